@@ -1,0 +1,31 @@
+"""The engine's settings: plain, frozen, already resolved. Nothing below reads an environment or a flag."""
+
+from msgspec import Struct
+
+
+class EngineConfig(Struct, frozen=True, kw_only=True):
+    """Sizes of the scheduler and the KV cache.
+
+    `max_num_batched_tokens` bounds the tokens of one step, `max_num_seqs` its rows. A sequence may hold
+    `max_model_len` tokens, prompt and answer together. KV lives in `num_blocks` blocks of `block_size`.
+    """
+
+    max_model_len: int
+    num_blocks: int
+    block_size: int = 16
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int = 512
+    eos_token_ids: list[int] = []
+    enable_prefix_caching: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_num_seqs > self.max_num_batched_tokens:
+            raise ValueError(
+                f"'max_num_seqs' ({self.max_num_seqs}) must not exceed 'max_num_batched_tokens' "
+                f"({self.max_num_batched_tokens}): every running sequence needs a token a step."
+            )
+        if self.num_blocks * self.block_size < self.max_model_len:
+            raise ValueError(
+                f"{self.num_blocks} KV blocks of {self.block_size} hold {self.num_blocks * self.block_size} "
+                f"tokens, fewer than 'max_model_len' ({self.max_model_len}): lower it or give more memory."
+            )

@@ -1,0 +1,152 @@
+"""Every word that crosses the engine's border, and nothing else: plain data, tokens in, tokens out.
+
+These structs travel between processes as msgpack, so they hold numbers, strings and lists. A `Request`
+is already valid: whoever builds one has checked each limit, and nothing below checks it again.
+
+    Request -> Engine.generate() -> StepOutput, StepOutput, ... StepOutput(finish_reason=...)
+
+Each accepted request gets exactly one `StepOutput` with a `finish_reason`, whatever happens.
+"""
+
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"  # end-of-sequence token or one of stop_token_ids
+    LENGTH = "length"  # max_tokens, or the model's context is full
+    ABORT = "abort"  # the caller asked, or left
+    ERROR = "error"  # the engine failed; `StepOutput.error` says how
+
+
+class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the next token is chosen.
+
+    Order, as in vLLM: min_tokens, logit_bias -> penalties -> (argmax if temperature is 0) -> temperature
+    -> min_p -> top_k, top_p -> draw. Reported logprobs are log-softmax of the raw logits.
+    """
+
+    max_tokens: int
+    min_tokens: int = 0  # end-of-sequence and stop ids are masked until this many are generated
+    temperature: float = 1.0  # 0 is greedy
+    top_p: float = 1.0  # 0 is greedy
+    top_k: int = 0  # 0 is off
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0  # over prompt and output; the two above over output alone
+    logit_bias: dict[int, float] = {}
+    seed: int = 0  # always given: noise is a function of (seed, position)
+    stop_token_ids: list[int] = []  # without end-of-sequence, which the engine adds by itself
+    ignore_eos: bool = False
+    logprobs: int | None = None  # None: none; k: the chosen token's and the k likeliest
+    prompt_logprobs: int | None = None  # the same for every prompt token but the first
+
+
+class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One completion to make. `max_tokens` 0 only scores the prompt (with `prompt_logprobs`)."""
+
+    request_id: str
+    prompt_token_ids: list[int]
+    sampling: SamplingParams
+    priority: int = 0  # lower goes first
+    cache_salt: str = ""  # prefixes are shared only between equal salts
+
+
+class TokenLogprobs(Struct, frozen=True, array_like=True):
+    """One position: the token that is there, its logprob and rank (1 is likeliest), and the likeliest."""
+
+    token_id: int
+    logprob: float
+    rank: int
+    top: list[tuple[int, float]]  # likeliest first; may or may not contain token_id
+
+
+class Timings(Struct, frozen=True, array_like=True):
+    """Where the time of one request went, in milliseconds, sent with its last output."""
+
+    queue_ms: float  # arrival to first scheduled
+    prefill_ms: float  # first scheduled to first token
+    decode_ms: float  # first token to last
+    total_ms: float
+    num_steps: int
+    num_preemptions: int = 0
+
+
+class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one step added to one request.
+
+    `token_ids` are new; the end-of-sequence or stop token that ends a request is among them.
+    `logprobs` has one entry a token when asked for. `prompt_logprobs` comes once, with the first output.
+    """
+
+    request_id: str
+    token_ids: list[int] = []
+    logprobs: list[TokenLogprobs] | None = None
+    prompt_logprobs: list[TokenLogprobs] | None = None  # for prompt tokens 1.., token 0 has none
+    finish_reason: FinishReason | None = None
+    stop_token_id: int | None = None  # the id of stop_token_ids that ended it, if one did (not for EOS)
+    num_cached_tokens: int = 0  # prompt tokens found in the prefix cache, on every output
+    timings: Timings | None = None  # with finish_reason
+    error: str | None = None  # with FinishReason.ERROR: fit for a client's eyes
+
+
+class EngineStats(Struct, frozen=True, kw_only=True):
+    """The engine's numbers after its latest step. Counters (`*_total`) only grow."""
+
+    num_requests_running: int = 0
+    num_requests_waiting: int = 0
+    num_blocks_total: int = 0
+    num_blocks_used: int = 0
+    prompt_tokens_total: int = 0
+    generation_tokens_total: int = 0
+    prefix_cache_queries_total: int = 0
+    prefix_cache_hits_total: int = 0
+    preemptions_total: int = 0
+    steps_total: int = 0
+
+
+class EngineInfo(Struct, frozen=True, kw_only=True):
+    """What the engine turned out to be once loaded: the facts of the ready line."""
+
+    num_parameters: int
+    max_model_len: int
+    vocab_size: int
+    device: str
+    dtype: str
+    num_blocks: int
+    block_size: int
+    max_num_seqs: int
+
+
+class EngineDead(Exception):
+    """The engine has failed or is closed and takes no request; the text says why."""
+
+
+class Engine(Protocol):
+    """Tokens to tokens. Three implementations (process, thread, fake), one test suite over all."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a request handed in now would be worked on."""
+
+    def generate(self, request: Request) -> AsyncIterator[StepOutput]:
+        """Outputs of one request, the last with a finish_reason.
+
+        Raises `EngineDead` if the engine takes no request any more. Leaving the iterator early (break,
+        cancellation, `aclose`) aborts the request: its blocks are free within one step.
+        """
+
+    def abort(self, request_id: str) -> None:
+        """End a request: its iterator yields a last output with ABORT. Unknown ids are ignored."""
+
+    def stats(self) -> EngineStats: ...
+
+    async def close(self) -> None:
+        """Stop; requests still running end with ABORT. Safe to call twice."""

@@ -1,0 +1,34 @@
+"""What the text layer hands to the API: text that may be sent, and the tokens it came from."""
+
+from dataclasses import dataclass, field
+
+from server.engine.types import FinishReason, Timings, TokenLogprobs
+
+
+@dataclass(frozen=True, slots=True)
+class TextToken:
+    """One generated token. `raw` is its exact bytes; None when it is hidden from the text (EOS, stop id)."""
+
+    token_id: int
+    raw: bytes | None
+    logprobs: TokenLogprobs | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TextEvent:
+    """New text of one choice, final the moment it is sent: nothing here is ever taken back.
+
+    `tokens` are exactly those whose text this event releases (a token held back with its text comes
+    with the event that releases it; the token that ends the answer comes with the last event).
+    The last event of a choice, and only it, has a `finish_reason`.
+    """
+
+    text: str
+    tokens: list[TextToken] = field(default_factory=list)
+    prompt_logprobs: list[TokenLogprobs] | None = None  # once, on the first event, when asked for
+    num_cached_tokens: int = 0
+    num_generated_tokens: int = 0  # sampled so far, the end-of-sequence token included
+    finish_reason: FinishReason | None = None
+    stop_reason: str | int | None = None  # the stop string or stop token id that matched
+    timings: Timings | None = None
+    error: str | None = None

@@ -1,0 +1,37 @@
+"""What the text layer wants of a tokenizer. `weights.tokenizer.Tokenizer` is one; tests bring their own."""
+
+from typing import Protocol
+
+
+class Tokenizer(Protocol):
+    @property
+    def vocab_size(self) -> int:
+        """Ids are in `[0, vocab_size)`: as many as the model has logits; not every id need have text."""
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """Literal -> id of the tokens that plain text can never produce."""
+
+    @property
+    def bos_token_id(self) -> int | None: ...
+
+    @property
+    def eos_token_ids(self) -> frozenset[int]:
+        """Ids that end a generation."""
+
+    @property
+    def add_bos(self) -> bool:
+        """Whether a plain prompt starts with the BOS token."""
+
+    @property
+    def max_token_bytes(self) -> int:
+        """Length of the longest token in bytes: n bytes of text are at least n / this many tokens."""
+
+    def encode(self, text: str) -> list[int]:
+        """Text to ids; special-token literals in it are plain text. Raises ValueError if it cannot."""
+
+    def encode_with_special(self, text: str) -> list[int]:
+        """The same, but special-token literals become their ids."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes of one token (of a special token: its literal; of an unused id: b"")."""
