@@ -16,8 +16,12 @@ class ForwardBatch:
 
     input_ids: Tensor  # [T] int64
     positions: Tensor  # [T] int64, position of each token in its own sequence
-    slot_mapping: Tensor  # [T] int64, where each token's key and value go: block_id * block_size + offset
+    slot_mapping: (
+        Tensor  # [T] int64, where each token's key and value go: block_id * block_size + offset
+    )
     query_start_loc: Tensor  # [B + 1] int32
-    seq_lens: Tensor  # [B] int32, keys each sequence can see after this step (past + its new tokens)
+    seq_lens: (
+        Tensor  # [B] int32, keys each sequence can see after this step (past + its new tokens)
+    )
     block_table: Tensor  # [B, M] int32
     logits_indices: Tensor  # [S] int64, rows of the T whose next-token logits are wanted

@@ -88,7 +88,9 @@ class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     logprobs: list[TokenLogprobs] | None = None
     prompt_logprobs: list[TokenLogprobs] | None = None  # for prompt tokens 1.., token 0 has none
     finish_reason: FinishReason | None = None
-    stop_token_id: int | None = None  # the id of stop_token_ids that ended it, if one did (not for EOS)
+    stop_token_id: int | None = (
+        None  # the id of stop_token_ids that ended it, if one did (not for EOS)
+    )
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache, on every output
     timings: Timings | None = None  # with finish_reason
     error: str | None = None  # with FinishReason.ERROR: fit for a client's eyes

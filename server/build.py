@@ -1,0 +1,133 @@
+"""The composition root of the API process: settings become a described model, an app and an engine.
+
+Nothing here imports torch: a checkpoint is described from its metadata, and the engine's process, built by
+`server/worker.py`, loads the weights. Only `--engine thread` brings both under one roof.
+"""
+
+import asyncio
+import hashlib
+import importlib.metadata
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from fastapi import FastAPI
+from weights.catalog import CATALOG, DEFAULT
+from weights.checkpoint import Checkpoint, open_checkpoint
+from weights.resolve import resolve_model
+from weights.tokenizer import Tokenizer
+
+from server.api.auth import LOOPBACK_HOSTS
+from server.api.config import ApiConfig
+from server.api.state import ServedModel, ServerState
+from server.app import create_app
+from server.config import EngineKind, Settings
+from server.engine.process import OnProgress, ProcessEngine
+from server.engine.types import Engine, EngineDead, EngineInfo
+from server.recipe import EngineRecipe
+from server.text.chat import ChatTemplate
+
+VERSION = importlib.metadata.version("thirdeye")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedModel:
+    """All that the API process knows of a checkpoint: everything but its tensors."""
+
+    checkpoint: Checkpoint
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    names: tuple[str, ...]
+
+    def serve(self, info: EngineInfo) -> ServedModel:
+        """The same model as the API shows it, once the engine is loaded."""
+        return ServedModel(
+            names=self.names,
+            tokenizer=self.tokenizer,
+            template=self.template,
+            max_model_len=info.max_model_len,
+            created=int(time.time()),
+            fingerprint=fingerprint(self.checkpoint, self.tokenizer, info),
+        )
+
+
+def open_model(settings: Settings) -> OpenedModel:
+    """Find and describe the model. Raises ModelError, ChatTemplateError or OSError with the reason."""
+    checkpoint = open_checkpoint(resolve_model(settings.model))
+    tokenizer = checkpoint.tokenizer()
+    source = checkpoint.chat_template
+    if settings.chat_template is not None:
+        source = settings.chat_template.read_text(encoding="utf-8")
+    return OpenedModel(
+        checkpoint=checkpoint,
+        tokenizer=tokenizer,
+        template=ChatTemplate(source, tokenizer) if source else None,
+        names=served_names(settings, checkpoint),
+    )
+
+
+def served_names(settings: Settings, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What clients may call the model: what the operator says, else the catalog's or its own name."""
+    if settings.served_model_name:
+        return tuple(settings.served_model_name)
+    if settings.model is None:
+        return (DEFAULT.name, checkpoint.name)
+    if settings.model in CATALOG or not Path(settings.model).exists():
+        return (settings.model, checkpoint.name)
+    return (checkpoint.name,)
+
+
+def fingerprint(checkpoint: Checkpoint, tokenizer: Tokenizer, info: EngineInfo) -> str:
+    """`system_fingerprint`: equal for equal version, weights, tokenizer and numerics."""
+    parts = (VERSION, checkpoint.fingerprint, tokenizer.fingerprint, info.device, info.dtype)
+    return f"te-{VERSION}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:8]}"
+
+
+def build_app(settings: Settings, state: ServerState) -> FastAPI:
+    """The HTTP application over a state that may still be loading."""
+    is_local = settings.host in ("127.0.0.1", "localhost", "::1")
+    config = ApiConfig(
+        api_keys=tuple(settings.api_keys()),
+        allowed_hosts=LOOPBACK_HOSTS if is_local else None,
+        sse_ping=settings.sse_ping,
+        version=VERSION,
+    )
+    return create_app(state, config)
+
+
+def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
+    """What the engine is told, in plain data."""
+    return EngineRecipe(
+        model_path=str(opened.checkpoint.path),
+        eos_token_ids=sorted(opened.tokenizer.eos_token_ids),
+        device=settings.device,
+        dtype=settings.dtype,
+        attention=settings.attention,
+        threads=settings.threads,
+        max_model_len=settings.max_model_len,
+        max_num_seqs=settings.max_num_seqs,
+        max_num_batched_tokens=settings.max_num_batched_tokens,
+        kv_memory_bytes=settings.kv_memory_bytes,
+        enable_prefix_caching=settings.prefix_caching,
+    )
+
+
+async def start_engine(kind: EngineKind, recipe: EngineRecipe, on_progress: OnProgress) -> Engine:
+    """A loaded engine. Raises `EngineDead` with the reason if loading fails."""
+    if kind is EngineKind.THREAD:
+        return await start_thread(recipe, on_progress)
+    argv = [sys.executable, "-m", "server.worker"]
+    return await ProcessEngine.start(argv, msgspec.msgpack.encode(recipe), on_progress)
+
+
+async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> Engine:
+    from server.engine.thread import ThreadEngine  # noqa: PLC0415 (torch is wanted here alone)
+    from server.worker import load_engine  # noqa: PLC0415
+
+    try:
+        core, info = await asyncio.to_thread(load_engine, recipe, on_progress)
+    except Exception as error:
+        raise EngineDead(str(error)) from error
+    return ThreadEngine(core, info)

@@ -1,0 +1,184 @@
+"""The command `thirdeye`. Each command imports what it needs when it runs, so that --help is quick."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="thirdeye",
+    help="Serve GPT-family language models, and look inside them.",
+    no_args_is_help=True,
+    rich_markup_mode=None,  # plain text: complete option names at any width
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelArgument = Annotated[
+    str | None,
+    typer.Argument(help="A catalog name, a directory, a .gguf file or a hub id. Default: smollm2."),
+]
+UrlOption = Annotated[
+    str | None, typer.Option("--url", help="Base URL of any OpenAI-style server.")
+]
+KeyOption = Annotated[str | None, typer.Option("--api-key", help="Default: OPENAI_API_KEY.")]
+NameOption = Annotated[str | None, typer.Option("--model", help="Default: the server's first.")]
+
+
+@app.command()
+def serve(
+    model: ModelArgument = None,
+    host: Annotated[str | None, typer.Option(help="Address to bind. [127.0.0.1]")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port to bind, 0 for any free one. [8000]")
+    ] = None,
+    root_path: Annotated[str | None, typer.Option(help="Path prefix behind a proxy.")] = None,
+    served_model_name: Annotated[
+        list[str] | None, typer.Option(help="Name(s) clients may use; the first is shown.")
+    ] = None,
+    api_key: Annotated[
+        list[str] | None, typer.Option(help="Require a key (repeatable; better in a file).")
+    ] = None,
+    api_key_file: Annotated[Path | None, typer.Option(help="File of keys, one a line.")] = None,
+    chat_template: Annotated[
+        Path | None, typer.Option(help="Jinja file used instead of the checkpoint's.")
+    ] = None,
+    max_model_len: Annotated[
+        int | None, typer.Option(help="Tokens of prompt and answer together. [the model's]")
+    ] = None,
+    max_num_seqs: Annotated[int | None, typer.Option(help="Requests in a batch. [64]")] = None,
+    max_num_batched_tokens: Annotated[
+        int | None, typer.Option(help="Tokens in one step. [512]")
+    ] = None,
+    kv_memory: Annotated[
+        float | None, typer.Option(help="GiB of KV cache. [1 on a CPU, what is free on a GPU]")
+    ] = None,
+    prefix_caching: Annotated[
+        bool | None,
+        typer.Option("--prefix-caching/--no-prefix-caching", help="Reuse shared prefixes."),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1. [auto]")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")
+    ] = None,
+    quantize: Annotated[str | None, typer.Option(help="none. [none]")] = None,
+    attention: Annotated[str | None, typer.Option(help="auto, sdpa, reference. [auto]")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the engine. [all]")] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="process (isolated) or thread. [process]")
+    ] = None,
+    yes: Annotated[
+        bool | None, typer.Option("--yes", "-y", help="Fetch the model without asking.")
+    ] = None,
+    drain_timeout: Annotated[
+        float | None, typer.Option(help="Seconds for running answers after SIGTERM. [30]")
+    ] = None,
+    sse_ping: Annotated[
+        float | None, typer.Option(help="Seconds between keep-alive comments, 0 for none. [15]")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(help="debug, info, warning, error. [info]")
+    ] = None,
+) -> None:
+    """Start the server. Every option can also be set as THIRDEYE_<OPTION>."""
+    options = given(locals())
+    from server.start import serve_command
+
+    raise typer.Exit(serve_command(options))
+
+
+@app.command()
+def chat(
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    model: NameOption = None,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+) -> None:
+    """Chat in the terminal with a running server."""
+    from clients.chat import run_chat
+
+    raise typer.Exit(run_chat(url, api_key, model, system))
+
+
+@app.command()
+def complete(
+    prompt: Annotated[
+        str | None, typer.Argument(help="The prompt; standard input if left out.")
+    ] = None,
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    model: NameOption = None,
+    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without a chat.")] = False,
+) -> None:
+    """Answer one prompt on standard output."""
+    from clients.complete import run_complete
+
+    params = given({"max_tokens": max_tokens, "temperature": temperature})
+    raise typer.Exit(run_complete(prompt, url, api_key, model, system, raw, params))
+
+
+@app.command()
+def pull(
+    model: Annotated[
+        str, typer.Argument(help="A catalog name (see `thirdeye models`).")
+    ] = "smollm2",
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Say nothing if it is here.")
+    ] = False,
+) -> None:
+    """Fetch a model into the cache."""
+    from server.commands import pull_model
+
+    raise typer.Exit(pull_model(model, if_missing=if_missing))
+
+
+@app.command()
+def models() -> None:
+    """List the models that can be pulled and those that are here."""
+    from server.commands import show_models
+
+    raise typer.Exit(show_models())
+
+
+@app.command()
+def info(model: ModelArgument = None) -> None:
+    """Describe a model: its shape, and its parameters part by part."""
+    from server.commands import show_info
+
+    raise typer.Exit(show_info(model))
+
+
+@app.command()
+def doctor() -> None:
+    """Show versions, devices and the cache: what a bug report needs."""
+    from server.commands import show_doctor
+
+    raise typer.Exit(show_doctor())
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"thirdeye {installed('thirdeye')}")
+        raise typer.Exit
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that were set: the others are left to the environment and the defaults."""
+    return {name: value for name, value in options.items() if value not in (None, [])}
+
+
+def main() -> None:
+    app(prog_name="thirdeye")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

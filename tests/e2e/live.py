@@ -1,0 +1,85 @@
+"""A real server in a process of its own, started as a user starts it and read as a user reads it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+
+READY = re.compile(r"Ready: (http://\S+)")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class LiveServer:
+    """`thirdeye serve ARGS` on a free port. `lines` is all it has printed so far."""
+
+    args: list[str]
+    env: dict[str, str] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    url: str = ""
+    seconds_to_ready: float = 0.0
+
+    def start(self, timeout: float = 60.0) -> "LiveServer":
+        started = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "server.cli", "serve", "--port", "0", *self.args],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONWARNINGS": "default", **self.env},
+        )
+        self.reader = Thread(target=self._read, daemon=True)
+        self.reader.start()
+        while not self.url:
+            if self.process.poll() is not None or time.monotonic() - started > timeout:
+                self.kill()
+                raise RuntimeError("the server did not start:\n" + "".join(self.lines))
+            time.sleep(0.01)
+        self.seconds_to_ready = time.monotonic() - started
+        return self
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if match := READY.search(line):
+                self.url = match.group(1).rstrip("/")
+
+    def stop(self, timeout: float = 40.0) -> int:
+        """SIGTERM, as a container runtime sends it; the exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            status = self.process.wait(timeout)
+        finally:
+            self.kill()
+        return status
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        self.reader.join(5)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+    @property
+    def output(self) -> str:
+        return "".join(self.lines)
+
+    def children(self) -> list[int]:
+        """Processes whose parent is the server: the engine's."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                fields = entry.read_text().rsplit(")", 1)[1].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[1]) == self.process.pid:
+                found.append(int(entry.parent.name))
+        return found
