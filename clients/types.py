@@ -169,7 +169,12 @@ def _envelope(raw: JSON) -> dict[str, Any]:
 
 def _choice_text(choice: JSON, holder: str) -> str:
     """Chat puts its text into `message.content` or `delta.content`, completions into `text`."""
-    return _str(_dict(choice.get(holder)).get("content")) or _str(choice.get("text"))
+    text = _str(_dict(choice.get(holder)).get("content")) or _str(choice.get("text"))
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell and UTF-8 cannot
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _first(choices: Any) -> JSON:
