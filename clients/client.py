@@ -1,0 +1,361 @@
+"""`Client` and `AsyncClient`: the same calls, one blocking, one to be awaited.
+
+Both are thin shells over httpx: what is sent and how answers are read is `core`, when to try
+again is `retry`, how a stream is read is `stream`. Only the lines that wait exist twice. Any
+OpenAI-compatible server will do.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import aclosing, closing
+from itertools import count
+from typing import Any, Generic, Self, TypeVar
+
+import httpx
+
+from clients import core
+from clients.core import Call, Messages, Prompt, Reply, Request, StreamCall
+from clients.errors import ConnectionFailed, StreamBroken, ThirdeyeError, Timeout
+from clients.retry import RetryPolicy
+from clients.stream import StreamReader
+from clients.target import Target
+from clients.types import Answer, ChatAnswer, Chunk, Completion, Health, Model, Tokens
+
+T = TypeVar("T")
+A = TypeVar("A", bound=Answer)
+
+CONNECT_TIMEOUT = 5.0  # seconds
+
+
+class Client:
+    """A blocking client for an OpenAI-compatible server.
+
+    >>> from clients import Client
+    >>> with Client() as client:
+    ...     answer = client.chat("Say hello.", temperature=0)
+    ...     print(answer.text, answer.finish_reason, answer.usage.completion_tokens)
+    Hello there! stop 3
+
+    A stream gives the answer as it grows, and the whole of it at the end:
+
+    >>> with Client() as client, client.stream_chat("Say hello.") as stream:
+    ...     print([chunk.text for chunk in stream if chunk.text])
+    ...     print(stream.answer().text)
+    ['Hello', ' there', '!']
+    Hello there!
+
+    The URL comes from `base_url`, else from OPENAI_BASE_URL, else it is http://127.0.0.1:8000/v1;
+    the key from `api_key`, else from OPENAI_API_KEY. Without a `model` the server's first one is
+    asked. `timeout` is how many seconds the server may be silent in a call; a stream may be
+    silent for ever, as its end is up to you. Failures are exceptions of `clients.errors`. One
+    client may be shared by threads.
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        model: str | None = None,
+        timeout: float | None = 600.0,
+        max_retries: int = 2,
+    ) -> None:
+        self.target = Target.find(base_url, api_key)
+        self.model = model
+        self._retry = RetryPolicy(max_retries)
+        self._timeout = timeout
+        self._http = httpx.Client(
+            headers=self.target.headers, trust_env=not self.target.is_loopback
+        )
+
+    def chat(self, messages: Messages, *, model: str | None = None, **params: Any) -> ChatAnswer:
+        """One answer to a text or to messages; `params` go into the request as they are."""
+        return self._call(core.chat(messages, model or self.model, params))
+
+    def complete(self, prompt: Prompt, *, model: str | None = None, **params: Any) -> Completion:
+        """What follows `prompt`, without any chat template."""
+        return self._call(core.complete(prompt, model or self.model, params))
+
+    def stream_chat(
+        self, messages: Messages, *, model: str | None = None, **params: Any
+    ) -> "Stream[ChatAnswer]":
+        """Like `chat`, chunk by chunk. The first chunk that is asked for sends the request."""
+        return Stream(self._open, core.stream_chat(messages, model or self.model, params))
+
+    def stream(
+        self, prompt: Prompt, *, model: str | None = None, **params: Any
+    ) -> "Stream[Completion]":
+        """Like `complete`, chunk by chunk. The first chunk that is asked for sends the request."""
+        return Stream(self._open, core.stream(prompt, model or self.model, params))
+
+    def models(self) -> list[Model]:
+        return self._call(core.models())
+
+    def tokenize(self, text: Messages, **params: Any) -> Tokens:
+        """The ids of a text, or of messages in the model's template. Not in OpenAI's API."""
+        return self._call(core.tokenize(text, params))
+
+    def detokenize(self, tokens: Sequence[int], **params: Any) -> str:
+        """The text of token ids. Not in OpenAI's API."""
+        return self._call(core.detokenize(tokens, params))
+
+    def health(self) -> Health:
+        """Whether the server is well. A sick server is an answer; raises only if there is none."""
+        return self._call(core.health())
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(self, call: Call[T]) -> T:
+        return call.read(_reply(self._open(call)))
+
+    def _open(self, call: Request) -> httpx.Response:
+        """The accepted response, after as many tries as it takes; of a stream, only its head."""
+        if call.needs_model:
+            self.model = self.model or core.first_model(self.models())
+            call = call.for_model(self.model)
+        is_stream = isinstance(call, StreamCall)
+        for attempt in count():
+            try:
+                request = _request(self._http, self.target, call, self._timeout)
+                response = self._http.send(request, stream=is_stream)
+                if call.accepts(response.status_code):
+                    return response
+                response.read()
+                error: ThirdeyeError = core.refusal(_reply(response), time.time())
+            except httpx.RequestError as cause:
+                error = _failure(cause, self.target)
+            wait = self._retry.wait(error, attempt, random.random())
+            if wait is None:
+                raise error
+            time.sleep(wait)
+        raise AssertionError("count() has no end")
+
+
+class Stream(Generic[A]):
+    """The chunks of one answer, as an iterator. Closing it hangs up, and the server stops its work.
+
+    A `with` block closes it, and so do its end and any failure. `answer()` is what has come so far.
+    """
+
+    def __init__(self, open_: Callable[[Request], httpx.Response], call: StreamCall[A]) -> None:
+        self._reader = StreamReader(call.answer_type)
+        self._chunks = _read(open_, call, self._reader)
+
+    def answer(self) -> A:
+        return self._reader.answer()
+
+    def close(self) -> None:
+        self._chunks.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Chunk:
+        return next(self._chunks)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _read(
+    open_: Callable[[Request], httpx.Response], call: StreamCall[A], reader: StreamReader[A]
+) -> Generator[Chunk, None, None]:
+    """A function and no method: a dropped Stream hangs up at once, as nothing points back to it."""
+    with closing(open_(call)) as response:
+        try:
+            for data in response.iter_bytes():
+                yield from reader.feed(data)
+                if reader.done:
+                    return
+        except httpx.RequestError as cause:
+            raise _cut(cause) from cause
+        reader.finish()
+
+
+class AsyncClient:
+    """`Client`, to be awaited: the same arguments, the same answers, the same errors.
+
+    >>> import asyncio
+    >>> from clients import AsyncClient
+    >>> async def main() -> None:
+    ...     async with AsyncClient() as client:
+    ...         answers = await asyncio.gather(*(client.chat("Say hello.") for _ in range(2)))
+    ...         print([answer.text for answer in answers])
+    ...         async with client.stream_chat("Say hello.") as stream:
+    ...             async for chunk in stream:
+    ...                 print(chunk.text, end="|")
+    >>> asyncio.run(main())
+    ['Hello there!', 'Hello there!']
+    |Hello| there|!|||
+    """
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        model: str | None = None,
+        timeout: float | None = 600.0,
+        max_retries: int = 2,
+    ) -> None:
+        self.target = Target.find(base_url, api_key)
+        self.model = model
+        self._retry = RetryPolicy(max_retries)
+        self._timeout = timeout
+        self._http = httpx.AsyncClient(
+            headers=self.target.headers, trust_env=not self.target.is_loopback
+        )
+
+    async def chat(
+        self, messages: Messages, *, model: str | None = None, **params: Any
+    ) -> ChatAnswer:
+        return await self._call(core.chat(messages, model or self.model, params))
+
+    async def complete(
+        self, prompt: Prompt, *, model: str | None = None, **params: Any
+    ) -> Completion:
+        return await self._call(core.complete(prompt, model or self.model, params))
+
+    def stream_chat(
+        self, messages: Messages, *, model: str | None = None, **params: Any
+    ) -> "AsyncStream[ChatAnswer]":
+        return AsyncStream(self._open, core.stream_chat(messages, model or self.model, params))
+
+    def stream(
+        self, prompt: Prompt, *, model: str | None = None, **params: Any
+    ) -> "AsyncStream[Completion]":
+        return AsyncStream(self._open, core.stream(prompt, model or self.model, params))
+
+    async def models(self) -> list[Model]:
+        return await self._call(core.models())
+
+    async def tokenize(self, text: Messages, **params: Any) -> Tokens:
+        return await self._call(core.tokenize(text, params))
+
+    async def detokenize(self, tokens: Sequence[int], **params: Any) -> str:
+        return await self._call(core.detokenize(tokens, params))
+
+    async def health(self) -> Health:
+        return await self._call(core.health())
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _call(self, call: Call[T]) -> T:
+        return call.read(_reply(await self._open(call)))
+
+    async def _open(self, call: Request) -> httpx.Response:
+        """`Client._open`, awaited."""
+        if call.needs_model:
+            self.model = self.model or core.first_model(await self.models())
+            call = call.for_model(self.model)
+        is_stream = isinstance(call, StreamCall)
+        for attempt in count():
+            try:
+                request = _request(self._http, self.target, call, self._timeout)
+                response = await self._http.send(request, stream=is_stream)
+                if call.accepts(response.status_code):
+                    return response
+                await response.aread()
+                error: ThirdeyeError = core.refusal(_reply(response), time.time())
+            except httpx.RequestError as cause:
+                error = _failure(cause, self.target)
+            wait = self._retry.wait(error, attempt, random.random())
+            if wait is None:
+                raise error
+            await asyncio.sleep(wait)
+        raise AssertionError("count() has no end")
+
+
+class AsyncStream(Generic[A]):
+    """`Stream`, for `async for`."""
+
+    def __init__(
+        self, open_: Callable[[Request], Awaitable[httpx.Response]], call: StreamCall[A]
+    ) -> None:
+        self._reader = StreamReader(call.answer_type)
+        self._chunks = _aread(open_, call, self._reader)
+
+    def answer(self) -> A:
+        return self._reader.answer()
+
+    async def close(self) -> None:
+        await self._chunks.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        return await anext(self._chunks)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+
+async def _aread(
+    open_: Callable[[Request], Awaitable[httpx.Response]],
+    call: StreamCall[A],
+    reader: StreamReader[A],
+) -> AsyncGenerator[Chunk, None]:
+    async with aclosing(await open_(call)) as response:
+        try:
+            async for data in response.aiter_bytes():
+                for chunk in reader.feed(data):
+                    yield chunk
+                if reader.done:
+                    return
+        except httpx.RequestError as cause:
+            raise _cut(cause) from cause
+        reader.finish()
+
+
+def _request(
+    http: httpx.Client | httpx.AsyncClient, target: Target, call: Request, timeout: float | None
+) -> httpx.Request:
+    """Built anew for each try. A stream may be silent: a queue, or a long prompt."""
+    read = None if isinstance(call, StreamCall) else timeout
+    limits = httpx.Timeout(connect=CONNECT_TIMEOUT, read=read, write=timeout, pool=timeout)
+    return http.build_request(call.method, target.url(call.path), json=call.body, timeout=limits)
+
+
+def _reply(response: httpx.Response) -> Reply:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Reply(response.status_code, headers, response.content)
+
+
+def _failure(cause: httpx.RequestError, target: Target) -> ThirdeyeError:
+    """What a try without an answer means; a connect that times out found nobody at home."""
+    error: ThirdeyeError
+    if isinstance(cause, httpx.TimeoutException) and not isinstance(cause, httpx.ConnectTimeout):
+        error = Timeout(f"No answer from {target.base_url} in time ({type(cause).__name__}).")
+    else:
+        reason = str(cause) or type(cause).__name__
+        error = ConnectionFailed(f"No answer from {target.base_url}: {reason}")
+    error.__cause__ = cause
+    return error
+
+
+def _cut(cause: httpx.RequestError) -> ThirdeyeError:
+    reason = str(cause) or type(cause).__name__
+    return StreamBroken(f"The stream broke before [DONE]: {reason}")

@@ -1,0 +1,77 @@
+"""Small things that a program at a terminal needs: messages over several lines, safe output, speed.
+
+Pure functions: no console, no network.
+"""
+
+from collections.abc import Callable
+
+from clients.types import Answer
+
+FENCE = '"""'
+
+# A model's text is not to be trusted with the terminal: ESC and its kin move cursors and set
+# titles. C0, DEL and C1, less newline and tab.
+_DROPPED = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")})
+
+
+def printable(text: str) -> str:
+    """`text` without control characters, newline and tab excepted."""
+    return text.translate(_DROPPED)
+
+
+def read_message(read_line: Callable[[str], str], prompt: str = "", more: str = "") -> str:
+    """One message. It goes on over lines after a backslash at a line's end, or between FENCEs.
+
+    `read_line` shows a prompt and gives a line; its EOFError passes through, but the end of the
+    input also ends a message that has begun.
+    """
+    line = read_line(prompt)
+    if line.startswith(FENCE):
+        return _read_block(line.removeprefix(FENCE), read_line, more)
+    lines = [line]
+    while lines[-1].endswith("\\"):
+        lines[-1] = lines[-1].removesuffix("\\")
+        if (following := _next(read_line, more)) is None:
+            break
+        lines.append(following)
+    return "\n".join(lines)
+
+
+def _read_block(first: str, read_line: Callable[[str], str], more: str) -> str:
+    lines = [first]
+    while not lines[-1].rstrip().endswith(FENCE):
+        if (following := _next(read_line, more)) is None:
+            return "\n".join(lines)
+        lines.append(following)
+    lines[-1] = lines[-1].rstrip().removesuffix(FENCE)
+    return "\n".join(lines).strip("\n")
+
+
+def _next(read_line: Callable[[str], str], prompt: str) -> str | None:
+    try:
+        return read_line(prompt)
+    except EOFError:
+        return None
+
+
+def describe_speed(answer: Answer, first: float, total: float) -> str:
+    """One line of numbers; the server's timings where it sends them, else the clock of this side.
+
+    `first` and `total` are the seconds from sending to the first text and to the end.
+    """
+    usage, timings = answer.usage, answer.timings or {}
+    if usage is None:
+        return f"{first:.2f} s to the first text, {total:.2f} s in all; the server counts no tokens"
+    first = _number(timings.get("ttft_ms"), first * 1000) / 1000
+    decoding = _number(timings.get("predicted_ms"), (total - first) * 1000) / 1000
+    rate = usage.completion_tokens / decoding if decoding > 0 else 0.0
+    rate = _number(timings.get("predicted_per_second"), rate)
+    cached = f" ({usage.cached_tokens} cached)" if usage.cached_tokens else ""
+    return (
+        f"{usage.prompt_tokens} prompt tokens{cached}, {usage.completion_tokens} answer tokens, "
+        f"{first:.2f} s to the first, {rate:.1f} tokens/s"
+    )
+
+
+def _number(value: object, otherwise: float) -> float:
+    return float(value) if isinstance(value, int | float) and value > 0 else otherwise

@@ -1,0 +1,199 @@
+"""What the server's answers are read into: small, frozen, forgiving.
+
+Every class reads one JSON object of OpenAI's shapes by its `read`, takes what it knows, and keeps
+the whole object in `raw`: what another server adds is there, and what it leaves out is None, ""
+or 0. A key of the wrong type counts as left out, so reading never raises.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+JSON = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens: of the prompt (of these, from the server's prefix cache), of the answer, together."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+
+    @classmethod
+    def read(cls, raw: Any) -> Self | None:
+        if not isinstance(raw, dict):
+            return None
+        return cls(
+            prompt_tokens=_int(raw.get("prompt_tokens")),
+            completion_tokens=_int(raw.get("completion_tokens")),
+            total_tokens=_int(raw.get("total_tokens")),
+            cached_tokens=_int(_dict(raw.get("prompt_tokens_details")).get("cached_tokens")),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What both kinds of answer have. `text` and `finish_reason` are those of choice 0.
+
+    `timings` are the server's milliseconds and rates (`ttft_ms`, `predicted_per_second`, ...), None
+    where the server sends none. Of a stream, `raw` is the last chunk.
+    """
+
+    text: str
+    finish_reason: str | None
+    usage: Usage | None = None
+    timings: JSON | None = None
+    id: str = ""
+    model: str = ""
+    raw: JSON = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, raw: Any) -> Self:
+        first = _first(_dict(raw).get("choices"))
+        return cls(
+            text=_choice_text(first, "message"),
+            finish_reason=_str(first.get("finish_reason")) or None,
+            **_envelope(_dict(raw)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Completion(Answer):
+    """The answer of `/v1/completions`: `text` goes on where the prompt ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatAnswer(Answer):
+    """The answer of `/v1/chat/completions`: `text` is the assistant's turn."""
+
+    @property
+    def message(self) -> dict[str, str]:
+        """The turn as a message, to be appended to the history."""
+        return {"role": "assistant", "content": self.text}
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One step of a stream: the new text of choice `index`, often a single token's.
+
+    The last chunks carry the `finish_reason`, the `usage` and the `timings`.
+    """
+
+    text: str = ""
+    finish_reason: str | None = None
+    index: int = 0
+    usage: Usage | None = None
+    timings: JSON | None = None
+    id: str = ""
+    model: str = ""
+    raw: JSON = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, raw: Any) -> list[Self]:
+        """One chunk for each choice in the event, one without text for an event without choices."""
+        envelope = _envelope(_dict(raw))
+        choices = [_dict(choice) for choice in _list(_dict(raw).get("choices"))] or [{}]
+        return [
+            cls(
+                text=_choice_text(choice, "delta"),
+                finish_reason=_str(choice.get("finish_reason")) or None,
+                index=_int(choice.get("index")),
+                **envelope,
+            )
+            for choice in choices
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A served model; `max_model_len` is its context in tokens, None where unknown."""
+
+    id: str
+    max_model_len: int | None = None
+    raw: JSON = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, raw: Any) -> Self:
+        fields = _dict(raw)
+        return cls(_str(fields.get("id")), _int(fields.get("max_model_len")) or None, fields)
+
+    @classmethod
+    def read_list(cls, raw: Any) -> list[Self]:
+        return [cls.read(entry) for entry in _list(_dict(raw).get("data"))]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A text as token ids, and the context they have to fit into, None where unknown."""
+
+    tokens: list[int]
+    max_model_len: int | None = None
+    raw: JSON = field(default_factory=dict, repr=False)
+
+    @property
+    def count(self) -> int:
+        return len(self.tokens)
+
+    @classmethod
+    def read(cls, raw: Any) -> Self:
+        fields = _dict(raw)
+        tokens = [token for token in _list(fields.get("tokens")) if isinstance(token, int)]
+        return cls(tokens, _int(fields.get("max_model_len")) or None, fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether the server answers requests now; `raw` holds its reason if it does not."""
+
+    ok: bool
+    status: int
+    raw: JSON = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, status: int, raw: Any) -> Self:
+        return cls(status < 300, status, _dict(raw))
+
+
+def _envelope(raw: JSON) -> dict[str, Any]:
+    """The fields that stand beside `choices`, the same in answers and in chunks."""
+    return {
+        "usage": Usage.read(raw.get("usage")),
+        "timings": _dict(raw.get("timings")) or None,
+        "id": _str(raw.get("id")),
+        "model": _str(raw.get("model")),
+        "raw": raw,
+    }
+
+
+def _choice_text(choice: JSON, holder: str) -> str:
+    """Chat puts its text into `message.content` or `delta.content`, completions into `text`."""
+    text = _str(_dict(choice.get(holder)).get("content")) or _str(choice.get("text"))
+    try:
+        text.encode()
+        return text
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell and UTF-8 cannot
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _first(choices: Any) -> JSON:
+    """Choice 0: most servers send choices in order, none has to."""
+    by_index = {_int(_dict(choice).get("index")): _dict(choice) for choice in _list(choices)}
+    return by_index.get(0, {})
+
+
+def _dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _str(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _int(value: Any) -> int:
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0

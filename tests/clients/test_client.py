@@ -1,0 +1,401 @@
+"""Both clients against scripted sockets: what they send, what they read, what they raise."""
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from clients import errors
+from clients.types import Usage
+from tests.clients.stub import DONE, Stub, chat_events, chat_json, error, event, head
+
+
+def unused_url() -> str:
+    with Stub() as gone:
+        return gone.url
+
+
+def texts(stream: Any) -> list[str]:
+    return [chunk.text for chunk in stream if chunk.text]
+
+
+def test_chat_sends_the_parameters_and_reads_everything(client: Any, stub: Stub) -> None:
+    """The request holds what was given and nothing else; unknown keys of the answer stay in raw."""
+    answer = client.chat("Hi", model="tiny", temperature=0, seed=None, top_k=4)
+    request = stub.requests[0]
+    assert (request.method, request.path) == ("POST", "/v1/chat/completions")
+    assert request.json == {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "temperature": 0,
+        "top_k": 4,
+    }
+    assert (answer.text, answer.finish_reason) == ("Hello there!", "stop")
+    assert answer.usage == Usage(5, 3, 8, 2)
+    assert answer.timings["ttft_ms"] == 12.0
+    assert (answer.id, answer.model, answer.raw["house_special"]) == ("chatcmpl-1", "tiny", 7)
+    assert answer.message == {"role": "assistant", "content": "Hello there!"}
+
+
+def test_messages_pass_as_they_are(client: Any, stub: Stub) -> None:
+    messages = [{"role": "system", "content": "é"}, {"role": "user", "content": "x", "name": "n"}]
+    client.chat(messages, model="tiny")
+    assert stub.requests[0].json["messages"] == messages
+
+
+def test_complete_and_the_token_routes(client: Any, stub: Stub) -> None:
+    """Routes outside /v1 hang off the server's root."""
+    assert client.complete([1, 2], model="tiny", max_tokens=3).text == " once"
+    assert client.tokenize("hi").tokens == [5, 7]
+    assert client.tokenize([{"role": "user", "content": "hi"}]).count == 2
+    assert client.detokenize([5, 7]) == "hi"
+    assert client.health().ok
+    assert [request.path for request in stub.requests] == [
+        "/v1/completions",
+        "/tokenize",
+        "/tokenize",
+        "/detokenize",
+        "/health",
+    ]
+    assert stub.requests[0].json == {"model": "tiny", "prompt": [1, 2], "max_tokens": 3}
+    assert list(stub.requests[2].json) == ["messages"]
+
+
+def test_models(client: Any) -> None:
+    models = client.models()
+    assert [(model.id, model.max_model_len) for model in models] == [("tiny", 2048), ("big", None)]
+
+
+def test_without_a_model_the_first_one_is_asked_once(client: Any, stub: Stub) -> None:
+    client.chat("a")
+    texts(client.stream_chat("b"))
+    assert [request.path for request in stub.requests] == [
+        "/v1/models",
+        "/v1/chat/completions",
+        "/v1/chat/completions",
+    ]
+    assert stub.requests[2].json["model"] == "tiny"
+
+
+def test_the_clients_own_model_needs_no_question(connect: Callable[..., Any], stub: Stub) -> None:
+    connect(model="mine").complete("a")
+    assert stub.requests[0].json["model"] == "mine"
+
+
+def test_a_server_without_models_is_an_error(client: Any, stub: Stub) -> None:
+    stub.reply({"object": "list", "data": []})
+    with pytest.raises(errors.NotFound, match="name one with 'model'"):
+        client.chat("a")
+
+
+def test_the_key_is_a_bearer_and_never_shown(connect: Callable[..., Any], stub: Stub) -> None:
+    client = connect(api_key="sk-secret")
+    client.models()
+    assert stub.requests[0].headers["authorization"] == "Bearer sk-secret"
+    assert "sk-secret" not in repr(client.client.target)
+
+
+def test_without_a_key_there_is_no_header(client: Any, stub: Stub) -> None:
+    client.models()
+    assert "authorization" not in stub.requests[0].headers
+
+
+def test_a_proxy_from_the_environment_does_not_catch_loopback(
+    connect: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert connect().health().ok
+
+
+def test_a_sick_server_is_an_answer(client: Any, stub: Stub) -> None:
+    """`health` neither raises nor retries on 503: that is the very thing it asks for."""
+    stub.reply({"status": "error", "reason": "engine stopped"}, 503)
+    health = client.health()
+    assert (health.ok, health.status, health.raw["reason"]) == (False, 503, "engine stopped")
+
+
+def test_health_without_a_body(client: Any, stub: Stub) -> None:
+    stub.reply(b"")
+    assert client.health().ok
+
+
+# --- streams
+
+
+def test_stream_chat(client: Any, stub: Stub) -> None:
+    """Chunks as they come, then the whole answer with usage and timings."""
+    stream = client.stream_chat("Hi", model="tiny", max_tokens=9)
+    assert texts(stream) == ["Hello", " there", "!"]
+    answer = stream.answer()
+    assert (answer.text, answer.finish_reason) == ("Hello there!", "stop")
+    assert answer.usage == Usage(5, 3, 8, 2)
+    assert answer.timings["predicted_n"] == 3
+    assert stub.requests[0].json["stream"] is True
+    assert stub.requests[0].json["stream_options"] == {"include_usage": True}
+
+
+def test_stream_completion(client: Any, stub: Stub) -> None:
+    stream = client.stream("Upon", model="tiny", stream_options={})
+    assert texts(stream) == [" on", "ce"]
+    assert stream.answer().finish_reason == "length"
+    assert "stream_options" not in stub.requests[0].json
+
+
+def test_a_stream_arrives_as_it_is_made(client: Any, stub: Stub) -> None:
+    """The first chunk is there while the server still works on the second: nothing is buffered."""
+    gate = threading.Event()
+    first, *rest = chat_events("one", "two")[1:]
+    stub.stream(first, gate, *rest)
+    stream = client.stream_chat("Hi", model="tiny")
+    assert next(stream).text == "one"
+    assert not gate.is_set()
+    gate.set()
+    assert texts(stream) == ["two"]
+
+
+def test_closing_a_stream_hangs_up(client: Any, stub: Stub) -> None:
+    stub.stream(*chat_events("one")[:2], threading.Event())
+    stream = client.stream_chat("Hi", model="tiny")
+    next(stream)
+    assert next(stream).text == "one"
+    stream.close()
+    assert stub.requests[0].client_left.wait(5)
+    assert list(stream) == []
+
+
+def test_leaving_a_stream_half_read_hangs_up(sync_client: Any, stub: Stub) -> None:
+    """`break` in a for loop drops the stream, and with it the connection."""
+    stub.stream(*chat_events("one")[:2], threading.Event())
+    for _ in sync_client.stream_chat("Hi", model="tiny"):
+        break
+    assert stub.requests[0].client_left.wait(5)
+
+
+def test_a_stream_that_is_never_read_sends_nothing(client: Any, stub: Stub) -> None:
+    client.stream_chat("Hi", model="tiny").close()
+    assert stub.requests == []
+
+
+def test_nothing_is_read_past_done(client: Any, stub: Stub) -> None:
+    """After [DONE] the stream is over, even if the server keeps the connection open."""
+    stub.stream(*chat_events("one"), event({"choices": [{"delta": {"content": "late"}}]}), 30.0)
+    assert texts(client.stream_chat("Hi", model="tiny")) == ["one"]
+
+
+@pytest.mark.parametrize("chunked", [True, False])
+def test_a_stream_without_done_is_broken(client: Any, stub: Stub, chunked: bool) -> None:
+    """A clean end is no proof of a whole answer: only [DONE] is."""
+    stub.stream(*chat_events("one", "two")[:-1], chunked=chunked)
+    stream = client.stream_chat("Hi", model="tiny")
+    with pytest.raises(errors.StreamBroken, match=r"without \[DONE\]"):
+        texts(stream)
+    assert stream.answer().text == "onetwo"
+
+
+def test_a_connection_cut_in_mid_stream_is_broken(client: Any, stub: Stub) -> None:
+    stub.stream(*chat_events("one")[:2], whole=False)
+    stream = client.stream_chat("Hi", model="tiny")
+    with pytest.raises(errors.StreamBroken, match=r"before \[DONE\]"):
+        texts(stream)
+    assert len(stub.requests) == 1, "a stream that has begun is never asked for again"
+
+
+def test_done_without_its_empty_line_counts(client: Any, stub: Stub) -> None:
+    stub.stream(*chat_events("one")[:-1], b"data: [DONE]")
+    assert texts(client.stream_chat("Hi", model="tiny")) == ["one"]
+
+
+def test_an_error_event_raises(client: Any, stub: Stub) -> None:
+    """The chunks before it in the same packet still come out."""
+    broken = {"error": {"message": "engine died", "type": "server_error", "code": "engine_failed"}}
+    stub.stream(b"".join([*chat_events("one")[:2], event(broken), DONE]))
+    stream = client.stream_chat("Hi", model="tiny")
+    with pytest.raises(errors.ServerError, match="engine died") as caught:
+        texts(stream)
+    assert (caught.value.status, caught.value.code) == (None, "engine_failed")
+    assert stream.answer().text == "one"
+    assert len(stub.requests) == 1
+
+
+def test_an_event_that_is_not_json_is_broken(client: Any, stub: Stub) -> None:
+    stub.stream(event("{oops"), DONE)
+    with pytest.raises(errors.StreamBroken, match="not JSON"):
+        texts(client.stream_chat("Hi", model="tiny"))
+
+
+def test_a_refused_stream_raises_at_its_first_step(client: Any, stub: Stub) -> None:
+    stub.reply(error("Too long.", "context_length_exceeded", "messages"), 400)
+    stream = client.stream_chat("Hi", model="tiny")
+    with pytest.raises(errors.ContextLengthExceeded):
+        next(stream)
+
+
+def test_a_stream_cut_anywhere_reads_the_same(client: Any, stub: Stub) -> None:
+    """One byte per chunk: split characters, split line ends, split JSON."""
+    data = b"".join([b": ping\n\n", *chat_events("né", "🙂\n", '"\\')])
+    stub.stream(*(bytes([byte]) for byte in data))
+    assert texts(client.stream_chat("Hi", model="tiny")) == ["né", "🙂\n", '"\\']
+
+
+def test_several_choices_keep_their_index(client: Any, stub: Stub) -> None:
+    """`answer()` is choice 0, each chunk says whose it is."""
+    choices = [{"index": 1, "delta": {"content": "b"}}, {"index": 0, "delta": {"content": "a"}}]
+    stub.stream(event({"choices": choices}), DONE)
+    stream = client.stream_chat("Hi", model="tiny", n=2)
+    assert [(chunk.index, chunk.text) for chunk in stream] == [(1, "b"), (0, "a")]
+    assert stream.answer().text == "a"
+
+
+# --- refusals, retries, timeouts
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "invalid_value", errors.BadRequest),
+        (400, "context_length_exceeded", errors.ContextLengthExceeded),
+        (413, "request_too_large", errors.BadRequest),
+        (401, "invalid_api_key", errors.Authentication),
+        (403, None, errors.Authentication),
+        (404, "model_not_found", errors.NotFound),
+        (409, None, errors.BadRequest),
+        (429, "rate_limit_exceeded", errors.RateLimited),
+        (500, "internal_error", errors.ServerError),
+        (503, "model_loading", errors.Overloaded),
+    ],
+)
+def test_refusals(
+    connect: Callable[..., Any], stub: Stub, status: int, code: str | None, kind: type
+) -> None:
+    client = connect(max_retries=0)
+    stub.reply(error("No.", code, "n"), status, [("x-request-id", "req_7"), ("retry-after", "3")])
+    with pytest.raises(errors.APIError, match="No") as caught:
+        client.chat("Hi", model="tiny")
+    problem = caught.value
+    assert type(problem) is kind
+    assert (problem.status, problem.code, problem.param) == (status, code, "n")
+    assert (problem.request_id, problem.retry_after) == ("req_7", 3.0)
+    assert str(problem) == f"No. ({status})"
+
+
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 503])
+def test_a_retry_mends(client: Any, stub: Stub, status: int) -> None:
+    for _ in range(2):
+        stub.reply(error("busy"), status, [("retry-after-ms", "5"), ("retry-after", "60")])
+    stub.reply(chat_json("at last"))
+    assert client.chat("Hi", model="tiny").text == "at last"
+    assert len(stub.requests) == 3
+    assert len({request.raw for request in stub.requests}) == 1
+
+
+def test_a_stream_is_retried_until_it_begins(client: Any, stub: Stub) -> None:
+    stub.reply(error("busy"), 503, [("retry-after-ms", "5")])
+    assert texts(client.stream_chat("Hi", model="tiny")) == ["Hello", " there", "!"]
+    assert len(stub.requests) == 2
+
+
+def test_retries_end(client: Any, stub: Stub) -> None:
+    for _ in range(3):
+        stub.reply(error("busy"), 429, [("retry-after-ms", "5")])
+    with pytest.raises(errors.RateLimited):
+        client.chat("Hi", model="tiny")
+    assert len(stub.requests) == 3
+
+
+def test_a_bad_request_is_not_retried(client: Any, stub: Stub) -> None:
+    stub.reply(error("No."), 400)
+    with pytest.raises(errors.BadRequest):
+        client.chat("Hi", model="tiny")
+    assert len(stub.requests) == 1
+
+
+def test_the_server_forbids_a_retry(client: Any, stub: Stub) -> None:
+    stub.reply(error("dead"), 503, [("x-should-retry", "false"), ("retry-after-ms", "5")])
+    with pytest.raises(errors.Overloaded):
+        client.chat("Hi", model="tiny")
+    assert len(stub.requests) == 1
+
+
+def test_a_hung_up_connection_is_tried_again(
+    connect: Callable[..., Any], stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.999)
+    stub.raw(b"")
+    assert connect().chat("Hi", model="tiny").text == "Hello there!"
+    assert len(stub.requests) == 2
+
+
+def test_nobody_there(connect: Callable[..., Any]) -> None:
+    url = unused_url()
+    with pytest.raises(errors.ConnectionFailed, match=url):
+        connect(url, max_retries=0).models()
+
+
+def test_a_slow_answer_times_out_and_is_not_asked_for_twice(
+    connect: Callable[..., Any], stub: Stub
+) -> None:
+    stub.raw(30.0)
+    with pytest.raises(errors.Timeout, match="in time"):
+        connect(timeout=0.1).chat("Hi", model="tiny")
+    assert len(stub.requests) == 1
+
+
+def test_a_stream_may_be_silent_longer_than_the_timeout(
+    connect: Callable[..., Any], stub: Stub
+) -> None:
+    stub.stream(0.3, *chat_events("slow"))
+    assert texts(connect(timeout=0.1).stream_chat("Hi", model="tiny")) == ["slow"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"error": "plain"}', "plain"),
+        (b'{"detail": "Not Found"}', "Not Found"),
+        (b'{"object": "error", "message": "flat", "code": 400}', "flat"),
+        (b"upstream died\nstack", "upstream died"),
+        (b"<html>502</html>", "no reason"),
+        (b"", "no reason"),
+        (b"[1]", "no reason"),
+        (b'{"error": {"message": null, "detail": 3}}', "no reason"),
+        (b"\xff\xfe", "\ufffd"),
+        (b"[" * 100_000, "["),
+    ],
+)
+def test_every_servers_errors_are_read(
+    connect: Callable[..., Any], stub: Stub, body: bytes, message: str
+) -> None:
+    stub.reply(body, 400)
+    with pytest.raises(errors.BadRequest) as caught:
+        connect(max_retries=0).models()
+    assert message in caught.value.message
+
+
+def test_a_redirect_is_named_and_not_followed(client: Any, stub: Stub) -> None:
+    """The key must not follow a redirect to another host."""
+    stub.raw(head(307, "text/plain", [("location", "https://elsewhere/"), ("content-length", "0")]))
+    with pytest.raises(errors.APIError, match="redirects to https://elsewhere/"):
+        client.models()
+
+
+def test_a_page_instead_of_json(client: Any, stub: Stub) -> None:
+    stub.reply(b"<html>Hello</html>")
+    with pytest.raises(errors.ThirdeyeError, match="not JSON"):
+        client.models()
+
+
+def test_stream_is_not_a_parameter_of_chat(client: Any) -> None:
+    with pytest.raises(TypeError, match="stream_chat"):
+        client.chat("Hi", model="tiny", stream=True)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"choices": []}, {"choices": [None]}, {"choices": 3, "usage": [], "id": 4}, []]
+)
+def test_a_crippled_answer_reads_as_empty(client: Any, stub: Stub, body: Any) -> None:
+    """Reading is forgiving: what is missing is empty, and raw has what there was."""
+    stub.reply(json.dumps(body).encode())
+    answer = client.chat("Hi", model="tiny")
+    assert (answer.text, answer.finish_reason, answer.usage) == ("", None, None)
