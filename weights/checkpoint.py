@@ -1,0 +1,65 @@
+"""One view of all checkpoints: a config, a tokenizer, a chat template, and named tensors.
+
+Opening reads descriptions alone and never imports torch, so that a process which only needs the
+tokenizer and the template starts at once. Tensors come lazily, one at a time: the peak is about one
+tensor.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from model.config import ModelConfig
+from weights.arch.table import Placement
+from weights.errors import ModelFormatError
+from weights.gguf.checkpoint import GGUFCheckpoint
+from weights.huggingface import HuggingFaceCheckpoint
+from weights.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Checkpoint(Protocol):
+    """Any method may raise `ModelFormatError`: a description is checked as far as it is used."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def name(self) -> str:
+        """The name to serve the model under by default."""
+
+    @property
+    def config(self) -> ModelConfig: ...
+
+    @property
+    def chat_template(self) -> str | None: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """See `weights.fingerprint` for what it covers."""
+
+    def tokenizer(self) -> Tokenizer: ...
+
+    def tensors(self) -> "Iterator[tuple[str, Tensor]]":
+        """Name and tensor, in the checkpoint's layout; those ignored by rule are left out. Imports
+        torch."""
+
+    def tensor_sizes(self) -> dict[str, int]:
+        """The names that `tensors` yields, with their stored sizes in bytes."""
+
+    def placements(self, name: str) -> list[Placement] | None:
+        """Where a tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """A directory in Hugging Face layout, or a .gguf file. Raises `ModelFormatError`."""
+    if path.is_dir():
+        return HuggingFaceCheckpoint(path)
+    if path.is_file() and path.suffix == ".gguf":
+        return GGUFCheckpoint(path)
+    problem = (
+        "is neither a directory nor a .gguf file" if path.exists() else "no such file or directory"
+    )
+    raise ModelFormatError(path, f"{problem}.")

@@ -1,0 +1,36 @@
+"""Random weights for tests and benchmarks: what a freshly initialized model would hold.
+
+Each parameter part is drawn from its own generator, seeded by the seed and its name, so the values
+do not depend on the order in which a model asks, nor on how it fuses or shards.
+"""
+
+import zlib
+from typing import TYPE_CHECKING
+
+from model.config import ModelConfig
+from weights.load import WeightSink
+from weights.shapes import part_shape
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STANDARD_DEVIATION = 0.02  # GPT-2's
+
+
+def load_dummy_weights(config: ModelConfig, seed: int, model: WeightSink) -> None:
+    """Fill `model` with N(0, 0.02) in float32; norm weights are 1 and biases 0. Imports torch."""
+    for name, part in sorted(model.expected(), key=str):
+        model.load(name, part, dummy_tensor(config, seed, name, part))
+
+
+def dummy_tensor(config: ModelConfig, seed: int, name: str, part: str | None) -> "Tensor":
+    """One parameter part, `[out, in]` or `[out]`."""
+    import torch  # noqa: PLC0415 (importing weights must stay free of torch)
+
+    shape = part_shape(config, name, part)
+    if name.endswith(".bias"):
+        return torch.zeros(shape)
+    if name.endswith("norm.weight"):
+        return torch.ones(shape)
+    generator = torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(f"{name}/{part}".encode()))
+    return torch.randn(shape, generator=generator) * STANDARD_DEVIATION

@@ -1,0 +1,41 @@
+"""What can go wrong between a name on the command line and tensors in memory.
+
+    ModelError
+    ├── ModelFormatError   the files are there, but are not a checkpoint we can read
+    ├── ModelNotFound      nothing of that name; the message says how to get it
+    └── PullError          fetching a catalog model failed; the message says the way out
+
+Each message is written for the person who typed the command: it names the file, the field and the
+limit.
+"""
+
+from pathlib import Path
+
+
+class ModelError(Exception):
+    """Base of all errors of `weights`."""
+
+
+class ModelNotFound(ModelError):
+    """No model under this name or path."""
+
+
+class PullError(ModelError):
+    """A catalog model could not be fetched."""
+
+
+class ModelFormatError(ModelError):
+    """A checkpoint breaks its format, or asks for something that is not supported."""
+
+    def __init__(
+        self, path: Path, problem: str, *, field: str = "", offset: int | None = None
+    ) -> None:
+        place = str(path)
+        if offset is not None:
+            place += f", byte {offset:,}"
+        if field:
+            place += f", '{field}'"
+        super().__init__(f"{place}: {problem}")
+        self.path = path
+        self.field = field
+        self.offset = offset

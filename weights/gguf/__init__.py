@@ -1,0 +1,1 @@
+"""GGUF files, strictly and lazily: `reader` checks, `dequantize` unpacks, `checkpoint` joins."""
