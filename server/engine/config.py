@@ -1,4 +1,4 @@
-"""The engine's settings: plain, frozen, already resolved. Nothing below reads an environment or a flag."""
+"""The engine's settings: plain, frozen, resolved. Nothing below reads an environment or a flag."""
 
 from msgspec import Struct
 
@@ -6,8 +6,9 @@ from msgspec import Struct
 class EngineConfig(Struct, frozen=True, kw_only=True):
     """Sizes of the scheduler and the KV cache.
 
-    `max_num_batched_tokens` bounds the tokens of one step, `max_num_seqs` its rows. A sequence may hold
-    `max_model_len` tokens, prompt and answer together. KV lives in `num_blocks` blocks of `block_size`.
+    `max_num_batched_tokens` bounds the tokens of one step, `max_num_seqs` its rows. A sequence may
+    hold `max_model_len` tokens, prompt and answer together. KV lives in `num_blocks` blocks of
+    `block_size`.
     """
 
     max_model_len: int
@@ -26,6 +27,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
             )
         if self.num_blocks * self.block_size < self.max_model_len:
             raise ValueError(
-                f"{self.num_blocks} KV blocks of {self.block_size} hold {self.num_blocks * self.block_size} "
-                f"tokens, fewer than 'max_model_len' ({self.max_model_len}): lower it or give more memory."
+                f"{self.num_blocks} KV blocks of {self.block_size} hold "
+                f"{self.num_blocks * self.block_size} tokens, fewer than 'max_model_len' "
+                f"({self.max_model_len}): lower it or give more memory."
             )

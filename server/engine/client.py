@@ -1,0 +1,138 @@
+"""The asyncio side of an engine: open streams, and who is woken when a step arrives.
+
+What the thread engine and the process engine share. They differ in how a command reaches the engine
+(`_send`) and how a `Step` comes back (they call `receive` on the event loop); the promise that each
+request sees exactly one last output, also when the engine dies, is kept here once. Not thread-safe:
+everything below runs on the event loop.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import AsyncGenerator
+
+import msgspec
+
+from server.engine.messages import Abort, Add, Command, Step
+from server.engine.types import (
+    EngineDead,
+    EngineInfo,
+    EngineStats,
+    FinishReason,
+    Request,
+    StepOutput,
+)
+
+ENGINE_STOPPED = "The engine stopped while it worked on this request. Please try again."
+ENGINE_CLOSED = "The engine is closed."
+
+
+class OutputStream:
+    """Outputs of one request, in order, between the engine and the one reader."""
+
+    __slots__ = ("_outputs", "_waiter")
+
+    def __init__(self) -> None:
+        self._outputs: deque[StepOutput] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put(self, output: StepOutput) -> None:
+        """Append, and wake the reader: once, however many outputs come before it runs."""
+        self._outputs.append(output)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def get(self) -> StepOutput:
+        while not self._outputs:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._outputs.popleft()
+
+
+class EngineClient(ABC):
+    """The `Engine` protocol over anything that takes commands and gives back steps."""
+
+    def __init__(self, info: EngineInfo) -> None:
+        self._info = info
+        self._streams: dict[str, OutputStream] = {}
+        self._stats = EngineStats(num_blocks_total=info.num_blocks)
+        self._next_step = 0
+        self._why_dead: str | None = None
+
+    @abstractmethod
+    def _send(self, command: Command) -> None:
+        """Hand a command to the engine, without blocking. Must not raise if the engine is gone."""
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    @property
+    def is_alive(self) -> bool:
+        return self._why_dead is None
+
+    def stats(self) -> EngineStats:
+        return self._stats
+
+    async def generate(self, request: Request) -> AsyncGenerator[StepOutput, None]:
+        """See `Engine.generate`. The request reaches the engine when iteration starts."""
+        if self._why_dead is not None:
+            raise EngineDead(self._why_dead)
+        request_id = request.request_id
+        if request_id in self._streams:
+            raise ValueError(f"'request_id' must be unique, {request_id!r} is running.")
+        stream = self._streams[request_id] = OutputStream()
+        is_finished = False
+        try:
+            self._send(Add(request))
+            while not is_finished:
+                output = await stream.get()
+                is_finished = output.finish_reason is not None
+                yield output
+        finally:
+            del self._streams[request_id]
+            if not is_finished:
+                self._send(Abort(request_id))
+
+    def abort(self, request_id: str) -> None:
+        if request_id in self._streams:
+            self._send(Abort(request_id))
+
+    def receive(self, step: Step) -> None:
+        """Take in one step of the engine: its numbers, and the outputs of every request in it."""
+        assert step.sequence == self._next_step, f"lost steps {self._next_step}..{step.sequence}"
+        self._next_step += 1
+        self._stats = step.stats
+        self.dispatch(step.outputs)
+
+    def dispatch(self, outputs: list[StepOutput]) -> None:
+        """Hand each output to its stream. A stream that was left is no longer in the table."""
+        for output in outputs:
+            stream = self._streams.get(output.request_id)
+            if stream is not None:
+                stream.put(output)
+
+    def refuse(self, why: str) -> None:
+        """Take no request from now on; those that run go on. The first reason given stays."""
+        self._why_dead = self._why_dead or why
+
+    def fail_all(self, why: str) -> None:
+        """The engine has died: open streams end with ERROR, new ones raise `EngineDead(why)`."""
+        self.refuse(why)
+        self._end_all(FinishReason.ERROR, ENGINE_STOPPED)
+
+    def abort_all(self) -> None:
+        """The engine was closed in good order: whatever is still open ends with ABORT."""
+        self.refuse(ENGINE_CLOSED)
+        self._end_all(FinishReason.ABORT)
+
+    def _end_all(self, reason: FinishReason, error: str | None = None) -> None:
+        """A reader leaves at the first last output, so one that comes after another is not seen."""
+        self._stats = msgspec.structs.replace(
+            self._stats, num_requests_running=0, num_requests_waiting=0, num_blocks_used=0
+        )
+        for request_id, stream in self._streams.items():
+            stream.put(StepOutput(request_id=request_id, finish_reason=reason, error=error))
