@@ -1,4 +1,4 @@
-"""Small tensors gain nothing from more threads, and the tests share two cores."""
+"""For every test here: one thread (tiny tensors gain nothing from more), one seed, no autograd."""
 
 from collections.abc import Iterator
 
@@ -12,6 +12,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def one_seed() -> None:
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
