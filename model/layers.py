@@ -32,10 +32,14 @@ class Embedding(nn.Module):
         return F.linear(x, self.weight)
 
 
-class LearnedPositions(Embedding):
+class LearnedPositions(nn.Module):
     """GPT-2's positions: one learned vector a position, added to the token's."""
 
-    def forward(self, x: Tensor, positions: Tensor) -> Tensor:  # type: ignore[override]
+    def __init__(self, max_positions: int, hidden_size: int, where: Placement) -> None:
+        super().__init__()
+        self.weight = where.empty(max_positions, hidden_size)
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """x [T, hidden_size], positions [T] -> [T, hidden_size]."""
         return x + F.embedding(positions, self.weight)
 

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from model.config import ModelConfig
 from model.kv_cache import KVCache
@@ -68,6 +70,28 @@ def test_mixed_batch_equals_each_alone(config: ModelConfig) -> None:
     for row, tokens in zip(logits, (first, second, third), strict=True):
         expected = oracle.logits(model, tokens)[-1]
         torch.testing.assert_close(row, expected, atol=3e-5, rtol=1e-5)
+
+
+TOKENS = st.lists(st.integers(0, 96), min_size=1, max_size=16)
+
+
+@given(prompts=st.lists(TOKENS, min_size=1, max_size=4), data=st.data())
+@settings(max_examples=30, deadline=None)
+def test_any_schedule_gives_the_same_logits(prompts: list[list[int]], data: st.DataObject) -> None:
+    """However steps cut and mix the sequences, each ends with the logits it has alone."""
+    model, cache = random_model(LLAMA), make_cache(LLAMA)
+    blocks = [[7, 13, 0, 10], [3, 4, 15, 1], [9, 2, 8, 14], [5, 12, 6, 11]]
+    computed = [0] * len(prompts)
+    while pending := [i for i, prompt in enumerate(prompts) if computed[i] < len(prompt)]:
+        chosen = data.draw(st.lists(st.sampled_from(pending), min_size=1, unique=True))
+        rows = []
+        for i in chosen:
+            stop = data.draw(st.integers(computed[i] + 1, len(prompts[i])))
+            rows.append(Row(prompts[i][computed[i] : stop], computed[i], blocks[i]))
+            computed[i] = stop
+        for i, logits in zip(chosen, model(make_batch(rows, BLOCK_SIZE), cache), strict=True):
+            expected = oracle.logits(model, prompts[i][: computed[i]])[-1]
+            torch.testing.assert_close(logits, expected, atol=5e-5, rtol=1e-5)
 
 
 def test_no_row_reads_what_is_not_its_own(config: ModelConfig) -> None:
