@@ -91,11 +91,8 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         where = Placement(dtype, device)
-        vocab, hidden, context = (
-            config.vocab_size,
-            config.hidden_size,
-            config.max_position_embeddings,
-        )
+        vocab, hidden = config.vocab_size, config.hidden_size
+        context = config.max_position_embeddings
         self.config = config
         self.backend = attention
         self.embed_tokens = Embedding(vocab, hidden, where)
@@ -118,11 +115,10 @@ class Transformer(nn.Module):
             self.head = self.lm_head.forward
 
     def forward(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
-        """Write the step's keys and values into `kv_cache` and return float32 logits [S,
-        vocab_size].
+        """Write the step's keys and values into `kv_cache`; return float32 logits [S, vocab_size].
 
-        Logits are computed for the S rows of `batch.logits_indices` alone: the head is the largest
-        matrix.
+        S rows only, those of `batch.logits_indices`: the head is the largest matrix. Token ids must
+        be below `vocab_size`, positions below `max_position_embeddings`.
         """
         plan = self.backend.plan(batch)
         rotate = self.rope.at(batch.positions)

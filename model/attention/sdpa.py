@@ -28,6 +28,8 @@ class Span:
 
 
 class SdpaAttention:
+    """Host integers and masks are made once a step, in `plan`; each layer gathers and attends."""
+
     def plan(self, batch: ForwardBatch) -> list[Span]:
         starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
         tables = batch.block_table.unbind()

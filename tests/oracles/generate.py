@@ -1,5 +1,4 @@
-"""Reference generate: no cache, no batch, no merged parts, all positions recomputed for every
-token.
+"""Reference generate: no cache, no batch, every position computed anew for every token.
 
 It reads a `Transformer`'s parameters and nothing else of it: embedding, norms, rotation, attention
 and MLP are written out again here, straight from the papers, in fp32. Whatever the engine does
