@@ -1,8 +1,8 @@
-"""The tensors of one step: what the engine hands to the transformer, as an argument, never a global.
+"""The tensors of one step: what the engine hands to the transformer, as an argument.
 
 A step is ragged. `T` tokens of `B` sequences lie end to end; sequence `b` owns the rows
-`[query_start_loc[b], query_start_loc[b + 1])`. One token or a thousand, prompt or answer: there is no
-prefill batch and no decode batch, only sequences that catch up by their number of tokens.
+`[query_start_loc[b], query_start_loc[b + 1])`. One token or a thousand, prompt or answer: there is
+no prefill batch and no decode batch, only sequences that catch up by their number of tokens.
 """
 
 from dataclasses import dataclass
@@ -16,12 +16,8 @@ class ForwardBatch:
 
     input_ids: Tensor  # [T] int64
     positions: Tensor  # [T] int64, position of each token in its own sequence
-    slot_mapping: (
-        Tensor  # [T] int64, where each token's key and value go: block_id * block_size + offset
-    )
+    slot_mapping: Tensor  # [T] int64, where its key and value go: block_id * block_size + offset
     query_start_loc: Tensor  # [B + 1] int32
-    seq_lens: (
-        Tensor  # [B] int32, keys each sequence can see after this step (past + its new tokens)
-    )
+    seq_lens: Tensor  # [B] int32, keys each sequence can see: its past and this step's tokens
     block_table: Tensor  # [B, M] int32
     logits_indices: Tensor  # [S] int64, rows of the T whose next-token logits are wanted

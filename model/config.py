@@ -1,8 +1,8 @@
 """What shape a transformer has: plain frozen data, read from a checkpoint, obeyed by `model/`.
 
-Sizes carry Hugging Face's names (`hidden_size`, `intermediate_size`, `num_hidden_layers`), heads carry
-`num_heads`, `num_kv_heads`, `head_dim`. Nothing here imports torch, so a checkpoint can be described
-without loading one.
+Sizes carry Hugging Face's names (`hidden_size`, `intermediate_size`, `num_hidden_layers`), heads
+carry `num_heads`, `num_kv_heads`, `head_dim`. Nothing here imports torch, so a checkpoint can be
+described without loading one.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class RopeConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One decoder-only transformer. `rope=None` means learned positions are added to the embeddings."""
+    """One decoder-only transformer. `rope=None`: learned positions are added to the embeddings."""
 
     architecture: str
     vocab_size: int
@@ -78,5 +78,6 @@ class ModelConfig:
                 raise ValueError(f"'{name}' must be at least 1, got {getattr(self, name)}.")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(
-                f"'num_heads' ({self.num_heads}) must be a multiple of 'num_kv_heads' ({self.num_kv_heads})."
+                f"'num_heads' ({self.num_heads}) must be a multiple of 'num_kv_heads' "
+                f"({self.num_kv_heads})."
             )

@@ -1,4 +1,4 @@
-"""The attention protocol: one object per engine, asked once a step to plan and once a layer to attend."""
+"""The attention protocol: one object per engine; it plans once a step and attends once a layer."""
 
 from typing import Any, Protocol
 
@@ -10,9 +10,10 @@ from model.batch import ForwardBatch
 class AttentionBackend(Protocol):
     """Causal attention of ragged queries over a paged KV cache.
 
-    `plan` turns a batch's metadata into whatever the backend wants (host integers, masks, indices), once
-    a step; `forward` runs once a layer with that plan. Keys and values of the step's own tokens are in the
-    cache before `forward` is called: token i of a sequence sees the keys at positions <= its own.
+    `plan` turns a batch's metadata into whatever the backend wants (host integers, masks,
+    indices), once a step; `forward` runs once a layer with that plan. Keys and values of the
+    step's own tokens are in the cache before `forward` is called: token i of a sequence sees the
+    keys at positions <= its own.
     """
 
     def plan(self, batch: ForwardBatch) -> Any: ...

@@ -1,0 +1,44 @@
+"""The KV cache: keys and values of all tokens so far, in blocks that any sequence may own.
+
+A sequence's tokens need not lie side by side: its block table lists its blocks in order, as a page
+table lists pages (Kwon et al. 2023, "PagedAttention"). Who owns which block is the engine's
+business; here a block is a number.
+"""
+
+import torch
+from torch import Tensor
+
+from model.config import ModelConfig
+
+
+class KVCache:
+    """`keys` and `values`, each [num_layers, num_blocks, block_size, num_kv_heads, head_dim]."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        layers, heads = config.num_hidden_layers, config.num_kv_heads
+        shape = (layers, num_blocks, block_size, heads, config.head_dim)
+        self.keys = torch.zeros(shape, dtype=dtype, device=device)
+        self.values = torch.zeros(shape, dtype=dtype, device=device)
+
+    def layer(self, index: int) -> tuple[Tensor, Tensor]:
+        """One layer's (keys, values), each [num_blocks, block_size, num_kv_heads, head_dim]."""
+        return self.keys[index], self.values[index]
+
+    def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
+        """Put the step's key and value [T, num_kv_heads, head_dim] into one layer's slots [T]."""
+        for cache, new in ((self.keys, key), (self.values, value)):
+            slots = cache[layer].flatten(0, 1)  # [num_blocks * block_size, num_kv_heads, head_dim]
+            slots.index_copy_(0, slot_mapping, new)
+
+
+def kv_bytes_per_block(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int:
+    """Memory of one block over all layers, keys and values."""
+    tokens = 2 * config.num_hidden_layers * block_size
+    return tokens * config.num_kv_heads * config.head_dim * dtype.itemsize

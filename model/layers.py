@@ -1,0 +1,129 @@
+"""The small parts of a transformer: embeddings, norms, activations and the MLP.
+
+Each works on the last dimension of its input and does not care how many rows there are, or whose.
+Parameters are created empty; `model/load.py` fills them.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.config import Activation, ModelConfig, Norm
+from model.linear import Linear
+from model.placement import Placement
+
+
+class Embedding(nn.Module):
+    """A table of vectors, one a token id. Read backwards, it scores a vector against all tokens."""
+
+    def __init__(self, num_embeddings: int, hidden_size: int, where: Placement) -> None:
+        super().__init__()
+        self.weight = where.empty(num_embeddings, hidden_size)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids [T] -> [T, hidden_size]."""
+        return F.embedding(ids, self.weight)
+
+    def unembed(self, x: Tensor) -> Tensor:
+        """x [S, hidden_size] -> [S, num_embeddings]: the head of a model with tied embeddings."""
+        return F.linear(x, self.weight)
+
+
+class LearnedPositions(nn.Module):
+    """GPT-2's positions: one learned vector a position, added to the token's."""
+
+    def __init__(self, max_positions: int, hidden_size: int, where: Placement) -> None:
+        super().__init__()
+        self.weight = where.empty(max_positions, hidden_size)
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        """x [T, hidden_size], positions [T] -> [T, hidden_size]."""
+        return x + F.embedding(positions, self.weight)
+
+
+class NoPositions(nn.Module):
+    """For models that rotate their queries and keys instead (`model/rope.py`)."""
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:  # noqa: ARG002
+        return x
+
+
+class LayerNorm(nn.Module):
+    """y = (x - mean) / sqrt(var + eps) * weight + bias (Ba, Kiros, Hinton 2016).
+
+    Statistics are taken in fp32 whatever the dtype; torch's kernel sees to that.
+    """
+
+    def __init__(self, hidden_size: int, eps: float, where: Placement) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = where.empty(hidden_size)
+        self.bias = where.empty(hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(nn.Module):
+    """y = x / sqrt(mean(x^2) + eps) * weight (Zhang, Sennrich 2019), in fp32 up to the weight."""
+
+    def __init__(self, hidden_size: int, eps: float, where: Placement) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = where.empty(hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+def make_norm(config: ModelConfig, where: Placement) -> nn.Module:
+    kind = {Norm.LAYER_NORM: LayerNorm, Norm.RMS_NORM: RMSNorm}[config.norm]
+    return kind(config.hidden_size, config.norm_eps, where)
+
+
+def activation_function(activation: Activation) -> Callable[[Tensor], Tensor]:
+    """GELU (Hendrycks, Gimpel 2016), its tanh approximation (GPT-2's), or SiLU (x * sigmoid(x))."""
+    functions: dict[Activation, Callable[[Tensor], Tensor]] = {
+        Activation.GELU: F.gelu,
+        Activation.GELU_TANH: partial(F.gelu, approximate="tanh"),
+        Activation.SILU: F.silu,
+    }
+    return functions[activation]
+
+
+class MLP(nn.Module):
+    """down(act(up(x))): each token thinks for itself, in a wider space."""
+
+    def __init__(self, config: ModelConfig, where: Placement) -> None:
+        super().__init__()
+        hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+        self.up = Linear(hidden, wide, bias, where)
+        self.down = Linear(wide, hidden, bias, where)
+        self.act = activation_function(config.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.act(self.up(x)))
+
+
+class GatedMLP(nn.Module):
+    """down(act(gate(x)) * up(x)): with SiLU, the SwiGLU of Shazeer 2020."""
+
+    def __init__(self, config: ModelConfig, where: Placement) -> None:
+        super().__init__()
+        hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+        self.gate_up = Linear(hidden, 2 * wide, bias, where, parts={"gate": wide, "up": wide})
+        self.down = Linear(wide, hidden, bias, where)
+        self.act = activation_function(config.activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(self.act(gate) * up)
+
+
+def make_mlp(config: ModelConfig, where: Placement) -> nn.Module:
+    return GatedMLP(config, where) if config.gated_mlp else MLP(config, where)

@@ -1,0 +1,53 @@
+"""The one linear layer: a matrix, perhaps several merged into one, kept however its method wants.
+
+Projections that read the same input are merged, since one large matrix product is faster than three
+small ones: `qkv` is query, key and value stacked, `gate_up` the two halves of a gated MLP. A
+merged layer knows its parts as ranges of rows, so a checkpoint that keeps them apart fills each by
+its name.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from model.placement import Placement
+from model.quant.base import LinearLayer, LinearMethod
+from model.quant.unquantized import Unquantized
+
+
+class Linear(LinearLayer):
+    """y [..., out] = x [..., in] W^T + b, with `weight` [out, in] and, if asked for, `bias` [out].
+
+    `parts` names the rows of a merged layer, top to bottom; their sizes add up to `out_features`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool,
+        where: Placement,
+        *,
+        parts: Mapping[str, int] | None = None,
+        method: LinearMethod | None = None,
+    ) -> None:
+        super().__init__()
+        assert not parts or sum(parts.values()) == out_features, (parts, out_features)
+        self.parts = _row_ranges(parts or {})
+        self.method = method or Unquantized()
+        self.method.create(self, in_features, out_features, bias, where)
+
+    def finish(self) -> None:
+        """Call once, after the last parameter is filled and before the first `forward`."""
+        self.method.finish(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.method.apply(self, x)
+
+
+def _row_ranges(sizes: Mapping[str, int]) -> dict[str, slice]:
+    ranges, start = {}, 0
+    for name, size in sizes.items():
+        ranges[name] = slice(start, start + size)
+        start += size
+    return ranges

@@ -1,0 +1,21 @@
+"""Where parameters live: one dtype and one device, handed down through every constructor.
+
+An argument instead of torch's global default dtype and device, so that two models in one process
+(a draft and its target, a test and its oracle) cannot disturb each other.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    dtype: torch.dtype
+    device: torch.device
+
+    def empty(self, *shape: int) -> nn.Parameter:
+        """A parameter for inference: uninitialised, to be filled by a checkpoint, never trained."""
+        tensor = torch.empty(shape, dtype=self.dtype, device=self.device)
+        return nn.Parameter(tensor, requires_grad=False)

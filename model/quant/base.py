@@ -1,0 +1,35 @@
+"""The quantization protocol: what a `Linear` asks of the format its weights are kept in.
+
+A format is three functions. `create` makes the parameters that a checkpoint's tensors are copied
+into, `finish` turns them into what `apply` wants (pack, scale, round) once all of them are filled,
+and `apply` multiplies. A new format is a new file beside this one: `Linear` and the model above it
+do not change.
+"""
+
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from model.placement import Placement
+
+
+class LinearLayer(nn.Module):
+    """What a method puts its parameters on; `model.linear.Linear` is the only one."""
+
+    weight: Tensor
+    bias: Tensor | None
+
+
+class LinearMethod(Protocol):
+    """How one linear layer's weights are kept and multiplied. All state is on the layer."""
+
+    def create(
+        self, layer: LinearLayer, in_features: int, out_features: int, bias: bool, where: Placement
+    ) -> None:
+        """Register the empty parameters: `weight` [out, in], and `bias` [out] or None."""
+
+    def finish(self, layer: LinearLayer) -> None:
+        """Called once, when every parameter of the layer holds its checkpoint's values."""
+
+    def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
+        """x [..., in] -> [..., out], in x's dtype."""

@@ -1,0 +1,144 @@
+"""The transformer: a decoder that turns token ids into next-token logits.
+
+    ids -> embed_tokens (+ embed_positions) -> blocks -> final_norm -> head -> logits
+                                                 |
+               x = x + attention(norm(x))   tokens look at earlier tokens
+               x = x + mlp(norm(x))         each token thinks for itself
+
+`x`, the residual stream, is one vector a token, [T, hidden_size]; every part reads it and adds to
+it. GPT-2 and Llama differ only in parts, and every part is chosen in a constructor: no `forward`
+asks what model it is. The model knows token ids and slots, not requests: which tokens make a step
+is the engine's business.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.attention.base import AttentionBackend
+from model.batch import ForwardBatch
+from model.config import ModelConfig
+from model.kv_cache import KVCache
+from model.layers import Embedding, LearnedPositions, NoPositions, make_mlp, make_norm
+from model.linear import Linear
+from model.load import expected_tensors, load_tensor
+from model.placement import Placement
+from model.rope import NoRope, Rope, Rotate
+
+
+class SelfAttention(nn.Module):
+    """Queries, keys, values from one projection; keys and values are kept, queries look at them."""
+
+    def __init__(
+        self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
+    ) -> None:
+        super().__init__()
+        self.layer, self.backend = layer, backend
+        self.head_dim = config.head_dim
+        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
+        hidden, width = config.hidden_size, config.num_heads * config.head_dim
+        kv_width = config.num_kv_heads * config.head_dim
+        self.qkv = Linear(
+            hidden,
+            width + 2 * kv_width,
+            config.qkv_bias,
+            where,
+            parts={"q": width, "k": kv_width, "v": kv_width},
+        )
+        self.output = Linear(width, hidden, config.attention_output_bias, where)
+
+    def forward(
+        self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
+    ) -> Tensor:
+        qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [T, heads of q, k, v, head_dim]
+        query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)
+        query, key = rotate(query_key).tensor_split([self.num_heads], dim=1)
+        kv_cache.write(self.layer, key, value, batch.slot_mapping)
+        mixed = self.backend.forward(query, *kv_cache.layer(self.layer), plan)
+        return self.output(mixed.flatten(1))  # [T, hidden_size]
+
+
+class Block(nn.Module):
+    """One layer: attention, then MLP, each reading a normed copy of the stream and adding to it."""
+
+    def __init__(
+        self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
+    ) -> None:
+        super().__init__()
+        self.attention_norm = make_norm(config, where)
+        self.attention = SelfAttention(config, layer, backend, where)
+        self.mlp_norm = make_norm(config, where)
+        self.mlp = make_mlp(config, where)
+
+    def forward(
+        self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
+    ) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), batch, rotate, kv_cache, plan)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class Transformer(nn.Module):
+    """Created empty: `load` every tensor of `expected()`, then `finish`, then `forward`."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        attention: AttentionBackend,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        super().__init__()
+        where = Placement(dtype, device)
+        vocab, hidden = config.vocab_size, config.hidden_size
+        context = config.max_position_embeddings
+        self.config = config
+        self.backend = attention
+        self.embed_tokens = Embedding(vocab, hidden, where)
+        self.embed_positions: nn.Module
+        self.rope: Rope | NoRope
+        if config.rope is None:
+            self.embed_positions = LearnedPositions(context, hidden, where)
+            self.rope = NoRope()
+        else:
+            self.embed_positions = NoPositions()
+            self.rope = Rope(config.rope, context, where)
+        self.blocks = nn.ModuleList(
+            Block(config, layer, attention, where) for layer in range(config.num_hidden_layers)
+        )
+        self.final_norm = make_norm(config, where)
+        if config.tie_word_embeddings:
+            self.head = self.embed_tokens.unembed
+        else:
+            self.lm_head = Linear(hidden, vocab, False, where)
+            self.head = self.lm_head.forward
+
+    def forward(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
+        """Write the step's keys and values into `kv_cache`; return float32 logits [S, vocab_size].
+
+        S rows only, those of `batch.logits_indices`: the head is the largest matrix. Token ids must
+        be below `vocab_size`, positions below `max_position_embeddings`.
+        """
+        plan = self.backend.plan(batch)
+        rotate = self.rope.at(batch.positions)
+        x = self.embed_tokens(batch.input_ids)  # [T, hidden_size]
+        x = self.embed_positions(x, batch.positions)
+        for block in self.blocks:
+            x = block(x, batch, rotate, kv_cache, plan)
+        x = x.index_select(0, batch.logits_indices)  # [S, hidden_size]
+        return self.head(self.final_norm(x)).float()
+
+    def expected(self) -> set[tuple[str, str | None]]:
+        """Every (parameter name, part) to push; see `model/load.py`."""
+        return expected_tensors(self)
+
+    def load(self, name: str, part: str | None, tensor: Tensor) -> None:
+        """Fill one parameter or part; see `load_tensor` for errors."""
+        load_tensor(self, name, part, tensor)
+
+    def finish(self) -> None:
+        """All tensors are in: let each linear layer bring its weights into their final form."""
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.finish()

@@ -1,0 +1,69 @@
+"""Parameter counts from a config against a real module's, and against known models."""
+
+import pytest
+
+from model.config import ModelConfig
+from model.describe import parameter_counts
+from tests.model.tiny import GPT2, LLAMA, change, random_model
+
+CONFIGS = [
+    LLAMA,
+    GPT2,
+    change(LLAMA, tie_word_embeddings=True, qkv_bias=True, num_kv_heads=1),
+    change(LLAMA, attention_output_bias=True, mlp_bias=True, head_dim=20),
+    change(GPT2, tie_word_embeddings=False, num_hidden_layers=3),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_counts_equal_the_modules(config: ModelConfig) -> None:
+    """`thirdeye info` says what is really in memory, part by part."""
+    counts = parameter_counts(config)
+    sizes = {name: p.numel() for name, p in random_model(config).named_parameters()}
+
+    def total(*fragments: str) -> int:
+        return sum(n for name, n in sizes.items() if any(f in name for f in fragments))
+
+    assert counts.total == sum(sizes.values())
+    assert counts.embeddings == total("embed_tokens")
+    assert counts.positions == total("embed_positions")
+    assert counts.attention == total("attention.qkv", "attention.output")
+    assert counts.output == total("attention.output")
+    assert counts.mlp == total(".mlp.")
+    assert counts.norms == total("norm.")
+    assert counts.head == total("lm_head")
+
+
+def test_attention_is_one_third_of_gpt2() -> None:
+    """The project's name, and GPT-2's published size of 124 million."""
+    gpt2 = change(
+        GPT2,
+        vocab_size=50257,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_heads=12,
+        num_kv_heads=12,
+        head_dim=64,
+        max_position_embeddings=1024,
+    )
+    counts = parameter_counts(gpt2)
+    assert counts.total == 124_439_808
+    assert counts.attention_share == pytest.approx(1 / 3, abs=1e-3)
+    assert counts.mlp_share == pytest.approx(2 / 3, abs=1e-3)
+
+
+def test_smollm2() -> None:
+    """The default model: 134.5 million, tied embeddings counted once."""
+    smollm2 = change(
+        LLAMA,
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_heads=9,
+        num_kv_heads=3,
+        head_dim=64,
+        tie_word_embeddings=True,
+    )
+    assert parameter_counts(smollm2).total == 134_515_008

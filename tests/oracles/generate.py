@@ -1,0 +1,92 @@
+"""Reference generate: no cache, no batch, every position computed anew for every token.
+
+It reads a `Transformer`'s parameters and nothing else of it: embedding, norms, rotation, attention
+and MLP are written out again here, straight from the papers, in fp32. Whatever the engine does
+with caches, chunks and batches, its greedy tokens must be these.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.config import Activation, ModelConfig, Norm
+from model.rope import inverse_frequencies
+from model.transformer import Transformer
+
+
+def generate(model: Transformer, prompt: list[int], num_tokens: int) -> list[int]:
+    """The `num_tokens` likeliest tokens after the prompt, one by one."""
+    token_ids = list(prompt)
+    for _ in range(num_tokens):
+        token_ids.append(int(logits(model, token_ids)[-1].argmax()))
+    return token_ids[len(prompt) :]
+
+
+@torch.inference_mode()
+def logits(model: Transformer, token_ids: list[int]) -> Tensor:
+    """Next-token logits at every position: [len(token_ids), vocab_size]."""
+    config = model.config
+    weights = {name: parameter.float() for name, parameter in model.named_parameters()}
+    x = weights["embed_tokens.weight"][token_ids]
+    if config.rope is None:
+        x = x + weights["embed_positions.weight"][: len(token_ids)]
+    for layer in range(config.num_hidden_layers):
+        prefix = f"blocks.{layer}."
+        block = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
+        x = x + _attention(config, block, _norm(config, block, "attention_norm", x))
+        x = x + _mlp(config, block, _norm(config, block, "mlp_norm", x))
+    head = weights.get("lm_head.weight", weights["embed_tokens.weight"])
+    return _norm(config, weights, "final_norm", x) @ head.T
+
+
+def _norm(config: ModelConfig, weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    if config.norm is Norm.LAYER_NORM:
+        x = x - x.mean(-1, keepdim=True)
+    x = x / (x.pow(2).mean(-1, keepdim=True) + config.norm_eps).sqrt()
+    return x * weights[f"{name}.weight"] + weights.get(f"{name}.bias", 0.0)
+
+
+def _linear(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
+    return x @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0.0)
+
+
+def _attention(config: ModelConfig, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    length, width = len(x), config.num_heads * config.head_dim
+    kv_width = config.num_kv_heads * config.head_dim
+    q, k, v = _linear(weights, "attention.qkv", x).split([width, kv_width, kv_width], dim=-1)
+    mixed = torch.empty(length, width)
+    for head in range(config.num_heads):
+        kv_head = head * config.num_kv_heads // config.num_heads
+        own, shared = (
+            slice(h * config.head_dim, (h + 1) * config.head_dim) for h in (head, kv_head)
+        )
+        query, key = _rotate(config, q[:, own]), _rotate(config, k[:, shared])
+        for i in range(length):
+            scores = key[: i + 1] @ query[i] / config.head_dim**0.5
+            mixed[i, own] = scores.softmax(0) @ v[: i + 1, shared]
+    return _linear(weights, "attention.output", mixed)
+
+
+def _rotate(config: ModelConfig, x: Tensor) -> Tensor:
+    """Channels (i, i + dim / 2) are one complex number, turned by position * frequency."""
+    if config.rope is None:
+        return x
+    half = config.rope.dim // 2
+    angles = torch.outer(torch.arange(len(x)).float(), inverse_frequencies(config.rope))
+    pairs = torch.complex(x[:, :half], x[:, half : 2 * half])
+    turned = pairs * torch.polar(torch.ones_like(angles), angles)
+    return torch.cat((turned.real, turned.imag, x[:, 2 * half :]), dim=-1)
+
+
+def _mlp(config: ModelConfig, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+    act = {
+        Activation.GELU: F.gelu,
+        Activation.GELU_TANH: lambda y: F.gelu(y, approximate="tanh"),
+        Activation.SILU: F.silu,
+    }[config.activation]
+    if config.gated_mlp:
+        gate, up = _linear(weights, "mlp.gate_up", x).split(config.intermediate_size, dim=-1)
+        wide = act(gate) * up
+    else:
+        wide = act(_linear(weights, "mlp.up", x))
+    return _linear(weights, "mlp.down", wide)
