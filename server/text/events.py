@@ -7,7 +7,8 @@ from server.engine.types import FinishReason, Timings, TokenLogprobs
 
 @dataclass(frozen=True, slots=True)
 class TextToken:
-    """One generated token. `raw` is its exact bytes; None when it is hidden from the text (EOS, stop id)."""
+    """One generated token. `raw` is its exact bytes; None when it is hidden from the text (EOS,
+    stop id)."""
 
     token_id: int
     raw: bytes | None

@@ -1,4 +1,5 @@
-"""What the text layer wants of a tokenizer. `weights.tokenizer.Tokenizer` is one; tests bring their own."""
+"""What the text layer wants of a tokenizer. `weights.tokenizer.Tokenizer` is one; tests bring their
+own."""
 
 from typing import Protocol
 
@@ -6,7 +7,8 @@ from typing import Protocol
 class Tokenizer(Protocol):
     @property
     def vocab_size(self) -> int:
-        """Ids are in `[0, vocab_size)`: as many as the model has logits; not every id need have text."""
+        """Ids are in `[0, vocab_size)`: as many as the model has logits; not every id need have
+        text."""
 
     @property
     def special_tokens(self) -> dict[str, int]:
@@ -25,10 +27,12 @@ class Tokenizer(Protocol):
 
     @property
     def max_token_bytes(self) -> int:
-        """Length of the longest token in bytes: n bytes of text are at least n / this many tokens."""
+        """Length of the longest token in bytes: n bytes of text are at least n / this many
+        tokens."""
 
     def encode(self, text: str) -> list[int]:
-        """Text to ids; special-token literals in it are plain text. Raises ValueError if it cannot."""
+        """Text to ids; special-token literals in it are plain text. Raises ValueError if it
+        cannot."""
 
     def encode_with_special(self, text: str) -> list[int]:
         """The same, but special-token literals become their ids."""

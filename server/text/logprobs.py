@@ -1,0 +1,59 @@
+"""Logprobs as the API prints them: token text, exact bytes, the float untouched.
+
+A token need not be whole characters: its text then has U+FFFD, while its bytes are exact, so
+joined bytes always give the text. This file knows no JSON: the API shapes the two answers from
+`PrintedToken`.
+"""
+
+from dataclasses import dataclass
+
+from server.engine.types import TokenLogprobs
+from server.text.events import TextToken
+from server.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedToken:
+    """One token beside its logprob. `raw` is None where the token is hidden from the text."""
+
+    text: str
+    logprob: float
+    raw: bytes | None
+
+
+def token_text(raw: bytes) -> str:
+    """A token's bytes as text, U+FFFD for what is no whole character."""
+    return raw.decode("utf-8", "replace")
+
+
+def token_key(raw: bytes) -> str:
+    """A token's text as a key of the legacy answer: bytes that are no text are spelled out."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\\\x{byte:02x}" for byte in raw)
+
+
+def chosen(token: TextToken, tokenizer: Tokenizer) -> PrintedToken:
+    """The sampled token. A hidden one has its literal as text, and no bytes."""
+    assert token.logprobs is not None, "logprobs were not asked for"
+    text = token_text(tokenizer.token_bytes(token.token_id))
+    return PrintedToken(text, token.logprobs.logprob, token.raw)
+
+
+def likeliest(position: TokenLogprobs, tokenizer: Tokenizer) -> list[PrintedToken]:
+    """The likeliest tokens of one position, likeliest first (chat's `top_logprobs`)."""
+    raws = [(tokenizer.token_bytes(token_id), logprob) for token_id, logprob in position.top]
+    return [PrintedToken(token_text(raw), logprob, raw) for raw, logprob in raws]
+
+
+def legacy_top(position: TokenLogprobs, tokenizer: Tokenizer) -> dict[str, float]:
+    """Completions' `top_logprobs` of one position: the likeliest, and the token that is there.
+
+    Of two tokens with the same text the larger logprob is kept.
+    """
+    top: dict[str, float] = {}
+    for token_id, logprob in [*position.top, (position.token_id, position.logprob)]:
+        key = token_key(tokenizer.token_bytes(token_id))
+        top[key] = max(logprob, top.get(key, logprob))
+    return top

@@ -1,0 +1,196 @@
+"""One answer's way from token ids to text: bytes -> UTF-8 -> stop strings -> `TextEvent`s.
+
+    StepOutput -> token bytes -> IncrementalDecoder -> StopMatcher -> TextEvent
+
+`TextStream` does it without waiting for anything; `stream_text` drives an engine through it. A
+non-streaming answer drains the same stream (`collect`), so the two are equal by construction.
+
+A token is listed once, in order, with the event that sends the last of its text. Characters are
+counted for this: each token remembers how many must have been sent before it may be listed.
+"""
+
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import cast
+
+from server.engine.types import (
+    Engine,
+    FinishReason,
+    Request,
+    SamplingParams,
+    StepOutput,
+    Timings,
+    TokenLogprobs,
+)
+from server.text.decode import IncrementalDecoder
+from server.text.events import TextEvent, TextToken
+from server.text.stop import StopMatcher
+from server.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class TextOptions:
+    """What a caller may ask of the text, already checked."""
+
+    stop: list[str] = field(default_factory=list)
+    include_stop: bool = False  # the stop string that matched is part of the text
+    skip_special_tokens: bool = True  # False: they show as their literals
+    min_tokens: int = 0  # a stop string must not be complete within this many tokens
+
+
+class TextStream:
+    """Text of one answer. Feed it every output of the engine, in order, until it `is_finished`."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, options: TextOptions, hidden_ids: frozenset[int] = frozenset()
+    ) -> None:
+        """`hidden_ids` end the answer and are never text: end-of-sequence and stop token ids."""
+        special_ids = tokenizer.special_tokens.values() if options.skip_special_tokens else ()
+        self._hidden_ids = hidden_ids.union(special_ids)
+        self._tokenizer = tokenizer
+        self._min_tokens = options.min_tokens
+        self._decoder = IncrementalDecoder()
+        self._stops = StopMatcher(options.stop, options.include_stop)
+        self._unlisted: deque[tuple[int, TextToken]] = (
+            deque()
+        )  # (characters to be sent first, token)
+        self._num_decoded = 0  # characters
+        self._num_sent = 0  # characters
+        self._num_generated = 0  # tokens
+        self._prompt_logprobs: list[TokenLogprobs] | None = None
+        self._matched: str | None = None
+        self.is_finished = False
+
+    def feed(self, output: StepOutput) -> TextEvent | None:
+        """What this output lets us send; None if all of it is held back.
+
+        Tokens behind the one that completes a stop string are dropped, as if never sampled.
+        """
+        assert not self.is_finished, "an answer ends once"
+        if output.prompt_logprobs is not None:
+            self._prompt_logprobs = output.prompt_logprobs
+        text = ""
+        for i, token_id in enumerate(output.token_ids):
+            text += self._take(token_id, output.logprobs[i] if output.logprobs else None)
+            if self._matched is not None:
+                return self._event(text, output, FinishReason.STOP)
+        if output.finish_reason is None:
+            return self._event(text, output, None)
+        text += self._flush()
+        return self._event(
+            text, output, FinishReason.STOP if self._matched else output.finish_reason
+        )
+
+    def _take(self, token_id: int, logprobs: TokenLogprobs | None) -> str:
+        raw = None if token_id in self._hidden_ids else self._tokenizer.token_bytes(token_id)
+        self._num_generated += 1
+        text = self._decoder.feed(raw or b"")
+        self._num_decoded += len(text)
+        # A token that ends inside a character waits for that character too.
+        wait_for = self._num_decoded + (1 if self._decoder.is_pending else 0)
+        self._unlisted.append((wait_for, TextToken(token_id, raw, logprobs)))
+        return self._search(text)
+
+    def _flush(self) -> str:
+        text = self._search(self._decoder.flush())
+        return text if self._matched else text + self._stops.flush()
+
+    def _search(self, text: str) -> str:
+        text, self._matched = self._stops.feed(text, search=self._num_generated > self._min_tokens)
+        return text
+
+    def _event(
+        self, text: str, output: StepOutput, finish_reason: FinishReason | None
+    ) -> TextEvent | None:
+        self._num_sent += len(text)
+        self.is_finished = finish_reason is not None
+        tokens = self._list_tokens()
+        if not (text or tokens or self.is_finished):
+            return None
+        prompt_logprobs, self._prompt_logprobs = self._prompt_logprobs, None
+        return TextEvent(
+            text=text,
+            tokens=tokens,
+            prompt_logprobs=prompt_logprobs,
+            num_cached_tokens=output.num_cached_tokens,
+            num_generated_tokens=self._num_generated,
+            finish_reason=finish_reason,
+            stop_reason=self._matched or output.stop_token_id,
+            timings=output.timings,
+            error=None if self._matched else output.error,
+        )
+
+    def _list_tokens(self) -> list[TextToken]:
+        """Tokens whose text has been sent; all that are left when the answer is over."""
+        tokens = []
+        while self._unlisted and (self.is_finished or self._unlisted[0][0] <= self._num_sent):
+            tokens.append(self._unlisted.popleft()[1])
+        return tokens
+
+
+async def stream_text(
+    engine: Engine, request: Request, tokenizer: Tokenizer, options: TextOptions
+) -> AsyncGenerator[TextEvent, None]:
+    """The events of one request; the last, and only it, has a finish_reason.
+
+    Nothing happens before the first event is asked for, so a stream that is never started leaks
+    nothing. The engine's iterator is closed (which aborts the request) as soon as a stop string
+    matches, before the last event is handed out, and whenever the caller leaves. Raises
+    `EngineDead` as the engine does.
+    """
+    stream = TextStream(tokenizer, options, _hidden_ids(request.sampling, tokenizer))
+    last: TextEvent | None = None
+    # `Engine.generate` promises that its iterator can be closed; `AsyncIterator` cannot say so.
+    outputs = cast("AsyncGenerator[StepOutput, None]", engine.generate(request))
+    async with aclosing(outputs):
+        async for output in outputs:
+            event = stream.feed(output)
+            if stream.is_finished:
+                last = event
+                break
+            if event is not None:
+                yield event
+    assert last is not None, "the engine ended a request without a finish_reason"
+    yield last
+
+
+def _hidden_ids(sampling: SamplingParams, tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids that end this request; an ignored end-of-sequence is a special token like others."""
+    eos = frozenset() if sampling.ignore_eos else tokenizer.eos_token_ids
+    return eos.union(sampling.stop_token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class TextResult:
+    """A whole answer: what its events add up to. Fields as in `TextEvent`."""
+
+    text: str
+    tokens: list[TextToken]
+    finish_reason: FinishReason
+    stop_reason: str | int | None = None
+    prompt_logprobs: list[TokenLogprobs] | None = None
+    num_cached_tokens: int = 0
+    num_generated_tokens: int = 0
+    timings: Timings | None = None
+    error: str | None = None
+
+
+async def collect(events: AsyncIterator[TextEvent]) -> TextResult:
+    """Drain a stream of `stream_text` into one answer."""
+    all_events = [event async for event in events]
+    assert all_events, "every answer has a last event"
+    first, last = all_events[0], all_events[-1]
+    assert last.finish_reason is not None, "the last event says why the answer ended"
+    return TextResult(
+        text="".join(event.text for event in all_events),
+        tokens=[token for event in all_events for token in event.tokens],
+        finish_reason=last.finish_reason,
+        stop_reason=last.stop_reason,
+        prompt_logprobs=first.prompt_logprobs,
+        num_cached_tokens=last.num_cached_tokens,
+        num_generated_tokens=last.num_generated_tokens,
+        timings=last.timings,
+        error=last.error,
+    )

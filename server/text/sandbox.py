@@ -1,0 +1,138 @@
+"""Where chat templates run: Jinja with HF's dialect, without access to Python, and with limits.
+
+What is promised. A template can read its variables and call harmless functions: no attribute of
+Python's machinery, no change of the caller's data, no code (Jinja's immutable sandbox). A render
+that loops ends within about `TIME_LIMIT_S`, since each turn of a loop looks at the clock; a string
+grown by `+`, `*` or `~` and the whole output end at `MAX_CHARS`; numbers handed to functions are at
+most `MAX_ARGUMENT`.
+
+What is not. Memory is not bounded against every trick a template may know. Templates come only
+from the operator's checkpoint, never from a request, and each is rendered once at load
+(`ChatTemplate`): the limits are there for templates whose cost explodes with a user's messages.
+This file knows no messages and no tokens.
+"""
+
+import json
+import time
+from datetime import datetime
+from functools import reduce
+from typing import Any
+
+from jinja2 import Template, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.visitor import NodeTransformer
+
+TIME_LIMIT_S = 1.0
+MAX_CHARS = 16 * 1024 * 1024  # of one string; a request's body is at most 4 MiB
+MAX_ARGUMENT = 1_000_000
+_TICK = "_tick"  # the variable that holds the clock of one render
+
+
+class TemplateRefusal(Exception):
+    """The template itself said no, by `raise_exception`; the text is its own."""
+
+
+class TemplateSandbox(ImmutableSandboxedEnvironment):
+    """Compiles and renders templates. One serves all threads: a render's state is its variables."""
+
+    intercepted_binops = frozenset({"+", "*"})
+
+    def __init__(self) -> None:
+        super().__init__(
+            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag]
+        )
+        for name in ("lipsum", "cycler", "joiner"):  # one makes megabytes, two are classes
+            del self.globals[name]
+        self.globals["raise_exception"] = _raise_exception
+        self.globals["strftime_now"] = _strftime_now
+        self.filters["tojson"] = _tojson
+
+    def compile_template(self, source: str) -> Template:
+        """Raises `jinja2.TemplateError` for a source that is no template."""
+        tree: nodes.Template = _Limiter().visit(self.parse(source))
+        tree.set_environment(self)
+        return self.from_string(tree)
+
+    def run(self, template: Template, variables: dict[str, Any]) -> str:
+        """The rendered text. Raises whatever the template runs into, `SecurityError` at a limit."""
+        clock = _Clock(TIME_LIMIT_S)
+        pieces, num_chars = [], 0
+        for piece in template.generate(variables | {_TICK: clock.tick}):
+            clock.tick()
+            num_chars += len(piece)
+            _check_size(num_chars)
+            pieces.append(piece)
+        return "".join(pieces)
+
+    # Jinja's names: the template's own keywords must not collide with them.
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, int) and abs(value) > MAX_ARGUMENT:
+                raise SecurityError(f"a number above {MAX_ARGUMENT} in a call")
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        if operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
+            _check_size(len(left) + len(right))
+        elif operator == "*":
+            for sequence, times in ((left, right), (right, left)):
+                if hasattr(sequence, "__len__") and isinstance(times, int):
+                    _check_size(len(sequence) * times)
+        return super().call_binop(context, operator, left, right)
+
+
+class _Clock:
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def tick(self) -> None:
+        if time.monotonic() > self._end:
+            raise SecurityError("the template takes too long")
+
+
+def _check_size(num_chars: int) -> None:
+    if num_chars > MAX_CHARS:
+        raise SecurityError(f"the template makes more than {MAX_CHARS} characters")
+
+
+class _Limiter(NodeTransformer):
+    """Puts a look at the clock into each loop, and makes `a ~ b` a `+`, whose size is checked."""
+
+    def visit_For(self, node: nodes.For) -> nodes.For:
+        self.generic_visit(node)
+        look = nodes.Call(nodes.Name(_TICK, "load"), [], [], None, None)
+        node.body.insert(0, nodes.ExprStmt(look, lineno=node.lineno))
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
+        self.generic_visit(node)
+        strings = [nodes.Filter(n, "string", [], [], None, None) for n in node.nodes]
+        return reduce(nodes.Add, strings)  # type: ignore[arg-type] # Add is an Expr
+
+
+class _GenerationTag(Extension):
+    """`{% generation %}` marks an assistant's text for training; here it is its body and no
+    more."""
+
+    tags = {"generation"}  # noqa: RUF012 # jinja's own type
+
+    def parse(self, parser: Parser) -> list[nodes.Node]:
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def _raise_exception(message: str) -> None:
+    raise TemplateRefusal(message)
+
+
+def _strftime_now(form: str) -> str:
+    return datetime.now().strftime(form)
+
+
+def _tojson(value: Any, indent: int | None = None, **options: Any) -> str:
+    """As HF's: JSON for a model to read, so no HTML escapes and no `\\u` ones."""
+    return json.dumps(value, ensure_ascii=False, indent=indent, **options)

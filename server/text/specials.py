@@ -1,0 +1,125 @@
+"""Special tokens come from the chat template alone: spelled in a message, they stay plain text.
+
+Template and messages become one string before they are tokenized, so what a user wrote is marked
+first, with a character of the private use area (`MARK`) that is taken out again behind the split on
+special literals:
+
+    mark(messages) -> render -> split on literals -> ids; what is between loses its marks -> encode
+
+A literal can then stand in the rendered text only if the template wrote every character of it:
+
+* within one user string, a mark follows the first character of each literal;
+* across a border of a user string: where its end could begin a literal, its start could end one, or
+  all of it could be the middle of one, a mark stands at that border. It stands inside of leading
+  and trailing whitespace, so that a template that trims still trims, and the mark stays between the
+  two parts.
+
+Ordinary text has no such borders and is not touched, so its tokens are those of the plain
+rendering. What is *not* promised: a template that deletes characters from the inside of a user
+string may build a literal.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import TypeVar
+
+from server.text.tokenizer import Tokenizer
+
+MARK = "\ue000"  # a user's own U+E000 is dropped: the one character a message cannot hold
+_NAMES = ("role", "type")  # their values are words of the protocol, and templates compare them
+
+Value = TypeVar("Value")
+
+
+class SpecialTokens:
+    """Marks what users wrote, and tokenizes what a template made of it."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """A literal of one character cannot be told from text: in a chat it is always text."""
+        self._ids = {text: i for text, i in tokenizer.special_tokens.items() if len(text) > 1}
+        self._tokenizer = tokenizer
+        self._longest = max(map(len, self._ids), default=0)
+        self._heads = {text[:k] for text in self._ids for k in range(1, len(text))}
+        self._tails = {text[k:] for text in self._ids for k in range(1, len(text))}
+        self._split = re.compile(f"({_any_of(sorted(self._ids))})" if self._ids else "(?!)()")
+
+    def mark(self, value: Value) -> Value:
+        """A copy of plain data (strings, lists, dicts and their keys) with every string marked."""
+        marked: object = value
+        if isinstance(value, str):
+            marked = self._mark_text(value)
+        elif isinstance(value, list | tuple):
+            marked = [self.mark(item) for item in value]
+        elif isinstance(value, Mapping):
+            marked = {self._mark_name(k): self._mark_field(k, v) for k, v in value.items()}
+        return marked  # type: ignore[return-value] # same shape, seen by the three branches
+
+    def encode(self, rendered: str) -> list[int]:
+        """Token ids of a rendered text: literals are ids, the rest is plain text without its
+        marks."""
+        ids: list[int] = []
+        for i, part in enumerate(self._split.split(rendered)):
+            if i % 2:  # `split` puts what the group matched at the odd places
+                ids.append(self._ids[part])
+            elif part:
+                ids += self._tokenizer.encode(part.replace(MARK, ""))
+        return ids
+
+    def _mark_field(self, key: object, value: object) -> object:
+        return self._mark_name(value) if key in _NAMES else self.mark(value)
+
+    def _mark_name(self, name: object) -> object:
+        """Names are looked up and compared by the template: an identifier is left as it is."""
+        return name if isinstance(name, str) and name.isidentifier() else self.mark(name)
+
+    def _mark_text(self, text: str) -> str:
+        text = text.replace(MARK, "")
+        places = sorted(self._borders(text))
+        cuts = [0, *places, len(text)]
+        pieces = [text[a:b] for a, b in pairwise(cuts)]
+        return self._break_literals(MARK.join(pieces))
+
+    def _break_literals(self, text: str) -> str:
+        for literal in self._ids:
+            while literal in text:  # again, where one overlaps with itself
+                text = text.replace(literal, literal[0] + MARK + literal[1:])
+        return text
+
+    def _borders(self, text: str) -> set[int]:
+        """Where marks belong: at `text[0]` and its end, with and without the whitespace around
+        it."""
+        places: set[int] = set()
+        lead, trail = len(text) - len(text.lstrip()), len(text.rstrip())
+        if lead >= trail:  # nothing but whitespace
+            lead, trail = 0, len(text)
+        for start in {0, lead}:
+            for end in {trail, len(text)}:
+                if self._may_end_literal(text, start, end):
+                    places.add(start)
+                if self._may_begin_literal(text, start, end):
+                    places.add(end)
+        return places
+
+    def _may_end_literal(self, text: str, start: int, end: int) -> bool:
+        size = min(self._longest, end - start)
+        if any(text[start : start + k] in self._tails for k in range(1, size + 1)):
+            return True
+        return 0 < end - start < self._longest and any(text[start:end] in s for s in self._ids)
+
+    def _may_begin_literal(self, text: str, start: int, end: int) -> bool:
+        size = min(self._longest, end - start)
+        return any(text[end - k : end] in self._heads for k in range(1, size + 1))
+
+
+def _any_of(literals: Iterable[str]) -> str:
+    """A regex for the longest of `literals`. Shared beginnings are written once (a trie), so that
+    trying one place costs the longest literal's length, not the number of literals."""
+    rests: dict[str, list[str]] = {}
+    for literal in literals:
+        rests.setdefault(literal[:1], []).append(literal[1:])
+    is_end = rests.pop("", None) is not None
+    if not rests:
+        return ""
+    branches = "|".join(re.escape(char) + _any_of(rest) for char, rest in rests.items())
+    return f"(?:{branches})?" if is_end else f"(?:{branches})"
