@@ -1,4 +1,4 @@
-"""The engine's settings: plain, frozen, already resolved. Nothing below reads an environment or a flag."""
+"""The engine's settings: plain, frozen, resolved. Nothing below reads an environment or a flag."""
 
 from msgspec import Struct
 
@@ -26,6 +26,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
             )
         if self.num_blocks * self.block_size < self.max_model_len:
             raise ValueError(
-                f"{self.num_blocks} KV blocks of {self.block_size} hold {self.num_blocks * self.block_size} "
-                f"tokens, fewer than 'max_model_len' ({self.max_model_len}): lower it or give more memory."
+                f"{self.num_blocks} KV blocks of {self.block_size} hold "
+                f"{self.num_blocks * self.block_size} tokens, fewer than 'max_model_len' "
+                f"({self.max_model_len}): lower it or give more memory."
             )

@@ -1,7 +1,8 @@
-"""Every word that crosses the engine's border, and nothing else: plain data, tokens in, tokens out.
+"""Every word that crosses the engine's border: plain data, tokens in, tokens out.
 
-These structs travel between processes as msgpack, so they hold numbers, strings and lists. A `Request`
-is already valid: whoever builds one has checked each limit, and nothing below checks it again.
+These structs travel between processes as msgpack, so they hold numbers, strings and lists. A
+`Request` is already valid: whoever builds one has checked each limit, and nothing below checks it
+again.
 
     Request -> Engine.generate() -> StepOutput, StepOutput, ... StepOutput(finish_reason=...)
 
@@ -25,8 +26,8 @@ class FinishReason(StrEnum):
 class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the next token is chosen.
 
-    Order, as in vLLM: min_tokens, logit_bias -> penalties -> (argmax if temperature is 0) -> temperature
-    -> min_p -> top_k, top_p -> draw. Reported logprobs are log-softmax of the raw logits.
+    Order, as in vLLM: min_tokens, logit_bias -> penalties -> (argmax if temperature is 0) ->
+    temperature -> min_p -> top_k, top_p -> draw. Reported logprobs are log-softmax of the raw logits.
     """
 
     max_tokens: int
@@ -57,7 +58,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True):
-    """One position: the token that is there, its logprob and rank (1 is likeliest), and the likeliest."""
+    """One position: its token, that token's logprob and rank (1 is likeliest), and the likeliest."""
 
     token_id: int
     logprob: float
@@ -80,7 +81,8 @@ class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one step added to one request.
 
     `token_ids` are new; the end-of-sequence or stop token that ends a request is among them.
-    `logprobs` has one entry a token when asked for. `prompt_logprobs` comes once, with the first output.
+    `logprobs` has one entry a token when asked for. `prompt_logprobs` comes once, with the first
+    output.
     """
 
     request_id: str
@@ -88,7 +90,9 @@ class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     logprobs: list[TokenLogprobs] | None = None
     prompt_logprobs: list[TokenLogprobs] | None = None  # for prompt tokens 1.., token 0 has none
     finish_reason: FinishReason | None = None
-    stop_token_id: int | None = None  # the id of stop_token_ids that ended it, if one did (not for EOS)
+    stop_token_id: int | None = (
+        None  # the id of stop_token_ids that ended it, if one did (not for EOS)
+    )
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache, on every output
     timings: Timings | None = None  # with finish_reason
     error: str | None = None  # with FinishReason.ERROR: fit for a client's eyes
@@ -139,8 +143,8 @@ class Engine(Protocol):
     def generate(self, request: Request) -> AsyncIterator[StepOutput]:
         """Outputs of one request, the last with a finish_reason.
 
-        Raises `EngineDead` if the engine takes no request any more. Leaving the iterator early (break,
-        cancellation, `aclose`) aborts the request: its blocks are free within one step.
+        Raises `EngineDead` if the engine takes no request any more. Leaving the iterator early
+        (break, cancellation, `aclose`) aborts the request: its blocks are free within one step.
         """
 
     def abort(self, request_id: str) -> None:

@@ -1,0 +1,231 @@
+"""An engine without a model: it replays token ids. For tests of the layers above and HTTP benchmarks.
+
+    engine = FakeEngine(lambda request: [5, 6, 7], eos_token_ids=[7], delay=0.01)
+
+It keeps every promise of the `Engine` protocol (one last output, abort, early leave, death), so what
+passes over it fails over the real one only for reasons of tokens. Its knobs break things on purpose:
+`error_after`, `hang_after`, and the method `die`.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Sequence
+from itertools import count, islice
+
+import msgspec
+
+from server.engine.finish import finish_after
+from server.engine.types import (
+    EngineDead,
+    EngineInfo,
+    EngineStats,
+    FinishReason,
+    Request,
+    StepOutput,
+    Timings,
+    TokenLogprobs,
+)
+
+Replay = Callable[[Request], Iterable[int]]
+
+
+def fake_info(
+    *, vocab_size: int = 256, max_model_len: int = 2048, max_num_seqs: int = 64
+) -> EngineInfo:
+    return EngineInfo(
+        num_parameters=0,
+        max_model_len=max_model_len,
+        vocab_size=vocab_size,
+        device="cpu",
+        dtype="float32",
+        num_blocks=128,
+        block_size=16,
+        max_num_seqs=max_num_seqs,
+    )
+
+
+class FakeEngine:
+    """Replays `replay`: a list of ids for everybody, or a function of the request.
+
+    A replay that runs out ends with STOP. `delay` is in seconds before each output; `error_after` and
+    `hang_after` count tokens. `requests` and `aborted` record what was asked and what was ended early.
+    """
+
+    def __init__(
+        self,
+        replay: Replay | Sequence[int],
+        *,
+        info: EngineInfo | None = None,
+        eos_token_ids: Collection[int] = (),
+        delay: float = 0.0,
+        tokens_per_step: int = 1,
+        num_cached_tokens: int = 0,
+        error_after: int | None = None,
+        error: str = "The engine failed on purpose.",
+        hang_after: int | None = None,
+    ) -> None:
+        self._replay: Replay = replay if callable(replay) else lambda _: replay
+        self._info = info or fake_info()
+        self._eos_token_ids = eos_token_ids
+        self._delay = delay
+        self._tokens_per_step = tokens_per_step
+        self._num_cached_tokens = num_cached_tokens
+        self._error_after = error_after
+        self._error = error
+        self._hang_after = hang_after
+        self._why_dead: str | None = None
+        self._endings: dict[str, asyncio.Future[StepOutput]] = {}  # of the requests that run
+        self._stats = EngineStats(num_blocks_total=self._info.num_blocks)
+        self.requests: list[Request] = []
+        self.aborted: list[str] = []
+
+    @property
+    def info(self) -> EngineInfo:
+        return self._info
+
+    @property
+    def is_alive(self) -> bool:
+        return self._why_dead is None
+
+    def stats(self) -> EngineStats:
+        return msgspec.structs.replace(self._stats, num_requests_running=len(self._endings))
+
+    async def generate(self, request: Request) -> AsyncGenerator[StepOutput, None]:
+        if self._why_dead is not None:
+            raise EngineDead(self._why_dead)
+        ending: asyncio.Future[StepOutput] = asyncio.get_running_loop().create_future()
+        self._endings[request.request_id] = ending
+        self.requests.append(request)
+        self._count(prompt_tokens_total=len(request.prompt_token_ids))
+        is_finished = False
+        try:
+            for script_output in self._script(request):
+                output = await self._pace(script_output, ending)
+                is_finished = output.finish_reason is not None
+                self._count(steps_total=1, generation_tokens_total=len(output.token_ids))
+                yield output
+                if is_finished:
+                    return
+        finally:
+            del self._endings[request.request_id]
+            if not is_finished or ending.done():
+                self.aborted.append(request.request_id)
+
+    async def _pace(
+        self, output: StepOutput | None, ending: asyncio.Future[StepOutput]
+    ) -> StepOutput:
+        """`output` after the delay (None hangs), or an ending that came before it."""
+        if output is None:
+            return await ending
+        if self._delay:
+            await asyncio.wait([ending], timeout=self._delay)
+        else:
+            await asyncio.sleep(0)
+        return ending.result() if ending.done() else output
+
+    def _script(self, request: Request) -> Iterator[StepOutput | None]:
+        """What this request will see if nobody ends it; None stands for a hang."""
+        started, num_generated, reason = time.monotonic(), 0, None
+        token_ids = iter(self._replay(request))
+        for step in count():
+            if self._is_due(self._hang_after, num_generated):
+                yield None
+            if self._is_due(self._error_after, num_generated):
+                reason = FinishReason.ERROR
+                yield StepOutput(
+                    request_id=request.request_id, finish_reason=reason, error=self._error
+                )
+            new, reason, stop_token_id = self._take(token_ids, num_generated, request)
+            num_generated += len(new)
+            sampling = request.sampling
+            prompt = None if step else request.prompt_token_ids[1:]
+            yield StepOutput(
+                request_id=request.request_id,
+                token_ids=new,
+                logprobs=self._logprobs(new, sampling.logprobs),
+                prompt_logprobs=self._logprobs(prompt, sampling.prompt_logprobs),
+                finish_reason=reason,
+                stop_token_id=stop_token_id,
+                num_cached_tokens=self._num_cached_tokens,
+                timings=_timings(started, step + 1) if reason else None,
+            )
+
+    def _take(
+        self, token_ids: Iterator[int], num_generated: int, request: Request
+    ) -> tuple[list[int], FinishReason | None, int | None]:
+        """The next step's tokens, why they are the last, and the stop id that made them so."""
+        new: list[int] = []
+        max_tokens = self._max_tokens(request)
+        if max_tokens == 0:
+            return new, FinishReason.LENGTH, None
+        for token_id in islice(token_ids, self._tokens_per_step):
+            new.append(token_id)
+            reason, stop_token_id = finish_after(
+                token_id,
+                num_generated + len(new),
+                request.sampling,
+                self._eos_token_ids,
+                max_tokens,
+            )
+            if reason is not None:
+                return new, reason, stop_token_id
+        return new, None if new else FinishReason.STOP, None
+
+    @staticmethod
+    def _is_due(after: int | None, num_generated: int) -> bool:
+        return after is not None and num_generated >= after
+
+    def _max_tokens(self, request: Request) -> int:
+        room = self._info.max_model_len - len(request.prompt_token_ids)
+        return max(0, min(request.sampling.max_tokens, room))
+
+    def _logprobs(
+        self, token_ids: Iterable[int] | None, num_top: int | None
+    ) -> list[TokenLogprobs] | None:
+        """Every token is the likeliest at -0.5; its neighbours by number follow, one nat apart."""
+        if token_ids is None or num_top is None:
+            return None
+        vocab_size = self._info.vocab_size
+        return [
+            TokenLogprobs(
+                token_id=token_id,
+                logprob=-0.5,
+                rank=1,
+                top=[((token_id + i) % vocab_size, -0.5 - i) for i in range(num_top)],
+            )
+            for token_id in token_ids
+        ]
+
+    def abort(self, request_id: str) -> None:
+        """See `Engine.abort`."""
+        self._end(StepOutput(request_id=request_id, finish_reason=FinishReason.ABORT))
+
+    def _end(self, output: StepOutput) -> None:
+        ending = self._endings.get(output.request_id)
+        if ending is not None and not ending.done():
+            ending.set_result(output)
+
+    def die(self, why: str = "The engine died.") -> None:
+        """What a crash looks like from outside: every stream ends with ERROR, nothing is taken."""
+        self._why_dead = why
+        for request_id in self._endings:
+            error = "The engine stopped while it worked on this request. Please try again."
+            self._end(
+                StepOutput(request_id=request_id, finish_reason=FinishReason.ERROR, error=error)
+            )
+
+    async def close(self) -> None:
+        self._why_dead = self._why_dead or "The engine is closed."
+        for request_id in list(self._endings):
+            self.abort(request_id)
+
+    def _count(self, **added: int) -> None:
+        totals = {name: getattr(self._stats, name) + more for name, more in added.items()}
+        self._stats = msgspec.structs.replace(self._stats, **totals)
+
+
+def _timings(started: float, num_steps: int) -> Timings:
+    total_ms = (time.monotonic() - started) * 1000
+    return Timings(
+        queue_ms=0.0, prefill_ms=0.0, decode_ms=total_ms, total_ms=total_ms, num_steps=num_steps
+    )

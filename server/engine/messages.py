@@ -1,0 +1,59 @@
+"""What crosses the pipe between the server and its engine process: typed structs, nothing else.
+
+Each is one msgpack map with a `type` tag, so a typed decoder refuses whatever is not listed here. The
+server speaks first (`Hello`); the engine answers with any number of `Progress`, then `Ready`, then one
+`Step` for each step of all requests together. `Fatal` is the engine's last word. The thread engine
+uses the same words without the pipe.
+"""
+
+from msgspec import Struct
+
+from server.engine.types import EngineInfo, EngineStats, Request, StepOutput
+
+
+class Hello(Struct, frozen=True, tag=True):
+    """What to load. Only the composition root knows what is inside."""
+
+    recipe: bytes
+
+
+class Add(Struct, frozen=True, tag=True):
+    request: Request
+
+
+class Abort(Struct, frozen=True, tag=True):
+    request_id: str
+
+
+class Stop(Struct, frozen=True, tag=True):
+    """End what runs with ABORT, then leave."""
+
+
+class Progress(Struct, frozen=True, tag=True):
+    """How far loading is: `fraction` of `phase`, 0 to 1."""
+
+    phase: str
+    fraction: float
+
+
+class Ready(Struct, frozen=True, tag=True):
+    info: EngineInfo
+
+
+class Step(Struct, frozen=True, tag=True):
+    """All that one step did. `sequence` counts 0, 1, 2, ...: a gap is a lost message, hence a bug."""
+
+    sequence: int
+    outputs: list[StepOutput]
+    stats: EngineStats
+
+
+class Fatal(Struct, frozen=True, tag=True):
+    """Why the engine ends: fit for the server's log and its ready endpoint."""
+
+    message: str
+
+
+Command = Add | Abort | Stop
+ToEngine = Hello | Command
+FromEngine = Progress | Ready | Step | Fatal
