@@ -34,7 +34,7 @@ from server.api.validation import parse
 from server.errors import BadRequest
 from server.text.chat import ChatTemplateError
 from server.text.events import TextEvent, TextToken
-from server.text.prompt import too_long
+from server.text.prompt import PromptTooLong
 from server.text.tokenizer import Tokenizer
 
 
@@ -131,16 +131,18 @@ async def encode_messages(
             param="messages",
             code="unsupported_parameter",
         )
-    longest = max((message.content for message in messages), key=len)
-    if is_bounded and too_long(longest, model.max_model_len, model.tokenizer):
-        raise context_exceeded("has more tokens than that", model.max_model_len, "messages")
+    context = model.max_model_len
     try:
         ids = await asyncio.to_thread(
             template.encode,
             [_plain(message) for message in messages],
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
+            max_tokens=context if is_bounded else None,
         )
+    except PromptTooLong as error:
+        has = f"has at least {error.num_tokens_at_least} tokens"
+        raise context_exceeded(has, context, "messages") from None
     except ChatTemplateError as error:
         raise refuse("messages", f"cannot be rendered: {error}") from error
     except ValueError:

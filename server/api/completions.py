@@ -35,7 +35,7 @@ from server.api.tally import Tally
 from server.api.validation import parse
 from server.engine.types import TokenLogprobs
 from server.text.events import TextEvent, TextToken
-from server.text.prompt import encode_prompt, too_long
+from server.text.prompt import encode_prompt, fewest_tokens
 
 ScoredToken = tuple[int, bytes | None, TokenLogprobs | None]
 
@@ -125,8 +125,9 @@ async def _encode(prompt: Prompt, body: CompletionRequest, model: ServedModel) -
     is_bounded = body.truncate_prompt_tokens is None
     if isinstance(prompt, list):
         return prompt
-    if is_bounded and too_long(prompt, model.max_model_len, model.tokenizer):
-        raise context_exceeded("has more tokens than that", model.max_model_len, "prompt")
+    fewest = fewest_tokens(prompt, model.tokenizer)
+    if is_bounded and fewest > model.max_model_len:
+        raise context_exceeded(f"has at least {fewest} tokens", model.max_model_len, "prompt")
     try:
         return await asyncio.to_thread(
             encode_prompt, prompt, model.tokenizer, body.add_special_tokens

@@ -1,4 +1,4 @@
-"""The gate before all routes: the key, or without keys the Host. Open paths are listed one by one."""
+"""The gate before all routes: the key, or without keys the Host. Open paths are listed."""
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send

@@ -1,8 +1,8 @@
 """The numbers of one request, added up from its events: usage, timings, why it ended.
 
 Usage counts every sampled token, the end-of-sequence token included, summed over the choices, and
-each prompt once. Timings are those of the choice that took longest: the engine's, or, where a stop string
-ended the choice before the engine could tell, what was seen from here.
+each prompt once. Timings are those of the choice that took longest: the engine's, or, where a stop
+string ended the choice before the engine could tell, what was seen from here.
 """
 
 import time

@@ -6,7 +6,7 @@ Ids 0..255 are bytes; 256 is BOS, 257 is EOS (`<|end|>`), 258 starts a turn (`<|
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from threading import Thread
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import uvicorn
@@ -17,6 +17,7 @@ from server.api.state import ServedModel, ServerState
 from server.app import create_app
 from server.engine.fake import FakeEngine, fake_info
 from server.engine.types import Request
+from server.text.chat import ChatTemplate
 
 BOS, EOS, TURN = 256, 257, 258
 VOCAB_SIZE = 260
@@ -25,7 +26,7 @@ CONTEXT = 512
 
 class ByteTokenizer:
     vocab_size = VOCAB_SIZE
-    special_tokens = {"<|bos|>": BOS, "<|end|>": EOS, "<|turn|>": TURN}
+    special_tokens: ClassVar = {"<|bos|>": BOS, "<|end|>": EOS, "<|turn|>": TURN}
     bos_token_id = BOS
     eos_token_ids = frozenset({EOS})
     add_bos = False
@@ -52,28 +53,18 @@ class ByteTokenizer:
         return bytes([token_id]) if token_id < 256 else b""
 
 
-class ByteTemplate:
-    """`<|turn|>role\\ncontent` for each message."""
-
-    def encode(
-        self,
-        messages: list[dict[str, Any]],
-        *,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-        tools: Any = None,
-    ) -> list[int]:
-        ids: list[int] = []
-        for message in messages:
-            ids += [TURN, *f"{message['role']}\n{message['content']}".encode()]
-        return [*ids, TURN, *b"assistant\n"] if add_generation_prompt else ids
+TEMPLATE = """\
+{%- for message in messages -%}<|turn|>{{ message.role }}
+{{ message.content }}{%- endfor -%}
+{%- if add_generation_prompt -%}<|turn|>assistant
+{% endif -%}"""
 
 
 def served_model(**changes: Any) -> ServedModel:
     fields: dict[str, Any] = {
         "names": ("tiny", "org/tiny"),
         "tokenizer": ByteTokenizer(),
-        "template": ByteTemplate(),
+        "template": ChatTemplate(TEMPLATE, ByteTokenizer()),
         "max_model_len": CONTEXT,
         "created": 1_700_000_000,
         "fingerprint": "te-test",
