@@ -1,0 +1,145 @@
+"""Admission, running and ending of one generation request: the one path of all answers.
+
+A streaming answer sends the shape's chunks as they come; a whole answer drains the same events.
+Either way the permit is held until the last byte is out, and a client that leaves stops the work.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.config import ApiConfig
+from server.api.generation import Generation, Indexed, events
+from server.api.lifetime import lifetime_of
+from server.api.shape import Shape
+from server.api.state import ServerState
+from server.api.stream import event_stream
+from server.api.tally import Tally, server_timing
+from server.errors import ClientGone
+from server.logs import log_request
+from server.metrics import Metrics
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every route needs."""
+
+    state: ServerState
+    config: ApiConfig
+    metrics: Metrics
+
+
+def json_response(
+    value: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    body = msgspec.json.encode(value)
+    return Response(body, status, headers, media_type="application/json")
+
+
+async def respond(
+    request: Request,
+    context: Context,
+    generation: Generation,
+    shape: Shape,
+    tally: Tally,
+    *,
+    stream: bool,
+) -> Response:
+    """Admit the generation and answer it. Raises `Overloaded`, and `ApiError` if a choice fails."""
+    engine, model = context.state.serving()
+    lifetime = lifetime_of(request)
+    permit = context.state.admission.admit(generation.size)
+    lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
+    lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
+    source = _counted(events(generation, engine, model.tokenizer), tally)
+    if stream:
+        return event_stream(
+            _chunks(source, shape),
+            request_id=lifetime.request_id,
+            ping=context.config.sse_ping,
+            send_timeout=context.config.send_timeout,
+            headers={"Server-Timing": f"admit;dur={lifetime.elapsed_ms():.1f}"},
+        )
+    await unless_gone(request, _drain(source, shape))
+    headers = {"openai-processing-ms": str(round(lifetime.elapsed_ms()))}
+    if timings := tally.engine_timings:
+        headers["Server-Timing"] = server_timing(timings)
+    return json_response(shape.whole(), headers=headers)
+
+
+async def _counted(
+    source: AsyncGenerator[Indexed, None], tally: Tally
+) -> AsyncGenerator[Indexed, None]:
+    async with aclosing(source):
+        async for index, event in source:
+            tally.add(index, event)
+            yield index, event
+
+
+async def _chunks(
+    source: AsyncGenerator[Indexed, None], shape: Shape
+) -> AsyncGenerator[bytes, None]:
+    async with aclosing(source):
+        async for index, event in source:
+            for chunk in shape.chunks(index, event):
+                yield chunk
+    for chunk in shape.last_chunks():
+        yield chunk
+
+
+async def _drain(source: AsyncGenerator[Indexed, None], shape: Shape) -> None:
+    async with aclosing(source):
+        async for index, event in source:
+            shape.add(index, event)
+
+
+async def unless_gone(request: Request, work: Coroutine[object, object, Result]) -> Result:
+    """The work's result. Raises `ClientGone`, the work cancelled, if the client leaves first."""
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_until_gone(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _record(context: Context, request_id: str, generation: Generation, tally: Tally) -> None:
+    """The metrics and the log line of a request that has ended, one way or another."""
+    context.metrics.request_ended(tally, generation.size)
+    log_request(
+        logging.getLogger("thirdeye.request"),
+        {
+            "id": request_id,
+            "model": generation.model,
+            "choices": generation.size,
+            "prompt_tokens": tally.num_prompt_tokens,
+            "cached_tokens": tally.num_cached_tokens,
+            "completion_tokens": tally.num_generated_tokens,
+            "finish": ",".join(str(reason) for reason in tally.finish_reasons.values()),
+            "timings": tally.timings(),
+        },
+    )
+
+
+def unix_seconds() -> int:
+    return int(time.time())

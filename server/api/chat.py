@@ -1,0 +1,256 @@
+"""`POST /v1/chat/completions`: messages in, an assistant message out, whole or as chunks."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from uuid import uuid4
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.answer import Context, respond, unix_seconds
+from server.api.body import read_json
+from server.api.generation import Generation, fan_out
+from server.api.lifetime import lifetime_of
+from server.api.logprobs import chat_logprobs, prompt_logprobs
+from server.api.openapi import documented
+from server.api.prepare import (
+    check_common,
+    check_context,
+    context_exceeded,
+    refuse,
+    room_for,
+    salt,
+    samplings,
+    text_options,
+    truncate,
+)
+from server.api.refusals import REFUSED_IN_CHAT
+from server.api.schema import ChatRequest, Message
+from server.api.shape import ChunkWriter, Head, JsonObject, encode, optional, whole_answer
+from server.api.state import ServedModel
+from server.api.tally import Tally
+from server.api.validation import parse
+from server.errors import BadRequest
+from server.text.chat import ChatTemplateError
+from server.text.events import TextEvent, TextToken
+from server.text.prompt import PromptTooLong
+from server.text.tokenizer import Tokenizer
+
+
+def chat_routes(context: Context) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions", **documented("Chat", ChatRequest, streams=True))
+    async def create_chat_completion(request: Request) -> Response:
+        _, model = context.state.serving()
+        body = parse(
+            ChatRequest, await read_json(request, context.config.max_body_bytes), REFUSED_IN_CHAT
+        )
+        model.check_name(body.model)
+        check_common(body, model)
+        check_chat(body)
+        generation = await plan(body, model, lifetime_of(request).caller)
+        tally = generation.tally()
+        shape = ChatShape(body, generation, model, tally)
+        return await respond(request, context, generation, shape, tally, stream=body.stream)
+
+    return router
+
+
+def check_chat(body: ChatRequest) -> None:
+    """Rules between chat's own fields."""
+    if body.top_logprobs is not None and not body.logprobs:
+        raise refuse("top_logprobs", "needs 'logprobs': true.")
+    both = body.max_tokens is not None and body.max_completion_tokens is not None
+    if both and body.max_tokens != body.max_completion_tokens:
+        raise refuse("max_tokens", "must equal 'max_completion_tokens' when both are given.")
+    if body.continue_final_message:
+        explicit = "add_generation_prompt" in body.model_fields_set
+        if explicit and body.add_generation_prompt:
+            raise refuse("continue_final_message", "cannot go with 'add_generation_prompt': true.")
+        if body.messages[-1].role != "assistant":
+            raise refuse("continue_final_message", "needs an assistant message at the end.")
+
+
+async def plan(body: ChatRequest, model: ServedModel, caller: str) -> Generation:
+    """The engine requests of a chat request. Raises `BadRequest` for what does not fit."""
+    context = model.max_model_len
+    name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    ids = await encode_messages(
+        body.messages,
+        model,
+        add_special_tokens=body.add_special_tokens,
+        add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
+        continue_final_message=body.continue_final_message,
+        is_bounded=body.truncate_prompt_tokens is None,
+    )
+    prompt = truncate(ids, body.truncate_prompt_tokens, asked, context)
+    check_context(len(prompt), context, "messages")
+    chosen = samplings(
+        body,
+        model,
+        max_tokens=room_for(asked, len(prompt), context, name),
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        prompt_logprobs=body.prompt_logprobs,
+    )
+    generation_id = f"chatcmpl-{uuid4().hex}"
+    return Generation(
+        id=generation_id,
+        created=unix_seconds(),
+        model=body.model,
+        prompts=[prompt],
+        n=body.n,
+        requests=fan_out(
+            generation_id,
+            [prompt],
+            chosen,
+            priority=body.priority,
+            cache_salt=salt(caller, body.cache_salt),
+        ),
+        options=text_options(body),
+        truncated=len(ids) - len(prompt),
+    )
+
+
+async def encode_messages(
+    messages: Sequence[Message],
+    model: ServedModel,
+    *,
+    add_special_tokens: bool,
+    add_generation_prompt: bool,
+    continue_final_message: bool,
+    is_bounded: bool = True,
+) -> list[int]:
+    """Token ids of a conversation, made in a thread. What cannot fit is refused before that."""
+    template = model.template
+    if template is None:
+        raise BadRequest(
+            "This model has no chat template: use /v1/completions.",
+            param="messages",
+            code="unsupported_parameter",
+        )
+    context = model.max_model_len
+    try:
+        ids = await asyncio.to_thread(
+            template.encode,
+            [_plain(message) for message in messages],
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+            max_tokens=context if is_bounded else None,
+        )
+    except PromptTooLong as error:
+        has = f"has at least {error.num_tokens_at_least} tokens"
+        raise context_exceeded(has, context, "messages") from None
+    except ChatTemplateError as error:
+        raise refuse("messages", f"cannot be rendered: {error}") from error
+    except ValueError:
+        raise refuse("messages", "hold text that cannot be tokenized.") from None
+    bos = model.tokenizer.bos_token_id
+    return [bos, *ids] if add_special_tokens and bos is not None else ids
+
+
+def _plain(message: Message) -> dict[str, object]:
+    plain: dict[str, object] = {"role": message.role, "content": message.content}
+    return plain | ({"name": message.name} if message.name is not None else {})
+
+
+class ChatShape:
+    """A chat answer: one message for each choice, or deltas of it."""
+
+    def __init__(
+        self, body: ChatRequest, generation: Generation, model: ServedModel, tally: Tally
+    ) -> None:
+        self._with_logprobs = body.logprobs
+        self._with_ids = body.return_token_ids
+        self._with_prompt_logprobs = body.prompt_logprobs is not None
+        self._generation = generation
+        self._tokenizer: Tokenizer = model.tokenizer
+        self._tally = tally
+        self._tier = "default" if body.service_tier else None
+        self._fingerprint = model.fingerprint
+        head = Head.of(generation, "chat.completion.chunk", model.fingerprint, self._tier)
+        self._writer = ChunkWriter(head, body.stream_options, tally)
+        self._started: set[int] = set()
+        self._events: list[list[TextEvent]] = [[] for _ in generation.requests]
+
+    def chunks(self, index: int, event: TextEvent) -> Iterator[bytes]:
+        """Role first, then content, then the empty delta that says why the choice ended."""
+        if index not in self._started:
+            yield self._role_chunk(index)
+        is_last = event.finish_reason is not None
+        tokens, hidden = _split(event) if is_last else (event.tokens, [])
+        if event.text or (tokens and not is_last and (self._with_logprobs or self._with_ids)):
+            yield self._writer.chunk(
+                self._choice(index, b'{"content":' + encode(event.text) + b"}", tokens)
+            )
+        if is_last:
+            yield self._writer.chunk(self._choice(index, b"{}", hidden, event))
+
+    def last_chunks(self) -> Iterator[bytes]:
+        return self._writer.usage_chunk()
+
+    def _role_chunk(self, index: int) -> bytes:
+        prompt_ids = None
+        if self._with_ids and not self._started:
+            prompt_ids = self._generation.prompts[0]
+        self._started.add(index)
+        delta = b'{"role":"assistant","content":"","refusal":null}'
+        choice = b'{"index":%d,"delta":%b,"logprobs":null,"finish_reason":null}' % (index, delta)
+        return self._writer.chunk(choice, optional(b"prompt_token_ids", prompt_ids))
+
+    def _choice(
+        self, index: int, delta: bytes, tokens: list[TextToken], end: TextEvent | None = None
+    ) -> bytes:
+        parts = [b'{"index":%d,"delta":%b,"logprobs":' % (index, delta)]
+        with_logprobs = self._with_logprobs and tokens
+        parts.append(encode(chat_logprobs(tokens, self._tokenizer)) if with_logprobs else b"null")
+        parts.append(b',"finish_reason":' + encode(end.finish_reason if end else None))
+        parts.append(optional(b"stop_reason", end.stop_reason if end else None))
+        if self._with_ids:
+            parts.append(optional(b"token_ids", [token.token_id for token in tokens]))
+        return b"".join([*parts, b"}"])
+
+    def add(self, index: int, event: TextEvent) -> None:
+        self._events[index].append(event)
+
+    def whole(self) -> JsonObject:
+        head = Head.of(self._generation, "chat.completion", self._fingerprint, self._tier)
+        choices = [self._whole_choice(i, events) for i, events in enumerate(self._events)]
+        answer = whole_answer(head, choices, self._tally)
+        prompt = self._generation.prompts[0]
+        if self._with_ids:
+            answer["prompt_token_ids"] = prompt
+        if self._with_prompt_logprobs:
+            entries = self._events[0][0].prompt_logprobs or []
+            answer["prompt_logprobs"] = prompt_logprobs(prompt, entries, self._tokenizer)
+        return answer
+
+    def _whole_choice(self, index: int, events: list[TextEvent]) -> JsonObject:
+        tokens = [token for event in events for token in event.tokens]
+        last = events[-1]
+        choice: JsonObject = {
+            "index": index,
+            "message": {
+                "role": "assistant",
+                "content": "".join(event.text for event in events),
+                "refusal": None,
+                "annotations": [],
+            },
+            "logprobs": chat_logprobs(tokens, self._tokenizer) if self._with_logprobs else None,
+            "finish_reason": last.finish_reason,
+        }
+        if last.stop_reason is not None:
+            choice["stop_reason"] = last.stop_reason
+        if self._with_ids:
+            choice["token_ids"] = [token.token_id for token in tokens]
+        return choice
+
+
+def _split(event: TextEvent) -> tuple[list[TextToken], list[TextToken]]:
+    """The last event's tokens: those of its text, and the hidden ones at its end (EOS, stop id)."""
+    end = len(event.tokens) if event.text else 0
+    while end and event.tokens[end - 1].raw is None:
+        end -= 1
+    return event.tokens[:end], event.tokens[end:]

@@ -1,0 +1,266 @@
+"""`POST /v1/completions`: prompts in, their continuations out, whole or as chunks."""
+
+import asyncio
+from collections.abc import Iterator
+from uuid import uuid4
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.answer import Context, respond, unix_seconds
+from server.api.body import read_json
+from server.api.fields import Prompt
+from server.api.generation import Generation, fan_out
+from server.api.lifetime import lifetime_of
+from server.api.logprobs import CompletionLogprobs, prompt_logprobs
+from server.api.openapi import documented
+from server.api.prepare import (
+    check_common,
+    check_context,
+    context_exceeded,
+    refuse,
+    room_for,
+    salt,
+    samplings,
+    text_options,
+    truncate,
+)
+from server.api.refusals import REFUSED_IN_COMPLETIONS
+from server.api.schema import CompletionRequest
+from server.api.shape import ChunkWriter, Head, JsonObject, encode, optional, whole_answer
+from server.api.shown import shown_bytes, text_of
+from server.api.state import ServedModel
+from server.api.tally import Tally
+from server.api.validation import parse
+from server.engine.types import TokenLogprobs
+from server.text.events import TextEvent, TextToken
+from server.text.prompt import encode_prompt, fewest_tokens
+
+ScoredToken = tuple[int, bytes | None, TokenLogprobs | None]
+
+
+def completion_routes(context: Context) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/completions", **documented("Completions", CompletionRequest, streams=True))
+    async def create_completion(request: Request) -> Response:
+        _, model = context.state.serving()
+        body = parse(
+            CompletionRequest,
+            await read_json(request, context.config.max_body_bytes),
+            REFUSED_IN_COMPLETIONS,
+        )
+        model.check_name(body.model)
+        check_common(body, model)
+        check_completion(body, model)
+        generation = await plan(body, model, lifetime_of(request).caller)
+        tally = generation.tally()
+        shape = CompletionShape(body, generation, model, tally)
+        return await respond(request, context, generation, shape, tally, stream=body.stream)
+
+    return router
+
+
+def check_completion(body: CompletionRequest, model: ServedModel) -> None:
+    """Rules between the fields of completions."""
+    if body.best_of is not None and body.best_of != body.n:
+        raise refuse("best_of", f"must equal 'n' ({body.n}).", "unsupported_value")
+    if body.max_tokens == 0 and not body.echo:
+        raise refuse(
+            "max_tokens", "must be at least 1 without 'echo', got 0.", "integer_below_min_value"
+        )
+    is_single = len(body.prompt) == 1
+    for p, prompt in enumerate(body.prompt):
+        if isinstance(prompt, list):
+            for i, token_id in enumerate(prompt):
+                path = f"prompt[{i}]" if is_single else f"prompt[{p}][{i}]"
+                model.check_token_id(token_id, path)
+
+
+async def plan(body: CompletionRequest, model: ServedModel, caller: str) -> Generation:
+    """The engine requests of a completion request. Raises `BadRequest` for what does not fit."""
+    context = model.max_model_len
+    encoded = [await _encode(prompt, body, model) for prompt in body.prompt]
+    prompts = [
+        truncate(ids, body.truncate_prompt_tokens, body.max_tokens, context) for ids in encoded
+    ]
+    longest = max(map(len, prompts))
+    check_context(longest, context, "prompt", reserve=1 if body.max_tokens else 0)
+    chosen = samplings(
+        body,
+        model,
+        max_tokens=room_for(body.max_tokens, longest, context, "max_tokens"),
+        logprobs=body.logprobs,
+        prompt_logprobs=_prompt_logprobs(body),
+    )
+    generation_id = f"cmpl-{uuid4().hex}"
+    return Generation(
+        id=generation_id,
+        created=unix_seconds(),
+        model=body.model,
+        prompts=prompts,
+        n=body.n,
+        requests=fan_out(
+            generation_id,
+            prompts,
+            chosen,
+            priority=body.priority,
+            cache_salt=salt(caller, body.cache_salt),
+        ),
+        options=text_options(body),
+        truncated=sum(map(len, encoded)) - sum(map(len, prompts)),
+    )
+
+
+def _prompt_logprobs(body: CompletionRequest) -> int | None:
+    """What the engine must score of the prompt: for `echo` with logprobs, `prompt_logprobs`."""
+    wanted = [body.prompt_logprobs, body.logprobs if body.echo else None]
+    if body.max_tokens == 0:
+        wanted.append(0)  # the engine takes a request without tokens only to score its prompt
+    return max((k for k in wanted if k is not None), default=None)
+
+
+async def _encode(prompt: Prompt, body: CompletionRequest, model: ServedModel) -> list[int]:
+    is_bounded = body.truncate_prompt_tokens is None
+    if isinstance(prompt, list):
+        return prompt
+    fewest = fewest_tokens(prompt, model.tokenizer)
+    if is_bounded and fewest > model.max_model_len:
+        raise context_exceeded(f"has at least {fewest} tokens", model.max_model_len, "prompt")
+    try:
+        return await asyncio.to_thread(
+            encode_prompt, prompt, model.tokenizer, body.add_special_tokens
+        )
+    except ValueError:
+        if not prompt:
+            rule = "must not be empty: this model has no BOS token to start from."
+            raise refuse("prompt", rule, "empty_string") from None
+        raise refuse("prompt", "holds text that cannot be tokenized.") from None
+
+
+class CompletionShape:
+    """A completions answer: text for each choice, after the prompt's own text with `echo`."""
+
+    def __init__(
+        self, body: CompletionRequest, generation: Generation, model: ServedModel, tally: Tally
+    ) -> None:
+        self._body = body
+        self._generation = generation
+        self._tokenizer = model.tokenizer
+        self._tally = tally
+        self._head = Head.of(generation, "text_completion", model.fingerprint)
+        self._writer = ChunkWriter(self._head, body.stream_options, tally)
+        self._logprobs = [CompletionLogprobs(model.tokenizer) for _ in generation.requests]
+        self._started: set[int] = set()
+        self._events: list[list[TextEvent]] = [[] for _ in generation.requests]
+
+    def chunks(self, index: int, event: TextEvent) -> Iterator[bytes]:
+        is_first = index not in self._started
+        self._started.add(index)
+        is_last = event.finish_reason is not None
+        prompt_ids = self._prompt_ids(index) if is_first else None
+        if is_first and self._body.echo:
+            scores_only = is_last and not event.tokens and not event.text
+            end = event if scores_only else None
+            text, tokens = self._echo_text(index), self._echo_tokens(index, event)
+            yield self._writer.chunk(self._choice(index, text, tokens, [], end, prompt_ids))
+            if scores_only:
+                return
+            prompt_ids = None
+        wants_tokens = self._body.logprobs is not None or self._body.return_token_ids
+        if event.text or is_last or (event.tokens and wants_tokens):
+            ids = [token.token_id for token in event.tokens]
+            end = event if is_last else None
+            scored = [_scored(token) for token in event.tokens]
+            yield self._writer.chunk(self._choice(index, event.text, scored, ids, end, prompt_ids))
+
+    def last_chunks(self) -> Iterator[bytes]:
+        return self._writer.usage_chunk()
+
+    def _choice(
+        self,
+        index: int,
+        text: str,
+        tokens: list[ScoredToken],
+        token_ids: list[int],
+        end: TextEvent | None,
+        prompt_ids: list[int] | None,
+    ) -> bytes:
+        parts = [b'{"index":%d,"text":' % index, encode(text), b',"logprobs":']
+        parts.append(encode(self._piece(index, tokens)))
+        parts.append(b',"finish_reason":' + encode(end.finish_reason if end else None))
+        parts.append(optional(b"stop_reason", end.stop_reason if end else None))
+        parts.append(optional(b"prompt_token_ids", prompt_ids))
+        if self._body.return_token_ids:
+            parts.append(optional(b"token_ids", token_ids))
+        return b"".join([*parts, b"}"])
+
+    def _piece(self, index: int, tokens: list[ScoredToken]) -> JsonObject | None:
+        return self._logprobs[index].piece(tokens) if self._body.logprobs is not None else None
+
+    def _prompt(self, index: int) -> list[int]:
+        return self._generation.prompts[index // self._generation.n]
+
+    def _prompt_ids(self, index: int) -> list[int] | None:
+        """With `return_token_ids`, on the first sample of each prompt."""
+        is_first_sample = index % self._generation.n == 0
+        wanted = self._body.return_token_ids and is_first_sample
+        return self._prompt(index) if wanted else None
+
+    def _echo_text(self, index: int) -> str:
+        return text_of(self._prompt(index), self._tokenizer, self._body.skip_special_tokens)
+
+    def _echo_tokens(self, index: int, event: TextEvent) -> list[ScoredToken]:
+        """The prompt's tokens with their scores; the first has none."""
+        if self._body.logprobs is None:
+            return []
+        entries = [None, *(_narrow(e, self._body.logprobs) for e in event.prompt_logprobs or [])]
+        skip = self._body.skip_special_tokens
+        return [
+            (token_id, shown_bytes(token_id, self._tokenizer, skip), entry)
+            for token_id, entry in zip(self._prompt(index), entries, strict=True)
+        ]
+
+    def add(self, index: int, event: TextEvent) -> None:
+        self._events[index].append(event)
+
+    def whole(self) -> JsonObject:
+        choices = [self._whole_choice(i, events) for i, events in enumerate(self._events)]
+        return whole_answer(self._head, choices, self._tally)
+
+    def _whole_choice(self, index: int, events: list[TextEvent]) -> JsonObject:
+        tokens = [token for event in events for token in event.tokens]
+        text = "".join(event.text for event in events)
+        scored = [_scored(token) for token in tokens]
+        if self._body.echo:
+            text = self._echo_text(index) + text
+            scored = self._echo_tokens(index, events[0]) + scored
+        choice: JsonObject = {
+            "index": index,
+            "text": text,
+            "logprobs": self._piece(index, scored),
+            "finish_reason": events[-1].finish_reason,
+        }
+        if events[-1].stop_reason is not None:
+            choice["stop_reason"] = events[-1].stop_reason
+        if self._body.return_token_ids:
+            choice["prompt_token_ids"] = self._prompt(index)
+            choice["token_ids"] = [token.token_id for token in tokens]
+        if self._body.prompt_logprobs is not None:
+            choice["prompt_logprobs"] = self._whole_prompt_logprobs(index, events[0])
+        return choice
+
+    def _whole_prompt_logprobs(self, index: int, first: TextEvent) -> list[JsonObject | None]:
+        k = self._body.prompt_logprobs or 0
+        entries = [_narrow(entry, k) for entry in first.prompt_logprobs or []]
+        return prompt_logprobs(self._prompt(index), entries, self._tokenizer)
+
+
+def _scored(token: TextToken) -> ScoredToken:
+    return token.token_id, token.raw, token.logprobs
+
+
+def _narrow(entry: TokenLogprobs, k: int) -> TokenLogprobs:
+    """The entry with its k likeliest: the engine was asked once for the larger of two wishes."""
+    return TokenLogprobs(entry.token_id, entry.logprob, entry.rank, entry.top[:k])

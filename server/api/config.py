@@ -1,0 +1,18 @@
+"""The HTTP side's settings, already resolved: nothing below reads a flag or the environment."""
+
+from dataclasses import dataclass
+
+from server.api.auth import LOOPBACK_HOSTS
+from server.api.body import MAX_BODY_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """`allowed_hosts` is checked when there is no key; None lets every Host pass."""
+
+    api_keys: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] | None = LOOPBACK_HOSTS
+    sse_ping: float = 15.0  # seconds of silence before a keep-alive comment; 0 is off
+    send_timeout: float = 30.0  # seconds a reader may stall
+    max_body_bytes: int = MAX_BODY_BYTES
+    version: str = "0.1.0"

@@ -1,0 +1,194 @@
+"""Fields whose type is a choice: prompt, stop, logit_bias, message content.
+
+Each has one function that reads it and says exactly what is wrong and where, which pydantic's
+unions cannot (they report every branch); beside it stands the JSON schema of what the function
+accepts.
+"""
+
+from typing import Annotated, Any, NoReturn
+
+from pydantic import PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+MAX_PROMPTS = 128
+MAX_STOPS = 4
+MAX_STOP_CHARS = 256
+MAX_LOGIT_BIAS = 1024
+
+Prompt = str | list[int]
+
+
+def fail(code: str, rule: str, path: str = "") -> NoReturn:
+    """Refuse a field: `rule` completes the sentence `'field' …`, `path` leads inward from it."""
+    raise PydanticCustomError("refused", "{rule}", {"code": code, "rule": rule, "path": path})
+
+
+def json_type(value: object) -> str:
+    """The name JSON has for a value's type, for messages."""
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
+    return "null" if value is None else names.get(type(value), "object")
+
+
+def _wrong_type(wanted: str, value: object, path: str = "") -> NoReturn:
+    fail("invalid_type", f"must be {wanted}, got {json_type(value)}.", path)
+
+
+def parse_prompts(value: object) -> list[Prompt]:
+    """A string, token ids, or a list of either kind, as a list of prompts."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        _wrong_type("a string, token ids, or a list of them", value)
+    if not value:
+        fail("array_below_min_length", "must hold at least 1 item, got 0.")
+    if type(value[0]) is int:
+        return [_token_ids(value, "")]
+    if len(value) > MAX_PROMPTS:
+        fail(
+            "array_above_max_length",
+            f"must hold at most {MAX_PROMPTS} prompts, got {len(value)}.",
+        )
+    if isinstance(value[0], str):
+        return [_string(item, f"[{i}]") for i, item in enumerate(value)]
+    return [_token_ids(item, f"[{i}]") for i, item in enumerate(value)]
+
+
+def _string(value: object, path: str) -> str:
+    if not isinstance(value, str):
+        _wrong_type("a string like the first item", value, path)
+    return value
+
+
+def _token_ids(value: object, path: str) -> list[int]:
+    if not isinstance(value, list):
+        _wrong_type("a list of token ids", value, path)
+    if not value:
+        fail("array_below_min_length", "must hold at least 1 token id, got 0.", path)
+    for i, token_id in enumerate(value):
+        if type(token_id) is not int:
+            _wrong_type("an integer token id", token_id, f"{path}[{i}]")
+        if not 0 <= token_id < 2**31:
+            fail("invalid_value", "must be a token id of the vocabulary.", f"{path}[{i}]")
+    return value
+
+
+def parse_stop(value: object) -> tuple[str, ...]:
+    """One stop string or a list of them."""
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list):
+        _wrong_type("a string or a list of strings", value)
+    if len(items) > MAX_STOPS:
+        fail("array_above_max_length", f"must hold at most {MAX_STOPS} items, got {len(items)}.")
+    for i, item in enumerate(items):
+        path = f"[{i}]" if isinstance(value, list) else ""
+        if not isinstance(item, str):
+            _wrong_type("a string", item, path)
+        if not item:
+            fail("empty_string", "must not be an empty string.")
+        if len(item) > MAX_STOP_CHARS:
+            rule = f"must be at most {MAX_STOP_CHARS} characters long, got {len(item)}."
+            fail("string_above_max_length", rule)
+    return tuple(items)
+
+
+def parse_logit_bias(value: object) -> dict[int, float]:
+    """Token id (a JSON key, so a string) -> number added to its logit."""
+    if not isinstance(value, dict):
+        _wrong_type("an object of token ids and numbers", value)
+    if len(value) > MAX_LOGIT_BIAS:
+        rule = f"must hold at most {MAX_LOGIT_BIAS} entries, got {len(value)}."
+        fail("object_above_max_properties", rule)
+    return {_bias_key(key): _bias(key, bias) for key, bias in value.items()}
+
+
+def _bias_key(key: str) -> int:
+    if not (key.isascii() and key.isdecimal() and len(key) <= 10):
+        fail("invalid_value", f"must have token ids as keys, got {_shown(key)}.")
+    return int(key)
+
+
+def _bias(key: str, bias: object) -> float:
+    if not isinstance(bias, (int, float)) or isinstance(bias, bool):
+        _wrong_type(f"a number for token {_shown(key)}", bias)
+    if not -100 <= bias <= 100:
+        fail("invalid_value", f"must be between -100 and 100 for token {_shown(key)}.")
+    return float(bias)
+
+
+def _shown(key: str) -> str:
+    return repr(key[:20])
+
+
+def parse_content(value: object) -> str:
+    """A message's text: a string, or text parts joined without a separator."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, list):
+        _wrong_type("a string or a list of text parts", value)
+    return "".join(_part(part, f"[{i}]") for i, part in enumerate(value))
+
+
+def _part(part: object, path: str) -> str:
+    if not isinstance(part, dict):
+        _wrong_type("an object", part, path)
+    kind = part.get("type")
+    if kind not in ("text", "refusal"):
+        fail("unsupported_content", "must be a part of type 'text': text is all it reads.", path)
+    text = part.get(kind)
+    if not isinstance(text, str):
+        _wrong_type("a string", text, f"{path}.{kind}")
+    for name in part.keys() - {"type", kind}:
+        fail("unknown_parameter", "is not a known field.", f"{path}.{name[:40]}")
+    return text
+
+
+_IDS: dict[str, Any] = {
+    "type": "array",
+    "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    "minItems": 1,
+}
+_STRINGS: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+_STOP: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARS}
+_PART: dict[str, Any] = {
+    "type": "object",
+    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
+    "required": ["type", "text"],
+    "additionalProperties": False,
+}
+
+Prompts = Annotated[
+    list[Prompt],
+    PlainValidator(parse_prompts),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                _STRINGS | {"maxItems": MAX_PROMPTS},
+                _IDS,
+                {"type": "array", "items": _IDS, "minItems": 1, "maxItems": MAX_PROMPTS},
+            ]
+        }
+    ),
+]
+Stop = Annotated[
+    tuple[str, ...],
+    PlainValidator(parse_stop),
+    WithJsonSchema({"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": MAX_STOPS}]}),
+]
+LogitBias = Annotated[
+    dict[int, float],
+    PlainValidator(parse_logit_bias),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": "^[0-9]{1,10}$"},
+            "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+            "maxProperties": MAX_LOGIT_BIAS,
+        }
+    ),
+]
+Content = Annotated[
+    str,
+    PlainValidator(parse_content),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}),
+]

@@ -1,0 +1,34 @@
+"""The gate before all routes: the key, or without keys the Host. Open paths are listed."""
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from server.api.auth import OPEN_PATHS, HostCheck, KeyRing
+from server.api.config import ApiConfig
+from server.api.handlers import error_response
+from server.api.lifetime import lifetime_in
+from server.errors import ApiError
+
+
+class GateMiddleware:
+    """Looks at the path the router will see and at nothing that is put together from headers."""
+
+    def __init__(self, app: ASGIApp, config: ApiConfig) -> None:
+        self._app = app
+        self._keys = KeyRing(config.api_keys)
+        self._hosts = HostCheck(None if self._keys else config.allowed_hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                self._check(scope)
+            except ApiError as error:
+                await error_response(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        self._hosts.check(headers)
+        if scope["path"] not in OPEN_PATHS:
+            lifetime_in(scope).caller = self._keys.caller(headers)

@@ -1,0 +1,148 @@
+"""One API request as engine requests, and their text events as one stream.
+
+A request for `n` samples of each prompt is `prompts x n` engine requests; sample j of every prompt
+draws from a seed derived from (seed, j). Streaming and whole answers read the same merged stream,
+and leaving it early aborts every choice that is still running.
+"""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import anyio
+
+from server.api.tally import Tally
+from server.engine.types import Engine, EngineDead, FinishReason, Request, SamplingParams
+from server.errors import ApiError, InternalError, Unavailable, engine_failed
+from server.text.events import TextEvent
+from server.text.pipeline import TextOptions, stream_text
+from server.text.tokenizer import Tokenizer
+
+Indexed = tuple[int, TextEvent]
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """Everything decided about a request before it is admitted."""
+
+    id: str
+    created: int  # unix seconds
+    model: str  # the served name the caller used
+    prompts: Sequence[list[int]]
+    n: int
+    requests: Sequence[Request]  # index = prompt x n + sample
+    options: TextOptions
+    truncated: int = 0  # prompt tokens dropped because the caller asked
+
+    @property
+    def size(self) -> int:
+        return len(self.requests)
+
+    def tally(self) -> Tally:
+        return Tally([len(prompt) for prompt in self.prompts], self.n, self.truncated)
+
+
+def derive_seed(seed: int, sample: int) -> int:
+    """The seed of one sample, 63 bits; sample 0 keeps a non-negative seed as it is."""
+    if sample == 0:
+        return seed % 2**63
+    digest = hashlib.sha256(f"{seed}/{sample}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def fresh_seed() -> int:
+    return secrets.randbits(63)
+
+
+def fan_out(
+    generation_id: str,
+    prompts: Sequence[list[int]],
+    samplings: Sequence[SamplingParams],
+    *,
+    priority: int,
+    cache_salt: str,
+) -> list[Request]:
+    """One engine request for each prompt and sample; `samplings` has one entry a sample."""
+    return [
+        Request(
+            request_id=f"{generation_id}-{p * len(samplings) + j}",
+            prompt_token_ids=prompt,
+            sampling=sampling,
+            priority=priority,
+            cache_salt=cache_salt,
+        )
+        for p, prompt in enumerate(prompts)
+        for j, sampling in enumerate(samplings)
+    ]
+
+
+async def events(
+    generation: Generation, engine: Engine, tokenizer: Tokenizer
+) -> AsyncGenerator[Indexed, None]:
+    """(choice index, event) of all choices as they come. Raises `ApiError` if one fails.
+
+    Closing or cancelling it closes every choice's stream, which aborts its engine request.
+    """
+    streams = [
+        stream_text(engine, request, tokenizer, generation.options)
+        for request in generation.requests
+    ]
+    try:
+        async with aclosing(merge(streams)) as merged:
+            async for index, event in merged:
+                if error := failure(event, engine):
+                    raise error
+                yield index, event
+    except EngineDead:
+        raise engine_failed() from None
+
+
+async def merge(streams: Sequence[AsyncIterator[TextEvent]]) -> AsyncGenerator[Indexed, None]:
+    """The streams' events in the order they come, each with its stream's index."""
+    queue: asyncio.Queue[Indexed | Exception | None] = asyncio.Queue()
+
+    async def pump(index: int, stream: AsyncIterator[TextEvent]) -> None:
+        try:
+            async for event in stream:
+                queue.put_nowait((index, event))
+            queue.put_nowait(None)
+        except Exception as error:
+            queue.put_nowait(error)
+
+    tasks = [asyncio.create_task(pump(i, stream)) for i, stream in enumerate(streams)]
+    num_open = len(tasks)
+    try:
+        while num_open:
+            item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                num_open -= 1
+            else:
+                yield item
+    finally:
+        await _cancel(tasks)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel and wait, even when our own task is being cancelled: the aborts happen in there."""
+    for task in tasks:
+        task.cancel()
+    with anyio.CancelScope(shield=True):
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def failure(event: TextEvent, engine: Engine) -> ApiError | None:
+    """The error an event stands for: nobody asked for an abort who is still listening."""
+    if event.finish_reason is FinishReason.ABORT:
+        return Unavailable(
+            "The server stopped before the answer was complete.", code="server_draining"
+        )
+    if event.finish_reason is not FinishReason.ERROR:
+        return None
+    if not engine.is_alive:
+        return engine_failed()
+    return InternalError(event.error or "The engine failed.", code="internal_error")

@@ -1,0 +1,108 @@
+"""Logprobs in the two shapes OpenAI has for them: chat's list of objects, completions' four lists.
+
+Both list every sampled token, the one that ended the answer too. A logprob of -inf is written
+-9999.0.
+"""
+
+import codecs
+from collections.abc import Sequence
+
+from server.engine.types import TokenLogprobs
+from server.text.events import TextToken
+from server.text.tokenizer import Tokenizer
+
+LOWEST = -9999.0
+
+JsonObject = dict[str, object]
+
+
+def chat_logprobs(tokens: Sequence[TextToken], tokenizer: Tokenizer) -> JsonObject:
+    """`{"content": [...], "refusal": null}` of tokens that carry logprobs."""
+    return {"content": [_chat_token(token, tokenizer) for token in tokens], "refusal": None}
+
+
+def _chat_token(token: TextToken, tokenizer: Tokenizer) -> JsonObject:
+    assert token.logprobs is not None, "logprobs were asked for"
+    name = tokenizer.token_bytes(token.token_id).decode("utf-8", "replace")
+    own: JsonObject = {
+        "token": name,
+        "logprob": max(token.logprobs.logprob, LOWEST),
+        "bytes": None if token.raw is None else list(token.raw),
+    }
+    top = [_chat_entry(token_id, logprob, tokenizer) for token_id, logprob in token.logprobs.top]
+    return own | {"top_logprobs": top}
+
+
+def _chat_entry(token_id: int, logprob: float, tokenizer: Tokenizer) -> JsonObject:
+    raw = tokenizer.token_bytes(token_id)
+    return {
+        "token": raw.decode("utf-8", "replace"),
+        "logprob": max(logprob, LOWEST),
+        "bytes": list(raw),
+    }
+
+
+class CompletionLogprobs:
+    """The legacy shape, built piece by piece: `text_offset` counts on from piece to piece."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._offset = 0
+
+    def piece(self, tokens: Sequence[tuple[int, bytes | None, TokenLogprobs | None]]) -> JsonObject:
+        """Of (id, shown bytes or None, logprobs or None) each; the first of a prompt has none."""
+        names: list[str] = []
+        logprobs: list[float | None] = []
+        top: list[dict[str, float] | None] = []
+        offsets: list[int] = []
+        for token_id, raw, entry in tokens:
+            names.append(token_name(token_id, self._tokenizer))
+            logprobs.append(None if entry is None else max(entry.logprob, LOWEST))
+            top.append(None if entry is None else self._top(names[-1], entry))
+            offsets.append(self._offset)
+            self._offset += len(self._decoder.decode(raw or b""))
+        return {
+            "tokens": names,
+            "token_logprobs": logprobs,
+            "top_logprobs": top,
+            "text_offset": offsets,
+        }
+
+    def _top(self, name: str, entry: TokenLogprobs) -> dict[str, float]:
+        """Token -> logprob, the chosen one among them; of equal texts the larger value stays."""
+        found = {name: max(entry.logprob, LOWEST)}
+        for token_id, logprob in entry.top:
+            other = token_name(token_id, self._tokenizer)
+            found[other] = max(found.get(other, LOWEST), logprob)
+        return found
+
+
+def token_name(token_id: int, tokenizer: Tokenizer) -> str:
+    r"""A token's text, or `bytes:\xe2\x80` for bytes that are no text by themselves."""
+    raw = tokenizer.token_bytes(token_id)
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+
+
+def prompt_logprobs(
+    prompt: Sequence[int], entries: Sequence[TokenLogprobs], tokenizer: Tokenizer
+) -> list[JsonObject | None]:
+    """vLLM's shape: null first, then `{"id": {"logprob", "rank", "decoded_token"}}`."""
+    assert len(entries) == len(prompt) - 1, "one entry for each prompt token but the first"
+    return [None, *(_prompt_entry(entry, tokenizer) for entry in entries)]
+
+
+def _prompt_entry(entry: TokenLogprobs, tokenizer: Tokenizer) -> JsonObject:
+    ranked = [(token_id, logprob, rank) for rank, (token_id, logprob) in enumerate(entry.top, 1)]
+    ranked.append((entry.token_id, entry.logprob, entry.rank))
+    return {
+        str(token_id): {
+            "logprob": max(logprob, LOWEST),
+            "rank": rank,
+            "decoded_token": tokenizer.token_bytes(token_id).decode("utf-8", "replace"),
+        }
+        for token_id, logprob, rank in ranked
+    }

@@ -1,0 +1,43 @@
+"""For operators: `/health`, `/ready`, `/version`, `/metrics`.
+
+`/health` says whether this process should be replaced, `/ready` whether it wants traffic now.
+Neither needs a key; neither asks the engine to do anything.
+"""
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from server.api.answer import Context, json_response
+from server.api.openapi import documented
+from server.api.state import Phase
+from server.errors import Unavailable
+
+
+def ops_routes(context: Context) -> APIRouter:
+    router = APIRouter()
+    state = context.state
+
+    @router.get("/health", **documented("Operations"))
+    async def health() -> Response:
+        reason = state.health()
+        if reason is not None:
+            raise Unavailable(f"Not healthy: {reason}.", code="unhealthy")
+        if state.phase is Phase.LOADING:
+            state.serving()  # raises with the progress
+        return json_response({"status": "ok"})
+
+    @router.get("/ready", **documented("Operations"))
+    async def ready() -> Response:
+        state.serving()
+        return json_response({"status": "ready"})
+
+    @router.get("/version", **documented("Operations"))
+    async def version() -> Response:
+        return json_response({"version": context.config.version})
+
+    @router.get("/metrics", **documented("Operations"))
+    async def metrics() -> Response:
+        body, content_type = context.metrics.scrape()
+        return Response(body, media_type=content_type)
+
+    return router

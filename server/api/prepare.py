@@ -1,0 +1,121 @@
+"""From checked fields to engine parameters: the rules that need several fields, or the model.
+
+Each rule refuses with the numbers in it (context, prompt, largest allowed value); nothing is
+capped or cut that the caller did not ask to have cut.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from server.api.generation import derive_seed, fresh_seed
+from server.api.schema import GenerationRequest
+from server.api.state import ServedModel
+from server.engine.types import SamplingParams
+from server.errors import BadRequest
+from server.text.pipeline import TextOptions
+
+
+def check_common(body: GenerationRequest, model: ServedModel) -> None:
+    """Cross-field rules of chat and completions alike."""
+    if body.stream_options is not None and not body.stream:
+        raise refuse("stream_options", "is only allowed with 'stream': true.")
+    if body.prompt_logprobs is not None and body.stream:
+        raise refuse("prompt_logprobs", "cannot be streamed: leave out 'stream'.")
+    if body.truncate_prompt_tokens == 0:
+        raise refuse("truncate_prompt_tokens", "must be at least 1, or -1 for what fits.")
+    for i, token_id in enumerate(body.stop_token_ids):
+        model.check_token_id(token_id, f"stop_token_ids[{i}]")
+    for token_id in body.logit_bias:
+        model.check_token_id(token_id, "logit_bias")
+
+
+def refuse(param: str, rule: str, code: str = "invalid_value") -> BadRequest:
+    return BadRequest(f"'{param}' {rule}", param=param, code=code)
+
+
+def truncate(
+    prompt: list[int], keep: int | None, max_tokens: int | None, context: int
+) -> list[int]:
+    """The prompt's last `keep` tokens; -1 keeps what fits beside `max_tokens`; None keeps all."""
+    if keep is None:
+        return prompt
+    if keep == -1:
+        keep = max(context - (1 if max_tokens is None else max_tokens), 1)
+    return prompt[-keep:]
+
+
+def check_context(prompt_len: int, context: int, param: str, reserve: int = 1) -> None:
+    """The prompt must leave room for `reserve` tokens. The wording is what routers match."""
+    if prompt_len + reserve > context:
+        raise context_exceeded(f"has {prompt_len} tokens", context, param)
+
+
+def context_exceeded(prompt_has: str, context: int, param: str) -> BadRequest:
+    return BadRequest(
+        f"This model's maximum context length is {context} tokens. However, your prompt "
+        f"{prompt_has}, and the answer needs room too. Shorten '{param}'.",
+        param=param,
+        code="context_length_exceeded",
+    )
+
+
+def room_for(max_tokens: int | None, prompt_len: int, context: int, param: str) -> int:
+    """`max_tokens`, or all the room beside the prompt. Raises if it asks for more than there is."""
+    room = context - prompt_len
+    if max_tokens is not None and max_tokens > room:
+        raise BadRequest(
+            f"'{param}' must be at most {room}, got {max_tokens}: the context is {context} tokens "
+            f"and the prompt takes {prompt_len}.",
+            param=param,
+            code="integer_above_max_value",
+        )
+    return room if max_tokens is None else max_tokens
+
+
+def samplings(
+    body: GenerationRequest,
+    model: ServedModel,
+    *,
+    max_tokens: int,
+    logprobs: int | None,
+    prompt_logprobs: int | None,
+) -> Sequence[SamplingParams]:
+    """One `SamplingParams` for each of the `n` samples; they differ in the seed alone."""
+    if body.min_tokens > max_tokens:
+        raise refuse(
+            "min_tokens", f"must be at most 'max_tokens' ({max_tokens}), got {body.min_tokens}."
+        )
+    seed = fresh_seed() if body.seed is None else body.seed
+    top_k_is_on = 0 < body.top_k < model.tokenizer.vocab_size
+    first = SamplingParams(
+        max_tokens=max_tokens,
+        min_tokens=body.min_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=body.top_k if top_k_is_on else 0,
+        min_p=body.min_p,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        repetition_penalty=body.repetition_penalty,
+        logit_bias=body.logit_bias,
+        stop_token_ids=list(body.stop_token_ids),
+        ignore_eos=body.ignore_eos,
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+    )
+    return [msgspec.structs.replace(first, seed=derive_seed(seed, j)) for j in range(body.n)]
+
+
+def text_options(body: GenerationRequest) -> TextOptions:
+    return TextOptions(
+        stop=list(body.stop),
+        include_stop=body.include_stop_str_in_output,
+        skip_special_tokens=body.skip_special_tokens,
+        min_tokens=body.min_tokens,
+    )
+
+
+def salt(caller: str, cache_salt: str | None) -> str:
+    """Prefixes are shared only within one API key and one `cache_salt`."""
+    return f"{caller}/{cache_salt}" if caller or cache_salt else ""

@@ -1,0 +1,149 @@
+"""Every field a request may have, with its type, range and default: a table.
+
+Strict (no coercion, no NaN), closed (an unknown field is an error), and `null` means "not given".
+What needs more than one field, or the model, is checked where it is used.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from server.api.fields import Content, LogitBias, Prompts, Stop
+
+MAX_N = 16
+MAX_LOGPROBS = 20
+MAX_MESSAGES = 4096
+MAX_INT = 2**31 - 1
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {k: v for k, v in value.items() if v is not None or k not in cls.model_fields}
+
+
+class StreamOptions(Strict):
+    include_usage: bool = False
+    continuous_usage_stats: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+TokenId = Annotated[int, Field(ge=0, le=MAX_INT)]
+
+
+class GenerationRequest(Strict):
+    """What chat and completions share."""
+
+    model: str
+    n: int = Field(1, ge=1, le=MAX_N)
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
+    stop: Stop = ()
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+
+    # how the next token is chosen
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, ge=0, le=1)
+    top_k: int = Field(0, ge=-1, le=MAX_INT)
+    min_p: float = Field(0.0, ge=0, le=1)
+    frequency_penalty: Penalty = 0.0
+    presence_penalty: Penalty = 0.0
+    repetition_penalty: float = Field(1.0, gt=0)
+    logit_bias: LogitBias = Field(default_factory=dict)
+
+    # when it ends, and what is shown
+    stop_token_ids: list[TokenId] = Field(default_factory=list, max_length=64)
+    ignore_eos: bool = False
+    min_tokens: int = Field(0, ge=0, le=MAX_INT)
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    return_token_ids: bool = False
+    prompt_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+
+    # how it is queued and cached
+    truncate_prompt_tokens: int | None = Field(None, ge=-1, le=MAX_INT)
+    priority: int = Field(0, ge=-(2**31), le=MAX_INT)
+    cache_salt: str | None = Field(None, min_length=1, max_length=1024)
+
+
+class CompletionRequest(GenerationRequest):
+    prompt: Prompts
+    max_tokens: int = Field(16, ge=0, le=MAX_INT)
+    best_of: int | None = Field(None, ge=1, le=MAX_INT)
+    echo: bool = False
+    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    add_special_tokens: bool = True
+
+
+class SystemMessage(Strict):
+    role: Literal["system", "developer"]
+    content: Content
+    name: str | None = None
+
+
+class UserMessage(Strict):
+    role: Literal["user"]
+    content: Content
+    name: str | None = None
+
+
+class AssistantMessage(Strict):
+    """Clients send answers back as history, so what an answer holds beside its text is accepted."""
+
+    role: Literal["assistant"]
+    content: Content
+    name: str | None = None
+    refusal: str | None = None
+    annotations: list[object] | None = None
+    phase: str | None = None
+    audio: None = None
+    function_call: None = None
+    tool_calls: None = None
+
+
+Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
+MetadataKey = Annotated[str, Field(max_length=64)]
+MetadataValue = Annotated[str, Field(max_length=512)]
+
+
+class ChatRequest(GenerationRequest):
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
+    max_tokens: int | None = Field(None, ge=1, le=MAX_INT)
+    max_completion_tokens: int | None = Field(None, ge=1, le=MAX_INT)
+    logprobs: bool = False
+    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    add_special_tokens: bool = False
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+
+    # accepted hints
+    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=16)
+    safety_identifier: str | None = Field(None, max_length=64)
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    prompt_cache_options: dict[str, object] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+
+class TokenizeRequest(Strict):
+    """`prompt` or `messages`; vLLM's shape, where `model` may be left out."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[Message] | None = Field(None, min_length=1, max_length=MAX_MESSAGES)
+    add_special_tokens: bool | None = None  # true for a prompt, false for messages
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    return_token_strs: bool = False
+
+
+class DetokenizeRequest(Strict):
+    model: str | None = None
+    tokens: list[TokenId]

@@ -1,0 +1,115 @@
+"""What chat and completions answers have in common: a head, choices, usage, timings.
+
+A `Shape` turns one request's events into chunks of bytes, or into one whole object. The head of a
+chunk is encoded once per stream and each chunk is spliced from bytes, since this runs for every
+token.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from server.api.generation import Generation
+from server.api.schema import StreamOptions
+from server.api.tally import Tally
+from server.text.events import TextEvent
+
+JsonObject = dict[str, object]
+
+encode = msgspec.json.Encoder().encode
+
+
+class Shape(Protocol):
+    """One of the two answer formats, for one request."""
+
+    def chunks(self, index: int, event: TextEvent) -> Iterator[bytes]:
+        """The stream chunks of one event."""
+
+    def last_chunks(self) -> Iterator[bytes]:
+        """What follows the last event: the usage chunk, if it was asked for."""
+
+    def add(self, index: int, event: TextEvent) -> None:
+        """Remember an event for the whole answer."""
+
+    def whole(self) -> JsonObject:
+        """The answer, once every choice has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The keys every answer and every chunk of it starts with."""
+
+    id: str
+    object: str
+    created: int
+    model: str
+    system_fingerprint: str
+    service_tier: str | None = None
+
+    def fields(self) -> JsonObject:
+        fields: JsonObject = {
+            "id": self.id,
+            "object": self.object,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": self.system_fingerprint,
+        }
+        return fields | ({"service_tier": self.service_tier} if self.service_tier else {})
+
+    @staticmethod
+    def of(
+        generation: Generation, kind: str, fingerprint: str, service_tier: str | None = None
+    ) -> "Head":
+        return Head(
+            generation.id, kind, generation.created, generation.model, fingerprint, service_tier
+        )
+
+
+class ChunkWriter:
+    """Splices chunks: `{head,"choices":[choice]extra,usage,timings}`."""
+
+    def __init__(self, head: Head, options: StreamOptions | None, tally: Tally) -> None:
+        self._head = encode(head.fields())[:-1] + b',"choices":['
+        self._options = options or StreamOptions()
+        self._tally = tally
+
+    def chunk(self, choice: bytes, extra: bytes = b"") -> bytes:
+        """One chunk with one choice; `extra` is more keys, each with a comma before it."""
+        return b"".join((self._head, choice, b"]", extra, self._usage(), self._timings(), b"}"))
+
+    def usage_chunk(self) -> Iterator[bytes]:
+        """The chunk without choices that ends a stream with `include_usage`."""
+        if self._options.include_usage:
+            usage = _key(b"usage", self._tally.usage())
+            yield b"".join((self._head, b"]", usage, self._encoded_timings(), b"}"))
+
+    def _usage(self) -> bytes:
+        if self._options.continuous_usage_stats:
+            return _key(b"usage", self._tally.usage())
+        return b',"usage":null' if self._options.include_usage else b""
+
+    def _timings(self) -> bytes:
+        """On the last JSON chunk only: when a usage chunk follows, it is that one."""
+        is_last = self._tally.is_finished and not self._options.include_usage
+        return self._encoded_timings() if is_last else b""
+
+    def _encoded_timings(self) -> bytes:
+        timings = self._tally.timings()
+        return _key(b"timings", timings) if timings else b""
+
+
+def _key(name: bytes, value: object) -> bytes:
+    return b',"' + name + b'":' + encode(value)
+
+
+def optional(name: bytes, value: object) -> bytes:
+    """`,"name":value`, or nothing for None: a key to splice in."""
+    return b"" if value is None else _key(name, value)
+
+
+def whole_answer(head: Head, choices: list[JsonObject], tally: Tally) -> JsonObject:
+    answer = head.fields() | {"choices": choices, "usage": tally.usage()}
+    timings = tally.timings()
+    return answer | ({"timings": timings} if timings else {})

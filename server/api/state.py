@@ -1,0 +1,129 @@
+"""What the HTTP side knows of the rest: is there a model, an engine, and is either well.
+
+The server listens before the model is loaded and after it has begun to leave, so every handler asks
+`serving()` first, which answers with the engine and the model or with the right 503.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from server.api.limits import Admission
+from server.engine.types import Engine, EngineStats
+from server.errors import BadRequest, NotFound, Unavailable, engine_failed
+from server.text.chat import ChatTemplate
+from server.text.tokenizer import Tokenizer
+
+STEP_OVERDUE_SECONDS = 60.0
+
+
+class Phase(StrEnum):
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The one model this server serves, as the API sees it."""
+
+    names: tuple[str, ...]  # the first is the model's own, the others are aliases
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    max_model_len: int
+    created: int  # unix seconds
+    fingerprint: str
+
+    def check_name(self, name: str) -> None:
+        """Raises `NotFound` for a name that is not served."""
+        if name not in self.names:
+            served = ", ".join(self.names)
+            raise NotFound(f"No such model; served are: {served}.", code="model_not_found")
+
+    def check_token_id(self, token_id: int, param: str) -> None:
+        """Raises `BadRequest` for an id outside the vocabulary."""
+        vocab_size = self.tokenizer.vocab_size
+        if not 0 <= token_id < vocab_size:
+            raise BadRequest(
+                f"'{param}' must be a token id between 0 and {vocab_size - 1}, got {token_id}.",
+                param=param,
+                code="invalid_value",
+            )
+
+
+class StepWatch:
+    """Since when has work been queued without a step? Learns only when asked: costs no CPU."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._steps = -1
+        self._since = clock()
+
+    def age(self, stats: EngineStats) -> float:
+        """Seconds that queued work has been seen without progress; 0 while idle or stepping."""
+        idle = stats.num_requests_running + stats.num_requests_waiting == 0
+        if idle or stats.steps_total != self._steps:
+            self._steps = -1 if idle else stats.steps_total
+            self._since = self._clock()
+        return self._clock() - self._since
+
+
+class ServerState:
+    """The server's phase and what it serves. Written by whoever starts and stops it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.phase = Phase.LOADING
+        self.detail = "the model is loading"
+        self.engine: Engine | None = None
+        self.model: ServedModel | None = None
+        self.admission = Admission(clock=clock)
+        self.steps = StepWatch(clock)
+
+    def ready(self, engine: Engine, model: ServedModel) -> None:
+        self.engine, self.model = engine, model
+        self.admission.max_num_seqs = engine.info.max_num_seqs
+        self.phase, self.detail = Phase.READY, ""
+
+    def fail(self, reason: str) -> None:
+        self.phase, self.detail = Phase.FAILED, reason
+
+    def drain(self) -> None:
+        self.phase, self.detail = Phase.DRAINING, "the server is shutting down"
+
+    def serving(self) -> tuple[Engine, ServedModel]:
+        """The engine and the model, ready to work. Raises `Unavailable`."""
+        if self.phase is Phase.DRAINING:
+            raise Unavailable(
+                "The server is shutting down and takes no new requests.",
+                code="server_draining",
+                headers={"Retry-After": "5", "Connection": "close"},
+            )
+        if self.phase is Phase.LOADING:
+            raise Unavailable(
+                f"Loading model: {self.detail}.",
+                code="model_loading",
+                headers={"Retry-After": "2"},
+            )
+        if self.engine is None or self.model is None or self.trouble():
+            raise engine_failed()
+        return self.engine, self.model
+
+    def trouble(self) -> str | None:
+        """Why the engine is dead, or None. Does not judge slowness: see `health`."""
+        if self.phase is Phase.FAILED:
+            return self.detail
+        if self.engine is not None and not self.engine.is_alive:
+            return "the engine is dead"
+        return None
+
+    def health(self) -> str | None:
+        """Why this server should be replaced, or None if it is well (or still loading)."""
+        if trouble := self.trouble():
+            return trouble
+        if self.phase is Phase.DRAINING:
+            return self.detail
+        if self.engine is not None and self.steps.age(self.engine.stats()) > STEP_OVERDUE_SECONDS:
+            return "requests are queued and the engine has stopped stepping"
+        return None

@@ -1,0 +1,91 @@
+"""`POST /tokenize` and `POST /detokenize`, in vLLM's shape. `model` may be left out here alone."""
+
+import asyncio
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.answer import Context, json_response
+from server.api.body import read_json
+from server.api.chat import encode_messages
+from server.api.logprobs import token_name
+from server.api.openapi import documented
+from server.api.prepare import refuse
+from server.api.refusals import REFUSED_IN_CHAT, Refusal
+from server.api.schema import DetokenizeRequest, TokenizeRequest
+from server.api.shown import text_of
+from server.api.state import ServedModel
+from server.api.validation import parse
+from server.errors import BadRequest
+from server.text.prompt import encode_prompt
+
+_REFUSED: dict[str, Refusal] = {"tools": REFUSED_IN_CHAT["tools"]}
+
+
+def token_routes(context: Context) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/tokenize", **documented("Tokens", TokenizeRequest))
+    async def tokenize(request: Request) -> Response:
+        _, model = context.state.serving()
+        data = await read_json(request, context.config.max_body_bytes)
+        body = parse(TokenizeRequest, data, _REFUSED)
+        _check_model(body.model, model)
+        ids = await _encode(body, model)
+        names = [token_name(token_id, model.tokenizer) for token_id in ids]
+        return json_response(
+            {
+                "count": len(ids),
+                "max_model_len": model.max_model_len,
+                "tokens": ids,
+                "token_strs": names if body.return_token_strs else None,
+            }
+        )
+
+    @router.post("/detokenize", **documented("Tokens", DetokenizeRequest))
+    async def detokenize(request: Request) -> Response:
+        _, model = context.state.serving()
+        data = await read_json(request, context.config.max_body_bytes)
+        body = parse(DetokenizeRequest, data, {})
+        _check_model(body.model, model)
+        for i, token_id in enumerate(body.tokens):
+            model.check_token_id(token_id, f"tokens[{i}]")
+        text = await asyncio.to_thread(text_of, body.tokens, model.tokenizer)
+        return json_response({"prompt": text})
+
+    return router
+
+
+def _check_model(name: str | None, model: ServedModel) -> None:
+    if name is not None:
+        model.check_name(name)
+
+
+async def _encode(body: TokenizeRequest, model: ServedModel) -> list[int]:
+    if body.prompt is not None and body.messages is not None:
+        raise refuse("messages", "cannot be given together with 'prompt'.")
+    if body.messages is not None:
+        return await encode_messages(
+            body.messages,
+            model,
+            add_special_tokens=bool(body.add_special_tokens),
+            add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
+            continue_final_message=body.continue_final_message,
+            is_bounded=False,
+        )
+    if body.prompt is None:
+        raise BadRequest(
+            "Missing required parameter 'prompt' (or 'messages').",
+            param="prompt",
+            code="missing_required_parameter",
+        )
+    if not body.prompt:
+        return []
+    add_special_tokens = body.add_special_tokens is not False
+    try:
+        return await asyncio.to_thread(
+            encode_prompt, body.prompt, model.tokenizer, add_special_tokens
+        )
+    except ValueError:
+        raise refuse("prompt", "holds text that cannot be tokenized.") from None

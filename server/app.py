@@ -1,0 +1,65 @@
+"""The HTTP application: routes, error handlers, outer layers. It takes its engine as an argument.
+
+    app = create_app(state, ApiConfig(api_keys=("secret",)))
+
+The state may still be loading: the page, `/health` and 503s are served meanwhile, and
+`state.ready(...)` opens the rest. Layers, from outside in: lifetime (id, end, bugs), gate (key,
+Host), router.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from server.api.answer import Context
+from server.api.chat import chat_routes
+from server.api.completions import completion_routes
+from server.api.config import ApiConfig
+from server.api.gate import GateMiddleware
+from server.api.handlers import on_api_error, on_client_gone, on_http_exception
+from server.api.lifetime import LifetimeMiddleware
+from server.api.models import model_routes
+from server.api.openapi import document
+from server.api.ops import ops_routes
+from server.api.pages import page_routes
+from server.api.state import ServerState
+from server.api.stream import own_the_shutdown
+from server.api.tokens import token_routes
+from server.errors import ApiError, ClientGone
+from server.metrics import Metrics
+
+
+class App(FastAPI):
+    """FastAPI with our OpenAPI document."""
+
+    def openapi(self) -> dict[str, Any]:
+        return document(self)
+
+
+def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
+    """The app over `state`. Two apps share nothing."""
+    context = Context(state, config or ApiConfig(), Metrics(state))
+    own_the_shutdown()
+    app = App(
+        title="thirdeye",
+        version=context.config.version,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for router in (
+        chat_routes(context),
+        completion_routes(context),
+        model_routes(context),
+        token_routes(context),
+        ops_routes(context),
+        page_routes(),
+    ):
+        app.include_router(router)
+    app.add_exception_handler(ApiError, on_api_error)
+    app.add_exception_handler(ClientGone, on_client_gone)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_middleware(GateMiddleware, config=context.config)
+    app.add_middleware(LifetimeMiddleware, on_response=context.metrics.responded)
+    return app

@@ -1,0 +1,115 @@
+"""What can go wrong for a caller, as one tree; each leaf knows its HTTP status and OpenAI error
+type.
+
+    ApiError
+    ├── BadRequest 400
+    │   ├── Unauthorized 401
+    │   ├── Forbidden 403
+    │   ├── NotFound 404
+    │   ├── MethodNotAllowed 405
+    │   └── TooLarge 413
+    ├── Overloaded 429
+    ├── InternalError 500
+    └── Unavailable 503
+    ClientGone (nobody is left to tell)
+
+The message is for the client's eyes: one sentence that names the parameter in single quotes, the
+rule and what came; never a prompt, a key or another exception's text. The HTTP layer turns each
+into OpenAI's envelope `{"error": {"message", "type", "param", "code"}}`.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+MAX_MESSAGE = 300  # characters: an error must not amplify what caused it
+
+
+class ApiError(Exception):
+    """An answer other than 2xx. `param` is a field path such as `messages[2].role`."""
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, dict[str, str | None]]:
+        """OpenAI's error envelope; `param` and `code` are present even when null."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+class BadRequest(ApiError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class Unauthorized(BadRequest):
+    status = 401
+
+
+class Forbidden(BadRequest):
+    status = 403
+
+
+class NotFound(BadRequest):
+    status = 404
+
+
+class MethodNotAllowed(BadRequest):
+    status = 405
+
+
+class TooLarge(BadRequest):
+    status = 413
+
+
+class Overloaded(ApiError):
+    status = 429
+    type = "server_overloaded"
+
+
+class InternalError(ApiError):
+    status = 500
+
+
+class Unavailable(ApiError):
+    status = 503
+
+
+class ClientGone(Exception):
+    """The client closed its connection before the answer was ready."""
+
+
+def internal_error(request_id: str) -> InternalError:
+    """A bug of ours: the client gets the id under which the log holds the stack."""
+    return InternalError(
+        f"The server failed on this request; its log has the details under {request_id}.",
+        code="internal_error",
+    )
+
+
+def engine_failed() -> Unavailable:
+    """The engine is dead for good: clients are told not to try again."""
+    return Unavailable(
+        "The engine has failed and this server cannot answer any more.",
+        code="engine_failed",
+        headers={"x-should-retry": "false"},
+    )

@@ -1,0 +1,38 @@
+"""Logging: one line per request at its end, and bugs by their stack alone.
+
+Never a prompt, an answer or a key. What comes from a caller (an id, a model's name) is stripped of
+control characters and cut, so that no line can be forged.
+"""
+
+import json
+import logging
+import traceback
+from collections.abc import Mapping
+
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+
+
+def configure(level: str = "info") -> None:
+    """Log to stderr. The libraries that would print chunks or query strings are kept quiet."""
+    logging.basicConfig(
+        level=_LEVELS.get(level, logging.INFO), format="%(asctime)s %(levelname)s %(message)s"
+    )
+    for name in ("sse_starlette", "uvicorn", "uvicorn.access", "uvicorn.error", "asyncio", "httpx"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def clean(text: str, limit: int = 128) -> str:
+    """Text from outside, safe in a log line: no control characters, at most `limit`."""
+    return "".join(char if char.isprintable() else "?" for char in text[:limit])
+
+
+def log_request(logger: logging.Logger, fields: Mapping[str, object]) -> None:
+    """One JSON line; strings in it are cleaned."""
+    safe = {k: clean(v) if isinstance(v, str) else v for k, v in fields.items()}
+    logger.info("request %s", json.dumps(safe))
+
+
+def log_bug(logger: logging.Logger, request_id: str, bug: BaseException) -> None:
+    """A bug's type and stack. Its text may quote what a caller sent, so it is left out."""
+    stack = "".join(traceback.format_tb(bug.__traceback__))
+    logger.error("bug in %s: %s\n%s", clean(request_id), type(bug).__name__, stack)

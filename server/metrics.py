@@ -1,0 +1,123 @@
+"""Prometheus metrics, prefix `thirdeye_`; meanings and units as vLLM's, so that dashboards port.
+
+Two sources: the engine's own counters, read when somebody scrapes, and the requests, counted as
+they end. A registry of our own: two apps in one process do not meet.
+"""
+
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from server.api.state import ServerState
+from server.api.tally import Tally
+
+_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
+_GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
+
+
+class Metrics:
+    """All metrics of one app, labelled with the model's name."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+        self._registry = CollectorRegistry()
+        self._registry.register(StateCollector(state))
+        self._succeeded = self._counter("request_success", "finished_reason")
+        self._aborted = self._counter("num_aborted_requests")
+        self._responses = self._counter("http_responses", "route", "status")
+        self._ttft = self._histogram("time_to_first_token_seconds", _SECONDS)
+        self._gap = self._histogram("inter_token_latency_seconds", _GAP_SECONDS)
+        self._e2e = self._histogram("e2e_request_latency_seconds", _SECONDS)
+        self._queue = self._histogram("request_queue_time_seconds", _SECONDS)
+        self._prefill = self._histogram("request_prefill_time_seconds", _SECONDS)
+        self._decode = self._histogram("request_decode_time_seconds", _SECONDS)
+        self._prompt = self._histogram("request_prompt_tokens", _TOKENS)
+        self._generated = self._histogram("request_generation_tokens", _TOKENS)
+
+    def request_ended(self, tally: Tally, size: int) -> None:
+        """Count a generation request of `size` choices; those without an end were left."""
+        model = model_name(self._state)
+        for reason in tally.finish_reasons.values():
+            self._succeeded.labels(model, str(reason)).inc()
+        self._aborted.labels(model).inc(size - len(tally.finish_reasons))
+        self._prompt.labels(model).observe(tally.num_prompt_tokens)
+        self._generated.labels(model).observe(tally.num_generated_tokens)
+        t = tally.engine_timings
+        if t is None:
+            return
+        self._queue.labels(model).observe(t.queue_ms / 1000)
+        self._prefill.labels(model).observe(t.prefill_ms / 1000)
+        self._decode.labels(model).observe(t.decode_ms / 1000)
+        self._ttft.labels(model).observe((t.queue_ms + t.prefill_ms) / 1000)
+        self._e2e.labels(model).observe(t.total_ms / 1000)
+        num_gaps = max(tally.num_generated_tokens // size - 1, 1)
+        self._gap.labels(model).observe(t.decode_ms / 1000 / num_gaps)
+
+    def responded(self, route: str, status: int) -> None:
+        self._responses.labels(model_name(self._state), route, str(status)).inc()
+
+    def scrape(self) -> tuple[bytes, str]:
+        """The text format and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+
+    def _counter(self, name: str, *labels: str) -> Counter:
+        names = ("model_name", *labels)
+        return Counter(f"thirdeye_{name}", _help(name), names, registry=self._registry)
+
+    def _histogram(self, name: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(
+            f"thirdeye_{name}",
+            _help(name),
+            ("model_name",),
+            buckets=buckets,
+            registry=self._registry,
+        )
+
+
+class StateCollector(Collector):
+    """What the engine and the queue say at the moment of the scrape; touches no lock."""
+
+    def __init__(self, state: ServerState) -> None:
+        self._state = state
+
+    def collect(self) -> Iterator[Metric]:
+        state, model = self._state, model_name(self._state)
+        yield _counter("admission_rejections", state.admission.num_rejected, model, "queue_full")
+        if state.engine is None:
+            return
+        stats = state.engine.stats()
+        usage = stats.num_blocks_used / max(stats.num_blocks_total, 1)
+        yield _gauge("num_requests_running", stats.num_requests_running, model)
+        yield _gauge("num_requests_waiting", stats.num_requests_waiting, model)
+        yield _gauge("kv_cache_usage_perc", usage, model)
+        yield _gauge("engine_last_step_age_seconds", state.steps.age(stats), model)
+        yield _counter("prompt_tokens", stats.prompt_tokens_total, model)
+        yield _counter("generation_tokens", stats.generation_tokens_total, model)
+        yield _counter("prefix_cache_queries", stats.prefix_cache_queries_total, model)
+        yield _counter("prefix_cache_hits", stats.prefix_cache_hits_total, model)
+        yield _counter("num_preemptions", stats.preemptions_total, model)
+
+
+def model_name(state: ServerState) -> str:
+    return state.model.names[0] if state.model else ""
+
+
+def _help(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _gauge(name: str, value: float, model: str) -> Metric:
+    family = GaugeMetricFamily(f"thirdeye_{name}", _help(name), labels=["model_name"])
+    family.add_metric([model], value)
+    return family
+
+
+def _counter(name: str, value: float, model: str, reason: str | None = None) -> Metric:
+    labels = ["model_name"] if reason is None else ["model_name", "reason"]
+    family = CounterMetricFamily(f"thirdeye_{name}", _help(name), labels=labels)
+    family.add_metric([model] if reason is None else [model, reason], value)
+    return family

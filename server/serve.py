@@ -1,0 +1,170 @@
+"""The server process: one listening socket, and a shutdown that lets answers end.
+
+First SIGTERM or SIGINT: new requests get 503 while the listener stays open, answers in flight go
+on to their `[DONE]`, up to the drain's time limit. Second signal: everything ends at once. The
+exit code is 0 either way. uvicorn alone would close the listener at once and leave with the
+signal's number.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from server.api.state import Phase, ServerState
+from server.api.stream import cut_streams
+from server.guard import GuardedProtocol
+
+DRAIN_SECONDS = 30.0
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+logger = logging.getLogger("thirdeye.serve")
+
+
+class PortInUse(OSError):
+    """The address is taken; the text names the flag that helps."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 takes a free one. Raises `PortInUse`."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise PortInUse(
+            f"Cannot listen on {host}:{port} ({error.strerror}): choose another with --port."
+        ) from error
+    sock.setblocking(False)
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    """`http://127.0.0.1:8000`, with the port that was really taken."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Server(uvicorn.Server):
+    """uvicorn without signal handlers of its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def make_server(app: FastAPI, protocol: type[GuardedProtocol] = GuardedProtocol) -> Server:
+    return Server(
+        uvicorn.Config(
+            app,
+            http=protocol,
+            ws="none",
+            lifespan="on",
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=5,
+        )
+    )
+
+
+async def serve(
+    app: FastAPI,
+    state: ServerState,
+    sock: socket.socket,
+    *,
+    drain_seconds: float = DRAIN_SECONDS,
+    on_listening: Callable[[str], None] | None = None,
+    protocol: type[GuardedProtocol] = GuardedProtocol,
+) -> None:
+    """Serve on `sock` until a signal, then drain. Whoever made the engine closes it afterwards."""
+    server = make_server(app, protocol)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        (hurry if stop.is_set() else stop).set()
+
+    for number in SIGNALS:
+        loop.add_signal_handler(number, on_signal)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    try:
+        await _until_started(server, serving)
+        if serving.done():
+            return await serving
+        if on_listening is not None:
+            on_listening(url_of(sock))
+        await _first(serving, stop.wait())
+        await _drain(state, server, serving, hurry, drain_seconds)
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _until_started(server: Server, serving: "asyncio.Task[None]") -> None:
+    while not (server.started or serving.done()):
+        await asyncio.sleep(0.01)
+
+
+async def _drain(
+    state: ServerState,
+    server: Server,
+    serving: "asyncio.Task[None]",
+    hurry: asyncio.Event,
+    seconds: float,
+) -> None:
+    """Let answers in flight end, then close the listener and the connections."""
+    if state.phase is not Phase.FAILED:
+        state.drain()
+    num_open = state.admission.in_flight
+    logger.info("shutting down: %d answers in flight, signal again to cut them", num_open)
+    await _first(_until_idle(state), hurry.wait(), timeout=seconds)
+    if state.admission.in_flight:
+        server.force_exit = True
+        cut_streams()
+    server.should_exit = True
+    await _first(serving, hurry.wait())
+    server.force_exit = server.force_exit or hurry.is_set()
+    await serving
+
+
+async def _until_idle(state: ServerState) -> None:
+    while state.admission.in_flight:
+        await asyncio.sleep(0.02)
+
+
+async def _first(
+    *things: "asyncio.Task[None] | Coroutine[Any, Any, Any]", timeout: float | None = None
+) -> None:
+    """Wait until one of the things is done; what we started ourselves is cancelled."""
+    tasks = [asyncio.ensure_future(thing) for thing in things]
+    try:
+        await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task, thing in zip(tasks, things, strict=True):
+            if task is not thing:
+                task.cancel()
+
+
+def run(
+    app: FastAPI,
+    state: ServerState,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    drain_seconds: float = DRAIN_SECONDS,
+    on_listening: Callable[[str], None] | None = None,
+) -> None:
+    """Bind and serve until a signal has been obeyed. Raises `PortInUse` before anything starts."""
+    sock = bind(host, port)
+    with asyncio.Runner(loop_factory=uvicorn.Config(app).get_loop_factory()) as runner:
+        runner.run(serve(app, state, sock, drain_seconds=drain_seconds, on_listening=on_listening))

@@ -1,0 +1,129 @@
+"""A byte tokenizer, a template and a server over the fake engine: API tests load no model.
+
+Ids 0..255 are bytes; 256 is BOS, 257 is EOS (`<|end|>`), 258 starts a turn (`<|turn|>`).
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from threading import Thread
+from typing import Any, ClassVar
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from server.api.config import ApiConfig
+from server.api.state import ServedModel, ServerState
+from server.app import create_app
+from server.engine.fake import FakeEngine, fake_info
+from server.engine.types import Request
+from server.text.chat import ChatTemplate
+
+BOS, EOS, TURN = 256, 257, 258
+VOCAB_SIZE = 260
+CONTEXT = 512
+
+
+class ByteTokenizer:
+    vocab_size = VOCAB_SIZE
+    special_tokens: ClassVar = {"<|bos|>": BOS, "<|end|>": EOS, "<|turn|>": TURN}
+    bos_token_id = BOS
+    eos_token_ids = frozenset({EOS})
+    add_bos = False
+    max_token_bytes = 8
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def encode_with_special(self, text: str) -> list[int]:
+        for literal, token_id in self.special_tokens.items():
+            if literal in text:
+                before, _, after = text.partition(literal)
+                return [
+                    *self.encode_with_special(before),
+                    token_id,
+                    *self.encode_with_special(after),
+                ]
+        return self.encode(text)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        literals = {v: k for k, v in self.special_tokens.items()}
+        if token_id in literals:
+            return literals[token_id].encode()
+        return bytes([token_id]) if token_id < 256 else b""
+
+
+TEMPLATE = """\
+{%- for message in messages -%}<|turn|>{{ message.role }}
+{{ message.content }}{%- endfor -%}
+{%- if add_generation_prompt -%}<|turn|>assistant
+{% endif -%}"""
+
+
+def served_model(**changes: Any) -> ServedModel:
+    fields: dict[str, Any] = {
+        "names": ("tiny", "org/tiny"),
+        "tokenizer": ByteTokenizer(),
+        "template": ChatTemplate(TEMPLATE, ByteTokenizer()),
+        "max_model_len": CONTEXT,
+        "created": 1_700_000_000,
+        "fingerprint": "te-test",
+    }
+    return ServedModel(**(fields | changes))
+
+
+def says(text: str) -> list[int]:
+    """The token ids of an answer that ends by itself."""
+    return [*text.encode(), EOS]
+
+
+def fake_engine(replay: Any = None, **knobs: Any) -> FakeEngine:
+    info = fake_info(
+        vocab_size=VOCAB_SIZE, max_model_len=CONTEXT, max_num_seqs=knobs.pop("max_num_seqs", 8)
+    )
+    return FakeEngine(
+        says("Hello!") if replay is None else replay, info=info, eos_token_ids=[EOS], **knobs
+    )
+
+
+def by_sample(request: Request) -> list[int]:
+    """An answer that differs by sample, so that mixed-up choices show."""
+    index = request.request_id.rpartition("-")[2]
+    return says(f"answer {index}: " + "x" * int(index))
+
+
+def ready_state(engine: FakeEngine, **changes: Any) -> ServerState:
+    state = ServerState()
+    state.ready(engine, served_model(**changes))
+    return state
+
+
+@asynccontextmanager
+async def client_of(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """An in-process client: whole answers only, since this transport collects bodies."""
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    base = {"transport": transport, "base_url": "http://localhost", "trust_env": False}
+    async with httpx.AsyncClient(**(base | options)) as client:
+        yield client
+
+
+@contextmanager
+def live(state: ServerState, config: ApiConfig | None = None, **options: Any) -> Iterator[str]:
+    """The base URL of a real uvicorn on a free port, in a thread."""
+    settings = {"http": "httptools", "ws": "none", "log_level": "error", "access_log": False}
+    app = create_app(state, config)
+    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", **(settings | options)))
+    thread = Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}
+COMPLETION: dict[str, Any] = {"model": "tiny", "prompt": "Hi"}
