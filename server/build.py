@@ -1,7 +1,7 @@
 """The composition root of the API process: settings become a described model, an app and an engine.
 
-Nothing here imports torch: a checkpoint is described from its metadata, and the engine's process, built by
-`server/worker.py`, loads the weights. Only `--engine thread` brings both under one roof.
+Nothing here imports torch: a checkpoint is described from its metadata, and the engine's process,
+built by `server/worker.py`, loads the weights. Only `--engine thread` brings both under one roof.
 """
 
 import asyncio
@@ -14,10 +14,6 @@ from pathlib import Path
 
 import msgspec
 from fastapi import FastAPI
-from weights.catalog import CATALOG, DEFAULT
-from weights.checkpoint import Checkpoint, open_checkpoint
-from weights.resolve import resolve_model
-from weights.tokenizer import Tokenizer
 
 from server.api.auth import LOOPBACK_HOSTS
 from server.api.config import ApiConfig
@@ -28,6 +24,10 @@ from server.engine.process import OnProgress, ProcessEngine
 from server.engine.types import Engine, EngineDead, EngineInfo
 from server.recipe import EngineRecipe
 from server.text.chat import ChatTemplate
+from weights.catalog import CATALOG, DEFAULT
+from weights.checkpoint import Checkpoint, open_checkpoint
+from weights.resolve import resolve_model
+from weights.tokenizer import Tokenizer
 
 VERSION = importlib.metadata.version("thirdeye")
 
@@ -54,7 +54,7 @@ class OpenedModel:
 
 
 def open_model(settings: Settings) -> OpenedModel:
-    """Find and describe the model. Raises ModelError, ChatTemplateError or OSError with the reason."""
+    """Find and describe the model. Raises ModelError, ChatTemplateError or OSError."""
     checkpoint = open_checkpoint(resolve_model(settings.model))
     tokenizer = checkpoint.tokenizer()
     source = checkpoint.chat_template
@@ -69,7 +69,7 @@ def open_model(settings: Settings) -> OpenedModel:
 
 
 def served_names(settings: Settings, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """What clients may call the model: what the operator says, else the catalog's or its own name."""
+    """What clients may call the model: as the operator says, else its catalog and own name."""
     if settings.served_model_name:
         return tuple(settings.served_model_name)
     if settings.model is None:

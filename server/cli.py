@@ -1,4 +1,4 @@
-"""The command `thirdeye`. Each command imports what it needs when it runs, so that --help is quick."""
+"""The command `thirdeye`. A command imports what it needs when it runs: --help stays quick."""
 
 import sys
 from pathlib import Path

@@ -7,18 +7,18 @@ import importlib.metadata
 import platform
 import sys
 
-from model.describe import ParameterCounts, parameter_counts
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
+
+from model.config import ModelConfig
+from model.describe import ParameterCounts, parameter_counts
 from weights.catalog import CATALOG
 from weights.checkpoint import open_checkpoint
 from weights.errors import ModelError
 from weights.paths import models_directory
 from weights.pull import pull
 from weights.resolve import find_catalog_model, list_models, resolve_model
-
-from model.config import ModelConfig
 
 PACKAGES = ("torch", "fastapi", "starlette", "uvicorn", "sse-starlette", "tiktoken", "safetensors")
 
@@ -78,7 +78,7 @@ def show_info(spec: str | None) -> int:
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{checkpoint.name}   {path}\n")
     console.print(shape_table(config))
-    console.print(parts_table(config, parameter_counts(config)))
+    console.print(parts_table(parameter_counts(config)))
     return 0
 
 
@@ -107,7 +107,7 @@ def shape_table(config: ModelConfig) -> Table:
     return table
 
 
-def parts_table(config: ModelConfig, counts: ParameterCounts) -> Table:
+def parts_table(counts: ParameterCounts) -> Table:
     """Parameters by part; shares are of the blocks' weights, where attention and MLP live."""
     table = Table("\nparameters", "", "of all", "of attention + MLP", box=None, pad_edge=False)
     for column in table.columns[1:]:

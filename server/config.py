@@ -1,7 +1,7 @@
 """Every setting of the server, declared once: a flag, a THIRDEYE_* variable and a default each.
 
-`thirdeye serve --max-num-seqs 8` and `THIRDEYE_MAX_NUM_SEQS=8 thirdeye serve` say the same; a flag wins.
-This is the only file of `server/` that reads the environment. What comes out is plain and frozen.
+`thirdeye serve --max-num-seqs 8` and `THIRDEYE_MAX_NUM_SEQS=8 thirdeye serve` say the same; a flag
+wins. This is the only file of `server/` that reads the environment. What comes out is frozen.
 """
 
 from enum import StrEnum
@@ -70,7 +70,7 @@ class Settings(BaseSettings):
         return None if self.kv_memory is None else int(self.kv_memory * (1 << 30))
 
     def api_keys(self) -> list[str]:
-        """Keys from flags, the environment and the key file (one a line, blank lines and # ignored)."""
+        """Keys from flags, the environment and the key file: one a line, # starts a comment."""
         keys = [key.get_secret_value() for key in self.api_key]
         if self.api_key_file is not None:
             lines = (line.strip() for line in self.api_key_file.read_text().splitlines())

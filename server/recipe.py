@@ -1,7 +1,7 @@
-"""What the engine's process is told: plain data that crosses as msgpack, so that the child loads the model.
+"""What the engine's process is told: plain data that crosses as msgpack; the child loads the model.
 
-The API process writes a recipe from the settings and a glance at the checkpoint's metadata; it never
-imports torch. The child reads it in `server/worker.py`.
+The API process writes a recipe from the settings and a glance at the checkpoint's metadata; it
+never imports torch. The child reads it in `server/worker.py`.
 """
 
 from msgspec import Struct

@@ -61,11 +61,12 @@ class Server(uvicorn.Server):
         yield
 
 
-def make_server(app: FastAPI, protocol: type[GuardedProtocol] = GuardedProtocol) -> Server:
+def make_server(app: FastAPI, protocol: type[GuardedProtocol], root_path: str) -> Server:
     return Server(
         uvicorn.Config(
             app,
             http=protocol,
+            root_path=root_path,
             ws="none",
             lifespan="on",
             server_header=False,
@@ -85,10 +86,12 @@ async def serve(
     drain_seconds: float = DRAIN_SECONDS,
     on_listening: Callable[[str], None] | None = None,
     protocol: type[GuardedProtocol] = GuardedProtocol,
+    root_path: str = "",
+    stop: asyncio.Event | None = None,
 ) -> None:
-    """Serve on `sock` until a signal, then drain. Whoever made the engine closes it afterwards."""
-    server = make_server(app, protocol)
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    """Serve on `sock` until a signal or `stop`, then drain. Whoever made the engine closes it."""
+    server = make_server(app, protocol, root_path)
+    stop, hurry = stop or asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:

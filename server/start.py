@@ -1,7 +1,7 @@
-"""`thirdeye serve`: from options to a running server, and every way it can end, in words for a person.
+"""`thirdeye serve`: from options to a running server, and every way it can end, in plain words.
 
-Listen, load beside it, say one line when ready, drain on a signal. A mistake of the operator's is one
-message that names the flag and the way out; a traceback is a bug.
+Listen, load beside it, say one line when ready, drain on a signal. A mistake of the operator's is
+one message that names the flag and the way out; a traceback is a bug.
 """
 
 import asyncio
@@ -14,9 +14,6 @@ from typing import Any
 import typer
 import uvloop
 from pydantic import ValidationError
-from weights.catalog import CATALOG, DEFAULT
-from weights.errors import ModelError
-from weights.resolve import find_catalog_model
 
 from server import logs
 from server.api.state import ServerState
@@ -26,6 +23,9 @@ from server.config import Settings
 from server.engine.types import Engine, EngineDead, EngineInfo
 from server.serve import PortInUse, bind, serve, url_of
 from server.text.chat import ChatTemplateError
+from weights.catalog import CATALOG, DEFAULT
+from weights.errors import ModelError
+from weights.resolve import find_catalog_model
 
 
 def serve_command(options: dict[str, Any]) -> int:
@@ -55,7 +55,7 @@ def explain(error: ValidationError) -> list[str]:
 
 
 def offer_to_pull(settings: Settings) -> bool:
-    """A catalog model that is not here: fetch it if told to or if a person says so. False ends it."""
+    """A catalog model that is not here: fetch it if told to or if a person says so."""
     entry = DEFAULT if settings.model is None else CATALOG.get(settings.model)
     if entry is None or find_catalog_model(entry) is not None:
         return True
@@ -126,8 +126,8 @@ async def load(
 def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
     """All that a person wants to know, in one line."""
     return (
-        f"Ready: {url}  chat: {url}/  model: {name} ({info.num_parameters / 1e6:,.1f} M parameters, "
-        f"{info.max_model_len:,} context, {info.device} {info.dtype}, "
+        f"Ready: {url}  chat: {url}/  model: {name} "
+        f"({info.num_parameters / 1e6:,.1f} M parameters, {info.max_model_len:,} context, {info.device} {info.dtype}, "
         f"{info.num_blocks:,} KV blocks)  in {seconds:.1f} s"
     )
 

@@ -1,4 +1,4 @@
-"""The engine's side of the composition root: a recipe becomes a loaded engine, in a process of its own.
+"""The engine's side of the composition root: a recipe becomes an engine, in its own process.
 
 Run as `python -m server.worker FD`, where FD is the socket to the API process. Together with
 `server/build.py` this is the only place that joins `weights/`, `model/` and `server/engine/`.
@@ -12,14 +12,12 @@ from pathlib import Path
 
 import msgspec
 import torch
+
 from model.attention.choose import choose_attention
+from model.config import ModelConfig
 from model.describe import parameter_counts
 from model.kv_cache import KVCache, kv_bytes_per_block
 from model.transformer import Transformer
-from weights.checkpoint import Checkpoint, open_checkpoint
-from weights.load import load_weights
-
-from model.config import ModelConfig
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.memory import kv_budget, plan_kv
@@ -27,6 +25,8 @@ from server.engine.process import serve_engine
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineInfo
 from server.recipe import EngineRecipe
+from weights.checkpoint import Checkpoint, open_checkpoint
+from weights.load import load_weights
 
 OnProgress = Callable[[str, float], None]
 

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from weights.errors import ModelNotFound
 from weights.resolve import resolve_model
 
 
 @pytest.fixture(scope="session")
 def default_model() -> Path:
-    """The embedded default model's file; without a package index in reach these tests skip, loudly."""
+    """The embedded default model's file; without it these tests skip, loudly."""
     try:
         return resolve_model(None)
     except ModelNotFound as error:

@@ -33,8 +33,8 @@ def plan_kv(
 ) -> tuple[int, int]:
     """(num_blocks, max_model_len) for a KV budget in bytes.
 
-    `context` is the model's own limit, `asked` the operator's `--max-model-len`. What was asked for is
-    kept or refused; a context nobody asked for shrinks to what the memory holds.
+    `context` is the model's own limit, `asked` the operator's `--max-model-len`. What was asked for
+    is kept or refused; a context nobody asked for shrinks to what the memory holds.
 
     Raises ValueError if what was asked for is more than the model or the memory allows.
     """
@@ -44,13 +44,14 @@ def plan_kv(
     room = num_blocks * block_size
     if asked is not None and asked > room:
         raise ValueError(
-            f"'--max-model-len' {asked} needs {needed_gib(asked, block_size, bytes_per_block):.2f} GiB "
-            f"of KV cache, there are {budget / GIB:.2f}: lower it or raise '--kv-memory'."
+            f"'--max-model-len' {asked} needs {needed_gib(asked, block_size, bytes_per_block):.2f} "
+            f"GiB of KV cache, there are {budget / GIB:.2f}: lower it or raise '--kv-memory'."
         )
     max_model_len = asked or min(context, room)
     if max_model_len < 2:
         raise ValueError(
-            f"{budget / GIB:.3f} GiB hold no KV block of {bytes_per_block} bytes: raise '--kv-memory'."
+            f"'--kv-memory': {budget / GIB:.6f} GiB hold no KV block of {bytes_per_block} bytes: "
+            "raise it."
         )
     return num_blocks, max_model_len
 

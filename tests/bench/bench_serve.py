@@ -3,9 +3,9 @@
     python tests/bench/bench_serve.py                       starts `thirdeye serve` and measures it
     python tests/bench/bench_serve.py --url http://...      measures a server that runs already
 
-Closed loop: at concurrency c, c clients send one 100-word prompt after another and read the stream of 128
-tokens to its end. Tokens are counted from `usage`, never from chunks. A round is repeated and the median
-taken. The client shares the machine's cores with the server. The last line is one JSON document.
+Closed loop: at concurrency c, c clients send one 100-word prompt after another and read the stream
+of 128 tokens to its end. Tokens are counted from `usage`, never from chunks. A round is repeated and
+the median taken. The client shares the machine's cores with the server. The last line is one JSON document.
 """
 
 import argparse
@@ -65,8 +65,9 @@ async def round_of(
     results: list[tuple[float, float, int]] = []
 
     async def worker(client: httpx.AsyncClient) -> None:
-        for number in numbers:
-            results.append(await one(client, number, max_tokens))
+        for number in numbers:  # one after another: that is what a closed loop is
+            result = await one(client, number, max_tokens)
+            results.append(result)
 
     limits = httpx.Limits(max_connections=concurrency)
     async with httpx.AsyncClient(

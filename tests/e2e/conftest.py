@@ -1,4 +1,4 @@
-"""Servers that the end-to-end tests share: one over the default model, one over a tiny random one."""
+"""Servers that the end-to-end tests share: one over the default model, one over a tiny one."""
 
 import asyncio
 

@@ -6,9 +6,9 @@ import httpx
 import openai
 import pytest
 import torch
-from weights.checkpoint import open_checkpoint
 
 from tests.oracles.real_model import load_reference
+from weights.checkpoint import open_checkpoint
 
 pytestmark = pytest.mark.real
 
@@ -66,7 +66,8 @@ def test_greedy_chat_equals_the_reference(real_server, reference, tokenizer):
     assert answer["choices"][0]["finish_reason"] == "stop"
     prompt = (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
-        "<|im_end|>\n<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n"
+        "<|im_end|>\n<|im_start|>user\nWhat is the capital of France?<|im_end|>\n"
+        "<|im_start|>assistant\n"
     )
     assert answer["prompt_token_ids"] == tokenizer.encode_with_special(prompt)
     assert_greedy(reference, answer["prompt_token_ids"], answer["choices"][0]["token_ids"])

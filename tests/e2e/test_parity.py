@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedModel
+
 from model.attention.choose import choose_attention
+from model.batch import ForwardBatch
 from model.kv_cache import KVCache
 from model.transformer import Transformer
-from transformers import PreTrainedModel
-from weights.checkpoint import open_checkpoint
-from weights.load import load_weights
-
-from model.batch import ForwardBatch
 from tests.oracles.real_model import load_reference
 from tests.tiny import VOCAB_SIZE, tiny_gpt2, tiny_llama
+from weights.checkpoint import open_checkpoint
+from weights.load import load_weights
 
 CPU = torch.device("cpu")
 
@@ -58,7 +58,7 @@ def expected(model: PreTrainedModel, token_ids: list[int]) -> torch.Tensor:
 @pytest.mark.parametrize("attention", ["sdpa", "reference"])
 @pytest.mark.parametrize("chunk", [1, 7, 100])
 def test_logits_of_tiny_checkpoints(tmp_path, make, attention, chunk):
-    """The real loader and either attention, whole or in chunks, give Hugging Face's logits in fp32."""
+    """The real loader and either attention, whole or in chunks, give Hugging Face's logits."""
     theirs = make(tmp_path)
     token_ids = torch.randint(
         0, VOCAB_SIZE, (50,), generator=torch.Generator().manual_seed(1)

@@ -38,7 +38,7 @@ def metric(server: LiveServer, name: str) -> float:
 
 
 def test_the_ready_line(tiny_server):
-    """One line names URL, model, parameters, context, device, dtype and KV blocks, and a curl that works."""
+    """One line with URL, model, parameters, context, device, dtype, blocks; a curl that works."""
     line = next(line for line in tiny_server.lines if line.startswith("Ready: "))
     for part in (
         tiny_server.url,
@@ -50,7 +50,7 @@ def test_the_ready_line(tiny_server):
         "KV blocks",
     ):
         assert part in line
-    curl = next(line for line in tiny_server.lines if line.strip().startswith("curl "))
+    curl = next(line for line in tiny_server.lines if line.strip().startswith("curl ")).strip()
     shown = subprocess.run(
         ["sh", "-c", curl + " -sS --fail"], capture_output=True, check=True, text=True
     )
@@ -139,7 +139,8 @@ def test_port_in_use_names_the_way_out(tmp_path):
         command = [sys.executable, "-m", "server.cli", "serve", str(tmp_path), "--port", str(port)]
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert result.returncode != 0
-    assert str(port) in result.stderr and "--port" in result.stderr
+    assert str(port) in result.stderr
+    assert "--port" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -159,7 +160,7 @@ def test_port_in_use_names_the_way_out(tmp_path):
     ],
 )
 def test_bad_settings_are_explained(tmp_path, args, words):
-    """A wrong flag ends the command with one message that names it and the way out, never a traceback."""
+    """A wrong flag ends it with one message that names the flag and the way out, no traceback."""
     tiny_llama(tmp_path)
     args = [str(tmp_path) if arg == "TINY" else arg for arg in args]
     command = [sys.executable, "-m", "server.cli", "serve", "--port", "0", *args]

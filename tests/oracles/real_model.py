@@ -1,4 +1,4 @@
-"""The default model in `transformers`, built without a line of ours: the oracle of the real-model tests.
+"""The default model in `transformers`, built without a line of ours: the real model's oracle.
 
 The `gguf` package reads and dequantizes the file; the query and key rows, which GGUF stores for
 interleaved rotary positions, are put back in the half-split order that Hugging Face's Llama wants.
