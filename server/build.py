@@ -26,6 +26,7 @@ from server.recipe import EngineRecipe
 from server.text.chat import ChatTemplate
 from weights.catalog import CATALOG, DEFAULT
 from weights.checkpoint import Checkpoint, open_checkpoint
+from weights.errors import ModelError
 from weights.resolve import resolve_model
 from weights.tokenizer import Tokenizer
 
@@ -128,6 +129,6 @@ async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> Engine:
 
     try:
         core, info = await asyncio.to_thread(load_engine, recipe, on_progress)
-    except Exception as error:
+    except (ValueError, OSError, ModelError) as error:
         raise EngineDead(str(error)) from error
     return ThreadEngine(core, info)

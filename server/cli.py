@@ -1,6 +1,5 @@
 """The command `thirdeye`. A command imports what it needs when it runs: --help stays quick."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -181,4 +180,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -127,17 +127,16 @@ def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
     """All that a person wants to know, in one line."""
     return (
         f"Ready: {url}  chat: {url}/  model: {name} "
-        f"({info.num_parameters / 1e6:,.1f} M parameters, {info.max_model_len:,} context, {info.device} {info.dtype}, "
-        f"{info.num_blocks:,} KV blocks)  in {seconds:.1f} s"
+        f"({info.num_parameters / 1e6:,.1f} M parameters, {info.max_model_len:,} context, "
+        f"{info.device} {info.dtype}, {info.num_blocks:,} KV blocks)  in {seconds:.1f} s"
     )
 
 
 def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:
     """A request to paste into a shell."""
-    if has_chat:
-        path, what = "chat/completions", {"messages": [{"role": "user", "content": "Hello!"}]}
-    else:
-        path, what = "completions", {"prompt": "Hello"}
+    messages = [{"role": "user", "content": "Hello!"}]
+    path = "chat/completions" if has_chat else "completions"
+    what: dict[str, object] = {"messages": messages} if has_chat else {"prompt": "Hello"}
     key = " -H 'Authorization: Bearer YOUR_KEY'" if has_key else ""
     body = json.dumps({"model": name, **what, "max_tokens": 32})
     return f"  curl {url}/v1/{path}{key} -H 'Content-Type: application/json' -d '{body}'"

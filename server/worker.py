@@ -18,14 +18,15 @@ from model.config import ModelConfig
 from model.describe import parameter_counts
 from model.kv_cache import KVCache, kv_bytes_per_block
 from model.transformer import Transformer
+from server.engine.child import serve_engine
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.memory import kv_budget, plan_kv
-from server.engine.process import serve_engine
 from server.engine.runner import ModelRunner
-from server.engine.types import EngineInfo
+from server.engine.types import EngineDead, EngineInfo
 from server.recipe import EngineRecipe
 from weights.checkpoint import Checkpoint, open_checkpoint
+from weights.errors import ModelError
 from weights.load import load_weights
 
 OnProgress = Callable[[str, float], None]
@@ -58,6 +59,7 @@ def load_model(
     backend = choose_attention(attention, device)
     model = Transformer(checkpoint.config, backend, dtype=dtype, device=device)
     load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
+    model.finish()
     return model
 
 
@@ -118,12 +120,16 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def load(recipe: bytes, on_progress: OnProgress) -> tuple[EngineCore, EngineInfo]:
-    return load_engine(msgspec.msgpack.decode(recipe, type=EngineRecipe), on_progress)
+    """What the operator can mend is told in words; anything else is a bug and keeps its stack."""
+    try:
+        return load_engine(msgspec.msgpack.decode(recipe, type=EngineRecipe), on_progress)
+    except (ValueError, OSError, ModelError) as error:
+        raise EngineDead(str(error)) from error
 
 
-def main() -> None:
-    serve_engine(socket.socket(fileno=int(sys.argv[1])), load)
+def main() -> int:
+    return serve_engine(socket.socket(fileno=int(sys.argv[-1])), load)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

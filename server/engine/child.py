@@ -32,7 +32,7 @@ from server.engine.messages import (
     Stop,
     ToEngine,
 )
-from server.engine.types import EngineInfo
+from server.engine.types import EngineDead, EngineInfo
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,8 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 def serve_engine(sock: socket.socket, load: Load) -> int:
     """The child's main: the exit code. `sock` is `socket.socket(fileno=int(sys.argv[-1]))`.
 
-    An exception of `load` is shown to whoever starts the server, so its text should help.
+    `load` raises `EngineDead` with a text for whoever starts the server; any other exception is a
+    bug, and its stack goes to the log.
     """
     sock.set_inheritable(False)  # a grandchild that held it would hide this process's death
     _bind_to_parent()
@@ -62,6 +63,9 @@ def serve_engine(sock: socket.socket, load: Load) -> int:
     why = "The engine has failed."
     try:
         core, info = _load(sock, load, hello.recipe)
+    except EngineDead as error:
+        _send(sock, Fatal(str(error)))
+        return 1
     except Exception as error:
         logger.exception("the engine could not be loaded")
         _send(sock, Fatal(f"{type(error).__name__}: {error}"))

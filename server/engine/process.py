@@ -16,7 +16,6 @@ from typing import Self
 
 import msgspec
 
-from server.engine.child import serve_engine
 from server.engine.client import ENGINE_CLOSED, EngineClient
 from server.engine.frames import FrameReader, pack_frame
 from server.engine.messages import (
@@ -31,8 +30,6 @@ from server.engine.messages import (
     ToEngine,
 )
 from server.engine.types import EngineDead, EngineInfo
-
-__all__ = ["ProcessEngine", "serve_engine"]
 
 logger = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
     python tests/bench/bench_serve.py                       starts `thirdeye serve` and measures it
     python tests/bench/bench_serve.py --url http://...      measures a server that runs already
 
-Closed loop: at concurrency c, c clients send one 100-word prompt after another and read the stream
-of 128 tokens to its end. Tokens are counted from `usage`, never from chunks. A round is repeated and
-the median taken. The client shares the machine's cores with the server. The last line is one JSON document.
+Closed loop: at concurrency c, c clients send one 100-word prompt after another and read each stream
+of 128 tokens to its end. Tokens are counted from `usage`, never from chunks. Rounds are repeated,
+the median is taken. The client shares the machine's cores with the server. The last line is JSON.
 """
 
 import argparse
@@ -23,7 +23,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.e2e.live import LiveServer
 
-WORDS = ["the", "river", "runs", "past", "a", "small", "town", "where", "every", "morning", "people", "sell", "bread", "fruit", "and", "old", "books"]
+WORDS = [
+    "the",
+    "river",
+    "runs",
+    "past",
+    "a",
+    "small",
+    "town",
+    "where",
+    "every",
+    "morning",
+    "people",
+    "sell",
+    "bread",
+    "fruit",
+    "and",
+    "old",
+    "books",
+]
 
 
 def prompt(number: int) -> str:
