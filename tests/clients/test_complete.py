@@ -124,7 +124,8 @@ def test_an_interrupt(stub: Stub) -> None:
 def test_a_reader_that_leaves(stub: Stub) -> None:
     """`... | head -c 5`: quiet, quick, and the server stops."""
     stub.stream(*chat_events("first", *["more"] * 50)[:-1], threading.Event())
-    program = "import sys; from clients.complete import run_complete; sys.exit(run_complete('x'))"
+    run = "run_complete('x', model='tiny')"
+    program = f"import sys; from clients.complete import run_complete; sys.exit({run})"
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=ROOT,
@@ -132,9 +133,12 @@ def test_a_reader_that_leaves(stub: Stub) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    with process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 141
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdout = None
+    try:
+        _, err = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (141, b"")
+    assert stub.requests[0].client_left.wait(5)
