@@ -195,10 +195,10 @@ class AsyncClient:
     ...         print([answer.text for answer in answers])
     ...         async with client.stream_chat("Say hello.") as stream:
     ...             async for chunk in stream:
-    ...                 print(chunk.text, end="|")
+    ...                 print(chunk.text, end="")
     >>> asyncio.run(main())
     ['Hello there!', 'Hello there!']
-    |Hello| there|!|||
+    Hello there!
     """
 
     def __init__(

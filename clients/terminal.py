@@ -41,7 +41,7 @@ def _read_block(first: str, read_line: Callable[[str], str], more: str) -> str:
     lines = [first]
     while not lines[-1].rstrip().endswith(FENCE):
         if (following := _next(read_line, more)) is None:
-            return "\n".join(lines)
+            break
         lines.append(following)
     lines[-1] = lines[-1].rstrip().removesuffix(FENCE)
     return "\n".join(lines).strip("\n")

@@ -1,13 +1,17 @@
 """Both clients against scripted sockets: what they send, what they read, what they raise."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
-from clients import errors
+from clients import AsyncClient, errors
+from clients.client import _failure
+from clients.target import Target
 from clients.types import Usage
 from tests.clients.stub import DONE, Stub, chat_events, chat_json, error, event, head
 
@@ -248,6 +252,33 @@ def test_several_choices_keep_their_index(client: Any, stub: Stub) -> None:
     assert stream.answer().text == "a"
 
 
+def test_half_a_surrogate_pair_is_no_character(client: Any, stub: Stub) -> None:
+    """JSON can spell it and UTF-8 cannot: it would make the caller's next print or request fail."""
+    stub.stream(event('{"choices":[{"delta":{"content":"a\\ud83db\\ud83d\\ude42"}}]}'), DONE)
+    assert texts(client.stream_chat("Hi", model="tiny")) == ["a\ufffdb🙂"]
+
+
+def test_a_cancelled_task_hangs_up(stub: Stub) -> None:
+    stub.stream(*chat_events("one")[:2], threading.Event())
+
+    async def read(seen: asyncio.Event) -> None:
+        async with AsyncClient(stub.url, model="tiny") as client:
+            async for chunk in client.stream_chat("Hi"):
+                if chunk.text:
+                    seen.set()
+
+    async def main() -> None:
+        seen = asyncio.Event()
+        task = asyncio.create_task(read(seen))
+        await seen.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert stub.requests[0].client_left.wait(5)
+
+
 # --- refusals, retries, timeouts
 
 
@@ -331,6 +362,13 @@ def test_nobody_there(connect: Callable[..., Any]) -> None:
     url = unused_url()
     with pytest.raises(errors.ConnectionFailed, match=url):
         connect(url, max_retries=0).models()
+
+
+def test_a_connect_that_times_out_found_nobody() -> None:
+    """It is retried, unlike an answer that is late: the server has not begun on anything."""
+    target = Target.find("http://10.255.255.1")
+    assert isinstance(_failure(httpx.ConnectTimeout(""), target), errors.ConnectionFailed)
+    assert isinstance(_failure(httpx.ReadTimeout(""), target), errors.Timeout)
 
 
 def test_a_slow_answer_times_out_and_is_not_asked_for_twice(

@@ -40,7 +40,9 @@ def oracle(data: bytes) -> list[Event]:
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"], ids=["LF", "CRLF", "CR"])
 def test_line_ends(end: bytes) -> None:
     lines = [b"data: a", b"data: b", b"", b": ping", b"", b"event: e", b"data:c", b"", b""]
-    assert parse(end.join(lines)) == [Event("a\nb"), Event("c", "e")]
+    data = end.join(lines)
+    assert parse(data) == [Event("a\nb"), Event("c", "e")]
+    assert parse(*(bytes([byte]) for byte in data)) == [Event("a\nb"), Event("c", "e")]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +58,7 @@ def test_line_ends(end: bytes) -> None:
         (b": a comment\ndata: a\n: another\ndata: b\n\n", [Event("a\nb")]),
         (b"\xef\xbb\xbfdata: bom\n\n", [Event("bom")]),
         (b"data: \xef\xbb\xbfinside\n\n", [Event("\ufeffinside")]),
+        (b"data: a\n\xef\xbb\xbfdata: b\n\n", [Event("a")]),
         (b"data: bad \xff byte\n\n", [Event("bad \ufffd byte")]),
         ("data: one\u2028line\x0b\x85\n\n".encode(), [Event("one\u2028line\x0b\x85")]),
         (b"data: unfinished", [Event("unfinished")]),
@@ -74,14 +77,18 @@ def test_an_event_is_there_with_its_empty_line_and_not_later() -> None:
         assert list(parser.feed(b"data: a" + end + end)) == [Event("a")]
 
 
-PIECES = st.sampled_from(
+LINES = st.sampled_from(
     [
-        *[b"data: ", b"data:", b"event: e", b": ping", b"[DONE]", b"x", b":", b" "],
-        *[b"\n", b"\r", b"\r\n", b"\n\n"],
-        *[b"\xef\xbb\xbf", "é🙂".encode(), b"\xff", b"\xf0\x9f"],
+        *[b"", b"data: x", b"data:y", b"data", b"event: e", b"event", b": ping", b"data: [DONE]"],
+        *[b"\xef\xbb\xbfdata: bom", "data: é🙂".encode(), b"data: \xff\xf0\x9f", b"x:", b":"],
     ]
 )
-STREAMS = st.lists(PIECES, max_size=30).map(b"".join) | st.binary(max_size=60)
+ENDS = st.sampled_from([b"\n", b"\r", b"\r\n"])
+STREAMS = (
+    st.lists(st.tuples(LINES, ENDS).map(b"".join), max_size=12).map(b"".join)
+    | st.lists(st.sampled_from([b"data:", b"\r", b"\n", b"x", b"\xef\xbb\xbf"])).map(b"".join)
+    | st.binary(max_size=60)
+)
 
 
 @given(STREAMS)

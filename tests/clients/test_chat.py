@@ -1,0 +1,312 @@
+"""The terminal chat: driven by a fake keyboard, and once as a real program on a real terminal."""
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from clients.chat import run_chat
+from tests.clients.stub import DONE, Stub, chat_events, error, event
+from tests.clients.test_terminal import Lines
+
+ROOT = Path(__file__).parents[2]
+
+
+class Screen:
+    """Runs a chat over fake consoles; `out` and `err` are what was written."""
+
+    def __init__(self, stub_url: str, *, is_terminal: bool = False) -> None:
+        self.url = stub_url
+        self.is_terminal = is_terminal
+        self.out = self.err = ""
+
+    def type(self, *lines: str, read_line: Any = None, **options: Any) -> int:
+        out, err = StringIO(), StringIO()
+        console = Console(file=out, force_terminal=self.is_terminal, color_system=None)
+        errors = Console(file=err, force_terminal=self.is_terminal, color_system=None)
+        code = run_chat(
+            self.url,
+            console=console,
+            errors=errors,
+            read_line=read_line or Lines(*lines),
+            **options,
+        )
+        self.out, self.err = out.getvalue(), err.getvalue()
+        return code
+
+
+@pytest.fixture
+def pipe(stub: Stub) -> Screen:
+    return Screen(stub.url)
+
+
+@pytest.fixture
+def terminal(stub: Stub) -> Screen:
+    return Screen(stub.url, is_terminal=True)
+
+
+def contents(stub: Stub, index: int) -> list[str]:
+    return [message["content"] for message in stub.requests[index].json["messages"]]
+
+
+def test_a_pipe_gets_the_answers_alone(pipe: Screen, stub: Stub) -> None:
+    """No greeting, no prompt, no colour; the first model of the server; history in each request."""
+    assert pipe.type("one", "", "two") == 0
+    assert (pipe.out, pipe.err) == ("Hello there!\nHello there!\n", "")
+    assert stub.requests[1].json["model"] == "tiny"
+    assert contents(stub, 2) == ["one", "Hello there!", "two"]
+
+
+def test_a_given_model_is_not_asked_for(pipe: Screen, stub: Stub) -> None:
+    pipe.type("one", model="big", system="Be brief.")
+    assert stub.requests[0].json["model"] == "big"
+    assert contents(stub, 0) == ["Be brief.", "one"]
+
+
+def test_text_passes_as_it_is(pipe: Screen, stub: Stub) -> None:
+    """Markup, long lines and spaces of the model are not rich's to interpret."""
+    text = " [bold]x[/bold] :smile: " + "long " * 100 + "\n\n  indented 🙂 "
+    stub.stream(*chat_events(*(text[i : i + 7] for i in range(0, len(text), 7))))
+    pipe.type("one", model="tiny")
+    assert pipe.out == text + "\n"
+
+
+def test_a_model_cannot_steer_the_terminal(terminal: Screen, stub: Stub) -> None:
+    stub.stream(*chat_events("\x1b", "[2J\x9b5mred\r"))
+    terminal.type("one", model="tiny")
+    assert "[2J5mred\n" in terminal.out
+    assert "\x1b[2J" not in terminal.out
+
+
+def test_several_lines_are_one_message(pipe: Screen, stub: Stub) -> None:
+    pipe.type("one\\", "two", '"""', "/three", '"""', model="tiny")
+    assert contents(stub, 0) == ["one\ntwo"]
+    assert len(stub.requests) == 1, "a block that begins with a slash is a command, too"
+
+
+def test_commands(terminal: Screen, stub: Stub) -> None:
+    code = terminal.type(
+        "/stats",
+        "/system You are a pirate.",
+        "one",
+        "/stats",
+        "/clear",
+        "/system",
+        "two",
+        "/system -",
+        " /three",
+        "/help",
+        "/nonsense x",
+        "/exit",
+        "never",
+    )
+    assert code == 0
+    assert "No answer yet." in terminal.out
+    assert "5 prompt tokens (2 cached), 3 answer tokens, 0.01 s to the first" in terminal.out
+    assert "50.0 tokens/s" in terminal.out
+    assert "/system TEXT" in terminal.out
+    assert terminal.err == "Unknown command /nonsense: /help lists what there is.\n"
+    chats = [contents(stub, index) for index in range(1, len(stub.requests))]
+    assert chats == [
+        ["You are a pirate.", "one"],
+        ["You are a pirate.", "two"],
+        ["two", "Hello there!", "/three"],
+    ]
+
+
+def test_an_interrupt_stops_the_answer_and_not_the_program(terminal: Screen, stub: Stub) -> None:
+    """What had come stays in the conversation, the server is told by a closed connection."""
+    stub.stream(*chat_events("begun")[:2], threading.Event())
+    server_hears: list[bool] = []
+
+    class Interrupting(Console):
+        def out(self, *objects: Any, **options: Any) -> None:
+            super().out(*objects, **options)
+            if objects == ("begun",):
+                raise KeyboardInterrupt
+
+    out = StringIO()
+    console = Interrupting(file=out, force_terminal=True, color_system=None)
+
+    def read_line(_: str) -> str:
+        if len(stub.requests) == 1:
+            server_hears.append(stub.requests[0].client_left.wait(5))
+        lines = ["one", "two", "/exit"]
+        return lines[len(stub.requests)]
+
+    assert run_chat(stub.url, model="tiny", console=console, read_line=read_line) == 0
+    assert server_hears == [True]
+    assert "(stopped)" in out.getvalue()
+    assert contents(stub, 1) == ["one", "begun", "two"]
+
+
+def test_an_interrupt_at_the_prompt_does_not_leave(terminal: Screen) -> None:
+    keys: Iterator[Any] = iter([KeyboardInterrupt, "hi", EOFError])
+
+    def read_line(_: str) -> str:
+        key = next(keys)
+        if isinstance(key, str):
+            return key
+        raise key
+
+    assert terminal.type(read_line=read_line) == 0
+    assert "Ctrl-D or /exit leaves." in terminal.out
+    assert "Hello there!" in terminal.out
+
+
+@pytest.mark.parametrize(("is_terminal", "code"), [(True, 0), (False, 1)])
+def test_a_failed_answer_is_told_and_forgotten(stub: Stub, is_terminal: bool, code: int) -> None:
+    """The chat goes on; a script learns of it by the exit code."""
+    broken = event({"error": {"message": "engine\x1b died", "type": "server_error"}})
+    stub.stream(*chat_events("half")[:2], broken, DONE)
+    stub.reply(error("Too long.", "context_length_exceeded"), 400)
+    screen = Screen(stub.url, is_terminal=is_terminal)
+    assert screen.type("one", "two", "three", model="tiny") == code
+    assert screen.err == ("engine died (in mid-stream)\nToo long. (400) /clear starts over.\n")
+    assert "half\n" in screen.out
+    assert contents(stub, 2) == ["three"]
+
+
+def test_bytes_that_are_no_text_are_refused(pipe: Screen, stub: Stub) -> None:
+    assert pipe.type("caf\udce9", "two", model="tiny") == 1
+    assert pipe.err == "The message is not UTF-8.\n"
+    assert contents(stub, 0) == ["two"]
+
+
+def test_no_server() -> None:
+    """At once, with the way out."""
+    with Stub() as gone:
+        screen = Screen(gone.url)
+    start = time.perf_counter()
+    assert screen.type("hi") == 1
+    assert time.perf_counter() - start < 0.5
+    assert screen.err == f"No server answers at {gone.url}. Start one with: thirdeye serve\n"
+
+
+def test_no_model_and_no_key(pipe: Screen, stub: Stub) -> None:
+    stub.reply({"data": []})
+    assert pipe.type("hi") == 1
+    assert "lists no model" in pipe.err
+    stub.reply(error("Key missing."), 401)
+    assert pipe.type("hi") == 1
+    assert pipe.err == "Key missing. (401)\n"
+
+
+def test_a_url_that_is_none() -> None:
+    screen = Screen("localhost:8000")
+    assert screen.type("hi") == 2
+    assert "'base_url' must be like" in screen.err
+
+
+# --- the program itself
+
+
+PROGRAM = """
+import fcntl, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that ^C on this terminal is a SIGINT to this program
+from clients.chat import run_chat
+sys.exit(run_chat())
+"""
+
+
+class Terminal:
+    """A program on a pseudo-terminal: `type` keys, `see` text."""
+
+    def __init__(self, stub_url: str, **environment: str) -> None:
+        self.keys, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        base = {"PATH": "/usr/bin:/bin", "TERM": "xterm", "OPENAI_BASE_URL": stub_url}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM],
+            cwd=ROOT,
+            env=base | environment,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self.screen = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def type(self, text: str) -> None:
+        os.write(self.keys, text.encode())
+
+    def see(self, text: str, count: int = 1) -> None:
+        deadline = time.monotonic() + 20
+        while self.screen.count(text) < count:
+            assert time.monotonic() < deadline, f"no {text!r} in {self.screen!r}"
+            time.sleep(0.01)
+
+    def end(self) -> int:
+        code = self.process.wait(20)
+        self._reader.join(5)
+        return code
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(5)
+        os.close(self.keys)
+
+    def _read(self) -> None:
+        with suppress(OSError):
+            while data := os.read(self.keys, 4096):
+                self.screen += data.decode(errors="replace")
+
+
+@pytest.fixture
+def start(stub: Stub) -> Iterator[Callable[..., Terminal]]:
+    made: list[Terminal] = []
+
+    def make(**environment: str) -> Terminal:
+        made.append(Terminal(stub.url, **environment))
+        return made[-1]
+
+    yield make
+    for terminal in made:
+        terminal.close()
+
+
+def test_on_a_real_terminal(start: Callable[..., Terminal], stub: Stub) -> None:
+    """Ctrl-C while it streams stops the answer; the chat goes on; Ctrl-D leaves with 0."""
+    terminal = start()
+    terminal.see("tiny at")
+    stub.stream(*chat_events("begun")[:2], threading.Event())
+    terminal.type("first\n")
+    terminal.see("begun")
+    terminal.type("\x03")
+    terminal.see("(stopped)")
+    assert stub.requests[1].client_left.wait(5)
+    terminal.type("second\n")
+    terminal.see("Hello there!")
+    terminal.see("> ", count=3)
+    terminal.type("\x04")
+    assert terminal.end() == 0
+    assert "Traceback" not in terminal.screen
+    assert contents(stub, 2) == ["first", "begun", "second"]
+
+
+def test_no_color_is_honoured(start: Callable[..., Terminal]) -> None:
+    """NO_COLOR asks for no colour: an error that is red without it is plain."""
+    for environment, is_red in (({}, True), ({"NO_COLOR": "1"}, False)):
+        terminal = start(**environment)
+        terminal.see("tiny at")
+        terminal.type("/nonsense\n/exit\n")
+        terminal.see("Unknown command")
+        assert terminal.end() == 0
+        assert ("\x1b[31m" in terminal.screen) is is_red

@@ -1,0 +1,84 @@
+"""Messages over lines, safe output, speed: the pure parts of the terminal programs."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clients.terminal import describe_speed, printable, read_message
+from clients.types import ChatAnswer, Usage
+
+
+class Lines:
+    """A keyboard that types these lines and then ends; remembers the prompts that it was shown."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = list(lines)
+        self.prompts: list[str] = []
+
+    def __call__(self, prompt: str) -> str:
+        self.prompts.append(prompt)
+        if not self.lines:
+            raise EOFError
+        return self.lines.pop(0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message", "left"),
+    [
+        (["one", "two"], "one", ["two"]),
+        (["one\\", "two", "three"], "one\ntwo", ["three"]),
+        (["one\\", "\\", "three"], "one\n\nthree", []),
+        (["one\\"], "one", []),
+        (['"""', "one", "", 'two"""', "x"], "one\n\ntwo", ["x"]),
+        (['"""one', "two\\", '"""  '], "one\ntwo\\", []),
+        (['"""all of it"""'], "all of it", []),
+        (['"""', "no end"], "no end", []),
+        (['in the """ middle'], 'in the """ middle', []),
+        ([""], "", []),
+    ],
+)
+def test_messages_over_lines(lines: list[str], message: str, left: list[str]) -> None:
+    keyboard = Lines(*lines)
+    assert read_message(keyboard, "> ", ". ") == message
+    assert keyboard.lines == left
+
+
+def test_the_second_line_has_its_own_prompt() -> None:
+    keyboard = Lines("a\\", "b")
+    read_message(keyboard, "> ", ". ")
+    assert keyboard.prompts == ["> ", ". "]
+
+
+def test_the_end_of_the_input_passes_through() -> None:
+    with pytest.raises(EOFError):
+        read_message(Lines())
+
+
+@given(st.text())
+def test_a_model_cannot_steer_the_terminal(text: str) -> None:
+    """No ESC, no C1 control, no carriage return; everything that can be seen stays."""
+    shown = printable(text)
+    assert all(char in "\n\t" or not (ord(char) < 32 or 127 <= ord(char) < 160) for char in shown)
+    assert shown == "".join(char for char in text if char in shown)
+    assert printable("\x1b]0;title\x07\x9b31mred\r\n\tend 🙂") == "]0;title31mred\n\tend 🙂"
+
+
+def test_speed_by_the_servers_clock() -> None:
+    timings = {"ttft_ms": 40.0, "predicted_ms": 500.0, "predicted_n": 20}
+    answer = ChatAnswer("x", "stop", Usage(9, 20, 29, 4), timings)
+    expected = "9 prompt tokens (4 cached), 20 answer tokens, 0.04 s to the first, 40.0 tokens/s"
+    assert describe_speed(answer, first=1.0, total=9.0) == expected
+
+
+def test_speed_by_the_clock_of_this_side() -> None:
+    answer = ChatAnswer("x", "stop", Usage(9, 20, 29))
+    expected = "9 prompt tokens, 20 answer tokens, 1.00 s to the first, 5.0 tokens/s"
+    assert describe_speed(answer, first=1.0, total=5.0) == expected
+
+
+@pytest.mark.parametrize("timings", [None, {"ttft_ms": "fast", "predicted_ms": 0}])
+def test_speed_of_nothing(timings: dict[str, object] | None) -> None:
+    """No division by zero, whatever the server sends."""
+    answer = ChatAnswer("", None, Usage(), timings)
+    assert "0.0 tokens/s" in describe_speed(answer, first=0.0, total=0.0)
+    assert "counts no tokens" in describe_speed(ChatAnswer("", None), first=0.1, total=0.2)
