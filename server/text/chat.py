@@ -71,9 +71,8 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
         """The prompt as text, for people: special tokens and their spelling look the same in it."""
-        return self._render(messages, add_generation_prompt, continue_final_message, tools).replace(
-            MARK, ""
-        )
+        rendered = self._render(messages, add_generation_prompt, continue_final_message, tools)
+        return rendered.replace(MARK, "")
 
     def encode(
         self,
@@ -129,7 +128,7 @@ class ChatTemplate:
         try:
             return self._sandbox.run(self._template, variables)
         except TemplateRefusal as refusal:
-            text = str(refusal).replace(MARK, "")
+            text = str(refusal).replace(MARK, "") or "The chat template refuses these messages."
             raise ChatTemplateError(text[:MAX_REFUSAL_CHARS]) from refusal
         except Exception as error:  # a template is foreign code: it may fail in any way
             raise ChatTemplateError(

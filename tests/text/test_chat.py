@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from server.text import sandbox
 from server.text.chat import MAX_REFUSAL_CHARS, ChatTemplate, ChatTemplateError
 from server.text.prompt import PromptTooLong
+from server.text.specials import MARK
 from tests.text.byte_tokenizer import ByteTokenizer
 from tests.text.templates import LLAMA3, LLAMA3_SPECIALS, SMOLLM2, TOOLS
 
@@ -124,6 +125,22 @@ def test_only_an_assistants_text_can_be_continued(messages: Messages) -> None:
         ChatTemplate(SMOLLM2, TOKENIZER).encode(messages, continue_final_message=True)
 
 
+def test_a_continued_prompt_opens_no_message_behind_it() -> None:
+    template = ChatTemplate(
+        "{{ 'new ' if add_generation_prompt }}{{ messages[-1].content }}", TOKENIZER
+    )
+    messages = [assistant("a")]
+    assert template.render(messages, continue_final_message=True) == "a"
+    assert template.render(messages) == "new a"
+
+
+def test_a_message_cannot_forge_the_place_of_the_cut() -> None:
+    """It would end the prompt early, and take the rest of the template away."""
+    template = ChatTemplate("{{ messages[-1].content }}{{ messages[0].content }}", TOKENIZER)
+    messages = [user("b" + MARK * 3 + " c"), assistant("a")]
+    assert template.render(messages, continue_final_message=True) == "a"
+
+
 def test_a_template_that_drops_the_message_cannot_continue_it() -> None:
     template = ChatTemplate("{{ messages[0].content }}", TOKENIZER)
     with pytest.raises(ChatTemplateError, match="cannot continue"):
@@ -158,6 +175,12 @@ def test_a_templates_refusal_is_told_in_its_own_words() -> None:
     with pytest.raises(ChatTemplateError) as caught:
         template.render([user(), user("x" * 999)])
     assert str(caught.value) == "No: " + "x" * (MAX_REFUSAL_CHARS - 4)
+
+
+def test_a_refusal_without_words_gets_some() -> None:
+    source = REFUSES.replace("'No: ' + messages[1].content", "''")
+    with pytest.raises(ChatTemplateError, match="template refuses"):
+        ChatTemplate(source, TOKENIZER).render([user(), user()])
 
 
 @pytest.mark.parametrize(

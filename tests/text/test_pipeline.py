@@ -156,6 +156,19 @@ def test_tokens_of_a_character_spread_over_four_tokens_come_with_it() -> None:
     assert (event.text, ids_of([event])) == ("🎉", list(raw))
 
 
+@pytest.mark.parametrize(
+    ("stop", "text", "matched"),
+    [("\ufffd", "a", "\ufffd"), ("a\ufffd", "", "a\ufffd"), ("ab", "a\ufffd", None)],
+)
+def test_a_character_cut_short_by_the_end_is_searched_too(
+    stop: str, text: str, matched: str | None
+) -> None:
+    raw = "a🎉".encode()[:-1]
+    events = run([output(*raw, finish=FinishReason.LENGTH)], TextOptions(stop=[stop]))
+    assert (text_of(events), events[-1].stop_reason) == (text, matched)
+    assert bytes(ids_of(events)) == raw
+
+
 def test_tokens_held_back_for_a_stop_come_when_it_is_none() -> None:
     stream = TextStream(TOKENIZER, TextOptions(stop=["abc"]))
     assert stream.feed(output(*b"a")) is None
