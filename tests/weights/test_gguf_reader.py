@@ -109,9 +109,7 @@ HOSTILE = {
     "array of 2^61 integers, 2^64 bytes": metadata(pair("k", ARRAY, array(10, 2**61))),
     "nested arrays": metadata(pair("k", ARRAY, array(ARRAY, 1) * 20_000)),
     "2^31 strings": metadata(pair("k", ARRAY, array(STRING, 2**31))),
-    "2^31 strings, some there": metadata(
-        pair("k", ARRAY, array(STRING, 2**31, bytes(8 * 10_000)))
-    ),
+    "2^31 strings, some there": metadata(pair("k", ARRAY, array(STRING, 2**31, bytes(8 * 10_000)))),
     "5 million strings": metadata(pair("k", ARRAY, array(STRING, 5_000_000, bytes(40_000_000)))),
     "string past the end, in an array": metadata(
         pair("k", ARRAY, array(STRING, 1, struct.pack("<Q", 2**63)))
@@ -130,9 +128,7 @@ HOSTILE = {
     "duplicate key": metadata(*[pair("k", U32, bytes(4))] * 2),
     "key not UTF-8": metadata(pair(b"\xff\xfe", U32, bytes(4))),
     "string not UTF-8": metadata(pair("k", STRING, text(b"\xff"))),
-    "string in an array not UTF-8": metadata(
-        pair("k", ARRAY, array(STRING, 1, text(b"\xff")))
-    ),
+    "string in an array not UTF-8": metadata(pair("k", ARRAY, array(STRING, 1, text(b"\xff")))),
     "tensor past the end": tensors(tensor("a", [1000])),
     "tensor offset past the end": tensors(tensor("a", [4], 0, 2**20)),
     "tensor offset 2^63": tensors(tensor("a", [4], 0, 2**63)),
@@ -157,9 +153,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("raw", HOSTILE.values(), ids=HOSTILE.keys())
-def test_hostile_files_are_refused_at_once(
-    read: Callable[[bytes], GGUFFile], raw: bytes
-) -> None:
+def test_hostile_files_are_refused_at_once(read: Callable[[bytes], GGUFFile], raw: bytes) -> None:
     """The `gguf` package hangs on one of these and gives bare IndexErrors on others."""
     start = time.monotonic()
     with pytest.raises(ModelFormatError, match=r"model\.gguf"):

@@ -17,7 +17,9 @@ from weights.load import load_weights
 
 
 @pytest.fixture
-def load(tmp_path: Path) -> Iterator[Callable[[Callable[[dict[str, Tensor]], object]], RecordingSink]]:
+def load(
+    tmp_path: Path,
+) -> Iterator[Callable[[Callable[[dict[str, Tensor]], object]], RecordingSink]]:
     """Load a tiny llama after a change to its tensors."""
 
     def change_and_load(change: Callable[[dict[str, Tensor]], object]) -> RecordingSink:
@@ -43,7 +45,8 @@ def test_unchanged(load: Load) -> None:
 
 def test_a_missing_tensor(load: Load) -> None:
     with pytest.raises(
-        ModelFormatError, match=r"1 parameters have no tensor: blocks\.1\.attention\.qkv\.weight\[q\]\."
+        ModelFormatError,
+        match=r"1 parameters have no tensor: blocks\.1\.attention\.qkv\.weight\[q\]\.",
     ):
         load(lambda tensors: tensors.pop(Q))
 
@@ -66,7 +69,9 @@ def test_an_unknown_tensor(load: Load, name: str) -> None:
 
 
 def test_a_wrong_shape(load: Load) -> None:
-    with pytest.raises(ModelFormatError, match=rf"'{Q}': must have the shape \[32, 32\], got \[32, 31\]"):
+    with pytest.raises(
+        ModelFormatError, match=rf"'{Q}': must have the shape \[32, 32\], got \[32, 31\]"
+    ):
         load(lambda tensors: tensors.update({Q: torch.zeros(32, 31)}))
 
 

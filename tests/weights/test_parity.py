@@ -1,4 +1,5 @@
-"""Checkpoints written by transformers, and by a converter like llama.cpp's, load to the same tensors."""
+"""Checkpoints written by transformers, and by a converter like llama.cpp's, load to the same
+tensors."""
 
 from pathlib import Path
 from typing import Any

@@ -59,7 +59,9 @@ def permute(rows: np.ndarray, num_heads: int) -> np.ndarray:
     return halves.swapaxes(1, 2).reshape(rows.shape)
 
 
-def llama_gguf(model: LlamaForCausalLM, path: Path, extra: dict[str, np.ndarray] | None = None) -> Path:
+def llama_gguf(
+    model: LlamaForCausalLM, path: Path, extra: dict[str, np.ndarray] | None = None
+) -> Path:
     """The model as llama.cpp's converter writes it."""
     config = model.config
     writer = gguf.GGUFWriter(path, "llama")
