@@ -1,4 +1,4 @@
-"""Dequantization against two oracles: the definition, one weight at a time, and the gguf package."""
+"""Dequantization against two oracles: the definition, weight by weight, and the gguf package."""
 
 import struct
 

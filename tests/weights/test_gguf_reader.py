@@ -1,5 +1,6 @@
 """The GGUF reader believes nothing: every lie in a file ends in a ModelFormatError, soon."""
 
+import os
 import struct
 import time
 from collections.abc import Callable
@@ -187,8 +188,8 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.gguf"
     path.write_bytes(raw)
     assert len(read_gguf(path).tensors) == 40
-    for length in range(4096):
-        path.write_bytes(raw[:length])
+    for length in reversed(range(4096)):
+        os.truncate(path, length)
         with pytest.raises(ModelFormatError):
             read_gguf(path)
 
@@ -198,7 +199,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
 )
 @given(st.data())
 def test_mutations_are_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
-    """Any bytes changed, to any value: no other exception, no hang, and no read outside the file."""
+    """Any bytes changed, to any value: no other exception, no hang, no read outside the file."""
     raw = bytearray(Parts().build())
     for _ in range(data.draw(st.integers(1, 4))):
         position = data.draw(st.integers(0, len(raw) - 1))

@@ -129,5 +129,5 @@ def test_more_tokens_than_the_model_has(tmp_path: Path) -> None:
 
 def test_the_refusal_says_what_is_supported(tmp_path: Path) -> None:
     values = metadata("gpt2") | {"model": "llama"}
-    with pytest.raises(ModelFormatError, match="byte-level BPE.*gpt2, smollm, llama3 and qwen2"):
+    with pytest.raises(ModelFormatError, match=r"byte-level BPE.*gpt2, smollm, llama3 and qwen2"):
         open_tokenizer(tmp_path / "model.gguf", values)

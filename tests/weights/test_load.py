@@ -1,6 +1,6 @@
 """The loader: every tensor used, every parameter filled, or an error that names them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,7 @@ from weights.load import load_weights
 
 
 @pytest.fixture
-def load(
-    tmp_path: Path,
-) -> Iterator[Callable[[Callable[[dict[str, Tensor]], object]], RecordingSink]]:
+def load(tmp_path: Path) -> "Load":
     """Load a tiny llama after a change to its tensors."""
 
     def change_and_load(change: Callable[[dict[str, Tensor]], object]) -> RecordingSink:
@@ -32,7 +30,7 @@ def load(
         load_weights(checkpoint, sink)
         return sink
 
-    yield change_and_load
+    return change_and_load
 
 
 Load = Callable[[Callable[[dict[str, Tensor]], object]], RecordingSink]

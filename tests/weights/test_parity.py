@@ -186,7 +186,7 @@ LLAMA3 = {
 
 
 def test_llama3_scaling_both_ways(tmp_path: Path) -> None:
-    """GGUF holds Llama 3's scaling as a table of divisors only; the rule behind it is found again."""
+    """GGUF holds Llama 3's scaling as a table of divisors; the rule behind it is found again."""
     model = tiny.llama(rope_parameters=LLAMA3, head_dim=64)
     directory = open_checkpoint(tiny.save(model, tmp_path / "llama"))
     scaling = RopeScaling("llama3", 32.0, 1.0, 4.0, 8192)

