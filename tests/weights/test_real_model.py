@@ -18,6 +18,7 @@ from server.text.tokenizer import Tokenizer as TokenizerProtocol
 from tests.weights.real import default_model
 from tests.weights.sinks import RecordingSink
 from weights.checkpoint import Checkpoint, open_checkpoint
+from weights.errors import ModelFormatError
 from weights.gguf.reader import read_gguf
 from weights.load import load_weights
 from weights.tokenizer import MAX_WHITE_SPACE_RUN, Tokenizer
@@ -83,6 +84,17 @@ def test_the_description_is_read_fast_and_without_torch() -> None:
     start = time.perf_counter()
     read_gguf(default_model())
     assert time.perf_counter() - start < 1.0, "about 0.06 s on an idle core"
+
+
+def test_a_download_that_broke_off_is_refused(tmp_path: Path) -> None:
+    """The first 8 MB of the file: tensors reach past its end. The `gguf` package took 5 s here."""
+    path = tmp_path / "cut.gguf"
+    with default_model().open("rb") as file:
+        path.write_bytes(file.read(8_000_000))
+    start = time.perf_counter()
+    with pytest.raises(ModelFormatError, match="reach past the end of the file"):
+        open_checkpoint(path)
+    assert time.perf_counter() - start < 2
 
 
 def test_all_weights_load(checkpoint: Checkpoint) -> None:
