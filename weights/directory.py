@@ -24,11 +24,19 @@ class Directory:
     def find(self, name: str) -> Path | None:
         """The file's path, or None if there is no such file."""
         path = self.path / name
-        if not path.resolve().is_relative_to(self.path.resolve()) and not self._is_hub_blob(path):
+        try:
+            is_file, is_inside = path.is_file(), self._is_inside(path)
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # too long, a NUL in it, a loop of links
+            raise ModelFormatError(self.path, f"the file name {name!r:.100}: {error}.") from error
+        if not is_inside:
             raise ModelFormatError(
                 self.path, f"the file name {name!r:.100} leads out of the directory."
             )
-        return path if path.is_file() else None
+        return path if is_file else None
 
     def text(self, name: str) -> str | None:
         """The file's text, or None if there is no such file."""
@@ -56,6 +64,9 @@ class Directory:
                 self.path, f"there is no {name}: not a checkpoint in Hugging Face layout."
             )
         return fields
+
+    def _is_inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.path.resolve()) or self._is_hub_blob(path)
 
     def _is_hub_blob(self, path: Path) -> bool:
         """`models--org--name/snapshots/REVISION/file` -> `models--org--name/blobs/...`"""

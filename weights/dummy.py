@@ -32,5 +32,6 @@ def dummy_tensor(config: ModelConfig, seed: int, name: str, part: str | None) ->
         return torch.zeros(shape)
     if name.endswith("norm.weight"):
         return torch.ones(shape)
-    generator = torch.Generator().manual_seed((seed << 32) ^ zlib.crc32(f"{name}/{part}".encode()))
+    # 32 bits: torch's CPU generator ignores the rest of a seed.
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}/{part}".encode()))
     return torch.randn(shape, generator=generator) * STANDARD_DEVIATION

@@ -27,16 +27,23 @@ def resolve_model(spec: str | None = None, revision: str | None = None) -> Path:
         return _catalog_path(DEFAULT)
     if spec in CATALOG:
         return _catalog_path(CATALOG[spec])
-    path = Path(spec).expanduser()
-    if path.is_dir() or path.is_file():
+    if (path := _existing_path(spec)) is not None:
         return path
-    if HUB_ID.fullmatch(spec) and path.suffix != ".gguf":
+    if HUB_ID.fullmatch(spec) and not spec.endswith(".gguf"):
         return _hub_snapshot(spec, revision)
     raise ModelNotFound(
         f"there is no model {spec!r}: it is not a directory or a .gguf file, not a name of the "
         "catalog "
         f"({', '.join(CATALOG)}), and not a hub id like 'org/name'."
     )
+
+
+def _existing_path(spec: str) -> Path | None:
+    try:
+        path = Path(spec).expanduser()
+        return path if spec and (path.is_dir() or path.is_file()) else None
+    except (OSError, RuntimeError):  # too long for a path; a home directory of nobody
+        return None
 
 
 def find_catalog_model(model: CatalogModel) -> Path | None:

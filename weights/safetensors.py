@@ -125,7 +125,6 @@ def _shard(directory: Directory, index: Fields, name: str) -> Path:
         raise index.error(
             "weight_map", f"{name!r:.100} is not the plain name of a .safetensors file."
         )
-    shard = directory.find(name)
-    if shard is None:
+    if (shard := directory.find(name)) is None:
         raise index.error("weight_map", f"the file {name!r:.100} is missing.")
     return shard

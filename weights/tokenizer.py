@@ -13,6 +13,11 @@ import tiktoken
 
 from weights.vocabulary import Vocabulary, merge_ranks
 
+# The look-ahead after white space backtracks; in runs of about a million characters tiktoken's
+# regex engine runs out of stack and panics.
+MAX_WHITE_SPACE_RUN = 100_000
+WHITE_SPACE = re.compile(r"\s{2,}")
+
 
 class Tokenizer:
     """Immutable, and safe to share between threads; long texts release the GIL."""
@@ -71,20 +76,31 @@ class Tokenizer:
         return self._bytes[token_id]
 
     def _check_encodable(self, text: str) -> None:
-        """tiktoken maps lone surrogates to U+FFFD, and panics on a byte that has no token."""
+        """Refuse what tiktoken would change (lone surrogates become U+FFFD) or panic at."""
         try:
             raw = text.encode()
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"the text holds half a surrogate pair at character {error.start}; it is not "
-                "valid Unicode."
+                f"the text holds half a surrogate pair at character {error.start}; "
+                "it is not valid Unicode."
             ) from None
         if self._lacking is not None and (found := self._lacking.search(raw)):
             character = text[len(raw[: found.start()].decode(errors="ignore"))]
             raise ValueError(
-                f"the text holds U+{ord(character):04X}, for which this model's vocabulary has "
-                "no token."
+                f"the text holds U+{ord(character):04X}, "
+                "for which this model's vocabulary has no token."
             )
+        if _longest_white_space(text) > MAX_WHITE_SPACE_RUN:
+            raise ValueError(
+                f"the text holds more than {MAX_WHITE_SPACE_RUN:,} white-space characters in a row."
+            )
+
+
+def _longest_white_space(text: str) -> int:
+    """Length of the longest run; 0 without a look at texts too short to hold a long one."""
+    if len(text) <= MAX_WHITE_SPACE_RUN:
+        return 0
+    return max((run.end() - run.start() for run in WHITE_SPACE.finditer(text)), default=0)
 
 
 def _check_ids(vocabulary: Vocabulary) -> None:

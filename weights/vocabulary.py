@@ -84,12 +84,15 @@ def merge_ranks(vocabulary: Vocabulary) -> dict[bytes, int]:
         return {text: ids[text] for text in reachable}
     if len(set(results)) != len(results):
         raise ValueError("several merges give the same token, at different priorities.")
-    ranks = {text: 256 + rank for rank, text in enumerate(results)}
-    rest = sorted((text for text in reachable if text not in ranks), key=lambda text: ids[text])
-    single = [text for text in rest if len(text) == 1]
-    whole = [text for text in rest if len(text) > 1]
-    ranks |= {text: rank for rank, text in enumerate(single)}
-    return ranks | {text: 256 + len(results) + rank for rank, text in enumerate(whole)}
+    return _ranks_by_merge(results, sorted(reachable, key=ids.__getitem__))
+
+
+def _ranks_by_merge(results: Sequence[bytes], reachable: Sequence[bytes]) -> dict[bytes, int]:
+    """Single bytes first, then merges in their order, then tokens that only match whole pieces."""
+    merged = set(results)
+    single = [text for text in reachable if len(text) == 1]
+    whole = [text for text in reachable if len(text) > 1 and text not in merged]
+    return {text: rank for rank, text in enumerate([*single, *results, *whole])}
 
 
 def _merge_results(merges: Iterable[tuple[bytes, bytes]], ids: Mapping[bytes, int]) -> list[bytes]:

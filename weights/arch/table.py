@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-LAYER = re.compile(r"(?<=\.)\d{1,6}(?=\.)|^\d{1,6}(?=\.)")
+LAYER = re.compile(r"(?<=\.)\d{1,6}(?=\.)")
 
 
 @dataclass(frozen=True, slots=True)

