@@ -1,6 +1,6 @@
 """A server process over the fake engine, for tests of signals. Prints its URL, then serves.
 
-    python -m tests.api.drain_server DELAY DRAIN_SECONDS
+python -m tests.api.drain_server DELAY DRAIN_SECONDS
 """
 
 import sys
