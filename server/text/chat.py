@@ -17,7 +17,7 @@ from server.text.sandbox import TemplateRefusal, TemplateSandbox
 from server.text.specials import MARK, SpecialTokens
 from server.text.tokenizer import Tokenizer
 
-ROLES = frozenset({"developer", "system", "user", "assistant", "tool"})
+ROLES = ("developer", "system", "user", "assistant", "tool")
 MAX_REFUSAL_CHARS = 200
 _CUT = MARK * 3  # where a continued message ends; marks of messages stand at most two in a row
 _CANARY = "canary"
@@ -71,9 +71,8 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
         """The prompt as text, for people: special tokens and their spelling look the same in it."""
-        return self._render(messages, add_generation_prompt, continue_final_message, tools).replace(
-            MARK, ""
-        )
+        rendered = self._render(messages, add_generation_prompt, continue_final_message, tools)
+        return rendered.replace(MARK, "")
 
     def encode(
         self,
@@ -107,20 +106,19 @@ class ChatTemplate:
     ) -> str:
         """The rendered text, with its marks."""
         marked = [self._mark_message(message) for message in messages]
-        if continue_final_message:
-            _mark_end(marked)
+        trailing = _mark_end(marked) if continue_final_message else ""
         rendered = self._run(
             messages=marked,
             tools=None if tools is None else [self._specials.mark(dict(tool)) for tool in tools],
             add_generation_prompt=add_generation_prompt and not continue_final_message,
             **self._constants,
         )
-        return _cut(rendered) if continue_final_message else rendered
+        return _cut(rendered, trailing) if continue_final_message else rendered
 
     def _mark_message(self, message: Message) -> dict[str, Any]:
         role = message.get("role")
         if role not in ROLES:
-            raise ChatTemplateError(f"'role' must be one of {', '.join(sorted(ROLES))}.")
+            raise ChatTemplateError(f"'role' must be one of {', '.join(ROLES)}.")
         marked = self._specials.mark(dict(message))
         if role == "developer" and not self._knows_developer:
             marked["role"] = "system"
@@ -130,7 +128,7 @@ class ChatTemplate:
         try:
             return self._sandbox.run(self._template, variables)
         except TemplateRefusal as refusal:
-            text = str(refusal).replace(MARK, "")
+            text = str(refusal).replace(MARK, "") or "The chat template refuses these messages."
             raise ChatTemplateError(text[:MAX_REFUSAL_CHARS]) from refusal
         except Exception as error:  # a template is foreign code: it may fail in any way
             raise ChatTemplateError(
@@ -143,18 +141,26 @@ def _literal(tokenizer: Tokenizer, token_id: int | None) -> str:
     return literals[0] if literals else ""
 
 
-def _mark_end(messages: list[dict[str, Any]]) -> None:
-    """The space behind the mark shows whether the template trims: then the cut has to trim, too."""
+def _mark_end(messages: list[dict[str, Any]]) -> str:
+    """Put `_CUT` behind the last message's text, and return the whitespace now behind the cut."""
     last = messages[-1] if messages else {}
-    if last.get("role") != "assistant" or not isinstance(last.get("content"), str):
+    content = last.get("content")
+    if last.get("role") != "assistant" or not isinstance(content, str):
         raise ChatTemplateError(
             "'continue_final_message' needs a last message of role assistant with text content."
         )
-    last["content"] += _CUT + " "
+    text = content.rstrip()
+    trailing = content[len(text) :]
+    last["content"] = f"{text}{_CUT}{trailing} "
+    return trailing
 
 
-def _cut(rendered: str) -> str:
+def _cut(rendered: str, trailing: str) -> str:
+    """Up to the end of the last message; its trailing whitespace belongs to it if it survived.
+
+    The space that `_mark_end` added tells: a template that trims has taken both.
+    """
     before, mark, after = rendered.rpartition(_CUT)
     if not mark:
         raise ChatTemplateError("The model's chat template cannot continue a message.")
-    return before if after.startswith(" ") else before.rstrip()
+    return before + trailing if after.startswith(trailing + " ") else before

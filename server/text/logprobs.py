@@ -31,7 +31,7 @@ def token_key(raw: bytes) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\\\x{byte:02x}" for byte in raw)
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
 
 
 def chosen(token: TextToken, tokenizer: Tokenizer) -> PrintedToken:

@@ -87,29 +87,28 @@ class SpecialTokens:
         return text
 
     def _borders(self, text: str) -> set[int]:
-        """Where marks belong: at `text[0]` and its end, with and without the whitespace around
-        it."""
-        places: set[int] = set()
-        lead, trail = len(text) - len(text.lstrip()), len(text.rstrip())
-        if lead >= trail:  # nothing but whitespace
-            lead, trail = 0, len(text)
-        for start in {0, lead}:
-            for end in {trail, len(text)}:
-                if self._may_end_literal(text, start, end):
-                    places.add(start)
-                if self._may_begin_literal(text, start, end):
-                    places.add(end)
+        """Where a mark keeps `text` from being part of a literal together with its neighbours.
+
+        Both with and without the whitespace around it, as a template may trim or not.
+        """
+        size, places = len(text), set[int]()
+        lead, trail = size - len(text.lstrip()), len(text.rstrip())
+        if lead == size:  # nothing to trim to
+            lead, trail = 0, size
+        for start in (0, lead):  # a literal that ends in here: mark before what it ends with
+            for end in range(start + 1, min(start + self._longest, size) + 1):
+                if text[start:end] in self._tails:
+                    places.add(lead if end > lead else start)
+        for end in (trail, size):  # a literal that begins in here: mark behind what it begins with
+            for start in range(max(end - self._longest, 0), end):
+                if text[start:end] in self._heads:
+                    places.add(trail if start < trail else end)
+        if any(self._is_middle(text[a:b]) for a in (0, lead) for b in (trail, size)):
+            places.add(lead)
         return places
 
-    def _may_end_literal(self, text: str, start: int, end: int) -> bool:
-        size = min(self._longest, end - start)
-        if any(text[start : start + k] in self._tails for k in range(1, size + 1)):
-            return True
-        return 0 < end - start < self._longest and any(text[start:end] in s for s in self._ids)
-
-    def _may_begin_literal(self, text: str, start: int, end: int) -> bool:
-        size = min(self._longest, end - start)
-        return any(text[end - k : end] in self._heads for k in range(1, size + 1))
+    def _is_middle(self, text: str) -> bool:
+        return 0 < len(text) < self._longest and any(text in literal for literal in self._ids)
 
 
 def _any_of(literals: Iterable[str]) -> str:

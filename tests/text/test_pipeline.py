@@ -1,9 +1,10 @@
-"""Token ids to events: joined stream = whole text, every token listed once, the engine always closed."""
+"""Token ids to events: joined stream = whole text, each token listed once, the engine closed."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import pytest
@@ -61,38 +62,44 @@ def ids_of(events: list[TextEvent]) -> list[int]:
     return [token.token_id for event in events for token in event.tokens]
 
 
-# --- the oracle: decode everything, then look for stops at the end of each prefix ---------------
+# --- the oracle: decode everything, then look for a stop at the end of each token ---------------
 
 
 def oracle(ids: list[int], options: TextOptions) -> tuple[str, list[int], str | None]:
     """Text, tokens and matched stop of an answer, from its tokens seen at once."""
-    hidden = {EOS, IM_START, ENDOFTEXT} if options.skip_special_tokens else {EOS}
-    raws = [b"" if i in hidden else TOKENIZER.token_bytes(i) for i in ids]
-    text = b"".join(raws).decode("utf-8", "replace")
+    raws = visible(ids, options)
+    text = decode(b"".join(raws))
     for n in range(options.min_tokens + 1, len(ids) + 1):
-        decoded = len(text) if n == len(ids) else num_whole_characters(b"".join(raws[:n]))
-        done = num_whole_characters(b"".join(raws[: n - 1]))
-        if n == options.min_tokens + 1 == len(ids) or n <= len(ids):
-            for end in range(done + 1, decoded + 1):
-                for stop in sorted(options.stop, key=len, reverse=True):
-                    if text[:end].endswith(stop):
-                        kept = end if options.include_stop else end - len(stop)
-                        return text[:kept], ids[:n], stop
+        before = num_final_chars(b"".join(raws[: n - 1]))
+        now = len(text) if n == len(ids) else num_final_chars(b"".join(raws[:n]))
+        for end in range(before + 1, now + 1):
+            for stop in sorted(options.stop, key=len, reverse=True):
+                if text[:end].endswith(stop):
+                    return text[: end if options.include_stop else end - len(stop)], ids[:n], stop
     return text, ids, None
 
 
-def num_whole_characters(raw: bytes) -> int:
-    """Characters that no further byte can change."""
-    text = raw.decode("utf-8", "replace")
-    for continuation in (b"\x80", b"\x8f", b"\x9f", b"\xbf", b"\x90"):
-        while text != (raw + continuation).decode("utf-8", "replace")[: len(text)]:
-            text = text[:-1]
-    return len(text)
+def visible(ids: list[int], options: TextOptions) -> list[bytes]:
+    hidden = {EOS, IM_START, ENDOFTEXT} if options.skip_special_tokens else {EOS}
+    return [b"" if i in hidden else TOKENIZER.token_bytes(i) for i in ids]
+
+
+def decode(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+def num_final_chars(raw: bytes) -> int:
+    """Characters that are the same whatever bytes follow: the ones that may be sent."""
+    ends = [b"A", *(bytes([b, 0x80, 0x80]) for b in (0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF))]
+    texts = [decode(raw + end) for end in ends]
+    return next(i for i, chars in enumerate(zip(*texts, strict=False)) if len(set(chars)) > 1)
 
 
 options_of = st.builds(
     TextOptions,
-    stop=st.lists(st.sampled_from(["ab", "b", "aba", "bab", "é🎉", "\ufffd", "🎉a", "|im"]), max_size=3),
+    stop=st.lists(
+        st.sampled_from(["ab", "b", "aba", "bab", "é🎉", "\ufffd", "🎉a", "|im"]), max_size=3
+    ),
     include_stop=st.booleans(),
     skip_special_tokens=st.booleans(),
     min_tokens=st.integers(0, 4),
@@ -102,7 +109,7 @@ answers = st.lists(st.sampled_from(IDS), max_size=12)
 
 def split_into_outputs(ids: list[int], places: list[int]) -> list[StepOutput]:
     ends = [0, *sorted(min(p, len(ids)) for p in places), len(ids)]
-    pieces = [ids[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    pieces = [ids[a:b] for a, b in pairwise(ends)]
     outputs = [output(*piece) for piece in pieces]
     return [*outputs[:-1], output(*pieces[-1], finish=FinishReason.LENGTH)]
 
@@ -121,36 +128,270 @@ def test_any_split_of_the_tokens_gives_the_text_of_the_whole(
     assert [event.finish_reason for event in events[:-1]] == [None] * (len(events) - 1)
 
 
-@given(answers, options_of)
+@given(answers, options_of, st.lists(st.integers(0, 12), max_size=12))
 def test_a_token_comes_with_the_event_that_sends_the_last_of_its_text(
-    ids: list[int], options: TextOptions
+    ids: list[int], options: TextOptions, places: list[int]
 ) -> None:
     """Not earlier, and not later."""
-    events = run(split_into_outputs(ids, list(range(12))), options)
+    events = run(split_into_outputs(ids, places), options)
+    raws = visible(ids, options)
+    needs = [len(decode(b"".join(raws[: n + 1]))) for n in range(len(ids))]
     sent = listed = 0
-    raw = b""
     for event in events[:-1]:
         sent += len(event.text)
-        for token in event.tokens:
-            raw += token.raw or b""
-            listed += 1
-            assert len(raw.decode("utf-8", "replace")) <= sent, "listed before its text was sent"
-        after = raw + b"".join(t.raw or b"" for t in tokens_from(ids, listed, options)[:1])
-        if listed < len(ids):
-            later = len(after.decode("utf-8", "replace")) > sent
-            assert later or num_whole_characters(after) < sent or event is last_of(events, listed)
+        listed += len(event.tokens)
+        assert listed == sum(need <= sent for need in needs[: event.num_generated_tokens])
+        assert event.text or event.tokens, "an event says something"
 
 
-def tokens_from(ids: list[int], start: int, options: TextOptions) -> list[TextToken]:
-    hidden = {EOS, IM_START, ENDOFTEXT} if options.skip_special_tokens else {EOS}
-    return [
-        TextToken(i, None if i in hidden else TOKENIZER.token_bytes(i)) for i in ids[start:]
-    ]
+# --- single promises -----------------------------------------------------------------------------
 
 
-def last_of(events: list[TextEvent], listed: int) -> TextEvent | None:
-    """The event after which the next token had not been sampled yet."""
-    for event in events:
-        if event.num_generated_tokens == listed:
-            return event
-    return None
+def test_tokens_of_a_character_spread_over_four_tokens_come_with_it() -> None:
+    stream = TextStream(TOKENIZER, TextOptions())
+    raw = "🎉".encode()
+    assert [stream.feed(output(b)) for b in raw[:3]] == [None] * 3
+    event = stream.feed(output(raw[3]))
+    assert event is not None
+    assert (event.text, ids_of([event])) == ("🎉", list(raw))
+
+
+@pytest.mark.parametrize(
+    ("stop", "text", "matched"),
+    [("\ufffd", "a", "\ufffd"), ("a\ufffd", "", "a\ufffd"), ("ab", "a\ufffd", None)],
+)
+def test_a_character_cut_short_by_the_end_is_searched_too(
+    stop: str, text: str, matched: str | None
+) -> None:
+    raw = "a🎉".encode()[:-1]
+    events = run([output(*raw, finish=FinishReason.LENGTH)], TextOptions(stop=[stop]))
+    assert (text_of(events), events[-1].stop_reason) == (text, matched)
+    assert bytes(ids_of(events)) == raw
+
+
+def test_tokens_held_back_for_a_stop_come_when_it_is_none() -> None:
+    stream = TextStream(TOKENIZER, TextOptions(stop=["abc"]))
+    assert stream.feed(output(*b"a")) is None
+    assert stream.feed(output(*b"b")) is None
+    event = stream.feed(output(*b"x"))
+    assert event is not None
+    assert (event.text, ids_of([event])) == ("abx", [*b"abx"])
+
+
+def test_the_stop_never_leaks_and_tokens_behind_it_are_dropped() -> None:
+    events = run([output(*b"hi ST"), output(*b"OP and more")], TextOptions(stop=["STOP"]))
+    assert text_of(events) == "hi "
+    assert bytes(ids_of(events)) == b"hi STOP"
+    assert events[-1].num_generated_tokens == 7
+    assert (events[-1].finish_reason, events[-1].stop_reason) == (FinishReason.STOP, "STOP")
+
+
+def test_end_of_sequence_is_listed_but_is_no_text() -> None:
+    (event,) = run([output(*b"hi", EOS, finish=FinishReason.STOP)], TextOptions(stop=["x"]))
+    assert event.text == "hi"
+    assert event.tokens[-1] == TextToken(EOS, None)
+    assert event.stop_reason is None
+    assert event.num_generated_tokens == 3
+
+
+def test_a_stop_token_id_is_hidden_and_named() -> None:
+    last = output(*b"a\n", finish=FinishReason.STOP, stop_token_id=10)
+    (event,) = run([last], TextOptions(), hidden=frozenset({10}))
+    assert (event.text, event.stop_reason) == ("a", 10)
+    assert event.tokens == [TextToken(97, b"a"), TextToken(10, None)]
+
+
+@pytest.mark.parametrize(
+    ("skip", "text", "raw"), [(True, "ab", None), (False, "a<|im_start|>b", b"<|im_start|>")]
+)
+def test_special_tokens_are_hidden_or_shown(skip: bool, text: str, raw: bytes | None) -> None:
+    ids = [97, IM_START, 98]
+    options = TextOptions(skip_special_tokens=skip)
+    events = run([output(*ids, finish=FinishReason.LENGTH)], options)
+    assert text_of(events) == text
+    assert events[0].tokens[1] == TextToken(IM_START, raw)
+
+
+def test_prompt_logprobs_come_once_on_the_first_event_even_if_text_is_held_back() -> None:
+    scores = [TokenLogprobs(97, -0.5, 1, [])]
+    first = output(*b"a", prompt_logprobs=scores, num_cached_tokens=3)
+    events = run(
+        [first, output(*b"x"), output(*b"y", finish=FinishReason.LENGTH)], TextOptions(stop=["ab"])
+    )
+    assert [event.prompt_logprobs for event in events] == [scores, None]
+
+
+def test_a_request_that_only_scores_its_prompt_has_one_event() -> None:
+    (event,) = run([output(finish=FinishReason.LENGTH, prompt_logprobs=[])], TextOptions())
+    assert event == TextEvent(text="", prompt_logprobs=[], finish_reason=FinishReason.LENGTH)
+
+
+def test_logprobs_timings_and_cached_tokens_pass_through() -> None:
+    scores = [TokenLogprobs(97, -0.5, 1, [(97, -0.5)]), TokenLogprobs(EOS, -1.0, 2, [])]
+    timings = Timings(1.0, 2.0, 3.0, 6.0, 4)
+    last = output(
+        97, EOS, finish=FinishReason.STOP, logprobs=scores, timings=timings, num_cached_tokens=16
+    )
+    (event,) = run([last], TextOptions())
+    assert [token.logprobs for token in event.tokens] == scores
+    assert (event.timings, event.num_cached_tokens) == (timings, 16)
+
+
+def test_an_engine_error_is_the_last_event() -> None:
+    events = run(
+        [output(*b"a"), output(finish=FinishReason.ERROR, error="out of memory")],
+        TextOptions(stop=["ab"]),
+    )
+    (event,) = events
+    assert (event.finish_reason, event.error, event.text) == (
+        FinishReason.ERROR,
+        "out of memory",
+        "a",
+    )
+
+
+def test_nothing_can_be_fed_after_the_end() -> None:
+    stream = TextStream(TOKENIZER, TextOptions())
+    stream.feed(output(finish=FinishReason.ABORT))
+    with pytest.raises(AssertionError):
+        stream.feed(output(97))
+
+
+# --- with an engine ------------------------------------------------------------------------------
+
+
+@dataclass
+class ScriptedEngine:
+    """Plays outputs to one request, and counts how its iterator is treated."""
+
+    outputs: list[StepOutput]
+    started: int = 0
+    closed: int = 0
+    served: int = 0
+    hangs: bool = False  # instead of the last output
+    dead: bool = False
+    log: list[str] = field(default_factory=list)
+
+    async def generate(self, request: Request) -> AsyncGenerator[StepOutput, None]:
+        if self.dead:
+            raise EngineDead("no engine")
+        self.started += 1
+        try:
+            for step in self.outputs:
+                await asyncio.sleep(0)
+                self.served += 1
+                yield step
+            if self.hangs:
+                await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)  # an abort may have to wait
+            self.closed += 1
+
+
+def events_of(
+    engine: ScriptedEngine, options: TextOptions | None = None, **sampling: Any
+) -> AsyncGenerator[TextEvent, None]:
+    request = Request(
+        request_id="r", prompt_token_ids=[1], sampling=SamplingParams(max_tokens=99, **sampling)
+    )
+    double: Any = engine
+    typed: Engine = double
+    return stream_text(typed, request, TOKENIZER, options or TextOptions())
+
+
+def wait_for(work: Awaitable[T]) -> T:
+    """Run to the end; no task may be left behind."""
+
+    async def main() -> T:
+        result = await asyncio.wait_for(work, 5)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return result
+
+    return asyncio.run(main())
+
+
+@given(answers, options_of, st.lists(st.integers(0, 12), max_size=12))
+def test_joined_stream_equals_the_non_streamed_answer(
+    ids: list[int], options: TextOptions, places: list[int]
+) -> None:
+    engine = ScriptedEngine(split_into_outputs(ids, places))
+    result = wait_for(collect(events_of(engine, options)))
+    text, tokens, matched = oracle(ids, options)
+    assert isinstance(result, TextResult)
+    assert (result.text, result.stop_reason) == (text, matched)
+    assert [token.token_id for token in result.tokens] == tokens
+    assert (engine.started, engine.closed) == (1, 1)
+
+
+def test_the_engine_is_closed_before_the_last_event_when_a_stop_matches() -> None:
+    """A slow reader must not keep the blocks of a request that is over."""
+    engine = ScriptedEngine([output(*b"a"), output(*b"STOP"), output(*b"never")], hangs=True)
+
+    async def main() -> None:
+        async for event in events_of(engine, TextOptions(stop=["STOP"])):
+            if event.finish_reason is not None:
+                engine.log.append(f"closed {engine.closed}, served {engine.served}")
+
+    wait_for(main())
+    assert engine.log == ["closed 1, served 2"]
+
+
+def test_leaving_early_closes_the_engine() -> None:
+    engine = ScriptedEngine([output(*b"a"), output(*b"b")], hangs=True)
+
+    async def main() -> None:
+        async with aclosing(events_of(engine)) as events:
+            async for _ in events:
+                break
+
+    wait_for(main())
+    assert (engine.started, engine.closed) == (1, 1)
+
+
+def test_cancellation_closes_the_engine() -> None:
+    engine = ScriptedEngine([output(*b"a")], hangs=True)
+
+    async def main() -> None:
+        task = asyncio.create_task(collect(events_of(engine)))
+        while not engine.served:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    wait_for(main())
+    assert (engine.started, engine.closed) == (1, 1)
+
+
+def test_a_stream_that_never_starts_leaks_nothing() -> None:
+    engine = ScriptedEngine([output(*b"a")], hangs=True)
+    wait_for(events_of(engine).aclose())
+    assert (engine.started, engine.closed) == (0, 0)
+
+
+def test_a_dead_engine_is_the_callers_to_see() -> None:
+    with pytest.raises(EngineDead):
+        wait_for(collect(events_of(ScriptedEngine([], dead=True))))
+
+
+def test_an_engine_without_a_last_output_is_a_bug() -> None:
+    with pytest.raises(AssertionError, match="finish_reason"):
+        wait_for(collect(events_of(ScriptedEngine([output(*b"a")]))))
+
+
+def test_end_of_sequence_that_is_ignored_shows_as_any_special_token() -> None:
+    ids = [97, EOS, 98]
+    for skip, ignore, text in [
+        (True, True, "ab"),
+        (False, True, "a<|im_end|>b"),
+        (False, False, "ab"),
+    ]:
+        engine = ScriptedEngine([output(*ids, finish=FinishReason.LENGTH)])
+        events = events_of(engine, TextOptions(skip_special_tokens=skip), ignore_eos=ignore)
+        assert wait_for(collect(events)).text == text
+
+
+def test_stop_token_ids_of_the_request_are_hidden() -> None:
+    engine = ScriptedEngine([output(97, 98, finish=FinishReason.STOP, stop_token_id=98)])
+    result = wait_for(collect(events_of(engine, stop_token_ids=[98])))
+    assert (result.text, result.stop_reason) == ("a", 98)

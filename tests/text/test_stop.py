@@ -16,7 +16,7 @@ texts = st.text("ab\né🎉", max_size=24)
 
 
 def oracle(text: str, stop: list[str], include: bool, searched_from: int = 0) -> Found:
-    """The earliest end of any stop; there, the longest. Ends within `searched_from` do not count."""
+    """The earliest end of any stop; there, the longest. Ends up to `searched_from` do not count."""
     for end in range(searched_from + 1, len(text) + 1):
         for string in sorted(stop, key=len, reverse=True):
             if text[:end].endswith(string):
@@ -25,7 +25,7 @@ def oracle(text: str, stop: list[str], include: bool, searched_from: int = 0) ->
 
 
 def run(pieces: list[str], stop: list[str], include: bool, unsearched: int = 0) -> Found:
-    """Feed the pieces (the first `unsearched` without a search) and check what holds all the way."""
+    """Feed the pieces, the first `unsearched` without a search, checking what is held back."""
     matcher, sent, fed = StopMatcher(stop, include), "", ""
     for i, piece in enumerate(pieces):
         emit, matched = matcher.feed(piece, search=i >= unsearched)

@@ -1,0 +1,44 @@
+"""Chat templates as models ship them, and one that no model should."""
+
+SMOLLM2 = (
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face"
+    "<|im_end|>\n' }}{% endif %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+LLAMA3 = (
+    "{% set loop_messages = messages %}{% for message in loop_messages %}"
+    "{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n'"
+    " + message['content'] | trim + '<|eot_id|>' %}"
+    "{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}"
+    "{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+LLAMA3_SPECIALS = (
+    "<|begin_of_text|>",
+    "<|end_of_text|>",
+    "<|start_header_id|>",
+    "<|end_header_id|>",
+    "<|eot_id|>",
+    "<|python_tag|>",
+)
+
+TOOLS = (
+    "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n"
+    "{% if tool.type == 'function' %}{{ tool.function.name }}{{ tool.function.description }}"
+    "{% endif %}{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}{{ message.name }}\n"
+    "{{ message.content }}{% for call in message.tool_calls %}{{ call.function.name }}"
+    "{{ call.function.arguments | tojson }}{% for key, value in call.function.arguments.items() %}"
+    "{{ key }}{{ value }}{% endfor %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+# Puts users' strings beside each other and into the middle of what could be a literal.
+HOSTILE = (
+    "{% for m in messages %}<|im_start|>{{ m.content }}{{ m.name }}{{ m.content | trim }}"
+    "<{{ m.name }}|im_{{ m.content }}|><|{{ m.name }}|><|im_{{ m.content | trim }}{{ m.name }}"
+    "im_end|>{{ m.name ~ m.content }}<|im_end|>{% endfor %}"
+)

@@ -1,0 +1,75 @@
+"""The same prompts as `transformers` makes of the same templates and messages."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from server.text.chat import ChatTemplate
+from tests.text.byte_tokenizer import ByteTokenizer
+from tests.text.templates import LLAMA3, SMOLLM2, TOOLS
+
+GENERATION = (
+    "{%- for m in messages %}\n  {{- '<|im_start|>' ~ m.role }}\n"
+    "  {%- if m.role == 'assistant' %}\n"
+    "{% generation %}{{ m.content }}<|im_end|>{% endgeneration %}\n"
+    "  {%- else %}{{ m.content.strip() + '\n' }}{% endif %}\n"
+    "  {%- if m.content == 'stop' %}{% break %}{% endif %}\n{%- endfor %}\n"
+    "{%- set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}\n"
+    "{{ ns.n }} {{ tools | tojson(indent=2) }}{{ '>' if add_generation_prompt }}\n"
+)
+TEMPLATES = {"smollm2": SMOLLM2, "llama3": LLAMA3, "tools": TOOLS, "generation": GENERATION}
+
+text = st.text("ab <|>_im_end\n\té🎉'\"&\\{%}", max_size=12) | st.just("stop")
+messages_of = st.lists(
+    st.fixed_dictionaries(
+        {"role": st.sampled_from(["system", "user", "assistant", "tool"]), "content": text}
+    ),
+    min_size=1,
+    max_size=4,
+)
+tools_of = st.none() | st.lists(
+    st.fixed_dictionaries(
+        {
+            "type": st.just("function"),
+            "function": st.fixed_dictionaries({"name": text, "description": text}),
+        }
+    ),
+    min_size=1,
+    max_size=2,
+)
+
+
+def reference(source: str, messages: list[dict[str, Any]], **options: Any) -> str:
+    (rendered,), _ = render_jinja_template(
+        [messages],
+        chat_template=source,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        **options,
+    )
+    return str(rendered)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@given(messages=messages_of, tools=tools_of, add=st.booleans())
+def test_same_prompt_as_the_reference(
+    name: str, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None, add: bool
+) -> None:
+    template = ChatTemplate(TEMPLATES[name], ByteTokenizer())
+    rendered = template.render(messages, tools=tools, add_generation_prompt=add)
+    assert rendered == reference(TEMPLATES[name], messages, tools=tools, add_generation_prompt=add)
+
+
+@pytest.mark.parametrize("name", ["smollm2", "llama3"])
+@given(messages=messages_of, content=text.filter(str.strip))
+def test_same_continuation_as_the_reference(
+    name: str, messages: list[dict[str, Any]], content: str
+) -> None:
+    """But for a blank message, of which the reference leaves the template's own blanks out."""
+    messages = [*messages, {"role": "assistant", "content": content}]
+    template = ChatTemplate(TEMPLATES[name], ByteTokenizer())
+    rendered = template.render(messages, continue_final_message=True)
+    assert rendered == reference(TEMPLATES[name], messages, continue_final_message=True)

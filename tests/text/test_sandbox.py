@@ -1,0 +1,133 @@
+"""Twelve attacks on a template engine, and HF's dialect of Jinja."""
+
+import json
+import time
+from datetime import datetime
+from typing import Any
+
+import pytest
+from jinja2 import TemplateError, TemplateSyntaxError
+
+from server.text.sandbox import MAX_CHARS, TIME_LIMIT_S, TemplateRefusal, TemplateSandbox
+
+SANDBOX = TemplateSandbox()
+
+
+def run(source: str, **variables: Any) -> str:
+    return SANDBOX.run(SANDBOX.compile_template(source), variables)
+
+
+ATTACKS = {
+    "globals through cycler": "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
+    "the class tree": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "a huge range": "{% for i in range(10**9) %}x{% endfor %}",
+    "a silent nest of ranges": "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}"
+    "{% endfor %}",
+    "a loud nest of ranges": "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}"
+    "{% endfor %}",
+    "a multiplied string": "{{ 'a' * 10**9 }}",
+    "a multiplied string, turned round": "{% set n = 10**9 %}{{ n * 'a' }}",
+    "a multiplied list": "{% set n = 10**9 %}{{ [1] * n }}",
+    "a macro that calls itself": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "a change of the caller's list": "{{ messages.append(1) }}",
+    "a wide center": "{{ 'a'.center(10**9) }}",
+    "a large keyword": "{{ dict(width=10**9) }}",
+    "a string doubled by +": "{% set ns = namespace(s='ab') %}{% for i in range(60) %}"
+    "{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
+    "a string doubled by ~": "{% set ns = namespace(s='ab') %}{% for i in range(60) %}"
+    "{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
+    "lipsum": "{{ lipsum(n=100000) }}",
+    "output without end": "{% for i in range(99999) %}{{ big }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("source", ATTACKS.values(), ids=ATTACKS.keys())
+def test_attacks_are_stopped_soon(source: str) -> None:
+    messages = [{"role": "user"}]
+    template = SANDBOX.compile_template(source)
+    start = time.monotonic()
+    with pytest.raises((TemplateError, RecursionError)):
+        SANDBOX.run(template, {"messages": messages, "big": "b" * 10_000})
+    assert time.monotonic() - start < TIME_LIMIT_S + 1
+    assert messages == [{"role": "user"}]
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{{ ''|attr('format') }}", "{% set x = 9 ** 9 ** 2 %}ok"],
+    ids=["attr filter to str.format", "nested powers"],
+)
+def test_harmless_attacks_do_no_harm(source: str) -> None:
+    assert len(run(source)) < 200
+
+
+def test_format_cannot_reach_into_python() -> None:
+    with pytest.raises(TemplateError):
+        run("{{ '{0.__class__.__mro__}'.format(messages) }}", messages=[])
+
+
+def test_the_clock_is_one_renders_own() -> None:
+    """A limit that was counted over all renders would refuse the second."""
+    loop = "{% for i in range(1000) %}x{% endfor %}"
+    template = SANDBOX.compile_template(loop)
+    assert [len(SANDBOX.run(template, {})) for _ in range(3)] == [1000] * 3
+
+
+def test_large_messages_are_no_attack() -> None:
+    text = "x" * (MAX_CHARS // 4)
+    assert run("{{ 'a' + text + ('b' ~ text) }}", text=text) == f"a{text}b{text}"
+
+
+def test_blocks_leave_no_whitespace() -> None:
+    assert run("a\n  {% if true %}\nb\n  {% endif %}\nc") == "a\nb\nc"
+
+
+def test_loop_controls() -> None:
+    source = "{% for i in range(9) %}{% if i == 3 %}{% break %}{% endif %}{{ i }}{% endfor %}"
+    assert run(source) == "012"
+
+
+def test_loops_still_know_their_variables() -> None:
+    """The clock that is put into each loop must not change what the loop does."""
+    body = "{{ loop.index }}{{ x }}{{ '.' if loop.last }}"
+    source = "{% for x in xs if x %}" + body + "{% else %}none{% endfor %}"
+    assert (run(source, xs=[0, 5, 6]), run(source, xs=[])) == ("1526.", "none")
+
+
+def test_concatenation_makes_strings_of_numbers() -> None:
+    assert run("{{ 1 ~ 2 ~ none ~ x }}") == "12None"
+
+
+def test_addition_and_multiplication_of_numbers() -> None:
+    assert run("{{ 2 + 3 * 4 }}{{ [1] + [2] * 2 }}{{ 'ab' * 2 }}") == "14[1, 2, 2]abab"
+
+
+def test_generation_tags_are_their_body() -> None:
+    source = "{% for m in ms %}{% generation %}{{ m }}{% endgeneration %}\n{% endfor %}"
+    assert run(source, ms=["a", "b"]) == "ab"
+
+
+def test_tojson_is_for_models_not_for_html() -> None:
+    value = {"b": "<é🎉'&>\n", "a": [1, None, True]}
+    assert run("{{ v|tojson }}", v=value) == json.dumps(value, ensure_ascii=False)
+    assert run("{{ v|tojson(indent=4) }}", v=value) == json.dumps(
+        value, ensure_ascii=False, indent=4
+    )
+
+
+def test_text_is_never_escaped() -> None:
+    assert run("{{ t }}", t="<b>&'\"") == "<b>&'\""
+
+
+def test_raise_exception_is_the_templates_own_word() -> None:
+    with pytest.raises(TemplateRefusal, match=r"^roles must alternate$"):
+        run("{{ raise_exception('roles must alternate') }}")
+
+
+def test_strftime_now() -> None:
+    assert run("{{ strftime_now('%Y') }}") == str(datetime.now().year)
+
+
+def test_a_broken_template_does_not_compile() -> None:
+    with pytest.raises(TemplateSyntaxError):
+        SANDBOX.compile_template("{% for %}")
