@@ -121,6 +121,19 @@ def test_it_ignores_the_signals_of_the_terminal() -> None:
     asyncio.run(main())
 
 
+def test_it_runs_on_the_event_loop_of_the_server() -> None:
+    """uvloop insists on the right call for a Unix socket."""
+
+    async def main() -> None:
+        engine = await start_process(Recipe())
+        request = make_request(max_tokens=10)
+        assert tokens_of(await collect(engine, request)) == greedy_reference(request)
+        await engine.close()
+
+    with asyncio.Runner(loop_factory=pytest.importorskip("uvloop").new_event_loop) as runner:
+        runner.run(main())
+
+
 def test_idle_costs_nothing() -> None:
     """No polling: at most one tick of the clock in a second, on both sides of the pipe."""
 
