@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator
 
+import msgspec
+
 from server.engine.messages import Abort, Add, Command, Step
 from server.engine.types import (
     EngineDead,
@@ -20,6 +22,9 @@ from server.engine.types import (
     Request,
     StepOutput,
 )
+
+ENGINE_STOPPED = "The engine stopped while it worked on this request. Please try again."
+ENGINE_CLOSED = "The engine is closed."
 
 
 class OutputStream:
@@ -110,33 +115,24 @@ class EngineClient(ABC):
             if stream is not None:
                 stream.put(output)
 
-    def _die(self, why: str, reason: FinishReason, error: str | None = None) -> None:
-        """Take no request any more and end every open stream. The first reason given stays."""
-        if self._why_dead is not None:
-            return
-        self._why_dead = why
-        self._stats = _idle(self._stats)
-        for request_id, stream in self._streams.items():
-            stream.put(StepOutput(request_id=request_id, finish_reason=reason, error=error))
+    def refuse(self, why: str) -> None:
+        """Take no request from now on; those that run go on. The first reason given stays."""
+        self._why_dead = self._why_dead or why
 
     def fail_all(self, why: str) -> None:
-        """The engine has died: every open stream ends with ERROR, new ones raise `EngineDead(why)`."""
-        error = "The engine stopped while it worked on this request. Please try again."
-        self._die(why, FinishReason.ERROR, error)
+        """The engine has died: open streams end with ERROR, new ones raise `EngineDead(why)`."""
+        self.refuse(why)
+        self._end_all(FinishReason.ERROR, ENGINE_STOPPED)
 
     def abort_all(self) -> None:
         """The engine was closed in good order: whatever is still open ends with ABORT."""
-        self._die("The engine is closed.", FinishReason.ABORT)
+        self.refuse(ENGINE_CLOSED)
+        self._end_all(FinishReason.ABORT)
 
-
-def _idle(stats: EngineStats) -> EngineStats:
-    """The counters of an engine that is gone: nothing runs, nothing waits, nothing is held."""
-    return EngineStats(
-        num_blocks_total=stats.num_blocks_total,
-        prompt_tokens_total=stats.prompt_tokens_total,
-        generation_tokens_total=stats.generation_tokens_total,
-        prefix_cache_queries_total=stats.prefix_cache_queries_total,
-        prefix_cache_hits_total=stats.prefix_cache_hits_total,
-        preemptions_total=stats.preemptions_total,
-        steps_total=stats.steps_total,
-    )
+    def _end_all(self, reason: FinishReason, error: str | None = None) -> None:
+        """A reader leaves at the first last output, so one that comes after another is not seen."""
+        self._stats = msgspec.structs.replace(
+            self._stats, num_requests_running=0, num_requests_waiting=0, num_blocks_used=0
+        )
+        for request_id, stream in self._streams.items():
+            stream.put(StepOutput(request_id=request_id, finish_reason=reason, error=error))

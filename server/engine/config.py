@@ -6,8 +6,9 @@ from msgspec import Struct
 class EngineConfig(Struct, frozen=True, kw_only=True):
     """Sizes of the scheduler and the KV cache.
 
-    `max_num_batched_tokens` bounds the tokens of one step, `max_num_seqs` its rows. A sequence may hold
-    `max_model_len` tokens, prompt and answer together. KV lives in `num_blocks` blocks of `block_size`.
+    `max_num_batched_tokens` bounds the tokens of one step, `max_num_seqs` its rows. A sequence may
+    hold `max_model_len` tokens, prompt and answer together. KV lives in `num_blocks` blocks of
+    `block_size`.
     """
 
     max_model_len: int

@@ -1,10 +1,11 @@
-"""An engine without a model: it replays token ids. For tests of the layers above and HTTP benchmarks.
+"""An engine without a model: it replays token ids. For tests of the layers above and HTTP
+benchmarks.
 
     engine = FakeEngine(lambda request: [5, 6, 7], eos_token_ids=[7], delay=0.01)
 
-It keeps every promise of the `Engine` protocol (one last output, abort, early leave, death), so what
-passes over it fails over the real one only for reasons of tokens. Its knobs break things on purpose:
-`error_after`, `hang_after`, and the method `die`.
+It keeps every promise of the `Engine` protocol (one last output, abort, early leave, death), so
+what passes over it fails over the real one only for reasons of tokens. Its knobs break things on
+purpose: `error_after`, `hang_after`, and the method `die`.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from itertools import count, islice
 
 import msgspec
 
+from server.engine.client import ENGINE_CLOSED, ENGINE_STOPPED
 from server.engine.finish import finish_after
 from server.engine.types import (
     EngineDead,
@@ -47,8 +49,9 @@ def fake_info(
 class FakeEngine:
     """Replays `replay`: a list of ids for everybody, or a function of the request.
 
-    A replay that runs out ends with STOP. `delay` is in seconds before each output; `error_after` and
-    `hang_after` count tokens. `requests` and `aborted` record what was asked and what was ended early.
+    A replay that runs out ends with STOP. `delay` is in seconds before each output; `error_after`
+    and `hang_after` count tokens. `requests` and `aborted` record what was asked and what was ended
+    early.
     """
 
     def __init__(
@@ -209,13 +212,11 @@ class FakeEngine:
         """What a crash looks like from outside: every stream ends with ERROR, nothing is taken."""
         self._why_dead = why
         for request_id in self._endings:
-            error = "The engine stopped while it worked on this request. Please try again."
-            self._end(
-                StepOutput(request_id=request_id, finish_reason=FinishReason.ERROR, error=error)
-            )
+            reason = FinishReason.ERROR
+            self._end(StepOutput(request_id=request_id, finish_reason=reason, error=ENGINE_STOPPED))
 
     async def close(self) -> None:
-        self._why_dead = self._why_dead or "The engine is closed."
+        self._why_dead = self._why_dead or ENGINE_CLOSED
         for request_id in list(self._endings):
             self.abort(request_id)
 

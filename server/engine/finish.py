@@ -14,9 +14,9 @@ def finish_after(
 ) -> tuple[FinishReason | None, int | None]:
     """(why it ends, the stop id that did it) once `token_id` is the `num_generated`-th new token.
 
-    End-of-sequence comes before stop ids, and both before the length: a token that ends the answer by
-    itself says so, even when it is the last one allowed. `max_tokens` is the request's, or less where
-    the context is full earlier.
+    End-of-sequence comes before stop ids, and both before the length: a token that ends the answer
+    by itself says so, even when it is the last one allowed. `max_tokens` is the request's, or less
+    where the context is full earlier.
     """
     if num_generated >= sampling.min_tokens:
         if token_id in eos_token_ids and not sampling.ignore_eos:

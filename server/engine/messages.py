@@ -1,9 +1,9 @@
 """What crosses the pipe between the server and its engine process: typed structs, nothing else.
 
-Each is one msgpack map with a `type` tag, so a typed decoder refuses whatever is not listed here. The
-server speaks first (`Hello`); the engine answers with any number of `Progress`, then `Ready`, then one
-`Step` for each step of all requests together. `Fatal` is the engine's last word. The thread engine
-uses the same words without the pipe.
+Each is one msgpack map with a `type` tag, so a typed decoder refuses whatever is not listed here.
+The server speaks first (`Hello`); the engine answers with any number of `Progress`, then `Ready`,
+then one `Step` for each step of all requests together. `Fatal` is the engine's last word. The
+thread engine uses the same words without the pipe.
 """
 
 from msgspec import Struct
@@ -41,7 +41,7 @@ class Ready(Struct, frozen=True, tag=True):
 
 
 class Step(Struct, frozen=True, tag=True):
-    """All that one step did. `sequence` counts 0, 1, 2, ...: a gap is a lost message, hence a bug."""
+    """All that one step did. `sequence` counts 0, 1, 2, ...: a gap is a lost message, a bug."""
 
     sequence: int
     outputs: list[StepOutput]

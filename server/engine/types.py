@@ -27,7 +27,8 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the next token is chosen.
 
     Order, as in vLLM: min_tokens, logit_bias -> penalties -> (argmax if temperature is 0) ->
-    temperature -> min_p -> top_k, top_p -> draw. Reported logprobs are log-softmax of the raw logits.
+    temperature -> min_p -> top_k, top_p -> draw. Reported logprobs are log-softmax of the raw
+    logits.
     """
 
     max_tokens: int
@@ -58,7 +59,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True):
-    """One position: its token, that token's logprob and rank (1 is likeliest), and the likeliest."""
+    """One position: its token, the token's logprob and rank (1 is likeliest), and the likeliest."""
 
     token_id: int
     logprob: float

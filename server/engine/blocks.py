@@ -1,0 +1,149 @@
+"""The KV cache's blocks: who holds which, which may be taken, and which already hold a known
+prefix.
+
+A block is in use while its ref count is above 0, else it is in the free list. Free does not mean
+forgotten: a full block whose KV is computed keeps its hash, and a later request with the same
+prefix takes it back out of the free list. Blocks are forgotten one by one, least recently freed
+first, when an allocation takes them for something new.
+
+A block's hash covers its tokens and everything before them: hash[i] = H(hash[i - 1], tokens[i]),
+and hash[-1] = H(cache_salt). H is blake2b keyed with a random root of this pool, so that nobody
+outside can build a collision, and the block's own tokens are compared on a hit as well. This file
+knows ids and hashes; where KV lies and how it is computed is not its matter.
+"""
+
+import secrets
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+HASH_BYTES = 16
+
+
+@dataclass(slots=True)
+class Block:
+    """`block_hash` and `token_ids` are set while this block is the one found for its hash."""
+
+    ref_count: int = 0
+    block_hash: bytes | None = None
+    token_ids: Sequence[int] = ()
+
+
+class BlockPool:
+    """`num_blocks` blocks of `block_size` tokens. Every operation is O(1) for each block it
+    names."""
+
+    def __init__(self, num_blocks: int, block_size: int, root: bytes | None = None) -> None:
+        self.block_size = block_size
+        self._root = secrets.token_bytes(32) if root is None else root
+        self._blocks = [Block() for _ in range(num_blocks)]
+        self._free = OrderedDict.fromkeys(range(num_blocks))  # in the order in which to take them
+        self._found: dict[bytes, int] = {}  # hash -> block_id
+
+    @property
+    def num_blocks(self) -> int:
+        return len(self._blocks)
+
+    @property
+    def num_free(self) -> int:
+        return len(self._free)
+
+    @property
+    def num_used(self) -> int:
+        return len(self._blocks) - len(self._free)
+
+    def num_blocks_for(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.block_size)
+
+    # --- taking and giving back ---
+
+    def allocate(self, num_blocks: int) -> list[int] | None:
+        """Blocks for new content, or None, and nothing taken, if fewer are free."""
+        if num_blocks > len(self._free):
+            return None
+        block_ids = [self._free.popitem(last=False)[0] for _ in range(num_blocks)]
+        for block_id in block_ids:
+            self._forget(block_id)
+            self._blocks[block_id].ref_count = 1
+        return block_ids
+
+    def share(self, block_ids: Iterable[int]) -> None:
+        """One more holder for blocks that `find_prefix` gave; out of the free list if they were."""
+        for block_id in block_ids:
+            self._blocks[block_id].ref_count += 1
+            self._free.pop(block_id, None)
+
+    def free(self, block_table: Sequence[int]) -> None:
+        """One holder less. The end of a prefix is taken before its beginning, which more may share;
+        a block that nobody can find is taken first of all."""
+        for block_id in reversed(block_table):
+            block = self._blocks[block_id]
+            assert block.ref_count > 0, f"block {block_id} is freed twice"
+            block.ref_count -= 1
+            if block.ref_count == 0:
+                self._free[block_id] = None
+                if block.block_hash is None:
+                    self._free.move_to_end(block_id, last=False)
+
+    # --- the prefix cache ---
+
+    def extend_hashes(
+        self, block_hashes: list[bytes], token_ids: Sequence[int], cache_salt: str
+    ) -> None:
+        """Bring a chain up to date: afterwards it covers every full block of `token_ids`."""
+        for i in range(len(block_hashes), len(token_ids) // self.block_size):
+            parent = block_hashes[-1] if block_hashes else self._digest(cache_salt.encode())
+            own = array("q", self._tokens_of(i, token_ids)).tobytes()
+            block_hashes.append(self._digest(parent + own))
+
+    def find_prefix(self, block_hashes: Sequence[bytes], token_ids: Sequence[int]) -> list[int]:
+        """Blocks that hold the longest known prefix; not yet taken, see `share`.
+
+        At least the last token is left out: somebody has to compute its logits.
+        """
+        block_ids: list[int] = []
+        for i in range(min(len(block_hashes), (len(token_ids) - 1) // self.block_size)):
+            block_id = self._found.get(block_hashes[i])
+            if block_id is None:
+                break
+            if self._blocks[block_id].token_ids != self._tokens_of(i, token_ids):
+                break
+            block_ids.append(block_id)
+        return block_ids
+
+    def num_free_among(self, block_ids: Iterable[int]) -> int:
+        return sum(self._blocks[block_id].ref_count == 0 for block_id in block_ids)
+
+    def publish(self, block_id: int, block_hash: bytes, token_ids: Sequence[int]) -> None:
+        """Let a full block be found, now that its KV is computed. The first of equals stays."""
+        block = self._blocks[block_id]
+        assert block.ref_count > 0, f"block {block_id} is published by nobody"
+        if block_hash not in self._found:
+            block.block_hash, block.token_ids = block_hash, token_ids
+            self._found[block_hash] = block_id
+
+    def _forget(self, block_id: int) -> None:
+        block = self._blocks[block_id]
+        if block.block_hash is not None:
+            del self._found[block.block_hash]
+            block.block_hash, block.token_ids = None, ()
+
+    def _tokens_of(self, i: int, token_ids: Sequence[int]) -> Sequence[int]:
+        return token_ids[i * self.block_size : (i + 1) * self.block_size]
+
+    def _digest(self, content: bytes) -> bytes:
+        return blake2b(content, digest_size=HASH_BYTES, key=self._root).digest()
+
+    # --- what must always hold ---
+
+    def check_integrity(self, block_tables: Iterable[Sequence[int]]) -> None:
+        """Free + used = all, a ref count = the tables that hold the block, every hash finds its
+        own."""
+        holders = Counter(block_id for table in block_tables for block_id in table)
+        for block_id, block in enumerate(self._blocks):
+            assert block.ref_count == holders[block_id], f"block {block_id}: wrong ref count"
+            assert (block.ref_count == 0) == (block_id in self._free), f"block {block_id}: lost"
+        for block_hash, block_id in self._found.items():
+            assert self._blocks[block_id].block_hash == block_hash, f"block {block_id}: wrong hash"

@@ -1,0 +1,116 @@
+"""The engine process's own side of the pipe: load, say so, then loop until told to stop.
+
+It never outlives the server: it ends when the socket ends, even in the middle of loading or of a
+long step, and on Linux the kernel kills it should that thread not get to run. It ignores SIGINT and
+SIGTERM: Ctrl-C reaches the whole process group, and when to stop is for the server to decide.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import assert_never
+
+import msgspec
+
+from server.engine.core import EngineCore
+from server.engine.frames import FrameReader, pack_frame
+from server.engine.loop import Inbox, run_loop
+from server.engine.messages import (
+    Abort,
+    Add,
+    Fatal,
+    FromEngine,
+    Hello,
+    Progress,
+    Ready,
+    Stop,
+    ToEngine,
+)
+from server.engine.types import EngineInfo
+
+logger = logging.getLogger(__name__)
+
+OnProgress = Callable[[str, float], None]
+Load = Callable[[bytes, OnProgress], tuple[EngineCore, EngineInfo]]
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def serve_engine(sock: socket.socket, load: Load) -> int:
+    """The child's main: the exit code. `sock` is `socket.socket(fileno=int(sys.argv[-1]))`.
+
+    An exception of `load` is shown to whoever starts the server, so its text should help.
+    """
+    sock.set_inheritable(False)  # a grandchild that held it would hide this process's death
+    _bind_to_parent()
+    frames = FrameReader[ToEngine](msgspec.msgpack.Decoder(ToEngine))
+    try:
+        hello = frames.read(sock)
+    except (EOFError, ConnectionError):
+        return 0
+    assert isinstance(hello, Hello), f"unexpected {hello!r}"
+    inbox: Inbox = SimpleQueue()
+    threading.Thread(
+        target=_read_commands, args=(sock, frames, inbox), name="engine-inbox", daemon=True
+    ).start()
+    core = _load(sock, load, hello.recipe)
+    return 0 if core is not None and _run(sock, core, inbox) else 1
+
+
+def _load(sock: socket.socket, load: Load, recipe: bytes) -> EngineCore | None:
+    """The engine, announced as ready; None, with the reason told, if it cannot be loaded."""
+    try:
+        core, info = load(recipe, lambda phase, fraction: _send(sock, Progress(phase, fraction)))
+    except Exception as error:
+        logger.exception("the engine could not be loaded")
+        _send(sock, Fatal(f"{type(error).__name__}: {error}"))
+        return None
+    _send(sock, Ready(info))
+    return core
+
+
+def _run(sock: socket.socket, core: EngineCore, inbox: Inbox) -> bool:
+    """Work until told to stop; False, with a word to the server, if the engine breaks before."""
+    try:
+        run_loop(core, inbox, lambda step: _send(sock, step))
+    except Exception:
+        logger.exception("the engine died")
+        _send(sock, Fatal("The engine has failed."))
+        return False
+    return True
+
+
+def _send(sock: socket.socket, message: FromEngine) -> None:
+    """Write one frame; waits while the server is behind, and ends where the server has."""
+    try:
+        sock.sendall(pack_frame(message))
+    except ConnectionError:
+        os._exit(0)
+
+
+def _read_commands(sock: socket.socket, frames: FrameReader[ToEngine], inbox: Inbox) -> None:
+    """Always reading, so that the server's writes never wait for a step."""
+    try:
+        while True:
+            match frames.read(sock):
+                case Add() | Abort() | Stop() as command:
+                    inbox.put(command)
+                case Hello():
+                    raise AssertionError("a second Hello")
+                case other:
+                    assert_never(other)
+    except (EOFError, ConnectionError):
+        os._exit(0)  # the server is gone; the main thread may be deep in a step
+
+
+def _bind_to_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,93 @@
+"""The engine itself: a scheduler and a runner, one step at a time, and the bulkheads between
+requests.
+
+    add, abort  ->  step(): schedule -> run -> update  ->  outputs
+
+What goes wrong stays as small as it can: a request that cannot be queued fails alone; an exception
+in a step fails the requests of that step, and the engine goes on. Only two things end the engine: a
+broken device, whose context no later step could use, and a broken invariant of our own, after which
+no answer could be trusted. Clients never see an exception's text; the log has it.
+"""
+
+import logging
+
+import torch
+
+from server.engine.config import EngineConfig
+from server.engine.plan import StepPlan
+from server.engine.runner import Runner
+from server.engine.scheduler import Scheduler
+from server.engine.types import EngineStats, FinishReason, Request, StepOutput
+
+logger = logging.getLogger(__name__)
+
+OUT_OF_MEMORY = (
+    "The engine ran out of memory while it worked on this request. Please try again, "
+    "or send a shorter one."
+)
+STEP_FAILED = "The engine failed while it worked on this request. Please try again."
+
+
+class EngineCore:
+    """Single-threaded: whoever calls `step` also calls `add` and `abort`."""
+
+    def __init__(
+        self, config: EngineConfig, runner: Runner, scheduler: Scheduler | None = None
+    ) -> None:
+        self._scheduler = scheduler or Scheduler(config)
+        self._runner = runner
+        self._outputs: list[StepOutput] = []  # given at the end of the next step
+
+    def add(self, request: Request) -> None:
+        try:
+            self._scheduler.add(request)
+        except ValueError as error:  # its text is ours and made for the client
+            self._outputs.append(
+                StepOutput(
+                    request_id=request.request_id,
+                    finish_reason=FinishReason.ERROR,
+                    error=str(error),
+                )
+            )
+
+    def abort(self, request_id: str) -> None:
+        output = self._scheduler.abort(request_id)
+        if output is not None:
+            self._outputs.append(output)
+
+    def abort_all(self) -> None:
+        self._outputs += self._scheduler.abort_all()
+
+    @property
+    def has_work(self) -> bool:
+        return self._scheduler.has_work or bool(self._outputs)
+
+    def step(self) -> list[StepOutput]:
+        """Compute one step, and give back all that there is to tell since the last."""
+        plan = self._scheduler.schedule()
+        if plan.rows:
+            self._outputs += self._run(plan)
+        if not self._scheduler.has_work:
+            self._scheduler.check_integrity()
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def _run(self, plan: StepPlan) -> list[StepOutput]:
+        try:
+            result = self._runner.run(plan)
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:
+            logger.exception("a step of %d requests failed", len(plan.rows))
+            is_memory = _is_out_of_memory(error)
+            return self._scheduler.fail(plan, OUT_OF_MEMORY if is_memory else STEP_FAILED)
+        return self._scheduler.update(plan, result)
+
+    def stats(self) -> EngineStats:
+        return self._scheduler.stats()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch's CPU allocator raises a plain RuntimeError, known only by its words."""
+    is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_memory or "can't allocate memory" in str(error)

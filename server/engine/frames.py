@@ -1,0 +1,46 @@
+"""Messages on a socket: four bytes of length, big endian, then msgpack of one typed struct."""
+
+import asyncio
+import socket
+from struct import Struct
+from typing import Generic, TypeVar
+
+import msgspec
+
+from server.engine.messages import FromEngine, ToEngine
+
+T = TypeVar("T")
+
+LENGTH = Struct(">I")
+
+
+def pack_frame(message: ToEngine | FromEngine) -> bytes:
+    body = msgspec.msgpack.encode(message)
+    return LENGTH.pack(len(body)) + body
+
+
+class FrameReader(Generic[T]):
+    """Frames of one union of types, blocking or on an event loop. EOFError at the stream's end."""
+
+    def __init__(self, decoder: msgspec.msgpack.Decoder[T]) -> None:
+        self._decoder = decoder
+
+    def read(self, sock: socket.socket) -> T:
+        (length,) = LENGTH.unpack(_receive(sock, LENGTH.size))
+        return self._decoder.decode(_receive(sock, length))
+
+    async def read_async(self, reader: asyncio.StreamReader) -> T:
+        (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
+        return self._decoder.decode(await reader.readexactly(length))
+
+
+def _receive(sock: socket.socket, size: int) -> bytearray:
+    """Exactly `size` bytes, waiting for them."""
+    buffer = bytearray(size)
+    view, filled = memoryview(buffer), 0
+    while filled < size:
+        received = sock.recv_into(view[filled:])
+        if received == 0:
+            raise EOFError
+        filled += received
+    return buffer

@@ -1,0 +1,193 @@
+"""The engine in a process of its own: the serving default. This is the server's side of the pipe.
+
+A crash there (a device fault, an out-of-memory kill) ends the open streams with an error and
+nothing else; this process goes on answering. The child is a fresh interpreter, not a fork, and one
+end of a socket pair is all they share. The end of that socket is death, whichever side it happens
+on.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import msgspec
+
+from server.engine.child import serve_engine
+from server.engine.client import ENGINE_CLOSED, EngineClient
+from server.engine.frames import FrameReader, pack_frame
+from server.engine.messages import (
+    Command,
+    Fatal,
+    FromEngine,
+    Hello,
+    Progress,
+    Ready,
+    Step,
+    Stop,
+    ToEngine,
+)
+from server.engine.types import EngineDead, EngineInfo
+
+__all__ = ["ProcessEngine", "serve_engine"]
+
+logger = logging.getLogger(__name__)
+
+EXIT_TIMEOUT = 1.0  # seconds between the end of a child's socket and its own
+
+OnProgress = Callable[[str, float], None]
+
+
+class ProcessEngine(EngineClient):
+    """Use `await ProcessEngine.start(...)`."""
+
+    def __init__(self, info: EngineInfo, child: "Child", close_timeout: float) -> None:
+        super().__init__(info)
+        self._child = child
+        self._close_timeout = close_timeout
+        self._is_closing = False
+        self._reading = asyncio.create_task(self._read(), name="engine-outputs")
+
+    @classmethod
+    async def start(
+        cls,
+        argv: Sequence[str],
+        recipe: bytes,
+        on_progress: OnProgress | None = None,
+        *,
+        close_timeout: float = 5.0,
+    ) -> Self:
+        """Run `argv` with the socket's descriptor number as one more argument, and wait until the
+        engine is loaded. EngineDead, with the reason, if it does not come to that.
+
+        `close_timeout` is in seconds: how long `close` waits for the running step before it kills.
+        """
+        child = await Child.start(argv)
+        try:
+            child.send(Hello(recipe))
+            info = await child.wait_ready(on_progress)
+        except BaseException:  # also a cancellation: never leave a child behind
+            await child.kill()
+            raise
+        return cls(info, child, close_timeout)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def _send(self, command: Command) -> None:
+        self._child.send(command)
+
+    async def _read(self) -> None:
+        """Take in steps until the engine's end; then end every stream, and reap the process."""
+        why = "The engine process has died."
+        try:
+            while True:
+                message = await self._child.receive()
+                if isinstance(message, Fatal):
+                    why = message.message
+                else:
+                    assert isinstance(message, Step), f"unexpected {message!r}"
+                    self.receive(message)
+        except EOFError:
+            pass
+        except Exception:
+            logger.exception("the engine process sent nonsense")
+        if self._is_closing:
+            self.abort_all()
+        else:
+            self.fail_all(why)
+        exit_code = await self._child.kill()
+        logger.info("the engine process has ended with code %s", exit_code)
+
+    async def close(self) -> None:
+        """See `Engine.close`. Waits for the step that runs, `close_timeout` seconds at most."""
+        self._is_closing = True
+        self.refuse(ENGINE_CLOSED)
+        self._child.send(Stop())
+        _, is_pending = await asyncio.wait([self._reading], timeout=self._close_timeout)
+        if is_pending:
+            await self._child.kill()
+        await self._reading
+
+
+class Child:
+    """A process that speaks frames: its socket and its end."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._frames = FrameReader[FromEngine](msgspec.msgpack.Decoder(FromEngine))
+
+    @classmethod
+    async def start(cls, argv: Sequence[str]) -> Self:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        with theirs:
+            process = subprocess.Popen(
+                [*argv, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        return cls(process, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def send(self, message: ToEngine) -> None:
+        """Queue a message. A child that is gone does not get it, and `receive` tells of its end."""
+        if not self._writer.is_closing():
+            self._writer.write(pack_frame(message))
+
+    async def receive(self) -> FromEngine:
+        """The next message. EOFError if the child is gone."""
+        try:
+            return await self._frames.read_async(self._reader)
+        except ConnectionError as error:
+            raise EOFError from error
+
+    async def wait_ready(self, on_progress: OnProgress | None) -> EngineInfo:
+        while True:
+            try:
+                message = await self.receive()
+            except EOFError:
+                code = await self.kill()
+                raise EngineDead(
+                    f"The engine process ended with code {code} while loading."
+                ) from None
+            match message:
+                case Progress(phase, fraction):
+                    if on_progress is not None:
+                        on_progress(phase, fraction)
+                case Ready(info):
+                    return info
+                case Fatal(why):
+                    raise EngineDead(why)
+                case Step():
+                    raise AssertionError("a step came before the engine was ready")
+
+    async def kill(self) -> int:
+        """End the process, if it has not ended, and give its exit code. Leaves nothing behind."""
+        if self._process.poll() is None:
+            await asyncio.to_thread(self._end)
+        self._writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self._writer.wait_closed()
+        return self._process.wait()
+
+    def _end(self) -> None:
+        """A child that has closed its socket is about to leave by itself: give it a moment."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=EXIT_TIMEOUT)
+        self._process.kill()
+        self._process.wait()

@@ -1,0 +1,319 @@
+"""Which tokens each step computes. One rule: sequences catch up, the most entitled first.
+
+Each step gives every running sequence at least one token and the rest of the token budget to those
+that are further behind, in order of priority, then arrival; what is left of the budget admits
+waiting sequences. A long prompt is thus computed in chunks beside the running answers (chunked
+prefill), and prefix hits and resumption are only another starting point.
+
+A sequence is admitted with the blocks of all its present tokens, and takes one more as its answer
+grows. When none is free, the last of `running` is preempted: it loses its blocks and waits, at its
+old place, to be computed again; its blocks stay findable, so that most of them usually come back.
+As `running` is sorted and the first can always have every block (`EngineConfig` checks that any
+sequence fits alone), the first always advances: no deadlock, and nobody starves behind later
+arrivals.
+
+Pure Python: it knows no tensor and no model.
+"""
+
+import time
+from bisect import insort
+from collections.abc import Callable
+
+import msgspec
+
+from server.engine.blocks import BlockPool
+from server.engine.config import EngineConfig
+from server.engine.finish import finish_after
+from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
+from server.engine.sequence import Sequence, SequenceStatus
+from server.engine.types import EngineStats, FinishReason, Request, StepOutput
+from server.engine.waiting import WaitingQueue, by_order
+
+
+class Scheduler:
+    """`schedule()` and `update()` take turns; `add` and `abort` may come between turns."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        pool: BlockPool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._pool = pool or BlockPool(config.num_blocks, config.block_size)
+        self._clock = clock
+        self._eos_token_ids = frozenset(config.eos_token_ids)
+        self._sequences: dict[str, Sequence] = {}  # waiting and running
+        self._waiting = WaitingQueue()
+        self._running: list[Sequence] = []  # sorted by order: the last is the first to be preempted
+        self._num_arrivals = 0
+        self._prompt_tokens = self._generation_tokens = 0
+        self._cache_queries = self._cache_hits = 0  # in tokens
+        self._preemptions = self._steps = 0
+
+    # --- requests come and go ---
+
+    def add(self, request: Request) -> None:
+        """Queue a request. ValueError for one that could never be computed."""
+        num_prompt_tokens, limit = len(request.prompt_token_ids), self._config.max_model_len
+        if not 1 <= num_prompt_tokens <= limit:
+            raise ValueError(
+                f"The prompt must have between 1 and {limit} tokens, got {num_prompt_tokens}."
+            )
+        if request.request_id in self._sequences:
+            raise ValueError(f"'request_id' must be unique, {request.request_id!r} is running.")
+        sequence = Sequence(
+            request=request,
+            max_tokens=min(request.sampling.max_tokens, limit - num_prompt_tokens),
+            arrival=self._num_arrivals,
+            arrived_at=self._clock(),
+        )
+        self._num_arrivals += 1
+        self._sequences[request.request_id] = sequence
+        self._waiting.push(sequence)
+
+    def abort(self, request_id: str) -> StepOutput | None:
+        """The last output of a request, whose blocks are free again; None if it is not known."""
+        sequence = self._sequences.get(request_id)
+        return None if sequence is None else self._finish(sequence, FinishReason.ABORT)
+
+    def abort_all(self) -> list[StepOutput]:
+        return [self._finish(s, FinishReason.ABORT) for s in list(self._sequences.values())]
+
+    def fail(self, plan: StepPlan, error: str) -> list[StepOutput]:
+        """End every sequence of a step that could not be computed."""
+        return [self._finish(row.sequence, FinishReason.ERROR, error=error) for row in plan.rows]
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._sequences)
+
+    # --- before a step ---
+
+    def schedule(self) -> StepPlan:
+        """The next step. It has a row unless there is no work."""
+        rows, budget, has_preempted = self._schedule_running()
+        if not has_preempted:  # else the victims would be let in again at once
+            rows += self._admit(budget)
+        assert rows or not self._sequences, "there is work, yet none of it is scheduled"
+        self._steps += bool(rows)
+        return StepPlan(rows)
+
+    def _schedule_running(self) -> tuple[list[PlanRow], int, bool]:
+        """Rows of running sequences, the budget they leave, and whether one was preempted."""
+        rows: list[PlanRow] = []
+        budget = self._config.max_num_batched_tokens
+        num_running = len(self._running)
+        while len(rows) < len(self._running):  # the list gets shorter as sequences are preempted
+            sequence = self._running[len(rows)]
+            num_others = len(self._running) - len(rows) - 1  # each of them needs a token, too
+            num_tokens = min(sequence.num_uncomputed_tokens, budget - num_others)
+            if self._reserve(sequence):
+                rows.append(self._row(sequence, num_tokens))
+                budget -= num_tokens
+        return rows, budget, len(self._running) < num_running
+
+    def _reserve(self, sequence: Sequence) -> bool:
+        """Blocks for all tokens of a running sequence, at the cost of those behind it.
+
+        False if it was itself the last, and is no longer running.
+        """
+        num_blocks = self._pool.num_blocks_for(len(sequence.token_ids))
+        while (new := self._pool.allocate(num_blocks - len(sequence.block_table))) is None:
+            victim = self._running.pop()
+            self._preempt(victim)
+            if victim is sequence:
+                return False
+        sequence.block_table += new
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._pool.free(sequence.block_table)
+        sequence.block_table = []
+        sequence.num_computed_tokens = 0
+        sequence.status = SequenceStatus.WAITING
+        sequence.num_preemptions += 1
+        self._preemptions += 1
+        self._waiting.push(sequence)
+
+    def _admit(self, budget: int) -> list[PlanRow]:
+        rows: list[PlanRow] = []
+        while self._waiting and budget and len(self._running) < self._config.max_num_seqs:
+            sequence = self._waiting.peek()
+            if not self._start(sequence):
+                break
+            self._waiting.pop()
+            insort(self._running, sequence, key=by_order)
+            num_tokens = min(sequence.num_uncomputed_tokens, budget)
+            rows.append(self._row(sequence, num_tokens))
+            budget -= num_tokens
+        return rows
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Give a waiting sequence its blocks, found ones and new ones; False if there is no room.
+
+        One block for each running sequence is left over, else what is let in now would be preempted
+        as soon as the others grow.
+        """
+        found = self._find_prefix(sequence)
+        num_new = self._pool.num_blocks_for(len(sequence.token_ids)) - len(found)
+        num_needed = num_new + self._pool.num_free_among(found)
+        if num_needed + len(self._running) > self._pool.num_free:
+            return False
+        self._pool.share(found)
+        new = self._pool.allocate(num_new)
+        assert new is not None
+        sequence.block_table = found + new
+        sequence.num_computed_tokens = len(found) * self._pool.block_size
+        sequence.status = SequenceStatus.RUNNING
+        if sequence.admitted_at is None:
+            self._count_admission(sequence)
+        return True
+
+    def _find_prefix(self, sequence: Sequence) -> list[int]:
+        """Known blocks of a sequence; none while its prompt is to be scored, which takes logits."""
+        if not self._config.enable_prefix_caching or sequence.num_prompt_logprobs_left:
+            return []
+        self._extend_hashes(sequence)
+        return self._pool.find_prefix(sequence.block_hashes, sequence.token_ids)
+
+    def _count_admission(self, sequence: Sequence) -> None:
+        sequence.admitted_at = self._clock()
+        sequence.num_cached_tokens = sequence.num_computed_tokens
+        self._prompt_tokens += sequence.num_prompt_tokens
+        if self._config.enable_prefix_caching and not sequence.num_prompt_logprobs_left:
+            self._cache_queries += sequence.num_prompt_tokens
+            self._cache_hits += sequence.num_cached_tokens
+
+    def _row(self, sequence: Sequence, num_tokens: int) -> PlanRow:
+        start = sequence.num_computed_tokens
+        end = start + num_tokens
+        score_start = score_end = start
+        if sequence.num_prompt_logprobs_left:
+            score_start = max(start, len(sequence.prompt_logprobs))
+            score_end = max(score_start, min(end, sequence.num_prompt_tokens - 1))
+        is_sampled = end == len(sequence.token_ids) and sequence.max_tokens > 0
+        return PlanRow(sequence, start, end, score_start, score_end, is_sampled)
+
+    # --- after a step ---
+
+    def update(self, plan: StepPlan, result: StepResult) -> list[StepOutput]:
+        """Take in what a step computed; what each request has to be told about it."""
+        outputs: list[StepOutput] = []
+        for row, row_result in zip(plan.rows, result.rows, strict=True):
+            output = self._update_row(row, row_result)
+            if output is not None:
+                outputs.append(output)
+        return outputs
+
+    def _update_row(self, row: PlanRow, result: RowResult) -> StepOutput | None:
+        sequence = row.sequence
+        assert sequence.status is SequenceStatus.RUNNING
+        sequence.num_steps += 1
+        if result.error is not None:
+            return self._finish(sequence, FinishReason.ERROR, error=result.error)
+        sequence.num_computed_tokens = row.end
+        self._publish(row)
+        sequence.prompt_logprobs += result.prompt_logprobs
+        if row.end < len(sequence.token_ids):
+            return None
+        return self._append(sequence, result)
+
+    def _append(self, sequence: Sequence, result: RowResult) -> StepOutput:
+        """Add new tokens to a sequence that has caught up, up to the one that ends it."""
+        is_first = sequence.first_token_at is None
+        if is_first:
+            sequence.first_token_at = self._clock()
+        reason = FinishReason.LENGTH if sequence.max_tokens == 0 else None
+        stop_token_id: int | None = None
+        new: list[int] = []
+        for token_id in result.token_ids:
+            new.append(token_id)
+            sequence.token_ids.append(token_id)
+            reason, stop_token_id = finish_after(
+                token_id,
+                sequence.num_generated_tokens,
+                sequence.request.sampling,
+                self._eos_token_ids,
+                sequence.max_tokens,
+            )
+            if reason is not None:
+                break
+        self._generation_tokens += len(new)
+        has_prompt_logprobs = is_first and sequence.request.sampling.prompt_logprobs is not None
+        output = StepOutput(
+            request_id=sequence.request.request_id,
+            token_ids=new,
+            logprobs=result.logprobs and result.logprobs[: len(new)],
+            prompt_logprobs=sequence.prompt_logprobs if has_prompt_logprobs else None,
+            num_cached_tokens=sequence.num_cached_tokens,
+        )
+        if reason is None:
+            return output
+        return self._finish(sequence, reason, output=output, stop_token_id=stop_token_id)
+
+    def _publish(self, row: PlanRow) -> None:
+        """Let the blocks be found that this step has filled: their KV is computed only now."""
+        sequence, size = row.sequence, self._pool.block_size
+        filled = range(row.start // size, row.end // size)
+        if not filled or not self._config.enable_prefix_caching:
+            return
+        self._extend_hashes(sequence)
+        for i in filled:
+            token_ids = sequence.token_ids[i * size : (i + 1) * size]
+            self._pool.publish(sequence.block_table[i], sequence.block_hashes[i], token_ids)
+
+    def _extend_hashes(self, sequence: Sequence) -> None:
+        cache_salt = sequence.request.cache_salt
+        self._pool.extend_hashes(sequence.block_hashes, sequence.token_ids, cache_salt)
+
+    def _finish(
+        self,
+        sequence: Sequence,
+        reason: FinishReason,
+        *,
+        output: StepOutput | None = None,
+        stop_token_id: int | None = None,
+        error: str | None = None,
+    ) -> StepOutput:
+        """Let a sequence go, and turn its output, if it has one, into its last."""
+        request_id = sequence.request.request_id
+        del self._sequences[request_id]
+        if sequence.status is SequenceStatus.WAITING:
+            self._waiting.remove(sequence)
+        else:
+            self._running.remove(sequence)
+        self._pool.free(sequence.block_table)
+        sequence.block_table = []
+        sequence.status = SequenceStatus.FINISHED
+        return msgspec.structs.replace(
+            output
+            or StepOutput(request_id=request_id, num_cached_tokens=sequence.num_cached_tokens),
+            finish_reason=reason,
+            stop_token_id=stop_token_id,
+            error=error,
+            timings=sequence.timings(self._clock()),
+        )
+
+    # --- numbers and invariants ---
+
+    def stats(self) -> EngineStats:
+        return EngineStats(
+            num_requests_running=len(self._running),
+            num_requests_waiting=len(self._waiting),
+            num_blocks_total=self._pool.num_blocks,
+            num_blocks_used=self._pool.num_used,
+            prompt_tokens_total=self._prompt_tokens,
+            generation_tokens_total=self._generation_tokens,
+            prefix_cache_queries_total=self._cache_queries,
+            prefix_cache_hits_total=self._cache_hits,
+            preemptions_total=self._preemptions,
+            steps_total=self._steps,
+        )
+
+    def check_integrity(self) -> None:
+        """Every block is accounted for by the tables of the running sequences alone."""
+        self._pool.check_integrity(sequence.block_table for sequence in self._running)
+        assert self._running == sorted(self._running, key=by_order), "running is out of order"
+        assert len(self._running) <= self._config.max_num_seqs, "too many sequences run"
+        assert len(self._running) + len(self._waiting) == len(self._sequences), "one is lost"

@@ -1,0 +1,210 @@
+"""A state machine over scheduler and block pool, watched by the KV oracle. No model, no tensor.
+
+Two tokens, so that prefixes collide all the time; pools so small that preemption is the rule;
+sampled tokens come from a seed. Arrivals are bounded, and at the end everything must finish.
+"""
+
+import random
+from collections import Counter
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from server.engine.blocks import BlockPool
+from server.engine.config import EngineConfig
+from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
+from server.engine.scheduler import Scheduler
+from server.engine.sequence import Sequence
+from server.engine.types import (
+    FinishReason,
+    Request,
+    SamplingParams,
+    StepOutput,
+    TokenLogprobs,
+)
+from tests.oracles.kv_content import KVContent
+
+MAX_ARRIVALS = 12
+EOS = 1
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    @initialize(
+        block_size=st.sampled_from([1, 2, 4]),
+        num_blocks=st.integers(4, 12),
+        max_num_seqs=st.integers(1, 5),
+        more_tokens=st.integers(0, 10),
+        enable_prefix_caching=st.sampled_from([True, True, True, False]),
+    )
+    def start(
+        self,
+        block_size: int,
+        num_blocks: int,
+        max_num_seqs: int,
+        more_tokens: int,
+        enable_prefix_caching: bool,
+    ) -> None:
+        self.config = EngineConfig(
+            max_model_len=num_blocks * block_size,
+            num_blocks=num_blocks,
+            block_size=block_size,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_seqs + more_tokens,
+            eos_token_ids=[EOS],
+            enable_prefix_caching=enable_prefix_caching,
+        )
+        self.pool = BlockPool(num_blocks, block_size, root=b"fixed")
+        self.scheduler = Scheduler(self.config, self.pool)
+        self.oracle = KVContent(block_size)
+        self.requests: dict[str, Request] = {}
+        self.tokens: dict[str, list[int]] = {}
+        self.endings: Counter[str] = Counter()
+
+    # --- rules ---
+
+    @precondition(lambda self: len(self.requests) < MAX_ARRIVALS)
+    @rule(
+        prompt=st.lists(st.integers(0, 1), min_size=1, max_size=20),
+        max_tokens=st.integers(0, 12),
+        min_tokens=st.integers(0, 3),
+        ignore_eos=st.booleans(),
+        priority=st.sampled_from([0, 0, 0, 1, 2]),
+        cache_salt=st.sampled_from(["", "", "salt"]),
+        prompt_logprobs=st.sampled_from([None, None, None, 0]),
+    )
+    def add(
+        self,
+        prompt: list[int],
+        max_tokens: int,
+        min_tokens: int,
+        ignore_eos: bool,
+        priority: int,
+        cache_salt: str,
+        prompt_logprobs: int | None,
+    ) -> None:
+        request = Request(
+            request_id=str(len(self.requests)),
+            prompt_token_ids=prompt[: self.config.max_model_len],
+            sampling=SamplingParams(
+                max_tokens=max_tokens,
+                min_tokens=min_tokens,
+                ignore_eos=ignore_eos,
+                prompt_logprobs=prompt_logprobs,
+            ),
+            priority=priority,
+            cache_salt=cache_salt,
+        )
+        self.requests[request.request_id] = request
+        self.tokens[request.request_id] = []
+        self.scheduler.add(request)
+
+    @precondition(lambda self: self.requests)
+    @rule(seed=st.integers(0, 2**16), num_steps=st.integers(1, 4))
+    def step(self, seed: int, num_steps: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(num_steps):
+            plan = self.plan()
+            self.oracle.compute(plan)
+            result = StepResult([self.compute(row, chance) for row in plan.rows])
+            self.take(self.scheduler.update(plan, result))
+
+    @precondition(lambda self: self.requests)
+    @rule()
+    def step_fails(self) -> None:
+        plan = self.plan()
+        self.oracle.poison(plan)
+        self.take(self.scheduler.fail(plan, "failed"))
+
+    @precondition(lambda self: self.requests)
+    @rule(choice=st.integers(0, MAX_ARRIVALS))
+    def abort(self, choice: int) -> None:
+        output = self.scheduler.abort(str(choice % len(self.requests)))
+        if output is not None:
+            self.take([output])
+
+    # --- one step ---
+
+    def plan(self) -> StepPlan:
+        """The next plan, checked for what every plan must be."""
+        before = list(self.scheduler._running)
+        plan = self.scheduler.schedule()
+        running, waiting = self.scheduler._running, self.scheduler._waiting
+        assert plan.num_scheduled_tokens <= self.config.max_num_batched_tokens
+        assert len(plan.rows) <= self.config.max_num_seqs
+        assert all(row.start < row.end for row in plan.rows)
+        assert [id(row.sequence) for row in plan.rows if row.sequence in before] == [
+            id(sequence) for sequence in before if sequence in running
+        ], "a running sequence that was not preempted does not advance"
+        assert {id(row.sequence) for row in plan.rows} == {id(s) for s in running}
+        if len(waiting):
+            admitted = [s.order for s in running if s not in before]
+            assert all(order < waiting.peek().order for order in admitted), "out of turn"
+        return plan
+
+    def compute(self, row: PlanRow, chance: random.Random) -> RowResult:
+        """What a model might have said about a row."""
+        if chance.random() < 0.02:
+            return RowResult(error="broken")
+        sequence = row.sequence
+        scored = sequence.token_ids[row.score_start + 1 : row.score_end + 1]
+        return RowResult(
+            token_ids=[chance.choice([0, 0, EOS])] if row.is_sampled else [],
+            prompt_logprobs=[TokenLogprobs(token_id, -1.0, 1, []) for token_id in scored],
+        )
+
+    def take(self, outputs: list[StepOutput]) -> None:
+        for output in outputs:
+            request = self.requests[output.request_id]
+            assert self.endings[output.request_id] == 0, "an output after the last"
+            is_first = not self.tokens[output.request_id]
+            self.tokens[output.request_id] += output.token_ids
+            if output.finish_reason is not None:
+                self.endings[output.request_id] += 1
+            if output.finish_reason in (None, FinishReason.STOP, FinishReason.LENGTH):
+                self.check_output(request, output, is_first)
+
+    def check_output(self, request: Request, output: StepOutput, is_first: bool) -> None:
+        tokens, sampling = self.tokens[request.request_id], request.sampling
+        room = self.config.max_model_len - len(request.prompt_token_ids)
+        limit = min(sampling.max_tokens, room)
+        has_eos = EOS in tokens[max(sampling.min_tokens - 1, 0) :] and not sampling.ignore_eos
+        expected = (
+            FinishReason.STOP if has_eos else FinishReason.LENGTH if len(tokens) == limit else None
+        )
+        assert output.finish_reason == expected
+        assert output.num_cached_tokens < len(request.prompt_token_ids)
+        if sampling.prompt_logprobs is not None and is_first:
+            assert output.prompt_logprobs is not None
+            scored = [entry.token_id for entry in output.prompt_logprobs]
+            assert scored == request.prompt_token_ids[1:]
+        else:
+            assert output.prompt_logprobs is None
+
+    # --- what must always hold ---
+
+    @invariant()
+    def integrity(self) -> None:
+        if hasattr(self, "scheduler"):
+            self.scheduler.check_integrity()
+            for sequence in self.scheduler._running:
+                self.check_sequence(sequence)
+
+    def check_sequence(self, sequence: Sequence) -> None:
+        num_blocks = len(sequence.block_table)
+        assert sequence.num_computed_tokens < len(sequence.token_ids)
+        assert num_blocks * self.config.block_size >= sequence.num_computed_tokens
+        assert num_blocks <= self.pool.num_blocks_for(len(sequence.token_ids))
+
+    def teardown(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        for seed in range(3000):
+            if not self.scheduler.has_work:
+                break
+            self.step(seed, 1)
+            self.integrity()
+        assert all(self.endings[request_id] == 1 for request_id in self.requests)
+        assert self.pool.num_free == self.pool.num_blocks
+        stats = self.scheduler.stats()
+        assert (stats.num_requests_running, stats.num_requests_waiting) == (0, 0)
+        assert stats.num_blocks_used == 0

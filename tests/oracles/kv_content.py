@@ -1,0 +1,60 @@
+"""The KV cache's slow, obviously right twin: it remembers what every slot really holds.
+
+A slot's content is (token, position, the whole prefix up to it, the salt). The content of a real KV
+entry is a function of exactly these, so a row of a step may read a slot only if it holds the entry
+of its own token, at its own position, after its own prefix.
+"""
+
+from dataclasses import dataclass
+
+from server.engine.plan import PlanRow, StepPlan
+
+
+@dataclass(frozen=True)
+class Entry:
+    token_id: int
+    position: int
+    prefix: tuple[int, ...]
+    cache_salt: str
+
+
+class KVContent:
+    """Call `compute` for each step that ran, `poison` for each that failed half way."""
+
+    def __init__(self, block_size: int) -> None:
+        self._block_size = block_size
+        self._slots: dict[int, Entry | None] = {}
+
+    def compute(self, plan: StepPlan) -> None:
+        """Check every read of a step against what is there, and do its writes."""
+        for row in plan.rows:
+            self._check_reads(row, row.start)
+        written: set[int] = set()
+        for row in plan.rows:
+            for position in range(row.start, row.end):
+                slot = self._slot(row, position)
+                assert slot not in written, f"slot {slot} is written twice in a step"
+                written.add(slot)
+                self._slots[slot] = self._entry(row, position)
+        for row in plan.rows:  # no row may have written over what another one reads
+            self._check_reads(row, row.end)
+
+    def poison(self, plan: StepPlan) -> None:
+        for row in plan.rows:
+            for position in range(row.start, row.end):
+                self._slots[self._slot(row, position)] = None
+
+    def _check_reads(self, row: PlanRow, end: int) -> None:
+        for position in range(end):
+            slot = self._slot(row, position)
+            expected = self._entry(row, position)
+            assert self._slots.get(slot) == expected, f"wrong KV in slot {slot}: {expected}"
+
+    def _slot(self, row: PlanRow, position: int) -> int:
+        block_id = row.sequence.block_table[position // self._block_size]
+        return block_id * self._block_size + position % self._block_size
+
+    def _entry(self, row: PlanRow, position: int) -> Entry:
+        token_ids = row.sequence.token_ids
+        prefix = tuple(token_ids[:position])
+        return Entry(token_ids[position], position, prefix, row.sequence.request.cache_salt)
