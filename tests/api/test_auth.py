@@ -137,7 +137,7 @@ def raw_status(port: int, path: str, host: str) -> int:
 
 @pytest.mark.parametrize("host", [*HOSTS, *ODD_HOSTS, "localhost"])
 def test_no_path_and_no_host_gets_around_the_key(keyed_port: int, host: str) -> None:
-    """BadHost: auth read a URL put together from the Host header, and `/health` in it opened all."""
+    """BadHost: auth read a URL made from the Host header, and `/health` in it opened all."""
     for path in [*ODD_PATHS, "/v1/models", "/metrics", "/tokenize", "/nope"]:
         assert raw_status(keyed_port, path, host) in (400, 401), (path, host)
 

@@ -1,4 +1,4 @@
-"""The table of errors: every bad input has one status, one param, one code, one style of message."""
+"""The table of errors: every bad input has one status, one param, one code, one message style."""
 
 import asyncio
 import json
@@ -59,7 +59,7 @@ CHAT_ROWS: list[tuple[Any, ...]] = [
     ("13 float", {"n": 1.0}, 400, "n", "invalid_type", "'n' must be an integer, got 1."),
     ("13 int for bool", {"stream": 1}, 400, "stream", "invalid_type", "must be a boolean"),
     ("13 list", {"messages": "Hi"}, 400, "messages", "invalid_type", "an array, got string."),
-    ("13 message", {"messages": ["Hi"]}, 400, "messages[0]", "invalid_type", "an object, got string."),
+    ("13 message", {"messages": ["Hi"]}, 400, "messages[0]", "invalid_type", "got string."),
     ("13 content", user(5), 400, "messages[0].content", "invalid_type", "got integer."),
     ("14 high", {"temperature": 3}, 400, "temperature", "decimal_above_max_value",
      "'temperature' must be between 0 and 2, got 3."),
@@ -67,7 +67,8 @@ CHAT_ROWS: list[tuple[Any, ...]] = [
     ("14 top_p", {"top_p": 1.5}, 400, "top_p", "decimal_above_max_value", "got 1.5."),
     ("14 positive", {"repetition_penalty": 0}, 400, "repetition_penalty",
      "decimal_below_min_value", "greater than 0"),
-    ("15 n 0", {"n": 0}, 400, "n", "integer_below_min_value", "'n' must be between 1 and 16, got 0."),
+    ("15 n 0", {"n": 0}, 400, "n", "integer_below_min_value",
+     "'n' must be between 1 and 16, got 0."),
     ("15 n", {"n": 130}, 400, "n", "integer_above_max_value", "got 130."),
     ("15 top_logprobs", {"logprobs": True, "top_logprobs": 99}, 400, "top_logprobs",
      "integer_above_max_value", "between 0 and 20, got 99."),
@@ -195,7 +196,8 @@ NEUTRAL = {
     "verbosity": "medium", "reasoning_effort": "none", "stop": None, "n": None, "user": "me",
     "logit_bias": None, "stream_options": None, "metadata": {"a": "b"}, "temperature": None,
     "service_tier": "auto", "safety_identifier": "x", "prompt_cache_key": "x",
-    "prompt_cache_retention": "24h", "parallel_tool_calls": True, "audio": None, "stop_token_ids": [],
+    "prompt_cache_retention": "24h", "parallel_tool_calls": True, "audio": None,
+    "stop_token_ids": [],
 }  # fmt: skip
 
 
@@ -293,7 +295,7 @@ def test_an_engine_error_is_500_with_the_engines_words() -> None:
 
 
 def test_a_bug_is_500_and_tells_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    """Row 38: the client gets the request id, the log the stack, and neither the exception's text."""
+    """Row 38: the client gets the request id, the log the stack, neither the exception's text."""
 
     def broken(request: Request) -> list[int]:
         raise RuntimeError(bytes(request.prompt_token_ids[1:8]).decode())

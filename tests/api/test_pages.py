@@ -26,7 +26,7 @@ def get(path: str, state: ServerState | None = None, method: str = "GET") -> htt
 
 
 def test_health_and_ready_over_a_servers_life() -> None:
-    """Loading: neither; ready: both; leaving: neither. A stuck load balancer needs the difference."""
+    """Loading: neither; ready: both; leaving: neither."""
     state = ServerState()
     assert (get("/health", state).status_code, get("/ready", state).status_code) == (503, 503)
     engine = fake_engine()
