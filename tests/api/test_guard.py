@@ -143,6 +143,27 @@ def test_a_running_stream_is_left_alone(port: int) -> None:
         assert data.count(b"[DONE]") == 1
 
 
+def test_a_refusal_is_never_written_into_a_running_stream(port: int) -> None:
+    """An oversized head behind a stream closes the connection, and says nothing."""
+    with connect(port) as connection:
+        connection.sendall(post(STREAM))
+        time.sleep(0.2)
+        connection.sendall(b"GET /health HTTP/1.1\r\nX: " + b"x" * 40_000)
+        data = rest(connection)
+        assert status(data) == 200
+        assert b"431" not in data
+
+
+def test_the_bytes_of_a_body_do_not_count_as_the_next_head(port: int) -> None:
+    """A body of 40 KB and the start of a second request in one piece were a false 431."""
+    large = json.dumps(CHAT | {"user": "x" * 40_000, "max_tokens": 1}).encode()
+    with connect(port) as connection:
+        connection.sendall(post(large) + GET[:10])
+        time.sleep(0.05)
+        connection.sendall(GET[10:-2] + b"Connection: close\r\n\r\n")
+        assert rest(connection).count(b"HTTP/1.1 200") == 2
+
+
 def test_keep_alive_and_pipelining_work(port: int) -> None:
     with connect(port) as connection:
         connection.sendall(GET + GET)

@@ -145,6 +145,16 @@ def test_a_completion_stream_byte_by_byte(served: Served) -> None:
     ]
 
 
+def test_the_hidden_last_token_is_scored_on_the_finish_chunk(served: Served) -> None:
+    """A content chunk's logprobs cover exactly the text it releases."""
+    served.use(fake_engine(says("ab"), tokens_per_step=3))
+    _, content, finish = chunks(served.post(CHAT_URL, CHAT | {"stream": True, "logprobs": True}))
+    scored = [
+        [t["token"] for t in c["choices"][0]["logprobs"]["content"]] for c in (content, finish)
+    ]
+    assert scored == [["a", "b"], ["<|end|>"]]
+
+
 def test_timings_ride_on_the_last_json_chunk(served: Served) -> None:
     for options in ({}, {"stream_options": {"include_usage": True}}):
         found = chunks(served.post(CHAT_URL, CHAT | {"stream": True} | options))
