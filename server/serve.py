@@ -22,6 +22,7 @@ from server.api.stream import cut_streams
 from server.guard import GuardedProtocol
 
 DRAIN_SECONDS = 30.0
+LAST_WORDS_SECONDS = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger("thirdeye.serve")
@@ -86,7 +87,7 @@ async def serve(
     on_listening: Callable[[str], None] | None = None,
     protocol: type[GuardedProtocol] = GuardedProtocol,
 ) -> None:
-    """Serve on `sock` until a signal, then drain. Whoever made the engine closes it afterwards."""
+    """Serve on `sock` until a signal, then drain. The engine's maker closes it after."""
     server = make_server(app, protocol)
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -128,6 +129,8 @@ async def _drain(
     num_open = state.admission.in_flight
     logger.info("shutting down: %d answers in flight, signal again to cut them", num_open)
     await _first(_until_idle(state), hurry.wait(), timeout=seconds)
+    if state.admission.in_flight and not hurry.is_set():
+        await _end_answers(state)
     if state.admission.in_flight:
         server.force_exit = True
         cut_streams()
@@ -135,6 +138,13 @@ async def _drain(
     await _first(serving, hurry.wait())
     server.force_exit = server.force_exit or hurry.is_set()
     await serving
+
+
+async def _end_answers(state: ServerState) -> None:
+    """Out of time: with the engine closed, each answer ends with an error its client can read."""
+    if state.engine is not None:
+        await state.engine.close()
+        await _first(_until_idle(state), timeout=LAST_WORDS_SECONDS)
 
 
 async def _until_idle(state: ServerState) -> None:
