@@ -85,9 +85,14 @@ async def serve(
     *,
     drain_seconds: float = DRAIN_SECONDS,
     on_listening: Callable[[str], None] | None = None,
+    load: Callable[[], Coroutine[Any, Any, None]] | None = None,
     protocol: type[GuardedProtocol] = GuardedProtocol,
 ) -> None:
-    """Serve on `sock` until a signal, then drain. The engine's maker closes it after."""
+    """Serve on `sock` until a signal, then drain. The engine's maker closes it after.
+
+    `load` runs beside the server (it makes the state ready); if it raises, the server stops and
+    the exception comes out here.
+    """
     server = make_server(app, protocol)
     stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -104,8 +109,12 @@ async def serve(
             return await serving
         if on_listening is not None:
             on_listening(url_of(sock))
-        await _first(serving, stop.wait())
+        loading = asyncio.create_task(load() if load else asyncio.sleep(0))
+        await _first(serving, stop.wait(), _failure_of(loading))
+        loading.cancel()
         await _drain(state, server, serving, hurry, drain_seconds)
+        if loading.done() and not loading.cancelled():
+            loading.result()  # raises if it failed
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
@@ -114,6 +123,13 @@ async def serve(
 async def _until_started(server: Server, serving: "asyncio.Task[None]") -> None:
     while not (server.started or serving.done()):
         await asyncio.sleep(0.01)
+
+
+async def _failure_of(task: "asyncio.Task[None]") -> None:
+    """Returns when the task has failed; never, if it ends well."""
+    await asyncio.wait([task])
+    if task.cancelled() or task.exception() is None:
+        await asyncio.Event().wait()
 
 
 async def _drain(
@@ -173,8 +189,18 @@ def run(
     *,
     drain_seconds: float = DRAIN_SECONDS,
     on_listening: Callable[[str], None] | None = None,
+    load: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
-    """Bind and serve until a signal has been obeyed. Raises `PortInUse` before anything starts."""
+    """Bind and serve until a signal has been obeyed. Raises `PortInUse`, or what `load` raises."""
     sock = bind(host, port)
     with asyncio.Runner(loop_factory=uvicorn.Config(app).get_loop_factory()) as runner:
-        runner.run(serve(app, state, sock, drain_seconds=drain_seconds, on_listening=on_listening))
+        runner.run(
+            serve(
+                app,
+                state,
+                sock,
+                drain_seconds=drain_seconds,
+                on_listening=on_listening,
+                load=load,
+            )
+        )

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from server.api.state import ServerState
 from server.serve import PortInUse, bind, run, url_of
 from tests.api.support import CHAT, create_app, fake_engine, ready_state
 
@@ -119,6 +120,36 @@ def test_a_taken_port_is_explained() -> None:
         state = ready_state(fake_engine())
         with pytest.raises(PortInUse, match="--port"):
             run(create_app(state), state, port=port)
+
+
+def test_the_model_loads_beside_the_server() -> None:
+    """503 first, 200 once it is there: the page need not wait for the weights."""
+    state, seen = ServerState(), []
+    urls: list[str] = []
+
+    async def load() -> None:
+        async with httpx.AsyncClient(base_url=urls[0], trust_env=False) as client:
+            seen.append((await client.get("/ready")).status_code)
+            engine = fake_engine()
+            model = ready_state(engine).model
+            assert model is not None
+            state.ready(engine, model)
+            seen.append((await client.get("/ready")).status_code)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    run(create_app(state), state, port=0, on_listening=urls.append, load=load)
+    assert seen == [503, 200]
+
+
+def test_a_model_that_cannot_load_stops_the_server() -> None:
+    """The reason comes out, for the command to print; nothing hangs."""
+
+    async def load() -> None:
+        raise FileNotFoundError("no such model")
+
+    state = ServerState()
+    with pytest.raises(FileNotFoundError, match="no such model"):
+        run(create_app(state), state, port=0, load=load)
 
 
 def test_the_real_port_is_reported() -> None:
