@@ -2,9 +2,9 @@
 
 What is promised. A template can read its variables and call harmless functions: no attribute of
 Python's machinery, no change of the caller's data, no code (Jinja's immutable sandbox). A render
-that loops ends within about `TIME_LIMIT_S`, since each turn of a loop looks at the clock; a string
-grown by `+`, `*` or `~` and the whole output end at `MAX_CHARS`; numbers handed to functions are at
-most `MAX_ARGUMENT`.
+that loops ends within about `TIME_LIMIT_S`, as each turn of a loop and each macro looks at the
+clock; a string grown by `+`, `*` or `~` and the whole output end at `MAX_CHARS`; numbers handed to
+functions are at most `MAX_ARGUMENT`.
 
 What is not. Memory is not bounded against every trick a template may know. Templates come only
 from the operator's checkpoint, never from a request, and each is rendered once at load
@@ -16,7 +16,7 @@ import json
 import time
 from datetime import datetime
 from functools import reduce
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Template, nodes
 from jinja2.exceptions import SecurityError
@@ -30,6 +30,8 @@ TIME_LIMIT_S = 1.0
 MAX_CHARS = 16 * 1024 * 1024  # of one string; a request's body is at most 4 MiB
 MAX_ARGUMENT = 1_000_000
 _TICK = "_tick"  # the variable that holds the clock of one render
+
+Body = TypeVar("Body", nodes.For, nodes.Macro)
 
 
 class TemplateRefusal(Exception):
@@ -62,7 +64,6 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         clock = _Clock(TIME_LIMIT_S)
         pieces, num_chars = [], 0
         for piece in template.generate(variables | {_TICK: clock.tick}):
-            clock.tick()
             num_chars += len(piece)
             _check_size(num_chars)
             pieces.append(piece)
@@ -100,9 +101,15 @@ def _check_size(num_chars: int) -> None:
 
 
 class _Limiter(NodeTransformer):
-    """Puts a look at the clock into each loop, and makes `a ~ b` a `+`, whose size is checked."""
+    """Puts a look at the clock into loops and macros, and makes `a ~ b` a `+`, which is checked."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
+        return self._watch(node)
+
+    def visit_Macro(self, node: nodes.Macro) -> nodes.Macro:
+        return self._watch(node)
+
+    def _watch(self, node: Body) -> Body:
         self.generic_visit(node)
         look = nodes.Call(nodes.Name(_TICK, "load"), [], [], None, None)
         node.body.insert(0, nodes.ExprStmt(look, lineno=node.lineno))

@@ -42,7 +42,9 @@ class SpecialTokens:
         self._longest = max(map(len, self._ids), default=0)
         self._heads = {text[:k] for text in self._ids for k in range(1, len(text))}
         self._tails = {text[k:] for text in self._ids for k in range(1, len(text))}
-        self._split = re.compile(f"({_any_of(sorted(self._ids))})" if self._ids else "(?!)()")
+        literal = _any_of(sorted(self._ids)) or "(?!)"  # which nothing matches
+        self._split = re.compile(f"({literal})")
+        self._first_char = re.compile(f"(?={literal}).", re.DOTALL)
 
     def mark(self, value: Value) -> Value:
         """A copy of plain data (strings, lists, dicts and their keys) with every string marked."""
@@ -56,8 +58,7 @@ class SpecialTokens:
         return marked  # type: ignore[return-value] # same shape, seen by the three branches
 
     def encode(self, rendered: str) -> list[int]:
-        """Token ids of a rendered text: literals are ids, the rest is plain text without its
-        marks."""
+        """Token ids of a rendered text: literals are ids, the rest is text without its marks."""
         ids: list[int] = []
         for i, part in enumerate(self._split.split(rendered)):
             if i % 2:  # `split` puts what the group matched at the odd places
@@ -78,13 +79,7 @@ class SpecialTokens:
         places = sorted(self._borders(text))
         cuts = [0, *places, len(text)]
         pieces = [text[a:b] for a, b in pairwise(cuts)]
-        return self._break_literals(MARK.join(pieces))
-
-    def _break_literals(self, text: str) -> str:
-        for literal in self._ids:
-            while literal in text:  # again, where one overlaps with itself
-                text = text.replace(literal, literal[0] + MARK + literal[1:])
-        return text
+        return self._first_char.sub(rf"\g<0>{MARK}", MARK.join(pieces))
 
     def _borders(self, text: str) -> set[int]:
         """Where a mark keeps `text` from being part of a literal together with its neighbours.

@@ -43,14 +43,14 @@ tools_of = st.none() | st.lists(
 
 
 def reference(source: str, messages: list[dict[str, Any]], **options: Any) -> str:
-    (rendered,), _ = render_jinja_template(
+    prompts: Any = render_jinja_template(
         [messages],
         chat_template=source,
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
         **options,
     )
-    return str(rendered)
+    return str(prompts[0][0])
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

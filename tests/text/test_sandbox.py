@@ -29,6 +29,8 @@ ATTACKS = {
     "a multiplied string, turned round": "{% set n = 10**9 %}{{ n * 'a' }}",
     "a multiplied list": "{% set n = 10**9 %}{{ [1] * n }}",
     "a macro that calls itself": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "a macro that calls itself twice": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}"
+    "{% endif %}{% endmacro %}{{ f(50) }}",
     "a change of the caller's list": "{{ messages.append(1) }}",
     "a wide center": "{{ 'a'.center(10**9) }}",
     "a large keyword": "{{ dict(width=10**9) }}",

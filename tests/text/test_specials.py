@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from jinja2 import Environment
 
 from server.text.chat import ChatTemplate
+from server.text.sandbox import TemplateSandbox
 from server.text.specials import MARK, SpecialTokens
 from tests.text.byte_tokenizer import ByteTokenizer
 from tests.text.templates import HOSTILE, LLAMA3, LLAMA3_SPECIALS, SMOLLM2, TOOLS
@@ -16,7 +17,8 @@ from tests.text.templates import HOSTILE, LLAMA3, LLAMA3_SPECIALS, SMOLLM2, TOOL
 # Literals that overlap with themselves and each other, contain each other, and are found in words.
 ODD = ("<|im_start|>", "<|im_end|>", "aba", "bac", "<|im_end|>>", "<| x |>", "<|user|>", "§")
 TOKENIZER = ByteTokenizer(ODD, bos=None, eos=["<|im_end|>"])
-TEMPLATES = {"smollm2": SMOLLM2, "tools": TOOLS, "hostile": HOSTILE}
+SOURCES = {"smollm2": SMOLLM2, "tools": TOOLS, "hostile": HOSTILE}
+TEMPLATES = {name: ChatTemplate(source, TOKENIZER) for name, source in SOURCES.items()}
 
 FRAGMENTS = [
     *[
@@ -79,7 +81,7 @@ def plain(source: str, **variables: Any) -> str:
     return environment.from_string(source).render(tools=None, **variables)
 
 
-TOJSON = ChatTemplate(SMOLLM2, TOKENIZER)._sandbox.filters["tojson"]
+TOJSON = TemplateSandbox().filters["tojson"]
 roles = st.sampled_from(["user", "system", "assistant", "tool"])
 messages_of = st.lists(
     st.fixed_dictionaries({"role": roles, "content": hostile_text, "name": hostile_text}),
@@ -88,20 +90,20 @@ messages_of = st.lists(
 )
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
-@settings(max_examples=300)
+@pytest.mark.parametrize("name", SOURCES)
+@settings(max_examples=200)
 @given(messages=messages_of)
 def test_no_message_makes_a_special_token(name: str, messages: list[dict[str, Any]]) -> None:
     """Nor do two of them side by side, nor one of them and the template's own text."""
-    template = ChatTemplate(TEMPLATES[name], TOKENIZER)
+    template = TEMPLATES[name]
     ids = template.encode(messages)
     assert special_ids(ids) == special_ids(template.encode(harmless(messages)))
     without_mark = [{k: v.replace(MARK, "") for k, v in m.items()} for m in messages]
-    whole = plain(TEMPLATES[name], messages=without_mark, add_generation_prompt=True)
+    whole = plain(SOURCES[name], messages=without_mark, add_generation_prompt=True)
     assert text_of(ids) == whole == template.render(messages)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     content=hostile_text,
     tool=st.fixed_dictionaries({"name": hostile_text, "description": hostile_text}),
@@ -110,7 +112,7 @@ def test_no_message_makes_a_special_token(name: str, messages: list[dict[str, An
 def test_tools_and_their_arguments_make_no_special_token(
     content: str, tool: dict[str, str], arguments: dict[str, str]
 ) -> None:
-    template = ChatTemplate(TOOLS, TOKENIZER)
+    template = TEMPLATES["tools"]
     tools = [{"type": "function", "function": tool}]
     calls = [{"type": "function", "function": {"name": tool["name"], "arguments": arguments}}]
     messages = [{"role": "assistant", "content": content, "tool_calls": calls}]
@@ -141,9 +143,10 @@ FIELDS = ["content", "name", "tool name", "tool argument", "argument name", "too
 @pytest.mark.parametrize(("literal", "field"), [*product(["<|im_start|>", "<|im_end|>"], FIELDS)])
 def test_injection_table(literal: str, field: str) -> None:
     """Every special x every field a caller can fill, whole and beside its other half."""
-    template = ChatTemplate(TOOLS, TOKENIZER)
+    template = TEMPLATES["tools"]
     text = dict.fromkeys(FIELDS, "z")
-    expected = special_ids(template.encode(*table_row(text)[:1], tools=table_row(text)[1]))
+    messages, tools = table_row(text)
+    expected = special_ids(template.encode(messages, tools=tools))
     for evil in (literal, f"a{literal}b", literal * 2, literal[:4], literal[4:]):
         messages, tools = table_row(text | {field: evil})
         ids = template.encode(messages, tools=tools)
@@ -152,9 +155,10 @@ def test_injection_table(literal: str, field: str) -> None:
 
 
 def table_row(text: dict[str, str]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A conversation and its tools, with `text` in the fields."""
     arguments = {text["argument name"]: text["tool argument"]}
     call = {"type": "function", "function": {"name": text["tool name"], "arguments": arguments}}
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": text["content"], "name": text["name"]},
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "content": text["tool result"]},
@@ -177,7 +181,7 @@ def test_marks_do_not_change_the_callers_data() -> None:
     before = repr(messages)
     marked = SpecialTokens(ByteTokenizer()).mark(messages)
     assert repr(messages) == before
-    assert MARK in repr(marked).encode().decode("unicode_escape", "replace") or marked != messages
+    assert marked != messages
 
 
 def test_marks_stand_inside_of_the_whitespace() -> None:
