@@ -22,6 +22,7 @@ from server.api.stream import cut_streams
 from server.guard import GuardedProtocol
 
 DRAIN_SECONDS = 30.0
+LAST_WORDS_SECONDS = 1.0
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger("thirdeye.serve")
@@ -85,13 +86,17 @@ async def serve(
     *,
     drain_seconds: float = DRAIN_SECONDS,
     on_listening: Callable[[str], None] | None = None,
+    load: Callable[[], Coroutine[Any, Any, None]] | None = None,
     protocol: type[GuardedProtocol] = GuardedProtocol,
     root_path: str = "",
-    stop: asyncio.Event | None = None,
 ) -> None:
-    """Serve on `sock` until a signal or `stop`, then drain. Whoever made the engine closes it."""
+    """Serve on `sock` until a signal, then drain. The engine's maker closes it after.
+
+    `load` runs beside the server (it makes the state ready); if it raises, the server stops and
+    the exception comes out here.
+    """
     server = make_server(app, protocol, root_path)
-    stop, hurry = stop or asyncio.Event(), asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
@@ -106,8 +111,12 @@ async def serve(
             return await serving
         if on_listening is not None:
             on_listening(url_of(sock))
-        await _first(serving, stop.wait())
+        loading = asyncio.create_task(load() if load else asyncio.sleep(0))
+        await _first(serving, stop.wait(), _failure_of(loading))
+        loading.cancel()
         await _drain(state, server, serving, hurry, drain_seconds)
+        if loading.done() and not loading.cancelled():
+            loading.result()  # raises if it failed
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
@@ -116,6 +125,13 @@ async def serve(
 async def _until_started(server: Server, serving: "asyncio.Task[None]") -> None:
     while not (server.started or serving.done()):
         await asyncio.sleep(0.01)
+
+
+async def _failure_of(task: "asyncio.Task[None]") -> None:
+    """Returns when the task has failed; never, if it ends well."""
+    await asyncio.wait([task])
+    if task.cancelled() or task.exception() is None:
+        await asyncio.Event().wait()
 
 
 async def _drain(
@@ -131,6 +147,8 @@ async def _drain(
     num_open = state.admission.in_flight
     logger.info("shutting down: %d answers in flight, signal again to cut them", num_open)
     await _first(_until_idle(state), hurry.wait(), timeout=seconds)
+    if state.admission.in_flight and not hurry.is_set():
+        await _end_answers(state)
     if state.admission.in_flight:
         server.force_exit = True
         cut_streams()
@@ -138,6 +156,13 @@ async def _drain(
     await _first(serving, hurry.wait())
     server.force_exit = server.force_exit or hurry.is_set()
     await serving
+
+
+async def _end_answers(state: ServerState) -> None:
+    """Out of time: with the engine closed, each answer ends with an error its client can read."""
+    if state.engine is not None:
+        await state.engine.close()
+        await _first(_until_idle(state), timeout=LAST_WORDS_SECONDS)
 
 
 async def _until_idle(state: ServerState) -> None:
@@ -166,8 +191,18 @@ def run(
     *,
     drain_seconds: float = DRAIN_SECONDS,
     on_listening: Callable[[str], None] | None = None,
+    load: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> None:
-    """Bind and serve until a signal has been obeyed. Raises `PortInUse` before anything starts."""
+    """Bind and serve until a signal has been obeyed. Raises `PortInUse`, or what `load` raises."""
     sock = bind(host, port)
     with asyncio.Runner(loop_factory=uvicorn.Config(app).get_loop_factory()) as runner:
-        runner.run(serve(app, state, sock, drain_seconds=drain_seconds, on_listening=on_listening))
+        runner.run(
+            serve(
+                app,
+                state,
+                sock,
+                drain_seconds=drain_seconds,
+                on_listening=on_listening,
+                load=load,
+            )
+        )

@@ -20,7 +20,7 @@ from server.api.state import ServerState
 from server.build import VERSION, OpenedModel, build_app, open_model, start_engine, write_recipe
 from server.commands import fail, pull_model
 from server.config import Settings
-from server.engine.types import Engine, EngineDead, EngineInfo
+from server.engine.types import EngineDead, EngineInfo
 from server.serve import PortInUse, bind, serve, url_of
 from server.text.chat import ChatTemplateError
 from weights.catalog import CATALOG, DEFAULT
@@ -68,59 +68,39 @@ def offer_to_pull(settings: Settings) -> bool:
 
 async def run(settings: Settings, opened: OpenedModel, sock: socket, started: float) -> int:
     """Serve while the engine loads, until a signal or a failure; the exit status."""
-    state, stop = ServerState(), asyncio.Event()
-    app = build_app(settings, state)
-    serving = asyncio.create_task(
-        serve(
-            app,
+    state = ServerState()
+    try:
+        await serve(
+            build_app(settings, state),
             state,
             sock,
             drain_seconds=settings.drain_timeout,
             root_path=settings.root_path,
-            stop=stop,
+            load=lambda: load(settings, opened, state, url_of(sock), started),
         )
-    )
-    loading = asyncio.create_task(load(settings, opened, state, url_of(sock), started))
-    loading.add_done_callback(
-        lambda task: None if task.cancelled() or task.result() else stop.set()
-    )
-    await serving
-    loading.cancel()
-    await asyncio.wait([loading])
-    engine = None if loading.cancelled() else loading.result()
-    if engine is None:
-        return 0 if loading.cancelled() else 1
-    await engine.close()
+    except EngineDead as error:
+        return fail(str(error))
+    finally:
+        if state.engine is not None:
+            await state.engine.close()
     return 0
 
 
 async def load(
     settings: Settings, opened: OpenedModel, state: ServerState, url: str, started: float
-) -> Engine | None:
-    """Start the engine and open the state; None, with the reason told, if it cannot be had."""
+) -> None:
+    """Start the engine, open the state and say so. Raises `EngineDead` with the reason."""
     say(f"thirdeye {VERSION}: loading {opened.names[0]} ({opened.checkpoint.path})")
 
     def on_progress(phase: str, fraction: float) -> None:
         state.detail = f"{phase} {fraction:.0%}"
 
-    try:
-        engine = await start_engine(settings.engine, write_recipe(settings, opened), on_progress)
-    except EngineDead as error:
-        state.fail(str(error))
-        fail(str(error))
-        return None
+    engine = await start_engine(settings.engine, write_recipe(settings, opened), on_progress)
     model = opened.serve(engine.info)
     state.ready(engine, model)
+    has_chat, has_key = model.template is not None, bool(settings.api_keys())
     say(ready_line(url, model.names[0], engine.info, time.monotonic() - started))
-    say(
-        curl_line(
-            url,
-            model.names[0],
-            has_chat=model.template is not None,
-            has_key=bool(settings.api_keys()),
-        )
-    )
-    return engine
+    say(curl_line(url, model.names[0], has_chat=has_chat, has_key=has_key))
 
 
 def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:

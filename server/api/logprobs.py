@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from server.engine.types import TokenLogprobs
 from server.text.events import TextToken
+from server.text.logprobs import PrintedToken, chosen, legacy_top, likeliest, token_key
 from server.text.tokenizer import Tokenizer
 
 LOWEST = -9999.0
@@ -23,22 +24,15 @@ def chat_logprobs(tokens: Sequence[TextToken], tokenizer: Tokenizer) -> JsonObje
 
 def _chat_token(token: TextToken, tokenizer: Tokenizer) -> JsonObject:
     assert token.logprobs is not None, "logprobs were asked for"
-    name = tokenizer.token_bytes(token.token_id).decode("utf-8", "replace")
-    own: JsonObject = {
-        "token": name,
-        "logprob": max(token.logprobs.logprob, LOWEST),
-        "bytes": None if token.raw is None else list(token.raw),
-    }
-    top = [_chat_entry(token_id, logprob, tokenizer) for token_id, logprob in token.logprobs.top]
-    return own | {"top_logprobs": top}
+    top = [_chat_entry(printed) for printed in likeliest(token.logprobs, tokenizer)]
+    return _chat_entry(chosen(token, tokenizer)) | {"top_logprobs": top}
 
 
-def _chat_entry(token_id: int, logprob: float, tokenizer: Tokenizer) -> JsonObject:
-    raw = tokenizer.token_bytes(token_id)
+def _chat_entry(printed: PrintedToken) -> JsonObject:
     return {
-        "token": raw.decode("utf-8", "replace"),
-        "logprob": max(logprob, LOWEST),
-        "bytes": list(raw),
+        "token": printed.text,
+        "logprob": max(printed.logprob, LOWEST),
+        "bytes": None if printed.raw is None else list(printed.raw),
     }
 
 
@@ -59,7 +53,7 @@ class CompletionLogprobs:
         for token_id, raw, entry in tokens:
             names.append(token_name(token_id, self._tokenizer))
             logprobs.append(None if entry is None else max(entry.logprob, LOWEST))
-            top.append(None if entry is None else self._top(names[-1], entry))
+            top.append(None if entry is None else self._top(entry))
             offsets.append(self._offset)
             self._offset += len(self._decoder.decode(raw or b""))
         return {
@@ -69,22 +63,13 @@ class CompletionLogprobs:
             "text_offset": offsets,
         }
 
-    def _top(self, name: str, entry: TokenLogprobs) -> dict[str, float]:
-        """Token -> logprob, the chosen one among them; of equal texts the larger value stays."""
-        found = {name: max(entry.logprob, LOWEST)}
-        for token_id, logprob in entry.top:
-            other = token_name(token_id, self._tokenizer)
-            found[other] = max(found.get(other, LOWEST), logprob)
-        return found
+    def _top(self, entry: TokenLogprobs) -> dict[str, float]:
+        top = legacy_top(entry, self._tokenizer)
+        return {name: max(logprob, LOWEST) for name, logprob in top.items()}
 
 
 def token_name(token_id: int, tokenizer: Tokenizer) -> str:
-    r"""A token's text, or `bytes:\xe2\x80` for bytes that are no text by themselves."""
-    raw = tokenizer.token_bytes(token_id)
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
+    return token_key(tokenizer.token_bytes(token_id))
 
 
 def prompt_logprobs(

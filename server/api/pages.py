@@ -4,6 +4,7 @@ Each file is read once, at start. A strict content security policy goes out with
 scripts and styles only, nothing inline, no frames, no foreign images.
 """
 
+from collections.abc import Awaitable, Callable
 from html import escape
 from importlib.resources import files
 
@@ -49,7 +50,7 @@ def _page(body: bytes, media_type: str) -> Response:
     return Response(body, headers=_HEADERS, media_type=media_type)
 
 
-def _sender(body: bytes, media_type: str):  # type: ignore[no-untyped-def]
+def _sender(body: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
     async def send() -> Response:
         return _page(body, media_type)
 

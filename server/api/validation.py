@@ -35,6 +35,7 @@ _LENGTHS = {
     "too_long": "array_above_max_length",
     "too_short": "array_below_min_length",
 }
+_UNSUPPORTED_CHOICES = ("service_tier", "stream_options.include_obfuscation")
 _ROLES = "system, developer, user, assistant"
 
 
@@ -150,9 +151,6 @@ def _length(path: str, kind: str, context: dict[str, Any]) -> BadRequest:
 def _choice(path: str, context: dict[str, Any]) -> BadRequest:
     code = "unsupported_value" if path in _UNSUPPORTED_CHOICES else "invalid_value"
     return _bad(path, code, f"'{path}' must be {context['expected']}.")
-
-
-_UNSUPPORTED_CHOICES = ("service_tier", "stream_options.include_obfuscation")
 
 
 def _range(

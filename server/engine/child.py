@@ -51,42 +51,47 @@ def serve_engine(sock: socket.socket, load: Load) -> int:
     sock.set_inheritable(False)  # a grandchild that held it would hide this process's death
     _bind_to_parent()
     frames = FrameReader[ToEngine](msgspec.msgpack.Decoder(ToEngine))
-    inbox: Inbox = SimpleQueue()
     try:
         hello = frames.read(sock)
     except (EOFError, ConnectionError):
         return 0
     assert isinstance(hello, Hello), f"unexpected {hello!r}"
+    inbox: Inbox = SimpleQueue()
     threading.Thread(
         target=_read_commands, args=(sock, frames, inbox), name="engine-inbox", daemon=True
     ).start()
-    why = "The engine has failed."
+    core = _load(sock, load, hello.recipe)
+    return 0 if core is not None and _run(sock, core, inbox) else 1
+
+
+def _load(sock: socket.socket, load: Load, recipe: bytes) -> EngineCore | None:
+    """The engine, announced as ready; None, with the reason told, if it cannot be loaded."""
     try:
-        core, info = _load(sock, load, hello.recipe)
+        core, info = load(recipe, lambda phase, fraction: _send(sock, Progress(phase, fraction)))
     except EngineDead as error:
         _send(sock, Fatal(str(error)))
-        return 1
+        return None
     except Exception as error:
         logger.exception("the engine could not be loaded")
         _send(sock, Fatal(f"{type(error).__name__}: {error}"))
-        return 1
+        return None
     _send(sock, Ready(info))
+    return core
+
+
+def _run(sock: socket.socket, core: EngineCore, inbox: Inbox) -> bool:
+    """Work until told to stop; False, with a word to the server, if the engine breaks before."""
     try:
         run_loop(core, inbox, lambda step: _send(sock, step))
     except Exception:
         logger.exception("the engine died")
-        _send(sock, Fatal(why))
-        return 1
-    return 0
-
-
-def _load(sock: socket.socket, load: Load, recipe: bytes) -> tuple[EngineCore, EngineInfo]:
-    return load(recipe, lambda phase, fraction: _send(sock, Progress(phase, fraction)))
+        _send(sock, Fatal("The engine has failed."))
+        return False
+    return True
 
 
 def _send(sock: socket.socket, message: FromEngine) -> None:
-    """Write one frame; waits while the server is behind. Without a server there is no more to
-    do."""
+    """Write one frame; waits while the server is behind, and ends where the server has."""
     try:
         sock.sendall(pack_frame(message))
     except ConnectionError:

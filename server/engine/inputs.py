@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from model.batch import ForwardBatch
 from server.engine.plan import PlanRow, StepPlan
 
+Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
 
 
@@ -17,21 +18,17 @@ def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> Forwar
     """The rows of `plan`, end to end. Logits come in row order: a row's prompt scores, its
     sample."""
     rows = plan.rows
-    tables = make_block_table(rows, block_size)  # [B, M]
-    positions = [np.arange(row.start, row.end) for row in rows]
-    slots = [
-        make_slots(table, row_positions, block_size)
-        for table, row_positions in zip(tables, positions, strict=True)
-    ]
     query_start_loc = make_query_start_loc(rows)
+    positions = make_positions(rows, query_start_loc)
+    tables = make_block_table(rows, block_size)
 
     def tensor(array: NDArray[np.integer]) -> torch.Tensor:
         return torch.from_numpy(array).to(device)
 
     return ForwardBatch(
         input_ids=tensor(make_input_ids(rows)),
-        positions=tensor(np.concatenate(positions)),
-        slot_mapping=tensor(np.concatenate(slots)),
+        positions=tensor(positions),
+        slot_mapping=tensor(make_slots(tables, query_start_loc, positions, block_size)),
         query_start_loc=tensor(query_start_loc),
         seq_lens=tensor(np.array([row.end for row in rows], np.int32)),
         block_table=tensor(tables),
@@ -44,13 +41,20 @@ def make_input_ids(rows: list[PlanRow]) -> Int64s:  # [T]
     return np.array(token_ids, np.int64)
 
 
-def make_query_start_loc(rows: list[PlanRow]) -> NDArray[np.int32]:  # [B + 1]
+def make_query_start_loc(rows: list[PlanRow]) -> Int32s:  # [B + 1]
     loc = np.zeros(len(rows) + 1, np.int32)
     np.cumsum([row.num_scheduled_tokens for row in rows], out=loc[1:])
     return loc
 
 
-def make_block_table(rows: list[PlanRow], block_size: int) -> NDArray[np.int32]:  # [B, M]
+def make_positions(rows: list[PlanRow], query_start_loc: Int32s) -> Int64s:  # [T]
+    """`[start, end)` of each row, one after the other."""
+    starts = np.array([row.start for row in rows])
+    shifts = starts - query_start_loc[:-1]  # [B], from place in the step to place in the sequence
+    return np.arange(query_start_loc[-1]) + np.repeat(shifts, np.diff(query_start_loc))
+
+
+def make_block_table(rows: list[PlanRow], block_size: int) -> Int32s:  # [B, M]
     """The blocks that each row reads or writes in this step, padded with 0."""
     lens = [-(-row.end // block_size) for row in rows]
     table = np.zeros((len(rows), max(lens)), np.int32)
@@ -59,12 +63,16 @@ def make_block_table(rows: list[PlanRow], block_size: int) -> NDArray[np.int32]:
     return table
 
 
-def make_slots(table: NDArray[np.int32], positions: Int64s, block_size: int) -> Int64s:
-    """Where the KV of one sequence's `positions` lies: its block, and the offset in it."""
-    return table[positions // block_size].astype(np.int64) * block_size + positions % block_size
+def make_slots(
+    block_table: Int32s, query_start_loc: Int32s, positions: Int64s, block_size: int
+) -> Int64s:  # [T]
+    """Where the KV of each token goes: the block of its position, and the offset in it."""
+    row_of = np.repeat(np.arange(len(block_table)), np.diff(query_start_loc))  # [T]
+    blocks = block_table[row_of, positions // block_size].astype(np.int64)
+    return blocks * block_size + positions % block_size
 
 
-def make_logits_indices(rows: list[PlanRow], query_start_loc: NDArray[np.int32]) -> Int64s:  # [S]
+def make_logits_indices(rows: list[PlanRow], query_start_loc: Int32s) -> Int64s:  # [S]
     indices: list[int] = []
     for row, offset in zip(rows, query_start_loc.tolist(), strict=False):
         indices += [offset + p - row.start for p in range(row.score_start, row.score_end)]

@@ -254,11 +254,12 @@ class Scheduler:
 
     def _publish(self, row: PlanRow) -> None:
         """Let the blocks be found that this step has filled: their KV is computed only now."""
-        if not self._config.enable_prefix_caching:
-            return
         sequence, size = row.sequence, self._pool.block_size
+        filled = range(row.start // size, row.end // size)
+        if not filled or not self._config.enable_prefix_caching:
+            return
         self._extend_hashes(sequence)
-        for i in range(row.start // size, row.end // size):
+        for i in filled:
             token_ids = sequence.token_ids[i * size : (i + 1) * size]
             self._pool.publish(sequence.block_table[i], sequence.block_hashes[i], token_ids)
 

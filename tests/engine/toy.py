@@ -1,8 +1,8 @@
 """A model whose every logit depends on the exact content of the KV cache, and builders around it.
 
-It stores each token and its position in its slot, and hashes what it reads back, slot by slot, into the
-next token's logits: one wrong read, and the answer is another one. `toy_logits` is its twin that needs
-no cache at all.
+It stores each token and its position in its slot, and hashes what it reads back, slot by slot, into
+the next token's logits: one wrong read, and the answer is another one. `toy_logits` is its twin
+that needs no cache at all.
 """
 
 import asyncio

@@ -1,0 +1,84 @@
+"""The table of open streams, without an engine behind it."""
+
+import asyncio
+
+import pytest
+
+from server.engine.client import EngineClient
+from server.engine.messages import Abort, Add, Command, Step
+from server.engine.types import EngineStats, FinishReason, StepOutput
+from tests.engine.toy import collect, make_request, tokens_of, toy_config, toy_info
+
+
+class Recorder(EngineClient):
+    """Keeps what it is told to send; steps come from the test."""
+
+    def __init__(self) -> None:
+        super().__init__(toy_info(toy_config()))
+        self.sent: list[Command] = []
+
+    def _send(self, command: Command) -> None:
+        self.sent.append(command)
+
+    async def close(self) -> None:
+        self.abort_all()
+
+
+def step(sequence: int, *outputs: StepOutput) -> Step:
+    return Step(sequence, list(outputs), EngineStats(steps_total=sequence + 1))
+
+
+def test_a_gap_in_the_steps_is_a_bug() -> None:
+    client = Recorder()
+    client.receive(step(0))
+    client.receive(step(1))
+    with pytest.raises(AssertionError, match="lost"):
+        client.receive(step(3))
+
+
+def test_outputs_that_pile_up_come_in_order_and_all() -> None:
+    """A slow reader finds every step, up to its last output and not one more."""
+
+    async def main() -> None:
+        client = Recorder()
+        reading = asyncio.create_task(collect(client, make_request()))
+        await asyncio.sleep(0)
+        for i in range(5):
+            reason = FinishReason.LENGTH if i == 3 else None
+            output = StepOutput(request_id="r", token_ids=[i], finish_reason=reason)
+            client.receive(step(i, output, StepOutput(request_id="gone", token_ids=[9])))
+        assert tokens_of(await reading) == [0, 1, 2, 3]
+        assert client.sent == [Add(make_request())]
+        assert client.stats().steps_total == 5
+
+    asyncio.run(main())
+
+
+def test_leaving_sends_abort_once_and_a_finished_request_sends_none() -> None:
+    async def main() -> None:
+        client = Recorder()
+        stream = client.generate(make_request())
+        first = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        client.dispatch([StepOutput(request_id="r", token_ids=[1])])
+        await first
+        await stream.aclose()
+        client.abort("r")
+        assert client.sent == [Add(make_request()), Abort("r")]
+
+    asyncio.run(main())
+
+
+def test_an_id_that_runs_is_not_taken_twice() -> None:
+    async def main() -> None:
+        client = Recorder()
+        reading = asyncio.create_task(collect(client, make_request()))
+        await asyncio.sleep(0)
+        with pytest.raises(ValueError, match="unique"):
+            await collect(client, make_request())
+        client.fail_all("gone")
+        client.abort_all()
+        ends = [output.finish_reason for output in await reading]
+        assert ends == [FinishReason.ERROR]
+
+    asyncio.run(main())

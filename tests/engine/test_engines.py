@@ -1,0 +1,170 @@
+"""One suite over every engine: what the layers above may rely on, whichever is behind the
+protocol."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from server.engine.fake import FakeEngine
+from server.engine.process import ProcessEngine
+from server.engine.thread import ThreadEngine
+from server.engine.types import Engine, EngineDead, FinishReason, Request, StepOutput
+from tests.engine.fake_worker import Recipe, SlowModel
+from tests.engine.toy import (
+    EOS,
+    collect,
+    greedy_reference,
+    make_request,
+    tokens_of,
+    toy_config,
+    toy_core,
+    toy_info,
+    until,
+)
+
+WORKER = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
+
+
+async def start_process(recipe: Recipe, **options: Any) -> ProcessEngine:
+    return await ProcessEngine.start(WORKER, msgspec.msgpack.encode(recipe), **options)
+
+
+async def make_fake(step_seconds: float) -> Engine:
+    return FakeEngine(greedy_reference, eos_token_ids=[EOS], delay=step_seconds)
+
+
+async def make_thread(step_seconds: float) -> Engine:
+    config = toy_config()
+    core = toy_core(config, SlowModel(Recipe(step_seconds=step_seconds)))
+    return ThreadEngine(core, toy_info(config))
+
+
+async def make_process(step_seconds: float) -> Engine:
+    return await start_process(Recipe(step_seconds=step_seconds))
+
+
+Make = Callable[[float], Coroutine[Any, Any, Engine]]
+Run = Callable[[Callable[[Engine], Coroutine[Any, Any, None]]], None]
+
+STEP_SECONDS = 0.003
+
+
+@pytest.fixture(params=[make_fake, make_thread, make_process], scope="module")
+def make(request: pytest.FixtureRequest) -> Make:
+    return request.param  # type: ignore[no-any-return]  # a fixture's parameter is untyped
+
+
+@pytest.fixture(scope="module")
+def run(make: Make) -> Iterator[Run]:
+    """Runs a test with the engine that all tests of a kind share: a process takes long to start.
+
+    After each test the engine has nothing to do, and no task of the test is left.
+    """
+    with asyncio.Runner() as runner:
+        engine = runner.get_loop().run_until_complete(make(STEP_SECONDS))
+        tasks = asyncio.all_tasks(runner.get_loop())
+
+        async def test(main: Callable[[Engine], Coroutine[Any, Any, None]]) -> None:
+            await main(engine)
+            await until(lambda: engine.stats().num_requests_running == 0)
+            assert engine.stats().num_blocks_used == 0
+            left = asyncio.all_tasks() - tasks - {asyncio.current_task()}
+            assert not left, left
+
+        yield lambda main: runner.run(test(main))
+        runner.run(engine.close())
+
+
+def endings(outputs: list[StepOutput]) -> list[FinishReason]:
+    return [o.finish_reason for o in outputs if o.finish_reason is not None]
+
+
+def long_request(name: str = "long", i: int = 1) -> Request:
+    return make_request(name, [i, i, i], max_tokens=100, ignore_eos=True)
+
+
+def test_generate(run: Run) -> None:
+    async def main(engine: Engine) -> None:
+        assert engine.is_alive
+        before = engine.stats().generation_tokens_total
+        request = make_request(max_tokens=10, logprobs=2)
+        outputs = await collect(engine, request)
+        assert tokens_of(outputs) == greedy_reference(request)
+        assert endings(outputs) == [outputs[-1].finish_reason]
+        assert outputs[-1].timings is not None
+        assert all(len(o.logprobs or []) == len(o.token_ids) for o in outputs)
+        await until(lambda: engine.stats().num_requests_running == 0)
+        assert engine.stats().generation_tokens_total == before + len(tokens_of(outputs))
+
+    run(main)
+
+
+def test_many_at_once_each_get_their_own(run: Run) -> None:
+    async def main(engine: Engine) -> None:
+        requests = [make_request(str(i), [i + 1, 2, 3], max_tokens=20) for i in range(32)]
+        answers = await asyncio.gather(*(collect(engine, r) for r in requests))
+        for request, outputs in zip(requests, answers, strict=True):
+            assert {o.request_id for o in outputs} == {request.request_id}
+            assert tokens_of(outputs) == greedy_reference(request)
+
+    run(main)
+
+
+def test_abort_gives_one_last_output(run: Run) -> None:
+    async def main(engine: Engine) -> None:
+        engine.abort("nobody")
+        outputs: list[StepOutput] = []
+        async for output in engine.generate(long_request()):
+            outputs.append(output)
+            engine.abort("long")
+        assert endings(outputs) == [FinishReason.ABORT]
+        assert len(tokens_of(outputs)) < 100
+        assert await collect(engine, make_request("next", max_tokens=2))
+
+    run(main)
+
+
+def test_leaving_early_frees_everything(run: Run) -> None:
+    """A client that goes away: nothing runs, no block is held."""
+
+    async def main(engine: Engine) -> None:
+        stream = engine.generate(long_request())
+        await anext(stream)
+        assert engine.stats().num_requests_running == 1
+        await stream.aclose()  # type: ignore[attr-defined]  # all are generators
+        await until(lambda: engine.stats().num_requests_running == 0)
+        assert engine.stats().num_blocks_used == 0
+
+        task = asyncio.create_task(collect(engine, long_request()))
+        await until(lambda: engine.stats().num_requests_running == 1)
+        task.cancel()
+        await asyncio.wait([task])
+        await until(lambda: engine.stats().num_requests_running == 0)
+        assert engine.stats().num_blocks_used == 0
+
+    run(main)
+
+
+def test_close_ends_running_requests_with_abort(make: Make) -> None:
+    async def main() -> None:
+        engine = await make(0.01)
+        tasks = [
+            asyncio.create_task(collect(engine, long_request(str(i), i + 1))) for i in range(3)
+        ]
+        await until(lambda: engine.stats().num_requests_running == 3)
+        await engine.close()
+        for outputs in await asyncio.gather(*tasks):
+            assert endings(outputs) == [FinishReason.ABORT]
+            assert outputs[-1].finish_reason is FinishReason.ABORT
+        assert not engine.is_alive
+        assert engine.stats().num_requests_running == 0
+        with pytest.raises(EngineDead, match="closed"):
+            await collect(engine, long_request())
+        await engine.close()
+
+    asyncio.run(main())

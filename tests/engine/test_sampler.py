@@ -1,0 +1,161 @@
+"""Draws follow the distribution they claim, and depend on nothing but (seed, position, logits)."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from server.engine import sampler
+from server.engine.sampler import sample, top_k_floor, top_p_floor, uniform
+from server.engine.types import SamplingParams
+
+torch.set_num_threads(1)
+
+
+def params(**fields: object) -> SamplingParams:
+    return SamplingParams(**({"max_tokens": 1} | fields))  # type: ignore[arg-type]  # test fields
+
+
+def kept_probabilities(logits: list[float], p: SamplingParams) -> list[float]:
+    """The definition, token by token, in float64: the sorted-cumulative one of top-p."""
+    highest = max(logits)
+    mass = {i: math.exp((x - highest) / p.temperature) for i, x in enumerate(logits)}
+    mass = {i: m for i, m in mass.items() if m >= p.min_p * max(mass.values())}
+    ranked = sorted(mass, key=lambda i: -mass[i])
+    if p.top_k:
+        ranked = ranked[: p.top_k]
+    goal, so_far, nucleus = p.top_p * sum(mass[i] for i in ranked), 0.0, []
+    for i in ranked:
+        if so_far >= goal:
+            break
+        nucleus.append(i)
+        so_far += mass[i]
+    return [mass[i] / so_far if i in nucleus else 0.0 for i in range(len(logits))]
+
+
+def chi_square_limit(degrees: int) -> float:
+    """Exceeded by chance once in about 10^5 (Wilson and Hilferty's approximation)."""
+    return float(degrees * (1 - 2 / (9 * degrees) + 4.27 * math.sqrt(2 / (9 * degrees))) ** 3)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"temperature": 0.5},
+        {"temperature": 3.0},
+        {"top_k": 4},
+        {"top_p": 0.8},
+        {"min_p": 0.2},
+        {"temperature": 1.5, "top_k": 9, "top_p": 0.85, "min_p": 0.02},
+    ],
+    ids=str,
+)
+def test_draws_follow_the_distribution(fields: dict[str, float]) -> None:
+    """Chi-square over 10^5 draws, one for each position."""
+    num_draws = 100_000
+    logits = torch.randn(12, generator=torch.Generator().manual_seed(4)) * 1.5
+    p = params(seed=11, **fields)
+    expected = torch.tensor(kept_probabilities(logits.tolist(), p)) * num_draws
+    drawn = sample(logits.expand(num_draws, -1), [p] * num_draws, range(num_draws))
+    counts = torch.bincount(drawn, minlength=12).double()
+    is_kept = expected > 0
+    assert counts[~is_kept].sum() == 0
+    chi_square = ((counts - expected)[is_kept] ** 2 / expected[is_kept]).sum()
+    assert chi_square < chi_square_limit(int(is_kept.sum()) - 1)
+
+
+rows = st.lists(
+    st.floats(-20, 20, width=32), min_size=2, max_size=50, unique_by=lambda x: round(x, 2)
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    logits=rows,
+    top_p=st.floats(0.01, 1.0),
+    top_k=st.integers(0, 60),
+    num_ranked=st.sampled_from([1, 4, 256]),
+)
+def test_kept_set_is_the_sorted_cumulative_one(
+    logits: list[float], top_p: float, top_k: int, num_ranked: int
+) -> None:
+    """Also where the likeliest few that are ranked at first do not hold all of top-p."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sampler, "NUM_RANKED", num_ranked)
+        kept = kept_set(torch.tensor([logits]), top_k, top_p)[0]
+    p = params(top_p=top_p, top_k=top_k)
+    expected = [m > 0 for m in kept_probabilities(logits, p)]
+    loose = [m > 0 for m in kept_probabilities(logits, params(top_p=top_p * 1.001, top_k=top_k))]
+    tight = [m > 0 for m in kept_probabilities(logits, params(top_p=top_p * 0.999, top_k=top_k))]
+    if loose == tight:  # not within rounding of the border between two sets
+        assert kept.tolist() == expected
+    assert kept[torch.tensor(logits).argmax()]
+
+
+def kept_set(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+    scaled = logits - logits.amax(-1, keepdim=True)
+    floor = torch.full((len(logits), 1), -math.inf)
+    if top_k:
+        floor = torch.maximum(floor, top_k_floor(scaled, [top_k] * len(logits)))
+    return scaled >= top_p_floor(scaled, floor, torch.full((len(logits), 1), top_p))
+
+
+@settings(deadline=None, max_examples=50)
+@given(data=st.data())
+def test_a_row_is_the_same_whatever_shares_the_batch(data: st.DataObject) -> None:
+    """Rows with other parameters beside it must not change a draw, bit by bit."""
+    vocab_size = data.draw(st.sampled_from([5, 300, 1000]))
+    num_rows = data.draw(st.integers(1, 8))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    logits = torch.randn(num_rows, vocab_size, generator=generator)
+    samplings = [
+        params(
+            temperature=data.draw(st.sampled_from([0.0, 0.3, 1.0])),
+            top_k=data.draw(st.sampled_from([0, 1, 3, 400])),
+            top_p=data.draw(st.sampled_from([0.0, 0.5, 0.99, 1.0])),
+            min_p=data.draw(st.sampled_from([0.0, 0.1])),
+            seed=data.draw(st.integers(-(2**63), 2**64)),
+        )
+        for _ in range(num_rows)
+    ]
+    positions = [data.draw(st.integers(0, 1000)) for _ in range(num_rows)]
+    together = sample(logits, samplings, positions).tolist()
+    alone = [
+        sample(logits[i : i + 1], [samplings[i]], [positions[i]]).item() for i in range(num_rows)
+    ]
+    assert together == alone
+
+
+def test_greedy_is_argmax() -> None:
+    logits = torch.tensor([[0.0, 5.0, 5.0], [9.0, 1.0, 2.0]])
+    for greedy in (params(temperature=0.0), params(top_p=0.0), params(top_k=1)):
+        assert sample(logits[1:], [greedy], [3]).tolist() == [0]
+    assert sample(logits, [params(temperature=0.0)] * 2, [0, 0]).tolist() == [1, 0]
+    assert sample(logits[:1], [params(temperature=1e-45)], [0]).item() in (1, 2)
+
+
+def test_seed_and_position_decide() -> None:
+    assert uniform(1, 2) == uniform(1, 2)
+    numbers = {uniform(seed, position) for seed in range(30) for position in range(30)}
+    assert len(numbers) == 900
+    assert all(0 <= u < 1 for u in numbers)
+    assert abs(sum(numbers) / 900 - 0.5) < 0.05
+
+
+def test_unlikely_ends_are_never_out_of_range() -> None:
+    """u just below 1 picks the last token that is kept, not one past it, nor one without mass."""
+    logits = torch.tensor([[1.0, 2.0, 0.5, -math.inf, -math.inf]])
+    for p in (params(), params(top_k=2), params(min_p=0.3)):
+        drawn = sampler.draw(logits, [p], [1 - 2**-53]).item()
+        assert drawn in (1, 2)
+        assert sampler.draw(logits, [p], [0.0]).item() in (0, 1)
+
+
+def test_nan_stays_in_range() -> None:
+    """The runner reports the row; the number it gets meanwhile must be a token id."""
+    logits = torch.full((1, 4), math.nan)
+    assert 0 <= int(sample(logits, [params(top_p=0.5)], [0]).item()) < 4
