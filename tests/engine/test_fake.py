@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ def tokens(outputs: list[StepOutput]) -> list[int]:
 )
 def test_replays_to_the_right_end(
     tokens_per_step: int,
-    sampling: dict[str, object],
+    sampling: dict[str, Any],
     expected: list[int],
     reason: FinishReason,
     stop_token_id: int | None,

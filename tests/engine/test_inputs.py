@@ -34,7 +34,11 @@ def plans(draw: st.DrawFn, block_size: int) -> StepPlan:
 def test_as_an_obvious_loop(data: st.DataObject, block_size: int) -> None:
     plan = data.draw(plans(block_size))
     batch = build_batch(plan, block_size, torch.device("cpu"))
-    input_ids, positions, slots, starts, lens, logits_indices = [], [], [], [0], [], []
+    input_ids: list[int] = []
+    positions: list[int] = []
+    slots: list[int] = []
+    starts, lens = [0], list[int]()
+    logits_indices: list[int] = []
     for b, row in enumerate(plan.rows):
         for position in range(row.start, row.end):
             if row.score_start <= position < row.score_end:

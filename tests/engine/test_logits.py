@@ -1,5 +1,7 @@
 """Processors against an obvious loop."""
 
+from typing import Any
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,7 +48,7 @@ def obvious(logits: list[float], sequence: Sequence) -> list[float]:
     repetition_penalty=st.sampled_from([1.0, 0.5, 1.3]),
 )
 def test_as_an_obvious_loop(
-    logits: list[float], prompt: list[int], output: list[int], **sampling: object
+    logits: list[float], prompt: list[int], output: list[int], **sampling: Any
 ) -> None:
     request = make_request(prompt=prompt, **sampling)
     sequence = Sequence(request=request, max_tokens=99, arrival=0, arrived_at=0.0)

@@ -72,7 +72,7 @@ def alone(requests: Sequence[Request]) -> dict[str, tuple[object, ...]]:
     return together
 
 
-SIZES = {
+SIZES: dict[str, dict[str, object]] = {
     "batched": {},
     "without prefix cache": {"enable_prefix_caching": False},
     "chunks of 1": {"max_num_seqs": 1, "max_num_batched_tokens": 1},

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -68,8 +68,13 @@ def test_draws_follow_the_distribution(fields: dict[str, float]) -> None:
     assert chi_square < chi_square_limit(int(is_kept.sum()) - 1)
 
 
-rows = st.lists(
-    st.floats(-20, 20, width=32), min_size=2, max_size=50, unique_by=lambda x: round(x, 2)
+rows = st.sampled_from([2, 20]).flatmap(
+    lambda spread: st.lists(
+        st.floats(-spread, spread, width=32),
+        min_size=2,
+        max_size=50,
+        unique_by=lambda x: round(x, 2),
+    )
 )
 
 
@@ -80,6 +85,7 @@ rows = st.lists(
     top_k=st.integers(0, 60),
     num_ranked=st.sampled_from([1, 4, 256]),
 )
+@example(logits=[1.0, 0.6, 0.5, 0.4, 0.3, 0.2], top_p=0.5, top_k=2, num_ranked=256)
 def test_kept_set_is_the_sorted_cumulative_one(
     logits: list[float], top_p: float, top_k: int, num_ranked: int
 ) -> None:

@@ -9,12 +9,12 @@ from server.engine.blocks import BlockPool
 from server.engine.config import EngineConfig
 from server.engine.plan import RowResult, StepPlan, StepResult
 from server.engine.scheduler import Scheduler
-from server.engine.types import FinishReason, StepOutput
+from server.engine.types import FinishReason, StepOutput, TokenLogprobs
 from tests.engine.toy import make_request, toy_config
 
 
 class Driver:
-    """A scheduler whose model always says 7."""
+    """A scheduler whose model always says 7, and that the prompt is as likely as can be."""
 
     def __init__(self, **sizes: object) -> None:
         self.now = 0.0
@@ -37,7 +37,18 @@ class Driver:
 
 
 def say_seven(plan: StepPlan) -> StepResult:
-    return StepResult([RowResult(token_ids=[7] if row.is_sampled else []) for row in plan.rows])
+    return StepResult(
+        [
+            RowResult(
+                token_ids=[7] if row.is_sampled else [],
+                prompt_logprobs=[
+                    TokenLogprobs(row.sequence.token_ids[position + 1], 0.0, 1, [])
+                    for position in range(row.score_start, row.score_end)
+                ],
+            )
+            for row in plan.rows
+        ]
+    )
 
 
 def scheduled(plan: StepPlan) -> dict[str, int]:
@@ -99,12 +110,25 @@ def test_the_last_is_preempted_and_comes_back_to_its_blocks() -> None:
     driver.scheduler.check_integrity()
 
 
+def test_a_prompt_that_is_preempted_half_scored_is_scored_once() -> None:
+    driver = Driver(num_blocks=8, max_model_len=32, max_num_seqs=2, max_num_batched_tokens=2)
+    driver.add("a", 8, max_tokens=20)
+    driver.add("long", 16, prompt_logprobs=0)
+    outputs: list[StepOutput] = []
+    while driver.scheduler.has_work:
+        outputs += [o for o in driver.step()[1] if o.request_id == "long"]
+    assert outputs[-1].timings is not None
+    assert outputs[-1].timings.num_preemptions == 1
+    assert outputs[0].prompt_logprobs is not None
+    assert [entry.token_id for entry in outputs[0].prompt_logprobs] == [ord("l")] * 15
+
+
 def test_no_thrash_one_spare_block_for_each_that_runs() -> None:
     """What is let in must not be thrown out by the next block that another one needs."""
     driver = Driver(num_blocks=8, max_model_len=32)
     driver.add("a", 16)  # 5 blocks with its answer
     driver.plan()
-    driver.add("b", 16)
+    driver.add("b", 12)  # the 3 blocks that are left
     assert driver.plan() == {"a": 1}
     assert driver.scheduler.stats().num_requests_waiting == 1
 

@@ -6,7 +6,7 @@ that needs no cache at all.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -151,9 +151,8 @@ async def collect(engine: Engine, request: Request) -> list[StepOutput]:
     return [output async for output in engine.generate(request)]
 
 
-async def until(condition: AsyncIterator[bool] | object, timeout: float = 2.0) -> None:
-    """Wait for a function to become true."""
-    assert callable(condition)
+async def until(condition: Callable[[], bool], timeout: float = 2.0) -> None:
+    """Wait for a condition to become true, `timeout` seconds at most."""
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.005)
