@@ -19,7 +19,7 @@ from server.api.auth import LOOPBACK_HOSTS
 from server.api.config import ApiConfig
 from server.api.state import ServedModel, ServerState
 from server.app import create_app
-from server.config import EngineKind, Settings
+from server.config import EngineKind, Settings, engine_environment
 from server.engine.process import OnProgress, ProcessEngine
 from server.engine.types import Engine, EngineDead, EngineInfo
 from server.recipe import EngineRecipe
@@ -120,7 +120,9 @@ async def start_engine(kind: EngineKind, recipe: EngineRecipe, on_progress: OnPr
     if kind is EngineKind.THREAD:
         return await start_thread(recipe, on_progress)
     argv = [sys.executable, "-m", "server.worker"]
-    return await ProcessEngine.start(argv, msgspec.msgpack.encode(recipe), on_progress)
+    return await ProcessEngine.start(
+        argv, msgspec.msgpack.encode(recipe), on_progress, env=engine_environment()
+    )
 
 
 async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> Engine:

@@ -4,6 +4,7 @@
 wins. This is the only file of `server/` that reads the environment. What comes out is frozen.
 """
 
+import os
 from enum import StrEnum
 from pathlib import Path
 
@@ -76,3 +77,12 @@ class Settings(BaseSettings):
             lines = (line.strip() for line in self.api_key_file.read_text().splitlines())
             keys += [line for line in lines if line and not line.startswith("#")]
         return keys
+
+
+def engine_environment() -> dict[str, str]:
+    """The environment of the engine's process: this one's, with OpenMP's waiting made polite.
+
+    Threads that spin at a barrier while the API or a client wants their core slow every step down
+    many times over; set OMP_WAIT_POLICY=ACTIVE on a machine whose cores the engine has to itself.
+    """
+    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}  # noqa: TID251 (the one place that may)

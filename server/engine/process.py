@@ -11,7 +11,7 @@ import contextlib
 import logging
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
 import msgspec
@@ -55,6 +55,7 @@ class ProcessEngine(EngineClient):
         recipe: bytes,
         on_progress: OnProgress | None = None,
         *,
+        env: Mapping[str, str] | None = None,
         close_timeout: float = 5.0,
     ) -> Self:
         """Run `argv` with the socket's descriptor number as one more argument, and wait until the
@@ -62,7 +63,7 @@ class ProcessEngine(EngineClient):
 
         `close_timeout` is in seconds: how long `close` waits for the running step before it kills.
         """
-        child = await Child.start(argv)
+        child = await Child.start(argv, env)
         try:
             child.send(Hello(recipe))
             info = await child.wait_ready(on_progress)
@@ -126,13 +127,14 @@ class Child:
         self._frames = FrameReader[FromEngine](msgspec.msgpack.Decoder(FromEngine))
 
     @classmethod
-    async def start(cls, argv: Sequence[str]) -> Self:
+    async def start(cls, argv: Sequence[str], env: Mapping[str, str] | None) -> Self:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             process = subprocess.Popen(
                 [*argv, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                env=env,
             )
         reader, writer = await asyncio.open_unix_connection(sock=ours)
         return cls(process, reader, writer)
