@@ -1,5 +1,5 @@
 #!/bin/sh
-# chat.sh [-m MODEL] [-s SYSTEM] [PROMPT]
+# chat.sh [-m MODEL] [-s SYSTEM] [--] [PROMPT]
 #
 # Chats by /v1/chat/completions: with PROMPT one question, else one question for each line of the
 # standard input, each with all that was said before. OPENAI_BASE_URL and OPENAI_API_KEY are

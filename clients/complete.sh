@@ -1,5 +1,5 @@
 #!/bin/sh
-# complete.sh [-m MODEL] [-n MAX_TOKENS] [PROMPT]
+# complete.sh [-m MODEL] [-n MAX_TOKENS] [--] [PROMPT]
 #
 # What follows PROMPT, as the model writes it, by /v1/completions: no chat template. Without PROMPT
 # the standard input is taken, less the newline that ends it. OPENAI_BASE_URL and OPENAI_API_KEY are

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.clients.stub import (
@@ -69,13 +69,13 @@ def test_text_goes_both_ways_unchanged(stub: Stub, shell: str, text: str, ascii_
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, deadline=None)
 @given(text=TEXTS, ascii_json=st.booleans())
-def test_any_text_goes_both_ways_unchanged(stub: Stub, text: str, ascii_json: bool) -> None:
-    stub.stream(*chat_events(text, "!", ascii_json=ascii_json))
-    done = run(stub.url, "chat.sh", "-m", "tiny", text)
+def test_any_text_goes_both_ways_unchanged(text: str, ascii_json: bool) -> None:
+    with Stub() as stub:
+        stub.stream(*chat_events(text, "!", ascii_json=ascii_json))
+        done = run(stub.url, "chat.sh", "-m", "tiny", "--", text)
+    assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.decode() == text + "!\n"
     assert stub.requests[-1].json["messages"][0]["content"] == text
 

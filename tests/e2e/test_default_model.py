@@ -90,14 +90,8 @@ def test_prompt_logprobs_over_http(real_server, reference, tokenizer):
 
 def test_thirty_two_streams_at_once(real_server, reference):
     """All finish, each with its own right text: the reference's greedy choice at every token."""
-    client = openai.AsyncOpenAI(
-        base_url=f"{real_server.url}/v1",
-        api_key="none",
-        max_retries=0,
-        timeout=300,
-    )
 
-    async def stream(number: int) -> tuple[str, str]:
+    async def stream(client: openai.AsyncOpenAI, number: int) -> tuple[str, str, str]:
         question = QUESTIONS[number % len(QUESTIONS)] + " Please." * (number // len(QUESTIONS))
         text, reason = "", ""
         chunks = await client.chat.completions.create(
@@ -113,7 +107,11 @@ def test_thirty_two_streams_at_once(real_server, reference):
         return question, text, reason
 
     async def all_of_them():
-        return await asyncio.gather(*(stream(number) for number in range(32)))
+        base_url = f"{real_server.url}/v1"
+        async with openai.AsyncOpenAI(
+            base_url=base_url, api_key="none", max_retries=0, timeout=300
+        ) as client:
+            return await asyncio.gather(*(stream(client, number) for number in range(32)))
 
     for question, text, reason in asyncio.run(all_of_them()):
         alone = ask(real_server.url, question, max_tokens=24)
@@ -141,15 +139,19 @@ def assert_close_call(reference, prompt: list[int], alone: list[int], text: str,
     )
 
 
-def test_a_chat_goes_on(real_server):
-    """A second turn sees the first, and an empty system prompt is the caller's to give."""
+def test_a_chat_goes_on(real_server, reference, tokenizer):
+    """A second turn carries the first, by the model's own template, and continues it greedily."""
     messages = [
         {"role": "user", "content": "My name is Ada."},
         {"role": "assistant", "content": "Hello Ada!"},
         {"role": "user", "content": "What is my name?"},
     ]
     answer = ask(real_server.url, "", messages=messages, max_tokens=16)
-    assert "Ada" in answer["choices"][0]["message"]["content"]
+    prompt = answer["prompt_token_ids"]
+    text = b"".join(map(tokenizer.token_bytes, prompt)).decode()
+    turns = [f"<|im_start|>{turn['role']}\n{turn['content']}<|im_end|>\n" for turn in messages]
+    assert text.endswith("".join(turns) + "<|im_start|>assistant\n")
+    assert_greedy(reference, prompt, answer["choices"][0]["token_ids"])
 
 
 def test_sampling_with_a_seed_repeats(real_server):

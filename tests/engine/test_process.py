@@ -81,6 +81,8 @@ def test_loading_reports_progress_and_failure() -> None:
 
 
 def test_giving_up_while_it_loads_leaves_no_process() -> None:
+    before = children()
+
     async def main() -> None:
         starting = asyncio.create_task(start_process(Recipe(load_seconds=60)))
         await asyncio.sleep(0.3)
@@ -89,8 +91,12 @@ def test_giving_up_while_it_loads_leaves_no_process() -> None:
         assert starting.cancelled()
 
     asyncio.run(main())
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-    assert not [pid for pid in children if is_running(int(pid))]
+    assert not [pid for pid in children() - before if is_running(pid)]
+
+
+def children() -> set[int]:
+    """Processes that this thread has started and not yet reaped."""
+    return set(map(int, Path("/proc/thread-self/children").read_text().split()))
 
 
 def test_a_step_that_hangs_is_killed_at_close() -> None:
