@@ -13,6 +13,7 @@ from transformers import (
     LlamaForCausalLM,
     PreTrainedModel,
 )
+from transformers.utils.logging import disable_progress_bar
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
@@ -65,6 +66,7 @@ def save(model: Model, path: Path, chat: bool) -> Model:
                 parameter.normal_(0.0, 0.15)
             elif "bias" in name:
                 parameter.normal_(0.0, 0.05)
+    disable_progress_bar()
     model.save_pretrained(path)
     save_tokenizer(path, chat)
     return model.eval()

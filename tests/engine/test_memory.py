@@ -1,0 +1,32 @@
+"""How many KV blocks fit, and what is refused."""
+
+import pytest
+import torch
+
+from server.engine.memory import CPU_DEFAULT, kv_budget, plan_kv
+
+SIZES = {"bytes_per_block": 1000, "block_size": 16, "context": 256}
+
+
+def test_a_context_nobody_asked_for_shrinks_to_the_memory():
+    assert plan_kv(budget=100_000, asked=None, **SIZES) == (100, 256)
+    assert plan_kv(budget=5_999, asked=None, **SIZES) == (5, 80)
+
+
+def test_what_was_asked_for_is_kept_or_refused():
+    assert plan_kv(budget=100_000, asked=64, **SIZES) == (100, 64)
+    with pytest.raises(ValueError, match=r"'--max-model-len' 81 needs .* raise '--kv-memory'"):
+        plan_kv(budget=5_999, asked=81, **SIZES)
+    with pytest.raises(ValueError, match="beyond the model's context of 256"):
+        plan_kv(budget=100_000, asked=257, **SIZES)
+
+
+def test_no_room_for_one_block():
+    with pytest.raises(ValueError, match="'--kv-memory'"):
+        plan_kv(budget=999, asked=None, **SIZES)
+
+
+def test_the_operator_decides_the_budget():
+    cpu = torch.device("cpu")
+    assert kv_budget(cpu, 12345) == 12345
+    assert 0 < kv_budget(cpu, None) <= CPU_DEFAULT
