@@ -6,9 +6,10 @@ that a pipe works too. `NO_COLOR` is honoured by rich. Nothing is written to dis
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
+from typing import Any
 
 from rich.console import Console
 
@@ -37,8 +38,9 @@ def run_chat(
     console: Console | None = None,
     errors: Console | None = None,
     read_line: ReadLine | None = None,
+    params: Mapping[str, Any] | None = None,
 ) -> int:
-    """Chats until the input ends; returns the exit code.
+    """Chats until the input ends; returns the exit code. `params` go into every request.
 
     1: no server, no model, or (in a pipe) an answer that failed. 2: the URL is none. `console`
     takes the conversation, `errors` what goes wrong, `read_line` gives a line for a prompt or
@@ -49,7 +51,8 @@ def run_chat(
     try:
         model = model or _served_model(base_url, api_key)
         with Client(base_url, api_key, model=model) as client:
-            return Chat(client, system, console, errors, read_line or _keyboard()).run()
+            keyboard = read_line or _keyboard()
+            return Chat(client, system, console, errors, keyboard, params or {}).run()
     except ConnectionFailed:
         url = Target.find(base_url).base_url
         _complain(errors, f"No server answers at {url}. Start one with: thirdeye serve")
@@ -72,6 +75,7 @@ class Chat:
         console: Console,
         errors: Console,
         read_line: ReadLine,
+        params: Mapping[str, Any],
     ) -> None:
         self.messages: list[dict[str, str]] = []  # without the system prompt
         self.system = system
@@ -79,6 +83,7 @@ class Chat:
         self._console = console
         self._errors = errors
         self._read_line = read_line
+        self._params = params
         self._speed = "No answer yet."
         self._has_failed = False
         self._commands: dict[str, Callable[[str], None]] = {
@@ -126,7 +131,7 @@ class Chat:
         """Streams one answer. It joins the conversation if it ended well or was stopped by hand."""
         question = {"role": "user", "content": text}
         system = [{"role": "system", "content": self.system}] if self.system else []
-        stream = self._client.stream_chat([*system, *self.messages, question])
+        stream = self._client.stream_chat([*system, *self.messages, question], **self._params)
         start = first = time.perf_counter()
         has_text = False
         try:

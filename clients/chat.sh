@@ -24,7 +24,7 @@ exec 4>&1 # the text goes here, past the $(...) that catches the answer as JSON
 # The answer joins the conversation as the JSON that it came in.
 ask() {
     turn="$messages{\"role\":\"user\",\"content\":$(json_string "$1")}"
-    body="{\"model\":$model,\"messages\":[$turn],\"stream\":true}"
+    body="{\"model\":$model,\"messages\":[$turn],\"temperature\":0.3,\"stream\":true}"
     answer=$(post chat/completions "$body" | read_stream content 3>&1 >&4) || return 1
     messages="$turn,{\"role\":\"assistant\",\"content\":\"$answer\"},"
 }

@@ -32,5 +32,5 @@ if [ $# -eq 0 ]; then
 fi
 
 [ -n "$model" ] || model=$(first_model) || exit 1
-body="{\"model\":$model,\"prompt\":$(json_string "$prompt"),\"max_tokens\":$max_tokens,\"stream\":true}"
+body="{\"model\":$model,\"prompt\":$(json_string "$prompt"),\"max_tokens\":$max_tokens,\"temperature\":0.3,\"stream\":true}"
 post completions "$body" | read_stream text 3>/dev/null

@@ -14,6 +14,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+CALM = 0.3  # the API's own default of 1 lets small models wander
+
 ModelArgument = Annotated[
     str | None,
     typer.Argument(help="A catalog name, a directory, a .gguf file or a hub id. Default: smollm2."),
@@ -22,6 +24,7 @@ UrlOption = Annotated[
     str | None, typer.Option("--url", help="Base URL of any OpenAI-style server.")
 ]
 KeyOption = Annotated[str | None, typer.Option("--api-key", help="Default: OPENAI_API_KEY.")]
+TemperatureOption = Annotated[float, typer.Option(help="0 is greedy. [0.3]")]
 NameOption = Annotated[str | None, typer.Option("--model", help="Default: the server's first.")]
 
 
@@ -93,11 +96,13 @@ def chat(
     api_key: KeyOption = None,
     model: NameOption = None,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    temperature: TemperatureOption = CALM,
 ) -> None:
     """Chat in the terminal with a running server."""
     from clients.chat import run_chat
 
-    raise typer.Exit(run_chat(url, api_key, model, system))
+    params = {"temperature": temperature}
+    raise typer.Exit(run_chat(url, api_key, model, system, params=params))
 
 
 @app.command()
@@ -110,7 +115,7 @@ def complete(
     model: NameOption = None,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    temperature: TemperatureOption = CALM,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without a chat.")] = False,
 ) -> None:
     """Answer one prompt on standard output."""

@@ -118,7 +118,7 @@ def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:
     path = "chat/completions" if has_chat else "completions"
     what: dict[str, object] = {"messages": messages} if has_chat else {"prompt": "Hello"}
     key = " -H 'Authorization: Bearer YOUR_KEY'" if has_key else ""
-    body = json.dumps({"model": name, **what, "max_tokens": 32})
+    body = json.dumps({"model": name, **what, "max_tokens": 32, "temperature": 0})
     return f"  curl {url}/v1/{path}{key} -H 'Content-Type: application/json' -d '{body}'"
 
 

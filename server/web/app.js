@@ -81,6 +81,7 @@ async function stream(onText) {
       model,
       messages,
       stream: true,
+      temperature: 0.3, // calmer than the API's default of 1: small models wander
       stream_options: { include_usage: true },
     }),
     signal: controller.signal,

@@ -61,6 +61,7 @@ def test_text_goes_both_ways_unchanged(stub: Stub, shell: str, text: str, ascii_
             {"role": "system", "content": text},
             {"role": "user", "content": text},
         ],
+        "temperature": 0.3,
         "stream": True,
     }
 
@@ -94,6 +95,7 @@ def test_complete_takes_its_prompt_from_stdin(stub: Stub, stdin: str) -> None:
         "model": 'ti"ny',
         "prompt": stdin.removesuffix("\n"),
         "max_tokens": 7,
+        "temperature": 0.3,
         "stream": True,
     }
 
