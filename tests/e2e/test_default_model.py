@@ -73,6 +73,13 @@ def test_greedy_chat_equals_the_reference(real_server, reference, tokenizer):
     assert_greedy(reference, answer["prompt_token_ids"], answer["choices"][0]["token_ids"])
 
 
+@pytest.mark.parametrize("question", QUESTIONS[1:5])
+def test_greedy_text_is_the_reference_s(real_server, reference, question):
+    """Every token of the answer is the one the reference would have taken."""
+    answer = ask(real_server.url, question, max_tokens=24)
+    assert_greedy(reference, answer["prompt_token_ids"], answer["choices"][0]["token_ids"])
+
+
 def test_prompt_logprobs_over_http(real_server, reference, tokenizer):
     """`echo` with `logprobs` scores a prompt within 2e-3 of the reference."""
     text = "Greasy fried noodles will be my lunch, and the quick brown fox had x =  12 of them."
