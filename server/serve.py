@@ -1,9 +1,9 @@
 """The server process: one listening socket, and a shutdown that lets answers end.
 
 First SIGTERM or SIGINT: new requests get 503 while the listener stays open, answers in flight go
-on to their `[DONE]`, up to the drain's time limit. Second signal: everything ends at once. The
-exit code is 0 either way, also while the model is loading. uvicorn alone would close the listener
-at once and leave with the signal's number.
+on to their `[DONE]`, up to the drain's time limit. At that limit, or at a second signal, what is
+left ends at once with an error its client can read. The exit code is 0 either way, also while the
+model is loading. uvicorn alone would close the listener at once and leave with the signal's number.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from server.api.stream import cut_streams
 from server.guard import GuardedProtocol
 
 DRAIN_SECONDS = 30.0
-LAST_WORDS_SECONDS = 1.0
+LAST_WORDS_SECONDS = 0.5
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger("thirdeye.serve")
@@ -156,15 +156,21 @@ async def _drain(
     num_open = state.admission.in_flight
     logger.info("shutting down: %d answers in flight, signal again to cut them", num_open)
     await _first(_until_idle(state), hurry.wait(), timeout=seconds)
-    if state.admission.in_flight and not hurry.is_set():
-        await _first(_end_answers(state), hurry.wait())
     if state.admission.in_flight:
-        server.force_exit = True
+        await _first(_end_answers(state), timeout=LAST_WORDS_SECONDS)
+    if state.admission.in_flight:
         cut_streams()
     server.should_exit = True
-    await _first(serving, hurry.wait())
-    server.force_exit = server.force_exit or hurry.is_set()
+    await _first(serving, _after(hurry, LAST_WORDS_SECONDS))
+    if not serving.done():
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # each cut leaves its stack
+        server.force_exit = True
     await serving
+
+
+async def _after(event: asyncio.Event, seconds: float) -> None:
+    await event.wait()
+    await asyncio.sleep(seconds)
 
 
 async def _close_engine(state: ServerState, loading: "asyncio.Task[None]") -> None:
@@ -175,10 +181,10 @@ async def _close_engine(state: ServerState, loading: "asyncio.Task[None]") -> No
 
 
 async def _end_answers(state: ServerState) -> None:
-    """Out of time: with the engine closed, each answer ends with an error its client can read."""
+    """With the engine closed, each answer ends with an error its client can read."""
     if state.engine is not None:
         await state.engine.close()
-        await _first(_until_idle(state), timeout=LAST_WORDS_SECONDS)
+    await _until_idle(state)
 
 
 async def _until_idle(state: ServerState) -> None:
