@@ -23,6 +23,7 @@ from server.build import VERSION, OpenedModel, build_app, open_model, start_engi
 from server.commands import fail, pull_model
 from server.config import Settings
 from server.engine.types import EngineDead, EngineInfo
+from server.guard import guarded
 from server.serve import SIGNALS, PortInUse, bind, serve, url_of
 from server.text.chat import ChatTemplateError
 from weights.catalog import CATALOG, DEFAULT
@@ -77,6 +78,7 @@ async def run(settings: Settings, opened: OpenedModel, sock: socket, started: fl
             state,
             sock,
             drain_seconds=settings.drain_timeout,
+            protocol=guarded(send_seconds=settings.send_timeout + 1),
             root_path=settings.root_path,
             load=lambda: load(settings, opened, state, url_of(sock), started),
         )
