@@ -21,7 +21,8 @@ from server.api.state import ServedModel, ServerState
 from server.app import create_app
 from server.config import EngineKind, Settings, engine_environment
 from server.engine.process import OnProgress, ProcessEngine
-from server.engine.types import Engine, EngineDead, EngineInfo
+from server.engine.supervised import MortalEngine, RestartPolicy, SupervisedEngine
+from server.engine.types import EngineDead, EngineInfo
 from server.recipe import EngineRecipe
 from server.text.chat import ChatTemplate
 from weights.catalog import CATALOG, DEFAULT
@@ -93,6 +94,7 @@ def build_app(settings: Settings, state: ServerState) -> FastAPI:
         api_keys=tuple(settings.api_keys()),
         allowed_hosts=LOOPBACK_HOSTS if is_local else None,
         sse_ping=settings.sse_ping,
+        send_timeout=settings.send_timeout,
         version=VERSION,
     )
     return create_app(state, config)
@@ -115,17 +117,25 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
     )
 
 
-async def start_engine(kind: EngineKind, recipe: EngineRecipe, on_progress: OnProgress) -> Engine:
-    """A loaded engine. Raises `EngineDead` with the reason if loading fails."""
-    if kind is EngineKind.THREAD:
-        return await start_thread(recipe, on_progress)
+async def start_engine(
+    settings: Settings, recipe: EngineRecipe, on_progress: OnProgress
+) -> SupervisedEngine:
+    """A loaded engine, to be supervised. Raises `EngineDead` with the reason if loading fails."""
+    if settings.engine is EngineKind.THREAD:
+        policy = RestartPolicy(max_deaths=1)  # it may have left anything behind in this process
+        return await SupervisedEngine.start(lambda: start_thread(recipe, on_progress), policy)
+    policy = RestartPolicy(step_timeout=settings.step_timeout)
+    return await SupervisedEngine.start(lambda: start_process(recipe, on_progress), policy)
+
+
+async def start_process(recipe: EngineRecipe, on_progress: OnProgress) -> MortalEngine:
     argv = [sys.executable, "-m", "server.worker"]
     return await ProcessEngine.start(
         argv, msgspec.msgpack.encode(recipe), on_progress, env=engine_environment()
     )
 
 
-async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> Engine:
+async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> MortalEngine:
     from server.engine.thread import ThreadEngine  # noqa: PLC0415 (torch is wanted here alone)
     from server.worker import load_engine  # noqa: PLC0415
 

@@ -79,6 +79,13 @@ def serve(
     sse_ping: Annotated[
         float | None, typer.Option(help="Seconds between keep-alive comments, 0 for none. [15]")
     ] = None,
+    send_timeout: Annotated[
+        float | None, typer.Option(help="Seconds a client may stop reading a stream. [30]")
+    ] = None,
+    step_timeout: Annotated[
+        float | None,
+        typer.Option(help="Restart an engine stuck in a step so long, 0 for never. [300]"),
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning, error. [info]")
     ] = None,

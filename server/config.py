@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     drain_timeout: float = Field(30.0, ge=0)
     sse_ping: float = Field(15.0, ge=0)
+    send_timeout: float = Field(30.0, gt=0)
+    step_timeout: float = Field(300.0, ge=0)
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     dtype: Dtype = Dtype.AUTO

@@ -18,9 +18,11 @@ rule and what came; never a prompt, a key or another exception's text. The HTTP 
 into OpenAI's envelope `{"error": {"message", "type", "param", "code"}}`.
 """
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
+MAX_RETRY_AFTER = 60  # seconds; clients give up above 120
 MAX_MESSAGE = 300  # characters: an error must not amplify what caused it
 
 
@@ -103,6 +105,21 @@ def internal_error(request_id: str) -> InternalError:
     return InternalError(
         f"The server failed on this request; its log has the details under {request_id}.",
         code="internal_error",
+    )
+
+
+def engine_down(restart_eta: float | None, message: str | None = None) -> Unavailable:
+    """The engine is dead. If another is being loaded, come back when it should be here.
+
+    `restart_eta` is `Engine.restart_eta`, in seconds; `message` says more than that it restarts.
+    """
+    if restart_eta is None:
+        return engine_failed()
+    seconds = min(math.ceil(restart_eta) + 1, MAX_RETRY_AFTER)
+    return Unavailable(
+        message or f"The engine is restarting. Try again in {seconds} s.",
+        code="model_loading",
+        headers={"Retry-After": str(seconds), "retry-after-ms": str(seconds * 1000)},
     )
 
 

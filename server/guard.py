@@ -1,9 +1,11 @@
-"""A guard for each connection: limits on headers, slow heads, slow bodies, and connections.
+"""A guard for each connection: limits on headers, slow heads, slow bodies, readers that have
+stopped, and the number of connections.
 
 uvicorn under httptools has none of these. One timer and the part being read (idle, head, body) per
 connection; timers are absolute, so that a byte now and then does not keep them from firing. They
-never touch a running answer. This rests on uvicorn's protocol class: pyproject pins its minor
-version.
+never touch a running answer. Another timer runs while the client takes nothing of what is written:
+without it, even a closed connection would wait for ever to hand over its last bytes. This rests on
+uvicorn's protocol class: pyproject pins its minor version.
 """
 
 import asyncio
@@ -30,6 +32,7 @@ class GuardedProtocol(HttpToolsProtocol):
     max_connections: ClassVar[int] = 1024
     head_seconds: ClassVar[float] = 10.0
     body_seconds: ClassVar[float] = 30.0
+    send_seconds: ClassVar[float] = 31.0  # a stream is ended first, by its own time limit
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class GuardedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._timer: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
         self._part = Part.IDLE
         self._active = 0
         self._num_headers = 0
@@ -57,6 +61,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
+        self._expect_reading(False)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -70,6 +75,27 @@ class GuardedProtocol(HttpToolsProtocol):
         if is_same_head or is_new_head:
             self._raw_bytes += len(data)
             self._check_head(self._raw_bytes)
+
+    # Writing
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._expect_reading(True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._expect_reading(self.transport.is_closing())
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._expect_reading(True)
+
+    def _expect_reading(self, is_expected: bool) -> None:
+        """Drop the connection if the client does not take what is waiting for it."""
+        if self._stalled is not None:
+            self._stalled.cancel()
+        abort = self.transport.abort
+        self._stalled = self.loop.call_later(self.send_seconds, abort) if is_expected else None
 
     # Parser callbacks, in the order of one message
 
@@ -114,6 +140,8 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         self._active -= 1
         super().on_response_complete()
+        if self.transport.is_closing():
+            self._expect_reading(True)
         if self._part is Part.HEAD and self._active == 0:
             self._arm(self.head_seconds)
         elif self._part is Part.BODY and self._active == 1:
@@ -145,6 +173,7 @@ class GuardedProtocol(HttpToolsProtocol):
             line = f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
             self.transport.write(line + extra + b"connection: close\r\ncontent-length: 0\r\n\r\n")
         self.transport.close()
+        self._expect_reading(True)
 
     def _may_write(self) -> bool:
         if self._part is not Part.BODY:

@@ -1,9 +1,9 @@
 """The server process: one listening socket, and a shutdown that lets answers end.
 
 First SIGTERM or SIGINT: new requests get 503 while the listener stays open, answers in flight go
-on to their `[DONE]`, up to the drain's time limit. Second signal: everything ends at once. The
-exit code is 0 either way. uvicorn alone would close the listener at once and leave with the
-signal's number.
+on to their `[DONE]`, up to the drain's time limit. At that limit, or at a second signal, what is
+left ends at once with an error its client can read. The exit code is 0 either way, also while the
+model is loading. uvicorn alone would close the listener at once and leave with the signal's number.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from server.api.stream import cut_streams
 from server.guard import GuardedProtocol
 
 DRAIN_SECONDS = 30.0
-LAST_WORDS_SECONDS = 1.0
+LAST_WORDS_SECONDS = 0.5
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 logger = logging.getLogger("thirdeye.serve")
@@ -90,10 +90,11 @@ async def serve(
     protocol: type[GuardedProtocol] = GuardedProtocol,
     root_path: str = "",
 ) -> None:
-    """Serve on `sock` until a signal, then drain. The engine's maker closes it after.
+    """Serve on `sock` until a signal, then drain and close the state's engine.
 
-    `load` runs beside the server (it makes the state ready); if it raises, the server stops and
-    the exception comes out here.
+    `load` runs beside the server: it makes the state ready, and may go on to look after the engine.
+    It is cancelled when the drain begins. If it raises, the server stops and the exception comes
+    out here.
     """
     server = make_server(app, protocol, root_path)
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -114,9 +115,13 @@ async def serve(
         loading = asyncio.create_task(load() if load else asyncio.sleep(0))
         await _first(serving, stop.wait(), _failure_of(loading))
         loading.cancel()
+        await asyncio.sleep(0)  # a restart that is under way ends before the state is looked at
+        if error := _failed(loading):
+            state.fail(str(error))
         await _drain(state, server, serving, hurry, drain_seconds)
-        if loading.done() and not loading.cancelled():
-            loading.result()  # raises if it failed
+        await _first(_close_engine(state, loading), hurry.wait())
+        if error := _failed(loading):
+            raise error
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
@@ -134,6 +139,10 @@ async def _failure_of(task: "asyncio.Task[None]") -> None:
         await asyncio.Event().wait()
 
 
+def _failed(task: "asyncio.Task[None]") -> BaseException | None:
+    return task.exception() if task.done() and not task.cancelled() else None
+
+
 async def _drain(
     state: ServerState,
     server: Server,
@@ -147,22 +156,35 @@ async def _drain(
     num_open = state.admission.in_flight
     logger.info("shutting down: %d answers in flight, signal again to cut them", num_open)
     await _first(_until_idle(state), hurry.wait(), timeout=seconds)
-    if state.admission.in_flight and not hurry.is_set():
-        await _end_answers(state)
     if state.admission.in_flight:
-        server.force_exit = True
+        await _first(_end_answers(state), timeout=LAST_WORDS_SECONDS)
+    if state.admission.in_flight:
         cut_streams()
     server.should_exit = True
-    await _first(serving, hurry.wait())
-    server.force_exit = server.force_exit or hurry.is_set()
+    await _first(serving, _after(hurry, LAST_WORDS_SECONDS))
+    if not serving.done():
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # each cut leaves its stack
+        server.force_exit = True
     await serving
 
 
-async def _end_answers(state: ServerState) -> None:
-    """Out of time: with the engine closed, each answer ends with an error its client can read."""
+async def _after(event: asyncio.Event, seconds: float) -> None:
+    await event.wait()
+    await asyncio.sleep(seconds)
+
+
+async def _close_engine(state: ServerState, loading: "asyncio.Task[None]") -> None:
+    """Leave no engine behind, neither the one that serves nor one that is being loaded."""
     if state.engine is not None:
         await state.engine.close()
-        await _first(_until_idle(state), timeout=LAST_WORDS_SECONDS)
+    await asyncio.wait([loading])
+
+
+async def _end_answers(state: ServerState) -> None:
+    """With the engine closed, each answer ends with an error its client can read."""
+    if state.engine is not None:
+        await state.engine.close()
+    await _until_idle(state)
 
 
 async def _until_idle(state: ServerState) -> None:

@@ -6,6 +6,8 @@ one message that names the flag and the way out; a traceback is a bug.
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import time
 from socket import socket
@@ -21,7 +23,8 @@ from server.build import VERSION, OpenedModel, build_app, open_model, start_engi
 from server.commands import fail, pull_model
 from server.config import Settings
 from server.engine.types import EngineDead, EngineInfo
-from server.serve import PortInUse, bind, serve, url_of
+from server.guard import guarded
+from server.serve import SIGNALS, PortInUse, bind, serve, url_of
 from server.text.chat import ChatTemplateError
 from weights.catalog import CATALOG, DEFAULT
 from weights.errors import ModelError
@@ -75,32 +78,42 @@ async def run(settings: Settings, opened: OpenedModel, sock: socket, started: fl
             state,
             sock,
             drain_seconds=settings.drain_timeout,
+            protocol=guarded(send_seconds=settings.send_timeout + 1),
             root_path=settings.root_path,
             load=lambda: load(settings, opened, state, url_of(sock), started),
         )
     except EngineDead as error:
         return fail(str(error))
     finally:
-        if state.engine is not None:
-            await state.engine.close()
+        leave_at_once_if_told()
     return 0
+
+
+def leave_at_once_if_told() -> None:
+    """All is done: a signal from now on must not interrupt the interpreter's own end noisily."""
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: os._exit(0))
 
 
 async def load(
     settings: Settings, opened: OpenedModel, state: ServerState, url: str, started: float
 ) -> None:
-    """Start the engine, open the state and say so. Raises `EngineDead` with the reason."""
+    """Start the engine, open the state and say so; then look after the engine, until cancelled.
+
+    Raises `EngineDead` with the reason if the engine cannot be loaded, or not kept alive.
+    """
     say(f"thirdeye {VERSION}: loading {opened.names[0]} ({opened.checkpoint.path})")
 
     def on_progress(phase: str, fraction: float) -> None:
         state.detail = f"{phase} {fraction:.0%}"
 
-    engine = await start_engine(settings.engine, write_recipe(settings, opened), on_progress)
+    engine = await start_engine(settings, write_recipe(settings, opened), on_progress)
     model = opened.serve(engine.info)
     state.ready(engine, model)
     has_chat, has_key = model.template is not None, bool(settings.api_keys())
     say(ready_line(url, model.names[0], engine.info, time.monotonic() - started))
     say(curl_line(url, model.names[0], has_chat=has_chat, has_key=has_key))
+    await engine.supervise()
 
 
 def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:

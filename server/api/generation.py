@@ -16,7 +16,7 @@ import anyio
 
 from server.api.tally import Tally
 from server.engine.types import Engine, EngineDead, FinishReason, Request, SamplingParams
-from server.errors import ApiError, InternalError, Unavailable, engine_failed
+from server.errors import ApiError, InternalError, Unavailable, engine_down
 from server.text.events import TextEvent
 from server.text.pipeline import TextOptions, stream_text
 from server.text.tokenizer import Tokenizer
@@ -97,7 +97,7 @@ async def events(
                     raise error
                 yield index, event
     except EngineDead:
-        raise engine_failed() from None
+        raise engine_down(engine.restart_eta) from None
 
 
 async def merge(streams: Sequence[AsyncIterator[TextEvent]]) -> AsyncGenerator[Indexed, None]:
@@ -144,5 +144,5 @@ def failure(event: TextEvent, engine: Engine) -> ApiError | None:
     if event.finish_reason is not FinishReason.ERROR:
         return None
     if not engine.is_alive:
-        return engine_failed()
+        return engine_down(engine.restart_eta, event.error)
     return InternalError(event.error or "The engine failed.", code="internal_error")

@@ -7,10 +7,9 @@ happens between. The count of permits is also what a drain waits for.
 import time
 from collections.abc import Callable
 
-from server.errors import Overloaded
+from server.errors import MAX_RETRY_AFTER, Overloaded
 
 QUEUE_FACTOR = 2  # requests waiting for each one that can run
-MAX_RETRY_AFTER = 60  # seconds; clients give up above 120
 
 
 class Permit:

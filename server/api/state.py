@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from server.api.limits import Admission
 from server.engine.types import Engine, EngineStats
-from server.errors import BadRequest, NotFound, Unavailable, engine_failed
+from server.errors import BadRequest, NotFound, Unavailable, engine_down, engine_failed
 from server.text.chat import ChatTemplate
 from server.text.tokenizer import Tokenizer
 
@@ -106,16 +106,18 @@ class ServerState:
                 code="model_loading",
                 headers={"Retry-After": "2"},
             )
-        if self.engine is None or self.model is None or self.trouble():
+        if self.engine is None or self.model is None or self.phase is Phase.FAILED:
             raise engine_failed()
+        if not self.engine.is_alive:
+            raise engine_down(self.engine.restart_eta)
         return self.engine, self.model
 
     def trouble(self) -> str | None:
-        """Why the engine is dead, or None. Does not judge slowness: see `health`."""
+        """Why no request can be answered now, or None. Does not judge slowness: see `health`."""
         if self.phase is Phase.FAILED:
             return self.detail
         if self.engine is not None and not self.engine.is_alive:
-            return "the engine is dead"
+            return "the engine is " + ("dead" if self.engine.restart_eta is None else "restarting")
         return None
 
     def health(self) -> str | None:

@@ -7,6 +7,7 @@ everything below runs on the event loop.
 """
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -30,15 +31,18 @@ ENGINE_CLOSED = "The engine is closed."
 class OutputStream:
     """Outputs of one request, in order, between the engine and the one reader."""
 
-    __slots__ = ("_outputs", "_waiter")
+    __slots__ = ("_outputs", "_waiter", "is_ended", "started_at")
 
     def __init__(self) -> None:
         self._outputs: deque[StepOutput] = deque()
         self._waiter: asyncio.Future[None] | None = None
+        self.started_at = time.monotonic()
+        self.is_ended = False  # its last output is here, read or not
 
     def put(self, output: StepOutput) -> None:
         """Append, and wake the reader: once, however many outputs come before it runs."""
         self._outputs.append(output)
+        self.is_ended = self.is_ended or output.finish_reason is not None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -57,6 +61,8 @@ class EngineClient(ABC):
         self._streams: dict[str, OutputStream] = {}
         self._stats = EngineStats(num_blocks_total=info.num_blocks)
         self._next_step = 0
+        self._last_step_at = time.monotonic()
+        self._dead = asyncio.Event()
         self._why_dead: str | None = None
 
     @abstractmethod
@@ -73,6 +79,23 @@ class EngineClient(ABC):
     @property
     def is_alive(self) -> bool:
         return self._why_dead is None
+
+    @property
+    def restart_eta(self) -> float | None:
+        return None
+
+    async def wait_dead(self) -> str:
+        """Returns, with the reason, once the engine is gone."""
+        await self._dead.wait()
+        assert self._why_dead is not None
+        return self._why_dead
+
+    def stalled_seconds(self) -> float:
+        """How long a request has waited for the engine's next step; 0 if none waits."""
+        starts = [s.started_at for s in self._streams.values() if not s.is_ended]
+        if not starts:
+            return 0.0
+        return time.monotonic() - max(min(starts), self._last_step_at)
 
     def stats(self) -> EngineStats:
         return self._stats
@@ -106,6 +129,7 @@ class EngineClient(ABC):
         assert step.sequence == self._next_step, f"lost steps {self._next_step}..{step.sequence}"
         self._next_step += 1
         self._stats = step.stats
+        self._last_step_at = time.monotonic()
         self.dispatch(step.outputs)
 
     def dispatch(self, outputs: list[StepOutput]) -> None:
@@ -136,3 +160,4 @@ class EngineClient(ABC):
         )
         for request_id, stream in self._streams.items():
             stream.put(StepOutput(request_id=request_id, finish_reason=reason, error=error))
+        self._dead.set()

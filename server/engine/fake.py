@@ -90,6 +90,10 @@ class FakeEngine:
     def is_alive(self) -> bool:
         return self._why_dead is None
 
+    @property
+    def restart_eta(self) -> float | None:
+        return None
+
     def stats(self) -> EngineStats:
         return msgspec.structs.replace(self._stats, num_requests_running=len(self._endings))
 

@@ -9,9 +9,10 @@ on.
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self
 
 import msgspec
@@ -46,6 +47,7 @@ class ProcessEngine(EngineClient):
         self._child = child
         self._close_timeout = close_timeout
         self._is_closing = False
+        self._exit_code: int | None = None
         self._reading = asyncio.create_task(self._read(), name="engine-outputs")
 
     @classmethod
@@ -68,7 +70,8 @@ class ProcessEngine(EngineClient):
             child.send(Hello(recipe))
             info = await child.wait_ready(on_progress)
         except BaseException:  # also a cancellation: never leave a child behind
-            await child.kill()
+            child.kill()
+            await child.reap()
             raise
         return cls(info, child, close_timeout)
 
@@ -98,8 +101,18 @@ class ProcessEngine(EngineClient):
             self.abort_all()
         else:
             self.fail_all(why)
-        exit_code = await self._child.kill()
-        logger.info("the engine process has ended with code %s", exit_code)
+        self._exit_code = await self._child.reap()
+        logger.info("the engine process has ended with code %s", self._exit_code)
+
+    async def wait_dead(self) -> str:
+        """Returns, with the reason, once the process is gone and its exit code has been taken."""
+        await asyncio.wait([self._reading])
+        why = await super().wait_dead()
+        return f"{why} (exit code {self._exit_code})"
+
+    def kill(self) -> None:
+        """End the process now, as a crash would: open streams end with ERROR."""
+        self._child.kill()
 
     async def close(self) -> None:
         """See `Engine.close`. Waits for the step that runs, `close_timeout` seconds at most."""
@@ -108,8 +121,8 @@ class ProcessEngine(EngineClient):
         self._child.send(Stop())
         _, is_pending = await asyncio.wait([self._reading], timeout=self._close_timeout)
         if is_pending:
-            await self._child.kill()
-        await self._reading
+            self._child.kill()
+        await asyncio.wait([self._reading])
 
 
 class Child:
@@ -130,13 +143,18 @@ class Child:
     async def start(cls, argv: Sequence[str], env: Mapping[str, str] | None) -> Self:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
-            process = subprocess.Popen(
-                [*argv, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=env,
-            )
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            try:
+                with _signals_blocked():
+                    process = subprocess.Popen(
+                        [*argv, str(theirs.fileno())],
+                        pass_fds=[theirs.fileno()],
+                        stdin=subprocess.DEVNULL,
+                        env=env,
+                    )
+            except OSError as error:
+                writer.close()
+                raise EngineDead(f"The engine process cannot be started: {error}.") from error
         return cls(process, reader, writer)
 
     @property
@@ -160,7 +178,7 @@ class Child:
             try:
                 message = await self.receive()
             except EOFError:
-                code = await self.kill()
+                code = await self.reap()
                 raise EngineDead(
                     f"The engine process ended with code {code} while loading."
                 ) from None
@@ -175,18 +193,34 @@ class Child:
                 case Step():
                     raise AssertionError("a step came before the engine was ready")
 
-    async def kill(self) -> int:
-        """End the process, if it has not ended, and give its exit code. Leaves nothing behind."""
-        if self._process.poll() is None:
-            await asyncio.to_thread(self._end)
-        self._writer.close()
+    def kill(self) -> None:
+        self._process.kill()
+
+    async def reap(self) -> int:
+        """The exit code of a child that has ended or is about to. Leaves nothing behind."""
+        self._writer.transport.abort()  # whatever is still unsent has no reader
         with contextlib.suppress(ConnectionError):
             await self._writer.wait_closed()
+        if self._process.poll() is None:
+            await asyncio.to_thread(self._end)
         return self._process.wait()
 
     def _end(self) -> None:
-        """A child that has closed its socket is about to leave by itself: give it a moment."""
+        """A child whose socket is closed is about to leave by itself: give it a moment."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=EXIT_TIMEOUT)
         self._process.kill()
         self._process.wait()
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """A child started in here never hears the terminal's signals, not even before its first line.
+
+    It inherits the mask. This thread takes its own signals afterwards: none is lost.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

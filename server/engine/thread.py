@@ -44,6 +44,10 @@ class ThreadEngine(EngineClient):
         """One wake-up of the event loop for each step, however many requests are in it."""
         self._loop.call_soon_threadsafe(self.receive, step)
 
+    def kill(self) -> None:
+        """A thread cannot be ended: its requests are, and it is left alone."""
+        self.fail_all("The engine was given up.")
+
     async def close(self) -> None:
         """See `Engine.close`. Waits for the step that runs."""
         self.refuse(ENGINE_CLOSED)

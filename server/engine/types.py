@@ -128,7 +128,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
 
 
 class EngineDead(Exception):
-    """The engine has failed or is closed and takes no request; the text says why."""
+    """The engine takes no request now (see `Engine.restart_eta`); the text says why."""
 
 
 class Engine(Protocol):
@@ -140,6 +140,10 @@ class Engine(Protocol):
     @property
     def is_alive(self) -> bool:
         """Whether a request handed in now would be worked on."""
+
+    @property
+    def restart_eta(self) -> float | None:
+        """Seconds until a dead engine should be back; None if it is not coming, or is alive."""
 
     def generate(self, request: Request) -> AsyncIterator[StepOutput]:
         """Outputs of one request, the last with a finish_reason.

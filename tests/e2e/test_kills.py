@@ -1,0 +1,193 @@
+"""kill -9 of the engine, and of the server: who is told what how soon, and what is left behind."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import time
+
+import httpx
+import openai
+import pytest
+
+from tests.e2e.live import LiveServer
+from tests.e2e.procfs import is_running, num_descriptors, seconds_until, shared_memory
+from tests.tiny import tiny_llama
+
+BODY = {"model": "tiny", "prompt": "Greasy fried noodles", "max_tokens": 240, "ignore_eos": True}
+COMPLETIONS = "/v1/completions"
+
+
+@pytest.fixture
+def server(tmp_path):
+    tiny_llama(tmp_path)
+    server = LiveServer([str(tmp_path), "--served-model-name", "tiny", "--max-num-seqs", "16"])
+    yield server.start()
+    server.kill()
+
+
+def status(server: LiveServer, path: str) -> int:
+    return httpx.get(server.url + path, trust_env=False, timeout=5).status_code
+
+
+def answers(server: LiveServer) -> bool:
+    body = {**BODY, "max_tokens": 1}
+    url = server.url + COMPLETIONS
+    return httpx.post(url, json=body, trust_env=False, timeout=30).status_code == 200
+
+
+async def ending(client: httpx.AsyncClient, started: "asyncio.Semaphore", stream: bool) -> str:
+    """How an answer ended, in the words of its error's code; `done` if it did not fail."""
+    body = {**BODY, "stream": stream}
+    async with client.stream("POST", COMPLETIONS, json=body) as answer:
+        started.release()
+        if not stream:
+            await answer.aread()
+            return "done" if answer.status_code == 200 else answer.json()["error"]["code"]
+        lines = [line[6:] async for line in answer.aiter_lines() if line.startswith("data: ")]
+    assert lines[-1] == "[DONE]"
+    last = json.loads(lines[-2])
+    return last["error"]["code"] if "error" in last else "done"
+
+
+async def kill_under(server: LiveServer, num_streams: int) -> list[str]:
+    """How the streams ended whose engine was killed under them, all within 2 s."""
+    async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as client:
+        started = asyncio.Semaphore(0)
+        streams = [
+            asyncio.create_task(ending(client, started, stream=True)) for _ in range(num_streams)
+        ]
+        wholes = [asyncio.create_task(ending(client, started, stream=False)) for _ in range(2)]
+        for _ in streams:
+            await started.acquire()
+        os.kill(server.children()[0], signal.SIGKILL)
+        async with asyncio.timeout(2):
+            endings = await asyncio.gather(*streams, *wholes)
+    return endings
+
+
+def kill_and_return(server: LiveServer) -> None:
+    """One kill under load: all that is promised about it."""
+    (engine,) = server.children()
+    num_back = server.output.count("the engine is back")
+    endings = asyncio.run(kill_under(server, 16))
+    killed = time.monotonic()
+    assert set(endings) <= {"model_loading", "done"}, endings
+    assert endings.count("model_loading") >= 12, endings
+    for path in ("/health", "/ready"):
+        assert status(server, path) == 503
+    assert time.monotonic() - killed < 1
+    refused = httpx.post(server.url + COMPLETIONS, json=BODY, trust_env=False, timeout=5)
+    assert refused.status_code == 503
+    assert refused.json()["error"]["code"] == "model_loading"
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert "x-should-retry" not in refused.headers
+    seconds_until(lambda: status(server, "/ready") == 200, 60)
+    down = time.monotonic() - killed
+    assert answers(server)
+    seconds_until(lambda: server.output.count("the engine is back") == num_back + 1, 5)
+    load_seconds = float(re.findall(r"the engine is back after ([\d.]+) s", server.output)[-1])
+    assert down < load_seconds + 2
+    assert not is_running(engine)
+    assert len(server.children()) == 1
+
+
+def test_the_engine_comes_back(server):
+    """kill -9 under 16 streams: an error or a 503 for each within 2 s, 503 from /health within 1 s,
+    back within load time and 2 s; the same descriptors and shared memory as before."""
+    assert answers(server)
+    seconds_until(lambda: num_descriptors(server.process.pid) > 0, 1)
+    time.sleep(0.2)
+    before, shared = num_descriptors(server.process.pid), shared_memory()
+    fingerprint = models(server)
+    kill_and_return(server)
+    assert models(server) == fingerprint
+    seconds_until(lambda: num_descriptors(server.process.pid) <= before, 10)
+    assert shared_memory() <= shared
+    assert server.stop() == 0, server.output
+    assert "Traceback" not in server.output
+
+
+def models(server: LiveServer) -> object:
+    return httpx.get(server.url + "/v1/models", trust_env=False, timeout=5).json()
+
+
+def test_a_client_that_retries_never_notices(server):
+    """The official client waits for `Retry-After` and gets its answer from the next engine."""
+    os.kill(server.children()[0], signal.SIGKILL)
+    seconds_until(lambda: status(server, "/ready") == 503, 1)
+    client = openai.OpenAI(
+        base_url=server.url + "/v1",
+        api_key="none",
+        max_retries=10,
+        http_client=openai.DefaultHttpxClient(trust_env=False),
+    )
+    with client:
+        answer = client.completions.create(model="tiny", prompt="Hello", max_tokens=3)
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens == 3
+    assert server.stop() == 0
+
+
+def test_the_fifth_death_is_the_servers(server):
+    """Five deaths within a minute: a non-zero exit status, one line that says why, no process."""
+    for count in range(1, 6):
+        seconds_until(lambda: len(server.children()) == 1, 30)
+        os.kill(server.children()[0], signal.SIGKILL)
+        if count < 5:
+            seconds_until(lambda n=count: server.output.count("Starting another") == n, 5)
+            time.sleep(0.1)
+    assert server.process.wait(10) == 1
+    server.kill()
+    last = server.lines[-1]
+    assert last.startswith("thirdeye: The engine died 5 times")
+    assert "Traceback" not in server.output
+
+
+@pytest.mark.parametrize("moment", ["serving", "restarting"])
+def test_kill_of_the_server_leaves_nothing(server, moment):
+    """The engine goes within 2 s, in the middle of loading as well."""
+    shared = shared_memory()
+    if moment == "restarting":
+        (old,) = server.children()
+        os.kill(old, signal.SIGKILL)
+        seconds_until(lambda: server.children() not in ([old], []), 5)
+    (engine,) = server.children()
+    server.kill()
+    assert seconds_until(lambda: not is_running(engine), 2) < 2
+    assert shared_memory() <= shared
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_the_engine_restarts(server, number):
+    """Nothing runs, so nothing is waited for: status 0, and the half-loaded engine is gone."""
+    (old,) = server.children()
+    os.kill(old, signal.SIGKILL)
+    seconds_until(lambda: server.children() not in ([old], []), 5)
+    (engine,) = server.children()
+    server.process.send_signal(number)
+    assert server.process.wait(5) == 0
+    server.kill()
+    assert not is_running(engine)
+    assert "Traceback" not in server.output
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(900)
+def test_twenty_kills(tmp_path):
+    """Each on a server that has died less than five times in its minute."""
+    tiny_llama(tmp_path)
+    args = [str(tmp_path), "--served-model-name", "tiny", "--max-num-seqs", "16"]
+    for _ in range(5):
+        server = LiveServer(args).start()
+        try:
+            assert answers(server)
+            before, shared = num_descriptors(server.process.pid), shared_memory()
+            for _ in range(4):
+                kill_and_return(server)
+            seconds_until(lambda: num_descriptors(server.process.pid) <= before, 10)  # noqa: B023
+            assert shared_memory() <= shared
+        finally:
+            assert server.stop() == 0, server.output
+            server.kill()
