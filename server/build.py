@@ -114,6 +114,9 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         max_num_batched_tokens=settings.max_num_batched_tokens,
         kv_memory_bytes=settings.kv_memory_bytes,
         enable_prefix_caching=settings.prefix_caching,
+        admission=settings.admission,
+        queue_timeout=settings.queue_timeout,
+        request_timeout=settings.request_timeout,
     )
 
 

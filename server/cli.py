@@ -51,7 +51,17 @@ def serve(
     ] = None,
     max_num_seqs: Annotated[int | None, typer.Option(help="Requests in a batch. [64]")] = None,
     max_num_batched_tokens: Annotated[
-        int | None, typer.Option(help="Tokens in one step. [512]")
+        int | None, typer.Option(help="Tokens in one step. [256 on a CPU, 2048 on a GPU]")
+    ] = None,
+    admission: Annotated[
+        str | None,
+        typer.Option(help="preempt, or reserve: only what fits to its max_tokens. [preempt]"),
+    ] = None,
+    queue_timeout: Annotated[
+        float | None, typer.Option(help="Seconds a request may wait for its turn, 0: any. [30]")
+    ] = None,
+    request_timeout: Annotated[
+        float | None, typer.Option(help="Seconds a request may take in all, 0: any. [600]")
     ] = None,
     kv_memory: Annotated[
         float | None, typer.Option(help="GiB of KV cache. [1 on a CPU, what is free on a GPU]")

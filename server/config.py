@@ -11,6 +11,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from server.engine.config import Admission
+
 
 class Dtype(StrEnum):
     AUTO = "auto"  # float32 on a CPU, bfloat16 on a GPU
@@ -64,9 +66,12 @@ class Settings(BaseSettings):
 
     max_model_len: int | None = Field(None, ge=2)
     max_num_seqs: int = Field(64, ge=1, le=4096)
-    max_num_batched_tokens: int = Field(512, ge=1)
+    max_num_batched_tokens: int | None = Field(None, ge=1)
     kv_memory: float | None = Field(None, gt=0)
     prefix_caching: bool = True
+    admission: Admission = Admission.PREEMPT
+    queue_timeout: float = Field(30.0, ge=0)
+    request_timeout: float = Field(600.0, ge=0)
 
     @property
     def kv_memory_bytes(self) -> int | None:

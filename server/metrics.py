@@ -91,6 +91,7 @@ class StateCollector(Collector):
             return
         stats = state.engine.stats()
         usage = stats.num_blocks_used / max(stats.num_blocks_total, 1)
+        yield _counter("admission_rejections", stats.queue_timeouts_total, model, "queue_timeout")
         yield _gauge("num_requests_running", stats.num_requests_running, model)
         yield _gauge("num_requests_waiting", stats.num_requests_waiting, model)
         yield _gauge("kv_cache_usage_perc", usage, model)

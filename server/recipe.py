@@ -6,6 +6,8 @@ never imports torch. The child reads it in `server/worker.py`.
 
 from msgspec import Struct
 
+from server.engine.config import Admission
+
 
 class EngineRecipe(Struct, frozen=True, kw_only=True):
     """One engine to build. `None` means: decide from the checkpoint and the machine."""
@@ -18,7 +20,10 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     threads: int | None = None
     max_model_len: int | None = None
     max_num_seqs: int = 64
-    max_num_batched_tokens: int = 512
+    max_num_batched_tokens: int | None = None
     block_size: int = 16
     kv_memory_bytes: int | None = None
     enable_prefix_caching: bool = True
+    admission: Admission = Admission.PREEMPT
+    queue_timeout: float = 0.0  # seconds, 0 is none
+    request_timeout: float = 0.0

@@ -19,7 +19,7 @@ from model.describe import parameter_counts
 from model.kv_cache import KVCache, kv_bytes_per_block
 from model.transformer import Transformer
 from server.engine.child import serve_engine
-from server.engine.config import EngineConfig
+from server.engine.config import EngineConfig, default_batched_tokens
 from server.engine.core import EngineCore
 from server.engine.memory import kv_budget, plan_kv
 from server.engine.runner import ModelRunner
@@ -79,9 +79,13 @@ def engine_config(
         num_blocks=num_blocks,
         block_size=recipe.block_size,
         max_num_seqs=recipe.max_num_seqs,
-        max_num_batched_tokens=recipe.max_num_batched_tokens,
+        max_num_batched_tokens=recipe.max_num_batched_tokens
+        or default_batched_tokens(device.type, recipe.max_num_seqs),
         eos_token_ids=recipe.eos_token_ids,
         enable_prefix_caching=recipe.enable_prefix_caching,
+        admission=recipe.admission,
+        queue_timeout=recipe.queue_timeout,
+        request_timeout=recipe.request_timeout,
     )
 
 

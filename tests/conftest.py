@@ -4,9 +4,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from weights.errors import ModelNotFound
 from weights.resolve import resolve_model
+
+# `pytest --hypothesis-profile=prove`: what a night can afford, and a push cannot.
+settings.register_profile(
+    "prove",
+    max_examples=2000,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from server.api.config import ApiConfig
 from server.api.generation import Generation, Indexed, events
+from server.api.head_start import HeadStart
 from server.api.lifetime import lifetime_of
 from server.api.shape import Shape
 from server.api.state import ServerState
@@ -55,17 +56,29 @@ async def respond(
     *,
     stream: bool,
 ) -> Response:
-    """Admit the generation and answer it. Raises `Overloaded`, and `ApiError` if a choice fails."""
+    """Admit the generation and answer it. Raises `Overloaded`, and `ApiError` if a choice fails.
+
+    A stream has its status once its first event is there, or after `sse_ping` seconds of silence.
+    """
     engine, model = context.state.serving()
     lifetime = lifetime_of(request)
     permit = context.state.admission.admit(generation.size)
     lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
     lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
-    source = _counted(events(generation, engine, model.tokenizer), tally)
+    retry_after = context.state.admission.retry_after
+    source = _counted(events(generation, engine, model.tokenizer, retry_after), tally)
     if stream:
+        head = HeadStart(source)
+        try:
+            has_begun = await unless_gone(request, head.wait(context.config.sse_ping))
+        except BaseException:
+            await head.aclose()
+            raise
         return event_stream(
-            _chunks(source, shape),
+            _chunks(head, shape),
             request_id=lifetime.request_id,
+            is_silent=not has_begun,
+            close=head.aclose,
             ping=context.config.sse_ping,
             send_timeout=context.config.send_timeout,
             headers={"Server-Timing": f"admit;dur={lifetime.elapsed_ms():.1f}"},
@@ -86,9 +99,7 @@ async def _counted(
             yield index, event
 
 
-async def _chunks(
-    source: AsyncGenerator[Indexed, None], shape: Shape
-) -> AsyncGenerator[bytes, None]:
+async def _chunks(source: HeadStart[Indexed], shape: Shape) -> AsyncGenerator[bytes, None]:
     async with aclosing(source):
         async for index, event in source:
             for chunk in shape.chunks(index, event):

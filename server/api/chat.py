@@ -108,6 +108,7 @@ async def plan(body: ChatRequest, model: ServedModel, caller: str) -> Generation
             chosen,
             priority=body.priority,
             cache_salt=salt(caller, body.cache_salt),
+            tenant=caller,
         ),
         options=text_options(body),
         truncated=len(ids) - len(prompt),

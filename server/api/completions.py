@@ -107,6 +107,7 @@ async def plan(body: CompletionRequest, model: ServedModel, caller: str) -> Gene
             chosen,
             priority=body.priority,
             cache_salt=salt(caller, body.cache_salt),
+            tenant=caller,
         ),
         options=text_options(body),
         truncated=sum(map(len, encoded)) - sum(map(len, prompts)),

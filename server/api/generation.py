@@ -8,12 +8,13 @@ and leaving it early aborts every choice that is still running.
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
 import anyio
 
+from server.api.failures import coded_failure
 from server.api.tally import Tally
 from server.engine.types import Engine, EngineDead, FinishReason, Request, SamplingParams
 from server.errors import ApiError, InternalError, Unavailable, engine_down
@@ -64,6 +65,7 @@ def fan_out(
     *,
     priority: int,
     cache_salt: str,
+    tenant: str,
 ) -> list[Request]:
     """One engine request for each prompt and sample; `samplings` has one entry a sample."""
     return [
@@ -73,6 +75,7 @@ def fan_out(
             sampling=sampling,
             priority=priority,
             cache_salt=cache_salt,
+            tenant=tenant,
         )
         for p, prompt in enumerate(prompts)
         for j, sampling in enumerate(samplings)
@@ -80,10 +83,14 @@ def fan_out(
 
 
 async def events(
-    generation: Generation, engine: Engine, tokenizer: Tokenizer
+    generation: Generation,
+    engine: Engine,
+    tokenizer: Tokenizer,
+    retry_after: Callable[[], int] = lambda: 1,
 ) -> AsyncGenerator[Indexed, None]:
     """(choice index, event) of all choices as they come. Raises `ApiError` if one fails.
 
+    `retry_after` says in how many seconds the queue should be shorter.
     Closing or cancelling it closes every choice's stream, which aborts its engine request.
     """
     streams = [
@@ -93,7 +100,7 @@ async def events(
     try:
         async with aclosing(merge(streams)) as merged:
             async for index, event in merged:
-                if error := failure(event, engine):
+                if error := failure(event, engine, retry_after):
                     raise error
                 yield index, event
     except EngineDead:
@@ -135,7 +142,9 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def failure(event: TextEvent, engine: Engine) -> ApiError | None:
+def failure(
+    event: TextEvent, engine: Engine, retry_after: Callable[[], int] = lambda: 1
+) -> ApiError | None:
     """The error an event stands for: nobody asked for an abort who is still listening."""
     if event.finish_reason is FinishReason.ABORT:
         return Unavailable(
@@ -143,6 +152,8 @@ def failure(event: TextEvent, engine: Engine) -> ApiError | None:
         )
     if event.finish_reason is not FinishReason.ERROR:
         return None
+    if event.error_code is not None:
+        return coded_failure(event.error_code, event.error or "", retry_after)
     if not engine.is_alive:
         return engine_down(engine.restart_eta, event.error)
     return InternalError(event.error or "The engine failed.", code="internal_error")

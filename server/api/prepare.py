@@ -118,4 +118,4 @@ def text_options(body: GenerationRequest) -> TextOptions:
 
 def salt(caller: str, cache_salt: str | None) -> str:
     """Prefixes are shared only within one API key and one `cache_salt`."""
-    return f"{caller}/{cache_salt}" if caller or cache_salt else ""
+    return f"{caller}/{cache_salt or ''}" if caller or cache_salt else ""

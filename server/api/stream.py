@@ -6,17 +6,20 @@ first byte becomes an error event, and `[DONE]` still ends the stream exactly on
 """
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import AppStatus
+from starlette.types import Receive, Scope, Send
 
 from server.errors import ApiError, internal_error
 from server.logs import log_bug
 
 DONE = b"data: [DONE]\n\n"
+KEEPALIVE = b": keepalive\n\n"
 HEADERS = {"Cache-Control": "no-cache"}  # the library adds X-Accel-Buffering: no
 
 
@@ -24,13 +27,20 @@ def event_stream(
     chunks: AsyncGenerator[bytes, None],
     *,
     request_id: str,
+    is_silent: bool,
+    close: Callable[[], Awaitable[None]],
     ping: float,
     send_timeout: float,
     headers: Mapping[str, str],
 ) -> EventSourceResponse:
-    """A streaming answer of JSON chunks. When the client leaves, `chunks` is closed."""
-    return EventSourceResponse(
-        frames(chunks, request_id),
+    """A streaming answer of JSON chunks. When the client leaves, `chunks` is closed.
+
+    `close` is called at the end, also of an answer that never began, whose chunks were not asked
+    for. `is_silent`: a comment is already due.
+    """
+    return ClosingResponse(
+        frames(chunks, request_id, is_silent),
+        close=close,
         sep="\n",
         ping=ping,
         ping_message_factory=_keepalive,
@@ -39,15 +49,36 @@ def event_stream(
     )
 
 
+class ClosingResponse(EventSourceResponse):
+    """Closes what it streams, come what may."""
+
+    def __init__(
+        self,
+        content: AsyncGenerator[bytes, None],
+        close: Callable[[], Awaitable[None]],
+        **options: Any,
+    ) -> None:
+        super().__init__(content, **options)
+        self._close = close
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._close()
+
+
 def _keepalive() -> ServerSentEvent:
     return ServerSentEvent(comment="keepalive", sep="\n")
 
 
 async def frames(
-    chunks: AsyncGenerator[bytes, None], request_id: str
+    chunks: AsyncGenerator[bytes, None], request_id: str, is_silent: bool = False
 ) -> AsyncGenerator[bytes, None]:
     """`data: …` frames of the chunks, an error event if they fail, and `[DONE]`."""
     try:
+        if is_silent:
+            yield KEEPALIVE
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield b"data: " + chunk + b"\n\n"

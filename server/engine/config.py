@@ -1,6 +1,25 @@
 """The engine's settings: plain, frozen, resolved. Nothing below reads an environment or a flag."""
 
+from enum import StrEnum
+
 from msgspec import Struct
+
+
+class Admission(StrEnum):
+    """What a request must find free before it is let in."""
+
+    PREEMPT = "preempt"  # blocks for its prompt: some may be thrown out later, and computed again
+    RESERVE = "reserve"  # blocks up to its max_tokens: fewer run at once, none is ever thrown out
+
+
+def default_batched_tokens(device_type: str, max_num_seqs: int) -> int:
+    """`max_num_batched_tokens` where nobody asked for one: it bounds how long a step can take.
+
+    What decodes waits for the prompt chunk that shares its step. 256 tokens are where a CPU's
+    matrix products are near their best rate (docs/scheduling.md has the figures); a GPU needs
+    thousands to be busy. Twice the rows leave half of a full batch's step to prompts.
+    """
+    return max(2048 if device_type == "cuda" else 256, 2 * max_num_seqs)
 
 
 class EngineConfig(Struct, frozen=True, kw_only=True):
@@ -8,7 +27,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
 
     `max_num_batched_tokens` bounds the tokens of one step, `max_num_seqs` its rows. A sequence may
     hold `max_model_len` tokens, prompt and answer together. KV lives in `num_blocks` blocks of
-    `block_size`.
+    `block_size`. Timeouts are in seconds since a request's arrival, 0 is none: `queue_timeout` for
+    its first step, `request_timeout` for its last.
     """
 
     max_model_len: int
@@ -18,6 +38,9 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     max_num_batched_tokens: int = 512
     eos_token_ids: list[int] = []
     enable_prefix_caching: bool = True
+    admission: Admission = Admission.PREEMPT
+    queue_timeout: float = 0.0
+    request_timeout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.max_num_seqs > self.max_num_batched_tokens:

@@ -16,8 +16,8 @@ import torch
 from server.engine.config import EngineConfig
 from server.engine.plan import StepPlan
 from server.engine.runner import Runner
-from server.engine.scheduler import Scheduler
-from server.engine.types import EngineStats, FinishReason, Request, StepOutput
+from server.engine.scheduler import RequestTooLarge, Scheduler
+from server.engine.types import EngineStats, ErrorCode, FinishReason, Request, StepOutput
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +42,13 @@ class EngineCore:
         try:
             self._scheduler.add(request)
         except ValueError as error:  # its text is ours and made for the client
+            is_too_large = isinstance(error, RequestTooLarge)
             self._outputs.append(
                 StepOutput(
                     request_id=request.request_id,
                     finish_reason=FinishReason.ERROR,
                     error=str(error),
+                    error_code=ErrorCode.REQUEST_TOO_LARGE if is_too_large else None,
                 )
             )
 
@@ -64,6 +66,7 @@ class EngineCore:
 
     def step(self) -> list[StepOutput]:
         """Compute one step, and give back all that there is to tell since the last."""
+        self._outputs += self._scheduler.expire()
         plan = self._scheduler.schedule()
         if plan.rows:
             self._outputs += self._run(plan)
@@ -80,7 +83,9 @@ class EngineCore:
         except Exception as error:
             logger.exception("a step of %d requests failed", len(plan.rows))
             is_memory = _is_out_of_memory(error)
-            return self._scheduler.fail(plan, OUT_OF_MEMORY if is_memory else STEP_FAILED)
+            if is_memory:
+                return self._scheduler.fail(plan, OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY)
+            return self._scheduler.fail(plan, STEP_FAILED)
         return self._scheduler.update(plan, result)
 
     def stats(self) -> EngineStats:

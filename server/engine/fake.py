@@ -21,6 +21,7 @@ from server.engine.types import (
     EngineDead,
     EngineInfo,
     EngineStats,
+    ErrorCode,
     FinishReason,
     Request,
     StepOutput,
@@ -65,6 +66,7 @@ class FakeEngine:
         num_cached_tokens: int = 0,
         error_after: int | None = None,
         error: str = "The engine failed on purpose.",
+        error_code: ErrorCode | None = None,
         hang_after: int | None = None,
     ) -> None:
         self._replay: Replay = replay if callable(replay) else lambda _: replay
@@ -75,6 +77,7 @@ class FakeEngine:
         self._num_cached_tokens = num_cached_tokens
         self._error_after = error_after
         self._error = error
+        self._error_code = error_code
         self._hang_after = hang_after
         self._why_dead: str | None = None
         self._endings: dict[str, asyncio.Future[StepOutput]] = {}  # of the requests that run
@@ -140,7 +143,10 @@ class FakeEngine:
             if self._is_due(self._error_after, num_generated):
                 reason = FinishReason.ERROR
                 yield StepOutput(
-                    request_id=request.request_id, finish_reason=reason, error=self._error
+                    request_id=request.request_id,
+                    finish_reason=reason,
+                    error=self._error,
+                    error_code=self._error_code,
                 )
             new, reason, stop_token_id = self._take(token_ids, num_generated, request)
             num_generated += len(new)

@@ -1,16 +1,18 @@
-"""Which tokens each step computes. One rule: sequences catch up, the most entitled first.
+"""Which tokens each step computes. One rule: sequences catch up, within a budget of tokens.
 
-Each step gives every running sequence at least one token and the rest of the token budget to those
-that are further behind, in order of priority, then arrival; what is left of the budget admits
-waiting sequences. A long prompt is thus computed in chunks beside the running answers (chunked
-prefill), and prefix hits and resumption are only another starting point.
+Each step gives every running sequence at least one token, shares the rest of the budget between
+those that are further behind (`budget.py`), and admits waiting sequences, in the queue's order
+(`waiting.py`), as long as a token, a row and blocks are left. A long prompt is thus computed in
+chunks beside the running answers (chunked prefill), and prefix hits and resumption are only another
+starting point.
 
 A sequence is admitted with the blocks of all its present tokens, and takes one more as its answer
-grows. When none is free, the last of `running` is preempted: it loses its blocks and waits, at its
-old place, to be computed again; its blocks stay findable, so that most of them usually come back.
-As `running` is sorted and the first can always have every block (`EngineConfig` checks that any
-sequence fits alone), the first always advances: no deadlock, and nobody starves behind later
-arrivals.
+grows. When none is free, the last of `running` is preempted: it loses its blocks and waits, before
+all that were never admitted, to be computed again; its blocks stay findable, so that most of them
+usually come back. As `running` is sorted by priority and first admission, and the first can always
+have every block (`EngineConfig` checks that any sequence fits alone), the first always advances: no
+deadlock, and whoever was admitted is not overtaken by later admissions. With `Admission.RESERVE`
+nothing is admitted whose blocks up to `max_tokens` are not free, and nothing is ever preempted.
 
 Pure Python: it knows no tensor and no model.
 """
@@ -22,12 +24,19 @@ from collections.abc import Callable
 import msgspec
 
 from server.engine.blocks import BlockPool
-from server.engine.config import EngineConfig
+from server.engine.budget import TokenBudget
+from server.engine.config import Admission, EngineConfig
+from server.engine.deadlines import Deadlines
+from server.engine.fairness import Ledger
 from server.engine.finish import finish_after
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.sequence import Sequence, SequenceStatus
-from server.engine.types import EngineStats, FinishReason, Request, StepOutput
+from server.engine.types import EngineStats, ErrorCode, FinishReason, Request, StepOutput
 from server.engine.waiting import WaitingQueue, by_order
+
+
+class RequestTooLarge(ValueError):
+    """It could never be computed, however long it waited. The text is for its caller."""
 
 
 class Scheduler:
@@ -45,19 +54,25 @@ class Scheduler:
         self._eos_token_ids = frozenset(config.eos_token_ids)
         self._sequences: dict[str, Sequence] = {}  # waiting and running
         self._waiting = WaitingQueue()
+        self._ledger = Ledger()
+        self._deadlines = Deadlines(config)
         self._running: list[Sequence] = []  # sorted by order: the last is the first to be preempted
-        self._num_arrivals = 0
+        self._num_arrivals = self._num_turns = 0
         self._prompt_tokens = self._generation_tokens = 0
         self._cache_queries = self._cache_hits = 0  # in tokens
-        self._preemptions = self._steps = 0
+        self._preemptions = self._queue_timeouts = self._steps = 0
 
     # --- requests come and go ---
 
     def add(self, request: Request) -> None:
-        """Queue a request. ValueError for one that could never be computed."""
+        """Queue a request. `RequestTooLarge` for one that could never be computed.
+
+        Whatever fits the context fits the KV cache alone, so nothing else is too large: the choices
+        of one API request are requests of their own, and can run one after another.
+        """
         num_prompt_tokens, limit = len(request.prompt_token_ids), self._config.max_model_len
         if not 1 <= num_prompt_tokens <= limit:
-            raise ValueError(
+            raise RequestTooLarge(
                 f"The prompt must have between 1 and {limit} tokens, got {num_prompt_tokens}."
             )
         if request.request_id in self._sequences:
@@ -67,10 +82,12 @@ class Scheduler:
             max_tokens=min(request.sampling.max_tokens, limit - num_prompt_tokens),
             arrival=self._num_arrivals,
             arrived_at=self._clock(),
+            share=self._ledger.join(request.priority, request.tenant),
         )
         self._num_arrivals += 1
         self._sequences[request.request_id] = sequence
         self._waiting.push(sequence)
+        self._deadlines.watch(sequence)
 
     def abort(self, request_id: str) -> StepOutput | None:
         """The last output of a request, whose blocks are free again; None if it is not known."""
@@ -80,9 +97,15 @@ class Scheduler:
     def abort_all(self) -> list[StepOutput]:
         return [self._finish(s, FinishReason.ABORT) for s in list(self._sequences.values())]
 
-    def fail(self, plan: StepPlan, error: str) -> list[StepOutput]:
+    def fail(
+        self, plan: StepPlan, error: str, error_code: ErrorCode | None = None
+    ) -> list[StepOutput]:
         """End every sequence of a step that could not be computed."""
-        return [self._finish(row.sequence, FinishReason.ERROR, error=error) for row in plan.rows]
+        reason = FinishReason.ERROR
+        return [
+            self._finish(row.sequence, reason, error=error, error_code=error_code)
+            for row in plan.rows
+        ]
 
     @property
     def has_work(self) -> bool:
@@ -90,42 +113,52 @@ class Scheduler:
 
     # --- before a step ---
 
+    def expire(self) -> list[StepOutput]:
+        """End every request that is late: the last outputs. To be called before `schedule`."""
+        outputs: list[StepOutput] = []
+        for sequence, code, why in self._deadlines.late(self._clock()):
+            self._queue_timeouts += code is ErrorCode.QUEUE_TIMEOUT
+            outputs.append(self._finish(sequence, FinishReason.ERROR, error=why, error_code=code))
+        return outputs
+
     def schedule(self) -> StepPlan:
         """The next step. It has a row unless there is no work."""
-        rows, budget, has_preempted = self._schedule_running()
-        if not has_preempted:  # else the victims would be let in again at once
-            rows += self._admit(budget)
+        has_preempted = self._make_room()
+        budget = TokenBudget(self._config.max_num_batched_tokens - len(self._running))
+        # After a preemption nobody is let in: it would be the victims, at once.
+        may_admit = not has_preempted and self._has_place
+        behind = [s for s in self._running if s.num_uncomputed_tokens > 1]
+        for sequence in behind:
+            budget.offer(sequence, is_last=sequence is behind[-1] and not may_admit)
+        if may_admit:
+            behind += self._admit(budget)
+        budget.offer_again(behind)
+        rows = [self._row(sequence, budget.tokens_of(sequence)) for sequence in self._running]
         assert rows or not self._sequences, "there is work, yet none of it is scheduled"
         self._steps += bool(rows)
         return StepPlan(rows)
 
-    def _schedule_running(self) -> tuple[list[PlanRow], int, bool]:
-        """Rows of running sequences, the budget they leave, and whether one was preempted."""
-        rows: list[PlanRow] = []
-        budget = self._config.max_num_batched_tokens
-        num_running = len(self._running)
-        while len(rows) < len(self._running):  # the list gets shorter as sequences are preempted
-            sequence = self._running[len(rows)]
-            num_others = len(self._running) - len(rows) - 1  # each of them needs a token, too
-            num_tokens = min(sequence.num_uncomputed_tokens, budget - num_others)
-            if self._reserve(sequence):
-                rows.append(self._row(sequence, num_tokens))
-                budget -= num_tokens
-        return rows, budget, len(self._running) < num_running
+    @property
+    def _has_place(self) -> bool:
+        return bool(self._waiting) and len(self._running) < self._config.max_num_seqs
 
-    def _reserve(self, sequence: Sequence) -> bool:
-        """Blocks for all tokens of a running sequence, at the cost of those behind it.
+    def _make_room(self) -> bool:
+        """Blocks for all tokens of each running sequence, at the cost of the last ones.
 
-        False if it was itself the last, and is no longer running.
+        True if one was preempted.
         """
-        num_blocks = self._pool.num_blocks_for(len(sequence.token_ids))
-        while (new := self._pool.allocate(num_blocks - len(sequence.block_table))) is None:
-            victim = self._running.pop()
-            self._preempt(victim)
-            if victim is sequence:
-                return False
-        sequence.block_table += new
-        return True
+        num_running, num_ready = len(self._running), 0
+        while num_ready < len(self._running):  # the list gets shorter as sequences are preempted
+            sequence = self._running[num_ready]
+            num_blocks = self._pool.num_blocks_for(len(sequence.token_ids))
+            num_missing = num_blocks - len(sequence.block_table)
+            if num_missing <= 0:
+                num_ready += 1
+            elif (new := self._pool.allocate(num_missing)) is not None:
+                sequence.block_table += new
+            else:
+                self._preempt(self._running.pop())
+        return len(self._running) < num_running
 
     def _preempt(self, sequence: Sequence) -> None:
         self._pool.free(sequence.block_table)
@@ -136,39 +169,55 @@ class Scheduler:
         self._preemptions += 1
         self._waiting.push(sequence)
 
-    def _admit(self, budget: int) -> list[PlanRow]:
-        rows: list[PlanRow] = []
-        while self._waiting and budget and len(self._running) < self._config.max_num_seqs:
+    def _admit(self, budget: TokenBudget) -> list[Sequence]:
+        """Let in who waits, in the queue's order, as long as everything it needs is left."""
+        admitted: list[Sequence] = []
+        while self._has_place and budget.left > 0:
             sequence = self._waiting.peek()
             if not self._start(sequence):
                 break
-            self._waiting.pop()
-            insort(self._running, sequence, key=by_order)
-            num_tokens = min(sequence.num_uncomputed_tokens, budget)
-            rows.append(self._row(sequence, num_tokens))
-            budget -= num_tokens
-        return rows
+            budget.admit(sequence, is_last=not self._has_place)
+            # Counted here, not only with its row: the queue's next choice depends on it.
+            sequence.charge(sequence.num_computed_tokens + budget.tokens_of(sequence))
+            admitted.append(sequence)
+        return admitted
 
     def _start(self, sequence: Sequence) -> bool:
-        """Give a waiting sequence its blocks, found ones and new ones; False if there is no room.
+        """Make a waiting sequence run, with its blocks, found ones and new ones.
 
-        One block for each running sequence is left over, else what is let in now would be preempted
-        as soon as the others grow.
+        False, and nothing done, if there is no room.
         """
         found = self._find_prefix(sequence)
         num_new = self._pool.num_blocks_for(len(sequence.token_ids)) - len(found)
         num_needed = num_new + self._pool.num_free_among(found)
-        if num_needed + len(self._running) > self._pool.num_free:
+        if num_needed + self._num_blocks_to_spare(sequence) > self._pool.num_free:
             return False
         self._pool.share(found)
         new = self._pool.allocate(num_new)
         assert new is not None
+        self._waiting.remove(sequence)
         sequence.block_table = found + new
         sequence.num_computed_tokens = len(found) * self._pool.block_size
         sequence.status = SequenceStatus.RUNNING
-        if sequence.admitted_at is None:
+        if sequence.turn is None:
             self._count_admission(sequence)
+        insort(self._running, sequence, key=by_order)
         return True
+
+    def _num_blocks_to_spare(self, newcomer: Sequence) -> int:
+        """Free blocks that an admission must leave to those that run, and to the newcomer.
+
+        One for each running sequence, else what is let in now would be preempted as soon as the
+        others grow (no thrash); with `RESERVE` all that any of them may come to need.
+        """
+        if self._config.admission is Admission.PREEMPT:
+            return len(self._running)
+        to_come = sum(self._num_blocks_at_end(s) - len(s.block_table) for s in self._running)
+        num_now = self._pool.num_blocks_for(len(newcomer.token_ids))
+        return to_come + self._num_blocks_at_end(newcomer) - num_now
+
+    def _num_blocks_at_end(self, sequence: Sequence) -> int:
+        return self._pool.num_blocks_for(sequence.num_prompt_tokens + sequence.max_tokens)
 
     def _find_prefix(self, sequence: Sequence) -> list[int]:
         """Known blocks of a sequence; none while its prompt is to be scored, which takes logits."""
@@ -178,7 +227,9 @@ class Scheduler:
         return self._pool.find_prefix(sequence.block_hashes, sequence.token_ids)
 
     def _count_admission(self, sequence: Sequence) -> None:
+        sequence.turn, self._num_turns = self._num_turns, self._num_turns + 1
         sequence.admitted_at = self._clock()
+        self._deadlines.start(sequence)
         sequence.num_cached_tokens = sequence.num_computed_tokens
         self._prompt_tokens += sequence.num_prompt_tokens
         if self._config.enable_prefix_caching and not sequence.num_prompt_logprobs_left:
@@ -193,6 +244,7 @@ class Scheduler:
             score_start = max(start, len(sequence.prompt_logprobs))
             score_end = max(score_start, min(end, sequence.num_prompt_tokens - 1))
         is_sampled = end == len(sequence.token_ids) and sequence.max_tokens > 0
+        sequence.charge(end)
         return PlanRow(sequence, start, end, score_start, score_end, is_sampled)
 
     # --- after a step ---
@@ -275,10 +327,13 @@ class Scheduler:
         output: StepOutput | None = None,
         stop_token_id: int | None = None,
         error: str | None = None,
+        error_code: ErrorCode | None = None,
     ) -> StepOutput:
         """Let a sequence go, and turn its output, if it has one, into its last."""
         request_id = sequence.request.request_id
         del self._sequences[request_id]
+        self._deadlines.forget(sequence)
+        self._ledger.leave(sequence.request.priority, sequence.request.tenant)
         if sequence.status is SequenceStatus.WAITING:
             self._waiting.remove(sequence)
         else:
@@ -292,6 +347,7 @@ class Scheduler:
             finish_reason=reason,
             stop_token_id=stop_token_id,
             error=error,
+            error_code=error_code,
             timings=sequence.timings(self._clock()),
         )
 
@@ -308,6 +364,7 @@ class Scheduler:
             prefix_cache_queries_total=self._cache_queries,
             prefix_cache_hits_total=self._cache_hits,
             preemptions_total=self._preemptions,
+            queue_timeouts_total=self._queue_timeouts,
             steps_total=self._steps,
         )
 

@@ -11,6 +11,7 @@ step lets it catch up, and the step that reaches the end gives the next token. I
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from server.engine.fairness import Share
 from server.engine.types import Request, Timings, TokenLogprobs
 
 
@@ -26,12 +27,15 @@ class Sequence:
 
     request: Request
     max_tokens: int
-    arrival: int  # 0, 1, 2, ...: first come, first served
+    arrival: int  # 0, 1, 2, ...: first come, first served within a tenant
     arrived_at: float
+    share: Share = field(default_factory=Share)  # what its tenant has had at its priority
+    turn: int | None = None  # 0, 1, 2, ...: when it was first admitted, which it keeps
     token_ids: list[int] = field(default_factory=list)
     num_prompt_tokens: int = 0
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed_tokens: int = 0  # KV below is exactly that of these tokens
+    num_charged_tokens: int = 0  # below, tokens count as served: computing them again is free
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache when it was first admitted
     block_table: list[int] = field(default_factory=list)
     block_hashes: list[bytes] = field(
@@ -51,8 +55,9 @@ class Sequence:
 
     @property
     def order(self) -> tuple[int, int]:
-        """Who goes first: lower priority value, then earlier arrival. Never changes."""
-        return self.request.priority, self.arrival
+        """Who goes first of those admitted once: lower priority value, then earlier admission."""
+        assert self.turn is not None, "it has no place in the order before it is admitted"
+        return self.request.priority, self.turn
 
     @property
     def num_uncomputed_tokens(self) -> int:
@@ -68,6 +73,12 @@ class Sequence:
         if self.request.sampling.prompt_logprobs is None:
             return 0
         return self.num_prompt_tokens - 1 - len(self.prompt_logprobs)
+
+    def charge(self, end: int) -> None:
+        """Count the tokens up to position `end`, which are now to be computed, as served."""
+        if end > self.num_charged_tokens:
+            self.share.served += end - max(self.num_computed_tokens, self.num_charged_tokens)
+            self.num_charged_tokens = end
 
     def timings(self, now: float) -> Timings:
         """Where the time went until `now`; a part that was never reached took none."""

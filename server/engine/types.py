@@ -23,6 +23,15 @@ class FinishReason(StrEnum):
     ERROR = "error"  # the engine failed; `StepOutput.error` says how
 
 
+class ErrorCode(StrEnum):
+    """Which ERROR it was, where the caller can do something about it."""
+
+    REQUEST_TOO_LARGE = "request_too_large"  # refused at admission: it could never be computed
+    QUEUE_TIMEOUT = "queue_timeout"  # waited too long; nothing was computed
+    REQUEST_TIMEOUT = "request_timeout"  # took too long, from its arrival on
+    OUT_OF_MEMORY = "out_of_memory"  # of a step: the requests that shared it
+
+
 class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the next token is chosen.
 
@@ -56,6 +65,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sampling: SamplingParams
     priority: int = 0  # lower goes first
     cache_salt: str = ""  # prefixes are shared only between equal salts
+    tenant: str = ""  # on whose behalf: within a priority, tenants get equal shares
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True):
@@ -97,6 +107,7 @@ class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache, on every output
     timings: Timings | None = None  # with finish_reason
     error: str | None = None  # with FinishReason.ERROR: fit for a client's eyes
+    error_code: ErrorCode | None = None  # with FinishReason.ERROR, if it is one of these
 
 
 class EngineStats(Struct, frozen=True, kw_only=True):
@@ -111,6 +122,7 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     prefix_cache_queries_total: int = 0
     prefix_cache_hits_total: int = 0
     preemptions_total: int = 0
+    queue_timeouts_total: int = 0
     steps_total: int = 0
 
 

@@ -1,37 +1,74 @@
-"""Who waits, and who is next: lower priority value first, then first come, first served."""
+"""Who waits, and who is next.
+
+1. The lowest priority value goes first, whatever else waits.
+2. Within a priority, what was already admitted once and preempted comes back first, in the order of
+   its first admission: at most `max_num_seqs` such sequences are ahead of anybody.
+3. Then the tenant that has been served least (`fairness.py`), the longest waiting one of equals;
+   and within a tenant, first come, first served.
+"""
 
 from bisect import insort
+from collections import deque
+from dataclasses import dataclass, field
 from operator import attrgetter
 
 from server.engine.sequence import Sequence
 
+by_order = attrgetter("order")
 
-class WaitingQueue:
-    """Sorted by `Sequence.order`, last first, so that the next one is popped from the end."""
 
-    def __init__(self) -> None:
-        self._sequences: list[Sequence] = []
+@dataclass(slots=True)
+class Level:
+    """The waiting sequences of one priority."""
 
-    def __len__(self) -> int:
-        return len(self._sequences)
+    preempted: list[Sequence] = field(default_factory=list)  # by order
+    arrived: dict[str, deque[Sequence]] = field(default_factory=dict)  # tenant -> by arrival
 
-    def push(self, sequence: Sequence) -> None:
-        """A preempted sequence keeps its order: it comes back before those that arrived later."""
-        insort(self._sequences, sequence, key=_last_first)
+    @property
+    def is_empty(self) -> bool:
+        return not self.preempted and not self.arrived
 
     def peek(self) -> Sequence:
-        return self._sequences[-1]
-
-    def pop(self) -> Sequence:
-        return self._sequences.pop()
+        if self.preempted:
+            return self.preempted[0]
+        heads = (queue[0] for queue in self.arrived.values())
+        return min(heads, key=lambda head: (head.share.served, head.arrival))
 
     def remove(self, sequence: Sequence) -> None:
-        self._sequences.remove(sequence)
+        if sequence.turn is not None:
+            self.preempted.remove(sequence)
+            return
+        tenant = sequence.request.tenant
+        queue = self.arrived[tenant]
+        queue.remove(sequence)
+        if not queue:
+            del self.arrived[tenant]
 
 
-def _last_first(sequence: Sequence) -> tuple[int, int]:
-    priority, arrival = sequence.order
-    return -priority, -arrival
+class WaitingQueue:
+    def __init__(self) -> None:
+        self._levels: dict[int, Level] = {}  # priority -> its level, if it is not empty
+        self._num_sequences = 0
 
+    def __len__(self) -> int:
+        return self._num_sequences
 
-by_order = attrgetter("order")
+    def push(self, sequence: Sequence) -> None:
+        """A new sequence, or a preempted one, which keeps its order."""
+        level = self._levels.setdefault(sequence.request.priority, Level())
+        if sequence.turn is None:
+            level.arrived.setdefault(sequence.request.tenant, deque()).append(sequence)
+        else:
+            insort(level.preempted, sequence, key=by_order)
+        self._num_sequences += 1
+
+    def peek(self) -> Sequence:
+        return self._levels[min(self._levels)].peek()
+
+    def remove(self, sequence: Sequence) -> None:
+        priority = sequence.request.priority
+        level = self._levels[priority]
+        level.remove(sequence)
+        if level.is_empty:
+            del self._levels[priority]
+        self._num_sequences -= 1

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from server.engine.types import FinishReason, Timings, TokenLogprobs
+from server.engine.types import ErrorCode, FinishReason, Timings, TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +33,4 @@ class TextEvent:
     stop_reason: str | int | None = None  # the stop string or stop token id that matched
     timings: Timings | None = None
     error: str | None = None
+    error_code: ErrorCode | None = None

@@ -120,6 +120,7 @@ class TextStream:
             stop_reason=self._matched or output.stop_token_id,
             timings=output.timings,
             error=None if self._matched else output.error,
+            error_code=None if self._matched else output.error_code,
         )
 
     def _list_tokens(self) -> list[TextToken]:

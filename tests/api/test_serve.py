@@ -103,8 +103,8 @@ def test_a_second_signal_ends_everything_at_once() -> None:
 
 
 def test_the_drain_has_an_end() -> None:
-    """A stream of 20 s does not keep the process: it ends with an error event and [DONE]."""
-    with process(delay=1, drain_seconds=0.3) as (server, url), ThreadPoolExecutor() as pool:
+    """A stream of 6 s does not keep the process: it ends with an error event and [DONE]."""
+    with process(delay=0.3, drain_seconds=1) as (server, url), ThreadPoolExecutor() as pool:
         answer = pool.submit(stream, url)
         wait_for_running(url, 1)
         server.send_signal(signal.SIGTERM)

@@ -1,7 +1,9 @@
 """A state machine over scheduler and block pool, watched by the KV oracle. No model, no tensor.
 
 Two tokens, so that prefixes collide all the time; pools so small that preemption is the rule;
-sampled tokens come from a seed. Arrivals are bounded, and at the end everything must finish.
+sampled tokens come from a seed; the clock moves only when told. Arrivals are bounded, and at the
+end everything must finish. The rules between requests (turns, shares, deadlines) are held against
+`tests/oracles/rules.py`, which counts for itself what it sees in the plans.
 """
 
 import random
@@ -9,13 +11,15 @@ from collections import Counter
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from server.engine.blocks import BlockPool
-from server.engine.config import EngineConfig
+from server.engine.config import Admission, EngineConfig
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
 from server.engine.types import (
+    ErrorCode,
     FinishReason,
     Request,
     SamplingParams,
@@ -23,6 +27,7 @@ from server.engine.types import (
     TokenLogprobs,
 )
 from tests.oracles.kv_content import KVContent
+from tests.oracles.rules import Rules
 
 MAX_ARRIVALS = 12
 EOS = 1
@@ -35,6 +40,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         max_num_seqs=st.integers(1, 5),
         more_tokens=st.integers(0, 10),
         enable_prefix_caching=st.sampled_from([True, True, True, False]),
+        admission=st.sampled_from([Admission.PREEMPT, Admission.PREEMPT, Admission.RESERVE]),
+        queue_timeout=st.sampled_from([0, 0, 5]),
+        request_timeout=st.sampled_from([0, 0, 20]),
     )
     def start(
         self,
@@ -43,6 +51,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         max_num_seqs: int,
         more_tokens: int,
         enable_prefix_caching: bool,
+        admission: Admission,
+        queue_timeout: float,
+        request_timeout: float,
     ) -> None:
         self.config = EngineConfig(
             max_model_len=num_blocks * block_size,
@@ -52,10 +63,15 @@ class SchedulerMachine(RuleBasedStateMachine):
             max_num_batched_tokens=max_num_seqs + more_tokens,
             eos_token_ids=[EOS],
             enable_prefix_caching=enable_prefix_caching,
+            admission=admission,
+            queue_timeout=queue_timeout,
+            request_timeout=request_timeout,
         )
+        self.now = 0.0
         self.pool = BlockPool(num_blocks, block_size, root=b"fixed")
-        self.scheduler = Scheduler(self.config, self.pool)
+        self.scheduler = Scheduler(self.config, self.pool, clock=lambda: self.now)
         self.oracle = KVContent(block_size)
+        self.rules_between = Rules(self.config)
         self.requests: dict[str, Request] = {}
         self.tokens: dict[str, list[int]] = {}
         self.endings: Counter[str] = Counter()
@@ -69,6 +85,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         min_tokens=st.integers(0, 3),
         ignore_eos=st.sampled_from([True, True, False]),
         priority=st.sampled_from([0, 0, 0, 1, 2]),
+        tenant=st.sampled_from(["", "", "a", "b"]),
         cache_salt=st.sampled_from(["", "", "salt"]),
         prompt_logprobs=st.sampled_from([None, None, None, 0]),
     )
@@ -79,23 +96,30 @@ class SchedulerMachine(RuleBasedStateMachine):
         min_tokens: int,
         ignore_eos: bool,
         priority: int,
+        tenant: str,
         cache_salt: str,
         prompt_logprobs: int | None,
     ) -> None:
-        request = Request(
-            request_id=str(len(self.requests)),
-            prompt_token_ids=prompt[: self.config.max_model_len],
-            sampling=SamplingParams(
-                max_tokens=max_tokens,
-                min_tokens=min_tokens,
-                ignore_eos=ignore_eos,
-                prompt_logprobs=prompt_logprobs,
-            ),
-            priority=priority,
-            cache_salt=cache_salt,
+        self.send(
+            Request(
+                request_id=str(len(self.requests)),
+                prompt_token_ids=prompt[: self.config.max_model_len],
+                sampling=SamplingParams(
+                    max_tokens=max_tokens,
+                    min_tokens=min_tokens,
+                    ignore_eos=ignore_eos,
+                    prompt_logprobs=prompt_logprobs,
+                ),
+                priority=priority,
+                tenant=tenant,
+                cache_salt=cache_salt,
+            )
         )
+
+    def send(self, request: Request) -> None:
         self.requests[request.request_id] = request
         self.tokens[request.request_id] = []
+        self.rules_between.arrive(request, self.now)
         self.scheduler.add(request)
 
     @precondition(lambda self: self.requests)
@@ -103,6 +127,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def step(self, seed: int, num_steps: int) -> None:
         chance = random.Random(seed)
         for _ in range(num_steps):
+            self.now += 0.25
             plan = self.plan()
             self.oracle.compute(plan)
             result = StepResult([self.compute(row, chance) for row in plan.rows])
@@ -115,7 +140,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             return self.step(seed=0, num_steps=3)
         plan = self.plan()
         self.oracle.poison(plan)
-        return self.take(self.scheduler.fail(plan, "failed"))
+        self.take(self.scheduler.fail(plan, "failed"))
+        for row in plan.rows[:1]:  # clients try again, and must not find what was never computed
+            self.send(replace(row.sequence.request, request_id=str(len(self.requests))))
+        return None
 
     @precondition(lambda self: self.requests)
     @rule(choice=st.integers(0, 4 * MAX_ARRIVALS))  # mostly nobody, which must not matter
@@ -124,10 +152,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         if output is not None:
             self.take([output])
 
+    @precondition(lambda self: self.requests)
+    @rule(seconds=st.sampled_from([0.5, 2, 5]))
+    def wait(self, seconds: float) -> None:
+        """A slow step, or a laptop that slept."""
+        self.now += seconds
+
     # --- one step ---
 
     def plan(self) -> StepPlan:
         """The next plan, checked for what every plan must be."""
+        late = self.scheduler.expire()
+        self.rules_between.check_late(late, self.now)
+        self.take(late)
         before = list(self.scheduler._running)
         plan = self.scheduler.schedule()
         running, waiting = self.scheduler._running, self.scheduler._waiting
@@ -138,9 +175,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             id(sequence) for sequence in before if sequence in running
         ], "a running sequence that was not preempted does not advance"
         assert {id(row.sequence) for row in plan.rows} == {id(s) for s in running}
-        if len(waiting):
-            admitted = [s.order for s in running if s not in before]
-            assert all(order < waiting.peek().order for order in admitted), "out of turn"
+        if self.config.admission is Admission.RESERVE:
+            assert self.scheduler.stats().preemptions_total == 0
+        head = waiting.peek() if len(waiting) else None
+        self.rules_between.check_plan(plan, before, head, self.pool)
         return plan
 
     def compute(self, row: PlanRow, chance: random.Random) -> RowResult:
@@ -162,6 +200,9 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.tokens[output.request_id] += output.token_ids
             if output.finish_reason is not None:
                 self.endings[output.request_id] += 1
+                self.rules_between.leave(output.request_id)
+            if output.error_code is ErrorCode.QUEUE_TIMEOUT:
+                assert not self.tokens[output.request_id]
             if output.finish_reason in (None, FinishReason.STOP, FinishReason.LENGTH):
                 self.check_output(request, output, is_first)
 
@@ -200,7 +241,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "scheduler"):
             return
-        for seed in range(3000):
+        for seed in range(self.rules_between.max_steps + 1):
             if not self.scheduler.has_work:
                 break
             self.step(seed, 1)

@@ -8,17 +8,23 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from server.engine.blocks import BlockPool
+from server.engine.budget import TokenBudget
+from server.engine.deadlines import Deadlines
+from server.engine.fairness import Ledger, Share
 from server.engine.plan import PlanRow
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence, SequenceStatus
+from server.engine.waiting import Level, WaitingQueue
 from tests.engine.scheduling import SchedulerMachine
 
-SETTINGS = settings(
+IS_PROVING = settings.get_current_profile_name() == "prove"  # `pytest --hypothesis-profile=prove`
+QUICK = settings(
     max_examples=150,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+SETTINGS = settings() if IS_PROVING else QUICK
 
 
 class TestScheduler(SchedulerMachine.TestCase):  # type: ignore[valid-type,misc]  # made at run time
@@ -146,6 +152,76 @@ def publish_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scheduler, "fail", mutant)
 
 
+def serve_tenants_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is charged, so that whoever sends most gets most."""
+    monkeypatch.setattr(Sequence, "charge", lambda self, end: None)
+
+
+def credit_for_idling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenant that was away comes back with all it did not use."""
+
+    def join(self: Ledger, priority: int, tenant: str) -> Share:
+        share = self._shares.setdefault(priority, {}).setdefault(tenant, Share())
+        share.num_unfinished += 1
+        return share
+
+    monkeypatch.setattr(Ledger, "join", join)
+
+
+def last_come_first_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a tenant, the latest arrival is the next."""
+    push = WaitingQueue.push
+
+    def mutant(self: WaitingQueue, sequence: Sequence) -> None:
+        push(self, sequence)
+        for queue in self._levels[sequence.request.priority].arrived.values():
+            queue.rotate(1)
+
+    monkeypatch.setattr(WaitingQueue, "push", mutant)
+
+
+def newcomers_before_preempted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was preempted waits behind everything that never ran."""
+    peek = Level.peek
+
+    def mutant(self: Level) -> Sequence:
+        return peek(Level([], self.arrived) if self.arrived else self)
+
+    monkeypatch.setattr(Level, "peek", mutant)
+
+
+def first_prompt_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long prompt gets the whole budget, and whoever comes after it waits until it is done."""
+    offer = TokenBudget.offer
+    monkeypatch.setattr(
+        TokenBudget, "offer", lambda self, sequence, is_last: offer(self, sequence, True)
+    )
+
+
+def waste_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was kept for others is not used when they do not need it."""
+    monkeypatch.setattr(TokenBudget, "offer_again", lambda self, sequences: None)
+
+
+def reserve_for_the_others_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Admission.RESERVE` forgets what the newcomer itself will need."""
+
+    def mutant(self: Scheduler, newcomer: Sequence) -> int:
+        return sum(self._num_blocks_at_end(s) - len(s.block_table) for s in self._running)
+
+    monkeypatch.setattr(Scheduler, "_num_blocks_to_spare", mutant)
+
+
+def queue_limit_for_those_who_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that was started in time is ended as if it still waited."""
+    monkeypatch.setattr(Deadlines, "start", lambda self, sequence: None)
+
+
+def no_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is ever late."""
+    monkeypatch.setattr(Deadlines, "late", lambda self, now: iter(()))
+
+
 MUTATIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     publish_before_computed,
     forget_the_parent,
@@ -157,6 +233,15 @@ MUTATIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     leak_at_abort,
     preempt_the_first,
     publish_what_failed,
+    serve_tenants_as_they_come,
+    credit_for_idling,
+    last_come_first_served,
+    newcomers_before_preempted,
+    first_prompt_takes_all,
+    waste_the_budget,
+    reserve_for_the_others_alone,
+    queue_limit_for_those_who_run,
+    no_deadlines,
 ]
 
 
@@ -167,7 +252,7 @@ def test_finds_a_planted_bug(
     """A test of the test: each of these bugs is one that a real engine has had, or nearly."""
     mutate(monkeypatch)
     hunt = settings(
-        SETTINGS,
+        QUICK,
         max_examples=2000,
         phases=[Phase.generate],  # any failure will do, it need not be the shortest
         database=None,

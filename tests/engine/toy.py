@@ -103,6 +103,7 @@ def make_request(
     *,
     priority: int = 0,
     cache_salt: str = "",
+    tenant: str = "",
     **sampling: object,
 ) -> Request:
     params = {"max_tokens": 8, "temperature": 0.0} | sampling
@@ -112,6 +113,7 @@ def make_request(
         sampling=SamplingParams(**params),  # type: ignore[arg-type]  # plain test parameters
         priority=priority,
         cache_salt=cache_salt,
+        tenant=tenant,
     )
 
 

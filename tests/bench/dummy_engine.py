@@ -1,0 +1,63 @@
+"""An engine in this process with the default model's shape and random weights, for benchmarks."""
+
+import torch
+
+from model.attention.choose import choose_attention
+from model.config import Activation, ModelConfig, Norm, RopeConfig
+from model.kv_cache import KVCache
+from model.transformer import Transformer
+from server.engine.config import EngineConfig
+from server.engine.core import EngineCore
+from server.engine.runner import ModelRunner
+from weights.dummy import load_dummy_weights
+
+SMOLLM2_135M = ModelConfig(
+    architecture="llama",
+    vocab_size=49152,
+    hidden_size=576,
+    intermediate_size=1536,
+    num_hidden_layers=30,
+    num_heads=9,
+    num_kv_heads=3,
+    head_dim=64,
+    max_position_embeddings=8192,
+    norm=Norm.RMS_NORM,
+    norm_eps=1e-5,
+    activation=Activation.SILU,
+    gated_mlp=True,
+    rope=RopeConfig(theta=100_000.0, dim=64),
+    qkv_bias=False,
+    attention_output_bias=False,
+    mlp_bias=False,
+    tie_word_embeddings=True,
+)
+
+
+def dummy_core(
+    *,
+    max_model_len: int,
+    max_num_batched_tokens: int,
+    num_blocks: int | None = None,
+    enable_prefix_caching: bool = True,
+    model: Transformer | None = None,
+) -> EngineCore:
+    """`num_blocks` defaults to two full contexts. Pass `model` to load the weights once."""
+    config = EngineConfig(
+        max_model_len=max_model_len,
+        num_blocks=num_blocks or 2 * -(-max_model_len // 16),
+        max_num_batched_tokens=max_num_batched_tokens,
+        enable_prefix_caching=enable_prefix_caching,
+    )
+    model = model or dummy_model()
+    kv_cache = KVCache(model.config, config.num_blocks, 16, torch.float32, torch.device("cpu"))
+    return EngineCore(config, ModelRunner(model, kv_cache, config, "cpu"))
+
+
+def dummy_model() -> Transformer:
+    device = torch.device("cpu")
+    model = Transformer(
+        SMOLLM2_135M, choose_attention("auto", device), dtype=torch.float32, device=device
+    )
+    load_dummy_weights(SMOLLM2_135M, 0, model)
+    model.finish()
+    return model
