@@ -151,7 +151,7 @@ async def _drain(
         await _end_answers(state)
     if state.admission.in_flight:
         server.force_exit = True
-        cut_streams()
+    cut_streams()  # timelines too, which are no answers and never end by themselves
     server.should_exit = True
     await _first(serving, hurry.wait())
     server.force_exit = server.force_exit or hurry.is_set()

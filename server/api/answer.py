@@ -73,7 +73,7 @@ async def respond(
     await unless_gone(request, _drain(source, shape))
     headers = {"openai-processing-ms": str(round(lifetime.elapsed_ms()))}
     if timings := tally.engine_timings:
-        headers["Server-Timing"] = server_timing(timings)
+        headers["Server-Timing"] = server_timing(timings, tally.num_cached_tokens)
     return json_response(shape.whole(), headers=headers)
 
 

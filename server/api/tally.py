@@ -2,7 +2,7 @@
 
 Usage counts every sampled token, the end-of-sequence token included, summed over the choices, and
 each prompt once. Timings are those of the choice that took longest: the engine's, or, where a stop
-string ended the choice before the engine could tell, what was seen from here.
+string ended the choice and the engine was too busy to tell, what was seen from here.
 """
 
 import time
@@ -112,8 +112,12 @@ class Tally:
             "predicted_per_second": _per_second(generated, t.decode_ms),
             "ttft_ms": round(t.queue_ms + t.prefill_ms, 3),
             "itl_mean_ms": round(t.decode_ms / max(generated - 1, 1), 3),
+            "itl_max_ms": round(t.itl_max_ms, 3),
             "total_ms": round(t.total_ms, 3),
             "steps": t.num_steps,
+            "preemptions": t.num_preemptions,
+            "batch_mean": round(t.batch_mean, 2),
+            "batch_max": t.batch_max,
         }
         return numbers | ({"truncated_n": self._truncated} if self._truncated else {})
 
@@ -122,12 +126,20 @@ def _per_second(count: int, milliseconds: float) -> float:
     return round(1000 * count / milliseconds, 2) if milliseconds > 0 else 0.0
 
 
-def server_timing(timings: Timings) -> str:
-    """The `Server-Timing` header, which browsers draw."""
+def server_timing(timings: Timings, num_cached_tokens: int) -> str:
+    """The `Server-Timing` header, which browsers draw; counts are descriptions."""
     parts = {
         "queue": timings.queue_ms,
         "prefill": timings.prefill_ms,
         "decode": timings.decode_ms,
         "total": timings.total_ms,
     }
-    return ", ".join(f"{name};dur={value:.1f}" for name, value in parts.items())
+    counts = {
+        "cached": f"{num_cached_tokens} tokens",
+        "steps": timings.num_steps,
+        "preemptions": timings.num_preemptions,
+    }
+    return ", ".join(
+        [f"{name};dur={value:.1f}" for name, value in parts.items()]
+        + [f'{name};desc="{value}"' for name, value in counts.items()]
+    )
