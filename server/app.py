@@ -27,6 +27,7 @@ from server.api.state import ServerState
 from server.api.stream import own_the_shutdown
 from server.api.timeline import timeline_routes
 from server.api.tokens import token_routes
+from server.api.verify import verify_routes
 from server.errors import ApiError, ClientGone
 from server.metrics import Metrics
 
@@ -55,6 +56,7 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
         model_routes(context),
         token_routes(context),
         timeline_routes(context),
+        verify_routes(context),
         ops_routes(context),
         page_routes(),
     ):

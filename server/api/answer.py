@@ -19,7 +19,7 @@ from starlette.responses import Response
 from server.api.config import ApiConfig
 from server.api.generation import Generation, Indexed, events
 from server.api.lifetime import lifetime_of
-from server.api.shape import Shape
+from server.api.shape import Shape, WholeShape
 from server.api.state import ServerState
 from server.api.stream import event_stream
 from server.api.tally import Tally, server_timing
@@ -56,21 +56,37 @@ async def respond(
     stream: bool,
 ) -> Response:
     """Admit the generation and answer it. Raises `Overloaded`, and `ApiError` if a choice fails."""
+    source = admit(request, context, generation, tally)
+    if not stream:
+        return await answer_whole(request, source, shape, tally)
+    lifetime = lifetime_of(request)
+    return event_stream(
+        _chunks(source, shape),
+        request_id=lifetime.request_id,
+        ping=context.config.sse_ping,
+        send_timeout=context.config.send_timeout,
+        headers={"Server-Timing": f"admit;dur={lifetime.elapsed_ms():.1f}"},
+    )
+
+
+def admit(
+    request: Request, context: Context, generation: Generation, tally: Tally
+) -> AsyncGenerator[Indexed, None]:
+    """The generation's events, under a permit that is held until the HTTP request ends."""
     engine, model = context.state.serving()
     lifetime = lifetime_of(request)
     permit = context.state.admission.admit(generation.size)
     lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
     lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
-    source = _counted(events(generation, engine, model.tokenizer), tally)
-    if stream:
-        return event_stream(
-            _chunks(source, shape),
-            request_id=lifetime.request_id,
-            ping=context.config.sse_ping,
-            send_timeout=context.config.send_timeout,
-            headers={"Server-Timing": f"admit;dur={lifetime.elapsed_ms():.1f}"},
-        )
+    return _counted(events(generation, engine, model.tokenizer), tally)
+
+
+async def answer_whole(
+    request: Request, source: AsyncGenerator[Indexed, None], shape: WholeShape, tally: Tally
+) -> Response:
+    """One JSON answer from all events. Raises `ApiError` if a choice fails, or `ClientGone`."""
     await unless_gone(request, _drain(source, shape))
+    lifetime = lifetime_of(request)
     headers = {"openai-processing-ms": str(round(lifetime.elapsed_ms()))}
     if timings := tally.engine_timings:
         headers["Server-Timing"] = server_timing(timings, tally.num_cached_tokens)
@@ -97,7 +113,7 @@ async def _chunks(
         yield chunk
 
 
-async def _drain(source: AsyncGenerator[Indexed, None], shape: Shape) -> None:
+async def _drain(source: AsyncGenerator[Indexed, None], shape: WholeShape) -> None:
     async with aclosing(source):
         async for index, event in source:
             shape.add(index, event)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from server.api.tally import Tally
+from server.api.tally import Tally, Witness
 from server.engine.types import Engine, EngineDead, FinishReason, Request, SamplingParams
 from server.errors import ApiError, InternalError, Unavailable, engine_failed
 from server.text.events import TextEvent
@@ -41,8 +41,8 @@ class Generation:
     def size(self) -> int:
         return len(self.requests)
 
-    def tally(self) -> Tally:
-        return Tally([len(prompt) for prompt in self.prompts], self.n, self.truncated)
+    def tally(self, witness: Witness | None = None) -> Tally:
+        return Tally([len(prompt) for prompt in self.prompts], self.n, self.truncated, witness)
 
 
 def derive_seed(seed: int, sample: int) -> int:

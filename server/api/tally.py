@@ -1,4 +1,4 @@
-"""The numbers of one request, added up from its events: usage, timings, why it ended.
+"""The numbers of one request, added up from its events: usage, timings, why it ended; its receipt.
 
 Usage counts every sampled token, the end-of-sequence token included, summed over the choices, and
 each prompt once. Timings are those of the choice that took longest: the engine's, or, where a stop
@@ -7,11 +7,20 @@ string ended the choice and the engine was too busy to tell, what was seen from 
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from server.engine.types import FinishReason, Timings
 from server.text.events import TextEvent
 
 JsonObject = dict[str, object]
+
+
+class Witness(Protocol):
+    """Whoever else is to see the events, and has something to say in the end."""
+
+    def add(self, index: int, event: TextEvent) -> None: ...
+
+    def receipt(self) -> JsonObject: ...
 
 
 class Tally:
@@ -22,11 +31,13 @@ class Tally:
         prompt_lens: Sequence[int],
         n: int,
         truncated: int = 0,
+        witness: Witness | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._prompt_lens = prompt_lens
         self._n = n
         self._truncated = truncated
+        self._witness = witness
         self._generated = [0] * (len(prompt_lens) * n)
         self._cached = [0] * (len(prompt_lens) * n)
         self._timings: Timings | None = None
@@ -40,6 +51,8 @@ class Tally:
         self._generated[index] = max(self._generated[index], event.num_generated_tokens)
         self._cached[index] = max(self._cached[index], event.num_cached_tokens)
         self._first_seen.setdefault(index, self._clock())
+        if self._witness is not None:
+            self._witness.add(index, event)
         if event.finish_reason is None:
             return
         self.finish_reasons[index] = event.finish_reason
@@ -93,6 +106,11 @@ class Tally:
                 "rejected_prediction_tokens": 0,
             },
         }
+
+    def receipt(self) -> JsonObject | None:
+        """The witness's, if there is one and every choice has ended."""
+        has_one = self._witness is not None and self.is_finished
+        return self._witness.receipt() if self._witness is not None and has_one else None
 
     def timings(self) -> JsonObject | None:
         """llama.cpp's names, with the queue beside them; milliseconds. None before the end."""
