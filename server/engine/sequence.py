@@ -77,14 +77,15 @@ class Sequence:
         """It took part in a step of `num_rows` requests."""
         self.num_steps += 1
         self.num_rows_met += num_rows
-        self.max_rows_met = max(self.max_rows_met, num_rows)
+        if num_rows > self.max_rows_met:  # no max(): this runs for every row of every step
+            self.max_rows_met = num_rows
 
     def count_output(self, now: float) -> None:
         """It got new tokens."""
         if self.first_token_at is None:
             self.first_token_at = now
-        else:
-            self.longest_gap = max(self.longest_gap, now - self.last_token_at)
+        elif now - self.last_token_at > self.longest_gap:
+            self.longest_gap = now - self.last_token_at
         self.last_token_at = now
 
     def timings(self, now: float) -> Timings:

@@ -22,6 +22,8 @@ from server.engine.types import (
     StepRow,
 )
 
+KINDS = (RowKind.PREFILL, RowKind.DECODE)  # indexed by whether it decodes
+
 
 class StepRecorder:
     """Called as a step goes on: start, scheduled, computed (unless it failed), finish."""
@@ -47,11 +49,8 @@ class StepRecorder:
         self._schedule = time.perf_counter() - self._started
         self._forward = self._sample = 0.0
         self._stats = stats
-        self._rows = [
-            StepRow(row.sequence.request.request_id, row.end - row.start, kind_of(row))
-            for row in plan.rows
-        ]
-        num_tokens = plan.num_scheduled_tokens
+        self._rows = [describe(row) for row in plan.rows]
+        num_tokens = sum([row.num_tokens for row in self._rows])
         self._step_tokens += num_tokens
         self._step_tokens_counts[bisect_left(STEP_TOKENS_BOUNDS, num_tokens)] += 1
 
@@ -98,9 +97,8 @@ class StepRecorder:
         }
 
 
-def kind_of(row: PlanRow) -> RowKind:
-    """DECODE where the newest token, a generated one, is all that is missing."""
-    sequence = row.sequence
-    is_newest = row.start == len(sequence.token_ids) - 1
-    is_decode = is_newest and row.start >= sequence.num_prompt_tokens
-    return RowKind.DECODE if is_decode else RowKind.PREFILL
+def describe(row: PlanRow) -> StepRow:
+    """It decodes where the newest token, a generated one, is all that is missing."""
+    sequence, start = row.sequence, row.start
+    is_decode = start >= sequence.num_prompt_tokens and start == len(sequence.token_ids) - 1
+    return StepRow(sequence.request.request_id, row.end - start, KINDS[is_decode])
