@@ -25,7 +25,9 @@ from server.api.ops import ops_routes
 from server.api.pages import page_routes
 from server.api.state import ServerState
 from server.api.stream import own_the_shutdown
+from server.api.timeline import timeline_routes
 from server.api.tokens import token_routes
+from server.api.verify import verify_routes
 from server.errors import ApiError, ClientGone
 from server.metrics import Metrics
 
@@ -53,6 +55,8 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
         completion_routes(context),
         model_routes(context),
         token_routes(context),
+        timeline_routes(context),
+        verify_routes(context),
         ops_routes(context),
         page_routes(),
     ):

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from server.api.auth import LOOPBACK_HOSTS
 from server.api.config import ApiConfig
+from server.api.identity import Identity
 from server.api.state import ServedModel, ServerState
 from server.app import create_app
 from server.config import EngineKind, Settings, engine_environment
@@ -32,6 +33,7 @@ from weights.resolve import resolve_model
 from weights.tokenizer import Tokenizer
 
 VERSION = importlib.metadata.version("thirdeye")
+ROOT = Path(__file__).resolve().parents[1]  # the rooms lie side by side, installed or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,15 @@ class OpenedModel:
 
     def serve(self, info: EngineInfo) -> ServedModel:
         """The same model as the API shows it, once the engine is loaded."""
+        who = identify(self.checkpoint, self.tokenizer, info)
         return ServedModel(
             names=self.names,
             tokenizer=self.tokenizer,
             template=self.template,
             max_model_len=info.max_model_len,
             created=int(time.time()),
-            fingerprint=fingerprint(self.checkpoint, self.tokenizer, info),
+            fingerprint=who.fingerprint,
+            identity=who,
         )
 
 
@@ -81,10 +85,25 @@ def served_names(settings: Settings, checkpoint: Checkpoint) -> tuple[str, ...]:
     return (checkpoint.name,)
 
 
-def fingerprint(checkpoint: Checkpoint, tokenizer: Tokenizer, info: EngineInfo) -> str:
-    """`system_fingerprint`: equal for equal version, weights, tokenizer and numerics."""
-    parts = (VERSION, checkpoint.fingerprint, tokenizer.fingerprint, info.device, info.dtype)
-    return f"te-{VERSION}-{hashlib.sha256('|'.join(parts).encode()).hexdigest()[:8]}"
+def identify(checkpoint: Checkpoint, tokenizer: Tokenizer, info: EngineInfo) -> Identity:
+    """All that decides which tokens this server answers with."""
+    return Identity(
+        version=VERSION,
+        build=build_digest(),
+        weights=checkpoint.fingerprint,
+        tokenizer=tokenizer.fingerprint,
+        numerics=f"{info.device} {info.dtype}, {info.numerics}",
+    )
+
+
+def build_digest() -> str:
+    """SHA-256 over the sources that make tokens: a version's name outlives many changes of them."""
+    digest = hashlib.sha256()
+    for room in ("model", "server/engine", "server/text", "weights"):
+        for path in sorted((ROOT / room).rglob("*.py")):
+            digest.update(f"{path.relative_to(ROOT).as_posix()} {path.stat().st_size} ".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def build_app(settings: Settings, state: ServerState) -> FastAPI:

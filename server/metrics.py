@@ -5,14 +5,21 @@ they end. A registry of our own: two apps in one process do not meet.
 """
 
 from collections.abc import Iterator
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from server.api.state import ServerState
 from server.api.tally import Tally
+from server.engine.types import STEP_TOKENS_BOUNDS, EngineStats
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 _GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -101,6 +108,9 @@ class StateCollector(Collector):
         yield _counter("prefix_cache_queries", stats.prefix_cache_queries_total, model)
         yield _counter("prefix_cache_hits", stats.prefix_cache_hits_total, model)
         yield _counter("num_preemptions", stats.preemptions_total, model)
+        yield _stages(stats, model)
+        if stats.step_tokens_counts:
+            yield _step_tokens(stats, model)
 
 
 def model_name(state: ServerState) -> str:
@@ -121,4 +131,24 @@ def _counter(name: str, value: float, model: str, reason: str | None = None) -> 
     labels = ["model_name"] if reason is None else ["model_name", "reason"]
     family = CounterMetricFamily(f"thirdeye_{name}", _help(name), labels=labels)
     family.add_metric([model] if reason is None else [model, reason], value)
+    return family
+
+
+def _stages(stats: EngineStats, model: str) -> Metric:
+    """Where the engine's steps spend their time; on a GPU, sampling waits for the model."""
+    name = "scheduler_stage_seconds"
+    family = CounterMetricFamily(f"thirdeye_{name}", _help(name), labels=["model_name", "stage"])
+    family.add_metric([model, "schedule"], stats.schedule_seconds_total)
+    family.add_metric([model, "forward"], stats.forward_seconds_total)
+    family.add_metric([model, "sample"], stats.sample_seconds_total)
+    return family
+
+
+def _step_tokens(stats: EngineStats, model: str) -> Metric:
+    """Tokens per engine step, under vLLM's name; Prometheus wants each bucket to hold the last."""
+    name = "iteration_tokens_total"
+    family = HistogramMetricFamily(f"thirdeye_{name}", _help(name), labels=["model_name"])
+    bounds = [*(str(float(bound)) for bound in STEP_TOKENS_BOUNDS), "+Inf"]
+    buckets = list(zip(bounds, accumulate(stats.step_tokens_counts), strict=True))
+    family.add_metric([model], buckets, sum_value=stats.step_tokens_total)
     return family

@@ -158,8 +158,7 @@ async def _drain(
     await _first(_until_idle(state), hurry.wait(), timeout=seconds)
     if state.admission.in_flight:
         await _first(_end_answers(state), timeout=LAST_WORDS_SECONDS)
-    if state.admission.in_flight:
-        cut_streams()
+    cut_streams()  # timelines too, which are no answers and never end by themselves
     server.should_exit = True
     await _first(serving, _after(hurry, LAST_WORDS_SECONDS))
     if not serving.done():

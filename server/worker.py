@@ -45,7 +45,8 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     config = engine_config(recipe, checkpoint.config, dtype, device)
     kv_cache = KVCache(checkpoint.config, config.num_blocks, config.block_size, dtype, device)
     runner = ModelRunner(model, kv_cache, config, device)
-    return EngineCore(config, runner), describe(checkpoint.config, config, device, dtype)
+    numerics = describe_numerics(model, device)
+    return EngineCore(config, runner), describe(checkpoint.config, config, device, dtype, numerics)
 
 
 def load_model(
@@ -89,8 +90,24 @@ def engine_config(
     )
 
 
+def describe_numerics(model: Transformer, device: torch.device) -> str:
+    """What decides the bits of an answer beside weights, dtype and our own code."""
+    attention = type(model.backend).__name__
+    if device.type == "cuda":
+        capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
+        machine = f"{torch.cuda.get_device_name(device)}, capability {capability}"
+    else:
+        threads = torch.get_num_threads()
+        machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
+    return f"torch {torch.__version__}, {attention}, {machine}"
+
+
 def describe(
-    model: ModelConfig, config: EngineConfig, device: torch.device, dtype: torch.dtype
+    model: ModelConfig,
+    config: EngineConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    numerics: str,
 ) -> EngineInfo:
     """The facts of the ready line."""
     return EngineInfo(
@@ -102,6 +119,7 @@ def describe(
         num_blocks=config.num_blocks,
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
+        numerics=numerics,
     )
 
 

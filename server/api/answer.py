@@ -20,7 +20,7 @@ from server.api.config import ApiConfig
 from server.api.generation import Generation, Indexed, events
 from server.api.head_start import HeadStart
 from server.api.lifetime import lifetime_of
-from server.api.shape import Shape
+from server.api.shape import Shape, WholeShape
 from server.api.state import ServerState
 from server.api.stream import event_stream
 from server.api.tally import Tally, server_timing
@@ -60,33 +60,49 @@ async def respond(
 
     A stream has its status once its first event is there, or after `sse_ping` seconds of silence.
     """
+    source = admit(request, context, generation, tally)
+    if not stream:
+        return await answer_whole(request, source, shape, tally)
+    lifetime = lifetime_of(request)
+    head = HeadStart(source)
+    try:
+        has_begun = await unless_gone(request, head.wait(context.config.sse_ping))
+    except BaseException:
+        await head.aclose()
+        raise
+    return event_stream(
+        _chunks(head, shape),
+        request_id=lifetime.request_id,
+        is_silent=not has_begun,
+        close=head.aclose,
+        ping=context.config.sse_ping,
+        send_timeout=context.config.send_timeout,
+        headers={"Server-Timing": f"admit;dur={lifetime.elapsed_ms():.1f}"},
+    )
+
+
+def admit(
+    request: Request, context: Context, generation: Generation, tally: Tally
+) -> AsyncGenerator[Indexed, None]:
+    """The generation's events, under a permit that is held until the HTTP request ends."""
     engine, model = context.state.serving()
     lifetime = lifetime_of(request)
     permit = context.state.admission.admit(generation.size)
     lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
     lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
     retry_after = context.state.admission.retry_after
-    source = _counted(events(generation, engine, model.tokenizer, retry_after), tally)
-    if stream:
-        head = HeadStart(source)
-        try:
-            has_begun = await unless_gone(request, head.wait(context.config.sse_ping))
-        except BaseException:
-            await head.aclose()
-            raise
-        return event_stream(
-            _chunks(head, shape),
-            request_id=lifetime.request_id,
-            is_silent=not has_begun,
-            close=head.aclose,
-            ping=context.config.sse_ping,
-            send_timeout=context.config.send_timeout,
-            headers={"Server-Timing": f"admit;dur={lifetime.elapsed_ms():.1f}"},
-        )
+    return _counted(events(generation, engine, model.tokenizer, retry_after), tally)
+
+
+async def answer_whole(
+    request: Request, source: AsyncGenerator[Indexed, None], shape: WholeShape, tally: Tally
+) -> Response:
+    """One JSON answer from all events. Raises `ApiError` if a choice fails, or `ClientGone`."""
     await unless_gone(request, _drain(source, shape))
+    lifetime = lifetime_of(request)
     headers = {"openai-processing-ms": str(round(lifetime.elapsed_ms()))}
     if timings := tally.engine_timings:
-        headers["Server-Timing"] = server_timing(timings)
+        headers["Server-Timing"] = server_timing(timings, tally.num_cached_tokens)
     return json_response(shape.whole(), headers=headers)
 
 
@@ -108,7 +124,7 @@ async def _chunks(source: HeadStart[Indexed], shape: Shape) -> AsyncGenerator[by
         yield chunk
 
 
-async def _drain(source: AsyncGenerator[Indexed, None], shape: Shape) -> None:
+async def _drain(source: AsyncGenerator[Indexed, None], shape: WholeShape) -> None:
     async with aclosing(source):
         async for index, event in source:
             shape.add(index, event)

@@ -31,6 +31,7 @@ from server.api.shape import ChunkWriter, Head, JsonObject, encode, optional, wh
 from server.api.state import ServedModel
 from server.api.tally import Tally
 from server.api.validation import parse
+from server.api.witness import Witness
 from server.errors import BadRequest
 from server.text.chat import ChatTemplateError
 from server.text.events import TextEvent, TextToken
@@ -51,7 +52,7 @@ def chat_routes(context: Context) -> APIRouter:
         check_common(body, model)
         check_chat(body)
         generation = await plan(body, model, lifetime_of(request).caller)
-        tally = generation.tally()
+        tally = generation.tally(Witness(generation, model) if body.receipt else None)
         shape = ChatShape(body, generation, model, tally)
         return await respond(request, context, generation, shape, tally, stream=body.stream)
 

@@ -33,6 +33,7 @@ from server.api.shown import shown_bytes, text_of
 from server.api.state import ServedModel
 from server.api.tally import Tally
 from server.api.validation import parse
+from server.api.witness import Witness
 from server.engine.types import TokenLogprobs
 from server.text.events import TextEvent, TextToken
 from server.text.prompt import encode_prompt, fewest_tokens
@@ -55,7 +56,7 @@ def completion_routes(context: Context) -> APIRouter:
         check_common(body, model)
         check_completion(body, model)
         generation = await plan(body, model, lifetime_of(request).caller)
-        tally = generation.tally()
+        tally = generation.tally(Witness(generation, model) if body.receipt else None)
         shape = CompletionShape(body, generation, model, tally)
         return await respond(request, context, generation, shape, tally, stream=body.stream)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import anyio
 
 from server.api.failures import coded_failure
-from server.api.tally import Tally
+from server.api.tally import Tally, Witness
 from server.engine.types import Engine, EngineDead, FinishReason, Request, SamplingParams
 from server.errors import ApiError, InternalError, Unavailable, engine_down
 from server.text.events import TextEvent
@@ -42,8 +42,8 @@ class Generation:
     def size(self) -> int:
         return len(self.requests)
 
-    def tally(self) -> Tally:
-        return Tally([len(prompt) for prompt in self.prompts], self.n, self.truncated)
+    def tally(self, witness: Witness | None = None) -> Tally:
+        return Tally([len(prompt) for prompt in self.prompts], self.n, self.truncated, witness)
 
 
 def derive_seed(seed: int, sample: int) -> int:

@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from server.api.receipt import VerifyRequest
 from server.api.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -19,6 +20,7 @@ _REQUESTS: list[type[BaseModel]] = [
     CompletionRequest,
     TokenizeRequest,
     DetokenizeRequest,
+    VerifyRequest,
 ]
 _NULLABLE_STRING = {"anyOf": [{"type": "string"}, {"type": "null"}]}
 _ERROR: dict[str, Any] = {
@@ -58,6 +60,7 @@ def documented(
     *,
     streams: bool = False,
     path_parameter: str | None = None,
+    query: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Arguments of a route that document it: its body, its answers, its errors."""
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
@@ -70,6 +73,12 @@ def documented(
     extra: dict[str, Any] = {"requestBody": _request_body(body)} if body else {}
     if path_parameter:
         extra["parameters"] = [_path_parameter(path_parameter)]
+    if query:
+        extra["parameters"] = [{"in": "query", "required": False, **query}]
+        responses |= {
+            status: {"description": _STATUSES[status], "content": _ERROR_CONTENT}
+            for status in (400, 429)
+        }
     return {
         "tags": [tag],
         "response_model": None,

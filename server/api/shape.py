@@ -21,20 +21,24 @@ JsonObject = dict[str, object]
 encode = msgspec.json.Encoder().encode
 
 
-class Shape(Protocol):
-    """One of the two answer formats, for one request."""
-
-    def chunks(self, index: int, event: TextEvent) -> Iterator[bytes]:
-        """The stream chunks of one event."""
-
-    def last_chunks(self) -> Iterator[bytes]:
-        """What follows the last event: the usage chunk, if it was asked for."""
+class WholeShape(Protocol):
+    """An answer in one piece."""
 
     def add(self, index: int, event: TextEvent) -> None:
         """Remember an event for the whole answer."""
 
     def whole(self) -> JsonObject:
         """The answer, once every choice has ended."""
+
+
+class Shape(WholeShape, Protocol):
+    """One of the two answer formats, for one request: whole, or as a stream."""
+
+    def chunks(self, index: int, event: TextEvent) -> Iterator[bytes]:
+        """The stream chunks of one event."""
+
+    def last_chunks(self) -> Iterator[bytes]:
+        """What follows the last event: the usage chunk, if it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Head:
 
 
 class ChunkWriter:
-    """Splices chunks: `{head,"choices":[choice]extra,usage,timings}`."""
+    """Splices chunks: `{head,"choices":[choice]extra,usage,timings,receipt}`."""
 
     def __init__(self, head: Head, options: StreamOptions | None, tally: Tally) -> None:
         self._head = encode(head.fields())[:-1] + b',"choices":['
@@ -77,27 +81,27 @@ class ChunkWriter:
 
     def chunk(self, choice: bytes, extra: bytes = b"") -> bytes:
         """One chunk with one choice; `extra` is more keys, each with a comma before it."""
-        return b"".join((self._head, choice, b"]", extra, self._usage(), self._timings(), b"}"))
+        return b"".join((self._head, choice, b"]", extra, self._usage(), self._end(), b"}"))
 
     def usage_chunk(self) -> Iterator[bytes]:
         """The chunk without choices that ends a stream with `include_usage`."""
         if self._options.include_usage:
             usage = _key(b"usage", self._tally.usage())
-            yield b"".join((self._head, b"]", usage, self._encoded_timings(), b"}"))
+            yield b"".join((self._head, b"]", usage, self._encoded_end(), b"}"))
 
     def _usage(self) -> bytes:
         if self._options.continuous_usage_stats:
             return _key(b"usage", self._tally.usage())
         return b',"usage":null' if self._options.include_usage else b""
 
-    def _timings(self) -> bytes:
+    def _end(self) -> bytes:
         """On the last JSON chunk only: when a usage chunk follows, it is that one."""
         is_last = self._tally.is_finished and not self._options.include_usage
-        return self._encoded_timings() if is_last else b""
+        return self._encoded_end() if is_last else b""
 
-    def _encoded_timings(self) -> bytes:
-        timings = self._tally.timings()
-        return _key(b"timings", timings) if timings else b""
+    def _encoded_end(self) -> bytes:
+        timings = optional(b"timings", self._tally.timings())
+        return timings + optional(b"receipt", self._tally.receipt())
 
 
 def _key(name: bytes, value: object) -> bytes:
@@ -111,5 +115,5 @@ def optional(name: bytes, value: object) -> bytes:
 
 def whole_answer(head: Head, choices: list[JsonObject], tally: Tally) -> JsonObject:
     answer = head.fields() | {"choices": choices, "usage": tally.usage()}
-    timings = tally.timings()
-    return answer | ({"timings": timings} if timings else {})
+    extras = {"timings": tally.timings(), "receipt": tally.receipt()}
+    return answer | {name: value for name, value in extras.items() if value is not None}

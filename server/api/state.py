@@ -6,9 +6,10 @@ The server listens before the model is loaded and after it has begun to leave, s
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
+from server.api.identity import Identity
 from server.api.limits import Admission
 from server.engine.types import Engine, EngineStats
 from server.errors import BadRequest, NotFound, Unavailable, engine_down, engine_failed
@@ -35,6 +36,7 @@ class ServedModel:
     max_model_len: int
     created: int  # unix seconds
     fingerprint: str
+    identity: Identity = field(default_factory=Identity)  # what the fingerprint is short for
 
     def check_name(self, name: str) -> None:
         """Raises `NotFound` for a name that is not served."""

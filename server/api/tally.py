@@ -1,17 +1,26 @@
-"""The numbers of one request, added up from its events: usage, timings, why it ended.
+"""The numbers of one request, added up from its events: usage, timings, why it ended; its receipt.
 
 Usage counts every sampled token, the end-of-sequence token included, summed over the choices, and
 each prompt once. Timings are those of the choice that took longest: the engine's, or, where a stop
-string ended the choice before the engine could tell, what was seen from here.
+string ended the choice and the engine was too busy to tell, what was seen from here.
 """
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from server.engine.types import FinishReason, Timings
 from server.text.events import TextEvent
 
 JsonObject = dict[str, object]
+
+
+class Witness(Protocol):
+    """Whoever else is to see the events, and has something to say in the end."""
+
+    def add(self, index: int, event: TextEvent) -> None: ...
+
+    def receipt(self) -> JsonObject: ...
 
 
 class Tally:
@@ -22,11 +31,13 @@ class Tally:
         prompt_lens: Sequence[int],
         n: int,
         truncated: int = 0,
+        witness: Witness | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._prompt_lens = prompt_lens
         self._n = n
         self._truncated = truncated
+        self._witness = witness
         self._generated = [0] * (len(prompt_lens) * n)
         self._cached = [0] * (len(prompt_lens) * n)
         self._timings: Timings | None = None
@@ -40,6 +51,8 @@ class Tally:
         self._generated[index] = max(self._generated[index], event.num_generated_tokens)
         self._cached[index] = max(self._cached[index], event.num_cached_tokens)
         self._first_seen.setdefault(index, self._clock())
+        if self._witness is not None:
+            self._witness.add(index, event)
         if event.finish_reason is None:
             return
         self.finish_reasons[index] = event.finish_reason
@@ -94,6 +107,11 @@ class Tally:
             },
         }
 
+    def receipt(self) -> JsonObject | None:
+        """The witness's, if there is one and every choice has ended."""
+        has_one = self._witness is not None and self.is_finished
+        return self._witness.receipt() if self._witness is not None and has_one else None
+
     def timings(self) -> JsonObject | None:
         """llama.cpp's names, with the queue beside them; milliseconds. None before the end."""
         t = self._timings
@@ -112,8 +130,12 @@ class Tally:
             "predicted_per_second": _per_second(generated, t.decode_ms),
             "ttft_ms": round(t.queue_ms + t.prefill_ms, 3),
             "itl_mean_ms": round(t.decode_ms / max(generated - 1, 1), 3),
+            "itl_max_ms": round(t.itl_max_ms, 3),
             "total_ms": round(t.total_ms, 3),
             "steps": t.num_steps,
+            "preemptions": t.num_preemptions,
+            "batch_mean": round(t.batch_mean, 2),
+            "batch_max": t.batch_max,
         }
         return numbers | ({"truncated_n": self._truncated} if self._truncated else {})
 
@@ -122,12 +144,20 @@ def _per_second(count: int, milliseconds: float) -> float:
     return round(1000 * count / milliseconds, 2) if milliseconds > 0 else 0.0
 
 
-def server_timing(timings: Timings) -> str:
-    """The `Server-Timing` header, which browsers draw."""
+def server_timing(timings: Timings, num_cached_tokens: int) -> str:
+    """The `Server-Timing` header, which browsers draw; counts are descriptions."""
     parts = {
         "queue": timings.queue_ms,
         "prefill": timings.prefill_ms,
         "decode": timings.decode_ms,
         "total": timings.total_ms,
     }
-    return ", ".join(f"{name};dur={value:.1f}" for name, value in parts.items())
+    counts = {
+        "cached": f"{num_cached_tokens} tokens",
+        "steps": timings.num_steps,
+        "preemptions": timings.num_preemptions,
+    }
+    return ", ".join(
+        [f"{name};dur={value:.1f}" for name, value in parts.items()]
+        + [f'{name};desc="{value}"' for name, value in counts.items()]
+    )

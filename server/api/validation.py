@@ -160,6 +160,8 @@ def _range(
     low, high = bounds
     number = "decimal" if isinstance(next(iter(context.values()), 0), float) else "integer"
     side = "above_max" if kind.startswith("less_than") else "below_min"
+    if low is None and high is None:  # inside another field, where only the broken side is known
+        low, high = context.get("ge"), context.get("le")
     if low is None:
         rule = f"at most {high}" if high is not None else "within range"
     else:

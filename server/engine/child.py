@@ -31,6 +31,8 @@ from server.engine.messages import (
     Ready,
     Stop,
     ToEngine,
+    Unwatch,
+    Watch,
 )
 from server.engine.types import EngineDead, EngineInfo
 
@@ -103,7 +105,7 @@ def _read_commands(sock: socket.socket, frames: FrameReader[ToEngine], inbox: In
     try:
         while True:
             match frames.read(sock):
-                case Add() | Abort() | Stop() as command:
+                case Add() | Abort() | Watch() | Unwatch() | Stop() as command:
                     inbox.put(command)
                 case Hello():
                     raise AssertionError("a second Hello")

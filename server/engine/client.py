@@ -11,10 +11,12 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import msgspec
 
-from server.engine.messages import Abort, Add, Command, Step
+from server.engine.board import StepBoard
+from server.engine.messages import Abort, Add, Command, Step, Unwatch, Watch
 from server.engine.types import (
     EngineDead,
     EngineInfo,
@@ -22,6 +24,7 @@ from server.engine.types import (
     FinishReason,
     Request,
     StepOutput,
+    StepRecord,
 )
 
 ENGINE_STOPPED = "The engine stopped while it worked on this request. Please try again."
@@ -63,6 +66,7 @@ class EngineClient(ABC):
         self._next_step = 0
         self._last_step_at = time.monotonic()
         self._dead = asyncio.Event()
+        self._board = StepBoard()
         self._why_dead: str | None = None
 
     @abstractmethod
@@ -124,12 +128,27 @@ class EngineClient(ABC):
         if request_id in self._streams:
             self._send(Abort(request_id))
 
+    async def watch(self, since: int = 0) -> AsyncGenerator[StepRecord, None]:
+        """See `Engine.watch`. The engine sends records while anybody watches."""
+        if self._why_dead is not None:
+            raise EngineDead(self._why_dead)
+        if not self._board.num_readers:
+            self._send(Watch())
+        try:
+            async with aclosing(self._board.read(since)) as records:
+                async for record in records:
+                    yield record
+        finally:
+            if not self._board.num_readers:
+                self._send(Unwatch())
+
     def receive(self, step: Step) -> None:
         """Take in one step of the engine: its numbers, and the outputs of every request in it."""
         assert step.sequence == self._next_step, f"lost steps {self._next_step}..{step.sequence}"
         self._next_step += 1
         self._stats = step.stats
         self._last_step_at = time.monotonic()
+        self._board.post(step.records)
         self.dispatch(step.outputs)
 
     def dispatch(self, outputs: list[StepOutput]) -> None:
@@ -158,6 +177,7 @@ class EngineClient(ABC):
         self._stats = msgspec.structs.replace(
             self._stats, num_requests_running=0, num_requests_waiting=0, num_blocks_used=0
         )
+        self._board.close()
         for request_id, stream in self._streams.items():
             stream.put(StepOutput(request_id=request_id, finish_reason=reason, error=error))
         self._dead.set()

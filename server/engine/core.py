@@ -11,13 +11,22 @@ no answer could be trusted. Clients never see an exception's text; the log has i
 
 import logging
 
+import msgspec
 import torch
 
 from server.engine.config import EngineConfig
 from server.engine.plan import StepPlan
 from server.engine.runner import Runner
 from server.engine.scheduler import RequestTooLarge, Scheduler
-from server.engine.types import EngineStats, ErrorCode, FinishReason, Request, StepOutput
+from server.engine.timeline import StepRecorder
+from server.engine.types import (
+    EngineStats,
+    ErrorCode,
+    FinishReason,
+    Request,
+    StepOutput,
+    StepRecord,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +45,9 @@ class EngineCore:
     ) -> None:
         self._scheduler = scheduler or Scheduler(config)
         self._runner = runner
+        self._recorder = StepRecorder()
         self._outputs: list[StepOutput] = []  # given at the end of the next step
+        self.is_watched = False  # whether `records` is of interest to anybody
 
     def add(self, request: Request) -> None:
         try:
@@ -67,9 +78,12 @@ class EngineCore:
     def step(self) -> list[StepOutput]:
         """Compute one step, and give back all that there is to tell since the last."""
         self._outputs += self._scheduler.expire()
+        self._recorder.start()
         plan = self._scheduler.schedule()
         if plan.rows:
+            self._recorder.scheduled(plan, self._scheduler.stats())
             self._outputs += self._run(plan)
+            self._recorder.finish()
         if not self._scheduler.has_work:
             self._scheduler.check_integrity()
         outputs, self._outputs = self._outputs, []
@@ -82,14 +96,18 @@ class EngineCore:
             raise
         except Exception as error:
             logger.exception("a step of %d requests failed", len(plan.rows))
-            is_memory = _is_out_of_memory(error)
-            if is_memory:
+            if _is_out_of_memory(error):
                 return self._scheduler.fail(plan, OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY)
             return self._scheduler.fail(plan, STEP_FAILED)
+        self._recorder.computed(result.forward_seconds, result.sample_seconds)
         return self._scheduler.update(plan, result)
 
     def stats(self) -> EngineStats:
-        return self._scheduler.stats()
+        return msgspec.structs.replace(self._scheduler.stats(), **self._recorder.totals())
+
+    def records(self) -> list[StepRecord]:
+        """What the watchers have not been told yet."""
+        return self._recorder.take() if self.is_watched else []
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -11,10 +11,12 @@ purpose: `error_after`, `hang_after`, and the method `die`.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from itertools import count, islice
 
 import msgspec
 
+from server.engine.board import StepBoard
 from server.engine.client import ENGINE_CLOSED, ENGINE_STOPPED
 from server.engine.finish import finish_after
 from server.engine.types import (
@@ -24,7 +26,10 @@ from server.engine.types import (
     ErrorCode,
     FinishReason,
     Request,
+    RowKind,
     StepOutput,
+    StepRecord,
+    StepRow,
     Timings,
     TokenLogprobs,
 )
@@ -81,6 +86,7 @@ class FakeEngine:
         self._hang_after = hang_after
         self._why_dead: str | None = None
         self._endings: dict[str, asyncio.Future[StepOutput]] = {}  # of the requests that run
+        self._board = StepBoard()
         self._stats = EngineStats(num_blocks_total=self._info.num_blocks)
         self.requests: list[Request] = []
         self.aborted: list[str] = []
@@ -108,10 +114,14 @@ class FakeEngine:
         self.requests.append(request)
         self._count(prompt_tokens_total=len(request.prompt_token_ids))
         is_finished = False
+        started = time.monotonic()
         try:
-            for script_output in self._script(request):
+            for num_steps, script_output in enumerate(self._script(request), 1):
                 output = await self._pace(script_output, ending)
                 is_finished = output.finish_reason is not None
+                if is_finished and output.timings is None:
+                    output = msgspec.structs.replace(output, timings=_timings(started, num_steps))
+                self._board.post([self._record(request, is_first=num_steps == 1)])
                 self._count(steps_total=1, generation_tokens_total=len(output.token_ids))
                 yield output
                 if is_finished:
@@ -120,6 +130,31 @@ class FakeEngine:
             del self._endings[request.request_id]
             if not is_finished or ending.done():
                 self.aborted.append(request.request_id)
+
+    def _record(self, request: Request, *, is_first: bool) -> StepRecord:
+        """A step of one request: its whole prompt, then a token at a time. It takes no time."""
+        num_tokens = len(request.prompt_token_ids) if is_first else 1
+        kind = RowKind.PREFILL if is_first else RowKind.DECODE
+        return StepRecord(
+            step=self._stats.steps_total,
+            started_at=time.time(),
+            rows=[StepRow(request.request_id, num_tokens, kind)],
+            num_waiting=0,
+            num_blocks_used=0,
+            num_blocks_free=self._info.num_blocks,
+            num_preemptions=0,
+            schedule_ms=0.0,
+            forward_ms=0.0,
+            sample_ms=0.0,
+            total_ms=0.0,
+        )
+
+    async def watch(self, since: int = 0) -> AsyncGenerator[StepRecord, None]:
+        if self._why_dead is not None:
+            raise EngineDead(self._why_dead)
+        async with aclosing(self._board.read(since)) as records:
+            async for record in records:
+                yield record
 
     async def _pace(
         self, output: StepOutput | None, ending: asyncio.Future[StepOutput]
@@ -221,12 +256,14 @@ class FakeEngine:
     def die(self, why: str = "The engine died.") -> None:
         """What a crash looks like from outside: every stream ends with ERROR, nothing is taken."""
         self._why_dead = why
+        self._board.close()
         for request_id in self._endings:
             reason = FinishReason.ERROR
             self._end(StepOutput(request_id=request_id, finish_reason=reason, error=ENGINE_STOPPED))
 
     async def close(self) -> None:
         self._why_dead = self._why_dead or ENGINE_CLOSED
+        self._board.close()
         for request_id in list(self._endings):
             self.abort(request_id)
 
@@ -238,5 +275,11 @@ class FakeEngine:
 def _timings(started: float, num_steps: int) -> Timings:
     total_ms = (time.monotonic() - started) * 1000
     return Timings(
-        queue_ms=0.0, prefill_ms=0.0, decode_ms=total_ms, total_ms=total_ms, num_steps=num_steps
+        queue_ms=0.0,
+        prefill_ms=0.0,
+        decode_ms=total_ms,
+        total_ms=total_ms,
+        num_steps=num_steps,
+        batch_mean=1.0,
+        batch_max=1,
     )

@@ -8,7 +8,7 @@ thread engine uses the same words without the pipe.
 
 from msgspec import Struct
 
-from server.engine.types import EngineInfo, EngineStats, Request, StepOutput
+from server.engine.types import EngineInfo, EngineStats, Request, StepOutput, StepRecord
 
 
 class Hello(Struct, frozen=True, tag=True):
@@ -23,6 +23,14 @@ class Add(Struct, frozen=True, tag=True):
 
 class Abort(Struct, frozen=True, tag=True):
     request_id: str
+
+
+class Watch(Struct, frozen=True, tag=True):
+    """Tell of each step what it did, beginning with those remembered and not told yet."""
+
+
+class Unwatch(Struct, frozen=True, tag=True):
+    """Nobody looks any more: send no records."""
 
 
 class Stop(Struct, frozen=True, tag=True):
@@ -40,12 +48,13 @@ class Ready(Struct, frozen=True, tag=True):
     info: EngineInfo
 
 
-class Step(Struct, frozen=True, tag=True):
+class Step(Struct, frozen=True, tag=True, omit_defaults=True):
     """All that one step did. `sequence` counts 0, 1, 2, ...: a gap is a lost message, a bug."""
 
     sequence: int
     outputs: list[StepOutput]
     stats: EngineStats
+    records: list[StepRecord] = []  # for watchers
 
 
 class Fatal(Struct, frozen=True, tag=True):
@@ -54,6 +63,6 @@ class Fatal(Struct, frozen=True, tag=True):
     message: str
 
 
-Command = Add | Abort | Stop
+Command = Add | Abort | Watch | Unwatch | Stop
 ToEngine = Hello | Command
 FromEngine = Progress | Ready | Step | Fatal

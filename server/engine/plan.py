@@ -48,4 +48,8 @@ class RowResult:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
+    """With the seconds that its two stages took."""
+
     rows: list[RowResult]
+    forward_seconds: float = 0.0
+    sample_seconds: float = 0.0

@@ -6,9 +6,10 @@ whose logits are broken, or whose processors fail, is an error of that request a
 """
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Protocol, TypeVar
 
@@ -74,9 +75,15 @@ class ModelRunner:
 
     def run(self, plan: StepPlan) -> StepResult:
         """Compute a plan of one row or more. What it raises concerns the whole step."""
+        started = time.perf_counter()
         with torch.inference_mode():
             logits = self._forward(build_batch(plan, self._block_size, self._device)).float()
-            return self._read(logits, make_spans(plan.rows))
+            computed = time.perf_counter()
+            result = self._read(logits, make_spans(plan.rows))
+        sampled = time.perf_counter()
+        return replace(
+            result, forward_seconds=computed - started, sample_seconds=sampled - computed
+        )
 
     def _read(self, logits: Tensor, spans: Seq[Span]) -> StepResult:
         """logits [S, vocab_size] -> what they mean for each row of the plan."""

@@ -253,6 +253,7 @@ class Scheduler:
         """Take in what a step computed; what each request has to be told about it."""
         outputs: list[StepOutput] = []
         for row, row_result in zip(plan.rows, result.rows, strict=True):
+            row.sequence.count_step(len(plan.rows))
             output = self._update_row(row, row_result)
             if output is not None:
                 outputs.append(output)
@@ -261,7 +262,6 @@ class Scheduler:
     def _update_row(self, row: PlanRow, result: RowResult) -> StepOutput | None:
         sequence = row.sequence
         assert sequence.status is SequenceStatus.RUNNING
-        sequence.num_steps += 1
         if result.error is not None:
             return self._finish(sequence, FinishReason.ERROR, error=result.error)
         sequence.num_computed_tokens = row.end
@@ -274,8 +274,7 @@ class Scheduler:
     def _append(self, sequence: Sequence, result: RowResult) -> StepOutput:
         """Add new tokens to a sequence that has caught up, up to the one that ends it."""
         is_first = sequence.first_token_at is None
-        if is_first:
-            sequence.first_token_at = self._clock()
+        sequence.count_output(self._clock())
         reason = FinishReason.LENGTH if sequence.max_tokens == 0 else None
         stop_token_id: int | None = None
         new: list[int] = []

@@ -46,7 +46,11 @@ class Sequence:
     )  # of tokens 1.., as they come
     admitted_at: float | None = None
     first_token_at: float | None = None
+    last_token_at: float = 0.0
+    longest_gap: float = 0.0  # between two outputs
     num_steps: int = 0
+    num_rows_met: int = 0  # rows of all its steps together, its own included
+    max_rows_met: int = 0
     num_preemptions: int = 0
 
     def __post_init__(self) -> None:
@@ -80,6 +84,21 @@ class Sequence:
             self.share.served += end - max(self.num_computed_tokens, self.num_charged_tokens)
             self.num_charged_tokens = end
 
+    def count_step(self, num_rows: int) -> None:
+        """It took part in a step of `num_rows` requests."""
+        self.num_steps += 1
+        self.num_rows_met += num_rows
+        if num_rows > self.max_rows_met:  # no max(): this runs for every row of every step
+            self.max_rows_met = num_rows
+
+    def count_output(self, now: float) -> None:
+        """It got new tokens."""
+        if self.first_token_at is None:
+            self.first_token_at = now
+        elif now - self.last_token_at > self.longest_gap:
+            self.longest_gap = now - self.last_token_at
+        self.last_token_at = now
+
     def timings(self, now: float) -> Timings:
         """Where the time went until `now`; a part that was never reached took none."""
         admitted_at = now if self.admitted_at is None else self.admitted_at
@@ -91,4 +110,7 @@ class Sequence:
             total_ms=(now - self.arrived_at) * 1000,
             num_steps=self.num_steps,
             num_preemptions=self.num_preemptions,
+            itl_max_ms=self.longest_gap * 1000,
+            batch_mean=self.num_rows_met / max(self.num_steps, 1),
+            batch_max=self.max_rows_met,
         )

@@ -17,7 +17,15 @@ from typing import Protocol, Self
 
 import msgspec
 
-from server.engine.types import Engine, EngineDead, EngineInfo, EngineStats, Request, StepOutput
+from server.engine.types import (
+    Engine,
+    EngineDead,
+    EngineInfo,
+    EngineStats,
+    Request,
+    StepOutput,
+    StepRecord,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +113,10 @@ class SupervisedEngine:
 
     def abort(self, request_id: str) -> None:
         self._engine.abort(request_id)
+
+    def watch(self, since: int = 0) -> AsyncIterator[StepRecord]:
+        """Of the present engine: the next one counts its steps anew."""
+        return self._engine.watch(since)
 
     def stats(self) -> EngineStats:
         return add_counters(self._engine.stats(), self._before)

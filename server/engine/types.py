@@ -86,6 +86,9 @@ class Timings(Struct, frozen=True, array_like=True):
     total_ms: float
     num_steps: int
     num_preemptions: int = 0
+    itl_max_ms: float = 0.0  # the longest gap between two outputs
+    batch_mean: float = 0.0  # requests in its steps, itself included: 1 is alone
+    batch_max: int = 0
 
 
 class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -124,6 +127,43 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     preemptions_total: int = 0
     queue_timeouts_total: int = 0
     steps_total: int = 0
+    schedule_seconds_total: float = 0.0
+    forward_seconds_total: float = 0.0
+    sample_seconds_total: float = 0.0
+    step_tokens_total: int = 0  # computed in all steps together
+    step_tokens_counts: list[int] = []  # steps by size, see STEP_TOKENS_BOUNDS; the last is larger
+
+
+STEP_TOKENS_BOUNDS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+class RowKind(StrEnum):
+    PREFILL = "prefill"  # tokens of the prompt, or all that a preemption lost
+    DECODE = "decode"  # the newest token, whose KV is all that is missing
+
+
+class StepRow(Struct, frozen=True, gc=False):
+    """One request's share of a step."""
+
+    request_id: str
+    num_tokens: int
+    kind: RowKind
+
+
+class StepRecord(Struct, frozen=True, kw_only=True):
+    """What one step of the engine did, and how long its parts took. Holds no token."""
+
+    step: int  # 0, 1, 2, ... since the engine started, without a gap
+    started_at: float  # unix seconds
+    rows: list[StepRow]
+    num_waiting: int
+    num_blocks_used: int
+    num_blocks_free: int
+    num_preemptions: int  # made to schedule this step
+    schedule_ms: float
+    forward_ms: float  # building the batch, and the model
+    sample_ms: float  # logits to tokens; on a GPU also the wait for the model
+    total_ms: float  # the three, and telling the scheduler about it
 
 
 class EngineInfo(Struct, frozen=True, kw_only=True):
@@ -137,6 +177,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     num_blocks: int
     block_size: int
     max_num_seqs: int
+    numerics: str = ""  # all else that decides bits: library, kernels, threads, instruction set
 
 
 class EngineDead(Exception):
@@ -168,6 +209,13 @@ class Engine(Protocol):
         """End a request: its iterator yields a last output with ABORT. Unknown ids are ignored."""
 
     def stats(self) -> EngineStats: ...
+
+    def watch(self, since: int = 0) -> AsyncIterator[StepRecord]:
+        """Steps from number `since` on, those of the latest that are still remembered, then each
+        as it happens. Ends with the engine. A reader that falls far behind misses some: a gap.
+
+        Nobody watching costs nothing. Raises `EngineDead` if there is no engine any more.
+        """
 
     async def close(self) -> None:
         """Stop; requests still running end with ABORT. Safe to call twice."""

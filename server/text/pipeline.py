@@ -9,10 +9,11 @@ A token is listed once, in order, with the event that sends the last of its text
 counted for this: each token remembers how many must have been sent before it may be listed.
 """
 
+import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from server.engine.types import (
@@ -28,6 +29,8 @@ from server.text.decode import IncrementalDecoder
 from server.text.events import TextEvent, TextToken
 from server.text.stop import StopMatcher
 from server.text.tokenizer import Tokenizer
+
+LAST_WORD_SECONDS = 1.0  # a step of a large model's prefill may take longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +140,9 @@ async def stream_text(
     """The events of one request; the last, and only it, has a finish_reason.
 
     Nothing happens before the first event is asked for, so a stream that is never started leaks
-    nothing. The engine's iterator is closed (which aborts the request) as soon as a stop string
-    matches, before the last event is handed out, and whenever the caller leaves. Raises
+    nothing. The engine is told to stop as soon as a stop string matches, and has ended the request
+    before the last event is handed out: that is a step later, and brings the engine's own timings.
+    Whenever the caller leaves, the engine's iterator is closed, which aborts the request. Raises
     `EngineDead` as the engine does.
     """
     stream = TextStream(tokenizer, options, _hidden_ids(request.sampling, tokenizer))
@@ -150,11 +154,24 @@ async def stream_text(
             event = stream.feed(output)
             if stream.is_finished:
                 last = event
+                if last is not None and output.finish_reason is None:
+                    engine.abort(request.request_id)
+                    last = replace(last, timings=await _last_timings(outputs))
                 break
             if event is not None:
                 yield event
     assert last is not None, "the engine ended a request without a finish_reason"
     yield last
+
+
+async def _last_timings(outputs: AsyncGenerator[StepOutput, None]) -> Timings | None:
+    """Where the time of an aborted request went; None if the engine does not say so soon."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORD_SECONDS):
+            async for output in outputs:
+                if output.finish_reason is not None:
+                    return output.timings
+    return None
 
 
 def _hidden_ids(sampling: SamplingParams, tokenizer: Tokenizer) -> frozenset[int]:

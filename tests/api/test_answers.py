@@ -77,6 +77,8 @@ def test_a_completion_answer_has_openais_shape() -> None:
     ]
     timings = answer["timings"]
     assert (timings["prompt_n"], timings["predicted_n"], timings["steps"]) == (2, 3, 3)
+    assert (timings["preemptions"], timings["batch_mean"], timings["batch_max"]) == (0, 1.0, 1)
+    assert 0 <= timings["itl_max_ms"] <= timings["total_ms"]
 
 
 def test_the_model_is_echoed_by_the_name_that_was_asked() -> None:
@@ -162,7 +164,9 @@ def test_stop_strings_end_the_answer_and_say_so() -> None:
     choice = answer["choices"][0]
     assert choice["message"]["content"] == "Hel"
     assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", "lo")
-    assert answer["timings"]["predicted_n"] == 5  # the engine never told: seen from here
+    timings = answer["timings"]
+    assert timings["predicted_n"] == 5
+    assert timings["batch_max"] == 1  # the engine's own: it is told to stop, and asked how it was
     more = post(CHAT_URL, CHAT | {"stop": "lo", "include_stop_str_in_output": True})
     assert more["choices"][0]["message"]["content"] == "Hello"
     later = post(CHAT_URL, CHAT | {"stop": "l", "min_tokens": 3})

@@ -141,7 +141,7 @@ def test_usage_counts_prompts_once_and_choices_all() -> None:
 def test_timings_are_those_of_the_slowest_choice() -> None:
     tally = Tally([10], n=2)
     tally.add(0, end(3, Timings(1.0, 2.0, 4.0, 7.0, 3), cached=6))
-    tally.add(1, end(9, Timings(1.0, 3.0, 16.0, 20.0, 9)))
+    tally.add(1, end(9, Timings(1.0, 3.0, 16.0, 20.0, 9, 2, 5.0, 3.456, 8)))
     assert tally.timings() == {
         "queue_ms": 1.0,
         "cache_n": 0,
@@ -153,8 +153,12 @@ def test_timings_are_those_of_the_slowest_choice() -> None:
         "predicted_per_second": 562.5,
         "ttft_ms": 4.0,
         "itl_mean_ms": 2.0,
+        "itl_max_ms": 5.0,
         "total_ms": 20.0,
         "steps": 9,
+        "preemptions": 2,
+        "batch_mean": 3.46,
+        "batch_max": 8,
     }
 
 

@@ -13,7 +13,15 @@ import pytest
 from server.engine.fake import FakeEngine
 from server.engine.process import ProcessEngine
 from server.engine.thread import ThreadEngine
-from server.engine.types import Engine, EngineDead, FinishReason, Request, StepOutput
+from server.engine.types import (
+    Engine,
+    EngineDead,
+    FinishReason,
+    Request,
+    RowKind,
+    StepOutput,
+    StepRecord,
+)
 from tests.engine.fake_worker import Recipe, SlowModel
 from tests.engine.toy import (
     EOS,
@@ -166,5 +174,59 @@ def test_close_ends_running_requests_with_abort(make: Make) -> None:
         with pytest.raises(EngineDead, match="closed"):
             await collect(engine, long_request())
         await engine.close()
+
+    asyncio.run(main())
+
+
+def test_watching_tells_of_each_step(run: Run) -> None:
+    """First the steps that are remembered, then new ones, until the watcher leaves."""
+
+    async def main(engine: Engine) -> None:
+        await collect(engine, make_request("before", max_tokens=2, ignore_eos=True))
+        records: list[StepRecord] = []
+
+        async def follow(since: int) -> None:
+            async for record in engine.watch(since):
+                records.append(record)  # noqa: PERF401 (as they come)
+
+        def seen(name: str) -> int:
+            return sum(row.request_id == name for record in records for row in record.rows)
+
+        task = asyncio.create_task(follow(0))
+        await until(lambda: seen("before") >= 2)
+        await collect(engine, make_request("while", max_tokens=5, ignore_eos=True))
+        await until(lambda: seen("while") == 5)
+        task.cancel()
+        await asyncio.wait([task])
+        steps = [record.step for record in records]
+        assert steps == list(range(steps[0], steps[0] + len(steps)))
+        prompt = next(r.rows[0] for r in records if r.rows[0].request_id == "while")
+        assert (prompt.num_tokens, prompt.kind) == (3, RowKind.PREFILL)
+
+        await collect(engine, make_request("unseen", max_tokens=2, ignore_eos=True))
+        records.clear()
+        again = asyncio.create_task(follow(steps[-1]))
+        await until(lambda: seen("unseen") == 2)
+        assert records[0].step == steps[-1]
+        again.cancel()
+        await asyncio.wait([again])
+
+    run(main)
+
+
+def test_watching_ends_with_the_engine(make: Make) -> None:
+    async def main() -> None:
+        engine = await make(0.001)
+
+        async def follow() -> list[StepRecord]:
+            return [record async for record in engine.watch()]
+
+        task = asyncio.create_task(follow())
+        await collect(engine, make_request(max_tokens=3, ignore_eos=True))
+        await engine.close()
+        async with asyncio.timeout(2):
+            assert len(await task) == 3
+        with pytest.raises(EngineDead):
+            await follow()
 
     asyncio.run(main())

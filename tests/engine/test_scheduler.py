@@ -174,6 +174,22 @@ def test_timings_say_where_the_time_went() -> None:
     assert timings is not None
     assert (timings.queue_ms, timings.prefill_ms, timings.decode_ms) == (1000, 1000, 2000)
     assert (timings.total_ms, timings.num_steps, timings.num_preemptions) == (4000, 4, 0)
+    assert (timings.itl_max_ms, timings.batch_mean, timings.batch_max) == (1000, 1, 1)
+
+
+def test_timings_count_the_company() -> None:
+    """`batch_*` is about the requests in the same steps; the longest gap is the stall it felt."""
+    driver = Driver(max_num_batched_tokens=4, max_num_seqs=2)
+    driver.add("a", 2, max_tokens=4)
+    last: dict[str, StepOutput] = {}
+    for step, seconds in enumerate((1.0, 1.0, 5.0, 1.0, 1.0)):
+        driver.now += seconds
+        last |= {output.request_id: output for output in driver.step()[1]}
+        if step == 0:
+            driver.add("b", 3, max_tokens=2)
+    timings = last["a"].timings
+    assert timings is not None
+    assert (timings.itl_max_ms, timings.batch_mean, timings.batch_max) == (5000, 1.5, 2)
 
 
 def test_stats_count() -> None:

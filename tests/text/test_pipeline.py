@@ -260,6 +260,9 @@ def test_nothing_can_be_fed_after_the_end() -> None:
 # --- with an engine ------------------------------------------------------------------------------
 
 
+TIMINGS = Timings(1.0, 2.0, 3.0, 6.0, 4)
+
+
 @dataclass
 class ScriptedEngine:
     """Plays outputs to one request, and counts how its iterator is treated."""
@@ -267,10 +270,17 @@ class ScriptedEngine:
     outputs: list[StepOutput]
     started: int = 0
     closed: int = 0
+    deaf: bool = False  # an abort is not answered
     served: int = 0
     hangs: bool = False  # instead of the last output
     dead: bool = False
     log: list[str] = field(default_factory=list)
+    aborted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def abort(self, request_id: str) -> None:
+        self.log.append(f"abort {request_id} after {self.served}")
+        if not self.deaf:
+            self.aborted.set()
 
     async def generate(self, request: Request) -> AsyncGenerator[StepOutput, None]:
         if self.dead:
@@ -282,7 +292,8 @@ class ScriptedEngine:
                 self.served += 1
                 yield step
             if self.hangs:
-                await asyncio.Event().wait()
+                await self.aborted.wait()
+                yield output(finish=FinishReason.ABORT, timings=TIMINGS)
         finally:
             await asyncio.sleep(0)  # an abort may have to wait
             self.closed += 1
@@ -323,17 +334,35 @@ def test_joined_stream_equals_the_non_streamed_answer(
     assert (engine.started, engine.closed) == (1, 1)
 
 
-def test_the_engine_is_closed_before_the_last_event_when_a_stop_matches() -> None:
-    """A slow reader must not keep the blocks of a request that is over."""
-    engine = ScriptedEngine([output(*b"a"), output(*b"STOP"), output(*b"never")], hangs=True)
+def test_a_stop_string_ends_the_request_before_the_last_event() -> None:
+    """A slow reader must not keep the blocks of a request that is over, and its timings come."""
+    engine = ScriptedEngine([output(*b"a"), output(*b"STOP"), output(*b"more")], hangs=True)
 
     async def main() -> None:
         async for event in events_of(engine, TextOptions(stop=["STOP"])):
             if event.finish_reason is not None:
-                engine.log.append(f"closed {engine.closed}, served {engine.served}")
+                engine.log.append(f"closed {engine.closed}")
+                assert (event.text, event.timings) == ("", TIMINGS)
+                assert event.num_generated_tokens == 5
 
     wait_for(main())
-    assert engine.log == ["closed 1, served 2"]
+    assert engine.log == ["abort r after 2", "closed 1"]
+
+
+def test_a_stop_string_does_not_wait_for_an_engine_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("server.text.pipeline.LAST_WORD_SECONDS", 0.01)
+    engine = ScriptedEngine([output(*b"STOP")], hangs=True, deaf=True)
+    result = wait_for(collect(events_of(engine, TextOptions(stop=["STOP"]))))
+    assert (result.stop_reason, result.timings) == ("STOP", None)
+    assert engine.closed == 1
+
+
+def test_a_stop_in_the_engines_last_output_asks_for_nothing_more() -> None:
+    engine = ScriptedEngine([output(*b"STOP", finish=FinishReason.LENGTH, timings=TIMINGS)])
+    result = wait_for(collect(events_of(engine, TextOptions(stop=["STOP"]))))
+    assert (result.finish_reason, result.timings, engine.log) == (FinishReason.STOP, TIMINGS, [])
 
 
 def test_leaving_early_closes_the_engine() -> None:
