@@ -15,9 +15,9 @@ class Admission(StrEnum):
 def default_batched_tokens(device_type: str, max_num_seqs: int) -> int:
     """`max_num_batched_tokens` where nobody asked for one: it bounds how long a step can take.
 
-    What decodes waits for the prompt chunk that shares its step. 256 tokens are where a CPU's
-    matrix products are near their best rate (docs/scheduling.md has the figures); a GPU needs
-    thousands to be busy. Twice the rows leave half of a full batch's step to prompts.
+    What decodes waits for the prompt chunk that shares its step, so a CPU, where each token of it
+    takes milliseconds, gets few; a GPU needs thousands to be busy. Twice the rows leave half of a
+    full batch's step to prompts.
     """
     return max(2048 if device_type == "cuda" else 256, 2 * max_num_seqs)
 

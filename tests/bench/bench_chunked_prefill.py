@@ -84,9 +84,10 @@ def main() -> None:
     )
     parser.add_argument("--prompt-tokens", type=int, default=PROMPT_TOKENS)
     args = parser.parse_args()
-    results = [measure(budget, args.prompt_tokens) for budget in args.budgets]
-    for result in results:
-        print(result)
+    results = []
+    for budget in args.budgets:
+        results.append(measure(budget, args.prompt_tokens))
+        print(results[-1], flush=True)
     print(json.dumps({"benchmark": "chunked_prefill", "streams": NUM_STREAMS, "runs": results}))
 
 
