@@ -55,11 +55,28 @@ def url_of(sock: socket.socket) -> str:
 
 
 class Server(uvicorn.Server):
-    """uvicorn without signal handlers of its own."""
+    """uvicorn without signal handlers of its own, and with a clock that ticks once a second.
+
+    uvicorn's ticks ten times: that is all an idle server would do.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._leaving = asyncio.Event()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):  # 0: a tick that renews the Date header
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._leaving.wait(), 1.0)
+
+    def leave(self) -> None:
+        """Close the listener and the connections; the answers in flight have ended."""
+        self.should_exit = True
+        self._leaving.set()
 
 
 def make_server(app: FastAPI, protocol: type[GuardedProtocol], root_path: str) -> Server:
@@ -159,7 +176,7 @@ async def _drain(
     if state.admission.in_flight:
         await _first(_end_answers(state), timeout=LAST_WORDS_SECONDS)
     cut_streams()  # timelines too, which are no answers and never end by themselves
-    server.should_exit = True
+    server.leave()
     await _first(serving, _after(hurry, LAST_WORDS_SECONDS))
     if not serving.done():
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # each cut leaves its stack
