@@ -89,6 +89,16 @@ def test_an_idle_server_leaves_at_once(number: signal.Signals) -> None:
         assert server.wait(2) == 0
 
 
+def test_a_timeline_that_is_watched_does_not_keep_the_server() -> None:
+    with (
+        process(delay=0) as (server, url),
+        httpx.stream("GET", url + "/v1/timeline", trust_env=False, timeout=5) as watched,
+    ):
+        assert watched.status_code == 200
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(3) == 0
+
+
 def test_a_second_signal_ends_everything_at_once() -> None:
     with process(delay=1) as (server, url), ThreadPoolExecutor() as pool:
         answer = pool.submit(stream, url)

@@ -78,6 +78,21 @@ def test_recomputing_after_a_preemption_is_prefill_and_is_counted() -> None:
     assert again[-1].num_tokens > 9
 
 
+def test_only_the_newest_token_is_decoded() -> None:
+    """What a preemption lost is prefill again, in chunks that reach beyond the prompt too."""
+    sizes: dict[str, object] = {"num_blocks": 8, "max_model_len": 32, "max_num_batched_tokens": 5}
+    config = toy_config(max_num_seqs=2, enable_prefix_caching=False, **sizes)
+    core = watched(toy_core(config))
+    for name in ("a", "b"):
+        core.add(make_request(name, [1] * 3, max_tokens=20, ignore_eos=True))
+    drain(core)
+    assert core.stats().preemptions_total > 0
+    rows = [row for r in core.records() for row in r.rows]
+    assert {row.num_tokens for row in rows if row.kind is RowKind.DECODE} == {1}
+    chunks = [row for row in rows if row.kind is RowKind.PREFILL and row.num_tokens == 5]
+    assert len(chunks) >= 2
+
+
 def test_the_engine_adds_up_its_stages_and_sizes() -> None:
     core = watched(toy_core())
     core.add(make_request("a", [1] * 20, max_tokens=3, ignore_eos=True))
