@@ -17,7 +17,7 @@ from model.placement import Placement
 
 
 class Embedding(nn.Module):
-    """A table of vectors, one a token id. Read backwards, it scores a vector against all tokens."""
+    """A table of vectors, one a token id."""
 
     def __init__(self, num_embeddings: int, hidden_size: int, where: Placement) -> None:
         super().__init__()
@@ -26,10 +26,6 @@ class Embedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """ids [T] -> [T, hidden_size]."""
         return F.embedding(ids, self.weight)
-
-    def unembed(self, x: Tensor) -> Tensor:
-        """x [S, hidden_size] -> [S, num_embeddings]: the head of a model with tied embeddings."""
-        return F.linear(x, self.weight)
 
 
 class LearnedPositions(nn.Module):
