@@ -106,7 +106,8 @@ def _attend(query: Tensor, key_cache: Tensor, value_cache: Tensor, tile: Tile) -
         cache.view(-1, head_dim).index_select(0, tile.keys).float().view(batch, -1, head_dim)
         for cache in (key_cache, value_cache)
     )  # [S * num_kv_heads, L, head_dim]
-    rows = query.float().unflatten(2, (num_kv_heads, group)).permute(0, 2, 3, 1, 4)
+    rows = query.float().view(num_spans, num_queries, num_kv_heads, group, head_dim)
+    rows = rows.permute(0, 2, 3, 1, 4)
     rows = rows.reshape(batch, num_rows, head_dim) / math.sqrt(head_dim)
     rows = F.pad(rows, (0, 0, 0, max(0, MIN_ROWS - num_rows)))  # [batch, R, head_dim]
     scores = rows @ keys.mT  # [batch, R, L]
@@ -123,7 +124,7 @@ def _mix(scores: Tensor, values: Tensor) -> Tensor:
     Overwrites the scores. The maximum is the same in any order; the sums go block by block.
     """
     weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
-    totals = weights.unflatten(-1, (-1, KEY_BLOCK)).sum(-1)  # [batch, R, L / KEY_BLOCK]
+    totals = weights.view(*weights.shape[:2], -1, KEY_BLOCK).sum(-1)  # [batch, R, L / KEY_BLOCK]
     mixed = torch.zeros_like(weights[..., :1] * values[:, :1])
     for start in range(0, weights.shape[-1], KEY_BLOCK):
         block = slice(start, start + KEY_BLOCK)

@@ -22,7 +22,7 @@ class RowInvariant:
     @staticmethod
     def is_available(where: Placement) -> bool:
         """Whether torch was built with oneDNN, and the processor has what it needs."""
-        if where.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        if where.device.type != "cpu" or not torch._C._has_mkldnn:
             return False
         if where.dtype == torch.bfloat16:
             return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
