@@ -1,13 +1,13 @@
 # make serve   a real chat model on http://127.0.0.1:8000        make serve ARGS="--port 9000"
 # make test    the whole suite                                   make check   format, lint, types, imports
-# make setup   the environment and the default model, alone
+# make setup   the environment and the default model, alone       make prove   the slow proofs
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup serve test check format clean model
+.PHONY: help setup serve test prove check format clean model
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -38,6 +38,11 @@ serve: setup
 test: $(VENV)/.dev
 	@$(BIN)/thirdeye pull --if-missing || echo "WARNING: no default model: the tests marked 'real' will be skipped"
 	$(BIN)/python -m pytest $(ARGS)
+
+# Minutes to an hour: the promises at many times the examples, and on the real model.
+prove: $(VENV)/.dev
+	@$(BIN)/thirdeye pull --if-missing
+	$(BIN)/python -m pytest -m prove tests/prove $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

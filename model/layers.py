@@ -4,6 +4,7 @@ Each works on the last dimension of its input and does not care how many rows th
 Parameters are created empty; `model/load.py` fills them.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -17,7 +18,7 @@ from model.placement import Placement
 
 
 class Embedding(nn.Module):
-    """A table of vectors, one a token id. Read backwards, it scores a vector against all tokens."""
+    """A table of vectors, one a token id."""
 
     def __init__(self, num_embeddings: int, hidden_size: int, where: Placement) -> None:
         super().__init__()
@@ -26,10 +27,6 @@ class Embedding(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """ids [T] -> [T, hidden_size]."""
         return F.embedding(ids, self.weight)
-
-    def unembed(self, x: Tensor) -> Tensor:
-        """x [S, hidden_size] -> [S, num_embeddings]: the head of a model with tied embeddings."""
-        return F.linear(x, self.weight)
 
 
 class LearnedPositions(nn.Module):
@@ -86,14 +83,32 @@ def make_norm(config: ModelConfig, where: Placement) -> nn.Module:
     return kind(config.hidden_size, config.norm_eps, where)
 
 
-def activation_function(activation: Activation) -> Callable[[Tensor], Tensor]:
-    """GELU (Hendrycks, Gimpel 2016), its tanh approximation (GPT-2's), or SiLU (x * sigmoid(x))."""
+def activation_function(activation: Activation, where: Placement) -> Callable[[Tensor], Tensor]:
+    """GELU (Hendrycks, Gimpel 2016), its tanh approximation (GPT-2's), or SiLU (x * sigmoid(x)).
+
+    On a CPU two of torch's kernels round the last elements of a stretch in another way than those
+    before: which elements these are depends on rows and threads. `exp` and `tanh` alone do not.
+    """
+    is_cpu = where.device.type == "cpu"
     functions: dict[Activation, Callable[[Tensor], Tensor]] = {
         Activation.GELU: F.gelu,
-        Activation.GELU_TANH: partial(F.gelu, approximate="tanh"),
-        Activation.SILU: F.silu,
+        Activation.GELU_TANH: gelu_tanh if is_cpu else partial(F.gelu, approximate="tanh"),
+        Activation.SILU: silu if is_cpu else F.silu,
     }
     return functions[activation]
+
+
+def silu(x: Tensor) -> Tensor:
+    """x / (1 + exp(-x)), each element rounded alike."""
+    wide = x.float()
+    return (wide / (-wide).exp_().add_(1)).to(x.dtype)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), each element rounded alike."""
+    wide = x.float()
+    inner = (wide * wide * wide).mul_(0.044715).add_(wide).mul_(math.sqrt(2 / math.pi))
+    return inner.tanh_().add_(1).mul_(wide).mul_(0.5).to(x.dtype)
 
 
 class MLP(nn.Module):
@@ -104,7 +119,7 @@ class MLP(nn.Module):
         hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
         self.up = Linear(hidden, wide, bias, where)
         self.down = Linear(wide, hidden, bias, where)
-        self.act = activation_function(config.activation)
+        self.act = activation_function(config.activation, where)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.act(self.up(x)))
@@ -118,7 +133,7 @@ class GatedMLP(nn.Module):
         hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
         self.gate_up = Linear(hidden, 2 * wide, bias, where, parts={"gate": wide, "up": wide})
         self.down = Linear(wide, hidden, bias, where)
-        self.act = activation_function(config.activation)
+        self.act = activation_function(config.activation, where)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)

@@ -8,11 +8,11 @@ its name.
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.placement import Placement
 from model.quant.base import LinearLayer, LinearMethod
-from model.quant.unquantized import Unquantized
+from model.quant.choose import choose_linear
 
 
 class Linear(LinearLayer):
@@ -34,11 +34,35 @@ class Linear(LinearLayer):
         super().__init__()
         assert not parts or sum(parts.values()) == out_features, (parts, out_features)
         self.parts = _row_ranges(parts or {})
-        self.method = method or Unquantized()
+        self.method = method or choose_linear(where)
         self.method.create(self, in_features, out_features, bias, where)
 
     def finish(self) -> None:
         """Call once, after the last parameter is filled and before the first `forward`."""
+        self.method.finish(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.method.apply(self, x)
+
+
+class TiedLinear(LinearLayer):
+    """The head of a model whose embedding table, read backwards, scores a vector against all
+    tokens.
+
+    It shares the table [out, in] and has no parameter of its own to fill. A method that keeps
+    weights in another form makes itself a copy in `finish`; the table stays what it is.
+    """
+
+    def __init__(
+        self, table: nn.Parameter, where: Placement, *, method: LinearMethod | None = None
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", table.detach(), persistent=False)
+        self.bias = None
+        self.method = method or choose_linear(where)
+
+    def finish(self) -> None:
+        """As `Linear.finish`."""
         self.method.finish(self)
 
     def forward(self, x: Tensor) -> Tensor:

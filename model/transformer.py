@@ -21,7 +21,7 @@ from model.batch import ForwardBatch
 from model.config import ModelConfig
 from model.kv_cache import KVCache
 from model.layers import Embedding, LearnedPositions, NoPositions, make_mlp, make_norm
-from model.linear import Linear
+from model.linear import Linear, TiedLinear
 from model.load import expected_tensors, load_tensor
 from model.placement import Placement
 from model.rope import NoRope, Rope, Rotate
@@ -108,11 +108,11 @@ class Transformer(nn.Module):
             Block(config, layer, attention, where) for layer in range(config.num_hidden_layers)
         )
         self.final_norm = make_norm(config, where)
-        if config.tie_word_embeddings:
-            self.head = self.embed_tokens.unembed
-        else:
-            self.lm_head = Linear(hidden, vocab, False, where)
-            self.head = self.lm_head.forward
+        self.lm_head = (
+            TiedLinear(self.embed_tokens.weight, where)
+            if config.tie_word_embeddings
+            else Linear(hidden, vocab, False, where)
+        )
 
     def forward(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
         """Write the step's keys and values into `kv_cache`; return float32 logits [S, vocab_size].
@@ -120,14 +120,14 @@ class Transformer(nn.Module):
         S rows only, those of `batch.logits_indices`: the head is the largest matrix. Token ids must
         be below `vocab_size`, positions below `max_position_embeddings`.
         """
-        plan = self.backend.plan(batch)
+        plan = self.backend.plan(batch, kv_cache)
         rotate = self.rope.at(batch.positions)
         x = self.embed_tokens(batch.input_ids)  # [T, hidden_size]
         x = self.embed_positions(x, batch.positions)
         for block in self.blocks:
             x = block(x, batch, rotate, kv_cache, plan)
         x = x.index_select(0, batch.logits_indices)  # [S, hidden_size]
-        return self.head(self.final_norm(x)).float()
+        return self.lm_head(self.final_norm(x)).float()
 
     def expected(self) -> set[tuple[str, str | None]]:
         """Every (parameter name, part) to push; see `model/load.py`."""
@@ -140,5 +140,5 @@ class Transformer(nn.Module):
     def finish(self) -> None:
         """All tensors are in: let each linear layer bring its weights into their final form."""
         for module in self.modules():
-            if isinstance(module, Linear):
+            if isinstance(module, Linear | TiedLinear):
                 module.finish()

@@ -26,7 +26,8 @@ class Quantize(StrEnum):
 
 
 class Attention(StrEnum):
-    AUTO = "auto"
+    AUTO = "auto"  # blocked on a CPU, sdpa on a GPU
+    BLOCKED = "blocked"
     SDPA = "sdpa"
     REFERENCE = "reference"
 

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from model.batch import ForwardBatch
+from model.kv_cache import KVCache
 
 
 class AttentionBackend(Protocol):
@@ -16,7 +17,7 @@ class AttentionBackend(Protocol):
     keys at positions <= its own.
     """
 
-    def plan(self, batch: ForwardBatch) -> Any: ...
+    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> Any: ...
 
     def forward(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, plan: Any) -> Tensor:
         """query [T, num_heads, head_dim], caches [num_blocks, block_size, num_kv_heads, head_dim]

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from model.batch import ForwardBatch
+from model.kv_cache import KVCache
 
 
 class ReferenceAttention:
     """One loop over sequences, one over heads. The plan is the batch itself."""
 
-    def plan(self, batch: ForwardBatch) -> ForwardBatch:
+    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> ForwardBatch:  # noqa: ARG002
         return batch
 
     def forward(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from model.attention.reference import causal_mask
 from model.batch import ForwardBatch
+from model.kv_cache import KVCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class Span:
 class SdpaAttention:
     """Host integers and masks are made once a step, in `plan`; each layer gathers and attends."""
 
-    def plan(self, batch: ForwardBatch) -> list[Span]:
+    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> list[Span]:  # noqa: ARG002
         starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
         tables = batch.block_table.unbind()
         return [

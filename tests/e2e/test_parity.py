@@ -23,6 +23,7 @@ def load(path: Path, attention: str = "auto") -> Transformer:
     backend = choose_attention(attention, CPU)
     model = Transformer(checkpoint.config, backend, dtype=torch.float32, device=CPU)
     load_weights(checkpoint, model)
+    model.finish()
     return model
 
 
@@ -55,7 +56,7 @@ def expected(model: PreTrainedModel, token_ids: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
-@pytest.mark.parametrize("attention", ["sdpa", "reference"])
+@pytest.mark.parametrize("attention", ["blocked", "sdpa", "reference"])
 @pytest.mark.parametrize("chunk", [1, 7, 100])
 def test_logits_of_tiny_checkpoints(tmp_path, make, attention, chunk):
     """The real loader and either attention, whole or in chunks, give Hugging Face's logits."""

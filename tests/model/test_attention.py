@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from model.attention.blocked import BlockedAttention
 from model.attention.choose import choose_attention
 from model.attention.reference import (
     ReferenceAttention,
@@ -18,7 +19,9 @@ from model.attention.reference import (
 )
 from model.attention.sdpa import SdpaAttention
 from model.batch import ForwardBatch
+from model.kv_cache import KVCache
 from tests.model.steps import Row, make_batch
+from tests.model.tiny import LLAMA, change, make_cache
 
 CPU = torch.device("cpu")
 
@@ -58,6 +61,21 @@ def poisoned_cache(case: Case, batch: ForwardBatch, num_blocks: int, g: torch.Ge
     return cache
 
 
+def cache_of(keys: Tensor, values: Tensor) -> KVCache:
+    """A cache of one layer: [num_blocks, block_size, num_kv_heads, head_dim] each."""
+    num_blocks, block_size, num_kv_heads, head_dim = keys.shape
+    config = change(
+        LLAMA,
+        num_hidden_layers=1,
+        num_heads=num_kv_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+    )
+    cache = make_cache(config, num_blocks, block_size)
+    cache.keys[0], cache.values[0] = keys, values
+    return cache
+
+
 def compare(case: Case) -> None:
     g = torch.Generator().manual_seed(case.seed)
     batch, num_blocks = scattered_batch(case, g)
@@ -68,12 +86,13 @@ def compare(case: Case) -> None:
     )
     query = merged[:, : case.num_heads]
     outputs = []
-    for backend in (ReferenceAttention(), SdpaAttention()):
-        output = backend.forward(query, keys, values, backend.plan(batch))
+    for backend in (ReferenceAttention(), SdpaAttention(), BlockedAttention()):
+        output = backend.forward(query, keys, values, backend.plan(batch, cache_of(keys, values)))
         assert output.shape == query.shape
         assert output.isfinite().all()
         outputs.append(output)
-    torch.testing.assert_close(outputs[1], outputs[0], atol=1e-5, rtol=1e-5)
+    for output in outputs[1:]:
+        torch.testing.assert_close(output, outputs[0], atol=1e-5, rtol=1e-5)
 
 
 def ragged(block_size: int) -> list[tuple[int, int]]:
@@ -126,7 +145,9 @@ def test_reference_by_hand() -> None:
     query = torch.tensor([[1.0, 0, 0, 0], [1, 0, 0, 0]]).view(2, 1, 4)
     backend = ReferenceAttention()
     batch = make_batch([Row([0, 0], 0, [0])], block_size=2)
-    output = backend.forward(query, keys, values, backend.plan(batch)).squeeze(1)
+    output = backend.forward(
+        query, keys, values, backend.plan(batch, cache_of(keys, values))
+    ).squeeze(1)
     second = math.exp(2) / (1 + math.exp(2))
     expected = torch.tensor([[1.0, 0, 0, 0], [1 - second, second, 0, 0]])
     torch.testing.assert_close(output, expected)
@@ -150,13 +171,14 @@ def test_read_tokens_follows_the_block_table() -> None:
 
 def test_choose_attention() -> None:
     """Each name gives its backend; "auto" gives the device's best."""
-    assert isinstance(choose_attention("auto", CPU), SdpaAttention)
+    assert isinstance(choose_attention("auto", CPU), BlockedAttention)
     assert isinstance(choose_attention("auto", torch.device("cuda")), SdpaAttention)
     assert isinstance(choose_attention("sdpa", CPU), SdpaAttention)
+    assert isinstance(choose_attention("blocked", CPU), BlockedAttention)
     assert isinstance(choose_attention("reference", CPU), ReferenceAttention)
 
 
 def test_unknown_attention_lists_the_known() -> None:
     """A typing error in a flag is answered with what could be meant."""
-    with pytest.raises(ValueError, match=r"'auto', 'sdpa', 'reference', got 'flash'"):
+    with pytest.raises(ValueError, match=r"'auto', 'blocked', 'sdpa', 'reference', got 'flash'"):
         choose_attention("flash", CPU)

@@ -4,7 +4,7 @@ import pytest
 
 from model.config import ModelConfig
 from model.describe import parameter_counts
-from tests.model.tiny import GPT2, LLAMA, change, random_model
+from tests.model.tiny import GPT2, LLAMA, change, unfinished_model
 
 CONFIGS = [
     LLAMA,
@@ -19,7 +19,7 @@ CONFIGS = [
 def test_counts_equal_the_modules(config: ModelConfig) -> None:
     """`thirdeye info` says what is really in memory, part by part."""
     counts = parameter_counts(config)
-    sizes = {name: p.numel() for name, p in random_model(config).named_parameters()}
+    sizes = {name: p.numel() for name, p in unfinished_model(config).named_parameters()}
 
     def total(*fragments: str) -> int:
         return sum(n for name, n in sizes.items() if any(f in name for f in fragments))

@@ -9,7 +9,7 @@ from model.config import ModelConfig
 from model.kv_cache import KVCache
 from model.transformer import Transformer
 from tests.model.steps import Row, make_batch
-from tests.model.tiny import GPT2, LLAMA, change, make_cache, random_model
+from tests.model.tiny import GPT2, LLAMA, change, make_cache, random_model, unfinished_model
 from tests.oracles import generate as oracle
 
 PROMPT = [5, 60, 3, 3, 71, 8, 96, 0, 14, 22, 9]
@@ -126,10 +126,11 @@ def test_step_without_logits_fills_the_cache(config: ModelConfig) -> None:
 def test_bfloat16_model_gives_float32_logits() -> None:
     """The sampler works in fp32 whatever the model's dtype."""
     cpu = torch.device("cpu")
-    wide = random_model(LLAMA)
+    wide = unfinished_model(LLAMA)
     model = Transformer(LLAMA, wide.backend, dtype=torch.bfloat16, device=cpu)
     for name, parameter in wide.named_parameters():
         model.load(name, None, parameter)
+    model.finish()
     cache = KVCache(LLAMA, 4, BLOCK_SIZE, torch.bfloat16, cpu)
     logits = model(make_batch([Row(PROMPT, 0, [3, 1, 2])], BLOCK_SIZE, logits="all"), cache)
     assert logits.dtype == torch.float32

@@ -62,14 +62,14 @@ def test_activations(activation: Activation, formula) -> None:
     """The two GELUs differ in the fourth digit: enough to tell them apart here."""
     points = [-3.0, -1.5, -0.1, 0.0, 0.4, 2.0]
     expected = torch.tensor([formula(x) for x in points])
-    ours = activation_function(activation)(torch.tensor(points))
+    ours = activation_function(activation, FP32)(torch.tensor(points))
     torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
 
 
 def test_every_activation_has_a_function() -> None:
     """A new name in the config needs a function here."""
     for activation in Activation:
-        assert activation_function(activation)(torch.zeros(1)).item() == 0
+        assert activation_function(activation, FP32)(torch.zeros(1)).item() == 0
 
 
 def test_merged_linear_is_its_parts_side_by_side() -> None:

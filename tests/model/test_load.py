@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from model.transformer import Transformer
-from tests.model.tiny import CPU, GPT2, LLAMA, change, random_model
+from tests.model.tiny import CPU, GPT2, LLAMA, change, unfinished_model
 
 
 def test_expected_names_of_llama() -> None:
     """The contract with checkpoint readers, name by name."""
-    model = random_model(change(LLAMA, num_hidden_layers=1))
+    model = unfinished_model(change(LLAMA, num_hidden_layers=1))
     assert model.expected() == {
         ("embed_tokens.weight", None),
         ("blocks.0.attention_norm.weight", None),
@@ -28,7 +28,7 @@ def test_expected_names_of_llama() -> None:
 
 def test_expected_names_of_gpt2() -> None:
     """Biases, learned positions and an ungated MLP add names; a tied head takes one away."""
-    model = random_model(change(GPT2, num_hidden_layers=1))
+    model = unfinished_model(change(GPT2, num_hidden_layers=1))
     assert {name for name, _ in model.expected()} == {
         "embed_tokens.weight",
         "embed_positions.weight",
@@ -52,7 +52,7 @@ def test_expected_names_of_gpt2() -> None:
 
 def test_parts_fill_their_rows() -> None:
     """q, k, v pushed apart are the rows of the merged projection, in this order."""
-    model = random_model(LLAMA)
+    model = unfinished_model(LLAMA)
     q, k, v = torch.full((32, 32), 1.0), torch.full((16, 32), 2.0), torch.full((16, 32), 3.0)
     for part, tensor in (("v", v), ("q", q), ("k", k)):
         model.load("blocks.1.attention.qkv.weight", part, tensor)
@@ -62,7 +62,7 @@ def test_parts_fill_their_rows() -> None:
 
 def test_whole_merged_parameter() -> None:
     """GPT-2's c_attn is merged already: part None fills all three."""
-    model = random_model(GPT2)
+    model = unfinished_model(GPT2)
     fused = torch.randn(96)
     model.load("blocks.0.attention.qkv.bias", None, fused)
     assert torch.equal(model.get_parameter("blocks.0.attention.qkv.bias"), fused)
@@ -70,7 +70,7 @@ def test_whole_merged_parameter() -> None:
 
 def test_dtype_is_the_models() -> None:
     """A checkpoint in fp16 fills a model in bf16."""
-    model = Transformer(LLAMA, random_model(LLAMA).backend, dtype=torch.bfloat16, device=CPU)
+    model = Transformer(LLAMA, unfinished_model(LLAMA).backend, dtype=torch.bfloat16, device=CPU)
     tensor = torch.randn(32, dtype=torch.float16)
     model.load("final_norm.weight", None, tensor)
     parameter = model.get_parameter("final_norm.weight")
@@ -79,16 +79,17 @@ def test_dtype_is_the_models() -> None:
 
 
 def test_tied_head_is_the_embedding() -> None:
-    """One tensor serves both ends, so it is in memory once."""
-    model = random_model(change(LLAMA, tie_word_embeddings=True))
+    """One tensor is filled and serves both ends, also once the head has packed its own copy."""
+    model = unfinished_model(change(LLAMA, tie_word_embeddings=True))
     assert "lm_head.weight" not in dict(model.named_parameters())
+    model.finish()
     x = torch.randn(3, 32)
-    torch.testing.assert_close(model.head(x), x @ model.embed_tokens.weight.T)
+    torch.testing.assert_close(model.lm_head(x), x @ model.embed_tokens.weight.T)
 
 
 def test_nothing_is_trained() -> None:
     """Parameters that want gradients would keep every activation alive."""
-    assert not any(parameter.requires_grad for parameter in random_model(GPT2).parameters())
+    assert not any(parameter.requires_grad for parameter in unfinished_model(GPT2).parameters())
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_nothing_is_trained() -> None:
 def test_wrong_shapes(name: str, part: str | None, shape: tuple[int, ...], message: str) -> None:
     """Never broadcast a tensor that does not fit; say which it was."""
     with pytest.raises(ValueError, match=message):
-        random_model(LLAMA).load(name, part, torch.zeros(shape))
+        unfinished_model(LLAMA).load(name, part, torch.zeros(shape))
 
 
 @pytest.mark.parametrize(
@@ -123,4 +124,4 @@ def test_wrong_shapes(name: str, part: str | None, shape: tuple[int, ...], messa
 def test_unknown_names(name: str, part: str | None, message: str) -> None:
     """A reader's name table that is wrong is told which name."""
     with pytest.raises(KeyError, match=message):
-        random_model(LLAMA).load(name, part, torch.zeros(1))
+        unfinished_model(LLAMA).load(name, part, torch.zeros(1))

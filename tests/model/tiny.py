@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from model.attention.base import AttentionBackend
-from model.attention.sdpa import SdpaAttention
+from model.attention.blocked import BlockedAttention
 from model.config import Activation, ModelConfig, Norm, RopeConfig
 from model.kv_cache import KVCache
 from model.transformer import Transformer
@@ -58,12 +58,20 @@ def random_model(
     config: ModelConfig, attention: AttentionBackend | None = None, seed: int = 0
 ) -> Transformer:
     """An fp32 model on the CPU; weights are large enough that logits have clear winners."""
-    model = Transformer(config, attention or SdpaAttention(), dtype=torch.float32, device=CPU)
+    model = unfinished_model(config, attention, seed)
+    model.finish()
+    return model
+
+
+def unfinished_model(
+    config: ModelConfig, attention: AttentionBackend | None = None, seed: int = 0
+) -> Transformer:
+    """The same before its linear layers pack their weights away."""
+    model = Transformer(config, attention or BlockedAttention(), dtype=torch.float32, device=CPU)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator) * 0.2
         model.load(name, None, noise + 1 if name.endswith("norm.weight") else noise)
-    model.finish()
     return model
 
 

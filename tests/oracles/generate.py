@@ -26,7 +26,7 @@ def generate(model: Transformer, prompt: list[int], num_tokens: int) -> list[int
 def logits(model: Transformer, token_ids: list[int]) -> Tensor:
     """Next-token logits at every position: [len(token_ids), vocab_size]."""
     config = model.config
-    weights = {name: parameter.float() for name, parameter in model.named_parameters()}
+    weights = {name: dense(parameter) for name, parameter in model.named_parameters()}
     x = weights["embed_tokens.weight"][token_ids]
     if config.rope is None:
         x = x + weights["embed_positions.weight"][: len(token_ids)]
@@ -37,6 +37,11 @@ def logits(model: Transformer, token_ids: list[int]) -> Tensor:
         x = x + _mlp(config, block, _norm(config, block, "mlp_norm", x))
     head = weights.get("lm_head.weight", weights["embed_tokens.weight"])
     return _norm(config, weights, "final_norm", x) @ head.T
+
+
+def dense(parameter: Tensor) -> Tensor:
+    """A parameter in fp32, out of the packed form that a linear layer may keep it in."""
+    return (parameter.to_dense() if parameter.is_mkldnn else parameter).float()
 
 
 def _norm(config: ModelConfig, weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:

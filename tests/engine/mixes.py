@@ -1,0 +1,86 @@
+"""Requests to mix, and ways to cut their work, for tests that an answer depends on neither."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from hypothesis import strategies as st
+
+from model.kv_cache import KVCache
+from model.transformer import Transformer
+from server.engine.config import EngineConfig
+from server.engine.core import EngineCore
+from server.engine.runner import ModelRunner
+from server.engine.types import Request, StepOutput
+from tests.engine.toy import make_request, run_all, tokens_of
+
+Answer = tuple[object, ...]
+
+# Sizes of the engine for each way to cut prompts.
+CUTS: dict[str, dict[str, int]] = {
+    "whole": {},
+    "chunks of 64": {"max_num_batched_tokens": 64, "max_num_seqs": 64},
+    "chunks of 7": {"max_num_batched_tokens": 7, "max_num_seqs": 7},
+    "chunks of 1": {"max_num_batched_tokens": 1, "max_num_seqs": 1},
+}
+
+
+def make_core(model: Transformer, **sizes: object) -> EngineCore:
+    """An engine over a fp32 model on the CPU, with an empty cache of blocks of 16."""
+    context = model.config.max_position_embeddings
+    defaults: dict[str, object] = {
+        "max_model_len": context,
+        "num_blocks": 8 * context // 16,
+        "max_num_seqs": 32,
+        "max_num_batched_tokens": 8 * context,
+    }
+    config = EngineConfig(**(defaults | sizes))  # type: ignore[arg-type]  # plain test sizes
+    cache = KVCache(model.config, config.num_blocks, 16, torch.float32, torch.device("cpu"))
+    return EngineCore(config, ModelRunner(model, cache, config, "cpu"))
+
+
+def answer(outputs: Sequence[StepOutput]) -> Answer:
+    """What a client sees, bit for bit, without what may differ: cached tokens and times."""
+    logprobs = [entry for output in outputs for entry in output.logprobs or []]
+    return tokens_of(outputs), logprobs, outputs[0].prompt_logprobs, outputs[-1].finish_reason
+
+
+def answers(core: EngineCore, requests: Sequence[Request]) -> dict[str, Answer]:
+    return {name: answer(outputs) for name, outputs in run_all(core, requests).items()}
+
+
+def alone(make_core: Callable[[], EngineCore], requests: Sequence[Request]) -> dict[str, Answer]:
+    """Each request in an engine of its own."""
+    return {
+        request.request_id: answers(make_core(), [request])[request.request_id]
+        for request in requests
+    }
+
+
+def mixes(
+    vocab_size: int, max_prompt: int, max_tokens: int, max_requests: int
+) -> st.SearchStrategy[list[Request]]:
+    """Lists of requests: greedy and drawn, scored or not, many with a beginning in common."""
+    one = st.fixed_dictionaries(
+        {
+            "common": st.integers(0, max_prompt - 1),  # prompt tokens shared with the others
+            "length": st.integers(1, max_prompt),
+            "max_tokens": st.integers(1, max_tokens),
+            "temperature": st.sampled_from([0.0, 1.0]),
+            "prompt_logprobs": st.sampled_from([None, 3]),
+            "seed": st.integers(0, 2**32),
+        }
+    )
+
+    def build(choices: list[dict[str, Any]]) -> list[Request]:
+        shared = random.Random(0).choices(range(vocab_size), k=max_prompt)
+        requests = []
+        for i, choice in enumerate(choices):
+            common, length = choice.pop("common"), choice.pop("length")
+            own = random.Random(choice["seed"]).choices(range(vocab_size), k=length)
+            prompt = (shared[:common] + own)[:max_prompt]
+            requests.append(make_request(str(i), prompt, logprobs=2, ignore_eos=True, **choice))
+        return requests
+
+    return st.lists(one, min_size=1, max_size=max_requests).map(build)

@@ -1,0 +1,81 @@
+"""A token's bits do not know how many rows there are, which is theirs, or who else is there.
+
+`docs/numerics.md` says what was measured; these are the same measurements, held.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.config import Activation, ModelConfig
+from model.layers import activation_function
+from model.linear import Linear
+from model.placement import Placement
+from model.quant.base import LinearMethod
+from model.quant.row_invariant import RowInvariant
+from tests.model.steps import Row, make_batch
+from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
+
+LONG = change(LLAMA, max_position_embeddings=160)
+GPT2_WIDE = change(GPT2, max_position_embeddings=160, intermediate_size=1100)
+FP32 = Placement(torch.float32, CPU)
+ROWS = [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100]
+SHAPES = [(8, 24), (20, 7), (48, 32), (576, 960), (576, 3072), (1024, 64), (1025, 64), (1536, 576)]
+
+
+def random_linear(shape: tuple[int, int], method: LinearMethod, dtype: torch.dtype) -> Linear:
+    layer = Linear(*shape, True, Placement(dtype, CPU), method=method)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in layer.parameters():
+        parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    layer.finish()
+    return layer
+
+
+def heights_that_differ(layer: Callable[[Tensor], Tensor], x: Tensor) -> list[int]:
+    """Numbers of rows for which some row, taken from some place, has other bits than in all."""
+    together = layer(x)
+    return [
+        rows
+        for rows in ROWS
+        for start in (0, 1, len(x) - rows)
+        if not torch.equal(layer(x[start : start + rows]), together[start : start + rows])
+    ]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_rows_of_a_product(shape: tuple[int, int], dtype: torch.dtype, threads: int) -> None:
+    """Model shapes and odd ones: every number of rows, first, middle and last of a batch."""
+    torch.set_num_threads(threads)
+    x = torch.randn(101, shape[0], generator=torch.Generator().manual_seed(1)).to(dtype)
+    assert heights_that_differ(random_linear(shape, RowInvariant(), dtype), x) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("width", [17, 97, 1100])
+@pytest.mark.parametrize("activation", list(Activation))
+def test_rows_of_an_activation(activation: Activation, width: int, threads: int) -> None:
+    """Widths that no vector register divides: the last elements of a stretch are as the others."""
+    torch.set_num_threads(threads)
+    function = activation_function(activation, FP32)
+    x = torch.randn(101, width, generator=torch.Generator().manual_seed(1)) * 2
+    assert heights_that_differ(function, x) == []
+
+
+@pytest.mark.parametrize("length", [5, 128, 129, 150])
+@pytest.mark.parametrize("config", [LONG, GPT2_WIDE], ids=["llama", "gpt2-wide"])
+def test_all_at_once_or_one_by_one(config: ModelConfig, length: int) -> None:
+    """Logits of every position: a whole prompt, several draft tokens verified, single tokens."""
+    model = random_model(config)
+    tokens = [7 * i % 97 for i in range(length)]
+    whole = model(make_batch([Row(tokens, 0, range(20))], 8, "all"), make_cache(config, 20, 8))
+    for chunk in (1, 2, 3, 5):
+        cache, logits = make_cache(config, 20, 8), []
+        for start in range(0, length, chunk):
+            row = Row(tokens[start : start + chunk], start, range(20))
+            logits.append(model(make_batch([row], 8, "all"), cache))
+        assert torch.equal(torch.cat(logits), whole)

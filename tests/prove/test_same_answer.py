@@ -1,0 +1,52 @@
+"""Same prompt, same answer, on the default model: slow proofs, run by `make prove` alone."""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from model.attention.choose import choose_attention
+from model.transformer import Transformer
+from server.engine.types import Request
+from tests.engine.mixes import CUTS, alone, answers, make_core, mixes
+from weights.checkpoint import open_checkpoint
+from weights.load import load_weights
+
+pytestmark = [pytest.mark.prove, pytest.mark.real, pytest.mark.timeout(7200)]
+
+CONTEXT = 512
+EXAMPLES = {"whole": 8, "chunks of 64": 8, "chunks of 7": 3, "chunks of 1": 1}
+MIXES = mixes(vocab_size=49152, max_prompt=300, max_tokens=12, max_requests=8)
+
+
+@pytest.fixture(scope="module")
+def model(default_model) -> Transformer:
+    checkpoint = open_checkpoint(default_model)
+    cpu = torch.device("cpu")
+    attention = choose_attention("auto", cpu)
+    model = Transformer(checkpoint.config, attention, dtype=torch.float32, device=cpu)
+    load_weights(checkpoint, model)
+    model.finish()
+    return model
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_same_prompt_same_answer(model: Transformer, cut: str) -> None:
+    """Real weights and shapes, any mix, cold and warm, roomy and starved."""
+
+    @settings(
+        max_examples=EXAMPLES[cut],
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(requests=MIXES, is_starved=st.booleans())
+    def check(requests: list[Request], is_starved: bool) -> None:
+        sizes = {"max_model_len": CONTEXT, "num_blocks": 256}
+        expected = alone(lambda: make_core(model, enable_prefix_caching=False, **sizes), requests)
+        sizes["num_blocks"] = 40 if is_starved else 256
+        core = make_core(model, **(sizes | CUTS[cut]))
+        assert answers(core, requests) == expected
+        assert answers(core, requests[::-1]) == expected
+
+    check()
