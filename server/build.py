@@ -112,6 +112,8 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         max_num_batched_tokens=settings.max_num_batched_tokens,
         kv_memory_bytes=settings.kv_memory_bytes,
         enable_prefix_caching=settings.prefix_caching,
+        num_draft_tokens=settings.max_draft_tokens,
+        max_drafting_seqs=settings.max_drafting_seqs,
     )
 
 

@@ -57,6 +57,15 @@ def serve(
         bool | None,
         typer.Option("--prefix-caching/--no-prefix-caching", help="Reuse shared prefixes."),
     ] = None,
+    speculation: Annotated[
+        str | None, typer.Option(help="Guess ahead: ngram (prompt lookup) or off. [ngram]")
+    ] = None,
+    num_draft_tokens: Annotated[
+        int | None, typer.Option(help="Most guesses for a request in a step. [15]")
+    ] = None,
+    max_drafting_seqs: Annotated[
+        int | None, typer.Option(help="Guess while no more requests than this decode. [8]")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1. [auto]")] = None,
     dtype: Annotated[
         str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")

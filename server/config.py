@@ -29,6 +29,11 @@ class Attention(StrEnum):
     REFERENCE = "reference"
 
 
+class Speculation(StrEnum):
+    OFF = "off"
+    NGRAM = "ngram"  # guess from the text itself; the answers stay the same
+
+
 class EngineKind(StrEnum):
     PROCESS = "process"
     THREAD = "thread"
@@ -65,10 +70,18 @@ class Settings(BaseSettings):
     max_num_batched_tokens: int = Field(512, ge=1)
     kv_memory: float | None = Field(None, gt=0)
     prefix_caching: bool = True
+    speculation: Speculation = Speculation.NGRAM
+    num_draft_tokens: int = Field(15, ge=1, le=64)
+    max_drafting_seqs: int = Field(8, ge=1)
 
     @property
     def kv_memory_bytes(self) -> int | None:
         return None if self.kv_memory is None else int(self.kv_memory * (1 << 30))
+
+    @property
+    def max_draft_tokens(self) -> int:
+        """Guesses for one sequence in one step; 0 without speculation."""
+        return self.num_draft_tokens if self.speculation is Speculation.NGRAM else 0
 
     def api_keys(self) -> list[str]:
         """Keys from flags, the environment and the key file: one a line, # starts a comment."""

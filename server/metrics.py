@@ -100,6 +100,12 @@ class StateCollector(Collector):
         yield _counter("prefix_cache_queries", stats.prefix_cache_queries_total, model)
         yield _counter("prefix_cache_hits", stats.prefix_cache_hits_total, model)
         yield _counter("num_preemptions", stats.preemptions_total, model)
+        drafted, accepted = (
+            stats.spec_decode_num_draft_tokens_total,
+            stats.spec_decode_num_accepted_tokens_total,
+        )
+        yield _counter("spec_decode_num_draft_tokens", drafted, model)
+        yield _counter("spec_decode_num_accepted_tokens", accepted, model)
 
 
 def model_name(state: ServerState) -> str:

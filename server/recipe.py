@@ -22,3 +22,5 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     block_size: int = 16
     kv_memory_bytes: int | None = None
     enable_prefix_caching: bool = True
+    num_draft_tokens: int = 0
+    max_drafting_seqs: int = 8

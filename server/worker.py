@@ -82,6 +82,8 @@ def engine_config(
         max_num_batched_tokens=recipe.max_num_batched_tokens,
         eos_token_ids=recipe.eos_token_ids,
         enable_prefix_caching=recipe.enable_prefix_caching,
+        num_draft_tokens=recipe.num_draft_tokens,
+        max_drafting_seqs=recipe.max_drafting_seqs,
     )
 
 

@@ -11,6 +11,7 @@ step lets it catch up, and the step that reaches the end gives the next token. I
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from server.engine.lookup import Drafter
 from server.engine.types import Request, Timings, TokenLogprobs
 
 
@@ -42,6 +43,7 @@ class Sequence:
     )  # of tokens 1.., as they come
     admitted_at: float | None = None
     first_token_at: float | None = None
+    drafter: Drafter | None = None  # once it has decoded in a small batch
     num_steps: int = 0
     num_preemptions: int = 0
 

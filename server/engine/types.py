@@ -112,6 +112,8 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     prefix_cache_hits_total: int = 0
     preemptions_total: int = 0
     steps_total: int = 0
+    spec_decode_num_draft_tokens_total: int = 0
+    spec_decode_num_accepted_tokens_total: int = 0
 
 
 class EngineInfo(Struct, frozen=True, kw_only=True):

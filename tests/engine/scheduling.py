@@ -1,11 +1,13 @@
 """A state machine over scheduler and block pool, watched by the KV oracle. No model, no tensor.
 
 Two tokens, so that prefixes collide all the time; pools so small that preemption is the rule;
-sampled tokens come from a seed. Arrivals are bounded, and at the end everything must finish.
+sampled tokens come from a seed, and so do drafts, so that half of them are wrong. Arrivals are
+bounded, and at the end everything must finish.
 """
 
 import random
 from collections import Counter
+from collections.abc import Sequence as Seq
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -15,6 +17,7 @@ from server.engine.config import EngineConfig
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
+from server.engine.spec import Speculator
 from server.engine.types import (
     FinishReason,
     Request,
@@ -28,6 +31,24 @@ MAX_ARRIVALS = 12
 EOS = 1
 
 
+class Guesses:
+    """A drafter that guesses anything, by chance, yet the same for the same text."""
+
+    def propose(self, token_ids: Seq[int], num_prompt_tokens: int, limit: int) -> list[int]:
+        chance = random.Random(len(token_ids) * 31 + sum(token_ids) + num_prompt_tokens)
+        return [chance.choice([0, 0, EOS]) for _ in range(chance.randint(0, limit))]
+
+
+def say(row: PlanRow, chance: random.Random) -> list[int]:
+    """The tokens of a sampled row: one, and one more for each draft that was the one before."""
+    said = [chance.choice([0, 0, EOS])]
+    for draft in row.draft_token_ids:
+        if said[-1] != draft:
+            break
+        said.append(chance.choice([0, 0, EOS]))
+    return said
+
+
 class SchedulerMachine(RuleBasedStateMachine):
     @initialize(
         block_size=st.sampled_from([1, 2, 4, 4]),
@@ -35,6 +56,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         max_num_seqs=st.integers(1, 5),
         more_tokens=st.integers(0, 10),
         enable_prefix_caching=st.sampled_from([True, True, True, False]),
+        num_draft_tokens=st.sampled_from([0, 1, 3, 6]),
+        max_drafting_seqs=st.sampled_from([1, 5]),
     )
     def start(
         self,
@@ -43,6 +66,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         max_num_seqs: int,
         more_tokens: int,
         enable_prefix_caching: bool,
+        num_draft_tokens: int,
+        max_drafting_seqs: int,
     ) -> None:
         self.config = EngineConfig(
             max_model_len=num_blocks * block_size,
@@ -52,9 +77,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             max_num_batched_tokens=max_num_seqs + more_tokens,
             eos_token_ids=[EOS],
             enable_prefix_caching=enable_prefix_caching,
+            num_draft_tokens=num_draft_tokens,
+            max_drafting_seqs=max_drafting_seqs,
         )
         self.pool = BlockPool(num_blocks, block_size, root=b"fixed")
-        self.scheduler = Scheduler(self.config, self.pool)
+        speculator = Speculator(self.config, self.pool, Guesses)
+        self.scheduler = Scheduler(self.config, self.pool, speculator=speculator)
         self.oracle = KVContent(block_size)
         self.requests: dict[str, Request] = {}
         self.tokens: dict[str, list[int]] = {}
@@ -133,7 +161,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         running, waiting = self.scheduler._running, self.scheduler._waiting
         assert plan.num_scheduled_tokens <= self.config.max_num_batched_tokens
         assert len(plan.rows) <= self.config.max_num_seqs
-        assert all(row.start < row.end for row in plan.rows)
+        assert all(row.start < row.real_end for row in plan.rows)
+        assert all(row.real_end <= len(row.sequence.token_ids) for row in plan.rows)
+        self.check_drafts(plan)
         assert [id(row.sequence) for row in plan.rows if row.sequence in before] == [
             id(sequence) for sequence in before if sequence in running
         ], "a running sequence that was not preempted does not advance"
@@ -143,6 +173,20 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert all(order < waiting.peek().order for order in admitted), "out of turn"
         return plan
 
+    def check_drafts(self, plan: StepPlan) -> None:
+        """Only few decoding sequences draft, and never what could not be part of their answer."""
+        drafting = [row for row in plan.rows if row.draft_token_ids]
+        num_sampled = sum(row.is_sampled for row in plan.rows)
+        assert not drafting or num_sampled <= self.config.max_drafting_seqs
+        for row in drafting:
+            sequence = row.sequence
+            assert row.is_sampled
+            assert row.real_end == len(sequence.token_ids)
+            assert len(row.draft_token_ids) <= self.config.num_draft_tokens
+            num_left = sequence.max_tokens - sequence.num_generated_tokens
+            assert len(row.draft_token_ids) < num_left, "a draft that max_tokens would cut"
+            assert row.end <= self.config.max_model_len
+
     def compute(self, row: PlanRow, chance: random.Random) -> RowResult:
         """What a model might have said about a row."""
         if chance.random() < 0.02:
@@ -150,7 +194,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         sequence = row.sequence
         scored = sequence.token_ids[row.score_start + 1 : row.score_end + 1]
         return RowResult(
-            token_ids=[chance.choice([0, 0, EOS])] if row.is_sampled else [],
+            token_ids=say(row, chance) if row.is_sampled else [],
             prompt_logprobs=[TokenLogprobs(token_id, -1.0, 1, []) for token_id in scored],
         )
 

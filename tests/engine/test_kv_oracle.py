@@ -11,6 +11,7 @@ from server.engine.blocks import BlockPool
 from server.engine.plan import PlanRow
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence, SequenceStatus
+from server.engine.spec import Speculator
 from tests.engine.scheduling import SchedulerMachine
 
 SETTINGS = settings(
@@ -146,6 +147,44 @@ def publish_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Scheduler, "fail", mutant)
 
 
+def count_rejected_drafts_as_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a step with drafts, everything it wrote counts as computed."""
+    settle = Speculator.settle
+
+    def mutant(self: Speculator, row: PlanRow, num_accepted: int) -> None:
+        settle(self, row, num_accepted)
+        last = len(row.sequence.token_ids) - 1
+        row.sequence.num_computed_tokens = min(row.end, last)
+        if num_accepted < len(row.draft_token_ids):  # the bonus token's slot holds the wrong draft
+            row.sequence.num_computed_tokens = min(row.end, last + 1)
+
+    monkeypatch.setattr(Speculator, "settle", mutant)
+
+
+def publish_rejected_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block that a rejected draft has filled is published as what will fill it later."""
+    publish = Scheduler._publish
+
+    def mutant(self: Scheduler, row: PlanRow, num_accepted: int = 0) -> None:
+        publish(self, row, num_accepted)
+        sequence = row.sequence
+        if num_accepted < len(row.draft_token_ids):  # up to the bonus token, which has no KV
+            num_tokens = min(row.end, len(sequence.token_ids)) - row.real_end
+            publish(self, row, num_tokens)
+
+    monkeypatch.setattr(Scheduler, "_publish", mutant)
+
+
+def keep_the_blocks_of_rejected_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that only drafts had needed stay with the sequence."""
+    monkeypatch.setattr(Speculator, "settle", lambda self, row, num_accepted: None)
+
+
+def draft_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drafts are written wherever the table ends."""
+    monkeypatch.setattr(Speculator, "_make_room", lambda self, sequence, num_drafts: num_drafts)
+
+
 MUTATIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     publish_before_computed,
     forget_the_parent,
@@ -157,6 +196,10 @@ MUTATIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     leak_at_abort,
     preempt_the_first,
     publish_what_failed,
+    count_rejected_drafts_as_computed,
+    publish_rejected_drafts,
+    keep_the_blocks_of_rejected_drafts,
+    draft_without_room,
 ]
 
 
