@@ -162,15 +162,15 @@ def count_rejected_drafts_as_computed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def publish_rejected_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block that a rejected draft has filled is published as what will fill it later."""
+    """A block that rejected drafts have filled is published as what it holds for the moment."""
     publish = Scheduler._publish
 
     def mutant(self: Scheduler, row: PlanRow, num_accepted: int = 0) -> None:
-        publish(self, row, num_accepted)
         sequence = row.sequence
-        if num_accepted < len(row.draft_token_ids):  # up to the bonus token, which has no KV
-            num_tokens = min(row.end, len(sequence.token_ids)) - row.real_end
-            publish(self, row, num_tokens)
+        true_ids, true_hashes = sequence.token_ids, list(sequence.block_hashes)
+        sequence.token_ids = [*true_ids[: row.real_end], *row.draft_token_ids]
+        publish(self, row, len(row.draft_token_ids))
+        sequence.token_ids, sequence.block_hashes[:] = true_ids, true_hashes
 
     monkeypatch.setattr(Scheduler, "_publish", mutant)
 
