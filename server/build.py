@@ -113,7 +113,7 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         kv_memory_bytes=settings.kv_memory_bytes,
         enable_prefix_caching=settings.prefix_caching,
         num_draft_tokens=settings.max_draft_tokens,
-        max_drafting_seqs=settings.max_drafting_seqs,
+        max_tokens_with_drafts=settings.max_tokens_with_drafts,
     )
 
 

@@ -63,8 +63,8 @@ def serve(
     num_draft_tokens: Annotated[
         int | None, typer.Option(help="Most guesses for a request in a step. [15]")
     ] = None,
-    max_drafting_seqs: Annotated[
-        int | None, typer.Option(help="Guess while no more requests than this decode. [8]")
+    max_tokens_with_drafts: Annotated[
+        int | None, typer.Option(help="Guess only in steps of at most so many tokens. [16]")
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1. [auto]")] = None,
     dtype: Annotated[

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     prefix_caching: bool = True
     speculation: Speculation = Speculation.NGRAM
     num_draft_tokens: int = Field(15, ge=1, le=64)
-    max_drafting_seqs: int = Field(8, ge=1)
+    max_tokens_with_drafts: int = Field(16, ge=1)
 
     @property
     def kv_memory_bytes(self) -> int | None:

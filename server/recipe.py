@@ -23,4 +23,4 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     kv_memory_bytes: int | None = None
     enable_prefix_caching: bool = True
     num_draft_tokens: int = 0
-    max_drafting_seqs: int = 8
+    max_tokens_with_drafts: int = 16

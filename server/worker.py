@@ -83,7 +83,7 @@ def engine_config(
         eos_token_ids=recipe.eos_token_ids,
         enable_prefix_caching=recipe.enable_prefix_caching,
         num_draft_tokens=recipe.num_draft_tokens,
-        max_drafting_seqs=recipe.max_drafting_seqs,
+        max_tokens_with_drafts=recipe.max_tokens_with_drafts,
     )
 
 

@@ -9,7 +9,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     `max_num_batched_tokens` bounds the tokens of one step, `max_num_seqs` its rows. A sequence may
     hold `max_model_len` tokens, prompt and answer together. KV lives in `num_blocks` blocks of
     `block_size`. A step may verify up to `num_draft_tokens` guesses for each decoding sequence, as
-    long as no more than `max_drafting_seqs` of them decode; see docs/speculation.md.
+    long as it has no more than `max_tokens_with_drafts` tokens in all; see docs/speculation.md.
     """
 
     max_model_len: int
@@ -20,7 +20,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     eos_token_ids: list[int] = []
     enable_prefix_caching: bool = True
     num_draft_tokens: int = 0  # 0: no speculation; the server's default is in server/config.py
-    max_drafting_seqs: int = 8
+    max_tokens_with_drafts: int = 16
 
     def __post_init__(self) -> None:
         if self.max_num_seqs > self.max_num_batched_tokens:

@@ -16,19 +16,20 @@ from collections.abc import Sequence
 from typing import Protocol
 
 MAX_NGRAM, MIN_NGRAM = 4, 2  # tokens that have to agree; the longest that does, counts
-FEW = 3  # drafts while it is not sure: a step of 4 rows is a good size for a matrix product
 SURE_MATCH = 6  # tokens copied in a row that, with a good rate, make it sure
-MIN_RATE, SURE_RATE = 0.3, 0.9
+FIRST_RATE, MIN_RATE, SURE_RATE = 0.3, 0.2, 0.9
 WEIGHT = 1 / 8  # of the newest guess in the rate
 
 
 class Drafter(Protocol):
     """Guesses for one sequence."""
 
-    def propose(self, token_ids: Sequence[int], num_prompt_tokens: int, limit: int) -> list[int]:
-        """Up to `limit` tokens that may follow `token_ids`; best none if they are not likely.
+    def propose(
+        self, token_ids: Sequence[int], num_prompt_tokens: int, few: int, limit: int
+    ) -> list[int]:
+        """Tokens that may follow `token_ids`: up to `limit` if they are very likely, else `few`.
 
-        Called with a text that only grows.
+        The first `few` cost hardly anything. Called with a text that only grows.
         """
 
 
@@ -46,17 +47,19 @@ class PromptLookup:
         self._num_read = 0
         self._source: int | None = None  # the place in the text that holds the guess
         self._matched = 0  # tokens before `source` that equal the latest ones; at most as counted
-        self._rate = MIN_RATE  # how many of the latest guesses were right
+        self._rate = FIRST_RATE  # how many of the latest guesses were right
 
-    def propose(self, token_ids: Sequence[int], num_prompt_tokens: int, limit: int) -> list[int]:
-        """See `Drafter`. A sequence that has copied well for a while gets `limit` drafts."""
+    def propose(
+        self, token_ids: Sequence[int], num_prompt_tokens: int, few: int, limit: int
+    ) -> list[int]:
+        """See `Drafter`. It is sure after a long copy without a mistake."""
         for place in range(self._num_read, len(token_ids)):
             self._read(token_ids, place, is_guessed=place >= num_prompt_tokens)
         self._num_read = len(token_ids)
         if self._source is None or self._rate < MIN_RATE:
             return []
         is_sure = self._matched >= SURE_MATCH and self._rate >= SURE_RATE
-        return copy_from(token_ids, self._source, limit if is_sure else min(limit, FEW))
+        return copy_from(token_ids, self._source, limit if is_sure else few)
 
     def _read(self, token_ids: Sequence[int], place: int, is_guessed: bool) -> None:
         """Take in the token at `place`: judge the guess for it, make the next one, note it."""

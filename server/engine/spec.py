@@ -2,9 +2,10 @@
 
 A draft is a guess beyond a sequence's tokens. It is computed in the same step as the last real
 token, like a prompt token, and the step says which drafts are what would have been sampled anyway.
-Drafts live on leftovers: the budget that is left, blocks that are free, and only while few
-sequences decode, since then a step has time to spare for more rows. They never wait for anything
-and nothing ever waits for them: rejected drafts give their blocks back at once.
+Drafts live on leftovers: the budget that is left, blocks that are free, and only in small steps. A
+small step is bound by reading the weights, so a few more tokens cost it little: up to half of
+`max_tokens_with_drafts` any reasonable guess is worth it, up to the whole only one that is nearly
+certain. Nothing ever waits for drafts: the blocks of rejected ones are free again at once.
 
 Guessing itself is `server/engine/lookup.py`; which guesses are right, `server/engine/runner.py`.
 """
@@ -29,34 +30,35 @@ class Speculator:
         pool: BlockPool,
         make_drafter: Callable[[], Drafter] = PromptLookup,
     ) -> None:
-        self._config = config
+        self._num_draft_tokens = config.num_draft_tokens
+        self._max_tokens = min(config.max_tokens_with_drafts, config.max_num_batched_tokens)
         self._pool = pool
         self._make_drafter = make_drafter
         self.num_drafted = self.num_accepted = 0
 
     def draft(self, rows: list[PlanRow]) -> list[PlanRow]:
         """The same rows in the same order, those of decoding sequences perhaps with drafts."""
-        config = self._config
-        num_sampled = sum(row.is_sampled for row in rows)
-        if not config.num_draft_tokens or num_sampled > config.max_drafting_seqs:
+        room = self._max_tokens - sum(row.num_scheduled_tokens for row in rows)
+        if room <= 0 or not self._num_draft_tokens:
             return rows
-        budget = config.max_num_batched_tokens - sum(row.num_scheduled_tokens for row in rows)
         drafted: list[PlanRow] = []
         for row in rows:
-            longer = self._lengthen(row, budget) if row.is_sampled else row
-            budget -= len(longer.draft_token_ids)
+            longer = self._lengthen(row, room) if row.is_sampled else row
+            room -= len(longer.draft_token_ids)
             drafted.append(longer)
         return drafted
 
-    def _lengthen(self, row: PlanRow, budget: int) -> PlanRow:
+    def _lengthen(self, row: PlanRow, room: int) -> PlanRow:
         sequence = row.sequence
         num_left = sequence.max_tokens - sequence.num_generated_tokens
-        limit = min(self._config.num_draft_tokens, budget, num_left - 1)  # a step gives one more
+        limit = min(self._num_draft_tokens, room, num_left - 1)  # a step gives one token more
         if limit <= 0:
             return row
         if sequence.drafter is None:
             sequence.drafter = self._make_drafter()
-        drafts = sequence.drafter.propose(sequence.token_ids, sequence.num_prompt_tokens, limit)
+        few = max(0, min(limit, room - self._max_tokens // 2))
+        prompt_end = sequence.num_prompt_tokens
+        drafts = sequence.drafter.propose(sequence.token_ids, prompt_end, few, limit)
         drafts = drafts[: self._make_room(sequence, len(drafts))]
         self.num_drafted += len(drafts)
         return replace(row, end=row.end + len(drafts), draft_token_ids=tuple(drafts))

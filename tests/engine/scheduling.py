@@ -34,8 +34,10 @@ EOS = 1
 class Guesses:
     """A drafter that guesses anything, by chance, yet the same for the same text."""
 
-    def propose(self, token_ids: Seq[int], num_prompt_tokens: int, limit: int) -> list[int]:
-        chance = random.Random(len(token_ids) * 31 + sum(token_ids) + num_prompt_tokens)
+    def propose(
+        self, token_ids: Seq[int], num_prompt_tokens: int, few: int, limit: int
+    ) -> list[int]:
+        chance = random.Random(len(token_ids) * 31 + sum(token_ids) + num_prompt_tokens + few)
         return [chance.choice([0, 0, EOS]) for _ in range(chance.randint(0, limit))]
 
 
@@ -57,7 +59,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         more_tokens=st.integers(0, 10),
         enable_prefix_caching=st.sampled_from([True, True, True, False]),
         num_draft_tokens=st.sampled_from([0, 1, 3, 6]),
-        max_drafting_seqs=st.sampled_from([1, 5]),
+        max_tokens_with_drafts=st.sampled_from([4, 16]),
     )
     def start(
         self,
@@ -67,7 +69,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         more_tokens: int,
         enable_prefix_caching: bool,
         num_draft_tokens: int,
-        max_drafting_seqs: int,
+        max_tokens_with_drafts: int,
     ) -> None:
         self.config = EngineConfig(
             max_model_len=num_blocks * block_size,
@@ -78,7 +80,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             eos_token_ids=[EOS],
             enable_prefix_caching=enable_prefix_caching,
             num_draft_tokens=num_draft_tokens,
-            max_drafting_seqs=max_drafting_seqs,
+            max_tokens_with_drafts=max_tokens_with_drafts,
         )
         self.pool = BlockPool(num_blocks, block_size, root=b"fixed")
         speculator = Speculator(self.config, self.pool, Guesses)
@@ -174,10 +176,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         return plan
 
     def check_drafts(self, plan: StepPlan) -> None:
-        """Only few decoding sequences draft, and never what could not be part of their answer."""
+        """Only small steps have drafts, and none that could not be part of its answer."""
         drafting = [row for row in plan.rows if row.draft_token_ids]
-        num_sampled = sum(row.is_sampled for row in plan.rows)
-        assert not drafting or num_sampled <= self.config.max_drafting_seqs
+        assert not drafting or plan.num_scheduled_tokens <= self.config.max_tokens_with_drafts
         for row in drafting:
             sequence = row.sequence
             assert row.is_sampled
