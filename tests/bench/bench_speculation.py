@@ -1,6 +1,7 @@
 """What speculation is worth with the default model on this machine: off and on, in turns.
 
     python -m tests.bench.bench_speculation [--rounds 3] [--threads 2] [--draft-tokens 15]
+                                             [--max-tokens 128] [--only chat]
 
 One process and one model; each prompt is answered without and then with speculation, and the ratio
 of the two times is taken, so that a slow minute of a shared machine weighs on both alike. A
@@ -150,20 +151,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--draft-tokens", type=int, default=15)
+    parser.add_argument("--max-tokens", type=int, default=128)
+    parser.add_argument("--only", default="", help="scenarios whose name contains this")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     bench = Bench(resolve_model(None), args.draft_tokens)
     results: dict[str, dict[str, float]] = {}
     steps = step_times(bench, args.rounds)
     print(f"milliseconds of a step by rows: {steps}", flush=True)
-    greedy = SamplingParams(max_tokens=128, temperature=0.0)
-    sampled = SamplingParams(max_tokens=64, temperature=1.0, seed=7)
+    greedy = SamplingParams(max_tokens=args.max_tokens, temperature=0.0)
+    sampled = SamplingParams(max_tokens=args.max_tokens // 2, temperature=1.0, seed=7)
     scenarios = {f"copy, {name}": ([{name: COPY[name]}], greedy) for name in COPY}
     alone = [{name: CHAT[name]} for name in list(CHAT)[:4]]
     scenarios["chat"] = (alone, greedy)
     scenarios["chat, temperature 1"] = (alone, sampled)
     scenarios["chat, batch of 8"] = ([CHAT], sampled)
-    for name, (groups, sampling) in scenarios.items():
+    chosen = {name: scenario for name, scenario in scenarios.items() if args.only in name}
+    for name, (groups, sampling) in chosen.items():
         results[name] = compare(bench, groups, sampling, args.rounds)
         print(f"{name:20} {results[name]}", flush=True)
     summary = {"benchmark": "speculation", "threads": args.threads, "rounds": args.rounds}
