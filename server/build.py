@@ -136,6 +136,8 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         admission=settings.admission,
         queue_timeout=settings.queue_timeout,
         request_timeout=settings.request_timeout,
+        num_draft_tokens=settings.max_draft_tokens,
+        max_tokens_with_drafts=settings.max_tokens_with_drafts,
     )
 
 

@@ -70,6 +70,15 @@ def serve(
         bool | None,
         typer.Option("--prefix-caching/--no-prefix-caching", help="Reuse shared prefixes."),
     ] = None,
+    speculation: Annotated[
+        str | None, typer.Option(help="Guess ahead: ngram (prompt lookup) or off. [ngram]")
+    ] = None,
+    num_draft_tokens: Annotated[
+        int | None, typer.Option(help="Most guesses for a request in a step. [15]")
+    ] = None,
+    max_tokens_with_drafts: Annotated[
+        int | None, typer.Option(help="Guess only in steps of at most so many tokens. [16]")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1. [auto]")] = None,
     dtype: Annotated[
         str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")

@@ -32,6 +32,11 @@ class Attention(StrEnum):
     REFERENCE = "reference"
 
 
+class Speculation(StrEnum):
+    OFF = "off"
+    NGRAM = "ngram"  # guess from the text itself; the answers stay the same
+
+
 class EngineKind(StrEnum):
     PROCESS = "process"
     THREAD = "thread"
@@ -73,10 +78,18 @@ class Settings(BaseSettings):
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = Field(30.0, ge=0)
     request_timeout: float = Field(600.0, ge=0)
+    speculation: Speculation = Speculation.NGRAM
+    num_draft_tokens: int = Field(15, ge=1, le=64)
+    max_tokens_with_drafts: int = Field(16, ge=1)
 
     @property
     def kv_memory_bytes(self) -> int | None:
         return None if self.kv_memory is None else int(self.kv_memory * (1 << 30))
+
+    @property
+    def max_draft_tokens(self) -> int:
+        """Guesses for one sequence in one step; 0 without speculation."""
+        return self.num_draft_tokens if self.speculation is Speculation.NGRAM else 0
 
     def api_keys(self) -> list[str]:
         """Keys from flags, the environment and the key file: one a line, # starts a comment."""

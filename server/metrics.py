@@ -111,6 +111,12 @@ class StateCollector(Collector):
         yield _stages(stats, model)
         if stats.step_tokens_counts:
             yield _step_tokens(stats, model)
+        drafted, accepted = (
+            stats.spec_decode_num_draft_tokens_total,
+            stats.spec_decode_num_accepted_tokens_total,
+        )
+        yield _counter("spec_decode_num_draft_tokens", drafted, model)
+        yield _counter("spec_decode_num_accepted_tokens", accepted, model)
 
 
 def model_name(state: ServerState) -> str:

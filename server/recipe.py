@@ -27,3 +27,5 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = 0.0  # seconds, 0 is none
     request_timeout: float = 0.0
+    num_draft_tokens: int = 0
+    max_tokens_with_drafts: int = 16

@@ -87,6 +87,8 @@ def engine_config(
         admission=recipe.admission,
         queue_timeout=recipe.queue_timeout,
         request_timeout=recipe.request_timeout,
+        num_draft_tokens=recipe.num_draft_tokens,
+        max_tokens_with_drafts=recipe.max_tokens_with_drafts,
     )
 
 

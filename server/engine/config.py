@@ -29,6 +29,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     hold `max_model_len` tokens, prompt and answer together. KV lives in `num_blocks` blocks of
     `block_size`. Timeouts are in seconds since a request's arrival, 0 is none: `queue_timeout` for
     its first step, `request_timeout` for its last.
+    `block_size`. A step may verify up to `num_draft_tokens` guesses for each decoding sequence, as
+    long as it has no more than `max_tokens_with_drafts` tokens in all; see docs/speculation.md.
     """
 
     max_model_len: int
@@ -41,6 +43,8 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = 0.0
     request_timeout: float = 0.0
+    num_draft_tokens: int = 0  # 0: no speculation; the server's default is in server/config.py
+    max_tokens_with_drafts: int = 16
 
     def __post_init__(self) -> None:
         if self.max_num_seqs > self.max_num_batched_tokens:

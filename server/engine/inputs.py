@@ -16,7 +16,7 @@ Int64s = NDArray[np.int64]
 
 def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> ForwardBatch:
     """The rows of `plan`, end to end. Logits come in row order: a row's prompt scores, its
-    sample."""
+    samples."""
     rows = plan.rows
     query_start_loc = make_query_start_loc(rows)
     positions = make_positions(rows, query_start_loc)
@@ -37,7 +37,7 @@ def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> Forwar
 
 
 def make_input_ids(rows: list[PlanRow]) -> Int64s:  # [T]
-    token_ids = [t for row in rows for t in row.sequence.token_ids[row.start : row.end]]
+    token_ids = [t for row in rows for t in row.token_ids]
     return np.array(token_ids, np.int64)
 
 
@@ -76,6 +76,6 @@ def make_logits_indices(rows: list[PlanRow], query_start_loc: Int32s) -> Int64s:
     indices: list[int] = []
     for row, offset in zip(rows, query_start_loc.tolist(), strict=False):
         indices += [offset + p - row.start for p in range(row.score_start, row.score_end)]
-        if row.is_sampled:
-            indices.append(offset + row.end - 1 - row.start)
+        end = offset + row.num_scheduled_tokens
+        indices += range(end - row.num_samples, end)
     return np.array(indices, np.int64)

@@ -2,24 +2,42 @@
 
 Each processor changes one row in place, and only rows that ask for it are touched. They run one row
 at a time, so that one request's trouble stays its own. Their order is that of `SamplingParams`.
+
+They look at a `History`: the sequence itself, or the sequence as it will be if some drafts turn out
+to be right. Either way, what they do is a function of the tokens so far and nothing else.
 """
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from server.engine.sequence import Sequence
+from server.engine.types import Request
 
-Processor = Callable[[Tensor, Sequence], None]
+
+class History(Protocol):
+    """The tokens before the one that is to be chosen. A `Sequence` is one."""
+
+    @property
+    def request(self) -> Request: ...
+    @property
+    def token_ids(self) -> list[int]: ...
+    @property
+    def num_prompt_tokens(self) -> int: ...
+    @property
+    def num_generated_tokens(self) -> int: ...
+
+
+Processor = Callable[[Tensor, History], None]
 
 
 def make_processors(eos_token_ids: Iterable[int]) -> tuple[Processor, ...]:
     """The processors of an engine, in order."""
     eos = list(eos_token_ids)
 
-    def mask_until_min_tokens(logits: Tensor, sequence: Sequence) -> None:
+    def mask_until_min_tokens(logits: Tensor, sequence: History) -> None:
         sampling = sequence.request.sampling
         if sequence.num_generated_tokens < sampling.min_tokens:
             logits[eos + sampling.stop_token_ids] = -torch.inf
@@ -27,7 +45,7 @@ def make_processors(eos_token_ids: Iterable[int]) -> tuple[Processor, ...]:
     return mask_until_min_tokens, add_logit_bias, apply_penalties
 
 
-def is_processed(sequence: Sequence) -> bool:
+def is_processed(sequence: History) -> bool:
     """Whether any processor has something to do."""
     sampling = sequence.request.sampling
     return bool(
@@ -39,14 +57,14 @@ def is_processed(sequence: Sequence) -> bool:
     )
 
 
-def add_logit_bias(logits: Tensor, sequence: Sequence) -> None:
+def add_logit_bias(logits: Tensor, sequence: History) -> None:
     bias = sequence.request.sampling.logit_bias
     if bias:
         values = torch.tensor(list(bias.values()), dtype=logits.dtype, device=logits.device)
         logits[list(bias)] += values
 
 
-def apply_penalties(logits: Tensor, sequence: Sequence) -> None:
+def apply_penalties(logits: Tensor, sequence: History) -> None:
     """Make tokens that were there less likely; logits [vocab_size].
 
     Repetition (CTRL, arXiv:1909.05858, section 4.1): a positive logit is divided by it and a

@@ -10,8 +10,13 @@ from server.engine.types import TokenLogprobs
 class PlanRow:
     """One sequence's share of a step: compute the KV of its tokens at positions `[start, end)`.
 
+        positions   |<- computed ->|<- real tokens ->|<- draft_token_ids ->|
+                                 start            real_end                end
+
     Logits at position p tell about token p + 1. They are wanted at `[score_start, score_end)` for
-    logprobs of the prompt, and at `end - 1` if the row `is_sampled`: then a new token comes of it.
+    logprobs of the prompt, and at `[real_end - 1, end)` if the row `is_sampled`: the first gives a
+    new token, each further one gives another if its draft turns out to be the token before it.
+    Drafts are guesses beyond the sequence's `token_ids`; only a sampled row may have them.
     """
 
     sequence: Sequence
@@ -20,6 +25,23 @@ class PlanRow:
     score_start: int
     score_end: int
     is_sampled: bool
+    draft_token_ids: tuple[int, ...] = ()
+
+    @property
+    def real_end(self) -> int:
+        """The end of what is certain: the KV of drafts is stale unless they are accepted."""
+        return self.end - len(self.draft_token_ids)
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The tokens at positions `[start, end)`."""
+        real = self.sequence.token_ids[self.start : self.real_end]
+        return [*real, *self.draft_token_ids]
+
+    @property
+    def num_samples(self) -> int:
+        """Positions that are sampled, the last of the row."""
+        return 1 + len(self.draft_token_ids) if self.is_sampled else 0
 
     @property
     def num_scheduled_tokens(self) -> int:
@@ -37,8 +59,8 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class RowResult:
-    """`token_ids` is empty where the row was not sampled. `error` ends the request, and it
-    alone."""
+    """`token_ids` is empty where the row was not sampled; else it is the drafts that were accepted
+    and one token more. `error` ends the request, and it alone."""
 
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] | None = None

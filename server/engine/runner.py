@@ -3,6 +3,11 @@
 The model is anything that maps a `ForwardBatch` and a KV cache to logits [S, vocab_size], one row
 for each of `batch.logits_indices` (none at all while only the middle of prompts is computed). A row
 whose logits are broken, or whose processors fail, is an error of that request alone.
+
+A row with drafts is sampled at every one of them, each time as if the drafts before it were the
+answer so far. Noise is a function of (seed, position) and processors of the tokens so far, so these
+are the tokens that would be sampled one by one, as long as the drafts agree with them. The first
+that disagrees is itself the next token; what comes after it is thrown away.
 """
 
 import logging
@@ -10,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
-from itertools import count
+from itertools import count, islice
 from typing import Protocol, TypeVar
 
 import torch
@@ -19,11 +24,11 @@ from torch import Tensor
 from model.batch import ForwardBatch
 from server.engine.config import EngineConfig
 from server.engine.inputs import build_batch
-from server.engine.logits import is_processed, make_processors
+from server.engine.logits import History, is_processed, make_processors
 from server.engine.logprobs import token_logprobs
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.sampler import sample
-from server.engine.sequence import Sequence
+from server.engine.spec import histories
 from server.engine.types import TokenLogprobs
 
 logger = logging.getLogger(__name__)
@@ -46,20 +51,34 @@ class Runner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where a plan row's logits lie: `[start, stop)`, of which the last is its sample, if any."""
+    """Where a plan row's logits lie: `[start, stop)`, of which the last are its samples, if any."""
 
     row: PlanRow
     start: int
     stop: int
 
     @property
-    def sample(self) -> int | None:
-        return self.stop - 1 if self.row.is_sampled else None
+    def samples(self) -> range:
+        """The logits that the next token and, after each draft, one more come from."""
+        return range(self.stop - self.row.num_samples, self.stop)
 
     @property
     def scores(self) -> range:
         """The logits that score the prompt's tokens."""
-        return range(self.start, self.stop - self.row.is_sampled)
+        return range(self.start, self.stop - self.row.num_samples)
+
+    def accepted(self, chosen: dict[int, int], unusable: set[int]) -> range:
+        """The samples that count: the first, and each one whose draft was the sample before it.
+
+        It ends before a broken one: then the next step begins there, and it is that step's error.
+        """
+        samples = self.samples
+        for num_right, (i, draft) in enumerate(
+            zip(samples, self.row.draft_token_ids, strict=False)
+        ):
+            if chosen[i] != draft or i + 1 in unusable:
+                return samples[: num_right + 1]
+        return samples
 
 
 class ModelRunner:
@@ -88,43 +107,55 @@ class ModelRunner:
     def _read(self, logits: Tensor, spans: Seq[Span]) -> StepResult:
         """logits [S, vocab_size] -> what they mean for each row of the plan."""
         is_finite = logits.amax(-1).isfinite()  # [S], NaN anywhere in a row makes its maximum NaN
-        sampled = [span for span in spans if span.row.is_sampled]
-        token_ids, failed = self._sample(logits, sampled)  # [len(sampled)]
+        samples = [i for span in spans for i in span.samples]
+        token_ids, failed = self._sample(logits, samples, [s.row for s in spans if s.samples])
         host = torch.cat([is_finite.long(), token_ids]).tolist()  # the one copy to the host
-        samples = [span.stop - 1 for span in sampled]
+        broken = {i for i, is_good in enumerate(host[: len(logits)]) if not is_good}
         chosen = dict(zip(samples, host[len(logits) :], strict=True))
-        logprobs = score(logits, spans, chosen)
+        accepted = [span.accepted(chosen, broken | failed) for span in spans]
+        logprobs = score(logits, spans, accepted, chosen)
         results: list[RowResult] = []
-        for span in spans:
-            if not all(host[span.start : span.stop]):
+        for span, own in zip(spans, accepted, strict=True):
+            if not broken.isdisjoint([*span.scores, *own]):
                 results.append(RowResult(error=BROKEN_LOGITS))
-            elif span.sample in failed:
+            elif not failed.isdisjoint(own):
                 results.append(RowResult(error=BROKEN_PARAMS))
             else:
-                results.append(make_result(span, chosen, logprobs))
+                results.append(make_result(span, own, chosen, logprobs))
         return StepResult(results)
 
-    def _sample(self, logits: Tensor, sampled: Seq[Span]) -> tuple[Tensor, set[int | None]]:
-        """Token ids of the sampled rows, and the logits rows of those that failed."""
-        if not sampled:
+    def _sample(
+        self, logits: Tensor, samples: list[int], plan_rows: Seq[PlanRow]
+    ) -> tuple[Tensor, set[int]]:
+        """Token ids of all samples of the sampled plan rows, and those samples that failed."""
+        if not samples:
             return torch.empty(0, dtype=torch.int64, device=self._device), set()
-        indices = torch.tensor([span.sample for span in sampled], device=self._device)
-        rows = logits[indices]  # [len(sampled), vocab_size], a copy: processors write in place
-        sequences = [span.row.sequence for span in sampled]
-        failed = {
-            span.sample
-            for row, span, sequence in zip(rows, sampled, sequences, strict=True)
-            if is_processed(sequence) and not self._process(row, sequence)
-        }
-        samplings = [sequence.request.sampling for sequence in sequences]
-        return sample(rows, samplings, [span.row.end for span in sampled]), failed
+        rows = logits[torch.tensor(samples, device=self._device)]  # [len(samples), vocab_size]
+        failed = self._process_all(rows, samples, plan_rows)  # in place: `rows` is a copy
+        samplings = [
+            row.sequence.request.sampling for row in plan_rows for _ in range(row.num_samples)
+        ]
+        positions = [p for row in plan_rows for p in range(row.real_end, row.end + 1)]
+        return sample(rows, samplings, positions), failed
 
-    def _process(self, logits: Tensor, sequence: Sequence) -> bool:
+    def _process_all(self, logits: Tensor, samples: list[int], plan_rows: Seq[PlanRow]) -> set[int]:
+        """logits [len(samples), vocab_size] -> the samples that failed."""
+        failed: set[int] = set()
+        work = zip(samples, logits, strict=True)
+        for row in plan_rows:
+            own = list(islice(work, row.num_samples))
+            if is_processed(row.sequence):
+                for (i, own_logits), history in zip(own, histories(row), strict=True):
+                    if not self._process(own_logits, history):
+                        failed.add(i)
+        return failed
+
+    def _process(self, logits: Tensor, history: History) -> bool:
         try:
             for processor in self._processors:
-                processor(logits, sequence)
+                processor(logits, history)
         except Exception:
-            logger.exception("request %s: a logits processor failed", sequence.request.request_id)
+            logger.exception("request %s: a logits processor failed", history.request.request_id)
             return False
         return True
 
@@ -134,15 +165,21 @@ def make_spans(rows: Seq[PlanRow]) -> list[Span]:
     spans: list[Span] = []
     start = 0
     for row in rows:
-        stop = start + row.score_end - row.score_start + row.is_sampled
+        stop = start + row.score_end - row.score_start + row.num_samples
         spans.append(Span(row, start, stop))
         start = stop
     return spans
 
 
-def score(logits: Tensor, spans: Seq[Span], chosen: dict[int, int]) -> dict[int, TokenLogprobs]:
-    """Logprobs, by row of the logits, of prompt tokens and chosen tokens where they are wanted."""
-    wanted = [entry for span in spans for entry in wanted_scores(span, chosen)]
+def score(
+    logits: Tensor, spans: Seq[Span], accepted: Seq[range], chosen: dict[int, int]
+) -> dict[int, TokenLogprobs]:
+    """Logprobs, by row of the logits, of prompt tokens and new tokens where they are wanted."""
+    wanted = [
+        entry
+        for span, own in zip(spans, accepted, strict=True)
+        for entry in wanted_scores(span, own, chosen)
+    ]
     if not wanted:
         return {}
     indices, token_ids, num_top = (list(column) for column in zip(*wanted, strict=True))
@@ -150,24 +187,25 @@ def score(logits: Tensor, spans: Seq[Span], chosen: dict[int, int]) -> dict[int,
     return dict(zip(indices, token_logprobs(logits[indices], targets, num_top), strict=True))
 
 
-def wanted_scores(span: Span, chosen: dict[int, int]) -> Iterator[tuple[int, int, int]]:
+def wanted_scores(
+    span: Span, accepted: range, chosen: dict[int, int]
+) -> Iterator[tuple[int, int, int]]:
     """(row of the logits, token id, number of likeliest) for each logprob a plan row asks for."""
     sequence, sampling = span.row.sequence, span.row.sequence.request.sampling
     if sampling.prompt_logprobs is not None:
         for i, position in zip(span.scores, count(span.row.score_start + 1)):
             yield i, sequence.token_ids[position], sampling.prompt_logprobs
-    if sampling.logprobs is not None and span.sample is not None:
-        yield span.sample, chosen[span.sample], sampling.logprobs
+    if sampling.logprobs is not None:
+        for i in accepted:
+            yield i, chosen[i], sampling.logprobs
 
 
 def make_result(
-    span: Span, chosen: dict[int, int], logprobs: dict[int, TokenLogprobs]
+    span: Span, accepted: range, chosen: dict[int, int], logprobs: dict[int, TokenLogprobs]
 ) -> RowResult:
-    prompt_logprobs = [logprobs[i] for i in span.scores]
-    if span.sample is None:
-        return RowResult(prompt_logprobs=prompt_logprobs)
+    has_logprobs = span.row.sequence.request.sampling.logprobs is not None
     return RowResult(
-        token_ids=[chosen[span.sample]],
-        logprobs=[logprobs[span.sample]] if span.sample in logprobs else None,
-        prompt_logprobs=prompt_logprobs,
+        token_ids=[chosen[i] for i in accepted],
+        logprobs=[logprobs[i] for i in accepted] if accepted and has_logprobs else None,
+        prompt_logprobs=[logprobs[i] for i in span.scores],
     )

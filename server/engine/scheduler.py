@@ -31,6 +31,7 @@ from server.engine.fairness import Ledger
 from server.engine.finish import finish_after
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.sequence import Sequence, SequenceStatus
+from server.engine.spec import Speculator
 from server.engine.types import EngineStats, ErrorCode, FinishReason, Request, StepOutput
 from server.engine.waiting import WaitingQueue, by_order
 
@@ -47,9 +48,11 @@ class Scheduler:
         config: EngineConfig,
         pool: BlockPool | None = None,
         clock: Callable[[], float] = time.monotonic,
+        speculator: Speculator | None = None,
     ) -> None:
         self._config = config
         self._pool = pool or BlockPool(config.num_blocks, config.block_size)
+        self._speculator = speculator or Speculator(config, self._pool)
         self._clock = clock
         self._eos_token_ids = frozenset(config.eos_token_ids)
         self._sequences: dict[str, Sequence] = {}  # waiting and running
@@ -136,7 +139,7 @@ class Scheduler:
         rows = [self._row(sequence, budget.tokens_of(sequence)) for sequence in self._running]
         assert rows or not self._sequences, "there is work, yet none of it is scheduled"
         self._steps += bool(rows)
-        return StepPlan(rows)
+        return StepPlan(self._speculator.draft(rows))
 
     @property
     def _has_place(self) -> bool:
@@ -264,15 +267,16 @@ class Scheduler:
         assert sequence.status is SequenceStatus.RUNNING
         if result.error is not None:
             return self._finish(sequence, FinishReason.ERROR, error=result.error)
-        sequence.num_computed_tokens = row.end
-        self._publish(row)
+        sequence.num_computed_tokens = row.real_end
         sequence.prompt_logprobs += result.prompt_logprobs
-        if row.end < len(sequence.token_ids):
+        if sequence.num_uncomputed_tokens:
+            self._publish(row)
             return None
-        return self._append(sequence, result)
+        return self._append(row, result)
 
-    def _append(self, sequence: Sequence, result: RowResult) -> StepOutput:
+    def _append(self, row: PlanRow, result: RowResult) -> StepOutput:
         """Add new tokens to a sequence that has caught up, up to the one that ends it."""
+        sequence = row.sequence
         is_first = sequence.first_token_at is None
         sequence.count_output(self._clock())
         reason = FinishReason.LENGTH if sequence.max_tokens == 0 else None
@@ -291,6 +295,10 @@ class Scheduler:
             if reason is not None:
                 break
         self._generation_tokens += len(new)
+        num_accepted = max(len(new) - 1, 0)  # drafts: their KV is computed, that of the rest stale
+        sequence.num_computed_tokens += num_accepted
+        self._publish(row, num_accepted)
+        self._speculator.settle(row, num_accepted)
         has_prompt_logprobs = is_first and sequence.request.sampling.prompt_logprobs is not None
         output = StepOutput(
             request_id=sequence.request.request_id,
@@ -303,10 +311,10 @@ class Scheduler:
             return output
         return self._finish(sequence, reason, output=output, stop_token_id=stop_token_id)
 
-    def _publish(self, row: PlanRow) -> None:
+    def _publish(self, row: PlanRow, num_accepted: int = 0) -> None:
         """Let the blocks be found that this step has filled: their KV is computed only now."""
         sequence, size = row.sequence, self._pool.block_size
-        filled = range(row.start // size, row.end // size)
+        filled = range(row.start // size, (row.real_end + num_accepted) // size)
         if not filled or not self._config.enable_prefix_caching:
             return
         self._extend_hashes(sequence)
@@ -365,6 +373,8 @@ class Scheduler:
             preemptions_total=self._preemptions,
             queue_timeouts_total=self._queue_timeouts,
             steps_total=self._steps,
+            spec_decode_num_draft_tokens_total=self._speculator.num_drafted,
+            spec_decode_num_accepted_tokens_total=self._speculator.num_accepted,
         )
 
     def check_integrity(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from server.engine.fairness import Share
+from server.engine.lookup import Drafter
 from server.engine.types import Request, Timings, TokenLogprobs
 
 
@@ -48,6 +49,7 @@ class Sequence:
     first_token_at: float | None = None
     last_token_at: float = 0.0
     longest_gap: float = 0.0  # between two outputs
+    drafter: Drafter | None = None  # once it has decoded in a small batch
     num_steps: int = 0
     num_rows_met: int = 0  # rows of all its steps together, its own included
     max_rows_met: int = 0

@@ -127,6 +127,8 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     preemptions_total: int = 0
     queue_timeouts_total: int = 0
     steps_total: int = 0
+    spec_decode_num_draft_tokens_total: int = 0
+    spec_decode_num_accepted_tokens_total: int = 0
     schedule_seconds_total: float = 0.0
     forward_seconds_total: float = 0.0
     sample_seconds_total: float = 0.0

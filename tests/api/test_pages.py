@@ -11,7 +11,9 @@ import pytest
 from server.api.config import ApiConfig
 from server.api.state import ServerState
 from server.app import create_app
+from server.engine.types import EngineStats
 from server.logs import clean
+from server.metrics import Metrics
 from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, ready_state
 
 URL = "/v1/chat/completions"
@@ -126,6 +128,18 @@ def test_metrics_count_what_the_answers_said() -> None:
     assert metric(text, r'http_responses_total{[^}]*status="400"}') == 1
     assert 'route="other",status="404"' in text
     assert "/nope" not in text
+
+
+def test_metrics_count_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How often speculation guessed, and how often it was right, under vLLM's names."""
+    engine = fake_engine()
+    stats = EngineStats(
+        spec_decode_num_draft_tokens_total=9, spec_decode_num_accepted_tokens_total=4
+    )
+    monkeypatch.setattr(engine, "stats", lambda: stats)
+    text = Metrics(ready_state(engine)).scrape()[0].decode()
+    assert metric(text, "spec_decode_num_draft_tokens_total") == 9
+    assert metric(text, "spec_decode_num_accepted_tokens_total") == 4
 
 
 def test_two_apps_in_one_process_share_no_metric() -> None:

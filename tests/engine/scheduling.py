@@ -1,13 +1,15 @@
 """A state machine over scheduler and block pool, watched by the KV oracle. No model, no tensor.
 
 Two tokens, so that prefixes collide all the time; pools so small that preemption is the rule;
-sampled tokens come from a seed; the clock moves only when told. Arrivals are bounded, and at the
-end everything must finish. The rules between requests (turns, shares, deadlines) are held against
-`tests/oracles/rules.py`, which counts for itself what it sees in the plans.
+sampled tokens come from a seed, and so do drafts, so that half of them are wrong; the clock moves
+only when told. Arrivals are bounded, and at the end everything must finish. The rules between
+requests (turns, shares, deadlines) are held against `tests/oracles/rules.py`, which counts for
+itself what it sees in the plans.
 """
 
 import random
 from collections import Counter
+from collections.abc import Sequence as Seq
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -18,6 +20,7 @@ from server.engine.config import Admission, EngineConfig
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence
+from server.engine.spec import Speculator
 from server.engine.types import (
     ErrorCode,
     FinishReason,
@@ -33,6 +36,26 @@ MAX_ARRIVALS = 12
 EOS = 1
 
 
+class Guesses:
+    """A drafter that guesses anything, by chance, yet the same for the same text."""
+
+    def propose(
+        self, token_ids: Seq[int], num_prompt_tokens: int, few: int, limit: int
+    ) -> list[int]:
+        chance = random.Random(len(token_ids) * 31 + sum(token_ids) + num_prompt_tokens + few)
+        return [chance.choice([0, 0, EOS]) for _ in range(chance.randint(0, limit))]
+
+
+def say(row: PlanRow, chance: random.Random) -> list[int]:
+    """The tokens of a sampled row: one, and one more for each draft that was the one before."""
+    said = [chance.choice([0, 0, EOS])]
+    for draft in row.draft_token_ids:
+        if said[-1] != draft:
+            break
+        said.append(chance.choice([0, 0, EOS]))
+    return said
+
+
 class SchedulerMachine(RuleBasedStateMachine):
     @initialize(
         block_size=st.sampled_from([1, 2, 4, 4]),
@@ -43,6 +66,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         admission=st.sampled_from([Admission.PREEMPT, Admission.PREEMPT, Admission.RESERVE]),
         queue_timeout=st.sampled_from([0, 0, 5]),
         request_timeout=st.sampled_from([0, 0, 20]),
+        num_draft_tokens=st.sampled_from([0, 1, 3, 6]),
+        max_tokens_with_drafts=st.sampled_from([4, 16]),
     )
     def start(
         self,
@@ -54,6 +79,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         admission: Admission,
         queue_timeout: float,
         request_timeout: float,
+        num_draft_tokens: int,
+        max_tokens_with_drafts: int,
     ) -> None:
         self.config = EngineConfig(
             max_model_len=num_blocks * block_size,
@@ -66,10 +93,15 @@ class SchedulerMachine(RuleBasedStateMachine):
             admission=admission,
             queue_timeout=queue_timeout,
             request_timeout=request_timeout,
+            num_draft_tokens=num_draft_tokens,
+            max_tokens_with_drafts=max_tokens_with_drafts,
         )
         self.now = 0.0
         self.pool = BlockPool(num_blocks, block_size, root=b"fixed")
-        self.scheduler = Scheduler(self.config, self.pool, clock=lambda: self.now)
+        speculator = Speculator(self.config, self.pool, Guesses)
+        self.scheduler = Scheduler(
+            self.config, self.pool, clock=lambda: self.now, speculator=speculator
+        )
         self.oracle = KVContent(block_size)
         self.rules_between = Rules(self.config)
         self.requests: dict[str, Request] = {}
@@ -134,7 +166,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.take(self.scheduler.update(plan, result))
 
     @precondition(lambda self: self.requests)
-    @rule(is_due=st.sampled_from([True, *[False] * 9]))  # seldom: it ends all that runs
+    @rule(is_due=st.sampled_from([True, *[False] * 7]))  # seldom: it ends all that runs
     def step_fails(self, is_due: bool) -> None:
         if not is_due:
             return self.step(seed=0, num_steps=3)
@@ -170,7 +202,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         running, waiting = self.scheduler._running, self.scheduler._waiting
         assert plan.num_scheduled_tokens <= self.config.max_num_batched_tokens
         assert len(plan.rows) <= self.config.max_num_seqs
-        assert all(row.start < row.end for row in plan.rows)
+        assert all(row.start < row.real_end for row in plan.rows)
+        assert all(row.real_end <= len(row.sequence.token_ids) for row in plan.rows)
+        self.check_drafts(plan)
         assert [id(row.sequence) for row in plan.rows if row.sequence in before] == [
             id(sequence) for sequence in before if sequence in running
         ], "a running sequence that was not preempted does not advance"
@@ -181,6 +215,19 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.rules_between.check_plan(plan, before, head, self.pool)
         return plan
 
+    def check_drafts(self, plan: StepPlan) -> None:
+        """Only small steps have drafts, and none that could not be part of its answer."""
+        drafting = [row for row in plan.rows if row.draft_token_ids]
+        assert not drafting or plan.num_scheduled_tokens <= self.config.max_tokens_with_drafts
+        for row in drafting:
+            sequence = row.sequence
+            assert row.is_sampled
+            assert row.real_end == len(sequence.token_ids)
+            assert len(row.draft_token_ids) <= self.config.num_draft_tokens
+            num_left = sequence.max_tokens - sequence.num_generated_tokens
+            assert len(row.draft_token_ids) < num_left, "a draft that max_tokens would cut"
+            assert row.end <= self.config.max_model_len
+
     def compute(self, row: PlanRow, chance: random.Random) -> RowResult:
         """What a model might have said about a row."""
         if chance.random() < 0.02:
@@ -188,7 +235,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         sequence = row.sequence
         scored = sequence.token_ids[row.score_start + 1 : row.score_end + 1]
         return RowResult(
-            token_ids=[chance.choice([0, 0, EOS])] if row.is_sampled else [],
+            token_ids=say(row, chance) if row.is_sampled else [],
             prompt_logprobs=[TokenLogprobs(token_id, -1.0, 1, []) for token_id in scored],
         )
 

@@ -14,6 +14,7 @@ from server.engine.fairness import Ledger, Share
 from server.engine.plan import PlanRow
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence, SequenceStatus
+from server.engine.spec import Speculator
 from server.engine.waiting import Level, WaitingQueue
 from tests.engine.scheduling import SchedulerMachine
 
@@ -222,6 +223,44 @@ def no_deadlines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Deadlines, "late", lambda self, now: iter(()))
 
 
+def count_rejected_drafts_as_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a step with drafts, everything it wrote counts as computed."""
+    settle = Speculator.settle
+
+    def mutant(self: Speculator, row: PlanRow, num_accepted: int) -> None:
+        settle(self, row, num_accepted)
+        last = len(row.sequence.token_ids) - 1
+        row.sequence.num_computed_tokens = min(row.end, last)
+        if num_accepted < len(row.draft_token_ids):  # the bonus token's slot holds the wrong draft
+            row.sequence.num_computed_tokens = min(row.end, last + 1)
+
+    monkeypatch.setattr(Speculator, "settle", mutant)
+
+
+def publish_rejected_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block that rejected drafts have filled is published as what it holds for the moment."""
+    publish = Scheduler._publish
+
+    def mutant(self: Scheduler, row: PlanRow, num_accepted: int = 0) -> None:
+        sequence = row.sequence
+        true_ids, true_hashes = sequence.token_ids, list(sequence.block_hashes)
+        sequence.token_ids = [*true_ids[: row.real_end], *row.draft_token_ids]
+        publish(self, row, len(row.draft_token_ids))
+        sequence.token_ids, sequence.block_hashes[:] = true_ids, true_hashes
+
+    monkeypatch.setattr(Scheduler, "_publish", mutant)
+
+
+def keep_the_blocks_of_rejected_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that only drafts had needed stay with the sequence."""
+    monkeypatch.setattr(Speculator, "settle", lambda self, row, num_accepted: None)
+
+
+def draft_without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drafts are written wherever the table ends."""
+    monkeypatch.setattr(Speculator, "_make_room", lambda self, sequence, num_drafts: num_drafts)
+
+
 MUTATIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     publish_before_computed,
     forget_the_parent,
@@ -242,6 +281,10 @@ MUTATIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     reserve_for_the_others_alone,
     queue_limit_for_those_who_run,
     no_deadlines,
+    count_rejected_drafts_as_computed,
+    publish_rejected_drafts,
+    keep_the_blocks_of_rejected_drafts,
+    draft_without_room,
 ]
 
 

@@ -2,7 +2,8 @@
 
 A slot's content is (token, position, the whole prefix up to it, the salt). The content of a real KV
 entry is a function of exactly these, so a row of a step may read a slot only if it holds the entry
-of its own token, at its own position, after its own prefix.
+of its own token, at its own position, after its own prefix. Drafts are written like any token, so
+the slots of those that are rejected hold what no later step may read.
 """
 
 from dataclasses import dataclass
@@ -55,6 +56,6 @@ class KVContent:
         return block_id * self._block_size + position % self._block_size
 
     def _entry(self, row: PlanRow, position: int) -> Entry:
-        token_ids = row.sequence.token_ids
+        token_ids = [*row.sequence.token_ids[: row.real_end], *row.draft_token_ids]
         prefix = tuple(token_ids[:position])
         return Entry(token_ids[position], position, prefix, row.sequence.request.cache_salt)
