@@ -42,7 +42,7 @@ test: $(VENV)/.dev
 # Minutes to an hour: the promises at many times the examples, and on the real model.
 prove: $(VENV)/.dev
 	@$(BIN)/thirdeye pull --if-missing
-	$(BIN)/python -m pytest -m prove tests/prove $(ARGS)
+	$(BIN)/python -m pytest -m prove $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

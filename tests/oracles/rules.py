@@ -137,8 +137,8 @@ class Rules:
         for row in plan.rows:
             request = row.sequence.request
             reached = max(row.start, self._computed.get(request.request_id, 0))
-            self._served[key_of(request)] += max(0, row.end - reached)
-            self._computed[request.request_id] = max(row.end, reached)
+            self._served[key_of(request)] += max(0, row.real_end - reached)  # drafts are free
+            self._computed[request.request_id] = max(row.real_end, reached)
 
     # --- the budget ---
 
