@@ -197,6 +197,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         late = self.scheduler.expire()
         self.rules_between.check_late(late, self.now)
         self.take(late)
+        waiting = self.scheduler._waiting
+        head = waiting.peek() if len(waiting) else None  # as it is when somebody may be let in
         before = list(self.scheduler._running)
         plan = self.scheduler.schedule()
         running, waiting = self.scheduler._running, self.scheduler._waiting
@@ -211,7 +213,6 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert {id(row.sequence) for row in plan.rows} == {id(s) for s in running}
         if self.config.admission is Admission.RESERVE:
             assert self.scheduler.stats().preemptions_total == 0
-        head = waiting.peek() if len(waiting) else None
         self.rules_between.check_plan(plan, before, head, self.pool)
         return plan
 
