@@ -102,7 +102,6 @@ async def serve(
     sock: socket.socket,
     *,
     drain_seconds: float = DRAIN_SECONDS,
-    on_listening: Callable[[str], None] | None = None,
     load: Callable[[], Coroutine[Any, Any, None]] | None = None,
     protocol: type[GuardedProtocol] = GuardedProtocol,
     root_path: str = "",
@@ -127,8 +126,6 @@ async def serve(
         await _until_started(server, serving)
         if serving.done():
             return await serving
-        if on_listening is not None:
-            on_listening(url_of(sock))
         loading = asyncio.create_task(load() if load else asyncio.sleep(0))
         await _first(serving, stop.wait(), _failure_of(loading))
         loading.cancel()
@@ -219,28 +216,3 @@ async def _first(
         for task, thing in zip(tasks, things, strict=True):
             if task is not thing:
                 task.cancel()
-
-
-def run(
-    app: FastAPI,
-    state: ServerState,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    *,
-    drain_seconds: float = DRAIN_SECONDS,
-    on_listening: Callable[[str], None] | None = None,
-    load: Callable[[], Coroutine[Any, Any, None]] | None = None,
-) -> None:
-    """Bind and serve until a signal has been obeyed. Raises `PortInUse`, or what `load` raises."""
-    sock = bind(host, port)
-    with asyncio.Runner(loop_factory=uvicorn.Config(app).get_loop_factory()) as runner:
-        runner.run(
-            serve(
-                app,
-                state,
-                sock,
-                drain_seconds=drain_seconds,
-                on_listening=on_listening,
-                load=load,
-            )
-        )

@@ -3,11 +3,12 @@
 python -m tests.api.drain_server DELAY DRAIN_SECONDS
 """
 
+import asyncio
 import sys
 
 from server.app import create_app
 from server.logs import configure
-from server.serve import run
+from server.serve import bind, serve, url_of
 from tests.api.support import EOS, fake_engine, ready_state
 
 
@@ -15,13 +16,12 @@ def main() -> None:
     delay, drain_seconds = float(sys.argv[1]), float(sys.argv[2])
     configure("info")
     state = ready_state(fake_engine([*b"x" * 20, EOS], delay=delay))
-    run(
-        create_app(state),
-        state,
-        port=0,
-        drain_seconds=drain_seconds,
-        on_listening=lambda url: print(url, flush=True),
-    )
+    sock = bind("127.0.0.1", 0)
+
+    async def announce() -> None:
+        print(url_of(sock), flush=True)
+
+    asyncio.run(serve(create_app(state), state, sock, drain_seconds=drain_seconds, load=announce))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The server process: signals drain it, a taken port is explained, one socket listens."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -15,7 +16,7 @@ import httpx
 import pytest
 
 from server.api.state import ServerState
-from server.serve import PortInUse, bind, run, url_of
+from server.serve import PortInUse, bind, serve, url_of
 from tests.api.support import CHAT, create_app, fake_engine, ready_state
 
 ROOT = Path(__file__).parents[2]
@@ -127,18 +128,17 @@ def test_a_taken_port_is_explained() -> None:
     """The error names the flag that helps, before anything has started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        state = ready_state(fake_engine())
         with pytest.raises(PortInUse, match="--port"):
-            run(create_app(state), state, port=port)
+            bind("127.0.0.1", port)
 
 
 def test_the_model_loads_beside_the_server() -> None:
     """503 first, 200 once it is there: the page need not wait for the weights."""
     state, seen = ServerState(), []
-    urls: list[str] = []
+    sock = bind("127.0.0.1", 0)
 
     async def load() -> None:
-        async with httpx.AsyncClient(base_url=urls[0], trust_env=False) as client:
+        async with httpx.AsyncClient(base_url=url_of(sock), trust_env=False) as client:
             seen.append((await client.get("/ready")).status_code)
             engine = fake_engine()
             model = ready_state(engine).model
@@ -147,7 +147,7 @@ def test_the_model_loads_beside_the_server() -> None:
             seen.append((await client.get("/ready")).status_code)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    run(create_app(state), state, port=0, on_listening=urls.append, load=load)
+    asyncio.run(serve(create_app(state), state, sock, load=load))
     assert seen == [503, 200]
 
 
@@ -159,7 +159,7 @@ def test_a_model_that_cannot_load_stops_the_server() -> None:
 
     state = ServerState()
     with pytest.raises(FileNotFoundError, match="no such model"):
-        run(create_app(state), state, port=0, load=load)
+        asyncio.run(serve(create_app(state), state, bind("127.0.0.1", 0), load=load))
 
 
 def test_the_real_port_is_reported() -> None:

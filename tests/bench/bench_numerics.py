@@ -21,7 +21,6 @@ from torch import Tensor
 from model.attention.base import AttentionBackend
 from model.attention.blocked import BlockedAttention
 from model.attention.sdpa import SdpaAttention
-from model.config import Activation, ModelConfig, Norm, RopeConfig
 from model.kv_cache import KVCache
 from model.layers import gelu_tanh, silu
 from model.linear import Linear, TiedLinear
@@ -30,39 +29,20 @@ from model.quant.row_invariant import RowInvariant
 from model.quant.unquantized import Unquantized
 from model.transformer import Transformer
 from tests.model.steps import Row, make_batch
+from tests.shapes import SMOLLM2_135M
 from weights.dummy import load_dummy_weights
 
 Clock = Callable[[], float]
 
 CPU = torch.device("cpu")
-SMOLLM2 = ModelConfig(
-    architecture="llama",
-    vocab_size=49152,
-    hidden_size=576,
-    intermediate_size=1536,
-    num_hidden_layers=30,
-    num_heads=9,
-    num_kv_heads=3,
-    head_dim=64,
-    max_position_embeddings=8192,
-    norm=Norm.RMS_NORM,
-    norm_eps=1e-5,
-    activation=Activation.SILU,
-    gated_mlp=True,
-    rope=RopeConfig(theta=100_000.0, dim=64),
-    qkv_bias=False,
-    attention_output_bias=False,
-    mlp_bias=False,
-    tie_word_embeddings=True,
-)
 PAST, BLOCK_SIZE = 256, 16
 CASES = {"decode 1": (1, 1), "decode 8": (8, 1), "decode 32": (32, 1), "prefill 512": (1, 512)}
 HEIGHTS = [1, 2, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 64, 65, 128, 200, 256, 512]
 
 
 def make_model(attention: AttentionBackend, is_packed: bool) -> Transformer:
-    model = Transformer(SMOLLM2, attention, dtype=torch.float32, device=CPU)
-    load_dummy_weights(SMOLLM2, 0, model)
+    model = Transformer(SMOLLM2_135M, attention, dtype=torch.float32, device=CPU)
+    load_dummy_weights(SMOLLM2_135M, 0, model)
     for module in model.modules():
         if isinstance(module, Linear | TiedLinear):
             module.method = RowInvariant() if is_packed else Unquantized()
@@ -89,7 +69,7 @@ def measure_cost(rounds: int, clock: Clock) -> dict[str, dict[str, float]]:
         "packed linear": make_model(SdpaAttention(), True),
         "invariant": make_model(BlockedAttention(), True),
     }
-    cache = KVCache(SMOLLM2, 32 * (PAST // BLOCK_SIZE + 1), BLOCK_SIZE, torch.float32, CPU)
+    cache = KVCache(SMOLLM2_135M, 32 * (PAST // BLOCK_SIZE + 1), BLOCK_SIZE, torch.float32, CPU)
     result = {}
     for case in CASES:
         times: dict[str, list[float]] = {name: [] for name in models}

