@@ -17,6 +17,7 @@ from server.api.openapi import documented
 from server.api.prepare import (
     check_common,
     check_context,
+    constraint_of,
     context_exceeded,
     refuse,
     room_for,
@@ -51,7 +52,9 @@ def chat_routes(context: Context) -> APIRouter:
         model.check_name(body.model)
         check_common(body, model)
         check_chat(body)
-        generation = await plan(body, model, lifetime_of(request).caller)
+        field, constraint = constraint_of(body)
+        grammar = await context.grammars.of(constraint, field)
+        generation = await plan(body, model, lifetime_of(request).caller, grammar)
         tally = generation.tally(Witness(generation, model) if body.receipt else None)
         shape = ChatShape(body, generation, model, tally)
         return await respond(request, context, generation, shape, tally, stream=body.stream)
@@ -74,7 +77,7 @@ def check_chat(body: ChatRequest) -> None:
             raise refuse("continue_final_message", "needs an assistant message at the end.")
 
 
-async def plan(body: ChatRequest, model: ServedModel, caller: str) -> Generation:
+async def plan(body: ChatRequest, model: ServedModel, caller: str, grammar: str = "") -> Generation:
     """The engine requests of a chat request. Raises `BadRequest` for what does not fit."""
     context = model.max_model_len
     name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
@@ -110,6 +113,7 @@ async def plan(body: ChatRequest, model: ServedModel, caller: str) -> Generation
             priority=body.priority,
             cache_salt=salt(caller, body.cache_salt),
             tenant=caller,
+            grammar=grammar,
         ),
         options=text_options(body),
         truncated=len(ids) - len(prompt),

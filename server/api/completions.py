@@ -18,6 +18,7 @@ from server.api.openapi import documented
 from server.api.prepare import (
     check_common,
     check_context,
+    constraint_of,
     context_exceeded,
     refuse,
     room_for,
@@ -55,7 +56,9 @@ def completion_routes(context: Context) -> APIRouter:
         model.check_name(body.model)
         check_common(body, model)
         check_completion(body, model)
-        generation = await plan(body, model, lifetime_of(request).caller)
+        field, constraint = constraint_of(body)
+        grammar = await context.grammars.of(constraint, field)
+        generation = await plan(body, model, lifetime_of(request).caller, grammar)
         tally = generation.tally(Witness(generation, model) if body.receipt else None)
         shape = CompletionShape(body, generation, model, tally)
         return await respond(request, context, generation, shape, tally, stream=body.stream)
@@ -79,7 +82,9 @@ def check_completion(body: CompletionRequest, model: ServedModel) -> None:
                 model.check_token_id(token_id, path)
 
 
-async def plan(body: CompletionRequest, model: ServedModel, caller: str) -> Generation:
+async def plan(
+    body: CompletionRequest, model: ServedModel, caller: str, grammar: str = ""
+) -> Generation:
     """The engine requests of a completion request. Raises `BadRequest` for what does not fit."""
     context = model.max_model_len
     encoded = [await _encode(prompt, body, model) for prompt in body.prompt]
@@ -109,6 +114,7 @@ async def plan(body: CompletionRequest, model: ServedModel, caller: str) -> Gene
             priority=body.priority,
             cache_salt=salt(caller, body.cache_salt),
             tenant=caller,
+            grammar=grammar,
         ),
         options=text_options(body),
         truncated=sum(map(len, encoded)) - sum(map(len, prompts)),
