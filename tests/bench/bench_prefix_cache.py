@@ -124,9 +124,7 @@ def main() -> None:
     }
     results["bookkeeping"] = bookkeeping(args.prompt_tokens, 64)
     added = results["bookkeeping"]["cached_ms"] - results["bookkeeping"]["uncached_ms"]
-    results["bookkeeping"]["loss"] = round(
-        added / (1000 / results["distinct"]["uncached_rps"]), 5
-    )
+    results["bookkeeping"]["loss"] = round(added / (1000 / results["distinct"]["uncached_rps"]), 5)
     for name, result in results.items():
         print(f"{name}: {result}")
     print(json.dumps({"benchmark": "prefix_cache", **results}))
