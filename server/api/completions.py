@@ -12,6 +12,7 @@ from server.api.answer import Context, respond, unix_seconds
 from server.api.body import read_json
 from server.api.fields import Prompt
 from server.api.generation import Generation, fan_out
+from server.api.grammars import Grammars
 from server.api.lifetime import lifetime_of
 from server.api.logprobs import CompletionLogprobs, prompt_logprobs
 from server.api.openapi import documented
@@ -56,9 +57,7 @@ def completion_routes(context: Context) -> APIRouter:
         model.check_name(body.model)
         check_common(body, model)
         check_completion(body, model)
-        field, constraint = constraint_of(body)
-        grammar = await context.grammars.of(constraint, field)
-        generation = await plan(body, model, lifetime_of(request).caller, grammar)
+        generation = await plan(body, model, context.grammars, lifetime_of(request).caller)
         tally = generation.tally(Witness(generation, model) if body.receipt else None)
         shape = CompletionShape(body, generation, model, tally)
         return await respond(request, context, generation, shape, tally, stream=body.stream)
@@ -83,9 +82,10 @@ def check_completion(body: CompletionRequest, model: ServedModel) -> None:
 
 
 async def plan(
-    body: CompletionRequest, model: ServedModel, caller: str, grammar: str = ""
+    body: CompletionRequest, model: ServedModel, grammars: Grammars, caller: str
 ) -> Generation:
     """The engine requests of a completion request. Raises `BadRequest` for what does not fit."""
+    grammar = await grammars.of(*constraint_of(body))
     context = model.max_model_len
     encoded = [await _encode(prompt, body, model) for prompt in body.prompt]
     prompts = [

@@ -38,7 +38,7 @@ class Grammars:
         self._threads = ThreadPoolExecutor(COMPILE_THREADS, thread_name_prefix="grammar")
         self._cache = GrammarCache()
 
-    async def of(self, constraint: Constraint | None, field: str) -> str:
+    async def of(self, field: str, constraint: Constraint | None) -> str:
         """The engine's grammar for what `field` asks; "" for nothing. Raises `BadRequest`."""
         if constraint is None:
             return ""

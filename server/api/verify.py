@@ -52,7 +52,7 @@ def verify_routes(context: Context) -> APIRouter:
             field, expected, got = fault
             return json_response(verdict("different", field=field, expected=expected, got=got))
         constraint = constraint_of(receipt)
-        grammar = await context.grammars.of(constraint, "receipt.parameters.grammar")
+        grammar = await context.grammars.of("receipt.parameters.grammar", constraint)
         generation = plan(receipt, lifetime_of(request).caller, grammar)
         tally = generation.tally()
         source = admit(request, context, generation, tally)

@@ -191,9 +191,9 @@ def test_equal_requests_compile_once() -> None:
         observed = Observed()
         grammars = Grammars(observed)
         constraint = Constraint(Kind.JSON_SCHEMA, json.dumps(SCHEMA))
-        first = await grammars.of(constraint, "response_format")
-        assert await grammars.of(constraint, "response_format") == first
-        assert await grammars.of(Constraint(Kind.REGEX, "a"), "x") == grammar.regex("a")
+        first = await grammars.of("response_format", constraint)
+        assert await grammars.of("response_format", constraint) == first
+        assert await grammars.of("x", Constraint(Kind.REGEX, "a")) == grammar.regex("a")
         assert observed.compiled == [False, False]
 
     asyncio.run(main())
@@ -204,7 +204,7 @@ def test_what_takes_too_long_is_refused_and_counted() -> None:
         observed = Observed()
         grammars = Grammars(observed, max_seconds=0)
         with pytest.raises(BadRequest, match=r"'structured_outputs\.regex' takes more than 0 ms"):
-            await grammars.of(Constraint(Kind.REGEX, "a", ".regex"), "structured_outputs")
+            await grammars.of("structured_outputs", Constraint(Kind.REGEX, "a", ".regex"))
         assert observed.compiled == [True]
 
     asyncio.run(main())
