@@ -18,6 +18,7 @@ from server.api.completions import completion_routes
 from server.api.config import ApiConfig
 from server.api.gate import GateMiddleware
 from server.api.handlers import on_api_error, on_client_gone, on_http_exception
+from server.api.inspect import inspect_routes
 from server.api.lifetime import LifetimeMiddleware
 from server.api.models import model_routes
 from server.api.openapi import document
@@ -55,6 +56,7 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
         completion_routes(context),
         model_routes(context),
         token_routes(context),
+        inspect_routes(context),
         timeline_routes(context),
         verify_routes(context),
         ops_routes(context),

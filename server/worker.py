@@ -21,6 +21,7 @@ from model.transformer import Transformer
 from server.engine.child import serve_engine
 from server.engine.config import EngineConfig, default_batched_tokens
 from server.engine.core import EngineCore
+from server.engine.inspector import Inspector
 from server.engine.memory import kv_budget, plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
@@ -46,7 +47,8 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     kv_cache = KVCache(checkpoint.config, config.num_blocks, config.block_size, dtype, device)
     runner = ModelRunner(model, kv_cache, config, device)
     numerics = describe_numerics(model, device)
-    return EngineCore(config, runner), describe(checkpoint.config, config, device, dtype, numerics)
+    core = EngineCore(config, runner, inspect=Inspector(model, device))
+    return core, describe(checkpoint.config, config, device, dtype, numerics)
 
 
 def load_model(

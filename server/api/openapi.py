@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from server.api.inspect_request import InspectRequest
 from server.api.receipt import VerifyRequest
 from server.api.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 
@@ -20,6 +21,7 @@ _REQUESTS: list[type[BaseModel]] = [
     CompletionRequest,
     TokenizeRequest,
     DetokenizeRequest,
+    InspectRequest,
     VerifyRequest,
 ]
 _NULLABLE_STRING = {"anyOf": [{"type": "string"}, {"type": "null"}]}
