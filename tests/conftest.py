@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from tests.oracles.wire import Wire, reading_along
 from weights.errors import ModelNotFound
 from weights.resolve import resolve_model
 
@@ -35,3 +36,18 @@ def plain_torch():
     yield
     torch.set_default_dtype(dtype)
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def wire():
+    """Whoever asks one of our servers: what it answers is held against the published schemas."""
+    with reading_along() as wire:
+        yield wire
+
+
+@pytest.fixture(autouse=True)
+def schema_exact(wire: Wire):
+    """No test passes that was given an answer its API's publisher would not know."""
+    wire.faults.clear()
+    yield
+    assert not wire.faults, "\n".join(wire.faults[:10])

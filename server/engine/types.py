@@ -19,7 +19,7 @@ from server.engine.inspection import InspectRequest, Trace
 
 
 class FinishReason(StrEnum):
-    STOP = "stop"  # end-of-sequence token or one of stop_token_ids
+    STOP = "stop"  # end-of-sequence token, one of stop_token_ids, or the end of the grammar
     LENGTH = "length"  # max_tokens, or the model's context is full
     ABORT = "abort"  # the caller asked, or left
     ERROR = "error"  # the engine failed; `StepOutput.error` says how
@@ -37,8 +37,8 @@ class ErrorCode(StrEnum):
 class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the next token is chosen.
 
-    Order, as in vLLM: min_tokens, logit_bias -> penalties -> (argmax if temperature is 0) ->
-    temperature -> min_p -> top_k, top_p -> draw. Reported logprobs are log-softmax of the raw
+    Order, as in vLLM: grammar, min_tokens, logit_bias -> penalties -> (argmax if temperature is 0)
+    -> temperature -> min_p -> top_k, top_p -> draw. Reported logprobs are log-softmax of the raw
     logits.
     """
 
@@ -68,6 +68,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0  # lower goes first
     cache_salt: str = ""  # prefixes are shared only between equal salts
     tenant: str = ""  # on whose behalf: within a priority, tenants get equal shares
+    grammar: str = ""  # llguidance's serialized form, already checked; the answer follows it
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True):
