@@ -74,7 +74,9 @@ def check_chat(body: ChatRequest) -> None:
             raise refuse("continue_final_message", "needs an assistant message at the end.")
 
 
-async def plan(body: ChatRequest, model: ServedModel, caller: str) -> Generation:
+async def plan(
+    body: ChatRequest, model: ServedModel, caller: str, id_prefix: str = "chatcmpl-"
+) -> Generation:
     """The engine requests of a chat request. Raises `BadRequest` for what does not fit."""
     context = model.max_model_len
     name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
@@ -96,7 +98,7 @@ async def plan(body: ChatRequest, model: ServedModel, caller: str) -> Generation
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         prompt_logprobs=body.prompt_logprobs,
     )
-    generation_id = f"chatcmpl-{uuid4().hex}"
+    generation_id = f"{id_prefix}{uuid4().hex}"
     return Generation(
         id=generation_id,
         created=unix_seconds(),

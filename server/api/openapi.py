@@ -12,13 +12,18 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from server.api.inspect_request import InspectRequest
+from server.api.messages_schema import CountTokensRequest, MessagesRequest
 from server.api.receipt import VerifyRequest
+from server.api.responses_schema import ResponsesRequest
 from server.api.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 
 _REFERENCE = "#/components/schemas/{model}"
 _REQUESTS: list[type[BaseModel]] = [
     ChatRequest,
     CompletionRequest,
+    ResponsesRequest,
+    MessagesRequest,
+    CountTokensRequest,
     TokenizeRequest,
     DetokenizeRequest,
     InspectRequest,
