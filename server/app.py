@@ -24,6 +24,7 @@ from server.api.handlers import (
     on_client_gone,
     on_http_exception,
 )
+from server.api.inspect import inspect_routes
 from server.api.lifetime import LifetimeMiddleware
 from server.api.messages import messages_routes
 from server.api.models import model_routes
@@ -66,6 +67,7 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
         messages_routes(context),
         model_routes(context),
         token_routes(context),
+        inspect_routes(context),
         timeline_routes(context),
         verify_routes(context),
         ops_routes(context),
