@@ -17,12 +17,14 @@ from server.api.chat import chat_routes
 from server.api.completions import completion_routes
 from server.api.config import ApiConfig
 from server.api.gate import GateMiddleware
+from server.api.grammars import Grammars
 from server.api.handlers import (
     error_response,
     on_api_error,
     on_client_gone,
     on_http_exception,
 )
+from server.api.inspect import inspect_routes
 from server.api.lifetime import LifetimeMiddleware
 from server.api.messages import messages_routes
 from server.api.models import model_routes
@@ -48,7 +50,8 @@ class App(FastAPI):
 
 def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
     """The app over `state`. Two apps share nothing."""
-    context = Context(state, config or ApiConfig(), Metrics(state))
+    metrics = Metrics(state)
+    context = Context(state, config or ApiConfig(), metrics, Grammars(metrics))
     own_the_shutdown()
     app = App(
         title="thirdeye",
@@ -64,6 +67,7 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
         messages_routes(context),
         model_routes(context),
         token_routes(context),
+        inspect_routes(context),
         timeline_routes(context),
         verify_routes(context),
         ops_routes(context),

@@ -23,6 +23,7 @@ from model.transformer import Transformer
 from server.engine.child import serve_engine
 from server.engine.config import EngineConfig, default_batched_tokens
 from server.engine.core import EngineCore
+from server.engine.inspector import Inspector
 from server.engine.matcher import CompileGrammar, Matcher
 from server.engine.memory import kv_budget, plan_kv
 from server.engine.runner import ModelRunner
@@ -53,7 +54,8 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     compile_grammar = grammar_compiler(checkpoint, recipe.eos_token_ids)
     runner = ModelRunner(model, kv_cache, config, device, compile_grammar)
     numerics = describe_numerics(model, device)
-    return EngineCore(config, runner), describe(checkpoint.config, config, device, dtype, numerics)
+    core = EngineCore(config, runner, inspect=Inspector(model, device))
+    return core, describe(checkpoint.config, config, device, dtype, numerics)
 
 
 def load_model(

@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from server.api.inspect_request import InspectRequest
 from server.api.messages_schema import CountTokensRequest, MessagesRequest
 from server.api.receipt import VerifyRequest
 from server.api.responses_schema import ResponsesRequest
@@ -25,6 +26,7 @@ _REQUESTS: list[type[BaseModel]] = [
     CountTokensRequest,
     TokenizeRequest,
     DetokenizeRequest,
+    InspectRequest,
     VerifyRequest,
 ]
 _NULLABLE_STRING = {"anyOf": [{"type": "string"}, {"type": "null"}]}

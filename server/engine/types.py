@@ -15,6 +15,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from server.engine.inspection import InspectRequest, Trace
+
 
 class FinishReason(StrEnum):
     STOP = "stop"  # end-of-sequence token, one of stop_token_ids, or the end of the grammar
@@ -218,6 +220,13 @@ class Engine(Protocol):
         as it happens. Ends with the engine. A reader that falls far behind misses some: a gap.
 
         Nobody watching costs nothing. Raises `EngineDead` if there is no engine any more.
+        """
+
+    def inspect(self, request: InspectRequest) -> AsyncIterator[Trace]:
+        """Look inside: a trace of each layer asked for, then a last one, `is_last`.
+
+        Worked on between steps, in pieces that cost less than one. Leaving the iterator early ends
+        it. Raises `EngineDead` if the engine takes no request any more.
         """
 
     async def close(self) -> None:
