@@ -22,7 +22,9 @@ class Dtype(StrEnum):
 
 
 class Quantize(StrEnum):
+    AUTO = "auto"  # int8 on a CPU that has the instructions for it, else none
     NONE = "none"  # quantized checkpoints are dequantized to the dtype
+    INT8 = "int8"  # weights and activations in 8 bits, sums exact
 
 
 class Attention(StrEnum):
@@ -65,7 +67,7 @@ class Settings(BaseSettings):
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     dtype: Dtype = Dtype.AUTO
-    quantize: Quantize = Quantize.NONE
+    quantize: Quantize = Quantize.AUTO
     attention: Attention = Attention.AUTO
     threads: int | None = Field(None, ge=1)
     engine: EngineKind = EngineKind.PROCESS
