@@ -31,7 +31,7 @@ EXAMPLES = {"whole": 5, "chunks of 64": 5, "chunks of 7": 2, "chunks of 1": 1}
 MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=4)
 
 
-@pytest.fixture(scope="module", params=[*MODELS, "llama-tied-mqa int8", "gpt2-wide int8"])
+@pytest.fixture(scope="module", params=[*MODELS, "llama-tied-mqa int8"])
 def model(request: pytest.FixtureRequest) -> Transformer:
     name, _, quantize = request.param.partition(" ")
     return random_model(MODELS[name], quantize=quantize or "none")
