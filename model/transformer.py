@@ -51,12 +51,17 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
     ) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [T, heads of q, k, v, head_dim]
-        query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)
-        query, key = rotate(query_key).tensor_split([self.num_heads], dim=1)
+        query, key, value = self.project(x, rotate)
         kv_cache.write(self.layer, key, value, batch.slot_mapping)
         mixed = self.backend.forward(query, *kv_cache.layer(self.layer), plan)
         return self.output(mixed.flatten(1))  # [T, hidden_size]
+
+    def project(self, x: Tensor, rotate: Rotate) -> tuple[Tensor, Tensor, Tensor]:
+        """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""
+        qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [T, heads of q, k, v, head_dim]
+        query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)
+        query, key = rotate(query_key).tensor_split([self.num_heads], dim=1)
+        return query, key, value
 
 
 class Block(nn.Module):

@@ -17,12 +17,21 @@ from server.api.chat import chat_routes
 from server.api.completions import completion_routes
 from server.api.config import ApiConfig
 from server.api.gate import GateMiddleware
-from server.api.handlers import on_api_error, on_client_gone, on_http_exception
+from server.api.grammars import Grammars
+from server.api.handlers import (
+    error_response,
+    on_api_error,
+    on_client_gone,
+    on_http_exception,
+)
+from server.api.inspect import inspect_routes
 from server.api.lifetime import LifetimeMiddleware
+from server.api.messages import messages_routes
 from server.api.models import model_routes
 from server.api.openapi import document
 from server.api.ops import ops_routes
 from server.api.pages import page_routes
+from server.api.responses import responses_routes
 from server.api.state import ServerState
 from server.api.stream import own_the_shutdown
 from server.api.timeline import timeline_routes
@@ -41,7 +50,8 @@ class App(FastAPI):
 
 def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
     """The app over `state`. Two apps share nothing."""
-    context = Context(state, config or ApiConfig(), Metrics(state))
+    metrics = Metrics(state)
+    context = Context(state, config or ApiConfig(), metrics, Grammars(metrics))
     own_the_shutdown()
     app = App(
         title="thirdeye",
@@ -53,8 +63,11 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
     for router in (
         chat_routes(context),
         completion_routes(context),
+        responses_routes(context),
+        messages_routes(context),
         model_routes(context),
         token_routes(context),
+        inspect_routes(context),
         timeline_routes(context),
         verify_routes(context),
         ops_routes(context),
@@ -65,5 +78,9 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
     app.add_exception_handler(ClientGone, on_client_gone)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_middleware(GateMiddleware, config=context.config)
-    app.add_middleware(LifetimeMiddleware, on_response=context.metrics.responded)
+    app.add_middleware(
+        LifetimeMiddleware,
+        on_response=context.metrics.responded,
+        error_response=error_response,
+    )
     return app

@@ -9,16 +9,18 @@ import hashlib
 import importlib.metadata
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
 from fastapi import FastAPI
 
+from model.config import ModelConfig
+from model.describe import parameter_counts
 from server.api.auth import LOOPBACK_HOSTS
 from server.api.config import ApiConfig
 from server.api.identity import Identity
-from server.api.state import ServedModel, ServerState
+from server.api.state import Anatomy, ServedModel, ServerState
 from server.app import create_app
 from server.config import EngineKind, Settings, engine_environment
 from server.engine.process import OnProgress, ProcessEngine
@@ -56,6 +58,7 @@ class OpenedModel:
             created=int(time.time()),
             fingerprint=who.fingerprint,
             identity=who,
+            anatomy=dissect(self.checkpoint.config),
         )
 
 
@@ -83,6 +86,16 @@ def served_names(settings: Settings, checkpoint: Checkpoint) -> tuple[str, ...]:
     if settings.model in CATALOG or not Path(settings.model).exists():
         return (settings.model, checkpoint.name)
     return (checkpoint.name,)
+
+
+def dissect(config: ModelConfig) -> Anatomy:
+    return Anatomy(
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_heads,
+        num_kv_heads=config.num_kv_heads,
+        hidden_size=config.hidden_size,
+        parameters=asdict(parameter_counts(config)),
+    )
 
 
 def identify(checkpoint: Checkpoint, tokenizer: Tokenizer, info: EngineInfo) -> Identity:

@@ -7,9 +7,11 @@ Run as `python -m server.worker FD`, where FD is the socket to the API process. 
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -24,6 +26,8 @@ from model.transformer import Transformer
 from server.engine.child import serve_engine
 from server.engine.config import EngineConfig, default_batched_tokens
 from server.engine.core import EngineCore
+from server.engine.inspector import Inspector
+from server.engine.matcher import CompileGrammar, Matcher
 from server.engine.memory import kv_budget, plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
@@ -31,6 +35,9 @@ from server.recipe import EngineRecipe
 from weights.checkpoint import Checkpoint, open_checkpoint
 from weights.errors import ModelError
 from weights.load import load_weights
+
+if TYPE_CHECKING:
+    from server.engine.guidance import Guidance
 
 OnProgress = Callable[[str, float], None]
 
@@ -49,9 +56,11 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     model = load_model(checkpoint, recipe.attention, where, on_progress)
     config = engine_config(recipe, checkpoint.config, dtype, device)
     kv_cache = KVCache(checkpoint.config, config.num_blocks, config.block_size, dtype, device)
-    runner = ModelRunner(model, kv_cache, config, device)
+    compile_grammar = grammar_compiler(checkpoint, recipe.eos_token_ids)
+    runner = ModelRunner(model, kv_cache, config, device, compile_grammar)
     numerics = describe_numerics(model, where)
-    return EngineCore(config, runner), describe(checkpoint.config, config, device, dtype, numerics)
+    core = EngineCore(config, runner, inspect=Inspector(model, device))
+    return core, describe(checkpoint.config, config, device, dtype, numerics)
 
 
 def load_model(
@@ -69,6 +78,27 @@ def load_model(
     load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
     model.finish()
     return model
+
+
+def grammar_compiler(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> CompileGrammar:
+    """Grammars over the checkpoint's vocabulary, which is read when the first one comes."""
+
+    @cache
+    def guidance() -> "Guidance":
+        from server.engine.guidance import Guidance  # noqa: PLC0415 (most engines never need it)
+
+        tokenizer = checkpoint.tokenizer()
+        return Guidance(
+            [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
+            special_token_ids=list(tokenizer.special_tokens.values()),
+            eos_token_ids=eos_token_ids,
+            encode=tokenizer.encode,
+        )
+
+    def compile_grammar(grammar: str) -> Matcher:
+        return guidance().compile(grammar)
+
+    return compile_grammar
 
 
 def engine_config(

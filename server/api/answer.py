@@ -18,11 +18,12 @@ from starlette.responses import Response
 
 from server.api.config import ApiConfig
 from server.api.generation import Generation, Indexed, events
+from server.api.grammars import Grammars
 from server.api.head_start import HeadStart
 from server.api.lifetime import lifetime_of
 from server.api.shape import Shape, WholeShape
 from server.api.state import ServerState
-from server.api.stream import event_stream
+from server.api.stream import OPENAI, Framing, event_stream
 from server.api.tally import Tally, server_timing
 from server.errors import ClientGone
 from server.logs import log_request
@@ -38,6 +39,7 @@ class Context:
     state: ServerState
     config: ApiConfig
     metrics: Metrics
+    grammars: Grammars
 
 
 def json_response(
@@ -55,6 +57,7 @@ async def respond(
     tally: Tally,
     *,
     stream: bool,
+    framing: Framing = OPENAI,
 ) -> Response:
     """Admit the generation and answer it. Raises `Overloaded`, and `ApiError` if a choice fails.
 
@@ -78,6 +81,7 @@ async def respond(
         ping=context.config.sse_ping,
         send_timeout=context.config.send_timeout,
         headers={"Server-Timing": f"admit;dur={lifetime.elapsed_ms():.1f}"},
+        framing=framing,
     )
 
 

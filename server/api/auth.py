@@ -32,15 +32,15 @@ class KeyRing:
         """A short name of the key that was sent ("" without keys). Raises `Unauthorized`."""
         if not self._digests:
             return ""
-        values = headers.getlist("authorization")
-        scheme, _, key = (values[0] if len(values) == 1 else "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
+        key = _sent_key(headers)
+        if not key:
             raise Unauthorized(
-                "The API key is missing: send it in the header 'Authorization: Bearer KEY'.",
+                "The API key is missing: send it in the header 'Authorization: Bearer KEY' (or "
+                "'x-api-key: KEY').",
                 headers=_CHALLENGE,
             )
         # Starlette reads headers as Latin-1: encoding them back gives the bytes that were sent.
-        digest = hashlib.sha256(key.strip().encode("latin-1")).digest()
+        digest = hashlib.sha256(key.encode("latin-1")).digest()
         # Every stored key is compared, so that the time tells nothing.
         found = [hmac.compare_digest(digest, stored) for stored in self._digests]
         if not any(found):
@@ -48,6 +48,15 @@ class KeyRing:
                 "The API key is not accepted.", code="invalid_api_key", headers=_CHALLENGE
             )
         return digest.hex()[:16]
+
+
+def _sent_key(headers: Headers) -> str:
+    """The key as OpenAI's clients send it, or else as Anthropic's do; "" if there is no one key."""
+    if values := headers.getlist("authorization"):
+        scheme, _, key = (values[0] if len(values) == 1 else "").partition(" ")
+        return key.strip() if scheme.lower() == "bearer" else ""
+    values = headers.getlist("x-api-key")
+    return values[0].strip() if len(values) == 1 else ""
 
 
 class HostCheck:

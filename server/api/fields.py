@@ -5,6 +5,8 @@ unions cannot (they report every branch); beside it stands the JSON schema of wh
 accepts.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn
 
 from pydantic import PlainValidator, WithJsonSchema
@@ -119,25 +121,39 @@ def _shown(key: str) -> str:
     return repr(key[:20])
 
 
-def parse_content(value: object) -> str:
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A kind of content part that is text: the key of the text, and keys that may be beside it."""
+
+    key: str = "text"
+    hints: frozenset[str] = frozenset()
+
+
+CHAT_PARTS = {"text": TextPart(), "refusal": TextPart("refusal")}
+
+
+def parse_content(value: object, kinds: Mapping[str, TextPart] = CHAT_PARTS) -> str:
     """A message's text: a string, or text parts joined without a separator."""
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
         _wrong_type("a string or a list of text parts", value)
-    return "".join(_part(part, f"[{i}]") for i, part in enumerate(value))
+    return "".join(_part(part, f"[{i}]", kinds) for i, part in enumerate(value))
 
 
-def _part(part: object, path: str) -> str:
+def _part(part: object, path: str, kinds: Mapping[str, TextPart]) -> str:
     if not isinstance(part, dict):
         _wrong_type("an object", part, path)
     kind = part.get("type")
-    if kind not in ("text", "refusal"):
-        fail("unsupported_content", "must be a part of type 'text': text is all it reads.", path)
-    text = part.get(kind)
+    if not isinstance(kind, str) or kind not in kinds:
+        wanted = next(iter(kinds))
+        rule = f"must be a part of type '{wanted}': text is all it reads."
+        fail("unsupported_content", rule, path)
+    key = kinds[kind].key
+    text = part.get(key)
     if not isinstance(text, str):
-        _wrong_type("a string", text, f"{path}.{kind}")
-    for name in part.keys() - {"type", kind}:
+        _wrong_type("a string", text, f"{path}.{key}")
+    for name in part.keys() - {"type", key} - kinds[kind].hints:
         fail("unknown_parameter", "is not a known field.", f"{path}.{name[:40]}")
     return text
 
@@ -189,6 +205,6 @@ LogitBias = Annotated[
 ]
 Content = Annotated[
     str,
-    PlainValidator(parse_content),
+    PlainValidator(lambda value: parse_content(value)),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}),
 ]

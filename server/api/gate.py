@@ -23,7 +23,7 @@ class GateMiddleware:
             try:
                 self._check(scope)
             except ApiError as error:
-                await error_response(error)(scope, receive, send)
+                await error_response(error, scope)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -16,10 +16,11 @@ from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from server.api.handlers import error_response
-from server.errors import internal_error
+from server.api.envelope import is_anthropic
+from server.errors import ApiError, internal_error
 from server.logs import log_bug
 
 _KEY = "thirdeye.lifetime"
@@ -56,9 +57,15 @@ def lifetime_in(scope: Scope) -> Lifetime:
 class LifetimeMiddleware:
     """`x-request-id` on every answer, HEAD wherever GET works, bugs as a 500 in our envelope."""
 
-    def __init__(self, app: ASGIApp, on_response: Callable[[str, int], None]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        on_response: Callable[[str, int], None],
+        error_response: Callable[[ApiError, Scope], Response],
+    ) -> None:
         self._app = app
         self._on_response = on_response
+        self._error_response = error_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,7 +81,10 @@ class LifetimeMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["x-request-id"] = lifetime.request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = lifetime.request_id
+                if is_anthropic(scope["path"]):
+                    headers["request-id"] = lifetime.request_id
             elif is_head:
                 message = {**message, "body": b""}
             await send(message)
@@ -87,7 +97,7 @@ class LifetimeMiddleware:
         except Exception as bug:
             log_bug(logging.getLogger("thirdeye.api"), lifetime.request_id, bug)
             if not status:
-                response = error_response(internal_error(lifetime.request_id))
+                response = self._error_response(internal_error(lifetime.request_id), inner)
                 await response(inner, receive, outer_send)
         finally:
             lifetime.end()

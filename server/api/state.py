@@ -5,7 +5,7 @@ The server listens before the model is loaded and after it has begun to leave, s
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -27,6 +27,17 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Anatomy:
+    """What the model is made of, for those who look inside."""
+
+    num_layers: int = 0
+    num_heads: int = 0
+    num_kv_heads: int = 0
+    hidden_size: int = 0
+    parameters: Mapping[str, int] = field(default_factory=dict)  # part -> weights and biases
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
     """The one model this server serves, as the API sees it."""
 
@@ -37,6 +48,7 @@ class ServedModel:
     created: int  # unix seconds
     fingerprint: str
     identity: Identity = field(default_factory=Identity)  # what the fingerprint is short for
+    anatomy: Anatomy = field(default_factory=Anatomy)
 
     def check_name(self, name: str) -> None:
         """Raises `NotFound` for a name that is not served."""

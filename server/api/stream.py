@@ -1,13 +1,13 @@
-"""Server-sent events: `data: …` frames, keep-alive comments, one `[DONE]`. The only user of
-sse_starlette.
+"""Server-sent events: frames, keep-alives, an end. The only user of sse_starlette.
 
-Frames are complete bytes when they get here, so a token costs microseconds. An error after the
-first byte becomes an error event, and `[DONE]` still ends the stream exactly once.
+Chunks are complete bytes when they get here, so a token costs microseconds. How they become frames
+is the dialect's matter (`Framing`): chat has `data: …` and one `[DONE]`, also after an error.
 """
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -19,8 +19,33 @@ from server.errors import ApiError, internal_error
 from server.logs import log_bug
 
 DONE = b"data: [DONE]\n\n"
-KEEPALIVE = b": keepalive\n\n"
 HEADERS = {"Cache-Control": "no-cache"}  # the library adds X-Accel-Buffering: no
+
+
+def data_frame(chunk: bytes) -> bytes:
+    return b"data: " + chunk + b"\n\n"
+
+
+def event_frame(kind: str, data: bytes) -> bytes:
+    """A frame that says what it is before its data does."""
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
+
+
+def _error_frame(error: ApiError) -> bytes:
+    return data_frame(msgspec.json.encode(error.body()))
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How a dialect writes its stream; the defaults are chat's."""
+
+    frame: Callable[[bytes], bytes] = data_frame
+    error: Callable[[ApiError], bytes] = _error_frame  # the frames of a failure in mid-stream
+    keepalive: bytes = b": keepalive\n\n"
+    end: bytes = DONE
+
+
+OPENAI = Framing()
 
 
 def event_stream(
@@ -32,6 +57,7 @@ def event_stream(
     ping: float,
     send_timeout: float,
     headers: Mapping[str, str],
+    framing: Framing = OPENAI,
 ) -> EventSourceResponse:
     """A streaming answer of JSON chunks. When the client leaves, `chunks` is closed.
 
@@ -39,11 +65,11 @@ def event_stream(
     for. `is_silent`: a comment is already due.
     """
     return ClosingResponse(
-        frames(chunks, request_id, is_silent),
+        frames(chunks, request_id, is_silent, framing),
         close=close,
         sep="\n",
         ping=ping,
-        ping_message_factory=_keepalive,
+        ping_message_factory=lambda: _Ready(framing.keepalive),
         send_timeout=send_timeout,
         headers=HEADERS | dict(headers),
     )
@@ -68,30 +94,37 @@ class ClosingResponse(EventSourceResponse):
             await self._close()
 
 
-def _keepalive() -> ServerSentEvent:
-    return ServerSentEvent(comment="keepalive", sep="\n")
+class _Ready(ServerSentEvent):
+    """A frame that is already encoded."""
+
+    def __init__(self, frame: bytes) -> None:
+        super().__init__()
+        self._frame = frame
+
+    def encode(self) -> bytes:
+        return self._frame
 
 
 async def frames(
-    chunks: AsyncGenerator[bytes, None], request_id: str, is_silent: bool = False
+    chunks: AsyncGenerator[bytes, None],
+    request_id: str,
+    is_silent: bool = False,
+    framing: Framing = OPENAI,
 ) -> AsyncGenerator[bytes, None]:
-    """`data: …` frames of the chunks, an error event if they fail, and `[DONE]`."""
+    """The chunks as frames, an error event if they fail, and the dialect's end."""
     try:
         if is_silent:
-            yield KEEPALIVE
+            yield framing.keepalive
         async with aclosing(chunks):
             async for chunk in chunks:
-                yield b"data: " + chunk + b"\n\n"
+                yield framing.frame(chunk)
     except ApiError as error:
-        yield _error_frame(error)
+        yield framing.error(error)
     except Exception as bug:
         log_bug(logging.getLogger("thirdeye.api"), request_id, bug)
-        yield _error_frame(internal_error(request_id))
-    yield DONE
-
-
-def _error_frame(error: ApiError) -> bytes:
-    return b"data: " + msgspec.json.encode(error.body()) + b"\n\n"
+        yield framing.error(internal_error(request_id))
+    if framing.end:
+        yield framing.end
 
 
 def own_the_shutdown() -> None:

@@ -29,14 +29,15 @@ SINCE = {"name": "since", "schema": {"type": "integer", "minimum": 0, "maximum":
 class Seats:
     """Places for those who watch."""
 
-    def __init__(self, num_free: int) -> None:
+    def __init__(self, num_free: int, why_full: str) -> None:
         self._num_free = num_free
+        self._why_full = why_full
 
     def take(self) -> None:
         """Raises `Overloaded` if there is none."""
         if not self._num_free:
             raise Overloaded(
-                f"{MAX_WATCHERS} clients watch the timeline already. Try again later.",
+                f"{self._why_full}. Try again later.",
                 code="rate_limit_exceeded",
                 headers={"Retry-After": "5"},
             )
@@ -48,7 +49,7 @@ class Seats:
 
 def timeline_routes(context: Context) -> APIRouter:
     router = APIRouter()
-    seats = Seats(MAX_WATCHERS)
+    seats = Seats(MAX_WATCHERS, f"{MAX_WATCHERS} clients watch the timeline already")
 
     @router.get("/v1/timeline", **documented("Timeline", streams=True, query=SINCE))
     async def watch_timeline(request: Request) -> Response:

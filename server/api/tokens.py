@@ -32,7 +32,7 @@ def token_routes(context: Context) -> APIRouter:
         data = await read_json(request, context.config.max_body_bytes)
         body = parse(TokenizeRequest, data, _REFUSED)
         _check_model(body.model, model)
-        ids = await _encode(body, model)
+        ids = await encode_body(body, model)
         names = [token_name(token_id, model.tokenizer) for token_id in ids]
         return json_response(
             {
@@ -62,7 +62,8 @@ def _check_model(name: str | None, model: ServedModel) -> None:
         model.check_name(name)
 
 
-async def _encode(body: TokenizeRequest, model: ServedModel) -> list[int]:
+async def encode_body(body: TokenizeRequest, model: ServedModel) -> list[int]:
+    """Token ids of a prompt or of messages. Raises `BadRequest`."""
     if body.prompt is not None and body.messages is not None:
         raise refuse("messages", "cannot be given together with 'prompt'.")
     if body.messages is not None:

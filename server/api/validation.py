@@ -12,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from server.api.body import JsonObject
 from server.api.fields import json_type
+from server.api.kinds import is_tag
 from server.api.refusals import Refusal, drop_refused, suggestion
 from server.errors import BadRequest
 
@@ -37,6 +38,7 @@ _LENGTHS = {
 }
 _UNSUPPORTED_CHOICES = ("service_tier", "stream_options.include_obfuscation")
 _ROLES = "system, developer, user, assistant"
+_ROLE_TAGS = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
 def parse(model: type[Model], body: JsonObject, refused: dict[str, Refusal]) -> Model:
@@ -87,11 +89,11 @@ def _bad(path: str, code: str, message: str) -> BadRequest:
 
 
 def _without_tags(location: Location) -> Location:
-    """Drop what pydantic adds: the role that chose a message's model, the mark of a dict's key."""
+    """Drop what pydantic adds: what chose a message's or an item's model, the mark of a key."""
     kept: list[int | str] = []
     for i, step in enumerate(location):
-        is_tag = i == 2 and location[0] == "messages"
-        if not is_tag and step != "[key]":
+        is_role = i == 2 and location[0] == "messages" and step in _ROLE_TAGS
+        if not (is_role or is_tag(step)) and step != "[key]":
             kept.append(step)
     return tuple(kept)
 

@@ -27,10 +27,12 @@ from server.engine.messages import (
     Fatal,
     FromEngine,
     Hello,
+    Inspect,
     Progress,
     Ready,
     Stop,
     ToEngine,
+    Uninspect,
     Unwatch,
     Watch,
 )
@@ -105,7 +107,9 @@ def _read_commands(sock: socket.socket, frames: FrameReader[ToEngine], inbox: In
     try:
         while True:
             match frames.read(sock):
-                case Add() | Abort() | Watch() | Unwatch() | Stop() as command:
+                case (
+                    Add() | Abort() | Inspect() | Uninspect() | Watch() | Unwatch() | Stop()
+                ) as command:
                     inbox.put(command)
                 case Hello():
                     raise AssertionError("a second Hello")

@@ -16,7 +16,17 @@ from contextlib import aclosing
 import msgspec
 
 from server.engine.board import StepBoard
-from server.engine.messages import Abort, Add, Command, Step, Unwatch, Watch
+from server.engine.inspection import InspectRequest, Trace
+from server.engine.messages import (
+    Abort,
+    Add,
+    Command,
+    Inspect,
+    Step,
+    Uninspect,
+    Unwatch,
+    Watch,
+)
 from server.engine.types import (
     EngineDead,
     EngineInfo,
@@ -26,6 +36,7 @@ from server.engine.types import (
     StepOutput,
     StepRecord,
 )
+from server.engine.viewers import Viewers
 
 ENGINE_STOPPED = "The engine stopped while it worked on this request. Please try again."
 ENGINE_CLOSED = "The engine is closed."
@@ -67,6 +78,10 @@ class EngineClient(ABC):
         self._last_step_at = time.monotonic()
         self._dead = asyncio.Event()
         self._board = StepBoard()
+        self._viewers = Viewers(
+            lambda request: self._send(Inspect(request)),
+            lambda request_id: self._send(Uninspect(request_id)),
+        )
         self._why_dead: str | None = None
 
     @abstractmethod
@@ -142,6 +157,14 @@ class EngineClient(ABC):
             if not self._board.num_readers:
                 self._send(Unwatch())
 
+    async def inspect(self, request: InspectRequest) -> AsyncGenerator[Trace, None]:
+        """See `Engine.inspect`."""
+        if self._why_dead is not None:
+            raise EngineDead(self._why_dead)
+        async with aclosing(self._viewers.read(request)) as traces:
+            async for trace in traces:
+                yield trace
+
     def receive(self, step: Step) -> None:
         """Take in one step of the engine: its numbers, and the outputs of every request in it."""
         assert step.sequence == self._next_step, f"lost steps {self._next_step}..{step.sequence}"
@@ -149,6 +172,7 @@ class EngineClient(ABC):
         self._stats = step.stats
         self._last_step_at = time.monotonic()
         self._board.post(step.records)
+        self._viewers.post(step.traces)
         self.dispatch(step.outputs)
 
     def dispatch(self, outputs: list[StepOutput]) -> None:
@@ -178,6 +202,7 @@ class EngineClient(ABC):
             self._stats, num_requests_running=0, num_requests_waiting=0, num_blocks_used=0
         )
         self._board.close()
+        self._viewers.end_all(ENGINE_STOPPED)
         for request_id, stream in self._streams.items():
             stream.put(StepOutput(request_id=request_id, finish_reason=reason, error=error))
         self._dead.set()

@@ -28,9 +28,9 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     `max_num_batched_tokens` bounds the tokens of one step, `max_num_seqs` its rows. A sequence may
     hold `max_model_len` tokens, prompt and answer together. KV lives in `num_blocks` blocks of
     `block_size`. Timeouts are in seconds since a request's arrival, 0 is none: `queue_timeout` for
-    its first step, `request_timeout` for its last.
-    `block_size`. A step may verify up to `num_draft_tokens` guesses for each decoding sequence, as
-    long as it has no more than `max_tokens_with_drafts` tokens in all; see docs/speculation.md.
+    its first step, `request_timeout` for its last. A step may verify up to `num_draft_tokens`
+    guesses for each decoding sequence, as long as it has no more than `max_tokens_with_drafts`
+    tokens in all; see docs/speculation.md.
     """
 
     max_model_len: int

@@ -15,6 +15,8 @@ import msgspec
 import torch
 
 from server.engine.config import EngineConfig
+from server.engine.inspection import InspectRequest, Trace
+from server.engine.inspector import Inspect, Inspections
 from server.engine.plan import StepPlan
 from server.engine.runner import Runner
 from server.engine.scheduler import RequestTooLarge, Scheduler
@@ -41,10 +43,15 @@ class EngineCore:
     """Single-threaded: whoever calls `step` also calls `add` and `abort`."""
 
     def __init__(
-        self, config: EngineConfig, runner: Runner, scheduler: Scheduler | None = None
+        self,
+        config: EngineConfig,
+        runner: Runner,
+        scheduler: Scheduler | None = None,
+        inspect: Inspect | None = None,
     ) -> None:
         self._scheduler = scheduler or Scheduler(config)
         self._runner = runner
+        self._inspections = Inspections(inspect)
         self._recorder = StepRecorder()
         self._outputs: list[StepOutput] = []  # given at the end of the next step
         self.is_watched = False  # whether `records` is of interest to anybody
@@ -73,7 +80,7 @@ class EngineCore:
 
     @property
     def has_work(self) -> bool:
-        return self._scheduler.has_work or bool(self._outputs)
+        return self._scheduler.has_work or bool(self._outputs) or self._inspections.has_work
 
     def step(self) -> list[StepOutput]:
         """Compute one step, and give back all that there is to tell since the last."""
@@ -84,6 +91,7 @@ class EngineCore:
             self._recorder.scheduled(plan, self._scheduler.stats())
             self._outputs += self._run(plan)
             self._recorder.finish()
+        self._inspections.advance()
         if not self._scheduler.has_work:
             self._scheduler.check_integrity()
         outputs, self._outputs = self._outputs, []
@@ -104,6 +112,16 @@ class EngineCore:
 
     def stats(self) -> EngineStats:
         return msgspec.structs.replace(self._scheduler.stats(), **self._recorder.totals())
+
+    def inspect(self, request: InspectRequest) -> None:
+        self._inspections.add(request)
+
+    def leave(self, request_id: str) -> None:
+        self._inspections.abort(request_id)
+
+    def traces(self) -> list[Trace]:
+        """What the inspections of the last step have to tell."""
+        return self._inspections.take()
 
     def records(self) -> list[StepRecord]:
         """What the watchers have not been told yet."""

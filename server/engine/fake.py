@@ -10,6 +10,7 @@ purpose: `error_after`, `hang_after`, and the method `die`.
 
 import asyncio
 import time
+from array import array
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from itertools import count, islice
@@ -19,6 +20,7 @@ import msgspec
 from server.engine.board import StepBoard
 from server.engine.client import ENGINE_CLOSED, ENGINE_STOPPED
 from server.engine.finish import finish_after
+from server.engine.inspection import STREAM, Array, InspectRequest, Trace
 from server.engine.types import (
     EngineDead,
     EngineInfo,
@@ -34,6 +36,7 @@ from server.engine.types import (
     TokenLogprobs,
 )
 
+FAKE_HEADS, FAKE_WIDTH = 2, 4
 Replay = Callable[[Request], Iterable[int]]
 
 
@@ -90,6 +93,7 @@ class FakeEngine:
         self._stats = EngineStats(num_blocks_total=self._info.num_blocks)
         self.requests: list[Request] = []
         self.aborted: list[str] = []
+        self.inspections: list[InspectRequest] = []
 
     @property
     def info(self) -> EngineInfo:
@@ -155,6 +159,27 @@ class FakeEngine:
         async with aclosing(self._board.read(since)) as records:
             async for record in records:
                 yield record
+
+    async def inspect(self, request: InspectRequest) -> AsyncGenerator[Trace, None]:
+        """Two heads that look at everything they may alike, vectors of ones, guesses in order."""
+        if self._why_dead is not None:
+            raise EngineDead(self._why_dead)
+        self.inspections.append(request)
+        guesses = [(i % self._info.vocab_size, -0.5 - i) for i in range(request.num_top)]
+        lens = [guesses for _ in request.lens_positions]
+        arrays = {name: _fake_array(name, len(request.token_ids)) for name in request.arrays}
+        for layer in request.layers:
+            await asyncio.sleep(self._delay)
+            if not self.is_alive:
+                break
+            yield Trace(
+                request_id=request.request_id,
+                layer=layer,
+                arrays=arrays,
+                lens=lens if request.has_lens else [],
+            )
+        error = None if self.is_alive else ENGINE_STOPPED
+        yield Trace(request_id=request.request_id, lens=lens, is_last=True, error=error)
 
     async def _pace(
         self, output: StepOutput | None, ending: asyncio.Future[StepOutput]
@@ -270,6 +295,15 @@ class FakeEngine:
     def _count(self, **added: int) -> None:
         totals = {name: getattr(self._stats, name) + more for name, more in added.items()}
         self._stats = msgspec.structs.replace(self._stats, **totals)
+
+
+def _fake_array(name: str, num_tokens: int) -> Array:
+    if name == "pattern":
+        rows = [[1 / (q + 1)] * (q + 1) + [0.0] * (num_tokens - q - 1) for q in range(num_tokens)]
+        values = [value for _ in range(FAKE_HEADS) for row in rows for value in row]
+        return Array([FAKE_HEADS, num_tokens, num_tokens], array("f", values).tobytes())
+    shape = [len(STREAM), num_tokens] if name == "norms" else [num_tokens, FAKE_WIDTH]
+    return Array(shape, array("f", [1.0] * (shape[0] * shape[1])).tobytes())
 
 
 def _timings(started: float, num_steps: int) -> Timings:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from server.engine.matcher import Matcher
 from server.engine.types import Request
 
 
@@ -28,6 +29,8 @@ class History(Protocol):
     def num_prompt_tokens(self) -> int: ...
     @property
     def num_generated_tokens(self) -> int: ...
+    @property
+    def matcher(self) -> Matcher | None: ...
 
 
 Processor = Callable[[Tensor, History], None]
@@ -40,7 +43,11 @@ def make_processors(eos_token_ids: Iterable[int]) -> tuple[Processor, ...]:
     def mask_until_min_tokens(logits: Tensor, sequence: History) -> None:
         sampling = sequence.request.sampling
         if sequence.num_generated_tokens < sampling.min_tokens:
-            logits[eos + sampling.stop_token_ids] = -torch.inf
+            ends = eos + sampling.stop_token_ids
+            held_back = logits[ends]
+            logits[ends] = -torch.inf
+            if sequence.request.grammar and logits.amax() == -torch.inf:
+                logits[ends] = held_back  # the grammar leaves nothing else, and it goes first
 
     return mask_until_min_tokens, add_logit_bias, apply_penalties
 
@@ -49,7 +56,8 @@ def is_processed(sequence: History) -> bool:
     """Whether any processor has something to do."""
     sampling = sequence.request.sampling
     return bool(
-        sequence.num_generated_tokens < sampling.min_tokens
+        sequence.request.grammar
+        or sequence.num_generated_tokens < sampling.min_tokens
         or sampling.logit_bias
         or sampling.frequency_penalty
         or sampling.presence_penalty

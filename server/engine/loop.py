@@ -10,7 +10,17 @@ from queue import Empty, SimpleQueue
 from typing import assert_never
 
 from server.engine.core import EngineCore
-from server.engine.messages import Abort, Add, Command, Step, Stop, Unwatch, Watch
+from server.engine.messages import (
+    Abort,
+    Add,
+    Command,
+    Inspect,
+    Step,
+    Stop,
+    Uninspect,
+    Unwatch,
+    Watch,
+)
 
 Inbox = SimpleQueue[Command]
 
@@ -19,7 +29,7 @@ def run_loop(core: EngineCore, inbox: Inbox, emit: Callable[[Step], None]) -> No
     """Work until `Stop`; then whatever runs ends with ABORT. What it raises ends the engine."""
     for sequence in count():
         is_stopped = _obey(core, _take(inbox, wait=not core.has_work))
-        emit(Step(sequence, core.step(), core.stats(), core.records()))
+        emit(Step(sequence, core.step(), core.stats(), core.records(), core.traces()))
         if is_stopped:
             return
 
@@ -43,6 +53,10 @@ def _obey(core: EngineCore, commands: Iterator[Command]) -> bool:
                 core.add(request)
             case Abort(request_id):
                 core.abort(request_id)
+            case Inspect(request):
+                core.inspect(request)
+            case Uninspect(request_id):
+                core.leave(request_id)
             case Watch() | Unwatch():
                 core.is_watched = isinstance(command, Watch)
             case Stop():

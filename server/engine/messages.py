@@ -8,6 +8,7 @@ thread engine uses the same words without the pipe.
 
 from msgspec import Struct
 
+from server.engine.inspection import InspectRequest, Trace
 from server.engine.types import EngineInfo, EngineStats, Request, StepOutput, StepRecord
 
 
@@ -22,6 +23,16 @@ class Add(Struct, frozen=True, tag=True):
 
 
 class Abort(Struct, frozen=True, tag=True):
+    request_id: str
+
+
+class Inspect(Struct, frozen=True, tag=True):
+    request: InspectRequest
+
+
+class Uninspect(Struct, frozen=True, tag=True):
+    """Its reader has left: tell no more of it."""
+
     request_id: str
 
 
@@ -55,6 +66,7 @@ class Step(Struct, frozen=True, tag=True, omit_defaults=True):
     outputs: list[StepOutput]
     stats: EngineStats
     records: list[StepRecord] = []  # for watchers
+    traces: list[Trace] = []  # of what is being inspected
 
 
 class Fatal(Struct, frozen=True, tag=True):
@@ -63,6 +75,6 @@ class Fatal(Struct, frozen=True, tag=True):
     message: str
 
 
-Command = Add | Abort | Watch | Unwatch | Stop
+Command = Add | Abort | Inspect | Uninspect | Watch | Unwatch | Stop
 ToEngine = Hello | Command
 FromEngine = Progress | Ready | Step | Fatal

@@ -60,11 +60,13 @@ class StepPlan:
 @dataclass(frozen=True, slots=True)
 class RowResult:
     """`token_ids` is empty where the row was not sampled; else it is the drafts that were accepted
-    and one token more. `error` ends the request, and it alone."""
+    and one token more. `is_complete`: with these tokens the request's grammar is over, and so is
+    the request. `error` ends the request, and it alone."""
 
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    is_complete: bool = False
     error: str | None = None
 
 

@@ -23,9 +23,11 @@ from torch import Tensor
 
 from model.batch import ForwardBatch
 from server.engine.config import EngineConfig
+from server.engine.grammar import is_complete, mask_by_grammar, start_matchers
 from server.engine.inputs import build_batch
 from server.engine.logits import History, is_processed, make_processors
 from server.engine.logprobs import token_logprobs
+from server.engine.matcher import CompileGrammar, GrammarError
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.sampler import sample
 from server.engine.spec import histories
@@ -85,16 +87,23 @@ class ModelRunner:
     """Runs plans on one model with one KV cache."""
 
     def __init__(
-        self, model: Model[Cache], kv_cache: Cache, config: EngineConfig, device: torch.device | str
+        self,
+        model: Model[Cache],
+        kv_cache: Cache,
+        config: EngineConfig,
+        device: torch.device | str,
+        compile_grammar: CompileGrammar | None = None,
     ) -> None:
         self._forward: Callable[[ForwardBatch], Tensor] = lambda batch: model(batch, kv_cache)
         self._block_size = config.block_size
         self._device = torch.device(device)
-        self._processors = make_processors(config.eos_token_ids)
+        self._compile_grammar = compile_grammar
+        self._processors = (mask_by_grammar, *make_processors(config.eos_token_ids))
 
     def run(self, plan: StepPlan) -> StepResult:
         """Compute a plan of one row or more. What it raises concerns the whole step."""
         started = time.perf_counter()
+        start_matchers(plan.rows, self._compile_grammar)
         with torch.inference_mode():
             logits = self._forward(build_batch(plan, self._block_size, self._device)).float()
             computed = time.perf_counter()
@@ -112,24 +121,24 @@ class ModelRunner:
         host = torch.cat([is_finite.long(), token_ids]).tolist()  # the one copy to the host
         broken = {i for i, is_good in enumerate(host[: len(logits)]) if not is_good}
         chosen = dict(zip(samples, host[len(logits) :], strict=True))
-        accepted = [span.accepted(chosen, broken | failed) for span in spans]
+        accepted = [span.accepted(chosen, broken | failed.keys()) for span in spans]
         logprobs = score(logits, spans, accepted, chosen)
         results: list[RowResult] = []
         for span, own in zip(spans, accepted, strict=True):
             if not broken.isdisjoint([*span.scores, *own]):
                 results.append(RowResult(error=BROKEN_LOGITS))
-            elif not failed.isdisjoint(own):
-                results.append(RowResult(error=BROKEN_PARAMS))
+            elif errors := [failed[i] for i in own if i in failed]:
+                results.append(RowResult(error=errors[0]))
             else:
                 results.append(make_result(span, own, chosen, logprobs))
         return StepResult(results)
 
     def _sample(
         self, logits: Tensor, samples: list[int], plan_rows: Seq[PlanRow]
-    ) -> tuple[Tensor, set[int]]:
-        """Token ids of all samples of the sampled plan rows, and those samples that failed."""
+    ) -> tuple[Tensor, dict[int, str]]:
+        """Token ids of all samples of the sampled plan rows, and why some of them failed."""
         if not samples:
-            return torch.empty(0, dtype=torch.int64, device=self._device), set()
+            return torch.empty(0, dtype=torch.int64, device=self._device), {}
         rows = logits[torch.tensor(samples, device=self._device)]  # [len(samples), vocab_size]
         failed = self._process_all(rows, samples, plan_rows)  # in place: `rows` is a copy
         samplings = [
@@ -138,26 +147,31 @@ class ModelRunner:
         positions = [p for row in plan_rows for p in range(row.real_end, row.end + 1)]
         return sample(rows, samplings, positions), failed
 
-    def _process_all(self, logits: Tensor, samples: list[int], plan_rows: Seq[PlanRow]) -> set[int]:
-        """logits [len(samples), vocab_size] -> the samples that failed."""
-        failed: set[int] = set()
+    def _process_all(
+        self, logits: Tensor, samples: list[int], plan_rows: Seq[PlanRow]
+    ) -> dict[int, str]:
+        """logits [len(samples), vocab_size] -> the samples that failed, and why."""
+        failed: dict[int, str] = {}
         work = zip(samples, logits, strict=True)
         for row in plan_rows:
             own = list(islice(work, row.num_samples))
             if is_processed(row.sequence):
                 for (i, own_logits), history in zip(own, histories(row), strict=True):
-                    if not self._process(own_logits, history):
-                        failed.add(i)
+                    if error := self._process(own_logits, history):
+                        failed[i] = error
         return failed
 
-    def _process(self, logits: Tensor, history: History) -> bool:
+    def _process(self, logits: Tensor, history: History) -> str | None:
+        """What went wrong, fit for the client; a draft that a grammar refuses is nothing to log."""
         try:
             for processor in self._processors:
                 processor(logits, history)
+        except GrammarError as error:
+            return str(error)
         except Exception:
             logger.exception("request %s: a logits processor failed", history.request.request_id)
-            return False
-        return True
+            return BROKEN_PARAMS
+        return None
 
 
 def make_spans(rows: Seq[PlanRow]) -> list[Span]:
@@ -203,9 +217,12 @@ def wanted_scores(
 def make_result(
     span: Span, accepted: range, chosen: dict[int, int], logprobs: dict[int, TokenLogprobs]
 ) -> RowResult:
-    has_logprobs = span.row.sequence.request.sampling.logprobs is not None
+    sequence = span.row.sequence
+    has_logprobs = sequence.request.sampling.logprobs is not None
+    token_ids = [chosen[i] for i in accepted]
     return RowResult(
-        token_ids=[chosen[i] for i in accepted],
+        token_ids=token_ids,
         logprobs=[logprobs[i] for i in accepted] if accepted and has_logprobs else None,
         prompt_logprobs=[logprobs[i] for i in span.scores],
+        is_complete=is_complete(sequence, token_ids),
     )

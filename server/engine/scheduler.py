@@ -294,6 +294,8 @@ class Scheduler:
             )
             if reason is not None:
                 break
+        if result.is_complete and len(new) == len(result.token_ids) and stop_token_id is None:
+            reason = FinishReason.STOP  # also where it is the last token allowed
         self._generation_tokens += len(new)
         num_accepted = max(len(new) - 1, 0)  # drafts: their KV is computed, that of the rest stale
         sequence.num_computed_tokens += num_accepted

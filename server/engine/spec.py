@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from server.engine.blocks import BlockPool
 from server.engine.config import EngineConfig
 from server.engine.lookup import Drafter, PromptLookup
+from server.engine.matcher import Matcher
 from server.engine.plan import PlanRow
 from server.engine.sequence import Sequence
 from server.engine.types import Request
@@ -88,6 +89,7 @@ class Foresight:
     request: Request
     token_ids: list[int]
     num_prompt_tokens: int
+    matcher: Matcher | None
 
     @property
     def num_generated_tokens(self) -> int:
@@ -100,4 +102,4 @@ def histories(row: PlanRow) -> Iterator[Sequence | Foresight]:
     yield sequence
     for stop in range(1, row.num_samples):
         token_ids = [*sequence.token_ids, *row.draft_token_ids[:stop]]
-        yield Foresight(sequence.request, token_ids, sequence.num_prompt_tokens)
+        yield Foresight(sequence.request, token_ids, sequence.num_prompt_tokens, sequence.matcher)

@@ -17,6 +17,7 @@ from typing import Protocol, Self
 
 import msgspec
 
+from server.engine.inspection import InspectRequest, Trace
 from server.engine.types import (
     Engine,
     EngineDead,
@@ -117,6 +118,9 @@ class SupervisedEngine:
     def watch(self, since: int = 0) -> AsyncIterator[StepRecord]:
         """Of the present engine: the next one counts its steps anew."""
         return self._engine.watch(since)
+
+    def inspect(self, request: InspectRequest) -> AsyncIterator[Trace]:
+        return self._engine.inspect(request)
 
     def stats(self) -> EngineStats:
         return add_counters(self._engine.stats(), self._before)

@@ -15,9 +15,11 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from server.engine.inspection import InspectRequest, Trace
+
 
 class FinishReason(StrEnum):
-    STOP = "stop"  # end-of-sequence token or one of stop_token_ids
+    STOP = "stop"  # end-of-sequence token, one of stop_token_ids, or the end of the grammar
     LENGTH = "length"  # max_tokens, or the model's context is full
     ABORT = "abort"  # the caller asked, or left
     ERROR = "error"  # the engine failed; `StepOutput.error` says how
@@ -35,8 +37,8 @@ class ErrorCode(StrEnum):
 class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How the next token is chosen.
 
-    Order, as in vLLM: min_tokens, logit_bias -> penalties -> (argmax if temperature is 0) ->
-    temperature -> min_p -> top_k, top_p -> draw. Reported logprobs are log-softmax of the raw
+    Order, as in vLLM: grammar, min_tokens, logit_bias -> penalties -> (argmax if temperature is 0)
+    -> temperature -> min_p -> top_k, top_p -> draw. Reported logprobs are log-softmax of the raw
     logits.
     """
 
@@ -66,6 +68,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0  # lower goes first
     cache_salt: str = ""  # prefixes are shared only between equal salts
     tenant: str = ""  # on whose behalf: within a priority, tenants get equal shares
+    grammar: str = ""  # llguidance's serialized form, already checked; the answer follows it
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True):
@@ -217,6 +220,13 @@ class Engine(Protocol):
         as it happens. Ends with the engine. A reader that falls far behind misses some: a gap.
 
         Nobody watching costs nothing. Raises `EngineDead` if there is no engine any more.
+        """
+
+    def inspect(self, request: InspectRequest) -> AsyncIterator[Trace]:
+        """Look inside: a trace of each layer asked for, then a last one, `is_last`.
+
+        Worked on between steps, in pieces that cost less than one. Leaving the iterator early ends
+        it. Raises `EngineDead` if the engine takes no request any more.
         """
 
     async def close(self) -> None:

@@ -13,9 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from server.api.config import ApiConfig
-from server.api.state import ServedModel, ServerState
+from server.api.state import Anatomy, ServedModel, ServerState
 from server.app import create_app
-from server.engine.fake import FakeEngine, fake_info
+from server.engine.fake import FAKE_HEADS, FAKE_WIDTH, FakeEngine, fake_info
 from server.engine.types import Request
 from server.text.chat import ChatTemplate
 
@@ -68,6 +68,7 @@ def served_model(**changes: Any) -> ServedModel:
         "max_model_len": CONTEXT,
         "created": 1_700_000_000,
         "fingerprint": "te-test",
+        "anatomy": Anatomy(3, FAKE_HEADS, 1, FAKE_WIDTH, {"mlp": 8, "query": 4}),
     }
     return ServedModel(**(fields | changes))
 

@@ -50,7 +50,7 @@ async def ending(client: httpx.AsyncClient, started: "asyncio.Semaphore", stream
     body = {**BODY, "stream": stream}
     async with client.stream("POST", COMPLETIONS, json=body) as answer:
         started.release()
-        if not stream:
+        if not stream or answer.status_code != 200:
             await answer.aread()
             return "done" if answer.status_code == 200 else answer.json()["error"]["code"]
         lines = [line[6:] async for line in answer.aiter_lines() if line.startswith("data: ")]

@@ -128,7 +128,8 @@ def disconnect(server: LiveServer, waves: int, seed: int) -> list[float]:
     return times
 
 
-def check_leavers(server: LiveServer, waves: int) -> None:
+def check_leavers(server: LiveServer, waves: int, seconds: float) -> None:
+    """All is back after each wave, within so many seconds of its last client's leaving."""
     (engine,) = server.children()
     pids = (server.process.pid, engine)
     disconnect(server, 1, seed=1)
@@ -145,19 +146,20 @@ def check_leavers(server: LiveServer, waves: int) -> None:
             {"leavers": waves * WAVE, "median_s": times[len(times) // 2], "max_s": times[-1]}
         )
     )
-    assert times[-1] < 1, times
+    assert times[-1] < seconds, times
 
 
 def test_clients_that_leave(server):
     """At random moments, streamed or not, one choice or four: blocks, gauges and descriptors are
     back a moment later. (How long a moment: `make prove`, on a machine that does nothing else.)"""
-    check_leavers(server, 6)
+    check_leavers(server, 6, seconds=5)
 
 
 @pytest.mark.prove
 @pytest.mark.timeout(900)
 def test_a_thousand_clients_that_leave(server):
-    check_leavers(server, 100)
+    """Within one step and 50 ms, which is 100 ms with the look at `/metrics` that tells."""
+    check_leavers(server, 100, seconds=0.1)
 
 
 async def stall(port: int) -> socket.socket:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from server.engine.fake import FakeEngine
+from server.engine.inspection import InspectRequest, Trace
 from server.engine.process import ProcessEngine
 from server.engine.thread import ThreadEngine
 from server.engine.types import (
@@ -228,5 +229,61 @@ def test_watching_ends_with_the_engine(make: Make) -> None:
             assert len(await task) == 3
         with pytest.raises(EngineDead):
             await follow()
+
+    asyncio.run(main())
+
+
+def look(name: str = "look", num_layers: int = 3) -> InspectRequest:
+    return InspectRequest(
+        request_id=name, token_ids=[5, 6], layers=list(range(num_layers)), arrays=["pattern"],
+        lens_positions=[1], num_top=1,
+    )  # fmt: skip
+
+
+async def traces_of(engine: Engine, request: InspectRequest) -> list[Trace]:
+    return [trace async for trace in engine.inspect(request)]
+
+
+def test_looking_inside_gives_each_layer_and_one_last_trace(run: Run) -> None:
+    """Beside a running request, two at a time, each reader gets its own."""
+
+    async def main(engine: Engine) -> None:
+        running = asyncio.create_task(collect(engine, make_request(max_tokens=20)))
+        found = await asyncio.gather(*(traces_of(engine, look(name)) for name in ("a", "b")))
+        for name, traces in zip(("a", "b"), found, strict=True):
+            assert {trace.request_id for trace in traces} == {name}
+            assert [trace.layer for trace in traces] == [0, 1, 2, -1]
+            assert [trace.is_last for trace in traces] == [False, False, False, True]
+            assert all(t.arrays["pattern"].shape[1:] == [2, 2] for t in traces[:-1])
+            assert traces[-1].error is None
+            assert len(traces[-1].lens) == 1
+        assert tokens_of(await running) == greedy_reference(make_request(max_tokens=20))
+
+    run(main)
+
+
+def test_a_viewer_that_leaves_ends_the_work(run: Run) -> None:
+    async def main(engine: Engine) -> None:
+        stream = engine.inspect(look(num_layers=100_000))
+        await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined]  # all are generators
+        assert len(await traces_of(engine, look("next"))) == 4
+
+    run(main)
+
+
+def test_close_ends_what_is_looked_into(make: Make) -> None:
+    """Every viewer gets a last trace, with the reason."""
+
+    async def main() -> None:
+        engine = await make(0.01)
+        task = asyncio.create_task(traces_of(engine, look(num_layers=100_000)))
+        await asyncio.sleep(0.05)
+        await engine.close()
+        last = (await task)[-1]
+        assert last.is_last
+        assert last.error is not None
+        with pytest.raises(EngineDead):
+            await traces_of(engine, look())
 
     asyncio.run(main())

@@ -6,7 +6,8 @@ that needs no cache at all.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
@@ -17,6 +18,7 @@ from torch import Tensor
 from model.batch import ForwardBatch
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
+from server.engine.inspection import Array, InspectRequest, Trace
 from server.engine.runner import ModelRunner
 from server.engine.types import Engine, EngineInfo, Request, SamplingParams, StepOutput
 
@@ -94,7 +96,19 @@ def toy_info(config: EngineConfig) -> EngineInfo:
 def toy_core(config: EngineConfig | None = None, model: ToyModel | None = None) -> EngineCore:
     config = config or toy_config()
     cache = ToyCache(config.num_blocks, config.block_size)
-    return EngineCore(config, ModelRunner(model or ToyModel(), cache, config, "cpu"))
+    runner = ModelRunner(model or ToyModel(), cache, config, "cpu")
+    return EngineCore(config, runner, inspect=toy_inspect)
+
+
+def toy_inspect(request: InspectRequest) -> Iterator[Trace | None]:
+    """Each layer in two pieces; a text that begins with EOS cannot be looked into."""
+    assert request.token_ids[0] != EOS
+    num_tokens = len(request.token_ids)
+    ones = Array([1, num_tokens, num_tokens], array("f", [1.0] * num_tokens**2).tobytes())
+    for layer in request.layers:
+        yield None
+        yield Trace(request_id=request.request_id, layer=layer, arrays={"pattern": ones})
+    yield Trace(request_id=request.request_id, lens=[[(7, -0.5)]], is_last=True)
 
 
 def make_request(

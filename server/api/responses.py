@@ -1,0 +1,170 @@
+"""`POST /v1/responses`: OpenAI's newer API over the same engine, without its store.
+
+A request becomes a chat request: items become messages, `text.format` becomes `response_format`.
+Calls of one turn are one assistant message, as chat has it. What comes out is in
+`server.api.responses_shape`.
+"""
+
+from collections.abc import Iterable
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from server.api.answer import Context, respond
+from server.api.body import read_json
+from server.api.dialect import Words, plan_as_chat
+from server.api.lifetime import lifetime_of
+from server.api.openapi import documented
+from server.api.prepare import refuse
+from server.api.responses_schema import (
+    NAMED,
+    REFUSED_IN_RESPONSES,
+    CallItem,
+    CallOutputItem,
+    FunctionTool,
+    JsonSchemaFormat,
+    MessageItem,
+    ResponsesRequest,
+    TextFormat,
+)
+from server.api.responses_shape import ResponseShape
+from server.api.shape import JsonObject
+from server.api.stream import Framing
+from server.api.validation import parse
+
+WORDS: Words = [
+    (r"messages(\[\d+\].*)?", "input"),
+    (r"tools\[(\d+)\]\.function", r"tools[\1]"),
+    (r"tool_choice\.function", "tool_choice"),
+    (r"response_format\.json_schema", "text.format"),
+    (r"response_format", "text.format"),
+    (r"max_(completion_)?tokens", "max_output_tokens"),
+]
+LOGPROBS = "message.output_text.logprobs"
+# Fields with the same name and meaning in chat.
+_SHARED = (
+    "model",
+    "stream",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "frequency_penalty",
+    "presence_penalty",
+    "repetition_penalty",
+    "ignore_eos",
+)
+
+
+def responses_routes(context: Context) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/v1/responses", **documented("Responses", ResponsesRequest, streams=True))
+    async def create_response(request: Request) -> Response:
+        _, model = context.state.serving()
+        data = await read_json(request, context.config.max_body_bytes)
+        body = parse(ResponsesRequest, data, REFUSED_IN_RESPONSES)
+        model.check_name(body.model)
+        check_responses(body)
+        caller = lifetime_of(request).caller
+        generation = await plan_as_chat(
+            as_chat(body), model, context.grammars, caller, id_prefix="resp_", words=WORDS
+        )
+        tally = generation.tally()
+        shape = ResponseShape(body, generation, model, tally)
+        framing = Framing(frame=bytes, error=shape.failed)
+        return await respond(
+            request, context, generation, shape, tally, stream=body.stream, framing=framing
+        )
+
+    return router
+
+
+def check_responses(body: ResponsesRequest) -> None:
+    """Rules between this dialect's own fields."""
+    if body.stream_options is not None and not body.stream:
+        raise refuse("stream_options", "is only allowed with 'stream': true.")
+    if body.top_logprobs and not body.include:
+        raise refuse("top_logprobs", f"needs 'include': ['{LOGPROBS}'].")
+
+
+def as_chat(body: ResponsesRequest) -> JsonObject:
+    """The same request in chat's words. What was left out stays out."""
+    chat: JsonObject = {name: getattr(body, name) for name in _SHARED}
+    chat["messages"] = messages_of(body.instructions, body.input)
+    if body.max_output_tokens is not None:
+        chat["max_completion_tokens"] = body.max_output_tokens
+    if body.stop:
+        chat["stop"] = list(body.stop)
+    if body.include:
+        chat |= {"logprobs": True, "top_logprobs": body.top_logprobs}
+    if body.text.format.type != "text":
+        chat["response_format"] = response_format_of(body.text.format)
+    return chat | (_tools_of(body) if body.tools else _without_tools(body))
+
+
+def messages_of(
+    instructions: str | None, items: Iterable[MessageItem | CallItem | CallOutputItem]
+) -> list[JsonObject]:
+    """Chat messages: the instructions in front, a turn's calls together in one message."""
+    messages: list[JsonObject] = []
+    if instructions is not None:
+        messages.append({"role": "system", "content": instructions})
+    for item in items:
+        match item:
+            case MessageItem():
+                messages.append({"role": item.role, "content": item.content})
+            case CallItem():
+                _calls_of_turn(messages).append(_call(item))
+            case CallOutputItem():
+                messages.append(
+                    {"role": "tool", "tool_call_id": item.call_id, "content": item.output}
+                )
+    return messages
+
+
+def _calls_of_turn(messages: list[JsonObject]) -> list[JsonObject]:
+    """The calls of the assistant message at the end, which is begun if there is none."""
+    if not messages or messages[-1]["role"] != "assistant":
+        messages.append({"role": "assistant", "content": None})
+    calls = messages[-1].setdefault("tool_calls", [])
+    assert isinstance(calls, list)
+    return calls
+
+
+def _call(item: CallItem) -> JsonObject:
+    function = {"name": item.name, "arguments": item.arguments}
+    return {"id": item.call_id, "type": "function", "function": function}
+
+
+def response_format_of(wanted: TextFormat) -> JsonObject:
+    if not isinstance(wanted, JsonSchemaFormat):
+        return {"type": wanted.type}
+    schema: JsonObject = {"name": wanted.name, "schema": wanted.schema_}
+    if wanted.description is not None:
+        schema["description"] = wanted.description
+    if wanted.strict is not None:
+        schema["strict"] = wanted.strict
+    return {"type": "json_schema", "json_schema": schema}
+
+
+def _tools_of(body: ResponsesRequest) -> JsonObject:
+    name = body.tool_choice.removeprefix(NAMED)
+    named = {"type": "function", "function": {"name": name}}
+    return {
+        "tools": [_tool(tool) for tool in body.tools],
+        "tool_choice": named if body.tool_choice.startswith(NAMED) else body.tool_choice,
+        "parallel_tool_calls": body.parallel_tool_calls,
+    }
+
+
+def _without_tools(body: ResponsesRequest) -> JsonObject:
+    if body.tool_choice not in ("auto", "none"):
+        raise refuse("tool_choice", "needs 'tools'.")
+    return {}
+
+
+def _tool(tool: FunctionTool) -> JsonObject:
+    function = tool.model_dump(exclude={"type"}, exclude_none=True)
+    return {"type": "function", "function": function}

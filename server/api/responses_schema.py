@@ -1,0 +1,250 @@
+"""Every field of `POST /v1/responses`: a table, as strict and closed as the others.
+
+What chat knows too is checked by chat, which is what a request becomes (`server.api.responses`);
+here stands what only this dialect has: items, `text.format`, flat tools, and what a server that
+stores nothing must refuse.
+"""
+
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
+
+from server.api.fields import Stop, TextPart, fail, json_type, parse_content
+from server.api.kinds import kinds, of_kind
+from server.api.refusals import Refusal
+from server.api.schema import (
+    MAX_INT,
+    MAX_LOGPROBS,
+    MAX_MESSAGES,
+    MetadataKey,
+    MetadataValue,
+    Penalty,
+    Strict,
+)
+
+_OUTPUT_HINTS = frozenset({"annotations", "logprobs"})
+ITEM_PARTS = {
+    "input_text": TextPart(),
+    "output_text": TextPart(hints=_OUTPUT_HINTS),
+    "refusal": TextPart("refusal"),
+    "text": TextPart(),
+}
+
+ItemContent = Annotated[
+    str,
+    PlainValidator(lambda value: parse_content(value, ITEM_PARTS)),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {
+                            "type": {"enum": ["input_text", "output_text", "text"]},
+                            "text": {"type": "string"},
+                        },
+                        "required": ["type", "text"],
+                        "additionalProperties": False,
+                    },
+                },
+            ]
+        }
+    ),
+]
+ItemId = Annotated[str, Field(max_length=256)]
+Status = Literal["in_progress", "completed", "incomplete"]
+
+
+class MessageItem(Strict):
+    """A turn. Answers come back as history with their id, status and phase."""
+
+    type: Literal["message"] = "message"
+    role: Literal["user", "system", "developer", "assistant"]
+    content: ItemContent
+    id: ItemId | None = None
+    status: Status | None = None
+    phase: Literal["commentary", "final_answer"] | None = None
+
+
+class CallItem(Strict):
+    type: Literal["function_call"]
+    call_id: ItemId
+    name: str
+    arguments: str
+    id: ItemId | None = None
+    status: Status | None = None
+
+
+class CallOutputItem(Strict):
+    type: Literal["function_call_output"]
+    call_id: ItemId
+    output: ItemContent
+    id: ItemId | None = None
+    status: Status | None = None
+
+
+Item = Annotated[
+    Annotated[MessageItem, Tag("<message>")]
+    | Annotated[CallItem, Tag("<function_call>")]
+    | Annotated[CallOutputItem, Tag("<function_call_output>")],
+    *kinds(
+        "message",
+        "function_call",
+        "function_call_output",
+        default="message",
+        code="unsupported_value",
+    ),
+]
+Items = Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES)]
+
+
+def _as_items(value: object) -> object:
+    if isinstance(value, str):
+        return [{"role": "user", "content": value}]
+    if not isinstance(value, list):
+        fail("invalid_type", f"must be a string or a list of items, got {json_type(value)}.")
+    return value
+
+
+Input = Annotated[Items, BeforeValidator(_as_items, json_schema_input_type=str | Items)]
+
+
+class PlainFormat(Strict):
+    type: Literal["text"]
+
+
+class JsonObjectFormat(Strict):
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(Strict):
+    type: Literal["json_schema"]
+    name: str
+    schema_: dict[str, Any] = Field(alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+TextFormat = Annotated[
+    Annotated[PlainFormat, Tag("<text>")]
+    | Annotated[JsonObjectFormat, Tag("<json_object>")]
+    | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
+    *kinds("text", "json_object", "json_schema"),
+]
+
+
+class TextConfig(Strict):
+    format: TextFormat = PlainFormat(type="text")
+    verbosity: Literal["medium"] | None = None
+
+
+class FunctionTool(Strict):
+    type: Literal["function"]
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+Tool = Annotated[FunctionTool, of_kind("function", code="unsupported_value")]
+
+
+ToolMode = Literal["none", "auto", "required"]
+_MODES: tuple[str, ...] = get_args(ToolMode)
+
+
+def parse_tool_choice(value: object) -> str:
+    """A mode, or the name of a function written as `function:NAME`."""
+    if isinstance(value, str):
+        if value not in _MODES:
+            fail("invalid_value", "must be 'none', 'auto', 'required' or a function.")
+        return value
+    if not isinstance(value, dict):
+        fail("invalid_type", f"must be a string or an object, got {json_type(value)}.")
+    if value.get("type") != "function":
+        fail("unsupported_value", "must be 'function'.", ".type")
+    if not isinstance(value.get("name"), str):
+        fail("invalid_type", "must be the name of a function.", ".name")
+    for name in value.keys() - {"type", "name"}:
+        fail("unknown_parameter", "is not a known field.", f".{name[:40]}")
+    return f"{NAMED}{value['name']}"
+
+
+NAMED = "function:"
+ToolChoice = Annotated[
+    str,
+    PlainValidator(parse_tool_choice),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": list(_MODES)},
+                {
+                    "type": "object",
+                    "properties": {"type": {"const": "function"}, "name": {"type": "string"}},
+                    "required": ["type", "name"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+
+
+class ResponseStreamOptions(Strict):
+    include_obfuscation: Literal[False] = False
+
+
+class ResponsesRequest(Strict):
+    model: str
+    input: Input
+    instructions: str | None = None
+    stream: bool = False
+    stream_options: ResponseStreamOptions | None = None
+
+    # how the next token is chosen, and when it ends
+    max_output_tokens: int | None = Field(None, ge=1, le=MAX_INT)
+    temperature: float = Field(1.0, ge=0, le=2)
+    top_p: float = Field(1.0, ge=0, le=1)
+    top_k: int = Field(0, ge=-1, le=MAX_INT)
+    min_p: float = Field(0.0, ge=0, le=1)
+    frequency_penalty: Penalty = 0.0
+    presence_penalty: Penalty = 0.0
+    repetition_penalty: float = Field(1.0, gt=0)
+    stop: Stop = ()
+    ignore_eos: bool = False
+
+    # what the answer is, and what is shown of it
+    text: TextConfig = TextConfig()
+    tools: list[Tool] = Field(default_factory=list, max_length=128)
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
+    include: list[Literal["message.output_text.logprobs"]] = Field(default_factory=list)
+    top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
+
+    # accepted hints
+    user: str | None = None
+    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=16)
+    safety_identifier: str | None = Field(None, max_length=64)
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    prompt_cache_options: dict[str, object] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+
+_STATELESS = "this server stores nothing"
+_VALUE = "unsupported_value"
+
+REFUSED_IN_RESPONSES: dict[str, Refusal] = {
+    "background": Refusal("answers are made while you wait, send false", (False,), _VALUE),
+    "context_management": Refusal("nothing is compacted or dropped here"),
+    "conversation": Refusal(f"{_STATELESS}, send the turns in 'input'"),
+    "max_tool_calls": Refusal("no tool runs on this server"),
+    "moderation": Refusal("this server moderates nothing"),
+    "previous_response_id": Refusal(f"{_STATELESS}, send the turns in 'input'"),
+    "prompt": Refusal(f"{_STATELESS}, send the text in 'instructions' and 'input'"),
+    "reasoning": Refusal("the model's template has none", ({}, {"effort": "none"})),
+    "store": Refusal(f"{_STATELESS}, send false", (False,), _VALUE),
+    "truncation": Refusal("nothing is cut unasked, send 'disabled'", ("disabled",), _VALUE),
+}

@@ -1,0 +1,112 @@
+"""Grammars by llguidance, over the vocabulary of the model that is served.
+
+llguidance walks the trie of all tokens with an Earley parser and a lexer of derivatives, and says
+which tokens keep the text inside the grammar. Its work for one token is bounded by its limits, so a
+hostile grammar ends in an error and not in a stalled step. Where the grammar leaves one text only,
+the mask leaves the one token that the tokenizer itself would choose.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+
+from server.engine.matcher import GrammarError
+
+MAX_TEMPLATES = 32  # compiled grammars kept for the next request with the same one
+REFUSED = "The grammar of this request does not allow its own answer."
+TOO_COMPLEX = "The grammar of this request is too complex to be followed."
+
+
+class _Vocabulary:
+    """What llguidance reads of a tokenizer. Special tokens are never text to a grammar."""
+
+    bos_token_id = None
+
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        special_token_ids: Sequence[int],
+        encode: Callable[[str], list[int]],
+    ) -> None:
+        self.tokens = [*tokens, b""]  # and an end for models that have none of their own
+        self.eos_token_id = len(tokens)
+        self.special_token_ids = [*special_token_ids, self.eos_token_id]
+        self._encode = encode
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        if isinstance(text, bytes):
+            raise TypeError("text, not bytes")  # llguidance asks once which of the two we take
+        return self._encode(text)
+
+
+class Guidance:
+    """Compiles grammars for one vocabulary. One thread uses it."""
+
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        *,
+        special_token_ids: Sequence[int],
+        eos_token_ids: Sequence[int],
+        encode: Callable[[str], list[int]],
+    ) -> None:
+        """`tokens[i]` is what token i says; `encode` is how the model's makers cut a text."""
+        vocabulary = _Vocabulary(tokens, special_token_ids, encode)
+        ends = sorted(eos_token_ids) or [vocabulary.eos_token_id]
+        self._tokenizer = LLTokenizer(TokenizerWrapper(vocabulary), eos_token=ends)
+        self._limits = LLParserLimits(verbose_errors=False)
+        self._templates: OrderedDict[str, LLMatcher] = OrderedDict()
+
+    def compile(self, grammar: str) -> "GuidanceMatcher":
+        """A matcher at the grammar's start."""
+        template = self._templates.get(grammar)
+        if template is None:
+            template = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
+            self._templates[grammar] = template
+            if len(self._templates) > MAX_TEMPLATES:
+                self._templates.popitem(last=False)
+        self._templates.move_to_end(grammar)
+        return GuidanceMatcher(template.deep_copy())
+
+
+class GuidanceMatcher:
+    """One answer's walk; see `Matcher`. Going back is cheap, and going on costs the new tokens."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+        self._token_ids: list[int] = []  # where it is
+
+    @property
+    def is_over(self) -> bool:
+        return self._matcher.is_stopped()
+
+    def follow(self, token_ids: Sequence[int]) -> None:
+        here = self._token_ids
+        num_kept = count_equal(here, token_ids)
+        if num_kept < len(here):
+            self._matcher.rollback(len(here) - num_kept)
+            del here[num_kept:]
+        new = list(token_ids[num_kept:])
+        num_taken = self._matcher.try_consume_tokens(new)
+        here += new[:num_taken]
+        self._check()
+        if num_taken < len(new):
+            raise GrammarError(REFUSED)
+
+    def mask(self) -> bytes:
+        mask = self._matcher.compute_bitmask()
+        self._check()
+        return mask
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise GrammarError(TOO_COMPLEX)
+
+
+def count_equal(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens the two have in common at their start."""
+    if right[: len(left)] == left:
+        return len(left)
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))

@@ -1,0 +1,254 @@
+"""Which JSON schemas can be followed, and where in a schema the first thing is that cannot.
+
+llguidance compiles a schema as a whole and says little about where it failed. So every keyword is
+looked at here first: those that constrain an answer, those that only annotate, and the rest, which
+are refused, since an ignored constraint is a wrong answer. Paths are JSONPath: `$.properties.age`.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from urllib.parse import unquote
+
+Schema = dict[str, object]
+Children = Callable[[object], Iterator[tuple[str, object]]]
+
+MAX_PATTERN = 4096  # characters of one regular expression
+MAX_SUBSCHEMAS = 4096
+
+TYPES = ("string", "number", "integer", "boolean", "null", "array", "object")
+FORMATS = (
+    "date-time",
+    "time",
+    "date",
+    "duration",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "uuid",
+    "uri",
+)
+ANNOTATIONS = frozenset(
+    {
+        "$anchor",
+        "$comment",
+        "$id",
+        "$schema",
+        "contentEncoding",
+        "contentMediaType",
+        "default",
+        "deprecated",
+        "description",
+        "discriminator",
+        "example",
+        "examples",
+        "id",
+        "readOnly",
+        "title",
+        "writeOnly",
+    }
+)
+
+
+class SchemaError(ValueError):
+    """A schema that cannot be followed: `rule` completes the sentence that `path` begins."""
+
+    def __init__(self, path: str, rule: str) -> None:
+        super().__init__(f"{path} {rule}")
+        self.path = path
+        self.rule = rule
+
+
+def check_schema(schema: object) -> None:
+    """Raises `SchemaError` at the first keyword, in document order, that cannot be followed."""
+    for count, (path, node) in enumerate(subschemas(schema)):
+        if count == MAX_SUBSCHEMAS:
+            raise SchemaError("$", f"holds more than {MAX_SUBSCHEMAS} schemas.")
+        if isinstance(node, bool):
+            continue
+        if not isinstance(node, dict):
+            raise SchemaError(path, "must be a schema: an object, true or false.")
+        for keyword, value in node.items():
+            _check_keyword(f"{path}{_step(keyword)}", keyword, value, schema)
+
+
+def subschemas(node: object, path: str = "$") -> Iterator[tuple[str, object]]:
+    """The schema and all schemas in it, outer before inner, each with its path."""
+    yield path, node
+    if isinstance(node, dict):
+        for keyword, value in node.items():
+            for step, child in _HOLDS.get(keyword, _nothing)(value):
+                yield from subschemas(child, f"{path}{_step(keyword)}{step}")
+
+
+def _step(name: str) -> str:
+    """`.name`, or `['a name']` where a name is not a word; a long one is cut."""
+    shown = name if len(name) <= 40 else name[:39] + "…"
+    return f".{shown}" if re.fullmatch(r"[$\w-]+…?", shown) else f"[{shown!r}]"
+
+
+def _check_keyword(path: str, keyword: str, value: object, root: object) -> None:
+    if keyword in ANNOTATIONS or (keyword.startswith("x-") and keyword != "x-guidance"):
+        return
+    if keyword not in _RULES:
+        raise SchemaError(path, "is not a keyword that can be followed.")
+    if rule := _RULES[keyword](value):
+        raise SchemaError(path, rule)
+    if keyword == "$ref":
+        _check_reference(path, str(value), root)
+
+
+def _check_reference(path: str, reference: str, root: object) -> None:
+    if not reference.startswith("#"):
+        raise SchemaError(path, "must begin with '#': nothing outside the schema is fetched.")
+    if not reference.startswith("#/"):
+        return
+    node = root
+    for raw in reference[2:].split("/"):
+        step = unquote(raw).replace("~1", "/").replace("~0", "~")
+        if isinstance(node, dict) and step in node:
+            node = node[step]
+        elif isinstance(node, list) and step.isdecimal() and int(step) < len(node):
+            node = node[int(step)]
+        else:
+            raise SchemaError(path, "points to nothing in the schema.")
+
+
+# --- what holds schemas: each yields (step of the path, schema) ---
+
+
+def _nothing(_: object) -> Iterator[tuple[str, object]]:
+    yield from ()
+
+
+def _one(value: object) -> Iterator[tuple[str, object]]:
+    yield "", value
+
+
+def _list(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, list):
+        yield from ((f"[{i}]", item) for i, item in enumerate(value))
+
+
+def _map(value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, dict):
+        yield from ((_step(name), item) for name, item in value.items())
+
+
+def _one_or_list(value: object) -> Iterator[tuple[str, object]]:
+    return _list(value) if isinstance(value, list) else _one(value)
+
+
+_HOLDS: dict[str, Children] = {
+    "$defs": _map,
+    "additionalItems": _one,
+    "additionalProperties": _one,
+    "allOf": _list,
+    "anyOf": _list,
+    "definitions": _map,
+    "items": _one_or_list,
+    "oneOf": _list,
+    "patternProperties": _map,
+    "prefixItems": _list,
+    "properties": _map,
+}
+
+
+# --- what a keyword's value must be: each answers with what is wrong, or with "" ---
+
+
+def _anything(_: object) -> str:
+    return ""
+
+
+def _object(value: object) -> str:
+    return "" if isinstance(value, dict) else "must be an object."
+
+
+def _schemas(value: object) -> str:
+    return "" if isinstance(value, list) and value else "must be a list of at least one schema."
+
+
+def _values(value: object) -> str:
+    return "" if isinstance(value, list) and value else "must be a list of at least one value."
+
+
+def _names(value: object) -> str:
+    is_names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+    return "" if is_names else "must be a list of property names."
+
+
+def _string(value: object) -> str:
+    return "" if isinstance(value, str) else "must be a string."
+
+
+def _type(value: object) -> str:
+    types = value if isinstance(value, list) else [value]
+    is_known = bool(types) and all(name in TYPES for name in types)
+    return "" if is_known else f"must be one of {', '.join(TYPES)}, or a list of them."
+
+
+def _format(value: object) -> str:
+    return "" if value in FORMATS else f"must be one of {', '.join(FORMATS)}."
+
+
+def _pattern(value: object) -> str:
+    if not isinstance(value, str):
+        return "must be a regular expression."
+    too_long = f"must be at most {MAX_PATTERN} characters long, got {len(value)}."
+    return too_long if len(value) > MAX_PATTERN else ""
+
+
+def _patterns(value: object) -> str:
+    return _object(value) or next(filter(None, map(_pattern, dict_keys(value))), "")
+
+
+def dict_keys(value: object) -> list[object]:
+    return list(value) if isinstance(value, dict) else []
+
+
+def _count(value: object) -> str:
+    is_count = type(value) is int and value >= 0
+    return "" if is_count else "must be a whole number, 0 or more."
+
+
+def _number(value: object) -> str:
+    return "" if type(value) in (int, float) else "must be a number."
+
+
+def _positive(value: object) -> str:
+    is_positive = isinstance(value, int | float) and type(value) is not bool and value > 0
+    return "" if is_positive else "must be a number greater than 0."
+
+
+_RULES: dict[str, Callable[[object], str]] = {
+    "$defs": _object,
+    "$ref": _string,
+    "additionalItems": _anything,
+    "additionalProperties": _anything,
+    "allOf": _schemas,
+    "anyOf": _schemas,
+    "const": _anything,
+    "definitions": _object,
+    "enum": _values,
+    "exclusiveMaximum": _number,
+    "exclusiveMinimum": _number,
+    "format": _format,
+    "items": _anything,
+    "maxItems": _count,
+    "maxLength": _count,
+    "maxProperties": _count,
+    "maximum": _number,
+    "minItems": _count,
+    "minLength": _count,
+    "minProperties": _count,
+    "minimum": _number,
+    "multipleOf": _positive,
+    "oneOf": _schemas,
+    "pattern": _pattern,
+    "patternProperties": _patterns,
+    "prefixItems": _schemas,
+    "properties": _object,
+    "required": _names,
+    "type": _type,
+}

@@ -1,0 +1,72 @@
+"""A look inside over the whole way: loader, engine process, HTTP; and the real model's patterns."""
+
+import base64
+
+import httpx
+import pytest
+import torch
+
+from model.probe import logit_lens, trace_layers
+from tests.e2e.test_parity import load
+from tests.oracles.real_model import load_reference
+from tests.tiny import tiny_gpt2, tiny_llama
+from weights.checkpoint import open_checkpoint
+
+NOODLES = "Greasy fried noodles will be my lunch"
+
+
+@torch.inference_mode()
+def check(ours, theirs, token_ids: list[int], *, lens_atol: float) -> None:
+    """Every layer's pattern to 1e-4, and the distribution that comes of it."""
+    theirs.set_attn_implementation("eager")
+    ids = torch.tensor(token_ids)
+    expected = theirs(ids[None], output_attentions=True, output_hidden_states=True)
+    traces = [trace for trace in trace_layers(ours, ids, 5) if trace is not None]
+    assert len(traces) == len(expected.attentions)
+    for trace, attention in zip(traces, expected.attentions, strict=True):
+        torch.testing.assert_close(trace.pattern, attention[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        logit_lens(ours, traces[-1].resid_post).exp(),
+        expected.logits[0].softmax(-1),
+        atol=lens_atol,
+        rtol=0,
+    )
+
+
+@pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
+def test_patterns_of_tiny_checkpoints(tmp_path, make):
+    """Through the real loader, and with the names of a published checkpoint."""
+    theirs = make(tmp_path)
+    check(load(tmp_path), theirs, list(range(3, 40)), lens_atol=1e-4)
+
+
+@pytest.mark.real
+def test_patterns_of_the_default_model(default_model):
+    """All 270 heads of the served model equal transformers' eager attention to 1e-4."""
+    token_ids = open_checkpoint(default_model).tokenizer().encode(NOODLES)
+    check(load(default_model), load_reference(default_model), token_ids, lens_atol=1e-4)
+
+
+def test_a_stream_over_the_engine_process(tiny_server, tmp_path):
+    """What arrives is what the probe computes in this process from the same seed's checkpoint."""
+    tiny_llama(tmp_path)
+    ours = load(tmp_path)
+    body = {"prompt": NOODLES, "encoding_format": "base64", "top_logprobs": 3}
+    answer = httpx.post(
+        f"{tiny_server.url}/v1/inspect", json=body, timeout=60, trust_env=False
+    ).json()
+    ids = torch.tensor([token["id"] for token in answer["tokens"]])
+    with torch.inference_mode():
+        traces = [trace for trace in trace_layers(ours, ids, 100) if trace is not None]
+        logprobs = logit_lens(ours, traces[-1].resid_post)[-1]
+    for layer, trace in zip(answer["layers"], traces, strict=True):
+        data = bytearray(base64.b64decode(layer["pattern"]["data"]))
+        theirs = torch.frombuffer(data, dtype=torch.float32).view(layer["pattern"]["shape"])
+        torch.testing.assert_close(theirs, trace.pattern, atol=1e-5, rtol=0)
+    likeliest = logprobs.topk(3)
+    assert [guess["id"] for guess in answer["next_token"][0]] == likeliest.indices.tolist()
+    assert answer["parameters"]["mlp"] == 2 * 3 * 64 * 128
+    norms = answer["layers"][0]["norms"]["resid_post"]
+    torch.testing.assert_close(
+        torch.tensor(norms), traces[0].resid_post.norm(dim=-1), atol=1e-4, rtol=1e-4
+    )

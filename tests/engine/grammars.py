@@ -1,0 +1,43 @@
+"""The toy engine with words: its 40 tokens say something, so that grammars can speak about them."""
+
+from server.engine.config import EngineConfig
+from server.engine.core import EngineCore
+from server.engine.guidance import Guidance
+from server.engine.runner import ModelRunner
+from tests.engine.toy import EOS, VOCAB, ToyCache, ToyModel, toy_config
+
+SPECIAL = 1  # a token that is no text
+WORDS = (
+    *(bytes([c]) for c in b'{}[]:,"ab01-. \n'),
+    *(b'"a"', b'":', b'{"', b'"}', b"ab", b"aba", b"ba", b"00", b"true", b"null", b"fal", b"se"),
+    *(b"\xc3", b"\xa9", b"\xc3\xa9", b'a"', b', "'),
+)
+TOKENS = [b"<|end|>", b"<|turn|>", *WORDS, *(b"" for _ in range(VOCAB - 2 - len(WORDS)))]
+
+
+def encode(text: str) -> list[int]:
+    """Greedy: the longest token at each place."""
+    raw, ids = text.encode(), []
+    while raw:
+        token_id = max(
+            (i for i, t in enumerate(TOKENS) if i > SPECIAL and t and raw.startswith(t)),
+            key=lambda i: len(TOKENS[i]),
+        )
+        ids.append(token_id)
+        raw = raw[len(TOKENS[token_id]) :]
+    return ids
+
+
+def guidance() -> Guidance:
+    return Guidance(TOKENS, special_token_ids=[EOS, SPECIAL], eos_token_ids=[EOS], encode=encode)
+
+
+def text_of(token_ids: list[int]) -> str:
+    return b"".join(TOKENS[i] for i in token_ids if i > SPECIAL).decode()
+
+
+def grammar_core(config: EngineConfig | None = None) -> EngineCore:
+    """The toy engine of `toy_core`, which can follow grammars."""
+    config = config or toy_config()
+    cache = ToyCache(config.num_blocks, config.block_size)
+    return EngineCore(config, ModelRunner(ToyModel(), cache, config, "cpu", guidance().compile))
