@@ -13,7 +13,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from server.engine.config import Admission
 
-
 SPIN = {"GOMP_SPINCOUNT": "20000"}  # turns of a loop before a waiting thread sleeps
 
 
