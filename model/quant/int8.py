@@ -75,21 +75,21 @@ class Int8:
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
         weight: Int8Weight = layer.kept
         digits, scale = split_rows(x)
-        upper, lower = weight.multiply(digits.flatten(0, 1)).view(2, len(x), -1)
+        lower, upper = weight.multiply(digits.flatten(0, 1)).view(2, len(x), len(weight.scale))
         y = lower.add_(upper, alpha=BASE).mul_(scale)  # [T, out]
         return y if layer.bias is None else y.add_(layer.bias)
 
 
 def split_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x [T, n] -> (digits [2, T, n] uint8, the upper ones first; what a unit is worth [T, 1]).
+    """x [T, n] -> (digits [2, T, n] uint8, the lower ones first; what a unit is worth [T, 1]).
 
     A row with a NaN or an infinity has a unit that is one too, so its results are broken as well.
     """
     unit = x.abs().amax(-1, keepdim=True).clamp_min_(SMALLEST).mul_(1 / (LARGEST * BASE))
     # ZERO in both digits, and a half, since the conversion cuts off.
     whole = x.div(unit).add_(ZERO * BASE + ZERO + 0.5).to(torch.int32)
-    low_first = whole.view(torch.uint8).view(*x.shape, 4)[..., :2]  # bytes, least first
-    return low_first.permute(2, 0, 1).flip(0), unit
+    digits = whole.view(torch.uint8).view(*x.shape, 4)[..., :2]  # bytes, least first
+    return digits.permute(2, 0, 1), unit
 
 
 def quantize_weight(weight: Tensor) -> Int8Weight:

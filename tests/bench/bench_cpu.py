@@ -126,9 +126,8 @@ def measure(peer: Peer, args: argparse.Namespace, number: int) -> None:
         figures[f"first token p50 ms, {concurrency}"] = result["ttft_ms_p50"]
     figures["prefill tok/s"] = asyncio.run(prefill(peer.url, 100 * number + 1))
     peer.rounds.append(figures)
-    print(
-        f"{peer.name}: { ({name: round(value, 1) for name, value in figures.items()}) }", flush=True
-    )
+    shown = ", ".join(f"{name}: {value:.1f}" for name, value in figures.items())
+    print(f"{peer.name}: {shown}", flush=True)
 
 
 def table(figures: dict[str, Figures]) -> str:

@@ -92,13 +92,19 @@ def test_a_broken_row_stays_broken_and_alone(broken: float) -> None:
     assert torch.equal(y[[0, 2]], layer(x[[0, 2]]))
 
 
+def test_no_rows_at_all() -> None:
+    """The head's input while only the middle of prompts is computed."""
+    layer = random_linear((48, 32), Int8(), torch.float32)
+    assert layer(torch.empty(0, 48)).shape == (0, 32)
+
+
 def test_digits() -> None:
-    """The two bytes of a row's numbers, the upper ones first, 128 added to each."""
+    """The two bytes of a row's numbers, the lower ones first, 128 added to each."""
     digits, unit = split_rows(torch.tensor([[32512.0, -32512.0, 0.0, 128.0, 127.0, -129.0]]))
     assert unit.item() == pytest.approx(1)
     assert digits.dtype == torch.uint8
-    assert (digits[0, 0].int() - 128).tolist() == [127, -127, 0, 1, 0, -1]
-    assert (digits[1, 0].int() - 128).tolist() == [0, 0, 0, -128, 127, 127]
+    assert (digits[1, 0].int() - 128).tolist() == [127, -127, 0, 1, 0, -1]
+    assert (digits[0, 0].int() - 128).tolist() == [0, 0, 0, -128, 127, 127]
 
 
 def test_the_floats_are_not_kept() -> None:
