@@ -1,4 +1,4 @@
-"""Users of the HTTP API: the Python client, the terminal chat, two shell scripts.
+"""Users of the HTTP API: the Python client, the terminal chat, the load tester, two shell scripts.
 
     from clients import Client, AsyncClient
 

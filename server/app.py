@@ -17,6 +17,7 @@ from server.api.chat import chat_routes
 from server.api.completions import completion_routes
 from server.api.config import ApiConfig
 from server.api.gate import GateMiddleware
+from server.api.grammars import Grammars
 from server.api.handlers import (
     error_response,
     on_api_error,
@@ -49,7 +50,8 @@ class App(FastAPI):
 
 def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
     """The app over `state`. Two apps share nothing."""
-    context = Context(state, config or ApiConfig(), Metrics(state))
+    metrics = Metrics(state)
+    context = Context(state, config or ApiConfig(), metrics, Grammars(metrics))
     own_the_shutdown()
     app = App(
         title="thirdeye",

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from clients.loadtest.cli import app as bench
+
 app = typer.Typer(
     name="thirdeye",
     help="Serve GPT-family language models, and look inside them.",
@@ -13,6 +15,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(bench)
 
 CALM = 0.3  # the API's own default of 1 lets small models wander
 

@@ -44,6 +44,8 @@ class Metrics:
         self._decode = self._histogram("request_decode_time_seconds", _SECONDS)
         self._prompt = self._histogram("request_prompt_tokens", _TOKENS)
         self._generated = self._histogram("request_generation_tokens", _TOKENS)
+        self._grammar = self._histogram("grammar_compile_seconds", _GAP_SECONDS)
+        self._grammar_timeouts = self._counter("grammar_timeouts")
 
     def request_ended(self, tally: Tally, size: int) -> None:
         """Count a generation request of `size` choices; those without an end were left."""
@@ -63,6 +65,12 @@ class Metrics:
         self._e2e.labels(model).observe(t.total_ms / 1000)
         num_gaps = max(tally.num_generated_tokens // size - 1, 1)
         self._gap.labels(model).observe(t.decode_ms / 1000 / num_gaps)
+
+    def grammar_compiled(self, seconds: float, is_too_slow: bool) -> None:
+        model = model_name(self._state)
+        self._grammar.labels(model).observe(seconds)
+        if is_too_slow:
+            self._grammar_timeouts.labels(model).inc()
 
     def responded(self, route: str, status: int) -> None:
         self._responses.labels(model_name(self._state), route, str(status)).inc()

@@ -18,6 +18,7 @@ from starlette.responses import Response
 
 from server.api.config import ApiConfig
 from server.api.generation import Generation, Indexed, events
+from server.api.grammars import Grammars
 from server.api.head_start import HeadStart
 from server.api.lifetime import lifetime_of
 from server.api.shape import Shape, WholeShape
@@ -38,6 +39,7 @@ class Context:
     state: ServerState
     config: ApiConfig
     metrics: Metrics
+    grammars: Grammars
 
 
 def json_response(

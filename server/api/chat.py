@@ -11,12 +11,14 @@ from starlette.responses import Response
 from server.api.answer import Context, respond, unix_seconds
 from server.api.body import read_json
 from server.api.generation import Generation, fan_out
+from server.api.grammars import Grammars
 from server.api.lifetime import lifetime_of
 from server.api.logprobs import chat_logprobs, prompt_logprobs
 from server.api.openapi import documented
 from server.api.prepare import (
     check_common,
     check_context,
+    constraint_of,
     context_exceeded,
     refuse,
     room_for,
@@ -51,7 +53,7 @@ def chat_routes(context: Context) -> APIRouter:
         model.check_name(body.model)
         check_common(body, model)
         check_chat(body)
-        generation = await plan(body, model, lifetime_of(request).caller)
+        generation = await plan(body, model, context.grammars, lifetime_of(request).caller)
         tally = generation.tally(Witness(generation, model) if body.receipt else None)
         shape = ChatShape(body, generation, model, tally)
         return await respond(request, context, generation, shape, tally, stream=body.stream)
@@ -75,9 +77,14 @@ def check_chat(body: ChatRequest) -> None:
 
 
 async def plan(
-    body: ChatRequest, model: ServedModel, caller: str, id_prefix: str = "chatcmpl-"
+    body: ChatRequest,
+    model: ServedModel,
+    grammars: Grammars,
+    caller: str,
+    id_prefix: str = "chatcmpl-",
 ) -> Generation:
     """The engine requests of a chat request. Raises `BadRequest` for what does not fit."""
+    grammar = await grammars.of(*constraint_of(body))
     context = model.max_model_len
     name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
@@ -112,6 +119,7 @@ async def plan(
             priority=body.priority,
             cache_salt=salt(caller, body.cache_salt),
             tenant=caller,
+            grammar=grammar,
         ),
         options=text_options(body),
         truncated=len(ids) - len(prompt),

@@ -12,12 +12,14 @@ from server.api.answer import Context, respond, unix_seconds
 from server.api.body import read_json
 from server.api.fields import Prompt
 from server.api.generation import Generation, fan_out
+from server.api.grammars import Grammars
 from server.api.lifetime import lifetime_of
 from server.api.logprobs import CompletionLogprobs, prompt_logprobs
 from server.api.openapi import documented
 from server.api.prepare import (
     check_common,
     check_context,
+    constraint_of,
     context_exceeded,
     refuse,
     room_for,
@@ -55,7 +57,7 @@ def completion_routes(context: Context) -> APIRouter:
         model.check_name(body.model)
         check_common(body, model)
         check_completion(body, model)
-        generation = await plan(body, model, lifetime_of(request).caller)
+        generation = await plan(body, model, context.grammars, lifetime_of(request).caller)
         tally = generation.tally(Witness(generation, model) if body.receipt else None)
         shape = CompletionShape(body, generation, model, tally)
         return await respond(request, context, generation, shape, tally, stream=body.stream)
@@ -79,8 +81,11 @@ def check_completion(body: CompletionRequest, model: ServedModel) -> None:
                 model.check_token_id(token_id, path)
 
 
-async def plan(body: CompletionRequest, model: ServedModel, caller: str) -> Generation:
+async def plan(
+    body: CompletionRequest, model: ServedModel, grammars: Grammars, caller: str
+) -> Generation:
     """The engine requests of a completion request. Raises `BadRequest` for what does not fit."""
+    grammar = await grammars.of(*constraint_of(body))
     context = model.max_model_len
     encoded = [await _encode(prompt, body, model) for prompt in body.prompt]
     prompts = [
@@ -109,6 +114,7 @@ async def plan(body: CompletionRequest, model: ServedModel, caller: str) -> Gene
             priority=body.priority,
             cache_salt=salt(caller, body.cache_salt),
             tenant=caller,
+            grammar=grammar,
         ),
         options=text_options(body),
         truncated=sum(map(len, encoded)) - sum(map(len, prompts)),

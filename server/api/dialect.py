@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from server.api.chat import check_chat, encode_messages, plan
 from server.api.generation import Generation
+from server.api.grammars import Grammars
 from server.api.prepare import check_common
 from server.api.refusals import REFUSED_IN_CHAT
 from server.api.schema import ChatRequest
@@ -25,12 +26,18 @@ Words = Sequence[tuple[str, str]]
 
 
 async def plan_as_chat(
-    chat: JsonObject, model: ServedModel, caller: str, *, id_prefix: str, words: Words
+    chat: JsonObject,
+    model: ServedModel,
+    grammars: Grammars,
+    caller: str,
+    *,
+    id_prefix: str,
+    words: Words,
 ) -> Generation:
     """The engine requests of a request in chat's words. Raises `BadRequest` in the dialect's."""
     with in_words(words):
         body = _checked(chat, model)
-        return await plan(body, model, caller, id_prefix)
+        return await plan(body, model, grammars, caller, id_prefix)
 
 
 async def count_as_chat(chat: JsonObject, model: ServedModel, words: Words) -> int:

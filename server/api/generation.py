@@ -66,6 +66,7 @@ def fan_out(
     priority: int,
     cache_salt: str,
     tenant: str,
+    grammar: str = "",
 ) -> list[Request]:
     """One engine request for each prompt and sample; `samplings` has one entry a sample."""
     return [
@@ -76,6 +77,7 @@ def fan_out(
             priority=priority,
             cache_salt=cache_salt,
             tenant=tenant,
+            grammar=grammar,
         )
         for p, prompt in enumerate(prompts)
         for j, sampling in enumerate(samplings)

@@ -61,7 +61,7 @@ def messages_routes(context: Context) -> APIRouter:
         model.check_name(body.model)
         lifetime = lifetime_of(request)
         generation = await plan_as_chat(
-            as_chat(body), model, lifetime.caller, id_prefix="msg_", words=WORDS
+            as_chat(body), model, context.grammars, lifetime.caller, id_prefix="msg_", words=WORDS
         )
         tally = generation.tally()
         shape = MessageShape(generation, tally)

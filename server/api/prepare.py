@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from server.api.formats import Constraint
 from server.api.generation import derive_seed, fresh_seed
 from server.api.schema import GenerationRequest
 from server.api.state import ServedModel
@@ -24,10 +25,29 @@ def check_common(body: GenerationRequest, model: ServedModel) -> None:
         raise refuse("prompt_logprobs", "cannot be streamed: leave out 'stream'.")
     if body.truncate_prompt_tokens == 0:
         raise refuse("truncate_prompt_tokens", "must be at least 1, or -1 for what fits.")
+    check_constraint(body)
     for i, token_id in enumerate(body.stop_token_ids):
         model.check_token_id(token_id, f"stop_token_ids[{i}]")
     for token_id in body.logit_bias:
         model.check_token_id(token_id, "logit_bias")
+
+
+def check_constraint(body: GenerationRequest) -> None:
+    """An answer has one shape at most, and may end where that shape does."""
+    field, constraint = constraint_of(body)
+    if constraint is None:
+        return
+    if body.response_format is not None and body.structured_outputs is not None:
+        raise refuse("structured_outputs", "cannot go with 'response_format': send one of them.")
+    if body.ignore_eos:
+        raise refuse("ignore_eos", f"cannot go with '{field}': the answer ends where that does.")
+
+
+def constraint_of(body: GenerationRequest) -> tuple[str, Constraint | None]:
+    """What the answer has to look like, and the field that says so."""
+    if body.structured_outputs is not None:
+        return "structured_outputs", body.structured_outputs
+    return "response_format", body.response_format
 
 
 def refuse(param: str, rule: str, code: str = "invalid_value") -> BadRequest:

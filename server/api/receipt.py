@@ -17,6 +17,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema
 from server.api.fields import MAX_PROMPTS, LogitBias, Stop, fail
 from server.api.schema import MAX_INT, MAX_N, Penalty, Strict, TokenId
 from server.api.shape import JsonObject
+from server.text.grammar import MAX_SERIALIZED_BYTES
 
 SEED_DIGITS = 19  # 2^63 has as many
 
@@ -70,6 +71,7 @@ class ReceiptParameters(Strict):
     ignore_eos: bool
     stop: Stop
     skip_special_tokens: bool
+    grammar: str = Field(max_length=MAX_SERIALIZED_BYTES)
 
 
 class ReceiptPrompt(Strict):

@@ -69,7 +69,7 @@ def responses_routes(context: Context) -> APIRouter:
         check_responses(body)
         caller = lifetime_of(request).caller
         generation = await plan_as_chat(
-            as_chat(body), model, caller, id_prefix="resp_", words=WORDS
+            as_chat(body), model, context.grammars, caller, id_prefix="resp_", words=WORDS
         )
         tally = generation.tally()
         shape = ResponseShape(body, generation, model, tally)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from server.api.fields import Content, LogitBias, Prompts, Stop
+from server.api.formats import ResponseFormat, StructuredOutputs
 
 MAX_N = 16
 MAX_LOGPROBS = 20
@@ -57,6 +58,10 @@ class GenerationRequest(Strict):
     presence_penalty: Penalty = 0.0
     repetition_penalty: float = Field(1.0, gt=0)
     logit_bias: LogitBias = Field(default_factory=dict)
+
+    # what the answer has to look like
+    response_format: ResponseFormat = None
+    structured_outputs: StructuredOutputs | None = None
 
     # when it ends, and what is shown
     stop_token_ids: list[TokenId] = Field(default_factory=list, max_length=64)

@@ -19,6 +19,7 @@ from starlette.responses import Response
 
 from server.api.answer import Context, admit, answer_whole, json_response, unix_seconds
 from server.api.body import read_json
+from server.api.formats import Constraint, Kind
 from server.api.generation import Generation
 from server.api.lifetime import lifetime_of
 from server.api.openapi import documented
@@ -50,7 +51,9 @@ def verify_routes(context: Context) -> APIRouter:
         if fault := await asyncio.to_thread(lambda: next(faults(receipt), None)):
             field, expected, got = fault
             return json_response(verdict("different", field=field, expected=expected, got=got))
-        generation = plan(receipt, lifetime_of(request).caller)
+        constraint = constraint_of(receipt)
+        grammar = await context.grammars.of("receipt.parameters.grammar", constraint)
+        generation = plan(receipt, lifetime_of(request).caller, grammar)
         tally = generation.tally()
         source = admit(request, context, generation, tally)
         return await answer_whole(request, source, Replay(receipt.choices, tally), tally)
@@ -117,7 +120,12 @@ def check_ids(token_ids: Sequence[int], path: str, model: ServedModel) -> None:
         model.check_token_id(token_id, f"{path}[{i}]")
 
 
-def plan(receipt: Receipt, caller: str) -> Generation:
+def constraint_of(receipt: Receipt) -> Constraint | None:
+    grammar = receipt.parameters.grammar
+    return Constraint(Kind.SERIALIZED, grammar) if grammar else None
+
+
+def plan(receipt: Receipt, caller: str, grammar: str = "") -> Generation:
     """The receipt's requests again, each with room for one token more than it had."""
     parameters = receipt.parameters
     prompts = [prompt.token_ids for prompt in receipt.prompts]
@@ -148,6 +156,7 @@ def plan(receipt: Receipt, caller: str) -> Generation:
                 max_tokens=min(parameters.max_tokens, len(choice.token_ids) + 1),
             ),
             cache_salt=salt(caller, None),
+            grammar=grammar,
         )
         for choice in receipt.choices
     ]

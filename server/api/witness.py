@@ -73,4 +73,5 @@ def parameters_of(generation: Generation) -> JsonObject:
         "ignore_eos": sampling.ignore_eos,
         "stop": list(options.stop),
         "skip_special_tokens": options.skip_special_tokens,
+        "grammar": generation.requests[0].grammar,
     }

@@ -17,7 +17,8 @@ from server.text.json_schema import SchemaError, check_schema, subschemas
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_REGEX_BYTES = 4 * 1024
 MAX_GRAMMAR_BYTES = 64 * 1024
-MAX_LOCATED = 64  # subschemas that are compiled alone, to find the one that fails
+MAX_SERIALIZED_BYTES = 8 * MAX_SCHEMA_BYTES  # what escapes may make of any of them
+MAX_LOCATING_BYTES = 128 * 1024  # of subschemas compiled alone, to find the one that fails
 
 # Between the parts of a JSON text: nothing, a blank, or a new line and its indentation. A weak
 # model that likes blanks must go on after them.
@@ -80,6 +81,12 @@ def lark(text: str) -> str:
     return _checked(json.dumps({"grammars": [{"lark_grammar": text}]}))
 
 
+def serialized(grammar: str) -> str:
+    """What another of these functions made, come back from outside."""
+    _check_size(grammar, MAX_SERIALIZED_BYTES)
+    return _checked(grammar)
+
+
 def _serialize(schema: object) -> str:
     plain = {} if isinstance(schema, bool) else schema
     return LLMatcher.grammar_from_json_schema(
@@ -110,14 +117,16 @@ def _works(grammar: str) -> bool:
 
 def _locate(schema: object) -> str:
     """The path of the innermost schema that fails alone; `$` if it takes several to fail."""
-    found = "$"
-    definitions = {}
+    found, room = "$", MAX_LOCATING_BYTES
+    definitions: dict[str, object] = {}
     if isinstance(schema, dict):
         definitions = {k: v for k, v in schema.items() if k in ("$defs", "definitions")}
-    for count, (path, node) in enumerate(subschemas(schema)):
-        if count == MAX_LOCATED:
-            break
-        is_inside = path.startswith(found)
-        if is_inside and isinstance(node, dict) and not _works(_serialize(definitions | node)):
-            found = path
+    for path, node in subschemas(schema):
+        if isinstance(node, dict) and path.startswith(found):
+            grammar = _serialize(definitions | node)
+            room -= len(grammar)
+            if room < 0:
+                break
+            if not _works(grammar):
+                found = path
     return found

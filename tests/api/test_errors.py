@@ -23,6 +23,11 @@ def user(content: Any, **more: Any) -> dict[str, Any]:
 
 IMAGE = {"type": "image_url", "image_url": {"url": "http://example.com/a.png"}}
 
+
+def schema(schema: object) -> dict[str, Any]:
+    return {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+
+
 # (row, route, what is changed in a good request, status, param, code, what the message says)
 CHAT_ROWS: list[tuple[Any, ...]] = [
     ("7", {"foo_bar": 1}, 400, "foo_bar", "unknown_parameter", "Unknown parameter 'foo_bar'."),
@@ -97,8 +102,10 @@ CHAT_ROWS: list[tuple[Any, ...]] = [
     ("21 obfuscation", {"stream": True, "stream_options": {"include_obfuscation": True}}, 400,
      "stream_options.include_obfuscation", "unsupported_value", "False"),
     ("22", {"functions": []}, 400, "functions", "unsupported_parameter", "use 'tools'"),
-    ("23", {"response_format": {"type": "json_object"}}, 400, "response_format",
-     "unsupported_parameter", "response_format"),
+    ("23", {"response_format": {"type": "xml"}}, 400, "response_format.type", "invalid_value",
+     "must be 'text', 'json_object' or 'json_schema'."),
+    ("24", {"response_format": schema({"properties": {"a": {"type": "int"}}})}, 400,
+     "response_format.json_schema.schema", "invalid_schema", "at $.properties.a.type must be one"),
     ("25", {"tool_choice": "auto"}, 400, "tool_choice", "unsupported_parameter", "'none'"),
     ("27", user([{"type": "text", "text": "x"}, IMAGE]), 400, "messages[0].content[1]",
      "unsupported_content", "text"),

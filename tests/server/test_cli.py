@@ -28,7 +28,7 @@ def test_help_imports_nothing_heavy():
 
 def test_help_names_the_commands():
     shown = thirdeye("--help").stdout
-    for command in ("serve", "chat", "complete", "pull", "models", "info", "doctor"):
+    for command in ("serve", "chat", "complete", "bench", "pull", "models", "info", "doctor"):
         assert f"\n  {command} " in shown
 
 
