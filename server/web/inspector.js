@@ -222,7 +222,7 @@ function drawContributions() {
   const position = chosen.query ?? found.start.tokens.length - 1;
   const { picture, share } = charts.contributions(found.layers, position);
   $("contributions").replaceChildren(picture);
-  $("contribution-of").textContent = `‘${visible(found.start.tokens[position].token)}’: attention adds ${percent(share)} of it, the MLPs ${percent(1 - share)}.`;
+  $("contribution-of").textContent = `“${visible(found.start.tokens[position].token)}”: attention adds ${percent(share)} of it, the MLPs ${percent(1 - share)}.`;
 }
 
 function drawParameters() {

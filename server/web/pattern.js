@@ -114,7 +114,7 @@ function arc(from, to, share) {
 
 /** In words: what one token looks at most. */
 export function sentence(pattern, head, tokens, query, key) {
-  const name = (i) => `‘${visible(tokens[i].token)}’`;
+  const name = (i) => `“${visible(tokens[i].token)}”`;
   if (key !== null && key > query) return `${name(query)} cannot see ${name(key)}: it comes later. That is the causal mask.`;
   if (key !== null) return `${name(query)} takes ${percent(weight(pattern, head, query, key))} from ${name(key)}.`;
   const best = Array.from({ length: query + 1 }, (_, i) => [weight(pattern, head, query, i), i])
