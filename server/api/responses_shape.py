@@ -243,7 +243,7 @@ def _format(wanted: TextFormat) -> JsonObject:
     return {
         "type": "json_schema",
         "name": wanted.name,
-        "description": wanted.description,
+        "description": wanted.description or "",  # one schema wants the key, the other a string
         "schema": wanted.schema_,
         "strict": bool(wanted.strict),
     }

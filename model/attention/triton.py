@@ -1,0 +1,137 @@
+"""Attention on a GPU: `model/kernels/paged_attention.py`, cut by the shape of the step.
+
+All metadata stays on the device: `plan` reads shapes, never values, so a step waits for nothing and
+a captured one can be replayed. The kernels are imported in the constructor: a machine without
+triton has everything but this backend.
+"""
+
+import math
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.batch import ForwardBatch
+from model.kv_cache import KVCache
+
+KEYS_PER_SPLIT = 256
+MIN_DOT_ROWS = 16  # the tensor cores' smallest tile
+
+
+@dataclass(frozen=True, slots=True)
+class TileSizes:
+    """How the kernel is cut; see its docstring. More than one lane only for decoding."""
+
+    tokens: int  # of one tile
+    rows: int  # tokens x grouped heads, padded for the tensor cores
+    keys: int  # of one inner step
+    num_lanes: int
+    num_warps: int
+    num_stages: int
+
+
+@dataclass(frozen=True, slots=True)
+class TritonPlan:
+    batch: ForwardBatch
+    is_decode: bool  # every sequence has exactly one query
+
+
+class TritonAttention:
+    """Split-KV decoding and ragged chunks, for grouped heads, in any paged cache.
+
+    `window` (keys a query sees, itself included; 0 is all), `softcap` (Gemma 2: scores are
+    softcap * tanh(score / softcap); 0 is none) and `sinks` [num_heads] (gpt-oss: a score per head
+    that takes part in the softmax and gives no value) belong to the architecture. With
+    `is_deterministic` one cut serves all steps, so that a token's bits do not depend on how it came
+    to be computed.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_multiprocessors: int,
+        window: int = 0,
+        softcap: float = 0.0,
+        sinks: Tensor | None = None,
+        is_deterministic: bool = False,
+    ) -> None:
+        self._kernels = _import_kernels()
+        self._target_programs = 2 * num_multiprocessors
+        self._window, self._softcap, self._sinks = window, softcap, sinks
+        self._is_deterministic = is_deterministic
+
+    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> TritonPlan:  # noqa: ARG002
+        num_tokens, num_sequences = len(batch.positions), len(batch.seq_lens)
+        return TritonPlan(batch, is_decode=num_tokens == num_sequences)
+
+    def forward(
+        self, query: Tensor, key_cache: Tensor, value_cache: Tensor, plan: TritonPlan
+    ) -> Tensor:
+        """As the protocol says. A sequence of length 0 is padding: its row is left undefined."""
+        num_tokens, num_heads, head_dim = query.shape
+        block_size, num_kv_heads = key_cache.shape[1:3]
+        batch = plan.batch
+        num_sequences, max_blocks = batch.block_table.shape
+        group = num_heads // num_kv_heads
+        max_splits = math.ceil(max_blocks * block_size / KEYS_PER_SPLIT)
+        sizes = self._sizes(plan, group, num_sequences * num_kv_heads, max_splits)
+        output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        shares = self._shares(query, sizes, max_splits)
+        cut = {
+            "HEAD_DIM": head_dim,
+            "BLOCK_D": max(MIN_DOT_ROWS, _power_of_two(head_dim)),
+            "KEYS_PER_SPLIT": KEYS_PER_SPLIT,
+            "WINDOW": self._window,
+            "HAS_SINKS": self._sinks is not None,
+        }
+        num_tiles = num_sequences + (0 if plan.is_decode else num_tokens // sizes.tokens)
+        self._kernels.paged_attention_kernel[num_tiles, num_kv_heads, sizes.num_lanes](
+            output, query, key_cache, value_cache,
+            batch.block_table, batch.seq_lens, batch.query_start_loc, self._sinks, *shares,
+            num_sequences, 1 / math.sqrt(head_dim), self._softcap, 1.0,
+            *query.stride()[:2], *output.stride()[:2],
+            *key_cache.stride()[:3], batch.block_table.stride(0), max_splits,
+            GROUP=group, NUM_KV_HEADS=num_kv_heads, BLOCK_SIZE=block_size,
+            BLOCK_Q=sizes.tokens, BLOCK_M=sizes.rows, BLOCK_N=sizes.keys,
+            NUM_LANES=sizes.num_lanes, IS_DECODE=plan.is_decode, HAS_SOFTCAP=self._softcap > 0,
+            num_warps=sizes.num_warps, num_stages=sizes.num_stages, **cut,
+        )  # fmt: skip
+        if sizes.num_lanes > 1:
+            self._kernels.merge_splits_kernel[num_sequences, num_heads](
+                output, *shares, batch.seq_lens, self._sinks,
+                1.0, *output.stride()[:2], max_splits, NUM_HEADS=num_heads, num_warps=2, **cut,
+            )  # fmt: skip
+        return output
+
+    def _sizes(self, plan: TritonPlan, group: int, num_programs: int, max_splits: int) -> TileSizes:
+        """More lanes where there are few programs: the lengths they depend on stay unread."""
+        rows = max(MIN_DOT_ROWS, _power_of_two(group))
+        if not plan.is_decode and not self._is_deterministic:
+            rows = max(rows, 64)
+            return TileSizes(max(1, rows // group), rows, 64, 1, num_warps=4, num_stages=2)
+        lanes = math.ceil(self._target_programs / num_programs) if plan.is_decode else 1
+        tokens = 1 if plan.is_decode else max(1, rows // group)
+        return TileSizes(tokens, rows, 64, min(lanes, max_splits), num_warps=4, num_stages=3)
+
+    def _shares(self, query: Tensor, sizes: TileSizes, max_splits: int) -> tuple[Tensor, ...]:
+        """Where splits leave their maximum, total and mixed values, if lanes share a sequence."""
+        num_shares = query.shape[0] * query.shape[1] * max_splits if sizes.num_lanes > 1 else 0
+        maximum, total, mixed = (
+            torch.empty(num_shares * width, dtype=torch.float32, device=query.device)
+            for width in (1, 1, query.shape[2])
+        )
+        return maximum, total, mixed
+
+
+def _import_kernels() -> ModuleType | Any:
+    """Raises ImportError where triton is missing."""
+    from model.kernels import paged_attention  # noqa: PLC0415  # see the module's docstring
+
+    return paged_attention
+
+
+def _power_of_two(number: int) -> int:
+    """The least that is not smaller."""
+    return 1 << (number - 1).bit_length()

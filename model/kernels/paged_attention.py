@@ -1,0 +1,215 @@
+"""Causal attention over a paged KV cache: one kernel for prompts, chunks and single tokens.
+
+    queries of a tile        BLOCK_Q tokens x the query heads that share one KV head: BLOCK_M rows
+    keys of a sequence       split 0 | split 1 | split 2 | ...       KEYS_PER_SPLIT keys each
+    a lane                   computes the splits lane, lane + NUM_LANES, ...
+
+Within a split the softmax runs online, tile by tile of BLOCK_N keys (Milakov, Gimelshein 2018; Dao
+2023); splits are then merged one after the other, from the first. With one lane that happens in the
+kernel's own registers, with several (few sequences, long contexts: "flash decoding") each split
+leaves its share in memory and `merge_splits_kernel` does the same sum in the same order. Splits are
+cut at fixed positions, so a token's bits depend neither on the number of lanes nor on its batch.
+
+The grid depends on the number of tokens and never on their lengths, which are read on the device: a
+captured graph can be replayed as sequences grow.
+"""
+
+import triton
+import triton.language as tl
+
+LOG2_E = tl.constexpr(1.4426950408889634)  # the hardware computes powers of 2
+
+
+@triton.jit
+def find_tile(tile, query_start_loc, num_sequences, BLOCK_Q: tl.constexpr):
+    """The sequence of a tile, and the tile's number within it.
+
+    Sequence b owns the tiles from `query_start_loc[b] // BLOCK_Q + b` on: enough for its queries
+    wherever they begin, and found by bisection without a table of tiles.
+    """
+    low, high = 0, num_sequences
+    while low < high:
+        middle = (low + high) // 2
+        if tl.load(query_start_loc + middle) // BLOCK_Q + middle <= tile:
+            low = middle + 1
+        else:
+            high = middle
+    sequence = low - 1
+    first = tl.load(query_start_loc + sequence) // BLOCK_Q + sequence
+    return sequence, tile - first
+
+
+@triton.jit
+def merge(maximum, total, mixed, split_maximum, split_total, split_mixed):
+    """Two partial softmaxes as one: maxima and totals [M], mixed values [M, D].
+
+    What has seen no key has the maximum -inf and the total 0.
+    """
+    both = tl.maximum(maximum, split_maximum)
+    base = tl.where(both == -float("inf"), 0.0, both)  # -inf - -inf is not a number
+    old, new = tl.exp2(maximum - base), tl.exp2(split_maximum - base)
+    total = total * old + split_total * new
+    mixed = mixed * old[:, None] + split_mixed * new[:, None]
+    return both, total, mixed
+
+
+@triton.jit
+def attend_split(
+    q, positions, is_row, key_base, value_base, table, start, stop, first_visible,
+    stride_block, stride_token, scale, softcap,
+    BLOCK_SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+):  # fmt: skip
+    """Queries q [M, D] over the keys at positions [start, stop): maximum [M], total [M], mixed
+    [M, D]."""
+    maximum = tl.full([BLOCK_M], -float("inf"), tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
+    mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+    channels = tl.arange(0, BLOCK_D)
+    if WINDOW > 0:  # skip tiles that no query of this tile sees
+        start += tl.maximum(first_visible - start, 0) // BLOCK_N * BLOCK_N
+    for tile_start in range(start, stop, BLOCK_N):
+        keys_at = tile_start + tl.arange(0, BLOCK_N)  # [N] positions
+        is_key = keys_at < stop
+        blocks = tl.load(table + keys_at // BLOCK_SIZE, mask=is_key, other=0).to(tl.int64)
+        slots = blocks * stride_block + keys_at % BLOCK_SIZE * stride_token  # [N]
+        is_loaded = is_key[:, None] & (channels < HEAD_DIM)[None, :]
+        where = slots[:, None] + channels[None, :]
+        k = tl.load(key_base + where, mask=is_loaded, other=0.0).to(q.dtype)  # [N, D]
+        scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [M, N]
+        if HAS_SOFTCAP:  # softcap * tanh(scores / softcap); tanh(x) = 2 sigmoid(2 x) - 1
+            scores = softcap * (2 * tl.sigmoid(2 * scores / softcap) - 1)
+        is_seen = (keys_at[None, :] <= positions[:, None]) & is_key[None, :] & is_row[:, None]
+        if WINDOW > 0:
+            is_seen &= keys_at[None, :] > positions[:, None] - WINDOW
+        scores = tl.where(is_seen, scores * LOG2_E, -float("inf"))
+        new_maximum = tl.maximum(maximum, tl.max(scores, 1))
+        base = tl.where(new_maximum == -float("inf"), 0.0, new_maximum)
+        weights = tl.exp2(scores - base[:, None])  # [M, N]
+        rescale = tl.exp2(maximum - base)
+        v = tl.load(value_base + where, mask=is_loaded, other=0.0).to(q.dtype)  # [N, D]
+        total = total * rescale + tl.sum(weights, 1)
+        mixed = mixed * rescale[:, None]
+        mixed += tl.dot(weights.to(q.dtype), v, input_precision="ieee")
+        maximum = new_maximum
+    return maximum, total, mixed
+
+
+@triton.jit
+def add_sinks(maximum, total, mixed, sinks):
+    """A score per row that takes its share of the softmax and gives no value."""
+    nothing = tl.zeros_like(mixed)
+    return merge(maximum, total, mixed, sinks * LOG2_E, tl.zeros_like(total) + 1.0, nothing)
+
+
+@triton.jit
+def paged_attention_kernel(
+    output, query, key_cache, value_cache, block_table, seq_lens, query_start_loc, sinks,
+    split_maximum, split_total, split_mixed,
+    num_sequences, scale, softcap, value_scale,
+    stride_query_token, stride_query_head, stride_output_token, stride_output_head,
+    stride_block, stride_token, stride_kv_head, stride_table, max_splits,
+    GROUP: tl.constexpr, NUM_KV_HEADS: tl.constexpr, BLOCK_SIZE: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+    BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    KEYS_PER_SPLIT: tl.constexpr, NUM_LANES: tl.constexpr, IS_DECODE: tl.constexpr,
+    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
+):  # fmt: skip
+    """Grid (tiles, kv heads, lanes). `IS_DECODE`: each sequence has one query, and is one tile."""
+    tile, kv_head, lane = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    if IS_DECODE:
+        sequence, tile_in_sequence, first_query, num_queries = tile, 0, tile, 1
+    else:
+        sequence, tile_in_sequence = find_tile(tile, query_start_loc, num_sequences, BLOCK_Q)
+        first_query = tl.load(query_start_loc + sequence)
+        num_queries = tl.load(query_start_loc + sequence + 1) - first_query
+    seq_len = tl.load(seq_lens + sequence)
+    if tile_in_sequence * BLOCK_Q >= num_queries or seq_len == 0:
+        return
+    rows = tl.arange(0, BLOCK_M)
+    queries = tile_in_sequence * BLOCK_Q + rows // GROUP  # [M] within the sequence
+    heads = kv_head * GROUP + rows % GROUP  # [M]
+    is_row = (rows < BLOCK_Q * GROUP) & (queries < num_queries)
+    past = seq_len - num_queries
+    positions = past + queries  # [M]
+    channels = tl.arange(0, BLOCK_D)
+    is_element = is_row[:, None] & (channels < HEAD_DIM)[None, :]
+    tokens = (first_query + queries).to(tl.int64)  # [M] within the step
+    query_at = tokens * stride_query_token + heads * stride_query_head
+    q = tl.load(query + query_at[:, None] + channels[None, :], mask=is_element, other=0.0)
+
+    end = past + tl.minimum((tile_in_sequence + 1) * BLOCK_Q, num_queries)  # of what any row sees
+    first_visible = tl.maximum(past + tile_in_sequence * BLOCK_Q - WINDOW + 1, 0)
+    num_splits = tl.cdiv(end, KEYS_PER_SPLIT)
+    first_split = first_visible // KEYS_PER_SPLIT if WINDOW > 0 else 0
+    table = block_table + sequence.to(tl.int64) * stride_table
+    key_base = key_cache + kv_head * stride_kv_head
+    value_base = value_cache + kv_head * stride_kv_head
+
+    maximum = tl.full([BLOCK_M], -float("inf"), tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
+    mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
+    for split in range(first_split + lane, num_splits, NUM_LANES):
+        start = split * KEYS_PER_SPLIT
+        own_maximum, own_total, own_mixed = attend_split(
+            q, positions, is_row, key_base, value_base, table,
+            start, tl.minimum(start + KEYS_PER_SPLIT, end), first_visible,
+            stride_block, stride_token, scale, softcap,
+            BLOCK_SIZE, BLOCK_M, BLOCK_N, HEAD_DIM, BLOCK_D, WINDOW, HAS_SOFTCAP,
+        )  # fmt: skip
+        if NUM_LANES == 1:
+            maximum, total, mixed = merge(
+                maximum, total, mixed, own_maximum, own_total, own_mixed
+            )  # fmt: skip
+        else:
+            share = (tokens * NUM_KV_HEADS * GROUP + heads) * max_splits + split  # [M]
+            tl.store(split_maximum + share, own_maximum, mask=is_row)
+            tl.store(split_total + share, own_total, mask=is_row)
+            into = share[:, None] * HEAD_DIM + channels[None, :]
+            tl.store(split_mixed + into, own_mixed, mask=is_element)
+    if NUM_LANES == 1:
+        if HAS_SINKS:
+            sink = tl.load(sinks + heads, mask=is_row, other=0.0).to(tl.float32)
+            maximum, total, mixed = add_sinks(maximum, total, mixed, sink)
+        mixed = mixed / tl.where(is_row, total, 1.0)[:, None] * value_scale
+        into = tokens * stride_output_token + heads * stride_output_head
+        tl.store(output + into[:, None] + channels[None, :], mixed, mask=is_element)
+
+
+@triton.jit
+def merge_splits_kernel(
+    output, split_maximum, split_total, split_mixed, seq_lens, sinks,
+    value_scale, stride_output_token, stride_output_head, max_splits,
+    NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
+    KEYS_PER_SPLIT: tl.constexpr, WINDOW: tl.constexpr, HAS_SINKS: tl.constexpr,
+):  # fmt: skip
+    """Grid (sequences, heads), one query each: its splits, merged from the first to the last."""
+    sequence, head = tl.program_id(0), tl.program_id(1)
+    seq_len = tl.load(seq_lens + sequence)
+    if seq_len == 0:
+        return
+    channels = tl.arange(0, BLOCK_D)
+    is_channel = channels < HEAD_DIM
+    one = tl.arange(0, 1)
+    maximum = tl.full([1], -float("inf"), tl.float32)
+    total = tl.zeros([1], tl.float32)
+    mixed = tl.zeros([1, BLOCK_D], tl.float32)
+    first_split = tl.maximum(seq_len - WINDOW, 0) // KEYS_PER_SPLIT if WINDOW > 0 else 0
+    for split in range(first_split, tl.cdiv(seq_len, KEYS_PER_SPLIT)):
+        share = (sequence.to(tl.int64) * NUM_HEADS + head) * max_splits + split + one  # [1]
+        own = tl.load(
+            split_mixed + share[:, None] * HEAD_DIM + channels[None, :],
+            mask=is_channel[None, :],
+            other=0.0,
+        )
+        maximum, total, mixed = merge(
+            maximum, total, mixed,
+            tl.load(split_maximum + share), tl.load(split_total + share), own,
+        )  # fmt: skip
+    if HAS_SINKS:
+        sink = tl.load(sinks + head + one).to(tl.float32)
+        maximum, total, mixed = add_sinks(maximum, total, mixed, sink)
+    mixed = mixed / total[:, None] * value_scale
+    into = sequence.to(tl.int64) * stride_output_token + head * stride_output_head
+    tl.store(output + into + channels[None, :], mixed, mask=is_channel[None, :])
