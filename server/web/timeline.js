@@ -6,9 +6,10 @@ import { call, server, stream } from "./api.js";
 const MAX_STEPS = 4000; // remembered in this tab
 const CELL = 11; // width of a step, and of the marks in it, in CSS pixels
 const ROW = 15;
-const BLOCKS = 46; // heights of the two strips below the rows
-const TIME = 46;
+const BLOCKS = 60; // heights of the two strips below the rows
+const TIME = 60;
 const GAP = 14;
+const LABEL = 15; // height of a strip's name above its bars
 const KINDS = ["prefill", "decode", "cached", "queued", "preempted", "finished"];
 
 let records = [];
@@ -223,7 +224,7 @@ function totalBlocks(view) {
 function drawStrip(context, view, top, height, fill, color, label, value, most) {
   context.fillStyle = fill;
   view.shown.forEach((record, column) => {
-    const tall = value(record) ? Math.max(1, (height * value(record)) / most) : 0;
+    const tall = value(record) ? Math.max(1, ((height - LABEL) * value(record)) / most) : 0;
     context.fillRect(column * CELL + 1, top + height - tall, CELL - 2, tall);
   });
   context.strokeStyle = color.line;
