@@ -125,12 +125,24 @@ class Transformer(nn.Module):
         S rows only, those of `batch.logits_indices`: the head is the largest matrix. Token ids must
         be below `vocab_size`, positions below `max_position_embeddings`.
         """
+        return self._logits(self._residual(batch, kv_cache), batch)
+
+    def with_hidden(self, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Tensor, Tensor]:
+        """The same, and the final hidden states behind the final norm, float32 [T, hidden_size]."""
+        x = self._residual(batch, kv_cache)
+        return self._logits(x, batch), self.final_norm(x).float()
+
+    def _residual(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
+        """The residual stream behind the last block, [T, hidden_size]."""
         plan = self.backend.plan(batch, kv_cache)
         rotate = self.rope.at(batch.positions)
         x = self.embed_tokens(batch.input_ids)  # [T, hidden_size]
         x = self.embed_positions(x, batch.positions)
         for block in self.blocks:
             x = block(x, batch, rotate, kv_cache, plan)
+        return x
+
+    def _logits(self, x: Tensor, batch: ForwardBatch) -> Tensor:
         x = x.index_select(0, batch.logits_indices)  # [S, hidden_size]
         return self.lm_head(self.final_norm(x)).float()
 

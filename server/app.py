@@ -3,8 +3,8 @@
     app = create_app(state, ApiConfig(api_keys=("secret",)))
 
 The state may still be loading: the page, `/health` and 503s are served meanwhile, and
-`state.ready(...)` opens the rest. Layers, from outside in: lifetime (id, end, bugs), gate (key,
-Host), router.
+`state.ready(...)` opens the rest. Layers, from outside in: lifetime (id, end, bugs), CORS if
+some origin is allowed, gate (key, Host), router.
 """
 
 from typing import Any
@@ -13,9 +13,12 @@ from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 
 from server.api.answer import Context
+from server.api.ceilings import show_ceilings
 from server.api.chat import chat_routes
 from server.api.completions import completion_routes
 from server.api.config import ApiConfig
+from server.api.cors import CorsMiddleware
+from server.api.embeddings import embedding_routes
 from server.api.gate import GateMiddleware
 from server.api.grammars import Grammars
 from server.api.handlers import (
@@ -44,8 +47,10 @@ from server.metrics import Metrics
 class App(FastAPI):
     """FastAPI with our OpenAPI document."""
 
+    config = ApiConfig()
+
     def openapi(self) -> dict[str, Any]:
-        return document(self)
+        return show_ceilings(document(self), self.config)
 
 
 def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
@@ -60,9 +65,11 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.config = context.config
     for router in (
         chat_routes(context),
         completion_routes(context),
+        embedding_routes(context),
         responses_routes(context),
         messages_routes(context),
         model_routes(context),
@@ -78,6 +85,8 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
     app.add_exception_handler(ClientGone, on_client_gone)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_middleware(GateMiddleware, config=context.config)
+    if context.config.cors_origins:
+        app.add_middleware(CorsMiddleware, context.config.cors_origins)
     app.add_middleware(
         LifetimeMiddleware,
         on_response=context.metrics.responded,

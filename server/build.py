@@ -128,6 +128,10 @@ def build_app(settings: Settings, state: ServerState) -> FastAPI:
         sse_ping=settings.sse_ping,
         send_timeout=settings.send_timeout,
         version=VERSION,
+        max_n=settings.max_n,
+        max_stop=settings.max_stop,
+        lenient=settings.lenient,
+        cors_origins=tuple(settings.cors_origin),
     )
     return create_app(state, config)
 

@@ -109,6 +109,15 @@ def serve(
         float | None,
         typer.Option(help="Restart an engine stuck in a step so long, 0 for never. [300]"),
     ] = None,
+    lenient: Annotated[
+        bool | None,
+        typer.Option("--lenient", help="Name unknown fields in a header, do not refuse them."),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None, typer.Option(help="Let pages of this origin call (repeatable; * is all).")
+    ] = None,
+    max_n: Annotated[int | None, typer.Option(help="Most samples of a prompt. [128]")] = None,
+    max_stop: Annotated[int | None, typer.Option(help="Most stop strings. [4]")] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning, error. [info]")
     ] = None,

@@ -11,6 +11,8 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from server.api.fields import MAX_STOPS
+from server.api.schema import MAX_N
 from server.engine.config import Admission
 
 
@@ -57,6 +59,10 @@ class Settings(BaseSettings):
     root_path: str = ""
     api_key: list[SecretStr] = []
     api_key_file: Path | None = None
+    cors_origin: list[str] = []
+    lenient: bool = False
+    max_n: int = Field(MAX_N, ge=1, le=MAX_N)
+    max_stop: int = Field(4, ge=1, le=MAX_STOPS)
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     drain_timeout: float = Field(30.0, ge=0)
     sse_ping: float = Field(15.0, ge=0)

@@ -28,8 +28,13 @@ def clean(text: str, limit: int = 128) -> str:
 
 def log_request(logger: logging.Logger, fields: Mapping[str, object]) -> None:
     """One JSON line; strings in it are cleaned."""
-    safe = {k: clean(v) if isinstance(v, str) else v for k, v in fields.items()}
-    logger.info("request %s", json.dumps(safe))
+    logger.info("request %s", json.dumps(_safe(fields)))
+
+
+def _safe(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {clean(name): _safe(inner) for name, inner in value.items()}
+    return clean(value) if isinstance(value, str) else value
 
 
 def log_bug(logger: logging.Logger, request_id: str, bug: BaseException) -> None:

@@ -91,7 +91,7 @@ def admit(
     """The generation's events, under a permit that is held until the HTTP request ends."""
     engine, model = context.state.serving()
     lifetime = lifetime_of(request)
-    permit = context.state.admission.admit(generation.size)
+    permit = context.state.admission.admit(generation.width(engine.info.max_num_seqs))
     lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
     lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
     retry_after = context.state.admission.retry_after
@@ -168,6 +168,7 @@ def _record(context: Context, request_id: str, generation: Generation, tally: Ta
             "completion_tokens": tally.num_generated_tokens,
             "finish": ",".join(str(reason) for reason in tally.finish_reasons.values()),
             "timings": tally.timings(),
+            **generation.notes,
         },
     )
 

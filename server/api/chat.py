@@ -9,9 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.answer import Context, respond, unix_seconds
-from server.api.body import read_json
+from server.api.ceilings import check_ceilings
 from server.api.generation import Generation, fan_out
 from server.api.grammars import Grammars
+from server.api.intake import take
 from server.api.lifetime import lifetime_of
 from server.api.logprobs import chat_logprobs, prompt_logprobs
 from server.api.openapi import documented
@@ -20,6 +21,7 @@ from server.api.prepare import (
     check_context,
     constraint_of,
     context_exceeded,
+    notes,
     refuse,
     room_for,
     salt,
@@ -32,7 +34,6 @@ from server.api.schema import ChatRequest, Message
 from server.api.shape import ChunkWriter, Head, JsonObject, encode, optional, whole_answer
 from server.api.state import ServedModel
 from server.api.tally import Tally
-from server.api.validation import parse
 from server.api.witness import Witness
 from server.errors import BadRequest
 from server.text.chat import ChatTemplateError
@@ -44,12 +45,12 @@ from server.text.tokenizer import Tokenizer
 def chat_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
+    @router.post("/chat/completions", include_in_schema=False)
     @router.post("/v1/chat/completions", **documented("Chat", ChatRequest, streams=True))
     async def create_chat_completion(request: Request) -> Response:
         _, model = context.state.serving()
-        body = parse(
-            ChatRequest, await read_json(request, context.config.max_body_bytes), REFUSED_IN_CHAT
-        )
+        body = await take(request, context, ChatRequest, REFUSED_IN_CHAT)
+        check_ceilings(context.config, body.stop, body.n)
         model.check_name(body.model)
         check_common(body, model)
         check_chat(body)
@@ -123,6 +124,7 @@ async def plan(
         ),
         options=text_options(body),
         truncated=len(ids) - len(prompt),
+        notes=notes(body),
     )
 
 
@@ -175,6 +177,7 @@ class ChatShape:
         self, body: ChatRequest, generation: Generation, model: ServedModel, tally: Tally
     ) -> None:
         self._with_logprobs = body.logprobs
+        self._as_ids = body.return_tokens_as_token_ids
         self._with_ids = body.return_token_ids
         self._with_prompt_logprobs = body.prompt_logprobs is not None
         self._generation = generation
@@ -216,13 +219,17 @@ class ChatShape:
         self, index: int, delta: bytes, tokens: list[TextToken], end: TextEvent | None = None
     ) -> bytes:
         parts = [b'{"index":%d,"delta":%b,"logprobs":' % (index, delta)]
-        with_logprobs = self._with_logprobs and tokens
-        parts.append(encode(chat_logprobs(tokens, self._tokenizer)) if with_logprobs else b"null")
+        parts.append(encode(self._logprobs(tokens)) if tokens else b"null")
         parts.append(b',"finish_reason":' + encode(end.finish_reason if end else None))
         parts.append(optional(b"stop_reason", end.stop_reason if end else None))
         if self._with_ids:
             parts.append(optional(b"token_ids", [token.token_id for token in tokens]))
         return b"".join([*parts, b"}"])
+
+    def _logprobs(self, tokens: list[TextToken]) -> JsonObject | None:
+        if not self._with_logprobs:
+            return None
+        return chat_logprobs(tokens, self._tokenizer, as_ids=self._as_ids)
 
     def add(self, index: int, event: TextEvent) -> None:
         self._events[index].append(event)
@@ -250,7 +257,7 @@ class ChatShape:
                 "refusal": None,
                 "annotations": [],
             },
-            "logprobs": chat_logprobs(tokens, self._tokenizer) if self._with_logprobs else None,
+            "logprobs": self._logprobs(tokens),
             "finish_reason": last.finish_reason,
         }
         if last.stop_reason is not None:

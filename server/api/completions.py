@@ -1,6 +1,5 @@
 """`POST /v1/completions`: prompts in, their continuations out, whole or as chunks."""
 
-import asyncio
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -9,18 +8,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.answer import Context, respond, unix_seconds
-from server.api.body import read_json
-from server.api.fields import Prompt
+from server.api.ceilings import check_ceilings
 from server.api.generation import Generation, fan_out
 from server.api.grammars import Grammars
+from server.api.intake import take
 from server.api.lifetime import lifetime_of
 from server.api.logprobs import CompletionLogprobs, prompt_logprobs
 from server.api.openapi import documented
 from server.api.prepare import (
     check_common,
     check_context,
+    check_prompt_ids,
     constraint_of,
-    context_exceeded,
+    encode_raw,
+    notes,
     refuse,
     room_for,
     salt,
@@ -34,11 +35,9 @@ from server.api.shape import ChunkWriter, Head, JsonObject, encode, optional, wh
 from server.api.shown import shown_bytes, text_of
 from server.api.state import ServedModel
 from server.api.tally import Tally
-from server.api.validation import parse
 from server.api.witness import Witness
 from server.engine.types import TokenLogprobs
 from server.text.events import TextEvent, TextToken
-from server.text.prompt import encode_prompt, fewest_tokens
 
 ScoredToken = tuple[int, bytes | None, TokenLogprobs | None]
 
@@ -46,14 +45,12 @@ ScoredToken = tuple[int, bytes | None, TokenLogprobs | None]
 def completion_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
+    @router.post("/completions", include_in_schema=False)
     @router.post("/v1/completions", **documented("Completions", CompletionRequest, streams=True))
     async def create_completion(request: Request) -> Response:
         _, model = context.state.serving()
-        body = parse(
-            CompletionRequest,
-            await read_json(request, context.config.max_body_bytes),
-            REFUSED_IN_COMPLETIONS,
-        )
+        body = await take(request, context, CompletionRequest, REFUSED_IN_COMPLETIONS)
+        check_ceilings(context.config, body.stop, body.n)
         model.check_name(body.model)
         check_common(body, model)
         check_completion(body, model)
@@ -73,12 +70,7 @@ def check_completion(body: CompletionRequest, model: ServedModel) -> None:
         raise refuse(
             "max_tokens", "must be at least 1 without 'echo', got 0.", "integer_below_min_value"
         )
-    is_single = len(body.prompt) == 1
-    for p, prompt in enumerate(body.prompt):
-        if isinstance(prompt, list):
-            for i, token_id in enumerate(prompt):
-                path = f"prompt[{i}]" if is_single else f"prompt[{p}][{i}]"
-                model.check_token_id(token_id, path)
+    check_prompt_ids(body.prompt, model, "prompt")
 
 
 async def plan(
@@ -87,7 +79,16 @@ async def plan(
     """The engine requests of a completion request. Raises `BadRequest` for what does not fit."""
     grammar = await grammars.of(*constraint_of(body))
     context = model.max_model_len
-    encoded = [await _encode(prompt, body, model) for prompt in body.prompt]
+    encoded = [
+        await encode_raw(
+            prompt,
+            model,
+            "prompt",
+            add_special_tokens=body.add_special_tokens,
+            is_bounded=body.truncate_prompt_tokens is None,
+        )
+        for prompt in body.prompt
+    ]
     prompts = [
         truncate(ids, body.truncate_prompt_tokens, body.max_tokens, context) for ids in encoded
     ]
@@ -118,6 +119,7 @@ async def plan(
         ),
         options=text_options(body),
         truncated=sum(map(len, encoded)) - sum(map(len, prompts)),
+        notes=notes(body),
     )
 
 
@@ -127,24 +129,6 @@ def _prompt_logprobs(body: CompletionRequest) -> int | None:
     if body.max_tokens == 0:
         wanted.append(0)  # the engine takes a request without tokens only to score its prompt
     return max((k for k in wanted if k is not None), default=None)
-
-
-async def _encode(prompt: Prompt, body: CompletionRequest, model: ServedModel) -> list[int]:
-    is_bounded = body.truncate_prompt_tokens is None
-    if isinstance(prompt, list):
-        return prompt
-    fewest = fewest_tokens(prompt, model.tokenizer)
-    if is_bounded and fewest > model.max_model_len:
-        raise context_exceeded(f"has at least {fewest} tokens", model.max_model_len, "prompt")
-    try:
-        return await asyncio.to_thread(
-            encode_prompt, prompt, model.tokenizer, body.add_special_tokens
-        )
-    except ValueError:
-        if not prompt:
-            rule = "must not be empty: this model has no BOS token to start from."
-            raise refuse("prompt", rule, "empty_string") from None
-        raise refuse("prompt", "holds text that cannot be tokenized.") from None
 
 
 class CompletionShape:
@@ -159,7 +143,10 @@ class CompletionShape:
         self._tally = tally
         self._head = Head.of(generation, "text_completion", model.fingerprint)
         self._writer = ChunkWriter(self._head, body.stream_options, tally)
-        self._logprobs = [CompletionLogprobs(model.tokenizer) for _ in generation.requests]
+        as_ids = body.return_tokens_as_token_ids
+        self._logprobs = [
+            CompletionLogprobs(model.tokenizer, as_ids=as_ids) for _ in generation.requests
+        ]
         self._started: set[int] = set()
         self._events: list[list[TextEvent]] = [[] for _ in generation.requests]
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from server.api.auth import LOOPBACK_HOSTS
 from server.api.body import MAX_BODY_BYTES
+from server.api.schema import MAX_N
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,4 +16,8 @@ class ApiConfig:
     sse_ping: float = 15.0  # seconds of silence before a keep-alive comment; 0 is off
     send_timeout: float = 30.0  # seconds a reader may stall
     max_body_bytes: int = MAX_BODY_BYTES
+    max_n: int = MAX_N  # samples of one prompt
+    max_stop: int = 4  # stop strings of one request
+    lenient: bool = False  # unknown fields are named in a header instead of refused
+    cors_origins: tuple[str, ...] = ()  # pages of these may call, "*" is all
     version: str = "0.1.0"

@@ -13,7 +13,8 @@ from pydantic import PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 MAX_PROMPTS = 128
-MAX_STOPS = 4
+MAX_INPUTS = 2048  # of /v1/embeddings, as at OpenAI: libraries send a thousand at once
+MAX_STOPS = 64  # of which a server allows 4, unless its operator says otherwise
 MAX_STOP_CHARS = 256
 MAX_LOGIT_BIAS = 1024
 
@@ -37,6 +38,20 @@ def _wrong_type(wanted: str, value: object, path: str = "") -> NoReturn:
 
 def parse_prompts(value: object) -> list[Prompt]:
     """A string, token ids, or a list of either kind, as a list of prompts."""
+    return _prompts(value, MAX_PROMPTS)
+
+
+def parse_inputs(value: object) -> list[Prompt]:
+    """The same for embeddings, which need at least one token of each."""
+    inputs = _prompts(value, MAX_INPUTS)
+    for i, prompt in enumerate(inputs):
+        if not prompt:
+            path = f"[{i}]" if isinstance(value, list) else ""
+            fail("empty_string", "must not be an empty string.", path)
+    return inputs
+
+
+def _prompts(value: object, limit: int) -> list[Prompt]:
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list):
@@ -45,11 +60,9 @@ def parse_prompts(value: object) -> list[Prompt]:
         fail("array_below_min_length", "must hold at least 1 item, got 0.")
     if type(value[0]) is int:
         return [_token_ids(value, "")]
-    if len(value) > MAX_PROMPTS:
-        fail(
-            "array_above_max_length",
-            f"must hold at most {MAX_PROMPTS} prompts, got {len(value)}.",
-        )
+    if len(value) > limit:
+        rule = f"must hold at most {limit} prompts, got {len(value)}."
+        fail("array_above_max_length", rule)
     if isinstance(value[0], str):
         return [_string(item, f"[{i}]") for i, item in enumerate(value)]
     return [_token_ids(item, f"[{i}]") for i, item in enumerate(value)]
@@ -132,16 +145,23 @@ class TextPart:
 CHAT_PARTS = {"text": TextPart(), "refusal": TextPart("refusal")}
 
 
-def parse_content(value: object, kinds: Mapping[str, TextPart] = CHAT_PARTS) -> str:
-    """A message's text: a string, or text parts joined without a separator."""
+def parse_content(
+    value: object,
+    kinds: Mapping[str, TextPart] = CHAT_PARTS,
+    ignored: set[str] | None = None,
+) -> str:
+    """A message's text: a string, or text parts joined without a separator.
+
+    Unknown keys of a part are refused, or named in `ignored` if it is given.
+    """
     if isinstance(value, str):
         return value
     if not isinstance(value, list):
         _wrong_type("a string or a list of text parts", value)
-    return "".join(_part(part, f"[{i}]", kinds) for i, part in enumerate(value))
+    return "".join(_part(part, f"[{i}]", kinds, ignored) for i, part in enumerate(value))
 
 
-def _part(part: object, path: str, kinds: Mapping[str, TextPart]) -> str:
+def _part(part: object, path: str, kinds: Mapping[str, TextPart], ignored: set[str] | None) -> str:
     if not isinstance(part, dict):
         _wrong_type("an object", part, path)
     kind = part.get("type")
@@ -154,7 +174,9 @@ def _part(part: object, path: str, kinds: Mapping[str, TextPart]) -> str:
     if not isinstance(text, str):
         _wrong_type("a string", text, f"{path}.{key}")
     for name in part.keys() - {"type", key} - kinds[kind].hints:
-        fail("unknown_parameter", "is not a known field.", f"{path}.{name[:40]}")
+        if ignored is None:
+            fail("unknown_parameter", "is not a known field.", f"{path}.{name[:40]}")
+        ignored.add(name)
     return text
 
 
@@ -163,7 +185,6 @@ _IDS: dict[str, Any] = {
     "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
     "minItems": 1,
 }
-_STRINGS: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "minItems": 1}
 _STOP: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARS}
 _PART: dict[str, Any] = {
     "type": "object",
@@ -172,19 +193,21 @@ _PART: dict[str, Any] = {
     "additionalProperties": False,
 }
 
+
+def _prompts_schema(string: dict[str, Any], limit: int) -> dict[str, Any]:
+    size = {"type": "array", "minItems": 1, "maxItems": limit}
+    return {"anyOf": [string, size | {"items": string}, _IDS, size | {"items": _IDS}]}
+
+
 Prompts = Annotated[
     list[Prompt],
     PlainValidator(parse_prompts),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                _STRINGS | {"maxItems": MAX_PROMPTS},
-                _IDS,
-                {"type": "array", "items": _IDS, "minItems": 1, "maxItems": MAX_PROMPTS},
-            ]
-        }
-    ),
+    WithJsonSchema(_prompts_schema({"type": "string"}, MAX_PROMPTS)),
+]
+Inputs = Annotated[
+    list[Prompt],
+    PlainValidator(parse_inputs),
+    WithJsonSchema(_prompts_schema({"type": "string", "minLength": 1}, MAX_INPUTS)),
 ]
 Stop = Annotated[
     tuple[str, ...],
@@ -205,6 +228,6 @@ LogitBias = Annotated[
 ]
 Content = Annotated[
     str,
-    PlainValidator(lambda value: parse_content(value)),
+    PlainValidator(lambda value, info: parse_content(value, ignored=info.context)),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}),
 ]

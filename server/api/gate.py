@@ -16,7 +16,7 @@ class GateMiddleware:
     def __init__(self, app: ASGIApp, config: ApiConfig) -> None:
         self._app = app
         self._keys = KeyRing(config.api_keys)
-        self._hosts = HostCheck(None if self._keys else config.allowed_hosts)
+        self._hosts = HostCheck(None if self._keys else config.allowed_hosts, config.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":

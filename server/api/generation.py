@@ -8,9 +8,9 @@ and leaving it early aborts every choice that is still running.
 import asyncio
 import hashlib
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 
@@ -37,10 +37,16 @@ class Generation:
     requests: Sequence[Request]  # index = prompt x n + sample
     options: TextOptions
     truncated: int = 0  # prompt tokens dropped because the caller asked
+    notes: Mapping[str, object] = field(default_factory=dict)  # for the log
 
     @property
     def size(self) -> int:
         return len(self.requests)
+
+    def width(self, max_num_seqs: int) -> int:
+        """How many of its requests the engine has at once: more could not run, and would only wait
+        there, in the way of others and against their own time limits."""
+        return min(self.size, max_num_seqs)
 
     def tally(self, witness: Witness | None = None) -> Tally:
         return Tally([len(prompt) for prompt in self.prompts], self.n, self.truncated, witness)
@@ -95,12 +101,20 @@ async def events(
     `retry_after` says in how many seconds the queue should be shorter.
     Closing or cancelling it closes every choice's stream, which aborts its engine request.
     """
-    streams = [
-        stream_text(engine, request, tokenizer, generation.options)
-        for request in generation.requests
-    ]
+
+    async def lane(indices: range) -> AsyncGenerator[Indexed, None]:
+        """One choice after the other."""
+        for index in indices:
+            request = generation.requests[index]
+            stream = stream_text(engine, request, tokenizer, generation.options)
+            async with aclosing(stream):
+                async for event in stream:
+                    yield index, event
+
+    width = generation.width(engine.info.max_num_seqs)
+    lanes = [lane(range(first, generation.size, width)) for first in range(width)]
     try:
-        async with aclosing(merge(streams)) as merged:
+        async with aclosing(merge(lanes)) as merged:
             async for index, event in merged:
                 if error := failure(event, engine, retry_after):
                     raise error
@@ -109,19 +123,20 @@ async def events(
         raise engine_down(engine.restart_eta) from None
 
 
-async def merge(streams: Sequence[AsyncIterator[TextEvent]]) -> AsyncGenerator[Indexed, None]:
-    """The streams' events in the order they come, each with its stream's index."""
+async def merge(streams: Sequence[AsyncGenerator[Indexed, None]]) -> AsyncGenerator[Indexed, None]:
+    """The streams' events in the order they come."""
     queue: asyncio.Queue[Indexed | Exception | None] = asyncio.Queue()
 
-    async def pump(index: int, stream: AsyncIterator[TextEvent]) -> None:
+    async def pump(stream: AsyncGenerator[Indexed, None]) -> None:
         try:
-            async for event in stream:
-                queue.put_nowait((index, event))
+            async with aclosing(stream):
+                async for item in stream:
+                    queue.put_nowait(item)
             queue.put_nowait(None)
         except Exception as error:
             queue.put_nowait(error)
 
-    tasks = [asyncio.create_task(pump(i, stream)) for i, stream in enumerate(streams)]
+    tasks = [asyncio.create_task(pump(stream)) for stream in streams]
     num_open = len(tasks)
     try:
         while num_open:

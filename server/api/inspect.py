@@ -18,8 +18,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.answer import Context, json_response, unix_seconds, unless_gone
-from server.api.body import read_json
 from server.api.inspect_request import InspectRequest, check_size, layers_of
+from server.api.intake import take
 from server.api.lifetime import lifetime_of
 from server.api.openapi import documented
 from server.api.prepare import refuse
@@ -29,7 +29,6 @@ from server.api.state import ServedModel
 from server.api.stream import event_stream
 from server.api.timeline import Seats
 from server.api.tokens import encode_body
-from server.api.validation import parse
 from server.engine import inspection
 from server.engine.inspection import ARRAYS, STREAM, Array, Guesses, Trace
 from server.engine.types import Engine, EngineDead
@@ -54,8 +53,7 @@ def inspect_routes(context: Context) -> APIRouter:
     @router.post("/v1/inspect", **documented("Inspect", InspectRequest, streams=True))
     async def inspect(request: Request) -> Response:
         engine, model = context.state.serving()
-        data = await read_json(request, context.config.max_body_bytes)
-        body = parse(InspectRequest, data, {})
+        body = await take(request, context, InspectRequest, {})
         if body.model is not None:
             model.check_name(body.model)
         ids = await encode_text(body, model)

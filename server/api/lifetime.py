@@ -33,6 +33,7 @@ class Lifetime:
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self.caller = ""  # a short name of the API key
+        self.headers: dict[str, str] = {}  # for the answer, whatever it will be
         self._started = time.monotonic()
         self._stack = ExitStack()
 
@@ -82,6 +83,7 @@ class LifetimeMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
+                headers.update(lifetime.headers)
                 headers["x-request-id"] = lifetime.request_id
                 if is_anthropic(scope["path"]):
                     headers["request-id"] = lifetime.request_id

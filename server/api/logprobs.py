@@ -6,6 +6,7 @@ Both list every sampled token, the one that ended the answer too. A logprob of -
 
 import codecs
 from collections.abc import Sequence
+from functools import partial
 
 from server.engine.types import TokenLogprobs
 from server.text.events import TextToken
@@ -17,20 +18,26 @@ LOWEST = -9999.0
 JsonObject = dict[str, object]
 
 
-def chat_logprobs(tokens: Sequence[TextToken], tokenizer: Tokenizer) -> JsonObject:
-    """`{"content": [...], "refusal": null}` of tokens that carry logprobs."""
-    return {"content": [_chat_token(token, tokenizer) for token in tokens], "refusal": None}
+def chat_logprobs(
+    tokens: Sequence[TextToken], tokenizer: Tokenizer, *, as_ids: bool = False
+) -> JsonObject:
+    """`{"content": [...], "refusal": null}` of tokens that carry logprobs.
+
+    `as_ids`: tokens are called `token_id:123`; their bytes stay what they are.
+    """
+    content = [_chat_token(token, tokenizer, as_ids) for token in tokens]
+    return {"content": content, "refusal": None}
 
 
-def _chat_token(token: TextToken, tokenizer: Tokenizer) -> JsonObject:
+def _chat_token(token: TextToken, tokenizer: Tokenizer, as_ids: bool) -> JsonObject:
     assert token.logprobs is not None, "logprobs were asked for"
-    top = [_chat_entry(printed) for printed in likeliest(token.logprobs, tokenizer)]
-    return _chat_entry(chosen(token, tokenizer)) | {"top_logprobs": top}
+    top = [_chat_entry(printed, as_ids) for printed in likeliest(token.logprobs, tokenizer)]
+    return _chat_entry(chosen(token, tokenizer), as_ids) | {"top_logprobs": top}
 
 
-def _chat_entry(printed: PrintedToken) -> JsonObject:
+def _chat_entry(printed: PrintedToken, as_ids: bool) -> JsonObject:
     return {
-        "token": printed.text,
+        "token": id_name(printed.token_id) if as_ids else printed.text,
         "logprob": max(printed.logprob, LOWEST),
         "bytes": None if printed.raw is None else list(printed.raw),
     }
@@ -39,8 +46,8 @@ def _chat_entry(printed: PrintedToken) -> JsonObject:
 class CompletionLogprobs:
     """The legacy shape, built piece by piece: `text_offset` counts on from piece to piece."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: Tokenizer, *, as_ids: bool = False) -> None:
+        self._name = id_name if as_ids else partial(token_name, tokenizer=tokenizer)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._offset = 0
 
@@ -51,7 +58,7 @@ class CompletionLogprobs:
         top: list[dict[str, float] | None] = []
         offsets: list[int] = []
         for token_id, raw, entry in tokens:
-            names.append(token_name(token_id, self._tokenizer))
+            names.append(self._name(token_id))
             logprobs.append(None if entry is None else max(entry.logprob, LOWEST))
             top.append(None if entry is None else self._top(entry))
             offsets.append(self._offset)
@@ -64,8 +71,13 @@ class CompletionLogprobs:
         }
 
     def _top(self, entry: TokenLogprobs) -> dict[str, float]:
-        top = legacy_top(entry, self._tokenizer)
+        top = legacy_top(entry, self._name)
         return {name: max(logprob, LOWEST) for name, logprob in top.items()}
+
+
+def id_name(token_id: int) -> str:
+    """vLLM's name of a token that may have no text of its own."""
+    return f"token_id:{token_id}"
 
 
 def token_name(token_id: int, tokenizer: Tokenizer) -> str:

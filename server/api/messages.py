@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.answer import Context, json_response, respond
-from server.api.body import read_json
+from server.api.ceilings import check_ceilings
 from server.api.dialect import Words, count_as_chat, plan_as_chat
 from server.api.envelope import MESSAGES_PATH
+from server.api.intake import take
 from server.api.lifetime import lifetime_of
 from server.api.messages_schema import (
     REFUSED_IN_MESSAGES,
@@ -35,7 +36,6 @@ from server.api.messages_shape import MessageShape, framing_of
 from server.api.openapi import documented
 from server.api.prepare import refuse
 from server.api.shape import JsonObject
-from server.api.validation import parse
 
 WORDS: Words = [
     (r"messages\[\d+\].*", "messages"),
@@ -56,8 +56,8 @@ def messages_routes(context: Context) -> APIRouter:
     @router.post(MESSAGES_PATH, **documented("Messages", MessagesRequest, streams=True))
     async def create_message(request: Request) -> Response:
         _, model = context.state.serving()
-        data = await read_json(request, context.config.max_body_bytes)
-        body = parse(MessagesRequest, data, REFUSED_IN_MESSAGES)
+        body = await take(request, context, MessagesRequest, REFUSED_IN_MESSAGES)
+        check_ceilings(context.config, body.stop_sequences, stop_param="stop_sequences")
         model.check_name(body.model)
         lifetime = lifetime_of(request)
         generation = await plan_as_chat(
@@ -73,8 +73,7 @@ def messages_routes(context: Context) -> APIRouter:
     @router.post(f"{MESSAGES_PATH}/count_tokens", **documented("Messages", CountTokensRequest))
     async def count_tokens(request: Request) -> Response:
         _, model = context.state.serving()
-        data = await read_json(request, context.config.max_body_bytes)
-        body = parse(CountTokensRequest, data, REFUSED_IN_MESSAGES)
+        body = await take(request, context, CountTokensRequest, REFUSED_IN_MESSAGES)
         model.check_name(body.model)
         return json_response({"input_tokens": await count_as_chat(prompt_of(body), model, WORDS)})
 

@@ -12,6 +12,7 @@ from server.api.state import ServedModel
 def model_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
+    @router.get("/models", include_in_schema=False)
     @router.get("/v1/models", **documented("Models"))
     async def list_models() -> Response:
         _, model = context.state.serving()

@@ -15,12 +15,19 @@ from server.api.inspect_request import InspectRequest
 from server.api.messages_schema import CountTokensRequest, MessagesRequest
 from server.api.receipt import VerifyRequest
 from server.api.responses_schema import ResponsesRequest
-from server.api.schema import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from server.api.schema import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    EmbeddingRequest,
+    TokenizeRequest,
+)
 
 _REFERENCE = "#/components/schemas/{model}"
 _REQUESTS: list[type[BaseModel]] = [
     ChatRequest,
     CompletionRequest,
+    EmbeddingRequest,
     ResponsesRequest,
     MessagesRequest,
     CountTokensRequest,

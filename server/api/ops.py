@@ -1,7 +1,7 @@
-"""For operators: `/health`, `/ready`, `/version`, `/metrics`.
+"""For operators: `/health`, `/ready`, `/version`, `/load`, `/metrics`.
 
 `/health` says whether this process should be replaced, `/ready` whether it wants traffic now.
-Neither needs a key; neither asks the engine to do anything.
+Neither needs a key; none asks the engine to do anything.
 """
 
 from fastapi import APIRouter
@@ -34,6 +34,18 @@ def ops_routes(context: Context) -> APIRouter:
     @router.get("/version", **documented("Operations"))
     async def version() -> Response:
         return json_response({"version": context.config.version})
+
+    @router.get("/load", **documented("Operations"))
+    async def load() -> Response:
+        engine, _ = state.serving()
+        stats = engine.stats()
+        return json_response(
+            {
+                "running": stats.num_requests_running,
+                "waiting": stats.num_requests_waiting,
+                "kv_usage": round(stats.num_blocks_used / max(stats.num_blocks_total, 1), 4),
+            }
+        )
 
     @router.get("/metrics", **documented("Operations"))
     async def metrics() -> Response:

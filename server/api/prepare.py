@@ -4,10 +4,12 @@ Each rule refuses with the numbers in it (context, prompt, largest allowed value
 capped or cut that the caller did not ask to have cut.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
 
+from server.api.fields import Prompt
 from server.api.formats import Constraint
 from server.api.generation import derive_seed, fresh_seed
 from server.api.schema import GenerationRequest
@@ -15,6 +17,7 @@ from server.api.state import ServedModel
 from server.engine.types import SamplingParams
 from server.errors import BadRequest
 from server.text.pipeline import TextOptions
+from server.text.prompt import encode_prompt, fewest_tokens
 
 
 def check_common(body: GenerationRequest, model: ServedModel) -> None:
@@ -30,6 +33,33 @@ def check_common(body: GenerationRequest, model: ServedModel) -> None:
         model.check_token_id(token_id, f"stop_token_ids[{i}]")
     for token_id in body.logit_bias:
         model.check_token_id(token_id, "logit_bias")
+
+
+def check_prompt_ids(prompts: Sequence[Prompt], model: ServedModel, param: str) -> None:
+    """Prompts given as token ids must be of the vocabulary."""
+    for p, prompt in enumerate(prompts):
+        if isinstance(prompt, list):
+            for i, token_id in enumerate(prompt):
+                path = f"{param}[{i}]" if len(prompts) == 1 else f"{param}[{p}][{i}]"
+                model.check_token_id(token_id, path)
+
+
+async def encode_raw(
+    prompt: Prompt, model: ServedModel, param: str, *, add_special_tokens: bool, is_bounded: bool
+) -> list[int]:
+    """A raw prompt's token ids, made in a thread; what cannot fit is refused before that."""
+    if isinstance(prompt, list):
+        return prompt
+    fewest = fewest_tokens(prompt, model.tokenizer)
+    if is_bounded and fewest > model.max_model_len:
+        raise context_exceeded(f"has at least {fewest} tokens", model.max_model_len, param)
+    try:
+        return await asyncio.to_thread(encode_prompt, prompt, model.tokenizer, add_special_tokens)
+    except ValueError:
+        if not prompt:
+            rule = "must not be empty: this model has no BOS token to start from."
+            raise refuse(param, rule, "empty_string") from None
+        raise refuse(param, "holds text that cannot be tokenized.") from None
 
 
 def check_constraint(body: GenerationRequest) -> None:
@@ -134,6 +164,12 @@ def text_options(body: GenerationRequest) -> TextOptions:
         skip_special_tokens=body.skip_special_tokens,
         min_tokens=body.min_tokens,
     )
+
+
+def notes(body: GenerationRequest) -> dict[str, object]:
+    """What the caller wants found in the log, and nothing else is done with."""
+    names = ("user", "safety_identifier", "metadata")
+    return {name: value for name in names if (value := getattr(body, name, None))}
 
 
 def salt(caller: str, cache_salt: str | None) -> str:

@@ -30,7 +30,6 @@ REFUSED: dict[str, Refusal] = {
     "prompt_embeds": Refusal("send text or token ids"),
     "return_progress": Refusal("watch the stream's comments instead", (False,)),
     "return_token_offsets": Refusal("use 'return_token_ids'", (False,)),
-    "return_tokens_as_token_ids": Refusal("use 'return_token_ids'", (False,)),
     "spaces_between_special_tokens": Refusal("only true is", (True,), _VALUE),
     "store": Refusal("this server stores nothing, send false", (False,), _VALUE),
     "stream_interval": Refusal("every token is sent at once", (1,), _VALUE),
@@ -40,6 +39,10 @@ REFUSED: dict[str, Refusal] = {
 
 REFUSED_IN_COMPLETIONS: dict[str, Refusal] = REFUSED | {
     "suffix": Refusal("there is no fill-in-the-middle"),
+}
+
+REFUSED_IN_EMBEDDINGS: dict[str, Refusal] = {
+    "dimensions": Refusal("a causal model's hidden states cannot be shortened"),
 }
 
 REFUSED_IN_CHAT: dict[str, Refusal] = REFUSED | {

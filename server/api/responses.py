@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.answer import Context, respond
-from server.api.body import read_json
+from server.api.ceilings import check_ceilings
 from server.api.dialect import Words, plan_as_chat
+from server.api.intake import take
 from server.api.lifetime import lifetime_of
 from server.api.openapi import documented
 from server.api.prepare import refuse
@@ -31,7 +32,6 @@ from server.api.responses_schema import (
 from server.api.responses_shape import ResponseShape
 from server.api.shape import JsonObject
 from server.api.stream import Framing
-from server.api.validation import parse
 
 WORDS: Words = [
     (r"messages(\[\d+\].*)?", "input"),
@@ -60,11 +60,12 @@ _SHARED = (
 def responses_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
+    @router.post("/responses", include_in_schema=False)
     @router.post("/v1/responses", **documented("Responses", ResponsesRequest, streams=True))
     async def create_response(request: Request) -> Response:
         _, model = context.state.serving()
-        data = await read_json(request, context.config.max_body_bytes)
-        body = parse(ResponsesRequest, data, REFUSED_IN_RESPONSES)
+        body = await take(request, context, ResponsesRequest, REFUSED_IN_RESPONSES)
+        check_ceilings(context.config, body.stop)
         model.check_name(body.model)
         check_responses(body)
         caller = lifetime_of(request).caller

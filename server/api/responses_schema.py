@@ -32,7 +32,7 @@ ITEM_PARTS = {
 
 ItemContent = Annotated[
     str,
-    PlainValidator(lambda value: parse_content(value, ITEM_PARTS)),
+    PlainValidator(lambda value, info: parse_content(value, ITEM_PARTS, info.context)),
     WithJsonSchema(
         {
             "anyOf": [

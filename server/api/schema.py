@@ -6,12 +6,12 @@ What needs more than one field, or the model, is checked where it is used.
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from server.api.fields import Content, LogitBias, Prompts, Stop
+from server.api.fields import Content, Inputs, LogitBias, Prompts, Stop
 from server.api.formats import ResponseFormat, StructuredOutputs
 
-MAX_N = 16
+MAX_N = 128
 MAX_LOGPROBS = 20
 MAX_MESSAGES = 4096
 MAX_INT = 2**31 - 1
@@ -22,10 +22,15 @@ class Strict(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _null_is_absent(cls, value: Any) -> Any:
+    def _null_is_absent(cls, value: Any, info: ValidationInfo) -> Any:
+        """And unknown fields are, where the context is a set that takes their names."""
         if not isinstance(value, dict):
             return value
-        return {k: v for k, v in value.items() if v is not None or k not in cls.model_fields}
+        known = {field.alias or name for name, field in cls.model_fields.items()}
+        if info.context is not None:
+            info.context.update(value.keys() - known)
+            value = {k: v for k, v in value.items() if k in known}
+        return {k: v for k, v in value.items() if v is not None or k not in known}
 
 
 class StreamOptions(Strict):
@@ -70,6 +75,7 @@ class GenerationRequest(Strict):
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     return_token_ids: bool = False
+    return_tokens_as_token_ids: bool = False
     receipt: bool = False
     prompt_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
 
@@ -86,6 +92,16 @@ class CompletionRequest(GenerationRequest):
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     add_special_tokens: bool = True
+
+
+class EmbeddingRequest(Strict):
+    model: str
+    input: Inputs
+    encoding_format: Literal["float", "base64"] = "float"
+    user: str | None = None
+    add_special_tokens: bool = True
+    truncate_prompt_tokens: int | None = Field(None, ge=-1, le=MAX_INT)
+    priority: int = Field(0, ge=-(2**31), le=MAX_INT)
 
 
 class SystemMessage(Strict):

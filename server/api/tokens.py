@@ -1,4 +1,7 @@
-"""`POST /tokenize` and `POST /detokenize`, in vLLM's shape. `model` may be left out here alone."""
+"""`POST /tokenize`, `POST /detokenize` and `GET /tokenizer_info`, in vLLM's shapes.
+
+`model` may be left out here alone: evaluation tools take this for a tokenizer of their own.
+"""
 
 import asyncio
 
@@ -7,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.answer import Context, json_response
-from server.api.body import read_json
 from server.api.chat import encode_messages
+from server.api.intake import take
 from server.api.logprobs import token_name
 from server.api.openapi import documented
 from server.api.prepare import refuse
@@ -16,7 +19,6 @@ from server.api.refusals import REFUSED_IN_CHAT, Refusal
 from server.api.schema import DetokenizeRequest, TokenizeRequest
 from server.api.shown import text_of
 from server.api.state import ServedModel
-from server.api.validation import parse
 from server.errors import BadRequest
 from server.text.prompt import encode_prompt
 
@@ -29,8 +31,7 @@ def token_routes(context: Context) -> APIRouter:
     @router.post("/tokenize", **documented("Tokens", TokenizeRequest))
     async def tokenize(request: Request) -> Response:
         _, model = context.state.serving()
-        data = await read_json(request, context.config.max_body_bytes)
-        body = parse(TokenizeRequest, data, _REFUSED)
+        body = await take(request, context, TokenizeRequest, _REFUSED)
         _check_model(body.model, model)
         ids = await encode_body(body, model)
         names = [token_name(token_id, model.tokenizer) for token_id in ids]
@@ -46,15 +47,35 @@ def token_routes(context: Context) -> APIRouter:
     @router.post("/detokenize", **documented("Tokens", DetokenizeRequest))
     async def detokenize(request: Request) -> Response:
         _, model = context.state.serving()
-        data = await read_json(request, context.config.max_body_bytes)
-        body = parse(DetokenizeRequest, data, {})
+        body = await take(request, context, DetokenizeRequest, {})
         _check_model(body.model, model)
         for i, token_id in enumerate(body.tokens):
             model.check_token_id(token_id, f"tokens[{i}]")
         text = await asyncio.to_thread(text_of, body.tokens, model.tokenizer)
         return json_response({"prompt": text})
 
+    @router.get("/tokenizer_info", **documented("Tokens"))
+    async def tokenizer_info() -> Response:
+        _, model = context.state.serving()
+        return json_response(describe(model))
+
     return router
+
+
+def describe(model: ServedModel) -> dict[str, str | None]:
+    """The special tokens by their roles; of several that end an answer, the lowest id's."""
+    tokenizer = model.tokenizer
+    literals: dict[int | None, str] = {
+        token_id: text for text, token_id in tokenizer.special_tokens.items()
+    }
+    eos_token_id = min(tokenizer.eos_token_ids, default=None)
+    return {
+        "tokenizer_class": type(tokenizer).__name__,
+        "bos_token": literals.get(tokenizer.bos_token_id),
+        "eos_token": literals.get(eos_token_id),
+        "pad_token": None,  # nothing is ever padded here
+        "chat_template": None if model.template is None else model.template.source,
+    }
 
 
 def _check_model(name: str | None, model: ServedModel) -> None:

@@ -41,11 +41,19 @@ _ROLES = "system, developer, user, assistant"
 _ROLE_TAGS = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
-def parse(model: type[Model], body: JsonObject, refused: dict[str, Refusal]) -> Model:
-    """The body as `model`. Raises `BadRequest` naming the first field that is wrong."""
+def parse(
+    model: type[Model],
+    body: JsonObject,
+    refused: dict[str, Refusal],
+    ignored: set[str] | None = None,
+) -> Model:
+    """The body as `model`. Raises `BadRequest` naming the first field that is wrong.
+
+    Unknown fields are wrong, too, unless `ignored` is given, which takes their names.
+    """
     given = drop_refused(body, refused)
     try:
-        return model.model_validate(given)
+        return model.model_validate(given, context=ignored)
     except ValidationError as error:
         # The errors' own texts and inputs are never shown.
         details = error.errors(include_url=False)

@@ -18,9 +18,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.answer import Context, admit, answer_whole, json_response, unix_seconds
-from server.api.body import read_json
 from server.api.formats import Constraint, Kind
 from server.api.generation import Generation
+from server.api.intake import take
 from server.api.lifetime import lifetime_of
 from server.api.openapi import documented
 from server.api.prepare import check_context, refuse, room_for, salt
@@ -29,7 +29,6 @@ from server.api.schema import MAX_N
 from server.api.shape import JsonObject
 from server.api.state import ServedModel
 from server.api.tally import Tally
-from server.api.validation import parse
 from server.engine import types as engine
 from server.text.events import TextEvent
 from server.text.pipeline import TextOptions
@@ -41,8 +40,7 @@ def verify_routes(context: Context) -> APIRouter:
     @router.post("/v1/verify", **documented("Receipts", VerifyRequest))
     async def verify(request: Request) -> Response:
         _, model = context.state.serving()
-        data = await read_json(request, context.config.max_body_bytes)
-        receipt = parse(VerifyRequest, data, {}).receipt
+        receipt = (await take(request, context, VerifyRequest, {})).receipt
         if field := foreign_field(receipt, model):
             reason = f"'{field}' is not this server's: only the same build, weights and numerics"
             reason += " promise the same tokens."

@@ -21,6 +21,7 @@ from server.engine.board import StepBoard
 from server.engine.client import ENGINE_CLOSED, ENGINE_STOPPED
 from server.engine.finish import finish_after
 from server.engine.inspection import STREAM, Array, InspectRequest, Trace
+from server.engine.pooling import unit_vector
 from server.engine.types import (
     EngineDead,
     EngineInfo,
@@ -219,6 +220,7 @@ class FakeEngine:
                 token_ids=new,
                 logprobs=self._logprobs(new, sampling.logprobs),
                 prompt_logprobs=self._logprobs(prompt, sampling.prompt_logprobs),
+                embedding=_embedding(request) if reason and request.is_embedding else None,
                 finish_reason=reason,
                 stop_token_id=stop_token_id,
                 num_cached_tokens=self._num_cached_tokens,
@@ -297,6 +299,11 @@ class FakeEngine:
     def _count(self, **added: int) -> None:
         totals = {name: getattr(self._stats, name) + more for name, more in added.items()}
         self._stats = msgspec.structs.replace(self._stats, **totals)
+
+
+def _embedding(request: Request) -> list[float]:
+    """Two numbers that tell prompts apart."""
+    return unit_vector([len(request.prompt_token_ids), sum(request.prompt_token_ids)])
 
 
 def _fake_array(name: str, num_tokens: int) -> Array:

@@ -44,6 +44,11 @@ class PlanRow:
         return 1 + len(self.draft_token_ids) if self.is_sampled else 0
 
     @property
+    def is_embedding(self) -> bool:
+        """Whether the hidden states of all its tokens are wanted, too."""
+        return self.sequence.request.is_embedding
+
+    @property
     def num_scheduled_tokens(self) -> int:
         return self.end - self.start
 
@@ -66,6 +71,7 @@ class RowResult:
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] | None = None
     prompt_logprobs: list[TokenLogprobs] = field(default_factory=list)
+    hidden_sums: list[int] = field(default_factory=list)  # of an embedding's row
     is_complete: bool = False
     error: str | None = None
 

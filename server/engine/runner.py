@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 from itertools import count, islice
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ from server.engine.logits import History, is_processed, make_processors
 from server.engine.logprobs import token_logprobs
 from server.engine.matcher import CompileGrammar, GrammarError
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
+from server.engine.pooling import FRACTION_BITS, MAX_HIDDEN
 from server.engine.sampler import sample
 from server.engine.spec import histories
 from server.engine.types import TokenLogprobs
@@ -43,6 +44,9 @@ Cache = TypeVar("Cache", contravariant=True)
 
 class Model(Protocol[Cache]):
     def __call__(self, batch: ForwardBatch, kv_cache: Cache, /) -> Tensor: ...
+
+    def with_hidden(self, batch: ForwardBatch, kv_cache: Cache, /) -> tuple[Tensor, Tensor]:
+        """The same logits, and the normed final hidden states, [T, hidden_size]."""
 
 
 class Runner(Protocol):
@@ -95,6 +99,9 @@ class ModelRunner:
         compile_grammar: CompileGrammar | None = None,
     ) -> None:
         self._forward: Callable[[ForwardBatch], Tensor] = lambda batch: model(batch, kv_cache)
+        self._forward_hidden: Callable[[ForwardBatch], tuple[Tensor, Tensor]] = lambda batch: (
+            model.with_hidden(batch, kv_cache)
+        )
         self._block_size = config.block_size
         self._device = torch.device(device)
         self._compile_grammar = compile_grammar
@@ -105,13 +112,23 @@ class ModelRunner:
         started = time.perf_counter()
         start_matchers(plan.rows, self._compile_grammar)
         with torch.inference_mode():
-            logits = self._forward(build_batch(plan, self._block_size, self._device)).float()
+            logits, hidden = self._compute(plan)
             computed = time.perf_counter()
             result = self._read(logits, make_spans(plan.rows))
+            if hidden is not None:
+                result = with_sums(result, plan.rows, hidden)
         sampled = time.perf_counter()
         return replace(
             result, forward_seconds=computed - started, sample_seconds=sampled - computed
         )
+
+    def _compute(self, plan: StepPlan) -> tuple[Tensor, Tensor | None]:
+        """Logits [S, vocab_size], and hidden states [T, hidden_size] if a row is an embedding."""
+        batch = build_batch(plan, self._block_size, self._device)
+        if not any(row.is_embedding for row in plan.rows):
+            return self._forward(batch).float(), None
+        logits, hidden = self._forward_hidden(batch)
+        return logits.float(), hidden
 
     def _read(self, logits: Tensor, spans: Seq[Span]) -> StepResult:
         """logits [S, vocab_size] -> what they mean for each row of the plan."""
@@ -212,6 +229,25 @@ def wanted_scores(
     if sampling.logprobs is not None:
         for i in accepted:
             yield i, chosen[i], sampling.logprobs
+
+
+def with_sums(result: StepResult, rows: Seq[PlanRow], hidden: Tensor) -> StepResult:
+    """The result, with the sums of the hidden states [T, hidden_size] of each embedding's row."""
+    pieces = torch.split(hidden, [row.num_scheduled_tokens for row in rows])
+    results = [
+        replace(r, **sum_hidden(piece)) if row.is_embedding else r
+        for r, row, piece in zip(result.rows, rows, pieces, strict=True)
+    ]
+    return replace(result, rows=results)
+
+
+def sum_hidden(hidden: Tensor) -> dict[str, Any]:
+    """hidden [num_tokens, hidden_size] -> what the row's result says about them."""
+    if not hidden.isfinite().all():
+        return {"error": BROKEN_LOGITS}
+    bounded = hidden.double().clamp(-MAX_HIDDEN, MAX_HIDDEN)
+    fixed = (bounded * 2.0**FRACTION_BITS).round().long()  # exact: float32 has 24 bits
+    return {"hidden_sums": fixed.sum(0).tolist()}
 
 
 def make_result(

@@ -30,6 +30,7 @@ from server.engine.deadlines import Deadlines
 from server.engine.fairness import Ledger
 from server.engine.finish import finish_after
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
+from server.engine.pooling import add_sums, unit_vector
 from server.engine.sequence import Sequence, SequenceStatus
 from server.engine.spec import Speculator
 from server.engine.types import EngineStats, ErrorCode, FinishReason, Request, StepOutput
@@ -167,6 +168,7 @@ class Scheduler:
         self._pool.free(sequence.block_table)
         sequence.block_table = []
         sequence.num_computed_tokens = 0
+        sequence.hidden_sums = []
         sequence.status = SequenceStatus.WAITING
         sequence.num_preemptions += 1
         self._preemptions += 1
@@ -223,8 +225,8 @@ class Scheduler:
         return self._pool.num_blocks_for(sequence.num_prompt_tokens + sequence.max_tokens)
 
     def _find_prefix(self, sequence: Sequence) -> list[int]:
-        """Known blocks of a sequence; none while its prompt is to be scored, which takes logits."""
-        if not self._config.enable_prefix_caching or sequence.num_prompt_logprobs_left:
+        """Known blocks of a sequence; none while each position of its prompt must be computed."""
+        if not self._config.enable_prefix_caching or sequence.needs_every_position:
             return []
         self._extend_hashes(sequence)
         return self._pool.find_prefix(sequence.block_hashes, sequence.token_ids)
@@ -235,7 +237,7 @@ class Scheduler:
         self._deadlines.start(sequence)
         sequence.num_cached_tokens = sequence.num_computed_tokens
         self._prompt_tokens += sequence.num_prompt_tokens
-        if self._config.enable_prefix_caching and not sequence.num_prompt_logprobs_left:
+        if self._config.enable_prefix_caching and not sequence.needs_every_position:
             self._cache_queries += sequence.num_prompt_tokens
             self._cache_hits += sequence.num_cached_tokens
 
@@ -269,6 +271,7 @@ class Scheduler:
             return self._finish(sequence, FinishReason.ERROR, error=result.error)
         sequence.num_computed_tokens = row.real_end
         sequence.prompt_logprobs += result.prompt_logprobs
+        sequence.hidden_sums = add_sums(sequence.hidden_sums, result.hidden_sums)
         if sequence.num_uncomputed_tokens:
             self._publish(row)
             return None
@@ -307,6 +310,7 @@ class Scheduler:
             token_ids=new,
             logprobs=result.logprobs and result.logprobs[: len(new)],
             prompt_logprobs=sequence.prompt_logprobs if has_prompt_logprobs else None,
+            embedding=unit_vector(sequence.hidden_sums) if row.is_embedding else None,
             num_cached_tokens=sequence.num_cached_tokens,
         )
         if reason is None:

@@ -46,6 +46,7 @@ class Sequence:
     prompt_logprobs: list[TokenLogprobs] = field(
         default_factory=list
     )  # of tokens 1.., as they come
+    hidden_sums: list[int] = field(default_factory=list)  # of an embedding, up to what is computed
     admitted_at: float | None = None
     first_token_at: float | None = None
     last_token_at: float = 0.0
@@ -81,6 +82,11 @@ class Sequence:
         if self.request.sampling.prompt_logprobs is None:
             return 0
         return self.num_prompt_tokens - 1 - len(self.prompt_logprobs)
+
+    @property
+    def needs_every_position(self) -> bool:
+        """Whether its whole prompt must be computed: a prefix hit gives keys and values alone."""
+        return self.num_prompt_logprobs_left > 0 or self.request.is_embedding
 
     def charge(self, end: int) -> None:
         """Count the tokens up to position `end`, which are now to be computed, as served."""

@@ -68,6 +68,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0  # lower goes first
     cache_salt: str = ""  # prefixes are shared only between equal salts
     tenant: str = ""  # on whose behalf: within a priority, tenants get equal shares
+    is_embedding: bool = False  # with `max_tokens` 0: the last output has the prompt's embedding
     grammar: str = ""  # llguidance's serialized form, already checked; the answer follows it
 
 
@@ -110,6 +111,7 @@ class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop_token_id: int | None = (
         None  # the id of stop_token_ids that ended it, if one did (not for EOS)
     )
+    embedding: list[float] | None = None  # [hidden_size], of length 1; see pooling.py
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache, on every output
     timings: Timings | None = None  # with finish_reason
     error: str | None = None  # with FinishReason.ERROR: fit for a client's eyes

@@ -30,6 +30,7 @@ class TextEvent:
     num_cached_tokens: int = 0
     num_generated_tokens: int = 0  # sampled so far, the end-of-sequence token included
     finish_reason: FinishReason | None = None
+    embedding: list[float] | None = None  # on the last event of a request for one
     stop_reason: str | int | None = None  # the stop string or stop token id that matched
     timings: Timings | None = None
     error: str | None = None

@@ -5,6 +5,7 @@ joined bytes always give the text. This file knows no JSON: the API shapes the t
 `PrintedToken`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from server.engine.types import TokenLogprobs
@@ -19,6 +20,7 @@ class PrintedToken:
     text: str
     logprob: float
     raw: bytes | None
+    token_id: int
 
 
 def token_text(raw: bytes) -> str:
@@ -38,22 +40,25 @@ def chosen(token: TextToken, tokenizer: Tokenizer) -> PrintedToken:
     """The sampled token. A hidden one has its literal as text, and no bytes."""
     assert token.logprobs is not None, "logprobs were not asked for"
     text = token_text(tokenizer.token_bytes(token.token_id))
-    return PrintedToken(text, token.logprobs.logprob, token.raw)
+    return PrintedToken(text, token.logprobs.logprob, token.raw, token.token_id)
 
 
 def likeliest(position: TokenLogprobs, tokenizer: Tokenizer) -> list[PrintedToken]:
     """The likeliest tokens of one position, likeliest first (chat's `top_logprobs`)."""
-    raws = [(tokenizer.token_bytes(token_id), logprob) for token_id, logprob in position.top]
-    return [PrintedToken(token_text(raw), logprob, raw) for raw, logprob in raws]
+    raws = [tokenizer.token_bytes(token_id) for token_id, _ in position.top]
+    return [
+        PrintedToken(token_text(raw), logprob, raw, token_id)
+        for raw, (token_id, logprob) in zip(raws, position.top, strict=True)
+    ]
 
 
-def legacy_top(position: TokenLogprobs, tokenizer: Tokenizer) -> dict[str, float]:
+def legacy_top(position: TokenLogprobs, name: Callable[[int], str]) -> dict[str, float]:
     """Completions' `top_logprobs` of one position: the likeliest, and the token that is there.
 
-    Of two tokens with the same text the larger logprob is kept.
+    `name` gives a token's key. Of two tokens with the same one the larger logprob is kept.
     """
     top: dict[str, float] = {}
     for token_id, logprob in [*position.top, (position.token_id, position.logprob)]:
-        key = token_key(tokenizer.token_bytes(token_id))
+        key = name(token_id)
         top[key] = max(logprob, top.get(key, logprob))
     return top

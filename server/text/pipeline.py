@@ -117,6 +117,7 @@ class TextStream:
             text=text,
             tokens=tokens,
             prompt_logprobs=prompt_logprobs,
+            embedding=output.embedding,
             num_cached_tokens=output.num_cached_tokens,
             num_generated_tokens=self._num_generated,
             finish_reason=finish_reason,

@@ -73,7 +73,7 @@ CHAT_ROWS: list[tuple[Any, ...]] = [
     ("14 positive", {"repetition_penalty": 0}, 400, "repetition_penalty",
      "decimal_below_min_value", "greater than 0"),
     ("15 n 0", {"n": 0}, 400, "n", "integer_below_min_value",
-     "'n' must be between 1 and 16, got 0."),
+     "'n' must be between 1 and 128, got 0."),
     ("15 n", {"n": 130}, 400, "n", "integer_above_max_value", "got 130."),
     ("15 top_logprobs", {"logprobs": True, "top_logprobs": 99}, 400, "top_logprobs",
      "integer_above_max_value", "between 0 and 20, got 99."),

@@ -163,7 +163,8 @@ def _reading(request: Any, answer: Any, wire: Wire) -> Reading | None:
     """None for an answer nobody judges: a foreign server's, or without a body."""
     path = request.url.path
     is_ours = "x-request-id" in answer.headers and route_of(path) is not None
-    if not is_ours or request.method == "HEAD":
+    is_preflight = request.method == "OPTIONS" and answer.status_code == 204
+    if not is_ours or request.method == "HEAD" or is_preflight:
         return None
     kind = answer.headers.get("content-type", "")
     return Reading(wire, request.method, path, answer.status_code, kind)
