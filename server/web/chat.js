@@ -23,6 +23,7 @@ export function mount(look) {
   $("settings").addEventListener("input", keepSettings);
   document.addEventListener("keydown", (event) => event.key === "Escape" && stop());
   $("history-button").addEventListener("click", () => toggleHistory());
+  $("log").addEventListener("click", () => toggleHistory(false));
   open(chats()[0] ?? newChat(), false);
 }
 
@@ -252,7 +253,8 @@ class Painter {
 function setBusy(busy) {
   $("send").hidden = busy;
   $("stop").hidden = !busy;
-  if (!busy && !$("chat").hidden) $("prompt").focus();
+  // On a phone the keyboard would cover the answer.
+  if (!busy && !$("chat").hidden && matchMedia("(hover: hover)").matches) $("prompt").focus();
 }
 
 // --- settings ---
