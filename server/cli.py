@@ -118,6 +118,12 @@ def serve(
     ] = None,
     max_n: Annotated[int | None, typer.Option(help="Most samples of a prompt. [128]")] = None,
     max_stop: Annotated[int | None, typer.Option(help="Most stop strings. [4]")] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="Requests of each key a minute, 0: any number. [0]")
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(help="Tokens of each key a minute, 0: any number. [0]")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning, error. [info]")
     ] = None,

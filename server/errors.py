@@ -9,6 +9,8 @@ type.
     │   ├── MethodNotAllowed 405
     │   └── TooLarge 413
     ├── Overloaded 429
+    ├── RequestsLimited 429
+    ├── TokensLimited 429
     ├── InternalError 500
     └── Unavailable 503
     ClientGone (nobody is left to tell)
@@ -86,6 +88,20 @@ class TooLarge(BadRequest):
 class Overloaded(ApiError):
     status = 429
     type = "server_overloaded"
+
+
+class RequestsLimited(ApiError):
+    """The key has had its requests of this minute."""
+
+    status = 429
+    type = "requests"
+
+
+class TokensLimited(ApiError):
+    """The key has had its tokens of this minute."""
+
+    status = 429
+    type = "tokens"
 
 
 class InternalError(ApiError):

@@ -88,9 +88,14 @@ async def respond(
 def admit(
     request: Request, context: Context, generation: Generation, tally: Tally
 ) -> AsyncGenerator[Indexed, None]:
-    """The generation's events, under a permit that is held until the HTTP request ends."""
+    """The generation's events, under a permit that is held until the HTTP request ends.
+
+    What the caller's key has left is written into the answer's headers, refused or not.
+    """
     engine, model = context.state.serving()
     lifetime = lifetime_of(request)
+    count = context.state.rates.admit(lifetime.caller, tally.num_prompt_tokens, lifetime.headers)
+    lifetime.at_end(lambda: count(tally.num_generated_tokens))
     permit = context.state.admission.admit(generation.width(engine.info.max_num_seqs))
     lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
     lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))

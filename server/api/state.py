@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from server.api.identity import Identity
 from server.api.limits import Admission
+from server.api.rates import Rates
 from server.engine.types import Engine, EngineStats
 from server.errors import BadRequest, NotFound, Unavailable, engine_down, engine_failed
 from server.text.chat import ChatTemplate
@@ -93,6 +94,7 @@ class ServerState:
         self.engine: Engine | None = None
         self.model: ServedModel | None = None
         self.admission = Admission(clock=clock)
+        self.rates = Rates()
         self.steps = StepWatch(clock)
 
     def ready(self, engine: Engine, model: ServedModel) -> None:

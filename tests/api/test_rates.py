@@ -1,0 +1,138 @@
+"""Limits of each key: what is let in, what is told, and when a key may come back."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from server.api.config import ApiConfig
+from server.api.rates import RATE_HEADERS, Rates, duration
+from server.errors import RequestsLimited, TokensLimited
+from tests.api.support import CHAT, COMPLETION, client_of, create_app, fake_engine, ready_state
+from tests.api.test_errors import check_envelope
+
+CHAT_URL = "/v1/chat/completions"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_requests_run_out_and_come_back_evenly() -> None:
+    clock = Clock()
+    rates = Rates({"requests": 6}, clock)
+    for left in (5, 4, 3, 2, 1, 0):
+        headers: dict[str, str] = {}
+        rates.admit("key", 10, headers)
+        assert headers["x-ratelimit-remaining-requests"] == str(left)
+    with pytest.raises(RequestsLimited, match="limit of 6 requests a minute") as refused:
+        rates.admit("key", 10, headers)
+    assert refused.value.headers == {"Retry-After": "10", "retry-after-ms": "10000"}
+    assert headers["x-ratelimit-reset-requests"] == "1m0s"
+    rates.admit("other", 10, {})
+    clock.now += 10
+    rates.admit("key", 10, {})
+    assert rates.num_rejected == 1
+
+
+def test_tokens_are_charged_when_they_are_known() -> None:
+    """A prompt at once, its answer at its end: a long answer makes its key wait."""
+    clock = Clock()
+    rates = Rates({"tokens": 60}, clock)
+    headers: dict[str, str] = {}
+    count = rates.admit("key", 20, headers)
+    assert headers["x-ratelimit-remaining-tokens"] == "40"
+    count(79)  # 39 below nothing
+    with pytest.raises(TokensLimited) as refused:
+        rates.admit("key", 1, headers)
+    assert refused.value.headers["Retry-After"] == "40"
+    assert headers["x-ratelimit-remaining-tokens"] == "0"
+    clock.now += 40
+    rates.admit("key", 1, {})
+
+
+def test_a_prompt_larger_than_the_minute_gets_in_when_nothing_was_used() -> None:
+    rates = Rates({"tokens": 10}, Clock())
+    rates.admit("key", 500, {})
+    with pytest.raises(TokensLimited):
+        rates.admit("key", 1, {})
+
+
+def test_a_bucket_never_holds_more_than_its_minute() -> None:
+    clock = Clock()
+    rates = Rates({"requests": 2}, clock)
+    clock.now += 3600
+    rates.admit("key", 1, {})
+    rates.admit("key", 1, {})
+    with pytest.raises(RequestsLimited):
+        rates.admit("key", 1, {})
+
+
+def test_full_buckets_are_forgotten() -> None:
+    clock = Clock()
+    rates = Rates({"requests": 60}, clock)
+    for i in range(100):
+        rates.admit(f"key {i}", 1, {})
+        clock.now += 2
+    assert len(rates._buckets) <= 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.02, "20ms"), (0.0195, "20ms"), (1, "1s"), (59.5, "1m0s"), (360, "6m0s"), (0, "0ms")],
+)
+def test_durations_are_written_as_openai_writes_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def ask(config: ApiConfig, bodies: list[dict[str, Any]], **headers: str) -> list[httpx.Response]:
+    async def main() -> list[httpx.Response]:
+        state = ready_state(fake_engine())
+        async with client_of(create_app(state, config), headers=headers) as client:
+            answers = [await client.post(CHAT_URL, json=body) for body in bodies]
+            answers.append(await client.get("/metrics"))
+            assert state.admission.in_flight == 0
+            return answers
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["requests", "tokens"])
+def test_the_answer_says_what_is_left_and_the_refusal_when_to_come_back(kind: str) -> None:
+    """Row 33 of the table of errors; streams say it in their head, and metrics count it."""
+    config = (
+        ApiConfig(requests_per_minute=1) if kind == "requests" else ApiConfig(tokens_per_minute=20)
+    )
+    good, refused, metrics = ask(config, [CHAT | {"stream": True}, CHAT])
+    assert good.status_code == 200
+    assert good.headers[f"x-ratelimit-limit-{kind}"] in ("1", "20")
+    assert int(good.headers[f"x-ratelimit-remaining-{kind}"]) in (0, 1)
+    error = check_envelope(refused)
+    assert (refused.status_code, error["type"], error["param"], error["code"]) == (
+        429,
+        kind,
+        None,
+        "rate_limit_exceeded",
+    )
+    assert "a minute is reached" in error["message"]
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert refused.headers[f"x-ratelimit-remaining-{kind}"] == "0"
+    assert refused.headers[f"x-ratelimit-reset-{kind}"]
+    line = 'thirdeye_admission_rejections_total{model_name="tiny",reason="rate_limit"} 1.0'
+    assert line in metrics.text
+    assert metrics.text.count("# TYPE thirdeye_admission_rejections_total") == 1
+
+
+def test_without_limits_nothing_is_said() -> None:
+    answer, _ = ask(ApiConfig(), [CHAT])
+    assert not set(RATE_HEADERS) & set(answer.headers)
+
+
+def test_a_bad_request_costs_nothing() -> None:
+    bad, good, _ = ask(ApiConfig(requests_per_minute=1), [COMPLETION, CHAT])
+    assert (bad.status_code, good.status_code) == (400, 200)
