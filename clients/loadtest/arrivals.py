@@ -38,8 +38,9 @@ class Arrivals:
         draws = random.Random(seed)
         gaps = (self._gap(draws) for _ in range(num_requests - 1))
         ramp_seconds = num_requests / self.mean_rate
-        for expected in accumulate(gaps, initial=0.0):
-            yield self._when(expected, ramp_seconds)
+        due = accumulate(gaps, initial=0.0)
+        # of two that are due together, rounding must not turn the order around
+        yield from accumulate((self._when(expected, ramp_seconds) for expected in due), max)
 
     @property
     def mean_rate(self) -> float:

@@ -85,6 +85,10 @@ def serve(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the result here, as JSON.")
     ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report here, one HTML page.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Write PNG and SVG into this folder (extra: bench).")
+    ] = None,
 ) -> None:
     """Send load to a server and report what its users would see."""
     from clients.loadtest.arrivals import CONSTANT
@@ -134,7 +138,7 @@ def serve(
     except ValueError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(USAGE) from None
-    raise typer.Exit(run_serve(target, settings, output))
+    raise typer.Exit(run_serve(target, settings, output, html, figures))
 
 
 @app.command()
@@ -155,7 +159,46 @@ def compare(
         raise typer.Exit(FAILED) from None
 
 
-def run_serve(target: Any, settings: Any, output: Path | None) -> int:
+@app.command()
+def report(
+    result: Annotated[Path, typer.Argument(help="A result of `bench serve`, as JSON.")],
+    html: Annotated[Path | None, typer.Option(help="Write a report here, one HTML page.")] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Write PNG and SVG into this folder (extra: bench).")
+    ] = None,
+) -> None:
+    """Show a result again, and write its report and its figures."""
+    from rich.console import Console
+
+    from clients.loadtest.result import read_result
+    from clients.loadtest.show import show_result
+
+    try:
+        read = read_result(result)
+        show_result(read, Console(highlight=False))
+        write_pictures(read, html, figures)
+    except (OSError, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(FAILED) from None
+
+
+def write_pictures(result: dict[str, Any], html: Path | None, figures: Path | None) -> None:
+    """Raises OSError, and ValueError where matplotlib is not installed."""
+    from clients.loadtest.report import page
+
+    if html:
+        html.write_text(page(result))
+    if figures:
+        try:
+            from clients.loadtest.figures import save_figures
+        except ImportError:
+            raise ValueError("--figures needs matplotlib: pip install 'thirdeye[bench]'") from None
+        save_figures(result, figures)
+
+
+def run_serve(
+    target: Any, settings: Any, output: Path | None, html: Path | None, figures: Path | None
+) -> int:
     """Runs and shows. 1: no server, no model, no trace, or not one whole answer. 130: Ctrl-C."""
     from rich.console import Console
 
@@ -171,6 +214,7 @@ def run_serve(target: Any, settings: Any, output: Path | None) -> int:
         show_result(result, Console(highlight=False))
         if output:
             write_result(result, output)
+        write_pictures(result, html, figures)
     except (ThirdeyeError, OSError, ValueError) as error:
         typer.echo(str(error), err=True)
         return FAILED

@@ -46,7 +46,9 @@ class Load:
     rate: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.concurrency} users" if self.rate is None else f"{self.rate:.3g} req/s"
+        if self.rate is not None:
+            return f"{self.rate:.3g} req/s"
+        return f"{self.concurrency} user{'' if self.concurrency == 1 else 's'}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,7 +254,8 @@ class Bench:
         while (users := next_concurrency(throughput(), first.concurrency, limit)) is not None:
             points[users] = await self.measure(Load(concurrency=users))
         best = saturation_concurrency(throughput())
-        found = {"concurrency": best, "best": max(throughput().values(), default=0.0)}
+        is_limit = best == limit  # more users might have given more
+        found = {"concurrency": None if is_limit else best, "best": max(throughput().values())}
         return list(points.values()), found
 
     async def _search_rate(self, first: Load) -> tuple[list[Point], dict[str, Any]]:
@@ -266,7 +269,8 @@ class Bench:
         while (rate := next_rate(is_kept(), first.rate, limit)) is not None:
             points[rate] = await self.measure(Load(rate=rate))
         in_order = [points[rate] for rate in sorted(points)]
-        return in_order, {"rate": saturation_rate(is_kept())}
+        kept = saturation_rate(is_kept())
+        return in_order, {"rate": kept, "is_limit": kept == limit}
 
 
 def keeps_up(point: Point) -> bool:

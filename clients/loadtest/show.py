@@ -24,6 +24,7 @@ def show_result(result: Result, console: Console) -> None:
     """The table of all points; with one point all of its latencies; what to doubt."""
     points = result["points"]
     console.print(Text(f"{result['model']} at {result['url']}", style="bold"), soft_wrap=True)
+    console.print("latencies in milliseconds", style="dim")
     console.print(summary_table(result))
     if len(points) == 1:
         console.print()
@@ -50,11 +51,11 @@ def summary_table(result: Result) -> Table:
         cells = [
             f"{point['requests_per_second']:.2f}",
             f"{point['output_tokens_per_second']:.1f}",
-            milliseconds(point["ttft_ms"], "p50"),
-            milliseconds(point["ttft_ms"], "p99"),
-            milliseconds(point["itl_ms"], "p50"),
-            milliseconds(point["itl_ms"], "p99"),
-            milliseconds(point["e2e_ms"], "p50"),
+            bare(point["ttft_ms"], "p50"),
+            bare(point["ttft_ms"], "p99"),
+            bare(point["itl_ms"], "p50"),
+            bare(point["itl_ms"], "p99"),
+            bare(point["e2e_ms"], "p50"),
         ]
         if has_goals:
             cells.append(f"{100 * point['goodput_share']:.0f} %")
@@ -102,6 +103,13 @@ def milliseconds(latency: Mapping[str, float] | None, part: str) -> str:
     return f"{value:.0f} ms" if value >= 99.95 else f"{value:.1f} ms"
 
 
+def bare(latency: Mapping[str, float] | None, part: str) -> str:
+    """Milliseconds without their unit."""
+    if latency is None:
+        return "-"
+    return f"{latency[part]:,.0f}" if latency[part] >= 99.95 else f"{latency[part]:.1f}"
+
+
 def point_line(point: Mapping[str, Any]) -> str:
     """One point in one line."""
     line = (
@@ -115,16 +123,18 @@ def point_line(point: Mapping[str, Any]) -> str:
 
 
 def saturation_line(result: Result) -> str:
+    """What a sweep found, in a sentence; nothing where there was none."""
     found = result["saturation"]
     if found is None:
         return ""
-    if found.get("concurrency"):
-        return (
-            f"Saturated from {found['concurrency']} users on, at {found['best']:.1f} tok/s at best."
-        )
-    if found.get("rate"):
-        return f"Kept up with up to {found['rate']:.3g} requests/s."
-    return "No load was kept: begin lower."
+    if "rate" not in found:
+        best = f"{found['best']:.1f} tok/s at best."
+        users = found["concurrency"]
+        return f"Saturated from {users} users on: {best}" if users else f"Not saturated: {best}"
+    if found["rate"] is None:
+        return "Not even the lowest rate was kept."
+    more = ", the highest that was tried" if found["is_limit"] else ""
+    return f"Kept up with {found['rate']:.3g} requests/s{more}."
 
 
 def doubts(point: Mapping[str, Any]) -> list[str]:

@@ -23,13 +23,14 @@ def result(ttft: float, seed: int = 0, num_requests: int = 60, **settings: Any) 
         first = at + ttft * draws.uniform(0.8, 1.2)
         times = [first, first + 0.1]
         records.append(Record(at, at, at, first + 0.1, times, 4, prompt_tokens=9, output_tokens=2))
-    point = {"load": "1 users", "concurrency": 1, "rate": None, **summarize(records)}
+    point = {"load": "1 user", "concurrency": 1, "rate": None, **summarize(records)}
     return {
         "benchmark": "serve",
         "version": 1,
         "created": "2026-11-22T12:00:00Z",
         "url": "http://127.0.0.1:8000/v1",
         "model": "tiny",
+        "client": "2 x x86_64, Python 3.11",
         "settings": settings,
         "saturation": None,
         "points": [point],

@@ -11,6 +11,7 @@ import pytest
 from clients.loadtest.arrivals import CONSTANT
 from clients.loadtest.prompts import Length, Mix
 from clients.loadtest.run import Load, Settings, run
+from clients.loadtest.show import saturation_line
 from clients.loadtest.stats import Goals
 from tests.clients.loadtest.server import Answer, Server
 from tests.clients.loadtest.virtual import now
@@ -210,6 +211,14 @@ def test_a_sweep_of_users_stops_where_throughput_does() -> None:
     users = [point["concurrency"] for point in result["points"]]
     assert users[:3] == [1, 2, 4]
     assert result["saturation"]["concurrency"] in (4, 8)
+    assert "Saturated from" in saturation_line(result)
+
+
+def test_a_sweep_that_ends_at_its_limit_found_nothing() -> None:
+    """Throughput still rises: that is no saturation point."""
+    result = measure(Server(), is_sweep=True, sweep_limit=4, num_requests=16)
+    assert [point["concurrency"] for point in result["points"]] == [1, 2, 4]
+    assert saturation_line(result).startswith("Not saturated: ")
 
 
 def test_a_sweep_of_rates_finds_what_is_kept() -> None:
@@ -225,6 +234,7 @@ def test_a_sweep_of_rates_finds_what_is_kept() -> None:
     rates = [point["rate"] for point in result["points"]]
     assert rates == sorted(rates)
     assert 0.85 <= result["saturation"]["rate"] <= 1.15
+    assert "Kept up with" in saturation_line(result)
 
 
 def test_the_model_is_asked_for_and_settings_are_in_the_result() -> None:
