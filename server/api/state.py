@@ -90,7 +90,7 @@ class ServerState:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.phase = Phase.LOADING
-        self.detail = "the model is loading"
+        self.detail = "starting"
         self.engine: Engine | None = None
         self.model: ServedModel | None = None
         self.admission = Admission(clock=clock)

@@ -68,7 +68,7 @@ def in_words(schema: Schema, defs: dict[str, Schema]) -> str:
 
 
 def _bounds(schema: Schema) -> tuple[Any, Any]:
-    """Of numbers their values, of strings and objects their sizes; what 64 bits hold anyway is no bound."""
+    """Of numbers their values, of the rest their sizes; what 64 bits hold anyway is no bound."""
     if "exclusiveMinimum" in schema:
         return f"above {schema['exclusiveMinimum']}", None
     low = schema.get("minimum", schema.get("minLength"))
