@@ -116,6 +116,12 @@ class ClientGone(Exception):
     """The client closed its connection before the answer was ready."""
 
 
+def come_back_in(seconds: int) -> dict[str, str]:
+    """Headers that say when to try again, 1 to 60 s: in seconds, and as openai-python prefers."""
+    seconds = min(max(seconds, 1), MAX_RETRY_AFTER)
+    return {"Retry-After": str(seconds), "retry-after-ms": str(seconds * 1000)}
+
+
 def internal_error(request_id: str) -> InternalError:
     """A bug of ours: the client gets the id under which the log holds the stack."""
     return InternalError(
@@ -135,7 +141,7 @@ def engine_down(restart_eta: float | None, message: str | None = None) -> Unavai
     return Unavailable(
         message or f"The engine is restarting. Try again in {seconds} s.",
         code="model_loading",
-        headers={"Retry-After": str(seconds), "retry-after-ms": str(seconds * 1000)},
+        headers=come_back_in(seconds),
     )
 
 

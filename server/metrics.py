@@ -63,8 +63,8 @@ class Metrics:
         self._decode.labels(model).observe(t.decode_ms / 1000)
         self._ttft.labels(model).observe((t.queue_ms + t.prefill_ms) / 1000)
         self._e2e.labels(model).observe(t.total_ms / 1000)
-        num_gaps = max(tally.num_generated_tokens // size - 1, 1)
-        self._gap.labels(model).observe(t.decode_ms / 1000 / num_gaps)
+        if (num_gaps := tally.num_generated_tokens // size - 1) > 0:
+            self._gap.labels(model).observe(t.decode_ms / 1000 / num_gaps)
 
     def grammar_compiled(self, seconds: float, is_too_slow: bool) -> None:
         model = model_name(self._state)

@@ -94,10 +94,11 @@ def admit(
     """
     engine, model = context.state.serving()
     lifetime = lifetime_of(request)
-    count = context.state.rates.admit(lifetime.caller, tally.num_prompt_tokens, lifetime.headers)
-    lifetime.at_end(lambda: count(tally.num_generated_tokens))
+    account = context.state.rates.open(lifetime.caller, lifetime.headers)
     permit = context.state.admission.admit(generation.width(engine.info.max_num_seqs))
     lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
+    account.charge(requests=1, tokens=tally.num_prompt_tokens)
+    lifetime.at_end(lambda: account.charge(tokens=tally.num_generated_tokens))
     lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
     retry_after = context.state.admission.retry_after
     return _counted(events(generation, engine, model.tokenizer, retry_after), tally)

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 
-from server.errors import MAX_RETRY_AFTER, RequestsLimited, TokensLimited
+from server.errors import RequestsLimited, TokensLimited, come_back_in
 
 KINDS = ("requests", "tokens")
 RATE_HEADERS = tuple(
@@ -49,6 +49,19 @@ class Bucket:
         }
 
 
+class Account:
+    """One request's view of its key's buckets; every charge renews the answer's headers."""
+
+    def __init__(self, buckets: Mapping[str, Bucket], headers: MutableMapping[str, str]) -> None:
+        self._buckets = buckets
+        self._headers = headers
+
+    def charge(self, **amounts: int) -> None:
+        for kind, bucket in self._buckets.items():
+            bucket.take(amounts.get(kind, 0))
+            self._headers.update(bucket.headers(kind))
+
+
 class Rates:
     """The buckets of every key. Without limits it lets all in and says nothing."""
 
@@ -61,40 +74,28 @@ class Rates:
         self._buckets: dict[str, dict[str, Bucket]] = {}
         self.num_rejected = 0
 
-    def admit(
-        self, caller: str, num_prompt_tokens: int, headers: MutableMapping[str, str]
-    ) -> Callable[[int], None]:
-        """Charge a request; what comes back takes the number of tokens it has generated.
+    def open(self, caller: str, headers: MutableMapping[str, str]) -> Account:
+        """The account to charge, if something is left on it.
 
-        Raises `RequestsLimited` or `TokensLimited`. `headers` gets what the caller has left.
+        Raises `RequestsLimited` or `TokensLimited`. `headers` gets what the caller has left, too.
         """
-        if not self._limits:
-            return lambda _: None
         self._forget_full_ones()
-        buckets = self._buckets.get(caller) or {
-            kind: Bucket(limit, self._clock) for kind, limit in self._limits.items()
-        }
-        self._buckets[caller] = buckets
-        try:
-            self._check(buckets)
-            charge(buckets, requests=1, tokens=num_prompt_tokens)
-        finally:
-            for kind, bucket in buckets.items():
-                headers.update(bucket.headers(kind))
-        return lambda num_generated: charge(buckets, tokens=num_generated)
-
-    def _check(self, buckets: Mapping[str, Bucket]) -> None:
+        buckets = self._buckets.setdefault(
+            caller, {kind: Bucket(limit, self._clock) for kind, limit in self._limits.items()}
+        )
+        account = Account(buckets, headers)
+        account.charge()
         for kind, bucket in buckets.items():
             wait = bucket.seconds_until(1)
             if wait > 0:
                 self.num_rejected += 1
-                seconds = min(math.ceil(wait), MAX_RETRY_AFTER)
                 raise _ERRORS[kind](
                     f"The limit of {bucket.per_minute} {kind} a minute is reached for this key. "
                     f"Try again in {duration(wait)}.",
                     code="rate_limit_exceeded",
-                    headers={"Retry-After": str(seconds), "retry-after-ms": str(seconds * 1000)},
+                    headers=come_back_in(math.ceil(wait)),
                 )
+        return account
 
     def _forget_full_ones(self) -> None:
         self._buckets = {
@@ -102,12 +103,6 @@ class Rates:
             for caller, buckets in self._buckets.items()
             if any(bucket.level() < bucket.per_minute for bucket in buckets.values())
         }
-
-
-def charge(buckets: Mapping[str, Bucket], **amounts: int) -> None:
-    for kind, amount in amounts.items():
-        if kind in buckets:
-            buckets[kind].take(amount)
 
 
 def duration(seconds: float) -> str:

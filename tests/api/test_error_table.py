@@ -62,7 +62,7 @@ def full(state: ServerState) -> None:
 
 
 def spent(state: ServerState) -> None:
-    state.rates.admit("", 1, {})
+    state.rates.open("", {}).charge(requests=1, tokens=1)
 
 
 def dead(state: ServerState) -> None:

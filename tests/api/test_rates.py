@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from server.api.config import ApiConfig
-from server.api.rates import RATE_HEADERS, Rates, duration
+from server.api.rates import RATE_HEADERS, Account, Rates, duration
 from server.errors import RequestsLimited, TokensLimited
 from tests.api.support import CHAT, COMPLETION, client_of, create_app, fake_engine, ready_state
 from tests.api.test_errors import check_envelope
@@ -23,20 +23,26 @@ class Clock:
         return self.now
 
 
+def admit(rates: Rates, caller: str, num_tokens: int, headers: dict[str, str]) -> Account:
+    account = rates.open(caller, headers)
+    account.charge(requests=1, tokens=num_tokens)
+    return account
+
+
 def test_requests_run_out_and_come_back_evenly() -> None:
     clock = Clock()
     rates = Rates({"requests": 6}, clock)
     for left in (5, 4, 3, 2, 1, 0):
         headers: dict[str, str] = {}
-        rates.admit("key", 10, headers)
+        admit(rates, "key", 10, headers)
         assert headers["x-ratelimit-remaining-requests"] == str(left)
     with pytest.raises(RequestsLimited, match="limit of 6 requests a minute") as refused:
-        rates.admit("key", 10, headers)
+        admit(rates, "key", 10, headers)
     assert refused.value.headers == {"Retry-After": "10", "retry-after-ms": "10000"}
     assert headers["x-ratelimit-reset-requests"] == "1m0s"
-    rates.admit("other", 10, {})
+    admit(rates, "other", 10, {})
     clock.now += 10
-    rates.admit("key", 10, {})
+    admit(rates, "key", 10, {})
     assert rates.num_rejected == 1
 
 
@@ -45,39 +51,39 @@ def test_tokens_are_charged_when_they_are_known() -> None:
     clock = Clock()
     rates = Rates({"tokens": 60}, clock)
     headers: dict[str, str] = {}
-    count = rates.admit("key", 20, headers)
+    account = admit(rates, "key", 20, headers)
     assert headers["x-ratelimit-remaining-tokens"] == "40"
-    count(79)  # 39 below nothing
+    account.charge(tokens=79)  # 39 below nothing
     with pytest.raises(TokensLimited) as refused:
-        rates.admit("key", 1, headers)
+        admit(rates, "key", 1, headers)
     assert refused.value.headers["Retry-After"] == "40"
     assert headers["x-ratelimit-remaining-tokens"] == "0"
     clock.now += 40
-    rates.admit("key", 1, {})
+    admit(rates, "key", 1, {})
 
 
 def test_a_prompt_larger_than_the_minute_gets_in_when_nothing_was_used() -> None:
     rates = Rates({"tokens": 10}, Clock())
-    rates.admit("key", 500, {})
+    admit(rates, "key", 500, {})
     with pytest.raises(TokensLimited):
-        rates.admit("key", 1, {})
+        admit(rates, "key", 1, {})
 
 
 def test_a_bucket_never_holds_more_than_its_minute() -> None:
     clock = Clock()
     rates = Rates({"requests": 2}, clock)
     clock.now += 3600
-    rates.admit("key", 1, {})
-    rates.admit("key", 1, {})
+    admit(rates, "key", 1, {})
+    admit(rates, "key", 1, {})
     with pytest.raises(RequestsLimited):
-        rates.admit("key", 1, {})
+        admit(rates, "key", 1, {})
 
 
 def test_full_buckets_are_forgotten() -> None:
     clock = Clock()
     rates = Rates({"requests": 60}, clock)
     for i in range(100):
-        rates.admit(f"key {i}", 1, {})
+        admit(rates, f"key {i}", 1, {})
         clock.now += 2
     assert len(rates._buckets) <= 2
 
@@ -136,3 +142,21 @@ def test_without_limits_nothing_is_said() -> None:
 def test_a_bad_request_costs_nothing() -> None:
     bad, good, _ = ask(ApiConfig(requests_per_minute=1), [COMPLETION, CHAT])
     assert (bad.status_code, good.status_code) == (400, 200)
+
+
+def test_a_full_queue_costs_nothing() -> None:
+    """Who is sent away before any work has nothing to pay."""
+
+    async def main() -> None:
+        state = ready_state(fake_engine())
+        app = create_app(state, ApiConfig(requests_per_minute=2))
+        permit = state.admission.admit(24)
+        async with client_of(app) as client:
+            refused = await client.post(CHAT_URL, json=CHAT)
+            assert refused.json()["error"]["type"] == "server_overloaded"
+            assert refused.headers["x-ratelimit-remaining-requests"] == "2"
+            permit.release()
+            good = await client.post(CHAT_URL, json=CHAT)
+            assert good.headers["x-ratelimit-remaining-requests"] == "1"
+
+    asyncio.run(main())
