@@ -24,6 +24,7 @@ from tests.api.test_errors import check_envelope
 CANARY = "canary-7f3a"
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 INVALID, SERVER = "invalid_request_error", "server_error"
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
 KEYED = ApiConfig(api_keys=("secret-key",))
 
 
@@ -236,7 +237,7 @@ ROWS = [
     ),
     Row(
         12,
-        "'messages[0].role' must be one of system, developer, user, assistant.",
+        "'messages[0].role' must be one of system, developer, user, assistant, tool.",
         {"messages": [{"role": CANARY, "content": "x"}]},
         param="messages[0].role",
         code="invalid_value",
@@ -428,6 +429,28 @@ ROWS = [
         },
         param="response_format.json_schema.schema",
         code="invalid_schema",
+    ),
+    Row(
+        25,
+        "'tool_choice' must be 'none' without 'tools'.",
+        {"tool_choice": "required"},
+        param="tool_choice",
+        code="invalid_value",
+    ),
+    Row(
+        25,
+        "'tool_choice' must name one of the tools: f.",
+        {"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": CANARY}}},
+        param="tool_choice",
+        code="invalid_value",
+    ),
+    Row(
+        26,
+        "'tools' cannot be used: model 'tiny' has no chat template.",
+        {"tools": TOOLS},
+        model={"template": None},
+        param="tools",
+        code="tools_not_supported",
     ),
     Row(
         27,
@@ -624,5 +647,5 @@ def test_each_row_of_the_table(row: Row) -> None:
 
 
 def test_the_table_is_whole() -> None:
-    """25 and 26 are tools', 37 is the connection's (`test_guard.py`)."""
-    assert {row.number for row in ROWS} == set(range(1, 40)) - {25, 26, 37}
+    """37 is the connection's (`test_guard.py`)."""
+    assert {row.number for row in ROWS} == set(range(1, 40)) - {37}
