@@ -145,6 +145,7 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         eos_token_ids=sorted(opened.tokenizer.eos_token_ids),
         device=settings.device,
         dtype=settings.dtype,
+        quantize=settings.quantize,
         attention=settings.attention,
         threads=settings.threads,
         max_model_len=settings.max_model_len,

@@ -87,7 +87,7 @@ def serve(
     dtype: Annotated[
         str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")
     ] = None,
-    quantize: Annotated[str | None, typer.Option(help="none. [none]")] = None,
+    quantize: Annotated[str | None, typer.Option(help="auto, none, int8. [auto]")] = None,
     attention: Annotated[str | None, typer.Option(help="auto, sdpa, reference. [auto]")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine. [all]")] = None,
     engine: Annotated[
