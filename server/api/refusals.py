@@ -54,11 +54,8 @@ REFUSED_IN_CHAT: dict[str, Refusal] = REFUSED | {
     "functions": Refusal("use 'tools' and 'tool_choice'"),
     "modalities": Refusal("only ['text'] is", (["text"],), _VALUE),
     "moderation": Refusal("this server moderates nothing"),
-    "parallel_tool_calls": Refusal("it needs 'tools'", (True,)),
     "prediction": Refusal("leave it out"),
     "reasoning_effort": Refusal("only 'none' is", ("none",)),
-    "tool_choice": Refusal("without 'tools' only 'none' is", ("none",)),
-    "tools": Refusal("describe them in a system message", ([],)),
     "verbosity": Refusal("only 'medium' is", ("medium",)),
     "web_search_options": Refusal("this server fetches nothing"),
 }

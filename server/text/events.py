@@ -16,6 +16,15 @@ class TextToken:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """News of one tool call: first its name, once and without arguments, then pieces of these."""
+
+    index: int  # of the call, within the choice
+    name: str | None = None
+    arguments: str = ""  # joined over the deltas: the arguments' JSON, as the model wrote it
+
+
+@dataclass(frozen=True, slots=True)
 class TextEvent:
     """New text of one choice, final the moment it is sent: nothing here is ever taken back.
 
@@ -25,6 +34,7 @@ class TextEvent:
     """
 
     text: str
+    tool_calls: list[ToolCallDelta] = field(default_factory=list)  # they follow the text
     tokens: list[TextToken] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprobs] | None = None  # once, on the first event, when asked for
     num_cached_tokens: int = 0
@@ -32,6 +42,7 @@ class TextEvent:
     finish_reason: FinishReason | None = None
     embedding: list[float] | None = None  # on the last event of a request for one
     stop_reason: str | int | None = None  # the stop string or stop token id that matched
+    ended_in_tool_calls: bool = False  # it ended by itself, and there is at least one call
     timings: Timings | None = None
     error: str | None = None
     error_code: ErrorCode | None = None
