@@ -67,6 +67,8 @@ class Settings(BaseSettings):
     lenient: bool = False
     max_n: int = Field(MAX_N, ge=1, le=MAX_N)
     max_stop: int = Field(4, ge=1, le=MAX_STOPS)
+    requests_per_minute: int = Field(0, ge=0)
+    tokens_per_minute: int = Field(0, ge=0)
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
     drain_timeout: float = Field(30.0, ge=0)
     sse_ping: float = Field(15.0, ge=0)
