@@ -87,7 +87,7 @@ def serve(
     dtype: Annotated[
         str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")
     ] = None,
-    quantize: Annotated[str | None, typer.Option(help="none. [none]")] = None,
+    quantize: Annotated[str | None, typer.Option(help="auto, none, int8. [auto]")] = None,
     attention: Annotated[str | None, typer.Option(help="auto, sdpa, reference. [auto]")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine. [all]")] = None,
     engine: Annotated[
@@ -118,6 +118,12 @@ def serve(
     ] = None,
     max_n: Annotated[int | None, typer.Option(help="Most samples of a prompt. [128]")] = None,
     max_stop: Annotated[int | None, typer.Option(help="Most stop strings. [4]")] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="Requests of each key a minute, 0: any number. [0]")
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(help="Tokens of each key a minute, 0: any number. [0]")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning, error. [info]")
     ] = None,
@@ -136,12 +142,13 @@ def chat(
     model: NameOption = None,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     temperature: TemperatureOption = CALM,
+    plain: Annotated[bool, typer.Option("--plain", help="Show answers without Markdown.")] = False,
 ) -> None:
     """Chat in the terminal with a running server."""
     from clients.chat import run_chat
 
     params = {"temperature": temperature}
-    raise typer.Exit(run_chat(url, api_key, model, system, params=params))
+    raise typer.Exit(run_chat(url, api_key, model, system, params=params, is_plain=plain))
 
 
 @app.command()

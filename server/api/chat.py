@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from uuid import uuid4
 
 from fastapi import APIRouter
@@ -30,16 +31,20 @@ from server.api.prepare import (
     truncate,
 )
 from server.api.refusals import REFUSED_IN_CHAT
-from server.api.schema import ChatRequest, Message
+from server.api.schema import AssistantMessage, ChatRequest, Message, ToolMessage
 from server.api.shape import ChunkWriter, Head, JsonObject, encode, optional, whole_answer
 from server.api.state import ServedModel
 from server.api.tally import Tally
+from server.api.tool_calls import delta_of, whole_calls
+from server.api.tool_use import compile_tools, tool_use
 from server.api.witness import Witness
 from server.errors import BadRequest
 from server.text.chat import ChatTemplateError
 from server.text.events import TextEvent, TextToken
 from server.text.prompt import PromptTooLong
 from server.text.tokenizer import Tokenizer
+from server.text.tools.definitions import ChoiceMode, Tool
+from server.text.tools.prompt import fit
 
 
 def chat_routes(context: Context) -> APIRouter:
@@ -85,13 +90,16 @@ async def plan(
     id_prefix: str = "chatcmpl-",
 ) -> Generation:
     """The engine requests of a chat request. Raises `BadRequest` for what does not fit."""
-    grammar = await grammars.of(*constraint_of(body))
+    tools = tool_use(body, model)
+    content = await grammars.of(*constraint_of(body))
+    grammar = await compile_tools(tools, content, model, grammars)
     context = model.max_model_len
     name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     ids = await encode_messages(
         body.messages,
         model,
+        tools=tools.shown_tools() if tools else (),
         add_special_tokens=body.add_special_tokens,
         add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
         continue_final_message=body.continue_final_message,
@@ -120,9 +128,10 @@ async def plan(
             priority=body.priority,
             cache_salt=salt(caller, body.cache_salt),
             tenant=caller,
+            return_progress=body.return_progress,
             grammar=grammar,
         ),
-        options=text_options(body),
+        options=replace(text_options(body), parse_tool_calls=tools.may_call if tools else False),
         truncated=len(ids) - len(prompt),
         notes=notes(body),
     )
@@ -132,6 +141,7 @@ async def encode_messages(
     messages: Sequence[Message],
     model: ServedModel,
     *,
+    tools: Sequence[Tool] = (),
     add_special_tokens: bool,
     add_generation_prompt: bool,
     continue_final_message: bool,
@@ -146,14 +156,20 @@ async def encode_messages(
             code="unsupported_parameter",
         )
     context = model.max_model_len
-    try:
-        ids = await asyncio.to_thread(
-            template.encode,
-            [_plain(message) for message in messages],
+
+    def encode_in_thread() -> list[int]:
+        definitions = [tool.definition for tool in tools] or None
+        fitted, shown = fit([_plain(message) for message in messages], definitions, template)
+        return template.encode(
+            fitted,
+            tools=shown,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
             max_tokens=context if is_bounded else None,
         )
+
+    try:
+        ids = await asyncio.to_thread(encode_in_thread)
     except PromptTooLong as error:
         has = f"has at least {error.num_tokens_at_least} tokens"
         raise context_exceeded(has, context, "messages") from None
@@ -166,8 +182,15 @@ async def encode_messages(
 
 
 def _plain(message: Message) -> dict[str, object]:
-    plain: dict[str, object] = {"role": message.role, "content": message.content}
-    return plain | ({"name": message.name} if message.name is not None else {})
+    """What the template may see of a message. Calls without content have the empty content."""
+    plain: dict[str, object] = {"role": message.role, "content": message.content or ""}
+    if message.name is not None:
+        plain["name"] = message.name
+    if isinstance(message, AssistantMessage) and message.tool_calls:
+        plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+    if isinstance(message, ToolMessage):
+        plain["tool_call_id"] = message.tool_call_id
+    return plain
 
 
 class ChatShape:
@@ -176,6 +199,7 @@ class ChatShape:
     def __init__(
         self, body: ChatRequest, generation: Generation, model: ServedModel, tally: Tally
     ) -> None:
+        self._choice_mode = body.tool_choice.mode if body.tool_choice else ChoiceMode.AUTO
         self._with_logprobs = body.logprobs
         self._as_ids = body.return_tokens_as_token_ids
         self._with_ids = body.return_token_ids
@@ -192,14 +216,19 @@ class ChatShape:
 
     def chunks(self, index: int, event: TextEvent) -> Iterator[bytes]:
         """Role first, then content, then the empty delta that says why the choice ended."""
+        if event.progress is not None:
+            yield self._writer.progress_chunk(index, event.progress)
+            return
         if index not in self._started:
             yield self._role_chunk(index)
         is_last = event.finish_reason is not None
         tokens, hidden = _split(event) if is_last else (event.tokens, [])
-        if event.text or (tokens and not is_last and (self._with_logprobs or self._with_ids)):
-            yield self._writer.chunk(
-                self._choice(index, b'{"content":' + encode(event.text) + b"}", tokens)
-            )
+        deltas = list(_deltas(event))
+        if not deltas and tokens and not is_last and (self._with_logprobs or self._with_ids):
+            deltas = [b"{}"]
+        for delta in deltas:
+            yield self._writer.chunk(self._choice(index, delta, tokens))
+            tokens = []  # they stand with the first
         if is_last:
             yield self._writer.chunk(self._choice(index, b"{}", hidden, event))
 
@@ -211,7 +240,9 @@ class ChatShape:
         if self._with_ids and not self._started:
             prompt_ids = self._generation.prompts[0]
         self._started.add(index)
-        delta = b'{"role":"assistant","content":"","refusal":null}'
+        only_calls = self._choice_mode in (ChoiceMode.REQUIRED, ChoiceMode.NAMED)
+        content = b"null" if only_calls else b'""'
+        delta = b'{"role":"assistant","content":%b,"refusal":null}' % content
         choice = b'{"index":%d,"delta":%b,"logprobs":null,"finish_reason":null}' % (index, delta)
         return self._writer.chunk(choice, optional(b"prompt_token_ids", prompt_ids))
 
@@ -220,11 +251,16 @@ class ChatShape:
     ) -> bytes:
         parts = [b'{"index":%d,"delta":%b,"logprobs":' % (index, delta)]
         parts.append(encode(self._logprobs(tokens)) if tokens else b"null")
-        parts.append(b',"finish_reason":' + encode(end.finish_reason if end else None))
+        parts.append(b',"finish_reason":' + encode(self._finish_reason(end) if end else None))
         parts.append(optional(b"stop_reason", end.stop_reason if end else None))
         if self._with_ids:
             parts.append(optional(b"token_ids", [token.token_id for token in tokens]))
         return b"".join([*parts, b"}"])
+
+    def _finish_reason(self, end: TextEvent) -> str | None:
+        """As OpenAI has it: a call that was asked for by name ends with `stop`."""
+        is_call = end.ended_in_tool_calls and self._choice_mode is not ChoiceMode.NAMED
+        return "tool_calls" if is_call else end.finish_reason
 
     def _logprobs(self, tokens: list[TextToken]) -> JsonObject | None:
         if not self._with_logprobs:
@@ -251,14 +287,9 @@ class ChatShape:
         last = events[-1]
         choice: JsonObject = {
             "index": index,
-            "message": {
-                "role": "assistant",
-                "content": "".join(event.text for event in events),
-                "refusal": None,
-                "annotations": [],
-            },
+            "message": _message(events),
             "logprobs": self._logprobs(tokens),
-            "finish_reason": last.finish_reason,
+            "finish_reason": self._finish_reason(last),
         }
         if last.stop_reason is not None:
             choice["stop_reason"] = last.stop_reason
@@ -267,9 +298,28 @@ class ChatShape:
         return choice
 
 
+def _message(events: Sequence[TextEvent]) -> JsonObject:
+    content = "".join(event.text for event in events)
+    calls = whole_calls(delta for event in events for delta in event.tool_calls)
+    message: JsonObject = {
+        "role": "assistant",
+        "content": content if content or not calls else None,
+        "refusal": None,
+        "annotations": [],
+    }
+    return message | ({"tool_calls": calls} if calls else {})
+
+
+def _deltas(event: TextEvent) -> Iterator[bytes]:
+    """What an event adds to the message: text, then the heads of calls and pieces of arguments."""
+    if event.text:
+        yield b'{"content":' + encode(event.text) + b"}"
+    yield from map(delta_of, event.tool_calls)
+
+
 def _split(event: TextEvent) -> tuple[list[TextToken], list[TextToken]]:
     """The last event's tokens: those of its text, and the hidden ones at its end (EOS, stop id)."""
-    end = len(event.tokens) if event.text else 0
+    end = len(event.tokens) if event.text or event.tool_calls else 0
     while end and event.tokens[end - 1].raw is None:
         end -= 1
     return event.tokens[:end], event.tokens[end:]

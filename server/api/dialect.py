@@ -18,6 +18,7 @@ from server.api.refusals import REFUSED_IN_CHAT
 from server.api.schema import ChatRequest
 from server.api.shape import JsonObject
 from server.api.state import ServedModel
+from server.api.tool_use import tool_use
 from server.api.validation import parse
 from server.errors import BadRequest
 
@@ -44,9 +45,11 @@ async def count_as_chat(chat: JsonObject, model: ServedModel, words: Words) -> i
     """How many tokens the prompt has, whether or not it fits. Raises as `plan_as_chat`."""
     with in_words(words):
         body = _checked(chat, model)
+        tools = tool_use(body, model)
         ids = await encode_messages(
             body.messages,
             model,
+            tools=tools.shown_tools() if tools else (),
             add_special_tokens=body.add_special_tokens,
             add_generation_prompt=not body.continue_final_message,
             continue_final_message=body.continue_final_message,

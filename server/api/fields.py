@@ -226,8 +226,7 @@ LogitBias = Annotated[
         }
     ),
 ]
-Content = Annotated[
-    str,
-    PlainValidator(lambda value, info: parse_content(value, ignored=info.context)),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]}),
-]
+_CONTENT = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]})
+_READ_CONTENT = PlainValidator(lambda value, info: parse_content(value, ignored=info.context))
+Content = Annotated[str, _READ_CONTENT, _CONTENT]
+OptionalContent = Annotated[str | None, _READ_CONTENT, _CONTENT]

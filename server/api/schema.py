@@ -4,16 +4,19 @@ Strict (no coercion, no NaN), closed (an unknown field is an error), and `null` 
 What needs more than one field, or the model, is checked where it is used.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from server.api.fields import Content, Inputs, LogitBias, Prompts, Stop
+from server.api.fields import Content, Inputs, LogitBias, OptionalContent, Prompts, Stop, fail
 from server.api.formats import ResponseFormat, StructuredOutputs
+from server.api.tool_fields import ToolChoiceField, Tools
+from server.text.tools.definitions import MAX_NAME_CHARS
 
 MAX_N = 128
 MAX_LOGPROBS = 20
 MAX_MESSAGES = 4096
+MAX_TOOL_CALLS = 128  # of one message
 MAX_INT = 2**31 - 1
 
 
@@ -79,6 +82,9 @@ class GenerationRequest(Strict):
     receipt: bool = False
     prompt_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
 
+    t_max_predict_ms: int = Field(0, ge=0, le=MAX_INT)
+    return_progress: bool = False
+
     # how it is queued and cached
     truncate_prompt_tokens: int | None = Field(None, ge=-1, le=MAX_INT)
     priority: int = Field(0, ge=-(2**31), le=MAX_INT)
@@ -116,21 +122,52 @@ class UserMessage(Strict):
     name: str | None = None
 
 
+class CalledFunction(Strict):
+    name: str = Field(min_length=1, max_length=MAX_NAME_CHARS)
+    arguments: str
+
+
+class ToolCall(Strict):
+    id: str
+    type: Literal["function"]
+    function: CalledFunction
+
+
 class AssistantMessage(Strict):
-    """Clients send answers back as history, so what an answer holds beside its text is accepted."""
+    """Clients send answers back as history, so what an answer holds beside its text is accepted.
+
+    Only with `tool_calls` may `content` be null or left out.
+    """
 
     role: Literal["assistant"]
-    content: Content
+    content: OptionalContent = None
     name: str | None = None
     refusal: str | None = None
     annotations: list[object] | None = None
     phase: str | None = None
     audio: None = None
     function_call: None = None
-    tool_calls: None = None
+    tool_calls: list[ToolCall] = Field(default_factory=list, max_length=MAX_TOOL_CALLS)
+
+    @model_validator(mode="after")
+    def _has_something(self) -> Self:
+        if self.content is None and not self.tool_calls:
+            fail("missing_required_parameter", "is required without 'tool_calls'.", ".content")
+        return self
 
 
-Message = Annotated[SystemMessage | UserMessage | AssistantMessage, Field(discriminator="role")]
+class ToolMessage(Strict):
+    """What a tool answered."""
+
+    role: Literal["tool"]
+    content: Content
+    tool_call_id: str
+    name: str | None = None
+
+
+Message = Annotated[
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+]
 MetadataKey = Annotated[str, Field(max_length=64)]
 MetadataValue = Annotated[str, Field(max_length=512)]
 
@@ -144,6 +181,9 @@ class ChatRequest(GenerationRequest):
     add_special_tokens: bool = False
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+    tools: Tools = ()
+    tool_choice: ToolChoiceField | None = None
+    parallel_tool_calls: bool = True
 
     # accepted hints
     metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=16)
@@ -163,6 +203,7 @@ class TokenizeRequest(Strict):
     add_special_tokens: bool | None = None  # true for a prompt, false for messages
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+    tools: Tools = ()
     return_token_strs: bool = False
 
 

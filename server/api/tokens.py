@@ -15,14 +15,11 @@ from server.api.intake import take
 from server.api.logprobs import token_name
 from server.api.openapi import documented
 from server.api.prepare import refuse
-from server.api.refusals import REFUSED_IN_CHAT, Refusal
 from server.api.schema import DetokenizeRequest, TokenizeRequest
 from server.api.shown import text_of
 from server.api.state import ServedModel
 from server.errors import BadRequest
 from server.text.prompt import encode_prompt
-
-_REFUSED: dict[str, Refusal] = {"tools": REFUSED_IN_CHAT["tools"]}
 
 
 def token_routes(context: Context) -> APIRouter:
@@ -31,7 +28,7 @@ def token_routes(context: Context) -> APIRouter:
     @router.post("/tokenize", **documented("Tokens", TokenizeRequest))
     async def tokenize(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, TokenizeRequest, _REFUSED)
+        body = await take(request, context, TokenizeRequest, {})
         _check_model(body.model, model)
         ids = await encode_body(body, model)
         names = [token_name(token_id, model.tokenizer) for token_id in ids]
@@ -87,10 +84,13 @@ async def encode_body(body: TokenizeRequest, model: ServedModel) -> list[int]:
     """Token ids of a prompt or of messages. Raises `BadRequest`."""
     if body.prompt is not None and body.messages is not None:
         raise refuse("messages", "cannot be given together with 'prompt'.")
+    if body.tools and body.messages is None:
+        raise refuse("tools", "needs 'messages'.")
     if body.messages is not None:
         return await encode_messages(
             body.messages,
             model,
+            tools=body.tools,
             add_special_tokens=bool(body.add_special_tokens),
             add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
             continue_final_message=body.continue_final_message,

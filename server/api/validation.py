@@ -37,7 +37,7 @@ _LENGTHS = {
     "too_short": "array_below_min_length",
 }
 _UNSUPPORTED_CHOICES = ("service_tier", "stream_options.include_obfuscation")
-_ROLES = "system, developer, user, assistant"
+_ROLES = "system, developer, user, assistant, tool"
 _ROLE_TAGS = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
@@ -131,10 +131,6 @@ def _role(path: str, value: object) -> BadRequest:
     role = value.get("role") if isinstance(value, dict) else None
     if role is None:
         return _bad(path, "missing_required_parameter", f"Missing required parameter '{path}'.")
-    if role == "tool":
-        return _bad(
-            path, "unsupported_value", f"'{path}' must be one of {_ROLES}: tools are not built yet."
-        )
     if not isinstance(role, str):
         return _bad(path, "invalid_type", f"'{path}' must be a string, got {json_type(role)}.")
     return _bad(path, "invalid_value", f"'{path}' must be one of {_ROLES}.")
@@ -154,8 +150,9 @@ def _length(path: str, kind: str, context: dict[str, Any]) -> BadRequest:
         return _bad(path, code, f"'{path}' must {rule}.")
     if context.get("field_type") == "Dictionary":
         code = "object_above_max_properties"
-    side = f"at most {context['max_length']}" if "max_length" in context else "at least 1"
-    return _bad(path, code, f"'{path}' must hold {side} items, got {context['actual_length']}.")
+    limit = context.get("max_length")
+    side = "at least 1 item" if limit is None else f"at most {limit} items"
+    return _bad(path, code, f"'{path}' must hold {side}, got {context['actual_length']}.")
 
 
 def _choice(path: str, context: dict[str, Any]) -> BadRequest:

@@ -19,7 +19,7 @@ Pure Python: it knows no tensor and no model.
 
 import time
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -33,7 +33,14 @@ from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.pooling import add_sums, unit_vector
 from server.engine.sequence import Sequence, SequenceStatus
 from server.engine.spec import Speculator
-from server.engine.types import EngineStats, ErrorCode, FinishReason, Request, StepOutput
+from server.engine.types import (
+    EngineStats,
+    ErrorCode,
+    FinishReason,
+    PromptProgress,
+    Request,
+    StepOutput,
+)
 from server.engine.waiting import WaitingQueue, by_order
 
 
@@ -268,14 +275,33 @@ class Scheduler:
         sequence = row.sequence
         assert sequence.status is SequenceStatus.RUNNING
         if result.error is not None:
-            return self._finish(sequence, FinishReason.ERROR, error=result.error)
+            reason, code = FinishReason.ERROR, result.error_code
+            return self._finish(sequence, reason, error=result.error, error_code=code)
         sequence.num_computed_tokens = row.real_end
         sequence.prompt_logprobs += result.prompt_logprobs
         sequence.hidden_sums = add_sums(sequence.hidden_sums, result.hidden_sums)
         if sequence.num_uncomputed_tokens:
             self._publish(row)
-            return None
+            return self._progress(sequence) if sequence.request.return_progress else None
         return self._append(row, result)
+
+    def _progress(self, sequence: Sequence) -> StepOutput | None:
+        """How far the prompt is; nothing once tokens have come, which tell more."""
+        if sequence.num_generated_tokens:
+            return None
+        assert sequence.admitted_at is not None
+        progress = PromptProgress(
+            num_prompt_tokens=sequence.num_prompt_tokens,
+            num_cached_tokens=sequence.num_cached_tokens,
+            num_computed_tokens=sequence.num_computed_tokens,
+            elapsed_ms=(self._clock() - sequence.admitted_at) * 1000,
+        )
+        request_id = sequence.request.request_id
+        return StepOutput(
+            request_id=request_id,
+            progress=progress,
+            num_cached_tokens=sequence.num_cached_tokens,
+        )
 
     def _append(self, row: PlanRow, result: RowResult) -> StepOutput:
         """Add new tokens to a sequence that has caught up, up to the one that ends it."""
@@ -365,6 +391,13 @@ class Scheduler:
         )
 
     # --- numbers and invariants ---
+
+    def queue(self) -> Iterator[Sequence]:
+        """Who waits, in the order of arrival."""
+        if not self._waiting:
+            return iter(())
+        waiting = SequenceStatus.WAITING
+        return (s for s in self._sequences.values() if s.status is waiting)
 
     def stats(self) -> EngineStats:
         return EngineStats(

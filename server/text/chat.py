@@ -5,17 +5,21 @@ The template comes from the operator's checkpoint, never from a request. It runs
 construction: a broken one stops the server at start instead of failing each request. Special tokens
 come from the template alone (`server.text.specials`). A render may take up to a second with hostile
 messages: call `encode` from a thread.
+
+Whether a template knows tools, in the form this server reads, it tells (`carries_tools`); what to
+do about one that does not is `server.text.tools.prompt`'s.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, meta
 
 from server.text.prompt import PromptTooLong, fewest_tokens
 from server.text.sandbox import TemplateRefusal, TemplateSandbox
 from server.text.specials import MARK, SpecialTokens
 from server.text.tokenizer import Tokenizer
+from server.text.tools.form import OPEN
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
 MAX_REFUSAL_CHARS = 200
@@ -59,8 +63,19 @@ class ChatTemplate:
             self._template = self._sandbox.compile_template(source)
         except TemplateError as error:
             raise ChatTemplateError(f"The chat template does not parse: {error}.") from error
+        variables = meta.find_undeclared_variables(self._sandbox.parse(source))
+        self.carries_tools = "tools" in variables and OPEN in source
         if _CANARY not in self.render([{"role": "user", "content": _CANARY}]):
             raise ChatTemplateError("The chat template is broken: it drops a user's message.")
+        self.takes_system = self._shows_system()
+
+    def _shows_system(self) -> bool:
+        """Whether a system message in front reaches the model: some templates drop or refuse it."""
+        messages = [{"role": "system", "content": _CANARY}, {"role": "user", "content": "Hi"}]
+        try:
+            return _CANARY in self.render(messages)
+        except ChatTemplateError:
+            return False
 
     def render(
         self,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from server.engine.types import ErrorCode, FinishReason, Timings, TokenLogprobs
+from server.engine.types import ErrorCode, FinishReason, PromptProgress, Timings, TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,15 @@ class TextToken:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """News of one tool call: first its name, once and without arguments, then pieces of these."""
+
+    index: int  # of the call, within the choice
+    name: str | None = None
+    arguments: str = ""  # joined over the deltas: the arguments' JSON, as the model wrote it
+
+
+@dataclass(frozen=True, slots=True)
 class TextEvent:
     """New text of one choice, final the moment it is sent: nothing here is ever taken back.
 
@@ -25,13 +34,16 @@ class TextEvent:
     """
 
     text: str
+    tool_calls: list[ToolCallDelta] = field(default_factory=list)  # they follow the text
     tokens: list[TextToken] = field(default_factory=list)
     prompt_logprobs: list[TokenLogprobs] | None = None  # once, on the first event, when asked for
     num_cached_tokens: int = 0
     num_generated_tokens: int = 0  # sampled so far, the end-of-sequence token included
     finish_reason: FinishReason | None = None
+    progress: PromptProgress | None = None  # of the prompt, before its first token; nothing else
     embedding: list[float] | None = None  # on the last event of a request for one
     stop_reason: str | int | None = None  # the stop string or stop token id that matched
+    ended_in_tool_calls: bool = False  # it ended by itself, and there is at least one call
     timings: Timings | None = None
     error: str | None = None
     error_code: ErrorCode | None = None

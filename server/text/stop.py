@@ -33,6 +33,11 @@ class StopMatcher:
             ""  # always self._node.depth characters: the end of the text, not passed on yet
         )
 
+    @property
+    def num_held(self) -> int:
+        """How many characters at the end of what was fed may still begin a stop string."""
+        return len(self._held)
+
     def feed(self, text: str, *, search: bool = True) -> tuple[str, str | None]:
         """Text that may be sent, and the stop string now complete. After a match the text is over.
 

@@ -165,6 +165,12 @@ def test_a_last_assistant_turn_is_continued(served: Served) -> None:
     assert message["content"][0]["text"] == "lo"
 
 
+def test_an_empty_last_turn_speaks_of_messages(served: Served) -> None:
+    """Chat's `continue_final_message` is nothing a caller here has heard of."""
+    answer = served.post(URL, BODY | {"messages": [HI, {"role": "assistant", "content": ""}]})
+    assert "continue_final_message" not in answer.text
+
+
 def chat_messages(*turns: dict[str, Any], **changes: Any) -> list[dict[str, Any]]:
     return messages_of(MessagesRequest.model_validate(BODY | {"messages": list(turns)} | changes))
 
@@ -215,7 +221,7 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": None}, "Missing required parameter 'max_tokens'."),
     ({"max_tokens": 0}, "'max_tokens' must be between 1 and 2147483647, got 0."),
     ({"max_tokens": 600}, "'max_tokens' must be at most 493, got 600"),
-    ({"messages": []}, "'messages' must hold at least 1 items, got 0."),
+    ({"messages": []}, "'messages' must hold at least 1 item, got 0."),
     ({"messages": [HI | {"role": "system"}]}, "'messages[0].role' must be 'user' or 'assistant'."),
     ({"messages": [HI | {"content": 5}]}, "'messages[0].content' must be a string or a list"),
     ({"messages": [HI | {"content": [IMAGE]}]}, "'messages[0].content[0]' must be one of 'text'"),

@@ -1,0 +1,77 @@
+"""What a caller says about tools: which there are, and whether the answer may or must call them.
+
+Plain data, already checked: names are unique, made of `NAME_CHARS` and at most `MAX_NAME_CHARS`
+long, and `parameters` is the JSON schema of an object. The dialects of the API (chat, responses,
+messages) each read their own spelling of it into these.
+"""
+
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+NAME_CHARS = frozenset(string.ascii_letters + string.digits + "_-")
+MAX_NAME_CHARS = 64
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function the caller offers. `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    strict: bool | None = None  # what the caller sent; arguments are held to the schema regardless
+
+    @property
+    def definition(self) -> JsonObject:
+        """As templates and models know it: OpenAI's form."""
+        function: JsonObject = {"name": self.name}
+        if self.description is not None:
+            function["description"] = self.description
+        return {"type": "function", "function": function | {"parameters": self.arguments_schema}}
+
+    @property
+    def arguments_schema(self) -> JsonObject:
+        """The schema, which says `object` where the caller left that out."""
+        return {"type": "object", **self.parameters}
+
+
+class ChoiceMode(StrEnum):
+    NONE = "none"  # no call: the tools are not shown to the model
+    AUTO = "auto"  # text, then calls if the model begins one
+    REQUIRED = "required"  # calls and nothing else
+    NAMED = "named"  # one call of the tool that `ToolChoice.name` names
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    mode: ChoiceMode
+    name: str | None = None  # with NAMED
+
+
+@dataclass(frozen=True, slots=True)
+class ToolUse:
+    """The tools of one request, and what the answer may do with them. There is at least one."""
+
+    tools: Sequence[Tool]
+    choice: ToolChoice = ToolChoice(ChoiceMode.AUTO)
+    is_parallel: bool = True  # more than one call is allowed
+
+    @property
+    def may_call(self) -> bool:
+        return self.choice.mode is not ChoiceMode.NONE
+
+    def shown_tools(self) -> Sequence[Tool]:
+        """Those that the model is told of."""
+        return self.tools if self.may_call else ()
+
+    def callable_tools(self) -> Sequence[Tool]:
+        """Those that this answer may call."""
+        is_named = self.choice.mode is ChoiceMode.NAMED
+        return [
+            tool for tool in self.shown_tools() if not is_named or tool.name == self.choice.name
+        ]

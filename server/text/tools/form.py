@@ -1,0 +1,36 @@
+"""The one form of a tool call in text, as the Hermes and Qwen families write it:
+
+    <tool_call>
+    {"name": "get_weather", "arguments": {"city": "Paris"}}
+    </tool_call>
+
+The grammar makes a model write it, the parser reads it, and history is written in it where a
+checkpoint's template has no form of its own.
+"""
+
+import json
+
+OPEN = "<tool_call>"
+CLOSE = "</tool_call>"
+TAGS = (OPEN, CLOSE)
+RESPONSE_OPEN = "<tool_response>"
+RESPONSE_CLOSE = "</tool_response>"
+
+
+def head_of(name: str) -> str:
+    """What stands between the opening tag and the arguments."""
+    return f'\n{{"name": {json.dumps(name)}, "arguments": '
+
+
+TAIL = "}\n"  # between the arguments and the closing tag
+SEPARATOR = "\n"  # between two calls
+
+
+def write_call(name: str, arguments: str) -> str:
+    """One call; `arguments` is JSON already, and is not looked at."""
+    return f"{OPEN}{head_of(name)}{arguments}{TAIL}{CLOSE}"
+
+
+def write_response(content: str) -> str:
+    """What a tool answered."""
+    return f"{RESPONSE_OPEN}\n{content}\n{RESPONSE_CLOSE}"

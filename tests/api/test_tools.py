@@ -1,0 +1,414 @@
+"""Tools in chat: shapes, choices, what reaches the model, and every refusal. The engine is a fake:
+it says what it was told to, grammar or not."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from server.engine.fake import FakeEngine
+from server.text.chat import ChatTemplate
+from tests.api.support import ByteTokenizer, client_of, create_app, ready_state
+from tests.api.tools import (
+    CHAT,
+    MESSAGES,
+    NAMED,
+    ONE,
+    PARIS,
+    TOOLS,
+    TWO,
+    engine_that_says,
+    function,
+    state_of,
+)
+
+URL = "/v1/chat/completions"
+
+
+def ask(
+    body: dict[str, Any], engine: FakeEngine | None = None, path: str = URL, **model: Any
+) -> tuple[int, dict[str, Any]]:
+    async def main() -> tuple[int, dict[str, Any]]:
+        state = state_of(engine or engine_that_says("Hi"), **model)
+        async with client_of(create_app(state)) as client:
+            answer = await client.post(path, json=body)
+            assert state.admission.in_flight == 0
+            return answer.status_code, answer.json()
+
+    return asyncio.run(main())
+
+
+def choice_of(body: dict[str, Any], engine: FakeEngine) -> dict[str, Any]:
+    status, answer = ask(body, engine)
+    assert status == 200, answer
+    choice: dict[str, Any] = answer["choices"][0]
+    return choice
+
+
+def stream(body: dict[str, Any], engine: FakeEngine) -> list[dict[str, Any]]:
+    """The chunks of a streamed answer."""
+
+    async def main() -> str:
+        async with client_of(create_app(state_of(engine))) as client:
+            answer = await client.post(URL, json=body | {"stream": True})
+            assert answer.status_code == 200, answer.text
+            return answer.text
+
+    *events, done = asyncio.run(main())[:-2].split("\n\n")
+    assert done == "data: [DONE]"
+    return [json.loads(event.removeprefix("data: ")) for event in events]
+
+
+def prompt_of(body: dict[str, Any], **model: Any) -> str:
+    engine = engine_that_says("Hi")
+    status, answer = ask(body, engine, **model)
+    assert status == 200, answer
+    ids = engine.requests[0].prompt_token_ids
+    return b"".join(map(ByteTokenizer().token_bytes, ids)).decode()
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+def test_calls_are_openais_message() -> None:
+    """`arguments` is a JSON string, `content` null, and each call has an id of its own."""
+    choice = choice_of(CHAT, engine_that_says(TWO))
+    message = choice["message"]
+    ids = [call.pop("id") for call in message["tool_calls"]]
+    assert message == {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "annotations": [],
+        "tool_calls": [
+            {"type": "function", "function": {"name": "get_weather", "arguments": PARIS}},
+            {"type": "function", "function": {"name": "now", "arguments": "{}"}},
+        ],
+    }
+    assert len(set(ids)) == 2
+    assert all(call_id.startswith("call_") for call_id in ids)
+    assert choice["finish_reason"] == "tool_calls"
+
+
+def test_text_before_the_first_tag_is_content() -> None:
+    choice = choice_of(CHAT, engine_that_says(f"Let me look.\n{ONE}"))
+    assert choice["message"]["content"] == "Let me look.\n"
+    assert len(choice["message"]["tool_calls"]) == 1
+    assert choice["finish_reason"] == "tool_calls"
+
+
+def test_an_answer_without_calls_is_as_ever() -> None:
+    """No `tool_calls` key, and `stop`, though tools were there."""
+    choice = choice_of(CHAT, engine_that_says("It is sunny."))
+    assert choice["message"]["content"] == "It is sunny."
+    assert "tool_calls" not in choice["message"]
+    assert choice["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize(
+    ("tool_choice", "finish_reason"),
+    [("auto", "tool_calls"), ("required", "tool_calls"), (NAMED, "stop")],
+)
+def test_finish_reasons(tool_choice: object, finish_reason: str) -> None:
+    """A call asked for by name ends with `stop`; `length` wins over both."""
+    body = CHAT | {"tool_choice": tool_choice}
+    assert choice_of(body, engine_that_says(ONE))["finish_reason"] == finish_reason
+    cut = choice_of(body | {"max_tokens": len(ONE) - 20}, engine_that_says(ONE))
+    assert cut["finish_reason"] == "length"
+    call = cut["message"]["tool_calls"][0]["function"]
+    assert call["name"] == "get_weather"
+    assert PARIS.startswith(call["arguments"])
+
+
+def test_a_call_cut_before_its_arguments_is_content() -> None:
+    """Nothing is lost, and nothing is made up."""
+    choice = choice_of(CHAT | {"max_tokens": 20}, engine_that_says(ONE))
+    assert choice["message"]["content"] == ONE[:20]
+    assert "tool_calls" not in choice["message"]
+    assert choice["finish_reason"] == "length"
+
+
+def test_none_is_plain_text() -> None:
+    """The model is not told of the tools, no grammar holds it, and tags are characters."""
+    engine = engine_that_says(ONE)
+    choice = choice_of(CHAT | {"tool_choice": "none"}, engine)
+    assert choice["message"]["content"] == ONE
+    assert "tool_calls" not in choice["message"]
+    assert choice["finish_reason"] == "stop"
+    assert engine.requests[0].grammar == ""
+    assert prompt_of(CHAT | {"tool_choice": "none"}) == prompt_of(
+        {"model": "tiny", "messages": MESSAGES}
+    )
+
+
+def test_every_choice_has_a_grammar() -> None:
+    """auto, required and named are held by different ones, parallel or not; samples share one."""
+    grammars = set()
+    for tool_choice in ("auto", "required", NAMED):
+        for parallel in (True, False):
+            engine = engine_that_says(ONE)
+            body = CHAT | {"tool_choice": tool_choice, "parallel_tool_calls": parallel, "n": 2}
+            choice_of(body, engine)
+            first, second = (request.grammar for request in engine.requests)
+            assert first == second != ""
+            grammars.add(first)
+    assert len(grammars) == 5  # named is one call, whatever parallel says
+
+
+def test_stop_strings_are_for_content_alone() -> None:
+    """A stop that is part of a call cuts no call; in the text before it, it ends the answer."""
+    body = CHAT | {"stop": ["\n", "Paris"]}
+    choice = choice_of(body, engine_that_says(ONE))
+    assert choice["message"]["tool_calls"][0]["function"]["arguments"] == PARIS
+    assert choice["finish_reason"] == "tool_calls"
+    choice = choice_of(body, engine_that_says(f"In Paris: {ONE}"))
+    assert choice["message"]["content"] == "In "
+    assert "tool_calls" not in choice["message"]
+    assert (choice["finish_reason"], choice["stop_reason"]) == ("stop", "Paris")
+
+
+def test_samples_have_their_own_calls() -> None:
+    status, answer = ask(CHAT | {"n": 3}, engine_that_says(TWO))
+    assert status == 200
+    ids = [c["id"] for choice in answer["choices"] for c in choice["message"]["tool_calls"]]
+    assert len(ids) == len(set(ids)) == 6
+
+
+# --- streams -------------------------------------------------------------------------------------
+
+
+def test_a_streamed_call_is_openais() -> None:
+    """First the head without arguments, then pieces of them; the next call has the next index."""
+    chunks = stream(CHAT | {"tool_choice": "required"}, engine_that_says(TWO))
+    deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
+    assert deltas[0] == {"role": "assistant", "content": None, "refusal": None}
+    assert deltas[-1] == {}
+    calls = [delta["tool_calls"][0] for delta in deltas[1:-1]]
+    heads = [call for call in calls if "id" in call]
+    assert [(c["index"], c["type"], c["function"]) for c in heads] == [
+        (0, "function", {"name": "get_weather", "arguments": ""}),
+        (1, "function", {"name": "now", "arguments": ""}),
+    ]
+    for index, arguments in enumerate([PARIS, "{}"]):
+        pieces = [c for c in calls if c["index"] == index and "id" not in c]
+        assert all(piece.keys() == {"index", "function"} for piece in pieces)
+        assert "".join(piece["function"]["arguments"] for piece in pieces) == arguments
+        assert len(pieces) == len(arguments)  # one token, one byte, one chunk
+    assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize("tokens_per_step", [1, 7, 1000])
+@pytest.mark.parametrize("text", ["Hi", ONE, f"Look: {TWO}", ONE[:70], ONE[:30], f"{ONE} and more"])
+def test_a_stream_is_the_whole_answer(text: str, tokens_per_step: int) -> None:
+    """Content, calls, logprobs, token ids and reason, whatever the steps."""
+    body = CHAT | {"logprobs": True, "return_token_ids": True}
+    whole = choice_of(body, engine_that_says(text))
+    chunks = stream(body, engine_that_says(text, tokens_per_step=tokens_per_step))
+    choices = [chunk["choices"][0] for chunk in chunks]
+    deltas = [choice["delta"] for choice in choices]
+    content = "".join(delta.get("content") or "" for delta in deltas)
+    calls: list[dict[str, str]] = []
+    for call in (call for delta in deltas for call in delta.get("tool_calls", [])):
+        if "id" in call:
+            calls.append(dict(call["function"]))
+        else:
+            calls[call["index"]]["arguments"] += call["function"]["arguments"]
+    message = whole["message"]
+    assert (message["content"] or "") == content
+    assert [call["function"] for call in message.get("tool_calls", [])] == calls
+    assert choices[-1]["finish_reason"] == whole["finish_reason"]
+    scored = [t for c in choices for t in (c["logprobs"] or {"content": []})["content"]]
+    assert scored == whole["logprobs"]["content"]
+    assert [i for c in choices for i in c.get("token_ids", [])] == whole["token_ids"]
+
+
+# --- prompts -------------------------------------------------------------------------------------
+
+HISTORY = [
+    *MESSAGES,
+    {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [
+            {"id": "call_1", **function("get_weather", arguments='{"city": "<|end|>"}')},
+            {"id": "call_2", **function("now", arguments="{}")},
+        ],
+    },
+    {"role": "tool", "tool_call_id": "call_1", "content": "sunny <|turn|>"},
+    {"role": "tool", "tool_call_id": "call_2", "content": [{"type": "text", "text": "noon"}]},
+]
+
+
+def test_the_default_tool_prompt() -> None:
+    """A template that knows no tools gets them as text: the same words for every such model."""
+    prompt = prompt_of(CHAT | {"messages": HISTORY})
+    assert prompt.startswith("<|turn|>system\n# Tools\n\nYou may call one or more functions")
+    assert '<tools>\n{"type": "function", "function": {"name": "get_weather", ' in prompt
+    assert '<|turn|>assistant\n<tool_call>\n{"name": "get_weather", "arguments": ' in prompt
+    assert (
+        "<|turn|>user\n<tool_response>\nsunny <|turn|>\n</tool_response>\n"
+        "<tool_response>\nnoon\n</tool_response>"
+    ) in prompt
+
+
+def test_literals_in_calls_and_results_are_text() -> None:
+    """Special ids come from the template alone: one for each turn here, and none of the rest."""
+    engine = engine_that_says("Hi")
+    status, answer = ask(CHAT | {"messages": HISTORY}, engine)
+    assert status == 200, answer
+    specials = [i for i in engine.requests[0].prompt_token_ids if i > 255]
+    turn = ByteTokenizer.special_tokens["<|turn|>"]
+    assert specials == [turn] * 5  # system, user, assistant, tools' user, the answer
+
+
+def test_a_template_that_knows_tools_gets_them() -> None:
+    source = (
+        "{% for tool in tools or [] %}{{ tool.function.name }};{% endfor %}"
+        "{% for m in messages %}<|turn|>{{ m.role }}\n{{ m.content }}"
+        "{% for call in m.tool_calls or [] %}<tool_call>{{ call.function.name }}"
+        "{{ call.function.arguments.city }}</tool_call>{% endfor %}{% endfor %}"
+    )
+    template = ChatTemplate(source, ByteTokenizer())
+    prompt = prompt_of(CHAT | {"messages": HISTORY}, template=template)
+    assert prompt.startswith("get_weather;now;<|turn|>user\nWhat")
+    assert "<tool_call>get_weather<|end|></tool_call>" in prompt
+    assert "<|turn|>tool\nnoon" in prompt
+
+
+def test_tokenize_counts_the_tools() -> None:
+    """`/tokenize` with `tools` makes the prompt that chat makes."""
+    engine = engine_that_says("Hi")
+    assert ask(CHAT, engine)[0] == 200
+    body = {"messages": MESSAGES, "tools": TOOLS}
+    status, answer = ask(body, path="/tokenize")
+    assert (status, answer["tokens"]) == (200, engine.requests[0].prompt_token_ids)
+    status, answer = ask({"prompt": "x", "tools": TOOLS}, path="/tokenize")
+    assert (status, answer["error"]["param"]) == (400, "tools")
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+def tools(**changes: Any) -> dict[str, Any]:
+    return {"tools": [TOOLS[0], {"type": "function", "function": {"name": "f"} | changes}]}
+
+
+def assistant(*calls: object, **fields: Any) -> dict[str, Any]:
+    return {"messages": [*MESSAGES, {"role": "assistant", "tool_calls": list(calls), **fields}]}
+
+
+CALL = {"id": "call_1", **function("f", arguments="{}")}
+
+# fmt: off
+ROWS = [
+    ({"tools": {}}, "tools", "invalid_type", "must be an array, got object."),
+    ({"tools": TOOLS[:1] * 129}, "tools", "array_above_max_length", "at most 128 items, got 129."),
+    ({"tools": ["f"]}, "tools[0]", "invalid_type", "must be an object, got string."),
+    ({"tools": [{}]}, "tools[0].type", "missing_required_parameter", "is required."),
+    ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].type", "unsupported_value",
+     "function tools"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter", ""),
+    ({"tools": [TOOLS[0] | {"x": 1}]}, "tools[0].x", "unknown_parameter", ""),
+    (tools(name=None), "tools[1].function.name", "missing_required_parameter", ""),
+    (tools(name=3), "tools[1].function.name", "invalid_type", "a string, got integer."),
+    (tools(name="no spaces"), "tools[1].function.name", "invalid_value", "letters, digits"),
+    (tools(name=""), "tools[1].function.name", "invalid_value", "1 to 64"),
+    (tools(name="x" * 65), "tools[1].function.name", "invalid_value", "1 to 64"),
+    (tools(name="get_weather"), "tools[1].function.name", "invalid_value", "unique"),
+    (tools(description=1), "tools[1].function.description", "invalid_type", "a string"),
+    (tools(strict="yes"), "tools[1].function.strict", "invalid_type", "a boolean"),
+    (tools(params={}), "tools[1].function.params", "unknown_parameter", ""),
+    (tools(parameters=[]), "tools[1].function.parameters", "invalid_type", "an object"),
+    (tools(parameters={"type": "string"}), "tools[1].function.parameters.type", "invalid_schema",
+     "'object'"),
+    (tools(parameters={"properties": {"a": {"type": "text"}}}), "tools[1].function.parameters",
+     "invalid_schema", "$.properties.a"),
+    (tools(parameters={"x": 1, "properties": {"a": {"type": 1}}}), "tools[1].function.parameters",
+     "invalid_schema", "$.x"),
+    ({"tool_choice": "any"}, "tool_choice", "invalid_value", "'none', 'auto', 'required'"),
+    ({"tool_choice": 1}, "tool_choice", "invalid_type", "a string or an object, got integer."),
+    ({"tool_choice": function("f")}, "tool_choice", "invalid_value", "get_weather, now."),
+    ({"tool_choice": {"type": "function"}}, "tool_choice.function", "missing_required_parameter",
+     ""),
+    ({"tool_choice": {"type": "function", "function": {"name": "now", "x": 1}}},
+     "tool_choice.function.x", "unknown_parameter", ""),
+    ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "tool_choice.type",
+     "unsupported_value", "function tools"),
+    ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice.type",
+     "unsupported_value", "function tools"),
+    ({"tools": [], "tool_choice": "auto"}, "tool_choice", "invalid_value", "without 'tools'"),
+    ({"tools": None, "tool_choice": NAMED}, "tool_choice", "invalid_value", "without 'tools'"),
+    ({"tools": None, "parallel_tool_calls": False}, "parallel_tool_calls", "invalid_value",
+     "needs 'tools'"),
+    ({"parallel_tool_calls": 1}, "parallel_tool_calls", "invalid_type", "a boolean"),
+    ({"ignore_eos": True}, "ignore_eos", "invalid_value", "grammar"),
+    ({"functions": []}, "functions", "unsupported_parameter", "use 'tools'"),
+    ({"function_call": "auto"}, "function_call", "unsupported_parameter", "use 'tools'"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id",
+     "missing_required_parameter", ""),
+    ({"messages": [{"role": "tool", "tool_call_id": "1"}]}, "messages[0].content",
+     "missing_required_parameter", ""),
+    (assistant(), "messages[1].content", "missing_required_parameter", "without 'tool_calls'"),
+    (assistant({}), "messages[1].tool_calls[0].id", "missing_required_parameter", ""),
+    (assistant(CALL | {"type": "custom"}), "messages[1].tool_calls[0].type", "invalid_value",
+     "'function'"),
+    (assistant(CALL | {"index": 0}), "messages[1].tool_calls[0].index", "unknown_parameter", ""),
+    (assistant({"id": "1", **function("f", arguments={})}),
+     "messages[1].tool_calls[0].function.arguments", "invalid_type", "a string, got object."),
+    (assistant(CALL, content=3), "messages[1].content", "invalid_type", "a string or a list"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("change", "param", "code", "says"), ROWS, ids=[r[1] for r in ROWS])
+def test_each_bad_field_is_refused_by_its_path(
+    change: dict[str, Any], param: str, code: str, says: str
+) -> None:
+    """One problem, the first, in one sentence; the engine never sees the request."""
+    engine = engine_that_says("Hi")
+    status, answer = ask(CHAT | change, engine)
+    error = answer["error"]
+    assert (status, error["param"], error["code"]) == (400, param, code)
+    assert f"'{param}'" in error["message"]
+    assert says in error["message"]
+    assert len(error["message"]) <= 300
+    assert engine.requests == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tools": []},
+        {"tools": None, "tool_choice": "none"},
+        {"tools": None, "parallel_tool_calls": True},
+        {"tool_choice": None, "parallel_tool_calls": None},
+        {"tools": [function("f", strict=True, description=None, parameters=None)]},
+        {"tool_choice": "none", "ignore_eos": True, "max_tokens": 1},
+        assistant(CALL, content=None),
+        assistant(CALL, content="Let me see."),
+        assistant({"id": "1", **function("f", arguments='{"cut sho')}),
+    ],
+)
+def test_neutral_and_good_values_pass(change: dict[str, Any]) -> None:
+    status, answer = ask(CHAT | change)
+    assert status == 200, answer
+
+
+def test_a_model_without_a_template_has_no_tools() -> None:
+    status, answer = ask(CHAT, template=None)
+    error = answer["error"]
+    assert (status, error["param"], error["code"]) == (400, "tools", "tools_not_supported")
+    assert "'tiny'" in error["message"]
+
+
+def test_tools_count_in_the_context() -> None:
+    """What does not fit is refused with the numbers, tools and all."""
+
+    async def main() -> tuple[int, dict[str, Any]]:
+        async with client_of(create_app(ready_state(engine_that_says("Hi")))) as client:
+            answer = await client.post(URL, json=CHAT)
+            return answer.status_code, answer.json()
+
+    status, answer = asyncio.run(main())
+    assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")

@@ -1,0 +1,42 @@
+"""Two tools, answers that call them, and a server with room for the tools in its prompt."""
+
+from typing import Any
+
+from server.api.state import ServerState
+from server.engine.fake import FakeEngine, fake_info
+from server.text.tools.form import write_call
+from tests.api.support import EOS, VOCAB_SIZE, ready_state, says
+
+ROOM = 8192
+PARAMETERS: dict[str, Any] = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+
+
+def function(name: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, **fields}}
+
+
+TOOLS = [
+    function("get_weather", description="The weather of a city", parameters=PARAMETERS),
+    function("now"),
+]
+NAMED = function("get_weather")
+MESSAGES = [{"role": "user", "content": "What is the weather in Paris?"}]
+CHAT: dict[str, Any] = {"model": "tiny", "messages": MESSAGES, "tools": TOOLS}
+
+PARIS = '{"city": "Paris"}'
+ONE = write_call("get_weather", PARIS)
+TWO = f"{ONE}\n{write_call('now', '{}')}"
+
+
+def engine_that_says(text: str, **knobs: Any) -> FakeEngine:
+    info = fake_info(vocab_size=VOCAB_SIZE, max_model_len=ROOM)
+    return FakeEngine(says(text), info=info, eos_token_ids=[EOS], **knobs)
+
+
+def state_of(engine: FakeEngine, **changes: Any) -> ServerState:
+    return ready_state(engine, max_model_len=ROOM, **changes)
