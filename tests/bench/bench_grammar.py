@@ -2,9 +2,9 @@
 
     python -m tests.bench.bench_grammar [--rounds N] [--threads N]
 
-Weights are random and the vocabulary is the default model's own (49,152 tokens). First the parts
-in processor time: what a grammar costs before its first token, one token followed, one mask, and
-one unpacked. Then steps of 32 free answers and steps of 32 constrained ones take turns, so that a busy
+Weights are random and the vocabulary is the default model's own (49,152 tokens). First the parts,
+by processor time: a grammar's first mask, then for each token of an answer following it, its mask,
+and unpacking that. Then steps of 32 free and of 32 constrained answers take turns, so that a busy
 machine troubles both alike; what is added is told of the quickest of each. The last line is JSON.
 """
 
