@@ -19,7 +19,7 @@ Pure Python: it knows no tensor and no model.
 
 import time
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -390,6 +390,13 @@ class Scheduler:
         )
 
     # --- numbers and invariants ---
+
+    def queue(self) -> Iterator[Sequence]:
+        """Who waits, in the order of arrival."""
+        if not self._waiting:
+            return iter(())
+        waiting = SequenceStatus.WAITING
+        return (s for s in self._sequences.values() if s.status is waiting)
 
     def stats(self) -> EngineStats:
         return EngineStats(

@@ -7,6 +7,7 @@ from model.kv_cache import KVCache
 from model.transformer import Transformer
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
+from server.engine.inspector import Inspector
 from server.engine.runner import ModelRunner
 from tests.shapes import SMOLLM2_135M
 from weights.dummy import load_dummy_weights
@@ -28,8 +29,10 @@ def dummy_core(
         enable_prefix_caching=enable_prefix_caching,
     )
     model = model or dummy_model()
-    kv_cache = KVCache(model.config, config.num_blocks, 16, torch.float32, torch.device("cpu"))
-    return EngineCore(config, ModelRunner(model, kv_cache, config, "cpu"))
+    device = torch.device("cpu")
+    kv_cache = KVCache(model.config, config.num_blocks, 16, torch.float32, device)
+    runner = ModelRunner(model, kv_cache, config, device)
+    return EngineCore(config, runner, inspect=Inspector(model, device))
 
 
 def dummy_model() -> Transformer:
