@@ -89,7 +89,9 @@ def serve(
     ] = None,
     quantize: Annotated[str | None, typer.Option(help="auto, none, int8. [auto]")] = None,
     attention: Annotated[str | None, typer.Option(help="auto, sdpa, reference. [auto]")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the engine. [all]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="The engine's CPU threads. [one a core]")
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="process (isolated) or thread. [process]")
     ] = None,
@@ -142,12 +144,13 @@ def chat(
     model: NameOption = None,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     temperature: TemperatureOption = CALM,
+    plain: Annotated[bool, typer.Option("--plain", help="Show answers without Markdown.")] = False,
 ) -> None:
     """Chat in the terminal with a running server."""
     from clients.chat import run_chat
 
     params = {"temperature": temperature}
-    raise typer.Exit(run_chat(url, api_key, model, system, params=params))
+    raise typer.Exit(run_chat(url, api_key, model, system, params=params, is_plain=plain))
 
 
 @app.command()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from model.transformer import Transformer
 from server.engine.child import serve_engine
 from server.engine.config import EngineConfig, default_batched_tokens
 from server.engine.core import EngineCore
+from server.engine.cores import num_cores
 from server.engine.inspector import Inspector
 from server.engine.matcher import CompileGrammar, Matcher
 from server.engine.memory import kv_budget, plan_kv
@@ -47,7 +49,7 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
 
     Raises ValueError, OSError or ModelFormatError with a text for the operator.
     """
-    torch.set_num_threads(recipe.threads or os.cpu_count() or 1)
+    torch.set_num_threads(recipe.threads or num_cores())
     device = choose_device(recipe.device)
     dtype = choose_dtype(recipe.dtype, device)
     checkpoint = open_checkpoint(Path(recipe.model_path))
@@ -139,7 +141,8 @@ def describe_numerics(model: Transformer, where: Placement) -> str:
     else:
         threads = torch.get_num_threads()
         machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
-    return f"torch {torch.__version__}, {attention}, {linear}, {machine}"
+    libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"
+    return f"{libraries}, {attention}, {linear}, {machine}"
 
 
 def describe(
