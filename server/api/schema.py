@@ -9,11 +9,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from server.api.fields import (
+    AssistantContent,
     Content,
     Inputs,
     LogitBias,
     OnlyFalse,
-    OptionalContent,
     Prompts,
     Stop,
     fail,
@@ -149,7 +149,7 @@ class AssistantMessage(Strict):
     """
 
     role: Literal["assistant"]
-    content: OptionalContent = None
+    content: AssistantContent = None
     name: str | None = None
     refusal: str | None = None
     annotations: list[object] | None = None
