@@ -205,6 +205,12 @@ def test_a_tools_use_is_not_continued() -> None:
     assert refused.value.param == "messages"
 
 
+def test_a_tool_of_no_type_is_custom(served: Served) -> None:
+    tool = {"type": None, "name": "f", "input_schema": {"type": "object"}}
+    counted = served.post(COUNT_URL, {"model": "tiny", "messages": [HI], "tools": [tool]})
+    assert counted.status_code == 200, counted.text
+
+
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A"}}
 ROWS: list[tuple[dict[str, Any], str]] = [
     ({"foo": 1}, "Unknown parameter 'foo'."),
@@ -241,6 +247,10 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"service_tier": "flex"}, "'service_tier' must be 'auto' or 'standard_only'."),
     ({"metadata": {"user": 1}}, "Unknown parameter 'metadata.user'."),
     ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "'tools[0].type' must be 'custom'."),
+    (
+        {"tools": [{"name": "f", "input_schema": {}, "defer_loading": 0}]},
+        "'tools[0].defer_loading' must be a boolean, got integer.",
+    ),
     ({"tool_choice": {"type": "any"}}, "'tool_choice' needs 'tools'."),
     ({"tool_choice": {"type": "some"}}, "'tool_choice.type' must be one of 'auto', 'any'"),
 ]

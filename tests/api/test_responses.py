@@ -254,6 +254,12 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"include": ["reasoning.encrypted_content"]}, "include[0]", "invalid_value", "logprobs"),
     ({"stop": [""]}, "stop", "empty_string", "'stop'"),
     ({"stream_options": {}}, "stream_options", "invalid_value", "'stream': true"),
+    (
+        {"stream": True, "stream_options": {"include_obfuscation": 0}},
+        "stream_options.include_obfuscation",
+        "invalid_type",
+        "a boolean, got integer.",
+    ),
     ({"text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_value", "'json_schema'"),
     ({"text": {"format": {}}}, "text.format.type", "missing_required_parameter", "is missing"),
     ({"text": {"verbosity": "low"}}, "text.verbosity", "invalid_value", "'medium'"),
@@ -301,6 +307,12 @@ def test_what_asks_for_nothing_passes(served: Served) -> None:
         "user": "u",
     }
     assert text_of(whole(served, **neutral)) == "Hello!"
+
+
+def test_a_null_type_is_none(served: Served) -> None:
+    """`null` means "not given", also where it would say which kind an item is."""
+    item = {"type": None, "role": "user", "content": "Hi"}
+    assert text_of(whole(served, input=[item])) == "Hello!"
 
 
 def test_extensions_reach_the_engine(served: Served) -> None:
