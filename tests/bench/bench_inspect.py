@@ -16,7 +16,7 @@ from server.engine.inspection import InspectRequest
 from tests.bench.bench_chunked_prefill import NUM_STREAMS, p99, request, timed_step
 from tests.bench.dummy_engine import dummy_core
 
-NUM_STEPS = 120
+NUM_STEPS = 60
 TEXT_TOKENS = 64
 
 
