@@ -26,7 +26,7 @@ from model.transformer import Transformer
 from server.engine.child import serve_engine
 from server.engine.config import EngineConfig, default_batched_tokens
 from server.engine.core import EngineCore
-from server.engine.inspector import Inspector
+from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.matcher import CompileGrammar, Matcher
 from server.engine.memory import kv_budget, plan_kv
 from server.engine.runner import ModelRunner
@@ -59,7 +59,8 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     compile_grammar = grammar_compiler(checkpoint, recipe.eos_token_ids)
     runner = ModelRunner(model, kv_cache, config, device, compile_grammar)
     numerics = describe_numerics(model, where)
-    core = EngineCore(config, runner, inspect=Inspector(model, device))
+    inspector = Inspector(model, device, min(MAX_ROWS, config.max_num_batched_tokens))
+    core = EngineCore(config, runner, inspect=inspector)
     return core, describe(checkpoint.config, config, device, dtype, numerics)
 
 
