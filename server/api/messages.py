@@ -39,6 +39,7 @@ from server.api.shape import JsonObject
 
 WORDS: Words = [
     (r"messages\[\d+\].*", "messages"),
+    (r"continue_final_message", "messages"),
     (r"tools\[(\d+)\]\.function\.parameters", r"tools[\1].input_schema"),
     (r"tools\[(\d+)\]\.function", r"tools[\1]"),
     (r"tool_choice\.function", "tool_choice"),

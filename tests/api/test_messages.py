@@ -165,6 +165,12 @@ def test_a_last_assistant_turn_is_continued(served: Served) -> None:
     assert message["content"][0]["text"] == "lo"
 
 
+def test_an_empty_last_turn_speaks_of_messages(served: Served) -> None:
+    """Chat's `continue_final_message` is nothing a caller here has heard of."""
+    answer = served.post(URL, BODY | {"messages": [HI, {"role": "assistant", "content": ""}]})
+    assert "continue_final_message" not in answer.text
+
+
 def chat_messages(*turns: dict[str, Any], **changes: Any) -> list[dict[str, Any]]:
     return messages_of(MessagesRequest.model_validate(BODY | {"messages": list(turns)} | changes))
 
