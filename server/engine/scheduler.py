@@ -275,7 +275,8 @@ class Scheduler:
         sequence = row.sequence
         assert sequence.status is SequenceStatus.RUNNING
         if result.error is not None:
-            return self._finish(sequence, FinishReason.ERROR, error=result.error)
+            reason, code = FinishReason.ERROR, result.error_code
+            return self._finish(sequence, reason, error=result.error, error_code=code)
         sequence.num_computed_tokens = row.real_end
         sequence.prompt_logprobs += result.prompt_logprobs
         sequence.hidden_sums = add_sums(sequence.hidden_sums, result.hidden_sums)

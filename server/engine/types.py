@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     REQUEST_TOO_LARGE = "request_too_large"  # refused at admission: it could never be computed
     QUEUE_TIMEOUT = "queue_timeout"  # waited too long; nothing was computed
     REQUEST_TIMEOUT = "request_timeout"  # took too long, from its arrival on
+    INVALID_GRAMMAR = "invalid_schema"  # the answer could not be kept to it
     OUT_OF_MEMORY = "out_of_memory"  # of a step: the requests that shared it
 
 
