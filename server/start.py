@@ -107,8 +107,10 @@ async def load(
     def on_progress(phase: str, fraction: float) -> None:
         state.detail = f"{phase} {fraction:.0%}"
 
+    began = time.monotonic()
     engine = await start_engine(settings, write_recipe(settings, opened), on_progress)
     model = opened.serve(engine.info)
+    state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     state.ready(engine, model)
     has_chat, has_key = model.template is not None, bool(settings.api_keys())
     say(ready_line(url, model.names[0], engine.info, time.monotonic() - started))
