@@ -25,7 +25,12 @@ from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
 from server.engine.child import serve_engine
-from server.engine.config import EngineConfig, default_batched_tokens
+from server.engine.config import (
+    MOST_ON_CPU,
+    STEP_SECONDS,
+    EngineConfig,
+    default_batched_tokens,
+)
 from server.engine.core import EngineCore
 from server.engine.cores import num_cores
 from server.engine.inspector import MAX_ROWS, Inspector
@@ -115,13 +120,18 @@ def engine_config(
         context=model.max_position_embeddings,
         asked=recipe.max_model_len,
     )
+    num_tokens, step_seconds = recipe.max_num_batched_tokens, 0.0
+    if num_tokens is None:
+        num_tokens = default_batched_tokens(device.type, recipe.max_num_seqs)
+        if device.type == "cpu":
+            num_tokens, step_seconds = max(num_tokens, MOST_ON_CPU), STEP_SECONDS
     return EngineConfig(
         max_model_len=max_model_len,
         num_blocks=num_blocks,
         block_size=recipe.block_size,
         max_num_seqs=recipe.max_num_seqs,
-        max_num_batched_tokens=recipe.max_num_batched_tokens
-        or default_batched_tokens(device.type, recipe.max_num_seqs),
+        max_num_batched_tokens=num_tokens,
+        step_seconds=step_seconds,
         eos_token_ids=recipe.eos_token_ids,
         enable_prefix_caching=recipe.enable_prefix_caching,
         admission=recipe.admission,
