@@ -33,7 +33,7 @@ from server.engine.config import (
 )
 from server.engine.core import EngineCore
 from server.engine.cores import num_cores
-from server.engine.inspector import Inspector
+from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.matcher import CompileGrammar, Matcher
 from server.engine.memory import kv_budget, plan_kv
 from server.engine.runner import ModelRunner
@@ -66,7 +66,8 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     compile_grammar = grammar_compiler(checkpoint, recipe.eos_token_ids)
     runner = ModelRunner(model, kv_cache, config, device, compile_grammar)
     numerics = describe_numerics(model, where)
-    core = EngineCore(config, runner, inspect=Inspector(model, device))
+    inspector = Inspector(model, device, min(MAX_ROWS, config.max_num_batched_tokens))
+    core = EngineCore(config, runner, inspect=inspector)
     return core, describe(checkpoint.config, config, device, dtype, numerics)
 
 
