@@ -1,13 +1,14 @@
 # make serve   a real chat model on http://127.0.0.1:8000        make serve ARGS="--port 9000"
 # make test    the whole suite                                   make check   format, lint, types, imports
 # make setup   the environment and the default model, alone       make prove   the slow proofs
+# make bench-cpu   against other servers on the same cores: ARGS="--llama-server PATH --gguf PATH"
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup serve test prove check format clean model
+.PHONY: help setup serve test prove bench-cpu check format clean model
 
 help:
 	@sed -n 's/^# //p' Makefile
@@ -43,6 +44,11 @@ test: $(VENV)/.dev
 prove: $(VENV)/.dev
 	@$(BIN)/thirdeye pull --if-missing
 	$(BIN)/python -m pytest -m prove $(ARGS)
+
+# Nothing else should run on the machine meanwhile.
+bench-cpu: $(VENV)/.dev
+	@$(BIN)/thirdeye pull --if-missing
+	$(BIN)/python -m tests.bench.bench_cpu $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Where parameters live: one dtype and one device, handed down through every constructor.
+"""Where parameters live: one dtype, one device and one format, handed down through constructors.
 
 An argument instead of torch's global default dtype and device, so that two models in one process
 (a draft and its target, a test and its oracle) cannot disturb each other.
@@ -14,6 +14,7 @@ from torch import nn
 class Placement:
     dtype: torch.dtype
     device: torch.device
+    quantize: str = "none"  # how linear layers are kept, see `model/quant/choose.py`
 
     def empty(self, *shape: int) -> nn.Parameter:
         """A parameter for inference: uninitialised, to be filled by a checkpoint, never trained."""

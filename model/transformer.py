@@ -93,9 +93,10 @@ class Transformer(nn.Module):
         *,
         dtype: torch.dtype,
         device: torch.device,
+        quantize: str = "none",
     ) -> None:
         super().__init__()
-        where = Placement(dtype, device)
+        where = Placement(dtype, device, quantize)
         vocab, hidden = config.vocab_size, config.hidden_size
         context = config.max_position_embeddings
         self.config = config

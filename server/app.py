@@ -34,6 +34,7 @@ from server.api.models import model_routes
 from server.api.openapi import document
 from server.api.ops import ops_routes
 from server.api.pages import page_routes
+from server.api.rates import Rates
 from server.api.responses import responses_routes
 from server.api.state import ServerState
 from server.api.stream import own_the_shutdown
@@ -57,6 +58,12 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
     """The app over `state`. Two apps share nothing."""
     metrics = Metrics(state)
     context = Context(state, config or ApiConfig(), metrics, Grammars(metrics))
+    state.rates = Rates(
+        {
+            "requests": context.config.requests_per_minute,
+            "tokens": context.config.tokens_per_minute,
+        }
+    )
     own_the_shutdown()
     app = App(
         title="thirdeye",

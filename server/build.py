@@ -130,6 +130,8 @@ def build_app(settings: Settings, state: ServerState) -> FastAPI:
         version=VERSION,
         max_n=settings.max_n,
         max_stop=settings.max_stop,
+        requests_per_minute=settings.requests_per_minute,
+        tokens_per_minute=settings.tokens_per_minute,
         lenient=settings.lenient,
         cors_origins=tuple(settings.cors_origin),
     )
@@ -143,6 +145,7 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         eos_token_ids=sorted(opened.tokenizer.eos_token_ids),
         device=settings.device,
         dtype=settings.dtype,
+        quantize=settings.quantize,
         attention=settings.attention,
         threads=settings.threads,
         max_model_len=settings.max_model_len,

@@ -87,7 +87,7 @@ def serve(
     dtype: Annotated[
         str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")
     ] = None,
-    quantize: Annotated[str | None, typer.Option(help="none. [none]")] = None,
+    quantize: Annotated[str | None, typer.Option(help="auto, none, int8. [auto]")] = None,
     attention: Annotated[str | None, typer.Option(help="auto, sdpa, reference. [auto]")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine. [all]")] = None,
     engine: Annotated[
@@ -118,6 +118,12 @@ def serve(
     ] = None,
     max_n: Annotated[int | None, typer.Option(help="Most samples of a prompt. [128]")] = None,
     max_stop: Annotated[int | None, typer.Option(help="Most stop strings. [4]")] = None,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(help="Requests of each key a minute, 0: any number. [0]")
+    ] = None,
+    tokens_per_minute: Annotated[
+        int | None, typer.Option(help="Tokens of each key a minute, 0: any number. [0]")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option(help="debug, info, warning, error. [info]")
     ] = None,

@@ -9,6 +9,8 @@ type.
     │   ├── MethodNotAllowed 405
     │   └── TooLarge 413
     ├── Overloaded 429
+    ├── RequestsLimited 429
+    ├── TokensLimited 429
     ├── InternalError 500
     └── Unavailable 503
     ClientGone (nobody is left to tell)
@@ -88,6 +90,20 @@ class Overloaded(ApiError):
     type = "server_overloaded"
 
 
+class RequestsLimited(ApiError):
+    """The key has had its requests of this minute."""
+
+    status = 429
+    type = "requests"
+
+
+class TokensLimited(ApiError):
+    """The key has had its tokens of this minute."""
+
+    status = 429
+    type = "tokens"
+
+
 class InternalError(ApiError):
     status = 500
 
@@ -98,6 +114,12 @@ class Unavailable(ApiError):
 
 class ClientGone(Exception):
     """The client closed its connection before the answer was ready."""
+
+
+def come_back_in(seconds: int) -> dict[str, str]:
+    """Headers that say when to try again, 1 to 60 s: in seconds, and as openai-python prefers."""
+    seconds = min(max(seconds, 1), MAX_RETRY_AFTER)
+    return {"Retry-After": str(seconds), "retry-after-ms": str(seconds * 1000)}
 
 
 def internal_error(request_id: str) -> InternalError:
@@ -119,7 +141,7 @@ def engine_down(restart_eta: float | None, message: str | None = None) -> Unavai
     return Unavailable(
         message or f"The engine is restarting. Try again in {seconds} s.",
         code="model_loading",
-        headers={"Retry-After": str(seconds), "retry-after-ms": str(seconds * 1000)},
+        headers=come_back_in(seconds),
     )
 
 

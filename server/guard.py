@@ -9,13 +9,17 @@ uvicorn's protocol class: pyproject pins its minor version.
 """
 
 import asyncio
+import json
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, ClassVar
+from uuid import uuid4
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
+
+from server.errors import BadRequest, Unavailable
 
 
 class Part(Enum):
@@ -170,10 +174,30 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._may_write():
-            line = f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
-            self.transport.write(line + extra + b"connection: close\r\ncontent-length: 0\r\n\r\n")
+            self.transport.write(self._answer(status, extra))
         self.transport.close()
         self._expect_reading(True)
+
+    def _answer(self, status: HTTPStatus, extra: bytes) -> bytes:
+        """An error like those of the application, which never sees this request."""
+        why = {
+            HTTPStatus.REQUEST_TIMEOUT: "The request took too long to arrive.",
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
+                f"The request's head must be at most {self.max_header_bytes} bytes and "
+                f"{self.max_headers} headers."
+            ),
+            HTTPStatus.SERVICE_UNAVAILABLE: (
+                f"At most {self.max_connections} connections may be open. Try again in 1 s."
+            ),
+        }[status]
+        error = BadRequest(why) if status < 500 else Unavailable(why, code="too_many_connections")
+        body = json.dumps(error.body()).encode()
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+            f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+            f"x-request-id: req_{uuid4().hex}\r\nconnection: close\r\n"
+        )
+        return head.encode() + extra + b"\r\n" + body
 
     def _may_write(self) -> bool:
         if self._part is not Part.BODY:

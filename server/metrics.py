@@ -63,8 +63,8 @@ class Metrics:
         self._decode.labels(model).observe(t.decode_ms / 1000)
         self._ttft.labels(model).observe((t.queue_ms + t.prefill_ms) / 1000)
         self._e2e.labels(model).observe(t.total_ms / 1000)
-        num_gaps = max(tally.num_generated_tokens // size - 1, 1)
-        self._gap.labels(model).observe(t.decode_ms / 1000 / num_gaps)
+        if (num_gaps := tally.num_generated_tokens // size - 1) > 0:
+            self._gap.labels(model).observe(t.decode_ms / 1000 / num_gaps)
 
     def grammar_compiled(self, seconds: float, is_too_slow: bool) -> None:
         model = model_name(self._state)
@@ -101,12 +101,11 @@ class StateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         state, model = self._state, model_name(self._state)
-        yield _counter("admission_rejections", state.admission.num_rejected, model, "queue_full")
+        yield _rejections(state, model)
         if state.engine is None:
             return
         stats = state.engine.stats()
         usage = stats.num_blocks_used / max(stats.num_blocks_total, 1)
-        yield _counter("admission_rejections", stats.queue_timeouts_total, model, "queue_timeout")
         yield _gauge("num_requests_running", stats.num_requests_running, model)
         yield _gauge("num_requests_waiting", stats.num_requests_waiting, model)
         yield _gauge("kv_cache_usage_perc", usage, model)
@@ -141,10 +140,22 @@ def _gauge(name: str, value: float, model: str) -> Metric:
     return family
 
 
-def _counter(name: str, value: float, model: str, reason: str | None = None) -> Metric:
-    labels = ["model_name"] if reason is None else ["model_name", "reason"]
-    family = CounterMetricFamily(f"thirdeye_{name}", _help(name), labels=labels)
-    family.add_metric([model] if reason is None else [model, reason], value)
+def _counter(name: str, value: float, model: str) -> Metric:
+    family = CounterMetricFamily(f"thirdeye_{name}", _help(name), labels=["model_name"])
+    family.add_metric([model], value)
+    return family
+
+
+def _rejections(state: ServerState, model: str) -> Metric:
+    """Requests that got no place: one family, as Prometheus wants each name once."""
+    name = "thirdeye_admission_rejections"
+    family = CounterMetricFamily(
+        name, _help("admission_rejections"), labels=["model_name", "reason"]
+    )
+    timeouts = state.engine.stats().queue_timeouts_total if state.engine else 0
+    family.add_metric([model, "queue_full"], state.admission.num_rejected)
+    family.add_metric([model, "rate_limit"], state.rates.num_rejected)
+    family.add_metric([model, "queue_timeout"], timeouts)
     return family
 
 

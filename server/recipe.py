@@ -16,6 +16,7 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     eos_token_ids: list[int]
     device: str = "auto"
     dtype: str = "auto"
+    quantize: str = "auto"
     attention: str = "auto"
     threads: int | None = None
     max_model_len: int | None = None

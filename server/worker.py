@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from model.attention.choose import choose_attention
 from model.config import ModelConfig
 from model.describe import parameter_counts
 from model.kv_cache import KVCache, kv_bytes_per_block
+from model.placement import Placement
+from model.quant.choose import choose_quantization
 from model.transformer import Transformer
 from server.engine.child import serve_engine
 from server.engine.config import EngineConfig, default_batched_tokens
@@ -48,26 +51,30 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     device = choose_device(recipe.device)
     dtype = choose_dtype(recipe.dtype, device)
     checkpoint = open_checkpoint(Path(recipe.model_path))
-    model = load_model(checkpoint, recipe.attention, dtype, device, on_progress)
+    where = Placement(dtype, device)
+    where = replace(where, quantize=choose_quantization(recipe.quantize, where))
+    model = load_model(checkpoint, recipe.attention, where, on_progress)
     config = engine_config(recipe, checkpoint.config, dtype, device)
     kv_cache = KVCache(checkpoint.config, config.num_blocks, config.block_size, dtype, device)
     compile_grammar = grammar_compiler(checkpoint, recipe.eos_token_ids)
     runner = ModelRunner(model, kv_cache, config, device, compile_grammar)
-    numerics = describe_numerics(model, device)
+    numerics = describe_numerics(model, where)
     core = EngineCore(config, runner, inspect=Inspector(model, device))
     return core, describe(checkpoint.config, config, device, dtype, numerics)
 
 
 def load_model(
-    checkpoint: Checkpoint,
-    attention: str,
-    dtype: torch.dtype,
-    device: torch.device,
-    on_progress: OnProgress,
+    checkpoint: Checkpoint, attention: str, where: Placement, on_progress: OnProgress
 ) -> Transformer:
     """The checkpoint's weights in a transformer of its shape."""
-    backend = choose_attention(attention, device)
-    model = Transformer(checkpoint.config, backend, dtype=dtype, device=device)
+    backend = choose_attention(attention, where.device)
+    model = Transformer(
+        checkpoint.config,
+        backend,
+        dtype=where.dtype,
+        device=where.device,
+        quantize=where.quantize,
+    )
     load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
     model.finish()
     return model
@@ -122,16 +129,17 @@ def engine_config(
     )
 
 
-def describe_numerics(model: Transformer, device: torch.device) -> str:
+def describe_numerics(model: Transformer, where: Placement) -> str:
     """What decides the bits of an answer beside weights, dtype and our own code."""
     attention = type(model.backend).__name__
-    if device.type == "cuda":
-        capability = ".".join(map(str, torch.cuda.get_device_capability(device)))
-        machine = f"{torch.cuda.get_device_name(device)}, capability {capability}"
+    linear = type(model.lm_head.method).__name__
+    if where.device.type == "cuda":
+        capability = ".".join(map(str, torch.cuda.get_device_capability(where.device)))
+        machine = f"{torch.cuda.get_device_name(where.device)}, capability {capability}"
     else:
         threads = torch.get_num_threads()
         machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
-    return f"torch {torch.__version__}, {attention}, {machine}"
+    return f"torch {torch.__version__}, {attention}, {linear}, {machine}"
 
 
 def describe(

@@ -6,7 +6,7 @@ and `apply` multiplies. A new format is a new file beside this one: `Linear` and
 do not change.
 """
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
@@ -18,6 +18,7 @@ class LinearLayer(nn.Module):
 
     weight: Tensor
     bias: Tensor | None
+    kept: Any  # what `finish` made of the weight, where a format needs more than one tensor
 
 
 class LinearMethod(Protocol):

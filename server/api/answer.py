@@ -88,11 +88,17 @@ async def respond(
 def admit(
     request: Request, context: Context, generation: Generation, tally: Tally
 ) -> AsyncGenerator[Indexed, None]:
-    """The generation's events, under a permit that is held until the HTTP request ends."""
+    """The generation's events, under a permit that is held until the HTTP request ends.
+
+    What the caller's key has left is written into the answer's headers, refused or not.
+    """
     engine, model = context.state.serving()
     lifetime = lifetime_of(request)
+    account = context.state.rates.open(lifetime.caller, lifetime.headers)
     permit = context.state.admission.admit(generation.width(engine.info.max_num_seqs))
     lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
+    account.charge(requests=1, tokens=tally.num_prompt_tokens)
+    lifetime.at_end(lambda: account.charge(tokens=tally.num_generated_tokens))
     lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
     retry_after = context.state.admission.retry_after
     return _counted(events(generation, engine, model.tokenizer, retry_after), tally)

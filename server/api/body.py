@@ -38,21 +38,22 @@ def _check_content_type(values: list[str]) -> None:
 async def _read(request: Request, max_bytes: int) -> bytes:
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length[:20]) > max_bytes:
-        raise _too_large(max_bytes)
+        raise _too_large(max_bytes, length[:20])
     data = bytearray()
     try:
         async for chunk in request.stream():
             data += chunk
             if len(data) > max_bytes:
-                raise _too_large(max_bytes)
+                raise _too_large(max_bytes, "more")
     except ClientDisconnect as gone:
         raise ClientGone from gone
     return bytes(data)
 
 
-def _too_large(max_bytes: int) -> TooLarge:
+def _too_large(max_bytes: int, got: str) -> TooLarge:
     return TooLarge(
-        f"The request body must be at most {max_bytes} bytes.", code="request_too_large"
+        f"The request body must be at most {max_bytes} bytes, got {got}.",
+        code="request_too_large",
     )
 
 
@@ -74,9 +75,15 @@ def _decode(data: bytes) -> object:
     except UnicodeDecodeError:
         raise BadRequest("The request body is not valid JSON: it is not UTF-8.") from None
     except msgspec.MsgspecError as error:
-        # msgspec's texts name the fault and the byte, never the input.
-        fault = str(error).removeprefix("JSON is malformed: ")
-        raise BadRequest(f"The request body is not valid JSON: {fault}.") from None
+        raise BadRequest(f"The request body is not valid JSON: {_fault(error, data)}.") from None
+
+
+def _fault(error: msgspec.MsgspecError, data: bytes) -> str:
+    """What is wrong, at which byte. msgspec's own texts never hold the input."""
+    text = str(error).removeprefix("JSON is malformed: ")
+    if "truncated" in text:
+        return f"it ends too early, at byte {len(data)}" if data else "it is empty"
+    return "a number is out of range" if "out of range" in text else text
 
 
 def _too_deep() -> BadRequest:

@@ -128,6 +128,7 @@ async def plan(
             priority=body.priority,
             cache_salt=salt(caller, body.cache_salt),
             tenant=caller,
+            return_progress=body.return_progress,
             grammar=grammar,
         ),
         options=replace(text_options(body), parse_tool_calls=tools.may_call if tools else False),
@@ -215,6 +216,9 @@ class ChatShape:
 
     def chunks(self, index: int, event: TextEvent) -> Iterator[bytes]:
         """Role first, then content, then the empty delta that says why the choice ended."""
+        if event.progress is not None:
+            yield self._writer.progress_chunk(index, event.progress)
+            return
         if index not in self._started:
             yield self._role_chunk(index)
         is_last = event.finish_reason is not None

@@ -115,6 +115,7 @@ async def plan(
             priority=body.priority,
             cache_salt=salt(caller, body.cache_salt),
             tenant=caller,
+            return_progress=body.return_progress,
             grammar=grammar,
         ),
         options=text_options(body),
@@ -151,6 +152,9 @@ class CompletionShape:
         self._events: list[list[TextEvent]] = [[] for _ in generation.requests]
 
     def chunks(self, index: int, event: TextEvent) -> Iterator[bytes]:
+        if event.progress is not None:
+            yield self._writer.progress_chunk(index, event.progress)
+            return
         is_first = index not in self._started
         self._started.add(index)
         is_last = event.finish_reason is not None

@@ -19,5 +19,7 @@ class ApiConfig:
     max_n: int = MAX_N  # samples of one prompt
     max_stop: int = 4  # stop strings of one request
     lenient: bool = False  # unknown fields are named in a header instead of refused
+    requests_per_minute: int = 0  # of each key; 0 is no limit
+    tokens_per_minute: int = 0
     cors_origins: tuple[str, ...] = ()  # pages of these may call, "*" is all
     version: str = "0.1.0"

@@ -12,9 +12,17 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from server.api.handlers import error_response
+from server.api.rates import RATE_HEADERS
 from server.errors import Forbidden
 
-EXPOSED = ("x-request-id", "Server-Timing", "Retry-After", "x-should-retry", "X-Ignored-Params")
+EXPOSED = (
+    "x-request-id",
+    "Server-Timing",
+    "Retry-After",
+    "x-should-retry",
+    "X-Ignored-Params",
+    *RATE_HEADERS,
+)
 
 
 class CorsMiddleware(CORSMiddleware):

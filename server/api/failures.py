@@ -9,7 +9,7 @@ request_timeout    503   it would take as long again: clients are told not to re
 from collections.abc import Callable
 
 from server.engine.types import ErrorCode
-from server.errors import ApiError, BadRequest, Unavailable
+from server.errors import ApiError, BadRequest, Unavailable, come_back_in
 
 
 def coded_failure(code: ErrorCode, message: str, retry_after: Callable[[], int]) -> ApiError:
@@ -17,10 +17,9 @@ def coded_failure(code: ErrorCode, message: str, retry_after: Callable[[], int])
         case ErrorCode.REQUEST_TOO_LARGE:
             return BadRequest(message, param="max_tokens", code=code)
         case ErrorCode.QUEUE_TIMEOUT:
-            seconds = retry_after()
-            headers = {"Retry-After": str(seconds), "retry-after-ms": str(seconds * 1000)}
+            headers = come_back_in(retry_after())
         case ErrorCode.OUT_OF_MEMORY:
-            headers = {"Retry-After": "1"}
+            headers = come_back_in(1)
         case ErrorCode.REQUEST_TIMEOUT:
             headers = {"x-should-retry": "false"}
     return Unavailable(message, code=code, headers=headers)

@@ -73,6 +73,7 @@ def fan_out(
     cache_salt: str,
     tenant: str,
     grammar: str = "",
+    return_progress: bool = False,
 ) -> list[Request]:
     """One engine request for each prompt and sample; `samplings` has one entry a sample."""
     return [
@@ -83,6 +84,7 @@ def fan_out(
             priority=priority,
             cache_salt=cache_salt,
             tenant=tenant,
+            return_progress=return_progress,
             grammar=grammar,
         )
         for p, prompt in enumerate(prompts)

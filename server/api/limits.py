@@ -7,7 +7,7 @@ happens between. The count of permits is also what a drain waits for.
 import time
 from collections.abc import Callable
 
-from server.errors import MAX_RETRY_AFTER, Overloaded
+from server.errors import MAX_RETRY_AFTER, Overloaded, come_back_in
 
 QUEUE_FACTOR = 2  # requests waiting for each one that can run
 
@@ -80,5 +80,5 @@ class Admission:
         return Overloaded(
             f"The queue is full: {waiting} requests are waiting. Try again in {seconds} s.",
             code="rate_limit_exceeded",
-            headers={"Retry-After": str(seconds), "retry-after-ms": str(seconds * 1000)},
+            headers=come_back_in(seconds),
         )

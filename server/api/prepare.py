@@ -24,6 +24,8 @@ def check_common(body: GenerationRequest, model: ServedModel) -> None:
     """Cross-field rules of chat and completions alike."""
     if body.stream_options is not None and not body.stream:
         raise refuse("stream_options", "is only allowed with 'stream': true.")
+    if body.return_progress and not body.stream:
+        raise refuse("return_progress", "is only allowed with 'stream': true.")
     if body.prompt_logprobs is not None and body.stream:
         raise refuse("prompt_logprobs", "cannot be streamed: leave out 'stream'.")
     if body.truncate_prompt_tokens == 0:
@@ -163,6 +165,7 @@ def text_options(body: GenerationRequest) -> TextOptions:
         include_stop=body.include_stop_str_in_output,
         skip_special_tokens=body.skip_special_tokens,
         min_tokens=body.min_tokens,
+        max_seconds=body.t_max_predict_ms / 1000,
     )
 
 

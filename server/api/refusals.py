@@ -28,12 +28,10 @@ REFUSED: dict[str, Refusal] = {
     "length_penalty": Refusal("there is no beam search", (1.0, 1)),
     "logprob_token_ids": Refusal("use 'logprobs'"),
     "prompt_embeds": Refusal("send text or token ids"),
-    "return_progress": Refusal("watch the stream's comments instead", (False,)),
     "return_token_offsets": Refusal("use 'return_token_ids'", (False,)),
     "spaces_between_special_tokens": Refusal("only true is", (True,), _VALUE),
     "store": Refusal("this server stores nothing, send false", (False,), _VALUE),
     "stream_interval": Refusal("every token is sent at once", (1,), _VALUE),
-    "t_max_predict_ms": Refusal("use 'max_tokens'", (0,)),
     "use_beam_search": Refusal("there is no beam search", (False,)),
 }
 

@@ -1,9 +1,12 @@
 """An answer as `POST /v1/responses` has it: a response with output items, whole or as typed events.
 
     response.created  response.in_progress
-        response.output_item.added  response.content_part.added
-            response.output_text.delta ...
-        response.output_text.done  response.content_part.done  response.output_item.done
+        response.output_item.added
+            of text     response.content_part.added  response.output_text.delta ...
+                        response.output_text.done  response.content_part.done
+            of a call   response.function_call_arguments.delta ...
+                        response.function_call_arguments.done
+        response.output_item.done
     response.completed | response.incomplete | response.failed
 
 One state machine makes the events and, on the way, the response that the last one carries; an
@@ -28,9 +31,10 @@ from server.api.shape import JsonObject, encode
 from server.api.state import ServedModel
 from server.api.stream import event_frame
 from server.api.tally import Tally
+from server.api.tool_calls import new_call_id
 from server.engine.types import FinishReason
 from server.errors import ApiError
-from server.text.events import TextEvent, TextToken
+from server.text.events import TextEvent, TextToken, ToolCallDelta
 from server.text.tokenizer import Tokenizer
 
 Event = tuple[str, JsonObject]  # its type, and what it says besides
@@ -46,7 +50,7 @@ class ResponseShape:
         self._number = 0
         self._is_begun = False
         self._output: list[JsonObject] = []
-        self._message: MessageWriter | None = None
+        self._open: MessageWriter | CallWriter | None = None  # the item that grows
         self._tokenizer = model.tokenizer if body.include else None
         self._response = empty_response(body, generation, model)
 
@@ -85,9 +89,9 @@ class ResponseShape:
         if not self._is_begun:
             yield from self._begin()
         if event.text:
-            yield from self._open_message()
-            assert self._message is not None
-            yield from self._message.delta(event.text, event.tokens)
+            yield from self._text(event)
+        for delta in event.tool_calls:
+            yield from self._call(delta)
         if event.finish_reason is not None:
             yield from self._end(event.finish_reason)
 
@@ -96,22 +100,34 @@ class ResponseShape:
         yield "response.created", self._snapshot()
         yield "response.in_progress", self._snapshot()
 
-    def _open_message(self) -> Iterator[Event]:
-        if self._message is None:
-            self._message = MessageWriter(len(self._output), self._tokenizer)
-            yield from self._message.begin()
+    def _text(self, event: TextEvent) -> Iterator[Event]:
+        if not isinstance(self._open, MessageWriter):
+            yield from self._close("completed")
+            self._open = MessageWriter(len(self._output), self._tokenizer)
+            yield from self._open.begin()
+        yield from self._open.delta(event.text, event.tokens)
 
-    def _close_message(self, status: str) -> Iterator[Event]:
-        if self._message is not None:
-            yield from self._message.end(status)
-            self._output.append(self._message.item(status))
-            self._message = None
+    def _call(self, delta: ToolCallDelta) -> Iterator[Event]:
+        if delta.name is not None:
+            yield from self._close("completed")
+            self._open = CallWriter(len(self._output), delta.name)
+            yield from self._open.begin()
+        assert isinstance(self._open, CallWriter), "a call begins with its name"
+        if delta.arguments:
+            yield from self._open.delta(delta.arguments)
+
+    def _close(self, status: str) -> Iterator[Event]:
+        if self._open is not None:
+            yield from self._open.end(status)
+            self._output.append(self._open.item(status))
+            self._open = None
 
     def _end(self, reason: FinishReason) -> Iterator[Event]:
         status = "incomplete" if reason is FinishReason.LENGTH else "completed"
-        if not self._output:
-            yield from self._open_message()
-        yield from self._close_message(status)
+        if self._open is None and not self._output:
+            self._open = MessageWriter(0, self._tokenizer)
+            yield from self._open.begin()
+        yield from self._close(status)
         self._response["status"] = status
         if status == "incomplete":
             self._response["incomplete_details"] = {"reason": "max_output_tokens"}
@@ -144,7 +160,7 @@ class MessageWriter:
         yield "response.content_part.added", self._at_part(part=self._part())
 
     def delta(self, text: str, tokens: Iterable[TextToken]) -> Iterator[Event]:
-        logprobs = self._scored(tokens)
+        logprobs = self._scored(text, tokens)
         self._texts.append(text)
         self._logprobs += logprobs
         yield "response.output_text.delta", self._at_part(delta=text, logprobs=logprobs)
@@ -177,14 +193,60 @@ class MessageWriter:
     def _at_part(self, **fields: object) -> JsonObject:
         return {**self._place, "content_index": 0, **fields}
 
-    def _scored(self, tokens: Iterable[TextToken]) -> list[object]:
-        """The logprobs of the text's tokens; the hidden one that ends it is none of them."""
+    def _scored(self, text: str, tokens: Iterable[TextToken]) -> list[object]:
+        """The logprobs of the text's tokens; what ends it or begins a call is none of them."""
         if self._tokenizer is None:
             return []
-        shown = [token for token in tokens if token.raw is not None]
-        content = chat_logprobs(shown, self._tokenizer)["content"]
+        content = chat_logprobs(_tokens_of(text, tokens), self._tokenizer)["content"]
         assert isinstance(content, list)
         return content
+
+
+def _tokens_of(text: str, tokens: Iterable[TextToken]) -> list[TextToken]:
+    """The shown tokens up to the one that completes the text."""
+    shown: list[TextToken] = []
+    rest = len(text.encode())
+    for token in tokens:
+        if token.raw is not None and rest > 0:
+            shown.append(token)
+            rest -= len(token.raw)
+    return shown
+
+
+class CallWriter:
+    """An output item that is the call of a function."""
+
+    def __init__(self, output_index: int, name: str) -> None:
+        self._id = f"fc_{uuid4().hex}"
+        self._call_id = new_call_id()
+        self._name = name
+        self._output_index = output_index
+        self._place: JsonObject = {"item_id": self._id, "output_index": output_index}
+        self._arguments: list[str] = []
+
+    def begin(self) -> Iterator[Event]:
+        item = self.item("in_progress")
+        yield "response.output_item.added", {"output_index": self._output_index, "item": item}
+
+    def delta(self, arguments: str) -> Iterator[Event]:
+        self._arguments.append(arguments)
+        yield "response.function_call_arguments.delta", {**self._place, "delta": arguments}
+
+    def end(self, status: str) -> Iterator[Event]:
+        item = self.item(status)
+        done = {**self._place, "name": self._name, "arguments": item["arguments"]}
+        yield "response.function_call_arguments.done", done
+        yield "response.output_item.done", {"output_index": self._output_index, "item": item}
+
+    def item(self, status: str) -> JsonObject:
+        return {
+            "type": "function_call",
+            "id": self._id,
+            "call_id": self._call_id,
+            "name": self._name,
+            "arguments": "".join(self._arguments),
+            "status": status,
+        }
 
 
 def empty_response(

@@ -82,6 +82,9 @@ class GenerationRequest(Strict):
     receipt: bool = False
     prompt_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
 
+    t_max_predict_ms: int = Field(0, ge=0, le=MAX_INT)
+    return_progress: bool = False
+
     # how it is queued and cached
     truncate_prompt_tokens: int | None = Field(None, ge=-1, le=MAX_INT)
     priority: int = Field(0, ge=-(2**31), le=MAX_INT)

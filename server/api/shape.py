@@ -14,6 +14,7 @@ import msgspec
 from server.api.generation import Generation
 from server.api.schema import StreamOptions
 from server.api.tally import Tally
+from server.engine.types import PromptProgress
 from server.text.events import TextEvent
 
 JsonObject = dict[str, object]
@@ -88,6 +89,17 @@ class ChunkWriter:
         if self._options.include_usage:
             usage = _key(b"usage", self._tally.usage())
             yield b"".join((self._head, b"]", usage, self._encoded_end(), b"}"))
+
+    def progress_chunk(self, index: int, progress: PromptProgress) -> bytes:
+        """llama.cpp's: how far a prompt is, before its first token."""
+        shown = {
+            "index": index,
+            "total": progress.num_prompt_tokens,
+            "cache": progress.num_cached_tokens,
+            "processed": progress.num_computed_tokens,
+            "time_ms": round(progress.elapsed_ms, 1),
+        }
+        return self.chunk(b"", _key(b"prompt_progress", shown))
 
     def _usage(self) -> bytes:
         if self._options.continuous_usage_stats:

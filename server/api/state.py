@@ -11,8 +11,16 @@ from enum import StrEnum
 
 from server.api.identity import Identity
 from server.api.limits import Admission
+from server.api.rates import Rates
 from server.engine.types import Engine, EngineStats
-from server.errors import BadRequest, NotFound, Unavailable, engine_down, engine_failed
+from server.errors import (
+    BadRequest,
+    NotFound,
+    Unavailable,
+    come_back_in,
+    engine_down,
+    engine_failed,
+)
 from server.text.chat import ChatTemplate
 from server.text.tokenizer import Tokenizer
 
@@ -89,10 +97,11 @@ class ServerState:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.phase = Phase.LOADING
-        self.detail = "the model is loading"
+        self.detail = "starting"
         self.engine: Engine | None = None
         self.model: ServedModel | None = None
         self.admission = Admission(clock=clock)
+        self.rates = Rates()
         self.steps = StepWatch(clock)
 
     def ready(self, engine: Engine, model: ServedModel) -> None:
@@ -112,13 +121,13 @@ class ServerState:
             raise Unavailable(
                 "The server is shutting down and takes no new requests.",
                 code="server_draining",
-                headers={"Retry-After": "5", "Connection": "close"},
+                headers=come_back_in(5) | {"Connection": "close"},
             )
         if self.phase is Phase.LOADING:
             raise Unavailable(
                 f"Loading model: {self.detail}.",
                 code="model_loading",
-                headers={"Retry-After": "2"},
+                headers=come_back_in(2),
             )
         if self.engine is None or self.model is None or self.phase is Phase.FAILED:
             raise engine_failed()

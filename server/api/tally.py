@@ -48,6 +48,8 @@ class Tally:
         self._first_seen: dict[int, float] = {}
 
     def add(self, index: int, event: TextEvent) -> None:
+        if event.progress is not None:
+            return  # nothing has come of it yet
         self._generated[index] = max(self._generated[index], event.num_generated_tokens)
         self._cached[index] = max(self._cached[index], event.num_cached_tokens)
         self._first_seen.setdefault(index, self._clock())

@@ -150,8 +150,9 @@ def _length(path: str, kind: str, context: dict[str, Any]) -> BadRequest:
         return _bad(path, code, f"'{path}' must {rule}.")
     if context.get("field_type") == "Dictionary":
         code = "object_above_max_properties"
-    side = f"at most {context['max_length']}" if "max_length" in context else "at least 1"
-    return _bad(path, code, f"'{path}' must hold {side} items, got {context['actual_length']}.")
+    limit = context.get("max_length")
+    side = "at least 1 item" if limit is None else f"at most {limit} items"
+    return _bad(path, code, f"'{path}' must hold {side}, got {context['actual_length']}.")
 
 
 def _choice(path: str, context: dict[str, Any]) -> BadRequest:

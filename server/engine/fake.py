@@ -28,6 +28,7 @@ from server.engine.types import (
     EngineStats,
     ErrorCode,
     FinishReason,
+    PromptProgress,
     Request,
     RowKind,
     StepOutput,
@@ -197,6 +198,8 @@ class FakeEngine:
     def _script(self, request: Request) -> Iterator[StepOutput | None]:
         """What this request will see if nobody ends it; None stands for a hang."""
         started, num_generated, reason = time.monotonic(), 0, None
+        if request.return_progress:
+            yield self._half_way(request)
         token_ids = iter(self._replay(request))
         for step in count():
             if self._is_due(self._hang_after, num_generated):
@@ -224,6 +227,12 @@ class FakeEngine:
                 num_cached_tokens=self._num_cached_tokens,
                 timings=_timings(started, step + 1) if reason else None,
             )
+
+    def _half_way(self, request: Request) -> StepOutput:
+        """What is told of a prompt that takes two steps."""
+        num_tokens = len(request.prompt_token_ids)
+        progress = PromptProgress(num_tokens, self._num_cached_tokens, num_tokens // 2, 0.0)
+        return StepOutput(request_id=request.request_id, progress=progress)
 
     def _take(
         self, token_ids: Iterator[int], num_generated: int, request: Request

@@ -33,7 +33,14 @@ from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.pooling import add_sums, unit_vector
 from server.engine.sequence import Sequence, SequenceStatus
 from server.engine.spec import Speculator
-from server.engine.types import EngineStats, ErrorCode, FinishReason, Request, StepOutput
+from server.engine.types import (
+    EngineStats,
+    ErrorCode,
+    FinishReason,
+    PromptProgress,
+    Request,
+    StepOutput,
+)
 from server.engine.waiting import WaitingQueue, by_order
 
 
@@ -274,8 +281,26 @@ class Scheduler:
         sequence.hidden_sums = add_sums(sequence.hidden_sums, result.hidden_sums)
         if sequence.num_uncomputed_tokens:
             self._publish(row)
-            return None
+            return self._progress(sequence) if sequence.request.return_progress else None
         return self._append(row, result)
+
+    def _progress(self, sequence: Sequence) -> StepOutput | None:
+        """How far the prompt is; nothing once tokens have come, which tell more."""
+        if sequence.num_generated_tokens:
+            return None
+        assert sequence.admitted_at is not None
+        progress = PromptProgress(
+            num_prompt_tokens=sequence.num_prompt_tokens,
+            num_cached_tokens=sequence.num_cached_tokens,
+            num_computed_tokens=sequence.num_computed_tokens,
+            elapsed_ms=(self._clock() - sequence.admitted_at) * 1000,
+        )
+        request_id = sequence.request.request_id
+        return StepOutput(
+            request_id=request_id,
+            progress=progress,
+            num_cached_tokens=sequence.num_cached_tokens,
+        )
 
     def _append(self, row: PlanRow, result: RowResult) -> StepOutput:
         """Add new tokens to a sequence that has caught up, up to the one that ends it."""

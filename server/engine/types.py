@@ -68,6 +68,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0  # lower goes first
     cache_salt: str = ""  # prefixes are shared only between equal salts
     tenant: str = ""  # on whose behalf: within a priority, tenants get equal shares
+    return_progress: bool = False  # an output for each chunk of the prompt, too
     is_embedding: bool = False  # with `max_tokens` 0: the last output has the prompt's embedding
     grammar: str = ""  # llguidance's serialized form, already checked; the answer follows it
 
@@ -95,6 +96,15 @@ class Timings(Struct, frozen=True, array_like=True):
     batch_max: int = 0
 
 
+class PromptProgress(Struct, frozen=True, array_like=True):
+    """How far a prompt is that takes more than one step."""
+
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_computed_tokens: int  # with those that were cached
+    elapsed_ms: float  # since it was first scheduled
+
+
 class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one step added to one request.
 
@@ -111,6 +121,7 @@ class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     stop_token_id: int | None = (
         None  # the id of stop_token_ids that ended it, if one did (not for EOS)
     )
+    progress: PromptProgress | None = None  # of a prompt that is not computed yet, and nothing else
     embedding: list[float] | None = None  # [hidden_size], of length 1; see pooling.py
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache, on every output
     timings: Timings | None = None  # with finish_reason

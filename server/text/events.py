@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from server.engine.types import ErrorCode, FinishReason, Timings, TokenLogprobs
+from server.engine.types import ErrorCode, FinishReason, PromptProgress, Timings, TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class TextEvent:
     num_cached_tokens: int = 0
     num_generated_tokens: int = 0  # sampled so far, the end-of-sequence token included
     finish_reason: FinishReason | None = None
+    progress: PromptProgress | None = None  # of the prompt, before its first token; nothing else
     embedding: list[float] | None = None  # on the last event of a request for one
     stop_reason: str | int | None = None  # the stop string or stop token id that matched
     ended_in_tool_calls: bool = False  # it ended by itself, and there is at least one call

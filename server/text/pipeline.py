@@ -14,11 +14,14 @@ frame hide one.
 """
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import cast
+
+import msgspec
 
 from server.engine.types import (
     Engine,
@@ -47,6 +50,7 @@ class TextOptions:
     include_stop: bool = False  # the stop string that matched is part of the text
     skip_special_tokens: bool = True  # False: they show as their literals
     min_tokens: int = 0  # a stop string must not be complete within this many tokens
+    max_seconds: float = 0.0  # of decoding after the first token; 0 is no limit
     parse_tool_calls: bool = False  # False: their tags are plain text
 
 
@@ -81,6 +85,8 @@ class TextStream:
         Tokens behind the one that completes a stop string are dropped, as if never sampled.
         """
         assert not self.is_finished, "an answer ends once"
+        if output.progress is not None:
+            return TextEvent("", progress=output.progress)
         if output.prompt_logprobs is not None:
             self._prompt_logprobs = output.prompt_logprobs
         for i, token_id in enumerate(output.token_ids):
@@ -173,23 +179,28 @@ class TextStream:
 
 
 async def stream_text(
-    engine: Engine, request: Request, tokenizer: Tokenizer, options: TextOptions
+    engine: Engine,
+    request: Request,
+    tokenizer: Tokenizer,
+    options: TextOptions,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[TextEvent, None]:
     """The events of one request; the last, and only it, has a finish_reason.
 
     Nothing happens before the first event is asked for, so a stream that is never started leaks
-    nothing. The engine is told to stop as soon as a stop string matches, and has ended the request
-    before the last event is handed out: that is a step later, and brings the engine's own timings.
-    Whenever the caller leaves, the engine's iterator is closed, which aborts the request. Raises
-    `EngineDead` as the engine does.
+    nothing. The engine is told to stop as soon as a stop string matches or the time for decoding is
+    over, and has ended the request before the last event is handed out: that is a step later, and
+    brings the engine's own timings. Whenever the caller leaves, the engine's iterator is closed,
+    which aborts the request. Raises `EngineDead` as the engine does.
     """
     stream = TextStream(tokenizer, options, _hidden_ids(request.sampling, tokenizer))
+    timer = DecodeTimer(options.max_seconds, clock)
     last: TextEvent | None = None
     # `Engine.generate` promises that its iterator can be closed; `AsyncIterator` cannot say so.
     outputs = cast("AsyncGenerator[StepOutput, None]", engine.generate(request))
     async with aclosing(outputs):
         async for output in outputs:
-            event = stream.feed(output)
+            event = stream.feed(timer.watch(output))
             if stream.is_finished:
                 last = event
                 if last is not None and output.finish_reason is None:
@@ -200,6 +211,26 @@ async def stream_text(
                 yield event
     assert last is not None, "the engine ended a request without a finish_reason"
     yield last
+
+
+class DecodeTimer:
+    """Ends an answer with LENGTH at the first output that comes too long after the first token."""
+
+    def __init__(self, max_seconds: float, clock: Callable[[], float]) -> None:
+        self._max_seconds = max_seconds
+        self._clock = clock
+        self._first_at: float | None = None
+
+    def watch(self, output: StepOutput) -> StepOutput:
+        if not self._max_seconds or not output.token_ids:
+            return output
+        now = self._clock()
+        if self._first_at is None:
+            self._first_at = now
+        is_over = now - self._first_at >= self._max_seconds
+        if not is_over or output.finish_reason is not None:
+            return output
+        return msgspec.structs.replace(output, finish_reason=FinishReason.LENGTH)
 
 
 async def _last_timings(outputs: AsyncGenerator[StepOutput, None]) -> Timings | None:

@@ -50,7 +50,15 @@ def post(body: bytes, extra: bytes = b"") -> bytes:
 
 
 def status(data: bytes) -> int:
-    return int(data.split(None, 2)[1])
+    """An answer's status; an error must have the envelope of all others."""
+    code = int(data.split(None, 2)[1])
+    if code >= 400:
+        head, _, body = data.partition(b"\r\n\r\n")
+        assert b"\r\nx-request-id: " in head
+        error = json.loads(body)["error"]
+        assert (error["type"] == "server_error") == (code >= 500)
+        assert (error["param"], bool(error["message"])) == (None, True)
+    return code
 
 
 @pytest.mark.parametrize("start", [b"", b"G", b"GET /health HTTP/1.1\r\nHost: loc"])

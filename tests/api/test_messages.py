@@ -215,7 +215,7 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": None}, "Missing required parameter 'max_tokens'."),
     ({"max_tokens": 0}, "'max_tokens' must be between 1 and 2147483647, got 0."),
     ({"max_tokens": 600}, "'max_tokens' must be at most 493, got 600"),
-    ({"messages": []}, "'messages' must hold at least 1 items, got 0."),
+    ({"messages": []}, "'messages' must hold at least 1 item, got 0."),
     ({"messages": [HI | {"role": "system"}]}, "'messages[0].role' must be 'user' or 'assistant'."),
     ({"messages": [HI | {"content": 5}]}, "'messages[0].content' must be a string or a list"),
     ({"messages": [HI | {"content": [IMAGE]}]}, "'messages[0].content[0]' must be one of 'text'"),

@@ -344,3 +344,25 @@ def test_many_finished_streams_leave_nothing(served: Served) -> None:
     gc.collect()
     left = [o for o in gc.get_objects() if issubclass(type(o), EventSourceResponse)]
     assert len(left) <= 1
+
+
+@pytest.mark.parametrize(("path", "good"), [(CHAT_URL, CHAT), (TEXT_URL, COMPLETION)])
+def test_progress_comes_before_the_first_token_on_request(
+    served: Served, path: str, good: dict[str, Any]
+) -> None:
+    """Chunks without choices, as llama.cpp sends them; what follows is what comes without them."""
+    plain = chunks(served.post(path, good | {"stream": True}))
+    first, *rest = chunks(served.post(path, good | {"stream": True, "return_progress": True}))
+    assert first["choices"] == []
+    progress = first["prompt_progress"]
+    total = progress["total"]
+    assert progress == {
+        "index": 0,
+        "total": total,
+        "cache": 0,
+        "processed": total // 2,
+        "time_ms": 0,
+    }
+    assert [chunk["choices"] for chunk in rest] == [chunk["choices"] for chunk in plain]
+    assert all("prompt_progress" not in chunk for chunk in rest)
+    assert served.post(path, good | {"return_progress": True}).status_code == 400

@@ -22,6 +22,7 @@ import torch
 
 from model.batch import ForwardBatch
 from model.kv_cache import KVCache
+from model.placement import Placement
 from model.transformer import Transformer
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
@@ -44,7 +45,7 @@ class Bench:
     def __init__(self, path: Path, num_draft_tokens: int) -> None:
         self.checkpoint: Checkpoint = open_checkpoint(path)
         self.model: Transformer = load_model(
-            self.checkpoint, "auto", torch.float32, CPU, lambda *_: None
+            self.checkpoint, "auto", Placement(torch.float32, CPU), lambda *_: None
         )
         tokenizer = self.checkpoint.tokenizer()
         assert self.checkpoint.chat_template is not None

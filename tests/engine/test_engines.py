@@ -12,6 +12,7 @@ import pytest
 
 from server.engine.fake import FakeEngine
 from server.engine.inspection import InspectRequest, Trace
+from server.engine.pooling import unit_vector
 from server.engine.process import ProcessEngine
 from server.engine.thread import ThreadEngine
 from server.engine.types import (
@@ -20,6 +21,7 @@ from server.engine.types import (
     FinishReason,
     Request,
     RowKind,
+    SamplingParams,
     StepOutput,
     StepRecord,
 )
@@ -287,3 +289,23 @@ def test_close_ends_what_is_looked_into(make: Make) -> None:
             await traces_of(engine, look())
 
     asyncio.run(main())
+
+
+def test_an_embedding_ends_with_its_vector(run: Run) -> None:
+    """Through every border it crosses: the last output has it, and no token comes."""
+
+    async def test(engine: Engine) -> None:
+        request = Request(
+            request_id="embedding",
+            prompt_token_ids=[3, 4, 5],
+            sampling=SamplingParams(max_tokens=0),
+            is_embedding=True,
+        )
+        outputs = await collect(engine, request)
+        assert tokens_of(outputs) == []
+        assert outputs[-1].finish_reason is FinishReason.LENGTH
+        vector = outputs[-1].embedding or []
+        wanted = [3, 12] if isinstance(engine, FakeEngine) else [12, 3]
+        assert vector == unit_vector(wanted)
+
+    run(test)

@@ -31,9 +31,10 @@ EXAMPLES = {"whole": 5, "chunks of 64": 5, "chunks of 7": 2, "chunks of 1": 1}
 MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=4)
 
 
-@pytest.fixture(scope="module", params=list(MODELS))
+@pytest.fixture(scope="module", params=[*MODELS, "llama-tied-mqa int8"])
 def model(request: pytest.FixtureRequest) -> Transformer:
-    return random_model(MODELS[request.param])
+    name, _, quantize = request.param.partition(" ")
+    return random_model(MODELS[name], quantize=quantize or "none")
 
 
 @pytest.mark.parametrize("cut", CUTS)

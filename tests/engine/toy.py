@@ -42,6 +42,11 @@ class ToyModel:
         rows = [self._row(batch, kv_cache, int(t)) for t in batch.logits_indices]
         return torch.stack(rows) if rows else torch.empty(0, VOCAB)
 
+    def with_hidden(self, batch: ForwardBatch, kv_cache: ToyCache, /) -> tuple[Tensor, Tensor]:
+        """Hidden states are each token and its position."""
+        hidden = torch.stack([batch.input_ids, batch.positions], dim=1).float()  # [T, 2]
+        return self(batch, kv_cache), hidden
+
     def _row(self, batch: ForwardBatch, kv_cache: ToyCache, t: int) -> Tensor:
         b = int(torch.searchsorted(batch.query_start_loc, t, right=True)) - 1
         num_keys = int(batch.positions[t]) + 1

@@ -55,19 +55,26 @@ def change(config: ModelConfig, **changes: Any) -> ModelConfig:
 
 
 def random_model(
-    config: ModelConfig, attention: AttentionBackend | None = None, seed: int = 0
+    config: ModelConfig,
+    attention: AttentionBackend | None = None,
+    seed: int = 0,
+    quantize: str = "none",
 ) -> Transformer:
     """An fp32 model on the CPU; weights are large enough that logits have clear winners."""
-    model = unfinished_model(config, attention, seed)
+    model = unfinished_model(config, attention, seed, quantize)
     model.finish()
     return model
 
 
 def unfinished_model(
-    config: ModelConfig, attention: AttentionBackend | None = None, seed: int = 0
+    config: ModelConfig,
+    attention: AttentionBackend | None = None,
+    seed: int = 0,
+    quantize: str = "none",
 ) -> Transformer:
     """The same before its linear layers pack their weights away."""
-    model = Transformer(config, attention or BlockedAttention(), dtype=torch.float32, device=CPU)
+    backend = attention or BlockedAttention()
+    model = Transformer(config, backend, dtype=torch.float32, device=CPU, quantize=quantize)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator) * 0.2

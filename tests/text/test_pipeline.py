@@ -4,13 +4,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.engine.fake import FakeEngine
 from server.engine.types import (
     Engine,
     EngineDead,
@@ -424,3 +425,25 @@ def test_stop_token_ids_of_the_request_are_hidden() -> None:
     engine = ScriptedEngine([output(97, 98, finish=FinishReason.STOP, stop_token_id=98)])
     result = wait_for(collect(events_of(engine, stop_token_ids=[98])))
     assert (result.text, result.stop_reason) == ("a", 98)
+
+
+@pytest.mark.parametrize(
+    ("max_seconds", "num_tokens"), [(0.0, 6), (0.5, 2), (2.0, 3), (2.5, 4), (100.0, 6)]
+)
+def test_decoding_ends_when_its_time_is_over(max_seconds: float, num_tokens: int) -> None:
+    """Counted from the first token, with a clock that ticks once a token; the engine is told."""
+
+    async def main() -> None:
+        engine = FakeEngine([*b"abcdef"])
+        request = Request(
+            request_id="r", prompt_token_ids=[1], sampling=SamplingParams(max_tokens=6)
+        )
+        options = TextOptions(max_seconds=max_seconds)
+        clock = count().__next__
+        stream = stream_text(engine, request, ByteTokenizer(), options, clock=clock)
+        result = await collect(stream)
+        assert result.text == "abcdef"[:num_tokens]
+        assert result.finish_reason is FinishReason.LENGTH
+        assert engine.aborted == ([] if num_tokens == 6 else ["r"])
+
+    asyncio.run(main())
