@@ -64,9 +64,8 @@ text = st.text("ab <|>_im_end\n\té🎉'\"&\\{}", max_size=10)
 values = st.recursive(text | st.integers() | st.booleans() | st.none(), st.lists, max_leaves=3)
 arguments_of = st.dictionaries(text, values, max_size=2)
 calls_of = st.lists(st.tuples(st.sampled_from(["f", "get-it_1"]), arguments_of), max_size=2)
-turns = st.one_of(
-    st.builds(user, text), st.builds(result, text), st.builds(lambda c, k: called(c, *k), text, calls_of)
-)  # fmt: skip
+answers = st.builds(lambda content, calls: called(content, *calls), text, calls_of)
+turns = st.builds(user, text) | st.builds(result, text) | answers
 
 
 @given(turns=st.lists(turns, max_size=4), has_tools=st.booleans(), system=text)
