@@ -25,7 +25,16 @@ if TYPE_CHECKING:
         ThirdeyeError,
         Timeout,
     )
-    from clients.types import ChatAnswer, Chunk, Completion, Health, Model, Tokens, Usage
+    from clients.types import (
+        ChatAnswer,
+        Chunk,
+        Completion,
+        Health,
+        Inspection,
+        Model,
+        Tokens,
+        Usage,
+    )
 
 __all__ = [
     "APIError",
@@ -40,6 +49,7 @@ __all__ = [
     "ConnectionFailed",
     "ContextLengthExceeded",
     "Health",
+    "Inspection",
     "Model",
     "NotFound",
     "Overloaded",

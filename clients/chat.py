@@ -1,21 +1,25 @@
 """`thirdeye chat`: a conversation in the terminal with any OpenAI-compatible server.
 
-Answers appear as they are made. Ctrl-C stops the answer and not the program, Ctrl-D leaves. Where
-the output is no terminal there is no prompt, no greeting and no colour: the answers alone, so
-that a pipe works too. `NO_COLOR` is honoured by rich. Nothing is written to disk.
+Answers appear as they are made, as Markdown. Ctrl-C stops the answer and not the program, Ctrl-D
+leaves. Where the output is no terminal there is no prompt, no greeting, no colour and no layout:
+the answers alone, so that a pipe works too. `NO_COLOR` is honoured by rich. Nothing is written to
+disk unless `/save` is typed.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from clients.client import Client
+from clients.conversation import Conversation
 from clients.core import first_model
 from clients.errors import ConnectionFailed, ContextLengthExceeded, ThirdeyeError
+from clients.markdown import MarkdownView, PlainView, View
 from clients.target import Target
 from clients.terminal import describe_speed, printable, read_message
 
@@ -24,8 +28,11 @@ ReadLine = Callable[[str], str]
 HELP = '''\
 /system TEXT   set the system prompt; without TEXT show it; "/system -" removes it
 /clear         forget the conversation, keep the system prompt
-/stats         speed of the last answer
-/exit          leave, as does Ctrl-D
+/save FILE     write the conversation and the system prompt to a new file, as JSON
+/load FILE     go on with one that was saved
+/model NAME    ask another model of this server; without NAME list them
+/stats         tokens and speed of the last answer
+/quit          leave, as do /exit and Ctrl-D
 Ctrl-C stops an answer. A backslash at its end continues a line; """ opens and closes a block.
 A message that begins with a slash is sent with a space in front.'''
 
@@ -39,8 +46,11 @@ def run_chat(
     errors: Console | None = None,
     read_line: ReadLine | None = None,
     params: Mapping[str, Any] | None = None,
+    is_plain: bool = False,
 ) -> int:
     """Chats until the input ends; returns the exit code. `params` go into every request.
+
+    `is_plain` shows answers as they are; otherwise a terminal shows them as Markdown.
 
     1: no server, no model, or (in a pipe) an answer that failed. 2: the URL is none. `console`
     takes the conversation, `errors` what goes wrong, `read_line` gives a line for a prompt or
@@ -52,7 +62,8 @@ def run_chat(
         model = model or _served_model(base_url, api_key)
         with Client(base_url, api_key, model=model) as client:
             keyboard = read_line or _keyboard()
-            return Chat(client, system, console, errors, keyboard, params or {}).run()
+            view = MarkdownView if console.is_terminal and not is_plain else PlainView
+            return Chat(client, system, console, errors, keyboard, params or {}, view).run()
     except ConnectionFailed:
         url = Target.find(base_url).base_url
         _complain(errors, f"No server answers at {url}. Start one with: thirdeye serve")
@@ -76,6 +87,7 @@ class Chat:
         errors: Console,
         read_line: ReadLine,
         params: Mapping[str, Any],
+        view: Callable[[Console], View],
     ) -> None:
         self.messages: list[dict[str, str]] = []  # without the system prompt
         self.system = system
@@ -84,12 +96,16 @@ class Chat:
         self._errors = errors
         self._read_line = read_line
         self._params = params
+        self._view = view
         self._speed = "No answer yet."
         self._has_failed = False
         self._commands: dict[str, Callable[[str], None]] = {
             "/help": lambda _: self._note(HELP),
             "/system": self._set_system,
             "/clear": self._clear,
+            "/save": self._save,
+            "/load": self._load,
+            "/model": self._choose_model,
             "/stats": lambda _: self._note(self._speed),
         }
 
@@ -133,29 +149,25 @@ class Chat:
         system = [{"role": "system", "content": self.system}] if self.system else []
         stream = self._client.stream_chat([*system, *self.messages, question], **self._params)
         start = first = time.perf_counter()
-        has_text = False
+        view, has_text = self._view(self._console), False
         try:
-            with stream:
+            with closing(view), stream:
                 for chunk in stream:
                     if chunk.text and not has_text:
                         has_text, first = True, time.perf_counter()
-                    self._console.out(printable(chunk.text), end="", highlight=False)
+                    view.write(printable(chunk.text))
         except KeyboardInterrupt:
-            self._note("\n(stopped)")
+            self._note("(stopped)")
         except (ThirdeyeError, UnicodeEncodeError) as error:
-            self._fail(error, has_text)
+            self._fail(error)
             return
-        else:
-            self._console.out("")
         answer = stream.answer()
         self._speed = describe_speed(answer, first - start, time.perf_counter() - start)
         if answer.text:
             self.messages += [question, answer.message]
 
-    def _fail(self, error: Exception, has_text: bool) -> None:
+    def _fail(self, error: Exception) -> None:
         self._has_failed = True
-        if has_text:
-            self._console.out("")
         reason = "The message is not UTF-8." if isinstance(error, UnicodeError) else str(error)
         hint = " /clear starts over." if isinstance(error, ContextLengthExceeded) else ""
         _complain(self._errors, reason + hint)
@@ -168,6 +180,42 @@ class Chat:
     def _clear(self, _: str) -> None:
         self.messages.clear()
         self._note("The conversation is empty.")
+
+    def _save(self, name: str) -> None:
+        saved = Conversation(self.messages, self.system, self._client.model)
+        self._with_file(name, saved.write, f"Saved to {name}.")
+
+    def _load(self, name: str) -> None:
+        def load(path: Path) -> None:
+            loaded = Conversation.read(path)
+            self.messages, self.system = loaded.messages, loaded.system
+
+        self._with_file(name, load, f"Loaded {name}; the next answer goes on from there.")
+
+    def _with_file(self, name: str, work: Callable[[Path], None], done: str) -> None:
+        try:
+            work(Path(name).expanduser())
+        except FileExistsError:
+            _complain(self._errors, f"{name} is there already: choose another name.")
+        except OSError as error:
+            _complain(self._errors, f"{name or 'No file'}: {error.strerror or error}")
+        except ValueError as error:
+            _complain(self._errors, str(error))
+        else:
+            self._note(done)
+
+    def _choose_model(self, name: str) -> None:
+        try:
+            served = [model.id for model in self._client.models()]
+        except ThirdeyeError as error:
+            _complain(self._errors, str(error))
+            return
+        if name and name not in served:
+            _complain(self._errors, f"No model {name} here: {', '.join(served)}.")
+            return
+        self._client.model = name or self._client.model
+        shown = (f"{'* ' if model == self._client.model else '  '}{model}" for model in served)
+        self._note("\n".join(shown))
 
     def _note(self, text: str) -> None:
         """What the program itself says: for people at a terminal, not for a pipe."""

@@ -21,7 +21,7 @@ from clients.errors import ConnectionFailed, StreamBroken, ThirdeyeError, Timeou
 from clients.retry import RetryPolicy
 from clients.stream import StreamReader
 from clients.target import Target
-from clients.types import Answer, ChatAnswer, Chunk, Completion, Health, Model, Tokens
+from clients.types import Answer, ChatAnswer, Chunk, Completion, Health, Inspection, Model, Tokens
 
 T = TypeVar("T")
 A = TypeVar("A", bound=Answer)
@@ -100,6 +100,10 @@ class Client:
     def detokenize(self, tokens: Sequence[int], **params: Any) -> str:
         """The text of token ids. Not in OpenAI's API."""
         return self._call(core.detokenize(tokens, params))
+
+    def inspect(self, text: Messages, **params: Any) -> Inspection:
+        """What the model does with a text, layer by layer. thirdeye's own: docs/inspect.md."""
+        return self._call(core.inspect(text, params))
 
     def health(self) -> Health:
         """Whether the server is well. A sick server is an answer; raises only if there is none."""
@@ -246,6 +250,9 @@ class AsyncClient:
 
     async def detokenize(self, tokens: Sequence[int], **params: Any) -> str:
         return await self._call(core.detokenize(tokens, params))
+
+    async def inspect(self, text: Messages, **params: Any) -> Inspection:
+        return await self._call(core.inspect(text, params))
 
     async def health(self) -> Health:
         return await self._call(core.health())

@@ -16,7 +16,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from clients.errors import APIError, NotFound, ThirdeyeError, error_from
 from clients.retry import read_retry_after, read_should_retry
-from clients.types import Answer, ChatAnswer, Completion, Health, Model, Tokens
+from clients.types import Answer, ChatAnswer, Completion, Health, Inspection, Model, Tokens
 
 Messages = str | Sequence[Mapping[str, Any]]
 Prompt = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
@@ -132,6 +132,15 @@ def detokenize(tokens: Sequence[int], params: Mapping[str, Any]) -> Call[str]:
         path="/detokenize",
         body={"tokens": list(tokens), **_given(params)},
         read=lambda reply: _prompt_of(reply.json()),
+    )
+
+
+def inspect(text: Messages, params: Mapping[str, Any]) -> Call[Inspection]:
+    key = "prompt" if isinstance(text, str) else "messages"
+    return Call(
+        path="inspect",
+        body={key: text, **_whole(params)},
+        read=lambda reply: Inspection.read(reply.json()),
     )
 
 

@@ -144,6 +144,34 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Inspection:
+    """A look inside the model: the text's `tokens`, what each layer does, the guesses at the end.
+
+    `layers` are as the server tells them, one object each, with `pattern` [head, query, key],
+    `norms`, `logit_lens` and what else was asked for. `next_token` is a list of guesses, each with
+    `token` and `logprob`, for each position that was looked at.
+    """
+
+    tokens: list[str]
+    layers: list[JSON]
+    next_token: list[list[JSON]]
+    raw: JSON = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, raw: Any) -> Self:
+        fields = _dict(raw)
+        return cls(
+            tokens=[_str(_dict(token).get("token")) for token in _list(fields.get("tokens"))],
+            layers=[_dict(layer) for layer in _list(fields.get("layers"))],
+            next_token=[
+                [_dict(guess) for guess in _list(guesses)]
+                for guesses in _list(fields.get("next_token"))
+            ],
+            raw=fields,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Whether the server answers requests now; `raw` holds its reason if it does not."""
 

@@ -142,12 +142,13 @@ def chat(
     model: NameOption = None,
     system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
     temperature: TemperatureOption = CALM,
+    plain: Annotated[bool, typer.Option("--plain", help="Show answers without Markdown.")] = False,
 ) -> None:
     """Chat in the terminal with a running server."""
     from clients.chat import run_chat
 
     params = {"temperature": temperature}
-    raise typer.Exit(run_chat(url, api_key, model, system, params=params))
+    raise typer.Exit(run_chat(url, api_key, model, system, params=params, is_plain=plain))
 
 
 @app.command()

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,7 +146,8 @@ def describe_numerics(model: Transformer, where: Placement) -> str:
     else:
         threads = torch.get_num_threads()
         machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
-    return f"torch {torch.__version__}, {attention}, {linear}, {machine}"
+    libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"
+    return f"{libraries}, {attention}, {linear}, {machine}"
 
 
 def describe(

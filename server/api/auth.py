@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers
 
 from server.errors import Forbidden, Unauthorized
+from server.web import ASSETS
 
-OPEN_PATHS = frozenset({"/", "/health", "/ready", "/web/app.js", "/web/sse.js", "/web/style.css"})
+OPEN_PATHS = frozenset({"/health", "/ready", *ASSETS})
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}

@@ -216,7 +216,7 @@ def shown(guesses: Guesses, tokenizer: Tokenizer) -> list[JsonObject]:
         {
             "id": token_id,
             "token": token_text(tokenizer.token_bytes(token_id)),
-            "logprob": round(logprob, DIGITS),
+            "logprob": round(logprob, DIGITS) + 0.0,  # and never -0.0
         }
         for token_id, logprob in guesses
     ]

@@ -18,34 +18,44 @@ from server.api.fields import fail, json_type
 
 
 def kinds(
-    *known: str, default: str | None = None, code: str = "invalid_value", at: str = ".type"
+    *known: str,
+    key: str = "type",
+    default: str | None = None,
+    code: str = "invalid_value",
+    names_object: bool = False,
 ) -> tuple[Discriminator, BeforeValidator]:
     """What makes a union of tagged models one field. `default` is the kind of an object without.
 
-    `at` leads from the object to what the error names: its type, or "" for the object itself.
+    An error names the object's `key`, or with `names_object` the object itself.
     """
 
     def tag(value: Any) -> str:
-        kind = value.get("type", default) if isinstance(value, dict) else value.type
+        kind = value.get(key, default) if isinstance(value, dict) else getattr(value, key)
         return f"<{kind}>"
 
-    return Discriminator(tag), of_kind(*known, default=default, code=code, at=at)
+    check = of_kind(*known, key=key, default=default, code=code, names_object=names_object)
+    return Discriminator(tag), check
 
 
 def of_kind(
-    *known: str, default: str | None = None, code: str = "invalid_value", at: str = ".type"
+    *known: str,
+    key: str = "type",
+    default: str | None = None,
+    code: str = "invalid_value",
+    names_object: bool = False,
 ) -> BeforeValidator:
-    """An object whose type is a known one; see `kinds`."""
+    """An object whose kind is a known one; see `kinds`."""
     names = ", ".join(f"'{name}'" for name in known)
 
     def check(value: object) -> object:
         if not isinstance(value, dict):
             fail("invalid_type", f"must be an object, got {json_type(value)}.")
-        kind = value.get("type", default)
+        kind = value.get(key, default)
         if kind is None:
-            fail("missing_required_parameter", "is missing.", ".type")
+            fail("missing_required_parameter", "is missing.", f".{key}")
         if kind not in known:
-            fail(code, f"must be {'one of ' if len(known) > 1 else ''}{names}.", at)
+            rule = f"must be {'one of ' if len(known) > 1 else ''}{names}."
+            fail(code, rule, "" if names_object else f".{key}")
         return value
 
     return BeforeValidator(check)

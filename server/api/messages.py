@@ -23,6 +23,7 @@ from server.api.messages_schema import (
     REFUSED_IN_MESSAGES,
     AnthropicTool,
     AnthropicToolChoice,
+    AssistantTurn,
     CountTokensRequest,
     MessagesRequest,
     NamedChoice,
@@ -30,7 +31,7 @@ from server.api.messages_schema import (
     TextBlock,
     ToolResultBlock,
     ToolUseBlock,
-    Turn,
+    UserTurn,
 )
 from server.api.messages_shape import MessageShape, framing_of
 from server.api.openapi import documented
@@ -39,6 +40,7 @@ from server.api.shape import JsonObject
 
 WORDS: Words = [
     (r"messages\[\d+\].*", "messages"),
+    (r"continue_final_message", "messages"),
     (r"tools\[(\d+)\]\.function\.parameters", r"tools[\1].input_schema"),
     (r"tools\[(\d+)\]\.function", r"tools[\1]"),
     (r"tool_choice\.function", "tool_choice"),
@@ -112,28 +114,23 @@ def messages_of(body: CountTokensRequest) -> list[JsonObject]:
     messages: list[JsonObject] = []
     if body.system is not None:
         messages.append({"role": "system", "content": _joined(body.system)})
-    for i, turn in enumerate(body.messages):
-        path = f"messages[{i}].content"
-        messages += _user(turn, path) if turn.role == "user" else [_assistant(turn, path)]
+    for turn in body.messages:
+        messages += _user(turn) if isinstance(turn, UserTurn) else [_assistant(turn)]
     if body.messages[-1].role == "assistant" and "tool_calls" in messages[-1]:
         raise refuse("messages", "must not end with a tool's use: send its result.")
     return messages
 
 
-def _user(turn: Turn, path: str) -> list[JsonObject]:
+def _user(turn: UserTurn) -> list[JsonObject]:
     """Tool results are messages of their own; text between them is one message."""
     messages: list[JsonObject] = []
     texts: list[str] = []
-    for j, block in enumerate(turn.content):
-        match block:
-            case TextBlock():
-                texts.append(block.text)
-            case ToolResultBlock():
-                messages += _said(texts)
-                texts = []
-                messages.append(_result(block))
-            case ToolUseBlock():
-                raise refuse(f"{path}[{j}]", "is a tool's use, which only an assistant makes.")
+    for block in turn.content:
+        if isinstance(block, TextBlock):
+            texts.append(block.text)
+        else:
+            messages += [*_said(texts), _result(block)]
+            texts = []
     return messages + _said(texts) or [{"role": "user", "content": ""}]
 
 
@@ -148,21 +145,17 @@ def _result(block: ToolResultBlock) -> JsonObject:
     return {"role": "tool", "tool_call_id": block.tool_use_id, "content": content}
 
 
-def _assistant(turn: Turn, path: str) -> JsonObject:
-    texts: list[str] = []
-    calls: list[JsonObject] = []
-    for j, block in enumerate(turn.content):
-        match block:
-            case TextBlock():
-                texts.append(block.text)
-            case ToolUseBlock():
-                function = {"name": block.name, "arguments": json.dumps(block.input)}
-                calls.append({"id": block.id, "type": "function", "function": function})
-            case ToolResultBlock():
-                raise refuse(f"{path}[{j}]", "is a tool's result, which only a user sends.")
+def _assistant(turn: AssistantTurn) -> JsonObject:
+    text = _joined(block for block in turn.content if isinstance(block, TextBlock))
+    calls = [_call(block) for block in turn.content if isinstance(block, ToolUseBlock)]
     if not calls:
-        return {"role": "assistant", "content": "".join(texts)}
-    return {"role": "assistant", "content": "".join(texts) or None, "tool_calls": calls}
+        return {"role": "assistant", "content": text}
+    return {"role": "assistant", "content": text or None, "tool_calls": calls}
+
+
+def _call(block: ToolUseBlock) -> JsonObject:
+    function = {"name": block.name, "arguments": json.dumps(block.input)}
+    return {"id": block.id, "type": "function", "function": function}
 
 
 def _joined(blocks: Iterable[TextBlock]) -> str:

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, Tag
 from server.api.fields import Stop, fail, json_type
 from server.api.kinds import kinds, of_kind
 from server.api.refusals import Refusal
+from server.api.responses_schema import CalledName, FunctionName
 from server.api.schema import MAX_INT, MAX_MESSAGES, Strict
 
 BlockId = Annotated[str, Field(min_length=1, max_length=256)]
@@ -34,13 +35,13 @@ class TextBlock(Strict):
 class ToolUseBlock(Strict):
     type: Literal["tool_use"]
     id: BlockId
-    name: str
+    name: CalledName
     input: dict[str, Any]
     cache_control: CacheControl | None = None
     caller: dict[str, Any] | None = None  # on blocks of answers that come back
 
 
-_TEXT_ONLY = of_kind("text", code="unsupported_content", at="")
+_TEXT_ONLY = of_kind("text", code="unsupported_content", names_object=True)
 
 
 def _as_blocks(value: object) -> object:
@@ -64,25 +65,41 @@ class ToolResultBlock(Strict):
     cache_control: CacheControl | None = None
 
 
-Block = Annotated[
-    Annotated[TextBlock, Tag("<text>")]
-    | Annotated[ToolUseBlock, Tag("<tool_use>")]
-    | Annotated[ToolResultBlock, Tag("<tool_result>")],
-    *kinds("text", "tool_use", "tool_result", code="unsupported_content", at=""),
+UserBlock = Annotated[
+    Annotated[TextBlock, Tag("<text>")] | Annotated[ToolResultBlock, Tag("<tool_result>")],
+    *kinds("text", "tool_result", code="unsupported_content", names_object=True),
 ]
-Content = Annotated[
-    list[Block], BeforeValidator(_as_blocks, json_schema_input_type=str | list[Block])
+AssistantBlock = Annotated[
+    Annotated[TextBlock, Tag("<text>")] | Annotated[ToolUseBlock, Tag("<tool_use>")],
+    *kinds("text", "tool_use", code="unsupported_content", names_object=True),
 ]
+UserBlocks = list[UserBlock]
+AssistantBlocks = list[AssistantBlock]
 
 
-class Turn(Strict):
-    role: Literal["user", "assistant"]
-    content: Content
+class UserTurn(Strict):
+    role: Literal["user"]
+    content: Annotated[
+        UserBlocks, BeforeValidator(_as_blocks, json_schema_input_type=str | UserBlocks)
+    ]
+
+
+class AssistantTurn(Strict):
+    role: Literal["assistant"]
+    content: Annotated[
+        AssistantBlocks, BeforeValidator(_as_blocks, json_schema_input_type=str | AssistantBlocks)
+    ]
+
+
+Turn = Annotated[
+    Annotated[UserTurn, Tag("<user>")] | Annotated[AssistantTurn, Tag("<assistant>")],
+    *kinds("user", "assistant", key="role"),
+]
 
 
 class AnthropicTool(Strict):
     type: Literal["custom"] = "custom"
-    name: str
+    name: FunctionName
     description: str | None = None
     input_schema: dict[str, Any]
     strict: bool | None = None
@@ -104,7 +121,7 @@ class AnyChoice(Strict):
 
 class NamedChoice(Strict):
     type: Literal["tool"]
-    name: str
+    name: FunctionName
     disable_parallel_tool_use: bool = False
 
 

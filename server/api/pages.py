@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.openapi import document
+from server.web import ASSETS
 
 _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -25,17 +26,11 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
-_ASSETS = {
-    "/": ("index.html", "text/html"),
-    "/web/app.js": ("app.js", "text/javascript"),
-    "/web/sse.js": ("sse.js", "text/javascript"),
-    "/web/style.css": ("style.css", "text/css"),
-}
 
 
 def page_routes() -> APIRouter:
     router = APIRouter(include_in_schema=False)
-    for path, (name, media_type) in _ASSETS.items():
+    for path, (name, media_type) in ASSETS.items():
         body = files("server.web").joinpath(name).read_bytes()
         router.add_api_route(path, _sender(body, media_type), response_model=None)
 

@@ -21,6 +21,7 @@ from server.api.schema import (
     Penalty,
     Strict,
 )
+from server.text.tools.definitions import MAX_NAME_CHARS
 
 _OUTPUT_HINTS = frozenset({"annotations", "logprobs"})
 ITEM_PARTS = {
@@ -30,30 +31,28 @@ ITEM_PARTS = {
     "text": TextPart(),
 }
 
+
+def _part_schema(name: str, part: TextPart) -> dict[str, Any]:
+    hints: dict[str, Any] = {hint: {} for hint in sorted(part.hints)}
+    return {
+        "type": "object",
+        "properties": {"type": {"const": name}, part.key: {"type": "string"}} | hints,
+        "required": ["type", part.key],
+        "additionalProperties": False,
+    }
+
+
+_PARTS = [_part_schema(name, part) for name, part in ITEM_PARTS.items()]
 ItemContent = Annotated[
     str,
     PlainValidator(lambda value, info: parse_content(value, ITEM_PARTS, info.context)),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string"},
-                {
-                    "type": "array",
-                    "items": {
-                        "type": "object",
-                        "properties": {
-                            "type": {"enum": ["input_text", "output_text", "text"]},
-                            "text": {"type": "string"},
-                        },
-                        "required": ["type", "text"],
-                        "additionalProperties": False,
-                    },
-                },
-            ]
-        }
-    ),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": _PARTS}}]}),
 ]
 ItemId = Annotated[str, Field(max_length=256)]
+# Whether a name is well made is for chat to say; here it is told to the outside.
+NAME_PATTERN = f"^[a-zA-Z0-9_-]{{1,{MAX_NAME_CHARS}}}$"
+FunctionName = Annotated[str, Field(json_schema_extra={"pattern": NAME_PATTERN})]
+CalledName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 Status = Literal["in_progress", "completed", "incomplete"]
 
 
@@ -71,7 +70,7 @@ class MessageItem(Strict):
 class CallItem(Strict):
     type: Literal["function_call"]
     call_id: ItemId
-    name: str
+    name: CalledName
     arguments: str
     id: ItemId | None = None
     status: Status | None = None
@@ -121,7 +120,7 @@ class JsonObjectFormat(Strict):
 
 class JsonSchemaFormat(Strict):
     type: Literal["json_schema"]
-    name: str
+    name: FunctionName
     schema_: dict[str, Any] = Field(alias="schema")
     description: str | None = None
     strict: bool | None = None
@@ -142,7 +141,7 @@ class TextConfig(Strict):
 
 class FunctionTool(Strict):
     type: Literal["function"]
-    name: str
+    name: FunctionName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -182,7 +181,10 @@ ToolChoice = Annotated[
                 {"enum": list(_MODES)},
                 {
                     "type": "object",
-                    "properties": {"type": {"const": "function"}, "name": {"type": "string"}},
+                    "properties": {
+                        "type": {"const": "function"},
+                        "name": {"type": "string", "pattern": NAME_PATTERN},
+                    },
                     "required": ["type", "name"],
                     "additionalProperties": False,
                 },

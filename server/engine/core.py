@@ -88,9 +88,10 @@ class EngineCore:
         self._recorder.start()
         plan = self._scheduler.schedule()
         if plan.rows:
-            self._recorder.scheduled(plan, self._scheduler.stats())
-            self._outputs += self._run(plan)
-            self._recorder.finish()
+            self._recorder.scheduled(plan, self._scheduler.stats(), self._scheduler.queue())
+            outputs = self._run(plan)
+            self._recorder.finish(outputs)
+            self._outputs += outputs
         self._inspections.advance()
         if not self._scheduler.has_work:
             self._scheduler.check_integrity()

@@ -127,7 +127,8 @@ class FakeEngine:
                 is_finished = output.finish_reason is not None
                 if is_finished and output.timings is None:
                     output = msgspec.structs.replace(output, timings=_timings(started, num_steps))
-                self._board.post([self._record(request, is_first=num_steps == 1)])
+                record = self._record(request, is_first=num_steps == 1, is_last=is_finished)
+                self._board.post([record])
                 self._count(steps_total=1, generation_tokens_total=len(output.token_ids))
                 yield output
                 if is_finished:
@@ -137,7 +138,7 @@ class FakeEngine:
             if not is_finished or ending.done():
                 self.aborted.append(request.request_id)
 
-    def _record(self, request: Request, *, is_first: bool) -> StepRecord:
+    def _record(self, request: Request, *, is_first: bool, is_last: bool) -> StepRecord:
         """A step of one request: its whole prompt, then a token at a time. It takes no time."""
         num_tokens = len(request.prompt_token_ids) if is_first else 1
         kind = RowKind.PREFILL if is_first else RowKind.DECODE
@@ -146,6 +147,7 @@ class FakeEngine:
             started_at=time.time(),
             rows=[StepRow(request.request_id, num_tokens, kind)],
             num_waiting=0,
+            finished=[request.request_id] if is_last else [],
             num_blocks_used=0,
             num_blocks_free=self._info.num_blocks,
             num_preemptions=0,

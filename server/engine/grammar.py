@@ -47,8 +47,9 @@ def mask_by_grammar(logits: Tensor, history: History) -> None:
 
 def unpack(mask: bytes, vocab_size: int) -> Tensor:
     """Bits of the tokens that may follow -> bool [vocab_size], true for those that may not."""
-    bits = np.unpackbits(np.frombuffer(mask, np.uint8), count=vocab_size, bitorder="little")
-    return torch.from_numpy(bits == 0)
+    forbidden = ~np.frombuffer(mask, np.uint8)
+    bits = np.unpackbits(forbidden, count=vocab_size, bitorder="little")
+    return torch.from_numpy(bits.view(np.bool_))
 
 
 def is_complete(history: History, new_token_ids: Seq[int]) -> bool:

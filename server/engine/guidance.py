@@ -14,6 +14,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from server.engine.matcher import GrammarError
 
 MAX_TEMPLATES = 32  # compiled grammars kept for the next request with the same one
+MAX_LEXER_STATES = 50_000  # of one answer, at 1 to 2 kB: a string of so many bounded characters
 REFUSED = "The grammar of this request does not allow its own answer."
 TOO_COMPLEX = "The grammar of this request is too complex to be followed."
 
@@ -55,7 +56,7 @@ class Guidance:
         vocabulary = _Vocabulary(tokens, special_token_ids, encode)
         ends = sorted(eos_token_ids) or [vocabulary.eos_token_id]
         self._tokenizer = LLTokenizer(TokenizerWrapper(vocabulary), eos_token=ends)
-        self._limits = LLParserLimits(verbose_errors=False)
+        self._limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
         self._templates: OrderedDict[str, LLMatcher] = OrderedDict()
 
     def compile(self, grammar: str) -> "GuidanceMatcher":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from server.engine.sequence import Sequence
-from server.engine.types import TokenLogprobs
+from server.engine.types import ErrorCode, TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ class RowResult:
     hidden_sums: list[int] = field(default_factory=list)  # of an embedding's row
     is_complete: bool = False
     error: str | None = None
+    error_code: ErrorCode | None = None
 
 
 @dataclass(frozen=True, slots=True)

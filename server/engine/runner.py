@@ -32,7 +32,7 @@ from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.pooling import FRACTION_BITS, MAX_HIDDEN
 from server.engine.sampler import sample
 from server.engine.spec import histories
-from server.engine.types import TokenLogprobs
+from server.engine.types import ErrorCode, TokenLogprobs
 
 logger = logging.getLogger(__name__)
 
@@ -145,14 +145,14 @@ class ModelRunner:
             if not broken.isdisjoint([*span.scores, *own]):
                 results.append(RowResult(error=BROKEN_LOGITS))
             elif errors := [failed[i] for i in own if i in failed]:
-                results.append(RowResult(error=errors[0]))
+                results.append(errors[0])
             else:
                 results.append(make_result(span, own, chosen, logprobs))
         return StepResult(results)
 
     def _sample(
         self, logits: Tensor, samples: list[int], plan_rows: Seq[PlanRow]
-    ) -> tuple[Tensor, dict[int, str]]:
+    ) -> tuple[Tensor, dict[int, RowResult]]:
         """Token ids of all samples of the sampled plan rows, and why some of them failed."""
         if not samples:
             return torch.empty(0, dtype=torch.int64, device=self._device), {}
@@ -166,9 +166,9 @@ class ModelRunner:
 
     def _process_all(
         self, logits: Tensor, samples: list[int], plan_rows: Seq[PlanRow]
-    ) -> dict[int, str]:
+    ) -> dict[int, RowResult]:
         """logits [len(samples), vocab_size] -> the samples that failed, and why."""
-        failed: dict[int, str] = {}
+        failed: dict[int, RowResult] = {}
         work = zip(samples, logits, strict=True)
         for row in plan_rows:
             own = list(islice(work, row.num_samples))
@@ -178,16 +178,16 @@ class ModelRunner:
                         failed[i] = error
         return failed
 
-    def _process(self, logits: Tensor, history: History) -> str | None:
+    def _process(self, logits: Tensor, history: History) -> RowResult | None:
         """What went wrong, fit for the client; a draft that a grammar refuses is nothing to log."""
         try:
             for processor in self._processors:
                 processor(logits, history)
         except GrammarError as error:
-            return str(error)
+            return RowResult(error=str(error), error_code=ErrorCode.INVALID_GRAMMAR)
         except Exception:
             logger.exception("request %s: a logits processor failed", history.request.request_id)
-            return BROKEN_PARAMS
+            return RowResult(error=BROKEN_PARAMS)
         return None
 
 

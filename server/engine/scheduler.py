@@ -19,7 +19,7 @@ Pure Python: it knows no tensor and no model.
 
 import time
 from bisect import insort
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -275,7 +275,8 @@ class Scheduler:
         sequence = row.sequence
         assert sequence.status is SequenceStatus.RUNNING
         if result.error is not None:
-            return self._finish(sequence, FinishReason.ERROR, error=result.error)
+            reason, code = FinishReason.ERROR, result.error_code
+            return self._finish(sequence, reason, error=result.error, error_code=code)
         sequence.num_computed_tokens = row.real_end
         sequence.prompt_logprobs += result.prompt_logprobs
         sequence.hidden_sums = add_sums(sequence.hidden_sums, result.hidden_sums)
@@ -390,6 +391,13 @@ class Scheduler:
         )
 
     # --- numbers and invariants ---
+
+    def queue(self) -> Iterator[Sequence]:
+        """Who waits, in the order of arrival."""
+        if not self._waiting:
+            return iter(())
+        waiting = SequenceStatus.WAITING
+        return (s for s in self._sequences.values() if s.status is waiting)
 
     def stats(self) -> EngineStats:
         return EngineStats(

@@ -9,19 +9,23 @@ holds none, and the ring keeps no sequence alive.
 import time
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
 from server.engine.board import RING_STEPS
 from server.engine.plan import PlanRow, StepPlan
+from server.engine.sequence import Sequence
 from server.engine.types import (
     STEP_TOKENS_BOUNDS,
     EngineStats,
     RowKind,
+    StepOutput,
     StepRecord,
     StepRow,
 )
 
+MAX_NAMED = 32  # of those who wait: a record stays small however long the queue is
 KINDS = (RowKind.PREFILL, RowKind.DECODE)  # indexed by whether it decodes
 
 
@@ -38,18 +42,23 @@ class StepRecorder:
         self._schedule_total = self._forward_total = self._sample_total = 0.0
         self._started = self._schedule = self._forward = self._sample = 0.0
         self._rows: list[StepRow] = []
+        self._waiting: list[str] = []
+        self._preempted: list[str] = []
         self._stats = EngineStats()
 
     def start(self) -> None:
         self._started = time.perf_counter()
 
-    def scheduled(self, plan: StepPlan, stats: EngineStats) -> None:
-        """`stats` are the scheduler's, as the step begins. The rows are read now: when the step is
-        over, their sequences have grown."""
+    def scheduled(self, plan: StepPlan, stats: EngineStats, queue: Iterable[Sequence]) -> None:
+        """`stats` and `queue`, those who wait, are the scheduler's, as the step begins.
+
+        All is read now: when the step is over, the sequences have grown.
+        """
         self._schedule = time.perf_counter() - self._started
         self._forward = self._sample = 0.0
         self._stats = stats
         self._rows = [describe(row) for row in plan.rows]
+        self._waiting, self._preempted = describe_queue(queue)
         num_tokens = sum([row.num_tokens for row in self._rows])
         self._step_tokens += num_tokens
         self._step_tokens_counts[bisect_left(STEP_TOKENS_BOUNDS, num_tokens)] += 1
@@ -57,7 +66,8 @@ class StepRecorder:
     def computed(self, forward_seconds: float, sample_seconds: float) -> None:
         self._forward, self._sample = forward_seconds, sample_seconds
 
-    def finish(self) -> None:
+    def finish(self, outputs: Iterable[StepOutput] = ()) -> None:
+        """`outputs` are what the step gave."""
         stats, total = self._stats, time.perf_counter() - self._started
         self._ring.append(
             StepRecord(
@@ -65,6 +75,9 @@ class StepRecorder:
                 started_at=time.time() - total,
                 rows=self._rows,
                 num_waiting=stats.num_requests_waiting,
+                waiting=self._waiting,
+                preempted=self._preempted,
+                finished=[o.request_id for o in outputs if o.finish_reason is not None],
                 num_blocks_used=stats.num_blocks_used,
                 num_blocks_free=stats.num_blocks_total - stats.num_blocks_used,
                 num_preemptions=stats.preemptions_total - self._num_preemptions,
@@ -101,4 +114,16 @@ def describe(row: PlanRow) -> StepRow:
     """It decodes where the newest token, a generated one, is all that is missing."""
     sequence, start = row.sequence, row.start
     is_decode = start >= sequence.num_prompt_tokens and start == len(sequence.token_ids) - 1
-    return StepRow(sequence.request.request_id, row.end - start, KINDS[is_decode])
+    num_cached = 0 if sequence.num_steps else sequence.num_cached_tokens
+    return StepRow(sequence.request.request_id, row.end - start, KINDS[is_decode], num_cached)
+
+
+def describe_queue(queue: Iterable[Sequence]) -> tuple[list[str], list[str]]:
+    """Who waits for a first step, and who was preempted: MAX_NAMED of each."""
+    waiting: list[str] = []
+    preempted: list[str] = []
+    for sequence in queue:
+        names = waiting if sequence.turn is None else preempted
+        if len(names) < MAX_NAMED:
+            names.append(sequence.request.request_id)
+    return waiting, preempted

@@ -31,6 +31,7 @@ class ErrorCode(StrEnum):
     REQUEST_TOO_LARGE = "request_too_large"  # refused at admission: it could never be computed
     QUEUE_TIMEOUT = "queue_timeout"  # waited too long; nothing was computed
     REQUEST_TIMEOUT = "request_timeout"  # took too long, from its arrival on
+    INVALID_GRAMMAR = "invalid_schema"  # the answer could not be kept to it
     OUT_OF_MEMORY = "out_of_memory"  # of a step: the requests that shared it
 
 
@@ -166,6 +167,7 @@ class StepRow(Struct, frozen=True, gc=False):
     request_id: str
     num_tokens: int
     kind: RowKind
+    num_cached_tokens: int = 0  # of the prompt, found in the prefix cache: on its first row alone
 
 
 class StepRecord(Struct, frozen=True, kw_only=True):
@@ -175,6 +177,9 @@ class StepRecord(Struct, frozen=True, kw_only=True):
     started_at: float  # unix seconds
     rows: list[StepRow]
     num_waiting: int
+    waiting: list[str] = []  # those not computed yet, by request id; the first few
+    preempted: list[str] = []  # those thrown out, to be computed again
+    finished: list[str] = []  # those of its rows whose last output it gave
     num_blocks_used: int
     num_blocks_free: int
     num_preemptions: int  # made to schedule this step

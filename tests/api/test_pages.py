@@ -14,6 +14,7 @@ from server.app import create_app
 from server.engine.types import EngineStats
 from server.logs import clean
 from server.metrics import Metrics
+from server.web import ASSETS
 from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, ready_state
 
 URL = "/v1/chat/completions"
@@ -41,7 +42,7 @@ def test_health_and_ready_over_a_servers_life() -> None:
 
 
 def test_the_page_is_served_while_the_model_loads() -> None:
-    for path in ("/", "/web/app.js", "/web/sse.js", "/web/style.css", "/docs", "/version"):
+    for path in (*ASSETS, "/docs", "/version"):
         assert get(path, ServerState()).status_code == 200
 
 
@@ -66,7 +67,7 @@ def test_pages_hold_nothing_inline_and_nothing_foreign(path: str) -> None:
 
 def test_scripts_only_make_text_nodes() -> None:
     """Text of a model must not become markup."""
-    for path in ("/web/app.js", "/web/sse.js"):
+    for path in [path for path in ASSETS if path.endswith(".js")]:
         source = get(path).text
         assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", source)
 

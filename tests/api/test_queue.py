@@ -29,6 +29,7 @@ def answer(engine: FakeEngine, body: dict[str, Any], **config: Any) -> httpx.Res
         (ErrorCode.OUT_OF_MEMORY, 503, "server_error", ("retry-after", "1")),
         (ErrorCode.REQUEST_TIMEOUT, 503, "server_error", ("x-should-retry", "false")),
         (ErrorCode.REQUEST_TOO_LARGE, 400, "invalid_request_error", None),
+        (ErrorCode.INVALID_GRAMMAR, 400, "invalid_request_error", None),
     ],
 )
 def test_a_request_that_fails_before_its_first_token_has_a_status(

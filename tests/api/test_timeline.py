@@ -56,10 +56,10 @@ def test_steps_come_as_they_happen_and_from_since_on(state: ServerState) -> None
         assert [record["step"] for record in steps] == list(range(len(SECRET) + 1))
         name = chat.json()["id"] + "-0"
         num_tokens = chat.json()["usage"]["prompt_tokens"]
-        assert steps[0]["rows"] == [
-            {"request_id": name, "num_tokens": num_tokens, "kind": "prefill"}
-        ]
-        assert steps[1]["rows"] == [{"request_id": name, "num_tokens": 1, "kind": "decode"}]
+        row = {"request_id": name, "num_cached_tokens": 0}
+        assert steps[0]["rows"] == [row | {"num_tokens": num_tokens, "kind": "prefill"}]
+        assert steps[1]["rows"] == [row | {"num_tokens": 1, "kind": "decode"}]
+        assert [step["finished"] for step in steps[-2:]] == [[], [name]]
         assert SECRET not in "".join(found), "a timeline tells nothing of what was said"
         with watching(url, since=9) as later:
             again: list[str] = []

@@ -31,7 +31,7 @@ def measure(num_sequences: int) -> dict[str, float]:
     started = time.process_time()
     for _ in range(ROUNDS):
         recorder.start()
-        recorder.scheduled(plan, stats)
+        recorder.scheduled(plan, stats, ())
         recorder.computed(0.001, 0.001)
         recorder.finish()
     recorded = time.process_time()

@@ -7,6 +7,8 @@ from model.kv_cache import KVCache
 from model.transformer import Transformer
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
+from server.engine.inspector import Inspector
+from server.engine.matcher import CompileGrammar
 from server.engine.runner import ModelRunner
 from tests.shapes import SMOLLM2_135M
 from weights.dummy import load_dummy_weights
@@ -19,6 +21,7 @@ def dummy_core(
     num_blocks: int | None = None,
     enable_prefix_caching: bool = True,
     model: Transformer | None = None,
+    compile_grammar: CompileGrammar | None = None,
 ) -> EngineCore:
     """`num_blocks` defaults to two full contexts. Pass `model` to load the weights once."""
     config = EngineConfig(
@@ -28,8 +31,10 @@ def dummy_core(
         enable_prefix_caching=enable_prefix_caching,
     )
     model = model or dummy_model()
-    kv_cache = KVCache(model.config, config.num_blocks, 16, torch.float32, torch.device("cpu"))
-    return EngineCore(config, ModelRunner(model, kv_cache, config, "cpu"))
+    device = torch.device("cpu")
+    kv_cache = KVCache(model.config, config.num_blocks, 16, torch.float32, device)
+    runner = ModelRunner(model, kv_cache, config, device, compile_grammar)
+    return EngineCore(config, runner, inspect=Inspector(model, device))
 
 
 def dummy_model() -> Transformer:

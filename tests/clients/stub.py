@@ -257,6 +257,14 @@ MODELS = {
 }
 
 
+INSPECTION = {
+    "object": "inspection",
+    "tokens": [{"id": 5, "token": "Hel"}, {"id": 7, "token": "lo"}],
+    "layers": [{"layer": 0, "pattern": [[[1.0, 0.0], [0.25, 0.75]]]}],
+    "next_token": [[{"id": 9, "token": "!", "logprob": -0.5}]],
+}
+
+
 def error(message: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
     kind = "invalid_request_error"
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
@@ -280,6 +288,8 @@ def polite(request: Received) -> list[Part]:
             return reply_parts({"count": 2, "max_model_len": 2048, "tokens": [5, 7]})
         case "/detokenize":
             return reply_parts({"prompt": "hi"})
+        case "/v1/inspect":
+            return reply_parts(INSPECTION)
         case "/health":
             return reply_parts({"status": "ok"})
     return reply_parts(error(f"No route {request.path}.", "unknown_url"), 404)

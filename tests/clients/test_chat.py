@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -87,7 +88,7 @@ def test_text_passes_as_it_is(pipe: Screen, stub: Stub) -> None:
 def test_a_model_cannot_steer_the_terminal(terminal: Screen, stub: Stub) -> None:
     stub.stream(*chat_events("\x1b", "[2J\x9b5mred\r"))
     terminal.type("one", model="tiny")
-    assert "[2J5mred\n" in terminal.out
+    assert "[2J5mred" in terminal.out
     assert "\x1b[2J" not in terminal.out
 
 
@@ -147,7 +148,9 @@ def test_an_interrupt_stops_the_answer_and_not_the_program(terminal: Screen, stu
         lines = ["one", "two", "/exit"]
         return lines[len(stub.requests)]
 
-    assert run_chat(stub.url, model="tiny", console=console, read_line=read_line) == 0
+    assert (
+        run_chat(stub.url, model="tiny", console=console, read_line=read_line, is_plain=True) == 0
+    )
     assert server_hears == [True]
     assert "(stopped)" in out.getvalue()
     assert contents(stub, 1) == ["one", "begun", "two"]
@@ -176,7 +179,7 @@ def test_a_failed_answer_is_told_and_forgotten(stub: Stub, is_terminal: bool, co
     screen = Screen(stub.url, is_terminal=is_terminal)
     assert screen.type("one", "two", "three", model="tiny") == code
     assert screen.err == ("engine died (in mid-stream)\nToo long. (400) /clear starts over.\n")
-    assert "half\n" in screen.out
+    assert re.search(r"half *\n", screen.out), "what had come stands on a line of its own"
     assert contents(stub, 2) == ["three"]
 
 
@@ -209,6 +212,51 @@ def test_a_url_that_is_none() -> None:
     screen = Screen("localhost:8000")
     assert screen.type("hi") == 2
     assert "'base_url' must be like" in screen.err
+
+
+# --- files and models
+
+
+def test_a_conversation_is_saved_and_gone_on_with(
+    terminal: Screen, stub: Stub, tmp_path: Path
+) -> None:
+    """What was said and the system prompt; a file that is there is not replaced."""
+    file = tmp_path / "talk.json"
+    terminal.type("/system Be brief.", "one", f"/save {file}", f"/save {file}", model="tiny")
+    assert terminal.err == f"{file} is there already: choose another name.\n"
+    terminal.type(f"/load {file}", "two", "/system", model="tiny")
+    assert contents(stub, 1) == ["Be brief.", "one", "Hello there!", "two"]
+    assert "System prompt: Be brief." in terminal.out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON."),
+        ("[]", "holds no conversation."),
+        ('{"messages": [{"role": "user", "content": 5}]}', "holds no conversation."),
+        ('{"messages": [{"role": "system", "content": "x"}]}', "holds no conversation."),
+        (None, "No such file or directory"),
+    ],
+)
+def test_a_file_that_holds_no_conversation_changes_nothing(
+    terminal: Screen, stub: Stub, tmp_path: Path, text: str | None, message: str
+) -> None:
+    file = tmp_path / "talk.json"
+    if text is not None:
+        file.write_text(text)
+    assert terminal.type("one", f"/load {file}", "/load", "two", model="tiny") == 0
+    assert message in terminal.err
+    assert "No file" in terminal.err or "Is a directory" in terminal.err
+    assert contents(stub, 1) == ["one", "Hello there!", "two"]
+
+
+def test_another_model_of_the_server(terminal: Screen, stub: Stub) -> None:
+    terminal.type("/model", "/model big", "one", "/model huge", model="tiny")
+    assert "* tiny\n  big" in terminal.out
+    assert "  tiny\n* big" in terminal.out
+    assert stub.requests[2].json["model"] == "big"
+    assert terminal.err == "No model huge here: tiny, big.\n"
 
 
 # --- the program itself
@@ -310,3 +358,22 @@ def test_no_color_is_honoured(start: Callable[..., Terminal]) -> None:
         terminal.see("Unknown command")
         assert terminal.end() == 0
         assert ("\x1b[31m" in terminal.screen) is is_red
+
+
+def test_markdown_is_drawn_while_it_streams(start: Callable[..., Terminal], stub: Stub) -> None:
+    """Bold is bold and fences are gone; a finished block stands before the answer is over."""
+    terminal = start()
+    terminal.see("tiny at")
+    more = threading.Event()
+    text = ["Some ", "**bo", "ld** words.\n\n", "```python\nx", " = 1\n```\n\n- item"]
+    events = chat_events(*text)
+    stub.stream(*events[:4], more, *events[4:])
+    terminal.type("go\n")
+    terminal.see("\x1b[1mbold\x1b[0m words.")
+    more.set()
+    terminal.see("• \x1b[0mitem")
+    terminal.see("> ", count=2)
+    terminal.type("/quit\n")
+    assert terminal.end() == 0
+    assert "```" not in terminal.screen
+    assert "**bold" not in terminal.screen

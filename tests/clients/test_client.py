@@ -125,6 +125,18 @@ def test_health_without_a_body(client: Any, stub: Stub) -> None:
     assert client.health().ok
 
 
+def test_inspect(client: Any, stub: Stub) -> None:
+    """Tokens, layers and guesses; every other field goes to the endpoint as it is."""
+    inside = client.inspect("Hello", layers=[0])
+    assert stub.requests[0].path == "/v1/inspect"
+    assert stub.requests[0].json == {"prompt": "Hello", "layers": [0]}
+    assert inside.tokens == ["Hel", "lo"]
+    assert inside.layers[0]["pattern"][0][1] == [0.25, 0.75]
+    assert inside.next_token == [[{"id": 9, "token": "!", "logprob": -0.5}]]
+    with pytest.raises(TypeError, match="'stream' is not a parameter here"):
+        client.inspect("Hello", stream=True)
+
+
 # --- streams
 
 

@@ -6,6 +6,7 @@ What they send is parsed by Python's JSON, what they print is compared byte for 
 import json
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -246,3 +247,11 @@ def test_wrong_usage(stub: Stub, script: str, args: list[str]) -> None:
     assert done.returncode == 2
     assert done.stderr
     assert stub.requests == []
+
+
+@pytest.mark.parametrize("script", ["chat.sh", "complete.sh", "wire.sh"])
+def test_shellcheck_finds_nothing(script: str) -> None:
+    """No warning, in POSIX sh."""
+    command = [str(Path(sys.executable).with_name("shellcheck")), "--external-sources"]
+    done = subprocess.run([*command, str(ROOM / script)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")

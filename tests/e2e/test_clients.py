@@ -47,6 +47,28 @@ def test_text_to_tokens_and_back(client):
     assert client.health().ok
 
 
+def test_a_look_inside(client):
+    """Each row of a pattern adds up to one, above the diagonal is nothing."""
+    inside = client.inspect("Greasy fried noodles", layers=[0], include=["pattern"])
+    (layer,) = inside.layers
+    rows = layer["pattern"][0]
+    assert len(rows) == len(inside.tokens)
+    for i, row in enumerate(rows):
+        assert sum(row) == pytest.approx(1, abs=1e-4)
+        assert not any(row[i + 1 :])
+    assert inside.next_token[0][0]["logprob"] <= 0
+
+
+def test_the_load_tester(tiny_server):
+    """`thirdeye bench` against a real server: every answer whole, tokens as asked for."""
+    options = ["-c", "2", "-n", "4", "--max-tokens", "8", "--prompt-tokens", "5", "--ignore-eos"]
+    command = [sys.executable, "-m", "server.cli", "bench", "serve", tiny_server.url, *options]
+    done = run(tiny_server, *command)
+    assert done.returncode == 0, done.stderr
+    assert "4 of 4 answers whole" in done.stderr
+    assert "32 output tokens" in done.stdout
+
+
 def test_errors_have_names(client):
     """A limit crossed is an exception that says which."""
     with pytest.raises(ContextLengthExceeded, match="maximum context length is 256 tokens"):

@@ -23,7 +23,7 @@ from server.engine.matcher import GrammarError
 from server.engine.runner import ModelRunner
 from server.engine.scheduler import Scheduler
 from server.engine.spec import Speculator
-from server.engine.types import FinishReason, Request, StepOutput
+from server.engine.types import ErrorCode, FinishReason, Request, StepOutput
 from server.text import grammar
 from tests.engine.grammars import SPECIAL, TOKENS, encode, grammar_core, guidance, text_of
 from tests.engine.test_speculation import Prophet
@@ -306,6 +306,7 @@ def test_what_cannot_be_followed_is_that_requests_error_alone() -> None:
     assert ends({"good": outputs["good"]}) == {"good": reference(good)}
     for name in broken:
         assert outputs[name][-1].finish_reason is FinishReason.ERROR
+        assert outputs[name][-1].error_code is ErrorCode.INVALID_GRAMMAR
         assert "grammar of this request" in (outputs[name][-1].error or "")
 
 

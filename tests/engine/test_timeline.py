@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from itertools import pairwise
 
 import pytest
 
@@ -9,6 +10,7 @@ from server.engine.board import StepBoard
 from server.engine.client import EngineClient
 from server.engine.core import EngineCore
 from server.engine.messages import Command, Step, Unwatch, Watch
+from server.engine.timeline import MAX_NAMED
 from server.engine.types import EngineDead, EngineStats, RowKind, StepRecord
 from tests.engine.toy import drain, make_request, toy_config, toy_core, toy_info, until
 
@@ -76,6 +78,50 @@ def test_recomputing_after_a_preemption_is_prefill_and_is_counted() -> None:
     again = [row for r in records for row in r.rows if row.kind is RowKind.PREFILL]
     assert len(again) == 2 + num_preemptions
     assert again[-1].num_tokens > 9
+
+
+def test_a_record_names_who_waits_who_was_thrown_out_and_who_is_done() -> None:
+    """One runs, one waits for its first step; then two share too few blocks."""
+    core = watched(toy_core(toy_config(max_num_seqs=1)))
+    for name in ("a", "b"):
+        core.add(make_request(name, [1, 2, 3, 4, 5], max_tokens=2, ignore_eos=True))
+    drain(core)
+    told = [([row.request_id for row in r.rows], r.waiting, r.finished) for r in core.records()]
+    assert told == [
+        (["a"], ["b"], []),
+        (["a"], ["b"], ["a"]),
+        (["b"], [], []),
+        (["b"], [], ["b"]),
+    ]
+    config = toy_config(num_blocks=8, max_model_len=32, enable_prefix_caching=False)
+    core = watched(toy_core(config))
+    for name in ("a", "b"):
+        core.add(make_request(name, [1] * 9, max_tokens=20, ignore_eos=True))
+    drain(core)
+    records = core.records()
+    assert {name for r in records for name in r.preempted} == {"b"}
+    for before, after in pairwise(records):
+        is_thrown_out = after.num_preemptions > 0
+        assert is_thrown_out == bool(after.preempted and not before.preempted)
+
+
+def test_cached_tokens_stand_on_a_requests_first_row() -> None:
+    """They were not computed, so no row counts them; each is told once."""
+    core = watched(toy_core())
+    for name in ("a", "b"):
+        core.add(make_request(name, [1] * 10, max_tokens=3, ignore_eos=True))
+        drain(core)
+    rows = [row for r in core.records() for row in r.rows if row.request_id == "b"]
+    assert [(row.num_cached_tokens, row.num_tokens) for row in rows] == [(8, 2), (0, 1), (0, 1)]
+
+
+def test_a_long_queue_makes_no_long_record() -> None:
+    core = watched(toy_core(toy_config(max_num_seqs=1)))
+    for i in range(100):
+        core.add(make_request(str(i), max_tokens=1))
+    core.step()
+    (found,) = core.records()
+    assert (found.num_waiting, len(found.waiting)) == (99, MAX_NAMED)
 
 
 def test_only_the_newest_token_is_decoded() -> None:

@@ -1,0 +1,37 @@
+// Talks to the server. The key lives in this tab only and goes out as a Bearer header, never in a URL.
+import { readEvents } from "./sse.js";
+
+export const server = { model: null, context: 0, chats: true };
+
+/** fetch with this tab's key; an error answer becomes an Error with the server's message. */
+export async function call(path, options = {}) {
+  const key = sessionStorage.getItem("key");
+  const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
+  const response = await fetch(path, { ...options, headers });
+  if (response.ok) return response;
+  const body = await response.json().catch(() => null);
+  const error = new Error(body?.error?.message ?? `The server answered ${response.status}.`);
+  error.status = response.status;
+  if (error.status === 401) dispatchEvent(new Event("key-wanted"));
+  throw error;
+}
+
+export function post(path, body, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return call(path, { method: "POST", headers, body: JSON.stringify(body), signal });
+}
+
+/** The JSON events of a streamed answer; an error event is thrown. */
+export async function* stream(response) {
+  for await (const event of readEvents(response)) {
+    if (event.error) throw new Error(event.error.message);
+    yield event;
+  }
+}
+
+/** Finds out what is served. */
+export async function connect() {
+  const { data } = await (await call("/v1/models")).json();
+  server.model = data[0].id;
+  server.context = data[0].max_model_len;
+}

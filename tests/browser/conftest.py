@@ -1,0 +1,93 @@
+"""A real browser on the page: headless Chromium, driven by Playwright; loudly skipped without.
+
+The server is a real one over the fake engine, which says what a test wants; requests to anywhere
+but this server are refused and written down.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tests.api.support import fake_engine, live, ready_state
+
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """The distribution's Chromium: Playwright's own download is not needed."""
+    api = pytest.importorskip("playwright.sync_api", reason="BROWSER TESTS SKIPPED: no playwright")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("BROWSER TESTS SKIPPED: no chromium on this machine")
+    with api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Visit:
+    """A page, and all that went wrong on it."""
+
+    page: Any
+    url: str
+    foreign: list[str] = field(default_factory=list)  # addresses it tried to fetch elsewhere
+    errors: list[str] = field(default_factory=list)  # uncaught exceptions, console errors
+    dialogs: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def visit(browser: Any, url: str, path: str = "/", **options: Any) -> Iterator[Visit]:
+    """A fresh profile on `url`; whatever it did wrong fails the test at the end."""
+    context = browser.new_context(service_workers="block", **options)
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    found = Visit(page, url)
+
+    def check(route: Any) -> None:
+        if route.request.url.startswith((url, "data:", "blob:")):
+            route.continue_()
+        else:
+            found.foreign.append(route.request.url)
+            route.abort()
+
+    context.route("**/*", check)
+    page.on("pageerror", lambda error: found.errors.append(str(error)))
+    page.on("console", lambda m: found.errors.append(m.text) if m.type == "error" else None)
+    page.on("dialog", lambda dialog: (found.dialogs.append(dialog.message), dialog.dismiss()))
+    page.goto(url + path)
+    try:
+        yield found
+    finally:
+        context.close()
+    assert (found.foreign, found.errors, found.dialogs) == ([], [], [])
+
+
+@contextmanager
+def served(replay: Any = None, **knobs: Any) -> Iterator[tuple[str, Any]]:
+    """(address, engine) of a server whose model says `replay`."""
+    engine = fake_engine(replay, **knobs)
+    with live(ready_state(engine)) as url:
+        yield url, engine
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait for JavaScript to become true. Playwright's own needs `eval`, which the page bans."""
+    deadline = time.monotonic() + 20
+    while not page.evaluate(expression):
+        assert time.monotonic() < deadline, f"never true: {expression}"
+        page.wait_for_timeout(20)
+
+
+def connected(page: Any) -> None:
+    """The page knows which model is served."""
+    until(page, "document.querySelector('#model').textContent.startsWith('tiny')")

@@ -1,0 +1,83 @@
+"""What every view owes everybody: names for controls, headings in order, no sideways scrolling."""
+
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import connected, served, until, visit
+
+UNNAMED = """() => [...document.querySelectorAll(
+    'button, a, input, textarea, select, canvas, [role]')]
+  .filter((node) => node.offsetParent !== null || node.closest('dialog[open]'))
+  .filter((node) => !node.closest('[aria-hidden=true]'))
+  .filter((node) => !(node.textContent.trim() || node.getAttribute('aria-label')
+    || node.getAttribute('aria-labelledby') || node.labels?.length
+    || node.getAttribute('role') === 'status'))
+  .map((node) => node.outerHTML.slice(0, 120))"""
+
+CONTRAST = """() => {
+  const bright = ([r, g, b]) => [r, g, b].map((v) => v / 255)
+    .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const probe = document.createElement('i');
+  document.body.append(probe);
+  const of = (name) => {
+    probe.style.color = `var(${name})`;
+    return bright(getComputedStyle(probe).color.match(/[\\d.]+/g).map(Number));
+  };
+  const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  const pairs = [['--text', '--page'], ['--quiet', '--page'], ['--quiet', '--raised'],
+    ['--accent', '--page'], ['--on-accent', '--accent'], ['--error', '--page'],
+    ['--text', '--mine']];
+  return pairs.map(([a, b]) => [a, b, ratio(of(a), of(b))]).filter(([, , found]) => found < 4.5);
+}"""
+
+
+@pytest.mark.parametrize("view", ["chat", "inspector", "timeline"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_view_is_usable_by_all(browser: Any, view: str, scheme: str) -> None:
+    """On a desktop and on a phone, in light and in dark."""
+    with served() as (url, _), visit(browser, url, f"/#{view}", color_scheme=scheme) as seen:
+        page = seen.page
+        connected(page)
+        if view == "inspector":
+            page.wait_for_selector("#next .next")
+        assert page.evaluate("document.documentElement.lang") == "en"
+        assert page.locator("main:visible").count() == 1
+        assert page.locator("nav a[aria-current=page]").count() == 1
+        assert page.evaluate(CONTRAST) == []
+        for width in (1280, 390):
+            page.set_viewport_size({"width": width, "height": 844})
+            assert page.evaluate(UNNAMED) == []
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert (
+                page.evaluate("document.querySelector('main:not([hidden])').scrollWidth") <= width
+            )
+        ids = page.evaluate("[...document.querySelectorAll('[id]')].map((node) => node.id)")
+        assert len(ids) == len(set(ids))
+
+
+def test_the_policy_comes_with_every_file(browser: Any) -> None:
+    """Modules, styles and page alike, and nothing was asked of anybody else."""
+    policies = []
+    with served() as (url, _), visit(browser, url) as seen:
+        seen.page.on("response", lambda r: policies.append((r.url, r.headers)))
+        seen.page.reload()
+        until(seen.page, "document.querySelector('#model').textContent.startsWith('tiny')")
+        own = [headers for found, headers in policies if "/v1/" not in found]
+        assert len(own) >= 12
+        for headers in own:
+            assert headers["content-security-policy"].startswith("default-src 'none'")
+            assert "trusted-types" in headers["content-security-policy"]
+            assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_the_theme_button_goes_round(browser: Any) -> None:
+    with served() as (url, _), visit(browser, url) as seen:
+        page = seen.page
+        until(page, "document.querySelector('#theme').title !== ''")
+        found = []
+        for _ in range(3):
+            page.click("#theme")
+            found.append(page.evaluate("document.documentElement.style.colorScheme"))
+        assert found == ["light", "dark", "light dark"]

@@ -1,0 +1,91 @@
+"""The chat in a real browser: stream, stop, retry, edit, history, key."""
+
+from typing import Any
+
+from server.api.config import ApiConfig
+from tests.api.support import fake_engine, live, ready_state, says
+from tests.browser.conftest import connected, served, until, visit
+
+LAST = ".message.assistant:last-child"
+
+
+def send(page: Any, text: str) -> None:
+    connected(page)
+    page.fill("#prompt", text)
+    page.keyboard.press("Enter")
+
+
+def test_an_answer_streams_and_is_formatted(browser: Any) -> None:
+    """Markdown as elements, numbers while it streams, timings when it is done."""
+    text = "Use **bold** and `code`:\n\n```py\nx = 1\n```\n- one\n- two"
+    with served(says(text)) as (url, _), visit(browser, url) as seen:
+        send(seen.page, "Hello")
+        seen.page.wait_for_selector(f"{LAST}:not(.waiting) .note:has-text('tokens/s')")
+        answer = seen.page.locator(LAST)
+        assert answer.locator("strong").inner_text() == "bold"
+        assert answer.locator("pre code").inner_text() == "x = 1"
+        assert answer.locator("li").all_inner_texts() == ["one", "two"]
+        assert "first after" in answer.locator(".note").inner_text()
+        assert seen.page.locator(".message.user .body").inner_text() == "Hello"
+
+
+def test_stop_ends_the_engines_work_and_keeps_what_came(browser: Any) -> None:
+    with served(lambda _: b"word " * 90, delay=0.02) as (url, engine):
+        with visit(browser, url) as seen:
+            send(seen.page, "Go on and on")
+            seen.page.wait_for_selector(f"{LAST} .note:has-text('tokens')")
+            until(seen.page, "document.querySelector('.assistant .body').innerText.length > 9")
+            seen.page.click("#stop")
+            seen.page.wait_for_selector(f"{LAST} .note:has-text('stopped')")
+            assert seen.page.locator(f"{LAST} .body").inner_text().startswith("word word")
+            until(seen.page, "document.querySelector('#stop').hidden")
+        assert len(engine.aborted) == 1
+
+
+def test_retry_edit_history_and_system_prompt(browser: Any) -> None:
+    """What is sent again is what is on the screen; a reload finds the chat where it was."""
+    with served(says("Fine.")) as (url, engine), visit(browser, url) as seen:
+        page = seen.page
+        page.set_viewport_size({"width": 1200, "height": 800})
+        page.click("#settings summary")
+        page.fill("#set-system", "Be brief.")
+        page.fill("#set-temperature", "0")
+        send(page, "First")
+        page.click(f"{LAST}:not(.waiting) button:has-text('Retry')")
+        until(page, "document.querySelectorAll('.assistant:not(.waiting) .note').length === 1")
+        page.wait_for_selector(f"{LAST}:not(.waiting) .note:has-text('tokens/s')")
+        assert len(engine.requests) == 2
+        prompt = bytes(i for i in engine.requests[1].prompt_token_ids if i < 256).decode()
+        assert prompt == "system\nBe brief.user\nFirstassistant\n"
+        assert engine.requests[1].sampling.temperature == 0
+        page.click(".message.user button:has-text('Edit')")
+        assert page.input_value("#prompt") == "First"
+        send(page, "Second")
+        page.wait_for_selector(f"{LAST}:not(.waiting) .note:has-text('tokens/s')")
+        page.reload()
+        page.wait_for_selector(".message.user")
+        assert page.locator(".message.user .body").all_inner_texts() == ["Second"]
+        assert page.locator("#chats li").count() == 1
+        page.click("#clear")
+        assert page.locator(".message").count() == 0
+
+
+def test_an_error_of_the_engine_is_shown(browser: Any) -> None:
+    with served(says("Half an answer"), error_after=4) as (url, _), visit(browser, url) as seen:
+        send(seen.page, "Hello")
+        seen.page.wait_for_selector(".note.error:has-text('failed on purpose')")
+
+
+def test_the_key_is_asked_for_and_stays_in_the_tab(browser: Any) -> None:
+    """sessionStorage alone: not in the address, not where other tabs or restarts find it."""
+    state = ready_state(fake_engine(says("Fine.")))
+    with live(state, ApiConfig(api_keys=("sesame",))) as url, visit(browser, url) as seen:
+        seen.page.wait_for_selector("#key-dialog[open]")
+        seen.errors.clear()  # Chromium itself reports the 401
+        seen.page.fill("#key", "sesame")
+        seen.page.keyboard.press("Enter")
+        send(seen.page, "Hello")
+        seen.page.wait_for_selector(f"{LAST}:not(.waiting) .note:has-text('tokens/s')")
+        assert "sesame" not in seen.page.url
+        assert "sesame" not in seen.page.evaluate("JSON.stringify(localStorage)")
+        assert seen.page.evaluate("sessionStorage.getItem('key')") == "sesame"

@@ -1,0 +1,81 @@
+"""The inspector in a real browser: it draws every head, answers to the pointer and the keyboard."""
+
+from typing import Any
+
+from tests.browser.conftest import connected, served, until, visit
+
+
+def test_it_draws_the_first_example_by_itself(browser: Any) -> None:
+    """All heads, the lens, the next tokens and the parameters, without a click."""
+    with served() as (url, _), visit(browser, url, "/#inspector") as seen:
+        page = seen.page
+        page.wait_for_selector("#next .next")
+        text = "Greasy fried noodles will be my lunch"
+        assert page.input_value("#look-text") == text
+        assert page.locator("#tokens .token").count() == len(text)
+        assert page.locator("#heads .thumb").count() == 3 * 2
+        assert page.locator("#lens tbody tr").count() == 3 + 1
+        assert page.locator("#next .next").count() == 10
+        assert "attention has 33 %" in page.inner_text("#parameter-share")
+        colors = page.evaluate(
+            """() => { const c = document.querySelector('.heat');
+              const at = (x, y) => [...c.getContext('2d').getImageData(x, y, 1, 1).data].join();
+              return [c.width, at(0, 0), at(0, 9), at(9, 0)]; }"""
+        )
+        assert colors[0] == len(text)
+        assert len(set(colors[1:])) == 3  # all of the first, a tenth, and what the mask hides
+
+
+def test_pointing_at_a_token_says_what_it_looks_at(browser: Any) -> None:
+    """The fake model looks at all tokens alike: the fourth takes a quarter from each."""
+    with served() as (url, _), visit(browser, url, "/#inspector") as seen:
+        page = seen.page
+        page.wait_for_selector("#next .next")
+        page.hover("#tokens .token:nth-child(4)")
+        assert page.inner_text("#says").startswith("“a” looks at “G” 25 %, “r” 25 %, “e” 25 %")
+        assert page.locator("#arcs path").count() == 4
+        assert page.locator("#tokens .token.unseen").count() == 33
+        page.locator(".heat").scroll_into_view_if_needed()
+        box = page.locator(".heat").bounding_box()
+        cell = box["width"] / 37
+        page.mouse.move(box["x"] + 20.5 * cell, box["y"] + 10.5 * cell)
+        assert "That is the causal mask" in page.inner_text("#says")
+        page.mouse.move(box["x"] + 2.5 * cell, box["y"] + 10.5 * cell)
+        assert "takes 9.1 % from “e”" in page.inner_text("#says")
+
+
+def test_heads_are_chosen_by_click_and_by_keys(browser: Any) -> None:
+    with served() as (url, _), visit(browser, url, "/#inspector") as seen:
+        page = seen.page
+        page.wait_for_selector("#next .next")
+        page.click("[aria-label='Layer 1, head 0']")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("ArrowDown")
+        assert (page.input_value("#layer"), page.input_value("#head")) == ("2", "1")
+        pressed = page.locator(".thumb[aria-pressed=true]")
+        assert pressed.get_attribute("aria-label") == "Layer 2, head 1"
+
+
+def test_a_click_on_a_guess_continues_the_text(browser: Any) -> None:
+    with served() as (url, engine), visit(browser, url, "/#inspector") as seen:
+        page = seen.page
+        page.wait_for_selector("#next .next")
+        page.fill("#look-text", "ab")
+        page.click("#look-form button")
+        until(page, "document.querySelectorAll('#tokens .token').length === 2")
+        page.click("#next .next:nth-child(2)")
+        until(page, "document.querySelectorAll('#tokens .token').length === 3")
+        assert page.input_value("#look-text") == "ab\x01"
+        assert engine.inspections[-1].token_ids == [97, 98, 1]
+
+
+def test_look_inside_leads_here_from_a_message(browser: Any) -> None:
+    """A long message is cut to its last tokens, and the page says so."""
+    with served(list(b"x" * 120)) as (url, _), visit(browser, url) as seen:
+        page = seen.page
+        connected(page)
+        page.fill("#prompt", "Hi")
+        page.press("#prompt", "Enter")
+        page.click(".assistant:not(.waiting) button:has-text('Look inside')")
+        until(page, "document.querySelectorAll('#tokens .token').length === 96")
+        assert "its last 96 are shown" in page.inner_text("#cut")
