@@ -5,6 +5,9 @@ table lists pages (Kwon et al. 2023, "PagedAttention"). Who owns which block is 
 business; here a block is a number.
 """
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,8 +27,7 @@ class KVCache:
     ) -> None:
         layers, heads = config.num_hidden_layers, config.num_kv_heads
         shape = (layers, num_blocks, block_size, heads, config.head_dim)
-        self.keys = torch.zeros(shape, dtype=dtype, device=device)
-        self.values = torch.zeros(shape, dtype=dtype, device=device)
+        self.keys, self.values = (_zeros(shape, dtype, device) for _ in range(2))
 
     def layer(self, index: int) -> tuple[Tensor, Tensor]:
         """One layer's (keys, values), each [num_blocks, block_size, num_kv_heads, head_dim]."""
@@ -36,6 +38,15 @@ class KVCache:
         for cache, new in ((self.keys, key), (self.values, value)):
             slots = cache[layer].flatten(0, 1)  # [num_blocks * block_size, num_kv_heads, head_dim]
             slots.index_copy_(0, slot_mapping, new)
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros that take memory only where they are written: on a CPU the system gives a page at its
+    first use, and torch's own zeros use them all."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    pages = np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)
+    return torch.from_numpy(pages).view(dtype).view(shape)
 
 
 def kv_bytes_per_block(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int:

@@ -89,7 +89,9 @@ def serve(
     ] = None,
     quantize: Annotated[str | None, typer.Option(help="auto, none, int8. [auto]")] = None,
     attention: Annotated[str | None, typer.Option(help="auto, sdpa, reference. [auto]")] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the engine. [all]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="The engine's CPU threads. [one a core]")
+    ] = None,
     engine: Annotated[
         str | None, typer.Option(help="process (isolated) or thread. [process]")
     ] = None,

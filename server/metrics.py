@@ -102,6 +102,7 @@ class StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         state, model = self._state, model_name(self._state)
         yield _rejections(state, model)
+        yield _startup(state, model)
         if state.engine is None:
             return
         stats = state.engine.stats()
@@ -156,6 +157,15 @@ def _rejections(state: ServerState, model: str) -> Metric:
     family.add_metric([model, "queue_full"], state.admission.num_rejected)
     family.add_metric([model, "rate_limit"], state.rates.num_rejected)
     family.add_metric([model, "queue_timeout"], timeouts)
+    return family
+
+
+def _startup(state: ServerState, model: str) -> Metric:
+    """How long the server took until it was ready: describing the model, loading the engine."""
+    name = "startup_time_seconds"
+    family = GaugeMetricFamily(f"thirdeye_{name}", _help(name), labels=["model_name", "phase"])
+    for phase, seconds in state.startup_seconds.items():
+        family.add_metric([model, phase], seconds)
     return family
 
 

@@ -107,11 +107,14 @@ async def load(
     def on_progress(phase: str, fraction: float) -> None:
         state.detail = f"{phase} {fraction:.0%}"
 
+    began = time.monotonic()
     engine = await start_engine(settings, write_recipe(settings, opened), on_progress)
     model = opened.serve(engine.info)
+    state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     state.ready(engine, model)
     has_chat, has_key = model.template is not None, bool(settings.api_keys())
     say(ready_line(url, model.names[0], engine.info, time.monotonic() - started))
+    say(f"  engine: {engine.info.numerics}")
     say(curl_line(url, model.names[0], has_chat=has_chat, has_key=has_key))
     await engine.supervise()
 

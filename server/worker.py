@@ -27,6 +27,7 @@ from model.transformer import Transformer
 from server.engine.child import serve_engine
 from server.engine.config import EngineConfig, default_batched_tokens
 from server.engine.core import EngineCore
+from server.engine.cores import num_cores
 from server.engine.inspector import Inspector
 from server.engine.matcher import CompileGrammar, Matcher
 from server.engine.memory import kv_budget, plan_kv
@@ -49,7 +50,7 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
 
     Raises ValueError, OSError or ModelFormatError with a text for the operator.
     """
-    torch.set_num_threads(recipe.threads or os.cpu_count() or 1)
+    torch.set_num_threads(recipe.threads or num_cores())
     device = choose_device(recipe.device)
     dtype = choose_dtype(recipe.dtype, device)
     checkpoint = open_checkpoint(Path(recipe.model_path))

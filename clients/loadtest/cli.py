@@ -205,12 +205,13 @@ def run_serve(
     from clients.errors import ThirdeyeError
     from clients.loadtest.progress import LiveProgress
     from clients.loadtest.result import write_result
-    from clients.loadtest.run import run
+    from clients.loadtest.run import event_loop, run
     from clients.loadtest.show import show_result
 
     errors = Console(stderr=True, highlight=False)
     try:
-        result = asyncio.run(run(target, settings, LiveProgress(errors)))
+        with asyncio.Runner(loop_factory=event_loop) as runner:
+            result = runner.run(run(target, settings, LiveProgress(errors)))
         show_result(result, Console(highlight=False))
         if output:
             write_result(result, output)

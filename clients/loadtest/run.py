@@ -4,6 +4,7 @@
 came about. `run` takes the way to drive from it, one point after another, and returns plain JSON.
 """
 
+import asyncio
 import math
 import os
 import platform
@@ -11,6 +12,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -150,6 +152,15 @@ async def run(
         "saturation": saturation,
         "points": points,
     }
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """The loop to run on: uvloop, which costs less per event, where there is one."""
+    try:
+        loop: asyncio.AbstractEventLoop = import_module("uvloop").new_event_loop()
+    except ImportError:  # not on Windows
+        loop = asyncio.new_event_loop()
+    return loop
 
 
 class Bench:

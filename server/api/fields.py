@@ -142,12 +142,13 @@ class TextPart:
     hints: frozenset[str] = frozenset()
 
 
-CHAT_PARTS = {"text": TextPart(), "refusal": TextPart("refusal")}
+TEXT_PARTS = {"text": TextPart()}
+ASSISTANT_PARTS = TEXT_PARTS | {"refusal": TextPart("refusal")}
 
 
 def parse_content(
     value: object,
-    kinds: Mapping[str, TextPart] = CHAT_PARTS,
+    kinds: Mapping[str, TextPart],
     ignored: set[str] | None = None,
 ) -> str:
     """A message's text: a string, or text parts joined without a separator.
@@ -226,7 +227,25 @@ LogitBias = Annotated[
         }
     ),
 ]
-_CONTENT = WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": _PART}]})
-_READ_CONTENT = PlainValidator(lambda value, info: parse_content(value, ignored=info.context))
-Content = Annotated[str, _READ_CONTENT, _CONTENT]
-OptionalContent = Annotated[str | None, _READ_CONTENT, _CONTENT]
+_REFUSAL: dict[str, Any] = {
+    "type": "object",
+    "properties": {"type": {"const": "refusal"}, "refusal": {"type": "string"}},
+    "required": ["type", "refusal"],
+    "additionalProperties": False,
+}
+
+
+def _content_schema(part: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [{"type": "string"}, {"type": "array", "items": part}]}
+
+
+Content = Annotated[
+    str,
+    PlainValidator(lambda value, info: parse_content(value, TEXT_PARTS, info.context)),
+    WithJsonSchema(_content_schema(_PART)),
+]
+AssistantContent = Annotated[
+    str | None,
+    PlainValidator(lambda value, info: parse_content(value, ASSISTANT_PARTS, info.context)),
+    WithJsonSchema(_content_schema({"anyOf": [_PART, _REFUSAL]})),
+]

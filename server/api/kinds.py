@@ -30,8 +30,8 @@ def kinds(
     """
 
     def tag(value: Any) -> str:
-        kind = value.get(key, default) if isinstance(value, dict) else getattr(value, key)
-        return f"<{kind}>"
+        kind = value.get(key) if isinstance(value, dict) else getattr(value, key)
+        return f"<{default if kind is None else kind}>"
 
     check = of_kind(*known, key=key, default=default, code=code, names_object=names_object)
     return Discriminator(tag), check
@@ -50,7 +50,7 @@ def of_kind(
     def check(value: object) -> object:
         if not isinstance(value, dict):
             fail("invalid_type", f"must be an object, got {json_type(value)}.")
-        kind = value.get(key, default)
+        kind = default if value.get(key) is None else value[key]
         if kind is None:
             fail("missing_required_parameter", "is missing.", f".{key}")
         if kind not in known:

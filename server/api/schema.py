@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from server.api.fields import Content, Inputs, LogitBias, OptionalContent, Prompts, Stop, fail
+from server.api.fields import AssistantContent, Content, Inputs, LogitBias, Prompts, Stop, fail
 from server.api.formats import ResponseFormat, StructuredOutputs
 from server.api.tool_fields import ToolChoiceField, Tools
 from server.text.tools.definitions import MAX_NAME_CHARS
@@ -140,7 +140,7 @@ class AssistantMessage(Strict):
     """
 
     role: Literal["assistant"]
-    content: OptionalContent = None
+    content: AssistantContent = None
     name: str | None = None
     refusal: str | None = None
     annotations: list[object] | None = None

@@ -102,6 +102,7 @@ class ServerState:
         self.model: ServedModel | None = None
         self.admission = Admission(clock=clock)
         self.rates = Rates()
+        self.startup_seconds: dict[str, float] = {}  # by phase
         self.steps = StepWatch(clock)
 
     def ready(self, engine: Engine, model: ServedModel) -> None:

@@ -108,6 +108,8 @@ CHAT_ROWS: list[tuple[Any, ...]] = [
     ("25", {"tool_choice": "auto"}, 400, "tool_choice", "invalid_value", "'none' without 'tools'"),
     ("27", user([{"type": "text", "text": "x"}, IMAGE]), 400, "messages[0].content[1]",
      "unsupported_content", "text"),
+    ("27 refusal", user([{"type": "refusal", "refusal": "x"}]), 400, "messages[0].content[0]",
+     "unsupported_content", "must be a part of type 'text'"),
     ("28", user("x" * 600), 400, "messages", "context_length_exceeded",
      "This model's maximum context length is 512 tokens"),
     ("28 before tokenizing", user("x" * 100_000), 400, "messages", "context_length_exceeded",

@@ -205,6 +205,12 @@ def test_a_tools_use_is_not_continued() -> None:
     assert refused.value.param == "messages"
 
 
+def test_a_tool_of_no_type_is_custom(served: Served) -> None:
+    tool = {"type": None, "name": "f", "input_schema": {"type": "object"}}
+    counted = served.post(COUNT_URL, {"model": "tiny", "messages": [HI], "tools": [tool]})
+    assert counted.status_code == 200, counted.text
+
+
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A"}}
 ROWS: list[tuple[dict[str, Any], str]] = [
     ({"foo": 1}, "Unknown parameter 'foo'."),

@@ -303,6 +303,12 @@ def test_what_asks_for_nothing_passes(served: Served) -> None:
     assert text_of(whole(served, **neutral)) == "Hello!"
 
 
+def test_a_null_type_is_none(served: Served) -> None:
+    """`null` means "not given", also where it would say which kind an item is."""
+    item = {"type": None, "role": "user", "content": "Hi"}
+    assert text_of(whole(served, input=[item])) == "Hello!"
+
+
 def test_extensions_reach_the_engine(served: Served) -> None:
     engine = served.use(fake_engine())
     changes = {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.2, "ignore_eos": True}

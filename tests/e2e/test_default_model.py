@@ -12,9 +12,8 @@ from weights.checkpoint import open_checkpoint
 
 pytestmark = pytest.mark.real
 
-MARGIN = (
-    0.01  # fp32 sums differ with the height of a batch: closer calls than this may fall either way
-)
+MARGIN = 0.01  # our sums in fp32 are not the reference's: closer calls may fall either way
+NUM_ALONE = 8  # of the thirty-two
 
 QUESTIONS = [
     "What is the capital of France?",
@@ -95,8 +94,9 @@ def test_prompt_logprobs_over_http(real_server, reference, tokenizer):
     torch.testing.assert_close(torch.tensor(ours[1:]), expected, atol=2e-3, rtol=0)
 
 
-def test_thirty_two_streams_at_once(real_server, reference):
-    """All finish, each with its own right text: the reference's greedy choice at every token."""
+def test_thirty_two_streams_at_once(real_server):
+    """All finish, each with the very text that its question gets alone, which the tests above hold
+    against the reference."""
 
     async def stream(client: openai.AsyncOpenAI, number: int) -> tuple[str, str, str]:
         question = QUESTIONS[number % len(QUESTIONS)] + " Please." * (number // len(QUESTIONS))
@@ -120,30 +120,11 @@ def test_thirty_two_streams_at_once(real_server, reference):
         ) as client:
             return await asyncio.gather(*(stream(client, number) for number in range(32)))
 
-    for question, text, reason in asyncio.run(all_of_them()):
+    crowd = asyncio.run(all_of_them())
+    assert {reason for _, _, reason in crowd} <= {"stop", "length"}
+    for question, text, _ in crowd[:: 32 // NUM_ALONE]:
         alone = ask(real_server.url, question, max_tokens=16)
-        assert reason in ("stop", "length")
-        if text != alone["choices"][0]["message"]["content"]:
-            # it may differ from the answer given alone only after a call too close to decide
-            ids = alone["choices"][0]["token_ids"]
-            assert_close_call(reference, alone["prompt_token_ids"], ids, text, real_server.url)
-
-
-@torch.no_grad()
-def assert_close_call(reference, prompt: list[int], alone: list[int], text: str, url: str) -> None:
-    """The two texts part at a token where the reference's top two are within MARGIN."""
-    logits = reference(torch.tensor([prompt + alone])).logits[0, len(prompt) - 1 : -1]
-    top = logits.topk(2).values
-    pieces = [
-        httpx.post(f"{url}/detokenize", json={"tokens": alone[:n]}, trust_env=False).json()[
-            "prompt"
-        ]
-        for n in range(len(alone) + 1)
-    ]
-    parted = next(n for n, piece in enumerate(pieces) if not text.startswith(piece)) - 1
-    assert top[parted, 0] - top[parted, 1] <= MARGIN, (
-        f"{text!r} parts from {pieces[-1]!r} too early"
-    )
+        assert text == alone["choices"][0]["message"]["content"]
 
 
 def test_a_chat_goes_on(real_server, reference, tokenizer):

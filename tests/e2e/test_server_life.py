@@ -95,7 +95,8 @@ def listeners(pid: int) -> list[tuple[str, int]]:
 def test_greedy_text_of_tiny_models(tmp_path, make, engine):
     """Both architectures, through the command, continue a prompt as `transformers` does."""
     model = make(tmp_path)
-    server = LiveServer([str(tmp_path), "--served-model-name", "tiny", "--engine", engine]).start()
+    args = [str(tmp_path), "--served-model-name", "tiny", "--engine", engine, "--quantize", "none"]
+    server = LiveServer(args).start()
     try:
         body = {**BODY, "max_tokens": 20, "return_token_ids": True, "ignore_eos": True}
         answer = httpx.post(server.url + "/v1/completions", json=body, trust_env=False, timeout=30)

@@ -61,11 +61,13 @@ def alone(make_core: Callable[[], EngineCore], requests: Sequence[Request]) -> d
 def mixes(
     vocab_size: int, max_prompt: int, max_tokens: int, max_requests: int
 ) -> st.SearchStrategy[list[Request]]:
-    """Lists of requests: greedy and drawn, scored or not, many with a beginning in common."""
+    """Lists of requests: greedy and drawn, scored or not, many with a beginning in common, and many
+    that repeat themselves, so that there is something to draft."""
     one = st.fixed_dictionaries(
         {
             "common": st.integers(0, max_prompt - 1),  # prompt tokens shared with the others
             "length": st.integers(1, max_prompt),
+            "period": st.sampled_from([1, 5, max_prompt]),  # its own tokens come again after it
             "max_tokens": st.integers(1, max_tokens),
             "temperature": st.sampled_from([0.0, 1.0]),
             "prompt_logprobs": st.sampled_from([None, 3]),
@@ -78,7 +80,10 @@ def mixes(
         requests = []
         for i, choice in enumerate(choices):
             common, length = choice.pop("common"), choice.pop("length")
-            own = random.Random(choice["seed"]).choices(range(vocab_size), k=length)
+            period = random.Random(choice["seed"]).choices(
+                range(vocab_size), k=choice.pop("period")
+            )
+            own = [period[j % len(period)] for j in range(length)]
             prompt = (shared[:common] + own)[:max_prompt]
             requests.append(make_request(str(i), prompt, logprobs=2, ignore_eos=True, **choice))
         return requests

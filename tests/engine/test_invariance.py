@@ -48,13 +48,21 @@ def test_same_prompt_same_answer(model: Transformer, cut: str) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(requests=MIXES, is_starved=st.booleans(), is_cached=st.booleans())
-    def check(requests: list[Request], is_starved: bool, is_cached: bool) -> None:
+    @given(
+        requests=MIXES,
+        is_starved=st.booleans(),
+        is_cached=st.booleans(),
+        num_draft_tokens=st.sampled_from([0, 6]),
+    )
+    def check(
+        requests: list[Request], is_starved: bool, is_cached: bool, num_draft_tokens: int
+    ) -> None:
         expected = alone(lambda: make_core(model, enable_prefix_caching=False), requests)
         core = make_core(
             model,
             num_blocks=STARVED if is_starved else 4 * CONTEXT // 16,
             enable_prefix_caching=is_cached,
+            num_draft_tokens=num_draft_tokens,
             **CUTS[cut],
         )
         assert answers(core, requests) == expected
@@ -92,6 +100,25 @@ def test_preempted_and_cached(model: Transformer, threads: int) -> None:
     assert answers(warm, requests) == expected
     assert answers(warm, requests) == expected
     assert warm.stats().prefix_cache_hits_total > 0
+
+
+def test_drafts_accepted(model: Transformer) -> None:
+    """Guards it too: drafts are made, accepted and refused, and not a bit of a logprob changes."""
+    torch.set_num_threads(1)
+    prompts = [[i + 1, i + 2, i + 3] * 9 for i in range(4)]
+    requests = [
+        make_request(str(i), prompt, max_tokens=40, ignore_eos=True, logprobs=2)
+        for i, prompt in enumerate(prompts)
+    ]
+    expected = alone(lambda: make_core(model), requests)
+    drafting = make_core(model, num_draft_tokens=6)
+    assert answers(drafting, requests) == expected
+    stats = drafting.stats()
+    drafted, accepted = (
+        stats.spec_decode_num_draft_tokens_total,
+        stats.spec_decode_num_accepted_tokens_total,
+    )
+    assert 0 < accepted < drafted
 
 
 def with_library_kernels(part: str) -> Transformer:

@@ -1,9 +1,13 @@
 """The KV cache: where writes land, and how much memory it takes."""
 
+import re
+from pathlib import Path
+
 import torch
 
 from model.kv_cache import KVCache, kv_bytes_per_block
 from tests.model.tiny import CPU, GPT2, LLAMA, make_cache
+from tests.shapes import SMOLLM2_135M
 
 
 def test_write_lands_in_its_slots() -> None:
@@ -34,3 +38,19 @@ def test_bytes_per_block_is_what_is_allocated() -> None:
             cache = KVCache(config, 5, 16, dtype, CPU)
             total = cache.keys.nbytes + cache.values.nbytes
             assert kv_bytes_per_block(config, 16, dtype) * 5 == total
+
+
+def test_an_empty_cache_takes_no_memory() -> None:
+    """A gibibyte of cache is set aside at start and used by few: only what is written counts."""
+    before = resident()
+    cache = KVCache(SMOLLM2_135M, 2048, 16, torch.float32, CPU)
+    size = cache.keys.nbytes + cache.values.nbytes
+    assert size > 1 << 30
+    assert resident() - before < size // 10
+
+
+def resident() -> int:
+    """Bytes of memory of this process; 0 where the system does not tell, as off Linux."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmRSS:\s+(\d+)", status.read_text()) if status.exists() else None
+    return 1024 * int(found.group(1)) if found else 0

@@ -42,12 +42,12 @@ def test_same_prompt_same_answer(model: Transformer, cut: str) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    @given(requests=MIXES, is_starved=st.booleans())
-    def check(requests: list[Request], is_starved: bool) -> None:
+    @given(requests=MIXES, is_starved=st.booleans(), num_draft_tokens=st.sampled_from([0, 6]))
+    def check(requests: list[Request], is_starved: bool, num_draft_tokens: int) -> None:
         sizes = {"max_model_len": CONTEXT, "num_blocks": 256}
         expected = alone(lambda: make_core(model, enable_prefix_caching=False, **sizes), requests)
         sizes["num_blocks"] = 40 if is_starved else 256
-        core = make_core(model, **(sizes | CUTS[cut]))
+        core = make_core(model, num_draft_tokens=num_draft_tokens, **(sizes | CUTS[cut]))
         assert answers(core, requests) == expected
         assert answers(core, requests[::-1]) == expected
 
