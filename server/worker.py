@@ -25,10 +25,15 @@ from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
 from server.engine.child import serve_engine
-from server.engine.config import EngineConfig, default_batched_tokens
+from server.engine.config import (
+    MOST_ON_CPU,
+    STEP_SECONDS,
+    EngineConfig,
+    default_batched_tokens,
+)
 from server.engine.core import EngineCore
 from server.engine.cores import num_cores
-from server.engine.inspector import Inspector
+from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.matcher import CompileGrammar, Matcher
 from server.engine.memory import kv_budget, plan_kv
 from server.engine.runner import ModelRunner
@@ -62,7 +67,8 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     compile_grammar = grammar_compiler(checkpoint, recipe.eos_token_ids)
     runner = ModelRunner(model, kv_cache, config, device, compile_grammar)
     numerics = describe_numerics(model, where)
-    core = EngineCore(config, runner, inspect=Inspector(model, device))
+    inspector = Inspector(model, device, min(MAX_ROWS, config.max_num_batched_tokens))
+    core = EngineCore(config, runner, inspect=inspector)
     return core, describe(checkpoint.config, config, device, dtype, numerics)
 
 
@@ -120,13 +126,18 @@ def engine_config(
         context=model.max_position_embeddings,
         asked=recipe.max_model_len,
     )
+    num_tokens, step_seconds = recipe.max_num_batched_tokens, 0.0
+    if num_tokens is None:
+        num_tokens = default_batched_tokens(device.type, recipe.max_num_seqs)
+        if device.type == "cpu":
+            num_tokens, step_seconds = max(num_tokens, MOST_ON_CPU), STEP_SECONDS
     return EngineConfig(
         max_model_len=max_model_len,
         num_blocks=num_blocks,
         block_size=recipe.block_size,
         max_num_seqs=recipe.max_num_seqs,
-        max_num_batched_tokens=recipe.max_num_batched_tokens
-        or default_batched_tokens(device.type, recipe.max_num_seqs),
+        max_num_batched_tokens=num_tokens,
+        step_seconds=step_seconds,
         eos_token_ids=recipe.eos_token_ids,
         enable_prefix_caching=recipe.enable_prefix_caching,
         admission=recipe.admission,

@@ -7,9 +7,9 @@ accepts.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 MAX_PROMPTS = 128
@@ -181,6 +181,14 @@ def _part(part: object, path: str, kinds: Mapping[str, TextPart], ignored: set[s
     return text
 
 
+def parse_boolean(value: object) -> object:
+    """For literals of one boolean, which take a number that equals it."""
+    if not isinstance(value, bool):
+        _wrong_type("a boolean", value)
+    return value
+
+
+OnlyFalse = Annotated[Literal[False], BeforeValidator(parse_boolean)]
 _IDS: dict[str, Any] = {
     "type": "array",
     "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},

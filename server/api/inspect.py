@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.answer import Context, json_response, unix_seconds, unless_gone
-from server.api.inspect_request import InspectRequest, check_size, layers_of
+from server.api.inspect_request import MAX_TOKENS, InspectRequest, check_size, layers_of
 from server.api.intake import take
 from server.api.lifetime import lifetime_of
 from server.api.openapi import documented
@@ -34,6 +34,7 @@ from server.engine.inspection import ARRAYS, STREAM, Array, Guesses, Trace
 from server.engine.types import Engine, EngineDead
 from server.errors import InternalError, engine_down
 from server.text.logprobs import token_text
+from server.text.prompt import fewest_tokens, too_long
 from server.text.tokenizer import Tokenizer
 
 MAX_VIEWERS = 4
@@ -90,6 +91,10 @@ async def encode_text(body: InspectRequest, model: ServedModel) -> list[int]:
         for i, token_id in enumerate(ids):
             model.check_token_id(token_id, f"prompt[{i}]")
         return ids
+    if ids is not None and too_long(ids, MAX_TOKENS, model.tokenizer):
+        num_tokens = fewest_tokens(ids, model.tokenizer)
+        rule = f"must be at most {MAX_TOKENS} tokens long, got at least {num_tokens}."
+        raise refuse("prompt", rule, "context_length_exceeded")
     text = TokenizeRequest(
         prompt=ids,
         messages=body.messages,

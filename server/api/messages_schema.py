@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Tag
 
-from server.api.fields import Stop, fail, json_type
+from server.api.fields import OnlyFalse, Stop, fail, json_type
 from server.api.kinds import kinds, of_kind
 from server.api.refusals import Refusal
 from server.api.responses_schema import CalledName, FunctionName
@@ -105,7 +105,7 @@ class AnthropicTool(Strict):
     strict: bool | None = None
     cache_control: CacheControl | None = None
     eager_input_streaming: bool | None = None  # arguments are streamed as they come anyway
-    defer_loading: Literal[False] = False
+    defer_loading: OnlyFalse = False
     allowed_callers: list[Literal["direct"]] | None = None
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
 
-from server.api.fields import Stop, TextPart, fail, json_type, parse_content
+from server.api.fields import OnlyFalse, Stop, TextPart, fail, json_type, parse_content
 from server.api.kinds import kinds, of_kind
 from server.api.refusals import Refusal
 from server.api.schema import (
@@ -195,7 +195,7 @@ ToolChoice = Annotated[
 
 
 class ResponseStreamOptions(Strict):
-    include_obfuscation: Literal[False] = False
+    include_obfuscation: OnlyFalse = False
 
 
 class ResponsesRequest(Strict):

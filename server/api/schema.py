@@ -8,7 +8,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from server.api.fields import AssistantContent, Content, Inputs, LogitBias, Prompts, Stop, fail
+from server.api.fields import (
+    AssistantContent,
+    Content,
+    Inputs,
+    LogitBias,
+    OnlyFalse,
+    Prompts,
+    Stop,
+    fail,
+)
 from server.api.formats import ResponseFormat, StructuredOutputs
 from server.api.tool_fields import ToolChoiceField, Tools
 from server.text.tools.definitions import MAX_NAME_CHARS
@@ -39,7 +48,7 @@ class Strict(BaseModel):
 class StreamOptions(Strict):
     include_usage: bool = False
     continuous_usage_stats: bool = False
-    include_obfuscation: Literal[False] = False
+    include_obfuscation: OnlyFalse = False
 
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]

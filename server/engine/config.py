@@ -22,6 +22,10 @@ def default_batched_tokens(device_type: str, max_num_seqs: int) -> int:
     return max(2048 if device_type == "cuda" else 256, 2 * max_num_seqs)
 
 
+STEP_SECONDS = 0.25  # on a CPU: the longest pause that a prompt makes in others' answers
+MOST_ON_CPU = 1024  # tokens in a step, however fast the machine
+
+
 class EngineConfig(Struct, frozen=True, kw_only=True):
     """Sizes of the scheduler and the KV cache.
 
@@ -38,6 +42,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     block_size: int = 16
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
+    step_seconds: float = 0.0  # a step's tokens are measured out to last so long; 0: not measured
     eos_token_ids: list[int] = []
     enable_prefix_caching: bool = True
     admission: Admission = Admission.PREEMPT

@@ -109,6 +109,7 @@ class EngineCore:
                 return self._scheduler.fail(plan, OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY)
             return self._scheduler.fail(plan, STEP_FAILED)
         self._recorder.computed(result.forward_seconds, result.sample_seconds)
+        self._scheduler.pace.saw(plan.num_scheduled_tokens, result.forward_seconds)
         return self._scheduler.update(plan, result)
 
     def stats(self) -> EngineStats:

@@ -29,6 +29,7 @@ from server.engine.config import Admission, EngineConfig
 from server.engine.deadlines import Deadlines
 from server.engine.fairness import Ledger
 from server.engine.finish import finish_after
+from server.engine.pace import Pace
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.pooling import add_sums, unit_vector
 from server.engine.sequence import Sequence, SequenceStatus
@@ -59,6 +60,7 @@ class Scheduler:
         speculator: Speculator | None = None,
     ) -> None:
         self._config = config
+        self.pace = Pace(config)
         self._pool = pool or BlockPool(config.num_blocks, config.block_size)
         self._speculator = speculator or Speculator(config, self._pool)
         self._clock = clock
@@ -135,7 +137,7 @@ class Scheduler:
     def schedule(self) -> StepPlan:
         """The next step. It has a row unless there is no work."""
         has_preempted = self._make_room()
-        budget = TokenBudget(self._config.max_num_batched_tokens - len(self._running))
+        budget = TokenBudget(self.pace.num_tokens - len(self._running))
         # After a preemption nobody is let in: it would be the victims, at once.
         may_admit = not has_preempted and self._has_place
         behind = [s for s in self._running if s.num_uncomputed_tokens > 1]

@@ -33,7 +33,8 @@ export function nextTokens(guesses, choose) {
   });
 }
 
-const ROW = 12; // height of a layer, in units of the picture
+const ROW = 9; // height of a layer, in units of the picture, which is WIDTH wide
+const WIDTH = 480;
 
 /** How long the vectors are that attention and MLP add to one token's stream, layer by layer. */
 export function contributions(layers, position) {
@@ -42,19 +43,19 @@ export function contributions(layers, position) {
   }));
   const longest = Math.max(...values.map((v) => Math.max(v.attention, v.mlp)), 1e-9);
   const bars = values.flatMap((v, i) => [
-    bar(i * ROW + 1, v.attention / longest, "attention", `Layer ${v.layer}: attention adds a vector of length ${v.attention.toFixed(2)}`),
-    bar(i * ROW + 6, v.mlp / longest, "mlp", `Layer ${v.layer}: the MLP adds a vector of length ${v.mlp.toFixed(2)}; the stream is then ${v.stream.toFixed(2)} long`),
-    svg("text", { x: 16, y: i * ROW + 9, class: "tick" }, String(v.layer)),
+    bar(i * ROW + 0.8, v.attention / longest, "attention", `Layer ${v.layer}: attention adds a vector of length ${v.attention.toFixed(2)}`),
+    bar(i * ROW + 4.6, v.mlp / longest, "mlp", `Layer ${v.layer}: the MLP adds a vector of length ${v.mlp.toFixed(2)}; the stream is then ${v.stream.toFixed(2)} long`),
+    svg("text", { x: 16, y: i * ROW + 7, class: "tick" }, String(v.layer)),
   ]);
   const attention = values.reduce((sum, v) => sum + v.attention, 0);
   const share = attention / values.reduce((sum, v) => sum + v.attention + v.mlp, 0);
-  const picture = svg("svg", { class: "contributions", viewBox: `0 0 320 ${values.length * ROW}`, role: "img",
+  const picture = svg("svg", { class: "contributions", viewBox: `0 0 ${WIDTH} ${values.length * ROW}`, role: "img",
     "aria-label": `Contributions of ${values.length} layers; attention's share of all lengths is ${percent(share)}` }, ...bars);
   return { picture, share };
 }
 
 function bar(y, share, kind, title) {
-  return svg("rect", { x: 20, y, width: (share * 298).toFixed(1), height: 4.6, rx: 1, class: `fill-${kind}` }, svg("title", {}, title));
+  return svg("rect", { x: 20, y, width: (share * (WIDTH - 22)).toFixed(1), height: 3.5, rx: 1, class: `fill-${kind}` }, svg("title", {}, title));
 }
 
 const PARTS = [

@@ -1,6 +1,6 @@
 // Attention patterns: a small heat map of every head, one of them large, and the same as arcs over the tokens.
 // A pattern is a Float32Array [head, query, key]; rows are queries, columns are the keys they look at.
-import { $, el, percent, rgb, svg, visible } from "./dom.js";
+import { el, percent, rgb, svg, visible } from "./dom.js";
 
 const MAX_LABELS = 48; // tokens that still get a name beside the large heat map
 

@@ -104,6 +104,7 @@ def test_messages_and_token_ids_are_texts_too(url: str) -> None:
         ({"prompt": [260]}, "prompt[0]", "between 0 and 259"),
         ({"messages": [{"role": "user", "content": "x"}]}, "messages", "together"),
         ({"prompt": "x" * 513}, "prompt", "at most 512 tokens"),
+        ({"prompt": "x" * 3_000_000}, "prompt", "got at least 375000"),
         ({"prompt": "x" * 129, "lens_positions": "all"}, "lens_positions", "use 'last'"),
         ({"layers": [3]}, "layers[0]", "between 0 and 2, got 3"),
         ({"layers": [-1]}, "layers[0]", "between 0 and 2, got -1"),

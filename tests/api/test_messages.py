@@ -247,6 +247,10 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"service_tier": "flex"}, "'service_tier' must be 'auto' or 'standard_only'."),
     ({"metadata": {"user": 1}}, "Unknown parameter 'metadata.user'."),
     ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "'tools[0].type' must be 'custom'."),
+    (
+        {"tools": [{"name": "f", "input_schema": {}, "defer_loading": 0}]},
+        "'tools[0].defer_loading' must be a boolean, got integer.",
+    ),
     ({"tool_choice": {"type": "any"}}, "'tool_choice' needs 'tools'."),
     ({"tool_choice": {"type": "some"}}, "'tool_choice.type' must be one of 'auto', 'any'"),
 ]

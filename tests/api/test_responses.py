@@ -254,6 +254,12 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"include": ["reasoning.encrypted_content"]}, "include[0]", "invalid_value", "logprobs"),
     ({"stop": [""]}, "stop", "empty_string", "'stop'"),
     ({"stream_options": {}}, "stream_options", "invalid_value", "'stream': true"),
+    (
+        {"stream": True, "stream_options": {"include_obfuscation": 0}},
+        "stream_options.include_obfuscation",
+        "invalid_type",
+        "a boolean, got integer.",
+    ),
     ({"text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_value", "'json_schema'"),
     ({"text": {"format": {}}}, "text.format.type", "missing_required_parameter", "is missing"),
     ({"text": {"verbosity": "low"}}, "text.verbosity", "invalid_value", "'medium'"),

@@ -1,12 +1,17 @@
 """A look inside over the whole way: loader, engine process, HTTP; and the real model's patterns."""
 
 import base64
+from dataclasses import replace
 
 import httpx
 import pytest
 import torch
 
+from model.placement import Placement
 from model.probe import logit_lens, trace_layers
+from model.quant.choose import choose_quantization
+from model.transformer import Transformer
+from server.worker import load_model
 from tests.e2e.test_parity import load
 from tests.oracles.real_model import load_reference
 from tests.tiny import tiny_gpt2, tiny_llama
@@ -47,10 +52,17 @@ def test_patterns_of_the_default_model(default_model):
     check(load(default_model), load_reference(default_model), token_ids, lens_atol=1e-4)
 
 
+def served(path) -> Transformer:
+    """The checkpoint as the engine's process keeps it: in 8 bits where the CPU can."""
+    where = Placement(torch.float32, torch.device("cpu"))
+    where = replace(where, quantize=choose_quantization("auto", where))
+    return load_model(open_checkpoint(path), "auto", where, lambda phase, fraction: None)
+
+
 def test_a_stream_over_the_engine_process(tiny_server, tmp_path):
-    """What arrives is what the probe computes in this process from the same seed's checkpoint."""
+    """What arrives is what the probe computes here, with the weights in the form that serves."""
     tiny_llama(tmp_path)
-    ours = load(tmp_path)
+    ours = served(tmp_path)
     body = {"prompt": NOODLES, "encoding_format": "base64", "top_logprobs": 3}
     answer = httpx.post(
         f"{tiny_server.url}/v1/inspect", json=body, timeout=60, trust_env=False

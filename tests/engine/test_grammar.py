@@ -283,6 +283,15 @@ def test_min_tokens_holds_the_end_back_but_not_the_grammar(serialized: str, text
     assert outputs[-1].finish_reason is FinishReason.STOP
 
 
+def test_min_tokens_masks_no_stop_token_that_the_grammar_needs() -> None:
+    """Else nothing would be left to choose from, and what is chosen then is noise."""
+    (needed,) = encode("b")
+    request = constrained(grammar.regex("b0"), min_tokens=3, stop_token_ids=[needed])
+    outputs = run_all(grammar_core(), [request])["r"]
+    assert text_of(tokens_of(outputs)) == "b0"
+    assert outputs[-1].finish_reason is FinishReason.STOP
+
+
 def test_reported_logprobs_know_nothing_of_the_grammar() -> None:
     """They are of the raw logits: the model's opinion, not the mask's."""
     request = constrained(GRAMMARS["choice"], logprobs=3)

@@ -3,14 +3,21 @@
 import json
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from clients.loadtest.cli import app, read_params
+from clients.loadtest.progress import LiveProgress
 from clients.loadtest.result import NoResult, read_result
+from clients.loadtest.run import Settings, run
+from tests.clients.loadtest.server import Answer, Server
+from tests.clients.loadtest.virtual import now
+from tests.clients.loadtest.virtual import run as in_virtual_time
 from tests.clients.stub import Stub, error
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -97,3 +104,25 @@ def test_it_is_a_command_of_the_program() -> None:
     command = [sys.executable, "-m", "server.cli", "bench", "serve", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert "Send load to a server" in done.stdout
+
+
+def test_progress_is_drawn_at_a_terminal_and_only_there() -> None:
+    """How far, how many at once, how fast, what failed; the screen is given back at the end."""
+    shown: dict[bool, str] = {}
+    for is_terminal in (True, False):
+        out = StringIO()
+        server = Server(lambda body, index: Answer(status=429) if index == 5 else Answer())
+        progress = LiveProgress(Console(file=out, force_terminal=is_terminal, width=120))
+
+        async def main(server: Server = server, progress: LiveProgress = progress) -> None:
+            async with server.listen():
+                plan = Settings(model="tiny", warmup=0, num_requests=12, concurrency=(2,))
+                await run(server.target, plan, progress, clock=now)
+
+        in_virtual_time(main())
+        shown[is_terminal] = out.getvalue()
+    for part in ("/12 done, ", "2 running", " tok/s", "first text 500 ms", "1 failed", "█"):
+        assert part in shown[True]
+        assert part not in shown[False] or part == " tok/s"
+    assert shown[True].count("\x1b[?25l") == shown[True].count("\x1b[?25h") == 1
+    assert shown[False].count("\n") == 1
