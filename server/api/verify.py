@@ -37,7 +37,7 @@ from server.text.pipeline import TextOptions
 def verify_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/v1/verify", **documented("Receipts", VerifyRequest))
+    @router.post("/v1/verify", **documented("Receipts", VerifyRequest, answer="Verification"))
     async def verify(request: Request) -> Response:
         _, model = context.state.serving()
         receipt = (await take(request, context, VerifyRequest, {})).receipt
