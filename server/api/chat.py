@@ -106,7 +106,7 @@ async def plan(
     """The engine requests of a chat request. Raises `BadRequest` for what does not fit."""
     tools = tool_use(body, model)
     content = await grammars.of(*constraint_of(body))
-    grammar = await compile_tools(tools, content, model, grammars)
+    grammar = await compile_tools(tools, content, grammars)
     context = model.max_model_len
     name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens

@@ -71,6 +71,7 @@ class ReceiptParameters(Strict):
     ignore_eos: bool
     stop: Stop
     skip_special_tokens: bool
+    parse_tool_calls: bool
     grammar: str = Field(max_length=MAX_SERIALIZED_BYTES)
 
 

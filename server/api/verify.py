@@ -161,6 +161,7 @@ def plan(receipt: Receipt, caller: str, grammar: str = "") -> Generation:
     options = TextOptions(
         stop=list(parameters.stop),
         skip_special_tokens=parameters.skip_special_tokens,
+        parse_tool_calls=parameters.parse_tool_calls,
         min_tokens=parameters.min_tokens,
     )
     return Generation(
