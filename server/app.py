@@ -32,6 +32,7 @@ from server.api.lifetime import LifetimeMiddleware
 from server.api.messages import messages_routes
 from server.api.models import model_routes
 from server.api.openapi import document
+from server.api.openapi_model import show_model
 from server.api.ops import ops_routes
 from server.api.pages import page_routes
 from server.api.rates import Rates
@@ -46,12 +47,14 @@ from server.metrics import Metrics
 
 
 class App(FastAPI):
-    """FastAPI with our OpenAPI document."""
+    """FastAPI with our OpenAPI document, which knows the model once there is one."""
 
-    config = ApiConfig()
+    def __init__(self, served: ServerState, config: ApiConfig, **options: Any) -> None:
+        super().__init__(**options)
+        self._served, self._config = served, config
 
     def openapi(self) -> dict[str, Any]:
-        return show_ceilings(document(self), self.config)
+        return show_ceilings(show_model(document(self), self._served.model), self._config)
 
 
 def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
@@ -66,13 +69,14 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
     )
     own_the_shutdown()
     app = App(
+        state,
+        context.config,
         title="thirdeye",
         version=context.config.version,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.config = context.config
     for router in (
         chat_routes(context),
         completion_routes(context),

@@ -50,7 +50,7 @@ class Metrics:
     def request_ended(self, tally: Tally, size: int) -> None:
         """Count a generation request of `size` choices; those without an end were left."""
         model = model_name(self._state)
-        for reason in tally.finish_reasons.values():
+        for reason in tally.outcomes.values():
             self._succeeded.labels(model, str(reason)).inc()
         self._aborted.labels(model).inc(size - len(tally.finish_reasons))
         self._prompt.labels(model).observe(tally.num_prompt_tokens)

@@ -9,7 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,7 @@ from server.engine.memory import kv_budget, plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
 from server.recipe import EngineRecipe
+from server.text.tools.form import TAGS, encode_with_tags
 from weights.checkpoint import Checkpoint, open_checkpoint
 from weights.errors import ModelError
 from weights.load import load_weights
@@ -89,7 +90,10 @@ def load_model(
 
 
 def grammar_compiler(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> CompileGrammar:
-    """Grammars over the checkpoint's vocabulary, which is read when the first one comes."""
+    """Grammars over the checkpoint's vocabulary, which is read when the first one comes.
+
+    The tags of a tool call are text to a grammar, also where they are tokens of their own.
+    """
 
     @cache
     def guidance() -> "Guidance":
@@ -98,9 +102,11 @@ def grammar_compiler(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> Co
         tokenizer = checkpoint.tokenizer()
         return Guidance(
             [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
-            special_token_ids=list(tokenizer.special_tokens.values()),
+            special_token_ids=[
+                i for text, i in tokenizer.special_tokens.items() if text not in TAGS
+            ],
             eos_token_ids=eos_token_ids,
-            encode=tokenizer.encode,
+            encode=partial(encode_with_tags, tokenizer=tokenizer),
         )
 
     def compile_grammar(grammar: str) -> Matcher:

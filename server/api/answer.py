@@ -172,7 +172,7 @@ def _record(context: Context, request_id: str, generation: Generation, tally: Ta
             "prompt_tokens": tally.num_prompt_tokens,
             "cached_tokens": tally.num_cached_tokens,
             "completion_tokens": tally.num_generated_tokens,
-            "finish": ",".join(str(reason) for reason in tally.finish_reasons.values()),
+            "finish": ",".join(tally.outcomes.values()),
             "timings": tally.timings(),
             **generation.notes,
         },

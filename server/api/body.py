@@ -5,6 +5,7 @@ UTF-8 and strict JSON only. This file knows nothing of the fields inside.
 """
 
 import asyncio
+import math
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -69,7 +70,7 @@ def decode_object(data: bytes) -> JsonObject:
 
 def _decode(data: bytes) -> object:
     try:
-        return msgspec.json.decode(data)
+        return _DECODER.decode(data)
     except RecursionError:
         raise _too_deep() from None
     except UnicodeDecodeError:
@@ -84,6 +85,20 @@ def _fault(error: msgspec.MsgspecError, data: bytes) -> str:
     if "truncated" in text:
         return f"it ends too early, at byte {len(data)}" if data else "it is empty"
     return "a number is out of range" if "out of range" in text else text
+
+
+def _number(text: str) -> int | float:
+    """JSON knows one kind of number: what has no fraction is an integer, also if written `2.0`.
+
+    From 2^63 on it stays a float, which no field of ours takes for an integer.
+    """
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("out of range")
+    return int(number) if number.is_integer() and abs(number) < 2**63 else number
+
+
+_DECODER = msgspec.json.Decoder(float_hook=_number)
 
 
 def _too_deep() -> BadRequest:

@@ -31,7 +31,13 @@ from server.api.prepare import (
     truncate,
 )
 from server.api.refusals import REFUSED_IN_CHAT
-from server.api.schema import AssistantMessage, ChatRequest, Message, ToolMessage
+from server.api.schema import (
+    AssistantMessage,
+    ChatRequest,
+    Message,
+    TokenizeRequest,
+    ToolMessage,
+)
 from server.api.shape import ChunkWriter, Head, JsonObject, encode, optional, whole_answer
 from server.api.state import ServedModel
 from server.api.tally import Tally
@@ -51,7 +57,10 @@ def chat_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
     @router.post("/chat/completions", include_in_schema=False)
-    @router.post("/v1/chat/completions", **documented("Chat", ChatRequest, streams=True))
+    @router.post(
+        "/v1/chat/completions",
+        **documented("Chat", ChatRequest, answer="ChatCompletion", streams=True),
+    )
     async def create_chat_completion(request: Request) -> Response:
         _, model = context.state.serving()
         body = await take(request, context, ChatRequest, REFUSED_IN_CHAT)
@@ -74,12 +83,17 @@ def check_chat(body: ChatRequest) -> None:
     both = body.max_tokens is not None and body.max_completion_tokens is not None
     if both and body.max_tokens != body.max_completion_tokens:
         raise refuse("max_tokens", "must equal 'max_completion_tokens' when both are given.")
-    if body.continue_final_message:
-        explicit = "add_generation_prompt" in body.model_fields_set
-        if explicit and body.add_generation_prompt:
-            raise refuse("continue_final_message", "cannot go with 'add_generation_prompt': true.")
-        if body.messages[-1].role != "assistant":
-            raise refuse("continue_final_message", "needs an assistant message at the end.")
+    check_continuation(body, body.messages)
+
+
+def check_continuation(body: ChatRequest | TokenizeRequest, messages: Sequence[Message]) -> None:
+    """Either a new message is begun, or the assistant's last one goes on."""
+    if not body.continue_final_message:
+        return
+    if "add_generation_prompt" in body.model_fields_set and body.add_generation_prompt:
+        raise refuse("continue_final_message", "cannot go with 'add_generation_prompt': true.")
+    if messages[-1].role != "assistant":
+        raise refuse("continue_final_message", "needs an assistant message at the end.")
 
 
 async def plan(
@@ -92,7 +106,7 @@ async def plan(
     """The engine requests of a chat request. Raises `BadRequest` for what does not fit."""
     tools = tool_use(body, model)
     content = await grammars.of(*constraint_of(body))
-    grammar = await compile_tools(tools, content, model, grammars)
+    grammar = await compile_tools(tools, content, grammars)
     context = model.max_model_len
     name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens

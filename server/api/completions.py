@@ -46,7 +46,10 @@ def completion_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
     @router.post("/completions", include_in_schema=False)
-    @router.post("/v1/completions", **documented("Completions", CompletionRequest, streams=True))
+    @router.post(
+        "/v1/completions",
+        **documented("Completions", CompletionRequest, answer="Completion", streams=True),
+    )
     async def create_completion(request: Request) -> Response:
         _, model = context.state.serving()
         body = await take(request, context, CompletionRequest, REFUSED_IN_COMPLETIONS)

@@ -43,7 +43,9 @@ def embedding_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
     @router.post("/embeddings", include_in_schema=False)
-    @router.post("/v1/embeddings", **documented("Embeddings", EmbeddingRequest))
+    @router.post(
+        "/v1/embeddings", **documented("Embeddings", EmbeddingRequest, answer="Embeddings")
+    )
     async def create_embedding(request: Request) -> Response:
         _, model = context.state.serving()
         body = await take(request, context, EmbeddingRequest, REFUSED_IN_EMBEDDINGS)

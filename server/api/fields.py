@@ -117,7 +117,8 @@ def parse_logit_bias(value: object) -> dict[int, float]:
 
 
 def _bias_key(key: str) -> int:
-    if not (key.isascii() and key.isdecimal() and len(key) <= 10):
+    is_plain = key.isascii() and key.isdecimal() and (key == "0" or key[0] != "0")
+    if not is_plain or len(key) > 10:
         fail("invalid_value", f"must have token ids as keys, got {_shown(key)}.")
     return int(key)
 
@@ -191,7 +192,7 @@ def parse_boolean(value: object) -> object:
 OnlyFalse = Annotated[Literal[False], BeforeValidator(parse_boolean)]
 _IDS: dict[str, Any] = {
     "type": "array",
-    "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1},
+    "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1, "format": "token-id"},
     "minItems": 1,
 }
 _STOP: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARS}
@@ -229,7 +230,7 @@ LogitBias = Annotated[
     WithJsonSchema(
         {
             "type": "object",
-            "propertyNames": {"pattern": "^[0-9]{1,10}$"},
+            "propertyNames": {"pattern": "^(0|[1-9][0-9]{0,9})$", "format": "token-id"},
             "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
             "maxProperties": MAX_LOGIT_BIAS,
         }

@@ -55,7 +55,16 @@ _MODES = {"auto": "auto", "any": "required", "none": "none"}
 def messages_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
-    @router.post(MESSAGES_PATH, **documented("Messages", MessagesRequest, streams=True))
+    @router.post(
+        MESSAGES_PATH,
+        **documented(
+            "Messages",
+            MessagesRequest,
+            answer="AnthropicMessage",
+            error="AnthropicError",
+            streams=True,
+        ),
+    )
     async def create_message(request: Request) -> Response:
         _, model = context.state.serving()
         body = await take(request, context, MessagesRequest, REFUSED_IN_MESSAGES)
@@ -72,7 +81,12 @@ def messages_routes(context: Context) -> APIRouter:
             request, context, generation, shape, tally, stream=body.stream, framing=framing
         )
 
-    @router.post(f"{MESSAGES_PATH}/count_tokens", **documented("Messages", CountTokensRequest))
+    @router.post(
+        f"{MESSAGES_PATH}/count_tokens",
+        **documented(
+            "Messages", CountTokensRequest, answer="AnthropicCount", error="AnthropicError"
+        ),
+    )
     async def count_tokens(request: Request) -> Response:
         _, model = context.state.serving()
         body = await take(request, context, CountTokensRequest, REFUSED_IN_MESSAGES)

@@ -13,13 +13,16 @@ def model_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
     @router.get("/models", include_in_schema=False)
-    @router.get("/v1/models", **documented("Models"))
+    @router.get("/v1/models", **documented("Models", answer="ModelList"))
     async def list_models() -> Response:
         _, model = context.state.serving()
         data = [describe(name, model) for name in model.names]
         return json_response({"object": "list", "data": data})
 
-    @router.get("/v1/models/{model_id:path}", **documented("Models", path_parameter="model_id"))
+    @router.get(
+        "/v1/models/{model_id:path}",
+        **documented("Models", answer="Model", path_parameter="model_id"),
+    )
     async def retrieve_model(request: Request) -> Response:
         _, model = context.state.serving()
         name = request.path_params["model_id"]

@@ -17,7 +17,7 @@ def ops_routes(context: Context) -> APIRouter:
     router = APIRouter()
     state = context.state
 
-    @router.get("/health", **documented("Operations"))
+    @router.get("/health", **documented("Operations", answer="Status"))
     async def health() -> Response:
         reason = state.health()
         if reason is not None:
@@ -26,16 +26,16 @@ def ops_routes(context: Context) -> APIRouter:
             state.serving()  # raises with the progress
         return json_response({"status": "ok"})
 
-    @router.get("/ready", **documented("Operations"))
+    @router.get("/ready", **documented("Operations", answer="Status"))
     async def ready() -> Response:
         state.serving()
         return json_response({"status": "ready"})
 
-    @router.get("/version", **documented("Operations"))
+    @router.get("/version", **documented("Operations", answer="Version"))
     async def version() -> Response:
         return json_response({"version": context.config.version})
 
-    @router.get("/load", **documented("Operations"))
+    @router.get("/load", **documented("Operations", answer="Load"))
     async def load() -> Response:
         engine, _ = state.serving()
         stats = engine.stats()
@@ -47,7 +47,7 @@ def ops_routes(context: Context) -> APIRouter:
             }
         )
 
-    @router.get("/metrics", **documented("Operations"))
+    @router.get("/metrics", **documented("Operations", media_type="text/plain"))
     async def metrics() -> Response:
         body, content_type = context.metrics.scrape()
         return Response(body, media_type=content_type)

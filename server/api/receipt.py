@@ -9,17 +9,19 @@ says to the prompt, only the replay shows.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
+from server.api.decimals import decimal_up_to
 from server.api.fields import MAX_PROMPTS, LogitBias, Stop, fail
 from server.api.schema import MAX_INT, MAX_N, Penalty, Strict, TokenId
 from server.api.shape import JsonObject
 from server.text.grammar import MAX_SERIALIZED_BYTES
 
-SEED_DIGITS = 19  # 2^63 has as many
+SEED = decimal_up_to(2**63 - 1)
 
 
 def parse_digest(value: object) -> str:
@@ -34,10 +36,8 @@ def parse_digest(value: object) -> str:
 def parse_seed(value: object) -> int:
     """A decimal string: a number of 63 bits would lose its end in JavaScript."""
     text = value if isinstance(value, str) else ""
-    if not (text.isascii() and text.isdecimal() and len(text) <= SEED_DIGITS):
+    if not re.fullmatch(SEED, text):
         fail("invalid_value", "must be a string of decimal digits, a number below 2^63.")
-    if int(text) >= 2**63:
-        fail("invalid_value", "must be below 2^63.")
     return int(text)
 
 
@@ -49,7 +49,7 @@ Digest = Annotated[
 Seed = Annotated[
     int,
     PlainValidator(parse_seed),
-    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,19}$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^({SEED})$"}),
 ]
 Name = Annotated[str, Field(max_length=256)]
 
@@ -71,6 +71,7 @@ class ReceiptParameters(Strict):
     ignore_eos: bool
     stop: Stop
     skip_special_tokens: bool
+    parse_tool_calls: bool
     grammar: str = Field(max_length=MAX_SERIALIZED_BYTES)
 
 

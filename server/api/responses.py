@@ -61,7 +61,10 @@ def responses_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
     @router.post("/responses", include_in_schema=False)
-    @router.post("/v1/responses", **documented("Responses", ResponsesRequest, streams=True))
+    @router.post(
+        "/v1/responses",
+        **documented("Responses", ResponsesRequest, answer="Response", streams=True),
+    )
     async def create_response(request: Request) -> Response:
         _, model = context.state.serving()
         body = await take(request, context, ResponsesRequest, REFUSED_IN_RESPONSES)

@@ -52,7 +52,12 @@ class StreamOptions(Strict):
 
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
-TokenId = Annotated[int, Field(ge=0, le=MAX_INT)]
+TokenId = Annotated[int, Field(ge=0, le=MAX_INT, json_schema_extra={"format": "token-id"})]
+
+
+NumKept = Annotated[  # of a prompt's tokens; -1: as many as fit
+    int, Field(ge=-1, le=MAX_INT, json_schema_extra={"not": {"const": 0}})
+]
 
 
 class GenerationRequest(Strict):
@@ -95,7 +100,7 @@ class GenerationRequest(Strict):
     return_progress: bool = False
 
     # how it is queued and cached
-    truncate_prompt_tokens: int | None = Field(None, ge=-1, le=MAX_INT)
+    truncate_prompt_tokens: NumKept | None = None
     priority: int = Field(0, ge=-(2**31), le=MAX_INT)
     cache_salt: str | None = Field(None, min_length=1, max_length=1024)
 
@@ -115,7 +120,7 @@ class EmbeddingRequest(Strict):
     encoding_format: Literal["float", "base64"] = "float"
     user: str | None = None
     add_special_tokens: bool = True
-    truncate_prompt_tokens: int | None = Field(None, ge=-1, le=MAX_INT)
+    truncate_prompt_tokens: NumKept | None = None
     priority: int = Field(0, ge=-(2**31), le=MAX_INT)
 
 

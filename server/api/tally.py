@@ -43,6 +43,7 @@ class Tally:
         self._timings: Timings | None = None
         self._slowest = 0
         self.finish_reasons: dict[int, FinishReason] = {}
+        self.outcomes: dict[int, str] = {}  # the same, but for answers that ended in tool calls
         self._clock = clock
         self._started = clock()
         self._first_seen: dict[int, float] = {}
@@ -58,6 +59,7 @@ class Tally:
         if event.finish_reason is None:
             return
         self.finish_reasons[index] = event.finish_reason
+        self.outcomes[index] = "tool_calls" if event.ended_in_tool_calls else event.finish_reason
         timings = event.timings or self._seen_from_here(index)
         if self._timings is None or timings.total_ms > self._timings.total_ms:
             self._timings, self._slowest = timings, index

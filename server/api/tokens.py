@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.answer import Context, json_response
-from server.api.chat import encode_messages
+from server.api.chat import check_continuation, encode_messages
 from server.api.intake import take
 from server.api.logprobs import token_name
 from server.api.openapi import documented
@@ -25,11 +25,13 @@ from server.text.prompt import encode_prompt
 def token_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/tokenize", **documented("Tokens", TokenizeRequest))
+    @router.post("/tokenize", **documented("Tokens", TokenizeRequest, answer="Tokens"))
     async def tokenize(request: Request) -> Response:
         _, model = context.state.serving()
         body = await take(request, context, TokenizeRequest, {})
         _check_model(body.model, model)
+        if body.messages is not None:
+            check_continuation(body, body.messages)
         ids = await encode_body(body, model)
         names = [token_name(token_id, model.tokenizer) for token_id in ids]
         return json_response(
@@ -41,7 +43,7 @@ def token_routes(context: Context) -> APIRouter:
             }
         )
 
-    @router.post("/detokenize", **documented("Tokens", DetokenizeRequest))
+    @router.post("/detokenize", **documented("Tokens", DetokenizeRequest, answer="Text"))
     async def detokenize(request: Request) -> Response:
         _, model = context.state.serving()
         body = await take(request, context, DetokenizeRequest, {})
@@ -51,7 +53,7 @@ def token_routes(context: Context) -> APIRouter:
         text = await asyncio.to_thread(text_of, body.tokens, model.tokenizer)
         return json_response({"prompt": text})
 
-    @router.get("/tokenizer_info", **documented("Tokens"))
+    @router.get("/tokenizer_info", **documented("Tokens", answer="TokenizerInfo"))
     async def tokenizer_info() -> Response:
         _, model = context.state.serving()
         return json_response(describe(model))

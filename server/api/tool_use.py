@@ -8,7 +8,6 @@ from server.api.schema import ChatRequest
 from server.api.state import ServedModel
 from server.errors import BadRequest
 from server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
-from server.text.tools.form import TAGS
 from server.text.tools.grammar import ToolGrammarError, tool_grammar
 
 
@@ -34,26 +33,23 @@ def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
     return ToolUse(body.tools, choice, body.parallel_tool_calls)
 
 
-async def compile_tools(
-    tools: ToolUse | None, content: str, model: ServedModel, grammars: Grammars
-) -> str:
+async def compile_tools(tools: ToolUse | None, content: str, grammars: Grammars) -> str:
     """The grammar of an answer with these tools; that of its content without any.
 
     Raises `BadRequest` for a tool whose schema cannot be followed.
     """
     if tools is None or not tools.may_call:
         return content
-    special_tags = sorted(model.tokenizer.special_tokens.keys() & set(TAGS))
 
     def make() -> str:
         try:
-            return tool_grammar(tools, content=content, special_tags=special_tags)
+            return tool_grammar(tools, content)
         except ToolGrammarError as error:
             raise refused(f"tools[{error.index}].function.parameters", error) from None
 
     definitions = [tool.definition for tool in tools.tools]
     choice = [tools.choice.mode, tools.choice.name, tools.is_parallel]
-    key = json.dumps(["tools", definitions, choice, special_tags, content])
+    key = json.dumps(["tools", definitions, choice, content])
     return await grammars.compile(make, key=key, param="tools")
 
 

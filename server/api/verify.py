@@ -37,7 +37,7 @@ from server.text.pipeline import TextOptions
 def verify_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/v1/verify", **documented("Receipts", VerifyRequest))
+    @router.post("/v1/verify", **documented("Receipts", VerifyRequest, answer="Verification"))
     async def verify(request: Request) -> Response:
         _, model = context.state.serving()
         receipt = (await take(request, context, VerifyRequest, {})).receipt
@@ -161,6 +161,7 @@ def plan(receipt: Receipt, caller: str, grammar: str = "") -> Generation:
     options = TextOptions(
         stop=list(parameters.stop),
         skip_special_tokens=parameters.skip_special_tokens,
+        parse_tool_calls=parameters.parse_tool_calls,
         min_tokens=parameters.min_tokens,
     )
     return Generation(

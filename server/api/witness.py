@@ -73,5 +73,6 @@ def parameters_of(generation: Generation) -> JsonObject:
         "ignore_eos": sampling.ignore_eos,
         "stop": list(options.stop),
         "skip_special_tokens": options.skip_special_tokens,
+        "parse_tool_calls": options.parse_tool_calls,
         "grammar": generation.requests[0].grammar,
     }

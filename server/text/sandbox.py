@@ -2,9 +2,9 @@
 
 What is promised. A template can read its variables and call harmless functions: no attribute of
 Python's machinery, no change of the caller's data, no code (Jinja's immutable sandbox). A render
-that loops ends within about `TIME_LIMIT_S`, as each turn of a loop and each macro looks at the
-clock; a string grown by `+`, `*` or `~` and the whole output end at `MAX_CHARS`; numbers handed to
-functions are at most `MAX_ARGUMENT`.
+that loops ends within about `TIME_LIMIT_S` of processor time, as each turn of a loop and each macro
+looks at the clock; a string grown by `+`, `*` or `~` and the whole output end at `MAX_CHARS`;
+numbers handed to functions are at most `MAX_ARGUMENT`.
 
 What is not. Memory is not bounded against every trick a template may know. Templates come only
 from the operator's checkpoint, never from a request, and each is rendered once at load
@@ -87,11 +87,13 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
 
 class _Clock:
+    """The processor time of this render's thread: a busy machine must not make a template fail."""
+
     def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+        self._end = time.thread_time() + seconds
 
     def tick(self) -> None:
-        if time.monotonic() > self._end:
+        if time.thread_time() > self._end:
             raise SecurityError("the template takes too long")
 
 

@@ -60,7 +60,10 @@ CHAT_ROWS: list[tuple[Any, ...]] = [
      "'temperature' must be a number, got string."),
     ("13 coerced", {"temperature": "0.5"}, 400, "temperature", "invalid_type", "got string."),
     ("13 bool", {"n": True}, 400, "n", "invalid_type", "'n' must be an integer, got boolean."),
-    ("13 float", {"n": 1.0}, 400, "n", "invalid_type", "'n' must be an integer, got 1."),
+    ("13 float", {"n": 1.5}, 400, "n", "invalid_type", "'n' must be an integer, got 1.5."),
+    ("13 huge", {"n": 1e30}, 400, "n", "invalid_type", "'n' must be an integer, got 1e+30."),
+    ("13 zero for false", {"stream": True, "stream_options": {"include_obfuscation": 0}}, 400,
+     "stream_options.include_obfuscation", "invalid_type", "must be a boolean, got integer."),
     ("13 int for bool", {"stream": 1}, 400, "stream", "invalid_type", "must be a boolean"),
     ("13 list", {"messages": "Hi"}, 400, "messages", "invalid_type", "an array, got string."),
     ("13 message", {"messages": ["Hi"]}, 400, "messages[0]", "invalid_type", "got string."),
@@ -212,7 +215,8 @@ NEUTRAL = {
 @pytest.mark.parametrize("name", NEUTRAL)
 def test_values_that_ask_for_nothing_pass(name: str) -> None:
     """Rule 2: clients send defaults and nulls for fields they do not use."""
-    assert ask(CHAT_URL, CHAT | {name: NEUTRAL[name]}).status_code == 200
+    answer = ask(CHAT_URL, CHAT | {name: NEUTRAL[name]})
+    assert answer.status_code == 200, answer.text
 
 
 def test_all_neutral_values_together_change_nothing() -> None:

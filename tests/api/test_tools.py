@@ -175,6 +175,33 @@ def test_samples_have_their_own_calls() -> None:
     assert len(ids) == len(set(ids)) == 6
 
 
+def test_a_receipt_replays_with_its_tools() -> None:
+    """Stop strings are no part of calls there either, so the replay ends where the answer did."""
+    asked = CHAT | {"tool_choice": "required", "stop": ["Paris"], "receipt": True}
+    status, answer = ask(asked, engine_that_says(ONE))
+    assert status == 200, answer
+    receipt = answer["receipt"]
+    assert receipt["parameters"]["parse_tool_calls"] is True
+    status, verdict = ask({"receipt": receipt}, engine_that_says(ONE), path="/v1/verify")
+    assert (status, verdict["verdict"]) == (200, "equal"), verdict
+
+
+def test_metrics_and_log_know_tool_calls(caplog: pytest.LogCaptureFixture) -> None:
+    """An answer that ended in calls counts as such, asked for by name or not."""
+
+    async def main() -> str:
+        async with client_of(create_app(state_of(engine_that_says(ONE)))) as client:
+            await client.post(URL, json=CHAT | {"n": 2})
+            return (await client.get("/metrics")).text
+
+    with caplog.at_level("INFO", "thirdeye.request"):
+        metrics = asyncio.run(main())
+    (line,) = [x for x in metrics.splitlines() if x.startswith("thirdeye_request_success_total{")]
+    assert 'finished_reason="tool_calls"' in line
+    assert line.endswith(" 2.0")
+    assert "tool_calls,tool_calls" in caplog.text
+
+
 # --- streams -------------------------------------------------------------------------------------
 
 

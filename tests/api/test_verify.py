@@ -189,7 +189,6 @@ def test_a_changed_token_is_found_by_its_hash_and_by_the_replay() -> None:
 LIES: list[tuple[Callable[[Receipt], object], str]] = [
     (lambda r: r["parameters"].update(temperature=0.5), "receipt.sha256"),
     (lambda r: r["choices"][0].update(seed="8"), "receipt.sha256"),
-    (lambda r: r["choices"][0].update(seed="07"), ""),
     (lambda r: r["prompts"][0].update(token_ids=[72, 106]), "receipt.prompts[0].sha256"),
     (lambda r: r["prompts"][0].update(sha256="0" * 64), "receipt.prompts[0].sha256"),
     (lambda r: r["choices"][0].update(sha256="0" * 64), "receipt.choices[0].sha256"),
@@ -205,9 +204,6 @@ def test_each_part_is_under_a_hash(change: Callable[[Receipt], object], field: s
     change(lie)
     engine = fake_engine(noise)
     found = verify(lie, engine=engine)
-    if not field:  # the same number, written otherwise
-        assert found["verdict"] == "equal"
-        return
     assert (found["verdict"], found["field"]) == ("different", field)
     assert engine.requests == []
 
@@ -280,6 +276,7 @@ BAD: list[tuple[str, object, str, str, str]] = [
     ("prompts", [], "prompts", "array_below_min_length", "at least 1"),
     ("choices", [], "choices", "array_below_min_length", "at least 1"),
     ("choices.0.seed", 7, "choices[0].seed", "invalid_value", "decimal digits"),
+    ("choices.0.seed", "07", "choices[0].seed", "invalid_value", "decimal digits"),
     ("choices.0.seed", "9" * 19, "choices[0].seed", "invalid_value", "below 2^63"),
     ("choices.0.seed", "9" * 5000, "choices[0].seed", "invalid_value", "below 2^63"),
     ("choices.0.seed", "-1", "choices[0].seed", "invalid_value", "decimal digits"),

@@ -42,3 +42,31 @@ HOSTILE = (
     "<{{ m.name }}|im_{{ m.content }}|><|{{ m.name }}|><|im_{{ m.content | trim }}{{ m.name }}"
     "im_end|>{{ m.name ~ m.content }}<|im_end|>{% endfor %}"
 )
+
+# In the manner of Hermes and Qwen: tools in the system's turn, calls and results in tags.
+HERMES = """\
+{%- set first = messages[0].content if messages[0].role == 'system' else '' %}
+{%- if tools %}
+    {{- '<|im_start|>system\\n' ~ first ~ '\\n\\n# Tools\\n<tools>' }}
+    {%- for tool in tools %}{{ '\\n' }}{{ tool | tojson }}{% endfor %}
+    {{- '\\n</tools>\\nCall one by <tool_call>\\n{"name": ..., "arguments": ...}\\n</tool_call>' }}
+    {{- '<|im_end|>\\n' }}
+{%- elif first %}
+    {{- '<|im_start|>system\\n' ~ first ~ '<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages if message.role != 'system' %}
+    {%- if message.role == 'tool' %}
+        {%- if loop.first or loop.previtem.role != 'tool' %}{{ '<|im_start|>user' }}{% endif %}
+        {{- '\\n<tool_response>\\n' ~ message.content ~ '\\n</tool_response>' }}
+        {%- if loop.last or loop.nextitem.role != 'tool' %}{{ '<|im_end|>\\n' }}{% endif %}
+    {%- else %}
+        {{- '<|im_start|>' ~ message.role ~ '\\n' ~ message.content }}
+        {%- for call in message.tool_calls or [] %}
+            {{- '\\n<tool_call>\\n{"name": "' ~ call.function.name ~ '", "arguments": ' }}
+            {{- call.function.arguments | tojson }}{{ '}\\n</tool_call>' }}
+        {%- endfor %}
+        {{- '<|im_end|>\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}
+"""

@@ -47,10 +47,10 @@ ATTACKS = {
 def test_attacks_are_stopped_soon(source: str) -> None:
     messages = [{"role": "user"}]
     template = SANDBOX.compile_template(source)
-    start = time.monotonic()
+    start = time.thread_time()
     with pytest.raises((TemplateError, RecursionError)):
         SANDBOX.run(template, {"messages": messages, "big": "b" * 10_000})
-    assert time.monotonic() - start < TIME_LIMIT_S + 1
+    assert time.thread_time() - start < TIME_LIMIT_S + 1
     assert messages == [{"role": "user"}]
 
 

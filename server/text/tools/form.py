@@ -9,6 +9,9 @@ checkpoint's template has no form of its own.
 """
 
 import json
+import re
+
+from server.text.tokenizer import Tokenizer
 
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"
@@ -34,3 +37,12 @@ def write_call(name: str, arguments: str) -> str:
 def write_response(content: str) -> str:
     """What a tool answered."""
     return f"{RESPONSE_OPEN}\n{content}\n{RESPONSE_CLOSE}"
+
+
+def encode_with_tags(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Token ids of a model's own text, where a tag is one token if its vocabulary has it."""
+    ids: list[int] = []
+    for part in re.split(f"({OPEN}|{CLOSE})", text):
+        is_token = part in TAGS and part in tokenizer.special_tokens
+        ids += [tokenizer.special_tokens[part]] if is_token else tokenizer.encode(part)
+    return ids

@@ -6,13 +6,12 @@
     named                one call of one tool
 
 A call's arguments are held to its tool's schema, strict or not. With a response format beside tools
-an answer under `auto` is either content in that format, or calls without text before them.
-A tag may be a token of its own in a model's vocabulary (`special_tags`): it may then be written
-either way.
+an answer under `auto` is either content in that format, or calls without text before them. Tags are
+text here: that they are single tokens in some vocabularies is the engine's matter.
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from server.text.grammar import GrammarError, json_schema, serialized
@@ -28,7 +27,7 @@ class ToolGrammarError(GrammarError):
         self.index = index
 
 
-def tool_grammar(use: ToolUse, *, content: str = "", special_tags: Collection[str] = ()) -> str:
+def tool_grammar(use: ToolUse, content: str = "") -> str:
     """llguidance's serialized form. `content` is the response format's grammar, serialized too.
 
     Raises `ToolGrammarError` for the first tool whose schema cannot be followed, whether this
@@ -40,13 +39,8 @@ def tool_grammar(use: ToolUse, *, content: str = "", special_tags: Collection[st
     names = [tool.name for tool in use.callable_tools()]
     side = [{**parts[name], "name": f"arguments_{i}"} for i, name in enumerate(names)]
     side += [{**_only_part(content), "name": "content"}] if content else []
-    rules = [*_start(use, bool(content)), *_call(names)]
-    serialized(_join([*rules, *_tags(())], side))  # without a model there are no tokens to name
-    return _join([*rules, *_tags(special_tags)], side)
-
-
-def _join(rules: Sequence[str], side: Sequence[Mapping[str, Any]]) -> str:
-    return json.dumps({"grammars": [{"lark_grammar": "\n".join(rules)}, *side]})
+    rules = [_start(use, bool(content)), _call(names), *_RULES]
+    return serialized(json.dumps({"grammars": [{"lark_grammar": "\n".join(rules)}, *side]}))
 
 
 def _arguments(index: int, tool: Tool) -> dict[str, Any]:
@@ -61,34 +55,26 @@ def _only_part(grammar: str) -> dict[str, Any]:
     return dict(part)
 
 
-def _start(use: ToolUse, has_content: bool) -> list[str]:
+def _start(use: ToolUse, has_content: bool) -> str:
     """The rule `start`: what stands in front of the first call, or in the place of all calls."""
     is_single = use.choice.mode is ChoiceMode.NAMED or not use.is_parallel
     calls = "call" if is_single else f"call ({json.dumps(SEPARATOR)} open call)*"
     if use.choice.mode is not ChoiceMode.AUTO:
-        return [f"start: open {calls}"]
+        return f"start: open {calls}"
     if has_content:
-        return [f"start: @content | open {calls}"]
-    return [f"start: TEXT | text_open {calls}"]
+        return f"start: @content | open {calls}"
+    return f"start: TEXT | text_open {calls}"
 
 
-def _call(names: Sequence[str]) -> list[str]:
+def _call(names: Sequence[str]) -> str:
     """A call, from behind its opening tag on."""
     heads = (f"{json.dumps(head_of(name))} @arguments_{i}" for i, name in enumerate(names))
-    return [f"call: ({' | '.join(heads)}) {json.dumps(TAIL)} close"]
+    return f"call: ({' | '.join(heads)}) {json.dumps(TAIL)} {json.dumps(CLOSE)}"
 
 
-def _tags(special_tags: Collection[str]) -> list[str]:
-    """The tags as text or, where there is one, as a token (in Lark's syntax: without quotes).
-
-    `text_open` is lazy: the text before a tag ends with the first one and cannot run over it.
-    """
-    open_token = f" | {OPEN}" if OPEN in special_tags else ""
-    close_token = f" | {CLOSE}" if CLOSE in special_tags else ""
-    return [
-        f"open: {json.dumps(OPEN)}{open_token}",
-        f"close: {json.dumps(CLOSE)}{close_token}",
-        "text_open: text_to_tag" + (f" | TEXT {OPEN}" if open_token else ""),
-        f"text_to_tag[lazy]: TEXT {json.dumps(OPEN)}",
-        r"TEXT: /(.|\n)*/",
-    ]
+_RULES = (
+    f"open: {json.dumps(OPEN)}",
+    # Lazy: the text before a tag ends with the first one, and cannot run over it.
+    f"text_open[lazy]: TEXT {json.dumps(OPEN)}",
+    r"TEXT: /(.|\n)*/",
+)

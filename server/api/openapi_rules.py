@@ -1,0 +1,83 @@
+"""Rules between fields, in JSON Schema's words: what a generator of requests must know.
+
+The code that refuses is `check_*` beside each route; here the same rules are told to the outside.
+What JSON Schema cannot say is in `UNTOLD` and answered with a 400 that names the field: whether a
+prompt fits depends on its tokens, and no schema can compare two numbers.
+"""
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+UNTOLD = (
+    "A prompt and its answer must fit into the context, counted in tokens.",
+    "'min_tokens' is at most 'max_tokens'; 'best_of' equals 'n'.",
+    "'max_tokens' equals 'max_completion_tokens' where both are given.",
+    "'continue_final_message' wants an assistant message at the end.",
+    "One of 'response_format' and 'structured_outputs'; neither goes with 'ignore_eos'.",
+    "Names of tools are unique; 'tool_choice' and 'parallel_tool_calls' go with 'tools', tools of "
+    "'/tokenize' with 'messages'; a choice names one of the tools; 'ignore_eos' goes with none.",
+    "An assistant message has content or 'tool_calls'.",
+    "The messages of Anthropic's dialect do not end with a tool's use.",
+    "A schema, a regular expression or a grammar must compile.",
+    "The parts of a receipt belong together.",
+)
+
+
+def when(field: str, value: Schema, then: Schema) -> Schema:
+    """If `field` is given and is a `value`, the whole request must be a `then`."""
+    return {"if": _has(field, value), "then": then}
+
+
+def never(**fields: Schema) -> Schema:
+    """No request has all of these at once."""
+    return {"not": {"properties": fields, "required": list(fields)}}
+
+
+def _has(field: str, value: Schema) -> Schema:
+    return {"properties": {field: value}, "required": [field]}
+
+
+_TRUE: Schema = {"const": True}
+_GIVEN: Schema = {"not": {"type": "null"}}
+_STREAMS = [
+    when("stream_options", _GIVEN, _has("stream", _TRUE)),
+    when("return_progress", _TRUE, _has("stream", _TRUE)),
+    never(prompt_logprobs=_GIVEN, stream=_TRUE),
+]
+_TOOLS: Schema = _has("tools", {"type": "array", "minItems": 1})
+_MUST_CALL: Schema = {  # Anthropic's choices that want a tool
+    "type": "object",
+    "properties": {"type": {"enum": ["any", "tool"]}},
+    "required": ["type"],
+}
+_CALLS = when("tool_choice", _MUST_CALL, _TOOLS)
+_CONTINUES = never(continue_final_message=_TRUE, add_generation_prompt=_TRUE)
+
+# Request schema -> what all of it must obey.
+RULES: dict[str, list[Schema]] = {
+    "ChatRequest": [
+        *_STREAMS,
+        _CONTINUES,
+        when("top_logprobs", _GIVEN, _has("logprobs", _TRUE)),
+    ],
+    "CompletionRequest": [
+        *_STREAMS,
+        when("max_tokens", {"const": 0}, _has("echo", _TRUE)),
+    ],
+    "ResponsesRequest": [
+        when("stream_options", _GIVEN, _has("stream", _TRUE)),
+        when("tool_choice", {"not": {"enum": ["none", "auto", None]}}, _TOOLS),
+        when(
+            "top_logprobs",
+            {"type": "integer", "minimum": 1},
+            _has("include", {"type": "array", "minItems": 1}),
+        ),
+    ],
+    "MessagesRequest": [_CALLS],
+    "CountTokensRequest": [_CALLS],
+    "TokenizeRequest": [
+        {"oneOf": [_has("prompt", _GIVEN), _has("messages", _GIVEN)]},
+        when("messages", _GIVEN, _CONTINUES),
+    ],
+}

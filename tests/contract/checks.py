@@ -1,0 +1,84 @@
+"""What schemathesis is to check besides its own: loaded by it, as `SCHEMATHESIS_HOOKS` says.
+
+Every request that is valid by `/openapi.json` must be answered with 200, but for the few rules that
+no schema can express (`UNTOLD` in `server/api/openapi_rules.py`); those are listed here by the
+field and the code of their 400. And every answer is held against the published schemas.
+"""
+
+import re
+from typing import Any
+
+import schemathesis
+
+from tests.oracles.openai_schema import route_of
+from tests.oracles.wire import JSON, Reading, Wire
+
+# (param, code) of the 400s that a valid request may get.
+UNTOLD = {
+    ("messages", "context_length_exceeded"),
+    ("prompt", "context_length_exceeded"),
+    ("receipt.prompts", "context_length_exceeded"),
+    ("max_tokens", "integer_above_max_value"),  # more than the room beside the prompt
+    ("max_completion_tokens", "integer_above_max_value"),
+    ("max_tokens", "invalid_value"),  # not equal to max_completion_tokens
+    ("min_tokens", "invalid_value"),  # above max_tokens
+    ("best_of", "unsupported_value"),  # not n
+    ("continue_final_message", "invalid_value"),  # the last message is not an assistant's
+    ("structured_outputs", "invalid_value"),  # beside response_format
+    ("ignore_eos", "invalid_value"),  # beside either of them
+    ("messages.content", "missing_required_parameter"),  # nor tool_calls
+    ("tools.function.name", "invalid_value"),  # not unique
+    ("tools", "invalid_value"),  # without messages
+    ("tool_choice", "invalid_value"),  # without tools, or of another name
+    ("parallel_tool_calls", "invalid_value"),  # without tools
+    ("input", "context_length_exceeded"),
+    ("max_output_tokens", "integer_above_max_value"),
+    ("tools.name", "invalid_value"),  # not unique
+    ("prompt", "empty_string"),  # and the model has no BOS token to start from
+}
+# The same in Anthropic's envelope, which has the message alone.
+UNTOLD_MESSAGES = (
+    "maximum context length",
+    "'max_tokens' must be at most",
+    "'messages' must not end with a tool's use",
+    "'messages' cannot be rendered",  # a last turn without text cannot be continued
+    "'tool_choice' must name one of the tools",
+    ".name' must be unique",
+    ".input_schema",
+    "'output_config.format.schema",
+)
+
+
+@schemathesis.check
+def valid_requests_pass(ctx: Any, response: Any, case: Any) -> None:
+    if case.meta is None or not case.meta.generation.mode.is_positive:
+        return
+    if response.status_code in (200, 429):
+        return
+    if response.status_code == 404 and case.operation.path == "/v1/models/{model_id}":
+        return
+    error = response.json()["error"]
+    is_untold = response.status_code == 400 and _is_untold(error)
+    assert is_untold, f"a valid request got {response.status_code}: {error}"
+
+
+def _is_untold(error: dict[str, Any]) -> bool:
+    if "param" not in error:
+        return any(words in error["message"] for words in UNTOLD_MESSAGES)
+    found = (re.sub(r"\[\d+\]", "", error["param"] or ""), error["code"])
+    return found in UNTOLD or error["code"] == "invalid_schema"  # it does not compile
+
+
+@schemathesis.check
+def answers_are_as_published(ctx: Any, response: Any, case: Any) -> None:
+    """See `tests/oracles/openai_schema.py`."""
+    path = response.request.path_url
+    if route_of(path) is None or "x-request-id" not in response.headers:
+        return
+    wire = Wire()
+    kind = response.headers["content-type"][0]
+    reading = Reading(wire, case.method, path, response.status_code, kind)
+    reading.feed(response.content)
+    if kind == JSON:
+        reading.end()  # of a stream, schemathesis reads the beginning
+    assert not wire.faults, wire.faults
