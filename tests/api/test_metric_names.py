@@ -8,16 +8,34 @@ from server.engine.types import STEP_TOKENS_BOUNDS
 from server.metrics import Metrics
 from tests.api.support import fake_engine, ready_state
 
-NAMES = """
-num_requests_running num_requests_waiting kv_cache_usage_perc engine_last_step_age_seconds
-prefix_cache_queries_total prefix_cache_hits_total prompt_tokens_total generation_tokens_total
-num_preemptions_total iteration_tokens_total request_success_total num_aborted_requests_total
-admission_rejections_total http_responses_total time_to_first_token_seconds
-inter_token_latency_seconds e2e_request_latency_seconds request_queue_time_seconds
-request_prefill_time_seconds request_decode_time_seconds request_prompt_tokens
-request_generation_tokens scheduler_stage_seconds_total startup_time_seconds
-grammar_compile_seconds grammar_timeouts_total
-""".split()
+NAMES = [
+    "num_requests_running",
+    "num_requests_waiting",
+    "kv_cache_usage_perc",
+    "engine_last_step_age_seconds",
+    "prefix_cache_queries_total",
+    "prefix_cache_hits_total",
+    "prompt_tokens_total",
+    "generation_tokens_total",
+    "num_preemptions_total",
+    "iteration_tokens_total",
+    "request_success_total",
+    "num_aborted_requests_total",
+    "admission_rejections_total",
+    "http_responses_total",
+    "time_to_first_token_seconds",
+    "inter_token_latency_seconds",
+    "e2e_request_latency_seconds",
+    "request_queue_time_seconds",
+    "request_prefill_time_seconds",
+    "request_decode_time_seconds",
+    "request_prompt_tokens",
+    "request_generation_tokens",
+    "scheduler_stage_seconds_total",
+    "startup_time_seconds",
+    "grammar_compile_seconds",
+    "grammar_timeouts_total",
+]
 
 
 def test_every_name_is_there(monkeypatch) -> None:
