@@ -76,6 +76,7 @@ RULES: dict[str, list[Schema]] = {
     ],
     "MessagesRequest": [_CALLS],
     "CountTokensRequest": [_CALLS],
+    "InspectRequest": [{"oneOf": [_has("prompt", _GIVEN), _has("messages", _GIVEN)]}],
     "TokenizeRequest": [
         {"oneOf": [_has("prompt", _GIVEN), _has("messages", _GIVEN)]},
         when("messages", _GIVEN, _CONTINUES),
