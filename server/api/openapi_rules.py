@@ -18,6 +18,7 @@ UNTOLD = (
     "Names of tools are unique; 'tool_choice' and 'parallel_tool_calls' go with 'tools', tools of "
     "'/tokenize' with 'messages'; a choice names one of the tools; 'ignore_eos' goes with none.",
     "An assistant message has content or 'tool_calls'.",
+    "The messages of Anthropic's dialect do not end with a tool's use.",
     "A schema, a regular expression or a grammar must compile.",
     "The parts of a receipt belong together.",
 )
@@ -44,6 +45,13 @@ _STREAMS = [
     when("return_progress", _TRUE, _has("stream", _TRUE)),
     never(prompt_logprobs=_GIVEN, stream=_TRUE),
 ]
+_TOOLS: Schema = _has("tools", {"type": "array", "minItems": 1})
+_MUST_CALL: Schema = {  # Anthropic's choices that want a tool
+    "type": "object",
+    "properties": {"type": {"enum": ["any", "tool"]}},
+    "required": ["type"],
+}
+_CALLS = when("tool_choice", _MUST_CALL, _TOOLS)
 _CONTINUES = never(continue_final_message=_TRUE, add_generation_prompt=_TRUE)
 
 # Request schema -> what all of it must obey.
@@ -57,6 +65,17 @@ RULES: dict[str, list[Schema]] = {
         *_STREAMS,
         when("max_tokens", {"const": 0}, _has("echo", _TRUE)),
     ],
+    "ResponsesRequest": [
+        when("stream_options", _GIVEN, _has("stream", _TRUE)),
+        when("tool_choice", {"not": {"enum": ["none", "auto", None]}}, _TOOLS),
+        when(
+            "top_logprobs",
+            {"type": "integer", "minimum": 1},
+            _has("include", {"type": "array", "minItems": 1}),
+        ),
+    ],
+    "MessagesRequest": [_CALLS],
+    "CountTokensRequest": [_CALLS],
     "TokenizeRequest": [
         {"oneOf": [_has("prompt", _GIVEN), _has("messages", _GIVEN)]},
         when("messages", _GIVEN, _CONTINUES),

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+from pydantic import BaseModel
 
 from server.api.state import ServerState
-from tests.api.support import CHAT, by_sample, fake_engine, live, ready_state
+from server.text.tools.form import write_call
+from tests.api.support import CHAT, by_sample, fake_engine, live, ready_state, says
+from tests.api.tools import engine_that_says, state_of
 
 MESSAGES = CHAT["messages"]
 
@@ -113,3 +116,40 @@ def test_a_full_queue_is_retried_when_told(state: ServerState) -> None:
         Timer(0.3, permit.release).start()
         answer = patient.chat.completions.create(model="tiny", messages=MESSAGES)
     assert answer.choices[0].message.content == "Hello!"
+
+
+class City(BaseModel):
+    name: str
+    inhabitants: int
+
+
+def test_parse_gives_a_pydantic_model(client: openai.OpenAI, state: ServerState) -> None:
+    """`parse` sends the model's schema as a strict json_schema and reads the answer with it."""
+    state.engine = fake_engine(says('{"name": "Paris", "inhabitants": 2102650}'))
+    answer = client.chat.completions.parse(model="tiny", messages=MESSAGES, response_format=City)
+    assert answer.choices[0].message.parsed == City(name="Paris", inhabitants=2102650)
+    assert state.engine.requests[0].grammar
+
+
+def test_the_stream_helper_adds_the_chunks_up(client: openai.OpenAI) -> None:
+    with client.chat.completions.stream(model="tiny", messages=MESSAGES) as stream:
+        kinds = {event.type for event in stream}
+        answer = stream.get_final_completion()
+    assert {"chunk", "content.delta", "content.done"} <= kinds
+    assert answer.choices[0].message.content == "Hello!"
+    assert answer.choices[0].finish_reason == "stop"
+
+
+def test_tools_whole_and_streamed() -> None:
+    """`parse` reads the arguments with the tool's own model, from an answer and from deltas."""
+    state = state_of(engine_that_says(write_call("City", '{"name": "Paris", "inhabitants": 1}')))
+    tools = [openai.pydantic_function_tool(City)]
+    with live(state) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="x") as client:
+        answer = client.chat.completions.parse(model="tiny", messages=MESSAGES, tools=tools)
+        with client.chat.completions.stream(model="tiny", messages=MESSAGES, tools=tools) as stream:
+            streamed = stream.get_final_completion()
+    for found in (answer, streamed):
+        calls = found.choices[0].message.tool_calls
+        assert calls is not None
+        assert calls[0].function.parsed_arguments == City(name="Paris", inhabitants=1)
+        assert found.choices[0].finish_reason == "tool_calls"

@@ -21,9 +21,13 @@ FLAGS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """The distribution's Chromium: Playwright's own download is not needed."""
+    """The distribution's Chromium: Playwright's own download is not needed.
+
+    While it is open Playwright has an event loop running in this thread, where no other may then
+    run: it must be closed before the tests of the next folder begin.
+    """
     api = pytest.importorskip("playwright.sync_api", reason="BROWSER TESTS SKIPPED: no playwright")
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     if program is None:
