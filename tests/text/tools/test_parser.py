@@ -56,6 +56,8 @@ texts = st.lists(bits, max_size=14).map("".join)
 @example(text=f'{OPEN}{{"name":"f","arguments":{{}}<tool_call>', cuts=[])
 @example(text=f'{OPEN}{{"name":"f","arguments":{{}}}}<{CALL}', cuts=[40])
 @example(text=f"<{CALL}", cuts=[1])
+@example(text=f'{OPEN}{{"name":"f","arguments":{{}}}}{CALL}', cuts=[40])
+@example(text=write_call("f", '{"a": "b\\\\", "}": "\\""}') + "}", cuts=[])
 def test_any_cut_gives_what_the_twin_finds(text: str, cuts: list[int]) -> None:
     """Promise 5: however the tokens fall, content and calls are those of the whole text."""
     assert joined(pieces_of(text, cuts)) == parse_whole(text)
