@@ -1,13 +1,15 @@
 """What speculation is worth with the default model on this machine: off and on, in turns.
 
     python -m tests.bench.bench_speculation [--rounds 3] [--threads 2] [--draft-tokens 15]
-                                             [--max-tokens 128] [--only chat]
+                                             [--max-tokens 128] [--only chat] [--quantize auto]
+                                             [--cpu-time]
 
 One process and one model; each prompt is answered without and then with speculation, and the ratio
 of the two times is taken, so that a slow minute of a shared machine weighs on both alike. A
 scenario's figure is the median of its ratios, and the ratio of its sums beside it. Times are whole
-answers, prompt and all; the prefix cache is off. First comes the price of verification: the time of
-a step by its number of rows. The last line is JSON.
+answers, prompt and all; the prefix cache is off. Where other programs run, `--threads 1 --cpu-time`
+counts this process's own time instead of the clock's. First comes the price of verification: the
+time of a step by its number of rows. The last line is JSON.
 """
 
 import argparse
@@ -15,7 +17,8 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,6 +26,7 @@ import torch
 from model.batch import ForwardBatch
 from model.kv_cache import KVCache
 from model.placement import Placement
+from model.quant.choose import choose_quantization
 from model.transformer import Transformer
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
@@ -42,11 +46,14 @@ Answers = dict[str, list[int]]
 class Bench:
     """One model, one KV cache, and engines over it that never run at the same time."""
 
-    def __init__(self, path: Path, num_draft_tokens: int) -> None:
+    def __init__(
+        self, path: Path, num_draft_tokens: int, quantize: str, clock: Callable[[], float]
+    ) -> None:
         self.checkpoint: Checkpoint = open_checkpoint(path)
-        self.model: Transformer = load_model(
-            self.checkpoint, "auto", Placement(torch.float32, CPU), lambda *_: None
-        )
+        where = Placement(torch.float32, CPU)
+        where = replace(where, quantize=choose_quantization(quantize, where))
+        self.model: Transformer = load_model(self.checkpoint, "auto", where, lambda *_: None)
+        self.clock = clock
         tokenizer = self.checkpoint.tokenizer()
         assert self.checkpoint.chat_template is not None
         self._template = ChatTemplate(self.checkpoint.chat_template, tokenizer)
@@ -76,11 +83,11 @@ class Bench:
             request = Request(request_id=name, prompt_token_ids=token_ids, sampling=sampling)
             core.add(request)
         answers: Answers = {name: [] for name in prompts}
-        started = time.perf_counter()
+        started = self.clock()
         while core.has_work:
             for output in core.step():
                 answers[output.request_id] += output.token_ids
-        return Run(time.perf_counter() - started, answers, core)
+        return Run(self.clock() - started, answers, core)
 
 
 class Run:
@@ -127,9 +134,9 @@ def step_times(bench: Bench, rounds: int) -> dict[str, float]:
     with torch.inference_mode():
         for _ in range(10 * rounds):
             for rows, batch in batches.items():
-                started = time.perf_counter()
+                started = bench.clock()
                 bench.model(batch, bench.kv_cache)
-                times[rows].append((time.perf_counter() - started) * 1000)
+                times[rows].append((bench.clock() - started) * 1000)
     return {str(rows): round(statistics.median(of_one), 1) for rows, of_one in times.items()}
 
 
@@ -154,9 +161,12 @@ def main() -> None:
     parser.add_argument("--draft-tokens", type=int, default=15)
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--only", default="", help="scenarios whose name contains this")
+    parser.add_argument("--quantize", default="auto")
+    parser.add_argument("--cpu-time", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    bench = Bench(resolve_model(None), args.draft_tokens)
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    bench = Bench(resolve_model(None), args.draft_tokens, args.quantize, clock)
     results: dict[str, dict[str, float]] = {}
     steps = step_times(bench, args.rounds)
     print(f"milliseconds of a step by rows: {steps}", flush=True)
