@@ -11,6 +11,7 @@ from server.engine.core import EngineCore
 from server.engine.inspector import Inspector
 from server.engine.matcher import CompileGrammar
 from server.engine.runner import ModelRunner
+from tests.engine.grammars import AtOnce
 from tests.shapes import SMOLLM2_135M
 from weights.dummy import load_dummy_weights
 
@@ -35,7 +36,7 @@ def dummy_core(
     device = torch.device("cpu")
     kv_cache = KVCache(model.config, config.num_blocks, 16, torch.float32, device)
     runner = ModelRunner(model, kv_cache, config, device)
-    grammars = GrammarCompiler(compile_grammar) if compile_grammar else None
+    grammars = GrammarCompiler(compile_grammar, AtOnce()) if compile_grammar else None
     return EngineCore(config, runner, inspect=Inspector(model, device), grammars=grammars)
 
 
