@@ -204,10 +204,10 @@ async def merged(events: AsyncGenerator[JsonObject, None]) -> JsonObject:
     return {"object": "inspection", **whole, "layers": layers}
 
 
-async def encoded(events: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[bytes, None]:
+async def encoded(events: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[list[bytes], None]:
     async with aclosing(events):
         async for event in events:
-            yield encode(event)
+            yield [encode(event)]
 
 
 def describe(token_id: int, tokenizer: Tokenizer) -> JsonObject:
