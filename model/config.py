@@ -62,6 +62,7 @@ class ModelConfig:
     attention_output_bias: bool
     mlp_bias: bool
     tie_word_embeddings: bool
+    qk_norm: bool = False  # an RMSNorm over each query's and key's head_dim, as in Qwen3
 
     def __post_init__(self) -> None:
         for name in (

@@ -48,6 +48,7 @@ def parameter_counts(config: ModelConfig) -> ParameterCounts:
     width = config.num_heads * config.head_dim
     kv_width = config.num_kv_heads * config.head_dim
     table = config.vocab_size * hidden
+    head_norms = 2 * layers * config.head_dim if config.qk_norm else 0
     vectors_per_norm = 2 if config.norm is Norm.LAYER_NORM else 1  # weight, and LayerNorm's bias
     return ParameterCounts(
         embeddings=table,
@@ -57,7 +58,7 @@ def parameter_counts(config: ModelConfig) -> ParameterCounts:
         value=layers * _linear(hidden, kv_width, config.qkv_bias),
         output=layers * _linear(width, hidden, config.attention_output_bias),
         mlp=layers * _mlp(config),
-        norms=(2 * layers + 1) * vectors_per_norm * hidden,
+        norms=(2 * layers + 1) * vectors_per_norm * hidden + head_norms,
         head=0 if config.tie_word_embeddings else table,
     )
 

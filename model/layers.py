@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.config import Activation, ModelConfig, Norm
+from model.config import Activation, ModelConfig
 from model.linear import Linear
 from model.placement import Placement
 
@@ -48,7 +48,16 @@ class NoPositions(nn.Module):
         return x
 
 
-class LayerNorm(nn.Module):
+class AddNorm(nn.Module):
+    """A norm that can also add to the stream, which is what happens right before it is asked."""
+
+    def add(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """x, delta [T, hidden_size] -> (x + delta, its norm)."""
+        x = x + delta
+        return x, self(x)
+
+
+class LayerNorm(AddNorm):
     """y = (x - mean) / sqrt(var + eps) * weight + bias (Ba, Kiros, Hinton 2016).
 
     Statistics are taken in fp32 whatever the dtype; torch's kernel sees to that.
@@ -64,7 +73,7 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
 
 
-class RMSNorm(nn.Module):
+class RMSNorm(AddNorm):
     """y = x / sqrt(mean(x^2) + eps) * weight (Zhang, Sennrich 2019), in fp32 up to the weight."""
 
     def __init__(self, hidden_size: int, eps: float, where: Placement) -> None:
@@ -76,11 +85,6 @@ class RMSNorm(nn.Module):
         wide = x.float()
         wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
         return self.weight * wide.to(x.dtype)
-
-
-def make_norm(config: ModelConfig, where: Placement) -> nn.Module:
-    kind = {Norm.LAYER_NORM: LayerNorm, Norm.RMS_NORM: RMSNorm}[config.norm]
-    return kind(config.hidden_size, config.norm_eps, where)
 
 
 def activation_function(activation: Activation, where: Placement) -> Callable[[Tensor], Tensor]:
@@ -138,7 +142,3 @@ class GatedMLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
         return self.down(self.act(gate) * up)
-
-
-def make_mlp(config: ModelConfig, where: Placement) -> nn.Module:
-    return GatedMLP(config, where) if config.gated_mlp else MLP(config, where)

@@ -5,6 +5,7 @@ An argument instead of torch's global default dtype and device, so that two mode
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import nn
@@ -15,8 +16,14 @@ class Placement:
     dtype: torch.dtype
     device: torch.device
     quantize: str = "none"  # how linear layers are kept, see `model/quant/choose.py`
+    is_fused: bool = False  # small steps in kernels of our own, see `model/fused.py`
 
     def empty(self, *shape: int) -> nn.Parameter:
         """A parameter for inference: uninitialised, to be filled by a checkpoint, never trained."""
         tensor = torch.empty(shape, dtype=self.dtype, device=self.device)
         return nn.Parameter(tensor, requires_grad=False)
+
+
+def can_fuse(device: torch.device) -> bool:
+    """Whether kernels of our own run there as they are meant to: on a GPU, compiled by triton."""
+    return device.type == "cuda" and find_spec("triton") is not None

@@ -11,6 +11,7 @@ permuted when they are read.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,20 @@ from model.config import RopeConfig, RopeScaling
 from model.placement import Placement
 
 Rotate = Callable[[Tensor], Tensor]  # [T, heads, head_dim] -> the same, turned
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """One step's hands: the cos and sin [T, 1, dim / 2] of its tokens, the same for every head."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        half = self.cos.shape[-1]
+        first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
+        turned = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
+        return torch.cat((*turned, rest), dim=-1)
 
 
 class Rope(nn.Module):
@@ -31,18 +46,9 @@ class Rope(nn.Module):
         self.cos = angles.cos().to(where.device, where.dtype)
         self.sin = angles.sin().to(where.device, where.dtype)
 
-    def at(self, positions: Tensor) -> Rotate:
+    def at(self, positions: Tensor) -> Rotation:
         """positions [T] -> the function that turns the heads of these T tokens."""
-        cos = self.cos[positions].unsqueeze(1)  # [T, 1, dim / 2], the same for every head
-        sin = self.sin[positions].unsqueeze(1)
-        half = cos.shape[-1]
-
-        def rotate(x: Tensor) -> Tensor:
-            first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
-            turned = (first * cos - second * sin, second * cos + first * sin)
-            return torch.cat((*turned, rest), dim=-1)
-
-        return rotate
+        return Rotation(self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1))
 
 
 class NoRope(nn.Module):

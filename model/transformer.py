@@ -20,48 +20,12 @@ from model.attention.base import AttentionBackend
 from model.batch import ForwardBatch
 from model.config import ModelConfig
 from model.kv_cache import KVCache
-from model.layers import Embedding, LearnedPositions, NoPositions, make_mlp, make_norm
+from model.layers import Embedding, LearnedPositions, NoPositions
 from model.linear import Linear, TiedLinear
 from model.load import expected_tensors, load_tensor
-from model.placement import Placement
+from model.parts import make_attention, make_mlp, make_norm
+from model.placement import Placement, can_fuse
 from model.rope import NoRope, Rope, Rotate
-
-
-class SelfAttention(nn.Module):
-    """Queries, keys, values from one projection; keys and values are kept, queries look at them."""
-
-    def __init__(
-        self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
-    ) -> None:
-        super().__init__()
-        self.layer, self.backend = layer, backend
-        self.head_dim = config.head_dim
-        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
-        hidden, width = config.hidden_size, config.num_heads * config.head_dim
-        kv_width = config.num_kv_heads * config.head_dim
-        self.qkv = Linear(
-            hidden,
-            width + 2 * kv_width,
-            config.qkv_bias,
-            where,
-            parts={"q": width, "k": kv_width, "v": kv_width},
-        )
-        self.output = Linear(width, hidden, config.attention_output_bias, where)
-
-    def forward(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
-    ) -> Tensor:
-        query, key, value = self.project(x, rotate)
-        kv_cache.write(self.layer, key, value, batch.slot_mapping)
-        mixed = self.backend.forward(query, *kv_cache.layer(self.layer), plan)
-        return self.output(mixed.flatten(1))  # [T, hidden_size]
-
-    def project(self, x: Tensor, rotate: Rotate) -> tuple[Tensor, Tensor, Tensor]:
-        """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""
-        qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [T, heads of q, k, v, head_dim]
-        query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)
-        query, key = rotate(query_key).tensor_split([self.num_heads], dim=1)
-        return query, key, value
 
 
 class Block(nn.Module):
@@ -72,15 +36,16 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         self.attention_norm = make_norm(config, where)
-        self.attention = SelfAttention(config, layer, backend, where)
+        self.attention = make_attention(config, layer, backend, where)
         self.mlp_norm = make_norm(config, where)
         self.mlp = make_mlp(config, where)
 
     def forward(
         self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
     ) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), batch, rotate, kv_cache, plan)
-        return x + self.mlp(self.mlp_norm(x))
+        attended = self.attention(self.attention_norm(x), batch, rotate, kv_cache, plan)
+        x, normed = self.mlp_norm.add(x, attended)  # x + attended, and the norm of that
+        return x + self.mlp(normed)
 
 
 class Transformer(nn.Module):
@@ -94,9 +59,13 @@ class Transformer(nn.Module):
         dtype: torch.dtype,
         device: torch.device,
         quantize: str = "none",
+        is_fused: bool | None = None,
     ) -> None:
+        """`is_fused`: with kernels of our own between the matrix products; None: on a GPU."""
         super().__init__()
-        where = Placement(dtype, device, quantize)
+        where = Placement(
+            dtype, device, quantize, can_fuse(device) if is_fused is None else is_fused
+        )
         vocab, hidden = config.vocab_size, config.hidden_size
         context = config.max_position_embeddings
         self.config = config

@@ -89,7 +89,9 @@ def serve(
         str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")
     ] = None,
     quantize: Annotated[str | None, typer.Option(help="auto, none, int8. [auto]")] = None,
-    attention: Annotated[str | None, typer.Option(help="auto, sdpa, reference. [auto]")] = None,
+    attention: Annotated[
+        str | None, typer.Option(help="auto, triton, sdpa, reference. [auto]")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="The engine's CPU threads. [one a core]")
     ] = None,

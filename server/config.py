@@ -32,9 +32,10 @@ class Quantize(StrEnum):
 
 
 class Attention(StrEnum):
-    AUTO = "auto"  # blocked on a CPU, sdpa on a GPU
+    AUTO = "auto"  # blocked on a CPU, triton on a GPU
     BLOCKED = "blocked"
     SDPA = "sdpa"
+    TRITON = "triton"
     REFERENCE = "reference"
 
 

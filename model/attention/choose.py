@@ -1,23 +1,43 @@
 """Attention backends by name."""
 
+from collections.abc import Callable
+
 import torch
 
 from model.attention.base import AttentionBackend
 from model.attention.blocked import BlockedAttention
 from model.attention.reference import ReferenceAttention
 from model.attention.sdpa import SdpaAttention
+from model.attention.triton import TritonAttention
+from model.placement import can_fuse
 
 
 def choose_attention(name: str, device: torch.device) -> AttentionBackend:
-    """`name` is a backend's, or "auto": the best for the device. Raises ValueError if unknown."""
-    backends: dict[str, type[AttentionBackend]] = {
+    """`name` is a backend's, or "auto": the best for the device.
+
+    Raises ValueError if it is unknown, or its kernels cannot run there.
+    """
+    backends: dict[str, Callable[[], AttentionBackend]] = {
         "blocked": BlockedAttention,
         "sdpa": SdpaAttention,
         "reference": ReferenceAttention,
+        "triton": lambda: _triton(device),
     }
-    best_by_device = {"cpu": "blocked", "cuda": "sdpa"}
-    chosen = best_by_device.get(device.type, "sdpa") if name == "auto" else name
+    chosen = _best(device) if name == "auto" else name
     if chosen not in backends:
         known = ", ".join(repr(known) for known in ("auto", *backends))
         raise ValueError(f"'attention' must be one of {known}, got {name!r}.")
     return backends[chosen]()
+
+
+def _best(device: torch.device) -> str:
+    if device.type == "cpu":
+        return "blocked"
+    return "triton" if can_fuse(device) else "sdpa"
+
+
+def _triton(device: torch.device) -> TritonAttention:
+    if not can_fuse(device):
+        raise ValueError("'attention' triton needs a GPU and the package triton: use 'auto'.")
+    properties = torch.cuda.get_device_properties(device)
+    return TritonAttention(num_multiprocessors=properties.multi_processor_count)

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.config import ApiConfig
-from server.api.generation import Generation, Indexed, events
+from server.api.generation import Batch, Generation, events
 from server.api.grammars import Grammars
 from server.api.head_start import HeadStart
 from server.api.lifetime import lifetime_of
@@ -74,7 +74,7 @@ async def respond(
         await head.aclose()
         raise
     return event_stream(
-        _chunks(head, shape),
+        _chunks(head, shape, tally),
         request_id=lifetime.request_id,
         is_silent=not has_begun,
         close=head.aclose,
@@ -87,7 +87,7 @@ async def respond(
 
 def admit(
     request: Request, context: Context, generation: Generation, tally: Tally
-) -> AsyncGenerator[Indexed, None]:
+) -> AsyncGenerator[Batch, None]:
     """The generation's events, under a permit that is held until the HTTP request ends.
 
     What the caller's key has left is written into the answer's headers, refused or not.
@@ -101,14 +101,14 @@ def admit(
     lifetime.at_end(lambda: account.charge(tokens=tally.num_generated_tokens))
     lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
     retry_after = context.state.admission.retry_after
-    return _counted(events(generation, engine, model.tokenizer, retry_after), tally)
+    return events(generation, engine, model.tokenizer, retry_after)
 
 
 async def answer_whole(
-    request: Request, source: AsyncGenerator[Indexed, None], shape: WholeShape, tally: Tally
+    request: Request, source: AsyncGenerator[Batch, None], shape: WholeShape, tally: Tally
 ) -> Response:
     """One JSON answer from all events. Raises `ApiError` if a choice fails, or `ClientGone`."""
-    await unless_gone(request, _drain(source, shape))
+    await unless_gone(request, _drain(source, shape, tally))
     lifetime = lifetime_of(request)
     headers = {"openai-processing-ms": str(round(lifetime.elapsed_ms()))}
     if timings := tally.engine_timings:
@@ -116,28 +116,29 @@ async def answer_whole(
     return json_response(shape.whole(), headers=headers)
 
 
-async def _counted(
-    source: AsyncGenerator[Indexed, None], tally: Tally
-) -> AsyncGenerator[Indexed, None]:
+async def _chunks(
+    source: HeadStart[Batch], shape: Shape, tally: Tally
+) -> AsyncGenerator[list[bytes], None]:
+    """The chunks of each batch. An event is counted right before it is shaped: a chunk may say how
+    many tokens there are so far."""
     async with aclosing(source):
-        async for index, event in source:
-            tally.add(index, event)
-            yield index, event
+        async for batch in source:
+            chunks: list[bytes] = []
+            for index, event in batch:
+                tally.add(index, event)
+                chunks.extend(shape.chunks(index, event))
+            if chunks:
+                yield chunks
+    if chunks := list(shape.last_chunks()):
+        yield chunks
 
 
-async def _chunks(source: HeadStart[Indexed], shape: Shape) -> AsyncGenerator[bytes, None]:
+async def _drain(source: AsyncGenerator[Batch, None], shape: WholeShape, tally: Tally) -> None:
     async with aclosing(source):
-        async for index, event in source:
-            for chunk in shape.chunks(index, event):
-                yield chunk
-    for chunk in shape.last_chunks():
-        yield chunk
-
-
-async def _drain(source: AsyncGenerator[Indexed, None], shape: WholeShape) -> None:
-    async with aclosing(source):
-        async for index, event in source:
-            shape.add(index, event)
+        async for batch in source:
+            for index, event in batch:
+                tally.add(index, event)
+                shape.add(index, event)
 
 
 async def unless_gone(request: Request, work: Coroutine[object, object, Result]) -> Result:

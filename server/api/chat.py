@@ -224,7 +224,14 @@ class ChatShape:
         self._tier = "default" if body.service_tier else None
         self._fingerprint = model.fingerprint
         head = Head.of(generation, "chat.completion.chunk", model.fingerprint, self._tier)
-        self._writer = ChunkWriter(head, body.stream_options, tally)
+        has_only_text = not (self._with_logprobs or self._with_ids)
+        template = (
+            b'{"index":%d,"delta":{"content":',
+            b'},"logprobs":null,"finish_reason":null}',
+        )
+        self._writer = ChunkWriter(
+            head, body.stream_options, tally, template if has_only_text else None
+        )
         self._started: set[int] = set()
         self._events: list[list[TextEvent]] = [[] for _ in generation.requests]
 
@@ -236,6 +243,10 @@ class ChatShape:
         if index not in self._started:
             yield self._role_chunk(index)
         is_last = event.finish_reason is not None
+        is_only_text = event.text and not event.tool_calls and not is_last
+        if is_only_text and (chunk := self._writer.text_chunk(index, event.text)):
+            yield chunk
+            return
         tokens, hidden = _split(event) if is_last else (event.tokens, [])
         deltas = list(_deltas(event))
         if not deltas and tokens and not is_last and (self._with_logprobs or self._with_ids):

@@ -146,7 +146,11 @@ class CompletionShape:
         self._tokenizer = model.tokenizer
         self._tally = tally
         self._head = Head.of(generation, "text_completion", model.fingerprint)
-        self._writer = ChunkWriter(self._head, body.stream_options, tally)
+        self._has_only_text = body.logprobs is None and not body.return_token_ids
+        template = (b'{"index":%d,"text":', b',"logprobs":null,"finish_reason":null}')
+        self._writer = ChunkWriter(
+            self._head, body.stream_options, tally, template if self._has_only_text else None
+        )
         as_ids = body.return_tokens_as_token_ids
         self._logprobs = [
             CompletionLogprobs(model.tokenizer, as_ids=as_ids) for _ in generation.requests
@@ -170,8 +174,11 @@ class CompletionShape:
             if scores_only:
                 return
             prompt_ids = None
-        wants_tokens = self._body.logprobs is not None or self._body.return_token_ids
-        if event.text or is_last or (event.tokens and wants_tokens):
+        is_only_text = event.text and not is_last
+        if is_only_text and (chunk := self._writer.text_chunk(index, event.text)):
+            yield chunk
+            return
+        if event.text or is_last or (event.tokens and not self._has_only_text):
             ids = [token.token_id for token in event.tokens]
             end = event if is_last else None
             scored = [_scored(token) for token in event.tokens]

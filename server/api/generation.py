@@ -2,7 +2,9 @@
 
 A request for `n` samples of each prompt is `prompts x n` engine requests; sample j of every prompt
 draws from a seed derived from (seed, j). Streaming and whole answers read the same merged stream,
-and leaving it early aborts every choice that is still running.
+and leaving it early aborts every choice that is still running. It comes in batches: a reader that
+is slower than the engine finds all that came meanwhile in one, and one that keeps up finds one
+event.
 """
 
 import asyncio
@@ -15,6 +17,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from server.api.failures import coded_failure
+from server.api.mailbox import Mailbox
 from server.api.tally import Tally, Witness
 from server.engine.types import Engine, EngineDead, FinishReason, Request, SamplingParams
 from server.errors import ApiError, InternalError, Unavailable, engine_down
@@ -23,6 +26,7 @@ from server.text.pipeline import TextOptions, stream_text
 from server.text.tokenizer import Tokenizer
 
 Indexed = tuple[int, TextEvent]
+Batch = list[Indexed]  # never empty, in the order they came
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +101,9 @@ async def events(
     engine: Engine,
     tokenizer: Tokenizer,
     retry_after: Callable[[], int] = lambda: 1,
-) -> AsyncGenerator[Indexed, None]:
-    """(choice index, event) of all choices as they come. Raises `ApiError` if one fails.
+) -> AsyncGenerator[Batch, None]:
+    """(choice index, event) of all choices as they come. Raises `ApiError` if one fails, behind
+    what came before it.
 
     `retry_after` says in how many seconds the queue should be shorter.
     Closing or cancelling it closes every choice's stream, which aborts its engine request.
@@ -117,38 +122,43 @@ async def events(
     lanes = [lane(range(first, generation.size, width)) for first in range(width)]
     try:
         async with aclosing(merge(lanes)) as merged:
-            async for index, event in merged:
-                if error := failure(event, engine, retry_after):
-                    raise error
-                yield index, event
+            async for batch in merged:
+                for position, (_, event) in enumerate(batch):
+                    if error := failure(event, engine, retry_after):
+                        if position:
+                            yield batch[:position]
+                        raise error
+                yield batch
     except EngineDead:
         raise engine_down(engine.restart_eta) from None
 
 
-async def merge(streams: Sequence[AsyncGenerator[Indexed, None]]) -> AsyncGenerator[Indexed, None]:
-    """The streams' events in the order they come."""
-    queue: asyncio.Queue[Indexed | Exception | None] = asyncio.Queue()
+async def merge(streams: Sequence[AsyncGenerator[Indexed, None]]) -> AsyncGenerator[Batch, None]:
+    """The streams' events in the order they come: all that are there, whenever it is asked."""
+    mailbox: Mailbox[Indexed | Exception | None] = Mailbox()
 
     async def pump(stream: AsyncGenerator[Indexed, None]) -> None:
         try:
             async with aclosing(stream):
                 async for item in stream:
-                    queue.put_nowait(item)
-            queue.put_nowait(None)
+                    mailbox.put(item)
+            mailbox.put(None)
         except Exception as error:
-            queue.put_nowait(error)
+            mailbox.put(error)
 
     tasks = [asyncio.create_task(pump(stream)) for stream in streams]
     num_open = len(tasks)
     try:
         while num_open:
-            item = await queue.get()
-            if isinstance(item, Exception):
-                raise item
-            if item is None:
-                num_open -= 1
-            else:
-                yield item
+            items = await mailbox.take()
+            num_open -= items.count(None)
+            error = next((item for item in items if isinstance(item, Exception)), None)
+            if error is not None:
+                items = items[: items.index(error)]
+            if batch := [item for item in items if isinstance(item, tuple)]:
+                yield batch
+            if error is not None:
+                raise error
     finally:
         await _cancel(tasks)
 

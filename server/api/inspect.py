@@ -95,14 +95,9 @@ async def encode_text(body: InspectRequest, model: ServedModel) -> list[int]:
         num_tokens = fewest_tokens(ids, model.tokenizer)
         rule = f"must be at most {MAX_TOKENS} tokens long, got at least {num_tokens}."
         raise refuse("prompt", rule, "context_length_exceeded")
-    text = TokenizeRequest(
-        prompt=ids,
-        messages=body.messages,
-        add_special_tokens=body.add_special_tokens,
-        add_generation_prompt=body.add_generation_prompt,
-        continue_final_message=body.continue_final_message,
-    )
-    found = await encode_body(text, model)
+    shared = body.model_fields_set & TokenizeRequest.model_fields.keys()
+    given = {name: getattr(body, name) for name in shared}
+    found = await encode_body(TokenizeRequest(**given | {"prompt": ids}), model)
     if not found:
         raise refuse("prompt", "must not be empty.", "empty_string")
     return found
@@ -204,10 +199,10 @@ async def merged(events: AsyncGenerator[JsonObject, None]) -> JsonObject:
     return {"object": "inspection", **whole, "layers": layers}
 
 
-async def encoded(events: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[bytes, None]:
+async def encoded(events: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[list[bytes], None]:
     async with aclosing(events):
         async for event in events:
-            yield encode(event)
+            yield [encode(event)]
 
 
 def describe(token_id: int, tokenizer: Tokenizer) -> JsonObject:

@@ -75,14 +75,33 @@ class Head:
 class ChunkWriter:
     """Splices chunks: `{head,"choices":[choice]extra,usage,timings,receipt}`."""
 
-    def __init__(self, head: Head, options: StreamOptions | None, tally: Tally) -> None:
+    def __init__(
+        self,
+        head: Head,
+        options: StreamOptions | None,
+        tally: Tally,
+        template: tuple[bytes, bytes] | None = None,
+    ) -> None:
+        """`template`: what a choice has before and behind its text while it goes on with nothing
+        else; its number is the `%d` of the first half."""
         self._head = encode(head.fields())[:-1] + b',"choices":['
         self._options = options or StreamOptions()
         self._tally = tally
+        self._template: tuple[bytes, bytes] | None = None
+        if template is not None and not self._options.continuous_usage_stats:
+            self._template = template[0], template[1] + b"]" + self._usage() + b"}"
 
     def chunk(self, choice: bytes, extra: bytes = b"") -> bytes:
         """One chunk with one choice; `extra` is more keys, each with a comma before it."""
         return b"".join((self._head, choice, b"]", extra, self._usage(), self._end(), b"}"))
+
+    def text_chunk(self, index: int, text: str) -> bytes | None:
+        """The chunk of a choice that goes on with nothing but text: made from the template's two
+        halves. None if these differ from chunk to chunk."""
+        if self._template is None or self._tally.is_finished:
+            return None
+        before, after = self._template
+        return b"".join((self._head, before % index, encode(text), after))
 
     def usage_chunk(self) -> Iterator[bytes]:
         """The chunk without choices that ends a stream with `include_usage`."""

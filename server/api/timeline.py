@@ -91,13 +91,13 @@ def read_since(request: Request) -> int:
     return int(text)
 
 
-async def _chunks(engine: Engine, since: int) -> AsyncGenerator[bytes, None]:
+async def _chunks(engine: Engine, since: int) -> AsyncGenerator[list[bytes], None]:
     encode = msgspec.json.Encoder().encode
     # `Engine.watch` gives a generator in every engine; `AsyncIterator` cannot say that it closes.
     records = cast("AsyncGenerator[StepRecord, None]", engine.watch(since))
     try:
         async with aclosing(records):
             async for record in records:
-                yield encode(record)
+                yield [encode(record)]
     except EngineDead:
         raise engine_failed() from None

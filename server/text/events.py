@@ -1,12 +1,14 @@
-"""What the text layer hands to the API: text that may be sent, and the tokens it came from."""
+"""What the text layer hands to the API: text that may be sent, and the tokens it came from.
 
-from dataclasses import dataclass, field
+Structs, since one is made for every token: they cost a fifth of a frozen dataclass.
+"""
+
+from msgspec import Struct
 
 from server.engine.types import ErrorCode, FinishReason, PromptProgress, Timings, TokenLogprobs
 
 
-@dataclass(frozen=True, slots=True)
-class TextToken:
+class TextToken(Struct, frozen=True):
     """One generated token. `raw` is its exact bytes; None when it is hidden from the text (EOS,
     stop id)."""
 
@@ -15,8 +17,7 @@ class TextToken:
     logprobs: TokenLogprobs | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCallDelta:
+class ToolCallDelta(Struct, frozen=True):
     """News of one tool call: first its name, once and without arguments, then pieces of these."""
 
     index: int  # of the call, within the choice
@@ -24,8 +25,7 @@ class ToolCallDelta:
     arguments: str = ""  # joined over the deltas: the arguments' JSON, as the model wrote it
 
 
-@dataclass(frozen=True, slots=True)
-class TextEvent:
+class TextEvent(Struct, frozen=True):
     """New text of one choice, final the moment it is sent: nothing here is ever taken back.
 
     `tokens` are exactly those whose text this event releases (a token held back with its text comes
@@ -34,8 +34,8 @@ class TextEvent:
     """
 
     text: str
-    tool_calls: list[ToolCallDelta] = field(default_factory=list)  # they follow the text
-    tokens: list[TextToken] = field(default_factory=list)
+    tool_calls: list[ToolCallDelta] = []  # they follow the text
+    tokens: list[TextToken] = []
     prompt_logprobs: list[TokenLogprobs] | None = None  # once, on the first event, when asked for
     num_cached_tokens: int = 0
     num_generated_tokens: int = 0  # sampled so far, the end-of-sequence token included

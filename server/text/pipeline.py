@@ -18,7 +18,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import cast
 
 import msgspec
@@ -205,7 +205,8 @@ async def stream_text(
                 last = event
                 if last is not None and output.finish_reason is None:
                     engine.abort(request.request_id)
-                    last = replace(last, timings=await _last_timings(outputs))
+                    timings = await _last_timings(outputs)
+                    last = msgspec.structs.replace(last, timings=timings)
                 break
             if event is not None:
                 yield event

@@ -4,12 +4,15 @@
 
 A fake engine gives every stream a token each few milliseconds, as a real one does in steps; real
 HTTP through the protocol that serves; the client is another process. The fake engine's own time is
-measured alone and taken off. CPU time, so a busy machine troubles it little. The last line is JSON.
+measured alone and taken off. What the system takes for one write to a waiting reader stands
+beside it: no server can be below that while each token is written at once. CPU time, so a busy
+machine troubles it little. The last line is JSON.
 """
 
 import argparse
 import asyncio
 import json
+import socket
 import statistics
 import subprocess
 import sys
@@ -79,6 +82,24 @@ def served(streams: int, tokens: int) -> float:
         return time.process_time() - started
 
 
+def one_write(num_bytes: int = 240, times: int = 400) -> float:
+    """Microseconds of CPU for a write that wakes a reader in another process."""
+    reader = "import socket, sys; s = socket.create_connection(('127.0.0.1', int(sys.argv[1])))"
+    reader += "\nwhile s.recv(65536): pass"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+        with subprocess.Popen([sys.executable, "-c", reader, port]):
+            connection, _ = listener.accept()
+            with connection:
+                spent = 0.0
+                for _ in range(times):
+                    time.sleep(0.001)  # the reader has read and waits
+                    started = time.process_time()
+                    connection.send(b"x" * num_bytes)
+                    spent += time.process_time() - started
+    return 1e6 * spent / times
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--streams", type=int, default=32)
@@ -90,7 +111,11 @@ def main() -> None:
         spent = served(args.streams, args.tokens) - alone(args.streams, args.tokens)
         costs.append(1e6 * spent / (args.streams * args.tokens))
         print(f"{costs[-1]:.1f} us a token", flush=True)
-    result = {"streams": args.streams, "us_per_token": round(statistics.median(costs), 1)}
+    result = {
+        "streams": args.streams,
+        "us_per_token": round(statistics.median(costs), 1),
+        "us_per_write_alone": round(statistics.median(one_write() for _ in range(5)), 1),
+    }
     print(json.dumps(result))
 
 

@@ -9,7 +9,7 @@ so both are asked. Not a test itself: a process that has the interpreter cannot 
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from model.kernels import paged_attention
+from model.kernels import paged_attention, rms_norm, rope_kv, silu_mul
 
 H100 = GPUTarget("cuda", 90, 32)
 LLAMA_8B = {
@@ -27,10 +27,14 @@ EVERYTHING = {"WINDOW": 128, "HAS_SOFTCAP": True, "HAS_SINKS": True}
 DECODE = {"BLOCK_Q": 1, "BLOCK_M": 16, "IS_DECODE": True}
 CHUNK = {"BLOCK_Q": 16, "BLOCK_M": 64, "IS_DECODE": False, "NUM_LANES": 1}
 TYPES = {
-    "*bf16": ("output", "query", "key_cache", "value_cache"),
+    "*bf16": (
+        *("output", "query", "key_cache", "value_cache", "normed", "stream", "x", "delta"),
+        *("weight", "gate_up", "qkv", "cos", "sin", "query_norm", "key_norm"),
+    ),
+    "*i64": ("slot_mapping",),
     "*i32": ("block_table", "seq_lens", "query_start_loc"),
     "*fp32": ("sinks", "split_maximum", "split_total", "split_mixed"),
-    "fp32": ("scale", "softcap", "value_scale"),
+    "fp32": ("scale", "softcap", "value_scale", "eps"),
 }
 
 
@@ -54,6 +58,11 @@ def main() -> None:
     compile_kernel(attention, LLAMA_8B | EVERYTHING | DECODE | {"NUM_LANES": 8}, "*fp8e4nv")
     compile_kernel(attention, LLAMA_8B | PLAIN | DECODE | {"NUM_LANES": 1})
     compile_kernel(paged_attention.merge_splits_kernel, LLAMA_8B | EVERYTHING)
+    for has_delta in (False, True):
+        compile_kernel(rms_norm.rms_norm_kernel, {"HAS_DELTA": has_delta, "BLOCK": 4096})
+    compile_kernel(silu_mul.silu_mul_kernel, {"BLOCK": silu_mul.BLOCK})
+    for has_norm in (False, True):
+        compile_kernel(rope_kv.rope_kv_kernel, LLAMA_8B | {"HALF": 64, "HAS_NORM": has_norm})
 
 
 if __name__ == "__main__":

@@ -59,9 +59,10 @@ def random_model(
     attention: AttentionBackend | None = None,
     seed: int = 0,
     quantize: str = "none",
+    is_fused: bool = False,
 ) -> Transformer:
     """An fp32 model on the CPU; weights are large enough that logits have clear winners."""
-    model = unfinished_model(config, attention, seed, quantize)
+    model = unfinished_model(config, attention, seed, quantize, is_fused)
     model.finish()
     return model
 
@@ -71,10 +72,18 @@ def unfinished_model(
     attention: AttentionBackend | None = None,
     seed: int = 0,
     quantize: str = "none",
+    is_fused: bool = False,
 ) -> Transformer:
     """The same before its linear layers pack their weights away."""
     backend = attention or BlockedAttention()
-    model = Transformer(config, backend, dtype=torch.float32, device=CPU, quantize=quantize)
+    model = Transformer(
+        config,
+        backend,
+        dtype=torch.float32,
+        device=CPU,
+        quantize=quantize,
+        is_fused=is_fused,
+    )
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator) * 0.2

@@ -1,0 +1,30 @@
+"""Which class each part of a block is: by the model's config, and by where it will run."""
+
+from model.attention.base import AttentionBackend
+from model.config import Activation, ModelConfig, Norm
+from model.fused import FusedRMSNorm, FusedRotarySelfAttention, FusedSwiGLU
+from model.layers import MLP, AddNorm, GatedMLP, LayerNorm, RMSNorm
+from model.placement import Placement
+from model.self_attention import SelfAttention
+
+
+def make_norm(config: ModelConfig, where: Placement) -> AddNorm:
+    if config.norm is Norm.LAYER_NORM:
+        return LayerNorm(config.hidden_size, config.norm_eps, where)
+    kind = FusedRMSNorm if where.is_fused else RMSNorm
+    return kind(config.hidden_size, config.norm_eps, where)
+
+
+def make_attention(
+    config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
+) -> SelfAttention:
+    is_fused = where.is_fused and config.rope is not None
+    kind = FusedRotarySelfAttention if is_fused else SelfAttention
+    return kind(config, layer, backend, where)
+
+
+def make_mlp(config: ModelConfig, where: Placement) -> MLP | GatedMLP:
+    if not config.gated_mlp:
+        return MLP(config, where)
+    is_fused = where.is_fused and config.activation is Activation.SILU
+    return FusedSwiGLU(config, where) if is_fused else GatedMLP(config, where)

@@ -1,0 +1,93 @@
+"""The fused kernels against their plain twins, on any device: the CPU's interpreter, a real GPU.
+
+Both get the same weights and inputs. Where a fused kernel rounds as its twin does they agree to the
+last bits of fp32; in bf16 a rotated channel is rounded once instead of three times.
+"""
+
+import torch
+from torch import Tensor
+
+from model.batch import ForwardBatch
+from model.config import ModelConfig
+from model.fused import FusedRMSNorm, FusedRotarySelfAttention, FusedSwiGLU
+from model.kv_cache import KVCache
+from model.layers import GatedMLP, RMSNorm
+from model.placement import Placement
+from model.rope import Rope
+from model.self_attention import SelfAttention
+from tests.model.steps import Row, make_batch
+from tests.model.tiny import LLAMA, change
+
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
+HEAD_DIMS = [2, 20, 64, 128]
+
+
+def close(ours: Tensor, twin: Tensor) -> None:
+    limit = TOLERANCE[twin.dtype]
+    torch.testing.assert_close(ours, twin, atol=limit, rtol=limit)
+
+
+def noise(*shape: int, where: Placement) -> Tensor:
+    return torch.randn(shape).to(where.device, where.dtype)
+
+
+def fill(fused: torch.nn.Module, twin: torch.nn.Module, where: Placement) -> None:
+    """The same random parameters in both."""
+    for ours, theirs in zip(fused.parameters(), twin.parameters(), strict=True):
+        ours.copy_(noise(*ours.shape, where=where) * 0.3)
+        theirs.copy_(ours)
+
+
+def check_norm(rows: int, size: int, where: Placement) -> None:
+    fused, twin = FusedRMSNorm(size, 1e-5, where), RMSNorm(size, 1e-5, where)
+    fill(fused, twin, where)
+    x, delta = noise(rows, size, where=where), noise(rows, size, where=where)
+    close(fused(x), twin(x))
+    before = x.clone()
+    (stream, normed), (twin_stream, twin_normed) = fused.add(x, delta), twin.add(x, delta)
+    if where.device.type == "cuda" or where.dtype == torch.float32:
+        assert torch.equal(stream, twin_stream)
+    else:  # triton's interpreter cuts bf16 where a GPU rounds to nearest
+        close(stream, twin_stream)
+    close(normed, twin_normed)
+    assert torch.equal(x, before)
+
+
+def check_gated_mlp(rows: int, wide: int, where: Placement) -> None:
+    config = change(LLAMA, intermediate_size=wide)
+    fused, twin = FusedSwiGLU(config, where), GatedMLP(config, where)
+    fill(fused, twin, where)
+    for module in (fused, twin):
+        module.gate_up.finish()
+        module.down = torch.nn.Identity()  # what the kernel gives, not a sum over its rounding
+    x = noise(rows, config.hidden_size, where=where)
+    close(fused(x), twin(x))
+
+
+def scattered(where: Placement) -> ForwardBatch:
+    """A chunk behind a past and a single token, in blocks that are out of order."""
+    rows = [Row([1, 2, 3, 4, 5], 3, [6, 1, 4]), Row([7], 5, [2, 5])]
+    batch = make_batch(rows, 4)
+    fields = {f: getattr(batch, f).to(where.device) for f in ForwardBatch.__slots__}
+    return ForwardBatch(**fields)
+
+
+def check_heads(config: ModelConfig, where: Placement) -> None:
+    """Queries, and every slot of both caches: those that are not the step's stay as they were."""
+    backend = None  # `keep` comes before attention
+    fused = FusedRotarySelfAttention(config, 0, backend, where)  # type: ignore[arg-type]
+    twin = SelfAttention(config, 0, backend, where)  # type: ignore[arg-type]  # the same
+    fill(fused, twin, where)
+    fused.qkv.finish()
+    twin.qkv.finish()
+    assert config.rope is not None
+    batch = scattered(where)
+    rotate = Rope(config.rope, 64, where).at(batch.positions)
+    caches = [KVCache(config, 8, 4, where.dtype, where.device) for _ in range(2)]
+    for cache in caches:
+        cache.keys.fill_(7.0)
+        cache.values.fill_(9.0)
+    x = noise(len(batch.positions), config.hidden_size, where=where)
+    close(fused.keep(x, batch, rotate, caches[0]), twin.keep(x, batch, rotate, caches[1]))
+    close(caches[0].keys, caches[1].keys)
+    close(caches[0].values, caches[1].values)
