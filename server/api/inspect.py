@@ -95,14 +95,9 @@ async def encode_text(body: InspectRequest, model: ServedModel) -> list[int]:
         num_tokens = fewest_tokens(ids, model.tokenizer)
         rule = f"must be at most {MAX_TOKENS} tokens long, got at least {num_tokens}."
         raise refuse("prompt", rule, "context_length_exceeded")
-    text = TokenizeRequest(
-        prompt=ids,
-        messages=body.messages,
-        add_special_tokens=body.add_special_tokens,
-        add_generation_prompt=body.add_generation_prompt,
-        continue_final_message=body.continue_final_message,
-    )
-    found = await encode_body(text, model)
+    shared = body.model_fields_set & TokenizeRequest.model_fields.keys()
+    given = {name: getattr(body, name) for name in shared}
+    found = await encode_body(TokenizeRequest(**given | {"prompt": ids}), model)
     if not found:
         raise refuse("prompt", "must not be empty.", "empty_string")
     return found

@@ -53,6 +53,10 @@ _MUST_CALL: Schema = {  # Anthropic's choices that want a tool
 }
 _CALLS = when("tool_choice", _MUST_CALL, _TOOLS)
 _CONTINUES = never(continue_final_message=_TRUE, add_generation_prompt=_TRUE)
+_TEXT = [  # a prompt or messages
+    {"oneOf": [_has("prompt", _GIVEN), _has("messages", _GIVEN)]},
+    when("messages", _GIVEN, _CONTINUES),
+]
 
 # Request schema -> what all of it must obey.
 RULES: dict[str, list[Schema]] = {
@@ -76,9 +80,6 @@ RULES: dict[str, list[Schema]] = {
     ],
     "MessagesRequest": [_CALLS],
     "CountTokensRequest": [_CALLS],
-    "InspectRequest": [{"oneOf": [_has("prompt", _GIVEN), _has("messages", _GIVEN)]}],
-    "TokenizeRequest": [
-        {"oneOf": [_has("prompt", _GIVEN), _has("messages", _GIVEN)]},
-        when("messages", _GIVEN, _CONTINUES),
-    ],
+    "InspectRequest": _TEXT,
+    "TokenizeRequest": _TEXT,
 }

@@ -30,8 +30,6 @@ def token_routes(context: Context) -> APIRouter:
         _, model = context.state.serving()
         body = await take(request, context, TokenizeRequest, {})
         _check_model(body.model, model)
-        if body.messages is not None:
-            check_continuation(body, body.messages)
         ids = await encode_body(body, model)
         names = [token_name(token_id, model.tokenizer) for token_id in ids]
         return json_response(
@@ -89,6 +87,7 @@ async def encode_body(body: TokenizeRequest, model: ServedModel) -> list[int]:
     if body.tools and body.messages is None:
         raise refuse("tools", "needs 'messages'.")
     if body.messages is not None:
+        check_continuation(body, body.messages)
         return await encode_messages(
             body.messages,
             model,

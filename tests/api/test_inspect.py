@@ -174,3 +174,13 @@ def test_a_dead_engine_is_told() -> None:
 def test_it_needs_the_key(state: ServerState) -> None:
     with live(state, ApiConfig(api_keys=("secret",))) as base:
         assert ask(base + URL).status_code == 401
+
+
+def test_a_message_that_is_not_the_assistants_cannot_go_on(url: str) -> None:
+    """The same rules, under the same names, as chat's and `/tokenize`'s."""
+    turn = [{"role": "user", "content": "Hi"}]
+    for more in ({}, {"add_generation_prompt": True}):
+        body = {"messages": turn, "continue_final_message": True} | more
+        answer = httpx.post(url, json=body, trust_env=False, timeout=10)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "continue_final_message"

@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
@@ -12,6 +12,7 @@ from server.text import grammar
 from server.text.grammar import GrammarError
 
 BYTES = LLTokenizer("byte")
+DELETE = "\x7f"
 
 
 def accepts(serialized: str, text: str) -> bool:
@@ -59,10 +60,22 @@ def test_a_lark_grammar_is_followed() -> None:
         max_leaves=8,
     )
 )
+@example({DELETE: DELETE})
 def test_json_object_accepts_every_object(value: object) -> None:
+    """Written with U+007F as an escape: see the next test."""
     for indent in (None, 2):
         text = json.dumps(value, indent=indent, ensure_ascii=False)
-        assert accepts(grammar.json_object(), text) == isinstance(value, dict)
+        escaped = text.replace(DELETE, r"\u007f")
+        assert accepts(grammar.json_object(), escaped) == isinstance(value, dict)
+
+
+@pytest.mark.parametrize("code", [*range(0x20), 0x7F])
+def test_control_characters_are_written_as_escapes(code: int) -> None:
+    """JSON wants it of the first 32; llguidance of DELETE too, which JSON would take as it is.
+    Nothing is lost: each character can still be said."""
+    made = grammar.json_object()
+    assert not accepts(made, f'{{"{chr(code)}": "{chr(code)}"}}')
+    assert accepts(made, rf'{{"\u{code:04x}": "\u{code:04x}"}}')
 
 
 def test_blanks_are_bounded() -> None:
