@@ -25,6 +25,7 @@ from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
 from server.engine.child import serve_engine
+from server.engine.compiler import GrammarCompiler
 from server.engine.config import (
     MOST_ON_CPU,
     STEP_SECONDS,
@@ -64,11 +65,11 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     model = load_model(checkpoint, recipe.attention, where, on_progress)
     config = engine_config(recipe, checkpoint.config, dtype, device)
     kv_cache = KVCache(checkpoint.config, config.num_blocks, config.block_size, dtype, device)
-    compile_grammar = grammar_compiler(checkpoint, recipe.eos_token_ids)
-    runner = ModelRunner(model, kv_cache, config, device, compile_grammar)
+    runner = ModelRunner(model, kv_cache, config, device)
+    grammars = GrammarCompiler(grammar_compiler(checkpoint, recipe.eos_token_ids))
     numerics = describe_numerics(model, where)
     inspector = Inspector(model, device, min(MAX_ROWS, config.max_num_batched_tokens))
-    core = EngineCore(config, runner, inspect=inspector)
+    core = EngineCore(config, runner, inspect=inspector, grammars=grammars)
     return core, describe(checkpoint.config, config, device, dtype, numerics)
 
 

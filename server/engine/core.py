@@ -10,10 +10,12 @@ no answer could be trusted. Clients never see an exception's text; the log has i
 """
 
 import logging
+from collections.abc import Callable
 
 import msgspec
 import torch
 
+from server.engine.compiler import GrammarCompiler
 from server.engine.config import EngineConfig
 from server.engine.inspection import InspectRequest, Trace
 from server.engine.inspector import Inspect, Inspections
@@ -36,6 +38,7 @@ OUT_OF_MEMORY = (
     "The engine ran out of memory while it worked on this request. Please try again, "
     "or send a shorter one."
 )
+GRAMMAR_FAILED = "The grammar of this request could not be compiled."
 STEP_FAILED = "The engine failed while it worked on this request. Please try again."
 
 
@@ -48,17 +51,20 @@ class EngineCore:
         runner: Runner,
         scheduler: Scheduler | None = None,
         inspect: Inspect | None = None,
+        grammars: GrammarCompiler | None = None,
     ) -> None:
         self._scheduler = scheduler or Scheduler(config)
         self._runner = runner
+        self._grammars = grammars
         self._inspections = Inspections(inspect)
         self._recorder = StepRecorder()
         self._outputs: list[StepOutput] = []  # given at the end of the next step
         self.is_watched = False  # whether `records` is of interest to anybody
 
     def add(self, request: Request) -> None:
+        needs_matcher = bool(request.grammar) and self._grammars is not None
         try:
-            self._scheduler.add(request)
+            self._scheduler.add(request, is_ready=not needs_matcher)
         except ValueError as error:  # its text is ours and made for the client
             is_too_large = isinstance(error, RequestTooLarge)
             self._outputs.append(
@@ -69,22 +75,38 @@ class EngineCore:
                     error_code=ErrorCode.REQUEST_TOO_LARGE if is_too_large else None,
                 )
             )
+            return
+        if needs_matcher and self._grammars is not None:
+            self._grammars.start(request)
 
     def abort(self, request_id: str) -> None:
         output = self._scheduler.abort(request_id)
         if output is not None:
             self._outputs.append(output)
+            self._forget_grammars([output])
 
     def abort_all(self) -> None:
-        self._outputs += self._scheduler.abort_all()
+        outputs = self._scheduler.abort_all()
+        self._outputs += outputs
+        self._forget_grammars(outputs)
+
+    def call_when_ready(self, wake: Callable[[], None]) -> None:
+        """`wake` is called, by another thread, when `has_work` may have become true."""
+        if self._grammars is not None:
+            self._grammars.wake = wake
 
     @property
     def has_work(self) -> bool:
-        return self._scheduler.has_work or bool(self._outputs) or self._inspections.has_work
+        has_matcher = self._grammars is not None and self._grammars.has_ready
+        has_outputs = bool(self._outputs)
+        return self._scheduler.has_work or has_outputs or has_matcher or self._inspections.has_work
 
     def step(self) -> list[StepOutput]:
         """Compute one step, and give back all that there is to tell since the last."""
-        self._outputs += self._scheduler.expire()
+        late = self._scheduler.expire()
+        self._forget_grammars(late)
+        self._outputs += late
+        self._take_matchers()
         self._recorder.start()
         plan = self._scheduler.schedule()
         if plan.rows:
@@ -93,10 +115,26 @@ class EngineCore:
             self._recorder.finish(outputs)
             self._outputs += outputs
         self._inspections.advance()
-        if not self._scheduler.has_work:
+        if self._scheduler.is_empty:
             self._scheduler.check_integrity()
         outputs, self._outputs = self._outputs, []
         return outputs
+
+    def _take_matchers(self) -> None:
+        """Queue those whose grammar is compiled; what was wrong with one is its error alone."""
+        if self._grammars is None:
+            return
+        for request_id, matcher in self._grammars.take():
+            if matcher is not None:
+                self._scheduler.make_ready(request_id, matcher)
+            else:
+                code = ErrorCode.INVALID_GRAMMAR
+                self._outputs.append(self._scheduler.reject(request_id, GRAMMAR_FAILED, code))
+
+    def _forget_grammars(self, ended: list[StepOutput]) -> None:
+        if self._grammars is not None:
+            for output in ended:
+                self._grammars.forget(output.request_id)
 
     def _run(self, plan: StepPlan) -> list[StepOutput]:
         try:

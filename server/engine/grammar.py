@@ -12,21 +12,10 @@ import torch
 from torch import Tensor
 
 from server.engine.logits import History
-from server.engine.matcher import CompileGrammar, GrammarError
-from server.engine.plan import PlanRow
+from server.engine.matcher import GrammarError
 
 NO_GRAMMARS = "This engine was built without grammars."
 OVER = "The grammar of this request has nothing more to say."
-
-
-def start_matchers(rows: Seq[PlanRow], compile_grammar: CompileGrammar | None) -> None:
-    """Give each sequence its matcher when it is first to be sampled; it keeps it for life."""
-    if compile_grammar is None:
-        return
-    for row in rows:
-        sequence = row.sequence
-        if row.num_samples and sequence.request.grammar and sequence.matcher is None:
-            sequence.matcher = compile_grammar(sequence.request.grammar)
 
 
 def mask_by_grammar(logits: Tensor, history: History) -> None:

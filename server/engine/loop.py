@@ -22,11 +22,17 @@ from server.engine.messages import (
     Watch,
 )
 
-Inbox = SimpleQueue[Command]
+
+class Wake:
+    """Look again: something else than a command has made work."""
+
+
+Inbox = SimpleQueue[Command | Wake]
 
 
 def run_loop(core: EngineCore, inbox: Inbox, emit: Callable[[Step], None]) -> None:
     """Work until `Stop`; then whatever runs ends with ABORT. What it raises ends the engine."""
+    core.call_when_ready(lambda: inbox.put(Wake()))
     for sequence in count():
         is_stopped = _obey(core, _take(inbox, wait=not core.has_work))
         emit(Step(sequence, core.step(), core.stats(), core.records(), core.traces()))
@@ -34,8 +40,8 @@ def run_loop(core: EngineCore, inbox: Inbox, emit: Callable[[Step], None]) -> No
             return
 
 
-def _take(inbox: Inbox, wait: bool) -> Iterator[Command]:
-    """All commands that are there; if `wait`, at least one."""
+def _take(inbox: Inbox, wait: bool) -> Iterator[Command | Wake]:
+    """All that is there; if `wait`, at least one."""
     if wait:
         yield inbox.get()
     while True:
@@ -45,7 +51,7 @@ def _take(inbox: Inbox, wait: bool) -> Iterator[Command]:
             return
 
 
-def _obey(core: EngineCore, commands: Iterator[Command]) -> bool:
+def _obey(core: EngineCore, commands: Iterator[Command | Wake]) -> bool:
     """Carry out commands; True once one of them was `Stop`."""
     for command in commands:
         match command:
@@ -62,6 +68,8 @@ def _obey(core: EngineCore, commands: Iterator[Command]) -> bool:
             case Stop():
                 core.abort_all()
                 return True
+            case Wake():
+                pass
             case _:
                 assert_never(command)
     return False

@@ -23,11 +23,11 @@ from torch import Tensor
 
 from model.batch import ForwardBatch
 from server.engine.config import EngineConfig
-from server.engine.grammar import is_complete, mask_by_grammar, start_matchers
+from server.engine.grammar import is_complete, mask_by_grammar
 from server.engine.inputs import build_batch
 from server.engine.logits import History, is_processed, make_processors
 from server.engine.logprobs import token_logprobs
-from server.engine.matcher import CompileGrammar, GrammarError
+from server.engine.matcher import GrammarError
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.pooling import FRACTION_BITS, MAX_HIDDEN
 from server.engine.sampler import sample
@@ -96,7 +96,6 @@ class ModelRunner:
         kv_cache: Cache,
         config: EngineConfig,
         device: torch.device | str,
-        compile_grammar: CompileGrammar | None = None,
     ) -> None:
         self._forward: Callable[[ForwardBatch], Tensor] = lambda batch: model(batch, kv_cache)
         self._forward_hidden: Callable[[ForwardBatch], tuple[Tensor, Tensor]] = lambda batch: (
@@ -104,13 +103,11 @@ class ModelRunner:
         )
         self._block_size = config.block_size
         self._device = torch.device(device)
-        self._compile_grammar = compile_grammar
         self._processors = (mask_by_grammar, *make_processors(config.eos_token_ids))
 
     def run(self, plan: StepPlan) -> StepResult:
         """Compute a plan of one row or more. What it raises concerns the whole step."""
         started = time.perf_counter()
-        start_matchers(plan.rows, self._compile_grammar)
         with torch.inference_mode():
             logits, hidden = self._compute(plan)
             computed = time.perf_counter()

@@ -29,6 +29,7 @@ from server.engine.config import Admission, EngineConfig
 from server.engine.deadlines import Deadlines
 from server.engine.fairness import Ledger
 from server.engine.finish import finish_after
+from server.engine.matcher import Matcher
 from server.engine.pace import Pace
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.pooling import add_sums, unit_vector
@@ -67,6 +68,7 @@ class Scheduler:
         self._eos_token_ids = frozenset(config.eos_token_ids)
         self._sequences: dict[str, Sequence] = {}  # waiting and running
         self._waiting = WaitingQueue()
+        self._unready: dict[str, Sequence] = {}  # not queued yet: something of theirs is missing
         self._ledger = Ledger()
         self._deadlines = Deadlines(config)
         self._running: list[Sequence] = []  # sorted by order: the last is the first to be preempted
@@ -77,8 +79,10 @@ class Scheduler:
 
     # --- requests come and go ---
 
-    def add(self, request: Request) -> None:
+    def add(self, request: Request, *, is_ready: bool = True) -> None:
         """Queue a request. `RequestTooLarge` for one that could never be computed.
+
+        One that is not ready waits for `make_ready`, and takes nobody's turn until then.
 
         Whatever fits the context fits the KV cache alone, so nothing else is too large: the choices
         of one API request are requests of their own, and can run one after another.
@@ -99,8 +103,22 @@ class Scheduler:
         )
         self._num_arrivals += 1
         self._sequences[request.request_id] = sequence
-        self._waiting.push(sequence)
+        if is_ready:
+            self._waiting.push(sequence)
+        else:
+            self._unready[request.request_id] = sequence
         self._deadlines.watch(sequence)
+
+    def make_ready(self, request_id: str, matcher: Matcher) -> None:
+        """Queue a request that was added unready and has not ended: its matcher is here."""
+        sequence = self._unready.pop(request_id)
+        sequence.matcher = matcher
+        self._waiting.push(sequence)
+
+    def reject(self, request_id: str, error: str, error_code: ErrorCode | None) -> StepOutput:
+        """End one request with an error: its last output."""
+        sequence = self._sequences[request_id]
+        return self._finish(sequence, FinishReason.ERROR, error=error, error_code=error_code)
 
     def abort(self, request_id: str) -> StepOutput | None:
         """The last output of a request, whose blocks are free again; None if it is not known."""
@@ -121,8 +139,13 @@ class Scheduler:
         ]
 
     @property
+    def is_empty(self) -> bool:
+        return not self._sequences
+
+    @property
     def has_work(self) -> bool:
-        return bool(self._sequences)
+        """Whether a step has something to compute; those that are not ready need none."""
+        return len(self._sequences) > len(self._unready)
 
     # --- before a step ---
 
@@ -135,7 +158,7 @@ class Scheduler:
         return outputs
 
     def schedule(self) -> StepPlan:
-        """The next step. It has a row unless there is no work."""
+        """The next step. It has a row if `has_work`."""
         has_preempted = self._make_room()
         budget = TokenBudget(self.pace.num_tokens - len(self._running))
         # After a preemption nobody is let in: it would be the victims, at once.
@@ -147,7 +170,7 @@ class Scheduler:
             behind += self._admit(budget)
         budget.offer_again(behind)
         rows = [self._row(sequence, budget.tokens_of(sequence)) for sequence in self._running]
-        assert rows or not self._sequences, "there is work, yet none of it is scheduled"
+        assert rows or not self.has_work, "there is work, yet none of it is scheduled"
         self._steps += bool(rows)
         return StepPlan(self._speculator.draft(rows))
 
@@ -375,7 +398,9 @@ class Scheduler:
         del self._sequences[request_id]
         self._deadlines.forget(sequence)
         self._ledger.leave(sequence.request.priority, sequence.request.tenant)
-        if sequence.status is SequenceStatus.WAITING:
+        if self._unready.pop(request_id, None) is not None:
+            pass  # in no queue yet
+        elif sequence.status is SequenceStatus.WAITING:
             self._waiting.remove(sequence)
         else:
             self._running.remove(sequence)
@@ -396,7 +421,7 @@ class Scheduler:
 
     def queue(self) -> Iterator[Sequence]:
         """Who waits, in the order of arrival."""
-        if not self._waiting:
+        if not self._waiting and not self._unready:
             return iter(())
         waiting = SequenceStatus.WAITING
         return (s for s in self._sequences.values() if s.status is waiting)
@@ -404,7 +429,7 @@ class Scheduler:
     def stats(self) -> EngineStats:
         return EngineStats(
             num_requests_running=len(self._running),
-            num_requests_waiting=len(self._waiting),
+            num_requests_waiting=len(self._waiting) + len(self._unready),
             num_blocks_total=self._pool.num_blocks,
             num_blocks_used=self._pool.num_used,
             prompt_tokens_total=self._prompt_tokens,
@@ -423,4 +448,5 @@ class Scheduler:
         self._pool.check_integrity(sequence.block_table for sequence in self._running)
         assert self._running == sorted(self._running, key=by_order), "running is out of order"
         assert len(self._running) <= self._config.max_num_seqs, "too many sequences run"
-        assert len(self._running) + len(self._waiting) == len(self._sequences), "one is lost"
+        num_known = len(self._running) + len(self._waiting) + len(self._unready)
+        assert num_known == len(self._sequences), "one is lost"

@@ -52,7 +52,7 @@ class Sequence:
     last_token_at: float = 0.0
     longest_gap: float = 0.0  # between two outputs
     drafter: Drafter | None = None  # once it has decoded in a small batch
-    matcher: Matcher | None = None  # of its grammar, once it has been sampled
+    matcher: Matcher | None = None  # of its grammar, once it is ready
     num_steps: int = 0
     num_rows_met: int = 0  # rows of all its steps together, its own included
     max_rows_met: int = 0

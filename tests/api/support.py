@@ -3,7 +3,8 @@
 Ids 0..255 are bytes; 256 is BOS, 257 is EOS (`<|end|>`), 258 starts a turn (`<|turn|>`).
 """
 
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from threading import Thread
 from typing import Any, ClassVar
@@ -124,6 +125,31 @@ def live(state: ServerState, config: ApiConfig | None = None, **options: Any) ->
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+class Served:
+    """A server whose engine each test swaps."""
+
+    def __init__(self, url: str, state: ServerState) -> None:
+        self.url, self.state = url, state
+
+    def use(self, engine: FakeEngine) -> FakeEngine:
+        self.state.engine = engine
+        return engine
+
+    def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, trust_env=False, timeout=10)
+
+    def settled(self, engine: FakeEngine) -> bool:
+        idle = engine.stats().num_requests_running == 0
+        return idle and self.state.admission.in_flight == 0
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 2.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
 
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "Hi"}]}

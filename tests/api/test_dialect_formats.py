@@ -8,8 +8,7 @@ import pytest
 
 from server.engine.fake import FakeEngine
 from server.text import grammar
-from tests.api.support import fake_engine, live, ready_state
-from tests.api.test_stream import Served
+from tests.api.support import Served, fake_engine, live, ready_state
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 ASKED: dict[str, Any] = {"model": "tiny", "input": "Hi"}

@@ -13,8 +13,7 @@ import pytest
 
 from server.engine.fake import FakeEngine
 from server.text.tools.form import write_call
-from tests.api.support import live
-from tests.api.test_stream import Served
+from tests.api.support import Served, live
 from tests.api.tools import ONE, PARAMETERS, PARIS, TWO, engine_that_says, state_of
 
 QUESTION = "What is the weather in Paris?"

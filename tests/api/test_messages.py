@@ -18,25 +18,11 @@ from server.api.messages import messages_of
 from server.api.messages_schema import MessagesRequest
 from server.engine.fake import FakeEngine
 from server.errors import BadRequest
-from tests.api.support import EOS, fake_engine, live, ready_state, says
-from tests.api.test_stream import Served, eventually
+from tests.api.support import EOS, Served, eventually, fake_engine, live, ready_state, says
 
 URL, COUNT_URL = "/v1/messages", "/v1/messages/count_tokens"
 HI = {"role": "user", "content": "Hi"}
 BODY: dict[str, Any] = {"model": "tiny", "max_tokens": 50, "messages": [HI]}
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Served]:
-    state = ready_state(fake_engine())
-    with live(state, ApiConfig(sse_ping=0.2)) as url:
-        yield Served(url, state)
-
-
-@pytest.fixture
-def served(shared: Served) -> Served:
-    shared.use(fake_engine())
-    return shared
 
 
 @pytest.fixture

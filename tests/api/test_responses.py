@@ -12,28 +12,13 @@ import httpx
 import openai
 import pytest
 
-from server.api.config import ApiConfig
 from server.api.responses import messages_of
 from server.api.responses_schema import ResponsesRequest
-from tests.api.support import EOS, fake_engine, live, ready_state, says
-from tests.api.test_stream import Served, eventually
+from tests.api.support import EOS, Served, eventually, fake_engine, says
 
 URL = "/v1/responses"
 BODY: dict[str, Any] = {"model": "tiny", "input": "Hi"}
 LOGPROBS = {"include": ["message.output_text.logprobs"], "top_logprobs": 2}
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Served]:
-    state = ready_state(fake_engine())
-    with live(state, ApiConfig(sse_ping=0.2)) as url:
-        yield Served(url, state)
-
-
-@pytest.fixture
-def served(shared: Served) -> Served:
-    shared.use(fake_engine())
-    return shared
 
 
 @pytest.fixture

@@ -2,24 +2,20 @@
 
 import json
 import socket
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from server.api.config import ApiConfig
-from server.api.state import ServerState
-from server.engine.fake import FakeEngine
 from tests.api.support import (
     CHAT,
     COMPLETION,
     EOS,
+    Served,
     by_sample,
+    eventually,
     fake_engine,
-    live,
-    ready_state,
     says,
 )
 
@@ -29,44 +25,6 @@ HEAD = (
     '"system_fingerprint":"te-test"'
 )
 TEXT_HEAD = HEAD.replace("chat.completion.chunk", "text_completion")
-
-
-class Served:
-    """A server whose engine each test swaps."""
-
-    def __init__(self, url: str, state: ServerState) -> None:
-        self.url, self.state = url, state
-
-    def use(self, engine: FakeEngine) -> FakeEngine:
-        self.state.engine = engine
-        return engine
-
-    def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
-        return httpx.post(self.url + path, json=body, trust_env=False, timeout=10)
-
-    def settled(self, engine: FakeEngine) -> bool:
-        idle = engine.stats().num_requests_running == 0
-        return idle and self.state.admission.in_flight == 0
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Served]:
-    state = ready_state(fake_engine())
-    with live(state, ApiConfig(sse_ping=0.2)) as url:
-        yield Served(url, state)
-
-
-@pytest.fixture
-def served(shared: Served) -> Served:
-    shared.use(fake_engine())
-    return shared
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 2.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def golden(answer: httpx.Response) -> list[str]:

@@ -11,8 +11,7 @@ import pytest
 from server.api.config import ApiConfig
 from server.api.state import ServerState
 from server.api.timeline import MAX_WATCHERS
-from tests.api.support import CHAT, fake_engine, live, ready_state, says
-from tests.api.test_stream import eventually
+from tests.api.support import CHAT, eventually, fake_engine, live, ready_state, says
 
 URL = "/v1/timeline"
 SECRET = "canary-7f3b"

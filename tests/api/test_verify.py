@@ -16,8 +16,17 @@ from server.api.receipt import digest_of, digest_of_ids
 from server.app import create_app
 from server.engine.fake import FakeEngine
 from server.engine.types import Request
-from tests.api.support import CHAT, COMPLETION, EOS, client_of, fake_engine, live, ready_state
-from tests.api.test_stream import chunks, eventually
+from tests.api.support import (
+    CHAT,
+    COMPLETION,
+    EOS,
+    client_of,
+    eventually,
+    fake_engine,
+    live,
+    ready_state,
+)
+from tests.api.test_stream import chunks
 
 CHAT_URL, TEXT_URL, VERIFY = "/v1/chat/completions", "/v1/completions", "/v1/verify"
 Receipt = dict[str, Any]

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from model.batch import ForwardBatch
+from server.engine.compiler import GrammarCompiler
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.grammar import unpack
@@ -72,8 +73,8 @@ def instant_core(guidance: Guidance, vocab_size: int) -> EngineCore:
     config = EngineConfig(
         max_model_len=512, num_blocks=BATCH * 32, max_num_batched_tokens=BATCH * PROMPT
     )
-    runner = ModelRunner(Noise(vocab_size), None, config, "cpu", guidance.compile)
-    return EngineCore(config, runner)
+    runner = ModelRunner(Noise(vocab_size), None, config, "cpu")
+    return EngineCore(config, runner, grammars=GrammarCompiler(guidance.compile))
 
 
 def decoding(core: EngineCore, serialized: str) -> EngineCore:

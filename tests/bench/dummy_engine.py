@@ -5,11 +5,13 @@ import torch
 from model.attention.choose import choose_attention
 from model.kv_cache import KVCache
 from model.transformer import Transformer
+from server.engine.compiler import GrammarCompiler
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.inspector import Inspector
 from server.engine.matcher import CompileGrammar
 from server.engine.runner import ModelRunner
+from tests.engine.grammars import AtOnce
 from tests.shapes import SMOLLM2_135M
 from weights.dummy import load_dummy_weights
 
@@ -33,8 +35,9 @@ def dummy_core(
     model = model or dummy_model()
     device = torch.device("cpu")
     kv_cache = KVCache(model.config, config.num_blocks, 16, torch.float32, device)
-    runner = ModelRunner(model, kv_cache, config, device, compile_grammar)
-    return EngineCore(config, runner, inspect=Inspector(model, device))
+    runner = ModelRunner(model, kv_cache, config, device)
+    grammars = GrammarCompiler(compile_grammar, AtOnce()) if compile_grammar else None
+    return EngineCore(config, runner, inspect=Inspector(model, device), grammars=grammars)
 
 
 def dummy_model() -> Transformer:

@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from server.api.receipt import digest_of, digest_of_ids
-from tests.api.test_stream import chunks, eventually
+from tests.api.support import eventually
+from tests.api.test_stream import chunks
 
 DOCS = Path(__file__).parents[2] / "docs"
 PROMPT = "The quick brown fox jumps over the lazy dog; the dog"

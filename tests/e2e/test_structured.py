@@ -6,6 +6,7 @@ The model is random and would write noise, so whatever form its answers have is 
 import json
 import re
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal
 
 import httpx
@@ -21,7 +22,7 @@ from server.engine.types import FinishReason, Request, SamplingParams
 from server.text import grammar
 from server.worker import load_engine
 from tests.e2e.live import LiveServer
-from tests.engine.toy import run_all, tokens_of
+from tests.engine.toy import drain, tokens_of
 from tests.oracles.schemas import random_schema
 from tests.tiny import tiny_llama
 from weights.checkpoint import open_checkpoint
@@ -66,7 +67,14 @@ def test_every_finished_answer_validates(path: Path) -> None:
     tight = {"kv_memory": 0.0001, "max_model_len": 112, "queue_timeout": 0, "request_timeout": 0}
     core = load(path, max_num_seqs=8, max_tokens_with_drafts=64, **tight)
     tokenizer = open_checkpoint(path).tokenizer()
-    outputs = run_all(core, [r for seed in range(NUM_SCHEMAS) for r in requests_for(seed)])
+    compiled: SimpleQueue[None] = SimpleQueue()
+    core.call_when_ready(lambda: compiled.put(None))
+    requests = [r for seed in range(NUM_SCHEMAS) for r in requests_for(seed)]
+    for request in requests:
+        core.add(request)
+    for _ in requests:
+        compiled.get(timeout=60)
+    outputs = drain(core)
     num_finished = 0
     for name, of_one in outputs.items():
         assert of_one[-1].finish_reason in (FinishReason.STOP, FinishReason.LENGTH), of_one[-1]

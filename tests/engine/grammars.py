@@ -1,5 +1,9 @@
 """The toy engine with words: its 40 tokens say something, so that grammars can speak about them."""
 
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from server.engine.compiler import GrammarCompiler
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.guidance import Guidance
@@ -36,8 +40,21 @@ def text_of(token_ids: list[int]) -> str:
     return b"".join(TOKENS[i] for i in token_ids if i > SPECIAL).decode()
 
 
+class AtOnce(Executor):
+    """Works on what it is given while it is given: no thread, so a test's steps are its own."""
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
 def grammar_core(config: EngineConfig | None = None) -> EngineCore:
     """The toy engine of `toy_core`, which can follow grammars."""
     config = config or toy_config()
     cache = ToyCache(config.num_blocks, config.block_size)
-    return EngineCore(config, ModelRunner(ToyModel(), cache, config, "cpu", guidance().compile))
+    runner = ModelRunner(ToyModel(), cache, config, "cpu")
+    return EngineCore(config, runner, grammars=GrammarCompiler(guidance().compile, AtOnce()))

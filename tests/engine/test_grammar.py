@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
 from server.engine.blocks import BlockPool
+from server.engine.compiler import GrammarCompiler
 from server.engine.core import EngineCore
 from server.engine.grammar import unpack
 from server.engine.guidance import MAX_TEMPLATES, GuidanceMatcher, count_equal
@@ -25,7 +26,7 @@ from server.engine.scheduler import Scheduler
 from server.engine.spec import Speculator
 from server.engine.types import ErrorCode, FinishReason, Request, StepOutput
 from server.text import grammar
-from tests.engine.grammars import SPECIAL, TOKENS, encode, grammar_core, guidance, text_of
+from tests.engine.grammars import SPECIAL, TOKENS, AtOnce, encode, grammar_core, guidance, text_of
 from tests.engine.test_speculation import Prophet
 from tests.engine.toy import (
     EOS,
@@ -210,8 +211,10 @@ def speculating_core(texts: list[list[int]], wrong: float, **sizes: object) -> E
     pool = BlockPool(config.num_blocks, config.block_size)
     speculator = Speculator(config, pool, lambda: Prophet(texts, wrong))
     cache = ToyCache(config.num_blocks, config.block_size)
-    runner = ModelRunner(ToyModel(), cache, config, "cpu", guidance().compile)
-    return EngineCore(config, runner, Scheduler(config, pool, speculator=speculator))
+    runner = ModelRunner(ToyModel(), cache, config, "cpu")
+    scheduler = Scheduler(config, pool, speculator=speculator)
+    grammars = GrammarCompiler(guidance().compile, AtOnce())
+    return EngineCore(config, runner, scheduler, grammars=grammars)
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.3, 1.0])
@@ -331,7 +334,8 @@ def test_a_model_without_an_end_of_its_own_stops_where_the_grammar_must() -> Non
     endless = Guidance(TOKENS, special_token_ids=[EOS, SPECIAL], eos_token_ids=[], encode=encode)
     config = toy_config(eos_token_ids=[])
     cache = ToyCache(config.num_blocks, config.block_size)
-    core = EngineCore(config, ModelRunner(ToyModel(), cache, config, "cpu", endless.compile))
+    runner = ModelRunner(ToyModel(), cache, config, "cpu")
+    core = EngineCore(config, runner, grammars=GrammarCompiler(endless.compile, AtOnce()))
     outputs = run_all(core, [constrained(GRAMMARS["lark"], max_tokens=60)])["r"]
     found = text_of(tokens_of(outputs))
     assert re.fullmatch(r"\[*[ab]\]*", found)
