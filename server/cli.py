@@ -140,6 +140,41 @@ def serve(
     raise typer.Exit(serve_command(options))
 
 
+@bench.command("engine")
+def bench_engine(
+    shape: Annotated[
+        str, typer.Option(help="llama3-8b, qwen3-0.6b, gpt2-xl, smollm2-135m, or a checkpoint.")
+    ] = "smollm2-135m",
+    batch: Annotated[
+        list[int] | None, typer.Option("--batch", "-b", help="Sequences. Repeatable. [1 8 64]")
+    ] = None,
+    context: Annotated[
+        list[int] | None, typer.Option("--context", "-c", help="Tokens. Repeatable. [512]")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Timed for each batch and context.")] = 32,
+    workload: Annotated[
+        int, typer.Option(min=0, help="Sequences of nano-vllm's workload (its own: 256), 0: none.")
+    ] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
+    attention: Annotated[str, typer.Option(help="auto, triton, sdpa, reference.")] = "auto",
+    bandwidth: Annotated[
+        float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
+    ] = None,
+) -> None:
+    """Time the engine in this process, with random weights of any shape."""
+    from server.bench_engine import Plan, run
+
+    speed = bandwidth * 1e9 if bandwidth else None
+    grid = (batch or [1, 8, 64], context or [512])
+    try:
+        for line in run(Plan(shape, *grid, steps, workload, device, dtype, attention, speed)):
+            typer.echo(line)
+    except (ValueError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+
+
 @app.command()
 def chat(
     url: UrlOption = None,

@@ -1,0 +1,99 @@
+"""The engine's benchmark on a CPU: its workload, its floor, and a whole run of a tiny shape."""
+
+import json
+
+import pytest
+import torch
+
+from model.kv_cache import kv_bytes_per_block
+from server.bench_engine import (
+    Plan,
+    nano_vllm,
+    random_model,
+    read_shape,
+    run,
+    weight_bytes_per_step,
+)
+from server.shapes import LLAMA3_8B, QWEN3_0_6B, SHAPES
+from tests.model.tiny import LLAMA, change
+from tests.server.test_cli import thirdeye
+from tests.tiny import tiny_llama
+
+BF16 = torch.bfloat16
+
+
+def plan(shape: str, **changes: object) -> Plan:
+    fields: dict[str, object] = {
+        "shape": shape,
+        "batches": [1, 3],
+        "contexts": [40],
+        "steps": 4,
+        "workload": 0,
+        "device": "cpu",
+        "dtype": "float32",
+        "attention": "auto",
+        "bandwidth": 1e9,
+    }
+    return Plan(**(fields | changes))  # type: ignore[arg-type]  # plain test values
+
+
+def test_the_workload_is_nano_vllms() -> None:
+    """The published sums: another order of draws would measure something else."""
+    work = list(nano_vllm(256))
+    assert sum(len(prompt) for prompt, _ in work) == 142_827
+    assert sum(output for _, output in work) == 133_966
+
+
+def test_bytes_of_a_step() -> None:
+    """The floors that the published figures are shares of."""
+    assert weight_bytes_per_step(LLAMA3_8B, BF16) == pytest.approx(15.01e9, rel=1e-3)
+    assert weight_bytes_per_step(QWEN3_0_6B, BF16) == pytest.approx(1.19e9, rel=3e-3)
+    assert kv_bytes_per_block(LLAMA3_8B, 1, BF16) == 131_072
+    assert kv_bytes_per_block(QWEN3_0_6B, 1, BF16) == 114_688
+
+
+def test_weights_are_random() -> None:
+    """Zeros multiply faster than what a model has."""
+    model = random_model(LLAMA, "auto", torch.float32, torch.device("cpu"))
+    table = model.embed_tokens.weight
+    assert 0.018 < float(table.std()) < 0.022
+    assert float(model.final_norm.weight.mean()) == pytest.approx(1, abs=0.05)
+
+
+def test_run_of_a_checkpoints_shape(tmp_path) -> None:
+    """Every cell of the grid, one JSON line last, and shares that follow from times and bytes."""
+    tiny_llama(tmp_path)
+    *lines, last = run(plan(str(tmp_path)))
+    report = json.loads(last)
+    assert len(lines) == 1 + 2
+    assert [(c["batch"], c["context"]) for c in report["cells"]] == [(1, 40), (3, 40)]
+    read = weight_bytes_per_step(read_shape(str(tmp_path)), torch.float32)
+    kv = kv_bytes_per_block(read_shape(str(tmp_path)), 1, torch.float32)
+    for cell in report["cells"]:
+        assert cell["floor_ms"] == pytest.approx((read + cell["batch"] * 40 * kv) / 1e6)
+        assert cell["share_of_floor"] == pytest.approx(cell["floor_ms"] / cell["step_ms"])
+        assert cell["tokens_per_second"] == pytest.approx(1e3 * cell["batch"] / cell["step_ms"])
+
+
+def test_run_of_the_workload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every output token is computed, end-of-sequence or not; the bandwidth is measured."""
+    monkeypatch.setattr("server.bench_engine.nano_vllm", lambda n: [([5] * 9, 7), ([6] * 3, 4)])
+    monkeypatch.setitem(SHAPES, "tiny", change(LLAMA, max_position_embeddings=2048))
+    few = plan("tiny", workload=2, batches=[], contexts=[], bandwidth=None)
+    report = json.loads(list(run(few))[-1])
+    assert report["workload"]["output_tokens"] == 11
+    assert report["workload"]["prompt_tokens"] == 12
+    assert report["is_bandwidth_measured"]
+    assert report["bandwidth"] > 0
+
+
+def test_a_context_too_long_is_refused(tmp_path) -> None:
+    tiny_llama(tmp_path)
+    with pytest.raises(ValueError, match="'--context' 300 with '--steps' 4 needs 306 positions"):
+        list(run(plan(str(tmp_path), contexts=[300])))
+
+
+def test_an_unknown_shape_is_named() -> None:
+    done = thirdeye("bench", "engine", "--shape", "gpt5")
+    assert done.returncode == 2
+    assert "'--shape' must be one of llama3-8b" in done.stderr
