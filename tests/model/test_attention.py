@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from model.attention import choose
 from model.attention.blocked import BlockedAttention
 from model.attention.choose import choose_attention
 from model.attention.reference import (
@@ -18,6 +20,7 @@ from model.attention.reference import (
     read_tokens,
 )
 from model.attention.sdpa import SdpaAttention
+from model.attention.triton import TritonAttention
 from model.batch import ForwardBatch
 from model.kv_cache import KVCache
 from tests.model.steps import Row, make_batch
@@ -172,13 +175,21 @@ def test_read_tokens_follows_the_block_table() -> None:
 def test_choose_attention() -> None:
     """Each name gives its backend; "auto" gives the device's best."""
     assert isinstance(choose_attention("auto", CPU), BlockedAttention)
-    assert isinstance(choose_attention("auto", torch.device("cuda")), SdpaAttention)
     assert isinstance(choose_attention("sdpa", CPU), SdpaAttention)
     assert isinstance(choose_attention("blocked", CPU), BlockedAttention)
     assert isinstance(choose_attention("reference", CPU), ReferenceAttention)
 
 
+def test_choose_attention_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There "auto" is the project's own kernel, and torch's where triton is missing."""
+    properties = SimpleNamespace(multi_processor_count=132)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    for has_triton, best in ((True, TritonAttention), (False, SdpaAttention)):
+        monkeypatch.setattr(choose, "can_fuse", lambda device, answer=has_triton: answer)
+        assert isinstance(choose_attention("auto", torch.device("cuda")), best)
+
+
 def test_unknown_attention_lists_the_known() -> None:
     """A typing error in a flag is answered with what could be meant."""
-    with pytest.raises(ValueError, match=r"'auto', 'blocked', 'sdpa', 'reference', got 'flash'"):
+    with pytest.raises(ValueError, match=r"'reference', 'triton', got 'flash'"):
         choose_attention("flash", CPU)
