@@ -28,8 +28,8 @@ from model.placement import Placement
 from model.quant.row_invariant import RowInvariant
 from model.quant.unquantized import Unquantized
 from model.transformer import Transformer
+from server.shapes import SMOLLM2_135M
 from tests.model.steps import Row, make_batch
-from tests.shapes import SMOLLM2_135M
 from weights.dummy import load_dummy_weights
 
 Clock = Callable[[], float]

@@ -11,8 +11,8 @@ from server.engine.core import EngineCore
 from server.engine.inspector import Inspector
 from server.engine.matcher import CompileGrammar
 from server.engine.runner import ModelRunner
+from server.shapes import SMOLLM2_135M
 from tests.engine.grammars import AtOnce
-from tests.shapes import SMOLLM2_135M
 from weights.dummy import load_dummy_weights
 
 

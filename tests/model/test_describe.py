@@ -4,8 +4,8 @@ import pytest
 
 from model.config import ModelConfig
 from model.describe import parameter_counts
+from server.shapes import SMOLLM2_135M
 from tests.model.tiny import GPT2, LLAMA, change, unfinished_model
-from tests.shapes import SMOLLM2_135M
 
 CONFIGS = [
     LLAMA,

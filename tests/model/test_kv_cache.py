@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from model.kv_cache import KVCache, kv_bytes_per_block
+from server.shapes import SMOLLM2_135M
 from tests.model.tiny import CPU, GPT2, LLAMA, make_cache
-from tests.shapes import SMOLLM2_135M
 
 
 def test_write_lands_in_its_slots() -> None:

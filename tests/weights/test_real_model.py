@@ -13,8 +13,8 @@ import tokenizers
 import torch
 from tokenizers import models, pre_tokenizers
 
+from server.shapes import SMOLLM2_135M
 from server.text.tokenizer import Tokenizer as TokenizerProtocol
-from tests.shapes import SMOLLM2_135M
 from tests.weights.real import default_model
 from tests.weights.sinks import RecordingSink
 from weights.checkpoint import Checkpoint, open_checkpoint
