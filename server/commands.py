@@ -13,6 +13,7 @@ from rich.table import Table
 
 from model.config import ModelConfig
 from model.describe import ParameterCounts, parameter_counts
+from server.say import fail
 from weights.catalog import CATALOG
 from weights.checkpoint import open_checkpoint
 from weights.errors import ModelError
@@ -155,8 +156,3 @@ def show_doctor() -> int:
         table.add_row(f"  {entry.name}", str(entry.path or "not here"))
     Console(soft_wrap=True, highlight=False).print(table)
     return 0
-
-
-def fail(message: str) -> int:
-    sys.stderr.write(f"thirdeye: {message}\n")
-    return 1

@@ -1,10 +1,9 @@
 """Every setting of the server, declared once: a flag, a THIRDEYE_* variable and a default each.
 
 `thirdeye serve --max-num-seqs 8` and `THIRDEYE_MAX_NUM_SEQS=8 thirdeye serve` say the same; a flag
-wins. This is the only file of `server/` that reads the environment. What comes out is frozen.
+wins. No other file of `server/` reads the environment. What comes out is frozen.
 """
 
-import os
 from enum import StrEnum
 from pathlib import Path
 
@@ -14,8 +13,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from server.api.fields import MAX_STOPS
 from server.api.schema import MAX_N
 from server.engine.config import Admission
-
-SPIN = {"GOMP_SPINCOUNT": "20000"}  # turns of a loop before a waiting thread sleeps
 
 
 class Dtype(StrEnum):
@@ -111,15 +108,3 @@ class Settings(BaseSettings):
             lines = (line.strip() for line in self.api_key_file.read_text().splitlines())
             keys += [line for line in lines if line and not line.startswith("#")]
         return keys
-
-
-def engine_environment() -> dict[str, str]:
-    """The environment of the engine's process: this one's, with OpenMP's waiting made polite.
-
-    A thread that sleeps at a barrier takes 50 to 100 us to wake up, two hundred times a step; one
-    that spins for ever keeps the API and the clients from its core. So it spins a quarter of a
-    millisecond, longer than the gaps within a step, and then sleeps. (GNU's OpenMP, which torch
-    brings along.) Whoever sets OMP_WAIT_POLICY has decided otherwise.
-    """
-    environment = dict(os.environ)  # noqa: TID251 (the one place that may)
-    return environment if "OMP_WAIT_POLICY" in environment else SPIN | environment

@@ -1,10 +1,9 @@
 """The engine's side of the composition root: a recipe becomes an engine, in its own process.
 
-Run as `python -m server.worker FD`, where FD is the socket to the API process. Together with
-`server/build.py` this is the only place that joins `weights/`, `model/` and `server/engine/`.
+Its `main` is run by `server/engine_main.py`. Together with `server/build.py` this is the only place
+that joins `weights/`, `model/` and `server/engine/`.
 """
 
-import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from model.attention.choose import choose_attention
 from model.config import ModelConfig
 from model.describe import parameter_counts
 from model.kv_cache import KVCache, kv_bytes_per_block
+from model.loader import ModelLoader
 from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
@@ -39,6 +39,7 @@ from server.engine.matcher import CompileGrammar, Matcher
 from server.engine.memory import kv_budget, plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
+from server.engine.warmup import warm_up
 from server.recipe import EngineRecipe
 from server.text.tools.form import TAGS, encode_with_tags
 from weights.checkpoint import Checkpoint, open_checkpoint
@@ -66,6 +67,7 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     config = engine_config(recipe, checkpoint.config, dtype, device)
     kv_cache = KVCache(checkpoint.config, config.num_blocks, config.block_size, dtype, device)
     runner = ModelRunner(model, kv_cache, config, device)
+    warm_up(runner, config)
     grammars = GrammarCompiler(grammar_compiler(checkpoint, recipe.eos_token_ids))
     numerics = describe_numerics(model, where)
     inspector = Inspector(model, device, min(MAX_ROWS, config.max_num_batched_tokens))
@@ -85,8 +87,9 @@ def load_model(
         device=where.device,
         quantize=where.quantize,
     )
-    load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
-    model.finish()
+    loader = ModelLoader(model)
+    load_weights(checkpoint, loader, lambda done, total: on_progress("weights", done / total))
+    loader.finish()
     return model
 
 
@@ -212,9 +215,3 @@ def load(recipe: bytes, on_progress: OnProgress) -> tuple[EngineCore, EngineInfo
 
 def main() -> int:
     return serve_engine(socket.socket(fileno=int(sys.argv[-1])), load)
-
-
-if __name__ == "__main__":
-    exit_code = main()
-    sys.stderr.flush()
-    os._exit(exit_code)  # all has been said; taking torch apart would take a second or more
