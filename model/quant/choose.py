@@ -3,6 +3,7 @@
 from model.placement import Placement
 from model.quant.base import LinearMethod
 from model.quant.int8 import Int8
+from model.quant.native_int8 import NativeInt8
 from model.quant.row_invariant import RowInvariant
 from model.quant.unquantized import Unquantized
 
@@ -25,5 +26,5 @@ def choose_quantization(name: str, where: Placement) -> str:
 def choose_linear(where: Placement) -> LinearMethod:
     """The same answer in any batch where the hardware gives it for free: that is, on the CPU."""
     if where.quantize == "int8":
-        return Int8()
+        return NativeInt8(where.native) if where.native else Int8()
     return RowInvariant() if RowInvariant.is_available(where) else Unquantized()
