@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model.native.build import COMPILERS
 from server.api.fields import MAX_STOPS
 from server.api.schema import MAX_N
 from server.engine.config import Admission
@@ -31,6 +32,11 @@ class Quantize(StrEnum):
     INT8 = "int8"  # CPU: weights and activations in 8 bits, sums exact; GPU: weights alone
     INT4 = "int4"  # weights in 4 bits by groups of 128, the head's in 8
     FP8 = "fp8"  # 8-bit floats
+
+
+class Native(StrEnum):
+    AUTO = "auto"  # kernels in C, where the processor has AVX-512 and there is a compiler
+    OFF = "off"
 
 
 class Attention(StrEnum):
@@ -82,6 +88,7 @@ class Settings(BaseSettings):
     dtype: Dtype = Dtype.AUTO
     quantize: Quantize = Quantize.AUTO
     attention: Attention = Attention.AUTO
+    native: Native = Native.AUTO
     threads: int | None = Field(None, ge=1)
     engine: EngineKind = EngineKind.PROCESS
 
@@ -113,6 +120,12 @@ class Settings(BaseSettings):
             lines = (line.strip() for line in self.api_key_file.read_text().splitlines())
             keys += [line for line in lines if line and not line.startswith("#")]
         return keys
+
+
+def compilers() -> tuple[str, ...]:
+    """C compilers to look for: what $CC says, as everywhere, and the usual names."""
+    chosen = os.environ.get("CC")  # noqa: TID251 (the one place that may)
+    return (chosen,) if chosen else COMPILERS
 
 
 def engine_environment() -> dict[str, str]:

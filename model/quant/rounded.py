@@ -51,7 +51,7 @@ class RoundedWeight:
         """What the numbers stand for: [out, in] float32."""
         whole = unpack(self.numbers, self.group) if self.is_packed else self.numbers.float()
         width = self.in_features // self.scales.shape[1]
-        wide = whole.unflatten(1, (-1, width)) * self.scales.float()[:, :, None]
+        wide = whole.reshape(self.out_features, -1, width) * self.scales.float()[:, :, None]
         return wide.flatten(1)
 
 
@@ -74,7 +74,7 @@ def round_to_int4(weight: Tensor) -> RoundedWeight:
     Raises ValueError where no group divides the inputs.
     """
     group = group_size(weight.shape[1])
-    groups = weight.float().unflatten(1, (-1, group))  # [out, G, group]
+    groups = weight.float().reshape(len(weight), -1, group)  # [out, G, group]
     top = groups.gather(2, groups.abs().argmax(2, keepdim=True))
     scales = (top / -INT4_OFFSET).to(torch.bfloat16)  # first, so that numbers meet what is kept
     divisor = torch.where(scales == 0, 1.0, scales.float())
@@ -85,7 +85,7 @@ def round_to_int4(weight: Tensor) -> RoundedWeight:
 
 def unpack(numbers: Tensor, group: int) -> Tensor:
     """[out, in / 2] uint8 -> [out, in] float32, -8 to 7."""
-    pairs = numbers.unflatten(1, (-1, group // 2))  # [out, G, group / 2]
+    pairs = numbers.reshape(len(numbers), -1, group // 2)  # [out, G, group / 2]
     both = torch.cat((pairs & 15, pairs >> 4), dim=2)
     return both.flatten(1).float() - INT4_OFFSET
 

@@ -172,7 +172,7 @@ def test_groups() -> None:
     assert [group_size(n) for n in (4096, 1600, 576, 96)] == [128, 64, 64, 32]
     with pytest.raises(ValueError, match="multiple of 32 inputs to every linear layer, got 48"):
         Linear(48, 8, False, FP32, method=WeightOnlyInt4(FP32))
-    with pytest.raises(ValueError, match="fp8 needs a multiple of 16 inputs .* got 40"):
+    with pytest.raises(ValueError, match=r"fp8 needs a multiple of 16 inputs .* got 40"):
         Linear(40, 8, False, FP32, method=Fp8(FP32))
 
 
