@@ -37,6 +37,16 @@ def parse_inputs(value: object) -> list[Prompt]:
     return inputs
 
 
+def parse_one_prompt(value: object) -> Prompt:
+    """One text or one list of token ids, alone or in a list, with something in it."""
+    prompts = parse_prompts(value)
+    if len(prompts) != 1:
+        fail("array_above_max_length", f"must be one text, got {len(prompts)}.")
+    if not prompts[0]:
+        fail("empty_string", "must not be empty.")
+    return prompts[0]
+
+
 def _prompts(value: object, limit: int) -> list[Prompt]:
     if isinstance(value, str):
         return [value]
@@ -170,20 +180,28 @@ _PART: dict[str, Any] = {
 }
 
 
-def _prompts_schema(string: dict[str, Any], limit: int) -> dict[str, Any]:
+def prompts_schema(
+    string: dict[str, Any], limit: int, ids: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    ids = ids or _IDS
     size = {"type": "array", "minItems": 1, "maxItems": limit}
-    return {"anyOf": [string, size | {"items": string}, _IDS, size | {"items": _IDS}]}
+    return {"anyOf": [string, size | {"items": string}, ids, size | {"items": ids}]}
+
+
+def one_prompt_schema(max_tokens: int) -> dict[str, Any]:
+    ids = _IDS | {"maxItems": max_tokens}
+    return prompts_schema({"type": "string", "minLength": 1}, 1, ids)
 
 
 Prompts = Annotated[
     list[Prompt],
     PlainValidator(parse_prompts),
-    WithJsonSchema(_prompts_schema({"type": "string"}, MAX_PROMPTS)),
+    WithJsonSchema(prompts_schema({"type": "string"}, MAX_PROMPTS)),
 ]
 Inputs = Annotated[
     list[Prompt],
     PlainValidator(parse_inputs),
-    WithJsonSchema(_prompts_schema({"type": "string", "minLength": 1}, MAX_INPUTS)),
+    WithJsonSchema(prompts_schema({"type": "string", "minLength": 1}, MAX_INPUTS)),
 ]
 Stop = Annotated[
     tuple[str, ...],
