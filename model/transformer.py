@@ -23,6 +23,7 @@ from model.kv_cache import KVCache
 from model.layers import Embedding, LearnedPositions, NoPositions
 from model.linear import Linear, TiedLinear
 from model.load import expected_tensors, load_tensor
+from model.native.library import Library
 from model.parts import make_attention, make_mlp, make_norm
 from model.placement import Placement, can_fuse
 from model.rope import NoRope, Rope, Rotate
@@ -60,11 +61,13 @@ class Transformer(nn.Module):
         device: torch.device,
         quantize: str = "none",
         is_fused: bool | None = None,
+        native: Library | None = None,
     ) -> None:
-        """`is_fused`: with kernels of our own between the matrix products; None: on a GPU."""
+        """`is_fused`: with kernels of our own between the matrix products; None: on a GPU.
+        `native`: those compiled for this CPU."""
         super().__init__()
         where = Placement(
-            dtype, device, quantize, can_fuse(device) if is_fused is None else is_fused
+            dtype, device, quantize, can_fuse(device) if is_fused is None else is_fused, native
         )
         vocab, hidden = config.vocab_size, config.hidden_size
         context = config.max_position_embeddings

@@ -29,14 +29,14 @@ from server.api.handlers import (
 )
 from server.api.inspect import inspect_routes
 from server.api.lifetime import LifetimeMiddleware
-from server.api.messages import messages_routes
+from server.api.messages.routes import messages_routes
 from server.api.models import model_routes
-from server.api.openapi import document
-from server.api.openapi_model import show_model
+from server.api.openapi.document import document
+from server.api.openapi.model import show_model
 from server.api.ops import ops_routes
 from server.api.pages import page_routes
 from server.api.rates import Rates
-from server.api.responses import responses_routes
+from server.api.responses.routes import responses_routes
 from server.api.state import ServerState
 from server.api.stream import own_the_shutdown
 from server.api.timeline import timeline_routes

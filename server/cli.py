@@ -92,6 +92,9 @@ def serve(
     attention: Annotated[
         str | None, typer.Option(help="auto, triton, sdpa, reference. [auto]")
     ] = None,
+    native: Annotated[
+        str | None, typer.Option(help="Kernels compiled on this machine: auto, off. [auto]")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="The engine's CPU threads. [one a core]")
     ] = None,

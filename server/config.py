@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model.native.build import COMPILERS
 from server.api.fields import MAX_STOPS
 from server.api.schema import MAX_N
 from server.engine.config import Admission
@@ -29,6 +30,11 @@ class Quantize(StrEnum):
     AUTO = "auto"  # int8 on a CPU that has the instructions for it, else none
     NONE = "none"  # quantized checkpoints are dequantized to the dtype
     INT8 = "int8"  # weights and activations in 8 bits, sums exact
+
+
+class Native(StrEnum):
+    AUTO = "auto"  # kernels in C, where the processor has AVX-512 and there is a compiler
+    OFF = "off"
 
 
 class Attention(StrEnum):
@@ -80,6 +86,7 @@ class Settings(BaseSettings):
     dtype: Dtype = Dtype.AUTO
     quantize: Quantize = Quantize.AUTO
     attention: Attention = Attention.AUTO
+    native: Native = Native.AUTO
     threads: int | None = Field(None, ge=1)
     engine: EngineKind = EngineKind.PROCESS
 
@@ -111,6 +118,12 @@ class Settings(BaseSettings):
             lines = (line.strip() for line in self.api_key_file.read_text().splitlines())
             keys += [line for line in lines if line and not line.startswith("#")]
         return keys
+
+
+def compilers() -> tuple[str, ...]:
+    """C compilers to look for: what $CC says, as everywhere, and the usual names."""
+    chosen = os.environ.get("CC")  # noqa: TID251 (the one place that may)
+    return (chosen,) if chosen else COMPILERS
 
 
 def engine_environment() -> dict[str, str]:

@@ -4,6 +4,7 @@ Run as `python -m server.worker FD`, where FD is the socket to the API process. 
 `server/build.py` this is the only place that joins `weights/`, `model/` and `server/engine/`.
 """
 
+import logging
 import os
 import socket
 import sys
@@ -21,6 +22,8 @@ from model.attention.choose import choose_attention
 from model.config import ModelConfig
 from model.describe import parameter_counts
 from model.kv_cache import KVCache, kv_bytes_per_block
+from model.native.build import Unavailable
+from model.native.library import Library
 from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
@@ -48,6 +51,8 @@ from weights.load import load_weights
 if TYPE_CHECKING:
     from server.engine.guidance import Guidance
 
+logger = logging.getLogger(__name__)
+
 OnProgress = Callable[[str, float], None]
 
 
@@ -60,7 +65,7 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     device = choose_device(recipe.device)
     dtype = choose_dtype(recipe.dtype, device)
     checkpoint = open_checkpoint(Path(recipe.model_path))
-    where = Placement(dtype, device)
+    where = Placement(dtype, device, native=load_native(recipe.native_library, device))
     where = replace(where, quantize=choose_quantization(recipe.quantize, where))
     model = load_model(checkpoint, recipe.attention, where, on_progress)
     config = engine_config(recipe, checkpoint.config, dtype, device)
@@ -71,6 +76,17 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     inspector = Inspector(model, device, min(MAX_ROWS, config.max_num_batched_tokens))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars)
     return core, describe(checkpoint.config, config, device, dtype, numerics)
+
+
+def load_native(path: str, device: torch.device) -> Library | None:
+    """The compiled kernels, if they are for this device and ready; why not is said in the log."""
+    if not path or device.type != "cpu":
+        return None
+    try:
+        return Library(Path(path))
+    except Unavailable as reason:
+        logger.warning("no native kernels, for this start: %s", reason)
+        return None
 
 
 def load_model(
@@ -84,6 +100,7 @@ def load_model(
         dtype=where.dtype,
         device=where.device,
         quantize=where.quantize,
+        native=where.native,
     )
     load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
     model.finish()

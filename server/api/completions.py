@@ -14,7 +14,7 @@ from server.api.grammars import Grammars
 from server.api.intake import take
 from server.api.lifetime import lifetime_of
 from server.api.logprobs import CompletionLogprobs, prompt_logprobs
-from server.api.openapi import documented
+from server.api.openapi.document import documented
 from server.api.prepare import (
     check_common,
     check_context,

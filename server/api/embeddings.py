@@ -18,7 +18,7 @@ from server.api.answer import Context, admit, answer_whole, unix_seconds
 from server.api.generation import Generation
 from server.api.intake import take
 from server.api.lifetime import lifetime_of
-from server.api.openapi import documented
+from server.api.openapi.document import documented
 from server.api.prepare import (
     check_context,
     check_prompt_ids,

@@ -21,7 +21,7 @@ from server.api.answer import Context, json_response, unix_seconds, unless_gone
 from server.api.inspect_request import MAX_TOKENS, InspectRequest, check_size, layers_of
 from server.api.intake import take
 from server.api.lifetime import lifetime_of
-from server.api.openapi import documented
+from server.api.openapi.document import documented
 from server.api.prepare import refuse
 from server.api.schema import TokenizeRequest
 from server.api.shape import JsonObject, encode

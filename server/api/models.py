@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.answer import Context, json_response
-from server.api.openapi import documented
+from server.api.openapi.document import documented
 from server.api.state import ServedModel
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from server.api.answer import Context, json_response
-from server.api.openapi import documented
+from server.api.openapi.document import documented
 from server.api.state import Phase
 from server.errors import Unavailable
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.openapi import document
+from server.api.openapi.document import document
 from server.web import ASSETS
 
 _CSP = (

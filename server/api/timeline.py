@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from server.api.answer import Context
 from server.api.lifetime import lifetime_of
-from server.api.openapi import documented
+from server.api.openapi.document import documented
 from server.api.stream import event_stream
 from server.engine.types import Engine, EngineDead, StepRecord
 from server.errors import BadRequest, Overloaded, engine_failed

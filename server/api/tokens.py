@@ -13,7 +13,7 @@ from server.api.answer import Context, json_response
 from server.api.chat import check_continuation, encode_messages
 from server.api.intake import take
 from server.api.logprobs import token_name
-from server.api.openapi import documented
+from server.api.openapi.document import documented
 from server.api.prepare import refuse
 from server.api.schema import DetokenizeRequest, TokenizeRequest
 from server.api.shown import text_of

@@ -22,7 +22,7 @@ from server.api.formats import Constraint, Kind
 from server.api.generation import Generation
 from server.api.intake import take
 from server.api.lifetime import lifetime_of
-from server.api.openapi import documented
+from server.api.openapi.document import documented
 from server.api.prepare import check_context, refuse, room_for, salt
 from server.api.receipt import Receipt, ReceiptChoice, VerifyRequest, faults
 from server.api.schema import MAX_N

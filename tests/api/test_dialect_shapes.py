@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.api.generation import Generation
-from server.api.messages_shape import MessageShape
-from server.api.responses_schema import ResponsesRequest
-from server.api.responses_shape import ResponseShape
+from server.api.messages.shape import MessageShape
+from server.api.responses.schema import ResponsesRequest
+from server.api.responses.shape import ResponseShape
 from server.api.shape import Shape
 from server.engine.types import FinishReason
 from server.text.events import TextEvent, ToolCallDelta

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from server.api.config import ApiConfig
-from server.api.messages import messages_of
-from server.api.messages_schema import MessagesRequest
+from server.api.messages.routes import messages_of
+from server.api.messages.schema import MessagesRequest
 from server.engine.fake import FakeEngine
 from server.errors import BadRequest
 from tests.api.support import EOS, Served, eventually, fake_engine, live, ready_state, says

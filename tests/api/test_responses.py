@@ -12,8 +12,8 @@ import httpx
 import openai
 import pytest
 
-from server.api.responses import messages_of
-from server.api.responses_schema import ResponsesRequest
+from server.api.responses.routes import messages_of
+from server.api.responses.schema import ResponsesRequest
 from tests.api.support import EOS, Served, eventually, fake_engine, says
 
 URL = "/v1/responses"

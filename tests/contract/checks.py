@@ -1,7 +1,7 @@
 """What schemathesis is to check besides its own: loaded by it, as `SCHEMATHESIS_HOOKS` says.
 
 Every request that is valid by `/openapi.json` must be answered with 200, but for the few rules that
-no schema can express (`UNTOLD` in `server/api/openapi_rules.py`); those are listed here by the
+no schema can express (`UNTOLD` in `server/api/openapi/rules.py`); those are listed here by the
 field and the code of their 400. And every answer is held against the published schemas.
 """
 

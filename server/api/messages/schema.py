@@ -2,7 +2,7 @@
 and closed.
 
 Content is a list of blocks, a string being one of them. What chat knows too is checked by chat,
-which is what a request becomes (`server.api.messages`).
+which is what a request becomes (`server.api.messages.routes`).
 """
 
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, Tag
 from server.api.fields import OnlyFalse, Stop, fail, json_type
 from server.api.kinds import kinds, of_kind
 from server.api.refusals import Refusal
-from server.api.responses_schema import CalledName, FunctionName
+from server.api.responses.schema import CalledName, FunctionName
 from server.api.schema import MAX_INT, MAX_MESSAGES, Strict
 
 BlockId = Annotated[str, Field(min_length=1, max_length=256)]

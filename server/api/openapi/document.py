@@ -2,7 +2,7 @@
 
 Handlers read their bodies themselves (the order of checks is ours), so the schemas are put into the
 document by hand: once as components, and as a reference at each route. Rules between fields come
-from `openapi_rules`, answers from `openapi_answers`, and the served model from `openapi_model`.
+from `rules`, answers from `answers`, and the served model from `model`.
 """
 
 from collections.abc import Mapping
@@ -14,9 +14,9 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from server.api.inspect_request import InspectRequest
-from server.api.messages_schema import REFUSED_IN_MESSAGES, CountTokensRequest, MessagesRequest
-from server.api.openapi_answers import ANSWERS
-from server.api.openapi_rules import RULES, UNTOLD
+from server.api.messages.schema import REFUSED_IN_MESSAGES, CountTokensRequest, MessagesRequest
+from server.api.openapi.answers import ANSWERS
+from server.api.openapi.rules import RULES, UNTOLD
 from server.api.receipt import VerifyRequest
 from server.api.refusals import (
     REFUSED_IN_CHAT,
@@ -24,7 +24,7 @@ from server.api.refusals import (
     REFUSED_IN_EMBEDDINGS,
     Refusal,
 )
-from server.api.responses_schema import REFUSED_IN_RESPONSES, ResponsesRequest
+from server.api.responses.schema import REFUSED_IN_RESPONSES, ResponsesRequest
 from server.api.schema import (
     ChatRequest,
     CompletionRequest,

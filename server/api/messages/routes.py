@@ -2,7 +2,7 @@
 
 A request becomes a chat request: `system` is a message in front, a `tool_use` block a call of its
 assistant message, a `tool_result` block a message of role `tool`. A last turn of the assistant is
-continued. What comes out is in `server.api.messages_shape`, how errors look in
+continued. What comes out is in `server.api.messages.shape`, how errors look in
 `server.api.envelope`.
 """
 
@@ -19,7 +19,7 @@ from server.api.dialect import Words, count_as_chat, plan_as_chat
 from server.api.envelope import MESSAGES_PATH
 from server.api.intake import take
 from server.api.lifetime import lifetime_of
-from server.api.messages_schema import (
+from server.api.messages.schema import (
     REFUSED_IN_MESSAGES,
     AnthropicTool,
     AnthropicToolChoice,
@@ -33,8 +33,8 @@ from server.api.messages_schema import (
     ToolUseBlock,
     UserTurn,
 )
-from server.api.messages_shape import MessageShape, framing_of
-from server.api.openapi import documented
+from server.api.messages.shape import MessageShape, framing_of
+from server.api.openapi.document import documented
 from server.api.prepare import refuse
 from server.api.shape import JsonObject
 

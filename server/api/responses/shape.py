@@ -20,7 +20,7 @@ from uuid import uuid4
 from server.api.answer import unix_seconds
 from server.api.generation import Generation
 from server.api.logprobs import chat_logprobs
-from server.api.responses_schema import (
+from server.api.responses.schema import (
     NAMED,
     FunctionTool,
     JsonSchemaFormat,

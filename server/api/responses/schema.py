@@ -1,8 +1,8 @@
 """Every field of `POST /v1/responses`: a table, as strict and closed as the others.
 
-What chat knows too is checked by chat, which is what a request becomes (`server.api.responses`);
-here stands what only this dialect has: items, `text.format`, flat tools, and what a server that
-stores nothing must refuse.
+What chat knows too is checked by chat, which is what a request becomes (`routes.py`); here stands
+what only this dialect has: items, `text.format`, flat tools, and what a server that stores nothing
+must refuse.
 """
 
 from typing import Annotated, Any, Literal, get_args

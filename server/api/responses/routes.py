@@ -2,7 +2,7 @@
 
 A request becomes a chat request: items become messages, `text.format` becomes `response_format`.
 Calls of one turn are one assistant message, as chat has it. What comes out is in
-`server.api.responses_shape`.
+`server.api.responses.shape`.
 """
 
 from collections.abc import Iterable
@@ -16,9 +16,9 @@ from server.api.ceilings import check_ceilings
 from server.api.dialect import Words, plan_as_chat
 from server.api.intake import take
 from server.api.lifetime import lifetime_of
-from server.api.openapi import documented
+from server.api.openapi.document import documented
 from server.api.prepare import refuse
-from server.api.responses_schema import (
+from server.api.responses.schema import (
     NAMED,
     REFUSED_IN_RESPONSES,
     CallItem,
@@ -29,7 +29,7 @@ from server.api.responses_schema import (
     ResponsesRequest,
     TextFormat,
 )
-from server.api.responses_shape import ResponseShape
+from server.api.responses.shape import ResponseShape
 from server.api.shape import JsonObject
 from server.api.stream import Framing
 
