@@ -26,6 +26,7 @@ from model.load import expected_tensors, load_tensor
 from model.native.library import Library
 from model.parts import make_attention, make_mlp, make_norm
 from model.placement import Placement, can_fuse
+from model.quant.choose import choose_head
 from model.rope import NoRope, Rope, Rotate
 
 
@@ -86,10 +87,11 @@ class Transformer(nn.Module):
             Block(config, layer, attention, where) for layer in range(config.num_hidden_layers)
         )
         self.final_norm = make_norm(config, where)
+        method = choose_head(where)
         self.lm_head = (
-            TiedLinear(self.embed_tokens.weight, where)
+            TiedLinear(self.embed_tokens.weight, where, method=method)
             if config.tie_word_embeddings
-            else Linear(hidden, vocab, False, where)
+            else Linear(hidden, vocab, False, where, method=method)
         )
 
     def forward(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:

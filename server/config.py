@@ -29,7 +29,9 @@ class Dtype(StrEnum):
 class Quantize(StrEnum):
     AUTO = "auto"  # int8 on a CPU that has the instructions for it, else none
     NONE = "none"  # quantized checkpoints are dequantized to the dtype
-    INT8 = "int8"  # weights and activations in 8 bits, sums exact
+    INT8 = "int8"  # CPU: weights and activations in 8 bits, sums exact; GPU: weights alone
+    INT4 = "int4"  # weights in 4 bits by groups of 128, the head's in 8
+    FP8 = "fp8"  # 8-bit floats
 
 
 class Native(StrEnum):

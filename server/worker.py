@@ -22,6 +22,7 @@ from model.attention.choose import choose_attention
 from model.config import ModelConfig
 from model.describe import parameter_counts
 from model.kv_cache import KVCache, kv_bytes_per_block
+from model.linear import Linear, TiedLinear
 from model.native.build import Unavailable
 from model.native.library import Library
 from model.placement import Placement
@@ -169,7 +170,7 @@ def engine_config(
 def describe_numerics(model: Transformer, where: Placement) -> str:
     """What decides the bits of an answer beside weights, dtype and our own code."""
     attention = type(model.backend).__name__
-    linear = type(model.lm_head.method).__name__
+    linear = "+".join(sorted(linear_methods(model)))
     if where.device.type == "cuda":
         capability = ".".join(map(str, torch.cuda.get_device_capability(where.device)))
         machine = f"{torch.cuda.get_device_name(where.device)}, capability {capability}"
@@ -178,6 +179,12 @@ def describe_numerics(model: Transformer, where: Placement) -> str:
         machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
     libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"
     return f"{libraries}, {attention}, {linear}, {machine}"
+
+
+def linear_methods(model: Transformer) -> set[str]:
+    """How its weights are kept: the head may be another way than the rest."""
+    layers = (m for m in model.modules() if isinstance(m, Linear | TiedLinear))
+    return {type(layer.method).__name__ for layer in layers}
 
 
 def describe(
