@@ -14,6 +14,7 @@ from model.native.library import Library, address
 GROUP = 32  # channels of a token that share a scale
 PANEL_ROWS = 48
 BYTES_PER_GROUP = GROUP + 4 + 4  # codes, their scale, where their sums start
+SMALL = 1 << 18  # products that take one thread a microsecond or two
 MAX_IN_FEATURES = 1 << 20  # far from where a size in C would not fit
 
 
@@ -79,6 +80,7 @@ class Int8LinearKernel:
         self._run, self._operation = library.run, library.operation("int8_linear")
         self.weight, self.bias = weight, bias  # held here, for C only has their addresses
         self.in_features, self.out_features = weight.in_features, len(weight.scales)
+        self._size = self.in_features * self.out_features
         self._groups = -(-self.in_features // GROUP)
         assert weight.packed.data_ptr() % 64 == 0  # torch's allocator sees to that
 
@@ -101,5 +103,5 @@ class Int8LinearKernel:
             in_features=self.in_features,
             out_features=self.out_features,
         )
-        self._run(self._operation, args)
+        self._run(self._operation, args, is_small=num_tokens * self._size < SMALL)
         return y
