@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from model.native.library import Library
 from model.parallel import ALONE, Ranks
 
 
@@ -19,6 +20,7 @@ class Placement:
     device: torch.device
     quantize: str = "none"  # how linear layers are kept, see `model/quant/choose.py`
     is_fused: bool = False  # small steps in kernels of our own, see `model/fused.py`
+    native: Library | None = None  # kernels compiled for this CPU, where there are any
     ranks: Ranks = ALONE  # who else has a share of the weights
 
     def empty(self, *shape: int) -> nn.Parameter:

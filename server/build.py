@@ -26,6 +26,7 @@ from server.config import EngineKind, Settings, engine_environment
 from server.engine.process import OnProgress, ProcessEngine
 from server.engine.supervised import MortalEngine, RestartPolicy, SupervisedEngine
 from server.engine.types import EngineDead, EngineInfo
+from server.native import native_library
 from server.recipe import EngineRecipe
 from server.text.chat import ChatTemplate
 from weights.catalog import CATALOG, DEFAULT
@@ -113,7 +114,8 @@ def build_digest() -> str:
     """SHA-256 over the sources that make tokens: a version's name outlives many changes of them."""
     digest = hashlib.sha256()
     for room in ("model", "server/engine", "server/text", "weights"):
-        for path in sorted((ROOT / room).rglob("*.py")):
+        files = (path for end in ("py", "c", "h") for path in (ROOT / room).rglob(f"*.{end}"))
+        for path in sorted(files):
             digest.update(f"{path.relative_to(ROOT).as_posix()} {path.stat().st_size} ".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -147,6 +149,7 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         dtype=settings.dtype,
         quantize=settings.quantize,
         attention=settings.attention,
+        native_library=native_library(settings),
         threads=settings.threads,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,

@@ -89,9 +89,14 @@ def serve(
     dtype: Annotated[
         str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")
     ] = None,
-    quantize: Annotated[str | None, typer.Option(help="auto, none, int8. [auto]")] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="auto, none, int8; on a GPU also int4, fp8. [auto]")
+    ] = None,
     attention: Annotated[
         str | None, typer.Option(help="auto, triton, sdpa, reference. [auto]")
+    ] = None,
+    native: Annotated[
+        str | None, typer.Option(help="Kernels compiled on this machine: auto, off. [auto]")
     ] = None,
     threads: Annotated[
         int | None, typer.Option(help="The engine's CPU threads. [one a core]")

@@ -14,6 +14,7 @@ from rich.table import Table
 from model.config import ModelConfig
 from model.describe import ParameterCounts, parameter_counts
 from server.engine.cores import own_cpus
+from server.native import native_status
 from weights.catalog import CATALOG
 from weights.checkpoint import open_checkpoint
 from weights.errors import ModelError
@@ -33,6 +34,7 @@ def pull_model(name: str, *, if_missing: bool) -> int:
     if found is not None:
         if not if_missing:
             sys.stdout.write(f"{name} is here: {found}\n")
+        native_status()  # compiles, so that no start has to wait for it
         return 0
     columns = (
         TextColumn("{task.description}"),
@@ -54,6 +56,7 @@ def pull_model(name: str, *, if_missing: bool) -> int:
             )
     except ModelError as error:
         return fail(str(error))
+    native_status()
     sys.stdout.write(f"{name}: {path} ({entry.license})\n")
     return 0
 
@@ -144,6 +147,7 @@ def show_doctor() -> int:
     for package in PACKAGES:
         table.add_row(package, importlib.metadata.version(package))
     table.add_row("cpu threads", str(torch.get_num_threads()))
+    table.add_row("native kernels", native_status())
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)

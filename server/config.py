@@ -11,6 +11,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model.native.build import COMPILERS
 from server.api.fields import MAX_STOPS
 from server.api.schema import MAX_N
 from server.engine.config import Admission
@@ -29,7 +30,14 @@ class Dtype(StrEnum):
 class Quantize(StrEnum):
     AUTO = "auto"  # int8 on a CPU that has the instructions for it, else none
     NONE = "none"  # quantized checkpoints are dequantized to the dtype
-    INT8 = "int8"  # weights and activations in 8 bits, sums exact
+    INT8 = "int8"  # CPU: weights and activations in 8 bits, sums exact; GPU: weights alone
+    INT4 = "int4"  # weights in 4 bits by groups of 128, the head's in 8
+    FP8 = "fp8"  # 8-bit floats
+
+
+class Native(StrEnum):
+    AUTO = "auto"  # kernels in C, where the processor has AVX-512 and there is a compiler
+    OFF = "off"
 
 
 class Attention(StrEnum):
@@ -81,6 +89,7 @@ class Settings(BaseSettings):
     dtype: Dtype = Dtype.AUTO
     quantize: Quantize = Quantize.AUTO
     attention: Attention = Attention.AUTO
+    native: Native = Native.AUTO
     threads: int | None = Field(None, ge=1)
     engine: EngineKind = EngineKind.PROCESS
     tensor_parallel: int = Field(1, ge=1, le=64)
@@ -113,6 +122,12 @@ class Settings(BaseSettings):
             lines = (line.strip() for line in self.api_key_file.read_text().splitlines())
             keys += [line for line in lines if line and not line.startswith("#")]
         return keys
+
+
+def compilers() -> tuple[str, ...]:
+    """C compilers to look for: what $CC says, as everywhere, and the usual names."""
+    chosen = os.environ.get("CC")  # noqa: TID251 (the one place that may)
+    return (chosen,) if chosen else COMPILERS
 
 
 def engine_environment() -> dict[str, str]:

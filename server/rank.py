@@ -17,8 +17,9 @@ from model.ranks import Meeting, join
 from server.engine.follower import Share, serve_rank
 from server.engine.rank_messages import Join
 from server.engine.types import EngineDead
+from server.ranks import rank_kv_budget, use_threads
 from server.recipe import EngineRecipe
-from server.worker import load_model, place, rank_kv_budget, use_threads
+from server.worker import load_model, place
 from weights.checkpoint import open_checkpoint
 from weights.errors import ModelError
 

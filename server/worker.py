@@ -4,6 +4,7 @@ Run as `python -m server.worker FD`, where FD is the socket to the API process. 
 `server/build.py` this is the only place that joins `weights/`, `model/` and `server/engine/`.
 """
 
+import logging
 import os
 import socket
 import sys
@@ -21,6 +22,9 @@ from model.attention.choose import choose_attention
 from model.config import ModelConfig
 from model.describe import parameter_counts
 from model.kv_cache import KVCache, kv_bytes_per_block
+from model.linear import Linear, TiedLinear
+from model.native.build import Unavailable
+from model.native.library import Library
 from model.parallel import rank_config
 from model.placement import Placement
 from model.quant.choose import choose_quantization
@@ -34,13 +38,12 @@ from server.engine.config import (
     default_batched_tokens,
 )
 from server.engine.core import EngineCore
-from server.engine.cores import num_cores, own_cpus
-from server.engine.crew import Crew, end_process, summon
 from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.matcher import CompileGrammar, Matcher
-from server.engine.memory import kv_budget, plan_kv
+from server.engine.memory import plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
+from server.ranks import check_ranks, gather_crew, rank_kv_budget, use_threads
 from server.recipe import EngineRecipe
 from server.text.tools.form import TAGS, encode_with_tags
 from weights.checkpoint import Checkpoint, open_checkpoint
@@ -49,6 +52,8 @@ from weights.load import load_weights
 
 if TYPE_CHECKING:
     from server.engine.guidance import Guidance
+
+logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[str, float], None]
 
@@ -79,11 +84,6 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     return core, describe(checkpoint.config, config, where, numerics)
 
 
-def use_threads(recipe: EngineRecipe) -> None:
-    """One a core, the cores dealt out among the ranks."""
-    torch.set_num_threads(recipe.threads or max(1, num_cores() // recipe.tensor_parallel))
-
-
 def place(recipe: EngineRecipe, rank: int) -> Placement:
     """Where a rank's weights go, and in which form. Raises ValueError for what is not there."""
     device = choose_device(recipe.device)
@@ -91,52 +91,21 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
     if size > 1:
         check_ranks(recipe, device)
         device = torch.device("cuda", rank) if device.type == "cuda" else device
-    where = Placement(choose_dtype(recipe.dtype, device), device)
+    native = load_native(recipe.native_library, device)
+    where = Placement(choose_dtype(recipe.dtype, device), device, native=native)
     quantize = choose_quantization(recipe.quantize, where) if size == 1 else "none"
     return replace(where, quantize=quantize)
 
 
-def check_ranks(recipe: EngineRecipe, device: torch.device) -> None:
-    """Raises ValueError if this machine, or what else was asked for, does not allow the ranks."""
-    size, is_cuda = recipe.tensor_parallel, device.type == "cuda"
-    limit = torch.cuda.device_count() if is_cuda else len(own_cpus())
-    if size > limit:
-        raise ValueError(
-            f"'--tensor-parallel' must be at most {limit}, the number of "
-            f"{'GPUs' if is_cuda else 'CPUs'} here, got {size}."
-        )
-    if ":" in recipe.device:
-        raise ValueError(
-            f"'--device' {recipe.device} is one GPU, '--tensor-parallel' takes the first {size}: "
-            "use '--device cuda'."
-        )
-    if recipe.quantize not in ("auto", "none"):
-        raise ValueError(
-            f"'--quantize' {recipe.quantize} does not go with '--tensor-parallel' {size}: "
-            "use '--quantize none', or one rank."
-        )
-
-
-def gather_crew(recipe: EngineRecipe, where: Placement) -> Crew:
-    """The other ranks, if there are to be any."""
-    if recipe.tensor_parallel == 1:
-        return Crew()
-    return summon(
-        [sys.executable, "-m", "server.rank"],
-        msgspec.msgpack.encode(recipe),
-        recipe.tensor_parallel,
-        where.device,
-        timeout=recipe.rank_timeout,
-        is_deterministic=False,
-        on_end=end_process,
-    )
-
-
-def rank_kv_budget(recipe: EngineRecipe, device: torch.device) -> int:
-    """Bytes of one rank's keys and values: ranks on CPUs share the machine's memory."""
-    budget = kv_budget(device, recipe.kv_memory_bytes)
-    is_shared = device.type == "cpu" and recipe.kv_memory_bytes is None
-    return budget // recipe.tensor_parallel if is_shared else budget
+def load_native(path: str, device: torch.device) -> Library | None:
+    """The compiled kernels, if they are for this device and ready; why not is said in the log."""
+    if not path or device.type != "cpu":
+        return None
+    try:
+        return Library(Path(path))
+    except Unavailable as reason:
+        logger.warning("no native kernels, for this start: %s", reason)
+        return None
 
 
 def load_model(
@@ -150,6 +119,7 @@ def load_model(
         dtype=where.dtype,
         device=where.device,
         quantize=where.quantize,
+        native=where.native,
         ranks=where.ranks,
     )
     load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
@@ -226,7 +196,7 @@ def engine_config(
 def describe_numerics(model: Transformer, where: Placement) -> str:
     """What decides the bits of an answer beside weights, dtype and our own code."""
     attention = type(model.backend).__name__
-    linear = type(model.lm_head.method).__name__
+    linear = "+".join(sorted(linear_methods(model)))
     if where.device.type == "cuda":
         capability = ".".join(map(str, torch.cuda.get_device_capability(where.device)))
         machine = f"{torch.cuda.get_device_name(where.device)}, capability {capability}"
@@ -237,6 +207,12 @@ def describe_numerics(model: Transformer, where: Placement) -> str:
         machine += f", {where.ranks.size} ranks"
     libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"
     return f"{libraries}, {attention}, {linear}, {machine}"
+
+
+def linear_methods(model: Transformer) -> set[str]:
+    """How its weights are kept: the head may be another way than the rest."""
+    layers = (m for m in model.modules() if isinstance(m, Linear | TiedLinear))
+    return {type(layer.method).__name__ for layer in layers}
 
 
 def describe(

@@ -99,6 +99,11 @@ class Inspections:
     def has_work(self) -> bool:
         return bool(self._queue or self._traces)
 
+    @property
+    def first(self) -> str | None:
+        """The id of the one that is worked on."""
+        return self._queue[0][0] if self._queue else None
+
     def advance(self) -> None:
         """One piece of the first in the queue."""
         if not self._queue:
