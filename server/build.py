@@ -27,6 +27,7 @@ from server.engine.launch import Launched
 from server.engine.process import OnProgress, ProcessEngine
 from server.engine.supervised import MortalEngine, RestartPolicy, SupervisedEngine
 from server.engine.types import EngineDead, EngineInfo
+from server.native import native_library
 from server.recipe import EngineRecipe
 from server.text.chat import ChatTemplate
 from weights.catalog import CATALOG, DEFAULT
@@ -114,7 +115,8 @@ def build_digest() -> str:
     """SHA-256 over the sources that make tokens: a version's name outlives many changes of them."""
     digest = hashlib.sha256()
     for room in ("model", "server/engine", "server/text", "weights"):
-        for path in sorted((ROOT / room).rglob("*.py")):
+        files = (path for end in ("py", "c", "h") for path in (ROOT / room).rglob(f"*.{end}"))
+        for path in sorted(files):
             digest.update(f"{path.relative_to(ROOT).as_posix()} {path.stat().st_size} ".encode())
             digest.update(path.read_bytes())
     return digest.hexdigest()
@@ -148,17 +150,20 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         dtype=settings.dtype,
         quantize=settings.quantize,
         attention=settings.attention,
+        native_library=native_library(settings),
         threads=settings.threads,
         max_model_len=settings.max_model_len,
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         kv_memory_bytes=settings.kv_memory_bytes,
+        kv_dtype=settings.kv_dtype,
         enable_prefix_caching=settings.prefix_caching,
         admission=settings.admission,
         queue_timeout=settings.queue_timeout,
         request_timeout=settings.request_timeout,
         num_draft_tokens=settings.max_draft_tokens,
         max_tokens_with_drafts=settings.max_tokens_with_drafts,
+        tensor_parallel=settings.tensor_parallel,
     )
 
 
@@ -170,6 +175,12 @@ async def start_engine(
 ) -> SupervisedEngine:
     """A loaded engine, to be supervised. Raises `EngineDead` with the reason if loading fails."""
     if settings.engine is EngineKind.THREAD:
+        if settings.tensor_parallel > 1:
+            raise EngineDead(
+                "'--engine' thread does not go with '--tensor-parallel' "
+                f"{settings.tensor_parallel}: ranks end together, and this one is the server. "
+                "Use '--engine process'."
+            )
         policy = RestartPolicy(max_deaths=1)  # it may have left anything behind in this process
         return await SupervisedEngine.start(lambda: start_thread(recipe, on_progress), policy)
     policy = RestartPolicy(step_timeout=settings.step_timeout)

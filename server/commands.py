@@ -13,6 +13,8 @@ from rich.table import Table
 
 from model.config import ModelConfig
 from model.describe import ParameterCounts, parameter_counts
+from server.engine.cores import own_cpus
+from server.native import native_status
 from server.say import fail
 from weights.catalog import CATALOG
 from weights.checkpoint import open_checkpoint
@@ -33,6 +35,7 @@ def pull_model(name: str, *, if_missing: bool) -> int:
     if found is not None:
         if not if_missing:
             sys.stdout.write(f"{name} is here: {found}\n")
+        native_status()  # compiles, so that no start has to wait for it
         return 0
     columns = (
         TextColumn("{task.description}"),
@@ -54,6 +57,7 @@ def pull_model(name: str, *, if_missing: bool) -> int:
             )
     except ModelError as error:
         return fail(str(error))
+    native_status()
     sys.stdout.write(f"{name}: {path} ({entry.license})\n")
     return 0
 
@@ -144,6 +148,7 @@ def show_doctor() -> int:
     for package in PACKAGES:
         table.add_row(package, importlib.metadata.version(package))
     table.add_row("cpu threads", str(torch.get_num_threads()))
+    table.add_row("native kernels", native_status())
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
@@ -151,8 +156,15 @@ def show_doctor() -> int:
             table.add_row(f"cuda:{index}", f"{properties.name}, {memory:.0f} GiB")
     else:
         table.add_row("gpu", "none that this torch build sees")
+    table.add_row("ranks", most_ranks(torch.cuda.device_count()))
     table.add_row("cache", str(models_directory()))
     for entry in list_models():
         table.add_row(f"  {entry.name}", str(entry.path or "not here"))
     Console(soft_wrap=True, highlight=False).print(table)
     return 0
+
+
+def most_ranks(num_gpus: int) -> str:
+    """What `--tensor-parallel` may be on this machine, and what ranks would speak over."""
+    most, over = (num_gpus, "NCCL") if num_gpus else (len(own_cpus()), "gloo, on the CPU")
+    return f"--tensor-parallel up to {most}, over {over}"

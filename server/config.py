@@ -4,12 +4,14 @@
 wins. No other file of `server/` reads the environment. What comes out is frozen.
 """
 
+import os
 from enum import StrEnum
 from pathlib import Path
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from model.native.build import COMPILERS
 from server.api.fields import MAX_STOPS
 from server.api.schema import MAX_N
 from server.engine.config import Admission
@@ -25,7 +27,19 @@ class Dtype(StrEnum):
 class Quantize(StrEnum):
     AUTO = "auto"  # int8 on a CPU that has the instructions for it, else none
     NONE = "none"  # quantized checkpoints are dequantized to the dtype
-    INT8 = "int8"  # weights and activations in 8 bits, sums exact
+    INT8 = "int8"  # CPU: weights and activations in 8 bits, sums exact; GPU: weights alone
+    INT4 = "int4"  # weights in 4 bits by groups of 128, the head's in 8
+    FP8 = "fp8"  # 8-bit floats
+
+
+class Native(StrEnum):
+    AUTO = "auto"  # kernels in C, where the processor has AVX-512 and there is a compiler
+    OFF = "off"
+
+
+class KVDtype(StrEnum):
+    AUTO = "auto"  # as the model
+    FP8 = "fp8"  # 8-bit floats, a scale for each head of each token; on a GPU
 
 
 class Attention(StrEnum):
@@ -77,13 +91,16 @@ class Settings(BaseSettings):
     dtype: Dtype = Dtype.AUTO
     quantize: Quantize = Quantize.AUTO
     attention: Attention = Attention.AUTO
+    native: Native = Native.AUTO
     threads: int | None = Field(None, ge=1)
     engine: EngineKind = EngineKind.PROCESS
+    tensor_parallel: int = Field(1, ge=1, le=64)
 
     max_model_len: int | None = Field(None, ge=2)
     max_num_seqs: int = Field(64, ge=1, le=4096)
     max_num_batched_tokens: int | None = Field(None, ge=1)
     kv_memory: float | None = Field(None, gt=0)
+    kv_dtype: KVDtype = KVDtype.AUTO
     prefix_caching: bool = True
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = Field(30.0, ge=0)
@@ -108,3 +125,9 @@ class Settings(BaseSettings):
             lines = (line.strip() for line in self.api_key_file.read_text().splitlines())
             keys += [line for line in lines if line and not line.startswith("#")]
         return keys
+
+
+def compilers() -> tuple[str, ...]:
+    """C compilers to look for: what $CC says, as everywhere, and the usual names."""
+    chosen = os.environ.get("CC")  # noqa: TID251 (the one place that may)
+    return (chosen,) if chosen else COMPILERS

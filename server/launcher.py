@@ -12,6 +12,7 @@ from typing import Self
 from server.engine.launch import Launched, launch
 
 SPIN = {"GOMP_SPINCOUNT": "20000"}  # turns of a loop before a waiting thread sleeps
+LOOPBACK = {"NCCL_SOCKET_IFNAME": "lo"}  # where ranks on GPUs find each other, and nobody else
 
 
 class EngineLauncher:
@@ -58,5 +59,5 @@ def engine_environment() -> dict[str, str]:
     millisecond, longer than the gaps within a step, and then sleeps. (GNU's OpenMP, which torch
     brings along.) Whoever sets OMP_WAIT_POLICY has decided otherwise.
     """
-    environment = dict(os.environ)  # noqa: TID251 (handed on, not read)
+    environment = LOOPBACK | dict(os.environ)  # noqa: TID251 (handed on, not read)
     return environment if "OMP_WAIT_POLICY" in environment else SPIN | environment

@@ -11,6 +11,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from model.native.build import Unavailable
+from model.native.library import Library
+from server.native import plan_native
 from tests.oracles.wire import Wire, reading_along
 from weights.errors import ModelNotFound
 from weights.resolve import resolve_model
@@ -32,6 +35,31 @@ def default_model() -> Path:
         return resolve_model(None)
     except ModelNotFound as error:
         pytest.skip(f"REAL-WEIGHT TESTS SKIPPED: {error}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernels() -> Path | Unavailable:
+    """The compiled kernels, before the first test: no server finds them later than another does."""
+    try:
+        build = plan_native()
+        build.run()
+    except Unavailable as reason:
+        return reason
+    return build.library
+
+
+@pytest.fixture(scope="session")
+def native(kernels: Path | Unavailable) -> Library:
+    """The kernels, loaded; without a compiler or the instructions these tests skip, loudly."""
+    if isinstance(kernels, Unavailable):
+        pytest.skip(f"NATIVE TESTS SKIPPED: {kernels}")
+    return Library(kernels)
+
+
+@pytest.fixture(scope="session")
+def served_native(kernels: Path | Unavailable) -> Library | None:
+    """What a server on this machine computes with."""
+    return None if isinstance(kernels, Unavailable) else Library(kernels)
 
 
 @pytest.fixture(autouse=True)

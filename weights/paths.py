@@ -16,6 +16,11 @@ def models_directory() -> Path:
     return root / "thirdeye" / "models"
 
 
+def kernels_directory() -> Path:
+    """Beside the models: what was compiled on this machine."""
+    return models_directory().with_name("kernels")
+
+
 def child_environment(temporary_directory: Path) -> dict[str, str]:
     """Our environment for a child process, with its temporary files put where we can see and remove
     them."""

@@ -10,6 +10,7 @@ no answer could be trusted. Clients never see an exception's text; the log has i
 """
 
 import logging
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -24,6 +25,7 @@ from server.engine.runner import Runner
 from server.engine.scheduler import RequestTooLarge, Scheduler
 from server.engine.timeline import StepRecorder
 from server.engine.types import (
+    EngineDead,
     EngineStats,
     ErrorCode,
     FinishReason,
@@ -109,12 +111,12 @@ class EngineCore:
         self._take_matchers()
         self._recorder.start()
         plan = self._scheduler.schedule()
-        if plan.rows:
+        if plan.rows or self._inspections.first:
             self._recorder.scheduled(plan, self._scheduler.stats(), self._scheduler.queue())
-            outputs = self._run(plan)
+            outputs = self._run(plan) if plan.rows else []
+            self._inspect()
             self._recorder.finish(outputs)
             self._outputs += outputs
-        self._inspections.advance()
         if self._scheduler.is_empty:
             self._scheduler.check_integrity()
         outputs, self._outputs = self._outputs, []
@@ -139,7 +141,7 @@ class EngineCore:
     def _run(self, plan: StepPlan) -> list[StepOutput]:
         try:
             result = self._runner.run(plan)
-        except torch.AcceleratorError:
+        except (torch.AcceleratorError, EngineDead):
             raise
         except Exception as error:
             logger.exception("a step of %d requests failed", len(plan.rows))
@@ -149,6 +151,15 @@ class EngineCore:
         self._recorder.computed(result.forward_seconds, result.sample_seconds)
         self._scheduler.pace.saw(plan.num_scheduled_tokens, result.forward_seconds)
         return self._scheduler.update(plan, result)
+
+    def _inspect(self) -> None:
+        """A piece of the first inspection, if there is one."""
+        request_id = self._inspections.first
+        if request_id is None:
+            return
+        started = time.perf_counter()
+        self._inspections.advance()
+        self._recorder.inspected(request_id, time.perf_counter() - started)
 
     def stats(self) -> EngineStats:
         return msgspec.structs.replace(self._scheduler.stats(), **self._recorder.totals())

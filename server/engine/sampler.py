@@ -1,8 +1,13 @@
 """Logits -> the next token of each row: argmax, or a draw from what min-p, top-k and top-p keep.
 
 A draw needs one number u in [0, 1), a function of the request's seed and the token's position and
-of nothing else: the same whatever shares the batch, and again after a preemption. The token is
-where the cumulated probabilities of the kept tokens, in order of their ids, first exceed u.
+of nothing else (`noise.py`): the same whatever shares the batch, and again after a preemption. The
+token is where the cumulated probabilities of the kept tokens, in order of their ids, first exceed
+u.
+
+Everything a row asks for is a number in a column, so any mix of rows is one set of calls, and the
+host has no part in it but for one choice, made in advance: how many of the likeliest tokens are to
+be put in order (`Ranking`).
 
 Batch-invariant on the CPU: every reduction over the vocabulary is a maximum, a sort or a cumulated
 sum, which go along a row the same way however many rows there are. `sum` does not (it splits a lone
@@ -10,87 +15,154 @@ row among threads), so totals are read off the end of a cumulated sum.
 """
 
 import math
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
-from hashlib import blake2b
-from struct import pack
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from server.engine.noise import as_int64, uniform
 from server.engine.types import SamplingParams
 
 NUM_RANKED = 256  # tokens that usually hold all of top-p; more are sorted only where they do not
 MIN_TEMPERATURE = 1e-30  # below it, float32 would divide by 0
 
 
-def is_greedy(sampling: SamplingParams) -> bool:
-    return sampling.temperature == 0 or sampling.top_p == 0
+class Knobs(NamedTuple):
+    """What decides one row's draw, as plain numbers."""
+
+    temperature: float  # 0: greedy, whatever the others say
+    top_p: float
+    log_min_p: float  # -inf is off
+    top_k: int  # 0 is off
+    seed: int  # as a signed 64-bit integer
 
 
-def uniform(seed: int, position: int) -> float:
-    """The number in [0, 1) that decides the token at `position`: a hash, hence random access."""
-    digest = blake2b(pack("<QQ", seed % 2**64, position), digest_size=8).digest()
-    return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
+def make_knobs(sampling: SamplingParams) -> Knobs:
+    is_greedy = sampling.temperature == 0 or sampling.top_p == 0
+    return Knobs(
+        temperature=0.0 if is_greedy else max(sampling.temperature, MIN_TEMPERATURE),
+        top_p=sampling.top_p,
+        log_min_p=math.log(sampling.min_p) if sampling.min_p > 0 else -math.inf,
+        top_k=sampling.top_k,
+        seed=as_int64(sampling.seed),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The knobs of R rows, on the device."""
+
+    temperature: Tensor  # [R] float32
+    top_p: Tensor  # [R] float32
+    log_min_p: Tensor  # [R] float32
+    top_k: Tensor  # [R] int64
+    seed: Tensor  # [R] int64
+
+
+def make_columns(rows: Seq[Knobs], device: torch.device) -> Columns:
+    floats = torch.tensor([row[:3] for row in rows], dtype=torch.float32, device=device)
+    integers = torch.tensor([row[3:] for row in rows], dtype=torch.int64, device=device)
+    return Columns(*floats.unbind(1), *integers.unbind(1))
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How many of the likeliest tokens of each row are put in order, and whether they surely
+    suffice: if not, the host looks, and sorts the rows whose top-p reaches further."""
+
+    num_ranked: int  # 0: nobody asks for top-k or top-p
+    is_enough: bool
+
+
+def plan_ranking(rows: Iterable[Knobs], vocab_size: int, *, may_look: bool) -> Ranking:
+    """The cheapest that is right for all rows. Without `may_look` everything is settled now, and
+    rows with top-p whose top-k does not bound it need all tokens in order."""
+    num_ranked, is_enough = 0, True
+    for row in rows:
+        has_top_k, has_top_p = 0 < row.top_k < vocab_size, row.top_p < 1
+        if row.temperature == 0 or not (has_top_k or has_top_p):
+            continue
+        is_bounded = 0 < row.top_k <= NUM_RANKED
+        if has_top_k and not is_bounded:
+            num_ranked = vocab_size
+        num_ranked = max(num_ranked, min(NUM_RANKED, vocab_size))
+        is_enough &= is_bounded or not has_top_p
+    if num_ranked == vocab_size:
+        return Ranking(vocab_size, is_enough=True)
+    return Ranking(num_ranked, is_enough) if is_enough or may_look else Ranking(vocab_size, True)
 
 
 def sample(logits: Tensor, samplings: Seq[SamplingParams], positions: Seq[int]) -> Tensor:
     """Processed logits [S, vocab_size] float32 -> token ids [S] int64. A NaN row gives any id."""
     token_ids = logits.argmax(-1)  # [S]
-    drawn = [i for i, sampling in enumerate(samplings) if not is_greedy(sampling)]
+    knobs = [make_knobs(sampling) for sampling in samplings]
+    drawn = [i for i, row in enumerate(knobs) if row.temperature > 0]
     if drawn:
-        params = [samplings[i] for i in drawn]
-        noise = [uniform(samplings[i].seed, positions[i]) for i in drawn]
-        rows = torch.tensor(drawn, device=logits.device)
-        token_ids[rows] = draw(logits[rows], params, noise)
+        params = [knobs[i] for i in drawn]
+        rows, places = torch.tensor(
+            [drawn, [positions[i] for i in drawn]], device=logits.device
+        )  # [R] each
+        columns = make_columns(params, logits.device)
+        ranking = plan_ranking(params, logits.shape[-1], may_look=True)
+        noise = uniform(columns.seed, places)
+        token_ids[rows] = draw(logits[rows], columns, noise, ranking)
     return token_ids
 
 
-def draw(logits: Tensor, params: Seq[SamplingParams], noise: Seq[float]) -> Tensor:
-    """One token for each row: logits [R, vocab_size] -> token ids [R] int64."""
+def draw(logits: Tensor, columns: Columns, noise: Tensor, ranking: Ranking) -> Tensor:
+    """One token for each row: logits [R, vocab_size], noise [R] -> token ids [R] int64.
 
-    def column(values: list[float]) -> Tensor:  # [R, 1]
-        return torch.tensor(values, dtype=torch.float32, device=logits.device)[:, None]
-
-    temperature = column([max(p.temperature, MIN_TEMPERATURE) for p in params])
+    Rows that are greedy get any id.
+    """
+    temperature = columns.temperature.clamp(min=MIN_TEMPERATURE)[:, None]
     scaled = (logits - logits.amax(-1, keepdim=True)) / temperature  # [R, vocab_size], maximum 0
-    floor = column([math.log(p.min_p) if p.min_p > 0 else -math.inf for p in params])
-    if any(p.top_k > 0 for p in params):
-        floor = torch.maximum(floor, top_k_floor(scaled, [p.top_k for p in params]))
-    if any(p.top_p < 1 for p in params):
-        floor = top_p_floor(scaled, floor, column([p.top_p for p in params]))
+    floor = columns.log_min_p[:, None]  # [R, 1]
+    if ranking.num_ranked:
+        ranked = rank(scaled, ranking.num_ranked)  # [R, K], likeliest first
+        floor = torch.maximum(floor, top_k_floor(ranked, columns.top_k, logits.shape[-1]))
+        floor = top_p_floor(scaled, ranked, floor, columns.top_p[:, None], ranking.is_enough)
     cumulated = _masses(scaled, floor).cumsum(-1)  # [R, vocab_size]
     total = cumulated[:, -1:]
-    target = torch.minimum(column(list(noise)) * total, total.nextafter(torch.zeros_like(total)))
+    target = torch.minimum(noise[:, None] * total, total.nextafter(torch.zeros_like(total)))
     first = torch.searchsorted(cumulated, target, right=True)[:, 0]  # that exceeds it
     return first.clamp(max=logits.shape[-1] - 1)  # out of range only for NaN
 
 
-def top_k_floor(scaled: Tensor, top_k: Seq[int]) -> Tensor:
-    """The k-th largest value of each row [R, vocab_size] -> [R, 1]; -inf where top-k is off.
+def rank(scaled: Tensor, num_ranked: int) -> Tensor:
+    """The largest values of each row [R, vocab_size], in order: [R, num_ranked], or all."""
+    if num_ranked >= scaled.shape[-1]:
+        return scaled.sort(descending=True).values
+    return scaled.topk(num_ranked).values
+
+
+def top_k_floor(ranked: Tensor, top_k: Tensor, vocab_size: int) -> Tensor:
+    """The k-th largest value of each row: ranked [R, K], top_k [R] -> [R, 1]; -inf where it is off.
 
     Ties with the k-th are kept: which of equals is left out would be chance.
     """
-    vocab_size = scaled.shape[-1]
-    ranked = scaled.topk(min(max(top_k), vocab_size)).values  # [R, K], likeliest first
-    ks = torch.tensor(top_k, device=scaled.device)[:, None]  # [R, 1]
-    kth = ranked.gather(1, (ks - 1).clamp(0, ranked.shape[-1] - 1))
-    is_on = (ks > 0) & (ks < vocab_size)
-    return kth.where(is_on, -math.inf)
+    kth = ranked.gather(1, (top_k - 1).clamp(0, ranked.shape[-1] - 1)[:, None])
+    is_on = (top_k > 0) & (top_k < vocab_size)
+    return kth.where(is_on[:, None], -math.inf)
 
 
-def top_p_floor(scaled: Tensor, floor: Tensor, top_p: Tensor) -> Tensor:
+def top_p_floor(
+    scaled: Tensor, ranked: Tensor, floor: Tensor, top_p: Tensor, is_enough: bool
+) -> Tensor:
     """The least value [R, 1] in the smallest set of likeliest tokens that holds `top_p` [R, 1].
 
     The share is taken of what `floor` [R, 1] leaves (Holtzman et al., arXiv:1904.09751, after
-    top-k).
+    top-k). `ranked` [R, K] are the largest of `scaled` [R, vocab_size].
     """
     goal = top_p * _masses(scaled, floor).cumsum(-1)[:, -1:]  # [R, 1]
-    ranked = scaled.topk(min(NUM_RANKED, scaled.shape[-1])).values  # [R, K]
     least, is_reached = _nucleus_end(ranked, floor, goal)
-    missed = (~is_reached & (top_p < 1)).nonzero()[:, 0]
-    if len(missed):
-        ranked = scaled[missed].sort(descending=True).values
-        least[missed], _ = _nucleus_end(ranked, floor[missed], goal[missed])
+    if not is_enough:
+        missed = (~is_reached & (top_p < 1)).nonzero()[:, 0]
+        if len(missed):
+            longer = rank(scaled[missed], scaled.shape[-1])
+            least[missed], _ = _nucleus_end(longer, floor[missed], goal[missed])
     return torch.where(top_p < 1, torch.maximum(floor, least), floor)
 
 
@@ -99,7 +171,7 @@ def _nucleus_end(ranked: Tensor, floor: Tensor, goal: Tensor) -> tuple[Tensor, T
     cumulated = _masses(ranked, floor).cumsum(-1)  # [R, K]
     end = torch.searchsorted(cumulated, goal)  # [R, 1], first that reaches it
     is_reached = end < ranked.shape[-1]
-    return ranked.gather(1, end.clamp(max=ranked.shape[-1] - 1)), is_reached[:, 0, None]
+    return ranked.gather(1, end.clamp(max=ranked.shape[-1] - 1)), is_reached
 
 
 def _masses(scaled: Tensor, floor: Tensor) -> Tensor:

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from server.engine import sampler
-from server.engine.sampler import sample, top_k_floor, top_p_floor, uniform
+from server.engine.sampler import (
+    Ranking,
+    draw,
+    make_columns,
+    make_knobs,
+    plan_ranking,
+    rank,
+    sample,
+    top_k_floor,
+    top_p_floor,
+)
 from server.engine.types import SamplingParams
 
 torch.set_num_threads(1)
@@ -104,10 +114,16 @@ def test_kept_set_is_the_sorted_cumulative_one(
 
 def kept_set(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     scaled = logits - logits.amax(-1, keepdim=True)
-    floor = torch.full((len(logits), 1), -math.inf)
-    if top_k:
-        floor = torch.maximum(floor, top_k_floor(scaled, [top_k] * len(logits)))
-    return scaled >= top_p_floor(scaled, floor, torch.full((len(logits), 1), top_p))
+    vocab_size = logits.shape[-1]
+    ranking = plan_ranking(
+        [make_knobs(params(top_p=top_p, top_k=top_k))], vocab_size, may_look=True
+    )
+    if not ranking.num_ranked:
+        return scaled > -math.inf
+    ranked = rank(scaled, ranking.num_ranked)
+    floor = top_k_floor(ranked, torch.tensor([top_k] * len(logits)), vocab_size)
+    column = torch.full((len(logits), 1), top_p)
+    return scaled >= top_p_floor(scaled, ranked, floor, column, ranking.is_enough)
 
 
 @settings(deadline=None, max_examples=50)
@@ -144,21 +160,46 @@ def test_greedy_is_argmax() -> None:
     assert sample(logits[:1], [params(temperature=1e-45)], [0]).item() in (1, 2)
 
 
-def test_seed_and_position_decide() -> None:
-    assert uniform(1, 2) == uniform(1, 2)
-    numbers = {uniform(seed, position) for seed in range(30) for position in range(30)}
-    assert len(numbers) == 900
-    assert all(0 <= u < 1 for u in numbers)
-    assert abs(sum(numbers) / 900 - 0.5) < 0.05
+@settings(deadline=None, max_examples=50)
+@given(data=st.data())
+def test_what_is_ranked_in_advance_changes_nothing(data: st.DataObject) -> None:
+    """A graph must know before the step how much is put in order; the host's path looks first."""
+    vocab_size = data.draw(st.sampled_from([5, 300, 1000]))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
+    flatness = data.draw(st.sampled_from([0.01, 1.0, 5.0]))  # the flattest need every token
+    logits = flatness * torch.randn(4, vocab_size, generator=generator)
+    knobs = [
+        make_knobs(
+            params(
+                temperature=data.draw(st.sampled_from([0.0, 0.3, 1.0])),
+                top_k=data.draw(st.sampled_from([0, 1, 40, 256, 257, 400])),
+                top_p=data.draw(st.sampled_from([0.5, 0.99, 0.99999, 1.0])),
+            )
+        )
+        for _ in range(4)
+    ]
+    noise = torch.rand(4, generator=generator)
+    columns = make_columns(knobs, logits.device)
+    whole = draw(logits, columns, noise, Ranking(vocab_size, is_enough=True))
+    for may_look in (True, False):
+        ranking = plan_ranking(knobs, vocab_size, may_look=may_look)
+        assert may_look or ranking.is_enough
+        drawn = draw(logits, columns, noise, ranking)
+        is_drawn = columns.temperature > 0
+        assert drawn[is_drawn].tolist() == whole[is_drawn].tolist()
 
 
 def test_unlikely_ends_are_never_out_of_range() -> None:
     """u just below 1 picks the last token that is kept, not one past it, nor one without mass."""
     logits = torch.tensor([[1.0, 2.0, 0.5, -math.inf, -math.inf]])
     for p in (params(), params(top_k=2), params(min_p=0.3)):
-        drawn = sampler.draw(logits, [p], [1 - 2**-53]).item()
-        assert drawn in (1, 2)
-        assert sampler.draw(logits, [p], [0.0]).item() in (0, 1)
+        columns = make_columns([make_knobs(p)], logits.device)
+        ranking = plan_ranking([make_knobs(p)], 5, may_look=True)
+        highest, lowest = (
+            draw(logits, columns, torch.tensor([u]), ranking).item() for u in (1 - 2**-24, 0.0)
+        )
+        assert highest in (1, 2)
+        assert lowest in (0, 1)
 
 
 def test_nan_stays_in_range() -> None:

@@ -70,7 +70,7 @@ def test_version():
 
 def test_doctor_says_what_a_bug_report_needs():
     shown = thirdeye("doctor").stdout
-    for word in ("thirdeye", "python", "torch", "fastapi", "cache", "smollm2"):
+    for word in ("thirdeye", "python", "torch", "fastapi", "native kernels", "cache", "smollm2"):
         assert word in shown
 
 

@@ -1,0 +1,145 @@
+"""C files to a shared library: compiled once on this machine, found again by its name.
+
+A wheel with machine code would need one build for each platform; the C files need a compiler,
+which most machines have. Where there is none, or the processor lacks the instructions,
+`Unavailable` says so and torch's own kernels serve. The library's name is a hash of all that makes
+it, so that an old one is never taken for the new; it appears under that name in one step, complete,
+whoever else compiles at the same time.
+
+It knows neither torch nor the environment: the folder and the compilers to try are arguments.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCES = Path(__file__).parent
+CPU_INFO = Path("/proc/cpuinfo")
+COMPILERS = ("cc", "gcc", "clang")
+COMPILE_SECONDS = 120.0
+
+# What the kernels are written in, as the kernel's list of CPU flags and as the compiler call it.
+# Named one by one instead of -march=native, so that a name stands for the same code everywhere.
+INSTRUCTIONS = {
+    "fma": "-mfma",
+    "f16c": "-mf16c",
+    "bmi2": "-mbmi2",
+    "avx512f": "-mavx512f",
+    "avx512bw": "-mavx512bw",
+    "avx512dq": "-mavx512dq",
+    "avx512vl": "-mavx512vl",
+    "avx512_vnni": "-mavx512vnni",
+}
+FLAGS = (
+    "-std=gnu11",
+    "-O3",
+    "-shared",
+    "-fPIC",
+    "-ffp-contract=off",  # a multiplication and an addition are fused where the source says so
+    "-fno-math-errno",
+    "-Wall",
+    *INSTRUCTIONS.values(),
+)
+
+
+class Unavailable(Exception):
+    """There are no native kernels on this machine; the text is the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """One library: what it is made of, by what, and where it is or will be."""
+
+    compiler: str
+    sources: tuple[Path, ...]  # .c files
+    library: Path
+
+    @property
+    def is_done(self) -> bool:
+        return self.library.exists()
+
+    def run(self) -> None:
+        """Compile, unless it is there. Raises `Unavailable` with what the compiler had to say."""
+        if self.is_done:
+            return
+        try:
+            self.library.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=self.library.parent, prefix="build-") as directory:
+                made = Path(directory) / "library.so"
+                self._compile(made)
+                made.replace(self.library)  # in one step: nobody ever loads half a library
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Unavailable(f"compiling failed: {error}") from error
+
+    def _compile(self, made: Path) -> None:
+        command = [*gently(), self.compiler, *FLAGS, "-o", str(made), *map(str, self.sources)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False
+        )
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+            raise Unavailable(f"{self.compiler} failed: {said[0]}")
+
+
+def plan_build(
+    cache: Path,
+    compilers: Sequence[str] = COMPILERS,
+    *,
+    sources: Path = SOURCES,
+    cpu_info: Path = CPU_INFO,
+) -> Build:
+    """The library of the C files in `sources`, to be kept in `cache`, by the first compiler there.
+
+    Raises `Unavailable` if the processor lacks instructions, or there is no compiler.
+    """
+    if missing := missing_instructions(cpu_info):
+        raise Unavailable(f"the processor has no {missing[0]}")
+    compiler = next((found for name in compilers if (found := shutil.which(name))), None)
+    if compiler is None:
+        raise Unavailable(f"no C compiler is here (tried {', '.join(compilers)})")
+    files = sorted((*sources.glob("*.h"), *sources.glob("*.c")))
+    name = fingerprint(files, compiler)
+    c_files = tuple(file for file in files if file.suffix == ".c")
+    return Build(compiler, c_files, cache / f"kernels-{name}.so")
+
+
+def missing_instructions(cpu_info: Path = CPU_INFO) -> list[str]:
+    """Which of `INSTRUCTIONS` this processor does not have; all, where nobody says."""
+    try:
+        lines = cpu_info.read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    flags = next((line.split(":")[1].split() for line in lines if line.startswith("flags")), [])
+    return [name for name in INSTRUCTIONS if name not in flags]
+
+
+def fingerprint(files: Sequence[Path], compiler: str) -> str:
+    """16 hexadecimal digits that stand for the sources, the flags and the compiler's version."""
+    parts = [" ".join(FLAGS).encode(), compiler_version(compiler).encode()]
+    for file in files:
+        parts += [file.name.encode(), file.read_bytes()]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8) + part)
+    return digest.hexdigest()[:16]
+
+
+def compiler_version(compiler: str) -> str:
+    """What it says when asked. Raises `Unavailable` if it cannot even be asked."""
+    try:
+        asked = subprocess.run(
+            [compiler, "--version"], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unavailable(f"{compiler} does not run: {error}") from error
+    return asked.stdout
+
+
+def gently() -> list[str]:
+    """A prefix for a command that must not be in the way of a server that is starting."""
+    nice = shutil.which("nice")
+    return [nice, "-n", "10"] if nice else []

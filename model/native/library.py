@@ -1,0 +1,78 @@
+"""The compiled kernels, loaded into this process: how Python calls an operation in C.
+
+An operation is a C function `void name(const struct name_args *, struct team *)`, see `pool.h`. The
+Python file of the same name declares its struct of arguments, checks what it is given and fills the
+struct; here is what all of them share: loading, the threads, and a tensor's address.
+"""
+
+import ctypes
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.native.build import Unavailable
+
+MAPPED_FILES = Path("/proc/self/maps")
+OPENMP_RUNTIMES = ("libgomp", "libiomp5", "libomp")
+
+
+class Library:
+    """Raises `Unavailable` if the file cannot be loaded, or torch has no OpenMP to share."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            # Global, so that the library's symbols are resolved against it.
+            ctypes.CDLL(str(openmp_runtime()), mode=ctypes.RTLD_GLOBAL)
+            self._code = ctypes.CDLL(str(path))
+        except OSError as error:
+            raise Unavailable(f"the library cannot be loaded: {error}") from error
+        self._run = self._code.run
+        self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
+        self._run.restype = None
+
+    def operation(self, name: str) -> int:
+        """The address of the C function, for `run`."""
+        address = ctypes.cast(getattr(self._code, name), ctypes.c_void_p).value
+        assert address is not None
+        return address
+
+    def run(self, operation: int, args: ctypes.Structure, *, is_small: bool = False) -> None:
+        """Do it now, on as many threads as torch has; the interpreter's lock is released.
+
+        `is_small`: on this thread alone, since the work is done before another would be awake.
+        """
+        num_threads = 1 if is_small else torch.get_num_threads()
+        self._run(operation, ctypes.addressof(args), num_threads)
+
+    def function(self, name: str, *argument_types: Any) -> Any:
+        """A plain C function without a result, for what is done once and on one thread."""
+        function = getattr(self._code, name)
+        function.argtypes, function.restype = argument_types, None
+        return function
+
+
+def address(tensor: Tensor, dtype: torch.dtype, *shape: int) -> int:
+    """Where a dense tensor of this type and shape begins, -1 in a shape standing for any size."""
+    assert tensor.dtype == dtype, (tensor.dtype, dtype)
+    assert tensor.is_contiguous(), (tensor.shape, tensor.stride())
+    assert tensor.device.type == "cpu", tensor.device
+    assert len(shape) == tensor.ndim, (tensor.shape, shape)
+    assert all(want in (-1, have) for want, have in zip(shape, tensor.shape, strict=True)), (
+        tensor.shape,
+        shape,
+    )
+    return tensor.data_ptr()
+
+
+def openmp_runtime(maps: Path = MAPPED_FILES) -> Path:
+    """The OpenMP library that torch has loaded into this process. Raises `Unavailable`."""
+    try:
+        paths = {Path(line.split(maxsplit=5)[-1]) for line in maps.read_text().splitlines()}
+    except OSError as error:
+        raise Unavailable(f"no list of loaded libraries: {error}") from error
+    found = sorted(path for path in paths if path.name.startswith(OPENMP_RUNTIMES))
+    if len(found) != 1:
+        raise Unavailable(f"torch shares no OpenMP runtime: {len(found)} are loaded")
+    return found[0]

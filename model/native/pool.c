@@ -1,0 +1,69 @@
+/* Threads are OpenMP's, those that torch computes with: a second pool would fight over the cores.
+ *
+ * The library is not linked to an OpenMP of its own: these symbols are resolved, when it is
+ * loaded, against the runtime that torch has loaded (GNU's, or LLVM's and Intel's, which have
+ * them too). The names are what a compiler makes of `#pragma omp parallel`.
+ */
+#include "pool.h"
+
+#include <immintrin.h>
+#include <sched.h>
+
+void GOMP_parallel(void (*body)(void *), void *data, unsigned num_threads, unsigned flags);
+int omp_get_thread_num(void);
+int omp_get_num_threads(void);
+
+enum { TURNS_BEFORE_YIELDING = 2000 }; /* of the waiting loop, some 50 us */
+
+struct meeting {
+    _Alignas(64) atomic_int next;    /* item; a cache line each, since all threads write here */
+    _Alignas(64) atomic_int arrived; /* threads at the barrier */
+    _Alignas(64) atomic_int round;   /* barriers that all have passed */
+};
+
+struct call {
+    operation *operation;
+    const void *args;
+    struct meeting meeting;
+};
+
+int next_item(struct team *team) {
+    return atomic_fetch_add_explicit(&team->meeting->next, 1, memory_order_relaxed);
+}
+
+void barrier(struct team *team) {
+    struct meeting *meeting = team->meeting;
+    int round = ++team->round;
+    if (team->num_threads == 1) {
+        atomic_store_explicit(&meeting->next, 0, memory_order_relaxed);
+        return;
+    }
+    if (atomic_fetch_add(&meeting->arrived, 1) + 1 == team->num_threads) {
+        atomic_store(&meeting->arrived, 0);
+        atomic_store(&meeting->next, 0);
+        atomic_store(&meeting->round, round); /* lets the others go */
+        return;
+    }
+    for (int turn = 0; atomic_load(&meeting->round) < round; turn++) {
+        if (turn < TURNS_BEFORE_YIELDING)
+            _mm_pause();
+        else
+            sched_yield(); /* the missing thread may be waiting for this very core */
+    }
+}
+
+static void work(void *data) {
+    struct call *call = data;
+    struct team team = {omp_get_thread_num(), omp_get_num_threads(), 0, &call->meeting};
+    call->operation(call->args, &team);
+}
+
+void run(operation *operation, const void *args, int num_threads) {
+    struct call call = {.operation = operation, .args = args};
+    if (num_threads > 1) {
+        GOMP_parallel(work, &call, (unsigned)num_threads, 0);
+        return;
+    }
+    struct team alone = {0, 1, 0, &call.meeting};
+    operation(args, &alone);
+}

@@ -1,0 +1,123 @@
+"""The compiled library: found by its name, never half there, and its absence has a reason."""
+
+import ctypes
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from model.native import build
+from model.native.build import INSTRUCTIONS, Unavailable, missing_instructions, plan_build
+
+pytestmark = pytest.mark.skipif(
+    bool(missing_instructions()), reason="NATIVE TESTS SKIPPED: the processor has no AVX512-VNNI"
+)
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A library that answers 42."""
+    directory = tmp_path / "sources"
+    directory.mkdir()
+    (directory / "answer.h").write_text("#define ANSWER 42\n")
+    (directory / "answer.c").write_text('#include "answer.h"\nint answer(void) {return ANSWER;}\n')
+    return directory
+
+
+def script(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return str(path)
+
+
+def test_compiles_once_and_finds_it_again(tmp_path: Path, sources: Path) -> None:
+    first = plan_build(tmp_path / "cache", sources=sources)
+    assert not first.is_done
+    first.run()
+    assert ctypes.CDLL(str(first.library)).answer() == 42
+    when = first.library.stat().st_mtime_ns
+    again = plan_build(tmp_path / "cache", sources=sources)
+    again.run()
+    assert again.library == first.library
+    assert again.library.stat().st_mtime_ns == when
+    assert list((tmp_path / "cache").iterdir()) == [first.library], "nothing else is left behind"
+
+
+def test_the_name_stands_for_all_that_makes_it(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old library must never be taken for the new one: header, source, flag, compiler."""
+    names = [plan_build(tmp_path, sources=sources).library.name]
+    (sources / "answer.h").write_text("#define ANSWER 43\n")
+    names.append(plan_build(tmp_path, sources=sources).library.name)
+    (sources / "answer.c").rename(sources / "question.c")
+    names.append(plan_build(tmp_path, sources=sources).library.name)
+    other = script(tmp_path / "other-cc", "echo another compiler")
+    names.append(plan_build(tmp_path, [other], sources=sources).library.name)
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-g"))
+    names.append(plan_build(tmp_path, sources=sources).library.name)
+    assert len(set(names)) == len(names)
+
+
+def test_many_at_once(tmp_path: Path, sources: Path) -> None:
+    """Two servers start together: both compile, either file is whole, one is left."""
+    builds = [plan_build(tmp_path / "cache", sources=sources) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda each: each.run(), builds))
+    assert list((tmp_path / "cache").iterdir()) == [builds[0].library]
+    assert ctypes.CDLL(str(builds[0].library)).answer() == 42
+
+
+def test_the_name_is_not_there_before_the_compiler_is_done(tmp_path: Path, sources: Path) -> None:
+    """Whoever looks meanwhile must not load half a file."""
+    going, go = tmp_path / "going", tmp_path / "go"
+    slow = script(
+        tmp_path / "slow-cc",
+        f'[ "$1" = --version ] && exec cc --version\necho half > "$(echo "$@" | '
+        f"sed 's/.*-o \\([^ ]*\\).*/\\1/')\"\ntouch {going}\n"
+        f'while [ ! -e {go} ]; do sleep 0.01; done\nexec cc "$@"',
+    )
+    planned = plan_build(tmp_path / "cache", [slow], sources=sources)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(planned.run)
+        while not going.exists():
+            assert not running.done(), running.exception()
+        assert not planned.is_done
+        go.touch()
+        running.result()
+    assert ctypes.CDLL(str(planned.library)).answer() == 42
+
+
+def test_a_compiler_that_fails_is_quoted(tmp_path: Path, sources: Path) -> None:
+    (sources / "broken.c").write_text("int broken( {\n")
+    with pytest.raises(Unavailable, match=r"failed: .*broken\.c"):
+        plan_build(tmp_path / "cache", sources=sources).run()
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_cache_that_cannot_be_written(tmp_path: Path, sources: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    with pytest.raises(Unavailable, match="compiling failed"):
+        plan_build(tmp_path / "cache", sources=sources).run()
+
+
+def test_reasons_there_is_none(tmp_path: Path, sources: Path) -> None:
+    with pytest.raises(Unavailable, match=r"no C compiler is here \(tried no-such-cc\)"):
+        plan_build(tmp_path, ["no-such-cc"], sources=sources)
+    with pytest.raises(Unavailable, match="does not run"):
+        plan_build(tmp_path, [script(tmp_path / "cc", "exit 1")], sources=sources)
+    info = tmp_path / "cpuinfo"
+    info.write_text("flags\t\t: " + " ".join(list(INSTRUCTIONS)[:-1]) + "\n")
+    with pytest.raises(Unavailable, match="the processor has no avx512_vnni"):
+        plan_build(tmp_path, sources=sources, cpu_info=info)
+    with pytest.raises(Unavailable, match="the processor has no fma"):
+        plan_build(tmp_path, sources=sources, cpu_info=tmp_path / "not-linux")
+
+
+def test_planning_needs_no_torch() -> None:
+    """The API process plans and compiles; torch would cost it two seconds and 200 MB."""
+    code = "import sys, server.native; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

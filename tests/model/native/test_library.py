@@ -1,0 +1,107 @@
+"""Operations in C run on torch's own threads: all items done once, nobody before the barrier."""
+
+import ctypes
+from pathlib import Path
+
+import pytest
+import torch
+
+from model.native.build import SOURCES, Unavailable, plan_build
+from model.native.library import Library, address, openmp_runtime
+
+# Each thread takes items and counts them; behind the barrier all sum what all have counted.
+COUNT = """
+#include "pool.h"
+struct count_args {int num_items, *taken, *sums;};
+void count(const struct count_args *args, struct team *team) {
+    for (int round = 0; round < 3; round++) {
+        for (int item; (item = next_item(team)) < args->num_items;)
+            args->taken[item] += 1;
+        barrier(team);
+        int sum = 0;
+        for (int item = 0; item < args->num_items; item++)
+            sum += args->taken[item];
+        args->sums[team->thread * 3 + round] = sum;
+        barrier(team);
+    }
+}
+"""
+
+
+class CountArgs(ctypes.Structure):
+    _fields_ = (
+        ("num_items", ctypes.c_int),
+        ("taken", ctypes.c_void_p),
+        ("sums", ctypes.c_void_p),
+    )
+
+
+@pytest.fixture(scope="module")
+def counting(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    sources = tmp_path_factory.mktemp("sources")
+    for name in ("pool.h", "pool.c"):
+        (sources / name).write_bytes((SOURCES / name).read_bytes())
+    (sources / "count.c").write_text(COUNT)
+    try:
+        build = plan_build(tmp_path_factory.mktemp("cache"), sources=sources)
+    except Unavailable as reason:
+        pytest.skip(f"NATIVE TESTS SKIPPED: {reason}")
+    build.run()
+    return Library(build.library)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_every_item_is_done_once_in_every_round(counting: Library, threads: int) -> None:
+    """Behind a barrier the work of all before it is seen, by all."""
+    torch.set_num_threads(threads)
+    operation = counting.operation("count")
+    for num_items in (0, 1, 7, 1000):
+        taken = torch.zeros(max(num_items, 1), dtype=torch.int32)
+        sums = torch.full((threads, 3), -1, dtype=torch.int32)
+        args = CountArgs(num_items, taken.data_ptr(), sums.data_ptr())
+        counting.run(operation, args)
+        assert taken[:num_items].tolist() == [3] * num_items
+        done = sums[sums[:, 0] >= 0]  # OpenMP may give fewer threads than asked for
+        assert len(done) >= 1
+        assert done.tolist() == [[num_items, 2 * num_items, 3 * num_items]] * len(done)
+
+
+def test_the_library_of_the_project_loads(native: Library) -> None:
+    assert native.operation("run") > 0
+
+
+def test_a_file_that_is_no_library(tmp_path: Path) -> None:
+    (tmp_path / "kernels.so").write_text("half")
+    with pytest.raises(Unavailable, match="cannot be loaded"):
+        Library(tmp_path / "kernels.so")
+    with pytest.raises(Unavailable, match="cannot be loaded"):
+        Library(tmp_path / "not-there.so")
+
+
+def test_one_openmp_is_shared_or_none(tmp_path: Path) -> None:
+    """Two pools on the same cores would be slower than either."""
+    assert openmp_runtime().name.startswith("lib")
+    maps = tmp_path / "maps"
+    line = "7f00-7f01 r-xp 00000000 00:00 0    /opt/torch/{}\n"
+    maps.write_text(line.format("libgomp-a34b.so.1") * 2 + line.format("libc.so.6"))
+    assert openmp_runtime(maps) == Path("/opt/torch/libgomp-a34b.so.1")
+    maps.write_text(line.format("libgomp.so.1") + line.format("libiomp5.so"))
+    with pytest.raises(Unavailable, match="2 are loaded"):
+        openmp_runtime(maps)
+    with pytest.raises(Unavailable, match="no list of loaded libraries"):
+        openmp_runtime(tmp_path / "not-linux")
+
+
+def test_addresses_are_of_what_c_expects() -> None:
+    """A wrong shape or stride would read what is not there."""
+    x = torch.zeros(3, 4)
+    assert address(x, torch.float32, -1, 4) == x.data_ptr()
+    for wrong, dtype, shape in (
+        (x, torch.int8, (3, 4)),
+        (x, torch.float32, (3, 5)),
+        (x, torch.float32, (12,)),
+        (x.T, torch.float32, (4, 3)),
+        (x.to("meta"), torch.float32, (3, 4)),
+    ):
+        with pytest.raises(AssertionError):
+            address(wrong, dtype, *shape)
