@@ -69,7 +69,8 @@ def serve(
         float | None, typer.Option(help="Seconds a request may take in all, 0: any. [600]")
     ] = None,
     kv_memory: Annotated[
-        float | None, typer.Option(help="GiB of KV cache. [1 on a CPU, what is free on a GPU]")
+        float | None,
+        typer.Option(help="GiB of KV cache, of each rank. [1 on a CPU, what is free on a GPU]"),
     ] = None,
     prefix_caching: Annotated[
         bool | None,
@@ -88,9 +89,14 @@ def serve(
     dtype: Annotated[
         str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")
     ] = None,
-    quantize: Annotated[str | None, typer.Option(help="auto, none, int8. [auto]")] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="auto, none, int8; on a GPU also int4, fp8. [auto]")
+    ] = None,
     attention: Annotated[
         str | None, typer.Option(help="auto, triton, sdpa, reference. [auto]")
+    ] = None,
+    cuda_graphs: Annotated[
+        str | None, typer.Option(help="Decode by graphs, a step ahead: auto, on, off. [auto: GPU]")
     ] = None,
     native: Annotated[
         str | None, typer.Option(help="Kernels compiled on this machine: auto, off. [auto]")
@@ -100,6 +106,9 @@ def serve(
     ] = None,
     engine: Annotated[
         str | None, typer.Option(help="process (isolated) or thread. [process]")
+    ] = None,
+    tensor_parallel: Annotated[
+        int | None, typer.Option(help="GPUs (on a CPU: processes) that share the model. [1]")
     ] = None,
     yes: Annotated[
         bool | None, typer.Option("--yes", "-y", help="Fetch the model without asking.")
@@ -161,6 +170,7 @@ def bench_engine(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     attention: Annotated[str, typer.Option(help="auto, triton, sdpa, reference.")] = "auto",
+    cuda_graphs: Annotated[str, typer.Option(help="auto, on, off.")] = "auto",
     bandwidth: Annotated[
         float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
     ] = None,
@@ -171,7 +181,8 @@ def bench_engine(
     speed = bandwidth * 1e9 if bandwidth else None
     grid = (batch or [1, 8, 64], context or [512])
     try:
-        for line in run(Plan(shape, *grid, steps, workload, device, dtype, attention, speed)):
+        plan = Plan(shape, *grid, steps, workload, device, dtype, attention, speed, cuda_graphs)
+        for line in run(plan):
             typer.echo(line)
     except (ValueError, OSError) as error:
         typer.echo(str(error), err=True)

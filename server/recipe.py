@@ -18,6 +18,7 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     dtype: str = "auto"
     quantize: str = "auto"
     attention: str = "auto"
+    cuda_graphs: str = "auto"
     native_library: str = ""  # the compiled kernels' file, which may not be there yet; empty: none
     threads: int | None = None
     max_model_len: int | None = None
@@ -31,3 +32,5 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     request_timeout: float = 0.0
     num_draft_tokens: int = 0
     max_tokens_with_drafts: int = 16
+    tensor_parallel: int = 1  # ranks
+    rank_timeout: float = 60.0  # seconds a rank waits for the others

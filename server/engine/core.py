@@ -33,6 +33,7 @@ from server.engine.scheduler import RequestTooLarge, Scheduler
 from server.engine.sequence import SequenceStatus
 from server.engine.timeline import StepRecorder
 from server.engine.types import (
+    EngineDead,
     EngineStats,
     ErrorCode,
     FinishReason,
@@ -121,14 +122,14 @@ class EngineCore:
         self._take_matchers()
         self._recorder.start()
         plan = self._scheduler.schedule()
-        if plan.rows:
+        if plan.rows or self._inspections.first:
             self._recorder.scheduled(plan, self._scheduler.stats(), self._scheduler.queue())
-            outputs = self._run(plan) if self._launcher is None else self._run_ahead(plan)
+            outputs = self._advance(plan)
+            self._inspect()
             self._recorder.finish(outputs)
             self._outputs += outputs
         elif self._in_flight is not None:
             self._outputs += self._land()
-        self._inspections.advance()
         if self._scheduler.is_empty:
             self._scheduler.check_integrity()
         outputs, self._outputs = self._outputs, []
@@ -149,6 +150,11 @@ class EngineCore:
         if self._grammars is not None:
             for output in ended:
                 self._grammars.forget(output.request_id)
+
+    def _advance(self, plan: StepPlan) -> list[StepOutput]:
+        if not plan.rows:
+            return self._land()
+        return self._run(plan) if self._launcher is None else self._run_ahead(plan)
 
     def _run(self, plan: StepPlan) -> list[StepOutput]:
         try:
@@ -193,12 +199,21 @@ class EngineCore:
 
     def _fail(self, plan: StepPlan, error: Exception) -> list[StepOutput]:
         """End the requests of a step; raises what ends the engine."""
-        if isinstance(error, torch.AcceleratorError):
+        if isinstance(error, torch.AcceleratorError | EngineDead):
             raise error
         logger.error("a step of %d requests failed", len(plan.rows), exc_info=error)
         if _is_out_of_memory(error):
             return self._scheduler.fail(plan, OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY)
         return self._scheduler.fail(plan, STEP_FAILED)
+
+    def _inspect(self) -> None:
+        """A piece of the first inspection, if there is one."""
+        request_id = self._inspections.first
+        if request_id is None:
+            return
+        started = time.perf_counter()
+        self._inspections.advance()
+        self._recorder.inspected(request_id, time.perf_counter() - started)
 
     def stats(self) -> EngineStats:
         return msgspec.structs.replace(self._scheduler.stats(), **self._recorder.totals())

@@ -92,6 +92,7 @@ class FakeEngine:
         self._why_dead: str | None = None
         self._endings: dict[str, asyncio.Future[StepOutput]] = {}  # of the requests that run
         self._board = StepBoard()
+        self._num_records = 0
         self._stats = EngineStats(num_blocks_total=self._info.num_blocks)
         self.requests: list[Request] = []
         self.aborted: list[str] = []
@@ -127,8 +128,7 @@ class FakeEngine:
                 is_finished = output.finish_reason is not None
                 if is_finished and output.timings is None:
                     output = msgspec.structs.replace(output, timings=_timings(started, num_steps))
-                record = self._record(request, is_first=num_steps == 1, is_last=is_finished)
-                self._board.post([record])
+                self._post_step(request, is_first=num_steps == 1, is_last=is_finished)
                 self._count(steps_total=1, generation_tokens_total=len(output.token_ids))
                 yield output
                 if is_finished:
@@ -138,16 +138,24 @@ class FakeEngine:
             if not is_finished or ending.done():
                 self.aborted.append(request.request_id)
 
-    def _record(self, request: Request, *, is_first: bool, is_last: bool) -> StepRecord:
-        """A step of one request: its whole prompt, then a token at a time. It takes no time."""
+    def _post_step(self, request: Request, *, is_first: bool, is_last: bool) -> None:
+        """A step of one request: its whole prompt, then a token at a time."""
         num_tokens = len(request.prompt_token_ids) if is_first else 1
         kind = RowKind.PREFILL if is_first else RowKind.DECODE
-        return StepRecord(
-            step=self._stats.steps_total,
+        row = StepRow(request.request_id, num_tokens, kind)
+        self._post(rows=[row], finished=[request.request_id] if is_last else [])
+
+    def _post(
+        self, *, rows: Sequence[StepRow] = (), finished: Sequence[str] = (), inspected: str = ""
+    ) -> None:
+        """A record of a step, which takes no time."""
+        record = StepRecord(
+            step=self._num_records,
             started_at=time.time(),
-            rows=[StepRow(request.request_id, num_tokens, kind)],
+            rows=list(rows),
             num_waiting=0,
-            finished=[request.request_id] if is_last else [],
+            finished=list(finished),
+            inspected=inspected,
             num_blocks_used=0,
             num_blocks_free=self._info.num_blocks,
             num_preemptions=0,
@@ -156,6 +164,8 @@ class FakeEngine:
             sample_ms=0.0,
             total_ms=0.0,
         )
+        self._num_records += 1
+        self._board.post([record])
 
     async def watch(self, since: int = 0) -> AsyncGenerator[StepRecord, None]:
         if self._why_dead is not None:
@@ -176,6 +186,7 @@ class FakeEngine:
             await asyncio.sleep(self._delay)
             if not self.is_alive:
                 break
+            self._post(inspected=request.request_id)
             yield Trace(
                 request_id=request.request_id,
                 layer=layer,

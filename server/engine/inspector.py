@@ -15,6 +15,7 @@ from torch import Tensor
 from model.probe import LayerTrace, logit_lens, trace_layers
 from model.transformer import Transformer
 from server.engine.inspection import FAILED, UNABLE, Array, Guesses, InspectRequest, Trace
+from server.engine.types import EngineDead
 
 logger = logging.getLogger(__name__)
 
@@ -98,6 +99,11 @@ class Inspections:
     def has_work(self) -> bool:
         return bool(self._queue or self._traces)
 
+    @property
+    def first(self) -> str | None:
+        """The id of the one that is worked on."""
+        return self._queue[0][0] if self._queue else None
+
     def advance(self) -> None:
         """One piece of the first in the queue."""
         if not self._queue:
@@ -106,7 +112,7 @@ class Inspections:
         try:
             with torch.inference_mode():
                 trace = next(pieces)
-        except torch.AcceleratorError:
+        except (torch.AcceleratorError, EngineDead):
             raise
         except Exception:
             logger.exception("inspection %s failed", request_id)

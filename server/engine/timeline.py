@@ -30,7 +30,9 @@ KINDS = (RowKind.PREFILL, RowKind.DECODE)  # indexed by whether it decodes
 
 
 class StepRecorder:
-    """Called as a step goes on: start, scheduled, computed (unless it failed), finish."""
+    """Called as a step goes on: start, scheduled, computed (unless it failed), inspected (if a
+    piece of an inspection was done), finish.
+    """
 
     def __init__(self, size: int = RING_STEPS) -> None:
         self._ring: deque[StepRecord] = deque(maxlen=size)
@@ -41,6 +43,7 @@ class StepRecorder:
         self._step_tokens_counts = [0] * (len(STEP_TOKENS_BOUNDS) + 1)
         self._schedule_total = self._forward_total = self._sample_total = 0.0
         self._started = self._schedule = self._forward = self._sample = 0.0
+        self._inspected, self._inspect = "", 0.0
         self._rows: list[StepRow] = []
         self._waiting: list[str] = []
         self._preempted: list[str] = []
@@ -56,15 +59,22 @@ class StepRecorder:
         """
         self._schedule = time.perf_counter() - self._started
         self._forward = self._sample = 0.0
+        self._inspected, self._inspect = "", 0.0
         self._stats = stats
         self._rows = [describe(row) for row in plan.rows]
         self._waiting, self._preempted = describe_queue(queue)
-        num_tokens = sum([row.num_tokens for row in self._rows])
+        if self._rows:
+            self._count(sum([row.num_tokens for row in self._rows]))
+
+    def _count(self, num_tokens: int) -> None:
         self._step_tokens += num_tokens
         self._step_tokens_counts[bisect_left(STEP_TOKENS_BOUNDS, num_tokens)] += 1
 
     def computed(self, forward_seconds: float, sample_seconds: float) -> None:
         self._forward, self._sample = forward_seconds, sample_seconds
+
+    def inspected(self, request_id: str, seconds: float) -> None:
+        self._inspected, self._inspect = request_id, seconds
 
     def finish(self, outputs: Iterable[StepOutput] = ()) -> None:
         """`outputs` are what the step gave."""
@@ -78,12 +88,14 @@ class StepRecorder:
                 waiting=self._waiting,
                 preempted=self._preempted,
                 finished=[o.request_id for o in outputs if o.finish_reason is not None],
+                inspected=self._inspected,
                 num_blocks_used=stats.num_blocks_used,
                 num_blocks_free=stats.num_blocks_total - stats.num_blocks_used,
                 num_preemptions=stats.preemptions_total - self._num_preemptions,
                 schedule_ms=self._schedule * 1000,
                 forward_ms=self._forward * 1000,
                 sample_ms=self._sample * 1000,
+                inspect_ms=self._inspect * 1000,
                 total_ms=total * 1000,
             )
         )

@@ -180,13 +180,15 @@ class StepRecord(Struct, frozen=True, kw_only=True):
     waiting: list[str] = []  # those not computed yet, by request id; the first few
     preempted: list[str] = []  # those thrown out, to be computed again
     finished: list[str] = []  # those of its rows whose last output it gave
+    inspected: str = ""  # the inspection that it did a piece of; such a step may have no rows
     num_blocks_used: int
     num_blocks_free: int
     num_preemptions: int  # made to schedule this step
     schedule_ms: float
     forward_ms: float  # building the batch, and the model
     sample_ms: float  # logits to tokens; on a GPU also the wait for the model
-    total_ms: float  # the three, and telling the scheduler about it
+    inspect_ms: float = 0.0  # the piece of an inspection
+    total_ms: float  # the four, and telling the scheduler about it
 
 
 class EngineInfo(Struct, frozen=True, kw_only=True):
@@ -201,6 +203,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     block_size: int
     max_num_seqs: int
     numerics: str = ""  # all else that decides bits: library, kernels, threads, instruction set
+    num_ranks: int = 1  # processes that compute the model together
 
 
 class EngineDead(Exception):

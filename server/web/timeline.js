@@ -10,7 +10,18 @@ const BLOCKS = 60; // heights of the two strips below the rows
 const TIME = 60;
 const GAP = 14;
 const LABEL = 15; // height of a strip's name above its bars
-const KINDS = ["prefill", "decode", "cached", "queued", "preempted", "finished"];
+const KINDS = {
+  prefill: "reads the prompt",
+  cached: "of the prompt, known already",
+  decode: "writes the answer",
+  queued: "waits",
+  preempted: "gave its blocks back",
+  inspected: "is looked into",
+  finished: "last token",
+};
+const LIVE = "Live. A column is a step of the engine.";
+const PAUSED = "Paused; what happens meanwhile is kept.";
+const PAGE = 40; // steps that PageUp and PageDown move
 
 let records = [];
 let isPaused = false;
@@ -31,9 +42,11 @@ export function mount() {
   canvas.addEventListener("pointerleave", () => point(null));
   canvas.addEventListener("wheel", onWheel, { passive: false });
   canvas.addEventListener("keydown", onKey);
+  canvas.addEventListener("blur", () => point(null));
   addEventListener("theme", ask);
   new ResizeObserver(ask).observe($("steps-frame"));
-  $("legend").replaceChildren(...KINDS.map((kind) => el("span", {}, el("i", { class: `dot step-${kind}` }), kind)));
+  $("legend").replaceChildren(...Object.entries(KINDS).map(([kind, meaning]) =>
+    el("li", {}, el("i", { class: `dot step-${kind}` }), el("b", {}, kind), ` ${meaning}`)));
 }
 
 export function show() {
@@ -53,7 +66,7 @@ async function follow() {
   while (controller === mine) {
     try {
       const since = records.length ? records.at(-1).step + 1 : 0;
-      status("Live. A column is a step of the engine.");
+      if (!isPaused) status(LIVE);
       const response = await call(`/v1/timeline?since=${since}`, { signal: mine.signal });
       for await (const record of stream(response)) take(record);
       records = []; // that engine is gone: the next one counts from 0
@@ -77,6 +90,8 @@ function setPaused(paused) {
   if (!paused) offset = 0;
   $("pause").textContent = paused ? "Go on" : "Pause";
   $("pause").setAttribute("aria-pressed", String(paused));
+  if (!isReplay) status(paused ? PAUSED : LIVE);
+  $("step-says").setAttribute("aria-live", paused ? "polite" : "off"); // live, it would never be silent
   ask();
 }
 
@@ -148,6 +163,7 @@ function layout(width) {
   shown.forEach((record, column) => {
     for (const row of record.rows) see(row.request_id, column);
     for (const id of [...(record.preempted ?? []), ...(record.waiting ?? [])]) see(id, column);
+    if (record.inspected) see(record.inspected, column);
   });
   for (const row of rows.values()) {
     let y = order.findIndex((last) => last < row.first - 1);
@@ -171,7 +187,7 @@ function draw() {
   canvas.style.height = `${height}px`;
   const context = canvas.getContext("2d");
   context.scale(ratio, ratio);
-  const color = Object.fromEntries([...KINDS, "blocks", "time", "line", "quiet"].map((name) => [name, `rgb(${rgb(name === "line" || name === "quiet" ? `--${name}` : `--step-${name}`)})`]));
+  const color = Object.fromEntries([...Object.keys(KINDS), "blocks", "time", "line", "quiet"].map((name) => [name, `rgb(${rgb(name === "line" || name === "quiet" ? `--${name}` : `--step-${name}`)})`]));
   drawRows(context, view, color, width);
   const mostBlocks = Math.max(...view.shown.map(blocksOf), 0);
   drawStrip(context, view, view.height + GAP, BLOCKS, color.blocks, color, `KV blocks in use, up to ${mostBlocks} of ${totalBlocks(view)}`, blocksOf, Math.max(mostBlocks, 1));
@@ -200,6 +216,7 @@ function drawRows(context, view, color, width) {
     };
     for (const id of record.waiting ?? []) cell(id, "queued", 4);
     for (const id of record.preempted ?? []) cell(id, "preempted");
+    if (record.inspected) cell(record.inspected, "inspected");
     for (const row of record.rows) {
       cell(row.request_id, row.kind);
       if (row.num_cached_tokens) {
@@ -246,21 +263,40 @@ function describe(view) {
   $("now-waiting").textContent = last.num_waiting;
   $("now-blocks").textContent = `${last.num_blocks_used} / ${last.num_blocks_used + last.num_blocks_free}`;
   $("now-time").textContent = `${last.total_ms.toFixed(1)} ms`;
-  $("step-says").textContent = hovered ? sentence(view) : "Point at a step to read it. Scroll or use the arrow keys to go back.";
+  $("step-says").textContent = hovered ? sentence(view) : "Point at a step to read it, or walk with the arrow keys; Page Up goes back in time.";
 }
 
+/** What is under the pointer: the request, then the step. */
 function sentence(view) {
   const record = view.shown[hovered.column];
   if (!record) return "";
-  const row = record.rows.find((other) => view.rows.get(other.request_id).y === hovered.y);
-  const kinds = record.rows.filter((other) => other.kind === "prefill");
-  const tokens = record.rows.reduce((sum, other) => sum + other.num_tokens, 0);
-  const step = `Step ${record.step}: ${tokens} tokens of ${record.rows.length} requests (${kinds.length} prefill) in ${record.total_ms.toFixed(1)} ms`
-    + ` (schedule ${record.schedule_ms.toFixed(1)}, forward ${record.forward_ms.toFixed(1)}, sample ${record.sample_ms.toFixed(1)}); ${record.num_waiting} waiting.`;
-  if (!row) return step;
-  const cached = row.num_cached_tokens ? `, ${row.num_cached_tokens} more were cached` : "";
-  return `${row.request_id}: ${row.kind}, ${row.num_tokens} tokens${cached}. ${step}`;
+  const id = [...view.rows.values()].find((row) => row.y === hovered.y && row.first <= hovered.column && hovered.column <= row.last)?.id;
+  return [requestSentence(record, id), stepSentence(record)].filter(Boolean).join(" ");
 }
+
+function requestSentence(record, id) {
+  if (!id) return "";
+  if (id === record.inspected) return `${id} looks inside, for ${record.inspect_ms.toFixed(1)} ms.`;
+  if (record.waiting?.includes(id)) return `${id} waits for its first step.`;
+  if (record.preempted?.includes(id)) return `${id} gave its blocks back and will be computed again.`;
+  const row = record.rows.find((other) => other.request_id === id);
+  if (!row) return "";
+  const guessed = row.kind === "decode" && row.num_tokens > 1 ? ` (${row.num_tokens - 1} guessed)` : "";
+  const cached = row.num_cached_tokens ? `, ${row.num_cached_tokens} more were cached` : "";
+  const last = record.finished?.includes(id) ? ", its last step" : "";
+  return `${id}: ${row.kind}, ${count(row.num_tokens, "token")}${guessed}${cached}${last}.`;
+}
+
+function stepSentence(record) {
+  const prefills = record.rows.filter((row) => row.kind === "prefill").length;
+  const tokens = record.rows.reduce((sum, row) => sum + row.num_tokens, 0);
+  const parts = ["schedule", "forward", "sample", "inspect"].filter((part) => record[`${part}_ms`])
+    .map((part) => `${part} ${record[`${part}_ms`].toFixed(1)}`);
+  return `Step ${record.step}: ${count(tokens, "token")} of ${count(record.rows.length, "request")} (${prefills} prefill)`
+    + ` in ${record.total_ms.toFixed(1)} ms${parts.length ? ` (${parts.join(", ")})` : ""}; ${record.num_waiting} waiting.`;
+}
+
+const count = (number, noun) => `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
 
 // --- what people do ---
 
@@ -269,10 +305,26 @@ function point(x, y) {
   ask();
 }
 
+/** Scrolls into the past, or back. */
 function move(steps) {
   if (!steps) return;
   if (!isPaused) setPaused(true);
   offset = Math.max(0, Math.min(records.length - 1, offset + steps));
+  ask();
+}
+
+/** The keyboard's pointer: a step and a row further; at an edge the steps scroll. */
+function walk(columns, rows) {
+  if (!records.length) return;
+  if (!isPaused) setPaused(true);
+  const view = layout($("steps").clientWidth);
+  const last = view.shown.length - 1;
+  const from = hovered ?? { column: last - columns, y: -rows };
+  const column = from.column + columns;
+  if (column < 0) move(1);
+  if (column > last) move(-1);
+  const within = (value, most) => Math.max(0, Math.min(most, value));
+  hovered = { column: within(column, last), y: within(from.y + rows, view.height / ROW - 1) };
   ask();
 }
 
@@ -284,9 +336,11 @@ function onWheel(event) {
 }
 
 function onKey(event) {
-  const ways = { ArrowLeft: 1, ArrowRight: -1, PageUp: 40, PageDown: -40 };
+  const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  const pages = { PageUp: PAGE, PageDown: -PAGE };
   if (event.key === " ") setPaused(!isPaused);
-  else if (event.key in ways) move(ways[event.key]);
+  else if (event.key in pages) move(pages[event.key]);
+  else if (event.key in ways) walk(...ways[event.key]);
   else return;
   event.preventDefault();
 }

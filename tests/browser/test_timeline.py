@@ -31,7 +31,8 @@ def test_it_moves_pauses_and_replays(browser: Any, tmp_path: Path) -> None:
         page.hover("#steps", position={"x": 6, "y": 8})
         until(page, "document.querySelector('#step-says').textContent.includes('prefill')")
         assert page.inner_text("#now-step") == "9"
-        assert "Step 0: 2 tokens of 1 requests" in page.inner_text("#step-says")
+        assert page.inner_text("#timeline-status").startswith("Paused")
+        assert "Step 0: 2 tokens of 1 request (1 prefill)" in page.inner_text("#step-says")
         page.click("#pause")
         shown_step(page, 14)
         with page.expect_download() as download:

@@ -3,9 +3,10 @@ protocol."""
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from contextlib import aclosing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -203,7 +204,7 @@ def test_watching_tells_of_each_step(run: Run) -> None:
         await asyncio.wait([task])
         steps = [record.step for record in records]
         assert steps == list(range(steps[0], steps[0] + len(steps)))
-        prompt = next(r.rows[0] for r in records if r.rows[0].request_id == "while")
+        prompt = next(row for r in records for row in r.rows if row.request_id == "while")
         assert (prompt.num_tokens, prompt.kind) == (3, RowKind.PREFILL)
 
         await collect(engine, make_request("unseen", max_tokens=2, ignore_eos=True))
@@ -260,6 +261,25 @@ def test_looking_inside_gives_each_layer_and_one_last_trace(run: Run) -> None:
             assert traces[-1].error is None
             assert len(traces[-1].lens) == 1
         assert tokens_of(await running) == greedy_reference(make_request(max_tokens=20))
+
+    run(main)
+
+
+def test_watching_tells_of_looks_inside(run: Run) -> None:
+    """By the name that the viewer knows; nobody else need be at work."""
+
+    async def main(engine: Engine) -> None:
+        async def wait_for(name: str) -> None:
+            records = cast("AsyncGenerator[StepRecord, None]", engine.watch())
+            async with aclosing(records):
+                async for record in records:
+                    if record.inspected == name:
+                        return
+
+        task = asyncio.create_task(wait_for("watched"))
+        await traces_of(engine, look("watched"))
+        async with asyncio.timeout(2):
+            await task
 
     run(main)
 

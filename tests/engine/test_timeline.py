@@ -9,6 +9,7 @@ import pytest
 from server.engine.board import StepBoard
 from server.engine.client import EngineClient
 from server.engine.core import EngineCore
+from server.engine.inspection import InspectRequest
 from server.engine.messages import Command, Step, Unwatch, Watch
 from server.engine.timeline import MAX_NAMED
 from server.engine.types import EngineDead, EngineStats, RowKind, StepRecord
@@ -29,6 +30,11 @@ def record(step: int) -> StepRecord:
         sample_ms=0.0,
         total_ms=0.0,
     )
+
+
+def look(name: str) -> InspectRequest:
+    """Three pieces of the toy's."""
+    return InspectRequest(request_id=name, token_ids=[5, 6], layers=[0])
 
 
 def watched(core: EngineCore) -> EngineCore:
@@ -103,6 +109,25 @@ def test_a_record_names_who_waits_who_was_thrown_out_and_who_is_done() -> None:
     for before, after in pairwise(records):
         is_thrown_out = after.num_preemptions > 0
         assert is_thrown_out == bool(after.preempted and not before.preempted)
+
+
+def test_a_look_inside_is_on_the_record() -> None:
+    """Beside an answer and alone; a step without rows counts no tokens."""
+    core = watched(toy_core())
+    core.add(make_request("a", max_tokens=2, ignore_eos=True))
+    core.inspect(look("look"))
+    while core.has_work:
+        core.step()
+        core.traces()
+    records = core.records()
+    told = [([row.request_id for row in r.rows], r.inspected, r.inspect_ms > 0) for r in records]
+    assert told == [(["a"], "look", True)] * 2 + [([], "look", True)]
+    assert all(r.forward_ms + r.inspect_ms <= r.total_ms for r in records)
+    assert core.stats().step_tokens_total == 3 + 1
+    assert sum(core.stats().step_tokens_counts) == core.stats().steps_total == 2
+    core.add(make_request("b", max_tokens=1, ignore_eos=True))
+    drain(core)
+    assert [(r.inspected, r.inspect_ms) for r in core.records()] == [("", 0.0)]
 
 
 def test_cached_tokens_stand_on_a_requests_first_row() -> None:
