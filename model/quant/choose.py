@@ -8,6 +8,7 @@ from model.placement import Placement
 from model.quant.base import LinearMethod
 from model.quant.fp8 import Fp8
 from model.quant.int8 import Int8
+from model.quant.native_int8 import NativeInt8
 from model.quant.row_invariant import RowInvariant
 from model.quant.unquantized import Unquantized
 from model.quant.weight_only import WeightOnlyInt4, WeightOnlyInt8
@@ -57,7 +58,9 @@ def _on_a_gpu(name: str, where: Placement) -> str:
 def choose_linear(where: Placement) -> LinearMethod:
     """The same answer in any batch where the hardware gives it for free: that is, on the CPU."""
     if where.quantize == "int8":
-        return WeightOnlyInt8(where) if where.is_fused else Int8()
+        if where.is_fused:
+            return WeightOnlyInt8(where)
+        return NativeInt8(where.native) if where.native else Int8()
     if where.quantize == "int4":
         return WeightOnlyInt4(where)
     if where.quantize == "fp8":
