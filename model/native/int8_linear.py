@@ -95,6 +95,8 @@ class Int8LinearKernel:
         """x [T, in] float32 -> [T, out] float32."""
         num_tokens, places = len(x), len(x) * self._groups
         y = x.new_empty(num_tokens, self.out_features)
+        if not num_tokens:
+            return y
         scratch = torch.empty(places * BYTES_PER_GROUP, dtype=torch.uint8)
         args = LinearArgs.from_buffer_copy(self._layer)
         args.x, args.y = address(x, torch.float32, -1, self.in_features), y.data_ptr()
