@@ -3,9 +3,9 @@
 Two tokens, so that prefixes collide all the time; pools so small that preemption is the rule;
 sampled tokens come from a seed, and so do drafts, so that half of them are wrong; the clock moves
 only when told. Some requests come with a grammar that is still being compiled: they are ready at
-any time later, or never, since it cannot be compiled. Arrivals are bounded, and at the end everything must finish. The rules between
-requests (turns, shares, deadlines) are held against `tests/oracles/rules.py`, which counts for
-itself what it sees in the plans.
+any time later, or never, since it cannot be compiled. Arrivals are bounded, and at the end
+everything must finish. The rules between requests (turns, shares, deadlines) are held against
+`tests/oracles/rules.py`, which counts for itself what it sees in the plans.
 """
 
 import random
