@@ -21,7 +21,8 @@ import torch
 from model.attention.choose import choose_attention
 from model.config import ModelConfig
 from model.describe import parameter_counts
-from model.kv_cache import KVCache, kv_bytes_per_block
+from model.kv_cache import kv_bytes_per_block
+from model.kv_choose import choose_kv_dtype, make_kv_cache
 from model.linear import Linear, TiedLinear
 from model.native.build import Unavailable
 from model.native.library import Library
@@ -66,18 +67,18 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     own = rank_config(checkpoint.config, recipe.tensor_parallel)
     crew = gather_crew(recipe, where)
     where = replace(where, ranks=crew.ranks)
-    device, dtype = where.device, where.dtype
+    device, kv_dtype = where.device, place_kv(recipe, where)
     guidance = cache(partial(load_guidance, checkpoint, recipe.eos_token_ids))
     grammars = GrammarCompiler(lambda grammar: guidance().compile(grammar))
     preparation = grammars.prepare(guidance)  # beside the weights, which leave a core to it
     model = load_model(checkpoint, recipe.attention, where, on_progress)
     budget = crew.least(rank_kv_budget(recipe, device))
-    config = engine_config(recipe, own, dtype, device, budget)
+    config = engine_config(recipe, own, kv_dtype, device, budget)
     look_rows = min(MAX_ROWS, config.max_num_batched_tokens)
     crew.begin(config.num_blocks, config.block_size, look_rows)
-    kv_cache = KVCache(own, config.num_blocks, config.block_size, dtype, device)
+    kv_cache = make_kv_cache(own, config.num_blocks, config.block_size, kv_dtype, device)
     runner = ModelRunner(crew.lead(model), kv_cache, config, device)
-    numerics = describe_numerics(model, where)
+    numerics = describe_numerics(model, where, kv_dtype)
     inspector = crew.lead_inspector(Inspector(model, device, look_rows))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars)
     wait([preparation])  # it holds the interpreter: no stream shall be there to wait for it
@@ -95,6 +96,11 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
     where = Placement(choose_dtype(recipe.dtype, device), device, native=native)
     quantize = choose_quantization(recipe.quantize, where) if size == 1 else "none"
     return replace(where, quantize=quantize)
+
+
+def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
+    """In which dtype a rank keeps keys and values."""
+    return choose_kv_dtype(recipe.kv_dtype, recipe.attention, where.dtype, where.device)
 
 
 def load_native(path: str, device: torch.device) -> Library | None:
@@ -144,7 +150,7 @@ def load_guidance(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> Guida
 def engine_config(
     recipe: EngineRecipe,
     model: ModelConfig,
-    dtype: torch.dtype,
+    kv_dtype: torch.dtype,
     device: torch.device,
     budget: int,
 ) -> EngineConfig:
@@ -154,7 +160,7 @@ def engine_config(
     """
     num_blocks, max_model_len = plan_kv(
         budget=budget,
-        bytes_per_block=kv_bytes_per_block(model, recipe.block_size, dtype),
+        bytes_per_block=kv_bytes_per_block(model, recipe.block_size, kv_dtype),
         block_size=recipe.block_size,
         context=model.max_position_embeddings,
         asked=recipe.max_model_len,
@@ -181,7 +187,7 @@ def engine_config(
     )
 
 
-def describe_numerics(model: Transformer, where: Placement) -> str:
+def describe_numerics(model: Transformer, where: Placement, kv_dtype: torch.dtype) -> str:
     """What decides the bits of an answer beside weights, dtype and our own code."""
     attention = type(model.backend).__name__
     linear = "+".join(sorted(linear_methods(model)))
@@ -191,6 +197,8 @@ def describe_numerics(model: Transformer, where: Placement) -> str:
     else:
         threads = torch.get_num_threads()
         machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
+    if kv_dtype != where.dtype:
+        linear += f", {str(kv_dtype).removeprefix('torch.')} KV"
     if where.ranks.size > 1:
         machine += f", {where.ranks.size} ranks"
     libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"
