@@ -31,6 +31,7 @@ from server.api.inspect import inspect_routes
 from server.api.lifetime import LifetimeMiddleware
 from server.api.messages.routes import messages_routes
 from server.api.models import model_routes
+from server.api.openapi.access import show_access
 from server.api.openapi.document import document
 from server.api.openapi.model import show_model
 from server.api.ops import ops_routes
@@ -54,7 +55,8 @@ class App(FastAPI):
         self._served, self._config = served, config
 
     def openapi(self) -> dict[str, Any]:
-        return show_ceilings(show_model(document(self), self._served.model), self._config)
+        found = show_model(document(self), self._served.model)
+        return show_access(show_ceilings(found, self._config), self._config)
 
 
 def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:

@@ -69,7 +69,11 @@ def serve(
         float | None, typer.Option(help="Seconds a request may take in all, 0: any. [600]")
     ] = None,
     kv_memory: Annotated[
-        float | None, typer.Option(help="GiB of KV cache. [1 on a CPU, what is free on a GPU]")
+        float | None,
+        typer.Option(help="GiB of KV cache, of each rank. [1 on a CPU, what is free on a GPU]"),
+    ] = None,
+    kv_dtype: Annotated[
+        str | None, typer.Option(help="Keys and values: auto, or fp8 on a GPU. [auto]")
     ] = None,
     prefix_caching: Annotated[
         bool | None,
@@ -88,7 +92,9 @@ def serve(
     dtype: Annotated[
         str | None, typer.Option(help="auto, float32, bfloat16, float16. [auto]")
     ] = None,
-    quantize: Annotated[str | None, typer.Option(help="auto, none, int8. [auto]")] = None,
+    quantize: Annotated[
+        str | None, typer.Option(help="auto, none, int8; on a GPU also int4, fp8. [auto]")
+    ] = None,
     attention: Annotated[
         str | None, typer.Option(help="auto, triton, sdpa, reference. [auto]")
     ] = None,
@@ -100,6 +106,9 @@ def serve(
     ] = None,
     engine: Annotated[
         str | None, typer.Option(help="process (isolated) or thread. [process]")
+    ] = None,
+    tensor_parallel: Annotated[
+        int | None, typer.Option(help="GPUs (on a CPU: processes) that share the model. [1]")
     ] = None,
     yes: Annotated[
         bool | None, typer.Option("--yes", "-y", help="Fetch the model without asking.")

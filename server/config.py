@@ -17,6 +17,7 @@ from server.api.schema import MAX_N
 from server.engine.config import Admission
 
 SPIN = {"GOMP_SPINCOUNT": "20000"}  # turns of a loop before a waiting thread sleeps
+LOOPBACK = {"NCCL_SOCKET_IFNAME": "lo"}  # where ranks on GPUs find each other, and nobody else
 
 
 class Dtype(StrEnum):
@@ -29,12 +30,19 @@ class Dtype(StrEnum):
 class Quantize(StrEnum):
     AUTO = "auto"  # int8 on a CPU that has the instructions for it, else none
     NONE = "none"  # quantized checkpoints are dequantized to the dtype
-    INT8 = "int8"  # weights and activations in 8 bits, sums exact
+    INT8 = "int8"  # CPU: weights and activations in 8 bits, sums exact; GPU: weights alone
+    INT4 = "int4"  # weights in 4 bits by groups of 128, the head's in 8
+    FP8 = "fp8"  # 8-bit floats
 
 
 class Native(StrEnum):
     AUTO = "auto"  # kernels in C, where the processor has AVX-512 and there is a compiler
     OFF = "off"
+
+
+class KVDtype(StrEnum):
+    AUTO = "auto"  # as the model
+    FP8 = "fp8"  # 8-bit floats, a scale for each head of each token; on a GPU
 
 
 class Attention(StrEnum):
@@ -89,11 +97,13 @@ class Settings(BaseSettings):
     native: Native = Native.AUTO
     threads: int | None = Field(None, ge=1)
     engine: EngineKind = EngineKind.PROCESS
+    tensor_parallel: int = Field(1, ge=1, le=64)
 
     max_model_len: int | None = Field(None, ge=2)
     max_num_seqs: int = Field(64, ge=1, le=4096)
     max_num_batched_tokens: int | None = Field(None, ge=1)
     kv_memory: float | None = Field(None, gt=0)
+    kv_dtype: KVDtype = KVDtype.AUTO
     prefix_caching: bool = True
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = Field(30.0, ge=0)
@@ -134,5 +144,5 @@ def engine_environment() -> dict[str, str]:
     millisecond, longer than the gaps within a step, and then sleeps. (GNU's OpenMP, which torch
     brings along.) Whoever sets OMP_WAIT_POLICY has decided otherwise.
     """
-    environment = dict(os.environ)  # noqa: TID251 (the one place that may)
+    environment = LOOPBACK | dict(os.environ)  # noqa: TID251 (the one place that may)
     return environment if "OMP_WAIT_POLICY" in environment else SPIN | environment

@@ -25,9 +25,12 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     max_num_batched_tokens: int | None = None
     block_size: int = 16
     kv_memory_bytes: int | None = None
+    kv_dtype: str = "auto"
     enable_prefix_caching: bool = True
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = 0.0  # seconds, 0 is none
     request_timeout: float = 0.0
     num_draft_tokens: int = 0
     max_tokens_with_drafts: int = 16
+    tensor_parallel: int = 1  # ranks
+    rank_timeout: float = 60.0  # seconds a rank waits for the others

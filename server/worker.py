@@ -21,9 +21,12 @@ import torch
 from model.attention.choose import choose_attention
 from model.config import ModelConfig
 from model.describe import parameter_counts
-from model.kv_cache import KVCache, kv_bytes_per_block
+from model.kv_cache import kv_bytes_per_block
+from model.kv_choose import choose_kv_dtype, make_kv_cache
+from model.linear import Linear, TiedLinear
 from model.native.build import Unavailable
 from model.native.library import Library
+from model.parallel import rank_config
 from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
@@ -36,12 +39,12 @@ from server.engine.config import (
     default_batched_tokens,
 )
 from server.engine.core import EngineCore
-from server.engine.cores import num_cores
 from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.matcher import CompileGrammar, Matcher
-from server.engine.memory import kv_budget, plan_kv
+from server.engine.memory import plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
+from server.ranks import check_ranks, gather_crew, rank_kv_budget, use_threads
 from server.recipe import EngineRecipe
 from server.text.tools.form import TAGS, encode_with_tags
 from weights.checkpoint import Checkpoint, open_checkpoint
@@ -61,21 +64,43 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
 
     Raises ValueError, OSError or ModelFormatError with a text for the operator.
     """
-    torch.set_num_threads(recipe.threads or num_cores())
-    device = choose_device(recipe.device)
-    dtype = choose_dtype(recipe.dtype, device)
+    use_threads(recipe)
     checkpoint = open_checkpoint(Path(recipe.model_path))
-    where = Placement(dtype, device, native=load_native(recipe.native_library, device))
-    where = replace(where, quantize=choose_quantization(recipe.quantize, where))
+    where = place(recipe, rank=0)
+    own = rank_config(checkpoint.config, recipe.tensor_parallel)
+    crew = gather_crew(recipe, where)
+    where = replace(where, ranks=crew.ranks)
+    device, kv_dtype = where.device, place_kv(recipe, where)
     model = load_model(checkpoint, recipe.attention, where, on_progress)
-    config = engine_config(recipe, checkpoint.config, dtype, device)
-    kv_cache = KVCache(checkpoint.config, config.num_blocks, config.block_size, dtype, device)
-    runner = ModelRunner(model, kv_cache, config, device)
+    budget = crew.least(rank_kv_budget(recipe, device))
+    config = engine_config(recipe, own, kv_dtype, device, budget)
+    look_rows = min(MAX_ROWS, config.max_num_batched_tokens)
+    crew.begin(config.num_blocks, config.block_size, look_rows)
+    kv_cache = make_kv_cache(own, config.num_blocks, config.block_size, kv_dtype, device)
+    runner = ModelRunner(crew.lead(model), kv_cache, config, device)
     grammars = GrammarCompiler(grammar_compiler(checkpoint, recipe.eos_token_ids))
-    numerics = describe_numerics(model, where)
-    inspector = Inspector(model, device, min(MAX_ROWS, config.max_num_batched_tokens))
+    numerics = describe_numerics(model, where, kv_dtype)
+    inspector = crew.lead_inspector(Inspector(model, device, look_rows))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars)
-    return core, describe(checkpoint.config, config, device, dtype, numerics)
+    return core, describe(checkpoint.config, config, where, numerics)
+
+
+def place(recipe: EngineRecipe, rank: int) -> Placement:
+    """Where a rank's weights go, and in which form. Raises ValueError for what is not there."""
+    device = choose_device(recipe.device)
+    size = recipe.tensor_parallel
+    if size > 1:
+        check_ranks(recipe, device)
+        device = torch.device("cuda", rank) if device.type == "cuda" else device
+    native = load_native(recipe.native_library, device)
+    where = Placement(choose_dtype(recipe.dtype, device), device, native=native)
+    quantize = choose_quantization(recipe.quantize, where) if size == 1 else "none"
+    return replace(where, quantize=quantize)
+
+
+def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
+    """In which dtype a rank keeps keys and values."""
+    return choose_kv_dtype(recipe.kv_dtype, recipe.attention, where.dtype, where.device)
 
 
 def load_native(path: str, device: torch.device) -> Library | None:
@@ -101,6 +126,7 @@ def load_model(
         device=where.device,
         quantize=where.quantize,
         native=where.native,
+        ranks=where.ranks,
     )
     load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
     model.finish()
@@ -134,12 +160,19 @@ def grammar_compiler(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> Co
 
 
 def engine_config(
-    recipe: EngineRecipe, model: ModelConfig, dtype: torch.dtype, device: torch.device
+    recipe: EngineRecipe,
+    model: ModelConfig,
+    kv_dtype: torch.dtype,
+    device: torch.device,
+    budget: int,
 ) -> EngineConfig:
-    """The scheduler's sizes, from what was asked and what the memory holds."""
+    """The scheduler's sizes, from what was asked and what the memory holds.
+
+    `model` is a rank's; so many bytes of keys and values fit on each.
+    """
     num_blocks, max_model_len = plan_kv(
-        budget=kv_budget(device, recipe.kv_memory_bytes),
-        bytes_per_block=kv_bytes_per_block(model, recipe.block_size, dtype),
+        budget=budget,
+        bytes_per_block=kv_bytes_per_block(model, recipe.block_size, kv_dtype),
         block_size=recipe.block_size,
         context=model.max_position_embeddings,
         asked=recipe.max_model_len,
@@ -166,25 +199,34 @@ def engine_config(
     )
 
 
-def describe_numerics(model: Transformer, where: Placement) -> str:
+def describe_numerics(model: Transformer, where: Placement, kv_dtype: torch.dtype) -> str:
     """What decides the bits of an answer beside weights, dtype and our own code."""
     attention = type(model.backend).__name__
-    linear = type(model.lm_head.method).__name__
+    linear = "+".join(sorted(linear_methods(model)))
     if where.device.type == "cuda":
         capability = ".".join(map(str, torch.cuda.get_device_capability(where.device)))
         machine = f"{torch.cuda.get_device_name(where.device)}, capability {capability}"
     else:
         threads = torch.get_num_threads()
         machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
+    if kv_dtype != where.dtype:
+        linear += f", {str(kv_dtype).removeprefix('torch.')} KV"
+    if where.ranks.size > 1:
+        machine += f", {where.ranks.size} ranks"
     libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"
     return f"{libraries}, {attention}, {linear}, {machine}"
+
+
+def linear_methods(model: Transformer) -> set[str]:
+    """How its weights are kept: the head may be another way than the rest."""
+    layers = (m for m in model.modules() if isinstance(m, Linear | TiedLinear))
+    return {type(layer.method).__name__ for layer in layers}
 
 
 def describe(
     model: ModelConfig,
     config: EngineConfig,
-    device: torch.device,
-    dtype: torch.dtype,
+    where: Placement,
     numerics: str,
 ) -> EngineInfo:
     """The facts of the ready line."""
@@ -192,12 +234,13 @@ def describe(
         num_parameters=parameter_counts(model).total,
         max_model_len=config.max_model_len,
         vocab_size=model.vocab_size,
-        device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
+        device=str(where.device),
+        dtype=str(where.dtype).removeprefix("torch."),
         num_blocks=config.num_blocks,
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
         numerics=numerics,
+        num_ranks=where.ranks.size,
     )
 
 

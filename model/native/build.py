@@ -36,7 +36,7 @@ INSTRUCTIONS = {
 }
 FLAGS = (
     "-std=gnu11",
-    "-O2",
+    "-O3",
     "-shared",
     "-fPIC",
     "-ffp-contract=off",  # a multiplication and an addition are fused where the source says so

@@ -38,9 +38,13 @@ class Library:
         assert address is not None
         return address
 
-    def run(self, operation: int, args: ctypes.Structure) -> None:
-        """Do it now, on as many threads as torch has; the interpreter's lock is released."""
-        self._run(operation, ctypes.addressof(args), torch.get_num_threads())
+    def run(self, operation: int, args: ctypes.Structure, *, is_small: bool = False) -> None:
+        """Do it now, on as many threads as torch has; the interpreter's lock is released.
+
+        `is_small`: on this thread alone, since the work is done before another would be awake.
+        """
+        num_threads = 1 if is_small else torch.get_num_threads()
+        self._run(operation, ctypes.addressof(args), num_threads)
 
     def function(self, name: str, *argument_types: Any) -> Any:
         """A plain C function without a result, for what is done once and on one thread."""

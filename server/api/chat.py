@@ -59,7 +59,7 @@ def chat_routes(context: Context) -> APIRouter:
     @router.post("/chat/completions", include_in_schema=False)
     @router.post(
         "/v1/chat/completions",
-        **documented("Chat", ChatRequest, answer="ChatCompletion", streams=True),
+        **documented("Chat", ChatRequest, answer="ChatCompletion", streams="ChatCompletionChunk"),
     )
     async def create_chat_completion(request: Request) -> Response:
         _, model = context.state.serving()

@@ -48,7 +48,9 @@ def completion_routes(context: Context) -> APIRouter:
     @router.post("/completions", include_in_schema=False)
     @router.post(
         "/v1/completions",
-        **documented("Completions", CompletionRequest, answer="Completion", streams=True),
+        **documented(
+            "Completions", CompletionRequest, answer="Completion", streams="CompletionChunk"
+        ),
     )
     async def create_completion(request: Request) -> Response:
         _, model = context.state.serving()

@@ -7,10 +7,11 @@ accepts.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
+
+from server.api.reading import Ignored, array, fail, mapping, only, string, wrong_type
 
 MAX_PROMPTS = 128
 MAX_INPUTS = 2048  # of /v1/embeddings, as at OpenAI: libraries send a thousand at once
@@ -19,21 +20,6 @@ MAX_STOP_CHARS = 256
 MAX_LOGIT_BIAS = 1024
 
 Prompt = str | list[int]
-
-
-def fail(code: str, rule: str, path: str = "") -> NoReturn:
-    """Refuse a field: `rule` completes the sentence `'field' …`, `path` leads inward from it."""
-    raise PydanticCustomError("refused", "{rule}", {"code": code, "rule": rule, "path": path})
-
-
-def json_type(value: object) -> str:
-    """The name JSON has for a value's type, for messages."""
-    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
-    return "null" if value is None else names.get(type(value), "object")
-
-
-def _wrong_type(wanted: str, value: object, path: str = "") -> NoReturn:
-    fail("invalid_type", f"must be {wanted}, got {json_type(value)}.", path)
 
 
 def parse_prompts(value: object) -> list[Prompt]:
@@ -51,11 +37,20 @@ def parse_inputs(value: object) -> list[Prompt]:
     return inputs
 
 
+def parse_one_prompt(value: object) -> Prompt:
+    """One text or one list of token ids, alone or in a list, with something in it."""
+    prompts = parse_prompts(value)
+    if len(prompts) != 1:
+        fail("array_above_max_length", f"must be one text, got {len(prompts)}.")
+    if not prompts[0]:
+        fail("empty_string", "must not be empty.")
+    return prompts[0]
+
+
 def _prompts(value: object, limit: int) -> list[Prompt]:
     if isinstance(value, str):
         return [value]
-    if not isinstance(value, list):
-        _wrong_type("a string, token ids, or a list of them", value)
+    value = array(value, wanted="a string, token ids, or a list of them")
     if not value:
         fail("array_below_min_length", "must hold at least 1 item, got 0.")
     if type(value[0]) is int:
@@ -64,41 +59,34 @@ def _prompts(value: object, limit: int) -> list[Prompt]:
         rule = f"must hold at most {limit} prompts, got {len(value)}."
         fail("array_above_max_length", rule)
     if isinstance(value[0], str):
-        return [_string(item, f"[{i}]") for i, item in enumerate(value)]
+        like = "a string like the first item"
+        return [string(item, f"[{i}]", like) for i, item in enumerate(value)]
     return [_token_ids(item, f"[{i}]") for i, item in enumerate(value)]
 
 
-def _string(value: object, path: str) -> str:
-    if not isinstance(value, str):
-        _wrong_type("a string like the first item", value, path)
-    return value
-
-
 def _token_ids(value: object, path: str) -> list[int]:
-    if not isinstance(value, list):
-        _wrong_type("a list of token ids", value, path)
-    if not value:
+    token_ids = array(value, path, "a list of token ids")
+    if not token_ids:
         fail("array_below_min_length", "must hold at least 1 token id, got 0.", path)
-    for i, token_id in enumerate(value):
+    for i, token_id in enumerate(token_ids):
         if type(token_id) is not int:
-            _wrong_type("an integer token id", token_id, f"{path}[{i}]")
+            wrong_type("an integer token id", token_id, f"{path}[{i}]")
         if not 0 <= token_id < 2**31:
             fail("invalid_value", "must be a token id of the vocabulary.", f"{path}[{i}]")
-    return value
+    return token_ids
+
+
+_STRINGS = "a string or a list of strings"
 
 
 def parse_stop(value: object) -> tuple[str, ...]:
     """One stop string or a list of them."""
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list):
-        _wrong_type("a string or a list of strings", value)
+    items = [value] if isinstance(value, str) else array(value, wanted=_STRINGS)
     if len(items) > MAX_STOPS:
         fail("array_above_max_length", f"must hold at most {MAX_STOPS} items, got {len(items)}.")
     for i, item in enumerate(items):
         path = f"[{i}]" if isinstance(value, list) else ""
-        if not isinstance(item, str):
-            _wrong_type("a string", item, path)
-        if not item:
+        if not string(item, path):
             fail("empty_string", "must not be an empty string.")
         if len(item) > MAX_STOP_CHARS:
             rule = f"must be at most {MAX_STOP_CHARS} characters long, got {len(item)}."
@@ -108,12 +96,11 @@ def parse_stop(value: object) -> tuple[str, ...]:
 
 def parse_logit_bias(value: object) -> dict[int, float]:
     """Token id (a JSON key, so a string) -> number added to its logit."""
-    if not isinstance(value, dict):
-        _wrong_type("an object of token ids and numbers", value)
-    if len(value) > MAX_LOGIT_BIAS:
-        rule = f"must hold at most {MAX_LOGIT_BIAS} entries, got {len(value)}."
+    biases = mapping(value, wanted="an object of token ids and numbers")
+    if len(biases) > MAX_LOGIT_BIAS:
+        rule = f"must hold at most {MAX_LOGIT_BIAS} entries, got {len(biases)}."
         fail("object_above_max_properties", rule)
-    return {_bias_key(key): _bias(key, bias) for key, bias in value.items()}
+    return {_bias_key(key): _bias(key, bias) for key, bias in biases.items()}
 
 
 def _bias_key(key: str) -> int:
@@ -125,7 +112,7 @@ def _bias_key(key: str) -> int:
 
 def _bias(key: str, bias: object) -> float:
     if not isinstance(bias, (int, float)) or isinstance(bias, bool):
-        _wrong_type(f"a number for token {_shown(key)}", bias)
+        wrong_type(f"a number for token {_shown(key)}", bias)
     if not -100 <= bias <= 100:
         fail("invalid_value", f"must be between -100 and 100 for token {_shown(key)}.")
     return float(bias)
@@ -147,45 +134,34 @@ TEXT_PARTS = {"text": TextPart()}
 ASSISTANT_PARTS = TEXT_PARTS | {"refusal": TextPart("refusal")}
 
 
-def parse_content(
-    value: object,
-    kinds: Mapping[str, TextPart],
-    ignored: set[str] | None = None,
-) -> str:
+def parse_content(value: object, kinds: Mapping[str, TextPart], ignored: Ignored = None) -> str:
     """A message's text: a string, or text parts joined without a separator.
 
     Unknown keys of a part are refused, or named in `ignored` if it is given.
     """
     if isinstance(value, str):
         return value
-    if not isinstance(value, list):
-        _wrong_type("a string or a list of text parts", value)
-    return "".join(_part(part, f"[{i}]", kinds, ignored) for i, part in enumerate(value))
+    parts = array(value, wanted="a string or a list of text parts")
+    return "".join(_part(part, f"[{i}]", kinds, ignored) for i, part in enumerate(parts))
 
 
-def _part(part: object, path: str, kinds: Mapping[str, TextPart], ignored: set[str] | None) -> str:
-    if not isinstance(part, dict):
-        _wrong_type("an object", part, path)
+def _part(value: object, path: str, kinds: Mapping[str, TextPart], ignored: Ignored) -> str:
+    part = mapping(value, path)
     kind = part.get("type")
     if not isinstance(kind, str) or kind not in kinds:
         wanted = next(iter(kinds))
         rule = f"must be a part of type '{wanted}': text is all it reads."
         fail("unsupported_content", rule, path)
     key = kinds[kind].key
-    text = part.get(key)
-    if not isinstance(text, str):
-        _wrong_type("a string", text, f"{path}.{key}")
-    for name in part.keys() - {"type", key} - kinds[kind].hints:
-        if ignored is None:
-            fail("unknown_parameter", "is not a known field.", f"{path}.{name[:40]}")
-        ignored.add(name)
+    text = string(part.get(key), f"{path}.{key}")
+    only({"type", key} | kinds[kind].hints, part, path, ignored)
     return text
 
 
 def parse_boolean(value: object) -> object:
     """For literals of one boolean, which take a number that equals it."""
     if not isinstance(value, bool):
-        _wrong_type("a boolean", value)
+        wrong_type("a boolean", value)
     return value
 
 
@@ -204,20 +180,28 @@ _PART: dict[str, Any] = {
 }
 
 
-def _prompts_schema(string: dict[str, Any], limit: int) -> dict[str, Any]:
+def prompts_schema(
+    string: dict[str, Any], limit: int, ids: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    ids = ids or _IDS
     size = {"type": "array", "minItems": 1, "maxItems": limit}
-    return {"anyOf": [string, size | {"items": string}, _IDS, size | {"items": _IDS}]}
+    return {"anyOf": [string, size | {"items": string}, ids, size | {"items": ids}]}
+
+
+def one_prompt_schema(max_tokens: int) -> dict[str, Any]:
+    ids = _IDS | {"maxItems": max_tokens}
+    return prompts_schema({"type": "string", "minLength": 1}, 1, ids)
 
 
 Prompts = Annotated[
     list[Prompt],
     PlainValidator(parse_prompts),
-    WithJsonSchema(_prompts_schema({"type": "string"}, MAX_PROMPTS)),
+    WithJsonSchema(prompts_schema({"type": "string"}, MAX_PROMPTS)),
 ]
 Inputs = Annotated[
     list[Prompt],
     PlainValidator(parse_inputs),
-    WithJsonSchema(_prompts_schema({"type": "string", "minLength": 1}, MAX_INPUTS)),
+    WithJsonSchema(prompts_schema({"type": "string", "minLength": 1}, MAX_INPUTS)),
 ]
 Stop = Annotated[
     tuple[str, ...],

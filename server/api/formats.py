@@ -7,15 +7,25 @@ here; whether a schema or an expression can be followed shows when it is compile
 
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
 
 from server.api.body import decode_object
-from server.api.fields import fail, json_type
+from server.api.reading import (
+    Ignored,
+    array,
+    fail,
+    mapping,
+    only,
+    optional_boolean,
+    optional_string,
+    required,
+    string,
+)
 from server.errors import BadRequest
 from server.text.grammar import MAX_GRAMMAR_BYTES, MAX_REGEX_BYTES
 
@@ -43,48 +53,42 @@ class Constraint:
     path: str = ""
 
 
-def parse_response_format(value: object) -> Constraint | None:
+def parse_response_format(value: object, ignored: Ignored = None) -> Constraint | None:
     """OpenAI's field; `text` asks for nothing. `strict` changes nothing: it is always enforced."""
-    fields = _object(value, "")
-    kind = _required(fields, "type", "")
+    fields = mapping(value)
+    kind = required(fields, "type", "")
     if kind in ("text", "json_object"):
-        _only(fields, ("type",), "")
+        only(("type",), fields, "", ignored)
         return Constraint(Kind.JSON_OBJECT) if kind == "json_object" else None
     if kind != "json_schema":
         fail("invalid_value", "must be 'text', 'json_object' or 'json_schema'.", ".type")
-    _only(fields, ("type", "json_schema"), "")
+    only(("type", "json_schema"), fields, "", ignored)
     path = ".json_schema"
-    return parse_named_schema(_object(_required(fields, "json_schema", ""), path), path)
+    return _named_schema(mapping(required(fields, "json_schema", ""), path), path, ignored)
 
 
-def parse_named_schema(fields: dict[str, object], path: str) -> Constraint:
+def _named_schema(fields: dict[str, Any], path: str, ignored: Ignored) -> Constraint:
     """`{"name", "schema", "strict", "description"}`; without a schema, any object will do."""
-    name = _string(_required(fields, "name", path), f"{path}.name")
+    name = string(required(fields, "name", path), f"{path}.name")
     if not NAME.fullmatch(name):
         fail("invalid_value", "must be 1 to 64 letters, digits, '_' or '-'.", f"{path}.name")
-    description = fields.get("description")
-    if (
-        description is not None
-        and len(_string(description, f"{path}.description")) > MAX_DESCRIPTION
-    ):
+    if len(optional_string(fields, "description", path) or "") > MAX_DESCRIPTION:
         rule = f"must be at most {MAX_DESCRIPTION} characters long."
         fail("string_above_max_length", rule, f"{path}.description")
-    strict = fields.get("strict")
-    if strict is not None and not isinstance(strict, bool):
-        _wrong_type("a boolean", strict, f"{path}.strict")
-    _only(fields, ("name", "schema", "strict", "description"), path)
+    optional_boolean(fields, "strict", path)
+    only(("name", "schema", "strict", "description"), fields, path, ignored)
     schema = fields.get("schema")
     if schema is None:
         return Constraint(Kind.JSON_OBJECT)
-    return Constraint(
-        Kind.JSON_SCHEMA, _text_of(_object(schema, f"{path}.schema")), f"{path}.schema"
-    )
+    path = f"{path}.schema"
+    return Constraint(Kind.JSON_SCHEMA, _text_of(mapping(schema, path)), path)
 
 
-def parse_structured_outputs(value: object) -> Constraint:
+def parse_structured_outputs(value: object, ignored: Ignored = None) -> Constraint:
     """vLLM's field: exactly one of json, json_object, regex, choice and grammar."""
-    fields = {name: item for name, item in _object(value, "").items() if item is not None}
-    _only(fields, tuple(_OUTPUTS), "")
+    given = {name: item for name, item in mapping(value).items() if item is not None}
+    only(_OUTPUTS, given, "", ignored)
+    fields = {name: item for name, item in given.items() if name in _OUTPUTS}
     if len(fields) != 1:
         fail("invalid_value", f"must hold exactly one of {', '.join(_OUTPUTS)}.")
     ((name, item),) = fields.items()
@@ -98,7 +102,7 @@ def _json(value: object, path: str) -> Constraint:
             value = decode_object(value.encode())
         except BadRequest:
             fail("invalid_schema", "is a string, but not the JSON text of a schema.", path)
-    return Constraint(Kind.JSON_SCHEMA, _text_of(_object(value, path)), path)
+    return Constraint(Kind.JSON_SCHEMA, _text_of(mapping(value, path)), path)
 
 
 def _json_object(value: object, path: str) -> Constraint:
@@ -108,17 +112,16 @@ def _json_object(value: object, path: str) -> Constraint:
 
 
 def _regex(value: object, path: str) -> Constraint:
-    return Constraint(Kind.REGEX, _string(value, path), path)
+    return Constraint(Kind.REGEX, string(value, path), path)
 
 
 def _grammar(value: object, path: str) -> Constraint:
-    return Constraint(Kind.LARK, _string(value, path), path)
+    return Constraint(Kind.LARK, string(value, path), path)
 
 
 def _choice(value: object, path: str) -> Constraint:
-    if not isinstance(value, list):
-        _wrong_type("an array of strings", value, path)
-    options = [_string(option, f"{path}[{i}]") for i, option in enumerate(value)]
+    items = array(value, path, "an array of strings")
+    options = [string(option, f"{path}[{i}]") for i, option in enumerate(items)]
     return Constraint(Kind.CHOICE, _text_of(options), path)
 
 
@@ -133,33 +136,6 @@ _OUTPUTS: dict[str, Callable[[object, str], Constraint]] = {
 
 def _text_of(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _required(fields: dict[str, object], name: str, path: str) -> object:
-    if fields.get(name) is None:
-        fail("missing_required_parameter", "is required.", f"{path}.{name}")
-    return fields[name]
-
-
-def _only(fields: dict[str, object], names: Collection[str], path: str) -> None:
-    for name in fields.keys() - set(names):
-        fail("unknown_parameter", "is not a known field.", f"{path}.{name[:40]}")
-
-
-def _object(value: object, path: str) -> dict[str, object]:
-    if not isinstance(value, dict):
-        _wrong_type("an object", value, path)
-    return value
-
-
-def _string(value: object, path: str) -> str:
-    if not isinstance(value, str):
-        _wrong_type("a string", value, path)
-    return value
-
-
-def _wrong_type(wanted: str, value: object, path: str) -> NoReturn:
-    fail("invalid_type", f"must be {wanted}, got {json_type(value)}.", path)
 
 
 _NAMED: dict[str, Any] = {
@@ -186,7 +162,7 @@ def _closed(properties: dict[str, Any], *required: str) -> dict[str, Any]:
 
 ResponseFormat = Annotated[
     Constraint | None,
-    PlainValidator(parse_response_format),
+    PlainValidator(lambda value, info: parse_response_format(value, info.context)),
     WithJsonSchema(
         {
             "anyOf": [
@@ -202,7 +178,7 @@ ResponseFormat = Annotated[
 ]
 StructuredOutputs = Annotated[
     Constraint,
-    PlainValidator(parse_structured_outputs),
+    PlainValidator(lambda value, info: parse_structured_outputs(value, info.context)),
     WithJsonSchema(
         {
             "anyOf": [

@@ -22,7 +22,7 @@ from server.api.inspect_request import MAX_TOKENS, InspectRequest, check_size, l
 from server.api.intake import take
 from server.api.lifetime import lifetime_of
 from server.api.openapi.document import documented
-from server.api.prepare import refuse
+from server.api.prepare import check_prompt_ids, refuse
 from server.api.schema import TokenizeRequest
 from server.api.shape import JsonObject, encode
 from server.api.state import ServedModel
@@ -51,7 +51,10 @@ def inspect_routes(context: Context) -> APIRouter:
     router = APIRouter()
     seats = Seats(MAX_VIEWERS, f"{MAX_VIEWERS} texts are being looked into already")
 
-    @router.post("/v1/inspect", **documented("Inspect", InspectRequest, streams=True))
+    @router.post(
+        "/v1/inspect",
+        **documented("Inspect", InspectRequest, answer="Inspection", streams="InspectionEvent"),
+    )
     async def inspect(request: Request) -> Response:
         engine, model = context.state.serving()
         body = await take(request, context, InspectRequest, {})
@@ -82,22 +85,19 @@ def inspect_routes(context: Context) -> APIRouter:
 
 async def encode_text(body: InspectRequest, model: ServedModel) -> list[int]:
     """Token ids, at least one. Raises `BadRequest`."""
-    if body.prompt is not None and len(body.prompt) != 1:
-        raise refuse("prompt", f"must be one text, got {len(body.prompt)}.")
-    ids = body.prompt[0] if body.prompt is not None else None
-    if isinstance(ids, list):
+    prompt = body.prompt
+    if isinstance(prompt, list):
         if body.messages is not None:
             raise refuse("messages", "cannot be given together with 'prompt'.")
-        for i, token_id in enumerate(ids):
-            model.check_token_id(token_id, f"prompt[{i}]")
-        return ids
-    if ids is not None and too_long(ids, MAX_TOKENS, model.tokenizer):
-        num_tokens = fewest_tokens(ids, model.tokenizer)
+        check_prompt_ids([prompt], model, "prompt")
+        return prompt
+    if prompt is not None and too_long(prompt, MAX_TOKENS, model.tokenizer):
+        num_tokens = fewest_tokens(prompt, model.tokenizer)
         rule = f"must be at most {MAX_TOKENS} tokens long, got at least {num_tokens}."
         raise refuse("prompt", rule, "context_length_exceeded")
     shared = body.model_fields_set & TokenizeRequest.model_fields.keys()
     given = {name: getattr(body, name) for name in shared}
-    found = await encode_body(TokenizeRequest(**given | {"prompt": ids}), model)
+    found = await encode_body(TokenizeRequest(**given | {"prompt": prompt}), model)
     if not found:
         raise refuse("prompt", "must not be empty.", "empty_string")
     return found

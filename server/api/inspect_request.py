@@ -6,11 +6,11 @@ leave out.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, WithJsonSchema
 
-from server.api.fields import Prompts
+from server.api.fields import Prompt, one_prompt_schema, parse_one_prompt
 from server.api.prepare import refuse
 from server.api.schema import MAX_LOGPROBS, MAX_MESSAGES, Message, Strict
 from server.api.state import Anatomy
@@ -28,17 +28,24 @@ Part = Literal[
 ]  # fmt: skip
 
 
+OneText = Annotated[
+    Prompt, PlainValidator(parse_one_prompt), WithJsonSchema(one_prompt_schema(MAX_TOKENS))
+]
+# How many there are is the model's matter: see `layers_of`, and `openapi/model.py`.
+LayerNumber = Annotated[int, Field(json_schema_extra={"minimum": 0, "format": "layer-number"})]
+
+
 class InspectRequest(Strict):
     """`prompt` or `messages`, as in `/tokenize`; `model` may be left out."""
 
     model: str | None = None
-    prompt: Prompts | None = None
+    prompt: OneText | None = None
     messages: list[Message] | None = Field(None, min_length=1, max_length=MAX_MESSAGES)
     add_special_tokens: bool | None = None  # true for a prompt, false for messages
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     include: list[Part] = Field(["pattern", "norms", "logit_lens"], max_length=len(ARRAYS) + 1)
-    layers: list[int] | None = Field(None, min_length=1, max_length=MAX_LAYERS)
+    layers: list[LayerNumber] | None = Field(None, min_length=1, max_length=MAX_LAYERS)
     lens_positions: Literal["last", "all"] = "last"
     top_logprobs: int = Field(5, ge=1, le=MAX_LOGPROBS)
     encoding_format: Literal["float", "base64"] = "float"

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BeforeValidator, Discriminator
 
-from server.api.fields import fail, json_type
+from server.api.reading import fail, mapping
 
 
 def kinds(
@@ -48,9 +48,8 @@ def of_kind(
     names = ", ".join(f"'{name}'" for name in known)
 
     def check(value: object) -> object:
-        if not isinstance(value, dict):
-            fail("invalid_type", f"must be an object, got {json_type(value)}.")
-        kind = default if value.get(key) is None else value[key]
+        given = mapping(value).get(key)
+        kind = default if given is None else given
         if kind is None:
             fail("missing_required_parameter", "is missing.", f".{key}")
         if kind not in known:

@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from server.api.decimals import decimal_up_to
-from server.api.fields import MAX_PROMPTS, LogitBias, Stop, fail
+from server.api.fields import MAX_PROMPTS, LogitBias, Stop
+from server.api.reading import fail
 from server.api.schema import MAX_INT, MAX_N, Penalty, Strict, TokenId
 from server.api.shape import JsonObject
 from server.text.grammar import MAX_SERIALIZED_BYTES

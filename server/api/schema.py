@@ -16,9 +16,9 @@ from server.api.fields import (
     OnlyFalse,
     Prompts,
     Stop,
-    fail,
 )
 from server.api.formats import ResponseFormat, StructuredOutputs
+from server.api.reading import fail
 from server.api.tool_fields import ToolChoiceField, Tools
 from server.text.tools.definitions import MAX_NAME_CHARS
 

@@ -51,7 +51,9 @@ def timeline_routes(context: Context) -> APIRouter:
     router = APIRouter()
     seats = Seats(MAX_WATCHERS, f"{MAX_WATCHERS} clients watch the timeline already")
 
-    @router.get("/v1/timeline", **documented("Timeline", media_type="", streams=True, query=SINCE))
+    @router.get(
+        "/v1/timeline", **documented("Timeline", media_type="", streams="StepRecord", query=SINCE)
+    )
     async def watch_timeline(request: Request) -> Response:
         engine, _ = context.state.serving()
         since = read_since(request)

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from server.api.body import JsonObject
-from server.api.fields import json_type
 from server.api.kinds import is_tag
+from server.api.reading import json_type, printable
 from server.api.refusals import Refusal, drop_refused, suggestion
 from server.errors import BadRequest
 
@@ -110,12 +110,8 @@ def _path(location: Location) -> str:
     """`messages[2].role`. Names come from the caller, so a long one is cut."""
     path = ""
     for step in location:
-        path += f"[{step}]" if isinstance(step, int) else f".{_printable(step)}"
+        path += f"[{step}]" if isinstance(step, int) else f".{printable(step[:64])}"
     return path.removeprefix(".")
-
-
-def _printable(name: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in name[:64])
 
 
 def _unknown(

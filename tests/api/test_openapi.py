@@ -1,17 +1,20 @@
 """The OpenAPI document says what the server does: rules between fields, the model, every status."""
 
+import json
 import re
 from typing import Any
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
+from server.api.config import ApiConfig
 from server.api.decimals import decimal_up_to
 from server.api.state import ServerState
 from server.app import create_app
-from tests.api.support import CHAT, COMPLETION, fake_engine, ready_state
+from tests.api.support import CHAT, COMPLETION, fake_engine, live, ready_state
 from tests.api.test_errors import CHAT_URL, TEXT_URL, ask
 
 DOCUMENT = create_app(ready_state(fake_engine())).openapi()
@@ -97,10 +100,43 @@ def test_every_status_and_header_is_documented() -> None:
     for path, operations in DOCUMENT["paths"].items():
         for method, operation in operations.items():
             answers = operation["responses"]
-            assert {"200", "401", "403", "500", "503"} <= answers.keys(), path
-            assert (method == "post") == ("413" in answers), path
+            assert {"200", "403", "431", "500", "503"} <= answers.keys(), path
+            assert (method == "post") == ({"408", "413"} <= answers.keys()), path
             assert all("x-request-id" in answer["headers"] for answer in answers.values())
             assert "Retry-After" in answers.get("429", answers["503"])["headers"]
+
+
+def responses_of(config: ApiConfig) -> dict[str, Any]:
+    """What each operation may answer, by path and method."""
+    found = create_app(ready_state(fake_engine()), config).openapi()
+    return {
+        f"{method} {path}": operation
+        for path, operations in found["paths"].items()
+        for method, operation in operations.items()
+    } | {"": found}
+
+
+def test_a_server_with_keys_says_who_may_ask() -> None:
+    """Each operation wants a key and may say 401, but those that the gate lets through."""
+    operations = responses_of(ApiConfig(api_keys=("k",)))
+    whole = operations.pop("")
+    assert whole["components"]["securitySchemes"].keys() == {"bearer", "x-api-key"}
+    assert whole["security"] == [{"bearer": []}, {"x-api-key": []}]
+    for name, operation in operations.items():
+        is_open = name in ("get /health", "get /ready")
+        assert operation.get("security") == ([] if is_open else None), name
+        assert ("401" in operation["responses"]) == (not is_open), name
+        assert "403" not in operation["responses"], name
+
+
+@pytest.mark.parametrize("hosts", [None, ("localhost",)])
+def test_a_server_without_keys_knows_no_401(hosts: tuple[str, ...] | None) -> None:
+    """And a 403 only where a foreign Host is refused."""
+    operations = responses_of(ApiConfig(allowed_hosts=hosts))
+    assert "security" not in operations.pop("")
+    for operation in operations.values():
+        assert "401" not in operation["responses"]
+        assert ("403" in operation["responses"]) == (hosts is not None)
 
 
 def test_routes_that_stream_say_so() -> None:
@@ -110,4 +146,53 @@ def test_routes_that_stream_say_so() -> None:
         for operation in operations.values()
         if "text/event-stream" in operation["responses"]["200"]["content"]
     }
-    assert streaming >= {CHAT_URL, TEXT_URL, "/v1/timeline"}
+    assert streaming == {CHAT_URL, TEXT_URL, "/v1/timeline", *STREAMS}
+
+
+INPUT: dict[str, Any] = {"model": "tiny", "input": "Hi"}
+STREAMS: dict[str, dict[str, Any]] = {
+    "/v1/responses": INPUT,
+    "/v1/messages": CHAT | {"max_tokens": 4},
+    "/v1/inspect": {"prompt": "Hi"},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "engine"),
+    [
+        *((path, body, {}) for path, body in STREAMS.items()),
+        (CHAT_URL, CHAT | {"logprobs": True, "stream_options": {"include_usage": True}}, {}),
+        (CHAT_URL, CHAT, {"error_after": 2}),
+        (TEXT_URL, COMPLETION | {"logprobs": 1, "echo": True, "return_token_ids": True}, {}),
+        ("/v1/timeline", None, {}),
+    ],
+)
+def test_the_document_tells_what_streams_carry(
+    path: str, body: dict[str, Any] | None, engine: dict[str, Any]
+) -> None:
+    """Each event's data is of the documented schema, and an empty object is of none."""
+    method = "get" if body is None else "post"
+    content = DOCUMENT["paths"][path][method]["responses"]["200"]["content"]
+    item = content["text/event-stream"]["itemSchema"]
+    schema = item["properties"]["data"]["else"]["contentSchema"]
+    judge = Draft202012Validator(schema | {"components": DOCUMENT["components"]})
+    assert not judge.is_valid({})
+    for data in stream_of(path, body, engine):
+        judge.validate(data)
+
+
+def stream_of(path: str, body: dict[str, Any] | None, engine: dict[str, Any]) -> list[Any]:
+    """The data of a stream's events, at least one; of one without an end, the first."""
+    with live(ready_state(fake_engine(**engine))) as url:
+        if body is None:  # somebody has to ask, for there to be steps
+            httpx.post(url + TEXT_URL, json=COMPLETION, trust_env=False)
+        asked = body and body | {"stream": True}
+        found: list[Any] = []
+        with httpx.stream("POST" if body else "GET", url + path, json=asked) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data: {"):
+                    found.append(json.loads(line.removeprefix("data: ")))
+                if found and body is None:
+                    break
+    assert found
+    return found

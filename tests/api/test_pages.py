@@ -92,7 +92,7 @@ def test_the_openapi_document_is_whole() -> None:
     assert {"type": "null"} in n
     assert any(option.get("maximum") == 128 for option in n)
     operation = document["paths"][URL]["post"]
-    assert {"200", "400", "401", "404", "413", "429", "500", "503"} <= operation["responses"].keys()
+    assert {"200", "400", "403", "404", "413", "429", "500", "503"} <= operation["responses"].keys()
     assert "422" not in text
     assert "text/event-stream" in operation["responses"]["200"]["content"]
 

@@ -113,10 +113,88 @@ def test_lenient_answers_to_known_fields_have_no_such_header() -> None:
     assert "x-ignored-params" not in ask("POST", CHAT_URL, CHAT, LENIENT).headers
 
 
+FUNCTION = {"name": "f", "parameters": {"type": "object"}, "in_function": 1}
+NESTED: dict[str, tuple[str, dict[str, Any], str]] = {
+    "tools": (
+        CHAT_URL,
+        CHAT
+        | {
+            "tools": [{"type": "function", "in_tool": 1, "function": FUNCTION}],
+            "tool_choice": {
+                "type": "function",
+                "in_choice": 1,
+                "function": {"name": "f", "in_name": 1},
+            },
+        },
+        "in_choice, in_function, in_name, in_tool",
+    ),
+    "response_format": (
+        CHAT_URL,
+        CHAT
+        | {
+            "response_format": {
+                "type": "json_schema",
+                "in_format": 1,
+                "json_schema": {"name": "n", "schema": {}, "in_schema": 1},
+            }
+        },
+        "in_format, in_schema",
+    ),
+    "plain format": (
+        TEXT_URL,
+        COMPLETION | {"response_format": {"type": "text", "in_format": 1}},
+        "in_format",
+    ),
+    "structured_outputs": (
+        TEXT_URL,
+        COMPLETION | {"structured_outputs": {"regex": "a", "whitespace_pattern": "b"}},
+        "whitespace_pattern",
+    ),
+    "responses": (
+        "/v1/responses",
+        {
+            "model": "tiny",
+            "input": [{"role": "user", "content": "Hi", "in_item": 1}],
+            "tools": [{"type": "function", **FUNCTION}],
+            "tool_choice": {"type": "function", "name": "f", "in_choice": 1},
+            "text": {"format": {"type": "text", "in_format": 1}, "in_text": 1},
+        },
+        "in_choice, in_format, in_function, in_item, in_text",
+    ),
+    "messages": (
+        "/v1/messages",
+        {
+            "model": "tiny",
+            "max_tokens": 5,
+            "messages": [{"role": "user", "content": "Hi", "in_turn": 1}],
+            "tools": [{"name": "f", "input_schema": {"type": "object"}, "in_tool": 1}],
+            "tool_choice": {"type": "auto", "in_choice": 1},
+        },
+        "in_choice, in_tool, in_turn",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_leniency_reaches_every_depth(name: str) -> None:
+    """Unknown keys inside tools, choices and formats are ignored by name, or refused by path."""
+    path, body, ignored = NESTED[name]
+    roomy = ready_state(fake_engine(), max_model_len=2048)
+    answer = ask("POST", path, body, LENIENT, state=roomy)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-ignored-params"] == ignored
+    refused = ask("POST", path, body)
+    assert refused.status_code == 400
+    message = refused.json()["error"]["message"]
+    assert any(key in message for key in ignored.split(", ")), message
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
         ({"temperature": 3}, "decimal_above_max_value"),
+        ({"structured_outputs": {"pattern": "a"}}, "invalid_value"),
+        ({"response_format": {"type": "xml"}}, "invalid_value"),
         ({"store": True}, "unsupported_value"),
         ({"functions": []}, "unsupported_parameter"),
         ({"model": None}, "missing_required_parameter"),

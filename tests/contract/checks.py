@@ -35,6 +35,8 @@ UNTOLD = {
     ("max_output_tokens", "integer_above_max_value"),
     ("tools.name", "invalid_value"),  # not unique
     ("prompt", "empty_string"),  # and the model has no BOS token to start from
+    ("include", "request_too_large"),  # more numbers than an answer may have
+    ("lens_positions", "invalid_value"),  # at every token of a long text
 }
 # The same in Anthropic's envelope, which has the message alone.
 UNTOLD_MESSAGES = (

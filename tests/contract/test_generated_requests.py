@@ -10,21 +10,44 @@ the documented headers, content type and shape. The draws are the same each time
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.api.support import fake_engine, live, ready_state
+from server.api.config import ApiConfig
+from server.api.state import ServerState
+from server.engine.fake import FakeEngine
+from server.engine.types import StepRecord
+from tests.api.support import EOS, fake_engine, live, ready_state, says
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-YOUNG = ("/v1/inspect",)
+KEY = "contract-key"
+
+
+class Finite(FakeEngine):
+    """Whose timeline ends: schemathesis reads an answer to its end."""
+
+    async def watch(self, since: int = 0) -> AsyncGenerator[StepRecord, None]:
+        yield StepRecord(
+            **{name: 0 for name in StepRecord.__struct_fields__ if name.startswith("num_")},
+            **{name: 0.5 for name in StepRecord.__struct_fields__ if name.endswith("_ms")},
+            step=since,
+            started_at=1.0,
+            rows=[],
+        )
 
 
 @pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with live(ready_state(fake_engine())) as url:
+def state() -> ServerState:
+    engine = fake_engine()
+    return ready_state(Finite(says("Hello!"), info=engine.info, eos_token_ids=[EOS]))
+
+
+@pytest.fixture(scope="module")
+def url(state: ServerState) -> Iterator[str]:
+    with live(state) as url:
         yield url
 
 
@@ -40,8 +63,6 @@ def generate(url: str, path: Path, *args: str) -> None:
         ),
         *("run", f"{url}/openapi.json", "--phases", "coverage,fuzzing", "--no-color"),
         *("--generation-deterministic", "--continue-on-failure"),
-        *("--exclude-path", "/v1/timeline"),  # a stream without an end
-        *(a for path in YOUNG for a in ("--exclude-path", path)),
         *args,
     ]
     hooks = {"SCHEMATHESIS_HOOKS": "tests.contract.checks", "PYTHONPATH": str(ROOT)}
@@ -58,6 +79,14 @@ def generate(url: str, path: Path, *args: str) -> None:
 @pytest.mark.timeout(300)  # about 40 s on two free cores
 def test_generated_requests(url: str, tmp_path: Path) -> None:
     generate(url, tmp_path, "--max-examples", "50")
+
+
+@pytest.mark.timeout(300)
+def test_generated_requests_with_a_key(state: ServerState, tmp_path: Path) -> None:
+    """Where keys are set, the document says so, and none or a wrong one is a 401 everywhere."""
+    quick = [a for path in ("/load", "/tokenize", "/health") for a in ("--include-path", path)]
+    with live(state, ApiConfig(api_keys=(KEY,))) as url:
+        generate(url, tmp_path, "--header", f"Authorization: Bearer {KEY}", *quick)
 
 
 @pytest.mark.prove

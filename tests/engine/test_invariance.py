@@ -31,10 +31,21 @@ EXAMPLES = {"whole": 5, "chunks of 64": 5, "chunks of 7": 2, "chunks of 1": 1}
 MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=4)
 
 
-@pytest.fixture(scope="module", params=[*MODELS, "llama-tied-mqa int8"])
+@pytest.fixture(
+    scope="module",
+    params=[
+        *MODELS,
+        "llama-tied-mqa int8",
+        "llama-tied-mqa int8 native",
+        "gpt2-wide int8 native",
+    ],
+)
 def model(request: pytest.FixtureRequest) -> Transformer:
-    name, _, quantize = request.param.partition(" ")
-    return random_model(MODELS[name], quantize=quantize or "none")
+    """With kernels of torch and with ours: a server may have either."""
+    name, *how = request.param.split()
+    native = request.getfixturevalue("native") if "native" in how else None
+    quantize = "int8" if "int8" in how else "none"
+    return random_model(MODELS[name], quantize=quantize, native=native)
 
 
 @pytest.mark.parametrize("cut", CUTS)

@@ -9,7 +9,15 @@ so both are asked. Not a test itself: a process that has the interpreter cannot 
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from model.kernels import paged_attention, rms_norm, rope_kv, silu_mul
+from model.kernels import (
+    dequantize,
+    paged_attention,
+    quantize_rows,
+    quantized_matmul,
+    rms_norm,
+    rope_kv,
+    silu_mul,
+)
 
 H100 = GPUTarget("cuda", 90, 32)
 LLAMA_8B = {
@@ -29,24 +37,36 @@ CHUNK = {"BLOCK_Q": 16, "BLOCK_M": 64, "IS_DECODE": False, "NUM_LANES": 1}
 TYPES = {
     "*bf16": (
         *("output", "query", "key_cache", "value_cache", "normed", "stream", "x", "delta"),
-        *("weight", "gate_up", "qkv", "cos", "sin", "query_norm", "key_norm"),
+        *("weight", "gate_up", "qkv", "cos", "sin", "query_norm", "key_norm", "bias"),
     ),
     "*i64": ("slot_mapping",),
+    "*u8": ("key_exponents", "value_exponents", "exponents"),
     "*i32": ("block_table", "seq_lens", "query_start_loc"),
     "*fp32": ("sinks", "split_maximum", "split_total", "split_mixed"),
-    "fp32": ("scale", "softcap", "value_scale", "eps"),
+    "fp32": ("scale", "softcap", "eps"),
 }
 
 
-def signature(names: list[str], constants: dict[str, object], kv_type: str) -> dict[str, str]:
+FP8_CACHE = {"key_cache": "*fp8e4nv", "value_cache": "*fp8e4nv"}
+INT8 = {"numbers": "*i8", "scales": "*fp32"}
+FP8 = {"numbers": "*fp8e4nv", "scales": "*fp32"}
+INT4 = {"numbers": "*u8", "scales": "*bf16"}
+FEW = {"BLOCK_M": 16, "BLOCK_N": 64, "NUM_SPLITS": 8, "HAS_BIAS": True}
+MANY = {"BLOCK_M": 64, "BLOCK_N": 128, "NUM_SPLITS": 1, "HAS_BIAS": False}
+
+
+def signature(
+    names: list[str], constants: dict[str, object], own: dict[str, str]
+) -> dict[str, str]:
     types = {name: kind for kind, owners in TYPES.items() for name in owners}
-    types |= {"key_cache": kv_type, "value_cache": kv_type} | dict.fromkeys(constants, "constexpr")
+    types |= own | dict.fromkeys(constants, "constexpr")
     return {name: types.get(name, "i32") for name in names}
 
 
-def compile_kernel(kernel, constants: dict[str, object], kv_type: str = "*bf16") -> None:
+def compile_kernel(kernel, constants: dict[str, object], **own: str) -> None:
+    """`own` are types that are not those of `TYPES`."""
     constants = {name: constants[name] for name in kernel.arg_names if name in constants}
-    types = signature(kernel.arg_names, constants, kv_type)
+    types = signature(kernel.arg_names, constants, own)
     source = ASTSource(fn=kernel, signature=types, constexprs=constants)
     binary = compile(source, target=H100, options={"num_warps": 4, "num_stages": 2})
     print(kernel.__name__, len(binary.asm["cubin"]), "bytes of machine code")
@@ -54,15 +74,28 @@ def compile_kernel(kernel, constants: dict[str, object], kv_type: str = "*bf16")
 
 def main() -> None:
     attention = paged_attention.paged_attention_kernel
-    compile_kernel(attention, LLAMA_8B | PLAIN | CHUNK)
-    compile_kernel(attention, LLAMA_8B | EVERYTHING | DECODE | {"NUM_LANES": 8}, "*fp8e4nv")
-    compile_kernel(attention, LLAMA_8B | PLAIN | DECODE | {"NUM_LANES": 1})
+    for cache, own in (({"HAS_SCALES": False}, {}), ({"HAS_SCALES": True}, FP8_CACHE)):
+        compile_kernel(attention, LLAMA_8B | PLAIN | CHUNK | cache, **own)
+        compile_kernel(attention, LLAMA_8B | EVERYTHING | DECODE | {"NUM_LANES": 8} | cache, **own)
+        compile_kernel(attention, LLAMA_8B | PLAIN | DECODE | {"NUM_LANES": 1} | cache, **own)
     compile_kernel(paged_attention.merge_splits_kernel, LLAMA_8B | EVERYTHING)
     for has_delta in (False, True):
         compile_kernel(rms_norm.rms_norm_kernel, {"HAS_DELTA": has_delta, "BLOCK": 4096})
     compile_kernel(silu_mul.silu_mul_kernel, {"BLOCK": silu_mul.BLOCK})
     for has_norm in (False, True):
-        compile_kernel(rope_kv.rope_kv_kernel, LLAMA_8B | {"HALF": 64, "HAS_NORM": has_norm})
+        for cache, own in (({"HAS_SCALES": False}, {}), ({"HAS_SCALES": True}, FP8_CACHE)):
+            heads = {"HALF": 64, "HAS_NORM": has_norm}
+            compile_kernel(rope_kv.rope_kv_kernel, LLAMA_8B | heads | cache, **own)
+    matmul = quantized_matmul.quantized_matmul_kernel
+    for kind, group in ((INT8, 0), (FP8, 0), (INT4, 128)):
+        for cut in (FEW, MANY):
+            compile_kernel(matmul, cut | {"GROUP": group, "BLOCK_K": 128}, **kind)
+        dense = {"GROUP": group, "BLOCK": dequantize.BLOCK}
+        compile_kernel(dequantize.dequantize_kernel, dense, **kind)
+    shares = {"NUM_SPLITS": 8, "HAS_BIAS": True, "BLOCK": 256}
+    compile_kernel(quantized_matmul.add_splits_kernel, shares, shares="*fp32")
+    floats = {"LARGEST": 448.0, "SMALLEST": 1e-30, "BLOCK": 4096}
+    compile_kernel(quantize_rows.quantize_rows_kernel, floats, **FP8)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from model.attention.base import AttentionBackend
 from model.attention.blocked import BlockedAttention
 from model.config import Activation, ModelConfig, Norm, RopeConfig
 from model.kv_cache import KVCache
+from model.native.library import Library
 from model.transformer import Transformer
 
 CPU = torch.device("cpu")
@@ -60,9 +61,10 @@ def random_model(
     seed: int = 0,
     quantize: str = "none",
     is_fused: bool = False,
+    native: Library | None = None,
 ) -> Transformer:
     """An fp32 model on the CPU; weights are large enough that logits have clear winners."""
-    model = unfinished_model(config, attention, seed, quantize, is_fused)
+    model = unfinished_model(config, attention, seed, quantize, is_fused, native)
     model.finish()
     return model
 
@@ -73,6 +75,7 @@ def unfinished_model(
     seed: int = 0,
     quantize: str = "none",
     is_fused: bool = False,
+    native: Library | None = None,
 ) -> Transformer:
     """The same before its linear layers pack their weights away."""
     backend = attention or BlockedAttention()
@@ -83,6 +86,7 @@ def unfinished_model(
         device=CPU,
         quantize=quantize,
         is_fused=is_fused,
+        native=native,
     )
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():

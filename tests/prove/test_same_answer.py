@@ -19,13 +19,20 @@ EXAMPLES = {"whole": 8, "chunks of 64": 8, "chunks of 7": 3, "chunks of 1": 1}
 MIXES = mixes(vocab_size=49152, max_prompt=300, max_tokens=12, max_requests=8)
 
 
-@pytest.fixture(scope="module", params=["none", "int8"])
+@pytest.fixture(scope="module", params=["none", "int8", "int8 native"])
 def model(default_model, request) -> Transformer:
+    quantize, *how = request.param.split()
+    native = request.getfixturevalue("native") if how else None
     checkpoint = open_checkpoint(default_model)
     cpu = torch.device("cpu")
     attention = choose_attention("auto", cpu)
     model = Transformer(
-        checkpoint.config, attention, dtype=torch.float32, device=cpu, quantize=request.param
+        checkpoint.config,
+        attention,
+        dtype=torch.float32,
+        device=cpu,
+        quantize=quantize,
+        native=native,
     )
     load_weights(checkpoint, model)
     model.finish()

@@ -62,7 +62,7 @@ def messages_routes(context: Context) -> APIRouter:
             MessagesRequest,
             answer="AnthropicMessage",
             error="AnthropicError",
-            streams=True,
+            streams="MessageEvent",
         ),
     )
     async def create_message(request: Request) -> Response:

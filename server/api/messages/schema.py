@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Tag
 
-from server.api.fields import OnlyFalse, Stop, fail, json_type
+from server.api.fields import OnlyFalse, Stop
 from server.api.kinds import kinds, of_kind
+from server.api.reading import array
 from server.api.refusals import Refusal
 from server.api.responses.schema import CalledName, FunctionName
 from server.api.schema import MAX_INT, MAX_MESSAGES, Strict
@@ -48,9 +49,7 @@ def _as_blocks(value: object) -> object:
     """A string is a list of one text block."""
     if isinstance(value, str):
         return [{"type": "text", "text": value}]
-    if not isinstance(value, list):
-        fail("invalid_type", f"must be a string or a list of blocks, got {json_type(value)}.")
-    return value
+    return array(value, wanted="a string or a list of blocks")
 
 
 TextBlocks = list[Annotated[TextBlock, _TEXT_ONLY]]

@@ -16,19 +16,19 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 NULL: Schema = {"type": "null"}
 
 
-def _const(*values: str) -> Schema:
+def const(*values: str) -> Schema:
     return {"type": "string", "enum": list(values)}
 
 
-def _list(items: Schema) -> Schema:
+def list_of(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
-def _or_null(schema: Schema) -> Schema:
+def or_null(schema: Schema) -> Schema:
     return {"anyOf": [schema, NULL]}
 
 
-def _object(optional: dict[str, Schema] | None = None, /, **required: Schema) -> Schema:
+def object_of(optional: dict[str, Schema] | None = None, /, **required: Schema) -> Schema:
     return {
         "type": "object",
         "properties": required | (optional or {}),
@@ -36,19 +36,19 @@ def _object(optional: dict[str, Schema] | None = None, /, **required: Schema) ->
     }
 
 
-_USAGE = _object(
+USAGE = object_of(
     prompt_tokens=COUNT,
     completion_tokens=COUNT,
     total_tokens=COUNT,
-    prompt_tokens_details=_object(cached_tokens=COUNT, audio_tokens=COUNT),
-    completion_tokens_details=_object(
+    prompt_tokens_details=object_of(cached_tokens=COUNT, audio_tokens=COUNT),
+    completion_tokens_details=object_of(
         reasoning_tokens=COUNT,
         audio_tokens=COUNT,
         accepted_prediction_tokens=COUNT,
         rejected_prediction_tokens=COUNT,
     ),
 )
-_TIMINGS = _object(
+TIMINGS = object_of(
     {"truncated_n": COUNT},
     queue_ms=NUMBER,
     cache_n=COUNT,
@@ -60,31 +60,31 @@ _TIMINGS = _object(
     total_ms=NUMBER,
     steps=COUNT,
 )
-_ENTRY = {"token": STRING, "logprob": NUMBER, "bytes": _or_null(_list(COUNT))}
-_CHAT_LOGPROBS = _object(
-    content=_or_null(_list(_object(**_ENTRY, top_logprobs=_list(_object(**_ENTRY))))),
+_ENTRY = {"token": STRING, "logprob": NUMBER, "bytes": or_null(list_of(COUNT))}
+CHAT_LOGPROBS = object_of(
+    content=or_null(list_of(object_of(**_ENTRY, top_logprobs=list_of(object_of(**_ENTRY))))),
     refusal=NULL,
 )
-_MESSAGE = _object(
-    {"tool_calls": _list(_object(id=STRING, type=_const("function"), function=_object(
+_MESSAGE = object_of(
+    {"tool_calls": list_of(object_of(id=STRING, type=const("function"), function=object_of(
         name=STRING, arguments=STRING)))},
-    role=_const("assistant"),
-    content=_or_null(STRING),
-    refusal=_or_null(STRING),
-    annotations=_list({}),
+    role=const("assistant"),
+    content=or_null(STRING),
+    refusal=or_null(STRING),
+    annotations=list_of({}),
 )  # fmt: skip
-_TEXT_LOGPROBS = _object(
-    tokens=_list(STRING),
-    token_logprobs=_list(_or_null(NUMBER)),
-    top_logprobs=_list(_or_null({"type": "object", "additionalProperties": NUMBER})),
-    text_offset=_list(COUNT),
+TEXT_LOGPROBS = object_of(
+    tokens=list_of(STRING),
+    token_logprobs=list_of(or_null(NUMBER)),
+    top_logprobs=list_of(or_null({"type": "object", "additionalProperties": NUMBER})),
+    text_offset=list_of(COUNT),
 )
-_EXTRAS = {"receipt": {"$ref": "#/components/schemas/Receipt"}, "system_fingerprint": STRING}
-_HEAD = {"id": STRING, "created": COUNT, "model": STRING}
-_HEAD_OF_RESPONSE = {"id": STRING, "object": _const("response"), "created_at": NUMBER}
-_MODEL = _object(
+EXTRAS = {"receipt": {"$ref": "#/components/schemas/Receipt"}, "system_fingerprint": STRING}
+HEAD = {"id": STRING, "created": COUNT, "model": STRING}
+_HEAD_OF_RESPONSE = {"id": STRING, "object": const("response"), "created_at": NUMBER}
+_MODEL = object_of(
     id=STRING,
-    object=_const("model"),
+    object=const("model"),
     created=COUNT,
     owned_by=STRING,
     root=STRING,
@@ -93,92 +93,110 @@ _MODEL = _object(
 )
 
 ANSWERS: dict[str, Schema] = {
-    "ChatCompletion": _object(
-        _EXTRAS | {"service_tier": _const("default")},
-        **_HEAD,
-        object=_const("chat.completion"),
-        choices=_list(
-            _object(
+    "ChatCompletion": object_of(
+        EXTRAS | {"service_tier": const("default")},
+        **HEAD,
+        object=const("chat.completion"),
+        choices=list_of(
+            object_of(
                 index=COUNT,
                 message=_MESSAGE,
-                logprobs=_or_null(_CHAT_LOGPROBS),
-                finish_reason=_const("stop", "length", "tool_calls"),
+                logprobs=or_null(CHAT_LOGPROBS),
+                finish_reason=const("stop", "length", "tool_calls"),
             )
         ),
-        usage=_USAGE,
-        timings=_TIMINGS,
+        usage=USAGE,
+        timings=TIMINGS,
     ),
-    "Completion": _object(
-        _EXTRAS,
-        **_HEAD,
-        object=_const("text_completion"),
-        choices=_list(
-            _object(
+    "Completion": object_of(
+        EXTRAS,
+        **HEAD,
+        object=const("text_completion"),
+        choices=list_of(
+            object_of(
                 index=COUNT,
                 text=STRING,
-                logprobs=_or_null(_TEXT_LOGPROBS),
-                finish_reason=_const("stop", "length"),
+                logprobs=or_null(TEXT_LOGPROBS),
+                finish_reason=const("stop", "length"),
             )
         ),
-        usage=_USAGE,
-        timings=_TIMINGS,
+        usage=USAGE,
+        timings=TIMINGS,
     ),
     "Model": _MODEL,
-    "ModelList": _object(object=_const("list"), data=_list(_MODEL)),
-    "Tokens": _object(
+    "ModelList": object_of(object=const("list"), data=list_of(_MODEL)),
+    "Tokens": object_of(
         count=COUNT,
         max_model_len=COUNT,
-        tokens=_list(COUNT),
-        token_strs=_or_null(_list(STRING)),
+        tokens=list_of(COUNT),
+        token_strs=or_null(list_of(STRING)),
     ),
-    "Text": _object(prompt=STRING),
-    "Verification": _object(
-        {"field": STRING, "reason": STRING, "choice": COUNT, "position": COUNT, "usage": _USAGE},
-        object=_const("verification"),
-        verdict=_const("equal", "different", "not_comparable"),
+    "Text": object_of(prompt=STRING),
+    "Verification": object_of(
+        {"field": STRING, "reason": STRING, "choice": COUNT, "position": COUNT, "usage": USAGE},
+        object=const("verification"),
+        verdict=const("equal", "different", "not_comparable"),
     ),
-    "Response": _object(
+    "Response": object_of(
         **_HEAD_OF_RESPONSE,
-        status=_const("completed", "incomplete", "failed"),
-        output=_list(_object(type=_const("message", "function_call"), id=STRING)),
-        usage=_object(input_tokens=COUNT, output_tokens=COUNT, total_tokens=COUNT),
+        status=const("completed", "incomplete", "failed"),
+        output=list_of(object_of(type=const("message", "function_call"), id=STRING)),
+        usage=object_of(input_tokens=COUNT, output_tokens=COUNT, total_tokens=COUNT),
     ),
-    "AnthropicMessage": _object(
+    "AnthropicMessage": object_of(
         id=STRING,
-        type=_const("message"),
-        role=_const("assistant"),
+        type=const("message"),
+        role=const("assistant"),
         model=STRING,
-        content=_list(_object(type=_const("text", "tool_use"))),
-        stop_reason=_const("end_turn", "max_tokens", "stop_sequence", "tool_use"),
-        usage=_object(input_tokens=COUNT, output_tokens=COUNT),
+        content=list_of(object_of(type=const("text", "tool_use"))),
+        stop_reason=const("end_turn", "max_tokens", "stop_sequence", "tool_use"),
+        usage=object_of(input_tokens=COUNT, output_tokens=COUNT),
     ),
-    "AnthropicCount": _object(input_tokens=COUNT),
-    "Error": _object(
-        error=_object(message=STRING, type=STRING, param=_or_null(STRING), code=_or_null(STRING))
+    "AnthropicCount": object_of(input_tokens=COUNT),
+    "Error": object_of(
+        error=object_of(message=STRING, type=STRING, param=or_null(STRING), code=or_null(STRING))
     ),
-    "AnthropicError": _object(
-        type=_const("error"), error=_object(type=STRING, message=STRING), request_id=STRING
+    "AnthropicError": object_of(
+        type=const("error"), error=object_of(type=STRING, message=STRING), request_id=STRING
     ),
-    "Status": _object(status=_const("ok", "ready")),
-    "Load": _object(running=COUNT, waiting=COUNT, kv_usage=NUMBER),
-    "TokenizerInfo": _object(
+    "Status": object_of(status=const("ok", "ready")),
+    "Load": object_of(running=COUNT, waiting=COUNT, kv_usage=NUMBER),
+    "TokenizerInfo": object_of(
         tokenizer_class=STRING,
-        bos_token=_or_null(STRING),
-        eos_token=_or_null(STRING),
-        pad_token=_or_null(STRING),
-        chat_template=_or_null(STRING),
+        bos_token=or_null(STRING),
+        eos_token=or_null(STRING),
+        pad_token=or_null(STRING),
+        chat_template=or_null(STRING),
     ),
-    "Embeddings": _object(
-        object=_const("list"),
+    "Embeddings": object_of(
+        object=const("list"),
         model=STRING,
-        data=_list(
-            _object(
-                object=_const("embedding"),
+        data=list_of(
+            object_of(
+                object=const("embedding"),
                 index=COUNT,
-                embedding={"anyOf": [_list(NUMBER), STRING]},
+                embedding={"anyOf": [list_of(NUMBER), STRING]},
             )
         ),
-        usage=_object(prompt_tokens=COUNT, total_tokens=COUNT),
+        usage=object_of(prompt_tokens=COUNT, total_tokens=COUNT),
     ),
-    "Version": _object(version=STRING),
+    "Version": object_of(version=STRING),
+    "Inspection": object_of(
+        object=const("inspection"),
+        id=STRING,
+        created=COUNT,
+        model=STRING,
+        system_fingerprint=STRING,
+        tokens=list_of(object_of(id=COUNT, token=STRING, bytes=list_of(COUNT))),
+        dims={"type": "object", "additionalProperties": list_of(STRING)},
+        layer_numbers=list_of(COUNT),
+        lens_positions=list_of(COUNT),
+        num_layers=COUNT,
+        num_heads=COUNT,
+        num_kv_heads=COUNT,
+        hidden_size=COUNT,
+        parameters={"type": "object", "additionalProperties": COUNT},
+        next_token=list_of(list_of(object_of(id=COUNT, token=STRING, logprob=NUMBER))),
+        layers=list_of(object_of(layer=COUNT)),
+    ),
 }

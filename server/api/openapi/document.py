@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 from server.api.inspect_request import InspectRequest
 from server.api.messages.schema import REFUSED_IN_MESSAGES, CountTokensRequest, MessagesRequest
 from server.api.openapi.answers import ANSWERS
+from server.api.openapi.events import event_of, event_schemas
 from server.api.openapi.rules import RULES, UNTOLD
 from server.api.receipt import VerifyRequest
 from server.api.refusals import (
@@ -48,23 +49,20 @@ _REQUESTS: dict[type[BaseModel], Mapping[str, Refusal]] = {
     VerifyRequest: {},
 }
 _JSON = "application/json"
-_EVENT = {
-    "type": "object",
-    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
-    "required": ["data"],
-    "description": "`data` is one JSON object, or `[DONE]` in the last event",
-}
 _STATUSES = {
     400: "A field is wrong: `param` names it",
     401: "The API key is missing or not accepted",
     403: "Foreign Host or Origin",
     404: "No such model",
+    408: "The body came too slowly",
     413: "The body is too large",
     429: "The queue is full: see Retry-After",
+    431: "The head is too large",
     500: "A bug",
     503: "Loading, shutting down, or the engine has failed",
 }
-_BODY_STATUSES = (400, 413, 429)
+_BODY_STATUSES = (400, 408, 413, 429)
+_EARLY_STATUSES = (408, 431)  # answered before the path is known, in OpenAI's envelope
 
 
 def documented(
@@ -74,20 +72,21 @@ def documented(
     answer: str | None = None,
     error: str = "Error",
     media_type: str = _JSON,
-    streams: bool = False,
+    streams: str | None = None,
     path_parameter: str | None = None,
     query: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Arguments of a route that document it: its body, its answers, its errors.
 
-    `answer` and `error` are names in `ANSWERS`; `streams`: it may come as server-sent events.
+    `answer` and `error` are names in `ANSWERS`; `streams`, what server-sent events carry, is one in
+    `EVENTS`.
     """
     schema = {"$ref": _REFERENCE.format(model=answer)} if answer else {"type": "object"}
     content: dict[str, Any] = {}
     if media_type:
         content[media_type] = {"schema": schema if media_type == _JSON else {"type": "string"}}
     if streams:
-        content["text/event-stream"] = {"itemSchema": _EVENT}  # OpenAPI 3.2's word for each
+        content["text/event-stream"] = {"itemSchema": event_of(streams)}
     left_out = set(() if body else _BODY_STATUSES)
     extra: dict[str, Any] = {"requestBody": _request_body(body)} if body else {}
     if path_parameter:
@@ -101,7 +100,7 @@ def documented(
         200: {"description": "The answer", "content": content, "headers": _headers(200)}
     }
     for status in _STATUSES.keys() - left_out:
-        responses[status] = _error(status, error)
+        responses[status] = _error(status, "Error" if status in _EARLY_STATUSES else error)
     return {
         "tags": [tag],
         "response_model": None,
@@ -168,7 +167,7 @@ def _schemas() -> dict[str, Any]:
         schema["properties"] |= {name: _neutral(refusal) for name, refusal in refused.items()}
         if rules := RULES.get(model.__name__):
             schema["allOf"] = rules
-    return schemas | ANSWERS
+    return schemas | ANSWERS | event_schemas()
 
 
 def _neutral(refusal: Refusal) -> dict[str, Any]:

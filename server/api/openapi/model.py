@@ -1,8 +1,8 @@
-"""The served model in the OpenAPI document: its names, and which token ids it has.
+"""The served model in the OpenAPI document: its names, its layers, and which token ids it has.
 
 Before a model is there, the document holds for any model; after that it is exact for this one. The
-schemas mark what depends on it: a field named `model`, and the format `token-id`. Receipts are
-left alone: another server's may be sent here, to hear that it is another's.
+schemas mark what depends on it: a field named `model`, the formats `token-id` and `layer-number`.
+Receipts are left alone: another server's may be sent here, to hear that it is another's.
 """
 
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ Document = dict[str, Any]
 
 
 def show_model(document: Document, model: ServedModel | None) -> Document:
-    """A copy of the document that knows the model; the document itself without one."""
+    """A copy of the document, which knows the model if there is one."""
+    document = deepcopy(document)
     if model is None:
         return document
-    document = deepcopy(document)
     largest = model.tokenizer.vocab_size - 1
     schemas = document["components"]["schemas"]
     for name, schema in schemas.items():
@@ -29,6 +29,8 @@ def show_model(document: Document, model: ServedModel | None) -> Document:
     for node in _nodes(ours):
         if node.get("format") == "token-id":
             node["maximum"] = largest
+        if node.get("format") == "layer-number":
+            node["maximum"] = model.anatomy.num_layers - 1
         if node.get("propertyNames", {}).get("format") == "token-id":
             node["propertyNames"] = {"pattern": f"^({decimal_up_to(largest)})$"}
     return document

@@ -21,6 +21,7 @@ UNTOLD = (
     "The messages of Anthropic's dialect do not end with a tool's use.",
     "A schema, a regular expression or a grammar must compile.",
     "The parts of a receipt belong together.",
+    "What '/v1/inspect' is asked for is bounded in tokens and in bytes of numbers.",
 )
 
 

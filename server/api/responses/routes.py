@@ -63,7 +63,7 @@ def responses_routes(context: Context) -> APIRouter:
     @router.post("/responses", include_in_schema=False)
     @router.post(
         "/v1/responses",
-        **documented("Responses", ResponsesRequest, answer="Response", streams=True),
+        **documented("Responses", ResponsesRequest, answer="Response", streams="ResponseEvent"),
     )
     async def create_response(request: Request) -> Response:
         _, model = context.state.serving()

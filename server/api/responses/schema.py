@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
 
-from server.api.fields import OnlyFalse, Stop, TextPart, fail, json_type, parse_content
+from server.api.fields import OnlyFalse, Stop, TextPart, parse_content
 from server.api.kinds import kinds, of_kind
+from server.api.reading import Ignored, array, fail, mapping, only, string
 from server.api.refusals import Refusal
 from server.api.schema import (
     MAX_INT,
@@ -102,9 +103,7 @@ Items = Annotated[list[Item], Field(min_length=1, max_length=MAX_MESSAGES)]
 def _as_items(value: object) -> object:
     if isinstance(value, str):
         return [{"role": "user", "content": value}]
-    if not isinstance(value, list):
-        fail("invalid_type", f"must be a string or a list of items, got {json_type(value)}.")
-    return value
+    return array(value, wanted="a string or a list of items")
 
 
 Input = Annotated[Items, BeforeValidator(_as_items, json_schema_input_type=str | Items)]
@@ -154,27 +153,24 @@ ToolMode = Literal["none", "auto", "required"]
 _MODES: tuple[str, ...] = get_args(ToolMode)
 
 
-def parse_tool_choice(value: object) -> str:
+def parse_tool_choice(value: object, ignored: Ignored = None) -> str:
     """A mode, or the name of a function written as `function:NAME`."""
     if isinstance(value, str):
         if value not in _MODES:
             fail("invalid_value", "must be 'none', 'auto', 'required' or a function.")
         return value
-    if not isinstance(value, dict):
-        fail("invalid_type", f"must be a string or an object, got {json_type(value)}.")
-    if value.get("type") != "function":
+    choice = mapping(value, wanted="a string or an object")
+    if choice.get("type") != "function":
         fail("unsupported_value", "must be 'function'.", ".type")
-    if not isinstance(value.get("name"), str):
-        fail("invalid_type", "must be the name of a function.", ".name")
-    for name in value.keys() - {"type", "name"}:
-        fail("unknown_parameter", "is not a known field.", f".{name[:40]}")
-    return f"{NAMED}{value['name']}"
+    name = string(choice.get("name"), ".name", "the name of a function")
+    only(("type", "name"), choice, "", ignored)
+    return f"{NAMED}{name}"
 
 
 NAMED = "function:"
 ToolChoice = Annotated[
     str,
-    PlainValidator(parse_tool_choice),
+    PlainValidator(lambda value, info: parse_tool_choice(value, info.context)),
     WithJsonSchema(
         {
             "anyOf": [

@@ -1,0 +1,36 @@
+"""Who may ask, in the OpenAPI document: it depends on how the server was started.
+
+With keys every operation but the open ones wants one, as a Bearer token or in `x-api-key`, and may
+answer 401. Without keys nobody is unknown, and a foreign Host or Origin is a 403 instead, unless
+the operator lets every host pass.
+"""
+
+from typing import Any
+
+from server.api.auth import OPEN_PATHS
+from server.api.config import ApiConfig
+
+SCHEMES: dict[str, Any] = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+METHODS = ("get", "post")
+
+
+def show_access(document: dict[str, Any], config: ApiConfig) -> dict[str, Any]:
+    """The OpenAPI document with this server's locks in it, in place."""
+    has_keys = bool(config.api_keys)
+    if has_keys:
+        document["components"]["securitySchemes"] = SCHEMES
+        document["security"] = [{name: []} for name in SCHEMES]
+    checks_hosts = not has_keys and config.allowed_hosts is not None
+    for path, operations in document["paths"].items():
+        is_open = path in OPEN_PATHS
+        for operation in (operations[method] for method in METHODS if method in operations):
+            if is_open and has_keys:
+                operation["security"] = []
+            if is_open or not has_keys:
+                operation["responses"].pop("401", None)
+            if not checks_hosts:
+                operation["responses"].pop("403", None)
+    return document
