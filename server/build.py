@@ -23,8 +23,8 @@ from server.api.identity import Identity
 from server.api.state import Anatomy, ServedModel, ServerState
 from server.app import create_app
 from server.config import EngineKind, Settings
-from server.engine.launch import Launched
 from server.engine.process import OnProgress, ProcessEngine
+from server.engine.spawn import Spawned
 from server.engine.supervised import MortalEngine, RestartPolicy, SupervisedEngine
 from server.engine.types import EngineDead, EngineInfo
 from server.native import native_library
@@ -150,6 +150,7 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         dtype=settings.dtype,
         quantize=settings.quantize,
         attention=settings.attention,
+        cuda_graphs=settings.cuda_graphs,
         native_library=native_library(settings),
         threads=settings.threads,
         max_model_len=settings.max_model_len,
@@ -171,7 +172,7 @@ async def start_engine(
     settings: Settings,
     recipe: EngineRecipe,
     on_progress: OnProgress,
-    launch: Callable[[], Launched],
+    spawn: Callable[[], Spawned],
 ) -> SupervisedEngine:
     """A loaded engine, to be supervised. Raises `EngineDead` with the reason if loading fails."""
     if settings.engine is EngineKind.THREAD:
@@ -184,17 +185,17 @@ async def start_engine(
         policy = RestartPolicy(max_deaths=1)  # it may have left anything behind in this process
         return await SupervisedEngine.start(lambda: start_thread(recipe, on_progress), policy)
     policy = RestartPolicy(step_timeout=settings.step_timeout)
-    return await SupervisedEngine.start(lambda: start_process(recipe, on_progress, launch), policy)
+    return await SupervisedEngine.start(lambda: start_process(recipe, on_progress, spawn), policy)
 
 
 async def start_process(
-    recipe: EngineRecipe, on_progress: OnProgress, launch: Callable[[], Launched]
+    recipe: EngineRecipe, on_progress: OnProgress, spawn: Callable[[], Spawned]
 ) -> MortalEngine:
     try:
-        launched = launch()
+        spawned = spawn()
     except OSError as error:
         raise EngineDead(f"The engine process cannot be started: {error}.") from error
-    return await ProcessEngine.start(launched, msgspec.msgpack.encode(recipe), on_progress)
+    return await ProcessEngine.start(spawned, msgspec.msgpack.encode(recipe), on_progress)
 
 
 async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> MortalEngine:

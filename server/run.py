@@ -24,22 +24,22 @@ from server.commands import pull_model
 from server.config import EngineKind, Settings
 from server.engine.types import EngineDead, EngineInfo
 from server.guard import guarded
-from server.launcher import EngineLauncher
 from server.say import fail, say
 from server.serve import SIGNALS, PortInUse, bind, serve, url_of
+from server.spawner import EngineSpawner
 from server.text.chat import ChatTemplateError
 from weights.catalog import CATALOG, DEFAULT
 from weights.errors import ModelError
 from weights.resolve import find_catalog_model
 
 
-def run_command(options: dict[str, Any], launcher: EngineLauncher, started: float) -> int:
+def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float) -> int:
     """The exit status, once the server has ended. `started` is the monotonic time it began at."""
     try:
         settings = Settings(**options)
         logs.configure(settings.log_level)
         if settings.engine is EngineKind.THREAD:
-            launcher.cancel()
+            spawner.cancel()
         if not offer_to_pull(settings):
             return 1
         opened = open_model(settings)
@@ -49,7 +49,7 @@ def run_command(options: dict[str, Any], launcher: EngineLauncher, started: floa
     except (ModelError, ChatTemplateError, PortInUse, OSError) as error:
         return fail(str(error))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(settings, opened, sock, launcher, started))
+        return runner.run(run(settings, opened, sock, spawner, started))
 
 
 def explain(error: ValidationError) -> list[str]:
@@ -76,7 +76,7 @@ async def run(
     settings: Settings,
     opened: OpenedModel,
     sock: socket,
-    launcher: EngineLauncher,
+    spawner: EngineSpawner,
     started: float,
 ) -> int:
     """Serve while the engine loads, until a signal or a failure; the exit status."""
@@ -89,7 +89,7 @@ async def run(
             drain_seconds=settings.drain_timeout,
             protocol=guarded(send_seconds=settings.send_timeout + 1),
             root_path=settings.root_path,
-            load=lambda: load(settings, opened, state, url_of(sock), launcher, started),
+            load=lambda: load(settings, opened, state, url_of(sock), spawner, started),
         )
     except EngineDead as error:
         return fail(str(error))
@@ -109,7 +109,7 @@ async def load(
     opened: OpenedModel,
     state: ServerState,
     url: str,
-    launcher: EngineLauncher,
+    spawner: EngineSpawner,
     started: float,
 ) -> None:
     """Start the engine, open the state and say so; then look after the engine, until cancelled.
@@ -123,7 +123,7 @@ async def load(
 
     began = time.monotonic()
     recipe = write_recipe(settings, opened)
-    engine = await start_engine(settings, recipe, on_progress, launcher)
+    engine = await start_engine(settings, recipe, on_progress, spawner)
     model = opened.serve(engine.info)
     state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     state.ready(engine, model)

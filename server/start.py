@@ -8,18 +8,18 @@ message that names the flag and the way out.
 import time
 from typing import Any
 
-from server.launcher import EngineLauncher
 from server.say import fail
+from server.spawner import EngineSpawner
 
 
 def serve_command(options: dict[str, Any]) -> int:
     """The exit status of `thirdeye serve` with these options."""
     started = time.monotonic()
-    with EngineLauncher() as launcher:
+    with EngineSpawner() as spawner:
         try:
-            launcher.start_ahead()
+            spawner.start_ahead()
         except OSError as error:
             return fail(f"The engine process cannot be started: {error}.")
         from server.run import run_command  # noqa: PLC0415 (takes a second, as torch does there)
 
-        return run_command(options, launcher, started)
+        return run_command(options, spawner, started)

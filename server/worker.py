@@ -8,11 +8,11 @@ import logging
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import replace
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -30,6 +30,7 @@ from model.parallel import rank_config
 from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
+from server.ahead import SCRAP_BLOCKS, make_launcher, runs_ahead
 from server.engine.child import serve_engine
 from server.engine.compiler import GrammarCompiler
 from server.engine.config import (
@@ -39,8 +40,8 @@ from server.engine.config import (
     default_batched_tokens,
 )
 from server.engine.core import EngineCore
+from server.engine.guidance import Guidance
 from server.engine.inspector import MAX_ROWS, Inspector
-from server.engine.matcher import CompileGrammar, Matcher
 from server.engine.memory import plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
@@ -51,9 +52,6 @@ from server.text.tools.form import TAGS, encode_with_tags
 from weights.checkpoint import Checkpoint, open_checkpoint
 from weights.errors import ModelError
 from weights.load import load_weights
-
-if TYPE_CHECKING:
-    from server.engine.guidance import Guidance
 
 logger = logging.getLogger(__name__)
 
@@ -72,18 +70,26 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     crew = gather_crew(recipe, where)
     where = replace(where, ranks=crew.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
+    guidance = cache(partial(load_guidance, checkpoint, recipe.eos_token_ids))
+    grammars = GrammarCompiler(lambda grammar: guidance().compile(grammar))
+    preparation = grammars.prepare(guidance)  # beside the weights, which leave a core to it
     model = load_model(checkpoint, recipe.attention, where, on_progress)
     budget = crew.least(rank_kv_budget(recipe, device))
     config = engine_config(recipe, own, kv_dtype, device, budget)
+    is_ahead = runs_ahead(recipe.cuda_graphs, device, model.backend, recipe.tensor_parallel)
+    if is_ahead:  # a guess needs the token before it, which the host does not know yet
+        config = msgspec.structs.replace(config, num_draft_tokens=0)
     look_rows = min(MAX_ROWS, config.max_num_batched_tokens)
     crew.begin(config.num_blocks, config.block_size, look_rows)
-    kv_cache = make_kv_cache(own, config.num_blocks, config.block_size, kv_dtype, device)
+    num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
+    kv_cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
+    launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
     runner = ModelRunner(crew.lead(model), kv_cache, config, device)
     warm_up(runner, config)
-    grammars = GrammarCompiler(grammar_compiler(checkpoint, recipe.eos_token_ids))
-    numerics = describe_numerics(model, where, kv_dtype)
+    numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
     inspector = crew.lead_inspector(Inspector(model, device, look_rows))
-    core = EngineCore(config, runner, inspect=inspector, grammars=grammars)
+    core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
+    wait([preparation])  # it holds the interpreter: no stream shall be there to wait for it
     return core, describe(checkpoint.config, config, where, numerics)
 
 
@@ -136,30 +142,18 @@ def load_model(
     return model
 
 
-def grammar_compiler(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> CompileGrammar:
-    """Grammars over the checkpoint's vocabulary, which is read when the first one comes.
+def load_guidance(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> Guidance:
+    """Grammars over the checkpoint's vocabulary.
 
     The tags of a tool call are text to a grammar, also where they are tokens of their own.
     """
-
-    @cache
-    def guidance() -> "Guidance":
-        from server.engine.guidance import Guidance  # noqa: PLC0415 (most engines never need it)
-
-        tokenizer = checkpoint.tokenizer()
-        return Guidance(
-            [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
-            special_token_ids=[
-                i for text, i in tokenizer.special_tokens.items() if text not in TAGS
-            ],
-            eos_token_ids=eos_token_ids,
-            encode=partial(encode_with_tags, tokenizer=tokenizer),
-        )
-
-    def compile_grammar(grammar: str) -> Matcher:
-        return guidance().compile(grammar)
-
-    return compile_grammar
+    tokenizer = checkpoint.tokenizer()
+    return Guidance(
+        [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
+        special_token_ids=[i for text, i in tokenizer.special_tokens.items() if text not in TAGS],
+        eos_token_ids=eos_token_ids,
+        encode=partial(encode_with_tags, tokenizer=tokenizer),
+    )
 
 
 def engine_config(

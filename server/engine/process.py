@@ -17,7 +17,6 @@ import msgspec
 
 from server.engine.client import ENGINE_CLOSED, EngineClient
 from server.engine.frames import FrameReader, pack_frame
-from server.engine.launch import Launched
 from server.engine.messages import (
     Command,
     Fatal,
@@ -29,6 +28,7 @@ from server.engine.messages import (
     Stop,
     ToEngine,
 )
+from server.engine.spawn import Spawned
 from server.engine.types import EngineDead, EngineInfo
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class ProcessEngine(EngineClient):
     @classmethod
     async def start(
         cls,
-        launched: Launched,
+        spawned: Spawned,
         recipe: bytes,
         on_progress: OnProgress | None = None,
         *,
@@ -63,7 +63,7 @@ class ProcessEngine(EngineClient):
 
         `close_timeout` is in seconds: how long `close` waits for the running step before it kills.
         """
-        child = await Child.attach(launched)
+        child = await Child.attach(spawned)
         try:
             child.send(Hello(recipe))
             info = await child.wait_ready(on_progress)
@@ -138,9 +138,9 @@ class Child:
         self._frames = FrameReader[FromEngine](msgspec.msgpack.Decoder(FromEngine))
 
     @classmethod
-    async def attach(cls, launched: Launched) -> Self:
-        reader, writer = await asyncio.open_unix_connection(sock=launched.sock)
-        return cls(launched.process, reader, writer)
+    async def attach(cls, spawned: Spawned) -> Self:
+        reader, writer = await asyncio.open_unix_connection(sock=spawned.sock)
+        return cls(spawned.process, reader, writer)
 
     @property
     def pid(self) -> int:

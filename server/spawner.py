@@ -9,26 +9,26 @@ import sys
 from types import TracebackType
 from typing import Self
 
-from server.engine.launch import Launched, launch
+from server.engine.spawn import Spawned, spawn
 
 SPIN = {"GOMP_SPINCOUNT": "20000"}  # turns of a loop before a waiting thread sleeps
 LOOPBACK = {"NCCL_SOCKET_IFNAME": "lo"}  # where ranks on GPUs find each other, and nobody else
 
 
-class EngineLauncher:
+class EngineSpawner:
     """Call it for a process. Leaving its context ends one that was started and never used."""
 
     def __init__(self) -> None:
-        self._ahead: Launched | None = None
+        self._ahead: Spawned | None = None
 
     def start_ahead(self) -> None:
         """Have the next process ready. Raises OSError."""
-        self._ahead = self._ahead or self._launch()
+        self._ahead = self._ahead or self._spawn()
 
-    def __call__(self) -> Launched:
+    def __call__(self) -> Spawned:
         """Raises OSError."""
-        launched, self._ahead = self._ahead or self._launch(), None
-        return launched
+        spawned, self._ahead = self._ahead or self._spawn(), None
+        return spawned
 
     def cancel(self) -> None:
         """End the process that was started ahead, if nobody has taken it."""
@@ -47,8 +47,8 @@ class EngineLauncher:
     ) -> None:
         self.cancel()
 
-    def _launch(self) -> Launched:
-        return launch([sys.executable, "-m", "server.engine_main"], engine_environment())
+    def _spawn(self) -> Spawned:
+        return spawn([sys.executable, "-m", "server.engine_main"], engine_environment())
 
 
 def engine_environment() -> dict[str, str]:

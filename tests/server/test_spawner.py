@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from server.engine.launch import launch
-from server.launcher import EngineLauncher, engine_environment
+from server.engine.spawn import spawn
+from server.spawner import EngineSpawner, engine_environment
 
 WAITS = [
     sys.executable,
@@ -16,17 +16,17 @@ WAITS = [
 
 
 @pytest.fixture
-def launcher(monkeypatch: pytest.MonkeyPatch) -> EngineLauncher:
+def spawner(monkeypatch: pytest.MonkeyPatch) -> EngineSpawner:
     """One whose children wait for a byte and import nothing."""
-    monkeypatch.setattr(EngineLauncher, "_launch", lambda self: launch(WAITS))
-    return EngineLauncher()
+    monkeypatch.setattr(EngineSpawner, "_spawn", lambda self: spawn(WAITS))
+    return EngineSpawner()
 
 
-def test_the_first_is_the_one_started_ahead_and_the_next_is_new(launcher: EngineLauncher) -> None:
-    with launcher:
-        launcher.start_ahead()
-        ahead = launcher._ahead
-        first, second = launcher(), launcher()
+def test_the_first_is_the_one_started_ahead_and_the_next_is_new(spawner: EngineSpawner) -> None:
+    with spawner:
+        spawner.start_ahead()
+        ahead = spawner._ahead
+        first, second = spawner(), spawner()
         assert first is ahead
         assert second.process.pid != first.process.pid
     for child in (first, second):  # taken: theirs whoever took them
@@ -35,27 +35,27 @@ def test_the_first_is_the_one_started_ahead_and_the_next_is_new(launcher: Engine
 
 
 @pytest.mark.parametrize("is_cancelled", [True, False])
-def test_one_that_nobody_took_is_ended(launcher: EngineLauncher, is_cancelled: bool) -> None:
+def test_one_that_nobody_took_is_ended(spawner: EngineSpawner, is_cancelled: bool) -> None:
     """A wrong option, a port in use, `--engine thread`: no process stays, not even a zombie."""
-    with launcher:
-        launcher.start_ahead()
-        assert launcher._ahead is not None
-        process = launcher._ahead.process
+    with spawner:
+        spawner.start_ahead()
+        assert spawner._ahead is not None
+        process = spawner._ahead.process
         if is_cancelled:
-            launcher.cancel()
+            spawner.cancel()
     assert process.poll() is not None
-    assert launcher._ahead is None
+    assert spawner._ahead is None
 
 
 def test_a_child_ends_with_our_end_of_the_socket() -> None:
-    child = launch(WAITS)
+    child = spawn(WAITS)
     child.sock.close()
     assert child.process.wait(10) == 0
 
 
 def test_a_program_that_is_not_there_leaves_no_socket() -> None:
     with pytest.raises(FileNotFoundError):
-        launch(["/nowhere/to/be/found"])
+        spawn(["/nowhere/to/be/found"])
 
 
 def test_it_imports_little() -> None:

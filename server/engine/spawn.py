@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Launched:
+class Spawned:
     """Whoever holds it speaks to the child, or ends it with `kill`."""
 
     process: subprocess.Popen[bytes]
@@ -27,7 +27,7 @@ class Launched:
         self.process.wait()
 
 
-def launch(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Launched:
+def spawn(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Spawned:
     """Run `argv` with the socket's descriptor number as one more argument. Raises OSError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     ours.setblocking(False)
@@ -43,7 +43,7 @@ def launch(argv: Sequence[str], env: Mapping[str, str] | None = None) -> Launche
         except BaseException:
             ours.close()
             raise
-    return Launched(process, ours)
+    return Spawned(process, ours)
 
 
 @contextlib.contextmanager
