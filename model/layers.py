@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.config import Activation, ModelConfig
-from model.linear import Linear
+from model.parallel_linear import ColumnParallelLinear, RowParallelLinear
 from model.placement import Placement
 
 
@@ -121,8 +121,8 @@ class MLP(nn.Module):
     def __init__(self, config: ModelConfig, where: Placement) -> None:
         super().__init__()
         hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-        self.up = Linear(hidden, wide, bias, where)
-        self.down = Linear(wide, hidden, bias, where)
+        self.up = ColumnParallelLinear(hidden, wide, bias, where)
+        self.down = RowParallelLinear(wide, hidden, bias, where)
         self.act = activation_function(config.activation, where)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -135,8 +135,9 @@ class GatedMLP(nn.Module):
     def __init__(self, config: ModelConfig, where: Placement) -> None:
         super().__init__()
         hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-        self.gate_up = Linear(hidden, 2 * wide, bias, where, parts={"gate": wide, "up": wide})
-        self.down = Linear(wide, hidden, bias, where)
+        parts = {"gate": wide, "up": wide}
+        self.gate_up = ColumnParallelLinear(hidden, 2 * wide, bias, where, parts=parts)
+        self.down = RowParallelLinear(wide, hidden, bias, where)
         self.act = activation_function(config.activation, where)
 
     def forward(self, x: Tensor) -> Tensor:

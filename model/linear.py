@@ -8,7 +8,7 @@ its name.
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.placement import Placement
 from model.quant.base import LinearLayer, LinearMethod
@@ -54,7 +54,7 @@ class TiedLinear(LinearLayer):
     """
 
     def __init__(
-        self, table: nn.Parameter, where: Placement, *, method: LinearMethod | None = None
+        self, table: Tensor, where: Placement, *, method: LinearMethod | None = None
     ) -> None:
         super().__init__()
         self.register_buffer("weight", table.detach(), persistent=False)

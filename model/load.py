@@ -8,6 +8,7 @@ None where a parameter is one piece.
 from torch import Tensor, nn
 
 from model.linear import Linear
+from model.parallel_linear import SharedLinear
 
 
 def expected_tensors(model: nn.Module) -> set[tuple[str, str | None]]:
@@ -20,13 +21,16 @@ def expected_tensors(model: nn.Module) -> set[tuple[str, str | None]]:
 
 
 def load_tensor(model: nn.Module, name: str, part: str | None, tensor: Tensor) -> None:
-    """Copy `tensor` into a parameter, or into its rows that are `part`; dtype and device are the
-    model's.
+    """Copy `tensor`, or this rank's share of it, into a parameter, or into its rows that are
+    `part`; dtype and device are the model's.
 
     With part None a merged parameter is filled whole, all its parts at once. Raises KeyError for a
     name or part the model does not have, ValueError for a shape that does not fit.
     """
     target = _target(model, name, part)
+    owner, leaf = _owner(model, name)
+    if isinstance(owner, SharedLinear):
+        tensor = owner.share(leaf, part, tensor)
     if target.shape != tensor.shape:
         raise ValueError(
             f"'{_label(name, part)}' must have shape {list(target.shape)}, "
@@ -49,8 +53,14 @@ def _target(model: nn.Module, name: str, part: str | None) -> Tensor:
 
 
 def _row_parts(model: nn.Module, name: str) -> dict[str, slice]:
-    owner = model.get_submodule(name.rpartition(".")[0])
+    owner, _ = _owner(model, name)
     return owner.parts if isinstance(owner, Linear) else {}
+
+
+def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The module a parameter belongs to, and what it is called there."""
+    path, _, leaf = name.rpartition(".")
+    return model.get_submodule(path), leaf
 
 
 def _label(name: str, part: str | None) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from model.native.library import Library
+from model.parallel import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class Placement:
     quantize: str = "none"  # how linear layers are kept, see `model/quant/choose.py`
     is_fused: bool = False  # small steps in kernels of our own, see `model/fused.py`
     native: Library | None = None  # kernels compiled for this CPU, where there are any
+    ranks: Ranks = ALONE  # who else has a share of the weights
 
     def empty(self, *shape: int) -> nn.Parameter:
         """A parameter for inference: uninitialised, to be filled by a checkpoint, never trained."""

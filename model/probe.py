@@ -78,13 +78,14 @@ def _trace_rows(
     query, key, value = attention.project(block.attention_norm(x), model.rope.at(positions))
     past.append((key, value))
     keys, values = (torch.cat(parts) for parts in zip(*past, strict=True))
-    pattern = _pattern(query, keys)  # [num_heads, m, positions up to the chunk's end]
+    pattern = _pattern(query, keys)  # [this rank's heads, m, positions up to the chunk's end]
     group = attention.num_heads // attention.num_kv_heads
     spread = values.repeat_interleave(group, dim=1)  # [L, num_heads, head_dim]
     mixed = torch.einsum("hqk,khd->qhd", pattern.to(spread.dtype), spread)
     attn_out = attention.output(mixed.flatten(1))
     resid_mid = x + attn_out
     mlp_out = block.mlp(block.mlp_norm(resid_mid))
+    pattern = model.ranks.gather(pattern, dim=0)  # [num_heads, m, ...]
     unseen = num_keys - len(keys)  # behind the chunk's end, hidden from it
     return LayerTrace(
         pattern=torch.nn.functional.pad(pattern, (0, unseen)),

@@ -14,7 +14,7 @@ from model.batch import ForwardBatch
 from model.config import ModelConfig
 from model.kv_cache import KVCache
 from model.layers import RMSNorm
-from model.linear import Linear
+from model.parallel_linear import ColumnParallelLinear, RowParallelLinear
 from model.placement import Placement
 from model.rope import Rotate
 
@@ -46,7 +46,7 @@ class SelfAttention(nn.Module):
         self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
         hidden, width = config.hidden_size, config.num_heads * config.head_dim
         kv_width = config.num_kv_heads * config.head_dim
-        self.qkv = Linear(
+        self.qkv = ColumnParallelLinear(
             hidden,
             width + 2 * kv_width,
             config.qkv_bias,
@@ -54,7 +54,7 @@ class SelfAttention(nn.Module):
             parts={"q": width, "k": kv_width, "v": kv_width},
         )
         self.qk_norm = QKNorm(config, where) if config.qk_norm else nn.Identity()
-        self.output = Linear(width, hidden, config.attention_output_bias, where)
+        self.output = RowParallelLinear(width, hidden, config.attention_output_bias, where)
 
     def forward(
         self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any

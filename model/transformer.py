@@ -24,6 +24,8 @@ from model.layers import Embedding, LearnedPositions, NoPositions
 from model.linear import Linear, TiedLinear
 from model.load import expected_tensors, load_tensor
 from model.native.library import Library
+from model.parallel import ALONE, Ranks, rank_config
+from model.parallel_linear import VocabParallelLinear, VocabParallelTiedLinear
 from model.parts import make_attention, make_mlp, make_norm
 from model.placement import Placement, can_fuse
 from model.quant.choose import choose_head
@@ -63,16 +65,27 @@ class Transformer(nn.Module):
         quantize: str = "none",
         is_fused: bool | None = None,
         native: Library | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         """`is_fused`: with kernels of our own between the matrix products; None: on a GPU.
-        `native`: those compiled for this CPU."""
+        `native`: those compiled for this CPU.
+
+        With other `ranks` this is one's share of the model: it takes the same tensors and the same
+        batches as theirs, and gives the same logits.
+        """
         super().__init__()
         where = Placement(
-            dtype, device, quantize, can_fuse(device) if is_fused is None else is_fused, native
+            dtype,
+            device,
+            quantize,
+            can_fuse(device) if is_fused is None else is_fused,
+            native=native,
+            ranks=ranks,
         )
         vocab, hidden = config.vocab_size, config.hidden_size
         context = config.max_position_embeddings
-        self.config = config
+        self.config, self.ranks = config, ranks
+        own = rank_config(config, ranks.size)
         self.backend = attention
         self.embed_tokens = Embedding(vocab, hidden, where)
         self.embed_positions: nn.Module
@@ -84,14 +97,14 @@ class Transformer(nn.Module):
             self.embed_positions = NoPositions()
             self.rope = Rope(config.rope, context, where)
         self.blocks = nn.ModuleList(
-            Block(config, layer, attention, where) for layer in range(config.num_hidden_layers)
+            Block(own, layer, attention, where) for layer in range(config.num_hidden_layers)
         )
         self.final_norm = make_norm(config, where)
         method = choose_head(where)
         self.lm_head = (
-            TiedLinear(self.embed_tokens.weight, where, method=method)
+            VocabParallelTiedLinear(self.embed_tokens.weight, where, method=method)
             if config.tie_word_embeddings
-            else Linear(hidden, vocab, False, where, method=method)
+            else VocabParallelLinear(hidden, vocab, where, method=method)
         )
 
     def forward(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:

@@ -161,6 +161,7 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         request_timeout=settings.request_timeout,
         num_draft_tokens=settings.max_draft_tokens,
         max_tokens_with_drafts=settings.max_tokens_with_drafts,
+        tensor_parallel=settings.tensor_parallel,
     )
 
 
@@ -169,6 +170,12 @@ async def start_engine(
 ) -> SupervisedEngine:
     """A loaded engine, to be supervised. Raises `EngineDead` with the reason if loading fails."""
     if settings.engine is EngineKind.THREAD:
+        if settings.tensor_parallel > 1:
+            raise EngineDead(
+                "'--engine' thread does not go with '--tensor-parallel' "
+                f"{settings.tensor_parallel}: ranks end together, and this one is the server. "
+                "Use '--engine process'."
+            )
         policy = RestartPolicy(max_deaths=1)  # it may have left anything behind in this process
         return await SupervisedEngine.start(lambda: start_thread(recipe, on_progress), policy)
     policy = RestartPolicy(step_timeout=settings.step_timeout)

@@ -69,7 +69,8 @@ def serve(
         float | None, typer.Option(help="Seconds a request may take in all, 0: any. [600]")
     ] = None,
     kv_memory: Annotated[
-        float | None, typer.Option(help="GiB of KV cache. [1 on a CPU, what is free on a GPU]")
+        float | None,
+        typer.Option(help="GiB of KV cache, of each rank. [1 on a CPU, what is free on a GPU]"),
     ] = None,
     prefix_caching: Annotated[
         bool | None,
@@ -102,6 +103,9 @@ def serve(
     ] = None,
     engine: Annotated[
         str | None, typer.Option(help="process (isolated) or thread. [process]")
+    ] = None,
+    tensor_parallel: Annotated[
+        int | None, typer.Option(help="GPUs (on a CPU: processes) that share the model. [1]")
     ] = None,
     yes: Annotated[
         bool | None, typer.Option("--yes", "-y", help="Fetch the model without asking.")

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from model.config import ModelConfig
 from model.describe import ParameterCounts, parameter_counts
+from server.engine.cores import own_cpus
 from server.native import native_status
 from weights.catalog import CATALOG
 from weights.checkpoint import open_checkpoint
@@ -154,11 +155,18 @@ def show_doctor() -> int:
             table.add_row(f"cuda:{index}", f"{properties.name}, {memory:.0f} GiB")
     else:
         table.add_row("gpu", "none that this torch build sees")
+    table.add_row("ranks", most_ranks(torch.cuda.device_count()))
     table.add_row("cache", str(models_directory()))
     for entry in list_models():
         table.add_row(f"  {entry.name}", str(entry.path or "not here"))
     Console(soft_wrap=True, highlight=False).print(table)
     return 0
+
+
+def most_ranks(num_gpus: int) -> str:
+    """What `--tensor-parallel` may be on this machine, and what ranks would speak over."""
+    most, over = (num_gpus, "NCCL") if num_gpus else (len(own_cpus()), "gloo, on the CPU")
+    return f"--tensor-parallel up to {most}, over {over}"
 
 
 def fail(message: str) -> int:

@@ -17,6 +17,7 @@ from server.api.schema import MAX_N
 from server.engine.config import Admission
 
 SPIN = {"GOMP_SPINCOUNT": "20000"}  # turns of a loop before a waiting thread sleeps
+LOOPBACK = {"NCCL_SOCKET_IFNAME": "lo"}  # where ranks on GPUs find each other, and nobody else
 
 
 class Dtype(StrEnum):
@@ -91,6 +92,7 @@ class Settings(BaseSettings):
     native: Native = Native.AUTO
     threads: int | None = Field(None, ge=1)
     engine: EngineKind = EngineKind.PROCESS
+    tensor_parallel: int = Field(1, ge=1, le=64)
 
     max_model_len: int | None = Field(None, ge=2)
     max_num_seqs: int = Field(64, ge=1, le=4096)
@@ -136,5 +138,5 @@ def engine_environment() -> dict[str, str]:
     millisecond, longer than the gaps within a step, and then sleeps. (GNU's OpenMP, which torch
     brings along.) Whoever sets OMP_WAIT_POLICY has decided otherwise.
     """
-    environment = dict(os.environ)  # noqa: TID251 (the one place that may)
+    environment = LOOPBACK | dict(os.environ)  # noqa: TID251 (the one place that may)
     return environment if "OMP_WAIT_POLICY" in environment else SPIN | environment

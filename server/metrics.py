@@ -107,6 +107,7 @@ class StateCollector(Collector):
             return
         stats = state.engine.stats()
         usage = stats.num_blocks_used / max(stats.num_blocks_total, 1)
+        yield _gauge("num_ranks", state.engine.info.num_ranks, model)
         yield _gauge("num_requests_running", stats.num_requests_running, model)
         yield _gauge("num_requests_waiting", stats.num_requests_waiting, model)
         yield _gauge("kv_cache_usage_perc", usage, model)

@@ -25,6 +25,7 @@ from model.kv_cache import KVCache, kv_bytes_per_block
 from model.linear import Linear, TiedLinear
 from model.native.build import Unavailable
 from model.native.library import Library
+from model.parallel import rank_config
 from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
@@ -37,12 +38,12 @@ from server.engine.config import (
     default_batched_tokens,
 )
 from server.engine.core import EngineCore
-from server.engine.cores import num_cores
 from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.matcher import CompileGrammar, Matcher
-from server.engine.memory import kv_budget, plan_kv
+from server.engine.memory import plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
+from server.ranks import check_ranks, gather_crew, rank_kv_budget, use_threads
 from server.recipe import EngineRecipe
 from server.text.tools.form import TAGS, encode_with_tags
 from weights.checkpoint import Checkpoint, open_checkpoint
@@ -62,21 +63,38 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
 
     Raises ValueError, OSError or ModelFormatError with a text for the operator.
     """
-    torch.set_num_threads(recipe.threads or num_cores())
-    device = choose_device(recipe.device)
-    dtype = choose_dtype(recipe.dtype, device)
+    use_threads(recipe)
     checkpoint = open_checkpoint(Path(recipe.model_path))
-    where = Placement(dtype, device, native=load_native(recipe.native_library, device))
-    where = replace(where, quantize=choose_quantization(recipe.quantize, where))
+    where = place(recipe, rank=0)
+    own = rank_config(checkpoint.config, recipe.tensor_parallel)
+    crew = gather_crew(recipe, where)
+    where = replace(where, ranks=crew.ranks)
+    device, dtype = where.device, where.dtype
     model = load_model(checkpoint, recipe.attention, where, on_progress)
-    config = engine_config(recipe, checkpoint.config, dtype, device)
-    kv_cache = KVCache(checkpoint.config, config.num_blocks, config.block_size, dtype, device)
-    runner = ModelRunner(model, kv_cache, config, device)
+    budget = crew.least(rank_kv_budget(recipe, device))
+    config = engine_config(recipe, own, dtype, device, budget)
+    look_rows = min(MAX_ROWS, config.max_num_batched_tokens)
+    crew.begin(config.num_blocks, config.block_size, look_rows)
+    kv_cache = KVCache(own, config.num_blocks, config.block_size, dtype, device)
+    runner = ModelRunner(crew.lead(model), kv_cache, config, device)
     grammars = GrammarCompiler(grammar_compiler(checkpoint, recipe.eos_token_ids))
     numerics = describe_numerics(model, where)
-    inspector = Inspector(model, device, min(MAX_ROWS, config.max_num_batched_tokens))
+    inspector = crew.lead_inspector(Inspector(model, device, look_rows))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars)
-    return core, describe(checkpoint.config, config, device, dtype, numerics)
+    return core, describe(checkpoint.config, config, where, numerics)
+
+
+def place(recipe: EngineRecipe, rank: int) -> Placement:
+    """Where a rank's weights go, and in which form. Raises ValueError for what is not there."""
+    device = choose_device(recipe.device)
+    size = recipe.tensor_parallel
+    if size > 1:
+        check_ranks(recipe, device)
+        device = torch.device("cuda", rank) if device.type == "cuda" else device
+    native = load_native(recipe.native_library, device)
+    where = Placement(choose_dtype(recipe.dtype, device), device, native=native)
+    quantize = choose_quantization(recipe.quantize, where) if size == 1 else "none"
+    return replace(where, quantize=quantize)
 
 
 def load_native(path: str, device: torch.device) -> Library | None:
@@ -102,6 +120,7 @@ def load_model(
         device=where.device,
         quantize=where.quantize,
         native=where.native,
+        ranks=where.ranks,
     )
     load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
     model.finish()
@@ -135,11 +154,18 @@ def grammar_compiler(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> Co
 
 
 def engine_config(
-    recipe: EngineRecipe, model: ModelConfig, dtype: torch.dtype, device: torch.device
+    recipe: EngineRecipe,
+    model: ModelConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    budget: int,
 ) -> EngineConfig:
-    """The scheduler's sizes, from what was asked and what the memory holds."""
+    """The scheduler's sizes, from what was asked and what the memory holds.
+
+    `model` is a rank's; so many bytes of keys and values fit on each.
+    """
     num_blocks, max_model_len = plan_kv(
-        budget=kv_budget(device, recipe.kv_memory_bytes),
+        budget=budget,
         bytes_per_block=kv_bytes_per_block(model, recipe.block_size, dtype),
         block_size=recipe.block_size,
         context=model.max_position_embeddings,
@@ -177,6 +203,8 @@ def describe_numerics(model: Transformer, where: Placement) -> str:
     else:
         threads = torch.get_num_threads()
         machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
+    if where.ranks.size > 1:
+        machine += f", {where.ranks.size} ranks"
     libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"
     return f"{libraries}, {attention}, {linear}, {machine}"
 
@@ -190,8 +218,7 @@ def linear_methods(model: Transformer) -> set[str]:
 def describe(
     model: ModelConfig,
     config: EngineConfig,
-    device: torch.device,
-    dtype: torch.dtype,
+    where: Placement,
     numerics: str,
 ) -> EngineInfo:
     """The facts of the ready line."""
@@ -199,12 +226,13 @@ def describe(
         num_parameters=parameter_counts(model).total,
         max_model_len=config.max_model_len,
         vocab_size=model.vocab_size,
-        device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
+        device=str(where.device),
+        dtype=str(where.dtype).removeprefix("torch."),
         num_blocks=config.num_blocks,
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
         numerics=numerics,
+        num_ranks=where.ranks.size,
     )
 
 

@@ -53,7 +53,7 @@ def serve_engine(sock: socket.socket, load: Load) -> int:
     bug, and its stack goes to the log.
     """
     sock.set_inheritable(False)  # a grandchild that held it would hide this process's death
-    _bind_to_parent()
+    bind_to_parent()
     frames = FrameReader[ToEngine](msgspec.msgpack.Decoder(ToEngine))
     try:
         hello = frames.read(sock)
@@ -87,6 +87,9 @@ def _run(sock: socket.socket, core: EngineCore, inbox: Inbox) -> bool:
     """Work until told to stop; False, with a word to the server, if the engine breaks before."""
     try:
         run_loop(core, inbox, lambda step: _send(sock, step))
+    except EngineDead as error:  # the log has its story already
+        _send(sock, Fatal(str(error)))
+        return False
     except Exception:
         logger.exception("the engine died")
         _send(sock, Fatal("The engine has failed."))
@@ -119,7 +122,8 @@ def _read_commands(sock: socket.socket, frames: FrameReader[ToEngine], inbox: In
         os._exit(0)  # the server is gone; the main thread may be deep in a step
 
 
-def _bind_to_parent() -> None:
+def bind_to_parent() -> None:
+    """Hear no signal of the terminal's, and end with the parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":

@@ -25,6 +25,7 @@ from server.engine.runner import Runner
 from server.engine.scheduler import RequestTooLarge, Scheduler
 from server.engine.timeline import StepRecorder
 from server.engine.types import (
+    EngineDead,
     EngineStats,
     ErrorCode,
     FinishReason,
@@ -140,7 +141,7 @@ class EngineCore:
     def _run(self, plan: StepPlan) -> list[StepOutput]:
         try:
             result = self._runner.run(plan)
-        except torch.AcceleratorError:
+        except (torch.AcceleratorError, EngineDead):
             raise
         except Exception as error:
             logger.exception("a step of %d requests failed", len(plan.rows))

@@ -13,10 +13,15 @@ TOPOLOGY = Path("/sys/devices/system/cpu")
 def num_cores(cpus: set[int] | None = None, topology: Path = TOPOLOGY) -> int:
     """Cores among `cpus`, those of this process if not given; all CPUs where none are known."""
     if cpus is None:
-        if not hasattr(os, "sched_getaffinity"):  # not Linux
-            return os.cpu_count() or 1
-        cpus = os.sched_getaffinity(0)
+        cpus = own_cpus()
     return len({siblings(cpu, topology) for cpu in cpus})
+
+
+def own_cpus() -> set[int]:
+    """Those this process may use, as far as the system tells."""
+    if not hasattr(os, "sched_getaffinity"):  # not Linux
+        return set(range(os.cpu_count() or 1))
+    return os.sched_getaffinity(0)
 
 
 def siblings(cpu: int, topology: Path) -> str:

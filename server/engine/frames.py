@@ -7,14 +7,12 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from server.engine.messages import FromEngine, ToEngine
-
 T = TypeVar("T")
 
 LENGTH = Struct(">I")
 
 
-def pack_frame(message: ToEngine | FromEngine) -> bytes:
+def pack_frame(message: msgspec.Struct) -> bytes:
     body = msgspec.msgpack.encode(message)
     return LENGTH.pack(len(body)) + body
 

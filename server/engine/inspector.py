@@ -15,6 +15,7 @@ from torch import Tensor
 from model.probe import LayerTrace, logit_lens, trace_layers
 from model.transformer import Transformer
 from server.engine.inspection import FAILED, UNABLE, Array, Guesses, InspectRequest, Trace
+from server.engine.types import EngineDead
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Inspections:
         try:
             with torch.inference_mode():
                 trace = next(pieces)
-        except torch.AcceleratorError:
+        except (torch.AcceleratorError, EngineDead):
             raise
         except Exception:
             logger.exception("inspection %s failed", request_id)

@@ -9,6 +9,7 @@ from server.metrics import Metrics
 from tests.api.support import fake_engine, ready_state
 
 NAMES = [
+    "num_ranks",
     "num_requests_running",
     "num_requests_waiting",
     "kv_cache_usage_perc",

@@ -1,0 +1,57 @@
+"""A further rank's side of the composition root: the recipe becomes its share of the model.
+
+Run by rank 0 as `python -m server.rank FD`, where FD is the socket to it; see
+`server/engine/crew.py`. It loads as `server/worker.py` does, less the scheduler, the grammars and
+the sampler, which are rank 0's alone.
+"""
+
+import os
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from model.ranks import Meeting, join
+from server.engine.follower import Share, serve_rank
+from server.engine.rank_messages import Join
+from server.engine.types import EngineDead
+from server.ranks import rank_kv_budget, use_threads
+from server.recipe import EngineRecipe
+from server.worker import load_model, place
+from weights.checkpoint import open_checkpoint
+from weights.errors import ModelError
+
+
+def load_share(order: Join) -> Share:
+    """Meet the others, then load this rank's slices. Raises as `load_engine` does."""
+    recipe = msgspec.msgpack.decode(order.recipe, type=EngineRecipe)
+    use_threads(recipe)
+    where = place(recipe, order.rank)
+    checkpoint = open_checkpoint(Path(recipe.model_path))
+    size = recipe.tensor_parallel
+    meeting = Meeting(Path(order.meeting_path), order.rank, size, recipe.rank_timeout)
+    ranks = join(meeting, where.device, is_deterministic=False)
+    where = replace(where, ranks=ranks)
+    model = load_model(checkpoint, recipe.attention, where, lambda *_: None)
+    budget = rank_kv_budget(recipe, where.device)
+    return Share(model, where.device, where.dtype, budget)
+
+
+def load(order: Join) -> Share:
+    """What the operator can mend is told in words."""
+    try:
+        return load_share(order)
+    except (ValueError, OSError, ModelError) as error:
+        raise EngineDead(str(error)) from error
+
+
+def main() -> int:
+    return serve_rank(socket.socket(fileno=int(sys.argv[-1])), load)
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    sys.stderr.flush()
+    os._exit(exit_code)

@@ -1,0 +1,63 @@
+"""What a recipe means for several ranks: may there be so many, and what is each one's part.
+
+With one rank nothing here makes a difference.
+"""
+
+import sys
+
+import msgspec
+import torch
+
+from model.placement import Placement
+from server.engine.cores import num_cores, own_cpus
+from server.engine.crew import Crew, end_process, summon
+from server.engine.memory import kv_budget
+from server.recipe import EngineRecipe
+
+
+def use_threads(recipe: EngineRecipe) -> None:
+    """One a core, the cores dealt out among the ranks."""
+    torch.set_num_threads(recipe.threads or max(1, num_cores() // recipe.tensor_parallel))
+
+
+def check_ranks(recipe: EngineRecipe, device: torch.device) -> None:
+    """Raises ValueError if this machine, or what else was asked for, does not allow the ranks."""
+    size, is_cuda = recipe.tensor_parallel, device.type == "cuda"
+    limit = torch.cuda.device_count() if is_cuda else len(own_cpus())
+    if size > limit:
+        raise ValueError(
+            f"'--tensor-parallel' must be at most {limit}, the number of "
+            f"{'GPUs' if is_cuda else 'CPUs'} here, got {size}."
+        )
+    if ":" in recipe.device:
+        raise ValueError(
+            f"'--device' {recipe.device} is one GPU, '--tensor-parallel' takes the first {size}: "
+            "use '--device cuda'."
+        )
+    if recipe.quantize not in ("auto", "none"):
+        raise ValueError(
+            f"'--quantize' {recipe.quantize} does not go with '--tensor-parallel' {size}: "
+            "use '--quantize none', or one rank."
+        )
+
+
+def gather_crew(recipe: EngineRecipe, where: Placement) -> Crew:
+    """The other ranks, if there are to be any."""
+    if recipe.tensor_parallel == 1:
+        return Crew()
+    return summon(
+        [sys.executable, "-m", "server.rank"],
+        msgspec.msgpack.encode(recipe),
+        recipe.tensor_parallel,
+        where.device,
+        timeout=recipe.rank_timeout,
+        is_deterministic=False,
+        on_end=end_process,
+    )
+
+
+def rank_kv_budget(recipe: EngineRecipe, device: torch.device) -> int:
+    """Bytes of one rank's keys and values: ranks on CPUs share the machine's memory."""
+    budget = kv_budget(device, recipe.kv_memory_bytes)
+    is_shared = device.type == "cpu" and recipe.kv_memory_bytes is None
+    return budget // recipe.tensor_parallel if is_shared else budget

@@ -1,0 +1,86 @@
+"""`thirdeye serve --tensor-parallel 2`: one server like any other, whichever of its ranks dies."""
+
+import os
+import signal
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.e2e.live import LiveServer
+from tests.e2e.procfs import is_running, seconds_until
+from tests.tiny import tiny_llama
+
+LISTENS = "0A"
+LOOPBACK = "0100007F"
+
+
+@pytest.fixture
+def server(tmp_path):
+    tiny_llama(tmp_path)
+    server = LiveServer([str(tmp_path), "--served-model-name", "tiny", "--tensor-parallel", "2"])
+    yield server.start()
+    server.kill()
+
+
+def ranks(server: LiveServer) -> list[int]:
+    """Process ids in order of rank; fewer while they start or end."""
+    engines = server.children()
+    paths = [Path(f"/proc/{pid}/task/{pid}/children") for pid in engines]
+    return [*engines, *(int(child) for path in paths for child in path.read_text().split())]
+
+
+def listening(pid: int) -> list[str]:
+    """The addresses a process listens on, as the kernel writes them."""
+    links = [os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()]
+    lines = [
+        line.split()
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+    ]
+    own = [fields for fields in lines if f"socket:[{fields[9]}]" in links]
+    return [fields[1].split(":")[0] for fields in own if fields[3] == LISTENS]
+
+
+def complete(server: LiveServer, **fields: object) -> httpx.Response:
+    body = {"model": "tiny", "prompt": "Greasy fried noodles", "max_tokens": 8, "temperature": 0}
+    url = server.url + "/v1/completions"
+    return httpx.post(url, json={**body, **fields}, trust_env=False, timeout=30)
+
+
+def test_either_rank_may_die(server: LiveServer) -> None:
+    """The ready line and the metrics say how many ranks; answers, also under a grammar; each rank
+    killed once, and the same answer from the next engine; ranks hear each other on loopback
+    alone; SIGTERM leaves none of them."""
+    assert "2 ranks on cpu float32" in server.output
+    metrics = httpx.get(server.url + "/metrics", trust_env=False, timeout=5).text
+    assert 'thirdeye_num_ranks{model_name="tiny"} 2.0' in metrics
+    guided = complete(server, structured_outputs={"choice": ["noodles", "lunch"]})
+    assert guided.json()["choices"][0]["text"] in ("noodles", "lunch")
+    answer = complete(server).json()["choices"][0]["text"]
+    for victim in (1, 0):
+        pids = ranks(server)
+        assert len(pids) == 2
+        for pid in pids:
+            assert set(listening(pid)) <= {LOOPBACK}
+        os.kill(pids[victim], signal.SIGKILL)
+        seconds_until(lambda old=pids: not any(is_running(pid) for pid in old), 20)
+        seconds_until(lambda n=2 - victim: server.output.count("the engine is back") == n, 60)
+        assert complete(server).json()["choices"][0]["text"] == answer
+    pids = ranks(server)
+    assert server.stop() == 0, server.output
+    seconds_until(lambda: not any(is_running(pid) for pid in pids), 5)
+    assert "Traceback" not in server.output
+
+
+def test_what_does_not_go_together(tmp_path: Path) -> None:
+    """A sentence for each mistake of the operator's, no traceback."""
+    tiny_llama(tmp_path)
+    for args, message in (
+        (["--engine", "thread"], "'--engine' thread does not go with '--tensor-parallel' 2"),
+        (["--quantize", "int8"], "'--quantize' int8 does not go with '--tensor-parallel' 2"),
+    ):
+        server = LiveServer([str(tmp_path), "--tensor-parallel", "2", *args])
+        with pytest.raises(RuntimeError, match=message) as error:
+            server.start()
+        assert "Traceback" not in str(error.value)
