@@ -93,7 +93,7 @@ def serve(
         str | None, typer.Option(help="auto, none, int8; on a GPU also int4, fp8. [auto]")
     ] = None,
     attention: Annotated[
-        str | None, typer.Option(help="auto, triton, sdpa, reference. [auto]")
+        str | None, typer.Option(help="auto, native, blocked, triton, sdpa, reference. [auto]")
     ] = None,
     native: Annotated[
         str | None, typer.Option(help="Kernels compiled on this machine: auto, off. [auto]")

@@ -91,15 +91,16 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
     if size > 1:
         check_ranks(recipe, device)
         device = torch.device("cuda", rank) if device.type == "cuda" else device
-    native = load_native(recipe.native_library, device)
-    where = Placement(choose_dtype(recipe.dtype, device), device, native=native)
+    dtype = choose_dtype(recipe.dtype, device)
+    where = Placement(dtype, device, native=load_native(recipe.native_library, device, dtype))
     quantize = choose_quantization(recipe.quantize, where) if size == 1 else "none"
     return replace(where, quantize=quantize)
 
 
-def load_native(path: str, device: torch.device) -> Library | None:
-    """The compiled kernels, if they are for this device and ready; why not is said in the log."""
-    if not path or device.type != "cpu":
+def load_native(path: str, device: torch.device, dtype: torch.dtype) -> Library | None:
+    """The compiled kernels, if they are for this device and ready; why not is said in the log. They
+    are for float32 alone."""
+    if not path or device.type != "cpu" or dtype != torch.float32:
         return None
     try:
         return Library(Path(path))
@@ -112,7 +113,7 @@ def load_model(
     checkpoint: Checkpoint, attention: str, where: Placement, on_progress: OnProgress
 ) -> Transformer:
     """The checkpoint's weights in a transformer of its shape."""
-    backend = choose_attention(attention, where.device)
+    backend = choose_attention(attention, where.device, where.native)
     model = Transformer(
         checkpoint.config,
         backend,
