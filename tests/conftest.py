@@ -56,6 +56,12 @@ def native(kernels: Path | Unavailable) -> Library:
     return Library(kernels)
 
 
+@pytest.fixture(scope="session")
+def served_native(kernels: Path | Unavailable) -> Library | None:
+    """What a server on this machine computes with."""
+    return None if isinstance(kernels, Unavailable) else Library(kernels)
+
+
 @pytest.fixture(autouse=True)
 def plain_torch():
     """No test leaves a default dtype or a thread count behind."""

@@ -7,6 +7,7 @@ import httpx
 import pytest
 import torch
 
+from model.native.library import Library
 from model.placement import Placement
 from model.probe import logit_lens, trace_layers
 from model.quant.choose import choose_quantization
@@ -52,17 +53,17 @@ def test_patterns_of_the_default_model(default_model):
     check(load(default_model), load_reference(default_model), token_ids, lens_atol=1e-4)
 
 
-def served(path) -> Transformer:
+def served(path, native: Library | None) -> Transformer:
     """The checkpoint as the engine's process keeps it: in 8 bits where the CPU can."""
-    where = Placement(torch.float32, torch.device("cpu"))
+    where = Placement(torch.float32, torch.device("cpu"), native=native)
     where = replace(where, quantize=choose_quantization("auto", where))
     return load_model(open_checkpoint(path), "auto", where, lambda phase, fraction: None)
 
 
-def test_a_stream_over_the_engine_process(tiny_server, tmp_path):
+def test_a_stream_over_the_engine_process(tiny_server, tmp_path, served_native):
     """What arrives is what the probe computes here, with the weights in the form that serves."""
     tiny_llama(tmp_path)
-    ours = served(tmp_path)
+    ours = served(tmp_path, served_native)
     body = {"prompt": NOODLES, "encoding_format": "base64", "top_logprobs": 3}
     answer = httpx.post(
         f"{tiny_server.url}/v1/inspect", json=body, timeout=60, trust_env=False
