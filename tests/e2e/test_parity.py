@@ -22,9 +22,7 @@ CPU = torch.device("cpu")
 def load(path: Path, attention: str = "auto", native: Library | None = None) -> Transformer:
     checkpoint = open_checkpoint(path)
     backend = choose_attention(attention, CPU, native)
-    model = Transformer(
-        checkpoint.config, backend, dtype=torch.float32, device=CPU, native=native
-    )
+    model = Transformer(checkpoint.config, backend, dtype=torch.float32, device=CPU, native=native)
     load_weights(checkpoint, model)
     model.finish()
     return model
