@@ -1,4 +1,4 @@
-"""Norm and turn heads, write keys and values, in C: the CPU's twin of `model/kernels/rope_kv.py`."""
+"""Norm and turn heads, write keys and values, in C: the twin of `model/kernels/rope_kv.py`."""
 
 import ctypes
 from typing import TYPE_CHECKING
