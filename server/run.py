@@ -128,9 +128,13 @@ async def load(
     state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     state.ready(engine, model)
     has_chat, has_key = model.template is not None, bool(settings.api_keys())
-    say(ready_line(url, model.names[0], engine.info, time.monotonic() - started))
-    say(f"  engine: {engine.info.numerics}")
-    say(curl_line(url, model.names[0], has_chat=has_chat, has_key=has_key))
+    lines = [
+        ready_line(url, model.names[0], engine.info, time.monotonic() - started),
+        f"  engine: {engine.info.numerics}",
+        *([f"  memory: {engine.info.memory}"] if engine.info.memory else []),
+        curl_line(url, model.names[0], has_chat=has_chat, has_key=has_key),
+    ]
+    say("\n".join(lines))  # in one write: who reads the first finds the others too
     await engine.supervise()
 
 
