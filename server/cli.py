@@ -72,6 +72,9 @@ def serve(
         float | None,
         typer.Option(help="GiB of KV cache, of each rank. [1 on a CPU, what is free on a GPU]"),
     ] = None,
+    gpu_memory_utilization: Annotated[
+        float | None, typer.Option(help="Share of a GPU's memory to use in all. [0.9]")
+    ] = None,
     kv_dtype: Annotated[
         str | None, typer.Option(help="Keys and values: auto, or fp8 on a GPU. [auto]")
     ] = None,
@@ -96,7 +99,7 @@ def serve(
         str | None, typer.Option(help="auto, none, int8; on a GPU also int4, fp8. [auto]")
     ] = None,
     attention: Annotated[
-        str | None, typer.Option(help="auto, triton, sdpa, reference. [auto]")
+        str | None, typer.Option(help="auto, native, blocked, triton, sdpa, reference. [auto]")
     ] = None,
     cuda_graphs: Annotated[
         str | None, typer.Option(help="Decode by graphs, a step ahead: auto, on, off. [auto: GPU]")

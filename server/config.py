@@ -52,7 +52,8 @@ class KVDtype(StrEnum):
 
 
 class Attention(StrEnum):
-    AUTO = "auto"  # blocked on a CPU, triton on a GPU
+    AUTO = "auto"  # native on a CPU, or blocked where nothing is compiled; triton on a GPU
+    NATIVE = "native"
     BLOCKED = "blocked"
     SDPA = "sdpa"
     TRITON = "triton"
@@ -111,6 +112,7 @@ class Settings(BaseSettings):
     max_num_batched_tokens: int | None = Field(None, ge=1)
     kv_memory: float | None = Field(None, gt=0)
     kv_dtype: KVDtype = KVDtype.AUTO
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     prefix_caching: bool = True
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = Field(30.0, ge=0)
