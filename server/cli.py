@@ -73,7 +73,8 @@ def serve(
         typer.Option(help="GiB of KV cache, of each rank. [1 on a CPU, what is free on a GPU]"),
     ] = None,
     kv_dtype: Annotated[
-        str | None, typer.Option(help="Keys and values: auto, or fp8 on a GPU. [auto]")
+        str | None,
+        typer.Option(help="Keys and values: auto, float32, float16; fp8 on a GPU. [auto]"),
     ] = None,
     prefix_caching: Annotated[
         bool | None,

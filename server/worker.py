@@ -73,7 +73,7 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     grammars = GrammarCompiler(lambda grammar: guidance().compile(grammar))
     preparation = grammars.prepare(guidance)  # beside the weights, which leave a core to it
     model = load_model(checkpoint, recipe.attention, where, on_progress)
-    budget = crew.least(rank_kv_budget(recipe, device))
+    budget = crew.least(rank_kv_budget(recipe, device, kv_dtype))
     config = engine_config(recipe, own, kv_dtype, device, budget)
     is_ahead = runs_ahead(recipe.cuda_graphs, device, model.backend, recipe.tensor_parallel)
     if is_ahead:  # a guess needs the token before it, which the host does not know yet
@@ -106,7 +106,9 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
 
 def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
     """In which dtype a rank keeps keys and values."""
-    return choose_kv_dtype(recipe.kv_dtype, recipe.attention, where.dtype, where.device)
+    return choose_kv_dtype(
+        recipe.kv_dtype, recipe.attention, where.dtype, where.device, where.quantize
+    )
 
 
 def load_native(path: str, device: torch.device, dtype: torch.dtype) -> Library | None:
