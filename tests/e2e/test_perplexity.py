@@ -62,10 +62,11 @@ def test_the_kernels_int8_is_within_one_percent_of_fp32(
 def test_keys_and_values_in_fp16_move_it_by_less_than_their_share(
     default_model: Path, native: Library
 ) -> None:
-    """Guards `--kv-dtype`: 0.05 % at most, where the weights' rounding takes up to 1 %."""
+    """Guards `--kv-dtype`: 0.05 % at most, where the weights' rounding takes up to 1 %. Alone, with
+    exact weights: what 8-bit activations make of the smallest change is more than the change."""
     checkpoint = open_checkpoint(default_model)
     token_ids = checkpoint.tokenizer().encode(TEXT.read_text())
-    wide = perplexity(checkpoint, token_ids, "int8", native)
-    half = perplexity(checkpoint, token_ids, "int8", native, torch.float16)
+    wide = perplexity(checkpoint, token_ids, "none", native)
+    half = perplexity(checkpoint, token_ids, "none", native, torch.float16)
     assert half != wide
     assert abs(half / wide - 1) < 0.0005, (wide, half)
