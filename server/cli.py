@@ -72,6 +72,9 @@ def serve(
         float | None,
         typer.Option(help="GiB of KV cache, of each rank. [1 on a CPU, what is free on a GPU]"),
     ] = None,
+    gpu_memory_utilization: Annotated[
+        float | None, typer.Option(help="Share of a GPU's memory to use in all. [0.9]")
+    ] = None,
     kv_dtype: Annotated[
         str | None,
         typer.Option(help="Keys and values: auto, float32, float16; fp8 on a GPU. [auto]"),

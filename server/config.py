@@ -114,6 +114,7 @@ class Settings(BaseSettings):
     max_num_batched_tokens: int | None = Field(None, ge=1)
     kv_memory: float | None = Field(None, gt=0)
     kv_dtype: KVDtype = KVDtype.AUTO
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     prefix_caching: bool = True
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = Field(30.0, ge=0)
