@@ -23,6 +23,11 @@ class Placement:
     native: Library | None = None  # kernels compiled for this CPU, where there are any
     ranks: Ranks = ALONE  # who else has a share of the weights
 
+    @property
+    def has_kernels(self) -> bool:
+        """Whether the steps between matrix products are kernels of our own, on either device."""
+        return self.is_fused or self.native is not None
+
     def empty(self, *shape: int) -> nn.Parameter:
         """A parameter for inference: uninitialised, to be filled by a checkpoint, never trained."""
         tensor = torch.empty(shape, dtype=self.dtype, device=self.device)

@@ -72,6 +72,9 @@ def serve(
         float | None,
         typer.Option(help="GiB of KV cache, of each rank. [1 on a CPU, what is free on a GPU]"),
     ] = None,
+    gpu_memory_utilization: Annotated[
+        float | None, typer.Option(help="Share of a GPU's memory to use in all. [0.9]")
+    ] = None,
     kv_dtype: Annotated[
         str | None, typer.Option(help="Keys and values: auto, or fp8 on a GPU. [auto]")
     ] = None,
@@ -96,7 +99,10 @@ def serve(
         str | None, typer.Option(help="auto, none, int8; on a GPU also int4, fp8. [auto]")
     ] = None,
     attention: Annotated[
-        str | None, typer.Option(help="auto, triton, sdpa, reference. [auto]")
+        str | None, typer.Option(help="auto, native, blocked, triton, sdpa, reference. [auto]")
+    ] = None,
+    cuda_graphs: Annotated[
+        str | None, typer.Option(help="Decode by graphs, a step ahead: auto, on, off. [auto: GPU]")
     ] = None,
     native: Annotated[
         str | None, typer.Option(help="Kernels compiled on this machine: auto, off. [auto]")
@@ -170,6 +176,12 @@ def bench_engine(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     attention: Annotated[str, typer.Option(help="auto, triton, sdpa, reference.")] = "auto",
+    cuda_graphs: Annotated[str, typer.Option(help="auto, on, off.")] = "auto",
+    quantize: Annotated[str, typer.Option(help="none, int8; on a GPU also int4, fp8.")] = "none",
+    kv_dtype: Annotated[str, typer.Option(help="auto, or fp8 on a GPU.")] = "auto",
+    prefill: Annotated[
+        list[int] | None, typer.Option(help="Time a prompt of so many tokens. Repeatable.")
+    ] = None,
     bandwidth: Annotated[
         float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
     ] = None,
@@ -180,7 +192,11 @@ def bench_engine(
     speed = bandwidth * 1e9 if bandwidth else None
     grid = (batch or [1, 8, 64], context or [512])
     try:
-        for line in run(Plan(shape, *grid, steps, workload, device, dtype, attention, speed)):
+        plan = Plan(
+            *(shape, *grid, steps, workload, device, dtype, attention, speed, cuda_graphs),
+            *(quantize, kv_dtype, prefill or []),
+        )
+        for line in run(plan):
             typer.echo(line)
     except (ValueError, OSError) as error:
         typer.echo(str(error), err=True)

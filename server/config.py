@@ -35,6 +35,12 @@ class Quantize(StrEnum):
     FP8 = "fp8"  # 8-bit floats
 
 
+class CudaGraphs(StrEnum):
+    AUTO = "auto"  # on a GPU whose attention allows it
+    ON = "on"  # also on a CPU, where it is the same loop without graphs
+    OFF = "off"
+
+
 class Native(StrEnum):
     AUTO = "auto"  # kernels in C, where the processor has AVX-512 and there is a compiler
     OFF = "off"
@@ -46,7 +52,8 @@ class KVDtype(StrEnum):
 
 
 class Attention(StrEnum):
-    AUTO = "auto"  # blocked on a CPU, triton on a GPU
+    AUTO = "auto"  # native on a CPU, or blocked where nothing is compiled; triton on a GPU
+    NATIVE = "native"
     BLOCKED = "blocked"
     SDPA = "sdpa"
     TRITON = "triton"
@@ -94,6 +101,7 @@ class Settings(BaseSettings):
     dtype: Dtype = Dtype.AUTO
     quantize: Quantize = Quantize.AUTO
     attention: Attention = Attention.AUTO
+    cuda_graphs: CudaGraphs = CudaGraphs.AUTO
     native: Native = Native.AUTO
     threads: int | None = Field(None, ge=1)
     engine: EngineKind = EngineKind.PROCESS
@@ -104,6 +112,7 @@ class Settings(BaseSettings):
     max_num_batched_tokens: int | None = Field(None, ge=1)
     kv_memory: float | None = Field(None, gt=0)
     kv_dtype: KVDtype = KVDtype.AUTO
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     prefix_caching: bool = True
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = Field(30.0, ge=0)

@@ -30,6 +30,7 @@ from model.parallel import rank_config
 from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
+from server.ahead import SCRAP_BLOCKS, make_launcher, runs_ahead
 from server.engine.child import serve_engine
 from server.engine.compiler import GrammarCompiler
 from server.engine.config import (
@@ -44,8 +45,9 @@ from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.memory import plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
-from server.ranks import check_ranks, gather_crew, rank_kv_budget, use_threads
+from server.ranks import check_ranks, gather_crew, use_threads
 from server.recipe import EngineRecipe
+from server.room import find_room
 from server.text.tools.form import TAGS, encode_with_tags
 from weights.checkpoint import Checkpoint, open_checkpoint
 from weights.errors import ModelError
@@ -72,17 +74,23 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     grammars = GrammarCompiler(lambda grammar: guidance().compile(grammar))
     preparation = grammars.prepare(guidance)  # beside the weights, which leave a core to it
     model = load_model(checkpoint, recipe.attention, where, on_progress)
-    budget = crew.least(rank_kv_budget(recipe, device))
+    room, memory = find_room(recipe, model, kv_dtype, device)
+    budget = crew.least(room)
     config = engine_config(recipe, own, kv_dtype, device, budget)
+    is_ahead = runs_ahead(recipe.cuda_graphs, device, model.backend, recipe.tensor_parallel)
+    if is_ahead:  # a guess needs the token before it, which the host does not know yet
+        config = msgspec.structs.replace(config, num_draft_tokens=0)
     look_rows = min(MAX_ROWS, config.max_num_batched_tokens)
     crew.begin(config.num_blocks, config.block_size, look_rows)
-    kv_cache = make_kv_cache(own, config.num_blocks, config.block_size, kv_dtype, device)
+    num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
+    kv_cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
+    launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
     runner = ModelRunner(crew.lead(model), kv_cache, config, device)
-    numerics = describe_numerics(model, where, kv_dtype)
+    numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
     inspector = crew.lead_inspector(Inspector(model, device, look_rows))
-    core = EngineCore(config, runner, inspect=inspector, grammars=grammars)
+    core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
     wait([preparation])  # it holds the interpreter: no stream shall be there to wait for it
-    return core, describe(checkpoint.config, config, where, numerics)
+    return core, describe(checkpoint.config, config, where, numerics, memory)
 
 
 def place(recipe: EngineRecipe, rank: int) -> Placement:
@@ -92,8 +100,8 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
     if size > 1:
         check_ranks(recipe, device)
         device = torch.device("cuda", rank) if device.type == "cuda" else device
-    native = load_native(recipe.native_library, device)
-    where = Placement(choose_dtype(recipe.dtype, device), device, native=native)
+    dtype = choose_dtype(recipe.dtype, device)
+    where = Placement(dtype, device, native=load_native(recipe.native_library, device, dtype))
     quantize = choose_quantization(recipe.quantize, where) if size == 1 else "none"
     return replace(where, quantize=quantize)
 
@@ -103,9 +111,10 @@ def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
     return choose_kv_dtype(recipe.kv_dtype, recipe.attention, where.dtype, where.device)
 
 
-def load_native(path: str, device: torch.device) -> Library | None:
-    """The compiled kernels, if they are for this device and ready; why not is said in the log."""
-    if not path or device.type != "cpu":
+def load_native(path: str, device: torch.device, dtype: torch.dtype) -> Library | None:
+    """The compiled kernels, if they are for this device and ready; why not is said in the log. They
+    are for float32 alone."""
+    if not path or device.type != "cpu" or dtype != torch.float32:
         return None
     try:
         return Library(Path(path))
@@ -118,7 +127,7 @@ def load_model(
     checkpoint: Checkpoint, attention: str, where: Placement, on_progress: OnProgress
 ) -> Transformer:
     """The checkpoint's weights in a transformer of its shape."""
-    backend = choose_attention(attention, where.device)
+    backend = choose_attention(attention, where.device, where.native)
     model = Transformer(
         checkpoint.config,
         backend,
@@ -216,6 +225,7 @@ def describe(
     config: EngineConfig,
     where: Placement,
     numerics: str,
+    memory: str,
 ) -> EngineInfo:
     """The facts of the ready line."""
     return EngineInfo(
@@ -228,6 +238,7 @@ def describe(
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
         numerics=numerics,
+        memory=memory,
         num_ranks=where.ranks.size,
     )
 
