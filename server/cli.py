@@ -76,7 +76,8 @@ def serve(
         float | None, typer.Option(help="Share of a GPU's memory to use in all. [0.9]")
     ] = None,
     kv_dtype: Annotated[
-        str | None, typer.Option(help="Keys and values: auto, or fp8 on a GPU. [auto]")
+        str | None,
+        typer.Option(help="Keys and values: auto, float32, float16; fp8 on a GPU. [auto]"),
     ] = None,
     prefix_caching: Annotated[
         bool | None,

@@ -47,7 +47,9 @@ class Native(StrEnum):
 
 
 class KVDtype(StrEnum):
-    AUTO = "auto"  # as the model
+    AUTO = "auto"  # as the model; float16 beside quantized weights on a CPU
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"  # half the memory and the reading, all sums still in float32
     FP8 = "fp8"  # 8-bit floats, a scale for each head of each token; on a GPU
 
 

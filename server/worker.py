@@ -108,7 +108,9 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
 
 def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
     """In which dtype a rank keeps keys and values."""
-    return choose_kv_dtype(recipe.kv_dtype, recipe.attention, where.dtype, where.device)
+    return choose_kv_dtype(
+        recipe.kv_dtype, recipe.attention, where.dtype, where.device, where.quantize
+    )
 
 
 def load_native(path: str, device: torch.device, dtype: torch.dtype) -> Library | None:

@@ -38,7 +38,6 @@ class FlashInferAttention:
     def __init__(self, device: torch.device, *, window: int = 0, softcap: float = 0.0) -> None:
         self._library: Any = import_module("flashinfer")
         self._workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=device)
-        is_cuda = device.type == "cuda"
         self._copied: Any = None
         if device.type == "cuda":
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own lack
