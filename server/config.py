@@ -56,6 +56,7 @@ class Attention(StrEnum):
     BLOCKED = "blocked"
     SDPA = "sdpa"
     TRITON = "triton"
+    FLASHINFER = "flashinfer"  # its fa2 kernels: optional, see docs/gpu.md
     REFERENCE = "reference"
 
 
