@@ -5,6 +5,7 @@ one message that names the way out; a traceback is a bug.
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -127,6 +128,7 @@ async def load(
     model = opened.serve(engine.info)
     state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     state.ready(engine, model)
+    gc.freeze()  # what is there stays: collections need not look at it, and are short from now on
     has_chat, has_key = model.template is not None, bool(settings.api_keys())
     lines = [
         ready_line(url, model.names[0], engine.info, time.monotonic() - started),
