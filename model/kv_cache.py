@@ -6,6 +6,7 @@ business; here a block is a number.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +28,13 @@ class KVCache:
     ) -> None:
         layers, heads = config.num_hidden_layers, config.num_kv_heads
         shape = (layers, num_blocks, block_size, heads, config.head_dim)
-        self.keys, self.values = (_zeros(shape, dtype, device) for _ in range(2))
+        self.keys, self.values = (zeros(shape, dtype, device) for _ in range(2))
 
-    def layer(self, index: int) -> tuple[Tensor, Tensor]:
-        """One layer's (keys, values), each [num_blocks, block_size, num_kv_heads, head_dim]."""
+    def layer(self, index: int) -> tuple[Any, Any]:
+        """One layer's (keys, values), each [num_blocks, block_size, num_kv_heads, head_dim].
+
+        Tensors, unless a cache keeps them another way, for backends that read it: `kv_fp8.py`.
+        """
         return self.keys[index], self.values[index]
 
     def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
@@ -40,7 +44,7 @@ class KVCache:
             slots.index_copy_(0, slot_mapping, new)
 
 
-def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Zeros that take memory only where they are written: on a CPU the system gives a page at its
     first use, and torch's own zeros use them all."""
     if device.type != "cpu":
@@ -50,6 +54,7 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
 
 
 def kv_bytes_per_block(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int:
-    """Memory of one block over all layers, keys and values."""
-    tokens = 2 * config.num_hidden_layers * block_size
-    return tokens * config.num_kv_heads * config.head_dim * dtype.itemsize
+    """Memory of one block over all layers, keys and values; in 8 bits with a scale a vector."""
+    vectors = 2 * config.num_hidden_layers * block_size * config.num_kv_heads
+    scale = torch.uint8.itemsize if dtype.itemsize == 1 else 0
+    return vectors * (config.head_dim * dtype.itemsize + scale)

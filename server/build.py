@@ -155,6 +155,7 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         max_num_seqs=settings.max_num_seqs,
         max_num_batched_tokens=settings.max_num_batched_tokens,
         kv_memory_bytes=settings.kv_memory_bytes,
+        kv_dtype=settings.kv_dtype,
         enable_prefix_caching=settings.prefix_caching,
         admission=settings.admission,
         queue_timeout=settings.queue_timeout,

@@ -72,6 +72,9 @@ def serve(
         float | None,
         typer.Option(help="GiB of KV cache, of each rank. [1 on a CPU, what is free on a GPU]"),
     ] = None,
+    kv_dtype: Annotated[
+        str | None, typer.Option(help="Keys and values: auto, or fp8 on a GPU. [auto]")
+    ] = None,
     prefix_caching: Annotated[
         bool | None,
         typer.Option("--prefix-caching/--no-prefix-caching", help="Reuse shared prefixes."),

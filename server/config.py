@@ -40,6 +40,11 @@ class Native(StrEnum):
     OFF = "off"
 
 
+class KVDtype(StrEnum):
+    AUTO = "auto"  # as the model
+    FP8 = "fp8"  # 8-bit floats, a scale for each head of each token; on a GPU
+
+
 class Attention(StrEnum):
     AUTO = "auto"  # blocked on a CPU, triton on a GPU
     BLOCKED = "blocked"
@@ -98,6 +103,7 @@ class Settings(BaseSettings):
     max_num_seqs: int = Field(64, ge=1, le=4096)
     max_num_batched_tokens: int | None = Field(None, ge=1)
     kv_memory: float | None = Field(None, gt=0)
+    kv_dtype: KVDtype = KVDtype.AUTO
     prefix_caching: bool = True
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = Field(30.0, ge=0)

@@ -19,7 +19,7 @@ from server.engine.rank_messages import Join
 from server.engine.types import EngineDead
 from server.ranks import rank_kv_budget, use_threads
 from server.recipe import EngineRecipe
-from server.worker import load_model, place
+from server.worker import load_model, place, place_kv
 from weights.checkpoint import open_checkpoint
 from weights.errors import ModelError
 
@@ -36,7 +36,7 @@ def load_share(order: Join) -> Share:
     where = replace(where, ranks=ranks)
     model = load_model(checkpoint, recipe.attention, where, lambda *_: None)
     budget = rank_kv_budget(recipe, where.device)
-    return Share(model, where.device, where.dtype, budget)
+    return Share(model, where.device, place_kv(recipe, where), budget)
 
 
 def load(order: Join) -> Share:

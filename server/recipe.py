@@ -25,6 +25,7 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     max_num_batched_tokens: int | None = None
     block_size: int = 16
     kv_memory_bytes: int | None = None
+    kv_dtype: str = "auto"
     enable_prefix_caching: bool = True
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = 0.0  # seconds, 0 is none

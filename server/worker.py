@@ -9,11 +9,11 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import wait
 from dataclasses import replace
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import torch
@@ -21,7 +21,8 @@ import torch
 from model.attention.choose import choose_attention
 from model.config import ModelConfig
 from model.describe import parameter_counts
-from model.kv_cache import KVCache, kv_bytes_per_block
+from model.kv_cache import kv_bytes_per_block
+from model.kv_choose import choose_kv_dtype, make_kv_cache
 from model.linear import Linear, TiedLinear
 from model.native.build import Unavailable
 from model.native.library import Library
@@ -38,8 +39,8 @@ from server.engine.config import (
     default_batched_tokens,
 )
 from server.engine.core import EngineCore
+from server.engine.guidance import Guidance
 from server.engine.inspector import MAX_ROWS, Inspector
-from server.engine.matcher import CompileGrammar, Matcher
 from server.engine.memory import plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
@@ -49,9 +50,6 @@ from server.text.tools.form import TAGS, encode_with_tags
 from weights.checkpoint import Checkpoint, open_checkpoint
 from weights.errors import ModelError
 from weights.load import load_weights
-
-if TYPE_CHECKING:
-    from server.engine.guidance import Guidance
 
 logger = logging.getLogger(__name__)
 
@@ -69,18 +67,21 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     own = rank_config(checkpoint.config, recipe.tensor_parallel)
     crew = gather_crew(recipe, where)
     where = replace(where, ranks=crew.ranks)
-    device, dtype = where.device, where.dtype
+    device, kv_dtype = where.device, place_kv(recipe, where)
+    guidance = cache(partial(load_guidance, checkpoint, recipe.eos_token_ids))
+    grammars = GrammarCompiler(lambda grammar: guidance().compile(grammar))
+    preparation = grammars.prepare(guidance)  # beside the weights, which leave a core to it
     model = load_model(checkpoint, recipe.attention, where, on_progress)
     budget = crew.least(rank_kv_budget(recipe, device))
-    config = engine_config(recipe, own, dtype, device, budget)
+    config = engine_config(recipe, own, kv_dtype, device, budget)
     look_rows = min(MAX_ROWS, config.max_num_batched_tokens)
     crew.begin(config.num_blocks, config.block_size, look_rows)
-    kv_cache = KVCache(own, config.num_blocks, config.block_size, dtype, device)
+    kv_cache = make_kv_cache(own, config.num_blocks, config.block_size, kv_dtype, device)
     runner = ModelRunner(crew.lead(model), kv_cache, config, device)
-    grammars = GrammarCompiler(grammar_compiler(checkpoint, recipe.eos_token_ids))
-    numerics = describe_numerics(model, where)
+    numerics = describe_numerics(model, where, kv_dtype)
     inspector = crew.lead_inspector(Inspector(model, device, look_rows))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars)
+    wait([preparation])  # it holds the interpreter: no stream shall be there to wait for it
     return core, describe(checkpoint.config, config, where, numerics)
 
 
@@ -95,6 +96,11 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
     where = Placement(choose_dtype(recipe.dtype, device), device, native=native)
     quantize = choose_quantization(recipe.quantize, where) if size == 1 else "none"
     return replace(where, quantize=quantize)
+
+
+def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
+    """In which dtype a rank keeps keys and values."""
+    return choose_kv_dtype(recipe.kv_dtype, recipe.attention, where.dtype, where.device)
 
 
 def load_native(path: str, device: torch.device) -> Library | None:
@@ -127,36 +133,24 @@ def load_model(
     return model
 
 
-def grammar_compiler(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> CompileGrammar:
-    """Grammars over the checkpoint's vocabulary, which is read when the first one comes.
+def load_guidance(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> Guidance:
+    """Grammars over the checkpoint's vocabulary.
 
     The tags of a tool call are text to a grammar, also where they are tokens of their own.
     """
-
-    @cache
-    def guidance() -> "Guidance":
-        from server.engine.guidance import Guidance  # noqa: PLC0415 (most engines never need it)
-
-        tokenizer = checkpoint.tokenizer()
-        return Guidance(
-            [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
-            special_token_ids=[
-                i for text, i in tokenizer.special_tokens.items() if text not in TAGS
-            ],
-            eos_token_ids=eos_token_ids,
-            encode=partial(encode_with_tags, tokenizer=tokenizer),
-        )
-
-    def compile_grammar(grammar: str) -> Matcher:
-        return guidance().compile(grammar)
-
-    return compile_grammar
+    tokenizer = checkpoint.tokenizer()
+    return Guidance(
+        [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
+        special_token_ids=[i for text, i in tokenizer.special_tokens.items() if text not in TAGS],
+        eos_token_ids=eos_token_ids,
+        encode=partial(encode_with_tags, tokenizer=tokenizer),
+    )
 
 
 def engine_config(
     recipe: EngineRecipe,
     model: ModelConfig,
-    dtype: torch.dtype,
+    kv_dtype: torch.dtype,
     device: torch.device,
     budget: int,
 ) -> EngineConfig:
@@ -166,7 +160,7 @@ def engine_config(
     """
     num_blocks, max_model_len = plan_kv(
         budget=budget,
-        bytes_per_block=kv_bytes_per_block(model, recipe.block_size, dtype),
+        bytes_per_block=kv_bytes_per_block(model, recipe.block_size, kv_dtype),
         block_size=recipe.block_size,
         context=model.max_position_embeddings,
         asked=recipe.max_model_len,
@@ -193,7 +187,7 @@ def engine_config(
     )
 
 
-def describe_numerics(model: Transformer, where: Placement) -> str:
+def describe_numerics(model: Transformer, where: Placement, kv_dtype: torch.dtype) -> str:
     """What decides the bits of an answer beside weights, dtype and our own code."""
     attention = type(model.backend).__name__
     linear = "+".join(sorted(linear_methods(model)))
@@ -203,6 +197,8 @@ def describe_numerics(model: Transformer, where: Placement) -> str:
     else:
         threads = torch.get_num_threads()
         machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
+    if kv_dtype != where.dtype:
+        linear += f", {str(kv_dtype).removeprefix('torch.')} KV"
     if where.ranks.size > 1:
         machine += f", {where.ranks.size} ranks"
     libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.batch import ForwardBatch
 from model.kv_cache import KVCache
+from model.kv_fp8 import ScaledCache
 
 
 class ReferenceAttention:
@@ -20,7 +21,11 @@ class ReferenceAttention:
         return batch
 
     def forward(
-        self, query: Tensor, key_cache: Tensor, value_cache: Tensor, plan: ForwardBatch
+        self,
+        query: Tensor,
+        key_cache: Tensor | ScaledCache,
+        value_cache: Tensor | ScaledCache,
+        plan: ForwardBatch,
     ) -> Tensor:
         output = torch.empty_like(query)  # [T, num_heads, head_dim]
         starts, seq_lens = plan.query_start_loc.tolist(), plan.seq_lens.tolist()
@@ -32,7 +37,7 @@ class ReferenceAttention:
         return output
 
 
-def read_tokens(cache: Tensor, block_table: Tensor, seq_len: int) -> Tensor:
+def read_tokens(cache: Tensor | ScaledCache, block_table: Tensor, seq_len: int) -> Tensor:
     """One sequence's tokens in order, out of its blocks: [seq_len, num_kv_heads, head_dim]."""
     num_blocks = math.ceil(seq_len / cache.shape[1])
     return cache[block_table[:num_blocks]].flatten(0, 1)[:seq_len]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from model.batch import ForwardBatch
 from model.kv_cache import KVCache
+from model.kv_fp8 import ScaledCache, parts
 
 KEYS_PER_SPLIT = 256
 MIN_DOT_ROWS = 16  # the tensor cores' smallest tile
@@ -67,11 +68,16 @@ class TritonAttention:
         return TritonPlan(batch, is_decode=num_tokens == num_sequences)
 
     def forward(
-        self, query: Tensor, key_cache: Tensor, value_cache: Tensor, plan: TritonPlan
+        self,
+        query: Tensor,
+        key_cache: Tensor | ScaledCache,
+        value_cache: Tensor | ScaledCache,
+        plan: TritonPlan,
     ) -> Tensor:
         """As the protocol says. A sequence of length 0 is padding: its row is left undefined."""
         num_tokens, num_heads, head_dim = query.shape
         block_size, num_kv_heads = key_cache.shape[1:3]
+        (keys, key_exponents), (values, value_exponents) = parts(key_cache), parts(value_cache)
         batch = plan.batch
         num_sequences, max_blocks = batch.block_table.shape
         group = num_heads // num_kv_heads
@@ -88,20 +94,21 @@ class TritonAttention:
         }
         num_tiles = num_sequences + (0 if plan.is_decode else num_tokens // sizes.tokens)
         self._kernels.paged_attention_kernel[num_tiles, num_kv_heads, sizes.num_lanes](
-            output, query, key_cache, value_cache,
+            output, query, keys, values,
             batch.block_table, batch.seq_lens, batch.query_start_loc, self._sinks, *shares,
-            num_sequences, 1 / math.sqrt(head_dim), self._softcap, 1.0,
+            key_exponents, value_exponents, num_sequences, 1 / math.sqrt(head_dim), self._softcap,
             *query.stride()[:2], *output.stride()[:2],
-            *key_cache.stride()[:3], batch.block_table.stride(0), max_splits,
+            *keys.stride()[:3], batch.block_table.stride(0), max_splits,
             GROUP=group, NUM_KV_HEADS=num_kv_heads, BLOCK_SIZE=block_size,
             BLOCK_Q=sizes.tokens, BLOCK_M=sizes.rows, BLOCK_N=sizes.keys,
             NUM_LANES=sizes.num_lanes, IS_DECODE=plan.is_decode, HAS_SOFTCAP=self._softcap > 0,
+            HAS_SCALES=key_exponents is not None,
             num_warps=sizes.num_warps, num_stages=sizes.num_stages, **cut,
         )  # fmt: skip
         if sizes.num_lanes > 1:
             self._kernels.merge_splits_kernel[num_sequences, num_heads](
                 output, *shares, batch.seq_lens, self._sinks,
-                1.0, *output.stride()[:2], max_splits, NUM_HEADS=num_heads, num_warps=2, **cut,
+                *output.stride()[:2], max_splits, NUM_HEADS=num_heads, num_warps=2, **cut,
             )  # fmt: skip
         return output
 

@@ -54,15 +54,21 @@ def merge(maximum, total, mixed, split_maximum, split_total, split_mixed):
 
 
 @triton.jit
+def power_of_2(exponents):
+    """2 ** (exponent - 127), by putting it where a float32 has its exponent."""
+    return (exponents.to(tl.int32) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
 def attend_split(
-    q, positions, is_row, key_base, value_base, table, start, stop, first_visible,
-    stride_block, stride_token, scale, softcap,
+    q, positions, is_row, key_base, value_base, key_exponent_base, value_exponent_base, table,
+    start, stop, first_visible, stride_block, stride_token, scale, softcap,
     BLOCK_SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
-    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, NUM_KV_HEADS: tl.constexpr,
+    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SCALES: tl.constexpr,
 ):  # fmt: skip
     """Queries q [M, D] over the keys at positions [start, stop): maximum [M], total [M], mixed
-    [M, D]."""
+    [M, D]. With `HAS_SCALES` each key and each value has a scale (`model/kv_fp8.py`)."""
     maximum = tl.full([BLOCK_M], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
@@ -78,6 +84,10 @@ def attend_split(
         where = slots[:, None] + channels[None, :]
         k = tl.load(key_base + where, mask=is_loaded, other=0.0).to(q.dtype)  # [N, D]
         scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale  # [M, N]
+        if HAS_SCALES:
+            scales_at = (blocks * BLOCK_SIZE + keys_at % BLOCK_SIZE) * NUM_KV_HEADS  # [N]
+            key_exponent = tl.load(key_exponent_base + scales_at, mask=is_key, other=0)
+            scores = scores * power_of_2(key_exponent)[None, :]
         if HAS_SOFTCAP:  # softcap * tanh(scores / softcap); tanh(x) = 2 sigmoid(2 x) - 1
             scores = softcap * (2 * tl.sigmoid(2 * scores / softcap) - 1)
         is_seen = (keys_at[None, :] <= positions[:, None]) & is_key[None, :] & is_row[:, None]
@@ -91,6 +101,9 @@ def attend_split(
         v = tl.load(value_base + where, mask=is_loaded, other=0.0).to(q.dtype)  # [N, D]
         total = total * rescale + tl.sum(weights, 1)
         mixed = mixed * rescale[:, None]
+        if HAS_SCALES:
+            value_exponent = tl.load(value_exponent_base + scales_at, mask=is_key, other=0)
+            weights = weights * power_of_2(value_exponent)[None, :]
         mixed += tl.dot(weights.to(q.dtype), v, input_precision="ieee")
         maximum = new_maximum
     return maximum, total, mixed
@@ -106,8 +119,8 @@ def add_sinks(maximum, total, mixed, sinks):
 @triton.jit
 def paged_attention_kernel(
     output, query, key_cache, value_cache, block_table, seq_lens, query_start_loc, sinks,
-    split_maximum, split_total, split_mixed,
-    num_sequences, scale, softcap, value_scale,
+    split_maximum, split_total, split_mixed, key_exponents, value_exponents,
+    num_sequences, scale, softcap,
     stride_query_token, stride_query_head, stride_output_token, stride_output_head,
     stride_block, stride_token, stride_kv_head, stride_table, max_splits,
     GROUP: tl.constexpr, NUM_KV_HEADS: tl.constexpr, BLOCK_SIZE: tl.constexpr,
@@ -115,6 +128,7 @@ def paged_attention_kernel(
     BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     KEYS_PER_SPLIT: tl.constexpr, NUM_LANES: tl.constexpr, IS_DECODE: tl.constexpr,
     WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
+    HAS_SCALES: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles, kv heads, lanes). `IS_DECODE`: each sequence has one query, and is one tile."""
     tile, kv_head, lane = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -153,10 +167,13 @@ def paged_attention_kernel(
     for split in range(first_split + lane, num_splits, NUM_LANES):
         start = split * KEYS_PER_SPLIT
         own_maximum, own_total, own_mixed = attend_split(
-            q, positions, is_row, key_base, value_base, table,
-            start, tl.minimum(start + KEYS_PER_SPLIT, end), first_visible,
+            q, positions, is_row, key_base, value_base,
+            key_exponents + kv_head if HAS_SCALES else 0,
+            value_exponents + kv_head if HAS_SCALES else 0,
+            table, start, tl.minimum(start + KEYS_PER_SPLIT, end), first_visible,
             stride_block, stride_token, scale, softcap,
-            BLOCK_SIZE, BLOCK_M, BLOCK_N, HEAD_DIM, BLOCK_D, WINDOW, HAS_SOFTCAP,
+            BLOCK_SIZE, BLOCK_M, BLOCK_N, HEAD_DIM, BLOCK_D, NUM_KV_HEADS,
+            WINDOW, HAS_SOFTCAP, HAS_SCALES,
         )  # fmt: skip
         if NUM_LANES == 1:
             maximum, total, mixed = merge(
@@ -172,7 +189,7 @@ def paged_attention_kernel(
         if HAS_SINKS:
             sink = tl.load(sinks + heads, mask=is_row, other=0.0).to(tl.float32)
             maximum, total, mixed = add_sinks(maximum, total, mixed, sink)
-        mixed = mixed / tl.where(is_row, total, 1.0)[:, None] * value_scale
+        mixed = mixed / tl.where(is_row, total, 1.0)[:, None]
         into = tokens * stride_output_token + heads * stride_output_head
         tl.store(output + into[:, None] + channels[None, :], mixed, mask=is_element)
 
@@ -180,7 +197,7 @@ def paged_attention_kernel(
 @triton.jit
 def merge_splits_kernel(
     output, split_maximum, split_total, split_mixed, seq_lens, sinks,
-    value_scale, stride_output_token, stride_output_head, max_splits,
+    stride_output_token, stride_output_head, max_splits,
     NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
     KEYS_PER_SPLIT: tl.constexpr, WINDOW: tl.constexpr, HAS_SINKS: tl.constexpr,
 ):  # fmt: skip
@@ -210,6 +227,6 @@ def merge_splits_kernel(
     if HAS_SINKS:
         sink = tl.load(sinks + head + one).to(tl.float32)
         maximum, total, mixed = add_sinks(maximum, total, mixed, sink)
-    mixed = mixed / total[:, None] * value_scale
+    mixed = mixed / total[:, None]
     into = sequence.to(tl.int64) * stride_output_token + head * stride_output_head
     tl.store(output + into + channels[None, :], mixed, mask=is_channel[None, :])

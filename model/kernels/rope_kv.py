@@ -6,7 +6,8 @@ put keys and values into their cache slots.
 A query's program writes its row of the queries, a key's and a value's write into the paged cache:
 nothing is read twice, and keys are never stored outside of the cache. Twins: `QKNorm`,
 `Rotation` in `model/rope.py` and `KVCache.write`. A rotated channel is
-rounded once here and after each product there.
+rounded once here and after each product there. A cache in 8 bits gets each head's vector with its
+scale; the twin of that is `round_vectors` in `model/kv_fp8.py`.
 """
 
 import torch
@@ -14,14 +15,39 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from model.kv_fp8 import ScaledCache, parts
 from model.self_attention import QKNorm
+
+LARGEST = tl.constexpr(448.0)  # these three as in `model/kv_fp8.py`
+FRACTION = tl.constexpr((1 << 23) - 1)
+BROKEN = tl.constexpr(255)
+
+
+@triton.jit
+def write_vector(
+    cache, exponents, slot, kv_head, vector, channels, inside, stride_slot,
+    NUM_KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, HAS_SCALES: tl.constexpr,
+):  # fmt: skip
+    """A key or value [D] into its slot: as it is, or in 8 bits with a scale of its own."""
+    if HAS_SCALES:
+        bits = (tl.max(tl.abs(vector), 0) / LARGEST).to(tl.int32, bitcast=True)
+        exponent = tl.minimum(tl.maximum((bits + FRACTION) >> 23, 1), BROKEN)
+        is_broken = tl.max((vector != vector).to(tl.int32), 0) > 0  # a maximum need not be NaN
+        exponent = tl.where(is_broken, BROKEN, exponent)
+        tl.store(exponents + slot * NUM_KV_HEADS + kv_head, exponent.to(tl.uint8))
+        inverse = tl.maximum(254 - exponent, 0) << 23
+        vector = vector * inverse.to(tl.float32, bitcast=True)
+    target = cache + slot * stride_slot + kv_head * HEAD_DIM + channels
+    tl.store(target, vector.to(cache.dtype.element_ty), inside)
 
 
 @triton.jit
 def rope_kv_kernel(
-    query, key_cache, value_cache, qkv, cos, sin, slot_mapping, query_norm, key_norm, eps,
-    stride_slot, NUM_HEADS: tl.constexpr, NUM_KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    query, key_cache, value_cache, key_exponents, value_exponents, qkv, cos, sin, slot_mapping,
+    query_norm, key_norm, eps, stride_slot,
+    NUM_HEADS: tl.constexpr, NUM_KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
     HALF: tl.constexpr, HAS_NORM: tl.constexpr, BLOCK_D: tl.constexpr,
+    HAS_SCALES: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
@@ -31,9 +57,11 @@ def rope_kv_kernel(
     slot = tl.load(slot_mapping + token)
     if head >= NUM_HEADS + NUM_KV_HEADS:
         kv_head = head - NUM_HEADS - NUM_KV_HEADS
-        target = value_cache + slot * stride_slot + kv_head * HEAD_DIM + channels
         value = tl.load(base + channels, inside, 0.0).to(tl.float32)
-        tl.store(target, value.to(value_cache.dtype.element_ty), inside)
+        write_vector(
+            value_cache, value_exponents, slot, kv_head, value, channels, inside, stride_slot,
+            NUM_KV_HEADS, HEAD_DIM, HAS_SCALES,
+        )  # fmt: skip
     else:
         dtype = query.dtype.element_ty
         # a channel's partner is the other hand of its pair; channels past the pairs have none
@@ -57,8 +85,11 @@ def rope_kv_kernel(
             target = query + (token * NUM_HEADS + head) * HEAD_DIM + channels
             tl.store(target, turned.to(dtype), inside)
         else:
-            target = key_cache + slot * stride_slot + (head - NUM_HEADS) * HEAD_DIM + channels
-            tl.store(target, turned.to(key_cache.dtype.element_ty), inside)
+            key = turned.to(dtype).to(tl.float32)
+            write_vector(
+                key_cache, key_exponents, slot, head - NUM_HEADS, key, channels, inside,
+                stride_slot, NUM_KV_HEADS, HEAD_DIM, HAS_SCALES,
+            )  # fmt: skip
 
 
 def rope_and_write(
@@ -66,8 +97,8 @@ def rope_and_write(
     cos: Tensor,
     sin: Tensor,
     slot_mapping: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
+    key_cache: Tensor | ScaledCache,
+    value_cache: Tensor | ScaledCache,
     norms: QKNorm | None = None,
 ) -> Tensor:
     """qkv [T, (num_heads + 2 num_kv_heads) * head_dim], cos and sin [T, 1, dim / 2], slots [T] ->
@@ -78,15 +109,17 @@ def rope_and_write(
     num_tokens, num_all = qkv.shape[0], qkv.shape[1] // head_dim
     num_heads = num_all - 2 * num_kv_heads
     query = torch.empty(num_tokens, num_heads, head_dim, dtype=qkv.dtype, device=qkv.device)
-    assert key_cache.is_contiguous()
-    assert value_cache.is_contiguous()
+    (keys, key_exponents), (values, value_exponents) = parts(key_cache), parts(value_cache)
+    assert keys.is_contiguous()
+    assert values.is_contiguous()
     if num_tokens:
         rope_kv_kernel[(num_tokens, num_all)](
-            query, key_cache, value_cache, qkv, cos, sin, slot_mapping,
+            query, keys, values, key_exponents, value_exponents, qkv, cos, sin, slot_mapping,
             norms.query_norm.weight if norms else qkv, norms.key_norm.weight if norms else qkv,
-            norms.query_norm.eps if norms else 0.0, key_cache.stride(1),
+            norms.query_norm.eps if norms else 0.0, keys.stride(1),
             NUM_HEADS=num_heads, NUM_KV_HEADS=num_kv_heads, HEAD_DIM=head_dim,
             HALF=cos.shape[-1], HAS_NORM=norms is not None,
-            BLOCK_D=triton.next_power_of_2(head_dim), num_warps=1,
+            BLOCK_D=triton.next_power_of_2(head_dim), HAS_SCALES=key_exponents is not None,
+            num_warps=1,
         )  # fmt: skip
     return query

@@ -28,6 +28,10 @@ class GrammarCompiler:
         self._done: SimpleQueue[tuple[str, Future[Matcher]]] = SimpleQueue()
         self.wake: Callable[[], None] = lambda: None  # called, by any thread, when one is ready
 
+    def prepare(self, work: Callable[[], object]) -> Future[object]:
+        """Do what the first grammar needs, in the thread that compiles it and before it."""
+        return self._executor.submit(work)
+
     def start(self, request: Request) -> None:
         request_id = request.request_id
         future = self._executor.submit(self._compile, request.grammar)

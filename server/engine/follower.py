@@ -19,6 +19,7 @@ import msgspec
 import torch
 
 from model.kv_cache import KVCache
+from model.kv_choose import make_kv_cache
 from model.parallel import rank_config
 from model.transformer import Transformer
 from server.engine.child import bind_to_parent
@@ -48,12 +49,12 @@ class Share:
 
     model: Transformer
     device: torch.device
-    dtype: torch.dtype
+    kv_dtype: torch.dtype
     kv_budget: int  # bytes
 
     def make_cache(self, begin: Begin) -> KVCache:
         own = rank_config(self.model.config, self.model.ranks.size)
-        return KVCache(own, begin.num_blocks, begin.block_size, self.dtype, self.device)
+        return make_kv_cache(own, begin.num_blocks, begin.block_size, self.kv_dtype, self.device)
 
 
 Load = Callable[[Join], Share]

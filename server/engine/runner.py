@@ -14,8 +14,9 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import count
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from model.batch import ForwardBatch
 from server.engine.config import EngineConfig
-from server.engine.grammar import is_complete, mask_by_grammar
+from server.engine.grammar import apply_masks, is_complete, mask_of
 from server.engine.inputs import build_batch
 from server.engine.logits import History, is_processed, make_processors
 from server.engine.logprobs import token_logprobs
@@ -103,7 +104,7 @@ class ModelRunner:
         )
         self._block_size = config.block_size
         self._device = torch.device(device)
-        self._processors = (mask_by_grammar, *make_processors(config.eos_token_ids))
+        self._processors = make_processors(config.eos_token_ids)
 
     def run(self, plan: StepPlan) -> StepResult:
         """Compute a plan of one row or more. What it raises concerns the whole step."""
@@ -166,26 +167,41 @@ class ModelRunner:
     ) -> dict[int, RowResult]:
         """logits [len(samples), vocab_size] -> the samples that failed, and why."""
         failed: dict[int, RowResult] = {}
-        work = zip(samples, logits, strict=True)
-        for row in plan_rows:
-            own = list(islice(work, row.num_samples))
-            if is_processed(row.sequence):
-                for (i, own_logits), history in zip(own, histories(row), strict=True):
-                    if error := self._process(own_logits, history):
-                        failed[i] = error
+        masks: dict[int, bytes] = {}
+        work = list(processed(plan_rows))
+        for row, history in work:
+            if history.request.grammar:
+                with reporting(failed, samples[row], history):
+                    masks[row] = mask_of(history)
+        apply_masks(logits, masks)
+        for row, history in work:
+            if samples[row] not in failed:
+                with reporting(failed, samples[row], history):
+                    for processor in self._processors:
+                        processor(logits[row], history)
         return failed
 
-    def _process(self, logits: Tensor, history: History) -> RowResult | None:
-        """What went wrong, fit for the client; a draft that a grammar refuses is nothing to log."""
-        try:
-            for processor in self._processors:
-                processor(logits, history)
-        except GrammarError as error:
-            return RowResult(error=str(error), error_code=ErrorCode.INVALID_GRAMMAR)
-        except Exception:
-            logger.exception("request %s: a logits processor failed", history.request.request_id)
-            return RowResult(error=BROKEN_PARAMS)
-        return None
+
+def processed(plan_rows: Seq[PlanRow]) -> Iterator[tuple[int, History]]:
+    """The samples that any processor has something to do with: their numbers, their histories."""
+    start = 0
+    for row in plan_rows:
+        if is_processed(row.sequence):
+            yield from enumerate(histories(row), start)
+        start += row.num_samples
+
+
+@contextmanager
+def reporting(failed: dict[int, RowResult], sample: int, history: History) -> Iterator[None]:
+    """What goes wrong inside is noted, fit for the client; that a grammar refuses a draft is
+    nothing to log."""
+    try:
+        yield
+    except GrammarError as error:
+        failed[sample] = RowResult(error=str(error), error_code=ErrorCode.INVALID_GRAMMAR)
+    except Exception:
+        logger.exception("request %s: a logits processor failed", history.request.request_id)
+        failed[sample] = RowResult(error=BROKEN_PARAMS)
 
 
 def make_spans(rows: Seq[PlanRow]) -> list[Span]:

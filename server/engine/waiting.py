@@ -4,7 +4,8 @@
 2. Within a priority, what was already admitted once and preempted comes back first, in the order of
    its first admission: at most `max_num_seqs` such sequences are ahead of anybody.
 3. Then the tenant that has been served least (`fairness.py`), the longest waiting one of equals;
-   and within a tenant, first come, first served.
+   and within a tenant, first come, first served. Who came first and was not ready then, since its
+   grammar was being compiled, has its place when it is.
 """
 
 from bisect import insort
@@ -15,6 +16,7 @@ from operator import attrgetter
 from server.engine.sequence import Sequence
 
 by_order = attrgetter("order")
+by_arrival = attrgetter("arrival")
 
 
 @dataclass(slots=True)
@@ -57,7 +59,8 @@ class WaitingQueue:
         """A new sequence, or a preempted one, which keeps its order."""
         level = self._levels.setdefault(sequence.request.priority, Level())
         if sequence.turn is None:
-            level.arrived.setdefault(sequence.request.tenant, deque()).append(sequence)
+            queue = level.arrived.setdefault(sequence.request.tenant, deque())
+            insort(queue, sequence, key=by_arrival)
         else:
             insort(level.preempted, sequence, key=by_order)
         self._num_sequences += 1

@@ -130,7 +130,7 @@ def micro(guidance: Guidance, serialized: str, vocab_size: int) -> dict[str, flo
             continue
         mask = matcher.mask()
         masked = time.process_time()
-        forbidden = unpack(mask, vocab_size)
+        forbidden = unpack([mask], vocab_size)[0]
         unpacked = time.process_time()
         for name, seconds in zip(
             times, (followed - started, masked - followed, unpacked - masked), strict=True

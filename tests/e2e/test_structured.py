@@ -15,12 +15,14 @@ import openai
 import pydantic
 import pytest
 
+from server import worker
 from server.build import open_model, write_recipe
 from server.config import Settings
 from server.engine.core import EngineCore
+from server.engine.guidance import Guidance
 from server.engine.types import FinishReason, Request, SamplingParams
 from server.text import grammar
-from server.worker import load_engine
+from server.worker import load_engine, load_guidance
 from tests.e2e.live import LiveServer
 from tests.engine.toy import drain, tokens_of
 from tests.oracles.schemas import random_schema
@@ -41,6 +43,27 @@ def load(path: Path, **settings: Any) -> EngineCore:
     """The engine that `thirdeye serve` would start with these settings."""
     chosen = Settings(model=str(path), device="cpu", threads=1, **settings)
     return load_engine(write_recipe(chosen, open_model(chosen)), lambda *_: None)[0]
+
+
+def test_the_vocabulary_is_read_while_the_model_loads(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """llguidance's table of it holds the interpreter for a while: no answer may run by then."""
+    made: list[Guidance] = []
+
+    def count(*args: Any) -> Guidance:
+        made.append(load_guidance(*args))
+        return made[-1]
+
+    monkeypatch.setattr(worker, "load_guidance", count)
+    core = load(path)
+    assert len(made) == 1
+    woken: SimpleQueue[None] = SimpleQueue()
+    core.call_when_ready(lambda: woken.put(None))
+    core.add(requests_for(0)[0])
+    woken.get(timeout=10)
+    assert drain(core)
+    assert len(made) == 1
 
 
 def requests_for(seed: int) -> list[Request]:

@@ -2,9 +2,10 @@
 
 Two tokens, so that prefixes collide all the time; pools so small that preemption is the rule;
 sampled tokens come from a seed, and so do drafts, so that half of them are wrong; the clock moves
-only when told. Arrivals are bounded, and at the end everything must finish. The rules between
-requests (turns, shares, deadlines) are held against `tests/oracles/rules.py`, which counts for
-itself what it sees in the plans.
+only when told. Some requests come with a grammar that is still being compiled: they are ready at
+any time later, or never, since it cannot be compiled. Arrivals are bounded, and at the end
+everything must finish. The rules between requests (turns, shares, deadlines) are held against
+`tests/oracles/rules.py`, which counts for itself what it sees in the plans.
 """
 
 import random
@@ -54,6 +55,17 @@ def say(row: PlanRow, chance: random.Random) -> list[int]:
             break
         said.append(chance.choice([0, 0, EOS]))
     return said
+
+
+class AnyText:
+    """The matcher of a grammar that allows everything: the scheduler never asks it."""
+
+    is_over = False
+
+    def follow(self, token_ids: Seq[int]) -> None: ...
+
+    def mask(self) -> bytes:
+        raise AssertionError("masks are for the runner")
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -106,6 +118,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.rules_between = Rules(self.config)
         self.requests: dict[str, Request] = {}
         self.tokens: dict[str, list[int]] = {}
+        self.unready: list[str] = []  # whose grammar is being compiled
         self.endings: Counter[str] = Counter()
 
     # --- rules ---
@@ -120,6 +133,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         tenant=st.sampled_from(["", "", "a", "b"]),
         cache_salt=st.sampled_from(["", "", "salt"]),
         prompt_logprobs=st.sampled_from([None, None, None, 0]),
+        is_ready=st.sampled_from([True, True, False]),
     )
     def add(
         self,
@@ -131,6 +145,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         tenant: str,
         cache_salt: str,
         prompt_logprobs: int | None,
+        is_ready: bool,
     ) -> None:
         self.send(
             Request(
@@ -145,14 +160,29 @@ class SchedulerMachine(RuleBasedStateMachine):
                 priority=priority,
                 tenant=tenant,
                 cache_salt=cache_salt,
-            )
+            ),
+            is_ready=is_ready,
         )
 
-    def send(self, request: Request) -> None:
+    def send(self, request: Request, is_ready: bool = True) -> None:
         self.requests[request.request_id] = request
         self.tokens[request.request_id] = []
-        self.rules_between.arrive(request, self.now)
-        self.scheduler.add(request)
+        self.rules_between.arrive(request, self.now, is_ready)
+        self.scheduler.add(request, is_ready=is_ready)
+        if not is_ready:
+            self.unready.append(request.request_id)
+
+    @precondition(lambda self: self.unready)
+    @rule(choice=st.integers(0, MAX_ARRIVALS), is_compiled=st.sampled_from([True, True, False]))
+    def finish_grammar(self, choice: int, is_compiled: bool) -> None:
+        """Grammars are ready in any order, and one that is broken ends its request alone."""
+        request_id = self.unready.pop(choice % len(self.unready))
+        if is_compiled:
+            self.scheduler.make_ready(request_id, AnyText())
+            self.rules_between.ready(request_id)
+        else:
+            code = ErrorCode.INVALID_GRAMMAR
+            self.take([self.scheduler.reject(request_id, "broken", code)])
 
     @precondition(lambda self: self.requests)
     @rule(seed=st.integers(0, 2**16), num_steps=st.integers(1, 8))
@@ -248,8 +278,10 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.tokens[output.request_id] += output.token_ids
             if output.finish_reason is not None:
                 self.endings[output.request_id] += 1
+                if output.request_id in self.unready:
+                    self.unready.remove(output.request_id)
                 self.rules_between.leave(output.request_id)
-            if output.error_code is ErrorCode.QUEUE_TIMEOUT:
+            if output.error_code in (ErrorCode.QUEUE_TIMEOUT, ErrorCode.INVALID_GRAMMAR):
                 assert not self.tokens[output.request_id]
             if output.finish_reason in (None, FinishReason.STOP, FinishReason.LENGTH):
                 self.check_output(request, output, is_first)
@@ -289,6 +321,8 @@ class SchedulerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "scheduler"):
             return
+        while self.unready:
+            self.finish_grammar(0, True)
         for seed in range(self.rules_between.max_steps + 1):
             if not self.scheduler.has_work:
                 break

@@ -18,7 +18,7 @@ from llguidance import LLMatcher, LLTokenizer
 from server.engine.blocks import BlockPool
 from server.engine.compiler import GrammarCompiler
 from server.engine.core import EngineCore
-from server.engine.grammar import unpack
+from server.engine.grammar import apply_masks, unpack
 from server.engine.guidance import MAX_TEMPLATES, GuidanceMatcher, count_equal
 from server.engine.matcher import GrammarError
 from server.engine.runner import ModelRunner
@@ -77,7 +77,7 @@ def brute_force(serialized: str, token_ids: list[int]) -> set[int]:
 
 
 def allowed(matcher: GuidanceMatcher) -> set[int]:
-    return set((~unpack(matcher.mask(), VOCAB)).nonzero()[:, 0].tolist())
+    return set((~unpack([matcher.mask()], VOCAB)[0]).nonzero()[:, 0].tolist())
 
 
 def is_one_text(candidates: set[int]) -> bool:
@@ -343,5 +343,25 @@ def test_a_model_without_an_end_of_its_own_stops_where_the_grammar_must() -> Non
 
 
 def test_unpack_reads_the_lowest_bit_first() -> None:
-    assert unpack(bytes([0b101, 0b10]), 10).tolist() == [i not in (0, 2, 9) for i in range(10)]
-    assert unpack(bytes(4), 5).dtype is torch.bool
+    masks = [bytes([0b101, 0b10]), bytes([0, 0xFF])]
+    first, second = unpack(masks, 10).tolist()
+    assert first == [i not in (0, 2, 9) for i in range(10)]
+    assert second == [i < 8 for i in range(10)]
+    assert unpack([bytes(4)], 5).dtype is torch.bool
+
+
+def test_a_logit_behind_the_vocabulary_is_never_chosen() -> None:
+    """Models pad their heads to round sizes: no grammar allows what is no token."""
+    assert unpack([bytes([0xFF])], 12).tolist() == [[i >= 8 for i in range(12)]]
+
+
+@pytest.mark.parametrize("masked", [(), (1,), (0, 3), (2, 0, 3, 1)])
+def test_all_masks_of_a_step_are_one_operation(masked: tuple[int, ...]) -> None:
+    """Each masked row loses what its own mask forbids, and no other row changes."""
+    logits = torch.arange(40.0).reshape(4, 10)
+    masks = {row: bytes([0b11 << row, 0]) for row in masked}
+    expected = logits.clone()
+    for row in masked:
+        expected[row, [i for i in range(10) if i not in (row, row + 1)]] = -torch.inf
+    apply_masks(logits, masks)
+    assert torch.equal(logits, expected)

@@ -186,6 +186,20 @@ def last_come_first_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(WaitingQueue, "push", mutant)
 
 
+def ready_is_arriving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose grammar took long to compile waits behind all that came meanwhile."""
+    push = WaitingQueue.push
+
+    def mutant(self: WaitingQueue, sequence: Sequence) -> None:
+        push(self, sequence)
+        if sequence.turn is None:
+            queue = self._levels[sequence.request.priority].arrived[sequence.request.tenant]
+            queue.remove(sequence)
+            queue.append(sequence)
+
+    monkeypatch.setattr(WaitingQueue, "push", mutant)
+
+
 def newcomers_before_preempted(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was preempted waits behind everything that never ran."""
     peek = Level.peek
@@ -280,6 +294,7 @@ MUTATIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     serve_tenants_as_they_come,
     credit_for_idling,
     last_come_first_served,
+    ready_is_arriving,
     newcomers_before_preempted,
     first_prompt_takes_all,
     waste_the_budget,

@@ -41,9 +41,10 @@ TYPES = {
         *("weight", "gate_up", "qkv", "cos", "sin", "query_norm", "key_norm", "bias"),
     ),
     "*i64": ("slot_mapping",),
+    "*u8": ("key_exponents", "value_exponents", "exponents"),
     "*i32": ("block_table", "seq_lens", "query_start_loc"),
     "*fp32": ("sinks", "split_maximum", "split_total", "split_mixed"),
-    "fp32": ("scale", "softcap", "value_scale", "eps"),
+    "fp32": ("scale", "softcap", "eps"),
 }
 
 
@@ -74,15 +75,18 @@ def compile_kernel(kernel, constants: dict[str, object], **own: str) -> None:
 
 def main() -> None:
     attention = paged_attention.paged_attention_kernel
-    compile_kernel(attention, LLAMA_8B | PLAIN | CHUNK)
-    compile_kernel(attention, LLAMA_8B | EVERYTHING | DECODE | {"NUM_LANES": 8}, **FP8_CACHE)
-    compile_kernel(attention, LLAMA_8B | PLAIN | DECODE | {"NUM_LANES": 1})
+    for cache, own in (({"HAS_SCALES": False}, {}), ({"HAS_SCALES": True}, FP8_CACHE)):
+        compile_kernel(attention, LLAMA_8B | PLAIN | CHUNK | cache, **own)
+        compile_kernel(attention, LLAMA_8B | EVERYTHING | DECODE | {"NUM_LANES": 8} | cache, **own)
+        compile_kernel(attention, LLAMA_8B | PLAIN | DECODE | {"NUM_LANES": 1} | cache, **own)
     compile_kernel(paged_attention.merge_splits_kernel, LLAMA_8B | EVERYTHING)
     for has_delta in (False, True):
         compile_kernel(rms_norm.rms_norm_kernel, {"HAS_DELTA": has_delta, "BLOCK": 4096})
     compile_kernel(silu_mul.silu_mul_kernel, {"BLOCK": silu_mul.BLOCK})
     for has_norm in (False, True):
-        compile_kernel(rope_kv.rope_kv_kernel, LLAMA_8B | {"HALF": 64, "HAS_NORM": has_norm})
+        for cache, own in (({"HAS_SCALES": False}, {}), ({"HAS_SCALES": True}, FP8_CACHE)):
+            heads = {"HALF": 64, "HAS_NORM": has_norm}
+            compile_kernel(rope_kv.rope_kv_kernel, LLAMA_8B | heads | cache, **own)
     matmul = quantized_matmul.quantized_matmul_kernel
     for kind, group in ((INT8, 0), (FP8, 0), (INT4, 128)):
         for cut in (FEW, MANY):

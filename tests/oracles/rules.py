@@ -21,7 +21,7 @@ def key_of(request: Request) -> Key:
 
 
 class Rules:
-    """Call `arrive`, `check_late`, `check_plan`, `leave` as these things happen."""
+    """Call `arrive`, `ready`, `check_late`, `check_plan`, `leave` as these things happen."""
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
@@ -29,6 +29,7 @@ class Rules:
         self._computed: dict[str, int] = {}  # request -> the furthest position it ever reached
         self._open: dict[str, Request] = {}  # in order of arrival
         self._arrived_at: dict[str, float] = {}
+        self._unready: set[str] = set()  # those that cannot be computed yet
         self._turns: dict[str, int] = {}  # request -> when it started: 0, 1, 2, ...
         self._num_steps = 0
 
@@ -42,8 +43,10 @@ class Rules:
         """
         return 2 * len(self._arrived_at) * self._config.max_model_len
 
-    def arrive(self, request: Request, now: float) -> None:
+    def arrive(self, request: Request, now: float, is_ready: bool = True) -> None:
         """A tenant that was away is level with those who stayed, or keeps its debt."""
+        if not is_ready:
+            self._unready.add(request.request_id)
         priority = request.priority
         present = {key_of(other) for other in self._open.values() if other.priority == priority}
         if not present:
@@ -55,8 +58,13 @@ class Rules:
         self._open[request.request_id] = request
         self._arrived_at[request.request_id] = now
 
+    def ready(self, request_id: str) -> None:
+        """It has its place by its arrival, and takes nobody's turn before this."""
+        self._unready.remove(request_id)
+
     def leave(self, request_id: str) -> None:
         del self._open[request_id]
+        self._unready.discard(request_id)
 
     # --- deadlines ---
 
@@ -88,6 +96,7 @@ class Rules:
         rows = {row.sequence.request.request_id: row for row in plan.rows}
         old = [s for s in before if s.request.request_id in rows]
         admitted = [row.sequence for row in plan.rows if row.sequence not in before]
+        assert self._unready.isdisjoint(rows), "computed before it is ready"
         self._check_turns(admitted, rows.keys())
         self._check_budget(plan, old, admitted)
         if head is not None and len(old) == len(before) and not admitted:
@@ -98,7 +107,7 @@ class Rules:
         started = {s.request.request_id for s in admitted}
         back = sorted(started & self._turns.keys(), key=self._place)
         new = [s.request.request_id for s in admitted if s.request.request_id not in self._turns]
-        waiting = [r for r in self._open if r not in scheduled]
+        waiting = [r for r in self._open if r not in scheduled and r not in self._unready]
         for request_id in waiting:
             for other in started:
                 assert not self._is_before(request_id, other), f"{other} goes before {request_id}"
