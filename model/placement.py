@@ -22,6 +22,7 @@ class Placement:
     is_fused: bool = False  # small steps in kernels of our own, see `model/fused.py`
     native: Library | None = None  # kernels compiled for this CPU, where there are any
     ranks: Ranks = ALONE  # who else has a share of the weights
+    is_deterministic: bool = False  # a token's bits do not depend on its company, at any cost
 
     def empty(self, *shape: int) -> nn.Parameter:
         """A parameter for inference: uninitialised, to be filled by a checkpoint, never trained."""

@@ -21,7 +21,9 @@ from model.attention.choose import choose_attention
 from model.config import ModelConfig
 from model.describe import parameter_counts
 from model.kv_cache import KVCache, kv_bytes_per_block
+from model.placement import Placement
 from model.transformer import Transformer
+from server.deterministic import check_deterministic
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.memory import kv_budget
@@ -49,6 +51,7 @@ class Plan:
     dtype: str
     attention: str
     bandwidth: float | None  # bytes a second
+    is_deterministic: bool = False  # the same bits in any batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +113,19 @@ def now(device: torch.device) -> float:
 
 
 def random_model(
-    config: ModelConfig, attention: str, dtype: torch.dtype, device: torch.device
+    config: ModelConfig,
+    attention: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    is_deterministic: bool = False,
 ) -> Transformer:
     """Norms multiply by about 1, so that activations keep the size they have in real models."""
-    backend = choose_attention(attention, device)
-    model = Transformer(config, backend, dtype=dtype, device=device)
+    if is_deterministic:
+        check_deterministic(Placement(dtype, device, is_deterministic=True), attention)
+    backend = choose_attention(attention, device, is_deterministic=is_deterministic)
+    model = Transformer(
+        config, backend, dtype=dtype, device=device, is_deterministic=is_deterministic
+    )
     generator = torch.Generator(device).manual_seed(0)
     for name, parameter in model.named_parameters():
         parameter.normal_(
@@ -132,7 +143,9 @@ class Bench:
         self.device = choose_device(plan.device)
         self.dtype = choose_dtype(plan.dtype, self.device)
         self.plan = plan
-        self.model = random_model(self.config, plan.attention, self.dtype, self.device)
+        self.model = random_model(
+            self.config, plan.attention, self.dtype, self.device, plan.is_deterministic
+        )
         self.bandwidth = plan.bandwidth or measure_bandwidth(self.device)
         self.weight_bytes = weight_bytes_per_step(self.config, self.dtype)
         self.block_bytes = kv_bytes_per_block(self.config, BLOCK_SIZE, self.dtype)
@@ -275,6 +288,7 @@ def run(plan: Plan) -> Iterator[str]:
                 "device": where,
                 "torch": torch.__version__,
                 "attention": type(bench.model.backend).__name__,
+                "is_deterministic": plan.is_deterministic,
                 "threads": torch.get_num_threads(),
                 "bandwidth": bench.bandwidth,
                 "is_bandwidth_measured": plan.bandwidth is None,

@@ -107,6 +107,10 @@ def serve(
     engine: Annotated[
         str | None, typer.Option(help="process (isolated) or thread. [process]")
     ] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option("--deterministic", help="Same bits in any batch, on a GPU too (slower)."),
+    ] = None,
     tensor_parallel: Annotated[
         int | None, typer.Option(help="GPUs (on a CPU: processes) that share the model. [1]")
     ] = None,
@@ -170,6 +174,9 @@ def bench_engine(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     attention: Annotated[str, typer.Option(help="auto, triton, sdpa, reference.")] = "auto",
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Same bits in any batch: what does it cost?")
+    ] = False,
     bandwidth: Annotated[
         float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
     ] = None,
@@ -180,7 +187,8 @@ def bench_engine(
     speed = bandwidth * 1e9 if bandwidth else None
     grid = (batch or [1, 8, 64], context or [512])
     try:
-        for line in run(Plan(shape, *grid, steps, workload, device, dtype, attention, speed)):
+        where = (device, dtype, attention)
+        for line in run(Plan(shape, *grid, steps, workload, *where, speed, deterministic)):
             typer.echo(line)
     except (ValueError, OSError) as error:
         typer.echo(str(error), err=True)

@@ -30,6 +30,7 @@ from model.parallel import rank_config
 from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
+from server.deterministic import check_deterministic
 from server.engine.child import serve_engine
 from server.engine.compiler import GrammarCompiler
 from server.engine.config import (
@@ -95,7 +96,10 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
     native = load_native(recipe.native_library, device)
     where = Placement(choose_dtype(recipe.dtype, device), device, native=native)
     quantize = choose_quantization(recipe.quantize, where) if size == 1 else "none"
-    return replace(where, quantize=quantize)
+    where = replace(where, quantize=quantize, is_deterministic=recipe.deterministic)
+    if recipe.deterministic:
+        check_deterministic(where, recipe.attention)
+    return where
 
 
 def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
@@ -118,7 +122,8 @@ def load_model(
     checkpoint: Checkpoint, attention: str, where: Placement, on_progress: OnProgress
 ) -> Transformer:
     """The checkpoint's weights in a transformer of its shape."""
-    backend = choose_attention(attention, where.device)
+    is_deterministic = where.is_deterministic
+    backend = choose_attention(attention, where.device, is_deterministic=is_deterministic)
     model = Transformer(
         checkpoint.config,
         backend,
@@ -127,6 +132,7 @@ def load_model(
         quantize=where.quantize,
         native=where.native,
         ranks=where.ranks,
+        is_deterministic=is_deterministic,
     )
     load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
     model.finish()
@@ -199,6 +205,8 @@ def describe_numerics(model: Transformer, where: Placement, kv_dtype: torch.dtyp
         machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
     if kv_dtype != where.dtype:
         linear += f", {str(kv_dtype).removeprefix('torch.')} KV"
+    if where.is_deterministic and where.device.type == "cuda":  # on a CPU it changes nothing
+        machine += ", deterministic"
     if where.ranks.size > 1:
         machine += f", {where.ranks.size} ranks"
     libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"

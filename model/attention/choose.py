@@ -12,8 +12,11 @@ from model.attention.triton import TritonAttention
 from model.placement import can_fuse
 
 
-def choose_attention(name: str, device: torch.device) -> AttentionBackend:
-    """`name` is a backend's, or "auto": the best for the device.
+def choose_attention(
+    name: str, device: torch.device, *, is_deterministic: bool = False
+) -> AttentionBackend:
+    """`name` is a backend's, or "auto": the best for the device. With `is_deterministic` the
+    Triton backend cuts every step alike; of the others, `blocked` always does.
 
     Raises ValueError if it is unknown, or its kernels cannot run there.
     """
@@ -21,7 +24,7 @@ def choose_attention(name: str, device: torch.device) -> AttentionBackend:
         "blocked": BlockedAttention,
         "sdpa": SdpaAttention,
         "reference": ReferenceAttention,
-        "triton": lambda: _triton(device),
+        "triton": lambda: _triton(device, is_deterministic),
     }
     chosen = _best(device) if name == "auto" else name
     if chosen not in backends:
@@ -36,8 +39,10 @@ def _best(device: torch.device) -> str:
     return "triton" if can_fuse(device) else "sdpa"
 
 
-def _triton(device: torch.device) -> TritonAttention:
+def _triton(device: torch.device, is_deterministic: bool) -> TritonAttention:
     if not can_fuse(device):
         raise ValueError("'attention' triton needs a GPU and the package triton: use 'auto'.")
     properties = torch.cuda.get_device_properties(device)
-    return TritonAttention(num_multiprocessors=properties.multi_processor_count)
+    return TritonAttention(
+        num_multiprocessors=properties.multi_processor_count, is_deterministic=is_deterministic
+    )

@@ -19,6 +19,7 @@ LOOPBACK = "0100007F"
 def server(tmp_path):
     tiny_llama(tmp_path)
     server = LiveServer([str(tmp_path), "--served-model-name", "tiny", "--tensor-parallel", "2"])
+    server.args.append("--deterministic")
     yield server.start()
     server.kill()
 
@@ -51,8 +52,9 @@ def complete(server: LiveServer, **fields: object) -> httpx.Response:
 def test_either_rank_may_die(server: LiveServer) -> None:
     """The ready line and the metrics say how many ranks; answers, also under a grammar; each rank
     killed once, and the same answer from the next engine; ranks hear each other on loopback
-    alone; SIGTERM leaves none of them."""
+    alone; SIGTERM leaves none of them. `--deterministic` is said to change nothing on a CPU."""
     assert "2 ranks on cpu float32" in server.output
+    seconds_until(lambda: "--deterministic: on a CPU it is always so" in server.output, 5)
     metrics = httpx.get(server.url + "/metrics", trust_env=False, timeout=5).text
     assert 'thirdeye_num_ranks{model_name="tiny"} 2.0' in metrics
     guided = complete(server, structured_outputs={"choice": ["noodles", "lunch"]})

@@ -10,6 +10,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
 from model.kernels import (
+    cumulate,
     dequantize,
     fixed_matmul,
     paged_attention,
@@ -100,6 +101,8 @@ def main() -> None:
     for lanes, into in ((1, "*bf16"), (4, "*fp32")):
         cut = tile | {"NUM_LANES": lanes, "HAS_BIAS": True}
         compile_kernel(fixed_matmul.fixed_matmul_kernel, cut, output=into)
+    sums = {"output": "*fp32", "x": "*fp32"}
+    compile_kernel(cumulate.cumulate_kernel, {"BLOCK": cumulate.BLOCK}, **sums)
     floats = {"LARGEST": 448.0, "SMALLEST": 1e-30, "BLOCK": 4096}
     compile_kernel(quantize_rows.quantize_rows_kernel, floats, **FP8)
 

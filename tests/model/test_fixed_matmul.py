@@ -54,7 +54,7 @@ def test_it_is_the_product(
         ((48, 32), torch.float32),
         ((BLOCK_N + 5, 100), torch.float16),
         ((40, SPLIT + 70), torch.float16),
-        ((3, 2 * SPLIT + 70), torch.float32),
+        ((3, 2 * SPLIT + 70), torch.float16),
     ],
 )
 def test_a_rows_bits_are_its_own(shape: tuple[int, int], dtype: torch.dtype) -> None:
@@ -96,22 +96,22 @@ def test_whole_model(name: str) -> None:
     """Logits of a sequence are equal bit for bit, as a whole or in chunks, alone or in company,
     decoded or as part of a prompt; and to 1e-4 those of the plain model."""
     config = {"llama": change(LLAMA, qk_norm=True), "gpt2": GPT2}[name]
-    model, tokens = deterministic_model(config), list(range(7, 27))
+    model, tokens = deterministic_model(config), list(range(7, 17))
 
     def run(model: Transformer, cuts: list[int], company: int) -> Tensor:
         """Logits at every position, computed up to each cut in turn."""
         cache, logits, past = make_cache(config), [], 0
         for cut in cuts:
-            own = Row(tokens[past:cut], past, [2, 0, 3, 1, 4])
+            own = Row(tokens[past:cut], past, [2, 0, 3])
             others = [Row(range(30 + i, 34 + i), 0, [6 + i]) for i in range(company)]
             step = make_batch([*others, own], 4, "all")
             logits.append(model(step, cache)[-len(own.token_ids) :])
             past = cut
         return torch.cat(logits)
 
-    whole = run(model, [20], 0)
-    assert torch.equal(run(model, [20], 3), whole)
-    assert torch.equal(run(model, [3, 18, 19, 20], 0), whole)
-    assert torch.equal(run(model, [13, 14, 20], 2), whole)
-    plain = run(random_model(config), [20], 0)
+    whole = run(model, [10], 0)
+    assert torch.equal(run(model, [10], 2), whole)
+    assert torch.equal(run(model, [4, 9, 10], 0), whole)
+    assert torch.equal(run(model, [7, 8, 10], 1), whole)
+    plain = run(random_model(config), [10], 0)
     torch.testing.assert_close(whole, plain, rtol=1e-4, atol=1e-4)
