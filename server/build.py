@@ -149,6 +149,7 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         dtype=settings.dtype,
         quantize=settings.quantize,
         attention=settings.attention,
+        cuda_graphs=settings.cuda_graphs,
         native_library=native_library(settings),
         threads=settings.threads,
         max_model_len=settings.max_model_len,

@@ -98,6 +98,9 @@ def serve(
     attention: Annotated[
         str | None, typer.Option(help="auto, triton, sdpa, reference. [auto]")
     ] = None,
+    cuda_graphs: Annotated[
+        str | None, typer.Option(help="Decode by graphs, a step ahead: auto, on, off. [auto: GPU]")
+    ] = None,
     native: Annotated[
         str | None, typer.Option(help="Kernels compiled on this machine: auto, off. [auto]")
     ] = None,
@@ -174,6 +177,7 @@ def bench_engine(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     attention: Annotated[str, typer.Option(help="auto, triton, sdpa, reference.")] = "auto",
+    cuda_graphs: Annotated[str, typer.Option(help="auto, on, off.")] = "auto",
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Same bits in any batch: what does it cost?")
     ] = False,
@@ -188,7 +192,8 @@ def bench_engine(
     grid = (batch or [1, 8, 64], context or [512])
     try:
         where = (device, dtype, attention)
-        for line in run(Plan(shape, *grid, steps, workload, *where, speed, deterministic)):
+        plan = Plan(shape, *grid, steps, workload, *where, speed, cuda_graphs, deterministic)
+        for line in run(plan):
             typer.echo(line)
     except (ValueError, OSError) as error:
         typer.echo(str(error), err=True)

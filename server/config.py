@@ -35,6 +35,12 @@ class Quantize(StrEnum):
     FP8 = "fp8"  # 8-bit floats
 
 
+class CudaGraphs(StrEnum):
+    AUTO = "auto"  # on a GPU whose attention allows it
+    ON = "on"  # also on a CPU, where it is the same loop without graphs
+    OFF = "off"
+
+
 class Native(StrEnum):
     AUTO = "auto"  # kernels in C, where the processor has AVX-512 and there is a compiler
     OFF = "off"
@@ -94,6 +100,7 @@ class Settings(BaseSettings):
     dtype: Dtype = Dtype.AUTO
     quantize: Quantize = Quantize.AUTO
     attention: Attention = Attention.AUTO
+    cuda_graphs: CudaGraphs = CudaGraphs.AUTO
     native: Native = Native.AUTO
     threads: int | None = Field(None, ge=1)
     engine: EngineKind = EngineKind.PROCESS

@@ -1,7 +1,7 @@
 """Prometheus metrics, prefix `thirdeye_`; meanings and units as vLLM's, so that dashboards port.
 
 Two sources: the engine's own counters, read when somebody scrapes, and the requests, counted as
-they end. A registry of our own: two apps in one process do not meet.
+they end; their tokens as they come. A registry of our own: two apps in one process do not meet.
 """
 
 from collections.abc import Iterator
@@ -26,13 +26,42 @@ _GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
 
 
+class TokenTotals:
+    """Tokens of prompts and answers as their callers are told in `usage`, so far.
+
+    The engine counts otherwise: a prompt once for each of its samples, and of an answer that a stop
+    string ended also what it had begun to go on with.
+    """
+
+    def __init__(self) -> None:
+        self._open: set[Tally] = set()
+        self._prompt = self._generated = 0  # of those that ended
+
+    def begin(self, tally: Tally) -> None:
+        self._open.add(tally)
+
+    def end(self, tally: Tally) -> None:
+        self._open.remove(tally)
+        self._prompt += tally.num_answered_prompt_tokens
+        self._generated += tally.num_generated_tokens
+
+    @property
+    def prompt(self) -> int:
+        return self._prompt + sum(tally.num_answered_prompt_tokens for tally in self._open)
+
+    @property
+    def generated(self) -> int:
+        return self._generated + sum(tally.num_generated_tokens for tally in self._open)
+
+
 class Metrics:
     """All metrics of one app, labelled with the model's name."""
 
     def __init__(self, state: ServerState) -> None:
         self._state = state
         self._registry = CollectorRegistry()
-        self._registry.register(StateCollector(state))
+        self._tokens = TokenTotals()
+        self._registry.register(StateCollector(state, self._tokens))
         self._succeeded = self._counter("request_success", "finished_reason")
         self._aborted = self._counter("num_aborted_requests")
         self._responses = self._counter("http_responses", "route", "status")
@@ -47,8 +76,12 @@ class Metrics:
         self._grammar = self._histogram("grammar_compile_seconds", _GAP_SECONDS)
         self._grammar_timeouts = self._counter("grammar_timeouts")
 
+    def request_began(self, tally: Tally) -> None:
+        self._tokens.begin(tally)
+
     def request_ended(self, tally: Tally, size: int) -> None:
         """Count a generation request of `size` choices; those without an end were left."""
+        self._tokens.end(tally)
         model = model_name(self._state)
         for reason in tally.outcomes.values():
             self._succeeded.labels(model, str(reason)).inc()
@@ -96,8 +129,9 @@ class Metrics:
 class StateCollector(Collector):
     """What the engine and the queue say at the moment of the scrape; touches no lock."""
 
-    def __init__(self, state: ServerState) -> None:
+    def __init__(self, state: ServerState, tokens: TokenTotals) -> None:
         self._state = state
+        self._tokens = tokens
 
     def collect(self) -> Iterator[Metric]:
         state, model = self._state, model_name(self._state)
@@ -112,8 +146,8 @@ class StateCollector(Collector):
         yield _gauge("num_requests_waiting", stats.num_requests_waiting, model)
         yield _gauge("kv_cache_usage_perc", usage, model)
         yield _gauge("engine_last_step_age_seconds", state.steps.age(stats), model)
-        yield _counter("prompt_tokens", stats.prompt_tokens_total, model)
-        yield _counter("generation_tokens", stats.generation_tokens_total, model)
+        yield _counter("prompt_tokens", self._tokens.prompt, model)
+        yield _counter("generation_tokens", self._tokens.generated, model)
         yield _counter("prefix_cache_queries", stats.prefix_cache_queries_total, model)
         yield _counter("prefix_cache_hits", stats.prefix_cache_hits_total, model)
         yield _counter("num_preemptions", stats.preemptions_total, model)

@@ -18,6 +18,7 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     dtype: str = "auto"
     quantize: str = "auto"
     attention: str = "auto"
+    cuda_graphs: str = "auto"
     native_library: str = ""  # the compiled kernels' file, which may not be there yet; empty: none
     threads: int | None = None
     max_model_len: int | None = None

@@ -30,6 +30,7 @@ from model.parallel import rank_config
 from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
+from server.ahead import SCRAP_BLOCKS, make_launcher, runs_ahead
 from server.deterministic import check_deterministic
 from server.engine.child import serve_engine
 from server.engine.compiler import GrammarCompiler
@@ -75,13 +76,18 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     model = load_model(checkpoint, recipe.attention, where, on_progress)
     budget = crew.least(rank_kv_budget(recipe, device))
     config = engine_config(recipe, own, kv_dtype, device, budget)
+    is_ahead = runs_ahead(recipe.cuda_graphs, device, model.backend, recipe.tensor_parallel)
+    if is_ahead:  # a guess needs the token before it, which the host does not know yet
+        config = msgspec.structs.replace(config, num_draft_tokens=0)
     look_rows = min(MAX_ROWS, config.max_num_batched_tokens)
     crew.begin(config.num_blocks, config.block_size, look_rows)
-    kv_cache = make_kv_cache(own, config.num_blocks, config.block_size, kv_dtype, device)
+    num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
+    kv_cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
+    launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
     runner = ModelRunner(crew.lead(model), kv_cache, config, device)
-    numerics = describe_numerics(model, where, kv_dtype)
+    numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
     inspector = crew.lead_inspector(Inspector(model, device, look_rows))
-    core = EngineCore(config, runner, inspect=inspector, grammars=grammars)
+    core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
     wait([preparation])  # it holds the interpreter: no stream shall be there to wait for it
     return core, describe(checkpoint.config, config, where, numerics)
 

@@ -19,7 +19,8 @@ enum {
     TOKENS = 4,     /* that share a pass over a panel: with TILES, what the registers can sum up */
     LINE = 64,      /* bytes that come from memory at once */
     LINES = GROUP / STEP * TILES, /* of weights, for a group of channels */
-    AHEAD = 4096    /* bytes: how long before its use a lone pass asks for a weight */
+    AHEAD = 4096    /* bytes: how long before its use a lone pass asks for a weight, into the
+                       second cache: the first has too few open requests for all of them */
 };
 
 /* 32 channels to 32 bytes, what one of them is worth, and where sums start. A NaN or an infinity
@@ -100,7 +101,7 @@ pass(const struct int8_linear_args *args, int panel, int first, const int tokens
             for (int tile = 0; tile < TILES; tile++)
                 whole[t][tile] = _mm512_set1_epi32(starts[t * groups + group]);
         for (int line = 0; line < lines; line++, wanted += LINE)
-            _mm_prefetch((const char *)wanted, _MM_HINT_T0);
+            _mm_prefetch((const char *)wanted, _MM_HINT_T1);
 #pragma GCC unroll 8
         for (int step = 0; step < GROUP / STEP; step++, weights += ROWS * STEP) {
             __m512i w[TILES];

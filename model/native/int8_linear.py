@@ -77,31 +77,32 @@ class Int8LinearKernel:
     """y = x W^T + b for one layer's weights."""
 
     def __init__(self, library: Library, weight: PackedWeight, bias: Tensor | None) -> None:
+        assert weight.packed.data_ptr() % 64 == 0  # torch's allocator sees to that
         self._run, self._operation = library.run, library.operation("int8_linear")
         self.weight, self.bias = weight, bias  # held here, for C only has their addresses
         self.in_features, self.out_features = weight.in_features, len(weight.scales)
         self._size = self.in_features * self.out_features
         self._groups = -(-self.in_features // GROUP)
-        assert weight.packed.data_ptr() % 64 == 0  # torch's allocator sees to that
+        self._layer = LinearArgs(
+            packed=weight.packed.data_ptr(),
+            scales=weight.scales.data_ptr(),
+            bias=None if bias is None else bias.data_ptr(),
+            in_features=self.in_features,
+            out_features=self.out_features,
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [T, in] float32 -> [T, out] float32."""
         num_tokens, places = len(x), len(x) * self._groups
         y = x.new_empty(num_tokens, self.out_features)
+        if not num_tokens:
+            return y
         scratch = torch.empty(places * BYTES_PER_GROUP, dtype=torch.uint8)
-        codes = scratch.data_ptr()
-        args = LinearArgs(
-            x=address(x, torch.float32, -1, self.in_features),
-            y=y.data_ptr(),
-            packed=self.weight.packed.data_ptr(),
-            scales=self.weight.scales.data_ptr(),
-            bias=None if self.bias is None else self.bias.data_ptr(),
-            codes=codes,
-            code_scales=codes + places * GROUP,
-            starts=codes + places * (GROUP + 4),
-            num_tokens=num_tokens,
-            in_features=self.in_features,
-            out_features=self.out_features,
-        )
+        args = LinearArgs.from_buffer_copy(self._layer)
+        args.x, args.y = address(x, torch.float32, -1, self.in_features), y.data_ptr()
+        args.codes = scratch.data_ptr()
+        args.code_scales = args.codes + places * GROUP
+        args.starts = args.code_scales + places * 4
+        args.num_tokens = num_tokens
         self._run(self._operation, args, is_small=num_tokens * self._size < SMALL)
         return y

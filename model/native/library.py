@@ -57,12 +57,11 @@ def address(tensor: Tensor, dtype: torch.dtype, *shape: int) -> int:
     """Where a dense tensor of this type and shape begins, -1 in a shape standing for any size."""
     assert tensor.dtype == dtype, (tensor.dtype, dtype)
     assert tensor.is_contiguous(), (tensor.shape, tensor.stride())
-    assert tensor.device.type == "cpu", tensor.device
-    assert len(shape) == tensor.ndim, (tensor.shape, shape)
-    assert all(want in (-1, have) for want, have in zip(shape, tensor.shape, strict=True)), (
-        tensor.shape,
-        shape,
-    )
+    assert tensor.is_cpu, tensor.device
+    have = tensor.shape
+    assert len(have) == len(shape), (have, shape)
+    for size, wanted in zip(have, shape, strict=True):
+        assert wanted in (-1, size), (have, shape)
     return tensor.data_ptr()
 
 

@@ -99,6 +99,7 @@ def admit(
     lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
     account.charge(requests=1, tokens=tally.num_prompt_tokens)
     lifetime.at_end(lambda: account.charge(tokens=tally.num_generated_tokens))
+    context.metrics.request_began(tally)
     lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
     retry_after = context.state.admission.retry_after
     return events(generation, engine, model.tokenizer, retry_after)

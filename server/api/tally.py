@@ -84,6 +84,12 @@ class Tally:
         return sum(self._prompt_lens)
 
     @property
+    def num_answered_prompt_tokens(self) -> int:
+        """Of the prompts that something has come of: in the end all, if nothing fails."""
+        answered = {index // self._n for index in self._first_seen}
+        return sum(self._prompt_lens[prompt] for prompt in answered)
+
+    @property
     def num_generated_tokens(self) -> int:
         return sum(self._generated)
 

@@ -46,7 +46,7 @@ class TokenBudget:
             self._give(sequence, self.left)
 
     def _give(self, sequence: Sequence, limit: int) -> None:
-        num_tokens = min(sequence.num_uncomputed_tokens - self.tokens_of(sequence), limit)
+        num_tokens = min(sequence.num_unplanned_tokens - self.tokens_of(sequence), limit)
         if num_tokens > 0:
             self.extra[sequence] = self.extra.get(sequence, 0) + num_tokens
             self.left -= num_tokens

@@ -3,6 +3,12 @@ requests.
 
     add, abort  ->  step(): schedule -> run -> update  ->  outputs
 
+With a launcher, steps overlap: the next one is launched before the last one is read, and while the
+device computes it, the host tells what the last one said. The plan ahead is one of `Scheduler`'s; a
+plan that cannot be launched ahead waits for all that is in flight, and is then run as ever.
+
+    schedule(n + 1) -> launch(n + 1) -> read(n) -> update(n)
+
 What goes wrong stays as small as it can: a request that cannot be queued fails alone; an exception
 in a step fails the requests of that step, and the engine goes on. Only two things end the engine: a
 broken device, whose context no later step could use, and a broken invariant of our own, after which
@@ -20,9 +26,11 @@ from server.engine.compiler import GrammarCompiler
 from server.engine.config import EngineConfig
 from server.engine.inspection import InspectRequest, Trace
 from server.engine.inspector import Inspect, Inspections
-from server.engine.plan import StepPlan
+from server.engine.launcher import Flight, Launcher
+from server.engine.plan import PlanRow, StepPlan
 from server.engine.runner import Runner
 from server.engine.scheduler import RequestTooLarge, Scheduler
+from server.engine.sequence import SequenceStatus
 from server.engine.timeline import StepRecorder
 from server.engine.types import (
     EngineDead,
@@ -54,9 +62,12 @@ class EngineCore:
         scheduler: Scheduler | None = None,
         inspect: Inspect | None = None,
         grammars: GrammarCompiler | None = None,
+        launcher: Launcher | None = None,
     ) -> None:
         self._scheduler = scheduler or Scheduler(config)
         self._runner = runner
+        self._launcher = launcher
+        self._in_flight: Flight | None = None
         self._grammars = grammars
         self._inspections = Inspections(inspect)
         self._recorder = StepRecorder()
@@ -100,7 +111,7 @@ class EngineCore:
     @property
     def has_work(self) -> bool:
         has_matcher = self._grammars is not None and self._grammars.has_ready
-        has_outputs = bool(self._outputs)
+        has_outputs = bool(self._outputs) or self._in_flight is not None
         return self._scheduler.has_work or has_outputs or has_matcher or self._inspections.has_work
 
     def step(self) -> list[StepOutput]:
@@ -113,10 +124,12 @@ class EngineCore:
         plan = self._scheduler.schedule()
         if plan.rows or self._inspections.first:
             self._recorder.scheduled(plan, self._scheduler.stats(), self._scheduler.queue())
-            outputs = self._run(plan) if plan.rows else []
+            outputs = self._advance(plan)
             self._inspect()
             self._recorder.finish(outputs)
             self._outputs += outputs
+        elif self._in_flight is not None:
+            self._outputs += self._land()
         if self._scheduler.is_empty:
             self._scheduler.check_integrity()
         outputs, self._outputs = self._outputs, []
@@ -138,19 +151,60 @@ class EngineCore:
             for output in ended:
                 self._grammars.forget(output.request_id)
 
+    def _advance(self, plan: StepPlan) -> list[StepOutput]:
+        if not plan.rows:
+            return self._land()
+        return self._run(plan) if self._launcher is None else self._run_ahead(plan)
+
     def _run(self, plan: StepPlan) -> list[StepOutput]:
         try:
             result = self._runner.run(plan)
-        except (torch.AcceleratorError, EngineDead):
-            raise
         except Exception as error:
-            logger.exception("a step of %d requests failed", len(plan.rows))
-            if _is_out_of_memory(error):
-                return self._scheduler.fail(plan, OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY)
-            return self._scheduler.fail(plan, STEP_FAILED)
+            return self._fail(plan, error)
         self._recorder.computed(result.forward_seconds, result.sample_seconds)
         self._scheduler.pace.saw(plan.num_scheduled_tokens, result.forward_seconds)
         return self._scheduler.update(plan, result)
+
+    def _run_ahead(self, plan: StepPlan) -> list[StepOutput]:
+        """Launch a step and then read the one before; the other way round if that must be."""
+        assert self._launcher is not None
+        if not self._launcher.can_launch(plan):
+            outputs = self._land()
+            still = [row for row in plan.rows if is_running(row)]
+            return outputs + (self._run(StepPlan(still)) if still else [])
+        started = time.perf_counter()
+        try:
+            flight = self._launcher.launch(plan)
+        except Exception as error:
+            return self._land() + self._fail(plan, error)
+        self._scheduler.launched(plan)
+        launched = time.perf_counter()
+        outputs = self._land()
+        self._recorder.computed(launched - started, time.perf_counter() - launched)
+        self._scheduler.pace.saw(plan.num_scheduled_tokens, launched - started)
+        if any(is_running(row) for row in plan.rows):  # else nobody wants to know
+            self._in_flight = flight
+        return outputs
+
+    def _land(self) -> list[StepOutput]:
+        """Read the step in flight, if there is one that matters to anybody."""
+        flight, self._in_flight = self._in_flight, None
+        if flight is None or not any(is_unfinished(row) for row in flight.plan.rows):
+            return []
+        try:
+            result = flight.read()
+        except Exception as error:
+            return self._fail(flight.plan, error)
+        return self._scheduler.update(flight.plan, result)
+
+    def _fail(self, plan: StepPlan, error: Exception) -> list[StepOutput]:
+        """End the requests of a step; raises what ends the engine."""
+        if isinstance(error, torch.AcceleratorError | EngineDead):
+            raise error
+        logger.error("a step of %d requests failed", len(plan.rows), exc_info=error)
+        if _is_out_of_memory(error):
+            return self._scheduler.fail(plan, OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY)
+        return self._scheduler.fail(plan, STEP_FAILED)
 
     def _inspect(self) -> None:
         """A piece of the first inspection, if there is one."""
@@ -177,6 +231,14 @@ class EngineCore:
     def records(self) -> list[StepRecord]:
         """What the watchers have not been told yet."""
         return self._recorder.take() if self.is_watched else []
+
+
+def is_running(row: PlanRow) -> bool:
+    return row.sequence.status is SequenceStatus.RUNNING
+
+
+def is_unfinished(row: PlanRow) -> bool:
+    return row.sequence.status is not SequenceStatus.FINISHED
 
 
 def _is_out_of_memory(error: Exception) -> bool:

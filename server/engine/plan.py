@@ -33,10 +33,15 @@ class PlanRow:
         return self.end - len(self.draft_token_ids)
 
     @property
+    def num_pending_tokens(self) -> int:
+        """1 if its last real token is one that a step in flight chooses, else 0."""
+        return max(0, self.real_end - len(self.sequence.token_ids))
+
+    @property
     def token_ids(self) -> list[int]:
-        """The tokens at positions `[start, end)`."""
+        """The tokens at positions `[start, end)`, with 0 for one that is pending."""
         real = self.sequence.token_ids[self.start : self.real_end]
-        return [*real, *self.draft_token_ids]
+        return [*real, *[0] * self.num_pending_tokens, *self.draft_token_ids]
 
     @property
     def num_samples(self) -> int:

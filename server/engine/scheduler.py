@@ -51,7 +51,12 @@ class RequestTooLarge(ValueError):
 
 
 class Scheduler:
-    """`schedule()` and `update()` take turns; `add` and `abort` may come between turns."""
+    """`schedule()` and `update()` take turns; `add` and `abort` may come between turns.
+
+    Or: `schedule()`, `launched()` of that plan, then `update()` of the one before. A plan made so
+    is right whatever the step before it says: its rows are those of sequences that may go on, and
+    what becomes of one that turns out to have ended is thrown away.
+    """
 
     def __init__(
         self,
@@ -131,11 +136,12 @@ class Scheduler:
     def fail(
         self, plan: StepPlan, error: str, error_code: ErrorCode | None = None
     ) -> list[StepOutput]:
-        """End every sequence of a step that could not be computed."""
+        """End every sequence of a step that could not be computed, if it has not ended already."""
         reason = FinishReason.ERROR
         return [
             self._finish(row.sequence, reason, error=error, error_code=error_code)
             for row in plan.rows
+            if row.sequence.status is not SequenceStatus.FINISHED
         ]
 
     @property
@@ -163,16 +169,23 @@ class Scheduler:
         budget = TokenBudget(self.pace.num_tokens - len(self._running))
         # After a preemption nobody is let in: it would be the victims, at once.
         may_admit = not has_preempted and self._has_place
-        behind = [s for s in self._running if s.num_uncomputed_tokens > 1]
+        behind = [s for s in self._running if s.num_unplanned_tokens > 1]
         for sequence in behind:
             budget.offer(sequence, is_last=sequence is behind[-1] and not may_admit)
         if may_admit:
             behind += self._admit(budget)
         budget.offer_again(behind)
-        rows = [self._row(sequence, budget.tokens_of(sequence)) for sequence in self._running]
-        assert rows or not self.has_work, "there is work, yet none of it is scheduled"
+        due = [sequence for sequence in self._running if sequence.is_due]
+        rows = [self._row(sequence, budget.tokens_of(sequence)) for sequence in due]
+        is_in_flight = len(due) < len(self._running)
+        assert rows or is_in_flight or not self.has_work, "there is work, yet none is scheduled"
         self._steps += bool(rows)
         return StepPlan(self._speculator.draft(rows))
+
+    def launched(self, plan: StepPlan) -> None:
+        """This plan, without drafts, is being computed: the next one goes on behind it."""
+        for row in plan.rows:
+            row.sequence.num_launched_tokens = row.real_end
 
     @property
     def _has_place(self) -> bool:
@@ -186,7 +199,7 @@ class Scheduler:
         num_running, num_ready = len(self._running), 0
         while num_ready < len(self._running):  # the list gets shorter as sequences are preempted
             sequence = self._running[num_ready]
-            num_blocks = self._pool.num_blocks_for(len(sequence.token_ids))
+            num_blocks = self._pool.num_blocks_for(sequence.num_tokens) if sequence.is_due else 0
             num_missing = num_blocks - len(sequence.block_table)
             if num_missing <= 0:
                 num_ready += 1
@@ -199,7 +212,7 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         self._pool.free(sequence.block_table)
         sequence.block_table = []
-        sequence.num_computed_tokens = 0
+        sequence.num_computed_tokens = sequence.num_launched_tokens = 0
         sequence.hidden_sums = []
         sequence.status = SequenceStatus.WAITING
         sequence.num_preemptions += 1
@@ -274,13 +287,13 @@ class Scheduler:
             self._cache_hits += sequence.num_cached_tokens
 
     def _row(self, sequence: Sequence, num_tokens: int) -> PlanRow:
-        start = sequence.num_computed_tokens
+        start = sequence.num_planned_tokens
         end = start + num_tokens
         score_start = score_end = start
         if sequence.num_prompt_logprobs_left:
             score_start = max(start, len(sequence.prompt_logprobs))
             score_end = max(score_start, min(end, sequence.num_prompt_tokens - 1))
-        is_sampled = end == len(sequence.token_ids) and sequence.max_tokens > 0
+        is_sampled = end == sequence.num_tokens and sequence.max_tokens > 0
         sequence.charge(end)
         return PlanRow(sequence, start, end, score_start, score_end, is_sampled)
 
@@ -290,6 +303,8 @@ class Scheduler:
         """Take in what a step computed; what each request has to be told about it."""
         outputs: list[StepOutput] = []
         for row, row_result in zip(plan.rows, result.rows, strict=True):
+            if row.sequence.status is SequenceStatus.FINISHED:
+                continue  # it ended while this step was in flight
             row.sequence.count_step(len(plan.rows))
             output = self._update_row(row, row_result)
             if output is not None:
@@ -298,10 +313,11 @@ class Scheduler:
 
     def _update_row(self, row: PlanRow, result: RowResult) -> StepOutput | None:
         sequence = row.sequence
-        assert sequence.status is SequenceStatus.RUNNING
         if result.error is not None:
             reason, code = FinishReason.ERROR, result.error_code
             return self._finish(sequence, reason, error=result.error, error_code=code)
+        if sequence.status is SequenceStatus.WAITING:  # preempted while this step was in flight:
+            return self._append(row, result) if row.is_sampled else None  # its token is good
         sequence.num_computed_tokens = row.real_end
         sequence.prompt_logprobs += result.prompt_logprobs
         sequence.hidden_sums = add_sums(sequence.hidden_sums, result.hidden_sums)
@@ -372,7 +388,8 @@ class Scheduler:
         """Let the blocks be found that this step has filled: their KV is computed only now."""
         sequence, size = row.sequence, self._pool.block_size
         filled = range(row.start // size, (row.real_end + num_accepted) // size)
-        if not filled or not self._config.enable_prefix_caching:
+        is_kept = sequence.status is SequenceStatus.RUNNING
+        if not filled or not is_kept or not self._config.enable_prefix_caching:
             return
         self._extend_hashes(sequence)
         for i in filled:

@@ -6,6 +6,12 @@
 
 There is no prefill phase and no decode phase. A sequence is behind by `num_uncomputed_tokens`; each
 step lets it catch up, and the step that reaches the end gives the next token. It knows no tensor.
+
+Where steps are launched before the last one is read, the plan is ahead of what is known:
+
+    token_ids   |<-------------- known -------------->|<- pending ->|
+    KV          |<- computed ->|<-- in flight ------->|             num_tokens
+                               num_computed_tokens    num_launched_tokens
 """
 
 from dataclasses import dataclass, field
@@ -37,6 +43,7 @@ class Sequence:
     num_prompt_tokens: int = 0
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed_tokens: int = 0  # KV below is exactly that of these tokens
+    num_launched_tokens: int = 0  # KV below will be computed by steps that are launched, if more
     num_charged_tokens: int = 0  # below, tokens count as served: computing them again is free
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache when it was first admitted
     block_table: list[int] = field(default_factory=list)
@@ -71,6 +78,30 @@ class Sequence:
     @property
     def num_uncomputed_tokens(self) -> int:
         return len(self.token_ids) - self.num_computed_tokens
+
+    @property
+    def num_pending_tokens(self) -> int:
+        """Tokens that launched steps choose, and nobody has read."""
+        return max(0, self.num_launched_tokens + 1 - len(self.token_ids))
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids) + self.num_pending_tokens
+
+    @property
+    def num_planned_tokens(self) -> int:
+        """Where the next step goes on."""
+        return max(self.num_computed_tokens, self.num_launched_tokens)
+
+    @property
+    def num_unplanned_tokens(self) -> int:
+        return self.num_tokens - self.num_planned_tokens
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next step has something to do for it: not if its last token is pending."""
+        num_pending = self.num_pending_tokens
+        return not num_pending or self.num_generated_tokens + num_pending < self.max_tokens
 
     @property
     def num_generated_tokens(self) -> int:

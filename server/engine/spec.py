@@ -44,7 +44,8 @@ class Speculator:
             return rows
         drafted: list[PlanRow] = []
         for row in rows:
-            longer = self._lengthen(row, room) if row.is_sampled else row
+            may_draft = row.is_sampled and not row.num_pending_tokens
+            longer = self._lengthen(row, room) if may_draft else row
             room -= len(longer.draft_token_ids)
             drafted.append(longer)
         return drafted

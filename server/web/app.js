@@ -27,9 +27,11 @@ function route() {
 async function greet() {
   try {
     await connect();
+    $("model").classList.add("known");
     $("model").textContent = `${server.model} · ${server.context.toLocaleString("en")} tokens`;
     route();
   } catch (error) {
+    $("model").classList.remove("known");
     $("model").textContent = error.message;
     if (error.status !== 401) setTimeout(greet, 1000);
   }

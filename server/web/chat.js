@@ -6,7 +6,7 @@ import { chats, forget, newChat, read, save, write } from "./history.js";
 import { render } from "./markdown.js";
 
 const SETTINGS = "thirdeye.settings";
-const FIELDS = ["temperature", "top_p", "top_k", "max_tokens", "seed"];
+const FIELDS = ["temperature", "top_p", "top_k", "frequency_penalty", "max_tokens", "seed"];
 
 let chat = newChat();
 let controller = null; // of the answer that streams
@@ -50,7 +50,7 @@ function drawAll() {
 }
 
 function greeting() {
-  const ideas = ["What is the capital of France?", "Write a short poem about noodles.", "Explain attention to a child."];
+  const ideas = ["Why is the sky blue?", "Write a short poem about noodles.", "Explain attention to a child."];
   const buttons = ideas.map((idea) => el("button", { type: "button", class: "chip", onclick: () => send(idea) }, idea));
   return el("div", { class: "greeting" },
     el("h2", {}, "Ask something."),
@@ -196,7 +196,9 @@ async function receive(own, message, painter, signal) {
     if (count && first === null) first = performance.now();
     const seconds = (performance.now() - (first ?? started)) / 1000;
     const rate = count > 1 && seconds > 0 ? ` · ${((count - 1) / seconds).toFixed(1)} tokens/s` : "";
-    message.note = chunk.timings ? summary(chunk) : `${count} tokens${rate}`;
+    if (chunk.choices[0]?.finish_reason === "length") message.isCut = true;
+    const cut = message.isCut ? "cut: no room for more · " : "";
+    message.note = cut + (chunk.timings ? summary(chunk) : `${count} tokens${rate}`);
     painter.ask();
   }
 }
@@ -210,7 +212,8 @@ function requestBody(messages) {
     messages: system ? [{ role: "system", content: system }, ...sent] : sent,
     stream: true,
     stream_options: { include_usage: true, continuous_usage_stats: true },
-    temperature: 0.3, // calmer than the API's default of 1: small models wander
+    temperature: 0.3, // calmer than the API's default of 1: small models wander,
+    frequency_penalty: 0.3, // and go round in circles
   };
   for (const name of FIELDS) {
     if (settings[name] !== undefined && settings[name] !== "") body[name] = Number(settings[name]);

@@ -34,10 +34,12 @@ export function rgb(name) {
   return found.slice(0, 3);
 }
 
-/** A token as people can see it: spaces and line ends are marked. */
+/** A token as people can see it: spaces, line ends and control characters are marked. */
 export function visible(text) {
   if (text === "") return "∅";
-  return text.replace(/ /g, "·").replace(/\n/g, "↵").replace(/\t/g, "⇥");
+  return text.replace(/ /g, "·").replace(/\n/g, "↵").replace(/\t/g, "⇥")
+    .replace(/[\x00-\x1f]/g, (letter) => String.fromCharCode(0x2400 + letter.charCodeAt(0)))
+    .replace(/\s|[\x7f-\xa0\u200b-\u200f\ufeff]/g, "␣");
 }
 
 export function percent(share) {

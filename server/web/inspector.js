@@ -8,7 +8,11 @@ const EXAMPLE = "Greasy fried noodles will be my lunch";
 const MAX_TOKENS = 96; // what is still legible; the server takes more
 const MAX_LENS = 64;
 
+const LENS_HINT = "Point at a cell to read its likeliest guesses; a dot (·) in a token is a space.";
+const SHARE_HINT = "Point at a layer to read its numbers.";
+
 let text = EXAMPLE;
+let ids = null; // of `text`, where they are known already
 let found = null; // {start, layers, end} of the text that is shown
 let chosen = { layer: 0, head: 0, query: null, shown: null }; // query: clicked; shown: pointed at, or clicked
 let controller = null;
@@ -21,6 +25,11 @@ export function mount() {
     look($("look-text").value);
     run();
   });
+  $("look-text").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    $("look-form").requestSubmit();
+  });
   $("heads").addEventListener("keydown", onKey);
   $("layer").addEventListener("change", () => choose(Number($("layer").value), chosen.head));
   $("head").addEventListener("change", () => choose(chosen.layer, Number($("head").value)));
@@ -28,9 +37,10 @@ export function mount() {
   addEventListener("resize", () => found && !$("inspector").hidden && drawArcs());
 }
 
-/** The text to look at next. */
-export function look(next) {
+/** The text to look at next, and its token ids if they are known. */
+export function look(next, nextIds = null) {
   text = next;
+  ids = nextIds;
   $("look-text").value = next;
   found = null;
 }
@@ -46,8 +56,8 @@ async function run() {
   status("Looking inside…");
   $("inspection").setAttribute("aria-busy", "true");
   try {
-    const tokens = await cut(text, mine.signal);
-    await receive(tokens, mine.signal);
+    ids ??= await tokenize(text, mine.signal);
+    await receive(cut(ids), mine.signal);
   } catch (error) {
     if (error.name !== "AbortError") status(error.message, true);
   } finally {
@@ -55,9 +65,12 @@ async function run() {
   }
 }
 
-/** Token ids of the text's end: as many as can be looked at with comfort. */
-async function cut(whole, signal) {
-  const { tokens } = await (await post("/tokenize", { prompt: whole, add_special_tokens: false }, signal)).json();
+async function tokenize(whole, signal) {
+  return (await (await post("/tokenize", { prompt: whole, add_special_tokens: false }, signal)).json()).tokens;
+}
+
+/** The text's end: as many tokens as can be looked at with comfort. */
+function cut(tokens) {
   const kept = tokens.slice(-MAX_TOKENS);
   $("cut").hidden = kept.length === tokens.length;
   $("cut").textContent = `The text has ${tokens.length} tokens; its last ${MAX_TOKENS} are shown.`;
@@ -84,7 +97,9 @@ function begin(start) {
   found = { start, layers: [], end: null };
   chosen = { layer: 0, head: 0, query: null, shown: null };
   $("inspection").hidden = false;
-  $("heads").replaceChildren();
+  const corner = el("span", { class: "corner" }, "layer");
+  const numbered = Array.from({ length: start.num_heads }, (_, i) => el("span", { class: "head-name" }, String(i)));
+  $("heads").replaceChildren(corner, ...numbered);
   $("heads").style.setProperty("--heads", start.num_heads);
   $("tokens").replaceChildren(...start.tokens.map(tokenButton));
   const numbers = (count) => Array.from({ length: count }, (_, i) => el("option", { value: i }, String(i)));
@@ -160,7 +175,8 @@ function choose(layer, head) {
 function keepInView(thumb) {
   const frame = $("heads").getBoundingClientRect();
   const box = thumb.getBoundingClientRect();
-  if (box.top < frame.top) $("heads").scrollTop -= frame.top - box.top + 4;
+  const top = frame.top + $("heads").firstElementChild.offsetHeight;
+  if (box.top < top) $("heads").scrollTop -= top - box.top + 4;
   if (box.bottom > frame.bottom) $("heads").scrollTop += box.bottom - frame.bottom + 4;
 }
 
@@ -195,7 +211,7 @@ function pointAt(query, key) {
   chosen.shown = shown;
   drawArcs();
   $("says").textContent = shown === null
-    ? `Layer ${chosen.layer}, head ${chosen.head}. Point at a token, or at the map, to see what it looks at.`
+    ? `Layer ${chosen.layer}, head ${chosen.head} ${pattern.habit(layer.pattern, chosen.head)}. Point at a token, or at the map, to see what it looks at; a click keeps it.`
     : pattern.sentence(layer.pattern, chosen.head, tokens, shown, key);
 }
 
@@ -206,13 +222,14 @@ function drawArcs() {
 
 function drawLens() {
   const { layers, start, end: last } = found;
-  $("lens").replaceChildren(charts.lens(layers, last.next_token, start.tokens, start.lens_positions));
+  $("lens").replaceChildren(charts.lens(layers, last.next_token, start.tokens, start.lens_positions, (says) => ($("lens-says").textContent = says)));
+  $("lens-says").textContent = LENS_HINT;
 }
 
 function drawNext() {
   const guesses = found.end.next_token.at(-1);
   $("next").replaceChildren(...charts.nextTokens(guesses, (guess) => {
-    look(text + guess.token);
+    look(text + guess.token, [...ids, guess.id]);
     run();
   }));
 }
@@ -220,9 +237,11 @@ function drawNext() {
 function drawContributions() {
   if (!found?.end) return;
   const position = chosen.query ?? found.start.tokens.length - 1;
-  const { picture, share } = charts.contributions(found.layers, position);
-  $("contributions").replaceChildren(picture);
-  $("contribution-of").textContent = `“${visible(found.start.tokens[position].token)}”: attention adds ${percent(share)} of it, the MLPs ${percent(1 - share)}.`;
+  const tell = (says) => ($("contributions-says").textContent = says);
+  const { node, share } = charts.contributions(found.layers, position, tell);
+  $("contributions").replaceChildren(node);
+  tell(SHARE_HINT);
+  $("contribution-of").textContent = `Of the lengths added to “${visible(found.start.tokens[position].token)}” attention has ${percent(share)}, the MLPs have ${percent(1 - share)}; click a token above for another.`;
 }
 
 function drawParameters() {

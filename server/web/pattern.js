@@ -112,6 +112,21 @@ function arc(from, to, share) {
   return svg("path", { d: path, class: "arc", "stroke-width": (0.6 + share * 5).toFixed(2), "stroke-opacity": (0.15 + share * 0.85).toFixed(2) });
 }
 
+/** What a head mostly does, in words: the habits that most heads have. */
+export function habit(pattern, head) {
+  const mean = (key) => {
+    const queries = Array.from({ length: Math.max(0, pattern.size - 2) }, (_, i) => i + 2); // earlier, all of them are one
+    return queries.reduce((sum, query) => sum + weight(pattern, head, query, key(query)), 0) / (queries.length || 1);
+  };
+  const habits = [
+    ["the first token, where heads look that find nothing", mean(() => 0)],
+    ["the token before", mean((query) => query - 1)],
+    ["the token itself", mean((query) => query)],
+  ].sort((a, b) => b[1] - a[1]);
+  const [name, share] = habits[0];
+  return share > 0.5 ? `looks mostly at ${name} (${percent(share)})` : "looks at several tokens";
+}
+
 /** In words: what one token looks at most. */
 export function sentence(pattern, head, tokens, query, key) {
   const name = (i) => `“${visible(tokens[i].token)}”`;

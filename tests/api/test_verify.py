@@ -367,4 +367,4 @@ def test_the_document_has_the_new_routes() -> None:
     get = document["paths"]["/v1/timeline"]["get"]
     assert [parameter["name"] for parameter in get["parameters"]] == ["since"]
     assert "text/event-stream" in get["responses"]["200"]["content"]
-    assert {"400", "401", "429", "503"} <= get["responses"].keys()
+    assert {"400", "403", "429", "503"} <= get["responses"].keys()

@@ -57,6 +57,40 @@ def test_every_view_is_usable_by_all(browser: Any, view: str, scheme: str) -> No
         assert len(ids) == len(set(ids))
 
 
+FOCUSED = """() => {
+  const node = document.activeElement;
+  const box = node.getBoundingClientRect();
+  return [node.id || node.textContent.trim().slice(0, 20), box.width * box.height > 0];
+}"""
+
+
+def test_tab_reaches_all_there_is_to_do(browser: Any) -> None:
+    """In the order of the screen, never to what is hidden, and a grid is one stop."""
+    stops = {
+        "chat": ["clear", "Settings", "log", "prompt", "send"],
+        "inspector": ["look-text", "Look", "G", "layer", "head"],
+        "timeline": ["pause", "save-trace", "open-trace", "steps"],
+    }
+    with served(list(b"x" * 9)) as (url, _), visit(browser, url) as seen:
+        page = seen.page
+        page.set_viewport_size({"width": 1280, "height": 844})
+        connected(page)
+        for view, wanted in stops.items():
+            page.click(f"nav a[href='#{view}']")
+            if view == "inspector":
+                page.wait_for_selector("#next .next")
+            page.focus("nav a[href='#timeline']")
+            found = []
+            for _ in range(70):
+                page.keyboard.press("Tab")
+                name, is_visible = page.evaluate(FOCUSED)
+                assert is_visible, name
+                found.append(name)
+                if name == wanted[-1]:
+                    break
+            assert [name for name in found if name in wanted] == wanted
+
+
 def test_the_policy_comes_with_every_file(browser: Any) -> None:
     """Modules, styles and page alike, and nothing was asked of anybody else."""
     policies = []

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from server.api.config import ApiConfig
 from tests.api.support import fake_engine, live, ready_state, says
 from tests.browser.conftest import connected, served, until, visit
@@ -27,6 +29,18 @@ def test_an_answer_streams_and_is_formatted(browser: Any) -> None:
         assert answer.locator("li").all_inner_texts() == ["one", "two"]
         assert "first after" in answer.locator(".note").inner_text()
         assert seen.page.locator(".message.user .body").inner_text() == "Hello"
+
+
+def test_an_answer_that_was_cut_says_so(browser: Any) -> None:
+    """An answer without its end should not pass for a whole one."""
+    with served(list(b"word " * 90)) as (url, engine), visit(browser, url) as seen:
+        seen.page.set_viewport_size({"width": 1200, "height": 800})
+        seen.page.click("#settings summary")
+        seen.page.fill("#set-max_tokens", "7")
+        send(seen.page, "Hello")
+        seen.page.wait_for_selector(f"{LAST}:not(.waiting) .note:has-text('cut: no room for more')")
+        assert seen.page.locator(f"{LAST} .body").inner_text() == "word wo"
+        assert engine.requests[0].sampling.frequency_penalty == pytest.approx(0.3)
 
 
 def test_stop_ends_the_engines_work_and_keeps_what_came(browser: Any) -> None:

@@ -15,7 +15,10 @@ def test_it_draws_the_first_example_by_itself(browser: Any) -> None:
         assert page.locator("#tokens .token").count() == len(text)
         assert page.locator("#heads .thumb").count() == 3 * 2
         assert page.locator("#lens tbody tr").count() == 3 + 1
-        assert page.locator("#next .next").count() == 10
+        assert page.locator("#next button.next").count() == 10
+        assert page.inner_text("#next .rest").startswith("all others")
+        assert page.locator("#contributions li").count() == 3
+        assert page.locator(".scale").inner_text().split() == ["0", "100", "%", "masked"]
         assert "attention has 33 %" in page.inner_text("#parameter-share")
         colors = page.evaluate(
             """() => { const c = document.querySelector('.heat');
@@ -67,6 +70,58 @@ def test_a_click_on_a_guess_continues_the_text(browser: Any) -> None:
         until(page, "document.querySelectorAll('#tokens .token').length === 3")
         assert page.input_value("#look-text") == "ab\x01"
         assert engine.inspections[-1].token_ids == [97, 98, 1]
+
+
+def test_the_lens_and_the_contributions_are_told_in_words(browser: Any) -> None:
+    """By the pointer and by the keyboard: colors alone tell nobody a number."""
+    with served() as (url, _), visit(browser, url, "/#inspector") as seen:
+        page = seen.page
+        page.wait_for_selector("#next .next")
+        page.hover("#lens tbody tr:nth-child(2) td:nth-child(4)")
+        says = page.inner_text("#lens-says")
+        assert says == "After “e” layer 1 finds “␀” 61 %, “␁” 22 %, “␂” 8.2 %."
+        page.focus("#lens td[tabindex='0']")
+        for key in ("ArrowRight", "ArrowDown", "ArrowDown", "ArrowDown", "ArrowLeft", "ArrowLeft"):
+            page.keyboard.press(key)
+        assert page.inner_text("#lens-says").startswith("After “G” the model says ")
+        assert page.locator("#lens td[tabindex='0']").count() == 1
+        page.hover("#contributions li:nth-child(3)")
+        assert page.inner_text("#contributions-says").startswith("Layer 2: attention adds ")
+        page.click("#tokens .token:nth-child(3)")
+        assert "added to “e” attention has 50 %" in page.inner_text("#contribution-of")
+
+
+HABIT = """async (offset) => {
+  const { habit } = await import('/web/pattern.js');
+  const size = 6, values = new Float32Array(size * size);
+  for (let query = 0; query < size; query++) {
+    values[query * size + Math.max(0, offset === null ? 0 : query - offset)] = 1;
+  }
+  return habit({ values, size, heads: 1 }, 0);
+}"""
+
+
+def test_a_head_is_told_by_its_habit(browser: Any) -> None:
+    """Most heads have one of three; the fake's look everywhere."""
+    with served() as (url, _), visit(browser, url, "/#inspector") as seen:
+        page = seen.page
+        page.wait_for_selector("#next .next")
+        assert "looks at several tokens" in page.inner_text("#says")
+        for offset, name in ((None, "the first token,"), (1, "the token before"), (0, "itself")):
+            says = page.evaluate(HABIT, offset)
+            assert name in says
+            assert says.endswith("(100 %)")
+
+
+def test_enter_looks(browser: Any) -> None:
+    """As it sends in the chat; it is no new line."""
+    with served() as (url, _), visit(browser, url, "/#inspector") as seen:
+        page = seen.page
+        page.wait_for_selector("#next .next")
+        page.fill("#look-text", "abc")
+        page.press("#look-text", "Enter")
+        until(page, "document.querySelectorAll('#tokens .token').length === 3")
+        assert page.input_value("#look-text") == "abc"
 
 
 def test_look_inside_leads_here_from_a_message(browser: Any) -> None:

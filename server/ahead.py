@@ -1,0 +1,52 @@
+"""Whether an engine runs ahead of its device, and what it then needs: a part of the composition.
+
+On a GPU it does, with a CUDA graph for each decode step, if attention never asks the host how long
+a sequence is. On a CPU nothing is gained by it; `on` runs the same loop there, for tests.
+"""
+
+import torch
+
+from model.attention.base import AttentionBackend
+from model.attention.triton import TritonAttention
+from model.kv_cache import KVCache
+from model.transformer import Transformer
+from server.engine.config import EngineConfig
+from server.engine.graphs import CudaCapture, rerun
+from server.engine.launcher import DeviceLauncher
+from server.engine.stream import AtOnce, CudaStream
+
+SCRAP_BLOCKS = 1  # of the KV cache, behind those that the scheduler knows
+
+
+def runs_ahead(
+    choice: str, device: torch.device, backend: AttentionBackend, num_ranks: int = 1
+) -> bool:
+    """`choice` is auto, on or off. Raises ValueError where `on` cannot be."""
+    reason = _why_not(device, backend, num_ranks)
+    if choice == "on" and reason:
+        raise ValueError(f"'--cuda-graphs' on is not possible {reason}; use '--cuda-graphs off'.")
+    return choice == "on" or (choice == "auto" and device.type == "cuda" and not reason)
+
+
+def _why_not(device: torch.device, backend: AttentionBackend, num_ranks: int) -> str:
+    if num_ranks > 1:
+        return "with '--tensor-parallel', whose ranks are told each step by messages"
+    if device.type == "cuda" and not isinstance(backend, TritonAttention):
+        return f"with {type(backend).__name__}, which reads lengths on the host"
+    return ""
+
+
+def make_launcher(
+    model: Transformer, kv_cache: KVCache, config: EngineConfig, device: torch.device
+) -> DeviceLauncher:
+    """`kv_cache` has `SCRAP_BLOCKS` more than `config.num_blocks`."""
+    assert kv_cache.keys.shape[1] == config.num_blocks + SCRAP_BLOCKS
+    is_cuda = device.type == "cuda"
+    return DeviceLauncher(
+        lambda batch: model(batch, kv_cache),
+        config,
+        model.config.vocab_size,
+        device,
+        CudaCapture(device) if is_cuda else rerun,
+        CudaStream() if is_cuda else AtOnce(),
+    )

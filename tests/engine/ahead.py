@@ -1,0 +1,132 @@
+"""Engines that run ahead, on the CPU: a stream that is as late as a GPU can be, an attention of
+fixed shapes, and builders."""
+
+from collections import deque
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from model.attention.blocked import KEY_BLOCK, BlockedAttention, Tile
+from model.batch import ForwardBatch
+from model.kv_cache import KVCache
+from model.transformer import Transformer
+from server.engine.config import EngineConfig
+from server.engine.core import EngineCore
+from server.engine.graphs import Capture, rerun
+from server.engine.launcher import DeviceLauncher, Flight
+from server.engine.plan import StepPlan
+from server.engine.runner import ModelRunner
+from server.engine.stream import AtOnce, Stream, Ticket, Work
+from tests.engine.toy import VOCAB, ToyCache, ToyModel, toy_config, toy_inspect
+
+CPU = torch.device("cpu")
+
+
+class Late:
+    """Nothing is done before somebody waits for it: whatever the host changes in between, shows."""
+
+    def __init__(self) -> None:
+        self._todo: deque[LateTicket] = deque()
+
+    def submit(self, work: Work) -> Ticket:
+        ticket = LateTicket(self, work)
+        self._todo.append(ticket)
+        return ticket
+
+    def advance(self, ticket: "LateTicket") -> None:
+        """In order, up to this one."""
+        while not ticket.is_done:
+            self._todo.popleft().run()
+
+
+class LateTicket:
+    def __init__(self, stream: Late, work: Work) -> None:
+        self._stream, self._work = stream, work
+        self._result: Tensor | Exception | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self._result is not None
+
+    def run(self) -> None:
+        try:
+            with torch.inference_mode():
+                self._result = self._work().clone()
+        except Exception as error:
+            self._result = error
+
+    def wait(self) -> Tensor:
+        self._stream.advance(self)
+        assert self._result is not None
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
+
+
+class CountingLauncher(DeviceLauncher):
+    """Counts steps, and checks its slots at each."""
+
+    num_launched = num_decodes = 0
+
+    def launch(self, plan: StepPlan) -> Flight:
+        flight = super().launch(plan)
+        self._slots.check_integrity()
+        self.num_launched += 1
+        self.num_decodes += all(row.num_scheduled_tokens == 1 for row in plan.rows)
+        return flight
+
+
+def toy_ahead(
+    config: EngineConfig | None = None,
+    model: ToyModel | None = None,
+    stream: Stream | None = None,
+) -> tuple[EngineCore, CountingLauncher]:
+    """An engine over the toy model, which runs ahead."""
+    config, model = config or toy_config(), model or ToyModel()
+    cache = ToyCache(config.num_blocks + 1, config.block_size)
+    runner = ModelRunner(model, cache, config, CPU)
+    launcher = CountingLauncher(
+        lambda batch: model(batch, cache), config, VOCAB, CPU, rerun, stream or AtOnce()
+    )
+    return EngineCore(config, runner, inspect=toy_inspect, launcher=launcher), launcher
+
+
+def transformer_ahead(
+    model: Transformer, config: EngineConfig, capture: Capture, stream: Stream
+) -> tuple[EngineCore, CountingLauncher]:
+    """The same over a fp32 transformer."""
+    cache = KVCache(model.config, config.num_blocks + 1, config.block_size, torch.float32, CPU)
+    runner = ModelRunner(model, cache, config, CPU)
+    forward: Callable[[ForwardBatch], Tensor] = lambda batch: model(batch, cache)  # noqa: E731
+    vocab_size = model.config.vocab_size
+    launcher = CountingLauncher(forward, config, vocab_size, CPU, capture, stream)
+    return EngineCore(config, runner, launcher=launcher), launcher
+
+
+class FixedShapes(BlockedAttention):
+    """`BlockedAttention`, whose decode steps never ask how long a sequence is.
+
+    Each row looks at as many keys as its block table could hold. Keys behind its end add exactly 0,
+    so its bits are those of its base class.
+    """
+
+    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> list[Tile]:
+        num_rows, max_blocks = batch.block_table.shape
+        if len(batch.positions) != num_rows:
+            return super().plan(batch, kv_cache)
+        block_size, num_kv_heads = kv_cache.keys.shape[2:4]
+        num_keys = -(-max_blocks * block_size // KEY_BLOCK) * KEY_BLOCK
+        positions = torch.arange(num_keys)  # [L]
+        ends = batch.seq_lens.long()[:, None]  # [S, 1]
+        present = positions.where(positions < ends, 0)  # [S, L]
+        blocks = batch.block_table.gather(1, present // block_size).long()
+        slots = blocks * block_size + present % block_size
+        heads = torch.arange(num_kv_heads)[:, None]
+        return [
+            Tile(
+                rows=torch.arange(num_rows)[:, None],
+                keys=(slots[:, None] * num_kv_heads + heads).flatten(),
+                is_hidden=(positions >= ends)[:, None, None, None],
+            )
+        ]

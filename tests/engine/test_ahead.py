@@ -1,0 +1,299 @@
+"""Running ahead changes nothing that a client can see: every step is launched before the last one
+is read, over any mix of arrivals, ends, aborts and preemptions, on a device that is as quick or as
+slow as can be."""
+
+import random
+from collections import Counter
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from model.batch import ForwardBatch
+from server.engine.core import EngineCore
+from server.engine.stream import AtOnce
+from server.engine.types import FinishReason, Request, StepOutput
+from tests.engine.ahead import Late, toy_ahead
+from tests.engine.test_core import FailsOnce
+from tests.engine.toy import (
+    EOS,
+    ToyCache,
+    ToyModel,
+    drain,
+    greedy_reference,
+    make_request,
+    run_all,
+    tokens_of,
+    toy_config,
+    toy_core,
+)
+
+MAX_ARRIVALS = 10
+STREAMS = {"at once": AtOnce, "late": Late}
+
+
+class AheadMachine(RuleBasedStateMachine):
+    """Whatever happens to the others, a request's tokens are those it gets alone and in lockstep;
+    if it is aborted, they are the first of these."""
+
+    @initialize(
+        block_size=st.sampled_from([1, 2, 4]),
+        num_blocks=st.integers(4, 14),
+        max_num_seqs=st.integers(1, 9),
+        more_tokens=st.integers(0, 10),
+        enable_prefix_caching=st.booleans(),
+        num_draft_tokens=st.sampled_from([0, 0, 3]),
+        stream=st.sampled_from(sorted(STREAMS)),
+    )
+    def start(
+        self, block_size: int, num_blocks: int, max_num_seqs: int, more_tokens: int, stream: str,
+        **more: object,
+    ) -> None:  # fmt: skip
+        self.config = toy_config(
+            max_model_len=num_blocks * block_size,
+            num_blocks=num_blocks,
+            block_size=block_size,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_seqs + more_tokens,
+            **more,
+        )
+        self.core, self.launcher = toy_ahead(self.config, stream=STREAMS[stream]())
+        self.requests: dict[str, Request] = {}
+        self.outputs: dict[str, list[StepOutput]] = {}
+
+    @precondition(lambda self: len(self.requests) < MAX_ARRIVALS)
+    @rule(
+        prompt=st.lists(st.integers(1, 2), min_size=1, max_size=10),
+        max_tokens=st.integers(0, 12) | st.just(40),
+        temperature=st.sampled_from([0.0, 0.8, 1.5]),
+        top_p=st.sampled_from([1.0, 1.0, 0.7]),
+        top_k=st.sampled_from([0, 0, 3]),
+        min_p=st.sampled_from([0.0, 0.0, 0.05]),
+        seed=st.integers(-(2**63), 2**64),
+        min_tokens=st.sampled_from([0, 0, 0, 3]),  # this one and the next need the host
+        logprobs=st.sampled_from([None, None, None, 2]),
+        ignore_eos=st.booleans(),
+        priority=st.sampled_from([0, 0, 1]),
+    )
+    def add(self, prompt: list[int], priority: int, **sampling: object) -> None:
+        name = str(len(self.requests))
+        request = make_request(
+            name, prompt[: self.config.max_model_len], priority=priority, **sampling
+        )
+        self.requests[name] = request
+        self.core.add(request)
+
+    @precondition(lambda self: self.requests)
+    @rule(num_steps=st.integers(1, 8))
+    def step(self, num_steps: int) -> None:
+        for _ in range(num_steps):
+            self.take(self.core.step())
+
+    @precondition(lambda self: self.requests)
+    @rule(choice=st.integers(0, 3 * MAX_ARRIVALS))
+    def abort(self, choice: int) -> None:
+        self.core.abort(str(choice))
+
+    def take(self, outputs: list[StepOutput]) -> None:
+        for output in outputs:
+            of_one = self.outputs.setdefault(output.request_id, [])
+            assert not of_one or of_one[-1].finish_reason is None, "an output after the last"
+            of_one.append(output)
+
+    @invariant()
+    def integrity(self) -> None:
+        if hasattr(self, "core"):
+            self.core._scheduler.check_integrity()
+            self.launcher._slots.check_integrity()
+
+    def teardown(self) -> None:
+        if not hasattr(self, "core"):
+            return
+        for name, outputs in drain(self.core).items():
+            for output in outputs:
+                self.take([output])
+            assert name in self.requests
+        assert self.outputs.keys() == self.requests.keys()
+        for name, request in self.requests.items():
+            self.check(request, self.outputs[name])
+        stats = self.core.stats()
+        assert (stats.num_blocks_used, stats.num_requests_running) == (0, 0)
+
+    def check(self, request: Request, outputs: list[StepOutput]) -> None:
+        (expected,) = run_all(toy_core(self.config), [request]).values()
+        reason = outputs[-1].finish_reason
+        tokens, all_tokens = tokens_of(outputs), tokens_of(expected)
+        if reason is FinishReason.ABORT:
+            assert tokens == all_tokens[: len(tokens)]
+            return
+        assert (tokens, reason) == (all_tokens, expected[-1].finish_reason)
+        assert logprobs_of(outputs) == logprobs_of(expected)
+
+
+def logprobs_of(outputs: list[StepOutput]) -> list[object]:
+    return [entry for output in outputs for entry in output.logprobs or []]
+
+
+class TestAhead(AheadMachine.TestCase):  # type: ignore[valid-type,misc]  # made at run time
+    settings = settings(
+        max_examples=100,
+        stateful_step_count=15,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+def mixed(seed: int, count: int, **sampling: object) -> list[Request]:
+    chance = random.Random(seed)
+    return [
+        make_request(
+            str(i),
+            [chance.randrange(1, 40) for _ in range(chance.randint(1, 40))],
+            max_tokens=chance.randint(1, 40),
+            temperature=chance.choice([0.0, 0.8]),
+            seed=chance.randrange(2**64),
+            **sampling,
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_it_does_run_ahead(stream: str) -> None:
+    """Guards the suite: in a steady state each step is launched before the last one is read, most
+    steps are the decode step, preemption happens, and answers are those in lockstep."""
+    requests = mixed(seed=1, count=12)
+    config = toy_config(num_blocks=40, max_num_seqs=8)
+    core, launcher = toy_ahead(config, stream=STREAMS[stream]())
+    for request in requests:
+        core.add(request)
+    outputs: dict[str, list[StepOutput]] = {}
+    num_ahead = 0
+    while core.has_work:
+        before = core._in_flight
+        for output in core.step():
+            outputs.setdefault(output.request_id, []).append(output)
+        num_ahead += None not in (before, core._in_flight)
+    assert core.stats().preemptions_total > 0
+    assert launcher.num_decodes > 20
+    assert num_ahead > 0.9 * launcher.num_launched
+    expected = run_all(toy_core(config), requests)
+    assert {n: tokens_of(o) for n, o in outputs.items()} == {
+        n: tokens_of(o) for n, o in expected.items()
+    }
+
+
+def test_the_end_is_seen_one_step_late_and_what_came_after_it_discarded() -> None:
+    """The step in flight computes a row too many; nothing of it reaches anybody."""
+    for first in range(1, 40):
+        request = make_request("eos", [first], max_tokens=50)
+        if 2 < len(greedy_reference(request)) < 20:
+            break
+    seen: list[int] = []
+
+    class Watched(ToyModel):
+        def __call__(self, batch: ForwardBatch, kv_cache: ToyCache, /) -> torch.Tensor:
+            seen.append(int(batch.positions[0]))
+            return super().__call__(batch, kv_cache)
+
+    core, _ = toy_ahead(model=Watched())
+    (outputs,) = run_all(core, [request]).values()
+    expected = greedy_reference(request)
+    assert expected[-1] == EOS
+    assert tokens_of(outputs) == expected
+    assert max(seen) == len(expected)  # the position of EOS itself: one step too far
+    assert core.stats().num_blocks_used == 0
+    assert core.stats().generation_tokens_total == len(expected)
+
+
+def test_no_step_is_wasted_where_the_end_is_known_in_advance() -> None:
+    """`max_tokens` and a full context need no look at the token."""
+    core, launcher = toy_ahead(toy_config(max_model_len=16))
+    run_all(core, [make_request("a", max_tokens=6, ignore_eos=True)])
+    assert launcher.num_launched == 6
+    (outputs,) = run_all(
+        core, [make_request("b", [5] * 10, max_tokens=90, ignore_eos=True)]
+    ).values()
+    assert len(tokens_of(outputs)) == 6
+    assert outputs[-1].finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_failing_step_fails_its_batch_alone(stream: str) -> None:
+    """Whether it fails when it is launched or when it is read; the next request is served."""
+    core, _ = toy_ahead(model=FailsOnce(ValueError("secret")), stream=STREAMS[stream]())
+    outputs = run_all(core, [make_request(str(i), [5] * 20) for i in range(3)])
+    for of_one in outputs.values():
+        assert [o.finish_reason for o in of_one] == [FinishReason.ERROR]
+        assert "secret" not in (of_one[0].error or "")
+    again = make_request("again", [5] * 20)
+    assert tokens_of(run_all(core, [again])["again"]) == greedy_reference(again)
+    assert core.stats().num_blocks_used == 0
+
+
+class FailsAt(ToyModel):
+    """Raises in one of its steps."""
+
+    def __init__(self, step: int) -> None:
+        self._left = step
+
+    def __call__(self, batch: ForwardBatch, kv_cache: ToyCache, /) -> torch.Tensor:
+        self._left -= 1
+        if self._left == 0:
+            raise ValueError("here")
+        return super().__call__(batch, kv_cache)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+@pytest.mark.parametrize("step", [2, 3, 4])
+def test_tokens_before_a_failure_are_told(stream: str, step: int) -> None:
+    """Each request ends once, with the first of its tokens, and no slot or block is lost."""
+    requests = [make_request(str(i), [5, i], max_tokens=20, ignore_eos=True) for i in range(3)]
+    core, launcher = toy_ahead(model=FailsAt(step), stream=STREAMS[stream]())
+    outputs = run_all(core, requests)
+    for request in requests:
+        of_one = outputs[request.request_id]
+        tokens = tokens_of(of_one)
+        assert len(tokens) == step - 1
+        assert tokens == greedy_reference(request)[: len(tokens)]
+        assert Counter(o.finish_reason for o in of_one)[FinishReason.ERROR] == 1
+    again = mixed(seed=3, count=9)
+    assert {n: tokens_of(o) for n, o in run_all(core, again).items()} == {
+        n: tokens_of(o) for n, o in run_all(toy_core(), again).items()
+    }
+    launcher._slots.check_integrity()
+
+
+class BrokenFor(ToyModel):
+    """Says NaN wherever a sequence begins with 13."""
+
+    def __call__(self, batch: ForwardBatch, kv_cache: ToyCache, /) -> torch.Tensor:
+        logits = super().__call__(batch, kv_cache)
+        first = kv_cache.tokens[batch.block_table[:, 0].long() * kv_cache.block_size]
+        logits[first == 13, 7] = torch.nan
+        return logits
+
+
+def test_nan_fails_that_request_alone() -> None:
+    requests = [make_request("good", [5, 6], seed=3, temperature=0.9), make_request("bad", [13])]
+    outputs = run_all(toy_ahead(model=BrokenFor())[0], requests)
+    assert [(o.finish_reason, o.token_ids) for o in outputs["bad"]] == [(FinishReason.ERROR, [])]
+    expected = run_all(toy_core(), requests[:1])["good"]
+    assert tokens_of(outputs["good"]) == tokens_of(expected)
+
+
+def test_an_abort_leaves_nothing_in_flight() -> None:
+    """The step in flight of an engine that was told to stop is not waited for."""
+    core: EngineCore = toy_ahead(stream=Late())[0]
+    for request in mixed(seed=5, count=4, ignore_eos=True):
+        core.add(request)
+    for _ in range(3):
+        core.step()
+    core.abort_all()
+    outputs = core.step()
+    assert {o.finish_reason for o in outputs} == {FinishReason.ABORT}
+    assert not core.has_work

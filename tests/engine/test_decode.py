@@ -1,0 +1,158 @@
+"""The decode step as a graph: recorded once for each bucket, replayed on the same addresses, equal
+to the plain path bit for bit; and what fills up a bucket changes nothing."""
+
+import random
+
+import pytest
+import torch
+
+from model.transformer import Transformer
+from server.engine.config import EngineConfig
+from server.engine.core import EngineCore
+from server.engine.graphs import Capture, make_buckets, rerun
+from server.engine.stream import AtOnce
+from server.engine.types import Request, StepOutput
+from tests.engine.ahead import CountingLauncher, FixedShapes, Late, transformer_ahead
+from tests.engine.mixes import make_core
+from tests.engine.toy import make_request, run_all, tokens_of
+from tests.model.tiny import GPT2, LLAMA, change, random_model
+from tests.oracles.tape import Tape, capture_on_tape
+
+CONTEXT = 64
+MODELS = {
+    "llama": LLAMA,
+    "llama-tied-mqa": change(LLAMA, num_heads=3, num_kv_heads=1, tie_word_embeddings=True),
+    "gpt2": GPT2,
+}
+CAPTURES: dict[str, Capture] = {"rerun": rerun, "tape": capture_on_tape}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> Transformer:
+    torch.set_num_threads(1)
+    return random_model(MODELS[request.param], FixedShapes())
+
+
+def config_of(model: Transformer, **sizes: object) -> EngineConfig:
+    defaults: dict[str, object] = {
+        "max_model_len": CONTEXT,
+        "num_blocks": 24,
+        "max_num_seqs": 7,
+        "max_num_batched_tokens": 40,
+    }
+    return EngineConfig(**(defaults | sizes))  # type: ignore[arg-type]  # plain test sizes
+
+
+def mix(seed: int, count: int) -> list[Request]:
+    """Greedy and drawn, in all three ways of sampling."""
+    chance = random.Random(seed)
+    return [
+        make_request(
+            str(i),
+            [chance.randrange(97) for _ in range(chance.randint(1, 30))],
+            max_tokens=chance.randint(2, 33),
+            temperature=chance.choice([0.0, 0.7, 1.0]),
+            top_k=chance.choice([0, 0, 5]),
+            top_p=chance.choice([1.0, 1.0, 0.8]),
+            min_p=chance.choice([0.0, 0.02]),
+            seed=chance.randrange(2**64),
+            ignore_eos=True,
+        )
+        for i in range(count)
+    ]
+
+
+def tokens(outputs: dict[str, list[StepOutput]]) -> dict[str, list[int]]:
+    return {name: tokens_of(of_one) for name, of_one in outputs.items()}
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+@pytest.mark.parametrize("late", [False, True])
+def test_replayed_steps_are_the_plain_ones(model: Transformer, capture: str, late: bool) -> None:
+    """Starved of blocks, with arrivals in waves: the same graphs see many rows come and go."""
+    config = config_of(model, num_blocks=6)
+    stream = Late() if late else AtOnce()
+    core, launcher = transformer_ahead(model, config, CAPTURES[capture], stream)
+    plain = make_core(model, max_model_len=CONTEXT, num_blocks=40)
+    for seed in range(2):
+        requests = mix(seed, 10)
+        assert tokens(run_all(core, requests)) == tokens(run_all(plain, requests))
+    assert launcher.num_decodes > 40
+    assert core.stats().preemptions_total > 0
+    assert core.stats().num_blocks_used == 0
+
+
+def started(
+    model: Transformer, num_rows: int, capture: Capture = rerun
+) -> tuple[EngineCore, CountingLauncher]:
+    """`num_rows` requests that decode, nothing else."""
+    core, launcher = transformer_ahead(model, config_of(model), capture, AtOnce())
+    for i in range(num_rows):
+        core.add(make_request(str(i), [i + 1, 5], max_tokens=50, ignore_eos=True))
+    for _ in range(3):
+        core.step()
+    return core, launcher
+
+
+def test_padding_changes_nothing_but_scrap(model: Transformer) -> None:
+    """5 rows in a bucket of 7: of all slots, only those of the 5 move; of all blocks, only theirs
+    and the scrap block are written."""
+    core, launcher = started(model, num_rows=5)
+    state = launcher._state
+    before = state.table.clone()
+    core.step()
+    changed = (state.table != before).any(1).nonzero()[:, 0].tolist()
+    scrap = state.num_slots
+    owned = [told.slot for told in launcher._slots._told.values()]
+    assert set(changed) - {scrap} == set(owned)
+    assert state.table[scrap, 1] == 0, "the scrap slot has moved"
+    assert (state.table[scrap, 8:] == config_of(model).num_blocks).all()
+
+
+def test_a_steady_state_is_told_nothing(model: Transformer) -> None:
+    """Between new blocks the host sends no word, and a new block is one word for each row."""
+    core, launcher = started(model, num_rows=4)
+    told: list[int] = []
+    take = launcher._slots.take
+
+    def counted(pin: bool) -> torch.Tensor | None:
+        news = take(pin)
+        told.append(0 if news is None else news.shape[1])
+        return news
+
+    launcher._slots.take = counted  # type: ignore[method-assign]  # a spy
+    for _ in range(32):
+        core.step()
+    assert sorted(told) == [0] * 30 + [4] * 2
+
+
+def test_the_tape_refuses_what_a_graph_cannot() -> None:
+    """A test of the test: reading a value while the step is recorded."""
+    ones = torch.ones(3)
+    for read in (lambda: ones.sum().item(), lambda: ones.nonzero(), lambda: bool(ones[0])):
+        with pytest.raises(AssertionError, match="must not call"), Tape():
+            read()
+
+
+def test_the_tape_bakes_in_what_was_read_behind_its_back() -> None:
+    """A test of the test: the replay uses the old number, which the comparisons above would see."""
+    source, target = torch.tensor([1]), torch.zeros(1, dtype=torch.int64)
+
+    def step() -> None:
+        target.copy_(torch.full((1,), source.tolist()[0]))
+
+    replay = capture_on_tape(step)
+    source.fill_(2)
+    replay()
+    assert target.item() == 1
+
+
+def test_buckets() -> None:
+    """Every number of rows has one, none is far too large, and the largest is the limit."""
+    for most in (1, 2, 3, 5, 8, 13, 64, 100, 256, 300):
+        buckets = make_buckets(most)
+        assert buckets == sorted(set(buckets))
+        assert buckets[-1] == most
+        gaps = [b - a for a, b in zip([0, *buckets], buckets, strict=False)]
+        assert max(gaps) <= 16
+    assert make_buckets(40) == [1, 2, 4, 8, 16, 24, 32, 40]
