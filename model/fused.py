@@ -1,12 +1,12 @@
-"""The parts of a transformer whose small steps are one kernel each, for a GPU.
+"""The parts of a transformer whose small steps are one kernel each, on a GPU and on a CPU.
 
-On a GPU a step of one token is hundreds of kernels that each read little: their number is what
-costs. These classes do what their base classes do and have the same parameters, so a checkpoint
-fills either; the base class is the twin each is held against. Kernels are imported in constructors:
-a machine without triton has everything but these.
+A step of one token is hundreds of operations that each read little: their number is what costs.
+These classes do what their base classes do and have the same parameters, so a checkpoint fills
+either; the base class is the twin each is held against. Their kernels are `model/native/`'s where
+those are compiled, else `model/kernels/`'s, which have the same functions. The latter are imported
+in constructors: a machine without triton has everything but these.
 """
 
-from types import ModuleType
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +16,9 @@ from model.batch import ForwardBatch
 from model.config import ModelConfig
 from model.kv_cache import KVCache
 from model.layers import GatedMLP, RMSNorm
+from model.native.rms_norm import RMSNormKernels
+from model.native.rope_kv import RopeKVKernel
+from model.native.silu_mul import SiluMulKernel
 from model.placement import Placement
 from model.rope import Rotate, Rotation
 from model.self_attention import QKNorm, SelfAttention
@@ -26,9 +29,13 @@ class FusedRMSNorm(RMSNorm):
 
     def __init__(self, hidden_size: int, eps: float, where: Placement) -> None:
         super().__init__(hidden_size, eps, where)
-        from model.kernels import rms_norm  # noqa: PLC0415  # see the module's docstring
+        self._kernel: Any
+        if where.native:
+            self._kernel = RMSNormKernels(where.native)
+        else:
+            from model.kernels import rms_norm  # noqa: PLC0415  # see the module's docstring
 
-        self._kernel: ModuleType | Any = rms_norm
+            self._kernel = rms_norm
 
     def forward(self, x: Tensor) -> Tensor:
         return self._kernel.rms_norm(x, self.weight, self.eps)
@@ -42,9 +49,13 @@ class FusedSwiGLU(GatedMLP):
 
     def __init__(self, config: ModelConfig, where: Placement) -> None:
         super().__init__(config, where)
-        from model.kernels import silu_mul  # noqa: PLC0415
+        self._kernel: Any
+        if where.native:
+            self._kernel = SiluMulKernel(where.native)
+        else:
+            from model.kernels import silu_mul  # noqa: PLC0415
 
-        self._kernel: ModuleType | Any = silu_mul
+            self._kernel = silu_mul
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self._kernel.silu_mul(self.gate_up(x)))
@@ -57,9 +68,13 @@ class FusedRotarySelfAttention(SelfAttention):
         self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
     ) -> None:
         super().__init__(config, layer, backend, where)
-        from model.kernels import rope_kv  # noqa: PLC0415
+        self._kernel: Any
+        if where.native:
+            self._kernel = RopeKVKernel(where.native)
+        else:
+            from model.kernels import rope_kv  # noqa: PLC0415
 
-        self._kernel: ModuleType | Any = rope_kv
+            self._kernel = rope_kv
 
     def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache) -> Tensor:
         assert isinstance(rotate, Rotation)

@@ -11,14 +11,14 @@ from model.self_attention import SelfAttention
 def make_norm(config: ModelConfig, where: Placement) -> AddNorm:
     if config.norm is Norm.LAYER_NORM:
         return LayerNorm(config.hidden_size, config.norm_eps, where)
-    kind = FusedRMSNorm if where.is_fused else RMSNorm
+    kind = FusedRMSNorm if where.has_kernels else RMSNorm
     return kind(config.hidden_size, config.norm_eps, where)
 
 
 def make_attention(
     config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
 ) -> SelfAttention:
-    is_fused = where.is_fused and config.rope is not None
+    is_fused = where.has_kernels and config.rope is not None
     kind = FusedRotarySelfAttention if is_fused else SelfAttention
     return kind(config, layer, backend, where)
 
@@ -26,5 +26,5 @@ def make_attention(
 def make_mlp(config: ModelConfig, where: Placement) -> MLP | GatedMLP:
     if not config.gated_mlp:
         return MLP(config, where)
-    is_fused = where.is_fused and config.activation is Activation.SILU
+    is_fused = where.has_kernels and config.activation is Activation.SILU
     return FusedSwiGLU(config, where) if is_fused else GatedMLP(config, where)

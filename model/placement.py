@@ -24,6 +24,11 @@ class Placement:
     ranks: Ranks = ALONE  # who else has a share of the weights
     is_deterministic: bool = False  # a token's bits do not depend on its company, at any cost
 
+    @property
+    def has_kernels(self) -> bool:
+        """Whether the steps between matrix products are kernels of our own, on either device."""
+        return self.is_fused or self.native is not None
+
     def empty(self, *shape: int) -> nn.Parameter:
         """A parameter for inference: uninitialised, to be filled by a checkpoint, never trained."""
         tensor = torch.empty(shape, dtype=self.dtype, device=self.device)

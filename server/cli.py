@@ -96,7 +96,7 @@ def serve(
         str | None, typer.Option(help="auto, none, int8; on a GPU also int4, fp8. [auto]")
     ] = None,
     attention: Annotated[
-        str | None, typer.Option(help="auto, triton, sdpa, reference. [auto]")
+        str | None, typer.Option(help="auto, native, blocked, triton, sdpa, reference. [auto]")
     ] = None,
     cuda_graphs: Annotated[
         str | None, typer.Option(help="Decode by graphs, a step ahead: auto, on, off. [auto: GPU]")

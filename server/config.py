@@ -52,7 +52,8 @@ class KVDtype(StrEnum):
 
 
 class Attention(StrEnum):
-    AUTO = "auto"  # blocked on a CPU, triton on a GPU
+    AUTO = "auto"  # native on a CPU, or blocked where nothing is compiled; triton on a GPU
+    NATIVE = "native"
     BLOCKED = "blocked"
     SDPA = "sdpa"
     TRITON = "triton"

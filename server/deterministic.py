@@ -10,7 +10,7 @@ from model.placement import Placement, can_fuse
 from model.quant.choose import choose_linear
 from model.quant.unquantized import Unquantized
 
-ATTENTION = {"cpu": "blocked", "cuda": "triton"}
+ATTENTION = {"cpu": ("native", "blocked"), "cuda": ("triton",)}
 
 
 def check_deterministic(where: Placement, attention: str) -> None:
@@ -19,9 +19,10 @@ def check_deterministic(where: Placement, attention: str) -> None:
     kept = ATTENTION[device]
     if device == "cuda" and not can_fuse(where.device):
         raise ValueError("'--deterministic' on a GPU needs the package triton: install it.")
-    if attention not in ("auto", kept):
+    if attention not in ("auto", *kept):
         raise ValueError(
-            f"'--deterministic' needs '--attention' {kept} here, got {attention}: use 'auto'."
+            f"'--deterministic' needs '--attention' {' or '.join(kept)} here, got {attention}: "
+            "use 'auto'."
         )
     if device == "cuda" and where.quantize != "none":
         raise ValueError(

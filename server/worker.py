@@ -99,8 +99,8 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
     if size > 1:
         check_ranks(recipe, device)
         device = torch.device("cuda", rank) if device.type == "cuda" else device
-    native = load_native(recipe.native_library, device)
-    where = Placement(choose_dtype(recipe.dtype, device), device, native=native)
+    dtype = choose_dtype(recipe.dtype, device)
+    where = Placement(dtype, device, native=load_native(recipe.native_library, device, dtype))
     quantize = choose_quantization(recipe.quantize, where) if size == 1 else "none"
     where = replace(where, quantize=quantize, is_deterministic=recipe.deterministic)
     if recipe.deterministic:
@@ -113,9 +113,10 @@ def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
     return choose_kv_dtype(recipe.kv_dtype, recipe.attention, where.dtype, where.device)
 
 
-def load_native(path: str, device: torch.device) -> Library | None:
-    """The compiled kernels, if they are for this device and ready; why not is said in the log."""
-    if not path or device.type != "cpu":
+def load_native(path: str, device: torch.device, dtype: torch.dtype) -> Library | None:
+    """The compiled kernels, if they are for this device and ready; why not is said in the log. They
+    are for float32 alone."""
+    if not path or device.type != "cpu" or dtype != torch.float32:
         return None
     try:
         return Library(Path(path))
@@ -128,8 +129,9 @@ def load_model(
     checkpoint: Checkpoint, attention: str, where: Placement, on_progress: OnProgress
 ) -> Transformer:
     """The checkpoint's weights in a transformer of its shape."""
-    is_deterministic = where.is_deterministic
-    backend = choose_attention(attention, where.device, is_deterministic=is_deterministic)
+    backend = choose_attention(
+        attention, where.device, where.native, is_deterministic=where.is_deterministic
+    )
     model = Transformer(
         checkpoint.config,
         backend,
@@ -138,7 +140,7 @@ def load_model(
         quantize=where.quantize,
         native=where.native,
         ranks=where.ranks,
-        is_deterministic=is_deterministic,
+        is_deterministic=where.is_deterministic,
     )
     load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
     model.finish()

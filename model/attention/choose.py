@@ -6,37 +6,54 @@ import torch
 
 from model.attention.base import AttentionBackend
 from model.attention.blocked import BlockedAttention
+from model.attention.native import NativeAttention
 from model.attention.reference import ReferenceAttention
 from model.attention.sdpa import SdpaAttention
 from model.attention.triton import TritonAttention
+from model.native.library import Library
 from model.placement import can_fuse
 
 
 def choose_attention(
-    name: str, device: torch.device, *, is_deterministic: bool = False
+    name: str,
+    device: torch.device,
+    native: Library | None = None,
+    *,
+    is_deterministic: bool = False,
 ) -> AttentionBackend:
-    """`name` is a backend's, or "auto": the best for the device. With `is_deterministic` the
-    Triton backend cuts every step alike; of the others, `blocked` always does.
+    """`name` is a backend's, or "auto": the best for the device. `native`: kernels compiled for
+    this CPU and for the queries' dtype, if there are any. With `is_deterministic` the Triton
+    backend cuts every step alike; of the others, `native` and `blocked` always do.
 
     Raises ValueError if it is unknown, or its kernels cannot run there.
     """
     backends: dict[str, Callable[[], AttentionBackend]] = {
+        "native": lambda: _native(native),
         "blocked": BlockedAttention,
         "sdpa": SdpaAttention,
         "reference": ReferenceAttention,
         "triton": lambda: _triton(device, is_deterministic),
     }
-    chosen = _best(device) if name == "auto" else name
+    chosen = _best(device, native) if name == "auto" else name
     if chosen not in backends:
         known = ", ".join(repr(known) for known in ("auto", *backends))
         raise ValueError(f"'attention' must be one of {known}, got {name!r}.")
     return backends[chosen]()
 
 
-def _best(device: torch.device) -> str:
+def _best(device: torch.device, native: Library | None) -> str:
     if device.type == "cpu":
-        return "blocked"
+        return "native" if native else "blocked"
     return "triton" if can_fuse(device) else "sdpa"
+
+
+def _native(library: Library | None) -> NativeAttention:
+    if library is None:
+        raise ValueError(
+            "'attention' native needs kernels compiled for this machine and '--dtype' float32; "
+            "`thirdeye doctor` says whether they are there: use 'auto'."
+        )
+    return NativeAttention(library)
 
 
 def _triton(device: torch.device, is_deterministic: bool) -> TritonAttention:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from model.attention.choose import choose_attention
 from model.batch import ForwardBatch
 from model.kv_cache import KVCache
+from model.native.library import Library
 from model.transformer import Transformer
 from tests.oracles.real_model import load_reference
 from tests.tiny import VOCAB_SIZE, tiny_gpt2, tiny_llama
@@ -18,10 +19,10 @@ from weights.load import load_weights
 CPU = torch.device("cpu")
 
 
-def load(path: Path, attention: str = "auto") -> Transformer:
+def load(path: Path, attention: str = "auto", native: Library | None = None) -> Transformer:
     checkpoint = open_checkpoint(path)
-    backend = choose_attention(attention, CPU)
-    model = Transformer(checkpoint.config, backend, dtype=torch.float32, device=CPU)
+    backend = choose_attention(attention, CPU, native)
+    model = Transformer(checkpoint.config, backend, dtype=torch.float32, device=CPU, native=native)
     load_weights(checkpoint, model)
     model.finish()
     return model
@@ -56,15 +57,16 @@ def expected(model: PreTrainedModel, token_ids: list[int]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("make", [tiny_gpt2, tiny_llama])
-@pytest.mark.parametrize("attention", ["blocked", "sdpa", "reference"])
+@pytest.mark.parametrize("attention", ["native", "blocked", "sdpa", "reference"])
 @pytest.mark.parametrize("chunk", [1, 7, 100])
-def test_logits_of_tiny_checkpoints(tmp_path, make, attention, chunk):
+def test_logits_of_tiny_checkpoints(tmp_path, make, attention, chunk, request):
     """The real loader and either attention, whole or in chunks, give Hugging Face's logits."""
+    native = request.getfixturevalue("native") if attention == "native" else None
     theirs = make(tmp_path)
     token_ids = torch.randint(
         0, VOCAB_SIZE, (50,), generator=torch.Generator().manual_seed(1)
     ).tolist()
-    ours = logits(load(tmp_path, attention), token_ids, chunk)
+    ours = logits(load(tmp_path, attention, native), token_ids, chunk)
     torch.testing.assert_close(ours, expected(theirs, token_ids), atol=1e-4, rtol=1e-4)
 
 

@@ -36,6 +36,7 @@ MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=
     params=[
         *MODELS,
         "llama-tied-mqa int8",
+        "llama native",
         "llama-tied-mqa int8 native",
         "gpt2-wide int8 native",
     ],

@@ -13,6 +13,7 @@ from torch import Tensor
 from model.attention import choose
 from model.attention.blocked import BlockedAttention
 from model.attention.choose import choose_attention
+from model.attention.native import NativeAttention
 from model.attention.reference import (
     ReferenceAttention,
     attention_weights,
@@ -23,6 +24,7 @@ from model.attention.sdpa import SdpaAttention
 from model.attention.triton import TritonAttention
 from model.batch import ForwardBatch
 from model.kv_cache import KVCache
+from model.native.library import Library
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change, make_cache
 
@@ -187,6 +189,18 @@ def test_choose_attention_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for has_triton, best in ((True, TritonAttention), (False, SdpaAttention)):
         monkeypatch.setattr(choose, "can_fuse", lambda device, answer=has_triton: answer)
         assert isinstance(choose_attention("auto", torch.device("cuda")), best)
+
+
+def test_native_attention_is_best_where_it_is(native: Library) -> None:
+    """Compiled kernels are used, unless another backend is named."""
+    assert isinstance(choose_attention("auto", CPU, native), NativeAttention)
+    assert isinstance(choose_attention("blocked", CPU, native), BlockedAttention)
+
+
+def test_native_attention_needs_its_kernels() -> None:
+    """Asked for by name where nothing is compiled: refused, with the way out."""
+    with pytest.raises(ValueError, match=r"native needs kernels .* use 'auto'"):
+        choose_attention("native", CPU)
 
 
 def test_unknown_attention_lists_the_known() -> None:

@@ -7,6 +7,7 @@ import torch
 
 from model.attention.base import AttentionBackend
 from model.attention.blocked import BlockedAttention
+from model.attention.native import NativeAttention
 from model.config import Activation, ModelConfig, Norm, RopeConfig
 from model.kv_cache import KVCache
 from model.native.library import Library
@@ -78,7 +79,7 @@ def unfinished_model(
     native: Library | None = None,
 ) -> Transformer:
     """The same before its linear layers pack their weights away."""
-    backend = attention or BlockedAttention()
+    backend = attention or (NativeAttention(native) if native else BlockedAttention())
     model = Transformer(
         config,
         backend,

@@ -25,7 +25,7 @@ def model(default_model, request) -> Transformer:
     native = request.getfixturevalue("native") if how else None
     checkpoint = open_checkpoint(default_model)
     cpu = torch.device("cpu")
-    attention = choose_attention("auto", cpu)
+    attention = choose_attention("auto", cpu, native)
     model = Transformer(
         checkpoint.config,
         attention,

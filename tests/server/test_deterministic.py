@@ -56,7 +56,9 @@ def test_what_it_refuses_on_a_gpu(gpu: pytest.MonkeyPatch) -> None:
 
 def test_what_it_refuses_on_a_cpu() -> None:
     check_deterministic(Placement(FP32, CPU, is_deterministic=True), "blocked")
-    with pytest.raises(ValueError, match="needs '--attention' blocked here, got sdpa: use 'auto'"):
+    with pytest.raises(
+        ValueError, match="needs '--attention' native or blocked here, got sdpa: use 'auto'"
+    ):
         check_deterministic(Placement(FP32, CPU), "sdpa")
     with pytest.raises(ValueError, match=r"float32 or bfloat16, .* got float16"):
         check_deterministic(Placement(FP16, CPU), "auto")
@@ -67,5 +69,5 @@ def test_its_cost_can_be_measured(tmp_path) -> None:
     tiny_llama(tmp_path)
     measured = plan(str(tmp_path), is_deterministic=True)
     assert json.loads(list(run(measured))[-1])["is_deterministic"]
-    with pytest.raises(ValueError, match="needs '--attention' blocked"):
+    with pytest.raises(ValueError, match="needs '--attention' native or blocked"):
         list(run(plan(str(tmp_path), is_deterministic=True, attention="sdpa")))

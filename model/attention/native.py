@@ -1,0 +1,46 @@
+"""Attention in C, right out of the paged cache: the default on a CPU where it could be compiled.
+
+The step is cut into tiles: consecutive queries of one sequence, few enough to share what the caches
+hold. Each tile and key head is work for one thread; where there are too few of them for all
+threads, these share the blocks of keys. `model/native/paged_attention.c` adds up in an order that
+knows nothing of tiles and threads, so a token's bits are the same in any batch, as those of
+`model/attention/blocked.py` are, but not equal to them.
+"""
+
+import torch
+from torch import Tensor
+
+from model.batch import ForwardBatch
+from model.kv_cache import KVCache
+from model.native.library import Library
+from model.native.paged_attention import KEYS, PagedAttentionKernel, Tiles
+
+TILE_QUERIES = 64
+
+
+class NativeAttention:
+    """fp32 queries over keys and values in fp32 or fp16; all sums in fp32."""
+
+    def __init__(self, library: Library) -> None:
+        self._kernel = PagedAttentionKernel(library)
+
+    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> Tiles:  # noqa: ARG002
+        starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
+        tiles = []
+        for sequence, seq_len in enumerate(seq_lens):
+            stop = starts[sequence + 1]
+            past = seq_len - stop  # from a row of the step to its position
+            tiles += [
+                (sequence, first, min(TILE_QUERIES, stop - first), first + past)
+                for first in range(starts[sequence], stop, TILE_QUERIES)
+            ]
+        longest = max((position + count for _, _, count, position in tiles), default=0)
+        return Tiles(
+            tiles=torch.tensor(tiles, dtype=torch.int32).view(-1, 4),
+            block_table=batch.block_table.contiguous(),
+            max_queries=max((count for _, _, count, _ in tiles), default=0),
+            max_blocks=-(-longest // KEYS),
+        )
+
+    def forward(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, plan: Tiles) -> Tensor:
+        return self._kernel(query.contiguous(), key_cache, value_cache, plan)

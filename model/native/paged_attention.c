@@ -1,0 +1,421 @@
+/* Causal attention over a paged KV cache, read where it lies.
+ *
+ * A query's keys are cut into blocks of KEYS, counted from position 0. Of each block it takes a
+ * part (Milakov, Gimelshein 2018): the largest score, the exponentials of the others against it,
+ * their sums, and the values weighted by them; parts are merged one after the other, in order. A
+ * score is summed up channel after channel, a weighted value key after key. So a token's bits are
+ * the same alone or in a batch, in a chunk of any length, after any past, on any thread: what
+ * differs is only how many rows share a block that has been brought in.
+ *
+ * A row is one query of one head; all heads that share a key head, and several queries, are rows of
+ * one tile. Keys of a block are turned to [head_dim][KEYS], so that a register holds one channel of
+ * 16 keys; values lie right as they are, a register holds 16 channels of one. What a row may not see
+ * weighs exactly 0, and what lies behind a sequence's end is never read.
+ */
+#include "floats.h"
+#include "pool.h"
+
+#include <float.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum {
+    KEYS = 64, /* in a block */
+    KEY_LINES = KEYS / WIDTH,
+    ROWS = 6   /* that share a pass over a block: 6 * 4 sums, in 32 registers */
+};
+
+#define INLINE static inline __attribute__((always_inline))
+
+struct tile {
+    int32_t sequence, first, count, position; /* queries `first`.. of the step; where they stand */
+};
+
+struct paged_attention_args {
+    const float *query;         /* [T, num_heads, head_dim] */
+    float *output;              /* [T, num_heads, head_dim] */
+    const void *keys, *values;  /* [slots, num_kv_heads, head_dim], fp16 or fp32 */
+    const int32_t *block_table; /* [B, table_width] */
+    const struct tile *tiles;   /* [num_tiles] */
+    float *scratch;             /* [threads, scratch_floats] */
+    float *parts; /* [num_tiles, num_kv_heads, max_blocks], each for a tile; or NULL */
+    int64_t scratch_floats, part_floats;
+    int num_tiles, max_rows, max_blocks; /* of keys and rows, in any tile */
+    int table_width, block_size, num_heads, num_kv_heads, head_dim, is_half;
+};
+
+/* Where rows stand: so far, or by one block alone. */
+struct state {
+    float *peaks; /* [rows, padded]: the largest score */
+    float *sums;  /* [rows, WIDTH]: of the weights, lane by lane */
+    float *mixed; /* [rows, padded]: values, weighted and not yet divided by the sum */
+};
+
+struct scratch {
+    float *queries; /* [max_rows, head_dim], divided by sqrt(head_dim) */
+    float *keys;    /* [head_dim, KEYS] */
+    float *values;  /* [KEYS, padded] */
+    float *weights; /* [ROWS, KEYS] */
+    struct state total, part;
+};
+
+/* A block's values: where each key's begin, in bytes from `base`. */
+struct values {
+    const char *base;
+    const int64_t *offsets;
+    int is_half;
+};
+
+static int padded(int size) { return (size + WIDTH - 1) / WIDTH * WIDTH; }
+
+static struct state state_at(float *memory, int rows) {
+    float *sums = memory + padded(rows);
+    return (struct state){memory, sums, sums + (size_t)rows * WIDTH};
+}
+
+static struct state from_row(struct state state, int row, int width) {
+    return (struct state){state.peaks + row, state.sums + (size_t)row * WIDTH,
+                          state.mixed + (size_t)row * width};
+}
+
+static struct scratch scratch_at(float *memory, int rows, int width) {
+    struct scratch s;
+    s.queries = memory;
+    s.keys = s.queries + (size_t)rows * width;
+    s.values = s.keys + (size_t)width * KEYS;
+    s.weights = s.values + (size_t)KEYS * width;
+    s.part = state_at(s.weights + ROWS * KEYS, ROWS);
+    s.total = state_at(s.part.mixed + (size_t)ROWS * width, rows);
+    return s;
+}
+
+/* 16 floats of a cache from `at`, those of the mask. */
+INLINE __m512 load(const void *at, int is_half, __mmask16 mask) {
+    if (is_half) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at));
+    return _mm512_maskz_loadu_ps(mask, at);
+}
+
+/* 16 keys' 16 channels, a register a key -> a register a channel. */
+static inline void transpose(__m512 r[WIDTH]) {
+    __m512 t[WIDTH];
+    for (int i = 0; i < WIDTH; i += 2) {
+        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < WIDTH; i += 4)
+        for (int j = 0; j < 2; j++) {
+            __m512d a = _mm512_castps_pd(t[i + j]), b = _mm512_castps_pd(t[i + j + 2]);
+            r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
+            r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
+        }
+    for (int i = 0; i < WIDTH; i += 8)
+        for (int j = 0; j < 4; j++) {
+            t[i + j] = _mm512_shuffle_f32x4(r[i + j], r[i + j + 4], 0x88);
+            t[i + j + 4] = _mm512_shuffle_f32x4(r[i + j], r[i + j + 4], 0xdd);
+        }
+    for (int j = 0; j < 8; j++) {
+        r[j] = _mm512_shuffle_f32x4(t[j], t[j + 8], 0x88);
+        r[j + 8] = _mm512_shuffle_f32x4(t[j], t[j + 8], 0xdd);
+    }
+}
+
+/* Where the keys of positions [start, start + count) lie, in bytes from the cache's begin. */
+static void find_keys(const struct paged_attention_args *args, int sequence, int head, int start,
+                      int count, int64_t offsets[KEYS]) {
+    const int32_t *table = args->block_table + (size_t)sequence * args->table_width;
+    int64_t size = args->is_half ? 2 : 4, bytes = size * args->head_dim;
+    int block = start / args->block_size, offset = start % args->block_size;
+    for (int i = 0; i < count; i++) {
+        int64_t slot = (int64_t)table[block] * args->block_size + offset;
+        offsets[i] = (slot * args->num_kv_heads + head) * bytes;
+        if (++offset == args->block_size) block++, offset = 0;
+    }
+}
+
+/* Up to KEYS keys to [head_dim, KEYS]; zeros behind the last. */
+INLINE void turn_keys(const struct paged_attention_args *args, const int64_t *offsets, int count,
+                      float *turned, const int is_half) {
+    const char *base = args->keys;
+    for (int first = 0; first < KEYS; first += WIDTH)
+        for (int channel = 0; channel < args->head_dim; channel += WIDTH) {
+            __mmask16 mask = first_lanes(args->head_dim - channel);
+            __m512 r[WIDTH];
+#pragma GCC unroll 16
+            for (int i = 0; i < WIDTH; i++)
+                r[i] = first + i < count
+                           ? load(base + offsets[first + i] + channel * (is_half ? 2 : 4), is_half,
+                                  mask)
+                           : _mm512_setzero_ps();
+            transpose(r);
+#pragma GCC unroll 16
+            for (int i = 0; i < WIDTH; i++) /* up to the padded width: the last are not read */
+                _mm512_storeu_ps(turned + (size_t)(channel + i) * KEYS + first, r[i]);
+        }
+}
+
+/* fp16 values to fp32, once for many rows. */
+static void widen_values(const struct paged_attention_args *args, const int64_t *offsets, int count,
+                         float *wide) {
+    const char *base = args->values;
+    int width = padded(args->head_dim);
+    for (int i = 0; i < count; i++)
+        for (int channel = 0; channel < args->head_dim; channel += WIDTH)
+            _mm512_storeu_ps(wide + (size_t)i * width + channel,
+                             load(base + offsets[i] + 2 * channel, 1,
+                                  first_lanes(args->head_dim - channel)));
+}
+
+/* Scores of the block's keys, those a row may not see at -infinity. */
+INLINE void score(const float *queries, const float *keys, const int *limits, int head_dim,
+                  const int rows, __m512 scores[ROWS][KEY_LINES]) {
+    for (int r = 0; r < rows; r++)
+        for (int line = 0; line < KEY_LINES; line++) scores[r][line] = _mm512_setzero_ps();
+    for (int channel = 0; channel < head_dim; channel++) {
+        __m512 k[KEY_LINES];
+        for (int line = 0; line < KEY_LINES; line++)
+            k[line] = _mm512_loadu_ps(keys + (size_t)channel * KEYS + line * WIDTH);
+        for (int r = 0; r < rows; r++) {
+            __m512 q = _mm512_set1_ps(queries[(size_t)r * head_dim + channel]);
+            for (int line = 0; line < KEY_LINES; line++)
+                scores[r][line] = _mm512_fmadd_ps(q, k[line], scores[r][line]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int line = 0; line < KEY_LINES; line++)
+            scores[r][line] = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY),
+                                                 first_lanes(limits[r] - line * WIDTH),
+                                                 scores[r][line]);
+}
+
+/* Scores to weights, with their peaks and sums. */
+INLINE void weigh(__m512 scores[ROWS][KEY_LINES], const int rows, float *weights,
+                  struct state part) {
+    for (int r = 0; r < rows; r++) {
+        __m512 *s = scores[r];
+        __m512 top = _mm512_max_ps(_mm512_max_ps(s[0], s[1]), _mm512_max_ps(s[2], s[3]));
+        float peak = _mm512_reduce_max_ps(_mm512_max_ps(top, _mm512_set1_ps(-FLT_MAX)));
+        for (int line = 0; line < KEY_LINES; line++) {
+            s[line] = exp16(_mm512_sub_ps(s[line], _mm512_set1_ps(peak)));
+            _mm512_storeu_ps(weights + r * KEYS + line * WIDTH, s[line]);
+        }
+        part.peaks[r] = peak;
+        __m512 sum = _mm512_add_ps(_mm512_add_ps(s[0], s[1]), _mm512_add_ps(s[2], s[3]));
+        _mm512_storeu_ps(part.sums + r * WIDTH, sum);
+    }
+}
+
+/* Weighted values of `lines` registers of channels from `channel`. */
+INLINE void mix_lines(struct values values, const float *weights, int count, int channel,
+                      int head_dim, float *mixed, const int rows, const int lines,
+                      const int is_half) {
+    int width = padded(head_dim);
+    const char *base = values.base + channel * (is_half ? 2 : 4);
+    __m512 sums[ROWS][4];
+    for (int r = 0; r < rows; r++)
+        for (int line = 0; line < lines; line++) sums[r][line] = _mm512_setzero_ps();
+    __mmask16 mask = lines == 1 ? first_lanes(head_dim - channel) : 0xffff;
+    for (int i = 0; i < count; i++) {
+        const char *value = base + values.offsets[i];
+        __m512 v[4];
+        for (int line = 0; line < lines; line++)
+            v[line] = load(value + line * WIDTH * (is_half ? 2 : 4), is_half, mask);
+        for (int r = 0; r < rows; r++) {
+            __m512 weight = _mm512_set1_ps(weights[r * KEYS + i]);
+            for (int line = 0; line < lines; line++)
+                sums[r][line] = _mm512_fmadd_ps(weight, v[line], sums[r][line]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int line = 0; line < lines; line++)
+            _mm512_storeu_ps(mixed + (size_t)r * width + channel + line * WIDTH, sums[r][line]);
+}
+
+INLINE void mix(struct values values, const float *weights, int count, int head_dim, float *mixed,
+                const int rows, const int is_half) {
+    int channel = 0;
+    for (; channel + 4 * WIDTH <= head_dim; channel += 4 * WIDTH)
+        mix_lines(values, weights, count, channel, head_dim, mixed, rows, 4, is_half);
+    for (; channel < head_dim; channel += WIDTH)
+        mix_lines(values, weights, count, channel, head_dim, mixed, rows, 1, is_half);
+}
+
+/* What one block gives to `rows` rows; where this is inlined, loops have constant bounds. */
+INLINE void part_of(const float *queries, const float *keys, struct values values,
+                    const int *limits, int count, int head_dim, float *weights, struct state part,
+                    const int rows) {
+    __m512 scores[ROWS][KEY_LINES];
+    score(queries, keys, limits, head_dim, rows, scores);
+    weigh(scores, rows, weights, part);
+    if (values.is_half)
+        mix(values, weights, count, head_dim, part.mixed, rows, 1);
+    else
+        mix(values, weights, count, head_dim, part.mixed, rows, 0);
+}
+
+static void part_of_rows(int rows, const float *queries, const float *keys, struct values values,
+                         const int *limits, int count, int head_dim, float *weights,
+                         struct state part) {
+    switch (rows) {
+    case 1: part_of(queries, keys, values, limits, count, head_dim, weights, part, 1); break;
+    case 2: part_of(queries, keys, values, limits, count, head_dim, weights, part, 2); break;
+    case 3: part_of(queries, keys, values, limits, count, head_dim, weights, part, 3); break;
+    case 4: part_of(queries, keys, values, limits, count, head_dim, weights, part, 4); break;
+    case 5: part_of(queries, keys, values, limits, count, head_dim, weights, part, 5); break;
+    default: part_of(queries, keys, values, limits, count, head_dim, weights, part, ROWS);
+    }
+}
+
+/* total = total and part, for up to WIDTH rows. A part without a key of a row's changes nothing. */
+static void merge(struct state total, struct state part, int rows, int width) {
+    __mmask16 mask = first_lanes(rows);
+    __m512 old = _mm512_maskz_loadu_ps(mask, total.peaks);
+    __m512 new = _mm512_maskz_loadu_ps(mask, part.peaks), top = _mm512_max_ps(old, new);
+    float keep[WIDTH], take[WIDTH];
+    _mm512_storeu_ps(keep, exp16(_mm512_sub_ps(old, top)));
+    _mm512_storeu_ps(take, exp16(_mm512_sub_ps(new, top)));
+    _mm512_mask_storeu_ps(total.peaks, mask, top);
+    for (int r = 0; r < rows; r++) {
+        __m512 k = _mm512_set1_ps(keep[r]), t = _mm512_set1_ps(take[r]);
+        float *sum = total.sums + (size_t)r * WIDTH, *mixed = total.mixed + (size_t)r * width;
+        const float *own = part.sums + (size_t)r * WIDTH, *values = part.mixed + (size_t)r * width;
+        __m512 kept = _mm512_mul_ps(_mm512_loadu_ps(sum), k);
+        _mm512_storeu_ps(sum, _mm512_fmadd_ps(_mm512_loadu_ps(own), t, kept));
+        for (int channel = 0; channel < width; channel += WIDTH) {
+            kept = _mm512_mul_ps(_mm512_loadu_ps(mixed + channel), k);
+            kept = _mm512_fmadd_ps(_mm512_loadu_ps(values + channel), t, kept);
+            _mm512_storeu_ps(mixed + channel, kept);
+        }
+    }
+}
+
+static void clear(struct state total, int rows, int width) {
+    for (int r = 0; r < rows; r++) total.peaks[r] = -FLT_MAX;
+    memset(total.sums, 0, sizeof(float) * rows * WIDTH);
+    memset(total.mixed, 0, sizeof(float) * rows * width);
+}
+
+/* A tile's rows [count * group, head_dim], scaled. */
+static void take_queries(const struct paged_attention_args *args, struct tile tile, int head,
+                         float *queries) {
+    int group = args->num_heads / args->num_kv_heads, size = group * args->head_dim;
+    __m512 root = _mm512_set1_ps(sqrtf((float)args->head_dim));
+    for (int i = 0; i < tile.count; i++) {
+        size_t at = ((size_t)(tile.first + i) * args->num_heads + head * group) * args->head_dim;
+        for (int channel = 0; channel < size; channel += WIDTH) {
+            __mmask16 mask = first_lanes(size - channel);
+            __m512 q = _mm512_maskz_loadu_ps(mask, args->query + at + channel);
+            _mm512_mask_storeu_ps(queries + (size_t)i * size + channel, mask,
+                                  _mm512_div_ps(q, root));
+        }
+    }
+}
+
+static void give_output(const struct paged_attention_args *args, struct tile tile, int head,
+                        struct state total) {
+    int group = args->num_heads / args->num_kv_heads, width = padded(args->head_dim);
+    for (int row = 0; row < tile.count * group; row++) {
+        size_t query = tile.first + row / group, query_head = head * group + row % group;
+        float *output = args->output + (query * args->num_heads + query_head) * args->head_dim;
+        float sum = _mm512_reduce_add_ps(_mm512_loadu_ps(total.sums + (size_t)row * WIDTH));
+        for (int channel = 0; channel < args->head_dim; channel += WIDTH) {
+            __m512 mixed = _mm512_loadu_ps(total.mixed + (size_t)row * width + channel);
+            _mm512_mask_storeu_ps(output + channel, first_lanes(args->head_dim - channel),
+                                  _mm512_div_ps(mixed, _mm512_set1_ps(sum)));
+        }
+    }
+}
+
+/* One block's part for all of a tile's rows: merged into the scratch's total, or left in `into`. */
+static void attend_block(const struct paged_attention_args *args, struct tile tile, int head,
+                         int block, struct scratch *s, const struct state *into) {
+    int group = args->num_heads / args->num_kv_heads, rows = tile.count * group;
+    int start = block * KEYS, left = tile.position + tile.count - start;
+    int count = left < KEYS ? left : KEYS, width = padded(args->head_dim);
+    int64_t offsets[KEYS], wide_offsets[KEYS];
+    find_keys(args, tile.sequence, head, start, count, offsets);
+    if (args->is_half)
+        turn_keys(args, offsets, count, s->keys, 1);
+    else
+        turn_keys(args, offsets, count, s->keys, 0);
+    struct values values = {args->values, offsets, args->is_half};
+    if (args->is_half && rows > ROWS) {
+        widen_values(args, offsets, count, s->values);
+        for (int i = 0; i < count; i++) wide_offsets[i] = (int64_t)i * width * 4;
+        values = (struct values){(const char *)s->values, wide_offsets, 0};
+    }
+    for (int row = 0; row < rows; row += ROWS) {
+        int these = rows - row < ROWS ? rows - row : ROWS, limits[ROWS];
+        for (int r = 0; r < these; r++)
+            limits[r] = tile.position + (row + r) / group + 1 - start;
+        int seen = limits[these - 1];
+        if (seen <= 0 && !into) continue; /* the block lies behind all of them */
+        struct state part = into ? from_row(*into, row, width) : s->part;
+        part_of_rows(these, s->queries + (size_t)row * args->head_dim, s->keys, values, limits,
+                     seen < count ? seen : count, args->head_dim, s->weights, part);
+        if (!into) merge(from_row(s->total, row, width), part, these, width);
+    }
+}
+
+static int num_blocks(struct tile tile) {
+    return (tile.position + tile.count + KEYS - 1) / KEYS;
+}
+
+/* A tile of one key head from begin to end, by one thread. */
+static void attend_tile(const struct paged_attention_args *args, struct tile tile, int head,
+                        struct scratch *s) {
+    int rows = tile.count * (args->num_heads / args->num_kv_heads);
+    take_queries(args, tile, head, s->queries);
+    clear(s->total, rows, padded(args->head_dim));
+    for (int block = 0; block < num_blocks(tile); block++)
+        attend_block(args, tile, head, block, s, NULL);
+    give_output(args, tile, head, s->total);
+}
+
+/* Few tiles: threads share their blocks, and then merge what each block gave, in order. */
+static void attend_parts(const struct paged_attention_args *args, struct team *team,
+                         struct scratch *s) {
+    int width = padded(args->head_dim), group = args->num_heads / args->num_kv_heads;
+    int heads = args->num_tiles * args->num_kv_heads;
+    for (int item; (item = next_item(team)) < heads * args->max_blocks;) {
+        int block = item / heads, at = item % heads, head = at % args->num_kv_heads;
+        struct tile tile = args->tiles[at / args->num_kv_heads];
+        if (block >= num_blocks(tile)) continue;
+        float *memory = args->parts + ((size_t)at * args->max_blocks + block) * args->part_floats;
+        struct state part = state_at(memory, tile.count * group);
+        take_queries(args, tile, head, s->queries);
+        attend_block(args, tile, head, block, s, &part);
+    }
+    barrier(team);
+    for (int at; (at = next_item(team)) < heads;) {
+        struct tile tile = args->tiles[at / args->num_kv_heads];
+        int rows = tile.count * group;
+        clear(s->total, rows, width);
+        for (int block = 0; block < num_blocks(tile); block++) {
+            float *memory =
+                args->parts + ((size_t)at * args->max_blocks + block) * args->part_floats;
+            struct state part = state_at(memory, rows);
+            for (int row = 0; row < rows; row += WIDTH)
+                merge(from_row(s->total, row, width), from_row(part, row, width),
+                      rows - row < WIDTH ? rows - row : WIDTH, width);
+        }
+        give_output(args, tile, at % args->num_kv_heads, s->total);
+    }
+}
+
+void paged_attention(const void *data, struct team *team) {
+    const struct paged_attention_args *args = data;
+    float *memory = args->scratch + args->scratch_floats * team->thread;
+    struct scratch s = scratch_at(memory, args->max_rows, padded(args->head_dim));
+    if (args->parts) {
+        attend_parts(args, team, &s);
+        return;
+    }
+    int items = args->num_tiles * args->num_kv_heads;
+    for (int item; (item = next_item(team)) < items;) {
+        int last = items - 1 - item; /* a prompt's last tiles are its longest */
+        struct tile tile = args->tiles[last / args->num_kv_heads];
+        attend_tile(args, tile, last % args->num_kv_heads, &s);
+    }
+}

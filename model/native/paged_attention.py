@@ -1,0 +1,120 @@
+"""Attention over a paged KV cache in C: its arguments, its scratch memory, its call.
+
+`paged_attention.c` says what is computed and why its result never depends on a token's company.
+"""
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.native.library import Library, address
+
+KEYS = 64  # in a block, which is reduced as one
+WIDTH = 16
+ROWS = 6
+ITEMS_PER_THREAD = 8  # with fewer, a slow one holds up the step
+MAX_PART_FLOATS = 1 << 20  # 4 MB: what blocks may leave behind before they are merged
+
+
+class Args(ctypes.Structure):
+    """`struct paged_attention_args`."""
+
+    _fields_ = (
+        ("query", ctypes.c_void_p),
+        ("output", ctypes.c_void_p),
+        ("keys", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+        ("block_table", ctypes.c_void_p),
+        ("tiles", ctypes.c_void_p),
+        ("scratch", ctypes.c_void_p),
+        ("parts", ctypes.c_void_p),
+        ("scratch_floats", ctypes.c_int64),
+        ("part_floats", ctypes.c_int64),
+        ("num_tiles", ctypes.c_int),
+        ("max_rows", ctypes.c_int),
+        ("max_blocks", ctypes.c_int),
+        ("table_width", ctypes.c_int),
+        ("block_size", ctypes.c_int),
+        ("num_heads", ctypes.c_int),
+        ("num_kv_heads", ctypes.c_int),
+        ("head_dim", ctypes.c_int),
+        ("is_half", ctypes.c_int),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """Consecutive queries of one sequence each: work for one thread and one key head."""
+
+    tiles: Tensor  # [N, 4] int32: sequence, first row of the step, count, position of the first
+    block_table: Tensor  # [B, M] int32
+    max_queries: int  # in any tile
+    max_blocks: int  # of keys, that any tile sees
+
+
+class PagedAttentionKernel:
+    def __init__(self, library: Library) -> None:
+        self._run, self._operation = library.run, library.operation("paged_attention")
+
+    def __call__(self, query: Tensor, keys: Tensor, values: Tensor, tiles: Tiles) -> Tensor:
+        """query [T, num_heads, head_dim] fp32, keys and values [num_blocks, block_size,
+        num_kv_heads, head_dim] fp32 or fp16 -> like query."""
+        num_heads, head_dim = query.shape[1:]
+        block_size, num_kv_heads = keys.shape[1:3]
+        assert keys.dtype in (torch.float32, torch.float16), keys.dtype
+        max_rows = tiles.max_queries * (num_heads // num_kv_heads)
+        scratch = _scratch(max_rows, head_dim)
+        parts = _parts(tiles, num_kv_heads, state_floats(max_rows, head_dim))
+        output = torch.empty_like(query)
+        args = Args(
+            query=address(query, torch.float32, -1, num_heads, head_dim),
+            output=output.data_ptr(),
+            keys=address(keys, keys.dtype, -1, block_size, num_kv_heads, head_dim),
+            values=address(values, keys.dtype, *keys.shape),
+            block_table=address(tiles.block_table, torch.int32, -1, -1),
+            tiles=address(tiles.tiles, torch.int32, -1, 4),
+            scratch=scratch.data_ptr(),
+            parts=None if parts is None else parts.data_ptr(),
+            scratch_floats=scratch.shape[1],
+            part_floats=0 if parts is None else parts.shape[2],
+            num_tiles=len(tiles.tiles),
+            max_rows=max_rows,
+            max_blocks=tiles.max_blocks,
+            table_width=tiles.block_table.shape[1],
+            block_size=block_size,
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
+            is_half=keys.dtype == torch.float16,
+        )
+        self._run(self._operation, args)
+        return output
+
+
+def _scratch(max_rows: int, head_dim: int) -> Tensor:
+    """[threads, floats]: what each needs, as `scratch_at` in C cuts it up."""
+    width = padded(head_dim)
+    blocks = (max_rows + 2 * KEYS) * width + ROWS * KEYS
+    states = state_floats(ROWS, head_dim) + state_floats(max_rows, head_dim)
+    return torch.empty(torch.get_num_threads(), blocks + states)
+
+
+def _parts(tiles: Tiles, num_kv_heads: int, floats: int) -> Tensor | None:
+    """[N * num_kv_heads, blocks, floats] for threads that share one tile's blocks; None where there
+    are tiles enough for all of them. The result is the same."""
+    num_threads, items = torch.get_num_threads(), len(tiles.tiles) * num_kv_heads
+    is_enough = num_threads == 1 or items >= ITEMS_PER_THREAD * num_threads
+    if is_enough or items * tiles.max_blocks * floats > MAX_PART_FLOATS:
+        return None
+    return torch.empty(items, tiles.max_blocks, floats)
+
+
+def state_floats(num_rows: int, head_dim: int) -> int:
+    """A peak, 16 sums and the mixed values of each row."""
+    return padded(num_rows) + num_rows * (WIDTH + padded(head_dim))
+
+
+def padded(size: int) -> int:
+    return -(-size // WIDTH) * WIDTH

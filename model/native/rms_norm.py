@@ -1,0 +1,60 @@
+"""RMSNorm, and the addition before it, in C: the CPU's twin of `model/kernels/rms_norm.py`."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from model.native.library import Library, address
+
+SMALL = 1 << 14  # numbers: less than 10 us of work
+
+
+class Args(ctypes.Structure):
+    """`struct rms_norm_args`."""
+
+    _fields_ = (
+        ("x", ctypes.c_void_p),
+        ("delta", ctypes.c_void_p),
+        ("weight", ctypes.c_void_p),
+        ("stream", ctypes.c_void_p),
+        ("normed", ctypes.c_void_p),
+        ("eps", ctypes.c_float),
+        ("num_rows", ctypes.c_int),
+        ("size", ctypes.c_int),
+    )
+
+
+class RMSNormKernels:
+    def __init__(self, library: Library) -> None:
+        self._run, self._operation = library.run, library.operation("rms_norm")
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """x [T, hidden_size], weight [hidden_size] -> [T, hidden_size]."""
+        return self._call(x, None, weight, eps)[1]
+
+    def add_rms_norm(
+        self, x: Tensor, delta: Tensor, weight: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        """x, delta [T, hidden_size] -> (x + delta, its norm), both [T, hidden_size]."""
+        return self._call(x, delta.contiguous(), weight, eps)
+
+    def _call(
+        self, x: Tensor, delta: Tensor | None, weight: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor]:
+        x = x.contiguous()
+        num_rows, size = x.shape
+        stream = x if delta is None else torch.empty_like(x)
+        normed = torch.empty_like(x)
+        args = Args(
+            x=address(x, torch.float32, num_rows, size),
+            delta=None if delta is None else address(delta, torch.float32, num_rows, size),
+            weight=address(weight, torch.float32, size),
+            stream=stream.data_ptr(),
+            normed=normed.data_ptr(),
+            eps=eps,
+            num_rows=num_rows,
+            size=size,
+        )
+        self._run(self._operation, args, is_small=num_rows * size < SMALL)
+        return stream, normed

@@ -1,0 +1,84 @@
+"""Norm and turn heads, write keys and values, in C: the twin of `model/kernels/rope_kv.py`."""
+
+import ctypes
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from model.native.library import Library, address
+
+if TYPE_CHECKING:
+    from model.self_attention import QKNorm
+
+SMALL = 1 << 14  # numbers: less than 10 us of work
+
+
+class Args(ctypes.Structure):
+    """`struct rope_kv_args`."""
+
+    _fields_ = (
+        ("qkv", ctypes.c_void_p),
+        ("cos", ctypes.c_void_p),
+        ("sin", ctypes.c_void_p),
+        ("slots", ctypes.c_void_p),
+        ("query_gains", ctypes.c_void_p),
+        ("key_gains", ctypes.c_void_p),
+        ("query", ctypes.c_void_p),
+        ("keys", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+        ("query_eps", ctypes.c_float),
+        ("key_eps", ctypes.c_float),
+        ("num_tokens", ctypes.c_int),
+        ("num_heads", ctypes.c_int),
+        ("num_kv_heads", ctypes.c_int),
+        ("head_dim", ctypes.c_int),
+        ("half", ctypes.c_int),
+        ("is_half", ctypes.c_int),
+    )
+
+
+class RopeKVKernel:
+    def __init__(self, library: Library) -> None:
+        self._run, self._operation = library.run, library.operation("rope_kv")
+
+    def rope_and_write(
+        self,
+        qkv: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        slot_mapping: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        norms: "QKNorm | None" = None,
+    ) -> Tensor:
+        """qkv [T, (num_heads + 2 num_kv_heads) * head_dim], cos and sin [T, 1, dim / 2], slots [T]
+        -> query [T, num_heads, head_dim]; keys and values go to their slots of the caches
+        [num_blocks, block_size, num_kv_heads, head_dim], fp32 or fp16."""
+        qkv = qkv.contiguous()
+        num_kv_heads, head_dim = key_cache.shape[2:]
+        num_tokens, num_all = qkv.shape[0], qkv.shape[1] // head_dim
+        num_heads, half = num_all - 2 * num_kv_heads, cos.shape[-1]
+        assert key_cache.dtype in (torch.float32, torch.float16), key_cache.dtype
+        query = qkv.new_empty(num_tokens, num_heads, head_dim)
+        args = Args(
+            qkv=address(qkv, torch.float32, num_tokens, num_all * head_dim),
+            cos=address(cos, torch.float32, num_tokens, 1, half),
+            sin=address(sin, torch.float32, num_tokens, 1, half),
+            slots=address(slot_mapping, torch.int64, num_tokens),
+            query_gains=norms and address(norms.query_norm.weight, torch.float32, head_dim),
+            key_gains=norms and address(norms.key_norm.weight, torch.float32, head_dim),
+            query=query.data_ptr(),
+            keys=address(key_cache, key_cache.dtype, -1, -1, num_kv_heads, head_dim),
+            values=address(value_cache, key_cache.dtype, *key_cache.shape),
+            query_eps=norms.query_norm.eps if norms else 0.0,
+            key_eps=norms.key_norm.eps if norms else 0.0,
+            num_tokens=num_tokens,
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
+            half=half,
+            is_half=key_cache.dtype == torch.float16,
+        )
+        self._run(self._operation, args, is_small=qkv.numel() < SMALL)
+        return query

@@ -1,0 +1,154 @@
+"""Attention in C: right, by the textbook; the same bits in any company; and nobody else's NaN."""
+
+from itertools import pairwise
+
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.attention.native import NativeAttention
+from model.attention.reference import ReferenceAttention
+from model.batch import ForwardBatch
+from model.native.library import Library
+from tests.model.steps import Row, make_batch
+from tests.model.test_attention import Case, cache_of, poisoned_cache, scattered_batch
+
+EDGES = [1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200]
+
+CASES = st.builds(
+    Case,
+    lengths=st.lists(
+        st.tuples(st.sampled_from([0, *EDGES]), st.sampled_from(EDGES)), min_size=1, max_size=5
+    ),
+    block_size=st.sampled_from([1, 3, 4, 16, 64]),
+    num_heads=st.just(24),
+    num_kv_heads=st.sampled_from([1, 2, 3, 4, 6, 8, 12, 24]),
+    head_dim=st.sampled_from([8, 20, 32, 64, 80, 128]),
+    seed=st.integers(0, 1000),
+)
+PATIENT = settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def attend(native: Library, query: Tensor, keys: Tensor, values: Tensor, batch: ForwardBatch):
+    backend = NativeAttention(native)
+    return backend.forward(query, keys, values, backend.plan(batch, cache_of(keys, values)))
+
+
+def compare(native: Library, case: Case, dtype: torch.dtype) -> None:
+    """Against the textbook, over a cache that is NaN wherever nobody may look."""
+    g = torch.Generator().manual_seed(case.seed)
+    batch, num_blocks = scattered_batch(case, g)
+    keys, values = (poisoned_cache(case, batch, num_blocks, g).to(dtype) for _ in range(2))
+    query = torch.randn(len(batch.input_ids), case.num_heads, case.head_dim, generator=g)
+    output = attend(native, query, keys, values, batch)
+    reference = ReferenceAttention()
+    wide = keys.float(), values.float()
+    expected = reference.forward(query, *wide, reference.plan(batch, cache_of(*wide)))
+    torch.testing.assert_close(output, expected, atol=2e-6, rtol=1e-5)
+
+
+@PATIENT
+@given(case=CASES, is_half=st.booleans(), threads=st.sampled_from([1, 2]))
+def test_any_batch(native: Library, case: Case, is_half: bool, threads: int) -> None:
+    """Lengths at the edges of blocks and tiles, tables in random order, all shapes of heads."""
+    torch.set_num_threads(threads)
+    compare(native, case, torch.float16 if is_half else torch.float32)
+
+
+def test_head_dims(native: Library) -> None:
+    """Those no register holds evenly too."""
+    for head_dim in (1, 7, 16, 40, 96, 100, 112, 160, 192, 256):
+        for dtype in (torch.float32, torch.float16):
+            compare(native, Case([(70, 5), (0, 9), (30, 1)], 16, 6, 2, head_dim), dtype)
+
+
+def test_many_heads_on_one_key_head(native: Library) -> None:
+    """More rows of one query than any register tile, or its multiple, holds."""
+    for num_heads in (5, 7, 23, 71):
+        compare(native, Case([(100, 3), (64, 1)], 16, num_heads, 1, 16), torch.float32)
+
+
+def test_long(native: Library) -> None:
+    """Chunks of several tiles after a past of many blocks."""
+    compare(native, Case([(900, 300), (1030, 1), (0, 257)], 16, 6, 2, 32), torch.float32)
+
+
+class Sequences:
+    """Three sequences in one cache, of which any step can be attended to."""
+
+    num_heads, num_kv_heads, head_dim = 6, 2, 32
+    lengths = (210, 131, 64)
+
+    def __init__(self, native: Library, dtype: torch.dtype) -> None:
+        self.native = native
+        g = torch.Generator().manual_seed(3)
+        free = torch.randperm(40, generator=g).tolist()
+        self.blocks = [[free.pop() for _ in range(14)] for _ in range(2)] + [free[:12]]
+        shape = (40, 16, self.num_kv_heads, self.head_dim)
+        self.keys, self.values = (torch.randn(shape, generator=g).to(dtype) for _ in range(2))
+        self.queries = [
+            torch.randn(n, self.num_heads, self.head_dim, generator=g) for n in self.lengths
+        ]
+
+    def step(self, *spans: tuple[int, int, int]) -> list[Tensor]:
+        """Attention of (sequence, start, stop), all in one step."""
+        rows = [Row([0] * (stop - start), start, self.blocks[i]) for i, start, stop in spans]
+        query = torch.cat([self.queries[i][start:stop] for i, start, stop in spans])
+        output = attend(self.native, query, self.keys, self.values, make_batch(rows, 16))
+        return list(output.split([stop - start for _, start, stop in spans]))
+
+
+@PATIENT
+@given(
+    is_half=st.booleans(),
+    cuts=st.lists(st.integers(1, 209), max_size=4),
+    decoded=st.integers(0, 209),
+    threads=st.sampled_from([1, 2, 3]),
+)
+def test_same_bits(
+    native: Library, is_half: bool, cuts: list[int], decoded: int, threads: int
+) -> None:
+    """A prompt whole, in any chunks, beside others, token by token, on any number of threads."""
+    sequences = Sequences(native, torch.float16 if is_half else torch.float32)
+    torch.set_num_threads(1)
+    whole = [sequences.step((i, 0, n))[0] for i, n in enumerate(sequences.lengths)]
+    torch.set_num_threads(threads)
+    ends = sorted({0, *cuts, 210})
+    for start, stop in pairwise(ends):
+        other = (1, start % 131, 131)
+        mine, its, last = sequences.step((0, start, stop), other, (2, 63, 64))
+        assert torch.equal(mine, whole[0][start:stop])
+        assert torch.equal(its, whole[1][start % 131 :])
+        assert torch.equal(last, whole[2][63:])
+    alone = sequences.step((0, decoded, decoded + 1))[0]
+    assert torch.equal(alone, whole[0][decoded : decoded + 1])
+    drafts = sequences.step((0, decoded, min(decoded + 5, 210)))[0]
+    assert torch.equal(drafts, whole[0][decoded : decoded + 5])
+
+
+def test_a_nan_stays_with_its_sequence(native: Library) -> None:
+    """It is not hidden from its own, and no other sees it."""
+    sequences = Sequences(native, torch.float32)
+    spans = [(0, 209, 210), (1, 100, 131), (2, 0, 64)]
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        sound = sequences.step(*spans)
+        keys = sequences.keys.clone()
+        sequences.keys[sequences.blocks[1][2], 5, 0, 7] = torch.nan
+        broken = sequences.step(*spans)
+        sequences.keys = keys
+        assert torch.equal(broken[0], sound[0])
+        assert torch.equal(broken[2], sound[2])
+        assert broken[1][:, :3].isnan().all()  # the heads that share key head 0
+        assert torch.equal(broken[1][:, 3:], sound[1][:, 3:])
+
+
+def test_nobody_is_asked(native: Library) -> None:
+    """A step without a token is a call without work."""
+    sequences = Sequences(native, torch.float32)
+    empty = torch.empty(0, 6, 32)
+    batch = make_batch([Row([], 5, [1])], 16)
+    assert attend(native, empty, sequences.keys, sequences.values, batch).shape == (0, 6, 32)

@@ -1,0 +1,111 @@
+"""Norm, activation and rotation in C: each against its twin, and a token's bits in any company."""
+
+import pytest
+import torch
+
+from model.config import RopeConfig
+from model.kv_cache import KVCache
+from model.native.library import Library
+from model.native.rms_norm import RMSNormKernels
+from model.native.rope_kv import RopeKVKernel
+from model.native.silu_mul import SiluMulKernel
+from model.placement import Placement
+from tests.model.fused_twins import HEAD_DIMS, check_gated_mlp, check_heads, check_norm
+from tests.model.steps import Row, make_batch
+from tests.model.tiny import CPU, LLAMA, change, make_cache, random_model
+
+QWEN3 = change(LLAMA, qk_norm=True, tie_word_embeddings=True)
+PARTIAL = change(LLAMA, rope=RopeConfig(theta=10_000.0, dim=4))
+
+
+@pytest.fixture
+def where(native: Library) -> Placement:
+    return Placement(torch.float32, CPU, native=native)
+
+
+@pytest.mark.parametrize(
+    ("rows", "size"), [(1, 1), (3, 32), (5, 100), (2, 576), (40, 576), (1, 2050), (0, 8)]
+)
+def test_norm(rows: int, size: int, where: Placement) -> None:
+    """Sizes that fill registers and that do not; the input itself is left alone."""
+    check_norm(rows, size, where)
+
+
+@pytest.mark.parametrize(("rows", "wide"), [(1, 1), (3, 48), (2, 1536), (33, 100)])
+def test_silu_mul(rows: int, wide: int, where: Placement) -> None:
+    check_gated_mlp(rows, wide, where)
+
+
+def test_silu_of_the_extremes(native: Library) -> None:
+    """No overflow on the way to 0 or x; a NaN is not swallowed."""
+    gates = torch.tensor([0.0, -1e30, 1e30, -100.0, 100.0, torch.nan])
+    both = torch.cat((gates, torch.ones(6)))[None]
+    y = SiluMulKernel(native).silu_mul(both)[0]
+    assert y[:5].tolist() == [0.0, 0.0, torch.tensor(1e30).item(), 0.0, 100.0]
+    assert y[5].isnan()
+
+
+@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize("head_dim", [*HEAD_DIMS, 256])
+def test_heads(head_dim: int, qk_norm: bool, where: Placement) -> None:
+    """Rotated wholly and in part, with and without a norm of each head."""
+    for dim in {head_dim, max(2, head_dim // 4 * 2)}:
+        rope = RopeConfig(theta=10_000.0, dim=dim)
+        check_heads(change(LLAMA, head_dim=head_dim, rope=rope, qk_norm=qk_norm), where)
+
+
+@pytest.mark.parametrize("config", [LLAMA, QWEN3, PARTIAL], ids=["llama", "qwen3", "partial"])
+def test_whole_model(config, native: Library) -> None:
+    """A prompt, then a chunk beside a single token: logits as by torch's kernels, to 1e-4."""
+    plain, ours = random_model(config), random_model(config, native=native)
+    caches = [make_cache(config), make_cache(config)]
+    steps = [
+        [Row([5, 17, 3, 80, 2, 9, 11], 0, [3, 9])],
+        [Row([40, 41, 42], 7, [3, 9, 1]), Row([8], 0, [4])],
+    ]
+    for rows in steps:
+        batch = make_batch(rows, 4, "all")
+        expected, logits = plain(batch, caches[0]), ours(batch, caches[1])
+        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_same_bits(native: Library, threads: int) -> None:
+    """Every row of a batch of 100 as that row alone."""
+    torch.set_num_threads(threads)
+    g = torch.Generator().manual_seed(0)
+    x, delta = (torch.randn(100, 576, generator=g) for _ in range(2))
+    weight, both = torch.randn(576, generator=g), torch.randn(100, 200, generator=g)
+    norms, silu = RMSNormKernels(native), SiluMulKernel(native)
+    streams, normed = norms.add_rms_norm(x, delta, weight, 1e-5)
+    gated = silu.silu_mul(both)
+    for row in (0, 1, 50, 99):
+        only = slice(row, row + 1)
+        stream, y = norms.add_rms_norm(x[only], delta[only], weight, 1e-5)
+        assert torch.equal(stream, streams[only])
+        assert torch.equal(y, normed[only])
+        assert torch.equal(norms.rms_norm(stream, weight, 1e-5), y)
+        assert torch.equal(silu.silu_mul(both[only]), gated[only])
+
+
+def test_a_cache_in_fp16_is_rounded_to_nearest(native: Library) -> None:
+    """What is written is what torch would round the fp32 keys and values to."""
+    config = change(LLAMA, head_dim=20, rope=RopeConfig(theta=10_000.0, dim=20))
+    g = torch.Generator().manual_seed(0)
+    qkv = torch.randn(5, 8 * 20, generator=g)
+    angles = torch.randn(5, 1, 10, generator=g)
+    slots = torch.tensor([3, 9, 4, 30, 0])
+    queries, caches = [], []
+    for dtype in (torch.float32, torch.float16):
+        cache = KVCache(config, 8, 4, dtype, CPU)
+        query = RopeKVKernel(native).rope_and_write(
+            qkv, angles.cos(), angles.sin(), slots, *cache.layer(1)
+        )
+        queries.append(query)
+        caches.append(cache)
+    wide, half = caches
+    assert torch.equal(queries[0], queries[1])
+    assert torch.equal(wide.keys.half(), half.keys)
+    assert torch.equal(wide.values.half(), half.values)
+    assert half.keys[1].count_nonzero() == 5 * 2 * 20
+    assert half.keys[0].count_nonzero() == 0
