@@ -25,11 +25,52 @@ from clients.types import Answer, ChatAnswer, Chunk, Completion, Health, Inspect
 
 T = TypeVar("T")
 A = TypeVar("A", bound=Answer)
+H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 
 CONNECT_TIMEOUT = 5.0  # seconds
 
 
-class Client:
+class _Base(Generic[H]):
+    """What both clients are made of: whom they ask, how patiently, and how often."""
+
+    def __init__(
+        self,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        *,
+        model: str | None = None,
+        timeout: float | None = 600.0,
+        max_retries: int = 2,
+    ) -> None:
+        self.target = Target.find(base_url, api_key)
+        self.model = model
+        self._retry = RetryPolicy(max_retries)
+        self._timeout = timeout
+        self._http: H = self._connect(
+            headers=self.target.headers, trust_env=not self.target.is_loopback
+        )
+
+    def _connect(self, **options: Any) -> H:
+        raise NotImplementedError
+
+    def _request(self, call: Request) -> httpx.Request:
+        """Built anew for each try. A stream may be silent: a queue, or a long prompt."""
+        read = None if isinstance(call, StreamCall) else self._timeout
+        limits = httpx.Timeout(
+            connect=CONNECT_TIMEOUT, read=read, write=self._timeout, pool=self._timeout
+        )
+        url = self.target.url(call.path)
+        return self._http.build_request(call.method, url, json=call.body, timeout=limits)
+
+    def _wait(self, error: ThirdeyeError, attempt: int) -> float:
+        """Seconds until the next try; raises `error` where there is to be none."""
+        wait = self._retry.wait(error, attempt, random.random())
+        if wait is None:
+            raise error
+        return wait
+
+
+class Client(_Base[httpx.Client]):
     """A blocking client for an OpenAI-compatible server.
 
     >>> from clients import Client
@@ -53,22 +94,8 @@ class Client:
     client may be shared by threads.
     """
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        *,
-        model: str | None = None,
-        timeout: float | None = 600.0,
-        max_retries: int = 2,
-    ) -> None:
-        self.target = Target.find(base_url, api_key)
-        self.model = model
-        self._retry = RetryPolicy(max_retries)
-        self._timeout = timeout
-        self._http = httpx.Client(
-            headers=self.target.headers, trust_env=not self.target.is_loopback
-        )
+    def _connect(self, **options: Any) -> httpx.Client:
+        return httpx.Client(**options)
 
     def chat(self, messages: Messages, *, model: str | None = None, **params: Any) -> ChatAnswer:
         """One answer to a text or to messages; `params` go into the request as they are."""
@@ -129,18 +156,14 @@ class Client:
         is_stream = isinstance(call, StreamCall)
         for attempt in count():
             try:
-                request = _request(self._http, self.target, call, self._timeout)
-                response = self._http.send(request, stream=is_stream)
+                response = self._http.send(self._request(call), stream=is_stream)
                 if call.accepts(response.status_code):
                     return response
                 response.read()
                 error: ThirdeyeError = core.refusal(_reply(response), time.time())
             except httpx.RequestError as cause:
                 error = _failure(cause, self.target)
-            wait = self._retry.wait(error, attempt, random.random())
-            if wait is None:
-                raise error
-            time.sleep(wait)
+            time.sleep(self._wait(error, attempt))
         raise AssertionError("count() has no end")
 
 
@@ -188,7 +211,7 @@ def _read(
         reader.finish()
 
 
-class AsyncClient:
+class AsyncClient(_Base[httpx.AsyncClient]):
     """`Client`, to be awaited: the same arguments, the same answers, the same errors.
 
     >>> import asyncio
@@ -205,22 +228,8 @@ class AsyncClient:
     Hello there!
     """
 
-    def __init__(
-        self,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        *,
-        model: str | None = None,
-        timeout: float | None = 600.0,
-        max_retries: int = 2,
-    ) -> None:
-        self.target = Target.find(base_url, api_key)
-        self.model = model
-        self._retry = RetryPolicy(max_retries)
-        self._timeout = timeout
-        self._http = httpx.AsyncClient(
-            headers=self.target.headers, trust_env=not self.target.is_loopback
-        )
+    def _connect(self, **options: Any) -> httpx.AsyncClient:
+        return httpx.AsyncClient(**options)
 
     async def chat(
         self, messages: Messages, *, model: str | None = None, **params: Any
@@ -277,18 +286,14 @@ class AsyncClient:
         is_stream = isinstance(call, StreamCall)
         for attempt in count():
             try:
-                request = _request(self._http, self.target, call, self._timeout)
-                response = await self._http.send(request, stream=is_stream)
+                response = await self._http.send(self._request(call), stream=is_stream)
                 if call.accepts(response.status_code):
                     return response
                 await response.aread()
                 error: ThirdeyeError = core.refusal(_reply(response), time.time())
             except httpx.RequestError as cause:
                 error = _failure(cause, self.target)
-            wait = self._retry.wait(error, attempt, random.random())
-            if wait is None:
-                raise error
-            await asyncio.sleep(wait)
+            await asyncio.sleep(self._wait(error, attempt))
         raise AssertionError("count() has no end")
 
 
@@ -335,15 +340,6 @@ async def _aread(
         except httpx.RequestError as cause:
             raise _cut(cause) from cause
         reader.finish()
-
-
-def _request(
-    http: httpx.Client | httpx.AsyncClient, target: Target, call: Request, timeout: float | None
-) -> httpx.Request:
-    """Built anew for each try. A stream may be silent: a queue, or a long prompt."""
-    read = None if isinstance(call, StreamCall) else timeout
-    limits = httpx.Timeout(connect=CONNECT_TIMEOUT, read=read, write=timeout, pool=timeout)
-    return http.build_request(call.method, target.url(call.path), json=call.body, timeout=limits)
 
 
 def _reply(response: httpx.Response) -> Reply:

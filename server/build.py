@@ -157,6 +157,7 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         max_num_batched_tokens=settings.max_num_batched_tokens,
         kv_memory_bytes=settings.kv_memory_bytes,
         kv_dtype=settings.kv_dtype,
+        gpu_memory_utilization=settings.gpu_memory_utilization,
         enable_prefix_caching=settings.prefix_caching,
         admission=settings.admission,
         queue_timeout=settings.queue_timeout,

@@ -72,8 +72,12 @@ def serve(
         float | None,
         typer.Option(help="GiB of KV cache, of each rank. [1 on a CPU, what is free on a GPU]"),
     ] = None,
+    gpu_memory_utilization: Annotated[
+        float | None, typer.Option(help="Share of a GPU's memory to use in all. [0.9]")
+    ] = None,
     kv_dtype: Annotated[
-        str | None, typer.Option(help="Keys and values: auto, or fp8 on a GPU. [auto]")
+        str | None,
+        typer.Option(help="Keys and values: auto, float32, float16; fp8 on a GPU. [auto]"),
     ] = None,
     prefix_caching: Annotated[
         bool | None,
@@ -178,6 +182,11 @@ def bench_engine(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     attention: Annotated[str, typer.Option(help="auto, triton, sdpa, reference.")] = "auto",
     cuda_graphs: Annotated[str, typer.Option(help="auto, on, off.")] = "auto",
+    quantize: Annotated[str, typer.Option(help="none, int8; on a GPU also int4, fp8.")] = "none",
+    kv_dtype: Annotated[str, typer.Option(help="auto, or fp8 on a GPU.")] = "auto",
+    prefill: Annotated[
+        list[int] | None, typer.Option(help="Time a prompt of so many tokens. Repeatable.")
+    ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Same bits in any batch: what does it cost?")
     ] = False,
@@ -191,8 +200,10 @@ def bench_engine(
     speed = bandwidth * 1e9 if bandwidth else None
     grid = (batch or [1, 8, 64], context or [512])
     try:
-        where = (device, dtype, attention)
-        plan = Plan(shape, *grid, steps, workload, *where, speed, cuda_graphs, deterministic)
+        plan = Plan(
+            *(shape, *grid, steps, workload, device, dtype, attention, speed, cuda_graphs),
+            *(quantize, kv_dtype, prefill or [], deterministic),
+        )
         for line in run(plan):
             typer.echo(line)
     except (ValueError, OSError) as error:

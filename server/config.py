@@ -47,7 +47,9 @@ class Native(StrEnum):
 
 
 class KVDtype(StrEnum):
-    AUTO = "auto"  # as the model
+    AUTO = "auto"  # as the model; float16 beside quantized weights on a CPU
+    FLOAT32 = "float32"
+    FLOAT16 = "float16"  # half the memory and the reading, all sums still in float32
     FP8 = "fp8"  # 8-bit floats, a scale for each head of each token; on a GPU
 
 
@@ -113,6 +115,7 @@ class Settings(BaseSettings):
     max_num_batched_tokens: int | None = Field(None, ge=1)
     kv_memory: float | None = Field(None, gt=0)
     kv_dtype: KVDtype = KVDtype.AUTO
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1)
     prefix_caching: bool = True
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = Field(30.0, ge=0)

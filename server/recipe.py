@@ -27,6 +27,7 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     block_size: int = 16
     kv_memory_bytes: int | None = None
     kv_dtype: str = "auto"
+    gpu_memory_utilization: float = 0.9  # of the card, to all that the engine needs
     enable_prefix_caching: bool = True
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = 0.0  # seconds, 0 is none

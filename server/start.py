@@ -115,6 +115,8 @@ async def load(
     has_chat, has_key = model.template is not None, bool(settings.api_keys())
     say(ready_line(url, model.names[0], engine.info, time.monotonic() - started))
     say(f"  engine: {engine.info.numerics}")
+    if engine.info.memory:
+        say(f"  memory: {engine.info.memory}")
     if settings.deterministic and engine.info.device == "cpu":
         say("  --deterministic: on a CPU it is always so")
     say(curl_line(url, model.names[0], has_chat=has_chat, has_key=has_key))

@@ -46,8 +46,9 @@ from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.memory import plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
-from server.ranks import check_ranks, gather_crew, rank_kv_budget, use_threads
+from server.ranks import check_ranks, gather_crew, use_threads
 from server.recipe import EngineRecipe
+from server.room import find_room
 from server.text.tools.form import TAGS, encode_with_tags
 from weights.checkpoint import Checkpoint, open_checkpoint
 from weights.errors import ModelError
@@ -74,7 +75,8 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     grammars = GrammarCompiler(lambda grammar: guidance().compile(grammar))
     preparation = grammars.prepare(guidance)  # beside the weights, which leave a core to it
     model = load_model(checkpoint, recipe.attention, where, on_progress)
-    budget = crew.least(rank_kv_budget(recipe, device))
+    room, memory = find_room(recipe, model, kv_dtype, device)
+    budget = crew.least(room)
     config = engine_config(recipe, own, kv_dtype, device, budget)
     is_ahead = runs_ahead(recipe.cuda_graphs, device, model.backend, recipe.tensor_parallel)
     if is_ahead:  # a guess needs the token before it, which the host does not know yet
@@ -89,7 +91,7 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     inspector = crew.lead_inspector(Inspector(model, device, look_rows))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
     wait([preparation])  # it holds the interpreter: no stream shall be there to wait for it
-    return core, describe(checkpoint.config, config, where, numerics)
+    return core, describe(checkpoint.config, config, where, numerics, memory)
 
 
 def place(recipe: EngineRecipe, rank: int) -> Placement:
@@ -110,7 +112,9 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
 
 def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
     """In which dtype a rank keeps keys and values."""
-    return choose_kv_dtype(recipe.kv_dtype, recipe.attention, where.dtype, where.device)
+    return choose_kv_dtype(
+        recipe.kv_dtype, recipe.attention, where.dtype, where.device, where.quantize
+    )
 
 
 def load_native(path: str, device: torch.device, dtype: torch.dtype) -> Library | None:
@@ -232,6 +236,7 @@ def describe(
     config: EngineConfig,
     where: Placement,
     numerics: str,
+    memory: str,
 ) -> EngineInfo:
     """The facts of the ready line."""
     return EngineInfo(
@@ -244,6 +249,7 @@ def describe(
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
         numerics=numerics,
+        memory=memory,
         num_ranks=where.ranks.size,
     )
 

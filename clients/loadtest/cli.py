@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +17,22 @@ app = typer.Typer(
 )
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+Saved = Annotated[Path, typer.Argument(help="A result of `bench serve`, as JSON.")]
+Html = Annotated[Path | None, typer.Option(help="Write a report here, one HTML page.")]
+Figures = Annotated[
+    Path | None, typer.Option(help="Write PNG and SVG into this folder (extra: bench).")
+]
+
+
+@contextmanager
+def told(code: int) -> Iterator[None]:
+    """What goes wrong is a line on stderr and the exit code, and no traceback."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(code) from None
 
 
 @app.command()
@@ -85,10 +103,8 @@ def serve(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the result here, as JSON.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a report here, one HTML page.")] = None,
-    figures: Annotated[
-        Path | None, typer.Option(help="Write PNG and SVG into this folder (extra: bench).")
-    ] = None,
+    html: Html = None,
+    figures: Figures = None,
 ) -> None:
     """Send load to a server and report what its users would see."""
     from clients.loadtest.arrivals import CONSTANT
@@ -97,7 +113,7 @@ def serve(
     from clients.loadtest.stats import Goals
     from clients.target import Target
 
-    try:
+    with told(USAGE):
         if endpoint not in ("chat", "completions"):
             raise ValueError(f"'endpoint' must be chat or completions, got {endpoint!r}.")
         settings = Settings(
@@ -135,15 +151,12 @@ def serve(
             seed=seed,
         )
         target = Target.find(url, api_key)
-    except ValueError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(USAGE) from None
     raise typer.Exit(run_serve(target, settings, output, html, figures))
 
 
 @app.command()
 def compare(
-    before: Annotated[Path, typer.Argument(help="A result of `bench serve`, as JSON.")],
+    before: Saved,
     after: Annotated[Path, typer.Argument(help="Another.")],
 ) -> None:
     """Put two results side by side: what changed, and whether it is more than chance."""
@@ -152,20 +165,15 @@ def compare(
     from clients.loadtest.compare import show_changes
     from clients.loadtest.result import read_result
 
-    try:
+    with told(FAILED):
         show_changes(read_result(before), read_result(after), Console(highlight=False))
-    except (OSError, ValueError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(FAILED) from None
 
 
 @app.command()
 def report(
-    result: Annotated[Path, typer.Argument(help="A result of `bench serve`, as JSON.")],
-    html: Annotated[Path | None, typer.Option(help="Write a report here, one HTML page.")] = None,
-    figures: Annotated[
-        Path | None, typer.Option(help="Write PNG and SVG into this folder (extra: bench).")
-    ] = None,
+    result: Saved,
+    html: Html = None,
+    figures: Figures = None,
 ) -> None:
     """Show a result again, and write its report and its figures."""
     from rich.console import Console
@@ -173,13 +181,10 @@ def report(
     from clients.loadtest.result import read_result
     from clients.loadtest.show import show_result
 
-    try:
+    with told(FAILED):
         read = read_result(result)
         show_result(read, Console(highlight=False))
         write_pictures(read, html, figures)
-    except (OSError, ValueError) as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(FAILED) from None
 
 
 def write_pictures(result: dict[str, Any], html: Path | None, figures: Path | None) -> None:

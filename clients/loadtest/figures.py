@@ -28,6 +28,10 @@ def plot(chart: Chart, subtitle: str) -> Figure:
     axes = figure.add_subplot()
     for curve in chart.curves:
         axes.plot(curve.x, curve.y, marker="o" if curve.has_markers else None, label=curve.name)
+    for x, y, load in zip(
+        chart.curves[0].x, chart.curves[0].y, chart.curves[0].labels, strict=False
+    ):
+        axes.annotate(load, (x, y), (4, -9), textcoords="offset points", fontsize=7)
     axes.set_title(f"{chart.title}\n{subtitle}", fontsize=10)
     axes.set_xlabel(chart.x_label)
     axes.set_ylabel(chart.y_label)

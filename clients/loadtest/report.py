@@ -102,11 +102,16 @@ def _load_row(point: Mapping[str, Any]) -> list[str]:
 
 
 def _latencies(points: list[dict[str, Any]]) -> str:
-    rows = [
-        [point["load"], name, *(milliseconds(point[key], part) for part in PARTS)]
-        for point in points
-        for key, name in {**LATENCIES, **FROM_SEND}.items()
-    ]
+    rows = []
+    for point in points:
+        # In a closed loop a request is sent when it is meant to be.
+        shown = LATENCIES if point["rate"] is None else {**LATENCIES, **FROM_SEND}
+        numbers = [
+            [name, *(milliseconds(point[key], part) for part in PARTS)]
+            for key, name in shown.items()
+        ]
+        loads = [point["load"], *[""] * (len(shown) - 1)]
+        rows += [[load, *row] for load, row in zip(loads, numbers, strict=True)]
     return _table(["load", "", *PARTS], rows)
 
 

@@ -12,7 +12,7 @@ from html import escape
 from clients.loadtest.chart import Chart, Curve
 
 WIDTH, HEIGHT = 560, 320
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 16, 48
+LEFT, RIGHT, TOP, BOTTOM = 64, 56, 16, 48  # at the right is room for a dot's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +69,21 @@ def draw(chart: Chart) -> str:
 
 
 def _grid(x_axis: Axis, y_axis: Axis) -> list[str]:
-    parts = []
+    base, right = HEIGHT - BOTTOM, WIDTH - RIGHT
+    parts: list[str] = []
     for tick in x_axis.ticks():
-        x = f"{x_axis.place(tick):.1f}"
-        parts.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        parts.append(
-            f'<text class="tick" x="{x}" y="{HEIGHT - BOTTOM + 16}" text-anchor="middle">'
-            f"{_number(tick)}</text>"
-        )
+        x = x_axis.place(tick)
+        line = f'x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{base}"'
+        parts += _tick(tick, line, f'x="{x:.1f}" y="{base + 16}" text-anchor="middle"')
     for tick in y_axis.ticks():
-        y = f"{y_axis.place(tick):.1f}"
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(
-            f'<text class="tick" x="{LEFT - 6}" y="{y}" dy="0.35em" text-anchor="end">'
-            f"{_number(tick)}</text>"
-        )
+        y = y_axis.place(tick)
+        line = f'x1="{LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"'
+        parts += _tick(tick, line, f'x="{LEFT - 6}" y="{y:.1f}" dy="0.35em" text-anchor="end"')
     return parts
+
+
+def _tick(value: float, line: str, label: str) -> tuple[str, str]:
+    return f'<line class="grid" {line}/>', f'<text class="tick" {label}>{_number(value)}</text>'
 
 
 def _curve(curve: Curve, number: int, x_axis: Axis, y_axis: Axis) -> list[str]:
@@ -99,7 +98,15 @@ def _curve(curve: Curve, number: int, x_axis: Axis, y_axis: Axis) -> list[str]:
                 f'<circle class="c{number}" cx="{x:.1f}" cy="{y:.1f}" r="4">'
                 f"<title>{escape(said)}</title></circle>"
             )
+    if number == 0:  # the other curves stand over the same loads
+        for (x, y), label in zip(places, curve.labels, strict=False):
+            parts.append(_name(x, y, label))
     return parts
+
+
+def _name(x: float, y: float, label: str) -> str:
+    """A dot's name, below it to the right, where curves that rise leave room."""
+    return f'<text class="name" x="{x + 5:.1f}" y="{y + 14:.1f}">{escape(label)}</text>'
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -203,6 +203,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     block_size: int
     max_num_seqs: int
     numerics: str = ""  # all else that decides bits: library, kernels, threads, instruction set
+    memory: str = ""  # where a GPU's goes, as measured at start
     num_ranks: int = 1  # processes that compute the model together
 
 

@@ -62,6 +62,8 @@ def test_the_page_is_whole_and_loads_nothing() -> None:
     assert "http" not in re.sub(r"http://127\.0\.0\.1:8000/v1|http-equiv", "", text)
     for word in ("2 users", "Saturated from 2 users on", "Time to first token, distribution"):
         assert word in text
+    assert re.findall(r'class="name"[^>]*>([^<]+)<', text)[:2] == ["2 users", "1 user"]
+    assert text.count("<td>1 user</td>") == text.count("<td>2 users</td>") == 2
     assert text.count("<svg") == len(charts_of(two_loads())) == 6
 
 
