@@ -24,6 +24,7 @@ from server.engine.crew import Crew
 from server.engine.inspection import InspectRequest, Trace
 from server.engine.process import ProcessEngine
 from server.engine.rank_messages import Loaded, pack_batch, unpack_batch
+from server.engine.spawn import spawn
 from server.engine.types import Engine, EngineDead, FinishReason, Request, StepOutput
 from server.recipe import EngineRecipe
 from server.worker import load_engine
@@ -34,7 +35,7 @@ from tests.model.steps import Row, make_batch
 from tests.tiny import tiny_llama
 
 SLOW = 60.0  # seconds that a busy machine may take for what is a matter of two at rest
-WORKER = [sys.executable, "-m", "server.worker"]
+WORKER = [sys.executable, "-m", "server.engine_main"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def make_recipe(checkpoint: Path, **changes: Any) -> EngineRecipe:
 
 async def start(recipe: EngineRecipe, env: dict[str, str] | None = None) -> ProcessEngine:
     environment = {**os.environ, **(env or {})}  # noqa: TID251 (a child wants a whole one)
-    return await ProcessEngine.start(WORKER, msgspec.msgpack.encode(recipe), env=environment)
+    return await ProcessEngine.start(spawn(WORKER, environment), msgspec.msgpack.encode(recipe))
 
 
 def children(pid: int) -> list[int]:
@@ -225,7 +226,7 @@ def test_a_rank_that_dies_while_loading(checkpoint: Path, tmp_path: Path) -> Non
 
 def is_worker(pid: int) -> bool:
     try:
-        return b"server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"server.engine_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         return False
 
