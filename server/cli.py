@@ -100,7 +100,8 @@ def serve(
         str | None, typer.Option(help="auto, none, int8; on a GPU also int4, fp8. [auto]")
     ] = None,
     attention: Annotated[
-        str | None, typer.Option(help="auto, native, blocked, triton, sdpa, reference. [auto]")
+        str | None,
+        typer.Option(help="auto, native, blocked, triton, flashinfer, sdpa, reference. [auto]"),
     ] = None,
     cuda_graphs: Annotated[
         str | None, typer.Option(help="Decode by graphs, a step ahead: auto, on, off. [auto: GPU]")
@@ -176,7 +177,9 @@ def bench_engine(
     ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
-    attention: Annotated[str, typer.Option(help="auto, triton, sdpa, reference.")] = "auto",
+    attention: Annotated[
+        str, typer.Option(help="auto, triton, flashinfer, sdpa, reference.")
+    ] = "auto",
     cuda_graphs: Annotated[str, typer.Option(help="auto, on, off.")] = "auto",
     quantize: Annotated[str, typer.Option(help="none, int8; on a GPU also int4, fp8.")] = "none",
     kv_dtype: Annotated[str, typer.Option(help="auto, or fp8 on a GPU.")] = "auto",
