@@ -41,7 +41,7 @@ class KVCache:
         """Put the step's key and value [T, num_kv_heads, head_dim] into one layer's slots [T]."""
         for cache, new in ((self.keys, key), (self.values, value)):
             slots = cache[layer].flatten(0, 1)  # [num_blocks * block_size, num_kv_heads, head_dim]
-            slots.index_copy_(0, slot_mapping, new)
+            slots.index_copy_(0, slot_mapping, new.to(cache.dtype))
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -10,18 +10,29 @@ from model.quant.rounded import FP8
 
 FP8_BACKENDS = ("auto", "triton", "reference")
 FP8_CAPABILITY = (8, 9)
+FP16_BACKENDS = ("auto", "native", "blocked")
 
 
 def choose_kv_dtype(
-    name: str, attention: str, dtype: torch.dtype, device: torch.device
+    name: str, attention: str, dtype: torch.dtype, device: torch.device, quantize: str = "none"
 ) -> torch.dtype:
-    """`auto` is the model's own dtype.
+    """`auto` is the model's own dtype, and float16 on a CPU whose weights are rounded anyway.
 
     Raises ValueError for one that this machine, or the attention asked for, does not read.
     """
+    can_halve = device.type == "cpu" and dtype == torch.float32 and attention in FP16_BACKENDS
     if name == "auto":
+        return torch.float16 if can_halve and quantize != "none" else dtype
+    if name == str(dtype).removeprefix("torch."):
         return dtype
-    assert name == "fp8", name
+    if name == "float16" and can_halve:
+        return torch.float16
+    if name != "fp8":
+        raise ValueError(
+            f"'--kv-dtype' {name} needs '--dtype' {name}, or for float16 a CPU, '--dtype' float32 "
+            f"and '--attention' native or blocked, got {device}, {dtype} and '{attention}': "
+            "use 'auto'."
+        )
     if attention not in FP8_BACKENDS:
         raise ValueError(
             f"'--kv-dtype' fp8 is read by '--attention' triton alone, got '{attention}'."

@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -20,9 +21,19 @@ import torch
 from model.attention.choose import choose_attention
 from model.config import ModelConfig
 from model.describe import parameter_counts
-from model.kv_cache import KVCache, kv_bytes_per_block
+from model.kv_cache import kv_bytes_per_block
+from model.kv_choose import choose_kv_dtype, make_kv_cache
+from model.placement import Placement
+from model.quant.choose import choose_quantization
 from model.transformer import Transformer
 from server.ahead import SCRAP_BLOCKS, make_launcher, runs_ahead
+from server.bench_device import (
+    measure_bandwidth,
+    measure_matmul,
+    now,
+    profiled_busy_seconds,
+    stored_bytes,
+)
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.memory import kv_budget
@@ -34,7 +45,6 @@ from weights.checkpoint import open_checkpoint
 
 BLOCK_SIZE = 16
 WEIGHT_SCALE = 0.02
-COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +61,9 @@ class Plan:
     attention: str
     bandwidth: float | None  # bytes a second
     cuda_graphs: str = "auto"
+    quantize: str = "none"
+    kv_dtype: str = "auto"
+    prefills: Sequence[int] = ()  # lengths of lone prompts
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,18 @@ class Cell:
     tokens_per_second: float
     floor_ms: float
     share_of_floor: float  # 1 is as fast as the memory allows
+    gpu_idle_share: float | None  # of the time, no kernel runs; None on a CPU
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """One prompt alone, in one step."""
+
+    tokens: int
+    step_ms: float
+    tokens_per_second: float
+    operations_per_second: float
+    share_of_matmul: float  # of the rate that a large matrix product reaches here
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,31 +117,26 @@ def weight_bytes_per_step(config: ModelConfig, dtype: torch.dtype) -> int:
     return (counts.total - looked_up) * dtype.itemsize
 
 
-def measure_bandwidth(device: torch.device) -> float:
-    """Bytes a second of a large copy, read and written; the best of ten."""
-    source = torch.ones(COPY_BYTES.get(device.type, 1 << 28), dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    times = []
-    for _ in range(10):
-        start = now(device)
-        target.copy_(source)
-        times.append(now(device) - start)
-    return 2 * source.nbytes / min(times)
-
-
-def now(device: torch.device) -> float:
-    """Seconds, after all that was asked of the device is done."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
+def prefill_operations(config: ModelConfig, num_tokens: int) -> int:
+    """Of a prompt: 2 for each weight and token, less the head, which one row passes; and causal
+    attention, half of all pairs scored and mixed."""
+    counts = parameter_counts(config)
+    blocks = counts.attention + counts.mlp
+    head = config.vocab_size * config.hidden_size
+    heads = config.num_heads * config.head_dim * config.num_hidden_layers
+    return 2 * (blocks * num_tokens + head) + 2 * num_tokens**2 * heads
 
 
 def random_model(
-    config: ModelConfig, attention: str, dtype: torch.dtype, device: torch.device
+    config: ModelConfig,
+    attention: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    quantize: str = "none",
 ) -> Transformer:
     """Norms multiply by about 1, so that activations keep the size they have in real models."""
     backend = choose_attention(attention, device)
-    model = Transformer(config, backend, dtype=dtype, device=device)
+    model = Transformer(config, backend, dtype=dtype, device=device, quantize=quantize)
     generator = torch.Generator(device).manual_seed(0)
     for name, parameter in model.named_parameters():
         parameter.normal_(
@@ -134,14 +154,22 @@ class Bench:
         self.device = choose_device(plan.device)
         self.dtype = choose_dtype(plan.dtype, self.device)
         self.plan = plan
-        self.model = random_model(self.config, plan.attention, self.dtype, self.device)
+        self.kv_dtype = choose_kv_dtype(plan.kv_dtype, plan.attention, self.dtype, self.device)
+        self.quantize = choose_quantization(plan.quantize, Placement(self.dtype, self.device))
+        self.model = random_model(
+            self.config, plan.attention, self.dtype, self.device, self.quantize
+        )
         self.is_ahead = runs_ahead(plan.cuda_graphs, self.device, self.model.backend)
         self.bandwidth = plan.bandwidth or measure_bandwidth(self.device)
         self.weight_bytes = weight_bytes_per_step(self.config, self.dtype)
-        self.block_bytes = kv_bytes_per_block(self.config, BLOCK_SIZE, self.dtype)
+        if self.quantize != "none":
+            self.weight_bytes = stored_bytes(self.model)
+        self.block_bytes = kv_bytes_per_block(self.config, BLOCK_SIZE, self.kv_dtype)
         self.kv_bytes = self.block_bytes // BLOCK_SIZE  # of one token
 
-    def engine(self, max_num_seqs: int, num_tokens: int, longest: int) -> EngineCore:
+    def engine(
+        self, max_num_seqs: int, num_tokens: int, longest: int, num_batched_tokens: int = 0
+    ) -> EngineCore:
         """KV for `num_tokens`, as far as the memory holds them: more are preempted, as served."""
         wanted = num_tokens // BLOCK_SIZE + max_num_seqs + 1
         room = kv_budget(self.device, None) // self.block_bytes if self.is_cuda else wanted
@@ -150,11 +178,13 @@ class Bench:
             num_blocks=min(wanted, room),
             block_size=BLOCK_SIZE,
             max_num_seqs=max_num_seqs,
-            max_num_batched_tokens=max(8192 if self.is_cuda else 512, max_num_seqs),
+            max_num_batched_tokens=max(
+                8192 if self.is_cuda else 512, max_num_seqs, num_batched_tokens
+            ),
             enable_prefix_caching=False,
         )
         num_blocks = config.num_blocks + SCRAP_BLOCKS * self.is_ahead
-        cache = KVCache(self.config, num_blocks, BLOCK_SIZE, self.dtype, self.device)
+        cache = make_kv_cache(self.config, num_blocks, BLOCK_SIZE, self.kv_dtype, self.device)
         runner = ModelRunner(self.model, cache, config, self.device)
         if not self.is_ahead:
             return EngineCore(config, runner)
@@ -168,7 +198,8 @@ class Bench:
     def cell(self, batch: int, context: int) -> Cell:
         """The context is reached in the middle of the timed steps."""
         prompt = max(1, context - self.plan.steps // 2)
-        needed = prompt + self.plan.steps + 4
+        answer = (2 if self.is_cuda else 1) * self.plan.steps + 4  # on a GPU as many profiled
+        needed = prompt + answer
         if needed > self.config.max_position_embeddings:
             limit = self.config.max_position_embeddings
             raise ValueError(
@@ -178,15 +209,46 @@ class Bench:
         core = self.engine(batch, batch * needed, needed)
         tokens = random.Random(0)
         for i in range(batch):
-            core.add(self.request(i, self.prompt(tokens, prompt), self.plan.steps + 4))
+            core.add(self.request(i, self.prompt(tokens, prompt), answer))
         computed = 0
         while computed < batch:  # prompts first: afterwards every step gives every row a token
             computed += sum(bool(output.token_ids) for output in checked(core))
         times = [self.timed_step(core) for _ in range(self.plan.steps)]
-        core.abort_all()
         step = statistics.median(times)
         floor = (self.weight_bytes + batch * context * self.kv_bytes) / self.bandwidth
-        return Cell(batch, context, 1e3 * step, batch / step, 1e3 * floor, floor / step)
+        idle = self.idle_share(core, statistics.mean(times))
+        core.abort_all()
+        return Cell(batch, context, 1e3 * step, batch / step, 1e3 * floor, floor / step, idle)
+
+    def idle_share(self, core: EngineCore, step: float) -> float | None:
+        """1 - kernels' time / a step's: the kernels' from profiled steps, the step's from those
+        before, which the profiler did not slow down."""
+
+        def work() -> None:
+            for _ in range(self.plan.steps):
+                checked(core)
+
+        busy = profiled_busy_seconds(work, self.device) if self.is_cuda else None
+        return None if busy is None else max(0.0, 1 - busy / self.plan.steps / step)
+
+    def prefill(self, length: int, repeats: int = 3) -> Prefill:
+        """The least of a few prompts' first steps, behind one that is not timed."""
+        seconds = []
+        for i in range(1 + repeats):
+            core = self.engine(1, length + 2, length + 2, num_batched_tokens=length)
+            core.add(self.request(i, self.prompt(random.Random(i), length), 2))
+            start = now(self.device)
+            while not any(output.token_ids for output in checked(core)):
+                pass
+            seconds.append(now(self.device) - start)
+            core.abort_all()
+        least = min(seconds[1:])
+        rate = prefill_operations(self.config, length) / least
+        return Prefill(length, 1e3 * least, length / least, rate, rate / self.matmul_rate)
+
+    @cached_property
+    def matmul_rate(self) -> float:
+        return measure_matmul(self.device, self.dtype)
 
     def timed_step(self, core: EngineCore) -> float:
         """Without waiting for the device: a step ends when one has been read, and if it runs ahead
@@ -269,7 +331,17 @@ def run(plan: Plan) -> Iterator[str]:
                 yield (
                     f"batch {cell.batch:4}  context {cell.context:6}  {cell.step_ms:9.3f} ms a step"
                     f"  {cell.tokens_per_second:10,.1f} tok/s  {cell.share_of_floor:5.1%} of floor"
+                    + ("" if cell.gpu_idle_share is None else f"  {cell.gpu_idle_share:5.1%} idle")
                 )
+        prefills = []
+        for length in plan.prefills:
+            prefills.append(prompt := bench.prefill(length))
+            yield (
+                f"prompt {prompt.tokens:6}  {prompt.step_ms:9.3f} ms  "
+                f"{prompt.tokens_per_second:10,.1f} tok/s  "
+                f"{prompt.operations_per_second / 1e12:.2f} TFLOP/s, "
+                f"{prompt.share_of_matmul:.1%} of a large product"
+            )
         work = bench.workload(plan.workload) if plan.workload else None
         if work:
             yield (
@@ -290,6 +362,11 @@ def run(plan: Plan) -> Iterator[str]:
                 "bandwidth": bench.bandwidth,
                 "is_bandwidth_measured": plan.bandwidth is None,
                 "cells": [asdict(cell) for cell in cells],
+                "quantize": bench.quantize,
+                "kv_dtype": str(bench.kv_dtype).removeprefix("torch."),
+                "weight_bytes": bench.weight_bytes,
+                "matmul_rate": bench.matmul_rate if prefills else None,
+                "prefills": [asdict(prefill) for prefill in prefills],
                 "workload": asdict(work) if work else None,
             }
         )

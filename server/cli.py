@@ -76,7 +76,8 @@ def serve(
         float | None, typer.Option(help="Share of a GPU's memory to use in all. [0.9]")
     ] = None,
     kv_dtype: Annotated[
-        str | None, typer.Option(help="Keys and values: auto, or fp8 on a GPU. [auto]")
+        str | None,
+        typer.Option(help="Keys and values: auto, float32, float16; fp8 on a GPU. [auto]"),
     ] = None,
     prefix_caching: Annotated[
         bool | None,
@@ -99,7 +100,8 @@ def serve(
         str | None, typer.Option(help="auto, none, int8; on a GPU also int4, fp8. [auto]")
     ] = None,
     attention: Annotated[
-        str | None, typer.Option(help="auto, native, blocked, triton, sdpa, reference. [auto]")
+        str | None,
+        typer.Option(help="auto, native, blocked, triton, flashinfer, sdpa, reference. [auto]"),
     ] = None,
     cuda_graphs: Annotated[
         str | None, typer.Option(help="Decode by graphs, a step ahead: auto, on, off. [auto: GPU]")
@@ -175,8 +177,15 @@ def bench_engine(
     ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
-    attention: Annotated[str, typer.Option(help="auto, triton, sdpa, reference.")] = "auto",
+    attention: Annotated[
+        str, typer.Option(help="auto, triton, flashinfer, sdpa, reference.")
+    ] = "auto",
     cuda_graphs: Annotated[str, typer.Option(help="auto, on, off.")] = "auto",
+    quantize: Annotated[str, typer.Option(help="none, int8; on a GPU also int4, fp8.")] = "none",
+    kv_dtype: Annotated[str, typer.Option(help="auto, or fp8 on a GPU.")] = "auto",
+    prefill: Annotated[
+        list[int] | None, typer.Option(help="Time a prompt of so many tokens. Repeatable.")
+    ] = None,
     bandwidth: Annotated[
         float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
     ] = None,
@@ -187,7 +196,10 @@ def bench_engine(
     speed = bandwidth * 1e9 if bandwidth else None
     grid = (batch or [1, 8, 64], context or [512])
     try:
-        plan = Plan(shape, *grid, steps, workload, device, dtype, attention, speed, cuda_graphs)
+        plan = Plan(
+            *(shape, *grid, steps, workload, device, dtype, attention, speed, cuda_graphs),
+            *(quantize, kv_dtype, prefill or []),
+        )
         for line in run(plan):
             typer.echo(line)
     except (ValueError, OSError) as error:

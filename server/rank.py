@@ -35,8 +35,9 @@ def load_share(order: Join) -> Share:
     ranks = join(meeting, where.device, is_deterministic=False)
     where = replace(where, ranks=ranks)
     model = load_model(checkpoint, recipe.attention, where, lambda *_: None)
-    budget = rank_kv_budget(recipe, where.device)
-    return Share(model, where.device, place_kv(recipe, where), budget)
+    kv_dtype = place_kv(recipe, where)
+    budget = rank_kv_budget(recipe, where.device, kv_dtype)
+    return Share(model, where.device, kv_dtype, budget)
 
 
 def load(order: Join) -> Share:

@@ -56,8 +56,8 @@ def gather_crew(recipe: EngineRecipe, where: Placement) -> Crew:
     )
 
 
-def rank_kv_budget(recipe: EngineRecipe, device: torch.device) -> int:
+def rank_kv_budget(recipe: EngineRecipe, device: torch.device, dtype: torch.dtype) -> int:
     """Bytes of one rank's keys and values: ranks on CPUs share the machine's memory."""
-    budget = kv_budget(device, recipe.kv_memory_bytes, recipe.gpu_memory_utilization)
+    budget = kv_budget(device, recipe.kv_memory_bytes, recipe.gpu_memory_utilization, dtype)
     is_shared = device.type == "cpu" and recipe.kv_memory_bytes is None
     return budget // recipe.tensor_parallel if is_shared else budget

@@ -1,11 +1,10 @@
 """The engine's side of the composition root: a recipe becomes an engine, in its own process.
 
-Run as `python -m server.worker FD`, where FD is the socket to the API process. Together with
-`server/build.py` this is the only place that joins `weights/`, `model/` and `server/engine/`.
+Its `main` is run by `server/engine_main.py`. Together with `server/build.py` this is the only place
+that joins `weights/`, `model/` and `server/engine/`.
 """
 
 import logging
-import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from model.describe import parameter_counts
 from model.kv_cache import kv_bytes_per_block
 from model.kv_choose import choose_kv_dtype, make_kv_cache
 from model.linear import Linear, TiedLinear
+from model.loader import ModelLoader
 from model.native.build import Unavailable
 from model.native.library import Library
 from model.parallel import rank_config
@@ -45,6 +45,7 @@ from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.memory import plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
+from server.engine.warmup import warm_up
 from server.ranks import check_ranks, gather_crew, use_threads
 from server.recipe import EngineRecipe
 from server.room import find_room
@@ -86,6 +87,7 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     kv_cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
     launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
     runner = ModelRunner(crew.lead(model), kv_cache, config, device)
+    warm_up(runner, config)
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
     inspector = crew.lead_inspector(Inspector(model, device, look_rows))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
@@ -108,7 +110,9 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
 
 def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
     """In which dtype a rank keeps keys and values."""
-    return choose_kv_dtype(recipe.kv_dtype, recipe.attention, where.dtype, where.device)
+    return choose_kv_dtype(
+        recipe.kv_dtype, recipe.attention, where.dtype, where.device, where.quantize
+    )
 
 
 def load_native(path: str, device: torch.device, dtype: torch.dtype) -> Library | None:
@@ -137,8 +141,9 @@ def load_model(
         native=where.native,
         ranks=where.ranks,
     )
-    load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
-    model.finish()
+    loader = ModelLoader(model)
+    load_weights(checkpoint, loader, lambda done, total: on_progress("weights", done / total))
+    loader.finish()
     return model
 
 
@@ -271,9 +276,3 @@ def load(recipe: bytes, on_progress: OnProgress) -> tuple[EngineCore, EngineInfo
 
 def main() -> int:
     return serve_engine(socket.socket(fileno=int(sys.argv[-1])), load)
-
-
-if __name__ == "__main__":
-    exit_code = main()
-    sys.stderr.flush()
-    os._exit(exit_code)  # all has been said; taking torch apart would take a second or more

@@ -1,11 +1,13 @@
 """Attention backends by name."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 
 from model.attention.base import AttentionBackend
 from model.attention.blocked import BlockedAttention
+from model.attention.flashinfer import FlashInferAttention
 from model.attention.native import NativeAttention
 from model.attention.reference import ReferenceAttention
 from model.attention.sdpa import SdpaAttention
@@ -28,6 +30,7 @@ def choose_attention(
         "sdpa": SdpaAttention,
         "reference": ReferenceAttention,
         "triton": lambda: _triton(device),
+        "flashinfer": lambda: _flashinfer(device),
     }
     chosen = _best(device, native) if name == "auto" else name
     if chosen not in backends:
@@ -56,3 +59,11 @@ def _triton(device: torch.device) -> TritonAttention:
         raise ValueError("'attention' triton needs a GPU and the package triton: use 'auto'.")
     properties = torch.cuda.get_device_properties(device)
     return TritonAttention(num_multiprocessors=properties.multi_processor_count)
+
+
+def _flashinfer(device: torch.device) -> FlashInferAttention:
+    if device.type != "cuda" or find_spec("flashinfer") is None:
+        raise ValueError(
+            "'attention' flashinfer needs a GPU and the package flashinfer-python: use 'auto'."
+        )
+    return FlashInferAttention(device)

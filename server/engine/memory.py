@@ -6,11 +6,16 @@ import torch
 
 GIB = 1 << 30
 CPU_SHARE = 0.5  # of the memory free at start: the rest belongs to the user's other programs
-CPU_DEFAULT = 1 * GIB  # plenty for a laptop's few chats; --kv-memory raises it
+CPU_DEFAULT = 1 * GIB  # in fp32: plenty for a laptop's few chats; --kv-memory raises it
 CUDA_SHARE = 0.9  # of the card, weights and all, where no trial step tells: see `trial.py`
 
 
-def kv_budget(device: torch.device, asked: int | None, share: float = CUDA_SHARE) -> int:
+def kv_budget(
+    device: torch.device,
+    asked: int | None,
+    share: float = CUDA_SHARE,
+    dtype: torch.dtype = torch.float32,
+) -> int:
     """Bytes for the KV cache: what was asked for, else a default that leaves the machine usable.
 
     Call it after the weights are loaded: on a GPU they count as used.
@@ -20,7 +25,8 @@ def kv_budget(device: torch.device, asked: int | None, share: float = CUDA_SHARE
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return max(0, free - int(total * (1 - share)))
-    return min(CPU_DEFAULT, int(free_memory() * CPU_SHARE))
+    default = CPU_DEFAULT * dtype.itemsize // torch.float32.itemsize  # for the same tokens
+    return min(default, int(free_memory() * CPU_SHARE))
 
 
 def free_memory() -> int:

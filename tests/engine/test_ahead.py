@@ -30,6 +30,8 @@ from tests.engine.toy import (
     toy_core,
 )
 
+torch.set_num_threads(1)
+
 MAX_ARRIVALS = 10
 STREAMS = {"at once": AtOnce, "late": Late}
 
@@ -66,14 +68,18 @@ class AheadMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.requests) < MAX_ARRIVALS)
     @rule(
         prompt=st.lists(st.integers(1, 2), min_size=1, max_size=10),
-        max_tokens=st.integers(0, 12) | st.just(40),
+        max_tokens=st.integers(0, 12) | st.just(24),
         temperature=st.sampled_from([0.0, 0.8, 1.5]),
         top_p=st.sampled_from([1.0, 1.0, 0.7]),
         top_k=st.sampled_from([0, 0, 3]),
         min_p=st.sampled_from([0.0, 0.0, 0.05]),
         seed=st.integers(-(2**63), 2**64),
-        min_tokens=st.sampled_from([0, 0, 0, 3]),  # this one and the next need the host
-        logprobs=st.sampled_from([None, None, None, 2]),
+        frequency_penalty=st.sampled_from([0.0, 0.0, 0.7]),
+        presence_penalty=st.sampled_from([0.0, 0.0, -0.3]),
+        repetition_penalty=st.sampled_from([1.0, 1.0, 1.7]),
+        logprobs=st.sampled_from([None, None, 0, 2]),
+        min_tokens=st.sampled_from([0, 0, 0, 0, 3]),  # these two need the host
+        logit_bias=st.sampled_from([{}, {}, {}, {}, {7: 1.5}]),
         ignore_eos=st.booleans(),
         priority=st.sampled_from([0, 0, 1]),
     )
@@ -138,7 +144,7 @@ def logprobs_of(outputs: list[StepOutput]) -> list[object]:
 
 class TestAhead(AheadMachine.TestCase):  # type: ignore[valid-type,misc]  # made at run time
     settings = settings(
-        max_examples=100,
+        max_examples=50,
         stateful_step_count=15,
         deadline=None,
         derandomize=True,

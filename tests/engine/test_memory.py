@@ -30,3 +30,10 @@ def test_the_operator_decides_the_budget():
     cpu = torch.device("cpu")
     assert kv_budget(cpu, 12345) == 12345
     assert 0 < kv_budget(cpu, None) <= CPU_DEFAULT
+
+
+def test_half_the_bytes_get_half_the_memory():
+    """The default holds as many tokens in fp16 as in fp32."""
+    cpu = torch.device("cpu")
+    assert 0 < kv_budget(cpu, None, dtype=torch.float16) <= CPU_DEFAULT // 2
+    assert kv_budget(cpu, 12345, dtype=torch.float16) == 12345

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from model.kv_cache import kv_bytes_per_block
+from server.bench_device import busy_seconds
 from server.bench_engine import (
     Plan,
     nano_vllm,
+    prefill_operations,
     random_model,
     read_shape,
     run,
@@ -85,6 +87,43 @@ def test_run_of_the_workload(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report["workload"]["prompt_tokens"] == 12
     assert report["is_bandwidth_measured"]
     assert report["bandwidth"] > 0
+
+
+def test_run_with_prompts_and_rounded_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt's rate follows from its operations; the floor is that of the bytes that are kept."""
+    monkeypatch.setitem(SHAPES, "tiny", change(LLAMA, max_position_embeddings=2048))
+    monkeypatch.setattr("server.bench_device.MATMUL_SIZE", {"cpu": 64})
+    asked = plan("tiny", quantize="int8", prefills=[50], batches=[1])
+    report = json.loads(list(run(asked))[-1])
+    (prompt,) = report["prefills"]
+    seconds = prompt["step_ms"] / 1e3
+    operations = prefill_operations(LLAMA, 50)
+    assert prompt["tokens_per_second"] == pytest.approx(50 / seconds)
+    assert prompt["operations_per_second"] == pytest.approx(operations / seconds)
+    assert prompt["share_of_matmul"] == pytest.approx(operations / seconds / report["matmul_rate"])
+    assert report["quantize"] == "int8"
+    assert report["weight_bytes"] < weight_bytes_per_step(LLAMA, torch.float32) / 2
+    assert report["cells"][0]["gpu_idle_share"] is None  # of a CPU nothing is said
+
+
+def test_operations_of_a_prompt() -> None:
+    """15.0 G products a token, and 13 % more for attention at 8k: the published figures."""
+    whole = prefill_operations(LLAMA3_8B, 8192)
+    assert 2 * 6.98e9 * 8192 < whole < 1.2 * 2 * 7.5e9 * 8192
+    assert prefill_operations(LLAMA3_8B, 1024) == pytest.approx(14.7e-3 * 989e12, rel=0.06)
+
+
+def test_busy_time_counts_once_what_runs_at_once() -> None:
+    assert busy_seconds([(5e6, 6e6), (0, 2e6), (1e6, 3e6), (1e6, 1.5e6)]) == 4
+    assert busy_seconds([]) == 0
+
+
+def test_every_row_of_the_figures_has_a_command() -> None:
+    """The shapes, formats and lengths that the published goals name are options here."""
+    help_text = " ".join(thirdeye("bench", "engine", "--help").stdout.split())
+    for option in ("--prefill", "--quantize", "--kv-dtype", "--workload", "--cuda-graphs"):
+        assert option in help_text
+    assert {"llama3-8b", "qwen3-0.6b", "gpt2-xl"} <= set(SHAPES)
 
 
 def test_a_context_too_long_is_refused(tmp_path) -> None:
