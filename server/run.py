@@ -130,10 +130,12 @@ async def load(
     state.ready(engine, model)
     gc.freeze()  # what is there stays: collections need not look at it, and are short from now on
     has_chat, has_key = model.template is not None, bool(settings.api_keys())
+    is_no_op = settings.deterministic and engine.info.device == "cpu"
     lines = [
         ready_line(url, model.names[0], engine.info, time.monotonic() - started),
         f"  engine: {engine.info.numerics}",
         *([f"  memory: {engine.info.memory}"] if engine.info.memory else []),
+        *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
         curl_line(url, model.names[0], has_chat=has_chat, has_key=has_key),
     ]
     say("\n".join(lines))  # in one write: who reads the first finds the others too
