@@ -4,7 +4,7 @@
 
 Each row's input is what the step before it left on the device, so a step can be launched before
 anybody has read the one before. A step is a graph for its bucket of rows and its way of sampling;
-graphs are captured when they are first needed, on scrap rows, which change nothing.
+graphs are captured in advance or when they are first needed, on scrap rows, which change nothing.
 """
 
 from collections.abc import Callable
@@ -110,15 +110,18 @@ class DecodeSteps:
 
     def replay(self, bucket: int, way: Way) -> Tensor:
         """What each row chose, [bucket, W], until the next replay writes over it."""
-        graph = self._graphs.get((bucket, way))
-        if graph is None:
-            graph = self._graphs[bucket, way] = self._record(bucket, way)
-        graph()
+        self.prepare(bucket, way)
+        self._graphs[bucket, way]()
         return self._output[:bucket, : self._width(way)]
 
     def _width(self, way: Way) -> int:
         num_top = min(NUM_TOP, self._vocab_size)
         return 4 + 2 * num_top if way.has_logprobs else 2
+
+    def prepare(self, bucket: int, way: Way) -> None:
+        """Capture the graph if there is none yet."""
+        if (bucket, way) not in self._graphs:
+            self._graphs[bucket, way] = self._record(bucket, way)
 
     def _record(self, bucket: int, way: Way) -> Step:
         rows = self._state.rows.clone()

@@ -27,7 +27,7 @@ from server.engine.inputs import build_batch
 from server.engine.logprobs import read_scores
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.runner import BROKEN_LOGITS
-from server.engine.sampler import plan_ranking
+from server.engine.sampler import Ranking, plan_ranking
 from server.engine.slots import DeviceState, News, Slots, Told, Word
 from server.engine.stream import Stream, Ticket
 
@@ -96,6 +96,13 @@ class DeviceLauncher:
         self._forward, self._stream = forward, stream
         self._block_size, self._vocab_size, self._device = block_size, vocab_size, device
         self._is_cuda = device.type == "cuda"
+
+    def prepare(self) -> None:
+        """Capture the usual steps, greedy and drawn, for any number of rows: no answer waits."""
+        with torch.inference_mode():
+            for bucket in reversed(self._buckets):  # the largest take the memory that all share
+                for ranking in (None, Ranking(0, is_enough=True)):
+                    self._steps.prepare(bucket, Way(ranking))
 
     def can_launch(self, plan: StepPlan) -> bool:
         """Whether no row needs the host between the step before and this one."""
