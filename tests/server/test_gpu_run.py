@@ -52,8 +52,12 @@ def test_a_failed_check_is_the_exit_status(tmp_path: Path, monkeypatch: pytest.M
 
 def cell(batch: int, step_ms: float) -> dict[str, float | int]:
     return {
-        "batch": batch, "context": 512, "step_ms": step_ms, "tokens_per_second": 1.0,
-        "share_of_floor": 0.5, "gpu_idle_share": 0.04,
+        "batch": batch,
+        "context": 512,
+        "step_ms": step_ms,
+        "tokens_per_second": 1.0,
+        "share_of_floor": 0.5,
+        "gpu_idle_share": 0.04,
     }
 
 
