@@ -68,9 +68,11 @@ class Transformer(nn.Module):
         is_fused: bool | None = None,
         native: Library | None = None,
         ranks: Ranks = ALONE,
+        is_deterministic: bool = False,
     ) -> None:
         """`is_fused`: with kernels of our own between the matrix products; None: on a GPU.
-        `native`: those compiled for this CPU.
+        `native`: those compiled for this CPU. `is_deterministic`: a token's bits shall not depend
+        on its company; on a CPU they never do.
 
         With other `ranks` this is one's share of the model: it takes the same tensors and the same
         batches as theirs, and gives the same logits.
@@ -83,6 +85,7 @@ class Transformer(nn.Module):
             can_fuse(device) if is_fused is None else is_fused,
             native=native,
             ranks=ranks,
+            is_deterministic=is_deterministic,
         )
         vocab, hidden = config.vocab_size, config.hidden_size
         context = config.max_position_embeddings

@@ -165,6 +165,7 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         request_timeout=settings.request_timeout,
         num_draft_tokens=settings.max_draft_tokens,
         max_tokens_with_drafts=settings.max_tokens_with_drafts,
+        deterministic=settings.deterministic,
         tensor_parallel=settings.tensor_parallel,
     )
 

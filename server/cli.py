@@ -115,6 +115,10 @@ def serve(
     engine: Annotated[
         str | None, typer.Option(help="process (isolated) or thread. [process]")
     ] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option("--deterministic", help="Same bits in any batch, on a GPU too (slower)."),
+    ] = None,
     tensor_parallel: Annotated[
         int | None, typer.Option(help="GPUs (on a CPU: processes) that share the model. [1]")
     ] = None,
@@ -186,6 +190,9 @@ def bench_engine(
     prefill: Annotated[
         list[int] | None, typer.Option(help="Time a prompt of so many tokens. Repeatable.")
     ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Same bits in any batch: what does it cost?")
+    ] = False,
     bandwidth: Annotated[
         float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
     ] = None,
@@ -198,7 +205,7 @@ def bench_engine(
     try:
         plan = Plan(
             *(shape, *grid, steps, workload, device, dtype, attention, speed, cuda_graphs),
-            *(quantize, kv_dtype, prefill or []),
+            *(quantize, kv_dtype, prefill or [], deterministic),
         )
         for line in run(plan):
             typer.echo(line)

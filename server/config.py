@@ -105,6 +105,7 @@ class Settings(BaseSettings):
     native: Native = Native.AUTO
     threads: int | None = Field(None, ge=1)
     engine: EngineKind = EngineKind.PROCESS
+    deterministic: bool = False
     tensor_parallel: int = Field(1, ge=1, le=64)
 
     max_model_len: int | None = Field(None, ge=2)

@@ -128,10 +128,12 @@ async def load(
     state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     state.ready(engine, model)
     has_chat, has_key = model.template is not None, bool(settings.api_keys())
+    is_no_op = settings.deterministic and engine.info.device == "cpu"
     lines = [
         ready_line(url, model.names[0], engine.info, time.monotonic() - started),
         f"  engine: {engine.info.numerics}",
         *([f"  memory: {engine.info.memory}"] if engine.info.memory else []),
+        *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
         curl_line(url, model.names[0], has_chat=has_chat, has_key=has_key),
     ]
     say("\n".join(lines))  # in one write: who reads the first finds the others too

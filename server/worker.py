@@ -31,6 +31,7 @@ from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
 from server.ahead import SCRAP_BLOCKS, make_launcher, runs_ahead
+from server.deterministic import check_deterministic
 from server.engine.child import serve_engine
 from server.engine.compiler import GrammarCompiler
 from server.engine.config import (
@@ -105,7 +106,10 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
     dtype = choose_dtype(recipe.dtype, device)
     where = Placement(dtype, device, native=load_native(recipe.native_library, device, dtype))
     quantize = choose_quantization(recipe.quantize, where) if size == 1 else "none"
-    return replace(where, quantize=quantize)
+    where = replace(where, quantize=quantize, is_deterministic=recipe.deterministic)
+    if recipe.deterministic:
+        check_deterministic(where, recipe.attention)
+    return where
 
 
 def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
@@ -131,7 +135,9 @@ def load_model(
     checkpoint: Checkpoint, attention: str, where: Placement, on_progress: OnProgress
 ) -> Transformer:
     """The checkpoint's weights in a transformer of its shape."""
-    backend = choose_attention(attention, where.device, where.native)
+    backend = choose_attention(
+        attention, where.device, where.native, is_deterministic=where.is_deterministic
+    )
     model = Transformer(
         checkpoint.config,
         backend,
@@ -140,6 +146,7 @@ def load_model(
         quantize=where.quantize,
         native=where.native,
         ranks=where.ranks,
+        is_deterministic=where.is_deterministic,
     )
     loader = ModelLoader(model)
     load_weights(checkpoint, loader, lambda done, total: on_progress("weights", done / total))
@@ -213,6 +220,8 @@ def describe_numerics(model: Transformer, where: Placement, kv_dtype: torch.dtyp
         machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
     if kv_dtype != where.dtype:
         linear += f", {str(kv_dtype).removeprefix('torch.')} KV"
+    if where.is_deterministic and where.device.type == "cuda":  # on a CPU it changes nothing
+        machine += ", deterministic"
     if where.ranks.size > 1:
         machine += f", {where.ranks.size} ranks"
     libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"
