@@ -21,19 +21,20 @@ from clients.core import first_model
 from clients.errors import ConnectionFailed, ContextLengthExceeded, ThirdeyeError
 from clients.markdown import MarkdownView, PlainView, View
 from clients.target import Target
-from clients.terminal import describe_speed, printable, read_message
+from clients.terminal import describe_speed, printable, read_message, unechoed
 
 ReadLine = Callable[[str], str]
 
 HELP = '''\
-/system TEXT   set the system prompt; without TEXT show it; "/system -" removes it
+/system TEXT   set the system prompt; without TEXT show it; - removes it
 /clear         forget the conversation, keep the system prompt
-/save FILE     write the conversation and the system prompt to a new file, as JSON
+/save FILE     write the conversation and system prompt to a new file, as JSON
 /load FILE     go on with one that was saved
 /model NAME    ask another model of this server; without NAME list them
 /stats         tokens and speed of the last answer
 /quit          leave, as do /exit and Ctrl-D
-Ctrl-C stops an answer. A backslash at its end continues a line; """ opens and closes a block.
+Ctrl-C stops an answer.
+A backslash at its end continues a line; """ opens and closes a block.
 A message that begins with a slash is sent with a space in front.'''
 
 
@@ -151,7 +152,7 @@ class Chat:
         start = first = time.perf_counter()
         view, has_text = self._view(self._console), False
         try:
-            with closing(view), stream:
+            with unechoed(), closing(view), stream:
                 for chunk in stream:
                     if chunk.text and not has_text:
                         has_text, first = True, time.perf_counter()

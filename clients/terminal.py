@@ -1,11 +1,16 @@
 """Small things that a program at a terminal needs: messages over several lines, safe output, speed.
 
-Pure functions: no console, no network.
+Pure functions, but for the one that keeps keys from the screen: no console, no network.
 """
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from clients.types import Answer
+
+if sys.platform != "win32":
+    import termios
 
 FENCE = '"""'
 
@@ -17,6 +22,25 @@ _DROPPED = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\
 def printable(text: str) -> str:
     """`text` without control characters, newline and tab excepted."""
     return text.translate(_DROPPED)
+
+
+@contextmanager
+def unechoed() -> Iterator[None]:
+    """Keys pressed meanwhile are not shown: a `^C` on the screen would shift what is drawn anew.
+
+    Nothing is changed where the input is no terminal, or on Windows.
+    """
+    if sys.platform == "win32" or not sys.stdin.isatty():
+        yield
+        return
+    fd = sys.stdin.fileno()
+    shown = termios.tcgetattr(fd)
+    hidden = [*shown[:3], shown[3] & ~termios.ECHO, *shown[4:]]
+    termios.tcsetattr(fd, termios.TCSANOW, hidden)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSANOW, shown)
 
 
 def read_message(read_line: Callable[[str], str], prompt: str = "", more: str = "") -> str:

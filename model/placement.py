@@ -22,6 +22,7 @@ class Placement:
     is_fused: bool = False  # small steps in kernels of our own, see `model/fused.py`
     native: Library | None = None  # kernels compiled for this CPU, where there are any
     ranks: Ranks = ALONE  # who else has a share of the weights
+    is_deterministic: bool = False  # a token's bits do not depend on its company, at any cost
 
     @property
     def has_kernels(self) -> bool:

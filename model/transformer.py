@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from model.attention.base import AttentionBackend
+from model.attention.native import NativeAttention
 from model.batch import ForwardBatch
 from model.config import ModelConfig
 from model.kv_cache import KVCache
@@ -30,6 +31,7 @@ from model.parts import make_attention, make_mlp, make_norm
 from model.placement import Placement, can_fuse
 from model.quant.choose import choose_head
 from model.rope import NoRope, Rope, Rotate
+from model.taped import Blocks, TapedBlocks, can_tape
 
 
 class Block(nn.Module):
@@ -66,9 +68,11 @@ class Transformer(nn.Module):
         is_fused: bool | None = None,
         native: Library | None = None,
         ranks: Ranks = ALONE,
+        is_deterministic: bool = False,
     ) -> None:
         """`is_fused`: with kernels of our own between the matrix products; None: on a GPU.
-        `native`: those compiled for this CPU.
+        `native`: those compiled for this CPU. `is_deterministic`: a token's bits shall not depend
+        on its company; on a CPU they never do.
 
         With other `ranks` this is one's share of the model: it takes the same tensors and the same
         batches as theirs, and gives the same logits.
@@ -81,6 +85,7 @@ class Transformer(nn.Module):
             can_fuse(device) if is_fused is None else is_fused,
             native=native,
             ranks=ranks,
+            is_deterministic=is_deterministic,
         )
         vocab, hidden = config.vocab_size, config.hidden_size
         context = config.max_position_embeddings
@@ -99,6 +104,9 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(
             Block(own, layer, attention, where) for layer in range(config.num_hidden_layers)
         )
+        self._through_blocks: Blocks = self._one_by_one
+        if native and can_tape(config, where) and isinstance(attention, NativeAttention):
+            self._through_blocks = TapedBlocks(native, self._one_by_one)
         self.final_norm = make_norm(config, where)
         method = choose_head(where)
         self.lm_head = (
@@ -126,6 +134,11 @@ class Transformer(nn.Module):
         rotate = self.rope.at(batch.positions)
         x = self.embed_tokens(batch.input_ids)  # [T, hidden_size]
         x = self.embed_positions(x, batch.positions)
+        return self._through_blocks(x, batch, rotate, kv_cache, plan)
+
+    def _one_by_one(
+        self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
+    ) -> Tensor:
         for block in self.blocks:
             x = block(x, batch, rotate, kv_cache, plan)
         return x

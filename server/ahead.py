@@ -42,7 +42,7 @@ def make_launcher(
     """`kv_cache` has `SCRAP_BLOCKS` more than `config.num_blocks`."""
     assert kv_cache.keys.shape[1] == config.num_blocks + SCRAP_BLOCKS
     is_cuda = device.type == "cuda"
-    return DeviceLauncher(
+    launcher = DeviceLauncher(
         lambda batch: model(batch, kv_cache),
         config,
         model.config.vocab_size,
@@ -50,3 +50,5 @@ def make_launcher(
         CudaCapture(device) if is_cuda else rerun,
         CudaStream() if is_cuda else AtOnce(),
     )
+    launcher.prepare()
+    return launcher

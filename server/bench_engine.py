@@ -34,6 +34,7 @@ from server.bench_device import (
     profiled_busy_seconds,
     stored_bytes,
 )
+from server.deterministic import check_deterministic
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.memory import kv_budget
@@ -64,6 +65,7 @@ class Plan:
     quantize: str = "none"
     kv_dtype: str = "auto"
     prefills: Sequence[int] = ()  # lengths of lone prompts
+    is_deterministic: bool = False  # the same bits in any batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +135,21 @@ def random_model(
     dtype: torch.dtype,
     device: torch.device,
     quantize: str = "none",
+    is_deterministic: bool = False,
 ) -> Transformer:
     """Norms multiply by about 1, so that activations keep the size they have in real models."""
-    backend = choose_attention(attention, device)
-    model = Transformer(config, backend, dtype=dtype, device=device, quantize=quantize)
+    if is_deterministic:
+        where = Placement(dtype, device, quantize, is_deterministic=True)
+        check_deterministic(where, attention)
+    backend = choose_attention(attention, device, is_deterministic=is_deterministic)
+    model = Transformer(
+        config,
+        backend,
+        dtype=dtype,
+        device=device,
+        quantize=quantize,
+        is_deterministic=is_deterministic,
+    )
     generator = torch.Generator(device).manual_seed(0)
     for name, parameter in model.named_parameters():
         parameter.normal_(
@@ -157,7 +170,8 @@ class Bench:
         self.kv_dtype = choose_kv_dtype(plan.kv_dtype, plan.attention, self.dtype, self.device)
         self.quantize = choose_quantization(plan.quantize, Placement(self.dtype, self.device))
         self.model = random_model(
-            self.config, plan.attention, self.dtype, self.device, self.quantize
+            *(self.config, plan.attention, self.dtype, self.device, self.quantize),
+            plan.is_deterministic,
         )
         self.is_ahead = runs_ahead(plan.cuda_graphs, self.device, self.model.backend)
         self.bandwidth = plan.bandwidth or measure_bandwidth(self.device)
@@ -358,6 +372,7 @@ def run(plan: Plan) -> Iterator[str]:
                 "torch": torch.__version__,
                 "attention": type(bench.model.backend).__name__,
                 "is_ahead": bench.is_ahead,
+                "is_deterministic": plan.is_deterministic,
                 "threads": torch.get_num_threads(),
                 "bandwidth": bench.bandwidth,
                 "is_bandwidth_measured": plan.bandwidth is None,

@@ -7,8 +7,8 @@ built by `server/worker.py`, loads the weights. Only `--engine thread` brings bo
 import asyncio
 import hashlib
 import importlib.metadata
-import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,8 +22,9 @@ from server.api.config import ApiConfig
 from server.api.identity import Identity
 from server.api.state import Anatomy, ServedModel, ServerState
 from server.app import create_app
-from server.config import EngineKind, Settings, engine_environment
+from server.config import EngineKind, Settings
 from server.engine.process import OnProgress, ProcessEngine
+from server.engine.spawn import Spawned
 from server.engine.supervised import MortalEngine, RestartPolicy, SupervisedEngine
 from server.engine.types import EngineDead, EngineInfo
 from server.native import native_library
@@ -164,12 +165,16 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         request_timeout=settings.request_timeout,
         num_draft_tokens=settings.max_draft_tokens,
         max_tokens_with_drafts=settings.max_tokens_with_drafts,
+        deterministic=settings.deterministic,
         tensor_parallel=settings.tensor_parallel,
     )
 
 
 async def start_engine(
-    settings: Settings, recipe: EngineRecipe, on_progress: OnProgress
+    settings: Settings,
+    recipe: EngineRecipe,
+    on_progress: OnProgress,
+    spawn: Callable[[], Spawned],
 ) -> SupervisedEngine:
     """A loaded engine, to be supervised. Raises `EngineDead` with the reason if loading fails."""
     if settings.engine is EngineKind.THREAD:
@@ -182,14 +187,17 @@ async def start_engine(
         policy = RestartPolicy(max_deaths=1)  # it may have left anything behind in this process
         return await SupervisedEngine.start(lambda: start_thread(recipe, on_progress), policy)
     policy = RestartPolicy(step_timeout=settings.step_timeout)
-    return await SupervisedEngine.start(lambda: start_process(recipe, on_progress), policy)
+    return await SupervisedEngine.start(lambda: start_process(recipe, on_progress, spawn), policy)
 
 
-async def start_process(recipe: EngineRecipe, on_progress: OnProgress) -> MortalEngine:
-    argv = [sys.executable, "-m", "server.worker"]
-    return await ProcessEngine.start(
-        argv, msgspec.msgpack.encode(recipe), on_progress, env=engine_environment()
-    )
+async def start_process(
+    recipe: EngineRecipe, on_progress: OnProgress, spawn: Callable[[], Spawned]
+) -> MortalEngine:
+    try:
+        spawned = spawn()
+    except OSError as error:
+        raise EngineDead(f"The engine process cannot be started: {error}.") from error
+    return await ProcessEngine.start(spawned, msgspec.msgpack.encode(recipe), on_progress)
 
 
 async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> MortalEngine:

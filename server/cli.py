@@ -100,7 +100,8 @@ def serve(
         str | None, typer.Option(help="auto, none, int8; on a GPU also int4, fp8. [auto]")
     ] = None,
     attention: Annotated[
-        str | None, typer.Option(help="auto, native, blocked, triton, sdpa, reference. [auto]")
+        str | None,
+        typer.Option(help="auto, native, blocked, triton, flashinfer, sdpa, reference. [auto]"),
     ] = None,
     cuda_graphs: Annotated[
         str | None, typer.Option(help="Decode by graphs, a step ahead: auto, on, off. [auto: GPU]")
@@ -113,6 +114,10 @@ def serve(
     ] = None,
     engine: Annotated[
         str | None, typer.Option(help="process (isolated) or thread. [process]")
+    ] = None,
+    deterministic: Annotated[
+        bool | None,
+        typer.Option("--deterministic", help="Same bits in any batch, on a GPU too (slower)."),
     ] = None,
     tensor_parallel: Annotated[
         int | None, typer.Option(help="GPUs (on a CPU: processes) that share the model. [1]")
@@ -176,13 +181,18 @@ def bench_engine(
     ] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
-    attention: Annotated[str, typer.Option(help="auto, triton, sdpa, reference.")] = "auto",
+    attention: Annotated[
+        str, typer.Option(help="auto, triton, flashinfer, sdpa, reference.")
+    ] = "auto",
     cuda_graphs: Annotated[str, typer.Option(help="auto, on, off.")] = "auto",
     quantize: Annotated[str, typer.Option(help="none, int8; on a GPU also int4, fp8.")] = "none",
     kv_dtype: Annotated[str, typer.Option(help="auto, or fp8 on a GPU.")] = "auto",
     prefill: Annotated[
         list[int] | None, typer.Option(help="Time a prompt of so many tokens. Repeatable.")
     ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Same bits in any batch: what does it cost?")
+    ] = False,
     bandwidth: Annotated[
         float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
     ] = None,
@@ -195,7 +205,7 @@ def bench_engine(
     try:
         plan = Plan(
             *(shape, *grid, steps, workload, device, dtype, attention, speed, cuda_graphs),
-            *(quantize, kv_dtype, prefill or []),
+            *(quantize, kv_dtype, prefill or [], deterministic),
         )
         for line in run(plan):
             typer.echo(line)

@@ -15,6 +15,7 @@ from model.config import ModelConfig
 from model.describe import ParameterCounts, parameter_counts
 from server.engine.cores import own_cpus
 from server.native import native_status
+from server.say import fail
 from weights.catalog import CATALOG
 from weights.checkpoint import open_checkpoint
 from weights.errors import ModelError
@@ -167,8 +168,3 @@ def most_ranks(num_gpus: int) -> str:
     """What `--tensor-parallel` may be on this machine, and what ranks would speak over."""
     most, over = (num_gpus, "NCCL") if num_gpus else (len(own_cpus()), "gloo, on the CPU")
     return f"--tensor-parallel up to {most}, over {over}"
-
-
-def fail(message: str) -> int:
-    sys.stderr.write(f"thirdeye: {message}\n")
-    return 1

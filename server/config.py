@@ -1,7 +1,7 @@
 """Every setting of the server, declared once: a flag, a THIRDEYE_* variable and a default each.
 
 `thirdeye serve --max-num-seqs 8` and `THIRDEYE_MAX_NUM_SEQS=8 thirdeye serve` say the same; a flag
-wins. This is the only file of `server/` that reads the environment. What comes out is frozen.
+wins. No other file of `server/` reads the environment. What comes out is frozen.
 """
 
 import os
@@ -15,9 +15,6 @@ from model.native.build import COMPILERS
 from server.api.fields import MAX_STOPS
 from server.api.schema import MAX_N
 from server.engine.config import Admission
-
-SPIN = {"GOMP_SPINCOUNT": "20000"}  # turns of a loop before a waiting thread sleeps
-LOOPBACK = {"NCCL_SOCKET_IFNAME": "lo"}  # where ranks on GPUs find each other, and nobody else
 
 
 class Dtype(StrEnum):
@@ -59,6 +56,7 @@ class Attention(StrEnum):
     BLOCKED = "blocked"
     SDPA = "sdpa"
     TRITON = "triton"
+    FLASHINFER = "flashinfer"  # its fa2 kernels: optional, see docs/gpu.md
     REFERENCE = "reference"
 
 
@@ -107,6 +105,7 @@ class Settings(BaseSettings):
     native: Native = Native.AUTO
     threads: int | None = Field(None, ge=1)
     engine: EngineKind = EngineKind.PROCESS
+    deterministic: bool = False
     tensor_parallel: int = Field(1, ge=1, le=64)
 
     max_model_len: int | None = Field(None, ge=2)
@@ -145,15 +144,3 @@ def compilers() -> tuple[str, ...]:
     """C compilers to look for: what $CC says, as everywhere, and the usual names."""
     chosen = os.environ.get("CC")  # noqa: TID251 (the one place that may)
     return (chosen,) if chosen else COMPILERS
-
-
-def engine_environment() -> dict[str, str]:
-    """The environment of the engine's process: this one's, with OpenMP's waiting made polite.
-
-    A thread that sleeps at a barrier takes 50 to 100 us to wake up, two hundred times a step; one
-    that spins for ever keeps the API and the clients from its core. So it spins a quarter of a
-    millisecond, longer than the gaps within a step, and then sleeps. (GNU's OpenMP, which torch
-    brings along.) Whoever sets OMP_WAIT_POLICY has decided otherwise.
-    """
-    environment = LOOPBACK | dict(os.environ)  # noqa: TID251 (the one place that may)
-    return environment if "OMP_WAIT_POLICY" in environment else SPIN | environment

@@ -80,6 +80,9 @@ class GuardedProtocol(HttpToolsProtocol):
             self._raw_bytes += len(data)
             self._check_head(self._raw_bytes)
 
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's words for it)
+        self._refuse(HTTPStatus.BAD_REQUEST)
+
     # Writing
 
     def pause_writing(self) -> None:
@@ -181,6 +184,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def _answer(self, status: HTTPStatus, extra: bytes) -> bytes:
         """An error like those of the application, which never sees this request."""
         why = {
+            HTTPStatus.BAD_REQUEST: "The request is not valid HTTP.",
             HTTPStatus.REQUEST_TIMEOUT: "The request took too long to arrive.",
             HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: (
                 f"The request's head must be at most {self.max_header_bytes} bytes and "

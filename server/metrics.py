@@ -145,13 +145,14 @@ class StateCollector(Collector):
         yield _gauge("num_requests_running", stats.num_requests_running, model)
         yield _gauge("num_requests_waiting", stats.num_requests_waiting, model)
         yield _gauge("kv_cache_usage_perc", usage, model)
-        yield _gauge("engine_last_step_age_seconds", state.steps.age(stats), model)
+        yield _gauge("engine_last_step_age_seconds", state.engine.stalled_seconds(), model)
         yield _counter("prompt_tokens", self._tokens.prompt, model)
         yield _counter("generation_tokens", self._tokens.generated, model)
         yield _counter("prefix_cache_queries", stats.prefix_cache_queries_total, model)
         yield _counter("prefix_cache_hits", stats.prefix_cache_hits_total, model)
         yield _counter("num_preemptions", stats.preemptions_total, model)
         yield _stages(stats, model)
+        yield _counter("scheduler_idle_seconds", stats.idle_seconds_total, model)
         if stats.step_tokens_counts:
             yield _step_tokens(stats, model)
         drafted, accepted = (
@@ -211,6 +212,7 @@ def _stages(stats: EngineStats, model: str) -> Metric:
     family.add_metric([model, "schedule"], stats.schedule_seconds_total)
     family.add_metric([model, "forward"], stats.forward_seconds_total)
     family.add_metric([model, "sample"], stats.sample_seconds_total)
+    family.add_metric([model, "emit"], stats.emit_seconds_total)
     return family
 
 

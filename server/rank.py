@@ -32,7 +32,7 @@ def load_share(order: Join) -> Share:
     checkpoint = open_checkpoint(Path(recipe.model_path))
     size = recipe.tensor_parallel
     meeting = Meeting(Path(order.meeting_path), order.rank, size, recipe.rank_timeout)
-    ranks = join(meeting, where.device, is_deterministic=False)
+    ranks = join(meeting, where.device, is_deterministic=recipe.deterministic)
     where = replace(where, ranks=ranks)
     model = load_model(checkpoint, recipe.attention, where, lambda *_: None)
     kv_dtype = place_kv(recipe, where)

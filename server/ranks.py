@@ -51,7 +51,7 @@ def gather_crew(recipe: EngineRecipe, where: Placement) -> Crew:
         recipe.tensor_parallel,
         where.device,
         timeout=recipe.rank_timeout,
-        is_deterministic=False,
+        is_deterministic=recipe.deterministic,
         on_end=end_process,
     )
 

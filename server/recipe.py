@@ -34,5 +34,6 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     request_timeout: float = 0.0
     num_draft_tokens: int = 0
     max_tokens_with_drafts: int = 16
+    deterministic: bool = False
     tensor_parallel: int = 1  # ranks
     rank_timeout: float = 60.0  # seconds a rank waits for the others

@@ -1,11 +1,10 @@
 """The engine's side of the composition root: a recipe becomes an engine, in its own process.
 
-Run as `python -m server.worker FD`, where FD is the socket to the API process. Together with
-`server/build.py` this is the only place that joins `weights/`, `model/` and `server/engine/`.
+Its `main` is run by `server/engine_main.py`. Together with `server/build.py` this is the only place
+that joins `weights/`, `model/` and `server/engine/`.
 """
 
 import logging
-import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from model.describe import parameter_counts
 from model.kv_cache import kv_bytes_per_block
 from model.kv_choose import choose_kv_dtype, make_kv_cache
 from model.linear import Linear, TiedLinear
+from model.loader import ModelLoader
 from model.native.build import Unavailable
 from model.native.library import Library
 from model.parallel import rank_config
@@ -31,6 +31,7 @@ from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
 from server.ahead import SCRAP_BLOCKS, make_launcher, runs_ahead
+from server.deterministic import check_deterministic
 from server.engine.child import serve_engine
 from server.engine.compiler import GrammarCompiler
 from server.engine.config import (
@@ -45,6 +46,7 @@ from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.memory import plan_kv
 from server.engine.runner import ModelRunner
 from server.engine.types import EngineDead, EngineInfo
+from server.engine.warmup import warm_up
 from server.ranks import check_ranks, gather_crew, use_threads
 from server.recipe import EngineRecipe
 from server.room import find_room
@@ -86,6 +88,7 @@ def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCo
     kv_cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
     launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
     runner = ModelRunner(crew.lead(model), kv_cache, config, device)
+    warm_up(runner, config)
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
     inspector = crew.lead_inspector(Inspector(model, device, look_rows))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
@@ -103,7 +106,10 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
     dtype = choose_dtype(recipe.dtype, device)
     where = Placement(dtype, device, native=load_native(recipe.native_library, device, dtype))
     quantize = choose_quantization(recipe.quantize, where) if size == 1 else "none"
-    return replace(where, quantize=quantize)
+    where = replace(where, quantize=quantize, is_deterministic=recipe.deterministic)
+    if recipe.deterministic:
+        check_deterministic(where, recipe.attention)
+    return where
 
 
 def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
@@ -129,7 +135,9 @@ def load_model(
     checkpoint: Checkpoint, attention: str, where: Placement, on_progress: OnProgress
 ) -> Transformer:
     """The checkpoint's weights in a transformer of its shape."""
-    backend = choose_attention(attention, where.device, where.native)
+    backend = choose_attention(
+        attention, where.device, where.native, is_deterministic=where.is_deterministic
+    )
     model = Transformer(
         checkpoint.config,
         backend,
@@ -138,9 +146,11 @@ def load_model(
         quantize=where.quantize,
         native=where.native,
         ranks=where.ranks,
+        is_deterministic=where.is_deterministic,
     )
-    load_weights(checkpoint, model, lambda done, total: on_progress("weights", done / total))
-    model.finish()
+    loader = ModelLoader(model)
+    load_weights(checkpoint, loader, lambda done, total: on_progress("weights", done / total))
+    loader.finish()
     return model
 
 
@@ -210,6 +220,8 @@ def describe_numerics(model: Transformer, where: Placement, kv_dtype: torch.dtyp
         machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
     if kv_dtype != where.dtype:
         linear += f", {str(kv_dtype).removeprefix('torch.')} KV"
+    if where.is_deterministic and where.device.type == "cuda":  # on a CPU it changes nothing
+        machine += ", deterministic"
     if where.ranks.size > 1:
         machine += f", {where.ranks.size} ranks"
     libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"
@@ -273,9 +285,3 @@ def load(recipe: bytes, on_progress: OnProgress) -> tuple[EngineCore, EngineInfo
 
 def main() -> int:
     return serve_engine(socket.socket(fileno=int(sys.argv[-1])), load)
-
-
-if __name__ == "__main__":
-    exit_code = main()
-    sys.stderr.flush()
-    os._exit(exit_code)  # all has been said; taking torch apart would take a second or more

@@ -1,11 +1,13 @@
 """Attention backends by name."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import torch
 
 from model.attention.base import AttentionBackend
 from model.attention.blocked import BlockedAttention
+from model.attention.flashinfer import FlashInferAttention
 from model.attention.native import NativeAttention
 from model.attention.reference import ReferenceAttention
 from model.attention.sdpa import SdpaAttention
@@ -15,10 +17,15 @@ from model.placement import can_fuse
 
 
 def choose_attention(
-    name: str, device: torch.device, native: Library | None = None
+    name: str,
+    device: torch.device,
+    native: Library | None = None,
+    *,
+    is_deterministic: bool = False,
 ) -> AttentionBackend:
     """`name` is a backend's, or "auto": the best for the device. `native`: kernels compiled for
-    this CPU and for the queries' dtype, if there are any.
+    this CPU and for the queries' dtype, if there are any. With `is_deterministic` the Triton
+    backend cuts every step alike; of the others, `native` and `blocked` always do.
 
     Raises ValueError if it is unknown, or its kernels cannot run there.
     """
@@ -27,7 +34,8 @@ def choose_attention(
         "blocked": BlockedAttention,
         "sdpa": SdpaAttention,
         "reference": ReferenceAttention,
-        "triton": lambda: _triton(device),
+        "triton": lambda: _triton(device, is_deterministic),
+        "flashinfer": lambda: _flashinfer(device),
     }
     chosen = _best(device, native) if name == "auto" else name
     if chosen not in backends:
@@ -51,8 +59,18 @@ def _native(library: Library | None) -> NativeAttention:
     return NativeAttention(library)
 
 
-def _triton(device: torch.device) -> TritonAttention:
+def _triton(device: torch.device, is_deterministic: bool) -> TritonAttention:
     if not can_fuse(device):
         raise ValueError("'attention' triton needs a GPU and the package triton: use 'auto'.")
     properties = torch.cuda.get_device_properties(device)
-    return TritonAttention(num_multiprocessors=properties.multi_processor_count)
+    return TritonAttention(
+        num_multiprocessors=properties.multi_processor_count, is_deterministic=is_deterministic
+    )
+
+
+def _flashinfer(device: torch.device) -> FlashInferAttention:
+    if device.type != "cuda" or find_spec("flashinfer") is None:
+        raise ValueError(
+            "'attention' flashinfer needs a GPU and the package flashinfer-python: use 'auto'."
+        )
+    return FlashInferAttention(device)

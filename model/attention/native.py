@@ -16,6 +16,8 @@ from model.native.library import Library
 from model.native.paged_attention import KEYS, PagedAttentionKernel, Tiles
 
 TILE_QUERIES = 64
+FEW = 4  # blocks of keys: sizes are rounded up to so many, for few of them to be different
+TABLE_STEP = 16  # columns of block tables, likewise: tapes are for one shape (`model/taped.py`)
 
 
 class NativeAttention:
@@ -37,10 +39,15 @@ class NativeAttention:
         longest = max((position + count for _, _, count, position in tiles), default=0)
         return Tiles(
             tiles=torch.tensor(tiles, dtype=torch.int32).view(-1, 4),
-            block_table=batch.block_table.contiguous(),
+            block_table=_wider(batch.block_table),
             max_queries=max((count for _, _, count, _ in tiles), default=0),
-            max_blocks=-(-longest // KEYS),
+            max_blocks=-(-longest // (FEW * KEYS)) * FEW,
         )
 
     def forward(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, plan: Tiles) -> Tensor:
         return self._kernel(query.contiguous(), key_cache, value_cache, plan)
+
+
+def _wider(block_table: Tensor) -> Tensor:
+    """block_table [B, M], with columns added that nobody looks at."""
+    return torch.nn.functional.pad(block_table, (0, -block_table.shape[1] % TABLE_STEP))

@@ -6,6 +6,8 @@ struct; here is what all of them share: loading, the threads, and a tensor's add
 """
 
 import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ class Library:
             self._code = ctypes.CDLL(str(path))
         except OSError as error:
             raise Unavailable(f"the library cannot be loaded: {error}") from error
+        self._recorder: Callable[[int, ctypes.Structure, bool], None] | None = None
         self._run = self._code.run
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
         self._run.restype = None
@@ -43,8 +46,23 @@ class Library:
 
         `is_small`: on this thread alone, since the work is done before another would be awake.
         """
+        if self._recorder is not None:
+            self._recorder(operation, args, is_small)
+            return
         num_threads = 1 if is_small else torch.get_num_threads()
         self._run(operation, ctypes.addressof(args), num_threads)
+
+    @contextmanager
+    def recorded_by(
+        self, recorder: Callable[[int, ctypes.Structure, bool], None]
+    ) -> Iterator[None]:
+        """Meanwhile operations are given to `recorder` instead of being done."""
+        assert self._recorder is None
+        self._recorder = recorder
+        try:
+            yield
+        finally:
+            self._recorder = None
 
     def function(self, name: str, *argument_types: Any) -> Any:
         """A plain C function without a result, for what is done once and on one thread."""

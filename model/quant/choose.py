@@ -6,6 +6,7 @@ import torch
 
 from model.placement import Placement
 from model.quant.base import LinearMethod
+from model.quant.fixed_tile import FixedTile
 from model.quant.fp8 import Fp8
 from model.quant.int8 import Int8
 from model.quant.native_int8 import NativeInt8
@@ -65,6 +66,9 @@ def choose_linear(where: Placement) -> LinearMethod:
         return WeightOnlyInt4(where)
     if where.quantize == "fp8":
         return Fp8(where)
+    if where.is_deterministic and where.device.type == "cuda":
+        properties = torch.cuda.get_device_properties(where.device)
+        return FixedTile(properties.multi_processor_count)
     return RowInvariant() if RowInvariant.is_available(where) else Unquantized()
 
 

@@ -7,7 +7,7 @@ Either way the permit is held until the last byte is out, and a client that leav
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeVar
@@ -73,14 +73,37 @@ async def respond(
     except BaseException:
         await head.aclose()
         raise
-    return event_stream(
+    return answer_stream(
+        request,
+        context,
         _chunks(head, shape, tally),
-        request_id=lifetime.request_id,
         is_silent=not has_begun,
         close=head.aclose,
+        headers={"Server-Timing": f"admit;dur={lifetime.elapsed_ms():.1f}"},
+        framing=framing,
+    )
+
+
+def answer_stream(
+    request: Request,
+    context: Context,
+    chunks: AsyncGenerator[list[bytes], None],
+    *,
+    close: Callable[[], Awaitable[None]] | None = None,
+    is_silent: bool = False,
+    headers: Mapping[str, str] | None = None,
+    framing: Framing = OPENAI,
+) -> Response:
+    """Chunks as server-sent events, under this server's limits. `close` ends what makes them, if
+    closing them alone does not; see `event_stream`."""
+    return event_stream(
+        chunks,
+        request_id=lifetime_of(request).request_id,
+        is_silent=is_silent,
+        close=close or chunks.aclose,
         ping=context.config.sse_ping,
         send_timeout=context.config.send_timeout,
-        headers={"Server-Timing": f"admit;dur={lifetime.elapsed_ms():.1f}"},
+        headers=headers or {},
         framing=framing,
     )
 

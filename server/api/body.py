@@ -18,10 +18,13 @@ LARGE_BODY_BYTES = 64 * 1024  # from here on parsing leaves the event loop
 
 JsonObject = dict[str, object]
 
+_CHARSETS = ("", "charset=utf-8", "charset=utf8")
+
 
 async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> JsonObject:
     """The request's JSON object. Raises `BadRequest`, `TooLarge`, or `ClientGone` if it was cut."""
     _check_content_type(request.headers.getlist("content-type"))
+    _check_content_encoding(request.headers.getlist("content-encoding"))
     data = await _read(request, max_bytes)
     if len(data) > LARGE_BODY_BYTES:
         return await asyncio.to_thread(decode_object, data)
@@ -31,9 +34,15 @@ async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> JsonOb
 def _check_content_type(values: list[str]) -> None:
     """Only JSON: a form or text/plain post is what a foreign web page could send without asking."""
     kind, _, parameters = (values[0] if len(values) == 1 else "").partition(";")
-    charset = parameters.replace(" ", "").lower()
-    if kind.strip().lower() != "application/json" or charset not in ("", "charset=utf-8"):
+    charset = parameters.replace(" ", "").replace('"', "").lower()
+    if kind.strip().lower() != "application/json" or charset not in _CHARSETS:
         raise BadRequest("The header 'Content-Type' must be application/json (UTF-8).")
+
+
+def _check_content_encoding(values: list[str]) -> None:
+    """Nothing is unpacked: a small body could become a large one."""
+    if any(value.strip().lower() not in ("", "identity") for value in values):
+        raise BadRequest("The header 'Content-Encoding' must be left out: send the body unpacked.")
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:

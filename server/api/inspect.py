@@ -17,17 +17,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.answer import Context, json_response, unix_seconds, unless_gone
+from server.api.answer import Context, answer_stream, json_response, unix_seconds, unless_gone
 from server.api.inspect_request import MAX_TOKENS, InspectRequest, check_size, layers_of
 from server.api.intake import take
 from server.api.lifetime import lifetime_of
+from server.api.limits import Seats
 from server.api.openapi.document import documented
 from server.api.prepare import check_prompt_ids, refuse
 from server.api.schema import TokenizeRequest
 from server.api.shape import JsonObject, encode
 from server.api.state import ServedModel
-from server.api.stream import event_stream
-from server.api.timeline import Seats
 from server.api.tokens import encode_body
 from server.engine import inspection
 from server.engine.inspection import ARRAYS, STREAM, Array, Guesses, Trace
@@ -69,16 +68,7 @@ def inspect_routes(context: Context) -> APIRouter:
         events = inspection_.events(engine)
         if not body.stream:
             return json_response(await unless_gone(request, merged(events)))
-        chunks = encoded(events)
-        return event_stream(
-            chunks,
-            request_id=lifetime.request_id,
-            is_silent=False,
-            close=chunks.aclose,
-            ping=context.config.sse_ping,
-            send_timeout=context.config.send_timeout,
-            headers={},
-        )
+        return answer_stream(request, context, encoded(events))
 
     return router
 

@@ -82,3 +82,24 @@ class Admission:
             code="rate_limit_exceeded",
             headers=come_back_in(seconds),
         )
+
+
+class Seats:
+    """Places for those who watch the engine or look into the model."""
+
+    def __init__(self, num_free: int, why_full: str) -> None:
+        self._num_free = num_free
+        self._why_full = why_full
+
+    def take(self) -> None:
+        """Raises `Overloaded` if there is none."""
+        if not self._num_free:
+            raise Overloaded(
+                f"{self._why_full}. Try again later.",
+                code="rate_limit_exceeded",
+                headers=come_back_in(5),
+            )
+        self._num_free -= 1
+
+    def leave(self) -> None:
+        self._num_free += 1

@@ -51,6 +51,8 @@ class StreamOptions(Strict):
     include_obfuscation: OnlyFalse = False
 
 
+MetadataKey = Annotated[str, Field(max_length=64)]
+MetadataValue = Annotated[str, Field(max_length=512)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 TokenId = Annotated[int, Field(ge=0, le=MAX_INT, json_schema_extra={"format": "token-id"})]
 
@@ -60,18 +62,15 @@ NumKept = Annotated[  # of a prompt's tokens; -1: as many as fit
 ]
 
 
-class GenerationRequest(Strict):
-    """What chat and completions share."""
+class AskedRequest(Strict):
+    """What every request for an answer has in OpenAI's dialects: how the next token is chosen, and
+    when it ends."""
 
     model: str
-    n: int = Field(1, ge=1, le=MAX_N)
-    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     stop: Stop = ()
+    ignore_eos: bool = False
     stream: bool = False
-    stream_options: StreamOptions | None = None
     user: str | None = None
-
-    # how the next token is chosen
     temperature: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(1.0, ge=0, le=1)
     top_k: int = Field(0, ge=-1, le=MAX_INT)
@@ -79,6 +78,25 @@ class GenerationRequest(Strict):
     frequency_penalty: Penalty = 0.0
     presence_penalty: Penalty = 0.0
     repetition_penalty: float = Field(1.0, gt=0)
+
+
+class Hints(Strict):
+    """Accepted, checked, and without effect but in the log."""
+
+    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=16)
+    safety_identifier: str | None = Field(None, max_length=64)
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    prompt_cache_options: dict[str, object] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+
+class GenerationRequest(AskedRequest):
+    """What chat and completions share."""
+
+    n: int = Field(1, ge=1, le=MAX_N)
+    seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
+    stream_options: StreamOptions | None = None
     logit_bias: LogitBias = Field(default_factory=dict)
 
     # what the answer has to look like
@@ -87,7 +105,6 @@ class GenerationRequest(Strict):
 
     # when it ends, and what is shown
     stop_token_ids: list[TokenId] = Field(default_factory=list, max_length=64)
-    ignore_eos: bool = False
     min_tokens: int = Field(0, ge=0, le=MAX_INT)
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
@@ -182,11 +199,9 @@ class ToolMessage(Strict):
 Message = Annotated[
     SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
 ]
-MetadataKey = Annotated[str, Field(max_length=64)]
-MetadataValue = Annotated[str, Field(max_length=512)]
 
 
-class ChatRequest(GenerationRequest):
+class ChatRequest(Hints, GenerationRequest):
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_tokens: int | None = Field(None, ge=1, le=MAX_INT)
     max_completion_tokens: int | None = Field(None, ge=1, le=MAX_INT)
@@ -198,14 +213,6 @@ class ChatRequest(GenerationRequest):
     tools: Tools = ()
     tool_choice: ToolChoiceField | None = None
     parallel_tool_calls: bool = True
-
-    # accepted hints
-    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=16)
-    safety_identifier: str | None = Field(None, max_length=64)
-    prompt_cache_key: str | None = None
-    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
-    prompt_cache_options: dict[str, object] | None = None
-    service_tier: Literal["auto", "default"] | None = None
 
 
 class TokenizeRequest(Strict):

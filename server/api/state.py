@@ -12,7 +12,7 @@ from enum import StrEnum
 from server.api.identity import Identity
 from server.api.limits import Admission
 from server.api.rates import Rates
-from server.engine.types import Engine, EngineStats
+from server.engine.types import Engine
 from server.errors import (
     BadRequest,
     NotFound,
@@ -75,23 +75,6 @@ class ServedModel:
             )
 
 
-class StepWatch:
-    """Since when has work been queued without a step? Learns only when asked: costs no CPU."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._steps = -1
-        self._since = clock()
-
-    def age(self, stats: EngineStats) -> float:
-        """Seconds that queued work has been seen without progress; 0 while idle or stepping."""
-        idle = stats.num_requests_running + stats.num_requests_waiting == 0
-        if idle or stats.steps_total != self._steps:
-            self._steps = -1 if idle else stats.steps_total
-            self._since = self._clock()
-        return self._clock() - self._since
-
-
 class ServerState:
     """The server's phase and what it serves. Written by whoever starts and stops it."""
 
@@ -103,7 +86,6 @@ class ServerState:
         self.admission = Admission(clock=clock)
         self.rates = Rates()
         self.startup_seconds: dict[str, float] = {}  # by phase
-        self.steps = StepWatch(clock)
 
     def ready(self, engine: Engine, model: ServedModel) -> None:
         self.engine, self.model = engine, model
@@ -150,6 +132,6 @@ class ServerState:
             return trouble
         if self.phase is Phase.DRAINING:
             return self.detail
-        if self.engine is not None and self.steps.age(self.engine.stats()) > STEP_OVERDUE_SECONDS:
+        if self.engine is not None and self.engine.stalled_seconds() > STEP_OVERDUE_SECONDS:
             return "requests are queued and the engine has stopped stepping"
         return None

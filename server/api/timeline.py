@@ -14,37 +14,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.answer import Context
+from server.api.answer import Context, answer_stream
 from server.api.lifetime import lifetime_of
+from server.api.limits import Seats
 from server.api.openapi.document import documented
-from server.api.stream import event_stream
 from server.engine.types import Engine, EngineDead, StepRecord
-from server.errors import BadRequest, Overloaded, engine_failed
+from server.errors import BadRequest, engine_failed
 
 MAX_WATCHERS = 16
 MAX_STEP = 2**53 - 1  # what any JSON reader can count to
 SINCE = {"name": "since", "schema": {"type": "integer", "minimum": 0, "maximum": MAX_STEP}}
-
-
-class Seats:
-    """Places for those who watch."""
-
-    def __init__(self, num_free: int, why_full: str) -> None:
-        self._num_free = num_free
-        self._why_full = why_full
-
-    def take(self) -> None:
-        """Raises `Overloaded` if there is none."""
-        if not self._num_free:
-            raise Overloaded(
-                f"{self._why_full}. Try again later.",
-                code="rate_limit_exceeded",
-                headers={"Retry-After": "5"},
-            )
-        self._num_free -= 1
-
-    def leave(self) -> None:
-        self._num_free += 1
 
 
 def timeline_routes(context: Context) -> APIRouter:
@@ -60,16 +39,7 @@ def timeline_routes(context: Context) -> APIRouter:
         seats.take()
         lifetime = lifetime_of(request)
         lifetime.at_end(seats.leave)
-        chunks = _chunks(engine, since)
-        return event_stream(
-            chunks,
-            request_id=lifetime.request_id,
-            is_silent=False,
-            close=chunks.aclose,
-            ping=context.config.sse_ping,
-            send_timeout=context.config.send_timeout,
-            headers={},
-        )
+        return answer_stream(request, context, _chunks(engine, since))
 
     return router
 

@@ -30,6 +30,7 @@ _TYPES = {
     "model_type": "an object",
     "string_type": "a string",
 }
+_NUMBERS = ("int_type", "float_type", "finite_number")
 _LENGTHS = {
     "string_too_long": "string_above_max_length",
     "string_too_short": "empty_string",
@@ -82,7 +83,8 @@ def translate(
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return _role(f"{path}.role", value)
     if kind in _TYPES:
-        return _bad(path, "invalid_type", f"'{path}' must be {_TYPES[kind]}, got {_what(value)}.")
+        got = _what(value, wants_number=kind in _NUMBERS)
+        return _bad(path, "invalid_type", f"'{path}' must be {_TYPES[kind]}, got {got}.")
     if kind in _LENGTHS:
         return _length(path, kind, context)
     if kind == "literal_error":
@@ -132,10 +134,11 @@ def _role(path: str, value: object) -> BadRequest:
     return _bad(path, "invalid_value", f"'{path}' must be one of {_ROLES}.")
 
 
-def _what(value: object) -> str:
-    if isinstance(value, float):
+def _what(value: object, wants_number: bool) -> str:
+    """Numbers are shown where a number is wanted: what is wrong with one is its value."""
+    if wants_number and isinstance(value, float):
         return f"{value:g}"
-    return "a number too large" if type(value) is int else json_type(value)
+    return "a number too large" if wants_number and type(value) is int else json_type(value)
 
 
 def _length(path: str, kind: str, context: dict[str, Any]) -> BadRequest:

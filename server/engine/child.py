@@ -6,6 +6,7 @@ SIGTERM: Ctrl-C reaches the whole process group, and when to stop is for the ser
 """
 
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -65,6 +66,7 @@ def serve_engine(sock: socket.socket, load: Load) -> int:
         target=_read_commands, args=(sock, frames, inbox), name="engine-inbox", daemon=True
     ).start()
     core = _load(sock, load, hello.recipe)
+    _settle()
     return 0 if core is not None and _run(sock, core, inbox) else 1
 
 
@@ -81,6 +83,14 @@ def _load(sock: socket.socket, load: Load, recipe: bytes) -> EngineCore | None:
         return None
     _send(sock, Ready(info))
     return core
+
+
+def _settle() -> None:
+    """Loading is over: what is there stays, and what it took on the way goes back to the system."""
+    gc.freeze()  # collections need not look at it, and are short from now on
+    gc.enable()
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)  # glibc's: freed memory between what is still used
 
 
 def _run(sock: socket.socket, core: EngineCore, inbox: Inbox) -> bool:

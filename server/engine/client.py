@@ -110,7 +110,7 @@ class EngineClient(ABC):
         return self._why_dead
 
     def stalled_seconds(self) -> float:
-        """How long a request has waited for the engine's next step; 0 if none waits."""
+        """See `Engine`. It counts from the last step on, or from the first request's arrival."""
         starts = [s.started_at for s in self._streams.values() if not s.is_ended]
         if not starts:
             return 0.0

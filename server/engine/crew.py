@@ -32,6 +32,7 @@ from server.engine.frames import FrameReader, pack_frame
 from server.engine.inspection import InspectRequest, Trace
 from server.engine.inspector import Inspect
 from server.engine.rank_messages import (
+    Arrived,
     Begin,
     FromRank,
     Join,
@@ -162,7 +163,16 @@ class Mate:
         except ConnectionError as error:
             raise EngineDead(RANKS_FAILED) from error
 
+    def wait_arrived(self) -> None:
+        message = self._hear()
+        assert isinstance(message, Arrived), f"unexpected {message!r}"
+
     def wait_loaded(self) -> Loaded:
+        message = self._hear()
+        assert isinstance(message, Loaded), f"unexpected {message!r}"
+        return message
+
+    def _hear(self) -> FromRank:
         """Raises `EngineDead` with the rank's own reason if it cannot take part."""
         try:
             message = self._frames.read(self._sock)
@@ -187,10 +197,12 @@ def summon(
 
     The file they meet in lies in a directory of this user alone, and is gone afterwards.
     """
+    mates = [Mate.start(rank, argv, on_end) for rank in range(1, size)]
+    for mate in mates:
+        mate.wait_arrived()
     directory = tempfile.mkdtemp(prefix="thirdeye-ranks-")
     path = Path(directory) / "meeting"
     try:
-        mates = [Mate.start(rank, argv, on_end) for rank in range(1, size)]
         for rank, mate in enumerate(mates, 1):
             mate.send(pack_frame(Join(recipe, str(path), rank)))
         meeting = Meeting(path, 0, size, timeout)

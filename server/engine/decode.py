@@ -4,7 +4,7 @@
 
 Each row's input is what the step before it left on the device, so a step can be launched before
 anybody has read the one before. A step is a graph for its bucket of rows and its way of sampling;
-graphs are captured when they are first needed, on scrap rows, which change nothing.
+graphs are captured in advance or when they are first needed, on scrap rows, which change nothing.
 """
 
 from collections.abc import Callable
@@ -15,16 +15,21 @@ from torch import Tensor
 
 from model.batch import ForwardBatch
 from server.engine.graphs import Capture, Step
+from server.engine.logprobs import NUM_TOP, Scores, score_tokens
 from server.engine.noise import uniform
 from server.engine.sampler import Ranking, draw
 from server.engine.slots import DeviceState, Word
 
+MAX_WIDTH = 4 + 2 * NUM_TOP
+
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """How a step samples. Without `ranking` every row is greedy, and nothing is drawn."""
+    """What a step does to logits. Without `ranking` every row is greedy, and nothing is drawn."""
 
     ranking: Ranking | None
+    is_penalized: bool = False
+    has_logprobs: bool = False
 
 
 class Chooser:
@@ -34,21 +39,54 @@ class Chooser:
         self._state = state
 
     def __call__(self, logits: Tensor, slots: Tensor, positions: Tensor, way: Way) -> Tensor:
-        """logits [R, vocab_size] for the tokens at `positions` [R] of `slots` [R] -> [R, 2] int64:
-        the tokens, which are the slots' newest now, and whether all their logits are numbers."""
+        """logits [R, vocab_size] for the tokens at `positions` [R] of `slots` [R] -> int64 [R, W].
+
+        Of each row: whether all logits are numbers, the token, which is the slot's newest now, and
+        with logprobs its rank, the likeliest tokens, and their logprobs as bits (`read_choices`).
+        """
         is_finite = logits.amax(-1).isfinite()  # [R], NaN anywhere in a row makes its maximum NaN
-        token_ids = logits.argmax(-1)  # [R]
+        state = self._state
+        processed = state.penalize(logits, slots) if way.is_penalized else logits
+        token_ids = processed.argmax(-1)  # [R]
         if way.ranking is not None:
-            columns = self._state.columns(slots)
+            columns = state.columns(slots)
             noise = uniform(columns.seed, positions)
-            drawn = draw(logits, columns, noise, way.ranking)
+            drawn = draw(processed, columns, noise, way.ranking)
             token_ids = torch.where(columns.temperature > 0, drawn, token_ids)
-        self._state.put_tokens(slots, token_ids)
-        return torch.stack([token_ids, is_finite.long()], dim=1)
+        state.put_tokens(slots, token_ids)
+        if way.is_penalized:
+            state.count_tokens(slots, token_ids)
+        if not way.has_logprobs:
+            return torch.stack([is_finite.long(), token_ids], dim=1)
+        ids, values = score_tokens(logits, token_ids)
+        return torch.cat([is_finite.long()[:, None], ids, values.view(torch.int32).long()], dim=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What became of one row."""
+
+    is_finite: bool
+    token_id: int
+    scores: Scores | None
+
+
+def read_choices(rows: Tensor) -> list[Choice]:
+    """What a `Chooser` has said, [R, W], on the host."""
+    width = rows.shape[1]
+    if width == 2:
+        return [Choice(bool(is_finite), token_id, None) for is_finite, token_id in rows.tolist()]
+    num_ids = (width - 1) // 2 + 1  # the token, its rank and K ids; then 1 + K logprobs
+    ids = rows[:, 1 : 1 + num_ids].tolist()
+    values = rows[:, 1 + num_ids :].int().view(torch.float32).tolist()
+    return [
+        Choice(bool(is_finite), own[0], (own, logprobs))
+        for is_finite, own, logprobs in zip(rows[:, 0].tolist(), ids, values, strict=True)
+    ]
 
 
 class DecodeSteps:
-    """`replay(bucket, way)` computes the first `bucket` of `state.rows`, into `output`."""
+    """`replay(bucket, way)` computes the first `bucket` of `state.rows`."""
 
     def __init__(
         self,
@@ -56,8 +94,10 @@ class DecodeSteps:
         state: DeviceState,
         choose: Chooser,
         block_size: int,
+        vocab_size: int,
         capture: Capture,
     ) -> None:
+        self._vocab_size = vocab_size
         self._forward = forward
         self._state = state
         self._choose = choose
@@ -65,14 +105,23 @@ class DecodeSteps:
         self._capture = capture
         self._graphs: dict[tuple[int, Way], Step] = {}
         device, num_rows = state.device, state.num_slots
-        self.output = torch.zeros(num_rows, 2, dtype=torch.int64, device=device)
+        self._output = torch.zeros(num_rows, MAX_WIDTH, dtype=torch.int64, device=device)
         self._order = torch.arange(num_rows + 1, dtype=torch.int32, device=device)
 
-    def replay(self, bucket: int, way: Way) -> None:
-        graph = self._graphs.get((bucket, way))
-        if graph is None:
-            graph = self._graphs[bucket, way] = self._record(bucket, way)
-        graph()
+    def replay(self, bucket: int, way: Way) -> Tensor:
+        """What each row chose, [bucket, W], until the next replay writes over it."""
+        self.prepare(bucket, way)
+        self._graphs[bucket, way]()
+        return self._output[:bucket, : self._width(way)]
+
+    def _width(self, way: Way) -> int:
+        num_top = min(NUM_TOP, self._vocab_size)
+        return 4 + 2 * num_top if way.has_logprobs else 2
+
+    def prepare(self, bucket: int, way: Way) -> None:
+        """Capture the graph if there is none yet."""
+        if (bucket, way) not in self._graphs:
+            self._graphs[bucket, way] = self._record(bucket, way)
 
     def _record(self, bucket: int, way: Way) -> Step:
         rows = self._state.rows.clone()
@@ -99,6 +148,7 @@ class DecodeSteps:
             logits_indices=self._order[:bucket].long(),
         )
         logits = self._forward(batch).float()  # [B, vocab_size]
-        self.output[:bucket] = self._choose(logits, slots, positions + 1, way)
+        chosen = self._choose(logits, slots, positions + 1, way)
+        self._output[:bucket, : chosen.shape[1]] = chosen
         is_real = slots != state.num_slots  # scrap stays where it is
         state.table[:, Word.POSITION].index_add_(0, slots, is_real.int())

@@ -113,6 +113,9 @@ class FakeEngine:
     def stats(self) -> EngineStats:
         return msgspec.structs.replace(self._stats, num_requests_running=len(self._endings))
 
+    def stalled_seconds(self) -> float:
+        return 0.0
+
     async def generate(self, request: Request) -> AsyncGenerator[StepOutput, None]:
         if self._why_dead is not None:
             raise EngineDead(self._why_dead)

@@ -27,6 +27,7 @@ from server.engine.frames import FrameReader, pack_frame
 from server.engine.inspection import Trace
 from server.engine.inspector import Inspector
 from server.engine.rank_messages import (
+    Arrived,
     Begin,
     Compute,
     Join,
@@ -68,6 +69,7 @@ def serve_rank(sock: socket.socket, load: Load) -> int:
     frames = FrameReader[ToRank](msgspec.msgpack.Decoder(ToRank))
     inbox: SimpleQueue[ToRank] = SimpleQueue()
     threading.Thread(target=_read, args=(sock, frames, inbox), name="inbox", daemon=True).start()
+    sock.sendall(pack_frame(Arrived()))
     join = inbox.get()
     assert isinstance(join, Join), f"unexpected {join!r}"
     try:

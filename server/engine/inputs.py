@@ -23,7 +23,10 @@ def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> Forwar
     tables = make_block_table(rows, block_size)
 
     def tensor(array: NDArray[np.integer]) -> torch.Tensor:
-        return torch.from_numpy(array).to(device)
+        host = torch.from_numpy(array)
+        if device.type == "cuda":  # from pinned memory a copy waits for nothing
+            host = host.pin_memory()
+        return host.to(device, non_blocking=True)
 
     return ForwardBatch(
         input_ids=tensor(make_input_ids(rows)),

@@ -5,13 +5,13 @@ needed. Plans in which every row has one token are decode steps, replayed from a
 prompt's chunk among them) are computed eagerly, and take what the host does not know from the same
 state. What a step chose is read later, from its `Flight`.
 
-Some rows must be known to the host before they go on: their grammar has to be asked, their
-penalties counted, their prompt scored. A plan with one of them is none that can be launched, see
-`can_launch`; `ModelRunner` computes it, after all that is in flight was read.
+Some rows must be known to the host before they go on: their grammar has to be asked, their prompt
+scored. A plan with one of them is none that can be launched, see `can_launch`; `ModelRunner`
+computes it, after all that is in flight was read.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -21,14 +21,14 @@ from torch import Tensor
 
 from model.batch import ForwardBatch
 from server.engine.config import EngineConfig
-from server.engine.decode import Chooser, DecodeSteps, Way
+from server.engine.decode import Choice, Chooser, DecodeSteps, Way, read_choices
 from server.engine.graphs import Capture, make_buckets
 from server.engine.inputs import build_batch
-from server.engine.logits import is_processed
+from server.engine.logprobs import read_scores
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.runner import BROKEN_LOGITS
-from server.engine.sampler import Knobs, plan_ranking
-from server.engine.slots import DeviceState, Slots, Told, Word
+from server.engine.sampler import Ranking, plan_ranking
+from server.engine.slots import DeviceState, News, Slots, Told, Word
 from server.engine.stream import Stream, Ticket
 
 Forward = Callable[[ForwardBatch], Tensor]
@@ -42,18 +42,22 @@ class Flight:
     ticket: Ticket
 
     def read(self) -> StepResult:
-        chosen: list[list[int]] = self.ticket.wait().tolist()  # of the sampled rows, in order
-        samples = iter(chosen)
+        samples = iter(read_choices(self.ticket.wait()))  # of the sampled rows, in order
         return StepResult(
             [
-                _row_result(*next(samples)) if row.is_sampled else RowResult()
+                _row_result(row, next(samples)) if row.is_sampled else RowResult()
                 for row in self.plan.rows
             ]
         )
 
 
-def _row_result(token_id: int, is_finite: int) -> RowResult:
-    return RowResult(token_ids=[token_id]) if is_finite else RowResult(error=BROKEN_LOGITS)
+def _row_result(row: PlanRow, choice: Choice) -> RowResult:
+    if not choice.is_finite:
+        return RowResult(error=BROKEN_LOGITS)
+    num_top, logprobs = row.sequence.request.sampling.logprobs, None
+    if num_top is not None and choice.scores is not None:
+        logprobs = read_scores([choice.scores], [num_top])
+    return RowResult(token_ids=[choice.token_id], logprobs=logprobs)
 
 
 class Launcher(Protocol):
@@ -83,14 +87,22 @@ class DeviceLauncher:
         num_slots, block_size = config.max_num_seqs, config.block_size
         max_blocks = -(-config.max_model_len // block_size)
         with torch.inference_mode():
-            self._state = DeviceState(num_slots, max_blocks, config.num_blocks, device)
-            self._choose = Chooser(self._state)
-            self._steps = DecodeSteps(forward, self._state, self._choose, block_size, capture)
-        self._slots = Slots(num_slots, self._state.width, block_size)
+            state = DeviceState(num_slots, max_blocks, config.num_blocks, vocab_size, device)
+            choose = Chooser(state)
+            self._steps = DecodeSteps(forward, state, choose, block_size, vocab_size, capture)
+        self._state, self._choose = state, choose
+        self._slots = Slots(num_slots, state.width, block_size, vocab_size)
         self._buckets = make_buckets(num_slots)
         self._forward, self._stream = forward, stream
         self._block_size, self._vocab_size, self._device = block_size, vocab_size, device
         self._is_cuda = device.type == "cuda"
+
+    def prepare(self) -> None:
+        """Capture the usual steps, greedy and drawn, for any number of rows: no answer waits."""
+        with torch.inference_mode():
+            for bucket in reversed(self._buckets):  # the largest take the memory that all share
+                for ranking in (None, Ranking(0, is_enough=True)):
+                    self._steps.prepare(bucket, Way(ranking))
 
     def can_launch(self, plan: StepPlan) -> bool:
         """Whether no row needs the host between the step before and this one."""
@@ -101,26 +113,31 @@ class DeviceLauncher:
         rows = plan.rows
         is_decode = all(row.is_sampled and row.num_scheduled_tokens == 1 for row in rows)
         told = self._slots.follow(rows, is_decode=is_decode)
-        sampled = [t for t, row in zip(told, rows, strict=True) if row.is_sampled]
-        way = self._plan_way(t.knobs for t in sampled)
-        slots = [t.slot for t in sampled]
+        sampled = [(t, row) for t, row in zip(told, rows, strict=True) if row.is_sampled]
+        way = self._plan_way(sampled)
+        slots = [t.slot for t, _ in sampled]
         work = self._decode(slots, way) if is_decode else self._chunk(plan, told, slots, way)
         return Flight(plan, self._stream.submit(work))
 
-    def _plan_way(self, rows: Iterable[Knobs]) -> Way:
-        drawn = [row for row in rows if row.temperature > 0]
-        return Way(plan_ranking(drawn, self._vocab_size, may_look=False) if drawn else None)
+    def _plan_way(self, sampled: list[tuple[Told, PlanRow]]) -> Way:
+        drawn = [t.knobs for t, _ in sampled if t.knobs.temperature > 0]
+        return Way(
+            ranking=plan_ranking(drawn, self._vocab_size, may_look=False) if drawn else None,
+            is_penalized=any(t.is_penalized for t, _ in sampled),
+            has_logprobs=any(
+                row.sequence.request.sampling.logprobs is not None for _, row in sampled
+            ),
+        )
 
     def _decode(self, slots: list[int], way: Way) -> Callable[[], Tensor]:
         bucket = self._buckets[bisect_left(self._buckets, len(slots))]
         self._slots.choose_rows(slots, bucket)
-        told = self._slots.take(pin=self._is_cuda)
-        return partial(self._run_decode, told, bucket, way, len(slots))
+        news = self._slots.take(pin=self._is_cuda)
+        return partial(self._run_decode, news, bucket, way, len(slots))
 
-    def _run_decode(self, told: Tensor | None, bucket: int, way: Way, num_rows: int) -> Tensor:
-        self._state.apply(told)
-        self._steps.replay(bucket, way)
-        return self._steps.output[:num_rows]
+    def _run_decode(self, news: News, bucket: int, way: Way, num_rows: int) -> Tensor:
+        self._state.apply(news)
+        return self._steps.replay(bucket, way)[:num_rows]
 
     def _chunk(
         self, plan: StepPlan, told: list[Told], slots: list[int], way: Way
@@ -132,8 +149,8 @@ class DeviceLauncher:
             end += row.num_scheduled_tokens
             if row.num_pending_tokens:
                 unknown.append((end - 1, t.slot))
-        words = self._slots.take(pin=self._is_cuda)
-        return partial(self._run_chunk, words, batch, self._send(unknown), self._send(slots), way)
+        news = self._slots.take(pin=self._is_cuda)
+        return partial(self._run_chunk, news, batch, self._send(unknown), self._send(slots), way)
 
     def _send(self, numbers: list[int] | list[tuple[int, int]]) -> Tensor:
         tensor = torch.tensor(numbers, dtype=torch.int64)
@@ -142,10 +159,10 @@ class DeviceLauncher:
         return tensor.to(self._device, non_blocking=True)
 
     def _run_chunk(
-        self, told: Tensor | None, batch: ForwardBatch, unknown: Tensor, slots: Tensor, way: Way
+        self, news: News, batch: ForwardBatch, unknown: Tensor, slots: Tensor, way: Way
     ) -> Tensor:
         state = self._state
-        state.apply(told)
+        state.apply(news)
         if len(unknown):
             places, owners = unknown.unbind(1)  # [n] each
             tokens = state.table[:, Word.TOKEN].index_select(0, owners).long()
@@ -163,7 +180,8 @@ def _needs_host(row: PlanRow) -> bool:
     return bool(
         row.draft_token_ids
         or row.is_embedding
-        or sampling.logprobs is not None
-        or sampling.prompt_logprobs is not None
-        or is_processed(sequence)
+        or sequence.request.grammar
+        or row.score_start < row.score_end
+        or sampling.logit_bias
+        or sequence.num_generated_tokens < sampling.min_tokens
     )

@@ -4,10 +4,13 @@ While there is work, commands are taken between steps without waiting; without w
 on its inbox, and an idle engine costs nothing.
 """
 
-from collections.abc import Callable, Iterator
-from itertools import count
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, count
 from queue import Empty, SimpleQueue
 from typing import assert_never
+
+import msgspec
 
 from server.engine.core import EngineCore
 from server.engine.messages import (
@@ -30,20 +33,45 @@ class Wake:
 Inbox = SimpleQueue[Command | Wake]
 
 
-def run_loop(core: EngineCore, inbox: Inbox, emit: Callable[[Step], None]) -> None:
+def run_loop(
+    core: EngineCore,
+    inbox: Inbox,
+    emit: Callable[[Step], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> None:
     """Work until `Stop`; then whatever runs ends with ABORT. What it raises ends the engine."""
     core.call_when_ready(lambda: inbox.put(Wake()))
+    idle, emitting = Stopwatch(clock), Stopwatch(clock)
     for sequence in count():
-        is_stopped = _obey(core, _take(inbox, wait=not core.has_work))
-        emit(Step(sequence, core.step(), core.stats(), core.records(), core.traces()))
+        with idle:
+            first = [] if core.has_work else [inbox.get()]
+        is_stopped = _obey(core, chain(first, _waiting(inbox)))
+        outputs = core.step()
+        stats = msgspec.structs.replace(
+            core.stats(), idle_seconds_total=idle.seconds, emit_seconds_total=emitting.seconds
+        )
+        with emitting:
+            emit(Step(sequence, outputs, stats, core.records(), core.traces()))
         if is_stopped:
             return
 
 
-def _take(inbox: Inbox, wait: bool) -> Iterator[Command | Wake]:
-    """All that is there; if `wait`, at least one."""
-    if wait:
-        yield inbox.get()
+class Stopwatch:
+    """The seconds spent in its context, all times together."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self._started = self._clock()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += self._clock() - self._started
+
+
+def _waiting(inbox: Inbox) -> Iterator[Command | Wake]:
+    """All that is there."""
     while True:
         try:
             yield inbox.get_nowait()
@@ -51,7 +79,7 @@ def _take(inbox: Inbox, wait: bool) -> Iterator[Command | Wake]:
             return
 
 
-def _obey(core: EngineCore, commands: Iterator[Command | Wake]) -> bool:
+def _obey(core: EngineCore, commands: Iterable[Command | Wake]) -> bool:
     """Carry out commands; True once one of them was `Stop`."""
     for command in commands:
         match command:

@@ -9,10 +9,8 @@ on.
 import asyncio
 import contextlib
 import logging
-import signal
-import socket
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from typing import Self
 
 import msgspec
@@ -30,6 +28,7 @@ from server.engine.messages import (
     Stop,
     ToEngine,
 )
+from server.engine.spawn import Spawned
 from server.engine.types import EngineDead, EngineInfo
 
 logger = logging.getLogger(__name__)
@@ -53,19 +52,18 @@ class ProcessEngine(EngineClient):
     @classmethod
     async def start(
         cls,
-        argv: Sequence[str],
+        spawned: Spawned,
         recipe: bytes,
         on_progress: OnProgress | None = None,
         *,
-        env: Mapping[str, str] | None = None,
         close_timeout: float = 5.0,
     ) -> Self:
-        """Run `argv` with the socket's descriptor number as one more argument, and wait until the
-        engine is loaded. EngineDead, with the reason, if it does not come to that.
+        """Tell a child what to load, and wait until that is done. EngineDead, with the reason, if
+        it does not come to that.
 
         `close_timeout` is in seconds: how long `close` waits for the running step before it kills.
         """
-        child = await Child.start(argv, env)
+        child = await Child.attach(spawned)
         try:
             child.send(Hello(recipe))
             info = await child.wait_ready(on_progress)
@@ -140,22 +138,9 @@ class Child:
         self._frames = FrameReader[FromEngine](msgspec.msgpack.Decoder(FromEngine))
 
     @classmethod
-    async def start(cls, argv: Sequence[str], env: Mapping[str, str] | None) -> Self:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            reader, writer = await asyncio.open_unix_connection(sock=ours)
-            try:
-                with _signals_blocked():
-                    process = subprocess.Popen(
-                        [*argv, str(theirs.fileno())],
-                        pass_fds=[theirs.fileno()],
-                        stdin=subprocess.DEVNULL,
-                        env=env,
-                    )
-            except OSError as error:
-                writer.close()
-                raise EngineDead(f"The engine process cannot be started: {error}.") from error
-        return cls(process, reader, writer)
+    async def attach(cls, spawned: Spawned) -> Self:
+        reader, writer = await asyncio.open_unix_connection(sock=spawned.sock)
+        return cls(spawned.process, reader, writer)
 
     @property
     def pid(self) -> int:
@@ -211,16 +196,3 @@ class Child:
             self._process.wait(timeout=EXIT_TIMEOUT)
         self._process.kill()
         self._process.wait()
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """A child started in here never hears the terminal's signals, not even before its first line.
-
-    It inherits the mask. This thread takes its own signals afterwards: none is lost.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,7 +1,7 @@
 """What rank 0 tells the other ranks, over a socket to each: typed structs, nothing else.
 
 Rank 0 thinks: it schedules, samples and talks to the server. The others are told what to load, how
-many blocks to keep, and then one batch after the other; they answer twice, while loading. What they
+many blocks to keep, and then one batch after the other; they answer while they load. What they
 compute together crosses between the model's ranks, not here.
 """
 
@@ -21,6 +21,10 @@ class Join(Struct, frozen=True, tag=True):
     recipe: bytes
     meeting_path: str
     rank: int
+
+
+class Arrived(Struct, frozen=True, tag=True):
+    """The rank's process has started: from here on nobody should keep another waiting."""
 
 
 class Loaded(Struct, frozen=True, tag=True):
@@ -70,7 +74,7 @@ class LookAway(Struct, frozen=True, tag=True):
 
 
 ToRank = Join | Begin | Compute | Look | LookOn | LookAway
-FromRank = Loaded | Unable
+FromRank = Arrived | Loaded | Unable
 
 
 def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:

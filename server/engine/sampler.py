@@ -23,6 +23,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from server.engine.cumulate import cumulate
 from server.engine.noise import as_int64, uniform
 from server.engine.types import SamplingParams
 
@@ -124,7 +125,7 @@ def draw(logits: Tensor, columns: Columns, noise: Tensor, ranking: Ranking) -> T
         ranked = rank(scaled, ranking.num_ranked)  # [R, K], likeliest first
         floor = torch.maximum(floor, top_k_floor(ranked, columns.top_k, logits.shape[-1]))
         floor = top_p_floor(scaled, ranked, floor, columns.top_p[:, None], ranking.is_enough)
-    cumulated = _masses(scaled, floor).cumsum(-1)  # [R, vocab_size]
+    cumulated = cumulate(_masses(scaled, floor))  # [R, vocab_size]
     total = cumulated[:, -1:]
     target = torch.minimum(noise[:, None] * total, total.nextafter(torch.zeros_like(total)))
     first = torch.searchsorted(cumulated, target, right=True)[:, 0]  # that exceeds it
@@ -156,7 +157,7 @@ def top_p_floor(
     The share is taken of what `floor` [R, 1] leaves (Holtzman et al., arXiv:1904.09751, after
     top-k). `ranked` [R, K] are the largest of `scaled` [R, vocab_size].
     """
-    goal = top_p * _masses(scaled, floor).cumsum(-1)[:, -1:]  # [R, 1]
+    goal = top_p * cumulate(_masses(scaled, floor))[:, -1:]  # [R, 1]
     least, is_reached = _nucleus_end(ranked, floor, goal)
     if not is_enough:
         missed = (~is_reached & (top_p < 1)).nonzero()[:, 0]
@@ -168,7 +169,7 @@ def top_p_floor(
 
 def _nucleus_end(ranked: Tensor, floor: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """The value at which the masses of `ranked` [R, K] reach `goal`, or the last; and whether."""
-    cumulated = _masses(ranked, floor).cumsum(-1)  # [R, K]
+    cumulated = cumulate(_masses(ranked, floor))  # [R, K]
     end = torch.searchsorted(cumulated, goal)  # [R, 1], first that reaches it
     is_reached = end < ranked.shape[-1]
     return ranked.gather(1, end.clamp(max=ranked.shape[-1] - 1)), is_reached

@@ -37,9 +37,6 @@ class MortalEngine(Engine, Protocol):
     async def wait_dead(self) -> str:
         """Returns, with the reason, once the engine is gone and holds nothing any more."""
 
-    def stalled_seconds(self) -> float:
-        """How long a request has waited for the engine's next step; 0 if none waits."""
-
     def kill(self) -> None:
         """End it now, in the middle of a step if need be, as a crash would."""
 
@@ -124,6 +121,9 @@ class SupervisedEngine:
 
     def stats(self) -> EngineStats:
         return add_counters(self._engine.stats(), self._before)
+
+    def stalled_seconds(self) -> float:
+        return self._engine.stalled_seconds()
 
     async def close(self) -> None:
         self._is_closed = True

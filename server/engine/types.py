@@ -149,6 +149,8 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     schedule_seconds_total: float = 0.0
     forward_seconds_total: float = 0.0
     sample_seconds_total: float = 0.0
+    emit_seconds_total: float = 0.0  # telling the API process about the steps
+    idle_seconds_total: float = 0.0  # without work; what lasts is counted when work comes
     step_tokens_total: int = 0  # computed in all steps together
     step_tokens_counts: list[int] = []  # steps by size, see STEP_TOKENS_BOUNDS; the last is larger
 
@@ -236,6 +238,9 @@ class Engine(Protocol):
         """End a request: its iterator yields a last output with ABORT. Unknown ids are ignored."""
 
     def stats(self) -> EngineStats: ...
+
+    def stalled_seconds(self) -> float:
+        """How long a request has waited for the engine's next step; 0 if none waits."""
 
     def watch(self, since: int = 0) -> AsyncIterator[StepRecord]:
         """Steps from number `since` on, those of the latest that are still remembered, then each

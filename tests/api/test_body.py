@@ -80,7 +80,24 @@ def test_other_content_types_are_refused(kind: str) -> None:
     assert "application/json" in check_envelope(answer)["message"]
 
 
-@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=UTF-8"])
+@pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip"])
+def test_a_packed_body_is_refused_by_its_header(coding: str) -> None:
+    """It was called invalid JSON, or its header was not looked at."""
+    headers = JSON | {"content-encoding": coding}
+    answer = asyncio.run(post(ROUTES[0], json.dumps(CHAT).encode(), headers))
+    assert answer.status_code == 400
+    assert "'Content-Encoding'" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/json",
+        "Application/JSON; charset=UTF-8",
+        'application/json;charset="utf-8"',
+        "application/json; charset=utf8",
+    ],
+)
 def test_json_is_accepted_however_it_is_spelled(kind: str) -> None:
     body = json.dumps(CHAT).encode()
     assert asyncio.run(post(ROUTES[0], body, {"content-type": kind})).status_code == 200

@@ -243,6 +243,13 @@ ROWS = [
         code="invalid_value",
     ),
     Row(
+        12,
+        "'prompt_cache_retention' must be 'in_memory' or '24h'.",
+        {"prompt_cache_retention": CANARY},
+        param="prompt_cache_retention",
+        code="invalid_value",
+    ),
+    Row(
         13,
         "'temperature' must be a number, got string.",
         {"temperature": CANARY},
@@ -431,6 +438,20 @@ ROWS = [
         code="invalid_schema",
     ),
     Row(
+        24,
+        "'structured_outputs.regex' cannot be compiled.",
+        {"structured_outputs": {"regex": f"({CANARY}"}},
+        param="structured_outputs.regex",
+        code="invalid_schema",
+    ),
+    Row(
+        24,
+        "'structured_outputs.regex' must be at most 4096 bytes long, got 5000.",
+        {"structured_outputs": {"regex": "a" * 5000}},
+        param="structured_outputs.regex",
+        code="invalid_schema",
+    ),
+    Row(
         25,
         "'tool_choice' must be 'none' without 'tools'.",
         {"tool_choice": "required"},
@@ -458,6 +479,16 @@ ROWS = [
         user([{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": CANARY}}]),
         param="messages[0].content[1]",
         code="unsupported_content",
+    ),
+    *(
+        Row(
+            27,
+            "'messages[0].content[0]' must be a part of type 'text': text is all it reads.",
+            user([{"type": kind, kind: {"data": CANARY}}]),
+            param="messages[0].content[0]",
+            code="unsupported_content",
+        )
+        for kind in ("input_audio", "file")
     ),
     Row(
         28,

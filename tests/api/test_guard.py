@@ -172,6 +172,33 @@ def test_the_bytes_of_a_body_do_not_count_as_the_next_head(port: int) -> None:
         assert rest(connection).count(b"HTTP/1.1 200") == 2
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"BREW /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 TLS \r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nX\x00: y\r\n\r\n",
+        post(b"{}", b"Transfer-Encoding: chunked\r\n"),
+        post(b"{}", b"Content-Length: 7\r\n"),
+    ],
+)
+def test_what_is_no_http_gets_an_error_like_all_others(port: int, data: bytes) -> None:
+    """It was one line of plain text, without a request id, which no client can read."""
+    with connect(port) as connection:
+        connection.sendall(data)
+        assert status(rest(connection)) == 400
+
+
+def test_garbage_behind_a_request_does_not_get_into_its_stream(port: int) -> None:
+    """A second status line was written into the middle of the first answer's body."""
+    with connect(port) as connection:
+        connection.sendall(post(STREAM))
+        data = connection.recv(65536)
+        assert status(data) == 200
+        connection.sendall(b"GARBAGE\r\n\r\n")
+        assert b"HTTP/1.1 400" not in data + rest(connection)
+
+
 def test_keep_alive_and_pipelining_work(port: int) -> None:
     with connect(port) as connection:
         connection.sendall(GET + GET)

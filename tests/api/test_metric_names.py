@@ -33,6 +33,7 @@ NAMES = [
     "request_prompt_tokens",
     "request_generation_tokens",
     "scheduler_stage_seconds_total",
+    "scheduler_idle_seconds_total",
     "startup_time_seconds",
     "grammar_compile_seconds",
     "grammar_timeouts_total",

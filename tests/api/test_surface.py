@@ -310,3 +310,31 @@ def test_tokens_may_be_called_by_their_ids() -> None:
     lists = ask("POST", TEXT_URL, text).json()["choices"][0]["logprobs"]
     assert lists["tokens"] == ["token_id:72"]
     assert lists["top_logprobs"] == [{"token_id:72": -0.5}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "noted"),
+    [
+        (
+            "/v1/responses",
+            {"input": "Hi", "user": "u", "metadata": {"a": "b"}, "safety_identifier": "s"},
+            {"user": "u", "metadata": {"a": "b"}, "safety_identifier": "s"},
+        ),
+        (
+            "/v1/messages",
+            {"messages": CHAT["messages"], "max_tokens": 3, "metadata": {"user_id": "u"}},
+            {"user": "u"},
+        ),
+        (TEXT_URL, {"prompt": "Hi", "user": "u"}, {"user": "u"}),
+        ("/v1/embeddings", {"input": "Hi", "user": "u"}, {"user": "u"}),
+    ],
+)
+def test_every_dialect_logs_whose_request_it_was(
+    path: str, body: dict[str, Any], noted: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other dialects took these fields and forgot them on the way to chat."""
+    caplog.set_level(logging.INFO, "thirdeye.request")
+    assert ask("POST", path, {"model": "tiny"} | body).status_code == 200
+    line = next(r.getMessage() for r in caplog.records if r.name == "thirdeye.request")
+    found = json.loads(line.removeprefix("request "))
+    assert {name: found[name] for name in noted} == noted

@@ -331,7 +331,11 @@ def start(stub: Stub) -> Iterator[Callable[..., Terminal]]:
 
 
 def test_on_a_real_terminal(start: Callable[..., Terminal], stub: Stub) -> None:
-    """Ctrl-C while it streams stops the answer; the chat goes on; Ctrl-D leaves with 0."""
+    """Ctrl-C while it streams stops the answer; the chat goes on; Ctrl-D leaves with 0.
+
+    The terminal does not write its own ^C into an answer that is drawn anew: that left a part of it
+    on the screen twice.
+    """
     terminal = start()
     terminal.see("tiny at")
     stub.stream(*chat_events("begun")[:2], threading.Event())
@@ -340,7 +344,10 @@ def test_on_a_real_terminal(start: Callable[..., Terminal], stub: Stub) -> None:
     terminal.type("\x03")
     terminal.see("(stopped)")
     assert stub.requests[1].client_left.wait(5)
+    assert "^C" not in terminal.screen
+    terminal.see("> ", count=2)
     terminal.type("second\n")
+    terminal.see("second")
     terminal.see("Hello there!")
     terminal.see("> ", count=3)
     terminal.type("\x04")

@@ -4,16 +4,29 @@ slow as can be."""
 
 import random
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from model.batch import ForwardBatch
 from server.engine.core import EngineCore
-from server.engine.stream import AtOnce
+from server.engine.decode import Chooser
+from server.engine.scheduler import Scheduler
+from server.engine.sequence import Sequence, SequenceStatus
+from server.engine.slots import DeviceState, Slots, Told
+from server.engine.stream import AtOnce, Done, Work
 from server.engine.types import FinishReason, Request, StepOutput
 from tests.engine.ahead import Late, toy_ahead
 from tests.engine.test_core import FailsOnce
@@ -29,6 +42,8 @@ from tests.engine.toy import (
     toy_config,
     toy_core,
 )
+
+torch.set_num_threads(1)
 
 MAX_ARRIVALS = 10
 STREAMS = {"at once": AtOnce, "late": Late}
@@ -66,14 +81,18 @@ class AheadMachine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.requests) < MAX_ARRIVALS)
     @rule(
         prompt=st.lists(st.integers(1, 2), min_size=1, max_size=10),
-        max_tokens=st.integers(0, 12) | st.just(40),
+        max_tokens=st.integers(0, 12) | st.just(24),
         temperature=st.sampled_from([0.0, 0.8, 1.5]),
         top_p=st.sampled_from([1.0, 1.0, 0.7]),
         top_k=st.sampled_from([0, 0, 3]),
         min_p=st.sampled_from([0.0, 0.0, 0.05]),
         seed=st.integers(-(2**63), 2**64),
-        min_tokens=st.sampled_from([0, 0, 0, 3]),  # this one and the next need the host
-        logprobs=st.sampled_from([None, None, None, 2]),
+        frequency_penalty=st.sampled_from([0.0, 0.0, 0.7]),
+        presence_penalty=st.sampled_from([0.0, 0.0, -0.3]),
+        repetition_penalty=st.sampled_from([1.0, 1.0, 1.7]),
+        logprobs=st.sampled_from([None, None, 0, 2]),
+        min_tokens=st.sampled_from([0, 0, 0, 0, 3]),  # these two need the host
+        logit_bias=st.sampled_from([{}, {}, {}, {}, {7: 1.5}]),
         ignore_eos=st.booleans(),
         priority=st.sampled_from([0, 0, 1]),
     )
@@ -136,15 +155,114 @@ def logprobs_of(outputs: list[StepOutput]) -> list[object]:
     return [entry for output in outputs for entry in output.logprobs or []]
 
 
+QUICK = settings(
+    max_examples=50,
+    stateful_step_count=15,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
 class TestAhead(AheadMachine.TestCase):  # type: ignore[valid-type,misc]  # made at run time
-    settings = settings(
-        max_examples=100,
-        stateful_step_count=15,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
+    settings = QUICK
+
+
+def plan_beyond_the_last_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sequence whose last token is pending is planned once more."""
+    monkeypatch.setattr(Sequence, "is_due", True)
+
+
+def keep_what_was_launched_at_preemption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preempted sequence goes on where its launched steps would have ended."""
+    preempt = Scheduler._preempt
+
+    def mutant(self: Scheduler, sequence: Sequence) -> None:
+        num_launched = sequence.num_launched_tokens
+        preempt(self, sequence)
+        sequence.num_launched_tokens = num_launched
+
+    monkeypatch.setattr(Scheduler, "_preempt", mutant)
+
+
+def take_in_what_came_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that came too late is taken in like any other."""
+    finish = Scheduler._finish
+
+    def mutant(self: Scheduler, sequence: Sequence, reason: Any, **more: Any) -> StepOutput:
+        output = finish(self, sequence, reason, **more)
+        sequence.status = SequenceStatus.RUNNING
+        return output
+
+    monkeypatch.setattr(Scheduler, "_finish", mutant)
+
+
+def fill_buckets_with_old_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fills a bucket is whatever stood there, not scrap."""
+    choose = Slots.choose_rows
+    monkeypatch.setattr(
+        Slots, "choose_rows", lambda self, slots, bucket: choose(self, slots, len(slots))
     )
+
+
+def tell_new_blocks_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slot's new owner gets only the blocks that its old owner had not."""
+    tell = Slots._tell_blocks
+
+    def mutant(self: Slots, told: Told, sequence: Sequence, num_blocks: int) -> None:
+        told.num_blocks = max(told.num_blocks, 1)
+        tell(self, told, sequence, num_blocks)
+
+    monkeypatch.setattr(Slots, "_tell_blocks", mutant)
+
+
+def read_where_the_next_step_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result of a step is read from where the next one has already written its own."""
+
+    def submit(self: AtOnce, work: Work) -> Done:
+        with torch.inference_mode():
+            return Done(work())
+
+    monkeypatch.setattr(AtOnce, "submit", submit)
+
+
+def sample_at_the_wrong_position(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a graph the noise is that of the token before."""
+    choose = Chooser.__call__
+    monkeypatch.setattr(
+        Chooser,
+        "__call__",
+        lambda self, logits, slots, positions, way: choose(self, logits, slots, positions - 1, way),
+    )
+
+
+def count_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Penalties see the text as it was when the sequence came."""
+    monkeypatch.setattr(DeviceState, "count_tokens", lambda self, slots, token_ids: None)
+
+
+PLANTED: list[Callable[[pytest.MonkeyPatch], None]] = [
+    plan_beyond_the_last_token,
+    keep_what_was_launched_at_preemption,
+    take_in_what_came_too_late,
+    fill_buckets_with_old_rows,
+    tell_new_blocks_alone,
+    read_where_the_next_step_writes,
+    sample_at_the_wrong_position,
+    count_nothing,
+]
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+def test_finds_a_planted_bug(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A test of the test."""
+    plant(monkeypatch)
+    hunt = settings(QUICK, max_examples=500, phases=[Phase.generate], print_blob=False)
+    with pytest.raises((AssertionError, KeyError, IndexError, ValueError)):
+        run_state_machine_as_test(AheadMachine, settings=hunt)
 
 
 def mixed(seed: int, count: int, **sampling: object) -> list[Request]:

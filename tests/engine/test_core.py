@@ -115,6 +115,34 @@ def test_the_loop_obeys_until_stop() -> None:
     assert inbox.empty()
 
 
+class SlowInbox:
+    """A request after ten seconds, the end after ten more."""
+
+    def __init__(self, now: list[float]) -> None:
+        self._now = now
+        self._commands: list[Add | Stop] = [Add(make_request("a", max_tokens=1)), Stop()]
+
+    def get(self) -> Add | Stop:
+        self._now[0] += 10
+        return self._commands.pop(0)
+
+    def get_nowait(self) -> Add | Stop:
+        raise queue.Empty
+
+
+def test_idling_and_telling_are_counted() -> None:
+    """By a clock of our own; what a message took is known to the next."""
+    now, steps = [0.0], []
+
+    def emit(step: Step) -> None:
+        now[0] += 3
+        steps.append(step)
+
+    run_loop(toy_core(), SlowInbox(now), emit, clock=lambda: now[0])
+    totals = [(s.stats.idle_seconds_total, s.stats.emit_seconds_total) for s in steps]
+    assert totals == [(10, 0), (20, 3)]
+
+
 class BrokenCore(EngineCore):
     def step(self) -> list[StepOutput]:
         time.sleep(0.02)

@@ -10,11 +10,12 @@ from model.transformer import Transformer
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.graphs import Capture, make_buckets, rerun
+from server.engine.slots import News, Word
 from server.engine.stream import AtOnce
-from server.engine.types import Request, StepOutput
+from server.engine.types import Request
 from tests.engine.ahead import CountingLauncher, FixedShapes, Late, transformer_ahead
-from tests.engine.mixes import make_core
-from tests.engine.toy import make_request, run_all, tokens_of
+from tests.engine.mixes import answers, make_core
+from tests.engine.toy import make_request
 from tests.model.tiny import GPT2, LLAMA, change, random_model
 from tests.oracles.tape import Tape, capture_on_tape
 
@@ -56,27 +57,26 @@ def mix(seed: int, count: int) -> list[Request]:
             top_p=chance.choice([1.0, 1.0, 0.8]),
             min_p=chance.choice([0.0, 0.02]),
             seed=chance.randrange(2**64),
+            frequency_penalty=chance.choice([0.0, 0.0, 0.3]),
+            repetition_penalty=chance.choice([1.0, 1.0, 1.3]),
+            logprobs=chance.choice([None, None, 3]),
             ignore_eos=True,
         )
         for i in range(count)
     ]
 
 
-def tokens(outputs: dict[str, list[StepOutput]]) -> dict[str, list[int]]:
-    return {name: tokens_of(of_one) for name, of_one in outputs.items()}
-
-
 @pytest.mark.parametrize("capture", CAPTURES)
 @pytest.mark.parametrize("late", [False, True])
 def test_replayed_steps_are_the_plain_ones(model: Transformer, capture: str, late: bool) -> None:
     """Starved of blocks, with arrivals in waves: the same graphs see many rows come and go."""
-    config = config_of(model, num_blocks=6)
+    config = config_of(model, num_blocks=18, block_size=4)
     stream = Late() if late else AtOnce()
     core, launcher = transformer_ahead(model, config, CAPTURES[capture], stream)
     plain = make_core(model, max_model_len=CONTEXT, num_blocks=40)
     for seed in range(2):
         requests = mix(seed, 10)
-        assert tokens(run_all(core, requests)) == tokens(run_all(plain, requests))
+        assert answers(core, requests) == answers(plain, requests)
     assert launcher.num_decodes > 40
     assert core.stats().preemptions_total > 0
     assert core.stats().num_blocks_used == 0
@@ -105,8 +105,8 @@ def test_padding_changes_nothing_but_scrap(model: Transformer) -> None:
     scrap = state.num_slots
     owned = [told.slot for told in launcher._slots._told.values()]
     assert set(changed) - {scrap} == set(owned)
-    assert state.table[scrap, 1] == 0, "the scrap slot has moved"
-    assert (state.table[scrap, 8:] == config_of(model).num_blocks).all()
+    assert state.table[scrap, Word.POSITION] == 0, "the scrap slot has moved"
+    assert (state.table[scrap, Word.BLOCKS :] == config_of(model).num_blocks).all()
 
 
 def test_a_steady_state_is_told_nothing(model: Transformer) -> None:
@@ -115,9 +115,10 @@ def test_a_steady_state_is_told_nothing(model: Transformer) -> None:
     told: list[int] = []
     take = launcher._slots.take
 
-    def counted(pin: bool) -> torch.Tensor | None:
+    def counted(pin: bool) -> News:
         news = take(pin)
-        told.append(0 if news is None else news.shape[1])
+        told.append(0 if news.words is None else news.words.shape[1])
+        assert news.texts is None
         return news
 
     launcher._slots.take = counted  # type: ignore[method-assign]  # a spy

@@ -15,6 +15,7 @@ from server.engine.fake import FakeEngine
 from server.engine.inspection import InspectRequest, Trace
 from server.engine.pooling import unit_vector
 from server.engine.process import ProcessEngine
+from server.engine.spawn import spawn
 from server.engine.thread import ThreadEngine
 from server.engine.types import (
     Engine,
@@ -43,7 +44,7 @@ WORKER = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
 
 
 async def start_process(recipe: Recipe, **options: Any) -> ProcessEngine:
-    return await ProcessEngine.start(WORKER, msgspec.msgpack.encode(recipe), **options)
+    return await ProcessEngine.start(spawn(WORKER), msgspec.msgpack.encode(recipe), **options)
 
 
 async def make_fake(step_seconds: float) -> Engine:

@@ -24,6 +24,7 @@ from server.engine.crew import Crew
 from server.engine.inspection import InspectRequest, Trace
 from server.engine.process import ProcessEngine
 from server.engine.rank_messages import Loaded, pack_batch, unpack_batch
+from server.engine.spawn import spawn
 from server.engine.types import Engine, EngineDead, FinishReason, Request, StepOutput
 from server.recipe import EngineRecipe
 from server.worker import load_engine
@@ -33,7 +34,8 @@ from tests.engine.toy import collect, make_request, tokens_of, until
 from tests.model.steps import Row, make_batch
 from tests.tiny import tiny_llama
 
-WORKER = [sys.executable, "-m", "server.worker"]
+SLOW = 60.0  # seconds that a busy machine may take for what is a matter of two at rest
+WORKER = [sys.executable, "-m", "server.engine_main"]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,7 @@ def make_recipe(checkpoint: Path, **changes: Any) -> EngineRecipe:
 
 async def start(recipe: EngineRecipe, env: dict[str, str] | None = None) -> ProcessEngine:
     environment = {**os.environ, **(env or {})}  # noqa: TID251 (a child wants a whole one)
-    return await ProcessEngine.start(WORKER, msgspec.msgpack.encode(recipe), env=environment)
+    return await ProcessEngine.start(spawn(WORKER, environment), msgspec.msgpack.encode(recipe))
 
 
 def children(pid: int) -> list[int]:
@@ -177,7 +179,7 @@ def test_ranks_die_together(checkpoint: Path, what: str) -> None:
     """kill -9 of either rank, or one that hangs: every stream gets its one ERROR within the
     promised seconds, and no process is left."""
     recipe = make_recipe(
-        checkpoint, tensor_parallel=2, kv_memory_bytes=None, num_draft_tokens=0, rank_timeout=4.0
+        checkpoint, tensor_parallel=2, kv_memory_bytes=None, num_draft_tokens=0, rank_timeout=6.0
     )
 
     async def main() -> None:
@@ -185,13 +187,13 @@ def test_ranks_die_together(checkpoint: Path, what: str) -> None:
         (mate,) = children(engine.pid)
         long = [make_request(str(i), [i + 5], max_tokens=250, ignore_eos=True) for i in range(4)]
         tasks = [asyncio.create_task(collect(engine, request)) for request in long]
-        await until(lambda: engine.stats().num_requests_running == 4)
+        await until(lambda: engine.stats().num_requests_running == 4, SLOW)
         victim = engine.pid if what == "rank 0" else mate
         os.kill(victim, signal.SIGSTOP if what == "rank 1 hangs" else signal.SIGKILL)
-        async with asyncio.timeout(20):  # 2 s, and 4 more where it hangs, on a machine at rest
+        async with asyncio.timeout(SLOW):  # 2 s, and 6 more where it hangs, on a machine at rest
             answers = await asyncio.gather(*tasks)
             assert {endings(outputs)[0] for outputs in answers} == {FinishReason.ERROR}
-            await until(lambda: not is_running(mate) and not is_running(engine.pid))
+            await until(lambda: not is_running(mate) and not is_running(engine.pid), SLOW)
         with pytest.raises(EngineDead):
             await collect(engine, make_request())
         await engine.close()
@@ -213,10 +215,10 @@ def test_a_rank_that_dies_while_loading(checkpoint: Path, tmp_path: Path) -> Non
             mates[:] = [mate for worker in workers for mate in children(worker)]
             return bool(mates)
 
-        await until(has_mate)
+        await until(has_mate, SLOW)
         os.kill(mates[0], signal.SIGKILL)
-        async with asyncio.timeout(20):
-            with pytest.raises(EngineDead, match="code 1 while loading"):
+        async with asyncio.timeout(SLOW):
+            with pytest.raises(EngineDead, match="while loading"):
                 await loading
 
     asyncio.run(main())
@@ -224,7 +226,7 @@ def test_a_rank_that_dies_while_loading(checkpoint: Path, tmp_path: Path) -> Non
 
 def is_worker(pid: int) -> bool:
     try:
-        return b"server.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"server.engine_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         return False
 

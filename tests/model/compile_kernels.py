@@ -10,7 +10,9 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
 from model.kernels import (
+    cumulate,
     dequantize,
+    fixed_matmul,
     paged_attention,
     quantize_rows,
     quantized_matmul,
@@ -94,6 +96,13 @@ def main() -> None:
         compile_kernel(dequantize.dequantize_kernel, dense, **kind)
     shares = {"NUM_SPLITS": 8, "HAS_BIAS": True, "BLOCK": 256}
     compile_kernel(quantized_matmul.add_splits_kernel, shares, shares="*fp32")
+    names = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "SPLIT", "GROUP_M")
+    tile = {name: getattr(fixed_matmul, name) for name in names}
+    for lanes, into in ((1, "*bf16"), (4, "*fp32")):
+        cut = tile | {"NUM_LANES": lanes, "HAS_BIAS": True}
+        compile_kernel(fixed_matmul.fixed_matmul_kernel, cut, output=into)
+    sums = {"output": "*fp32", "x": "*fp32"}
+    compile_kernel(cumulate.cumulate_kernel, {"BLOCK": cumulate.BLOCK}, **sums)
     floats = {"LARGEST": 448.0, "SMALLEST": 1e-30, "BLOCK": 4096}
     compile_kernel(quantize_rows.quantize_rows_kernel, floats, **FP8)
 

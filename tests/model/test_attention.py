@@ -205,5 +205,5 @@ def test_native_attention_needs_its_kernels() -> None:
 
 def test_unknown_attention_lists_the_known() -> None:
     """A typing error in a flag is answered with what could be meant."""
-    with pytest.raises(ValueError, match=r"'reference', 'triton', got 'flash'"):
+    with pytest.raises(ValueError, match=r"'triton', 'flashinfer', got 'flash'"):
         choose_attention("flash", CPU)

@@ -9,7 +9,7 @@ from typer.main import get_command
 
 from server.cli import app, given
 from server.config import Settings
-from server.start import explain
+from server.run import explain
 
 HEAVY = ("torch", "fastapi", "pydantic", "uvicorn", "tiktoken", "numpy", "jinja2", "httpx")
 

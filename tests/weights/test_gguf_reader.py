@@ -46,6 +46,13 @@ def test_a_valid_file_is_read_whole(read: Callable[[bytes], GGUFFile]) -> None:
     assert file.tensors["second"].num_bytes == 34
 
 
+def test_what_was_given_back_can_be_read_again(read: Callable[[bytes], GGUFFile]) -> None:
+    file = read(Parts().build())
+    before = bytes(file.tensor_bytes("first"))
+    file.release()
+    assert bytes(file.tensor_bytes("first")) == before
+
+
 def test_version_2_is_read_too(read: Callable[[bytes], GGUFFile]) -> None:
     assert len(read(Parts(version=2).build()).tensors) == 2
 

@@ -62,6 +62,7 @@ class GGUFCheckpoint:
                 name,
                 torch.from_numpy(dequantize(self._file.tensor_bytes(name), info.type, info.shape)),
             )
+        self._file.release()
 
     def tokenizer(self) -> Tokenizer:
         try:

@@ -50,6 +50,11 @@ class GGUFFile:
         info = self.tensors[name]
         return memoryview(self.data)[info.offset : info.offset + info.num_bytes]
 
+    def release(self) -> None:
+        """Give back the memory of what was read; what is read again comes from the file again."""
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            self.data.madvise(mmap.MADV_DONTNEED)
+
 
 def read_gguf(path: Path) -> GGUFFile:
     """Open and check a file. Raises `ModelFormatError`; reads no tensor data."""

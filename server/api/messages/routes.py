@@ -104,6 +104,7 @@ def as_chat(body: MessagesRequest) -> JsonObject:
         "temperature": body.temperature,
         "top_p": body.top_p,
         "top_k": body.top_k,
+        "user": body.metadata and body.metadata.user_id,
     }
     return chat | ({"stop": list(body.stop_sequences)} if body.stop_sequences else {})
 

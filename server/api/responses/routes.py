@@ -54,6 +54,9 @@ _SHARED = (
     "presence_penalty",
     "repetition_penalty",
     "ignore_eos",
+    "user",
+    "metadata",
+    "safety_identifier",
 )
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
 
-from server.api.fields import OnlyFalse, Stop, TextPart, parse_content
+from server.api.fields import OnlyFalse, TextPart, parse_content
 from server.api.kinds import kinds, of_kind
 from server.api.reading import Ignored, array, fail, mapping, only, string
 from server.api.refusals import Refusal
@@ -17,9 +17,8 @@ from server.api.schema import (
     MAX_INT,
     MAX_LOGPROBS,
     MAX_MESSAGES,
-    MetadataKey,
-    MetadataValue,
-    Penalty,
+    AskedRequest,
+    Hints,
     Strict,
 )
 from server.text.tools.definitions import MAX_NAME_CHARS
@@ -194,24 +193,11 @@ class ResponseStreamOptions(Strict):
     include_obfuscation: OnlyFalse = False
 
 
-class ResponsesRequest(Strict):
-    model: str
+class ResponsesRequest(Hints, AskedRequest):
     input: Input
     instructions: str | None = None
-    stream: bool = False
     stream_options: ResponseStreamOptions | None = None
-
-    # how the next token is chosen, and when it ends
     max_output_tokens: int | None = Field(None, ge=1, le=MAX_INT)
-    temperature: float = Field(1.0, ge=0, le=2)
-    top_p: float = Field(1.0, ge=0, le=1)
-    top_k: int = Field(0, ge=-1, le=MAX_INT)
-    min_p: float = Field(0.0, ge=0, le=1)
-    frequency_penalty: Penalty = 0.0
-    presence_penalty: Penalty = 0.0
-    repetition_penalty: float = Field(1.0, gt=0)
-    stop: Stop = ()
-    ignore_eos: bool = False
 
     # what the answer is, and what is shown of it
     text: TextConfig = TextConfig()
@@ -220,15 +206,6 @@ class ResponsesRequest(Strict):
     parallel_tool_calls: bool = True
     include: list[Literal["message.output_text.logprobs"]] = Field(default_factory=list)
     top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
-
-    # accepted hints
-    user: str | None = None
-    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=16)
-    safety_identifier: str | None = Field(None, max_length=64)
-    prompt_cache_key: str | None = None
-    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
-    prompt_cache_options: dict[str, object] | None = None
-    service_tier: Literal["auto", "default"] | None = None
 
 
 _STATELESS = "this server stores nothing"

@@ -1,0 +1,110 @@
+"""Attention by FlashInfer's fa2 kernels: optional, and the yardstick of our own.
+
+Written against flashinfer-python 0.6.6. Its wrappers want each sequence's pages end to end on the
+host, once a step (`plan`), and the queries' heads and dtype, which are known when the first layer
+asks: so it is then that a step is planned. Planning fills a pinned buffer that is copied
+asynchronously, so the next plan waits for that copy. Kernels are compiled by nvcc at their first
+use. The package is imported in the constructor.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.batch import ForwardBatch
+from model.kv_cache import KVCache
+
+WORKSPACE_BYTES = 128 << 20
+TENSOR_CORE_GROUP = 4  # grouped heads from which on decoding by tensor cores pays
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PagePlan:
+    """A step's pages, in int32 on the host: what a page table is to FlashInfer."""
+
+    query_start_loc: Tensor  # [B + 1]
+    page_indptr: Tensor  # [B + 1], where each sequence's pages begin in `pages`
+    pages: Tensor  # [total pages]
+    last_page_lens: Tensor  # [B], keys in the last page: 1 to block_size
+    is_decode: bool
+
+
+class FlashInferAttention:
+    """`window`: keys that a query sees, itself included; 0 is all. As the protocol says else."""
+
+    def __init__(self, device: torch.device, *, window: int = 0, softcap: float = 0.0) -> None:
+        self._library: Any = import_module("flashinfer")
+        self._workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=device)
+        self._copied: Any = None
+        if device.type == "cuda":
+            self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own lack
+        self._window_left = window - 1  # keys before a query's own; -1 is all
+        self._softcap = softcap or None
+        self._wrappers: dict[tuple[bool, bool], Any] = {}
+        self._planned: PagePlan | None = None
+        self._wrapper: Any = None
+
+    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> PagePlan:
+        return plan_pages(batch, block_size=kv_cache.keys.shape[2])
+
+    def forward(
+        self, query: Tensor, key_cache: Tensor, value_cache: Tensor, plan: PagePlan
+    ) -> Tensor:
+        if plan is not self._planned:
+            self._plan_step(query, key_cache, plan)
+        output: Tensor = self._wrapper.run(query.contiguous(), (key_cache, value_cache))
+        return output
+
+    def _plan_step(self, query: Tensor, key_cache: Tensor, plan: PagePlan) -> None:
+        if self._copied is not None:
+            self._copied.synchronize()
+        num_heads, head_dim = query.shape[1:]
+        block_size, num_kv_heads = key_cache.shape[1:3]
+        group = num_heads // num_kv_heads
+        self._wrapper = self._choose_wrapper(plan.is_decode, group >= TENSOR_CORE_GROUP)
+        starts = () if plan.is_decode else (plan.query_start_loc,)
+        is_causal = {} if plan.is_decode else {"causal": True}
+        self._wrapper.plan(
+            *(*starts, plan.page_indptr, plan.pages, plan.last_page_lens),
+            *(num_heads, num_kv_heads, head_dim, block_size),
+            **is_causal,
+            window_left=self._window_left,
+            logits_soft_cap=self._softcap,
+            q_data_type=query.dtype,
+            kv_data_type=key_cache.dtype,
+        )
+        self._planned = plan
+        if self._copied is not None:
+            self._copied.record()
+
+    def _choose_wrapper(self, is_decode: bool, is_grouped: bool) -> Any:
+        """Made once each; all share the workspace, since only one is planned at a time."""
+        key = (is_decode, is_decode and is_grouped)
+        if key not in self._wrappers:
+            kind = (
+                self._library.BatchDecodeWithPagedKVCacheWrapper
+                if is_decode
+                else self._library.BatchPrefillWithPagedKVCacheWrapper
+            )
+            cores = {"use_tensor_cores": is_grouped} if is_decode else {}
+            self._wrappers[key] = kind(self._workspace, "NHD", backend="fa2", **cores)
+        return self._wrappers[key]
+
+
+def plan_pages(batch: ForwardBatch, block_size: int) -> PagePlan:
+    """The batch's block table, without its padding."""
+    seq_lens, table = batch.seq_lens.cpu(), batch.block_table.cpu()  # [B], [B, M]
+    num_pages = (seq_lens + block_size - 1) // block_size  # [B]
+    indptr = torch.zeros(len(seq_lens) + 1, dtype=torch.int32)
+    indptr[1:] = num_pages.cumsum(0)
+    is_page = torch.arange(table.shape[1]) < num_pages[:, None]  # [B, M]
+    return PagePlan(
+        query_start_loc=batch.query_start_loc.cpu(),
+        page_indptr=indptr,
+        pages=table[is_page].contiguous(),
+        last_page_lens=(seq_lens - 1) % block_size + 1,
+        is_decode=len(batch.positions) == len(seq_lens),
+    )
