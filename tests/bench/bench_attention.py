@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 import torch
+
 from model.attention.base import AttentionBackend
 from model.attention.blocked import BlockedAttention
 from model.attention.native import NativeAttention
@@ -29,7 +30,6 @@ STEPS = {  # (past, new) of each sequence
     "decode 32, 230 keys": [(229, 1)] * 32,
     "decode 1, 4096 keys": [(4095, 1)],
     "prompt of 512": [(0, 512)],
-    "256 after 4096": [(4096, 256)],
 }
 
 
