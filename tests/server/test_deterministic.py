@@ -12,6 +12,7 @@ from model.quant.fixed_tile import FixedTile
 from server import deterministic
 from server.bench_engine import run
 from server.deterministic import check_deterministic
+from tests.gpu.deterministic import whole_model
 from tests.server.test_bench_engine import plan
 from tests.tiny import tiny_llama
 
@@ -62,6 +63,13 @@ def test_what_it_refuses_on_a_cpu() -> None:
         check_deterministic(Placement(FP32, CPU), "sdpa")
     with pytest.raises(ValueError, match=r"float32 or bfloat16, .* got float16"):
         check_deterministic(Placement(FP16, CPU), "auto")
+
+
+def test_a_whole_model_on_a_cpu() -> None:
+    """What `tests/gpu` asks of a GPU holds here with the kernels that are chosen anyway."""
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        whole_model(CPU)
 
 
 def test_its_cost_can_be_measured(tmp_path) -> None:

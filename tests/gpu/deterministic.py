@@ -1,0 +1,82 @@
+"""`--deterministic` on a device: the same bits whatever else a step computes.
+
+Each check is a function of the device that raises AssertionError. The whole model's runs on a CPU
+too, where the promise needs no flag.
+"""
+
+from dataclasses import astuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.attention.choose import choose_attention
+from model.batch import ForwardBatch
+from model.kv_cache import KVCache
+from model.transformer import Transformer
+from tests.model.steps import Row, make_batch
+from tests.model.tiny import LLAMA, change
+
+WIDE = change(LLAMA, hidden_size=128, intermediate_size=1100, head_dim=32)
+ROWS = (1, 2, 3, 16, 17, 64, 65, 128, 256)
+
+
+def products(device: torch.device) -> None:
+    """Each row's bits for 1 to 300 rows, with lanes and without; and the right product."""
+    from model.kernels.fixed_matmul import FixedMatmul
+
+    for dtype in (torch.bfloat16, torch.float32):
+        for size, out in ((256, 130), (4096, 256), (1600, 4800), (14336, 512)):
+            x = torch.randn(300, size, device=device, dtype=dtype)
+            weight = torch.randn(out, size, device=device, dtype=dtype) / size**0.5
+            one_lane, lanes = FixedMatmul(0), FixedMatmul(10**6)
+            expected = one_lane(x, weight, None)
+            torch.testing.assert_close(expected, F.linear(x, weight), atol=5e-2, rtol=5e-2)
+            for rows in ROWS:
+                for multiply in (one_lane, lanes):
+                    assert torch.equal(multiply(x[:rows], weight, None), expected[:rows])
+                    assert torch.equal(multiply(x[-rows:], weight, None), expected[-rows:])
+
+
+def draws(device: torch.device) -> None:
+    """The cumulated sums that a draw reads off, for one row and many."""
+    from model.kernels.cumulate import cumulate
+
+    x = torch.randn(256, 50_000, device=device).exp()
+    sums = cumulate(x)
+    torch.testing.assert_close(sums, x.double().cumsum(-1).float(), rtol=1e-4, atol=1e-4)
+    for rows in ROWS:
+        assert torch.equal(cumulate(x[:rows]), sums[:rows])
+
+
+def whole_model(device: torch.device) -> None:
+    """Logits and logprobs of a sequence alone, in company, in chunks, decoded token by token."""
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    backend = choose_attention("auto", device, is_deterministic=True)
+    model = Transformer(WIDE, backend, dtype=dtype, device=device, is_deterministic=True)
+    for name, parameter in model.named_parameters():
+        parameter.normal_(1.0 if name.endswith("norm.weight") else 0.0, 0.2)
+    model.finish()
+    whole = _logits(model, [60], 0, dtype, device)
+    for cuts, company in (([60], 40), ([7, 33, 58, 59, 60], 0), ([31, 32, 33, 60], 7)):
+        assert torch.equal(_logits(model, cuts, company, dtype, device), whole)
+
+
+def _logits(
+    model: Transformer, cuts: list[int], company: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Log-probabilities at every position of one sequence, computed up to each cut in turn."""
+    cache = KVCache(WIDE, 4 + company, 16, dtype, device)
+    tokens, logits, past = [(7 * i) % 97 for i in range(60)], [], 0
+    for cut in cuts:
+        own = Row(tokens[past:cut], past, [2, 0, 3, 1])
+        others = [Row(range(5 + i, 9 + i), 0, [4 + i]) for i in range(company)]
+        step = make_batch([*others, own], 16, "all")
+        batch = ForwardBatch(*(field.to(device) for field in astuple(step)))
+        logits.append(model(batch, cache)[-len(own.token_ids) :].log_softmax(-1))
+        past = cut
+    return torch.cat(logits)
+
+
+CHECKS = {"products": products, "draws": draws, "whole model": whole_model}
