@@ -14,6 +14,8 @@ from torch import Tensor
 
 from model.config import ModelConfig
 
+LINE = 64  # bytes that come from memory at once: a vector shall not begin in the midst of one
+
 
 class KVCache:
     """`keys` and `values`, each [num_layers, num_blocks, block_size, num_kv_heads, head_dim]."""
@@ -49,8 +51,10 @@ def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
     first use, and torch's own zeros use them all."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    pages = np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)
-    return torch.from_numpy(pages).view(dtype).view(shape)
+    size = math.prod(shape) * dtype.itemsize
+    pages = np.zeros(size + LINE, np.uint8)
+    start = -pages.ctypes.data % LINE
+    return torch.from_numpy(pages[start : start + size]).view(dtype).view(shape)
 
 
 def kv_bytes_per_block(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int:

@@ -78,9 +78,22 @@ GPT2_XL = ModelConfig(
     tie_word_embeddings=True,
 )
 
+TINY = replace(  # to try a benchmark out
+    LLAMA3_8B,
+    vocab_size=512,
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    rope=RopeConfig(theta=10_000.0, dim=16),
+)
+
 SHAPES = {
     "llama3-8b": LLAMA3_8B,
     "qwen3-0.6b": QWEN3_0_6B,
     "gpt2-xl": GPT2_XL,
     "smollm2-135m": SMOLLM2_135M,
+    "tiny": TINY,
 }

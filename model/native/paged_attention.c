@@ -24,6 +24,8 @@
 enum {
     KEYS = 64, /* in a block */
     KEY_LINES = KEYS / WIDTH,
+    LINE = 64, /* bytes that come from memory at once */
+    TILES_PER_THREAD = 8, /* with as many, a thread takes all heads of a tile */
     ROWS = 6   /* that share a pass over a block: 6 * 4 sums, in 32 registers */
 };
 
@@ -61,12 +63,20 @@ struct scratch {
     struct state total, part;
 };
 
+/* Where the keys of a block lie, and the values: in bytes from the cache's begin. */
+struct place {
+    int64_t offsets[KEYS];
+    int count;
+};
+
 /* A block's values: where each key's begin, in bytes from `base`. */
 struct values {
     const char *base;
     const int64_t *offsets;
     int is_half;
 };
+
+static int smaller(int a, int b) { return a < b ? a : b; }
 
 static int padded(int size) { return (size + WIDTH - 1) / WIDTH * WIDTH; }
 
@@ -121,27 +131,45 @@ static inline void transpose(__m512 r[WIDTH]) {
     }
 }
 
-/* Where the keys of positions [start, start + count) lie, in bytes from the cache's begin. */
-static void find_keys(const struct paged_attention_args *args, int sequence, int head, int start,
-                      int count, int64_t offsets[KEYS]) {
-    const int32_t *table = args->block_table + (size_t)sequence * args->table_width;
-    int64_t size = args->is_half ? 2 : 4, bytes = size * args->head_dim;
-    int block = start / args->block_size, offset = start % args->block_size;
-    for (int i = 0; i < count; i++) {
-        int64_t slot = (int64_t)table[block] * args->block_size + offset;
-        offsets[i] = (slot * args->num_kv_heads + head) * bytes;
-        if (++offset == args->block_size) block++, offset = 0;
+/* Where the keys of a tile's block of keys lie. */
+static struct place find_keys(const struct paged_attention_args *args, struct tile tile, int head,
+                              int block) {
+    const int32_t *table = args->block_table + (size_t)tile.sequence * args->table_width;
+    int64_t bytes = (int64_t)args->head_dim * (args->is_half ? 2 : 4);
+    int start = block * KEYS, page = start / args->block_size, offset = start % args->block_size;
+    struct place place;
+    place.count = smaller(KEYS, tile.position + tile.count - start);
+    for (int i = 0; i < place.count; i++) {
+        int64_t slot = (int64_t)table[page] * args->block_size + offset;
+        place.offsets[i] = (slot * args->num_kv_heads + head) * bytes;
+        if (++offset == args->block_size) page++, offset = 0;
+    }
+    return place;
+}
+
+/* Asks memory for a part of 16 keys and values that will be wanted soon. They lie anywhere, so the
+ * processor cannot guess them; asked for while it computes, they are there in time. */
+INLINE void ask_for(const struct paged_attention_args *args, const struct place *place, int first,
+                    int channel, const int is_half) {
+    const char *keys = args->keys, *values = args->values;
+    int at = channel * (is_half ? 2 : 4), stop = smaller(first + WIDTH, place->count);
+    for (int i = first; i < stop; i++) {
+        if (at % LINE == 0) _mm_prefetch(keys + place->offsets[i] + at, _MM_HINT_T0);
+        if (at % LINE != 0 || !is_half) _mm_prefetch(values + place->offsets[i] + at, _MM_HINT_T0);
     }
 }
 
-/* Up to KEYS keys to [head_dim, KEYS]; zeros behind the last. */
-INLINE void turn_keys(const struct paged_attention_args *args, const int64_t *offsets, int count,
-                      float *turned, const int is_half) {
+/* Up to KEYS keys to [head_dim, KEYS]; zeros behind the last. Asks for `next` meanwhile. */
+INLINE void turn_keys(const struct paged_attention_args *args, const struct place *place,
+                      const struct place *next, float *turned, const int is_half) {
     const char *base = args->keys;
+    const int64_t *offsets = place->offsets;
+    int count = place->count;
     for (int first = 0; first < KEYS; first += WIDTH)
         for (int channel = 0; channel < args->head_dim; channel += WIDTH) {
             __mmask16 mask = first_lanes(args->head_dim - channel);
             __m512 r[WIDTH];
+            ask_for(args, next, first, channel, is_half);
 #pragma GCC unroll 16
             for (int i = 0; i < WIDTH; i++)
                 r[i] = first + i < count
@@ -156,14 +184,14 @@ INLINE void turn_keys(const struct paged_attention_args *args, const int64_t *of
 }
 
 /* fp16 values to fp32, once for many rows. */
-static void widen_values(const struct paged_attention_args *args, const int64_t *offsets, int count,
+static void widen_values(const struct paged_attention_args *args, const struct place *place,
                          float *wide) {
     const char *base = args->values;
     int width = padded(args->head_dim);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < place->count; i++)
         for (int channel = 0; channel < args->head_dim; channel += WIDTH)
             _mm512_storeu_ps(wide + (size_t)i * width + channel,
-                             load(base + offsets[i] + 2 * channel, 1,
+                             load(base + place->offsets[i] + 2 * channel, 1,
                                   first_lanes(args->head_dim - channel)));
 }
 
@@ -328,32 +356,31 @@ static void give_output(const struct paged_attention_args *args, struct tile til
 }
 
 /* One block's part for all of a tile's rows: merged into the scratch's total, or left in `into`. */
-static void attend_block(const struct paged_attention_args *args, struct tile tile, int head,
-                         int block, struct scratch *s, const struct state *into) {
+static void attend_block(const struct paged_attention_args *args, struct tile tile, int block,
+                         const struct place *place, const struct place *next, struct scratch *s,
+                         const struct state *into) {
     int group = args->num_heads / args->num_kv_heads, rows = tile.count * group;
-    int start = block * KEYS, left = tile.position + tile.count - start;
-    int count = left < KEYS ? left : KEYS, width = padded(args->head_dim);
-    int64_t offsets[KEYS], wide_offsets[KEYS];
-    find_keys(args, tile.sequence, head, start, count, offsets);
+    int width = padded(args->head_dim);
     if (args->is_half)
-        turn_keys(args, offsets, count, s->keys, 1);
+        turn_keys(args, place, next, s->keys, 1);
     else
-        turn_keys(args, offsets, count, s->keys, 0);
-    struct values values = {args->values, offsets, args->is_half};
+        turn_keys(args, place, next, s->keys, 0);
+    int64_t wide_offsets[KEYS];
+    struct values values = {args->values, place->offsets, args->is_half};
     if (args->is_half && rows > ROWS) {
-        widen_values(args, offsets, count, s->values);
-        for (int i = 0; i < count; i++) wide_offsets[i] = (int64_t)i * width * 4;
+        widen_values(args, place, s->values);
+        for (int i = 0; i < KEYS; i++) wide_offsets[i] = (int64_t)i * width * 4;
         values = (struct values){(const char *)s->values, wide_offsets, 0};
     }
     for (int row = 0; row < rows; row += ROWS) {
-        int these = rows - row < ROWS ? rows - row : ROWS, limits[ROWS];
+        int these = smaller(rows - row, ROWS), limits[ROWS];
         for (int r = 0; r < these; r++)
-            limits[r] = tile.position + (row + r) / group + 1 - start;
+            limits[r] = tile.position + (row + r) / group + 1 - block * KEYS;
         int seen = limits[these - 1];
         if (seen <= 0 && !into) continue; /* the block lies behind all of them */
         struct state part = into ? from_row(*into, row, width) : s->part;
         part_of_rows(these, s->queries + (size_t)row * args->head_dim, s->keys, values, limits,
-                     seen < count ? seen : count, args->head_dim, s->weights, part);
+                     smaller(seen, place->count), args->head_dim, s->weights, part);
         if (!into) merge(from_row(s->total, row, width), part, these, width);
     }
 }
@@ -362,15 +389,23 @@ static int num_blocks(struct tile tile) {
     return (tile.position + tile.count + KEYS - 1) / KEYS;
 }
 
-/* A tile of one key head from begin to end, by one thread. */
-static void attend_tile(const struct paged_attention_args *args, struct tile tile, int head,
-                        struct scratch *s) {
-    int rows = tile.count * (args->num_heads / args->num_kv_heads);
-    take_queries(args, tile, head, s->queries);
-    clear(s->total, rows, padded(args->head_dim));
-    for (int block = 0; block < num_blocks(tile); block++)
-        attend_block(args, tile, head, block, s, NULL);
-    give_output(args, tile, head, s->total);
+/* Some key heads of a tile from begin to end, by one thread. */
+static void attend_tile(const struct paged_attention_args *args, struct tile tile, int first_head,
+                        int num_heads, struct scratch *s) {
+    int rows = tile.count * (args->num_heads / args->num_kv_heads), blocks = num_blocks(tile);
+    struct place place = find_keys(args, tile, first_head, 0), next;
+    for (int step = 0; step < num_heads * blocks; step++, place = next) {
+        int head = first_head + step / blocks, block = step % blocks, following = step + 1;
+        next.count = 0;
+        if (following < num_heads * blocks)
+            next = find_keys(args, tile, first_head + following / blocks, following % blocks);
+        if (block == 0) {
+            take_queries(args, tile, head, s->queries);
+            clear(s->total, rows, padded(args->head_dim));
+        }
+        attend_block(args, tile, block, &place, &next, s, NULL);
+        if (block == blocks - 1) give_output(args, tile, head, s->total);
+    }
 }
 
 /* Few tiles: threads share their blocks, and then merge what each block gave, in order. */
@@ -385,7 +420,8 @@ static void attend_parts(const struct paged_attention_args *args, struct team *t
         float *memory = args->parts + ((size_t)at * args->max_blocks + block) * args->part_floats;
         struct state part = state_at(memory, tile.count * group);
         take_queries(args, tile, head, s->queries);
-        attend_block(args, tile, head, block, s, &part);
+        struct place place = find_keys(args, tile, head, block);
+        attend_block(args, tile, block, &place, &place, s, &part);
     }
     barrier(team);
     for (int at; (at = next_item(team)) < heads;) {
@@ -398,7 +434,7 @@ static void attend_parts(const struct paged_attention_args *args, struct team *t
             struct state part = state_at(memory, rows);
             for (int row = 0; row < rows; row += WIDTH)
                 merge(from_row(s->total, row, width), from_row(part, row, width),
-                      rows - row < WIDTH ? rows - row : WIDTH, width);
+                      smaller(rows - row, WIDTH), width);
         }
         give_output(args, tile, at % args->num_kv_heads, s->total);
     }
@@ -412,10 +448,10 @@ void paged_attention(const void *data, struct team *team) {
         attend_parts(args, team, &s);
         return;
     }
-    int items = args->num_tiles * args->num_kv_heads;
-    for (int item; (item = next_item(team)) < items;) {
-        int last = items - 1 - item; /* a prompt's last tiles are its longest */
-        struct tile tile = args->tiles[last / args->num_kv_heads];
-        attend_tile(args, tile, last % args->num_kv_heads, &s);
+    int is_plenty = args->num_tiles >= TILES_PER_THREAD * team->num_threads;
+    int heads = is_plenty ? args->num_kv_heads : 1, shares = args->num_kv_heads / heads;
+    for (int item; (item = next_item(team)) < args->num_tiles * shares;) {
+        int last = args->num_tiles * shares - 1 - item; /* a prompt's last tiles are its longest */
+        attend_tile(args, args->tiles[last / shares], last % shares, heads, &s);
     }
 }

@@ -82,7 +82,8 @@ class Sequence:
     @property
     def num_pending_tokens(self) -> int:
         """Tokens that launched steps choose, and nobody has read."""
-        return max(0, self.num_launched_tokens + 1 - len(self.token_ids))
+        num_tokens = self.num_launched_tokens + 1 - len(self.token_ids)
+        return num_tokens if num_tokens > 0 else 0  # no max(): this runs for each row of each step
 
     @property
     def num_tokens(self) -> int:

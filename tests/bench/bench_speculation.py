@@ -28,12 +28,14 @@ from model.kv_cache import KVCache
 from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
+from server.config import Settings
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.runner import ModelRunner
 from server.engine.types import Request, SamplingParams
+from server.native import native_library
 from server.text.chat import ChatTemplate
-from server.worker import load_model
+from server.worker import load_model, load_native
 from tests.bench.prompts_speculation import CHAT, COPY
 from weights.checkpoint import Checkpoint, open_checkpoint
 from weights.resolve import resolve_model
@@ -50,7 +52,8 @@ class Bench:
         self, path: Path, num_draft_tokens: int, quantize: str, clock: Callable[[], float]
     ) -> None:
         self.checkpoint: Checkpoint = open_checkpoint(path)
-        where = Placement(torch.float32, CPU)
+        library = load_native(native_library(Settings()), CPU, torch.float32)
+        where = Placement(torch.float32, CPU, native=library)
         where = replace(where, quantize=choose_quantization(quantize, where))
         self.model: Transformer = load_model(self.checkpoint, "auto", where, lambda *_: None)
         self.clock = clock

@@ -53,7 +53,7 @@ def check_product(
     seen = x
     if name == "fp8" and rows > 16:  # activations are rounded too
         seen = round_to_fp8(x).dequantize()
-    twin = plain_product(seen, kept(layer), layer.bias)
+    twin = plain_product(seen, kept(layer), layer.bias).to(where.dtype)
     scale = in_features**0.5 * x.abs().max()  # the size of a sum of so many products
     close(y / scale, twin / scale)
     exact = x.double() @ weight.double().T + (layer.bias.double() if bias else 0)

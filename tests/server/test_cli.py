@@ -70,6 +70,7 @@ def test_version():
 
 def test_doctor_says_what_a_bug_report_needs():
     shown = thirdeye("doctor").stdout
+    assert "--tensor-parallel up to" in shown
     for word in ("thirdeye", "python", "torch", "fastapi", "native kernels", "cache", "smollm2"):
         assert word in shown
 

@@ -1,0 +1,149 @@
+"""The report of `run.py` as tables for docs/gpu.md: the goals first, then what they come from.
+
+Goals are for one H100, bf16, random weights; a row that was not measured says so.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Parts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`find` gives the measured number out of the parts; KeyError or IndexError: not measured."""
+
+    what: str
+    unit: str
+    reach: float
+    is_less_better: bool
+    find: Callable[[Parts], float]
+
+    def row(self, parts: Parts) -> list[str]:
+        try:
+            value = self.find(parts)
+        except (KeyError, IndexError, TypeError, ZeroDivisionError):
+            return [self.what, self.limit, "not measured", ""]
+        is_met = value <= self.reach if self.is_less_better else value >= self.reach
+        return [self.what, self.limit, f"{value:,.3g} {self.unit}", "yes" if is_met else "no"]
+
+    @property
+    def limit(self) -> str:
+        return f"{'at most' if self.is_less_better else 'at least'} {self.reach:,g} {self.unit}"
+
+
+def cell(part: str, batch: int, name: str, context: int = 512) -> Callable[[Parts], float]:
+    def find(parts: Parts) -> float:
+        cells = parts[part]["cells"]
+        return next(float(c[name]) for c in cells if (c["batch"], c["context"]) == (batch, context))
+
+    return lambda parts: _or_key_error(find, parts)
+
+
+def _or_key_error(find: Callable[[Parts], float], parts: Parts) -> float:
+    try:
+        return find(parts)
+    except StopIteration:
+        raise KeyError("no such cell") from None
+
+
+def attention_of(parts: Parts, backend: str, name: str) -> float:
+    """Of bf16, batch 64, context 1,024."""
+    rows = [r for r in parts["attention"]["rows"] if r["backend"] == backend]
+    wanted = (64, 1024, "bfloat16")
+    found = [r for r in rows if (r["batch"], r["context"], r["kv_dtype"]) == wanted]
+    return float(found[0][name])
+
+
+def ratio(other: str) -> Callable[[Parts], float]:
+    """How many times quicker than dense bf16, 8B, batch 1."""
+    dense, ours = cell("engine 8B", 1, "step_ms"), cell(other, 1, "step_ms")
+    return lambda parts: dense(parts) / ours(parts)
+
+
+GOALS = (
+    Goal("8B, batch 1, context 512", "ms a step", 6.4, True, cell("engine 8B", 1, "step_ms")),
+    Goal("0.6B, batch 1", "ms a step", 1.1, True, cell("engine 0.6B", 1, "step_ms")),
+    Goal(
+        *("nano-vllm workload, 0.6B", "tok/s", 17300, False),
+        lambda p: p["workload 0.6B"]["workload"]["output_tokens_per_second"],
+    ),
+    Goal(
+        *("nano-vllm workload, 8B", "tok/s", 7700, False),
+        lambda p: p["workload 8B"]["workload"]["output_tokens_per_second"],
+    ),
+    Goal(
+        *("decode attention, batch 64, context 1,024", "of a copy's bandwidth", 0.85, False),
+        lambda p: attention_of(p, "triton", "share_of_copy"),
+    ),
+    Goal(
+        *("the same", "of FlashInfer's rate", 0.95, False),
+        lambda p: (
+            attention_of(p, "triton", "bytes_per_second")
+            / attention_of(p, "flashinfer", "bytes_per_second")
+        ),
+    ),
+    Goal(
+        *("GPU idle, 0.6B, batch 64", "of a step", 0.05, True),
+        cell("engine 0.6B", 64, "gpu_idle_share"),
+    ),
+    Goal(
+        *("prompt of 8,192 tokens, 8B", "of the matmul rate", 0.6, False),
+        lambda p: p["engine 8B"]["prefills"][0]["share_of_matmul"],
+    ),
+    Goal("fp8, 8B, batch 1", "times bf16", 1.35, False, ratio("engine 8B, fp8")),
+    Goal("int4, 8B, batch 1", "times bf16", 1.8, False, ratio("engine 8B, int4")),
+    Goal(
+        *("served over SSE, 256 streams", "of the in-process rate", 0.95, False),
+        lambda p: p["served"]["share_of_in_process"],
+    ),
+)
+
+
+def to_markdown(report: dict[str, Any]) -> str:
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    parts = report["parts"]
+    yield f"{report['device']}, torch {report['torch']}, {report['date']}, `{report['command']}`"
+    yield ""
+    yield from table(("what", "goal", "measured", "met"), [goal.row(parts) for goal in GOALS])
+    if "checks" in parts:
+        found = parts["checks"]
+        yield f"\nChecks: {len(found['passed'])} passed, {len(found['failed'])} failed."
+        yield from (f"* {name}: {error}" for name, error in found["failed"].items())
+    cells = [[name, *_numbers(c)] for name, part in parts.items() for c in _cells(part)]
+    if cells:
+        yield "\nDecode steps\n"
+        names = ("run", "batch", "context", "ms", "tok/s", "of floor", "idle")
+        yield from table(names, cells)
+    if rows := parts.get("attention", {}).get("rows"):
+        yield "\nDecode attention\n"
+        yield from table(list(rows[0]), [[_short(v) for v in row.values()] for row in rows])
+    if rows := parts.get("products"):
+        yield "\nLinear layers\n"
+        yield from table(list(rows[0]), [[_short(v) for v in row.values()] for row in rows])
+    if report["left_out"]:
+        yield "\nLeft out\n"
+        yield from (f"* {name}: {reason}" for name, reason in report["left_out"].items())
+
+
+def _cells(part: Any) -> list[dict[str, Any]]:
+    return part.get("cells", []) if isinstance(part, dict) else []
+
+
+def _numbers(c: dict[str, Any]) -> list[str]:
+    names = ("batch", "context", "step_ms", "tokens_per_second", "share_of_floor", "gpu_idle_share")
+    return [_short(c[name]) for name in names]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    yield from ("| " + " | ".join(row) + " |" for row in rows)

@@ -1,0 +1,95 @@
+"""The one script for a GPU, on a CPU: it runs to its end, leaves out what cannot be, and tells."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.gpu import run as gpu_run
+from tests.gpu.run import Report, gpu_plans, main
+from tests.gpu.tables import GOALS, to_markdown
+
+
+def test_it_runs_to_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every part at tiny sizes, the GPU's left out with a reason; one line of JSON last."""
+    monkeypatch.setattr("server.bench_device.COPY_BYTES", {"cpu": 1 << 20})
+    monkeypatch.setattr("server.bench_device.MATMUL_SIZE", {"cpu": 64})
+    assert main(["--out", str(tmp_path)]) == 0
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert set(summary["parts"]) == {"attention", "engine tiny", "engine tiny, int8", "products"}
+    assert summary["left_out"] == {"checks": "this torch build sees no GPU"}
+    assert json.loads((tmp_path / "report.json").read_text()) == summary
+    told = (tmp_path / "gpu.md").read_text()
+    assert told.count("not measured") == len(GOALS)
+    assert "* checks: this torch build sees no GPU" in told
+
+
+def test_a_broken_part_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does one that would begin too late."""
+    report = Report(time.monotonic(), 60, {})
+
+    def broken() -> None:
+        raise ImportError("no module named flashinfer")
+
+    report.part("broken", broken)
+    report.part("sound", lambda: 3)
+    report.started -= 100
+    report.part("late", lambda: 4)
+    assert report.parts == {"sound": 3}
+    assert report.left_out["broken"] == "ImportError: no module named flashinfer"
+    assert report.left_out["late"].startswith("no time left after 100")
+
+
+def test_a_failed_check_is_the_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"passed": [], "failed": {"norm": "AssertionError"}}
+    monkeypatch.setattr(gpu_run, "parts", lambda device: [("checks", lambda: found)])
+    assert main(["--out", str(tmp_path)]) == 1
+    assert "* norm: AssertionError" in (tmp_path / "gpu.md").read_text()
+
+
+def cell(batch: int, step_ms: float) -> dict[str, float | int]:
+    return {
+        "batch": batch,
+        "context": 512,
+        "step_ms": step_ms,
+        "tokens_per_second": 1.0,
+        "share_of_floor": 0.5,
+        "gpu_idle_share": 0.04,
+    }
+
+
+def test_goals_are_found_in_what_the_parts_say() -> None:
+    """Each row of the figures' table, from a report in the form that the parts have."""
+    attention = {"batch": 64, "context": 1024, "kv_dtype": "bfloat16", "share_of_copy": 0.9}
+    workload = {"workload": {"output_tokens_per_second": 8000.0}}
+    parts = {
+        "engine 8B": {"cells": [cell(1, 6.0)], "prefills": [{"share_of_matmul": 0.61}]},
+        "engine 8B, fp8": {"cells": [cell(1, 4.0)]},
+        "engine 8B, int4": {"cells": [cell(1, 4.0)]},
+        "engine 0.6B": {"cells": [cell(1, 1.0), cell(64, 3.0)]},
+        "workload 0.6B": workload,
+        "workload 8B": workload,
+        "attention": {
+            "rows": [
+                attention | {"backend": "triton", "bytes_per_second": 96.0},
+                attention | {"backend": "flashinfer", "bytes_per_second": 100.0},
+            ]
+        },
+        "served": {"share_of_in_process": 0.97},
+    }
+    met = {goal.what: goal.row(parts)[-1] for goal in GOALS}
+    assert met.pop("nano-vllm workload, 0.6B") == "no"
+    assert met.pop("int4, 8B, batch 1") == "no"
+    assert set(met.values()) == {"yes"}
+    report = {"device": "x", "torch": "2", "date": "d", "command": "c", "left_out": {}}
+    assert "| engine 8B | 1 | 512 | 6 |" in to_markdown(report | {"parts": parts})
+
+
+def test_every_part_that_a_goal_needs_is_run() -> None:
+    """By name: a part that was renamed would leave its goals unmeasured for ever."""
+    assert {"engine 8B", "engine 0.6B", "workload 0.6B", "workload 8B"} <= set(gpu_plans())
+    assert {"engine 8B, fp8", "engine 8B, int4"} <= set(gpu_plans())
+    assert gpu_plans()["engine 8B"]["prefills"] == [8192]
