@@ -22,6 +22,7 @@ from model.quant.rounded import FP8, round_to_fp8
 from model.rope import Rope
 from model.transformer import Transformer
 from tests.gpu.attention import attend_by, decode_case
+from tests.gpu.deterministic import CHECKS
 from tests.model.fused_twins import HEAD_DIMS, check_gated_mlp, check_heads, check_norm, scattered
 from tests.model.quantized_twins import METHODS, check_product
 from tests.model.steps import Row, make_batch
@@ -48,6 +49,7 @@ def checks() -> Iterator[tuple[str, Check]]:
                     partial(attention, num_queries=num_queries, context=context, kv_dtype=kv),
                 )
     yield "fp8 cache writes", cache_writes
+    yield from ((f"deterministic {name}", check) for name, check in CHECKS.items())
     yield "graphs and eager steps agree", graphs_agree
     yield "a trial sizes the cache", trial
 

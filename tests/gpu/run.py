@@ -109,7 +109,12 @@ def parts(device: torch.device) -> Iterator[tuple[str, Callable[[], Any]]]:
 def gpu_plans() -> dict[str, dict[str, Any]]:
     """What the goals of docs/gpu.md are measured by."""
     plans: dict[str, dict[str, Any]] = {
-        "engine 8B": {"shape": EIGHT, "batches": [1, 64], "contexts": [512], "prefills": [8192]},
+        "engine 8B": {
+            "shape": EIGHT,
+            "batches": [1, 8, 64, 256],
+            "contexts": [512],
+            "prefills": [8192],
+        },
         "engine 0.6B": {"shape": SMALL, "batches": [1, 8, 64, 256], "contexts": [512]},
         "workload 0.6B": {"shape": SMALL, "workload": 256},
     }
@@ -128,6 +133,12 @@ def gpu_plans() -> dict[str, dict[str, Any]]:
         "batches": [1, 64],
         "contexts": [512],
         "cuda_graphs": "off",
+    }
+    plans["engine 8B, deterministic"] = {
+        "shape": EIGHT,
+        "batches": [1, 8, 64, 256],
+        "contexts": [512],
+        "is_deterministic": True,
     }
     return plans
 

@@ -2,10 +2,12 @@
 
 import json
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from server.bench_engine import Plan
 from tests.gpu import run as gpu_run
 from tests.gpu.run import Report, gpu_plans, main
 from tests.gpu.tables import GOALS, to_markdown
@@ -93,3 +95,5 @@ def test_every_part_that_a_goal_needs_is_run() -> None:
     assert {"engine 8B", "engine 0.6B", "workload 0.6B", "workload 8B"} <= set(gpu_plans())
     assert {"engine 8B, fp8", "engine 8B, int4"} <= set(gpu_plans())
     assert gpu_plans()["engine 8B"]["prefills"] == [8192]
+    known = {field.name for field in fields(Plan)}
+    assert all(set(plan) <= known for plan in gpu_plans().values())
