@@ -21,6 +21,7 @@ import msgspec
 
 from server.engine.core import EngineCore
 from server.engine.frames import FrameReader, pack_frame
+from server.engine.heap import settle_heap
 from server.engine.loop import Inbox, run_loop
 from server.engine.messages import (
     Abort,
@@ -89,8 +90,7 @@ def _settle() -> None:
     """Loading is over: what is there stays, and what it took on the way goes back to the system."""
     gc.freeze()  # collections need not look at it, and are short from now on
     gc.enable()
-    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
-        trim(0)  # glibc's: freed memory between what is still used
+    settle_heap()
 
 
 def _run(sock: socket.socket, core: EngineCore, inbox: Inbox) -> bool:
