@@ -101,7 +101,7 @@ class DeviceLauncher:
         """Capture the usual steps, greedy and drawn, for any number of rows: no answer waits."""
         with torch.inference_mode():
             for bucket in reversed(self._buckets):  # the largest take the memory that all share
-                for ranking in (None, Ranking(0, is_enough=True)):
+                for ranking in (None, Ranking(0, is_enough=True, has_floor=False)):
                     self._steps.prepare(bucket, Way(ranking))
 
     def can_launch(self, plan: StepPlan) -> bool:

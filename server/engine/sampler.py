@@ -76,14 +76,16 @@ class Ranking:
 
     num_ranked: int  # 0: nobody asks for top-k or top-p
     is_enough: bool
+    has_floor: bool = True  # False: nobody asks for min-p either, so every token may be drawn
 
 
 def plan_ranking(rows: Iterable[Knobs], vocab_size: int, *, may_look: bool) -> Ranking:
     """The cheapest that is right for all rows. Without `may_look` everything is settled now, and
     rows with top-p whose top-k does not bound it need all tokens in order."""
-    num_ranked, is_enough = 0, True
+    num_ranked, is_enough, has_min_p = 0, True, False
     for row in rows:
         has_top_k, has_top_p = 0 < row.top_k < vocab_size, row.top_p < 1
+        has_min_p |= row.temperature > 0 and row.log_min_p > -math.inf
         if row.temperature == 0 or not (has_top_k or has_top_p):
             continue
         is_bounded = 0 < row.top_k <= NUM_RANKED
@@ -91,6 +93,8 @@ def plan_ranking(rows: Iterable[Knobs], vocab_size: int, *, may_look: bool) -> R
             num_ranked = vocab_size
         num_ranked = max(num_ranked, min(NUM_RANKED, vocab_size))
         is_enough &= is_bounded or not has_top_p
+    if num_ranked == 0:
+        return Ranking(0, is_enough=True, has_floor=has_min_p)
     if num_ranked == vocab_size:
         return Ranking(vocab_size, is_enough=True)
     return Ranking(num_ranked, is_enough) if is_enough or may_look else Ranking(vocab_size, True)
@@ -109,7 +113,8 @@ def sample(logits: Tensor, samplings: Seq[SamplingParams], positions: Seq[int]) 
         columns = make_columns(params, logits.device)
         ranking = plan_ranking(params, logits.shape[-1], may_look=True)
         noise = uniform(columns.seed, places)
-        token_ids[rows] = draw(logits[rows], columns, noise, ranking)
+        chosen = logits if len(drawn) == len(knobs) else logits[rows]  # no copy of them all
+        token_ids[rows] = draw(chosen, columns, noise, ranking)
     return token_ids
 
 
@@ -119,13 +124,14 @@ def draw(logits: Tensor, columns: Columns, noise: Tensor, ranking: Ranking) -> T
     Rows that are greedy get any id.
     """
     temperature = columns.temperature.clamp(min=MIN_TEMPERATURE)[:, None]
-    scaled = (logits - logits.amax(-1, keepdim=True)) / temperature  # [R, vocab_size], maximum 0
+    scaled = (logits - logits.amax(-1, keepdim=True)).div_(temperature)  # maximum 0
     floor = columns.log_min_p[:, None]  # [R, 1]
     if ranking.num_ranked:
         ranked = rank(scaled, ranking.num_ranked)  # [R, K], likeliest first
         floor = torch.maximum(floor, top_k_floor(ranked, columns.top_k, logits.shape[-1]))
         floor = top_p_floor(scaled, ranked, floor, columns.top_p[:, None], ranking.is_enough)
-    cumulated = cumulate(_masses(scaled, floor))  # [R, vocab_size]
+    masses = _masses(scaled, floor) if ranking.has_floor else scaled.exp_()
+    cumulated = cumulate(masses)  # [R, vocab_size]
     total = cumulated[:, -1:]
     target = torch.minimum(noise[:, None] * total, total.nextafter(torch.zeros_like(total)))
     first = torch.searchsorted(cumulated, target, right=True)[:, 0]  # that exceeds it

@@ -174,6 +174,7 @@ def test_what_is_ranked_in_advance_changes_nothing(data: st.DataObject) -> None:
                 temperature=data.draw(st.sampled_from([0.0, 0.3, 1.0])),
                 top_k=data.draw(st.sampled_from([0, 1, 40, 256, 257, 400])),
                 top_p=data.draw(st.sampled_from([0.5, 0.99, 0.99999, 1.0])),
+                min_p=data.draw(st.sampled_from([0.0, 0.0, 0.2])),
             )
         )
         for _ in range(4)
