@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # parameters of mallopt(3)
-KEPT = 128 << 20  # bytes at the heap's end that may lie free
+KEPT = 64 << 20  # bytes at the heap's end that may lie free
 LARGEST_KEPT = 32 << 20  # bytes of one buffer; glibc takes no more here
 
 
