@@ -7,22 +7,28 @@ nothing of it. An answer whose grammar is over has ended: end-of-sequence need n
 that.
 """
 
-from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from server.engine.logits import History
-from server.engine.matcher import GrammarError
+from server.engine.matcher import GrammarError, num_words
 
 NO_GRAMMARS = "This engine was built without grammars."
 OVER = "The grammar of this request has nothing more to say."
 
 
-def mask_of(history: History) -> bytes:
-    """What may follow the answer so far: one bit for each token, lowest first.
+def empty_masks(num_rows: int, vocab_size: int) -> NDArray[np.int32]:
+    """Room for masks: int32 [num_rows, num_words], with a bit to spare in each row, so that a
+    matcher whose vocabulary has an end of its own writes in place."""
+    return np.empty((num_rows, num_words(vocab_size + 1)), np.int32)
+
+
+def fill_mask(history: History, mask: NDArray[np.int32]) -> None:
+    """Write what may follow the answer so far into a row of masks.
 
     Raises `GrammarError` if nothing may: after a draft that the grammar refuses, or that ends it.
     """
@@ -32,29 +38,29 @@ def mask_of(history: History) -> bytes:
     matcher.follow(answer_of(history))
     if matcher.is_over:
         raise GrammarError(OVER)
-    return matcher.mask()
+    matcher.fill(mask)
 
 
-def apply_masks(logits: Tensor, masks: Mapping[int, bytes]) -> None:
-    """Take from each masked row of logits [S, vocab_size], in place, what may not follow there."""
-    if not masks:
+def apply_masks(logits: Tensor, rows: Seq[int], masks: NDArray[np.int32]) -> None:
+    """Take from `rows` of logits [S, vocab_size], in place, what may not follow there.
+
+    Row i of masks [len(rows), num_words] is that of row `rows[i]`.
+    """
+    if not len(rows):
         return
-    ordered = [masks[row] for row in sorted(masks)]
-    forbidden = unpack(ordered, logits.shape[-1]).to(logits.device)  # [R, vocab_size]
-    if len(masks) == len(logits):
+    forbidden = unpack(masks, logits.shape[-1]).to(logits.device)  # [R, vocab_size]
+    if len(rows) == len(logits):
         logits.masked_fill_(forbidden, -torch.inf)
     else:
-        rows = torch.tensor(sorted(masks), device=logits.device)
-        logits[rows] = logits[rows].masked_fill_(forbidden, -torch.inf)
+        places = torch.tensor(rows, device=logits.device)
+        logits[places] = logits[places].masked_fill_(forbidden, -torch.inf)
 
 
-def unpack(masks: Seq[bytes], vocab_size: int) -> Tensor:
-    """Bits of the tokens that may follow -> bool [R, vocab_size], true for those that may not.
-
-    A model may have more logits than its vocabulary has tokens: those may never follow.
-    """
-    packed = np.frombuffer(b"".join(masks), np.uint8).reshape(len(masks), -1)
-    bits = np.unpackbits(packed, axis=-1, count=vocab_size, bitorder="little")  # 0 behind the end
+def unpack(masks: NDArray[np.int32], vocab_size: int) -> Tensor:
+    """Bits of the tokens that may follow [R, num_words] -> bool [R, vocab_size], true for those
+    that may not."""
+    packed = masks.view(np.uint8)
+    bits = np.unpackbits(packed, axis=-1, count=vocab_size, bitorder="little")
     np.bitwise_xor(bits, 1, out=bits)
     return torch.from_numpy(bits.view(np.bool_))
 

@@ -9,9 +9,11 @@ the mask leaves the one token that the tokenizer itself would choose.
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from numpy.typing import NDArray
 
-from server.engine.matcher import GrammarError
+from server.engine.matcher import GrammarError, num_words
 
 MAX_TEMPLATES = 32  # compiled grammars kept for the next request with the same one
 MAX_LEXER_STATES = 50_000  # of one answer, at 1 to 2 kB: a string of so many bounded characters
@@ -55,6 +57,7 @@ class Guidance:
         """`tokens[i]` is what token i says; `encode` is how the model's makers cut a text."""
         vocabulary = _Vocabulary(tokens, special_token_ids, encode)
         ends = sorted(eos_token_ids) or [vocabulary.eos_token_id]
+        self._num_words = num_words(len(vocabulary.tokens))
         self._tokenizer = LLTokenizer(TokenizerWrapper(vocabulary), eos_token=ends)
         self._limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
         self._templates: OrderedDict[str, LLMatcher] = OrderedDict()
@@ -68,14 +71,16 @@ class Guidance:
             if len(self._templates) > MAX_TEMPLATES:
                 self._templates.popitem(last=False)
         self._templates.move_to_end(grammar)
-        return GuidanceMatcher(template.deep_copy())
+        return GuidanceMatcher(template.deep_copy(), self._num_words)
 
 
 class GuidanceMatcher:
     """One answer's walk; see `Matcher`. Going back is cheap, and going on costs the new tokens."""
 
-    def __init__(self, matcher: LLMatcher) -> None:
+    def __init__(self, matcher: LLMatcher, num_words: int) -> None:
+        """`num_words` is what llguidance writes of a mask, neither more nor less."""
         self._matcher = matcher
+        self._num_words = num_words
         self._token_ids: list[int] = []  # where it is
 
     @property
@@ -95,10 +100,15 @@ class GuidanceMatcher:
         if num_taken < len(new):
             raise GrammarError(REFUSED)
 
-    def mask(self) -> bytes:
-        mask = self._matcher.compute_bitmask()
+    def fill(self, mask: NDArray[np.int32]) -> None:
+        if len(mask) < self._num_words:
+            whole = np.frombuffer(self._matcher.compute_bitmask(), np.int32)
+            mask[:] = whole[: len(mask)]
+        else:
+            assert mask.flags.c_contiguous
+            self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, 4 * self._num_words)
+            mask[self._num_words :] = 0
         self._check()
-        return mask
 
     def _check(self) -> None:
         if self._matcher.is_error():

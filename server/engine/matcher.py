@@ -8,9 +8,17 @@ this file knows no library and no tensor.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class GrammarError(Exception):
     """The grammar cannot be followed from here. The text is fit for the request's client."""
+
+
+def num_words(num_tokens: int) -> int:
+    """Words of 32 bits that hold one bit for each token."""
+    return -(-num_tokens // 32)
 
 
 class Matcher(Protocol):
@@ -22,10 +30,12 @@ class Matcher(Protocol):
         Raises `GrammarError` if the grammar refuses one of them, or is too complex to go on.
         """
 
-    def mask(self) -> bytes:
-        """One bit for each token of the vocabulary, lowest first: may it come next?
+    def fill(self, mask: NDArray[np.int32]) -> None:
+        """Write one bit for each token of the vocabulary, lowest first: may it come next?
 
-        End-of-sequence may where the grammar may end. Raises `GrammarError` if none may.
+        `mask` [num_words] is a dense row of somebody's memory; behind the vocabulary it gets 0, and
+        what it has no room for is left out. End-of-sequence may come where the grammar may end.
+        Raises `GrammarError` if nothing may; then what the row holds means nothing.
         """
 
     @property

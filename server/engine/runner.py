@@ -24,7 +24,7 @@ from torch import Tensor
 
 from model.batch import ForwardBatch
 from server.engine.config import EngineConfig
-from server.engine.grammar import apply_masks, is_complete, mask_of
+from server.engine.grammar import apply_masks, empty_masks, fill_mask, is_complete
 from server.engine.inputs import build_batch
 from server.engine.logits import History, is_processed, make_processors
 from server.engine.logprobs import token_logprobs
@@ -167,13 +167,15 @@ class ModelRunner:
     ) -> dict[int, RowResult]:
         """logits [len(samples), vocab_size] -> the samples that failed, and why."""
         failed: dict[int, RowResult] = {}
-        masks: dict[int, bytes] = {}
         work = list(processed(plan_rows))
+        num_masks = sum(bool(history.request.grammar) for _, history in work)
+        masks, masked = empty_masks(num_masks, logits.shape[-1]), list[int]()
         for row, history in work:
             if history.request.grammar:
                 with reporting(failed, samples[row], history):
-                    masks[row] = mask_of(history)
-        apply_masks(logits, masks)
+                    fill_mask(history, masks[len(masked)])
+                    masked.append(row)
+        apply_masks(logits, masked, masks[: len(masked)])
         for row, history in work:
             if samples[row] not in failed:
                 with reporting(failed, samples[row], history):

@@ -14,11 +14,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
+from numpy.typing import NDArray
 
 from server.engine.blocks import BlockPool
 from server.engine.compiler import GrammarCompiler
 from server.engine.core import EngineCore
-from server.engine.grammar import apply_masks, unpack
+from server.engine.grammar import apply_masks, empty_masks, unpack
 from server.engine.guidance import MAX_TEMPLATES, GuidanceMatcher, count_equal
 from server.engine.matcher import GrammarError
 from server.engine.runner import ModelRunner
@@ -77,7 +78,13 @@ def brute_force(serialized: str, token_ids: list[int]) -> set[int]:
 
 
 def allowed(matcher: GuidanceMatcher) -> set[int]:
-    return set((~unpack([matcher.mask()], VOCAB)[0]).nonzero()[:, 0].tolist())
+    return set((~unpack(mask_of(matcher)[None], VOCAB)[0]).nonzero()[:, 0].tolist())
+
+
+def mask_of(matcher: GuidanceMatcher) -> NDArray[np.int32]:
+    (mask,) = empty_masks(1, VOCAB)
+    matcher.fill(mask)
+    return mask
 
 
 def is_one_text(candidates: set[int]) -> bool:
@@ -124,7 +131,7 @@ def test_a_place_is_a_function_of_the_tokens(data: st.DataObject) -> None:
         for matcher in (wanderer, fresh):
             try:
                 matcher.follow(token_ids)
-                outcomes.append((matcher.is_over, matcher.is_over or matcher.mask()))
+                outcomes.append((matcher.is_over, matcher.is_over or mask_of(matcher).tolist()))
             except GrammarError as error:
                 outcomes.append((False, str(error)))
         assert outcomes[0] == outcomes[1]
@@ -343,25 +350,35 @@ def test_a_model_without_an_end_of_its_own_stops_where_the_grammar_must() -> Non
 
 
 def test_unpack_reads_the_lowest_bit_first() -> None:
-    masks = [bytes([0b101, 0b10]), bytes([0, 0xFF])]
-    first, second = unpack(masks, 10).tolist()
-    assert first == [i not in (0, 2, 9) for i in range(10)]
-    assert second == [i < 8 for i in range(10)]
-    assert unpack([bytes(4)], 5).dtype is torch.bool
+    masks = np.array([[0b101, 0b10], [0, -1]], np.int32)
+    first, second = unpack(masks, 40).tolist()
+    assert first == [i not in (0, 2, 33) for i in range(40)]
+    assert second == [i < 32 for i in range(40)]
+    assert unpack(masks, 5).dtype is torch.bool
 
 
-def test_a_logit_behind_the_vocabulary_is_never_chosen() -> None:
-    """Models pad their heads to round sizes: no grammar allows what is no token."""
-    assert unpack([bytes([0xFF])], 12).tolist() == [[i >= 8 for i in range(12)]]
+@pytest.mark.parametrize("vocab_size", [10, 32, VOCAB, 64, 65, 500])
+def test_a_mask_has_the_size_that_is_wanted(vocab_size: int) -> None:
+    """Models pad their heads to round sizes: no grammar allows what is no token. And a tokenizer
+    may know tokens that the model has no logits for: no neighbour's row is written to."""
+    matcher = guidance().compile(GRAMMARS["choice"])
+    expected = {i for i in allowed(matcher) if i < vocab_size}
+    masks = empty_masks(3, vocab_size)
+    masks.fill(-1)
+    matcher.fill(masks[1])
+    forbidden = unpack(masks, vocab_size)
+    assert set((~forbidden[1]).nonzero()[:, 0].tolist()) == expected
+    assert not forbidden[0].any()
+    assert not forbidden[2].any()
 
 
 @pytest.mark.parametrize("masked", [(), (1,), (0, 3), (2, 0, 3, 1)])
 def test_all_masks_of_a_step_are_one_operation(masked: tuple[int, ...]) -> None:
     """Each masked row loses what its own mask forbids, and no other row changes."""
     logits = torch.arange(40.0).reshape(4, 10)
-    masks = {row: bytes([0b11 << row, 0]) for row in masked}
+    masks = np.array([[0b11 << row] for row in sorted(masked)], np.int32).reshape(-1, 1)
     expected = logits.clone()
     for row in masked:
         expected[row, [i for i in range(10) if i not in (row, row + 1)]] = -torch.inf
-    apply_masks(logits, masks)
+    apply_masks(logits, sorted(masked), masks)
     assert torch.equal(logits, expected)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
+from server.engine.grammar import empty_masks
 from server.engine.guidance import Guidance, GuidanceMatcher
 from server.text import grammar
 from server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
@@ -137,8 +138,9 @@ def test_a_tag_may_be_a_token() -> None:
 
 
 def allowed(matcher: GuidanceMatcher) -> set[int]:
-    mask = matcher.mask()
-    return {i for i in range(8 * len(mask)) if mask[i // 8] >> (i % 8) & 1}
+    (mask,) = empty_masks(1, 320)  # more than the vocabulary has
+    matcher.fill(mask)
+    return {i for i in range(320) if mask[i // 32] >> (i % 32) & 1}
 
 
 def test_the_first_bad_schema_is_named() -> None:
