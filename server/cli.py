@@ -183,11 +183,13 @@ def bench_engine(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     attention: Annotated[
-        str, typer.Option(help="auto, triton, flashinfer, sdpa, reference.")
+        str, typer.Option(help="auto, native, blocked, triton, flashinfer, sdpa, reference.")
     ] = "auto",
     cuda_graphs: Annotated[str, typer.Option(help="auto, on, off.")] = "auto",
-    quantize: Annotated[str, typer.Option(help="none, int8; on a GPU also int4, fp8.")] = "none",
-    kv_dtype: Annotated[str, typer.Option(help="auto, or fp8 on a GPU.")] = "auto",
+    quantize: Annotated[
+        str, typer.Option(help="auto, none, int8; on a GPU also int4, fp8.")
+    ] = "none",
+    kv_dtype: Annotated[str, typer.Option(help="auto, float32, float16; fp8 on a GPU.")] = "auto",
     prefill: Annotated[
         list[int] | None, typer.Option(help="Time a prompt of so many tokens. Repeatable.")
     ] = None,
