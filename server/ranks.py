@@ -34,11 +34,6 @@ def check_ranks(recipe: EngineRecipe, device: torch.device) -> None:
             f"'--device' {recipe.device} is one GPU, '--tensor-parallel' takes the first {size}: "
             "use '--device cuda'."
         )
-    if recipe.quantize not in ("auto", "none"):
-        raise ValueError(
-            f"'--quantize' {recipe.quantize} does not go with '--tensor-parallel' {size}: "
-            "use '--quantize none', or one rank."
-        )
 
 
 def gather_crew(recipe: EngineRecipe, where: Placement) -> Crew:

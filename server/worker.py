@@ -105,7 +105,7 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
         device = torch.device("cuda", rank) if device.type == "cuda" else device
     dtype = choose_dtype(recipe.dtype, device)
     where = Placement(dtype, device, native=load_native(recipe.native_library, device, dtype))
-    quantize = choose_quantization(recipe.quantize, where) if size == 1 else "none"
+    quantize = choose_quantization(recipe.quantize, where)
     where = replace(where, quantize=quantize, is_deterministic=recipe.deterministic)
     if recipe.deterministic:
         check_deterministic(where, recipe.attention)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from model.placement import Placement
 from model.quant.base import LinearLayer
-from model.quant.rounded import RoundedWeight, group_size, round_to_int4, round_to_int8
+from model.quant.rounded import GROUPS, RoundedWeight, round_to_int4, round_to_int8
 
 DENSE_ROWS = 256
 
@@ -69,8 +69,20 @@ class WeightOnlyInt4(RoundedLinear):
     def create(
         self, layer: LinearLayer, in_features: int, out_features: int, bias: bool, where: Placement
     ) -> None:
-        group_size(in_features)  # refused now, not when all weights are loaded
+        check_inputs("int4", GROUPS[-1], in_features, where)
         super().create(layer, in_features, out_features, bias, where)
+
+
+def check_inputs(name: str, multiple: int, in_features: int, where: Placement) -> None:
+    """Raises ValueError for a layer, or a rank's share of one, that a format cannot keep: now, not
+    when all weights are loaded."""
+    if in_features % multiple:
+        size = where.ranks.size
+        got = f"{in_features} on each of {size} ranks" if size > 1 else str(in_features)
+        raise ValueError(
+            f"'--quantize' {name} needs a multiple of {multiple} inputs to every linear layer, "
+            f"got {got}: use '--quantize int8' or 'none'{', or fewer ranks' if size > 1 else ''}."
+        )
 
 
 class Kernels:

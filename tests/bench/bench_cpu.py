@@ -10,7 +10,6 @@ that is not there is left out, and said so. The last line is JSON.
 """
 
 import argparse
-import asyncio
 import json
 import os
 import platform
@@ -26,6 +25,7 @@ from pathlib import Path
 import httpx
 
 from tests.bench.bench_serve import ARGS, one, round_of
+from tests.bench.light import ask, with_wire
 from tests.e2e.live import LiveServer
 
 LONG_PROMPT = 512  # tokens, about
@@ -62,7 +62,7 @@ def ours(args: list[str]) -> Iterator[Peer]:
     started = time.monotonic()
     server = LiveServer([*ARGS, *args]).start()
     try:
-        asyncio.run(first_token(server.url))
+        first_token(server.url)
         start = time.monotonic() - started
         yield Peer("thirdeye", server.url, [server.process.pid, *server.children()], start)
     finally:
@@ -83,7 +83,7 @@ def llama_server(binary: Path, gguf: Path, slots: int) -> Iterator[Peer]:
         while not is_ready(url):
             assert process.poll() is None, f"{binary} ended with {process.returncode}"
             time.sleep(0.02)
-        asyncio.run(first_token(url))
+        first_token(url)
         yield Peer(f"llama-server {gguf.stem}", url, [process.pid], time.monotonic() - started)
     finally:
         process.terminate()
@@ -97,21 +97,16 @@ def is_ready(url: str) -> bool:
         return False
 
 
-async def first_token(url: str) -> None:
-    async with httpx.AsyncClient(base_url=url, timeout=None, trust_env=False) as client:
-        await one(client, 0, 1)
+def first_token(url: str) -> None:
+    with_wire(url, lambda wire: one(wire, 0, 1))
 
 
-async def prefill(url: str, number: int) -> float:
-    """Tokens per second of a long prompt that no cache knows, from its first token's time."""
+def prefill(url: str, number: int) -> float:
+    """Tokens per second of a long prompt that no cache knows, from its only token's time."""
     words = " ".join(f"{(number + i) * 7919 % 1000}" for i in range(LONG_PROMPT // 4))
     body = {"model": "smollm2", "prompt": words, "max_tokens": 1, "temperature": 0}
-    async with httpx.AsyncClient(base_url=url, timeout=None, trust_env=False) as client:
-        started = time.perf_counter()
-        answer = await client.post("/v1/completions", json=body)
-        seconds = time.perf_counter() - started
-    answer.raise_for_status()
-    return float(answer.json()["usage"]["prompt_tokens"] / seconds)
+    answer = with_wire(url, lambda wire: ask(wire, body))
+    return answer.usage()["prompt_tokens"] / answer.seconds_to_first
 
 
 def measure(peer: Peer, args: argparse.Namespace, number: int) -> None:
@@ -119,12 +114,11 @@ def measure(peer: Peer, args: argparse.Namespace, number: int) -> None:
     figures: Figures = {}
     for concurrency in args.concurrency:
         requests = max(2, concurrency)
-        result = asyncio.run(
-            round_of(peer.url, concurrency, requests, args.max_tokens, 1000 * number + concurrency)
-        )
+        first = 1000 * number + concurrency
+        result = round_of(peer.url, concurrency, requests, args.max_tokens, first)
         figures[f"output tok/s, {concurrency}"] = result["output_tokens_per_second"]
         figures[f"first token p50 ms, {concurrency}"] = result["ttft_ms_p50"]
-    figures["prefill tok/s"] = asyncio.run(prefill(peer.url, 100 * number + 1))
+    figures["prefill tok/s"] = prefill(peer.url, 100 * number + 1)
     peer.rounds.append(figures)
     shown = ", ".join(f"{name}: {value:.1f}" for name, value in figures.items())
     print(f"{peer.name}: {shown}", flush=True)

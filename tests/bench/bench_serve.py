@@ -5,7 +5,8 @@
 
 Closed loop: at concurrency c, c clients send one 100-word prompt after another and read each stream
 of 128 tokens to its end. Tokens are counted from `usage`, never from chunks. Rounds are repeated,
-the median is taken. The client shares the machine's cores with the server. The last line is JSON.
+the median is taken. The client shares the machine's cores with the server, and is light
+(`light.py`). The last line is JSON.
 """
 
 import argparse
@@ -18,10 +19,10 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from clients.loadtest.wire import Wire
+from tests.bench.light import Answer, ask, with_wire
 from tests.e2e.live import LiveServer
 
 ARGS = ["--speculation", "off"]  # greedy text of a small model soon repeats itself: too easy
@@ -54,8 +55,8 @@ def prompt(number: int) -> str:
     )
 
 
-async def one(client: httpx.AsyncClient, number: int, max_tokens: int) -> tuple[float, float, int]:
-    """One streamed completion -> (seconds to the first text, seconds in all, tokens)."""
+async def one(wire: Wire, number: int, max_tokens: int) -> Answer:
+    """One streamed completion."""
     body = {
         "model": "smollm2",
         "prompt": prompt(number),
@@ -65,53 +66,46 @@ async def one(client: httpx.AsyncClient, number: int, max_tokens: int) -> tuple[
         "stream": True,
         "stream_options": {"include_usage": True},
     }
-    started, first, tokens = time.perf_counter(), 0.0, 0
-    async with client.stream("POST", "/v1/completions", json=body) as response:
-        response.raise_for_status()
-        async for line in response.aiter_lines():
-            if not line.startswith("data: {"):
-                continue
-            chunk = json.loads(line[6:])
-            if chunk["choices"] and not first:
-                first = time.perf_counter() - started
-            if chunk.get("usage"):
-                tokens = chunk["usage"]["completion_tokens"]
-    return first, time.perf_counter() - started, tokens
+    return await ask(wire, body)
 
 
-async def round_of(
+def round_of(
     url: str, concurrency: int, requests: int, max_tokens: int, first: int
 ) -> dict[str, float]:
+    """So many requests, numbered from `first` on, by so many clients."""
     numbers = iter(range(first, first + requests))
-    results: list[tuple[float, float, int]] = []
+    answers: list[Answer] = []
 
-    async def worker(client: httpx.AsyncClient) -> None:
+    async def worker(wire: Wire) -> None:
         for number in numbers:  # one after another: that is what a closed loop is
-            result = await one(client, number, max_tokens)
-            results.append(result)
+            answer = await one(wire, number, max_tokens)
+            answers.append(answer)
 
-    limits = httpx.Limits(max_connections=concurrency)
-    async with httpx.AsyncClient(
-        base_url=url, timeout=None, trust_env=False, limits=limits
-    ) as client:
+    async def workers(wire: Wire) -> float:
         started = time.perf_counter()
-        await asyncio.gather(*(worker(client) for _ in range(concurrency)))
-        seconds = time.perf_counter() - started
+        await asyncio.gather(*(worker(wire) for _ in range(concurrency)))
+        return time.perf_counter() - started
+
+    cpu = time.process_time()
+    seconds = with_wire(url, workers)
+    cpu = time.process_time() - cpu
+    num_tokens = sum(answer.usage()["completion_tokens"] for answer in answers)
     return {
-        "output_tokens_per_second": sum(tokens for _, _, tokens in results) / seconds,
-        "ttft_ms_p50": 1000 * statistics.median(ttft for ttft, _, _ in results),
+        "output_tokens_per_second": num_tokens / seconds,
+        "ttft_ms_p50": 1000 * statistics.median(answer.seconds_to_first for answer in answers),
+        "client_us_per_token": 1e6 * cpu / num_tokens,
     }
 
 
 def measure(url: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
-    asyncio.run(round_of(url, 1, 1, 8, 0))  # warm up
+    round_of(url, 1, 1, 8, 0)  # warm up
     table: dict[str, dict[str, float]] = {}
     first = 1
     for concurrency in args.concurrency:
         rounds = []
         for _ in range(args.rounds):
             requests = max(2, concurrency)
-            rounds.append(asyncio.run(round_of(url, concurrency, requests, args.max_tokens, first)))
+            rounds.append(round_of(url, concurrency, requests, args.max_tokens, first))
             first += requests
         table[str(concurrency)] = {
             key: round(statistics.median(r[key] for r in rounds), 1) for key in rounds[0]
