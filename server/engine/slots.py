@@ -83,7 +83,7 @@ class Slots:
     def _forget_all_but(self, here: set[Sequence]) -> None:
         if len(here) == len(self._told) and self._told.keys() == here:
             return
-        for sequence in self._told.keys() - here:
+        for sequence in [known for known in self._told if known not in here]:  # in order
             slot = self._told.pop(sequence).slot
             assert slot not in self._free, f"slot {slot} is freed twice"
             self._free.append(slot)
