@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -20,7 +20,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 from msgspec import structs
 from numpy.typing import NDArray
@@ -42,6 +41,7 @@ from server.engine.types import ErrorCode, FinishReason, Request, StepOutput
 from server.text import grammar
 from tests.engine.ahead import Late, toy_ahead
 from tests.engine.grammars import grammar_core, guidance, text_of
+from tests.engine.planted import REPEATABLE, assert_finds_the_bug
 from tests.engine.test_core import FailsOnce
 from tests.engine.test_grammar import GRAMMARS
 from tests.engine.toy import (
@@ -182,18 +182,8 @@ def prompt_logprobs_of(outputs: list[StepOutput]) -> list[object]:
     return [entry for output in outputs for entry in output.prompt_logprobs or []]
 
 
-QUICK = settings(
-    max_examples=50,
-    stateful_step_count=15,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-
-
 class TestAhead(AheadMachine.TestCase):  # type: ignore[valid-type,misc]  # made at run time
-    settings = QUICK
+    settings = settings(REPEATABLE, max_examples=50, stateful_step_count=15)
 
 
 def plan_beyond_the_last_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,12 +318,7 @@ def test_finds_a_planted_bug(
 ) -> None:
     """A test of the test."""
     plant(monkeypatch)
-    hunt = settings(
-        QUICK, max_examples=500, phases=[Phase.generate], print_blob=False,
-        report_multiple_bugs=False,
-    )  # fmt: skip
-    with pytest.raises((AssertionError, KeyError, IndexError, ValueError)):
-        run_state_machine_as_test(AheadMachine, settings=hunt)
+    assert_finds_the_bug(AheadMachine, max_examples=500, num_steps=15)
 
 
 def mixed(seed: int, count: int, **sampling: object) -> list[Request]:
