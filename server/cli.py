@@ -171,10 +171,12 @@ def bench_engine(
         str, typer.Option(help="llama3-8b, qwen3-0.6b, gpt2-xl, smollm2-135m, or a checkpoint.")
     ] = "smollm2-135m",
     batch: Annotated[
-        list[int] | None, typer.Option("--batch", "-b", help="Sequences. Repeatable. [1 8 64]")
+        list[int] | None,
+        typer.Option("--batch", "-b", min=1, help="Sequences. Repeatable. [1 8 64]"),
     ] = None,
     context: Annotated[
-        list[int] | None, typer.Option("--context", "-c", help="Tokens. Repeatable. [512]")
+        list[int] | None,
+        typer.Option("--context", "-c", min=1, help="Tokens. Repeatable. [512]"),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Timed for each batch and context.")] = 32,
     workload: Annotated[
@@ -191,7 +193,7 @@ def bench_engine(
     ] = "none",
     kv_dtype: Annotated[str, typer.Option(help="auto, float32, float16; fp8 on a GPU.")] = "auto",
     prefill: Annotated[
-        list[int] | None, typer.Option(help="Time a prompt of so many tokens. Repeatable.")
+        list[int] | None, typer.Option(min=1, help="Time a prompt of so many tokens. Repeatable.")
     ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Same bits in any batch: what does it cost?")
