@@ -8,14 +8,12 @@ import torch
 
 from model.attention.choose import choose_attention
 from model.config import ModelConfig
-from model.native.build import Unavailable
-from model.native.library import Library
 from model.placement import Placement
 from model.quant.choose import choose_quantization
 from model.transformer import Transformer
 from server.bench_report import Plan
 from server.deterministic import check_deterministic
-from server.native import plan_native
+from server.native import compiled_library
 from server.worker import choose_device, choose_dtype, load_native
 
 WEIGHT_SCALE = 0.02
@@ -26,7 +24,9 @@ def place(plan: Plan) -> Placement:
     for what is not there."""
     device = choose_device(plan.device)
     dtype = choose_dtype(plan.dtype, device)
-    where = Placement(dtype, device, native=cpu_kernels(device, dtype))
+    library = compiled_library() if device.type == "cpu" else ""
+    native = load_native(library, device, dtype)
+    where = Placement(dtype, device, native=native)
     where = replace(
         where,
         quantize=choose_quantization(plan.quantize, where),
@@ -40,18 +40,6 @@ def place(plan: Plan) -> Placement:
 def default_batches(device: str) -> list[int]:
     """On a CPU none that takes minutes to reach its context."""
     return [1, 8] if choose_device(device).type == "cpu" else [1, 8, 64]
-
-
-def cpu_kernels(device: torch.device, dtype: torch.dtype) -> Library | None:
-    """Those compiled for this machine, if it is their device and can have them."""
-    if device.type != "cpu":
-        return None
-    try:
-        build = plan_native()
-        build.run()
-    except Unavailable:
-        return None
-    return load_native(str(build.library), device, dtype)
 
 
 def random_model(config: ModelConfig, attention: str, where: Placement) -> Transformer:

@@ -184,11 +184,13 @@ def bench_engine(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     attention: Annotated[
-        str, typer.Option(help="auto, sdpa, reference; triton, flashinfer; native, blocked.")
+        str, typer.Option(help="auto, native, blocked, triton, flashinfer, sdpa, reference.")
     ] = "auto",
     cuda_graphs: Annotated[str, typer.Option(help="auto, on, off.")] = "auto",
-    quantize: Annotated[str, typer.Option(help="none, int8; on a GPU also int4, fp8.")] = "none",
-    kv_dtype: Annotated[str, typer.Option(help="auto, or fp8 on a GPU.")] = "auto",
+    quantize: Annotated[
+        str, typer.Option(help="auto, none, int8; on a GPU also int4, fp8.")
+    ] = "none",
+    kv_dtype: Annotated[str, typer.Option(help="auto, float32, float16; fp8 on a GPU.")] = "auto",
     prefill: Annotated[
         list[int] | None, typer.Option(help="Time a prompt of so many tokens. Repeatable.")
     ] = None,
@@ -199,8 +201,8 @@ def bench_engine(
         float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
     ] = None,
 ) -> None:
-    """Time the engine alone, with random weights of any shape. On a CPU in fp32 unless --quantize
-    int8 is given, which is what serves."""
+    """Time the engine alone, with random weights of any shape. On a CPU --quantize auto is what
+    serves there."""
     from server.bench_engine import run
     from server.bench_model import default_batches
     from server.bench_report import Plan

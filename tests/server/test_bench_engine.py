@@ -14,7 +14,7 @@ from server.bench_model import random_model
 from server.bench_report import Plan
 from server.bench_work import nano_vllm, prefill_operations, read_shape, weight_bytes_per_step
 from server.shapes import LLAMA3_8B, QWEN3_0_6B, SHAPES
-from tests.model.tiny import LLAMA, change
+from tests.model.tiny import CPU, LLAMA, change
 from tests.server.test_cli import thirdeye
 from tests.tiny import tiny_llama
 
@@ -53,7 +53,7 @@ def test_bytes_of_a_step() -> None:
 
 def test_weights_are_random() -> None:
     """Zeros multiply faster than what a model has."""
-    model = random_model(LLAMA, "auto", Placement(torch.float32, torch.device("cpu")))
+    model = random_model(LLAMA, "auto", Placement(torch.float32, CPU))
     table = model.embed_tokens.weight
     assert 0.018 < float(table.std()) < 0.022
     assert float(model.final_norm.weight.mean()) == pytest.approx(1, abs=0.05)
@@ -119,10 +119,10 @@ def test_a_prompt_may_fill_the_context(monkeypatch: pytest.MonkeyPatch, graphs: 
 def test_a_cpu_is_timed_with_the_kernels_that_serve(native: Library) -> None:
     """The lines say which, and the bytes that they read are counted: a byte a weight, a scale a
     row, and rows that fill up the last 48."""
-    *lines, last = run(plan("tiny", quantize="int8", batches=[1]))
+    *lines, last = run(plan("tiny", quantize="auto", batches=[1]))
     assert "NativeAttention, NativeInt8" in lines[0]
     report = json.loads(last)
-    assert report["kv_dtype"] == "float16"
+    assert (report["quantize"], report["kv_dtype"]) == ("int8", "float16")
     weights = weight_bytes_per_step(SHAPES["tiny"], torch.int8)
     assert weights < report["weight_bytes"] < 1.5 * weights
 
