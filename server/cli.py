@@ -172,7 +172,7 @@ def bench_engine(
     ] = "smollm2-135m",
     batch: Annotated[
         list[int] | None,
-        typer.Option("--batch", "-b", min=1, help="Sequences. Repeatable. [1 8 64]"),
+        typer.Option("--batch", "-b", min=1, help="Sequences. Repeatable. [1 8 64; on a CPU 1 8]"),
     ] = None,
     context: Annotated[
         list[int] | None,
@@ -202,12 +202,15 @@ def bench_engine(
         float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
     ] = None,
 ) -> None:
-    """Time the engine alone, with random weights of any shape."""
-    from server.bench_engine import Plan, run
+    """Time the engine alone, with random weights of any shape. On a CPU --quantize auto is what
+    serves there."""
+    from server.bench_engine import run
+    from server.bench_model import default_batches
+    from server.bench_report import Plan
 
     speed = bandwidth * 1e9 if bandwidth else None
-    grid = (batch or [1, 8, 64], context or [512])
     try:
+        grid = (batch or default_batches(device), context or [512])
         plan = Plan(
             *(shape, *grid, steps, workload, device, dtype, attention, speed, cuda_graphs),
             *(quantize, kv_dtype, prefill or [], deterministic),
