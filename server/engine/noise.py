@@ -5,8 +5,8 @@ answer can be had at any time, alone or in a batch, on the device that needs it,
 preemption. Philox2x32 with 10 rounds (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy
 as 1, 2, 3", SC 2011) multiplies a half of the counter by a constant and mixes the high half of the
 product with the other half and a key that moves on by the golden ratio. It runs here in int64,
-whose product wraps around at 2^64: its 64 bits are those of the unsigned product. On a GPU the same is one
-kernel, `model/kernels/philox.py`, whose bits are these.
+whose product wraps around at 2^64: its 64 bits are those of the unsigned product. On a GPU the same
+is one kernel, `model/kernels/philox.py`, whose bits are these.
 """
 
 from torch import Tensor
