@@ -32,10 +32,7 @@ def client(served: Served) -> Iterator[anthropic.Anthropic]:
 
 
 def whole(served: Served, **changes: Any) -> dict[str, Any]:
-    answer = served.post(URL, BODY | changes)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
+    return served.whole(URL, BODY | changes)
 
 
 def streamed(served: Served, **changes: Any) -> list[dict[str, Any]]:
