@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from server.api.config import ApiConfig
-from server.api.messages.routes import messages_of
+from server.api.messages.adapter import messages_of
 from server.api.messages.schema import MessagesRequest
 from server.engine.fake import FakeEngine
 from server.errors import BadRequest
