@@ -36,7 +36,7 @@ def load_share(order: Join) -> Share:
     where = replace(where, ranks=ranks)
     model = load_model(checkpoint, recipe.attention, where, lambda *_: None)
     kv_dtype = place_kv(recipe, where)
-    budget = rank_kv_budget(recipe, where.device, kv_dtype)
+    budget = rank_kv_budget(recipe, checkpoint.config, where.device, kv_dtype)
     return Share(model, where.device, kv_dtype, budget)
 
 

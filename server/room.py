@@ -27,7 +27,7 @@ def find_room(
     was asked for does not fit.
     """
     if device.type != "cuda" or recipe.tensor_parallel > 1:
-        return rank_kv_budget(recipe, device, kv_dtype), ""
+        return rank_kv_budget(recipe, model.config, device, kv_dtype), ""
     usage = try_step(recipe, model, kv_dtype, device, CudaMemory(device))
     return usage.kv, str(usage)
 
