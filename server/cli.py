@@ -73,7 +73,7 @@ def serve(
         typer.Option(help="GiB of KV cache, of each rank. [1 on a CPU, what is free on a GPU]"),
     ] = None,
     gpu_memory_utilization: Annotated[
-        float | None, typer.Option(help="Share of a GPU's memory to use in all. [0.9]")
+        float | None, typer.Option(help="Share of each GPU's memory to use in all. [0.9]")
     ] = None,
     kv_dtype: Annotated[
         str | None,

@@ -20,7 +20,7 @@ def test_it_runs_to_its_end(
     """Every part at tiny sizes, the GPU's left out with a reason; one line of JSON last."""
     monkeypatch.setattr("server.bench_device.COPY_BYTES", {"cpu": 1 << 20})
     monkeypatch.setattr("server.bench_device.MATMUL_SIZE", {"cpu": 64})
-    assert main(["--out", str(tmp_path)]) == 0
+    assert main(["--out", str(tmp_path), "--commit", "0abc123"]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert set(summary["parts"]) == {"attention", "engine tiny", "engine tiny, int8", "products"}
     assert summary["left_out"] == {"checks": "this torch build sees no GPU"}
@@ -28,6 +28,7 @@ def test_it_runs_to_its_end(
     told = (tmp_path / "gpu.md").read_text()
     assert told.count("| not measured |") == len(GOALS)
     assert "* checks: this torch build sees no GPU" in told
+    assert "commit 0abc123, `python -m tests.gpu.run`" in told
 
 
 def test_a_broken_part_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +96,14 @@ def test_goals_are_found_in_what_the_parts_say() -> None:
     assert met.pop("fp8, 8B, batch 1") == "yes"
     assert {value.partition(",")[0] for value in met.values()} == {"yes"}
     assert met["GPU idle, 0.6B, batch 64"] == "yes"
-    report = {"device": "x", "torch": "2", "date": "d", "command": "c", "left_out": {}}
+    report = {
+        "device": "x",
+        "torch": "2",
+        "date": "d",
+        "command": "c",
+        "commit": "abc",
+        "left_out": {},
+    }
     told = to_markdown(report | {"parts": parts})
     assert "| engine 8B | 1 | 512 | 6 |" in told
     assert "it costs at most 5.0% at batches 1, 8, 64, 256, so it becomes the default" in told
