@@ -2,15 +2,18 @@
 
 import json
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from model.config import ModelConfig
 from server.bench_report import Plan
+from server.shapes import SHAPES
 from tests.gpu import run as gpu_run
-from tests.gpu.run import Report, gpu_plans, main
+from tests.gpu.run import EIGHT, SMALL, Report, engine, gpu_plans, main
 from tests.gpu.tables import GOALS, decision, to_markdown
 
 
@@ -145,3 +148,37 @@ def test_every_part_that_a_goal_needs_is_run() -> None:
     assert gpu_plans()["engine 8B"]["prefills"] == [8192]
     known = {field.name for field in fields(Plan)}
     assert all(set(plan) <= known for plan in gpu_plans().values())
+
+
+def test_every_plan_runs_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lent GPU's time is short: lengths and options of each measurement, with the steps that run
+    ahead, are tried here in a narrow model. What only a GPU keeps is left out, batches are few."""
+    torch.set_num_threads(1)
+    monkeypatch.setattr("server.bench_device.MATMUL_SIZE", {"cpu": 64})
+    for shape in (EIGHT, SMALL):
+        monkeypatch.setitem(SHAPES, shape, narrow(SHAPES[shape]))
+    on_a_gpu = ("quantize", "kv_dtype")
+    for name, asked in gpu_plans().items():
+        fewer = {key: value for key, value in asked.items() if key not in on_a_gpu}
+        fewer["batches"] = asked.get("batches", [])[:2]
+        fewer["workload"] = min(2, asked.get("workload", 0))
+        report = engine(**({"cuda_graphs": "on", "steps": 4, "bandwidth": 1e9} | fewer))
+        assert len(report["cells"]) == len(fewer["batches"]) * len(asked.get("contexts", []))
+        assert [prefill["tokens"] for prefill in report["prefills"]] == asked.get("prefills", [])
+        assert (report["workload"] is not None) == ("workload" in asked), name
+
+
+def narrow(shape: ModelConfig) -> ModelConfig:
+    """The same positions, one layer of few channels."""
+    assert shape.rope is not None
+    return replace(
+        shape,
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_heads=2,
+        num_kv_heads=1,
+        head_dim=16,
+        rope=replace(shape.rope, dim=16),
+    )
