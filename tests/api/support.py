@@ -152,7 +152,7 @@ class Served:
         return idle and self.state.admission.in_flight == 0
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 2.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -146,7 +146,8 @@ def whole_model(device: torch.device, name: str) -> None:
 
 def graphs_agree(device: torch.device) -> None:
     """The same tokens by captured steps one ahead and by eager ones, in fp32."""
-    from server.bench_engine import Bench, Plan
+    from server.bench_engine import Bench
+    from server.bench_report import Plan
 
     answers = []
     for graphs in ("on", "off"):
@@ -167,7 +168,7 @@ def graphs_agree(device: torch.device) -> None:
 
 def trial(device: torch.device) -> None:
     """What is told adds up to what is there, and leaves room for a cache."""
-    from server.engine.trial import CudaMemory
+    from server.engine.device_memory import CudaMemory
     from server.recipe import EngineRecipe
     from server.room import try_step
 
