@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from server.engine.grammar import Masks, apply_masks, empty_masks, fill_mask
-from server.engine.logits import Processor, is_processed
+from server.engine.grammar import RowMasks, apply_masks, empty_masks, fill_mask
+from server.engine.logits import History, Processor, is_processed
 from server.engine.matcher import GrammarError
 from server.engine.plan import RowResult
 from server.engine.sampler import GREEDY, NO_TOKEN, Knobs, Sampler, make_knobs
@@ -69,40 +69,39 @@ class HostChooser:
         return Chosen(token_ids.tolist(), failed)  # the one copy to the host
 
     def _process(
-        self, logits: Tensor, samples: Seq[Sample], masks: Masks, failed: dict[int, RowResult]
+        self, logits: Tensor, samples: Seq[Sample], masks: RowMasks, failed: dict[int, RowResult]
     ) -> Tensor:
         """logits [len(samples), vocab_size], which are changed -> token ids [len(samples)]."""
         apply_masks(logits, masks.of([sample.row for sample in samples]))
         knobs: list[Knobs] = []
         for row, sample in zip(logits, samples, strict=True):
             knobs.append(make_knobs(sample.history.request.sampling))
-            with reporting(failed, sample):
+            with reporting(failed, sample.row, sample.history):
                 for processor in self._processors:
                     processor(row, sample.history)
         return self._sampler(logits, knobs, [sample.position for sample in samples])
 
 
-def fill_masks(samples: Seq[Sample], vocab_size: int) -> tuple[Masks, dict[int, RowResult]]:
+def fill_masks(samples: Seq[Sample], vocab_size: int) -> tuple[RowMasks, dict[int, RowResult]]:
     """The masks of the samples that have a grammar; and why some have none."""
     constrained = [sample for sample in samples if sample.history.request.grammar]
     words, rows = empty_masks(len(constrained), vocab_size), list[int]()
     failed: dict[int, RowResult] = {}
     for sample in constrained:
-        with reporting(failed, sample):
+        with reporting(failed, sample.row, sample.history):
             fill_mask(sample.history, words[len(rows)])
             rows.append(sample.row)
-    return Masks(rows, words[: len(rows)]), failed
+    return RowMasks(rows, words[: len(rows)]), failed
 
 
 @contextmanager
-def reporting(failed: dict[int, RowResult], sample: Sample) -> Iterator[None]:
+def reporting(failed: dict[int, RowResult], row: int, history: History) -> Iterator[None]:
     """What goes wrong inside is noted, fit for the client; that a grammar refuses a draft is
     nothing to log."""
     try:
         yield
     except GrammarError as error:
-        failed[sample.row] = RowResult(error=str(error), error_code=ErrorCode.INVALID_GRAMMAR)
+        failed[row] = RowResult(error=str(error), error_code=ErrorCode.INVALID_GRAMMAR)
     except Exception:
-        request_id = sample.history.request.request_id
-        logger.exception("request %s: a logits processor failed", request_id)
-        failed[sample.row] = RowResult(error=BROKEN_PARAMS)
+        logger.exception("request %s: a logits processor failed", history.request.request_id)
+        failed[row] = RowResult(error=BROKEN_PARAMS)

@@ -1,7 +1,7 @@
 """Grammars in a step: each constrained request sees only the tokens that its grammar lets follow.
 
 Each row's mask is asked for by itself, since one row's trouble is its own, and written where the
-sampler reads it. Masks are the first thing done to a request's logits, so all else (biases,
+sampler reads it. RowMasks are the first thing done to a request's logits, so all else (biases,
 penalties, top-k) chooses among what is left; reported logprobs are of the raw logits and know
 nothing of it. An answer whose grammar is over has ended: end-of-sequence need not be sampled for
 that.
@@ -23,17 +23,17 @@ OVER = "The grammar of this request has nothing more to say."
 
 
 @dataclass(frozen=True, slots=True)
-class Masks:
+class RowMasks:
     """What may follow at some rows of the logits, and nowhere else is anything forbidden."""
 
     rows: list[int]  # ascending
     words: NDArray[np.int32]  # [len(rows), num_words], a bit for each token, lowest first
 
-    def of(self, rows: Seq[int]) -> "Masks":
+    def of(self, rows: Seq[int]) -> "RowMasks":
         """Those of some rows, in order, which are counted from 0."""
         places = {row: place for place, row in enumerate(self.rows)}
         masked = [i for i, row in enumerate(rows) if row in places]
-        return Masks(masked, self.words[[places[rows[i]] for i in masked]])
+        return RowMasks(masked, self.words[[places[rows[i]] for i in masked]])
 
     def addresses(self, num_rows: int) -> list[int]:
         """Where each row's mask begins, 0 for one that has none."""
@@ -44,7 +44,7 @@ class Masks:
         return found
 
 
-NO_MASKS = Masks([], np.empty((0, 0), np.int32))
+NO_MASKS = RowMasks([], np.empty((0, 0), np.int32))
 
 
 def empty_masks(num_rows: int, vocab_size: int) -> NDArray[np.int32]:
@@ -67,7 +67,7 @@ def fill_mask(history: History, mask: NDArray[np.int32]) -> None:
     matcher.fill(mask)
 
 
-def apply_masks(logits: Tensor, masks: Masks) -> None:
+def apply_masks(logits: Tensor, masks: RowMasks) -> None:
     """Take from the masked rows of logits [S, vocab_size], in place, what may not follow there."""
     if not masks.rows:
         return

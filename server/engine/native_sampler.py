@@ -6,18 +6,18 @@ from torch import Tensor
 
 from model.native.library import Library
 from model.native.sample import SampleKernel
-from server.engine.grammar import NO_MASKS, Masks
+from server.engine.grammar import NO_MASKS, RowMasks
 from server.engine.sampler import Knobs
 
 
 class NativeSampler:
-    """See `Sampler`. Masks are read where they lie, and the noise is made where it is used."""
+    """See `Sampler`. RowMasks are read where they lie, and the noise is made where it is used."""
 
     def __init__(self, library: Library) -> None:
         self._kernel = SampleKernel(library)
 
     def __call__(
-        self, logits: Tensor, knobs: Seq[Knobs], positions: Seq[int], masks: Masks = NO_MASKS
+        self, logits: Tensor, knobs: Seq[Knobs], positions: Seq[int], masks: RowMasks = NO_MASKS
     ) -> Tensor:
         assert not masks.rows or 32 * masks.words.shape[1] >= logits.shape[1], masks.words.shape
         addresses = masks.addresses(len(knobs))

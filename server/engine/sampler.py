@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from server.engine.cumulate import cumulate
-from server.engine.grammar import NO_MASKS, Masks, apply_masks
+from server.engine.grammar import NO_MASKS, RowMasks, apply_masks
 from server.engine.noise import as_int64, uniform
 from server.engine.types import SamplingParams
 
@@ -109,12 +109,12 @@ class Sampler(Protocol):
     """`sample`, or what does the same where there is something quicker."""
 
     def __call__(
-        self, logits: Tensor, knobs: Seq[Knobs], positions: Seq[int], masks: Masks = NO_MASKS
+        self, logits: Tensor, knobs: Seq[Knobs], positions: Seq[int], masks: RowMasks = NO_MASKS
     ) -> Tensor: ...
 
 
 def sample(
-    logits: Tensor, knobs: Seq[Knobs], positions: Seq[int], masks: Masks = NO_MASKS
+    logits: Tensor, knobs: Seq[Knobs], positions: Seq[int], masks: RowMasks = NO_MASKS
 ) -> Tensor:
     """logits [R, vocab_size] float32 -> token ids [R] int64, for the tokens at `positions`.
 

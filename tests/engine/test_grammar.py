@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from server.engine.blocks import BlockPool
 from server.engine.compiler import GrammarCompiler
 from server.engine.core import EngineCore
-from server.engine.grammar import Masks, apply_masks, empty_masks, unpack
+from server.engine.grammar import RowMasks, apply_masks, empty_masks, unpack
 from server.engine.guidance import MAX_TEMPLATES, GuidanceMatcher, count_equal
 from server.engine.matcher import GrammarError
 from server.engine.runner import ModelRunner
@@ -380,5 +380,5 @@ def test_all_masks_of_a_step_are_one_operation(masked: tuple[int, ...]) -> None:
     expected = logits.clone()
     for row in masked:
         expected[row, [i for i in range(10) if i not in (row, row + 1)]] = -torch.inf
-    apply_masks(logits, Masks(sorted(masked), words))
+    apply_masks(logits, RowMasks(sorted(masked), words))
     assert torch.equal(logits, expected)

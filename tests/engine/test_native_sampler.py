@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.native.library import Library
-from server.engine.grammar import Masks, empty_masks
+from server.engine.grammar import RowMasks, empty_masks
 from server.engine.native_sampler import NativeSampler
 from server.engine.noise import uniform
 from server.engine.sampler import (
@@ -53,13 +53,13 @@ knobs = st.builds(
 )
 
 
-def with_mask(rows: Seq[int], allowed: Seq[set[int]], vocab_size: int) -> Masks:
+def with_mask(rows: Seq[int], allowed: Seq[set[int]], vocab_size: int) -> RowMasks:
     words = empty_masks(len(rows), vocab_size)
     words.fill(0)
     for row, tokens in zip(words, allowed, strict=True):
         for token in tokens:
             row.view(np.uint32)[token // 32] |= np.uint32(1 << token % 32)
-    return Masks(list(rows), words)
+    return RowMasks(list(rows), words)
 
 
 def near(logits: Tensor, knob: Knobs, position: int) -> set[int]:
