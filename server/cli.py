@@ -172,10 +172,11 @@ def bench_engine(
     ] = "smollm2-135m",
     batch: Annotated[
         list[int] | None,
-        typer.Option("--batch", "-b", help="Sequences. Repeatable. [1 8 64; on a CPU 1 8]"),
+        typer.Option("--batch", "-b", min=1, help="Sequences. Repeatable. [1 8 64; on a CPU 1 8]"),
     ] = None,
     context: Annotated[
-        list[int] | None, typer.Option("--context", "-c", help="Tokens. Repeatable. [512]")
+        list[int] | None,
+        typer.Option("--context", "-c", min=1, help="Tokens. Repeatable. [512]"),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Timed for each batch and context.")] = 32,
     workload: Annotated[
@@ -192,7 +193,7 @@ def bench_engine(
     ] = "none",
     kv_dtype: Annotated[str, typer.Option(help="auto, float32, float16; fp8 on a GPU.")] = "auto",
     prefill: Annotated[
-        list[int] | None, typer.Option(help="Time a prompt of so many tokens. Repeatable.")
+        list[int] | None, typer.Option(min=1, help="Time a prompt of so many tokens. Repeatable.")
     ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Same bits in any batch: what does it cost?")

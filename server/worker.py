@@ -144,11 +144,20 @@ def load_model(
     checkpoint: Checkpoint, attention: str, where: Placement, on_progress: OnProgress
 ) -> Transformer:
     """The checkpoint's weights in a transformer of its shape."""
+    model = empty_model(checkpoint.config, attention, where)
+    loader = ModelLoader(model)
+    load_weights(checkpoint, loader, lambda done, total: on_progress("weights", done / total))
+    loader.finish()
+    return model
+
+
+def empty_model(config: ModelConfig, attention: str, where: Placement) -> Transformer:
+    """To be filled. Raises ValueError if the attention cannot run there."""
     backend = choose_attention(
         attention, where.device, where.native, is_deterministic=where.is_deterministic
     )
-    model = Transformer(
-        checkpoint.config,
+    return Transformer(
+        config,
         backend,
         dtype=where.dtype,
         device=where.device,
@@ -157,10 +166,6 @@ def load_model(
         ranks=where.ranks,
         is_deterministic=where.is_deterministic,
     )
-    loader = ModelLoader(model)
-    load_weights(checkpoint, loader, lambda done, total: on_progress("weights", done / total))
-    loader.finish()
-    return model
 
 
 def load_guidance(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> Guidance:

@@ -348,11 +348,7 @@ def test_a_silent_stream_is_pinged(served: Served) -> None:
 
 
 def test_a_client_that_leaves_stops_the_work(served: Served) -> None:
-    engine = served.use(fake_engine([65] * 400, delay=0.01))
-    url = served.url + URL
-    with httpx.stream("POST", url, json=BODY | {"stream": True}, trust_env=False) as answer:
-        next(answer.iter_lines())
-    eventually(lambda: len(engine.aborted) == 1 and served.settled(engine))
+    served.leave_a_stream(URL, BODY)
 
 
 def test_the_anthropic_client(client: anthropic.Anthropic) -> None:
