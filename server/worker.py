@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import wait
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -76,9 +76,9 @@ def load_engine(
     crew = gather_crew(recipe, where, on_end)
     where = replace(where, ranks=crew.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
-    guidance = cache(partial(load_guidance, checkpoint, recipe.eos_token_ids))
-    grammars = GrammarCompiler(lambda grammar: guidance().compile(grammar))
-    preparation = grammars.prepare(guidance)  # beside the weights, which leave a core to it
+    grammars = GrammarCompiler(lambda grammar: guidance.result().compile(grammar))
+    # Beside the weights, which leave a core to it. The checkpoint's description is not kept for it.
+    guidance = grammars.prepare(partial(load_guidance, checkpoint, recipe.eos_token_ids))
     model = load_model(checkpoint, recipe.attention, where, on_progress)
     crew.wait_loaded()
     budget, memory = find_room(recipe, model, kv_dtype, device, crew)
@@ -96,7 +96,7 @@ def load_engine(
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
     inspector = crew.lead_inspector(Inspector(model, device, look_rows))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
-    wait([preparation])  # it holds the interpreter: no stream shall be there to wait for it
+    wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
     return core, describe(checkpoint.config, config, where, numerics, memory)
 
 

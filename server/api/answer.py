@@ -42,11 +42,8 @@ class Context:
     grammars: Grammars
 
 
-def json_response(
-    value: object, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    body = msgspec.json.encode(value)
-    return Response(body, status, headers, media_type="application/json")
+def json_response(value: object, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), 200, headers, media_type="application/json")
 
 
 async def respond(

@@ -263,7 +263,11 @@ def test_what_asks_for_nothing_passes(served: Served) -> None:
         "output_config": {"format": None},
         "container": None,
     }
+    hints = {"eager_input_streaming": True, "defer_loading": False, "allowed_callers": ["direct"]}
+    tool = {"name": "f", "input_schema": {"type": "object"}}
     assert whole(served, **neutral)["content"][0]["text"] == "Hello!"
+    told = {"tools": [tool | hints], "tool_choice": {"type": "none"}}
+    assert whole(served, **told)["content"][0]["text"] == "Hello!"
 
 
 def test_sampling_reaches_the_engine(served: Served) -> None:
