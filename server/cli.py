@@ -75,7 +75,7 @@ def serve(
         ),
     ] = None,
     gpu_memory_utilization: Annotated[
-        float | None, typer.Option(help="Share of a GPU's memory to use in all. [0.9]")
+        float | None, typer.Option(help="Share of each GPU's memory to use in all. [0.9]")
     ] = None,
     kv_dtype: Annotated[
         str | None,
