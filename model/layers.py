@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.compact import compact
 from model.config import Activation, ModelConfig
 from model.parallel_linear import ColumnParallelLinear, RowParallelLinear
 from model.placement import Placement
@@ -23,9 +24,22 @@ class Embedding(nn.Module):
     def __init__(self, num_embeddings: int, hidden_size: int, where: Placement) -> None:
         super().__init__()
         self.weight = where.empty(num_embeddings, hidden_size)
+        self._look_up: Callable[[Tensor], Tensor] = self._look_up_plainly
+
+    def shrink(self) -> None:
+        """Keep the table in fewer bits, if they say the same. `weight` is then in another form, so
+        nobody else may need it: a tied head that reads it, say."""
+        if self.weight.device.type != "cpu" or self.weight.dtype != torch.float32:
+            return
+        if kept := compact(self.weight):
+            self.weight = nn.Parameter(kept.numbers, requires_grad=False)
+            self._look_up = kept.look_up
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids [T] -> [T, hidden_size]."""
+        return self._look_up(ids)
+
+    def _look_up_plainly(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.weight)
 
 

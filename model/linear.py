@@ -60,10 +60,13 @@ class TiedLinear(LinearLayer):
         self.register_buffer("weight", table.detach(), persistent=False)
         self.bias = None
         self.method = method or choose_linear(where)
+        self.reads_table = True
 
     def finish(self) -> None:
-        """As `Linear.finish`."""
+        """As `Linear.finish`. `reads_table` says then whether the table is still needed."""
+        table = self.weight
         self.method.finish(self)
+        self.reads_table = self.weight is table
 
     def forward(self, x: Tensor) -> Tensor:
         return self.method.apply(self, x)

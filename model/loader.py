@@ -41,11 +41,13 @@ class ModelLoader:
             self._linears.pop(owner).finish()
 
     def finish(self) -> None:
-        """All tensors are in: a head that shares the embedding's table is what is left."""
+        """All tensors are in: a head that shares the embedding's table is what is left, and then
+        the table itself."""
         assert not any(self._missing.values()), "a tensor has not come"
         for module in self._linears.values():
             module.finish()
         self._linears.clear()
+        self._model.shrink_table()
 
 
 def _owner(name: str) -> str:

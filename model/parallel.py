@@ -29,7 +29,8 @@ class Ranks(Protocol):
     def size(self) -> int: ...
 
     def add_up(self, x: Tensor) -> Tensor:
-        """The sum of all ranks' x, which may be overwritten. Equal bits on every rank."""
+        """The sum of all ranks' x, which may be overwritten: in fp32, then in x's dtype. Equal bits
+        on every rank."""
 
     def gather(self, x: Tensor, dim: int) -> Tensor:
         """All ranks' x, of one shape, one after the other along `dim`, in order of rank."""
@@ -105,11 +106,12 @@ def gather_tokens(logits: Tensor, vocab_size: int, ranks: Ranks) -> Tensor:
 
 
 def sum_in_order(parts: list[Tensor]) -> Tensor:
-    """The parts added one by one: the one order that no library chooses by the number of rows."""
-    total = parts[0].clone()
+    """The parts added one by one in fp32: the one order that no library chooses by the number of
+    rows. Rounded once, to the parts' dtype."""
+    total = parts[0].to(torch.float32, copy=True)
     for part in parts[1:]:
         total += part
-    return total
+    return total.to(parts[0].dtype)
 
 
 def zeros_but_on_first(x: Tensor, ranks: Ranks) -> Tensor:

@@ -3,7 +3,8 @@
 They meet in a file that only this user can reach, and speak over the loopback interface. Two
 numbers add up to the same in either order, so two ranks may leave a sum to the library; for more,
 it chooses the order by the tensor's size. Where a token's bits must not depend on its company,
-parts are gathered instead and added in order of rank.
+parts are gathered instead and added in order of rank. Sums are fp32's, rounded once: of two numbers
+every dtype's sum is that already.
 """
 
 from dataclasses import dataclass
@@ -40,9 +41,9 @@ class TorchRanks:
     def add_up(self, x: Tensor) -> Tensor:
         if self.is_ordered and self.size > 2:
             return sum_in_order(self._all(x))
-        x = x.contiguous()
-        dist.all_reduce(x, group=self.group)
-        return x
+        wide = x.contiguous() if self.size == 2 else x.float().contiguous()
+        dist.all_reduce(wide, group=self.group)
+        return wide.to(x.dtype)
 
     def gather(self, x: Tensor, dim: int) -> Tensor:
         return torch.cat(self._all(x), dim=dim)

@@ -160,3 +160,9 @@ class Transformer(nn.Module):
         for module in self.modules():
             if isinstance(module, Linear | TiedLinear):
                 module.finish()
+        self.shrink_table()
+
+    def shrink_table(self) -> None:
+        """Bring the embeddings into their final form, when the head has no more need of them."""
+        if not (isinstance(self.lm_head, TiedLinear) and self.lm_head.reads_table):
+            self.embed_tokens.shrink()

@@ -12,7 +12,7 @@ import random
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -40,8 +40,9 @@ from server.engine.core import EngineCore
 from server.engine.memory import kv_budget
 from server.engine.runner import ModelRunner
 from server.engine.types import FinishReason, Request, SamplingParams, StepOutput
+from server.native import compiled_library
 from server.shapes import SHAPES
-from server.worker import choose_device, choose_dtype
+from server.worker import choose_device, choose_dtype, load_native
 from weights.checkpoint import open_checkpoint
 
 BLOCK_SIZE = 16
@@ -129,28 +130,22 @@ def prefill_operations(config: ModelConfig, num_tokens: int) -> int:
     return 2 * (blocks * num_tokens + head) + 2 * num_tokens**2 * heads
 
 
-def random_model(
-    config: ModelConfig,
-    attention: str,
-    dtype: torch.dtype,
-    device: torch.device,
-    quantize: str = "none",
-    is_deterministic: bool = False,
-) -> Transformer:
+def random_model(config: ModelConfig, attention: str, where: Placement) -> Transformer:
     """Norms multiply by about 1, so that activations keep the size they have in real models."""
-    if is_deterministic:
-        where = Placement(dtype, device, quantize, is_deterministic=True)
+    if where.is_deterministic:
         check_deterministic(where, attention)
-    backend = choose_attention(attention, device, is_deterministic=is_deterministic)
     model = Transformer(
         config,
-        backend,
-        dtype=dtype,
-        device=device,
-        quantize=quantize,
-        is_deterministic=is_deterministic,
+        choose_attention(
+            attention, where.device, where.native, is_deterministic=where.is_deterministic
+        ),
+        dtype=where.dtype,
+        device=where.device,
+        quantize=where.quantize,
+        native=where.native,
+        is_deterministic=where.is_deterministic,
     )
-    generator = torch.Generator(device).manual_seed(0)
+    generator = torch.Generator(where.device).manual_seed(0)
     for name, parameter in model.named_parameters():
         parameter.normal_(
             1.0 if name.endswith("norm.weight") else 0.0, WEIGHT_SCALE, generator=generator
@@ -167,11 +162,16 @@ class Bench:
         self.device = choose_device(plan.device)
         self.dtype = choose_dtype(plan.dtype, self.device)
         self.plan = plan
-        self.kv_dtype = choose_kv_dtype(plan.kv_dtype, plan.attention, self.dtype, self.device)
-        self.quantize = choose_quantization(plan.quantize, Placement(self.dtype, self.device))
+        native = load_native(compiled_library(), self.device, self.dtype)
+        where = Placement(
+            self.dtype, self.device, native=native, is_deterministic=plan.is_deterministic
+        )
+        self.quantize = choose_quantization(plan.quantize, where)
+        self.kv_dtype = choose_kv_dtype(
+            plan.kv_dtype, plan.attention, self.dtype, self.device, self.quantize
+        )
         self.model = random_model(
-            *(self.config, plan.attention, self.dtype, self.device, self.quantize),
-            plan.is_deterministic,
+            self.config, plan.attention, replace(where, quantize=self.quantize)
         )
         self.is_ahead = runs_ahead(plan.cuda_graphs, self.device, self.model.backend)
         self.bandwidth = plan.bandwidth or measure_bandwidth(self.device)

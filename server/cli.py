@@ -28,7 +28,7 @@ UrlOption = Annotated[
     str | None, typer.Option("--url", help="Base URL of any OpenAI-style server.")
 ]
 KeyOption = Annotated[str | None, typer.Option("--api-key", help="Default: OPENAI_API_KEY.")]
-TemperatureOption = Annotated[float, typer.Option(help="0 is greedy. [0.3]")]
+TemperatureOption = Annotated[float, typer.Option(help="0 is greedy.")]
 NameOption = Annotated[str | None, typer.Option("--model", help="Default: the server's first.")]
 
 
@@ -157,7 +157,8 @@ def serve(
         str | None, typer.Option(help="debug, info, warning, error. [info]")
     ] = None,
 ) -> None:
-    """Start the server. Every option can also be set as THIRDEYE_<OPTION>."""
+    """Start the server. Every option can also be set as THIRDEYE_<OPTION>, several values with
+    commas between."""
     options = given(locals())
     from server.start import serve_command
 
@@ -182,11 +183,13 @@ def bench_engine(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     attention: Annotated[
-        str, typer.Option(help="auto, triton, flashinfer, sdpa, reference.")
+        str, typer.Option(help="auto, native, blocked, triton, flashinfer, sdpa, reference.")
     ] = "auto",
     cuda_graphs: Annotated[str, typer.Option(help="auto, on, off.")] = "auto",
-    quantize: Annotated[str, typer.Option(help="none, int8; on a GPU also int4, fp8.")] = "none",
-    kv_dtype: Annotated[str, typer.Option(help="auto, or fp8 on a GPU.")] = "auto",
+    quantize: Annotated[
+        str, typer.Option(help="auto, none, int8; on a GPU also int4, fp8.")
+    ] = "none",
+    kv_dtype: Annotated[str, typer.Option(help="auto, float32, float16; fp8 on a GPU.")] = "auto",
     prefill: Annotated[
         list[int] | None, typer.Option(help="Time a prompt of so many tokens. Repeatable.")
     ] = None,
@@ -197,7 +200,7 @@ def bench_engine(
         float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
     ] = None,
 ) -> None:
-    """Time the engine in this process, with random weights of any shape."""
+    """Time the engine alone, with random weights of any shape."""
     from server.bench_engine import Plan, run
 
     speed = bandwidth * 1e9 if bandwidth else None

@@ -148,18 +148,20 @@ static struct place find_keys(const struct paged_attention_args *args, struct ti
 }
 
 /* Asks memory for a part of 16 keys and values that will be wanted soon. They lie anywhere, so the
- * processor cannot guess them; asked for while it computes, they are there in time. */
+ * processor cannot guess them; asked for while it computes, they are there in time. Into the second
+ * cache: the first has too few open requests for a block, and the rest would be waited for. */
 INLINE void ask_for(const struct paged_attention_args *args, const struct place *place, int first,
                     int channel, const int is_half) {
     const char *keys = args->keys, *values = args->values;
     int at = channel * (is_half ? 2 : 4), stop = smaller(first + WIDTH, place->count);
     for (int i = first; i < stop; i++) {
-        if (at % LINE == 0) _mm_prefetch(keys + place->offsets[i] + at, _MM_HINT_T0);
-        if (at % LINE != 0 || !is_half) _mm_prefetch(values + place->offsets[i] + at, _MM_HINT_T0);
+        if (at % LINE == 0) _mm_prefetch(keys + place->offsets[i] + at, _MM_HINT_T1);
+        if (at % LINE != 0 || !is_half) _mm_prefetch(values + place->offsets[i] + at, _MM_HINT_T1);
     }
 }
 
-/* Up to KEYS keys to [head_dim, KEYS]; zeros behind the last. Asks for `next` meanwhile. */
+/* Up to KEYS keys to [head_dim, KEYS]; what is behind the last's 16 stays as it is, and nobody sees
+ * it. Asks for `next` meanwhile. */
 INLINE void turn_keys(const struct paged_attention_args *args, const struct place *place,
                       const struct place *next, float *turned, const int is_half) {
     const char *base = args->keys;
@@ -167,9 +169,10 @@ INLINE void turn_keys(const struct paged_attention_args *args, const struct plac
     int count = place->count;
     for (int first = 0; first < KEYS; first += WIDTH)
         for (int channel = 0; channel < args->head_dim; channel += WIDTH) {
+            ask_for(args, next, first, channel, is_half);
+            if (first >= count) continue;
             __mmask16 mask = first_lanes(args->head_dim - channel);
             __m512 r[WIDTH];
-            ask_for(args, next, first, channel, is_half);
 #pragma GCC unroll 16
             for (int i = 0; i < WIDTH; i++)
                 r[i] = first + i < count

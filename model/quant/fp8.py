@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model.placement import Placement
 from model.quant.base import LinearLayer
 from model.quant.rounded import FP8, RoundedWeight, round_to_fp8
-from model.quant.weight_only import RoundedLinear
+from model.quant.weight_only import RoundedLinear, check_inputs
 
 FEW_ROWS = 16  # one tile of the tensor cores
 MULTIPLE = 16  # of inputs and outputs, as the library's kernels want them
@@ -31,11 +31,7 @@ class Fp8(RoundedLinear):
     def create(
         self, layer: LinearLayer, in_features: int, out_features: int, bias: bool, where: Placement
     ) -> None:
-        if in_features % MULTIPLE:
-            raise ValueError(
-                f"'--quantize' fp8 needs a multiple of {MULTIPLE} inputs to every linear layer, "
-                f"got {in_features}: use '--quantize none'."
-            )
+        check_inputs("fp8", MULTIPLE, in_features, where)
         super().create(layer, in_features, out_features, bias, where)
 
     def finish(self, layer: LinearLayer) -> None:

@@ -71,7 +71,6 @@ def round_to_int4(weight: Tensor) -> RoundedWeight:
     """weight [out, in] of any dtype -> groups of its rows in 4 bits, -8 to 7.
 
     The number that is largest without its sign becomes -8: only that end of the range has it.
-    Raises ValueError where no group divides the inputs.
     """
     group = group_size(weight.shape[1])
     groups = weight.float().reshape(len(weight), -1, group)  # [out, G, group]
@@ -96,10 +95,5 @@ def largest(weight: Tensor) -> Tensor:
 
 
 def group_size(in_features: int) -> int:
-    for group in GROUPS:
-        if in_features % group == 0:
-            return group
-    raise ValueError(
-        f"'--quantize' int4 needs a multiple of {GROUPS[-1]} inputs to every linear layer, got "
-        f"{in_features}: use '--quantize int8' or '--quantize none'."
-    )
+    """The largest group that divides a row: `check_inputs` in `weight_only.py` saw to one."""
+    return next(group for group in GROUPS if in_features % group == 0)

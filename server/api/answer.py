@@ -197,6 +197,7 @@ async def _until_gone(request: Request) -> None:
 def _record(context: Context, request_id: str, generation: Generation, tally: Tally) -> None:
     """The metrics and the log line of a request that has ended, one way or another."""
     context.metrics.request_ended(tally, generation.size)
+    num_left = generation.size - len(tally.outcomes)  # their reader went away
     log_request(
         logging.getLogger("thirdeye.request"),
         {
@@ -206,7 +207,7 @@ def _record(context: Context, request_id: str, generation: Generation, tally: Ta
             "prompt_tokens": tally.num_prompt_tokens,
             "cached_tokens": tally.num_cached_tokens,
             "completion_tokens": tally.num_generated_tokens,
-            "finish": ",".join(tally.outcomes.values()),
+            "finish": ",".join([*tally.outcomes.values(), *["abort"] * num_left]),
             "timings": tally.timings(),
             **generation.notes,
         },

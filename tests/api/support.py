@@ -141,12 +141,19 @@ class Served:
     def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         return httpx.post(self.url + path, json=body, trust_env=False, timeout=10)
 
+    def whole(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer, which must be one."""
+        answer = self.post(path, body)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
     def settled(self, engine: FakeEngine) -> bool:
         idle = engine.stats().num_requests_running == 0
         return idle and self.state.admission.in_flight == 0
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 2.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

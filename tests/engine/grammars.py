@@ -32,8 +32,9 @@ def encode(text: str) -> list[int]:
     return ids
 
 
-def guidance() -> Guidance:
-    return Guidance(TOKENS, special_token_ids=[EOS, SPECIAL], eos_token_ids=[EOS], encode=encode)
+def guidance(vocab_size: int = VOCAB) -> Guidance:
+    tokens = [*TOKENS, *[b""] * (vocab_size - VOCAB)]
+    return Guidance(tokens, special_token_ids=[EOS, SPECIAL], eos_token_ids=[EOS], encode=encode)
 
 
 def text_of(token_ids: list[int]) -> str:

@@ -20,10 +20,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.crew import Crew
+from server.engine.crew import NOBODY, RANKS_FAILED, Crew
+from server.engine.frames import pack_frame
 from server.engine.inspection import InspectRequest, Trace
 from server.engine.process import ProcessEngine
-from server.engine.rank_messages import Loaded, pack_batch, unpack_batch
+from server.engine.rank_messages import Measure, Measured, pack_batch, unpack_batch
 from server.engine.spawn import spawn
 from server.engine.types import Engine, EngineDead, FinishReason, Request, StepOutput
 from server.recipe import EngineRecipe
@@ -174,6 +175,43 @@ def test_two_ranks_answer_as_one(checkpoint: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ranks_in_8_bits_answer_like_one(checkpoint: Path) -> None:
+    """`--quantize int8`, greedily: two ranks round other shards than one, so their tokens may part
+    where one rank's two likeliest are nearly as likely, and nowhere else. Alone or in a batch,
+    a request's tokens and logprobs have the same bits. Keys and values are fp16, as on one rank."""
+    prompts = [list(range(5 * i, 7 * i + 9)) for i in range(1, 6)]
+    asked = [
+        make_request(str(i), prompt, max_tokens=24, ignore_eos=True, logprobs=2)
+        for i, prompt in enumerate(prompts)
+    ]
+
+    async def main(num_ranks: int) -> list[list[StepOutput]]:
+        recipe = make_recipe(checkpoint, quantize="int8", tensor_parallel=num_ranks)
+        engine = await start(msgspec.structs.replace(recipe, kv_memory_bytes=1 << 20))
+        assert "Int8" in engine.info.numerics
+        assert "float16 KV" in engine.info.numerics
+        try:
+            together = await asyncio.gather(*(collect(engine, request) for request in asked))
+            alone = [await collect(engine, request) for request in asked]
+        finally:
+            await engine.close()
+        for ours, theirs in zip(together, alone, strict=True):
+            assert tokens_of(ours) == tokens_of(theirs)
+            assert numbers(ours) == numbers(theirs)
+        return together
+
+    num_equal = 0
+    for two, one in zip(asyncio.run(main(2)), asyncio.run(main(1)), strict=True):
+        scores = [entry for output in one for entry in output.logprobs or []]
+        for ours, theirs, entry in zip(tokens_of(two), tokens_of(one), scores, strict=True):
+            if ours != theirs:
+                (_, first), (_, second) = entry.top
+                assert first - second < 0.25
+                break
+            num_equal += 1
+    assert num_equal > 60  # of 120
+
+
 @pytest.mark.parametrize("what", ["rank 0", "rank 1", "rank 1 hangs"])
 def test_ranks_die_together(checkpoint: Path, what: str) -> None:
     """kill -9 of either rank, or one that hangs: every stream gets its one ERROR within the
@@ -194,9 +232,25 @@ def test_ranks_die_together(checkpoint: Path, what: str) -> None:
             answers = await asyncio.gather(*tasks)
             assert {endings(outputs)[0] for outputs in answers} == {FinishReason.ERROR}
             await until(lambda: not is_running(mate) and not is_running(engine.pid), SLOW)
-        with pytest.raises(EngineDead):
+        with pytest.raises(EngineDead) as error:
             await collect(engine, make_request())
+        if what == "rank 1":  # who, and how; a very busy machine may not hear it in time
+            assert str(error.value) in ("Rank 1 has ended with code -9.", RANKS_FAILED)
         await engine.close()
+
+    asyncio.run(main())
+
+
+def test_a_rank_that_hangs_at_shutdown(checkpoint: Path) -> None:
+    """Nobody waits for it, and it is gone like the others."""
+
+    async def main() -> None:
+        engine = await start(make_recipe(checkpoint, tensor_parallel=2))
+        (mate,) = children(engine.pid)
+        os.kill(mate, signal.SIGSTOP)
+        async with asyncio.timeout(SLOW):
+            await engine.close()
+            await until(lambda: not is_running(mate) and not is_running(engine.pid), SLOW)
 
     asyncio.run(main())
 
@@ -218,10 +272,11 @@ def test_a_rank_that_dies_while_loading(checkpoint: Path, tmp_path: Path) -> Non
         await until(has_mate, SLOW)
         os.kill(mates[0], signal.SIGKILL)
         async with asyncio.timeout(SLOW):
-            with pytest.raises(EngineDead, match="while loading"):
+            with pytest.raises(EngineDead, match="Rank 1 has ended with code -9"):
                 await loading
 
     asyncio.run(main())
+    assert list(tmp_path.iterdir()) == []
 
 
 def is_worker(pid: int) -> bool:
@@ -239,11 +294,6 @@ def is_worker(pid: int) -> bool:
             f"'--tensor-parallel' must be at most {len(os.sched_getaffinity(0))}, "
             "the number of CPUs here, got 4096.",
         ),
-        (
-            {"tensor_parallel": 2, "quantize": "int8"},
-            "'--quantize' int8 does not go with '--tensor-parallel' 2: "
-            "use '--quantize none', or one rank.",
-        ),
     ],
 )
 def test_what_does_not_go_together(checkpoint: Path, changes: Any, message: str) -> None:
@@ -255,17 +305,20 @@ def test_what_does_not_go_together(checkpoint: Path, changes: Any, message: str)
 
 class FakeMate:
     def __init__(self, kv_budget: int) -> None:
-        self._loaded = Loaded(kv_budget)
+        self._kv_budget = kv_budget
 
-    def wait_loaded(self) -> Loaded:
-        return self._loaded
+    def send(self, frame: bytes) -> None:
+        assert frame == pack_frame(Measure())
+
+    def expect(self, kind: type[Measured]) -> Measured:
+        return kind(self._kv_budget)
 
 
 def test_the_pool_is_that_of_the_rank_with_the_least_room() -> None:
     mates: Any = [FakeMate(3000), FakeMate(1000), FakeMate(2000)]
     assert Crew(mates).least(5000) == 1000
     assert Crew(mates).least(500) == 500
-    assert Crew().least(7) == 7
+    assert NOBODY.least(7) == 7
 
 
 @settings(max_examples=30, deadline=None, database=None)

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 
 from model.attention.blocked import BlockedAttention
+from model.attention.native import NativeAttention
 from model.config import ModelConfig
 from model.kv_cache import KVCache, kv_bytes_per_block
+from model.native.library import Library
 from model.parallel import ALONE, Ranks, possible_ranks, rank_config
 from model.probe import logit_lens, trace_layers
 from model.ranks import Meeting, join
@@ -54,11 +56,22 @@ def on_ranks(tmp_path: Path) -> Callable[[int, Callable[[Ranks], T]], list[T]]:
     return call
 
 
-def share_of(model_config: ModelConfig, ranks: Ranks) -> Transformer:
+def share_of(
+    model_config: ModelConfig,
+    ranks: Ranks,
+    quantize: str = "none",
+    native: Library | None = None,
+) -> Transformer:
     """One rank's share of `random_model(model_config)`."""
     whole = unfinished_model(model_config)
     model = Transformer(
-        model_config, BlockedAttention(), dtype=torch.float32, device=CPU, ranks=ranks
+        model_config,
+        NativeAttention(native) if native else BlockedAttention(),
+        dtype=torch.float32,
+        device=CPU,
+        quantize=quantize,
+        native=native,
+        ranks=ranks,
     )
     for name, parameter in whole.named_parameters():
         model.load(name, None, parameter.detach())

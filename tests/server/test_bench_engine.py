@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from model.kv_cache import kv_bytes_per_block
+from model.placement import Placement
 from server.bench_device import busy_seconds
 from server.bench_engine import (
     Plan,
@@ -17,7 +18,7 @@ from server.bench_engine import (
     weight_bytes_per_step,
 )
 from server.shapes import LLAMA3_8B, QWEN3_0_6B, SHAPES
-from tests.model.tiny import LLAMA, change
+from tests.model.tiny import CPU, LLAMA, change
 from tests.server.test_cli import thirdeye
 from tests.tiny import tiny_llama
 
@@ -56,7 +57,7 @@ def test_bytes_of_a_step() -> None:
 
 def test_weights_are_random() -> None:
     """Zeros multiply faster than what a model has."""
-    model = random_model(LLAMA, "auto", torch.float32, torch.device("cpu"))
+    model = random_model(LLAMA, "auto", Placement(torch.float32, CPU))
     table = model.embed_tokens.weight
     assert 0.018 < float(table.std()) < 0.022
     assert float(model.final_norm.weight.mean()) == pytest.approx(1, abs=0.05)
@@ -104,6 +105,15 @@ def test_run_with_prompts_and_rounded_weights(monkeypatch: pytest.MonkeyPatch) -
     assert report["quantize"] == "int8"
     assert report["weight_bytes"] < weight_bytes_per_step(LLAMA, torch.float32) / 2
     assert report["cells"][0]["gpu_idle_share"] is None  # of a CPU nothing is said
+
+
+@pytest.mark.usefixtures("native")
+def test_it_times_what_serves_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compiled kernels, and keys and values in half beside rounded weights."""
+    monkeypatch.setitem(SHAPES, "tiny", change(LLAMA, max_position_embeddings=2048))
+    report = json.loads(list(run(plan("tiny", quantize="auto", batches=[1])))[-1])
+    assert report["attention"] == "NativeAttention"
+    assert (report["quantize"], report["kv_dtype"]) == ("int8", "float16")
 
 
 def test_operations_of_a_prompt() -> None:
