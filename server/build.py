@@ -29,7 +29,7 @@ from server.engine.supervised import MortalEngine, RestartPolicy, SupervisedEngi
 from server.engine.types import EngineDead, EngineInfo
 from server.native import native_library
 from server.recipe import EngineRecipe
-from server.text.chat import ChatTemplate
+from server.text.chat import ChatTemplate, ChatTemplateError
 from weights.catalog import CATALOG, DEFAULT
 from weights.checkpoint import Checkpoint, open_checkpoint
 from weights.errors import ModelError
@@ -70,13 +70,21 @@ def open_model(settings: Settings) -> OpenedModel:
     tokenizer = checkpoint.tokenizer()
     source = checkpoint.chat_template
     if settings.chat_template is not None:
-        source = settings.chat_template.read_text(encoding="utf-8")
+        source = read_template(settings.chat_template)
     return OpenedModel(
         checkpoint=checkpoint,
         tokenizer=tokenizer,
         template=ChatTemplate(source, tokenizer) if source else None,
         names=served_names(settings, checkpoint),
     )
+
+
+def read_template(path: Path) -> str:
+    """Raises OSError, or ChatTemplateError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ChatTemplateError(f"'--chat-template' {path} is not UTF-8.") from None
 
 
 def served_names(settings: Settings, checkpoint: Checkpoint) -> tuple[str, ...]:

@@ -171,10 +171,12 @@ def bench_engine(
         str, typer.Option(help="llama3-8b, qwen3-0.6b, gpt2-xl, smollm2-135m, or a checkpoint.")
     ] = "smollm2-135m",
     batch: Annotated[
-        list[int] | None, typer.Option("--batch", "-b", help="Sequences. Repeatable. [1 8 64]")
+        list[int] | None,
+        typer.Option("--batch", "-b", min=1, help="Sequences. Repeatable. [1 8 64; on a CPU 1 8]"),
     ] = None,
     context: Annotated[
-        list[int] | None, typer.Option("--context", "-c", help="Tokens. Repeatable. [512]")
+        list[int] | None,
+        typer.Option("--context", "-c", min=1, help="Tokens. Repeatable. [512]"),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Timed for each batch and context.")] = 32,
     workload: Annotated[
@@ -191,7 +193,7 @@ def bench_engine(
     ] = "none",
     kv_dtype: Annotated[str, typer.Option(help="auto, float32, float16; fp8 on a GPU.")] = "auto",
     prefill: Annotated[
-        list[int] | None, typer.Option(help="Time a prompt of so many tokens. Repeatable.")
+        list[int] | None, typer.Option(min=1, help="Time a prompt of so many tokens. Repeatable.")
     ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Same bits in any batch: what does it cost?")
@@ -200,12 +202,15 @@ def bench_engine(
         float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
     ] = None,
 ) -> None:
-    """Time the engine alone, with random weights of any shape."""
-    from server.bench_engine import Plan, run
+    """Time the engine alone, with random weights of any shape. On a CPU --quantize auto is what
+    serves there."""
+    from server.bench_engine import run
+    from server.bench_model import default_batches
+    from server.bench_report import Plan
 
     speed = bandwidth * 1e9 if bandwidth else None
-    grid = (batch or [1, 8, 64], context or [512])
     try:
+        grid = (batch or default_batches(device), context or [512])
         plan = Plan(
             *(shape, *grid, steps, workload, device, dtype, attention, speed, cuda_graphs),
             *(quantize, kv_dtype, prefill or [], deterministic),

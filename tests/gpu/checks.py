@@ -146,7 +146,8 @@ def whole_model(device: torch.device, name: str) -> None:
 
 def graphs_agree(device: torch.device) -> None:
     """The same tokens by captured steps one ahead and by eager ones, in fp32."""
-    from server.bench_engine import Bench, Plan
+    from server.bench_engine import Bench
+    from server.bench_report import Plan
 
     answers = []
     for graphs in ("on", "off"):

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from tests.gpu.tables import to_markdown
+from tests.gpu.tables import DETERMINISTIC_BATCHES, to_markdown
 
 SECONDS = 540.0
 EIGHT, SMALL = "llama3-8b", "qwen3-0.6b"
@@ -121,6 +121,12 @@ def gpu_plans() -> dict[str, dict[str, Any]]:
     for quantize in ("fp8", "int4", "int8"):
         name = f"engine 8B, {quantize}"
         plans[name] = {"shape": EIGHT, "batches": [1], "contexts": [512], "quantize": quantize}
+    plans["engine 8B, deterministic"] = {
+        "shape": EIGHT,
+        "batches": list(DETERMINISTIC_BATCHES),
+        "contexts": [512],
+        "is_deterministic": True,
+    }
     plans["workload 8B"] = {"shape": EIGHT, "workload": 256}
     plans["engine 8B, fp8 KV"] = {
         "shape": EIGHT,
@@ -133,12 +139,6 @@ def gpu_plans() -> dict[str, dict[str, Any]]:
         "batches": [1, 64],
         "contexts": [512],
         "cuda_graphs": "off",
-    }
-    plans["engine 8B, deterministic"] = {
-        "shape": EIGHT,
-        "batches": [1, 8, 64, 256],
-        "contexts": [512],
-        "is_deterministic": True,
     }
     return plans
 
@@ -177,7 +177,8 @@ def products(device: torch.device, rows: Sequence[int]) -> list[dict[str, Any]]:
 
 def engine(shape: str, **changes: Any) -> dict[str, Any]:
     """One run of `thirdeye bench engine`, its lines shown, its JSON kept."""
-    from server.bench_engine import Plan, run
+    from server.bench_engine import run
+    from server.bench_report import Plan
 
     fields: dict[str, Any] = {
         "batches": [],
