@@ -28,11 +28,11 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def least_seconds(work: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
-    """Of so many runs, after one to warm up."""
+def least_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Of ten runs, after one to warm up."""
     work()
     times = []
-    for _ in range(repeats):
+    for _ in range(10):
         start = now(device)
         work()
         times.append(now(device) - start)

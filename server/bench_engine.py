@@ -250,8 +250,10 @@ def run(plan: Plan) -> Iterator[str]:
         for length in plan.prefills:
             prefills.append(prefill := bench.prefill(length))
             yield str(prefill)
-        work = bench.workload(plan.workload) if plan.workload else None
-        if work:
+        work = None
+        if plan.workload:
+            yield f"nano-vllm workload: {plan.workload} sequences, all at once, to the end ..."
+            work = bench.workload(plan.workload)
             yield str(work)
         yield json.dumps(
             bench.facts()

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import torch
 
-from model.attention.choose import choose_attention
 from model.config import ModelConfig
 from model.placement import Placement
 from model.quant.choose import choose_quantization
@@ -14,7 +13,7 @@ from model.transformer import Transformer
 from server.bench_report import Plan
 from server.deterministic import check_deterministic
 from server.native import compiled_library
-from server.worker import choose_device, choose_dtype, load_native
+from server.worker import choose_device, choose_dtype, empty_model, load_native
 
 WEIGHT_SCALE = 0.02
 
@@ -44,18 +43,7 @@ def default_batches(device: str) -> list[int]:
 
 def random_model(config: ModelConfig, attention: str, where: Placement) -> Transformer:
     """Norms multiply by about 1, so that activations keep the size they have in real models."""
-    backend = choose_attention(
-        attention, where.device, where.native, is_deterministic=where.is_deterministic
-    )
-    model = Transformer(
-        config,
-        backend,
-        dtype=where.dtype,
-        device=where.device,
-        quantize=where.quantize,
-        native=where.native,
-        is_deterministic=where.is_deterministic,
-    )
+    model = empty_model(config, attention, where)
     generator = torch.Generator(where.device).manual_seed(0)
     for name, parameter in model.named_parameters():
         parameter.normal_(

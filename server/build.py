@@ -42,16 +42,19 @@ ROOT = Path(__file__).resolve().parents[1]  # the rooms lie side by side, instal
 
 @dataclass(frozen=True, slots=True)
 class OpenedModel:
-    """All that the API process knows of a checkpoint: everything but its tensors."""
+    """All that the API process knows of a checkpoint: everything but its tensors. The file's own
+    description, whose vocabulary is as large as the tokenizer made of it, is not kept."""
 
-    checkpoint: Checkpoint
+    path: Path
+    config: ModelConfig
+    fingerprint: str
     tokenizer: Tokenizer
     template: ChatTemplate | None
     names: tuple[str, ...]
 
     def serve(self, info: EngineInfo) -> ServedModel:
         """The same model as the API shows it, once the engine is loaded."""
-        who = identify(self.checkpoint, self.tokenizer, info)
+        who = identify(self.fingerprint, self.tokenizer, info)
         return ServedModel(
             names=self.names,
             tokenizer=self.tokenizer,
@@ -60,7 +63,7 @@ class OpenedModel:
             created=int(time.time()),
             fingerprint=who.fingerprint,
             identity=who,
-            anatomy=dissect(self.checkpoint.config),
+            anatomy=dissect(self.config),
         )
 
 
@@ -72,7 +75,9 @@ def open_model(settings: Settings) -> OpenedModel:
     if settings.chat_template is not None:
         source = read_template(settings.chat_template)
     return OpenedModel(
-        checkpoint=checkpoint,
+        path=checkpoint.path,
+        config=checkpoint.config,
+        fingerprint=checkpoint.fingerprint,
         tokenizer=tokenizer,
         template=ChatTemplate(source, tokenizer) if source else None,
         names=served_names(settings, checkpoint),
@@ -108,12 +113,12 @@ def dissect(config: ModelConfig) -> Anatomy:
     )
 
 
-def identify(checkpoint: Checkpoint, tokenizer: Tokenizer, info: EngineInfo) -> Identity:
-    """All that decides which tokens this server answers with."""
+def identify(weights: str, tokenizer: Tokenizer, info: EngineInfo) -> Identity:
+    """All that decides which tokens this server answers with; `weights` is their fingerprint."""
     return Identity(
         version=VERSION,
         build=build_digest(),
-        weights=checkpoint.fingerprint,
+        weights=weights,
         tokenizer=tokenizer.fingerprint,
         numerics=f"{info.device} {info.dtype}, {info.numerics}",
     )
@@ -152,7 +157,7 @@ def build_app(settings: Settings, state: ServerState) -> FastAPI:
 def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
     """What the engine is told, in plain data."""
     return EngineRecipe(
-        model_path=str(opened.checkpoint.path),
+        model_path=str(opened.path),
         eos_token_ids=sorted(opened.tokenizer.eos_token_ids),
         device=settings.device,
         dtype=settings.dtype,

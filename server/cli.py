@@ -70,10 +70,12 @@ def serve(
     ] = None,
     kv_memory: Annotated[
         float | None,
-        typer.Option(help="GiB of KV cache, of each rank. [1 on a CPU, what is free on a GPU]"),
+        typer.Option(
+            help="GiB of KV cache, of each rank. [CPU: 0.8, in float16 0.4; GPU: the rest]"
+        ),
     ] = None,
     gpu_memory_utilization: Annotated[
-        float | None, typer.Option(help="Share of a GPU's memory to use in all. [0.9]")
+        float | None, typer.Option(help="Share of each GPU's memory to use in all. [0.9]")
     ] = None,
     kv_dtype: Annotated[
         str | None,

@@ -32,7 +32,7 @@ def find_room(
     was measured. Raises ValueError if what was asked for does not fit.
     """
     if device.type != "cuda":
-        return crew.least(rank_kv_budget(recipe, device, kv_dtype)), ""
+        return crew.least(rank_kv_budget(recipe, model.config, device, kv_dtype)), ""
     usage = try_step(recipe, model, kv_dtype, device, CudaMemory(device), crew)
     size = recipe.tensor_parallel
     return usage.kv, f"of each of {size} GPUs {usage}" if size > 1 else str(usage)

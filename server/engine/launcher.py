@@ -23,6 +23,7 @@ from torch import Tensor
 
 from model.batch import ForwardBatch
 from server.engine.biases import have_room
+from server.engine.choose import reporting
 from server.engine.chunk import ChunkStep, find_places
 from server.engine.config import EngineConfig
 from server.engine.decode import Chooser, DecodeSteps, Way
@@ -33,7 +34,6 @@ from server.engine.inputs import build_batch
 from server.engine.masks import ToldMasks
 from server.engine.matcher import num_words
 from server.engine.plan import PlanRow, StepPlan
-from server.engine.runner import reporting
 from server.engine.sampler import Ranking, plan_ranking
 from server.engine.sequence import SequenceStatus
 from server.engine.slots import Slots, Told

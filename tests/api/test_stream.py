@@ -260,7 +260,7 @@ def test_a_client_that_leaves_stops_every_choice(
     served: Served, n: int, stream: bool, when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Streaming or not, one choice or four: all of them are aborted and the permit is back; the
-    log says of each that it was."""
+    log says that none was finished."""
     caplog.set_level(logging.INFO, "thirdeye.request")
     hang_after = 0 if when == "before the first token" else 2
     engine = served.use(fake_engine(by_sample, hang_after=hang_after))
@@ -278,7 +278,7 @@ def test_a_client_that_leaves_stops_every_choice(
     assert len(engine.aborted) == n
     eventually(lambda: bool(caplog.records))
     logged = json.loads(caplog.records[-1].getMessage().removeprefix("request "))
-    assert logged["finish"] == ",".join(["abort"] * n)
+    assert logged["finish"] == ",".join(["unfinished"] * n)
 
 
 def test_a_choice_that_fails_takes_its_siblings_along(served: Served) -> None:

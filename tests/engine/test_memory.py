@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from server.engine.memory import CPU_DEFAULT, kv_budget, plan_kv
+from server.engine import memory
+from server.engine.memory import CPU_DEFAULT, GIB, kv_budget, plan_kv
 
 SIZES = {"bytes_per_block": 1000, "block_size": 16, "context": 256}
 
@@ -37,3 +38,14 @@ def test_half_the_bytes_get_half_the_memory():
     cpu = torch.device("cpu")
     assert 0 < kv_budget(cpu, None, dtype=torch.float16) <= CPU_DEFAULT // 2
     assert kv_budget(cpu, 12345, dtype=torch.float16) == 12345
+
+
+def test_a_large_model_gets_room_for_one_long_chat(monkeypatch: pytest.MonkeyPatch):
+    """Half a gibibyte is 1,000 tokens of some; but never more than half of what is free."""
+    cpu, token = torch.device("cpu"), 1 << 20
+    monkeypatch.setattr(memory, "free_memory", lambda: 16 * GIB)
+    assert kv_budget(cpu, None, bytes_per_token=1) == CPU_DEFAULT
+    assert kv_budget(cpu, None, bytes_per_token=token) == 4 * GIB
+    monkeypatch.setattr(memory, "free_memory", lambda: 6 * GIB)
+    assert kv_budget(cpu, None, bytes_per_token=token) == 3 * GIB
+    assert kv_budget(cpu, 12345, bytes_per_token=token) == 12345

@@ -11,6 +11,8 @@ which says that the script works and nothing about speed. Exit status 1 if a che
 import argparse
 import json
 import platform
+import shutil
+import subprocess
 import sys
 import time
 import traceback
@@ -60,11 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="begin nothing after so long"
     )
+    parser.add_argument("--commit", default=None, help="what is measured; else git is asked")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     is_cuda = torch.cuda.is_available()
     device = torch.device("cuda" if is_cuda else "cpu")
-    report = Report(time.monotonic(), options.seconds, facts(is_cuda))
+    known = facts(is_cuda) | {"commit": options.commit or checked_out()}
+    report = Report(time.monotonic(), options.seconds, known)
     with torch.inference_mode():
         for name, work in parts(device):
             report.part(name, work)
@@ -86,6 +90,16 @@ def facts(is_cuda: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         "command": "python -m tests.gpu.run",
     }
+
+
+def checked_out() -> str:
+    """The commit this is, if git knows: on a lent machine there may be neither."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    command = [git, "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def parts(device: torch.device) -> Iterator[tuple[str, Callable[[], Any]]]:

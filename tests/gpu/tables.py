@@ -139,7 +139,8 @@ def to_markdown(report: dict[str, Any]) -> str:
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
     parts = report["parts"]
-    yield f"{report['device']}, torch {report['torch']}, {report['date']}, `{report['command']}`"
+    machine = f"{report['device']}, torch {report['torch']}, {report['date']}"
+    yield f"{machine}, commit {report['commit']}, `{report['command']}`"
     yield ""
     yield from table(("what", "goal", "measured", "met"), [goal.row(parts) for goal in GOALS])
     yield f"\n{decision(parts)}"
