@@ -14,7 +14,7 @@ while getopts m:s: option; do
     case $option in
         m) model=$(json_string "$OPTARG") ;;
         s) messages="{\"role\":\"system\",\"content\":$(json_string "$OPTARG")}," ;;
-        *) exit 2 ;;
+        *) usage ;;
     esac
 done
 shift $((OPTIND - 1))

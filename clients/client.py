@@ -8,6 +8,7 @@ OpenAI-compatible server will do.
 import asyncio
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import aclosing, closing
 from itertools import count
@@ -30,7 +31,7 @@ H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 CONNECT_TIMEOUT = 5.0  # seconds
 
 
-class _Base(Generic[H]):
+class _Base(ABC, Generic[H]):
     """What both clients are made of: whom they ask, how patiently, and how often."""
 
     def __init__(
@@ -50,8 +51,9 @@ class _Base(Generic[H]):
             headers=self.target.headers, trust_env=not self.target.is_loopback
         )
 
+    @abstractmethod
     def _connect(self, **options: Any) -> H:
-        raise NotImplementedError
+        """The httpx client that waits in this one's way."""
 
     def _request(self, call: Request) -> httpx.Request:
         """Built anew for each try. A stream may be silent: a queue, or a long prompt."""

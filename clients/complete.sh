@@ -14,7 +14,7 @@ while getopts m:n: option; do
     case $option in
         m) model=$(json_string "$OPTARG") ;;
         n) max_tokens=$OPTARG ;;
-        *) exit 2 ;;
+        *) usage ;;
     esac
 done
 shift $((OPTIND - 1))

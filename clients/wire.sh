@@ -19,6 +19,12 @@ esac
 carriage_return=$(printf '\r')
 special='["\\]*' # a shell pattern: all from the first quote or backslash on
 
+# The second line of the script says how it is called.
+usage() {
+    sed -n '2s/^# /usage: /p' "$0" >&2
+    exit 2
+}
+
 die() {
     printf '%s\n' "$*" >&2
     exit 1

@@ -4,6 +4,7 @@ Each is a `Linear` of the rank's own size. It is filled with whole tensors, of w
 share, and joins the ranks' results where they must be joined. Alone, each is a plain `Linear`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -21,7 +22,7 @@ from model.placement import Placement
 from model.quant.base import LinearMethod
 
 
-class SharedLinear(Linear):
+class SharedLinear(Linear, ABC):
     """A `Linear` of this rank's own size, one of several that do the layer's work together."""
 
     def __init__(
@@ -37,9 +38,9 @@ class SharedLinear(Linear):
         super().__init__(in_features, out_features, bias, where, parts=parts, method=method)
         self.ranks = where.ranks
 
+    @abstractmethod
     def share(self, name: str, part: str | None, tensor: Tensor) -> Tensor:
         """What this rank keeps of a whole `weight` or `bias`, or of a part of it."""
-        raise NotImplementedError
 
 
 class ColumnParallelLinear(SharedLinear):

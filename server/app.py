@@ -29,7 +29,7 @@ from server.api.handlers import (
 )
 from server.api.inspect import inspect_routes
 from server.api.lifetime import LifetimeMiddleware
-from server.api.messages.routes import messages_routes
+from server.api.messages.adapter import messages_routes
 from server.api.models import model_routes
 from server.api.openapi.access import show_access
 from server.api.openapi.document import document

@@ -28,7 +28,7 @@ UrlOption = Annotated[
     str | None, typer.Option("--url", help="Base URL of any OpenAI-style server.")
 ]
 KeyOption = Annotated[str | None, typer.Option("--api-key", help="Default: OPENAI_API_KEY.")]
-TemperatureOption = Annotated[float, typer.Option(help="0 is greedy. [0.3]")]
+TemperatureOption = Annotated[float, typer.Option(help="0 is greedy.")]
 NameOption = Annotated[str | None, typer.Option("--model", help="Default: the server's first.")]
 
 
@@ -157,7 +157,8 @@ def serve(
         str | None, typer.Option(help="debug, info, warning, error. [info]")
     ] = None,
 ) -> None:
-    """Start the server. Every option can also be set as THIRDEYE_<OPTION>."""
+    """Start the server. Every option can also be set as THIRDEYE_<OPTION>, several values with
+    commas between."""
     options = given(locals())
     from server.start import serve_command
 
@@ -197,7 +198,7 @@ def bench_engine(
         float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
     ] = None,
 ) -> None:
-    """Time the engine in this process, with random weights of any shape."""
+    """Time the engine alone, with random weights of any shape."""
     from server.bench_engine import Plan, run
 
     speed = bandwidth * 1e9 if bandwidth else None

@@ -1,15 +1,18 @@
 """Every setting of the server, declared once: a flag, a THIRDEYE_* variable and a default each.
 
 `thirdeye serve --max-num-seqs 8` and `THIRDEYE_MAX_NUM_SEQS=8 thirdeye serve` say the same; a flag
-wins. No other file of `server/` reads the environment. What comes out is frozen.
+wins, and a variable holds several values with commas between them. No other file of `server/` reads
+the environment. What comes out is frozen.
 """
 
 import os
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from model.native.build import COMPILERS
 from server.api.fields import MAX_STOPS
@@ -70,6 +73,37 @@ class EngineKind(StrEnum):
     THREAD = "thread"
 
 
+def split_at_commas(value: object) -> object:
+    """The text of a variable as a list; flags come as one."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+def keys_in(file: Path) -> list[str]:
+    """One a line; # starts a comment. Raises OSError."""
+    lines = (line.strip() for line in file.read_text().splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def check_key_file(file: Path) -> Path:
+    """A file without a key would leave the server open to all."""
+    try:
+        has_keys = bool(keys_in(file))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise PydanticCustomError(
+            "unreadable", "Cannot be read ({reason})", {"reason": reason}
+        ) from None
+    if not has_keys:
+        raise PydanticCustomError("no_key", "Holds no key: one a line, please")
+    return file
+
+
+Texts = Annotated[list[str], NoDecode, BeforeValidator(split_at_commas)]
+Keys = Annotated[
+    list[Annotated[SecretStr, Field(min_length=1)]], NoDecode, BeforeValidator(split_at_commas)
+]
+
+
 class Settings(BaseSettings):
     """What `thirdeye serve` can be told. Sizes are in tokens, times in seconds, memory in GiB."""
 
@@ -77,15 +111,15 @@ class Settings(BaseSettings):
 
     model: str | None = None
     yes: bool = False
-    served_model_name: list[str] = []
+    served_model_name: Texts = []
     chat_template: Path | None = None
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     root_path: str = ""
-    api_key: list[SecretStr] = []
-    api_key_file: Path | None = None
-    cors_origin: list[str] = []
+    api_key: Keys = []
+    api_key_file: Annotated[Path, AfterValidator(check_key_file)] | None = None
+    cors_origin: Texts = []
     lenient: bool = False
     max_n: int = Field(MAX_N, ge=1, le=MAX_N)
     max_stop: int = Field(4, ge=1, le=MAX_STOPS)
@@ -132,12 +166,9 @@ class Settings(BaseSettings):
         return self.num_draft_tokens if self.speculation is Speculation.NGRAM else 0
 
     def api_keys(self) -> list[str]:
-        """Keys from flags, the environment and the key file: one a line, # starts a comment."""
+        """Keys from flags, the environment and the key file."""
         keys = [key.get_secret_value() for key in self.api_key]
-        if self.api_key_file is not None:
-            lines = (line.strip() for line in self.api_key_file.read_text().splitlines())
-            keys += [line for line in lines if line and not line.startswith("#")]
-        return keys
+        return keys + (keys_in(self.api_key_file) if self.api_key_file else [])
 
 
 def compilers() -> tuple[str, ...]:

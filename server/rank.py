@@ -8,23 +8,28 @@ the sampler, which are rank 0's alone.
 import os
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import msgspec
+import torch
 
 from model.ranks import Meeting, join
+from server.engine.device_memory import CudaMemory
 from server.engine.follower import Share, serve_rank
 from server.engine.rank_messages import Join
+from server.engine.trial import Gauge, Granted, Room
 from server.engine.types import EngineDead
 from server.ranks import rank_kv_budget, use_threads
 from server.recipe import EngineRecipe
+from server.room import granted_share
 from server.worker import load_model, place, place_kv
 from weights.checkpoint import open_checkpoint
 from weights.errors import ModelError
 
 
-def load_share(order: Join) -> Share:
+def load_share(order: Join, say_alive: Callable[[], None]) -> Share:
     """Meet the others, then load this rank's slices. Raises as `load_engine` does."""
     recipe = msgspec.msgpack.decode(order.recipe, type=EngineRecipe)
     use_threads(recipe)
@@ -34,16 +39,22 @@ def load_share(order: Join) -> Share:
     meeting = Meeting(Path(order.meeting_path), order.rank, size, recipe.rank_timeout)
     ranks = join(meeting, where.device, is_deterministic=recipe.deterministic)
     where = replace(where, ranks=ranks)
-    model = load_model(checkpoint, recipe.attention, where, lambda *_: None)
+    model = load_model(checkpoint, recipe.attention, where, lambda *_: say_alive())
     kv_dtype = place_kv(recipe, where)
-    budget = rank_kv_budget(recipe, where.device, kv_dtype)
-    return Share(model, where.device, kv_dtype, budget)
+    return Share(model, where.device, kv_dtype, find_own_room(recipe, where.device, kv_dtype))
 
 
-def load(order: Join) -> Share:
+def find_own_room(recipe: EngineRecipe, device: torch.device, kv_dtype: torch.dtype) -> Room:
+    """As `find_room` does on rank 0; the weights are loaded."""
+    if device.type != "cuda":
+        return Granted(rank_kv_budget(recipe, device, kv_dtype))
+    return Gauge(CudaMemory(device), granted_share(recipe))
+
+
+def load(order: Join, say_alive: Callable[[], None]) -> Share:
     """What the operator can mend is told in words."""
     try:
-        return load_share(order)
+        return load_share(order, say_alive)
     except (ValueError, OSError, ModelError) as error:
         raise EngineDead(str(error)) from error
 

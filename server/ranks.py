@@ -4,13 +4,14 @@ With one rank nothing here makes a difference.
 """
 
 import sys
+from collections.abc import Callable
 
 import msgspec
 import torch
 
 from model.placement import Placement
 from server.engine.cores import num_cores, own_cpus
-from server.engine.crew import Crew, end_process, summon
+from server.engine.crew import NOBODY, Crew, summon
 from server.engine.memory import kv_budget
 from server.recipe import EngineRecipe
 
@@ -36,10 +37,10 @@ def check_ranks(recipe: EngineRecipe, device: torch.device) -> None:
         )
 
 
-def gather_crew(recipe: EngineRecipe, where: Placement) -> Crew:
-    """The other ranks, if there are to be any."""
+def gather_crew(recipe: EngineRecipe, where: Placement, on_end: Callable[[str], object]) -> Crew:
+    """The other ranks, if there are to be any. `on_end` ends this process; see `Mate`."""
     if recipe.tensor_parallel == 1:
-        return Crew()
+        return NOBODY
     return summon(
         [sys.executable, "-m", "server.rank"],
         msgspec.msgpack.encode(recipe),
@@ -47,7 +48,7 @@ def gather_crew(recipe: EngineRecipe, where: Placement) -> Crew:
         where.device,
         timeout=recipe.rank_timeout,
         is_deterministic=recipe.deterministic,
-        on_end=end_process,
+        on_end=on_end,
     )
 
 

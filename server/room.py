@@ -8,28 +8,39 @@ from functools import partial
 import torch
 
 from model.kv_choose import make_kv_cache
+from model.parallel import rank_config
 from model.transformer import Transformer
 from server.engine.config import EngineConfig, default_batched_tokens
 from server.engine.core import EngineCore
+from server.engine.crew import NOBODY, Crew
+from server.engine.device_memory import CudaMemory, Memory, Usage
 from server.engine.memory import GIB
 from server.engine.runner import ModelRunner
-from server.engine.trial import CudaMemory, Memory, Usage, measure, trial_config
+from server.engine.trial import measure, trial_config
 from server.ranks import rank_kv_budget
 from server.recipe import EngineRecipe
 
 
 def find_room(
-    recipe: EngineRecipe, model: Transformer, kv_dtype: torch.dtype, device: torch.device
+    recipe: EngineRecipe,
+    model: Transformer,
+    kv_dtype: torch.dtype,
+    device: torch.device,
+    crew: Crew = NOBODY,
 ) -> tuple[int, str]:
-    """Bytes for keys and values, and where the memory goes, in words if it was measured.
-
-    Several ranks do without a trial: it would be a step of all of them. Raises ValueError if what
-    was asked for does not fit.
+    """Bytes for keys and values, of each rank the same, and where the memory goes, in words if it
+    was measured. Raises ValueError if what was asked for does not fit.
     """
-    if device.type != "cuda" or recipe.tensor_parallel > 1:
-        return rank_kv_budget(recipe, device, kv_dtype), ""
-    usage = try_step(recipe, model, kv_dtype, device, CudaMemory(device))
-    return usage.kv, str(usage)
+    if device.type != "cuda":
+        return crew.least(rank_kv_budget(recipe, device, kv_dtype)), ""
+    usage = try_step(recipe, model, kv_dtype, device, CudaMemory(device), crew)
+    size = recipe.tensor_parallel
+    return usage.kv, f"of each of {size} GPUs {usage}" if size > 1 else str(usage)
+
+
+def granted_share(recipe: EngineRecipe) -> float:
+    """Of each device; a cache that was asked for must fit the whole of it."""
+    return recipe.gpu_memory_utilization if recipe.kv_memory_bytes is None else 1.0
 
 
 def try_step(
@@ -38,16 +49,19 @@ def try_step(
     kv_dtype: torch.dtype,
     device: torch.device,
     memory: Memory,
+    crew: Crew = NOBODY,
 ) -> Usage:
-    """A trial with the served model; a cache that was asked for must fit the whole device."""
+    """A trial with the served model, on all ranks at once: what the one with the least has left
+    is what each of them gets."""
     asked = recipe.kv_memory_bytes
-    share = recipe.gpu_memory_utilization if asked is None else 1.0
     num_tokens = recipe.max_num_batched_tokens
     if num_tokens is None:
         num_tokens = default_batched_tokens(device.type, recipe.max_num_seqs)
     context = model.config.max_position_embeddings
     sizes = trial_config(num_tokens, recipe.max_num_seqs, recipe.block_size, context)
-    usage = measure(partial(_make_core, model, kv_dtype, device), sizes, memory, share)
+    make_core = partial(_make_core, model, kv_dtype, device, crew)
+    usage = measure(make_core, sizes, memory, granted_share(recipe))
+    usage = replace(usage, lost=usage.kv - crew.least(usage.kv))
     if asked is None:
         return usage
     if asked > usage.kv:
@@ -59,7 +73,13 @@ def try_step(
 
 
 def _make_core(
-    model: Transformer, kv_dtype: torch.dtype, device: torch.device, config: EngineConfig
+    model: Transformer,
+    kv_dtype: torch.dtype,
+    device: torch.device,
+    crew: Crew,
+    config: EngineConfig,
 ) -> EngineCore:
-    cache = make_kv_cache(model.config, config.num_blocks, config.block_size, kv_dtype, device)
-    return EngineCore(config, ModelRunner(model, cache, config, device))
+    crew.begin(config.num_blocks, config.block_size, is_trial=True)
+    own = rank_config(model.config, model.ranks.size)
+    cache = make_kv_cache(own, config.num_blocks, config.block_size, kv_dtype, device)
+    return EngineCore(config, ModelRunner(crew.lead(model), cache, config, device))

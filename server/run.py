@@ -26,7 +26,7 @@ from server.config import EngineKind, Settings
 from server.engine.types import EngineDead, EngineInfo
 from server.guard import guarded
 from server.say import fail, say
-from server.serve import SIGNALS, PortInUse, bind, serve, url_of
+from server.serve import SIGNALS, CannotListen, bind, serve, url_of
 from server.spawner import EngineSpawner
 from server.text.chat import ChatTemplateError
 from weights.catalog import CATALOG, DEFAULT
@@ -47,7 +47,7 @@ def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float)
         sock = bind(settings.host, settings.port)
     except ValidationError as error:
         return fail("\n".join(explain(error)))
-    except (ModelError, ChatTemplateError, PortInUse, OSError) as error:
+    except (ModelError, ChatTemplateError, CannotListen, OSError) as error:
         return fail(str(error))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run(settings, opened, sock, spawner, started))

@@ -8,6 +8,7 @@ model is loading. uvicorn alone would close the listener at once and leave with 
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -28,12 +29,12 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 logger = logging.getLogger("thirdeye.serve")
 
 
-class PortInUse(OSError):
-    """The address is taken; the text names the flag that helps."""
+class CannotListen(OSError):
+    """The address is taken, or none of this machine's; the text names the flag that helps."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 takes a free one. Raises `PortInUse`."""
+    """A bound socket; port 0 takes a free one. Raises `CannotListen`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -41,8 +42,9 @@ def bind(host: str, port: int) -> socket.socket:
         sock.bind((host, port))
     except OSError as error:
         sock.close()
-        raise PortInUse(
-            f"Cannot listen on {host}:{port} ({error.strerror}): choose another with --port."
+        flag = "--port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else "--host"
+        raise CannotListen(
+            f"Cannot listen on {host}:{port} ({error.strerror}): choose another with {flag}."
         ) from error
     sock.setblocking(False)
     return sock
@@ -167,8 +169,8 @@ async def _drain(
     """Let answers in flight end, then close the listener and the connections."""
     if state.phase is not Phase.FAILED:
         state.drain()
-    num_open = state.admission.in_flight
-    logger.info("shutting down: %d answers in flight, signal again to cut them", num_open)
+        num_open = state.admission.in_flight
+        logger.info("shutting down: %d answers in flight, signal again to cut them", num_open)
     await _first(_until_idle(state), hurry.wait(), timeout=seconds)
     if state.admission.in_flight:
         await _first(_end_answers(state), timeout=LAST_WORDS_SECONDS)

@@ -7,7 +7,7 @@ that joins `weights/`, `model/` and `server/engine/`.
 import logging
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import wait
 from dataclasses import replace
 from functools import cache, partial
@@ -32,7 +32,7 @@ from model.quant.choose import choose_quantization
 from model.transformer import Transformer
 from server.ahead import SCRAP_BLOCKS, make_launcher, runs_ahead
 from server.deterministic import check_deterministic
-from server.engine.child import serve_engine
+from server.engine.child import OnEnd, OnProgress, serve_engine
 from server.engine.compiler import GrammarCompiler
 from server.engine.config import (
     MOST_ON_CPU,
@@ -41,6 +41,7 @@ from server.engine.config import (
     default_batched_tokens,
 )
 from server.engine.core import EngineCore
+from server.engine.crew import end_process
 from server.engine.guidance import Guidance
 from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.memory import plan_kv
@@ -57,27 +58,28 @@ from weights.load import load_weights
 
 logger = logging.getLogger(__name__)
 
-OnProgress = Callable[[str, float], None]
 
-
-def load_engine(recipe: EngineRecipe, on_progress: OnProgress) -> tuple[EngineCore, EngineInfo]:
+def load_engine(
+    recipe: EngineRecipe, on_progress: OnProgress, on_end: OnEnd = end_process
+) -> tuple[EngineCore, EngineInfo]:
     """Weights into a transformer, memory into KV blocks, both into an engine.
 
+    `on_end` is called with the reason, by another thread, when a rank is gone: it ends the process.
     Raises ValueError, OSError or ModelFormatError with a text for the operator.
     """
     use_threads(recipe)
     checkpoint = open_checkpoint(Path(recipe.model_path))
     where = place(recipe, rank=0)
     own = rank_config(checkpoint.config, recipe.tensor_parallel)
-    crew = gather_crew(recipe, where)
+    crew = gather_crew(recipe, where, on_end)
     where = replace(where, ranks=crew.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
     guidance = cache(partial(load_guidance, checkpoint, recipe.eos_token_ids))
     grammars = GrammarCompiler(lambda grammar: guidance().compile(grammar))
     preparation = grammars.prepare(guidance)  # beside the weights, which leave a core to it
     model = load_model(checkpoint, recipe.attention, where, on_progress)
-    room, memory = find_room(recipe, model, kv_dtype, device)
-    budget = crew.least(room)
+    crew.wait_loaded()
+    budget, memory = find_room(recipe, model, kv_dtype, device, crew)
     config = engine_config(recipe, own, kv_dtype, device, budget)
     is_ahead = runs_ahead(recipe.cuda_graphs, device, model.backend, recipe.tensor_parallel)
     if is_ahead:  # a guess needs the token before it, which the host does not know yet
@@ -275,10 +277,10 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return dtype
 
 
-def load(recipe: bytes, on_progress: OnProgress) -> tuple[EngineCore, EngineInfo]:
+def load(recipe: bytes, on_progress: OnProgress, on_end: OnEnd) -> tuple[EngineCore, EngineInfo]:
     """What the operator can mend is told in words; anything else is a bug and keeps its stack."""
     try:
-        return load_engine(msgspec.msgpack.decode(recipe, type=EngineRecipe), on_progress)
+        return load_engine(msgspec.msgpack.decode(recipe, type=EngineRecipe), on_progress, on_end)
     except (ValueError, OSError, ModelError) as error:
         raise EngineDead(str(error)) from error
 

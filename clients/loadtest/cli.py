@@ -159,7 +159,7 @@ def compare(
     before: Saved,
     after: Annotated[Path, typer.Argument(help="Another.")],
 ) -> None:
-    """Put two results side by side: what changed, and whether it is more than chance."""
+    """Put two results side by side: is a change more than chance?"""
     from rich.console import Console
 
     from clients.loadtest.compare import show_changes

@@ -34,3 +34,20 @@ class LinearMethod(Protocol):
 
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
         """x [..., in] -> [..., out], in x's dtype."""
+
+
+class FromDense:
+    """`create` of the formats that are made here, from weights in the model's own dtype."""
+
+    def create(
+        self, layer: LinearLayer, in_features: int, out_features: int, bias: bool, where: Placement
+    ) -> None:
+        layer.register_parameter("weight", where.empty(out_features, in_features))
+        layer.register_parameter("bias", where.empty(out_features) if bias else None)
+
+
+def replace_weight(layer: LinearLayer, weight: Tensor) -> None:
+    """What a format made of the weight takes its place; a tied head only borrows its table, which
+    lives on as the embedding's."""
+    is_own = isinstance(layer.weight, nn.Parameter)
+    layer.weight = nn.Parameter(weight, requires_grad=False) if is_own else weight

@@ -14,10 +14,10 @@ do not depend on its company. A slow exact twin is in `tests/model/test_int8.py`
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.placement import Placement
-from model.quant.base import LinearLayer
+from model.quant.base import FromDense, LinearLayer, replace_weight
 
 LARGEST = 127  # of a digit; -128 is left out of the upper one, so that the range is symmetric
 BASE = 256
@@ -44,7 +44,7 @@ class Int8Weight:
         return y
 
 
-class Int8:
+class Int8(FromDense):
     """y = x W^T + b. After `finish`, `weight` is packed integers: in no order of ours."""
 
     @staticmethod
@@ -62,15 +62,12 @@ class Int8:
                 f"'--quantize' int8 sums at most {MAX_IN_FEATURES:,} products exactly, "
                 f"got {in_features:,}: use '--quantize none'."
             )
-        layer.register_parameter("weight", where.empty(out_features, in_features))
-        layer.register_parameter("bias", where.empty(out_features) if bias else None)
+        super().create(layer, in_features, out_features, bias, where)
 
     def finish(self, layer: LinearLayer) -> None:
         """Round the weights; the fp32 ones are freed, unless an embedding has them too."""
-        kept = quantize_weight(layer.weight.detach())
-        is_own = isinstance(layer.weight, nn.Parameter)  # a tied head only borrows its table
-        layer.weight = nn.Parameter(kept.packed, requires_grad=False) if is_own else kept.packed
-        layer.kept = kept
+        layer.kept = quantize_weight(layer.weight.detach())
+        replace_weight(layer, layer.kept.packed)
 
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
         weight: Int8Weight = layer.kept

@@ -7,32 +7,23 @@ they are added in one order, whatever the batch. A slow twin is in
 `tests/model/native/test_int8_linear.py`, what the rounding costs in `docs/cpu.md`.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.native.int8_linear import Int8LinearKernel, pack
 from model.native.library import Library
-from model.placement import Placement
-from model.quant.base import LinearLayer
+from model.quant.base import FromDense, LinearLayer, replace_weight
 
 
-class NativeInt8:
+class NativeInt8(FromDense):
     """y = x W^T + b. After `finish`, `weight` is packed integers: in no order of a reader's."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
 
-    def create(
-        self, layer: LinearLayer, in_features: int, out_features: int, bias: bool, where: Placement
-    ) -> None:
-        layer.register_parameter("weight", where.empty(out_features, in_features))
-        layer.register_parameter("bias", where.empty(out_features) if bias else None)
-
     def finish(self, layer: LinearLayer) -> None:
         """Round the weights; the fp32 ones are freed, unless an embedding has them too."""
         weight = pack(self._library, layer.weight.detach().contiguous())
-        is_own = isinstance(layer.weight, nn.Parameter)  # a tied head only borrows its table
-        packed = weight.packed
-        layer.weight = nn.Parameter(packed, requires_grad=False) if is_own else packed
+        replace_weight(layer, weight.packed)
         layer.kept = Int8LinearKernel(self._library, weight, layer.bias)
 
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:

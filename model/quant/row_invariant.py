@@ -8,15 +8,15 @@ the weights. It is also the faster product. Measured in `docs/numerics.md`, held
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.placement import Placement
-from model.quant.base import LinearLayer
+from model.quant.base import FromDense, LinearLayer, replace_weight
 
 MIN_ROWS = 2
 
 
-class RowInvariant:
+class RowInvariant(FromDense):
     """y = x W^T + b. After `finish`, `weight` is packed: `weight.to_dense()` gives it back."""
 
     @staticmethod
@@ -28,17 +28,10 @@ class RowInvariant:
             return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
         return where.dtype == torch.float32
 
-    def create(
-        self, layer: LinearLayer, in_features: int, out_features: int, bias: bool, where: Placement
-    ) -> None:
-        layer.register_parameter("weight", where.empty(out_features, in_features))
-        layer.register_parameter("bias", where.empty(out_features) if bias else None)
-
     def finish(self, layer: LinearLayer) -> None:
         """Pack the weight; the dense one is freed, unless an embedding has it too."""
         packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
-        is_own = isinstance(layer.weight, nn.Parameter)  # a tied head only borrows its table
-        layer.weight = nn.Parameter(packed, requires_grad=False) if is_own else packed
+        replace_weight(layer, packed)
 
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
         rows = x.expand(MIN_ROWS, -1) if len(x) == 1 else x

@@ -12,35 +12,26 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from model.placement import Placement
-from model.quant.base import LinearLayer
+from model.quant.base import FromDense, LinearLayer, replace_weight
 from model.quant.rounded import GROUPS, RoundedWeight, round_to_int4, round_to_int8
 
 DENSE_ROWS = 256
 
 
-class RoundedLinear:
+class RoundedLinear(FromDense):
     """y = x W^T + b for weights that `round_weight` made of a checkpoint's."""
 
     def __init__(self, where: Placement, round_weight: Callable[[Tensor], RoundedWeight]) -> None:
         self._round = round_weight
         self._kernels = Kernels(where.device) if where.is_fused else None
 
-    def create(
-        self, layer: LinearLayer, in_features: int, out_features: int, bias: bool, where: Placement
-    ) -> None:
-        layer.register_parameter("weight", where.empty(out_features, in_features))
-        layer.register_parameter("bias", where.empty(out_features) if bias else None)
-
     def finish(self, layer: LinearLayer) -> None:
         """Round the weights; those they came from are freed, unless an embedding has them too."""
-        kept = self._round(layer.weight.detach())
-        is_own = isinstance(layer.weight, nn.Parameter)  # a tied head only borrows its table
-        numbers = kept.numbers
-        layer.weight = nn.Parameter(numbers, requires_grad=False) if is_own else numbers
-        layer.kept = kept
+        layer.kept = self._round(layer.weight.detach())
+        replace_weight(layer, layer.kept.numbers)
 
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
         if len(x) < DENSE_ROWS or self._kernels is None:

@@ -11,7 +11,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
-from server.api.reading import Ignored, array, fail, mapping, only, string, wrong_type
+from server.api.reading import (
+    Ignored,
+    array,
+    closed_schema,
+    fail,
+    mapping,
+    only,
+    string,
+    wrong_type,
+)
 
 MAX_PROMPTS = 128
 MAX_INPUTS = 2048  # of /v1/embeddings, as at OpenAI: libraries send a thousand at once
@@ -172,12 +181,7 @@ _IDS: dict[str, Any] = {
     "minItems": 1,
 }
 _STOP: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARS}
-_PART: dict[str, Any] = {
-    "type": "object",
-    "properties": {"type": {"const": "text"}, "text": {"type": "string"}},
-    "required": ["type", "text"],
-    "additionalProperties": False,
-}
+_PART = closed_schema({"type": {"const": "text"}, "text": {"type": "string"}}, "type", "text")
 
 
 def prompts_schema(
@@ -220,12 +224,9 @@ LogitBias = Annotated[
         }
     ),
 ]
-_REFUSAL: dict[str, Any] = {
-    "type": "object",
-    "properties": {"type": {"const": "refusal"}, "refusal": {"type": "string"}},
-    "required": ["type", "refusal"],
-    "additionalProperties": False,
-}
+_REFUSAL = closed_schema(
+    {"type": {"const": "refusal"}, "refusal": {"type": "string"}}, "type", "refusal"
+)
 
 
 def _content_schema(part: dict[str, Any]) -> dict[str, Any]:

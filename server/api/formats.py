@@ -18,6 +18,7 @@ from server.api.body import decode_object
 from server.api.reading import (
     Ignored,
     array,
+    closed_schema,
     fail,
     mapping,
     only,
@@ -138,36 +139,23 @@ def _text_of(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-_NAMED: dict[str, Any] = {
-    "type": "object",
-    "properties": {
+_NAMED = closed_schema(
+    {
         "name": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"},
         "description": {"type": ["string", "null"], "maxLength": MAX_DESCRIPTION},
         "schema": {"type": ["object", "null"]},
         "strict": {"type": ["boolean", "null"]},
     },
-    "required": ["name"],
-    "additionalProperties": False,
-}
-
-
-def _closed(properties: dict[str, Any], *required: str) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
-
+    "name",
+)
 ResponseFormat = Annotated[
     Constraint | None,
     PlainValidator(lambda value, info: parse_response_format(value, info.context)),
     WithJsonSchema(
         {
             "anyOf": [
-                _closed({"type": {"enum": ["text", "json_object"]}}, "type"),
-                _closed(
+                closed_schema({"type": {"enum": ["text", "json_object"]}}, "type"),
+                closed_schema(
                     {"type": {"const": "json_schema"}, "json_schema": _NAMED},
                     "type",
                     "json_schema",
@@ -182,10 +170,10 @@ StructuredOutputs = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                _closed({"json": {"type": ["object", "string"]}}, "json"),
-                _closed({"json_object": {"const": True}}, "json_object"),
-                _closed({"regex": {"type": "string", "maxLength": MAX_REGEX_BYTES}}, "regex"),
-                _closed(
+                closed_schema({"json": {"type": ["object", "string"]}}, "json"),
+                closed_schema({"json_object": {"const": True}}, "json_object"),
+                closed_schema({"regex": {"type": "string", "maxLength": MAX_REGEX_BYTES}}, "regex"),
+                closed_schema(
                     {
                         "choice": {
                             "type": "array",
@@ -195,7 +183,9 @@ StructuredOutputs = Annotated[
                     },
                     "choice",
                 ),
-                _closed({"grammar": {"type": "string", "maxLength": MAX_GRAMMAR_BYTES}}, "grammar"),
+                closed_schema(
+                    {"grammar": {"type": "string", "maxLength": MAX_GRAMMAR_BYTES}}, "grammar"
+                ),
             ]
         }
     ),

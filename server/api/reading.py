@@ -74,5 +74,15 @@ def only(known: Collection[str], fields: Mapping[str, object], path: str, ignore
         ignored.add(name)
 
 
+def closed_schema(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
+    """The JSON schema of an object that has no other keys."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
 def printable(text: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -12,6 +12,7 @@ from pydantic import PlainValidator, WithJsonSchema
 from server.api.reading import (
     Ignored,
     array,
+    closed_schema,
     fail,
     mapping,
     only,
@@ -104,9 +105,8 @@ def _name(value: object, path: str) -> str:
 
 
 _NAME: dict[str, Any] = {"type": "string", "pattern": f"^[a-zA-Z0-9_-]{{1,{MAX_NAME_CHARS}}}$"}
-_FUNCTION: dict[str, Any] = {
-    "type": "object",
-    "properties": {
+_FUNCTION = closed_schema(
+    {
         "name": _NAME,
         "description": {"type": ["string", "null"]},
         "parameters": {
@@ -115,21 +115,15 @@ _FUNCTION: dict[str, Any] = {
         },
         "strict": {"type": ["boolean", "null"]},
     },
-    "required": ["name"],
-    "additionalProperties": False,
-}
+    "name",
+)
+_NAMED = closed_schema({"name": _NAME}, "name")
 
 
 def _function_object(function: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": {"type": {"const": "function"}, "function": function},
-        "required": ["type", "function"],
-        "additionalProperties": False,
-    }
+    properties = {"type": {"const": "function"}, "function": function}
+    return closed_schema(properties, "type", "function")
 
-
-_NAMED = {k: v for k, v in _FUNCTION.items() if k != "properties"} | {"properties": {"name": _NAME}}
 
 Tools = Annotated[
     tuple[Tool, ...],

@@ -5,6 +5,7 @@ long step, and on Linux the kernel kills it should that thread not get to run. I
 SIGTERM: Ctrl-C reaches the whole process group, and when to stop is for the server to decide.
 """
 
+import contextlib
 import ctypes
 import gc
 import logging
@@ -43,7 +44,8 @@ from server.engine.types import EngineDead, EngineInfo
 logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[str, float], None]
-Load = Callable[[bytes, OnProgress], tuple[EngineCore, EngineInfo]]
+OnEnd = Callable[[str], object]
+Load = Callable[[bytes, OnProgress, OnEnd], tuple[EngineCore, EngineInfo]]
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -52,7 +54,8 @@ def serve_engine(sock: socket.socket, load: Load) -> int:
     """The child's main: the exit code. `sock` is `socket.socket(fileno=int(sys.argv[-1]))`.
 
     `load` raises `EngineDead` with a text for whoever starts the server; any other exception is a
-    bug, and its stack goes to the log.
+    bug, and its stack goes to the log. What it loads may call `OnEnd` from any thread, with a
+    reason: the process ends there and then.
     """
     sock.set_inheritable(False)  # a grandchild that held it would hide this process's death
     bind_to_parent()
@@ -74,7 +77,11 @@ def serve_engine(sock: socket.socket, load: Load) -> int:
 def _load(sock: socket.socket, load: Load, recipe: bytes) -> EngineCore | None:
     """The engine, announced as ready; None, with the reason told, if it cannot be loaded."""
     try:
-        core, info = load(recipe, lambda phase, fraction: _send(sock, Progress(phase, fraction)))
+        core, info = load(
+            recipe,
+            lambda phase, fraction: _send(sock, Progress(phase, fraction)),
+            lambda why: _end(sock, why),
+        )
     except EngineDead as error:
         _send(sock, Fatal(str(error)))
         return None
@@ -113,6 +120,15 @@ def _send(sock: socket.socket, message: FromEngine) -> None:
         sock.sendall(pack_frame(message))
     except ConnectionError:
         os._exit(0)
+
+
+def _end(sock: socket.socket, why: str) -> None:
+    """End at once, whatever the main thread is in the midst of: it may wait for ever. A server that
+    cannot take the reason now sees the end of the socket."""
+    logger.error("the engine ends: %s", why)
+    with contextlib.suppress(OSError):
+        sock.send(pack_frame(Fatal(why)), socket.MSG_DONTWAIT)
+    os._exit(1)
 
 
 def _read_commands(sock: socket.socket, frames: FrameReader[ToEngine], inbox: Inbox) -> None:

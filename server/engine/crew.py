@@ -4,7 +4,8 @@ Each is a fresh interpreter at the end of a socket. What rank 0 computes with it
 model, the others are told first, in the same order: `lead` wraps whatever does so. The ranks live
 and die together. If one ends, rank 0 ends at once, even in the middle of a step; if rank 0 ends,
 the others see the end of their sockets. So there is one death to look after, the engine's, and its
-supervisor does.
+supervisor does. A thread listens to each of them, so a rank's last word is heard wherever rank 0 is
+waiting. Where ranks wait for each other they do so for a limited time.
 """
 
 import contextlib
@@ -15,9 +16,11 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 import msgspec
 import torch
@@ -32,14 +35,18 @@ from server.engine.frames import FrameReader, pack_frame
 from server.engine.inspection import InspectRequest, Trace
 from server.engine.inspector import Inspect
 from server.engine.rank_messages import (
+    LAST_WORDS,
     Arrived,
     Begin,
     FromRank,
     Join,
     Loaded,
+    Loading,
     Look,
     LookAway,
     LookOn,
+    Measure,
+    Measured,
     ToRank,
     Unable,
     pack_batch,
@@ -47,6 +54,8 @@ from server.engine.rank_messages import (
 from server.engine.types import EngineDead
 
 logger = logging.getLogger(__name__)
+
+M = TypeVar("M", bound=FromRank)
 
 RANKS_FAILED = "The ranks of the engine could not work together."
 
@@ -58,13 +67,21 @@ class Crew:
         self._mates = mates
         self.ranks = ranks
 
-    def least(self, kv_budget: int) -> int:
-        """What the rank with the least room has for keys and values, in bytes, once all have
-        loaded their weights. `EngineDead` if one cannot."""
-        return min([kv_budget, *(mate.wait_loaded().kv_budget for mate in self._mates)])
+    def wait_loaded(self) -> None:
+        """Until all have their weights. `EngineDead` if one cannot."""
+        for mate in self._mates:
+            mate.expect(Loaded)
 
-    def begin(self, num_blocks: int, block_size: int, max_look_rows: int) -> None:
-        self.tell(Begin(num_blocks, block_size, max_look_rows))
+    def least(self, kv_budget: int) -> int:
+        """What the rank with the least room has for keys and values, in bytes."""
+        self.tell(Measure())
+        return min([kv_budget, *(mate.expect(Measured).kv_budget for mate in self._mates)])
+
+    def begin(
+        self, num_blocks: int, block_size: int, max_look_rows: int = 1, *, is_trial: bool = False
+    ) -> None:
+        """Caches of so many blocks; those of a trial before are given back."""
+        self.tell(Begin(num_blocks, block_size, max_look_rows, is_trial))
 
     def tell(self, message: ToRank) -> None:
         """All ranks hear the same, in the same order."""
@@ -78,6 +95,9 @@ class Crew:
 
     def lead_inspector(self, inspect: Inspect) -> Inspect:
         return LedInspector(self, inspect) if self._mates else inspect
+
+
+NOBODY = Crew()
 
 
 class LedModel:
@@ -126,20 +146,33 @@ def ending_the_engine() -> Iterator[None]:
         raise
     except Exception as error:
         logger.exception("a step on several ranks failed")
+        time.sleep(LAST_WORDS)  # if another rank is why, it ends this process, and says so
         raise EngineDead(RANKS_FAILED) from error
 
 
 class Mate:
     """Another rank's process, and the socket to it."""
 
-    def __init__(self, rank: int, process: subprocess.Popen[bytes], sock: socket.socket) -> None:
+    def __init__(
+        self,
+        rank: int,
+        process: subprocess.Popen[bytes],
+        sock: socket.socket,
+        timeout: float,
+        on_end: Callable[[str], object],
+    ) -> None:
+        """`timeout` is in seconds: how long it may say nothing where something is expected.
+        `on_end` is called by another thread, with the reason, when the rank cannot go on."""
         self._rank, self._process, self._sock = rank, process, sock
-        self._frames = FrameReader[FromRank](msgspec.msgpack.Decoder(FromRank))
+        self._timeout, self._on_end = timeout, on_end
+        self._inbox: SimpleQueue[FromRank] = SimpleQueue()
+        threading.Thread(target=self._listen, name=f"rank-{rank}", daemon=True).start()
 
     @classmethod
-    def start(cls, rank: int, argv: Sequence[str], on_end: Callable[[str], object]) -> "Mate":
-        """Run `argv` with the socket's descriptor number as one more argument. `on_end` is called
-        by another thread when the process is gone."""
+    def start(
+        cls, rank: int, argv: Sequence[str], timeout: float, on_end: Callable[[str], object]
+    ) -> "Mate":
+        """Run `argv` with the socket's descriptor number as one more argument."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             process = subprocess.Popen(
@@ -147,15 +180,19 @@ class Mate:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        mate = cls(rank, process, ours)
-        threading.Thread(
-            target=mate._watch, args=(on_end,), name=f"rank-{rank}", daemon=True
-        ).start()
-        return mate
+        return cls(rank, process, ours, timeout, on_end)
 
-    def _watch(self, on_end: Callable[[str], object]) -> None:
-        code = self._process.wait()
-        on_end(f"rank {self._rank} has ended with code {code}")
+    def _listen(self) -> None:
+        frames = FrameReader[FromRank](msgspec.msgpack.Decoder(FromRank))
+        try:
+            while True:
+                message = frames.read(self._sock)
+                if isinstance(message, Unable):
+                    self._on_end(f"Rank {self._rank}: {message.message}")
+                    return
+                self._inbox.put(message)
+        except (EOFError, ConnectionError):
+            self._on_end(f"Rank {self._rank} has ended with code {self._process.wait()}.")
 
     def send(self, frame: bytes) -> None:
         try:
@@ -163,24 +200,18 @@ class Mate:
         except ConnectionError as error:
             raise EngineDead(RANKS_FAILED) from error
 
-    def wait_arrived(self) -> None:
-        message = self._hear()
-        assert isinstance(message, Arrived), f"unexpected {message!r}"
-
-    def wait_loaded(self) -> Loaded:
-        message = self._hear()
-        assert isinstance(message, Loaded), f"unexpected {message!r}"
-        return message
-
-    def _hear(self) -> FromRank:
-        """Raises `EngineDead` with the rank's own reason if it cannot take part."""
-        try:
-            message = self._frames.read(self._sock)
-        except (EOFError, ConnectionError) as error:
-            raise EngineDead(f"Rank {self._rank} ended while loading.") from error
-        if isinstance(message, Unable):
-            raise EngineDead(f"Rank {self._rank}: {message.message}")
-        return message
+    def expect(self, kind: type[M]) -> M:
+        """Its next message. `EngineDead` if it says nothing at all for too long."""
+        while True:
+            try:
+                message = self._inbox.get(timeout=self._timeout)
+            except Empty:
+                raise EngineDead(
+                    f"Rank {self._rank} has not been heard of for {self._timeout:g} seconds."
+                ) from None
+            if not isinstance(message, Loading):
+                assert isinstance(message, kind), f"unexpected {message!r}"
+                return message
 
 
 def summon(
@@ -197,12 +228,17 @@ def summon(
 
     The file they meet in lies in a directory of this user alone, and is gone afterwards.
     """
-    mates = [Mate.start(rank, argv, on_end) for rank in range(1, size)]
-    for mate in mates:
-        mate.wait_arrived()
     directory = tempfile.mkdtemp(prefix="thirdeye-ranks-")
     path = Path(directory) / "meeting"
+
+    def end(why: str) -> None:
+        shutil.rmtree(directory, ignore_errors=True)
+        on_end(why)
+
     try:
+        mates = [Mate.start(rank, argv, timeout, end) for rank in range(1, size)]
+        for mate in mates:
+            mate.expect(Arrived)
         for rank, mate in enumerate(mates, 1):
             mate.send(pack_frame(Join(recipe, str(path), rank)))
         meeting = Meeting(path, 0, size, timeout)
@@ -215,6 +251,7 @@ def summon(
 
 
 def end_process(why: str) -> Any:
-    """What rank 0 does when another rank is gone: it may be waiting for it for ever."""
+    """What rank 0 does, unless it has somebody to tell, when another rank is gone: it may be
+    waiting for it for ever."""
     logger.error("the engine ends: %s", why)
     os._exit(1)

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -25,20 +26,26 @@ from model.transformer import Transformer
 from server.engine.child import bind_to_parent
 from server.engine.frames import FrameReader, pack_frame
 from server.engine.inspection import Trace
-from server.engine.inspector import Inspector
+from server.engine.inspector import Inspect, Inspector
 from server.engine.rank_messages import (
+    LAST_WORDS,
     Arrived,
     Begin,
     Compute,
+    FromRank,
     Join,
     Loaded,
+    Loading,
     Look,
     LookAway,
     LookOn,
+    Measure,
+    Measured,
     ToRank,
     Unable,
     unpack_batch,
 )
+from server.engine.trial import STEP_TOO_LARGE, Room
 from server.engine.types import EngineDead
 
 logger = logging.getLogger(__name__)
@@ -51,19 +58,19 @@ class Share:
     model: Transformer
     device: torch.device
     kv_dtype: torch.dtype
-    kv_budget: int  # bytes
+    room: Room
 
     def make_cache(self, begin: Begin) -> KVCache:
         own = rank_config(self.model.config, self.model.ranks.size)
         return make_kv_cache(own, begin.num_blocks, begin.block_size, self.kv_dtype, self.device)
 
 
-Load = Callable[[Join], Share]
+Load = Callable[[Join, Callable[[], None]], Share]
 
 
 def serve_rank(sock: socket.socket, load: Load) -> int:
-    """The process's main: the exit code. `load` raises `EngineDead` with a text for the operator,
-    and any other exception for a bug."""
+    """The process's main: the exit code. `load` says now and then that it lives. It raises
+    `EngineDead` with a text for the operator, and any other exception for a bug."""
     sock.set_inheritable(False)
     bind_to_parent()
     frames = FrameReader[ToRank](msgspec.msgpack.Decoder(ToRank))
@@ -73,16 +80,18 @@ def serve_rank(sock: socket.socket, load: Load) -> int:
     join = inbox.get()
     assert isinstance(join, Join), f"unexpected {join!r}"
     try:
-        share = load(join)
+        share = load(join, lambda: sock.sendall(pack_frame(Loading())))
+        sock.sendall(pack_frame(Loaded()))
+        follower = Follower(share, lambda message: sock.sendall(pack_frame(message)))
+        with torch.inference_mode():
+            while True:
+                follower.obey(inbox.get())
     except EngineDead as error:
         sock.sendall(pack_frame(Unable(str(error))))
-        threading.Event().wait()  # rank 0 tells it, and ends, and the thread above with it
-    sock.sendall(pack_frame(Loaded(share.kv_budget)))
-    try:
-        with torch.inference_mode():
-            _follow(share, inbox)
-    except Exception:
+    except Exception as error:
         logger.exception("rank %d has failed", join.rank)
+        time.sleep(LAST_WORDS)  # if another rank is why, rank 0 knows by now, and has ended this
+        sock.sendall(pack_frame(Unable(f"it has failed ({type(error).__name__}), see its log.")))
     return 1
 
 
@@ -94,25 +103,51 @@ def _read(sock: socket.socket, frames: FrameReader[ToRank], inbox: SimpleQueue[T
         os._exit(0)  # rank 0 is gone; the main thread may wait in a sum for it
 
 
-def _follow(share: Share, inbox: SimpleQueue[ToRank]) -> None:
-    begin = inbox.get()
-    assert isinstance(begin, Begin), f"unexpected {begin!r}"
-    cache = share.make_cache(begin)
-    inspect = Inspector(share.model, share.device, begin.max_look_rows)
-    looks: dict[str, Iterator[Trace | None]] = {}
-    while True:
-        match inbox.get():
-            case Compute() as step:
-                batch = unpack_batch(step, share.device)
-                forward = share.model.with_hidden if step.has_hidden else share.model
-                forward(batch, cache)
+class Follower:
+    """Does what it is told, message by message: its share of the model, a cache, looks inside."""
+
+    def __init__(self, share: Share, send: Callable[[FromRank], object]) -> None:
+        self._share, self._send = share, send
+        self._cache: KVCache | None = None
+        self._is_trial = False
+        self._inspect: Inspect | None = None
+        self._looks: dict[str, Iterator[Trace | None]] = {}
+
+    def obey(self, message: ToRank) -> None:
+        """Raises what a step raises: then nothing can go on."""
+        match message:
+            case Begin():
+                self._begin(message)
+            case Measure():
+                self._send(Measured(self._share.room.end()))
+            case Compute():
+                self._compute(message)
             case Look(request):
-                looks[request.request_id] = inspect(request)
+                assert self._inspect is not None
+                self._looks[request.request_id] = self._inspect(request)
             case LookOn(request_id):
-                next(looks[request_id])
+                next(self._looks[request_id])
             case LookAway(request_id):
-                del looks[request_id]
-            case (Join() | Begin()) as other:
-                raise AssertionError(f"unexpected {other!r}")
-            case other:
-                assert_never(other)
+                del self._looks[request_id]
+            case Join():
+                raise AssertionError(f"unexpected {message!r}")
+            case _:
+                assert_never(message)
+
+    def _begin(self, begin: Begin) -> None:
+        self._cache = None  # a trial's makes room first
+        self._cache, self._is_trial = self._share.make_cache(begin), begin.is_trial
+        self._inspect = Inspector(self._share.model, self._share.device, begin.max_look_rows)
+        if begin.is_trial:
+            self._share.room.begin()
+
+    def _compute(self, step: Compute) -> None:
+        model, cache = self._share.model, self._cache
+        assert cache is not None
+        forward = model.with_hidden if step.has_hidden else model
+        try:
+            forward(unpack_batch(step, self._share.device), cache)
+        except torch.OutOfMemoryError as error:
+            if self._is_trial:
+                raise EngineDead(f"{STEP_TOO_LARGE} ({error})") from error
+            raise

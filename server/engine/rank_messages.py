@@ -14,6 +14,8 @@ from msgspec import Struct
 from model.batch import ForwardBatch
 from server.engine.inspection import InspectRequest
 
+LAST_WORDS = 1.0  # seconds in which a rank tells why, before others tell what they saw of it
+
 
 class Join(Struct, frozen=True, tag=True):
     """What to load, where the ranks meet, and which of them this is."""
@@ -27,24 +29,38 @@ class Arrived(Struct, frozen=True, tag=True):
     """The rank's process has started: from here on nobody should keep another waiting."""
 
 
-class Loaded(Struct, frozen=True, tag=True):
-    """The rank's weights are in, and so many bytes are left for its keys and values."""
+class Loading(Struct, frozen=True, tag=True):
+    """A sign of life: another tensor is in."""
 
-    kv_budget: int
+
+class Loaded(Struct, frozen=True, tag=True):
+    """The rank's weights are in."""
 
 
 class Unable(Struct, frozen=True, tag=True):
-    """Why a rank cannot take part: fit for the operator."""
+    """Why a rank cannot take part, or go on: fit for the operator."""
 
     message: str
 
 
 class Begin(Struct, frozen=True, tag=True):
-    """Sizes all ranks agree on: as many blocks as the rank with the least room has."""
+    """Sizes all ranks agree on: as many blocks as the rank with the least room has, or as few as a
+    trial needs (`server/engine/trial.py`)."""
 
     num_blocks: int
     block_size: int
     max_look_rows: int  # of a piece of an inspection
+    is_trial: bool
+
+
+class Measure(Struct, frozen=True, tag=True):
+    """How much is left for keys and values? A trial, if there was one, is over."""
+
+
+class Measured(Struct, frozen=True, tag=True):
+    """So many bytes."""
+
+    kv_budget: int
 
 
 class Compute(Struct, frozen=True, tag=True):
@@ -73,8 +89,8 @@ class LookAway(Struct, frozen=True, tag=True):
     request_id: str
 
 
-ToRank = Join | Begin | Compute | Look | LookOn | LookAway
-FromRank = Arrived | Loaded | Unable
+ToRank = Join | Begin | Measure | Compute | Look | LookOn | LookAway
+FromRank = Arrived | Loading | Loaded | Measured | Unable
 
 
 def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:

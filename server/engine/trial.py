@@ -5,6 +5,9 @@ is measured: as many rows as there may be, as many tokens as a step may have, ev
 scored, sampled in the costliest way; then a step of decoding, whose memory a captured graph keeps
 for itself. What is left below the share that the operator grants is the cache's. Later steps are
 no larger, so none can run out.
+
+On several ranks all of them compute the same trial at the same time. The one that leads it measures
+so; what the others have left is measured by `Gauge`, around the steps that they are told.
 """
 
 import gc
@@ -12,101 +15,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
-
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
-from server.engine.memory import GIB
-from server.engine.types import FinishReason, Request, SamplingParams
+from server.engine.device_memory import Memory, Usage
+from server.engine.types import EngineDead, FinishReason, Request, SamplingParams
 
 MORE_TOKENS = 3  # of an answer, behind each prompt
 MOST_LOGPROBS = 20
 
+STEP_TOO_LARGE = (
+    "The largest step cannot be computed here: lower '--max-num-batched-tokens' or "
+    "'--max-num-seqs'."
+)
+
 MakeCore = Callable[[EngineConfig], EngineCore]
-
-
-class Memory(Protocol):
-    """A device's memory, in bytes."""
-
-    def release(self) -> None:
-        """Give back what is kept for later, and forget the peak."""
-
-    def reset_peak(self) -> None: ...
-
-    @property
-    def total(self) -> int: ...
-
-    @property
-    def others(self) -> int:
-        """In use, but not for tensors: other processes, the driver, libraries."""
-
-    @property
-    def allocated(self) -> int:
-        """For tensors, now."""
-
-    @property
-    def peak(self) -> int:
-        """For tensors and the gaps between them, at most, since it was last reset."""
-
-
-class CudaMemory:
-    """A GPU's, as torch's allocator and the driver tell."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-
-    def release(self) -> None:
-        torch.cuda.synchronize(self._device)
-        torch.cuda.empty_cache()
-        self.reset_peak()
-
-    def reset_peak(self) -> None:
-        torch.cuda.reset_peak_memory_stats(self._device)
-
-    @property
-    def total(self) -> int:
-        return torch.cuda.mem_get_info(self._device)[1]
-
-    @property
-    def others(self) -> int:
-        free, total = torch.cuda.mem_get_info(self._device)
-        return total - free - torch.cuda.memory_reserved(self._device)
-
-    @property
-    def allocated(self) -> int:
-        return torch.cuda.memory_allocated(self._device)
-
-    @property
-    def peak(self) -> int:
-        return torch.cuda.max_memory_reserved(self._device)
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Where a device's memory goes, in bytes."""
-
-    total: int
-    granted: int  # of the total, to all of what follows
-    others: int
-    weights: int
-    step: int  # the largest, on top of weights and cache
-    captured: int  # a step of decoding, once more
-
-    @property
-    def kv(self) -> int:
-        """What is left."""
-        return self.granted - self.others - self.weights - self.step - self.captured
-
-    def __str__(self) -> str:
-        parts = {
-            "weights": self.weights,
-            "largest step": self.step,
-            "graphs": self.captured,
-            "others": self.others,
-            "KV": self.kv,
-        }
-        told = ", ".join(f"{name} {size / GIB:.2f}" for name, size in parts.items())
-        return f"{self.granted / GIB:.2f} of {self.total / GIB:.2f} GiB: {told}"
 
 
 def measure(make_core: MakeCore, sizes: EngineConfig, memory: Memory, share: float) -> Usage:
@@ -135,6 +57,50 @@ def measure(make_core: MakeCore, sizes: EngineConfig, memory: Memory, share: flo
     return Usage(
         memory.total, int(share * memory.total), max(0, others), weights, step, max(0, captured)
     )
+
+
+class Room(Protocol):
+    """How much a rank that follows has for keys and values."""
+
+    def begin(self) -> None:
+        """The trial's cache is there, its steps are not."""
+
+    def end(self) -> int:
+        """Bytes. If there was a trial, its last step is done and its cache still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What is known without a trial."""
+
+    size: int  # bytes
+
+    def begin(self) -> None:
+        """Nothing is measured."""
+
+    def end(self) -> int:
+        return self.size
+
+
+class Gauge:
+    """What is left behind a trial; made when the rank's weights are loaded."""
+
+    def __init__(self, memory: Memory, share: float) -> None:
+        self._memory, self._share = memory, share
+        memory.release()
+        self._weights = memory.allocated
+        self._cache = 0
+
+    def begin(self) -> None:
+        self._memory.reset_peak()
+        self._cache = self._memory.allocated - self._weights
+
+    def end(self) -> int:
+        """A step of decoding is not counted once more: ranks capture no graphs."""
+        memory = self._memory
+        step = memory.peak - self._weights - self._cache
+        granted = int(self._share * memory.total)
+        return Usage(memory.total, granted, max(0, memory.others), self._weights, step, 0).kv
 
 
 def trial_config(
@@ -172,11 +138,11 @@ def largest_requests(sizes: EngineConfig) -> list[Request]:
 
 def checked_step(core: EngineCore) -> set[str]:
     """Who got a token. Raises ValueError if the step failed."""
-    outputs = core.step()
+    try:
+        outputs = core.step()
+    except EngineDead as error:  # with several ranks a step that failed is the end of them all
+        raise ValueError(f"{STEP_TOO_LARGE} ({error})") from error
     for output in outputs:
         if output.finish_reason is FinishReason.ERROR:
-            raise ValueError(
-                "The largest step cannot be computed here: lower '--max-num-batched-tokens' or "
-                f"'--max-num-seqs'. ({output.error})"
-            )
+            raise ValueError(f"{STEP_TOO_LARGE} ({output.error})")
     return {output.request_id for output in outputs if output.token_ids}

@@ -140,6 +140,13 @@ class Served:
     def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
         return httpx.post(self.url + path, json=body, trust_env=False, timeout=10)
 
+    def whole(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer, which must be one."""
+        answer = self.post(path, body)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
     def settled(self, engine: FakeEngine) -> bool:
         idle = engine.stats().num_requests_running == 0
         return idle and self.state.admission.in_flight == 0

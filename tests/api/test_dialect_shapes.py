@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.api.generation import Generation
-from server.api.messages.shape import MessageShape
+from server.api.messages.adapter import MessageShape
 from server.api.responses.schema import ResponsesRequest
 from server.api.responses.shape import ResponseShape
 from server.api.shape import Shape

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from server.api.config import ApiConfig
-from server.api.messages.routes import messages_of
+from server.api.messages.adapter import messages_of
 from server.api.messages.schema import MessagesRequest
 from server.engine.fake import FakeEngine
 from server.errors import BadRequest
@@ -32,10 +32,7 @@ def client(served: Served) -> Iterator[anthropic.Anthropic]:
 
 
 def whole(served: Served, **changes: Any) -> dict[str, Any]:
-    answer = served.post(URL, BODY | changes)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
+    return served.whole(URL, BODY | changes)
 
 
 def streamed(served: Served, **changes: Any) -> list[dict[str, Any]]:

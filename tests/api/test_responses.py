@@ -28,10 +28,7 @@ def client(served: Served) -> Iterator[openai.OpenAI]:
 
 
 def whole(served: Served, **changes: Any) -> dict[str, Any]:
-    answer = served.post(URL, BODY | changes)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
+    return served.whole(URL, BODY | changes)
 
 
 def events(answer: httpx.Response) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from server.api.state import ServerState
-from server.serve import PortInUse, bind, serve, url_of
+from server.serve import CannotListen, bind, serve, url_of
 from tests.api.support import CHAT, create_app, fake_engine, ready_state
 
 ROOT = Path(__file__).parents[2]
@@ -128,8 +128,14 @@ def test_a_taken_port_is_explained() -> None:
     """The error names the flag that helps, before anything has started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(PortInUse, match="--port"):
+        with pytest.raises(CannotListen, match="--port"):
             bind("127.0.0.1", port)
+
+
+def test_an_address_that_is_not_ours_is_explained() -> None:
+    """Another port would not help; 192.0.2.1 belongs to documentation and to no machine."""
+    with pytest.raises(CannotListen, match="--host"):
+        bind("192.0.2.1", 0)
 
 
 def test_the_model_loads_beside_the_server() -> None:

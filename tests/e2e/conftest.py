@@ -10,7 +10,7 @@ from tests.tiny import tiny_llama
 
 @pytest.fixture(scope="session")
 def real_server(default_model):
-    """`thirdeye serve` with nothing said: the default model, in exact fp32."""
+    """`thirdeye serve` in exact fp32: what transformers can be the oracle of."""
     server = LiveServer(["--dtype", "float32", "--quantize", "none"]).start()
     yield server
     assert server.stop() == 0, server.output

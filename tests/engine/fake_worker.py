@@ -16,7 +16,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from model.batch import ForwardBatch
-from server.engine.child import serve_engine
+from server.engine.child import OnEnd, serve_engine
 from server.engine.core import EngineCore
 from server.engine.types import EngineInfo
 from tests.engine.toy import ToyCache, ToyModel, toy_config, toy_core, toy_info
@@ -43,7 +43,9 @@ class SlowModel(ToyModel):
         return super().__call__(batch, kv_cache)
 
 
-def load(raw: bytes, progress: Callable[[str, float], None]) -> tuple[EngineCore, EngineInfo]:
+def load(
+    raw: bytes, progress: Callable[[str, float], None], on_end: OnEnd
+) -> tuple[EngineCore, EngineInfo]:
     recipe = msgspec.msgpack.decode(raw, type=Recipe)
     progress("weights", 0.5)
     time.sleep(recipe.load_seconds)

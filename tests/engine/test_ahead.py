@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -17,7 +17,6 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
 
 from model.batch import ForwardBatch
@@ -29,6 +28,7 @@ from server.engine.slots import DeviceState, Slots, Told
 from server.engine.stream import AtOnce, Done, Work
 from server.engine.types import FinishReason, Request, StepOutput
 from tests.engine.ahead import Late, toy_ahead
+from tests.engine.planted import REPEATABLE, assert_finds_the_bug
 from tests.engine.test_core import FailsOnce
 from tests.engine.toy import (
     EOS,
@@ -155,18 +155,8 @@ def logprobs_of(outputs: list[StepOutput]) -> list[object]:
     return [entry for output in outputs for entry in output.logprobs or []]
 
 
-QUICK = settings(
-    max_examples=50,
-    stateful_step_count=15,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
-
-
 class TestAhead(AheadMachine.TestCase):  # type: ignore[valid-type,misc]  # made at run time
-    settings = QUICK
+    settings = settings(REPEATABLE, max_examples=50, stateful_step_count=15)
 
 
 def plan_beyond_the_last_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,9 +250,7 @@ def test_finds_a_planted_bug(
 ) -> None:
     """A test of the test."""
     plant(monkeypatch)
-    hunt = settings(QUICK, max_examples=500, phases=[Phase.generate], print_blob=False)
-    with pytest.raises((AssertionError, KeyError, IndexError, ValueError)):
-        run_state_machine_as_test(AheadMachine, settings=hunt)
+    assert_finds_the_bug(AheadMachine, max_examples=500, num_steps=15)
 
 
 def mixed(seed: int, count: int, **sampling: object) -> list[Request]:

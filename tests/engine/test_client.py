@@ -4,24 +4,10 @@ import asyncio
 
 import pytest
 
-from server.engine.client import EngineClient
-from server.engine.messages import Abort, Add, Command, Step
+from server.engine.messages import Abort, Add, Step
 from server.engine.types import EngineStats, FinishReason, StepOutput
-from tests.engine.toy import collect, make_request, tokens_of, toy_config, toy_info
-
-
-class Recorder(EngineClient):
-    """Keeps what it is told to send; steps come from the test."""
-
-    def __init__(self) -> None:
-        super().__init__(toy_info(toy_config()))
-        self.sent: list[Command] = []
-
-    def _send(self, command: Command) -> None:
-        self.sent.append(command)
-
-    async def close(self) -> None:
-        self.abort_all()
+from tests.engine.recorder import Recorder
+from tests.engine.toy import collect, make_request, tokens_of
 
 
 def step(sequence: int, *outputs: StepOutput) -> Step:

@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis import settings
 
 from server.engine.blocks import BlockPool
 from server.engine.budget import TokenBudget
@@ -16,17 +15,10 @@ from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence, SequenceStatus
 from server.engine.spec import Speculator
 from server.engine.waiting import Level, WaitingQueue
+from tests.engine.planted import REPEATABLE, assert_finds_the_bug
 from tests.engine.scheduling import SchedulerMachine
 
 IS_PROVING = settings.get_current_profile_name() == "prove"  # `pytest --hypothesis-profile=prove`
-QUICK = settings(
-    max_examples=150,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=True,  # a push is judged by the same runs each time; `make prove` draws new ones
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
 
 
 @pytest.mark.timeout(900)
@@ -35,7 +27,9 @@ class TestScheduler(SchedulerMachine.TestCase):  # type: ignore[valid-type,misc]
     runs of 50 rules."""
 
     settings = (
-        settings() if IS_PROVING else settings(QUICK, max_examples=2000, stateful_step_count=50)
+        settings()
+        if IS_PROVING
+        else settings(REPEATABLE, max_examples=2000, stateful_step_count=50)
     )
 
 
@@ -324,13 +318,4 @@ def test_finds_a_planted_bug(
 ) -> None:
     """A test of the test: each of these bugs is one that a real engine has had, or nearly."""
     mutate(monkeypatch)
-    hunt = settings(
-        QUICK,
-        max_examples=2000,
-        phases=[Phase.generate],  # any failure will do, it need not be the shortest
-        database=None,
-        derandomize=True,
-        print_blob=False,
-    )
-    with pytest.raises((AssertionError, KeyError, IndexError, ValueError)):
-        run_state_machine_as_test(SchedulerMachine, settings=hunt)
+    assert_finds_the_bug(SchedulerMachine, max_examples=2000, num_steps=30)

@@ -7,13 +7,13 @@ from itertools import pairwise
 import pytest
 
 from server.engine.board import StepBoard
-from server.engine.client import EngineClient
 from server.engine.core import EngineCore
 from server.engine.inspection import InspectRequest
-from server.engine.messages import Command, Step, Unwatch, Watch
+from server.engine.messages import Step, Unwatch, Watch
 from server.engine.timeline import MAX_NAMED
 from server.engine.types import EngineDead, EngineStats, RowKind, StepRecord
-from tests.engine.toy import drain, make_request, toy_config, toy_core, toy_info, until
+from tests.engine.recorder import Recorder
+from tests.engine.toy import drain, make_request, toy_config, toy_core, until
 
 
 def record(step: int) -> StepRecord:
@@ -207,20 +207,6 @@ def test_readers_follow_at_their_own_pace() -> None:
         assert board.num_readers == 0
 
     asyncio.run(main())
-
-
-class Recorder(EngineClient):
-    """Keeps what it is told to send; steps come from the test."""
-
-    def __init__(self) -> None:
-        super().__init__(toy_info(toy_config()))
-        self.sent: list[Command] = []
-
-    def _send(self, command: Command) -> None:
-        self.sent.append(command)
-
-    async def close(self) -> None:
-        self.abort_all()
 
 
 def test_records_are_asked_for_by_the_first_watcher_until_the_last_leaves() -> None:

@@ -11,9 +11,10 @@ from torch import Tensor
 from model.batch import ForwardBatch
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
+from server.engine.device_memory import Usage
 from server.engine.memory import GIB
 from server.engine.runner import ModelRunner
-from server.engine.trial import MORE_TOKENS, Usage, measure, trial_config
+from server.engine.trial import MORE_TOKENS, measure, trial_config
 from server.engine.types import Request, SamplingParams
 
 VOCAB = 30

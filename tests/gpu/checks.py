@@ -167,7 +167,7 @@ def graphs_agree(device: torch.device) -> None:
 
 def trial(device: torch.device) -> None:
     """What is told adds up to what is there, and leaves room for a cache."""
-    from server.engine.trial import CudaMemory
+    from server.engine.device_memory import CudaMemory
     from server.recipe import EngineRecipe
     from server.room import try_step
 

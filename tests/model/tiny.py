@@ -8,47 +8,34 @@ import torch
 from model.attention.base import AttentionBackend
 from model.attention.blocked import BlockedAttention
 from model.attention.native import NativeAttention
-from model.config import Activation, ModelConfig, Norm, RopeConfig
+from model.config import ModelConfig, RopeConfig
 from model.kv_cache import KVCache
 from model.native.library import Library
 from model.transformer import Transformer
+from server.shapes import GPT2_XL, TINY
 
 CPU = torch.device("cpu")
 
-LLAMA = ModelConfig(
-    architecture="llama",
+LLAMA = dataclasses.replace(
+    TINY,
     vocab_size=97,
     hidden_size=32,
     intermediate_size=48,
-    num_hidden_layers=2,
-    num_heads=4,
-    num_kv_heads=2,
     head_dim=8,
     max_position_embeddings=64,
-    norm=Norm.RMS_NORM,
-    norm_eps=1e-5,
-    activation=Activation.SILU,
-    gated_mlp=True,
     rope=RopeConfig(theta=10_000.0, dim=8),
-    qkv_bias=False,
-    attention_output_bias=False,
-    mlp_bias=False,
-    tie_word_embeddings=False,
 )
 
 GPT2 = dataclasses.replace(
-    LLAMA,
-    architecture="gpt2",
+    GPT2_XL,
+    vocab_size=97,
+    hidden_size=32,
     intermediate_size=128,
+    num_hidden_layers=2,
+    num_heads=4,
     num_kv_heads=4,
-    norm=Norm.LAYER_NORM,
-    activation=Activation.GELU_TANH,
-    gated_mlp=False,
-    rope=None,
-    qkv_bias=True,
-    attention_output_bias=True,
-    mlp_bias=True,
-    tie_word_embeddings=True,
+    head_dim=8,
+    max_position_embeddings=64,
 )
 
 

@@ -55,6 +55,32 @@ def test_a_wrong_setting_is_named_as_its_flag():
     assert "--max-num-seqs" in "".join(lines)
 
 
+def test_a_variable_may_hold_several_values(monkeypatch):
+    """As plainly as a flag: a key is a key, and needs no JSON around it."""
+    monkeypatch.setenv("THIRDEYE_API_KEY", "first-key, second-key")
+    monkeypatch.setenv("THIRDEYE_SERVED_MODEL_NAME", "mine")
+    settings = Settings()
+    assert settings.api_keys() == ["first-key", "second-key"]
+    assert settings.served_model_name == ["mine"]
+    assert Settings(api_key=["a,b"]).api_keys() == ["a,b"]
+
+
+def test_a_key_file_that_holds_none_is_refused(tmp_path):
+    """It would leave the server open to all, though a key was asked for."""
+    (tmp_path / "empty").write_text("# later\n")
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    for name in ("empty", "bytes", "missing"):
+        with pytest.raises(ValidationError) as raised:
+            Settings(api_key_file=tmp_path / name)
+        (line,) = explain(raised.value)
+        assert line.startswith("'--api-key-file': ")
+
+
+def test_an_empty_key_is_refused():
+    with pytest.raises(ValidationError):
+        Settings(api_key=[""])
+
+
 def test_keys_come_from_flag_and_file_and_are_never_shown(tmp_path):
     """A printed settings object shows no key; comments and blank lines in the file are not keys."""
     file = tmp_path / "keys"

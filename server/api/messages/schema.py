@@ -2,7 +2,7 @@
 and closed.
 
 Content is a list of blocks, a string being one of them. What chat knows too is checked by chat,
-which is what a request becomes (`server.api.messages.routes`).
+which is what a request becomes (`server.api.messages.adapter`).
 """
 
 from typing import Annotated, Any, Literal

@@ -36,6 +36,11 @@ def object_of(optional: dict[str, Schema] | None = None, /, **required: Schema) 
     }
 
 
+def choices_of(**fields: Schema) -> Schema:
+    """The samples of an answer or of a chunk."""
+    return list_of(object_of(index=COUNT, **fields))
+
+
 USAGE = object_of(
     prompt_tokens=COUNT,
     completion_tokens=COUNT,
@@ -97,13 +102,10 @@ ANSWERS: dict[str, Schema] = {
         EXTRAS | {"service_tier": const("default")},
         **HEAD,
         object=const("chat.completion"),
-        choices=list_of(
-            object_of(
-                index=COUNT,
-                message=_MESSAGE,
-                logprobs=or_null(CHAT_LOGPROBS),
-                finish_reason=const("stop", "length", "tool_calls"),
-            )
+        choices=choices_of(
+            message=_MESSAGE,
+            logprobs=or_null(CHAT_LOGPROBS),
+            finish_reason=const("stop", "length", "tool_calls"),
         ),
         usage=USAGE,
         timings=TIMINGS,
@@ -112,13 +114,10 @@ ANSWERS: dict[str, Schema] = {
         EXTRAS,
         **HEAD,
         object=const("text_completion"),
-        choices=list_of(
-            object_of(
-                index=COUNT,
-                text=STRING,
-                logprobs=or_null(TEXT_LOGPROBS),
-                finish_reason=const("stop", "length"),
-            )
+        choices=choices_of(
+            text=STRING,
+            logprobs=or_null(TEXT_LOGPROBS),
+            finish_reason=const("stop", "length"),
         ),
         usage=USAGE,
         timings=TIMINGS,

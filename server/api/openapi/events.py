@@ -20,6 +20,7 @@ from server.api.openapi.answers import (
     TIMINGS,
     USAGE,
     Schema,
+    choices_of,
     const,
     list_of,
     object_of,
@@ -29,7 +30,6 @@ from server.engine.types import StepRecord
 
 REFERENCE = "#/components/schemas/{name}"
 _ERROR = {"$ref": REFERENCE.format(name="Error")}
-_ENDS = ("stop", "length", "tool_calls")
 _PROGRESS = object_of(index=COUNT, total=COUNT, cache=COUNT, processed=COUNT, time_ms=NUMBER)
 _BESIDE = EXTRAS | {
     "usage": or_null(USAGE),
@@ -54,26 +54,20 @@ _CHUNK = object_of(
     _BESIDE,
     **HEAD,
     object=const("chat.completion.chunk"),
-    choices=list_of(
-        object_of(
-            index=COUNT,
-            delta=_DELTA,
-            logprobs=or_null(CHAT_LOGPROBS),
-            finish_reason=or_null(const(*_ENDS)),
-        )
+    choices=choices_of(
+        delta=_DELTA,
+        logprobs=or_null(CHAT_LOGPROBS),
+        finish_reason=or_null(const("stop", "length", "tool_calls")),
     ),
 )
 _TEXT_CHUNK = object_of(
     _BESIDE,
     **HEAD,
     object=const("text_completion"),
-    choices=list_of(
-        object_of(
-            index=COUNT,
-            text=STRING,
-            logprobs=or_null(TEXT_LOGPROBS),
-            finish_reason=or_null(const("stop", "length")),
-        )
+    choices=choices_of(
+        text=STRING,
+        logprobs=or_null(TEXT_LOGPROBS),
+        finish_reason=or_null(const("stop", "length")),
     ),
 )
 _RESPONSE_EVENTS = (

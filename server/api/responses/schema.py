@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
 
 from server.api.fields import OnlyFalse, TextPart, parse_content
 from server.api.kinds import kinds, of_kind
-from server.api.reading import Ignored, array, fail, mapping, only, string
+from server.api.reading import Ignored, array, closed_schema, fail, mapping, only, string
 from server.api.refusals import Refusal
 from server.api.schema import (
     MAX_INT,
@@ -34,12 +34,8 @@ ITEM_PARTS = {
 
 def _part_schema(name: str, part: TextPart) -> dict[str, Any]:
     hints: dict[str, Any] = {hint: {} for hint in sorted(part.hints)}
-    return {
-        "type": "object",
-        "properties": {"type": {"const": name}, part.key: {"type": "string"}} | hints,
-        "required": ["type", part.key],
-        "additionalProperties": False,
-    }
+    properties = {"type": {"const": name}, part.key: {"type": "string"}} | hints
+    return closed_schema(properties, "type", part.key)
 
 
 _PARTS = [_part_schema(name, part) for name, part in ITEM_PARTS.items()]
@@ -174,15 +170,14 @@ ToolChoice = Annotated[
         {
             "anyOf": [
                 {"enum": list(_MODES)},
-                {
-                    "type": "object",
-                    "properties": {
+                closed_schema(
+                    {
                         "type": {"const": "function"},
                         "name": {"type": "string", "pattern": NAME_PATTERN},
                     },
-                    "required": ["type", "name"],
-                    "additionalProperties": False,
-                },
+                    "type",
+                    "name",
+                ),
             ]
         }
     ),

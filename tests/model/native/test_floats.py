@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.native.build import SOURCES, Unavailable, plan_build
 from model.native.library import Library
+from tests.model.native.small import small_library
 
 EXP = """
 #include "floats.h"
@@ -26,16 +26,7 @@ class ExpArgs(ctypes.Structure):
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    sources = tmp_path_factory.mktemp("sources")
-    for name in ("pool.h", "pool.c", "floats.h"):
-        (sources / name).write_bytes((SOURCES / name).read_bytes())
-    (sources / "exp.c").write_text(EXP)
-    try:
-        build = plan_build(tmp_path_factory.mktemp("cache"), sources=sources)
-    except Unavailable as reason:
-        pytest.skip(f"NATIVE TESTS SKIPPED: {reason}")
-    build.run()
-    return Library(build.library)
+    return small_library(tmp_path_factory.mktemp("library"), EXP, "pool.h", "pool.c", "floats.h")
 
 
 def exp16(library: Library, x: Tensor) -> Tensor:

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.native.build import SOURCES, Unavailable, plan_build
+from model.native.build import Unavailable
 from model.native.library import Library, address, openmp_runtime
+from tests.model.native.small import small_library
 
 # Each thread takes items and counts them; behind the barrier all sum what all have counted.
 COUNT = """
@@ -41,16 +42,7 @@ class CountArgs(ctypes.Structure):
 
 @pytest.fixture(scope="module")
 def counting(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    sources = tmp_path_factory.mktemp("sources")
-    for name in ("pool.h", "pool.c"):
-        (sources / name).write_bytes((SOURCES / name).read_bytes())
-    (sources / "count.c").write_text(COUNT)
-    try:
-        build = plan_build(tmp_path_factory.mktemp("cache"), sources=sources)
-    except Unavailable as reason:
-        pytest.skip(f"NATIVE TESTS SKIPPED: {reason}")
-    build.run()
-    return Library(build.library)
+    return small_library(tmp_path_factory.mktemp("counting"), COUNT, "pool.h", "pool.c")
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
