@@ -1,6 +1,7 @@
 # make serve   a real chat model on http://127.0.0.1:8000        make serve ARGS="--port 9000"
 # make test    the whole suite                                   make check   format, lint, types, imports
 # make setup   the environment and the default model, alone       make prove   the slow proofs
+# make format  what formatter and linter can mend                make clean   remove .venv and caches
 # make bench-cpu   against other servers on the same cores: ARGS="--llama-server PATH --gguf PATH"
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ ARGS ?=
 .PHONY: help setup serve test prove bench-cpu check format clean model
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed '/^#/!Q; s/^# //' Makefile
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "thirdeye needs Python 3.11 or newer, this is %d.%d: make PYTHON=python3.11 ..." % v[:2])'

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from model.linear import Linear, TiedLinear
+from model.native.int8_linear import Int8LinearKernel
 from model.transformer import Transformer
 
 COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
@@ -27,11 +28,11 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def least_seconds(work: Callable[[], object], device: torch.device, repeats: int = 10) -> float:
-    """Of so many runs, after one to warm up."""
+def least_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Of ten runs, after one to warm up."""
     work()
     times = []
-    for _ in range(repeats):
+    for _ in range(10):
         start = now(device)
         work()
         times.append(now(device) - start)
@@ -82,6 +83,8 @@ def stored_bytes(model: Transformer) -> int:
 def _bytes_of(kept: Any) -> int:
     if isinstance(kept, Tensor):
         return kept.nbytes
+    if isinstance(kept, Int8LinearKernel):
+        return _bytes_of(kept.weight)
     if is_dataclass(kept):
         return sum(_bytes_of(getattr(kept, field.name)) for field in fields(kept))
     return 0

@@ -12,20 +12,14 @@ import random
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
-from pathlib import Path
+from typing import Any
 
 import torch
 
-from model.attention.choose import choose_attention
-from model.config import ModelConfig
-from model.describe import parameter_counts
 from model.kv_cache import kv_bytes_per_block
 from model.kv_choose import choose_kv_dtype, make_kv_cache
-from model.placement import Placement
-from model.quant.choose import choose_quantization
-from model.transformer import Transformer
 from server.ahead import SCRAP_BLOCKS, make_launcher, runs_ahead
 from server.bench_device import (
     measure_bandwidth,
@@ -34,149 +28,35 @@ from server.bench_device import (
     profiled_busy_seconds,
     stored_bytes,
 )
-from server.deterministic import check_deterministic
+from server.bench_model import place, random_model
+from server.bench_report import Cell, Plan, Prefill, Workload
+from server.bench_work import nano_vllm, prefill_operations, read_shape, weight_bytes_per_step
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.memory import kv_budget
 from server.engine.runner import ModelRunner
 from server.engine.types import FinishReason, Request, SamplingParams, StepOutput
-from server.shapes import SHAPES
-from server.worker import choose_device, choose_dtype
-from weights.checkpoint import open_checkpoint
+from server.worker import linear_methods
 
 BLOCK_SIZE = 16
-WEIGHT_SCALE = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What to measure, where."""
-
-    shape: str
-    batches: Sequence[int]
-    contexts: Sequence[int]
-    steps: int  # timed in each cell of the grid
-    workload: int  # sequences of the nano-vllm workload, 0: left out
-    device: str
-    dtype: str
-    attention: str
-    bandwidth: float | None  # bytes a second
-    cuda_graphs: str = "auto"
-    quantize: str = "none"
-    kv_dtype: str = "auto"
-    prefills: Sequence[int] = ()  # lengths of lone prompts
-    is_deterministic: bool = False  # the same bits in any batch
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """Decode steps of one batch size, around one context length."""
-
-    batch: int
-    context: int
-    step_ms: float  # median
-    tokens_per_second: float
-    floor_ms: float
-    share_of_floor: float  # 1 is as fast as the memory allows
-    gpu_idle_share: float | None  # of the time, no kernel runs; None on a CPU
-
-
-@dataclass(frozen=True, slots=True)
-class Prefill:
-    """One prompt alone, in one step."""
-
-    tokens: int
-    step_ms: float
-    tokens_per_second: float
-    operations_per_second: float
-    share_of_matmul: float  # of the rate that a large matrix product reaches here
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    num_sequences: int
-    prompt_tokens: int
-    output_tokens: int
-    seconds: float
-    output_tokens_per_second: float
-    floor_seconds: float  # of decoding alone, with all sequences admitted at once
-    share_of_floor: float
-
-
-def read_shape(name: str) -> ModelConfig:
-    """A known shape, or that of a checkpoint. Raises ValueError or OSError if there is none."""
-    if name in SHAPES:
-        return SHAPES[name]
-    if not Path(name).exists():
-        raise ValueError(f"'--shape' must be one of {', '.join(SHAPES)} or a path, got '{name}'.")
-    return open_checkpoint(Path(name)).config
-
-
-def weight_bytes_per_step(config: ModelConfig, dtype: torch.dtype) -> int:
-    """All weights but those that are looked up: a tied embedding is read as the head."""
-    counts = parameter_counts(config)
-    looked_up = counts.positions + (0 if config.tie_word_embeddings else counts.embeddings)
-    return (counts.total - looked_up) * dtype.itemsize
-
-
-def prefill_operations(config: ModelConfig, num_tokens: int) -> int:
-    """Of a prompt: 2 for each weight and token, less the head, which one row passes; and causal
-    attention, half of all pairs scored and mixed."""
-    counts = parameter_counts(config)
-    blocks = counts.attention + counts.mlp
-    head = config.vocab_size * config.hidden_size
-    heads = config.num_heads * config.head_dim * config.num_hidden_layers
-    return 2 * (blocks * num_tokens + head) + 2 * num_tokens**2 * heads
-
-
-def random_model(
-    config: ModelConfig,
-    attention: str,
-    dtype: torch.dtype,
-    device: torch.device,
-    quantize: str = "none",
-    is_deterministic: bool = False,
-) -> Transformer:
-    """Norms multiply by about 1, so that activations keep the size they have in real models."""
-    if is_deterministic:
-        where = Placement(dtype, device, quantize, is_deterministic=True)
-        check_deterministic(where, attention)
-    backend = choose_attention(attention, device, is_deterministic=is_deterministic)
-    model = Transformer(
-        config,
-        backend,
-        dtype=dtype,
-        device=device,
-        quantize=quantize,
-        is_deterministic=is_deterministic,
-    )
-    generator = torch.Generator(device).manual_seed(0)
-    for name, parameter in model.named_parameters():
-        parameter.normal_(
-            1.0 if name.endswith("norm.weight") else 0.0, WEIGHT_SCALE, generator=generator
-        )
-    model.finish()
-    return model
 
 
 class Bench:
     """One model, and an engine around it for each measurement."""
 
     def __init__(self, plan: Plan) -> None:
-        self.config = read_shape(plan.shape)
-        self.device = choose_device(plan.device)
-        self.dtype = choose_dtype(plan.dtype, self.device)
         self.plan = plan
-        self.kv_dtype = choose_kv_dtype(plan.kv_dtype, plan.attention, self.dtype, self.device)
-        self.quantize = choose_quantization(plan.quantize, Placement(self.dtype, self.device))
-        self.model = random_model(
-            *(self.config, plan.attention, self.dtype, self.device, self.quantize),
-            plan.is_deterministic,
+        self.config = read_shape(plan.shape)
+        self.where = place(plan)
+        self.device, self.dtype = self.where.device, self.where.dtype
+        self.kv_dtype = choose_kv_dtype(
+            plan.kv_dtype, plan.attention, self.dtype, self.device, self.where.quantize
         )
+        self.model = random_model(self.config, plan.attention, self.where)
         self.is_ahead = runs_ahead(plan.cuda_graphs, self.device, self.model.backend)
         self.bandwidth = plan.bandwidth or measure_bandwidth(self.device)
         self.weight_bytes = weight_bytes_per_step(self.config, self.dtype)
-        if self.quantize != "none":
+        if self.where.quantize != "none":
             self.weight_bytes = stored_bytes(self.model)
         self.block_bytes = kv_bytes_per_block(self.config, BLOCK_SIZE, self.kv_dtype)
         self.kv_bytes = self.block_bytes // BLOCK_SIZE  # of one token
@@ -208,6 +88,45 @@ class Bench:
     @property
     def is_cuda(self) -> bool:
         return self.device.type == "cuda"
+
+    @property
+    def device_name(self) -> str:
+        return torch.cuda.get_device_name(self.device) if self.is_cuda else "cpu"
+
+    def head(self) -> Iterator[str]:
+        """What is measured, and what it is held against."""
+        on = f"{self.device_name}" + (
+            "" if self.is_cuda else f", {torch.get_num_threads()} threads"
+        )
+        kept = "+".join(sorted(linear_methods(self.model)))
+        how = f"{type(self.model.backend).__name__}, {kept}" + (", graphs" if self.is_ahead else "")
+        dtype = str(self.dtype).removeprefix("torch.")
+        yield f"{self.plan.shape} {dtype} on {on}, torch {torch.__version__}: {how}"
+        yield (
+            f"A step reads {self.weight_bytes / 1e9:.3f} GB of weights, and {self.kv_bytes:,} B of "
+            f"keys and values for each token; the memory copies {self.bandwidth / 1e9:,.1f} GB/s."
+        )
+
+    def facts(self) -> dict[str, Any]:
+        """The same for machines."""
+        return {
+            "benchmark": "engine",
+            "date": time.strftime("%Y-%m-%d"),
+            "shape": self.plan.shape,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": self.device_name,
+            "torch": torch.__version__,
+            "attention": type(self.model.backend).__name__,
+            "linear": sorted(linear_methods(self.model)),
+            "is_ahead": self.is_ahead,
+            "is_deterministic": self.plan.is_deterministic,
+            "threads": torch.get_num_threads(),
+            "bandwidth": self.bandwidth,
+            "is_bandwidth_measured": self.plan.bandwidth is None,
+            "quantize": self.where.quantize,
+            "kv_dtype": str(self.kv_dtype).removeprefix("torch."),
+            "weight_bytes": self.weight_bytes,
+        }
 
     def cell(self, batch: int, context: int) -> Cell:
         """The context is reached in the middle of the timed steps."""
@@ -246,11 +165,15 @@ class Bench:
         return None if busy is None else max(0.0, 1 - busy / self.plan.steps / step)
 
     def prefill(self, length: int, repeats: int = 3) -> Prefill:
-        """The least of a few prompts' first steps, behind one that is not timed."""
+        """The least of a few prompts' only steps, behind one that is not timed. The token that a
+        prompt gives is not computed any further: it may be one too many for the context."""
+        if length > self.config.max_position_embeddings:
+            limit = self.config.max_position_embeddings
+            raise ValueError(f"'--prefill' must be at most {limit} for this shape, got {length}.")
         seconds = []
         for i in range(1 + repeats):
-            core = self.engine(1, length + 2, length + 2, num_batched_tokens=length)
-            core.add(self.request(i, self.prompt(random.Random(i), length), 2))
+            core = self.engine(1, length + 1, length + 1, num_batched_tokens=length)
+            core.add(self.request(i, self.prompt(random.Random(i), length), 1))
             start = now(self.device)
             while not any(output.token_ids for output in checked(core)):
                 pass
@@ -305,19 +228,6 @@ class Bench:
         return (weights + seen * self.kv_bytes) / self.bandwidth
 
 
-def nano_vllm(num_sequences: int) -> Iterator[tuple[list[int], int]]:
-    """(prompt, number of output tokens) of nano-vllm's `bench.py`: its seed, its order of draws.
-
-    Its 256 sequences have 142,827 prompt tokens and 133,966 output tokens.
-    """
-    draw = random.Random(0)
-    prompts = [
-        [draw.randint(0, 10000) for _ in range(draw.randint(100, 1024))]
-        for _ in range(num_sequences)
-    ]
-    yield from ((prompt, draw.randint(100, 1024)) for prompt in prompts)
-
-
 def checked(core: EngineCore) -> list[StepOutput]:
     """One step's outputs. Raises RuntimeError if a request failed: its time would be no time."""
     outputs = core.step()
@@ -331,55 +241,24 @@ def run(plan: Plan) -> Iterator[str]:
     """Lines for a person as they come to be; the last is JSON."""
     with torch.inference_mode():
         bench = Bench(plan)
-        where = torch.cuda.get_device_name(bench.device) if bench.is_cuda else "cpu"
-        dtype = str(bench.dtype).removeprefix("torch.")
-        yield (
-            f"{plan.shape} {dtype} on {where}, torch {torch.__version__}: weights "
-            f"{bench.weight_bytes / 1e9:.3f} GB a step, KV {bench.kv_bytes:,} B a token, "
-            f"memory {bench.bandwidth / 1e9:,.1f} GB/s"
-        )
-        cells = []
+        yield from bench.head()
+        cells, prefills = [], []
         for context in plan.contexts:
             for batch in plan.batches:
                 cells.append(cell := bench.cell(batch, context))
-                yield (
-                    f"batch {cell.batch:4}  context {cell.context:6}  {cell.step_ms:9.3f} ms a step"
-                    f"  {cell.tokens_per_second:10,.1f} tok/s  {cell.share_of_floor:5.1%} of floor"
-                    + ("" if cell.gpu_idle_share is None else f"  {cell.gpu_idle_share:5.1%} idle")
-                )
-        prefills = []
+                yield str(cell)
         for length in plan.prefills:
-            prefills.append(prompt := bench.prefill(length))
-            yield (
-                f"prompt {prompt.tokens:6}  {prompt.step_ms:9.3f} ms  "
-                f"{prompt.tokens_per_second:10,.1f} tok/s  "
-                f"{prompt.operations_per_second / 1e12:.2f} TFLOP/s, "
-                f"{prompt.share_of_matmul:.1%} of a large product"
-            )
-        work = bench.workload(plan.workload) if plan.workload else None
-        if work:
-            yield (
-                f"nano-vllm workload: {work.output_tokens:,} tokens in {work.seconds:.2f} s, "
-                f"{work.output_tokens_per_second:,.1f} tok/s, {work.share_of_floor:.1%} of floor"
-            )
+            prefills.append(prefill := bench.prefill(length))
+            yield str(prefill)
+        work = None
+        if plan.workload:
+            yield f"nano-vllm workload: {plan.workload} sequences, all at once, to the end ..."
+            work = bench.workload(plan.workload)
+            yield str(work)
         yield json.dumps(
-            {
-                "benchmark": "engine",
-                "date": time.strftime("%Y-%m-%d"),
-                "shape": plan.shape,
-                "dtype": dtype,
-                "device": where,
-                "torch": torch.__version__,
-                "attention": type(bench.model.backend).__name__,
-                "is_ahead": bench.is_ahead,
-                "is_deterministic": plan.is_deterministic,
-                "threads": torch.get_num_threads(),
-                "bandwidth": bench.bandwidth,
-                "is_bandwidth_measured": plan.bandwidth is None,
+            bench.facts()
+            | {
                 "cells": [asdict(cell) for cell in cells],
-                "quantize": bench.quantize,
-                "kv_dtype": str(bench.kv_dtype).removeprefix("torch."),
-                "weight_bytes": bench.weight_bytes,
                 "matmul_rate": bench.matmul_rate if prefills else None,
                 "prefills": [asdict(prefill) for prefill in prefills],
                 "workload": asdict(work) if work else None,

@@ -29,7 +29,7 @@ from server.engine.supervised import MortalEngine, RestartPolicy, SupervisedEngi
 from server.engine.types import EngineDead, EngineInfo
 from server.native import native_library
 from server.recipe import EngineRecipe
-from server.text.chat import ChatTemplate
+from server.text.chat import ChatTemplate, ChatTemplateError
 from weights.catalog import CATALOG, DEFAULT
 from weights.checkpoint import Checkpoint, open_checkpoint
 from weights.errors import ModelError
@@ -42,16 +42,19 @@ ROOT = Path(__file__).resolve().parents[1]  # the rooms lie side by side, instal
 
 @dataclass(frozen=True, slots=True)
 class OpenedModel:
-    """All that the API process knows of a checkpoint: everything but its tensors."""
+    """All that the API process knows of a checkpoint: everything but its tensors. The file's own
+    description, whose vocabulary is as large as the tokenizer made of it, is not kept."""
 
-    checkpoint: Checkpoint
+    path: Path
+    config: ModelConfig
+    fingerprint: str
     tokenizer: Tokenizer
     template: ChatTemplate | None
     names: tuple[str, ...]
 
     def serve(self, info: EngineInfo) -> ServedModel:
         """The same model as the API shows it, once the engine is loaded."""
-        who = identify(self.checkpoint, self.tokenizer, info)
+        who = identify(self.fingerprint, self.tokenizer, info)
         return ServedModel(
             names=self.names,
             tokenizer=self.tokenizer,
@@ -60,7 +63,7 @@ class OpenedModel:
             created=int(time.time()),
             fingerprint=who.fingerprint,
             identity=who,
-            anatomy=dissect(self.checkpoint.config),
+            anatomy=dissect(self.config),
         )
 
 
@@ -70,13 +73,23 @@ def open_model(settings: Settings) -> OpenedModel:
     tokenizer = checkpoint.tokenizer()
     source = checkpoint.chat_template
     if settings.chat_template is not None:
-        source = settings.chat_template.read_text(encoding="utf-8")
+        source = read_template(settings.chat_template)
     return OpenedModel(
-        checkpoint=checkpoint,
+        path=checkpoint.path,
+        config=checkpoint.config,
+        fingerprint=checkpoint.fingerprint,
         tokenizer=tokenizer,
         template=ChatTemplate(source, tokenizer) if source else None,
         names=served_names(settings, checkpoint),
     )
+
+
+def read_template(path: Path) -> str:
+    """Raises OSError, or ChatTemplateError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ChatTemplateError(f"'--chat-template' {path} is not UTF-8.") from None
 
 
 def served_names(settings: Settings, checkpoint: Checkpoint) -> tuple[str, ...]:
@@ -100,12 +113,12 @@ def dissect(config: ModelConfig) -> Anatomy:
     )
 
 
-def identify(checkpoint: Checkpoint, tokenizer: Tokenizer, info: EngineInfo) -> Identity:
-    """All that decides which tokens this server answers with."""
+def identify(weights: str, tokenizer: Tokenizer, info: EngineInfo) -> Identity:
+    """All that decides which tokens this server answers with; `weights` is their fingerprint."""
     return Identity(
         version=VERSION,
         build=build_digest(),
-        weights=checkpoint.fingerprint,
+        weights=weights,
         tokenizer=tokenizer.fingerprint,
         numerics=f"{info.device} {info.dtype}, {info.numerics}",
     )
@@ -144,7 +157,7 @@ def build_app(settings: Settings, state: ServerState) -> FastAPI:
 def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
     """What the engine is told, in plain data."""
     return EngineRecipe(
-        model_path=str(opened.checkpoint.path),
+        model_path=str(opened.path),
         eos_token_ids=sorted(opened.tokenizer.eos_token_ids),
         device=settings.device,
         dtype=settings.dtype,

@@ -70,10 +70,12 @@ def serve(
     ] = None,
     kv_memory: Annotated[
         float | None,
-        typer.Option(help="GiB of KV cache, of each rank. [1 on a CPU, what is free on a GPU]"),
+        typer.Option(
+            help="GiB of KV cache, of each rank. [CPU: 0.8, in float16 0.4; GPU: the rest]"
+        ),
     ] = None,
     gpu_memory_utilization: Annotated[
-        float | None, typer.Option(help="Share of a GPU's memory to use in all. [0.9]")
+        float | None, typer.Option(help="Share of each GPU's memory to use in all. [0.9]")
     ] = None,
     kv_dtype: Annotated[
         str | None,
@@ -171,10 +173,12 @@ def bench_engine(
         str, typer.Option(help="llama3-8b, qwen3-0.6b, gpt2-xl, smollm2-135m, or a checkpoint.")
     ] = "smollm2-135m",
     batch: Annotated[
-        list[int] | None, typer.Option("--batch", "-b", help="Sequences. Repeatable. [1 8 64]")
+        list[int] | None,
+        typer.Option("--batch", "-b", min=1, help="Sequences. Repeatable. [1 8 64; on a CPU 1 8]"),
     ] = None,
     context: Annotated[
-        list[int] | None, typer.Option("--context", "-c", help="Tokens. Repeatable. [512]")
+        list[int] | None,
+        typer.Option("--context", "-c", min=1, help="Tokens. Repeatable. [512]"),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Timed for each batch and context.")] = 32,
     workload: Annotated[
@@ -183,13 +187,15 @@ def bench_engine(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
     attention: Annotated[
-        str, typer.Option(help="auto, triton, flashinfer, sdpa, reference.")
+        str, typer.Option(help="auto, native, blocked, triton, flashinfer, sdpa, reference.")
     ] = "auto",
     cuda_graphs: Annotated[str, typer.Option(help="auto, on, off.")] = "auto",
-    quantize: Annotated[str, typer.Option(help="none, int8; on a GPU also int4, fp8.")] = "none",
-    kv_dtype: Annotated[str, typer.Option(help="auto, or fp8 on a GPU.")] = "auto",
+    quantize: Annotated[
+        str, typer.Option(help="auto, none, int8; on a GPU also int4, fp8.")
+    ] = "none",
+    kv_dtype: Annotated[str, typer.Option(help="auto, float32, float16; fp8 on a GPU.")] = "auto",
     prefill: Annotated[
-        list[int] | None, typer.Option(help="Time a prompt of so many tokens. Repeatable.")
+        list[int] | None, typer.Option(min=1, help="Time a prompt of so many tokens. Repeatable.")
     ] = None,
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="Same bits in any batch: what does it cost?")
@@ -198,12 +204,15 @@ def bench_engine(
         float | None, typer.Option(help="The memory's, in GB/s. [measured by a copy]")
     ] = None,
 ) -> None:
-    """Time the engine alone, with random weights of any shape."""
-    from server.bench_engine import Plan, run
+    """Time the engine alone, with random weights of any shape. On a CPU --quantize auto is what
+    serves there."""
+    from server.bench_engine import run
+    from server.bench_model import default_batches
+    from server.bench_report import Plan
 
     speed = bandwidth * 1e9 if bandwidth else None
-    grid = (batch or [1, 8, 64], context or [512])
     try:
+        grid = (batch or default_batches(device), context or [512])
         plan = Plan(
             *(shape, *grid, steps, workload, device, dtype, attention, speed, cuda_graphs),
             *(quantize, kv_dtype, prefill or [], deterministic),

@@ -8,7 +8,7 @@ the environment. What comes out is frozen.
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_core import PydanticCustomError
@@ -98,7 +98,14 @@ def check_key_file(file: Path) -> Path:
     return file
 
 
-Texts = Annotated[list[str], NoDecode, BeforeValidator(split_at_commas)]
+Names = Annotated[
+    list[Annotated[str, Field(min_length=1)]], NoDecode, BeforeValidator(split_at_commas)
+]
+Origins = Annotated[
+    list[Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s]+)$")]],
+    NoDecode,
+    BeforeValidator(split_at_commas),
+]
 Keys = Annotated[
     list[Annotated[SecretStr, Field(min_length=1)]], NoDecode, BeforeValidator(split_at_commas)
 ]
@@ -107,25 +114,27 @@ Keys = Annotated[
 class Settings(BaseSettings):
     """What `thirdeye serve` can be told. Sizes are in tokens, times in seconds, memory in GiB."""
 
-    model_config = SettingsConfigDict(env_prefix="THIRDEYE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="THIRDEYE_", frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
     model: str | None = None
     yes: bool = False
-    served_model_name: Texts = []
+    served_model_name: Names = []
     chat_template: Path | None = None
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    root_path: str = ""
+    root_path: str = Field("", pattern=r"^(/.*[^/])?$")
     api_key: Keys = []
     api_key_file: Annotated[Path, AfterValidator(check_key_file)] | None = None
-    cors_origin: Texts = []
+    cors_origin: Origins = []
     lenient: bool = False
     max_n: int = Field(MAX_N, ge=1, le=MAX_N)
     max_stop: int = Field(4, ge=1, le=MAX_STOPS)
     requests_per_minute: int = Field(0, ge=0)
     tokens_per_minute: int = Field(0, ge=0)
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
     drain_timeout: float = Field(30.0, ge=0)
     sse_ping: float = Field(15.0, ge=0)
     send_timeout: float = Field(30.0, gt=0)

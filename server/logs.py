@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Mapping
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+MAX_CHARS = 512  # what a value of `metadata` may have
 
 
 def configure(level: str = "info") -> None:
@@ -21,9 +22,9 @@ def configure(level: str = "info") -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def clean(text: str, limit: int = 128) -> str:
-    """Text from outside, safe in a log line: no control characters, at most `limit`."""
-    return "".join(char if char.isprintable() else "?" for char in text[:limit])
+def clean(text: str) -> str:
+    """Text from outside, safe in a log line: no control characters, and not too long."""
+    return "".join(char if char.isprintable() else "?" for char in text[:MAX_CHARS])
 
 
 def log_request(logger: logging.Logger, fields: Mapping[str, object]) -> None:

@@ -7,6 +7,7 @@ as the API process is; `model/native/` has the kernels.
 
 import logging
 import threading
+from pathlib import Path
 
 from model.native.build import Build, Unavailable, plan_build
 from server.config import Native, Settings, compilers
@@ -40,11 +41,23 @@ def plan_native() -> Build:
 def native_status() -> str:
     """A line for people, compiled if need be: where the library is, or why there is none."""
     try:
-        build = plan_native()
-        build.run()
+        return str(_compiled())
     except Unavailable as reason:
         return f"none: {reason}"
-    return str(build.library)
+
+
+def compiled_library() -> str:
+    """The library's file, for who would rather wait than do without; empty where there is none."""
+    try:
+        return str(_compiled())
+    except Unavailable:
+        return ""
+
+
+def _compiled() -> Path:
+    build = plan_native()
+    build.run()
+    return build.library
 
 
 def _compile(build: Build) -> None:

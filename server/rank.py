@@ -16,6 +16,7 @@ import msgspec
 import torch
 
 from model.ranks import Meeting, join
+from model.transformer import Transformer
 from server.engine.device_memory import CudaMemory
 from server.engine.follower import Share, serve_rank
 from server.engine.rank_messages import Join
@@ -41,13 +42,16 @@ def load_share(order: Join, say_alive: Callable[[], None]) -> Share:
     where = replace(where, ranks=ranks)
     model = load_model(checkpoint, recipe.attention, where, lambda *_: say_alive())
     kv_dtype = place_kv(recipe, where)
-    return Share(model, where.device, kv_dtype, find_own_room(recipe, where.device, kv_dtype))
+    room = find_own_room(recipe, model, kv_dtype, where.device)
+    return Share(model, where.device, kv_dtype, room)
 
 
-def find_own_room(recipe: EngineRecipe, device: torch.device, kv_dtype: torch.dtype) -> Room:
+def find_own_room(
+    recipe: EngineRecipe, model: Transformer, kv_dtype: torch.dtype, device: torch.device
+) -> Room:
     """As `find_room` does on rank 0; the weights are loaded."""
     if device.type != "cuda":
-        return Granted(rank_kv_budget(recipe, device, kv_dtype))
+        return Granted(rank_kv_budget(recipe, model.config, device, kv_dtype))
     return Gauge(CudaMemory(device), granted_share(recipe))
 
 

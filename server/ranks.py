@@ -9,6 +9,8 @@ from collections.abc import Callable
 import msgspec
 import torch
 
+from model.config import ModelConfig
+from model.kv_cache import kv_bytes_per_block
 from model.placement import Placement
 from server.engine.cores import num_cores, own_cpus
 from server.engine.crew import NOBODY, Crew, summon
@@ -52,8 +54,12 @@ def gather_crew(recipe: EngineRecipe, where: Placement, on_end: Callable[[str], 
     )
 
 
-def rank_kv_budget(recipe: EngineRecipe, device: torch.device, dtype: torch.dtype) -> int:
-    """Bytes of one rank's keys and values: ranks on CPUs share the machine's memory."""
-    budget = kv_budget(device, recipe.kv_memory_bytes, recipe.gpu_memory_utilization, dtype)
+def rank_kv_budget(
+    recipe: EngineRecipe, config: ModelConfig, device: torch.device, dtype: torch.dtype
+) -> int:
+    """Bytes of one rank's keys and values: ranks on CPUs share the machine's memory. `config` is
+    the whole model's."""
+    token = kv_bytes_per_block(config, 1, dtype)
+    budget = kv_budget(device, recipe.kv_memory_bytes, recipe.gpu_memory_utilization, dtype, token)
     is_shared = device.type == "cpu" and recipe.kv_memory_bytes is None
     return budget // recipe.tensor_parallel if is_shared else budget

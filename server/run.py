@@ -117,7 +117,7 @@ async def load(
 
     Raises `EngineDead` with the reason if the engine cannot be loaded, or not kept alive.
     """
-    say(f"thirdeye {VERSION}: loading {opened.names[0]} ({opened.checkpoint.path})")
+    say(f"thirdeye {VERSION}: loading {opened.names[0]} ({opened.path})")
 
     def on_progress(phase: str, fraction: float) -> None:
         state.detail = f"{phase} {fraction:.0%}"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import wait
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,7 +45,9 @@ from server.engine.crew import end_process
 from server.engine.guidance import Guidance
 from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.memory import plan_kv
+from server.engine.native_sampler import NativeSampler
 from server.engine.runner import ModelRunner
+from server.engine.sampler import Sampler, sample
 from server.engine.types import EngineDead, EngineInfo
 from server.engine.warmup import warm_up
 from server.ranks import check_ranks, gather_crew, use_threads
@@ -74,9 +76,9 @@ def load_engine(
     crew = gather_crew(recipe, where, on_end)
     where = replace(where, ranks=crew.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
-    guidance = cache(partial(load_guidance, checkpoint, recipe.eos_token_ids))
-    grammars = GrammarCompiler(lambda grammar: guidance().compile(grammar))
-    preparation = grammars.prepare(guidance)  # beside the weights, which leave a core to it
+    grammars = GrammarCompiler(lambda grammar: guidance.result().compile(grammar))
+    # Beside the weights, which leave a core to it. The checkpoint's description is not kept for it.
+    guidance = grammars.prepare(partial(load_guidance, checkpoint, recipe.eos_token_ids))
     model = load_model(checkpoint, recipe.attention, where, on_progress)
     crew.wait_loaded()
     budget, memory = find_room(recipe, model, kv_dtype, device, crew)
@@ -89,13 +91,18 @@ def load_engine(
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
     kv_cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
     launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
-    runner = ModelRunner(crew.lead(model), kv_cache, config, device)
+    runner = ModelRunner(crew.lead(model), kv_cache, config, device, choose_sampler(where.native))
     warm_up(runner, config)
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
     inspector = crew.lead_inspector(Inspector(model, device, look_rows))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
-    wait([preparation])  # it holds the interpreter: no stream shall be there to wait for it
+    wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
     return core, describe(checkpoint.config, config, where, numerics, memory)
+
+
+def choose_sampler(native: Library | None) -> Sampler:
+    """What chooses the tokens of steps that are not launched ahead."""
+    return sample if native is None else NativeSampler(native)
 
 
 def place(recipe: EngineRecipe, rank: int) -> Placement:
@@ -137,11 +144,20 @@ def load_model(
     checkpoint: Checkpoint, attention: str, where: Placement, on_progress: OnProgress
 ) -> Transformer:
     """The checkpoint's weights in a transformer of its shape."""
+    model = empty_model(checkpoint.config, attention, where)
+    loader = ModelLoader(model)
+    load_weights(checkpoint, loader, lambda done, total: on_progress("weights", done / total))
+    loader.finish()
+    return model
+
+
+def empty_model(config: ModelConfig, attention: str, where: Placement) -> Transformer:
+    """To be filled. Raises ValueError if the attention cannot run there."""
     backend = choose_attention(
         attention, where.device, where.native, is_deterministic=where.is_deterministic
     )
-    model = Transformer(
-        checkpoint.config,
+    return Transformer(
+        config,
         backend,
         dtype=where.dtype,
         device=where.device,
@@ -150,10 +166,6 @@ def load_model(
         ranks=where.ranks,
         is_deterministic=where.is_deterministic,
     )
-    loader = ModelLoader(model)
-    load_weights(checkpoint, loader, lambda done, total: on_progress("weights", done / total))
-    loader.finish()
-    return model
 
 
 def load_guidance(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> Guidance:

@@ -47,8 +47,8 @@ class Fields:
             raise self.error(key, f"must be between {low} and {high}, got {shown(value)}.")
         return value
 
-    def optional_integer(self, key: str, *, low: int = 0, high: int) -> int | None:
-        return self.integer(key, low=low, high=high) if key in self else None
+    def optional_integer(self, key: str, *, high: int) -> int | None:
+        return self.integer(key, low=0, high=high) if key in self else None
 
     def positive(self, key: str, default: float = MISSING) -> float:
         """A finite number above zero."""

@@ -99,15 +99,14 @@ class ModelEntry:
     name: str
     path: Path | None
     size_bytes: int
-    in_catalog: bool
 
 
 def list_models() -> list[ModelEntry]:
     """The catalog, then other .gguf files in the cache directory."""
     entries = [
-        ModelEntry(model.name, find_catalog_model(model), model.member_size, True)
+        ModelEntry(model.name, find_catalog_model(model), model.member_size)
         for model in CATALOG.values()
     ]
     known = {model.file_name for model in CATALOG.values()}
     others = [path for path in sorted(models_directory().glob("*.gguf")) if path.name not in known]
-    return entries + [ModelEntry(path.stem, path, path.stat().st_size, False) for path in others]
+    return entries + [ModelEntry(path.stem, path, path.stat().st_size) for path in others]

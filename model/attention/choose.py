@@ -40,7 +40,7 @@ def choose_attention(
     chosen = _best(device, native) if name == "auto" else name
     if chosen not in backends:
         known = ", ".join(repr(known) for known in ("auto", *backends))
-        raise ValueError(f"'attention' must be one of {known}, got {name!r}.")
+        raise ValueError(f"'--attention' must be one of {known}, got {name!r}.")
     return backends[chosen]()
 
 
@@ -53,7 +53,7 @@ def _best(device: torch.device, native: Library | None) -> str:
 def _native(library: Library | None) -> NativeAttention:
     if library is None:
         raise ValueError(
-            "'attention' native needs kernels compiled for this machine and '--dtype' float32; "
+            "'--attention' native needs kernels compiled for this machine and '--dtype' float32; "
             "`thirdeye doctor` says whether they are there: use 'auto'."
         )
     return NativeAttention(library)
@@ -61,7 +61,7 @@ def _native(library: Library | None) -> NativeAttention:
 
 def _triton(device: torch.device, is_deterministic: bool) -> TritonAttention:
     if not can_fuse(device):
-        raise ValueError("'attention' triton needs a GPU and the package triton: use 'auto'.")
+        raise ValueError("'--attention' triton needs a GPU and the package triton: use 'auto'.")
     properties = torch.cuda.get_device_properties(device)
     return TritonAttention(
         num_multiprocessors=properties.multi_processor_count, is_deterministic=is_deterministic
@@ -71,6 +71,6 @@ def _triton(device: torch.device, is_deterministic: bool) -> TritonAttention:
 def _flashinfer(device: torch.device) -> FlashInferAttention:
     if device.type != "cuda" or find_spec("flashinfer") is None:
         raise ValueError(
-            "'attention' flashinfer needs a GPU and the package flashinfer-python: use 'auto'."
+            "'--attention' flashinfer needs a GPU and the package flashinfer-python: use 'auto'."
         )
     return FlashInferAttention(device)

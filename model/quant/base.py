@@ -14,7 +14,7 @@ from model.placement import Placement
 
 
 class LinearLayer(nn.Module):
-    """What a method puts its parameters on; `model.linear.Linear` is the only one."""
+    """What a method puts its parameters on: `Linear` or `TiedLinear` of `model/linear.py`."""
 
     weight: Tensor
     bias: Tensor | None

@@ -42,11 +42,8 @@ class Context:
     grammars: Grammars
 
 
-def json_response(
-    value: object, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Response:
-    body = msgspec.json.encode(value)
-    return Response(body, status, headers, media_type="application/json")
+def json_response(value: object, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), 200, headers, media_type="application/json")
 
 
 async def respond(
@@ -188,6 +185,7 @@ async def _until_gone(request: Request) -> None:
 def _record(context: Context, request_id: str, generation: Generation, tally: Tally) -> None:
     """The metrics and the log line of a request that has ended, one way or another."""
     context.metrics.request_ended(tally, generation.size)
+    num_cut = generation.size - len(tally.outcomes)  # their reader left, or one of them failed
     log_request(
         logging.getLogger("thirdeye.request"),
         {
@@ -197,7 +195,7 @@ def _record(context: Context, request_id: str, generation: Generation, tally: Ta
             "prompt_tokens": tally.num_prompt_tokens,
             "cached_tokens": tally.num_cached_tokens,
             "completion_tokens": tally.num_generated_tokens,
-            "finish": ",".join(tally.outcomes.values()),
+            "finish": ",".join([*tally.outcomes.values(), *["unfinished"] * num_cut]),
             "timings": tally.timings(),
             **generation.notes,
         },

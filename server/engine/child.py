@@ -39,6 +39,7 @@ from server.engine.messages import (
     Unwatch,
     Watch,
 )
+from server.engine.pages import drop_code
 from server.engine.types import EngineDead, EngineInfo
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def _settle() -> None:
     gc.freeze()  # collections need not look at it, and are short from now on
     gc.enable()
     settle_heap()
+    drop_code()
 
 
 def _run(sock: socket.socket, core: EngineCore, inbox: Inbox) -> bool:

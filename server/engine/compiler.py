@@ -10,11 +10,14 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from server.engine.matcher import CompileGrammar, Matcher
 from server.engine.types import Request
 
 logger = logging.getLogger(__name__)
+
+Made = TypeVar("Made")
 
 
 class GrammarCompiler:
@@ -28,7 +31,7 @@ class GrammarCompiler:
         self._done: SimpleQueue[tuple[str, Future[Matcher]]] = SimpleQueue()
         self.wake: Callable[[], None] = lambda: None  # called, by any thread, when one is ready
 
-    def prepare(self, work: Callable[[], object]) -> Future[object]:
+    def prepare(self, work: Callable[[], Made]) -> Future[Made]:
         """Do what the first grammar needs, in the thread that compiles it and before it."""
         return self._executor.submit(work)
 

@@ -7,7 +7,9 @@ With a launcher, steps overlap: the next one is launched before the last one is 
 device computes it, the host tells what the last one said. The plan ahead is one of `Scheduler`'s; a
 plan that cannot be launched ahead waits for all that is in flight, and is then run as ever.
 
-    schedule(n + 1) -> launch(n + 1) -> read(n) -> update(n)
+    schedule(n + 1) -> launch(n + 1) -> read(n) -> update(n) -> choose(n + 1)
+
+`choose` does something only for steps with a grammar, whose mask depends on the token before.
 
 What goes wrong stays as small as it can: a request that cannot be queued fails alone; an exception
 in a step fails the requests of that step, and the engine goes on. Only two things end the engine: a
@@ -24,9 +26,10 @@ import torch
 
 from server.engine.compiler import GrammarCompiler
 from server.engine.config import EngineConfig
+from server.engine.flight import Flight
 from server.engine.inspection import InspectRequest, Trace
 from server.engine.inspector import Inspect, Inspections
-from server.engine.launcher import Flight, Launcher
+from server.engine.launcher import Launcher
 from server.engine.plan import PlanRow, StepPlan
 from server.engine.runner import Runner
 from server.engine.scheduler import RequestTooLarge, Scheduler
@@ -180,11 +183,20 @@ class EngineCore:
         self._scheduler.launched(plan)
         launched = time.perf_counter()
         outputs = self._land()
+        if any(is_running(row) for row in plan.rows):  # else nobody wants to know
+            outputs += self._choose(flight)
         self._recorder.computed(launched - started, time.perf_counter() - launched)
         self._scheduler.pace.saw(plan.num_scheduled_tokens, launched - started)
-        if any(is_running(row) for row in plan.rows):  # else nobody wants to know
-            self._in_flight = flight
         return outputs
+
+    def _choose(self, flight: Flight) -> list[StepOutput]:
+        assert self._launcher is not None
+        try:
+            self._launcher.choose(flight)
+        except Exception as error:
+            return self._fail(flight.plan, error)
+        self._in_flight = flight
+        return []
 
     def _land(self) -> list[StepOutput]:
         """Read the step in flight, if there is one that matters to anybody."""

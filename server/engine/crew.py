@@ -4,25 +4,19 @@ Each is a fresh interpreter at the end of a socket. What rank 0 computes with it
 model, the others are told first, in the same order: `lead` wraps whatever does so. The ranks live
 and die together. If one ends, rank 0 ends at once, even in the middle of a step; if rank 0 ends,
 the others see the end of their sockets. So there is one death to look after, the engine's, and its
-supervisor does. A thread listens to each of them, so a rank's last word is heard wherever rank 0 is
-waiting. Where ranks wait for each other they do so for a limited time.
+supervisor does. Where ranks wait for each other they do so for a limited time.
 """
 
 import contextlib
 import logging
 import os
 import shutil
-import socket
-import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
 import torch
 from torch import Tensor
 
@@ -31,39 +25,33 @@ from model.kv_cache import KVCache
 from model.parallel import ALONE, Ranks
 from model.ranks import Meeting, join
 from model.transformer import Transformer
-from server.engine.frames import FrameReader, pack_frame
+from server.engine.frames import pack_frame
 from server.engine.inspection import InspectRequest, Trace
 from server.engine.inspector import Inspect
+from server.engine.mate import RANKS_FAILED, Mate
 from server.engine.rank_messages import (
     LAST_WORDS,
     Arrived,
     Begin,
-    FromRank,
     Join,
     Loaded,
-    Loading,
     Look,
     LookAway,
     LookOn,
     Measure,
     Measured,
     ToRank,
-    Unable,
     pack_batch,
 )
 from server.engine.types import EngineDead
 
 logger = logging.getLogger(__name__)
 
-M = TypeVar("M", bound=FromRank)
-
-RANKS_FAILED = "The ranks of the engine could not work together."
-
 
 class Crew:
     """The other ranks, none by default: then everything is as if there were no crew."""
 
-    def __init__(self, mates: Sequence["Mate"] = (), ranks: Ranks = ALONE) -> None:
+    def __init__(self, mates: Sequence[Mate] = (), ranks: Ranks = ALONE) -> None:
         self._mates = mates
         self.ranks = ranks
 
@@ -148,70 +136,6 @@ def ending_the_engine() -> Iterator[None]:
         logger.exception("a step on several ranks failed")
         time.sleep(LAST_WORDS)  # if another rank is why, it ends this process, and says so
         raise EngineDead(RANKS_FAILED) from error
-
-
-class Mate:
-    """Another rank's process, and the socket to it."""
-
-    def __init__(
-        self,
-        rank: int,
-        process: subprocess.Popen[bytes],
-        sock: socket.socket,
-        timeout: float,
-        on_end: Callable[[str], object],
-    ) -> None:
-        """`timeout` is in seconds: how long it may say nothing where something is expected.
-        `on_end` is called by another thread, with the reason, when the rank cannot go on."""
-        self._rank, self._process, self._sock = rank, process, sock
-        self._timeout, self._on_end = timeout, on_end
-        self._inbox: SimpleQueue[FromRank] = SimpleQueue()
-        threading.Thread(target=self._listen, name=f"rank-{rank}", daemon=True).start()
-
-    @classmethod
-    def start(
-        cls, rank: int, argv: Sequence[str], timeout: float, on_end: Callable[[str], object]
-    ) -> "Mate":
-        """Run `argv` with the socket's descriptor number as one more argument."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        with theirs:
-            process = subprocess.Popen(
-                [*argv, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
-        return cls(rank, process, ours, timeout, on_end)
-
-    def _listen(self) -> None:
-        frames = FrameReader[FromRank](msgspec.msgpack.Decoder(FromRank))
-        try:
-            while True:
-                message = frames.read(self._sock)
-                if isinstance(message, Unable):
-                    self._on_end(f"Rank {self._rank}: {message.message}")
-                    return
-                self._inbox.put(message)
-        except (EOFError, ConnectionError):
-            self._on_end(f"Rank {self._rank} has ended with code {self._process.wait()}.")
-
-    def send(self, frame: bytes) -> None:
-        try:
-            self._sock.sendall(frame)
-        except ConnectionError as error:
-            raise EngineDead(RANKS_FAILED) from error
-
-    def expect(self, kind: type[M]) -> M:
-        """Its next message. `EngineDead` if it says nothing at all for too long."""
-        while True:
-            try:
-                message = self._inbox.get(timeout=self._timeout)
-            except Empty:
-                raise EngineDead(
-                    f"Rank {self._rank} has not been heard of for {self._timeout:g} seconds."
-                ) from None
-            if not isinstance(message, Loading):
-                assert isinstance(message, kind), f"unexpected {message!r}"
-                return message
 
 
 def summon(

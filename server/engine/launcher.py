@@ -3,16 +3,18 @@
 A row's newest token may still be on its way to the host: the device has it, and that is where it is
 needed. Plans in which every row has one token are decode steps, replayed from a graph; others (a
 prompt's chunk among them) are computed eagerly, and take what the host does not know from the same
-state. What a step chose is read later, from its `Flight`.
+state. What a step chose, and what it says of prompts, is read later, from its `Flight`.
 
-Some rows must be known to the host before they go on: their grammar has to be asked, their prompt
-scored. A plan with one of them is none that can be launched, see `can_launch`; `ModelRunner`
-computes it, after all that is in flight was read.
+A grammar is asked on the host, and has to know the token before. A step with such a row is launched
+like any other but for its choice, which `choose` submits, with the masks, once the step before was
+read. The device computes the layers meanwhile.
+
+`can_launch` says what is left to `ModelRunner`, after all that is in flight was read: embeddings,
+guesses to be verified, and requests that the device's state has no room for.
 """
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -20,44 +22,25 @@ import torch
 from torch import Tensor
 
 from model.batch import ForwardBatch
+from server.engine.biases import have_room
+from server.engine.choose import reporting
+from server.engine.chunk import ChunkStep, find_places
 from server.engine.config import EngineConfig
-from server.engine.decode import Choice, Chooser, DecodeSteps, Way, read_choices
+from server.engine.decode import Chooser, DecodeSteps, Way
+from server.engine.flight import Flight
+from server.engine.grammar import fill_mask
 from server.engine.graphs import Capture, make_buckets
 from server.engine.inputs import build_batch
-from server.engine.logprobs import read_scores
-from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
-from server.engine.runner import BROKEN_LOGITS
+from server.engine.masks import ToldMasks
+from server.engine.matcher import num_words
+from server.engine.plan import PlanRow, StepPlan
 from server.engine.sampler import Ranking, plan_ranking
-from server.engine.slots import DeviceState, News, Slots, Told, Word
-from server.engine.stream import Stream, Ticket
+from server.engine.sequence import SequenceStatus
+from server.engine.slots import Slots, Told
+from server.engine.state import DeviceState, Layout, News
+from server.engine.stream import Stream
 
 Forward = Callable[[ForwardBatch], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Flight:
-    """A step that was launched. `read` waits for it."""
-
-    plan: StepPlan
-    ticket: Ticket
-
-    def read(self) -> StepResult:
-        samples = iter(read_choices(self.ticket.wait()))  # of the sampled rows, in order
-        return StepResult(
-            [
-                _row_result(row, next(samples)) if row.is_sampled else RowResult()
-                for row in self.plan.rows
-            ]
-        )
-
-
-def _row_result(row: PlanRow, choice: Choice) -> RowResult:
-    if not choice.is_finite:
-        return RowResult(error=BROKEN_LOGITS)
-    num_top, logprobs = row.sequence.request.sampling.logprobs, None
-    if num_top is not None and choice.scores is not None:
-        logprobs = read_scores([choice.scores], [num_top])
-    return RowResult(token_ids=[choice.token_id], logprobs=logprobs)
 
 
 class Launcher(Protocol):
@@ -67,12 +50,14 @@ class Launcher(Protocol):
 
     def launch(self, plan: StepPlan) -> Flight: ...
 
+    def choose(self, flight: Flight) -> None: ...
+
 
 class DeviceLauncher:
     """Launches plans on one device, in the order in which they come.
 
     `forward` is the model with its KV cache, which has a block more than the scheduler knows of:
-    block `config.num_blocks` is scrap.
+    block `config.num_blocks` is scrap. `max_model_len` is `config`'s, or more.
     """
 
     def __init__(
@@ -83,18 +68,21 @@ class DeviceLauncher:
         device: torch.device,
         capture: Capture,
         stream: Stream,
+        max_model_len: int | None = None,
     ) -> None:
         num_slots, block_size = config.max_num_seqs, config.block_size
-        max_blocks = -(-config.max_model_len // block_size)
+        max_blocks = -(-(max_model_len or config.max_model_len) // block_size)
+        layout = Layout(num_slots, max_blocks, len(config.eos_token_ids))
         with torch.inference_mode():
-            state = DeviceState(num_slots, max_blocks, config.num_blocks, vocab_size, device)
+            state = DeviceState(layout, config.num_blocks, vocab_size, device)
             choose = Chooser(state)
             self._steps = DecodeSteps(forward, state, choose, block_size, vocab_size, capture)
         self._state, self._choose = state, choose
-        self._slots = Slots(num_slots, state.width, block_size, vocab_size)
+        self._slots = Slots(layout, block_size, vocab_size, config.eos_token_ids)
         self._buckets = make_buckets(num_slots)
         self._forward, self._stream = forward, stream
         self._block_size, self._vocab_size, self._device = block_size, vocab_size, device
+        self._eos_token_ids = config.eos_token_ids
         self._is_cuda = device.type == "cuda"
 
     def prepare(self) -> None:
@@ -106,82 +94,117 @@ class DeviceLauncher:
 
     def can_launch(self, plan: StepPlan) -> bool:
         """Whether no row needs the host between the step before and this one."""
-        return not any(_needs_host(row) for row in plan.rows)
+        return all(self._can_launch(row) for row in plan.rows)
+
+    def _can_launch(self, row: PlanRow) -> bool:
+        if row.draft_token_ids or row.is_embedding:
+            return False
+        sequence = row.sequence
+        return sequence in self._slots or have_room(
+            sequence.request.sampling, self._eos_token_ids, self._vocab_size
+        )
 
     def launch(self, plan: StepPlan) -> Flight:
-        """Begin a step; `plan` is one that can be launched. May raise what the model raises."""
+        """Begin a step; `plan` is one that can be launched. May raise what the model raises.
+
+        Unless a row has a grammar it is the whole step; else `choose` is to follow.
+        """
         rows = plan.rows
         is_decode = all(row.is_sampled and row.num_scheduled_tokens == 1 for row in rows)
         told = self._slots.follow(rows, is_decode=is_decode)
-        sampled = [(t, row) for t, row in zip(told, rows, strict=True) if row.is_sampled]
-        way = self._plan_way(sampled)
-        slots = [t.slot for t, _ in sampled]
-        work = self._decode(slots, way) if is_decode else self._chunk(plan, told, slots, way)
-        return Flight(plan, self._stream.submit(work))
+        masked = [
+            (i, t.slot)
+            for i, (t, row) in enumerate(zip(told, rows, strict=True))
+            if row.is_sampled and row.sequence.request.grammar
+        ]
+        way = self._plan_way(told, rows, is_masked=bool(masked))
+        if is_decode:
+            flight = self._decode(plan, told, way, masked)
+        else:
+            flight = self._chunk(plan, told, way, masked)
+        if not masked:
+            flight.choices = self._stream.submit(partial(flight.choose, None))
+        return flight
 
-    def _plan_way(self, sampled: list[tuple[Told, PlanRow]]) -> Way:
+    def _plan_way(self, told: list[Told], rows: list[PlanRow], *, is_masked: bool) -> Way:
+        sampled = [(t, row) for t, row in zip(told, rows, strict=True) if row.is_sampled]
+        wishes = [row.sequence.request.sampling for _, row in sampled]
         drawn = [t.knobs for t, _ in sampled if t.knobs.temperature > 0]
         return Way(
             ranking=plan_ranking(drawn, self._vocab_size, may_look=False) if drawn else None,
             is_penalized=any(t.is_penalized for t, _ in sampled),
-            has_logprobs=any(
-                row.sequence.request.sampling.logprobs is not None for _, row in sampled
-            ),
+            has_logprobs=any(sampling.logprobs is not None for sampling in wishes),
+            is_biased=any(sampling.logit_bias for sampling in wishes)
+            or any(t.holds_back(row.end) for t, row in sampled),
+            is_masked=is_masked,
         )
 
-    def _decode(self, slots: list[int], way: Way) -> Callable[[], Tensor]:
+    def _decode(
+        self, plan: StepPlan, told: list[Told], way: Way, masked: list[tuple[int, int]]
+    ) -> Flight:
+        slots = [t.slot for t in told]
         bucket = self._buckets[bisect_left(self._buckets, len(slots))]
         self._slots.choose_rows(slots, bucket)
-        news = self._slots.take(pin=self._is_cuda)
-        return partial(self._run_decode, news, bucket, way, len(slots))
+        news, num_rows = self._slots.take(pin=self._is_cuda), len(slots)
+        if not masked:
+            return Flight(plan, partial(self._replay, news, bucket, way, num_rows), masked)
+        self._stream.run(partial(self._begin_decode, news, bucket))
+        return Flight(plan, partial(self._choose_decoded, bucket, way, num_rows), masked)
 
-    def _run_decode(self, news: News, bucket: int, way: Way, num_rows: int) -> Tensor:
+    def _replay(
+        self, news: News, bucket: int, way: Way, num_rows: int, masks: ToldMasks | None
+    ) -> Tensor:
+        assert masks is None
         self._state.apply(news)
         return self._steps.replay(bucket, way)[:num_rows]
 
-    def _chunk(
-        self, plan: StepPlan, told: list[Told], slots: list[int], way: Way
-    ) -> Callable[[], Tensor]:
-        batch = build_batch(plan, self._block_size, self._device)
-        unknown: list[tuple[int, int]] = []  # (place in the step, slot) of tokens not read yet
-        end = 0
-        for row, t in zip(plan.rows, told, strict=True):
-            end += row.num_scheduled_tokens
-            if row.num_pending_tokens:
-                unknown.append((end - 1, t.slot))
-        news = self._slots.take(pin=self._is_cuda)
-        return partial(self._run_chunk, news, batch, self._send(unknown), self._send(slots), way)
+    def _begin_decode(self, news: News, bucket: int) -> None:
+        self._state.apply(news)
+        self._steps.begin(bucket)
 
-    def _send(self, numbers: list[int] | list[tuple[int, int]]) -> Tensor:
+    def _choose_decoded(
+        self, bucket: int, way: Way, num_rows: int, masks: ToldMasks | None
+    ) -> Tensor:
+        self._state.masks.apply(masks)
+        return self._steps.choose(bucket, way)[:num_rows]
+
+    def _chunk(
+        self, plan: StepPlan, told: list[Told], way: Way, masked: list[tuple[int, int]]
+    ) -> Flight:
+        batch = build_batch(plan, self._block_size, self._device)
+        news = self._slots.take(pin=self._is_cuda)
+        places = find_places(plan.rows, told, self._send)
+        step = ChunkStep(self._forward, self._state, self._choose, batch, news, places, way)
+        flight = Flight(plan, step.choose, masked)
+        if len(places.scores):
+            flight.scores = self._stream.submit(step.begin)
+        else:
+            self._stream.run(step.begin)
+        return flight
+
+    def _send(self, numbers: list[int]) -> Tensor:
         tensor = torch.tensor(numbers, dtype=torch.int64)
         if self._is_cuda:
             tensor = tensor.pin_memory()
         return tensor.to(self._device, non_blocking=True)
 
-    def _run_chunk(
-        self, news: News, batch: ForwardBatch, unknown: Tensor, slots: Tensor, way: Way
-    ) -> Tensor:
-        state = self._state
-        state.apply(news)
-        if len(unknown):
-            places, owners = unknown.unbind(1)  # [n] each
-            tokens = state.table[:, Word.TOKEN].index_select(0, owners).long()
-            batch.input_ids.index_copy_(0, places, tokens)
-        logits = self._forward(batch).float()  # [S, vocab_size]
-        if not len(slots):
-            return torch.empty(0, 2, dtype=torch.int64, device=self._device)
-        positions = state.table[:, Word.POSITION].index_select(0, slots).long()
-        return self._choose(logits, slots, positions, way)
+    def choose(self, flight: Flight) -> None:
+        """The rest of a step, if there is one, once all before it were read."""
+        if flight.choices is None:
+            masks = self._make_masks(flight)
+            flight.choices = self._stream.submit(partial(flight.choose, masks))
 
-
-def _needs_host(row: PlanRow) -> bool:
-    sequence = row.sequence
-    sampling = sequence.request.sampling
-    return bool(
-        row.draft_token_ids
-        or row.is_embedding
-        or sequence.request.grammar
-        or row.score_start < row.score_end
-        or sampling.logit_bias
-        or sequence.num_generated_tokens < sampling.min_tokens
-    )
+    def _make_masks(self, flight: Flight) -> ToldMasks:
+        """Of the rows that have not ended meanwhile. One that can have none fails alone."""
+        rows = flight.plan.rows
+        here = [
+            (i, slot)
+            for i, slot in flight.masked
+            if rows[i].sequence.status is not SequenceStatus.FINISHED
+        ]
+        size = len(here), num_words(self._vocab_size + 1)  # as `empty_masks`
+        words = torch.zeros(size, dtype=torch.int32, pin_memory=self._is_cuda)
+        for mask, (i, _) in zip(words.numpy(), here, strict=True):
+            with reporting(flight.failed, i, rows[i].sequence):
+                fill_mask(rows[i].sequence, mask)
+        return ToldMasks(self._send([slot for _, slot in here]), words)

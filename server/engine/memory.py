@@ -6,7 +6,8 @@ import torch
 
 GIB = 1 << 30
 CPU_SHARE = 0.5  # of the memory free at start: the rest belongs to the user's other programs
-CPU_DEFAULT = 1 * GIB  # in fp32: plenty for a laptop's few chats; --kv-memory raises it
+CPU_DEFAULT = 4 * GIB // 5  # in fp32: 32 users of the default model, and 1 GB in all with 8 bits
+CPU_LEAST_TOKENS = 4096  # of a larger model: one long chat
 CUDA_SHARE = 0.9  # of the card, weights and all, where no trial step tells: see `trial.py`
 
 
@@ -15,18 +16,33 @@ def kv_budget(
     asked: int | None,
     share: float = CUDA_SHARE,
     dtype: torch.dtype = torch.float32,
+    bytes_per_token: int = 0,
 ) -> int:
     """Bytes for the KV cache: what was asked for, else a default that leaves the machine usable.
 
-    Call it after the weights are loaded: on a GPU they count as used.
+    Call it after the weights are loaded: on a GPU they count as used. `bytes_per_token`: on a CPU
+    the default holds `CPU_LEAST_TOKENS` of so many.
+
+    Raises ValueError if more was asked for than the machine has.
     """
     if asked is not None:
+        if device.type == "cpu" and asked > (most := physical_memory()):
+            raise ValueError(
+                f"'--kv-memory' must be at most {most / GIB:.1f}, all of this machine's memory in "
+                f"GiB, got {asked / GIB:g}: lower it."
+            )
         return asked
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
         return max(0, free - int(total * (1 - share)))
     default = CPU_DEFAULT * dtype.itemsize // torch.float32.itemsize  # for the same tokens
-    return min(default, int(free_memory() * CPU_SHARE))
+    least = CPU_LEAST_TOKENS * bytes_per_token
+    return min(max(default, least), int(free_memory() * CPU_SHARE))
+
+
+def physical_memory() -> int:
+    """Bytes, free or not: the cache takes pages only as it fills."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def free_memory() -> int:

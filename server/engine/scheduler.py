@@ -316,10 +316,10 @@ class Scheduler:
         if result.error is not None:
             reason, code = FinishReason.ERROR, result.error_code
             return self._finish(sequence, reason, error=result.error, error_code=code)
+        sequence.prompt_logprobs += result.prompt_logprobs
         if sequence.status is SequenceStatus.WAITING:  # preempted while this step was in flight:
             return self._append(row, result) if row.is_sampled else None  # its token is good
         sequence.num_computed_tokens = row.real_end
-        sequence.prompt_logprobs += result.prompt_logprobs
         sequence.hidden_sums = add_sums(sequence.hidden_sums, result.hidden_sums)
         if sequence.num_uncomputed_tokens:
             self._publish(row)
@@ -376,7 +376,7 @@ class Scheduler:
             request_id=sequence.request.request_id,
             token_ids=new,
             logprobs=result.logprobs and result.logprobs[: len(new)],
-            prompt_logprobs=sequence.prompt_logprobs if has_prompt_logprobs else None,
+            prompt_logprobs=list(sequence.prompt_logprobs) if has_prompt_logprobs else None,
             embedding=unit_vector(sequence.hidden_sums) if row.is_embedding else None,
             num_cached_tokens=sequence.num_cached_tokens,
         )

@@ -22,6 +22,9 @@ class Ticket(Protocol):
 
 
 class Stream(Protocol):
+    def run(self, work: Callable[[], object]) -> None:
+        """Work that leaves its result on the device."""
+
     def submit(self, work: Work) -> Ticket: ...
 
 
@@ -35,6 +38,10 @@ class Done:
 
 class AtOnce:
     """Done when it is submitted. The result is a copy: the next work may write over it."""
+
+    def run(self, work: Callable[[], object]) -> None:
+        with torch.inference_mode():
+            work()
 
     def submit(self, work: Work) -> Ticket:
         with torch.inference_mode():
@@ -53,6 +60,10 @@ class Copied:
 
 class CudaStream:
     """The current stream of a GPU."""
+
+    def run(self, work: Callable[[], object]) -> None:
+        with torch.inference_mode():
+            work()
 
     def submit(self, work: Work) -> Ticket:
         with torch.inference_mode():

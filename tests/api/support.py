@@ -147,12 +147,20 @@ class Served:
         found: dict[str, Any] = answer.json()
         return found
 
+    def leave_a_stream(self, path: str, body: dict[str, Any]) -> None:
+        """A client that hangs up behind the first line: its work must be stopped."""
+        engine = self.use(fake_engine([65] * 400, delay=0.01))
+        url = self.url + path
+        with httpx.stream("POST", url, json=body | {"stream": True}, trust_env=False) as answer:
+            next(answer.iter_lines())
+        eventually(lambda: len(engine.aborted) == 1 and self.settled(engine))
+
     def settled(self, engine: FakeEngine) -> bool:
         idle = engine.stats().num_requests_running == 0
         return idle and self.state.admission.in_flight == 0
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 2.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -263,7 +263,11 @@ def test_what_asks_for_nothing_passes(served: Served) -> None:
         "output_config": {"format": None},
         "container": None,
     }
+    hints = {"eager_input_streaming": True, "defer_loading": False, "allowed_callers": ["direct"]}
+    tool = {"name": "f", "input_schema": {"type": "object"}}
     assert whole(served, **neutral)["content"][0]["text"] == "Hello!"
+    told = {"tools": [tool | hints], "tool_choice": {"type": "none"}}
+    assert whole(served, **told)["content"][0]["text"] == "Hello!"
 
 
 def test_sampling_reaches_the_engine(served: Served) -> None:
@@ -348,11 +352,7 @@ def test_a_silent_stream_is_pinged(served: Served) -> None:
 
 
 def test_a_client_that_leaves_stops_the_work(served: Served) -> None:
-    engine = served.use(fake_engine([65] * 400, delay=0.01))
-    url = served.url + URL
-    with httpx.stream("POST", url, json=BODY | {"stream": True}, trust_env=False) as answer:
-        next(answer.iter_lines())
-    eventually(lambda: len(engine.aborted) == 1 and served.settled(engine))
+    served.leave_a_stream(URL, BODY)
 
 
 def test_the_anthropic_client(client: anthropic.Anthropic) -> None:

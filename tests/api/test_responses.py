@@ -14,7 +14,7 @@ import pytest
 
 from server.api.responses.routes import messages_of
 from server.api.responses.schema import ResponsesRequest
-from tests.api.support import EOS, Served, eventually, fake_engine, says
+from tests.api.support import EOS, Served, fake_engine, says
 
 URL = "/v1/responses"
 BODY: dict[str, Any] = {"model": "tiny", "input": "Hi"}
@@ -345,11 +345,7 @@ def test_a_failure_before_the_first_token_has_a_status(served: Served) -> None:
 
 
 def test_a_client_that_leaves_stops_the_work(served: Served) -> None:
-    engine = served.use(fake_engine([65] * 400, delay=0.01))
-    url = served.url + URL
-    with httpx.stream("POST", url, json=BODY | {"stream": True}, trust_env=False) as answer:
-        next(answer.iter_lines())
-    eventually(lambda: len(engine.aborted) == 1 and served.settled(engine))
+    served.leave_a_stream(URL, BODY)
 
 
 def test_the_openai_client(client: openai.OpenAI, served: Served) -> None:

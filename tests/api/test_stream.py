@@ -1,6 +1,7 @@
 """Streams over a real server: in-process transports collect whole bodies and prove nothing."""
 
 import json
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -256,9 +257,11 @@ def test_a_completion_stream_equals_the_whole_answer(
 @pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize("when", ["before the first token", "between tokens"])
 def test_a_client_that_leaves_stops_every_choice(
-    served: Served, n: int, stream: bool, when: str
+    served: Served, n: int, stream: bool, when: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Streaming or not, one choice or four: all of them are aborted and the permit is back."""
+    """Streaming or not, one choice or four: all of them are aborted and the permit is back; the
+    log says that none was finished."""
+    caplog.set_level(logging.INFO, "thirdeye.request")
     hang_after = 0 if when == "before the first token" else 2
     engine = served.use(fake_engine(by_sample, hang_after=hang_after))
     body = json.dumps(CHAT | {"stream": stream, "n": n}).encode()
@@ -273,6 +276,9 @@ def test_a_client_that_leaves_stops_every_choice(
         assert served.state.admission.in_flight == n
     eventually(lambda: served.settled(engine))
     assert len(engine.aborted) == n
+    eventually(lambda: bool(caplog.records))
+    logged = json.loads(caplog.records[-1].getMessage().removeprefix("request "))
+    assert logged["finish"] == ",".join(["unfinished"] * n)
 
 
 def test_a_choice_that_fails_takes_its_siblings_along(served: Served) -> None:

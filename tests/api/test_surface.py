@@ -294,10 +294,11 @@ def test_the_document_shows_the_limits_of_this_server(config: ApiConfig, n: int,
 def test_what_is_for_the_log_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """`user` and `metadata` do nothing else; control characters cannot forge a line."""
     caplog.set_level(logging.INFO, "thirdeye.request")
-    ask("POST", CHAT_URL, CHAT | {"user": "me\nx", "metadata": {"team": "a\nb"}})
+    long = "a" * 512
+    ask("POST", CHAT_URL, CHAT | {"user": "me\nx", "metadata": {"team": "a\nb", "long": long}})
     line = next(r.getMessage() for r in caplog.records if r.name == "thirdeye.request")
     logged = json.loads(line.removeprefix("request "))
-    assert (logged["user"], logged["metadata"]) == ("me?x", {"team": "a?b"})
+    assert (logged["user"], logged["metadata"]) == ("me?x", {"team": "a?b", "long": long})
 
 
 def test_tokens_may_be_called_by_their_ids() -> None:

@@ -1,13 +1,16 @@
 """Two tools, answers that call them, and a server with room for the tools in its prompt."""
 
+import asyncio
 from typing import Any
 
 from server.api.state import ServerState
+from server.app import create_app
 from server.engine.fake import FakeEngine, fake_info
 from server.text.tools.form import write_call
-from tests.api.support import EOS, VOCAB_SIZE, ready_state, says
+from tests.api.support import EOS, VOCAB_SIZE, client_of, ready_state, says
 
 ROOM = 8192
+URL = "/v1/chat/completions"
 PARAMETERS: dict[str, Any] = {
     "type": "object",
     "properties": {"city": {"type": "string"}},
@@ -40,3 +43,16 @@ def engine_that_says(text: str, **knobs: Any) -> FakeEngine:
 
 def state_of(engine: FakeEngine, **changes: Any) -> ServerState:
     return ready_state(engine, max_model_len=ROOM, **changes)
+
+
+def ask(
+    body: dict[str, Any], engine: FakeEngine | None = None, path: str = URL, **model: Any
+) -> tuple[int, dict[str, Any]]:
+    async def main() -> tuple[int, dict[str, Any]]:
+        state = state_of(engine or engine_that_says("Hi"), **model)
+        async with client_of(create_app(state)) as client:
+            answer = await client.post(path, json=body)
+            assert state.admission.in_flight == 0
+            return answer.status_code, answer.json()
+
+    return asyncio.run(main())

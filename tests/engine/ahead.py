@@ -3,6 +3,7 @@ fixed shapes, and builders."""
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -11,13 +12,17 @@ from model.attention.blocked import KEY_BLOCK, BlockedAttention, Tile
 from model.batch import ForwardBatch
 from model.kv_cache import KVCache
 from model.transformer import Transformer
+from server.engine.compiler import GrammarCompiler
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
+from server.engine.flight import Flight
 from server.engine.graphs import Capture, rerun
-from server.engine.launcher import DeviceLauncher, Flight
+from server.engine.launcher import DeviceLauncher
+from server.engine.matcher import CompileGrammar
 from server.engine.plan import StepPlan
 from server.engine.runner import ModelRunner
 from server.engine.stream import AtOnce, Stream, Ticket, Work
+from tests.engine.grammars import AtOnce as Immediate
 from tests.engine.toy import VOCAB, ToyCache, ToyModel, toy_config, toy_inspect
 
 CPU = torch.device("cpu")
@@ -29,6 +34,9 @@ class Late:
     def __init__(self) -> None:
         self._todo: deque[LateTicket] = deque()
 
+    def run(self, work: Callable[[], object]) -> None:
+        self._todo.append(LateTicket(self, partial(nothing_of, work)))
+
     def submit(self, work: Work) -> Ticket:
         ticket = LateTicket(self, work)
         self._todo.append(ticket)
@@ -38,6 +46,11 @@ class Late:
         """In order, up to this one."""
         while not ticket.is_done:
             self._todo.popleft().run()
+
+
+def nothing_of(work: Callable[[], object]) -> Tensor:
+    work()
+    return torch.empty(0)
 
 
 class LateTicket:
@@ -67,7 +80,12 @@ class LateTicket:
 class CountingLauncher(DeviceLauncher):
     """Counts steps, and checks its slots at each."""
 
-    num_launched = num_decodes = 0
+    num_launched = num_decodes = num_refused = 0
+
+    def can_launch(self, plan: StepPlan) -> bool:
+        can = super().can_launch(plan)
+        self.num_refused += not can
+        return can
 
     def launch(self, plan: StepPlan) -> Flight:
         flight = super().launch(plan)
@@ -81,15 +99,19 @@ def toy_ahead(
     config: EngineConfig | None = None,
     model: ToyModel | None = None,
     stream: Stream | None = None,
+    capture: Capture = rerun,
+    compile_grammar: CompileGrammar | None = None,
 ) -> tuple[EngineCore, CountingLauncher]:
     """An engine over the toy model, which runs ahead."""
     config, model = config or toy_config(), model or ToyModel()
     cache = ToyCache(config.num_blocks + 1, config.block_size)
     runner = ModelRunner(model, cache, config, CPU)
     launcher = CountingLauncher(
-        lambda batch: model(batch, cache), config, VOCAB, CPU, rerun, stream or AtOnce()
+        lambda batch: model(batch, cache), config, VOCAB, CPU, capture, stream or AtOnce()
     )
-    return EngineCore(config, runner, inspect=toy_inspect, launcher=launcher), launcher
+    grammars = GrammarCompiler(compile_grammar, Immediate()) if compile_grammar else None
+    core = EngineCore(config, runner, inspect=toy_inspect, grammars=grammars, launcher=launcher)
+    return core, launcher
 
 
 def transformer_ahead(

@@ -5,8 +5,11 @@ slow as can be."""
 import random
 from collections import Counter
 from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
@@ -18,18 +21,29 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
+from msgspec import structs
+from numpy.typing import NDArray
 
 from model.batch import ForwardBatch
 from server.engine.core import EngineCore
 from server.engine.decode import Chooser
+from server.engine.flight import Flight
+from server.engine.launcher import DeviceLauncher
+from server.engine.masks import Masks, ToldMasks
+from server.engine.matcher import GrammarError
+from server.engine.plan import StepPlan
 from server.engine.scheduler import Scheduler
 from server.engine.sequence import Sequence, SequenceStatus
-from server.engine.slots import DeviceState, Slots, Told
-from server.engine.stream import AtOnce, Done, Work
-from server.engine.types import FinishReason, Request, StepOutput
+from server.engine.slots import Slots, Told
+from server.engine.state import DeviceState
+from server.engine.stream import AtOnce, Done, Ticket, Work
+from server.engine.types import ErrorCode, FinishReason, Request, StepOutput
+from server.text import grammar
 from tests.engine.ahead import Late, toy_ahead
+from tests.engine.grammars import grammar_core, guidance, text_of
 from tests.engine.planted import REPEATABLE, assert_finds_the_bug
 from tests.engine.test_core import FailsOnce
+from tests.engine.test_grammar import GRAMMARS
 from tests.engine.toy import (
     EOS,
     ToyCache,
@@ -74,7 +88,10 @@ class AheadMachine(RuleBasedStateMachine):
             max_num_batched_tokens=max_num_seqs + more_tokens,
             **more,
         )
-        self.core, self.launcher = toy_ahead(self.config, stream=STREAMS[stream]())
+        self.compile = guidance().compile
+        self.core, self.launcher = toy_ahead(
+            self.config, stream=STREAMS[stream](), compile_grammar=self.compile
+        )
         self.requests: dict[str, Request] = {}
         self.outputs: dict[str, list[StepOutput]] = {}
 
@@ -91,16 +108,20 @@ class AheadMachine(RuleBasedStateMachine):
         presence_penalty=st.sampled_from([0.0, 0.0, -0.3]),
         repetition_penalty=st.sampled_from([1.0, 1.0, 1.7]),
         logprobs=st.sampled_from([None, None, 0, 2]),
-        min_tokens=st.sampled_from([0, 0, 0, 0, 3]),  # these two need the host
-        logit_bias=st.sampled_from([{}, {}, {}, {}, {7: 1.5}]),
+        prompt_logprobs=st.sampled_from([None, None, None, 0, 3]),
+        min_tokens=st.sampled_from([0, 0, 0, 3]),
+        stop_token_ids=st.sampled_from([[], [], [3, 5, 20]]),
+        logit_bias=st.sampled_from([{}, {}, {}, {7: 1.5}, {EOS: 4, 3: 2.25, 12: -100}]),
+        grammar=st.just("") | st.sampled_from([*GRAMMARS.values(), grammar.regex("c"), "{"]),
         ignore_eos=st.booleans(),
         priority=st.sampled_from([0, 0, 1]),
     )
-    def add(self, prompt: list[int], priority: int, **sampling: object) -> None:
+    def add(self, prompt: list[int], priority: int, grammar: str, **sampling: object) -> None:
         name = str(len(self.requests))
         request = make_request(
             name, prompt[: self.config.max_model_len], priority=priority, **sampling
         )
+        request = structs.replace(request, grammar=grammar)
         self.requests[name] = request
         self.core.add(request)
 
@@ -141,7 +162,7 @@ class AheadMachine(RuleBasedStateMachine):
         assert (stats.num_blocks_used, stats.num_requests_running) == (0, 0)
 
     def check(self, request: Request, outputs: list[StepOutput]) -> None:
-        (expected,) = run_all(toy_core(self.config), [request]).values()
+        (expected,) = run_all(grammar_core(self.config), [request]).values()
         reason = outputs[-1].finish_reason
         tokens, all_tokens = tokens_of(outputs), tokens_of(expected)
         if reason is FinishReason.ABORT:
@@ -149,10 +170,16 @@ class AheadMachine(RuleBasedStateMachine):
             return
         assert (tokens, reason) == (all_tokens, expected[-1].finish_reason)
         assert logprobs_of(outputs) == logprobs_of(expected)
+        assert prompt_logprobs_of(outputs) == prompt_logprobs_of(expected)
+        assert outputs[-1].error == expected[-1].error
 
 
 def logprobs_of(outputs: list[StepOutput]) -> list[object]:
     return [entry for output in outputs for entry in output.logprobs or []]
+
+
+def prompt_logprobs_of(outputs: list[StepOutput]) -> list[object]:
+    return [entry for output in outputs for entry in output.prompt_logprobs or []]
 
 
 class TestAhead(AheadMachine.TestCase):  # type: ignore[valid-type,misc]  # made at run time
@@ -232,6 +259,43 @@ def count_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(DeviceState, "count_tokens", lambda self, slots, token_ids: None)
 
 
+def ask_before_the_last_token_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask is that of the token before."""
+    launch = DeviceLauncher.launch
+
+    def mutant(self: DeviceLauncher, plan: StepPlan) -> Flight:
+        flight = launch(self, plan)
+        self.choose(flight)
+        return flight
+
+    monkeypatch.setattr(DeviceLauncher, "launch", mutant)
+
+
+def mask_the_wrong_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Masks go to slots in order, not to those of their rows."""
+    apply = Masks.apply
+
+    def mutant(self: Masks, told: ToldMasks | None) -> None:
+        if told is not None:
+            told = ToldMasks(torch.arange(len(told.slots)), told.words)
+        apply(self, told)
+
+    monkeypatch.setattr(Masks, "apply", mutant)
+
+
+def let_go_a_position_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last of `min_tokens` may be an end."""
+    monkeypatch.setattr(Told, "holds_back", lambda self, position: position + 1 < self.first_end)
+
+
+def keep_the_last_owners_biases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All entries of a slot count, whoever told them."""
+    monkeypatch.setattr(
+        "server.engine.state.add_biases",
+        lambda logits, token_ids, values, counts: logits.scatter_add(1, token_ids, values),
+    )
+
+
 PLANTED: list[Callable[[pytest.MonkeyPatch], None]] = [
     plan_beyond_the_last_token,
     keep_what_was_launched_at_preemption,
@@ -241,6 +305,10 @@ PLANTED: list[Callable[[pytest.MonkeyPatch], None]] = [
     read_where_the_next_step_writes,
     sample_at_the_wrong_position,
     count_nothing,
+    ask_before_the_last_token_is_known,
+    mask_the_wrong_slots,
+    let_go_a_position_too_early,
+    keep_the_last_owners_biases,
 ]
 
 
@@ -390,6 +458,125 @@ def test_nan_fails_that_request_alone() -> None:
     assert [(o.finish_reason, o.token_ids) for o in outputs["bad"]] == [(FinishReason.ERROR, [])]
     expected = run_all(toy_core(), requests[:1])["good"]
     assert tokens_of(outputs["good"]) == tokens_of(expected)
+
+
+@pytest.mark.parametrize("stream", STREAMS)
+def test_what_the_host_had_to_decide_leaves_the_loop_no_more(stream: str) -> None:
+    """Biases, `min_tokens`, scored prompts and grammars: every step is launched, and each answer is
+    that in lockstep."""
+    config = toy_config(max_num_batched_tokens=20, max_num_seqs=8)
+    requests = [
+        *mixed(seed=2, count=4, logit_bias={3: 2.0}, min_tokens=8, logprobs=2),
+        *mixed(seed=3, count=4, prompt_logprobs=3),
+        *mixed(seed=4, count=4),
+    ]
+    grammars = ["", "", *GRAMMARS.values()]
+    requests = [
+        structs.replace(r, request_id=str(i), grammar=grammars[i % len(grammars)])
+        for i, r in enumerate(requests)
+    ]
+    core, launcher = toy_ahead(config, None, STREAMS[stream](), compile_grammar=guidance().compile)
+    said, expected = run_all(core, requests), run_all(grammar_core(config), requests)
+    for name, outputs in expected.items():
+        assert tokens_of(said[name]) == tokens_of(outputs)
+        assert said[name][0].prompt_logprobs == outputs[0].prompt_logprobs
+    assert launcher.num_refused == 0
+    assert launcher.num_decodes > 20
+
+
+@dataclass
+class NotedTicket:
+    result: torch.Tensor
+    notes: list[str]
+
+    def wait(self) -> torch.Tensor:
+        self.notes.append("read")
+        return self.result
+
+
+class Noted(AtOnce):
+    """Notes what is submitted, and what is waited for."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def run(self, work: Callable[[], object]) -> None:
+        self.notes.append("layers")
+        super().run(work)
+
+    def submit(self, work: Work) -> Ticket:
+        self.notes.append("choice")
+        return NotedTicket(super().submit(work).wait(), self.notes)
+
+
+def test_the_device_has_the_layers_to_do_while_a_mask_is_made() -> None:
+    """A step with a grammar is launched before the last one is read, and only its choice waits."""
+    stream = Noted()
+    core, _ = toy_ahead(stream=stream, compile_grammar=guidance().compile)
+    constrained = make_request("g", ignore_eos=True, max_tokens=20)
+    core.add(structs.replace(constrained, grammar=grammar.regex("(a|b){20}")))
+    core.add(make_request("free", ignore_eos=True, max_tokens=20))
+    for _ in range(3):
+        core.step()
+    stream.notes.clear()
+    for _ in range(10):
+        core.step()
+    assert stream.notes == ["layers", "read", "choice"] * 10
+
+
+def test_a_grammar_that_cannot_be_followed_fails_its_row_alone() -> None:
+    """Once it is asked; the others of its steps go on as if it had never been there."""
+
+    class Gives:
+        is_over = False
+
+        def follow(self, token_ids: Seq[int]) -> None:
+            if len(token_ids) == 3:
+                raise GrammarError("no further")
+
+        def fill(self, mask: NDArray[np.int32]) -> None:
+            mask[:] = -1
+
+    core, _ = toy_ahead(stream=Late(), compile_grammar=lambda _: Gives())
+    bad = structs.replace(make_request("bad", [9, 9], ignore_eos=True), grammar="x")
+    good = make_request("good", [5, 6], max_tokens=12, temperature=0.9, ignore_eos=True)
+    outputs = run_all(core, [bad, good])
+    assert len(tokens_of(outputs["bad"])) == 3
+    assert (outputs["bad"][-1].error, outputs["bad"][-1].error_code) == (
+        "no further", ErrorCode.INVALID_GRAMMAR,
+    )  # fmt: skip
+    assert tokens_of(outputs["good"]) == tokens_of(run_all(toy_core(), [good])["good"])
+
+
+def test_a_grammar_ends_one_step_late_and_what_came_after_it_is_discarded() -> None:
+    """Nothing can follow the last word: no end has to be sampled, and no token too many is told."""
+    core, launcher = toy_ahead(compile_grammar=guidance().compile)
+    request = structs.replace(make_request(), grammar=grammar.lark('start: "[" "a" "]"'))
+    (outputs,) = run_all(core, [request]).values()
+    assert text_of(tokens_of(outputs)) == "[a]"
+    assert outputs[-1].finish_reason is FinishReason.STOP
+    assert launcher.num_launched == 4
+    assert core.stats().num_blocks_used == 0
+
+
+def test_scores_of_a_preempted_prompt_are_kept() -> None:
+    """Those of a step that was in flight when its sequence lost its blocks."""
+    preempted = 0
+    for num_blocks in range(8, 16):
+        config = toy_config(
+            max_model_len=8, num_blocks=num_blocks, block_size=1, max_num_batched_tokens=16
+        )
+        requests = [
+            make_request(str(i), [i + 1] * 3, max_tokens=5, ignore_eos=True, prompt_logprobs=2)
+            for i in range(4)
+        ]
+        core, _ = toy_ahead(config)
+        said, expected = run_all(core, requests), run_all(toy_core(config), requests)
+        preempted += core.stats().preemptions_total
+        for name, outputs in expected.items():
+            assert said[name][0].prompt_logprobs == outputs[0].prompt_logprobs
+            assert tokens_of(said[name]) == tokens_of(outputs)
+    assert preempted > 0
 
 
 def test_an_abort_leaves_nothing_in_flight() -> None:

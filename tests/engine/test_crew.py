@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from model.parallel import Ranks
-from server.engine.crew import Crew, Mate
+from server.engine.crew import Crew
 from server.engine.follower import Follower, Share
 from server.engine.frames import pack_frame
+from server.engine.mate import Mate
 from server.engine.memory import GIB
 from server.engine.rank_messages import (
     Arrived,

@@ -5,21 +5,28 @@ import random
 
 import pytest
 import torch
+from msgspec import structs
 
 from model.transformer import Transformer
+from server.engine.compiler import GrammarCompiler
 from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.graphs import Capture, make_buckets, rerun
-from server.engine.slots import News, Word
+from server.engine.state import News, Word
 from server.engine.stream import AtOnce
 from server.engine.types import Request
+from server.text import grammar
 from tests.engine.ahead import CountingLauncher, FixedShapes, Late, transformer_ahead
+from tests.engine.grammars import AtOnce as Immediate
+from tests.engine.grammars import guidance
 from tests.engine.mixes import answers, make_core
 from tests.engine.toy import make_request
 from tests.model.tiny import GPT2, LLAMA, change, random_model
 from tests.oracles.tape import Tape, capture_on_tape
 
 CONTEXT = 64
+VOCAB = LLAMA.vocab_size
+GRAMMARS = (grammar.regex("[ab]{30}"), grammar.regex("(ab|ba){2}0*"))
 MODELS = {
     "llama": LLAMA,
     "llama-tied-mqa": change(LLAMA, num_heads=3, num_kv_heads=1, tie_word_embeddings=True),
@@ -45,9 +52,9 @@ def config_of(model: Transformer, **sizes: object) -> EngineConfig:
 
 
 def mix(seed: int, count: int) -> list[Request]:
-    """Greedy and drawn, in all three ways of sampling."""
+    """Greedy and drawn, in all three ways of sampling, with all that may be done to logits."""
     chance = random.Random(seed)
-    return [
+    plain = [
         make_request(
             str(i),
             [chance.randrange(97) for _ in range(chance.randint(1, 30))],
@@ -60,10 +67,15 @@ def mix(seed: int, count: int) -> list[Request]:
             frequency_penalty=chance.choice([0.0, 0.0, 0.3]),
             repetition_penalty=chance.choice([1.0, 1.0, 1.3]),
             logprobs=chance.choice([None, None, 3]),
+            prompt_logprobs=chance.choice([None, None, 2]),
+            logit_bias=chance.choice([{}, {}, {5: 4.0, 96: -2.0}]),
+            min_tokens=chance.choice([0, 4]),
+            stop_token_ids=chance.choice([[], list(range(30))]),
             ignore_eos=True,
         )
         for i in range(count)
     ]
+    return [structs.replace(r, grammar=chance.choice(["", "", *GRAMMARS])) for r in plain]
 
 
 @pytest.mark.parametrize("capture", CAPTURES)
@@ -74,9 +86,12 @@ def test_replayed_steps_are_the_plain_ones(model: Transformer, capture: str, lat
     stream = Late() if late else AtOnce()
     core, launcher = transformer_ahead(model, config, CAPTURES[capture], stream)
     plain = make_core(model, max_model_len=CONTEXT, num_blocks=40)
+    for engine in (core, plain):
+        engine._grammars = GrammarCompiler(guidance(VOCAB).compile, Immediate())
     for seed in range(2):
         requests = mix(seed, 10)
         assert answers(core, requests) == answers(plain, requests)
+    assert launcher.num_refused == 0
     assert launcher.num_decodes > 40
     assert core.stats().preemptions_total > 0
     assert core.stats().num_blocks_used == 0

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from server.engine.memory import CPU_DEFAULT, kv_budget, plan_kv
+from server.engine import memory
+from server.engine.memory import CPU_DEFAULT, GIB, kv_budget, plan_kv
 
 SIZES = {"bytes_per_block": 1000, "block_size": 16, "context": 256}
 
@@ -32,8 +33,27 @@ def test_the_operator_decides_the_budget():
     assert 0 < kv_budget(cpu, None) <= CPU_DEFAULT
 
 
+def test_more_than_the_machine_has_is_refused():
+    """It would end in numpy's MemoryError, after the weights were loaded."""
+    cpu = torch.device("cpu")
+    with pytest.raises(ValueError, match="'--kv-memory' must be at most"):
+        kv_budget(cpu, 1 << 60)
+    assert kv_budget(torch.device("cuda"), 1 << 60) == 1 << 60  # a trial step tells there
+
+
 def test_half_the_bytes_get_half_the_memory():
     """The default holds as many tokens in fp16 as in fp32."""
     cpu = torch.device("cpu")
     assert 0 < kv_budget(cpu, None, dtype=torch.float16) <= CPU_DEFAULT // 2
     assert kv_budget(cpu, 12345, dtype=torch.float16) == 12345
+
+
+def test_a_large_model_gets_room_for_one_long_chat(monkeypatch: pytest.MonkeyPatch):
+    """Half a gibibyte is 1,000 tokens of some; but never more than half of what is free."""
+    cpu, token = torch.device("cpu"), 1 << 20
+    monkeypatch.setattr(memory, "free_memory", lambda: 16 * GIB)
+    assert kv_budget(cpu, None, bytes_per_token=1) == CPU_DEFAULT
+    assert kv_budget(cpu, None, bytes_per_token=token) == 4 * GIB
+    monkeypatch.setattr(memory, "free_memory", lambda: 6 * GIB)
+    assert kv_budget(cpu, None, bytes_per_token=token) == 3 * GIB
+    assert kv_budget(cpu, 12345, bytes_per_token=token) == 12345

@@ -181,7 +181,7 @@ def test_it_never_outlives_its_parent(step_seconds: float) -> None:
         time.sleep(0.2)
         assert is_running(pid)
         parent.kill()
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 20
     while is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not is_running(pid)

@@ -20,9 +20,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.engine.crew import NOBODY, RANKS_FAILED, Crew
+from server.engine.crew import NOBODY, Crew
 from server.engine.frames import pack_frame
 from server.engine.inspection import InspectRequest, Trace
+from server.engine.mate import RANKS_FAILED
 from server.engine.process import ProcessEngine
 from server.engine.rank_messages import Measure, Measured, pack_batch, unpack_batch
 from server.engine.spawn import spawn

@@ -172,7 +172,7 @@ async def collect(engine: Engine, request: Request) -> list[StepOutput]:
     return [output async for output in engine.generate(request)]
 
 
-async def until(condition: Callable[[], bool], timeout: float = 2.0) -> None:
+async def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
     """Wait for a condition to become true, `timeout` seconds at most."""
     async with asyncio.timeout(timeout):
         while not condition():

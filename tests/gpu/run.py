@@ -11,6 +11,8 @@ which says that the script works and nothing about speed. Exit status 1 if a che
 import argparse
 import json
 import platform
+import shutil
+import subprocess
 import sys
 import time
 import traceback
@@ -21,7 +23,7 @@ from typing import Any
 
 import torch
 
-from tests.gpu.tables import to_markdown
+from tests.gpu.tables import DETERMINISTIC_BATCHES, to_markdown
 
 SECONDS = 540.0
 EIGHT, SMALL = "llama3-8b", "qwen3-0.6b"
@@ -60,11 +62,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--seconds", type=float, default=SECONDS, help="begin nothing after so long"
     )
+    parser.add_argument("--commit", default=None, help="what is measured; else git is asked")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     is_cuda = torch.cuda.is_available()
     device = torch.device("cuda" if is_cuda else "cpu")
-    report = Report(time.monotonic(), options.seconds, facts(is_cuda))
+    known = facts(is_cuda) | {"commit": options.commit or checked_out()}
+    report = Report(time.monotonic(), options.seconds, known)
     with torch.inference_mode():
         for name, work in parts(device):
             report.part(name, work)
@@ -86,6 +90,16 @@ def facts(is_cuda: bool) -> dict[str, Any]:
         "python": platform.python_version(),
         "command": "python -m tests.gpu.run",
     }
+
+
+def checked_out() -> str:
+    """The commit this is, if git knows: on a lent machine there may be neither."""
+    git = shutil.which("git")
+    if git is None:
+        return "unknown"
+    command = [git, "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
 
 
 def parts(device: torch.device) -> Iterator[tuple[str, Callable[[], Any]]]:
@@ -121,6 +135,12 @@ def gpu_plans() -> dict[str, dict[str, Any]]:
     for quantize in ("fp8", "int4", "int8"):
         name = f"engine 8B, {quantize}"
         plans[name] = {"shape": EIGHT, "batches": [1], "contexts": [512], "quantize": quantize}
+    plans["engine 8B, deterministic"] = {
+        "shape": EIGHT,
+        "batches": list(DETERMINISTIC_BATCHES),
+        "contexts": [512],
+        "is_deterministic": True,
+    }
     plans["workload 8B"] = {"shape": EIGHT, "workload": 256}
     plans["engine 8B, fp8 KV"] = {
         "shape": EIGHT,
@@ -133,12 +153,6 @@ def gpu_plans() -> dict[str, dict[str, Any]]:
         "batches": [1, 64],
         "contexts": [512],
         "cuda_graphs": "off",
-    }
-    plans["engine 8B, deterministic"] = {
-        "shape": EIGHT,
-        "batches": [1, 8, 64, 256],
-        "contexts": [512],
-        "is_deterministic": True,
     }
     return plans
 
@@ -177,7 +191,8 @@ def products(device: torch.device, rows: Sequence[int]) -> list[dict[str, Any]]:
 
 def engine(shape: str, **changes: Any) -> dict[str, Any]:
     """One run of `thirdeye bench engine`, its lines shown, its JSON kept."""
-    from server.bench_engine import Plan, run
+    from server.bench_engine import run
+    from server.bench_report import Plan
 
     fields: dict[str, Any] = {
         "batches": [],

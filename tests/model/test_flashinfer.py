@@ -170,7 +170,7 @@ def test_an_argument_that_the_library_does_not_have_is_noticed() -> None:
 
 
 def test_it_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ValueError, match="'attention' flashinfer needs a GPU and the package"):
+    with pytest.raises(ValueError, match="'--attention' flashinfer needs a GPU and the package"):
         choose_attention("flashinfer", CPU)
     monkeypatch.setattr("model.attention.choose.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="flashinfer-python"):

@@ -90,5 +90,5 @@ def test_auto_attention_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_triton_is_refused_on_a_cpu() -> None:
-    with pytest.raises(ValueError, match="'attention' triton needs a GPU"):
+    with pytest.raises(ValueError, match="'--attention' triton needs a GPU"):
         choose_attention("triton", CPU)

@@ -6,18 +6,15 @@ import pytest
 import torch
 
 from model.kv_cache import kv_bytes_per_block
+from model.native.library import Library
+from model.placement import Placement
 from server.bench_device import busy_seconds
-from server.bench_engine import (
-    Plan,
-    nano_vllm,
-    prefill_operations,
-    random_model,
-    read_shape,
-    run,
-    weight_bytes_per_step,
-)
+from server.bench_engine import run
+from server.bench_model import random_model
+from server.bench_report import Plan
+from server.bench_work import nano_vllm, prefill_operations, read_shape, weight_bytes_per_step
 from server.shapes import LLAMA3_8B, QWEN3_0_6B, SHAPES
-from tests.model.tiny import LLAMA, change
+from tests.model.tiny import CPU, LLAMA, change
 from tests.server.test_cli import thirdeye
 from tests.tiny import tiny_llama
 
@@ -56,7 +53,7 @@ def test_bytes_of_a_step() -> None:
 
 def test_weights_are_random() -> None:
     """Zeros multiply faster than what a model has."""
-    model = random_model(LLAMA, "auto", torch.float32, torch.device("cpu"))
+    model = random_model(LLAMA, "auto", Placement(torch.float32, CPU))
     table = model.embed_tokens.weight
     assert 0.018 < float(table.std()) < 0.022
     assert float(model.final_norm.weight.mean()) == pytest.approx(1, abs=0.05)
@@ -67,7 +64,7 @@ def test_run_of_a_checkpoints_shape(tmp_path) -> None:
     tiny_llama(tmp_path)
     *lines, last = run(plan(str(tmp_path)))
     report = json.loads(last)
-    assert len(lines) == 1 + 2
+    assert len(lines) == 2 + 2
     assert [(c["batch"], c["context"]) for c in report["cells"]] == [(1, 40), (3, 40)]
     read = weight_bytes_per_step(read_shape(str(tmp_path)), torch.float32)
     kv = kv_bytes_per_block(read_shape(str(tmp_path)), 1, torch.float32)
@@ -104,6 +101,30 @@ def test_run_with_prompts_and_rounded_weights(monkeypatch: pytest.MonkeyPatch) -
     assert report["quantize"] == "int8"
     assert report["weight_bytes"] < weight_bytes_per_step(LLAMA, torch.float32) / 2
     assert report["cells"][0]["gpu_idle_share"] is None  # of a CPU nothing is said
+
+
+@pytest.mark.parametrize("graphs", ["off", "on"])
+def test_a_prompt_may_fill_the_context(monkeypatch: pytest.MonkeyPatch, graphs: str) -> None:
+    """Llama-3-8B has 8,192 positions and the published goal is a prompt of as many: what its last
+    token says has none, and a loop that runs ahead must not compute it."""
+    monkeypatch.setitem(SHAPES, "tiny", change(LLAMA, max_position_embeddings=64))
+    monkeypatch.setattr("server.bench_device.MATMUL_SIZE", {"cpu": 64})
+    asked = plan("tiny", prefills=[64], batches=[], cuda_graphs=graphs)
+    (prompt,) = json.loads(list(run(asked))[-1])["prefills"]
+    assert prompt["tokens"] == 64
+    with pytest.raises(ValueError, match="'--prefill' must be at most 64 for this shape, got 65"):
+        list(run(plan("tiny", prefills=[65], batches=[])))
+
+
+def test_a_cpu_is_timed_with_the_kernels_that_serve(native: Library) -> None:
+    """The lines say which, and the bytes that they read are counted: a byte a weight, a scale a
+    row, and rows that fill up the last 48."""
+    *lines, last = run(plan("tiny", quantize="auto", batches=[1]))
+    assert "NativeAttention, NativeInt8" in lines[0]
+    report = json.loads(last)
+    assert (report["quantize"], report["kv_dtype"]) == ("int8", "float16")
+    weights = weight_bytes_per_step(SHAPES["tiny"], torch.int8)
+    assert weights < report["weight_bytes"] < 1.5 * weights
 
 
 def test_operations_of_a_prompt() -> None:

@@ -7,9 +7,11 @@ import pytest
 from pydantic import ValidationError
 from typer.main import get_command
 
+from server.build import read_template
 from server.cli import app, given
 from server.config import Settings
 from server.run import explain
+from server.text.chat import ChatTemplateError
 
 HEAVY = ("torch", "fastapi", "pydantic", "uvicorn", "tiktoken", "numpy", "jinja2", "httpx")
 
@@ -76,9 +78,31 @@ def test_a_key_file_that_holds_none_is_refused(tmp_path):
         assert line.startswith("'--api-key-file': ")
 
 
-def test_an_empty_key_is_refused():
-    with pytest.raises(ValidationError):
-        Settings(api_key=[""])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"api_key": [""]},
+        {"served_model_name": [""]},
+        {"cors_origin": ["example.org"]},
+        {"root_path": "api"},
+        {"root_path": "/api/"},
+        {"kv_memory": float("inf")},
+        {"queue_timeout": float("inf")},
+        {"log_level": "loud"},
+    ],
+    ids=str,
+)
+def test_a_value_that_would_do_nothing_or_harm_is_refused(wrong):
+    with pytest.raises(ValidationError) as raised:
+        Settings(**wrong)
+    (line,) = explain(raised.value)
+    assert line.startswith(f"'--{next(iter(wrong)).replace('_', '-')}': ")
+
+
+def test_a_template_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "template").write_bytes(b"\xff")
+    with pytest.raises(ChatTemplateError, match="--chat-template"):
+        read_template(tmp_path / "template")
 
 
 def test_keys_come_from_flag_and_file_and_are_never_shown(tmp_path):

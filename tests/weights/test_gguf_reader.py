@@ -2,7 +2,6 @@
 
 import os
 import struct
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,13 +159,12 @@ HOSTILE = {
 }
 
 
+@pytest.mark.timeout(20)
 @pytest.mark.parametrize("raw", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_files_are_refused_at_once(read: Callable[[bytes], GGUFFile], raw: bytes) -> None:
     """The `gguf` package hangs on one of these and gives bare IndexErrors on others."""
-    start = time.monotonic()
     with pytest.raises(ModelFormatError, match=r"model\.gguf"):
         read(raw)
-    assert time.monotonic() - start < 2
 
 
 def test_errors_say_where(read: Callable[[bytes], GGUFFile]) -> None:

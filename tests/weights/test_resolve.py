@@ -124,13 +124,13 @@ def test_a_hub_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_list_of_models() -> None:
-    assert list_models() == [ModelEntry("smollm2", None, 5, True)]
+    assert list_models() == [ModelEntry("smollm2", None, 5)]
     path = cached()
     other = path.with_name("other.gguf")
     other.write_bytes(b"123")
     assert list_models() == [
-        ModelEntry("smollm2", path, 5, True),
-        ModelEntry("other", other, 3, False),
+        ModelEntry("smollm2", path, 5),
+        ModelEntry("other", other, 3),
     ]
 
 
