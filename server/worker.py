@@ -45,7 +45,9 @@ from server.engine.crew import end_process
 from server.engine.guidance import Guidance
 from server.engine.inspector import MAX_ROWS, Inspector
 from server.engine.memory import plan_kv
+from server.engine.native_sampler import NativeSampler
 from server.engine.runner import ModelRunner
+from server.engine.sampler import Sampler, sample
 from server.engine.types import EngineDead, EngineInfo
 from server.engine.warmup import warm_up
 from server.ranks import check_ranks, gather_crew, use_threads
@@ -89,13 +91,18 @@ def load_engine(
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
     kv_cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
     launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
-    runner = ModelRunner(crew.lead(model), kv_cache, config, device)
+    runner = ModelRunner(crew.lead(model), kv_cache, config, device, choose_sampler(where.native))
     warm_up(runner, config)
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
     inspector = crew.lead_inspector(Inspector(model, device, look_rows))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
     wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
     return core, describe(checkpoint.config, config, where, numerics, memory)
+
+
+def choose_sampler(native: Library | None) -> Sampler:
+    """What chooses the tokens of steps that are not launched ahead."""
+    return sample if native is None else NativeSampler(native)
 
 
 def place(recipe: EngineRecipe, rank: int) -> Placement:

@@ -1,13 +1,14 @@
 """Grammars in a step: each constrained request sees only the tokens that its grammar lets follow.
 
-Each row's mask is asked for by itself, since one row's trouble is its own, and all are laid on the
-logits in one operation. They are the first thing done to a request's logits, so all else (biases,
+Each row's mask is asked for by itself, since one row's trouble is its own, and written where the
+sampler reads it. RowMasks are the first thing done to a request's logits, so all else (biases,
 penalties, top-k) chooses among what is left; reported logprobs are of the raw logits and know
 nothing of it. An answer whose grammar is over has ended: end-of-sequence need not be sampled for
 that.
 """
 
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +20,31 @@ from server.engine.matcher import GrammarError, num_words
 
 NO_GRAMMARS = "This engine was built without grammars."
 OVER = "The grammar of this request has nothing more to say."
+
+
+@dataclass(frozen=True, slots=True)
+class RowMasks:
+    """What may follow at some rows of the logits, and nowhere else is anything forbidden."""
+
+    rows: list[int]  # ascending
+    words: NDArray[np.int32]  # [len(rows), num_words], a bit for each token, lowest first
+
+    def of(self, rows: Seq[int]) -> "RowMasks":
+        """Those of some rows, in order, which are counted from 0."""
+        places = {row: place for place, row in enumerate(self.rows)}
+        masked = [i for i, row in enumerate(rows) if row in places]
+        return RowMasks(masked, self.words[[places[rows[i]] for i in masked]])
+
+    def addresses(self, num_rows: int) -> list[int]:
+        """Where each row's mask begins, 0 for one that has none."""
+        found = [0] * num_rows
+        start, (stride, _) = self.words.ctypes.data, self.words.strides
+        for place, row in enumerate(self.rows):
+            found[row] = start + place * stride
+        return found
+
+
+NO_MASKS = RowMasks([], np.empty((0, 0), np.int32))
 
 
 def empty_masks(num_rows: int, vocab_size: int) -> NDArray[np.int32]:
@@ -41,19 +67,16 @@ def fill_mask(history: History, mask: NDArray[np.int32]) -> None:
     matcher.fill(mask)
 
 
-def apply_masks(logits: Tensor, rows: Seq[int], masks: NDArray[np.int32]) -> None:
-    """Take from `rows` of logits [S, vocab_size], in place, what may not follow there.
-
-    Row i of masks [len(rows), num_words] is that of row `rows[i]`.
-    """
-    if not len(rows):
+def apply_masks(logits: Tensor, masks: RowMasks) -> None:
+    """Take from the masked rows of logits [S, vocab_size], in place, what may not follow there."""
+    if not masks.rows:
         return
-    forbidden = unpack(masks, logits.shape[-1]).to(logits.device)  # [R, vocab_size]
-    if len(rows) == len(logits):
+    forbidden = unpack(masks.words, logits.shape[-1]).to(logits.device)  # [R, vocab_size]
+    if len(masks.rows) == len(logits):
         logits.masked_fill_(forbidden, -torch.inf)
     else:
-        places = torch.tensor(rows, device=logits.device)
-        logits[places] = logits[places].masked_fill_(forbidden, -torch.inf)
+        rows = torch.tensor(masks.rows, device=logits.device)
+        logits[rows] = logits[rows].masked_fill_(forbidden, -torch.inf)
 
 
 def unpack(masks: NDArray[np.int32], vocab_size: int) -> Tensor:

@@ -22,8 +22,15 @@ def kv_budget(
 
     Call it after the weights are loaded: on a GPU they count as used. `bytes_per_token`: on a CPU
     the default holds `CPU_LEAST_TOKENS` of so many.
+
+    Raises ValueError if more was asked for than the machine has.
     """
     if asked is not None:
+        if device.type == "cpu" and asked > (most := physical_memory()):
+            raise ValueError(
+                f"'--kv-memory' must be at most {most / GIB:.1f}, all of this machine's memory in "
+                f"GiB, got {asked / GIB:g}: lower it."
+            )
         return asked
     if device.type == "cuda":
         free, total = torch.cuda.mem_get_info(device)
@@ -31,6 +38,11 @@ def kv_budget(
     default = CPU_DEFAULT * dtype.itemsize // torch.float32.itemsize  # for the same tokens
     least = CPU_LEAST_TOKENS * bytes_per_token
     return min(max(default, least), int(free_memory() * CPU_SHARE))
+
+
+def physical_memory() -> int:
+    """Bytes, free or not: the cache takes pages only as it fills."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def free_memory() -> int:

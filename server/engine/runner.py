@@ -10,12 +10,10 @@ are the tokens that would be sampled one by one, as long as the drafts agree wit
 that disagrees is itself the next token; what comes after it is thrown away.
 """
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from typing import Any, Protocol, TypeVar
 
@@ -23,22 +21,19 @@ import torch
 from torch import Tensor
 
 from model.batch import ForwardBatch
+from server.engine.choose import HostChooser
 from server.engine.config import EngineConfig
-from server.engine.grammar import apply_masks, empty_masks, fill_mask, is_complete
+from server.engine.grammar import is_complete
 from server.engine.inputs import build_batch
-from server.engine.logits import History, is_processed, make_processors
+from server.engine.logits import make_processors
 from server.engine.logprobs import token_logprobs
-from server.engine.matcher import GrammarError
 from server.engine.plan import PlanRow, RowResult, StepPlan, StepResult
 from server.engine.pooling import FRACTION_BITS, MAX_HIDDEN
-from server.engine.sampler import sample
-from server.engine.spec import histories
-from server.engine.types import ErrorCode, TokenLogprobs
-
-logger = logging.getLogger(__name__)
+from server.engine.sampler import NO_TOKEN, Sampler, sample
+from server.engine.spans import Span, make_spans, samples_of
+from server.engine.types import TokenLogprobs
 
 BROKEN_LOGITS = "The model's output for this request is not a number."
-BROKEN_PARAMS = "The sampling parameters of this request could not be applied."
 
 Cache = TypeVar("Cache", contravariant=True)
 
@@ -56,38 +51,6 @@ class Runner(Protocol):
     def run(self, plan: StepPlan) -> StepResult: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where a plan row's logits lie: `[start, stop)`, of which the last are its samples, if any."""
-
-    row: PlanRow
-    start: int
-    stop: int
-
-    @property
-    def samples(self) -> range:
-        """The logits that the next token and, after each draft, one more come from."""
-        return range(self.stop - self.row.num_samples, self.stop)
-
-    @property
-    def scores(self) -> range:
-        """The logits that score the prompt's tokens."""
-        return range(self.start, self.stop - self.row.num_samples)
-
-    def accepted(self, chosen: dict[int, int], unusable: set[int]) -> range:
-        """The samples that count: the first, and each one whose draft was the sample before it.
-
-        It ends before a broken one: then the next step begins there, and it is that step's error.
-        """
-        samples = self.samples
-        for num_right, (i, draft) in enumerate(
-            zip(samples, self.row.draft_token_ids, strict=False)
-        ):
-            if chosen[i] != draft or i + 1 in unusable:
-                return samples[: num_right + 1]
-        return samples
-
-
 class ModelRunner:
     """Runs plans on one model with one KV cache."""
 
@@ -97,6 +60,7 @@ class ModelRunner:
         kv_cache: Cache,
         config: EngineConfig,
         device: torch.device | str,
+        sampler: Sampler = sample,
     ) -> None:
         self._forward: Callable[[ForwardBatch], Tensor] = lambda batch: model(batch, kv_cache)
         self._forward_hidden: Callable[[ForwardBatch], tuple[Tensor, Tensor]] = lambda batch: (
@@ -104,7 +68,7 @@ class ModelRunner:
         )
         self._block_size = config.block_size
         self._device = torch.device(device)
-        self._processors = make_processors(config.eos_token_ids)
+        self._choose = HostChooser(sampler, make_processors(config.eos_token_ids))
 
     def run(self, plan: StepPlan) -> StepResult:
         """Compute a plan of one row or more. What it raises concerns the whole step."""
@@ -130,14 +94,11 @@ class ModelRunner:
 
     def _read(self, logits: Tensor, spans: Seq[Span]) -> StepResult:
         """logits [S, vocab_size] -> what they mean for each row of the plan."""
-        is_finite = logits.amax(-1).isfinite()  # [S], NaN anywhere in a row makes its maximum NaN
-        samples = [i for span in spans for i in span.samples]
-        token_ids, failed = self._sample(logits, samples, [s.row for s in spans if s.samples])
-        host = torch.cat([is_finite.long(), token_ids]).tolist()  # the one copy to the host
-        broken = {i for i, is_good in enumerate(host[: len(logits)]) if not is_good}
-        chosen = dict(zip(samples, host[len(logits) :], strict=True))
-        accepted = [span.accepted(chosen, broken | failed.keys()) for span in spans]
-        logprobs = score(logits, spans, accepted, chosen)
+        chosen = self._choose(logits, list(samples_of(spans)))
+        failed, broken = chosen.failed, chosen.broken
+        token_ids = chosen.token_ids
+        accepted = [span.accepted(token_ids, broken | failed.keys()) for span in spans]
+        logprobs = score(logits, spans, accepted, token_ids)
         results: list[RowResult] = []
         for span, own in zip(spans, accepted, strict=True):
             if not broken.isdisjoint([*span.scores, *own]):
@@ -145,80 +106,12 @@ class ModelRunner:
             elif errors := [failed[i] for i in own if i in failed]:
                 results.append(errors[0])
             else:
-                results.append(make_result(span, own, chosen, logprobs))
+                results.append(make_result(span, own, token_ids, logprobs))
         return StepResult(results)
-
-    def _sample(
-        self, logits: Tensor, samples: list[int], plan_rows: Seq[PlanRow]
-    ) -> tuple[Tensor, dict[int, RowResult]]:
-        """Token ids of all samples of the sampled plan rows, and why some of them failed."""
-        if not samples:
-            return torch.empty(0, dtype=torch.int64, device=self._device), {}
-        rows = logits[torch.tensor(samples, device=self._device)]  # [len(samples), vocab_size]
-        failed = self._process_all(rows, samples, plan_rows)  # in place: `rows` is a copy
-        samplings = [
-            row.sequence.request.sampling for row in plan_rows for _ in range(row.num_samples)
-        ]
-        positions = [p for row in plan_rows for p in range(row.real_end, row.end + 1)]
-        return sample(rows, samplings, positions), failed
-
-    def _process_all(
-        self, logits: Tensor, samples: list[int], plan_rows: Seq[PlanRow]
-    ) -> dict[int, RowResult]:
-        """logits [len(samples), vocab_size] -> the samples that failed, and why."""
-        failed: dict[int, RowResult] = {}
-        work = list(processed(plan_rows))
-        num_masks = sum(bool(history.request.grammar) for _, history in work)
-        masks, masked = empty_masks(num_masks, logits.shape[-1]), list[int]()
-        for row, history in work:
-            if history.request.grammar:
-                with reporting(failed, samples[row], history):
-                    fill_mask(history, masks[len(masked)])
-                    masked.append(row)
-        apply_masks(logits, masked, masks[: len(masked)])
-        for row, history in work:
-            if samples[row] not in failed:
-                with reporting(failed, samples[row], history):
-                    for processor in self._processors:
-                        processor(logits[row], history)
-        return failed
-
-
-def processed(plan_rows: Seq[PlanRow]) -> Iterator[tuple[int, History]]:
-    """The samples that any processor has something to do with: their numbers, their histories."""
-    start = 0
-    for row in plan_rows:
-        if is_processed(row.sequence):
-            yield from enumerate(histories(row), start)
-        start += row.num_samples
-
-
-@contextmanager
-def reporting(failed: dict[int, RowResult], sample: int, history: History) -> Iterator[None]:
-    """What goes wrong inside is noted, fit for the client; that a grammar refuses a draft is
-    nothing to log."""
-    try:
-        yield
-    except GrammarError as error:
-        failed[sample] = RowResult(error=str(error), error_code=ErrorCode.INVALID_GRAMMAR)
-    except Exception:
-        logger.exception("request %s: a logits processor failed", history.request.request_id)
-        failed[sample] = RowResult(error=BROKEN_PARAMS)
-
-
-def make_spans(rows: Seq[PlanRow]) -> list[Span]:
-    """The logits of a step, cut by plan row."""
-    spans: list[Span] = []
-    start = 0
-    for row in rows:
-        stop = start + row.score_end - row.score_start + row.num_samples
-        spans.append(Span(row, start, stop))
-        start = stop
-    return spans
 
 
 def score(
-    logits: Tensor, spans: Seq[Span], accepted: Seq[range], chosen: dict[int, int]
+    logits: Tensor, spans: Seq[Span], accepted: Seq[range], chosen: Seq[int]
 ) -> dict[int, TokenLogprobs]:
     """Logprobs, by row of the logits, of prompt tokens and new tokens where they are wanted."""
     wanted = [
@@ -233,9 +126,7 @@ def score(
     return dict(zip(indices, token_logprobs(logits[indices], targets, num_top), strict=True))
 
 
-def wanted_scores(
-    span: Span, accepted: range, chosen: dict[int, int]
-) -> Iterator[tuple[int, int, int]]:
+def wanted_scores(span: Span, accepted: range, chosen: Seq[int]) -> Iterator[tuple[int, int, int]]:
     """(row of the logits, token id, number of likeliest) for each logprob a plan row asks for."""
     sequence, sampling = span.row.sequence, span.row.sequence.request.sampling
     if sampling.prompt_logprobs is not None:
@@ -243,7 +134,8 @@ def wanted_scores(
             yield i, sequence.token_ids[position], sampling.prompt_logprobs
     if sampling.logprobs is not None:
         for i in accepted:
-            yield i, chosen[i], sampling.logprobs
+            if chosen[i] != NO_TOKEN:
+                yield i, chosen[i], sampling.logprobs
 
 
 def with_sums(result: StepResult, rows: Seq[PlanRow], hidden: Tensor) -> StepResult:
@@ -266,7 +158,7 @@ def sum_hidden(hidden: Tensor) -> dict[str, Any]:
 
 
 def make_result(
-    span: Span, accepted: range, chosen: dict[int, int], logprobs: dict[int, TokenLogprobs]
+    span: Span, accepted: range, chosen: Seq[int], logprobs: dict[int, TokenLogprobs]
 ) -> RowResult:
     sequence = span.row.sequence
     has_logprobs = sequence.request.sampling.logprobs is not None

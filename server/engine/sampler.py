@@ -18,16 +18,18 @@ import math
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from server.engine.cumulate import cumulate
+from server.engine.grammar import NO_MASKS, RowMasks, apply_masks
 from server.engine.noise import as_int64, uniform
 from server.engine.types import SamplingParams
 
 NUM_RANKED = 256  # tokens that usually hold all of top-p; more are sorted only where they do not
+NO_TOKEN = -1
 MIN_TEMPERATURE = 1e-30  # below it, float32 would divide by 0
 
 
@@ -39,6 +41,9 @@ class Knobs(NamedTuple):
     log_min_p: float  # -inf is off
     top_k: int  # 0 is off
     seed: int  # as a signed 64-bit integer
+
+
+GREEDY = Knobs(temperature=0.0, top_p=1.0, log_min_p=-math.inf, top_k=0, seed=0)
 
 
 def make_knobs(sampling: SamplingParams) -> Knobs:
@@ -100,10 +105,32 @@ def plan_ranking(rows: Iterable[Knobs], vocab_size: int, *, may_look: bool) -> R
     return Ranking(num_ranked, is_enough) if is_enough or may_look else Ranking(vocab_size, True)
 
 
-def sample(logits: Tensor, samplings: Seq[SamplingParams], positions: Seq[int]) -> Tensor:
-    """Processed logits [S, vocab_size] float32 -> token ids [S] int64. A NaN row gives any id."""
-    token_ids = logits.argmax(-1)  # [S]
-    knobs = [make_knobs(sampling) for sampling in samplings]
+class Sampler(Protocol):
+    """`sample`, or what does the same where there is something quicker."""
+
+    def __call__(
+        self, logits: Tensor, knobs: Seq[Knobs], positions: Seq[int], masks: RowMasks = NO_MASKS
+    ) -> Tensor: ...
+
+
+def sample(
+    logits: Tensor, knobs: Seq[Knobs], positions: Seq[int], masks: RowMasks = NO_MASKS
+) -> Tensor:
+    """logits [R, vocab_size] float32 -> token ids [R] int64, for the tokens at `positions`.
+
+    `NO_TOKEN` where a logit is NaN or infinity, or nothing that may follow has a mass.
+    """
+    is_number = logits.amax(-1) < torch.inf  # [R], NaN anywhere in a row makes its maximum NaN
+    if masks.rows:
+        logits = logits.clone()
+        apply_masks(logits, masks)
+    token_ids = _choose(logits, knobs, positions)
+    return token_ids.where(is_number & (logits.amax(-1) > -torch.inf), NO_TOKEN)
+
+
+def _choose(logits: Tensor, knobs: Seq[Knobs], positions: Seq[int]) -> Tensor:
+    """What `sample` gives, and any id where that is `NO_TOKEN`."""
+    token_ids = logits.argmax(-1)  # [R]
     drawn = [i for i, row in enumerate(knobs) if row.temperature > 0]
     if drawn:
         params = [knobs[i] for i in drawn]

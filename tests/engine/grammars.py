@@ -8,6 +8,7 @@ from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
 from server.engine.guidance import Guidance
 from server.engine.runner import ModelRunner
+from server.engine.sampler import Sampler, sample
 from tests.engine.toy import EOS, VOCAB, ToyCache, ToyModel, toy_config
 
 SPECIAL = 1  # a token that is no text
@@ -53,9 +54,9 @@ class AtOnce(Executor):
         return future
 
 
-def grammar_core(config: EngineConfig | None = None) -> EngineCore:
+def grammar_core(config: EngineConfig | None = None, sampler: Sampler = sample) -> EngineCore:
     """The toy engine of `toy_core`, which can follow grammars."""
     config = config or toy_config()
     cache = ToyCache(config.num_blocks, config.block_size)
-    runner = ModelRunner(ToyModel(), cache, config, "cpu")
+    runner = ModelRunner(ToyModel(), cache, config, "cpu", sampler)
     return EngineCore(config, runner, grammars=GrammarCompiler(guidance().compile, AtOnce()))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from server.engine.biases import MAX_BIASES, MAX_STOPS, have_room
-from server.engine.grammar import apply_masks, empty_masks
+from server.engine.grammar import RowMasks, apply_masks, empty_masks
 from server.engine.logits import make_processors
 from server.engine.masks import ToldMasks
 from server.engine.plan import PlanRow
@@ -73,7 +73,7 @@ def test_they_are_those_of_the_host(waves: list[list[dict[str, object]]]) -> Non
         logits = torch.randn(len(rows), VOCAB, generator=seed) * 3
         logits[:, 3] = -torch.inf
         ours = state.penalize(state.bias(state.mask(logits, own), own, positions), own)
-        apply_masks(logits, masked, masks)
+        apply_masks(logits, RowMasks(masked, masks))
         for i, row in enumerate(rows):
             for processor in processors:
                 processor(logits[i], row.sequence)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from server.engine.blocks import BlockPool
 from server.engine.compiler import GrammarCompiler
 from server.engine.core import EngineCore
-from server.engine.grammar import apply_masks, empty_masks, unpack
+from server.engine.grammar import RowMasks, apply_masks, empty_masks, unpack
 from server.engine.guidance import MAX_TEMPLATES, GuidanceMatcher, count_equal
 from server.engine.matcher import GrammarError
 from server.engine.runner import ModelRunner
@@ -376,9 +376,9 @@ def test_a_mask_has_the_size_that_is_wanted(vocab_size: int) -> None:
 def test_all_masks_of_a_step_are_one_operation(masked: tuple[int, ...]) -> None:
     """Each masked row loses what its own mask forbids, and no other row changes."""
     logits = torch.arange(40.0).reshape(4, 10)
-    masks = np.array([[0b11 << row] for row in sorted(masked)], np.int32).reshape(-1, 1)
+    words = np.array([[0b11 << row] for row in sorted(masked)], np.int32).reshape(-1, 1)
     expected = logits.clone()
     for row in masked:
         expected[row, [i for i in range(10) if i not in (row, row + 1)]] = -torch.inf
-    apply_masks(logits, sorted(masked), masks)
+    apply_masks(logits, RowMasks(sorted(masked), words))
     assert torch.equal(logits, expected)

@@ -33,6 +33,14 @@ def test_the_operator_decides_the_budget():
     assert 0 < kv_budget(cpu, None) <= CPU_DEFAULT
 
 
+def test_more_than_the_machine_has_is_refused():
+    """It would end in numpy's MemoryError, after the weights were loaded."""
+    cpu = torch.device("cpu")
+    with pytest.raises(ValueError, match="'--kv-memory' must be at most"):
+        kv_budget(cpu, 1 << 60)
+    assert kv_budget(torch.device("cuda"), 1 << 60) == 1 << 60  # a trial step tells there
+
+
 def test_half_the_bytes_get_half_the_memory():
     """The default holds as many tokens in fp16 as in fp32."""
     cpu = torch.device("cpu")

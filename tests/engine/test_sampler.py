@@ -1,6 +1,8 @@
 """Draws follow the distribution they claim, and depend on nothing but (seed, position, logits)."""
 
 import math
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
 
 import pytest
 import torch
@@ -9,8 +11,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from server.engine import sampler
+from server.engine.native_sampler import NativeSampler
 from server.engine.sampler import (
+    NO_TOKEN,
     Ranking,
+    Sampler,
     draw,
     make_columns,
     make_knobs,
@@ -23,6 +28,20 @@ from server.engine.sampler import (
 from server.engine.types import SamplingParams
 
 torch.set_num_threads(1)
+
+
+Choose = Callable[[Tensor, Seq[SamplingParams], Seq[int]], Tensor]
+
+
+@pytest.fixture(scope="module", params=["torch", "native"])
+def choose(request: pytest.FixtureRequest) -> Choose:
+    """Both samplers, by what requests ask for."""
+    sampler: Sampler = sample
+    if request.param == "native":
+        sampler = NativeSampler(request.getfixturevalue("native"))
+    return lambda logits, samplings, positions: sampler(
+        logits, [make_knobs(sampling) for sampling in samplings], positions
+    )
 
 
 def params(**fields: object) -> SamplingParams:
@@ -64,13 +83,13 @@ def chi_square_limit(degrees: int) -> float:
     ],
     ids=str,
 )
-def test_draws_follow_the_distribution(fields: dict[str, float]) -> None:
+def test_draws_follow_the_distribution(fields: dict[str, float], choose: Choose) -> None:
     """Chi-square over 10^5 draws, one for each position."""
     num_draws = 100_000
     logits = torch.randn(12, generator=torch.Generator().manual_seed(4)) * 1.5
     p = params(seed=11, **fields)
     expected = torch.tensor(kept_probabilities(logits.tolist(), p)) * num_draws
-    drawn = sample(logits.expand(num_draws, -1), [p] * num_draws, range(num_draws))
+    drawn = choose(logits.expand(num_draws, -1), [p] * num_draws, range(num_draws))
     counts = torch.bincount(drawn, minlength=12).double()
     is_kept = expected > 0
     assert counts[~is_kept].sum() == 0
@@ -128,7 +147,7 @@ def kept_set(logits: Tensor, top_k: int, top_p: float) -> Tensor:
 
 @settings(deadline=None, max_examples=50)
 @given(data=st.data())
-def test_a_row_is_the_same_whatever_shares_the_batch(data: st.DataObject) -> None:
+def test_a_row_is_the_same_whatever_shares_the_batch(choose: Choose, data: st.DataObject) -> None:
     """Rows with other parameters beside it must not change a draw, bit by bit."""
     vocab_size = data.draw(st.sampled_from([5, 300, 1000]))
     num_rows = data.draw(st.integers(1, 8))
@@ -145,19 +164,19 @@ def test_a_row_is_the_same_whatever_shares_the_batch(data: st.DataObject) -> Non
         for _ in range(num_rows)
     ]
     positions = [data.draw(st.integers(0, 1000)) for _ in range(num_rows)]
-    together = sample(logits, samplings, positions).tolist()
+    together = choose(logits, samplings, positions).tolist()
     alone = [
-        sample(logits[i : i + 1], [samplings[i]], [positions[i]]).item() for i in range(num_rows)
+        choose(logits[i : i + 1], [samplings[i]], [positions[i]]).item() for i in range(num_rows)
     ]
     assert together == alone
 
 
-def test_greedy_is_argmax() -> None:
+def test_greedy_is_argmax(choose: Choose) -> None:
     logits = torch.tensor([[0.0, 5.0, 5.0], [9.0, 1.0, 2.0]])
     for greedy in (params(temperature=0.0), params(top_p=0.0), params(top_k=1)):
-        assert sample(logits[1:], [greedy], [3]).tolist() == [0]
-    assert sample(logits, [params(temperature=0.0)] * 2, [0, 0]).tolist() == [1, 0]
-    assert sample(logits[:1], [params(temperature=1e-45)], [0]).item() in (1, 2)
+        assert choose(logits[1:], [greedy], [3]).tolist() == [0]
+    assert choose(logits, [params(temperature=0.0)] * 2, [0, 0]).tolist() == [1, 0]
+    assert choose(logits[:1], [params(temperature=1e-45)], [0]).item() in (1, 2)
 
 
 @settings(deadline=None, max_examples=50)
@@ -203,7 +222,23 @@ def test_unlikely_ends_are_never_out_of_range() -> None:
         assert lowest in (0, 1)
 
 
-def test_nan_stays_in_range() -> None:
-    """The runner reports the row; the number it gets meanwhile must be a token id."""
-    logits = torch.full((1, 4), math.nan)
-    assert 0 <= int(sample(logits, [params(top_p=0.5)], [0]).item()) < 4
+@pytest.mark.parametrize(
+    "fields", [{}, {"temperature": 0.0}, {"top_p": 0.5}, {"top_k": 2}], ids=str
+)
+@pytest.mark.parametrize("size", [5, 100])
+def test_a_row_that_says_nothing_has_no_token(
+    size: int, fields: dict[str, float], choose: Choose
+) -> None:
+    """The runner reports the row; what is next to it goes on. Minus infinity is no trouble."""
+    for place in (0, size - 1):
+        for broken in (math.nan, math.inf):
+            logits = torch.zeros(3, size)
+            logits[1, place] = broken
+            before, token_id, after = choose(logits, [params(**fields)] * 3, [0] * 3).tolist()
+            assert token_id == NO_TOKEN
+            assert 0 <= before < size
+            assert 0 <= after < size
+        nothing = torch.full((1, size), -math.inf)
+        assert choose(nothing, [params(**fields)], [0]).item() == NO_TOKEN
+        nothing[0, place] = -1e30
+        assert choose(nothing, [params(**fields)], [0]).item() == place

@@ -1,0 +1,74 @@
+"""Logits to tokens in C: the likeliest, or a draw. The twin is `server/engine/sampler.py`."""
+
+import ctypes
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.native.library import Library, address
+
+ROW = np.dtype(
+    [
+        ("mask", np.uint64),
+        ("seed", np.int64),
+        ("position", np.int64),
+        ("temperature", np.float32),
+        ("top_p", np.float32),
+        ("reach", np.float32),
+        ("top_k", np.int32),
+    ],
+    align=True,
+)
+"""`struct sample_row`."""
+
+Row = tuple[int, int, int, float, float, float, int]
+BLOCK = 512  # as in sample.c
+WIDTH = 16
+
+
+class Args(ctypes.Structure):
+    """`struct sample_args`."""
+
+    _fields_ = (
+        ("logits", ctypes.c_void_p),
+        ("rows", ctypes.c_void_p),
+        ("token_ids", ctypes.c_void_p),
+        ("distances", ctypes.c_void_p),
+        ("sums", ctypes.c_void_p),
+        ("num_rows", ctypes.c_int),
+        ("vocab_size", ctypes.c_int),
+    )
+
+
+class SampleKernel:
+    def __init__(self, library: Library) -> None:
+        self._run, self._operation = library.run, library.operation("sample")
+
+    def sample(self, logits: Tensor, rows: Iterable[Row]) -> Tensor:
+        """logits [R, vocab_size] float32 -> token ids [R] int64, -1 where a logit is no number.
+
+        A row is (mask, seed, position, temperature, top_p, reach, top_k). `mask` is the address of
+        one bit for each token, or 0; whoever has the mask keeps it until this returns. `reach` is
+        the largest distance from the likeliest, in logits over temperature, that min-p leaves.
+        """
+        logits = logits.contiguous()
+        num_rows, vocab_size = logits.shape
+        table = np.array(list(rows), ROW)
+        assert len(table) == num_rows
+        threads = torch.get_num_threads()
+        token_ids = torch.empty(num_rows, dtype=torch.int64)
+        distances = torch.empty(threads, vocab_size + WIDTH)
+        sums = torch.empty(threads, -(-vocab_size // BLOCK), dtype=torch.float64)
+        args = Args(
+            logits=address(logits, torch.float32, num_rows, vocab_size),
+            rows=table.ctypes.data,
+            token_ids=token_ids.data_ptr(),
+            distances=distances.data_ptr(),
+            sums=sums.data_ptr(),
+            num_rows=num_rows,
+            vocab_size=vocab_size,
+        )
+        self._run(self._operation, args, is_small=num_rows == 1)
+        return token_ids
