@@ -34,6 +34,7 @@ from server.engine.types import (
     StepOutput,
     StepRecord,
     StepRow,
+    Take,
     Timings,
     TokenLogprobs,
 )
@@ -116,7 +117,9 @@ class FakeEngine:
     def stalled_seconds(self) -> float:
         return 0.0
 
-    async def generate(self, request: Request) -> AsyncGenerator[StepOutput, None]:
+    async def generate(
+        self, request: Request, take: Take | None = None
+    ) -> AsyncGenerator[StepOutput, None]:
         if self._why_dead is not None:
             raise EngineDead(self._why_dead)
         ending: asyncio.Future[StepOutput] = asyncio.get_running_loop().create_future()
@@ -133,7 +136,8 @@ class FakeEngine:
                     output = msgspec.structs.replace(output, timings=_timings(started, num_steps))
                 self._post_step(request, is_first=num_steps == 1, is_last=is_finished)
                 self._count(steps_total=1, generation_tokens_total=len(output.token_ids))
-                yield output
+                if take is None or is_finished or not take(output):
+                    yield output
                 if is_finished:
                     return
         finally:
