@@ -12,6 +12,7 @@ it: no server can be below that while each token is written at once. The last li
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import select
@@ -173,6 +174,7 @@ async def measured(case: Case, streams: int, tokens: int, path: str) -> Cost:
         engine = await ProcessEngine.start(spawn(argv), b"")
         state.ready(engine, served_model(tokenizer=TableTokenizer(), max_model_len=8192))
         await seconds(2, FEW)  # warm up
+        gc.freeze()  # as the server does once it is ready
         few = await seconds(streams, FEW)
         many = await seconds(streams, FEW + tokens)
         per_request = 1e6 * few / streams
