@@ -20,10 +20,11 @@ from server.engine.follower import Share, serve_rank
 from server.engine.rank_messages import Join
 from server.engine.trial import Gauge, Granted, Room
 from server.engine.types import EngineDead
+from server.place import place, place_kv
 from server.ranks import rank_kv_budget, use_threads
 from server.recipe import EngineRecipe
 from server.room import granted_share
-from server.worker import load_model, place, place_kv
+from server.worker import load_model
 from weights.checkpoint import open_checkpoint
 from weights.errors import ModelError
 
