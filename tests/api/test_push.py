@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,8 +14,18 @@ from starlette.types import Message, Scope
 
 from server.api.push import WIRE
 from server.app import create_app
-from server.engine.fake import FakeEngine
-from tests.api.support import CHAT, COMPLETION, EOS, fake_engine, ready_state
+from server.engine.fake import FakeEngine, fake_info
+from server.guard import GuardedProtocol
+from tests.api.support import (
+    CHAT,
+    COMPLETION,
+    EOS,
+    VOCAB_SIZE,
+    eventually,
+    fake_engine,
+    live,
+    ready_state,
+)
 
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 VARYING = re.compile(
@@ -192,3 +203,39 @@ def test_a_bug_on_the_short_way_ends_the_stream_as_one_on_the_usual_way_does(
     assert done == b"data: [DONE]"
     assert engine.stats().num_requests_running == 0
     assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_reader_that_stops_has_a_bounded_buffer_and_loses_nothing() -> None:
+    """Its socket takes no more, so its tokens wait as tokens and go out together later."""
+    num_tokens, waiting = 3000, []
+
+    class Watched(GuardedProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+            small = transport.get_extra_info("socket")
+            small.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+            super().connection_made(transport)
+
+        def pause_writing(self) -> None:
+            waiting.append(self.transport.get_write_buffer_size())
+            super().pause_writing()
+
+    info = fake_info(vocab_size=VOCAB_SIZE, max_model_len=4096)
+    engine = FakeEngine([ord("x")] * num_tokens, info=info)
+    body = json.dumps(COMPLETION | {"max_tokens": num_tokens, "stream": True}).encode()
+    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    with live(ready_state(engine, max_model_len=4096), http=Watched) as url:
+        host, _, port = url.removeprefix("http://").partition(":")
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect((host, int(port)))
+            connection.sendall(head.encode() + body)
+            eventually(lambda: bool(engine.requests), 10)
+            eventually(lambda: engine.stats().num_requests_running == 0, 30)
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert waiting, "the client read too fast for this test"
+    assert waiting[0] < 128 * 1024, "while the engine ran; what comes later is the one write"
+    assert answer.count(b'"text":"x"') == num_tokens
+    assert answer.count(b"data: [DONE]") == 1
+    chunk_sizes = [int(size, 16) for size in re.findall(rb"\r\n([0-9a-f]+)\r\ndata: ", answer)]
+    assert max(chunk_sizes) > 100 * min(chunk_sizes), "what waited came in one write"
