@@ -70,7 +70,7 @@ def mix(seed: int, count: int) -> list[Request]:
             prompt_logprobs=chance.choice([None, None, 2]),
             logit_bias=chance.choice([{}, {}, {5: 4.0, 96: -2.0}]),
             min_tokens=chance.choice([0, 4]),
-            stop_token_ids=chance.choice([[], list(range(30))]),
+            stop_token_ids=chance.choice([[], [], list(range(8))]),
             ignore_eos=True,
         )
         for i in range(count)
