@@ -39,16 +39,29 @@ def _why_not(device: torch.device, backend: AttentionBackend, num_ranks: int) ->
 def make_launcher(
     model: Transformer, kv_cache: KVCache, config: EngineConfig, device: torch.device
 ) -> DeviceLauncher:
-    """`kv_cache` has `SCRAP_BLOCKS` more than `config.num_blocks`."""
+    """A launcher that has captured what is usual."""
+    launcher = build_launcher(model, kv_cache, config, device, config.max_model_len)
+    launcher.prepare()
+    return launcher
+
+
+def build_launcher(
+    model: Transformer,
+    kv_cache: KVCache,
+    config: EngineConfig,
+    device: torch.device,
+    max_model_len: int,
+) -> DeviceLauncher:
+    """`kv_cache` has `SCRAP_BLOCKS` more than `config.num_blocks`. The device's block tables hold
+    sequences of `max_model_len`: a trial's own are shorter than those that are served."""
     assert kv_cache.keys.shape[1] == config.num_blocks + SCRAP_BLOCKS
     is_cuda = device.type == "cuda"
-    launcher = DeviceLauncher(
+    return DeviceLauncher(
         lambda batch: model(batch, kv_cache),
         config,
         model.config.vocab_size,
         device,
         CudaCapture(device) if is_cuda else rerun,
         CudaStream() if is_cuda else AtOnce(),
+        max_model_len,
     )
-    launcher.prepare()
-    return launcher

@@ -36,7 +36,7 @@ from server.engine.core import EngineCore
 from server.engine.memory import kv_budget
 from server.engine.runner import ModelRunner
 from server.engine.types import FinishReason, Request, SamplingParams, StepOutput
-from server.worker import linear_methods
+from server.facts import linear_methods
 
 BLOCK_SIZE = 16
 

@@ -13,7 +13,8 @@ from model.transformer import Transformer
 from server.bench_report import Plan
 from server.deterministic import check_deterministic
 from server.native import compiled_library
-from server.worker import choose_device, choose_dtype, empty_model, load_native
+from server.place import choose_device, choose_dtype, load_native
+from server.worker import empty_model
 
 WEIGHT_SCALE = 0.02
 

@@ -19,7 +19,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from server.api.push import WIRE
 from server.errors import BadRequest, Unavailable
+from server.wire import CycleWire
 
 
 class Part(Enum):
@@ -133,6 +135,9 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._disarm()
         super().on_headers_complete()
+        wire = CycleWire(self.cycle, self.transport, self.flow, self.loop)
+        extensions: dict[str, Any] = {WIRE: wire}
+        self.scope["extensions"] = extensions  # its task has not run yet
 
     def on_body(self, body: bytes) -> None:
         if not self.transport.is_closing():

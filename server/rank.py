@@ -1,11 +1,9 @@
 """A further rank's side of the composition root: the recipe becomes its share of the model.
 
-Run by rank 0 as `python -m server.rank FD`, where FD is the socket to it; see
-`server/engine/crew.py`. It loads as `server/worker.py` does, less the scheduler, the grammars and
-the sampler, which are rank 0's alone.
+Its `main` is run by `server/rank_main.py`; rank 0 is at the other end of the socket. It loads as
+`server/worker.py` does, less the scheduler, the grammars and the sampler, which are rank 0's alone.
 """
 
-import os
 import socket
 import sys
 from collections.abc import Callable
@@ -22,10 +20,11 @@ from server.engine.follower import Share, serve_rank
 from server.engine.rank_messages import Join
 from server.engine.trial import Gauge, Granted, Room
 from server.engine.types import EngineDead
+from server.place import place, place_kv
 from server.ranks import rank_kv_budget, use_threads
 from server.recipe import EngineRecipe
 from server.room import granted_share
-from server.worker import load_model, place, place_kv
+from server.worker import load_model
 from weights.checkpoint import open_checkpoint
 from weights.errors import ModelError
 
@@ -65,9 +64,3 @@ def load(order: Join, say_alive: Callable[[], None]) -> Share:
 
 def main() -> int:
     return serve_rank(socket.socket(fileno=int(sys.argv[-1])), load)
-
-
-if __name__ == "__main__":
-    exit_code = main()
-    sys.stderr.flush()
-    os._exit(exit_code)

@@ -7,9 +7,11 @@ from functools import partial
 
 import torch
 
+from model.kv_cache import kv_bytes_per_block
 from model.kv_choose import make_kv_cache
 from model.parallel import rank_config
 from model.transformer import Transformer
+from server.ahead import SCRAP_BLOCKS, build_launcher, runs_ahead
 from server.engine.config import EngineConfig, default_batched_tokens
 from server.engine.core import EngineCore
 from server.engine.crew import NOBODY, Crew
@@ -59,7 +61,7 @@ def try_step(
         num_tokens = default_batched_tokens(device.type, recipe.max_num_seqs)
     context = model.config.max_position_embeddings
     sizes = trial_config(num_tokens, recipe.max_num_seqs, recipe.block_size, context)
-    make_core = partial(_make_core, model, kv_dtype, device, crew)
+    make_core = partial(_make_core, recipe, model, kv_dtype, device, crew)
     usage = measure(make_core, sizes, memory, granted_share(recipe))
     usage = replace(usage, lost=usage.kv - crew.least(usage.kv))
     if asked is None:
@@ -73,13 +75,23 @@ def try_step(
 
 
 def _make_core(
+    recipe: EngineRecipe,
     model: Transformer,
     kv_dtype: torch.dtype,
     device: torch.device,
     crew: Crew,
     config: EngineConfig,
-) -> EngineCore:
+) -> tuple[EngineCore, int]:
+    """An engine as it will be served, but for the captures, and the bytes of its cache."""
     crew.begin(config.num_blocks, config.block_size, is_trial=True)
     own = rank_config(model.config, model.ranks.size)
-    cache = make_kv_cache(own, config.num_blocks, config.block_size, kv_dtype, device)
-    return EngineCore(config, ModelRunner(crew.lead(model), cache, config, device))
+    is_ahead = runs_ahead(recipe.cuda_graphs, device, model.backend, recipe.tensor_parallel)
+    num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
+    cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
+    runner = ModelRunner(crew.lead(model), cache, config, device)
+    size = num_blocks * kv_bytes_per_block(own, config.block_size, kv_dtype)
+    if not is_ahead:
+        return EngineCore(config, runner), size
+    longest = recipe.max_model_len or model.config.max_position_embeddings
+    launcher = build_launcher(model, cache, config, device, longest)
+    return EngineCore(config, runner, launcher=launcher), size

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import wait
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
@@ -19,19 +18,14 @@ import torch
 
 from model.attention.choose import choose_attention
 from model.config import ModelConfig
-from model.describe import parameter_counts
 from model.kv_cache import kv_bytes_per_block
-from model.kv_choose import choose_kv_dtype, make_kv_cache
-from model.linear import Linear, TiedLinear
+from model.kv_choose import make_kv_cache
 from model.loader import ModelLoader
-from model.native.build import Unavailable
 from model.native.library import Library
 from model.parallel import rank_config
 from model.placement import Placement
-from model.quant.choose import choose_quantization
 from model.transformer import Transformer
 from server.ahead import SCRAP_BLOCKS, make_launcher, runs_ahead
-from server.deterministic import check_deterministic
 from server.engine.child import OnEnd, OnProgress, serve_engine
 from server.engine.compiler import GrammarCompiler
 from server.engine.config import (
@@ -50,7 +44,9 @@ from server.engine.runner import ModelRunner
 from server.engine.sampler import Sampler, sample
 from server.engine.types import EngineDead, EngineInfo
 from server.engine.warmup import warm_up
-from server.ranks import check_ranks, gather_crew, use_threads
+from server.facts import describe, describe_numerics
+from server.place import place, place_kv
+from server.ranks import gather_crew, use_threads
 from server.recipe import EngineRecipe
 from server.room import find_room
 from server.text.tools.form import TAGS, encode_with_tags
@@ -103,41 +99,6 @@ def load_engine(
 def choose_sampler(native: Library | None) -> Sampler:
     """What chooses the tokens of steps that are not launched ahead."""
     return sample if native is None else NativeSampler(native)
-
-
-def place(recipe: EngineRecipe, rank: int) -> Placement:
-    """Where a rank's weights go, and in which form. Raises ValueError for what is not there."""
-    device = choose_device(recipe.device)
-    size = recipe.tensor_parallel
-    if size > 1:
-        check_ranks(recipe, device)
-        device = torch.device("cuda", rank) if device.type == "cuda" else device
-    dtype = choose_dtype(recipe.dtype, device)
-    where = Placement(dtype, device, native=load_native(recipe.native_library, device, dtype))
-    quantize = choose_quantization(recipe.quantize, where)
-    where = replace(where, quantize=quantize, is_deterministic=recipe.deterministic)
-    if recipe.deterministic:
-        check_deterministic(where, recipe.attention)
-    return where
-
-
-def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
-    """In which dtype a rank keeps keys and values."""
-    return choose_kv_dtype(
-        recipe.kv_dtype, recipe.attention, where.dtype, where.device, where.quantize
-    )
-
-
-def load_native(path: str, device: torch.device, dtype: torch.dtype) -> Library | None:
-    """The compiled kernels, if they are for this device and ready; why not is said in the log. They
-    are for float32 alone."""
-    if not path or device.type != "cpu" or dtype != torch.float32:
-        return None
-    try:
-        return Library(Path(path))
-    except Unavailable as reason:
-        logger.warning("no native kernels, for this start: %s", reason)
-        return None
 
 
 def load_model(
@@ -220,73 +181,6 @@ def engine_config(
         num_draft_tokens=recipe.num_draft_tokens,
         max_tokens_with_drafts=recipe.max_tokens_with_drafts,
     )
-
-
-def describe_numerics(model: Transformer, where: Placement, kv_dtype: torch.dtype) -> str:
-    """What decides the bits of an answer beside weights, dtype and our own code."""
-    attention = type(model.backend).__name__
-    linear = "+".join(sorted(linear_methods(model)))
-    if where.device.type == "cuda":
-        capability = ".".join(map(str, torch.cuda.get_device_capability(where.device)))
-        machine = f"{torch.cuda.get_device_name(where.device)}, capability {capability}"
-    else:
-        threads = torch.get_num_threads()
-        machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
-    if kv_dtype != where.dtype:
-        linear += f", {str(kv_dtype).removeprefix('torch.')} KV"
-    if where.is_deterministic and where.device.type == "cuda":  # on a CPU it changes nothing
-        machine += ", deterministic"
-    if where.ranks.size > 1:
-        machine += f", {where.ranks.size} ranks"
-    libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"
-    return f"{libraries}, {attention}, {linear}, {machine}"
-
-
-def linear_methods(model: Transformer) -> set[str]:
-    """How its weights are kept: the head may be another way than the rest."""
-    layers = (m for m in model.modules() if isinstance(m, Linear | TiedLinear))
-    return {type(layer.method).__name__ for layer in layers}
-
-
-def describe(
-    model: ModelConfig,
-    config: EngineConfig,
-    where: Placement,
-    numerics: str,
-    memory: str,
-) -> EngineInfo:
-    """The facts of the ready line."""
-    return EngineInfo(
-        num_parameters=parameter_counts(model).total,
-        max_model_len=config.max_model_len,
-        vocab_size=model.vocab_size,
-        device=str(where.device),
-        dtype=str(where.dtype).removeprefix("torch."),
-        num_blocks=config.num_blocks,
-        block_size=config.block_size,
-        max_num_seqs=config.max_num_seqs,
-        numerics=numerics,
-        memory=memory,
-        num_ranks=where.ranks.size,
-    )
-
-
-def choose_device(name: str) -> torch.device:
-    """`auto` is the first GPU if there is one. Raises ValueError for a GPU that is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"'--device' {name}: this torch build sees no GPU; use '--device cpu'.")
-    return torch.device(name)
-
-
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is exact where it is affordable: float32 on a CPU, bfloat16 on a GPU."""
-    if name == "auto":
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
-    dtype = getattr(torch, name)
-    assert isinstance(dtype, torch.dtype)
-    return dtype
 
 
 def load(recipe: bytes, on_progress: OnProgress, on_end: OnEnd) -> tuple[EngineCore, EngineInfo]:

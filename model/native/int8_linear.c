@@ -77,9 +77,10 @@ store(const struct int8_linear_args *args, int panel, int first, const int token
  * have constant bounds, so both kinds of sums stay in registers.
  *
  * The processor does not guess a panel's beginning from the end of the one before: the passes over
- * one panel ask for the next, a share each, so that memory is as busy as the multipliers. */
+ * one panel ask for this thread's `next`, a share each, so that memory is as busy as the multipliers.
+ * (It may be another's in the end, or behind the last: asking does no harm.) */
 static inline __attribute__((always_inline)) void
-pass(const struct int8_linear_args *args, int panel, int first, const int tokens) {
+pass(const struct int8_linear_args *args, int panel, int next, int first, const int tokens) {
     int groups = ceil_div(args->in_features, GROUP);
     size_t panel_bytes = (size_t)groups * GROUP * ROWS, place = (size_t)first * groups;
     const uint8_t *weights = args->packed + panel * panel_bytes;
@@ -89,7 +90,8 @@ pass(const struct int8_linear_args *args, int panel, int first, const int tokens
 
     int passes = ceil_div(args->num_tokens, TOKENS), lines = ceil_div(LINES, passes);
     size_t share = (size_t)lines * LINE * groups, skipped = share * (first / TOKENS);
-    const uint8_t *wanted = weights + (passes == 1 ? AHEAD : panel_bytes + skipped);
+    const uint8_t *wanted =
+        passes == 1 ? weights + AHEAD : args->packed + next * panel_bytes + skipped;
     if (skipped >= panel_bytes) lines = 0;
 
     __m512 sums[TOKENS][TILES];
@@ -124,13 +126,13 @@ pass(const struct int8_linear_args *args, int panel, int first, const int tokens
     store(args, panel, first, tokens, sums);
 }
 
-static void multiply(const struct int8_linear_args *args, int panel) {
+static void multiply(const struct int8_linear_args *args, int panel, int next) {
     int token = 0, left;
     for (; (left = args->num_tokens - token) >= TOKENS; token += TOKENS)
-        pass(args, panel, token, TOKENS);
-    if (left == 3) pass(args, panel, token, 3);
-    if (left == 2) pass(args, panel, token, 2);
-    if (left == 1) pass(args, panel, token, 1);
+        pass(args, panel, next, token, TOKENS);
+    if (left == 3) pass(args, panel, next, token, 3);
+    if (left == 2) pass(args, panel, next, token, 2);
+    if (left == 1) pass(args, panel, next, token, 1);
 }
 
 void int8_linear(const void *data, struct team *team) {
@@ -142,6 +144,8 @@ void int8_linear(const void *data, struct team *team) {
     int panels = ceil_div(args->out_features, ROWS);
     int item_panels = ceil_div(panels, 8 * team->num_threads);
     for (int first; (first = next_item(team) * item_panels) < panels;)
-        for (int panel = first; panel < first + item_panels && panel < panels; panel++)
-            multiply(args, panel);
+        for (int panel = first; panel < first + item_panels && panel < panels; panel++) {
+            int is_last = panel == first + item_panels - 1; /* the others take the items between */
+            multiply(args, panel, is_last ? first + team->num_threads * item_panels : panel + 1);
+        }
 }

@@ -7,18 +7,22 @@
 #include "pool.h"
 
 #include <immintrin.h>
-#include <sched.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 void GOMP_parallel(void (*body)(void *), void *data, unsigned num_threads, unsigned flags);
 int omp_get_thread_num(void);
 int omp_get_num_threads(void);
 
-enum { TURNS_BEFORE_YIELDING = 2000 }; /* of the waiting loop, some 50 us */
+enum { TURNS_BEFORE_SLEEP = 2000 }; /* of the waiting loop, some 50 us */
 
 struct meeting {
     _Alignas(64) atomic_int next;    /* item; a cache line each, since all threads write here */
     _Alignas(64) atomic_int arrived; /* threads at the barrier */
     _Alignas(64) atomic_int round;   /* barriers that all have passed */
+    atomic_int sleepers;             /* threads that do not look at it any more */
 };
 
 struct call {
@@ -31,6 +35,21 @@ int next_item(struct team *team) {
     return atomic_fetch_add_explicit(&team->meeting->next, 1, memory_order_relaxed);
 }
 
+/* The missing thread may wait for a core. One that sleeps gives up its own, and the system moves the
+ * missing one there; one that spins or yields would keep it. */
+static void sleep_until(struct meeting *meeting, int round) {
+    atomic_fetch_add(&meeting->sleepers, 1);
+    while (atomic_load(&meeting->round) < round)
+        syscall(SYS_futex, &meeting->round, FUTEX_WAIT_PRIVATE, round - 1, NULL, NULL, 0);
+    atomic_fetch_sub(&meeting->sleepers, 1);
+}
+
+static void let_go(struct meeting *meeting, int round) {
+    atomic_store(&meeting->round, round);
+    if (atomic_load(&meeting->sleepers))
+        syscall(SYS_futex, &meeting->round, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
 void barrier(struct team *team) {
     struct meeting *meeting = team->meeting;
     int round = ++team->round;
@@ -41,15 +60,14 @@ void barrier(struct team *team) {
     if (atomic_fetch_add(&meeting->arrived, 1) + 1 == team->num_threads) {
         atomic_store(&meeting->arrived, 0);
         atomic_store(&meeting->next, 0);
-        atomic_store(&meeting->round, round); /* lets the others go */
+        let_go(meeting, round);
         return;
     }
-    for (int turn = 0; atomic_load(&meeting->round) < round; turn++) {
-        if (turn < TURNS_BEFORE_YIELDING)
-            _mm_pause();
-        else
-            sched_yield(); /* the missing thread may be waiting for this very core */
+    for (int turn = 0; turn < TURNS_BEFORE_SLEEP; turn++) {
+        if (atomic_load(&meeting->round) >= round) return;
+        _mm_pause();
     }
+    sleep_until(meeting, round);
 }
 
 static void work(void *data) {

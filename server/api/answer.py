@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import msgspec
@@ -17,10 +18,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from server.api.config import ApiConfig
-from server.api.generation import Batch, Generation, events
+from server.api.generation import Batch, Generation, Way, events
 from server.api.grammars import Grammars
 from server.api.head_start import HeadStart
 from server.api.lifetime import lifetime_of
+from server.api.push import Push, wire_of
 from server.api.shape import Shape, WholeShape
 from server.api.state import ServerState
 from server.api.stream import OPENAI, Framing, event_stream
@@ -60,7 +62,9 @@ async def respond(
 
     A stream has its status once its first event is there, or after `sse_ping` seconds of silence.
     """
-    source = admit(request, context, generation, tally)
+    wire = wire_of(request) if stream else None
+    way = partial(Push, wire, shape, tally, framing) if wire is not None else None
+    source = admit(request, context, generation, tally, way)
     if not stream:
         return await answer_whole(request, source, shape, tally)
     lifetime = lifetime_of(request)
@@ -106,9 +110,14 @@ def answer_stream(
 
 
 def admit(
-    request: Request, context: Context, generation: Generation, tally: Tally
+    request: Request,
+    context: Context,
+    generation: Generation,
+    tally: Tally,
+    way: Way | None = None,
 ) -> AsyncGenerator[Batch, None]:
-    """The generation's events, under a permit that is held until the HTTP request ends.
+    """The generation's events, under a permit that is held until the HTTP request ends. Those that
+    go by `way` are not among them.
 
     What the caller's key has left is written into the answer's headers, refused or not.
     """
@@ -122,7 +131,7 @@ def admit(
     context.metrics.request_began(tally)
     lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
     retry_after = context.state.admission.retry_after
-    return events(generation, engine, model.tokenizer, retry_after)
+    return events(generation, engine, model.tokenizer, retry_after, way)
 
 
 async def answer_whole(

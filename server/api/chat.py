@@ -145,7 +145,10 @@ async def plan(
             return_progress=body.return_progress,
             grammar=grammar,
         ),
-        options=replace(text_options(body), parse_tool_calls=tools.may_call if tools else False),
+        options=replace(
+            text_options(body, lists_tokens=body.logprobs or body.return_token_ids),
+            parse_tool_calls=tools.may_call if tools else False,
+        ),
         truncated=len(ids) - len(prompt),
         notes=notes(body),
     )

@@ -123,7 +123,9 @@ async def plan(
             return_progress=body.return_progress,
             grammar=grammar,
         ),
-        options=text_options(body),
+        options=text_options(
+            body, lists_tokens=body.logprobs is not None or body.return_token_ids or body.echo
+        ),
         truncated=sum(map(len, encoded)) - sum(map(len, prompts)),
         notes=notes(body),
     )

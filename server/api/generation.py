@@ -23,10 +23,13 @@ from server.engine.types import Engine, EngineDead, FinishReason, Request, Sampl
 from server.errors import ApiError, InternalError, Unavailable, engine_down
 from server.text.events import TextEvent
 from server.text.pipeline import TextOptions, stream_text
+from server.text.shortcut import Shortcut
 from server.text.tokenizer import Tokenizer
 
 Indexed = tuple[int, TextEvent]
 Batch = list[Indexed]  # never empty, in the order they came
+Item = Indexed | Exception | None  # None: a lane has ended
+Way = Callable[[int, Mailbox[Item]], Shortcut]  # of a choice; open only while the box is awaited
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +104,13 @@ async def events(
     engine: Engine,
     tokenizer: Tokenizer,
     retry_after: Callable[[], int] = lambda: 1,
+    way: Way | None = None,
 ) -> AsyncGenerator[Batch, None]:
     """(choice index, event) of all choices as they come. Raises `ApiError` if one fails, behind
     what came before it.
 
-    `retry_after` says in how many seconds the queue should be shorter.
+    `retry_after` says in how many seconds the queue should be shorter. `way` makes each
+    choice's way past this iterator: what goes there is not among the batches.
     Closing or cancelling it closes every choice's stream, which aborts its engine request.
     """
 
@@ -113,15 +118,17 @@ async def events(
         """One choice after the other."""
         for index in indices:
             request = generation.requests[index]
-            stream = stream_text(engine, request, tokenizer, generation.options)
+            shortcut = way(index, mailbox) if way is not None else None
+            stream = stream_text(engine, request, tokenizer, generation.options, shortcut=shortcut)
             async with aclosing(stream):
                 async for event in stream:
                     yield index, event
 
+    mailbox: Mailbox[Item] = Mailbox()
     width = generation.width(engine.info.max_num_seqs)
     lanes = [lane(range(first, generation.size, width)) for first in range(width)]
     try:
-        async with aclosing(merge(lanes)) as merged:
+        async with aclosing(merge(lanes, mailbox)) as merged:
             async for batch in merged:
                 for position, (_, event) in enumerate(batch):
                     if error := failure(event, engine, retry_after):
@@ -133,9 +140,10 @@ async def events(
         raise engine_down(engine.restart_eta) from None
 
 
-async def merge(streams: Sequence[AsyncGenerator[Indexed, None]]) -> AsyncGenerator[Batch, None]:
+async def merge(
+    streams: Sequence[AsyncGenerator[Indexed, None]], mailbox: Mailbox[Item]
+) -> AsyncGenerator[Batch, None]:
     """The streams' events in the order they come: all that are there, whenever it is asked."""
-    mailbox: Mailbox[Indexed | Exception | None] = Mailbox()
 
     async def pump(stream: AsyncGenerator[Indexed, None]) -> None:
         try:

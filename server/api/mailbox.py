@@ -17,6 +17,11 @@ class Mailbox(Generic[Item]):
         self._items: list[Item] = []
         self._waiter: asyncio.Future[None] | None = None
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether the reader has taken everything, and waits for more."""
+        return self._waiter is not None and not self._waiter.done()
+
     def put(self, item: Item) -> None:
         self._items.append(item)
         if self._waiter is not None and not self._waiter.done():

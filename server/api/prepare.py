@@ -156,13 +156,15 @@ def samplings(
     return [msgspec.structs.replace(first, seed=derive_seed(seed, j)) for j in range(body.n)]
 
 
-def text_options(body: GenerationRequest) -> TextOptions:
+def text_options(body: GenerationRequest, *, lists_tokens: bool) -> TextOptions:
+    """`lists_tokens`: whether anybody asked for more of a token than its text."""
     return TextOptions(
         stop=list(body.stop),
         include_stop=body.include_stop_str_in_output,
         skip_special_tokens=body.skip_special_tokens,
         min_tokens=body.min_tokens,
         max_seconds=body.t_max_predict_ms / 1000,
+        list_tokens=lists_tokens or body.receipt,
     )
 
 

@@ -88,6 +88,7 @@ class ChunkWriter:
         self._options = options or StreamOptions()
         self._tally = tally
         self._template: tuple[bytes, bytes] | None = None
+        self._fronts: dict[int, bytes] = {}  # all that stands before the text of each choice
         if template is not None and not self._options.continuous_usage_stats:
             self._template = template[0], template[1] + b"]" + self._usage() + b"}"
 
@@ -101,7 +102,10 @@ class ChunkWriter:
         if self._template is None or self._tally.is_finished:
             return None
         before, after = self._template
-        return b"".join((self._head, before % index, encode(text), after))
+        front = self._fronts.get(index)
+        if front is None:
+            front = self._fronts[index] = self._head + before % index
+        return front + encode(text) + after
 
     def usage_chunk(self) -> Iterator[bytes]:
         """The chunk without choices that ends a stream with `include_usage`."""

@@ -53,7 +53,8 @@ class Tally:
             return  # nothing has come of it yet
         self._generated[index] = max(self._generated[index], event.num_generated_tokens)
         self._cached[index] = max(self._cached[index], event.num_cached_tokens)
-        self._first_seen.setdefault(index, self._clock())
+        if index not in self._first_seen:
+            self._first_seen[index] = self._clock()
         if self._witness is not None:
             self._witness.add(index, event)
         if event.finish_reason is None:

@@ -6,13 +6,10 @@ SIGTERM: Ctrl-C reaches the whole process group, and when to stop is for the ser
 """
 
 import contextlib
-import ctypes
 import gc
 import logging
 import os
-import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -40,6 +37,7 @@ from server.engine.messages import (
     Watch,
 )
 from server.engine.pages import drop_code
+from server.engine.parent import bind_to_parent
 from server.engine.types import EngineDead, EngineInfo
 
 logger = logging.getLogger(__name__)
@@ -47,8 +45,6 @@ logger = logging.getLogger(__name__)
 OnProgress = Callable[[str, float], None]
 OnEnd = Callable[[str], object]
 Load = Callable[[bytes, OnProgress, OnEnd], tuple[EngineCore, EngineInfo]]
-
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 def serve_engine(sock: socket.socket, load: Load) -> int:
@@ -148,11 +144,3 @@ def _read_commands(sock: socket.socket, frames: FrameReader[ToEngine], inbox: In
                     assert_never(other)
     except (EOFError, ConnectionError):
         os._exit(0)  # the server is gone; the main thread may be deep in a step
-
-
-def bind_to_parent() -> None:
-    """Hear no signal of the terminal's, and end with the parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

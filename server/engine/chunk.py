@@ -102,4 +102,5 @@ class ChunkStep:
             return torch.empty(0, 2, dtype=torch.int64, device=slots.device)
         self._state.masks.apply(masks)
         positions = self._state.table[:, Word.POSITION].index_select(0, slots).long()
-        return self._choose(self._logits, slots, positions, self._way)
+        logits, self._logits = self._logits, None  # not to be kept until the step is read
+        return self._choose(logits, slots, positions, self._way)

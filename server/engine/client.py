@@ -35,6 +35,7 @@ from server.engine.types import (
     Request,
     StepOutput,
     StepRecord,
+    Take,
 )
 from server.engine.viewers import Viewers
 
@@ -45,9 +46,11 @@ ENGINE_CLOSED = "The engine is closed."
 class OutputStream:
     """Outputs of one request, in order, between the engine and the one reader."""
 
-    __slots__ = ("_outputs", "_waiter", "is_ended", "started_at")
+    __slots__ = ("_outputs", "_take", "_waiter", "is_ended", "started_at")
 
-    def __init__(self) -> None:
+    def __init__(self, take: Take | None = None) -> None:
+        """`take` is asked before an output is put here: see `Engine.generate`."""
+        self._take = take
         self._outputs: deque[StepOutput] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self.started_at = time.monotonic()
@@ -55,10 +58,24 @@ class OutputStream:
 
     def put(self, output: StepOutput) -> None:
         """Append, and wake the reader: once, however many outputs come before it runs."""
+        if self._take is not None and self._is_taken(output, self._take):
+            return
         self._outputs.append(output)
         self.is_ended = self.is_ended or output.finish_reason is not None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def _is_taken(self, output: StepOutput, take: Take) -> bool:
+        """A reader that waits has seen all before. A bug behind `take` ends its own stream alone:
+        the other streams of this step are not its matter."""
+        waiter = self._waiter
+        if waiter is None or waiter.done() or output.finish_reason is not None:
+            return False
+        try:
+            return take(output)
+        except Exception as bug:
+            waiter.set_exception(bug)
+            return True
 
     async def get(self) -> StepOutput:
         while not self._outputs:
@@ -119,14 +136,16 @@ class EngineClient(ABC):
     def stats(self) -> EngineStats:
         return self._stats
 
-    async def generate(self, request: Request) -> AsyncGenerator[StepOutput, None]:
+    async def generate(
+        self, request: Request, take: Take | None = None
+    ) -> AsyncGenerator[StepOutput, None]:
         """See `Engine.generate`. The request reaches the engine when iteration starts."""
         if self._why_dead is not None:
             raise EngineDead(self._why_dead)
         request_id = request.request_id
         if request_id in self._streams:
             raise ValueError(f"'request_id' must be unique, {request_id!r} is running.")
-        stream = self._streams[request_id] = OutputStream()
+        stream = self._streams[request_id] = OutputStream(take)
         is_finished = False
         try:
             self._send(Add(request))

@@ -47,6 +47,8 @@ from server.engine.types import EngineDead
 
 logger = logging.getLogger(__name__)
 
+PATIENCE = 60.0  # seconds without a sign of life from a rank that starts or loads
+
 
 class Crew:
     """The other ranks, none by default: then everything is as if there were no crew."""
@@ -148,7 +150,8 @@ def summon(
     is_deterministic: bool,
     on_end: Callable[[str], object],
 ) -> Crew:
-    """Start the other ranks and meet them. `EngineDead` if they do not come together in time.
+    """Start the other ranks and meet them; later they wait `timeout` seconds for each other.
+    `EngineDead` if they do not come together in time.
 
     The file they meet in lies in a directory of this user alone, and is gone afterwards.
     """
@@ -160,7 +163,7 @@ def summon(
         on_end(why)
 
     try:
-        mates = [Mate.start(rank, argv, timeout, end) for rank in range(1, size)]
+        mates = [Mate.start(rank, argv, PATIENCE, end) for rank in range(1, size)]
         for mate in mates:
             mate.expect(Arrived)
         for rank, mate in enumerate(mates, 1):

@@ -75,18 +75,20 @@ class Usage:
     step: int  # the largest, on top of weights and cache
     captured: int  # a step of decoding, once more
     lost: int = 0  # since another rank has less
+    state: int = 0  # what the decode loop keeps on the device
 
     @property
     def kv(self) -> int:
         """What is left."""
         used = self.others + self.weights + self.step + self.captured + self.lost
-        return self.granted - used
+        return self.granted - used - self.state
 
     def __str__(self) -> str:
         parts = {
             "weights": self.weights,
             "largest step": self.step,
             "graphs": self.captured,
+            **({"decode state": self.state} if self.state else {}),
             "others": self.others,
             **({"more than another GPU has": self.lost} if self.lost else {}),
             "KV": self.kv,

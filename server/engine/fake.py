@@ -11,35 +11,30 @@ purpose: `error_after`, `hang_after`, and the method `die`.
 import asyncio
 import time
 from array import array
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from itertools import count, islice
 
 import msgspec
 
 from server.engine.board import StepBoard
 from server.engine.client import ENGINE_CLOSED, ENGINE_STOPPED
-from server.engine.finish import finish_after
+from server.engine.fake_script import Replay, Script, fake_timings
 from server.engine.inspection import STREAM, Array, InspectRequest, Trace
-from server.engine.pooling import unit_vector
 from server.engine.types import (
     EngineDead,
     EngineInfo,
     EngineStats,
     ErrorCode,
     FinishReason,
-    PromptProgress,
     Request,
     RowKind,
     StepOutput,
     StepRecord,
     StepRow,
-    Timings,
-    TokenLogprobs,
+    Take,
 )
 
 FAKE_HEADS, FAKE_WIDTH = 2, 4
-Replay = Callable[[Request], Iterable[int]]
 
 
 def fake_info(
@@ -79,16 +74,19 @@ class FakeEngine:
         error_code: ErrorCode | None = None,
         hang_after: int | None = None,
     ) -> None:
-        self._replay: Replay = replay if callable(replay) else lambda _: replay
         self._info = info or fake_info()
-        self._eos_token_ids = eos_token_ids
+        self._script = Script(
+            replay if callable(replay) else lambda _: replay,
+            self._info,
+            eos_token_ids,
+            tokens_per_step,
+            num_cached_tokens,
+            error_after,
+            error,
+            error_code,
+            hang_after,
+        )
         self._delay = delay
-        self._tokens_per_step = tokens_per_step
-        self._num_cached_tokens = num_cached_tokens
-        self._error_after = error_after
-        self._error = error
-        self._error_code = error_code
-        self._hang_after = hang_after
         self._why_dead: str | None = None
         self._endings: dict[str, asyncio.Future[StepOutput]] = {}  # of the requests that run
         self._board = StepBoard()
@@ -116,7 +114,9 @@ class FakeEngine:
     def stalled_seconds(self) -> float:
         return 0.0
 
-    async def generate(self, request: Request) -> AsyncGenerator[StepOutput, None]:
+    async def generate(
+        self, request: Request, take: Take | None = None
+    ) -> AsyncGenerator[StepOutput, None]:
         if self._why_dead is not None:
             raise EngineDead(self._why_dead)
         ending: asyncio.Future[StepOutput] = asyncio.get_running_loop().create_future()
@@ -126,14 +126,17 @@ class FakeEngine:
         is_finished = False
         started = time.monotonic()
         try:
-            for num_steps, script_output in enumerate(self._script(request), 1):
+            for num_steps, script_output in enumerate(self._script.outputs(request), 1):
                 output = await self._pace(script_output, ending)
                 is_finished = output.finish_reason is not None
                 if is_finished and output.timings is None:
-                    output = msgspec.structs.replace(output, timings=_timings(started, num_steps))
+                    output = msgspec.structs.replace(
+                        output, timings=fake_timings(started, num_steps)
+                    )
                 self._post_step(request, is_first=num_steps == 1, is_last=is_finished)
                 self._count(steps_total=1, generation_tokens_total=len(output.token_ids))
-                yield output
+                if take is None or is_finished or not take(output):
+                    yield output
                 if is_finished:
                     return
         finally:
@@ -211,91 +214,6 @@ class FakeEngine:
             await asyncio.sleep(0)
         return ending.result() if ending.done() else output
 
-    def _script(self, request: Request) -> Iterator[StepOutput | None]:
-        """What this request will see if nobody ends it; None stands for a hang."""
-        started, num_generated, reason = time.monotonic(), 0, None
-        if request.return_progress:
-            yield self._half_way(request)
-        token_ids = iter(self._replay(request))
-        for step in count():
-            if self._is_due(self._hang_after, num_generated):
-                yield None
-            if self._is_due(self._error_after, num_generated):
-                reason = FinishReason.ERROR
-                yield StepOutput(
-                    request_id=request.request_id,
-                    finish_reason=reason,
-                    error=self._error,
-                    error_code=self._error_code,
-                )
-            new, reason, stop_token_id = self._take(token_ids, num_generated, request)
-            num_generated += len(new)
-            sampling = request.sampling
-            prompt = None if step else request.prompt_token_ids[1:]
-            yield StepOutput(
-                request_id=request.request_id,
-                token_ids=new,
-                logprobs=self._logprobs(new, sampling.logprobs),
-                prompt_logprobs=self._logprobs(prompt, sampling.prompt_logprobs),
-                embedding=_embedding(request) if reason and request.is_embedding else None,
-                finish_reason=reason,
-                stop_token_id=stop_token_id,
-                num_cached_tokens=self._num_cached_tokens,
-                timings=_timings(started, step + 1) if reason else None,
-            )
-
-    def _half_way(self, request: Request) -> StepOutput:
-        """What is told of a prompt that takes two steps."""
-        num_tokens = len(request.prompt_token_ids)
-        progress = PromptProgress(num_tokens, self._num_cached_tokens, num_tokens // 2, 0.0)
-        return StepOutput(request_id=request.request_id, progress=progress)
-
-    def _take(
-        self, token_ids: Iterator[int], num_generated: int, request: Request
-    ) -> tuple[list[int], FinishReason | None, int | None]:
-        """The next step's tokens, why they are the last, and the stop id that made them so."""
-        new: list[int] = []
-        max_tokens = self._max_tokens(request)
-        if max_tokens == 0:
-            return new, FinishReason.LENGTH, None
-        for token_id in islice(token_ids, self._tokens_per_step):
-            new.append(token_id)
-            reason, stop_token_id = finish_after(
-                token_id,
-                num_generated + len(new),
-                request.sampling,
-                self._eos_token_ids,
-                max_tokens,
-            )
-            if reason is not None:
-                return new, reason, stop_token_id
-        return new, None if new else FinishReason.STOP, None
-
-    @staticmethod
-    def _is_due(after: int | None, num_generated: int) -> bool:
-        return after is not None and num_generated >= after
-
-    def _max_tokens(self, request: Request) -> int:
-        room = self._info.max_model_len - len(request.prompt_token_ids)
-        return max(0, min(request.sampling.max_tokens, room))
-
-    def _logprobs(
-        self, token_ids: Iterable[int] | None, num_top: int | None
-    ) -> list[TokenLogprobs] | None:
-        """Every token is the likeliest at -0.5; its neighbours by number follow, one nat apart."""
-        if token_ids is None or num_top is None:
-            return None
-        vocab_size = self._info.vocab_size
-        return [
-            TokenLogprobs(
-                token_id=token_id,
-                logprob=-0.5,
-                rank=1,
-                top=[((token_id + i) % vocab_size, -0.5 - i) for i in range(num_top)],
-            )
-            for token_id in token_ids
-        ]
-
     def abort(self, request_id: str) -> None:
         """See `Engine.abort`."""
         self._end(StepOutput(request_id=request_id, finish_reason=FinishReason.ABORT))
@@ -324,11 +242,6 @@ class FakeEngine:
         self._stats = msgspec.structs.replace(self._stats, **totals)
 
 
-def _embedding(request: Request) -> list[float]:
-    """Two numbers that tell prompts apart."""
-    return unit_vector([len(request.prompt_token_ids), sum(request.prompt_token_ids)])
-
-
 def _fake_array(name: str, num_tokens: int) -> Array:
     if name == "pattern":
         rows = [[1 / (q + 1)] * (q + 1) + [0.0] * (num_tokens - q - 1) for q in range(num_tokens)]
@@ -336,16 +249,3 @@ def _fake_array(name: str, num_tokens: int) -> Array:
         return Array([FAKE_HEADS, num_tokens, num_tokens], array("f", values).tobytes())
     shape = [len(STREAM), num_tokens] if name == "norms" else [num_tokens, FAKE_WIDTH]
     return Array(shape, array("f", [1.0] * (shape[0] * shape[1])).tobytes())
-
-
-def _timings(started: float, num_steps: int) -> Timings:
-    total_ms = (time.monotonic() - started) * 1000
-    return Timings(
-        queue_ms=0.0,
-        prefill_ms=0.0,
-        decode_ms=total_ms,
-        total_ms=total_ms,
-        num_steps=num_steps,
-        batch_mean=1.0,
-        batch_max=1,
-    )

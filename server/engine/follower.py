@@ -23,7 +23,6 @@ from model.kv_cache import KVCache
 from model.kv_choose import make_kv_cache
 from model.parallel import rank_config
 from model.transformer import Transformer
-from server.engine.child import bind_to_parent
 from server.engine.frames import FrameReader, pack_frame
 from server.engine.inspection import Trace
 from server.engine.inspector import Inspect, Inspector
@@ -72,11 +71,13 @@ def serve_rank(sock: socket.socket, load: Load) -> int:
     """The process's main: the exit code. `load` says now and then that it lives. It raises
     `EngineDead` with a text for the operator, and any other exception for a bug."""
     sock.set_inheritable(False)
-    bind_to_parent()
     frames = FrameReader[ToRank](msgspec.msgpack.Decoder(ToRank))
     inbox: SimpleQueue[ToRank] = SimpleQueue()
     threading.Thread(target=_read, args=(sock, frames, inbox), name="inbox", daemon=True).start()
-    sock.sendall(pack_frame(Arrived()))
+    try:
+        sock.sendall(pack_frame(Arrived()))
+    except ConnectionError:
+        return 0  # rank 0 did not wait
     join = inbox.get()
     assert isinstance(join, Join), f"unexpected {join!r}"
     try:

@@ -57,7 +57,7 @@ class DeviceLauncher:
     """Launches plans on one device, in the order in which they come.
 
     `forward` is the model with its KV cache, which has a block more than the scheduler knows of:
-    block `config.num_blocks` is scrap.
+    block `config.num_blocks` is scrap. `max_model_len` is `config`'s, or more.
     """
 
     def __init__(
@@ -68,9 +68,10 @@ class DeviceLauncher:
         device: torch.device,
         capture: Capture,
         stream: Stream,
+        max_model_len: int | None = None,
     ) -> None:
         num_slots, block_size = config.max_num_seqs, config.block_size
-        max_blocks = -(-config.max_model_len // block_size)
+        max_blocks = -(-(max_model_len or config.max_model_len) // block_size)
         layout = Layout(num_slots, max_blocks, len(config.eos_token_ids))
         with torch.inference_mode():
             state = DeviceState(layout, config.num_blocks, vocab_size, device)

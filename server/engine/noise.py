@@ -5,10 +5,13 @@ answer can be had at any time, alone or in a batch, on the device that needs it,
 preemption. Philox2x32 with 10 rounds (Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy
 as 1, 2, 3", SC 2011) multiplies a half of the counter by a constant and mixes the high half of the
 product with the other half and a key that moves on by the golden ratio. It runs here in int64,
-whose product wraps around at 2^64: its 64 bits are those of the unsigned product.
+whose product wraps around at 2^64: its 64 bits are those of the unsigned product. On a GPU the same
+is one kernel, `model/kernels/philox.py`, whose bits are these.
 """
 
 from torch import Tensor
+
+from model.placement import can_fuse
 
 NUM_ROUNDS = 10
 MULTIPLIER = 0xD256D193
@@ -31,6 +34,11 @@ def uniform(seeds: Tensor, positions: Tensor) -> Tensor:
 
     All 64 bits of a seed count: the low half is the key, the high half stands in the counter.
     """
+    if can_fuse(seeds.device):
+        from model.kernels.philox import uniform as on_gpu  # noqa: PLC0415 (triton may be missing)
+
+        numbers: Tensor = on_gpu(seeds, positions)
+        return numbers
     bits, _ = philox(positions & MASK, (seeds >> 32) & MASK, seeds & MASK)
     return (bits >> (32 - FLOAT_BITS)).float() * 2.0**-FLOAT_BITS
 

@@ -26,6 +26,7 @@ from server.engine.types import (
     Request,
     StepOutput,
     StepRecord,
+    Take,
 )
 
 logger = logging.getLogger(__name__)
@@ -106,8 +107,8 @@ class SupervisedEngine:
         spent = 0.0 if self._loading_since is None else self._clock() - self._loading_since
         return max(self._load_seconds - spent, 0.0)
 
-    def generate(self, request: Request) -> AsyncIterator[StepOutput]:
-        return self._engine.generate(request)
+    def generate(self, request: Request, take: Take | None = None) -> AsyncIterator[StepOutput]:
+        return self._engine.generate(request, take)
 
     def abort(self, request_id: str) -> None:
         self._engine.abort(request_id)

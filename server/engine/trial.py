@@ -3,7 +3,8 @@
 A step's own memory (activations, logits, what sampling sorts) is known to nobody in advance, so it
 is measured: as many rows as there may be, as many tokens as a step may have, every one of them
 scored, sampled in the costliest way; then a step of decoding, whose memory a captured graph keeps
-for itself. What is left below the share that the operator grants is the cache's. Later steps are
+for itself. What the decode loop keeps on the device (counts, biases, masks, logits) is there while
+that is tried. What is left below the share that the operator grants is the cache's. Later steps are
 no larger, so none can run out.
 
 On several ranks all of them compute the same trial at the same time. The one that leads it measures
@@ -28,7 +29,8 @@ STEP_TOO_LARGE = (
     "'--max-num-seqs'."
 )
 
-MakeCore = Callable[[EngineConfig], EngineCore]
+MakeCore = Callable[[EngineConfig], tuple[EngineCore, int]]
+"""An engine of these sizes, and the bytes of its cache. All else that it takes, it keeps."""
 
 
 def measure(make_core: MakeCore, sizes: EngineConfig, memory: Memory, share: float) -> Usage:
@@ -38,14 +40,18 @@ def measure(make_core: MakeCore, sizes: EngineConfig, memory: Memory, share: flo
     """
     memory.release()
     weights = memory.allocated
-    core = make_core(sizes)
-    cache = memory.allocated - weights
-    for request in largest_requests(sizes):
+    core, cache = make_core(sizes)
+    state = memory.allocated - weights - cache
+    requests = largest_requests(sizes)
+    for request in requests:
         core.add(request)
+    num_tokens = sum(len(request.prompt_token_ids) for request in requests)
     started: set[str] = set()
-    while len(started) < sizes.max_num_seqs:
+    for _ in range(-(-num_tokens // sizes.max_num_batched_tokens)):
         started |= checked_step(core)  # the first is as large as there is
-    step = memory.peak - weights - cache
+    step = memory.peak - weights - cache - state
+    while len(started) < sizes.max_num_seqs:  # one that runs ahead tells later, and has captured
+        started |= checked_step(core)
     memory.release()  # what the first steps reserved must not count as the next one's
     before = memory.allocated
     checked_step(core)
@@ -55,7 +61,13 @@ def measure(make_core: MakeCore, sizes: EngineConfig, memory: Memory, share: flo
     gc.collect()  # an engine refers to itself: else its cache lives on beside the real one
     memory.release()
     return Usage(
-        memory.total, int(share * memory.total), max(0, others), weights, step, max(0, captured)
+        total=memory.total,
+        granted=int(share * memory.total),
+        others=max(0, others),
+        weights=weights,
+        step=step,
+        captured=max(0, captured),
+        state=state,
     )
 
 
@@ -126,6 +138,7 @@ def largest_requests(sizes: EngineConfig) -> list[Request]:
         max_tokens=MORE_TOKENS,
         top_p=0.9,
         frequency_penalty=0.1,
+        logit_bias={0: 1.0},
         ignore_eos=True,
         logprobs=MOST_LOGPROBS,
         prompt_logprobs=MOST_LOGPROBS,

@@ -11,20 +11,30 @@ import codecs
 
 
 class IncrementalDecoder:
-    """UTF-8 decoder of a byte stream that arrives in pieces."""
+    """UTF-8 decoder of a byte stream that arrives in pieces.
+
+    The standard library's incremental decoder does the same with a Python method of its own around
+    the same function; this runs for every token.
+    """
+
+    __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._waiting = b""  # the beginning of a character
 
     @property
     def is_pending(self) -> bool:
         """Whether bytes of an unfinished character are held back."""
-        return bool(self._decoder.getstate()[0])
+        return bool(self._waiting)
 
     def feed(self, raw: bytes) -> str:
         """The text that `raw` completes."""
-        return self._decoder.decode(raw)
+        data = self._waiting + raw
+        text, num_read = codecs.utf_8_decode(data, "replace")
+        self._waiting = data[num_read:]
+        return text
 
     def flush(self) -> str:
         """The end: a character left unfinished becomes U+FFFD."""
-        return self._decoder.decode(b"", final=True)
+        data, self._waiting = self._waiting, b""
+        return data.decode("utf-8", "replace")

@@ -34,6 +34,7 @@ from server.engine.types import (
 )
 from server.text.decode import IncrementalDecoder
 from server.text.events import TextEvent, TextToken, ToolCallDelta
+from server.text.shortcut import Shortcut
 from server.text.stop import StopMatcher
 from server.text.tokenizer import Tokenizer
 from server.text.tools.form import TAGS
@@ -52,6 +53,7 @@ class TextOptions:
     min_tokens: int = 0  # a stop string must not be complete within this many tokens
     max_seconds: float = 0.0  # of decoding after the first token; 0 is no limit
     parse_tool_calls: bool = False  # False: their tags are plain text
+    list_tokens: bool = True  # False: nobody asks for `TextEvent.tokens`, and they stay empty
 
 
 class TextStream:
@@ -76,6 +78,8 @@ class TextStream:
         self._num_decoded = 0  # characters
         self._num_generated = 0  # tokens
         self._prompt_logprobs: list[TokenLogprobs] | None = None
+        self._lists_tokens = options.list_tokens
+        self._is_plain = not (options.list_tokens or options.stop or options.parse_tool_calls)
         self._matched: str | None = None
         self.is_finished = False
 
@@ -89,6 +93,9 @@ class TextStream:
             return TextEvent("", progress=output.progress)
         if output.prompt_logprobs is not None:
             self._prompt_logprobs = output.prompt_logprobs
+            self._is_plain = False  # they go with the next event
+        if self._is_plain and output.finish_reason is None:
+            return self._plain_event(output)
         for i, token_id in enumerate(output.token_ids):
             self._take(token_id, output.logprobs[i] if output.logprobs else None)
             if self._matched is not None:
@@ -98,14 +105,30 @@ class TextStream:
         self._flush()
         return self._event(output, FinishReason.STOP if self._matched else output.finish_reason)
 
+    def _plain_event(self, output: StepOutput) -> TextEvent | None:
+        """`feed` where a token is nothing but its text, as most are."""
+        for token_id in output.token_ids:
+            if token_id not in self._hidden_ids:
+                self._text += self._decoder.feed(self._tokenizer.token_bytes(token_id))
+        self._num_generated += len(output.token_ids)
+        text, self._text = self._text, ""
+        if not text and self._decoder.is_pending:
+            return None
+        return TextEvent(
+            text,
+            num_cached_tokens=output.num_cached_tokens,
+            num_generated_tokens=self._num_generated,
+        )
+
     def _take(self, token_id: int, logprobs: TokenLogprobs | None) -> None:
         raw = None if token_id in self._hidden_ids else self._tokenizer.token_bytes(token_id)
         self._num_generated += 1
         text = self._decoder.feed(raw or b"")
         self._num_decoded += len(text)
-        # A token that ends inside a character waits for that character too.
-        wait_for = self._num_decoded + (1 if self._decoder.is_pending else 0)
-        self._unlisted.append((wait_for, TextToken(token_id, raw, logprobs)))
+        if self._lists_tokens:
+            # A token that ends inside a character waits for that character too.
+            wait_for = self._num_decoded + (1 if self._decoder.is_pending else 0)
+            self._unlisted.append((wait_for, TextToken(token_id, raw, logprobs)))
         self._read(text)
 
     def _flush(self) -> None:
@@ -184,8 +207,11 @@ async def stream_text(
     tokenizer: Tokenizer,
     options: TextOptions,
     clock: Callable[[], float] = time.monotonic,
+    shortcut: Shortcut | None = None,
 ) -> AsyncGenerator[TextEvent, None]:
-    """The events of one request; the last, and only it, has a finish_reason.
+    """The events of one request; the last, and only it, has a finish_reason. Those that go by the
+    shortcut are not among them: only where the engine alone ends the answer, as a stop string and
+    a time limit are matters of the iterator.
 
     Nothing happens before the first event is asked for, so a stream that is never started leaks
     nothing. The engine is told to stop as soon as a stop string matches or the time for decoding is
@@ -196,8 +222,20 @@ async def stream_text(
     stream = TextStream(tokenizer, options, _hidden_ids(request.sampling, tokenizer))
     timer = DecodeTimer(options.max_seconds, clock)
     last: TextEvent | None = None
+
+    def take(output: StepOutput) -> bool:
+        if shortcut is None or not shortcut.is_open:
+            return False
+        event = stream.feed(output)
+        if event is not None:
+            shortcut.send(event)
+        return True
+
+    has_way = shortcut is not None and not options.stop and not options.max_seconds
     # `Engine.generate` promises that its iterator can be closed; `AsyncIterator` cannot say so.
-    outputs = cast("AsyncGenerator[StepOutput, None]", engine.generate(request))
+    outputs = cast(
+        "AsyncGenerator[StepOutput, None]", engine.generate(request, take if has_way else None)
+    )
     async with aclosing(outputs):
         async for output in outputs:
             event = stream.feed(timer.watch(output))

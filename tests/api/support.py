@@ -18,6 +18,7 @@ from server.api.state import Anatomy, ServedModel, ServerState
 from server.app import create_app
 from server.engine.fake import FAKE_HEADS, FAKE_WIDTH, FakeEngine, fake_info
 from server.engine.types import Request
+from server.guard import GuardedProtocol
 from server.text.chat import ChatTemplate
 
 BOS, EOS, TURN = 256, 257, 258
@@ -112,7 +113,7 @@ async def client_of(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncCl
 @contextmanager
 def live(state: ServerState, config: ApiConfig | None = None, **options: Any) -> Iterator[str]:
     """The base URL of a real uvicorn on a free port, in a thread."""
-    settings = {"http": "httptools", "ws": "none", "log_level": "error", "access_log": False}
+    settings = {"http": GuardedProtocol, "ws": "none", "log_level": "error", "access_log": False}
     app = create_app(state, config)
     server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", **(settings | options)))
     thread = Thread(target=server.run, daemon=True)

@@ -71,9 +71,9 @@ def test_many_inputs_come_back_in_order_and_never_crowd_the_engine() -> None:
     seen: list[int] = []
     engine_generate = engine.generate
 
-    def counting(request: Any) -> Any:
+    def counting(request: Any, take: Any) -> Any:
         seen.append(engine.stats().num_requests_running)
-        return engine_generate(request)
+        return engine_generate(request, take)
 
     engine.generate = counting  # type: ignore[method-assign]  # a spy
     texts = [f"text {i}" for i in range(1000)]

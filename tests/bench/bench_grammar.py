@@ -1,12 +1,12 @@
-"""What following a grammar adds to a step: 32 sequences, the default model's vocabulary.
+"""What following a grammar adds to the step that serves: 32 sequences, the default model.
 
     python -m tests.bench.bench_grammar [--rounds N]
 
-By processor time of the engine's thread, so that a busy machine does not blur it. First the parts:
-a grammar's first mask, then for each token of an answer following it, its mask, and unpacking that.
-Then whole steps of 32 free and of 32 constrained answers take turns, over a model that answers at
-once with the same noise: what they differ in is the grammar. Last one free step with the default
-model's shape and random weights, by the clock, quickest of a few. The last line is JSON.
+First the parts: a grammar's first mask, then for each token of an answer following it and filling
+its mask, by processor time; and choosing the tokens of 32 rows with such masks and without. Then
+two engines as a server loads them (native kernels, fp16 keys and values, the heap settled) take
+turns, a step of 32 free answers and one of 32 constrained ones, by the clock: medians, and the
+median of the differences between neighbours. The last line is JSON.
 """
 
 import argparse
@@ -17,22 +17,22 @@ from typing import Any
 
 import msgspec
 import torch
-from torch import Tensor
+from llguidance import LLExecutor
 
-from model.batch import ForwardBatch
-from server.engine.compiler import GrammarCompiler
-from server.engine.config import EngineConfig
 from server.engine.core import EngineCore
-from server.engine.grammar import empty_masks, unpack
+from server.engine.grammar import RowMasks, empty_masks, unpack
 from server.engine.guidance import Guidance
-from server.engine.runner import ModelRunner
+from server.engine.heap import settle_heap
+from server.engine.sampler import Sampler, make_knobs
 from server.engine.types import Request, SamplingParams
+from server.native import plan_native
+from server.recipe import EngineRecipe
 from server.text import grammar
-from tests.bench.dummy_engine import dummy_core
-from weights.checkpoint import Checkpoint, open_checkpoint
+from server.worker import choose_sampler, load_engine, load_guidance, load_native
+from weights.checkpoint import open_checkpoint
 from weights.resolve import resolve_model
 
-BATCH, PROMPT, REAL_STEPS = 32, 16, 5
+BATCH, PROMPT, CONTEXT = 32, 16, 512
 PERSON: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -49,32 +49,19 @@ GRAMMARS = {
 }
 
 
-def guidance_of(checkpoint: Checkpoint) -> Guidance:
-    tokenizer = checkpoint.tokenizer()
-    return Guidance(
-        [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
-        special_token_ids=list(tokenizer.special_tokens.values()),
-        eos_token_ids=sorted(tokenizer.eos_token_ids),
-        encode=tokenizer.encode,
+def served_core(path: str, eos_token_ids: list[int], library: str) -> EngineCore:
+    """The engine of a server with that many rows."""
+    recipe = EngineRecipe(
+        model_path=path,
+        eos_token_ids=eos_token_ids,
+        native_library=library,
+        max_model_len=CONTEXT,
+        max_num_seqs=BATCH,
+        kv_memory_bytes=400_000_000,
     )
-
-
-class Noise:
-    """A model that says the same of every token, at once."""
-
-    def __init__(self, vocab_size: int) -> None:
-        self._logits = torch.randn(BATCH, vocab_size)
-
-    def __call__(self, batch: ForwardBatch, kv_cache: None, /) -> Tensor:
-        return self._logits[: len(batch.logits_indices)]
-
-
-def instant_core(guidance: Guidance, vocab_size: int) -> EngineCore:
-    config = EngineConfig(
-        max_model_len=512, num_blocks=BATCH * 32, max_num_batched_tokens=BATCH * PROMPT
-    )
-    runner = ModelRunner(Noise(vocab_size), None, config, "cpu")
-    return EngineCore(config, runner, grammars=GrammarCompiler(guidance.compile))
+    core, info = load_engine(recipe, lambda stage, share: None)
+    print(info.numerics)
+    return core
 
 
 def decoding(core: EngineCore, serialized: str) -> EngineCore:
@@ -89,40 +76,58 @@ def decoding(core: EngineCore, serialized: str) -> EngineCore:
     return core
 
 
-def turns(cores: dict[str, EngineCore], rounds: int) -> dict[str, float]:
-    """Milliseconds of processor time of the quickest step of each."""
-    found: dict[str, list[float]] = {name: [] for name in cores}
-    for _ in range(rounds):
-        for name, core in cores.items():
-            started = time.thread_time()
-            core.step()
-            found[name].append((time.thread_time() - started) * 1000)
-            assert core.stats().num_requests_running == BATCH, "an answer has ended early"
-    return {name: min(times) for name, times in found.items()}
+def turns(free: EngineCore, constrained: EngineCore, rounds: int) -> dict[str, float]:
+    """Milliseconds of their steps, which alternate."""
+    times = [(timed_step(free), timed_step(constrained)) for _ in range(rounds)]
+    return {
+        "free_step_ms": statistics.median(t for t, _ in times),
+        "constrained_step_ms": statistics.median(t for _, t in times),
+        "added_ms": statistics.median(c - f for f, c in times),
+    }
 
 
-def real_step() -> float:
-    """Milliseconds by the clock of the quickest free step with the default model's shape."""
-    core = decoding(
-        dummy_core(max_model_len=512, max_num_batched_tokens=BATCH * PROMPT, num_blocks=BATCH * 32),
-        "",
-    )
-    times: list[float] = []
-    for _ in range(REAL_STEPS):
-        started = time.perf_counter()
-        core.step()
-        times.append((time.perf_counter() - started) * 1000)
-    return min(times)
+def timed_step(core: EngineCore) -> float:
+    started = time.perf_counter()
+    core.step()
+    taken = (time.perf_counter() - started) * 1000
+    assert core.stats().num_requests_running == BATCH, "an answer has ended early"
+    return taken
+
+
+def choosing(sampler: Sampler, guidance: Guidance, vocab_size: int) -> dict[str, float]:
+    """Milliseconds of the tokens of 32 rows, by the clock: quickest of twenty."""
+    words = empty_masks(BATCH, vocab_size)
+    for mask in words:
+        guidance.compile(GRAMMARS["json_object"]).fill(mask)
+    masks = {"": RowMasks([], words[:0]), "_masked": RowMasks(list(range(BATCH)), words)}
+    logits = 3 * torch.randn(BATCH, vocab_size)
+    kinds: dict[str, dict[str, Any]] = {
+        "greedy": {"temperature": 0.0},
+        "draw": {},
+        "top_p": {"top_p": 0.9},
+        "top_k": {"top_k": 40},
+    }
+    found: dict[str, float] = {}
+    for name, fields in kinds.items():
+        knobs = [make_knobs(SamplingParams(max_tokens=1, seed=i, **fields)) for i in range(BATCH)]
+        for kind, own in masks.items():
+            times: list[float] = []
+            for _ in range(20):
+                started = time.perf_counter()
+                sampler(logits, knobs, range(BATCH), own).tolist()
+                times.append((time.perf_counter() - started) * 1000)
+            found[f"{name}{kind}_ms"] = round(min(times), 3)
+    return found
 
 
 def micro(guidance: Guidance, serialized: str, vocab_size: int) -> dict[str, float]:
     """Microseconds of processor time of the parts, along random answers."""
     chance = torch.Generator().manual_seed(0)
-    times: dict[str, list[float]] = {"follow": [], "mask": [], "unpack": []}
+    times: dict[str, list[float]] = {"follow": [], "fill": []}
     matcher = guidance.compile(serialized)
     answer: list[int] = []
     masks = empty_masks(1, vocab_size)
-    while len(times["mask"]) < 300:
+    while len(times["fill"]) < 300:
         started = time.process_time()
         matcher.follow(answer)
         followed = time.process_time()
@@ -130,14 +135,10 @@ def micro(guidance: Guidance, serialized: str, vocab_size: int) -> dict[str, flo
             matcher, answer = guidance.compile(serialized), []
             continue
         matcher.fill(masks[0])
-        masked = time.process_time()
-        forbidden = unpack(masks, vocab_size)[0]
-        unpacked = time.process_time()
-        for name, seconds in zip(
-            times, (followed - started, masked - followed, unpacked - masked), strict=True
-        ):
+        filled = time.process_time()
+        for name, seconds in zip(times, (followed - started, filled - followed), strict=True):
             times[name].append(seconds * 1e6)
-        allowed = (~forbidden).nonzero()[:, 0]
+        allowed = (~unpack(masks, vocab_size)[0]).nonzero()[:, 0]
         answer.append(int(allowed[torch.randint(len(allowed), (), generator=chance)]))
     return {
         f"{name}_{label}_us": round(pick(values), 1)
@@ -146,14 +147,48 @@ def micro(guidance: Guidance, serialized: str, vocab_size: int) -> dict[str, flo
     }
 
 
+def filling(guidance: Guidance, vocab_size: int) -> dict[str, float]:
+    """Milliseconds by the clock of 32 masks: one after the other, as a step does it, and by
+    llguidance's own threads; median of 300, along random answers."""
+    chance = torch.Generator().manual_seed(0)
+    words = empty_masks(BATCH, vocab_size)
+    executor = LLExecutor(torch.get_num_threads())
+    times: dict[str, list[float]] = {"one_by_one_ms": [], "by_threads_ms": []}
+    matchers, answers = [guidance.compile(GRAMMARS["schema"]) for _ in range(BATCH)], [[]] * BATCH
+    for _ in range(300):
+        started = time.perf_counter()
+        executor.unsafe_compute_mask_ptr(
+            [(matcher._matcher, i) for i, matcher in enumerate(matchers)],
+            words.ctypes.data,
+            words.strides[0],
+            BATCH,
+        )
+        shared = time.perf_counter()
+        for matcher, mask in zip(matchers, words, strict=True):
+            matcher.fill(mask)
+        ended = time.perf_counter()
+        times["by_threads_ms"].append((shared - started) * 1000)
+        times["one_by_one_ms"].append((ended - shared) * 1000)
+        is_allowed = (~unpack(words, vocab_size)).float()  # [BATCH, vocab_size]
+        chosen = torch.multinomial(is_allowed, 1, generator=chance)[:, 0].tolist()
+        answers = [[*answer, token_id] for answer, token_id in zip(answers, chosen, strict=True)]
+        for matcher, answer in zip(matchers, answers, strict=True):
+            matcher.follow(answer)
+    return {name: round(statistics.median(values), 3) for name, values in times.items()}
+
+
+@torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=100)
     rounds = parser.parse_args().rounds
-    checkpoint = open_checkpoint(resolve_model(None))
-    vocab_size = checkpoint.config.vocab_size
+    build = plan_native()
+    build.run()
+    path, library = resolve_model(None), str(build.library)
+    checkpoint = open_checkpoint(path)
+    vocab_size, eos = checkpoint.config.vocab_size, sorted(checkpoint.tokenizer().eos_token_ids)
     started = time.process_time()
-    guidance = guidance_of(checkpoint)
+    guidance = load_guidance(checkpoint, eos)
     result: dict[str, Any] = {"tokenizer_ms": round((time.process_time() - started) * 1000, 1)}
     for name, serialized in GRAMMARS.items():
         started = time.process_time()
@@ -161,18 +196,17 @@ def main() -> None:
         compiled = round((time.process_time() - started) * 1000, 2)
         result[name] = {"compile_ms": compiled} | micro(guidance, serialized, vocab_size)
         print(name, result[name])
+    cores = [served_core(str(path), eos, library) for _ in range(2)]
+    settle_heap()
+    native = load_native(library, torch.device("cpu"), torch.float32)
+    result["choosing"] = choosing(choose_sampler(native), guidance, vocab_size)
+    result["filling"] = filling(guidance, vocab_size)
+    print(result["choosing"], result["filling"])
+    free, constrained = decoding(cores[0], ""), decoding(cores[1], GRAMMARS["schema"])
+    steps = turns(free, constrained, rounds)
+    result |= {name: round(taken, 2) for name, taken in steps.items()}
+    result["added_percent"] = round(steps["added_ms"] / steps["free_step_ms"] * 100, 2)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # all of a step's work in the thread whose time is read
-    kinds = {"free": "", "schema": GRAMMARS["schema"]}
-    cores = {n: decoding(instant_core(guidance, vocab_size), text) for n, text in kinds.items()}
-    quickest = turns(cores, rounds)
-    torch.set_num_threads(threads)
-    added, real = quickest["schema"] - quickest["free"], real_step()
-    result |= {
-        "added_ms": round(added, 2),
-        "real_step_ms": round(real, 1),
-        "added_percent": round(added / real * 100, 2),
-    }
     print(json.dumps({"benchmark": "grammar", "batch": BATCH, "threads": threads} | result))
 
 

@@ -34,8 +34,9 @@ from server.engine.core import EngineCore
 from server.engine.runner import ModelRunner
 from server.engine.types import Request, SamplingParams
 from server.native import native_library
+from server.place import load_native
 from server.text.chat import ChatTemplate
-from server.worker import load_model, load_native
+from server.worker import load_model
 from tests.bench.prompts_speculation import CHAT, COPY
 from weights.checkpoint import Checkpoint, open_checkpoint
 from weights.resolve import resolve_model

@@ -68,3 +68,40 @@ def test_an_id_that_runs_is_not_taken_twice() -> None:
         assert ends == [FinishReason.ERROR]
 
     asyncio.run(main())
+
+
+def test_nothing_is_taken_while_an_output_waits_to_be_read() -> None:
+    """Else it would arrive in front of it: not before the reader waits again."""
+
+    async def main() -> None:
+        client, taken = Recorder(), []
+        is_open = False
+
+        def take(output: StepOutput) -> bool:
+            if is_open:
+                taken.extend(output.token_ids)
+            return is_open
+
+        def output(token_id: int) -> StepOutput:
+            return StepOutput(request_id="r", token_ids=[token_id])
+
+        stream = client.generate(make_request(), take)
+        first = asyncio.ensure_future(anext(stream))
+        client.dispatch([output(1)])  # nobody waits yet
+        await asyncio.sleep(0)
+        client.dispatch([output(2)])  # refused
+        is_open = True
+        client.dispatch([output(3)])  # behind 2, which has not been read
+        assert (await first).token_ids == [2]
+        client.dispatch([output(4)])  # the reader is busy with 2
+        assert [(await anext(stream)).token_ids for _ in range(2)] == [[3], [4]]
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        client.dispatch([output(5)])
+        client.dispatch([output(6)])
+        assert taken == [5, 6]
+        client.dispatch([StepOutput(request_id="r", finish_reason=FinishReason.LENGTH)])
+        assert (await waiting).finish_reason is FinishReason.LENGTH
+        await stream.aclose()
+
+    asyncio.run(main())

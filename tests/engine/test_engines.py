@@ -330,3 +330,52 @@ def test_an_embedding_ends_with_its_vector(run: Run) -> None:
         assert vector == unit_vector(wanted)
 
     run(test)
+
+
+def test_what_is_taken_does_not_come_out_and_the_last_output_always_does(run: Run) -> None:
+    """Every other output goes past the iterator; together they are the answer, in order."""
+
+    async def main(engine: Engine) -> None:
+        seen: list[StepOutput] = []
+        asked = 0
+
+        def take(output: StepOutput) -> bool:
+            nonlocal asked
+            asked += 1
+            assert output.finish_reason is None, "the last output is the iterator's"
+            if asked % 2:
+                seen.append(output)
+            return bool(asked % 2)
+
+        request = make_request(max_tokens=12, ignore_eos=True)
+        num_came = 0
+        async for output in engine.generate(request, take):
+            num_came += 1
+            seen.append(output)
+        assert tokens_of(seen) == greedy_reference(request)
+        assert num_came < len(seen)
+        assert endings(seen) == [FinishReason.LENGTH]
+
+    run(main)
+
+
+def test_a_bug_behind_take_ends_its_own_answer_alone(run: Run) -> None:
+    """It happens in the call that serves all streams of a step: the others must not see it."""
+
+    async def main(engine: Engine) -> None:
+        def take(output: StepOutput) -> bool:
+            raise ZeroDivisionError(output.request_id)
+
+        async def broken() -> None:
+            async for _ in engine.generate(long_request("broken"), take):
+                pass
+
+        request = make_request("whole", [4, 5], max_tokens=20)
+        whole = asyncio.create_task(collect(engine, request))
+        with pytest.raises(ZeroDivisionError, match="broken"):
+            await broken()
+        assert tokens_of(await whole) == greedy_reference(request)
+        await until(lambda: engine.stats().num_requests_running == 0)
+        assert engine.stats().num_blocks_used == 0
+
+    run(main)

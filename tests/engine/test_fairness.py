@@ -87,6 +87,16 @@ def test_a_short_prompt_starts_beside_a_long_one() -> None:
     assert driver.plan() == {"long": 31, "short": 1}
 
 
+def test_prompts_that_fit_go_one_after_the_other() -> None:
+    """Two of 20 tokens and a budget of 32: one is done in the first step, not both in the second;
+    the last step of a prompt holds up who comes after it by that step alone."""
+    driver = Driver(max_num_batched_tokens=32)
+    for name in "xyz":
+        driver.add(name, 20, cache_salt=name)
+    assert driver.plan() == {"x": 20, "y": 6, "z": 6}
+    assert driver.plan() == {"x": 1, "y": 14, "z": 14}
+
+
 def test_several_long_prompts_leave_half_to_whoever_comes_next() -> None:
     driver = Driver(max_num_batched_tokens=65, max_model_len=128, num_blocks=256)
     for name in "xyz":

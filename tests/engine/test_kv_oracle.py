@@ -212,6 +212,15 @@ def first_prompt_takes_all(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+def half_for_one_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt that could be done in this step is cut, for others to be begun and not done."""
+
+    def mutant(self: TokenBudget, sequence: Sequence, is_last: bool) -> None:
+        self._give(sequence, self.left if is_last else self.left // 2)
+
+    monkeypatch.setattr(TokenBudget, "offer", mutant)
+
+
 def waste_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was kept for others is not used when they do not need it."""
     monkeypatch.setattr(TokenBudget, "offer_again", lambda self, sequences: None)
@@ -291,6 +300,7 @@ MUTATIONS: list[Callable[[pytest.MonkeyPatch], None]] = [
     ready_is_arriving,
     newcomers_before_preempted,
     first_prompt_takes_all,
+    half_for_one_that_fits,
     waste_the_budget,
     reserve_for_the_others_alone,
     queue_limit_for_those_who_run,

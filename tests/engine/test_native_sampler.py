@@ -36,6 +36,7 @@ from tests.engine.test_runner import answer, mixed_requests
 from tests.engine.toy import run_all, toy_config
 
 SLIGHTLY = 1e-5
+NUM_ROWS = 40
 
 
 @pytest.fixture(scope="module")
@@ -125,13 +126,14 @@ def test_the_two_differ_by_rounding_alone(sampler: NativeSampler, data: st.DataO
 
 @pytest.mark.parametrize("vocab_size", [1000, 49_152])
 def test_threads_and_company_change_nothing(sampler: NativeSampler, vocab_size: int) -> None:
-    """Bit by bit: rows by one thread or shared by several, in any order, or alone."""
+    """Bit by bit: rows by one thread or shared by several, in any order, or alone; so many that
+    threads would meet in memory that is not their own."""
     generator = torch.Generator().manual_seed(3)
-    logits = 2 * torch.randn(12, vocab_size, generator=generator)
+    logits = 2 * torch.randn(NUM_ROWS, vocab_size, generator=generator)
     kinds: list[dict[str, float]] = [{}, {"top_p": 0.9}, {"top_k": 50}, {"temperature": 0}]
     rows = [
         make_knobs(SamplingParams(max_tokens=1, seed=i, **kinds[i % 4]))  # type: ignore[arg-type]  # test fields
-        for i in range(12)
+        for i in range(NUM_ROWS)
     ]
     masks = with_mask(
         [1, 4, 5], [set(range(0, vocab_size, step)) for step in (1, 2, 7)], vocab_size
@@ -139,9 +141,9 @@ def test_threads_and_company_change_nothing(sampler: NativeSampler, vocab_size: 
     answers = []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
-        answers.append(sampler(logits, rows, range(12), masks).tolist())
+        answers.append(sampler(logits, rows, range(NUM_ROWS), masks).tolist())
     assert answers[0] == answers[1] == answers[2]
-    for i in range(12):
+    for i in range(NUM_ROWS):
         alone = sampler(logits[i : i + 1], [rows[i]], [i], masks.of([i]))
         assert alone.item() == answers[0][i]
 

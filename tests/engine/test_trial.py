@@ -1,6 +1,7 @@
 """KV sized by a trial of the largest step: on a device that counts, no later step runs out."""
 
 from dataclasses import dataclass, field
+from weakref import finalize
 
 import pytest
 import torch
@@ -36,6 +37,9 @@ class CountingMemory:
         if self.allocated + self.others > self.total:
             raise torch.OutOfMemoryError(f"{self.allocated + self.others} of {self.total}")
 
+    def give(self, size: int) -> None:
+        self.allocated -= size
+
     def release(self) -> None:
         self.reset_peak()
 
@@ -61,6 +65,7 @@ class Model:
     memory: CountingMemory
     per_token: int
     per_score: int
+    state: int = 0  # what an engine keeps beside its cache
     seen: list[tuple[int, int, int]] = field(default_factory=list)  # tokens, scores, sequences
 
     def __call__(self, batch: ForwardBatch, kv_cache: Cache) -> Tensor:
@@ -82,7 +87,14 @@ def make_core(model: Model, config: EngineConfig) -> EngineCore:
 
 def measured(model: Model, num_tokens: int, num_rows: int, share: float = 1.0) -> Usage:
     sizes = trial_config(num_tokens, num_rows, 4, 256)
-    return measure(lambda config: make_core(model, config), sizes, model.memory, share)
+
+    def make(config: EngineConfig) -> tuple[EngineCore, int]:
+        core = make_core(model, config)
+        model.memory.take(model.state)
+        finalize(core, model.memory.give, model.state)
+        return core, config.num_blocks * BLOCK_BYTES
+
+    return measure(make, sizes, model.memory, share)
 
 
 def test_the_largest_step_is_tried() -> None:
@@ -101,6 +113,16 @@ def test_where_it_goes() -> None:
     assert usage == Usage(10**6, 500_000, 77, 1000, 64 * 8, 8 * 8)
     assert usage.kv == 500_000 - 77 - 1000 - 512 - 64
     assert memory.allocated == 1000
+
+
+def test_what_the_decode_loop_keeps_is_not_the_caches() -> None:
+    """It is there while the step is tried, and told apart from both."""
+    memory = CountingMemory(10**6, 1000)
+    usage = measured(Model(memory, 3, 5, state=700), 64, 8)
+    assert (usage.state, usage.step, usage.captured) == (700, 512, 64)
+    assert usage.kv == 10**6 - 1000 - 700 - 512 - 64
+    assert memory.allocated == 1000
+    assert "decode state 0.50," in str(Usage(GIB, GIB, 0, 0, 0, 0, state=GIB // 2))
 
 
 def test_it_is_told_in_gib() -> None:

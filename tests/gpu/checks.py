@@ -21,6 +21,7 @@ from model.placement import Placement
 from model.quant.rounded import FP8, round_to_fp8
 from model.rope import Rope
 from model.transformer import Transformer
+from server.engine import noise
 from tests.gpu.attention import attend_by, decode_case
 from tests.gpu.deterministic import CHECKS
 from tests.model.fused_twins import HEAD_DIMS, check_gated_mlp, check_heads, check_norm, scattered
@@ -49,6 +50,7 @@ def checks() -> Iterator[tuple[str, Check]]:
                     partial(attention, num_queries=num_queries, context=context, kv_dtype=kv),
                 )
     yield "fp8 cache writes", cache_writes
+    yield "noise of draws", draws_noise
     yield from ((f"deterministic {name}", check) for name, check in CHECKS.items())
     yield "graphs and eager steps agree", graphs_agree
     yield "a trial sizes the cache", trial
@@ -116,6 +118,14 @@ def cache_writes(device: torch.device) -> None:
     blocks = torch.arange(8, device=device)
     for a, b in zip(ours.layer(0), twin.layer(0), strict=True):
         torch.testing.assert_close(a[blocks], b[blocks], atol=1e-3, rtol=2.0**-3)
+
+
+def draws_noise(device: torch.device) -> None:
+    """Bit for bit that of a CPU."""
+    seeds = torch.randint(-(2**63), 2**63 - 1, (300,))
+    positions = torch.randint(0, 2**31, (300,))
+    ours = noise.uniform(seeds.to(device), positions.to(device))
+    assert torch.equal(ours.cpu(), noise.uniform(seeds, positions))
 
 
 def on_device(device: torch.device, quantize: str, dtype: torch.dtype) -> Transformer:

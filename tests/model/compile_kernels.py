@@ -14,6 +14,7 @@ from model.kernels import (
     dequantize,
     fixed_matmul,
     paged_attention,
+    philox,
     quantize_rows,
     quantized_matmul,
     rms_norm,
@@ -103,6 +104,10 @@ def main() -> None:
         compile_kernel(fixed_matmul.fixed_matmul_kernel, cut, output=into)
     sums = {"output": "*fp32", "x": "*fp32"}
     compile_kernel(cumulate.cumulate_kernel, {"BLOCK": cumulate.BLOCK}, **sums)
+    names = ("NUM_ROUNDS", "MULTIPLIER", "KEY_STEP", "FLOAT_BITS", "BLOCK")
+    rounds = {name: getattr(philox, name) for name in names}
+    words = {"output": "*fp32", "seeds": "*i64", "positions": "*i64"}
+    compile_kernel(philox.philox_kernel, rounds, **words)
     floats = {"LARGEST": 448.0, "SMALLEST": 1e-30, "BLOCK": 4096}
     compile_kernel(quantize_rows.quantize_rows_kernel, floats, **FP8)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -36,6 +36,7 @@ def blocks(seed: int, rows: int = 67, width: int = 96, *, least: int = -24) -> T
     return (numbers * scales.float().unsqueeze(2)).flatten(1) + 0.0  # no zero with a minus
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_blocks_come_back(seed: int) -> None:
     """8 bits and a scale, found in the float32 that a reader made of them."""

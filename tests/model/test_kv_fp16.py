@@ -12,8 +12,8 @@ from model.kv_choose import choose_kv_dtype
 from model.native.library import Library
 from model.placement import Placement
 from server.config import Settings
+from server.place import place_kv
 from server.recipe import EngineRecipe
-from server.worker import place_kv
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, make_cache, random_model
 

@@ -19,8 +19,8 @@ from model.placement import Placement
 from model.quant.rounded import FP8
 from model.rope import Rope
 from server.config import Settings
+from server.place import place_kv
 from server.recipe import EngineRecipe
-from server.worker import place_kv
 from tests.model.fused_twins import scattered
 from tests.model.steps import Row, make_batch
 from tests.model.test_attention import Case, cache_of, scattered_batch

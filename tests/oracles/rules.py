@@ -100,7 +100,7 @@ class Rules:
         self._check_turns(admitted, rows.keys())
         self._check_budget(plan, old, admitted)
         if head is not None and len(old) == len(before) and not admitted:
-            self._check_turned_away(head, old, pool)
+            self._check_turned_away(plan, head, old, pool)
         self._count(plan)
 
     def _check_turns(self, admitted: list[Sequence], scheduled: Seq[str] | set[str]) -> None:
@@ -152,22 +152,41 @@ class Rules:
     # --- the budget ---
 
     def _check_budget(self, plan: StepPlan, old: list[Sequence], admitted: list[Sequence]) -> None:
-        """The k-th in order of those behind gets all it needs or a 2^k-th of the spare tokens."""
-        spare = self._config.max_num_batched_tokens - len(plan.rows)
+        """Each of those behind gets all it needs where that is left, else half of what is left.
+
+        Those before it that are not done left half of what they found, those that are done in this
+        step took what they needed: a prompt holds up the next ones once, in its last step.
+        """
         given = {row.sequence: row.num_scheduled_tokens for row in plan.rows}
-        behind = [s for s in old if s.num_uncomputed_tokens > 1]
-        for k, sequence in enumerate(behind, 1):
-            least = min(sequence.num_uncomputed_tokens, 1 + spare // 2**k)
-            assert given[sequence] >= least, f"number {k} gets {given[sequence]}, not {least}"
+        num_before = num_taken = 0
+        for sequence in old:
+            num_needed = sequence.num_uncomputed_tokens
+            left = max(0, self._left(old, num_before, num_taken))
+            least = num_needed if num_needed - 1 <= left else 1 + left // 2
+            assert given[sequence] >= least, f"one gets {given[sequence]}, not {least}"
+            if given[sequence] < num_needed:
+                num_before += 1
+            else:
+                num_taken += num_needed - 1
         if any(given[s] < s.num_uncomputed_tokens for s in old + admitted):
             is_spent = plan.num_scheduled_tokens == self._config.max_num_batched_tokens
             assert is_spent, "somebody needs a token that nobody got"
 
-    def _check_turned_away(self, head: Sequence, old: list[Sequence], pool: BlockPool) -> None:
+    def _left(self, old: list[Sequence], num_unfinished: int, num_taken: int) -> int:
+        """The least that is left of a step's spare tokens by some of those that are behind."""
+        spare = self._config.max_num_batched_tokens - len(old)
+        return spare // 2**num_unfinished - num_taken
+
+    def _check_turned_away(
+        self, plan: StepPlan, head: Sequence, old: list[Sequence], pool: BlockPool
+    ) -> None:
         """Nobody was let in: there must have been no row, no token or no block for the next."""
-        num_behind = sum(s.num_uncomputed_tokens > 1 for s in old)
+        given = {row.sequence: row.num_scheduled_tokens for row in plan.rows}
+        needed = {s: s.num_uncomputed_tokens for s in old}
+        num_unfinished = sum(given[s] < needed[s] for s in old)
+        num_taken = sum(needed[s] - 1 for s in old if given[s] >= needed[s])
         has_row = len(old) < self._config.max_num_seqs
-        has_token = (self._config.max_num_batched_tokens - len(old)) // 2**num_behind > 0
+        has_token = self._left(old, num_unfinished, num_taken) > 0
         num_blocks = pool.num_blocks_for(len(head.token_ids)) + len(old)
         is_plain = self._config.admission is Admission.PREEMPT
         has_blocks = is_plain and num_blocks <= pool.num_free

@@ -1,23 +1,52 @@
 """The trial of a served model: a step of the largest size, and what an operator may ask for."""
 
+import gc
+from dataclasses import dataclass
+
 import pytest
 import torch
 
 from server.config import Settings
 from server.engine.memory import GIB
+from server.engine.state import Layout
 from server.recipe import EngineRecipe
 from server.room import find_room, try_step
-from tests.engine.test_trial import CountingMemory
 from tests.model.tiny import CPU, LLAMA, random_model
 
+MORE = 1 << 20  # behind whole GiB: more than a tiny model takes
 RECIPE = EngineRecipe(
     model_path="", eos_token_ids=[], max_num_seqs=3, max_num_batched_tokens=30, block_size=4
 )
 
 
+@dataclass
+class LiveTensors:
+    """Counts what is really there between two steps: the bytes of all tensors that are held."""
+
+    total: int
+    others: int
+
+    def release(self) -> None:
+        gc.collect()
+
+    def reset_peak(self) -> None:
+        """What a step takes for a while is not seen."""
+
+    @property
+    def allocated(self) -> int:
+        held = [found for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]
+        dense = [tensor for tensor in held if tensor.layout == torch.strided]
+        storages = [tensor.untyped_storage() for tensor in dense]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+    @property
+    def peak(self) -> int:
+        return self.allocated
+
+
 def usage_of(**changes: object):
     fields = {name: getattr(RECIPE, name) for name in RECIPE.__struct_fields__} | changes
-    memory = CountingMemory(total=8 * GIB, allocated=GIB)
+    memory = LiveTensors(total=8 * GIB + MORE, others=GIB)
     model = random_model(LLAMA)
     seen = []
     model.register_forward_hook(lambda m, args, out: seen.append(tuple(out.shape)))
@@ -28,10 +57,23 @@ def usage_of(**changes: object):
 def test_a_trial_with_the_served_model() -> None:
     """Thirty tokens, all scored, by the model's own modules; the operator's share of the rest."""
     usage, seen = usage_of(gpu_memory_utilization=0.5)
+    assert (usage.state, usage.step, usage.captured) == (0, 0, 0)
     assert seen[0] == (30, LLAMA.vocab_size)
     assert seen[-1] == (3, LLAMA.vocab_size)
-    assert usage.kv == 4 * GIB - GIB
-    assert usage_of()[0].granted == int(0.9 * 8 * GIB)
+    assert usage.kv == 3 * GIB + MORE // 2 - usage.weights
+    assert usage_of()[0].granted == int(0.9 * (8 * GIB + MORE))
+
+
+def test_the_decode_loop_is_tried_with_the_block_tables_that_it_will_have() -> None:
+    """Its counts, logits and words are there during the trial, and in nobody's way afterwards."""
+    usage, seen = usage_of(cuda_graphs="on")
+    assert seen[0] == (30, LLAMA.vocab_size)
+    assert seen[-1] == (3, LLAMA.vocab_size)
+    max_blocks = LLAMA.max_position_embeddings // RECIPE.block_size
+    words = Layout(RECIPE.max_num_seqs, max_blocks, 0).num_words
+    counts_and_logits = (2 * RECIPE.max_num_seqs + 1) * LLAMA.vocab_size
+    assert usage.state == pytest.approx(4 * (words + counts_and_logits), abs=2000)  # small ones
+    assert usage_of()[0].weights == usage.weights
 
 
 def test_a_cache_that_was_asked_for_is_given_or_refused() -> None:

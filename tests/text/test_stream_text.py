@@ -19,17 +19,21 @@ from server.engine.types import (
     Request,
     SamplingParams,
     StepOutput,
+    Take,
     Timings,
 )
 from server.text.events import TextEvent
 from server.text.pipeline import TextOptions, TextResult, collect, stream_text
+from server.text.shortcut import Shortcut
 from tests.text.answers import (
     EOS,
+    IDS,
     TOKENIZER,
     answers,
     options_of,
     oracle,
     output,
+    run,
     split_into_outputs,
 )
 from tests.text.byte_tokenizer import ByteTokenizer
@@ -58,7 +62,9 @@ class ScriptedEngine:
         if not self.deaf:
             self.aborted.set()
 
-    async def generate(self, request: Request) -> AsyncGenerator[StepOutput, None]:
+    async def generate(
+        self, request: Request, take: Take | None = None
+    ) -> AsyncGenerator[StepOutput, None]:
         if self.dead:
             raise EngineDead("no engine")
         self.started += 1
@@ -66,7 +72,8 @@ class ScriptedEngine:
             for step in self.outputs:
                 await asyncio.sleep(0)
                 self.served += 1
-                yield step
+                if take is None or step.finish_reason is not None or not take(step):
+                    yield step
             if self.hangs:
                 await self.aborted.wait()
                 yield output(finish=FinishReason.ABORT, timings=TIMINGS)
@@ -76,14 +83,17 @@ class ScriptedEngine:
 
 
 def events_of(
-    engine: ScriptedEngine, options: TextOptions | None = None, **sampling: Any
+    engine: ScriptedEngine,
+    options: TextOptions | None = None,
+    shortcut: Shortcut | None = None,
+    **sampling: Any,
 ) -> AsyncGenerator[TextEvent, None]:
     request = Request(
         request_id="r", prompt_token_ids=[1], sampling=SamplingParams(max_tokens=99, **sampling)
     )
     double: Any = engine
     typed: Engine = double
-    return stream_text(typed, request, TOKENIZER, options or TextOptions())
+    return stream_text(typed, request, TOKENIZER, options or TextOptions(), shortcut=shortcut)
 
 
 def wait_for(work: Awaitable[T]) -> T:
@@ -222,3 +232,60 @@ def test_decoding_ends_when_its_time_is_over(max_seconds: float, num_tokens: int
         assert engine.aborted == ([] if num_tokens == 6 else ["r"])
 
     asyncio.run(main())
+
+
+class Door:
+    """A shortcut that is open as the test says, time after time."""
+
+    def __init__(self, is_open: list[bool]) -> None:
+        self._is_open = iter(is_open)
+        self.events: list[TextEvent] = []
+
+    @property
+    def is_open(self) -> bool:
+        return next(self._is_open, True)
+
+    def send(self, event: TextEvent) -> None:
+        self.events.append(event)
+
+
+def shown(event: TextEvent) -> tuple[str, int, FinishReason | None]:
+    return event.text, event.num_generated_tokens, event.finish_reason
+
+
+@given(
+    st.lists(st.lists(st.sampled_from(IDS), max_size=3), max_size=8),
+    st.lists(st.booleans(), max_size=8),
+    st.booleans(),
+    st.booleans(),
+)
+def test_events_are_the_same_by_either_way(
+    steps: list[list[int]], is_open: list[bool], lists_tokens: bool, skip_special: bool
+) -> None:
+    """Whatever the way and whether tokens are listed: the same events in the same order."""
+    outputs = [*(output(*ids) for ids in steps), output(EOS, finish=FinishReason.STOP)]
+    usual = run(outputs, TextOptions(skip_special_tokens=skip_special))
+    door = Door(is_open)
+    options = TextOptions(skip_special_tokens=skip_special, list_tokens=lists_tokens)
+
+    async def read() -> None:
+        async for event in events_of(ScriptedEngine(outputs), options, shortcut=door):
+            door.events.append(event)  # in the order of both
+
+    wait_for(read())
+    if lists_tokens:
+        assert door.events == usual
+    else:
+        assert [shown(e) for e in door.events if e.text or e.finish_reason] == [
+            shown(e) for e in usual if e.text or e.finish_reason
+        ]
+        assert not any(event.tokens for event in door.events)
+
+
+@pytest.mark.parametrize("options", [TextOptions(stop=["q"]), TextOptions(max_seconds=9.0)])
+def test_an_answer_that_may_end_here_takes_no_shortcut(options: TextOptions) -> None:
+    """A stop string and a time limit end it in the iterator, which has to see all of it."""
+    door = Door([])
+    script = [output(97), output(98), output(EOS, finish=FinishReason.STOP)]
+    wait_for(collect(events_of(ScriptedEngine(script), options, shortcut=door)))
+    assert not door.events

@@ -13,11 +13,13 @@ from tests.model.native.small import small_library
 # Each thread takes items and counts them; behind the barrier all sum what all have counted.
 COUNT = """
 #include "pool.h"
-struct count_args {int num_items, *taken, *sums;};
+#include <unistd.h>
+struct count_args {int num_items, microseconds_late, *taken, *sums;};
 void count(const struct count_args *args, struct team *team) {
     for (int round = 0; round < 3; round++) {
         for (int item; (item = next_item(team)) < args->num_items;)
             args->taken[item] += 1;
+        if (team->thread == 0) usleep(args->microseconds_late);
         barrier(team);
         int sum = 0;
         for (int item = 0; item < args->num_items; item++)
@@ -32,6 +34,7 @@ void count(const struct count_args *args, struct team *team) {
 class CountArgs(ctypes.Structure):
     _fields_ = (
         ("num_items", ctypes.c_int),
+        ("microseconds_late", ctypes.c_int),
         ("taken", ctypes.c_void_p),
         ("sums", ctypes.c_void_p),
     )
@@ -43,14 +46,18 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Library:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_every_item_is_done_once_in_every_round(counting: Library, threads: int) -> None:
-    """Behind a barrier the work of all before it is seen, by all."""
+@pytest.mark.parametrize("microseconds_late", [0, 2000])
+def test_every_item_is_done_once_in_every_round(
+    counting: Library, threads: int, microseconds_late: int
+) -> None:
+    """Behind a barrier the work of all before it is seen, by all; also by those that fell asleep
+    waiting for one that came late."""
     torch.set_num_threads(threads)
     operation = counting.operation("count")
     for num_items in (0, 1, 7, 1000):
         taken = torch.zeros(max(num_items, 1), dtype=torch.int32)
         sums = torch.full((threads, 3), -1, dtype=torch.int32)
-        args = CountArgs(num_items, taken.data_ptr(), sums.data_ptr())
+        args = CountArgs(num_items, microseconds_late, taken.data_ptr(), sums.data_ptr())
         counting.run(operation, args)
         assert taken[:num_items].tolist() == [3] * num_items
         done = sums[sums[:, 0] >= 0]  # OpenMP may give fewer threads than asked for
