@@ -108,7 +108,10 @@ def parts(device: torch.device) -> Iterator[tuple[str, Callable[[], Any]]]:
     if device.type == "cuda":
         yield "checks", lambda: run_checks(device)
         yield "attention", lambda: attention(device, (1, 8, 64, 256), (512, 1024, 4096))
-        yield from ((name, lambda plan=plan: engine(**plan)) for name, plan in gpu_plans().items())
+        for name, plan in gpu_plans().items():
+            yield name, lambda plan=plan: engine(**plan)
+            if name == "workload 0.6B":
+                yield "served", lambda: serve(device)
         yield "products", lambda: products(device, (1, 8, 16, 64, 256, 2048))
         return
     yield "attention", lambda: attention(device, (1, 2), (40,))
@@ -117,6 +120,7 @@ def parts(device: torch.device) -> Iterator[tuple[str, Callable[[], Any]]]:
         "engine tiny, int8",
         lambda: engine(shape="tiny", batches=[1], contexts=[40], quantize="int8"),
     )
+    yield "served tiny", lambda: serve(device)
     yield "products", lambda: products(device, (1, 20))
 
 
@@ -187,6 +191,16 @@ def products(device: torch.device, rows: Sequence[int]) -> list[dict[str, Any]]:
     from tests.gpu.timings import product_rows
 
     return list(product_rows(device, rows))
+
+
+def serve(device: torch.device) -> dict[str, Any]:
+    """The engine behind HTTP against the engine alone."""
+    from tests.gpu.checkpoint import LLAMA_0_6B, LLAMA_TINY
+    from tests.gpu.served import served
+
+    if device.type == "cuda":
+        return served(device, LLAMA_0_6B, num_streams=256, num_prompt=128, num_tokens=256)
+    return served(device, LLAMA_TINY, num_streams=3, num_prompt=8, num_tokens=16)
 
 
 def engine(shape: str, **changes: Any) -> dict[str, Any]:

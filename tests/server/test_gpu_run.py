@@ -25,7 +25,9 @@ def test_it_runs_to_its_end(
     monkeypatch.setattr("server.bench_device.MATMUL_SIZE", {"cpu": 64})
     assert main(["--out", str(tmp_path), "--commit", "0abc123"]) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert set(summary["parts"]) == {"attention", "engine tiny", "engine tiny, int8", "products"}
+    assert set(summary["parts"]) == {
+        *("attention", "engine tiny", "engine tiny, int8", "products", "served tiny"),
+    }
     assert summary["left_out"] == {"checks": "this torch build sees no GPU"}
     assert json.loads((tmp_path / "report.json").read_text()) == summary
     told = (tmp_path / "gpu.md").read_text()
@@ -146,6 +148,7 @@ def test_every_part_that_a_goal_needs_is_run() -> None:
     assert {"engine 8B", "engine 0.6B", "workload 0.6B", "workload 8B"} <= set(gpu_plans())
     assert {"engine 8B, fp8", "engine 8B, int4", "engine 8B, deterministic"} <= set(gpu_plans())
     assert gpu_plans()["engine 8B"]["prefills"] == [8192]
+    assert "served" in [name for name, _ in gpu_run.parts(torch.device("cuda"))]
     known = {field.name for field in fields(Plan)}
     assert all(set(plan) <= known for plan in gpu_plans().values())
 
