@@ -31,8 +31,7 @@ def check_common(body: GenerationRequest, model: ServedModel) -> None:
     if body.truncate_prompt_tokens == 0:
         raise refuse("truncate_prompt_tokens", "must be at least 1, or -1 for what fits.")
     check_constraint(body)
-    for i, token_id in enumerate(body.stop_token_ids):
-        model.check_token_id(token_id, f"stop_token_ids[{i}]")
+    model.check_token_ids(body.stop_token_ids, "stop_token_ids")
     for token_id in body.logit_bias:
         model.check_token_id(token_id, "logit_bias")
 
@@ -41,9 +40,7 @@ def check_prompt_ids(prompts: Sequence[Prompt], model: ServedModel, param: str) 
     """Prompts given as token ids must be of the vocabulary."""
     for p, prompt in enumerate(prompts):
         if isinstance(prompt, list):
-            for i, token_id in enumerate(prompt):
-                path = f"{param}[{i}]" if len(prompts) == 1 else f"{param}[{p}][{i}]"
-                model.check_token_id(token_id, path)
+            model.check_token_ids(prompt, param if len(prompts) == 1 else f"{param}[{p}]")
 
 
 async def encode_raw(

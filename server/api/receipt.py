@@ -77,7 +77,7 @@ class ReceiptParameters(Strict):
 
 
 class ReceiptPrompt(Strict):
-    token_ids: list[TokenId] = Field(min_length=1)
+    token_ids: Annotated[list[TokenId], Field(fail_fast=True)] = Field(min_length=1)
     sha256: Digest
 
 
@@ -86,7 +86,7 @@ class ReceiptChoice(Strict):
 
     index: int = Field(ge=0, le=MAX_PROMPTS * MAX_N)
     seed: Seed
-    token_ids: list[TokenId]
+    token_ids: Annotated[list[TokenId], Field(fail_fast=True)]
     sha256: Digest
     finish_reason: Literal["stop", "length"]
 

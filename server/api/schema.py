@@ -6,7 +6,14 @@ What needs more than one field, or the model, is checked where it is used.
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    model_validator,
+)
 
 from server.api.fields import (
     AssistantContent,
@@ -25,6 +32,7 @@ from server.text.tools.definitions import MAX_NAME_CHARS
 MAX_N = 128
 MAX_LOGPROBS = 20
 MAX_MESSAGES = 4096
+MAX_METADATA = 16
 MAX_TOOL_CALLS = 128  # of one message
 MAX_INT = 2**31 - 1
 
@@ -35,20 +43,31 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, value: Any, info: ValidationInfo) -> Any:
-        """And unknown fields are, where the context is a set that takes their names."""
+        """And unknown fields are, where the context is a set that takes their names; else the first
+        of them is kept, to be refused: a body may hold a hundred thousand, each an error."""
         if not isinstance(value, dict):
             return value
         known = {field.alias or name for name, field in cls.model_fields.items()}
+        unknown = [name for name in value if name not in known]
         if info.context is not None:
-            info.context.update(value.keys() - known)
-            value = {k: v for k, v in value.items() if k in known}
-        return {k: v for k, v in value.items() if v is not None or k not in known}
+            info.context.update(unknown)
+        elif unknown:
+            known.add(unknown[0])
+        return {k: v for k, v in value.items() if k in known and (v is not None or k in unknown)}
 
 
 class StreamOptions(Strict):
     include_usage: bool = False
     continuous_usage_stats: bool = False
     include_obfuscation: OnlyFalse = False
+
+
+def _few(value: object) -> object:
+    """Counted before a look is taken at each."""
+    if isinstance(value, dict) and len(value) > MAX_METADATA:
+        rule = f"must hold at most {MAX_METADATA} items, got {len(value)}."
+        fail("object_above_max_properties", rule)
+    return value
 
 
 MetadataKey = Annotated[str, Field(max_length=64)]
@@ -83,7 +102,9 @@ class AskedRequest(Strict):
 class Hints(Strict):
     """Accepted, checked, and without effect but in the log."""
 
-    metadata: dict[MetadataKey, MetadataValue] = Field(default_factory=dict, max_length=16)
+    metadata: Annotated[dict[MetadataKey, MetadataValue], BeforeValidator(_few)] = Field(
+        default_factory=dict, max_length=MAX_METADATA
+    )
     safety_identifier: str | None = Field(None, max_length=64)
     prompt_cache_key: str | None = None
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
@@ -230,4 +251,4 @@ class TokenizeRequest(Strict):
 
 class DetokenizeRequest(Strict):
     model: str | None = None
-    tokens: list[TokenId]
+    tokens: Annotated[list[TokenId], Field(fail_fast=True)]

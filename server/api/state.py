@@ -5,7 +5,7 @@ The server listens before the model is loaded and after it has begun to leave, s
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -73,6 +73,13 @@ class ServedModel:
                 param=param,
                 code="invalid_value",
             )
+
+    def check_token_ids(self, token_ids: Sequence[int], param: str) -> None:
+        """Each of them, named by its place; looked at one by one only if one is wrong."""
+        if min(token_ids, default=0) >= 0 and max(token_ids, default=0) < self.tokenizer.vocab_size:
+            return
+        for i, token_id in enumerate(token_ids):
+            self.check_token_id(token_id, f"{param}[{i}]")
 
 
 class ServerState:

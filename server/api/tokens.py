@@ -4,6 +4,7 @@
 """
 
 import asyncio
+from collections.abc import Sequence
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -20,6 +21,7 @@ from server.api.shown import text_of
 from server.api.state import ServedModel
 from server.errors import BadRequest
 from server.text.prompt import encode_prompt
+from server.text.tokenizer import Tokenizer
 
 
 def token_routes(context: Context) -> APIRouter:
@@ -31,13 +33,15 @@ def token_routes(context: Context) -> APIRouter:
         body = await take(request, context, TokenizeRequest, {})
         _check_model(body.model, model)
         ids = await encode_body(body, model)
-        names = [token_name(token_id, model.tokenizer) for token_id in ids]
+        names = None
+        if body.return_token_strs:
+            names = await asyncio.to_thread(_names, ids, model.tokenizer)
         return json_response(
             {
                 "count": len(ids),
                 "max_model_len": model.max_model_len,
                 "tokens": ids,
-                "token_strs": names if body.return_token_strs else None,
+                "token_strs": names,
             }
         )
 
@@ -46,8 +50,7 @@ def token_routes(context: Context) -> APIRouter:
         _, model = context.state.serving()
         body = await take(request, context, DetokenizeRequest, {})
         _check_model(body.model, model)
-        for i, token_id in enumerate(body.tokens):
-            model.check_token_id(token_id, f"tokens[{i}]")
+        model.check_token_ids(body.tokens, "tokens")
         text = await asyncio.to_thread(text_of, body.tokens, model.tokenizer)
         return json_response({"prompt": text})
 
@@ -73,6 +76,10 @@ def describe(model: ServedModel) -> dict[str, str | None]:
         "pad_token": None,  # nothing is ever padded here
         "chat_template": None if model.template is None else model.template.source,
     }
+
+
+def _names(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:
+    return [token_name(token_id, tokenizer) for token_id in token_ids]
 
 
 def _check_model(name: str | None, model: ServedModel) -> None:

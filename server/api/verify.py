@@ -92,10 +92,10 @@ def check_receipt(receipt: Receipt, model: ServedModel) -> None:
         if len(choice.token_ids) > parameters.max_tokens:
             rule = f"must hold at most 'max_tokens' ({parameters.max_tokens}) ids."
             raise refuse(f"{path}.token_ids", rule, "array_above_max_length")
-        check_ids(choice.token_ids, f"{path}.token_ids", model)
+        model.check_token_ids(choice.token_ids, f"{path}.token_ids")
     for i, prompt in enumerate(receipt.prompts):
-        check_ids(prompt.token_ids, f"receipt.prompts[{i}].token_ids", model)
-    check_ids(parameters.stop_token_ids, "receipt.parameters.stop_token_ids", model)
+        model.check_token_ids(prompt.token_ids, f"receipt.prompts[{i}].token_ids")
+    model.check_token_ids(parameters.stop_token_ids, "receipt.parameters.stop_token_ids")
     for token_id in parameters.logit_bias:
         model.check_token_id(token_id, "receipt.parameters.logit_bias")
     check_lengths(receipt, model.max_model_len)
@@ -109,13 +109,6 @@ def check_lengths(receipt: Receipt, context: int) -> None:
     longest = max(len(prompt.token_ids) for prompt in receipt.prompts)
     check_context(longest, context, "receipt.prompts", reserve=1 if parameters.max_tokens else 0)
     room_for(parameters.max_tokens, longest, context, "receipt.parameters.max_tokens")
-
-
-def check_ids(token_ids: Sequence[int], path: str, model: ServedModel) -> None:
-    if max(token_ids, default=0) < model.tokenizer.vocab_size:
-        return  # all of them, as none is below 0
-    for i, token_id in enumerate(token_ids):
-        model.check_token_id(token_id, f"{path}[{i}]")
 
 
 def constraint_of(receipt: Receipt) -> Constraint | None:

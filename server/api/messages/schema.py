@@ -53,7 +53,11 @@ def _as_blocks(value: object) -> object:
 
 
 TextBlocks = list[Annotated[TextBlock, _TEXT_ONLY]]
-Text = Annotated[TextBlocks, BeforeValidator(_as_blocks, json_schema_input_type=str | TextBlocks)]
+Text = Annotated[
+    TextBlocks,
+    Field(fail_fast=True),
+    BeforeValidator(_as_blocks, json_schema_input_type=str | TextBlocks),
+]
 
 
 class ToolResultBlock(Strict):
@@ -79,14 +83,18 @@ AssistantBlocks = list[AssistantBlock]
 class UserTurn(Strict):
     role: Literal["user"]
     content: Annotated[
-        UserBlocks, BeforeValidator(_as_blocks, json_schema_input_type=str | UserBlocks)
+        UserBlocks,
+        Field(fail_fast=True),
+        BeforeValidator(_as_blocks, json_schema_input_type=str | UserBlocks),
     ]
 
 
 class AssistantTurn(Strict):
     role: Literal["assistant"]
     content: Annotated[
-        AssistantBlocks, BeforeValidator(_as_blocks, json_schema_input_type=str | AssistantBlocks)
+        AssistantBlocks,
+        Field(fail_fast=True),
+        BeforeValidator(_as_blocks, json_schema_input_type=str | AssistantBlocks),
     ]
 
 
@@ -105,7 +113,7 @@ class AnthropicTool(Strict):
     cache_control: CacheControl | None = None
     eager_input_streaming: bool | None = None  # arguments are streamed as they come anyway
     defer_loading: OnlyFalse = False
-    allowed_callers: list[Literal["direct"]] | None = None
+    allowed_callers: list[Literal["direct"]] | None = Field(None, max_length=8)
 
 
 class AutoChoice(Strict):

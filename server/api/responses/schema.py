@@ -199,7 +199,9 @@ class ResponsesRequest(Hints, AskedRequest):
     tools: list[Tool] = Field(default_factory=list, max_length=128)
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
-    include: list[Literal["message.output_text.logprobs"]] = Field(default_factory=list)
+    include: Annotated[list[Literal["message.output_text.logprobs"]], Field(fail_fast=True)] = (
+        Field(default_factory=list)
+    )
     top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
 
 
