@@ -1,7 +1,7 @@
 """The trial of a served model: a step of the largest size, and what an operator may ask for."""
 
 import gc
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -21,10 +21,16 @@ RECIPE = EngineRecipe(
 
 @dataclass
 class LiveTensors:
-    """Counts what is really there between two steps: the bytes of all tensors that are held."""
+    """Counts what is really there between two steps: the bytes of all tensors that are held, but
+    for those of other tests, which were there before it."""
 
     total: int
     others: int
+    before: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.release()
+        self.before = self.allocated
 
     def release(self) -> None:
         gc.collect()
@@ -37,7 +43,8 @@ class LiveTensors:
         held = [found for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]
         dense = [tensor for tensor in held if tensor.layout == torch.strided]
         storages = [tensor.untyped_storage() for tensor in dense]
-        return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+        all_bytes = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+        return all_bytes - self.before
 
     @property
     def peak(self) -> int:
