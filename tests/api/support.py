@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import httpx
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Scope
 
 from server.api.config import ApiConfig
 from server.api.state import Anatomy, ServedModel, ServerState
@@ -126,6 +127,21 @@ def live(state: ServerState, config: ApiConfig | None = None, **options: Any) ->
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+def post_scope(path: str, **extensions: Any) -> Scope:
+    """What a server hands an application for a POST of JSON."""
+    return {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+        "state": {},
+        "extensions": extensions,
+    }
 
 
 class Served:

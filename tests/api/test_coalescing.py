@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from sse_starlette.sse import SendTimeoutError
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Receive
 
 from server.api.mailbox import Mailbox
 from server.api.stream import event_stream
 from server.app import create_app
 from server.engine.fake import FakeEngine
-from tests.api.support import CHAT, COMPLETION, fake_engine, ready_state, says
+from tests.api.support import CHAT, COMPLETION, fake_engine, post_scope, ready_state, says
 
 TEXT = "Grüße, 世界 😀! And a little more, so that there is something to join."
 
@@ -22,16 +22,7 @@ class Client:
     """Reads a first body, then nothing until the engine has said all; as ASGI sees it."""
 
     def __init__(self, path: str, body: dict[str, Any], engine: FakeEngine, lags: bool) -> None:
-        self.scope: Scope = {
-            "type": "http",
-            "http_version": "1.1",
-            "method": "POST",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
-            "state": {},
-        }
+        self.scope = post_scope(path)
         self._body = json.dumps(body).encode()
         self._engine = engine
         self._lags = lags

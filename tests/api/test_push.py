@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from starlette.types import Message, Scope
+from starlette.types import Message
 
 from server.api.push import WIRE
 from server.app import create_app
@@ -24,6 +24,7 @@ from tests.api.support import (
     eventually,
     fake_engine,
     live,
+    post_scope,
     ready_state,
 )
 
@@ -47,17 +48,7 @@ class Client:
         self._has_begun = False
         self.body = b""
         self.num_pushed = 0
-        self.scope: Scope = {
-            "type": "http",
-            "http_version": "1.1",
-            "method": "POST",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
-            "state": {},
-            "extensions": {} if doors is None else {WIRE: self},
-        }
+        self.scope = post_scope(path) if doors is None else post_scope(path, **{WIRE: self})
 
     @property
     def is_open(self) -> bool:
