@@ -1,6 +1,6 @@
 """Users of the HTTP API: the Python client, the terminal chat, the load tester, two shell scripts.
 
-    from clients import Client, AsyncClient
+    from thirdeye.clients import Client, AsyncClient
 
 They talk to any OpenAI-compatible server and import nothing of ours. Names are loaded on first
 use, so that a program which only asks for help does not pay for an HTTP library.
@@ -10,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clients.client import AsyncClient, AsyncStream, Client, Stream
-    from clients.errors import (
+    from thirdeye.clients.client import AsyncClient, AsyncStream, Client, Stream
+    from thirdeye.clients.errors import (
         APIError,
         Authentication,
         BadRequest,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         ThirdeyeError,
         Timeout,
     )
-    from clients.types import (
+    from thirdeye.clients.types import (
         ChatAnswer,
         Chunk,
         Completion,
@@ -66,7 +66,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for module in ("clients.errors", "clients.types", "clients.client"):  # lightest first
+        for module in (
+            "thirdeye.clients.errors",
+            "thirdeye.clients.types",
+            "thirdeye.clients.client",
+        ):  # lightest first
             found = vars(import_module(module)).get(name)
             if found is not None:
                 return found

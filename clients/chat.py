@@ -15,13 +15,13 @@ from typing import Any
 
 from rich.console import Console
 
-from clients.client import Client
-from clients.conversation import Conversation
-from clients.core import first_model
-from clients.errors import ConnectionFailed, ContextLengthExceeded, ThirdeyeError
-from clients.markdown import MarkdownView, PlainView, View
-from clients.target import Target
-from clients.terminal import describe_speed, printable, read_message, unechoed
+from thirdeye.clients.client import Client
+from thirdeye.clients.conversation import Conversation
+from thirdeye.clients.core import first_model
+from thirdeye.clients.errors import ConnectionFailed, ContextLengthExceeded, ThirdeyeError
+from thirdeye.clients.markdown import MarkdownView, PlainView, View
+from thirdeye.clients.target import Target
+from thirdeye.clients.terminal import describe_speed, printable, read_message, unechoed
 
 ReadLine = Callable[[str], str]
 

@@ -16,13 +16,22 @@ from typing import Any, Generic, Self, TypeVar
 
 import httpx
 
-from clients import core
-from clients.core import Call, Messages, Prompt, Reply, Request, StreamCall
-from clients.errors import ConnectionFailed, StreamBroken, ThirdeyeError, Timeout
-from clients.retry import RetryPolicy
-from clients.stream import StreamReader
-from clients.target import Target
-from clients.types import Answer, ChatAnswer, Chunk, Completion, Health, Inspection, Model, Tokens
+from thirdeye.clients import core
+from thirdeye.clients.core import Call, Messages, Prompt, Reply, Request, StreamCall
+from thirdeye.clients.errors import ConnectionFailed, StreamBroken, ThirdeyeError, Timeout
+from thirdeye.clients.retry import RetryPolicy
+from thirdeye.clients.stream import StreamReader
+from thirdeye.clients.target import Target
+from thirdeye.clients.types import (
+    Answer,
+    ChatAnswer,
+    Chunk,
+    Completion,
+    Health,
+    Inspection,
+    Model,
+    Tokens,
+)
 
 T = TypeVar("T")
 A = TypeVar("A", bound=Answer)
@@ -75,7 +84,7 @@ class _Base(ABC, Generic[H]):
 class Client(_Base[httpx.Client]):
     """A blocking client for an OpenAI-compatible server.
 
-    >>> from clients import Client
+    >>> from thirdeye.clients import Client
     >>> with Client() as client:
     ...     answer = client.chat("Say hello.", temperature=0)
     ...     print(answer.text, answer.finish_reason, answer.usage.completion_tokens)
@@ -91,8 +100,8 @@ class Client(_Base[httpx.Client]):
 
     The URL comes from `base_url`, else from OPENAI_BASE_URL, else it is http://127.0.0.1:8000/v1;
     the key from `api_key`, else from OPENAI_API_KEY. Without a `model` the server's first one is
-    asked. `timeout` is how many seconds the server may be silent in a call; a stream may be
-    silent for ever, as its end is up to you. Failures are exceptions of `clients.errors`. One
+    asked. `timeout` is how many seconds the server may be silent in a call; a stream may be silent
+    for ever, as its end is up to you. Failures are exceptions of `thirdeye.clients.errors`. One
     client may be shared by threads.
     """
 
@@ -217,7 +226,7 @@ class AsyncClient(_Base[httpx.AsyncClient]):
     """`Client`, to be awaited: the same arguments, the same answers, the same errors.
 
     >>> import asyncio
-    >>> from clients import AsyncClient
+    >>> from thirdeye.clients import AsyncClient
     >>> async def main() -> None:
     ...     async with AsyncClient() as client:
     ...         answers = await asyncio.gather(*(client.chat("Say hello.") for _ in range(2)))

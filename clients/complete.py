@@ -10,10 +10,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any, BinaryIO, TextIO
 
-from clients.client import Client, Stream
-from clients.errors import ConnectionFailed, ThirdeyeError
-from clients.target import Target
-from clients.terminal import printable
+from thirdeye.clients.client import Client, Stream
+from thirdeye.clients.errors import ConnectionFailed, ThirdeyeError
+from thirdeye.clients.target import Target
+from thirdeye.clients.terminal import printable
 
 FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141  # the last two as a shell reports them
 

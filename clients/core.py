@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Self, TypeVar
 
-from clients.errors import APIError, NotFound, ThirdeyeError, error_from
-from clients.retry import read_retry_after, read_should_retry
-from clients.types import Answer, ChatAnswer, Completion, Health, Inspection, Model, Tokens
+from thirdeye.clients.errors import APIError, NotFound, ThirdeyeError, error_from
+from thirdeye.clients.retry import read_retry_after, read_should_retry
+from thirdeye.clients.types import Answer, ChatAnswer, Completion, Health, Inspection, Model, Tokens
 
 Messages = str | Sequence[Mapping[str, Any]]
 Prompt = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]

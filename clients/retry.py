@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-from clients.errors import APIError, ConnectionFailed, ThirdeyeError
+from thirdeye.clients.errors import APIError, ConnectionFailed, ThirdeyeError
 
 RETRIED = frozenset({408, 409, 429})
 LONGEST_WAIT = 120.0  # seconds

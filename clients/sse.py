@@ -10,7 +10,7 @@ event without end. It knows no HTTP and no JSON.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from clients.errors import StreamBroken
+from thirdeye.clients.errors import StreamBroken
 
 MAX_EVENT_BYTES = 8 * 2**20
 BOM = b"\xef\xbb\xbf"

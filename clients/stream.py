@@ -9,9 +9,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
-from clients.errors import StreamBroken, error_from
-from clients.sse import Event, EventParser
-from clients.types import Answer, Chunk, Usage
+from thirdeye.clients.errors import StreamBroken, error_from
+from thirdeye.clients.sse import Event, EventParser
+from thirdeye.clients.types import Answer, Chunk, Usage
 
 DONE = "[DONE]"
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from clients.types import Answer
+from thirdeye.clients.types import Answer
 
 if sys.platform != "win32":
     import termios

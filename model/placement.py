@@ -10,16 +10,16 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
-from model.native.library import Library
-from model.parallel import ALONE, Ranks
+from thirdeye.model.native.library import Library
+from thirdeye.model.parallel.shares import ALONE, Ranks
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
     dtype: torch.dtype
     device: torch.device
-    quantize: str = "none"  # how linear layers are kept, see `model/quant/choose.py`
-    is_fused: bool = False  # small steps in kernels of our own, see `model/fused.py`
+    quantize: str = "none"  # how linear layers are kept, see `model/linear/choose_method.py`
+    is_fused: bool = False  # small steps in kernels of our own, see `model/parts/fused.py`
     native: Library | None = None  # kernels compiled for this CPU, where there are any
     ranks: Ranks = ALONE  # who else has a share of the weights
     is_deterministic: bool = False  # a token's bits do not depend on its company, at any cost

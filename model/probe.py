@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.attention.reference import attention_weights, causal_mask
-from model.transformer import Block, Transformer
+from thirdeye.model.attention.reference import attention_weights, causal_mask
+from thirdeye.model.transformer import Block, Transformer
 
 STREAM = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 

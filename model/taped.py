@@ -13,13 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.batch import ForwardBatch
-from model.config import ModelConfig
-from model.kv_cache import KVCache
-from model.native.library import Library
-from model.native.tape import Tape, Unrecordable
-from model.placement import Placement
-from model.rope import Rotate
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.native.library import Library
+from thirdeye.model.native.tape import Tape, Unrecordable
+from thirdeye.model.parts.rope import Rotate
+from thirdeye.model.placement import Placement
+from thirdeye.model.state.kv_cache import KVCache
 
 MAX_TOKENS = 64
 MAX_TAPES = 256  # of some 100 kB; their buffers are the same memory

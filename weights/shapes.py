@@ -4,7 +4,7 @@ Linear weights are `[out, in]`. This is the same knowledge as the model's own, w
 on purpose: a checkpoint is checked against it before a byte of it reaches the model.
 """
 
-from model.config import ModelConfig
+from thirdeye.model.config import ModelConfig
 
 
 def part_shape(config: ModelConfig, name: str, part: str | None) -> tuple[int, ...]:

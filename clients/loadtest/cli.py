@@ -107,11 +107,11 @@ def serve(
     figures: Figures = None,
 ) -> None:
     """Send load to a server and report what its users would see."""
-    from clients.loadtest.arrivals import CONSTANT
-    from clients.loadtest.prompts import Length, Mix
-    from clients.loadtest.run import Settings
-    from clients.loadtest.stats import Goals
-    from clients.target import Target
+    from thirdeye.clients.loadtest.arrivals import CONSTANT
+    from thirdeye.clients.loadtest.prompts import Length, Mix
+    from thirdeye.clients.loadtest.run import Settings
+    from thirdeye.clients.loadtest.stats import Goals
+    from thirdeye.clients.target import Target
 
     with told(USAGE):
         if endpoint not in ("chat", "completions"):
@@ -162,8 +162,8 @@ def compare(
     """Put two results side by side: is a change more than chance?"""
     from rich.console import Console
 
-    from clients.loadtest.compare import show_changes
-    from clients.loadtest.result import read_result
+    from thirdeye.clients.loadtest.compare import show_changes
+    from thirdeye.clients.loadtest.result import read_result
 
     with told(FAILED):
         show_changes(read_result(before), read_result(after), Console(highlight=False))
@@ -178,8 +178,8 @@ def report(
     """Show a result again, and write its report and its figures."""
     from rich.console import Console
 
-    from clients.loadtest.result import read_result
-    from clients.loadtest.show import show_result
+    from thirdeye.clients.loadtest.result import read_result
+    from thirdeye.clients.loadtest.show import show_result
 
     with told(FAILED):
         read = read_result(result)
@@ -189,13 +189,13 @@ def report(
 
 def write_pictures(result: dict[str, Any], html: Path | None, figures: Path | None) -> None:
     """Raises OSError, and ValueError where matplotlib is not installed."""
-    from clients.loadtest.report import page
+    from thirdeye.clients.loadtest.report import page
 
     if html:
         html.write_text(page(result))
     if figures:
         try:
-            from clients.loadtest.figures import save_figures
+            from thirdeye.clients.loadtest.figures import save_figures
         except ImportError:
             raise ValueError("--figures needs matplotlib: pip install 'thirdeye[bench]'") from None
         save_figures(result, figures)
@@ -207,11 +207,11 @@ def run_serve(
     """Runs and shows. 1: no server, no model, no trace, or not one whole answer. 130: Ctrl-C."""
     from rich.console import Console
 
-    from clients.errors import ThirdeyeError
-    from clients.loadtest.progress import LiveProgress
-    from clients.loadtest.result import write_result
-    from clients.loadtest.run import event_loop, run
-    from clients.loadtest.show import show_result
+    from thirdeye.clients.errors import ThirdeyeError
+    from thirdeye.clients.loadtest.progress import LiveProgress
+    from thirdeye.clients.loadtest.result import write_result
+    from thirdeye.clients.loadtest.run import event_loop, run
+    from thirdeye.clients.loadtest.show import show_result
 
     errors = Console(stderr=True, highlight=False)
     try:

@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
-from clients.loadtest.exchange import Outcome
-from clients.loadtest.prompts import Conversation, Message, Turn
-from clients.loadtest.record import Record
-from clients.loadtest.wire import Clock
+from thirdeye.clients.loadtest.exchange import Outcome
+from thirdeye.clients.loadtest.prompts import Conversation, Message, Turn
+from thirdeye.clients.loadtest.record import Record
+from thirdeye.clients.loadtest.wire import Clock
 
 
 class Ask(Protocol):

@@ -2,8 +2,8 @@
 
 How a failure is called in the results: the HTTP status ("429", "503"), "stream" for an error event
 or a stream without `[DONE]`, "connection", or "timeout". A failure that a second try can mend is
-retried if `max_retries` says so, by the rules of `clients.retry`; the latency then counts from the
-first intention, as its user waited from there.
+retried if `max_retries` says so, by the rules of `thirdeye.clients.retry`; the latency then counts
+from the first intention, as its user waited from there.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ from typing import Any
 
 import msgspec
 
-from clients.errors import ConnectionFailed, ThirdeyeError
-from clients.loadtest.prompts import Message, Turn
-from clients.loadtest.reading import Reading
-from clients.loadtest.record import Record
-from clients.loadtest.wire import Clock, Wire, WireError
-from clients.retry import RetryPolicy
+from thirdeye.clients.errors import ConnectionFailed, ThirdeyeError
+from thirdeye.clients.loadtest.prompts import Message, Turn
+from thirdeye.clients.loadtest.reading import Reading
+from thirdeye.clients.loadtest.record import Record
+from thirdeye.clients.loadtest.wire import Clock, Wire, WireError
+from thirdeye.clients.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from clients.core import Reply, refusal
-from clients.errors import APIError, StreamBroken
-from clients.sse import EventParser
-from clients.stream import DONE
+from thirdeye.clients.core import Reply, refusal
+from thirdeye.clients.errors import APIError, StreamBroken
+from thirdeye.clients.sse import EventParser
+from thirdeye.clients.stream import DONE
 
 
 class Details(msgspec.Struct):

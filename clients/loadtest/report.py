@@ -6,10 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from clients.loadtest.chart import Chart, charts_of
-from clients.loadtest.result import Result
-from clients.loadtest.show import LATENCIES, doubts, milliseconds, saturation_line
-from clients.loadtest.svg import draw
+from thirdeye.clients.loadtest.chart import Chart, charts_of
+from thirdeye.clients.loadtest.result import Result
+from thirdeye.clients.loadtest.show import LATENCIES, doubts, milliseconds, saturation_line
+from thirdeye.clients.loadtest.svg import draw
 
 
 def page(result: Result) -> str:

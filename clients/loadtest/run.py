@@ -17,22 +17,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from clients.client import AsyncClient
-from clients.core import first_model
-from clients.loadtest.arrivals import CONSTANT, Arrivals
-from clients.loadtest.drive import Driver, arrive
-from clients.loadtest.exchange import Exchange, Form
-from clients.loadtest.prompts import Conversation, Mix
-from clients.loadtest.stats import Goals, summarize
-from clients.loadtest.sweep import (
+from thirdeye.clients.client import AsyncClient
+from thirdeye.clients.core import first_model
+from thirdeye.clients.loadtest.arrivals import CONSTANT, Arrivals
+from thirdeye.clients.loadtest.drive import Driver, arrive
+from thirdeye.clients.loadtest.exchange import Exchange, Form
+from thirdeye.clients.loadtest.prompts import Conversation, Mix
+from thirdeye.clients.loadtest.stats import Goals, summarize
+from thirdeye.clients.loadtest.sweep import (
     next_concurrency,
     next_rate,
     saturation_concurrency,
     saturation_rate,
 )
-from clients.loadtest.trace import read_trace
-from clients.loadtest.wire import Clock, Wire
-from clients.target import Target
+from thirdeye.clients.loadtest.trace import read_trace
+from thirdeye.clients.loadtest.wire import Clock, Wire
+from thirdeye.clients.target import Target
 
 KEPT = 0.9  # of the requests, or of the goodput: less is a rate that the server does not keep
 OPEN_SECONDS = 30  # of arrivals, where neither a number nor a time is given

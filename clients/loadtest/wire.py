@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httptools
 
-from clients.target import Target
+from thirdeye.clients.target import Target
 
 Clock = Callable[[], float]  # seconds
 

@@ -17,8 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.batch import ForwardBatch
-from model.kv_cache import KVCache
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.state.kv_cache import KVCache
 
 KEY_BLOCK = 128  # keys in one reduction
 QUERY_TILE = 128  # queries of one sequence in one tile: bounds the scores, skips keys none may see

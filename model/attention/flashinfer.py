@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.batch import ForwardBatch
-from model.kv_cache import KVCache
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.state.kv_cache import KVCache
 
 WORKSPACE_BYTES = 128 << 20
 TENSOR_CORE_GROUP = 4  # grouped heads from which on decoding by tensor cores pays

@@ -2,18 +2,18 @@
 
 The step is cut into tiles: consecutive queries of one sequence, few enough to share what the caches
 hold. Each tile and key head is work for one thread; where there are too few of them for all
-threads, these share the blocks of keys. `model/native/paged_attention.c` adds up in an order that
-knows nothing of tiles and threads, so a token's bits are the same in any batch, as those of
+threads, these share the blocks of keys. `model/native/csrc/paged_attention.c` adds up in an order
+that knows nothing of tiles and threads, so a token's bits are the same in any batch, as those of
 `model/attention/blocked.py` are, but not equal to them.
 """
 
 import torch
 from torch import Tensor
 
-from model.batch import ForwardBatch
-from model.kv_cache import KVCache
-from model.native.library import Library
-from model.native.paged_attention import KEYS, PagedAttentionKernel, Tiles
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.native.library import Library
+from thirdeye.model.native.paged_attention import KEYS, PagedAttentionKernel, Tiles
+from thirdeye.model.state.kv_cache import KVCache
 
 TILE_QUERIES = 64
 FEW = 4  # blocks of keys: sizes are rounded up to so many, for few of them to be different

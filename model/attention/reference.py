@@ -9,9 +9,9 @@ import math
 import torch
 from torch import Tensor
 
-from model.batch import ForwardBatch
-from model.kv_cache import KVCache
-from model.kv_fp8 import ScaledCache
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.kv_fp8 import ScaledCache
 
 
 class ReferenceAttention:

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.attention.reference import causal_mask
-from model.batch import ForwardBatch
-from model.kv_cache import KVCache
+from thirdeye.model.attention.reference import causal_mask
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.state.kv_cache import KVCache
 
 
 @dataclass(frozen=True, slots=True)

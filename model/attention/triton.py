@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.batch import ForwardBatch
-from model.kv_cache import KVCache
-from model.kv_fp8 import ScaledCache, parts
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.kv_fp8 import ScaledCache, parts
 
 KEYS_PER_SPLIT = 256
 MIN_DOT_ROWS = 16  # the tensor cores' smallest tile
@@ -134,7 +134,7 @@ class TritonAttention:
 
 def _import_kernels() -> ModuleType | Any:
     """Raises ImportError where triton is missing."""
-    from model.kernels import paged_attention  # noqa: PLC0415  # see the module's docstring
+    from thirdeye.model.kernels import paged_attention  # noqa: PLC0415  # see the module's docstring
 
     return paged_attention
 

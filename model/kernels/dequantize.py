@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.quant.rounded import RoundedWeight
+from thirdeye.model.linear.rounded import RoundedWeight
 
 BLOCK = 1024  # numbers of one program, all of one row
 

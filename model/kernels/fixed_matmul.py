@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.kernels.quantized_matmul import add_splits_kernel
+from thirdeye.model.kernels.quantized_matmul import add_splits_kernel
 
 BLOCK_M = 64  # what the tensor cores of an H100 want at least; a lone row pays with idle lanes
 BLOCK_N = 128

@@ -68,7 +68,7 @@ def attend_split(
     WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SCALES: tl.constexpr,
 ):  # fmt: skip
     """Queries q [M, D] over the keys at positions [start, stop): maximum [M], total [M], mixed
-    [M, D]. With `HAS_SCALES` each key and each value has a scale (`model/kv_fp8.py`)."""
+    [M, D]. With `HAS_SCALES` each key and each value has a scale (`model/state/kv_fp8.py`)."""
     maximum = tl.full([BLOCK_M], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)

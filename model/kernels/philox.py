@@ -1,9 +1,9 @@
 """The noise of draws, in one kernel instead of some 70 small ones.
 
 Philox2x32-10 in unsigned words of 32 bits, which is what it was made for: the high half of a
-product is one instruction. The twin is `uniform` in `server/engine/noise.py`, whose docstring says
-what it is; it does the same in signed words of 64 bits. No number is rounded, so both give the same
-bits.
+product is one instruction. The twin is `uniform` in `server/engine/sampling/philox.py`, whose
+docstring says what it is; it does the same in signed words of 64 bits. No number is rounded, so
+both give the same bits.
 """
 
 import torch

@@ -3,7 +3,7 @@
 One program reads a row, keeps it, finds its maximum and writes it rounded: done by torch's own
 functions this is five kernels. A row's scale is its own, so no token's numbers depend on its
 company; a row with a NaN or an infinity has a scale that is one too, so its results are broken as
-well. The twin is `round_to_fp8` in `model/quant/rounded.py`.
+well. The twin is `round_to_fp8` in `model/linear/rounded.py`.
 """
 
 import torch
@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.quant.rounded import FP8, LARGEST_FP8, SMALLEST
+from thirdeye.model.linear.rounded import FP8, LARGEST_FP8, SMALLEST
 
 
 @triton.jit

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.quant.rounded import RoundedWeight
+from thirdeye.model.linear.rounded import RoundedWeight
 
 BLOCK_K = 128  # inputs of one inner step, where scales are one a row
 MAX_SPLITS = 16

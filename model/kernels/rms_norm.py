@@ -3,7 +3,7 @@
 The plain form reads and writes the stream six times, in as many kernels. One program does one row,
 in the plain form's order of rounding: the sum is rounded to the stream's dtype before its mean
 square is taken, the normed row before it meets the weight. The twin is `RMSNorm` in
-`model/layers.py`.
+`model/parts/layers.py`.
 """
 
 import torch

@@ -5,9 +5,9 @@ put keys and values into their cache slots.
 
 A query's program writes its row of the queries, a key's and a value's write into the paged cache:
 nothing is read twice, and keys are never stored outside of the cache. Twins: `QKNorm`,
-`Rotation` in `model/rope.py` and `KVCache.write`. A rotated channel is
+`Rotation` in `model/parts/rope.py` and `KVCache.write`. A rotated channel is
 rounded once here and after each product there. A cache in 8 bits gets each head's vector with its
-scale; the twin of that is `round_vectors` in `model/kv_fp8.py`.
+scale; the twin of that is `round_vectors` in `model/state/kv_fp8.py`.
 """
 
 import torch
@@ -15,10 +15,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.kv_fp8 import ScaledCache, parts
-from model.self_attention import QKNorm
+from thirdeye.model.parts.self_attention import QKNorm
+from thirdeye.model.state.kv_fp8 import ScaledCache, parts
 
-LARGEST = tl.constexpr(448.0)  # these three as in `model/kv_fp8.py`
+LARGEST = tl.constexpr(448.0)  # these three as in `model/state/kv_fp8.py`
 FRACTION = tl.constexpr((1 << 23) - 1)
 BROKEN = tl.constexpr(255)
 

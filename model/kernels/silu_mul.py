@@ -1,7 +1,7 @@
 """silu(gate) * up, in one pass over the merged projection's output.
 
-Its twin is `GatedMLP` in `model/layers.py`, whose rounding it keeps: the activation is rounded to
-the dtype before the product.
+Its twin is `GatedMLP` in `model/parts/layers.py`, whose rounding it keeps: the activation is
+rounded to the dtype before the product.
 """
 
 import torch

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SOURCES = Path(__file__).parent
+SOURCES = Path(__file__).parent / "csrc"
 CPU_INFO = Path("/proc/cpuinfo")
 COMPILERS = ("cc", "gcc", "clang")
 COMPILE_SECONDS = 120.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.native.library import Library, address
+from thirdeye.model.native.library import Library, address
 
 GROUP = 32  # channels of a token that share a scale
 PANEL_ROWS = 48

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.native.build import Unavailable
+from thirdeye.model.native.build import Unavailable
 
 MAPPED_FILES = Path("/proc/self/maps")
 OPENMP_RUNTIMES = ("libgomp", "libiomp5", "libomp")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.native.library import Library, address
+from thirdeye.model.native.library import Library, address
 
 KEYS = 64  # in a block, which is reduced as one
 WIDTH = 16

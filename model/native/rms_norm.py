@@ -5,7 +5,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from model.native.library import Library, address
+from thirdeye.model.native.library import Library, address
 
 SMALL = 1 << 14  # numbers: less than 10 us of work
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from model.native.library import Library, address
+from thirdeye.model.native.library import Library, address
 
 if TYPE_CHECKING:
-    from model.self_attention import QKNorm
+    from thirdeye.model.parts.self_attention import QKNorm
 
 SMALL = 1 << 14  # numbers: less than 10 us of work
 

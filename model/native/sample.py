@@ -1,4 +1,7 @@
-"""Logits to tokens in C: the likeliest, or a draw. The twin is `server/engine/sampler.py`."""
+"""Logits to tokens in C: the likeliest, or a draw.
+
+The twin is `server/engine/sampling/sampler.py`.
+"""
 
 import ctypes
 from collections.abc import Iterable
@@ -7,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.native.library import Library, address
+from thirdeye.model.native.library import Library, address
 
 ROW = np.dtype(
     [

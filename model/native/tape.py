@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model.native.library import Library, address
+from thirdeye.model.native.library import Library, address
 
 SMALL_ADDITION = 1 << 14
 ALIGNMENT = 64

@@ -5,7 +5,13 @@ Structs, since one is made for every token: they cost a fifth of a frozen datacl
 
 from msgspec import Struct
 
-from server.engine.types import ErrorCode, FinishReason, PromptProgress, Timings, TokenLogprobs
+from thirdeye.server.engine.interface.types import (
+    ErrorCode,
+    FinishReason,
+    PromptProgress,
+    Timings,
+    TokenLogprobs,
+)
 
 
 class TextToken(Struct, frozen=True):

@@ -8,7 +8,7 @@ find it open go by the queue, and it stays closed until they have arrived. So th
 
 from typing import Protocol
 
-from server.text.events import TextEvent
+from thirdeye.server.text.events import TextEvent
 
 
 class Shortcut(Protocol):

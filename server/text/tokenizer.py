@@ -1,5 +1,7 @@
-"""What the text layer wants of a tokenizer. `weights.tokenizer.Tokenizer` is one; tests bring their
-own."""
+"""What the text layer wants of a tokenizer.
+
+`thirdeye.weights.tokenizers.tokenizer.Tokenizer` is one; tests bring their own.
+"""
 
 from typing import Protocol
 

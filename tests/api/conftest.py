@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from server.api.config import ApiConfig
 from tests.api.support import Served, fake_engine, live, ready_state
+from thirdeye.server.api.http.api_config import ApiConfig
 
 
 @pytest.fixture(scope="module")

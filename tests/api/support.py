@@ -14,13 +14,13 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import Scope
 
-from server.api.config import ApiConfig
-from server.api.state import Anatomy, ServedModel, ServerState
-from server.app import create_app
-from server.engine.fake import FAKE_HEADS, FAKE_WIDTH, FakeEngine, fake_info
-from server.engine.types import Request
-from server.guard import GuardedProtocol
-from server.text.chat import ChatTemplate
+from tests.engine.fake_engine import FAKE_HEADS, FAKE_WIDTH, FakeEngine, fake_info
+from thirdeye.server.api.generation.server_state import Anatomy, ServedModel, ServerState
+from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.engine.interface.types import Request
+from thirdeye.server.launch.asgi_app import create_app
+from thirdeye.server.text.templates.chat_template import ChatTemplate
+from thirdeye.server.transport.connection_guard import GuardedProtocol
 
 BOS, EOS, TURN = 256, 257, 258
 VOCAB_SIZE = 260

@@ -12,16 +12,16 @@ from collections.abc import Callable
 
 import torch
 
-from model.attention.base import AttentionBackend
-from model.attention.blocked import BlockedAttention
-from model.attention.native import NativeAttention
-from model.attention.sdpa import SdpaAttention
-from model.batch import ForwardBatch
-from model.kv_cache import KVCache
-from model.native.library import Library
-from server.native import plan_native
-from server.shapes import SMOLLM2_135M
 from tests.model.steps import Row, make_batch
+from thirdeye.model.attention.blocked import BlockedAttention
+from thirdeye.model.attention.native import NativeAttention
+from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.attention.sdpa import SdpaAttention
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.native.library import Library
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.server.bench.model_shapes import SMOLLM2_135M
+from thirdeye.server.launch.native_kernels import plan_native
 
 CPU = torch.device("cpu")
 BLOCK_SIZE = 16

@@ -13,10 +13,10 @@ import json
 import statistics
 import time
 
-from server.engine.config import default_batched_tokens
-from server.engine.core import EngineCore
-from server.engine.types import Request, SamplingParams
 from tests.bench.dummy_engine import dummy_core
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.interface.engine_config import default_batched_tokens
+from thirdeye.server.engine.interface.types import Request, SamplingParams
 
 NUM_STREAMS = 8
 PROMPT_TOKENS = 4000

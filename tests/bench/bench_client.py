@@ -19,11 +19,11 @@ from multiprocessing.connection import Connection
 
 import httpx
 
-from clients.loadtest.prompts import Length, Mix
-from clients.loadtest.reading import Reading
-from clients.loadtest.run import Settings, event_loop, run
-from clients.target import Target
 from tests.clients.stub import DONE, event
+from thirdeye.clients.loadtest.prompts import Length, Mix
+from thirdeye.clients.loadtest.reading import Reading
+from thirdeye.clients.loadtest.run import Settings, event_loop, run
+from thirdeye.clients.target import Target
 
 STEP = 0.05  # seconds
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"

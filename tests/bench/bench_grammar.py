@@ -19,18 +19,18 @@ import msgspec
 import torch
 from llguidance import LLExecutor
 
-from server.engine.core import EngineCore
-from server.engine.grammar import RowMasks, empty_masks, unpack
-from server.engine.guidance import Guidance
-from server.engine.heap import settle_heap
-from server.engine.sampler import Sampler, make_knobs
-from server.engine.types import Request, SamplingParams
-from server.native import plan_native
-from server.recipe import EngineRecipe
-from server.text import grammar
-from server.worker import choose_sampler, load_engine, load_guidance, load_native
-from weights.checkpoint import open_checkpoint
-from weights.resolve import resolve_model
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.grammar.bitmask import RowMasks, empty_masks, unpack
+from thirdeye.server.engine.grammar.llguidance_matcher import Guidance
+from thirdeye.server.engine.interface.types import Request, SamplingParams
+from thirdeye.server.engine.process.heap_settings import settle_heap
+from thirdeye.server.engine.sampling.sampler import Sampler, make_knobs
+from thirdeye.server.launch.native_kernels import plan_native
+from thirdeye.server.load.engine_recipe import EngineRecipe
+from thirdeye.server.load.load_engine import choose_sampler, load_engine, load_guidance, load_native
+from thirdeye.server.text.constraints import constraint as grammar
+from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.resolve import resolve_model
 
 BATCH, PROMPT, CONTEXT = 32, 16, 512
 PERSON: dict[str, Any] = {

@@ -28,19 +28,19 @@ from typing import Any
 import msgspec
 import uvloop
 
-from server.api.config import ApiConfig
-from server.api.push import WIRE, Wire
-from server.api.state import ServerState
-from server.app import create_app
-from server.engine.fake import fake_info
-from server.engine.frames import FrameReader, pack_frame
-from server.engine.messages import Abort, Add, Hello, Ready, Step, Stop, ToEngine
-from server.engine.process import ProcessEngine
-from server.engine.spawn import spawn
-from server.engine.types import EngineStats, FinishReason, StepOutput, Timings
-from server.guard import GuardedProtocol
-from server.serve import bind, serve
 from tests.api.support import VOCAB_SIZE, ByteTokenizer, served_model
+from tests.engine.fake_engine import fake_info
+from thirdeye.server.api.generation.push import WIRE, Wire
+from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.engine.interface.types import EngineStats, FinishReason, StepOutput, Timings
+from thirdeye.server.engine.process.frames import FrameReader, pack_frame
+from thirdeye.server.engine.process.messages import Abort, Add, Hello, Ready, Step, Stop, ToEngine
+from thirdeye.server.engine.process.process_engine import ProcessEngine
+from thirdeye.server.engine.process.spawn import spawn
+from thirdeye.server.launch.asgi_app import create_app
+from thirdeye.server.transport.connection_guard import GuardedProtocol
+from thirdeye.server.transport.server import bind, serve
 
 PERIOD = 0.01  # seconds between the tokens of a stream
 BURST = 8  # steps that come at once to a server that is behind

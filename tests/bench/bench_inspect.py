@@ -14,11 +14,11 @@ import time
 
 import torch
 
-from server.engine.config import default_batched_tokens
-from server.engine.core import EngineCore
-from server.engine.inspection import InspectRequest
 from tests.bench.bench_chunked_prefill import NUM_STREAMS, p99, request
 from tests.bench.dummy_engine import dummy_core
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.interface.engine_config import default_batched_tokens
+from thirdeye.server.engine.interface.trace import InspectRequest
 
 NUM_STEPS = 100
 TEXT_TOKENS = 64

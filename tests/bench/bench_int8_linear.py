@@ -12,10 +12,10 @@ import time
 
 import torch
 
-from model.linear import Linear
-from model.native.library import Library
-from model.placement import Placement
-from server.native import plan_native
+from thirdeye.model.linear.linear import Linear
+from thirdeye.model.native.library import Library
+from thirdeye.model.placement import Placement
+from thirdeye.server.launch.native_kernels import plan_native
 
 SHAPES = ((576, 960), (576, 576), (576, 3072), (1536, 576))  # in, out
 LAYERS, HEAD, MOST_LOGITS = 30, (576, 49152), 32

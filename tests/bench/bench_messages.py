@@ -18,9 +18,9 @@ from pathlib import Path
 
 import msgspec
 
-from server.engine.frames import FrameReader, pack_frame
-from server.engine.messages import FromEngine, Step
-from server.engine.types import EngineStats, StepOutput
+from thirdeye.server.engine.interface.types import EngineStats, StepOutput
+from thirdeye.server.engine.process.frames import FrameReader, pack_frame
+from thirdeye.server.engine.process.messages import FromEngine, Step
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 3.0

@@ -18,19 +18,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.attention.base import AttentionBackend
-from model.attention.blocked import BlockedAttention
-from model.attention.sdpa import SdpaAttention
-from model.kv_cache import KVCache
-from model.layers import gelu_tanh, silu
-from model.linear import Linear, TiedLinear
-from model.placement import Placement
-from model.quant.row_invariant import RowInvariant
-from model.quant.unquantized import Unquantized
-from model.transformer import Transformer
-from server.shapes import SMOLLM2_135M
 from tests.model.steps import Row, make_batch
-from weights.dummy import load_dummy_weights
+from thirdeye.model.attention.blocked import BlockedAttention
+from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.attention.sdpa import SdpaAttention
+from thirdeye.model.linear.linear import Linear, TiedLinear
+from thirdeye.model.linear.row_invariant import RowInvariant
+from thirdeye.model.linear.unquantized import Unquantized
+from thirdeye.model.parts.layers import gelu_tanh, silu
+from thirdeye.model.placement import Placement
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.bench.model_shapes import SMOLLM2_135M
+from thirdeye.weights.dummy import load_dummy_weights
 
 Clock = Callable[[], float]
 

@@ -22,12 +22,12 @@ import time
 from collections.abc import Iterator
 from itertools import count
 
-from model.transformer import Transformer
-from server.engine.config import EngineConfig
-from server.engine.core import EngineCore
-from server.engine.plan import RowResult, StepPlan, StepResult
-from server.engine.types import Request, SamplingParams
 from tests.bench.dummy_engine import dummy_core, dummy_model
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.types import Request, SamplingParams
+from thirdeye.server.engine.scheduling.step_plan import RowResult, StepPlan, StepResult
 
 PROMPT_TOKENS = 512
 MAX_TOKENS = 8

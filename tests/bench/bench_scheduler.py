@@ -12,11 +12,11 @@ import time
 
 import torch
 
-from server.engine.config import EngineConfig
-from server.engine.inputs import build_batch
-from server.engine.plan import RowResult, StepPlan, StepResult
-from server.engine.scheduler import Scheduler
-from server.engine.types import Request, SamplingParams
+from thirdeye.server.engine.execution.input_batch import build_batch
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.types import Request, SamplingParams
+from thirdeye.server.engine.scheduling.scheduler import Scheduler
+from thirdeye.server.engine.scheduling.step_plan import RowResult, StepPlan, StepResult
 
 PROMPT_TOKENS = 64
 MAX_TOKENS = 128

@@ -21,9 +21,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from clients.loadtest.wire import Wire
 from tests.bench.light import Answer, ask, with_wire
 from tests.e2e.live import LiveServer
+from thirdeye.clients.loadtest.wire import Wire
 
 ARGS = ["--speculation", "off"]  # greedy text of a small model soon repeats itself: too easy
 

@@ -23,23 +23,23 @@ from pathlib import Path
 
 import torch
 
-from model.batch import ForwardBatch
-from model.kv_cache import KVCache
-from model.placement import Placement
-from model.quant.choose import choose_quantization
-from model.transformer import Transformer
-from server.config import Settings
-from server.engine.config import EngineConfig
-from server.engine.core import EngineCore
-from server.engine.runner import ModelRunner
-from server.engine.types import Request, SamplingParams
-from server.native import native_library
-from server.place import load_native
-from server.text.chat import ChatTemplate
-from server.worker import load_model
 from tests.bench.prompts_speculation import CHAT, COPY
-from weights.checkpoint import Checkpoint, open_checkpoint
-from weights.resolve import resolve_model
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.linear.choose_method import choose_quantization
+from thirdeye.model.placement import Placement
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.types import Request, SamplingParams
+from thirdeye.server.launch.native_kernels import native_library
+from thirdeye.server.launch.settings import Settings
+from thirdeye.server.load.load_engine import load_model
+from thirdeye.server.load.placement import load_native
+from thirdeye.server.text.templates.chat_template import ChatTemplate
+from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
+from thirdeye.weights.resolve import resolve_model
 
 BLOCK_SIZE, CONTEXT, MAX_BATCH = 16, 512, 8
 CPU = torch.device("cpu")

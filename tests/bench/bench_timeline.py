@@ -10,10 +10,10 @@ does not blur it. The last line is JSON.
 import json
 import time
 
-from server.engine.plan import StepPlan
-from server.engine.timeline import StepRecorder
-from server.engine.types import EngineStats
 from tests.bench.bench_scheduler import answer, make_scheduler
+from thirdeye.server.engine.core.step_recorder import StepRecorder
+from thirdeye.server.engine.interface.types import EngineStats
+from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 ROUNDS = 2000
 

@@ -2,18 +2,18 @@
 
 import torch
 
-from model.attention.choose import choose_attention
-from model.kv_cache import KVCache
-from model.transformer import Transformer
-from server.engine.compiler import GrammarCompiler
-from server.engine.config import EngineConfig
-from server.engine.core import EngineCore
-from server.engine.inspector import Inspector
-from server.engine.matcher import CompileGrammar
-from server.engine.runner import ModelRunner
-from server.shapes import SMOLLM2_135M
 from tests.engine.grammars import AtOnce
-from weights.dummy import load_dummy_weights
+from thirdeye.model.attention.choose_attention import choose_attention
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.bench.model_shapes import SMOLLM2_135M
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.core.layer_inspector import Inspector
+from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.grammar.compiler import GrammarCompiler
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.grammar_protocol import CompileGrammar
+from thirdeye.weights.dummy import load_dummy_weights
 
 
 def dummy_core(

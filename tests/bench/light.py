@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from clients.loadtest.run import event_loop
-from clients.loadtest.wire import Wire
-from clients.target import Target
+from thirdeye.clients.loadtest.run import event_loop
+from thirdeye.clients.loadtest.wire import Wire
+from thirdeye.clients.target import Target
 
 Result = TypeVar("Result")
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from server.api.config import ApiConfig
 from tests.api.support import fake_engine, live, ready_state, says
 from tests.browser.conftest import connected, served, until, visit
+from thirdeye.server.api.http.api_config import ApiConfig
 
 LAST = ".message.assistant:last-child"
 

@@ -6,9 +6,9 @@ would leave an error on the console, and that fails the test too.
 
 from typing import Any
 
-from server.engine.types import Request
 from tests.api.support import EOS
 from tests.browser.conftest import connected, served, visit
+from thirdeye.server.engine.interface.types import Request
 
 PAYLOADS = [
     "<script>alert(1)</script>",

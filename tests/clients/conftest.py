@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from clients import AsyncClient, Client
 from tests.clients.stub import Stub
+from thirdeye.clients import AsyncClient, Client
 
 
 @pytest.fixture(autouse=True)

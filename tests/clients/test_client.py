@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from clients import AsyncClient, errors
-from clients.types import Usage
 from tests.clients.stub import DONE, Stub, chat_events, error, event
+from thirdeye.clients import AsyncClient, errors
+from thirdeye.clients.types import Usage
 
 
 def texts(stream: Any) -> list[str]:

@@ -7,11 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
-from clients import errors
-from clients.client import _failure
-from clients.target import Target
 from tests.clients.stub import Stub, chat_events, chat_json, error, head
 from tests.clients.test_client import texts
+from thirdeye.clients import errors
+from thirdeye.clients.client import _failure
+from thirdeye.clients.target import Target
 
 
 def unused_url() -> str:

@@ -7,7 +7,7 @@ from importlib import import_module
 
 import pytest
 
-import clients
+import thirdeye.clients as clients
 from tests.clients.stub import Stub
 
 
@@ -22,7 +22,7 @@ def test_every_public_name_is_there() -> None:
 def test_importing_costs_no_library() -> None:
     """`thirdeye --help` imports this package: it must load neither httpx nor rich."""
     program = (
-        "import sys; import clients, clients.target;"
+        "import sys; import clients, thirdeye.clients.target;"
         "print([name for name in ('httpx', 'rich', 'readline') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

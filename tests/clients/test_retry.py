@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.errors import (
+from thirdeye.clients.errors import (
     APIError,
     ConnectionFailed,
     StreamBroken,
@@ -12,7 +12,7 @@ from clients.errors import (
     Timeout,
     error_from,
 )
-from clients.retry import LONGEST_WAIT, RetryPolicy, read_retry_after, read_should_retry
+from thirdeye.clients.retry import LONGEST_WAIT, RetryPolicy, read_retry_after, read_should_retry
 
 POLICY = RetryPolicy()
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.errors import StreamBroken
-from clients.sse import Event, EventParser
+from thirdeye.clients.errors import StreamBroken
+from thirdeye.clients.sse import Event, EventParser
 
 
 def parse(*chunks: bytes) -> list[Event]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from clients.target import DEFAULT_BASE_URL, Target
+from thirdeye.clients.target import DEFAULT_BASE_URL, Target
 
 ENVIRON = {"OPENAI_BASE_URL": "http://env:1/v1", "OPENAI_API_KEY": "sk-env"}
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.terminal import describe_speed, printable, read_message
-from clients.types import ChatAnswer, Usage
+from thirdeye.clients.terminal import describe_speed, printable, read_message
+from thirdeye.clients.types import ChatAnswer, Usage
 
 
 class Lines:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from server.api.config import ApiConfig
-from server.api.state import ServerState
-from server.engine.fake import FakeEngine
-from server.engine.types import StepRecord
 from tests.api.support import EOS, fake_engine, live, ready_state, says
+from tests.engine.fake_engine import FakeEngine
+from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.engine.interface.types import StepRecord
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

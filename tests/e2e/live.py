@@ -27,7 +27,15 @@ class LiveServer:
     def start(self, timeout: float = 60.0) -> "LiveServer":
         started = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "server.cli", "serve", "--port", "0", *self.args],
+            [
+                sys.executable,
+                "-m",
+                "thirdeye.server.launch.cli",
+                "serve",
+                "--port",
+                "0",
+                *self.args,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -7,16 +7,16 @@ import httpx
 import pytest
 import torch
 
-from model.native.library import Library
-from model.placement import Placement
-from model.probe import logit_lens, trace_layers
-from model.quant.choose import choose_quantization
-from model.transformer import Transformer
-from server.worker import load_model
-from tests.e2e.test_parity import load
+from tests.e2e.answers.test_parity import load
 from tests.oracles.real_model import load_reference
 from tests.tiny import tiny_gpt2, tiny_llama
-from weights.checkpoint import open_checkpoint
+from thirdeye.model.linear.choose_method import choose_quantization
+from thirdeye.model.native.library import Library
+from thirdeye.model.placement import Placement
+from thirdeye.model.probe import logit_lens, trace_layers
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.load.load_engine import load_model
+from thirdeye.weights.checkpoint import open_checkpoint
 
 NOODLES = "Greasy fried noodles will be my lunch"
 

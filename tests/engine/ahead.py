@@ -8,22 +8,22 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from model.attention.blocked import KEY_BLOCK, BlockedAttention, Tile
-from model.batch import ForwardBatch
-from model.kv_cache import KVCache
-from model.transformer import Transformer
-from server.engine.compiler import GrammarCompiler
-from server.engine.config import EngineConfig
-from server.engine.core import EngineCore
-from server.engine.flight import Flight
-from server.engine.graphs import Capture, rerun
-from server.engine.launcher import DeviceLauncher
-from server.engine.matcher import CompileGrammar
-from server.engine.plan import StepPlan
-from server.engine.runner import ModelRunner
-from server.engine.stream import AtOnce, Stream, Ticket, Work
 from tests.engine.grammars import AtOnce as Immediate
 from tests.engine.toy import VOCAB, ToyCache, ToyModel, toy_config, toy_inspect
+from thirdeye.model.attention.blocked import KEY_BLOCK, BlockedAttention, Tile
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.grammar.compiler import GrammarCompiler
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.grammar_protocol import CompileGrammar
+from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, rerun
+from thirdeye.server.engine.run_ahead.cuda_stream import AtOnce, Stream, Ticket, Work
+from thirdeye.server.engine.run_ahead.in_flight import Flight
+from thirdeye.server.engine.run_ahead.launcher import DeviceLauncher
+from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 CPU = torch.device("cpu")
 

@@ -15,11 +15,11 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from model.batch import ForwardBatch
-from server.engine.child import OnEnd, serve_engine
-from server.engine.core import EngineCore
-from server.engine.types import EngineInfo
 from tests.engine.toy import ToyCache, ToyModel, toy_config, toy_core, toy_info
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.interface.types import EngineInfo
+from thirdeye.server.engine.process.engine_process import OnEnd, serve_engine
 
 
 class Recipe(msgspec.Struct):

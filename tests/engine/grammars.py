@@ -3,13 +3,13 @@
 from concurrent.futures import Executor, Future
 from typing import Any
 
-from server.engine.compiler import GrammarCompiler
-from server.engine.config import EngineConfig
-from server.engine.core import EngineCore
-from server.engine.guidance import Guidance
-from server.engine.runner import ModelRunner
-from server.engine.sampler import Sampler, sample
 from tests.engine.toy import EOS, VOCAB, ToyCache, ToyModel, toy_config
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.grammar.compiler import GrammarCompiler
+from thirdeye.server.engine.grammar.llguidance_matcher import Guidance
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.sampling.sampler import Sampler, sample
 
 SPECIAL = 1  # a token that is no text
 WORDS = (

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from hypothesis import strategies as st
 
-from model.kv_cache import KVCache
-from model.transformer import Transformer
-from server.engine.config import EngineConfig
-from server.engine.core import EngineCore
-from server.engine.runner import ModelRunner
-from server.engine.types import Request, StepOutput
 from tests.engine.toy import make_request, run_all, tokens_of
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.types import Request, StepOutput
 
 Answer = tuple[object, ...]
 

@@ -1,8 +1,8 @@
 """An engine client with nobody at the other end."""
 
-from server.engine.client import EngineClient
-from server.engine.messages import Command
 from tests.engine.toy import toy_config, toy_info
+from thirdeye.server.engine.process.engine_client import EngineClient
+from thirdeye.server.engine.process.messages import Command
 
 
 class Recorder(EngineClient):

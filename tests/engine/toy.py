@@ -15,12 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.batch import ForwardBatch
-from server.engine.config import EngineConfig
-from server.engine.core import EngineCore
-from server.engine.inspection import Array, InspectRequest, Trace
-from server.engine.runner import ModelRunner
-from server.engine.types import Engine, EngineInfo, Request, SamplingParams, StepOutput
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.trace import Array, InspectRequest, Trace
+from thirdeye.server.engine.interface.types import (
+    Engine,
+    EngineInfo,
+    Request,
+    SamplingParams,
+    StepOutput,
+)
 
 VOCAB = 40
 EOS = 0

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.attention.base import AttentionBackend
-from model.batch import ForwardBatch
-from model.config import ModelConfig
-from model.kv_cache import KVCache
-from model.kv_choose import make_kv_cache
 from tests.model.tiny import LLAMA, change
+from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.state.choose_kv import make_kv_cache
+from thirdeye.model.state.kv_cache import KVCache
 
 BLOCK_SIZE = 16
 

@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model.config import ModelConfig
-from server.shapes import QWEN3_0_6B, TINY
+from thirdeye.model.config import ModelConfig
+from thirdeye.server.bench.model_shapes import QWEN3_0_6B, TINY
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 END = "<|end|>"

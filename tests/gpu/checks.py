@@ -11,23 +11,23 @@ from functools import partial
 
 import torch
 
-from model.attention.reference import ReferenceAttention
-from model.attention.triton import TritonAttention
-from model.config import RopeConfig
-from model.kernels.quantize_rows import quantize_rows
-from model.kernels.rope_kv import rope_and_write
-from model.kv_fp8 import Fp8KVCache
-from model.placement import Placement
-from model.quant.rounded import FP8, round_to_fp8
-from model.rope import Rope
-from model.transformer import Transformer
-from server.engine import noise
 from tests.gpu.attention import attend_by, decode_case
 from tests.gpu.deterministic import CHECKS
 from tests.model.fused_twins import HEAD_DIMS, check_gated_mlp, check_heads, check_norm, scattered
 from tests.model.quantized_twins import METHODS, check_product
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change
+from thirdeye.model.attention.reference import ReferenceAttention
+from thirdeye.model.attention.triton import TritonAttention
+from thirdeye.model.config import RopeConfig
+from thirdeye.model.kernels.quantize_rows import quantize_rows
+from thirdeye.model.kernels.rope_kv import rope_and_write
+from thirdeye.model.linear.rounded import FP8, round_to_fp8
+from thirdeye.model.parts.rope import Rope
+from thirdeye.model.placement import Placement
+from thirdeye.model.state.kv_fp8 import Fp8KVCache
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.sampling import philox as noise
 
 Check = Callable[[torch.device], None]
 WIDE = change(LLAMA, hidden_size=128, intermediate_size=256, head_dim=32)
@@ -156,8 +156,8 @@ def whole_model(device: torch.device, name: str) -> None:
 
 def graphs_agree(device: torch.device) -> None:
     """The same tokens by captured steps one ahead and by eager ones, in fp32."""
-    from server.bench_engine import Bench
-    from server.bench_report import Plan
+    from thirdeye.server.bench.engine import Bench
+    from thirdeye.server.bench.report import Plan
 
     answers = []
     for graphs in ("on", "off"):
@@ -178,9 +178,9 @@ def graphs_agree(device: torch.device) -> None:
 
 def trial(device: torch.device) -> None:
     """What is told adds up to what is there, and leaves room for a cache."""
-    from server.engine.device_memory import CudaMemory
-    from server.recipe import EngineRecipe
-    from server.room import try_step
+    from thirdeye.server.engine.cache.device_memory import CudaMemory
+    from thirdeye.server.load.engine_recipe import EngineRecipe
+    from thirdeye.server.load.kv_memory import try_step
 
     model = on_device(device, "none", torch.bfloat16)
     recipe = EngineRecipe(model_path="", eos_token_ids=[], max_num_seqs=8)

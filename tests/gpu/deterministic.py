@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.attention.choose import choose_attention
-from model.batch import ForwardBatch
-from model.kv_cache import KVCache
-from model.transformer import Transformer
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change
+from thirdeye.model.attention.choose_attention import choose_attention
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.transformer import Transformer
 
 WIDE = change(LLAMA, hidden_size=128, intermediate_size=1100, head_dim=32)
 ROWS = (1, 2, 3, 16, 17, 64, 65, 128, 256)
@@ -23,7 +23,7 @@ ROWS = (1, 2, 3, 16, 17, 64, 65, 128, 256)
 
 def products(device: torch.device) -> None:
     """Each row's bits for 1 to 300 rows, with lanes and without; and the right product."""
-    from model.kernels.fixed_matmul import FixedMatmul
+    from thirdeye.model.kernels.fixed_matmul import FixedMatmul
 
     for dtype in (torch.bfloat16, torch.float32):
         for size, out in ((256, 130), (4096, 256), (1600, 4800), (14336, 512)):
@@ -40,7 +40,7 @@ def products(device: torch.device) -> None:
 
 def draws(device: torch.device) -> None:
     """The cumulated sums that a draw reads off, for one row and many."""
-    from model.kernels.cumulate import cumulate
+    from thirdeye.model.kernels.cumulate import cumulate
 
     x = torch.randn(256, 50_000, device=device).exp()
     sums = cumulate(x)

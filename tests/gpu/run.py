@@ -179,8 +179,8 @@ def run_checks(device: torch.device) -> dict[str, Any]:
 def attention(
     device: torch.device, batches: Sequence[int], contexts: Sequence[int]
 ) -> dict[str, Any]:
-    from server.bench_device import measure_bandwidth
     from tests.gpu.timings import attention_rows
+    from thirdeye.server.bench.device import measure_bandwidth
 
     bandwidth = measure_bandwidth(device)
     rows = list(attention_rows(device, bandwidth, batches, contexts))
@@ -205,8 +205,8 @@ def serve(device: torch.device) -> dict[str, Any]:
 
 def engine(shape: str, **changes: Any) -> dict[str, Any]:
     """One run of `thirdeye bench engine`, its lines shown, its JSON kept."""
-    from server.bench_engine import run
-    from server.bench_report import Plan
+    from thirdeye.server.bench.engine import run
+    from thirdeye.server.bench.report import Plan
 
     fields: dict[str, Any] = {
         "batches": [],

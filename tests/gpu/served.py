@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
-from clients.loadtest.wire import Wire
-from model.config import ModelConfig
-from server.bench_engine import Bench, checked
-from server.bench_report import Plan
 from tests.bench.light import ask, with_wire
 from tests.e2e.live import LiveServer
 from tests.gpu.checkpoint import write_checkpoint
+from thirdeye.clients.loadtest.wire import Wire
+from thirdeye.model.config import ModelConfig
+from thirdeye.server.bench.engine import Bench, checked
+from thirdeye.server.bench.report import Plan
 
 NAME = "random"
 START_SECONDS, ROUND_SECONDS = 45.0, 30.0  # at most

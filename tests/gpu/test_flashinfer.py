@@ -5,10 +5,15 @@ import inspect
 import pytest
 import torch
 
-from model.attention.flashinfer import FlashInferAttention
-from model.attention.triton import TritonAttention
 from tests.gpu.attention import attend_by, decode_case
-from tests.model.test_flashinfer import DECODE_INIT, DECODE_PLAN, PREFILL_INIT, PREFILL_PLAN
+from tests.model.attention.test_flashinfer import (
+    DECODE_INIT,
+    DECODE_PLAN,
+    PREFILL_INIT,
+    PREFILL_PLAN,
+)
+from thirdeye.model.attention.flashinfer import FlashInferAttention
+from thirdeye.model.attention.triton import TritonAttention
 
 pytestmark = pytest.mark.gpu
 

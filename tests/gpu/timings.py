@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.attention.base import AttentionBackend
-from model.attention.choose import choose_attention
-from model.linear import Linear
-from model.placement import Placement, can_fuse
-from model.quant.fp8 import Fp8
-from model.quant.rounded import FP8
-from model.quant.unquantized import Unquantized
-from model.quant.weight_only import WeightOnlyInt4, WeightOnlyInt8
-from server.bench_device import now
 from tests.gpu.attention import AttentionCase, decode_case
+from thirdeye.model.attention.choose_attention import choose_attention
+from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.linear.fp8 import Fp8
+from thirdeye.model.linear.linear import Linear
+from thirdeye.model.linear.rounded import FP8
+from thirdeye.model.linear.unquantized import Unquantized
+from thirdeye.model.linear.weight_only import WeightOnlyInt4, WeightOnlyInt8
+from thirdeye.model.placement import Placement, can_fuse
+from thirdeye.server.bench.device import now
 
 CACHE_BYTES = 200 << 20  # of layers in turn: more than the second-level cache holds
 LAYERS_8B = {

@@ -9,7 +9,7 @@ so both are asked. Not a test itself: a process that has the interpreter cannot 
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from model.kernels import (
+from thirdeye.model.kernels import (
     cumulate,
     dequantize,
     fixed_matmul,

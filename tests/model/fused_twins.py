@@ -7,16 +7,16 @@ last bits of fp32; in bf16 a rotated channel is rounded once instead of three ti
 import torch
 from torch import Tensor
 
-from model.batch import ForwardBatch
-from model.config import ModelConfig
-from model.fused import FusedRMSNorm, FusedRotarySelfAttention, FusedSwiGLU
-from model.kv_cache import KVCache
-from model.layers import GatedMLP, RMSNorm
-from model.placement import Placement
-from model.rope import Rope
-from model.self_attention import SelfAttention
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.parts.fused import FusedRMSNorm, FusedRotarySelfAttention, FusedSwiGLU
+from thirdeye.model.parts.layers import GatedMLP, RMSNorm
+from thirdeye.model.parts.rope import Rope
+from thirdeye.model.parts.self_attention import SelfAttention
+from thirdeye.model.placement import Placement
+from thirdeye.model.state.kv_cache import KVCache
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 HEAD_DIMS = [2, 20, 64, 128]

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
-from model.attention.base import AttentionBackend
-from model.config import Activation, ModelConfig, Norm, RopeConfig, RopeScaling
-from model.transformer import Transformer
+from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.config import Activation, ModelConfig, Norm, RopeConfig, RopeScaling
+from thirdeye.model.transformer import Transformer
 
 ACTIVATIONS = {
     "gelu": Activation.GELU,

@@ -7,13 +7,13 @@ order of sums alone. How far rounding itself takes a layer from its weights is a
 import torch
 from torch import Tensor
 
-from model.linear import Linear
-from model.placement import Placement
-from model.quant.base import LinearMethod
-from model.quant.fp8 import Fp8, Fp8Weight
-from model.quant.rounded import FP8, LARGEST_FP8, RoundedWeight, round_to_fp8
-from model.quant.weight_only import WeightOnlyInt4, WeightOnlyInt8, plain_product
 from tests.model.fused_twins import close, noise
+from thirdeye.model.linear.fp8 import Fp8, Fp8Weight
+from thirdeye.model.linear.linear import Linear
+from thirdeye.model.linear.method import LinearMethod
+from thirdeye.model.linear.rounded import FP8, LARGEST_FP8, RoundedWeight, round_to_fp8
+from thirdeye.model.linear.weight_only import WeightOnlyInt4, WeightOnlyInt8, plain_product
+from thirdeye.model.placement import Placement
 
 METHODS: dict[str, type[WeightOnlyInt8 | WeightOnlyInt4 | Fp8]] = {
     "int8": WeightOnlyInt8,

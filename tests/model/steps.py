@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from model.batch import ForwardBatch
+from thirdeye.model.batch import ForwardBatch
 
 
 @dataclass(frozen=True)

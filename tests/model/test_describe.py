@@ -2,10 +2,10 @@
 
 import pytest
 
-from model.config import ModelConfig
-from model.describe import parameter_counts
-from server.shapes import SMOLLM2_135M
 from tests.model.tiny import GPT2, LLAMA, change, unfinished_model
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.parameter_counts import parameter_counts
+from thirdeye.server.bench.model_shapes import SMOLLM2_135M
 
 CONFIGS = [
     LLAMA,

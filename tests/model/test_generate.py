@@ -5,12 +5,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.config import ModelConfig
-from model.kv_cache import KVCache
-from model.transformer import Transformer
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import GPT2, LLAMA, change, make_cache, random_model, unfinished_model
 from tests.oracles import generate as oracle
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.transformer import Transformer
 
 PROMPT = [5, 60, 3, 3, 71, 8, 96, 0, 14, 22, 9]
 CONFIGS = {

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-NO_TRITON = "\nimport sys; assert 'model.kernels.paged_attention' not in sys.modules"
+NO_TRITON = "\nimport sys; assert 'thirdeye.model.kernels.paged_attention' not in sys.modules"
 
 
 def run(code: str) -> None:
@@ -22,10 +22,13 @@ def run(code: str) -> None:
 def test_every_module_imports_without_a_gpu() -> None:
     """A laptop must be able to import all of it, with no optional package; kernels are optional."""
     files = [f for f in (ROOT / "model").rglob("*.py") if f.parent.name != "kernels"]
-    names = [".".join(f.relative_to(ROOT).with_suffix("").parts) for f in files]
+    names = ["thirdeye." + ".".join(f.relative_to(ROOT).with_suffix("").parts) for f in files]
     run("import " + ", ".join(n.removesuffix(".__init__") for n in names) + NO_TRITON)
 
 
 def test_describing_a_model_needs_no_torch() -> None:
     """`thirdeye info` and `--help` answer at once: torch alone takes a second to import."""
-    run("import sys, model.config, model.describe; assert 'torch' not in sys.modules")
+    run(
+        "import sys, thirdeye.model.config, thirdeye.model.parameter_counts; "
+        "assert 'torch' not in sys.modules"
+    )

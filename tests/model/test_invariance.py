@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.config import Activation, ModelConfig
-from model.layers import activation_function
-from model.linear import Linear
-from model.placement import Placement
-from model.quant.base import LinearMethod
-from model.quant.row_invariant import RowInvariant
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
+from thirdeye.model.config import Activation, ModelConfig
+from thirdeye.model.linear.linear import Linear
+from thirdeye.model.linear.method import LinearMethod
+from thirdeye.model.linear.row_invariant import RowInvariant
+from thirdeye.model.parts.layers import activation_function
+from thirdeye.model.placement import Placement
 
 LONG = change(LLAMA, max_position_embeddings=160)
 GPT2_WIDE = change(GPT2, max_position_embeddings=160, intermediate_size=1100)

@@ -6,13 +6,13 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from model.attention.base import AttentionBackend
-from model.attention.reference import ReferenceAttention
-from model.attention.sdpa import SdpaAttention
 from tests.model.hf import convert, random_weights
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import make_cache
 from tests.oracles.generate import dense
+from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.attention.reference import ReferenceAttention
+from thirdeye.model.attention.sdpa import SdpaAttention
 
 LENGTH = 21
 LLAMA3 = {

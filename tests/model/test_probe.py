@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
-from model.attention.blocked import BlockedAttention
-from model.linear import Linear, TiedLinear
-from model.probe import STREAM, LayerTrace, logit_lens, trace_layers
-from model.transformer import Transformer
 from tests.model.hf import convert, random_weights
 from tests.model.test_parity_hf import gpt2, llama
 from tests.model.tiny import GPT2, LLAMA, random_model
+from thirdeye.model.attention.blocked import BlockedAttention
+from thirdeye.model.linear.linear import Linear, TiedLinear
+from thirdeye.model.probe import STREAM, LayerTrace, logit_lens, trace_layers
+from thirdeye.model.transformer import Transformer
 
 LENGTH = 21
 

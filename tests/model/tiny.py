@@ -5,14 +5,14 @@ from typing import Any
 
 import torch
 
-from model.attention.base import AttentionBackend
-from model.attention.blocked import BlockedAttention
-from model.attention.native import NativeAttention
-from model.config import ModelConfig, RopeConfig
-from model.kv_cache import KVCache
-from model.native.library import Library
-from model.transformer import Transformer
-from server.shapes import GPT2_XL, TINY
+from thirdeye.model.attention.blocked import BlockedAttention
+from thirdeye.model.attention.native import NativeAttention
+from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.config import ModelConfig, RopeConfig
+from thirdeye.model.native.library import Library
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.bench.model_shapes import GPT2_XL, TINY
 
 CPU = torch.device("cpu")
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.config import Activation, ModelConfig, Norm
-from model.rope import inverse_frequencies
-from model.transformer import Transformer
+from thirdeye.model.config import Activation, ModelConfig, Norm
+from thirdeye.model.parts.rope import inverse_frequencies
+from thirdeye.model.transformer import Transformer
 
 
 def generate(model: Transformer, prompt: list[int], num_tokens: int) -> list[int]:

@@ -8,7 +8,7 @@ the slots of those that are rejected hold what no later step may read.
 
 from dataclasses import dataclass
 
-from server.engine.plan import PlanRow, StepPlan
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 
 @dataclass(frozen=True)

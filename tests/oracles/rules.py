@@ -7,11 +7,11 @@ has started when. Nothing here reads the scheduler's ledger, queue order or cloc
 from collections import defaultdict
 from collections.abc import Sequence as Seq
 
-from server.engine.blocks import BlockPool
-from server.engine.config import Admission, EngineConfig
-from server.engine.plan import StepPlan
-from server.engine.sequence import Sequence
-from server.engine.types import ErrorCode, Request, StepOutput
+from thirdeye.server.engine.cache.block_pool import BlockPool
+from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig
+from thirdeye.server.engine.interface.types import ErrorCode, Request, StepOutput
+from thirdeye.server.engine.scheduling.sequence import Sequence
+from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 Key = tuple[int, str]  # priority, tenant
 

@@ -55,7 +55,7 @@ def shares_memory(old: Tensor, new: Tensor) -> bool:
 
 
 def capture_on_tape(step: Callable[[], None]) -> Callable[[], None]:
-    """`server.engine.graphs.Capture`. Like the real one it runs the step once before."""
+    """`Capture` of `run_ahead/cuda_graphs.py`. Like the real one it runs the step once before."""
     step()
     tape = Tape()
     with tape:

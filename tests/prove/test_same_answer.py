@@ -5,12 +5,12 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from model.attention.choose import choose_attention
-from model.transformer import Transformer
-from server.engine.types import Request
 from tests.engine.mixes import CUTS, alone, answers, make_core, mixes
-from weights.checkpoint import open_checkpoint
-from weights.load import load_weights
+from thirdeye.model.attention.choose_attention import choose_attention
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.interface.types import Request
+from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.load import load_weights
 
 pytestmark = [pytest.mark.prove, pytest.mark.real, pytest.mark.timeout(7200)]
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from server.engine.types import (
+from tests.text.byte_tokenizer import ByteTokenizer
+from thirdeye.server.engine.interface.types import (
     FinishReason,
     StepOutput,
 )
-from server.text.events import TextEvent
-from server.text.pipeline import TextOptions, TextStream
-from tests.text.byte_tokenizer import ByteTokenizer
+from thirdeye.server.text.events import TextEvent
+from thirdeye.server.text.text_stream import TextOptions, TextStream
 
 EXTRA = [b"ab", b"a", "é🎉".encode(), "🎉".encode()[2:] + b"b", b"", b"\xff\xe2", b"abab", b"\n"]
 TOKENIZER = ByteTokenizer(extra=EXTRA)

@@ -6,12 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.text import sandbox
-from server.text.chat import MAX_REFUSAL_CHARS, ChatTemplate, ChatTemplateError
-from server.text.prompt import PromptTooLong
-from server.text.specials import MARK
 from tests.text.byte_tokenizer import ByteTokenizer
 from tests.text.templates import LLAMA3, LLAMA3_SPECIALS, SMOLLM2, TOOLS
+from thirdeye.server.text.templates import sandbox
+from thirdeye.server.text.templates.chat_template import (
+    MAX_REFUSAL_CHARS,
+    ChatTemplate,
+    ChatTemplateError,
+)
+from thirdeye.server.text.templates.completion_prompt import PromptTooLong
+from thirdeye.server.text.templates.special_tokens import MARK
 
 TOKENIZER = ByteTokenizer()
 LLAMA = ByteTokenizer(LLAMA3_SPECIALS, bos="<|begin_of_text|>", eos=["<|eot_id|>"])

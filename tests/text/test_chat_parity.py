@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from server.text.chat import ChatTemplate
 from tests.text.byte_tokenizer import ByteTokenizer
 from tests.text.templates import LLAMA3, SMOLLM2, TOOLS
+from thirdeye.server.text.templates.chat_template import ChatTemplate
 
 GENERATION = (
     "{%- for m in messages %}\n  {{- '<|im_start|>' ~ m.role }}\n"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.text.decode import IncrementalDecoder
+from thirdeye.server.text.incremental_decoder import IncrementalDecoder
 
 # Starts and continuations of characters of two to four bytes, and the awkward ones: overlong forms
 # (C0, E0 80), surrogates (ED A0), beyond U+10FFFF (F4 90, F5), a lone continuation, ASCII.

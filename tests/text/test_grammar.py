@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
-from server.text import grammar
-from server.text.grammar import GrammarError
+from thirdeye.server.text.constraints import constraint as grammar
+from thirdeye.server.text.constraints.constraint import GrammarError
 
 BYTES = LLTokenizer("byte")
 DELETE = "\x7f"

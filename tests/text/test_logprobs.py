@@ -1,9 +1,16 @@
 """Tokens as the API prints them."""
 
-from server.engine.types import TokenLogprobs
-from server.text.events import TextToken
-from server.text.logprobs import PrintedToken, chosen, legacy_top, likeliest, token_key, token_text
 from tests.text.byte_tokenizer import ByteTokenizer
+from thirdeye.server.engine.interface.types import TokenLogprobs
+from thirdeye.server.text.events import TextToken
+from thirdeye.server.text.token_logprobs import (
+    PrintedToken,
+    chosen,
+    legacy_top,
+    likeliest,
+    token_key,
+    token_text,
+)
 
 
 def name(token_id: int) -> str:

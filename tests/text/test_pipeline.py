@@ -4,13 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.types import (
-    FinishReason,
-    Timings,
-    TokenLogprobs,
-)
-from server.text.events import TextEvent, TextToken
-from server.text.pipeline import TextOptions, TextStream
 from tests.text.answers import (
     EOS,
     IM_START,
@@ -26,6 +19,13 @@ from tests.text.answers import (
     text_of,
     visible,
 )
+from thirdeye.server.engine.interface.types import (
+    FinishReason,
+    Timings,
+    TokenLogprobs,
+)
+from thirdeye.server.text.events import TextEvent, TextToken
+from thirdeye.server.text.text_stream import TextOptions, TextStream
 
 
 @given(answers, options_of, st.lists(st.integers(0, 12), max_size=12))

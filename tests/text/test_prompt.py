@@ -4,8 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.text.prompt import PromptTooLong, encode_prompt, fewest_tokens, too_long
 from tests.text.byte_tokenizer import ByteTokenizer
+from thirdeye.server.text.templates.completion_prompt import (
+    PromptTooLong,
+    encode_prompt,
+    fewest_tokens,
+    too_long,
+)
 
 PLAIN = ByteTokenizer()
 WITH_BOS = ByteTokenizer(add_bos=True)

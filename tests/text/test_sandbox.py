@@ -8,7 +8,12 @@ from typing import Any
 import pytest
 from jinja2 import TemplateError, TemplateSyntaxError
 
-from server.text.sandbox import MAX_CHARS, TIME_LIMIT_S, TemplateRefusal, TemplateSandbox
+from thirdeye.server.text.templates.sandbox import (
+    MAX_CHARS,
+    TIME_LIMIT_S,
+    TemplateRefusal,
+    TemplateSandbox,
+)
 
 SANDBOX = TemplateSandbox()
 

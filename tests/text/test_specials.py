@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import Environment
 
-from server.text.chat import ChatTemplate
-from server.text.sandbox import TemplateSandbox
-from server.text.specials import MARK, SpecialTokens
 from tests.text.byte_tokenizer import ByteTokenizer
 from tests.text.templates import HOSTILE, LLAMA3, LLAMA3_SPECIALS, SMOLLM2, TOOLS
+from thirdeye.server.text.templates.chat_template import ChatTemplate
+from thirdeye.server.text.templates.sandbox import TemplateSandbox
+from thirdeye.server.text.templates.special_tokens import MARK, SpecialTokens
 
 # Literals that overlap with themselves and each other, contain each other, and are found in words.
 ODD = ("<|im_start|>", "<|im_end|>", "aba", "bac", "<|im_end|>>", "<| x |>", "<|user|>", "§")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from server.text.stop import StopMatcher
+from thirdeye.server.text.stop_strings import StopMatcher
 
 Found = tuple[str, str | None]
 

@@ -11,20 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.fake import FakeEngine
-from server.engine.types import (
-    Engine,
-    EngineDead,
-    FinishReason,
-    Request,
-    SamplingParams,
-    StepOutput,
-    Take,
-    Timings,
-)
-from server.text.events import TextEvent
-from server.text.pipeline import TextOptions, TextResult, collect, stream_text
-from server.text.shortcut import Shortcut
+from tests.engine.fake_engine import FakeEngine
 from tests.text.answers import (
     EOS,
     IDS,
@@ -37,6 +24,19 @@ from tests.text.answers import (
     split_into_outputs,
 )
 from tests.text.byte_tokenizer import ByteTokenizer
+from thirdeye.server.engine.interface.types import (
+    Engine,
+    EngineDead,
+    FinishReason,
+    Request,
+    SamplingParams,
+    StepOutput,
+    Take,
+    Timings,
+)
+from thirdeye.server.text.events import TextEvent
+from thirdeye.server.text.shortcut import Shortcut
+from thirdeye.server.text.text_stream import TextOptions, TextResult, collect, stream_text
 
 T = TypeVar("T")
 
@@ -138,7 +138,7 @@ def test_a_stop_string_ends_the_request_before_the_last_event() -> None:
 def test_a_stop_string_does_not_wait_for_an_engine_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("server.text.pipeline.LAST_WORD_SECONDS", 0.01)
+    monkeypatch.setattr("thirdeye.server.text.text_stream.LAST_WORD_SECONDS", 0.01)
     engine = ScriptedEngine([output(*b"STOP")], hangs=True, deaf=True)
     result = wait_for(collect(events_of(engine, TextOptions(stop=["STOP"]))))
     assert (result.stop_reason, result.timings) == ("STOP", None)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from weights.errors import ModelNotFound
-from weights.resolve import resolve_model
+from thirdeye.weights.errors import ModelNotFound
+from thirdeye.weights.resolve import resolve_model
 
 
 def default_model() -> Path:

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from model.config import ModelConfig, Norm
+from thirdeye.model.config import ModelConfig, Norm
 
 Target = tuple[str, str | None]
 

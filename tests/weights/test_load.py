@@ -10,10 +10,10 @@ from torch import Tensor
 
 from tests.weights import tiny
 from tests.weights.sinks import RecordingSink
-from weights.checkpoint import open_checkpoint
-from weights.dummy import dummy_tensor, load_dummy_weights
-from weights.errors import ModelFormatError
-from weights.load import load_weights
+from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.dummy import dummy_tensor, load_dummy_weights
+from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.load import load_weights
 
 
 @pytest.fixture

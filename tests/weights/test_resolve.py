@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from weights import catalog, resolve
-from weights.catalog import SMOLLM2
-from weights.errors import ModelNotFound
-from weights.paths import models_directory
-from weights.resolve import ModelEntry, list_models, resolve_model
+from thirdeye.weights import catalog, resolve
+from thirdeye.weights.catalog import SMOLLM2
+from thirdeye.weights.errors import ModelNotFound
+from thirdeye.weights.paths import models_directory
+from thirdeye.weights.resolve import ModelEntry, list_models, resolve_model
 
 TINY = replace(SMOLLM2, distribution="no-such-distribution", member_size=5)
 

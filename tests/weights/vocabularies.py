@@ -8,7 +8,7 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from weights.pretokenize import LLAMA3_REGEX, QWEN2_REGEX
+from thirdeye.weights.tokenizers.pretokenize import LLAMA3_REGEX, QWEN2_REGEX
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_end|>s"]
 

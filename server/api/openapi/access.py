@@ -7,8 +7,8 @@ the operator lets every host pass.
 
 from typing import Any
 
-from server.api.auth import OPEN_PATHS
-from server.api.config import ApiConfig
+from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.http.auth import OPEN_PATHS
 
 SCHEMES: dict[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer"},

@@ -13,26 +13,30 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from server.api.inspect_request import InspectRequest
-from server.api.messages.schema import REFUSED_IN_MESSAGES, CountTokensRequest, MessagesRequest
-from server.api.openapi.answers import ANSWERS
-from server.api.openapi.events import event_of, event_schemas
-from server.api.openapi.rules import RULES, UNTOLD
-from server.api.receipt import VerifyRequest
-from server.api.refusals import (
-    REFUSED_IN_CHAT,
-    REFUSED_IN_COMPLETIONS,
-    REFUSED_IN_EMBEDDINGS,
-    Refusal,
+from thirdeye.server.api.anthropic.schema import (
+    REFUSED_IN_MESSAGES,
+    CountTokensRequest,
+    MessagesRequest,
 )
-from server.api.responses.schema import REFUSED_IN_RESPONSES, ResponsesRequest
-from server.api.schema import (
+from thirdeye.server.api.introspection.inspect_request import InspectRequest
+from thirdeye.server.api.openai.schema import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
     EmbeddingRequest,
     TokenizeRequest,
 )
+from thirdeye.server.api.openapi.answers import ANSWERS
+from thirdeye.server.api.openapi.rules import RULES, UNTOLD
+from thirdeye.server.api.openapi.stream_events import event_of, event_schemas
+from thirdeye.server.api.receipts.receipt import VerifyRequest
+from thirdeye.server.api.requests.unsupported_fields import (
+    REFUSED_IN_CHAT,
+    REFUSED_IN_COMPLETIONS,
+    REFUSED_IN_EMBEDDINGS,
+    Refusal,
+)
+from thirdeye.server.api.responses.schema import REFUSED_IN_RESPONSES, ResponsesRequest
 
 _REFERENCE = "#/components/schemas/{model}"
 # Each request, and the fields that it takes with values that ask for nothing.

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from server.api.decimals import decimal_up_to
-from server.api.state import ServedModel
+from thirdeye.server.api.generation.server_state import ServedModel
+from thirdeye.server.api.requests.decimals import decimal_up_to
 
 Document = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 A request becomes a chat request: items become messages, `text.format` becomes `response_format`.
 Calls of one turn are one assistant message, as chat has it. What comes out is in
-`server.api.responses.shape`.
+`thirdeye.server.api.responses.events`.
 """
 
 from collections.abc import Iterable
@@ -11,14 +11,17 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from server.api.answer import Context, respond
-from server.api.ceilings import check_ceilings
-from server.api.dialect import Words, plan_as_chat
-from server.api.intake import take
-from server.api.lifetime import lifetime_of
-from server.api.openapi.document import documented
-from server.api.prepare import refuse
-from server.api.responses.schema import (
+from thirdeye.server.api.generation.answer_format import JsonObject
+from thirdeye.server.api.generation.plan_request import refuse
+from thirdeye.server.api.generation.respond import Context, respond
+from thirdeye.server.api.http.request_scope import lifetime_of
+from thirdeye.server.api.http.sse import Framing
+from thirdeye.server.api.openai.as_chat import Words, plan_as_chat
+from thirdeye.server.api.openapi.document import documented
+from thirdeye.server.api.requests.operator_limits import check_ceilings
+from thirdeye.server.api.requests.read_request import take
+from thirdeye.server.api.responses.events import ResponseShape
+from thirdeye.server.api.responses.schema import (
     NAMED,
     REFUSED_IN_RESPONSES,
     CallItem,
@@ -29,9 +32,6 @@ from server.api.responses.schema import (
     ResponsesRequest,
     TextFormat,
 )
-from server.api.responses.shape import ResponseShape
-from server.api.shape import JsonObject
-from server.api.stream import Framing
 
 WORDS: Words = [
     (r"messages(\[\d+\].*)?", "input"),

@@ -9,11 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
 
-from server.api.fields import OnlyFalse, TextPart, parse_content
-from server.api.kinds import kinds, of_kind
-from server.api.reading import Ignored, array, closed_schema, fail, mapping, only, string
-from server.api.refusals import Refusal
-from server.api.schema import (
+from thirdeye.server.api.openai.schema import (
     MAX_INT,
     MAX_LOGPROBS,
     MAX_MESSAGES,
@@ -21,7 +17,19 @@ from server.api.schema import (
     Hints,
     Strict,
 )
-from server.text.tools.definitions import MAX_NAME_CHARS
+from thirdeye.server.api.requests.fields import OnlyFalse, TextPart, parse_content
+from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
+from thirdeye.server.api.requests.unsupported_fields import Refusal
+from thirdeye.server.api.requests.value_readers import (
+    Ignored,
+    array,
+    closed_schema,
+    fail,
+    mapping,
+    only,
+    string,
+)
+from thirdeye.server.text.tools.definitions import MAX_NAME_CHARS
 
 _OUTPUT_HINTS = frozenset({"annotations", "logprobs"})
 ITEM_PARTS = {

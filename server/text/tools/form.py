@@ -11,7 +11,7 @@ checkpoint's template has no form of its own.
 import json
 import re
 
-from server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import Tokenizer
 
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"

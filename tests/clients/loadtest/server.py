@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from clients.target import Target
 from tests.clients.loadtest.virtual import now
 from tests.clients.stub import DONE, MODELS, event
+from thirdeye.clients.target import Target
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from clients.loadtest.cli import app, read_params
-from clients.loadtest.progress import LiveProgress
-from clients.loadtest.result import NoResult, read_result
-from clients.loadtest.run import Settings, run
 from tests.clients.loadtest.server import Answer, Server
 from tests.clients.loadtest.virtual import now
 from tests.clients.loadtest.virtual import run as in_virtual_time
 from tests.clients.stub import Stub, error
+from thirdeye.clients.loadtest.cli import app, read_params
+from thirdeye.clients.loadtest.progress import LiveProgress
+from thirdeye.clients.loadtest.result import NoResult, read_result
+from thirdeye.clients.loadtest.run import Settings, run
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_result(tmp_path: Path, text: str, message: str) -> No
 
 
 def test_it_is_a_command_of_the_program() -> None:
-    command = [sys.executable, "-m", "server.cli", "bench", "serve", "--help"]
+    command = [sys.executable, "-m", "thirdeye.server.launch.cli", "bench", "serve", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert "Send load to a server" in done.stdout
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from clients.loadtest.cli import app
-from clients.loadtest.compare import compare, differences, ratio_interval
-from clients.loadtest.record import Record
-from clients.loadtest.stats import summarize
+from thirdeye.clients.loadtest.cli import app
+from thirdeye.clients.loadtest.compare import compare, differences, ratio_interval
+from thirdeye.clients.loadtest.record import Record
+from thirdeye.clients.loadtest.stats import summarize
 
 
 def result(ttft: float, seed: int = 0, num_requests: int = 60, **settings: Any) -> dict[str, Any]:

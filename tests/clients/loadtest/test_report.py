@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
-from clients.loadtest.chart import Chart, Curve, charts_of
-from clients.loadtest.cli import app
-from clients.loadtest.figures import save_figures
-from clients.loadtest.report import page
-from clients.loadtest.show import show_result
-from clients.loadtest.stats import summarize
-from clients.loadtest.svg import draw
 from tests.clients.loadtest.test_compare import result
+from thirdeye.clients.loadtest.chart import Chart, Curve, charts_of
+from thirdeye.clients.loadtest.cli import app
+from thirdeye.clients.loadtest.figures import save_figures
+from thirdeye.clients.loadtest.report import page
+from thirdeye.clients.loadtest.show import show_result
+from thirdeye.clients.loadtest.stats import summarize
+from thirdeye.clients.loadtest.svg import draw
 
 VOID = {"meta", "br"}
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from clients.loadtest.arrivals import CONSTANT
-from clients.loadtest.prompts import Length, Mix
-from clients.loadtest.run import Load, Settings, run
-from clients.loadtest.show import saturation_line
-from clients.loadtest.stats import Goals
 from tests.clients.loadtest.server import Answer, Server
 from tests.clients.loadtest.virtual import now
 from tests.clients.loadtest.virtual import run as in_virtual_time
+from thirdeye.clients.loadtest.arrivals import CONSTANT
+from thirdeye.clients.loadtest.prompts import Length, Mix
+from thirdeye.clients.loadtest.run import Load, Settings, run
+from thirdeye.clients.loadtest.show import saturation_line
+from thirdeye.clients.loadtest.stats import Goals
 
 
 def measure(server: Server, **options: Any) -> dict[str, Any]:

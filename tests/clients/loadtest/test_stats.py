@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.loadtest import arrivals, show, stats
-from clients.loadtest.record import Record
-from clients.loadtest.stats import Goals, Latency, concurrency, percentile, summarize, timeline
+from thirdeye.clients.loadtest import arrivals, show, stats
+from thirdeye.clients.loadtest.record import Record
+from thirdeye.clients.loadtest.stats import (
+    Goals,
+    Latency,
+    concurrency,
+    percentile,
+    summarize,
+    timeline,
+)
 
 values = st.lists(st.floats(0, 1e6, allow_subnormal=False), min_size=1, max_size=60)
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.loadtest.reading import Reading
-from clients.loadtest.wire import Connection
 from tests.clients.stub import DONE, chat_events, completion_events, event
+from thirdeye.clients.loadtest.reading import Reading
+from thirdeye.clients.loadtest.wire import Connection
 
 
 class Recorder(Reading):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from model.native.build import SOURCES, Unavailable, plan_build
-from model.native.library import Library
+from thirdeye.model.native.build import SOURCES, Unavailable, plan_build
+from thirdeye.model.native.library import Library
 
 
 def small_library(folder: Path, source: str, *shared: str) -> Library:

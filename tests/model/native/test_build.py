@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from model.native import build
-from model.native.build import INSTRUCTIONS, Unavailable, missing_instructions, plan_build
+from thirdeye.model.native import build
+from thirdeye.model.native.build import INSTRUCTIONS, Unavailable, missing_instructions, plan_build
 
 pytestmark = pytest.mark.skipif(
     bool(missing_instructions()), reason="NATIVE TESTS SKIPPED: the processor has no AVX512-VNNI"
@@ -119,5 +119,5 @@ def test_reasons_there_is_none(tmp_path: Path, sources: Path) -> None:
 
 def test_planning_needs_no_torch() -> None:
     """The API process plans and compiles; torch would cost it two seconds and 200 MB."""
-    code = "import sys, server.native; assert 'torch' not in sys.modules"
+    code = "import sys, thirdeye.server.launch.native_kernels; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.native.library import Library
 from tests.model.native.small import small_library
+from thirdeye.model.native.library import Library
 
 EXP = """
 #include "floats.h"

@@ -8,14 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.linear import Linear
-from model.native.int8_linear import GROUP, LinearArgs, PackArgs, pack
-from model.native.library import Library
-from model.placement import Placement
-from model.quant.native_int8 import NativeInt8
-from model.quant.row_invariant import RowInvariant
-from tests.model.test_int8 import vectors
+from tests.model.linear.test_int8 import vectors
 from tests.model.test_invariance import ROWS, SHAPES, heights_that_differ, random_linear
+from thirdeye.model.linear.linear import Linear
+from thirdeye.model.linear.native_int8 import NativeInt8
+from thirdeye.model.linear.row_invariant import RowInvariant
+from thirdeye.model.native.int8_linear import GROUP, LinearArgs, PackArgs, pack
+from thirdeye.model.native.library import Library
+from thirdeye.model.placement import Placement
 
 CPU = torch.device("cpu")
 FP32 = Placement(torch.float32, CPU)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.native.build import Unavailable
-from model.native.library import Library, address, openmp_runtime
 from tests.model.native.small import small_library
+from thirdeye.model.native.build import Unavailable
+from thirdeye.model.native.library import Library, address, openmp_runtime
 
 # Each thread takes items and counts them; behind the barrier all sum what all have counted.
 COUNT = """

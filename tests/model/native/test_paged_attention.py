@@ -7,12 +7,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from model.attention.native import NativeAttention
-from model.attention.reference import ReferenceAttention
-from model.batch import ForwardBatch
-from model.native.library import Library
+from tests.model.attention.test_attention import Case, cache_of, poisoned_cache, scattered_batch
 from tests.model.steps import Row, make_batch
-from tests.model.test_attention import Case, cache_of, poisoned_cache, scattered_batch
+from thirdeye.model.attention.native import NativeAttention
+from thirdeye.model.attention.reference import ReferenceAttention
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.native.library import Library
 
 EDGES = [1, 2, 15, 16, 17, 63, 64, 65, 127, 128, 129, 200]
 

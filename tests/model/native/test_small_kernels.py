@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from model.config import RopeConfig
-from model.kv_cache import KVCache
-from model.native.library import Library
-from model.native.rms_norm import RMSNormKernels
-from model.native.rope_kv import RopeKVKernel
-from model.native.silu_mul import SiluMulKernel
-from model.placement import Placement
 from tests.model.fused_twins import HEAD_DIMS, check_gated_mlp, check_heads, check_norm
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, LLAMA, change, make_cache, random_model
+from thirdeye.model.config import RopeConfig
+from thirdeye.model.native.library import Library
+from thirdeye.model.native.rms_norm import RMSNormKernels
+from thirdeye.model.native.rope_kv import RopeKVKernel
+from thirdeye.model.native.silu_mul import SiluMulKernel
+from thirdeye.model.placement import Placement
+from thirdeye.model.state.kv_cache import KVCache
 
 QWEN3 = change(LLAMA, qk_norm=True, tie_word_embeddings=True)
 PARTIAL = change(LLAMA, rope=RopeConfig(theta=10_000.0, dim=4))

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.linear import Linear
-from model.native.library import Library
-from model.native.tape import Tape, Unrecordable
-from model.placement import Placement
 from tests.model.tiny import CPU
+from thirdeye.model.linear.linear import Linear
+from thirdeye.model.native.library import Library
+from thirdeye.model.native.tape import Tape, Unrecordable
+from thirdeye.model.placement import Placement
 
 
 @pytest.fixture

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
-from server.engine.grammar import empty_masks
-from server.engine.guidance import Guidance, GuidanceMatcher
-from server.text import grammar
-from server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
-from server.text.tools.form import CLOSE, OPEN, TAGS, encode_with_tags, write_call
-from server.text.tools.grammar import ToolGrammarError, tool_grammar
 from tests.oracles.tool_calls import parse_whole
 from tests.text.byte_tokenizer import ByteTokenizer
+from thirdeye.server.engine.grammar.bitmask import empty_masks
+from thirdeye.server.engine.grammar.llguidance_matcher import Guidance, GuidanceMatcher
+from thirdeye.server.text.constraints import constraint as grammar
+from thirdeye.server.text.tools.call_grammar import ToolGrammarError, tool_grammar
+from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
+from thirdeye.server.text.tools.form import CLOSE, OPEN, TAGS, encode_with_tags, write_call
 
 CITY = {
     "type": "object",

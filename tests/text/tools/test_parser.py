@@ -7,10 +7,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from server.text.events import ToolCallDelta
-from server.text.tools.form import CLOSE, OPEN, write_call
-from server.text.tools.parser import Piece, ToolCallParser
 from tests.oracles.tool_calls import Whole, parse_whole
+from thirdeye.server.text.events import ToolCallDelta
+from thirdeye.server.text.tools.call_parser import Piece, ToolCallParser
+from thirdeye.server.text.tools.form import CLOSE, OPEN, write_call
 
 CALL = write_call("get_weather", '{"city": "Paris"}')
 

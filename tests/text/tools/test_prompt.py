@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.text.chat import ChatTemplate
-from server.text.tools.definitions import Tool
-from server.text.tools.form import write_call
-from server.text.tools.parser import ToolCallParser
-from server.text.tools.prompt import fit, tool_prompt, without_tools
 from tests.text.byte_tokenizer import ByteTokenizer
 from tests.text.templates import HERMES, LLAMA3, SMOLLM2, TOOLS
 from tests.text.test_chat_parity import reference
+from thirdeye.server.text.templates.chat_template import ChatTemplate
+from thirdeye.server.text.tools.call_parser import ToolCallParser
+from thirdeye.server.text.tools.definitions import Tool
+from thirdeye.server.text.tools.form import write_call
+from thirdeye.server.text.tools.tool_prompt import fit, tool_prompt, without_tools
 
 TOKENIZER = ByteTokenizer()
 WEATHER = Tool("get_weather", "The weather é", {"properties": {"city": {"type": "string"}}})

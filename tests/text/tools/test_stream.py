@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.types import FinishReason, StepOutput
-from server.text.events import TextEvent
-from server.text.pipeline import TextOptions, TextStream
-from server.text.tools.form import CLOSE, OPEN, write_call
 from tests.oracles.tool_calls import Whole, parse_whole
 from tests.text.byte_tokenizer import ByteTokenizer
+from thirdeye.server.engine.interface.types import FinishReason, StepOutput
+from thirdeye.server.text.events import TextEvent
+from thirdeye.server.text.text_stream import TextOptions, TextStream
+from thirdeye.server.text.tools.form import CLOSE, OPEN, write_call
 
 EOS = 257
 CALL = write_call("f", '{"a": "é ab"}')

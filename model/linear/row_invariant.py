@@ -1,0 +1,39 @@
+"""No quantization, and rows that do not know of each other: the default on the CPU.
+
+`F.linear` sums in another order for 1 row, for 2 and 3, and for more, so the bits of a token would
+depend on its batch. oneDNN's product over weights packed in advance sums every row the same way
+from 2 rows up, whatever their number, place and threads; only a lone row with more than 1024 inputs
+goes another way. So a lone row is computed twice, which costs nothing: its time is that of reading
+the weights. It is also the faster product. Measured in `docs/numerics.md`, held by `tests/model`.
+"""
+
+import torch
+from torch import Tensor
+
+from thirdeye.model.linear.method import FromDense, LinearLayer, replace_weight
+from thirdeye.model.placement import Placement
+
+MIN_ROWS = 2
+
+
+class RowInvariant(FromDense):
+    """y = x W^T + b. After `finish`, `weight` is packed: `weight.to_dense()` gives it back."""
+
+    @staticmethod
+    def is_available(where: Placement) -> bool:
+        """Whether torch was built with oneDNN, and the processor has what it needs."""
+        if where.device.type != "cpu" or not torch._C._has_mkldnn:
+            return False
+        if where.dtype == torch.bfloat16:
+            return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        return where.dtype == torch.float32
+
+    def finish(self, layer: LinearLayer) -> None:
+        """Pack the weight; the dense one is freed, unless an embedding has it too."""
+        packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
+        replace_weight(layer, packed)
+
+    def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
+        rows = x.expand(MIN_ROWS, -1) if len(x) == 1 else x
+        y = torch.ops.mkldnn._linear_pointwise(rows, layer.weight, layer.bias, "none", [], "")
+        return y[: len(x)]

@@ -1,0 +1,119 @@
+"""Tensor parallelism: one model over several ranks, each with its share of every layer's weights.
+
+A rank is the same transformer, only narrower (`rank_config`): heads and the MLP's channels are
+dealt out. What reads the stream gives a rank's own heads and channels ("column parallel"); what
+writes into it gives a partial sum, added up over the ranks ("row parallel"), twice a layer. The
+head's rows are dealt out by token, its logits gathered. (Shoeybi et al. 2019, "Megatron-LM".)
+Every rank keeps the embedding table whole: it is looked up, not multiplied, and dealing it out
+would cost a sum a step. Nothing here knows of processes: `Ranks` is all it asks for.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from thirdeye.model.config import ModelConfig
+
+
+class Ranks(Protocol):
+    """Those who compute one model together. They make the same calls in the same order."""
+
+    @property
+    def rank(self) -> int:
+        """Which of them this is: 0, 1, ..."""
+
+    @property
+    def size(self) -> int: ...
+
+    def add_up(self, x: Tensor) -> Tensor:
+        """The sum of all ranks' x, which may be overwritten: in fp32, then in x's dtype. Equal bits
+        on every rank."""
+
+    def gather(self, x: Tensor, dim: int) -> Tensor:
+        """All ranks' x, of one shape, one after the other along `dim`, in order of rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """A model in one piece."""
+
+    rank: int = 0
+    size: int = 1
+
+    def add_up(self, x: Tensor) -> Tensor:
+        return x
+
+    def gather(self, x: Tensor, dim: int) -> Tensor:  # noqa: ARG002
+        return x
+
+
+ALONE = Alone()
+
+
+def rank_config(config: ModelConfig, num_ranks: int) -> ModelConfig:
+    """What one rank's layers look like. Raises ValueError if they cannot be dealt out evenly."""
+    sizes = ("num_heads", "num_kv_heads", "intermediate_size")
+    for name in sizes:
+        size = getattr(config, name)
+        if size % num_ranks:
+            raise ValueError(
+                f"'--tensor-parallel' must divide this model's '{name}' ({size}), "
+                f"got {num_ranks}: use {_or(possible_ranks(config))}."
+            )
+    if config.vocab_size < num_ranks**2:  # else the last rank could be left without a row
+        raise ValueError(
+            f"'--tensor-parallel' {num_ranks} needs {num_ranks**2} tokens in the vocabulary, "
+            f"got {config.vocab_size}: use fewer ranks."
+        )
+    return replace(config, **{name: getattr(config, name) // num_ranks for name in sizes})
+
+
+def possible_ranks(config: ModelConfig) -> list[int]:
+    sizes = (config.num_kv_heads, config.intermediate_size)  # num_heads is a multiple of the first
+    candidates = range(1, config.num_kv_heads + 1)
+    return [n for n in candidates if not any(size % n for size in sizes)]
+
+
+def _or(numbers: list[int]) -> str:
+    *most, last = map(str, numbers)
+    return f"{', '.join(most)} or {last}" if most else last
+
+
+def own_columns(x: Tensor, ranks: Ranks) -> Tensor:
+    """[out, in] -> this rank's inputs of it."""
+    return x.tensor_split(ranks.size, dim=1)[ranks.rank]
+
+
+def own_rows(x: Tensor, ranks: Ranks) -> Tensor:
+    """[out, ...] -> this rank's outputs of it."""
+    return x.tensor_split(ranks.size)[ranks.rank]
+
+
+def own_tokens(vocab_size: int, ranks: Ranks) -> slice:
+    """The rows of the head that are this rank's: equally many, but for the last rank's."""
+    height = -(-vocab_size // ranks.size)
+    return slice(ranks.rank * height, min((ranks.rank + 1) * height, vocab_size))
+
+
+def gather_tokens(logits: Tensor, vocab_size: int, ranks: Ranks) -> Tensor:
+    """Each rank's logits [S, its tokens] -> [S, vocab_size] on all of them."""
+    missing = -(-vocab_size // ranks.size) - logits.shape[-1]
+    padded = F.pad(logits, (0, missing)) if missing else logits
+    return ranks.gather(padded, dim=-1)[..., :vocab_size]
+
+
+def sum_in_order(parts: list[Tensor]) -> Tensor:
+    """The parts added one by one in fp32: the one order that no library chooses by the number of
+    rows. Rounded once, to the parts' dtype."""
+    total = parts[0].to(torch.float32, copy=True)
+    for part in parts[1:]:
+        total += part
+    return total.to(parts[0].dtype)
+
+
+def zeros_but_on_first(x: Tensor, ranks: Ranks) -> Tensor:
+    """A bias that is to be counted once in a sum over ranks."""
+    return x if ranks.rank == 0 else torch.zeros_like(x)

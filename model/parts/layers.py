@@ -1,0 +1,159 @@
+"""The small parts of a transformer: embeddings, norms, activations and the MLP.
+
+Each works on the last dimension of its input and does not care how many rows there are, or whose.
+Parameters are created empty; `model/loading/load_tensors.py` fills them.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from thirdeye.model.config import Activation, ModelConfig
+from thirdeye.model.parallel.parallel_linear import ColumnParallelLinear, RowParallelLinear
+from thirdeye.model.parts.compact_table import compact
+from thirdeye.model.placement import Placement
+
+
+class Embedding(nn.Module):
+    """A table of vectors, one a token id."""
+
+    def __init__(self, num_embeddings: int, hidden_size: int, where: Placement) -> None:
+        super().__init__()
+        self.weight = where.empty(num_embeddings, hidden_size)
+        self._look_up: Callable[[Tensor], Tensor] = self._look_up_plainly
+
+    def shrink(self) -> None:
+        """Keep the table in fewer bits, if they say the same. `weight` is then in another form, so
+        nobody else may need it: a tied head that reads it, say."""
+        if self.weight.device.type != "cpu" or self.weight.dtype != torch.float32:
+            return
+        if kept := compact(self.weight):
+            self.weight = nn.Parameter(kept.numbers, requires_grad=False)
+            self._look_up = kept.look_up
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """ids [T] -> [T, hidden_size]."""
+        return self._look_up(ids)
+
+    def _look_up_plainly(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.weight)
+
+
+class LearnedPositions(nn.Module):
+    """GPT-2's positions: one learned vector a position, added to the token's."""
+
+    def __init__(self, max_positions: int, hidden_size: int, where: Placement) -> None:
+        super().__init__()
+        self.weight = where.empty(max_positions, hidden_size)
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:
+        """x [T, hidden_size], positions [T] -> [T, hidden_size]."""
+        return x + F.embedding(positions, self.weight)
+
+
+class NoPositions(nn.Module):
+    """For models that rotate their queries and keys instead (`model/parts/rope.py`)."""
+
+    def forward(self, x: Tensor, positions: Tensor) -> Tensor:  # noqa: ARG002
+        return x
+
+
+class AddNorm(nn.Module):
+    """A norm that can also add to the stream, which is what happens right before it is asked."""
+
+    def add(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """x, delta [T, hidden_size] -> (x + delta, its norm)."""
+        x = x + delta
+        return x, self(x)
+
+
+class LayerNorm(AddNorm):
+    """y = (x - mean) / sqrt(var + eps) * weight + bias (Ba, Kiros, Hinton 2016).
+
+    Statistics are taken in fp32 whatever the dtype; torch's kernel sees to that.
+    """
+
+    def __init__(self, hidden_size: int, eps: float, where: Placement) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = where.empty(hidden_size)
+        self.bias = where.empty(hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+class RMSNorm(AddNorm):
+    """y = x / sqrt(mean(x^2) + eps) * weight (Zhang, Sennrich 2019), in fp32 up to the weight."""
+
+    def __init__(self, hidden_size: int, eps: float, where: Placement) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = where.empty(hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * wide.to(x.dtype)
+
+
+def activation_function(activation: Activation, where: Placement) -> Callable[[Tensor], Tensor]:
+    """GELU (Hendrycks, Gimpel 2016), its tanh approximation (GPT-2's), or SiLU (x * sigmoid(x)).
+
+    On a CPU two of torch's kernels round the last elements of a stretch in another way than those
+    before: which elements these are depends on rows and threads. `exp` and `tanh` alone do not.
+    """
+    is_cpu = where.device.type == "cpu"
+    functions: dict[Activation, Callable[[Tensor], Tensor]] = {
+        Activation.GELU: F.gelu,
+        Activation.GELU_TANH: gelu_tanh if is_cpu else partial(F.gelu, approximate="tanh"),
+        Activation.SILU: silu if is_cpu else F.silu,
+    }
+    return functions[activation]
+
+
+def silu(x: Tensor) -> Tensor:
+    """x / (1 + exp(-x)), each element rounded alike."""
+    wide = x.float()
+    return (wide / (-wide).exp_().add_(1)).to(x.dtype)
+
+
+def gelu_tanh(x: Tensor) -> Tensor:
+    """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), each element rounded alike."""
+    wide = x.float()
+    inner = (wide * wide * wide).mul_(0.044715).add_(wide).mul_(math.sqrt(2 / math.pi))
+    return inner.tanh_().add_(1).mul_(wide).mul_(0.5).to(x.dtype)
+
+
+class MLP(nn.Module):
+    """down(act(up(x))): each token thinks for itself, in a wider space."""
+
+    def __init__(self, config: ModelConfig, where: Placement) -> None:
+        super().__init__()
+        hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+        self.up = ColumnParallelLinear(hidden, wide, bias, where)
+        self.down = RowParallelLinear(wide, hidden, bias, where)
+        self.act = activation_function(config.activation, where)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.act(self.up(x)))
+
+
+class GatedMLP(nn.Module):
+    """down(act(gate(x)) * up(x)): with SiLU, the SwiGLU of Shazeer 2020."""
+
+    def __init__(self, config: ModelConfig, where: Placement) -> None:
+        super().__init__()
+        hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+        parts = {"gate": wide, "up": wide}
+        self.gate_up = ColumnParallelLinear(hidden, 2 * wide, bias, where, parts=parts)
+        self.down = RowParallelLinear(wide, hidden, bias, where)
+        self.act = activation_function(config.activation, where)
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(self.act(gate) * up)

@@ -1,0 +1,64 @@
+"""The KV cache: keys and values of all tokens so far, in blocks that any sequence may own.
+
+A sequence's tokens need not lie side by side: its block table lists its blocks in order, as a page
+table lists pages (Kwon et al. 2023, "PagedAttention"). Who owns which block is the engine's
+business; here a block is a number.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from thirdeye.model.config import ModelConfig
+
+LINE = 64  # bytes that come from memory at once: a vector shall not begin in the midst of one
+
+
+class KVCache:
+    """`keys` and `values`, each [num_layers, num_blocks, block_size, num_kv_heads, head_dim]."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        num_blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        layers, heads = config.num_hidden_layers, config.num_kv_heads
+        shape = (layers, num_blocks, block_size, heads, config.head_dim)
+        self.keys, self.values = (zeros(shape, dtype, device) for _ in range(2))
+
+    def layer(self, index: int) -> tuple[Any, Any]:
+        """One layer's (keys, values), each [num_blocks, block_size, num_kv_heads, head_dim].
+
+        Tensors, unless a cache keeps them another way, for backends that read it: `kv_fp8.py`.
+        """
+        return self.keys[index], self.values[index]
+
+    def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
+        """Put the step's key and value [T, num_kv_heads, head_dim] into one layer's slots [T]."""
+        for cache, new in ((self.keys, key), (self.values, value)):
+            slots = cache[layer].flatten(0, 1)  # [num_blocks * block_size, num_kv_heads, head_dim]
+            slots.index_copy_(0, slot_mapping, new.to(cache.dtype))
+
+
+def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros that take memory only where they are written: on a CPU the system gives a page at its
+    first use, and torch's own zeros use them all."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    size = math.prod(shape) * dtype.itemsize
+    pages = np.zeros(size + LINE, np.uint8)
+    start = -pages.ctypes.data % LINE
+    return torch.from_numpy(pages[start : start + size]).view(dtype).view(shape)
+
+
+def kv_bytes_per_block(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int:
+    """Memory of one block over all layers, keys and values; in 8 bits with a scale a vector."""
+    vectors = 2 * config.num_hidden_layers * block_size * config.num_kv_heads
+    scale = torch.uint8.itemsize if dtype.itemsize == 1 else 0
+    return vectors * (config.head_dim * dtype.itemsize + scale)

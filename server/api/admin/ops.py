@@ -1,0 +1,55 @@
+"""For operators: `/health`, `/ready`, `/version`, `/load`, `/metrics`.
+
+`/health` says whether this process should be replaced, `/ready` whether it wants traffic now.
+Neither needs a key; none asks the engine to do anything.
+"""
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from thirdeye.server.api.generation.respond import Context, json_response
+from thirdeye.server.api.generation.server_state import Phase
+from thirdeye.server.api.openapi.document import documented
+from thirdeye.server.errors import Unavailable
+
+
+def ops_routes(context: Context) -> APIRouter:
+    router = APIRouter()
+    state = context.state
+
+    @router.get("/health", **documented("Operations", answer="Status"))
+    async def health() -> Response:
+        reason = state.health()
+        if reason is not None:
+            raise Unavailable(f"Not healthy: {reason}.", code="unhealthy")
+        if state.phase is Phase.LOADING:
+            state.serving()  # raises with the progress
+        return json_response({"status": "ok"})
+
+    @router.get("/ready", **documented("Operations", answer="Status"))
+    async def ready() -> Response:
+        state.serving()
+        return json_response({"status": "ready"})
+
+    @router.get("/version", **documented("Operations", answer="Version"))
+    async def version() -> Response:
+        return json_response({"version": context.config.version})
+
+    @router.get("/load", **documented("Operations", answer="Load"))
+    async def load() -> Response:
+        engine, _ = state.serving()
+        stats = engine.stats()
+        return json_response(
+            {
+                "running": stats.num_requests_running,
+                "waiting": stats.num_requests_waiting,
+                "kv_usage": round(stats.num_blocks_used / max(stats.num_blocks_total, 1), 4),
+            }
+        )
+
+    @router.get("/metrics", **documented("Operations", media_type="text/plain"))
+    async def metrics() -> Response:
+        body, content_type = context.metrics.scrape()
+        return Response(body, media_type=content_type)
+
+    return router

@@ -1,0 +1,194 @@
+"""Every field of Anthropic's `POST /v1/messages` and `/v1/messages/count_tokens`: a table, strict
+and closed.
+
+Content is a list of blocks, a string being one of them. What chat knows too is checked by chat,
+which is what a request becomes (`thirdeye.server.api.anthropic.adapter`).
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, Tag
+
+from thirdeye.server.api.openai.schema import MAX_INT, MAX_MESSAGES, Strict
+from thirdeye.server.api.requests.fields import OnlyFalse, Stop
+from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
+from thirdeye.server.api.requests.unsupported_fields import Refusal
+from thirdeye.server.api.requests.value_readers import array
+from thirdeye.server.api.responses.schema import CalledName, FunctionName
+
+BlockId = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class CacheControl(Strict):
+    """A hint: prefixes are cached here without being asked."""
+
+    type: Literal["ephemeral"]
+    ttl: Literal["5m", "1h"] | None = None
+
+
+class TextBlock(Strict):
+    type: Literal["text"]
+    text: str
+    cache_control: CacheControl | None = None
+    citations: list[object] | None = None  # on blocks of answers that come back
+
+
+class ToolUseBlock(Strict):
+    type: Literal["tool_use"]
+    id: BlockId
+    name: CalledName
+    input: dict[str, Any]
+    cache_control: CacheControl | None = None
+    caller: dict[str, Any] | None = None  # on blocks of answers that come back
+
+
+_TEXT_ONLY = of_kind("text", code="unsupported_content", names_object=True)
+
+
+def _as_blocks(value: object) -> object:
+    """A string is a list of one text block."""
+    if isinstance(value, str):
+        return [{"type": "text", "text": value}]
+    return array(value, wanted="a string or a list of blocks")
+
+
+TextBlocks = list[Annotated[TextBlock, _TEXT_ONLY]]
+Text = Annotated[
+    TextBlocks,
+    Field(fail_fast=True),
+    BeforeValidator(_as_blocks, json_schema_input_type=str | TextBlocks),
+]
+
+
+class ToolResultBlock(Strict):
+    type: Literal["tool_result"]
+    tool_use_id: BlockId
+    content: Text = Field(default_factory=list)
+    is_error: bool = False
+    cache_control: CacheControl | None = None
+
+
+UserBlock = Annotated[
+    Annotated[TextBlock, Tag("<text>")] | Annotated[ToolResultBlock, Tag("<tool_result>")],
+    *kinds("text", "tool_result", code="unsupported_content", names_object=True),
+]
+AssistantBlock = Annotated[
+    Annotated[TextBlock, Tag("<text>")] | Annotated[ToolUseBlock, Tag("<tool_use>")],
+    *kinds("text", "tool_use", code="unsupported_content", names_object=True),
+]
+UserBlocks = list[UserBlock]
+AssistantBlocks = list[AssistantBlock]
+
+
+class UserTurn(Strict):
+    role: Literal["user"]
+    content: Annotated[
+        UserBlocks,
+        Field(fail_fast=True),
+        BeforeValidator(_as_blocks, json_schema_input_type=str | UserBlocks),
+    ]
+
+
+class AssistantTurn(Strict):
+    role: Literal["assistant"]
+    content: Annotated[
+        AssistantBlocks,
+        Field(fail_fast=True),
+        BeforeValidator(_as_blocks, json_schema_input_type=str | AssistantBlocks),
+    ]
+
+
+Turn = Annotated[
+    Annotated[UserTurn, Tag("<user>")] | Annotated[AssistantTurn, Tag("<assistant>")],
+    *kinds("user", "assistant", key="role"),
+]
+
+
+class AnthropicTool(Strict):
+    type: Literal["custom"] = "custom"
+    name: FunctionName
+    description: str | None = None
+    input_schema: dict[str, Any]
+    strict: bool | None = None
+    cache_control: CacheControl | None = None
+    eager_input_streaming: bool | None = None  # arguments are streamed as they come anyway
+    defer_loading: OnlyFalse = False
+    allowed_callers: list[Literal["direct"]] | None = Field(None, max_length=8)
+
+
+class AutoChoice(Strict):
+    type: Literal["auto"]
+    disable_parallel_tool_use: bool = False
+
+
+class AnyChoice(Strict):
+    type: Literal["any"]
+    disable_parallel_tool_use: bool = False
+
+
+class NamedChoice(Strict):
+    type: Literal["tool"]
+    name: FunctionName
+    disable_parallel_tool_use: bool = False
+
+
+class NoChoice(Strict):
+    type: Literal["none"]
+
+
+AnthropicToolChoice = Annotated[
+    Annotated[AutoChoice, Tag("<auto>")]
+    | Annotated[AnyChoice, Tag("<any>")]
+    | Annotated[NamedChoice, Tag("<tool>")]
+    | Annotated[NoChoice, Tag("<none>")],
+    *kinds("auto", "any", "tool", "none"),
+]
+
+
+class JsonOutput(Strict):
+    type: Literal["json_schema"]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class OutputConfig(Strict):
+    format: JsonOutput | None = None
+
+
+class Metadata(Strict):
+    user_id: str | None = Field(None, max_length=512)
+
+
+class CountTokensRequest(Strict):
+    """What makes the prompt; the rest of a request is in `MessagesRequest`."""
+
+    model: str
+    messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
+    system: Text | None = None
+    tools: list[Annotated[AnthropicTool, of_kind("custom", default="custom")]] = Field(
+        default_factory=list, max_length=128
+    )
+    tool_choice: AnthropicToolChoice | None = None
+    output_config: OutputConfig | None = None
+    cache_control: CacheControl | None = None
+
+
+class MessagesRequest(CountTokensRequest):
+    max_tokens: int = Field(ge=1, le=MAX_INT)
+    stream: bool = False
+    stop_sequences: Stop = ()
+    temperature: float = Field(1.0, ge=0, le=1)
+    top_p: float = Field(1.0, ge=0, le=1)
+    top_k: int = Field(0, ge=0, le=MAX_INT)
+
+    # accepted hints
+    metadata: Metadata | None = None
+    service_tier: Literal["auto", "standard_only"] | None = None
+
+
+REFUSED_IN_MESSAGES: dict[str, Refusal] = {
+    "container": Refusal("no code runs on this server"),
+    "context_management": Refusal("nothing is cut from the messages here"),
+    "inference_geo": Refusal("this server is where it is"),
+    "mcp_servers": Refusal("this server connects to no other"),
+    "thinking": Refusal("the model's template has none", ({"type": "disabled"},)),
+}

@@ -1,0 +1,127 @@
+"""Grammars for requests: compiled off the event loop, within limits, once for equal requests.
+
+A compilation is bounded by llguidance's own limits, so no thread is ever lost in one, and it does
+not hold the interpreter. What takes more than half a second of a processor is refused all the same:
+the engine would have to do that work again, between the steps of everybody's answers.
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from thirdeye.server.api.requests.response_formats import Constraint, Kind
+from thirdeye.server.errors import BadRequest
+from thirdeye.server.text.constraints import constraint as grammar
+from thirdeye.server.text.constraints.constraint import GrammarError
+
+COMPILE_SECONDS = 0.5  # of a processor, not of the clock: a busy machine refuses nothing more
+COMPILE_THREADS = 2
+MAX_CACHED = 256
+MAX_CACHED_BYTES = 8 * 1024 * 1024
+
+
+class CompileMetrics(Protocol):
+    def grammar_compiled(self, seconds: float, is_too_slow: bool) -> None: ...
+
+
+class Grammars:
+    """Compiles, and remembers what compiled. The event loop's thread uses it."""
+
+    def __init__(self, metrics: CompileMetrics, max_seconds: float = COMPILE_SECONDS) -> None:
+        self._metrics = metrics
+        self._max_seconds = max_seconds
+        self._threads = ThreadPoolExecutor(COMPILE_THREADS, thread_name_prefix="grammar")
+        self._cache = GrammarCache()
+
+    async def of(self, field: str, constraint: Constraint | None) -> str:
+        """The engine's grammar for what `field` asks; "" for nothing. Raises `BadRequest`."""
+        if constraint is None:
+            return ""
+        return await self.compile(
+            lambda: build(constraint),
+            key=f"{constraint.kind} {constraint.source}",
+            param=field + constraint.path,
+        )
+
+    async def compile(self, make: Callable[[], str], *, key: str, param: str) -> str:
+        """What `make` gives, or gave before for the same `key`. Raises `BadRequest` for `param`.
+
+        `make` runs in a thread and may raise `GrammarError`.
+        """
+        digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
+        if (found := self._cache.get(digest)) is not None:
+            return found
+        loop = asyncio.get_running_loop()
+        try:
+            made, seconds = await loop.run_in_executor(self._threads, timed, make)
+        except GrammarError as error:
+            raise refused(param, error) from None
+        is_too_slow = seconds > self._max_seconds
+        self._metrics.grammar_compiled(seconds, is_too_slow)
+        if is_too_slow:
+            rule = f"takes more than {self._max_seconds * 1000:.0f} ms to compile: simplify it."
+            raise refused(param, GrammarError(rule))
+        self._cache.put(digest, made)
+        return made
+
+
+class GrammarCache:
+    """The grammars used last, within a count and a size."""
+
+    def __init__(self, max_count: int = MAX_CACHED, max_bytes: int = MAX_CACHED_BYTES) -> None:
+        self._max_count, self._max_bytes = max_count, max_bytes
+        self._grammars: OrderedDict[bytes, str] = OrderedDict()
+        self._num_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._grammars)
+
+    def get(self, digest: bytes) -> str | None:
+        if digest in self._grammars:
+            self._grammars.move_to_end(digest)
+        return self._grammars.get(digest)
+
+    def put(self, digest: bytes, made: str) -> None:
+        if digest in self._grammars:
+            return
+        self._grammars[digest] = made
+        self._num_bytes += len(made)
+        while len(self) > self._max_count or self._num_bytes > self._max_bytes:
+            _, oldest = self._grammars.popitem(last=False)
+            self._num_bytes -= len(oldest)
+
+
+def timed(make: Callable[[], str]) -> tuple[str, float]:
+    """What `make` gives, and the seconds of processor time it took in this thread."""
+    started = time.thread_time()
+    made = make()
+    return made, time.thread_time() - started
+
+
+def build(constraint: Constraint) -> str:
+    """The grammar of a constraint. Raises `GrammarError`."""
+    source = constraint.source
+    match constraint.kind:
+        case Kind.JSON_OBJECT:
+            return grammar.json_object()
+        case Kind.JSON_SCHEMA:
+            return grammar.json_schema(json.loads(source))
+        case Kind.REGEX:
+            return grammar.regex(source)
+        case Kind.CHOICE:
+            return grammar.choice(json.loads(source))
+        case Kind.LARK:
+            return grammar.lark(source)
+        case Kind.SERIALIZED:
+            return grammar.serialized(source)
+
+
+def refused(param: str, error: GrammarError) -> BadRequest:
+    """`'response_format.json_schema.schema' at $.type must be …`"""
+    where = f" at {error.path}" if error.path else ""
+    return BadRequest(f"'{param}'{where} {error.rule}", param=param, code="invalid_schema")

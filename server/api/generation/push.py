@@ -1,0 +1,71 @@
+"""A token's way to its client without a task in between: event -> chunk -> frame -> socket.
+
+The usual way is a chain of generators, drawn by a task that a queue wakes: it is what can wait,
+fail, be cancelled and lag, and it costs ten times what the token's own bytes take. While all of it
+is at rest, and the socket takes what it is given, the same steps are made in one call, for every
+stream of an engine's step in a row. The bytes are the same because what makes them is: the same
+tally, shape and framing. A client that lags has its socket closed to this way, so its tokens queue
+up behind it and go out together.
+"""
+
+from typing import Protocol, cast
+
+from starlette.requests import Request
+
+from thirdeye.server.api.generation.answer_format import Shape
+from thirdeye.server.api.generation.choices import Item
+from thirdeye.server.api.generation.mailbox import Mailbox
+from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.sse import Framing
+from thirdeye.server.text.events import TextEvent
+
+WIRE = "thirdeye.wire"  # the ASGI extension that a protocol class offers
+
+
+class Wire(Protocol):
+    """The body of one answer, written to its socket without waiting."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the answer has begun and its client takes what is written."""
+
+    def write(self, body: bytes) -> None:
+        """As a message `http.response.body` would, with more to come, and soon: before whatever
+        the event loop is told to do later. Only while it is open."""
+
+
+def wire_of(request: Request) -> Wire | None:
+    """None where the server that runs this application has none to offer."""
+    return cast("Wire | None", request.scope.get("extensions", {}).get(WIRE))
+
+
+class Push:
+    """A `Shortcut` from the events of one choice to the socket of its streamed answer."""
+
+    __slots__ = ("_chunks", "_frame", "_index", "_mailbox", "_tally", "_wire")
+
+    def __init__(
+        self,
+        wire: Wire,
+        shape: Shape,
+        tally: Tally,
+        framing: Framing,
+        index: int,
+        mailbox: Mailbox[Item],
+    ) -> None:
+        """`mailbox` is where the usual way begins: its reader waits once all of it is at rest."""
+        self._wire = wire
+        self._chunks = shape.chunks
+        self._tally = tally
+        self._frame = framing.frame
+        self._index = index
+        self._mailbox = mailbox
+
+    @property
+    def is_open(self) -> bool:
+        return self._mailbox.is_awaited and self._wire.is_open
+
+    def send(self, event: TextEvent) -> None:
+        self._tally.add(self._index, event)
+        for chunk in self._chunks(self._index, event):
+            self._wire.write(self._frame(chunk))

@@ -1,0 +1,215 @@
+"""Admission, running and ending of one generation request: the one path of all answers.
+
+A streaming answer sends the shape's chunks as they come; a whole answer drains the same events.
+Either way the permit is held until the last byte is out, and a client that leaves stops the work.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from thirdeye.server.api.generation.answer_format import Shape, WholeShape
+from thirdeye.server.api.generation.choices import Batch, Generation, Way, events
+from thirdeye.server.api.generation.first_event import HeadStart
+from thirdeye.server.api.generation.grammar_cache import Grammars
+from thirdeye.server.api.generation.metrics import Metrics
+from thirdeye.server.api.generation.push import Push, wire_of
+from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.generation.usage import Tally, server_timing
+from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.http.request_scope import lifetime_of
+from thirdeye.server.api.http.sse import OPENAI, Framing, event_stream
+from thirdeye.server.errors import ClientGone
+from thirdeye.server.logs import log_request
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What every route needs."""
+
+    state: ServerState
+    config: ApiConfig
+    metrics: Metrics
+    grammars: Grammars
+
+
+def json_response(value: object, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), 200, headers, media_type="application/json")
+
+
+async def respond(
+    request: Request,
+    context: Context,
+    generation: Generation,
+    shape: Shape,
+    tally: Tally,
+    *,
+    stream: bool,
+    framing: Framing = OPENAI,
+) -> Response:
+    """Admit the generation and answer it. Raises `Overloaded`, and `ApiError` if a choice fails.
+
+    A stream has its status once its first event is there, or after `sse_ping` seconds of silence.
+    """
+    wire = wire_of(request) if stream else None
+    way = partial(Push, wire, shape, tally, framing) if wire is not None else None
+    source = admit(request, context, generation, tally, way)
+    if not stream:
+        return await answer_whole(request, source, shape, tally)
+    lifetime = lifetime_of(request)
+    head = HeadStart(source)
+    try:
+        has_begun = await unless_gone(request, head.wait(context.config.sse_ping))
+    except BaseException:
+        await head.aclose()
+        raise
+    return answer_stream(
+        request,
+        context,
+        _chunks(head, shape, tally),
+        is_silent=not has_begun,
+        close=head.aclose,
+        headers={"Server-Timing": f"admit;dur={lifetime.elapsed_ms():.1f}"},
+        framing=framing,
+    )
+
+
+def answer_stream(
+    request: Request,
+    context: Context,
+    chunks: AsyncGenerator[list[bytes], None],
+    *,
+    close: Callable[[], Awaitable[None]] | None = None,
+    is_silent: bool = False,
+    headers: Mapping[str, str] | None = None,
+    framing: Framing = OPENAI,
+) -> Response:
+    """Chunks as server-sent events, under this server's limits. `close` ends what makes them, if
+    closing them alone does not; see `event_stream`."""
+    return event_stream(
+        chunks,
+        request_id=lifetime_of(request).request_id,
+        is_silent=is_silent,
+        close=close or chunks.aclose,
+        ping=context.config.sse_ping,
+        send_timeout=context.config.send_timeout,
+        headers=headers or {},
+        framing=framing,
+    )
+
+
+def admit(
+    request: Request,
+    context: Context,
+    generation: Generation,
+    tally: Tally,
+    way: Way | None = None,
+) -> AsyncGenerator[Batch, None]:
+    """The generation's events, under a permit that is held until the HTTP request ends. Those that
+    go by `way` are not among them.
+
+    What the caller's key has left is written into the answer's headers, refused or not.
+    """
+    engine, model = context.state.serving()
+    lifetime = lifetime_of(request)
+    account = context.state.rates.open(lifetime.caller, lifetime.headers)
+    permit = context.state.admission.admit(generation.width(engine.info.max_num_seqs))
+    lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
+    account.charge(requests=1, tokens=tally.num_prompt_tokens)
+    lifetime.at_end(lambda: account.charge(tokens=tally.num_generated_tokens))
+    context.metrics.request_began(tally)
+    lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
+    retry_after = context.state.admission.retry_after
+    return events(generation, engine, model.tokenizer, retry_after, way)
+
+
+async def answer_whole(
+    request: Request, source: AsyncGenerator[Batch, None], shape: WholeShape, tally: Tally
+) -> Response:
+    """One JSON answer from all events. Raises `ApiError` if a choice fails, or `ClientGone`."""
+    await unless_gone(request, _drain(source, shape, tally))
+    lifetime = lifetime_of(request)
+    headers = {"openai-processing-ms": str(round(lifetime.elapsed_ms()))}
+    if timings := tally.engine_timings:
+        headers["Server-Timing"] = server_timing(timings, tally.num_cached_tokens)
+    return json_response(shape.whole(), headers=headers)
+
+
+async def _chunks(
+    source: HeadStart[Batch], shape: Shape, tally: Tally
+) -> AsyncGenerator[list[bytes], None]:
+    """The chunks of each batch. An event is counted right before it is shaped: a chunk may say how
+    many tokens there are so far."""
+    async with aclosing(source):
+        async for batch in source:
+            chunks: list[bytes] = []
+            for index, event in batch:
+                tally.add(index, event)
+                chunks.extend(shape.chunks(index, event))
+            if chunks:
+                yield chunks
+    if chunks := list(shape.last_chunks()):
+        yield chunks
+
+
+async def _drain(source: AsyncGenerator[Batch, None], shape: WholeShape, tally: Tally) -> None:
+    async with aclosing(source):
+        async for batch in source:
+            for index, event in batch:
+                tally.add(index, event)
+                shape.add(index, event)
+
+
+async def unless_gone(request: Request, work: Coroutine[object, object, Result]) -> Result:
+    """The work's result. Raises `ClientGone`, the work cancelled, if the client leaves first."""
+    task = asyncio.create_task(work)
+    gone = asyncio.create_task(_until_gone(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientGone
+    finally:
+        task.cancel()
+        gone.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _record(context: Context, request_id: str, generation: Generation, tally: Tally) -> None:
+    """The metrics and the log line of a request that has ended, one way or another."""
+    context.metrics.request_ended(tally, generation.size)
+    num_cut = generation.size - len(tally.outcomes)  # their reader left, or one of them failed
+    log_request(
+        logging.getLogger("thirdeye.request"),
+        {
+            "id": request_id,
+            "model": generation.model,
+            "choices": generation.size,
+            "prompt_tokens": tally.num_prompt_tokens,
+            "cached_tokens": tally.num_cached_tokens,
+            "completion_tokens": tally.num_generated_tokens,
+            "finish": ",".join([*tally.outcomes.values(), *["unfinished"] * num_cut]),
+            "timings": tally.timings(),
+            **generation.notes,
+        },
+    )
+
+
+def unix_seconds() -> int:
+    return int(time.time())

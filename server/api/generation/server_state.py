@@ -1,0 +1,144 @@
+"""What the HTTP side knows of the rest: is there a model, an engine, and is either well.
+
+The server listens before the model is loaded and after it has begun to leave, so every handler asks
+`serving()` first, which answers with the engine and the model or with the right 503.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from thirdeye.server.api.generation.identity import Identity
+from thirdeye.server.api.http.admission import Admission
+from thirdeye.server.api.http.rate_limits import Rates
+from thirdeye.server.engine.interface.types import Engine
+from thirdeye.server.errors import (
+    BadRequest,
+    NotFound,
+    Unavailable,
+    come_back_in,
+    engine_down,
+    engine_failed,
+)
+from thirdeye.server.text.templates.chat_template import ChatTemplate
+from thirdeye.server.text.tokenizer import Tokenizer
+
+STEP_OVERDUE_SECONDS = 60.0
+
+
+class Phase(StrEnum):
+    LOADING = "loading"
+    READY = "ready"
+    DRAINING = "draining"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """What the model is made of, for those who look inside."""
+
+    num_layers: int = 0
+    num_heads: int = 0
+    num_kv_heads: int = 0
+    hidden_size: int = 0
+    parameters: Mapping[str, int] = field(default_factory=dict)  # part -> weights and biases
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The one model this server serves, as the API sees it."""
+
+    names: tuple[str, ...]  # the first is the model's own, the others are aliases
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    max_model_len: int
+    created: int  # unix seconds
+    fingerprint: str
+    identity: Identity = field(default_factory=Identity)  # what the fingerprint is short for
+    anatomy: Anatomy = field(default_factory=Anatomy)
+
+    def check_name(self, name: str) -> None:
+        """Raises `NotFound` for a name that is not served."""
+        if name not in self.names:
+            served = ", ".join(self.names)
+            raise NotFound(f"No such model; served are: {served}.", code="model_not_found")
+
+    def check_token_id(self, token_id: int, param: str) -> None:
+        """Raises `BadRequest` for an id outside the vocabulary."""
+        vocab_size = self.tokenizer.vocab_size
+        if not 0 <= token_id < vocab_size:
+            raise BadRequest(
+                f"'{param}' must be a token id between 0 and {vocab_size - 1}, got {token_id}.",
+                param=param,
+                code="invalid_value",
+            )
+
+    def check_token_ids(self, token_ids: Sequence[int], param: str) -> None:
+        """Each of them, named by its place; looked at one by one only if one is wrong."""
+        if min(token_ids, default=0) >= 0 and max(token_ids, default=0) < self.tokenizer.vocab_size:
+            return
+        for i, token_id in enumerate(token_ids):
+            self.check_token_id(token_id, f"{param}[{i}]")
+
+
+class ServerState:
+    """The server's phase and what it serves. Written by whoever starts and stops it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.phase = Phase.LOADING
+        self.detail = "starting"
+        self.engine: Engine | None = None
+        self.model: ServedModel | None = None
+        self.admission = Admission(clock=clock)
+        self.rates = Rates()
+        self.startup_seconds: dict[str, float] = {}  # by phase
+
+    def ready(self, engine: Engine, model: ServedModel) -> None:
+        self.engine, self.model = engine, model
+        self.admission.max_num_seqs = engine.info.max_num_seqs
+        self.phase, self.detail = Phase.READY, ""
+
+    def fail(self, reason: str) -> None:
+        self.phase, self.detail = Phase.FAILED, reason
+
+    def drain(self) -> None:
+        self.phase, self.detail = Phase.DRAINING, "the server is shutting down"
+
+    def serving(self) -> tuple[Engine, ServedModel]:
+        """The engine and the model, ready to work. Raises `Unavailable`."""
+        if self.phase is Phase.DRAINING:
+            raise Unavailable(
+                "The server is shutting down and takes no new requests.",
+                code="server_draining",
+                headers=come_back_in(5) | {"Connection": "close"},
+            )
+        if self.phase is Phase.LOADING:
+            raise Unavailable(
+                f"Loading model: {self.detail}.",
+                code="model_loading",
+                headers=come_back_in(2),
+            )
+        if self.engine is None or self.model is None or self.phase is Phase.FAILED:
+            raise engine_failed()
+        if not self.engine.is_alive:
+            raise engine_down(self.engine.restart_eta)
+        return self.engine, self.model
+
+    def trouble(self) -> str | None:
+        """Why no request can be answered now, or None. Does not judge slowness: see `health`."""
+        if self.phase is Phase.FAILED:
+            return self.detail
+        if self.engine is not None and not self.engine.is_alive:
+            return "the engine is " + ("dead" if self.engine.restart_eta is None else "restarting")
+        return None
+
+    def health(self) -> str | None:
+        """Why this server should be replaced, or None if it is well (or still loading)."""
+        if trouble := self.trouble():
+            return trouble
+        if self.phase is Phase.DRAINING:
+            return self.detail
+        if self.engine is not None and self.engine.stalled_seconds() > STEP_OVERDUE_SECONDS:
+            return "requests are queued and the engine has stopped stepping"
+        return None

@@ -1,0 +1,105 @@
+"""Back-pressure: how many choices may be in flight, and when to come back if they are too many.
+
+A permit is taken before the first byte of an answer and given back when its last is sent, whatever
+happens between. The count of permits is also what a drain waits for.
+"""
+
+import time
+from collections.abc import Callable
+
+from thirdeye.server.errors import MAX_RETRY_AFTER, Overloaded, come_back_in
+
+QUEUE_FACTOR = 2  # requests waiting for each one that can run
+
+
+class Permit:
+    """The right to have `size` choices in flight. Releasing twice is harmless."""
+
+    def __init__(self, admission: "Admission", size: int) -> None:
+        self.size = size
+        self._admission: Admission | None = admission
+
+    def release(self, num_tokens: int = 0) -> None:
+        """Give the places back; `num_tokens` is what was generated, for the measured rate."""
+        if self._admission is not None:
+            self._admission.give_back(self.size, num_tokens)
+            self._admission = None
+
+
+class Admission:
+    """Counts the choices in flight against `max_num_seqs` running and twice that many waiting."""
+
+    def __init__(self, max_num_seqs: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
+        self.max_num_seqs = max_num_seqs
+        self.in_flight = 0
+        self.num_rejected = 0
+        self._clock = clock
+        self._busy_since = 0.0
+        self._busy_seconds = 0.0  # while anything was in flight
+        self._num_finished = 0
+        self._num_tokens = 0
+
+    @property
+    def capacity(self) -> int:
+        return self.max_num_seqs * (1 + QUEUE_FACTOR)
+
+    def admit(self, size: int) -> Permit:
+        """Places for `size` choices. Raises `Overloaded` when they must come back later.
+
+        A request larger than the whole queue still gets in when nothing else is there.
+        """
+        if self.in_flight and self.in_flight + size > self.capacity:
+            self.num_rejected += 1
+            raise self._overloaded()
+        if self.in_flight == 0:
+            self._busy_since = self._clock()
+        self.in_flight += size
+        return Permit(self, size)
+
+    def give_back(self, size: int, num_tokens: int) -> None:
+        self.in_flight -= size
+        assert self.in_flight >= 0, "a permit was released twice"
+        self._num_finished += size
+        self._num_tokens += num_tokens
+        if self.in_flight == 0:
+            self._busy_seconds += self._clock() - self._busy_since
+
+    def retry_after(self) -> int:
+        """Whole seconds until the queue should have gone: queued tokens ÷ measured rate, 1..60."""
+        busy = self._busy_seconds + (self._clock() - self._busy_since if self.in_flight else 0.0)
+        if not self._num_tokens or busy <= 0:
+            return 1
+        num_queued = max(self.in_flight - self.max_num_seqs, 1)
+        queued_tokens = num_queued * self._num_tokens / self._num_finished
+        rate = self._num_tokens / busy  # tokens a second
+        return min(max(round(queued_tokens / rate), 1), MAX_RETRY_AFTER)
+
+    def _overloaded(self) -> Overloaded:
+        waiting = max(self.in_flight - self.max_num_seqs, 0)
+        seconds = self.retry_after()
+        return Overloaded(
+            f"The queue is full: {waiting} requests are waiting. Try again in {seconds} s.",
+            code="rate_limit_exceeded",
+            headers=come_back_in(seconds),
+        )
+
+
+class Seats:
+    """Places for those who watch the engine or look into the model."""
+
+    def __init__(self, num_free: int, why_full: str) -> None:
+        self._num_free = num_free
+        self._why_full = why_full
+
+    def take(self) -> None:
+        """Raises `Overloaded` if there is none."""
+        if not self._num_free:
+            raise Overloaded(
+                f"{self._why_full}. Try again later.",
+                code="rate_limit_exceeded",
+                headers=come_back_in(5),
+            )
+        self._num_free -= 1
+
+    def leave(self) -> None:
+        self._num_free += 1

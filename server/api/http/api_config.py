@@ -1,0 +1,25 @@
+"""The HTTP side's settings, already resolved: nothing below reads a flag or the environment."""
+
+from dataclasses import dataclass
+
+from thirdeye.server.api.http.auth import LOOPBACK_HOSTS
+from thirdeye.server.api.http.json_body import MAX_BODY_BYTES
+from thirdeye.server.api.openai.schema import MAX_N
+
+
+@dataclass(frozen=True, slots=True)
+class ApiConfig:
+    """`allowed_hosts` is checked when there is no key; None lets every Host pass."""
+
+    api_keys: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] | None = LOOPBACK_HOSTS
+    sse_ping: float = 15.0  # seconds of silence before a keep-alive comment; 0 is off
+    send_timeout: float = 30.0  # seconds a reader may stall
+    max_body_bytes: int = MAX_BODY_BYTES
+    max_n: int = MAX_N  # samples of one prompt
+    max_stop: int = 4  # stop strings of one request
+    lenient: bool = False  # unknown fields are named in a header instead of refused
+    requests_per_minute: int = 0  # of each key; 0 is no limit
+    tokens_per_minute: int = 0
+    cors_origins: tuple[str, ...] = ()  # pages of these may call, "*" is all
+    version: str = "0.1.0"

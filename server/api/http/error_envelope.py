@@ -1,0 +1,41 @@
+"""How an error is written: in OpenAI's envelope, or in Anthropic's on its own routes.
+
+    {"error": {"message", "type", "param", "code"}}
+    {"type": "error", "error": {"type", "message"}, "request_id"}
+
+The path decides, since an error may come before any route is found (a wrong key, a wrong method).
+Only how an error looks hangs on it, never whether a caller may pass. Anthropic has a type for each
+status and no field for the parameter: the message names it.
+"""
+
+from thirdeye.server.errors import ApiError
+
+MESSAGES_PATH = "/v1/messages"
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+
+def is_anthropic(path: str) -> bool:
+    """Whether whoever asks for this path speaks Anthropic's dialect."""
+    return path == MESSAGES_PATH or path.startswith(MESSAGES_PATH + "/")
+
+
+def error_body(error: ApiError, path: str, request_id: str) -> dict[str, object]:
+    return anthropic_error(error, request_id) if is_anthropic(path) else {**error.body()}
+
+
+def anthropic_error(error: ApiError, request_id: str) -> dict[str, object]:
+    other = "invalid_request_error" if error.status < 500 else "api_error"
+    kind = _ANTHROPIC_TYPES.get(error.status, other)
+    return {
+        "type": "error",
+        "error": {"type": kind, "message": error.message},
+        "request_id": request_id,
+    }

@@ -1,0 +1,116 @@
+"""The life of one HTTP request, as an outer ASGI layer: its id, its end, and the last line of
+defence.
+
+Everything a request holds (its permit, its log line) is given back when the ASGI call ends,
+streamed or not, finished or cut: one place, exactly once. Pure ASGI, since Starlette's
+BaseHTTPMiddleware would put itself between a stream and its client.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import cast
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from thirdeye.server.api.http.error_envelope import is_anthropic
+from thirdeye.server.errors import ApiError, internal_error
+from thirdeye.server.logs import log_bug
+
+_KEY = "thirdeye.lifetime"
+_CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class Lifetime:
+    """One request's id, clock, and what is to be done at its end."""
+
+    def __init__(self, request_id: str) -> None:
+        self.request_id = request_id
+        self.caller = ""  # a short name of the API key
+        self.headers: dict[str, str] = {}  # for the answer, whatever it will be
+        self._started = time.monotonic()
+        self._stack = ExitStack()
+
+    def at_end(self, action: Callable[[], object]) -> None:
+        self._stack.callback(action)
+
+    def elapsed_ms(self) -> float:
+        return (time.monotonic() - self._started) * 1000
+
+    def end(self) -> None:
+        self._stack.close()
+
+
+def lifetime_of(request: Request) -> Lifetime:
+    return lifetime_in(request.scope)
+
+
+def lifetime_in(scope: Scope) -> Lifetime:
+    return cast(Lifetime, scope["state"][_KEY])
+
+
+class LifetimeMiddleware:
+    """`x-request-id` on every answer, HEAD wherever GET works, bugs as a 500 in our envelope."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        on_response: Callable[[str, int], None],
+        error_response: Callable[[ApiError, Scope], Response],
+    ) -> None:
+        self._app = app
+        self._on_response = on_response
+        self._error_response = error_response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        lifetime = Lifetime(_request_id(Headers(scope=scope)))
+        state = dict(scope.get("state") or {}) | {_KEY: lifetime}
+        is_head = scope["method"] == "HEAD"
+        inner: Scope = {**scope, "state": state, "method": "GET" if is_head else scope["method"]}
+        status = 0
+
+        async def outer_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers.update(lifetime.headers)
+                headers["x-request-id"] = lifetime.request_id
+                if is_anthropic(scope["path"]):
+                    headers["request-id"] = lifetime.request_id
+            elif is_head:
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            await self._app(inner, receive, outer_send)
+        except TimeoutError:
+            # A reader that stalled past the send timeout: the server closes the connection.
+            logging.getLogger("thirdeye.api").warning("stalled reader in %s", lifetime.request_id)
+        except Exception as bug:
+            log_bug(logging.getLogger("thirdeye.api"), lifetime.request_id, bug)
+            if not status:
+                response = self._error_response(internal_error(lifetime.request_id), inner)
+                await response(inner, receive, outer_send)
+        finally:
+            lifetime.end()
+            self._on_response(_route_of(inner), status)
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _CLIENT_ID.fullmatch(given) else f"req_{uuid4().hex}"
+
+
+def _route_of(scope: Scope) -> str:
+    """The route's template, never the raw path: metrics must not grow with what callers type."""
+    return cast(str, getattr(scope.get("route"), "path", "other"))

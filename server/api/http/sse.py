@@ -1,0 +1,200 @@
+"""Server-sent events: frames, keep-alives, an end. The only user of sse_starlette.
+
+Chunks are complete bytes when they get here, and all that are there go out in one write, so a token
+costs microseconds. How they become frames is the dialect's matter (`Framing`): chat has `data: …`
+and one `[DONE]`, also after an error.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Self
+
+import msgspec
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import AppStatus, SendTimeoutError
+from starlette.types import Receive, Scope, Send
+
+from thirdeye.server.errors import ApiError, internal_error
+from thirdeye.server.logs import log_bug
+
+DONE = b"data: [DONE]\n\n"
+HEADERS = {"Cache-Control": "no-cache"}  # the library adds X-Accel-Buffering: no
+
+
+def data_frame(chunk: bytes) -> bytes:
+    return b"data: " + chunk + b"\n\n"
+
+
+def event_frame(kind: str, data: bytes) -> bytes:
+    """A frame that says what it is before its data does."""
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
+
+
+def _error_frame(error: ApiError) -> bytes:
+    return data_frame(msgspec.json.encode(error.body()))
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How a dialect writes its stream; the defaults are chat's."""
+
+    frame: Callable[[bytes], bytes] = data_frame
+    error: Callable[[ApiError], bytes] = _error_frame  # the frames of a failure in mid-stream
+    keepalive: bytes = b": keepalive\n\n"
+    end: bytes = DONE
+
+
+OPENAI = Framing()
+
+
+def event_stream(
+    chunks: AsyncGenerator[list[bytes], None],
+    *,
+    request_id: str,
+    is_silent: bool,
+    close: Callable[[], Awaitable[None]],
+    ping: float,
+    send_timeout: float,
+    headers: Mapping[str, str],
+    framing: Framing = OPENAI,
+) -> EventSourceResponse:
+    """A streaming answer of JSON chunks, one write for each list. When the client leaves, `chunks`
+    is closed.
+
+    `close` is called at the end, also of an answer that never began, whose chunks were not asked
+    for. `is_silent`: a comment is already due.
+    """
+    return ClosingResponse(
+        frames(chunks, request_id, is_silent, framing),
+        close=close,
+        sep="\n",
+        ping=ping,
+        ping_message_factory=lambda: _Ready(framing.keepalive),
+        send_timeout=send_timeout,
+        headers=HEADERS | dict(headers),
+    )
+
+
+class ClosingResponse(EventSourceResponse):
+    """Closes what it streams, come what may.
+
+    Its send loop takes the place of the library's, which looks into each event, logs it and opens a
+    cancel scope around each send: several times what the rest of a token's way costs.
+    """
+
+    def __init__(
+        self,
+        content: AsyncGenerator[bytes, None],
+        close: Callable[[], Awaitable[None]],
+        send_timeout: float,
+        **options: Any,
+    ) -> None:
+        super().__init__(content, send_timeout=send_timeout, **options)
+        self._content = content
+        self._close = close
+        self._max_send_seconds = send_timeout
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._close()
+
+    async def _stream_response(self, send: Send) -> None:
+        """Raises `SendTimeoutError` if the client does not take what is sent."""
+        head = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **head})
+        async with SendLimit(self._max_send_seconds) as limit, aclosing(self._content):
+            async for body in self._content:
+                limit.begin()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+                limit.end()
+        async with self._send_lock:
+            self.active = False
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class SendLimit:
+    """Ends the task that entered it with `SendTimeoutError` once a send takes `seconds`.
+
+    One timer looks whether there is a send that began so long ago, instead of a timer for each.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._began: float | None = None  # None: nothing is being sent
+        self._is_over = False
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.current_task()
+        self._timer = self._loop.call_later(self._seconds, self._look)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._is_over and kind is asyncio.CancelledError and self._task is not None:
+            self._task.uncancel()
+            raise SendTimeoutError
+
+    def begin(self) -> None:
+        self._began = self._loop.time()
+
+    def end(self) -> None:
+        self._began = None
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        due = (now if self._began is None else self._began) + self._seconds
+        if due > now:
+            self._timer = self._loop.call_at(due, self._look)
+        elif self._task is not None:
+            self._is_over = True
+            self._task.cancel()
+
+
+class _Ready(ServerSentEvent):
+    """A frame that is already encoded."""
+
+    def __init__(self, frame: bytes) -> None:
+        super().__init__()
+        self._frame = frame
+
+    def encode(self) -> bytes:
+        return self._frame
+
+
+async def frames(
+    chunks: AsyncGenerator[list[bytes], None],
+    request_id: str,
+    is_silent: bool = False,
+    framing: Framing = OPENAI,
+) -> AsyncGenerator[bytes, None]:
+    """The frames of each list, an error event if they fail, and the dialect's end."""
+    try:
+        if is_silent:
+            yield framing.keepalive
+        async with aclosing(chunks):
+            async for batch in chunks:
+                yield b"".join([framing.frame(chunk) for chunk in batch])
+    except ApiError as error:
+        yield framing.error(error)
+    except Exception as bug:
+        log_bug(logging.getLogger("thirdeye.api"), request_id, bug)
+        yield framing.error(internal_error(request_id))
+    if framing.end:
+        yield framing.end
+
+
+def own_the_shutdown() -> None:
+    """Stop sse_starlette from cutting every stream at SIGTERM: the drain decides when they end."""
+    AppStatus.enable_automatic_graceful_drain = False
+    AppStatus.should_exit = False
+
+
+def cut_streams() -> None:
+    """End the streams that are still open, once the drain is over."""
+    AppStatus.should_exit = True

@@ -1,0 +1,75 @@
+"""`GET /v1/timeline`: the engine's steps as server-sent events, each as it happens.
+
+An event is one `StepRecord`: which requests a step computed, how many tokens of each, what the
+blocks and the queue looked like, and the milliseconds of its parts. Requests are named by the ids
+their answers carry and nothing else is told of them. `since` begins with a step that is past.
+"""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import cast
+
+import msgspec
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from thirdeye.server.api.generation.respond import Context, answer_stream
+from thirdeye.server.api.http.admission import Seats
+from thirdeye.server.api.http.request_scope import lifetime_of
+from thirdeye.server.api.openapi.document import documented
+from thirdeye.server.engine.interface.types import Engine, EngineDead, StepRecord
+from thirdeye.server.errors import BadRequest, engine_failed
+
+MAX_WATCHERS = 16
+MAX_STEP = 2**53 - 1  # what any JSON reader can count to
+SINCE = {"name": "since", "schema": {"type": "integer", "minimum": 0, "maximum": MAX_STEP}}
+
+
+def timeline_routes(context: Context) -> APIRouter:
+    router = APIRouter()
+    seats = Seats(MAX_WATCHERS, f"{MAX_WATCHERS} clients watch the timeline already")
+
+    @router.get(
+        "/v1/timeline", **documented("Timeline", media_type="", streams="StepRecord", query=SINCE)
+    )
+    async def watch_timeline(request: Request) -> Response:
+        engine, _ = context.state.serving()
+        since = read_since(request)
+        seats.take()
+        lifetime = lifetime_of(request)
+        lifetime.at_end(seats.leave)
+        return answer_stream(request, context, _chunks(engine, since))
+
+    return router
+
+
+def read_since(request: Request) -> int:
+    """The one query parameter; 0 if it is left out. Raises `BadRequest`."""
+    for name in request.query_params.keys() - {"since"}:
+        shown = "".join(c if c.isprintable() else "?" for c in name[:64])
+        raise BadRequest(
+            f"Unknown query parameter '{shown}'.", param=shown, code="unknown_parameter"
+        )
+    values = request.query_params.getlist("since") or ["0"]
+    text = values[0]
+    is_number = len(values) == 1 and text.isascii() and text.isdecimal() and len(text) <= 16
+    if not is_number or int(text) > MAX_STEP:
+        raise BadRequest(
+            f"'since' must be one integer between 0 and {MAX_STEP}.",
+            param="since",
+            code="invalid_value",
+        )
+    return int(text)
+
+
+async def _chunks(engine: Engine, since: int) -> AsyncGenerator[list[bytes], None]:
+    encode = msgspec.json.Encoder().encode
+    # `Engine.watch` gives a generator in every engine; `AsyncIterator` cannot say that it closes.
+    records = cast("AsyncGenerator[StepRecord, None]", engine.watch(since))
+    try:
+        async with aclosing(records):
+            async for record in records:
+                yield [encode(record)]
+    except EngineDead:
+        raise engine_failed() from None

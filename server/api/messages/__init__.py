@@ -1,3 +1,0 @@
-"""Anthropic's dialect: `schema` is what may be asked, `adapter` translates. Nothing else speaks it
-but the envelope of errors (`server.api.envelope`), which must also speak before a route is found.
-"""

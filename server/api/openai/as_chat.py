@@ -1,0 +1,89 @@
+"""What the other dialects share: a request becomes a chat request, an error speaks the caller's
+words.
+
+A dialect's own model checks types and ranges at its own paths; all that chat checks too (limits
+between fields, the room in the context, tools, schemas) is checked by chat, once, and the error's
+path is said in the dialect's words.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from thirdeye.server.api.generation.answer_format import JsonObject
+from thirdeye.server.api.generation.choices import Generation
+from thirdeye.server.api.generation.grammar_cache import Grammars
+from thirdeye.server.api.generation.plan_request import check_common
+from thirdeye.server.api.generation.server_state import ServedModel
+from thirdeye.server.api.openai.chat import check_chat, encode_messages, plan
+from thirdeye.server.api.openai.schema import ChatRequest
+from thirdeye.server.api.openai.tool_use import tool_use
+from thirdeye.server.api.requests.pydantic_errors import parse
+from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
+from thirdeye.server.errors import BadRequest
+
+# (pattern of the start of a chat path, what the dialect calls it), the first that fits counts.
+Words = Sequence[tuple[str, str]]
+
+
+async def plan_as_chat(
+    chat: JsonObject,
+    model: ServedModel,
+    grammars: Grammars,
+    caller: str,
+    *,
+    id_prefix: str,
+    words: Words,
+) -> Generation:
+    """The engine requests of a request in chat's words. Raises `BadRequest` in the dialect's."""
+    with in_words(words):
+        body = _checked(chat, model)
+        return await plan(body, model, grammars, caller, id_prefix)
+
+
+async def count_as_chat(chat: JsonObject, model: ServedModel, words: Words) -> int:
+    """How many tokens the prompt has, whether or not it fits. Raises as `plan_as_chat`."""
+    with in_words(words):
+        body = _checked(chat, model)
+        tools = tool_use(body, model)
+        ids = await encode_messages(
+            body.messages,
+            model,
+            tools=tools.shown_tools() if tools else (),
+            add_special_tokens=body.add_special_tokens,
+            add_generation_prompt=not body.continue_final_message,
+            continue_final_message=body.continue_final_message,
+            is_bounded=False,
+        )
+        return len(ids)
+
+
+def _checked(chat: JsonObject, model: ServedModel) -> ChatRequest:
+    body = parse(ChatRequest, chat, REFUSED_IN_CHAT)
+    check_common(body, model)
+    check_chat(body)
+    return body
+
+
+@contextmanager
+def in_words(words: Words) -> Iterator[None]:
+    """A `BadRequest` from inside leaves in the dialect's words."""
+    try:
+        yield
+    except BadRequest as error:
+        raise spoken(error, words) from None
+
+
+def spoken(error: BadRequest, words: Words) -> BadRequest:
+    """The error with every path in the dialect's words: `param`, and what the message quotes."""
+    message = re.sub(r"'([\w.\[\]]+)'", lambda m: f"'{_path(m[1], words)}'", error.message)
+    param = None if error.param is None else _path(error.param, words)
+    return type(error)(message, param=param, code=error.code, headers=error.headers)
+
+
+def _path(path: str, words: Words) -> str:
+    for pattern, name in words:
+        changed, times = re.subn(rf"^{pattern}(?=$|[.\[])", name, path)
+        if times:
+            return changed
+    return path

@@ -1,0 +1,138 @@
+"""`POST /v1/embeddings`: texts in, one vector of length 1 for each out.
+
+The vector is the direction of the mean of the model's final hidden states (behind the final norm)
+over all tokens of the text. A causal model was trained to continue text, not to compare it: these
+vectors tell related texts from unrelated ones, and a model trained for embeddings does it better.
+They go through the same scheduler as answers, in chunks, and are equal bit for bit in any mix.
+"""
+
+import base64
+import struct
+from uuid import uuid4
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from thirdeye.server.api.generation.answer_format import JsonObject
+from thirdeye.server.api.generation.choices import Generation
+from thirdeye.server.api.generation.plan_request import (
+    check_context,
+    check_prompt_ids,
+    encode_raw,
+    refuse,
+    salt,
+    truncate,
+)
+from thirdeye.server.api.generation.respond import Context, admit, answer_whole, unix_seconds
+from thirdeye.server.api.generation.server_state import ServedModel
+from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.request_scope import lifetime_of
+from thirdeye.server.api.openai.schema import EmbeddingRequest
+from thirdeye.server.api.openapi.document import documented
+from thirdeye.server.api.requests.read_request import take
+from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_EMBEDDINGS
+from thirdeye.server.engine.interface import types as engine
+from thirdeye.server.text.events import TextEvent
+from thirdeye.server.text.text_stream import TextOptions
+
+_PREFILL_ONLY = engine.SamplingParams(max_tokens=0)
+
+
+def embedding_routes(context: Context) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/embeddings", include_in_schema=False)
+    @router.post(
+        "/v1/embeddings", **documented("Embeddings", EmbeddingRequest, answer="Embeddings")
+    )
+    async def create_embedding(request: Request) -> Response:
+        _, model = context.state.serving()
+        body = await take(request, context, EmbeddingRequest, REFUSED_IN_EMBEDDINGS)
+        model.check_name(body.model)
+        if body.truncate_prompt_tokens == 0:
+            raise refuse("truncate_prompt_tokens", "must be at least 1, or -1 for what fits.")
+        check_prompt_ids(body.input, model, "input")
+        generation = await plan(body, model, lifetime_of(request).caller)
+        tally = generation.tally()
+        source = admit(request, context, generation, tally)
+        return await answer_whole(request, source, EmbeddingShape(body, tally), tally)
+
+    return router
+
+
+async def plan(body: EmbeddingRequest, model: ServedModel, caller: str) -> Generation:
+    """One engine request for each input. Raises `BadRequest` for what does not fit."""
+    prompts: list[list[int]] = []
+    num_truncated = 0
+    for i, text in enumerate(body.input):
+        param = "input" if len(body.input) == 1 else f"input[{i}]"
+        ids = await encode_raw(
+            text,
+            model,
+            param,
+            add_special_tokens=body.add_special_tokens,
+            is_bounded=body.truncate_prompt_tokens is None,
+        )
+        prompt = truncate(ids, body.truncate_prompt_tokens, 0, model.max_model_len)
+        check_context(len(prompt), model.max_model_len, param, reserve=0)
+        num_truncated += len(ids) - len(prompt)
+        prompts.append(prompt)
+    generation_id = f"embd-{uuid4().hex}"
+    requests = [
+        engine.Request(
+            request_id=f"{generation_id}-{i}",
+            prompt_token_ids=prompt,
+            sampling=_PREFILL_ONLY,
+            priority=body.priority,
+            cache_salt=salt(caller, None),
+            tenant=caller,
+            is_embedding=True,
+        )
+        for i, prompt in enumerate(prompts)
+    ]
+    return Generation(
+        id=generation_id,
+        created=unix_seconds(),
+        model=body.model,
+        prompts=prompts,
+        n=1,
+        requests=requests,
+        options=TextOptions(),
+        truncated=num_truncated,
+        notes={"user": body.user} if body.user else {},
+    )
+
+
+class EmbeddingShape:
+    """OpenAI's list of embeddings, in the order of the inputs."""
+
+    def __init__(self, body: EmbeddingRequest, tally: Tally) -> None:
+        self._model = body.model
+        self._is_base64 = body.encoding_format == "base64"
+        self._tally = tally
+        self._vectors: dict[int, list[float]] = {}
+
+    def add(self, index: int, event: TextEvent) -> None:
+        assert event.embedding is not None, "a request for an embedding ends with it"
+        self._vectors[index] = event.embedding
+
+    def whole(self) -> JsonObject:
+        num_tokens = self._tally.num_prompt_tokens
+        answer: JsonObject = {
+            "object": "list",
+            "data": [self._entry(i, self._vectors[i]) for i in sorted(self._vectors)],
+            "model": self._model,
+            "usage": {"prompt_tokens": num_tokens, "total_tokens": num_tokens},
+        }
+        timings = self._tally.timings()
+        return answer | ({"timings": timings} if timings else {})
+
+    def _entry(self, index: int, vector: list[float]) -> JsonObject:
+        shown = packed(vector) if self._is_base64 else vector
+        return {"object": "embedding", "index": index, "embedding": shown}
+
+
+def packed(vector: list[float]) -> str:
+    """Base64 of little-endian float32, as OpenAI's clients unpack it."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()

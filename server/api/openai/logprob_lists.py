@@ -1,0 +1,111 @@
+"""Logprobs in the two shapes OpenAI has for them: chat's list of objects, completions' four lists.
+
+Both list every sampled token, the one that ended the answer too. A logprob of -inf is written
+-9999.0.
+"""
+
+import codecs
+from collections.abc import Sequence
+from functools import partial
+
+from thirdeye.server.engine.interface.types import TokenLogprobs
+from thirdeye.server.text.events import TextToken
+from thirdeye.server.text.token_logprobs import (
+    PrintedToken,
+    chosen,
+    legacy_top,
+    likeliest,
+    token_key,
+)
+from thirdeye.server.text.tokenizer import Tokenizer
+
+LOWEST = -9999.0
+
+JsonObject = dict[str, object]
+
+
+def chat_logprobs(
+    tokens: Sequence[TextToken], tokenizer: Tokenizer, *, as_ids: bool = False
+) -> JsonObject:
+    """`{"content": [...], "refusal": null}` of tokens that carry logprobs.
+
+    `as_ids`: tokens are called `token_id:123`; their bytes stay what they are.
+    """
+    content = [_chat_token(token, tokenizer, as_ids) for token in tokens]
+    return {"content": content, "refusal": None}
+
+
+def _chat_token(token: TextToken, tokenizer: Tokenizer, as_ids: bool) -> JsonObject:
+    assert token.logprobs is not None, "logprobs were asked for"
+    top = [_chat_entry(printed, as_ids) for printed in likeliest(token.logprobs, tokenizer)]
+    return _chat_entry(chosen(token, tokenizer), as_ids) | {"top_logprobs": top}
+
+
+def _chat_entry(printed: PrintedToken, as_ids: bool) -> JsonObject:
+    return {
+        "token": id_name(printed.token_id) if as_ids else printed.text,
+        "logprob": max(printed.logprob, LOWEST),
+        "bytes": None if printed.raw is None else list(printed.raw),
+    }
+
+
+class CompletionLogprobs:
+    """The legacy shape, built piece by piece: `text_offset` counts on from piece to piece."""
+
+    def __init__(self, tokenizer: Tokenizer, *, as_ids: bool = False) -> None:
+        self._name = id_name if as_ids else partial(token_name, tokenizer=tokenizer)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._offset = 0
+
+    def piece(self, tokens: Sequence[tuple[int, bytes | None, TokenLogprobs | None]]) -> JsonObject:
+        """Of (id, shown bytes or None, logprobs or None) each; the first of a prompt has none."""
+        names: list[str] = []
+        logprobs: list[float | None] = []
+        top: list[dict[str, float] | None] = []
+        offsets: list[int] = []
+        for token_id, raw, entry in tokens:
+            names.append(self._name(token_id))
+            logprobs.append(None if entry is None else max(entry.logprob, LOWEST))
+            top.append(None if entry is None else self._top(entry))
+            offsets.append(self._offset)
+            self._offset += len(self._decoder.decode(raw or b""))
+        return {
+            "tokens": names,
+            "token_logprobs": logprobs,
+            "top_logprobs": top,
+            "text_offset": offsets,
+        }
+
+    def _top(self, entry: TokenLogprobs) -> dict[str, float]:
+        top = legacy_top(entry, self._name)
+        return {name: max(logprob, LOWEST) for name, logprob in top.items()}
+
+
+def id_name(token_id: int) -> str:
+    """vLLM's name of a token that may have no text of its own."""
+    return f"token_id:{token_id}"
+
+
+def token_name(token_id: int, tokenizer: Tokenizer) -> str:
+    return token_key(tokenizer.token_bytes(token_id))
+
+
+def prompt_logprobs(
+    prompt: Sequence[int], entries: Sequence[TokenLogprobs], tokenizer: Tokenizer
+) -> list[JsonObject | None]:
+    """vLLM's shape: null first, then `{"id": {"logprob", "rank", "decoded_token"}}`."""
+    assert len(entries) == len(prompt) - 1, "one entry for each prompt token but the first"
+    return [None, *(_prompt_entry(entry, tokenizer) for entry in entries)]
+
+
+def _prompt_entry(entry: TokenLogprobs, tokenizer: Tokenizer) -> JsonObject:
+    ranked = [(token_id, logprob, rank) for rank, (token_id, logprob) in enumerate(entry.top, 1)]
+    ranked.append((entry.token_id, entry.logprob, entry.rank))
+    return {
+        str(token_id): {
+            "logprob": max(logprob, LOWEST),
+            "rank": rank,
+            "decoded_token": tokenizer.token_bytes(token_id).decode("utf-8", "replace"),
+        }
+        for token_id, logprob, rank in ranked
+    }

@@ -1,0 +1,121 @@
+"""`POST /tokenize`, `POST /detokenize` and `GET /tokenizer_info`, in vLLM's shapes.
+
+`model` may be left out here alone: evaluation tools take this for a tokenizer of their own.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from thirdeye.server.api.generation.plan_request import refuse
+from thirdeye.server.api.generation.respond import Context, json_response
+from thirdeye.server.api.generation.server_state import ServedModel
+from thirdeye.server.api.openai.chat import check_continuation, encode_messages
+from thirdeye.server.api.openai.detokenize import text_of
+from thirdeye.server.api.openai.logprob_lists import token_name
+from thirdeye.server.api.openai.schema import DetokenizeRequest, TokenizeRequest
+from thirdeye.server.api.openapi.document import documented
+from thirdeye.server.api.requests.read_request import take
+from thirdeye.server.errors import BadRequest
+from thirdeye.server.text.templates.completion_prompt import encode_prompt
+from thirdeye.server.text.tokenizer import Tokenizer
+
+
+def token_routes(context: Context) -> APIRouter:
+    router = APIRouter()
+
+    @router.post("/tokenize", **documented("Tokens", TokenizeRequest, answer="Tokens"))
+    async def tokenize(request: Request) -> Response:
+        _, model = context.state.serving()
+        body = await take(request, context, TokenizeRequest, {})
+        _check_model(body.model, model)
+        ids = await encode_body(body, model)
+        names = None
+        if body.return_token_strs:
+            names = await asyncio.to_thread(_names, ids, model.tokenizer)
+        return json_response(
+            {
+                "count": len(ids),
+                "max_model_len": model.max_model_len,
+                "tokens": ids,
+                "token_strs": names,
+            }
+        )
+
+    @router.post("/detokenize", **documented("Tokens", DetokenizeRequest, answer="Text"))
+    async def detokenize(request: Request) -> Response:
+        _, model = context.state.serving()
+        body = await take(request, context, DetokenizeRequest, {})
+        _check_model(body.model, model)
+        model.check_token_ids(body.tokens, "tokens")
+        text = await asyncio.to_thread(text_of, body.tokens, model.tokenizer)
+        return json_response({"prompt": text})
+
+    @router.get("/tokenizer_info", **documented("Tokens", answer="TokenizerInfo"))
+    async def tokenizer_info() -> Response:
+        _, model = context.state.serving()
+        return json_response(describe(model))
+
+    return router
+
+
+def describe(model: ServedModel) -> dict[str, str | None]:
+    """The special tokens by their roles; of several that end an answer, the lowest id's."""
+    tokenizer = model.tokenizer
+    literals: dict[int | None, str] = {
+        token_id: text for text, token_id in tokenizer.special_tokens.items()
+    }
+    eos_token_id = min(tokenizer.eos_token_ids, default=None)
+    return {
+        "tokenizer_class": type(tokenizer).__name__,
+        "bos_token": literals.get(tokenizer.bos_token_id),
+        "eos_token": literals.get(eos_token_id),
+        "pad_token": None,  # nothing is ever padded here
+        "chat_template": None if model.template is None else model.template.source,
+    }
+
+
+def _names(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:
+    return [token_name(token_id, tokenizer) for token_id in token_ids]
+
+
+def _check_model(name: str | None, model: ServedModel) -> None:
+    if name is not None:
+        model.check_name(name)
+
+
+async def encode_body(body: TokenizeRequest, model: ServedModel) -> list[int]:
+    """Token ids of a prompt or of messages. Raises `BadRequest`."""
+    if body.prompt is not None and body.messages is not None:
+        raise refuse("messages", "cannot be given together with 'prompt'.")
+    if body.tools and body.messages is None:
+        raise refuse("tools", "needs 'messages'.")
+    if body.messages is not None:
+        check_continuation(body, body.messages)
+        return await encode_messages(
+            body.messages,
+            model,
+            tools=body.tools,
+            add_special_tokens=bool(body.add_special_tokens),
+            add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
+            continue_final_message=body.continue_final_message,
+            is_bounded=False,
+        )
+    if body.prompt is None:
+        raise BadRequest(
+            "Missing required parameter 'prompt' (or 'messages').",
+            param="prompt",
+            code="missing_required_parameter",
+        )
+    if not body.prompt:
+        return []
+    add_special_tokens = body.add_special_tokens is not False
+    try:
+        return await asyncio.to_thread(
+            encode_prompt, body.prompt, model.tokenizer, add_special_tokens
+        )
+    except ValueError:
+        raise refuse("prompt", "holds text that cannot be tokenized.") from None

@@ -1,0 +1,60 @@
+"""From a request's tool fields to what the answer may do with tools: the rules between them."""
+
+import json
+
+from thirdeye.server.api.generation.grammar_cache import Grammars, refused
+from thirdeye.server.api.generation.plan_request import refuse
+from thirdeye.server.api.generation.server_state import ServedModel
+from thirdeye.server.api.openai.schema import ChatRequest
+from thirdeye.server.errors import BadRequest
+from thirdeye.server.text.tools.call_grammar import ToolGrammarError, tool_grammar
+from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
+
+
+def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
+    """The tools of a chat request; None without any. Raises `BadRequest`."""
+    choice = body.tool_choice
+    if not body.tools:
+        if choice is not None and choice.mode is not ChoiceMode.NONE:
+            raise refuse("tool_choice", "must be 'none' without 'tools'.")
+        if not body.parallel_tool_calls:
+            raise refuse("parallel_tool_calls", "needs 'tools'.")
+        return None
+    if model.template is None:
+        raise BadRequest(
+            f"'tools' cannot be used: model '{model.names[0]}' has no chat template.",
+            param="tools",
+            code="tools_not_supported",
+        )
+    choice = choice or ToolChoice(ChoiceMode.AUTO)
+    check_choice(choice, body.tools)
+    if body.ignore_eos and choice.mode is not ChoiceMode.NONE:
+        raise refuse("ignore_eos", "cannot go with 'tools': a grammar says when an answer ends.")
+    return ToolUse(body.tools, choice, body.parallel_tool_calls)
+
+
+async def compile_tools(tools: ToolUse | None, content: str, grammars: Grammars) -> str:
+    """The grammar of an answer with these tools; that of its content without any.
+
+    Raises `BadRequest` for a tool whose schema cannot be followed.
+    """
+    if tools is None or not tools.may_call:
+        return content
+
+    def make() -> str:
+        try:
+            return tool_grammar(tools, content)
+        except ToolGrammarError as error:
+            raise refused(f"tools[{error.index}].function.parameters", error) from None
+
+    definitions = [tool.definition for tool in tools.tools]
+    choice = [tools.choice.mode, tools.choice.name, tools.is_parallel]
+    key = json.dumps(["tools", definitions, choice, content])
+    return await grammars.compile(make, key=key, param="tools")
+
+
+def check_choice(choice: ToolChoice, tools: tuple[Tool, ...]) -> None:
+    """Raises `BadRequest` for a choice of a tool that is not there."""
+    names = [tool.name for tool in tools]
+    if choice.mode is ChoiceMode.NAMED and choice.name not in names:
+        raise refuse("tool_choice", f"must name one of the tools: {', '.join(names)}.")

@@ -1,0 +1,137 @@
+"""The fields of a request that are about tools: `tools` and `tool_choice`, read into plain data.
+
+Only the first problem of a tool is reported, with its path. Whether a schema can be followed is
+found when its grammar is made.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import PlainValidator, WithJsonSchema
+
+from thirdeye.server.api.requests.value_readers import (
+    Ignored,
+    array,
+    closed_schema,
+    fail,
+    mapping,
+    only,
+    optional_boolean,
+    optional_string,
+    required,
+    string,
+)
+from thirdeye.server.text.tools.definitions import (
+    MAX_NAME_CHARS,
+    NAME_CHARS,
+    ChoiceMode,
+    Tool,
+    ToolChoice,
+)
+
+MAX_TOOLS = 128
+_MODES = ("none", "auto", "required")
+_FUNCTIONS_ONLY = "must be 'function': function tools are the only ones."
+
+
+def parse_tools(value: object, ignored: Ignored = None) -> tuple[Tool, ...]:
+    """The tools, in order. An empty list is none."""
+    items = array(value)
+    if len(items) > MAX_TOOLS:
+        fail("array_above_max_length", f"must hold at most {MAX_TOOLS} items, got {len(items)}.")
+    tools = tuple(_tool(item, f"[{i}]", ignored) for i, item in enumerate(items))
+    names: set[str] = set()
+    for i, tool in enumerate(tools):
+        if tool.name in names:
+            fail("invalid_value", "must be unique.", f"[{i}].function.name")
+        names.add(tool.name)
+    return tools
+
+
+def _tool(value: object, path: str, ignored: Ignored) -> Tool:
+    tool = mapping(value, path)
+    _function_type(tool, path)
+    only(("type", "function"), tool, path, ignored)
+    return _function(required(tool, "function", path), f"{path}.function", ignored)
+
+
+def _function(value: object, path: str, ignored: Ignored) -> Tool:
+    """`{"name", "description", "parameters", "strict"}`; null is "not given", but for the name."""
+    function = mapping(value, path)
+    only(("name", "description", "parameters", "strict"), function, path, ignored)
+    parameters = function.get("parameters")
+    return Tool(
+        description=optional_string(function, "description", path),
+        strict=optional_boolean(function, "strict", path),
+        name=_name(required(function, "name", path), f"{path}.name"),
+        parameters=_parameters({} if parameters is None else parameters, f"{path}.parameters"),
+    )
+
+
+def _parameters(value: object, path: str) -> Mapping[str, Any]:
+    """The JSON schema of an object."""
+    schema = mapping(value, path)
+    if schema.get("type", "object") != "object":
+        fail("invalid_schema", "must be 'object': arguments are one.", f"{path}.type")
+    return schema
+
+
+def parse_tool_choice(value: object, ignored: Ignored = None) -> ToolChoice:
+    """One of three words, or the one function to call."""
+    if isinstance(value, str):
+        if value not in _MODES:
+            fail("invalid_value", "must be 'none', 'auto', 'required' or a function.")
+        return ToolChoice(ChoiceMode(value))
+    choice = mapping(value, wanted="a string or an object")
+    _function_type(choice, "")
+    only(("type", "function"), choice, "", ignored)
+    function = mapping(required(choice, "function", ""), ".function")
+    only(("name",), function, ".function", ignored)
+    name = required(function, "name", ".function")
+    return ToolChoice(ChoiceMode.NAMED, _name(name, ".function.name"))
+
+
+def _function_type(value: Mapping[str, Any], path: str) -> None:
+    if string(required(value, "type", path), f"{path}.type") != "function":
+        fail("unsupported_value", _FUNCTIONS_ONLY, f"{path}.type")
+
+
+def _name(value: object, path: str) -> str:
+    name = string(value, path)
+    if not (0 < len(name) <= MAX_NAME_CHARS and NAME_CHARS.issuperset(name)):
+        rule = f"must be 1 to {MAX_NAME_CHARS} letters, digits, '_' or '-'."
+        fail("invalid_value", rule, path)
+    return name
+
+
+_NAME: dict[str, Any] = {"type": "string", "pattern": f"^[a-zA-Z0-9_-]{{1,{MAX_NAME_CHARS}}}$"}
+_FUNCTION = closed_schema(
+    {
+        "name": _NAME,
+        "description": {"type": ["string", "null"]},
+        "parameters": {
+            "type": ["object", "null"],
+            "properties": {"type": {"const": "object"}},
+        },
+        "strict": {"type": ["boolean", "null"]},
+    },
+    "name",
+)
+_NAMED = closed_schema({"name": _NAME}, "name")
+
+
+def _function_object(function: dict[str, Any]) -> dict[str, Any]:
+    properties = {"type": {"const": "function"}, "function": function}
+    return closed_schema(properties, "type", "function")
+
+
+Tools = Annotated[
+    tuple[Tool, ...],
+    PlainValidator(lambda value, info: parse_tools(value, info.context)),
+    WithJsonSchema({"type": "array", "items": _function_object(_FUNCTION), "maxItems": MAX_TOOLS}),
+]
+ToolChoiceField = Annotated[
+    ToolChoice,
+    PlainValidator(lambda value, info: parse_tool_choice(value, info.context)),
+    WithJsonSchema({"anyOf": [{"type": "string", "enum": list(_MODES)}, _function_object(_NAMED)]}),
+]

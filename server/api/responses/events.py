@@ -1,0 +1,325 @@
+"""An answer as `POST /v1/responses` has it: a response with output items, whole or as typed events.
+
+    response.created  response.in_progress
+        response.output_item.added
+            of text     response.content_part.added  response.output_text.delta ...
+                        response.output_text.done  response.content_part.done
+            of a call   response.function_call_arguments.delta ...
+                        response.function_call_arguments.done
+        response.output_item.done
+    response.completed | response.incomplete | response.failed
+
+One state machine makes the events and, on the way, the response that the last one carries; an
+answer that is not streamed runs through it too and keeps that response alone.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from uuid import uuid4
+
+from thirdeye.server.api.generation.answer_format import JsonObject, encode
+from thirdeye.server.api.generation.choices import Generation
+from thirdeye.server.api.generation.respond import unix_seconds
+from thirdeye.server.api.generation.server_state import ServedModel
+from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.sse import event_frame
+from thirdeye.server.api.openai.logprob_lists import chat_logprobs
+from thirdeye.server.api.openai.tool_calls import new_call_id
+from thirdeye.server.api.responses.schema import (
+    NAMED,
+    FunctionTool,
+    JsonSchemaFormat,
+    ResponsesRequest,
+    TextFormat,
+)
+from thirdeye.server.engine.interface.types import FinishReason
+from thirdeye.server.errors import ApiError
+from thirdeye.server.text.events import TextEvent, TextToken, ToolCallDelta
+from thirdeye.server.text.tokenizer import Tokenizer
+
+Event = tuple[str, JsonObject]  # its type, and what it says besides
+
+
+class ResponseShape:
+    """One request's response, as it grows."""
+
+    def __init__(
+        self, body: ResponsesRequest, generation: Generation, model: ServedModel, tally: Tally
+    ) -> None:
+        self._tally = tally
+        self._number = 0
+        self._is_begun = False
+        self._output: list[JsonObject] = []
+        self._open: MessageWriter | CallWriter | None = None  # the item that grows
+        self._tokenizer = model.tokenizer if body.include else None
+        self._response = empty_response(body, generation, model)
+
+    def chunks(self, index: int, event: TextEvent) -> Iterator[bytes]:
+        assert index == 0, "a request has one response"
+        return self._frames(self._events(event))
+
+    def last_chunks(self) -> Iterator[bytes]:
+        return iter(())
+
+    def add(self, index: int, event: TextEvent) -> None:
+        assert index == 0, "a request has one response"
+        deque(self._events(event), maxlen=0)
+
+    def whole(self) -> JsonObject:
+        return self._response
+
+    def failed(self, error: ApiError) -> bytes:
+        """The last event of a stream that cannot be finished."""
+        return b"".join(self._frames(self._fail(error)))
+
+    def _frames(self, events: Iterable[Event]) -> Iterator[bytes]:
+        for kind, fields in events:
+            data = encode({"type": kind, "sequence_number": self._number, **fields})
+            self._number += 1
+            yield event_frame(kind, data)
+
+    def _fail(self, error: ApiError) -> Iterator[Event]:
+        if not self._is_begun:
+            yield from self._begin()
+        self._response["status"] = "failed"
+        self._response["error"] = {"code": "server_error", "message": error.message}
+        yield "response.failed", self._snapshot()
+
+    def _events(self, event: TextEvent) -> Iterator[Event]:
+        if not self._is_begun:
+            yield from self._begin()
+        if event.text:
+            yield from self._text(event)
+        for delta in event.tool_calls:
+            yield from self._call(delta)
+        if event.finish_reason is not None:
+            yield from self._end(event.finish_reason)
+
+    def _begin(self) -> Iterator[Event]:
+        self._is_begun = True
+        yield "response.created", self._snapshot()
+        yield "response.in_progress", self._snapshot()
+
+    def _text(self, event: TextEvent) -> Iterator[Event]:
+        if not isinstance(self._open, MessageWriter):
+            yield from self._close("completed")
+            self._open = MessageWriter(len(self._output), self._tokenizer)
+            yield from self._open.begin()
+        yield from self._open.delta(event.text, event.tokens)
+
+    def _call(self, delta: ToolCallDelta) -> Iterator[Event]:
+        if delta.name is not None:
+            yield from self._close("completed")
+            self._open = CallWriter(len(self._output), delta.name)
+            yield from self._open.begin()
+        assert isinstance(self._open, CallWriter), "a call begins with its name"
+        if delta.arguments:
+            yield from self._open.delta(delta.arguments)
+
+    def _close(self, status: str) -> Iterator[Event]:
+        if self._open is not None:
+            yield from self._open.end(status)
+            self._output.append(self._open.item(status))
+            self._open = None
+
+    def _end(self, reason: FinishReason) -> Iterator[Event]:
+        status = "incomplete" if reason is FinishReason.LENGTH else "completed"
+        if self._open is None and not self._output:
+            self._open = MessageWriter(0, self._tokenizer)
+            yield from self._open.begin()
+        yield from self._close(status)
+        self._response["status"] = status
+        if status == "incomplete":
+            self._response["incomplete_details"] = {"reason": "max_output_tokens"}
+        else:
+            self._response["completed_at"] = unix_seconds()
+        self._response["usage"] = usage_of(self._tally)
+        self._response["timings"] = self._tally.timings()
+        yield f"response.{status}", self._snapshot()
+
+    def _snapshot(self) -> JsonObject:
+        self._response["output"] = list(self._output)
+        return {"response": self._response}
+
+
+class MessageWriter:
+    """An output item that is text, from its first character to its last."""
+
+    def __init__(self, output_index: int, tokenizer: Tokenizer | None) -> None:
+        """`tokenizer` names the tokens of logprobs; None if nobody asked for them."""
+        self._id = f"msg_{uuid4().hex}"
+        self._place: JsonObject = {"item_id": self._id, "output_index": output_index}
+        self._output_index = output_index
+        self._tokenizer = tokenizer
+        self._texts: list[str] = []
+        self._logprobs: list[object] = []
+
+    def begin(self) -> Iterator[Event]:
+        item = self.item("in_progress") | {"content": []}
+        yield "response.output_item.added", {"output_index": self._output_index, "item": item}
+        yield "response.content_part.added", self._at_part(part=self._part())
+
+    def delta(self, text: str, tokens: Iterable[TextToken]) -> Iterator[Event]:
+        logprobs = self._scored(text, tokens)
+        self._texts.append(text)
+        self._logprobs += logprobs
+        yield "response.output_text.delta", self._at_part(delta=text, logprobs=logprobs)
+
+    def end(self, status: str) -> Iterator[Event]:
+        part = self._part()
+        done = self._at_part(text=part["text"], logprobs=self._logprobs)
+        yield "response.output_text.done", done
+        yield "response.content_part.done", self._at_part(part=part)
+        item = self.item(status)
+        yield "response.output_item.done", {"output_index": self._output_index, "item": item}
+
+    def item(self, status: str) -> JsonObject:
+        return {
+            "type": "message",
+            "id": self._id,
+            "status": status,
+            "role": "assistant",
+            "content": [self._part()],
+        }
+
+    def _part(self) -> JsonObject:
+        return {
+            "type": "output_text",
+            "text": "".join(self._texts),
+            "annotations": [],
+            "logprobs": self._logprobs,
+        }
+
+    def _at_part(self, **fields: object) -> JsonObject:
+        return {**self._place, "content_index": 0, **fields}
+
+    def _scored(self, text: str, tokens: Iterable[TextToken]) -> list[object]:
+        """The logprobs of the text's tokens; what ends it or begins a call is none of them."""
+        if self._tokenizer is None:
+            return []
+        content = chat_logprobs(_tokens_of(text, tokens), self._tokenizer)["content"]
+        assert isinstance(content, list)
+        return content
+
+
+def _tokens_of(text: str, tokens: Iterable[TextToken]) -> list[TextToken]:
+    """The shown tokens up to the one that completes the text."""
+    shown: list[TextToken] = []
+    rest = len(text.encode())
+    for token in tokens:
+        if token.raw is not None and rest > 0:
+            shown.append(token)
+            rest -= len(token.raw)
+    return shown
+
+
+class CallWriter:
+    """An output item that is the call of a function."""
+
+    def __init__(self, output_index: int, name: str) -> None:
+        self._id = f"fc_{uuid4().hex}"
+        self._call_id = new_call_id()
+        self._name = name
+        self._output_index = output_index
+        self._place: JsonObject = {"item_id": self._id, "output_index": output_index}
+        self._arguments: list[str] = []
+
+    def begin(self) -> Iterator[Event]:
+        item = self.item("in_progress")
+        yield "response.output_item.added", {"output_index": self._output_index, "item": item}
+
+    def delta(self, arguments: str) -> Iterator[Event]:
+        self._arguments.append(arguments)
+        yield "response.function_call_arguments.delta", {**self._place, "delta": arguments}
+
+    def end(self, status: str) -> Iterator[Event]:
+        item = self.item(status)
+        done = {**self._place, "name": self._name, "arguments": item["arguments"]}
+        yield "response.function_call_arguments.done", done
+        yield "response.output_item.done", {"output_index": self._output_index, "item": item}
+
+    def item(self, status: str) -> JsonObject:
+        return {
+            "type": "function_call",
+            "id": self._id,
+            "call_id": self._call_id,
+            "name": self._name,
+            "arguments": "".join(self._arguments),
+            "status": status,
+        }
+
+
+def empty_response(
+    body: ResponsesRequest, generation: Generation, model: ServedModel
+) -> JsonObject:
+    """Every key of a response that has just begun, the request's own among them."""
+    return {
+        "id": generation.id,
+        "object": "response",
+        "created_at": generation.created,
+        "completed_at": None,
+        "status": "in_progress",
+        "incomplete_details": None,
+        "model": generation.model,
+        "system_fingerprint": model.fingerprint,
+        "previous_response_id": None,
+        "instructions": body.instructions,
+        "output": [],
+        "error": None,
+        "tools": [_tool(tool) for tool in body.tools],
+        "tool_choice": _tool_choice(body.tool_choice),
+        "truncation": "disabled",
+        "parallel_tool_calls": body.parallel_tool_calls,
+        "text": {"format": _format(body.text.format), "verbosity": "medium"},
+        "top_p": body.top_p,
+        "presence_penalty": body.presence_penalty,
+        "frequency_penalty": body.frequency_penalty,
+        "top_logprobs": body.top_logprobs,
+        "temperature": body.temperature,
+        "reasoning": {"effort": None, "summary": None},
+        "usage": None,
+        "max_output_tokens": body.max_output_tokens,
+        "max_tool_calls": None,
+        "store": False,
+        "background": False,
+        "service_tier": "default",
+        "metadata": body.metadata,
+        "safety_identifier": body.safety_identifier,
+        "prompt_cache_key": body.prompt_cache_key,
+    }
+
+
+def _tool(tool: FunctionTool) -> JsonObject:
+    return tool.model_dump()
+
+
+def _tool_choice(choice: str) -> str | JsonObject:
+    if choice.startswith(NAMED):
+        return {"type": "function", "name": choice.removeprefix(NAMED)}
+    return choice
+
+
+def _format(wanted: TextFormat) -> JsonObject:
+    if not isinstance(wanted, JsonSchemaFormat):
+        return {"type": wanted.type}
+    return {
+        "type": "json_schema",
+        "name": wanted.name,
+        "description": wanted.description or "",  # one schema wants the key, the other a string
+        "schema": wanted.schema_,
+        "strict": bool(wanted.strict),
+    }
+
+
+def usage_of(tally: Tally) -> JsonObject:
+    prompt, generated = tally.num_prompt_tokens, tally.num_generated_tokens
+    return {
+        "input_tokens": prompt,
+        "input_tokens_details": {
+            "cached_tokens": tally.num_cached_tokens,
+            "cache_write_tokens": 0,
+        },
+        "output_tokens": generated,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": prompt + generated,
+    }

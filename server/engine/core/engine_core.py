@@ -1,0 +1,259 @@
+"""The engine itself: a scheduler and a runner, one step at a time, and the bulkheads between
+requests.
+
+    add, abort  ->  step(): schedule -> run -> update  ->  outputs
+
+With a launcher, steps overlap: the next one is launched before the last one is read, and while the
+device computes it, the host tells what the last one said. The plan ahead is one of `Scheduler`'s; a
+plan that cannot be launched ahead waits for all that is in flight, and is then run as ever.
+
+    schedule(n + 1) -> launch(n + 1) -> read(n) -> update(n) -> choose(n + 1)
+
+`choose` does something only for steps with a grammar, whose mask depends on the token before.
+
+What goes wrong stays as small as it can: a request that cannot be queued fails alone; an exception
+in a step fails the requests of that step, and the engine goes on. Only two things end the engine: a
+broken device, whose context no later step could use, and a broken invariant of our own, after which
+no answer could be trusted. Clients never see an exception's text; the log has it.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+
+import msgspec
+import torch
+
+from thirdeye.server.engine.core.layer_inspector import Inspect, Inspections
+from thirdeye.server.engine.core.step_recorder import StepRecorder
+from thirdeye.server.engine.execution.model_runner import Runner
+from thirdeye.server.engine.grammar.compiler import GrammarCompiler
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.types import (
+    EngineDead,
+    EngineStats,
+    ErrorCode,
+    FinishReason,
+    Request,
+    StepOutput,
+    StepRecord,
+)
+from thirdeye.server.engine.run_ahead.in_flight import Flight
+from thirdeye.server.engine.run_ahead.launcher import Launcher
+from thirdeye.server.engine.scheduling.scheduler import RequestTooLarge, Scheduler
+from thirdeye.server.engine.scheduling.sequence import SequenceStatus
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
+
+logger = logging.getLogger(__name__)
+
+OUT_OF_MEMORY = (
+    "The engine ran out of memory while it worked on this request. Please try again, "
+    "or send a shorter one."
+)
+GRAMMAR_FAILED = "The grammar of this request could not be compiled."
+STEP_FAILED = "The engine failed while it worked on this request. Please try again."
+
+
+class EngineCore:
+    """Single-threaded: whoever calls `step` also calls `add` and `abort`."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        runner: Runner,
+        scheduler: Scheduler | None = None,
+        inspect: Inspect | None = None,
+        grammars: GrammarCompiler | None = None,
+        launcher: Launcher | None = None,
+    ) -> None:
+        self._scheduler = scheduler or Scheduler(config)
+        self._runner = runner
+        self._launcher = launcher
+        self._in_flight: Flight | None = None
+        self._grammars = grammars
+        self._inspections = Inspections(inspect)
+        self._recorder = StepRecorder()
+        self._outputs: list[StepOutput] = []  # given at the end of the next step
+        self.is_watched = False  # whether `records` is of interest to anybody
+
+    def add(self, request: Request) -> None:
+        needs_matcher = bool(request.grammar) and self._grammars is not None
+        try:
+            self._scheduler.add(request, is_ready=not needs_matcher)
+        except ValueError as error:  # its text is ours and made for the client
+            is_too_large = isinstance(error, RequestTooLarge)
+            self._outputs.append(
+                StepOutput(
+                    request_id=request.request_id,
+                    finish_reason=FinishReason.ERROR,
+                    error=str(error),
+                    error_code=ErrorCode.REQUEST_TOO_LARGE if is_too_large else None,
+                )
+            )
+            return
+        if needs_matcher and self._grammars is not None:
+            self._grammars.start(request)
+
+    def abort(self, request_id: str) -> None:
+        output = self._scheduler.abort(request_id)
+        if output is not None:
+            self._outputs.append(output)
+            self._forget_grammars([output])
+
+    def abort_all(self) -> None:
+        outputs = self._scheduler.abort_all()
+        self._outputs += outputs
+        self._forget_grammars(outputs)
+
+    def call_when_ready(self, wake: Callable[[], None]) -> None:
+        """`wake` is called, by another thread, when `has_work` may have become true."""
+        if self._grammars is not None:
+            self._grammars.wake = wake
+
+    @property
+    def has_work(self) -> bool:
+        has_matcher = self._grammars is not None and self._grammars.has_ready
+        has_outputs = bool(self._outputs) or self._in_flight is not None
+        return self._scheduler.has_work or has_outputs or has_matcher or self._inspections.has_work
+
+    def step(self) -> list[StepOutput]:
+        """Compute one step, and give back all that there is to tell since the last."""
+        late = self._scheduler.expire()
+        self._forget_grammars(late)
+        self._outputs += late
+        self._take_matchers()
+        self._recorder.start()
+        plan = self._scheduler.schedule()
+        if plan.rows or self._inspections.first:
+            self._recorder.scheduled(plan, self._scheduler.stats(), self._scheduler.queue())
+            outputs = self._advance(plan)
+            self._inspect()
+            self._recorder.finish(outputs)
+            self._outputs += outputs
+        elif self._in_flight is not None:
+            self._outputs += self._land()
+        if self._scheduler.is_empty:
+            self._scheduler.check_integrity()
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def _take_matchers(self) -> None:
+        """Queue those whose grammar is compiled; what was wrong with one is its error alone."""
+        if self._grammars is None:
+            return
+        for request_id, matcher in self._grammars.take():
+            if matcher is not None:
+                self._scheduler.make_ready(request_id, matcher)
+            else:
+                code = ErrorCode.INVALID_GRAMMAR
+                self._outputs.append(self._scheduler.reject(request_id, GRAMMAR_FAILED, code))
+
+    def _forget_grammars(self, ended: list[StepOutput]) -> None:
+        if self._grammars is not None:
+            for output in ended:
+                self._grammars.forget(output.request_id)
+
+    def _advance(self, plan: StepPlan) -> list[StepOutput]:
+        if not plan.rows:
+            return self._land()
+        return self._run(plan) if self._launcher is None else self._run_ahead(plan)
+
+    def _run(self, plan: StepPlan) -> list[StepOutput]:
+        try:
+            result = self._runner.run(plan)
+        except Exception as error:
+            return self._fail(plan, error)
+        self._recorder.computed(result.forward_seconds, result.sample_seconds)
+        self._scheduler.pace.saw(plan.num_scheduled_tokens, result.forward_seconds)
+        return self._scheduler.update(plan, result)
+
+    def _run_ahead(self, plan: StepPlan) -> list[StepOutput]:
+        """Launch a step and then read the one before; the other way round if that must be."""
+        assert self._launcher is not None
+        if not self._launcher.can_launch(plan):
+            outputs = self._land()
+            still = [row for row in plan.rows if is_running(row)]
+            return outputs + (self._run(StepPlan(still)) if still else [])
+        started = time.perf_counter()
+        try:
+            flight = self._launcher.launch(plan)
+        except Exception as error:
+            return self._land() + self._fail(plan, error)
+        self._scheduler.launched(plan)
+        launched = time.perf_counter()
+        outputs = self._land()
+        if any(is_running(row) for row in plan.rows):  # else nobody wants to know
+            outputs += self._choose(flight)
+        self._recorder.computed(launched - started, time.perf_counter() - launched)
+        self._scheduler.pace.saw(plan.num_scheduled_tokens, launched - started)
+        return outputs
+
+    def _choose(self, flight: Flight) -> list[StepOutput]:
+        assert self._launcher is not None
+        try:
+            self._launcher.choose(flight)
+        except Exception as error:
+            return self._fail(flight.plan, error)
+        self._in_flight = flight
+        return []
+
+    def _land(self) -> list[StepOutput]:
+        """Read the step in flight, if there is one that matters to anybody."""
+        flight, self._in_flight = self._in_flight, None
+        if flight is None or not any(is_unfinished(row) for row in flight.plan.rows):
+            return []
+        try:
+            result = flight.read()
+        except Exception as error:
+            return self._fail(flight.plan, error)
+        return self._scheduler.update(flight.plan, result)
+
+    def _fail(self, plan: StepPlan, error: Exception) -> list[StepOutput]:
+        """End the requests of a step; raises what ends the engine."""
+        if isinstance(error, torch.AcceleratorError | EngineDead):
+            raise error
+        logger.error("a step of %d requests failed", len(plan.rows), exc_info=error)
+        if _is_out_of_memory(error):
+            return self._scheduler.fail(plan, OUT_OF_MEMORY, ErrorCode.OUT_OF_MEMORY)
+        return self._scheduler.fail(plan, STEP_FAILED)
+
+    def _inspect(self) -> None:
+        """A piece of the first inspection, if there is one."""
+        request_id = self._inspections.first
+        if request_id is None:
+            return
+        started = time.perf_counter()
+        self._inspections.advance()
+        self._recorder.inspected(request_id, time.perf_counter() - started)
+
+    def stats(self) -> EngineStats:
+        return msgspec.structs.replace(self._scheduler.stats(), **self._recorder.totals())
+
+    def inspect(self, request: InspectRequest) -> None:
+        self._inspections.add(request)
+
+    def leave(self, request_id: str) -> None:
+        self._inspections.abort(request_id)
+
+    def traces(self) -> list[Trace]:
+        """What the inspections of the last step have to tell."""
+        return self._inspections.take()
+
+    def records(self) -> list[StepRecord]:
+        """What the watchers have not been told yet."""
+        return self._recorder.take() if self.is_watched else []
+
+
+def is_running(row: PlanRow) -> bool:
+    return row.sequence.status is SequenceStatus.RUNNING
+
+
+def is_unfinished(row: PlanRow) -> bool:
+    return row.sequence.status is not SequenceStatus.FINISHED
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """torch's CPU allocator raises a plain RuntimeError, known only by its words."""
+    is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_memory or "can't allocate memory" in str(error)

@@ -1,0 +1,161 @@
+"""What is really free for keys and values: the largest step is tried before they are given memory.
+
+A step's own memory (activations, logits, what sampling sorts) is known to nobody in advance, so it
+is measured: as many rows as there may be, as many tokens as a step may have, every one of them
+scored, sampled in the costliest way; then a step of decoding, whose memory a captured graph keeps
+for itself. What the decode loop keeps on the device (counts, biases, masks, logits) is there while
+that is tried. What is left below the share that the operator grants is the cache's. Later steps are
+no larger, so none can run out.
+
+On several ranks all of them compute the same trial at the same time. The one that leads it measures
+so; what the others have left is measured by `Gauge`, around the steps that they are told.
+"""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from thirdeye.server.engine.cache.device_memory import Memory, Usage
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.types import EngineDead, FinishReason, Request, SamplingParams
+
+MORE_TOKENS = 3  # of an answer, behind each prompt
+MOST_LOGPROBS = 20
+
+STEP_TOO_LARGE = (
+    "The largest step cannot be computed here: lower '--max-num-batched-tokens' or "
+    "'--max-num-seqs'."
+)
+
+MakeCore = Callable[[EngineConfig], tuple[EngineCore, int]]
+"""An engine of these sizes, and the bytes of its cache. All else that it takes, it keeps."""
+
+
+def measure(make_core: MakeCore, sizes: EngineConfig, memory: Memory, share: float) -> Usage:
+    """Try the largest step of an engine of these sizes (see `trial_config`).
+
+    Call it when the weights are loaded. Raises ValueError if not even the trial fits.
+    """
+    memory.release()
+    weights = memory.allocated
+    core, cache = make_core(sizes)
+    state = memory.allocated - weights - cache
+    requests = largest_requests(sizes)
+    for request in requests:
+        core.add(request)
+    num_tokens = sum(len(request.prompt_token_ids) for request in requests)
+    started: set[str] = set()
+    for _ in range(-(-num_tokens // sizes.max_num_batched_tokens)):
+        started |= checked_step(core)  # the first is as large as there is
+    step = memory.peak - weights - cache - state
+    while len(started) < sizes.max_num_seqs:  # one that runs ahead tells later, and has captured
+        started |= checked_step(core)
+    memory.release()  # what the first steps reserved must not count as the next one's
+    before = memory.allocated
+    checked_step(core)
+    captured = memory.peak - before
+    others = memory.others
+    del core
+    gc.collect()  # an engine refers to itself: else its cache lives on beside the real one
+    memory.release()
+    return Usage(
+        total=memory.total,
+        granted=int(share * memory.total),
+        others=max(0, others),
+        weights=weights,
+        step=step,
+        captured=max(0, captured),
+        state=state,
+    )
+
+
+class Room(Protocol):
+    """How much a rank that follows has for keys and values."""
+
+    def begin(self) -> None:
+        """The trial's cache is there, its steps are not."""
+
+    def end(self) -> int:
+        """Bytes. If there was a trial, its last step is done and its cache still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What is known without a trial."""
+
+    size: int  # bytes
+
+    def begin(self) -> None:
+        """Nothing is measured."""
+
+    def end(self) -> int:
+        return self.size
+
+
+class Gauge:
+    """What is left behind a trial; made when the rank's weights are loaded."""
+
+    def __init__(self, memory: Memory, share: float) -> None:
+        self._memory, self._share = memory, share
+        memory.release()
+        self._weights = memory.allocated
+        self._cache = 0
+
+    def begin(self) -> None:
+        self._memory.reset_peak()
+        self._cache = self._memory.allocated - self._weights
+
+    def end(self) -> int:
+        """A step of decoding is not counted once more: ranks capture no graphs."""
+        memory = self._memory
+        step = memory.peak - self._weights - self._cache
+        granted = int(self._share * memory.total)
+        return Usage(memory.total, granted, max(0, memory.others), self._weights, step, 0).kv
+
+
+def trial_config(
+    max_num_batched_tokens: int, max_num_seqs: int, block_size: int, context: int
+) -> EngineConfig:
+    """An engine that holds no more than the trial's own tokens."""
+    length = -(-max_num_batched_tokens // max_num_seqs)  # rounded up: together they fill a step
+    longest = min(length + MORE_TOKENS, context)
+    return EngineConfig(
+        max_model_len=longest,
+        num_blocks=2 * max_num_seqs * -(-longest // block_size) + 1,  # none waits for a block
+        block_size=block_size,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        enable_prefix_caching=False,
+    )
+
+
+def largest_requests(sizes: EngineConfig) -> list[Request]:
+    """One a row: prompts that fill the step together, each token scored, sampling that sorts."""
+    length = max(1, sizes.max_model_len - MORE_TOKENS)
+    sampling = SamplingParams(
+        max_tokens=MORE_TOKENS,
+        top_p=0.9,
+        frequency_penalty=0.1,
+        logit_bias={0: 1.0},
+        ignore_eos=True,
+        logprobs=MOST_LOGPROBS,
+        prompt_logprobs=MOST_LOGPROBS,
+    )
+    return [
+        Request(request_id=f"trial-{row}", prompt_token_ids=[0] * length, sampling=sampling)
+        for row in range(sizes.max_num_seqs)
+    ]
+
+
+def checked_step(core: EngineCore) -> set[str]:
+    """Who got a token. Raises ValueError if the step failed."""
+    try:
+        outputs = core.step()
+    except EngineDead as error:  # with several ranks a step that failed is the end of them all
+        raise ValueError(f"{STEP_TOO_LARGE} ({error})") from error
+    for output in outputs:
+        if output.finish_reason is FinishReason.ERROR:
+            raise ValueError(f"{STEP_TOO_LARGE} ({output.error})")
+    return {output.request_id for output in outputs if output.token_ids}

@@ -1,0 +1,141 @@
+"""What each step did and how long it took: the engine's flight recorder.
+
+One record a step goes into a ring, whether anybody looks or not, and that is all it costs. While
+somebody looks, the records not told yet leave with the step's message (`take`), and a `StepBoard`
+on the other side shows them to its readers. A record names requests and counts their tokens; it
+holds none, and the ring keeps no sequence alive.
+"""
+
+import time
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from thirdeye.server.engine.interface.types import (
+    STEP_TOKENS_BOUNDS,
+    EngineStats,
+    RowKind,
+    StepOutput,
+    StepRecord,
+    StepRow,
+)
+from thirdeye.server.engine.process.step_history import RING_STEPS
+from thirdeye.server.engine.scheduling.sequence import Sequence
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
+
+MAX_NAMED = 32  # of those who wait: a record stays small however long the queue is
+KINDS = (RowKind.PREFILL, RowKind.DECODE)  # indexed by whether it decodes
+
+
+class StepRecorder:
+    """Called as a step goes on: start, scheduled, computed (unless it failed), inspected (if a
+    piece of an inspection was done), finish.
+    """
+
+    def __init__(self, size: int = RING_STEPS) -> None:
+        self._ring: deque[StepRecord] = deque(maxlen=size)
+        self._num_steps = 0
+        self._num_told = 0
+        self._num_preemptions = 0  # up to the step before
+        self._step_tokens = 0
+        self._step_tokens_counts = [0] * (len(STEP_TOKENS_BOUNDS) + 1)
+        self._schedule_total = self._forward_total = self._sample_total = 0.0
+        self._started = self._schedule = self._forward = self._sample = 0.0
+        self._inspected, self._inspect = "", 0.0
+        self._rows: list[StepRow] = []
+        self._waiting: list[str] = []
+        self._preempted: list[str] = []
+        self._stats = EngineStats()
+
+    def start(self) -> None:
+        self._started = time.perf_counter()
+
+    def scheduled(self, plan: StepPlan, stats: EngineStats, queue: Iterable[Sequence]) -> None:
+        """`stats` and `queue`, those who wait, are the scheduler's, as the step begins.
+
+        All is read now: when the step is over, the sequences have grown.
+        """
+        self._schedule = time.perf_counter() - self._started
+        self._forward = self._sample = 0.0
+        self._inspected, self._inspect = "", 0.0
+        self._stats = stats
+        self._rows = [describe(row) for row in plan.rows]
+        self._waiting, self._preempted = describe_queue(queue)
+        if self._rows:
+            self._count(sum([row.num_tokens for row in self._rows]))
+
+    def _count(self, num_tokens: int) -> None:
+        self._step_tokens += num_tokens
+        self._step_tokens_counts[bisect_left(STEP_TOKENS_BOUNDS, num_tokens)] += 1
+
+    def computed(self, forward_seconds: float, sample_seconds: float) -> None:
+        self._forward, self._sample = forward_seconds, sample_seconds
+
+    def inspected(self, request_id: str, seconds: float) -> None:
+        self._inspected, self._inspect = request_id, seconds
+
+    def finish(self, outputs: Iterable[StepOutput] = ()) -> None:
+        """`outputs` are what the step gave."""
+        stats, total = self._stats, time.perf_counter() - self._started
+        self._ring.append(
+            StepRecord(
+                step=self._num_steps,
+                started_at=time.time() - total,
+                rows=self._rows,
+                num_waiting=stats.num_requests_waiting,
+                waiting=self._waiting,
+                preempted=self._preempted,
+                finished=[o.request_id for o in outputs if o.finish_reason is not None],
+                inspected=self._inspected,
+                num_blocks_used=stats.num_blocks_used,
+                num_blocks_free=stats.num_blocks_total - stats.num_blocks_used,
+                num_preemptions=stats.preemptions_total - self._num_preemptions,
+                schedule_ms=self._schedule * 1000,
+                forward_ms=self._forward * 1000,
+                sample_ms=self._sample * 1000,
+                inspect_ms=self._inspect * 1000,
+                total_ms=total * 1000,
+            )
+        )
+        self._num_steps += 1
+        self._num_preemptions = stats.preemptions_total
+        self._schedule_total += self._schedule
+        self._forward_total += self._forward
+        self._sample_total += self._sample
+
+    def take(self) -> list[StepRecord]:
+        """The records that were not taken yet and are still remembered, in order."""
+        num_new = self._num_steps - self._num_told
+        self._num_told = self._num_steps
+        return list(islice(reversed(self._ring), num_new))[::-1]
+
+    def totals(self) -> dict[str, Any]:
+        """The fields of `EngineStats` that are counted here."""
+        return {
+            "schedule_seconds_total": self._schedule_total,
+            "forward_seconds_total": self._forward_total,
+            "sample_seconds_total": self._sample_total,
+            "step_tokens_total": self._step_tokens,
+            "step_tokens_counts": list(self._step_tokens_counts),
+        }
+
+
+def describe(row: PlanRow) -> StepRow:
+    """It decodes where the newest token, a generated one, is all that is missing."""
+    sequence, start = row.sequence, row.start
+    is_decode = start >= sequence.num_prompt_tokens and start >= len(sequence.token_ids) - 1
+    num_cached = 0 if sequence.num_steps else sequence.num_cached_tokens
+    return StepRow(sequence.request.request_id, row.end - start, KINDS[is_decode], num_cached)
+
+
+def describe_queue(queue: Iterable[Sequence]) -> tuple[list[str], list[str]]:
+    """Who waits for a first step, and who was preempted: MAX_NAMED of each."""
+    waiting: list[str] = []
+    preempted: list[str] = []
+    for sequence in queue:
+        names = waiting if sequence.turn is None else preempted
+        if len(names) < MAX_NAMED:
+            names.append(sequence.request.request_id)
+    return waiting, preempted

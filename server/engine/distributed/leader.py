@@ -1,0 +1,184 @@
+"""Rank 0's side of tensor parallelism: the other ranks' processes, and what they are told.
+
+Each is a fresh interpreter at the end of a socket. What rank 0 computes with its share of the
+model, the others are told first, in the same order: `lead` wraps whatever does so. The ranks live
+and die together. If one ends, rank 0 ends at once, even in the middle of a step; if rank 0 ends,
+the others see the end of their sockets. So there is one death to look after, the engine's, and its
+supervisor does. Where ranks wait for each other they do so for a limited time.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.parallel.ranks import Meeting, join
+from thirdeye.model.parallel.shares import ALONE, Ranks
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.core.layer_inspector import Inspect
+from thirdeye.server.engine.distributed.rank_messages import (
+    LAST_WORDS,
+    Arrived,
+    Begin,
+    Join,
+    Loaded,
+    Look,
+    LookAway,
+    LookOn,
+    Measure,
+    Measured,
+    ToRank,
+    pack_batch,
+)
+from thirdeye.server.engine.distributed.rank_process import RANKS_FAILED, Mate
+from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.types import EngineDead
+from thirdeye.server.engine.process.frames import pack_frame
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 60.0  # seconds without a sign of life from a rank that starts or loads
+
+
+class Crew:
+    """The other ranks, none by default: then everything is as if there were no crew."""
+
+    def __init__(self, mates: Sequence[Mate] = (), ranks: Ranks = ALONE) -> None:
+        self._mates = mates
+        self.ranks = ranks
+
+    def wait_loaded(self) -> None:
+        """Until all have their weights. `EngineDead` if one cannot."""
+        for mate in self._mates:
+            mate.expect(Loaded)
+
+    def least(self, kv_budget: int) -> int:
+        """What the rank with the least room has for keys and values, in bytes."""
+        self.tell(Measure())
+        return min([kv_budget, *(mate.expect(Measured).kv_budget for mate in self._mates)])
+
+    def begin(
+        self, num_blocks: int, block_size: int, max_look_rows: int = 1, *, is_trial: bool = False
+    ) -> None:
+        """Caches of so many blocks; those of a trial before are given back."""
+        self.tell(Begin(num_blocks, block_size, max_look_rows, is_trial))
+
+    def tell(self, message: ToRank) -> None:
+        """All ranks hear the same, in the same order."""
+        frame = pack_frame(message)
+        for mate in self._mates:
+            mate.send(frame)
+
+    def lead(self, model: Transformer) -> "LedModel | Transformer":
+        """The model as the runner calls it."""
+        return LedModel(self, model) if self._mates else model
+
+    def lead_inspector(self, inspect: Inspect) -> Inspect:
+        return LedInspector(self, inspect) if self._mates else inspect
+
+
+NOBODY = Crew()
+
+
+class LedModel:
+    """Rank 0's share of a model; called, it has the other ranks compute theirs."""
+
+    def __init__(self, crew: Crew, model: Transformer) -> None:
+        self._crew, self._model = crew, model
+
+    def __call__(self, batch: ForwardBatch, kv_cache: KVCache, /) -> Tensor:
+        self._crew.tell(pack_batch(batch, has_hidden=False))
+        with ending_the_engine():
+            logits: Tensor = self._model(batch, kv_cache)
+        return logits
+
+    def with_hidden(self, batch: ForwardBatch, kv_cache: KVCache, /) -> tuple[Tensor, Tensor]:
+        self._crew.tell(pack_batch(batch, has_hidden=True))
+        with ending_the_engine():
+            return self._model.with_hidden(batch, kv_cache)
+
+
+class LedInspector:
+    """Looks inside on all ranks, piece by piece: a head's pattern is on one of them alone."""
+
+    def __init__(self, crew: Crew, inspect: Inspect) -> None:
+        self._crew, self._inspect = crew, inspect
+
+    def __call__(self, request: InspectRequest) -> Iterator[Trace | None]:
+        pieces = self._inspect(request)
+        self._crew.tell(Look(request))
+        try:
+            while True:
+                self._crew.tell(LookOn(request.request_id))
+                with ending_the_engine():
+                    piece = next(pieces)
+                yield piece
+        finally:
+            self._crew.tell(LookAway(request.request_id))
+
+
+@contextlib.contextmanager
+def ending_the_engine() -> Iterator[None]:
+    """A step that failed on one rank leaves the others in the middle of it: nothing can go on."""
+    try:
+        yield
+    except torch.AcceleratorError:
+        raise
+    except Exception as error:
+        logger.exception("a step on several ranks failed")
+        time.sleep(LAST_WORDS)  # if another rank is why, it ends this process, and says so
+        raise EngineDead(RANKS_FAILED) from error
+
+
+def summon(
+    argv: Sequence[str],
+    recipe: bytes,
+    size: int,
+    device: torch.device,
+    *,
+    timeout: float,
+    is_deterministic: bool,
+    on_end: Callable[[str], object],
+) -> Crew:
+    """Start the other ranks and meet them; later they wait `timeout` seconds for each other.
+    `EngineDead` if they do not come together in time.
+
+    The file they meet in lies in a directory of this user alone, and is gone afterwards.
+    """
+    directory = tempfile.mkdtemp(prefix="thirdeye-ranks-")
+    path = Path(directory) / "meeting"
+
+    def end(why: str) -> None:
+        shutil.rmtree(directory, ignore_errors=True)
+        on_end(why)
+
+    try:
+        mates = [Mate.start(rank, argv, PATIENCE, end) for rank in range(1, size)]
+        for mate in mates:
+            mate.expect(Arrived)
+        for rank, mate in enumerate(mates, 1):
+            mate.send(pack_frame(Join(recipe, str(path), rank)))
+        meeting = Meeting(path, 0, size, timeout)
+        ranks = join(meeting, device, is_deterministic=is_deterministic)
+        return Crew(mates, ranks)
+    except RuntimeError as error:
+        raise EngineDead(f"{RANKS_FAILED} ({error})") from error
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def end_process(why: str) -> Any:
+    """What rank 0 does, unless it has somebody to tell, when another rank is gone: it may be
+    waiting for it for ever."""
+    logger.error("the engine ends: %s", why)
+    os._exit(1)

@@ -1,0 +1,117 @@
+"""What rank 0 tells the other ranks, over a socket to each: typed structs, nothing else.
+
+Rank 0 thinks: it schedules, samples and talks to the server. The others are told what to load, how
+many blocks to keep, and then one batch after the other; they answer while they load. What they
+compute together crosses between the model's ranks, not here.
+"""
+
+import dataclasses
+
+import numpy as np
+import torch
+from msgspec import Struct
+
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.server.engine.interface.trace import InspectRequest
+
+LAST_WORDS = 1.0  # seconds in which a rank tells why, before others tell what they saw of it
+
+
+class Join(Struct, frozen=True, tag=True):
+    """What to load, where the ranks meet, and which of them this is."""
+
+    recipe: bytes
+    meeting_path: str
+    rank: int
+
+
+class Arrived(Struct, frozen=True, tag=True):
+    """The rank's process has started: from here on nobody should keep another waiting."""
+
+
+class Loading(Struct, frozen=True, tag=True):
+    """A sign of life: another tensor is in."""
+
+
+class Loaded(Struct, frozen=True, tag=True):
+    """The rank's weights are in."""
+
+
+class Unable(Struct, frozen=True, tag=True):
+    """Why a rank cannot take part, or go on: fit for the operator."""
+
+    message: str
+
+
+class Begin(Struct, frozen=True, tag=True):
+    """Sizes all ranks agree on: as many blocks as the rank with the least room has, or as few as a
+    trial needs (`server/engine/core/profile_run.py`)."""
+
+    num_blocks: int
+    block_size: int
+    max_look_rows: int  # of a piece of an inspection
+    is_trial: bool
+
+
+class Measure(Struct, frozen=True, tag=True):
+    """How much is left for keys and values? A trial, if there was one, is over."""
+
+
+class Measured(Struct, frozen=True, tag=True):
+    """So many bytes."""
+
+    kv_budget: int
+
+
+class Compute(Struct, frozen=True, tag=True):
+    """One step: the fields of its `ForwardBatch` in order, end to end as 32-bit integers."""
+
+    sizes: list[int]  # of each field, in numbers
+    data: bytes
+    has_hidden: bool  # whether the final hidden states are wanted, too
+
+
+class Look(Struct, frozen=True, tag=True):
+    """Begin to look into a text."""
+
+    request: InspectRequest
+
+
+class LookOn(Struct, frozen=True, tag=True):
+    """The next piece of that."""
+
+    request_id: str
+
+
+class LookAway(Struct, frozen=True, tag=True):
+    """It is over, or nobody reads it any more."""
+
+    request_id: str
+
+
+ToRank = Join | Begin | Measure | Compute | Look | LookOn | LookAway
+FromRank = Arrived | Loading | Loaded | Measured | Unable
+
+
+def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:
+    """On a GPU one copy to the host, of all fields together."""
+    fields = [getattr(batch, field.name) for field in dataclasses.fields(batch)]
+    data = torch.cat([field.flatten().to(torch.int32) for field in fields]).cpu()
+    return Compute([field.numel() for field in fields], data.numpy().tobytes(), has_hidden)
+
+
+def unpack_batch(message: Compute, device: torch.device) -> ForwardBatch:
+    """On a GPU one copy to the device."""
+    data = torch.from_numpy(np.frombuffer(message.data, np.int32).copy()).to(device)
+    input_ids, positions, slots, starts, seq_lens, table, indices = data.split_with_sizes(
+        message.sizes
+    )
+    return ForwardBatch(
+        input_ids=input_ids.long(),
+        positions=positions.long(),
+        slot_mapping=slots.long(),
+        query_start_loc=starts,
+        seq_lens=seq_lens,
+        block_table=table.view(len(seq_lens), -1),
+        logits_indices=indices.long(),
+    )

@@ -1,0 +1,154 @@
+"""A rank that follows: it loads its share, then does what rank 0 says, in that order, until rank 0
+is gone.
+
+It never outlives rank 0: a thread sees the end of the socket, also while the others wait in a sum
+for somebody who is dead, and on Linux the kernel sees to it as well. Its logits are its share of
+the work and not looked at: sampling is rank 0's alone.
+"""
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import assert_never
+
+import msgspec
+import torch
+
+from thirdeye.model.parallel.shares import rank_config
+from thirdeye.model.state.choose_kv import make_kv_cache
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.core.layer_inspector import Inspect, Inspector
+from thirdeye.server.engine.core.profile_run import STEP_TOO_LARGE, Room
+from thirdeye.server.engine.distributed.rank_messages import (
+    LAST_WORDS,
+    Arrived,
+    Begin,
+    Compute,
+    FromRank,
+    Join,
+    Loaded,
+    Loading,
+    Look,
+    LookAway,
+    LookOn,
+    Measure,
+    Measured,
+    ToRank,
+    Unable,
+    unpack_batch,
+)
+from thirdeye.server.engine.interface.trace import Trace
+from thirdeye.server.engine.interface.types import EngineDead
+from thirdeye.server.engine.process.frames import FrameReader, pack_frame
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One rank's part of the engine, as the composition root loads it."""
+
+    model: Transformer
+    device: torch.device
+    kv_dtype: torch.dtype
+    room: Room
+
+    def make_cache(self, begin: Begin) -> KVCache:
+        own = rank_config(self.model.config, self.model.ranks.size)
+        return make_kv_cache(own, begin.num_blocks, begin.block_size, self.kv_dtype, self.device)
+
+
+Load = Callable[[Join, Callable[[], None]], Share]
+
+
+def serve_rank(sock: socket.socket, load: Load) -> int:
+    """The process's main: the exit code. `load` says now and then that it lives. It raises
+    `EngineDead` with a text for the operator, and any other exception for a bug."""
+    sock.set_inheritable(False)
+    frames = FrameReader[ToRank](msgspec.msgpack.Decoder(ToRank))
+    inbox: SimpleQueue[ToRank] = SimpleQueue()
+    threading.Thread(target=_read, args=(sock, frames, inbox), name="inbox", daemon=True).start()
+    try:
+        sock.sendall(pack_frame(Arrived()))
+    except ConnectionError:
+        return 0  # rank 0 did not wait
+    join = inbox.get()
+    assert isinstance(join, Join), f"unexpected {join!r}"
+    try:
+        share = load(join, lambda: sock.sendall(pack_frame(Loading())))
+        sock.sendall(pack_frame(Loaded()))
+        follower = Follower(share, lambda message: sock.sendall(pack_frame(message)))
+        with torch.inference_mode():
+            while True:
+                follower.obey(inbox.get())
+    except EngineDead as error:
+        sock.sendall(pack_frame(Unable(str(error))))
+    except Exception as error:
+        logger.exception("rank %d has failed", join.rank)
+        time.sleep(LAST_WORDS)  # if another rank is why, rank 0 knows by now, and has ended this
+        sock.sendall(pack_frame(Unable(f"it has failed ({type(error).__name__}), see its log.")))
+    return 1
+
+
+def _read(sock: socket.socket, frames: FrameReader[ToRank], inbox: SimpleQueue[ToRank]) -> None:
+    try:
+        while True:
+            inbox.put(frames.read(sock))
+    except (EOFError, ConnectionError):
+        os._exit(0)  # rank 0 is gone; the main thread may wait in a sum for it
+
+
+class Follower:
+    """Does what it is told, message by message: its share of the model, a cache, looks inside."""
+
+    def __init__(self, share: Share, send: Callable[[FromRank], object]) -> None:
+        self._share, self._send = share, send
+        self._cache: KVCache | None = None
+        self._is_trial = False
+        self._inspect: Inspect | None = None
+        self._looks: dict[str, Iterator[Trace | None]] = {}
+
+    def obey(self, message: ToRank) -> None:
+        """Raises what a step raises: then nothing can go on."""
+        match message:
+            case Begin():
+                self._begin(message)
+            case Measure():
+                self._send(Measured(self._share.room.end()))
+            case Compute():
+                self._compute(message)
+            case Look(request):
+                assert self._inspect is not None
+                self._looks[request.request_id] = self._inspect(request)
+            case LookOn(request_id):
+                next(self._looks[request_id])
+            case LookAway(request_id):
+                del self._looks[request_id]
+            case Join():
+                raise AssertionError(f"unexpected {message!r}")
+            case _:
+                assert_never(message)
+
+    def _begin(self, begin: Begin) -> None:
+        self._cache = None  # a trial's makes room first
+        self._cache, self._is_trial = self._share.make_cache(begin), begin.is_trial
+        self._inspect = Inspector(self._share.model, self._share.device, begin.max_look_rows)
+        if begin.is_trial:
+            self._share.room.begin()
+
+    def _compute(self, step: Compute) -> None:
+        model, cache = self._share.model, self._cache
+        assert cache is not None
+        forward = model.with_hidden if step.has_hidden else model
+        try:
+            forward(unpack_batch(step, self._share.device), cache)
+        except torch.OutOfMemoryError as error:
+            if self._is_trial:
+                raise EngineDead(f"{STEP_TOO_LARGE} ({error})") from error
+            raise

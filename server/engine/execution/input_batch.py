@@ -1,0 +1,84 @@
+"""StepPlan -> ForwardBatch: pure functions from what is scheduled to the tensors of the step.
+
+Everything is laid out in numpy first, then turned into one tensor each: no tensor is touched twice.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
+
+Int32s = NDArray[np.int32]
+Int64s = NDArray[np.int64]
+
+
+def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> ForwardBatch:
+    """The rows of `plan`, end to end. Logits come in row order: a row's prompt scores, its
+    samples."""
+    rows = plan.rows
+    query_start_loc = make_query_start_loc(rows)
+    positions = make_positions(rows, query_start_loc)
+    tables = make_block_table(rows, block_size)
+
+    def tensor(array: NDArray[np.integer]) -> torch.Tensor:
+        host = torch.from_numpy(array)
+        if device.type == "cuda":  # from pinned memory a copy waits for nothing
+            host = host.pin_memory()
+        return host.to(device, non_blocking=True)
+
+    return ForwardBatch(
+        input_ids=tensor(make_input_ids(rows)),
+        positions=tensor(positions),
+        slot_mapping=tensor(make_slots(tables, query_start_loc, positions, block_size)),
+        query_start_loc=tensor(query_start_loc),
+        seq_lens=tensor(np.array([row.end for row in rows], np.int32)),
+        block_table=tensor(tables),
+        logits_indices=tensor(make_logits_indices(rows, query_start_loc)),
+    )
+
+
+def make_input_ids(rows: list[PlanRow]) -> Int64s:  # [T]
+    token_ids = [t for row in rows for t in row.token_ids]
+    return np.array(token_ids, np.int64)
+
+
+def make_query_start_loc(rows: list[PlanRow]) -> Int32s:  # [B + 1]
+    loc = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum([row.num_scheduled_tokens for row in rows], out=loc[1:])
+    return loc
+
+
+def make_positions(rows: list[PlanRow], query_start_loc: Int32s) -> Int64s:  # [T]
+    """`[start, end)` of each row, one after the other."""
+    starts = np.array([row.start for row in rows])
+    shifts = starts - query_start_loc[:-1]  # [B], from place in the step to place in the sequence
+    return np.arange(query_start_loc[-1]) + np.repeat(shifts, np.diff(query_start_loc))
+
+
+def make_block_table(rows: list[PlanRow], block_size: int) -> Int32s:  # [B, M]
+    """The blocks that each row reads or writes in this step, padded with 0."""
+    lens = [-(-row.end // block_size) for row in rows]
+    table = np.zeros((len(rows), max(lens)), np.int32)
+    for b, (row, num_blocks) in enumerate(zip(rows, lens, strict=True)):
+        table[b, :num_blocks] = row.sequence.block_table[:num_blocks]
+    return table
+
+
+def make_slots(
+    block_table: Int32s, query_start_loc: Int32s, positions: Int64s, block_size: int
+) -> Int64s:  # [T]
+    """Where the KV of each token goes: the block of its position, and the offset in it."""
+    row_of = np.repeat(np.arange(len(block_table)), np.diff(query_start_loc))  # [T]
+    blocks = block_table[row_of, positions // block_size].astype(np.int64)
+    return blocks * block_size + positions % block_size
+
+
+def make_logits_indices(rows: list[PlanRow], query_start_loc: Int32s) -> Int64s:  # [S]
+    indices: list[int] = []
+    for row, offset in zip(rows, query_start_loc.tolist(), strict=False):
+        indices += [offset + p - row.start for p in range(row.score_start, row.score_end)]
+        end = offset + row.num_scheduled_tokens
+        indices += range(end - row.num_samples, end)
+    return np.array(indices, np.int64)

@@ -1,0 +1,171 @@
+"""One step on the device: plan -> tensors -> model -> logits -> tokens, and back to plain numbers.
+
+The model is anything that maps a `ForwardBatch` and a KV cache to logits [S, vocab_size], one row
+for each of `batch.logits_indices` (none at all while only the middle of prompts is computed). A row
+whose logits are broken, or whose processors fail, is an error of that request alone.
+
+A row with drafts is sampled at every one of them, each time as if the drafts before it were the
+answer so far. Noise is a function of (seed, position) and processors of the tokens so far, so these
+are the tokens that would be sampled one by one, as long as the drafts agree with them. The first
+that disagrees is itself the next token; what comes after it is thrown away.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from collections.abc import Sequence as Seq
+from dataclasses import replace
+from itertools import count
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.server.engine.execution.input_batch import build_batch
+from thirdeye.server.engine.grammar.bitmask import is_complete
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.types import TokenLogprobs
+from thirdeye.server.engine.sampling.host_chooser import HostChooser
+from thirdeye.server.engine.sampling.logit_rows import Span, make_spans, samples_of
+from thirdeye.server.engine.sampling.logits_processors import make_processors
+from thirdeye.server.engine.sampling.logprobs import token_logprobs
+from thirdeye.server.engine.sampling.sampler import NO_TOKEN, Sampler, sample
+from thirdeye.server.engine.scheduling.pooling import FRACTION_BITS, MAX_HIDDEN
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, RowResult, StepPlan, StepResult
+
+BROKEN_LOGITS = "The model's output for this request is not a number."
+
+Cache = TypeVar("Cache", contravariant=True)
+
+
+class Model(Protocol[Cache]):
+    def __call__(self, batch: ForwardBatch, kv_cache: Cache, /) -> Tensor: ...
+
+    def with_hidden(self, batch: ForwardBatch, kv_cache: Cache, /) -> tuple[Tensor, Tensor]:
+        """The same logits, and the normed final hidden states, [T, hidden_size]."""
+
+
+class Runner(Protocol):
+    """What `EngineCore` needs of a runner."""
+
+    def run(self, plan: StepPlan) -> StepResult: ...
+
+
+class ModelRunner:
+    """Runs plans on one model with one KV cache."""
+
+    def __init__(
+        self,
+        model: Model[Cache],
+        kv_cache: Cache,
+        config: EngineConfig,
+        device: torch.device | str,
+        sampler: Sampler = sample,
+    ) -> None:
+        self._forward: Callable[[ForwardBatch], Tensor] = lambda batch: model(batch, kv_cache)
+        self._forward_hidden: Callable[[ForwardBatch], tuple[Tensor, Tensor]] = lambda batch: (
+            model.with_hidden(batch, kv_cache)
+        )
+        self._block_size = config.block_size
+        self._device = torch.device(device)
+        self._choose = HostChooser(sampler, make_processors(config.eos_token_ids))
+
+    def run(self, plan: StepPlan) -> StepResult:
+        """Compute a plan of one row or more. What it raises concerns the whole step."""
+        started = time.perf_counter()
+        with torch.inference_mode():
+            logits, hidden = self._compute(plan)
+            computed = time.perf_counter()
+            result = self._read(logits, make_spans(plan.rows))
+            if hidden is not None:
+                result = with_sums(result, plan.rows, hidden)
+        sampled = time.perf_counter()
+        return replace(
+            result, forward_seconds=computed - started, sample_seconds=sampled - computed
+        )
+
+    def _compute(self, plan: StepPlan) -> tuple[Tensor, Tensor | None]:
+        """Logits [S, vocab_size], and hidden states [T, hidden_size] if a row is an embedding."""
+        batch = build_batch(plan, self._block_size, self._device)
+        if not any(row.is_embedding for row in plan.rows):
+            return self._forward(batch).float(), None
+        logits, hidden = self._forward_hidden(batch)
+        return logits.float(), hidden
+
+    def _read(self, logits: Tensor, spans: Seq[Span]) -> StepResult:
+        """logits [S, vocab_size] -> what they mean for each row of the plan."""
+        chosen = self._choose(logits, list(samples_of(spans)))
+        failed, broken = chosen.failed, chosen.broken
+        token_ids = chosen.token_ids
+        accepted = [span.accepted(token_ids, broken | failed.keys()) for span in spans]
+        logprobs = score(logits, spans, accepted, token_ids)
+        results: list[RowResult] = []
+        for span, own in zip(spans, accepted, strict=True):
+            if not broken.isdisjoint([*span.scores, *own]):
+                results.append(RowResult(error=BROKEN_LOGITS))
+            elif errors := [failed[i] for i in own if i in failed]:
+                results.append(errors[0])
+            else:
+                results.append(make_result(span, own, token_ids, logprobs))
+        return StepResult(results)
+
+
+def score(
+    logits: Tensor, spans: Seq[Span], accepted: Seq[range], chosen: Seq[int]
+) -> dict[int, TokenLogprobs]:
+    """Logprobs, by row of the logits, of prompt tokens and new tokens where they are wanted."""
+    wanted = [
+        entry
+        for span, own in zip(spans, accepted, strict=True)
+        for entry in wanted_scores(span, own, chosen)
+    ]
+    if not wanted:
+        return {}
+    indices, token_ids, num_top = (list(column) for column in zip(*wanted, strict=True))
+    targets = torch.tensor(token_ids, device=logits.device)
+    return dict(zip(indices, token_logprobs(logits[indices], targets, num_top), strict=True))
+
+
+def wanted_scores(span: Span, accepted: range, chosen: Seq[int]) -> Iterator[tuple[int, int, int]]:
+    """(row of the logits, token id, number of likeliest) for each logprob a plan row asks for."""
+    sequence, sampling = span.row.sequence, span.row.sequence.request.sampling
+    if sampling.prompt_logprobs is not None:
+        for i, position in zip(span.scores, count(span.row.score_start + 1)):
+            yield i, sequence.token_ids[position], sampling.prompt_logprobs
+    if sampling.logprobs is not None:
+        for i in accepted:
+            if chosen[i] != NO_TOKEN:
+                yield i, chosen[i], sampling.logprobs
+
+
+def with_sums(result: StepResult, rows: Seq[PlanRow], hidden: Tensor) -> StepResult:
+    """The result, with the sums of the hidden states [T, hidden_size] of each embedding's row."""
+    pieces = torch.split(hidden, [row.num_scheduled_tokens for row in rows])
+    results = [
+        replace(r, **sum_hidden(piece)) if row.is_embedding else r
+        for r, row, piece in zip(result.rows, rows, pieces, strict=True)
+    ]
+    return replace(result, rows=results)
+
+
+def sum_hidden(hidden: Tensor) -> dict[str, Any]:
+    """hidden [num_tokens, hidden_size] -> what the row's result says about them."""
+    if not hidden.isfinite().all():
+        return {"error": BROKEN_LOGITS}
+    bounded = hidden.double().clamp(-MAX_HIDDEN, MAX_HIDDEN)
+    fixed = (bounded * 2.0**FRACTION_BITS).round().long()  # exact: float32 has 24 bits
+    return {"hidden_sums": fixed.sum(0).tolist()}
+
+
+def make_result(
+    span: Span, accepted: range, chosen: Seq[int], logprobs: dict[int, TokenLogprobs]
+) -> RowResult:
+    sequence = span.row.sequence
+    has_logprobs = sequence.request.sampling.logprobs is not None
+    token_ids = [chosen[i] for i in accepted]
+    return RowResult(
+        token_ids=token_ids,
+        logprobs=[logprobs[i] for i in accepted] if accepted and has_logprobs else None,
+        prompt_logprobs=[logprobs[i] for i in span.scores],
+        is_complete=is_complete(sequence, token_ids),
+    )

@@ -1,0 +1,123 @@
+"""Grammars by llguidance, over the vocabulary of the model that is served.
+
+llguidance walks the trie of all tokens with an Earley parser and a lexer of derivatives, and says
+which tokens keep the text inside the grammar. Its work for one token is bounded by its limits, so a
+hostile grammar ends in an error and not in a stalled step. Where the grammar leaves one text only,
+the mask leaves the one token that the tokenizer itself would choose.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from numpy.typing import NDArray
+
+from thirdeye.server.engine.interface.grammar_protocol import GrammarError, num_words
+
+MAX_TEMPLATES = 32  # compiled grammars kept for the next request with the same one
+MAX_LEXER_STATES = 50_000  # of one answer, at 1 to 2 kB: a string of so many bounded characters
+REFUSED = "The grammar of this request does not allow its own answer."
+TOO_COMPLEX = "The grammar of this request is too complex to be followed."
+
+
+class _Vocabulary:
+    """What llguidance reads of a tokenizer. Special tokens are never text to a grammar."""
+
+    bos_token_id = None
+
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        special_token_ids: Sequence[int],
+        encode: Callable[[str], list[int]],
+    ) -> None:
+        self.tokens = [*tokens, b""]  # and an end for models that have none of their own
+        self.eos_token_id = len(tokens)
+        self.special_token_ids = [*special_token_ids, self.eos_token_id]
+        self._encode = encode
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        if isinstance(text, bytes):
+            raise TypeError("text, not bytes")  # llguidance asks once which of the two we take
+        return self._encode(text)
+
+
+class Guidance:
+    """Compiles grammars for one vocabulary. One thread uses it."""
+
+    def __init__(
+        self,
+        tokens: Sequence[bytes],
+        *,
+        special_token_ids: Sequence[int],
+        eos_token_ids: Sequence[int],
+        encode: Callable[[str], list[int]],
+    ) -> None:
+        """`tokens[i]` is what token i says; `encode` is how the model's makers cut a text."""
+        vocabulary = _Vocabulary(tokens, special_token_ids, encode)
+        ends = sorted(eos_token_ids) or [vocabulary.eos_token_id]
+        self._num_words = num_words(len(vocabulary.tokens))
+        self._tokenizer = LLTokenizer(TokenizerWrapper(vocabulary), eos_token=ends)
+        self._limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
+        self._templates: OrderedDict[str, LLMatcher] = OrderedDict()
+
+    def compile(self, grammar: str) -> "GuidanceMatcher":
+        """A matcher at the grammar's start."""
+        template = self._templates.get(grammar)
+        if template is None:
+            template = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
+            self._templates[grammar] = template
+            if len(self._templates) > MAX_TEMPLATES:
+                self._templates.popitem(last=False)
+        self._templates.move_to_end(grammar)
+        return GuidanceMatcher(template.deep_copy(), self._num_words)
+
+
+class GuidanceMatcher:
+    """One answer's walk; see `Matcher`. Going back is cheap, and going on costs the new tokens."""
+
+    def __init__(self, matcher: LLMatcher, num_words: int) -> None:
+        """`num_words` is what llguidance writes of a mask, neither more nor less."""
+        self._matcher = matcher
+        self._num_words = num_words
+        self._token_ids: list[int] = []  # where it is
+
+    @property
+    def is_over(self) -> bool:
+        return self._matcher.is_stopped()
+
+    def follow(self, token_ids: Sequence[int]) -> None:
+        here = self._token_ids
+        num_kept = count_equal(here, token_ids)
+        if num_kept < len(here):
+            self._matcher.rollback(len(here) - num_kept)
+            del here[num_kept:]
+        new = list(token_ids[num_kept:])
+        num_taken = self._matcher.try_consume_tokens(new)
+        here += new[:num_taken]
+        self._check()
+        if num_taken < len(new):
+            raise GrammarError(REFUSED)
+
+    def fill(self, mask: NDArray[np.int32]) -> None:
+        if len(mask) < self._num_words:
+            whole = np.frombuffer(self._matcher.compute_bitmask(), np.int32)
+            mask[:] = whole[: len(mask)]
+        else:
+            assert mask.flags.c_contiguous
+            self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, 4 * self._num_words)
+            mask[self._num_words :] = 0
+        self._check()
+
+    def _check(self) -> None:
+        if self._matcher.is_error():
+            raise GrammarError(TOO_COMPLEX)
+
+
+def count_equal(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens the two have in common at their start."""
+    if right[: len(left)] == left:
+        return len(left)
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))

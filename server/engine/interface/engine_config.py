@@ -1,0 +1,67 @@
+"""The engine's settings: plain, frozen, resolved. Nothing below reads an environment or a flag."""
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+
+class Admission(StrEnum):
+    """What a request must find free before it is let in."""
+
+    PREEMPT = "preempt"  # blocks for its prompt: some may be thrown out later, and computed again
+    RESERVE = "reserve"  # blocks up to its max_tokens: fewer run at once, none is ever thrown out
+
+
+def default_batched_tokens(device_type: str, max_num_seqs: int) -> int:
+    """`max_num_batched_tokens` where nobody asked for one: it bounds how long a step can take.
+
+    What decodes waits for the prompt chunk that shares its step, so a CPU, where each token of it
+    takes milliseconds, gets few; a GPU needs thousands to be busy. Twice the rows leave half of a
+    full batch's step to prompts.
+    """
+    return max(2048 if device_type == "cuda" else 256, 2 * max_num_seqs)
+
+
+STEP_SECONDS = 0.25  # on a CPU: the longest pause that a prompt makes in others' answers
+MOST_ON_CPU = 1024  # tokens in a step, however fast the machine
+
+
+class EngineConfig(Struct, frozen=True, kw_only=True):
+    """Sizes of the scheduler and the KV cache.
+
+    `max_num_batched_tokens` bounds the tokens of one step, `max_num_seqs` its rows. A sequence may
+    hold `max_model_len` tokens, prompt and answer together. KV lives in `num_blocks` blocks of
+    `block_size`. Timeouts are in seconds since a request's arrival, 0 is none: `queue_timeout` for
+    its first step, `request_timeout` for its last. A step may verify up to `num_draft_tokens`
+    guesses for each decoding sequence, as long as it has no more than `max_tokens_with_drafts`
+    tokens in all; see docs/speculation.md.
+    """
+
+    max_model_len: int
+    num_blocks: int
+    block_size: int = 16
+    max_num_seqs: int = 64
+    max_num_batched_tokens: int = 512
+    step_seconds: float = 0.0  # a step's tokens are measured out to last so long; 0: not measured
+    eos_token_ids: list[int] = []
+    enable_prefix_caching: bool = True
+    admission: Admission = Admission.PREEMPT
+    queue_timeout: float = 0.0
+    request_timeout: float = 0.0
+    num_draft_tokens: int = (
+        0  # 0: no speculation; the server's default is in server/launch/settings.py
+    )
+    max_tokens_with_drafts: int = 16
+
+    def __post_init__(self) -> None:
+        if self.max_num_seqs > self.max_num_batched_tokens:
+            raise ValueError(
+                f"'max_num_seqs' ({self.max_num_seqs}) must not exceed 'max_num_batched_tokens' "
+                f"({self.max_num_batched_tokens}): every running sequence needs a token a step."
+            )
+        if self.num_blocks * self.block_size < self.max_model_len:
+            raise ValueError(
+                f"{self.num_blocks} KV blocks of {self.block_size} hold "
+                f"{self.num_blocks * self.block_size} tokens, fewer than 'max_model_len' "
+                f"({self.max_model_len}): lower it or give more memory."
+            )

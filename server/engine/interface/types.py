@@ -1,0 +1,268 @@
+"""Every word that crosses the engine's border: plain data, tokens in, tokens out.
+
+These structs travel between processes as msgpack, so they hold numbers, strings and lists. A
+`Request` is already valid: whoever builds one has checked each limit, and nothing below checks it
+again.
+
+    Request -> Engine.generate() -> StepOutput, StepOutput, ... StepOutput(finish_reason=...)
+
+Each accepted request gets exactly one `StepOutput` with a `finish_reason`, whatever happens.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from enum import StrEnum
+from typing import Protocol
+
+from msgspec import Struct
+
+from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"  # end-of-sequence token, one of stop_token_ids, or the end of the grammar
+    LENGTH = "length"  # max_tokens, or the model's context is full
+    ABORT = "abort"  # the caller asked, or left
+    ERROR = "error"  # the engine failed; `StepOutput.error` says how
+
+
+class ErrorCode(StrEnum):
+    """Which ERROR it was, where the caller can do something about it."""
+
+    REQUEST_TOO_LARGE = "request_too_large"  # refused at admission: it could never be computed
+    QUEUE_TIMEOUT = "queue_timeout"  # waited too long; nothing was computed
+    REQUEST_TIMEOUT = "request_timeout"  # took too long, from its arrival on
+    INVALID_GRAMMAR = "invalid_schema"  # the answer could not be kept to it
+    OUT_OF_MEMORY = "out_of_memory"  # of a step: the requests that shared it
+
+
+class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How the next token is chosen.
+
+    Order, as in vLLM: grammar, min_tokens, logit_bias -> penalties -> (argmax if temperature is 0)
+    -> temperature -> min_p -> top_k, top_p -> draw. Reported logprobs are log-softmax of the raw
+    logits.
+    """
+
+    max_tokens: int
+    min_tokens: int = 0  # end-of-sequence and stop ids are masked until this many are generated
+    temperature: float = 1.0  # 0 is greedy
+    top_p: float = 1.0  # 0 is greedy
+    top_k: int = 0  # 0 is off
+    min_p: float = 0.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    repetition_penalty: float = 1.0  # over prompt and output; the two above over output alone
+    logit_bias: dict[int, float] = {}
+    seed: int = 0  # always given: noise is a function of (seed, position)
+    stop_token_ids: list[int] = []  # without end-of-sequence, which the engine adds by itself
+    ignore_eos: bool = False
+    logprobs: int | None = None  # None: none; k: the chosen token's and the k likeliest
+    prompt_logprobs: int | None = None  # the same for every prompt token but the first
+
+
+class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One completion to make. `max_tokens` 0 only scores the prompt (with `prompt_logprobs`)."""
+
+    request_id: str
+    prompt_token_ids: list[int]
+    sampling: SamplingParams
+    priority: int = 0  # lower goes first
+    cache_salt: str = ""  # prefixes are shared only between equal salts
+    tenant: str = ""  # on whose behalf: within a priority, tenants get equal shares
+    return_progress: bool = False  # an output for each chunk of the prompt, too
+    is_embedding: bool = False  # with `max_tokens` 0: the last output has the prompt's embedding
+    grammar: str = ""  # llguidance's serialized form, already checked; the answer follows it
+
+
+class TokenLogprobs(Struct, frozen=True, array_like=True):
+    """One position: its token, the token's logprob and rank (1 is likeliest), and the likeliest."""
+
+    token_id: int
+    logprob: float
+    rank: int
+    top: list[tuple[int, float]]  # likeliest first; may or may not contain token_id
+
+
+class Timings(Struct, frozen=True, array_like=True):
+    """Where the time of one request went, in milliseconds, sent with its last output."""
+
+    queue_ms: float  # arrival to first scheduled
+    prefill_ms: float  # first scheduled to first token
+    decode_ms: float  # first token to last
+    total_ms: float
+    num_steps: int
+    num_preemptions: int = 0
+    itl_max_ms: float = 0.0  # the longest gap between two outputs
+    batch_mean: float = 0.0  # requests in its steps, itself included: 1 is alone
+    batch_max: int = 0
+
+
+class PromptProgress(Struct, frozen=True, array_like=True):
+    """How far a prompt is that takes more than one step."""
+
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_computed_tokens: int  # with those that were cached
+    elapsed_ms: float  # since it was first scheduled
+
+
+class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one step added to one request.
+
+    `token_ids` are new; the end-of-sequence or stop token that ends a request is among them.
+    `logprobs` has one entry a token when asked for. `prompt_logprobs` comes once, with the first
+    output.
+    """
+
+    request_id: str
+    token_ids: list[int] = []
+    logprobs: list[TokenLogprobs] | None = None
+    prompt_logprobs: list[TokenLogprobs] | None = None  # for prompt tokens 1.., token 0 has none
+    finish_reason: FinishReason | None = None
+    stop_token_id: int | None = (
+        None  # the id of stop_token_ids that ended it, if one did (not for EOS)
+    )
+    progress: PromptProgress | None = None  # of a prompt that is not computed yet, and nothing else
+    embedding: list[float] | None = None  # [hidden_size], of length 1; see pooling.py
+    num_cached_tokens: int = 0  # prompt tokens found in the prefix cache, on every output
+    timings: Timings | None = None  # with finish_reason
+    error: str | None = None  # with FinishReason.ERROR: fit for a client's eyes
+    error_code: ErrorCode | None = None  # with FinishReason.ERROR, if it is one of these
+
+
+Take = Callable[[StepOutput], bool]  # whether it has dealt with it; see `Engine.generate`
+
+
+class EngineStats(Struct, frozen=True, kw_only=True):
+    """The engine's numbers after its latest step. Counters (`*_total`) only grow."""
+
+    num_requests_running: int = 0
+    num_requests_waiting: int = 0
+    num_blocks_total: int = 0
+    num_blocks_used: int = 0
+    prompt_tokens_total: int = 0
+    generation_tokens_total: int = 0
+    prefix_cache_queries_total: int = 0
+    prefix_cache_hits_total: int = 0
+    preemptions_total: int = 0
+    queue_timeouts_total: int = 0
+    steps_total: int = 0
+    spec_decode_num_draft_tokens_total: int = 0
+    spec_decode_num_accepted_tokens_total: int = 0
+    schedule_seconds_total: float = 0.0
+    forward_seconds_total: float = 0.0
+    sample_seconds_total: float = 0.0
+    emit_seconds_total: float = 0.0  # telling the API process about the steps
+    idle_seconds_total: float = 0.0  # without work; what lasts is counted when work comes
+    step_tokens_total: int = 0  # computed in all steps together
+    step_tokens_counts: list[int] = []  # steps by size, see STEP_TOKENS_BOUNDS; the last is larger
+
+
+STEP_TOKENS_BOUNDS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+class RowKind(StrEnum):
+    PREFILL = "prefill"  # tokens of the prompt, or all that a preemption lost
+    DECODE = "decode"  # the newest token, whose KV is all that is missing
+
+
+class StepRow(Struct, frozen=True, gc=False):
+    """One request's share of a step."""
+
+    request_id: str
+    num_tokens: int
+    kind: RowKind
+    num_cached_tokens: int = 0  # of the prompt, found in the prefix cache: on its first row alone
+
+
+class StepRecord(Struct, frozen=True, kw_only=True):
+    """What one step of the engine did, and how long its parts took. Holds no token."""
+
+    step: int  # 0, 1, 2, ... since the engine started, without a gap
+    started_at: float  # unix seconds
+    rows: list[StepRow]
+    num_waiting: int
+    waiting: list[str] = []  # those not computed yet, by request id; the first few
+    preempted: list[str] = []  # those thrown out, to be computed again
+    finished: list[str] = []  # those of its rows whose last output it gave
+    inspected: str = ""  # the inspection that it did a piece of; such a step may have no rows
+    num_blocks_used: int
+    num_blocks_free: int
+    num_preemptions: int  # made to schedule this step
+    schedule_ms: float
+    forward_ms: float  # building the batch, and the model
+    sample_ms: float  # logits to tokens; on a GPU also the wait for the model
+    inspect_ms: float = 0.0  # the piece of an inspection
+    total_ms: float  # the four, and telling the scheduler about it
+
+
+class EngineInfo(Struct, frozen=True, kw_only=True):
+    """What the engine turned out to be once loaded: the facts of the ready line."""
+
+    num_parameters: int
+    max_model_len: int
+    vocab_size: int
+    device: str
+    dtype: str
+    num_blocks: int
+    block_size: int
+    max_num_seqs: int
+    numerics: str = ""  # all else that decides bits: library, kernels, threads, instruction set
+    memory: str = ""  # where a GPU's goes, as measured at start
+    num_ranks: int = 1  # processes that compute the model together
+
+
+class EngineDead(Exception):
+    """The engine takes no request now (see `Engine.restart_eta`); the text says why."""
+
+
+class Engine(Protocol):
+    """Tokens to tokens. Three implementations (process, thread, fake), one test suite over all."""
+
+    @property
+    def info(self) -> EngineInfo: ...
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether a request handed in now would be worked on."""
+
+    @property
+    def restart_eta(self) -> float | None:
+        """Seconds until a dead engine should be back; None if it is not coming, or is alive."""
+
+    def generate(self, request: Request, take: Take | None = None) -> AsyncIterator[StepOutput]:
+        """Outputs of one request, the last with a finish_reason.
+
+        Raises `EngineDead` if the engine takes no request any more. Leaving the iterator early
+        (break, cancellation, `aclose`) aborts the request: its blocks are free within one step.
+
+        `take` is a way past the iterator, which costs a wake-up of a task for each output: it is
+        asked first, in the call that receives a step for all requests, about each output but the
+        last, while the iterator is being waited for (so everything before has been seen). What it
+        takes does not come out of the iterator; what it raises does. It must not wait.
+        """
+
+    def abort(self, request_id: str) -> None:
+        """End a request: its iterator yields a last output with ABORT. Unknown ids are ignored."""
+
+    def stats(self) -> EngineStats: ...
+
+    def stalled_seconds(self) -> float:
+        """How long a request has waited for the engine's next step; 0 if none waits."""
+
+    def watch(self, since: int = 0) -> AsyncIterator[StepRecord]:
+        """Steps from number `since` on, those of the latest that are still remembered, then each
+        as it happens. Ends with the engine. A reader that falls far behind misses some: a gap.
+
+        Nobody watching costs nothing. Raises `EngineDead` if there is no engine any more.
+        """
+
+    def inspect(self, request: InspectRequest) -> AsyncIterator[Trace]:
+        """Look inside: a trace of each layer asked for, then a last one, `is_last`.
+
+        Worked on between steps, in pieces that cost less than one. Leaving the iterator early ends
+        it. Raises `EngineDead` if the engine takes no request any more.
+        """
+
+    async def close(self) -> None:
+        """Stop; requests still running end with ABORT. Safe to call twice."""

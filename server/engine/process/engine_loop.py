@@ -1,0 +1,103 @@
+"""The engine's loop: commands in, steps out. The same for a thread and for a process of its own.
+
+While there is work, commands are taken between steps without waiting; without work, the loop sleeps
+on its inbox, and an idle engine costs nothing.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, count
+from queue import Empty, SimpleQueue
+from typing import assert_never
+
+import msgspec
+
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.process.messages import (
+    Abort,
+    Add,
+    Command,
+    Inspect,
+    Step,
+    Stop,
+    Uninspect,
+    Unwatch,
+    Watch,
+)
+
+
+class Wake:
+    """Look again: something else than a command has made work."""
+
+
+Inbox = SimpleQueue[Command | Wake]
+
+
+def run_loop(
+    core: EngineCore,
+    inbox: Inbox,
+    emit: Callable[[Step], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> None:
+    """Work until `Stop`; then whatever runs ends with ABORT. What it raises ends the engine."""
+    core.call_when_ready(lambda: inbox.put(Wake()))
+    idle, emitting = Stopwatch(clock), Stopwatch(clock)
+    for sequence in count():
+        with idle:
+            first = [] if core.has_work else [inbox.get()]
+        is_stopped = _obey(core, chain(first, _waiting(inbox)))
+        outputs = core.step()
+        stats = msgspec.structs.replace(
+            core.stats(), idle_seconds_total=idle.seconds, emit_seconds_total=emitting.seconds
+        )
+        with emitting:
+            emit(Step(sequence, outputs, stats, core.records(), core.traces()))
+        if is_stopped:
+            return
+
+
+class Stopwatch:
+    """The seconds spent in its context, all times together."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self._started = self._clock()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += self._clock() - self._started
+
+
+def _waiting(inbox: Inbox) -> Iterator[Command | Wake]:
+    """All that is there."""
+    while True:
+        try:
+            yield inbox.get_nowait()
+        except Empty:
+            return
+
+
+def _obey(core: EngineCore, commands: Iterable[Command | Wake]) -> bool:
+    """Carry out commands; True once one of them was `Stop`."""
+    for command in commands:
+        match command:
+            case Add(request):
+                core.add(request)
+            case Abort(request_id):
+                core.abort(request_id)
+            case Inspect(request):
+                core.inspect(request)
+            case Uninspect(request_id):
+                core.leave(request_id)
+            case Watch() | Unwatch():
+                core.is_watched = isinstance(command, Watch)
+            case Stop():
+                core.abort_all()
+                return True
+            case Wake():
+                pass
+            case _:
+                assert_never(command)
+    return False

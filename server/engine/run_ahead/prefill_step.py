@@ -1,0 +1,106 @@
+"""A step with a prompt's chunk in it: its shapes are its own, so it is computed eagerly.
+
+It reads and writes the same state as the replayed steps, in the same two parts: the layers, whose
+logits also score the prompts that want it, and then the choice.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.server.engine.run_ahead.decode_step import Chooser, Way, score_prompt
+from thirdeye.server.engine.run_ahead.device_bitmask import ToldMasks
+from thirdeye.server.engine.run_ahead.device_state import DeviceState, News, Word
+from thirdeye.server.engine.run_ahead.slot_table import Told
+from thirdeye.server.engine.sampling.logprobs import NUM_TOP
+from thirdeye.server.engine.scheduling.step_plan import PlanRow
+
+Send = Callable[[list[int]], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where things are in a step, as lists of numbers on the device, int64."""
+
+    pending: Tensor  # [P] tokens that the host does not know yet
+    pending_slots: Tensor  # [P] where they are known
+    samples: Tensor  # [S] logits to choose from
+    slots: Tensor  # [S] whose they are
+    scores: Tensor  # [L] logits that score a prompt
+    targets: Tensor  # [L] the tokens they score
+    num_top: int  # likeliest that are told with each
+
+
+def find_places(rows: list[PlanRow], told: list[Told], send: Send) -> Places:
+    """Logits come in row order: a row's prompt scores, its sample."""
+    pending: list[tuple[int, int]] = []
+    samples: list[tuple[int, int]] = []
+    scores: list[tuple[int, int]] = []
+    num_top, end, num_logits = NUM_TOP, 0, 0
+    for row, own in zip(rows, told, strict=True):
+        end += row.num_scheduled_tokens
+        if row.num_pending_tokens:
+            pending.append((end - 1, own.slot))
+        for position in range(row.score_start, row.score_end):
+            scores.append((num_logits, row.sequence.token_ids[position + 1]))
+            num_logits += 1
+        if row.score_start < row.score_end:
+            num_top = max(num_top, row.sequence.request.sampling.prompt_logprobs or 0)
+        if row.is_sampled:
+            samples.append((num_logits, own.slot))
+            num_logits += 1
+    places, owners = _unzip(pending, send)
+    sampled, slots = _unzip(samples, send)
+    scored, targets = _unzip(scores, send)
+    return Places(places, owners, sampled, slots, scored, targets, num_top)
+
+
+def _unzip(pairs: list[tuple[int, int]], send: Send) -> tuple[Tensor, Tensor]:
+    return send([left for left, _ in pairs]), send([right for _, right in pairs])
+
+
+class ChunkStep:
+    """`begin`, then `choose`. Nothing in it is read on the host."""
+
+    def __init__(
+        self,
+        forward: Callable[[ForwardBatch], Tensor],
+        state: DeviceState,
+        choose: Chooser,
+        batch: ForwardBatch,
+        news: News,
+        places: Places,
+        way: Way,
+    ) -> None:
+        self._forward, self._state, self._choose = forward, state, choose
+        self._batch, self._news, self._places, self._way = batch, news, places, way
+        self._logits: Tensor | None = None  # [S, vocab_size], between the two
+
+    def begin(self) -> Tensor:
+        """Compute the layers -> what is said of the prompts, [L, W]."""
+        self._state.apply(self._news)
+        places = self._places
+        if len(places.pending):
+            tokens = self._state.table[:, Word.TOKEN].index_select(0, places.pending_slots)
+            self._batch.input_ids.index_copy_(0, places.pending, tokens.long())
+        logits = self._forward(self._batch).float()  # [S + L, vocab_size]
+        if not len(places.scores):
+            self._logits = logits
+            return torch.empty(0, 2, dtype=torch.int64, device=logits.device)
+        self._logits = logits.index_select(0, places.samples)
+        scored = logits.index_select(0, places.scores)  # [L, vocab_size]
+        return score_prompt(scored, places.targets, places.num_top)
+
+    def choose(self, masks: ToldMasks | None) -> Tensor:
+        """What each sampled row chose, [S, W]."""
+        assert self._logits is not None, "there are no logits to choose from"
+        slots = self._places.slots
+        if not len(slots):
+            return torch.empty(0, 2, dtype=torch.int64, device=slots.device)
+        self._state.masks.apply(masks)
+        positions = self._state.table[:, Word.POSITION].index_select(0, slots).long()
+        logits, self._logits = self._logits, None  # not to be kept until the step is read
+        return self._choose(logits, slots, positions, self._way)

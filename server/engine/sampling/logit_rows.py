@@ -1,0 +1,79 @@
+"""Where in a step's logits each row of its plan has its own, and where tokens are chosen.
+
+    logits   |<- scores ->|<- samples ->|<- scores ->|<- samples ->| ...
+             |<------- plan row ------->|<------- plan row ------->|
+
+A row with drafts is sampled at every one of them, each time as if the drafts before it were the
+answer so far.
+"""
+
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from itertools import count, repeat
+
+from thirdeye.server.engine.sampling.logits_processors import History, is_processed
+from thirdeye.server.engine.scheduling.speculator import histories
+from thirdeye.server.engine.scheduling.step_plan import PlanRow
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a plan row's logits lie: `[start, stop)`, of which the last are its samples, if any."""
+
+    row: PlanRow
+    start: int
+    stop: int
+
+    @property
+    def samples(self) -> range:
+        """The logits that the next token and, after each draft, one more come from."""
+        return range(self.stop - self.row.num_samples, self.stop)
+
+    @property
+    def scores(self) -> range:
+        """The logits that score the prompt's tokens."""
+        return range(self.start, self.stop - self.row.num_samples)
+
+    def accepted(self, chosen: Seq[int], unusable: set[int]) -> range:
+        """The samples that count: the first, and each one whose draft was the sample before it.
+
+        It ends before a broken one: then the next step begins there, and it is that step's error.
+        """
+        samples = self.samples
+        for num_right, (i, draft) in enumerate(
+            zip(samples, self.row.draft_token_ids, strict=False)
+        ):
+            if chosen[i] != draft or i + 1 in unusable:
+                return samples[: num_right + 1]
+        return samples
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One token to choose."""
+
+    row: int  # of the step's logits
+    position: int  # where the token will stand
+    history: History  # what stands before it
+
+
+def make_spans(rows: Seq[PlanRow]) -> list[Span]:
+    """The logits of a step, cut by plan row."""
+    spans: list[Span] = []
+    start = 0
+    for row in rows:
+        stop = start + row.score_end - row.score_start + row.num_samples
+        spans.append(Span(row, start, stop))
+        start = stop
+    return spans
+
+
+def samples_of(spans: Iterable[Span]) -> Iterator[Sample]:
+    """All tokens to choose, in the order of their logits."""
+    for span in spans:
+        sequence = span.row.sequence
+        has_say = sequence.request.grammar or is_processed(sequence)
+        behind = histories(span.row) if has_say else repeat(sequence)  # nobody asks for the drafts
+        for row, position, history in zip(span.samples, count(span.row.real_end), behind):
+            yield Sample(row, position, history)

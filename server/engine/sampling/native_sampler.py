@@ -1,0 +1,30 @@
+"""The sampler in C, for engines that compute with native kernels: `sample` is its twin."""
+
+from collections.abc import Sequence as Seq
+
+from torch import Tensor
+
+from thirdeye.model.native.library import Library
+from thirdeye.model.native.sample import SampleKernel
+from thirdeye.server.engine.grammar.bitmask import NO_MASKS, RowMasks
+from thirdeye.server.engine.sampling.sampler import Knobs
+
+
+class NativeSampler:
+    """See `Sampler`. RowMasks are read where they lie, and the noise is made where it is used."""
+
+    def __init__(self, library: Library) -> None:
+        self._kernel = SampleKernel(library)
+
+    def __call__(
+        self, logits: Tensor, knobs: Seq[Knobs], positions: Seq[int], masks: RowMasks = NO_MASKS
+    ) -> Tensor:
+        assert not masks.rows or 32 * masks.words.shape[1] >= logits.shape[1], masks.words.shape
+        addresses = masks.addresses(len(knobs))
+        return self._kernel.sample(
+            logits,
+            [
+                (mask, k.seed, position, k.temperature, k.top_p, -k.log_min_p, k.top_k)
+                for mask, position, k in zip(addresses, positions, knobs, strict=True)
+            ],
+        )

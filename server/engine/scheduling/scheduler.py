@@ -1,0 +1,469 @@
+"""Which tokens each step computes. One rule: sequences catch up, within a budget of tokens.
+
+Each step gives every running sequence at least one token, shares the rest of the budget between
+those that are further behind (`budget.py`), and admits waiting sequences, in the queue's order
+(`waiting.py`), as long as a token, a row and blocks are left. A long prompt is thus computed in
+chunks beside the running answers (chunked prefill), and prefix hits and resumption are only another
+starting point.
+
+A sequence is admitted with the blocks of all its present tokens, and takes one more as its answer
+grows. When none is free, the last of `running` is preempted: it loses its blocks and waits, before
+all that were never admitted, to be computed again; its blocks stay findable, so that most of them
+usually come back. As `running` is sorted by priority and first admission, and the first can always
+have every block (`EngineConfig` checks that any sequence fits alone), the first always advances: no
+deadlock, and whoever was admitted is not overtaken by later admissions. With `Admission.RESERVE`
+nothing is admitted whose blocks up to `max_tokens` are not free, and nothing is ever preempted.
+
+Pure Python: it knows no tensor and no model.
+"""
+
+import time
+from bisect import insort
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from thirdeye.server.engine.cache.block_pool import BlockPool
+from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig
+from thirdeye.server.engine.interface.grammar_protocol import Matcher
+from thirdeye.server.engine.interface.types import (
+    EngineStats,
+    ErrorCode,
+    FinishReason,
+    PromptProgress,
+    Request,
+    StepOutput,
+)
+from thirdeye.server.engine.scheduling.deadlines import Deadlines
+from thirdeye.server.engine.scheduling.pooling import add_sums, unit_vector
+from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
+from thirdeye.server.engine.scheduling.speculator import Speculator
+from thirdeye.server.engine.scheduling.step_pace import Pace
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, RowResult, StepPlan, StepResult
+from thirdeye.server.engine.scheduling.stopping import finish_after
+from thirdeye.server.engine.scheduling.tenant_shares import Ledger
+from thirdeye.server.engine.scheduling.token_budget import TokenBudget
+from thirdeye.server.engine.scheduling.waiting_queue import WaitingQueue, by_order
+
+
+class RequestTooLarge(ValueError):
+    """It could never be computed, however long it waited. The text is for its caller."""
+
+
+class Scheduler:
+    """`schedule()` and `update()` take turns; `add` and `abort` may come between turns.
+
+    Or: `schedule()`, `launched()` of that plan, then `update()` of the one before. A plan made so
+    is right whatever the step before it says: its rows are those of sequences that may go on, and
+    what becomes of one that turns out to have ended is thrown away.
+    """
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        pool: BlockPool | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        speculator: Speculator | None = None,
+    ) -> None:
+        self._config = config
+        self.pace = Pace(config)
+        self._pool = pool or BlockPool(config.num_blocks, config.block_size)
+        self._speculator = speculator or Speculator(config, self._pool)
+        self._clock = clock
+        self._eos_token_ids = frozenset(config.eos_token_ids)
+        self._sequences: dict[str, Sequence] = {}  # waiting and running
+        self._waiting = WaitingQueue()
+        self._unready: dict[str, Sequence] = {}  # not queued yet: something of theirs is missing
+        self._ledger = Ledger()
+        self._deadlines = Deadlines(config)
+        self._running: list[Sequence] = []  # sorted by order: the last is the first to be preempted
+        self._num_arrivals = self._num_turns = 0
+        self._prompt_tokens = self._generation_tokens = 0
+        self._cache_queries = self._cache_hits = 0  # in tokens
+        self._preemptions = self._queue_timeouts = self._steps = 0
+
+    # --- requests come and go ---
+
+    def add(self, request: Request, *, is_ready: bool = True) -> None:
+        """Queue a request. `RequestTooLarge` for one that could never be computed.
+
+        One that is not ready waits for `make_ready`, and takes nobody's turn until then.
+
+        Whatever fits the context fits the KV cache alone, so nothing else is too large: the choices
+        of one API request are requests of their own, and can run one after another.
+        """
+        num_prompt_tokens, limit = len(request.prompt_token_ids), self._config.max_model_len
+        if not 1 <= num_prompt_tokens <= limit:
+            raise RequestTooLarge(
+                f"The prompt must have between 1 and {limit} tokens, got {num_prompt_tokens}."
+            )
+        if request.request_id in self._sequences:
+            raise ValueError(f"'request_id' must be unique, {request.request_id!r} is running.")
+        sequence = Sequence(
+            request=request,
+            max_tokens=min(request.sampling.max_tokens, limit - num_prompt_tokens),
+            arrival=self._num_arrivals,
+            arrived_at=self._clock(),
+            share=self._ledger.join(request.priority, request.tenant),
+        )
+        self._num_arrivals += 1
+        self._sequences[request.request_id] = sequence
+        if is_ready:
+            self._waiting.push(sequence)
+        else:
+            self._unready[request.request_id] = sequence
+        self._deadlines.watch(sequence)
+
+    def make_ready(self, request_id: str, matcher: Matcher) -> None:
+        """Queue a request that was added unready and has not ended: its matcher is here."""
+        sequence = self._unready.pop(request_id)
+        sequence.matcher = matcher
+        self._waiting.push(sequence)
+
+    def reject(self, request_id: str, error: str, error_code: ErrorCode | None) -> StepOutput:
+        """End one request with an error: its last output."""
+        sequence = self._sequences[request_id]
+        return self._finish(sequence, FinishReason.ERROR, error=error, error_code=error_code)
+
+    def abort(self, request_id: str) -> StepOutput | None:
+        """The last output of a request, whose blocks are free again; None if it is not known."""
+        sequence = self._sequences.get(request_id)
+        return None if sequence is None else self._finish(sequence, FinishReason.ABORT)
+
+    def abort_all(self) -> list[StepOutput]:
+        return [self._finish(s, FinishReason.ABORT) for s in list(self._sequences.values())]
+
+    def fail(
+        self, plan: StepPlan, error: str, error_code: ErrorCode | None = None
+    ) -> list[StepOutput]:
+        """End every sequence of a step that could not be computed, if it has not ended already."""
+        reason = FinishReason.ERROR
+        return [
+            self._finish(row.sequence, reason, error=error, error_code=error_code)
+            for row in plan.rows
+            if row.sequence.status is not SequenceStatus.FINISHED
+        ]
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._sequences
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a step has something to compute; those that are not ready need none."""
+        return len(self._sequences) > len(self._unready)
+
+    # --- before a step ---
+
+    def expire(self) -> list[StepOutput]:
+        """End every request that is late: the last outputs. To be called before `schedule`."""
+        outputs: list[StepOutput] = []
+        for sequence, code, why in self._deadlines.late(self._clock()):
+            self._queue_timeouts += code is ErrorCode.QUEUE_TIMEOUT
+            outputs.append(self._finish(sequence, FinishReason.ERROR, error=why, error_code=code))
+        return outputs
+
+    def schedule(self) -> StepPlan:
+        """The next step. It has a row if `has_work`."""
+        has_preempted = self._make_room()
+        budget = TokenBudget(self.pace.num_tokens - len(self._running))
+        # After a preemption nobody is let in: it would be the victims, at once.
+        may_admit = not has_preempted and self._has_place
+        behind = [s for s in self._running if s.num_unplanned_tokens > 1]
+        for sequence in behind:
+            budget.offer(sequence, is_last=sequence is behind[-1] and not may_admit)
+        if may_admit:
+            behind += self._admit(budget)
+        budget.offer_again(behind)
+        due = [sequence for sequence in self._running if sequence.is_due]
+        rows = [self._row(sequence, budget.tokens_of(sequence)) for sequence in due]
+        is_in_flight = len(due) < len(self._running)
+        assert rows or is_in_flight or not self.has_work, "there is work, yet none is scheduled"
+        self._steps += bool(rows)
+        return StepPlan(self._speculator.draft(rows))
+
+    def launched(self, plan: StepPlan) -> None:
+        """This plan, without drafts, is being computed: the next one goes on behind it."""
+        for row in plan.rows:
+            row.sequence.num_launched_tokens = row.real_end
+
+    @property
+    def _has_place(self) -> bool:
+        return bool(self._waiting) and len(self._running) < self._config.max_num_seqs
+
+    def _make_room(self) -> bool:
+        """Blocks for all tokens of each running sequence, at the cost of the last ones.
+
+        True if one was preempted.
+        """
+        num_running, num_ready = len(self._running), 0
+        while num_ready < len(self._running):  # the list gets shorter as sequences are preempted
+            sequence = self._running[num_ready]
+            num_blocks = self._pool.num_blocks_for(sequence.num_tokens) if sequence.is_due else 0
+            num_missing = num_blocks - len(sequence.block_table)
+            if num_missing <= 0:
+                num_ready += 1
+            elif (new := self._pool.allocate(num_missing)) is not None:
+                sequence.block_table += new
+            else:
+                self._preempt(self._running.pop())
+        return len(self._running) < num_running
+
+    def _preempt(self, sequence: Sequence) -> None:
+        self._pool.free(sequence.block_table)
+        sequence.block_table = []
+        sequence.num_computed_tokens = sequence.num_launched_tokens = 0
+        sequence.hidden_sums = []
+        sequence.status = SequenceStatus.WAITING
+        sequence.num_preemptions += 1
+        self._preemptions += 1
+        self._waiting.push(sequence)
+
+    def _admit(self, budget: TokenBudget) -> list[Sequence]:
+        """Let in who waits, in the queue's order, as long as everything it needs is left."""
+        admitted: list[Sequence] = []
+        while self._has_place and budget.left > 0:
+            sequence = self._waiting.peek()
+            if not self._start(sequence):
+                break
+            budget.admit(sequence, is_last=not self._has_place)
+            # Counted here, not only with its row: the queue's next choice depends on it.
+            sequence.charge(sequence.num_computed_tokens + budget.tokens_of(sequence))
+            admitted.append(sequence)
+        return admitted
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Make a waiting sequence run, with its blocks, found ones and new ones.
+
+        False, and nothing done, if there is no room.
+        """
+        found = self._find_prefix(sequence)
+        num_new = self._pool.num_blocks_for(len(sequence.token_ids)) - len(found)
+        num_needed = num_new + self._pool.num_free_among(found)
+        if num_needed + self._num_blocks_to_spare(sequence) > self._pool.num_free:
+            return False
+        self._pool.share(found)
+        new = self._pool.allocate(num_new)
+        assert new is not None
+        self._waiting.remove(sequence)
+        sequence.block_table = found + new
+        sequence.num_computed_tokens = len(found) * self._pool.block_size
+        sequence.status = SequenceStatus.RUNNING
+        if sequence.turn is None:
+            self._count_admission(sequence)
+        insort(self._running, sequence, key=by_order)
+        return True
+
+    def _num_blocks_to_spare(self, newcomer: Sequence) -> int:
+        """Free blocks that an admission must leave to those that run, and to the newcomer.
+
+        One for each running sequence, else what is let in now would be preempted as soon as the
+        others grow (no thrash); with `RESERVE` all that any of them may come to need.
+        """
+        if self._config.admission is Admission.PREEMPT:
+            return len(self._running)
+        to_come = sum(self._num_blocks_at_end(s) - len(s.block_table) for s in self._running)
+        num_now = self._pool.num_blocks_for(len(newcomer.token_ids))
+        return to_come + self._num_blocks_at_end(newcomer) - num_now
+
+    def _num_blocks_at_end(self, sequence: Sequence) -> int:
+        return self._pool.num_blocks_for(sequence.num_prompt_tokens + sequence.max_tokens)
+
+    def _find_prefix(self, sequence: Sequence) -> list[int]:
+        """Known blocks of a sequence; none while each position of its prompt must be computed."""
+        if not self._config.enable_prefix_caching or sequence.needs_every_position:
+            return []
+        self._extend_hashes(sequence)
+        return self._pool.find_prefix(sequence.block_hashes, sequence.token_ids)
+
+    def _count_admission(self, sequence: Sequence) -> None:
+        sequence.turn, self._num_turns = self._num_turns, self._num_turns + 1
+        sequence.admitted_at = self._clock()
+        self._deadlines.start(sequence)
+        sequence.num_cached_tokens = sequence.num_computed_tokens
+        self._prompt_tokens += sequence.num_prompt_tokens
+        if self._config.enable_prefix_caching and not sequence.needs_every_position:
+            self._cache_queries += sequence.num_prompt_tokens
+            self._cache_hits += sequence.num_cached_tokens
+
+    def _row(self, sequence: Sequence, num_tokens: int) -> PlanRow:
+        start = sequence.num_planned_tokens
+        end = start + num_tokens
+        score_start = score_end = start
+        if sequence.num_prompt_logprobs_left:
+            score_start = max(start, len(sequence.prompt_logprobs))
+            score_end = max(score_start, min(end, sequence.num_prompt_tokens - 1))
+        is_sampled = end == sequence.num_tokens and sequence.max_tokens > 0
+        sequence.charge(end)
+        return PlanRow(sequence, start, end, score_start, score_end, is_sampled)
+
+    # --- after a step ---
+
+    def update(self, plan: StepPlan, result: StepResult) -> list[StepOutput]:
+        """Take in what a step computed; what each request has to be told about it."""
+        outputs: list[StepOutput] = []
+        for row, row_result in zip(plan.rows, result.rows, strict=True):
+            if row.sequence.status is SequenceStatus.FINISHED:
+                continue  # it ended while this step was in flight
+            row.sequence.count_step(len(plan.rows))
+            output = self._update_row(row, row_result)
+            if output is not None:
+                outputs.append(output)
+        return outputs
+
+    def _update_row(self, row: PlanRow, result: RowResult) -> StepOutput | None:
+        sequence = row.sequence
+        if result.error is not None:
+            reason, code = FinishReason.ERROR, result.error_code
+            return self._finish(sequence, reason, error=result.error, error_code=code)
+        sequence.prompt_logprobs += result.prompt_logprobs
+        if sequence.status is SequenceStatus.WAITING:  # preempted while this step was in flight:
+            return self._append(row, result) if row.is_sampled else None  # its token is good
+        sequence.num_computed_tokens = row.real_end
+        sequence.hidden_sums = add_sums(sequence.hidden_sums, result.hidden_sums)
+        if sequence.num_uncomputed_tokens:
+            self._publish(row)
+            return self._progress(sequence) if sequence.request.return_progress else None
+        return self._append(row, result)
+
+    def _progress(self, sequence: Sequence) -> StepOutput | None:
+        """How far the prompt is; nothing once tokens have come, which tell more."""
+        if sequence.num_generated_tokens:
+            return None
+        assert sequence.admitted_at is not None
+        progress = PromptProgress(
+            num_prompt_tokens=sequence.num_prompt_tokens,
+            num_cached_tokens=sequence.num_cached_tokens,
+            num_computed_tokens=sequence.num_computed_tokens,
+            elapsed_ms=(self._clock() - sequence.admitted_at) * 1000,
+        )
+        request_id = sequence.request.request_id
+        return StepOutput(
+            request_id=request_id,
+            progress=progress,
+            num_cached_tokens=sequence.num_cached_tokens,
+        )
+
+    def _append(self, row: PlanRow, result: RowResult) -> StepOutput:
+        """Add new tokens to a sequence that has caught up, up to the one that ends it."""
+        sequence = row.sequence
+        is_first = sequence.first_token_at is None
+        sequence.count_output(self._clock())
+        reason = FinishReason.LENGTH if sequence.max_tokens == 0 else None
+        stop_token_id: int | None = None
+        new: list[int] = []
+        for token_id in result.token_ids:
+            new.append(token_id)
+            sequence.token_ids.append(token_id)
+            reason, stop_token_id = finish_after(
+                token_id,
+                sequence.num_generated_tokens,
+                sequence.request.sampling,
+                self._eos_token_ids,
+                sequence.max_tokens,
+            )
+            if reason is not None:
+                break
+        if result.is_complete and len(new) == len(result.token_ids) and stop_token_id is None:
+            reason = FinishReason.STOP  # also where it is the last token allowed
+        self._generation_tokens += len(new)
+        num_accepted = max(len(new) - 1, 0)  # drafts: their KV is computed, that of the rest stale
+        sequence.num_computed_tokens += num_accepted
+        self._publish(row, num_accepted)
+        self._speculator.settle(row, num_accepted)
+        has_prompt_logprobs = is_first and sequence.request.sampling.prompt_logprobs is not None
+        output = StepOutput(
+            request_id=sequence.request.request_id,
+            token_ids=new,
+            logprobs=result.logprobs and result.logprobs[: len(new)],
+            prompt_logprobs=list(sequence.prompt_logprobs) if has_prompt_logprobs else None,
+            embedding=unit_vector(sequence.hidden_sums) if row.is_embedding else None,
+            num_cached_tokens=sequence.num_cached_tokens,
+        )
+        if reason is None:
+            return output
+        return self._finish(sequence, reason, output=output, stop_token_id=stop_token_id)
+
+    def _publish(self, row: PlanRow, num_accepted: int = 0) -> None:
+        """Let the blocks be found that this step has filled: their KV is computed only now."""
+        sequence, size = row.sequence, self._pool.block_size
+        filled = range(row.start // size, (row.real_end + num_accepted) // size)
+        is_kept = sequence.status is SequenceStatus.RUNNING
+        if not filled or not is_kept or not self._config.enable_prefix_caching:
+            return
+        self._extend_hashes(sequence)
+        for i in filled:
+            token_ids = sequence.token_ids[i * size : (i + 1) * size]
+            self._pool.publish(sequence.block_table[i], sequence.block_hashes[i], token_ids)
+
+    def _extend_hashes(self, sequence: Sequence) -> None:
+        cache_salt = sequence.request.cache_salt
+        self._pool.extend_hashes(sequence.block_hashes, sequence.token_ids, cache_salt)
+
+    def _finish(
+        self,
+        sequence: Sequence,
+        reason: FinishReason,
+        *,
+        output: StepOutput | None = None,
+        stop_token_id: int | None = None,
+        error: str | None = None,
+        error_code: ErrorCode | None = None,
+    ) -> StepOutput:
+        """Let a sequence go, and turn its output, if it has one, into its last."""
+        request_id = sequence.request.request_id
+        del self._sequences[request_id]
+        self._deadlines.forget(sequence)
+        self._ledger.leave(sequence.request.priority, sequence.request.tenant)
+        if self._unready.pop(request_id, None) is not None:
+            pass  # in no queue yet
+        elif sequence.status is SequenceStatus.WAITING:
+            self._waiting.remove(sequence)
+        else:
+            self._running.remove(sequence)
+        self._pool.free(sequence.block_table)
+        sequence.block_table = []
+        sequence.status = SequenceStatus.FINISHED
+        return msgspec.structs.replace(
+            output
+            or StepOutput(request_id=request_id, num_cached_tokens=sequence.num_cached_tokens),
+            finish_reason=reason,
+            stop_token_id=stop_token_id,
+            error=error,
+            error_code=error_code,
+            timings=sequence.timings(self._clock()),
+        )
+
+    # --- numbers and invariants ---
+
+    def queue(self) -> Iterator[Sequence]:
+        """Who waits, in the order of arrival."""
+        if not self._waiting and not self._unready:
+            return iter(())
+        waiting = SequenceStatus.WAITING
+        return (s for s in self._sequences.values() if s.status is waiting)
+
+    def stats(self) -> EngineStats:
+        return EngineStats(
+            num_requests_running=len(self._running),
+            num_requests_waiting=len(self._waiting) + len(self._unready),
+            num_blocks_total=self._pool.num_blocks,
+            num_blocks_used=self._pool.num_used,
+            prompt_tokens_total=self._prompt_tokens,
+            generation_tokens_total=self._generation_tokens,
+            prefix_cache_queries_total=self._cache_queries,
+            prefix_cache_hits_total=self._cache_hits,
+            preemptions_total=self._preemptions,
+            queue_timeouts_total=self._queue_timeouts,
+            steps_total=self._steps,
+            spec_decode_num_draft_tokens_total=self._speculator.num_drafted,
+            spec_decode_num_accepted_tokens_total=self._speculator.num_accepted,
+        )
+
+    def check_integrity(self) -> None:
+        """Every block is accounted for by the tables of the running sequences alone."""
+        self._pool.check_integrity(sequence.block_table for sequence in self._running)
+        assert self._running == sorted(self._running, key=by_order), "running is out of order"
+        assert len(self._running) <= self._config.max_num_seqs, "too many sequences run"
+        num_known = len(self._running) + len(self._waiting) + len(self._unready)
+        assert num_known == len(self._sequences), "one is lost"

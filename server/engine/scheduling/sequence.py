@@ -1,0 +1,158 @@
+"""One request's life in the engine: the one object that changes. The scheduler changes it.
+
+    token_ids   |<---- prompt ---->|<- generated ->|
+    KV          |<- computed ->|<- to compute ----->|
+                0              num_computed_tokens  len(token_ids)
+
+There is no prefill phase and no decode phase. A sequence is behind by `num_uncomputed_tokens`; each
+step lets it catch up, and the step that reaches the end gives the next token. It knows no tensor.
+
+Where steps are launched before the last one is read, the plan is ahead of what is known:
+
+    token_ids   |<-------------- known -------------->|<- pending ->|
+    KV          |<- computed ->|<-- in flight ------->|             num_tokens
+                               num_computed_tokens    num_launched_tokens
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from thirdeye.server.engine.interface.grammar_protocol import Matcher
+from thirdeye.server.engine.interface.types import Request, Timings, TokenLogprobs
+from thirdeye.server.engine.scheduling.prompt_lookup import Drafter
+from thirdeye.server.engine.scheduling.tenant_shares import Share
+
+
+class SequenceStatus(StrEnum):
+    WAITING = "waiting"  # holds no block
+    RUNNING = "running"  # holds the blocks of all its tokens
+    FINISHED = "finished"  # holds no block, its last output is given
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """`max_tokens` is the request's, or less if the context is full earlier. Times in seconds."""
+
+    request: Request
+    max_tokens: int
+    arrival: int  # 0, 1, 2, ...: first come, first served within a tenant
+    arrived_at: float
+    share: Share = field(default_factory=Share)  # what its tenant has had at its priority
+    turn: int | None = None  # 0, 1, 2, ...: when it was first admitted, which it keeps
+    token_ids: list[int] = field(default_factory=list)
+    num_prompt_tokens: int = 0
+    status: SequenceStatus = SequenceStatus.WAITING
+    num_computed_tokens: int = 0  # KV below is exactly that of these tokens
+    num_launched_tokens: int = 0  # KV below will be computed by steps that are launched, if more
+    num_charged_tokens: int = 0  # below, tokens count as served: computing them again is free
+    num_cached_tokens: int = 0  # prompt tokens found in the prefix cache when it was first admitted
+    block_table: list[int] = field(default_factory=list)
+    block_hashes: list[bytes] = field(
+        default_factory=list
+    )  # of the leading full blocks of token_ids
+    prompt_logprobs: list[TokenLogprobs] = field(
+        default_factory=list
+    )  # of tokens 1.., as they come
+    hidden_sums: list[int] = field(default_factory=list)  # of an embedding, up to what is computed
+    admitted_at: float | None = None
+    first_token_at: float | None = None
+    last_token_at: float = 0.0
+    longest_gap: float = 0.0  # between two outputs
+    drafter: Drafter | None = None  # once it has decoded in a small batch
+    matcher: Matcher | None = None  # of its grammar, once it is ready
+    num_steps: int = 0
+    num_rows_met: int = 0  # rows of all its steps together, its own included
+    max_rows_met: int = 0
+    num_preemptions: int = 0
+
+    def __post_init__(self) -> None:
+        self.token_ids = list(self.request.prompt_token_ids)
+        self.num_prompt_tokens = len(self.token_ids)
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Who goes first of those admitted once: lower priority value, then earlier admission."""
+        assert self.turn is not None, "it has no place in the order before it is admitted"
+        return self.request.priority, self.turn
+
+    @property
+    def num_uncomputed_tokens(self) -> int:
+        return len(self.token_ids) - self.num_computed_tokens
+
+    @property
+    def num_pending_tokens(self) -> int:
+        """Tokens that launched steps choose, and nobody has read."""
+        num_tokens = self.num_launched_tokens + 1 - len(self.token_ids)
+        return num_tokens if num_tokens > 0 else 0  # no max(): this runs for each row of each step
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids) + self.num_pending_tokens
+
+    @property
+    def num_planned_tokens(self) -> int:
+        """Where the next step goes on."""
+        return max(self.num_computed_tokens, self.num_launched_tokens)
+
+    @property
+    def num_unplanned_tokens(self) -> int:
+        return self.num_tokens - self.num_planned_tokens
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next step has something to do for it: not if its last token is pending."""
+        num_pending = self.num_pending_tokens
+        return not num_pending or self.num_generated_tokens + num_pending < self.max_tokens
+
+    @property
+    def num_generated_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def num_prompt_logprobs_left(self) -> int:
+        """Prompt tokens still to be scored; token 0 has no logprob."""
+        if self.request.sampling.prompt_logprobs is None:
+            return 0
+        return self.num_prompt_tokens - 1 - len(self.prompt_logprobs)
+
+    @property
+    def needs_every_position(self) -> bool:
+        """Whether its whole prompt must be computed: a prefix hit gives keys and values alone."""
+        return self.num_prompt_logprobs_left > 0 or self.request.is_embedding
+
+    def charge(self, end: int) -> None:
+        """Count the tokens up to position `end`, which are now to be computed, as served."""
+        if end > self.num_charged_tokens:
+            self.share.served += end - max(self.num_computed_tokens, self.num_charged_tokens)
+            self.num_charged_tokens = end
+
+    def count_step(self, num_rows: int) -> None:
+        """It took part in a step of `num_rows` requests."""
+        self.num_steps += 1
+        self.num_rows_met += num_rows
+        if num_rows > self.max_rows_met:  # no max(): this runs for every row of every step
+            self.max_rows_met = num_rows
+
+    def count_output(self, now: float) -> None:
+        """It got new tokens."""
+        if self.first_token_at is None:
+            self.first_token_at = now
+        elif now - self.last_token_at > self.longest_gap:
+            self.longest_gap = now - self.last_token_at
+        self.last_token_at = now
+
+    def timings(self, now: float) -> Timings:
+        """Where the time went until `now`; a part that was never reached took none."""
+        admitted_at = now if self.admitted_at is None else self.admitted_at
+        first_token_at = now if self.first_token_at is None else self.first_token_at
+        return Timings(
+            queue_ms=(admitted_at - self.arrived_at) * 1000,
+            prefill_ms=(first_token_at - admitted_at) * 1000,
+            decode_ms=(now - first_token_at) * 1000,
+            total_ms=(now - self.arrived_at) * 1000,
+            num_steps=self.num_steps,
+            num_preemptions=self.num_preemptions,
+            itl_max_ms=self.longest_gap * 1000,
+            batch_mean=self.num_rows_met / max(self.num_steps, 1),
+            batch_max=self.max_rows_met,
+        )

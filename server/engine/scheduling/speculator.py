@@ -1,0 +1,107 @@
+"""Speculation in a batch: who drafts in a step, with what room, and what became of it.
+
+A draft is a guess beyond a sequence's tokens. It is computed in the same step as the last real
+token, like a prompt token, and the step says which drafts are what would have been sampled anyway.
+Drafts live on leftovers: the budget that is left, blocks that are free, and only in small steps. A
+small step is bound by reading the weights, so a few more tokens cost it little: up to half of
+`max_tokens_with_drafts` any reasonable guess is worth it, up to the whole only one that is nearly
+certain. Nothing ever waits for drafts: the blocks of rejected ones are free again at once.
+
+Guessing itself is `server/engine/scheduling/prompt_lookup.py`; which guesses are right,
+`server/engine/execution/model_runner.py`.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from thirdeye.server.engine.cache.block_pool import BlockPool
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.grammar_protocol import Matcher
+from thirdeye.server.engine.interface.types import Request
+from thirdeye.server.engine.scheduling.prompt_lookup import Drafter, PromptLookup
+from thirdeye.server.engine.scheduling.sequence import Sequence
+from thirdeye.server.engine.scheduling.step_plan import PlanRow
+
+
+class Speculator:
+    """`draft` lengthens the rows of a step that is about to run; `settle` takes each one back."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        pool: BlockPool,
+        make_drafter: Callable[[], Drafter] = PromptLookup,
+    ) -> None:
+        self._num_draft_tokens = config.num_draft_tokens
+        self._max_tokens = min(config.max_tokens_with_drafts, config.max_num_batched_tokens)
+        self._pool = pool
+        self._make_drafter = make_drafter
+        self.num_drafted = self.num_accepted = 0
+
+    def draft(self, rows: list[PlanRow]) -> list[PlanRow]:
+        """The same rows in the same order, those of decoding sequences perhaps with drafts."""
+        room = self._max_tokens - sum(row.num_scheduled_tokens for row in rows)
+        if room <= 0 or not self._num_draft_tokens:
+            return rows
+        drafted: list[PlanRow] = []
+        for row in rows:
+            may_draft = row.is_sampled and not row.num_pending_tokens
+            longer = self._lengthen(row, room) if may_draft else row
+            room -= len(longer.draft_token_ids)
+            drafted.append(longer)
+        return drafted
+
+    def _lengthen(self, row: PlanRow, room: int) -> PlanRow:
+        sequence = row.sequence
+        num_left = sequence.max_tokens - sequence.num_generated_tokens
+        limit = min(self._num_draft_tokens, room, num_left - 1)  # a step gives one token more
+        if limit <= 0:
+            return row
+        if sequence.drafter is None:
+            sequence.drafter = self._make_drafter()
+        few = max(0, min(limit, room - self._max_tokens // 2))
+        prompt_end = sequence.num_prompt_tokens
+        drafts = sequence.drafter.propose(sequence.token_ids, prompt_end, few, limit)
+        drafts = drafts[: self._make_room(sequence, len(drafts))]
+        self.num_drafted += len(drafts)
+        return replace(row, end=row.end + len(drafts), draft_token_ids=tuple(drafts))
+
+    def _make_room(self, sequence: Sequence, num_drafts: int) -> int:
+        """How many drafts have a slot, with blocks taken for all of them if so many are free."""
+        num_tokens, table = len(sequence.token_ids), sequence.block_table
+        num_blocks = self._pool.num_blocks_for(num_tokens + num_drafts) - len(table)
+        table += self._pool.allocate(max(num_blocks, 0)) or []
+        return min(num_drafts, len(table) * self._pool.block_size - num_tokens)
+
+    def settle(self, row: PlanRow, num_accepted: int) -> None:
+        """Count, and free the blocks that only rejected drafts had needed."""
+        if not row.draft_token_ids:
+            return
+        self.num_accepted += num_accepted
+        sequence = row.sequence
+        num_blocks = self._pool.num_blocks_for(len(sequence.token_ids))
+        self._pool.free(sequence.block_table[num_blocks:])
+        del sequence.block_table[num_blocks:]
+
+
+@dataclass(frozen=True, slots=True)
+class Foresight:
+    """A sequence as it will be if its first drafts are right: what processors see at a draft."""
+
+    request: Request
+    token_ids: list[int]
+    num_prompt_tokens: int
+    matcher: Matcher | None
+
+    @property
+    def num_generated_tokens(self) -> int:
+        return len(self.token_ids) - self.num_prompt_tokens
+
+
+def histories(row: PlanRow) -> Iterator[Sequence | Foresight]:
+    """What lies behind each sample of a row: its sequence, then one draft more each time."""
+    sequence = row.sequence
+    yield sequence
+    for stop in range(1, row.num_samples):
+        token_ids = [*sequence.token_ids, *row.draft_token_ids[:stop]]
+        yield Foresight(sequence.request, token_ids, sequence.num_prompt_tokens, sequence.matcher)

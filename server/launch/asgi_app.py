@@ -1,0 +1,108 @@
+"""The HTTP application: routes, error handlers, outer layers. It takes its engine as an argument.
+
+    app = create_app(state, ApiConfig(api_keys=("secret",)))
+
+The state may still be loading: the page, `/health` and 503s are served meanwhile, and
+`state.ready(...)` opens the rest. Layers, from outside in: lifetime (id, end, bugs), CORS if
+some origin is allowed, gate (key, Host), router.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+
+from thirdeye.server.api.admin.ops import ops_routes
+from thirdeye.server.api.admin.pages import page_routes
+from thirdeye.server.api.anthropic.adapter import messages_routes
+from thirdeye.server.api.generation.grammar_cache import Grammars
+from thirdeye.server.api.generation.metrics import Metrics
+from thirdeye.server.api.generation.respond import Context
+from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.http.cors import CorsMiddleware
+from thirdeye.server.api.http.error_handlers import (
+    error_response,
+    on_api_error,
+    on_client_gone,
+    on_http_exception,
+)
+from thirdeye.server.api.http.gate import GateMiddleware
+from thirdeye.server.api.http.rate_limits import Rates
+from thirdeye.server.api.http.request_scope import LifetimeMiddleware
+from thirdeye.server.api.http.sse import own_the_shutdown
+from thirdeye.server.api.introspection.inspect_route import inspect_routes
+from thirdeye.server.api.introspection.timeline_route import timeline_routes
+from thirdeye.server.api.openai.chat import chat_routes
+from thirdeye.server.api.openai.completions import completion_routes
+from thirdeye.server.api.openai.embeddings import embedding_routes
+from thirdeye.server.api.openai.models import model_routes
+from thirdeye.server.api.openai.tokenize import token_routes
+from thirdeye.server.api.openapi.access import show_access
+from thirdeye.server.api.openapi.document import document
+from thirdeye.server.api.openapi.model import show_model
+from thirdeye.server.api.receipts.verify import verify_routes
+from thirdeye.server.api.requests.operator_limits import show_ceilings
+from thirdeye.server.api.responses.routes import responses_routes
+from thirdeye.server.errors import ApiError, ClientGone
+
+
+class App(FastAPI):
+    """FastAPI with our OpenAPI document, which knows the model once there is one."""
+
+    def __init__(self, served: ServerState, config: ApiConfig, **options: Any) -> None:
+        super().__init__(**options)
+        self._served, self._config = served, config
+
+    def openapi(self) -> dict[str, Any]:
+        found = show_model(document(self), self._served.model)
+        return show_access(show_ceilings(found, self._config), self._config)
+
+
+def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
+    """The app over `state`. Two apps share nothing."""
+    metrics = Metrics(state)
+    context = Context(state, config or ApiConfig(), metrics, Grammars(metrics))
+    state.rates = Rates(
+        {
+            "requests": context.config.requests_per_minute,
+            "tokens": context.config.tokens_per_minute,
+        }
+    )
+    own_the_shutdown()
+    app = App(
+        state,
+        context.config,
+        title="thirdeye",
+        version=context.config.version,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for router in (
+        chat_routes(context),
+        completion_routes(context),
+        embedding_routes(context),
+        responses_routes(context),
+        messages_routes(context),
+        model_routes(context),
+        token_routes(context),
+        inspect_routes(context),
+        timeline_routes(context),
+        verify_routes(context),
+        ops_routes(context),
+        page_routes(),
+    ):
+        app.include_router(router)
+    app.add_exception_handler(ApiError, on_api_error)
+    app.add_exception_handler(ClientGone, on_client_gone)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_middleware(GateMiddleware, config=context.config)
+    if context.config.cors_origins:
+        app.add_middleware(CorsMiddleware, context.config.cors_origins)
+    app.add_middleware(
+        LifetimeMiddleware,
+        on_response=context.metrics.responded,
+        error_response=error_response,
+    )
+    return app

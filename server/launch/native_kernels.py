@@ -1,0 +1,67 @@
+"""The compiled kernels of this machine, from the server's side: where they are, and that they come.
+
+Nobody waits for a compiler: what `thirdeye pull` has not compiled is begun when the server starts,
+in the background, and serves from the next start on if it is not ready for this one. Without torch,
+as the API process is; `model/native/` has the kernels.
+"""
+
+import logging
+import threading
+from pathlib import Path
+
+from thirdeye.model.native.build import Build, Unavailable, plan_build
+from thirdeye.server.launch.settings import Native, Settings, compilers
+from thirdeye.weights.paths import kernels_directory
+
+logger = logging.getLogger(__name__)
+
+
+def native_library(settings: Settings) -> str:
+    """The library's file, which may still be on its way; empty where there will be none.
+
+    Why there is none is said in the log.
+    """
+    if settings.native is Native.OFF or settings.device.startswith("cuda"):
+        return ""
+    try:
+        build = plan_native()
+    except Unavailable as reason:
+        logger.info("no native kernels: %s", reason)
+        return ""
+    if not build.is_done:
+        threading.Thread(target=_compile, args=(build,), name="compiler", daemon=True).start()
+    return str(build.library)
+
+
+def plan_native() -> Build:
+    """Raises `Unavailable` with the reason why this machine has none."""
+    return plan_build(kernels_directory(), compilers())
+
+
+def native_status() -> str:
+    """A line for people, compiled if need be: where the library is, or why there is none."""
+    try:
+        return str(_compiled())
+    except Unavailable as reason:
+        return f"none: {reason}"
+
+
+def compiled_library() -> str:
+    """The library's file, for who would rather wait than do without; empty where there is none."""
+    try:
+        return str(_compiled())
+    except Unavailable:
+        return ""
+
+
+def _compiled() -> Path:
+    build = plan_native()
+    build.run()
+    return build.library
+
+
+def _compile(build: Build) -> None:
+    try:
+        build.run()
+    except Unavailable as reason:
+        logger.warning("no native kernels: %s", reason)

@@ -1,0 +1,25 @@
+"""`thirdeye serve`, up to the moment the model is opened: the engine's process, then the settings.
+
+What this imports first costs little, so that the engine's process is there early: its torch and the
+libraries of this process take a second each, side by side. A mistake of the operator's is one
+message that names the flag and the way out.
+"""
+
+import time
+from typing import Any
+
+from thirdeye.server.launch.console import fail
+from thirdeye.server.launch.spawner import EngineSpawner
+
+
+def serve_command(options: dict[str, Any]) -> int:
+    """The exit status of `thirdeye serve` with these options."""
+    started = time.monotonic()
+    with EngineSpawner() as spawner:
+        try:
+            spawner.start_ahead()
+        except OSError as error:
+            return fail(f"The engine process cannot be started: {error}.")
+        from thirdeye.server.launch.server_run import run_command  # noqa: PLC0415 (takes a second, as torch does there)
+
+        return run_command(options, spawner, started)

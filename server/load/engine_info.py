@@ -1,0 +1,62 @@
+"""What a loaded engine says of itself: the facts of the ready line, and what decides its bits."""
+
+from importlib.metadata import version
+
+import torch
+
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.linear.linear import Linear, TiedLinear
+from thirdeye.model.parameter_counts import parameter_counts
+from thirdeye.model.placement import Placement
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.types import EngineInfo
+
+
+def describe_numerics(model: Transformer, where: Placement, kv_dtype: torch.dtype) -> str:
+    """What decides the bits of an answer beside weights, dtype and our own code."""
+    attention = type(model.backend).__name__
+    linear = "+".join(sorted(linear_methods(model)))
+    if where.device.type == "cuda":
+        capability = ".".join(map(str, torch.cuda.get_device_capability(where.device)))
+        machine = f"{torch.cuda.get_device_name(where.device)}, capability {capability}"
+    else:
+        threads = torch.get_num_threads()
+        machine = f"{torch.backends.cpu.get_cpu_capability()}, {threads} threads"
+    if kv_dtype != where.dtype:
+        linear += f", {str(kv_dtype).removeprefix('torch.')} KV"
+    if where.is_deterministic and where.device.type == "cuda":  # on a CPU it changes nothing
+        machine += ", deterministic"
+    if where.ranks.size > 1:
+        machine += f", {where.ranks.size} ranks"
+    libraries = f"torch {torch.__version__}, llguidance {version('llguidance')}"
+    return f"{libraries}, {attention}, {linear}, {machine}"
+
+
+def linear_methods(model: Transformer) -> set[str]:
+    """How its weights are kept: the head may be another way than the rest."""
+    layers = (m for m in model.modules() if isinstance(m, Linear | TiedLinear))
+    return {type(layer.method).__name__ for layer in layers}
+
+
+def describe(
+    model: ModelConfig,
+    config: EngineConfig,
+    where: Placement,
+    numerics: str,
+    memory: str,
+) -> EngineInfo:
+    """The facts of the ready line."""
+    return EngineInfo(
+        num_parameters=parameter_counts(model).total,
+        max_model_len=config.max_model_len,
+        vocab_size=model.vocab_size,
+        device=str(where.device),
+        dtype=str(where.dtype).removeprefix("torch."),
+        num_blocks=config.num_blocks,
+        block_size=config.block_size,
+        max_num_seqs=config.max_num_seqs,
+        numerics=numerics,
+        memory=memory,
+        num_ranks=where.ranks.size,
+    )

@@ -1,0 +1,23 @@
+"""The first lines of the engine's process, before torch is there.
+
+Importing torch makes half a million objects that all stay: a garbage collector that looks at them
+again and again finds nothing and takes a tenth of the time. It is switched on again when the engine
+is loaded (`server/engine/process/engine_process.py`).
+"""
+
+import gc
+import os
+import sys
+
+
+def main() -> int:
+    gc.disable()
+    from thirdeye.server.load.load_engine import main as serve  # noqa: PLC0415 (here is where torch is imported)
+
+    return serve()
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    sys.stderr.flush()
+    os._exit(exit_code)  # all has been said; taking torch apart would take a second or more

@@ -1,0 +1,195 @@
+"""The engine's side of the composition root: a recipe becomes an engine, in its own process.
+
+Its `main` is run by `server/load/engine_main.py`. Together with `server/launch/api_process.py` this
+is the only place that joins `weights/`, `model/` and `server/engine/`.
+"""
+
+import logging
+import socket
+import sys
+from collections.abc import Sequence
+from concurrent.futures import wait
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import torch
+
+from thirdeye.model.attention.choose_attention import choose_attention
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.loading.layer_loader import ModelLoader
+from thirdeye.model.native.library import Library
+from thirdeye.model.parallel.shares import rank_config
+from thirdeye.model.placement import Placement
+from thirdeye.model.state.choose_kv import make_kv_cache
+from thirdeye.model.state.kv_cache import kv_bytes_per_block
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.cache.kv_budget import plan_kv
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.core.layer_inspector import MAX_ROWS, Inspector
+from thirdeye.server.engine.core.warmup import warm_up
+from thirdeye.server.engine.distributed.leader import end_process
+from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.grammar.compiler import GrammarCompiler
+from thirdeye.server.engine.grammar.llguidance_matcher import Guidance
+from thirdeye.server.engine.interface.engine_config import (
+    MOST_ON_CPU,
+    STEP_SECONDS,
+    EngineConfig,
+    default_batched_tokens,
+)
+from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
+from thirdeye.server.engine.process.engine_process import OnEnd, OnProgress, serve_engine
+from thirdeye.server.engine.sampling.native_sampler import NativeSampler
+from thirdeye.server.engine.sampling.sampler import Sampler, sample
+from thirdeye.server.load.engine_info import describe, describe_numerics
+from thirdeye.server.load.engine_recipe import EngineRecipe
+from thirdeye.server.load.kv_memory import find_room
+from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, runs_ahead
+from thirdeye.server.load.placement import place, place_kv
+from thirdeye.server.load.tensor_parallel import gather_crew, use_threads
+from thirdeye.server.text.tools.form import TAGS, encode_with_tags
+from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
+from thirdeye.weights.errors import ModelError
+from thirdeye.weights.load import load_weights
+
+logger = logging.getLogger(__name__)
+
+
+def load_engine(
+    recipe: EngineRecipe, on_progress: OnProgress, on_end: OnEnd = end_process
+) -> tuple[EngineCore, EngineInfo]:
+    """Weights into a transformer, memory into KV blocks, both into an engine.
+
+    `on_end` is called with the reason, by another thread, when a rank is gone: it ends the process.
+    Raises ValueError, OSError or ModelFormatError with a text for the operator.
+    """
+    use_threads(recipe)
+    checkpoint = open_checkpoint(Path(recipe.model_path))
+    where = place(recipe, rank=0)
+    own = rank_config(checkpoint.config, recipe.tensor_parallel)
+    crew = gather_crew(recipe, where, on_end)
+    where = replace(where, ranks=crew.ranks)
+    device, kv_dtype = where.device, place_kv(recipe, where)
+    grammars = GrammarCompiler(lambda grammar: guidance.result().compile(grammar))
+    # Beside the weights, which leave a core to it. The checkpoint's description is not kept for it.
+    guidance = grammars.prepare(partial(load_guidance, checkpoint, recipe.eos_token_ids))
+    model = load_model(checkpoint, recipe.attention, where, on_progress)
+    crew.wait_loaded()
+    budget, memory = find_room(recipe, model, kv_dtype, device, crew)
+    config = engine_config(recipe, own, kv_dtype, device, budget)
+    is_ahead = runs_ahead(recipe.cuda_graphs, device, model.backend, recipe.tensor_parallel)
+    if is_ahead:  # a guess needs the token before it, which the host does not know yet
+        config = msgspec.structs.replace(config, num_draft_tokens=0)
+    look_rows = min(MAX_ROWS, config.max_num_batched_tokens)
+    crew.begin(config.num_blocks, config.block_size, look_rows)
+    num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
+    kv_cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
+    launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
+    runner = ModelRunner(crew.lead(model), kv_cache, config, device, choose_sampler(where.native))
+    warm_up(runner, config)
+    numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
+    inspector = crew.lead_inspector(Inspector(model, device, look_rows))
+    core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
+    wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
+    return core, describe(checkpoint.config, config, where, numerics, memory)
+
+
+def choose_sampler(native: Library | None) -> Sampler:
+    """What chooses the tokens of steps that are not launched ahead."""
+    return sample if native is None else NativeSampler(native)
+
+
+def load_model(
+    checkpoint: Checkpoint, attention: str, where: Placement, on_progress: OnProgress
+) -> Transformer:
+    """The checkpoint's weights in a transformer of its shape."""
+    model = empty_model(checkpoint.config, attention, where)
+    loader = ModelLoader(model)
+    load_weights(checkpoint, loader, lambda done, total: on_progress("weights", done / total))
+    loader.finish()
+    return model
+
+
+def empty_model(config: ModelConfig, attention: str, where: Placement) -> Transformer:
+    """To be filled. Raises ValueError if the attention cannot run there."""
+    backend = choose_attention(
+        attention, where.device, where.native, is_deterministic=where.is_deterministic
+    )
+    return Transformer(
+        config,
+        backend,
+        dtype=where.dtype,
+        device=where.device,
+        quantize=where.quantize,
+        native=where.native,
+        ranks=where.ranks,
+        is_deterministic=where.is_deterministic,
+    )
+
+
+def load_guidance(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> Guidance:
+    """Grammars over the checkpoint's vocabulary.
+
+    The tags of a tool call are text to a grammar, also where they are tokens of their own.
+    """
+    tokenizer = checkpoint.tokenizer()
+    return Guidance(
+        [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
+        special_token_ids=[i for text, i in tokenizer.special_tokens.items() if text not in TAGS],
+        eos_token_ids=eos_token_ids,
+        encode=partial(encode_with_tags, tokenizer=tokenizer),
+    )
+
+
+def engine_config(
+    recipe: EngineRecipe,
+    model: ModelConfig,
+    kv_dtype: torch.dtype,
+    device: torch.device,
+    budget: int,
+) -> EngineConfig:
+    """The scheduler's sizes, from what was asked and what the memory holds.
+
+    `model` is a rank's; so many bytes of keys and values fit on each.
+    """
+    num_blocks, max_model_len = plan_kv(
+        budget=budget,
+        bytes_per_block=kv_bytes_per_block(model, recipe.block_size, kv_dtype),
+        block_size=recipe.block_size,
+        context=model.max_position_embeddings,
+        asked=recipe.max_model_len,
+    )
+    num_tokens, step_seconds = recipe.max_num_batched_tokens, 0.0
+    if num_tokens is None:
+        num_tokens = default_batched_tokens(device.type, recipe.max_num_seqs)
+        if device.type == "cpu":
+            num_tokens, step_seconds = max(num_tokens, MOST_ON_CPU), STEP_SECONDS
+    return EngineConfig(
+        max_model_len=max_model_len,
+        num_blocks=num_blocks,
+        block_size=recipe.block_size,
+        max_num_seqs=recipe.max_num_seqs,
+        max_num_batched_tokens=num_tokens,
+        step_seconds=step_seconds,
+        eos_token_ids=recipe.eos_token_ids,
+        enable_prefix_caching=recipe.enable_prefix_caching,
+        admission=recipe.admission,
+        queue_timeout=recipe.queue_timeout,
+        request_timeout=recipe.request_timeout,
+        num_draft_tokens=recipe.num_draft_tokens,
+        max_tokens_with_drafts=recipe.max_tokens_with_drafts,
+    )
+
+
+def load(recipe: bytes, on_progress: OnProgress, on_end: OnEnd) -> tuple[EngineCore, EngineInfo]:
+    """What the operator can mend is told in words; anything else is a bug and keeps its stack."""
+    try:
+        return load_engine(msgspec.msgpack.decode(recipe, type=EngineRecipe), on_progress, on_end)
+    except (ValueError, OSError, ModelError) as error:
+        raise EngineDead(str(error)) from error
+
+
+def main() -> int:
+    return serve_engine(socket.socket(fileno=int(sys.argv[-1])), load)

@@ -1,0 +1,67 @@
+"""A further rank's side of the composition root: the recipe becomes its share of the model.
+
+Its `main` is run by `server/load/rank_main.py`; rank 0 is at the other end of the socket. It loads
+as `server/load/load_engine.py` does, less the scheduler, the grammars and the sampler, which are
+rank 0's alone.
+"""
+
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import torch
+
+from thirdeye.model.parallel.ranks import Meeting, join
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.cache.device_memory import CudaMemory
+from thirdeye.server.engine.core.profile_run import Gauge, Granted, Room
+from thirdeye.server.engine.distributed.rank_messages import Join
+from thirdeye.server.engine.distributed.rank_worker import Share, serve_rank
+from thirdeye.server.engine.interface.types import EngineDead
+from thirdeye.server.load.engine_recipe import EngineRecipe
+from thirdeye.server.load.kv_memory import granted_share
+from thirdeye.server.load.load_engine import load_model
+from thirdeye.server.load.placement import place, place_kv
+from thirdeye.server.load.tensor_parallel import rank_kv_budget, use_threads
+from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.errors import ModelError
+
+
+def load_share(order: Join, say_alive: Callable[[], None]) -> Share:
+    """Meet the others, then load this rank's slices. Raises as `load_engine` does."""
+    recipe = msgspec.msgpack.decode(order.recipe, type=EngineRecipe)
+    use_threads(recipe)
+    where = place(recipe, order.rank)
+    checkpoint = open_checkpoint(Path(recipe.model_path))
+    size = recipe.tensor_parallel
+    meeting = Meeting(Path(order.meeting_path), order.rank, size, recipe.rank_timeout)
+    ranks = join(meeting, where.device, is_deterministic=recipe.deterministic)
+    where = replace(where, ranks=ranks)
+    model = load_model(checkpoint, recipe.attention, where, lambda *_: say_alive())
+    kv_dtype = place_kv(recipe, where)
+    room = find_own_room(recipe, model, kv_dtype, where.device)
+    return Share(model, where.device, kv_dtype, room)
+
+
+def find_own_room(
+    recipe: EngineRecipe, model: Transformer, kv_dtype: torch.dtype, device: torch.device
+) -> Room:
+    """As `find_room` does on rank 0; the weights are loaded."""
+    if device.type != "cuda":
+        return Granted(rank_kv_budget(recipe, model.config, device, kv_dtype))
+    return Gauge(CudaMemory(device), granted_share(recipe))
+
+
+def load(order: Join, say_alive: Callable[[], None]) -> Share:
+    """What the operator can mend is told in words."""
+    try:
+        return load_share(order, say_alive)
+    except (ValueError, OSError, ModelError) as error:
+        raise EngineDead(str(error)) from error
+
+
+def main() -> int:
+    return serve_rank(socket.socket(fileno=int(sys.argv[-1])), load)

@@ -1,0 +1,24 @@
+"""The first lines of a further rank's process, before torch is there.
+
+Run by rank 0 as `python -m thirdeye.server.load.rank_main FD`, where FD is the socket to it; see
+`server/engine/distributed/leader.py`. From here on it ends with rank 0, also if that dies within
+the seconds that the rest takes to be imported.
+"""
+
+import os
+import sys
+
+from thirdeye.server.engine.process.parent_death import bind_to_parent
+
+
+def main() -> int:
+    bind_to_parent()
+    from thirdeye.server.load.load_rank import main as serve  # noqa: PLC0415 (here is where torch is imported)
+
+    return serve()
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    sys.stderr.flush()
+    os._exit(exit_code)

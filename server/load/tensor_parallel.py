@@ -1,0 +1,65 @@
+"""What a recipe means for several ranks: may there be so many, and what is each one's part.
+
+With one rank nothing here makes a difference.
+"""
+
+import sys
+from collections.abc import Callable
+
+import msgspec
+import torch
+
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.placement import Placement
+from thirdeye.model.state.kv_cache import kv_bytes_per_block
+from thirdeye.server.engine.cache.kv_budget import kv_budget
+from thirdeye.server.engine.distributed.leader import NOBODY, Crew, summon
+from thirdeye.server.engine.execution.cpu_threads import num_cores, own_cpus
+from thirdeye.server.load.engine_recipe import EngineRecipe
+
+
+def use_threads(recipe: EngineRecipe) -> None:
+    """One a core, the cores dealt out among the ranks."""
+    torch.set_num_threads(recipe.threads or max(1, num_cores() // recipe.tensor_parallel))
+
+
+def check_ranks(recipe: EngineRecipe, device: torch.device) -> None:
+    """Raises ValueError if this machine, or what else was asked for, does not allow the ranks."""
+    size, is_cuda = recipe.tensor_parallel, device.type == "cuda"
+    limit = torch.cuda.device_count() if is_cuda else len(own_cpus())
+    if size > limit:
+        raise ValueError(
+            f"'--tensor-parallel' must be at most {limit}, the number of "
+            f"{'GPUs' if is_cuda else 'CPUs'} here, got {size}."
+        )
+    if ":" in recipe.device:
+        raise ValueError(
+            f"'--device' {recipe.device} is one GPU, '--tensor-parallel' takes the first {size}: "
+            "use '--device cuda'."
+        )
+
+
+def gather_crew(recipe: EngineRecipe, where: Placement, on_end: Callable[[str], object]) -> Crew:
+    """The other ranks, if there are to be any. `on_end` ends this process; see `Mate`."""
+    if recipe.tensor_parallel == 1:
+        return NOBODY
+    return summon(
+        [sys.executable, "-m", "thirdeye.server.load.rank_main"],
+        msgspec.msgpack.encode(recipe),
+        recipe.tensor_parallel,
+        where.device,
+        timeout=recipe.rank_timeout,
+        is_deterministic=recipe.deterministic,
+        on_end=on_end,
+    )
+
+
+def rank_kv_budget(
+    recipe: EngineRecipe, config: ModelConfig, device: torch.device, dtype: torch.dtype
+) -> int:
+    """Bytes of one rank's keys and values: ranks on CPUs share the machine's memory. `config` is
+    the whole model's."""
+    token = kv_bytes_per_block(config, 1, dtype)
+    budget = kv_budget(device, recipe.kv_memory_bytes, recipe.gpu_memory_utilization, dtype, token)
+    is_shared = device.type == "cpu" and recipe.kv_memory_bytes is None
+    return budget // recipe.tensor_parallel if is_shared else budget

@@ -1,0 +1,132 @@
+"""What a caller may ask an answer to look like, as a grammar that the engine can follow.
+
+    json_schema(schema)   json_object()   regex(pattern)   choice(options)   lark(text)
+
+Each gives llguidance's serialized form, and has compiled it once over a vocabulary of single bytes:
+what is handed to the engine works. Sizes are bounded here and work is bounded by llguidance's own
+limits, so a compilation ends; it may still take part of a second, and belongs off the event loop.
+"""
+
+import json
+from collections.abc import Sequence
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
+
+MAX_SCHEMA_BYTES = 64 * 1024
+MAX_REGEX_BYTES = 4 * 1024
+MAX_GRAMMAR_BYTES = 64 * 1024
+MAX_SERIALIZED_BYTES = 8 * MAX_SCHEMA_BYTES  # what escapes may make of any of them
+MAX_LOCATING_BYTES = 128 * 1024  # of subschemas compiled alone, to find the one that fails
+
+# Between the parts of a JSON text: nothing, a blank, or a new line and its indentation. A weak
+# model that likes blanks must go on after them.
+WHITESPACE = r"( |\n {0,32})?"
+
+UNFOLLOWABLE = (
+    "cannot be followed: nothing satisfies it, or it needs a combination that is not supported."
+)
+
+
+class GrammarError(ValueError):
+    """A grammar that cannot be made. `rule` completes a sentence that begins with the field's name;
+    `path` says where in a schema (`$.properties.age.minimum`), and is empty for the others."""
+
+    def __init__(self, rule: str, path: str = "") -> None:
+        super().__init__(f"{path} {rule}" if path else rule)
+        self.rule = rule
+        self.path = path
+
+
+def json_schema(schema: object) -> str:
+    """JSON that validates against `schema`: an object, or true and false as JSON Schema has them.
+
+    Raises `GrammarError` with the path of what is wrong with it.
+    """
+    _check_size(json.dumps(schema, ensure_ascii=False), MAX_SCHEMA_BYTES)
+    try:
+        check_schema(schema)
+    except SchemaError as error:
+        raise GrammarError(error.rule, error.path) from None
+    grammar = _serialize(schema)
+    if schema is False or not _works(grammar):
+        raise GrammarError(UNFOLLOWABLE, _locate(schema))
+    return grammar
+
+
+def json_object() -> str:
+    """Any JSON object."""
+    return json_schema({"type": "object"})
+
+
+def regex(pattern: str) -> str:
+    """Text that the whole of `pattern` matches; the syntax of Rust's regex, without anchors."""
+    _check_size(pattern, MAX_REGEX_BYTES)
+    return _checked(LLMatcher.grammar_from_regex(pattern))
+
+
+def choice(options: Sequence[str]) -> str:
+    """One of `options`, exactly."""
+    if not options or not all(options):
+        raise GrammarError("must hold at least one string, and no empty one.")
+    text = "start: " + " | ".join(map(json.dumps, options))
+    _check_size(text, MAX_GRAMMAR_BYTES)
+    return _checked(json.dumps({"grammars": [{"lark_grammar": text}]}))
+
+
+def lark(text: str) -> str:
+    """Text of a context-free grammar in llguidance's variant of Lark, from its rule `start`."""
+    _check_size(text, MAX_GRAMMAR_BYTES)
+    return _checked(json.dumps({"grammars": [{"lark_grammar": text}]}))
+
+
+def serialized(grammar: str) -> str:
+    """What another of these functions made, come back from outside."""
+    _check_size(grammar, MAX_SERIALIZED_BYTES)
+    return _checked(grammar)
+
+
+def _serialize(schema: object) -> str:
+    plain = {} if isinstance(schema, bool) else schema
+    return LLMatcher.grammar_from_json_schema(
+        json.dumps(plain), overrides={"whitespace_pattern": WHITESPACE}
+    )
+
+
+def _check_size(text: str, limit: int) -> None:
+    size = len(text.encode(errors="replace"))
+    if size > limit:
+        raise GrammarError(f"must be at most {limit} bytes long, got {size}.")
+
+
+def _checked(grammar: str) -> str:
+    if not _works(grammar):
+        raise GrammarError("cannot be compiled.")
+    return grammar
+
+
+def _works(grammar: str) -> bool:
+    """Whether an answer can begin. Some faults show only as the first token is looked for."""
+    limits = LLParserLimits(verbose_errors=False)
+    matcher = LLMatcher(LLTokenizer("byte"), grammar, log_level=0, limits=limits)
+    if not matcher.is_error():
+        matcher.compute_bitmask()
+    return not matcher.is_error()
+
+
+def _locate(schema: object) -> str:
+    """The path of the innermost schema that fails alone; `$` if it takes several to fail."""
+    found, room = "$", MAX_LOCATING_BYTES
+    definitions: dict[str, object] = {}
+    if isinstance(schema, dict):
+        definitions = {k: v for k, v in schema.items() if k in ("$defs", "definitions")}
+    for path, node in subschemas(schema):
+        if isinstance(node, dict) and path.startswith(found):
+            grammar = _serialize(definitions | node)
+            room -= len(grammar)
+            if room < 0:
+                break
+            if not _works(grammar):
+                found = path
+    return found

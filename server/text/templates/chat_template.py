@@ -1,0 +1,182 @@
+"""Chat messages to a prompt, by the template that came with the model.
+
+The template comes from the operator's checkpoint, never from a request. It runs in
+`thirdeye.server.text.templates.sandbox`, which says what a template can and cannot do, and it is
+rendered once at construction: a broken one stops the server at start instead of failing each
+request. Special tokens come from the template alone
+(`thirdeye.server.text.templates.special_tokens`). A render may take up to a second with hostile
+messages: call `encode` from a thread.
+
+Whether a template knows tools, in the form this server reads, it tells (`carries_tools`); what to
+do about one that does not is `thirdeye.server.text.tools.tool_prompt`'s.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import TemplateError, meta
+
+from thirdeye.server.text.templates.completion_prompt import PromptTooLong, fewest_tokens
+from thirdeye.server.text.templates.sandbox import TemplateRefusal, TemplateSandbox
+from thirdeye.server.text.templates.special_tokens import MARK, SpecialTokens
+from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tools.form import OPEN
+
+ROLES = ("developer", "system", "user", "assistant", "tool")
+MAX_REFUSAL_CHARS = 200
+_CUT = MARK * 3  # where a continued message ends; marks of messages stand at most two in a row
+_CANARY = "canary"
+
+Message = Mapping[str, Any]  # role, content, and what the model's template knows besides
+
+
+class ChatTemplateError(Exception):
+    """These messages cannot be rendered (at construction: none can). Fit for a client's eyes."""
+
+
+class ChatTemplate:
+    """One model's chat format. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        source: str,
+        tokenizer: Tokenizer,
+        *,
+        bos_token: str | None = None,
+        eos_token: str | None = None,
+    ) -> None:
+        """`bos_token` and `eos_token` are the literals that templates print by these names.
+
+        By default those of the tokenizer; of several end-of-sequence tokens, the lowest id's.
+        Raises `ChatTemplateError` for a template that does not parse or cannot render one message.
+        """
+        self.source = source
+        self._tokenizer = tokenizer
+        self._specials = SpecialTokens(tokenizer)
+        self._knows_developer = "developer" in source
+        eos_id = min(tokenizer.eos_token_ids, default=None)
+        self._constants = {
+            "bos_token": bos_token or _literal(tokenizer, tokenizer.bos_token_id),
+            "eos_token": eos_token or _literal(tokenizer, eos_id),
+        }
+        self._sandbox = TemplateSandbox()
+        try:
+            self._template = self._sandbox.compile_template(source)
+        except TemplateError as error:
+            raise ChatTemplateError(f"The chat template does not parse: {error}.") from error
+        variables = meta.find_undeclared_variables(self._sandbox.parse(source))
+        self.carries_tools = "tools" in variables and OPEN in source
+        if _CANARY not in self.render([{"role": "user", "content": _CANARY}]):
+            raise ChatTemplateError("The chat template is broken: it drops a user's message.")
+        self.takes_system = self._shows_system()
+
+    def _shows_system(self) -> bool:
+        """Whether a system message in front reaches the model: some templates drop or refuse it."""
+        messages = [{"role": "system", "content": _CANARY}, {"role": "user", "content": "Hi"}]
+        try:
+            return _CANARY in self.render(messages)
+        except ChatTemplateError:
+            return False
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
+        """The prompt as text, for people: special tokens and their spelling look the same in it."""
+        rendered = self._render(messages, add_generation_prompt, continue_final_message, tools)
+        return rendered.replace(MARK, "")
+
+    def encode(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        max_tokens: int | None = None,
+    ) -> list[int]:
+        """The prompt's token ids.
+
+        With `continue_final_message` the last message, an assistant's, is left open: the prompt
+        stops right after its content (and `add_generation_prompt` has no effect). Raises
+        `ChatTemplateError`, `PromptTooLong` before tokenizing what cannot fit `max_tokens`,
+        ValueError if it cannot tokenize.
+        """
+        rendered = self._render(messages, add_generation_prompt, continue_final_message, tools)
+        if max_tokens is not None:
+            fewest = fewest_tokens(rendered.replace(MARK, ""), self._tokenizer)
+            if fewest > max_tokens:
+                raise PromptTooLong(fewest, max_tokens)
+        return self._specials.encode(rendered)
+
+    def _render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool,
+        continue_final_message: bool,
+        tools: Sequence[Mapping[str, Any]] | None,
+    ) -> str:
+        """The rendered text, with its marks."""
+        marked = [self._mark_message(message) for message in messages]
+        trailing = _mark_end(marked) if continue_final_message else ""
+        rendered = self._run(
+            messages=marked,
+            tools=None if tools is None else [self._specials.mark(dict(tool)) for tool in tools],
+            add_generation_prompt=add_generation_prompt and not continue_final_message,
+            **self._constants,
+        )
+        return _cut(rendered, trailing) if continue_final_message else rendered
+
+    def _mark_message(self, message: Message) -> dict[str, Any]:
+        role = message.get("role")
+        if role not in ROLES:
+            raise ChatTemplateError(f"'role' must be one of {', '.join(ROLES)}.")
+        marked = self._specials.mark(dict(message))
+        if role == "developer" and not self._knows_developer:
+            marked["role"] = "system"
+        return marked
+
+    def _run(self, **variables: Any) -> str:
+        try:
+            return self._sandbox.run(self._template, variables)
+        except TemplateRefusal as refusal:
+            text = str(refusal).replace(MARK, "") or "The chat template refuses these messages."
+            raise ChatTemplateError(text[:MAX_REFUSAL_CHARS]) from refusal
+        except Exception as error:  # a template is foreign code: it may fail in any way
+            raise ChatTemplateError(
+                f"The model's chat template cannot render these messages ({type(error).__name__})."
+            ) from error
+
+
+def _literal(tokenizer: Tokenizer, token_id: int | None) -> str:
+    literals = [text for text, i in tokenizer.special_tokens.items() if i == token_id]
+    return literals[0] if literals else ""
+
+
+def _mark_end(messages: list[dict[str, Any]]) -> str:
+    """Put `_CUT` behind the last message's text, and return the whitespace now behind the cut."""
+    last = messages[-1] if messages else {}
+    content = last.get("content")
+    if last.get("role") != "assistant" or not isinstance(content, str):
+        raise ChatTemplateError(
+            "'continue_final_message' needs a last message of role assistant with text content."
+        )
+    text = content.rstrip()
+    trailing = content[len(text) :]
+    last["content"] = f"{text}{_CUT}{trailing} "
+    return trailing
+
+
+def _cut(rendered: str, trailing: str) -> str:
+    """Up to the end of the last message; its trailing whitespace belongs to it if it survived.
+
+    The space that `_mark_end` added tells: a template that trims has taken both.
+    """
+    before, mark, after = rendered.rpartition(_CUT)
+    if not mark:
+        raise ChatTemplateError("The model's chat template cannot continue a message.")
+    return before + trailing if after.startswith(trailing + " ") else before

@@ -1,0 +1,322 @@
+"""One answer's way from token ids to text: bytes -> UTF-8 -> tool calls, stop strings -> events.
+
+    StepOutput -> token bytes -> IncrementalDecoder -> [ToolCallParser] -> StopMatcher -> TextEvent
+                                                             `-> calls ----------------------^
+
+`TextStream` does it without waiting for anything; `stream_text` drives an engine through it. A
+non-streaming answer drains the same stream (`collect`), so the two are equal by construction.
+
+A token is listed once, in order, with the event that sends the last of its text. Characters are
+counted for this: each token remembers how many must have been sent before it may be listed.
+
+Stop strings are looked for in the content alone: they never cut a tool call, nor does a call's
+frame hide one.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from typing import cast
+
+import msgspec
+
+from thirdeye.server.engine.interface.types import (
+    Engine,
+    FinishReason,
+    Request,
+    SamplingParams,
+    StepOutput,
+    Timings,
+    TokenLogprobs,
+)
+from thirdeye.server.text.events import TextEvent, TextToken, ToolCallDelta
+from thirdeye.server.text.incremental_decoder import IncrementalDecoder
+from thirdeye.server.text.shortcut import Shortcut
+from thirdeye.server.text.stop_strings import StopMatcher
+from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tools.call_parser import Piece, ToolCallParser
+from thirdeye.server.text.tools.form import TAGS
+
+LAST_WORD_SECONDS = 1.0  # a step of a large model's prefill may take longer
+
+
+@dataclass(frozen=True, slots=True)
+class TextOptions:
+    """What a caller may ask of the text, already checked."""
+
+    stop: list[str] = field(default_factory=list)
+    include_stop: bool = False  # the stop string that matched is part of the text
+    skip_special_tokens: bool = True  # False: they show as their literals
+    min_tokens: int = 0  # a stop string must not be complete within this many tokens
+    max_seconds: float = 0.0  # of decoding after the first token; 0 is no limit
+    parse_tool_calls: bool = False  # False: their tags are plain text
+    list_tokens: bool = True  # False: nobody asks for `TextEvent.tokens`, and they stay empty
+
+
+class TextStream:
+    """Text of one answer. Feed it every output of the engine, in order, until it `is_finished`."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, options: TextOptions, hidden_ids: frozenset[int] = frozenset()
+    ) -> None:
+        """`hidden_ids` end the answer and are never text: end-of-sequence and stop token ids."""
+        special = tokenizer.special_tokens if options.skip_special_tokens else {}
+        self._hidden_ids = hidden_ids.union(i for text, i in special.items() if text not in TAGS)
+        self._tokenizer = tokenizer
+        self._min_tokens = options.min_tokens
+        self._decoder = IncrementalDecoder()
+        self._parser = ToolCallParser() if options.parse_tool_calls else None
+        self._stops = StopMatcher(options.stop, options.include_stop)
+        self._text = ""  # of the next event
+        self._tool_calls: list[ToolCallDelta] = []  # of the next event
+        self._unlisted: deque[tuple[int, TextToken]] = (
+            deque()
+        )  # (characters to be sent first, token)
+        self._num_decoded = 0  # characters
+        self._num_generated = 0  # tokens
+        self._prompt_logprobs: list[TokenLogprobs] | None = None
+        self._lists_tokens = options.list_tokens
+        self._is_plain = not (options.list_tokens or options.stop or options.parse_tool_calls)
+        self._matched: str | None = None
+        self.is_finished = False
+
+    def feed(self, output: StepOutput) -> TextEvent | None:
+        """What this output lets us send; None if all of it is held back.
+
+        Tokens behind the one that completes a stop string are dropped, as if never sampled.
+        """
+        assert not self.is_finished, "an answer ends once"
+        if output.progress is not None:
+            return TextEvent("", progress=output.progress)
+        if output.prompt_logprobs is not None:
+            self._prompt_logprobs = output.prompt_logprobs
+            self._is_plain = False  # they go with the next event
+        if self._is_plain and output.finish_reason is None:
+            return self._plain_event(output)
+        for i, token_id in enumerate(output.token_ids):
+            self._take(token_id, output.logprobs[i] if output.logprobs else None)
+            if self._matched is not None:
+                return self._event(output, FinishReason.STOP)
+        if output.finish_reason is None:
+            return self._event(output, None)
+        self._flush()
+        return self._event(output, FinishReason.STOP if self._matched else output.finish_reason)
+
+    def _plain_event(self, output: StepOutput) -> TextEvent | None:
+        """`feed` where a token is nothing but its text, as most are."""
+        for token_id in output.token_ids:
+            if token_id not in self._hidden_ids:
+                self._text += self._decoder.feed(self._tokenizer.token_bytes(token_id))
+        self._num_generated += len(output.token_ids)
+        text, self._text = self._text, ""
+        if not text and self._decoder.is_pending:
+            return None
+        return TextEvent(
+            text,
+            num_cached_tokens=output.num_cached_tokens,
+            num_generated_tokens=self._num_generated,
+        )
+
+    def _take(self, token_id: int, logprobs: TokenLogprobs | None) -> None:
+        raw = None if token_id in self._hidden_ids else self._tokenizer.token_bytes(token_id)
+        self._num_generated += 1
+        text = self._decoder.feed(raw or b"")
+        self._num_decoded += len(text)
+        if self._lists_tokens:
+            # A token that ends inside a character waits for that character too.
+            wait_for = self._num_decoded + (1 if self._decoder.is_pending else 0)
+            self._unlisted.append((wait_for, TextToken(token_id, raw, logprobs)))
+        self._read(text)
+
+    def _flush(self) -> None:
+        self._read(self._decoder.flush())
+        if self._matched is None and self._parser is not None:
+            self._route(self._parser.flush())
+        if self._matched is None:
+            self._text += self._stops.flush()
+
+    def _read(self, text: str) -> None:
+        if self._parser is None:
+            self._search(text)
+        else:
+            self._route(self._parser.feed(text))
+
+    def _route(self, pieces: Sequence[Piece]) -> None:
+        """Content goes on to the stop strings; a call ends it, so what they hold back is free."""
+        for piece in pieces:
+            if isinstance(piece, str):
+                self._search(piece)
+                if self._matched is not None:
+                    return
+            else:
+                self._text += self._stops.flush()
+                self._tool_calls.append(piece)
+
+    def _search(self, text: str) -> None:
+        sent, self._matched = self._stops.feed(text, search=self._num_generated > self._min_tokens)
+        self._text += sent
+
+    def _event(self, output: StepOutput, finish_reason: FinishReason | None) -> TextEvent | None:
+        self.is_finished = finish_reason is not None
+        text, self._text = self._text, ""
+        tool_calls, self._tool_calls = self._tool_calls, []
+        tokens = self._list_tokens()
+        if not (text or tool_calls or tokens or self.is_finished):
+            return None
+        prompt_logprobs, self._prompt_logprobs = self._prompt_logprobs, None
+        stop_reason = self._matched or output.stop_token_id
+        has_calls = self._parser is not None and self._parser.num_calls > 0
+        return TextEvent(
+            text=text,
+            tool_calls=tool_calls,
+            tokens=tokens,
+            prompt_logprobs=prompt_logprobs,
+            embedding=output.embedding,
+            num_cached_tokens=output.num_cached_tokens,
+            num_generated_tokens=self._num_generated,
+            finish_reason=finish_reason,
+            stop_reason=stop_reason,
+            ended_in_tool_calls=(
+                has_calls and finish_reason is FinishReason.STOP and stop_reason is None
+            ),
+            timings=output.timings,
+            error=None if self._matched else output.error,
+            error_code=None if self._matched else output.error_code,
+        )
+
+    @property
+    def _num_sent(self) -> int:
+        """Characters that are out, or will never be."""
+        held_by_parser = self._parser.num_held if self._parser is not None else 0
+        return self._num_decoded - held_by_parser - self._stops.num_held
+
+    def _list_tokens(self) -> list[TextToken]:
+        """Tokens whose text has been sent; all that are left when the answer is over."""
+        tokens, num_sent = [], self._num_sent
+        while self._unlisted and (self.is_finished or self._unlisted[0][0] <= num_sent):
+            tokens.append(self._unlisted.popleft()[1])
+        return tokens
+
+
+async def stream_text(
+    engine: Engine,
+    request: Request,
+    tokenizer: Tokenizer,
+    options: TextOptions,
+    clock: Callable[[], float] = time.monotonic,
+    shortcut: Shortcut | None = None,
+) -> AsyncGenerator[TextEvent, None]:
+    """The events of one request; the last, and only it, has a finish_reason. Those that go by the
+    shortcut are not among them: only where the engine alone ends the answer, as a stop string and
+    a time limit are matters of the iterator.
+
+    Nothing happens before the first event is asked for, so a stream that is never started leaks
+    nothing. The engine is told to stop as soon as a stop string matches or the time for decoding is
+    over, and has ended the request before the last event is handed out: that is a step later, and
+    brings the engine's own timings. Whenever the caller leaves, the engine's iterator is closed,
+    which aborts the request. Raises `EngineDead` as the engine does.
+    """
+    stream = TextStream(tokenizer, options, _hidden_ids(request.sampling, tokenizer))
+    timer = DecodeTimer(options.max_seconds, clock)
+    last: TextEvent | None = None
+
+    def take(output: StepOutput) -> bool:
+        if shortcut is None or not shortcut.is_open:
+            return False
+        event = stream.feed(output)
+        if event is not None:
+            shortcut.send(event)
+        return True
+
+    has_way = shortcut is not None and not options.stop and not options.max_seconds
+    # `Engine.generate` promises that its iterator can be closed; `AsyncIterator` cannot say so.
+    outputs = cast(
+        "AsyncGenerator[StepOutput, None]", engine.generate(request, take if has_way else None)
+    )
+    async with aclosing(outputs):
+        async for output in outputs:
+            event = stream.feed(timer.watch(output))
+            if stream.is_finished:
+                last = event
+                if last is not None and output.finish_reason is None:
+                    engine.abort(request.request_id)
+                    timings = await _last_timings(outputs)
+                    last = msgspec.structs.replace(last, timings=timings)
+                break
+            if event is not None:
+                yield event
+    assert last is not None, "the engine ended a request without a finish_reason"
+    yield last
+
+
+class DecodeTimer:
+    """Ends an answer with LENGTH at the first output that comes too long after the first token."""
+
+    def __init__(self, max_seconds: float, clock: Callable[[], float]) -> None:
+        self._max_seconds = max_seconds
+        self._clock = clock
+        self._first_at: float | None = None
+
+    def watch(self, output: StepOutput) -> StepOutput:
+        if not self._max_seconds or not output.token_ids:
+            return output
+        now = self._clock()
+        if self._first_at is None:
+            self._first_at = now
+        is_over = now - self._first_at >= self._max_seconds
+        if not is_over or output.finish_reason is not None:
+            return output
+        return msgspec.structs.replace(output, finish_reason=FinishReason.LENGTH)
+
+
+async def _last_timings(outputs: AsyncGenerator[StepOutput, None]) -> Timings | None:
+    """Where the time of an aborted request went; None if the engine does not say so soon."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LAST_WORD_SECONDS):
+            async for output in outputs:
+                if output.finish_reason is not None:
+                    return output.timings
+    return None
+
+
+def _hidden_ids(sampling: SamplingParams, tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids that end this request; an ignored end-of-sequence is a special token like others."""
+    eos = frozenset() if sampling.ignore_eos else tokenizer.eos_token_ids
+    return eos.union(sampling.stop_token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class TextResult:
+    """A whole answer: what its events add up to. Fields as in `TextEvent`."""
+
+    text: str
+    tokens: list[TextToken]
+    finish_reason: FinishReason
+    stop_reason: str | int | None = None
+    prompt_logprobs: list[TokenLogprobs] | None = None
+    num_cached_tokens: int = 0
+    num_generated_tokens: int = 0
+    timings: Timings | None = None
+    error: str | None = None
+
+
+async def collect(events: AsyncIterator[TextEvent]) -> TextResult:
+    """Drain a stream of `stream_text` into one answer."""
+    all_events = [event async for event in events]
+    assert all_events, "every answer has a last event"
+    first, last = all_events[0], all_events[-1]
+    assert last.finish_reason is not None, "the last event says why the answer ended"
+    return TextResult(
+        text="".join(event.text for event in all_events),
+        tokens=[token for event in all_events for token in event.tokens],
+        finish_reason=last.finish_reason,
+        stop_reason=last.stop_reason,
+        prompt_logprobs=first.prompt_logprobs,
+        num_cached_tokens=last.num_cached_tokens,
+        num_generated_tokens=last.num_generated_tokens,
+        timings=last.timings,
+        error=last.error,
+    )

@@ -1,0 +1,80 @@
+"""What an answer with tools may look like, as a grammar: the model cannot write a broken call.
+
+    none                 no grammar: tags are plain text
+    auto                 text, or text and then calls: free up to the opening tag, held from there
+    required             calls and nothing else
+    named                one call of one tool
+
+A call's arguments are held to its tool's schema, strict or not. With a response format beside tools
+an answer under `auto` is either content in that format, or calls without text before them. Tags are
+text here: that they are single tokens in some vocabularies is the engine's matter.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from thirdeye.server.text.constraints.constraint import GrammarError, json_schema, serialized
+from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolUse
+from thirdeye.server.text.tools.form import CLOSE, OPEN, SEPARATOR, TAIL, head_of
+
+
+class ToolGrammarError(GrammarError):
+    """The parameters of tool `index` cannot be followed."""
+
+    def __init__(self, index: int, error: GrammarError) -> None:
+        super().__init__(error.rule, error.path)
+        self.index = index
+
+
+def tool_grammar(use: ToolUse, content: str = "") -> str:
+    """llguidance's serialized form. `content` is the response format's grammar, serialized too.
+
+    Raises `ToolGrammarError` for the first tool whose schema cannot be followed, whether this
+    answer may call it or not; `GrammarError` if they are too much together.
+    """
+    if not use.may_call:
+        return content
+    parts = {tool.name: _arguments(i, tool) for i, tool in enumerate(use.tools)}
+    names = [tool.name for tool in use.callable_tools()]
+    side = [{**parts[name], "name": f"arguments_{i}"} for i, name in enumerate(names)]
+    side += [{**_only_part(content), "name": "content"}] if content else []
+    rules = [_start(use, bool(content)), _call(names), *_RULES]
+    return serialized(json.dumps({"grammars": [{"lark_grammar": "\n".join(rules)}, *side]}))
+
+
+def _arguments(index: int, tool: Tool) -> dict[str, Any]:
+    try:
+        return _only_part(json_schema(tool.arguments_schema))
+    except GrammarError as error:
+        raise ToolGrammarError(index, error) from None
+
+
+def _only_part(grammar: str) -> dict[str, Any]:
+    (part,) = json.loads(grammar)["grammars"]
+    return dict(part)
+
+
+def _start(use: ToolUse, has_content: bool) -> str:
+    """The rule `start`: what stands in front of the first call, or in the place of all calls."""
+    is_single = use.choice.mode is ChoiceMode.NAMED or not use.is_parallel
+    calls = "call" if is_single else f"call ({json.dumps(SEPARATOR)} open call)*"
+    if use.choice.mode is not ChoiceMode.AUTO:
+        return f"start: open {calls}"
+    if has_content:
+        return f"start: @content | open {calls}"
+    return f"start: TEXT | text_open {calls}"
+
+
+def _call(names: Sequence[str]) -> str:
+    """A call, from behind its opening tag on."""
+    heads = (f"{json.dumps(head_of(name))} @arguments_{i}" for i, name in enumerate(names))
+    return f"call: ({' | '.join(heads)}) {json.dumps(TAIL)} {json.dumps(CLOSE)}"
+
+
+_RULES = (
+    f"open: {json.dumps(OPEN)}",
+    # Lazy: the text before a tag ends with the first one, and cannot run over it.
+    f"text_open[lazy]: TEXT {json.dumps(OPEN)}",
+    r"TEXT: /(.|\n)*/",
+)

@@ -1,0 +1,132 @@
+"""Tools in a conversation, and what to do where the model's template does not know them.
+
+Then they are message text, the same for every such model: the tools become a system text, an
+assistant's calls become the text the model would have written, and what a tool answered becomes a
+user's message, several in a row one message (many templates want user and assistant to take turns).
+It is the form of `thirdeye.server.text.tools.form`, in words that many models were trained on.
+Special tokens are no matter here: all of this is message text, and
+`thirdeye.server.text.templates.special_tokens` marks it as such.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from thirdeye.server.text.templates.chat_template import ChatTemplate
+from thirdeye.server.text.tools.form import (
+    RESPONSE_CLOSE,
+    RESPONSE_OPEN,
+    TAGS,
+    write_call,
+    write_response,
+)
+
+Message = Mapping[str, Any]
+Definitions = Sequence[Mapping[str, Any]]  # tools, as `Tool.definition` gives them
+
+TOOL_PROMPT = """\
+# Tools
+
+You may call one or more functions to help with the user's request. \
+These are their signatures, as JSON within <tools></tools> tags:
+<tools>
+{definitions}
+</tools>
+
+To call a function, answer with its name and its arguments, as a JSON object within \
+{open}{close} tags:
+{open}
+{{"name": <function-name>, "arguments": <arguments-object>}}
+{close}
+
+What it returns comes back within {response_open}{response_close} tags."""
+
+
+def fit(
+    messages: Sequence[Message], tools: Definitions | None, template: ChatTemplate
+) -> tuple[list[Message], Definitions | None]:
+    """What to give the template as messages and tools: as they are if it knows tools."""
+    if template.carries_tools:
+        return [_with_parsed_arguments(message) for message in messages], tools
+    return without_tools(messages, tools, takes_system=template.takes_system), None
+
+
+def tool_prompt(tools: Definitions) -> str:
+    """The system text that lists the tools' definitions, one a line."""
+    return TOOL_PROMPT.format(
+        definitions="\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools),
+        open=TAGS[0],
+        close=TAGS[1],
+        response_open=RESPONSE_OPEN,
+        response_close=RESPONSE_CLOSE,
+    )
+
+
+def without_tools(
+    messages: Sequence[Message],
+    tools: Definitions | None,
+    *,
+    takes_system: bool = True,
+) -> list[Message]:
+    """The conversation in plain messages. `takes_system`: the template has a place for a system
+    message; without one the tools stand in front of the first user's message."""
+    plain: list[Message] = []
+    for is_tool, group in groupby(messages, key=lambda message: message.get("role") == "tool"):
+        if is_tool:
+            plain.append(_responses(group))
+        else:
+            plain.extend(_with_calls_as_text(message) for message in group)
+    return _introduce(tool_prompt(tools), plain, takes_system) if tools else plain
+
+
+def _responses(messages: Iterable[Message]) -> Message:
+    answers = (write_response(message.get("content") or "") for message in messages)
+    return {"role": "user", "content": "\n".join(answers)}
+
+
+def _with_calls_as_text(message: Message) -> Message:
+    calls = message.get("tool_calls")
+    if not calls:
+        return message
+    functions = (call["function"] for call in calls)
+    texts = [write_call(function["name"], function["arguments"]) for function in functions]
+    content = message.get("content")
+    rest = {key: value for key, value in message.items() if key != "tool_calls"}
+    return rest | {"content": "\n".join([content, *texts] if content else texts)}
+
+
+def _introduce(prompt: str, messages: Sequence[Message], takes_system: bool) -> list[Message]:
+    """The messages with `prompt` behind the system's text, or in front of the user's."""
+    roles = [message.get("role") for message in messages]
+    first, *rest = messages
+    if roles[0] in ("system", "developer"):
+        content = first["content"]
+        return [{**first, "content": f"{content}\n\n{prompt}" if content else prompt}, *rest]
+    if takes_system or "user" not in roles:
+        return [{"role": "system", "content": prompt}, *messages]
+    at = roles.index("user")
+    asked = {**messages[at], "content": f"{prompt}\n\n{messages[at]['content']}"}
+    return [*messages[:at], asked, *messages[at + 1 :]]
+
+
+def _with_parsed_arguments(message: Message) -> Message:
+    """The message as templates that know tools want it: a call's arguments are an object.
+
+    A client may send back what `length` cut off: what is no JSON object stays the string it is.
+    """
+    calls = message.get("tool_calls")
+    if not calls:
+        return message
+    return {**message, "tool_calls": [_with_object(call) for call in calls]}
+
+
+def _with_object(call: Mapping[str, Any]) -> Mapping[str, Any]:
+    function = call["function"]
+    try:
+        arguments = json.loads(function["arguments"])
+    except (ValueError, RecursionError):
+        return call
+    if not isinstance(arguments, dict):
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}

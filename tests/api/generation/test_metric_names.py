@@ -1,0 +1,51 @@
+"""The names that dashboards and autoscalers read: vLLM's behind our prefix."""
+
+import re
+
+import msgspec
+
+from tests.api.support import fake_engine, ready_state
+from thirdeye.server.api.generation.metrics import Metrics
+from thirdeye.server.engine.interface.types import STEP_TOKENS_BOUNDS
+
+NAMES = [
+    "num_ranks",
+    "num_requests_running",
+    "num_requests_waiting",
+    "kv_cache_usage_perc",
+    "engine_last_step_age_seconds",
+    "prefix_cache_queries_total",
+    "prefix_cache_hits_total",
+    "prompt_tokens_total",
+    "generation_tokens_total",
+    "num_preemptions_total",
+    "iteration_tokens_total",
+    "request_success_total",
+    "num_aborted_requests_total",
+    "admission_rejections_total",
+    "http_responses_total",
+    "time_to_first_token_seconds",
+    "inter_token_latency_seconds",
+    "e2e_request_latency_seconds",
+    "request_queue_time_seconds",
+    "request_prefill_time_seconds",
+    "request_decode_time_seconds",
+    "request_prompt_tokens",
+    "request_generation_tokens",
+    "scheduler_stage_seconds_total",
+    "scheduler_idle_seconds_total",
+    "startup_time_seconds",
+    "grammar_compile_seconds",
+    "grammar_timeouts_total",
+]
+
+
+def test_every_name_is_there(monkeypatch) -> None:
+    """Before the first request too: a dashboard must not have holes."""
+    engine = fake_engine()
+    counts = [0] * (len(STEP_TOKENS_BOUNDS) + 1)
+    stats = msgspec.structs.replace(engine.stats(), step_tokens_counts=counts)
+    monkeypatch.setattr(engine, "stats", lambda: stats)
+    text = Metrics(ready_state(engine)).scrape()[0].decode()
+    found = set(re.findall(r"^# TYPE thirdeye_(\w+) ", text, re.MULTILINE))
+    assert found >= set(NAMES)

@@ -1,0 +1,225 @@
+"""The connection guard over real sockets: slow and large heads, slow bodies, many connections."""
+
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from tests.api.support import CHAT, EOS, fake_engine, live, ready_state
+from thirdeye.server.transport.connection_guard import guarded
+
+HEAD_SECONDS, BODY_SECONDS, CONNECTIONS = 0.4, 0.7, 20
+GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+STREAM = json.dumps(CHAT | {"stream": True}).encode()
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """A server with short limits, whose streams take about a second."""
+    limits = {"head_seconds": HEAD_SECONDS, "body_seconds": BODY_SECONDS}
+    protocol = guarded(max_connections=CONNECTIONS, **limits)
+    state = ready_state(fake_engine([*b"x" * 10, EOS], delay=0.1))
+    with live(state, http=protocol) as url:
+        yield int(url.rpartition(":")[2])
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def rest(connection: socket.socket) -> bytes:
+    """Everything until the server closes."""
+    data = b""
+    try:
+        while chunk := connection.recv(65536):
+            data += chunk
+    except ConnectionResetError:
+        pass
+    return data
+
+
+def post(body: bytes, extra: bytes = b"") -> bytes:
+    return (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\n" + extra
+        + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    )  # fmt: skip
+
+
+def status(data: bytes) -> int:
+    """An answer's status; an error must have the envelope of all others."""
+    code = int(data.split(None, 2)[1])
+    if code >= 400:
+        head, _, body = data.partition(b"\r\n\r\n")
+        assert b"\r\nx-request-id: " in head
+        error = json.loads(body)["error"]
+        assert (error["type"] == "server_error") == (code >= 500)
+        assert (error["param"], bool(error["message"])) == (None, True)
+    return code
+
+
+@pytest.mark.parametrize("start", [b"", b"G", b"GET /health HTTP/1.1\r\nHost: loc"])
+def test_slow_heads_are_closed_with_408(port: int, start: bytes) -> None:
+    """uvicorn would wait for ever."""
+    began = time.monotonic()
+    with connect(port) as connection:
+        connection.sendall(start)
+        assert status(rest(connection)) == 408
+    assert HEAD_SECONDS * 0.8 < time.monotonic() - began < HEAD_SECONDS + 1
+
+
+def test_a_byte_now_and_then_does_not_help(port: int) -> None:
+    """The timer is absolute: slowloris sends just enough."""
+    with connect(port) as connection:
+        began = time.monotonic()
+        for byte in b"GET /health HTTP/1.1\r\n" * 100:
+            try:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.05)
+            except OSError:
+                break
+        assert time.monotonic() - began < HEAD_SECONDS + 1
+
+
+def test_slow_bodies_are_closed_with_408(port: int) -> None:
+    began = time.monotonic()
+    with connect(port) as connection:
+        connection.sendall(post(STREAM)[:-5])
+        assert status(rest(connection)) == 408
+    assert BODY_SECONDS * 0.8 < time.monotonic() - began < BODY_SECONDS + 1
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /" + b"x" * 40_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 40_000 + b"\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n" + b"".join(b"X%d: 1\r\n" % i for i in range(101)) + b"\r\n",
+        b"GET /health HTTP/1.1\r\nX: " + b"x" * 300_000,
+    ],
+    ids=["url", "one header", "101 headers", "endless header"],
+)
+def test_large_heads_are_431(port: int, head: bytes) -> None:
+    """26 MB of headers got a 200."""
+    with connect(port) as connection:
+        with suppress(OSError):
+            connection.sendall(head)
+        data = rest(connection)
+        assert not data or status(data) == 431
+
+
+def test_a_large_head_in_two_parts_is_431(port: int) -> None:
+    with connect(port) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000)
+        time.sleep(0.05)
+        connection.sendall(b"x" * 20_000)
+        assert status(rest(connection)) == 431
+
+
+def test_allowed_heads_pass(port: int) -> None:
+    """99 headers; 30 KB in two parts; a blank line split over two segments before a large body."""
+    many = b"".join(b"X%d: 1\r\n" % i for i in range(97))
+    with connect(port) as connection:
+        connection.sendall(GET[:-2] + many + b"Connection: close\r\n\r\n")
+        assert status(rest(connection)) == 200
+    with connect(port) as connection:
+        connection.sendall(GET[:-2] + b"Connection: close\r\nX: " + b"x" * 15_000)
+        time.sleep(0.05)
+        connection.sendall(b"x" * 15_000 + b"\r\n\r\n")
+        assert status(rest(connection)) == 200
+    with connect(port) as connection:
+        large = json.dumps(CHAT | {"user": "x" * 100_000, "max_tokens": 1}).encode()
+        message = post(large, b"Connection: close\r\n")
+        split = message.index(b"\r\n\r\n") + 2
+        connection.sendall(message[:split])
+        time.sleep(0.05)
+        connection.sendall(message[split:])
+        assert status(rest(connection)) == 200
+
+
+def test_a_running_stream_is_left_alone(port: int) -> None:
+    """It outlives both timers, also with half of the next head behind it: no 408 is in it."""
+    with connect(port) as connection:
+        connection.sendall(post(STREAM) + b"GET /hea")
+        data = rest(connection)
+        assert status(data) == 200
+        end = data.index(b"data: [DONE]")
+        assert b"HTTP/1.1 408" not in data[:end]  # ids and timings hold digits, too
+        assert data.count(b"[DONE]") == 1
+
+
+def test_a_refusal_is_never_written_into_a_running_stream(port: int) -> None:
+    """An oversized head behind a stream closes the connection, and says nothing."""
+    with connect(port) as connection:
+        connection.sendall(post(STREAM))
+        data = connection.recv(65536)  # it has begun
+        connection.sendall(b"GET /health HTTP/1.1\r\nX: " + b"x" * 40_000)
+        data += rest(connection)
+        assert status(data) == 200
+        assert b"431" not in data
+
+
+def test_the_bytes_of_a_body_do_not_count_as_the_next_head(port: int) -> None:
+    """A body of 40 KB and the start of a second request in one piece were a false 431."""
+    large = json.dumps(CHAT | {"user": "x" * 40_000, "max_tokens": 1}).encode()
+    with connect(port) as connection:
+        connection.sendall(post(large) + GET[:10])
+        time.sleep(0.05)
+        connection.sendall(GET[10:-2] + b"Connection: close\r\n\r\n")
+        assert rest(connection).count(b"HTTP/1.1 200") == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"BREW /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 TLS \r\n\r\n",
+        b"GET /v1/models HTTP/1.1\r\nX\x00: y\r\n\r\n",
+        post(b"{}", b"Transfer-Encoding: chunked\r\n"),
+        post(b"{}", b"Content-Length: 7\r\n"),
+    ],
+)
+def test_what_is_no_http_gets_an_error_like_all_others(port: int, data: bytes) -> None:
+    """It was one line of plain text, without a request id, which no client can read."""
+    with connect(port) as connection:
+        connection.sendall(data)
+        assert status(rest(connection)) == 400
+
+
+def test_garbage_behind_a_request_does_not_get_into_its_stream(port: int) -> None:
+    """A second status line was written into the middle of the first answer's body."""
+    with connect(port) as connection:
+        connection.sendall(post(STREAM))
+        data = connection.recv(65536)
+        assert status(data) == 200
+        connection.sendall(b"GARBAGE\r\n\r\n")
+        assert b"HTTP/1.1 400" not in data + rest(connection)
+
+
+def test_keep_alive_and_pipelining_work(port: int) -> None:
+    with connect(port) as connection:
+        connection.sendall(GET + GET)
+        connection.sendall(GET[:-2] + b"Connection: close\r\n\r\n")
+        assert rest(connection).count(b"HTTP/1.1 200") == 3
+
+
+def test_too_many_connections_get_503(port: int) -> None:
+    """And the places are free again when they leave."""
+    connections = [connect(port) for _ in range(CONNECTIONS + 5)]
+    try:
+        refused = 0
+        for connection in connections[CONNECTIONS:]:
+            data = rest(connection)
+            refused += status(data) == 503
+            assert b"retry-after: 1" in data
+        assert refused == 5
+    finally:
+        for connection in connections:
+            connection.close()
+    time.sleep(0.1)
+    with connect(port) as connection:
+        connection.sendall(GET[:-2] + b"Connection: close\r\n\r\n")
+        assert status(rest(connection)) == 200

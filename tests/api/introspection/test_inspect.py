@@ -1,0 +1,186 @@
+"""`POST /v1/inspect` over the fake engine: shapes, limits by name, whole equals streamed."""
+
+import base64
+import json
+import struct
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.support import fake_engine, live, ready_state
+from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.introspection.inspect_route import MAX_VIEWERS
+
+URL = "/v1/inspect"
+
+
+@pytest.fixture
+def state() -> ServerState:
+    return ready_state(fake_engine())
+
+
+@pytest.fixture
+def url(state: ServerState) -> Any:
+    with live(state) as base:
+        yield base + URL
+
+
+def ask(url: str, **body: Any) -> httpx.Response:
+    return httpx.post(url, json={"prompt": "Hi", **body}, trust_env=False, timeout=10)
+
+
+def events(answer: httpx.Response) -> list[Any]:
+    lines = [line[6:] for line in answer.text.splitlines() if line.startswith("data: ")]
+    assert lines.pop() == "[DONE]"
+    return [json.loads(line) for line in lines]
+
+
+def test_everything_is_there_and_says_what_it_is(url: str) -> None:
+    answer = ask(url, lens_positions="all", top_logprobs=2).json()
+    assert answer["object"] == "inspection"
+    assert answer["id"].startswith("inspect-")
+    assert [(t["id"], t["token"], t["bytes"]) for t in answer["tokens"]] == [
+        (72, "H", [72]),
+        (105, "i", [105]),
+    ]
+    assert answer["dims"]["pattern"] == ["layer", "head", "query_pos", "key_pos"]
+    assert answer["parameters"] == {"mlp": 8, "query": 4}
+    assert (answer["num_layers"], answer["num_heads"], answer["hidden_size"]) == (3, 2, 4)
+    assert [layer["layer"] for layer in answer["layers"]] == [0, 1, 2]
+    layer = answer["layers"][1]
+    assert layer["pattern"] == [[[1.0, 0.0], [0.5, 0.5]]] * 2
+    assert layer["norms"]["resid_pre"] == [1.0, 1.0]
+    assert list(layer["norms"]) == ["resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post"]
+    assert layer["logit_lens"][1][1] == {"id": 1, "token": "\x01", "logprob": -1.5}
+    assert [len(guesses) for guesses in answer["next_token"]] == [2, 2]
+    assert answer["lens_positions"] == [0, 1]
+
+
+def test_a_stream_adds_up_to_the_whole(url: str) -> None:
+    whole = ask(url).json()
+    start, *layers, end = events(ask(url, stream=True))
+    kinds = [event.pop("object") for event in (start, *layers, end)]
+    assert kinds == ["inspection.start", *["inspection.layer"] * 3, "inspection.end"]
+    streamed = {"object": "inspection", **start, **end, "layers": layers}
+    for name in ("id", "created"):
+        del whole[name], streamed[name]
+    assert streamed == whole
+
+
+def test_only_what_is_asked_for_is_computed_and_told(url: str, state: ServerState) -> None:
+    answer = ask(url, include=["attn_out"], layers=[2, 0, 2], top_logprobs=1).json()
+    assert [sorted(layer) for layer in answer["layers"]] == [["attn_out", "layer"]] * 2
+    assert [layer["layer"] for layer in answer["layers"]] == [0, 2]
+    assert list(answer["dims"]) == ["attn_out"]
+    (request,) = state.engine.inspections  # type: ignore[union-attr]  # it is a FakeEngine
+    assert (request.arrays, request.has_lens, request.lens_positions) == (["attn_out"], False, [1])
+
+
+def test_arrays_as_base64_are_float32_with_a_shape(url: str) -> None:
+    """OpenAI's word for it: `encoding_format`."""
+    answer = ask(url, encoding_format="base64", layers=[1]).json()
+    pattern = answer["layers"][0]["pattern"]
+    assert (pattern["shape"], pattern["dtype"]) == ([2, 2, 2], "float32")
+    values = struct.unpack("<8f", base64.b64decode(pattern["data"]))
+    assert values == (1.0, 0.0, 0.5, 0.5) * 2
+
+
+def test_messages_and_token_ids_are_texts_too(url: str) -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    templated = ask(url, prompt=None, messages=messages).json()
+    assert "".join(t["token"] for t in templated["tokens"]).endswith("<|turn|>assistant\n")
+    by_ids = ask(url, prompt=[72, 105]).json()
+    assert [t["id"] for t in by_ids["tokens"]] == [72, 105]
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "says"),
+    [
+        ({"prompt": None}, "prompt", "prompt"),
+        ({"prompt": ""}, "prompt", "empty"),
+        ({"prompt": ["a", "b"]}, "prompt", "one text, got 2"),
+        ({"prompt": [260]}, "prompt[0]", "between 0 and 259"),
+        ({"messages": [{"role": "user", "content": "x"}]}, "messages", "together"),
+        ({"prompt": "x" * 513}, "prompt", "at most 512 tokens"),
+        ({"prompt": "x" * 3_000_000}, "prompt", "got at least 375000"),
+        ({"prompt": "x" * 129, "lens_positions": "all"}, "lens_positions", "use 'last'"),
+        ({"layers": [3]}, "layers[0]", "between 0 and 2, got 3"),
+        ({"layers": [-1]}, "layers[0]", "between 0 and 2, got -1"),
+        ({"layers": []}, "layers", "at least 1"),
+        ({"include": ["patterns"]}, "include[0]", "pattern"),
+        ({"top_logprobs": 0}, "top_logprobs", "between 1 and 20"),
+        ({"encoding_format": "float16"}, "encoding_format", "float"),
+        ({"model": "other"}, None, "No such model"),
+        ({"attention": True}, "attention", "Unknown"),
+    ],
+)
+def test_refusals_name_the_field(url: str, body: dict[str, Any], param: str, says: str) -> None:
+    answer = ask(url, **body)
+    error = answer.json()["error"]
+    assert answer.status_code == (404 if "model" in body else 400)
+    assert error["param"] == param
+    assert says in error["message"]
+
+
+def test_bytes_are_bounded_and_the_refusal_says_what_to_leave_out(state: ServerState) -> None:
+    """Patterns grow with the square of the text; a stream may be larger than a whole answer."""
+    anatomy = state.model.anatomy  # type: ignore[union-attr]  # it is ready
+    big = ready_state(fake_engine(), anatomy=type(anatomy)(30, 9, 3, 576, {}))
+    with live(big) as base:
+        url = base + URL
+        refused = ask(url, prompt="x" * 100).json()["error"]
+        assert (refused["param"], refused["code"]) == ("include", "request_too_large")
+        assert "set 'stream': true" in refused["message"]
+        refused = ask(url, prompt="x" * 200, stream=True).json()["error"]
+        assert "'stream'" not in refused["message"]
+        assert "fewer 'layers'" in refused["message"]
+        assert ask(url, prompt="x" * 200, include=["norms"]).status_code == 200
+
+
+def test_few_may_look_at_a_time_and_everything_is_given_back() -> None:
+    state = ready_state(fake_engine(delay=0.3))
+    with live(state) as base:
+        url = base + URL
+        with httpx.Client(trust_env=False) as client:
+            streams = [
+                client.send(client.build_request("POST", url, json=BODY), stream=True)
+                for _ in range(MAX_VIEWERS)
+            ]
+            assert ask(url).status_code == 429
+            for stream in streams:
+                stream.read()
+        assert ask(url).status_code == 200
+        assert state.admission.in_flight == 0
+
+
+BODY = {"prompt": "Hi", "stream": True}
+
+
+def test_a_dead_engine_is_told() -> None:
+    """Before the answer began as a status, in the middle of a stream as an error event."""
+    state = ready_state(fake_engine(delay=0.1))
+    with live(state) as base:
+        with httpx.stream("POST", base + URL, json=BODY, trust_env=False) as answer:
+            lines = answer.iter_lines()
+            next(lines)
+            state.engine.die()  # type: ignore[union-attr]  # it is a FakeEngine
+            rest = list(lines)
+        assert json.loads(rest[-4][6:])["error"]["code"] == "engine_failed"
+        assert ask(base + URL).status_code == 503
+
+
+def test_it_needs_the_key(state: ServerState) -> None:
+    with live(state, ApiConfig(api_keys=("secret",))) as base:
+        assert ask(base + URL).status_code == 401
+
+
+def test_a_message_that_is_not_the_assistants_cannot_go_on(url: str) -> None:
+    """The same rules, under the same names, as chat's and `/tokenize`'s."""
+    turn = [{"role": "user", "content": "Hi"}]
+    for more in ({}, {"add_generation_prompt": True}):
+        body = {"messages": turn, "continue_final_message": True} | more
+        answer = httpx.post(url, json=body, trust_env=False, timeout=10)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"] == "continue_final_message"

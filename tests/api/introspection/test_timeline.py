@@ -1,0 +1,116 @@
+"""`/v1/timeline` over a real server: live steps, few watchers, and no word of what was said."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import httpx
+import pytest
+
+from tests.api.support import CHAT, eventually, fake_engine, live, ready_state, says
+from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.introspection.timeline_route import MAX_WATCHERS
+
+URL = "/v1/timeline"
+SECRET = "canary-7f3b"
+
+
+@pytest.fixture
+def state() -> ServerState:
+    return ready_state(fake_engine(says(SECRET)))
+
+
+@contextmanager
+def watching(url: str, **params: object) -> Iterator[httpx.Response]:
+    with httpx.stream("GET", url + URL, params=params, trust_env=False, timeout=5) as answer:
+        yield answer
+
+
+def lines(answer: httpx.Response, wanted: list[str], count: int) -> None:
+    for line in answer.iter_lines():
+        wanted.append(line)
+        if len([line for line in wanted if line.startswith("data: ")]) == count:
+            return
+
+
+def records(found: list[str]) -> list[dict[str, object]]:
+    return [json.loads(line[6:]) for line in found if line.startswith("data: ")]
+
+
+def test_steps_come_as_they_happen_and_from_since_on(state: ServerState) -> None:
+    message = {"role": "user", "content": SECRET}
+    with live(state) as url, watching(url) as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        found: list[str] = []
+        reader = threading.Thread(target=lines, args=(answer, found, len(SECRET) + 1))
+        reader.start()
+        chat = httpx.post(
+            url + "/v1/chat/completions", json=CHAT | {"messages": [message]}, trust_env=False
+        )
+        reader.join(5)
+        steps = records(found)
+        assert [record["step"] for record in steps] == list(range(len(SECRET) + 1))
+        name = chat.json()["id"] + "-0"
+        num_tokens = chat.json()["usage"]["prompt_tokens"]
+        row = {"request_id": name, "num_cached_tokens": 0}
+        assert steps[0]["rows"] == [row | {"num_tokens": num_tokens, "kind": "prefill"}]
+        assert steps[1]["rows"] == [row | {"num_tokens": 1, "kind": "decode"}]
+        assert [step["finished"] for step in steps[-2:]] == [[], [name]]
+        assert SECRET not in "".join(found), "a timeline tells nothing of what was said"
+        with watching(url, since=9) as later:
+            again: list[str] = []
+            lines(later, again, 3)
+            assert [record["step"] for record in records(again)] == [9, 10, 11]
+
+
+def test_the_stream_ends_with_the_engine(state: ServerState) -> None:
+    with live(state) as url, watching(url) as answer:
+        assert state.engine is not None
+        state.engine.die()  # type: ignore[attr-defined]  # it is a FakeEngine
+        assert answer.read() == b"data: [DONE]\n\n"
+        again = httpx.get(url + URL, trust_env=False)
+        assert (again.status_code, again.json()["error"]["code"]) == (503, "engine_failed")
+
+
+def test_watchers_are_few_and_leave_their_seats(state: ServerState) -> None:
+    with live(state) as url:
+        with ExitStack() as stack:
+            for _ in range(MAX_WATCHERS):
+                assert stack.enter_context(watching(url)).status_code == 200
+            refused = httpx.get(url + URL, trust_env=False)
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+
+        def has_seat() -> bool:
+            with watching(url) as answer:
+                return answer.status_code == 200
+
+        eventually(has_seat)
+
+
+@pytest.mark.parametrize(
+    ("query", "param", "code"),
+    [
+        ("?since=-1", "since", "invalid_value"),
+        ("?since=x", "since", "invalid_value"),
+        ("?since=1&since=2", "since", "invalid_value"),
+        (f"?since={2**53}", "since", "invalid_value"),
+        ("?since=" + "9" * 5000, "since", "invalid_value"),
+        ("?until=3", "until", "unknown_parameter"),
+    ],
+)
+def test_queries_are_checked(state: ServerState, query: str, param: str, code: str) -> None:
+    with live(state) as url:
+        answer = httpx.get(url + URL + query, trust_env=False)
+        error = answer.json()["error"]
+        assert (answer.status_code, error["param"], error["code"]) == (400, param, code)
+
+
+def test_the_key_is_required_where_keys_are_set(state: ServerState) -> None:
+    with live(state, ApiConfig(api_keys=("secret",))) as url:
+        assert httpx.get(url + URL, trust_env=False).status_code == 401
+        headers = {"Authorization": "Bearer secret"}
+        with httpx.stream("GET", url + URL, headers=headers, trust_env=False) as answer:
+            assert answer.status_code == 200

@@ -1,0 +1,142 @@
+"""The fields of chat that are about tools: what passes, and every refusal with its path."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.api.openai.tools import (
+    CHAT,
+    MESSAGES,
+    NAMED,
+    TOOLS,
+    URL,
+    ask,
+    engine_that_says,
+    function,
+)
+from tests.api.support import client_of, create_app, ready_state
+
+
+def tools(**changes: Any) -> dict[str, Any]:
+    return {"tools": [TOOLS[0], {"type": "function", "function": {"name": "f"} | changes}]}
+
+
+def assistant(*calls: object, **fields: Any) -> dict[str, Any]:
+    return {"messages": [*MESSAGES, {"role": "assistant", "tool_calls": list(calls), **fields}]}
+
+
+CALL = {"id": "call_1", **function("f", arguments="{}")}
+
+# fmt: off
+ROWS = [
+    ({"tools": {}}, "tools", "invalid_type", "must be an array, got object."),
+    ({"tools": TOOLS[:1] * 129}, "tools", "array_above_max_length", "at most 128 items, got 129."),
+    ({"tools": ["f"]}, "tools[0]", "invalid_type", "must be an object, got string."),
+    ({"tools": [{}]}, "tools[0].type", "missing_required_parameter", "is required."),
+    ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].type", "unsupported_value",
+     "function tools"),
+    ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter", ""),
+    ({"tools": [TOOLS[0] | {"x": 1}]}, "tools[0].x", "unknown_parameter", ""),
+    (tools(name=None), "tools[1].function.name", "missing_required_parameter", ""),
+    (tools(name=3), "tools[1].function.name", "invalid_type", "a string, got integer."),
+    (tools(name="no spaces"), "tools[1].function.name", "invalid_value", "letters, digits"),
+    (tools(name=""), "tools[1].function.name", "invalid_value", "1 to 64"),
+    (tools(name="x" * 65), "tools[1].function.name", "invalid_value", "1 to 64"),
+    (tools(name="get_weather"), "tools[1].function.name", "invalid_value", "unique"),
+    (tools(description=1), "tools[1].function.description", "invalid_type", "a string"),
+    (tools(strict="yes"), "tools[1].function.strict", "invalid_type", "a boolean"),
+    (tools(params={}), "tools[1].function.params", "unknown_parameter", ""),
+    (tools(parameters=[]), "tools[1].function.parameters", "invalid_type", "an object"),
+    (tools(parameters={"type": "string"}), "tools[1].function.parameters.type", "invalid_schema",
+     "'object'"),
+    (tools(parameters={"properties": {"a": {"type": "text"}}}), "tools[1].function.parameters",
+     "invalid_schema", "$.properties.a"),
+    (tools(parameters={"x": 1, "properties": {"a": {"type": 1}}}), "tools[1].function.parameters",
+     "invalid_schema", "$.x"),
+    ({"tool_choice": "any"}, "tool_choice", "invalid_value", "'none', 'auto', 'required'"),
+    ({"tool_choice": 1}, "tool_choice", "invalid_type", "a string or an object, got integer."),
+    ({"tool_choice": function("f")}, "tool_choice", "invalid_value", "get_weather, now."),
+    ({"tool_choice": {"type": "function"}}, "tool_choice.function", "missing_required_parameter",
+     ""),
+    ({"tool_choice": {"type": "function", "function": {"name": "now", "x": 1}}},
+     "tool_choice.function.x", "unknown_parameter", ""),
+    ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "tool_choice.type",
+     "unsupported_value", "function tools"),
+    ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice.type",
+     "unsupported_value", "function tools"),
+    ({"tools": [], "tool_choice": "auto"}, "tool_choice", "invalid_value", "without 'tools'"),
+    ({"tools": None, "tool_choice": NAMED}, "tool_choice", "invalid_value", "without 'tools'"),
+    ({"tools": None, "parallel_tool_calls": False}, "parallel_tool_calls", "invalid_value",
+     "needs 'tools'"),
+    ({"parallel_tool_calls": 1}, "parallel_tool_calls", "invalid_type", "a boolean"),
+    ({"ignore_eos": True}, "ignore_eos", "invalid_value", "grammar"),
+    ({"functions": []}, "functions", "unsupported_parameter", "use 'tools'"),
+    ({"function_call": "auto"}, "function_call", "unsupported_parameter", "use 'tools'"),
+    ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id",
+     "missing_required_parameter", ""),
+    ({"messages": [{"role": "tool", "tool_call_id": "1"}]}, "messages[0].content",
+     "missing_required_parameter", ""),
+    (assistant(), "messages[1].content", "missing_required_parameter", "without 'tool_calls'"),
+    (assistant({}), "messages[1].tool_calls[0].id", "missing_required_parameter", ""),
+    (assistant(CALL | {"type": "custom"}), "messages[1].tool_calls[0].type", "invalid_value",
+     "'function'"),
+    (assistant(CALL | {"index": 0}), "messages[1].tool_calls[0].index", "unknown_parameter", ""),
+    (assistant({"id": "1", **function("f", arguments={})}),
+     "messages[1].tool_calls[0].function.arguments", "invalid_type", "a string, got object."),
+    (assistant(CALL, content=3), "messages[1].content", "invalid_type", "a string or a list"),
+]
+# fmt: on
+
+
+@pytest.mark.parametrize(("change", "param", "code", "says"), ROWS, ids=[r[1] for r in ROWS])
+def test_each_bad_field_is_refused_by_its_path(
+    change: dict[str, Any], param: str, code: str, says: str
+) -> None:
+    """One problem, the first, in one sentence; the engine never sees the request."""
+    engine = engine_that_says("Hi")
+    status, answer = ask(CHAT | change, engine)
+    error = answer["error"]
+    assert (status, error["param"], error["code"]) == (400, param, code)
+    assert f"'{param}'" in error["message"]
+    assert says in error["message"]
+    assert len(error["message"]) <= 300
+    assert engine.requests == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tools": []},
+        {"tools": None, "tool_choice": "none"},
+        {"tools": None, "parallel_tool_calls": True},
+        {"tool_choice": None, "parallel_tool_calls": None},
+        {"tools": [function("f", strict=True, description=None, parameters=None)]},
+        {"tool_choice": "none", "ignore_eos": True, "max_tokens": 1},
+        assistant(CALL, content=None),
+        assistant(CALL, content="Let me see."),
+        assistant({"id": "1", **function("f", arguments='{"cut sho')}),
+    ],
+)
+def test_neutral_and_good_values_pass(change: dict[str, Any]) -> None:
+    status, answer = ask(CHAT | change)
+    assert status == 200, answer
+
+
+def test_a_model_without_a_template_has_no_tools() -> None:
+    status, answer = ask(CHAT, template=None)
+    error = answer["error"]
+    assert (status, error["param"], error["code"]) == (400, "tools", "tools_not_supported")
+    assert "'tiny'" in error["message"]
+
+
+def test_tools_count_in_the_context() -> None:
+    """What does not fit is refused with the numbers, tools and all."""
+
+    async def main() -> tuple[int, dict[str, Any]]:
+        async with client_of(create_app(ready_state(engine_that_says("Hi")))) as client:
+            answer = await client.post(URL, json=CHAT)
+            return answer.status_code, answer.json()
+
+    status, answer = asyncio.run(main())
+    assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")

@@ -1,0 +1,198 @@
+"""The OpenAPI document says what the server does: rules between fields, the model, every status."""
+
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema_rs import Draft202012Validator
+
+from tests.api.http.test_errors import CHAT_URL, TEXT_URL, ask
+from tests.api.support import CHAT, COMPLETION, fake_engine, live, ready_state
+from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.requests.decimals import decimal_up_to
+from thirdeye.server.launch.asgi_app import create_app
+
+DOCUMENT = create_app(ready_state(fake_engine())).openapi()
+
+
+def is_valid(request: str, body: dict[str, Any]) -> bool:
+    schemas = {"components": DOCUMENT["components"]}
+    schema = {"$ref": f"#/components/schemas/{request}"} | schemas
+    return Draft202012Validator(schema).is_valid(body)
+
+
+@given(st.integers(0, 10**20), st.integers(0, 10**20))
+def test_decimals_up_to(largest: int, other: int) -> None:
+    """The pattern takes 0..largest in one way of writing each, and nothing else."""
+    pattern = re.compile(decimal_up_to(largest))
+    for number in (0, other, largest // 3, largest - 1, largest, largest + 1):
+        assert bool(pattern.fullmatch(str(number))) == (0 <= number <= largest)
+        assert not pattern.fullmatch(f"0{number}")
+
+
+CHANGES: list[tuple[str, dict[str, Any]]] = [
+    (CHAT_URL, {}),
+    (CHAT_URL, {"stream_options": {}}),
+    (CHAT_URL, {"stream_options": None}),
+    (CHAT_URL, {"top_logprobs": 2}),
+    (CHAT_URL, {"top_logprobs": 2, "logprobs": True}),
+    (CHAT_URL, {"prompt_logprobs": 1, "stream": True}),
+    (CHAT_URL, {"prompt_logprobs": 1, "stream": False}),
+    (CHAT_URL, {"continue_final_message": True, "add_generation_prompt": True}),
+    (CHAT_URL, {"truncate_prompt_tokens": 0}),
+    (CHAT_URL, {"truncate_prompt_tokens": -1}),
+    (CHAT_URL, {"model": "gpt-4"}),
+    (CHAT_URL, {"model": "org/tiny"}),
+    (CHAT_URL, {"n": 2.0}),
+    (CHAT_URL, {"n": 2.5}),
+    (CHAT_URL, {"logit_bias": {"259": 1}}),
+    (CHAT_URL, {"logit_bias": {"260": 1}}),
+    (CHAT_URL, {"logit_bias": {"07": 1}}),
+    (CHAT_URL, {"stop_token_ids": [259]}),
+    (CHAT_URL, {"stop_token_ids": [260]}),
+    (CHAT_URL, {"store": False}),
+    (CHAT_URL, {"store": True}),
+    (CHAT_URL, {"user": None, "seed": None, "tools": None}),
+    (CHAT_URL, {"messages": None}),
+    (TEXT_URL, {"max_tokens": 0}),
+    (TEXT_URL, {"max_tokens": 0, "echo": True}),
+    (TEXT_URL, {"max_tokens": None}),
+    (TEXT_URL, {"prompt": [259, 1.0]}),
+    (TEXT_URL, {"prompt": [260]}),
+    (TEXT_URL, {"prompt": []}),
+    (TEXT_URL, {"suffix": None}),
+    (TEXT_URL, {"suffix": "x"}),
+    ("/tokenize", {"prompt": "x"}),
+    ("/tokenize", {"messages": None}),
+    ("/tokenize", {"prompt": "x", "messages": CHAT["messages"]}),
+    ("/tokenize", {"prompt": "x", "messages": None}),
+    ("/detokenize", {"tokens": [259]}),
+    ("/detokenize", {"tokens": [260]}),
+]
+REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
+    CHAT_URL: ("ChatRequest", CHAT),
+    TEXT_URL: ("CompletionRequest", COMPLETION),
+    "/tokenize": ("TokenizeRequest", {}),
+    "/detokenize": ("DetokenizeRequest", {}),
+}
+
+
+@pytest.mark.parametrize(("path", "change"), CHANGES, ids=str)
+def test_the_document_refuses_what_the_server_refuses(path: str, change: dict[str, Any]) -> None:
+    """And takes what it takes, in each rule's pair of cases."""
+    name, good = REQUESTS[path]
+    body = good | change
+    assert is_valid(name, body) == (ask(path, body).status_code == 200)
+
+
+def test_without_a_model_the_document_is_any_models() -> None:
+    """It is asked for while the model is loading, too."""
+    chat = create_app(ServerState()).openapi()["components"]["schemas"]["ChatRequest"]
+    assert "enum" not in chat["properties"]["model"]
+
+
+def test_every_status_and_header_is_documented() -> None:
+    for path, operations in DOCUMENT["paths"].items():
+        for method, operation in operations.items():
+            answers = operation["responses"]
+            assert {"200", "403", "431", "500", "503"} <= answers.keys(), path
+            assert (method == "post") == ({"408", "413"} <= answers.keys()), path
+            assert all("x-request-id" in answer["headers"] for answer in answers.values())
+            assert "Retry-After" in answers.get("429", answers["503"])["headers"]
+
+
+def responses_of(config: ApiConfig) -> dict[str, Any]:
+    """What each operation may answer, by path and method."""
+    found = create_app(ready_state(fake_engine()), config).openapi()
+    return {
+        f"{method} {path}": operation
+        for path, operations in found["paths"].items()
+        for method, operation in operations.items()
+    } | {"": found}
+
+
+def test_a_server_with_keys_says_who_may_ask() -> None:
+    """Each operation wants a key and may say 401, but those that the gate lets through."""
+    operations = responses_of(ApiConfig(api_keys=("k",)))
+    whole = operations.pop("")
+    assert whole["components"]["securitySchemes"].keys() == {"bearer", "x-api-key"}
+    assert whole["security"] == [{"bearer": []}, {"x-api-key": []}]
+    for name, operation in operations.items():
+        is_open = name in ("get /health", "get /ready")
+        assert operation.get("security") == ([] if is_open else None), name
+        assert ("401" in operation["responses"]) == (not is_open), name
+        assert "403" not in operation["responses"], name
+
+
+@pytest.mark.parametrize("hosts", [None, ("localhost",)])
+def test_a_server_without_keys_knows_no_401(hosts: tuple[str, ...] | None) -> None:
+    """And a 403 only where a foreign Host is refused."""
+    operations = responses_of(ApiConfig(allowed_hosts=hosts))
+    assert "security" not in operations.pop("")
+    for operation in operations.values():
+        assert "401" not in operation["responses"]
+        assert ("403" in operation["responses"]) == (hosts is not None)
+
+
+def test_routes_that_stream_say_so() -> None:
+    streaming = {
+        path
+        for path, operations in DOCUMENT["paths"].items()
+        for operation in operations.values()
+        if "text/event-stream" in operation["responses"]["200"]["content"]
+    }
+    assert streaming == {CHAT_URL, TEXT_URL, "/v1/timeline", *STREAMS}
+
+
+INPUT: dict[str, Any] = {"model": "tiny", "input": "Hi"}
+STREAMS: dict[str, dict[str, Any]] = {
+    "/v1/responses": INPUT,
+    "/v1/messages": CHAT | {"max_tokens": 4},
+    "/v1/inspect": {"prompt": "Hi"},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "engine"),
+    [
+        *((path, body, {}) for path, body in STREAMS.items()),
+        (CHAT_URL, CHAT | {"logprobs": True, "stream_options": {"include_usage": True}}, {}),
+        (CHAT_URL, CHAT, {"error_after": 2}),
+        (TEXT_URL, COMPLETION | {"logprobs": 1, "echo": True, "return_token_ids": True}, {}),
+        ("/v1/timeline", None, {}),
+    ],
+)
+def test_the_document_tells_what_streams_carry(
+    path: str, body: dict[str, Any] | None, engine: dict[str, Any]
+) -> None:
+    """Each event's data is of the documented schema, and an empty object is of none."""
+    method = "get" if body is None else "post"
+    content = DOCUMENT["paths"][path][method]["responses"]["200"]["content"]
+    item = content["text/event-stream"]["itemSchema"]
+    schema = item["properties"]["data"]["else"]["contentSchema"]
+    judge = Draft202012Validator(schema | {"components": DOCUMENT["components"]})
+    assert not judge.is_valid({})
+    for data in stream_of(path, body, engine):
+        judge.validate(data)
+
+
+def stream_of(path: str, body: dict[str, Any] | None, engine: dict[str, Any]) -> list[Any]:
+    """The data of a stream's events, at least one; of one without an end, the first."""
+    with live(ready_state(fake_engine(**engine))) as url:
+        if body is None:  # somebody has to ask, for there to be steps
+            httpx.post(url + TEXT_URL, json=COMPLETION, trust_env=False)
+        asked = body and body | {"stream": True}
+        found: list[Any] = []
+        with httpx.stream("POST" if body else "GET", url + path, json=asked) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data: {"):
+                    found.append(json.loads(line.removeprefix("data: ")))
+                if found and body is None:
+                    break
+    assert found
+    return found

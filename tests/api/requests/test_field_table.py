@@ -1,0 +1,10 @@
+"""docs/api.md says of every field what the schemas say."""
+
+from tests.api.requests import field_table
+
+
+def test_the_page_has_every_field_with_its_range_and_default() -> None:
+    """If it fails: `python -m tests.api.requests.field_table`, and say what a new field does."""
+    page = field_table.written()
+    assert list(page) == field_table.rows()
+    assert [row[0] for row, text in page.items() if text in ("", "?")] == []

@@ -1,0 +1,55 @@
+"""Settings in, tokens out: a real transformer behind the engine, with speculation and without."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.engine.toy import run_all, tokens_of
+from tests.tiny import tiny_gpt2, tiny_llama
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.interface.types import Request, SamplingParams
+from thirdeye.server.launch.api_process import open_model, write_recipe
+from thirdeye.server.launch.settings import Settings
+from thirdeye.server.load.load_engine import load_engine
+
+
+def load(path: Path, **settings: Any) -> EngineCore:
+    """The engine that `thirdeye serve` would start with these settings."""
+    chosen = Settings(model=str(path), device="cpu", kv_memory=0.01, threads=1, **settings)
+    return load_engine(write_recipe(chosen, open_model(chosen)), lambda *_: None)[0]
+
+
+def request(name: str, prompt: list[int]) -> Request:
+    """Greedy; liking what was said before makes a random model copy itself."""
+    sampling = SamplingParams(
+        max_tokens=60, temperature=0.0, frequency_penalty=-0.5, ignore_eos=True
+    )
+    return Request(request_id=name, prompt_token_ids=prompt, sampling=sampling)
+
+
+@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
+def test_same_tokens_in_fewer_steps(make: Callable[[Path], object], tmp_path: Path) -> None:
+    """On by default, off on demand, and what is said does not tell which."""
+    make(tmp_path)
+    requests = [request(str(i), [10 + i, 20, 30 + i, 20]) for i in range(2)]
+    cores = [load(tmp_path, speculation=mode) for mode in ("off", "ngram")] + [load(tmp_path)]
+    answers = [{n: tokens_of(o) for n, o in run_all(c, requests).items()} for c in cores]
+    off, on, default = (core.stats() for core in cores)
+    assert answers[0] == answers[1] == answers[2]
+    assert off.spec_decode_num_draft_tokens_total == 0
+    assert on.spec_decode_num_accepted_tokens_total > 20
+    assert default.steps_total == on.steps_total
+    assert on.steps_total < off.steps_total
+
+
+def test_settings_bound_the_drafts(tmp_path: Path) -> None:
+    tiny_llama(tmp_path)
+    core = load(tmp_path, num_draft_tokens=1)
+    run_all(core, [request("a", [10, 20, 30, 20])])
+    stats = core.stats()
+    assert 0 < stats.spec_decode_num_draft_tokens_total <= stats.steps_total
+    core = load(tmp_path, max_tokens_with_drafts=1)
+    run_all(core, [request("a", [10, 20, 30, 20])])
+    assert core.stats().spec_decode_num_draft_tokens_total == 0

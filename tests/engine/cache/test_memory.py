@@ -1,0 +1,59 @@
+"""How many KV blocks fit, and what is refused."""
+
+import pytest
+import torch
+
+from thirdeye.server.engine.cache import kv_budget as memory
+from thirdeye.server.engine.cache.kv_budget import CPU_DEFAULT, GIB, kv_budget, plan_kv
+
+SIZES = {"bytes_per_block": 1000, "block_size": 16, "context": 256}
+
+
+def test_a_context_nobody_asked_for_shrinks_to_the_memory():
+    assert plan_kv(budget=100_000, asked=None, **SIZES) == (100, 256)
+    assert plan_kv(budget=5_999, asked=None, **SIZES) == (5, 80)
+
+
+def test_what_was_asked_for_is_kept_or_refused():
+    assert plan_kv(budget=100_000, asked=64, **SIZES) == (100, 64)
+    with pytest.raises(ValueError, match=r"'--max-model-len' 81 needs .* raise '--kv-memory'"):
+        plan_kv(budget=5_999, asked=81, **SIZES)
+    with pytest.raises(ValueError, match="beyond the model's context of 256"):
+        plan_kv(budget=100_000, asked=257, **SIZES)
+
+
+def test_no_room_for_one_block():
+    with pytest.raises(ValueError, match="'--kv-memory'"):
+        plan_kv(budget=999, asked=None, **SIZES)
+
+
+def test_the_operator_decides_the_budget():
+    cpu = torch.device("cpu")
+    assert kv_budget(cpu, 12345) == 12345
+    assert 0 < kv_budget(cpu, None) <= CPU_DEFAULT
+
+
+def test_more_than_the_machine_has_is_refused():
+    """It would end in numpy's MemoryError, after the weights were loaded."""
+    cpu = torch.device("cpu")
+    with pytest.raises(ValueError, match="'--kv-memory' must be at most"):
+        kv_budget(cpu, 1 << 60)
+    assert kv_budget(torch.device("cuda"), 1 << 60) == 1 << 60  # a trial step tells there
+
+
+def test_half_the_bytes_get_half_the_memory():
+    """The default holds as many tokens in fp16 as in fp32."""
+    cpu = torch.device("cpu")
+    assert 0 < kv_budget(cpu, None, dtype=torch.float16) <= CPU_DEFAULT // 2
+    assert kv_budget(cpu, 12345, dtype=torch.float16) == 12345
+
+
+def test_a_large_model_gets_room_for_one_long_chat(monkeypatch: pytest.MonkeyPatch):
+    """Half a gibibyte is 1,000 tokens of some; but never more than half of what is free."""
+    cpu, token = torch.device("cpu"), 1 << 20
+    monkeypatch.setattr(memory, "free_memory", lambda: 16 * GIB)
+    assert kv_budget(cpu, None, bytes_per_token=1) == CPU_DEFAULT
+    assert kv_budget(cpu, None, bytes_per_token=token) == 4 * GIB
+    monkeypatch.setattr(memory, "free_memory", lambda: 6 * GIB)
+    assert kv_budget(cpu, None, bytes_per_token=token) == 3 * GIB
+    assert kv_budget(cpu, 12345, bytes_per_token=token) == 12345

@@ -1,0 +1,358 @@
+"""Tensor parallelism in the engine: two processes answer as one, and die as one.
+
+A tiny checkpoint through the real worker, two ranks over gloo. The twin is the same recipe in one
+process. What each rank computes is held in `tests/model/parallel/test_parallel.py`, the server
+around it in `tests/e2e/test_ranks.py`.
+"""
+
+import asyncio
+import os
+import signal
+import struct
+import sys
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.e2e.procfs import is_running
+from tests.engine.process.test_engines import endings
+from tests.engine.toy import collect, make_request, tokens_of, until
+from tests.model.steps import Row, make_batch
+from tests.tiny import tiny_llama
+from thirdeye.server.engine.distributed.leader import NOBODY, Crew
+from thirdeye.server.engine.distributed.rank_messages import (
+    Measure,
+    Measured,
+    pack_batch,
+    unpack_batch,
+)
+from thirdeye.server.engine.distributed.rank_process import RANKS_FAILED
+from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.types import (
+    Engine,
+    EngineDead,
+    FinishReason,
+    Request,
+    StepOutput,
+)
+from thirdeye.server.engine.process.frames import pack_frame
+from thirdeye.server.engine.process.process_engine import ProcessEngine
+from thirdeye.server.engine.process.spawn import spawn
+from thirdeye.server.load.engine_recipe import EngineRecipe
+from thirdeye.server.load.load_engine import load_engine
+
+SLOW = 60.0  # seconds that a busy machine may take for what is a matter of two at rest
+WORKER = [sys.executable, "-m", "thirdeye.server.load.engine_main"]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tiny-llama")
+    tiny_llama(path)
+    return path
+
+
+def make_recipe(checkpoint: Path, **changes: Any) -> EngineRecipe:
+    """Chunks, drafts and a small pool: 24 tokens a step, 24 blocks."""
+    recipe = EngineRecipe(
+        model_path=str(checkpoint),
+        eos_token_ids=[2],
+        device="cpu",
+        quantize="none",
+        threads=1,
+        max_num_seqs=8,
+        max_num_batched_tokens=24,
+        max_model_len=256,
+        kv_memory_bytes=24 * 16 * 2 * 2 * 16 * 4,  # of one rank, which has one KV head
+        num_draft_tokens=4,
+    )
+    return msgspec.structs.replace(recipe, **changes)
+
+
+async def start(recipe: EngineRecipe, env: dict[str, str] | None = None) -> ProcessEngine:
+    environment = {**os.environ, **(env or {})}  # noqa: TID251 (a child wants a whole one)
+    return await ProcessEngine.start(spawn(WORKER, environment), msgspec.msgpack.encode(recipe))
+
+
+def children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()] if path.exists() else []
+
+
+def requests() -> list[Request]:
+    """Long prompts with a beginning in common, greedy and drawn, scored and not, with something
+    to draft, more than fit in the pool at once; and an embedding."""
+    common = list(range(100, 140))
+    many = [
+        make_request(
+            str(i),
+            [*common, *[50 + i, 60 + i, 70 + i] * 6],
+            max_tokens=40,
+            ignore_eos=True,
+            temperature=float(i % 2),
+            seed=i,
+            logprobs=2,
+            prompt_logprobs=1 if i == 3 else None,
+        )
+        for i in range(6)
+    ]
+    embedding = make_request("embedding", [*common, 7], max_tokens=0)
+    return [*many, msgspec.structs.replace(embedding, is_embedding=True)]
+
+
+def look() -> InspectRequest:
+    return InspectRequest(
+        request_id="look",
+        token_ids=list(range(5, 90)),
+        layers=[0, 1],
+        arrays=["pattern", "resid_post"],
+        has_lens=True,
+        lens_positions=[3, 84],
+    )
+
+
+Everything = tuple[list[list[StepOutput]], list[Trace], dict[str, int]]
+
+
+async def ask_all(engine: Engine) -> Everything:
+    """All requests at once, then again with a warm prefix cache, while somebody looks inside."""
+
+    async def inspect() -> list[Trace]:
+        return [trace async for trace in engine.inspect(look())]
+
+    first = await asyncio.gather(*(collect(engine, request) for request in requests()))
+    second, traces = await asyncio.gather(
+        asyncio.gather(*(collect(engine, request) for request in requests())), inspect()
+    )
+    stats = engine.stats()
+    counts = {
+        "preempted": stats.preemptions_total,
+        "hits": stats.prefix_cache_hits_total,
+        "accepted": stats.spec_decode_num_accepted_tokens_total,
+    }
+    return [*first, *second], traces, counts
+
+
+def numbers(outputs: list[StepOutput]) -> list[float]:
+    """All that is a float in an answer."""
+    scores = [*(outputs[0].prompt_logprobs or [])]
+    scores += [entry for output in outputs for entry in output.logprobs or []]
+    values = [entry.logprob for entry in scores]
+    values += [logprob for entry in scores for _, logprob in entry.top]
+    return values + (outputs[-1].embedding or [])
+
+
+def floats(trace: Trace) -> dict[str, list[float]]:
+    return {
+        name: list(struct.unpack(f"<{len(array.data) // 4}f", array.data))
+        for name, array in trace.arrays.items()
+    }
+
+
+def test_two_ranks_answer_as_one(checkpoint: Path, tmp_path: Path) -> None:
+    """Chunks, prefix hits, preemption, drafts, drawn tokens, logprobs, embeddings and a look
+    inside: the same tokens, and floats to 1e-5. Nothing is left of the place they met at."""
+
+    async def main(num_ranks: int) -> Everything:
+        recipe = make_recipe(checkpoint, tensor_parallel=num_ranks)
+        if num_ranks == 1:  # half as many blocks for the same memory
+            assert recipe.kv_memory_bytes is not None
+            recipe = msgspec.structs.replace(recipe, kv_memory_bytes=2 * recipe.kv_memory_bytes)
+        engine = await start(recipe, {"TMPDIR": str(tmp_path)})
+        assert engine.info.num_ranks == num_ranks
+        assert engine.info.num_blocks == 24
+        assert ("2 ranks" in engine.info.numerics) == (num_ranks == 2)
+        try:
+            return await ask_all(engine)
+        finally:
+            await engine.close()
+
+    answers, traces, counts = asyncio.run(main(2))
+    expected, twins, _ = asyncio.run(main(1))
+    assert all(counts.values()), counts
+    for ours, theirs in zip(answers, expected, strict=True):
+        assert tokens_of(ours) == tokens_of(theirs)
+        assert numbers(ours) == pytest.approx(numbers(theirs), rel=1e-5, abs=1e-5)
+    for trace, twin in zip(traces, twins, strict=True):
+        assert trace.error is None
+        assert trace.layer == twin.layer
+        for name, values in floats(twin).items():
+            assert floats(trace)[name] == pytest.approx(values, rel=1e-4, abs=1e-5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ranks_in_8_bits_answer_like_one(checkpoint: Path) -> None:
+    """`--quantize int8`, greedily: two ranks round other shards than one, so their tokens may part
+    where one rank's two likeliest are nearly as likely, and nowhere else. Alone or in a batch,
+    a request's tokens and logprobs have the same bits. Keys and values are fp16, as on one rank."""
+    prompts = [list(range(5 * i, 7 * i + 9)) for i in range(1, 6)]
+    asked = [
+        make_request(str(i), prompt, max_tokens=24, ignore_eos=True, logprobs=2)
+        for i, prompt in enumerate(prompts)
+    ]
+
+    async def main(num_ranks: int) -> list[list[StepOutput]]:
+        recipe = make_recipe(checkpoint, quantize="int8", tensor_parallel=num_ranks)
+        engine = await start(msgspec.structs.replace(recipe, kv_memory_bytes=1 << 20))
+        assert "Int8" in engine.info.numerics
+        assert "float16 KV" in engine.info.numerics
+        try:
+            together = await asyncio.gather(*(collect(engine, request) for request in asked))
+            alone = [await collect(engine, request) for request in asked]
+        finally:
+            await engine.close()
+        for ours, theirs in zip(together, alone, strict=True):
+            assert tokens_of(ours) == tokens_of(theirs)
+            assert numbers(ours) == numbers(theirs)
+        return together
+
+    num_equal = 0
+    for two, one in zip(asyncio.run(main(2)), asyncio.run(main(1)), strict=True):
+        scores = [entry for output in one for entry in output.logprobs or []]
+        for ours, theirs, entry in zip(tokens_of(two), tokens_of(one), scores, strict=True):
+            if ours != theirs:
+                (_, first), (_, second) = entry.top
+                assert first - second < 0.25
+                break
+            num_equal += 1
+    assert num_equal > 60  # of 120
+
+
+@pytest.mark.parametrize("what", ["rank 0", "rank 1", "rank 1 hangs"])
+def test_ranks_die_together(checkpoint: Path, what: str) -> None:
+    """kill -9 of either rank, or one that hangs: every stream gets its one ERROR within the
+    promised seconds, and no process is left."""
+    recipe = make_recipe(
+        checkpoint, tensor_parallel=2, kv_memory_bytes=None, num_draft_tokens=0, rank_timeout=6.0
+    )
+
+    async def main() -> None:
+        engine = await start(recipe)
+        (mate,) = children(engine.pid)
+        long = [make_request(str(i), [i + 5], max_tokens=250, ignore_eos=True) for i in range(4)]
+        tasks = [asyncio.create_task(collect(engine, request)) for request in long]
+        await until(lambda: engine.stats().num_requests_running == 4, SLOW)
+        victim = engine.pid if what == "rank 0" else mate
+        os.kill(victim, signal.SIGSTOP if what == "rank 1 hangs" else signal.SIGKILL)
+        async with asyncio.timeout(SLOW):  # 2 s, and 6 more where it hangs, on a machine at rest
+            answers = await asyncio.gather(*tasks)
+            assert {endings(outputs)[0] for outputs in answers} == {FinishReason.ERROR}
+            await until(lambda: not is_running(mate) and not is_running(engine.pid), SLOW)
+        with pytest.raises(EngineDead) as error:
+            await collect(engine, make_request())
+        if what == "rank 1":  # who, and how; a very busy machine may not hear it in time
+            assert str(error.value) in ("Rank 1 has ended with code -9.", RANKS_FAILED)
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_a_rank_that_hangs_at_shutdown(checkpoint: Path) -> None:
+    """Nobody waits for it, and it is gone like the others."""
+
+    async def main() -> None:
+        engine = await start(make_recipe(checkpoint, tensor_parallel=2))
+        (mate,) = children(engine.pid)
+        os.kill(mate, signal.SIGSTOP)
+        async with asyncio.timeout(SLOW):
+            await engine.close()
+            await until(lambda: not is_running(mate) and not is_running(engine.pid), SLOW)
+
+    asyncio.run(main())
+
+
+def test_a_rank_that_dies_while_loading(checkpoint: Path, tmp_path: Path) -> None:
+    """The server is told, and rank 0 does not wait for ever where they were to meet."""
+
+    async def main() -> None:
+        loading = asyncio.create_task(
+            start(make_recipe(checkpoint, tensor_parallel=2), {"TMPDIR": str(tmp_path)})
+        )
+        me, mates = os.getpid(), list[int]()
+
+        def has_mate() -> bool:
+            workers = [pid for pid in children(me) if is_worker(pid)]
+            mates[:] = [mate for worker in workers for mate in children(worker)]
+            return bool(mates)
+
+        await until(has_mate, SLOW)
+        os.kill(mates[0], signal.SIGKILL)
+        async with asyncio.timeout(SLOW):
+            with pytest.raises(EngineDead, match="Rank 1 has ended with code -9"):
+                await loading
+
+    asyncio.run(main())
+    assert list(tmp_path.iterdir()) == []
+
+
+def is_worker(pid: int) -> bool:
+    try:
+        return b"thirdeye.server.load.engine_main" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"tensor_parallel": 4096},
+            f"'--tensor-parallel' must be at most {len(os.sched_getaffinity(0))}, "
+            "the number of CPUs here, got 4096.",
+        ),
+    ],
+)
+def test_what_does_not_go_together(checkpoint: Path, changes: Any, message: str) -> None:
+    """Refused before a process is started: field, limit, way out."""
+    with pytest.raises(ValueError, match="tensor-parallel") as error:
+        load_engine(make_recipe(checkpoint, **changes), lambda *_: None)
+    assert str(error.value) == message
+
+
+class FakeMate:
+    def __init__(self, kv_budget: int) -> None:
+        self._kv_budget = kv_budget
+
+    def send(self, frame: bytes) -> None:
+        assert frame == pack_frame(Measure())
+
+    def expect(self, kind: type[Measured]) -> Measured:
+        return kind(self._kv_budget)
+
+
+def test_the_pool_is_that_of_the_rank_with_the_least_room() -> None:
+    mates: Any = [FakeMate(3000), FakeMate(1000), FakeMate(2000)]
+    assert Crew(mates).least(5000) == 1000
+    assert Crew(mates).least(500) == 500
+    assert NOBODY.least(7) == 7
+
+
+@settings(max_examples=30, deadline=None, database=None)
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 30)), min_size=1, max_size=8),
+    logits=st.sampled_from(["last", "all", "none"]),
+    has_hidden=st.booleans(),
+)
+def test_a_batch_crosses_unchanged(
+    lengths: list[tuple[int, int]], logits: str, has_hidden: bool
+) -> None:
+    """Values, shapes and dtypes, whatever the step."""
+    rows = [Row(range(n), past, range(-(-(past + n) // 4))) for n, past in lengths]
+    batch = make_batch(rows, 4, logits)
+    message = pack_batch(batch, has_hidden)
+    assert message.has_hidden == has_hidden
+    for ours, theirs in zip(
+        astuple_of(unpack_batch(message, torch.device("cpu"))), astuple_of(batch), strict=True
+    ):
+        assert ours.dtype == theirs.dtype
+        assert torch.equal(ours, theirs)
+
+
+def astuple_of(batch: Any) -> tuple[torch.Tensor, ...]:
+    return astuple(batch)

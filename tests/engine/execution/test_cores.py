@@ -1,0 +1,32 @@
+"""Threads of the engine: one a core, not one a hyperthread, within the CPUs it was given."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from thirdeye.server.engine.execution.cpu_threads import num_cores
+
+
+@pytest.fixture
+def topology(tmp_path: Path) -> Path:
+    """Two cores of two hyperthreads each: CPUs 0 and 2, 1 and 3."""
+    for cpu, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        folder = tmp_path / f"cpu{cpu}/topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(f"{siblings}\n")
+    return tmp_path
+
+
+def test_siblings_count_once(topology: Path) -> None:
+    assert num_cores({0, 1, 2, 3}, topology) == 2
+    assert num_cores({0, 2}, topology) == 1
+    assert num_cores({0, 1}, topology) == 2
+
+
+def test_without_topology_each_cpu_counts(tmp_path: Path) -> None:
+    assert num_cores({0, 1, 2}, tmp_path) == 3
+
+
+def test_this_machine() -> None:
+    assert 1 <= num_cores() <= (os.cpu_count() or 1)

@@ -1,0 +1,153 @@
+"""Same prompt, same answer: the real transformer in the real engine, bit for bit.
+
+Tokens, logprobs and prompt logprobs of a request are equal whether it runs alone or in any mix, in
+chunks of any size, from an empty or a warm prefix cache, preempted or not. On tiny random models
+here; `tests/prove` does the same with the default model.
+"""
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.engine.mixes import CUTS, alone, answers, make_core, mixes
+from tests.engine.toy import make_request
+from tests.model.tiny import GPT2, LLAMA, change, random_model, unfinished_model
+from thirdeye.model.attention.sdpa import SdpaAttention
+from thirdeye.model.linear.linear import Linear, TiedLinear
+from thirdeye.model.linear.unquantized import Unquantized
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.interface.types import Request
+
+CONTEXT = 160  # more than one of attention's key blocks
+STARVED = 16  # KV blocks: two requests fit until their answers grow
+LONG = change(LLAMA, max_position_embeddings=CONTEXT)
+MODELS = {
+    "llama": LONG,
+    "llama-tied-mqa": change(LONG, num_heads=3, num_kv_heads=1, tie_word_embeddings=True),
+    "gpt2-wide": change(GPT2, max_position_embeddings=CONTEXT, intermediate_size=1100),
+}
+EXAMPLES = {"whole": 5, "chunks of 64": 5, "chunks of 7": 2, "chunks of 1": 1}
+MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=4)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        *MODELS,
+        "llama-tied-mqa int8",
+        "llama native",
+        "llama-tied-mqa int8 native",
+        "gpt2-wide int8 native",
+    ],
+)
+def model(request: pytest.FixtureRequest) -> Transformer:
+    """With kernels of torch and with ours: a server may have either."""
+    name, *how = request.param.split()
+    native = request.getfixturevalue("native") if "native" in how else None
+    quantize = "int8" if "int8" in how else "none"
+    return random_model(MODELS[name], quantize=quantize, native=native)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_same_prompt_same_answer(model: Transformer, cut: str) -> None:
+    """Any mix, twice in one engine: the second time the prefix cache knows the prompts."""
+    torch.set_num_threads(1)
+
+    @settings(
+        max_examples=EXAMPLES[cut],
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(
+        requests=MIXES,
+        is_starved=st.booleans(),
+        is_cached=st.booleans(),
+        num_draft_tokens=st.sampled_from([0, 6]),
+    )
+    def check(
+        requests: list[Request], is_starved: bool, is_cached: bool, num_draft_tokens: int
+    ) -> None:
+        expected = alone(lambda: make_core(model, enable_prefix_caching=False), requests)
+        core = make_core(
+            model,
+            num_blocks=STARVED if is_starved else 4 * CONTEXT // 16,
+            enable_prefix_caching=is_cached,
+            num_draft_tokens=num_draft_tokens,
+            **CUTS[cut],
+        )
+        assert answers(core, requests) == expected
+        assert answers(core, requests[::-1]) == expected
+
+    check()
+
+
+def shared_prompts(count: int = 4) -> list[Request]:
+    """Long prompts with a long beginning in common, too many for a starved pool."""
+    return [
+        make_request(
+            str(i),
+            [*range(1, 49), *[i + 1] * 50],
+            max_tokens=60,
+            ignore_eos=True,
+            logprobs=2,
+        )
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_preempted_and_cached(model: Transformer, threads: int) -> None:
+    """Guards the test above: preemption and prefix hits do happen, and change nothing. Neither do
+    threads: the expected answers come from one."""
+    torch.set_num_threads(1)
+    requests = shared_prompts()
+    expected = alone(lambda: make_core(model, enable_prefix_caching=False), requests)
+    torch.set_num_threads(threads)
+    starved = make_core(model, num_blocks=STARVED)
+    assert answers(starved, requests) == expected
+    assert starved.stats().preemptions_total > 0
+    warm = make_core(model)
+    assert answers(warm, requests) == expected
+    assert answers(warm, requests) == expected
+    assert warm.stats().prefix_cache_hits_total > 0
+
+
+def test_drafts_accepted(model: Transformer) -> None:
+    """Guards it too: drafts are made, accepted and refused, and not a bit of a logprob changes."""
+    torch.set_num_threads(1)
+    prompts = [[i + 1, i + 2, i + 3] * 9 for i in range(4)]
+    requests = [
+        make_request(str(i), prompt, max_tokens=40, ignore_eos=True, logprobs=2)
+        for i, prompt in enumerate(prompts)
+    ]
+    expected = alone(lambda: make_core(model), requests)
+    drafting = make_core(model, num_draft_tokens=6)
+    assert answers(drafting, requests) == expected
+    stats = drafting.stats()
+    drafted, accepted = (
+        stats.spec_decode_num_draft_tokens_total,
+        stats.spec_decode_num_accepted_tokens_total,
+    )
+    assert 0 < accepted < drafted
+
+
+def with_library_kernels(part: str) -> Transformer:
+    """The model with `F.linear` or with fused attention instead: what this suite must catch."""
+    model = unfinished_model(LONG, SdpaAttention() if part == "attention" else None)
+    for module in model.modules():
+        if part == "linear" and isinstance(module, Linear | TiedLinear):
+            module.method = Unquantized()
+    model.finish()
+    return model
+
+
+@pytest.mark.parametrize("part", ["linear", "attention"])
+def test_the_suite_catches_library_kernels(part: str) -> None:
+    """Kernels chosen by shape, as the library does, are found out: by other bits or other words."""
+    torch.set_num_threads(1)
+    model, requests = with_library_kernels(part), shared_prompts()
+    expected = alone(lambda: make_core(model), requests)
+    core = make_core(model, **CUTS["chunks of 7"])
+    assert answers(core, requests) != expected

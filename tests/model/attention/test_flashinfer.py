@@ -1,0 +1,177 @@
+"""FlashInfer as a backend, with a module in its place that has 0.6.6's signatures and computes what
+it is told by the textbook: a page, a length or a head that is told wrongly shows."""
+
+import inspect
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.model.attention.test_attention import Case, cache_of, ragged
+from tests.model.attention.test_triton_attention import make
+from tests.model.steps import Row, make_batch
+from tests.model.tiny import CPU, LLAMA, make_cache, random_model
+from thirdeye.model.attention.choose_attention import choose_attention
+from thirdeye.model.attention.flashinfer import FlashInferAttention, plan_pages
+from thirdeye.model.attention.reference import ReferenceAttention, attend
+
+# Parameters of flashinfer-python 0.6.6, in order.
+DECODE_INIT = (
+    "float_workspace_buffer kv_layout use_cuda_graph use_tensor_cores paged_kv_indptr_buffer "
+    "paged_kv_indices_buffer paged_kv_last_page_len_buffer backend jit_args"
+)
+DECODE_PLAN = (
+    "indptr indices last_page_len num_qo_heads num_kv_heads head_dim page_size pos_encoding_mode "
+    "window_left logits_soft_cap q_data_type kv_data_type o_data_type data_type sm_scale "
+    "rope_scale rope_theta non_blocking block_tables seq_lens fixed_split_size disable_split_kv"
+)
+PREFILL_INIT = (
+    "float_workspace_buffer kv_layout use_cuda_graph qo_indptr_buf paged_kv_indptr_buf "
+    "paged_kv_indices_buf paged_kv_last_page_len_buf custom_mask_buf mask_indptr_buf backend "
+    "jit_args jit_kwargs"
+)
+PREFILL_PLAN = (
+    "qo_indptr paged_kv_indptr paged_kv_indices paged_kv_last_page_len num_qo_heads num_kv_heads "
+    "head_dim_qk page_size head_dim_vo custom_mask packed_custom_mask causal pos_encoding_mode "
+    "use_fp16_qk_reduction sm_scale window_left logits_soft_cap rope_scale rope_theta q_data_type "
+    "kv_data_type o_data_type non_blocking prefix_len_ptr token_pos_in_items_ptr "
+    "token_pos_in_items_len max_item_len_ptr seq_lens seq_lens_q block_tables "
+    "max_token_per_sequence max_sequence_kv fixed_split_size disable_split_kv"
+)
+
+
+def bind(names: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """As Python would bind them. Raises TypeError for an argument that 0.6.6 does not have."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind, default=None) for name in names.split()]
+    return dict(inspect.Signature(parameters).bind(*args, **kwargs).arguments)
+
+
+class Wrapper:
+    """What both of FlashInfer's have in common."""
+
+    init: str
+    names: str
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.made = bind(self.init, args, kwargs)
+        self.num_plans = 0
+        assert self.made["backend"] == "fa2"
+        assert self.made["kv_layout"] == "NHD"
+
+    def plan(self, *args: Any, **kwargs: Any) -> None:
+        self.planned = bind(self.names, args, kwargs)
+        self.num_plans += 1
+        for name in self.tensors:
+            assert self.planned[name].dtype == torch.int32
+            assert self.planned[name].device.type == "cpu"
+
+    def run(self, q: Tensor, paged_kv_cache: tuple[Tensor, Tensor]) -> Tensor:
+        assert q.is_contiguous()
+        plan = self.planned
+        indptr, pages, last = (plan[name] for name in self.tensors[-3:])
+        assert q.shape[1:] == (plan["num_qo_heads"], plan[self.head_dim])
+        assert plan["q_data_type"] == q.dtype
+        for cache in paged_kv_cache:
+            assert cache.shape[1:] == (
+                *(plan["page_size"], plan["num_kv_heads"]),
+                plan[self.head_dim],
+            )
+            assert plan["kv_data_type"] == cache.dtype
+        starts = plan["qo_indptr"].tolist() if "qo_indptr" in plan else range(len(q) + 1)
+        assert starts[-1] == len(q)
+        outputs = []
+        for i in range(len(last)):
+            own = pages[indptr[i] : indptr[i + 1]].long()
+            length = (len(own) - 1) * plan["page_size"] + int(last[i])
+            keys, values = (cache[own].flatten(0, 1)[:length] for cache in paged_kv_cache)
+            outputs.append(attend(q[starts[i] : starts[i + 1]], keys, values))
+        return torch.cat(outputs)
+
+
+class Decode(Wrapper):
+    init, names, head_dim = DECODE_INIT, DECODE_PLAN, "head_dim"
+    tensors = ("indptr", "indices", "last_page_len")
+
+
+class Prefill(Wrapper):
+    init, names, head_dim = PREFILL_INIT, PREFILL_PLAN, "head_dim_qk"
+    tensors = (
+        *("qo_indptr", "paged_kv_indptr"),
+        *("paged_kv_indices", "paged_kv_last_page_len"),
+    )
+
+    def plan(self, *args: Any, **kwargs: Any) -> None:
+        super().plan(*args, **kwargs)
+        assert self.planned["causal"] is True
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    fake = SimpleNamespace(
+        BatchDecodeWithPagedKVCacheWrapper=Decode, BatchPrefillWithPagedKVCacheWrapper=Prefill
+    )
+    monkeypatch.setitem(sys.modules, "flashinfer", fake)
+    monkeypatch.setattr("thirdeye.model.attention.flashinfer.WORKSPACE_BYTES", 1024)
+    return fake
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("block_size", [1, 4, 16])
+@pytest.mark.parametrize(("num_heads", "num_kv_heads"), [(4, 4), (9, 3), (8, 1)])
+@pytest.mark.parametrize("kind", ["ragged", "decode"])
+def test_the_textbooks_attention(
+    kind: str, num_heads: int, num_kv_heads: int, block_size: int
+) -> None:
+    """NaN wherever no sequence has a token: a foreign page would show."""
+    lengths = ragged(4)[::2] if kind == "ragged" else [(n - 1, 1) for n in (1, 4, 5, 16, 17, 40)]
+    batch, keys, values, query = make(Case(lengths, block_size, num_heads, num_kv_heads, 16))
+    cache = cache_of(keys, values)
+    reference, ours = ReferenceAttention(), FlashInferAttention(CPU)
+    expected = reference.forward(query, keys, values, reference.plan(batch, cache))
+    output = ours.forward(query, keys, values, ours.plan(batch, cache))
+    torch.testing.assert_close(output, expected)
+
+
+@pytest.mark.usefixtures("library")
+def test_a_step_is_planned_once_and_wrappers_are_kept() -> None:
+    """Two layers, three steps of two kinds; tensor cores from four heads a group on."""
+    backend = FlashInferAttention(CPU, window=5, softcap=2.0)
+    model = random_model(LLAMA, backend)
+    cache = make_cache(LLAMA)
+    for rows in ([Row([1, 2, 3], 0, [3])], [Row([4], 3, [3])], [Row([5], 4, [3, 1])]):
+        model(make_batch(rows, 4), cache)
+    wrappers = backend._wrappers
+    assert [w.num_plans for w in wrappers.values()] == [1, 2]
+    assert set(wrappers) == {(False, False), (True, False)}
+    for wrapper in wrappers.values():
+        assert wrapper.planned["window_left"] == 4
+        assert wrapper.planned["logits_soft_cap"] == 2.0
+    assert FlashInferAttention(CPU)._window_left == -1
+    assert backend._choose_wrapper(True, True).made["use_tensor_cores"] is True
+
+
+def test_pages() -> None:
+    """Padding is left out; the last page has 1 to block_size keys."""
+    rows = [Row([1, 2, 3, 4], 4, [7, 2]), Row([9], 0, [5]), Row([8], 8, [3, 1, 6])]
+    plan = plan_pages(make_batch(rows, 4), 4)
+    assert plan.page_indptr.tolist() == [0, 2, 3, 6]
+    assert plan.pages.tolist() == [7, 2, 5, 3, 1, 6]
+    assert plan.last_page_lens.tolist() == [4, 1, 1]
+    assert not plan.is_decode
+
+
+def test_an_argument_that_the_library_does_not_have_is_noticed() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        bind(DECODE_PLAN, (), {"causal": True})
+
+
+def test_it_is_refused_where_it_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="'--attention' flashinfer needs a GPU and the package"):
+        choose_attention("flashinfer", CPU)
+    monkeypatch.setattr("thirdeye.model.attention.choose_attention.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="flashinfer-python"):
+        choose_attention("flashinfer", torch.device("cuda"))

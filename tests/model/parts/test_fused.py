@@ -1,0 +1,94 @@
+"""The GPU's small kernels in triton's interpreter: each against its twin, then all in one model."""
+
+import pytest
+import torch
+
+from tests.model.fused_twins import HEAD_DIMS, check_gated_mlp, check_heads, check_norm
+from tests.model.steps import Row, make_batch
+from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
+from thirdeye.model.attention.choose_attention import choose_attention
+from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.attention.sdpa import SdpaAttention
+from thirdeye.model.attention.triton import TritonAttention
+from thirdeye.model.config import ModelConfig, RopeConfig
+from thirdeye.model.parts.fused import FusedRMSNorm, FusedRotarySelfAttention, FusedSwiGLU
+from thirdeye.model.placement import Placement
+
+pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
+
+DTYPES = [torch.float32, torch.bfloat16]
+QWEN3 = change(LLAMA, qk_norm=True, tie_word_embeddings=True)
+PARTIAL = change(LLAMA, rope=RopeConfig(theta=10_000.0, dim=4))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "size"), [(1, 1), (3, 32), (5, 100), (2, 576), (1, 2050)])
+def test_norm(rows: int, size: int, dtype: torch.dtype) -> None:
+    """Sizes that are powers of 2 and that are not; the input itself is left alone."""
+    check_norm(rows, size, Placement(dtype, CPU))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "wide"), [(1, 1), (3, 48), (2, 1024), (2, 1500)])
+def test_silu_mul(rows: int, wide: int, dtype: torch.dtype) -> None:
+    """Within a tile, exactly one, and over its edge."""
+    check_gated_mlp(rows, wide, Placement(dtype, CPU))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize("head_dim", HEAD_DIMS)
+def test_heads(head_dim: int, qk_norm: bool, dtype: torch.dtype) -> None:
+    """Rotated wholly and in part, with and without a norm of each head."""
+    for dim in {head_dim, max(2, head_dim // 4 * 2)}:
+        rope = RopeConfig(theta=10_000.0, dim=dim)
+        config = change(LLAMA, head_dim=head_dim, rope=rope, qk_norm=qk_norm)
+        check_heads(config, Placement(dtype, CPU))
+
+
+@pytest.mark.parametrize(
+    "config", [LLAMA, GPT2, QWEN3, PARTIAL], ids=["llama", "gpt2", "qwen3", "partial"]
+)
+def test_whole_model(config: ModelConfig) -> None:
+    """A prompt, then a chunk beside a single token: logits as by the plain path, to 1e-4."""
+    plain = random_model(config)
+    backend: AttentionBackend = TritonAttention(num_multiprocessors=8)
+    fused = random_model(config, backend, is_fused=True)
+    caches = [make_cache(config), make_cache(config)]
+    steps = [
+        [Row([5, 17, 3, 80, 2, 9, 11], 0, [3, 9])],
+        [Row([40, 41, 42], 7, [3, 9, 1]), Row([8], 0, [4])],
+        [Row([43], 10, [3, 9, 1]), Row([60], 1, [4])],
+    ]
+    for rows in steps:
+        batch = make_batch(rows, 4, "all")
+        expected, logits = plain(batch, caches[0]), fused(batch, caches[1])
+        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_fused_parts_are_chosen_where_asked_for() -> None:
+    """A model that quietly fell back to the plain parts would pass every test of equality."""
+    kinds = {type(m) for m in random_model(LLAMA, is_fused=True).modules()}
+    assert {FusedRMSNorm, FusedRotarySelfAttention, FusedSwiGLU} <= kinds
+    kinds = {type(m) for m in random_model(LLAMA).modules()}
+    assert kinds.isdisjoint({FusedRMSNorm, FusedRotarySelfAttention, FusedSwiGLU})
+
+
+def test_auto_attention_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """triton where it is installed, torch's own kernel where it is not."""
+
+    class Card:
+        multi_processor_count = 132
+
+    cuda = torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Card)
+    assert isinstance(choose_attention("auto", cuda), TritonAttention)
+    monkeypatch.setattr("thirdeye.model.placement.find_spec", lambda name: None)
+    assert isinstance(choose_attention("auto", cuda), SdpaAttention)
+    with pytest.raises(ValueError, match="needs a GPU"):
+        choose_attention("triton", cuda)
+
+
+def test_triton_is_refused_on_a_cpu() -> None:
+    with pytest.raises(ValueError, match="'--attention' triton needs a GPU"):
+        choose_attention("triton", CPU)

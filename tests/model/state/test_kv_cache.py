@@ -1,0 +1,56 @@
+"""The KV cache: where writes land, and how much memory it takes."""
+
+import re
+from pathlib import Path
+
+import torch
+
+from tests.model.tiny import CPU, GPT2, LLAMA, make_cache
+from thirdeye.model.state.kv_cache import KVCache, kv_bytes_per_block
+from thirdeye.server.bench.model_shapes import SMOLLM2_135M
+
+
+def test_write_lands_in_its_slots() -> None:
+    """Slot = block_id * block_size + offset, in one layer, keys and values apart."""
+    cache = make_cache(LLAMA, num_blocks=6, block_size=4)
+    key, value = torch.randn(3, 2, 8), torch.randn(3, 2, 8)
+    cache.write(1, key, value, torch.tensor([4 * 4 + 3, 0, 4 * 2 + 1]))
+    keys, values = cache.layer(1)
+    for i, (block, offset) in enumerate([(4, 3), (0, 0), (2, 1)]):
+        assert torch.equal(keys[block, offset], key[i])
+        assert torch.equal(values[block, offset], value[i])
+    assert keys.ne(0).any(dim=(2, 3)).sum() == 3
+    assert not cache.keys[0].any()
+    assert not cache.values[0].any()
+
+
+def test_shapes() -> None:
+    """What attention backends are promised."""
+    cache = make_cache(LLAMA, num_blocks=6, block_size=4)
+    assert cache.keys.shape == cache.values.shape == (2, 6, 4, 2, 8)
+    assert all(tensor.shape == (6, 4, 2, 8) for tensor in cache.layer(0))
+
+
+def test_bytes_per_block_is_what_is_allocated() -> None:
+    """The engine sizes the cache by this number: too small a one runs out of memory."""
+    for config in (LLAMA, GPT2):
+        for dtype in (torch.float32, torch.bfloat16):
+            cache = KVCache(config, 5, 16, dtype, CPU)
+            total = cache.keys.nbytes + cache.values.nbytes
+            assert kv_bytes_per_block(config, 16, dtype) * 5 == total
+
+
+def test_an_empty_cache_takes_no_memory() -> None:
+    """A gibibyte of cache is set aside at start and used by few: only what is written counts."""
+    before = resident()
+    cache = KVCache(SMOLLM2_135M, 2048, 16, torch.float32, CPU)
+    size = cache.keys.nbytes + cache.values.nbytes
+    assert size > 1 << 30
+    assert resident() - before < size // 10
+
+
+def resident() -> int:
+    """Bytes of memory of this process; 0 where the system does not tell, as off Linux."""
+    status = Path("/proc/self/status")
+    found = re.search(r"VmRSS:\s+(\d+)", status.read_text()) if status.exists() else None
+    return 1024 * int(found.group(1)) if found else 0

@@ -1,0 +1,164 @@
+"""The command as a newcomer meets it: quick help, and answers without a server."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+from typer.main import get_command
+
+from thirdeye.server.launch.api_process import read_template
+from thirdeye.server.launch.cli import app, given
+from thirdeye.server.launch.server_run import explain
+from thirdeye.server.launch.settings import Settings
+from thirdeye.server.text.templates.chat_template import ChatTemplateError
+
+HEAVY = ("torch", "fastapi", "pydantic", "uvicorn", "tiktoken", "numpy", "jinja2", "httpx")
+
+
+def thirdeye(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "thirdeye.server.launch.cli", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_help_imports_nothing_heavy():
+    """--help has half a second: what costs more stays inside the commands."""
+    code = (
+        "import sys, thirdeye.server.launch.cli; "
+        f"sys.exit(str([m for m in {HEAVY} if m in sys.modules] or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.strip() == ""
+
+
+def test_help_names_the_commands():
+    shown = thirdeye("--help").stdout
+    for command in ("serve", "chat", "complete", "bench", "pull", "models", "info", "doctor"):
+        assert f"\n  {command} " in shown
+
+
+def test_every_flag_is_a_setting_and_every_setting_a_flag():
+    """A flag without a setting would do nothing; a setting without a flag could not be seen."""
+    serve = get_command(app).commands["serve"]  # type: ignore[attr-defined] (a group of commands)
+    flags = {parameter.name for parameter in serve.params} - {"help"}
+    assert flags == set(Settings.model_fields)
+
+
+def test_a_flag_wins_over_the_environment(monkeypatch):
+    monkeypatch.setenv("THIRDEYE_MAX_NUM_SEQS", "8")
+    monkeypatch.setenv("THIRDEYE_PORT", "9000")
+    settings = Settings(**given({"port": 9001, "host": None, "api_key": []}))
+    assert (settings.max_num_seqs, settings.port, settings.host) == (8, 9001, "127.0.0.1")
+
+
+def test_a_wrong_setting_is_named_as_its_flag():
+    with pytest.raises(ValidationError) as raised:
+        Settings(max_num_seqs=0, dtype="float8")
+    lines = explain(raised.value)
+    assert len(lines) == 2
+    assert "--dtype" in "".join(lines)
+    assert "--max-num-seqs" in "".join(lines)
+
+
+def test_a_variable_may_hold_several_values(monkeypatch):
+    """As plainly as a flag: a key is a key, and needs no JSON around it."""
+    monkeypatch.setenv("THIRDEYE_API_KEY", "first-key, second-key")
+    monkeypatch.setenv("THIRDEYE_SERVED_MODEL_NAME", "mine")
+    settings = Settings()
+    assert settings.api_keys() == ["first-key", "second-key"]
+    assert settings.served_model_name == ["mine"]
+    assert Settings(api_key=["a,b"]).api_keys() == ["a,b"]
+
+
+def test_a_key_file_that_holds_none_is_refused(tmp_path):
+    """It would leave the server open to all, though a key was asked for."""
+    (tmp_path / "empty").write_text("# later\n")
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    for name in ("empty", "bytes", "missing"):
+        with pytest.raises(ValidationError) as raised:
+            Settings(api_key_file=tmp_path / name)
+        (line,) = explain(raised.value)
+        assert line.startswith("'--api-key-file': ")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"api_key": [""]},
+        {"served_model_name": [""]},
+        {"cors_origin": ["example.org"]},
+        {"root_path": "api"},
+        {"root_path": "/api/"},
+        {"kv_memory": float("inf")},
+        {"queue_timeout": float("inf")},
+        {"log_level": "loud"},
+    ],
+    ids=str,
+)
+def test_a_value_that_would_do_nothing_or_harm_is_refused(wrong):
+    with pytest.raises(ValidationError) as raised:
+        Settings(**wrong)
+    (line,) = explain(raised.value)
+    assert line.startswith(f"'--{next(iter(wrong)).replace('_', '-')}': ")
+
+
+def test_a_template_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "template").write_bytes(b"\xff")
+    with pytest.raises(ChatTemplateError, match="--chat-template"):
+        read_template(tmp_path / "template")
+
+
+def test_keys_come_from_flag_and_file_and_are_never_shown(tmp_path):
+    """A printed settings object shows no key; comments and blank lines in the file are not keys."""
+    file = tmp_path / "keys"
+    file.write_text("# ours\nsecond-key\n\n")
+    settings = Settings(api_key=["first-key"], api_key_file=file)
+    assert settings.api_keys() == ["first-key", "second-key"]
+    assert "first-key" not in repr(settings)
+
+
+def test_version():
+    assert thirdeye("--version").stdout.startswith("thirdeye 0.")
+
+
+def test_doctor_says_what_a_bug_report_needs():
+    shown = thirdeye("doctor").stdout
+    assert "--tensor-parallel up to" in shown
+    for word in ("thirdeye", "python", "torch", "fastapi", "native kernels", "cache", "smollm2"):
+        assert word in shown
+
+
+def test_models_lists_the_catalog():
+    assert "smollm2" in thirdeye("models").stdout
+
+
+def test_pull_refuses_an_unknown_name():
+    done = thirdeye("pull", "no-such-model")
+    assert done.returncode == 1
+    assert "smollm2" in done.stderr
+
+
+@pytest.mark.real
+@pytest.mark.usefixtures("default_model")
+def test_info_shows_attention_beside_the_mlp():
+    """134,515,008 parameters; grouped heads make attention a quarter of the blocks, not a third."""
+    shown = thirdeye("info").stdout
+    for word in ("134,515,008", "26,542,080", "79,626,240", "25.0%", "75.0%", "8,192 tokens"):
+        assert word in shown
+
+
+def test_info_of_the_classic_shape(tmp_path):
+    """In GPT-2 attention is one third and the MLP two thirds: the project's name."""
+    from tests.tiny import tiny_gpt2
+
+    tiny_gpt2(tmp_path)
+    shown = thirdeye("info", str(tmp_path)).stdout
+    assert "33." in shown.split("attention   ", 1)[1]
+    assert "learned" in shown
+
+
+def test_info_of_nothing():
+    done = thirdeye("info", "/nowhere")
+    assert done.returncode == 1
+    assert "/nowhere" in done.stderr
+    assert "Traceback" not in done.stderr

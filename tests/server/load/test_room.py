@@ -1,0 +1,103 @@
+"""The trial of a served model: a step of the largest size, and what an operator may ask for."""
+
+import gc
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+
+from tests.model.tiny import CPU, LLAMA, random_model
+from thirdeye.server.engine.cache.kv_budget import GIB
+from thirdeye.server.engine.run_ahead.device_state import Layout
+from thirdeye.server.launch.settings import Settings
+from thirdeye.server.load.engine_recipe import EngineRecipe
+from thirdeye.server.load.kv_memory import find_room, try_step
+
+MORE = 1 << 20  # behind whole GiB: more than a tiny model takes
+RECIPE = EngineRecipe(
+    model_path="", eos_token_ids=[], max_num_seqs=3, max_num_batched_tokens=30, block_size=4
+)
+
+
+@dataclass
+class LiveTensors:
+    """Counts what is really there between two steps: the bytes of all tensors that are held, but
+    for those of other tests, which were there before it."""
+
+    total: int
+    others: int
+    before: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.release()
+        self.before = self.allocated
+
+    def release(self) -> None:
+        gc.collect()
+
+    def reset_peak(self) -> None:
+        """What a step takes for a while is not seen."""
+
+    @property
+    def allocated(self) -> int:
+        held = [found for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]
+        dense = [tensor for tensor in held if tensor.layout == torch.strided]
+        storages = [tensor.untyped_storage() for tensor in dense]
+        all_bytes = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+        return all_bytes - self.before
+
+    @property
+    def peak(self) -> int:
+        return self.allocated
+
+
+def usage_of(**changes: object):
+    fields = {name: getattr(RECIPE, name) for name in RECIPE.__struct_fields__} | changes
+    memory = LiveTensors(total=8 * GIB + MORE, others=GIB)
+    model = random_model(LLAMA)
+    seen = []
+    model.register_forward_hook(lambda m, args, out: seen.append(tuple(out.shape)))
+    usage = try_step(EngineRecipe(**fields), model, torch.float32, CPU, memory)
+    return usage, seen
+
+
+def test_a_trial_with_the_served_model() -> None:
+    """Thirty tokens, all scored, by the model's own modules; the operator's share of the rest."""
+    usage, seen = usage_of(gpu_memory_utilization=0.5)
+    assert (usage.state, usage.step, usage.captured) == (0, 0, 0)
+    assert seen[0] == (30, LLAMA.vocab_size)
+    assert seen[-1] == (3, LLAMA.vocab_size)
+    assert usage.kv == 3 * GIB + MORE // 2 - usage.weights
+    assert usage_of()[0].granted == int(0.9 * (8 * GIB + MORE))
+
+
+def test_the_decode_loop_is_tried_with_the_block_tables_that_it_will_have() -> None:
+    """Its counts, logits and words are there during the trial, and in nobody's way afterwards."""
+    usage, seen = usage_of(cuda_graphs="on")
+    assert seen[0] == (30, LLAMA.vocab_size)
+    assert seen[-1] == (3, LLAMA.vocab_size)
+    max_blocks = LLAMA.max_position_embeddings // RECIPE.block_size
+    words = Layout(RECIPE.max_num_seqs, max_blocks, 0).num_words
+    counts_and_logits = (2 * RECIPE.max_num_seqs + 1) * LLAMA.vocab_size
+    assert usage.state == pytest.approx(4 * (words + counts_and_logits), abs=2000)  # small ones
+    assert usage_of()[0].weights == usage.weights
+
+
+def test_a_cache_that_was_asked_for_is_given_or_refused() -> None:
+    usage, _ = usage_of(kv_memory_bytes=2 * GIB)
+    assert usage.kv == 2 * GIB
+    assert usage_of(kv_memory_bytes=7 * GIB)[0].kv == 7 * GIB
+    with pytest.raises(ValueError, match=r"'--kv-memory' must be at most 7.00 GiB here, got 7.50"):
+        usage_of(kv_memory_bytes=7 * GIB + GIB // 2)
+
+
+def test_a_cpu_tries_nothing() -> None:
+    budget, told = find_room(RECIPE, random_model(LLAMA), torch.float32, CPU)
+    assert budget > 0
+    assert told == ""
+
+
+def test_the_share_is_a_setting() -> None:
+    assert Settings().gpu_memory_utilization == RECIPE.gpu_memory_utilization == 0.9
+    with pytest.raises(ValueError, match="gpu_memory_utilization"):
+        Settings(gpu_memory_utilization=1.2)

@@ -1,0 +1,184 @@
+"""A config.json or GGUF metadata that lies, or asks for what we do not have, is refused by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.errors import ModelFormatError
+
+LLAMA = {
+    "model_type": "llama", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 64,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}  # fmt: skip
+GPT2 = {"model_type": "gpt2", "vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4}
+
+
+def directory(tmp_path: Path, config: object) -> Path:
+    text = config if isinstance(config, str) else json.dumps(config)
+    (tmp_path / "config.json").write_text(text)
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    return tmp_path
+
+
+@pytest.mark.parametrize("base", [LLAMA, GPT2])
+def test_the_base_is_accepted(tmp_path: Path, base: dict[str, Any]) -> None:
+    assert open_checkpoint(directory(tmp_path, base)).config.vocab_size == 96
+
+
+SIZES = [(LLAMA, key) for key in LLAMA if key != "model_type"]
+SIZES += [(GPT2, key) for key in GPT2 if key != "model_type"]
+SIZES += [(LLAMA, "head_dim"), (GPT2, "n_inner"), (GPT2, "n_positions")]
+
+
+@pytest.mark.parametrize(("base", "key"), SIZES)
+@pytest.mark.parametrize("value", [0, -1, 10**9, 10**400, 1.5, "32", True, [32]])
+def test_sizes(tmp_path: Path, base: dict[str, Any], key: str, value: object) -> None:
+    with pytest.raises(ModelFormatError, match=f"'{key}'.*must be"):
+        open_checkpoint(directory(tmp_path, base | {key: value}))
+
+
+REFUSED = {
+    "heads do not divide": (LLAMA, {"num_attention_heads": 5, "num_key_value_heads": 5}),
+    "kv heads do not divide": (LLAMA, {"num_key_value_heads": 3}),
+    "more kv heads than heads": (LLAMA, {"num_key_value_heads": 8}),
+    "odd head size": (LLAMA, {"head_dim": 7}),
+    "gpt2 heads do not divide": (GPT2, {"n_head": 5}),
+    "eps 0": (LLAMA, {"rms_norm_eps": 0}),
+    "eps negative": (GPT2, {"layer_norm_epsilon": -1e-5}),
+    "eps a string": (LLAMA, {"rms_norm_eps": "1e-5"}),
+    "eps endless": (LLAMA, {"rms_norm_eps": 10**400}),
+    "theta 0": (LLAMA, {"rope_theta": 0.0}),
+    "activation": (LLAMA, {"hidden_act": "gelu"}),
+    "gpt2 activation": (GPT2, {"activation_function": "relu"}),
+    "bias not boolean": (LLAMA, {"attention_bias": 1}),
+    "quantized": (LLAMA, {"quantization_config": {"quant_method": "gptq"}}),
+    "yarn": (LLAMA, {"rope_scaling": {"type": "yarn", "factor": 4.0}}),
+    "dynamic": (LLAMA, {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}),
+    "linear without factor": (LLAMA, {"rope_scaling": {"type": "linear"}}),
+    "rope not an object": (LLAMA, {"rope_scaling": 4}),
+    "llama3 without bounds": (LLAMA, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}),
+    "partial rotary": (LLAMA, {"partial_rotary_factor": 0.1}),
+    "partial rotary above 1": (LLAMA, {"partial_rotary_factor": 2}),
+    "unscaled attention": (GPT2, {"scale_attn_weights": False}),
+    "layer scaling": (GPT2, {"scale_attn_by_inverse_layer_idx": True}),
+    "cross attention": (GPT2, {"add_cross_attention": True}),
+}
+
+
+@pytest.mark.parametrize(("base", "change"), REFUSED.values(), ids=REFUSED.keys())
+def test_what_we_cannot_do_is_refused_by_name(
+    tmp_path: Path, base: dict[str, Any], change: dict[str, Any]
+) -> None:
+    with pytest.raises(ModelFormatError, match=r"config\.json, '"):
+        open_checkpoint(directory(tmp_path, base | change))
+
+
+def test_unknown_architectures_are_told_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ModelFormatError, match=r"'mamba' is not supported.*gpt2, llama"):
+        open_checkpoint(directory(tmp_path, {"model_type": "mamba"}))
+    with pytest.raises(ModelFormatError, match=r"'model_type'.*required"):
+        open_checkpoint(directory(tmp_path, {}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", "null", '{"vocab_size": NaN}', "[" * 100_000, '{"a":' * 100_000,
+     '{"vocab_size": ' + "9" * 5000 + "}", '"\\ud800'],
+)  # fmt: skip
+def test_bad_json(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ModelFormatError, match=r"config\.json"):
+        open_checkpoint(directory(tmp_path, text))
+
+
+def test_bad_bytes_and_sizes(tmp_path: Path) -> None:
+    directory(tmp_path, LLAMA)
+    (tmp_path / "config.json").write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ModelFormatError, match="cannot be read"):
+        open_checkpoint(tmp_path)
+    with (tmp_path / "config.json").open("wb") as file:
+        file.truncate(1 << 30)
+    with pytest.raises(ModelFormatError, match="the limit is"):
+        open_checkpoint(tmp_path)
+
+
+def test_no_checkpoint_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ModelFormatError, match=r"there is no config\.json"):
+        open_checkpoint(tmp_path)
+    with pytest.raises(ModelFormatError, match="no such file or directory"):
+        open_checkpoint(tmp_path / "none")
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(ModelFormatError, match=r"neither a directory nor a \.gguf file"):
+        open_checkpoint(tmp_path / "notes.txt")
+
+
+GGUF_LLAMA = {
+    "context_length": 128, "embedding_length": 32, "block_count": 1, "feed_forward_length": 64,
+    "attention.head_count": 4, "attention.layer_norm_rms_epsilon": 1e-5,
+}  # fmt: skip
+
+
+def gguf_file(path: Path, values: dict[str, Any], arch: str = "llama") -> Path:
+    writer = gguf.GGUFWriter(path, arch)
+    for key, value in values.items():
+        key = key if key.startswith(("general.", "split.", "tokenizer.")) else f"{arch}.{key}"
+        match value:
+            case bool():
+                writer.add_bool(key, value)
+            case int():
+                writer.add_int64(key, value)
+            case float():
+                writer.add_float32(key, value)
+            case str():
+                writer.add_string(key, value)
+            case list():
+                writer.add_array(key, value)
+    writer.add_tensor("token_embd.weight", np.zeros((96, 32), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def test_the_gguf_base_is_accepted(tmp_path: Path) -> None:
+    config = open_checkpoint(gguf_file(tmp_path / "m.gguf", GGUF_LLAMA)).config
+    assert (config.vocab_size, config.num_kv_heads, config.tie_word_embeddings) == (96, 4, True)
+
+
+GGUF_REFUSED = {
+    "missing": ("embedding_length", None),
+    "zero": ("block_count", 0),
+    "negative": ("feed_forward_length", -1),
+    "huge": ("context_length", 10**9),
+    "float": ("attention.head_count", 4.0),
+    "per layer": ("attention.head_count", [4, 4]),
+    "does not divide": ("attention.head_count", 5),
+    "kv does not divide": ("attention.head_count_kv", 3),
+    "experts": ("expert_count", 8),
+    "window": ("attention.sliding_window", 4096),
+    "value size": ("attention.value_length", 16),
+    "rotary size": ("rope.dimension_count", 4),
+    "yarn": ("rope.scaling.type", "yarn"),
+    "scaling not a string": ("rope.scaling.type", 1),
+    "split": ("split.count", 2),
+    "template not a string": ("tokenizer.chat_template", 3),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), GGUF_REFUSED.values(), ids=GGUF_REFUSED.keys())
+def test_gguf_metadata(tmp_path: Path, key: str, value: object) -> None:
+    with pytest.raises(ModelFormatError, match=f"'(llama\\.)?{key}'"):
+        open_checkpoint(gguf_file(tmp_path / "m.gguf", GGUF_LLAMA | {key: value}))
+
+
+def test_gguf_architectures(tmp_path: Path) -> None:
+    with pytest.raises(ModelFormatError, match=r"'mamba' is not supported.*gpt2, llama"):
+        open_checkpoint(gguf_file(tmp_path / "m.gguf", {}, arch="mamba"))

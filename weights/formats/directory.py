@@ -1,0 +1,96 @@
+"""A checkpoint's directory: files are read by name, within a size limit, and never from outside of
+it.
+
+A name may come from the checkpoint itself (`model.safetensors.index.json`), so it is not trusted:
+`../`, an absolute path or a symbolic link that leads out is refused. One exception is the Hugging
+Face hub's cache, where a snapshot is a directory of links into the repository's own `blobs`.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.formats.fields import Fields
+
+MAX_JSON_BYTES = 1 << 26  # the largest tokenizer.json files have 35 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    path: Path
+
+    def find(self, name: str) -> Path | None:
+        """The file's path, or None if there is no such file."""
+        path = self.path / name
+        try:
+            is_file, is_inside = path.is_file(), self._is_inside(path)
+        except (
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as error:  # too long, a NUL in it, a loop of links
+            raise ModelFormatError(self.path, f"the file name {name!r:.100}: {error}.") from error
+        if not is_inside:
+            raise ModelFormatError(
+                self.path, f"the file name {name!r:.100} leads out of the directory."
+            )
+        return path if is_file else None
+
+    def text(self, name: str) -> str | None:
+        """The file's text, or None if there is no such file."""
+        path = self.find(name)
+        if path is None:
+            return None
+        if (size := path.stat().st_size) > MAX_JSON_BYTES:
+            raise ModelFormatError(path, f"has {size:,} bytes, the limit is {MAX_JSON_BYTES:,}.")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelFormatError(path, f"cannot be read: {error}.") from error
+
+    def fields(self, name: str) -> Fields | None:
+        """The file's JSON object, or None if there is no such file."""
+        text = self.text(name)
+        return (
+            None if text is None else Fields(self.path / name, parse_object(self.path / name, text))
+        )
+
+    def required_fields(self, name: str) -> Fields:
+        fields = self.fields(name)
+        if fields is None:
+            raise ModelFormatError(
+                self.path, f"there is no {name}: not a checkpoint in Hugging Face layout."
+            )
+        return fields
+
+    def _is_inside(self, path: Path) -> bool:
+        return path.resolve().is_relative_to(self.path.resolve()) or self._is_hub_blob(path)
+
+    def _is_hub_blob(self, path: Path) -> bool:
+        """`models--org--name/snapshots/REVISION/file` -> `models--org--name/blobs/...`"""
+        snapshot = self.path.resolve()
+        in_cache = snapshot.parent.name == "snapshots" and snapshot.parent.parent.name.startswith(
+            "models--"
+        )
+        is_inside = path.parent.resolve() == snapshot
+        blobs = snapshot.parent.parent / "blobs"
+        return in_cache and is_inside and path.resolve().is_relative_to(blobs)
+
+
+def parse_object(path: Path, text: str) -> dict[str, Any]:
+    """Strict JSON, which must be an object. Raises `ModelFormatError`."""
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ModelFormatError(path, "is nested too deeply.") from None
+    except ValueError as error:
+        raise ModelFormatError(path, f"is not valid JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise ModelFormatError(path, "must be a JSON object.")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

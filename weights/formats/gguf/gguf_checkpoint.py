@@ -1,0 +1,85 @@
+"""A checkpoint in one GGUF file: metadata, tokenizer and dequantized tensors."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thirdeye.model.config import ModelConfig
+from thirdeye.weights.architectures.limits import MAX_VOCAB
+from thirdeye.weights.architectures.name_table import Placement
+from thirdeye.weights.architectures.registry import find_architecture
+from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.fingerprint import fingerprint
+from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.gguf.dequantize import dequantize
+from thirdeye.weights.formats.gguf.gguf_vocabulary import read_vocabulary
+from thirdeye.weights.formats.gguf.reader import GGUFFile, read_gguf
+from thirdeye.weights.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+QUANTIZATION_SUFFIX = re.compile(r"[.-](?:I?Q\d\w*|F16|F32|BF16)$", re.IGNORECASE)
+
+
+class GGUFCheckpoint:
+    """Opening it reads and checks the whole description; tensors are read when asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = QUANTIZATION_SUFFIX.sub("", path.stem) or path.stem
+        self._file = read_gguf(path)
+        fields = Fields(path, self._file.metadata)
+        fields.refuse("split.count", 0, 1)
+        architecture = find_architecture(fields, "general.architecture")
+        prefixed = Fields(path, self._file.metadata, fields.text("general.architecture") + ".")
+        vocab_size = _vocab_size(self._file)
+        self.config: ModelConfig = architecture.gguf_config(prefixed, self._file, vocab_size)
+        self._names = architecture.gguf_names(self.config)
+        self.chat_template = fields.optional_text("tokenizer.chat_template")
+
+    @property
+    def fingerprint(self) -> str:
+        description = self._file.data[: self._file.data_offset]
+        return fingerprint([description], [self.path])
+
+    def placements(self, name: str) -> list[Placement] | None:
+        return self._names.place(name)
+
+    def tensor_sizes(self) -> dict[str, int]:
+        tensors = self._file.tensors
+        return {
+            name: info.num_bytes for name, info in tensors.items() if self.placements(name) != []
+        }
+
+    def tensors(self) -> "Iterator[tuple[str, Tensor]]":
+        import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)
+
+        for name in self.tensor_sizes():
+            info = self._file.tensors[name]
+            yield (
+                name,
+                torch.from_numpy(dequantize(self._file.tensor_bytes(name), info.type, info.shape)),
+            )
+        self._file.release()
+
+    def tokenizer(self) -> Tokenizer:
+        try:
+            return Tokenizer(read_vocabulary(self._file, self.config.vocab_size))
+        except ValueError as error:
+            raise ModelFormatError(self.path, str(error), field="tokenizer.ggml") from error
+
+
+def _vocab_size(file: GGUFFile) -> int:
+    """As many as the embedding has rows; the optional metadata key is not always right."""
+    embedding = file.tensors.get("token_embd.weight")
+    if embedding is None or len(embedding.shape) != 2:
+        raise ModelFormatError(
+            file.path, "there must be a matrix of this name.", field="token_embd.weight"
+        )
+    if (rows := embedding.shape[0]) > MAX_VOCAB:
+        raise ModelFormatError(
+            file.path, f"has {rows:,} rows, the limit is {MAX_VOCAB:,}.", field=embedding.name
+        )
+    return rows

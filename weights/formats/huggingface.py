@@ -1,0 +1,112 @@
+"""A checkpoint in Hugging Face layout: a directory of config, tokenizer files and safetensors."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thirdeye.model.config import ModelConfig
+from thirdeye.weights.architectures.name_table import Placement
+from thirdeye.weights.architectures.registry import find_architecture
+from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.fingerprint import fingerprint
+from thirdeye.weights.formats import safetensors
+from thirdeye.weights.formats.directory import Directory
+from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers import tokenizer_json
+from thirdeye.weights.tokenizers.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DESCRIPTIONS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
+HUB_SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+$")
+
+
+class HuggingFaceCheckpoint:
+    """Opening it reads config.json and headers; tokenizer and tensors are read when asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = _name(path)
+        self._directory = Directory(path)
+        self._fields = self._directory.required_fields("config.json")
+        self._fields.refuse("quantization_config")
+        architecture = find_architecture(self._fields, "model_type")
+        self.config: ModelConfig = architecture.huggingface_config(self._fields)
+        self._names = architecture.huggingface_names(self.config)
+        self._settings = self._directory.fields("tokenizer_config.json")
+        self.chat_template = _chat_template(self._directory, self._settings)
+        self._shards = safetensors.find_shards(self._directory)
+        tensors = safetensors.list_tensors(self._shards)
+        safetensors.check_index(self._directory, tensors)
+        self._tensors = {
+            name: stored for name, stored in tensors.items() if self.placements(name) != []
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        texts = [self._directory.text(name) or "" for name in DESCRIPTIONS]
+        return fingerprint([text.encode() for text in texts], self._shards)
+
+    def placements(self, name: str) -> list[Placement] | None:
+        return self._names.place(name)
+
+    def tensor_sizes(self) -> dict[str, int]:
+        return {name: stored.num_bytes for name, stored in self._tensors.items()}
+
+    def tensors(self) -> "Iterator[tuple[str, Tensor]]":
+        return safetensors.read_tensors(self._tensors)
+
+    def tokenizer(self) -> Tokenizer:
+        fields = self._directory.required_fields("tokenizer.json")
+        generation = self._directory.fields("generation_config.json")
+        vocab_size = self.config.vocab_size
+        eos = _token_ids(self._fields, "eos_token_id", vocab_size)
+        if generation is not None:
+            eos |= _token_ids(generation, "eos_token_id", vocab_size)
+        bos = min(_token_ids(self._fields, "bos_token_id", vocab_size), default=None)
+        try:
+            return Tokenizer(
+                tokenizer_json.read_vocabulary(fields, self._settings, vocab_size, bos, eos)
+            )
+        except ValueError as error:
+            raise ModelFormatError(fields.path, str(error)) from error
+
+
+def _name(path: Path) -> str:
+    """The hub's name of a snapshot, or the directory's."""
+    if found := HUB_SNAPSHOT.search(path.resolve().as_posix()):
+        return "/".join(found.groups())
+    return path.resolve().name
+
+
+def _chat_template(directory: Directory, settings: Fields | None) -> str | None:
+    """chat_template.jinja, else tokenizer_config.json: one string, or a list of named ones."""
+    if (template := directory.text("chat_template.jinja")) is not None:
+        return template
+    value = settings.raw("chat_template", None) if settings is not None else None
+    if isinstance(value, list):
+        named = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
+        value = named.get("default")
+    if value is not None and not isinstance(value, str):
+        assert settings is not None
+        raise settings.error("chat_template", "must be a string, or a list of named templates.")
+    return value
+
+
+def _token_ids(fields: Fields, key: str, vocab_size: int) -> frozenset[int]:
+    """An id, a list of ids, or none."""
+    value = fields.raw(key, [])
+    ids = value if isinstance(value, list) else [value]
+    if not all(type(token_id) is int and 0 <= token_id < vocab_size for token_id in ids):
+        raise fields.error(
+            key, f"must be token ids between 0 and {vocab_size - 1}, got {value!r:.60}."
+        )
+    return frozenset(ids)

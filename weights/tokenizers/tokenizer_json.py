@@ -1,0 +1,187 @@
+"""Hugging Face's tokenizer.json (with tokenizer_config.json) as a `Vocabulary`.
+
+Accepts byte-level BPE alone, and only settings whose meaning we reproduce exactly: a tokenizer that
+is almost right is a wrong model. Everything else is refused by name.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers.pretokenize import (
+    GPT2,
+    LLAMA3,
+    QWEN2,
+    SMOLLM,
+    SUPPORTED,
+    PreTokenizer,
+)
+from thirdeye.weights.tokenizers.vocabulary import ByteDecoder, Vocabulary, split_merge
+
+GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+SPLITS = {LLAMA3.regex: LLAMA3, QWEN2.regex: QWEN2, GPT2_SPLIT: GPT2}
+
+
+def read_vocabulary(
+    tokenizer: Fields,
+    settings: Fields | None,
+    vocab_size: int,
+    bos: int | None,
+    eos: frozenset[int],
+) -> Vocabulary:
+    """`settings` is tokenizer_config.json; `bos` and `eos` are what the model's config says of
+    them."""
+    model = tokenizer.nested("model") or Fields(tokenizer.path, {})
+    _check_model(model)
+    special = _added_tokens(tokenizer)
+    pre_tokenizer = _pre_tokenizer(tokenizer, model)
+    bos = _settings_token(settings, "bos_token", special, bos)
+    end = _settings_token(settings, "eos_token", special, None)
+    return Vocabulary(
+        tokens=_ordinary_tokens(model, special),
+        merges=_merges(model),
+        special_tokens=special,
+        pre_tokenizer=pre_tokenizer,
+        vocab_size=vocab_size,
+        bos_token_id=bos,
+        eos_token_ids=eos if end is None else eos | {end},
+        add_bos=_add_bos(tokenizer, settings, special, bos),
+    )
+
+
+def _check_model(model: Fields) -> None:
+    if (kind := model.text("type", "BPE")) != "BPE":
+        raise model.error("type", f"'{kind:.40}' is not supported; supported is {SUPPORTED}.")
+    model.refuse("byte_fallback", False)
+    model.refuse("dropout", 0, 0.0)
+    model.refuse("continuing_subword_prefix", "")
+    model.refuse("end_of_word_suffix", "")
+
+
+def _pre_tokenizer(tokenizer: Fields, model: Fields) -> PreTokenizer:
+    """Recognize a family by its steps; its normalizer and `ignore_merges` must agree."""
+    found = _family(tokenizer, _steps(tokenizer, "pre_tokenizer", "pretokenizers"))
+    normalizers = [step.get("type") for step in _steps(tokenizer, "normalizer", "normalizers")]
+    if normalizers not in ([], ["NFC"]):
+        raise tokenizer.error(
+            "normalizer", f"{normalizers!r:.60} is not supported; supported is NFC or none."
+        )
+    ignore_merges = model.boolean("ignore_merges", False)
+    return PreTokenizer(
+        found.name, found.regex, nfc=normalizers == ["NFC"], ignore_merges=ignore_merges
+    )
+
+
+def _steps(tokenizer: Fields, key: str, list_key: str) -> list[dict[str, Any]]:
+    """A pipeline part as the list of its steps: none, one, or those of a `Sequence`."""
+    part = tokenizer.raw(key, None)
+    steps = (
+        part.get(list_key) if isinstance(part, dict) and part.get("type") == "Sequence" else [part]
+    )
+    if not isinstance(steps, list) or not all(isinstance(step, dict | None) for step in steps):
+        raise tokenizer.error(key, "must be an object, or a Sequence of objects.")
+    return [step for step in steps if step is not None]
+
+
+def _family(tokenizer: Fields, steps: list[dict[str, Any]]) -> PreTokenizer:
+    *first, last = steps or [{}]
+    is_byte_level = last.get("type") == "ByteLevel" and last.get("add_prefix_space", True) is False
+    if is_byte_level and last.get("use_regex", True) is True:
+        if not first:
+            return GPT2
+        if first == [{"type": "Digits", "individual_digits": True}]:
+            return SMOLLM
+    if is_byte_level and last.get("use_regex") is False and len(first) == 1:
+        regex = _split_regex(first[0])
+        if regex in SPLITS:
+            return SPLITS[regex]
+    shown = [step.get("type") for step in steps]
+    raise tokenizer.error(
+        "pre_tokenizer",
+        f"{shown!r:.80} with these settings is not supported; supported is {SUPPORTED}.",
+    )
+
+
+def _split_regex(step: dict[str, Any]) -> str:
+    """The expression of a Split step that cuts out each match as a piece; "" if it is anything
+    else."""
+    isolates = (
+        step.get("type") == "Split"
+        and step.get("behavior") == "Isolated"
+        and not step.get("invert")
+    )
+    pattern = step.get("pattern")
+    regex = pattern.get("Regex") if isolates and isinstance(pattern, dict) else None
+    return regex if isinstance(regex, str) else ""
+
+
+def _added_tokens(tokenizer: Fields) -> dict[str, int]:
+    """All added tokens: text never becomes one of them, whether or not they are marked special."""
+    added = tokenizer.raw("added_tokens", [])
+    if not isinstance(added, list):
+        raise tokenizer.error("added_tokens", "must be a list.")
+    special: dict[str, int] = {}
+    for item in added:
+        literal, token_id = (
+            (item.get("content"), item.get("id")) if isinstance(item, dict) else (None, None)
+        )
+        if type(literal) is not str or type(token_id) is not int or literal in special:
+            raise tokenizer.error("added_tokens", f"{item!r:.80} is not a token of its own.")
+        special[literal] = token_id
+    return special
+
+
+def _ordinary_tokens(model: Fields, special: Mapping[str, int]) -> dict[int, bytes]:
+    vocab = model.raw("vocab")
+    if not isinstance(vocab, dict) or not all(type(token_id) is int for token_id in vocab.values()):
+        raise model.error("vocab", "must map tokens to integers.")
+    decode = ByteDecoder()
+    tokens: dict[int, bytes] = {}
+    try:
+        for literal, token_id in vocab.items():
+            if special.get(literal) == token_id:
+                continue
+            if token_id in tokens:
+                raise ValueError(f"the id {token_id} appears twice.")
+            tokens[token_id] = decode(literal)
+    except ValueError as error:
+        raise model.error("vocab", str(error)) from error
+    return tokens
+
+
+def _merges(model: Fields) -> list[tuple[bytes, bytes]]:
+    merges = model.raw("merges")
+    if not isinstance(merges, list):
+        raise model.error("merges", "must be a list.")
+    decode = ByteDecoder()
+    try:
+        pairs = [split_merge(merge) for merge in merges]
+        return [(decode(left), decode(right)) for left, right in pairs]
+    except ValueError as error:
+        raise model.error("merges", str(error)) from error
+
+
+def _settings_token(
+    settings: Fields | None, key: str, special: Mapping[str, int], default: int | None
+) -> int | None:
+    """A token that tokenizer_config.json names: a string, or an object with its `content`."""
+    value = settings.raw(key, None) if settings is not None else None
+    literal = value.get("content") if isinstance(value, dict) else value
+    return special.get(literal, default) if isinstance(literal, str) else default
+
+
+def _add_bos(
+    tokenizer: Fields, settings: Fields | None, special: Mapping[str, int], bos: int | None
+) -> bool:
+    """tokenizer_config.json may say so; otherwise the post-processor puts the BOS token in front,
+    or not."""
+    if bos is None:
+        return False
+    if settings is not None and "add_bos_token" in settings:
+        return settings.boolean("add_bos_token")
+    for step in _steps(tokenizer, "post_processor", "processors"):
+        single = step.get("single") if step.get("type") == "TemplateProcessing" else None
+        if isinstance(single, list) and single and isinstance(single[0], dict):
+            token = single[0].get("SpecialToken")
+            return isinstance(token, dict) and special.get(str(token.get("id"))) == bos
+    return False

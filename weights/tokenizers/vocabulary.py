@@ -1,0 +1,111 @@
+"""A byte-level BPE vocabulary as plain data, and the checks that make it usable as one.
+
+Checkpoints write bytes as printable characters (GPT-2's table below) and merges as pairs of tokens.
+tiktoken wants `bytes -> rank` instead and merges whatever pair gives the lowest rank. Both say the
+same if a token's rank orders it as its merge does, which `merge_ranks` establishes or refuses.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from thirdeye.weights.tokenizers.pretokenize import PreTokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """`tokens`: ordinary tokens, id -> bytes. `merges`: pairs of byte strings in order of priority.
+
+    `vocab_size` is the model's number of logits; ids without text stay unused.
+    """
+
+    tokens: Mapping[int, bytes]
+    merges: Sequence[tuple[bytes, bytes]]
+    special_tokens: Mapping[str, int]
+    pre_tokenizer: PreTokenizer
+    vocab_size: int
+    bos_token_id: int | None
+    eos_token_ids: frozenset[int]
+    add_bos: bool
+
+
+def byte_characters() -> dict[int, str]:
+    """GPT-2's table: each byte's character. Printable Latin-1 stands for itself, the rest for
+    U+0100 and up."""
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {
+        byte: chr(256 + n) for n, byte in enumerate(others)
+    }
+
+
+class ByteDecoder:
+    """Characters of GPT-2's table back to bytes. Raises ValueError on any other character."""
+
+    def __init__(self) -> None:
+        self._table = {ord(character): byte for byte, character in byte_characters().items()}
+        # Characters outside the table would pass `translate` unchanged if they are Latin-1: send
+        # them away.
+        self._table |= {code: 0xFFFF for code in range(256) if code not in self._table}
+
+    def __call__(self, token: str) -> bytes:
+        try:
+            return token.translate(self._table).encode("latin-1")
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"the token {token!r:.60} is not written in byte-level characters."
+            ) from None
+
+
+def split_merge(merge: object) -> tuple[str, str]:
+    """A merge as "left right", or as a list of the two (newer tokenizer.json)."""
+    pair = merge.split(" ") if isinstance(merge, str) else merge
+    if isinstance(pair, list | tuple) and len(pair) == 2:
+        left, right = pair
+        if isinstance(left, str) and isinstance(right, str):
+            return left, right
+    raise ValueError(f"{merge!r:.60} is not a pair of tokens.")
+
+
+def merge_ranks(vocabulary: Vocabulary) -> dict[bytes, int]:
+    """Each token's rank for tiktoken; equal to its id whenever that orders tokens as the merges do.
+
+    Raises ValueError if no rank per token can say what the merges say.
+    """
+    ids = {text: token_id for token_id, text in vocabulary.tokens.items()}
+    if len(ids) != len(vocabulary.tokens):
+        raise ValueError("two tokens have the same bytes.")
+    results = _merge_results(vocabulary.merges, ids)
+    reachable = {text for text in ids if len(text) == 1} | set(results)
+    if vocabulary.pre_tokenizer.ignore_merges:
+        reachable |= set(ids)
+    order = [ids[text] for text in results]
+    if _is_sorted(order):
+        return {text: ids[text] for text in reachable}
+    if len(set(results)) != len(results):
+        raise ValueError("several merges give the same token, at different priorities.")
+    return _ranks_by_merge(results, sorted(reachable, key=ids.__getitem__))
+
+
+def _ranks_by_merge(results: Sequence[bytes], reachable: Sequence[bytes]) -> dict[bytes, int]:
+    """Single bytes first, then merges in their order, then tokens that only match whole pieces."""
+    merged = set(results)
+    single = [text for text in reachable if len(text) == 1]
+    whole = [text for text in reachable if len(text) > 1 and text not in merged]
+    return {text: rank for rank, text in enumerate([*single, *results, *whole])}
+
+
+def _merge_results(merges: Iterable[tuple[bytes, bytes]], ids: Mapping[bytes, int]) -> list[bytes]:
+    results = []
+    for left, right in merges:
+        merged = left + right
+        if left not in ids or right not in ids or merged not in ids:
+            raise ValueError(
+                f"the merge of {left!r:.40} and {right!r:.40} uses a token that is not there."
+            )
+        results.append(merged)
+    return results
+
+
+def _is_sorted(numbers: Sequence[int]) -> bool:
+    return all(before <= after for before, after in itertools.pairwise(numbers))
