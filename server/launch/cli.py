@@ -306,7 +306,7 @@ def root(
     if version:
         from importlib.metadata import version as installed
 
-        typer.echo(f"thirdeye {installed('thirdeye')}")
+        typer.echo(f"thirdeye {installed('thirdeye-server')}")
         raise typer.Exit
 
 
