@@ -11,8 +11,8 @@ import msgspec
 
 from thirdeye.server.api.generation.choices import derive_seed, fresh_seed
 from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.openai.schema import GenerationRequest
 from thirdeye.server.api.requests.fields import Prompt
+from thirdeye.server.api.requests.generation_fields import GenerationRequest
 from thirdeye.server.api.requests.response_formats import Constraint
 from thirdeye.server.engine.interface.types import SamplingParams
 from thirdeye.server.errors import BadRequest

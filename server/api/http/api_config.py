@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from thirdeye.server.api.http.auth import LOOPBACK_HOSTS
 from thirdeye.server.api.http.json_body import MAX_BODY_BYTES
-from thirdeye.server.api.openai.schema import MAX_N
+from thirdeye.server.settings.bounds import MAX_N
 
 
 @dataclass(frozen=True, slots=True)

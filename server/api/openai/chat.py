@@ -18,6 +18,7 @@ from thirdeye.server.api.generation.answer_format import (
     whole_answer,
 )
 from thirdeye.server.api.generation.choices import Generation, fan_out
+from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.grammar_cache import Grammars
 from thirdeye.server.api.generation.plan_request import (
     check_common,
@@ -32,9 +33,10 @@ from thirdeye.server.api.generation.plan_request import (
     text_options,
     truncate,
 )
-from thirdeye.server.api.generation.respond import Context, respond, unix_seconds
+from thirdeye.server.api.generation.respond import respond, unix_seconds
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.logprob_lists import chat_logprobs, prompt_logprobs
 from thirdeye.server.api.openai.schema import (
@@ -46,10 +48,8 @@ from thirdeye.server.api.openai.schema import (
 )
 from thirdeye.server.api.openai.tool_calls import delta_of, whole_calls
 from thirdeye.server.api.openai.tool_use import compile_tools, tool_use
-from thirdeye.server.api.openapi.document import documented
 from thirdeye.server.api.receipts.receipt_writer import Witness
 from thirdeye.server.api.requests.operator_limits import check_ceilings
-from thirdeye.server.api.requests.read_request import take
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
 from thirdeye.server.errors import BadRequest
 from thirdeye.server.text.events import TextEvent, TextToken
@@ -70,7 +70,7 @@ def chat_routes(context: Context) -> APIRouter:
     )
     async def create_chat_completion(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, ChatRequest, REFUSED_IN_CHAT)
+        body = await context.bodies.read(request, ChatRequest, REFUSED_IN_CHAT)
         check_ceilings(context.config, body.stop, body.n)
         model.check_name(body.model)
         check_common(body, model)

@@ -16,6 +16,7 @@ from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
+from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.plan_request import (
     check_context,
     check_prompt_ids,
@@ -24,13 +25,12 @@ from thirdeye.server.api.generation.plan_request import (
     salt,
     truncate,
 )
-from thirdeye.server.api.generation.respond import Context, admit, answer_whole, unix_seconds
+from thirdeye.server.api.generation.respond import admit, answer_whole, unix_seconds
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.schema import EmbeddingRequest
-from thirdeye.server.api.openapi.document import documented
-from thirdeye.server.api.requests.read_request import take
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_EMBEDDINGS
 from thirdeye.server.engine.interface import types as engine
 from thirdeye.server.text.events import TextEvent
@@ -48,7 +48,7 @@ def embedding_routes(context: Context) -> APIRouter:
     )
     async def create_embedding(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, EmbeddingRequest, REFUSED_IN_EMBEDDINGS)
+        body = await context.bodies.read(request, EmbeddingRequest, REFUSED_IN_EMBEDDINGS)
         model.check_name(body.model)
         if body.truncate_prompt_tokens == 0:
             raise refuse("truncate_prompt_tokens", "must be at least 1, or -1 for what fits.")

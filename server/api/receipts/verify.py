@@ -19,23 +19,18 @@ from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
+from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.plan_request import check_context, refuse, room_for, salt
-from thirdeye.server.api.generation.respond import (
-    Context,
-    admit,
-    answer_whole,
-    json_response,
-    unix_seconds,
-)
+from thirdeye.server.api.generation.respond import admit, answer_whole, unix_seconds
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.documented import documented
+from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
-from thirdeye.server.api.openai.schema import MAX_N
-from thirdeye.server.api.openapi.document import documented
 from thirdeye.server.api.receipts.receipt import Receipt, ReceiptChoice, VerifyRequest, faults
-from thirdeye.server.api.requests.read_request import take
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
 from thirdeye.server.engine.interface import types as engine
+from thirdeye.server.settings.bounds import MAX_N
 from thirdeye.server.text.events import TextEvent
 from thirdeye.server.text.text_stream import TextOptions
 
@@ -46,7 +41,7 @@ def verify_routes(context: Context) -> APIRouter:
     @router.post("/v1/verify", **documented("Receipts", VerifyRequest, answer="Verification"))
     async def verify(request: Request) -> Response:
         _, model = context.state.serving()
-        receipt = (await take(request, context, VerifyRequest, {})).receipt
+        receipt = (await context.bodies.read(request, VerifyRequest, {})).receipt
         if field := foreign_field(receipt, model):
             reason = f"'{field}' is not this server's: only the same build, weights and numerics"
             reason += " promise the same tokens."
