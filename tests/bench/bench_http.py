@@ -131,9 +131,8 @@ class Unwritten:
 class MuteProtocol(GuardedProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        extensions: dict[str, Any] = {
-            DIRECT_WRITE: Unwritten(self.scope["extensions"][DIRECT_WRITE])
-        }  # type: ignore[arg-type]  # our own extension, which asgiref does not know
+        offered: dict[str, Any] = self.scope["extensions"]
+        extensions: dict[str, Any] = {DIRECT_WRITE: Unwritten(offered[DIRECT_WRITE])}
         self.scope["extensions"] = extensions
 
 
