@@ -18,16 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
-from thirdeye.server.api.generation.plan_request import check_prompt_ids, refuse
-from thirdeye.server.api.generation.respond import (
-    Context,
-    answer_stream,
-    json_response,
-    unix_seconds,
-    unless_gone,
-)
+from thirdeye.server.api.generation.context import Context
+from thirdeye.server.api.generation.plan import unix_seconds
+from thirdeye.server.api.generation.request_rules import check_prompt_ids, refuse
+from thirdeye.server.api.generation.respond import answer_stream, unless_gone
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.http.admission import Seats
+from thirdeye.server.api.http.documented import documented
+from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.introspection.inspect_request import (
     MAX_TOKENS,
@@ -37,8 +35,6 @@ from thirdeye.server.api.introspection.inspect_request import (
 )
 from thirdeye.server.api.openai.schema import TokenizeRequest
 from thirdeye.server.api.openai.tokenize import encode_body
-from thirdeye.server.api.openapi.document import documented
-from thirdeye.server.api.requests.read_request import take
 from thirdeye.server.engine.interface import trace as inspection
 from thirdeye.server.engine.interface.trace import ARRAYS, STREAM, Array, Guesses, Trace
 from thirdeye.server.engine.interface.types import Engine, EngineDead
@@ -67,7 +63,7 @@ def inspect_routes(context: Context) -> APIRouter:
     )
     async def inspect(request: Request) -> Response:
         engine, model = context.state.serving()
-        body = await take(request, context, InspectRequest, {})
+        body = await context.bodies.read(request, InspectRequest, {})
         if body.model is not None:
             model.check_name(body.model)
         ids = await encode_text(body, model)

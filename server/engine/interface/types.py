@@ -161,6 +161,9 @@ class EngineStats(Struct, frozen=True, kw_only=True):
 STEP_TOKENS_BOUNDS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
+RING_STEPS = 512  # records remembered: some ten seconds of a busy engine
+
+
 class RowKind(StrEnum):
     PREFILL = "prefill"  # tokens of the prompt, or all that a preemption lost
     DECODE = "decode"  # the newest token, whose KV is all that is missing
