@@ -28,10 +28,10 @@ from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,
     FinishReason,
+    OnOutput,
     Request,
     SamplingParams,
     StepOutput,
-    Take,
     Timings,
 )
 from thirdeye.server.text.events import TextEvent
@@ -63,7 +63,7 @@ class ScriptedEngine:
             self.aborted.set()
 
     async def generate(
-        self, request: Request, take: Take | None = None
+        self, request: Request, on_output: OnOutput | None = None
     ) -> AsyncGenerator[StepOutput, None]:
         if self.dead:
             raise EngineDead("no engine")

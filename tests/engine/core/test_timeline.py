@@ -13,7 +13,7 @@ from thirdeye.server.engine.core.step_recorder import MAX_NAMED
 from thirdeye.server.engine.interface.trace import InspectRequest
 from thirdeye.server.engine.interface.types import EngineDead, EngineStats, RowKind, StepRecord
 from thirdeye.server.engine.process.messages import Step, Unwatch, Watch
-from thirdeye.server.engine.process.step_history import StepBoard
+from thirdeye.server.engine.process.step_history import StepHistory
 
 
 def record(step: int) -> StepRecord:
@@ -191,7 +191,7 @@ def test_unwatched_nothing_is_told_and_the_ring_forgets() -> None:
 
 def test_readers_follow_at_their_own_pace() -> None:
     async def main() -> None:
-        board = StepBoard(size=4)
+        board = StepHistory(size=4)
         board.post([record(i) for i in range(6)])
         async with aclosing(board.read(0)) as slow, aclosing(board.read(5)) as quick:
             assert (await anext(slow)).step == 2  # 0 and 1 are forgotten
