@@ -28,7 +28,7 @@ from thirdeye.server.api.anthropic import schema
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.context import Context
-from thirdeye.server.api.generation.plan_request import refuse
+from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.documented import documented

@@ -6,7 +6,6 @@ Either way the permit is held until the last byte is out, and a client that leav
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from functools import partial
@@ -191,7 +190,3 @@ def _record(context: Context, request_id: str, generation: Generation, tally: Ta
             **generation.notes,
         },
     )
-
-
-def unix_seconds() -> int:
-    return int(time.time())

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from thirdeye.server.api.generation.plan_request import refuse
+from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.server_state import Anatomy
 from thirdeye.server.api.openai.schema import MAX_MESSAGES, Message
 from thirdeye.server.api.requests.fields import Prompt, one_prompt_schema, parse_one_prompt

@@ -19,8 +19,9 @@ from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
 from thirdeye.server.api.generation.context import Context
-from thirdeye.server.api.generation.plan_request import check_prompt_ids, refuse
-from thirdeye.server.api.generation.respond import answer_stream, unix_seconds, unless_gone
+from thirdeye.server.api.generation.plan import unix_seconds
+from thirdeye.server.api.generation.request_rules import check_prompt_ids, refuse
+from thirdeye.server.api.generation.respond import answer_stream, unless_gone
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.http.admission import Seats
 from thirdeye.server.api.http.documented import documented

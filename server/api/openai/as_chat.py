@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.grammar_cache import Grammars
-from thirdeye.server.api.generation.plan_request import check_common
+from thirdeye.server.api.generation.request_rules import check_common
 from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.openai.chat import check_chat, encode_messages, plan
+from thirdeye.server.api.openai.chat import check_chat, encode_messages, plan_chat
 from thirdeye.server.api.openai.schema import ChatRequest
 from thirdeye.server.api.openai.tool_use import tool_use
 from thirdeye.server.api.requests.pydantic_errors import parse
@@ -38,7 +38,7 @@ async def plan_as_chat(
     """The engine requests of a request in chat's words. Raises `BadRequest` in the dialect's."""
     with in_words(words):
         body = _checked(chat, model)
-        return await plan(body, model, grammars, caller, id_prefix)
+        return await plan_chat(body, model, grammars, caller, id_prefix)
 
 
 async def count_as_chat(chat: JsonObject, model: ServedModel, words: Words) -> int:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.context import Context
-from thirdeye.server.api.generation.plan_request import refuse
+from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import json_response

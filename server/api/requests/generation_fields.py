@@ -1,7 +1,7 @@
 """The fields that requests for an answer share, whatever their dialect: a table of their types,
 ranges and defaults.
 
-What needs more than one field, or the model, is checked in `generation/plan_request.py`.
+What needs more than one field, or the model, is checked in `generation/request_rules.py`.
 """
 
 from typing import Annotated, Literal

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.context import Context
-from thirdeye.server.api.generation.plan_request import refuse
+from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
