@@ -66,8 +66,8 @@ class OutputStream:
             self._waiter.set_result(None)
 
     def _is_consumed(self, output: StepOutput, on_output: OnOutput) -> bool:
-        """A reader that waits has seen all before. A bug behind `on_output` ends its own stream alone:
-        the other streams of this step are not its matter."""
+        """A reader that waits has seen all before. A bug behind `on_output` ends its own stream
+        alone: the other streams of this step are not its matter."""
         waiter = self._waiter
         if waiter is None or waiter.done() or output.finish_reason is not None:
             return False

@@ -16,7 +16,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from tests.engine.fake_script import Replay, Script, fake_timings
+from tests.engine.process.fake_script import Replay, Script, fake_timings
 from thirdeye.server.engine.interface.trace import STREAM, Array, InspectRequest, Trace
 from thirdeye.server.engine.interface.types import (
     EngineDead,

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.engine.recorder import Recorder
+from tests.engine.process.recording_client import RecordingClient
 from tests.engine.toy import drain, make_request, toy_config, toy_core, until
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.step_recorder import MAX_NAMED
@@ -212,12 +212,12 @@ def test_readers_follow_at_their_own_pace() -> None:
 def test_records_are_asked_for_by_the_first_watcher_until_the_last_leaves() -> None:
     """Nothing crosses the pipe for a timeline that nobody looks at."""
 
-    async def follow(client: Recorder, steps: list[int]) -> None:
+    async def follow(client: RecordingClient, steps: list[int]) -> None:
         async for found in client.watch():
             steps.append(found.step)  # noqa: PERF401 (as they come)
 
     async def main() -> None:
-        client = Recorder()
+        client = RecordingClient()
         seen: list[list[int]] = [[], []]
         tasks = [asyncio.create_task(follow(client, steps)) for steps in seen]
         await asyncio.sleep(0)
