@@ -39,7 +39,7 @@ from thirdeye.server.api.openai.tokenize import token_routes
 from thirdeye.server.api.openapi.access import show_access
 from thirdeye.server.api.openapi.docs_page import docs_routes
 from thirdeye.server.api.openapi.document import document
-from thirdeye.server.api.openapi.model import show_model
+from thirdeye.server.api.openapi.served_model import show_model
 from thirdeye.server.api.receipts.verify import verify_routes
 from thirdeye.server.api.requests.operator_limits import show_ceilings
 from thirdeye.server.api.responses.routes import responses_routes

@@ -36,12 +36,12 @@ from thirdeye.server.api.http.error_envelope import MESSAGES_PATH, anthropic_err
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import Framing, event_frame
-from thirdeye.server.api.openai.as_chat import Words, count_as_chat, plan_as_chat
+from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.engine.interface.types import FinishReason
 from thirdeye.server.text.events import TextEvent
 
-WORDS: Words = [
+FIELD_NAMES: FieldNames = [
     (r"messages\[\d+\].*", "messages"),
     (r"continue_final_message", "messages"),
     (r"tools\[(\d+)\]\.function\.parameters", r"tools[\1].input_schema"),
@@ -80,7 +80,12 @@ def messages_routes(context: Context) -> APIRouter:
         model.check_name(body.model)
         lifetime = lifetime_of(request)
         generation = await plan_as_chat(
-            as_chat(body), model, context.grammars, lifetime.caller, id_prefix="msg_", words=WORDS
+            as_chat(body),
+            model,
+            context.grammars,
+            lifetime.caller,
+            id_prefix="msg_",
+            names=FIELD_NAMES,
         )
         tally = generation.tally()
         shape = MessageShape(generation, tally)
@@ -96,7 +101,9 @@ def messages_routes(context: Context) -> APIRouter:
             request, schema.CountTokensRequest, schema.REFUSED_IN_MESSAGES
         )
         model.check_name(body.model)
-        return json_response({"input_tokens": await count_as_chat(prompt_of(body), model, WORDS)})
+        return json_response(
+            {"input_tokens": await count_as_chat(prompt_of(body), model, FIELD_NAMES)}
+        )
 
     return router
 

@@ -14,7 +14,7 @@ import anyio
 
 from thirdeye.server.api.generation.engine_errors import coded_failure
 from thirdeye.server.api.generation.mailbox import Mailbox
-from thirdeye.server.api.generation.usage import Tally, Witness
+from thirdeye.server.api.generation.usage import ReceiptMaker, Tally
 from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,
@@ -56,8 +56,10 @@ class Generation:
         there, in the way of others and against their own time limits."""
         return min(self.size, max_num_seqs)
 
-    def tally(self, witness: Witness | None = None) -> Tally:
-        return Tally([len(prompt) for prompt in self.prompts], self.n, self.truncated, witness)
+    def tally(self, receipt_maker: ReceiptMaker | None = None) -> Tally:
+        return Tally(
+            [len(prompt) for prompt in self.prompts], self.n, self.truncated, receipt_maker
+        )
 
 
 async def events(

@@ -40,7 +40,7 @@ from thirdeye.server.api.openai.schema import (
 )
 from thirdeye.server.api.openai.tool_calls import delta_of, whole_calls
 from thirdeye.server.api.openai.tool_use import compile_tools, tool_use
-from thirdeye.server.api.receipts.receipt_writer import Witness
+from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
 from thirdeye.server.errors import BadRequest
@@ -68,7 +68,7 @@ def chat_routes(context: Context) -> APIRouter:
         check_common(body, model)
         check_chat(body)
         generation = await plan_chat(body, model, context.grammars, lifetime_of(request).caller)
-        tally = generation.tally(Witness(generation, model) if body.receipt else None)
+        tally = generation.tally(ReceiptWriter(generation, model) if body.receipt else None)
         shape = ChatShape(body, generation, model, tally)
         return await respond(request, context, generation, shape, tally, stream=body.stream)
 

@@ -30,10 +30,10 @@ from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
-from thirdeye.server.api.openai.detokenize import shown_bytes, text_of
+from thirdeye.server.api.openai.detokenize import text_of, visible_bytes
 from thirdeye.server.api.openai.logprob_lists import CompletionLogprobs, prompt_logprobs
 from thirdeye.server.api.openai.schema import CompletionRequest
-from thirdeye.server.api.receipts.receipt_writer import Witness
+from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_COMPLETIONS
 from thirdeye.server.engine.interface.types import TokenLogprobs
@@ -62,7 +62,7 @@ def completion_routes(context: Context) -> APIRouter:
         generation = await plan_completion(
             body, model, context.grammars, lifetime_of(request).caller
         )
-        tally = generation.tally(Witness(generation, model) if body.receipt else None)
+        tally = generation.tally(ReceiptWriter(generation, model) if body.receipt else None)
         shape = CompletionShape(body, generation, model, tally)
         return await respond(request, context, generation, shape, tally, stream=body.stream)
 
@@ -208,7 +208,7 @@ class CompletionShape:
         entries = [None, *(_narrow(e, self._body.logprobs) for e in event.prompt_logprobs or [])]
         skip = self._body.skip_special_tokens
         return [
-            (token_id, shown_bytes(token_id, self._tokenizer, skip), entry)
+            (token_id, visible_bytes(token_id, self._tokenizer, skip), entry)
             for token_id, entry in zip(self._prompt(index), entries, strict=True)
         ]
 

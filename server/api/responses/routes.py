@@ -18,7 +18,7 @@ from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import Framing
-from thirdeye.server.api.openai.as_chat import Words, plan_as_chat
+from thirdeye.server.api.openai.as_chat import FieldNames, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.responses.events import ResponseShape
 from thirdeye.server.api.responses.schema import (
@@ -33,7 +33,7 @@ from thirdeye.server.api.responses.schema import (
     TextFormat,
 )
 
-WORDS: Words = [
+FIELD_NAMES: FieldNames = [
     (r"messages(\[\d+\].*)?", "input"),
     (r"tools\[(\d+)\]\.function", r"tools[\1]"),
     (r"tool_choice\.function", "tool_choice"),
@@ -76,7 +76,7 @@ def responses_routes(context: Context) -> APIRouter:
         check_responses(body)
         caller = lifetime_of(request).caller
         generation = await plan_as_chat(
-            as_chat(body), model, context.grammars, caller, id_prefix="resp_", words=WORDS
+            as_chat(body), model, context.grammars, caller, id_prefix="resp_", names=FIELD_NAMES
         )
         tally = generation.tally()
         shape = ResponseShape(body, generation, model, tally)

@@ -41,7 +41,7 @@ from thirdeye.server.engine.distributed.rank_messages import (
     pack_batch,
 )
 from thirdeye.server.engine.distributed.rank_process import RANKS_FAILED, RankProcess
-from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process.frames import pack_frame
 
@@ -121,7 +121,7 @@ class DistributedInspector:
     def __init__(self, rank_group: RankGroup, inspect: Inspect) -> None:
         self._rank_group, self._inspect = rank_group, inspect
 
-    def __call__(self, request: InspectRequest) -> Iterator[Trace | None]:
+    def __call__(self, request: TraceRequest) -> Iterator[Trace | None]:
         pieces = self._inspect(request)
         self._rank_group.broadcast(StartInspection(request))
         try:

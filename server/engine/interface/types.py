@@ -15,7 +15,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 
 
 class FinishReason(StrEnum):
@@ -262,7 +262,7 @@ class Engine(Protocol):
         Nobody watching costs nothing. Raises `EngineDead` if there is no engine any more.
         """
 
-    def inspect(self, request: InspectRequest) -> AsyncIterator[Trace]:
+    def inspect(self, request: TraceRequest) -> AsyncIterator[Trace]:
         """Look inside: a trace of each layer asked for, then a last one, `is_last`.
 
         Worked on between steps, in pieces that cost less than one. Leaving the iterator early ends

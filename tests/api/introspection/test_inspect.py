@@ -14,8 +14,7 @@ from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.introspection.inspect_route import MAX_VIEWERS
-from thirdeye.server.engine.interface.trace import InspectRequest as TraceRequest
-from thirdeye.server.engine.interface.trace import Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 
 URL = "/v1/inspect"
 
@@ -130,8 +129,8 @@ def test_refusals_name_the_field(url: str, body: dict[str, Any], param: str, say
 
 def test_bytes_are_bounded_and_the_refusal_says_what_to_leave_out(state: ServerState) -> None:
     """Patterns grow with the square of the text; a stream may be larger than a whole answer."""
-    anatomy = state.model.anatomy  # type: ignore[union-attr]  # it is ready
-    big = ready_state(fake_engine(), anatomy=type(anatomy)(30, 9, 3, 576, {}))
+    info = state.model.info  # type: ignore[union-attr]  # it is ready
+    big = ready_state(fake_engine(), info=type(info)(30, 9, 3, 576, {}))
     with live(big) as base:
         url = base + URL
         refused = ask(url, prompt="x" * 100).json()["error"]
