@@ -1,9 +1,10 @@
 """The parts of one layer, as its config asks for them: attention and MLP, a norm before each."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from thirdeye.model.config import Activation, ModelConfig, Norm
-from thirdeye.model.declare.parameter import Dealt, Role, Rows
+from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm
+from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
 from thirdeye.model.declare.parts import LinearPart, NormPart, Part
 
 
@@ -16,15 +17,26 @@ class QKNormPart(Part):
 
 
 @dataclass(frozen=True, slots=True)
+class SinksPart(Part):
+    """A score for each head, of a key that is not there."""
+
+    num_heads: int
+
+    def own(self) -> Mapping[str, Parameter]:
+        return {"weight": Parameter((Rows(self.num_heads, Role.KEY),), dealt=Dealt.ROWS)}
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionPart(Part):
     """Heads are dealt out: a rank has those of its query, key and value rows."""
 
+    spec: AttentionSpec
     num_heads: int
     num_kv_heads: int
     head_dim: int
-    is_rotary: bool
     qkv: LinearPart
     qk_norm: QKNormPart | None
+    sinks: SinksPart | None
     output: LinearPart
 
 
@@ -50,11 +62,10 @@ class BlockPart(Part):
     mlp: MLPPart | GatedMLPPart
 
 
-def block_part(config: ModelConfig) -> BlockPart:
-    """Layers differ in nothing yet."""
+def block_part(config: ModelConfig, layer: int) -> BlockPart:
     return BlockPart(
         attention_norm=norm_part(config),
-        attention=attention_part(config),
+        attention=attention_part(config, layer),
         mlp_norm=norm_part(config),
         mlp=mlp_part(config),
     )
@@ -65,7 +76,8 @@ def norm_part(config: ModelConfig) -> NormPart:
     return NormPart(config.norm, config.hidden_size, config.norm_eps)
 
 
-def attention_part(config: ModelConfig) -> AttentionPart:
+def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
+    spec = config.attention_of(layer)
     hidden, width = config.hidden_size, config.num_heads * config.head_dim
     kv_width = config.num_kv_heads * config.head_dim
     qkv = (
@@ -75,12 +87,13 @@ def attention_part(config: ModelConfig) -> AttentionPart:
     )
     head_norm = NormPart(Norm.RMS_NORM, config.head_dim, config.norm_eps)
     return AttentionPart(
+        spec=spec,
         num_heads=config.num_heads,
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
-        is_rotary=config.rope is not None,
         qkv=LinearPart(hidden, qkv, config.qkv_bias, Dealt.ROWS),
         qk_norm=QKNormPart(head_norm, head_norm) if config.qk_norm else None,
+        sinks=SinksPart(config.num_heads) if spec.sinks else None,
         output=LinearPart(
             width, (Rows(hidden, Role.OUTPUT),), config.attention_output_bias, Dealt.COLUMNS
         ),

@@ -31,7 +31,7 @@ def transformer_part(config: ModelConfig) -> TransformerPart:
     return TransformerPart(
         embed_tokens=TablePart(vocab, hidden, Role.EMBEDDINGS),
         embed_positions=positions,
-        blocks=tuple(block_part(config) for _ in range(config.num_hidden_layers)),
+        blocks=tuple(block_part(config, layer) for layer in range(config.num_hidden_layers)),
         final_norm=norm_part(config),
         lm_head=None if config.tie_word_embeddings else head,
     )

@@ -4,7 +4,7 @@ from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.config import Activation, Norm
 from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import NormPart
-from thirdeye.model.parts.fused import FusedRMSNorm, FusedRotarySelfAttention, FusedSwiGLU
+from thirdeye.model.parts.fused import FusedRMSNorm, FusedSelfAttention, FusedSwiGLU
 from thirdeye.model.parts.layers import MLP, AddNorm, GatedMLP, LayerNorm, RMSNorm
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
@@ -20,8 +20,7 @@ def make_norm(part: NormPart, where: Placement) -> AddNorm:
 def make_attention(
     part: AttentionPart, layer: int, backend: AttentionBackend, where: Placement
 ) -> SelfAttention:
-    is_fused = where.has_kernels and part.is_rotary
-    kind = FusedRotarySelfAttention if is_fused else SelfAttention
+    kind = FusedSelfAttention if where.has_kernels else SelfAttention
     return kind(part, layer, backend, where)
 
 

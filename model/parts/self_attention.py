@@ -14,7 +14,7 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import AttentionPart, QKNormPart
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.layers import RMSNorm
-from thirdeye.model.parts.rope import Rotate
+from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -34,6 +34,14 @@ class QKNorm(nn.Module):
         return torch.cat((self.query_norm(query), self.key_norm(key)), dim=1)
 
 
+class Sinks(nn.Module):
+    """A learned score a head, see `AttentionSpec`."""
+
+    def __init__(self, num_heads: int, where: Placement) -> None:
+        super().__init__()
+        self.weight = where.empty(num_heads)
+
+
 class SelfAttention(nn.Module):
     """Queries, keys, values from one projection; keys and values are kept, queries look at them.
 
@@ -45,28 +53,32 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.layer, self.backend = layer, backend
-        self.head_dim = part.head_dim
+        self.spec, self.head_dim = part.spec, part.head_dim
         self.num_heads = part.num_heads // where.ranks.size
         self.num_kv_heads = part.num_kv_heads // where.ranks.size
         self.qkv = make_linear(part.qkv, where)
         norms = part.qk_norm
         self.qk_norm = QKNorm(norms, self.num_heads, where) if norms else nn.Identity()
+        self.sink_scores: Tensor | None = None
+        if part.sinks:
+            self.sinks = Sinks(self.num_heads, where)
+            self.sink_scores = self.sinks.weight.detach()  # the same memory, found faster
         self.output = make_linear(part.output, where)
 
     def forward(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
+        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
     ) -> Tensor:
         query = self.keep(x, batch, rotate, kv_cache)
-        mixed = self.backend.forward(query, *kv_cache.layer(self.layer), plan)
+        mixed = self.backend.forward(query, *kv_cache.layer(self.layer), plan, self.sink_scores)
         return self.output(mixed.flatten(1))  # [T, hidden_size]
 
-    def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache) -> Tensor:
+    def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache) -> Tensor:
         """Put keys and values of x [T, hidden_size] into the cache; the query is given back."""
         query, key, value = self.project(x, rotate)
         kv_cache.write(self.layer, key, value, batch.slot_mapping)
         return query
 
-    def project(self, x: Tensor, rotate: Rotate) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, rotate: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [T, heads of q, k, v, head_dim]
         query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)

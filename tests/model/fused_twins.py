@@ -12,7 +12,7 @@ from tests.model.tiny import LLAMA, change
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.block import GatedMLPPart, attention_part, mlp_part
-from thirdeye.model.parts.fused import FusedRMSNorm, FusedRotarySelfAttention, FusedSwiGLU
+from thirdeye.model.parts.fused import FusedRMSNorm, FusedSelfAttention, FusedSwiGLU
 from thirdeye.model.parts.layers import GatedMLP, RMSNorm
 from thirdeye.model.parts.rope import Rope
 from thirdeye.model.parts.self_attention import SelfAttention
@@ -78,8 +78,8 @@ def scattered(where: Placement) -> ForwardBatch:
 def check_heads(config: ModelConfig, where: Placement) -> None:
     """Queries, and every slot of both caches: those that are not the step's stay as they were."""
     backend = None  # `keep` comes before attention
-    part = attention_part(config)
-    fused = FusedRotarySelfAttention(part, 0, backend, where)  # type: ignore[arg-type]
+    part = attention_part(config, 0)
+    fused = FusedSelfAttention(part, 0, backend, where)  # type: ignore[arg-type]
     twin = SelfAttention(part, 0, backend, where)  # type: ignore[arg-type]  # the same
     fill(fused, twin, where)
     fused.qkv.finish()

@@ -28,6 +28,8 @@ def parameter_names(config: ModelConfig) -> set[Target]:
             names |= {
                 (f"{block}.attention.qk_norm.{x}_norm.weight", None) for x in ("query", "key")
             }
+        if config.attention_of(layer).sinks:
+            names.add((f"{block}.attention.sinks.weight", None))
         names |= linear(f"{block}.attention.output", config.attention_output_bias, None)
         if config.gated_mlp:
             names |= linear(f"{block}.mlp.gate_up", config.mlp_bias, "gate", "up")

@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.model.tiny import CPU, GPT2, LLAMA, change
 from tests.weights.sinks import parameter_names
 from thirdeye.model.attention.blocked import BlockedAttention
-from thirdeye.model.config import Activation, ModelConfig, Norm, RopeConfig
+from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
 from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
 from thirdeye.model.declare.transformer import parameters
 from thirdeye.model.loading.load_tensors import expected_tensors
@@ -27,12 +27,14 @@ def configs(draw: st.DrawFn) -> ModelConfig:
     """Everything that a config can ask of a model's parts, small enough for many ranks."""
     num_kv_heads = 4 * draw(COUNTS)
     head_dim = 2 * draw(COUNTS)
+    num_layers = draw(COUNTS)
+    specs = [AttentionSpec(sinks=draw(FLAGS)) for _ in range(num_layers)]
     return ModelConfig(
         architecture="any",
         vocab_size=draw(st.integers(16, 40)),
         hidden_size=draw(st.integers(1, 9)),
         intermediate_size=4 * draw(COUNTS),
-        num_hidden_layers=draw(COUNTS),
+        num_hidden_layers=num_layers,
         num_heads=num_kv_heads * draw(COUNTS),
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
@@ -47,6 +49,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         mlp_bias=draw(FLAGS),
         tie_word_embeddings=draw(FLAGS),
         qk_norm=draw(FLAGS),
+        attention=tuple(specs) if draw(FLAGS) else (),
     )
 
 
