@@ -20,6 +20,7 @@ from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.layer_kinds import LayerKinds
 from thirdeye.model.linear.choose_method import choose_head
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.loading.load_tensors import expected_tensors, load_tensor
@@ -28,7 +29,7 @@ from thirdeye.model.parallel.parallel_linear import VocabParallelLinear, VocabPa
 from thirdeye.model.parallel.shares import ALONE, Ranks, rank_config
 from thirdeye.model.parts.choose_parts import make_attention, make_mlp, make_norm
 from thirdeye.model.parts.layers import Embedding, LearnedPositions, NoPositions
-from thirdeye.model.parts.rope import NoRope, Rope, Rotate
+from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.taped import Blocks, TapedBlocks, can_tape
@@ -47,7 +48,7 @@ class Block(nn.Module):
         self.mlp = make_mlp(config, where)
 
     def forward(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
+        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
     ) -> Tensor:
         attended = self.attention(self.attention_norm(x), batch, rotate, kv_cache, plan)
         x, normed = self.mlp_norm.add(x, attended)  # x + attended, and the norm of that
@@ -92,17 +93,14 @@ class Transformer(nn.Module):
         self.config, self.ranks = config, ranks
         own = rank_config(config, ranks.size)
         self.backend = attention
+        self.layer_kinds = LayerKinds(config, attention, where)
         self.embed_tokens = Embedding(vocab, hidden, where)
-        self.embed_positions: nn.Module
-        self.rope: Rope | NoRope
-        if config.rope is None:
-            self.embed_positions = LearnedPositions(context, hidden, where)
-            self.rope = NoRope()
-        else:
-            self.embed_positions = NoPositions()
-            self.rope = Rope(config.rope, context, where)
+        self.embed_positions: nn.Module = (
+            NoPositions() if config.rope else LearnedPositions(context, hidden, where)
+        )
         self.blocks = nn.ModuleList(
-            Block(own, layer, attention, where) for layer in range(config.num_hidden_layers)
+            Block(own, layer, backend, where)
+            for layer, backend in enumerate(self.layer_kinds.backends)
         )
         self._through_blocks: Blocks = self._one_by_one
         if native and can_tape(config, where) and isinstance(attention, NativeAttention):
@@ -130,17 +128,22 @@ class Transformer(nn.Module):
 
     def _residual(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
         """The residual stream behind the last block, [T, hidden_size]."""
-        plan = self.backend.plan(batch, kv_cache)
-        rotate = self.rope.at(batch.positions)
+        plans = self.layer_kinds.plans(batch, kv_cache)
+        rotations = self.layer_kinds.rotations(batch.positions)
         x = self.embed_tokens(batch.input_ids)  # [T, hidden_size]
         x = self.embed_positions(x, batch.positions)
-        return self._through_blocks(x, batch, rotate, kv_cache, plan)
+        return self._through_blocks(x, batch, rotations, kv_cache, plans)
 
     def _one_by_one(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
+        self,
+        x: Tensor,
+        batch: ForwardBatch,
+        rotations: tuple[Rotation, ...],
+        kv_cache: KVCache,
+        plans: tuple[Any, ...],
     ) -> Tensor:
-        for block in self.blocks:
-            x = block(x, batch, rotate, kv_cache, plan)
+        for block, kind in zip(self.blocks, self.layer_kinds.kinds, strict=True):
+            x = block(x, batch, rotations[kind.rotation], kv_cache, plans[kind.plan])
         return x
 
     def _logits(self, x: Tensor, batch: ForwardBatch) -> Tensor:

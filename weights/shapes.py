@@ -28,6 +28,7 @@ def _rows(config: ModelConfig) -> dict[tuple[str, str | None], int]:
         ("attention.qkv", "q"): query,
         ("attention.qkv", "k"): key,
         ("attention.qkv", "v"): key,
+        ("attention.sinks", None): config.num_heads,
         ("attention.output", None): hidden,
         ("mlp_norm", None): hidden,
         ("mlp.gate_up", None): 2 * intermediate,

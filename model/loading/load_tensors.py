@@ -8,7 +8,7 @@ None where a parameter is one piece.
 from torch import Tensor, nn
 
 from thirdeye.model.linear.linear import Linear
-from thirdeye.model.parallel.parallel_linear import SharedLinear
+from thirdeye.model.parallel.shares import Shared
 
 
 def expected_tensors(model: nn.Module) -> set[tuple[str, str | None]]:
@@ -29,7 +29,7 @@ def load_tensor(model: nn.Module, name: str, part: str | None, tensor: Tensor) -
     """
     target = _target(model, name, part)
     owner, leaf = _owner(model, name)
-    if isinstance(owner, SharedLinear):
+    if isinstance(owner, Shared):
         tensor = owner.share(leaf, part, tensor)
     if target.shape != tensor.shape:
         raise ValueError(

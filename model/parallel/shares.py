@@ -9,7 +9,7 @@ would cost a sum a step. Nothing here knows of processes: `Ranks` is all it asks
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,14 @@ class Ranks(Protocol):
 
     def gather(self, x: Tensor, dim: int) -> Tensor:
         """All ranks' x, of one shape, one after the other along `dim`, in order of rank."""
+
+
+@runtime_checkable
+class Shared(Protocol):
+    """A module of which each rank keeps a share of the whole parameters."""
+
+    def share(self, name: str, part: str | None, tensor: Tensor) -> Tensor:
+        """What this rank keeps of a whole parameter, or of a part of it."""
 
 
 @dataclass(frozen=True, slots=True)

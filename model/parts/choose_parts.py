@@ -2,7 +2,7 @@
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.config import Activation, ModelConfig, Norm
-from thirdeye.model.parts.fused import FusedRMSNorm, FusedRotarySelfAttention, FusedSwiGLU
+from thirdeye.model.parts.fused import FusedRMSNorm, FusedSelfAttention, FusedSwiGLU
 from thirdeye.model.parts.layers import MLP, AddNorm, GatedMLP, LayerNorm, RMSNorm
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
@@ -18,8 +18,7 @@ def make_norm(config: ModelConfig, where: Placement) -> AddNorm:
 def make_attention(
     config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
 ) -> SelfAttention:
-    is_fused = where.has_kernels and config.rope is not None
-    kind = FusedRotarySelfAttention if is_fused else SelfAttention
+    kind = FusedSelfAttention if where.has_kernels else SelfAttention
     return kind(config, layer, backend, where)
 
 

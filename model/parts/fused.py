@@ -18,7 +18,7 @@ from thirdeye.model.native.rms_norm import RMSNormKernels
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.silu_mul import SiluMulKernel
 from thirdeye.model.parts.layers import GatedMLP, RMSNorm
-from thirdeye.model.parts.rope import Rotate, Rotation
+from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.parts.self_attention import QKNorm, SelfAttention
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
@@ -61,8 +61,9 @@ class FusedSwiGLU(GatedMLP):
         return self.down(self._kernel.silu_mul(self.gate_up(x)))
 
 
-class FusedRotarySelfAttention(SelfAttention):
-    """`SelfAttention` of a rotary model: norm, rotation and cache write in one kernel."""
+class FusedSelfAttention(SelfAttention):
+    """`SelfAttention` with norm, rotation (of no channel, where there is none) and cache write in
+    one kernel."""
 
     def __init__(
         self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
@@ -76,8 +77,7 @@ class FusedRotarySelfAttention(SelfAttention):
 
             self._kernel = rope_kv
 
-    def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache) -> Tensor:
-        assert isinstance(rotate, Rotation)
+    def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache) -> Tensor:
         norms = self.qk_norm if isinstance(self.qk_norm, QKNorm) else None
         caches = kv_cache.layer(self.layer)
         return self._kernel.rope_and_write(

@@ -13,8 +13,9 @@ from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.parallel.parallel_linear import ColumnParallelLinear, RowParallelLinear
+from thirdeye.model.parallel.shares import own_rows
 from thirdeye.model.parts.layers import RMSNorm
-from thirdeye.model.parts.rope import Rotate
+from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -32,6 +33,19 @@ class QKNorm(nn.Module):
         """[T, heads of q and k, head_dim] -> the same, normed."""
         query, key = query_key.tensor_split([self.num_heads], dim=1)
         return torch.cat((self.query_norm(query), self.key_norm(key)), dim=1)
+
+
+class Sinks(nn.Module):
+    """A learned score a head, see `AttentionSpec`."""
+
+    def __init__(self, num_heads: int, where: Placement) -> None:
+        super().__init__()
+        self.weight = where.empty(num_heads)
+        self._ranks = where.ranks
+
+    def share(self, name: str, part: str | None, tensor: Tensor) -> Tensor:  # noqa: ARG002
+        """This rank's of all heads' scores."""
+        return own_rows(tensor, self._ranks)
 
 
 class SelfAttention(nn.Module):
@@ -54,22 +68,27 @@ class SelfAttention(nn.Module):
             parts={"q": width, "k": kv_width, "v": kv_width},
         )
         self.qk_norm = QKNorm(config, where) if config.qk_norm else nn.Identity()
+        self.spec = config.attention_of(layer)
+        self.sink_scores: Tensor | None = None
+        if self.spec.sinks:
+            self.sinks = Sinks(config.num_heads, where)
+            self.sink_scores = self.sinks.weight.detach()  # the same memory, found faster
         self.output = RowParallelLinear(width, hidden, config.attention_output_bias, where)
 
     def forward(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
+        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
     ) -> Tensor:
         query = self.keep(x, batch, rotate, kv_cache)
-        mixed = self.backend.forward(query, *kv_cache.layer(self.layer), plan)
+        mixed = self.backend.forward(query, *kv_cache.layer(self.layer), plan, self.sink_scores)
         return self.output(mixed.flatten(1))  # [T, hidden_size]
 
-    def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache) -> Tensor:
+    def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache) -> Tensor:
         """Put keys and values of x [T, hidden_size] into the cache; the query is given back."""
         query, key, value = self.project(x, rotate)
         kv_cache.write(self.layer, key, value, batch.slot_mapping)
         return query
 
-    def project(self, x: Tensor, rotate: Rotate) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, rotate: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [T, heads of q, k, v, head_dim]
         query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)

@@ -11,7 +11,7 @@ from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.parts.fused import FusedRMSNorm, FusedRotarySelfAttention, FusedSwiGLU
+from thirdeye.model.parts.fused import FusedRMSNorm, FusedSelfAttention, FusedSwiGLU
 from thirdeye.model.parts.layers import GatedMLP, RMSNorm
 from thirdeye.model.parts.rope import Rope
 from thirdeye.model.parts.self_attention import SelfAttention
@@ -75,7 +75,7 @@ def scattered(where: Placement) -> ForwardBatch:
 def check_heads(config: ModelConfig, where: Placement) -> None:
     """Queries, and every slot of both caches: those that are not the step's stay as they were."""
     backend = None  # `keep` comes before attention
-    fused = FusedRotarySelfAttention(config, 0, backend, where)  # type: ignore[arg-type]
+    fused = FusedSelfAttention(config, 0, backend, where)  # type: ignore[arg-type]
     twin = SelfAttention(config, 0, backend, where)  # type: ignore[arg-type]  # the same
     fill(fused, twin, where)
     fused.qkv.finish()
