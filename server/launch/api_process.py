@@ -19,14 +19,14 @@ from fastapi import FastAPI
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.parameter_counts import parameter_counts
 from thirdeye.server.api.generation.identity import Identity
-from thirdeye.server.api.generation.server_state import Anatomy, ServedModel, ServerState
+from thirdeye.server.api.generation.server_state import ModelInfo, ServedModel, ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.auth import LOOPBACK_HOSTS
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.engine.process.process_engine import OnProgress, ProcessEngine
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.engine.process.supervised_engine import (
-    MortalEngine,
+    KillableEngine,
     RestartPolicy,
     SupervisedEngine,
 )
@@ -68,7 +68,7 @@ class OpenedModel:
             created=int(time.time()),
             fingerprint=who.fingerprint,
             identity=who,
-            anatomy=dissect(self.config),
+            info=model_info(self.config),
         )
 
 
@@ -108,8 +108,8 @@ def served_names(settings: Settings, checkpoint: Checkpoint) -> tuple[str, ...]:
     return (checkpoint.name,)
 
 
-def dissect(config: ModelConfig) -> Anatomy:
-    return Anatomy(
+def model_info(config: ModelConfig) -> ModelInfo:
+    return ModelInfo(
         num_layers=config.num_hidden_layers,
         num_heads=config.num_heads,
         num_kv_heads=config.num_kv_heads,
@@ -210,7 +210,7 @@ async def start_engine(
 
 async def start_process(
     recipe: EngineRecipe, on_progress: OnProgress, spawn: Callable[[], Spawned]
-) -> MortalEngine:
+) -> KillableEngine:
     try:
         spawned = spawn()
     except OSError as error:
@@ -218,7 +218,7 @@ async def start_process(
     return await ProcessEngine.start(spawned, msgspec.msgpack.encode(recipe), on_progress)
 
 
-async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> MortalEngine:
+async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> KillableEngine:
     from thirdeye.server.engine.process.thread_engine import ThreadEngine  # noqa: PLC0415 (torch is wanted here alone)
     from thirdeye.server.load.load_engine import load_engine  # noqa: PLC0415
 

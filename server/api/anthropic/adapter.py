@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from uuid import uuid4
 
 from fastapi import APIRouter
-from msgspec import DecodeError
+from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 from starlette.requests import Request
 from starlette.responses import Response
@@ -27,20 +27,21 @@ from starlette.responses import Response
 from thirdeye.server.api.anthropic import schema
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.plan_request import refuse
-from thirdeye.server.api.generation.respond import Context, json_response, respond
+from thirdeye.server.api.generation.context import Context
+from thirdeye.server.api.generation.request_rules import refuse
+from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.error_envelope import MESSAGES_PATH, anthropic_error
+from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import Framing, event_frame
-from thirdeye.server.api.openai.as_chat import Words, count_as_chat, plan_as_chat
-from thirdeye.server.api.openapi.document import documented
+from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
-from thirdeye.server.api.requests.read_request import take
 from thirdeye.server.engine.interface.types import FinishReason
 from thirdeye.server.text.events import TextEvent
 
-WORDS: Words = [
+FIELD_NAMES: FieldNames = [
     (r"messages\[\d+\].*", "messages"),
     (r"continue_final_message", "messages"),
     (r"tools\[(\d+)\]\.function\.parameters", r"tools[\1].input_schema"),
@@ -57,6 +58,10 @@ decode = Decoder(JsonObject).decode
 Event = tuple[str, JsonObject]  # its type, and what it says besides
 
 
+class AnthropicCount(Struct):
+    input_tokens: Count
+
+
 def messages_routes(context: Context) -> APIRouter:
     router = APIRouter()
     to_message = documented(
@@ -66,18 +71,25 @@ def messages_routes(context: Context) -> APIRouter:
         streams="MessageEvent",
     )
     to_count = documented(
-        "Messages", schema.CountTokensRequest, answer="AnthropicCount", error="AnthropicError"
+        "Messages", schema.CountTokensRequest, answer=AnthropicCount, error="AnthropicError"
     )
 
     @router.post(MESSAGES_PATH, **to_message)
     async def create_message(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, schema.MessagesRequest, schema.REFUSED_IN_MESSAGES)
+        body = await context.bodies.read(
+            request, schema.MessagesRequest, schema.REFUSED_IN_MESSAGES
+        )
         check_ceilings(context.config, body.stop_sequences, stop_param="stop_sequences")
         model.check_name(body.model)
         lifetime = lifetime_of(request)
         generation = await plan_as_chat(
-            as_chat(body), model, context.grammars, lifetime.caller, id_prefix="msg_", words=WORDS
+            as_chat(body),
+            model,
+            context.grammars,
+            lifetime.caller,
+            id_prefix="msg_",
+            names=FIELD_NAMES,
         )
         tally = generation.tally()
         shape = MessageShape(generation, tally)
@@ -89,9 +101,12 @@ def messages_routes(context: Context) -> APIRouter:
     @router.post(f"{MESSAGES_PATH}/count_tokens", **to_count)
     async def count_tokens(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, schema.CountTokensRequest, schema.REFUSED_IN_MESSAGES)
+        body = await context.bodies.read(
+            request, schema.CountTokensRequest, schema.REFUSED_IN_MESSAGES
+        )
         model.check_name(body.model)
-        return json_response({"input_tokens": await count_as_chat(prompt_of(body), model, WORDS)})
+        num_tokens = await count_as_chat(prompt_of(body), model, FIELD_NAMES)
+        return json_response(AnthropicCount(num_tokens))
 
     return router
 

@@ -13,7 +13,7 @@ import msgspec
 
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.usage import Tally
-from thirdeye.server.api.openai.schema import StreamOptions
+from thirdeye.server.api.requests.generation_fields import StreamOptions
 from thirdeye.server.engine.interface.types import PromptProgress
 from thirdeye.server.text.events import TextEvent
 
@@ -28,7 +28,7 @@ class WholeShape(Protocol):
     def add(self, index: int, event: TextEvent) -> None:
         """Remember an event for the whole answer."""
 
-    def whole(self) -> JsonObject:
+    def whole(self) -> object:
         """The answer, once every choice has ended."""
 
 

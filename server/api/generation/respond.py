@@ -6,10 +6,8 @@ Either way the permit is held until the last byte is out, and a client that leav
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -19,33 +17,17 @@ from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import Shape, WholeShape
 from thirdeye.server.api.generation.choices import Batch, Generation, Way, events
+from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.first_event import HeadStart
-from thirdeye.server.api.generation.grammar_cache import Grammars
-from thirdeye.server.api.generation.metrics import Metrics
 from thirdeye.server.api.generation.push import Push, wire_of
-from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.generation.usage import Tally, server_timing
-from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import OPENAI, Framing, event_stream
 from thirdeye.server.errors import ClientGone
 from thirdeye.server.logs import log_request
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What every route needs."""
-
-    state: ServerState
-    config: ApiConfig
-    metrics: Metrics
-    grammars: Grammars
-
-
-def json_response(value: object, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(value), 200, headers, media_type="application/json")
 
 
 async def respond(
@@ -205,11 +187,7 @@ def _record(context: Context, request_id: str, generation: Generation, tally: Ta
             "cached_tokens": tally.num_cached_tokens,
             "completion_tokens": tally.num_generated_tokens,
             "finish": ",".join([*tally.outcomes.values(), *["unfinished"] * num_cut]),
-            "timings": tally.timings(),
+            "timings": msgspec.to_builtins(tally.timings()),
             **generation.notes,
         },
     )
-
-
-def unix_seconds() -> int:
-    return int(time.time())

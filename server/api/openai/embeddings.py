@@ -8,52 +8,72 @@ They go through the same scheduler as answers, in chunks, and are equal bit for 
 
 import base64
 import struct
-from uuid import uuid4
+from typing import Literal
 
 from fastapi import APIRouter
+from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.answer_format import JsonObject
+from thirdeye.server.api.generation.answer_parts import AnswerTimings
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.plan_request import (
+from thirdeye.server.api.generation.context import Context
+from thirdeye.server.api.generation.plan import SharedTerms, plan
+from thirdeye.server.api.generation.request_rules import (
     check_context,
     check_prompt_ids,
     encode_raw,
     refuse,
-    salt,
     truncate,
 )
-from thirdeye.server.api.generation.respond import Context, admit, answer_whole, unix_seconds
+from thirdeye.server.api.generation.respond import admit, answer_whole
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.documented import documented
+from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.schema import EmbeddingRequest
-from thirdeye.server.api.openapi.document import documented
-from thirdeye.server.api.requests.read_request import take
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_EMBEDDINGS
-from thirdeye.server.engine.interface import types as engine
+from thirdeye.server.engine.interface.types import SamplingParams
 from thirdeye.server.text.events import TextEvent
-from thirdeye.server.text.text_stream import TextOptions
 
-_PREFILL_ONLY = engine.SamplingParams(max_tokens=0)
+_PREFILL_ONLY = SamplingParams(max_tokens=0)
+
+
+class Embedding(Struct, kw_only=True):
+    object: Literal["embedding"] = "embedding"
+    index: Count
+    embedding: list[float] | str  # a string is base64 of little-endian float32
+
+
+class EmbeddingUsage(Struct):
+    prompt_tokens: Count
+    total_tokens: Count
+
+
+class Embeddings(Struct, kw_only=True):
+    """OpenAI's list of embeddings, in the order of the inputs."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+    timings: AnswerTimings | UnsetType = UNSET
 
 
 def embedding_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
     @router.post("/embeddings", include_in_schema=False)
-    @router.post(
-        "/v1/embeddings", **documented("Embeddings", EmbeddingRequest, answer="Embeddings")
-    )
+    @router.post("/v1/embeddings", **documented("Embeddings", EmbeddingRequest, answer=Embeddings))
     async def create_embedding(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, EmbeddingRequest, REFUSED_IN_EMBEDDINGS)
+        body = await context.bodies.read(request, EmbeddingRequest, REFUSED_IN_EMBEDDINGS)
         model.check_name(body.model)
         if body.truncate_prompt_tokens == 0:
             raise refuse("truncate_prompt_tokens", "must be at least 1, or -1 for what fits.")
         check_prompt_ids(body.input, model, "input")
-        generation = await plan(body, model, lifetime_of(request).caller)
+        generation = await plan_embeddings(body, model, lifetime_of(request).caller)
         tally = generation.tally()
         source = admit(request, context, generation, tally)
         return await answer_whole(request, source, EmbeddingShape(body, tally), tally)
@@ -61,7 +81,7 @@ def embedding_routes(context: Context) -> APIRouter:
     return router
 
 
-async def plan(body: EmbeddingRequest, model: ServedModel, caller: str) -> Generation:
+async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: str) -> Generation:
     """One engine request for each input. Raises `BadRequest` for what does not fit."""
     prompts: list[list[int]] = []
     num_truncated = 0
@@ -78,34 +98,20 @@ async def plan(body: EmbeddingRequest, model: ServedModel, caller: str) -> Gener
         check_context(len(prompt), model.max_model_len, param, reserve=0)
         num_truncated += len(ids) - len(prompt)
         prompts.append(prompt)
-    generation_id = f"embd-{uuid4().hex}"
-    requests = [
-        engine.Request(
-            request_id=f"{generation_id}-{i}",
-            prompt_token_ids=prompt,
-            sampling=_PREFILL_ONLY,
-            priority=body.priority,
-            cache_salt=salt(caller, None),
-            tenant=caller,
-            is_embedding=True,
-        )
-        for i, prompt in enumerate(prompts)
-    ]
-    return Generation(
-        id=generation_id,
-        created=unix_seconds(),
-        model=body.model,
-        prompts=prompts,
-        n=1,
-        requests=requests,
-        options=TextOptions(),
-        truncated=num_truncated,
+    terms = SharedTerms(caller=caller, priority=body.priority, is_embedding=True)
+    return plan(
+        "embd-",
+        body.model,
+        prompts,
+        [_PREFILL_ONLY] * len(prompts),
+        terms,
+        num_truncated=num_truncated,
         notes={"user": body.user} if body.user else {},
     )
 
 
 class EmbeddingShape:
-    """OpenAI's list of embeddings, in the order of the inputs."""
+    """Collects the vectors of one request's inputs."""
 
     def __init__(self, body: EmbeddingRequest, tally: Tally) -> None:
         self._model = body.model
@@ -117,20 +123,17 @@ class EmbeddingShape:
         assert event.embedding is not None, "a request for an embedding ends with it"
         self._vectors[index] = event.embedding
 
-    def whole(self) -> JsonObject:
+    def whole(self) -> Embeddings:
         num_tokens = self._tally.num_prompt_tokens
-        answer: JsonObject = {
-            "object": "list",
-            "data": [self._entry(i, self._vectors[i]) for i in sorted(self._vectors)],
-            "model": self._model,
-            "usage": {"prompt_tokens": num_tokens, "total_tokens": num_tokens},
-        }
-        timings = self._tally.timings()
-        return answer | ({"timings": timings} if timings else {})
+        return Embeddings(
+            data=[self._entry(i, self._vectors[i]) for i in sorted(self._vectors)],
+            model=self._model,
+            usage=EmbeddingUsage(num_tokens, num_tokens),
+            timings=self._tally.timings() or UNSET,
+        )
 
-    def _entry(self, index: int, vector: list[float]) -> JsonObject:
-        shown = packed(vector) if self._is_base64 else vector
-        return {"object": "embedding", "index": index, "embedding": shown}
+    def _entry(self, index: int, vector: list[float]) -> Embedding:
+        return Embedding(index=index, embedding=packed(vector) if self._is_base64 else vector)
 
 
 def packed(vector: list[float]) -> str:

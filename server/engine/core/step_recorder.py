@@ -1,7 +1,7 @@
 """What each step did and how long it took: the engine's flight recorder.
 
 One record a step goes into a ring, whether anybody looks or not, and that is all it costs. While
-somebody looks, the records not told yet leave with the step's message (`take`), and a `StepBoard`
+somebody looks, the records not told yet leave with the step's message (`take`), and a `StepHistory`
 on the other side shows them to its readers. A record names requests and counts their tokens; it
 holds none, and the ring keeps no sequence alive.
 """
@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from thirdeye.server.engine.interface.types import (
+    RING_STEPS,
     STEP_TOKENS_BOUNDS,
     EngineStats,
     RowKind,
@@ -21,7 +22,6 @@ from thirdeye.server.engine.interface.types import (
     StepRecord,
     StepRow,
 )
-from thirdeye.server.engine.process.step_history import RING_STEPS
 from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 

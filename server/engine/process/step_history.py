@@ -9,12 +9,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
-from thirdeye.server.engine.interface.types import StepRecord
-
-RING_STEPS = 512  # steps remembered: some ten seconds of a busy engine
+from thirdeye.server.engine.interface.types import RING_STEPS, StepRecord
 
 
-class StepBoard:
+class StepHistory:
     """Records come in order, by `post`; `read` gives them out again."""
 
     def __init__(self, size: int = RING_STEPS) -> None:

@@ -26,6 +26,7 @@ import msgspec
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
+from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import (
     EngineStats,
     ErrorCode,
@@ -39,7 +40,7 @@ from thirdeye.server.engine.scheduling.pooling import add_sums, unit_vector
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
 from thirdeye.server.engine.scheduling.speculator import Speculator
 from thirdeye.server.engine.scheduling.step_pace import Pace
-from thirdeye.server.engine.scheduling.step_plan import PlanRow, RowResult, StepPlan, StepResult
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 from thirdeye.server.engine.scheduling.stopping import finish_after
 from thirdeye.server.engine.scheduling.tenant_shares import Ledger
 from thirdeye.server.engine.scheduling.token_budget import TokenBudget
@@ -175,7 +176,8 @@ class Scheduler:
         if may_admit:
             behind += self._admit(budget)
         budget.offer_again(behind)
-        due = [sequence for sequence in self._running if sequence.is_due]
+        # What was never launched ahead is due, as all is on a CPU: asked first, for each row.
+        due = [s for s in self._running if not s.num_launched_tokens or s.is_due]
         rows = [self._row(sequence, budget.tokens_of(sequence)) for sequence in due]
         is_in_flight = len(due) < len(self._running)
         assert rows or is_in_flight or not self.has_work, "there is work, yet none is scheduled"
@@ -290,7 +292,7 @@ class Scheduler:
         start = sequence.num_planned_tokens
         end = start + num_tokens
         score_start = score_end = start
-        if sequence.num_prompt_logprobs_left:
+        if start < sequence.num_prompt_tokens and sequence.num_prompt_logprobs_left:
             score_start = max(start, len(sequence.prompt_logprobs))
             score_end = max(score_start, min(end, sequence.num_prompt_tokens - 1))
         is_sampled = end == sequence.num_tokens and sequence.max_tokens > 0

@@ -21,7 +21,7 @@ from tests.api.support import (
     live,
     ready_state,
 )
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.generation.identity import Identity
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.receipts.receipt import digest_of, digest_of_ids
@@ -354,6 +354,22 @@ def test_a_replay_takes_its_place_in_the_queue_and_leaves_it() -> None:
             httpx.post(url + VERIFY, json={"receipt": receipt}, trust_env=False, timeout=0.3)
         eventually(lambda: state.admission.in_flight == 0)
         eventually(lambda: len(engine.aborted) == 2)
+
+
+def test_a_replay_takes_from_its_callers_share() -> None:
+    """Whoever verifies a lot must not do it on everybody's account."""
+
+    async def main() -> None:
+        engine = fake_engine(noise)
+        app = create_app(ready_state(engine, **model()), ApiConfig(api_keys=("k",)))
+        async with client_of(app, headers={"Authorization": "Bearer k"}) as client:
+            answer = await client.post(TEXT_URL, json=COMPLETION | {"receipt": True})
+            await client.post(VERIFY, json={"receipt": answer.json()["receipt"]})
+        asked, replayed = engine.requests
+        assert replayed.tenant == asked.tenant == hashlib.sha256(b"k").hexdigest()[:16]
+        assert replayed.cache_salt == asked.cache_salt
+
+    asyncio.run(main())
 
 
 def test_the_document_has_the_new_routes() -> None:

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
-from tests.engine.grammars import SPECIAL, TOKENS, AtOnce, encode, grammar_core, guidance, text_of
+from tests.engine.grammar.toy_grammars import (
+    SPECIAL,
+    TOKENS,
+    AtOnce,
+    encode,
+    grammar_core,
+    guidance,
+    text_of,
+)
 from tests.engine.scheduling.test_speculation import Prophet
 from tests.engine.toy import (
     EOS,
@@ -161,6 +169,16 @@ def test_compiled_grammars_are_remembered_and_forgotten() -> None:
         compiler.compile(grammar.choice(["a" * (i + 1)]))
     assert len(compiler._templates) == MAX_TEMPLATES
     assert allowed(first) == brute_force(GRAMMARS["choice"], encode("ab"))
+
+
+def test_the_grammar_used_longest_ago_is_forgotten_first() -> None:
+    """One that every request asks for stays compiled, however early it came."""
+    compiler = guidance()
+    often, once, *others = [grammar.choice(["a" * i]) for i in range(1, MAX_TEMPLATES + 2)]
+    for serialized in (often, once, *others[:-1], often, others[-1]):
+        compiler.compile(serialized)
+    assert often in compiler._templates
+    assert once not in compiler._templates
 
 
 # --- in the engine ---

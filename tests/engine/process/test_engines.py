@@ -11,8 +11,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from tests.engine.fake_engine import FakeEngine
-from tests.engine.fake_worker import Recipe, SlowModel
+from tests.engine.process.fake_engine import FakeEngine
+from tests.engine.process.fake_worker import Recipe, SlowModel
 from tests.engine.toy import (
     EOS,
     collect,
@@ -24,7 +24,7 @@ from tests.engine.toy import (
     toy_info,
     until,
 )
-from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,
@@ -40,7 +40,7 @@ from thirdeye.server.engine.process.spawn import spawn
 from thirdeye.server.engine.process.thread_engine import ThreadEngine
 from thirdeye.server.engine.scheduling.pooling import unit_vector
 
-WORKER = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
+WORKER = [sys.executable, str(Path(__file__).parents[1] / "fake_worker.py")]
 
 
 async def start_process(recipe: Recipe, **options: Any) -> ProcessEngine:
@@ -237,14 +237,14 @@ def test_watching_ends_with_the_engine(make: Make) -> None:
     asyncio.run(main())
 
 
-def look(name: str = "look", num_layers: int = 3) -> InspectRequest:
-    return InspectRequest(
+def look(name: str = "look", num_layers: int = 3) -> TraceRequest:
+    return TraceRequest(
         request_id=name, token_ids=[5, 6], layers=list(range(num_layers)), arrays=["pattern"],
         lens_positions=[1], num_top=1,
     )  # fmt: skip
 
 
-async def traces_of(engine: Engine, request: InspectRequest) -> list[Trace]:
+async def traces_of(engine: Engine, request: TraceRequest) -> list[Trace]:
     return [trace async for trace in engine.inspect(request)]
 
 

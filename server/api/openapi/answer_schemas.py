@@ -1,0 +1,175 @@
+"""What the routes answer, as JSON schemas: the keys that are always there, with their types.
+
+Where an answer is a struct its schema is the struct's; the others are written here.
+
+Requests are closed, answers are open: they may gain keys, and a client that refuses an unknown key
+would break. OpenAI's own schemas are stricter about OpenAI's keys, and the tests hold every answer
+against those.
+"""
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from thirdeye.server.api.admin.ops import Load, Status, Version
+from thirdeye.server.api.anthropic.adapter import AnthropicCount
+from thirdeye.server.api.http.documented import SCHEMAS, reference
+from thirdeye.server.api.openai.embeddings import Embeddings
+from thirdeye.server.api.openai.models import ModelList
+from thirdeye.server.api.openai.tokenize import Text, TokenizerInfo, Tokens
+from thirdeye.server.api.receipts.verify import Verification
+
+Schema = dict[str, Any]
+
+STRING: Schema = {"type": "string"}
+NUMBER: Schema = {"type": "number"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+NULL: Schema = {"type": "null"}
+
+
+def const(*values: str) -> Schema:
+    return {"type": "string", "enum": list(values)}
+
+
+def list_of(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, NULL]}
+
+
+def object_of(optional: dict[str, Schema] | None = None, /, **required: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": required | (optional or {}),
+        "required": list(required),
+    }
+
+
+def choices_of(**fields: Schema) -> Schema:
+    """The samples of an answer or of a chunk."""
+    return list_of(object_of(index=COUNT, **fields))
+
+
+USAGE = reference("TokenUsage")
+TIMINGS = reference("AnswerTimings")
+_ENTRY = {"token": STRING, "logprob": NUMBER, "bytes": or_null(list_of(COUNT))}
+CHAT_LOGPROBS = object_of(
+    content=or_null(list_of(object_of(**_ENTRY, top_logprobs=list_of(object_of(**_ENTRY))))),
+    refusal=NULL,
+)
+_MESSAGE = object_of(
+    {"tool_calls": list_of(object_of(id=STRING, type=const("function"), function=object_of(
+        name=STRING, arguments=STRING)))},
+    role=const("assistant"),
+    content=or_null(STRING),
+    refusal=or_null(STRING),
+    annotations=list_of({}),
+)  # fmt: skip
+TEXT_LOGPROBS = object_of(
+    tokens=list_of(STRING),
+    token_logprobs=list_of(or_null(NUMBER)),
+    top_logprobs=list_of(or_null({"type": "object", "additionalProperties": NUMBER})),
+    text_offset=list_of(COUNT),
+)
+EXTRAS = {"receipt": reference("Receipt"), "system_fingerprint": STRING}
+HEAD = {"id": STRING, "created": COUNT, "model": STRING}
+_HEAD_OF_RESPONSE = {"id": STRING, "object": const("response"), "created_at": NUMBER}
+
+STRUCTS: tuple[type[Struct], ...] = (
+    AnthropicCount,
+    Embeddings,
+    Load,
+    ModelList,
+    Status,
+    Text,
+    TokenizerInfo,
+    Tokens,
+    Verification,
+    Version,
+)
+ANSWERS: dict[str, Schema] = {
+    "ChatCompletion": object_of(
+        EXTRAS | {"service_tier": const("default")},
+        **HEAD,
+        object=const("chat.completion"),
+        choices=choices_of(
+            message=_MESSAGE,
+            logprobs=or_null(CHAT_LOGPROBS),
+            finish_reason=const("stop", "length", "tool_calls"),
+        ),
+        usage=USAGE,
+        timings=TIMINGS,
+    ),
+    "Completion": object_of(
+        EXTRAS,
+        **HEAD,
+        object=const("text_completion"),
+        choices=choices_of(
+            text=STRING,
+            logprobs=or_null(TEXT_LOGPROBS),
+            finish_reason=const("stop", "length"),
+        ),
+        usage=USAGE,
+        timings=TIMINGS,
+    ),
+    "Response": object_of(
+        **_HEAD_OF_RESPONSE,
+        status=const("completed", "incomplete", "failed"),
+        output=list_of(object_of(type=const("message", "function_call"), id=STRING)),
+        usage=object_of(input_tokens=COUNT, output_tokens=COUNT, total_tokens=COUNT),
+    ),
+    "AnthropicMessage": object_of(
+        id=STRING,
+        type=const("message"),
+        role=const("assistant"),
+        model=STRING,
+        content=list_of(object_of(type=const("text", "tool_use"))),
+        stop_reason=const("end_turn", "max_tokens", "stop_sequence", "tool_use"),
+        usage=object_of(input_tokens=COUNT, output_tokens=COUNT),
+    ),
+    "Error": object_of(
+        error=object_of(message=STRING, type=STRING, param=or_null(STRING), code=or_null(STRING))
+    ),
+    "AnthropicError": object_of(
+        type=const("error"), error=object_of(type=STRING, message=STRING), request_id=STRING
+    ),
+    "Inspection": object_of(
+        object=const("inspection"),
+        id=STRING,
+        created=COUNT,
+        model=STRING,
+        system_fingerprint=STRING,
+        tokens=list_of(object_of(id=COUNT, token=STRING, bytes=list_of(COUNT))),
+        dims={"type": "object", "additionalProperties": list_of(STRING)},
+        layer_numbers=list_of(COUNT),
+        lens_positions=list_of(COUNT),
+        num_layers=COUNT,
+        num_heads=COUNT,
+        num_kv_heads=COUNT,
+        hidden_size=COUNT,
+        parameters={"type": "object", "additionalProperties": COUNT},
+        next_token=list_of(list_of(object_of(id=COUNT, token=STRING, logprob=NUMBER))),
+        layers=list_of(object_of(layer=COUNT)),
+    ),
+}
+
+
+def answer_schemas() -> dict[str, Schema]:
+    """All of them by name, and those of the structs inside the structs."""
+    _, found = msgspec.json.schema_components(STRUCTS, ref_template=SCHEMAS + "{name}")
+    for schema in found.values():
+        _require_constants(schema)
+        if "description" in schema:  # a docstring
+            schema["description"] = " ".join(schema["description"].split())
+    return ANSWERS | found
+
+
+def _require_constants(schema: Schema) -> None:
+    """A field with a default is a constant: it is written like the others."""
+    for name, field in schema["properties"].items():
+        if "default" in field:
+            del field["default"]
+            schema["required"].append(name)

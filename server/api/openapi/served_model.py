@@ -1,0 +1,51 @@
+"""The served model in the OpenAPI document: its names, its layers, and which token ids it has.
+
+Before a model is there, the document holds for any model; after that it is exact for this one. The
+schemas mark what depends on it: a field named `model`, the formats `token-id` and `layer-number`.
+Receipts are left alone: another server's may be sent here, to hear that it is another's.
+"""
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+from thirdeye.server.api.generation.server_state import ServedModel
+from thirdeye.server.api.requests.decimals import decimal_up_to
+
+Document = dict[str, Any]
+
+
+def show_model(document: Document, model: ServedModel | None) -> Document:
+    """A copy of the document, which knows the model if there is one."""
+    document = deepcopy(document)
+    if model is None:
+        return document
+    largest = model.tokenizer.vocab_size - 1
+    schemas = document["components"]["schemas"]
+    for name, schema in schemas.items():
+        if name.endswith("Request") and "model" in schema.get("properties", {}):
+            _name_models(schema["properties"]["model"], model.names)
+    ours = {name: schema for name, schema in schemas.items() if not name.startswith("Receipt")}
+    for node in _nodes(ours):
+        if node.get("format") == "token-id":
+            node["maximum"] = largest
+        if node.get("format") == "layer-number":
+            node["maximum"] = model.info.num_layers - 1
+        if node.get("propertyNames", {}).get("format") == "token-id":
+            node["propertyNames"] = {"pattern": f"^({decimal_up_to(largest)})$"}
+    return document
+
+
+def _name_models(field: Document, names: tuple[str, ...]) -> None:
+    for option in field.get("anyOf", [field]):
+        if option.get("type") == "string":
+            option["enum"] = list(names)
+
+
+def _nodes(node: object) -> Iterator[Document]:
+    """Every object in a JSON value."""
+    if isinstance(node, dict):
+        yield node
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for child in children:
+        yield from _nodes(child)

@@ -1,0 +1,187 @@
+"""The engine process dies, hangs, fails to load, loses its parent: nobody waits for ever."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.engine.process.fake_worker import Recipe
+from tests.engine.process.test_engines import endings, long_request, start_process
+from tests.engine.toy import collect, greedy_reference, make_request, tokens_of, until
+from thirdeye.server.engine.interface.types import EngineDead, FinishReason
+
+
+def is_running(pid: int) -> bool:
+    """Zombies, whose parent has not asked for their exit code, do not count."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_kill_ends_every_stream_with_an_error() -> None:
+    """kill -9 under 16 streams: each gets its one ERROR within 2 s, and no zombie is left."""
+
+    async def main() -> None:
+        engine = await start_process(Recipe(step_seconds=0.01))
+        tasks = [
+            asyncio.create_task(collect(engine, long_request(str(i), i + 1))) for i in range(16)
+        ]
+        await until(lambda: engine.stats().num_requests_running == 16)
+        os.kill(engine.pid, signal.SIGKILL)
+        async with asyncio.timeout(2):
+            answers = await asyncio.gather(*tasks)
+        for outputs in answers:
+            assert endings(outputs) == [FinishReason.ERROR]
+            assert "stopped" in (outputs[-1].error or "")
+        assert not engine.is_alive
+        assert engine.stats().num_requests_running == 0
+        assert engine.stats().num_blocks_total > 0
+        with pytest.raises(EngineDead, match="died"):
+            await collect(engine, make_request())
+        engine.abort("0")
+        await engine.close()
+        with pytest.raises(ChildProcessError):
+            os.waitpid(engine.pid, os.WNOHANG)
+
+    asyncio.run(main())
+
+
+def test_dying_in_a_step_is_the_same() -> None:
+    async def main() -> None:
+        engine = await start_process(Recipe(die_after_steps=3))
+        assert endings(await collect(engine, long_request())) == [FinishReason.ERROR]
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_loading_reports_progress_and_failure() -> None:
+    async def main() -> None:
+        phases: list[tuple[str, float]] = []
+        engine = await start_process(Recipe(), on_progress=lambda *p: phases.append(p))
+        assert phases == [("weights", 0.5), ("weights", 1.0)]
+        await engine.close()
+        with pytest.raises(EngineDead, match=r"no\.gguf"):
+            await start_process(Recipe(load_error="no.gguf is not there"))
+        with pytest.raises(EngineDead, match="code 77"):
+            await start_process(Recipe(exit_while_loading=77))
+
+    asyncio.run(main())
+
+
+def test_giving_up_while_it_loads_leaves_no_process() -> None:
+    before = children()
+
+    async def main() -> None:
+        starting = asyncio.create_task(start_process(Recipe(load_seconds=60)))
+        await asyncio.sleep(0.3)
+        starting.cancel()
+        await asyncio.wait([starting])
+        assert starting.cancelled()
+
+    asyncio.run(main())
+    assert not [pid for pid in children() - before if is_running(pid)]
+
+
+def children() -> set[int]:
+    """Processes that this thread has started and not yet reaped."""
+    return set(map(int, Path("/proc/thread-self/children").read_text().split()))
+
+
+def test_a_step_that_hangs_is_killed_at_close() -> None:
+    async def main() -> None:
+        engine = await start_process(Recipe(step_seconds=60), close_timeout=0.2)
+        task = asyncio.create_task(collect(engine, long_request()))
+        await asyncio.sleep(0.1)
+        async with asyncio.timeout(5):
+            await engine.close()
+        assert endings(await task) == [FinishReason.ABORT]
+        assert not is_running(engine.pid)
+
+    asyncio.run(main())
+
+
+def test_it_ignores_the_signals_of_the_terminal() -> None:
+    """Ctrl-C reaches the whole process group: running answers must survive to be drained."""
+
+    async def main() -> None:
+        engine = await start_process(Recipe(step_seconds=0.01))
+        request = make_request(max_tokens=10)
+        task = asyncio.create_task(collect(engine, request))
+        os.kill(engine.pid, signal.SIGINT)
+        os.kill(engine.pid, signal.SIGTERM)
+        assert tokens_of(await task) == greedy_reference(request)
+        await engine.close()
+
+    asyncio.run(main())
+
+
+def test_it_runs_on_the_event_loop_of_the_server() -> None:
+    """uvloop insists on the right call for a Unix socket."""
+
+    async def main() -> None:
+        engine = await start_process(Recipe())
+        request = make_request(max_tokens=10)
+        assert tokens_of(await collect(engine, request)) == greedy_reference(request)
+        await engine.close()
+
+    with asyncio.Runner(loop_factory=pytest.importorskip("uvloop").new_event_loop) as runner:
+        runner.run(main())
+
+
+def test_idle_costs_nothing() -> None:
+    """No polling: at most one tick of the clock in a second, on both sides of the pipe."""
+
+    async def main() -> None:
+        engine = await start_process(Recipe())
+        await collect(engine, make_request())
+        await asyncio.sleep(0.2)
+        before = cpu_seconds(engine.pid), time.process_time()
+        await asyncio.sleep(1.0)
+        assert cpu_seconds(engine.pid) - before[0] <= 0.011
+        assert time.process_time() - before[1] <= 0.02
+        await engine.close()
+
+    asyncio.run(main())
+
+
+PARENT = """
+import asyncio, sys
+sys.path.insert(0, {root!r})
+from tests.engine.process.fake_worker import Recipe
+from tests.engine.process.test_engines import long_request, start_process
+async def main():
+    engine = await start_process(Recipe(step_seconds={step_seconds}))
+    print(engine.pid, flush=True)
+    async for _ in engine.generate(long_request()):
+        pass
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("step_seconds", [0.0, 60.0], ids=["idle", "in a long step"])
+def test_it_never_outlives_its_parent(step_seconds: float) -> None:
+    """kill -9 of the server leaves no engine behind."""
+    code = PARENT.format(root=str(Path(__file__).parents[3]), step_seconds=step_seconds)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        time.sleep(0.2)
+        assert is_running(pid)
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_running(pid)

@@ -1,0 +1,174 @@
+"""The decode step as a graph: recorded once for each bucket, replayed on the same addresses, equal
+to the plain path bit for bit; and what fills up a bucket changes nothing."""
+
+import random
+
+import pytest
+import torch
+from msgspec import structs
+
+from tests.engine.execution.request_mixes import answers, make_core
+from tests.engine.grammar.toy_grammars import AtOnce as Immediate
+from tests.engine.grammar.toy_grammars import guidance
+from tests.engine.run_ahead.engines import CountingLauncher, FixedShapes, Late, transformer_ahead
+from tests.engine.toy import make_request
+from tests.model.tiny import GPT2, LLAMA, change, random_model
+from tests.oracles.tape import Tape, capture_on_tape
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.grammar.compiler import GrammarCompiler
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.types import Request
+from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, make_buckets, rerun
+from thirdeye.server.engine.run_ahead.cuda_stream import AtOnce
+from thirdeye.server.engine.run_ahead.device_state import News, Word
+from thirdeye.server.text.constraints import constraint as grammar
+
+CONTEXT = 64
+VOCAB = LLAMA.vocab_size
+GRAMMARS = (grammar.regex("[ab]{30}"), grammar.regex("(ab|ba){2}0*"))
+MODELS = {
+    "llama": LLAMA,
+    "llama-tied-mqa": change(LLAMA, num_heads=3, num_kv_heads=1, tie_word_embeddings=True),
+    "gpt2": GPT2,
+}
+CAPTURES: dict[str, Capture] = {"rerun": rerun, "tape": capture_on_tape}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request: pytest.FixtureRequest) -> Transformer:
+    torch.set_num_threads(1)
+    return random_model(MODELS[request.param], FixedShapes())
+
+
+def config_of(model: Transformer, **sizes: object) -> EngineConfig:
+    defaults: dict[str, object] = {
+        "max_model_len": CONTEXT,
+        "num_blocks": 24,
+        "max_num_seqs": 7,
+        "max_num_batched_tokens": 40,
+    }
+    return EngineConfig(**(defaults | sizes))  # type: ignore[arg-type]  # plain test sizes
+
+
+def mix(seed: int, count: int) -> list[Request]:
+    """Greedy and drawn, in all three ways of sampling, with all that may be done to logits."""
+    chance = random.Random(seed)
+    plain = [
+        make_request(
+            str(i),
+            [chance.randrange(97) for _ in range(chance.randint(1, 30))],
+            max_tokens=chance.randint(2, 33),
+            temperature=chance.choice([0.0, 0.7, 1.0]),
+            top_k=chance.choice([0, 0, 5]),
+            top_p=chance.choice([1.0, 1.0, 0.8]),
+            min_p=chance.choice([0.0, 0.02]),
+            seed=chance.randrange(2**64),
+            frequency_penalty=chance.choice([0.0, 0.0, 0.3]),
+            repetition_penalty=chance.choice([1.0, 1.0, 1.3]),
+            logprobs=chance.choice([None, None, 3]),
+            prompt_logprobs=chance.choice([None, None, 2]),
+            logit_bias=chance.choice([{}, {}, {5: 4.0, 96: -2.0}]),
+            min_tokens=chance.choice([0, 4]),
+            stop_token_ids=chance.choice([[], [], list(range(8))]),
+            ignore_eos=True,
+        )
+        for i in range(count)
+    ]
+    return [structs.replace(r, grammar=chance.choice(["", "", *GRAMMARS])) for r in plain]
+
+
+@pytest.mark.parametrize("capture", CAPTURES)
+@pytest.mark.parametrize("late", [False, True])
+def test_replayed_steps_are_the_plain_ones(model: Transformer, capture: str, late: bool) -> None:
+    """Starved of blocks, with arrivals in waves: the same graphs see many rows come and go."""
+    config = config_of(model, num_blocks=18, block_size=4)
+    stream = Late() if late else AtOnce()
+    core, launcher = transformer_ahead(model, config, CAPTURES[capture], stream)
+    plain = make_core(model, max_model_len=CONTEXT, num_blocks=40)
+    for engine in (core, plain):
+        engine._grammars = GrammarCompiler(guidance(VOCAB).compile, Immediate())
+    for seed in range(2):
+        requests = mix(seed, 10)
+        assert answers(core, requests) == answers(plain, requests)
+    assert launcher.num_refused == 0
+    assert launcher.num_decodes > 40
+    assert core.stats().preemptions_total > 0
+    assert core.stats().num_blocks_used == 0
+
+
+def started(
+    model: Transformer, num_rows: int, capture: Capture = rerun
+) -> tuple[EngineCore, CountingLauncher]:
+    """`num_rows` requests that decode, nothing else."""
+    core, launcher = transformer_ahead(model, config_of(model), capture, AtOnce())
+    for i in range(num_rows):
+        core.add(make_request(str(i), [i + 1, 5], max_tokens=50, ignore_eos=True))
+    for _ in range(3):
+        core.step()
+    return core, launcher
+
+
+def test_padding_changes_nothing_but_scrap(model: Transformer) -> None:
+    """5 rows in a bucket of 7: of all slots, only those of the 5 move; of all blocks, only theirs
+    and the scrap block are written."""
+    core, launcher = started(model, num_rows=5)
+    state = launcher._state
+    before = state.table.clone()
+    core.step()
+    changed = (state.table != before).any(1).nonzero()[:, 0].tolist()
+    scrap = state.num_slots
+    owned = [told.slot for told in launcher._slots._told.values()]
+    assert set(changed) - {scrap} == set(owned)
+    assert state.table[scrap, Word.POSITION] == 0, "the scrap slot has moved"
+    assert (state.table[scrap, Word.BLOCKS :] == config_of(model).num_blocks).all()
+
+
+def test_a_steady_state_is_told_nothing(model: Transformer) -> None:
+    """Between new blocks the host sends no word, and a new block is one word for each row."""
+    core, launcher = started(model, num_rows=4)
+    told: list[int] = []
+    take = launcher._slots.take
+
+    def counted(pin: bool) -> News:
+        news = take(pin)
+        told.append(0 if news.words is None else news.words.shape[1])
+        assert news.texts is None
+        return news
+
+    launcher._slots.take = counted  # type: ignore[method-assign]  # a spy
+    for _ in range(32):
+        core.step()
+    assert sorted(told) == [0] * 30 + [4] * 2
+
+
+def test_the_tape_refuses_what_a_graph_cannot() -> None:
+    """A test of the test: reading a value while the step is recorded."""
+    ones = torch.ones(3)
+    for read in (lambda: ones.sum().item(), lambda: ones.nonzero(), lambda: bool(ones[0])):
+        with pytest.raises(AssertionError, match="must not call"), Tape():
+            read()
+
+
+def test_the_tape_bakes_in_what_was_read_behind_its_back() -> None:
+    """A test of the test: the replay uses the old number, which the comparisons above would see."""
+    source, target = torch.tensor([1]), torch.zeros(1, dtype=torch.int64)
+
+    def step() -> None:
+        target.copy_(torch.full((1,), source.tolist()[0]))
+
+    replay = capture_on_tape(step)
+    source.fill_(2)
+    replay()
+    assert target.item() == 1
+
+
+def test_buckets() -> None:
+    """Every number of rows has one, none is far too large, and the largest is the limit."""
+    for most in (1, 2, 3, 5, 8, 13, 64, 100, 256, 300):
+        buckets = make_buckets(most)
+        assert buckets == sorted(set(buckets))
+        assert buckets[-1] == most
+        gaps = [b - a for a, b in zip([0, *buckets], buckets, strict=False)]
+        assert max(gaps) <= 16
+    assert make_buckets(40) == [1, 2, 4, 8, 16, 24, 32, 40]
