@@ -11,8 +11,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from tests.engine.fake_engine import FakeEngine
-from tests.engine.fake_worker import Recipe, SlowModel
+from tests.engine.process.fake_engine import FakeEngine
+from tests.engine.process.fake_worker import Recipe, SlowModel
 from tests.engine.toy import (
     EOS,
     collect,

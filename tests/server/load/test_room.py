@@ -12,7 +12,7 @@ from tests.recipes import make_recipe
 from thirdeye.server.engine.cache.kv_budget import GIB
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE
 from thirdeye.server.engine.run_ahead.device_state import Layout
-from thirdeye.server.load.kv_memory import find_room, granted_share, try_step
+from thirdeye.server.load.kv_memory import find_kv_budget, granted_share, try_step
 
 MORE = 1 << 20  # behind whole GiB: more than a tiny model takes
 ROWS = 3
@@ -91,7 +91,7 @@ def test_a_cache_that_was_asked_for_is_given_or_refused() -> None:
 
 
 def test_a_cpu_tries_nothing() -> None:
-    budget, told = find_room(make_recipe(**FLAGS), random_model(LLAMA), torch.float32, CPU)
+    budget, told = find_kv_budget(make_recipe(**FLAGS), random_model(LLAMA), torch.float32, CPU)
     assert budget > 0
     assert told == ""
 
