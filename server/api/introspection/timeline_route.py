@@ -17,6 +17,7 @@ from starlette.responses import Response
 from thirdeye.server.api.generation.respond import Context, answer_stream
 from thirdeye.server.api.http.admission import Seats
 from thirdeye.server.api.http.request_scope import lifetime_of
+from thirdeye.server.api.http.sse import data_frame
 from thirdeye.server.api.openapi.document import documented
 from thirdeye.server.engine.interface.types import Engine, EngineDead, StepRecord
 from thirdeye.server.errors import BadRequest, engine_failed
@@ -39,7 +40,7 @@ def timeline_routes(context: Context) -> APIRouter:
         seats.take()
         lifetime = lifetime_of(request)
         lifetime.at_end(seats.leave)
-        return answer_stream(request, context, _chunks(engine, since))
+        return answer_stream(request, context, _frames(engine, since))
 
     return router
 
@@ -63,13 +64,13 @@ def read_since(request: Request) -> int:
     return int(text)
 
 
-async def _chunks(engine: Engine, since: int) -> AsyncGenerator[list[bytes], None]:
+async def _frames(engine: Engine, since: int) -> AsyncGenerator[bytes, None]:
     encode = msgspec.json.Encoder().encode
     # `Engine.watch` gives a generator in every engine; `AsyncIterator` cannot say that it closes.
     records = cast("AsyncGenerator[StepRecord, None]", engine.watch(since))
     try:
         async with aclosing(records):
             async for record in records:
-                yield [encode(record)]
+                yield data_frame(encode(record))
     except EngineDead:
         raise engine_failed() from None
