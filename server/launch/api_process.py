@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.parameter_counts import parameter_counts
 from thirdeye.server.api.generation.identity import Identity
-from thirdeye.server.api.generation.server_state import Anatomy, ServedModel, ServerState
+from thirdeye.server.api.generation.server_state import ModelInfo, ServedModel, ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.auth import LOOPBACK_HOSTS
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
@@ -68,7 +68,7 @@ class OpenedModel:
             created=int(time.time()),
             fingerprint=who.fingerprint,
             identity=who,
-            anatomy=dissect(self.config),
+            info=model_info(self.config),
         )
 
 
@@ -108,8 +108,8 @@ def served_names(settings: Settings, checkpoint: Checkpoint) -> tuple[str, ...]:
     return (checkpoint.name,)
 
 
-def dissect(config: ModelConfig) -> Anatomy:
-    return Anatomy(
+def model_info(config: ModelConfig) -> ModelInfo:
+    return ModelInfo(
         num_layers=config.num_hidden_layers,
         num_heads=config.num_heads,
         num_kv_heads=config.num_kv_heads,

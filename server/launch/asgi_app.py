@@ -15,9 +15,7 @@ from starlette.exceptions import HTTPException
 from thirdeye.server.api.admin.ops import ops_routes
 from thirdeye.server.api.admin.pages import page_routes
 from thirdeye.server.api.anthropic.adapter import messages_routes
-from thirdeye.server.api.generation.grammar_cache import Grammars
-from thirdeye.server.api.generation.metrics import Metrics
-from thirdeye.server.api.generation.respond import Context
+from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.cors import CorsMiddleware
@@ -39,8 +37,9 @@ from thirdeye.server.api.openai.embeddings import embedding_routes
 from thirdeye.server.api.openai.models import model_routes
 from thirdeye.server.api.openai.tokenize import token_routes
 from thirdeye.server.api.openapi.access import show_access
+from thirdeye.server.api.openapi.docs_page import docs_routes
 from thirdeye.server.api.openapi.document import document
-from thirdeye.server.api.openapi.model import show_model
+from thirdeye.server.api.openapi.served_model import show_model
 from thirdeye.server.api.receipts.verify import verify_routes
 from thirdeye.server.api.requests.operator_limits import show_ceilings
 from thirdeye.server.api.responses.routes import responses_routes
@@ -61,8 +60,7 @@ class App(FastAPI):
 
 def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
     """The app over `state`. Two apps share nothing."""
-    metrics = Metrics(state)
-    context = Context(state, config or ApiConfig(), metrics, Grammars(metrics))
+    context = Context.of(state, config or ApiConfig())
     state.rates = Rates(
         {
             "requests": context.config.requests_per_minute,
@@ -92,6 +90,7 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
         verify_routes(context),
         ops_routes(context),
         page_routes(),
+        docs_routes(),
     ):
         app.include_router(router)
     app.add_exception_handler(ApiError, on_api_error)

@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from thirdeye.model.native.build import COMPILERS
-from thirdeye.server.api.openai.schema import MAX_N
+from thirdeye.server.api.http.api_config import MAX_N
 from thirdeye.server.api.requests.fields import MAX_STOPS
 from thirdeye.server.engine.interface.engine_config import Admission
 

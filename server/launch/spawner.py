@@ -12,6 +12,7 @@ from typing import Self
 from thirdeye.server.engine.process.spawn import Spawned, spawn
 
 SPIN = {"GOMP_SPINCOUNT": "20000"}  # turns of a loop before a waiting thread sleeps
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}  # as -P: the folder it was started in holds data, not modules
 LOOPBACK = {"NCCL_SOCKET_IFNAME": "lo"}  # where ranks on GPUs find each other, and nobody else
 
 
@@ -49,17 +50,18 @@ class EngineSpawner:
 
     def _spawn(self) -> Spawned:
         return spawn(
-            [sys.executable, "-m", "thirdeye.server.load.engine_main"], engine_environment()
+            [sys.executable, "-P", "-m", "thirdeye.server.load.engine_main"], engine_environment()
         )
 
 
 def engine_environment() -> dict[str, str]:
-    """The environment of the engine's process: this one's, with OpenMP's waiting made polite.
+    """The environment of the engine's process and its children: this one's, without the current
+    folder on the path of imports, and with OpenMP's waiting made polite.
 
     A thread that sleeps at a barrier takes 50 to 100 us to wake up, two hundred times a step; one
     that spins for ever keeps the API and the clients from its core. So it spins a quarter of a
     millisecond, longer than the gaps within a step, and then sleeps. (GNU's OpenMP, which torch
     brings along.) Whoever sets OMP_WAIT_POLICY has decided otherwise.
     """
-    environment = LOOPBACK | dict(os.environ)  # noqa: TID251 (handed on, not read)
+    environment = LOOPBACK | dict(os.environ) | SAFE_PATH  # noqa: TID251 (handed on)
     return environment if "OMP_WAIT_POLICY" in environment else SPIN | environment

@@ -44,7 +44,7 @@ def gather_crew(recipe: EngineRecipe, where: Placement, on_end: Callable[[str], 
     if recipe.tensor_parallel == 1:
         return NOBODY
     return summon(
-        [sys.executable, "-m", "thirdeye.server.load.rank_main"],
+        [sys.executable, "-P", "-m", "thirdeye.server.load.rank_main"],
         msgspec.msgpack.encode(recipe),
         recipe.tensor_parallel,
         where.device,

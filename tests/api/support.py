@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from starlette.types import Scope
 
 from tests.engine.fake_engine import FAKE_HEADS, FAKE_WIDTH, FakeEngine, fake_info
-from thirdeye.server.api.generation.server_state import Anatomy, ServedModel, ServerState
+from thirdeye.server.api.generation.server_state import ModelInfo, ServedModel, ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.engine.interface.types import Request
 from thirdeye.server.launch.asgi_app import create_app
@@ -71,7 +71,7 @@ def served_model(**changes: Any) -> ServedModel:
         "max_model_len": CONTEXT,
         "created": 1_700_000_000,
         "fingerprint": "te-test",
-        "anatomy": Anatomy(3, FAKE_HEADS, 1, FAKE_WIDTH, {"mlp": 8, "query": 4}),
+        "info": ModelInfo(3, FAKE_HEADS, 1, FAKE_WIDTH, {"mlp": 8, "query": 4}),
     }
     return ServedModel(**(fields | changes))
 

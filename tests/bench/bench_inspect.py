@@ -18,14 +18,14 @@ from tests.bench.bench_chunked_prefill import NUM_STREAMS, p99, request
 from tests.bench.dummy_engine import dummy_core
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.engine_config import default_batched_tokens
-from thirdeye.server.engine.interface.trace import InspectRequest
+from thirdeye.server.engine.interface.trace import TraceRequest
 
 NUM_STEPS = 100
 TEXT_TOKENS = 64
 
 
-def look(name: str) -> InspectRequest:
-    return InspectRequest(
+def look(name: str) -> TraceRequest:
+    return TraceRequest(
         request_id=name,
         token_ids=request(name, TEXT_TOKENS, 1).prompt_token_ids,
         layers=list(range(30)),

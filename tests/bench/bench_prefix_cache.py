@@ -26,8 +26,9 @@ from tests.bench.dummy_engine import dummy_core, dummy_model
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import Request, SamplingParams
-from thirdeye.server.engine.scheduling.step_plan import RowResult, StepPlan, StepResult
+from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 PROMPT_TOKENS = 512
 MAX_TOKENS = 8

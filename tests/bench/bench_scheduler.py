@@ -14,9 +14,10 @@ import torch
 
 from thirdeye.server.engine.execution.input_batch import build_batch
 from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
-from thirdeye.server.engine.scheduling.step_plan import RowResult, StepPlan, StepResult
+from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 PROMPT_TOKENS = 64
 MAX_TOKENS = 128

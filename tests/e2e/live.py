@@ -12,6 +12,7 @@ from threading import Thread
 
 READY = re.compile(r"Ready: (http://\S+)")
 ROOT = Path(__file__).resolve().parents[2]
+COMMAND = ("-P", "-m", "thirdeye.server.launch.cli")  # what the script `thirdeye` runs
 
 
 @dataclass
@@ -22,24 +23,17 @@ class LiveServer:
     env: dict[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     url: str = ""
+    cwd: Path = ROOT
     seconds_to_ready: float = 0.0
 
     def start(self, timeout: float = 60.0) -> "LiveServer":
         started = time.monotonic()
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "thirdeye.server.launch.cli",
-                "serve",
-                "--port",
-                "0",
-                *self.args,
-            ],
+            [sys.executable, *COMMAND, "serve", "--port", "0", *self.args],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            cwd=ROOT,
+            cwd=self.cwd,
             env={**os.environ, **self.env},  # noqa: TID251 (a child wants a whole one)
         )
         self.reader = Thread(target=self._read, daemon=True)

@@ -17,7 +17,7 @@ from contextlib import aclosing
 import msgspec
 
 from tests.engine.fake_script import Replay, Script, fake_timings
-from thirdeye.server.engine.interface.trace import STREAM, Array, InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import STREAM, Array, Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     EngineDead,
     EngineInfo,
@@ -94,7 +94,7 @@ class FakeEngine:
         self._stats = EngineStats(num_blocks_total=self._info.num_blocks)
         self.requests: list[Request] = []
         self.aborted: list[str] = []
-        self.inspections: list[InspectRequest] = []
+        self.inspections: list[TraceRequest] = []
 
     @property
     def info(self) -> EngineInfo:
@@ -180,7 +180,7 @@ class FakeEngine:
             async for record in records:
                 yield record
 
-    async def inspect(self, request: InspectRequest) -> AsyncGenerator[Trace, None]:
+    async def inspect(self, request: TraceRequest) -> AsyncGenerator[Trace, None]:
         """Two heads that look at everything they may alike, vectors of ones, guesses in order."""
         if self._why_dead is not None:
             raise EngineDead(self._why_dead)

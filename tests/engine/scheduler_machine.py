@@ -20,6 +20,7 @@ from tests.oracles.kv_content import KVContent
 from tests.oracles.rules import Rules
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig
+from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import (
     ErrorCode,
     FinishReason,
@@ -31,7 +32,7 @@ from thirdeye.server.engine.interface.types import (
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
 from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.speculator import Speculator
-from thirdeye.server.engine.scheduling.step_plan import PlanRow, RowResult, StepPlan, StepResult
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 MAX_ARRIVALS = 12
 EOS = 1

@@ -19,7 +19,7 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
-from thirdeye.server.engine.interface.trace import Array, InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Array, Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     Engine,
     EngineInfo,
@@ -111,7 +111,7 @@ def toy_core(config: EngineConfig | None = None, model: ToyModel | None = None) 
     return EngineCore(config, runner, inspect=toy_inspect)
 
 
-def toy_inspect(request: InspectRequest) -> Iterator[Trace | None]:
+def toy_inspect(request: TraceRequest) -> Iterator[Trace | None]:
     """Each layer in two pieces; a text that begins with EOS cannot be looked into."""
     assert request.token_ids[0] != EOS
     num_tokens = len(request.token_ids)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
 from thirdeye.server.text.constraints import constraint as grammar
-from thirdeye.server.text.constraints.constraint import GrammarError
+from thirdeye.server.text.constraints.constraint import ConstraintError
 
 BYTES = LLTokenizer("byte")
 DELETE = "\x7f"
@@ -127,7 +127,7 @@ BAD_SCHEMAS: list[tuple[object, str, str]] = [
 
 @pytest.mark.parametrize(("schema", "path", "rule"), BAD_SCHEMAS)
 def test_a_bad_schema_says_where(schema: object, path: str, rule: str) -> None:
-    with pytest.raises(GrammarError) as caught:
+    with pytest.raises(ConstraintError) as caught:
         grammar.json_schema(schema)
     assert caught.value.path == path
     assert caught.value.rule.startswith(rule)
@@ -151,13 +151,13 @@ def test_annotations_names_and_values_are_no_keywords(schema: object) -> None:
 
 
 def test_sizes_are_bounded() -> None:
-    with pytest.raises(GrammarError, match="at most 65536 bytes long"):
+    with pytest.raises(ConstraintError, match="at most 65536 bytes long"):
         grammar.json_schema({"description": "x" * 70_000})
-    with pytest.raises(GrammarError, match="at most 4096 bytes long"):
+    with pytest.raises(ConstraintError, match="at most 4096 bytes long"):
         grammar.regex("a" * 4097)
-    with pytest.raises(GrammarError, match="at most 65536 bytes long"):
+    with pytest.raises(ConstraintError, match="at most 65536 bytes long"):
         grammar.lark("start: " + "a" * 70_000)
-    with pytest.raises(GrammarError, match="at most 65536 bytes long"):
+    with pytest.raises(ConstraintError, match="at most 65536 bytes long"):
         grammar.choice(["x" * 70_000])
 
 
@@ -202,7 +202,7 @@ def test_a_hostile_grammar_compiles_or_is_refused(name: str) -> None:
     """No crash, no hang (the suite's time limit would show one), no other exception."""
     try:
         made = HOSTILE[name]()
-    except GrammarError:
+    except ConstraintError:
         return
     matcher = LLMatcher(BYTES, made, log_level=0)
     assert matcher.compute_bitmask()

@@ -7,9 +7,10 @@ Neither needs a key; none asks the engine to do anything.
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.respond import Context, json_response
+from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.server_state import Phase
-from thirdeye.server.api.openapi.document import documented
+from thirdeye.server.api.http.documented import documented
+from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.errors import Unavailable
 
 

@@ -15,16 +15,17 @@ from starlette.responses import Response
 from thirdeye.server.api.anthropic import schema
 from thirdeye.server.api.anthropic.message_events import MessagesFormat, framing_of
 from thirdeye.server.api.generation.answer_format import JsonObject
-from thirdeye.server.api.generation.plan_request import refuse
-from thirdeye.server.api.generation.respond import Context, json_response, respond
+from thirdeye.server.api.generation.context import Context
+from thirdeye.server.api.generation.request_rules import refuse
+from thirdeye.server.api.generation.respond import respond
+from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.error_envelope import MESSAGES_PATH
+from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
-from thirdeye.server.api.openai.as_chat import Words, count_as_chat, plan_as_chat
-from thirdeye.server.api.openapi.document import documented
+from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
-from thirdeye.server.api.requests.read_request import take
 
-WORDS: Words = [
+FIELD_NAMES: FieldNames = [
     (r"messages\[\d+\].*", "messages"),
     (r"continue_final_message", "messages"),
     (r"tools\[(\d+)\]\.function\.parameters", r"tools[\1].input_schema"),
@@ -52,12 +53,19 @@ def messages_routes(context: Context) -> APIRouter:
     @router.post(MESSAGES_PATH, **to_message)
     async def create_message(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, schema.MessagesRequest, schema.REFUSED_IN_MESSAGES)
+        body = await context.bodies.read(
+            request, schema.MessagesRequest, schema.REFUSED_IN_MESSAGES
+        )
         check_ceilings(context.config, body.stop_sequences, stop_param="stop_sequences")
         model.check_name(body.model)
         lifetime = lifetime_of(request)
         generation = await plan_as_chat(
-            as_chat(body), model, context.grammars, lifetime.caller, id_prefix="msg_", words=WORDS
+            as_chat(body),
+            model,
+            context.grammars,
+            lifetime.caller,
+            id_prefix="msg_",
+            names=FIELD_NAMES,
         )
         tally = generation.tally()
         form = MessagesFormat(generation, tally)
@@ -69,9 +77,13 @@ def messages_routes(context: Context) -> APIRouter:
     @router.post(f"{MESSAGES_PATH}/count_tokens", **to_count)
     async def count_tokens(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, schema.CountTokensRequest, schema.REFUSED_IN_MESSAGES)
+        body = await context.bodies.read(
+            request, schema.CountTokensRequest, schema.REFUSED_IN_MESSAGES
+        )
         model.check_name(body.model)
-        return json_response({"input_tokens": await count_as_chat(prompt_of(body), model, WORDS)})
+        return json_response(
+            {"input_tokens": await count_as_chat(prompt_of(body), model, FIELD_NAMES)}
+        )
 
     return router
 

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Tag
 
-from thirdeye.server.api.openai.schema import MAX_INT, MAX_MESSAGES, Strict
+from thirdeye.server.api.openai.schema import MAX_MESSAGES
 from thirdeye.server.api.requests.fields import OnlyFalse, Stop
+from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
+from thirdeye.server.api.requests.tool_fields import CalledName, FunctionName
 from thirdeye.server.api.requests.unsupported_fields import Refusal
 from thirdeye.server.api.requests.value_readers import array
-from thirdeye.server.api.responses.schema import CalledName, FunctionName
 
 BlockId = Annotated[str, Field(min_length=1, max_length=256)]
 

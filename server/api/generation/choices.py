@@ -1,15 +1,11 @@
-"""One API request as engine requests, and their text events as one stream.
+"""One API request's engine requests, and their text events as one stream.
 
-A request for `n` samples of each prompt is `prompts x n` engine requests; sample j of every prompt
-draws from a seed derived from (seed, j). Streaming and whole answers read the same merged stream,
-and leaving it early aborts every choice that is still running. It comes in batches: a reader that
-is slower than the engine finds all that came meanwhile in one, and one that keeps up finds one
-event.
+Streaming and whole answers read the same merged stream, and leaving it early aborts every choice
+that is still running. It comes in batches: a reader that is slower than the engine finds all that
+came meanwhile in one, and one that keeps up finds one event.
 """
 
 import asyncio
-import hashlib
-import secrets
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -18,13 +14,12 @@ import anyio
 
 from thirdeye.server.api.generation.engine_errors import coded_failure
 from thirdeye.server.api.generation.mailbox import Mailbox
-from thirdeye.server.api.generation.usage import Tally, Witness
+from thirdeye.server.api.generation.usage import ReceiptMaker, Tally
 from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,
     FinishReason,
     Request,
-    SamplingParams,
 )
 from thirdeye.server.errors import ApiError, InternalError, Unavailable, engine_down
 from thirdeye.server.text.events import TextEvent
@@ -61,48 +56,10 @@ class Generation:
         there, in the way of others and against their own time limits."""
         return min(self.size, max_num_seqs)
 
-    def tally(self, witness: Witness | None = None) -> Tally:
-        return Tally([len(prompt) for prompt in self.prompts], self.n, self.truncated, witness)
-
-
-def derive_seed(seed: int, sample: int) -> int:
-    """The seed of one sample, 63 bits; sample 0 keeps a non-negative seed as it is."""
-    if sample == 0:
-        return seed % 2**63
-    digest = hashlib.sha256(f"{seed}/{sample}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
-def fresh_seed() -> int:
-    return secrets.randbits(63)
-
-
-def fan_out(
-    generation_id: str,
-    prompts: Sequence[list[int]],
-    samplings: Sequence[SamplingParams],
-    *,
-    priority: int,
-    cache_salt: str,
-    tenant: str,
-    grammar: str = "",
-    return_progress: bool = False,
-) -> list[Request]:
-    """One engine request for each prompt and sample; `samplings` has one entry a sample."""
-    return [
-        Request(
-            request_id=f"{generation_id}-{p * len(samplings) + j}",
-            prompt_token_ids=prompt,
-            sampling=sampling,
-            priority=priority,
-            cache_salt=cache_salt,
-            tenant=tenant,
-            return_progress=return_progress,
-            grammar=grammar,
+    def tally(self, receipt_maker: ReceiptMaker | None = None) -> Tally:
+        return Tally(
+            [len(prompt) for prompt in self.prompts], self.n, self.truncated, receipt_maker
         )
-        for p, prompt in enumerate(prompts)
-        for j, sampling in enumerate(samplings)
-    ]
 
 
 async def events(

@@ -17,7 +17,7 @@ from typing import Protocol
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
 from thirdeye.server.errors import BadRequest
 from thirdeye.server.text.constraints import constraint as grammar
-from thirdeye.server.text.constraints.constraint import GrammarError
+from thirdeye.server.text.constraints.constraint import ConstraintError
 
 COMPILE_SECONDS = 0.5  # of a processor, not of the clock: a busy machine refuses nothing more
 COMPILE_THREADS = 2
@@ -51,7 +51,7 @@ class Grammars:
     async def compile(self, make: Callable[[], str], *, key: str, param: str) -> str:
         """What `make` gives, or gave before for the same `key`. Raises `BadRequest` for `param`.
 
-        `make` runs in a thread and may raise `GrammarError`.
+        `make` runs in a thread and may raise `ConstraintError`.
         """
         digest = hashlib.sha256(key.encode(errors="surrogatepass")).digest()
         if (found := self._cache.get(digest)) is not None:
@@ -59,13 +59,13 @@ class Grammars:
         loop = asyncio.get_running_loop()
         try:
             made, seconds = await loop.run_in_executor(self._threads, timed, make)
-        except GrammarError as error:
+        except ConstraintError as error:
             raise refused(param, error) from None
         is_too_slow = seconds > self._max_seconds
         self._metrics.grammar_compiled(seconds, is_too_slow)
         if is_too_slow:
             rule = f"takes more than {self._max_seconds * 1000:.0f} ms to compile: simplify it."
-            raise refused(param, GrammarError(rule))
+            raise refused(param, ConstraintError(rule))
         self._cache.put(digest, made)
         return made
 
@@ -104,7 +104,7 @@ def timed(make: Callable[[], str]) -> tuple[str, float]:
 
 
 def build(constraint: Constraint) -> str:
-    """The grammar of a constraint. Raises `GrammarError`."""
+    """The grammar of a constraint. Raises `ConstraintError`."""
     source = constraint.source
     match constraint.kind:
         case Kind.JSON_OBJECT:
@@ -121,7 +121,7 @@ def build(constraint: Constraint) -> str:
             return grammar.serialized(source)
 
 
-def refused(param: str, error: GrammarError) -> BadRequest:
+def refused(param: str, error: ConstraintError) -> BadRequest:
     """`'response_format.json_schema.schema' at $.type must be …`"""
     where = f" at {error.path}" if error.path else ""
     return BadRequest(f"'{param}'{where} {error.rule}", param=param, code="invalid_schema")

@@ -6,14 +6,11 @@ Either way the permit is held until the last byte is out, and a client that leav
 
 import asyncio
 import logging
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -24,33 +21,17 @@ from thirdeye.server.api.generation.answer_format import (
     WholeAnswer,
 )
 from thirdeye.server.api.generation.choices import Batch, Generation, Way, events
+from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.first_event import HeadStart
-from thirdeye.server.api.generation.grammar_cache import Grammars
-from thirdeye.server.api.generation.metrics import Metrics
 from thirdeye.server.api.generation.push import Push, wire_of
-from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.generation.usage import Tally, server_timing
-from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import OPENAI, Framing, event_stream
 from thirdeye.server.errors import ClientGone
 from thirdeye.server.logs import log_request
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What every route needs."""
-
-    state: ServerState
-    config: ApiConfig
-    metrics: Metrics
-    grammars: Grammars
-
-
-def json_response(value: object, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(value), 200, headers, media_type="application/json")
 
 
 async def respond(
@@ -214,7 +195,3 @@ def _record(context: Context, request_id: str, generation: Generation, tally: Ta
             **generation.notes,
         },
     )
-
-
-def unix_seconds() -> int:
-    return int(time.time())

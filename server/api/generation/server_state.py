@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from thirdeye.server.api.generation.identity import Identity
-from thirdeye.server.api.http.admission import Admission
+from thirdeye.server.api.http.admission import AdmissionControl
 from thirdeye.server.api.http.rate_limits import Rates
 from thirdeye.server.engine.interface.types import Engine
 from thirdeye.server.errors import (
@@ -35,7 +35,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Anatomy:
+class ModelInfo:
     """What the model is made of, for those who look inside."""
 
     num_layers: int = 0
@@ -56,7 +56,7 @@ class ServedModel:
     created: int  # unix seconds
     fingerprint: str
     identity: Identity = field(default_factory=Identity)  # what the fingerprint is short for
-    anatomy: Anatomy = field(default_factory=Anatomy)
+    info: ModelInfo = field(default_factory=ModelInfo)
 
     def check_name(self, name: str) -> None:
         """Raises `NotFound` for a name that is not served."""
@@ -90,7 +90,7 @@ class ServerState:
         self.detail = "starting"
         self.engine: Engine | None = None
         self.model: ServedModel | None = None
-        self.admission = Admission(clock=clock)
+        self.admission = AdmissionControl(clock=clock)
         self.rates = Rates()
         self.startup_seconds: dict[str, float] = {}  # by phase
 

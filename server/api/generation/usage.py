@@ -15,8 +15,8 @@ from thirdeye.server.text.events import TextEvent
 JsonObject = dict[str, object]
 
 
-class Witness(Protocol):
-    """Whoever else is to see the events, and has something to say in the end."""
+class ReceiptMaker(Protocol):
+    """Sees each event, and in the end makes the receipt of them."""
 
     def add(self, index: int, event: TextEvent) -> None: ...
 
@@ -31,13 +31,13 @@ class Tally:
         prompt_lens: Sequence[int],
         n: int,
         truncated: int = 0,
-        witness: Witness | None = None,
+        receipt_maker: ReceiptMaker | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._prompt_lens = prompt_lens
         self._n = n
         self._truncated = truncated
-        self._witness = witness
+        self._receipt_maker = receipt_maker
         self._generated = [0] * (len(prompt_lens) * n)
         self._cached = [0] * (len(prompt_lens) * n)
         self._timings: Timings | None = None
@@ -55,8 +55,8 @@ class Tally:
         self._cached[index] = max(self._cached[index], event.num_cached_tokens)
         if index not in self._first_seen:
             self._first_seen[index] = self._clock()
-        if self._witness is not None:
-            self._witness.add(index, event)
+        if self._receipt_maker is not None:
+            self._receipt_maker.add(index, event)
         if event.finish_reason is None:
             return
         self.finish_reasons[index] = event.finish_reason
@@ -119,9 +119,10 @@ class Tally:
         }
 
     def receipt(self) -> JsonObject | None:
-        """The witness's, if there is one and every choice has ended."""
-        has_one = self._witness is not None and self.is_finished
-        return self._witness.receipt() if self._witness is not None and has_one else None
+        """If one was asked for, and every choice has ended."""
+        if self._receipt_maker is None or not self.is_finished:
+            return None
+        return self._receipt_maker.receipt()
 
     def timings(self) -> JsonObject | None:
         """llama.cpp's names, with the queue beside them; milliseconds. None before the end."""

@@ -15,9 +15,9 @@ QUEUE_FACTOR = 2  # requests waiting for each one that can run
 class Permit:
     """The right to have `size` choices in flight. Releasing twice is harmless."""
 
-    def __init__(self, admission: "Admission", size: int) -> None:
+    def __init__(self, admission: "AdmissionControl", size: int) -> None:
         self.size = size
-        self._admission: Admission | None = admission
+        self._admission: AdmissionControl | None = admission
 
     def release(self, num_tokens: int = 0) -> None:
         """Give the places back; `num_tokens` is what was generated, for the measured rate."""
@@ -26,7 +26,7 @@ class Permit:
             self._admission = None
 
 
-class Admission:
+class AdmissionControl:
     """Counts the choices in flight against `max_num_seqs` running and twice that many waiting."""
 
     def __init__(self, max_num_seqs: int = 64, clock: Callable[[], float] = time.monotonic) -> None:
@@ -84,14 +84,14 @@ class Admission:
         )
 
 
-class Seats:
+class ViewerSlots:
     """Places for those who watch the engine or look into the model."""
 
     def __init__(self, num_free: int, why_full: str) -> None:
         self._num_free = num_free
         self._why_full = why_full
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Raises `Overloaded` if there is none."""
         if not self._num_free:
             raise Overloaded(
@@ -101,5 +101,5 @@ class Seats:
             )
         self._num_free -= 1
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self._num_free += 1

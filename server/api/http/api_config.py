@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from thirdeye.server.api.http.auth import LOOPBACK_HOSTS
 from thirdeye.server.api.http.json_body import MAX_BODY_BYTES
-from thirdeye.server.api.openai.schema import MAX_N
+
+MAX_N = 128  # samples of one prompt: the most that any operator may allow
 
 
 @dataclass(frozen=True, slots=True)

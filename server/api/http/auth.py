@@ -20,7 +20,7 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
-class KeyRing:
+class ApiKeys:
     """The accepted keys. An empty ring accepts everyone."""
 
     def __init__(self, keys: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from thirdeye.server.api.http.api_config import ApiConfig
-from thirdeye.server.api.http.auth import OPEN_PATHS, HostCheck, KeyRing
+from thirdeye.server.api.http.auth import OPEN_PATHS, ApiKeys, HostCheck
 from thirdeye.server.api.http.error_handlers import error_response
 from thirdeye.server.api.http.request_scope import lifetime_in
 from thirdeye.server.errors import ApiError
@@ -15,7 +15,7 @@ class GateMiddleware:
 
     def __init__(self, app: ASGIApp, config: ApiConfig) -> None:
         self._app = app
-        self._keys = KeyRing(config.api_keys)
+        self._keys = ApiKeys(config.api_keys)
         self._hosts = HostCheck(None if self._keys else config.allowed_hosts, config.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,10 +10,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from thirdeye.server.api.generation.plan_request import refuse
-from thirdeye.server.api.generation.server_state import Anatomy
-from thirdeye.server.api.openai.schema import MAX_LOGPROBS, MAX_MESSAGES, Message, Strict
+from thirdeye.server.api.generation.request_rules import refuse
+from thirdeye.server.api.generation.server_state import ModelInfo
+from thirdeye.server.api.openai.schema import MAX_MESSAGES, Message
 from thirdeye.server.api.requests.fields import Prompt, one_prompt_schema, parse_one_prompt
+from thirdeye.server.api.requests.generation_fields import MAX_LOGPROBS
+from thirdeye.server.api.requests.strict_model import Strict
 from thirdeye.server.engine.interface.trace import ARRAYS
 
 MAX_TOKENS = 512
@@ -31,7 +33,7 @@ Part = Literal[
 OneText = Annotated[
     Prompt, PlainValidator(parse_one_prompt), WithJsonSchema(one_prompt_schema(MAX_TOKENS))
 ]
-# How many there are is the model's matter: see `layers_of`, and `openapi/model.py`.
+# How many there are is the model's matter: see `layers_of`, and `openapi/served_model.py`.
 LayerNumber = Annotated[int, Field(json_schema_extra={"minimum": 0, "format": "layer-number"})]
 
 
@@ -52,19 +54,19 @@ class InspectRequest(Strict):
     stream: bool = False
 
 
-def layers_of(body: InspectRequest, anatomy: Anatomy) -> list[int]:
+def layers_of(body: InspectRequest, info: ModelInfo) -> list[int]:
     """The layers to tell of, in order, each once. Raises `BadRequest`."""
     if body.layers is None:
-        return list(range(anatomy.num_layers))
+        return list(range(info.num_layers))
     for i, layer in enumerate(body.layers):
-        if not 0 <= layer < anatomy.num_layers:
-            rule = f"must be a layer between 0 and {anatomy.num_layers - 1}, got {layer}."
+        if not 0 <= layer < info.num_layers:
+            rule = f"must be a layer between 0 and {info.num_layers - 1}, got {layer}."
             raise refuse(f"layers[{i}]", rule)
     return sorted(set(body.layers))
 
 
 def check_size(
-    body: InspectRequest, num_tokens: int, layers: Sequence[int], anatomy: Anatomy, param: str
+    body: InspectRequest, num_tokens: int, layers: Sequence[int], info: ModelInfo, param: str
 ) -> None:
     """Raises `BadRequest` for a text, or an answer, that would be too large."""
     if num_tokens > MAX_TOKENS:
@@ -75,7 +77,7 @@ def check_size(
         rule = f"'all' is for at most {MAX_LENS_TOKENS} tokens, got {num_tokens}: use 'last'."
         raise refuse("lens_positions", rule)
     num_bytes = len(layers) * sum(
-        bytes_of(name, num_tokens, anatomy) for name in ARRAYS if name in body.include
+        bytes_of(name, num_tokens, info) for name in ARRAYS if name in body.include
     )
     limit = MAX_STREAM_BYTES if body.stream else MAX_WHOLE_BYTES
     if num_bytes > limit:
@@ -88,8 +90,8 @@ def check_size(
         )
 
 
-def bytes_of(name: str, num_tokens: int, anatomy: Anatomy) -> int:
+def bytes_of(name: str, num_tokens: int, info: ModelInfo) -> int:
     """Of one layer's array, as float32."""
     if name == "pattern":
-        return 4 * anatomy.num_heads * num_tokens**2
-    return 4 * num_tokens * (5 if name == "norms" else anatomy.hidden_size)
+        return 4 * info.num_heads * num_tokens**2
+    return 4 * num_tokens * (5 if name == "norms" else info.hidden_size)

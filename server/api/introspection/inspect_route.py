@@ -18,16 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
-from thirdeye.server.api.generation.plan_request import check_prompt_ids, refuse
-from thirdeye.server.api.generation.respond import (
-    Context,
-    answer_stream,
-    json_response,
-    unix_seconds,
-    unless_gone,
-)
+from thirdeye.server.api.generation.context import Context
+from thirdeye.server.api.generation.plan import unix_seconds
+from thirdeye.server.api.generation.request_rules import check_prompt_ids, refuse
+from thirdeye.server.api.generation.respond import answer_stream, unless_gone
 from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.http.admission import Seats
+from thirdeye.server.api.http.admission import ViewerSlots
+from thirdeye.server.api.http.documented import documented
+from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import data_frame
 from thirdeye.server.api.introspection.inspect_request import (
@@ -38,10 +36,14 @@ from thirdeye.server.api.introspection.inspect_request import (
 )
 from thirdeye.server.api.openai.schema import TokenizeRequest
 from thirdeye.server.api.openai.tokenize import encode_body
-from thirdeye.server.api.openapi.document import documented
-from thirdeye.server.api.requests.read_request import take
-from thirdeye.server.engine.interface import trace as inspection
-from thirdeye.server.engine.interface.trace import ARRAYS, STREAM, Array, Guesses, Trace
+from thirdeye.server.engine.interface.trace import (
+    ARRAYS,
+    STREAM,
+    Array,
+    Guesses,
+    Trace,
+    TraceRequest,
+)
 from thirdeye.server.engine.interface.types import Engine, EngineDead
 from thirdeye.server.errors import InternalError, engine_down
 from thirdeye.server.text.templates.completion_prompt import fewest_tokens, too_long
@@ -60,7 +62,7 @@ DIMS = {
 
 def inspect_routes(context: Context) -> APIRouter:
     router = APIRouter()
-    seats = Seats(MAX_VIEWERS, f"{MAX_VIEWERS} texts are being looked into already")
+    slots = ViewerSlots(MAX_VIEWERS, f"{MAX_VIEWERS} texts are being looked into already")
 
     @router.post(
         "/v1/inspect",
@@ -68,16 +70,16 @@ def inspect_routes(context: Context) -> APIRouter:
     )
     async def inspect(request: Request) -> Response:
         engine, model = context.state.serving()
-        body = await take(request, context, InspectRequest, {})
+        body = await context.bodies.read(request, InspectRequest, {})
         if body.model is not None:
             model.check_name(body.model)
         ids = await encode_text(body, model)
-        inspection_ = Inspection(body, model, plan(body, ids, model))
-        seats.take()
+        inspection = InspectionEvents(body, model, trace_request(body, ids, model))
+        slots.acquire()
         lifetime = lifetime_of(request)
-        lifetime.at_end(seats.leave)
+        lifetime.at_end(slots.release)
         lifetime.at_end(context.state.admission.admit(1).release)  # a drain waits for it
-        events = inspection_.events(engine)
+        events = inspection.events(engine)
         if not body.stream:
             return json_response(await unless_gone(request, merged(events)))
         return answer_stream(request, context, framed(events))
@@ -105,16 +107,16 @@ async def encode_text(body: InspectRequest, model: ServedModel) -> list[int]:
     return found
 
 
-def plan(body: InspectRequest, ids: list[int], model: ServedModel) -> inspection.InspectRequest:
+def trace_request(body: InspectRequest, ids: list[int], model: ServedModel) -> TraceRequest:
     """What the engine is asked. Raises `BadRequest` for what is too large."""
-    layers = layers_of(body, model.anatomy)
+    layers = layers_of(body, model.info)
     param = "prompt" if body.prompt is not None else "messages"
-    check_size(body, len(ids), layers, model.anatomy, param)
+    check_size(body, len(ids), layers, model.info, param)
     if len(ids) > model.max_model_len:
         rule = f"must be at most {model.max_model_len} tokens long, got {len(ids)}."
         raise refuse(param, rule, "context_length_exceeded")
     is_all = body.lens_positions == "all" and "logit_lens" in body.include
-    return inspection.InspectRequest(
+    return TraceRequest(
         request_id=f"inspect-{uuid4().hex}",
         token_ids=ids,
         layers=layers,
@@ -125,12 +127,10 @@ def plan(body: InspectRequest, ids: list[int], model: ServedModel) -> inspection
     )
 
 
-class Inspection:
+class InspectionEvents:
     """One text that is looked into: its events as JSON objects."""
 
-    def __init__(
-        self, body: InspectRequest, model: ServedModel, request: inspection.InspectRequest
-    ) -> None:
+    def __init__(self, body: InspectRequest, model: ServedModel, request: TraceRequest) -> None:
         self._body = body
         self._model = model
         self._request = request
@@ -152,7 +152,7 @@ class Inspection:
             raise engine_down(engine.restart_eta) from None
 
     def _start(self) -> JsonObject:
-        anatomy, tokenizer, request = self._model.anatomy, self._model.tokenizer, self._request
+        info, tokenizer, request = self._model.info, self._model.tokenizer, self._request
         parts = [part for part in DIMS if part in self._body.include]
         return {
             "object": "inspection.start",
@@ -164,11 +164,11 @@ class Inspection:
             "dims": {part: DIMS[part] for part in parts},
             "layer_numbers": request.layers,
             "lens_positions": request.lens_positions,
-            "num_layers": anatomy.num_layers,
-            "num_heads": anatomy.num_heads,
-            "num_kv_heads": anatomy.num_kv_heads,
-            "hidden_size": anatomy.hidden_size,
-            "parameters": dict(anatomy.parameters),
+            "num_layers": info.num_layers,
+            "num_heads": info.num_heads,
+            "num_kv_heads": info.num_kv_heads,
+            "hidden_size": info.hidden_size,
+            "parameters": dict(info.parameters),
         }
 
     def _event(self, trace: Trace) -> JsonObject:

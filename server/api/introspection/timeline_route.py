@@ -14,11 +14,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.respond import Context, answer_stream
-from thirdeye.server.api.http.admission import Seats
+from thirdeye.server.api.generation.context import Context
+from thirdeye.server.api.generation.respond import answer_stream
+from thirdeye.server.api.http.admission import ViewerSlots
+from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import data_frame
-from thirdeye.server.api.openapi.document import documented
 from thirdeye.server.engine.interface.types import Engine, EngineDead, StepRecord
 from thirdeye.server.errors import BadRequest, engine_failed
 
@@ -29,7 +30,7 @@ SINCE = {"name": "since", "schema": {"type": "integer", "minimum": 0, "maximum":
 
 def timeline_routes(context: Context) -> APIRouter:
     router = APIRouter()
-    seats = Seats(MAX_WATCHERS, f"{MAX_WATCHERS} clients watch the timeline already")
+    slots = ViewerSlots(MAX_WATCHERS, f"{MAX_WATCHERS} clients watch the timeline already")
 
     @router.get(
         "/v1/timeline", **documented("Timeline", media_type="", streams="StepRecord", query=SINCE)
@@ -37,9 +38,9 @@ def timeline_routes(context: Context) -> APIRouter:
     async def watch_timeline(request: Request) -> Response:
         engine, _ = context.state.serving()
         since = read_since(request)
-        seats.take()
+        slots.acquire()
         lifetime = lifetime_of(request)
-        lifetime.at_end(seats.leave)
+        lifetime.at_end(slots.release)
         return answer_stream(request, context, _frames(engine, since))
 
     return router

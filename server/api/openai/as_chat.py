@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.grammar_cache import Grammars
-from thirdeye.server.api.generation.plan_request import check_common
+from thirdeye.server.api.generation.request_rules import check_common
 from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.openai.chat import check_chat, encode_messages, plan
+from thirdeye.server.api.openai.chat import check_chat, encode_messages, plan_chat
 from thirdeye.server.api.openai.schema import ChatRequest
 from thirdeye.server.api.openai.tool_use import tool_use
 from thirdeye.server.api.requests.pydantic_errors import parse
@@ -23,7 +23,7 @@ from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
 from thirdeye.server.errors import BadRequest
 
 # (pattern of the start of a chat path, what the dialect calls it), the first that fits counts.
-Words = Sequence[tuple[str, str]]
+FieldNames = Sequence[tuple[str, str]]
 
 
 async def plan_as_chat(
@@ -33,17 +33,17 @@ async def plan_as_chat(
     caller: str,
     *,
     id_prefix: str,
-    words: Words,
+    names: FieldNames,
 ) -> Generation:
     """The engine requests of a request in chat's words. Raises `BadRequest` in the dialect's."""
-    with in_words(words):
+    with renaming_fields(names):
         body = _checked(chat, model)
-        return await plan(body, model, grammars, caller, id_prefix)
+        return await plan_chat(body, model, grammars, caller, id_prefix)
 
 
-async def count_as_chat(chat: JsonObject, model: ServedModel, words: Words) -> int:
+async def count_as_chat(chat: JsonObject, model: ServedModel, names: FieldNames) -> int:
     """How many tokens the prompt has, whether or not it fits. Raises as `plan_as_chat`."""
-    with in_words(words):
+    with renaming_fields(names):
         body = _checked(chat, model)
         tools = tool_use(body, model)
         ids = await encode_messages(
@@ -66,23 +66,23 @@ def _checked(chat: JsonObject, model: ServedModel) -> ChatRequest:
 
 
 @contextmanager
-def in_words(words: Words) -> Iterator[None]:
+def renaming_fields(names: FieldNames) -> Iterator[None]:
     """A `BadRequest` from inside leaves in the dialect's words."""
     try:
         yield
     except BadRequest as error:
-        raise spoken(error, words) from None
+        raise renamed(error, names) from None
 
 
-def spoken(error: BadRequest, words: Words) -> BadRequest:
-    """The error with every path in the dialect's words: `param`, and what the message quotes."""
-    message = re.sub(r"'([\w.\[\]]+)'", lambda m: f"'{_path(m[1], words)}'", error.message)
-    param = None if error.param is None else _path(error.param, words)
+def renamed(error: BadRequest, names: FieldNames) -> BadRequest:
+    """The error with every path in the dialect's names: `param`, and what the message quotes."""
+    message = re.sub(r"'([\w.\[\]]+)'", lambda m: f"'{_path(m[1], names)}'", error.message)
+    param = None if error.param is None else _path(error.param, names)
     return type(error)(message, param=param, code=error.code, headers=error.headers)
 
 
-def _path(path: str, words: Words) -> str:
-    for pattern, name in words:
+def _path(path: str, names: FieldNames) -> str:
+    for pattern, name in names:
         changed, times = re.subn(rf"^{pattern}(?=$|[.\[])", name, path)
         if times:
             return changed

@@ -2,30 +2,24 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
-from uuid import uuid4
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.choices import Generation, fan_out
+from thirdeye.server.api.generation.choices import Generation
+from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.grammar_cache import Grammars
-from thirdeye.server.api.generation.plan_request import (
+from thirdeye.server.api.generation.plan import AnswerFields, plan_answer
+from thirdeye.server.api.generation.request_rules import (
     check_common,
-    check_context,
     constraint_of,
     context_exceeded,
-    notes,
     refuse,
-    room_for,
-    salt,
-    samplings,
-    text_options,
-    truncate,
 )
-from thirdeye.server.api.generation.respond import Context, respond, unix_seconds
+from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.generation.server_state import ServedModel
+from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.chat_format import ChatFormat
 from thirdeye.server.api.openai.schema import (
@@ -36,10 +30,8 @@ from thirdeye.server.api.openai.schema import (
     ToolMessage,
 )
 from thirdeye.server.api.openai.tool_use import compile_tools, tool_use
-from thirdeye.server.api.openapi.document import documented
-from thirdeye.server.api.receipts.receipt_writer import Witness
+from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
-from thirdeye.server.api.requests.read_request import take
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
 from thirdeye.server.errors import BadRequest
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
@@ -58,13 +50,13 @@ def chat_routes(context: Context) -> APIRouter:
     )
     async def create_chat_completion(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, ChatRequest, REFUSED_IN_CHAT)
+        body = await context.bodies.read(request, ChatRequest, REFUSED_IN_CHAT)
         check_ceilings(context.config, body.stop, body.n)
         model.check_name(body.model)
         check_common(body, model)
         check_chat(body)
-        generation = await plan(body, model, context.grammars, lifetime_of(request).caller)
-        tally = generation.tally(Witness(generation, model) if body.receipt else None)
+        generation = await plan_chat(body, model, context.grammars, lifetime_of(request).caller)
+        tally = generation.tally(ReceiptWriter(generation, model) if body.receipt else None)
         form = ChatFormat(body, generation, model, tally)
         return await respond(request, context, generation, form, tally, stream=body.stream)
 
@@ -91,7 +83,7 @@ def check_continuation(body: ChatRequest | TokenizeRequest, messages: Sequence[M
         raise refuse("continue_final_message", "needs an assistant message at the end.")
 
 
-async def plan(
+async def plan_chat(
     body: ChatRequest,
     model: ServedModel,
     grammars: Grammars,
@@ -102,9 +94,6 @@ async def plan(
     tools = tool_use(body, model)
     content = await grammars.of(*constraint_of(body))
     grammar = await compile_tools(tools, content, grammars)
-    context = model.max_model_len
-    name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
-    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     ids = await encode_messages(
         body.messages,
         model,
@@ -114,39 +103,19 @@ async def plan(
         continue_final_message=body.continue_final_message,
         is_bounded=body.truncate_prompt_tokens is None,
     )
-    prompt = truncate(ids, body.truncate_prompt_tokens, asked, context)
-    check_context(len(prompt), context, "messages")
-    chosen = samplings(
-        body,
-        model,
-        max_tokens=room_for(asked, len(prompt), context, name),
+    is_old_name = body.max_completion_tokens is None
+    own = AnswerFields(
+        id_prefix=id_prefix,
+        prompt_param="messages",
+        max_tokens=body.max_tokens if is_old_name else body.max_completion_tokens,
+        max_tokens_param="max_tokens" if is_old_name else "max_completion_tokens",
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         prompt_logprobs=body.prompt_logprobs,
+        lists_tokens=body.logprobs or body.return_token_ids,
+        grammar=grammar,
+        parse_tool_calls=tools.may_call if tools else False,
     )
-    generation_id = f"{id_prefix}{uuid4().hex}"
-    return Generation(
-        id=generation_id,
-        created=unix_seconds(),
-        model=body.model,
-        prompts=[prompt],
-        n=body.n,
-        requests=fan_out(
-            generation_id,
-            [prompt],
-            chosen,
-            priority=body.priority,
-            cache_salt=salt(caller, body.cache_salt),
-            tenant=caller,
-            return_progress=body.return_progress,
-            grammar=grammar,
-        ),
-        options=replace(
-            text_options(body, lists_tokens=body.logprobs or body.return_token_ids),
-            parse_tool_calls=tools.may_call if tools else False,
-        ),
-        truncated=len(ids) - len(prompt),
-        notes=notes(body),
-    )
+    return plan_answer(body, own, [ids], model, caller)
 
 
 async def encode_messages(

@@ -11,7 +11,7 @@ from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.generation.usage import Tally
-from thirdeye.server.api.openai.detokenize import shown_bytes, text_of
+from thirdeye.server.api.openai.detokenize import text_of, visible_bytes
 from thirdeye.server.api.openai.logprob_lists import (
     CompletionLogprobs,
     ScoredToken,
@@ -173,7 +173,7 @@ class CompletionFormat:
         scores = [None, *_narrowed(event, self._body.logprobs)]
         skip = self._body.skip_special_tokens
         return [
-            (token_id, shown_bytes(token_id, self._tokenizer, skip), entry)
+            (token_id, visible_bytes(token_id, self._tokenizer, skip), entry)
             for token_id, entry in zip(prompt, scores, strict=True)
         ]
 

@@ -1,36 +1,28 @@
 """`POST /v1/completions`: prompts in, their continuations out, whole or as chunks."""
 
-from uuid import uuid4
-
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.choices import Generation, fan_out
+from thirdeye.server.api.generation.choices import Generation
+from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.grammar_cache import Grammars
-from thirdeye.server.api.generation.plan_request import (
+from thirdeye.server.api.generation.plan import AnswerFields, plan_answer
+from thirdeye.server.api.generation.request_rules import (
     check_common,
-    check_context,
     check_prompt_ids,
     constraint_of,
     encode_raw,
-    notes,
     refuse,
-    room_for,
-    salt,
-    samplings,
-    text_options,
-    truncate,
 )
-from thirdeye.server.api.generation.respond import Context, respond, unix_seconds
+from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.generation.server_state import ServedModel
+from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.completion_format import CompletionFormat
 from thirdeye.server.api.openai.schema import CompletionRequest
-from thirdeye.server.api.openapi.document import documented
-from thirdeye.server.api.receipts.receipt_writer import Witness
+from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
-from thirdeye.server.api.requests.read_request import take
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_COMPLETIONS
 
 
@@ -46,13 +38,15 @@ def completion_routes(context: Context) -> APIRouter:
     )
     async def create_completion(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, CompletionRequest, REFUSED_IN_COMPLETIONS)
+        body = await context.bodies.read(request, CompletionRequest, REFUSED_IN_COMPLETIONS)
         check_ceilings(context.config, body.stop, body.n)
         model.check_name(body.model)
         check_common(body, model)
         check_completion(body, model)
-        generation = await plan(body, model, context.grammars, lifetime_of(request).caller)
-        tally = generation.tally(Witness(generation, model) if body.receipt else None)
+        generation = await plan_completion(
+            body, model, context.grammars, lifetime_of(request).caller
+        )
+        tally = generation.tally(ReceiptWriter(generation, model) if body.receipt else None)
         form = CompletionFormat(body, generation, model, tally)
         return await respond(request, context, generation, form, tally, stream=body.stream)
 
@@ -70,12 +64,11 @@ def check_completion(body: CompletionRequest, model: ServedModel) -> None:
     check_prompt_ids(body.prompt, model, "prompt")
 
 
-async def plan(
+async def plan_completion(
     body: CompletionRequest, model: ServedModel, grammars: Grammars, caller: str
 ) -> Generation:
     """The engine requests of a completion request. Raises `BadRequest` for what does not fit."""
     grammar = await grammars.of(*constraint_of(body))
-    context = model.max_model_len
     encoded = [
         await encode_raw(
             prompt,
@@ -86,41 +79,17 @@ async def plan(
         )
         for prompt in body.prompt
     ]
-    prompts = [
-        truncate(ids, body.truncate_prompt_tokens, body.max_tokens, context) for ids in encoded
-    ]
-    longest = max(map(len, prompts))
-    check_context(longest, context, "prompt", reserve=1 if body.max_tokens else 0)
-    chosen = samplings(
-        body,
-        model,
-        max_tokens=room_for(body.max_tokens, longest, context, "max_tokens"),
+    own = AnswerFields(
+        id_prefix="cmpl-",
+        prompt_param="prompt",
+        max_tokens=body.max_tokens,
+        max_tokens_param="max_tokens",
         logprobs=body.logprobs,
         prompt_logprobs=_prompt_logprobs(body),
+        lists_tokens=body.logprobs is not None or body.return_token_ids or body.echo,
+        grammar=grammar,
     )
-    generation_id = f"cmpl-{uuid4().hex}"
-    return Generation(
-        id=generation_id,
-        created=unix_seconds(),
-        model=body.model,
-        prompts=prompts,
-        n=body.n,
-        requests=fan_out(
-            generation_id,
-            prompts,
-            chosen,
-            priority=body.priority,
-            cache_salt=salt(caller, body.cache_salt),
-            tenant=caller,
-            return_progress=body.return_progress,
-            grammar=grammar,
-        ),
-        options=text_options(
-            body, lists_tokens=body.logprobs is not None or body.return_token_ids or body.echo
-        ),
-        truncated=sum(map(len, encoded)) - sum(map(len, prompts)),
-        notes=notes(body),
-    )
+    return plan_answer(body, own, encoded, model, caller)
 
 
 def _prompt_logprobs(body: CompletionRequest) -> int | None:

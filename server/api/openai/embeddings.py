@@ -8,7 +8,6 @@ They go through the same scheduler as answers, in chunks, and are equal bit for 
 
 import base64
 import struct
-from uuid import uuid4
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -16,27 +15,26 @@ from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.plan_request import (
+from thirdeye.server.api.generation.context import Context
+from thirdeye.server.api.generation.plan import SharedTerms, plan
+from thirdeye.server.api.generation.request_rules import (
     check_context,
     check_prompt_ids,
     encode_raw,
     refuse,
-    salt,
     truncate,
 )
-from thirdeye.server.api.generation.respond import Context, admit, answer_whole, unix_seconds
+from thirdeye.server.api.generation.respond import admit, answer_whole
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.schema import EmbeddingRequest
-from thirdeye.server.api.openapi.document import documented
-from thirdeye.server.api.requests.read_request import take
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_EMBEDDINGS
-from thirdeye.server.engine.interface import types as engine
+from thirdeye.server.engine.interface.types import SamplingParams
 from thirdeye.server.text.events import TextEvent
-from thirdeye.server.text.text_stream import TextOptions
 
-_PREFILL_ONLY = engine.SamplingParams(max_tokens=0)
+_PREFILL_ONLY = SamplingParams(max_tokens=0)
 
 
 def embedding_routes(context: Context) -> APIRouter:
@@ -48,12 +46,12 @@ def embedding_routes(context: Context) -> APIRouter:
     )
     async def create_embedding(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, EmbeddingRequest, REFUSED_IN_EMBEDDINGS)
+        body = await context.bodies.read(request, EmbeddingRequest, REFUSED_IN_EMBEDDINGS)
         model.check_name(body.model)
         if body.truncate_prompt_tokens == 0:
             raise refuse("truncate_prompt_tokens", "must be at least 1, or -1 for what fits.")
         check_prompt_ids(body.input, model, "input")
-        generation = await plan(body, model, lifetime_of(request).caller)
+        generation = await plan_embeddings(body, model, lifetime_of(request).caller)
         tally = generation.tally()
         source = admit(request, context, generation, tally)
         return await answer_whole(request, source, EmbeddingShape(body, tally), tally)
@@ -61,7 +59,7 @@ def embedding_routes(context: Context) -> APIRouter:
     return router
 
 
-async def plan(body: EmbeddingRequest, model: ServedModel, caller: str) -> Generation:
+async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: str) -> Generation:
     """One engine request for each input. Raises `BadRequest` for what does not fit."""
     prompts: list[list[int]] = []
     num_truncated = 0
@@ -78,28 +76,14 @@ async def plan(body: EmbeddingRequest, model: ServedModel, caller: str) -> Gener
         check_context(len(prompt), model.max_model_len, param, reserve=0)
         num_truncated += len(ids) - len(prompt)
         prompts.append(prompt)
-    generation_id = f"embd-{uuid4().hex}"
-    requests = [
-        engine.Request(
-            request_id=f"{generation_id}-{i}",
-            prompt_token_ids=prompt,
-            sampling=_PREFILL_ONLY,
-            priority=body.priority,
-            cache_salt=salt(caller, None),
-            tenant=caller,
-            is_embedding=True,
-        )
-        for i, prompt in enumerate(prompts)
-    ]
-    return Generation(
-        id=generation_id,
-        created=unix_seconds(),
-        model=body.model,
-        prompts=prompts,
-        n=1,
-        requests=requests,
-        options=TextOptions(),
-        truncated=num_truncated,
+    terms = SharedTerms(caller=caller, priority=body.priority, is_embedding=True)
+    return plan(
+        "embd-",
+        body.model,
+        prompts,
+        [_PREFILL_ONLY] * len(prompts),
+        terms,
+        num_truncated=num_truncated,
         notes={"user": body.user} if body.user else {},
     )
 

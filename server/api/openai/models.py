@@ -4,9 +4,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.respond import Context, json_response
+from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.openapi.document import documented
+from thirdeye.server.api.http.documented import documented
+from thirdeye.server.api.http.json_response import json_response
 
 
 def model_routes(context: Context) -> APIRouter:

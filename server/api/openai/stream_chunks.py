@@ -16,7 +16,7 @@ from thirdeye.server.api.generation.answer_format import JsonObject, encode
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.sse import data_frame
-from thirdeye.server.api.openai.schema import StreamOptions
+from thirdeye.server.api.requests.generation_fields import StreamOptions
 from thirdeye.server.engine.interface.types import PromptProgress
 
 Choice = TypeVar("Choice")

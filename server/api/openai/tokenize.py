@@ -10,15 +10,15 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.plan_request import refuse
-from thirdeye.server.api.generation.respond import Context, json_response
+from thirdeye.server.api.generation.context import Context
+from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.server_state import ServedModel
+from thirdeye.server.api.http.documented import documented
+from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.openai.chat import check_continuation, encode_messages
 from thirdeye.server.api.openai.detokenize import text_of
 from thirdeye.server.api.openai.logprob_lists import token_name
 from thirdeye.server.api.openai.schema import DetokenizeRequest, TokenizeRequest
-from thirdeye.server.api.openapi.document import documented
-from thirdeye.server.api.requests.read_request import take
 from thirdeye.server.errors import BadRequest
 from thirdeye.server.text.templates.completion_prompt import encode_prompt
 from thirdeye.server.text.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ def token_routes(context: Context) -> APIRouter:
     @router.post("/tokenize", **documented("Tokens", TokenizeRequest, answer="Tokens"))
     async def tokenize(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, TokenizeRequest, {})
+        body = await context.bodies.read(request, TokenizeRequest, {})
         _check_model(body.model, model)
         ids = await encode_body(body, model)
         names = None
@@ -48,7 +48,7 @@ def token_routes(context: Context) -> APIRouter:
     @router.post("/detokenize", **documented("Tokens", DetokenizeRequest, answer="Text"))
     async def detokenize(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, DetokenizeRequest, {})
+        body = await context.bodies.read(request, DetokenizeRequest, {})
         _check_model(body.model, model)
         model.check_token_ids(body.tokens, "tokens")
         text = await asyncio.to_thread(text_of, body.tokens, model.tokenizer)

@@ -3,7 +3,7 @@
 import json
 
 from thirdeye.server.api.generation.grammar_cache import Grammars, refused
-from thirdeye.server.api.generation.plan_request import refuse
+from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.openai.schema import ChatRequest
 from thirdeye.server.errors import BadRequest

@@ -7,6 +7,8 @@ against those.
 
 from typing import Any
 
+from thirdeye.server.api.http.documented import reference
+
 Schema = dict[str, Any]
 
 STRING: Schema = {"type": "string"}
@@ -83,7 +85,7 @@ TEXT_LOGPROBS = object_of(
     top_logprobs=list_of(or_null({"type": "object", "additionalProperties": NUMBER})),
     text_offset=list_of(COUNT),
 )
-EXTRAS = {"receipt": {"$ref": "#/components/schemas/Receipt"}, "system_fingerprint": STRING}
+EXTRAS = {"receipt": reference("Receipt"), "system_fingerprint": STRING}
 HEAD = {"id": STRING, "created": COUNT, "model": STRING}
 _HEAD_OF_RESPONSE = {"id": STRING, "object": const("response"), "created_at": NUMBER}
 _MODEL = object_of(

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from thirdeye.server.api.http.documented import SCHEMAS, reference
 from thirdeye.server.api.openapi.answers import (
     CHAT_LOGPROBS,
     COUNT,
@@ -28,8 +29,7 @@ from thirdeye.server.api.openapi.answers import (
 )
 from thirdeye.server.engine.interface.types import StepRecord
 
-REFERENCE = "#/components/schemas/{name}"
-_ERROR = {"$ref": REFERENCE.format(name="Error")}
+_ERROR = reference("Error")
 _PROGRESS = object_of(index=COUNT, total=COUNT, cache=COUNT, processed=COUNT, time_ms=NUMBER)
 _BESIDE = EXTRAS | {
     "usage": or_null(USAGE),
@@ -95,20 +95,5 @@ EVENTS: dict[str, Schema] = {
 
 def event_schemas() -> dict[str, Any]:
     """All of them by name, the timeline's among them."""
-    _, steps = msgspec.json.schema_components([StepRecord], ref_template=REFERENCE)
+    _, steps = msgspec.json.schema_components([StepRecord], ref_template=SCHEMAS + "{name}")
     return EVENTS | steps
-
-
-def event_of(name: str) -> Schema:
-    """One server-sent event whose data is of the schema `name`, as OpenAPI 3.2 writes it; or the
-    `[DONE]` that ends a stream."""
-    content = {
-        "contentMediaType": "application/json",
-        "contentSchema": {"$ref": REFERENCE.format(name=name)},
-    }
-    data = {"type": "string", "if": {"const": "[DONE]"}, "else": content}
-    return {
-        "type": "object",
-        "properties": {"event": STRING, "data": data},
-        "required": ["data"],
-    }

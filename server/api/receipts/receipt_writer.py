@@ -12,7 +12,7 @@ from thirdeye.server.engine.interface.types import FinishReason
 from thirdeye.server.text.events import TextEvent
 
 
-class Witness:
+class ReceiptWriter:
     """Sees the events of one request, and writes its receipt when all choices have ended."""
 
     def __init__(self, generation: Generation, model: ServedModel) -> None:

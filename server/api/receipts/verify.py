@@ -10,7 +10,6 @@ the receipt holds all that is needed.
 
 import asyncio
 from collections.abc import Sequence
-from uuid import uuid4
 
 import msgspec
 from fastapi import APIRouter
@@ -19,23 +18,19 @@ from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.plan_request import check_context, refuse, room_for, salt
-from thirdeye.server.api.generation.respond import (
-    Context,
-    admit,
-    answer_whole,
-    json_response,
-    unix_seconds,
-)
+from thirdeye.server.api.generation.context import Context
+from thirdeye.server.api.generation.plan import SharedTerms, plan
+from thirdeye.server.api.generation.request_rules import check_context, refuse, room_for
+from thirdeye.server.api.generation.respond import admit, answer_whole
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.api_config import MAX_N
+from thirdeye.server.api.http.documented import documented
+from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
-from thirdeye.server.api.openai.schema import MAX_N
-from thirdeye.server.api.openapi.document import documented
 from thirdeye.server.api.receipts.receipt import Receipt, ReceiptChoice, VerifyRequest, faults
-from thirdeye.server.api.requests.read_request import take
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
-from thirdeye.server.engine.interface import types as engine
+from thirdeye.server.engine.interface.types import SamplingParams
 from thirdeye.server.text.events import TextEvent
 from thirdeye.server.text.text_stream import TextOptions
 
@@ -46,7 +41,7 @@ def verify_routes(context: Context) -> APIRouter:
     @router.post("/v1/verify", **documented("Receipts", VerifyRequest, answer="Verification"))
     async def verify(request: Request) -> Response:
         _, model = context.state.serving()
-        receipt = (await take(request, context, VerifyRequest, {})).receipt
+        receipt = (await context.bodies.read(request, VerifyRequest, {})).receipt
         if field := foreign_field(receipt, model):
             reason = f"'{field}' is not this server's: only the same build, weights and numerics"
             reason += " promise the same tokens."
@@ -57,7 +52,7 @@ def verify_routes(context: Context) -> APIRouter:
             return json_response(verdict("different", field=field, expected=expected, got=got))
         constraint = constraint_of(receipt)
         grammar = await context.grammars.of("receipt.parameters.grammar", constraint)
-        generation = plan(receipt, lifetime_of(request).caller, grammar)
+        generation = plan_replay(receipt, lifetime_of(request).caller, grammar)
         tally = generation.tally()
         source = admit(request, context, generation, tally)
         return await answer_whole(request, source, Replay(receipt.choices, tally), tally)
@@ -122,13 +117,11 @@ def constraint_of(receipt: Receipt) -> Constraint | None:
     return Constraint(Kind.SERIALIZED, grammar) if grammar else None
 
 
-def plan(receipt: Receipt, caller: str, grammar: str = "") -> Generation:
+def plan_replay(receipt: Receipt, caller: str, grammar: str = "") -> Generation:
     """The receipt's requests again, each with room for one token more than it had."""
     parameters = receipt.parameters
     prompts = [prompt.token_ids for prompt in receipt.prompts]
-    n = len(receipt.choices) // len(prompts)
-    generation_id = f"verify-{uuid4().hex}"
-    first = engine.SamplingParams(
+    first = SamplingParams(
         max_tokens=parameters.max_tokens,
         min_tokens=parameters.min_tokens,
         temperature=parameters.temperature,
@@ -143,17 +136,11 @@ def plan(receipt: Receipt, caller: str, grammar: str = "") -> Generation:
         ignore_eos=parameters.ignore_eos,
         prompt_logprobs=None if parameters.max_tokens else 0,  # a request must ask for something
     )
-    requests = [
-        engine.Request(
-            request_id=f"{generation_id}-{choice.index}",
-            prompt_token_ids=prompts[choice.index // n],
-            sampling=msgspec.structs.replace(
-                first,
-                seed=choice.seed,
-                max_tokens=min(parameters.max_tokens, len(choice.token_ids) + 1),
-            ),
-            cache_salt=salt(caller, None),
-            grammar=grammar,
+    samplings = [
+        msgspec.structs.replace(
+            first,
+            seed=choice.seed,
+            max_tokens=min(parameters.max_tokens, len(choice.token_ids) + 1),
         )
         for choice in receipt.choices
     ]
@@ -163,15 +150,8 @@ def plan(receipt: Receipt, caller: str, grammar: str = "") -> Generation:
         parse_tool_calls=parameters.parse_tool_calls,
         min_tokens=parameters.min_tokens,
     )
-    return Generation(
-        id=generation_id,
-        created=unix_seconds(),
-        model=receipt.model,
-        prompts=prompts,
-        n=n,
-        requests=requests,
-        options=options,
-    )
+    terms = SharedTerms(caller=caller, grammar=grammar)
+    return plan("verify-", receipt.model, prompts, samplings, terms, options=options)
 
 
 class Replay:

@@ -11,7 +11,6 @@ from typing import TypeVar
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from thirdeye.server.api.generation.respond import Context
 from thirdeye.server.api.http.json_body import read_json
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.requests.pydantic_errors import parse
@@ -22,16 +21,23 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_NAMES, MAX_NAME_CHARS = 16, 64
 
 
-async def take(
-    request: Request, context: Context, model: type[Model], refused: dict[str, Refusal]
-) -> Model:
-    """The request's body as `model`. Raises `ApiError` naming the first thing that is wrong."""
-    data = await read_json(request, context.config.max_body_bytes)
-    ignored: set[str] | None = set() if context.config.lenient else None
-    body = parse(model, data, refused, ignored)
-    if ignored:
-        lifetime_of(request).headers["X-Ignored-Params"] = header_list(ignored)
-    return body
+class BodyReader:
+    """Reads the body of a request, within this server's limit and with its leniency."""
+
+    def __init__(self, max_bytes: int, lenient: bool) -> None:
+        self._max_bytes = max_bytes
+        self._lenient = lenient
+
+    async def read(
+        self, request: Request, model: type[Model], refused: dict[str, Refusal]
+    ) -> Model:
+        """The request's body as `model`. Raises `ApiError` naming the first thing that is wrong."""
+        data = await read_json(request, self._max_bytes)
+        ignored: set[str] | None = set() if self._lenient else None
+        body = parse(model, data, refused, ignored)
+        if ignored:
+            lifetime_of(request).headers["X-Ignored-Params"] = header_list(ignored)
+        return body
 
 
 def header_list(names: Iterable[str]) -> str:

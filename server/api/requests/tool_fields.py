@@ -7,7 +7,7 @@ found when its grammar is made.
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import PlainValidator, WithJsonSchema
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.requests.value_readers import (
     Ignored,
@@ -104,7 +104,13 @@ def _name(value: object, path: str) -> str:
     return name
 
 
-_NAME: dict[str, Any] = {"type": "string", "pattern": f"^[a-zA-Z0-9_-]{{1,{MAX_NAME_CHARS}}}$"}
+NAME_PATTERN = f"^[a-zA-Z0-9_-]{{1,{MAX_NAME_CHARS}}}$"
+# For dialects that become a chat request: chat says whether a name is well made, these tell it to
+# the outside.
+FunctionName = Annotated[str, Field(json_schema_extra={"pattern": NAME_PATTERN})]
+CalledName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
+
+_NAME: dict[str, Any] = {"type": "string", "pattern": NAME_PATTERN}
 _FUNCTION = closed_schema(
     {
         "name": _NAME,

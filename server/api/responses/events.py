@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.respond import unix_seconds
+from thirdeye.server.api.generation.plan import unix_seconds
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.sse import event_frame

@@ -12,14 +12,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject
-from thirdeye.server.api.generation.plan_request import refuse
-from thirdeye.server.api.generation.respond import Context, respond
+from thirdeye.server.api.generation.context import Context
+from thirdeye.server.api.generation.request_rules import refuse
+from thirdeye.server.api.generation.respond import respond
+from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import Framing
-from thirdeye.server.api.openai.as_chat import Words, plan_as_chat
-from thirdeye.server.api.openapi.document import documented
+from thirdeye.server.api.openai.as_chat import FieldNames, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
-from thirdeye.server.api.requests.read_request import take
 from thirdeye.server.api.responses.events import ResponsesFormat
 from thirdeye.server.api.responses.schema import (
     NAMED,
@@ -33,7 +33,7 @@ from thirdeye.server.api.responses.schema import (
     TextFormat,
 )
 
-WORDS: Words = [
+FIELD_NAMES: FieldNames = [
     (r"messages(\[\d+\].*)?", "input"),
     (r"tools\[(\d+)\]\.function", r"tools[\1]"),
     (r"tool_choice\.function", "tool_choice"),
@@ -70,13 +70,13 @@ def responses_routes(context: Context) -> APIRouter:
     )
     async def create_response(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await take(request, context, ResponsesRequest, REFUSED_IN_RESPONSES)
+        body = await context.bodies.read(request, ResponsesRequest, REFUSED_IN_RESPONSES)
         check_ceilings(context.config, body.stop)
         model.check_name(body.model)
         check_responses(body)
         caller = lifetime_of(request).caller
         generation = await plan_as_chat(
-            as_chat(body), model, context.grammars, caller, id_prefix="resp_", words=WORDS
+            as_chat(body), model, context.grammars, caller, id_prefix="resp_", names=FIELD_NAMES
         )
         tally = generation.tally()
         form = ResponsesFormat(body, generation, model, tally)

@@ -9,16 +9,12 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
 
-from thirdeye.server.api.openai.schema import (
-    MAX_INT,
-    MAX_LOGPROBS,
-    MAX_MESSAGES,
-    AskedRequest,
-    Hints,
-    Strict,
-)
+from thirdeye.server.api.openai.schema import MAX_MESSAGES
 from thirdeye.server.api.requests.fields import OnlyFalse, TextPart, parse_content
+from thirdeye.server.api.requests.generation_fields import MAX_LOGPROBS, AskedRequest, Hints
+from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
+from thirdeye.server.api.requests.tool_fields import NAME_PATTERN, CalledName, FunctionName
 from thirdeye.server.api.requests.unsupported_fields import Refusal
 from thirdeye.server.api.requests.value_readers import (
     Ignored,
@@ -29,7 +25,6 @@ from thirdeye.server.api.requests.value_readers import (
     only,
     string,
 )
-from thirdeye.server.text.tools.definitions import MAX_NAME_CHARS
 
 _OUTPUT_HINTS = frozenset({"annotations", "logprobs"})
 ITEM_PARTS = {
@@ -53,10 +48,6 @@ ItemContent = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": _PARTS}}]}),
 ]
 ItemId = Annotated[str, Field(max_length=256)]
-# Whether a name is well made is for chat to say; here it is told to the outside.
-NAME_PATTERN = f"^[a-zA-Z0-9_-]{{1,{MAX_NAME_CHARS}}}$"
-FunctionName = Annotated[str, Field(json_schema_extra={"pattern": NAME_PATTERN})]
-CalledName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 Status = Literal["in_progress", "completed", "incomplete"]
 
 

@@ -29,7 +29,7 @@ from thirdeye.server.engine.core.step_recorder import StepRecorder
 from thirdeye.server.engine.execution.model_runner import Runner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.interface.engine_config import EngineConfig
-from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     EngineDead,
     EngineStats,
@@ -230,7 +230,7 @@ class EngineCore:
     def stats(self) -> EngineStats:
         return msgspec.structs.replace(self._scheduler.stats(), **self._recorder.totals())
 
-    def inspect(self, request: InspectRequest) -> None:
+    def inspect(self, request: TraceRequest) -> None:
         self._inspections.add(request)
 
     def leave(self, request_id: str) -> None:

@@ -19,8 +19,8 @@ from thirdeye.server.engine.interface.trace import (
     UNABLE,
     Array,
     Guesses,
-    InspectRequest,
     Trace,
+    TraceRequest,
 )
 from thirdeye.server.engine.interface.types import EngineDead
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 MAX_ROWS = 64  # tokens in a piece: what a running stream waits for is less than a chunk of these
 
-Inspect = Callable[[InspectRequest], Iterator[Trace | None]]
+Inspect = Callable[[TraceRequest], Iterator[Trace | None]]
 
 
 class Inspector:
@@ -39,7 +39,7 @@ class Inspector:
         self._device = device
         self._max_rows = max_rows
 
-    def __call__(self, request: InspectRequest) -> Iterator[Trace | None]:
+    def __call__(self, request: TraceRequest) -> Iterator[Trace | None]:
         input_ids = torch.tensor(request.token_ids, device=self._device)
         resid = torch.empty(0)
         layer = 0
@@ -65,7 +65,7 @@ class Inspector:
         lens = yield from self._lens(resid, request)
         yield Trace(request_id=request.request_id, lens=lens, is_last=True)
 
-    def _lens(self, resid: Tensor, request: InspectRequest) -> Generator[None, None, list[Guesses]]:
+    def _lens(self, resid: Tensor, request: TraceRequest) -> Generator[None, None, list[Guesses]]:
         """resid [n, hidden_size] -> the likeliest tokens at each of `lens_positions`."""
         guesses: list[Guesses] = []
         for start in range(0, len(request.lens_positions), self._max_rows):
@@ -92,7 +92,7 @@ class Inspections:
         self._queue: deque[tuple[str, Iterator[Trace | None]]] = deque()
         self._traces: list[Trace] = []
 
-    def add(self, request: InspectRequest) -> None:
+    def add(self, request: TraceRequest) -> None:
         if self._inspect is None:
             self._fail(request.request_id, UNABLE)
         else:

@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from thirdeye.server.engine.interface.types import (
+    RING_STEPS,
     STEP_TOKENS_BOUNDS,
     EngineStats,
     RowKind,
@@ -21,7 +22,6 @@ from thirdeye.server.engine.interface.types import (
     StepRecord,
     StepRow,
 )
-from thirdeye.server.engine.process.step_history import RING_STEPS
 from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 

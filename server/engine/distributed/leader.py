@@ -41,7 +41,7 @@ from thirdeye.server.engine.distributed.rank_messages import (
     pack_batch,
 )
 from thirdeye.server.engine.distributed.rank_process import RANKS_FAILED, Mate
-from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process.frames import pack_frame
 
@@ -114,7 +114,7 @@ class LedInspector:
     def __init__(self, crew: Crew, inspect: Inspect) -> None:
         self._crew, self._inspect = crew, inspect
 
-    def __call__(self, request: InspectRequest) -> Iterator[Trace | None]:
+    def __call__(self, request: TraceRequest) -> Iterator[Trace | None]:
         pieces = self._inspect(request)
         self._crew.tell(Look(request))
         try:

@@ -12,7 +12,7 @@ import torch
 from msgspec import Struct
 
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.server.engine.interface.trace import InspectRequest
+from thirdeye.server.engine.interface.trace import TraceRequest
 
 LAST_WORDS = 1.0  # seconds in which a rank tells why, before others tell what they saw of it
 
@@ -74,7 +74,7 @@ class Compute(Struct, frozen=True, tag=True):
 class Look(Struct, frozen=True, tag=True):
     """Begin to look into a text."""
 
-    request: InspectRequest
+    request: TraceRequest
 
 
 class LookOn(Struct, frozen=True, tag=True):

@@ -22,18 +22,17 @@ from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.execution.input_batch import build_batch
+from thirdeye.server.engine.execution.logit_rows import Span, make_spans, samples_of
 from thirdeye.server.engine.grammar.bitmask import is_complete
 from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.step_result import BROKEN_LOGITS, RowResult, StepResult
 from thirdeye.server.engine.interface.types import TokenLogprobs
 from thirdeye.server.engine.sampling.host_chooser import HostChooser
-from thirdeye.server.engine.sampling.logit_rows import Span, make_spans, samples_of
 from thirdeye.server.engine.sampling.logits_processors import make_processors
 from thirdeye.server.engine.sampling.logprobs import token_logprobs
 from thirdeye.server.engine.sampling.sampler import NO_TOKEN, Sampler, sample
 from thirdeye.server.engine.scheduling.pooling import FRACTION_BITS, MAX_HIDDEN
-from thirdeye.server.engine.scheduling.step_plan import PlanRow, RowResult, StepPlan, StepResult
-
-BROKEN_LOGITS = "The model's output for this request is not a number."
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 Cache = TypeVar("Cache", contravariant=True)
 

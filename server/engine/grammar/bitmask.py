@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from thirdeye.server.engine.interface.grammar_protocol import GrammarError, num_words
-from thirdeye.server.engine.sampling.logits_processors import History
+from thirdeye.server.engine.interface.history import History
 
 NO_GRAMMARS = "This engine was built without grammars."
 OVER = "The grammar of this request has nothing more to say."

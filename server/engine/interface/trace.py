@@ -1,6 +1,6 @@
 """What crosses the engine's border when somebody looks inside: plain data, like `types.py`.
 
-    InspectRequest -> Engine.inspect() -> Trace, Trace, ... Trace(is_last=True)
+    TraceRequest -> Engine.inspect() -> Trace, Trace, ... Trace(is_last=True)
 
 Numbers travel as the bytes of little-endian float32 arrays: a pattern has millions of them.
 """
@@ -14,7 +14,7 @@ FAILED = "The engine failed while it looked inside. Please try again."
 UNABLE = "This engine cannot be looked into."
 
 
-class InspectRequest(Struct, frozen=True, kw_only=True):
+class TraceRequest(Struct, frozen=True, kw_only=True):
     """One text to look at. It is already valid: whoever builds it has checked each limit."""
 
     request_id: str

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 
 
 class FinishReason(StrEnum):
@@ -161,6 +161,9 @@ class EngineStats(Struct, frozen=True, kw_only=True):
 STEP_TOKENS_BOUNDS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 
 
+RING_STEPS = 512  # records remembered: some ten seconds of a busy engine
+
+
 class RowKind(StrEnum):
     PREFILL = "prefill"  # tokens of the prompt, or all that a preemption lost
     DECODE = "decode"  # the newest token, whose KV is all that is missing
@@ -257,7 +260,7 @@ class Engine(Protocol):
         Nobody watching costs nothing. Raises `EngineDead` if there is no engine any more.
         """
 
-    def inspect(self, request: InspectRequest) -> AsyncIterator[Trace]:
+    def inspect(self, request: TraceRequest) -> AsyncIterator[Trace]:
         """Look inside: a trace of each layer asked for, then a last one, `is_last`.
 
         Worked on between steps, in pieces that cost less than one. Leaving the iterator early ends

@@ -15,7 +15,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     EngineDead,
     EngineInfo,
@@ -176,7 +176,7 @@ class EngineClient(ABC):
             if not self._board.num_readers:
                 self._send(Unwatch())
 
-    async def inspect(self, request: InspectRequest) -> AsyncGenerator[Trace, None]:
+    async def inspect(self, request: TraceRequest) -> AsyncGenerator[Trace, None]:
         """See `Engine.inspect`."""
         if self._why_dead is not None:
             raise EngineDead(self._why_dead)

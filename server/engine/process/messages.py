@@ -8,7 +8,7 @@ thread engine uses the same words without the pipe.
 
 from msgspec import Struct
 
-from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     EngineInfo,
     EngineStats,
@@ -33,7 +33,7 @@ class Abort(Struct, frozen=True, tag=True):
 
 
 class Inspect(Struct, frozen=True, tag=True):
-    request: InspectRequest
+    request: TraceRequest
 
 
 class Uninspect(Struct, frozen=True, tag=True):

@@ -9,9 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
-from thirdeye.server.engine.interface.types import StepRecord
-
-RING_STEPS = 512  # steps remembered: some ten seconds of a busy engine
+from thirdeye.server.engine.interface.types import RING_STEPS, StepRecord
 
 
 class StepBoard:

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 
 import msgspec
 
-from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,
@@ -117,7 +117,7 @@ class SupervisedEngine:
         """Of the present engine: the next one counts its steps anew."""
         return self._engine.watch(since)
 
-    def inspect(self, request: InspectRequest) -> AsyncIterator[Trace]:
+    def inspect(self, request: TraceRequest) -> AsyncIterator[Trace]:
         return self._engine.inspect(request)
 
     def stats(self) -> EngineStats:

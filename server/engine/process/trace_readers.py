@@ -7,20 +7,18 @@ thread-safe: it lives on one event loop.
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 
 
 class Viewers:
     """`send` and `abort` hand a request to the engine and take it back."""
 
-    def __init__(
-        self, send: Callable[[InspectRequest], None], abort: Callable[[str], None]
-    ) -> None:
+    def __init__(self, send: Callable[[TraceRequest], None], abort: Callable[[str], None]) -> None:
         self._send = send
         self._abort = abort
         self._queues: dict[str, asyncio.Queue[Trace]] = {}
 
-    async def read(self, request: InspectRequest) -> AsyncGenerator[Trace, None]:
+    async def read(self, request: TraceRequest) -> AsyncGenerator[Trace, None]:
         """The traces of one request, which reaches the engine when iteration starts."""
         request_id = request.request_id
         assert request_id not in self._queues, f"{request_id!r} is running"

@@ -6,14 +6,14 @@ from itertools import islice
 
 from torch import Tensor
 
-from thirdeye.server.engine.execution.model_runner import BROKEN_LOGITS
 from thirdeye.server.engine.grammar.bitmask import is_complete
+from thirdeye.server.engine.interface.step_result import BROKEN_LOGITS, RowResult, StepResult
 from thirdeye.server.engine.interface.types import TokenLogprobs
 from thirdeye.server.engine.run_ahead.cuda_stream import Ticket
 from thirdeye.server.engine.run_ahead.decode_step import Choice, read_choices
 from thirdeye.server.engine.run_ahead.device_bitmask import ToldMasks
 from thirdeye.server.engine.sampling.logprobs import read_scores
-from thirdeye.server.engine.scheduling.step_plan import PlanRow, RowResult, StepPlan, StepResult
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 Choose = Callable[[ToldMasks | None], Tensor]
 

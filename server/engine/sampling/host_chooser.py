@@ -20,11 +20,11 @@ from torch import Tensor
 
 from thirdeye.server.engine.grammar.bitmask import RowMasks, apply_masks, empty_masks, fill_mask
 from thirdeye.server.engine.interface.grammar_protocol import GrammarError
+from thirdeye.server.engine.interface.history import History, Sample
+from thirdeye.server.engine.interface.step_result import RowResult
 from thirdeye.server.engine.interface.types import ErrorCode
-from thirdeye.server.engine.sampling.logit_rows import Sample
-from thirdeye.server.engine.sampling.logits_processors import History, Processor, is_processed
+from thirdeye.server.engine.sampling.logits_processors import Processor, is_processed
 from thirdeye.server.engine.sampling.sampler import GREEDY, NO_TOKEN, Knobs, Sampler, make_knobs
-from thirdeye.server.engine.scheduling.step_plan import RowResult
 
 logger = logging.getLogger(__name__)
 

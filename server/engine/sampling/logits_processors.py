@@ -8,30 +8,12 @@ to be right. Either way, what they do is a function of the tokens so far and not
 """
 
 from collections.abc import Callable, Iterable
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from thirdeye.server.engine.interface.grammar_protocol import Matcher
-from thirdeye.server.engine.interface.types import Request
-
-
-class History(Protocol):
-    """The tokens before the one that is to be chosen. A `Sequence` is one."""
-
-    @property
-    def request(self) -> Request: ...
-    @property
-    def token_ids(self) -> list[int]: ...
-    @property
-    def num_prompt_tokens(self) -> int: ...
-    @property
-    def num_generated_tokens(self) -> int: ...
-    @property
-    def matcher(self) -> Matcher | None: ...
-
+from thirdeye.server.engine.interface.history import History
 
 Processor = Callable[[Tensor, History], None]
 

@@ -26,6 +26,7 @@ import msgspec
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
+from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import (
     EngineStats,
     ErrorCode,
@@ -39,7 +40,7 @@ from thirdeye.server.engine.scheduling.pooling import add_sums, unit_vector
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
 from thirdeye.server.engine.scheduling.speculator import Speculator
 from thirdeye.server.engine.scheduling.step_pace import Pace
-from thirdeye.server.engine.scheduling.step_plan import PlanRow, RowResult, StepPlan, StepResult
+from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 from thirdeye.server.engine.scheduling.stopping import finish_after
 from thirdeye.server.engine.scheduling.tenant_shares import Ledger
 from thirdeye.server.engine.scheduling.token_budget import TokenBudget

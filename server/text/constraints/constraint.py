@@ -29,7 +29,7 @@ UNFOLLOWABLE = (
 )
 
 
-class GrammarError(ValueError):
+class ConstraintError(ValueError):
     """A grammar that cannot be made. `rule` completes a sentence that begins with the field's name;
     `path` says where in a schema (`$.properties.age.minimum`), and is empty for the others."""
 
@@ -42,16 +42,16 @@ class GrammarError(ValueError):
 def json_schema(schema: object) -> str:
     """JSON that validates against `schema`: an object, or true and false as JSON Schema has them.
 
-    Raises `GrammarError` with the path of what is wrong with it.
+    Raises `ConstraintError` with the path of what is wrong with it.
     """
     _check_size(json.dumps(schema, ensure_ascii=False), MAX_SCHEMA_BYTES)
     try:
         check_schema(schema)
     except SchemaError as error:
-        raise GrammarError(error.rule, error.path) from None
+        raise ConstraintError(error.rule, error.path) from None
     grammar = _serialize(schema)
     if schema is False or not _works(grammar):
-        raise GrammarError(UNFOLLOWABLE, _locate(schema))
+        raise ConstraintError(UNFOLLOWABLE, _locate(schema))
     return grammar
 
 
@@ -69,7 +69,7 @@ def regex(pattern: str) -> str:
 def choice(options: Sequence[str]) -> str:
     """One of `options`, exactly."""
     if not options or not all(options):
-        raise GrammarError("must hold at least one string, and no empty one.")
+        raise ConstraintError("must hold at least one string, and no empty one.")
     text = "start: " + " | ".join(map(json.dumps, options))
     _check_size(text, MAX_GRAMMAR_BYTES)
     return _checked(json.dumps({"grammars": [{"lark_grammar": text}]}))
@@ -97,12 +97,12 @@ def _serialize(schema: object) -> str:
 def _check_size(text: str, limit: int) -> None:
     size = len(text.encode(errors="replace"))
     if size > limit:
-        raise GrammarError(f"must be at most {limit} bytes long, got {size}.")
+        raise ConstraintError(f"must be at most {limit} bytes long, got {size}.")
 
 
 def _checked(grammar: str) -> str:
     if not _works(grammar):
-        raise GrammarError("cannot be compiled.")
+        raise ConstraintError("cannot be compiled.")
     return grammar
 
 

@@ -14,15 +14,15 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from thirdeye.server.text.constraints.constraint import GrammarError, json_schema, serialized
+from thirdeye.server.text.constraints.constraint import ConstraintError, json_schema, serialized
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolUse
 from thirdeye.server.text.tools.form import CLOSE, OPEN, SEPARATOR, TAIL, head_of
 
 
-class ToolGrammarError(GrammarError):
+class ToolGrammarError(ConstraintError):
     """The parameters of tool `index` cannot be followed."""
 
-    def __init__(self, index: int, error: GrammarError) -> None:
+    def __init__(self, index: int, error: ConstraintError) -> None:
         super().__init__(error.rule, error.path)
         self.index = index
 
@@ -31,7 +31,7 @@ def tool_grammar(use: ToolUse, content: str = "") -> str:
     """llguidance's serialized form. `content` is the response format's grammar, serialized too.
 
     Raises `ToolGrammarError` for the first tool whose schema cannot be followed, whether this
-    answer may call it or not; `GrammarError` if they are too much together.
+    answer may call it or not; `ConstraintError` if they are too much together.
     """
     if not use.may_call:
         return content
@@ -46,7 +46,7 @@ def tool_grammar(use: ToolUse, content: str = "") -> str:
 def _arguments(index: int, tool: Tool) -> dict[str, Any]:
     try:
         return _only_part(json_schema(tool.arguments_schema))
-    except GrammarError as error:
+    except ConstraintError as error:
         raise ToolGrammarError(index, error) from None
 
 

@@ -1,5 +1,5 @@
-"""The formats of the other dialects alone, under every way an answer can come: text and calls in any
-order, cut into any events. What a stream's events add up to is the answer in one piece."""
+"""Formats made of events alone, under every way an answer can come: text and calls in any order,
+cut into any events. What a stream's events add up to is the answer in one piece."""
 
 import json
 from itertools import groupby

@@ -20,7 +20,7 @@ from tests.api.support import (
     says,
 )
 from tests.engine.fake_engine import FakeEngine
-from thirdeye.server.api.generation.choices import derive_seed
+from thirdeye.server.api.generation.plan import derive_seed
 
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 

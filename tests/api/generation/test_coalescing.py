@@ -12,7 +12,7 @@ from starlette.types import Message, Receive
 from tests.api.support import CHAT, COMPLETION, fake_engine, post_scope, ready_state, says
 from tests.engine.fake_engine import FakeEngine
 from thirdeye.server.api.generation.mailbox import Mailbox
-from thirdeye.server.api.http.sse import event_stream
+from thirdeye.server.api.http.sse import SendLimit, event_stream
 from thirdeye.server.launch.asgi_app import create_app
 
 TEXT = "Grüße, 世界 😀! And a little more, so that there is something to join."
@@ -144,6 +144,24 @@ def test_a_send_that_takes_too_long_ends_the_stream() -> None:
     with pytest.raises(SendTimeoutError):
         asyncio.run(_serve(send, send_timeout=0.1))
     assert bodies == [b"a", b"b", b"c"]
+
+
+def test_a_task_that_ran_out_of_its_send_limit_is_not_left_cancelled() -> None:
+    """Else what ends next in the same task, such as the answer's task group, swallows the error."""
+
+    async def send_for_ever() -> None:
+        async with SendLimit(0.01) as limit:
+            limit.begin()
+            await asyncio.Event().wait()
+
+    async def run() -> int:
+        with pytest.raises(SendTimeoutError):
+            await send_for_ever()
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    assert asyncio.run(run()) == 0
 
 
 def test_a_mailbox_gives_everything_in_order() -> None:

@@ -1,4 +1,4 @@
-"""Admission, health and the numbers of a request, on a clock that the test moves."""
+"""AdmissionControl, health and the numbers of a request, on a clock that the test moves."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.api.support import fake_engine, ready_state
 from thirdeye.server.api.generation.server_state import STEP_OVERDUE_SECONDS, ServerState
 from thirdeye.server.api.generation.usage import Tally
-from thirdeye.server.api.http.admission import MAX_RETRY_AFTER, Admission
+from thirdeye.server.api.http.admission import MAX_RETRY_AFTER, AdmissionControl
 from thirdeye.server.engine.interface.types import FinishReason, Timings
 from thirdeye.server.errors import Overloaded, Unavailable
 from thirdeye.server.text.events import TextEvent
@@ -24,7 +24,7 @@ class Clock:
 
 
 def test_a_permit_is_released_exactly_once() -> None:
-    admission = Admission(max_num_seqs=2)
+    admission = AdmissionControl(max_num_seqs=2)
     permit = admission.admit(4)
     assert admission.in_flight == 4
     permit.release()
@@ -33,7 +33,7 @@ def test_a_permit_is_released_exactly_once() -> None:
 
 
 def test_the_queue_holds_twice_what_can_run() -> None:
-    admission = Admission(max_num_seqs=2)
+    admission = AdmissionControl(max_num_seqs=2)
     permits = [admission.admit(1) for _ in range(6)]
     with pytest.raises(Overloaded) as refused:
         admission.admit(1)
@@ -45,7 +45,7 @@ def test_the_queue_holds_twice_what_can_run() -> None:
 
 def test_a_request_larger_than_the_queue_gets_in_alone() -> None:
     """`n: 16` must be possible on a small server, but not beside others."""
-    admission = Admission(max_num_seqs=1)
+    admission = AdmissionControl(max_num_seqs=1)
     permit = admission.admit(16)
     with pytest.raises(Overloaded):
         admission.admit(1)
@@ -59,7 +59,7 @@ def test_a_request_larger_than_the_queue_gets_in_alone() -> None:
 def test_retry_after_is_the_queue_by_the_measured_rate() -> None:
     """Ten requests of 100 tokens took 20 s: 50 tokens/s; 4 queued of 100 tokens need 8 s."""
     clock = Clock()
-    admission = Admission(max_num_seqs=10, clock=clock)
+    admission = AdmissionControl(max_num_seqs=10, clock=clock)
     permits = [admission.admit(1) for _ in range(10)]
     clock.now += 20
     for permit in permits:
@@ -73,7 +73,7 @@ def test_retry_after_is_the_queue_by_the_measured_rate() -> None:
 def test_retry_after_is_always_a_sane_number(finished: list[tuple[int, int, float]]) -> None:
     """Clients give up above 120 s, and 0 would be a storm."""
     clock = Clock()
-    admission = Admission(max_num_seqs=3, clock=clock)
+    admission = AdmissionControl(max_num_seqs=3, clock=clock)
     for size, tokens, seconds in finished:
         permit = admission.admit(size)
         clock.now += seconds

@@ -3,15 +3,18 @@
 import base64
 import json
 import struct
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.support import fake_engine, live, ready_state
+from tests.api.support import eventually, fake_engine, live, ready_state, says
+from tests.engine.fake_engine import FakeEngine
 from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.introspection.inspect_route import MAX_VIEWERS
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 
 URL = "/v1/inspect"
 
@@ -126,8 +129,8 @@ def test_refusals_name_the_field(url: str, body: dict[str, Any], param: str, say
 
 def test_bytes_are_bounded_and_the_refusal_says_what_to_leave_out(state: ServerState) -> None:
     """Patterns grow with the square of the text; a stream may be larger than a whole answer."""
-    anatomy = state.model.anatomy  # type: ignore[union-attr]  # it is ready
-    big = ready_state(fake_engine(), anatomy=type(anatomy)(30, 9, 3, 576, {}))
+    info = state.model.info  # type: ignore[union-attr]  # it is ready
+    big = ready_state(fake_engine(), info=type(info)(30, 9, 3, 576, {}))
     with live(big) as base:
         url = base + URL
         refused = ask(url, prompt="x" * 100).json()["error"]
@@ -153,6 +156,28 @@ def test_few_may_look_at_a_time_and_everything_is_given_back() -> None:
                 stream.read()
         assert ask(url).status_code == 200
         assert state.admission.in_flight == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_inspection_holds_a_permit_while_it_is_answered(stream: bool) -> None:
+    """A drain waits for it like for any answer, and a full queue refuses it."""
+    held: list[int] = []
+
+    class Watched(FakeEngine):
+        async def inspect(self, request: TraceRequest) -> AsyncGenerator[Trace, None]:
+            async for trace in super().inspect(request):
+                held.append(state.admission.in_flight)
+                yield trace
+
+    state = ready_state(Watched(says("Hi"), info=fake_engine().info))
+    with live(state) as base:
+        assert ask(base + URL, stream=stream).status_code == 200
+        assert set(held) == {1}
+        eventually(lambda: state.admission.in_flight == 0)
+        state.admission.admit(state.admission.capacity)
+        refused = ask(base + URL, stream=stream)
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
 
 
 BODY = {"prompt": "Hi", "stream": True}

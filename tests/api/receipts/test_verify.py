@@ -356,6 +356,22 @@ def test_a_replay_takes_its_place_in_the_queue_and_leaves_it() -> None:
         eventually(lambda: len(engine.aborted) == 2)
 
 
+def test_a_replay_takes_from_its_callers_share() -> None:
+    """Whoever verifies a lot must not do it on everybody's account."""
+
+    async def main() -> None:
+        engine = fake_engine(noise)
+        app = create_app(ready_state(engine, **model()), ApiConfig(api_keys=("k",)))
+        async with client_of(app, headers={"Authorization": "Bearer k"}) as client:
+            answer = await client.post(TEXT_URL, json=COMPLETION | {"receipt": True})
+            await client.post(VERIFY, json={"receipt": answer.json()["receipt"]})
+        asked, replayed = engine.requests
+        assert replayed.tenant == asked.tenant == hashlib.sha256(b"k").hexdigest()[:16]
+        assert replayed.cache_salt == asked.cache_salt
+
+    asyncio.run(main())
+
+
 def test_the_document_has_the_new_routes() -> None:
     document = create_app(ready_state(fake_engine())).openapi()
     schemas = document["components"]["schemas"]

@@ -19,14 +19,14 @@ from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.layer_inspector import Inspections, Inspector
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface import trace as inspection
-from thirdeye.server.engine.interface.trace import UNABLE, InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import UNABLE, Trace, TraceRequest
 
 IDS = [3, 1, 4, 1, 5, 9, 2, 6]
 
 
-def look(name: str = "look", **fields: object) -> InspectRequest:
+def look(name: str = "look", **fields: object) -> TraceRequest:
     defaults = {"token_ids": IDS, "layers": [0, 1], "lens_positions": [7]}
-    return InspectRequest(request_id=name, **(defaults | fields))  # type: ignore[arg-type]  # plain
+    return TraceRequest(request_id=name, **(defaults | fields))  # type: ignore[arg-type]  # plain
 
 
 def finish(core: EngineCore) -> list[Trace]:

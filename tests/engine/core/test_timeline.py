@@ -10,7 +10,7 @@ from tests.engine.recorder import Recorder
 from tests.engine.toy import drain, make_request, toy_config, toy_core, until
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.step_recorder import MAX_NAMED
-from thirdeye.server.engine.interface.trace import InspectRequest
+from thirdeye.server.engine.interface.trace import TraceRequest
 from thirdeye.server.engine.interface.types import EngineDead, EngineStats, RowKind, StepRecord
 from thirdeye.server.engine.process.messages import Step, Unwatch, Watch
 from thirdeye.server.engine.process.step_history import StepBoard
@@ -32,9 +32,9 @@ def record(step: int) -> StepRecord:
     )
 
 
-def look(name: str) -> InspectRequest:
+def look(name: str) -> TraceRequest:
     """Three pieces of the toy's."""
-    return InspectRequest(request_id=name, token_ids=[5, 6], layers=[0])
+    return TraceRequest(request_id=name, token_ids=[5, 6], layers=[0])
 
 
 def watched(core: EngineCore) -> EngineCore:

@@ -33,7 +33,7 @@ from thirdeye.server.engine.distributed.rank_messages import (
     unpack_batch,
 )
 from thirdeye.server.engine.distributed.rank_process import RANKS_FAILED
-from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,
@@ -106,8 +106,8 @@ def requests() -> list[Request]:
     return [*many, msgspec.structs.replace(embedding, is_embedding=True)]
 
 
-def look() -> InspectRequest:
-    return InspectRequest(
+def look() -> TraceRequest:
+    return TraceRequest(
         request_id="look",
         token_ids=list(range(5, 90)),
         layers=[0, 1],

@@ -163,6 +163,16 @@ def test_compiled_grammars_are_remembered_and_forgotten() -> None:
     assert allowed(first) == brute_force(GRAMMARS["choice"], encode("ab"))
 
 
+def test_the_grammar_used_longest_ago_is_forgotten_first() -> None:
+    """One that every request asks for stays compiled, however early it came."""
+    compiler = guidance()
+    often, once, *others = [grammar.choice(["a" * i]) for i in range(1, MAX_TEMPLATES + 2)]
+    for serialized in (often, once, *others[:-1], often, others[-1]):
+        compiler.compile(serialized)
+    assert often in compiler._templates
+    assert once not in compiler._templates
+
+
 # --- in the engine ---
 
 

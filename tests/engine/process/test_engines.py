@@ -24,7 +24,7 @@ from tests.engine.toy import (
     toy_info,
     until,
 )
-from thirdeye.server.engine.interface.trace import InspectRequest, Trace
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,
@@ -237,14 +237,14 @@ def test_watching_ends_with_the_engine(make: Make) -> None:
     asyncio.run(main())
 
 
-def look(name: str = "look", num_layers: int = 3) -> InspectRequest:
-    return InspectRequest(
+def look(name: str = "look", num_layers: int = 3) -> TraceRequest:
+    return TraceRequest(
         request_id=name, token_ids=[5, 6], layers=list(range(num_layers)), arrays=["pattern"],
         lens_positions=[1], num_top=1,
     )  # fmt: skip
 
 
-async def traces_of(engine: Engine, request: InspectRequest) -> list[Trace]:
+async def traces_of(engine: Engine, request: TraceRequest) -> list[Trace]:
     return [trace async for trace in engine.inspect(request)]
 
 

@@ -8,9 +8,10 @@ from tests.engine.scheduling.test_scheduler import Driver, say_seven
 from tests.engine.toy import drain, make_request, toy_config
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.interface.step_result import StepResult
 from thirdeye.server.engine.interface.types import ErrorCode, FinishReason, StepOutput
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
-from thirdeye.server.engine.scheduling.step_plan import StepPlan, StepResult
+from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 
 class CountingRunner:

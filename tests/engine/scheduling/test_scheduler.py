@@ -8,9 +8,10 @@ import pytest
 from tests.engine.toy import make_request, toy_config
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import FinishReason, StepOutput, TokenLogprobs
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
-from thirdeye.server.engine.scheduling.step_plan import RowResult, StepPlan, StepResult
+from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 
 class Driver:

@@ -1,4 +1,4 @@
-"""From checked fields to engine parameters: the rules that need several fields, or the model.
+"""The rules of a request that need several of its fields, or the model.
 
 Each rule refuses with the numbers in it (context, prompt, largest allowed value); nothing is
 capped or cut that the caller did not ask to have cut.
@@ -7,17 +7,12 @@ capped or cut that the caller did not ask to have cut.
 import asyncio
 from collections.abc import Sequence
 
-import msgspec
-
-from thirdeye.server.api.generation.choices import derive_seed, fresh_seed
 from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.openai.schema import GenerationRequest
 from thirdeye.server.api.requests.fields import Prompt
+from thirdeye.server.api.requests.generation_fields import GenerationRequest
 from thirdeye.server.api.requests.response_formats import Constraint
-from thirdeye.server.engine.interface.types import SamplingParams
 from thirdeye.server.errors import BadRequest
 from thirdeye.server.text.templates.completion_prompt import encode_prompt, fewest_tokens
-from thirdeye.server.text.text_stream import TextOptions
 
 
 def check_common(body: GenerationRequest, model: ServedModel) -> None:
@@ -120,60 +115,3 @@ def room_for(max_tokens: int | None, prompt_len: int, context: int, param: str) 
             code="integer_above_max_value",
         )
     return room if max_tokens is None else max_tokens
-
-
-def samplings(
-    body: GenerationRequest,
-    model: ServedModel,
-    *,
-    max_tokens: int,
-    logprobs: int | None,
-    prompt_logprobs: int | None,
-) -> Sequence[SamplingParams]:
-    """One `SamplingParams` for each of the `n` samples; they differ in the seed alone."""
-    if body.min_tokens > max_tokens:
-        raise refuse(
-            "min_tokens", f"must be at most 'max_tokens' ({max_tokens}), got {body.min_tokens}."
-        )
-    seed = fresh_seed() if body.seed is None else body.seed
-    top_k_is_on = 0 < body.top_k < model.tokenizer.vocab_size
-    first = SamplingParams(
-        max_tokens=max_tokens,
-        min_tokens=body.min_tokens,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        top_k=body.top_k if top_k_is_on else 0,
-        min_p=body.min_p,
-        frequency_penalty=body.frequency_penalty,
-        presence_penalty=body.presence_penalty,
-        repetition_penalty=body.repetition_penalty,
-        logit_bias=body.logit_bias,
-        stop_token_ids=list(body.stop_token_ids),
-        ignore_eos=body.ignore_eos,
-        logprobs=logprobs,
-        prompt_logprobs=prompt_logprobs,
-    )
-    return [msgspec.structs.replace(first, seed=derive_seed(seed, j)) for j in range(body.n)]
-
-
-def text_options(body: GenerationRequest, *, lists_tokens: bool) -> TextOptions:
-    """`lists_tokens`: whether anybody asked for more of a token than its text."""
-    return TextOptions(
-        stop=list(body.stop),
-        include_stop=body.include_stop_str_in_output,
-        skip_special_tokens=body.skip_special_tokens,
-        min_tokens=body.min_tokens,
-        max_seconds=body.t_max_predict_ms / 1000,
-        list_tokens=lists_tokens or body.receipt,
-    )
-
-
-def notes(body: GenerationRequest) -> dict[str, object]:
-    """What the caller wants found in the log, and nothing else is done with."""
-    names = ("user", "safety_identifier", "metadata")
-    return {name: value for name in names if (value := getattr(body, name, None))}
-
-
-def salt(caller: str, cache_salt: str | None) -> str:
-    """Prefixes are shared only within one API key and one `cache_salt`."""
-    return f"{caller}/{cache_salt or ''}" if caller or cache_salt else ""

@@ -12,7 +12,8 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from itertools import count, repeat
 
-from thirdeye.server.engine.sampling.logits_processors import History, is_processed
+from thirdeye.server.engine.interface.history import Sample
+from thirdeye.server.engine.sampling.logits_processors import is_processed
 from thirdeye.server.engine.scheduling.speculator import histories
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
@@ -47,15 +48,6 @@ class Span:
             if chosen[i] != draft or i + 1 in unusable:
                 return samples[: num_right + 1]
         return samples
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One token to choose."""
-
-    row: int  # of the step's logits
-    position: int  # where the token will stand
-    history: History  # what stands before it
 
 
 def make_spans(rows: Seq[PlanRow]) -> list[Span]:

@@ -30,7 +30,7 @@ def show_model(document: Document, model: ServedModel | None) -> Document:
         if node.get("format") == "token-id":
             node["maximum"] = largest
         if node.get("format") == "layer-number":
-            node["maximum"] = model.anatomy.num_layers - 1
+            node["maximum"] = model.info.num_layers - 1
         if node.get("propertyNames", {}).get("format") == "token-id":
             node["propertyNames"] = {"pattern": f"^({decimal_up_to(largest)})$"}
     return document

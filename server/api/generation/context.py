@@ -1,0 +1,24 @@
+"""What every route is given: the server's state, its settings, and what it counts and caches."""
+
+from dataclasses import dataclass
+
+from thirdeye.server.api.generation.grammar_cache import Grammars
+from thirdeye.server.api.generation.metrics import Metrics
+from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.requests.read_request import BodyReader
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    state: ServerState
+    config: ApiConfig
+    bodies: BodyReader
+    metrics: Metrics
+    grammars: Grammars
+
+    @staticmethod
+    def of(state: ServerState, config: ApiConfig) -> "Context":
+        metrics = Metrics(state)
+        bodies = BodyReader(config.max_body_bytes, config.lenient)
+        return Context(state, config, bodies, metrics, Grammars(metrics))

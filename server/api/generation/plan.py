@@ -1,0 +1,192 @@
+"""Checked fields as engine requests: the one plan behind every route that asks the engine.
+
+`n` samples of each prompt are `prompts x n` engine requests; sample j of every prompt draws from a
+seed derived from (seed, j). What must fit into the context is checked here, against the prompts'
+token ids.
+"""
+
+import hashlib
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import uuid4
+
+import msgspec
+
+from thirdeye.server.api.generation.choices import Generation
+from thirdeye.server.api.generation.request_rules import check_context, refuse, room_for, truncate
+from thirdeye.server.api.generation.server_state import ServedModel
+from thirdeye.server.api.requests.generation_fields import GenerationRequest
+from thirdeye.server.engine.interface.types import Request, SamplingParams
+from thirdeye.server.text.text_stream import TextOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedTerms:
+    """What all engine requests of one generation have in common."""
+
+    caller: str  # a short name of the API key: whose share of the engine it is
+    cache_salt: str | None = None
+    priority: int = 0
+    grammar: str = ""
+    return_progress: bool = False
+    is_embedding: bool = False
+
+
+def plan(
+    id_prefix: str,
+    model: str,
+    prompts: Sequence[list[int]],
+    samplings: Sequence[SamplingParams],
+    terms: SharedTerms,
+    *,
+    options: TextOptions | None = None,
+    num_truncated: int = 0,
+    notes: Mapping[str, object] | None = None,
+) -> Generation:
+    """A generation of one engine request for each of `samplings`: as many of every prompt."""
+    generation_id = f"{id_prefix}{uuid4().hex}"
+    n = len(samplings) // len(prompts)
+    requests = [
+        Request(
+            request_id=f"{generation_id}-{i}",
+            prompt_token_ids=prompts[i // n],
+            sampling=sampling,
+            priority=terms.priority,
+            cache_salt=salt(terms.caller, terms.cache_salt),
+            tenant=terms.caller,
+            return_progress=terms.return_progress,
+            is_embedding=terms.is_embedding,
+            grammar=terms.grammar,
+        )
+        for i, sampling in enumerate(samplings)
+    ]
+    return Generation(
+        id=generation_id,
+        created=unix_seconds(),
+        model=model,
+        prompts=prompts,
+        n=n,
+        requests=requests,
+        options=options or TextOptions(),
+        truncated=num_truncated,
+        notes=notes or {},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerFields:
+    """What chat and completions have under names of their own."""
+
+    id_prefix: str
+    prompt_param: str  # the field that holds the prompt
+    max_tokens: int | None
+    max_tokens_param: str
+    logprobs: int | None  # None: none; k: of each token the k likeliest, too
+    prompt_logprobs: int | None
+    lists_tokens: bool  # whether anybody asked for more of a token than its text
+    grammar: str
+    parse_tool_calls: bool = False
+
+
+def plan_answer(
+    body: GenerationRequest,
+    own: AnswerFields,
+    encoded: Sequence[list[int]],
+    model: ServedModel,
+    caller: str,
+) -> Generation:
+    """The engine requests of an answer to prompts. Raises `BadRequest` for what does not fit."""
+    context = model.max_model_len
+    prompts = [
+        truncate(ids, body.truncate_prompt_tokens, own.max_tokens, context) for ids in encoded
+    ]
+    longest = max(map(len, prompts))
+    check_context(longest, context, own.prompt_param, reserve=0 if own.max_tokens == 0 else 1)
+    max_tokens = room_for(own.max_tokens, longest, context, own.max_tokens_param)
+    terms = SharedTerms(
+        caller=caller,
+        cache_salt=body.cache_salt,
+        priority=body.priority,
+        grammar=own.grammar,
+        return_progress=body.return_progress,
+    )
+    return plan(
+        own.id_prefix,
+        body.model,
+        prompts,
+        [*samplings_of(body, own, model, max_tokens)] * len(prompts),
+        terms,
+        options=text_options(body, own),
+        num_truncated=sum(map(len, encoded)) - sum(map(len, prompts)),
+        notes=notes(body),
+    )
+
+
+def samplings_of(
+    body: GenerationRequest, own: AnswerFields, model: ServedModel, max_tokens: int
+) -> Sequence[SamplingParams]:
+    """One `SamplingParams` for each of the `n` samples; they differ in the seed alone."""
+    if body.min_tokens > max_tokens:
+        raise refuse(
+            "min_tokens", f"must be at most 'max_tokens' ({max_tokens}), got {body.min_tokens}."
+        )
+    seed = fresh_seed() if body.seed is None else body.seed
+    top_k_is_on = 0 < body.top_k < model.tokenizer.vocab_size
+    first = SamplingParams(
+        max_tokens=max_tokens,
+        min_tokens=body.min_tokens,
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=body.top_k if top_k_is_on else 0,
+        min_p=body.min_p,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        repetition_penalty=body.repetition_penalty,
+        logit_bias=body.logit_bias,
+        stop_token_ids=list(body.stop_token_ids),
+        ignore_eos=body.ignore_eos,
+        logprobs=own.logprobs,
+        prompt_logprobs=own.prompt_logprobs,
+    )
+    return [msgspec.structs.replace(first, seed=derive_seed(seed, j)) for j in range(body.n)]
+
+
+def text_options(body: GenerationRequest, own: AnswerFields) -> TextOptions:
+    return TextOptions(
+        stop=list(body.stop),
+        include_stop=body.include_stop_str_in_output,
+        skip_special_tokens=body.skip_special_tokens,
+        min_tokens=body.min_tokens,
+        max_seconds=body.t_max_predict_ms / 1000,
+        parse_tool_calls=own.parse_tool_calls,
+        list_tokens=own.lists_tokens or body.receipt,
+    )
+
+
+def notes(body: GenerationRequest) -> dict[str, object]:
+    """What the caller wants found in the log, and nothing else is done with."""
+    names = ("user", "safety_identifier", "metadata")
+    return {name: value for name in names if (value := getattr(body, name, None))}
+
+
+def derive_seed(seed: int, sample: int) -> int:
+    """The seed of one sample, 63 bits; sample 0 keeps a non-negative seed as it is."""
+    if sample == 0:
+        return seed % 2**63
+    digest = hashlib.sha256(f"{seed}/{sample}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def fresh_seed() -> int:
+    return secrets.randbits(63)
+
+
+def salt(caller: str, cache_salt: str | None) -> str:
+    """Prefixes are shared only within one API key and one `cache_salt`."""
+    return f"{caller}/{cache_salt or ''}" if caller or cache_salt else ""
+
+
+def unix_seconds() -> int:
+    return int(time.time())

@@ -1,0 +1,78 @@
+"""A folder's files are data: whoever starts a command beside a planted `torch.py` never runs it.
+
+`python -m` puts the current folder first on the path of whatever is imported. So does every process
+that we start, unless it is told not to.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.live import LiveServer
+from tests.tiny import tiny_llama
+
+MODULES = ("torch", "server", "model", "thirdeye", "numpy", "msgspec", "json", "pip")
+PLANTED = "import pathlib\npathlib.Path(__file__).with_name('RAN').touch()\nraise SystemExit(1)\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A checkpoint, and beside it a module and a package of each name that somebody imports."""
+    for name in MODULES:
+        (tmp_path / f"{name}.py").write_text(PLANTED)
+        package = tmp_path / "packages" / name  # for whoever has the folder `packages` as his own
+        package.mkdir(parents=True)
+        for file in ("__init__.py", "__main__.py"):
+            (package / file).write_text(PLANTED)
+    for place in (tmp_path, tmp_path / "packages"):
+        (place / "checkpoint").mkdir()
+        tiny_llama(place / "checkpoint")
+    return tmp_path
+
+
+@pytest.fixture(params=[".", "packages"], ids=["modules", "packages"])
+def here(folder: Path, request: pytest.FixtureRequest) -> Path:
+    return folder / request.param
+
+
+def ran(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("RAN"))
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_server_and_its_ranks_run_nothing_of_the_folder(here: Path, ranks: int) -> None:
+    server = LiveServer(["./checkpoint", "--tensor-parallel", str(ranks)], cwd=here)
+    try:
+        server.start()
+        assert server.stop() == 0, server.output
+    finally:
+        assert not ran(here)
+
+
+def thirdeye(here: Path, *args: str, **env: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "thirdeye.server.launch.cli", *args],
+        cwd=here,
+        env={**os.environ, **env},  # noqa: TID251 (a child wants a whole one)
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+
+
+def test_the_benchmark_of_the_engine_runs_nothing_of_the_folder(here: Path) -> None:
+    options = ("--shape", "./checkpoint", "--batch", "1", "--context", "16", "--steps", "1")
+    done = thirdeye(here, "bench", "engine", *options)
+    assert not ran(here)
+    assert done.returncode == 0, done.stderr
+
+
+def test_fetching_a_model_runs_nothing_of_the_folder(here: Path) -> None:
+    """pip is run, finds no index, and says so; a planted pip would have been the one to run."""
+    home = str(here / "home")
+    done = thirdeye(here, "pull", PIP_NO_INDEX="1", XDG_CACHE_HOME=home, HOME=home)
+    assert not ran(here)
+    assert "pip could not download" in done.stderr, done.stderr
