@@ -5,6 +5,7 @@ carry `num_heads`, `num_kv_heads`, `head_dim`. Nothing here imports torch, so a 
 described without loading one.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -41,8 +42,42 @@ class RopeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionSpec:
+    """How one layer's queries look at its keys; as it stands, the textbook's attention without
+    positions.
+
+    `sinks`: each head has a learned score that takes its share of the softmax and gives no value
+    (gpt-oss), so that a query's weights add up to less than 1.
+    """
+
+    rope: RopeConfig | None = None  # how this layer turns queries and keys; None: not at all
+    scale: float | None = None  # scores are query * key * scale; None: head_dim ** -0.5
+    window: int | None = None  # keys that a query sees, its own included; None: all up to its own
+    softcap: float | None = None  # scores become softcap * tanh(score / softcap) (Gemma 2)
+    sinks: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "window", "softcap"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"'{name}' must be above 0, or None for none, got {value}.")
+
+    def divisor(self, head_dim: int) -> float:
+        """What the products of queries and keys are divided by."""
+        return math.sqrt(head_dim) if self.scale is None else 1 / self.scale
+
+
+TEXTBOOK = AttentionSpec()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """One decoder-only transformer. `rope=None`: learned positions are added to the embeddings."""
+    """One decoder-only transformer.
+
+    `rope=None`: learned positions are added to the embeddings. `attention` has one spec a layer, in
+    order; empty: all layers see all keys, turned by `rope`. Where it is not empty it alone says
+    which layers turn what: a model without any positions has a `rope`, and gives it to no layer.
+    """
 
     architecture: str
     vocab_size: int
@@ -63,6 +98,7 @@ class ModelConfig:
     mlp_bias: bool
     tie_word_embeddings: bool
     qk_norm: bool = False  # an RMSNorm over each query's and key's head_dim, as in Qwen3
+    attention: tuple[AttentionSpec, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (
@@ -82,3 +118,17 @@ class ModelConfig:
                 f"'num_heads' ({self.num_heads}) must be a multiple of 'num_kv_heads' "
                 f"({self.num_kv_heads})."
             )
+        if len(self.attention) not in (0, self.num_hidden_layers):
+            raise ValueError(
+                f"'attention' must have one spec for each of the {self.num_hidden_layers} layers, "
+                f"or none at all, got {len(self.attention)}."
+            )
+        if self.rope is None and any(spec.rope for spec in self.attention):
+            raise ValueError(
+                "'rope' None stands for learned positions, but 'attention' has rotary ones: "
+                "give 'rope' too."
+            )
+
+    def attention_of(self, layer: int) -> AttentionSpec:
+        """How one layer attends, counted from 0."""
+        return self.attention[layer] if self.attention else AttentionSpec(rope=self.rope)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.attention.reference import attention_weights, causal_mask
+from thirdeye.model.parts.rope import Rotation
+from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.transformer import Block, Transformer
 
 STREAM = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
@@ -22,7 +24,7 @@ STREAM = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 class LayerTrace:
     """What one block did to `n` tokens: resid_mid = resid_pre + attn_out, and so on."""
 
-    pattern: Tensor  # [num_heads, n, n] fp32: query x key, rows add up to 1, 0 above the diagonal
+    pattern: Tensor  # [num_heads, n, n] fp32: query x key; rows add up to 1 (sinks take some)
     resid_pre: Tensor  # [n, hidden_size], and so are the four below
     attn_out: Tensor
     resid_mid: Tensor
@@ -43,15 +45,17 @@ def trace_layers(
     """
     positions = torch.arange(len(input_ids), device=input_ids.device)
     x = model.embed_positions(model.embed_tokens(input_ids), positions)  # [n, hidden_size]
-    for block in model.blocks:
+    rotations = model.layer_kinds.rotations(positions)
+    for block, kind in zip(model.blocks, model.layer_kinds.kinds, strict=True):
         assert isinstance(block, Block)
-        trace = yield from _trace_block(block, model, x, positions, max_rows)
+        rotation = rotations[kind.rotation]
+        trace = yield from _trace_block(block, model, x, rotation, max_rows)
         yield trace
         x = trace.resid_post
 
 
 def _trace_block(
-    block: Block, model: Transformer, x: Tensor, positions: Tensor, max_rows: int
+    block: Block, model: Transformer, x: Tensor, rotation: Rotation, max_rows: int
 ) -> Generator[None, None, LayerTrace]:
     """Chunk by chunk: the queries of a chunk look at the keys of all chunks up to their own."""
     pieces: list[LayerTrace] = []
@@ -60,7 +64,8 @@ def _trace_block(
         if start:
             yield None
         rows = slice(start, start + max_rows)
-        pieces.append(_trace_rows(block, model, x[rows], positions[rows], past, len(x)))
+        rotate = Rotation(rotation.cos[rows], rotation.sin[rows])
+        pieces.append(_trace_rows(block, model, x[rows], rotate, past, len(x)))
     columns = {name: torch.cat([getattr(piece, name) for piece in pieces]) for name in STREAM}
     return LayerTrace(pattern=torch.cat([piece.pattern for piece in pieces], dim=1), **columns)
 
@@ -69,16 +74,18 @@ def _trace_rows(
     block: Block,
     model: Transformer,
     x: Tensor,
-    positions: Tensor,
+    rotate: Rotation,
     past: list[tuple[Tensor, Tensor]],
     num_keys: int,
 ) -> LayerTrace:
     """One chunk x [m, hidden_size]; its keys and values are added to `past`."""
     attention = block.attention
-    query, key, value = attention.project(block.attention_norm(x), model.rope.at(positions))
+    query, key, value = attention.project(block.attention_norm(x), rotate)
     past.append((key, value))
     keys, values = (torch.cat(parts) for parts in zip(*past, strict=True))
-    pattern = _pattern(query, keys)  # [this rank's heads, m, positions up to the chunk's end]
+    pattern = _pattern(
+        query, keys, attention
+    )  # [this rank's heads, m, positions up to the chunk's end]
     group = attention.num_heads // attention.num_kv_heads
     spread = values.repeat_interleave(group, dim=1)  # [L, num_heads, head_dim]
     mixed = torch.einsum("hqk,khd->qhd", pattern.to(spread.dtype), spread)
@@ -97,12 +104,20 @@ def _trace_rows(
     )
 
 
-def _pattern(query: Tensor, keys: Tensor) -> Tensor:
+def _pattern(query: Tensor, keys: Tensor, attention: SelfAttention) -> Tensor:
     """query [m, num_heads, head_dim], keys [L, num_kv_heads, head_dim] -> [num_heads, m, L]."""
     group = query.shape[1] // keys.shape[1]  # query heads that share one key head
-    mask = causal_mask(len(query), len(keys), query.device)
-    heads = range(query.shape[1])
-    return torch.stack([attention_weights(query[:, h], keys[:, h // group], mask) for h in heads])
+    spec, sinks = attention.spec, attention.sink_scores
+    mask = causal_mask(len(query), len(keys), query.device, spec.window)
+    return torch.stack(
+        [
+            attention_weights(
+                *(query[:, head], keys[:, head // group], mask, spec),
+                None if sinks is None else sinks[head],
+            )
+            for head in range(query.shape[1])
+        ]
+    )
 
 
 def logit_lens(model: Transformer, resid: Tensor) -> Tensor:

@@ -17,14 +17,16 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.tape import Tape, Unrecordable
-from thirdeye.model.parts.rope import Rotate
+from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
 MAX_TOKENS = 64
 MAX_TAPES = 256  # of some 100 kB; their buffers are the same memory
 
-Blocks = Callable[[Tensor, ForwardBatch, Rotate, KVCache, Any], Tensor]
+Rotations = tuple[Rotation, ...]
+Plans = tuple[Any, ...]
+Blocks = Callable[[Tensor, ForwardBatch, Rotations, KVCache, Plans], Tensor]
 
 
 def can_tape(config: ModelConfig, where: Placement) -> bool:
@@ -44,15 +46,20 @@ class TapedBlocks:
         self._is_recordable = True
 
     def __call__(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
+        self,
+        x: Tensor,
+        batch: ForwardBatch,
+        rotations: Rotations,
+        kv_cache: KVCache,
+        plans: Plans,
     ) -> Tensor:
         """x [T, hidden_size] -> [T, hidden_size]."""
         if len(x) > MAX_TOKENS or not self._is_recordable:
-            return self._blocks(x, batch, rotate, kv_cache, plan)
-        inputs = _Inputs(x, batch.slot_mapping, rotate, plan)
+            return self._blocks(x, batch, rotations, kv_cache, plans)
+        inputs = _Inputs(x, batch.slot_mapping, rotations, plans)
         recording = self._find(inputs, kv_cache)
         if recording is None:
-            return self._blocks(x, batch, rotate, kv_cache, plan)
+            return self._blocks(x, batch, rotations, kv_cache, plans)
         return recording.replay(inputs)
 
     def _find(self, inputs: "_Inputs", kv_cache: KVCache) -> "_Recording | None":
@@ -86,8 +93,8 @@ class _Inputs:
 
     x: Tensor
     slot_mapping: Tensor
-    rotate: Rotate
-    plan: Any
+    rotations: Rotations
+    plans: Plans
 
 
 class _Recording:
@@ -105,7 +112,7 @@ class _Recording:
         self._places = [leaf for leaf in _leaves(own) if isinstance(leaf, Tensor)]
         batch = _batch_of(own.slot_mapping)
         self._tape = Tape(
-            library, lambda: blocks(own.x, batch, own.rotate, kv_cache, own.plan), memory
+            library, lambda: blocks(own.x, batch, own.rotations, kv_cache, own.plans), memory
         )
 
     def replay(self, inputs: _Inputs) -> Tensor:
@@ -122,10 +129,13 @@ def _batch_of(slot_mapping: Tensor) -> ForwardBatch:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """The tensors and plain values in dataclasses in dataclasses, in order."""
+    """The tensors and plain values in dataclasses and tuples of such, in order."""
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             yield from _leaves(getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _leaves(item)
     else:
         yield value
 
@@ -141,4 +151,6 @@ def _copy(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = (field.name for field in dataclasses.fields(value))
         return dataclasses.replace(value, **{name: _copy(getattr(value, name)) for name in names})
+    if isinstance(value, tuple):
+        return tuple(map(_copy, value))
     return value

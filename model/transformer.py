@@ -20,15 +20,19 @@ from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.block import BlockPart
+from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.model.declare.transformer import parameters, transformer_part
+from thirdeye.model.layer_kinds import LayerKinds
 from thirdeye.model.linear.choose_method import choose_head
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.loading.load_tensors import expected_tensors, load_tensor
 from thirdeye.model.native.library import Library
-from thirdeye.model.parallel.parallel_linear import VocabParallelLinear, VocabParallelTiedLinear
+from thirdeye.model.parallel.parallel_linear import VocabParallelTiedLinear, make_linear
 from thirdeye.model.parallel.shares import ALONE, Ranks, rank_config
 from thirdeye.model.parts.choose_parts import make_attention, make_mlp, make_norm
 from thirdeye.model.parts.layers import Embedding, LearnedPositions, NoPositions
-from thirdeye.model.parts.rope import NoRope, Rope, Rotate
+from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.taped import Blocks, TapedBlocks, can_tape
@@ -38,16 +42,16 @@ class Block(nn.Module):
     """One layer: attention, then MLP, each reading a normed copy of the stream and adding to it."""
 
     def __init__(
-        self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
+        self, part: BlockPart, layer: int, backend: AttentionBackend, where: Placement
     ) -> None:
         super().__init__()
-        self.attention_norm = make_norm(config, where)
-        self.attention = make_attention(config, layer, backend, where)
-        self.mlp_norm = make_norm(config, where)
-        self.mlp = make_mlp(config, where)
+        self.attention_norm = make_norm(part.attention_norm, where)
+        self.attention = make_attention(part.attention, layer, backend, where)
+        self.mlp_norm = make_norm(part.mlp_norm, where)
+        self.mlp = make_mlp(part.mlp, where)
 
     def forward(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
+        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
     ) -> Tensor:
         attended = self.attention(self.attention_norm(x), batch, rotate, kv_cache, plan)
         x, normed = self.mlp_norm.add(x, attended)  # x + attended, and the norm of that
@@ -87,32 +91,29 @@ class Transformer(nn.Module):
             ranks=ranks,
             is_deterministic=is_deterministic,
         )
-        vocab, hidden = config.vocab_size, config.hidden_size
-        context = config.max_position_embeddings
+        rank_config(config, ranks.size)  # raises ValueError if it cannot be dealt out
         self.config, self.ranks = config, ranks
-        own = rank_config(config, ranks.size)
         self.backend = attention
-        self.embed_tokens = Embedding(vocab, hidden, where)
-        self.embed_positions: nn.Module
-        self.rope: Rope | NoRope
-        if config.rope is None:
-            self.embed_positions = LearnedPositions(context, hidden, where)
-            self.rope = NoRope()
-        else:
-            self.embed_positions = NoPositions()
-            self.rope = Rope(config.rope, context, where)
+        self.layer_kinds = LayerKinds(config, attention, where)
+        part = transformer_part(config)
+        self.embed_tokens = Embedding(part.embed_tokens, where)
+        positions = part.embed_positions
+        self.embed_positions = LearnedPositions(positions, where) if positions else NoPositions()
         self.blocks = nn.ModuleList(
-            Block(own, layer, attention, where) for layer in range(config.num_hidden_layers)
+            Block(block, layer, backend, where)
+            for layer, (block, backend) in enumerate(
+                zip(part.blocks, self.layer_kinds.backends, strict=True)
+            )
         )
         self._through_blocks: Blocks = self._one_by_one
         if native and can_tape(config, where) and isinstance(attention, NativeAttention):
             self._through_blocks = TapedBlocks(native, self._one_by_one)
-        self.final_norm = make_norm(config, where)
+        self.final_norm = make_norm(part.final_norm, where)
         method = choose_head(where)
         self.lm_head = (
-            VocabParallelTiedLinear(self.embed_tokens.weight, where, method=method)
-            if config.tie_word_embeddings
-            else VocabParallelLinear(hidden, vocab, where, method=method)
+            make_linear(part.lm_head, where, method=method)
+            if part.lm_head
+            else VocabParallelTiedLinear(self.embed_tokens.weight, where, method=method)
         )
 
     def forward(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
@@ -130,17 +131,22 @@ class Transformer(nn.Module):
 
     def _residual(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
         """The residual stream behind the last block, [T, hidden_size]."""
-        plan = self.backend.plan(batch, kv_cache)
-        rotate = self.rope.at(batch.positions)
+        plans = self.layer_kinds.plans(batch, kv_cache)
+        rotations = self.layer_kinds.rotations(batch.positions)
         x = self.embed_tokens(batch.input_ids)  # [T, hidden_size]
         x = self.embed_positions(x, batch.positions)
-        return self._through_blocks(x, batch, rotate, kv_cache, plan)
+        return self._through_blocks(x, batch, rotations, kv_cache, plans)
 
     def _one_by_one(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
+        self,
+        x: Tensor,
+        batch: ForwardBatch,
+        rotations: tuple[Rotation, ...],
+        kv_cache: KVCache,
+        plans: tuple[Any, ...],
     ) -> Tensor:
-        for block in self.blocks:
-            x = block(x, batch, rotate, kv_cache, plan)
+        for block, kind in zip(self.blocks, self.layer_kinds.kinds, strict=True):
+            x = block(x, batch, rotations[kind.rotation], kv_cache, plans[kind.plan])
         return x
 
     def _logits(self, x: Tensor, batch: ForwardBatch) -> Tensor:
@@ -149,11 +155,11 @@ class Transformer(nn.Module):
 
     def expected(self) -> set[tuple[str, str | None]]:
         """Every (parameter name, part) to push; see `model/loading/load_tensors.py`."""
-        return expected_tensors(self)
+        return expected_tensors(parameters(self.config))
 
-    def load(self, name: str, part: str | None, tensor: Tensor) -> None:
+    def load(self, name: str, part: str | None, tensor: Tensor | StoredTensor) -> None:
         """Fill one parameter or part; see `load_tensor` for errors."""
-        load_tensor(self, name, part, tensor)
+        load_tensor(self, parameters(self.config), self.ranks, name, part, tensor)
 
     def finish(self) -> None:
         """All tensors are in: let each linear layer bring its weights into their final form."""

@@ -2,8 +2,9 @@
 
 A sum of floats depends on its order, and a library chooses the order by the shapes it is given.
 Here keys are cut into blocks of 128, counted from position 0; every product reduces over one block
-or one head, and blocks are added up one after the other. What a query may not see adds exactly 0.
-So a token's bits are the same alone or in a batch, in a chunk of any length, after any past.
+or one head, and blocks are added up one after the other, a sink's share last. What a query may not
+see adds exactly 0, so blocks before a tile's windows are left out. A token's bits are the same
+alone or in a batch, in a chunk of any length, after any past.
 `docs/numerics.md` has the measurements behind it.
 
 Queries of equal count and similar length share one set of calls: sequences that decode are a batch.
@@ -11,6 +12,7 @@ Queries of equal count and similar length share one set of calls: sequences that
 
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
 
 KEY_BLOCK = 128  # keys in one reduction
@@ -32,7 +35,8 @@ class Span:
 
     index: int
     start: int
-    end: int  # keys the last of them sees
+    begin: int  # the first key that one of them sees, down to a multiple of KEY_BLOCK
+    end: int  # the last key of all that one sees, and one
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,62 +45,111 @@ class Tile:
 
     rows: Tensor  # [S, n] int64, where the queries lie in the step
     keys: Tensor  # [S * num_kv_heads * L] int64, where each head's keys lie in a layer's cache
-    is_hidden: Tensor  # [S, 1, 1, n, L] bool: what lies behind a query's own position
+    is_hidden: Tensor  # [S, 1, 1, n, L] bool: behind a query's own position, before its window
 
 
 class BlockedAttention:
     """Tiles are cut once a step, in `plan`; each layer gathers, scores and adds up."""
 
+    def __init__(self, spec: AttentionSpec = TEXTBOOK) -> None:
+        self._spec = spec
+
+    @property
+    def plan_key(self) -> int | None:
+        return self._spec.window
+
+    def for_layers(self, spec: AttentionSpec) -> "BlockedAttention":
+        return BlockedAttention(spec)
+
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> list[Tile]:
         alike: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
-        starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
-        for index, seq_len in enumerate(seq_lens):
-            past = seq_len - (starts[index + 1] - starts[index])
-            for start in range(starts[index], starts[index + 1], QUERY_TILE):
-                stop = min(start + QUERY_TILE, starts[index + 1])
-                span = Span(index, start, past + stop - starts[index])
-                alike[stop - start, -(-span.end // KEY_BLOCK)].append(span)
+        for span, num_queries in _spans(batch, self._spec.window):
+            alike[num_queries, -(-(span.end - span.begin) // KEY_BLOCK)].append(span)
         tiles = []
         for (num_queries, num_blocks), spans in alike.items():
             width = max(1, MAX_KEYS // (num_blocks * KEY_BLOCK))
             tiles += [
-                _tile(spans[i : i + width], num_queries, num_blocks * KEY_BLOCK, batch, kv_cache)
+                _tile(
+                    spans[i : i + width],
+                    num_queries,
+                    num_blocks * KEY_BLOCK,
+                    batch,
+                    kv_cache,
+                    self._spec.window,
+                )
                 for i in range(0, len(spans), width)
             ]
         return tiles
 
     def forward(
-        self, query: Tensor, key_cache: Tensor, value_cache: Tensor, plan: list[Tile]
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        plan: list[Tile],
+        sinks: Tensor | None = None,
     ) -> Tensor:
         output = torch.empty_like(query)  # [T, num_heads, head_dim]
         for tile in plan:
-            output[tile.rows] = _attend(query[tile.rows], key_cache, value_cache, tile)
+            output[tile.rows] = _attend(
+                query[tile.rows], key_cache, value_cache, tile, self._spec, sinks
+            )
         return output
 
 
+def _spans(batch: ForwardBatch, window: int | None) -> Iterator[tuple[Span, int]]:
+    """Every sequence's queries in pieces of at most QUERY_TILE, and how many each has."""
+    starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
+    for index, seq_len in enumerate(seq_lens):
+        past = seq_len - starts[index + 1]  # from a row of the step to its position
+        for start in range(starts[index], starts[index + 1], QUERY_TILE):
+            stop = min(start + QUERY_TILE, starts[index + 1])
+            first = 0 if window is None else max(0, past + start - window + 1)
+            begin = first // KEY_BLOCK * KEY_BLOCK
+            yield Span(index, start, begin, past + stop), stop - start
+
+
 def _tile(
-    spans: list[Span], num_queries: int, num_keys: int, batch: ForwardBatch, kv_cache: KVCache
+    spans: list[Span],
+    num_queries: int,
+    num_keys: int,
+    batch: ForwardBatch,
+    kv_cache: KVCache,
+    window: int | None,
 ) -> Tile:
     device = batch.block_table.device
     block_size, num_kv_heads = kv_cache.keys.shape[2:4]
-    ends = torch.tensor([span.end for span in spans], device=device)  # [S]
+    begins, ends = (
+        torch.tensor([getattr(span, name) for span in spans], device=device)[:, None]
+        for name in ("begin", "end")
+    )  # [S, 1]
     starts = torch.tensor([span.start for span in spans], device=device)
     tables = batch.block_table[[span.index for span in spans]]  # [S, M]
     order = torch.arange(num_queries, device=device)
-    own = (ends - num_queries)[:, None] + order  # [S, n], position of each query
-    positions = torch.arange(num_keys, device=device)  # [L]
-    # Behind a sequence's end its first token stands in: hidden, but its numbers are its own.
-    present = positions.where(positions < ends[:, None], 0)  # [S, L]
+    own = (ends - num_queries + order)[:, :, None]  # [S, n, 1], position of each query
+    positions = begins + torch.arange(num_keys, device=device)  # [S, L]
+    # Behind a sequence's end its tile's first token stands in: hidden, but its numbers are its own.
+    present = positions.where(positions < ends, begins)
     slots = tables.gather(1, present // block_size).long() * block_size + present % block_size
     heads = torch.arange(num_kv_heads, device=device)[:, None]
+    is_hidden = positions[:, None] > own  # [S, n, L]
+    if window is not None:
+        is_hidden |= positions[:, None] <= own - window
     return Tile(
         rows=starts[:, None] + order,
         keys=(slots[:, None] * num_kv_heads + heads).flatten(),
-        is_hidden=(positions > own[:, :, None])[:, None, None],
+        is_hidden=is_hidden[:, None, None],
     )
 
 
-def _attend(query: Tensor, key_cache: Tensor, value_cache: Tensor, tile: Tile) -> Tensor:
+def _attend(
+    query: Tensor,
+    key_cache: Tensor,
+    value_cache: Tensor,
+    tile: Tile,
+    spec: AttentionSpec,
+    sinks: Tensor | None,
+) -> Tensor:
     """query [S, n, num_heads, head_dim] -> the same shape; all sums in fp32."""
     num_spans, num_queries, num_heads, head_dim = query.shape
     num_kv_heads = key_cache.shape[2]
@@ -108,25 +161,43 @@ def _attend(query: Tensor, key_cache: Tensor, value_cache: Tensor, tile: Tile) -
     )  # [S * num_kv_heads, L, head_dim]
     rows = query.float().view(num_spans, num_queries, num_kv_heads, group, head_dim)
     rows = rows.permute(0, 2, 3, 1, 4)
-    rows = rows.reshape(batch, num_rows, head_dim) / math.sqrt(head_dim)
+    rows = rows.reshape(batch, num_rows, head_dim) / spec.divisor(head_dim)
     rows = F.pad(rows, (0, 0, 0, max(0, MIN_ROWS - num_rows)))  # [batch, R, head_dim]
     scores = rows @ keys.mT  # [batch, R, L]
+    if spec.softcap is not None:
+        scores.div_(spec.softcap).tanh_().mul_(spec.softcap)
     seen = scores[:, :num_rows].view(num_spans, num_kv_heads, group, num_queries, -1)
     seen.masked_fill_(tile.is_hidden, -math.inf)
-    mixed = _mix(scores, values)[:, :num_rows]
+    column = None if sinks is None else _column(sinks, seen, scores)
+    mixed = _mix(scores, values, column)[:, :num_rows]
     mixed = mixed.reshape(num_spans, num_kv_heads, group, num_queries, head_dim)
     return mixed.permute(0, 3, 1, 2, 4).flatten(2, 3).to(query.dtype)
 
 
-def _mix(scores: Tensor, values: Tensor) -> Tensor:
+def _column(sinks: Tensor, seen: Tensor, scores: Tensor) -> Tensor:
+    """sinks [num_heads], one for each row of the scores [batch, R, L]: [batch, R, 1].
+
+    `seen` are the rows of queries among them, [S, num_kv_heads, group, n, L].
+    """
+    own = sinks.float().view(1, *seen.shape[1:3], 1).expand(*seen.shape[:4])
+    own = own.reshape(len(scores), -1)  # [batch, rows of queries]
+    return F.pad(own, (0, scores.shape[1] - own.shape[1]))[..., None]
+
+
+def _mix(scores: Tensor, values: Tensor, sinks: Tensor | None) -> Tensor:
     """softmax(scores) @ values: [batch, R, L], [batch, L, head_dim] -> [batch, R, head_dim].
 
-    Overwrites the scores. The maximum is the same in any order; the sums go block by block.
+    Overwrites the scores. The maximum is the same in any order; the sums go block by block. `sinks`
+    [batch, R, 1] take part in the softmax and have no value.
     """
-    weights = scores.sub_(scores.amax(-1, keepdim=True)).exp_()
+    peaks = scores.amax(-1, keepdim=True)
+    if sinks is not None:
+        peaks = peaks.maximum(sinks)
+    weights = scores.sub_(peaks).exp_()
     totals = weights.view(*weights.shape[:2], -1, KEY_BLOCK).sum(-1)  # [batch, R, L / KEY_BLOCK]
     mixed = torch.zeros_like(weights[..., :1] * values[:, :1])
     for start in range(0, weights.shape[-1], KEY_BLOCK):
         block = slice(start, start + KEY_BLOCK)
         mixed.baddbmm_(weights[:, :, block], values[:, block])
-    return mixed / totals.cumsum(-1)[..., -1:]
+    total = totals.cumsum(-1)[..., -1:]
+    return mixed / (total if sinks is None else total + (sinks - peaks).exp())

@@ -5,8 +5,12 @@ host, once a step (`plan`), and the queries' heads and dtype, which are known wh
 asks: so it is then that a step is planned. Planning fills a pinned buffer that is copied
 asynchronously, so the next plan waits for that copy. Kernels are compiled by nvcc at their first
 use. The package is imported in the constructor.
+
+Sinks are no argument of these wrappers. They give the logarithm of each row's sum of exponentials
+along, and that is all it takes: a sink makes the sum larger, so the result smaller.
 """
 
+import math
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -15,6 +19,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
 
 WORKSPACE_BYTES = 128 << 20
@@ -33,30 +38,46 @@ class PagePlan:
 
 
 class FlashInferAttention:
-    """`window`: keys that a query sees, itself included; 0 is all. As the protocol says else."""
+    """As the protocol says. Layers that attend alike have wrappers, and a workspace, of their own:
+    each has planned its own step."""
 
-    def __init__(self, device: torch.device, *, window: int = 0, softcap: float = 0.0) -> None:
+    plan_key = None
+
+    def __init__(self, device: torch.device, spec: AttentionSpec = TEXTBOOK) -> None:
         self._library: Any = import_module("flashinfer")
+        self._device, self._spec = device, spec
         self._workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=device)
         self._copied: Any = None
         if device.type == "cuda":
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own lack
-        self._window_left = window - 1  # keys before a query's own; -1 is all
-        self._softcap = softcap or None
         self._wrappers: dict[tuple[bool, bool], Any] = {}
         self._planned: PagePlan | None = None
         self._wrapper: Any = None
+
+    def for_layers(self, spec: AttentionSpec) -> "FlashInferAttention":
+        return self if spec == self._spec else FlashInferAttention(self._device, spec)
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> PagePlan:
         return plan_pages(batch, block_size=kv_cache.keys.shape[2])
 
     def forward(
-        self, query: Tensor, key_cache: Tensor, value_cache: Tensor, plan: PagePlan
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        plan: PagePlan,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         if plan is not self._planned:
             self._plan_step(query, key_cache, plan)
-        output: Tensor = self._wrapper.run(query.contiguous(), (key_cache, value_cache))
-        return output
+        query, caches = query.contiguous(), (key_cache, value_cache)
+        output: Tensor
+        if sinks is None:
+            output = self._wrapper.run(query, caches)
+            return output
+        output, log2_sums = self._wrapper.run(query, caches, return_lse=True)  # [T, num_heads]
+        kept = torch.sigmoid(log2_sums * math.log(2) - sinks.float())  # sum / (sum + e^sink)
+        return (output * kept[..., None]).to(query.dtype)
 
     def _plan_step(self, query: Tensor, key_cache: Tensor, plan: PagePlan) -> None:
         if self._copied is not None:
@@ -71,8 +92,11 @@ class FlashInferAttention:
             *(*starts, plan.page_indptr, plan.pages, plan.last_page_lens),
             *(num_heads, num_kv_heads, head_dim, block_size),
             **is_causal,
-            window_left=self._window_left,
-            logits_soft_cap=self._softcap,
+            window_left=-1
+            if self._spec.window is None
+            else self._spec.window - 1,  # before its own
+            logits_soft_cap=self._spec.softcap,
+            sm_scale=self._spec.scale,
             q_data_type=query.dtype,
             kv_data_type=key_cache.dtype,
         )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.paged_attention import KEYS, PagedAttentionKernel, Tiles
 from thirdeye.model.state.kv_cache import KVCache
@@ -23,8 +24,14 @@ TABLE_STEP = 16  # columns of block tables, likewise: tapes are for one shape (`
 class NativeAttention:
     """fp32 queries over keys and values in fp32 or fp16; all sums in fp32."""
 
-    def __init__(self, library: Library) -> None:
-        self._kernel = PagedAttentionKernel(library)
+    plan_key = None
+
+    def __init__(self, library: Library, spec: AttentionSpec = TEXTBOOK) -> None:
+        self._library = library
+        self._kernel = PagedAttentionKernel(library, spec)
+
+    def for_layers(self, spec: AttentionSpec) -> "NativeAttention":
+        return NativeAttention(self._library, spec)
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> Tiles:  # noqa: ARG002
         starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
@@ -44,8 +51,15 @@ class NativeAttention:
             max_blocks=-(-longest // (FEW * KEYS)) * FEW,
         )
 
-    def forward(self, query: Tensor, key_cache: Tensor, value_cache: Tensor, plan: Tiles) -> Tensor:
-        return self._kernel(query.contiguous(), key_cache, value_cache, plan)
+    def forward(
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        plan: Tiles,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
+        return self._kernel(query.contiguous(), key_cache, value_cache, plan, sinks)
 
 
 def _wider(block_table: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Attention as in the textbook: scores, mask, softmax, weighted values. Slow and obvious.
 
 Attention(Q, K, V) = softmax(Q K^T / sqrt(head_dim)) V (Vaswani et al. 2017), one sequence and one
-head at a time. Every faster backend is held against this one.
+head at a time, with what models have added to it: another scale, a window, a soft cap, sinks. Every
+faster backend is held against this one.
 """
 
 import math
@@ -10,12 +11,21 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.kv_fp8 import ScaledCache
 
 
 class ReferenceAttention:
     """One loop over sequences, one over heads. The plan is the batch itself."""
+
+    plan_key = None
+
+    def __init__(self, spec: AttentionSpec = TEXTBOOK) -> None:
+        self._spec = spec
+
+    def for_layers(self, spec: AttentionSpec) -> "ReferenceAttention":
+        return ReferenceAttention(spec)
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> ForwardBatch:  # noqa: ARG002
         return batch
@@ -26,6 +36,7 @@ class ReferenceAttention:
         key_cache: Tensor | ScaledCache,
         value_cache: Tensor | ScaledCache,
         plan: ForwardBatch,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         output = torch.empty_like(query)  # [T, num_heads, head_dim]
         starts, seq_lens = plan.query_start_loc.tolist(), plan.seq_lens.tolist()
@@ -33,7 +44,7 @@ class ReferenceAttention:
             rows = slice(starts[i], starts[i + 1])
             keys = read_tokens(key_cache, plan.block_table[i], seq_len)
             values = read_tokens(value_cache, plan.block_table[i], seq_len)
-            output[rows] = attend(query[rows], keys, values)
+            output[rows] = attend(query[rows], keys, values, self._spec, sinks)
         return output
 
 
@@ -43,27 +54,52 @@ def read_tokens(cache: Tensor | ScaledCache, block_table: Tensor, seq_len: int) 
     return cache[block_table[:num_blocks]].flatten(0, 1)[:seq_len]
 
 
-def attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def attend(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    spec: AttentionSpec = TEXTBOOK,
+    sinks: Tensor | None = None,
+) -> Tensor:
     """query [n, num_heads, head_dim], keys and values [L, num_kv_heads, head_dim] -> like query.
 
     The n queries are the last n of the L positions.
     """
     group = query.shape[1] // keys.shape[1]  # query heads that share one key and value head
-    mask = causal_mask(len(query), len(keys), query.device)
+    mask = causal_mask(len(query), len(keys), query.device, spec.window)
     output = torch.empty_like(query)
     for head in range(query.shape[1]):
         q, k, v = query[:, head], keys[:, head // group], values[:, head // group]
-        output[:, head] = attention_weights(q, k, mask).to(v.dtype) @ v
+        sink = None if sinks is None else sinks[head]
+        output[:, head] = attention_weights(q, k, mask, spec, sink).to(v.dtype) @ v
     return output
 
 
-def attention_weights(query: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
-    """One head: query [n, head_dim], keys [L, head_dim] -> [n, L] in fp32; rows add up to 1."""
-    scores = query.float() @ keys.float().T / math.sqrt(query.shape[-1])
-    return scores.masked_fill(~mask, -math.inf).softmax(dim=-1)
+def attention_weights(
+    query: Tensor,
+    keys: Tensor,
+    mask: Tensor,
+    spec: AttentionSpec = TEXTBOOK,
+    sink: Tensor | None = None,
+) -> Tensor:
+    """One head: query [n, head_dim], keys [L, head_dim] -> [n, L] in fp32; rows add up to 1, or
+    with a sink to less, by what that takes."""
+    scores = query.float() @ keys.float().T / spec.divisor(query.shape[-1])
+    if spec.softcap is not None:
+        scores = spec.softcap * torch.tanh(scores / spec.softcap)
+    scores = scores.masked_fill(~mask, -math.inf)
+    if sink is None:
+        return scores.softmax(dim=-1)
+    column = sink.float().expand(len(scores), 1)
+    return torch.cat((scores, column), dim=-1).softmax(dim=-1)[:, :-1]
 
 
-def causal_mask(num_queries: int, num_keys: int, device: torch.device) -> Tensor:
-    """[n, L] bool: query i stands at position L - n + i and may look at keys up to there."""
+def causal_mask(
+    num_queries: int, num_keys: int, device: torch.device, window: int | None = None
+) -> Tensor:
+    """[n, L] bool: query i stands at position L - n + i and may look at keys up to there; with a
+    window, at the last so many of them."""
     past = num_keys - num_queries
-    return torch.ones(num_queries, num_keys, dtype=torch.bool, device=device).tril(diagonal=past)
+    every = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
+    seen = every.tril(diagonal=past)
+    return seen if window is None else seen & every.triu(diagonal=past - window + 1)

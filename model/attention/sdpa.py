@@ -1,10 +1,12 @@
-"""Attention by torch's fused kernel, sequence after sequence: the default on the CPU.
+"""Attention by torch's fused kernel, sequence after sequence: for a GPU without triton.
 
 `F.scaled_dot_product_attention` never writes the matrix of scores to memory. It wants keys side by
 side, so each sequence's blocks are gathered first; sequences are not padded to a common length, so
-a short one never pays for a long one and never reads what is not its own.
+a short one never pays for a long one and never reads what is not its own. Sinks are a key more, of
+zeros, whose score comes from the mask. The kernel has no place for a soft cap.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -13,67 +15,119 @@ from torch import Tensor
 
 from thirdeye.model.attention.reference import causal_mask
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """One sequence of the step: its query rows [start, stop) over its `seq_len` keys."""
+    """One sequence of the step: its query rows [start, stop) over its keys [first, seq_len)."""
 
     start: int
     stop: int
+    first: int  # a multiple of the cache's block size
     seq_len: int
     block_table: Tensor  # [M] int32, padded
     is_causal: bool  # the kernel's own triangle, right only when there is no past
-    mask: Tensor | None  # [stop - start, seq_len] bool, for several tokens after a past
+    mask: Tensor | None  # [stop - start, seq_len - first] bool, for what is no triangle
 
 
 class SdpaAttention:
     """Host integers and masks are made once a step, in `plan`; each layer gathers and attends."""
 
-    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> list[Span]:  # noqa: ARG002
+    def __init__(self, spec: AttentionSpec = TEXTBOOK) -> None:
+        """Raises ValueError for a spec with a soft cap."""
+        if spec.softcap is not None:
+            raise ValueError(
+                "'--attention' sdpa cannot do this model's soft cap on scores "
+                f"({spec.softcap:g}): use 'triton', 'native' or 'blocked'."
+            )
+        self._spec = spec
+
+    @property
+    def plan_key(self) -> int | None:
+        return self._spec.window
+
+    def for_layers(self, spec: AttentionSpec) -> "SdpaAttention":
+        return SdpaAttention(spec)
+
+    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> list[Span]:
         starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
-        tables = batch.block_table.unbind()
+        tables, block_size = batch.block_table.unbind(), kv_cache.keys.shape[2]
         return [
-            _span(start, stop, seq_len, table)
+            _span(start, stop, seq_len, table, self._spec.window, block_size)
             for start, stop, seq_len, table in zip(
                 starts[:-1], starts[1:], seq_lens, tables, strict=True
             )
         ]
 
     def forward(
-        self, query: Tensor, key_cache: Tensor, value_cache: Tensor, plan: list[Span]
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        plan: list[Span],
+        sinks: Tensor | None = None,
     ) -> Tensor:
         output = torch.empty_like(query)  # [T, num_heads, head_dim]
         for span in plan:
-            rows = slice(span.start, span.stop)
-            output[rows] = _attend(query[rows], key_cache, value_cache, span)
+            rows = query[span.start : span.stop].transpose(0, 1)  # [num_heads, n, head_dim]
+            keys, values = (_gather(cache, span) for cache in (key_cache, value_cache))
+            mixed = self._attend(rows, keys, values, span, sinks)
+            output[span.start : span.stop] = mixed.transpose(0, 1)
         return output
 
+    def _attend(
+        self, query: Tensor, keys: Tensor, values: Tensor, span: Span, sinks: Tensor | None
+    ) -> Tensor:
+        """query [num_heads, n, head_dim], keys and values [num_kv_heads, L, head_dim] -> like
+        query."""
+        mask, is_causal = span.mask, span.is_causal
+        if sinks is not None:
+            mask, is_causal = _with_sinks(query, span, sinks), False
+            keys, values = F.pad(keys, (0, 0, 0, 1)), F.pad(values, (0, 0, 0, 1))
+        output = F.scaled_dot_product_attention(
+            *(query[None], keys[None], values[None]),
+            attn_mask=mask,
+            is_causal=is_causal,
+            scale=self._spec.scale,
+            enable_gqa=True,
+        )
+        return output.squeeze(0)
 
-def _span(start: int, stop: int, seq_len: int, block_table: Tensor) -> Span:
+
+def _span(
+    start: int, stop: int, seq_len: int, block_table: Tensor, window: int | None, block_size: int
+) -> Span:
     num_queries = stop - start
-    alone, no_past = num_queries == 1, num_queries == seq_len
-    mask = None if alone or no_past else causal_mask(num_queries, seq_len, block_table.device)
-    return Span(start, stop, seq_len, block_table, is_causal=no_past and not alone, mask=mask)
+    unseen = 0 if window is None else max(0, seq_len - num_queries - window + 1)
+    first = unseen // block_size * block_size
+    is_triangle = num_queries == seq_len and (window is None or window >= seq_len)
+    sees_all = num_queries == 1 and first == unseen
+    mask = None
+    if not sees_all and not is_triangle:
+        mask = causal_mask(num_queries, seq_len - first, block_table.device, window)
+    is_causal = is_triangle and not sees_all
+    return Span(start, stop, first, seq_len, block_table, is_causal=is_causal, mask=mask)
 
 
-def _attend(query: Tensor, key_cache: Tensor, value_cache: Tensor, span: Span) -> Tensor:
-    """query [n, num_heads, head_dim] -> the same shape."""
-    num_blocks = -(-span.seq_len // key_cache.shape[1])
-    blocks = span.block_table[:num_blocks]
-    output = F.scaled_dot_product_attention(
-        query.transpose(0, 1).unsqueeze(0),  # [1, num_heads, n, head_dim]
-        _gather(key_cache, blocks, span.seq_len),
-        _gather(value_cache, blocks, span.seq_len),
-        attn_mask=span.mask,
-        is_causal=span.is_causal,
-        enable_gqa=True,
-    )
-    return output.squeeze(0).transpose(0, 1)
+def _with_sinks(query: Tensor, span: Span, sinks: Tensor) -> Tensor:
+    """What is added to the scores [1, num_heads, n, L + 1]: those of the last key, of zeros, are
+    the sinks."""
+    num_heads, num_queries, _ = query.shape
+    seen = span.mask
+    if seen is None:
+        num_keys = span.seq_len - span.first
+        seen = causal_mask(num_queries, num_keys, query.device)
+    hidden = torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -math.inf)
+    column = sinks.to(query.dtype).view(num_heads, 1, 1).expand(-1, num_queries, -1)
+    return torch.cat((hidden.expand(num_heads, -1, -1), column), dim=-1)[None]
 
 
-def _gather(cache: Tensor, blocks: Tensor, seq_len: int) -> Tensor:
-    """[num_blocks, block_size, num_kv_heads, head_dim] -> [1, num_kv_heads, seq_len, head_dim]."""
-    tokens = cache.index_select(0, blocks).flatten(0, 1)[:seq_len]
-    return tokens.transpose(0, 1).unsqueeze(0)
+def _gather(cache: Tensor, span: Span) -> Tensor:
+    """[num_blocks, block_size, num_kv_heads, head_dim] -> [num_kv_heads, L, head_dim]: of the keys
+    [first, seq_len) of a span."""
+    block_size = cache.shape[1]
+    blocks = span.block_table[span.first // block_size : -(-span.seq_len // block_size)]
+    tokens = cache.index_select(0, blocks).flatten(0, 1)[: span.seq_len - span.first]
+    return tokens.transpose(0, 1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.kv_fp8 import ScaledCache, parts
 
@@ -42,26 +43,30 @@ class TritonPlan:
 class TritonAttention:
     """Split-KV decoding and ragged chunks, for grouped heads, in any paged cache.
 
-    `window` (keys a query sees, itself included; 0 is all), `softcap` (Gemma 2: scores are
-    softcap * tanh(score / softcap); 0 is none) and `sinks` [num_heads] (gpt-oss: a score per head
-    that takes part in the softmax and gives no value) belong to the architecture. With
-    `is_deterministic` one cut serves all steps, so that a token's bits do not depend on how it came
-    to be computed.
+    With `is_deterministic` one cut serves all steps, so that a token's bits do not depend on how it
+    came to be computed.
     """
+
+    plan_key = None
 
     def __init__(
         self,
+        spec: AttentionSpec = TEXTBOOK,
         *,
         num_multiprocessors: int,
-        window: int = 0,
-        softcap: float = 0.0,
-        sinks: Tensor | None = None,
         is_deterministic: bool = False,
     ) -> None:
         self._kernels = _import_kernels()
-        self._target_programs = 2 * num_multiprocessors
-        self._window, self._softcap, self._sinks = window, softcap, sinks
+        self._spec = spec
+        self._num_multiprocessors = num_multiprocessors
         self._is_deterministic = is_deterministic
+
+    def for_layers(self, spec: AttentionSpec) -> "TritonAttention":
+        return TritonAttention(
+            spec,
+            num_multiprocessors=self._num_multiprocessors,
+            is_deterministic=self._is_deterministic,
+        )
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> TritonPlan:  # noqa: ARG002
         num_tokens, num_sequences = len(batch.positions), len(batch.seq_lens)
@@ -73,12 +78,13 @@ class TritonAttention:
         key_cache: Tensor | ScaledCache,
         value_cache: Tensor | ScaledCache,
         plan: TritonPlan,
+        sinks: Tensor | None = None,
     ) -> Tensor:
         """As the protocol says. A sequence of length 0 is padding: its row is left undefined."""
         num_tokens, num_heads, head_dim = query.shape
         block_size, num_kv_heads = key_cache.shape[1:3]
         (keys, key_exponents), (values, value_exponents) = parts(key_cache), parts(value_cache)
-        batch = plan.batch
+        batch, spec, softcap = plan.batch, self._spec, self._spec.softcap or 0.0
         num_sequences, max_blocks = batch.block_table.shape
         group = num_heads // num_kv_heads
         max_splits = math.ceil(max_blocks * block_size / KEYS_PER_SPLIT)
@@ -89,25 +95,25 @@ class TritonAttention:
             "HEAD_DIM": head_dim,
             "BLOCK_D": max(MIN_DOT_ROWS, _power_of_two(head_dim)),
             "KEYS_PER_SPLIT": KEYS_PER_SPLIT,
-            "WINDOW": self._window,
-            "HAS_SINKS": self._sinks is not None,
+            "WINDOW": spec.window or 0,
+            "HAS_SINKS": sinks is not None,
         }
         num_tiles = num_sequences + (0 if plan.is_decode else num_tokens // sizes.tokens)
         self._kernels.paged_attention_kernel[num_tiles, num_kv_heads, sizes.num_lanes](
             output, query, keys, values,
-            batch.block_table, batch.seq_lens, batch.query_start_loc, self._sinks, *shares,
-            key_exponents, value_exponents, num_sequences, 1 / math.sqrt(head_dim), self._softcap,
+            batch.block_table, batch.seq_lens, batch.query_start_loc, sinks, *shares,
+            key_exponents, value_exponents, num_sequences, 1 / spec.divisor(head_dim), softcap,
             *query.stride()[:2], *output.stride()[:2],
             *keys.stride()[:3], batch.block_table.stride(0), max_splits,
             GROUP=group, NUM_KV_HEADS=num_kv_heads, BLOCK_SIZE=block_size,
             BLOCK_Q=sizes.tokens, BLOCK_M=sizes.rows, BLOCK_N=sizes.keys,
-            NUM_LANES=sizes.num_lanes, IS_DECODE=plan.is_decode, HAS_SOFTCAP=self._softcap > 0,
+            NUM_LANES=sizes.num_lanes, IS_DECODE=plan.is_decode, HAS_SOFTCAP=softcap > 0,
             HAS_SCALES=key_exponents is not None,
             num_warps=sizes.num_warps, num_stages=sizes.num_stages, **cut,
         )  # fmt: skip
         if sizes.num_lanes > 1:
             self._kernels.merge_splits_kernel[num_sequences, num_heads](
-                output, *shares, batch.seq_lens, self._sinks,
+                output, *shares, batch.seq_lens, sinks,
                 *output.stride()[:2], max_splits, NUM_HEADS=num_heads, num_warps=2, **cut,
             )  # fmt: skip
         return output
@@ -118,7 +124,7 @@ class TritonAttention:
         if not plan.is_decode and not self._is_deterministic:
             rows = max(rows, 64)
             return TileSizes(max(1, rows // group), rows, 64, 1, num_warps=4, num_stages=2)
-        lanes = math.ceil(self._target_programs / num_programs) if plan.is_decode else 1
+        lanes = math.ceil(2 * self._num_multiprocessors / num_programs) if plan.is_decode else 1
         tokens = 1 if plan.is_decode else max(1, rows // group)
         return TileSizes(tokens, rows, 64, min(lanes, max_splits), num_warps=4, num_stages=3)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.native.library import Library, address
 
 KEYS = 64  # in a block, which is reduced as one
@@ -30,8 +31,11 @@ class Args(ctypes.Structure):
         ("tiles", ctypes.c_void_p),
         ("scratch", ctypes.c_void_p),
         ("parts", ctypes.c_void_p),
+        ("sinks", ctypes.c_void_p),
         ("scratch_floats", ctypes.c_int64),
         ("part_floats", ctypes.c_int64),
+        ("divisor", ctypes.c_float),
+        ("softcap", ctypes.c_float),
         ("num_tiles", ctypes.c_int),
         ("max_rows", ctypes.c_int),
         ("max_blocks", ctypes.c_int),
@@ -41,6 +45,7 @@ class Args(ctypes.Structure):
         ("num_kv_heads", ctypes.c_int),
         ("head_dim", ctypes.c_int),
         ("is_half", ctypes.c_int),
+        ("window", ctypes.c_int),
     )
 
 
@@ -55,18 +60,30 @@ class Tiles:
 
 
 class PagedAttentionKernel:
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, spec: AttentionSpec = TEXTBOOK) -> None:
         self._run, self._operation = library.run, library.operation("paged_attention")
+        self._spec = spec
+        self._window, self._softcap = spec.window or 0, spec.softcap or 0.0
 
-    def __call__(self, query: Tensor, keys: Tensor, values: Tensor, tiles: Tiles) -> Tensor:
+    def __call__(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        tiles: Tiles,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
         """query [T, num_heads, head_dim] fp32, keys and values [num_blocks, block_size,
-        num_kv_heads, head_dim] fp32 or fp16 -> like query."""
+        num_kv_heads, head_dim] fp32 or fp16, sinks [num_heads] fp32 -> like query."""
         num_heads, head_dim = query.shape[1:]
         block_size, num_kv_heads = keys.shape[1:3]
         assert keys.dtype in (torch.float32, torch.float16), keys.dtype
         max_rows = tiles.max_queries * (num_heads // num_kv_heads)
         scratch = _scratch(max_rows, head_dim)
-        parts = _parts(tiles, num_kv_heads, state_floats(max_rows, head_dim))
+        max_blocks = self._max_blocks(tiles)
+        parts = _parts(
+            len(tiles.tiles) * num_kv_heads, max_blocks, state_floats(max_rows, head_dim)
+        )
         output = torch.empty_like(query)
         args = Args(
             query=address(query, torch.float32, -1, num_heads, head_dim),
@@ -77,20 +94,31 @@ class PagedAttentionKernel:
             tiles=address(tiles.tiles, torch.int32, -1, 4),
             scratch=scratch.data_ptr(),
             parts=None if parts is None else parts.data_ptr(),
+            sinks=None if sinks is None else address(sinks, torch.float32, num_heads),
             scratch_floats=scratch.shape[1],
             part_floats=0 if parts is None else parts.shape[2],
+            divisor=self._spec.divisor(head_dim),
+            softcap=self._softcap,
             num_tiles=len(tiles.tiles),
             max_rows=max_rows,
-            max_blocks=tiles.max_blocks,
+            max_blocks=max_blocks,
             table_width=tiles.block_table.shape[1],
             block_size=block_size,
             num_heads=num_heads,
             num_kv_heads=num_kv_heads,
             head_dim=head_dim,
             is_half=keys.dtype == torch.float16,
+            window=self._window,
         )
         self._run(self._operation, args)
         return output
+
+    def _max_blocks(self, tiles: Tiles) -> int:
+        """Of keys, that any tile sees."""
+        if not self._window:
+            return tiles.max_blocks
+        num_keys = self._window + tiles.max_queries - 1
+        return min(tiles.max_blocks, (num_keys + 2 * KEYS - 2) // KEYS)  # wherever they begin
 
 
 def _scratch(max_rows: int, head_dim: int) -> Tensor:
@@ -101,14 +129,14 @@ def _scratch(max_rows: int, head_dim: int) -> Tensor:
     return torch.empty(torch.get_num_threads(), blocks + states)
 
 
-def _parts(tiles: Tiles, num_kv_heads: int, floats: int) -> Tensor | None:
-    """[N * num_kv_heads, blocks, floats] for threads that share one tile's blocks; None where there
-    are tiles enough for all of them. The result is the same."""
-    num_threads, items = torch.get_num_threads(), len(tiles.tiles) * num_kv_heads
+def _parts(items: int, max_blocks: int, floats: int) -> Tensor | None:
+    """[items, max_blocks, floats], an item being a key head of a tile, for threads that share its
+    blocks; None where there are items enough for all of them. The result is the same."""
+    num_threads = torch.get_num_threads()
     is_enough = num_threads == 1 or items >= ITEMS_PER_THREAD * num_threads
-    if is_enough or items * tiles.max_blocks * floats > MAX_PART_FLOATS:
+    if is_enough or items * max_blocks * floats > MAX_PART_FLOATS:
         return None
-    return torch.empty(items, tiles.max_blocks, floats)
+    return torch.empty(items, max_blocks, floats)
 
 
 def state_floats(num_rows: int, head_dim: int) -> int:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.parameter import Share
 
 
 class Ranks(Protocol):
@@ -82,20 +83,13 @@ def _or(numbers: list[int]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def own_columns(x: Tensor, ranks: Ranks) -> Tensor:
-    """[out, in] -> this rank's inputs of it."""
-    return x.tensor_split(ranks.size, dim=1)[ranks.rank]
-
-
-def own_rows(x: Tensor, ranks: Ranks) -> Tensor:
-    """[out, ...] -> this rank's outputs of it."""
-    return x.tensor_split(ranks.size)[ranks.rank]
-
-
-def own_tokens(vocab_size: int, ranks: Ranks) -> slice:
-    """The rows of the head that are this rank's: equally many, but for the last rank's."""
-    height = -(-vocab_size // ranks.size)
-    return slice(ranks.rank * height, min((ranks.rank + 1) * height, vocab_size))
+def cut(x: Tensor, share: Share) -> Tensor:
+    """What a rank keeps of a whole tensor [out, in] or [out]."""
+    if share.is_zeros:
+        return torch.zeros_like(x)
+    rows = [x[part] for part in share.rows]
+    own = rows[0] if len(rows) == 1 else torch.cat(rows)
+    return own if share.columns is None else own[:, share.columns]
 
 
 def gather_tokens(logits: Tensor, vocab_size: int, ranks: Ranks) -> Tensor:
@@ -112,8 +106,3 @@ def sum_in_order(parts: list[Tensor]) -> Tensor:
     for part in parts[1:]:
         total += part
     return total.to(parts[0].dtype)
-
-
-def zeros_but_on_first(x: Tensor, ranks: Ranks) -> Tensor:
-    """A bias that is to be counted once in a sum over ranks."""
-    return x if ranks.rank == 0 else torch.zeros_like(x)

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.block import AttentionPart, GatedMLPPart
 from thirdeye.model.native.rms_norm import RMSNormKernels
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.silu_mul import SiluMulKernel
 from thirdeye.model.parts.layers import GatedMLP, RMSNorm
-from thirdeye.model.parts.rope import Rotate, Rotation
+from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.parts.self_attention import QKNorm, SelfAttention
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
@@ -47,8 +47,8 @@ class FusedRMSNorm(RMSNorm):
 class FusedSwiGLU(GatedMLP):
     """`GatedMLP` with SiLU, which is applied and multiplied in one kernel."""
 
-    def __init__(self, config: ModelConfig, where: Placement) -> None:
-        super().__init__(config, where)
+    def __init__(self, part: GatedMLPPart, where: Placement) -> None:
+        super().__init__(part, where)
         self._kernel: Any
         if where.native:
             self._kernel = SiluMulKernel(where.native)
@@ -61,13 +61,14 @@ class FusedSwiGLU(GatedMLP):
         return self.down(self._kernel.silu_mul(self.gate_up(x)))
 
 
-class FusedRotarySelfAttention(SelfAttention):
-    """`SelfAttention` of a rotary model: norm, rotation and cache write in one kernel."""
+class FusedSelfAttention(SelfAttention):
+    """`SelfAttention` with norm, rotation (of no channel, where there is none) and cache write in
+    one kernel."""
 
     def __init__(
-        self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
+        self, part: AttentionPart, layer: int, backend: AttentionBackend, where: Placement
     ) -> None:
-        super().__init__(config, layer, backend, where)
+        super().__init__(part, layer, backend, where)
         self._kernel: Any
         if where.native:
             self._kernel = RopeKVKernel(where.native)
@@ -76,8 +77,7 @@ class FusedRotarySelfAttention(SelfAttention):
 
             self._kernel = rope_kv
 
-    def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache) -> Tensor:
-        assert isinstance(rotate, Rotation)
+    def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache) -> Tensor:
         norms = self.qk_norm if isinstance(self.qk_norm, QKNorm) else None
         caches = kv_cache.layer(self.layer)
         return self._kernel.rope_and_write(

@@ -10,7 +10,6 @@ permuted when they are read.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +17,6 @@ from torch import Tensor, nn
 
 from thirdeye.model.config import RopeConfig, RopeScaling
 from thirdeye.model.placement import Placement
-
-Rotate = Callable[[Tensor], Tensor]  # [T, heads, head_dim] -> the same, turned
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +28,8 @@ class Rotation:
 
     def __call__(self, x: Tensor) -> Tensor:
         half = self.cos.shape[-1]
+        if not half:
+            return x
         first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
         turned = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
         return torch.cat((*turned, rest), dim=-1)
@@ -52,10 +51,15 @@ class Rope(nn.Module):
 
 
 class NoRope(nn.Module):
-    """For models that add learned positions to their embeddings: heads stay as they are."""
+    """For layers that leave their heads as they are: a rotation of no channel."""
 
-    def at(self, positions: Tensor) -> Rotate:  # noqa: ARG002
-        return lambda x: x
+    def __init__(self, where: Placement) -> None:
+        super().__init__()
+        self._table = torch.empty(1, 1, 0, dtype=where.dtype, device=where.device)
+
+    def at(self, positions: Tensor) -> Rotation:
+        nothing = self._table.expand(len(positions), 1, 0)
+        return Rotation(nothing, nothing)
 
 
 def inverse_frequencies(config: RopeConfig) -> Tensor:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.config import ModelConfig
-from thirdeye.model.parallel.parallel_linear import ColumnParallelLinear, RowParallelLinear
+from thirdeye.model.declare.block import AttentionPart, QKNormPart
+from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.layers import RMSNorm
-from thirdeye.model.parts.rope import Rotate
+from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -22,11 +22,11 @@ from thirdeye.model.state.kv_cache import KVCache
 class QKNorm(nn.Module):
     """An RMSNorm over each head's channels, one for queries and one for keys (Qwen3)."""
 
-    def __init__(self, config: ModelConfig, where: Placement) -> None:
+    def __init__(self, part: QKNormPart, num_heads: int, where: Placement) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
-        self.query_norm = RMSNorm(config.head_dim, config.norm_eps, where)
-        self.key_norm = RMSNorm(config.head_dim, config.norm_eps, where)
+        self.num_heads = num_heads
+        self.query_norm = RMSNorm(part.query_norm.size, part.query_norm.eps, where)
+        self.key_norm = RMSNorm(part.key_norm.size, part.key_norm.eps, where)
 
     def forward(self, query_key: Tensor) -> Tensor:
         """[T, heads of q and k, head_dim] -> the same, normed."""
@@ -34,42 +34,51 @@ class QKNorm(nn.Module):
         return torch.cat((self.query_norm(query), self.key_norm(key)), dim=1)
 
 
+class Sinks(nn.Module):
+    """A learned score a head, see `AttentionSpec`."""
+
+    def __init__(self, num_heads: int, where: Placement) -> None:
+        super().__init__()
+        self.weight = where.empty(num_heads)
+
+
 class SelfAttention(nn.Module):
-    """Queries, keys, values from one projection; keys and values are kept, queries look at them."""
+    """Queries, keys, values from one projection; keys and values are kept, queries look at them.
+
+    `num_heads` and `num_kv_heads` are this rank's.
+    """
 
     def __init__(
-        self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
+        self, part: AttentionPart, layer: int, backend: AttentionBackend, where: Placement
     ) -> None:
         super().__init__()
         self.layer, self.backend = layer, backend
-        self.head_dim = config.head_dim
-        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
-        hidden, width = config.hidden_size, config.num_heads * config.head_dim
-        kv_width = config.num_kv_heads * config.head_dim
-        self.qkv = ColumnParallelLinear(
-            hidden,
-            width + 2 * kv_width,
-            config.qkv_bias,
-            where,
-            parts={"q": width, "k": kv_width, "v": kv_width},
-        )
-        self.qk_norm = QKNorm(config, where) if config.qk_norm else nn.Identity()
-        self.output = RowParallelLinear(width, hidden, config.attention_output_bias, where)
+        self.spec, self.head_dim = part.spec, part.head_dim
+        self.num_heads = part.num_heads // where.ranks.size
+        self.num_kv_heads = part.num_kv_heads // where.ranks.size
+        self.qkv = make_linear(part.qkv, where)
+        norms = part.qk_norm
+        self.qk_norm = QKNorm(norms, self.num_heads, where) if norms else nn.Identity()
+        self.sink_scores: Tensor | None = None
+        if part.sinks:
+            self.sinks = Sinks(self.num_heads, where)
+            self.sink_scores = self.sinks.weight.detach()  # the same memory, found faster
+        self.output = make_linear(part.output, where)
 
     def forward(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache, plan: Any
+        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
     ) -> Tensor:
         query = self.keep(x, batch, rotate, kv_cache)
-        mixed = self.backend.forward(query, *kv_cache.layer(self.layer), plan)
+        mixed = self.backend.forward(query, *kv_cache.layer(self.layer), plan, self.sink_scores)
         return self.output(mixed.flatten(1))  # [T, hidden_size]
 
-    def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotate, kv_cache: KVCache) -> Tensor:
+    def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache) -> Tensor:
         """Put keys and values of x [T, hidden_size] into the cache; the query is given back."""
         query, key, value = self.project(x, rotate)
         kv_cache.write(self.layer, key, value, batch.slot_mapping)
         return query
 
-    def project(self, x: Tensor, rotate: Rotate) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, rotate: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""
         qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [T, heads of q, k, v, head_dim]
         query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)

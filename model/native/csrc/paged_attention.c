@@ -10,7 +10,11 @@
  * A row is one query of one head; all heads that share a key head, and several queries, are rows of
  * one tile. Keys of a block are turned to [head_dim][KEYS], so that a register holds one channel of
  * 16 keys; values lie right as they are, a register holds 16 channels of one. What a row may not see
- * weighs exactly 0, and what lies behind a sequence's end is never read.
+ * weighs exactly 0, and what lies behind a sequence's end is never read. Nor are blocks before all
+ * windows of a tile. A sink is what a row begins with: a part without a value.
+ *
+ * Windows and soft caps are in code of their own (`is_plain` is a constant where it is inlined), so
+ * that a model without them pays nothing.
  */
 #include "floats.h"
 #include "pool.h"
@@ -43,9 +47,12 @@ struct paged_attention_args {
     const struct tile *tiles;   /* [num_tiles] */
     float *scratch;             /* [threads, scratch_floats] */
     float *parts; /* [num_tiles, num_kv_heads, max_blocks], each for a tile; or NULL */
+    const float *sinks;         /* [num_heads], or NULL */
     int64_t scratch_floats, part_floats;
+    float divisor, softcap; /* of scores; no cap: 0 */
     int num_tiles, max_rows, max_blocks; /* of keys and rows, in any tile */
     int table_width, block_size, num_heads, num_kv_heads, head_dim, is_half;
+    int window; /* keys that a row sees, or 0: all up to its own */
 };
 
 /* Where rows stand: so far, or by one block alone. */
@@ -56,7 +63,7 @@ struct state {
 };
 
 struct scratch {
-    float *queries; /* [max_rows, head_dim], divided by sqrt(head_dim) */
+    float *queries; /* [max_rows, head_dim], divided by args->divisor */
     float *keys;    /* [head_dim, KEYS] */
     float *values;  /* [KEYS, padded] */
     float *weights; /* [ROWS, KEYS] */
@@ -76,7 +83,16 @@ struct values {
     int is_half;
 };
 
+/* Which keys of a block each row of a few sees: from its first to before its limit. */
+struct sight {
+    int firsts[ROWS], limits[ROWS];
+    int begin, end; /* of what any of them sees, within the block */
+    float softcap;
+};
+
 static int smaller(int a, int b) { return a < b ? a : b; }
+
+static int larger(int a, int b) { return a > b ? a : b; }
 
 static int padded(int size) { return (size + WIDTH - 1) / WIDTH * WIDTH; }
 
@@ -198,9 +214,31 @@ static void widen_values(const struct paged_attention_args *args, const struct p
                                   first_lanes(args->head_dim - channel)));
 }
 
+/* tanh(x) with an error of at most 3e-7: near 0 a polynomial that keeps small numbers exact (Moshier's
+ * Cephes), else 1 - 2 / (e^2x + 1). */
+INLINE __m512 tanh16(__m512 x) {
+    __m512 sign = _mm512_and_ps(x, _mm512_set1_ps(-0.0f)), size = _mm512_abs_ps(x);
+    __m512 one = _mm512_set1_ps(1.0f), two = _mm512_set1_ps(2.0f);
+    __m512 power = _mm512_add_ps(exp16(_mm512_mul_ps(two, size)), one);
+    __m512 large = _mm512_or_ps(_mm512_sub_ps(one, _mm512_div_ps(two, power)), sign);
+    __m512 z = _mm512_mul_ps(x, x), p = _mm512_set1_ps(-5.70498872745e-3f);
+    p = _mm512_fmadd_ps(p, z, _mm512_set1_ps(2.06390887954e-2f));
+    p = _mm512_fmadd_ps(p, z, _mm512_set1_ps(-5.37397155531e-2f));
+    p = _mm512_fmadd_ps(p, z, _mm512_set1_ps(1.33314422036e-1f));
+    p = _mm512_fmadd_ps(p, z, _mm512_set1_ps(-3.33332819422e-1f));
+    __m512 small = _mm512_fmadd_ps(_mm512_mul_ps(p, z), x, x);
+    __mmask16 is_small = _mm512_cmp_ps_mask(size, _mm512_set1_ps(0.625f), _CMP_LT_OQ);
+    return _mm512_mask_mov_ps(large, is_small, small);
+}
+
+INLINE __m512 cap(__m512 score, float softcap) {
+    __m512 most = _mm512_set1_ps(softcap);
+    return _mm512_mul_ps(most, tanh16(_mm512_div_ps(score, most)));
+}
+
 /* Scores of the block's keys, those a row may not see at -infinity. */
-INLINE void score(const float *queries, const float *keys, const int *limits, int head_dim,
-                  const int rows, __m512 scores[ROWS][KEY_LINES]) {
+INLINE void score(const float *queries, const float *keys, const struct sight *sight, int head_dim,
+                  const int rows, const int is_plain, __m512 scores[ROWS][KEY_LINES]) {
     for (int r = 0; r < rows; r++)
         for (int line = 0; line < KEY_LINES; line++) scores[r][line] = _mm512_setzero_ps();
     for (int channel = 0; channel < head_dim; channel++) {
@@ -213,11 +251,17 @@ INLINE void score(const float *queries, const float *keys, const int *limits, in
                 scores[r][line] = _mm512_fmadd_ps(q, k[line], scores[r][line]);
         }
     }
+    if (!is_plain && sight->softcap > 0)
+        for (int r = 0; r < rows; r++)
+            for (int line = 0; line < KEY_LINES; line++)
+                scores[r][line] = cap(scores[r][line], sight->softcap);
     for (int r = 0; r < rows; r++)
-        for (int line = 0; line < KEY_LINES; line++)
-            scores[r][line] = _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY),
-                                                 first_lanes(limits[r] - line * WIDTH),
-                                                 scores[r][line]);
+        for (int line = 0; line < KEY_LINES; line++) {
+            __mmask16 seen = first_lanes(sight->limits[r] - line * WIDTH);
+            if (!is_plain) seen &= ~first_lanes(sight->firsts[r] - line * WIDTH);
+            scores[r][line] =
+                _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), seen, scores[r][line]);
+        }
 }
 
 /* Scores to weights, with their peaks and sums. */
@@ -238,7 +282,7 @@ INLINE void weigh(__m512 scores[ROWS][KEY_LINES], const int rows, float *weights
 }
 
 /* Weighted values of `lines` registers of channels from `channel`. */
-INLINE void mix_lines(struct values values, const float *weights, int count, int channel,
+INLINE void mix_lines(struct values values, const float *weights, int begin, int end, int channel,
                       int head_dim, float *mixed, const int rows, const int lines,
                       const int is_half) {
     int width = padded(head_dim);
@@ -247,7 +291,7 @@ INLINE void mix_lines(struct values values, const float *weights, int count, int
     for (int r = 0; r < rows; r++)
         for (int line = 0; line < lines; line++) sums[r][line] = _mm512_setzero_ps();
     __mmask16 mask = lines == 1 ? first_lanes(head_dim - channel) : 0xffff;
-    for (int i = 0; i < count; i++) {
+    for (int i = begin; i < end; i++) {
         const char *value = base + values.offsets[i];
         __m512 v[4];
         for (int line = 0; line < lines; line++)
@@ -263,39 +307,54 @@ INLINE void mix_lines(struct values values, const float *weights, int count, int
             _mm512_storeu_ps(mixed + (size_t)r * width + channel + line * WIDTH, sums[r][line]);
 }
 
-INLINE void mix(struct values values, const float *weights, int count, int head_dim, float *mixed,
-                const int rows, const int is_half) {
+INLINE void mix(struct values values, const float *weights, int begin, int end, int head_dim,
+                float *mixed, const int rows, const int is_half) {
     int channel = 0;
     for (; channel + 4 * WIDTH <= head_dim; channel += 4 * WIDTH)
-        mix_lines(values, weights, count, channel, head_dim, mixed, rows, 4, is_half);
+        mix_lines(values, weights, begin, end, channel, head_dim, mixed, rows, 4, is_half);
     for (; channel < head_dim; channel += WIDTH)
-        mix_lines(values, weights, count, channel, head_dim, mixed, rows, 1, is_half);
+        mix_lines(values, weights, begin, end, channel, head_dim, mixed, rows, 1, is_half);
 }
 
 /* What one block gives to `rows` rows; where this is inlined, loops have constant bounds. */
 INLINE void part_of(const float *queries, const float *keys, struct values values,
-                    const int *limits, int count, int head_dim, float *weights, struct state part,
-                    const int rows) {
+                    const struct sight *sight, int head_dim, float *weights, struct state part,
+                    const int rows, const int is_plain) {
     __m512 scores[ROWS][KEY_LINES];
-    score(queries, keys, limits, head_dim, rows, scores);
+    score(queries, keys, sight, head_dim, rows, is_plain, scores);
     weigh(scores, rows, weights, part);
+    int begin = is_plain ? 0 : sight->begin;
     if (values.is_half)
-        mix(values, weights, count, head_dim, part.mixed, rows, 1);
+        mix(values, weights, begin, sight->end, head_dim, part.mixed, rows, 1);
     else
-        mix(values, weights, count, head_dim, part.mixed, rows, 0);
+        mix(values, weights, begin, sight->end, head_dim, part.mixed, rows, 0);
 }
 
-static void part_of_rows(int rows, const float *queries, const float *keys, struct values values,
-                         const int *limits, int count, int head_dim, float *weights,
-                         struct state part) {
+#define PART(rows) part_of(queries, keys, values, sight, head_dim, weights, part, rows, is_plain)
+
+INLINE void part_of_rows(int rows, const float *queries, const float *keys, struct values values,
+                         const struct sight *sight, int head_dim, float *weights,
+                         struct state part, const int is_plain) {
     switch (rows) {
-    case 1: part_of(queries, keys, values, limits, count, head_dim, weights, part, 1); break;
-    case 2: part_of(queries, keys, values, limits, count, head_dim, weights, part, 2); break;
-    case 3: part_of(queries, keys, values, limits, count, head_dim, weights, part, 3); break;
-    case 4: part_of(queries, keys, values, limits, count, head_dim, weights, part, 4); break;
-    case 5: part_of(queries, keys, values, limits, count, head_dim, weights, part, 5); break;
-    default: part_of(queries, keys, values, limits, count, head_dim, weights, part, ROWS);
+    case 1: PART(1); break;
+    case 2: PART(2); break;
+    case 3: PART(3); break;
+    case 4: PART(4); break;
+    case 5: PART(5); break;
+    default: PART(ROWS);
     }
+}
+
+static void plain_part(int rows, const float *queries, const float *keys, struct values values,
+                       const struct sight *sight, int head_dim, float *weights,
+                       struct state part) {
+    part_of_rows(rows, queries, keys, values, sight, head_dim, weights, part, 1);
+}
+
+static void windowed_or_capped_part(int rows, const float *queries, const float *keys,
+                                    struct values values, const struct sight *sight, int head_dim,
+                                    float *weights, struct state part) {
+    part_of_rows(rows, queries, keys, values, sight, head_dim, weights, part, 0);
 }
 
 /* total = total and part, for up to WIDTH rows. A part without a key of a row's changes nothing. */
@@ -321,24 +380,30 @@ static void merge(struct state total, struct state part, int rows, int width) {
     }
 }
 
-static void clear(struct state total, int rows, int width) {
-    for (int r = 0; r < rows; r++) total.peaks[r] = -FLT_MAX;
+/* Nothing seen yet, but for the sinks: a row's is its peak, and weighs 1 against it. */
+static void begin(const struct paged_attention_args *args, struct state total, int head, int rows) {
+    int group = args->num_heads / args->num_kv_heads;
+    const float *sinks = args->sinks ? args->sinks + head * group : NULL;
     memset(total.sums, 0, sizeof(float) * rows * WIDTH);
-    memset(total.mixed, 0, sizeof(float) * rows * width);
+    memset(total.mixed, 0, sizeof(float) * rows * padded(args->head_dim));
+    for (int r = 0; r < rows; r++) {
+        total.peaks[r] = sinks ? sinks[r % group] : -FLT_MAX;
+        if (sinks) total.sums[(size_t)r * WIDTH] = 1;
+    }
 }
 
-/* A tile's rows [count * group, head_dim], scaled. */
+/* A tile's rows [count * group, head_dim], divided. */
 static void take_queries(const struct paged_attention_args *args, struct tile tile, int head,
                          float *queries) {
     int group = args->num_heads / args->num_kv_heads, size = group * args->head_dim;
-    __m512 root = _mm512_set1_ps(sqrtf((float)args->head_dim));
+    __m512 divisor = _mm512_set1_ps(args->divisor);
     for (int i = 0; i < tile.count; i++) {
         size_t at = ((size_t)(tile.first + i) * args->num_heads + head * group) * args->head_dim;
         for (int channel = 0; channel < size; channel += WIDTH) {
             __mmask16 mask = first_lanes(size - channel);
             __m512 q = _mm512_maskz_loadu_ps(mask, args->query + at + channel);
             _mm512_mask_storeu_ps(queries + (size_t)i * size + channel, mask,
-                                  _mm512_div_ps(q, root));
+                                  _mm512_div_ps(q, divisor));
         }
     }
 }
@@ -358,12 +423,26 @@ static void give_output(const struct paged_attention_args *args, struct tile til
     }
 }
 
+/* What `rows` rows from `row` on see of a block. */
+static struct sight look(const struct paged_attention_args *args, struct tile tile, int block,
+                         int row, int rows, int count) {
+    int group = args->num_heads / args->num_kv_heads;
+    struct sight sight = {.softcap = args->softcap};
+    for (int r = 0; r < rows; r++) {
+        sight.limits[r] = tile.position + (row + r) / group + 1 - block * KEYS;
+        sight.firsts[r] = args->window ? larger(0, sight.limits[r] - args->window) : 0;
+    }
+    sight.begin = sight.firsts[0];
+    sight.end = smaller(sight.limits[rows - 1], count);
+    return sight;
+}
+
 /* One block's part for all of a tile's rows: merged into the scratch's total, or left in `into`. */
 static void attend_block(const struct paged_attention_args *args, struct tile tile, int block,
                          const struct place *place, const struct place *next, struct scratch *s,
                          const struct state *into) {
-    int group = args->num_heads / args->num_kv_heads, rows = tile.count * group;
-    int width = padded(args->head_dim);
+    int rows = tile.count * (args->num_heads / args->num_kv_heads), width = padded(args->head_dim);
+    int is_plain = args->window == 0 && args->softcap == 0;
     if (args->is_half)
         turn_keys(args, place, next, s->keys, 1);
     else
@@ -376,37 +455,41 @@ static void attend_block(const struct paged_attention_args *args, struct tile ti
         values = (struct values){(const char *)s->values, wide_offsets, 0};
     }
     for (int row = 0; row < rows; row += ROWS) {
-        int these = smaller(rows - row, ROWS), limits[ROWS];
-        for (int r = 0; r < these; r++)
-            limits[r] = tile.position + (row + r) / group + 1 - block * KEYS;
-        int seen = limits[these - 1];
-        if (seen <= 0 && !into) continue; /* the block lies behind all of them */
+        int these = smaller(rows - row, ROWS);
+        struct sight sight = look(args, tile, block, row, these, place->count);
+        if (sight.begin >= sight.end && !into) continue; /* none of them sees any of it */
         struct state part = into ? from_row(*into, row, width) : s->part;
-        part_of_rows(these, s->queries + (size_t)row * args->head_dim, s->keys, values, limits,
-                     smaller(seen, place->count), args->head_dim, s->weights, part);
+        (is_plain ? plain_part : windowed_or_capped_part)(
+            these, s->queries + (size_t)row * args->head_dim, s->keys, values, &sight,
+            args->head_dim, s->weights, part);
         if (!into) merge(from_row(s->total, row, width), part, these, width);
     }
 }
 
-static int num_blocks(struct tile tile) {
-    return (tile.position + tile.count + KEYS - 1) / KEYS;
+/* A tile's blocks of keys: from the first that any row sees to before the last. */
+static int first_block(const struct paged_attention_args *args, struct tile tile) {
+    return args->window ? larger(0, tile.position + 1 - args->window) / KEYS : 0;
 }
+
+static int last_block(struct tile tile) { return (tile.position + tile.count + KEYS - 1) / KEYS; }
 
 /* Some key heads of a tile from begin to end, by one thread. */
 static void attend_tile(const struct paged_attention_args *args, struct tile tile, int first_head,
                         int num_heads, struct scratch *s) {
-    int rows = tile.count * (args->num_heads / args->num_kv_heads), blocks = num_blocks(tile);
-    struct place place = find_keys(args, tile, first_head, 0), next;
+    int rows = tile.count * (args->num_heads / args->num_kv_heads);
+    int first = first_block(args, tile), blocks = last_block(tile) - first;
+    struct place place = find_keys(args, tile, first_head, first), next;
     for (int step = 0; step < num_heads * blocks; step++, place = next) {
         int head = first_head + step / blocks, block = step % blocks, following = step + 1;
         next.count = 0;
         if (following < num_heads * blocks)
-            next = find_keys(args, tile, first_head + following / blocks, following % blocks);
+            next = find_keys(args, tile, first_head + following / blocks,
+                             first + following % blocks);
         if (block == 0) {
             take_queries(args, tile, head, s->queries);
-            clear(s->total, rows, padded(args->head_dim));
+            begin(args, s->total, head, rows);
         }
-        attend_block(args, tile, block, &place, &next, s, NULL);
+        attend_block(args, tile, first + block, &place, &next, s, NULL);
         if (block == blocks - 1) give_output(args, tile, head, s->total);
     }
 }
@@ -417,10 +500,11 @@ static void attend_parts(const struct paged_attention_args *args, struct team *t
     int width = padded(args->head_dim), group = args->num_heads / args->num_kv_heads;
     int heads = args->num_tiles * args->num_kv_heads;
     for (int item; (item = next_item(team)) < heads * args->max_blocks;) {
-        int block = item / heads, at = item % heads, head = at % args->num_kv_heads;
+        int index = item / heads, at = item % heads, head = at % args->num_kv_heads;
         struct tile tile = args->tiles[at / args->num_kv_heads];
-        if (block >= num_blocks(tile)) continue;
-        float *memory = args->parts + ((size_t)at * args->max_blocks + block) * args->part_floats;
+        int block = first_block(args, tile) + index;
+        if (block >= last_block(tile)) continue;
+        float *memory = args->parts + ((size_t)at * args->max_blocks + index) * args->part_floats;
         struct state part = state_at(memory, tile.count * group);
         take_queries(args, tile, head, s->queries);
         struct place place = find_keys(args, tile, head, block);
@@ -429,11 +513,11 @@ static void attend_parts(const struct paged_attention_args *args, struct team *t
     barrier(team);
     for (int at; (at = next_item(team)) < heads;) {
         struct tile tile = args->tiles[at / args->num_kv_heads];
-        int rows = tile.count * group;
-        clear(s->total, rows, width);
-        for (int block = 0; block < num_blocks(tile); block++) {
+        int rows = tile.count * group, blocks = last_block(tile) - first_block(args, tile);
+        begin(args, s->total, at % args->num_kv_heads, rows);
+        for (int index = 0; index < blocks; index++) {
             float *memory =
-                args->parts + ((size_t)at * args->max_blocks + block) * args->part_floats;
+                args->parts + ((size_t)at * args->max_blocks + index) * args->part_floats;
             struct state part = state_at(memory, rows);
             for (int row = 0; row < rows; row += WIDTH)
                 merge(from_row(s->total, row, width), from_row(part, row, width),

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable
 
 from fastapi import APIRouter
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,7 +21,7 @@ from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.error_envelope import MESSAGES_PATH
-from thirdeye.server.api.http.json_response import json_response
+from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
@@ -38,6 +39,10 @@ FIELD_NAMES: FieldNames = [
 ]
 
 
+class AnthropicCount(Struct):
+    input_tokens: Count
+
+
 def messages_routes(context: Context) -> APIRouter:
     router = APIRouter()
     to_message = documented(
@@ -47,7 +52,7 @@ def messages_routes(context: Context) -> APIRouter:
         streams="MessageEvent",
     )
     to_count = documented(
-        "Messages", schema.CountTokensRequest, answer="AnthropicCount", error="AnthropicError"
+        "Messages", schema.CountTokensRequest, answer=AnthropicCount, error="AnthropicError"
     )
 
     @router.post(MESSAGES_PATH, **to_message)
@@ -81,9 +86,8 @@ def messages_routes(context: Context) -> APIRouter:
             request, schema.CountTokensRequest, schema.REFUSED_IN_MESSAGES
         )
         model.check_name(body.model)
-        return json_response(
-            {"input_tokens": await count_as_chat(prompt_of(body), model, FIELD_NAMES)}
-        )
+        num_tokens = await count_as_chat(prompt_of(body), model, FIELD_NAMES)
+        return json_response(AnthropicCount(num_tokens))
 
     return router
 

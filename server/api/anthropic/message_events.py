@@ -15,6 +15,7 @@ from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
+from thirdeye.server.api.generation.answer_parts import AnswerTimings
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.error_envelope import anthropic_error
@@ -54,7 +55,7 @@ class BlockStop(Struct, tag="content_block_stop", tag_field="type"):
 class MessageDelta(Struct, tag="message_delta", tag_field="type"):
     delta: JsonObject
     usage: JsonObject
-    timings: JsonObject | None
+    timings: AnswerTimings | None
 
 
 class MessageStop(Struct, tag="message_stop", tag_field="type"):

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from msgspec import UNSET, Struct, UnsetType
 
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
+from thirdeye.server.api.generation.answer_parts import AnswerTimings, TokenUsage
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.sse import data_frame
@@ -48,15 +49,15 @@ class StreamChunk(Struct, Generic[Choice], kw_only=True):
     prompt_token_ids: list[int] | UnsetType = UNSET
     prompt_logprobs: list[JsonObject | None] | UnsetType = UNSET  # of a whole answer alone
     prompt_progress: JsonObject | UnsetType = UNSET
-    usage: JsonObject | UnsetType | None = UNSET
-    timings: JsonObject | UnsetType = UNSET
+    usage: TokenUsage | UnsetType | None = UNSET
+    timings: AnswerTimings | UnsetType = UNSET
     receipt: JsonObject | UnsetType = UNSET
 
 
 class WholeCompletion(Head, Generic[Choice], kw_only=True):
     choices: list[Choice]
-    usage: JsonObject
-    timings: JsonObject | UnsetType = UNSET
+    usage: TokenUsage
+    timings: AnswerTimings | UnsetType = UNSET
     receipt: JsonObject | UnsetType = UNSET
     prompt_token_ids: list[int] | UnsetType = UNSET
     prompt_logprobs: list[JsonObject | None] | UnsetType = UNSET

@@ -13,10 +13,16 @@ from torch import Tensor
 from tests.model.attention.test_attention import Case, cache_of, ragged
 from tests.model.attention.test_triton_attention import make
 from tests.model.steps import Row, make_batch
-from tests.model.tiny import CPU, LLAMA, make_cache, random_model
+from tests.model.tiny import CPU, LLAMA, change, make_cache, random_model
 from thirdeye.model.attention.choose_attention import choose_attention
 from thirdeye.model.attention.flashinfer import FlashInferAttention, plan_pages
-from thirdeye.model.attention.reference import ReferenceAttention, attend
+from thirdeye.model.attention.reference import (
+    ReferenceAttention,
+    attend,
+    attention_weights,
+    causal_mask,
+)
+from thirdeye.model.config import AttentionSpec
 
 # Parameters of flashinfer-python 0.6.6, in order.
 DECODE_INIT = (
@@ -69,7 +75,9 @@ class Wrapper:
             assert self.planned[name].dtype == torch.int32
             assert self.planned[name].device.type == "cpu"
 
-    def run(self, q: Tensor, paged_kv_cache: tuple[Tensor, Tensor]) -> Tensor:
+    def run(
+        self, q: Tensor, paged_kv_cache: tuple[Tensor, Tensor], return_lse: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
         assert q.is_contiguous()
         plan = self.planned
         indptr, pages, last = (plan[name] for name in self.tensors[-3:])
@@ -88,8 +96,32 @@ class Wrapper:
             own = pages[indptr[i] : indptr[i + 1]].long()
             length = (len(own) - 1) * plan["page_size"] + int(last[i])
             keys, values = (cache[own].flatten(0, 1)[:length] for cache in paged_kv_cache)
-            outputs.append(attend(q[starts[i] : starts[i + 1]], keys, values))
-        return torch.cat(outputs)
+            outputs.append(self.attend(q[starts[i] : starts[i + 1]], keys, values))
+        output, log2_sums = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+        return (output, log2_sums) if return_lse else output
+
+    def attend(self, query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """What it was told, by the textbook; and log2 of each row's sum of exponentials."""
+        left, plan = self.planned["window_left"], self.planned
+        spec = AttentionSpec(
+            scale=plan["sm_scale"],
+            window=None if left == -1 else left + 1,
+            softcap=plan["logits_soft_cap"],
+        )
+        output = attend(query, keys, values, spec)
+        # A sink of 0 takes 1 / (1 + sum) of the weights, so what it leaves says what the sum is.
+        mask = causal_mask(len(query), len(keys), CPU, spec.window)
+        group = query.shape[1] // keys.shape[1]
+        kept = torch.stack(
+            [
+                attention_weights(query[:, h], keys[:, h // group], mask, spec, torch.zeros(()))
+                .double()
+                .sum(-1)
+                for h in range(query.shape[1])
+            ],
+            dim=1,
+        )  # [n, num_heads]
+        return output, (kept / (1 - kept)).log2().float()
 
 
 class Decode(Wrapper):
@@ -139,18 +171,20 @@ def test_the_textbooks_attention(
 @pytest.mark.usefixtures("library")
 def test_a_step_is_planned_once_and_wrappers_are_kept() -> None:
     """Two layers, three steps of two kinds; tensor cores from four heads a group on."""
-    backend = FlashInferAttention(CPU, window=5, softcap=2.0)
-    model = random_model(LLAMA, backend)
-    cache = make_cache(LLAMA)
+    spec = AttentionSpec(rope=LLAMA.rope, window=5, softcap=2.0)
+    config = change(LLAMA, attention=(spec,) * LLAMA.num_hidden_layers)
+    model = random_model(config, FlashInferAttention(CPU))
+    cache = make_cache(config)
     for rows in ([Row([1, 2, 3], 0, [3])], [Row([4], 3, [3])], [Row([5], 4, [3, 1])]):
         model(make_batch(rows, 4), cache)
+    (backend,) = set(model.layer_kinds.backends)
+    assert isinstance(backend, FlashInferAttention)
     wrappers = backend._wrappers
     assert [w.num_plans for w in wrappers.values()] == [1, 2]
     assert set(wrappers) == {(False, False), (True, False)}
     for wrapper in wrappers.values():
         assert wrapper.planned["window_left"] == 4
         assert wrapper.planned["logits_soft_cap"] == 2.0
-    assert FlashInferAttention(CPU)._window_left == -1
     assert backend._choose_wrapper(True, True).made["use_tensor_cores"] is True
 
 

@@ -22,6 +22,7 @@ from tests.model.steps import Row, make_batch
 from thirdeye.model.attention.reference import ReferenceAttention, read_tokens
 from thirdeye.model.attention.triton import KEYS_PER_SPLIT, TritonAttention
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import AttentionSpec
 
 pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
 
@@ -139,11 +140,11 @@ def test_window_softcap_and_sinks(new: int, num_multiprocessors: int) -> None:
     """What Mistral, Gemma 2 and gpt-oss add, all at once, for single tokens and for chunks."""
     case = Case([(n - new, new) for n in (40, 300, 600)], 16, 4, 2, 8)
     sinks = torch.tensor([0.5, -1.0, 2.0, 0.0])
-    backend = TritonAttention(
-        num_multiprocessors=num_multiprocessors, window=270, softcap=1.5, sinks=sinks
-    )
+    spec = AttentionSpec(window=270, softcap=1.5, sinks=True)
+    backend = TritonAttention(spec, num_multiprocessors=num_multiprocessors)
     batch, keys, values, query = make(case)
-    output = backend.forward(query, keys, values, backend.plan(batch, cache_of(keys, values)))
+    plan = backend.plan(batch, cache_of(keys, values))
+    output = backend.forward(query, keys, values, plan, sinks)
     for i, (past, new_tokens) in enumerate(case.lengths):
         table = batch.block_table[i].long()
         start = int(batch.query_start_loc[i])

@@ -53,7 +53,7 @@ def test_channels_beyond_dim_stay() -> None:
 def test_no_rope_changes_nothing() -> None:
     """Models with learned positions leave their heads alone."""
     x = torch.randn(2, 2, 8)
-    assert NoRope().at(torch.tensor([3, 9]))(x) is x
+    assert NoRope(FP32).at(torch.tensor([3, 9]))(x) is x
 
 
 @pytest.mark.parametrize(

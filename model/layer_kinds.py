@@ -1,0 +1,62 @@
+"""Layers of one kind share what a step needs: one table of rotations, one plan of attention.
+
+A model's layers may attend in several ways and turn by several tables (Gemma 3: near keys by one,
+all keys by another), but there are few ways and many layers. So each way is prepared once a step,
+and a layer knows by number which is its own.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import AttentionSpec, ModelConfig, RopeConfig
+from thirdeye.model.parts.rope import NoRope, Rope, Rotation
+from thirdeye.model.placement import Placement
+from thirdeye.model.state.kv_cache import KVCache
+
+
+@dataclass(frozen=True, slots=True)
+class LayerKind:
+    """Which of a step's rotations and plans are a layer's."""
+
+    rotation: int
+    plan: int
+
+
+class LayerKinds:
+    """Made once a model. Raises ValueError if the backend cannot attend as a layer shall."""
+
+    def __init__(self, config: ModelConfig, backend: AttentionBackend, where: Placement) -> None:
+        ropes: dict[RopeConfig | None, Rope | NoRope] = {}
+        backends: dict[AttentionSpec, AttentionBackend] = {}
+        planners: dict[Hashable, AttentionBackend] = {}
+        self.kinds: list[LayerKind] = []
+        self.backends: list[AttentionBackend] = []  # one a layer
+        for layer in range(config.num_hidden_layers):
+            spec = config.attention_of(layer)
+            if spec.rope not in ropes:
+                ropes[spec.rope] = _rope(spec.rope, config.max_position_embeddings, where)
+            unturned = replace(spec, rope=None)
+            if unturned not in backends:
+                backends[unturned] = backend.for_layers(unturned)
+            own = backends[unturned]
+            planners.setdefault(own.plan_key, own)
+            plan = list(planners).index(own.plan_key)
+            self.kinds.append(LayerKind(list(ropes).index(spec.rope), plan))
+            self.backends.append(own)
+        self._ropes, self._planners = tuple(ropes.values()), tuple(planners.values())
+
+    def rotations(self, positions: Tensor) -> tuple[Rotation, ...]:
+        """positions [T] -> what turns these tokens' heads, for each table."""
+        return tuple(rope.at(positions) for rope in self._ropes)
+
+    def plans(self, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Any, ...]:
+        return tuple(backend.plan(batch, kv_cache) for backend in self._planners)
+
+
+def _rope(config: RopeConfig | None, max_positions: int, where: Placement) -> Rope | NoRope:
+    return NoRope(where) if config is None else Rope(config, max_positions, where)

@@ -1,0 +1,156 @@
+"""Scales, windows, soft caps and sinks: each backend against the textbook, the textbook by hand."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.model.attention.test_attention import Case, cache_of, poisoned_cache, scattered_batch
+from thirdeye.model.attention.blocked import BlockedAttention
+from thirdeye.model.attention.native import NativeAttention
+from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.attention.reference import ReferenceAttention, attend, read_tokens
+from thirdeye.model.attention.sdpa import SdpaAttention
+from thirdeye.model.attention.triton import TritonAttention
+from thirdeye.model.config import AttentionSpec
+from thirdeye.model.native.library import Library
+
+NUM_HEADS = 6
+SINKS = torch.tensor([0.5, -1.0, 2.0, 0.0, -30.0, 9.0])
+SPECS = {
+    "scale": AttentionSpec(scale=0.7),
+    "window": AttentionSpec(window=20),
+    "window of one": AttentionSpec(window=1),
+    "wide window": AttentionSpec(window=150),
+    "soft cap": AttentionSpec(softcap=1.5),
+    "sinks": AttentionSpec(sinks=True),
+    "all": AttentionSpec(scale=0.3, window=70, softcap=2.0, sinks=True),
+}
+CASES = {  # new tokens after a past, beside others: the edges of blocks of 16, 64 and 128 keys
+    "ragged": Case([(0, 70), (200, 5), (64, 1), (19, 2), (0, 1), (127, 130)], 16, NUM_HEADS, 2, 16),
+    "decode": Case([(n, 1) for n in (0, 1, 19, 20, 63, 64, 150, 300)], 16, NUM_HEADS, 3, 20),
+    "odd blocks": Case([(10, 40), (33, 1)], 3, NUM_HEADS, 6, 8),
+    "long": Case([(600, 70), (900, 1)], 16, NUM_HEADS, 1, 32),
+}
+
+
+def by(backend: AttentionBackend, case: Case, spec: AttentionSpec) -> Tensor:
+    """NaN wherever no sequence has a token: a foreign slot would show."""
+    g = torch.Generator().manual_seed(case.seed)
+    batch, num_blocks = scattered_batch(case, g)
+    keys, values = (poisoned_cache(case, batch, num_blocks, g) for _ in range(2))
+    shape = (len(batch.positions), case.num_heads + 2 * case.num_kv_heads, case.head_dim)
+    query = 2 * torch.randn(shape, generator=g)[:, : case.num_heads]
+    backend = backend.for_layers(spec)
+    plan = backend.plan(batch, cache_of(keys, values))
+    return backend.forward(query, keys, values, plan, SINKS if spec.sinks else None)
+
+
+def compare(backend: AttentionBackend, case: Case, spec: AttentionSpec) -> None:
+    expected = by(ReferenceAttention(), case, spec)
+    torch.testing.assert_close(by(backend, case, spec), expected, atol=1e-5, rtol=1e-5)
+
+
+BACKENDS: dict[str, Callable[[Library], AttentionBackend]] = {
+    "blocked": lambda _: BlockedAttention(),
+    "native": NativeAttention,
+    "sdpa": lambda _: SdpaAttention(),
+    "triton, one lane": lambda _: TritonAttention(num_multiprocessors=1),
+    "triton, lanes": lambda _: TritonAttention(num_multiprocessors=64),
+}
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_every_backend(native: Library, name: str, spec: str) -> None:
+    cases = list(CASES.values())
+    if name.startswith("triton"):
+        pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
+        cases = cases[:1] if name.endswith("one lane") else cases[1:2]  # its interpreter is slow
+    if name == "sdpa" and SPECS[spec].softcap:
+        with pytest.raises(
+            ValueError, match=r"sdpa cannot do this model's soft cap .* use 'triton'"
+        ):
+            SdpaAttention().for_layers(SPECS[spec])
+        return
+    for case in cases:
+        compare(BACKENDS[name](native), case, SPECS[spec])
+
+
+ANY_SPEC = st.builds(
+    AttentionSpec,
+    scale=st.sampled_from([None, 0.1, 1.0]),
+    window=st.none() | st.integers(1, 300),
+    softcap=st.sampled_from([None, 0.5, 30.0]),
+    sinks=st.booleans(),
+)
+ANY_CASE = st.builds(
+    Case,
+    lengths=st.lists(st.tuples(st.integers(0, 200), st.integers(1, 150)), min_size=1, max_size=4),
+    block_size=st.sampled_from([1, 3, 16]),
+    num_heads=st.just(NUM_HEADS),
+    num_kv_heads=st.sampled_from([1, 2, 3, 6]),
+    head_dim=st.sampled_from([4, 20, 32]),
+    seed=st.integers(0, 1000),
+)
+
+
+@given(case=ANY_CASE, spec=ANY_SPEC, threads=st.sampled_from([1, 2]))
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_spec_in_any_batch(
+    native: Library, case: Case, spec: AttentionSpec, threads: int
+) -> None:
+    torch.set_num_threads(threads)
+    compare(NativeAttention(native), case, spec)
+    compare(BlockedAttention(), case, spec)
+
+
+def test_the_textbook_by_hand() -> None:
+    """One query over three keys, in so many words."""
+    query, keys = torch.tensor([[[2.0]]]), torch.tensor([1.0, 3.0, -1.0]).view(3, 1, 1)
+    values = torch.tensor([100.0, 10.0, 1.0]).view(3, 1, 1)
+    spec = AttentionSpec(scale=0.5, window=2, softcap=2.0, sinks=True)
+    second, third = 2 * math.tanh(3.0 / 2), 2 * math.tanh(-1.0 / 2)  # the first is out of sight
+    total = math.exp(second) + math.exp(third) + math.exp(0.25)
+    expected = (10 * math.exp(second) + math.exp(third)) / total
+    output = attend(query, keys, values, spec, torch.tensor([0.25]))
+    assert output.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("make", [ReferenceAttention, BlockedAttention, SdpaAttention])
+def test_keys_before_the_window_are_not_touched(make: Callable[[], AttentionBackend]) -> None:
+    """Whole blocks of them may be anything."""
+    check_untouched(make())
+
+
+def test_native_keys_before_the_window_are_not_touched(native: Library) -> None:
+    check_untouched(NativeAttention(native))
+
+
+def check_untouched(backend: AttentionBackend) -> None:
+    case = Case([(640, 1), (700, 30)], 16, NUM_HEADS, 2, 16)
+    g = torch.Generator().manual_seed(0)
+    batch, num_blocks = scattered_batch(case, g)
+    keys, values = (poisoned_cache(case, batch, num_blocks, g) for _ in range(2))
+    query = torch.randn(len(batch.positions), NUM_HEADS, 16, generator=g)
+    backend = backend.for_layers(AttentionSpec(window=100))
+    plan = backend.plan(batch, cache_of(keys, values))
+    expected = backend.forward(query, keys, values, plan)
+    for table in batch.block_table:
+        keys[table[:32].long()] = values[table[:32].long()] = torch.nan  # 512 tokens
+    if isinstance(backend, ReferenceAttention):  # it masks what it has multiplied
+        assert read_tokens(keys, batch.block_table[0], 641)[:512].isnan().all()
+        return
+    assert torch.equal(backend.forward(query, keys, values, plan), expected)
+
+
+@pytest.mark.parametrize("field", ["scale", "window", "softcap"])
+def test_nothing_below_zero(field: str) -> None:
+    with pytest.raises(ValueError, match=f"'{field}' must be above 0, or None for none, got 0"):
+        AttentionSpec(**{field: 0})
