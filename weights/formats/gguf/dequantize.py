@@ -1,9 +1,11 @@
 """From ggml's blocks to float32, vectorized; `blocks/` says what a block holds."""
 
 import math
+from functools import partial
 
 import numpy as np
 
+from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.weights.formats.gguf.blocks import (
     codebooks,
     floats,
@@ -12,10 +14,27 @@ from thirdeye.weights.formats.gguf.blocks import (
     simple,
     ternary,
 )
-from thirdeye.weights.formats.gguf.blocks.fields import Floats, Unpack
+from thirdeye.weights.formats.gguf.blocks.fields import Bytes, Floats, Unpack
 from thirdeye.weights.formats.gguf.format import TensorType
 
 CHUNK = 1 << 18  # weights at a time: 1 MiB of output, so that the passes over it stay in the cache
+
+
+def stored_tensor(
+    stored: memoryview, tensor_type: TensorType, shape: tuple[int, ...]
+) -> StoredTensor:
+    """A tensor of some quantized type as it lies in the file, not copied."""
+    raw = np.frombuffer(stored, np.uint8)
+    rows = raw.reshape(-1, shape[-1] // tensor_type.block_size * tensor_type.block_bytes)
+    return StoredTensor(
+        tensor_type.name, tensor_type.block_size, shape, rows, partial(_decode, tensor_type)
+    )
+
+
+def _decode(tensor_type: TensorType, rows: Bytes) -> Floats:
+    """[n, bytes of a row] -> [n, weights of a row]"""
+    width = rows.shape[1] // tensor_type.block_bytes * tensor_type.block_size
+    return dequantize(np.ascontiguousarray(rows).data, tensor_type, (len(rows), width))
 
 
 def dequantize(stored: memoryview, tensor_type: TensorType, shape: tuple[int, ...]) -> Floats:
