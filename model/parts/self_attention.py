@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.attention.protocol import Attends, AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.parallel.parallel_linear import ColumnParallelLinear, RowParallelLinear
@@ -55,7 +55,8 @@ class SelfAttention(nn.Module):
         self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
     ) -> None:
         super().__init__()
-        self.layer, self.backend = layer, backend
+        self.layer = layer
+        self.backend: Attends = backend  # the probe's hook stands before it while it looks
         self.head_dim = config.head_dim
         self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
         hidden, width = config.hidden_size, config.num_heads * config.head_dim

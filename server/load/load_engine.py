@@ -90,7 +90,7 @@ def load_engine(
     runner = ModelRunner(crew.lead(model), kv_cache, config, device, choose_sampler(where.native))
     warm_up(runner, config)
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
-    inspector = crew.lead_inspector(Inspector(model, device, look_rows))
+    inspector = crew.lead_inspector(Inspector(model, device, look_rows, kv_dtype))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
     wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
     return core, describe(checkpoint.config, config, where, numerics, memory)

@@ -138,7 +138,8 @@ class Follower:
     def _begin(self, begin: Begin) -> None:
         self._cache = None  # a trial's makes room first
         self._cache, self._is_trial = self._share.make_cache(begin), begin.is_trial
-        self._inspect = Inspector(self._share.model, self._share.device, begin.max_look_rows)
+        own = self._share
+        self._inspect = Inspector(own.model, own.device, begin.max_look_rows, own.kv_dtype)
         if begin.is_trial:
             self._share.room.begin()
 
