@@ -1,6 +1,7 @@
 # make serve   a real chat model on http://127.0.0.1:8000        make serve ARGS="--port 9000"
 # make test    the whole suite                                   make check   format, lint, types, imports
 # make setup   the environment and the default model, alone       make prove   the slow proofs
+# make wheel   dist/*.whl, to install anywhere
 # make format  what formatter and linter can mend                make clean   remove .venv and caches
 # make bench-cpu   against other servers on the same cores: ARGS="--llama-server PATH --gguf PATH"
 
@@ -9,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup serve test prove bench-cpu check format clean model
+.PHONY: help setup serve test prove bench-cpu check wheel format clean model
 
 help:
 	@sed '/^#/!Q; s/^# //' Makefile
@@ -56,6 +57,10 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+wheel: $(VENV)/.runtime
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@ls dist/*.whl
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

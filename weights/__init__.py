@@ -3,7 +3,7 @@
     resolve, pull, catalog, paths    a name -> a path
     checkpoint                       a path -> one view of it, by gguf/ or huggingface
     arch/                            its names and settings -> ours
-    load, dummy                      tensors -> a model
+    load                             tensors -> a model
 
 Nothing here imports torch before a tensor is asked for.
 """

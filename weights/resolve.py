@@ -7,6 +7,7 @@ user said so.
 
 import importlib.metadata
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def _hub_snapshot(spec: str, revision: str | None) -> Path:
     except ImportError:
         raise ModelNotFound(
             f"{spec!r} is no directory here; to fetch it from the Hugging Face hub, "
-            "run pip install 'thirdeye[hub]'."
+            f"install the package huggingface_hub: {sys.executable} -m pip install huggingface_hub"
         ) from None
     try:
         return Path(snapshot_download(spec, revision=revision, allow_patterns=HUB_FILES))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,7 +198,9 @@ def write_pictures(result: dict[str, Any], html: Path | None, figures: Path | No
         try:
             from thirdeye.clients.loadtest.figures import save_figures
         except ImportError:
-            raise ValueError("--figures needs matplotlib: pip install 'thirdeye[bench]'") from None
+            raise ValueError(
+                f"--figures needs matplotlib: {sys.executable} -m pip install matplotlib"
+            ) from None
         save_figures(result, figures)
 
 

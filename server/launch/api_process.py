@@ -26,7 +26,7 @@ from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.engine.process.process_engine import OnProgress, ProcessEngine
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.engine.process.supervised_engine import (
-    MortalEngine,
+    KillableEngine,
     RestartPolicy,
     SupervisedEngine,
 )
@@ -210,7 +210,7 @@ async def start_engine(
 
 async def start_process(
     recipe: EngineRecipe, on_progress: OnProgress, spawn: Callable[[], Spawned]
-) -> MortalEngine:
+) -> KillableEngine:
     try:
         spawned = spawn()
     except OSError as error:
@@ -218,7 +218,7 @@ async def start_process(
     return await ProcessEngine.start(spawned, msgspec.msgpack.encode(recipe), on_progress)
 
 
-async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> MortalEngine:
+async def start_thread(recipe: EngineRecipe, on_progress: OnProgress) -> KillableEngine:
     from thirdeye.server.engine.process.thread_engine import ThreadEngine  # noqa: PLC0415 (torch is wanted here alone)
     from thirdeye.server.load.load_engine import load_engine  # noqa: PLC0415
 

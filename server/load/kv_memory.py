@@ -11,11 +11,11 @@ from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
 from thirdeye.model.transformer import Transformer
-from thirdeye.server.engine.cache.device_memory import CudaMemory, Memory, Usage
+from thirdeye.server.engine.cache.device_memory import CudaMemory, DeviceMemory, MemoryUsage
 from thirdeye.server.engine.cache.kv_budget import GIB
 from thirdeye.server.engine.core.engine_core import EngineCore
-from thirdeye.server.engine.core.profile_run import measure, trial_config
-from thirdeye.server.engine.distributed.leader import NOBODY, Crew
+from thirdeye.server.engine.core.profile_run import profile_memory, trial_config
+from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig, default_batched_tokens
 from thirdeye.server.load.engine_recipe import EngineRecipe
@@ -23,19 +23,19 @@ from thirdeye.server.load.overlap import SCRAP_BLOCKS, build_launcher, runs_ahea
 from thirdeye.server.load.tensor_parallel import rank_kv_budget
 
 
-def find_room(
+def find_kv_budget(
     recipe: EngineRecipe,
     model: Transformer,
     kv_dtype: torch.dtype,
     device: torch.device,
-    crew: Crew = NOBODY,
+    rank_group: RankGroup = ONE_RANK,
 ) -> tuple[int, str]:
     """Bytes for keys and values, of each rank the same, and where the memory goes, in words if it
     was measured. Raises ValueError if what was asked for does not fit.
     """
     if device.type != "cuda":
-        return crew.least(rank_kv_budget(recipe, model.config, device, kv_dtype)), ""
-    usage = try_step(recipe, model, kv_dtype, device, CudaMemory(device), crew)
+        return rank_group.min_kv_budget(rank_kv_budget(recipe, model.config, device, kv_dtype)), ""
+    usage = try_step(recipe, model, kv_dtype, device, CudaMemory(device), rank_group)
     size = recipe.tensor_parallel
     return usage.kv, f"of each of {size} GPUs {usage}" if size > 1 else str(usage)
 
@@ -50,9 +50,9 @@ def try_step(
     model: Transformer,
     kv_dtype: torch.dtype,
     device: torch.device,
-    memory: Memory,
-    crew: Crew = NOBODY,
-) -> Usage:
+    memory: DeviceMemory,
+    rank_group: RankGroup = ONE_RANK,
+) -> MemoryUsage:
     """A trial with the served model, on all ranks at once: what the one with the least has left
     is what each of them gets."""
     asked = recipe.kv_memory_bytes
@@ -61,9 +61,9 @@ def try_step(
         num_tokens = default_batched_tokens(device.type, recipe.max_num_seqs)
     context = model.config.max_position_embeddings
     sizes = trial_config(num_tokens, recipe.max_num_seqs, recipe.block_size, context)
-    make_core = partial(_make_core, recipe, model, kv_dtype, device, crew)
-    usage = measure(make_core, sizes, memory, granted_share(recipe))
-    usage = replace(usage, lost=usage.kv - crew.least(usage.kv))
+    make_core = partial(_make_core, recipe, model, kv_dtype, device, rank_group)
+    usage = profile_memory(make_core, sizes, memory, granted_share(recipe))
+    usage = replace(usage, lost=usage.kv - rank_group.min_kv_budget(usage.kv))
     if asked is None:
         return usage
     if asked > usage.kv:
@@ -79,16 +79,16 @@ def _make_core(
     model: Transformer,
     kv_dtype: torch.dtype,
     device: torch.device,
-    crew: Crew,
+    rank_group: RankGroup,
     config: EngineConfig,
 ) -> tuple[EngineCore, int]:
     """An engine as it will be served, but for the captures, and the bytes of its cache."""
-    crew.begin(config.num_blocks, config.block_size, is_trial=True)
+    rank_group.init_caches(config.num_blocks, config.block_size, is_trial=True)
     own = rank_config(model.config, model.ranks.size)
     is_ahead = runs_ahead(recipe.cuda_graphs, device, model.backend, recipe.tensor_parallel)
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
     cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
-    runner = ModelRunner(crew.lead(model), cache, config, device)
+    runner = ModelRunner(rank_group.wrap(model), cache, config, device)
     size = num_blocks * kv_bytes_per_block(own, config.block_size, kv_dtype)
     if not is_ahead:
         return EngineCore(config, runner), size

@@ -45,10 +45,10 @@ from thirdeye.server.engine.sampling.native_sampler import NativeSampler
 from thirdeye.server.engine.sampling.sampler import Sampler, sample
 from thirdeye.server.load.engine_info import describe, describe_numerics
 from thirdeye.server.load.engine_recipe import EngineRecipe
-from thirdeye.server.load.kv_memory import find_room
+from thirdeye.server.load.kv_memory import find_kv_budget
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, runs_ahead
 from thirdeye.server.load.placement import place, place_kv
-from thirdeye.server.load.tensor_parallel import gather_crew, use_threads
+from thirdeye.server.load.tensor_parallel import make_rank_group, use_threads
 from thirdeye.server.text.tools.form import TAGS, encode_with_tags
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelError
@@ -69,28 +69,30 @@ def load_engine(
     checkpoint = open_checkpoint(Path(recipe.model_path))
     where = place(recipe, rank=0)
     own = rank_config(checkpoint.config, recipe.tensor_parallel)
-    crew = gather_crew(recipe, where, on_end)
-    where = replace(where, ranks=crew.ranks)
+    rank_group = make_rank_group(recipe, where, on_end)
+    where = replace(where, ranks=rank_group.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
     grammars = GrammarCompiler(lambda grammar: guidance.result().compile(grammar))
     # Beside the weights, which leave a core to it. The checkpoint's description is not kept for it.
     guidance = grammars.prepare(partial(load_guidance, checkpoint, recipe.eos_token_ids))
     model = load_model(checkpoint, recipe.attention, where, on_progress)
-    crew.wait_loaded()
-    budget, memory = find_room(recipe, model, kv_dtype, device, crew)
+    rank_group.wait_loaded()
+    budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
     config = engine_config(recipe, own, kv_dtype, device, budget)
     is_ahead = runs_ahead(recipe.cuda_graphs, device, model.backend, recipe.tensor_parallel)
     if is_ahead:  # a guess needs the token before it, which the host does not know yet
         config = msgspec.structs.replace(config, num_draft_tokens=0)
-    look_rows = min(MAX_ROWS, config.max_num_batched_tokens)
-    crew.begin(config.num_blocks, config.block_size, look_rows)
+    inspection_rows = min(MAX_ROWS, config.max_num_batched_tokens)
+    rank_group.init_caches(config.num_blocks, config.block_size, inspection_rows)
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
     kv_cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
     launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
-    runner = ModelRunner(crew.lead(model), kv_cache, config, device, choose_sampler(where.native))
+    runner = ModelRunner(
+        rank_group.wrap(model), kv_cache, config, device, choose_sampler(where.native)
+    )
     warm_up(runner, config)
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
-    inspector = crew.lead_inspector(Inspector(model, device, look_rows, kv_dtype))
+    inspector = rank_group.wrap_inspector(Inspector(model, device, inspection_rows, kv_dtype))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
     wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
     return core, describe(checkpoint.config, config, where, numerics, memory)

@@ -17,9 +17,9 @@ import torch
 from thirdeye.model.parallel.ranks import Meeting, join
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.cache.device_memory import CudaMemory
-from thirdeye.server.engine.core.profile_run import Gauge, Granted, Room
+from thirdeye.server.engine.core.profile_run import FixedKVBudget, KVBudget, MeasuredKVBudget
 from thirdeye.server.engine.distributed.rank_messages import Join
-from thirdeye.server.engine.distributed.rank_worker import Share, serve_rank
+from thirdeye.server.engine.distributed.rank_worker import RankModel, serve_rank
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import granted_share
@@ -30,7 +30,7 @@ from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelError
 
 
-def load_share(order: Join, say_alive: Callable[[], None]) -> Share:
+def load_rank_model(order: Join, report_alive: Callable[[], None]) -> RankModel:
     """Meet the others, then load this rank's slices. Raises as `load_engine` does."""
     recipe = msgspec.msgpack.decode(order.recipe, type=EngineRecipe)
     use_threads(recipe)
@@ -40,25 +40,25 @@ def load_share(order: Join, say_alive: Callable[[], None]) -> Share:
     meeting = Meeting(Path(order.meeting_path), order.rank, size, recipe.rank_timeout)
     ranks = join(meeting, where.device, is_deterministic=recipe.deterministic)
     where = replace(where, ranks=ranks)
-    model = load_model(checkpoint, recipe.attention, where, lambda *_: say_alive())
+    model = load_model(checkpoint, recipe.attention, where, lambda *_: report_alive())
     kv_dtype = place_kv(recipe, where)
-    room = find_own_room(recipe, model, kv_dtype, where.device)
-    return Share(model, where.device, kv_dtype, room)
+    kv_budget = make_kv_budget(recipe, model, kv_dtype, where.device)
+    return RankModel(model, where.device, kv_dtype, kv_budget)
 
 
-def find_own_room(
+def make_kv_budget(
     recipe: EngineRecipe, model: Transformer, kv_dtype: torch.dtype, device: torch.device
-) -> Room:
-    """As `find_room` does on rank 0; the weights are loaded."""
+) -> KVBudget:
+    """As `find_kv_budget` does on rank 0; the weights are loaded."""
     if device.type != "cuda":
-        return Granted(rank_kv_budget(recipe, model.config, device, kv_dtype))
-    return Gauge(CudaMemory(device), granted_share(recipe))
+        return FixedKVBudget(rank_kv_budget(recipe, model.config, device, kv_dtype))
+    return MeasuredKVBudget(CudaMemory(device), granted_share(recipe))
 
 
-def load(order: Join, say_alive: Callable[[], None]) -> Share:
+def load(order: Join, report_alive: Callable[[], None]) -> RankModel:
     """What the operator can mend is told in words."""
     try:
-        return load_share(order, say_alive)
+        return load_rank_model(order, report_alive)
     except (ValueError, OSError, ModelError) as error:
         raise EngineDead(str(error)) from error
 

@@ -8,7 +8,7 @@ the seconds that the rest takes to be imported.
 import os
 import sys
 
-from thirdeye.server.engine.process.parent_death import bind_to_parent
+from thirdeye.server.engine.process.spawn import bind_to_parent
 
 
 def main() -> int:

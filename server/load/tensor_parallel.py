@@ -13,7 +13,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
 from thirdeye.server.engine.cache.kv_budget import kv_budget
-from thirdeye.server.engine.distributed.leader import NOBODY, Crew, summon
+from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup, start_ranks
 from thirdeye.server.engine.execution.cpu_threads import num_cores, own_cpus
 from thirdeye.server.load.engine_recipe import EngineRecipe
 
@@ -39,11 +39,13 @@ def check_ranks(recipe: EngineRecipe, device: torch.device) -> None:
         )
 
 
-def gather_crew(recipe: EngineRecipe, where: Placement, on_end: Callable[[str], object]) -> Crew:
-    """The other ranks, if there are to be any. `on_end` ends this process; see `Mate`."""
+def make_rank_group(
+    recipe: EngineRecipe, where: Placement, on_end: Callable[[str], object]
+) -> RankGroup:
+    """The other ranks, if there are to be any. `on_end` ends this process; see `RankProcess`."""
     if recipe.tensor_parallel == 1:
-        return NOBODY
-    return summon(
+        return ONE_RANK
+    return start_ranks(
         [sys.executable, "-P", "-m", "thirdeye.server.load.rank_main"],
         msgspec.msgpack.encode(recipe),
         recipe.tensor_parallel,

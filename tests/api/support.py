@@ -14,7 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import Scope
 
-from tests.engine.fake_engine import FAKE_HEADS, FAKE_WIDTH, FakeEngine, fake_info
+from tests.engine.process.fake_engine import FAKE_HEADS, FAKE_WIDTH, FakeEngine, fake_info
 from thirdeye.server.api.generation.server_state import ModelInfo, ServedModel, ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.engine.interface.types import Request

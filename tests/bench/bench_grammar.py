@@ -23,7 +23,7 @@ from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.grammar.bitmask import RowMasks, empty_masks, unpack
 from thirdeye.server.engine.grammar.llguidance_matcher import Guidance
 from thirdeye.server.engine.interface.types import Request, SamplingParams
-from thirdeye.server.engine.process.heap_settings import settle_heap
+from thirdeye.server.engine.process.footprint import keep_step_buffers
 from thirdeye.server.engine.sampling.sampler import Sampler, make_knobs
 from thirdeye.server.launch.native_kernels import plan_native
 from thirdeye.server.load.engine_recipe import EngineRecipe
@@ -197,7 +197,7 @@ def main() -> None:
         result[name] = {"compile_ms": compiled} | micro(guidance, serialized, vocab_size)
         print(name, result[name])
     cores = [served_core(str(path), eos, library) for _ in range(2)]
-    settle_heap()
+    keep_step_buffers()
     native = load_native(library, torch.device("cpu"), torch.float32)
     result["choosing"] = choosing(choose_sampler(native), guidance, vocab_size)
     result["filling"] = filling(guidance, vocab_size)

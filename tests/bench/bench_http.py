@@ -29,7 +29,7 @@ import msgspec
 import uvloop
 
 from tests.api.support import VOCAB_SIZE, ByteTokenizer, served_model
-from tests.engine.fake_engine import fake_info
+from tests.engine.process.fake_engine import fake_info
 from thirdeye.server.api.generation.push import WIRE, Wire
 from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.model.steps import Row, make_batch
+from tests.weights.dummy import load_dummy_weights
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.attention.sdpa import SdpaAttention
@@ -30,7 +31,6 @@ from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.bench.model_shapes import SMOLLM2_135M
-from thirdeye.weights.dummy import load_dummy_weights
 
 Clock = Callable[[], float]
 

@@ -2,7 +2,8 @@
 
 import torch
 
-from tests.engine.grammars import AtOnce
+from tests.engine.grammar.toy_grammars import AtOnce
+from tests.weights.dummy import load_dummy_weights
 from thirdeye.model.attention.choose_attention import choose_attention
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
@@ -13,7 +14,6 @@ from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import CompileGrammar
-from thirdeye.weights.dummy import load_dummy_weights
 
 
 def dummy_core(

@@ -7,8 +7,9 @@ from importlib import import_module
 
 import pytest
 
-import thirdeye.clients as clients
+import thirdeye
 from tests.clients.stub import Stub
+from thirdeye import clients
 
 
 def test_every_public_name_is_there() -> None:
@@ -19,10 +20,17 @@ def test_every_public_name_is_there() -> None:
         _ = clients.Clint
 
 
+def test_the_package_has_them_too() -> None:
+    """`from thirdeye import Client` is what the README says."""
+    assert all(getattr(thirdeye, name) is getattr(clients, name) for name in clients.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'Clint'"):
+        _ = thirdeye.Clint
+
+
 def test_importing_costs_no_library() -> None:
     """`thirdeye --help` imports this package: it must load neither httpx nor rich."""
     program = (
-        "import sys; import clients, thirdeye.clients.target;"
+        "import sys, thirdeye, thirdeye.clients.target;"
         "print([name for name in ('httpx', 'rich', 'readline') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -35,6 +43,6 @@ def test_the_examples_in_the_docstrings_run(
 ) -> None:
     """As a reader would type them, against the server of the environment."""
     monkeypatch.setenv("OPENAI_BASE_URL", stub.url)
-    result = doctest.testmod(import_module(f"clients.{module}"))
+    result = doctest.testmod(import_module(f"thirdeye.clients.{module}"))
     assert result.attempted > 0
     assert result.failed == 0

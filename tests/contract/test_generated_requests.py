@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.api.support import EOS, fake_engine, live, ready_state, says
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.engine.interface.types import StepRecord

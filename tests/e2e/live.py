@@ -12,7 +12,12 @@ from threading import Thread
 
 READY = re.compile(r"Ready: (http://\S+)")
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = ("-P", "-m", "thirdeye.server.launch.cli")  # what the script `thirdeye` runs
+COMMAND = (
+    sys.executable,
+    "-P",
+    "-m",
+    "thirdeye.server.launch.cli",
+)  # what the script `thirdeye` runs
 
 
 @dataclass
@@ -24,12 +29,13 @@ class LiveServer:
     lines: list[str] = field(default_factory=list)
     url: str = ""
     cwd: Path = ROOT
+    command: tuple[str, ...] = COMMAND
     seconds_to_ready: float = 0.0
 
     def start(self, timeout: float = 60.0) -> "LiveServer":
         started = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, *COMMAND, "serve", "--port", "0", *self.args],
+            [*self.command, "serve", "--port", "0", *self.args],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -5,7 +5,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.engine.mixes import CUTS, alone, answers, make_core, mixes
+from tests.engine.execution.request_mixes import CUTS, alone, answers, make_core, mixes
 from thirdeye.model.attention.choose_attention import choose_attention
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.interface.types import Request

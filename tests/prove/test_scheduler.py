@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.engine.scheduler_machine import SchedulerMachine
+from tests.engine.scheduling.scheduler_machine import SchedulerMachine
 
 
 @pytest.mark.prove

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from tests.text.answers import (
     EOS,
     IDS,
@@ -28,10 +28,10 @@ from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,
     FinishReason,
+    OnOutput,
     Request,
     SamplingParams,
     StepOutput,
-    Take,
     Timings,
 )
 from thirdeye.server.text.events import TextEvent
@@ -63,7 +63,7 @@ class ScriptedEngine:
             self.aborted.set()
 
     async def generate(
-        self, request: Request, take: Take | None = None
+        self, request: Request, on_output: OnOutput | None = None
     ) -> AsyncGenerator[StepOutput, None]:
         if self.dead:
             raise EngineDead("no engine")
@@ -72,7 +72,8 @@ class ScriptedEngine:
             for step in self.outputs:
                 await asyncio.sleep(0)
                 self.served += 1
-                if take is None or step.finish_reason is not None or not take(step):
+                is_last = step.finish_reason is not None
+                if on_output is None or is_last or not on_output(step):
                     yield step
             if self.hangs:
                 await self.aborted.wait()

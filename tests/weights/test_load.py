@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.weights import tiny
+from tests.weights.dummy import dummy_tensor, load_dummy_weights
 from tests.weights.sinks import RecordingSink
 from thirdeye.weights.checkpoint import open_checkpoint
-from thirdeye.weights.dummy import dummy_tensor, load_dummy_weights
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.load import load_weights
 

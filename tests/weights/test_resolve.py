@@ -110,7 +110,7 @@ def test_a_hub_id_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_without_the_hub_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ModelNotFound, match=r"'org/model'.*pip install 'thirdeye\[hub\]'"):
+    with pytest.raises(ModelNotFound, match=r"'org/model'.*-m pip install huggingface_hub"):
         resolve_model("org/model")
 
 

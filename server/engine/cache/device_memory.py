@@ -8,7 +8,7 @@ import torch
 from thirdeye.server.engine.cache.kv_budget import GIB
 
 
-class Memory(Protocol):
+class DeviceMemory(Protocol):
     """A device's memory, in bytes."""
 
     def release(self) -> None:
@@ -65,7 +65,7 @@ class CudaMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class MemoryUsage:
     """Where a device's memory goes, in bytes."""
 
     total: int

@@ -7,8 +7,8 @@ for itself. What the decode loop keeps on the device (counts, biases, masks, log
 that is tried. What is left below the share that the operator grants is the cache's. Later steps are
 no larger, so none can run out.
 
-On several ranks all of them compute the same trial at the same time. The one that leads it measures
-so; what the others have left is measured by `Gauge`, around the steps that they are told.
+On several ranks all of them compute the same trial at the same time. Rank 0 measures so; what the
+others have left is measured by `MeasuredKVBudget`, around the steps that they are told.
 """
 
 import gc
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from thirdeye.server.engine.cache.device_memory import Memory, Usage
+from thirdeye.server.engine.cache.device_memory import DeviceMemory, MemoryUsage
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.types import EngineDead, FinishReason, Request, SamplingParams
@@ -33,7 +33,9 @@ MakeCore = Callable[[EngineConfig], tuple[EngineCore, int]]
 """An engine of these sizes, and the bytes of its cache. All else that it takes, it keeps."""
 
 
-def measure(make_core: MakeCore, sizes: EngineConfig, memory: Memory, share: float) -> Usage:
+def profile_memory(
+    make_core: MakeCore, sizes: EngineConfig, memory: DeviceMemory, share: float
+) -> MemoryUsage:
     """Try the largest step of an engine of these sizes (see `trial_config`).
 
     Call it when the weights are loaded. Raises ValueError if not even the trial fits.
@@ -60,7 +62,7 @@ def measure(make_core: MakeCore, sizes: EngineConfig, memory: Memory, share: flo
     del core
     gc.collect()  # an engine refers to itself: else its cache lives on beside the real one
     memory.release()
-    return Usage(
+    return MemoryUsage(
         total=memory.total,
         granted=int(share * memory.total),
         others=max(0, others),
@@ -71,48 +73,48 @@ def measure(make_core: MakeCore, sizes: EngineConfig, memory: Memory, share: flo
     )
 
 
-class Room(Protocol):
+class KVBudget(Protocol):
     """How much a rank that follows has for keys and values."""
 
-    def begin(self) -> None:
+    def start_trial(self) -> None:
         """The trial's cache is there, its steps are not."""
 
-    def end(self) -> int:
+    def num_bytes(self) -> int:
         """Bytes. If there was a trial, its last step is done and its cache still there."""
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class FixedKVBudget:
     """What is known without a trial."""
 
     size: int  # bytes
 
-    def begin(self) -> None:
+    def start_trial(self) -> None:
         """Nothing is measured."""
 
-    def end(self) -> int:
+    def num_bytes(self) -> int:
         return self.size
 
 
-class Gauge:
+class MeasuredKVBudget:
     """What is left behind a trial; made when the rank's weights are loaded."""
 
-    def __init__(self, memory: Memory, share: float) -> None:
+    def __init__(self, memory: DeviceMemory, share: float) -> None:
         self._memory, self._share = memory, share
         memory.release()
         self._weights = memory.allocated
         self._cache = 0
 
-    def begin(self) -> None:
+    def start_trial(self) -> None:
         self._memory.reset_peak()
         self._cache = self._memory.allocated - self._weights
 
-    def end(self) -> int:
+    def num_bytes(self) -> int:
         """A step of decoding is not counted once more: ranks capture no graphs."""
         memory = self._memory
         step = memory.peak - self._weights - self._cache
         granted = int(self._share * memory.total)
-        return Usage(memory.total, granted, max(0, memory.others), self._weights, step, 0).kv
+        return MemoryUsage(memory.total, granted, max(0, memory.others), self._weights, step, 0).kv
 
 
 def trial_config(

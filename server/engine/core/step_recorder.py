@@ -1,7 +1,7 @@
 """What each step did and how long it took: the engine's flight recorder.
 
 One record a step goes into a ring, whether anybody looks or not, and that is all it costs. While
-somebody looks, the records not told yet leave with the step's message (`take`), and a `StepBoard`
+somebody looks, the records not told yet leave with the step's message (`take`), and a `StepHistory`
 on the other side shows them to its readers. A record names requests and counts their tokens; it
 holds none, and the ring keeps no sequence alive.
 """

@@ -1,7 +1,7 @@
 """Rank 0's side of tensor parallelism: the other ranks' processes, and what they are told.
 
 Each is a fresh interpreter at the end of a socket. What rank 0 computes with its share of the
-model, the others are told first, in the same order: `lead` wraps whatever does so. The ranks live
+model, the others are told first, in the same order: `wrap` does that to the model. The ranks live
 and die together. If one ends, rank 0 ends at once, even in the middle of a step; if rank 0 ends,
 the others see the end of their sockets. So there is one death to look after, the engine's, and its
 supervisor does. Where ranks wait for each other they do so for a limited time.
@@ -27,104 +27,111 @@ from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.layer_inspector import Inspect
 from thirdeye.server.engine.distributed.rank_messages import (
-    LAST_WORDS,
-    Arrived,
-    Begin,
+    FAILURE_GRACE,
+    ContinueInspection,
+    EndInspection,
+    InitCache,
     Join,
     Loaded,
-    Look,
-    LookAway,
-    LookOn,
     Measure,
     Measured,
+    Started,
+    StartInspection,
     ToRank,
     pack_batch,
 )
-from thirdeye.server.engine.distributed.rank_process import RANKS_FAILED, Mate
+from thirdeye.server.engine.distributed.rank_process import RANKS_FAILED, RankProcess
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process.frames import pack_frame
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = 60.0  # seconds without a sign of life from a rank that starts or loads
+LOAD_TIMEOUT = 60.0  # seconds without a sign of life from a rank that starts or loads
 
 
-class Crew:
-    """The other ranks, none by default: then everything is as if there were no crew."""
+class RankGroup:
+    """The other ranks, none by default: then everything is as with one process."""
 
-    def __init__(self, mates: Sequence[Mate] = (), ranks: Ranks = ALONE) -> None:
-        self._mates = mates
+    def __init__(self, processes: Sequence[RankProcess] = (), ranks: Ranks = ALONE) -> None:
+        self._processes = processes
         self.ranks = ranks
 
     def wait_loaded(self) -> None:
         """Until all have their weights. `EngineDead` if one cannot."""
-        for mate in self._mates:
-            mate.expect(Loaded)
+        for process in self._processes:
+            process.expect(Loaded)
 
-    def least(self, kv_budget: int) -> int:
+    def min_kv_budget(self, kv_budget: int) -> int:
         """What the rank with the least room has for keys and values, in bytes."""
-        self.tell(Measure())
-        return min([kv_budget, *(mate.expect(Measured).kv_budget for mate in self._mates)])
+        self.broadcast(Measure())
+        return min(
+            [kv_budget, *(process.expect(Measured).kv_budget for process in self._processes)]
+        )
 
-    def begin(
-        self, num_blocks: int, block_size: int, max_look_rows: int = 1, *, is_trial: bool = False
+    def init_caches(
+        self,
+        num_blocks: int,
+        block_size: int,
+        max_inspection_rows: int = 1,
+        *,
+        is_trial: bool = False,
     ) -> None:
         """Caches of so many blocks; those of a trial before are given back."""
-        self.tell(Begin(num_blocks, block_size, max_look_rows, is_trial))
+        self.broadcast(InitCache(num_blocks, block_size, max_inspection_rows, is_trial))
 
-    def tell(self, message: ToRank) -> None:
+    def broadcast(self, message: ToRank) -> None:
         """All ranks hear the same, in the same order."""
         frame = pack_frame(message)
-        for mate in self._mates:
-            mate.send(frame)
+        for process in self._processes:
+            process.send(frame)
 
-    def lead(self, model: Transformer) -> "LedModel | Transformer":
+    def wrap(self, model: Transformer) -> "DistributedModel | Transformer":
         """The model as the runner calls it."""
-        return LedModel(self, model) if self._mates else model
+        return DistributedModel(self, model) if self._processes else model
 
-    def lead_inspector(self, inspect: Inspect) -> Inspect:
-        return LedInspector(self, inspect) if self._mates else inspect
-
-
-NOBODY = Crew()
+    def wrap_inspector(self, inspect: Inspect) -> Inspect:
+        return DistributedInspector(self, inspect) if self._processes else inspect
 
 
-class LedModel:
+ONE_RANK = RankGroup()
+
+
+class DistributedModel:
     """Rank 0's share of a model; called, it has the other ranks compute theirs."""
 
-    def __init__(self, crew: Crew, model: Transformer) -> None:
-        self._crew, self._model = crew, model
+    def __init__(self, rank_group: RankGroup, model: Transformer) -> None:
+        self._rank_group, self._model = rank_group, model
 
     def __call__(self, batch: ForwardBatch, kv_cache: KVCache, /) -> Tensor:
-        self._crew.tell(pack_batch(batch, has_hidden=False))
+        self._rank_group.broadcast(pack_batch(batch, has_hidden=False))
         with ending_the_engine():
             logits: Tensor = self._model(batch, kv_cache)
         return logits
 
     def with_hidden(self, batch: ForwardBatch, kv_cache: KVCache, /) -> tuple[Tensor, Tensor]:
-        self._crew.tell(pack_batch(batch, has_hidden=True))
+        self._rank_group.broadcast(pack_batch(batch, has_hidden=True))
         with ending_the_engine():
             return self._model.with_hidden(batch, kv_cache)
 
 
-class LedInspector:
+class DistributedInspector:
     """Looks inside on all ranks, piece by piece: a head's pattern is on one of them alone."""
 
-    def __init__(self, crew: Crew, inspect: Inspect) -> None:
-        self._crew, self._inspect = crew, inspect
+    def __init__(self, rank_group: RankGroup, inspect: Inspect) -> None:
+        self._rank_group, self._inspect = rank_group, inspect
 
     def __call__(self, request: TraceRequest) -> Iterator[Trace | None]:
         pieces = self._inspect(request)
-        self._crew.tell(Look(request))
+        self._rank_group.broadcast(StartInspection(request))
         try:
             while True:
-                self._crew.tell(LookOn(request.request_id))
+                self._rank_group.broadcast(ContinueInspection(request.request_id))
                 with ending_the_engine():
                     piece = next(pieces)
                 yield piece
         finally:
-            self._crew.tell(LookAway(request.request_id))
+            self._rank_group.broadcast(EndInspection(request.request_id))
 
 
 @contextlib.contextmanager
@@ -136,11 +143,11 @@ def ending_the_engine() -> Iterator[None]:
         raise
     except Exception as error:
         logger.exception("a step on several ranks failed")
-        time.sleep(LAST_WORDS)  # if another rank is why, it ends this process, and says so
+        time.sleep(FAILURE_GRACE)  # if another rank is why, it ends this process, and says so
         raise EngineDead(RANKS_FAILED) from error
 
 
-def summon(
+def start_ranks(
     argv: Sequence[str],
     recipe: bytes,
     size: int,
@@ -149,7 +156,7 @@ def summon(
     timeout: float,
     is_deterministic: bool,
     on_end: Callable[[str], object],
-) -> Crew:
+) -> RankGroup:
     """Start the other ranks and meet them; later they wait `timeout` seconds for each other.
     `EngineDead` if they do not come together in time.
 
@@ -163,14 +170,14 @@ def summon(
         on_end(why)
 
     try:
-        mates = [Mate.start(rank, argv, PATIENCE, end) for rank in range(1, size)]
-        for mate in mates:
-            mate.expect(Arrived)
-        for rank, mate in enumerate(mates, 1):
-            mate.send(pack_frame(Join(recipe, str(path), rank)))
+        processes = [RankProcess.start(rank, argv, LOAD_TIMEOUT, end) for rank in range(1, size)]
+        for process in processes:
+            process.expect(Started)
+        for rank, process in enumerate(processes, 1):
+            process.send(pack_frame(Join(recipe, str(path), rank)))
         meeting = Meeting(path, 0, size, timeout)
         ranks = join(meeting, device, is_deterministic=is_deterministic)
-        return Crew(mates, ranks)
+        return RankGroup(processes, ranks)
     except RuntimeError as error:
         raise EngineDead(f"{RANKS_FAILED} ({error})") from error
     finally:

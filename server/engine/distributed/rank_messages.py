@@ -14,7 +14,7 @@ from msgspec import Struct
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.interface.trace import TraceRequest
 
-LAST_WORDS = 1.0  # seconds in which a rank tells why, before others tell what they saw of it
+FAILURE_GRACE = 1.0  # seconds in which a rank tells why, before others tell what they saw of it
 
 
 class Join(Struct, frozen=True, tag=True):
@@ -25,7 +25,7 @@ class Join(Struct, frozen=True, tag=True):
     rank: int
 
 
-class Arrived(Struct, frozen=True, tag=True):
+class Started(Struct, frozen=True, tag=True):
     """The rank's process has started: from here on nobody should keep another waiting."""
 
 
@@ -37,19 +37,19 @@ class Loaded(Struct, frozen=True, tag=True):
     """The rank's weights are in."""
 
 
-class Unable(Struct, frozen=True, tag=True):
+class Failed(Struct, frozen=True, tag=True):
     """Why a rank cannot take part, or go on: fit for the operator."""
 
     message: str
 
 
-class Begin(Struct, frozen=True, tag=True):
+class InitCache(Struct, frozen=True, tag=True):
     """Sizes all ranks agree on: as many blocks as the rank with the least room has, or as few as a
     trial needs (`server/engine/core/profile_run.py`)."""
 
     num_blocks: int
     block_size: int
-    max_look_rows: int  # of a piece of an inspection
+    max_inspection_rows: int  # of a piece of an inspection
     is_trial: bool
 
 
@@ -71,26 +71,26 @@ class Compute(Struct, frozen=True, tag=True):
     has_hidden: bool  # whether the final hidden states are wanted, too
 
 
-class Look(Struct, frozen=True, tag=True):
+class StartInspection(Struct, frozen=True, tag=True):
     """Begin to look into a text."""
 
     request: TraceRequest
 
 
-class LookOn(Struct, frozen=True, tag=True):
+class ContinueInspection(Struct, frozen=True, tag=True):
     """The next piece of that."""
 
     request_id: str
 
 
-class LookAway(Struct, frozen=True, tag=True):
+class EndInspection(Struct, frozen=True, tag=True):
     """It is over, or nobody reads it any more."""
 
     request_id: str
 
 
-ToRank = Join | Begin | Measure | Compute | Look | LookOn | LookAway
-FromRank = Arrived | Loading | Loaded | Measured | Unable
+ToRank = Join | InitCache | Measure | Compute | StartInspection | ContinueInspection | EndInspection
+FromRank = Started | Loading | Loaded | Measured | Failed
 
 
 def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:

@@ -13,7 +13,7 @@ from typing import Self, TypeVar
 
 import msgspec
 
-from thirdeye.server.engine.distributed.rank_messages import FromRank, Loading, Unable
+from thirdeye.server.engine.distributed.rank_messages import Failed, FromRank, Loading
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process.frames import FrameReader
 
@@ -22,7 +22,7 @@ M = TypeVar("M", bound=FromRank)
 RANKS_FAILED = "The ranks of the engine could not work together."
 
 
-class Mate:
+class RankProcess:
     """Another rank's process, and the socket to it."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Mate:
         try:
             while True:
                 message = frames.read(self._sock)
-                if isinstance(message, Unable):
+                if isinstance(message, Failed):
                     self._on_end(f"Rank {self._rank}: {message.message}")
                     return
                 self._inbox.put(message)

@@ -24,23 +24,23 @@ from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.layer_inspector import Inspect, Inspector
-from thirdeye.server.engine.core.profile_run import STEP_TOO_LARGE, Room
+from thirdeye.server.engine.core.profile_run import STEP_TOO_LARGE, KVBudget
 from thirdeye.server.engine.distributed.rank_messages import (
-    LAST_WORDS,
-    Arrived,
-    Begin,
+    FAILURE_GRACE,
     Compute,
+    ContinueInspection,
+    EndInspection,
+    Failed,
     FromRank,
+    InitCache,
     Join,
     Loaded,
     Loading,
-    Look,
-    LookAway,
-    LookOn,
     Measure,
     Measured,
+    Started,
+    StartInspection,
     ToRank,
-    Unable,
     unpack_batch,
 )
 from thirdeye.server.engine.interface.trace import Trace
@@ -51,20 +51,20 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
-    """One rank's part of the engine, as the composition root loads it."""
+class RankModel:
+    """One rank's share of the model, as the composition root loads it."""
 
     model: Transformer
     device: torch.device
     kv_dtype: torch.dtype
-    room: Room
+    kv_budget: KVBudget
 
-    def make_cache(self, begin: Begin) -> KVCache:
+    def make_cache(self, sizes: InitCache) -> KVCache:
         own = rank_config(self.model.config, self.model.ranks.size)
-        return make_kv_cache(own, begin.num_blocks, begin.block_size, self.kv_dtype, self.device)
+        return make_kv_cache(own, sizes.num_blocks, sizes.block_size, self.kv_dtype, self.device)
 
 
-Load = Callable[[Join, Callable[[], None]], Share]
+Load = Callable[[Join, Callable[[], None]], RankModel]
 
 
 def serve_rank(sock: socket.socket, load: Load) -> int:
@@ -75,24 +75,24 @@ def serve_rank(sock: socket.socket, load: Load) -> int:
     inbox: SimpleQueue[ToRank] = SimpleQueue()
     threading.Thread(target=_read, args=(sock, frames, inbox), name="inbox", daemon=True).start()
     try:
-        sock.sendall(pack_frame(Arrived()))
+        sock.sendall(pack_frame(Started()))
     except ConnectionError:
         return 0  # rank 0 did not wait
     join = inbox.get()
     assert isinstance(join, Join), f"unexpected {join!r}"
     try:
-        share = load(join, lambda: sock.sendall(pack_frame(Loading())))
+        rank_model = load(join, lambda: sock.sendall(pack_frame(Loading())))
         sock.sendall(pack_frame(Loaded()))
-        follower = Follower(share, lambda message: sock.sendall(pack_frame(message)))
+        worker = RankWorker(rank_model, lambda message: sock.sendall(pack_frame(message)))
         with torch.inference_mode():
             while True:
-                follower.obey(inbox.get())
+                worker.handle(inbox.get())
     except EngineDead as error:
-        sock.sendall(pack_frame(Unable(str(error))))
+        sock.sendall(pack_frame(Failed(str(error))))
     except Exception as error:
         logger.exception("rank %d has failed", join.rank)
-        time.sleep(LAST_WORDS)  # if another rank is why, rank 0 knows by now, and has ended this
-        sock.sendall(pack_frame(Unable(f"it has failed ({type(error).__name__}), see its log.")))
+        time.sleep(FAILURE_GRACE)  # if another rank is why, rank 0 knows by now, and has ended this
+        sock.sendall(pack_frame(Failed(f"it has failed ({type(error).__name__}), see its log.")))
     return 1
 
 
@@ -104,51 +104,51 @@ def _read(sock: socket.socket, frames: FrameReader[ToRank], inbox: SimpleQueue[T
         os._exit(0)  # rank 0 is gone; the main thread may wait in a sum for it
 
 
-class Follower:
+class RankWorker:
     """Does what it is told, message by message: its share of the model, a cache, looks inside."""
 
-    def __init__(self, share: Share, send: Callable[[FromRank], object]) -> None:
-        self._share, self._send = share, send
+    def __init__(self, rank_model: RankModel, send: Callable[[FromRank], object]) -> None:
+        self._rank_model, self._send = rank_model, send
         self._cache: KVCache | None = None
         self._is_trial = False
         self._inspect: Inspect | None = None
-        self._looks: dict[str, Iterator[Trace | None]] = {}
+        self._inspections: dict[str, Iterator[Trace | None]] = {}
 
-    def obey(self, message: ToRank) -> None:
+    def handle(self, message: ToRank) -> None:
         """Raises what a step raises: then nothing can go on."""
         match message:
-            case Begin():
-                self._begin(message)
+            case InitCache():
+                self._init_cache(message)
             case Measure():
-                self._send(Measured(self._share.room.end()))
+                self._send(Measured(self._rank_model.kv_budget.num_bytes()))
             case Compute():
                 self._compute(message)
-            case Look(request):
+            case StartInspection(request):
                 assert self._inspect is not None
-                self._looks[request.request_id] = self._inspect(request)
-            case LookOn(request_id):
-                next(self._looks[request_id])
-            case LookAway(request_id):
-                del self._looks[request_id]
+                self._inspections[request.request_id] = self._inspect(request)
+            case ContinueInspection(request_id):
+                next(self._inspections[request_id])
+            case EndInspection(request_id):
+                del self._inspections[request_id]
             case Join():
                 raise AssertionError(f"unexpected {message!r}")
             case _:
                 assert_never(message)
 
-    def _begin(self, begin: Begin) -> None:
+    def _init_cache(self, sizes: InitCache) -> None:
         self._cache = None  # a trial's makes room first
-        self._cache, self._is_trial = self._share.make_cache(begin), begin.is_trial
-        own = self._share
-        self._inspect = Inspector(own.model, own.device, begin.max_look_rows, own.kv_dtype)
-        if begin.is_trial:
-            self._share.room.begin()
+        own = self._rank_model
+        self._cache, self._is_trial = own.make_cache(sizes), sizes.is_trial
+        self._inspect = Inspector(own.model, own.device, sizes.max_inspection_rows, own.kv_dtype)
+        if sizes.is_trial:
+            own.kv_budget.start_trial()
 
     def _compute(self, step: Compute) -> None:
-        model, cache = self._share.model, self._cache
+        model, cache = self._rank_model.model, self._cache
         assert cache is not None
         forward = model.with_hidden if step.has_hidden else model
         try:
-            forward(unpack_batch(step, self._share.device), cache)
+            forward(unpack_batch(step, self._rank_model.device), cache)
         except torch.OutOfMemoryError as error:
             if self._is_trial:
                 raise EngineDead(f"{STEP_TOO_LARGE} ({error})") from error

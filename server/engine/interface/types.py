@@ -130,7 +130,7 @@ class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     error_code: ErrorCode | None = None  # with FinishReason.ERROR, if it is one of these
 
 
-Take = Callable[[StepOutput], bool]  # whether it has dealt with it; see `Engine.generate`
+OnOutput = Callable[[StepOutput], bool]  # whether that was all to be done; see `Engine.generate`
 
 
 class EngineStats(Struct, frozen=True, kw_only=True):
@@ -233,16 +233,18 @@ class Engine(Protocol):
     def restart_eta(self) -> float | None:
         """Seconds until a dead engine should be back; None if it is not coming, or is alive."""
 
-    def generate(self, request: Request, take: Take | None = None) -> AsyncIterator[StepOutput]:
+    def generate(
+        self, request: Request, on_output: OnOutput | None = None
+    ) -> AsyncIterator[StepOutput]:
         """Outputs of one request, the last with a finish_reason.
 
         Raises `EngineDead` if the engine takes no request any more. Leaving the iterator early
         (break, cancellation, `aclose`) aborts the request: its blocks are free within one step.
 
-        `take` is a way past the iterator, which costs a wake-up of a task for each output: it is
-        asked first, in the call that receives a step for all requests, about each output but the
-        last, while the iterator is being waited for (so everything before has been seen). What it
-        takes does not come out of the iterator; what it raises does. It must not wait.
+        `on_output` is a way past the iterator, which costs a wake-up of a task for each output:
+        it is asked first, in the call that receives a step for all requests, about each output but
+        the last, while the iterator is being waited for (so everything before has been seen). What
+        it consumes does not come out of the iterator; what it raises does. It must not wait.
         """
 
     def abort(self, request_id: str) -> None:

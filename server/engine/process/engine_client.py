@@ -21,10 +21,10 @@ from thirdeye.server.engine.interface.types import (
     EngineInfo,
     EngineStats,
     FinishReason,
+    OnOutput,
     Request,
     StepOutput,
     StepRecord,
-    Take,
 )
 from thirdeye.server.engine.process.messages import (
     Abort,
@@ -36,8 +36,8 @@ from thirdeye.server.engine.process.messages import (
     Unwatch,
     Watch,
 )
-from thirdeye.server.engine.process.step_history import StepBoard
-from thirdeye.server.engine.process.trace_readers import Viewers
+from thirdeye.server.engine.process.step_history import StepHistory
+from thirdeye.server.engine.process.trace_readers import TraceReaders
 
 ENGINE_STOPPED = "The engine stopped while it worked on this request. Please try again."
 ENGINE_CLOSED = "The engine is closed."
@@ -46,11 +46,11 @@ ENGINE_CLOSED = "The engine is closed."
 class OutputStream:
     """Outputs of one request, in order, between the engine and the one reader."""
 
-    __slots__ = ("_outputs", "_take", "_waiter", "is_ended", "started_at")
+    __slots__ = ("_on_output", "_outputs", "_waiter", "is_ended", "started_at")
 
-    def __init__(self, take: Take | None = None) -> None:
-        """`take` is asked before an output is put here: see `Engine.generate`."""
-        self._take = take
+    def __init__(self, on_output: OnOutput | None = None) -> None:
+        """`on_output` is asked before an output is put here: see `Engine.generate`."""
+        self._on_output = on_output
         self._outputs: deque[StepOutput] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self.started_at = time.monotonic()
@@ -58,21 +58,21 @@ class OutputStream:
 
     def put(self, output: StepOutput) -> None:
         """Append, and wake the reader: once, however many outputs come before it runs."""
-        if self._take is not None and self._is_taken(output, self._take):
+        if self._on_output is not None and self._is_consumed(output, self._on_output):
             return
         self._outputs.append(output)
         self.is_ended = self.is_ended or output.finish_reason is not None
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _is_taken(self, output: StepOutput, take: Take) -> bool:
-        """A reader that waits has seen all before. A bug behind `take` ends its own stream alone:
-        the other streams of this step are not its matter."""
+    def _is_consumed(self, output: StepOutput, on_output: OnOutput) -> bool:
+        """A reader that waits has seen all before. A bug behind `on_output` ends its own stream
+        alone: the other streams of this step are not its matter."""
         waiter = self._waiter
         if waiter is None or waiter.done() or output.finish_reason is not None:
             return False
         try:
-            return take(output)
+            return on_output(output)
         except Exception as bug:
             waiter.set_exception(bug)
             return True
@@ -94,8 +94,8 @@ class EngineClient(ABC):
         self._next_step = 0
         self._last_step_at = time.monotonic()
         self._dead = asyncio.Event()
-        self._board = StepBoard()
-        self._viewers = Viewers(
+        self._step_history = StepHistory()
+        self._trace_readers = TraceReaders(
             lambda request: self._send(Inspect(request)),
             lambda request_id: self._send(Uninspect(request_id)),
         )
@@ -137,7 +137,7 @@ class EngineClient(ABC):
         return self._stats
 
     async def generate(
-        self, request: Request, take: Take | None = None
+        self, request: Request, on_output: OnOutput | None = None
     ) -> AsyncGenerator[StepOutput, None]:
         """See `Engine.generate`. The request reaches the engine when iteration starts."""
         if self._why_dead is not None:
@@ -145,7 +145,7 @@ class EngineClient(ABC):
         request_id = request.request_id
         if request_id in self._streams:
             raise ValueError(f"'request_id' must be unique, {request_id!r} is running.")
-        stream = self._streams[request_id] = OutputStream(take)
+        stream = self._streams[request_id] = OutputStream(on_output)
         is_finished = False
         try:
             self._send(Add(request))
@@ -166,21 +166,21 @@ class EngineClient(ABC):
         """See `Engine.watch`. The engine sends records while anybody watches."""
         if self._why_dead is not None:
             raise EngineDead(self._why_dead)
-        if not self._board.num_readers:
+        if not self._step_history.num_readers:
             self._send(Watch())
         try:
-            async with aclosing(self._board.read(since)) as records:
+            async with aclosing(self._step_history.read(since)) as records:
                 async for record in records:
                     yield record
         finally:
-            if not self._board.num_readers:
+            if not self._step_history.num_readers:
                 self._send(Unwatch())
 
     async def inspect(self, request: TraceRequest) -> AsyncGenerator[Trace, None]:
         """See `Engine.inspect`."""
         if self._why_dead is not None:
             raise EngineDead(self._why_dead)
-        async with aclosing(self._viewers.read(request)) as traces:
+        async with aclosing(self._trace_readers.read(request)) as traces:
             async for trace in traces:
                 yield trace
 
@@ -190,8 +190,8 @@ class EngineClient(ABC):
         self._next_step += 1
         self._stats = step.stats
         self._last_step_at = time.monotonic()
-        self._board.post(step.records)
-        self._viewers.post(step.traces)
+        self._step_history.post(step.records)
+        self._trace_readers.post(step.traces)
         self.dispatch(step.outputs)
 
     def dispatch(self, outputs: list[StepOutput]) -> None:
@@ -220,8 +220,8 @@ class EngineClient(ABC):
         self._stats = msgspec.structs.replace(
             self._stats, num_requests_running=0, num_requests_waiting=0, num_blocks_used=0
         )
-        self._board.close()
-        self._viewers.end_all(ENGINE_STOPPED)
+        self._step_history.close()
+        self._trace_readers.end_all(ENGINE_STOPPED)
         for request_id, stream in self._streams.items():
             stream.put(StepOutput(request_id=request_id, finish_reason=reason, error=error))
         self._dead.set()

@@ -45,7 +45,7 @@ def run_loop(
     for sequence in count():
         with idle:
             first = [] if core.has_work else [inbox.get()]
-        is_stopped = _obey(core, chain(first, _waiting(inbox)))
+        is_stopped = _execute(core, chain(first, _waiting(inbox)))
         outputs = core.step()
         stats = msgspec.structs.replace(
             core.stats(), idle_seconds_total=idle.seconds, emit_seconds_total=emitting.seconds
@@ -79,7 +79,7 @@ def _waiting(inbox: Inbox) -> Iterator[Command | Wake]:
             return
 
 
-def _obey(core: EngineCore, commands: Iterable[Command | Wake]) -> bool:
+def _execute(core: EngineCore, commands: Iterable[Command | Wake]) -> bool:
     """Carry out commands; True once one of them was `Stop`."""
     for command in commands:
         match command:

@@ -20,8 +20,8 @@ import msgspec
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.engine.process.engine_loop import Inbox, run_loop
+from thirdeye.server.engine.process.footprint import keep_step_buffers, unmap_used_code
 from thirdeye.server.engine.process.frames import FrameReader, pack_frame
-from thirdeye.server.engine.process.heap_settings import settle_heap
 from thirdeye.server.engine.process.messages import (
     Abort,
     Add,
@@ -37,8 +37,7 @@ from thirdeye.server.engine.process.messages import (
     Unwatch,
     Watch,
 )
-from thirdeye.server.engine.process.parent_death import bind_to_parent
-from thirdeye.server.engine.process.unused_code import drop_code
+from thirdeye.server.engine.process.spawn import bind_to_parent
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +66,7 @@ def serve_engine(sock: socket.socket, load: Load) -> int:
         target=_read_commands, args=(sock, frames, inbox), name="engine-inbox", daemon=True
     ).start()
     core = _load(sock, load, hello.recipe)
-    _settle()
+    _shrink_footprint()
     return 0 if core is not None and _run(sock, core, inbox) else 1
 
 
@@ -90,12 +89,12 @@ def _load(sock: socket.socket, load: Load, recipe: bytes) -> EngineCore | None:
     return core
 
 
-def _settle() -> None:
+def _shrink_footprint() -> None:
     """Loading is over: what is there stays, and what it took on the way goes back to the system."""
     gc.freeze()  # collections need not look at it, and are short from now on
     gc.enable()
-    settle_heap()
-    drop_code()
+    keep_step_buffers()
+    unmap_used_code()
 
 
 def _run(sock: socket.socket, core: EngineCore, inbox: Inbox) -> bool:

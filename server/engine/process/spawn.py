@@ -1,16 +1,21 @@
-"""A child process and our end of its socket: started, and not spoken to yet.
+"""A child process from both sides: started with a socket, and bound to its parent's life.
 
 The child is a fresh interpreter, not a fork. What it imports first takes a second, so whoever wants
-an engine soon starts it here before doing slow things of its own; `process.py` takes it from there.
-Small on purpose: it imports neither asyncio nor msgspec.
+an engine soon starts it here before doing slow things of its own; `process_engine.py` speaks to it.
+Small on purpose: it imports neither asyncio nor msgspec, so a child too is bound before it spends
+seconds on torch.
 """
 
 import contextlib
+import ctypes
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +62,11 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def bind_to_parent() -> None:
+    """In the child: hear no signal of the terminal's, and end with the parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Sequence
 from thirdeye.server.engine.interface.types import RING_STEPS, StepRecord
 
 
-class StepBoard:
+class StepHistory:
     """Records come in order, by `post`; `read` gives them out again."""
 
     def __init__(self, size: int = RING_STEPS) -> None:

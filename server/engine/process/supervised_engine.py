@@ -23,16 +23,16 @@ from thirdeye.server.engine.interface.types import (
     EngineDead,
     EngineInfo,
     EngineStats,
+    OnOutput,
     Request,
     StepOutput,
     StepRecord,
-    Take,
 )
 
 logger = logging.getLogger(__name__)
 
 
-class MortalEngine(Engine, Protocol):
+class KillableEngine(Engine, Protocol):
     """An engine that tells of its end, and can be ended by force."""
 
     async def wait_dead(self) -> str:
@@ -42,7 +42,7 @@ class MortalEngine(Engine, Protocol):
         """End it now, in the middle of a step if need be, as a crash would."""
 
 
-Start = Callable[[], Awaitable[MortalEngine]]
+Start = Callable[[], Awaitable[KillableEngine]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class SupervisedEngine:
 
     def __init__(
         self,
-        engine: MortalEngine,
+        engine: KillableEngine,
         start: Start,
         policy: RestartPolicy,
         load_seconds: float,
@@ -107,8 +107,10 @@ class SupervisedEngine:
         spent = 0.0 if self._loading_since is None else self._clock() - self._loading_since
         return max(self._load_seconds - spent, 0.0)
 
-    def generate(self, request: Request, take: Take | None = None) -> AsyncIterator[StepOutput]:
-        return self._engine.generate(request, take)
+    def generate(
+        self, request: Request, on_output: OnOutput | None = None
+    ) -> AsyncIterator[StepOutput]:
+        return self._engine.generate(request, on_output)
 
     def abort(self, request_id: str) -> None:
         self._engine.abort(request_id)
@@ -167,7 +169,7 @@ class SupervisedEngine:
         """Load until it succeeds. Raises EngineDead if there is no use in going on."""
         now = self._loading_since = self._clock()
         self._seconds_in_service += now - self._in_service_since
-        engine: MortalEngine | None = None
+        engine: KillableEngine | None = None
         while engine is None:
             self._count_death(why)
             logger.warning("%s Starting another.", why)
@@ -176,7 +178,7 @@ class SupervisedEngine:
                 engine = await self._start()
             except EngineDead as error:
                 why = str(error)
-        await self._put_in_place(engine)
+        await self._install(engine)
         logger.warning("the engine is back after %.1f s", self._load_seconds)
 
     def _count_death(self, why: str) -> None:
@@ -191,9 +193,9 @@ class SupervisedEngine:
                 else why
             )
 
-    async def _put_in_place(self, engine: MortalEngine) -> None:
+    async def _install(self, engine: KillableEngine) -> None:
         """Let the new engine take over, unless it is another one than was promised."""
-        is_same = _shape(engine.info) == _shape(self._engine.info)
+        is_same = _without_memory(engine.info) == _without_memory(self._engine.info)
         if self._is_closed or not is_same:
             await engine.close()
         if not is_same:
@@ -208,7 +210,7 @@ class SupervisedEngine:
         self._engine = engine
 
 
-def _shape(info: EngineInfo) -> EngineInfo:
+def _without_memory(info: EngineInfo) -> EngineInfo:
     """All that answers and limits depend on: how much memory was free this time is not in it."""
     return msgspec.structs.replace(info, num_blocks=0)
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 
 
-class Viewers:
+class TraceReaders:
     """`send` and `abort` hand a request to the engine and take it back."""
 
     def __init__(self, send: Callable[[TraceRequest], None], abort: Callable[[str], None]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.api.support import Served, fake_engine, live, ready_state
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.text.constraints import constraint as grammar
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}

@@ -13,7 +13,7 @@ import pytest
 
 from tests.api.openai.tools import ONE, PARAMETERS, PARIS, TWO, engine_that_says, state_of
 from tests.api.support import Served, live
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.text.tools.form import write_call
 
 QUESTION = "What is the weather in Paris?"

@@ -19,7 +19,7 @@ from tests.api.support import (
     ready_state,
     says,
 )
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.generation.plan import derive_seed
 
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"

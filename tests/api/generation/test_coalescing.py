@@ -10,7 +10,7 @@ from sse_starlette.sse import SendTimeoutError
 from starlette.types import Message, Receive
 
 from tests.api.support import CHAT, COMPLETION, fake_engine, post_scope, ready_state, says
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.generation.mailbox import Mailbox
 from thirdeye.server.api.http.sse import SendLimit, event_stream
 from thirdeye.server.launch.asgi_app import create_app

@@ -23,7 +23,7 @@ from tests.api.support import (
     post_scope,
     ready_state,
 )
-from tests.engine.fake_engine import FakeEngine, fake_info
+from tests.engine.process.fake_engine import FakeEngine, fake_info
 from thirdeye.server.api.generation.push import WIRE
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.transport.connection_guard import GuardedProtocol

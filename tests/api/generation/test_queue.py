@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, live, ready_state, says
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.engine.interface.types import ErrorCode
 from thirdeye.server.launch.asgi_app import create_app

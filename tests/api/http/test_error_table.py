@@ -15,7 +15,7 @@ import pytest
 
 from tests.api.http.test_errors import check_envelope
 from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, ready_state
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.engine.interface.types import ErrorCode, Request

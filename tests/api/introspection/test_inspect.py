@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.api.support import eventually, fake_engine, live, ready_state, says
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.introspection.inspect_route import MAX_VIEWERS

@@ -16,7 +16,7 @@ from llm_comply.tests import get_tests
 
 from tests.api.openai.tools import state_of
 from tests.api.support import EOS, VOCAB_SIZE, live, says
-from tests.engine.fake_engine import FakeEngine, fake_info
+from tests.engine.process.fake_engine import FakeEngine, fake_info
 from thirdeye.server.engine.interface.types import Request
 from thirdeye.server.text.tools.form import write_call
 

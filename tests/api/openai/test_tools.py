@@ -22,7 +22,7 @@ from tests.api.openai.tools import (
     state_of,
 )
 from tests.api.support import ByteTokenizer, client_of, create_app
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.text.templates.chat_template import ChatTemplate
 
 

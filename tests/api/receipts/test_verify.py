@@ -21,7 +21,7 @@ from tests.api.support import (
     live,
     ready_state,
 )
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.generation.identity import Identity
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.receipts.receipt import digest_of, digest_of_ids

@@ -25,7 +25,7 @@ from tests.engine.process.test_engines import endings
 from tests.engine.toy import collect, make_request, tokens_of, until
 from tests.model.steps import Row, make_batch
 from tests.tiny import tiny_llama
-from thirdeye.server.engine.distributed.leader import NOBODY, Crew
+from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup
 from thirdeye.server.engine.distributed.rank_messages import (
     Measure,
     Measured,
@@ -234,16 +234,16 @@ def test_ranks_die_together(checkpoint: Path, what: str) -> None:
 
     async def main() -> None:
         engine = await start(recipe)
-        (mate,) = children(engine.pid)
+        (other,) = children(engine.pid)
         long = [make_request(str(i), [i + 5], max_tokens=250, ignore_eos=True) for i in range(4)]
         tasks = [asyncio.create_task(collect(engine, request)) for request in long]
         await until(lambda: engine.stats().num_requests_running == 4, SLOW)
-        victim = engine.pid if what == "rank 0" else mate
+        victim = engine.pid if what == "rank 0" else other
         os.kill(victim, signal.SIGSTOP if what == "rank 1 hangs" else signal.SIGKILL)
         async with asyncio.timeout(SLOW):  # 2 s, and 6 more where it hangs, on a machine at rest
             answers = await asyncio.gather(*tasks)
             assert {endings(outputs)[0] for outputs in answers} == {FinishReason.ERROR}
-            await until(lambda: not is_running(mate) and not is_running(engine.pid), SLOW)
+            await until(lambda: not is_running(other) and not is_running(engine.pid), SLOW)
         with pytest.raises(EngineDead) as error:
             await collect(engine, make_request())
         if what == "rank 1":  # who, and how; a very busy machine may not hear it in time
@@ -258,11 +258,11 @@ def test_a_rank_that_hangs_at_shutdown(checkpoint: Path) -> None:
 
     async def main() -> None:
         engine = await start(make_recipe(checkpoint, tensor_parallel=2))
-        (mate,) = children(engine.pid)
-        os.kill(mate, signal.SIGSTOP)
+        (other,) = children(engine.pid)
+        os.kill(other, signal.SIGSTOP)
         async with asyncio.timeout(SLOW):
             await engine.close()
-            await until(lambda: not is_running(mate) and not is_running(engine.pid), SLOW)
+            await until(lambda: not is_running(other) and not is_running(engine.pid), SLOW)
 
     asyncio.run(main())
 
@@ -274,15 +274,15 @@ def test_a_rank_that_dies_while_loading(checkpoint: Path, tmp_path: Path) -> Non
         loading = asyncio.create_task(
             start(make_recipe(checkpoint, tensor_parallel=2), {"TMPDIR": str(tmp_path)})
         )
-        me, mates = os.getpid(), list[int]()
+        me, others = os.getpid(), list[int]()
 
         def has_mate() -> bool:
             workers = [pid for pid in children(me) if is_worker(pid)]
-            mates[:] = [mate for worker in workers for mate in children(worker)]
-            return bool(mates)
+            others[:] = [other for worker in workers for other in children(worker)]
+            return bool(others)
 
         await until(has_mate, SLOW)
-        os.kill(mates[0], signal.SIGKILL)
+        os.kill(others[0], signal.SIGKILL)
         async with asyncio.timeout(SLOW):
             with pytest.raises(EngineDead, match="Rank 1 has ended with code -9"):
                 await loading
@@ -315,7 +315,7 @@ def test_what_does_not_go_together(checkpoint: Path, changes: Any, message: str)
     assert str(error.value) == message
 
 
-class FakeMate:
+class FakeRankProcess:
     def __init__(self, kv_budget: int) -> None:
         self._kv_budget = kv_budget
 
@@ -327,10 +327,10 @@ class FakeMate:
 
 
 def test_the_pool_is_that_of_the_rank_with_the_least_room() -> None:
-    mates: Any = [FakeMate(3000), FakeMate(1000), FakeMate(2000)]
-    assert Crew(mates).least(5000) == 1000
-    assert Crew(mates).least(500) == 500
-    assert NOBODY.least(7) == 7
+    others: Any = [FakeRankProcess(3000), FakeRankProcess(1000), FakeRankProcess(2000)]
+    assert RankGroup(others).min_kv_budget(5000) == 1000
+    assert RankGroup(others).min_kv_budget(500) == 500
+    assert ONE_RANK.min_kv_budget(7) == 7
 
 
 @settings(max_examples=30, deadline=None, database=None)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.engine.mixes import CUTS, alone, answers, make_core, mixes
+from tests.engine.execution.request_mixes import CUTS, alone, answers, make_core, mixes
 from tests.engine.toy import make_request
 from tests.model.tiny import GPT2, LLAMA, MIXED, change, random_model, unfinished_model
 from thirdeye.model.attention.sdpa import SdpaAttention

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 import msgspec
 import pytest
 
-from tests.engine.grammars import guidance, text_of
+from tests.engine.grammar.toy_grammars import guidance, text_of
 from tests.engine.toy import (
     ToyCache,
     ToyModel,

@@ -16,7 +16,15 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
-from tests.engine.grammars import SPECIAL, TOKENS, AtOnce, encode, grammar_core, guidance, text_of
+from tests.engine.grammar.toy_grammars import (
+    SPECIAL,
+    TOKENS,
+    AtOnce,
+    encode,
+    grammar_core,
+    guidance,
+    text_of,
+)
 from tests.engine.scheduling.test_speculation import Prophet
 from tests.engine.toy import (
     EOS,

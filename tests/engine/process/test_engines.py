@@ -11,8 +11,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from tests.engine.fake_engine import FakeEngine
-from tests.engine.fake_worker import Recipe, SlowModel
+from tests.engine.process.fake_engine import FakeEngine
+from tests.engine.process.fake_worker import Recipe, SlowModel
 from tests.engine.toy import (
     EOS,
     collect,
@@ -40,7 +40,7 @@ from thirdeye.server.engine.process.spawn import spawn
 from thirdeye.server.engine.process.thread_engine import ThreadEngine
 from thirdeye.server.engine.scheduling.pooling import unit_vector
 
-WORKER = [sys.executable, str(Path(__file__).parent / "fake_worker.py")]
+WORKER = [sys.executable, str(Path(__file__).parents[1] / "fake_worker.py")]
 
 
 async def start_process(recipe: Recipe, **options: Any) -> ProcessEngine:

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.engine.execution.test_runner import answer, mixed_requests
+from tests.engine.execution.test_model_runner import answer, mixed_requests
 from tests.engine.grammar.test_grammar import all_requests
-from tests.engine.grammars import grammar_core
+from tests.engine.grammar.toy_grammars import grammar_core
 from tests.engine.toy import run_all, toy_config
 from thirdeye.model.native.library import Library
 from thirdeye.server.engine.grammar.bitmask import RowMasks, empty_masks

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.mixes import CUTS, make_core
+from tests.engine.execution.request_mixes import CUTS, make_core
 from tests.engine.toy import make_request, run_all
 from tests.model.tiny import GPT2, LLAMA, change, random_model
 from tests.tiny import tiny_gpt2, tiny_llama

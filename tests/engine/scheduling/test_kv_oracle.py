@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 from tests.engine.planted import REPEATABLE, assert_finds_the_bug
-from tests.engine.scheduler_machine import SchedulerMachine
+from tests.engine.scheduling.scheduler_machine import SchedulerMachine
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.scheduling.deadlines import Deadlines
 from thirdeye.server.engine.scheduling.scheduler import Scheduler

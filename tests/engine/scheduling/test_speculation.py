@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine.execution.test_runner import BrokenFor, alone, answer, mixed_requests
+from tests.engine.execution.test_model_runner import BrokenFor, alone, answer, mixed_requests
 from tests.engine.toy import (
     EOS,
     ToyCache,

@@ -5,12 +5,12 @@ import torch
 
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, change
+from tests.weights.dummy import dummy_tensor, load_dummy_weights
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.loading.layer_loader import ModelLoader
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
-from thirdeye.weights.dummy import dummy_tensor, load_dummy_weights
 
 
 def empty(config: ModelConfig, quantize: str = "none") -> Transformer:

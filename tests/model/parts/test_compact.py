@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.model.tiny import CPU, LLAMA, change
+from tests.weights.dummy import dummy_tensor
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.linear.linear import Linear
@@ -20,7 +21,6 @@ from thirdeye.model.placement import Placement
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.load.load_engine import load_model
 from thirdeye.weights.checkpoint import open_checkpoint
-from thirdeye.weights.dummy import dummy_tensor
 
 FP32 = Placement(torch.float32, CPU)
 

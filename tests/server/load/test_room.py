@@ -11,7 +11,7 @@ from thirdeye.server.engine.cache.kv_budget import GIB
 from thirdeye.server.engine.run_ahead.device_state import Layout
 from thirdeye.server.launch.settings import Settings
 from thirdeye.server.load.engine_recipe import EngineRecipe
-from thirdeye.server.load.kv_memory import find_room, try_step
+from thirdeye.server.load.kv_memory import find_kv_budget, try_step
 
 MORE = 1 << 20  # behind whole GiB: more than a tiny model takes
 RECIPE = EngineRecipe(
@@ -92,7 +92,7 @@ def test_a_cache_that_was_asked_for_is_given_or_refused() -> None:
 
 
 def test_a_cpu_tries_nothing() -> None:
-    budget, told = find_room(RECIPE, random_model(LLAMA), torch.float32, CPU)
+    budget, told = find_kv_budget(RECIPE, random_model(LLAMA), torch.float32, CPU)
     assert budget > 0
     assert told == ""
 

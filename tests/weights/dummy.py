@@ -25,7 +25,7 @@ def load_dummy_weights(config: ModelConfig, seed: int, model: WeightSink) -> Non
 
 def dummy_tensor(config: ModelConfig, seed: int, name: str, part: str | None) -> "Tensor":
     """One parameter part, `[out, in]` or `[out]`."""
-    import torch  # noqa: PLC0415 (importing weights must stay free of torch)
+    import torch
 
     shape = part_shape(config, name, part)
     if name.endswith(".bias"):

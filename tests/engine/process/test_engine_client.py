@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tests.engine.recorder import Recorder
+from tests.engine.process.recording_client import RecordingClient
 from tests.engine.toy import collect, make_request, tokens_of
 from thirdeye.server.engine.interface.types import EngineStats, FinishReason, StepOutput
 from thirdeye.server.engine.process.messages import Abort, Add, Step
@@ -15,7 +15,7 @@ def step(sequence: int, *outputs: StepOutput) -> Step:
 
 
 def test_a_gap_in_the_steps_is_a_bug() -> None:
-    client = Recorder()
+    client = RecordingClient()
     client.receive(step(0))
     client.receive(step(1))
     with pytest.raises(AssertionError, match="lost"):
@@ -26,7 +26,7 @@ def test_outputs_that_pile_up_come_in_order_and_all() -> None:
     """A slow reader finds every step, up to its last output and not one more."""
 
     async def main() -> None:
-        client = Recorder()
+        client = RecordingClient()
         reading = asyncio.create_task(collect(client, make_request()))
         await asyncio.sleep(0)
         for i in range(5):
@@ -42,7 +42,7 @@ def test_outputs_that_pile_up_come_in_order_and_all() -> None:
 
 def test_leaving_sends_abort_once_and_a_finished_request_sends_none() -> None:
     async def main() -> None:
-        client = Recorder()
+        client = RecordingClient()
         stream = client.generate(make_request())
         first = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0)
@@ -57,7 +57,7 @@ def test_leaving_sends_abort_once_and_a_finished_request_sends_none() -> None:
 
 def test_an_id_that_runs_is_not_taken_twice() -> None:
     async def main() -> None:
-        client = Recorder()
+        client = RecordingClient()
         reading = asyncio.create_task(collect(client, make_request()))
         await asyncio.sleep(0)
         with pytest.raises(ValueError, match="unique"):
@@ -74,7 +74,7 @@ def test_nothing_is_taken_while_an_output_waits_to_be_read() -> None:
     """Else it would arrive in front of it: not before the reader waits again."""
 
     async def main() -> None:
-        client, taken = Recorder(), []
+        client, taken = RecordingClient(), []
         is_open = False
 
         def take(output: StepOutput) -> bool:

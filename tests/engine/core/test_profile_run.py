@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.server.engine.cache.device_memory import Usage
+from thirdeye.server.engine.cache.device_memory import MemoryUsage
 from thirdeye.server.engine.cache.kv_budget import GIB
 from thirdeye.server.engine.core.engine_core import EngineCore
-from thirdeye.server.engine.core.profile_run import MORE_TOKENS, measure, trial_config
+from thirdeye.server.engine.core.profile_run import MORE_TOKENS, profile_memory, trial_config
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.types import Request, SamplingParams
@@ -85,7 +85,7 @@ def make_core(model: Model, config: EngineConfig) -> EngineCore:
     return EngineCore(config, ModelRunner(model, cache, config, torch.device("cpu")))
 
 
-def measured(model: Model, num_tokens: int, num_rows: int, share: float = 1.0) -> Usage:
+def measured(model: Model, num_tokens: int, num_rows: int, share: float = 1.0) -> MemoryUsage:
     sizes = trial_config(num_tokens, num_rows, 4, 256)
 
     def make(config: EngineConfig) -> tuple[EngineCore, int]:
@@ -94,7 +94,7 @@ def measured(model: Model, num_tokens: int, num_rows: int, share: float = 1.0) -
         finalize(core, model.memory.give, model.state)
         return core, config.num_blocks * BLOCK_BYTES
 
-    return measure(make, sizes, model.memory, share)
+    return profile_memory(make, sizes, model.memory, share)
 
 
 def test_the_largest_step_is_tried() -> None:
@@ -110,7 +110,7 @@ def test_where_it_goes() -> None:
     """Each part is what it is, and the cache of the trial is in none of them."""
     memory = CountingMemory(10**6, 1000, others=77)
     usage = measured(Model(memory, 3, 5), 64, 8, share=0.5)
-    assert usage == Usage(10**6, 500_000, 77, 1000, 64 * 8, 8 * 8)
+    assert usage == MemoryUsage(10**6, 500_000, 77, 1000, 64 * 8, 8 * 8)
     assert usage.kv == 500_000 - 77 - 1000 - 512 - 64
     assert memory.allocated == 1000
 
@@ -122,11 +122,11 @@ def test_what_the_decode_loop_keeps_is_not_the_caches() -> None:
     assert (usage.state, usage.step, usage.captured) == (700, 512, 64)
     assert usage.kv == 10**6 - 1000 - 700 - 512 - 64
     assert memory.allocated == 1000
-    assert "decode state 0.50," in str(Usage(GIB, GIB, 0, 0, 0, 0, state=GIB // 2))
+    assert "decode state 0.50," in str(MemoryUsage(GIB, GIB, 0, 0, 0, 0, state=GIB // 2))
 
 
 def test_it_is_told_in_gib() -> None:
-    told = str(Usage(80 * GIB, 72 * GIB, GIB, 15 * GIB, 3 * GIB, GIB // 2))
+    told = str(MemoryUsage(80 * GIB, 72 * GIB, GIB, 15 * GIB, 3 * GIB, GIB // 2))
     assert told == (
         "72.00 of 80.00 GiB: weights 15.00, largest step 3.00, graphs 0.50, others 1.00, KV 52.50"
     )

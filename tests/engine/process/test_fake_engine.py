@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,

@@ -5,7 +5,7 @@ from thirdeye.server.engine.process.engine_client import EngineClient
 from thirdeye.server.engine.process.messages import Command
 
 
-class Recorder(EngineClient):
+class RecordingClient(EngineClient):
     """Keeps what it is told to send; steps come from the test."""
 
     def __init__(self) -> None:

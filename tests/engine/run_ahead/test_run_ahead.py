@@ -24,11 +24,11 @@ from hypothesis.stateful import (
 from msgspec import structs
 from numpy.typing import NDArray
 
-from tests.engine.ahead import Late, toy_ahead
-from tests.engine.core.test_core import FailsOnce
+from tests.engine.core.test_engine_core import FailsOnce
 from tests.engine.grammar.test_grammar import GRAMMARS
-from tests.engine.grammars import grammar_core, guidance, text_of
+from tests.engine.grammar.toy_grammars import grammar_core, guidance, text_of
 from tests.engine.planted import REPEATABLE, assert_finds_the_bug
+from tests.engine.run_ahead.engines import Late, toy_ahead
 from tests.engine.toy import (
     EOS,
     ToyCache,

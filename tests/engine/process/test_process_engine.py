@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.fake_worker import Recipe
+from tests.engine.process.fake_worker import Recipe
 from tests.engine.process.test_engines import endings, long_request, start_process
 from tests.engine.toy import collect, greedy_reference, make_request, tokens_of, until
 from thirdeye.server.engine.interface.types import EngineDead, FinishReason
@@ -159,7 +159,7 @@ def test_idle_costs_nothing() -> None:
 PARENT = """
 import asyncio, sys
 sys.path.insert(0, {root!r})
-from tests.engine.fake_worker import Recipe
+from tests.engine.process.fake_worker import Recipe
 from tests.engine.process.test_engines import long_request, start_process
 async def main():
     engine = await start_process(Recipe(step_seconds={step_seconds}))

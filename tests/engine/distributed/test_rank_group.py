@@ -12,29 +12,29 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.core.test_trial import CountingMemory
+from tests.engine.core.test_profile_run import CountingMemory
 from tests.model.parallel.test_parallel import WIDE, on_ranks, share_of
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, LLAMA, random_model
 from thirdeye.model.parallel.shares import Ranks
 from thirdeye.server.engine.cache.kv_budget import GIB
-from thirdeye.server.engine.core.profile_run import Gauge, Granted
-from thirdeye.server.engine.distributed.leader import Crew
+from thirdeye.server.engine.core.profile_run import FixedKVBudget, MeasuredKVBudget
+from thirdeye.server.engine.distributed.leader import RankGroup
 from thirdeye.server.engine.distributed.rank_messages import (
-    Arrived,
-    Begin,
     Compute,
+    Failed,
     FromRank,
+    InitCache,
     Loaded,
     Loading,
     Measure,
     Measured,
+    Started,
     ToRank,
-    Unable,
     pack_batch,
 )
-from thirdeye.server.engine.distributed.rank_process import Mate
-from thirdeye.server.engine.distributed.rank_worker import Follower, Share
+from thirdeye.server.engine.distributed.rank_process import RankProcess
+from thirdeye.server.engine.distributed.rank_worker import RankModel, RankWorker
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process.frames import pack_frame
 from thirdeye.server.load.engine_recipe import EngineRecipe
@@ -52,25 +52,25 @@ class Ended:
         return 3
 
 
-class Line:
-    """A mate, the other end of its socket, and what its end was said to be."""
+class RankLine:
+    """Another rank, the other end of its socket, and what its end was said to be."""
 
     def __init__(self, timeout: float) -> None:
         self.why: SimpleQueue[str] = SimpleQueue()
         self.own, self.socket = socket.socketpair()
         process: Any = Ended()
-        self.mate = Mate(1, process, self.own, timeout, self.why.put)
+        self.rank = RankProcess(1, process, self.own, timeout, self.why.put)
 
-    def say(self, message: FromRank) -> None:
+    def send(self, message: FromRank) -> None:
         self.socket.sendall(pack_frame(message))
 
 
 @pytest.fixture
-def make_line() -> Iterator[Callable[[float], Line]]:
-    lines: list[Line] = []
+def make_line() -> Iterator[Callable[[float], RankLine]]:
+    lines: list[RankLine] = []
 
-    def make(timeout: float) -> Line:
-        lines.append(Line(timeout))
+    def make(timeout: float) -> RankLine:
+        lines.append(RankLine(timeout))
         return lines[-1]
 
     yield make
@@ -82,23 +82,23 @@ def make_line() -> Iterator[Callable[[float], Line]]:
 
 def test_signs_of_life_are_not_an_answer(make_line) -> None:
     line = make_line(SECONDS)
-    for message in (Arrived(), Loading(), Loading(), Loaded(), Measured(7)):
-        line.say(message)
-    line.mate.expect(Arrived)
-    line.mate.expect(Loaded)
-    assert line.mate.expect(Measured).kv_budget == 7
+    for message in (Started(), Loading(), Loading(), Loaded(), Measured(7)):
+        line.send(message)
+    line.rank.expect(Started)
+    line.rank.expect(Loaded)
+    assert line.rank.expect(Measured).kv_budget == 7
 
 
 def test_a_silent_rank_is_waited_for_for_so_long(make_line) -> None:
     """The start of an engine does not hang: rank, seconds."""
     with pytest.raises(EngineDead, match=r"Rank 1 has not been heard of for 0\.05 seconds\."):
-        make_line(0.05).mate.expect(Loaded)
+        make_line(0.05).rank.expect(Loaded)
 
 
 def test_a_ranks_last_word_is_heard_wherever_rank_0_is(make_line) -> None:
     """Nobody expects a message here; and a rank that says nothing more has an exit code."""
     line = make_line(SECONDS)
-    line.say(Unable("no such file."))
+    line.send(Failed("no such file."))
     assert line.why.get(timeout=SECONDS) == "Rank 1: no such file."
     line.why.put("for the fixture")
     other = make_line(SECONDS)
@@ -107,14 +107,14 @@ def test_a_ranks_last_word_is_heard_wherever_rank_0_is(make_line) -> None:
     other.why.put("for the fixture")
 
 
-class Wire:
-    """A mate that is another thread."""
+class RankThread:
+    """Another rank that is a thread."""
 
     def __init__(self) -> None:
         self.inbox: SimpleQueue[ToRank] = SimpleQueue()
         self.outbox: SimpleQueue[Any] = SimpleQueue()
 
-    def tell(self, message: ToRank) -> None:
+    def broadcast(self, message: ToRank) -> None:
         self.inbox.put(message)
 
     def expect(self, kind: type[Any]) -> Any:
@@ -123,14 +123,14 @@ class Wire:
         return message
 
 
-class WiredCrew(Crew):
-    def __init__(self, wire: Wire, ranks: Ranks) -> None:
-        mates: Any = [wire]
-        super().__init__(mates, ranks)
-        self._wire = wire
+class FakeRankGroup(RankGroup):
+    def __init__(self, thread: RankThread, ranks: Ranks) -> None:
+        others: Any = [thread]
+        super().__init__(others, ranks)
+        self._thread = thread
 
-    def tell(self, message: ToRank) -> None:
-        self._wire.tell(message)
+    def broadcast(self, message: ToRank) -> None:
+        self._thread.broadcast(message)
 
 
 @pytest.mark.parametrize("asked", [None, GIB, 5 * GIB])
@@ -147,7 +147,7 @@ def test_a_trial_on_two_ranks(on_ranks, asked: int | None) -> None:
         tensor_parallel=2,
         kv_memory_bytes=asked,
     )
-    wire = Wire()
+    thread = RankThread()
     memories = [CountingMemory(8 * GIB, GIB), CountingMemory(4 * GIB, GIB, others=5)]
     step_bytes = [1000, 3000]
     seen: list[list[tuple[int, ...]]] = [[], []]
@@ -163,16 +163,18 @@ def test_a_trial_on_two_ranks(on_ranks, asked: int | None) -> None:
 
         model.register_forward_hook(count)
         if ranks.rank == 0:
-            crew = WiredCrew(wire, ranks)
+            rank_group = FakeRankGroup(thread, ranks)
             try:
-                return try_step(recipe, model, torch.float32, CPU, memory, crew)
+                return try_step(recipe, model, torch.float32, CPU, memory, rank_group)
             except ValueError as error:
                 return error
         share = 0.9 if asked is None else 1.0
-        follower = Follower(Share(model, CPU, torch.float32, Gauge(memory, share)), wire.outbox.put)
+        worker = RankWorker(
+            RankModel(model, CPU, torch.float32, MeasuredKVBudget(memory, share)), thread.outbox.put
+        )
         while True:
-            message = wire.inbox.get(timeout=SECONDS)
-            follower.obey(message)
+            message = thread.inbox.get(timeout=SECONDS)
+            worker.handle(message)
             if isinstance(message, Measure):
                 return None
 
@@ -197,13 +199,13 @@ def test_a_trial_that_runs_out_on_a_rank_that_follows() -> None:
 
     model.register_forward_pre_hook(run_out)
     answers: list[FromRank] = []
-    follower = Follower(Share(model, CPU, torch.float32, Granted(77)), answers.append)
+    worker = RankWorker(RankModel(model, CPU, torch.float32, FixedKVBudget(77)), answers.append)
     step: Compute = pack_batch(make_batch([Row([1, 2], 0, [1])], 4, "last"), has_hidden=False)
-    follower.obey(Begin(4, 4, 1, is_trial=True))
+    worker.handle(InitCache(4, 4, 1, is_trial=True))
     with pytest.raises(EngineDead, match=r"lower '--max-num-batched-tokens' .* \(of 80 GiB\)"):
-        follower.obey(step)
-    follower.obey(Measure())
+        worker.handle(step)
+    worker.handle(Measure())
     assert answers == [Measured(77)]
-    follower.obey(Begin(4, 4, 1, is_trial=False))
+    worker.handle(InitCache(4, 4, 1, is_trial=False))
     with pytest.raises(torch.OutOfMemoryError):
-        follower.obey(step)
+        worker.handle(step)

@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.engine.fake_worker import Recipe
+from tests.engine.process.fake_worker import Recipe
 from tests.engine.process.test_engines import endings, long_request, start_process
-from tests.engine.process.test_process import children, is_running
+from tests.engine.process.test_process_engine import children, is_running
 from tests.engine.toy import collect, make_request, tokens_of, toy_config, toy_info, until
 from thirdeye.server.engine.interface.types import (
     EngineDead,

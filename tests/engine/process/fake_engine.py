@@ -16,7 +16,7 @@ from contextlib import aclosing
 
 import msgspec
 
-from tests.engine.fake_script import Replay, Script, fake_timings
+from tests.engine.process.fake_script import Replay, Script, fake_timings
 from thirdeye.server.engine.interface.trace import STREAM, Array, Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     EngineDead,
@@ -24,15 +24,15 @@ from thirdeye.server.engine.interface.types import (
     EngineStats,
     ErrorCode,
     FinishReason,
+    OnOutput,
     Request,
     RowKind,
     StepOutput,
     StepRecord,
     StepRow,
-    Take,
 )
 from thirdeye.server.engine.process.engine_client import ENGINE_CLOSED, ENGINE_STOPPED
-from thirdeye.server.engine.process.step_history import StepBoard
+from thirdeye.server.engine.process.step_history import StepHistory
 
 FAKE_HEADS, FAKE_WIDTH = 2, 4
 
@@ -89,7 +89,7 @@ class FakeEngine:
         self._delay = delay
         self._why_dead: str | None = None
         self._endings: dict[str, asyncio.Future[StepOutput]] = {}  # of the requests that run
-        self._board = StepBoard()
+        self._step_history = StepHistory()
         self._num_records = 0
         self._stats = EngineStats(num_blocks_total=self._info.num_blocks)
         self.requests: list[Request] = []
@@ -115,7 +115,7 @@ class FakeEngine:
         return 0.0
 
     async def generate(
-        self, request: Request, take: Take | None = None
+        self, request: Request, on_output: OnOutput | None = None
     ) -> AsyncGenerator[StepOutput, None]:
         if self._why_dead is not None:
             raise EngineDead(self._why_dead)
@@ -135,7 +135,7 @@ class FakeEngine:
                     )
                 self._post_step(request, is_first=num_steps == 1, is_last=is_finished)
                 self._count(steps_total=1, generation_tokens_total=len(output.token_ids))
-                if take is None or is_finished or not take(output):
+                if on_output is None or is_finished or not on_output(output):
                     yield output
                 if is_finished:
                     return
@@ -171,12 +171,12 @@ class FakeEngine:
             total_ms=0.0,
         )
         self._num_records += 1
-        self._board.post([record])
+        self._step_history.post([record])
 
     async def watch(self, since: int = 0) -> AsyncGenerator[StepRecord, None]:
         if self._why_dead is not None:
             raise EngineDead(self._why_dead)
-        async with aclosing(self._board.read(since)) as records:
+        async with aclosing(self._step_history.read(since)) as records:
             async for record in records:
                 yield record
 
@@ -226,14 +226,14 @@ class FakeEngine:
     def die(self, why: str = "The engine died.") -> None:
         """What a crash looks like from outside: every stream ends with ERROR, nothing is taken."""
         self._why_dead = why
-        self._board.close()
+        self._step_history.close()
         for request_id in self._endings:
             reason = FinishReason.ERROR
             self._end(StepOutput(request_id=request_id, finish_reason=reason, error=ENGINE_STOPPED))
 
     async def close(self) -> None:
         self._why_dead = self._why_dead or ENGINE_CLOSED
-        self._board.close()
+        self._step_history.close()
         for request_id in list(self._endings):
             self.abort(request_id)
 

@@ -6,14 +6,14 @@ from itertools import pairwise
 
 import pytest
 
-from tests.engine.recorder import Recorder
+from tests.engine.process.recording_client import RecordingClient
 from tests.engine.toy import drain, make_request, toy_config, toy_core, until
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.step_recorder import MAX_NAMED
 from thirdeye.server.engine.interface.trace import TraceRequest
 from thirdeye.server.engine.interface.types import EngineDead, EngineStats, RowKind, StepRecord
 from thirdeye.server.engine.process.messages import Step, Unwatch, Watch
-from thirdeye.server.engine.process.step_history import StepBoard
+from thirdeye.server.engine.process.step_history import StepHistory
 
 
 def record(step: int) -> StepRecord:
@@ -191,7 +191,7 @@ def test_unwatched_nothing_is_told_and_the_ring_forgets() -> None:
 
 def test_readers_follow_at_their_own_pace() -> None:
     async def main() -> None:
-        board = StepBoard(size=4)
+        board = StepHistory(size=4)
         board.post([record(i) for i in range(6)])
         async with aclosing(board.read(0)) as slow, aclosing(board.read(5)) as quick:
             assert (await anext(slow)).step == 2  # 0 and 1 are forgotten
@@ -212,12 +212,12 @@ def test_readers_follow_at_their_own_pace() -> None:
 def test_records_are_asked_for_by_the_first_watcher_until_the_last_leaves() -> None:
     """Nothing crosses the pipe for a timeline that nobody looks at."""
 
-    async def follow(client: Recorder, steps: list[int]) -> None:
+    async def follow(client: RecordingClient, steps: list[int]) -> None:
         async for found in client.watch():
             steps.append(found.step)  # noqa: PERF401 (as they come)
 
     async def main() -> None:
-        client = Recorder()
+        client = RecordingClient()
         seen: list[list[int]] = [[], []]
         tasks = [asyncio.create_task(follow(client, steps)) for steps in seen]
         await asyncio.sleep(0)

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tests.engine.grammars import AtOnce as Immediate
+from tests.engine.grammar.toy_grammars import AtOnce as Immediate
 from tests.engine.toy import VOCAB, ToyCache, ToyModel, toy_config, toy_inspect
 from thirdeye.model.attention.blocked import KEY_BLOCK, BlockedAttention, Tile
 from thirdeye.model.batch import ForwardBatch

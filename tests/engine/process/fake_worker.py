@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from tests.engine.toy import ToyCache, ToyModel, toy_config, toy_core, toy_info
 from thirdeye.model.batch import ForwardBatch

@@ -7,10 +7,10 @@ import pytest
 import torch
 from msgspec import structs
 
-from tests.engine.ahead import CountingLauncher, FixedShapes, Late, transformer_ahead
-from tests.engine.grammars import AtOnce as Immediate
-from tests.engine.grammars import guidance
-from tests.engine.mixes import answers, make_core
+from tests.engine.execution.request_mixes import answers, make_core
+from tests.engine.grammar.toy_grammars import AtOnce as Immediate
+from tests.engine.grammar.toy_grammars import guidance
+from tests.engine.run_ahead.engines import CountingLauncher, FixedShapes, Late, transformer_ahead
 from tests.engine.toy import make_request
 from tests.model.tiny import GPT2, LLAMA, change, random_model
 from tests.oracles.tape import Tape, capture_on_tape
