@@ -12,11 +12,10 @@ from typing import Protocol, cast
 
 from starlette.requests import Request
 
-from thirdeye.server.api.generation.answer_format import Shape
+from thirdeye.server.api.generation.answer_format import AnswerFormat, Chunk
 from thirdeye.server.api.generation.choices import Item
 from thirdeye.server.api.generation.mailbox import Mailbox
 from thirdeye.server.api.generation.usage import Tally
-from thirdeye.server.api.http.sse import Framing
 from thirdeye.server.text.events import TextEvent
 
 WIRE = "thirdeye.wire"  # the ASGI extension that a protocol class offers
@@ -42,22 +41,20 @@ def wire_of(request: Request) -> Wire | None:
 class Push:
     """A `Shortcut` from the events of one choice to the socket of its streamed answer."""
 
-    __slots__ = ("_chunks", "_frame", "_index", "_mailbox", "_tally", "_wire")
+    __slots__ = ("_frames", "_index", "_mailbox", "_tally", "_wire")
 
     def __init__(
         self,
         wire: Wire,
-        shape: Shape,
+        form: AnswerFormat[Chunk],
         tally: Tally,
-        framing: Framing,
         index: int,
         mailbox: Mailbox[Item],
     ) -> None:
         """`mailbox` is where the usual way begins: its reader waits once all of it is at rest."""
         self._wire = wire
-        self._chunks = shape.chunks
+        self._frames = form.frames
         self._tally = tally
-        self._frame = framing.frame
         self._index = index
         self._mailbox = mailbox
 
@@ -67,5 +64,5 @@ class Push:
 
     def send(self, event: TextEvent) -> None:
         self._tally.add(self._index, event)
-        for chunk in self._chunks(self._index, event):
-            self._wire.write(self._frame(chunk))
+        for frame in self._frames(self._index, event):
+            self._wire.write(frame)
