@@ -16,7 +16,6 @@ from starlette.responses import Response
 from thirdeye.server.api.anthropic import schema
 from thirdeye.server.api.anthropic.message_events import MessagesFormat, framing_of
 from thirdeye.server.api.generation.answer_format import JsonObject
-from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.http.documented import documented
@@ -25,6 +24,7 @@ from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
+from thirdeye.server.api.state.context import Context
 
 FIELD_NAMES: FieldNames = [
     (r"messages\[\d+\].*", "messages"),

@@ -10,8 +10,6 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.api.openai.logprob_lists import ChatLogprobs, chat_logprobs, prompt_logprobs
 from thirdeye.server.api.openai.schema import ChatRequest
@@ -26,6 +24,8 @@ from thirdeye.server.api.openai.stream_chunks import (
     progress_of,
 )
 from thirdeye.server.api.openai.tool_calls import CallNews, WholeCall, joined_calls, news_of
+from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.text.events import TextEvent, TextToken
 from thirdeye.server.text.tools.definitions import ChoiceMode
 

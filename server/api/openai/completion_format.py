@@ -9,8 +9,6 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.api.openai.detokenize import text_of, visible_bytes
 from thirdeye.server.api.openai.logprob_lists import (
@@ -31,6 +29,8 @@ from thirdeye.server.api.openai.stream_chunks import (
     or_unset,
     progress_of,
 )
+from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import TokenLogprobs
 from thirdeye.server.text.events import TextEvent
 

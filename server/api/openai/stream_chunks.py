@@ -13,17 +13,17 @@ from typing import Annotated, Generic, TypeVar
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from thirdeye.server.api.generation.answer_format import encode
-from thirdeye.server.api.generation.answer_parts import (
-    AnswerTimings,
-    TokenUsage,
-    WrittenReceipt,
-)
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.api.http.sse import data_frame
 from thirdeye.server.api.openai.logprob_lists import PromptLogprobs
 from thirdeye.server.api.requests.generation_fields import StreamOptions
+from thirdeye.server.api.state.answer_parts import (
+    AnswerTimings,
+    TokenUsage,
+    WrittenReceipt,
+)
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import PromptProgress
 
 # Why a choice ended, as OpenAI says it.

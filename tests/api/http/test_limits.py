@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.api.support import fake_engine, ready_state
-from thirdeye.server.api.generation.server_state import STEP_OVERDUE_SECONDS, ServerState
-from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.admission import MAX_RETRY_AFTER, AdmissionControl
+from thirdeye.server.api.state.server_state import STEP_OVERDUE_SECONDS, ServerState
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import FinishReason, Timings
 from thirdeye.server.errors import Overloaded, Unavailable
 from thirdeye.server.text.events import TextEvent

@@ -11,8 +11,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from thirdeye.server.api.generation.server_state import ServerState
-from thirdeye.server.api.generation.token_totals import TokenTotals
+from thirdeye.server.api.state.server_state import ServerState
+from thirdeye.server.api.state.token_totals import TokenTotals
 from thirdeye.server.engine.interface.types import STEP_TOKENS_BOUNDS, EngineStats
 
 

@@ -8,10 +8,10 @@ process do not meet.
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from thirdeye.server.api.generation.engine_metrics import StateCollector, help_of, model_name
-from thirdeye.server.api.generation.server_state import ServerState
-from thirdeye.server.api.generation.token_totals import TokenTotals
-from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.state.engine_metrics import StateCollector, help_of, model_name
+from thirdeye.server.api.state.server_state import ServerState
+from thirdeye.server.api.state.token_totals import TokenTotals
+from thirdeye.server.api.state.usage import Tally
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 _GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)

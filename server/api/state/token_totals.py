@@ -1,6 +1,6 @@
 """Tokens of all requests so far, for the metrics."""
 
-from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.state.usage import Tally
 
 
 class TokenTotals:
