@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from thirdeye.server.api.admin.ops import ops_routes
 from thirdeye.server.api.admin.pages import page_routes
-from thirdeye.server.api.anthropic.adapter import messages_routes
+from thirdeye.server.api.anthropic.routes import messages_routes
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.cors import CorsMiddleware
 from thirdeye.server.api.http.error_handlers import (

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from thirdeye.server.api.admin.ops import Load, Status, Version
-from thirdeye.server.api.anthropic.adapter import AnthropicCount
+from thirdeye.server.api.anthropic.routes import AnthropicCount
 from thirdeye.server.api.http.documented import SCHEMAS
 from thirdeye.server.api.openai.chat_format import ChatChunk, ChatCompletion
 from thirdeye.server.api.openai.completion_format import Completion, TextChunk

@@ -2,7 +2,7 @@
 
 A request becomes a chat request: `system` is a message in front, a `tool_use` block a call of its
 assistant message, a `tool_result` block a message of role `tool`; a last turn of the assistant is
-continued. What comes out is in `thirdeye.server.api.anthropic.message_events`.
+continued. What comes out is in `thirdeye.server.api.anthropic.events`.
 """
 
 import json
@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.anthropic import schema
-from thirdeye.server.api.anthropic.message_events import MessagesFormat, framing_of
+from thirdeye.server.api.anthropic.events import MessagesFormat, framing_of
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.respond import respond
