@@ -8,7 +8,7 @@ tally, shape and framing. A client that lags has its socket closed to this way, 
 up behind it and go out together.
 """
 
-from typing import Protocol, cast
+from typing import cast
 
 from starlette.requests import Request
 
@@ -16,26 +16,13 @@ from thirdeye.server.api.generation.answer_format import AnswerFormat, Chunk
 from thirdeye.server.api.generation.choices import Item
 from thirdeye.server.api.generation.mailbox import Mailbox
 from thirdeye.server.api.state.usage import Tally
+from thirdeye.server.asgi_extension import DIRECT_WRITE, DirectWriter
 from thirdeye.server.text.events import TextEvent
 
-WIRE = "thirdeye.wire"  # the ASGI extension that a protocol class offers
 
-
-class Wire(Protocol):
-    """The body of one answer, written to its socket without waiting."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the answer has begun and its client takes what is written."""
-
-    def write(self, body: bytes) -> None:
-        """As a message `http.response.body` would, with more to come, and soon: before whatever
-        the event loop is told to do later. Only while it is open."""
-
-
-def wire_of(request: Request) -> Wire | None:
+def wire_of(request: Request) -> DirectWriter | None:
     """None where the server that runs this application has none to offer."""
-    return cast("Wire | None", request.scope.get("extensions", {}).get(WIRE))
+    return cast("DirectWriter | None", request.scope.get("extensions", {}).get(DIRECT_WRITE))
 
 
 class Push:
@@ -45,7 +32,7 @@ class Push:
 
     def __init__(
         self,
-        wire: Wire,
+        wire: DirectWriter,
         form: AnswerFormat[Chunk],
         tally: Tally,
         index: int,
