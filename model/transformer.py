@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.fast_path import FastPath
 from thirdeye.model.layer_kinds import LayerKinds
 from thirdeye.model.linear.choose_method import choose_head
 from thirdeye.model.linear.linear import Linear, TiedLinear
@@ -32,7 +32,7 @@ from thirdeye.model.parts.layers import Embedding, LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.model.state.kv_cache import KVCache
-from thirdeye.model.taped import Blocks, TapedBlocks, can_tape
+from thirdeye.model.taped import tape_blocks
 
 
 class Block(nn.Module):
@@ -102,9 +102,8 @@ class Transformer(nn.Module):
             Block(own, layer, backend, where)
             for layer, backend in enumerate(self.layer_kinds.backends)
         )
-        self._through_blocks: Blocks = self._one_by_one
-        if native and can_tape(config, where) and isinstance(attention, NativeAttention):
-            self._through_blocks = TapedBlocks(native, self._one_by_one)
+        self.tape = FastPath("tape")
+        self._through_blocks = tape_blocks(self._one_by_one, where, attention, self.tape)
         self.final_norm = make_norm(config, where)
         method = choose_head(where)
         self.lm_head = (

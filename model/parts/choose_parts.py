@@ -2,7 +2,13 @@
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.config import Activation, ModelConfig, Norm
-from thirdeye.model.parts.fused import FusedRMSNorm, FusedSelfAttention, FusedSwiGLU
+from thirdeye.model.parts.fused import (
+    FusedGatedMLP,
+    FusedRMSNorm,
+    FusedSelfAttention,
+    NativeLayerNorm,
+    NativeMLP,
+)
 from thirdeye.model.parts.layers import MLP, AddNorm, GatedMLP, LayerNorm, RMSNorm
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
@@ -10,7 +16,8 @@ from thirdeye.model.placement import Placement
 
 def make_norm(config: ModelConfig, where: Placement) -> AddNorm:
     if config.norm is Norm.LAYER_NORM:
-        return LayerNorm(config.hidden_size, config.norm_eps, where)
+        layer_norm = NativeLayerNorm if where.native else LayerNorm
+        return layer_norm(config.hidden_size, config.norm_eps, where)
     kind = FusedRMSNorm if where.has_kernels else RMSNorm
     return kind(config.hidden_size, config.norm_eps, where)
 
@@ -24,6 +31,7 @@ def make_attention(
 
 def make_mlp(config: ModelConfig, where: Placement) -> MLP | GatedMLP:
     if not config.gated_mlp:
-        return MLP(config, where)
-    is_fused = where.has_kernels and config.activation is Activation.SILU
-    return FusedSwiGLU(config, where) if is_fused else GatedMLP(config, where)
+        return NativeMLP(config, where) if where.native else MLP(config, where)
+    has_kernel = bool(where.native) or config.activation is Activation.SILU
+    is_fused = where.has_kernels and has_kernel
+    return FusedGatedMLP(config, where) if is_fused else GatedMLP(config, where)

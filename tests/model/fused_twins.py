@@ -11,7 +11,7 @@ from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.parts.fused import FusedRMSNorm, FusedSelfAttention, FusedSwiGLU
+from thirdeye.model.parts.fused import FusedRMSNorm, FusedSelfAttention, FusedGatedMLP
 from thirdeye.model.parts.layers import GatedMLP, RMSNorm
 from thirdeye.model.parts.rope import Rope
 from thirdeye.model.parts.self_attention import SelfAttention
@@ -55,7 +55,7 @@ def check_norm(rows: int, size: int, where: Placement) -> None:
 
 def check_gated_mlp(rows: int, wide: int, where: Placement) -> None:
     config = change(LLAMA, intermediate_size=wide)
-    fused, twin = FusedSwiGLU(config, where), GatedMLP(config, where)
+    fused, twin = FusedGatedMLP(config, where), GatedMLP(config, where)
     fill(fused, twin, where)
     for module in (fused, twin):
         module.gate_up.finish()

@@ -65,7 +65,7 @@ def test_any_steps(native: Library, config: ModelConfig, threads: int) -> None:
 
 def num_recorded(model: Transformer) -> int:
     assert isinstance(model._through_blocks, TapedBlocks)
-    return sum(tape is not None for tape in model._through_blocks._tapes.values())
+    return sum(tape is not None for tape in model._through_blocks._recordings.values())
 
 
 def logits(model: Transformer, kv_cache: KVCache, token: int = 5) -> Tensor:
@@ -111,7 +111,7 @@ def test_tapes_are_bounded(native: Library, monkeypatch: pytest.MonkeyPatch) -> 
             row = Row([1] * count, 0, range(BLOCKS_EACH))
             model(make_batch([row], BLOCK_SIZE), kv_cache)
         assert isinstance(model._through_blocks, TapedBlocks)
-        assert len(model._through_blocks._tapes) == 2
+        assert len(model._through_blocks._recordings) == 2
 
 
 def test_a_model_with_a_part_of_torchs_runs_without(native: Library) -> None:
