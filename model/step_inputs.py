@@ -31,7 +31,9 @@ _parts: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
 
 
 def flatten(inputs: Iterable[object]) -> tuple[list[object], list[Tensor]]:
-    """(what makes their shape, equal for equal shapes alone; their tensors). Raises `Unrecordable`."""
+    """(what makes their shape, equal for equal shapes alone; their tensors).
+
+    Raises `Unrecordable`."""
     shape: list[object] = []
     tensors: list[Tensor] = []
     todo = list(inputs)

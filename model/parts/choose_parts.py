@@ -1,7 +1,9 @@
-"""Which class each part of a block is: by the model's config, and by where it will run."""
+"""Which class each part of a block is: by what it declares, and by where it will run."""
 
 from thirdeye.model.attention.protocol import AttentionBackend
-from thirdeye.model.config import Activation, ModelConfig, Norm
+from thirdeye.model.config import Activation, Norm
+from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart
+from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.parts.fused import (
     FusedGatedMLP,
     FusedRMSNorm,
@@ -14,24 +16,24 @@ from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
 
 
-def make_norm(config: ModelConfig, where: Placement) -> AddNorm:
-    if config.norm is Norm.LAYER_NORM:
+def make_norm(part: NormPart, where: Placement) -> AddNorm:
+    if part.kind is Norm.LAYER_NORM:
         layer_norm = NativeLayerNorm if where.native else LayerNorm
-        return layer_norm(config.hidden_size, config.norm_eps, where)
+        return layer_norm(part.size, part.eps, where, has_bias=part.has_bias)
     kind = FusedRMSNorm if where.has_kernels else RMSNorm
-    return kind(config.hidden_size, config.norm_eps, where)
+    return kind(part.size, part.eps, where)
 
 
 def make_attention(
-    config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
+    part: AttentionPart, layer: int, backend: AttentionBackend, where: Placement
 ) -> SelfAttention:
     kind = FusedSelfAttention if where.has_kernels else SelfAttention
-    return kind(config, layer, backend, where)
+    return kind(part, layer, backend, where)
 
 
-def make_mlp(config: ModelConfig, where: Placement) -> MLP | GatedMLP:
-    if not config.gated_mlp:
-        return NativeMLP(config, where) if where.native else MLP(config, where)
-    has_kernel = bool(where.native) or config.activation is Activation.SILU
+def make_mlp(part: MLPPart | GatedMLPPart, where: Placement) -> MLP | GatedMLP:
+    if isinstance(part, MLPPart):
+        return NativeMLP(part, where) if where.native else MLP(part, where)
+    has_kernel = bool(where.native) or part.activation is Activation.SILU
     is_fused = where.has_kernels and has_kernel
-    return FusedGatedMLP(config, where) if is_fused else GatedMLP(config, where)
+    return FusedGatedMLP(part, where) if is_fused else GatedMLP(part, where)

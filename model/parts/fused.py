@@ -14,7 +14,7 @@ from torch import Tensor
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart
 from thirdeye.model.native.activate import ActivateKernel
 from thirdeye.model.native.layer_norm import LayerNormKernel
 from thirdeye.model.native.rms_norm import RMSNormKernels
@@ -66,21 +66,21 @@ class NativeLayerNorm(LayerNorm):
 class NativeMLP(MLP):
     """`MLP` with its activation, any of them, in one kernel; a CPU's alone."""
 
-    def __init__(self, config: ModelConfig, where: Placement) -> None:
-        super().__init__(config, where)
+    def __init__(self, part: MLPPart, where: Placement) -> None:
+        super().__init__(part, where)
         assert where.native is not None
-        self.act = ActivateKernel(where.native, config.activation, is_gated=False)
+        self.act = ActivateKernel(where.native, part.activation, is_gated=False)
 
 
 class FusedGatedMLP(GatedMLP):
     """`GatedMLP` with the gate's activation and the product in one kernel: any activation on a CPU,
     SiLU on a GPU."""
 
-    def __init__(self, config: ModelConfig, where: Placement) -> None:
-        super().__init__(config, where)
+    def __init__(self, part: GatedMLPPart, where: Placement) -> None:
+        super().__init__(part, where)
         self._gate: Callable[[Tensor], Tensor]
         if where.native:
-            self._gate = ActivateKernel(where.native, config.activation, is_gated=True)
+            self._gate = ActivateKernel(where.native, part.activation, is_gated=True)
         else:
             from thirdeye.model.kernels.silu_mul import silu_mul  # noqa: PLC0415
 
@@ -95,9 +95,9 @@ class FusedSelfAttention(SelfAttention):
     one kernel."""
 
     def __init__(
-        self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
+        self, part: AttentionPart, layer: int, backend: AttentionBackend, where: Placement
     ) -> None:
-        super().__init__(config, layer, backend, where)
+        super().__init__(part, layer, backend, where)
         self._kernel: Any
         if where.native:
             self._kernel = RopeKVKernel(where.native)

@@ -11,7 +11,7 @@ from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.config import ModelConfig, RopeConfig
-from thirdeye.model.parts.fused import FusedRMSNorm, FusedSelfAttention, FusedGatedMLP
+from thirdeye.model.parts.fused import FusedGatedMLP, FusedRMSNorm, FusedSelfAttention
 from thirdeye.model.placement import Placement
 
 pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
