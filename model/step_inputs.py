@@ -36,7 +36,7 @@ def flatten(inputs: Iterable[object]) -> tuple[list[object], list[Tensor]]:
     Raises `Unrecordable`."""
     shape: list[object] = []
     tensors: list[Tensor] = []
-    todo = list(inputs)
+    todo: list[Any] = list(inputs)
     for value in todo:  # which gets longer on the way
         kind = type(value)
         if isinstance(value, Tensor):
