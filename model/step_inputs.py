@@ -7,8 +7,9 @@ another of its kind, nor be copied: it is refused by name.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from operator import attrgetter
 from typing import Any
 
@@ -17,23 +18,17 @@ from torch import Tensor
 
 from thirdeye.model.native.tape import Unrecordable
 
-PLAIN: set[type] = {
-    int,
-    float,
-    bool,
-    str,
-    type(None),
-    torch.dtype,
-}  # and enumerations, as they come
+PLAIN: set[type] = {int, float, bool, str, type(None), torch.dtype}  # enumerations, as they come
 SERIES = (tuple, list)  # these, and no class derived from them
 
-_parts: dict[type, Callable[[Any], tuple[Any, ...]]] = {}
+_fields: dict[type, Callable[[Any], tuple[Any, ...]]] = {}  # of dataclasses
 
 
-def flatten(inputs: Iterable[object]) -> tuple[list[object], list[Tensor]]:
+def flatten(inputs: tuple[object, ...]) -> tuple[list[object], list[Tensor]]:
     """(what makes their shape, equal for equal shapes alone; their tensors).
 
-    Raises `Unrecordable`."""
+    Raises `Unrecordable`.
+    """
     shape: list[object] = []
     tensors: list[Tensor] = []
     todo: list[Any] = list(inputs)
@@ -47,26 +42,29 @@ def flatten(inputs: Iterable[object]) -> tuple[list[object], list[Tensor]]:
         elif kind in SERIES:
             shape += (kind, len(value))
             todo += value
-        else:
-            parts_of = _parts.get(kind) or _learn(kind)
+        elif kind in _fields:
             shape.append(kind)
-            todo += parts_of(value)
+            todo += _fields[kind](value)
+        else:
+            _learn(kind)
+            return flatten(inputs)
     return shape, tensors
 
 
-def _learn(kind: type) -> Callable[[Any], tuple[Any, ...]]:
+def _learn(kind: type) -> None:
     """How a value of this type is taken apart. Raises `Unrecordable`."""
     if issubclass(kind, Enum):
-        _parts[kind] = lambda member: (member.name,)
+        PLAIN.add(kind)
     elif dataclasses.is_dataclass(kind):
         names = [field.name for field in dataclasses.fields(kind)]
-        if len(names) > 1:
-            _parts[kind] = attrgetter(*names)
-        else:
-            _parts[kind] = lambda value: tuple(getattr(value, name) for name in names)
+        # `attrgetter` gives a tuple for two names or more.
+        _fields[kind] = attrgetter(*names) if len(names) > 1 else partial(_few, names)
     else:
         raise Unrecordable(f"a {kind.__qualname__} among a step's inputs, which is no dataclass")
-    return _parts[kind]
+
+
+def _few(names: list[str], value: Any) -> tuple[Any, ...]:
+    return tuple([getattr(value, name) for name in names])
 
 
 def copy_inputs(value: Any) -> Any:

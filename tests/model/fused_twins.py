@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.config import ModelConfig
+from thirdeye.model.config import Activation, ModelConfig
 from thirdeye.model.declare.block import GatedMLPPart, attention_part, mlp_part
 from thirdeye.model.parts.fused import FusedGatedMLP, FusedRMSNorm, FusedSelfAttention
 from thirdeye.model.parts.layers import GatedMLP, RMSNorm
@@ -54,8 +54,10 @@ def check_norm(rows: int, size: int, where: Placement) -> None:
     assert torch.equal(x, before)
 
 
-def check_gated_mlp(rows: int, wide: int, where: Placement) -> None:
-    config = change(LLAMA, intermediate_size=wide)
+def check_gated_mlp(
+    rows: int, wide: int, where: Placement, activation: Activation = Activation.SILU
+) -> None:
+    config = change(LLAMA, intermediate_size=wide, activation=activation)
     part = mlp_part(config)
     assert isinstance(part, GatedMLPPart)
     fused, twin = FusedGatedMLP(part, where), GatedMLP(part, where)
