@@ -19,7 +19,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from thirdeye.server.api.generation.push import WIRE
+from thirdeye.server.api.http.wire import WIRE
 from thirdeye.server.errors import BadRequest, Unavailable
 from thirdeye.server.transport.direct_write import CycleWire
 

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
 class CycleWire:
-    """`thirdeye.server.api.generation.push.Wire` over one request's cycle."""
+    """`thirdeye.server.api.http.wire.Wire` over one request's cycle."""
 
     __slots__ = ("_cycle", "_flow", "_loop", "_pieces", "_transport")
 

@@ -30,9 +30,9 @@ import uvloop
 
 from tests.api.support import VOCAB_SIZE, ByteTokenizer, served_model
 from tests.engine.process.fake_engine import fake_info
-from thirdeye.server.api.generation.push import WIRE, Wire
 from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.http.wire import WIRE, Wire
 from thirdeye.server.engine.interface.types import EngineStats, FinishReason, StepOutput, Timings
 from thirdeye.server.engine.process.frames import FrameReader, pack_frame
 from thirdeye.server.engine.process.messages import Abort, Add, Hello, Ready, Step, Stop, ToEngine

@@ -24,7 +24,7 @@ from tests.api.support import (
     ready_state,
 )
 from tests.engine.process.fake_engine import FakeEngine, fake_info
-from thirdeye.server.api.generation.push import WIRE
+from thirdeye.server.api.http.wire import WIRE
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.transport.connection_guard import GuardedProtocol
 
