@@ -219,7 +219,7 @@ async def stream_text(
     watch = DecodeTimer(options.max_seconds, clock).watch if options.max_seconds else None
     last: TextEvent | None = None
 
-    def take(output: StepOutput) -> bool:
+    def on_output(output: StepOutput) -> bool:
         """What comes behind the end is dropped."""
         nonlocal last
         if last is not None:
@@ -235,13 +235,13 @@ async def stream_text(
         return True
 
     # `Engine.generate` promises that its iterator can be closed; `AsyncIterator` cannot say so.
-    outputs = cast("AsyncGenerator[StepOutput, None]", engine.generate(request, take))
+    outputs = cast("AsyncGenerator[StepOutput, None]", engine.generate(request, on_output))
     try:
         async with asyncio.timeout(None) as patience, aclosing(outputs):
             async for output in outputs:
                 if last is not None and output.finish_reason is not None:
                     last = msgspec.structs.replace(last, timings=output.timings)
-                take(output)
+                on_output(output)
                 if output.finish_reason is not None:
                     break
     except TimeoutError:

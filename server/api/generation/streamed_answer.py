@@ -88,9 +88,9 @@ class StreamedAnswer:
             self._wake()
 
     def _wake(self) -> None:
-        if self._idle is not None:
+        if self._idle is not None and not self._idle.done():  # done: cancelled, a moment ago
             self._idle.set_result(None)
-            self._idle = None
+        self._idle = None
 
     async def _until_there_is_more(self) -> None:
         """Or the work is done."""
