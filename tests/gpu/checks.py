@@ -156,13 +156,13 @@ def whole_model(device: torch.device, name: str) -> None:
 
 def graphs_agree(device: torch.device) -> None:
     """The same tokens by captured steps one ahead and by eager ones, in fp32."""
-    from thirdeye.server.bench.engine import Bench
+    from thirdeye.server.bench.engine import EngineBench
     from thirdeye.server.bench.report import Plan
 
     answers = []
     for graphs in ("on", "off"):
         plan = Plan("tiny", [], [], 1, 0, str(device), "float32", "auto", 1e9, graphs)
-        bench = Bench(plan)
+        bench = EngineBench(plan)
         core = bench.engine(5, 1000, 60)
         for i in range(5):
             prompt = bench.prompt(random.Random(i), 5 + 3 * i)
@@ -178,12 +178,12 @@ def graphs_agree(device: torch.device) -> None:
 
 def trial(device: torch.device) -> None:
     """What is told adds up to what is there, and leaves room for a cache."""
+    from tests.recipes import make_recipe
     from thirdeye.server.engine.cache.device_memory import CudaMemory
-    from thirdeye.server.load.engine_recipe import EngineRecipe
     from thirdeye.server.load.kv_memory import try_step
 
     model = on_device(device, "none", torch.bfloat16)
-    recipe = EngineRecipe(model_path="", eos_token_ids=[], max_num_seqs=8)
+    recipe = make_recipe(max_num_seqs=8)
     usage = try_step(recipe, model, torch.bfloat16, device, CudaMemory(device))
     assert 0 < usage.kv < usage.granted < usage.total
     assert usage.weights >= sum(p.nbytes for p in model.parameters())

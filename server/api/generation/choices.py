@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 
 from thirdeye.server.api.generation.engine_errors import coded_failure
-from thirdeye.server.api.generation.usage import ReceiptMaker, Tally
+from thirdeye.server.api.state.usage import ReceiptMaker, Tally
 from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,

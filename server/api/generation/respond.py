@@ -21,13 +21,12 @@ from thirdeye.server.api.generation.answer_format import (
     WholeAnswer,
 )
 from thirdeye.server.api.generation.choices import Generation, Run, run_choices
-from thirdeye.server.api.generation.context import Context
-from thirdeye.server.api.generation.streamed_answer import StreamedAnswer
-from thirdeye.server.api.generation.usage import Tally, server_timing
+from thirdeye.server.api.generation.streamed_answer import StreamedAnswer, direct_writer_of
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import OPENAI, Framing, event_stream
-from thirdeye.server.api.http.wire import wire_of
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.usage import Tally, server_timing
 from thirdeye.server.errors import ClientGone
 from thirdeye.server.logs import log_request
 from thirdeye.server.text.events import TextEvent
@@ -53,7 +52,7 @@ async def respond(
     if not stream:
         return await answer_whole(request, run, Joined(form), tally)
     lifetime = lifetime_of(request)
-    answer = StreamedAnswer(run, form, tally, wire_of(request))
+    answer = StreamedAnswer(run, form, tally, direct_writer_of(request))
     try:
         has_begun = await unless_gone(request, answer.begun(context.config.sse_ping))
     except BaseException:

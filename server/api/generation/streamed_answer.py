@@ -11,26 +11,33 @@ that has no direct way to offer. The bytes are the same, in the same order.
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import cast
 
 import anyio
+from starlette.requests import Request
 
 from thirdeye.server.api.generation.answer_format import AnswerFormat, Chunk
 from thirdeye.server.api.generation.choices import Run
-from thirdeye.server.api.generation.usage import Tally
-from thirdeye.server.api.http.wire import Wire
+from thirdeye.server.api.state.usage import Tally
+from thirdeye.server.asgi_extension import DIRECT_WRITE, DirectWriter
 from thirdeye.server.text.events import TextEvent
+
+
+def direct_writer_of(request: Request) -> DirectWriter | None:
+    """None where the server that runs this application has none to offer."""
+    return cast("DirectWriter | None", request.scope.get("extensions", {}).get(DIRECT_WRITE))
 
 
 class StreamedAnswer:
     """Runs from now on. Whoever made it has to close it, read or not."""
 
     def __init__(
-        self, run: Run, form: AnswerFormat[Chunk], tally: Tally, wire: Wire | None
+        self, run: Run, form: AnswerFormat[Chunk], tally: Tally, writer: DirectWriter | None
     ) -> None:
         self._tally = tally
         self._frames = form.frames
         self._last_frames = form.last_frames
-        self._wire = wire
+        self._writer = writer
         self._buffer: list[bytes] = []
         self._idle: asyncio.Future[None] | None = None  # what an idle sender waits for
         self._work = asyncio.create_task(self._run(run))
@@ -81,8 +88,8 @@ class StreamedAnswer:
             self._send(frame)
 
     def _send(self, frame: bytes) -> None:
-        if self._idle is not None and self._wire is not None and self._wire.is_open:
-            self._wire.write(frame)
+        if self._idle is not None and self._writer is not None and self._writer.is_open:
+            self._writer.write(frame)
         else:
             self._buffer.append(frame)
             self._wake()

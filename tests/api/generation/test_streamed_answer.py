@@ -24,10 +24,17 @@ from tests.api.support import (
     ready_state,
 )
 from tests.engine.process.fake_engine import FakeEngine, fake_info
+<<<<<<< HEAD:tests/api/generation/test_streamed_answer.py
 from thirdeye.server.api.anthropic.message_events import MessagesFormat
 from thirdeye.server.api.generation.choices import Deliver, Generation
 from thirdeye.server.api.generation.streamed_answer import StreamedAnswer
 from thirdeye.server.api.http.wire import WIRE
+=======
+from thirdeye.server.api.anthropic.message_events import MessagesFormat
+from thirdeye.server.api.generation.choices import Deliver, Generation
+from thirdeye.server.api.generation.streamed_answer import StreamedAnswer
+from thirdeye.server.asgi_extension import DIRECT_WRITE
+>>>>>>> main:tests/api/generation/test_push.py
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.text.events import TextEvent
 from thirdeye.server.text.text_stream import TextOptions
@@ -53,7 +60,7 @@ class Client:
         self._has_begun = False
         self.body = b""
         self.num_pushed = 0
-        self.scope = post_scope(path) if doors is None else post_scope(path, **{WIRE: self})
+        self.scope = post_scope(path) if doors is None else post_scope(path, **{DIRECT_WRITE: self})
 
     @property
     def is_open(self) -> bool:
@@ -215,7 +222,7 @@ def test_what_comes_while_the_sender_is_cancelled_is_not_lost() -> None:
 
         generation = Generation("id_1", 0, "tiny", [[1]], n=1, requests=[], options=TextOptions())
         tally = generation.tally()
-        answer = StreamedAnswer(run, MessagesFormat(generation, tally), tally, wire=None)
+        answer = StreamedAnswer(run, MessagesFormat(generation, tally), tally, writer=None)
         waiting = asyncio.create_task(answer.begun(0))
         while not delivers:
             await asyncio.sleep(0)
