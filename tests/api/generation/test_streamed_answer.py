@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
+from thirdeye.server.api.anthropic.message_events import MessagesFormat
 
 from tests.api.support import (
     CHAT,
@@ -24,17 +25,9 @@ from tests.api.support import (
     ready_state,
 )
 from tests.engine.process.fake_engine import FakeEngine, fake_info
-<<<<<<< HEAD:tests/api/generation/test_streamed_answer.py
-from thirdeye.server.api.anthropic.message_events import MessagesFormat
-from thirdeye.server.api.generation.choices import Deliver, Generation
-from thirdeye.server.api.generation.streamed_answer import StreamedAnswer
-from thirdeye.server.api.http.wire import WIRE
-=======
-from thirdeye.server.api.anthropic.message_events import MessagesFormat
 from thirdeye.server.api.generation.choices import Deliver, Generation
 from thirdeye.server.api.generation.streamed_answer import StreamedAnswer
 from thirdeye.server.asgi_extension import DIRECT_WRITE
->>>>>>> main:tests/api/generation/test_push.py
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.text.events import TextEvent
 from thirdeye.server.text.text_stream import TextOptions
