@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
-from thirdeye.server.api.anthropic.message_events import MessagesFormat
 
 from tests.api.support import (
     CHAT,
@@ -25,6 +24,7 @@ from tests.api.support import (
     ready_state,
 )
 from tests.engine.process.fake_engine import FakeEngine, fake_info
+from thirdeye.server.api.anthropic.events import MessagesFormat
 from thirdeye.server.api.generation.choices import Deliver, Generation
 from thirdeye.server.api.generation.streamed_answer import StreamedAnswer
 from thirdeye.server.asgi_extension import DIRECT_WRITE
