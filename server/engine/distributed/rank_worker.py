@@ -23,7 +23,7 @@ from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
-from thirdeye.server.engine.core.layer_inspector import Inspect, Inspector
+from thirdeye.server.engine.core.layer_inspector import Inspect, LayerInspector
 from thirdeye.server.engine.core.profile_run import STEP_TOO_LARGE, KVBudget
 from thirdeye.server.engine.distributed.rank_messages import (
     FAILURE_GRACE,
@@ -138,7 +138,7 @@ class RankWorker:
     def _init_cache(self, sizes: InitCache) -> None:
         self._cache = None  # a trial's makes room first
         self._cache, self._is_trial = self._rank_model.make_cache(sizes), sizes.is_trial
-        self._inspect = Inspector(
+        self._inspect = LayerInspector(
             self._rank_model.model, self._rank_model.device, sizes.max_inspection_rows
         )
         if sizes.is_trial:

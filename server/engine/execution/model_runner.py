@@ -27,7 +27,7 @@ from thirdeye.server.engine.grammar.bitmask import is_complete
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.step_result import BROKEN_LOGITS, RowResult, StepResult
 from thirdeye.server.engine.interface.types import TokenLogprobs
-from thirdeye.server.engine.sampling.host_chooser import HostChooser
+from thirdeye.server.engine.sampling.host_sampler import HostSampler
 from thirdeye.server.engine.sampling.logits_processors import make_processors
 from thirdeye.server.engine.sampling.logprobs import token_logprobs
 from thirdeye.server.engine.sampling.sampler import NO_TOKEN, Sampler, sample
@@ -67,7 +67,7 @@ class ModelRunner:
         )
         self._block_size = config.block_size
         self._device = torch.device(device)
-        self._choose = HostChooser(sampler, make_processors(config.eos_token_ids))
+        self._sample = HostSampler(sampler, make_processors(config.eos_token_ids))
 
     def run(self, plan: StepPlan) -> StepResult:
         """Compute a plan of one row or more. What it raises concerns the whole step."""
@@ -93,9 +93,9 @@ class ModelRunner:
 
     def _read(self, logits: Tensor, spans: Seq[Span]) -> StepResult:
         """logits [S, vocab_size] -> what they mean for each row of the plan."""
-        chosen = self._choose(logits, list(samples_of(spans)))
-        failed, broken = chosen.failed, chosen.broken
-        token_ids = chosen.token_ids
+        sampled = self._sample(logits, list(samples_of(spans)))
+        failed, broken = sampled.failed, sampled.broken
+        token_ids = sampled.token_ids
         accepted = [span.accepted(token_ids, broken | failed.keys()) for span in spans]
         logprobs = score(logits, spans, accepted, token_ids)
         results: list[RowResult] = []
