@@ -20,12 +20,15 @@ from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.block import BlockPart
+from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.model.declare.transformer import parameters, transformer_part
 from thirdeye.model.layer_kinds import LayerKinds
 from thirdeye.model.linear.choose_method import choose_head
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.loading.load_tensors import expected_tensors, load_tensor
 from thirdeye.model.native.library import Library
-from thirdeye.model.parallel.parallel_linear import VocabParallelLinear, VocabParallelTiedLinear
+from thirdeye.model.parallel.parallel_linear import VocabParallelTiedLinear, make_linear
 from thirdeye.model.parallel.shares import ALONE, Ranks, rank_config
 from thirdeye.model.parts.choose_parts import make_attention, make_mlp, make_norm
 from thirdeye.model.parts.layers import Embedding, LearnedPositions, NoPositions
@@ -39,13 +42,13 @@ class Block(nn.Module):
     """One layer: attention, then MLP, each reading a normed copy of the stream and adding to it."""
 
     def __init__(
-        self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
+        self, part: BlockPart, layer: int, backend: AttentionBackend, where: Placement
     ) -> None:
         super().__init__()
-        self.attention_norm = make_norm(config, where)
-        self.attention = make_attention(config, layer, backend, where)
-        self.mlp_norm = make_norm(config, where)
-        self.mlp = make_mlp(config, where)
+        self.attention_norm = make_norm(part.attention_norm, where)
+        self.attention = make_attention(part.attention, layer, backend, where)
+        self.mlp_norm = make_norm(part.mlp_norm, where)
+        self.mlp = make_mlp(part.mlp, where)
 
     def forward(
         self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
@@ -88,29 +91,29 @@ class Transformer(nn.Module):
             ranks=ranks,
             is_deterministic=is_deterministic,
         )
-        vocab, hidden = config.vocab_size, config.hidden_size
-        context = config.max_position_embeddings
+        rank_config(config, ranks.size)  # raises ValueError if it cannot be dealt out
         self.config, self.ranks = config, ranks
-        own = rank_config(config, ranks.size)
         self.backend = attention
         self.layer_kinds = LayerKinds(config, attention, where)
-        self.embed_tokens = Embedding(vocab, hidden, where)
-        self.embed_positions: nn.Module = (
-            NoPositions() if config.rope else LearnedPositions(context, hidden, where)
-        )
+        part = transformer_part(config)
+        self.embed_tokens = Embedding(part.embed_tokens, where)
+        positions = part.embed_positions
+        self.embed_positions = LearnedPositions(positions, where) if positions else NoPositions()
         self.blocks = nn.ModuleList(
-            Block(own, layer, backend, where)
-            for layer, backend in enumerate(self.layer_kinds.backends)
+            Block(block, layer, backend, where)
+            for layer, (block, backend) in enumerate(
+                zip(part.blocks, self.layer_kinds.backends, strict=True)
+            )
         )
         self._through_blocks: Blocks = self._one_by_one
         if native and can_tape(config, where) and isinstance(attention, NativeAttention):
             self._through_blocks = TapedBlocks(native, self._one_by_one)
-        self.final_norm = make_norm(config, where)
+        self.final_norm = make_norm(part.final_norm, where)
         method = choose_head(where)
         self.lm_head = (
-            VocabParallelTiedLinear(self.embed_tokens.weight, where, method=method)
-            if config.tie_word_embeddings
-            else VocabParallelLinear(hidden, vocab, where, method=method)
+            make_linear(part.lm_head, where, method=method)
+            if part.lm_head
+            else VocabParallelTiedLinear(self.embed_tokens.weight, where, method=method)
         )
 
     def forward(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
@@ -152,11 +155,11 @@ class Transformer(nn.Module):
 
     def expected(self) -> set[tuple[str, str | None]]:
         """Every (parameter name, part) to push; see `model/loading/load_tensors.py`."""
-        return expected_tensors(self)
+        return expected_tensors(parameters(self.config))
 
-    def load(self, name: str, part: str | None, tensor: Tensor) -> None:
+    def load(self, name: str, part: str | None, tensor: Tensor | StoredTensor) -> None:
         """Fill one parameter or part; see `load_tensor` for errors."""
-        load_tensor(self, name, part, tensor)
+        load_tensor(self, parameters(self.config), self.ranks, name, part, tensor)
 
     def finish(self) -> None:
         """All tensors are in: let each linear layer bring its weights into their final form."""

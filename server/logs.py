@@ -24,7 +24,10 @@ def configure(level: str = "info") -> None:
 
 def clean(text: str) -> str:
     """Text from outside, safe in a log line: no control characters, and not too long."""
-    return "".join(char if char.isprintable() else "?" for char in text[:MAX_CHARS])
+    text = text[:MAX_CHARS]
+    if text.isprintable():  # nearly all are, and the loop would call once for each character
+        return text
+    return "".join([char if char.isprintable() else "?" for char in text])
 
 
 def log_request(logger: logging.Logger, fields: Mapping[str, object]) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.weights.architectures.name_table import Placement
+from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.weights.architectures.name_table import TensorTarget
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf.gguf_checkpoint import GGUFCheckpoint
 from thirdeye.weights.formats.huggingface import HuggingFaceCheckpoint
@@ -42,14 +43,14 @@ class Checkpoint(Protocol):
 
     def tokenizer(self) -> Tokenizer: ...
 
-    def tensors(self) -> "Iterator[tuple[str, Tensor]]":
-        """Name and tensor, in the checkpoint's layout; those ignored by rule are left out. Imports
-        torch."""
+    def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
+        """Name and tensor, in the checkpoint's layout, quantized ones as they are stored; those
+        ignored by rule are left out. Imports torch."""
 
     def tensor_sizes(self) -> dict[str, int]:
         """The names that `tensors` yields, with their stored sizes in bytes."""
 
-    def placements(self, name: str) -> list[Placement] | None:
+    def targets(self, name: str) -> list[TensorTarget] | None:
         """Where a tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
 
 

@@ -8,10 +8,11 @@ parameter filled: a model that is silently half random is the worst outcome ther
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
-from thirdeye.weights.architectures.name_table import Placement
+from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.model.declare.transformer import parameters
+from thirdeye.weights.architectures.name_table import TensorTarget
 from thirdeye.weights.checkpoint import Checkpoint
 from thirdeye.weights.errors import ModelFormatError
-from thirdeye.weights.shapes import part_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +28,9 @@ class WeightSink(Protocol):
         """Every (name, part) that must come; a tensor with part None also fills all parts of its
         name."""
 
-    def load(self, name: str, part: str | None, tensor: "Tensor") -> None:
-        """Take one tensor; the sink copies it, and casts and shards as it likes."""
+    def load(self, name: str, part: str | None, tensor: "Tensor | StoredTensor") -> None:
+        """Take one tensor, or its blocks as the file has them, which `widen` to numbers; the sink
+        copies, casts and shards as it likes."""
 
 
 def load_weights(
@@ -42,16 +44,14 @@ def load_weights(
     _check_names(checkpoint, sizes, expected)
     done, total = 0, sum(sizes.values())
     for name, tensor in checkpoint.tensors():
-        for placement in checkpoint.placements(name) or []:
-            filled = _fills(placement, expected)
+        for target in checkpoint.targets(name) or []:
+            filled = _fills(target, expected)
             if not filled <= missing:
                 raise ModelFormatError(
-                    checkpoint.path, f"fills {placement.name} a second time.", field=name
+                    checkpoint.path, f"fills {target.name} a second time.", field=name
                 )
             missing -= filled
-            model.load(
-                placement.name, placement.part, _transformed(checkpoint, name, placement, tensor)
-            )
+            model.load(target.name, target.part, _in_place(checkpoint, name, target, tensor))
         done += sizes[name]
         if progress is not None:
             progress(done, total)
@@ -65,13 +65,11 @@ def _check_names(
     unknown: list[str] = []
     missing = set(expected)
     for name in names:
-        placements = checkpoint.placements(name)
-        if placements is None or not all(_fills(placement, expected) for placement in placements):
+        targets = checkpoint.targets(name)
+        if targets is None or not all(_fills(target, expected) for target in targets):
             unknown.append(name)
         else:
-            missing -= {
-                target for placement in placements for target in _fills(placement, expected)
-            }
+            missing -= set().union(*(_fills(target, expected) for target in targets))
     if unknown:
         raise ModelFormatError(
             checkpoint.path, f"this model has no place for {len(unknown)} tensors: {_few(unknown)}."
@@ -84,31 +82,30 @@ def _check_names(
 
 
 def _fills(
-    placement: Placement, expected: frozenset[tuple[str, str | None]]
+    target: TensorTarget, expected: frozenset[tuple[str, str | None]]
 ) -> set[tuple[str, str | None]]:
-    """The expected targets this placement fills: itself, or every part of a parameter that comes
-    whole."""
-    exact = (placement.name, placement.part)
+    """What is expected and this fills: itself, or every part of a parameter that comes whole."""
+    exact = (target.name, target.part)
     if exact in expected:
         return {exact}
-    if placement.part is not None:
+    if target.part is not None:
         return set()
-    return {target for target in expected if target[0] == placement.name}
+    return {pair for pair in expected if pair[0] == target.name}
 
 
-def _transformed(
-    checkpoint: Checkpoint, name: str, placement: Placement, tensor: "Tensor"
-) -> "Tensor":
+def _in_place(
+    checkpoint: Checkpoint, name: str, target: TensorTarget, tensor: "Tensor | StoredTensor"
+) -> "Tensor | StoredTensor":
     """The tensor in the model's layout, once its shape is known to fit."""
-    wanted = part_shape(checkpoint.config, placement.name, placement.part)
-    stored = tuple(reversed(wanted)) if placement.is_transposed else wanted
+    wanted = parameters(checkpoint.config)[target.name].shape(target.part)
+    stored = tuple(reversed(wanted)) if target.is_transposed else wanted
     if tuple(tensor.shape) != stored:
         raise ModelFormatError(
             checkpoint.path,
             f"must have the shape {list(stored)}, got {list(tensor.shape)}.",
             field=name,
         )
-    return placement.apply(tensor)
+    return target.apply(tensor)
 
 
 def _few(names: list[str]) -> str:

@@ -1,25 +1,22 @@
 """The one linear layer: a matrix, perhaps several merged into one, kept however its method wants.
 
 Projections that read the same input are merged, since one large matrix product is faster than three
-small ones: `qkv` is query, key and value stacked, `gate_up` the two halves of a gated MLP. A
-merged layer knows its parts as ranges of rows, so a checkpoint that keeps them apart fills each by
-its name.
+small ones: `qkv` is query, key and value stacked, `gate_up` the two halves of a gated MLP. Which
+rows are whose is declared in `model/declare/block.py`.
 """
 
-from collections.abc import Mapping
-
+import torch
 from torch import Tensor
 
+from thirdeye.model.declare.parameter import Share
+from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.linear.choose_method import choose_linear
-from thirdeye.model.linear.method import LinearLayer, LinearMethod
+from thirdeye.model.linear.method import FromStored, LinearLayer, LinearMethod
 from thirdeye.model.placement import Placement
 
 
 class Linear(LinearLayer):
-    """y [..., out] = x [..., in] W^T + b, with `weight` [out, in] and, if asked for, `bias` [out].
-
-    `parts` names the rows of a merged layer, top to bottom; their sizes add up to `out_features`.
-    """
+    """y [..., out] = x [..., in] W^T + b: `weight` [out, in] and, if asked for, `bias` [out]."""
 
     def __init__(
         self,
@@ -28,17 +25,35 @@ class Linear(LinearLayer):
         bias: bool,
         where: Placement,
         *,
-        parts: Mapping[str, int] | None = None,
         method: LinearMethod | None = None,
     ) -> None:
         super().__init__()
-        assert not parts or sum(parts.values()) == out_features, (parts, out_features)
-        self.parts = _row_ranges(parts or {})
         self.method = method or choose_linear(where)
         self.method.create(self, in_features, out_features, bias, where)
+        self._from_stored = self.method if isinstance(self.method, FromStored) else None
+        self._stored: dict[int, StoredTensor] = {}  # by the row of the weight at which it starts
+
+    def take_stored(self, rows: slice, tensor: StoredTensor, share: Share) -> bool:
+        """Keep a file's blocks of `share` as these rows of the weight until `finish`, if the method
+        may multiply by them; else say no, and have them widened."""
+        method = self._from_stored
+        if method is None or tensor.format not in method.stored_formats or len(tensor.shape) != 2:
+            return False
+        if (own := tensor.cut(share)) is None:
+            return False
+        self._stored[rows.start] = own
+        return True
 
     def finish(self) -> None:
         """Call once, after the last parameter is filled and before the first `forward`."""
+        stored = dict(sorted(self._stored.items()))
+        self._stored.clear()
+        is_all = sum(tensor.shape[0] for tensor in stored.values()) == len(self.weight)
+        if self._from_stored and is_all:
+            self._from_stored.finish_stored(self, list(stored.values()))
+            return
+        for start, tensor in stored.items():  # other rows came in a form that is none of these
+            self.weight[start : start + tensor.shape[0]].copy_(torch.from_numpy(tensor.widen()))
         self.method.finish(self)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -70,11 +85,3 @@ class TiedLinear(LinearLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.method.apply(self, x)
-
-
-def _row_ranges(sizes: Mapping[str, int]) -> dict[str, slice]:
-    ranges, start = {}, 0
-    for name, size in sizes.items():
-        ranges[name] = slice(start, start + size)
-        start += size
-    return ranges

@@ -3,13 +3,16 @@
 A format is three functions. `create` makes the parameters that a checkpoint's tensors are copied
 into, `finish` turns them into what `apply` wants (pack, scale, round) once all of them are filled,
 and `apply` multiplies. A new format is a new file beside this one: `Linear` and the model above it
-do not change.
+do not change. A method that multiplies by a file's own blocks is a `FromStored`.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.placement import Placement
 
 
@@ -44,6 +47,17 @@ class FromDense:
     ) -> None:
         layer.register_parameter("weight", where.empty(out_features, in_features))
         layer.register_parameter("bias", where.empty(out_features) if bias else None)
+
+
+class FromStored(FromDense, ABC):
+    """A method that can also multiply by blocks as a file keeps them, of the formats it names."""
+
+    stored_formats: frozenset[str]  # as `StoredTensor.format`
+
+    @abstractmethod
+    def finish_stored(self, layer: LinearLayer, rows: Sequence[StoredTensor]) -> None:
+        """`finish` where all of the weight is stored blocks [n, in], top to bottom, whose formats
+        may differ. They may be views of the file: copy what shall be in memory."""
 
 
 def replace_weight(layer: LinearLayer, weight: Tensor) -> None:

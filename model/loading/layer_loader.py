@@ -9,6 +9,7 @@ from collections import defaultdict
 
 from torch import Tensor
 
+from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.transformer import Transformer
 
@@ -30,7 +31,7 @@ class ModelLoader:
     def expected(self) -> set[tuple[str, str | None]]:
         return self._model.expected()
 
-    def load(self, name: str, part: str | None, tensor: Tensor) -> None:
+    def load(self, name: str, part: str | None, tensor: Tensor | StoredTensor) -> None:
         """As `Transformer.load`. No tensor may come twice."""
         self._model.load(name, part, tensor)
         owner = _owner(name)

@@ -2,65 +2,65 @@
 
 The model does not know where tensors come from, the reader does not know modules. Between them is
 a set of (name, part) pairs: `part` is a merged layer's piece ("q", "k", "v", "gate", "up") and
-None where a parameter is one piece.
+None where a parameter is one piece. What is pushed is the whole tensor, whichever rank has what.
 """
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor, nn
 
+from thirdeye.model.declare.parameter import Parameter
+from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.linear.linear import Linear
-from thirdeye.model.parallel.shares import Shared
+from thirdeye.model.parallel.shares import Ranks, cut
 
 
-def expected_tensors(model: nn.Module) -> set[tuple[str, str | None]]:
+def expected_tensors(declared: Mapping[str, Parameter]) -> set[tuple[str, str | None]]:
     """Every (parameter name, part) that must be pushed before the first forward."""
     return {
-        (name, part)
-        for name, _ in model.named_parameters()
-        for part in _row_parts(model, name) or (None,)
+        (name, part) for name, parameter in declared.items() for part in parameter.parts or (None,)
     }
 
 
-def load_tensor(model: nn.Module, name: str, part: str | None, tensor: Tensor) -> None:
+def load_tensor(
+    module: nn.Module,
+    declared: Mapping[str, Parameter],
+    ranks: Ranks,
+    name: str,
+    part: str | None,
+    tensor: Tensor | StoredTensor,
+) -> None:
     """Copy `tensor`, or this rank's share of it, into a parameter, or into its rows that are
-    `part`; dtype and device are the model's.
+    `part`; dtype and device are the model's. A layer that multiplies by a file's own blocks keeps
+    those instead.
 
     With part None a merged parameter is filled whole, all its parts at once. Raises KeyError for a
     name or part the model does not have, ValueError for a shape that does not fit.
     """
-    target = _target(model, name, part)
-    owner, leaf = _owner(model, name)
-    if isinstance(owner, Shared):
-        tensor = owner.share(leaf, part, tensor)
-    if target.shape != tensor.shape:
+    parameter = _find(declared, name, part)
+    if tuple(tensor.shape) != parameter.shape(part):
         raise ValueError(
-            f"'{_label(name, part)}' must have shape {list(target.shape)}, "
+            f"'{_label(name, part)}' must have shape {list(parameter.shape(part))}, "
             f"got {list(tensor.shape)}."
         )
-    target.copy_(tensor)
+    rows = parameter.own_rows(part, ranks.rank, ranks.size)
+    share = parameter.share(part, ranks.rank, ranks.size)
+    if isinstance(tensor, StoredTensor):
+        owner = module.get_submodule(name.rpartition(".")[0])
+        if isinstance(owner, Linear) and owner.take_stored(rows, tensor, share):
+            return
+        tensor = torch.from_numpy(tensor.widen())
+    module.get_parameter(name)[rows].copy_(cut(tensor, share))
 
 
-def _target(model: nn.Module, name: str, part: str | None) -> Tensor:
-    try:
-        parameter = model.get_parameter(name)
-    except AttributeError:
-        raise KeyError(f"The model has no parameter '{name}'.") from None
-    if part is None:
-        return parameter
-    parts = _row_parts(model, name)
-    if part not in parts:
-        raise KeyError(f"'{name}' has no part '{part}', only {list(parts)}.")
-    return parameter[parts[part]]
-
-
-def _row_parts(model: nn.Module, name: str) -> dict[str, slice]:
-    owner, _ = _owner(model, name)
-    return owner.parts if isinstance(owner, Linear) else {}
-
-
-def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    """The module a parameter belongs to, and what it is called there."""
-    path, _, leaf = name.rpartition(".")
-    return model.get_submodule(path), leaf
+def _find(declared: Mapping[str, Parameter], name: str, part: str | None) -> Parameter:
+    if name not in declared:
+        raise KeyError(f"The model has no parameter '{name}'.")
+    parameter = declared[name]
+    if part is not None and part not in parameter.parts:
+        raise KeyError(f"'{name}' has no part '{part}', only {parameter.parts}.")
+    return parameter
 
 
 def _label(name: str, part: str | None) -> str:

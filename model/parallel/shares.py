@@ -9,13 +9,14 @@ would cost a sum a step. Nothing here knows of processes: `Ranks` is all it asks
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.parameter import Share
 
 
 class Ranks(Protocol):
@@ -34,14 +35,6 @@ class Ranks(Protocol):
 
     def gather(self, x: Tensor, dim: int) -> Tensor:
         """All ranks' x, of one shape, one after the other along `dim`, in order of rank."""
-
-
-@runtime_checkable
-class Shared(Protocol):
-    """A module of which each rank keeps a share of the whole parameters."""
-
-    def share(self, name: str, part: str | None, tensor: Tensor) -> Tensor:
-        """What this rank keeps of a whole parameter, or of a part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +83,13 @@ def _or(numbers: list[int]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def own_columns(x: Tensor, ranks: Ranks) -> Tensor:
-    """[out, in] -> this rank's inputs of it."""
-    return x.tensor_split(ranks.size, dim=1)[ranks.rank]
-
-
-def own_rows(x: Tensor, ranks: Ranks) -> Tensor:
-    """[out, ...] -> this rank's outputs of it."""
-    return x.tensor_split(ranks.size)[ranks.rank]
-
-
-def own_tokens(vocab_size: int, ranks: Ranks) -> slice:
-    """The rows of the head that are this rank's: equally many, but for the last rank's."""
-    height = -(-vocab_size // ranks.size)
-    return slice(ranks.rank * height, min((ranks.rank + 1) * height, vocab_size))
+def cut(x: Tensor, share: Share) -> Tensor:
+    """What a rank keeps of a whole tensor [out, in] or [out]."""
+    if share.is_zeros:
+        return torch.zeros_like(x)
+    rows = [x[part] for part in share.rows]
+    own = rows[0] if len(rows) == 1 else torch.cat(rows)
+    return own if share.columns is None else own[:, share.columns]
 
 
 def gather_tokens(logits: Tensor, vocab_size: int, ranks: Ranks) -> Tensor:
@@ -120,8 +106,3 @@ def sum_in_order(parts: list[Tensor]) -> Tensor:
     for part in parts[1:]:
         total += part
     return total.to(parts[0].dtype)
-
-
-def zeros_but_on_first(x: Tensor, ranks: Ranks) -> Tensor:
-    """A bias that is to be counted once in a sum over ranks."""
-    return x if ranks.rank == 0 else torch.zeros_like(x)

@@ -1,29 +1,31 @@
-"""Which class each part of a block is: by the model's config, and by where it will run."""
+"""Which class each part of a block is: by what it declares, and by where it will run."""
 
 from thirdeye.model.attention.protocol import AttentionBackend
-from thirdeye.model.config import Activation, ModelConfig, Norm
+from thirdeye.model.config import Activation, Norm
+from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart
+from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.parts.fused import FusedRMSNorm, FusedSelfAttention, FusedSwiGLU
 from thirdeye.model.parts.layers import MLP, AddNorm, GatedMLP, LayerNorm, RMSNorm
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
 
 
-def make_norm(config: ModelConfig, where: Placement) -> AddNorm:
-    if config.norm is Norm.LAYER_NORM:
-        return LayerNorm(config.hidden_size, config.norm_eps, where)
+def make_norm(part: NormPart, where: Placement) -> AddNorm:
+    if part.kind is Norm.LAYER_NORM:
+        return LayerNorm(part.size, part.eps, where)
     kind = FusedRMSNorm if where.has_kernels else RMSNorm
-    return kind(config.hidden_size, config.norm_eps, where)
+    return kind(part.size, part.eps, where)
 
 
 def make_attention(
-    config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
+    part: AttentionPart, layer: int, backend: AttentionBackend, where: Placement
 ) -> SelfAttention:
     kind = FusedSelfAttention if where.has_kernels else SelfAttention
-    return kind(config, layer, backend, where)
+    return kind(part, layer, backend, where)
 
 
-def make_mlp(config: ModelConfig, where: Placement) -> MLP | GatedMLP:
-    if not config.gated_mlp:
-        return MLP(config, where)
-    is_fused = where.has_kernels and config.activation is Activation.SILU
-    return FusedSwiGLU(config, where) if is_fused else GatedMLP(config, where)
+def make_mlp(part: MLPPart | GatedMLPPart, where: Placement) -> MLP | GatedMLP:
+    if isinstance(part, MLPPart):
+        return MLP(part, where)
+    is_fused = where.has_kernels and part.activation is Activation.SILU
+    return FusedSwiGLU(part, where) if is_fused else GatedMLP(part, where)

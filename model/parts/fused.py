@@ -13,7 +13,7 @@ from torch import Tensor
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.block import AttentionPart, GatedMLPPart
 from thirdeye.model.native.rms_norm import RMSNormKernels
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.silu_mul import SiluMulKernel
@@ -47,8 +47,8 @@ class FusedRMSNorm(RMSNorm):
 class FusedSwiGLU(GatedMLP):
     """`GatedMLP` with SiLU, which is applied and multiplied in one kernel."""
 
-    def __init__(self, config: ModelConfig, where: Placement) -> None:
-        super().__init__(config, where)
+    def __init__(self, part: GatedMLPPart, where: Placement) -> None:
+        super().__init__(part, where)
         self._kernel: Any
         if where.native:
             self._kernel = SiluMulKernel(where.native)
@@ -66,9 +66,9 @@ class FusedSelfAttention(SelfAttention):
     one kernel."""
 
     def __init__(
-        self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
+        self, part: AttentionPart, layer: int, backend: AttentionBackend, where: Placement
     ) -> None:
-        super().__init__(config, layer, backend, where)
+        super().__init__(part, layer, backend, where)
         self._kernel: Any
         if where.native:
             self._kernel = RopeKVKernel(where.native)

@@ -12,8 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thirdeye.model.config import Activation, ModelConfig
-from thirdeye.model.parallel.parallel_linear import ColumnParallelLinear, RowParallelLinear
+from thirdeye.model.config import Activation
+from thirdeye.model.declare.block import GatedMLPPart, MLPPart
+from thirdeye.model.declare.parts import TablePart
+from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.compact_table import compact
 from thirdeye.model.placement import Placement
 
@@ -21,9 +23,9 @@ from thirdeye.model.placement import Placement
 class Embedding(nn.Module):
     """A table of vectors, one a token id."""
 
-    def __init__(self, num_embeddings: int, hidden_size: int, where: Placement) -> None:
+    def __init__(self, part: TablePart, where: Placement) -> None:
         super().__init__()
-        self.weight = where.empty(num_embeddings, hidden_size)
+        self.weight = where.empty(part.num_rows, part.width)
         self._look_up: Callable[[Tensor], Tensor] = self._look_up_plainly
 
     def shrink(self) -> None:
@@ -46,9 +48,9 @@ class Embedding(nn.Module):
 class LearnedPositions(nn.Module):
     """GPT-2's positions: one learned vector a position, added to the token's."""
 
-    def __init__(self, max_positions: int, hidden_size: int, where: Placement) -> None:
+    def __init__(self, part: TablePart, where: Placement) -> None:
         super().__init__()
-        self.weight = where.empty(max_positions, hidden_size)
+        self.weight = where.empty(part.num_rows, part.width)
 
     def forward(self, x: Tensor, positions: Tensor) -> Tensor:
         """x [T, hidden_size], positions [T] -> [T, hidden_size]."""
@@ -132,12 +134,11 @@ def gelu_tanh(x: Tensor) -> Tensor:
 class MLP(nn.Module):
     """down(act(up(x))): each token thinks for itself, in a wider space."""
 
-    def __init__(self, config: ModelConfig, where: Placement) -> None:
+    def __init__(self, part: MLPPart, where: Placement) -> None:
         super().__init__()
-        hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-        self.up = ColumnParallelLinear(hidden, wide, bias, where)
-        self.down = RowParallelLinear(wide, hidden, bias, where)
-        self.act = activation_function(config.activation, where)
+        self.up = make_linear(part.up, where)
+        self.down = make_linear(part.down, where)
+        self.act = activation_function(part.activation, where)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.act(self.up(x)))
@@ -146,13 +147,11 @@ class MLP(nn.Module):
 class GatedMLP(nn.Module):
     """down(act(gate(x)) * up(x)): with SiLU, the SwiGLU of Shazeer 2020."""
 
-    def __init__(self, config: ModelConfig, where: Placement) -> None:
+    def __init__(self, part: GatedMLPPart, where: Placement) -> None:
         super().__init__()
-        hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-        parts = {"gate": wide, "up": wide}
-        self.gate_up = ColumnParallelLinear(hidden, 2 * wide, bias, where, parts=parts)
-        self.down = RowParallelLinear(wide, hidden, bias, where)
-        self.act = activation_function(config.activation, where)
+        self.gate_up = make_linear(part.gate_up, where)
+        self.down = make_linear(part.down, where)
+        self.act = activation_function(part.activation, where)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)

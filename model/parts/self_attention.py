@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.config import ModelConfig
-from thirdeye.model.parallel.parallel_linear import ColumnParallelLinear, RowParallelLinear
-from thirdeye.model.parallel.shares import own_rows
+from thirdeye.model.declare.block import AttentionPart, QKNormPart
+from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.layers import RMSNorm
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement
@@ -23,11 +22,11 @@ from thirdeye.model.state.kv_cache import KVCache
 class QKNorm(nn.Module):
     """An RMSNorm over each head's channels, one for queries and one for keys (Qwen3)."""
 
-    def __init__(self, config: ModelConfig, where: Placement) -> None:
+    def __init__(self, part: QKNormPart, num_heads: int, where: Placement) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
-        self.query_norm = RMSNorm(config.head_dim, config.norm_eps, where)
-        self.key_norm = RMSNorm(config.head_dim, config.norm_eps, where)
+        self.num_heads = num_heads
+        self.query_norm = RMSNorm(part.query_norm.size, part.query_norm.eps, where)
+        self.key_norm = RMSNorm(part.key_norm.size, part.key_norm.eps, where)
 
     def forward(self, query_key: Tensor) -> Tensor:
         """[T, heads of q and k, head_dim] -> the same, normed."""
@@ -41,39 +40,30 @@ class Sinks(nn.Module):
     def __init__(self, num_heads: int, where: Placement) -> None:
         super().__init__()
         self.weight = where.empty(num_heads)
-        self._ranks = where.ranks
-
-    def share(self, name: str, part: str | None, tensor: Tensor) -> Tensor:  # noqa: ARG002
-        """This rank's of all heads' scores."""
-        return own_rows(tensor, self._ranks)
 
 
 class SelfAttention(nn.Module):
-    """Queries, keys, values from one projection; keys and values are kept, queries look at them."""
+    """Queries, keys, values from one projection; keys and values are kept, queries look at them.
+
+    `num_heads` and `num_kv_heads` are this rank's.
+    """
 
     def __init__(
-        self, config: ModelConfig, layer: int, backend: AttentionBackend, where: Placement
+        self, part: AttentionPart, layer: int, backend: AttentionBackend, where: Placement
     ) -> None:
         super().__init__()
         self.layer, self.backend = layer, backend
-        self.head_dim = config.head_dim
-        self.num_heads, self.num_kv_heads = config.num_heads, config.num_kv_heads
-        hidden, width = config.hidden_size, config.num_heads * config.head_dim
-        kv_width = config.num_kv_heads * config.head_dim
-        self.qkv = ColumnParallelLinear(
-            hidden,
-            width + 2 * kv_width,
-            config.qkv_bias,
-            where,
-            parts={"q": width, "k": kv_width, "v": kv_width},
-        )
-        self.qk_norm = QKNorm(config, where) if config.qk_norm else nn.Identity()
-        self.spec = config.attention_of(layer)
+        self.spec, self.head_dim = part.spec, part.head_dim
+        self.num_heads = part.num_heads // where.ranks.size
+        self.num_kv_heads = part.num_kv_heads // where.ranks.size
+        self.qkv = make_linear(part.qkv, where)
+        norms = part.qk_norm
+        self.qk_norm = QKNorm(norms, self.num_heads, where) if norms else nn.Identity()
         self.sink_scores: Tensor | None = None
-        if self.spec.sinks:
-            self.sinks = Sinks(config.num_heads, where)
+        if part.sinks:
+            self.sinks = Sinks(self.num_heads, where)
             self.sink_scores = self.sinks.weight.detach()  # the same memory, found faster
-        self.output = RowParallelLinear(width, hidden, config.attention_output_bias, where)
+        self.output = make_linear(part.output, where)
 
     def forward(
         self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any

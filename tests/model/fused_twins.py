@@ -11,6 +11,7 @@ from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.block import GatedMLPPart, attention_part, mlp_part
 from thirdeye.model.parts.fused import FusedRMSNorm, FusedSelfAttention, FusedSwiGLU
 from thirdeye.model.parts.layers import GatedMLP, RMSNorm
 from thirdeye.model.parts.rope import Rope
@@ -55,7 +56,9 @@ def check_norm(rows: int, size: int, where: Placement) -> None:
 
 def check_gated_mlp(rows: int, wide: int, where: Placement) -> None:
     config = change(LLAMA, intermediate_size=wide)
-    fused, twin = FusedSwiGLU(config, where), GatedMLP(config, where)
+    part = mlp_part(config)
+    assert isinstance(part, GatedMLPPart)
+    fused, twin = FusedSwiGLU(part, where), GatedMLP(part, where)
     fill(fused, twin, where)
     for module in (fused, twin):
         module.gate_up.finish()
@@ -75,8 +78,9 @@ def scattered(where: Placement) -> ForwardBatch:
 def check_heads(config: ModelConfig, where: Placement) -> None:
     """Queries, and every slot of both caches: those that are not the step's stay as they were."""
     backend = None  # `keep` comes before attention
-    fused = FusedSelfAttention(config, 0, backend, where)  # type: ignore[arg-type]
-    twin = SelfAttention(config, 0, backend, where)  # type: ignore[arg-type]  # the same
+    part = attention_part(config, 0)
+    fused = FusedSelfAttention(part, 0, backend, where)  # type: ignore[arg-type]
+    twin = SelfAttention(part, 0, backend, where)  # type: ignore[arg-type]  # the same
     fill(fused, twin, where)
     fused.qkv.finish()
     twin.qkv.finish()

@@ -29,6 +29,7 @@ def test_every_module_imports_without_a_gpu() -> None:
 def test_describing_a_model_needs_no_torch() -> None:
     """`thirdeye info` and `--help` answer at once: torch alone takes a second to import."""
     run(
-        "import sys, thirdeye.model.config, thirdeye.model.parameter_counts; "
+        "import sys, thirdeye.model.config, thirdeye.model.parameter_counts, "
+        "thirdeye.model.declare.stored; "
         "assert 'torch' not in sys.modules"
     )

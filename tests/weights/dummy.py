@@ -8,8 +8,9 @@ import zlib
 from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.parameter import Fill
+from thirdeye.model.declare.transformer import parameters
 from thirdeye.weights.load import WeightSink
-from thirdeye.weights.shapes import part_shape
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,11 +28,10 @@ def dummy_tensor(config: ModelConfig, seed: int, name: str, part: str | None) ->
     """One parameter part, `[out, in]` or `[out]`."""
     import torch
 
-    shape = part_shape(config, name, part)
-    if name.endswith(".bias"):
-        return torch.zeros(shape)
-    if name.endswith("norm.weight"):
-        return torch.ones(shape)
+    parameter = parameters(config)[name]
+    shape = parameter.shape(part)
+    if parameter.fill is not Fill.NOISE:
+        return torch.full(shape, 1.0 if parameter.fill is Fill.ONES else 0.0)
     # 32 bits: torch's CPU generator ignores the rest of a seed.
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed}/{name}/{part}".encode()))
     return torch.randn(shape, generator=generator) * STANDARD_DEVIATION

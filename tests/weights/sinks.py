@@ -1,8 +1,14 @@
-"""A model that only remembers: what a real one would expect, and what it was given."""
+"""A model that only remembers: what a real one would expect, and what it was given.
 
+The names are written down a second time here: `tests/model/declare/test_declare.py` holds the
+model's own declaration against them.
+"""
+
+import torch
 from torch import Tensor
 
 from thirdeye.model.config import ModelConfig, Norm
+from thirdeye.model.declare.stored import StoredTensor
 
 Target = tuple[str, str | None]
 
@@ -18,6 +24,12 @@ def parameter_names(config: ModelConfig) -> set[Target]:
         block = f"blocks.{layer}"
         names |= norm(f"{block}.attention_norm", config) | norm(f"{block}.mlp_norm", config)
         names |= linear(f"{block}.attention.qkv", config.qkv_bias, "q", "k", "v")
+        if config.qk_norm:
+            names |= {
+                (f"{block}.attention.qk_norm.{x}_norm.weight", None) for x in ("query", "key")
+            }
+        if config.attention_of(layer).sinks:
+            names.add((f"{block}.attention.sinks.weight", None))
         names |= linear(f"{block}.attention.output", config.attention_output_bias, None)
         if config.gated_mlp:
             names |= linear(f"{block}.mlp.gate_up", config.mlp_bias, "gate", "up")
@@ -44,6 +56,7 @@ class RecordingSink:
     def expected(self) -> set[Target]:
         return set(self.names)
 
-    def load(self, name: str, part: str | None, tensor: Tensor) -> None:
+    def load(self, name: str, part: str | None, tensor: Tensor | StoredTensor) -> None:
         assert (name, part) not in self.loaded
-        self.loaded[name, part] = tensor.clone()
+        is_stored = isinstance(tensor, StoredTensor)
+        self.loaded[name, part] = torch.from_numpy(tensor.widen()) if is_stored else tensor.clone()

@@ -60,9 +60,12 @@ def permute(rows: np.ndarray, num_heads: int) -> np.ndarray:
 
 
 def llama_gguf(
-    model: LlamaForCausalLM, path: Path, extra: dict[str, np.ndarray] | None = None
+    model: LlamaForCausalLM,
+    path: Path,
+    extra: dict[str, np.ndarray] | None = None,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
 ) -> Path:
-    """The model as llama.cpp's converter writes it."""
+    """The model as llama.cpp's converter writes it; matrices are stored as `kind`."""
     config = model.config
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(config.max_position_embeddings)
@@ -83,11 +86,11 @@ def llama_gguf(
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
-        stem, kind = name.rsplit(".", 1)
+        stem, leaf = name.rsplit(".", 1)
         values = tensor.numpy()
         if (projection := stem.rsplit(".", 1)[-1]) in heads:
             values = permute(values, heads[projection])
-        writer.add_tensor(f"{gguf_stem(stem, LLAMA_TOP, LLAMA_NAMES)}.{kind}", values)
+        add(writer, f"{gguf_stem(stem, LLAMA_TOP, LLAMA_NAMES)}.{leaf}", values, kind)
     for name, values in (extra or {}).items():
         writer.add_tensor(name, values)
     return finished(writer, path)
@@ -108,6 +111,16 @@ def gpt2_gguf(model: GPT2LMHeadModel, path: Path) -> Path:
         values = (tensor.t() if is_conv1d else tensor).contiguous().numpy()
         writer.add_tensor(f"{gguf_stem(stem, GPT2_TOP, GPT2_NAMES)}.{kind}", values)
     return finished(writer, path)
+
+
+def add(
+    writer: gguf.GGUFWriter, name: str, values: np.ndarray, kind: gguf.GGMLQuantizationType
+) -> None:
+    """As llama-quantize does: vectors stay in 32 bits."""
+    if values.ndim == 1 or kind == gguf.GGMLQuantizationType.F32:
+        writer.add_tensor(name, values)
+    else:
+        writer.add_tensor(name, gguf.quantize(values, kind), raw_dtype=kind)
 
 
 def gguf_stem(stem: str, top: dict[str, str], in_layer: dict[str, str]) -> str:

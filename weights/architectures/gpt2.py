@@ -12,7 +12,7 @@ from thirdeye.weights.architectures.limits import (
     MAX_POSITIONS,
     MAX_VOCAB,
 )
-from thirdeye.weights.architectures.name_table import NameTable, Placement, transpose, with_bias
+from thirdeye.weights.architectures.name_table import NameTable, TensorTarget, with_bias
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -108,23 +108,25 @@ def _config(
 
 def huggingface_names(config: ModelConfig) -> NameTable:
     names = {
-        "wte.weight": Placement("embed_tokens.weight"),
-        "wpe.weight": Placement("embed_positions.weight"),
-        "h.{i}.attn.c_attn.weight": Placement("blocks.{i}.attention.qkv.weight", None, transpose),
-        "h.{i}.attn.c_attn.bias": Placement("blocks.{i}.attention.qkv.bias"),
-        "h.{i}.attn.c_proj.weight": Placement(
-            "blocks.{i}.attention.output.weight", None, transpose
+        "wte.weight": TensorTarget("embed_tokens.weight"),
+        "wpe.weight": TensorTarget("embed_positions.weight"),
+        "h.{i}.attn.c_attn.weight": TensorTarget(
+            "blocks.{i}.attention.qkv.weight", is_transposed=True
         ),
-        "h.{i}.attn.c_proj.bias": Placement("blocks.{i}.attention.output.bias"),
-        "h.{i}.mlp.c_fc.weight": Placement("blocks.{i}.mlp.up.weight", None, transpose),
-        "h.{i}.mlp.c_fc.bias": Placement("blocks.{i}.mlp.up.bias"),
-        "h.{i}.mlp.c_proj.weight": Placement("blocks.{i}.mlp.down.weight", None, transpose),
-        "h.{i}.mlp.c_proj.bias": Placement("blocks.{i}.mlp.down.bias"),
+        "h.{i}.attn.c_attn.bias": TensorTarget("blocks.{i}.attention.qkv.bias"),
+        "h.{i}.attn.c_proj.weight": TensorTarget(
+            "blocks.{i}.attention.output.weight", is_transposed=True
+        ),
+        "h.{i}.attn.c_proj.bias": TensorTarget("blocks.{i}.attention.output.bias"),
+        "h.{i}.mlp.c_fc.weight": TensorTarget("blocks.{i}.mlp.up.weight", is_transposed=True),
+        "h.{i}.mlp.c_fc.bias": TensorTarget("blocks.{i}.mlp.up.bias"),
+        "h.{i}.mlp.c_proj.weight": TensorTarget("blocks.{i}.mlp.down.weight", is_transposed=True),
+        "h.{i}.mlp.c_proj.bias": TensorTarget("blocks.{i}.mlp.down.bias"),
         **with_bias(
             {
-                "h.{i}.ln_1.weight": Placement("blocks.{i}.attention_norm.weight"),
-                "h.{i}.ln_2.weight": Placement("blocks.{i}.mlp_norm.weight"),
-                "ln_f.weight": Placement("final_norm.weight"),
+                "h.{i}.ln_1.weight": TensorTarget("blocks.{i}.attention_norm.weight"),
+                "h.{i}.ln_2.weight": TensorTarget("blocks.{i}.mlp_norm.weight"),
+                "ln_f.weight": TensorTarget("final_norm.weight"),
             }
         ),
     }
@@ -135,24 +137,24 @@ def huggingface_names(config: ModelConfig) -> NameTable:
     if config.tie_word_embeddings:
         ignored.add("lm_head.weight")  # a copy of the embedding
     else:
-        names["lm_head.weight"] = Placement("lm_head.weight")
+        names["lm_head.weight"] = TensorTarget("lm_head.weight")
     return NameTable(names, frozenset(ignored), config.num_hidden_layers, "transformer.")
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
     names = {
-        "token_embd.weight": Placement("embed_tokens.weight"),
-        "position_embd.weight": Placement("embed_positions.weight"),
-        "output.weight": Placement("lm_head.weight"),
+        "token_embd.weight": TensorTarget("embed_tokens.weight"),
+        "position_embd.weight": TensorTarget("embed_positions.weight"),
+        "output.weight": TensorTarget("lm_head.weight"),
         **with_bias(
             {
-                "blk.{i}.attn_norm.weight": Placement("blocks.{i}.attention_norm.weight"),
-                "blk.{i}.attn_qkv.weight": Placement("blocks.{i}.attention.qkv.weight"),
-                "blk.{i}.attn_output.weight": Placement("blocks.{i}.attention.output.weight"),
-                "blk.{i}.ffn_norm.weight": Placement("blocks.{i}.mlp_norm.weight"),
-                "blk.{i}.ffn_up.weight": Placement("blocks.{i}.mlp.up.weight"),
-                "blk.{i}.ffn_down.weight": Placement("blocks.{i}.mlp.down.weight"),
-                "output_norm.weight": Placement("final_norm.weight"),
+                "blk.{i}.attn_norm.weight": TensorTarget("blocks.{i}.attention_norm.weight"),
+                "blk.{i}.attn_qkv.weight": TensorTarget("blocks.{i}.attention.qkv.weight"),
+                "blk.{i}.attn_output.weight": TensorTarget("blocks.{i}.attention.output.weight"),
+                "blk.{i}.ffn_norm.weight": TensorTarget("blocks.{i}.mlp_norm.weight"),
+                "blk.{i}.ffn_up.weight": TensorTarget("blocks.{i}.mlp.up.weight"),
+                "blk.{i}.ffn_down.weight": TensorTarget("blocks.{i}.mlp.down.weight"),
+                "output_norm.weight": TensorTarget("final_norm.weight"),
             }
         ),
     }

@@ -16,7 +16,7 @@ from thirdeye.weights.architectures.limits import (
 )
 from thirdeye.weights.architectures.name_table import (
     NameTable,
-    Placement,
+    TensorTarget,
     rotate_half_rows,
     with_bias,
 )
@@ -114,26 +114,32 @@ def huggingface_names(config: ModelConfig) -> NameTable:
     layer = "model.layers.{i}"
     names = with_bias(
         {
-            f"{layer}.self_attn.q_proj.weight": Placement("blocks.{i}.attention.qkv.weight", "q"),
-            f"{layer}.self_attn.k_proj.weight": Placement("blocks.{i}.attention.qkv.weight", "k"),
-            f"{layer}.self_attn.v_proj.weight": Placement("blocks.{i}.attention.qkv.weight", "v"),
-            f"{layer}.self_attn.o_proj.weight": Placement("blocks.{i}.attention.output.weight"),
-            f"{layer}.mlp.gate_proj.weight": Placement("blocks.{i}.mlp.gate_up.weight", "gate"),
-            f"{layer}.mlp.up_proj.weight": Placement("blocks.{i}.mlp.gate_up.weight", "up"),
-            f"{layer}.mlp.down_proj.weight": Placement("blocks.{i}.mlp.down.weight"),
+            f"{layer}.self_attn.q_proj.weight": TensorTarget(
+                "blocks.{i}.attention.qkv.weight", "q"
+            ),
+            f"{layer}.self_attn.k_proj.weight": TensorTarget(
+                "blocks.{i}.attention.qkv.weight", "k"
+            ),
+            f"{layer}.self_attn.v_proj.weight": TensorTarget(
+                "blocks.{i}.attention.qkv.weight", "v"
+            ),
+            f"{layer}.self_attn.o_proj.weight": TensorTarget("blocks.{i}.attention.output.weight"),
+            f"{layer}.mlp.gate_proj.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight", "gate"),
+            f"{layer}.mlp.up_proj.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight", "up"),
+            f"{layer}.mlp.down_proj.weight": TensorTarget("blocks.{i}.mlp.down.weight"),
         }
     )
     names |= {
-        "model.embed_tokens.weight": Placement("embed_tokens.weight"),
-        f"{layer}.input_layernorm.weight": Placement("blocks.{i}.attention_norm.weight"),
-        f"{layer}.post_attention_layernorm.weight": Placement("blocks.{i}.mlp_norm.weight"),
-        "model.norm.weight": Placement("final_norm.weight"),
+        "model.embed_tokens.weight": TensorTarget("embed_tokens.weight"),
+        f"{layer}.input_layernorm.weight": TensorTarget("blocks.{i}.attention_norm.weight"),
+        f"{layer}.post_attention_layernorm.weight": TensorTarget("blocks.{i}.mlp_norm.weight"),
+        "model.norm.weight": TensorTarget("final_norm.weight"),
     }
     ignored = {f"{layer}.self_attn.rotary_emb.inv_freq"}  # computed from the config
     if config.tie_word_embeddings:
         ignored.add("lm_head.weight")  # a copy of the embedding
     else:
-        names["lm_head.weight"] = Placement("lm_head.weight")
+        names["lm_head.weight"] = TensorTarget("lm_head.weight")
     return NameTable(names, frozenset(ignored), config.num_hidden_layers)
 
 
@@ -141,21 +147,21 @@ def gguf_names(config: ModelConfig) -> NameTable:
     undo_q, undo_k = rotate_half_rows(config.num_heads), rotate_half_rows(config.num_kv_heads)
     names = with_bias(
         {
-            "blk.{i}.attn_q.weight": Placement("blocks.{i}.attention.qkv.weight", "q", undo_q),
-            "blk.{i}.attn_k.weight": Placement("blocks.{i}.attention.qkv.weight", "k", undo_k),
-            "blk.{i}.attn_v.weight": Placement("blocks.{i}.attention.qkv.weight", "v"),
-            "blk.{i}.attn_output.weight": Placement("blocks.{i}.attention.output.weight"),
-            "blk.{i}.ffn_gate.weight": Placement("blocks.{i}.mlp.gate_up.weight", "gate"),
-            "blk.{i}.ffn_up.weight": Placement("blocks.{i}.mlp.gate_up.weight", "up"),
-            "blk.{i}.ffn_down.weight": Placement("blocks.{i}.mlp.down.weight"),
+            "blk.{i}.attn_q.weight": TensorTarget("blocks.{i}.attention.qkv.weight", "q", undo_q),
+            "blk.{i}.attn_k.weight": TensorTarget("blocks.{i}.attention.qkv.weight", "k", undo_k),
+            "blk.{i}.attn_v.weight": TensorTarget("blocks.{i}.attention.qkv.weight", "v"),
+            "blk.{i}.attn_output.weight": TensorTarget("blocks.{i}.attention.output.weight"),
+            "blk.{i}.ffn_gate.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight", "gate"),
+            "blk.{i}.ffn_up.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight", "up"),
+            "blk.{i}.ffn_down.weight": TensorTarget("blocks.{i}.mlp.down.weight"),
         }
     )
     names |= {
-        "token_embd.weight": Placement("embed_tokens.weight"),
-        "blk.{i}.attn_norm.weight": Placement("blocks.{i}.attention_norm.weight"),
-        "blk.{i}.ffn_norm.weight": Placement("blocks.{i}.mlp_norm.weight"),
-        "output_norm.weight": Placement("final_norm.weight"),
-        "output.weight": Placement("lm_head.weight"),
+        "token_embd.weight": TensorTarget("embed_tokens.weight"),
+        "blk.{i}.attn_norm.weight": TensorTarget("blocks.{i}.attention_norm.weight"),
+        "blk.{i}.ffn_norm.weight": TensorTarget("blocks.{i}.mlp_norm.weight"),
+        "output_norm.weight": TensorTarget("final_norm.weight"),
+        "output.weight": TensorTarget("lm_head.weight"),
     }
     ignored = {"rope_freqs.weight"}  # became the config's rope scaling
     return NameTable(names, frozenset(ignored), config.num_hidden_layers)

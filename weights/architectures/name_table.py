@@ -2,58 +2,62 @@
 
 An architecture writes its names once, with `{i}` for the layer:
 
-    "layers.{i}.self_attn.q_proj.weight": Placement("blocks.{i}.attention.qkv.weight", "q")
+    "layers.{i}.self_attn.q_proj.weight": TensorTarget("blocks.{i}.attention.qkv.weight", "q")
 
-A placement may carry a transform, for layouts that differ from the model's `[out, in]`, rotate-half
-one. Names that a checkpoint may hold and nobody needs are listed in `ignored`; any other name is
+A target may say how the tensor's layout differs from the model's `[out, in]`, rotate-half one.
+Names that a checkpoint may hold and nobody needs are listed in `ignored`; any other name is
 unknown.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from thirdeye.model.declare.stored import StoredTensor
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LAYER = re.compile(r"(?<=\.)\d{1,6}(?=\.)")
+Reorder = Callable[[Any], Any]  # a torch tensor or a numpy array -> the same, rows in another order
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a tensor goes: the whole parameter `name`, or its `part`, after `transform`."""
+class TensorTarget:
+    """Where a tensor goes: into the whole parameter `name`, or its `part`."""
 
     name: str
     part: str | None = None
-    transform: "Callable[[Tensor], Tensor] | None" = None
+    reorder: Reorder | None = None  # of the stored rows; what is in a row is not looked at
+    is_transposed: bool = False  # stored [in, out], as GPT-2's Conv1D keeps it
 
-    @property
-    def is_transposed(self) -> bool:
-        """Whether the stored shape is the model's, reversed; other transforms keep the shape."""
-        return self.transform is transpose
-
-    def apply(self, tensor: "Tensor") -> "Tensor":
+    def apply(self, tensor: "Tensor | StoredTensor") -> "Tensor | StoredTensor":
         """The tensor in the model's layout."""
-        return tensor if self.transform is None else self.transform(tensor)
+        if isinstance(tensor, StoredTensor):
+            assert not self.is_transposed, "no format with blocks keeps [in, out]"
+            return tensor if self.reorder is None else tensor.reordered(self.reorder)
+        if self.is_transposed:
+            tensor = tensor.t()
+        return tensor if self.reorder is None else self.reorder(tensor)
 
 
 @dataclass(frozen=True, slots=True)
 class NameTable:
-    names: Mapping[str, Placement]
+    names: Mapping[str, TensorTarget]
     ignored: frozenset[str]
     num_layers: int
     prefix: str = ""  # of all names, where a checkpoint has it
 
-    def place(self, name: str) -> list[Placement] | None:
+    def place(self, name: str) -> list[TensorTarget] | None:
         """Where this tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
         pattern, layer = self._split(name.removeprefix(self.prefix))
         if pattern in self.ignored:
             return []
-        placement = self.names.get(pattern)
-        if placement is None or (layer is not None and layer >= self.num_layers):
+        target = self.names.get(pattern)
+        if target is None or (layer is not None and layer >= self.num_layers):
             return None
-        return [replace(placement, name=placement.name.replace("{i}", str(layer)))]
+        return [replace(target, name=target.name.replace("{i}", str(layer)))]
 
     def _split(self, name: str) -> tuple[str, int | None]:
         """ "layers.3.mlp" -> ("layers.{i}.mlp", 3)"""
@@ -63,23 +67,18 @@ class NameTable:
         return f"{name[: found.start()]}{{i}}{name[found.end() :]}", int(found.group())
 
 
-def with_bias(names: Mapping[str, Placement]) -> dict[str, Placement]:
-    """Each `x.weight` entry, and the same for `x.bias`; its transform must act on rows alone."""
+def with_bias(names: Mapping[str, TensorTarget]) -> dict[str, TensorTarget]:
+    """Each `x.weight` entry, and the same for `x.bias`."""
     biases = {
         key.removesuffix("weight") + "bias": replace(
-            placement, name=placement.name.removesuffix("weight") + "bias"
+            target, name=target.name.removesuffix("weight") + "bias"
         )
-        for key, placement in names.items()
+        for key, target in names.items()
     }
     return {**names, **biases}
 
 
-def transpose(weight: "Tensor") -> "Tensor":
-    """GPT-2's Conv1D keeps `[in, out]`."""
-    return weight.t()
-
-
-def rotate_half_rows(num_heads: int) -> "Callable[[Tensor], Tensor]":
+def rotate_half_rows(num_heads: int) -> Reorder:
     """Undo the row order that llama.cpp's converter gives to q and k of llama-type models.
 
     Rotary position turns pairs of channels. Hugging Face (and `model.rope`) pairs channel j with j
@@ -87,9 +86,9 @@ def rotate_half_rows(num_heads: int) -> "Callable[[Tensor], Tensor]":
     they part again. Source: `LlamaModel.permute` in llama.cpp's convert_hf_to_gguf.py, inverted.
     """
 
-    def undo(tensor: "Tensor") -> "Tensor":
-        rows, *rest = tensor.shape  # [num_heads * head_dim] or [num_heads * head_dim, hidden_size]
-        interleaved = tensor.reshape(num_heads, rows // num_heads // 2, 2, *rest)
-        return interleaved.transpose(1, 2).reshape(rows, *rest)
+    def undo(rows: Any) -> Any:
+        height, *rest = rows.shape  # [num_heads * head_dim] or [num_heads * head_dim, of a row]
+        interleaved = rows.reshape(num_heads, height // num_heads // 2, 2, *rest)
+        return interleaved.swapaxes(1, 2).reshape(height, *rest)
 
     return undo

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.weights.architectures.name_table import Placement
+from thirdeye.weights.architectures.name_table import TensorTarget
 from thirdeye.weights.architectures.registry import find_architecture
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.fingerprint import fingerprint
@@ -47,7 +47,7 @@ class HuggingFaceCheckpoint:
         tensors = safetensors.list_tensors(self._shards)
         safetensors.check_index(self._directory, tensors)
         self._tensors = {
-            name: stored for name, stored in tensors.items() if self.placements(name) != []
+            name: stored for name, stored in tensors.items() if self.targets(name) != []
         }
 
     @property
@@ -55,7 +55,7 @@ class HuggingFaceCheckpoint:
         texts = [self._directory.text(name) or "" for name in DESCRIPTIONS]
         return fingerprint([text.encode() for text in texts], self._shards)
 
-    def placements(self, name: str) -> list[Placement] | None:
+    def targets(self, name: str) -> list[TensorTarget] | None:
         return self._names.place(name)
 
     def tensor_sizes(self) -> dict[str, int]:

@@ -25,7 +25,7 @@ DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class StoredTensor:
+class ShardEntry:
     shard: Path
     dtype: str
     num_bytes: int
@@ -49,9 +49,9 @@ def find_shards(directory: Directory) -> list[Path]:
     return [shard for shard in shards if shard is not None]
 
 
-def list_tensors(shards: list[Path]) -> dict[str, StoredTensor]:
+def list_tensors(shards: list[Path]) -> dict[str, ShardEntry]:
     """Every tensor's name, shard and size, from the headers alone; no name appears twice."""
-    tensors: dict[str, StoredTensor] = {}
+    tensors: dict[str, ShardEntry] = {}
     for shard in shards:
         with _opened(shard, "numpy") as file:
             for name in file.keys():  # noqa: SIM118 (not a mapping)
@@ -61,13 +61,13 @@ def list_tensors(shards: list[Path]) -> dict[str, StoredTensor]:
                     )
                 header = file.get_slice(name)
                 dtype, shape = header.get_dtype(), header.get_shape()
-                tensors[name] = StoredTensor(
+                tensors[name] = ShardEntry(
                     shard, dtype, math.prod(shape) * DTYPE_BYTES.get(dtype, 1)
                 )
     return tensors
 
 
-def check_index(directory: Directory, tensors: dict[str, StoredTensor]) -> None:
+def check_index(directory: Directory, tensors: dict[str, ShardEntry]) -> None:
     """The index, if there is one, names only tensors that its shards hold."""
     index = directory.fields(INDEX)
     missing = sorted(_weight_map(index).keys() - tensors.keys()) if index else []
@@ -77,7 +77,7 @@ def check_index(directory: Directory, tensors: dict[str, StoredTensor]) -> None:
         )
 
 
-def read_tensors(tensors: dict[str, StoredTensor]) -> Iterator[tuple[str, "Tensor"]]:
+def read_tensors(tensors: dict[str, ShardEntry]) -> Iterator[tuple[str, "Tensor"]]:
     """The tensors themselves in their stored dtype, shard by shard. Imports torch."""
     for shard in dict.fromkeys(stored.shard for stored in tensors.values()):
         with _opened(shard, "pt") as file:
@@ -86,7 +86,7 @@ def read_tensors(tensors: dict[str, StoredTensor]) -> Iterator[tuple[str, "Tenso
                     yield name, _read(file, shard, name, stored)
 
 
-def _read(file: Any, shard: Path, name: str, stored: StoredTensor) -> "Tensor":
+def _read(file: Any, shard: Path, name: str, stored: ShardEntry) -> "Tensor":
     if stored.dtype not in DTYPE_BYTES:
         supported = ", ".join(DTYPE_BYTES)
         raise ModelFormatError(

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from uuid import uuid4
 
 from fastapi import APIRouter
-from msgspec import DecodeError
+from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,7 +33,7 @@ from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.error_envelope import MESSAGES_PATH, anthropic_error
-from thirdeye.server.api.http.json_response import json_response
+from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import Framing, event_frame
 from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
@@ -58,6 +58,10 @@ decode = Decoder(JsonObject).decode
 Event = tuple[str, JsonObject]  # its type, and what it says besides
 
 
+class AnthropicCount(Struct):
+    input_tokens: Count
+
+
 def messages_routes(context: Context) -> APIRouter:
     router = APIRouter()
     to_message = documented(
@@ -67,7 +71,7 @@ def messages_routes(context: Context) -> APIRouter:
         streams="MessageEvent",
     )
     to_count = documented(
-        "Messages", schema.CountTokensRequest, answer="AnthropicCount", error="AnthropicError"
+        "Messages", schema.CountTokensRequest, answer=AnthropicCount, error="AnthropicError"
     )
 
     @router.post(MESSAGES_PATH, **to_message)
@@ -101,9 +105,8 @@ def messages_routes(context: Context) -> APIRouter:
             request, schema.CountTokensRequest, schema.REFUSED_IN_MESSAGES
         )
         model.check_name(body.model)
-        return json_response(
-            {"input_tokens": await count_as_chat(prompt_of(body), model, FIELD_NAMES)}
-        )
+        num_tokens = await count_as_chat(prompt_of(body), model, FIELD_NAMES)
+        return json_response(AnthropicCount(num_tokens))
 
     return router
 

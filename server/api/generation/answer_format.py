@@ -28,7 +28,7 @@ class WholeShape(Protocol):
     def add(self, index: int, event: TextEvent) -> None:
         """Remember an event for the whole answer."""
 
-    def whole(self) -> JsonObject:
+    def whole(self) -> object:
         """The answer, once every choice has ended."""
 
 

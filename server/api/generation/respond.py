@@ -11,6 +11,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import TypeVar
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -186,7 +187,7 @@ def _record(context: Context, request_id: str, generation: Generation, tally: Ta
             "cached_tokens": tally.num_cached_tokens,
             "completion_tokens": tally.num_generated_tokens,
             "finish": ",".join([*tally.outcomes.values(), *["unfinished"] * num_cut]),
-            "timings": tally.timings(),
+            "timings": msgspec.to_builtins(tally.timings()),
             **generation.notes,
         },
     )

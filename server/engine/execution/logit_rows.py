@@ -20,21 +20,11 @@ from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where a plan row's logits lie: `[start, stop)`, of which the last are its samples, if any."""
+    """Where a plan row's logits lie: its scores, then its samples, either may be none."""
 
     row: PlanRow
-    start: int
-    stop: int
-
-    @property
-    def samples(self) -> range:
-        """The logits that the next token and, after each draft, one more come from."""
-        return range(self.stop - self.row.num_samples, self.stop)
-
-    @property
-    def scores(self) -> range:
-        """The logits that score the prompt's tokens."""
-        return range(self.start, self.stop - self.row.num_samples)
+    scores: range  # the logits that score the prompt's tokens
+    samples: range  # those that the next token and, after each draft, one more come from
 
     def accepted(self, chosen: Seq[int], unusable: set[int]) -> range:
         """The samples that count: the first, and each one whose draft was the sample before it.
@@ -55,8 +45,9 @@ def make_spans(rows: Seq[PlanRow]) -> list[Span]:
     spans: list[Span] = []
     start = 0
     for row in rows:
-        stop = start + row.score_end - row.score_start + row.num_samples
-        spans.append(Span(row, start, stop))
+        middle = start + row.score_end - row.score_start
+        stop = middle + row.num_samples
+        spans.append(Span(row, range(start, middle), range(middle, stop)))
         start = stop
     return spans
 

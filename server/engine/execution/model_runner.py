@@ -86,7 +86,7 @@ class ModelRunner:
     def _compute(self, plan: StepPlan) -> tuple[Tensor, Tensor | None]:
         """Logits [S, vocab_size], and hidden states [T, hidden_size] if a row is an embedding."""
         batch = build_batch(plan, self._block_size, self._device)
-        if not any(row.is_embedding for row in plan.rows):
+        if True not in [row.is_embedding for row in plan.rows]:
             return self._forward(batch).float(), None
         logits, hidden = self._forward_hidden(batch)
         return logits.float(), hidden

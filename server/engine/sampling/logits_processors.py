@@ -38,7 +38,7 @@ def is_processed(sequence: History) -> bool:
     """Whether any processor has something to do."""
     sampling = sequence.request.sampling
     return bool(
-        sequence.num_generated_tokens < sampling.min_tokens
+        (sampling.min_tokens and sequence.num_generated_tokens < sampling.min_tokens)
         or sampling.logit_bias
         or sampling.frequency_penalty
         or sampling.presence_penalty

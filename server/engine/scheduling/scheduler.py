@@ -176,7 +176,8 @@ class Scheduler:
         if may_admit:
             behind += self._admit(budget)
         budget.offer_again(behind)
-        due = [sequence for sequence in self._running if sequence.is_due]
+        # What was never launched ahead is due, as all is on a CPU: asked first, for each row.
+        due = [s for s in self._running if not s.num_launched_tokens or s.is_due]
         rows = [self._row(sequence, budget.tokens_of(sequence)) for sequence in due]
         is_in_flight = len(due) < len(self._running)
         assert rows or is_in_flight or not self.has_work, "there is work, yet none is scheduled"
@@ -291,7 +292,7 @@ class Scheduler:
         start = sequence.num_planned_tokens
         end = start + num_tokens
         score_start = score_end = start
-        if sequence.num_prompt_logprobs_left:
+        if start < sequence.num_prompt_tokens and sequence.num_prompt_logprobs_left:
             score_start = max(start, len(sequence.prompt_logprobs))
             score_end = max(score_start, min(end, sequence.num_prompt_tokens - 1))
         is_sampled = end == sequence.num_tokens and sequence.max_tokens > 0

@@ -79,30 +79,36 @@ class Sequence:
     def num_uncomputed_tokens(self) -> int:
         return len(self.token_ids) - self.num_computed_tokens
 
-    @property
-    def num_pending_tokens(self) -> int:
-        """Tokens that launched steps choose, and nobody has read."""
-        num_tokens = self.num_launched_tokens + 1 - len(self.token_ids)
-        return num_tokens if num_tokens > 0 else 0  # no max(): this runs for each row of each step
+    # The next four run for each row of each step: none asks another, none calls max().
 
     @property
     def num_tokens(self) -> int:
-        return len(self.token_ids) + self.num_pending_tokens
+        """With those that launched steps choose, and nobody has read: the pending ones."""
+        known, launched = len(self.token_ids), self.num_launched_tokens
+        return known if known > launched else launched + 1
 
     @property
     def num_planned_tokens(self) -> int:
         """Where the next step goes on."""
-        return max(self.num_computed_tokens, self.num_launched_tokens)
+        computed, launched = self.num_computed_tokens, self.num_launched_tokens
+        return computed if computed > launched else launched
 
     @property
     def num_unplanned_tokens(self) -> int:
-        return self.num_tokens - self.num_planned_tokens
+        """`num_tokens` less `num_planned_tokens`."""
+        known, launched = len(self.token_ids), self.num_launched_tokens
+        computed = self.num_computed_tokens
+        return (known if known > launched else launched + 1) - (
+            computed if computed > launched else launched
+        )
 
     @property
     def is_due(self) -> bool:
         """Whether the next step has something to do for it: not if its last token is pending."""
-        num_pending = self.num_pending_tokens
-        return not num_pending or self.num_generated_tokens + num_pending < self.max_tokens
+        launched = self.num_launched_tokens
+        if launched < len(self.token_ids):
+            return True  # none is pending
+        return launched + 1 - self.num_prompt_tokens < self.max_tokens
 
     @property
     def num_generated_tokens(self) -> int:

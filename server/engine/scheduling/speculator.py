@@ -40,7 +40,7 @@ class Speculator:
 
     def draft(self, rows: list[PlanRow]) -> list[PlanRow]:
         """The same rows in the same order, those of decoding sequences perhaps with drafts."""
-        room = self._max_tokens - sum(row.num_scheduled_tokens for row in rows)
+        room = self._max_tokens - sum([row.num_scheduled_tokens for row in rows])
         if room <= 0 or not self._num_draft_tokens:
             return rows
         drafted: list[PlanRow] = []

@@ -1,6 +1,6 @@
 """What the scheduler asks of a step, row by row; `StepResult` answers in the same order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from thirdeye.server.engine.scheduling.sequence import Sequence
 
@@ -26,35 +26,32 @@ class PlanRow:
     is_sampled: bool
     draft_token_ids: tuple[int, ...] = ()
 
-    @property
-    def real_end(self) -> int:
-        """The end of what is certain: the KV of drafts is stale unless they are accepted."""
-        return self.end - len(self.draft_token_ids)
+    # What follows from these is asked for several times in each step, so it is told once.
+    real_end: int = field(init=False)  # of what is certain: drafts' KV is stale if not accepted
+    num_scheduled_tokens: int = field(init=False)
+    num_samples: int = field(init=False)  # positions that are sampled, the last of the row
+    is_embedding: bool = field(init=False)  # whether all its hidden states are wanted, too
+
+    def __post_init__(self) -> None:
+        num_drafts = len(self.draft_token_ids)
+        tell = object.__setattr__  # as dataclasses do themselves where an object is frozen
+        tell(self, "real_end", self.end - num_drafts)
+        tell(self, "num_scheduled_tokens", self.end - self.start)
+        tell(self, "num_samples", 1 + num_drafts if self.is_sampled else 0)
+        tell(self, "is_embedding", self.sequence.request.is_embedding)
 
     @property
     def num_pending_tokens(self) -> int:
-        """1 if its last real token is one that a step in flight chooses, else 0."""
+        """1 if its last real token is one that a step in flight chooses, else 0: so it is told
+        anew, when that step has been read it is 0."""
         return max(0, self.real_end - len(self.sequence.token_ids))
 
     @property
     def token_ids(self) -> list[int]:
         """The tokens at positions `[start, end)`, with 0 for one that is pending."""
         real = self.sequence.token_ids[self.start : self.real_end]
-        return [*real, *[0] * self.num_pending_tokens, *self.draft_token_ids]
-
-    @property
-    def num_samples(self) -> int:
-        """Positions that are sampled, the last of the row."""
-        return 1 + len(self.draft_token_ids) if self.is_sampled else 0
-
-    @property
-    def is_embedding(self) -> bool:
-        """Whether the hidden states of all its tokens are wanted, too."""
-        return self.sequence.request.is_embedding
-
-    @property
-    def num_scheduled_tokens(self) -> int:
-        return self.end - self.start
+        num_pending = self.real_end - self.start - len(real)
+        return [*real, *[0] * num_pending, *self.draft_token_ids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +60,4 @@ class StepPlan:
 
     @property
     def num_scheduled_tokens(self) -> int:
-        return sum(row.num_scheduled_tokens for row in self.rows)
+        return sum([row.num_scheduled_tokens for row in self.rows])

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import sys
 from typing import Any
 
 import httpx
@@ -151,4 +152,17 @@ def test_two_apps_in_one_process_share_no_metric() -> None:
 
 def test_log_text_is_one_line() -> None:
     assert clean("a\r\nb\x1b[31m\u2028c") == "a??b?[31m?c"
-    assert len(clean("x" * 9999)) == 512
+    assert clean("plain text, \u00e9") == "plain text, \u00e9"
+    assert len(clean("x" * 9999)) == len(clean("\n" * 9999)) == 512
+
+
+def test_plain_log_text_is_cleaned_in_one_call() -> None:
+    """It runs for each field of each request's line: not once for each character."""
+    calls: list[str] = []
+    sys.setprofile(lambda frame, event, arg: calls.append(event))
+    try:
+        clean("req_0123456789abcdef0123456789abcdef")
+    finally:
+        sys.setprofile(None)
+    assert calls.count("call") == 1
+    assert calls.count("c_call") <= 2  # isprintable, and the profile's own end

@@ -18,6 +18,8 @@ from tests.model.parallel.test_parallel import on_ranks, run, share_of
 from tests.model.quantized_twins import METHODS, kept
 from tests.model.tiny import CPU, GPT2, LLAMA, change, random_model, unfinished_model
 from thirdeye.model.config import ModelConfig, RopeConfig
+from thirdeye.model.declare.parameter import Dealt, Role, Rows
+from thirdeye.model.declare.parts import LinearPart
 from thirdeye.model.linear.int8 import Int8
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.linear.method import LinearMethod
@@ -80,11 +82,19 @@ def noise(*shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
-def fill(layer: Linear, weight: Tensor, bias: Tensor | None) -> None:
+def linear_part(dealt: Dealt, in_features: int, *sizes: int, bias: bool = True) -> LinearPart:
+    names = ("q", "k", "v") if len(sizes) == 3 else (None,)
+    rows = tuple(Rows(size, Role.MLP, name) for size, name in zip(sizes, names, strict=True))
+    return LinearPart(in_features, rows, bias, dealt)
+
+
+def fill(
+    layer: Linear, part: LinearPart, weight: Tensor, bias: Tensor | None, ranks: Ranks = ALONE
+) -> None:
     """As a checkpoint does: each rank is pushed all there is."""
-    load_tensor(layer, "weight", None, weight)
+    load_tensor(layer, part.own(), ranks, "weight", None, weight)
     if bias is not None:
-        load_tensor(layer, "bias", None, bias)
+        load_tensor(layer, part.own(), ranks, "bias", None, bias)
     layer.finish()
 
 
@@ -95,19 +105,18 @@ def test_by_outputs_bits_are_those_of_one_rank(
 ) -> None:
     """A merged layer, dealt out part by part: each output has the bits it has in one piece."""
     torch.set_num_threads(1)
-    sizes = {"q": 96, "k": 48, "v": 48}
+    sizes = [96, 48, 48]
+    part = linear_part(Dealt.ROWS, 128, *sizes)
     weight, bias, x = noise(192, 128), noise(192), noise(rows, 128)
-    whole = Linear(128, 192, True, where_of(), parts=sizes, method=make_method(where_of()))
-    fill(whole, weight, bias)
-    expected = whole(x).split(list(sizes.values()), dim=1)
-    own = {name: rows // size for name, rows in sizes.items()}
+    whole = Linear(128, 192, True, where_of(), method=make_method(where_of()))
+    fill(whole, part, weight, bias)
+    expected = whole(x).split(sizes, dim=1)
+    own = [rows // size for rows in sizes]
     for ranks in apart(size):
         where = where_of(ranks)
-        shard = ColumnParallelLinear(
-            128, 192 // size, True, where, parts=own, method=make_method(where)
-        )
-        fill(shard, weight, bias)
-        for ours, theirs in zip(shard(x).split(list(own.values()), dim=1), expected, strict=True):
+        shard = ColumnParallelLinear(part, where, method=make_method(where))
+        fill(shard, part, weight, bias, ranks)
+        for ours, theirs in zip(shard(x).split(own, dim=1), expected, strict=True):
             assert torch.equal(ours, theirs.tensor_split(size, dim=1)[ranks.rank])
 
 
@@ -116,6 +125,7 @@ def test_a_heads_logits_have_the_bits_of_one_rank(make_method: MakeMethod, is_ti
     """97 tokens, dealt out unevenly, from a head of its own and from an embedding's table."""
     torch.set_num_threads(1)
     weight, x = noise(97, 64), noise(5, 64)
+    part = linear_part(Dealt.TOKENS, 64, 97, bias=False)
     method = make_method(where_of())
     whole: Linear | TiedLinear
     if is_tied:
@@ -123,7 +133,7 @@ def test_a_heads_logits_have_the_bits_of_one_rank(make_method: MakeMethod, is_ti
         whole.finish()
     else:
         whole = Linear(64, 97, False, where_of(), method=method)
-        fill(whole, weight, None)
+        fill(whole, part, weight, None)
     logits: list[Tensor] = []
     for ranks in apart(2):
         where = where_of(ranks)
@@ -132,8 +142,8 @@ def test_a_heads_logits_have_the_bits_of_one_rank(make_method: MakeMethod, is_ti
             tied.finish()
             logits.append(tied(x))
         else:
-            own = VocabParallelLinear(64, 97, where, method=make_method(where))
-            fill(own, weight, None)
+            own = VocabParallelLinear(part, where, method=make_method(where))
+            fill(own, part, weight, None, ranks)
             logits.append(own(x))
     assert torch.equal(torch.cat(logits, dim=1)[:, :97], whole(x))
 
@@ -143,11 +153,11 @@ def by_inputs(
 ) -> tuple[Tensor, list[RowParallelLinear]]:
     """The ranks' partial sums of x [T, in], added up, and their layers."""
     layers, parts = [], []
+    part = linear_part(Dealt.COLUMNS, weight.shape[1], len(weight))
     for ranks in apart(size):
         where = where_of(ranks)
-        width = weight.shape[1] // size
-        layer = RowParallelLinear(width, len(weight), True, where, method=make_method(where))
-        fill(layer, weight, bias)
+        layer = RowParallelLinear(part, where, method=make_method(where))
+        fill(layer, part, weight, bias, ranks)
         layers.append(layer)
         parts.append(layer(x.tensor_split(size, dim=1)[ranks.rank]))
     return sum_in_order(parts), layers
@@ -162,7 +172,7 @@ def test_by_inputs_sums_are_near_one_ranks(
     weight, bias, x = noise(48, 512), noise(48), noise(20, 512)
     summed, _ = by_inputs(make_method, size, weight, bias, x)
     whole = Linear(512, 48, True, where_of(), method=make_method(where_of()))
-    fill(whole, weight, bias)
+    fill(whole, linear_part(Dealt.COLUMNS, 512, 48), weight, bias)
     exact = F.linear(x.double(), weight.double(), bias.double())
     limit = ROUNDING[request.node.callspec.params["make_method"]]
     for y in (summed, whole(x)):
@@ -268,8 +278,9 @@ def test_whole_models_in_8_bits_on_a_cpu(on_ranks, native: Library, name: str) -
 def test_a_share_too_narrow_is_refused() -> None:
     """Field, limit, what a rank got, and the way out."""
     where = replace(where_of(Apart(0, 2)), quantize="int4")
+    part = linear_part(Dealt.COLUMNS, 96, 8, bias=False)
     with pytest.raises(ValueError, match="--quantize") as error:
-        RowParallelLinear(48, 8, False, where, method=WeightOnlyInt4(where))
+        RowParallelLinear(part, where, method=WeightOnlyInt4(where))
     assert str(error.value) == (
         "'--quantize' int4 needs a multiple of 32 inputs to every linear layer, got 48 on each of "
         "2 ranks: use '--quantize int8' or 'none', or fewer ranks."

@@ -78,7 +78,7 @@ def test_a_name_is_never_a_path(tmp_path: Path) -> None:
     path = tiny.save(tiny.llama(), tmp_path / "llama")
     save_file({"../../etc/passwd": torch.zeros(1)}, path / "model.safetensors")
     checkpoint = open_checkpoint(path)
-    assert checkpoint.placements("../../etc/passwd") is None
+    assert checkpoint.targets("../../etc/passwd") is None
 
 
 def test_dtypes_we_do_not_read_are_refused_by_name(tmp_path: Path) -> None:

@@ -13,16 +13,35 @@ Source: the block structures in ggml's `ggml-common.h`.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.weights.formats.gguf.format import TensorType
 
 Bytes = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
 CHUNK = 2048  # blocks at a time: 256 KiB of output, so that the passes over it stay in the cache
+
+
+def stored_tensor(
+    stored: memoryview, tensor_type: TensorType, shape: tuple[int, ...]
+) -> StoredTensor:
+    """A tensor of some quantized type as it lies in the file, not copied."""
+    raw = np.frombuffer(stored, np.uint8)
+    rows = raw.reshape(-1, shape[-1] // tensor_type.block_size * tensor_type.block_bytes)
+    return StoredTensor(
+        tensor_type.name, tensor_type.block_size, shape, rows, partial(_decode, tensor_type)
+    )
+
+
+def _decode(tensor_type: TensorType, rows: Bytes) -> Floats:
+    """[n, bytes of a row] -> [n, weights of a row]"""
+    width = rows.shape[1] // tensor_type.block_bytes * tensor_type.block_size
+    return dequantize(np.ascontiguousarray(rows).data, tensor_type, (len(rows), width))
 
 
 def dequantize(stored: memoryview, tensor_type: TensorType, shape: tuple[int, ...]) -> Floats:

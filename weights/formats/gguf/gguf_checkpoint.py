@@ -1,4 +1,4 @@
-"""A checkpoint in one GGUF file: metadata, tokenizer and dequantized tensors."""
+"""A checkpoint in one GGUF file: metadata, tokenizer and tensors, quantized ones as they lie."""
 
 import re
 from collections.abc import Iterator
@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.weights.architectures.limits import MAX_VOCAB
-from thirdeye.weights.architectures.name_table import Placement
+from thirdeye.weights.architectures.name_table import TensorTarget
 from thirdeye.weights.architectures.registry import find_architecture
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.fingerprint import fingerprint
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.formats.gguf.dequantize import dequantize
+from thirdeye.weights.formats.gguf.dequantize import dequantize, stored_tensor
 from thirdeye.weights.formats.gguf.gguf_vocabulary import read_vocabulary
 from thirdeye.weights.formats.gguf.reader import GGUFFile, read_gguf
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
@@ -44,24 +45,22 @@ class GGUFCheckpoint:
         description = self._file.data[: self._file.data_offset]
         return fingerprint([description], [self.path])
 
-    def placements(self, name: str) -> list[Placement] | None:
+    def targets(self, name: str) -> list[TensorTarget] | None:
         return self._names.place(name)
 
     def tensor_sizes(self) -> dict[str, int]:
         tensors = self._file.tensors
-        return {
-            name: info.num_bytes for name, info in tensors.items() if self.placements(name) != []
-        }
+        return {name: info.num_bytes for name, info in tensors.items() if self.targets(name) != []}
 
-    def tensors(self) -> "Iterator[tuple[str, Tensor]]":
+    def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
         import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)
 
         for name in self.tensor_sizes():
-            info = self._file.tensors[name]
-            yield (
-                name,
-                torch.from_numpy(dequantize(self._file.tensor_bytes(name), info.type, info.shape)),
-            )
+            info, raw = self._file.tensors[name], self._file.tensor_bytes(name)
+            if info.type.block_size > 1 and len(info.shape) > 1:
+                yield name, stored_tensor(raw, info.type, info.shape)
+            else:
+                yield name, torch.from_numpy(dequantize(raw, info.type, info.shape))
         self._file.release()
 
     def tokenizer(self) -> Tokenizer:

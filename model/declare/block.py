@@ -1,0 +1,110 @@
+"""The parts of one layer, as its config asks for them: attention and MLP, a norm before each."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm
+from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
+from thirdeye.model.declare.parts import LinearPart, NormPart, Part
+
+
+@dataclass(frozen=True, slots=True)
+class QKNormPart(Part):
+    """A norm over each head's channels, one for queries and one for keys."""
+
+    query_norm: NormPart
+    key_norm: NormPart
+
+
+@dataclass(frozen=True, slots=True)
+class SinksPart(Part):
+    """A score for each head, of a key that is not there."""
+
+    num_heads: int
+
+    def own(self) -> Mapping[str, Parameter]:
+        return {"weight": Parameter((Rows(self.num_heads, Role.KEY),), dealt=Dealt.ROWS)}
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPart(Part):
+    """Heads are dealt out: a rank has those of its query, key and value rows."""
+
+    spec: AttentionSpec
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    qkv: LinearPart
+    qk_norm: QKNormPart | None
+    sinks: SinksPart | None
+    output: LinearPart
+
+
+@dataclass(frozen=True, slots=True)
+class MLPPart(Part):
+    activation: Activation
+    up: LinearPart
+    down: LinearPart
+
+
+@dataclass(frozen=True, slots=True)
+class GatedMLPPart(Part):
+    activation: Activation
+    gate_up: LinearPart
+    down: LinearPart
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPart(Part):
+    attention_norm: NormPart
+    attention: AttentionPart
+    mlp_norm: NormPart
+    mlp: MLPPart | GatedMLPPart
+
+
+def block_part(config: ModelConfig, layer: int) -> BlockPart:
+    return BlockPart(
+        attention_norm=norm_part(config),
+        attention=attention_part(config, layer),
+        mlp_norm=norm_part(config),
+        mlp=mlp_part(config),
+    )
+
+
+def norm_part(config: ModelConfig) -> NormPart:
+    """Of the residual stream."""
+    return NormPart(config.norm, config.hidden_size, config.norm_eps)
+
+
+def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
+    spec = config.attention_of(layer)
+    hidden, width = config.hidden_size, config.num_heads * config.head_dim
+    kv_width = config.num_kv_heads * config.head_dim
+    qkv = (
+        Rows(width, Role.QUERY, "q"),
+        Rows(kv_width, Role.KEY, "k"),
+        Rows(kv_width, Role.VALUE, "v"),
+    )
+    head_norm = NormPart(Norm.RMS_NORM, config.head_dim, config.norm_eps)
+    return AttentionPart(
+        spec=spec,
+        num_heads=config.num_heads,
+        num_kv_heads=config.num_kv_heads,
+        head_dim=config.head_dim,
+        qkv=LinearPart(hidden, qkv, config.qkv_bias, Dealt.ROWS),
+        qk_norm=QKNormPart(head_norm, head_norm) if config.qk_norm else None,
+        sinks=SinksPart(config.num_heads) if spec.sinks else None,
+        output=LinearPart(
+            width, (Rows(hidden, Role.OUTPUT),), config.attention_output_bias, Dealt.COLUMNS
+        ),
+    )
+
+
+def mlp_part(config: ModelConfig) -> MLPPart | GatedMLPPart:
+    hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+    down = LinearPart(wide, (Rows(hidden, Role.MLP),), bias, Dealt.COLUMNS)
+    if not config.gated_mlp:
+        up = LinearPart(hidden, (Rows(wide, Role.MLP),), bias, Dealt.ROWS)
+        return MLPPart(config.activation, up, down)
+    halves = (Rows(wide, Role.MLP, "gate"), Rows(wide, Role.MLP, "up"))
+    return GatedMLPPart(config.activation, LinearPart(hidden, halves, bias, Dealt.ROWS), down)

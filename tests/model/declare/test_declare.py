@@ -1,0 +1,132 @@
+"""What a model declares is what its modules have: names, shapes, and each rank's share of them."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.model.tiny import CPU, GPT2, LLAMA, change
+from tests.weights.sinks import parameter_names
+from thirdeye.model.attention.blocked import BlockedAttention
+from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
+from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
+from thirdeye.model.declare.transformer import parameters
+from thirdeye.model.loading.load_tensors import expected_tensors
+from thirdeye.model.parallel.shares import Ranks, cut
+from thirdeye.model.transformer import Transformer
+
+COUNTS = st.integers(1, 3)
+FLAGS = st.booleans()
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> ModelConfig:
+    """Everything that a config can ask of a model's parts, small enough for many ranks."""
+    num_kv_heads = 4 * draw(COUNTS)
+    head_dim = 2 * draw(COUNTS)
+    num_layers = draw(COUNTS)
+    specs = [AttentionSpec(sinks=draw(FLAGS)) for _ in range(num_layers)]
+    return ModelConfig(
+        architecture="any",
+        vocab_size=draw(st.integers(16, 40)),
+        hidden_size=draw(st.integers(1, 9)),
+        intermediate_size=4 * draw(COUNTS),
+        num_hidden_layers=num_layers,
+        num_heads=num_kv_heads * draw(COUNTS),
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        max_position_embeddings=draw(st.integers(1, 9)),
+        norm=draw(st.sampled_from(Norm)),
+        norm_eps=1e-5,
+        activation=draw(st.sampled_from(Activation)),
+        gated_mlp=draw(FLAGS),
+        rope=RopeConfig(1e4, head_dim) if draw(FLAGS) else None,
+        qkv_bias=draw(FLAGS),
+        attention_output_bias=draw(FLAGS),
+        mlp_bias=draw(FLAGS),
+        tie_word_embeddings=draw(FLAGS),
+        qk_norm=draw(FLAGS),
+        attention=tuple(specs) if draw(FLAGS) else (),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """One of several ranks that never meet."""
+
+    rank: int
+    size: int
+
+    def add_up(self, x: Tensor) -> Tensor:
+        return x
+
+    def gather(self, x: Tensor, dim: int) -> Tensor:
+        return x
+
+
+def module(config: ModelConfig, ranks: Ranks) -> Transformer:
+    backend = BlockedAttention()
+    return Transformer(config, backend, dtype=torch.float32, device=CPU, ranks=ranks)
+
+
+@settings(deadline=None, max_examples=60)
+@given(configs(), st.sampled_from([(0, 1), (0, 2), (1, 2), (3, 4)]))
+def test_modules_have_what_is_declared(config: ModelConfig, place: tuple[int, int]) -> None:
+    """Names and shapes, in one piece and on a rank among several."""
+    model = module(config, Apart(*place))
+    ours = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    assert ours == {name: p.own_shape(*place) for name, p in parameters(config).items()}
+    if place[1] == 1:
+        assert ours == {name: p.shape() for name, p in parameters(config).items()}
+
+
+@settings(deadline=None, max_examples=60)
+@given(configs())
+def test_names_are_the_written_ones(config: ModelConfig) -> None:
+    """Readers' tables speak of these: a field that is renamed would break them."""
+    assert expected_tensors(parameters(config)) == parameter_names(config)
+
+
+@settings(deadline=None, max_examples=60)
+@given(configs(), st.sampled_from([2, 4]))
+def test_shares_make_up_the_whole(config: ModelConfig, size: int) -> None:
+    """Every number is some rank's, and only what is not dealt out is on several; a merged layer
+    gives each rank the same numbers whole as part by part."""
+    for parameter in parameters(config).values():
+        whole = torch.arange(1, parameter.shape()[0] + 1).unsqueeze(1) * 1000
+        whole = (whole + torch.arange(*parameter.row_shape or (1,))).reshape(parameter.shape())
+        shares = [cut(whole, parameter.share(None, rank, size)) for rank in range(size)]
+        seen = torch.cat([share.flatten() for share in shares])
+        copies = size if parameter.dealt is Dealt.WHOLE else 1
+        assert torch.equal(seen[seen > 0].sort()[0], whole.flatten().repeat(copies).sort()[0])
+        for rank, share in enumerate(shares):
+            assert share.shape == parameter.own_shape(rank, size)
+            for part, rows in zip(parameter.parts, pieces(parameter), strict=True):
+                own = cut(whole[rows], parameter.share(part, rank, size))
+                assert torch.equal(own, share[parameter.own_rows(part, rank, size)])
+
+
+def pieces(parameter: Parameter) -> list[slice]:
+    """The rows of each named part in the whole tensor."""
+    found, start = [], 0
+    for rows in parameter.rows:
+        found.append(slice(start, start + rows.size))
+        start += rows.size
+    return found if parameter.parts else []
+
+
+@pytest.mark.parametrize("config", [LLAMA, GPT2, change(LLAMA, tie_word_embeddings=True)])
+def test_each_number_has_one_role(config: ModelConfig) -> None:
+    for parameter in parameters(config).values():
+        total = parameter.shape()[0] * (parameter.row_shape or (1,))[0]
+        assert sum(parameter.count(role) for role in Role) == total
+
+
+def test_a_part_that_is_not_there() -> None:
+    merged = Parameter((Rows(2, Role.QUERY, "q"), Rows(1, Role.KEY, "k")), (3,))
+    assert merged.shape("k") == (1, 3)
+    with pytest.raises(KeyError):
+        merged.shape("v")

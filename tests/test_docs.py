@@ -1,0 +1,42 @@
+"""Every page of the documentation is reachable, and every link on a page leads somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[^)\s]*)?\)")
+NAMED = re.compile(r"`((?:server|model|weights|clients|tests)/[\w/.]+\.\w+)`")  # in prose and code
+PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+
+
+def links(page: Path) -> set[Path]:
+    return {(page.parent / target).resolve() for target in LINK.findall(page.read_text())}
+
+
+def test_the_index_names_every_page() -> None:
+    index = ROOT / "docs" / "README.md"
+    assert index in links(ROOT / "README.md")
+    assert links(index) >= {page for page in ROOT.glob("docs/*.md") if page != index}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    assert [link for link in links(page) if not link.exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    assert [path for path in NAMED.findall(page.read_text()) if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("room", ["server", "model", "weights", "clients", "tests"])
+def test_every_file_that_a_comment_names_exists(room: str) -> None:
+    missing = [
+        f"{source.relative_to(ROOT)}: {path}"
+        for source in sorted((ROOT / room).rglob("*.py"))
+        for path in NAMED.findall(source.read_text())
+        if not (ROOT / path).exists()
+    ]
+    assert missing == []
