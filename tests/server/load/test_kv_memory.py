@@ -8,7 +8,7 @@ import torch
 
 from tests.model.tiny import CPU, LLAMA, random_model
 from thirdeye.server.engine.cache.kv_budget import GIB
-from thirdeye.server.engine.run_ahead.device_state import Layout
+from thirdeye.server.engine.run_ahead.device_state import StateLayout
 from thirdeye.server.launch.settings import Settings
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import find_kv_budget, try_step
@@ -77,7 +77,7 @@ def test_the_decode_loop_is_tried_with_the_block_tables_that_it_will_have() -> N
     assert seen[0] == (30, LLAMA.vocab_size)
     assert seen[-1] == (3, LLAMA.vocab_size)
     max_blocks = LLAMA.max_position_embeddings // RECIPE.block_size
-    words = Layout(RECIPE.max_num_seqs, max_blocks, 0).num_words
+    words = StateLayout(RECIPE.max_num_seqs, max_blocks, 0).num_words
     counts_and_logits = (2 * RECIPE.max_num_seqs + 1) * LLAMA.vocab_size
     assert usage.state == pytest.approx(4 * (words + counts_and_logits), abs=2000)  # small ones
     assert usage_of()[0].weights == usage.weights
