@@ -26,13 +26,13 @@ from thirdeye.server.api.generation.request_rules import check_context, refuse, 
 from thirdeye.server.api.generation.respond import admit, answer_whole
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.generation.usage import Tally
-from thirdeye.server.api.http.api_config import MAX_N
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.receipts.receipt import Receipt, ReceiptChoice, VerifyRequest, faults
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
 from thirdeye.server.engine.interface.types import SamplingParams
+from thirdeye.server.settings.bounds import MAX_N
 from thirdeye.server.text.events import TextEvent
 from thirdeye.server.text.text_stream import TextOptions
 
