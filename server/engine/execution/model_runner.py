@@ -22,7 +22,7 @@ from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.execution.input_batch import build_batch
-from thirdeye.server.engine.execution.logit_rows import Span, make_spans, samples_of
+from thirdeye.server.engine.execution.logit_rows import LogitSpan, make_spans, samples_of
 from thirdeye.server.engine.grammar.bitmask import is_complete
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.step_result import BROKEN_LOGITS, RowResult, StepResult
@@ -37,7 +37,7 @@ from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 Cache = TypeVar("Cache", contravariant=True)
 
 
-class Model(Protocol[Cache]):
+class StepModel(Protocol[Cache]):
     def __call__(self, batch: ForwardBatch, kv_cache: Cache, /) -> Tensor: ...
 
     def with_hidden(self, batch: ForwardBatch, kv_cache: Cache, /) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ class ModelRunner:
 
     def __init__(
         self,
-        model: Model[Cache],
+        model: StepModel[Cache],
         kv_cache: Cache,
         config: EngineConfig,
         device: torch.device | str,
@@ -91,7 +91,7 @@ class ModelRunner:
         logits, hidden = self._forward_hidden(batch)
         return logits.float(), hidden
 
-    def _read(self, logits: Tensor, spans: Seq[Span]) -> StepResult:
+    def _read(self, logits: Tensor, spans: Seq[LogitSpan]) -> StepResult:
         """logits [S, vocab_size] -> what they mean for each row of the plan."""
         sampled = self._sample(logits, list(samples_of(spans)))
         failed, broken = sampled.failed, sampled.broken
@@ -110,7 +110,7 @@ class ModelRunner:
 
 
 def score(
-    logits: Tensor, spans: Seq[Span], accepted: Seq[range], chosen: Seq[int]
+    logits: Tensor, spans: Seq[LogitSpan], accepted: Seq[range], chosen: Seq[int]
 ) -> dict[int, TokenLogprobs]:
     """Logprobs, by row of the logits, of prompt tokens and new tokens where they are wanted."""
     wanted = [
@@ -125,7 +125,9 @@ def score(
     return dict(zip(indices, token_logprobs(logits[indices], targets, num_top), strict=True))
 
 
-def wanted_scores(span: Span, accepted: range, chosen: Seq[int]) -> Iterator[tuple[int, int, int]]:
+def wanted_scores(
+    span: LogitSpan, accepted: range, chosen: Seq[int]
+) -> Iterator[tuple[int, int, int]]:
     """(row of the logits, token id, number of likeliest) for each logprob a plan row asks for."""
     sequence, sampling = span.row.sequence, span.row.sequence.request.sampling
     if sampling.prompt_logprobs is not None:
@@ -157,7 +159,7 @@ def sum_hidden(hidden: Tensor) -> dict[str, Any]:
 
 
 def make_result(
-    span: Span, accepted: range, chosen: Seq[int], logprobs: dict[int, TokenLogprobs]
+    span: LogitSpan, accepted: range, chosen: Seq[int], logprobs: dict[int, TokenLogprobs]
 ) -> RowResult:
     sequence = span.row.sequence
     has_logprobs = sequence.request.sampling.logprobs is not None

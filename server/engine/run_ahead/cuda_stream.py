@@ -21,7 +21,7 @@ class PendingResult(Protocol):
         """The result, on the host. Raises what the work has raised."""
 
 
-class Stream(Protocol):
+class DeviceStream(Protocol):
     def run(self, work: Callable[[], object]) -> None:
         """Work that leaves its result on the device."""
 

@@ -26,7 +26,7 @@ from thirdeye.server.engine.grammar.bitmask import fill_mask
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import num_words
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, make_buckets
-from thirdeye.server.engine.run_ahead.cuda_stream import Stream
+from thirdeye.server.engine.run_ahead.cuda_stream import DeviceStream
 from thirdeye.server.engine.run_ahead.decode_step import DecodeGraphs, DeviceSampler, SamplingMode
 from thirdeye.server.engine.run_ahead.device_biases import fits_device_state
 from thirdeye.server.engine.run_ahead.device_bitmask import MaskUpdate
@@ -56,7 +56,7 @@ class Launcher:
         vocab_size: int,
         device: torch.device,
         capture: Capture,
-        stream: Stream,
+        stream: DeviceStream,
         max_model_len: int | None = None,
     ) -> None:
         num_slots, block_size = config.max_num_seqs, config.block_size

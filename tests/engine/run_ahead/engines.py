@@ -20,7 +20,12 @@ from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import CompileGrammar
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, rerun
-from thirdeye.server.engine.run_ahead.cuda_stream import CpuStream, PendingResult, Stream, Work
+from thirdeye.server.engine.run_ahead.cuda_stream import (
+    CpuStream,
+    DeviceStream,
+    PendingResult,
+    Work,
+)
 from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
 from thirdeye.server.engine.run_ahead.launcher import Launcher
 from thirdeye.server.engine.scheduling.step_plan import StepPlan
@@ -98,7 +103,7 @@ class CountingLauncher(Launcher):
 def toy_ahead(
     config: EngineConfig | None = None,
     model: ToyModel | None = None,
-    stream: Stream | None = None,
+    stream: DeviceStream | None = None,
     capture: Capture = rerun,
     compile_grammar: CompileGrammar | None = None,
 ) -> tuple[EngineCore, CountingLauncher]:
@@ -115,7 +120,7 @@ def toy_ahead(
 
 
 def transformer_ahead(
-    model: Transformer, config: EngineConfig, capture: Capture, stream: Stream
+    model: Transformer, config: EngineConfig, capture: Capture, stream: DeviceStream
 ) -> tuple[EngineCore, CountingLauncher]:
     """The same over a fp32 transformer."""
     cache = KVCache(model.config, config.num_blocks + 1, config.block_size, torch.float32, CPU)
