@@ -1,6 +1,7 @@
 """What every room's tests share: the default model, and clean ground before and after each test."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 # Before triton is imported by anybody: without a GPU its kernels run in its interpreter.
@@ -14,9 +15,14 @@ from hypothesis import HealthCheck, settings
 from tests.oracles.wire import Wire, reading_along
 from thirdeye.model.native.build import Unavailable
 from thirdeye.model.native.library import Library
-from thirdeye.server.launch.native_kernels import plan_native
+from thirdeye.server.load.native_kernels import plan_native
 from thirdeye.weights.errors import ModelNotFound
 from thirdeye.weights.resolve import resolve_model
+
+if find_spec("triton"):
+    from tests.oracles import interpreted_dot
+
+    interpreted_dot.install()
 
 # `pytest --hypothesis-profile=prove`: what a night can afford, and a push cannot.
 settings.register_profile(

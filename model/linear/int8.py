@@ -12,6 +12,7 @@ in `docs/cpu.md`.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from thirdeye.model.placement import Placement
 
 LARGEST = 127  # of a digit; -128 is left out of the upper one, so that the range is symmetric
 BASE = 256
-ZERO = 128  # digits are kept unsigned, as the instructions want them: this is added to each
+ZERO = 128  # added to each digit where they are kept unsigned, as most instructions want them
 MAX_IN_FEATURES = (2**31 - 1) // ((BASE - 1) * LARGEST)  # beyond it a sum may leave 32 bits
 SMALLEST = 1e-30  # a row's maximum counts as this at least: a row of zeros stays zeros
 
@@ -33,11 +34,12 @@ class Int8Weight:
     packed: Tensor  # [out, in] int8
     scale: Tensor  # [out] float32
     zero_points: Tensor  # [out] int64, all 0
+    is_signed: bool  # how its digits have to come
 
     def multiply(self, digits: Tensor) -> Tensor:
-        """digits [R, in] uint8, ZERO added -> [R, out] float32."""
+        """digits [R, in] int8, or uint8 with ZERO added -> [R, out] float32."""
         y: Tensor = torch.ops.onednn.qlinear_pointwise(
-            *(digits, 1.0, ZERO),
+            *(digits, 1.0, 0 if self.is_signed else ZERO),
             *(self.packed, self.scale, self.zero_points, None),  # no bias
             *(1.0, 0, torch.float32, "none", [], ""),
         )
@@ -71,21 +73,26 @@ class Int8(FromDense):
 
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
         weight: Int8Weight = layer.kept
-        digits, scale = split_rows(x)
+        digits, scale = split_rows(x, weight.is_signed)
         lower, upper = weight.multiply(digits.flatten(0, 1)).view(2, len(x), len(weight.scale))
         y = lower.add_(upper, alpha=BASE).mul_(scale)  # [T, out]
         return y if layer.bias is None else y.add_(layer.bias)
 
 
-def split_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """x [T, n] -> (digits [2, T, n] uint8, the lower ones first; what a unit is worth [T, 1]).
+def split_rows(x: Tensor, is_signed: bool) -> tuple[Tensor, Tensor]:
+    """x [T, n] -> (digits [2, T, n], the lower ones first; what a unit is worth [T, 1]).
 
+    The digits are int8, or uint8 with ZERO added.
     A row with a NaN or an infinity has a unit that is one too, so its results are broken as well.
     """
     unit = x.abs().amax(-1, keepdim=True).clamp_min_(SMALLEST).mul_(1 / (LARGEST * BASE))
     # ZERO in both digits, and a half, since the conversion cuts off.
-    whole = x.div(unit).add_(ZERO * BASE + ZERO + 0.5).to(torch.int32)
-    digits = whole.view(torch.uint8).view(*x.shape, 4)[..., :2]  # bytes, least first
+    zeros = ZERO * BASE + ZERO
+    whole = x.div(unit).add_(zeros + 0.5).to(torch.int32)
+    if is_signed:
+        whole.bitwise_xor_(zeros)  # takes ZERO from each byte
+    byte = torch.int8 if is_signed else torch.uint8
+    digits = whole.view(byte).view(*x.shape, 4)[..., :2]  # bytes, least first
     return digits.permute(2, 0, 1), unit
 
 
@@ -93,16 +100,34 @@ def quantize_weight(weight: Tensor) -> Int8Weight:
     """weight [out, in] -> its whole numbers, rounded row by row, and their scales."""
     scale = weight.float().abs().amax(-1, keepdim=True).clamp_min_(SMALLEST) / LARGEST
     rows = weight.div(scale).round_().to(torch.int8)
-    return Int8Weight(
-        packed=torch.ops.onednn.qlinear_prepack(rows, None),
-        scale=scale.flatten(),
-        zero_points=torch.zeros(len(rows), dtype=torch.int64),
-    )
+    return _pack(rows, scale.flatten(), needs_signed_digits())
+
+
+def _pack(rows: Tensor, scale: Tensor, is_signed: bool) -> Int8Weight:
+    """rows [out, in] int8, scale [out] float32."""
+    packed = torch.ops.onednn.qlinear_prepack(rows, None)
+    zero_points = torch.zeros(len(rows), dtype=torch.int64)
+    return Int8Weight(packed, scale, zero_points, is_signed)
+
+
+@cache
+def needs_signed_digits() -> bool:
+    """Whether sums of unsigned digits lose their last bits here.
+
+    With AMX, from 5 rows on, oneDNN takes ZERO's share off in float32, which has room for sums to
+    2^24. Without AMX signed digits are right as well, and up to 1,000 times as slow.
+    """
+    count = 2049
+    rows = torch.full((16, count), LARGEST, dtype=torch.int8)
+    weight = _pack(rows, torch.ones(16), is_signed=False)
+    digits = torch.full((17, count), ZERO + 1, dtype=torch.uint8)
+    return not bool((weight.multiply(digits) == count * LARGEST).all())
 
 
 def sums_are_exact() -> bool:
     """Whether the largest sums come out right: some processors saturate at 16 bits on the way."""
     weight = quantize_weight(torch.ones(16, 256))
     exact = float(256 * LARGEST * LARGEST) * weight.scale  # [16]
-    rows = [torch.full((count, 256), ZERO + LARGEST, dtype=torch.uint8) for count in (2, 17)]
-    return all(bool((weight.multiply(x) == exact).all()) for x in rows)
+    largest = torch.full((17, 256), float(LARGEST * BASE))
+    digits = split_rows(largest, weight.is_signed)[0][1]  # [17, 256], each LARGEST
+    return all(bool((weight.multiply(digits[:count]) == exact).all()) for count in (2, 17))

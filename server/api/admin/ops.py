@@ -4,49 +4,63 @@
 Neither needs a key; none asks the engine to do anything.
 """
 
+from typing import Literal
+
 from fastapi import APIRouter
+from msgspec import Struct
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.server_state import Phase
 from thirdeye.server.api.http.documented import documented
-from thirdeye.server.api.http.json_response import json_response
+from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.errors import Unavailable
+
+
+class Status(Struct):
+    status: Literal["ok", "ready"]
+
+
+class Version(Struct):
+    version: str
+
+
+class Load(Struct):
+    """How busy the engine is; `kv_usage` is the used share of the cache's blocks."""
+
+    running: Count
+    waiting: Count
+    kv_usage: float
 
 
 def ops_routes(context: Context) -> APIRouter:
     router = APIRouter()
     state = context.state
 
-    @router.get("/health", **documented("Operations", answer="Status"))
+    @router.get("/health", **documented("Operations", answer=Status))
     async def health() -> Response:
         reason = state.health()
         if reason is not None:
             raise Unavailable(f"Not healthy: {reason}.", code="unhealthy")
         if state.phase is Phase.LOADING:
             state.serving()  # raises with the progress
-        return json_response({"status": "ok"})
+        return json_response(Status("ok"))
 
-    @router.get("/ready", **documented("Operations", answer="Status"))
+    @router.get("/ready", **documented("Operations", answer=Status))
     async def ready() -> Response:
         state.serving()
-        return json_response({"status": "ready"})
+        return json_response(Status("ready"))
 
-    @router.get("/version", **documented("Operations", answer="Version"))
+    @router.get("/version", **documented("Operations", answer=Version))
     async def version() -> Response:
-        return json_response({"version": context.config.version})
+        return json_response(Version(context.config.version))
 
-    @router.get("/load", **documented("Operations", answer="Load"))
+    @router.get("/load", **documented("Operations", answer=Load))
     async def load() -> Response:
         engine, _ = state.serving()
         stats = engine.stats()
-        return json_response(
-            {
-                "running": stats.num_requests_running,
-                "waiting": stats.num_requests_waiting,
-                "kv_usage": round(stats.num_blocks_used / max(stats.num_blocks_total, 1), 4),
-            }
-        )
+        kv_usage = round(stats.num_blocks_used / max(stats.num_blocks_total, 1), 4)
+        return json_response(Load(stats.num_requests_running, stats.num_requests_waiting, kv_usage))
 
     @router.get("/metrics", **documented("Operations", media_type="text/plain"))
     async def metrics() -> Response:

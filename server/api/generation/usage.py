@@ -9,6 +9,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from msgspec import UNSET
+
+from thirdeye.server.api.generation.answer_parts import (
+    AnswerTimings,
+    PromptTokensDetails,
+    TokenUsage,
+)
 from thirdeye.server.engine.interface.types import FinishReason, Timings
 from thirdeye.server.text.events import TextEvent
 
@@ -103,20 +110,10 @@ class Tally:
     def engine_timings(self) -> Timings | None:
         return self._timings
 
-    def usage(self) -> JsonObject:
+    def usage(self) -> TokenUsage:
         prompt, generated = self.num_prompt_tokens, self.num_generated_tokens
-        return {
-            "prompt_tokens": prompt,
-            "completion_tokens": generated,
-            "total_tokens": prompt + generated,
-            "prompt_tokens_details": {"cached_tokens": self.num_cached_tokens, "audio_tokens": 0},
-            "completion_tokens_details": {
-                "reasoning_tokens": 0,
-                "audio_tokens": 0,
-                "accepted_prediction_tokens": 0,
-                "rejected_prediction_tokens": 0,
-            },
-        }
+        details = PromptTokensDetails(self.num_cached_tokens)
+        return TokenUsage(prompt, generated, prompt + generated, details)
 
     def receipt(self) -> JsonObject | None:
         """If one was asked for, and every choice has ended."""
@@ -124,32 +121,32 @@ class Tally:
             return None
         return self._receipt_maker.receipt()
 
-    def timings(self) -> JsonObject | None:
-        """llama.cpp's names, with the queue beside them; milliseconds. None before the end."""
+    def timings(self) -> AnswerTimings | None:
+        """None before the end."""
         t = self._timings
         if t is None:
             return None
         cached, generated = self._cached[self._slowest], self._generated[self._slowest]
         computed = self._prompt_lens[self._slowest // self._n] - cached
-        numbers: JsonObject = {
-            "queue_ms": round(t.queue_ms, 3),
-            "cache_n": cached,
-            "prompt_n": computed,
-            "prompt_ms": round(t.prefill_ms, 3),
-            "prompt_per_second": _per_second(computed, t.prefill_ms),
-            "predicted_n": generated,
-            "predicted_ms": round(t.decode_ms, 3),
-            "predicted_per_second": _per_second(generated, t.decode_ms),
-            "ttft_ms": round(t.queue_ms + t.prefill_ms, 3),
-            "itl_mean_ms": round(t.decode_ms / max(generated - 1, 1), 3),
-            "itl_max_ms": round(t.itl_max_ms, 3),
-            "total_ms": round(t.total_ms, 3),
-            "steps": t.num_steps,
-            "preemptions": t.num_preemptions,
-            "batch_mean": round(t.batch_mean, 2),
-            "batch_max": t.batch_max,
-        }
-        return numbers | ({"truncated_n": self._truncated} if self._truncated else {})
+        return AnswerTimings(
+            queue_ms=round(t.queue_ms, 3),
+            cache_n=cached,
+            prompt_n=computed,
+            prompt_ms=round(t.prefill_ms, 3),
+            prompt_per_second=_per_second(computed, t.prefill_ms),
+            predicted_n=generated,
+            predicted_ms=round(t.decode_ms, 3),
+            predicted_per_second=_per_second(generated, t.decode_ms),
+            ttft_ms=round(t.queue_ms + t.prefill_ms, 3),
+            itl_mean_ms=round(t.decode_ms / max(generated - 1, 1), 3),
+            itl_max_ms=round(t.itl_max_ms, 3),
+            total_ms=round(t.total_ms, 3),
+            steps=t.num_steps,
+            preemptions=t.num_preemptions,
+            batch_mean=round(t.batch_mean, 2),
+            batch_max=t.batch_max,
+            truncated_n=self._truncated or UNSET,
+        )
 
 
 def _per_second(count: int, milliseconds: float) -> float:

@@ -6,6 +6,7 @@ schemas; `openapi/document.py` puts them into the document.
 
 from typing import Any
 
+from msgspec import Struct
 from pydantic import BaseModel
 
 SCHEMAS = "#/components/schemas/"
@@ -31,7 +32,7 @@ def documented(
     tag: str,
     body: type[BaseModel] | None = None,
     *,
-    answer: str | None = None,
+    answer: type[Struct] | str | None = None,
     error: str = "Error",
     media_type: str = _JSON,
     streams: str | None = None,
@@ -40,10 +41,10 @@ def documented(
 ) -> dict[str, Any]:
     """Arguments of a route that document it: its body, its answers, its errors.
 
-    `answer`, `error` and `streams`, what server-sent events carry, are names of schemas that the
-    document holds.
+    `answer` is the struct that is written; as a string it is, like `error` and `streams` (what
+    server-sent events carry), the name of a schema that the document holds.
     """
-    schema = reference(answer) if answer else {"type": "object"}
+    schema = reference(_name_of(answer)) if answer else {"type": "object"}
     content: dict[str, Any] = {}
     if media_type:
         content[media_type] = {"schema": schema if media_type == _JSON else {"type": "string"}}
@@ -69,6 +70,10 @@ def documented(
         "responses": dict(sorted(responses.items(), key=lambda item: int(item[0]))),
         "openapi_extra": extra,
     }
+
+
+def _name_of(answer: type[Struct] | str) -> str:
+    return answer if isinstance(answer, str) else answer.__name__
 
 
 def reference(name: str) -> dict[str, Any]:

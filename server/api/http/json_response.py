@@ -1,9 +1,14 @@
-"""A value as a JSON answer."""
+"""Answers as JSON. An answer is a msgspec struct: one declaration makes its bytes, and its schema
+in the OpenAPI document. What may be left out is `UNSET`; every other field is always there.
+"""
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
 from starlette.responses import Response
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 def json_response(value: object, headers: Mapping[str, str] | None = None) -> Response:

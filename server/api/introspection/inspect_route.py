@@ -27,6 +27,7 @@ from thirdeye.server.api.http.admission import ViewerSlots
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
+from thirdeye.server.api.http.sse import data_frame
 from thirdeye.server.api.introspection.inspect_request import (
     MAX_TOKENS,
     InspectRequest,
@@ -81,7 +82,7 @@ def inspect_routes(context: Context) -> APIRouter:
         events = inspection.events(engine)
         if not body.stream:
             return json_response(await unless_gone(request, merged(events)))
-        return answer_stream(request, context, encoded(events))
+        return answer_stream(request, context, framed(events))
 
     return router
 
@@ -200,10 +201,10 @@ async def merged(events: AsyncGenerator[JsonObject, None]) -> JsonObject:
     return {"object": "inspection", **whole, "layers": layers}
 
 
-async def encoded(events: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[list[bytes], None]:
+async def framed(events: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
         async for event in events:
-            yield [encode(event)]
+            yield data_frame(encode(event))
 
 
 def describe(token_id: int, tokenizer: Tokenizer) -> JsonObject:

@@ -8,12 +8,14 @@ They go through the same scheduler as answers, in chunks, and are equal bit for 
 
 import base64
 import struct
+from typing import Literal
 
 from fastapi import APIRouter
+from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.answer_format import JsonObject
+from thirdeye.server.api.generation.answer_parts import AnswerTimings
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.plan import SharedTerms, plan
@@ -28,6 +30,7 @@ from thirdeye.server.api.generation.respond import admit, answer_whole
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.documented import documented
+from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.schema import EmbeddingRequest
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_EMBEDDINGS
@@ -37,13 +40,32 @@ from thirdeye.server.text.events import TextEvent
 _PREFILL_ONLY = SamplingParams(max_tokens=0)
 
 
+class Embedding(Struct, kw_only=True):
+    object: Literal["embedding"] = "embedding"
+    index: Count
+    embedding: list[float] | str  # a string is base64 of little-endian float32
+
+
+class EmbeddingUsage(Struct):
+    prompt_tokens: Count
+    total_tokens: Count
+
+
+class Embeddings(Struct, kw_only=True):
+    """OpenAI's list of embeddings, in the order of the inputs."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
+    timings: AnswerTimings | UnsetType = UNSET
+
+
 def embedding_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
     @router.post("/embeddings", include_in_schema=False)
-    @router.post(
-        "/v1/embeddings", **documented("Embeddings", EmbeddingRequest, answer="Embeddings")
-    )
+    @router.post("/v1/embeddings", **documented("Embeddings", EmbeddingRequest, answer=Embeddings))
     async def create_embedding(request: Request) -> Response:
         _, model = context.state.serving()
         body = await context.bodies.read(request, EmbeddingRequest, REFUSED_IN_EMBEDDINGS)
@@ -89,7 +111,7 @@ async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: st
 
 
 class EmbeddingShape:
-    """OpenAI's list of embeddings, in the order of the inputs."""
+    """Collects the vectors of one request's inputs."""
 
     def __init__(self, body: EmbeddingRequest, tally: Tally) -> None:
         self._model = body.model
@@ -101,20 +123,17 @@ class EmbeddingShape:
         assert event.embedding is not None, "a request for an embedding ends with it"
         self._vectors[index] = event.embedding
 
-    def whole(self) -> JsonObject:
+    def whole(self) -> Embeddings:
         num_tokens = self._tally.num_prompt_tokens
-        answer: JsonObject = {
-            "object": "list",
-            "data": [self._entry(i, self._vectors[i]) for i in sorted(self._vectors)],
-            "model": self._model,
-            "usage": {"prompt_tokens": num_tokens, "total_tokens": num_tokens},
-        }
-        timings = self._tally.timings()
-        return answer | ({"timings": timings} if timings else {})
+        return Embeddings(
+            data=[self._entry(i, self._vectors[i]) for i in sorted(self._vectors)],
+            model=self._model,
+            usage=EmbeddingUsage(num_tokens, num_tokens),
+            timings=self._tally.timings() or UNSET,
+        )
 
-    def _entry(self, index: int, vector: list[float]) -> JsonObject:
-        shown = packed(vector) if self._is_base64 else vector
-        return {"object": "embedding", "index": index, "embedding": shown}
+    def _entry(self, index: int, vector: list[float]) -> Embedding:
+        return Embedding(index=index, embedding=packed(vector) if self._is_base64 else vector)
 
 
 def packed(vector: list[float]) -> str:

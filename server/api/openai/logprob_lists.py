@@ -8,6 +8,8 @@ import codecs
 from collections.abc import Sequence
 from functools import partial
 
+from msgspec import Struct
+
 from thirdeye.server.engine.interface.types import TokenLogprobs
 from thirdeye.server.text.events import TextToken
 from thirdeye.server.text.token_logprobs import (
@@ -22,17 +24,40 @@ from thirdeye.server.text.tokenizer import Tokenizer
 LOWEST = -9999.0
 
 JsonObject = dict[str, object]
+ScoredToken = tuple[int, bytes | None, TokenLogprobs | None]  # id, shown bytes, what it scored
+
+
+class ChatLogprobs(Struct):
+    content: list[JsonObject]
+    refusal: None = None
+
+
+class TextLogprobs(Struct):
+    """Four lists with an entry for each token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+    @classmethod
+    def joined(cls, parts: Sequence["TextLogprobs"]) -> "TextLogprobs":
+        return cls(
+            tokens=[token for part in parts for token in part.tokens],
+            token_logprobs=[logprob for part in parts for logprob in part.token_logprobs],
+            top_logprobs=[top for part in parts for top in part.top_logprobs],
+            text_offset=[offset for part in parts for offset in part.text_offset],
+        )
 
 
 def chat_logprobs(
     tokens: Sequence[TextToken], tokenizer: Tokenizer, *, as_ids: bool = False
-) -> JsonObject:
-    """`{"content": [...], "refusal": null}` of tokens that carry logprobs.
+) -> ChatLogprobs:
+    """Of tokens that carry logprobs.
 
     `as_ids`: tokens are called `token_id:123`; their bytes stay what they are.
     """
-    content = [_chat_token(token, tokenizer, as_ids) for token in tokens]
-    return {"content": content, "refusal": None}
+    return ChatLogprobs([_chat_token(token, tokenizer, as_ids) for token in tokens])
 
 
 def _chat_token(token: TextToken, tokenizer: Tokenizer, as_ids: bool) -> JsonObject:
@@ -57,24 +82,16 @@ class CompletionLogprobs:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._offset = 0
 
-    def piece(self, tokens: Sequence[tuple[int, bytes | None, TokenLogprobs | None]]) -> JsonObject:
-        """Of (id, shown bytes or None, logprobs or None) each; the first of a prompt has none."""
-        names: list[str] = []
-        logprobs: list[float | None] = []
-        top: list[dict[str, float] | None] = []
-        offsets: list[int] = []
+    def piece(self, tokens: Sequence[ScoredToken]) -> TextLogprobs:
+        """The first token of a prompt has no logprobs."""
+        piece = TextLogprobs([], [], [], [])
         for token_id, raw, entry in tokens:
-            names.append(self._name(token_id))
-            logprobs.append(None if entry is None else max(entry.logprob, LOWEST))
-            top.append(None if entry is None else self._top(entry))
-            offsets.append(self._offset)
+            piece.tokens.append(self._name(token_id))
+            piece.token_logprobs.append(None if entry is None else max(entry.logprob, LOWEST))
+            piece.top_logprobs.append(None if entry is None else self._top(entry))
+            piece.text_offset.append(self._offset)
             self._offset += len(self._decoder.decode(raw or b""))
-        return {
-            "tokens": names,
-            "token_logprobs": logprobs,
-            "top_logprobs": top,
-            "text_offset": offsets,
-        }
+        return piece
 
     def _top(self, entry: TokenLogprobs) -> dict[str, float]:
         top = legacy_top(entry, self._name)

@@ -1,46 +1,58 @@
 """`GET /v1/models`, `GET /v1/models/{id}`: the model under each of its names; ids may hold `/`."""
 
+from typing import Literal
+
 from fastapi import APIRouter
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.http.documented import documented
-from thirdeye.server.api.http.json_response import json_response
+from thirdeye.server.api.http.json_response import Count, json_response
+
+
+class ModelCard(Struct, kw_only=True):
+    """OpenAI's model object, with the keys of vLLM's that benchmark tools read."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: Count  # unix seconds
+    owned_by: Literal["thirdeye"] = "thirdeye"
+    root: str
+    parent: None = None
+    max_model_len: Count
+
+
+class ModelList(Struct, kw_only=True):
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
 
 
 def model_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
     @router.get("/models", include_in_schema=False)
-    @router.get("/v1/models", **documented("Models", answer="ModelList"))
+    @router.get("/v1/models", **documented("Models", answer=ModelList))
     async def list_models() -> Response:
         _, model = context.state.serving()
-        data = [describe(name, model) for name in model.names]
-        return json_response({"object": "list", "data": data})
+        return json_response(ModelList(data=[card_of(name, model) for name in model.names]))
 
     @router.get(
         "/v1/models/{model_id:path}",
-        **documented("Models", answer="Model", path_parameter="model_id"),
+        **documented("Models", answer=ModelCard, path_parameter="model_id"),
     )
     async def retrieve_model(request: Request) -> Response:
         _, model = context.state.serving()
         name = request.path_params["model_id"]
         model.check_name(name)
-        return json_response(describe(name, model))
+        return json_response(card_of(name, model))
 
     return router
 
 
-def describe(name: str, model: ServedModel) -> dict[str, object]:
-    """OpenAI's model object, with the keys of vLLM's that benchmark tools read."""
-    return {
-        "id": name,
-        "object": "model",
-        "created": model.created,
-        "owned_by": "thirdeye",
-        "root": model.names[0],
-        "parent": None,
-        "max_model_len": model.max_model_len,
-    }
+def card_of(name: str, model: ServedModel) -> ModelCard:
+    return ModelCard(
+        id=name, created=model.created, root=model.names[0], max_model_len=model.max_model_len
+    )

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Sequence
 
 from fastapi import APIRouter
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,7 +15,7 @@ from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.http.documented import documented
-from thirdeye.server.api.http.json_response import json_response
+from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.openai.chat import check_continuation, encode_messages
 from thirdeye.server.api.openai.detokenize import text_of
 from thirdeye.server.api.openai.logprob_lists import token_name
@@ -24,10 +25,31 @@ from thirdeye.server.text.templates.completion_prompt import encode_prompt
 from thirdeye.server.text.tokenizer import Tokenizer
 
 
+class Tokens(Struct):
+    count: Count
+    max_model_len: Count
+    tokens: list[Count]
+    token_strs: list[str] | None
+
+
+class Text(Struct):
+    prompt: str
+
+
+class TokenizerInfo(Struct, kw_only=True):
+    """The special tokens by their roles."""
+
+    tokenizer_class: str
+    bos_token: str | None
+    eos_token: str | None
+    pad_token: str | None = None  # nothing is ever padded here
+    chat_template: str | None
+
+
 def token_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/tokenize", **documented("Tokens", TokenizeRequest, answer="Tokens"))
+    @router.post("/tokenize", **documented("Tokens", TokenizeRequest, answer=Tokens))
     async def tokenize(request: Request) -> Response:
         _, model = context.state.serving()
         body = await context.bodies.read(request, TokenizeRequest, {})
@@ -36,46 +58,38 @@ def token_routes(context: Context) -> APIRouter:
         names = None
         if body.return_token_strs:
             names = await asyncio.to_thread(_names, ids, model.tokenizer)
-        return json_response(
-            {
-                "count": len(ids),
-                "max_model_len": model.max_model_len,
-                "tokens": ids,
-                "token_strs": names,
-            }
-        )
+        return json_response(Tokens(len(ids), model.max_model_len, ids, names))
 
-    @router.post("/detokenize", **documented("Tokens", DetokenizeRequest, answer="Text"))
+    @router.post("/detokenize", **documented("Tokens", DetokenizeRequest, answer=Text))
     async def detokenize(request: Request) -> Response:
         _, model = context.state.serving()
         body = await context.bodies.read(request, DetokenizeRequest, {})
         _check_model(body.model, model)
         model.check_token_ids(body.tokens, "tokens")
         text = await asyncio.to_thread(text_of, body.tokens, model.tokenizer)
-        return json_response({"prompt": text})
+        return json_response(Text(text))
 
-    @router.get("/tokenizer_info", **documented("Tokens", answer="TokenizerInfo"))
+    @router.get("/tokenizer_info", **documented("Tokens", answer=TokenizerInfo))
     async def tokenizer_info() -> Response:
         _, model = context.state.serving()
-        return json_response(describe(model))
+        return json_response(tokenizer_info_of(model))
 
     return router
 
 
-def describe(model: ServedModel) -> dict[str, str | None]:
-    """The special tokens by their roles; of several that end an answer, the lowest id's."""
+def tokenizer_info_of(model: ServedModel) -> TokenizerInfo:
+    """Of several tokens that end an answer, the one with the lowest id."""
     tokenizer = model.tokenizer
     literals: dict[int | None, str] = {
         token_id: text for text, token_id in tokenizer.special_tokens.items()
     }
     eos_token_id = min(tokenizer.eos_token_ids, default=None)
-    return {
-        "tokenizer_class": type(tokenizer).__name__,
-        "bos_token": literals.get(tokenizer.bos_token_id),
-        "eos_token": literals.get(eos_token_id),
-        "pad_token": None,  # nothing is ever padded here
-        "chat_template": None if model.template is None else model.template.source,
-    }
+    return TokenizerInfo(
+        tokenizer_class=type(tokenizer).__name__,
+        bos_token=literals.get(tokenizer.bos_token_id),
+        eos_token=literals.get(eos_token_id),
+        chat_template=None if model.template is None else model.template.source,
+    )
 
 
 def _names(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:

@@ -1,3 +1,3 @@
-"""`/openapi.json`: `document` puts it together, from our request models, the `answers`, the `rules`
-between fields, and the served `model`.
+"""`/openapi.json`: `document` puts it together, from our request models, the
+`answer_schemas`, the `rules` between fields, and the `served_model`.
 """

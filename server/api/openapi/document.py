@@ -1,7 +1,7 @@
 """The OpenAPI document: our request models in it, with their ranges, and every error's shape.
 
 Each route names its schemas (`http/documented.py`), here they are put in as components. Rules
-between fields come from `rules`, answers from `answers`, and the served model from `model`.
+between fields come from `rules`, answers from `answer_schemas`, and the served model from `model`.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from thirdeye.server.api.openai.schema import (
     EmbeddingRequest,
     TokenizeRequest,
 )
-from thirdeye.server.api.openapi.answers import ANSWERS
+from thirdeye.server.api.openapi.answer_schemas import answer_schemas
 from thirdeye.server.api.openapi.rules import RULES, UNTOLD
 from thirdeye.server.api.openapi.stream_events import event_schemas
 from thirdeye.server.api.receipts.receipt import VerifyRequest
@@ -80,7 +80,7 @@ def _schemas() -> dict[str, Any]:
         schema["properties"] |= {name: _neutral(refusal) for name, refusal in refused.items()}
         if rules := RULES.get(model.__name__):
             schema["allOf"] = rules
-    return schemas | ANSWERS | event_schemas()
+    return schemas | answer_schemas() | event_schemas()
 
 
 def _neutral(refusal: Refusal) -> dict[str, Any]:

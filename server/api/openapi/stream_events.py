@@ -1,7 +1,8 @@
 """What the streams carry, as JSON schemas: the `data` of each event, in each dialect.
 
-As open as the answers (`answers.py`), and for the same reason. A stream that fails has an error in
-place of what it cannot say any more. The timeline's steps are described by their own struct.
+As open as the answers (`answer_schemas.py`), and for the same reason. A stream that fails has an
+error in place of what it cannot say any more. The timeline's steps are described by their own
+struct.
 """
 
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import msgspec
 
 from thirdeye.server.api.http.documented import SCHEMAS, reference
-from thirdeye.server.api.openapi.answers import (
+from thirdeye.server.api.openapi.answer_schemas import (
     CHAT_LOGPROBS,
     COUNT,
     EXTRAS,

@@ -10,13 +10,15 @@ the receipt holds all that is needed.
 
 import asyncio
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 from fastapi import APIRouter
+from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.answer_format import JsonObject
+from thirdeye.server.api.generation.answer_parts import AnswerTimings, TokenUsage
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.plan import SharedTerms, plan
@@ -24,32 +26,49 @@ from thirdeye.server.api.generation.request_rules import check_context, refuse, 
 from thirdeye.server.api.generation.respond import admit, answer_whole
 from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.generation.usage import Tally
-from thirdeye.server.api.http.api_config import MAX_N
 from thirdeye.server.api.http.documented import documented
-from thirdeye.server.api.http.json_response import json_response
+from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.receipts.receipt import Receipt, ReceiptChoice, VerifyRequest, faults
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
 from thirdeye.server.engine.interface.types import SamplingParams
+from thirdeye.server.settings.bounds import MAX_N
 from thirdeye.server.text.events import TextEvent
 from thirdeye.server.text.text_stream import TextOptions
+
+
+class Verification(Struct, kw_only=True):
+    """Whether a replay says the same; if not, where they part: a field of the receipt, or the
+    position of a token (null: that list has ended)."""
+
+    object: Literal["verification"] = "verification"
+    verdict: Literal["equal", "different", "not_comparable"]
+    choice: Count | UnsetType = UNSET
+    field: str | UnsetType = UNSET
+    position: Count | UnsetType = UNSET
+    expected: int | str | UnsetType | None = UNSET
+    got: int | str | UnsetType | None = UNSET
+    reason: str | UnsetType = UNSET
+    usage: TokenUsage | UnsetType = UNSET
+    timings: AnswerTimings | UnsetType | None = UNSET
 
 
 def verify_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/v1/verify", **documented("Receipts", VerifyRequest, answer="Verification"))
+    @router.post("/v1/verify", **documented("Receipts", VerifyRequest, answer=Verification))
     async def verify(request: Request) -> Response:
         _, model = context.state.serving()
         receipt = (await context.bodies.read(request, VerifyRequest, {})).receipt
         if field := foreign_field(receipt, model):
             reason = f"'{field}' is not this server's: only the same build, weights and numerics"
             reason += " promise the same tokens."
-            return json_response(verdict("not_comparable", field=field, reason=reason))
+            return json_response(Verification(verdict="not_comparable", field=field, reason=reason))
         check_receipt(receipt, model)
         if fault := await asyncio.to_thread(lambda: next(faults(receipt), None)):
             field, expected, got = fault
-            return json_response(verdict("different", field=field, expected=expected, got=got))
+            found = Verification(verdict="different", field=field, expected=expected, got=got)
+            return json_response(found)
         constraint = constraint_of(receipt)
         grammar = await context.grammars.of("receipt.parameters.grammar", constraint)
         generation = plan_replay(receipt, lifetime_of(request).caller, grammar)
@@ -58,10 +77,6 @@ def verify_routes(context: Context) -> APIRouter:
         return await answer_whole(request, source, Replay(receipt.choices, tally), tally)
 
     return router
-
-
-def verdict(word: str, **details: object) -> JsonObject:
-    return {"object": "verification", "verdict": word, **details}
 
 
 def foreign_field(receipt: Receipt, model: ServedModel) -> str | None:
@@ -165,22 +180,26 @@ class Replay:
     def add(self, index: int, event: TextEvent) -> None:
         self._token_ids[index] += [token.token_id for token in event.tokens]
 
-    def whole(self) -> JsonObject:
-        costs = {"usage": self._tally.usage(), "timings": self._tally.timings()}
+    def whole(self) -> Verification:
         for choice, got in zip(self._choices, self._token_ids, strict=True):
             if found := self._difference(choice, got):
-                return verdict("different", choice=choice.index, **found) | costs
-        return verdict("equal") | costs
+                break
+        else:
+            found = Verification(verdict="equal")
+        found.usage, found.timings = self._tally.usage(), self._tally.timings()
+        return found
 
-    def _difference(self, choice: ReceiptChoice, got: Sequence[int]) -> JsonObject | None:
-        if found := first_difference(choice.token_ids, got):
-            position, expected, other = found
-            return {"position": position, "expected": expected, "got": other}
+    def _difference(self, choice: ReceiptChoice, got: Sequence[int]) -> Verification | None:
+        found = Verification(verdict="different", choice=choice.index)
+        if difference := first_difference(choice.token_ids, got):
+            found.position, found.expected, found.got = difference
+            return found
         reason = str(self._tally.finish_reasons[choice.index])
         if reason == choice.finish_reason:
             return None
-        field = f"receipt.choices[{choice.index}].finish_reason"
-        return {"field": field, "expected": choice.finish_reason, "got": reason}
+        found.field = f"receipt.choices[{choice.index}].finish_reason"
+        found.expected, found.got = choice.finish_reason, reason
+        return found
 
 
 def first_difference(

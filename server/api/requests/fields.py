@@ -21,10 +21,10 @@ from thirdeye.server.api.requests.value_readers import (
     string,
     wrong_type,
 )
+from thirdeye.server.settings.bounds import MAX_STOPS
 
 MAX_PROMPTS = 128
 MAX_INPUTS = 2048  # of /v1/embeddings, as at OpenAI: libraries send a thousand at once
-MAX_STOPS = 64  # of which a server allows 4, unless its operator says otherwise
 MAX_STOP_CHARS = 256
 MAX_LOGIT_BIAS = 1024
 

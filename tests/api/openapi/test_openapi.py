@@ -1,5 +1,6 @@
 """The OpenAPI document says what the server does: rules between fields, the model, every status."""
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
 from tests.api.http.test_errors import CHAT_URL, TEXT_URL, ask
-from tests.api.support import CHAT, COMPLETION, fake_engine, live, ready_state
+from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, live, ready_state
 from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.requests.decimals import decimal_up_to
@@ -147,6 +148,44 @@ def test_routes_that_stream_say_so() -> None:
         if "text/event-stream" in operation["responses"]["200"]["content"]
     }
     assert streaming == {CHAT_URL, TEXT_URL, "/v1/timeline", *STREAMS}
+
+
+WHOLE: list[tuple[str, dict[str, Any] | None]] = [
+    (CHAT_URL, CHAT | {"logprobs": True, "top_logprobs": 1}),
+    (TEXT_URL, COMPLETION | {"logprobs": 1, "truncate_prompt_tokens": 1}),
+    ("/v1/embeddings", {"model": "tiny", "input": ["Hi", "you"]}),
+    ("/v1/embeddings", {"model": "tiny", "input": "Hi", "encoding_format": "base64"}),
+    ("/v1/responses", {"model": "tiny", "input": "Hi"}),
+    ("/v1/messages", CHAT | {"max_tokens": 4}),
+    ("/v1/messages/count_tokens", CHAT),
+    ("/v1/inspect", {"prompt": "Hi"}),
+    ("/tokenize", {"prompt": "Hi", "return_token_strs": True}),
+    ("/detokenize", {"tokens": [72]}),
+    *((path, None) for path in ("/v1/models", "/tokenizer_info")),
+    *((path, None) for path in ("/health", "/ready", "/version", "/load")),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), WHOLE)
+def test_the_document_tells_what_whole_answers_hold(path: str, body: dict[str, Any] | None) -> None:
+    """An answer is of the documented schema, and without one of the keys it names it is not."""
+    operation = DOCUMENT["paths"][path]["get" if body is None else "post"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    judge = Draft202012Validator(schema | {"components": DOCUMENT["components"]})
+    found = whole_answer(path, body)
+    judge.validate(found)
+    for name in DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["required"]:
+        assert not judge.is_valid({key: value for key, value in found.items() if key != name})
+
+
+def whole_answer(path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+    async def main() -> dict[str, Any]:
+        async with client_of(create_app(ready_state(fake_engine()))) as client:
+            asked = client.get(path) if body is None else client.post(path, json=body)
+            found: dict[str, Any] = (await asked).json()
+            return found
+
+    return asyncio.run(main())
 
 
 INPUT: dict[str, Any] = {"model": "tiny", "input": "Hi"}

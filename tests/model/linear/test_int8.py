@@ -1,6 +1,9 @@
 """8-bit weights against a slow exact twin: integers in int64, one rounding after another."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -98,13 +101,31 @@ def test_no_rows_at_all() -> None:
     assert layer(torch.empty(0, 48)).shape == (0, 32)
 
 
-def test_digits() -> None:
-    """The two bytes of a row's numbers, the lower ones first, 128 added to each."""
-    digits, unit = split_rows(torch.tensor([[32512.0, -32512.0, 0.0, 128.0, 127.0, -129.0]]))
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_digits(is_signed: bool) -> None:
+    """The two digits of a row's numbers in base 256, the lower ones first."""
+    x = torch.tensor([[32512.0, -32512.0, 0.0, 128.0, 127.0, -129.0]])
+    digits, unit = split_rows(x, is_signed)
     assert unit.item() == pytest.approx(1)
-    assert digits.dtype == torch.uint8
-    assert (digits[1, 0].int() - 128).tolist() == [127, -127, 0, 1, 0, -1]
-    assert (digits[0, 0].int() - 128).tolist() == [0, 0, 0, -128, 127, 127]
+    assert digits.dtype == (torch.int8 if is_signed else torch.uint8)
+    zero = 0 if is_signed else 128
+    assert (digits[1, 0].int() - zero).tolist() == [127, -127, 0, 1, 0, -1]
+    assert (digits[0, 0].int() - zero).tolist() == [0, 0, 0, -128, 127, 127]
+
+
+def test_large_sums_are_exact_without_amx() -> None:
+    """This processor's own way is above; oneDNN can be held to the instructions of an older one."""
+    code = (
+        "import torch; from thirdeye.model.linear.int8 import *;"
+        "w = quantize_weight(torch.full((16, 3073), 3.0));"
+        "d = torch.full((17, 3073), 1, dtype=torch.int8);"
+        "d = d if w.is_signed else (d.int() + 128).to(torch.uint8);"
+        "exact = 3073 * 127 * w.scale;"
+        "print(all(torch.equal(w.multiply(d[:n]), exact.expand(n, 16)) for n in (1, 5, 17)))"
+    )
+    env = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}  # noqa: TID251 (a child wants a whole one)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_the_floats_are_not_kept() -> None:

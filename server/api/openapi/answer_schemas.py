@@ -1,5 +1,7 @@
 """What the routes answer, as JSON schemas: the keys that are always there, with their types.
 
+Where an answer is a struct its schema is the struct's; the others are written here.
+
 Requests are closed, answers are open: they may gain keys, and a client that refuses an unknown key
 would break. OpenAI's own schemas are stricter about OpenAI's keys, and the tests hold every answer
 against those.
@@ -7,7 +9,16 @@ against those.
 
 from typing import Any
 
-from thirdeye.server.api.http.documented import reference
+import msgspec
+from msgspec import Struct
+
+from thirdeye.server.api.admin.ops import Load, Status, Version
+from thirdeye.server.api.anthropic.adapter import AnthropicCount
+from thirdeye.server.api.http.documented import SCHEMAS, reference
+from thirdeye.server.api.openai.embeddings import Embeddings
+from thirdeye.server.api.openai.models import ModelList
+from thirdeye.server.api.openai.tokenize import Text, TokenizerInfo, Tokens
+from thirdeye.server.api.receipts.verify import Verification
 
 Schema = dict[str, Any]
 
@@ -42,30 +53,8 @@ def choices_of(**fields: Schema) -> Schema:
     return list_of(object_of(index=COUNT, **fields))
 
 
-USAGE = object_of(
-    prompt_tokens=COUNT,
-    completion_tokens=COUNT,
-    total_tokens=COUNT,
-    prompt_tokens_details=object_of(cached_tokens=COUNT, audio_tokens=COUNT),
-    completion_tokens_details=object_of(
-        reasoning_tokens=COUNT,
-        audio_tokens=COUNT,
-        accepted_prediction_tokens=COUNT,
-        rejected_prediction_tokens=COUNT,
-    ),
-)
-TIMINGS = object_of(
-    {"truncated_n": COUNT},
-    queue_ms=NUMBER,
-    cache_n=COUNT,
-    prompt_n=COUNT,
-    prompt_ms=NUMBER,
-    predicted_n=COUNT,
-    predicted_ms=NUMBER,
-    ttft_ms=NUMBER,
-    total_ms=NUMBER,
-    steps=COUNT,
-)
+USAGE = reference("TokenUsage")
+TIMINGS = reference("AnswerTimings")
 _ENTRY = {"token": STRING, "logprob": NUMBER, "bytes": or_null(list_of(COUNT))}
 CHAT_LOGPROBS = object_of(
     content=or_null(list_of(object_of(**_ENTRY, top_logprobs=list_of(object_of(**_ENTRY))))),
@@ -88,16 +77,19 @@ TEXT_LOGPROBS = object_of(
 EXTRAS = {"receipt": reference("Receipt"), "system_fingerprint": STRING}
 HEAD = {"id": STRING, "created": COUNT, "model": STRING}
 _HEAD_OF_RESPONSE = {"id": STRING, "object": const("response"), "created_at": NUMBER}
-_MODEL = object_of(
-    id=STRING,
-    object=const("model"),
-    created=COUNT,
-    owned_by=STRING,
-    root=STRING,
-    parent=NULL,
-    max_model_len=COUNT,
-)
 
+STRUCTS: tuple[type[Struct], ...] = (
+    AnthropicCount,
+    Embeddings,
+    Load,
+    ModelList,
+    Status,
+    Text,
+    TokenizerInfo,
+    Tokens,
+    Verification,
+    Version,
+)
 ANSWERS: dict[str, Schema] = {
     "ChatCompletion": object_of(
         EXTRAS | {"service_tier": const("default")},
@@ -123,20 +115,6 @@ ANSWERS: dict[str, Schema] = {
         usage=USAGE,
         timings=TIMINGS,
     ),
-    "Model": _MODEL,
-    "ModelList": object_of(object=const("list"), data=list_of(_MODEL)),
-    "Tokens": object_of(
-        count=COUNT,
-        max_model_len=COUNT,
-        tokens=list_of(COUNT),
-        token_strs=or_null(list_of(STRING)),
-    ),
-    "Text": object_of(prompt=STRING),
-    "Verification": object_of(
-        {"field": STRING, "reason": STRING, "choice": COUNT, "position": COUNT, "usage": USAGE},
-        object=const("verification"),
-        verdict=const("equal", "different", "not_comparable"),
-    ),
     "Response": object_of(
         **_HEAD_OF_RESPONSE,
         status=const("completed", "incomplete", "failed"),
@@ -152,35 +130,12 @@ ANSWERS: dict[str, Schema] = {
         stop_reason=const("end_turn", "max_tokens", "stop_sequence", "tool_use"),
         usage=object_of(input_tokens=COUNT, output_tokens=COUNT),
     ),
-    "AnthropicCount": object_of(input_tokens=COUNT),
     "Error": object_of(
         error=object_of(message=STRING, type=STRING, param=or_null(STRING), code=or_null(STRING))
     ),
     "AnthropicError": object_of(
         type=const("error"), error=object_of(type=STRING, message=STRING), request_id=STRING
     ),
-    "Status": object_of(status=const("ok", "ready")),
-    "Load": object_of(running=COUNT, waiting=COUNT, kv_usage=NUMBER),
-    "TokenizerInfo": object_of(
-        tokenizer_class=STRING,
-        bos_token=or_null(STRING),
-        eos_token=or_null(STRING),
-        pad_token=or_null(STRING),
-        chat_template=or_null(STRING),
-    ),
-    "Embeddings": object_of(
-        object=const("list"),
-        model=STRING,
-        data=list_of(
-            object_of(
-                object=const("embedding"),
-                index=COUNT,
-                embedding={"anyOf": [list_of(NUMBER), STRING]},
-            )
-        ),
-        usage=object_of(prompt_tokens=COUNT, total_tokens=COUNT),
-    ),
-    "Version": object_of(version=STRING),
     "Inspection": object_of(
         object=const("inspection"),
         id=STRING,
@@ -200,3 +155,21 @@ ANSWERS: dict[str, Schema] = {
         layers=list_of(object_of(layer=COUNT)),
     ),
 }
+
+
+def answer_schemas() -> dict[str, Schema]:
+    """All of them by name, and those of the structs inside the structs."""
+    _, found = msgspec.json.schema_components(STRUCTS, ref_template=SCHEMAS + "{name}")
+    for schema in found.values():
+        _require_constants(schema)
+        if "description" in schema:  # a docstring
+            schema["description"] = " ".join(schema["description"].split())
+    return ANSWERS | found
+
+
+def _require_constants(schema: Schema) -> None:
+    """A field with a default is a constant: it is written like the others."""
+    for name, field in schema["properties"].items():
+        if "default" in field:
+            del field["default"]
+            schema["required"].append(name)
