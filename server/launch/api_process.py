@@ -18,10 +18,10 @@ from fastapi import FastAPI
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.parameter_counts import parameter_counts
-from thirdeye.server.api.generation.identity import Identity
-from thirdeye.server.api.generation.server_state import ModelInfo, ServedModel, ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.auth import LOOPBACK_HOSTS
+from thirdeye.server.api.state.identity import Identity
+from thirdeye.server.api.state.server_state import ModelInfo, ServedModel, ServerState
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.engine.process.process_engine import OnProgress, ProcessEngine
 from thirdeye.server.engine.process.spawn import Spawned

@@ -19,7 +19,7 @@ import uvloop
 from pydantic import ValidationError
 
 from thirdeye.server import logs
-from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.launch.api_process import (
     VERSION,

@@ -96,7 +96,7 @@ def load_engine(
     )
     warm_up(runner, config)
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
-    inspector = rank_group.wrap_inspector(Inspector(model, device, inspection_rows))
+    inspector = rank_group.wrap_inspector(Inspector(model, device, inspection_rows, kv_dtype))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
     wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
     return core, describe(checkpoint.config, config, where, numerics, memory)

@@ -30,8 +30,8 @@ import uvloop
 
 from tests.api.support import VOCAB_SIZE, ByteTokenizer, served_model
 from tests.engine.process.fake_engine import fake_info
-from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.asgi_extension import DIRECT_WRITE, DirectWriter
 from thirdeye.server.engine.interface.types import EngineStats, FinishReason, StepOutput, Timings
 from thirdeye.server.engine.process.frames import FrameReader, pack_frame

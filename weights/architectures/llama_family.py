@@ -39,6 +39,10 @@ class Defaults:
 def huggingface_config(fields: Fields, architecture: str, defaults: Defaults) -> ModelConfig:
     if (activation := fields.text("hidden_act", "silu")) != "silu":
         raise fields.error("hidden_act", f"'{activation:.40}' is not supported; supported is silu.")
+    fields.refuse("is_causal", True)
+    for part in (fields, fields.nested("rope_parameters"), fields.nested("rope_scaling")):
+        if part is not None:  # libraries differ in whether these models obey it
+            part.refuse("partial_rotary_factor", 1.0)
     hidden_size = fields.integer("hidden_size", defaults.hidden_size, high=MAX_HIDDEN)
     num_heads = fields.integer("num_attention_heads", defaults.num_heads, high=MAX_HEADS)
     num_kv_heads = fields.integer("num_key_value_heads", num_heads, high=MAX_HEADS)
@@ -78,6 +82,7 @@ def huggingface_config(fields: Fields, architecture: str, defaults: Defaults) ->
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int, architecture: str) -> ModelConfig:
     fields.refuse("expert_count", 0)
+    fields.refuse("attention.causal", True)
     fields.refuse("attention.sliding_window", 0)
     hidden_size = fields.integer("embedding_length", high=MAX_HIDDEN)
     num_heads = fields.integer("attention.head_count", high=MAX_HEADS)

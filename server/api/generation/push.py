@@ -15,7 +15,7 @@ from starlette.requests import Request
 from thirdeye.server.api.generation.answer_format import AnswerFormat, Chunk
 from thirdeye.server.api.generation.choices import Item
 from thirdeye.server.api.generation.mailbox import Mailbox
-from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.asgi_extension import DIRECT_WRITE, DirectWriter
 from thirdeye.server.text.events import TextEvent
 

@@ -22,13 +22,13 @@ from thirdeye.server.api.generation.answer_format import (
     WholeAnswer,
 )
 from thirdeye.server.api.generation.choices import Batch, Generation, Way, events
-from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.first_event import HeadStart
 from thirdeye.server.api.generation.push import Push, wire_of
-from thirdeye.server.api.generation.usage import Tally, server_timing
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import OPENAI, Framing, event_stream
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.usage import Tally, server_timing
 from thirdeye.server.errors import ClientGone
 from thirdeye.server.logs import log_request
 

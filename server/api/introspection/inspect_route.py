@@ -18,11 +18,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
-from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.plan import unix_seconds
 from thirdeye.server.api.generation.request_rules import check_prompt_ids, refuse
 from thirdeye.server.api.generation.respond import answer_stream, unless_gone
-from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.http.admission import ViewerSlots
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import json_response
@@ -36,6 +34,8 @@ from thirdeye.server.api.introspection.inspect_request import (
 )
 from thirdeye.server.api.openai.schema import TokenizeRequest
 from thirdeye.server.api.openai.tokenize import encode_body
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.trace import (
     ARRAYS,
     STREAM,

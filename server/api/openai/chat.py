@@ -8,8 +8,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.context import Context
-from thirdeye.server.api.generation.grammar_cache import Grammars
 from thirdeye.server.api.generation.plan import AnswerFields, plan_answer
 from thirdeye.server.api.generation.request_rules import (
     check_common,
@@ -18,10 +16,9 @@ from thirdeye.server.api.generation.request_rules import (
     refuse,
 )
 from thirdeye.server.api.generation.respond import respond
-from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
-from thirdeye.server.api.openai.chat_format import ChatFormat
+from thirdeye.server.api.openai.chat_format import ChatCompletion, ChatFormat
 from thirdeye.server.api.openai.schema import (
     AssistantMessage,
     ChatRequest,
@@ -33,6 +30,9 @@ from thirdeye.server.api.openai.tool_use import compile_tools, tool_use
 from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.grammar_cache import Grammars
+from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import BadRequest
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong
@@ -46,7 +46,7 @@ def chat_routes(context: Context) -> APIRouter:
     @router.post("/chat/completions", include_in_schema=False)
     @router.post(
         "/v1/chat/completions",
-        **documented("Chat", ChatRequest, answer="ChatCompletion", streams="ChatCompletionChunk"),
+        **documented("Chat", ChatRequest, answer=ChatCompletion, streams="ChatCompletionChunk"),
     )
     async def create_chat_completion(request: Request) -> Response:
         _, model = context.state.serving()

@@ -5,15 +5,16 @@ message in one piece   all deltas of a choice, joined
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.api.openai.logprob_lists import ChatLogprobs, chat_logprobs, prompt_logprobs
 from thirdeye.server.api.openai.schema import ChatRequest
 from thirdeye.server.api.openai.stream_chunks import (
+    FinishWord,
     FrameWriter,
     StreamChunk,
     TextSplicer,
@@ -23,46 +24,53 @@ from thirdeye.server.api.openai.stream_chunks import (
     progress_of,
 )
 from thirdeye.server.api.openai.tool_calls import CallNews, WholeCall, joined_calls, news_of
+from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.text.events import TextEvent, TextToken
 from thirdeye.server.text.tools.definitions import ChoiceMode
 
 
 class ChatDelta(Struct, kw_only=True):
-    role: str | UnsetType = UNSET
+    role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType | None = UNSET
     refusal: UnsetType | None = UNSET
     tool_calls: list[CallNews] | UnsetType = UNSET
 
 
 class ChatMessage(Struct, kw_only=True):
-    role: str
+    role: Literal["assistant"]
     content: str | None
     refusal: None = None
-    annotations: list[object] = []
+    annotations: list[str] = []  # there never is one
     tool_calls: list[WholeCall] | UnsetType = UNSET
 
 
 class ChatNews(Struct, kw_only=True):
     """What is new of one choice."""
 
-    index: int
+    index: Count
     delta: ChatDelta
     logprobs: ChatLogprobs | None = None
-    finish_reason: str | None = None
+    finish_reason: FinishWord | None = None
     stop_reason: str | int | UnsetType = UNSET
-    token_ids: list[int] | UnsetType = UNSET
+    token_ids: list[Count] | UnsetType = UNSET
 
 
 class WholeChatChoice(Struct, kw_only=True):
-    index: int
+    index: Count
     message: ChatMessage
     logprobs: ChatLogprobs | None
-    finish_reason: str | None
-    stop_reason: str | int | UnsetType
-    token_ids: list[int] | UnsetType
+    finish_reason: FinishWord
+    stop_reason: str | int | UnsetType = UNSET
+    token_ids: list[Count] | UnsetType = UNSET
 
 
-Chunk = StreamChunk[ChatNews]
+class ChatCompletion(WholeCompletion[WholeChatChoice], kw_only=True):
+    object: Literal["chat.completion"]
+
+
+class ChatChunk(StreamChunk[ChatNews], kw_only=True):
+    """What an event adds to the answer."""
 
 
 class ChatFormat:
@@ -88,10 +96,10 @@ class ChatFormat:
         self._splicer = TextSplicer(self._text_frame) if is_spliced else None
         self._started: set[int] = set()
 
-    def chunks(self, index: int, event: TextEvent) -> Iterator[Chunk]:
+    def chunks(self, index: int, event: TextEvent) -> Iterator[ChatChunk]:
         """Role first, then content, then the empty delta that says why the choice ended."""
         if event.progress is not None:
-            yield Chunk(choices=[], prompt_progress=progress_of(index, event.progress))
+            yield ChatChunk(choices=[], prompt_progress=progress_of(index, event.progress))
             return
         if index not in self._started:
             yield self._first_chunk(index, event)
@@ -101,10 +109,10 @@ class ChatFormat:
         if not deltas and tokens and not is_last and self._lists_tokens:
             deltas = [ChatDelta()]
         for delta in deltas:
-            yield Chunk(choices=[self._news(index, delta, tokens)])
+            yield ChatChunk(choices=[self._news(index, delta, tokens)])
             tokens = []  # they stand with the first
         if is_last:
-            yield Chunk(choices=[self._news(index, ChatDelta(), hidden, event)])
+            yield ChatChunk(choices=[self._news(index, ChatDelta(), hidden, event)])
 
     def frames(self, index: int, event: TextEvent) -> Iterable[bytes]:
         is_only_text = event.text and not event.tool_calls and event.finish_reason is None
@@ -115,13 +123,13 @@ class ChatFormat:
     def last_frames(self) -> Iterator[bytes]:
         return self._writer.usage_frame()
 
-    def whole(self, chunks: Sequence[Chunk]) -> WholeCompletion[WholeChatChoice]:
+    def whole(self, chunks: Sequence[ChatChunk]) -> ChatCompletion:
         news: list[list[ChatNews]] = [[] for _ in self._generation.requests]
         for chunk in chunks:
             for choice in chunk.choices:
                 news[choice.index].append(choice)
         first = chunks[0]  # has what is said once
-        return WholeCompletion(
+        return ChatCompletion(
             **structs.asdict(self._head),
             choices=[self._joined(of_one) for of_one in news],
             usage=self._tally.usage(),
@@ -133,6 +141,7 @@ class ChatFormat:
 
     def _joined(self, news: Sequence[ChatNews]) -> WholeChatChoice:
         last = news[-1]
+        assert last.finish_reason is not None, "every choice has ended"
         scores = [entry for part in news if part.logprobs for entry in part.logprobs.content]
         ids = [token_id for part in news for token_id in part.token_ids or []]
         return WholeChatChoice(
@@ -144,13 +153,13 @@ class ChatFormat:
             token_ids=ids if self._with_ids else UNSET,
         )
 
-    def _first_chunk(self, index: int, event: TextEvent) -> Chunk:
+    def _first_chunk(self, index: int, event: TextEvent) -> ChatChunk:
         is_first, prompt = not self._started, self._generation.prompts[0]
         self._started.add(index)
         only_calls = self._choice_mode in (ChoiceMode.REQUIRED, ChoiceMode.NAMED)
         content = None if only_calls else ""
         delta = ChatDelta(role="assistant", content=content, refusal=None)
-        chunk = Chunk(choices=[ChatNews(index=index, delta=delta)])
+        chunk = ChatChunk(choices=[ChatNews(index=index, delta=delta)])
         if is_first and self._with_ids:
             chunk.prompt_token_ids = prompt
         if is_first and self._with_prompt_logprobs:
@@ -160,7 +169,7 @@ class ChatFormat:
 
     def _text_frame(self, index: int, text: str) -> bytes:
         news = self._news(index, ChatDelta(content=text), [])
-        return self._writer.frame(Chunk(choices=[news]))
+        return self._writer.frame(ChatChunk(choices=[news]))
 
     def _news(
         self,

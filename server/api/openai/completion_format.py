@@ -4,22 +4,23 @@ What is new of a choice and all of it have the same keys: the whole is its piece
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
-from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.api.openai.detokenize import text_of, visible_bytes
 from thirdeye.server.api.openai.logprob_lists import (
     CompletionLogprobs,
+    PromptLogprobs,
     ScoredToken,
     TextLogprobs,
     prompt_logprobs,
 )
 from thirdeye.server.api.openai.schema import CompletionRequest
 from thirdeye.server.api.openai.stream_chunks import (
+    FinishWord,
     FrameWriter,
     StreamChunk,
     TextSplicer,
@@ -28,6 +29,8 @@ from thirdeye.server.api.openai.stream_chunks import (
     or_unset,
     progress_of,
 )
+from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import TokenLogprobs
 from thirdeye.server.text.events import TextEvent
 
@@ -35,17 +38,22 @@ from thirdeye.server.text.events import TextEvent
 class TextChoice(Struct, kw_only=True):
     """A choice, or what is new of it."""
 
-    index: int
+    index: Count
     text: str
     logprobs: TextLogprobs | None = None
-    finish_reason: str | None = None
+    finish_reason: FinishWord | None = None
     stop_reason: str | int | UnsetType = UNSET
-    prompt_token_ids: list[int] | UnsetType = UNSET  # of a stream: for each prompt's first sample
-    token_ids: list[int] | UnsetType = UNSET
-    prompt_logprobs: list[JsonObject | None] | UnsetType = UNSET  # of a whole answer alone
+    prompt_token_ids: list[Count] | UnsetType = UNSET  # of a stream: for each prompt's first sample
+    token_ids: list[Count] | UnsetType = UNSET
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET  # of a whole answer alone
 
 
-Chunk = StreamChunk[TextChoice]
+class Completion(WholeCompletion[TextChoice], kw_only=True):
+    object: Literal["text_completion"]
+
+
+class TextChunk(StreamChunk[TextChoice], kw_only=True):
+    """What an event adds to the answer."""
 
 
 class CompletionFormat:
@@ -69,10 +77,10 @@ class CompletionFormat:
         ]
         self._started: set[int] = set()
 
-    def chunks(self, index: int, event: TextEvent) -> Iterator[Chunk]:
+    def chunks(self, index: int, event: TextEvent) -> Iterator[TextChunk]:
         """The prompt with `echo`, then text, and the reason with the last of it."""
         if event.progress is not None:
-            yield Chunk(choices=[], prompt_progress=progress_of(index, event.progress))
+            yield TextChunk(choices=[], prompt_progress=progress_of(index, event.progress))
             return
         choice = TextChoice(index=index, text="")
         if index not in self._started:
@@ -82,13 +90,13 @@ class CompletionFormat:
                 scores_only = event.finish_reason and not event.tokens and not event.text
                 if scores_only:
                     self._end(choice, event)
-                yield Chunk(choices=[choice])
+                yield TextChunk(choices=[choice])
                 if scores_only:
                     return
                 choice = TextChoice(index=index, text="")
         is_new = event.text or event.finish_reason or (event.tokens and self._lists_tokens)
         if is_new or choice.prompt_logprobs is not UNSET:
-            yield Chunk(choices=[self._grown(choice, event)])
+            yield TextChunk(choices=[self._grown(choice, event)])
 
     def frames(self, index: int, event: TextEvent) -> Iterable[bytes]:
         is_only_text = event.text and event.finish_reason is None
@@ -99,7 +107,7 @@ class CompletionFormat:
     def last_frames(self) -> Iterator[bytes]:
         return self._writer.usage_frame()
 
-    def whole(self, chunks: Sequence[Chunk]) -> WholeCompletion[TextChoice]:
+    def whole(self, chunks: Sequence[TextChunk]) -> Completion:
         pieces: list[list[TextChoice]] = [[] for _ in self._generation.requests]
         for chunk in chunks:
             for choice in chunk.choices:
@@ -107,7 +115,7 @@ class CompletionFormat:
         choices = [self._joined(of_one) for of_one in pieces]
         for index, choice in enumerate(choices):  # what a stream says of the first sample alone
             choice.prompt_token_ids = choices[index - index % self._generation.n].prompt_token_ids
-        return WholeCompletion(
+        return Completion(
             **structs.asdict(self._head),
             choices=choices,
             usage=self._tally.usage(),
@@ -161,7 +169,7 @@ class CompletionFormat:
         choice.stop_reason = or_unset(event.stop_reason)
 
     def _text_frame(self, index: int, text: str) -> bytes:
-        return self._writer.frame(Chunk(choices=[TextChoice(index=index, text=text)]))
+        return self._writer.frame(TextChunk(choices=[TextChoice(index=index, text=text)]))
 
     def _scores(self, index: int, tokens: Sequence[ScoredToken]) -> TextLogprobs | None:
         return None if self._body.logprobs is None else self._logprobs[index].piece(tokens)

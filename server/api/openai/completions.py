@@ -5,8 +5,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.context import Context
-from thirdeye.server.api.generation.grammar_cache import Grammars
 from thirdeye.server.api.generation.plan import AnswerFields, plan_answer
 from thirdeye.server.api.generation.request_rules import (
     check_common,
@@ -16,14 +14,16 @@ from thirdeye.server.api.generation.request_rules import (
     refuse,
 )
 from thirdeye.server.api.generation.respond import respond
-from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
-from thirdeye.server.api.openai.completion_format import CompletionFormat
+from thirdeye.server.api.openai.completion_format import Completion, CompletionFormat
 from thirdeye.server.api.openai.schema import CompletionRequest
 from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_COMPLETIONS
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.grammar_cache import Grammars
+from thirdeye.server.api.state.server_state import ServedModel
 
 
 def completion_routes(context: Context) -> APIRouter:
@@ -33,7 +33,7 @@ def completion_routes(context: Context) -> APIRouter:
     @router.post(
         "/v1/completions",
         **documented(
-            "Completions", CompletionRequest, answer="Completion", streams="CompletionChunk"
+            "Completions", CompletionRequest, answer=Completion, streams="CompletionChunk"
         ),
     )
     async def create_completion(request: Request) -> Response:

@@ -8,18 +8,26 @@ the usual way (`TextSplicer`), since this runs for every token.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeVar
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
-from thirdeye.server.api.generation.answer_format import JsonObject, encode
-from thirdeye.server.api.generation.answer_parts import AnswerTimings, TokenUsage
+from thirdeye.server.api.generation.answer_format import encode
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.usage import Tally
+from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.api.http.sse import data_frame
+from thirdeye.server.api.openai.logprob_lists import PromptLogprobs
 from thirdeye.server.api.requests.generation_fields import StreamOptions
+from thirdeye.server.api.state.answer_parts import (
+    AnswerTimings,
+    TokenUsage,
+    WrittenReceipt,
+)
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import PromptProgress
 
+# Why a choice ended, as OpenAI says it.
+FinishWord = Annotated[str, Meta(extra_json_schema={"enum": ["stop", "length", "tool_calls"]})]
 Choice = TypeVar("Choice")
 Value = TypeVar("Value")
 
@@ -36,31 +44,41 @@ class Head(Struct, kw_only=True):
 
     id: str
     object: str
-    created: int  # unix seconds
+    created: Count  # unix seconds
     model: str
     system_fingerprint: str
     service_tier: str | UnsetType = UNSET
+
+
+class ShownProgress(Struct):
+    """llama.cpp's: how far a prompt is, before its first token."""
+
+    index: Count
+    total: Count
+    cache: Count
+    processed: Count
+    time_ms: float
 
 
 class StreamChunk(Struct, Generic[Choice], kw_only=True):
     """What is new, behind the head. The writer adds what is last: usage, timings and receipt."""
 
     choices: list[Choice]
-    prompt_token_ids: list[int] | UnsetType = UNSET
-    prompt_logprobs: list[JsonObject | None] | UnsetType = UNSET  # of a whole answer alone
-    prompt_progress: JsonObject | UnsetType = UNSET
+    prompt_token_ids: list[Count] | UnsetType = UNSET
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET  # of a whole answer alone
+    prompt_progress: ShownProgress | UnsetType = UNSET
     usage: TokenUsage | UnsetType | None = UNSET
     timings: AnswerTimings | UnsetType = UNSET
-    receipt: JsonObject | UnsetType = UNSET
+    receipt: WrittenReceipt | UnsetType = UNSET
 
 
 class WholeCompletion(Head, Generic[Choice], kw_only=True):
     choices: list[Choice]
     usage: TokenUsage
     timings: AnswerTimings | UnsetType = UNSET
-    receipt: JsonObject | UnsetType = UNSET
-    prompt_token_ids: list[int] | UnsetType = UNSET
-    prompt_logprobs: list[JsonObject | None] | UnsetType = UNSET
+    receipt: WrittenReceipt | UnsetType = UNSET
+    prompt_token_ids: list[Count] | UnsetType = UNSET
+    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
 
 
 def head_of(generation: Generation, kind: str, fingerprint: str, tier: str | None = None) -> Head:
@@ -74,15 +92,14 @@ def head_of(generation: Generation, kind: str, fingerprint: str, tier: str | Non
     )
 
 
-def progress_of(index: int, progress: PromptProgress) -> JsonObject:
-    """llama.cpp's: how far a prompt is, before its first token."""
-    return {
-        "index": index,
-        "total": progress.num_prompt_tokens,
-        "cache": progress.num_cached_tokens,
-        "processed": progress.num_computed_tokens,
-        "time_ms": round(progress.elapsed_ms, 1),
-    }
+def progress_of(index: int, progress: PromptProgress) -> ShownProgress:
+    return ShownProgress(
+        index,
+        total=progress.num_prompt_tokens,
+        cache=progress.num_cached_tokens,
+        processed=progress.num_computed_tokens,
+        time_ms=round(progress.elapsed_ms, 1),
+    )
 
 
 class FrameWriter:

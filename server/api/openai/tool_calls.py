@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from msgspec import UNSET, Struct, UnsetType
 
+from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.text.events import ToolCallDelta
 
 
@@ -20,13 +21,13 @@ class FunctionNews(Struct, kw_only=True):
 class CallNews(Struct, kw_only=True):
     """A call's head, without arguments yet, or a piece of these."""
 
-    index: int
+    index: Count
     id: str | UnsetType = UNSET
     type: Literal["function"] | UnsetType = UNSET
     function: FunctionNews
 
 
-class CalledFunction(Struct):
+class WholeFunction(Struct):
     name: str
     arguments: str
 
@@ -34,7 +35,7 @@ class CalledFunction(Struct):
 class WholeCall(Struct):
     id: str
     type: Literal["function"]
-    function: CalledFunction
+    function: WholeFunction
 
 
 def new_call_id() -> str:
@@ -54,7 +55,7 @@ def joined_calls(news: Iterable[CallNews]) -> list[WholeCall]:
     pieces: list[list[str]] = []
     for part in news:
         if part.id is not UNSET and part.function.name is not UNSET:
-            calls.append(WholeCall(part.id, "function", CalledFunction(part.function.name, "")))
+            calls.append(WholeCall(part.id, "function", WholeFunction(part.function.name, "")))
             pieces.append([])
         pieces[part.index].append(part.function.arguments)
     for call, arguments in zip(calls, pieces, strict=True):

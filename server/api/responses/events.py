@@ -19,8 +19,6 @@ from uuid import uuid4
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.plan import unix_seconds
-from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.sse import event_frame
 from thirdeye.server.api.openai.logprob_lists import chat_logprobs
 from thirdeye.server.api.openai.tool_calls import new_call_id
@@ -31,6 +29,8 @@ from thirdeye.server.api.responses.schema import (
     ResponsesRequest,
     TextFormat,
 )
+from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import FinishReason
 from thirdeye.server.errors import ApiError
 from thirdeye.server.text.events import TextEvent, TextToken, ToolCallDelta

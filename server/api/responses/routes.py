@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject
-from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.http.documented import documented
@@ -32,6 +31,7 @@ from thirdeye.server.api.responses.schema import (
     ResponsesRequest,
     TextFormat,
 )
+from thirdeye.server.api.state.context import Context
 
 FIELD_NAMES: FieldNames = [
     (r"messages(\[\d+\].*)?", "input"),

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.api.support import served_model
-from thirdeye.server.api.anthropic.message_events import MessagesFormat
+from thirdeye.server.api.anthropic.events import MessagesFormat
 from thirdeye.server.api.generation.answer_format import AnswerFormat, Joined
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.responses.events import ResponsesFormat

@@ -15,11 +15,11 @@ from msgspec import DecodeError, Struct
 from msgspec.json import Decoder
 
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
-from thirdeye.server.api.generation.answer_parts import AnswerTimings
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.error_envelope import anthropic_error
 from thirdeye.server.api.http.sse import Framing, event_frame
+from thirdeye.server.api.state.answer_parts import AnswerTimings
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import FinishReason
 from thirdeye.server.text.events import TextEvent
 

@@ -2,7 +2,7 @@
 
 A request becomes a chat request: `system` is a message in front, a `tool_use` block a call of its
 assistant message, a `tool_result` block a message of role `tool`; a last turn of the assistant is
-continued. What comes out is in `thirdeye.server.api.anthropic.message_events`.
+continued. What comes out is in `thirdeye.server.api.anthropic.events`.
 """
 
 import json
@@ -14,9 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.anthropic import schema
-from thirdeye.server.api.anthropic.message_events import MessagesFormat, framing_of
+from thirdeye.server.api.anthropic.events import MessagesFormat, framing_of
 from thirdeye.server.api.generation.answer_format import JsonObject
-from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.http.documented import documented
@@ -25,6 +24,7 @@ from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
+from thirdeye.server.api.state.context import Context
 
 FIELD_NAMES: FieldNames = [
     (r"messages\[\d+\].*", "messages"),
