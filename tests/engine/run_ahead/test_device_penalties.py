@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.toy import make_request
-from thirdeye.server.engine.run_ahead.device_penalties import TokenCounts, describe_texts
+from thirdeye.server.engine.run_ahead.device_penalties import TokenCounts, make_counts_update
 from thirdeye.server.engine.sampling.logits_processors import apply_penalties
 from thirdeye.server.engine.scheduling.sequence import Sequence
+from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
 
 VOCAB = 30
 TOKENS = st.lists(st.integers(0, VOCAB - 1), max_size=20)
@@ -35,7 +36,7 @@ def test_penalties_are_those_of_the_host(
     slots = torch.arange(len(texts))
     counts.add(slots, slots + 1)  # the last owner's
     told = [(slot, [1, *prompt], said) for slot, (prompt, said, _) in enumerate(texts)]
-    counts.apply(describe_texts(told, VOCAB))
+    counts.apply(make_counts_update(told, VOCAB))
     for slot, (_, _, later) in enumerate(texts):
         for token_id in later:
             counts.add(torch.tensor([slot]), torch.tensor([token_id]))
@@ -50,11 +51,11 @@ def test_penalties_are_those_of_the_host(
             presence_penalty=presence,
             repetition_penalty=repetition,
         )
-        sequence = Sequence(request, max_tokens=99, arrival=0, arrived_at=0)
+        sequence = Sequence(request, max_tokens=99, arrival=0, timings=SequenceTimings(0.0))
         sequence.token_ids += [*said, *later]
         apply_penalties(logits[slot], sequence)
     assert torch.equal(penalized, logits)
 
 
 def test_nothing_to_tell() -> None:
-    assert describe_texts([], VOCAB) is None
+    assert make_counts_update([], VOCAB) is None
