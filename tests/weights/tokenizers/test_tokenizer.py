@@ -19,13 +19,15 @@ from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 from thirdeye.weights.tokenizers.tokenizer_json import read_vocabulary
 from thirdeye.weights.tokenizers.vocabulary import ByteDecoder, Vocabulary, byte_characters
 
-FAMILIES = ["gpt2", "smollm", "llama3", "qwen2"]
 TEXTS = st.text(
-    st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("  \n\r\t'sSlLd0123aé<|_>"))
+    st.one_of(
+        st.characters(exclude_categories=["Cs"]),
+        st.sampled_from("  \n\r\t'sSlLd0123aé<|_>/ǅ你\u0301"),
+    )
 )
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=vocabularies.FAMILIES)
 def theirs(request: pytest.FixtureRequest) -> tokenizers.Tokenizer:
     return vocabularies.train(request.param, ignore_merges=request.param == "llama3")
 
