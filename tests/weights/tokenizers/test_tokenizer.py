@@ -26,6 +26,10 @@ TEXTS = st.text(
     )
 )
 
+WORDS = """1 12 1234 's 'LL def DEF Été e\u0301 你好 カナ 한글 👩\u200d💻 ❤\ufe0f _ { != / // ١٢ ²""".split()
+BLANKS = ["  ", " ", "\t", "\n", "\r\n", "\n\n", "\u00a0", "\u3000"]
+PIECES = st.lists(st.sampled_from([*WORDS, *BLANKS]), max_size=12).map("".join)
+
 
 @pytest.fixture(scope="module", params=vocabularies.FAMILIES)
 def theirs(request: pytest.FixtureRequest) -> tokenizers.Tokenizer:
@@ -51,7 +55,7 @@ def build(
 
 
 @settings(max_examples=400, deadline=None)
-@given(text=TEXTS)
+@given(text=st.one_of(TEXTS, PIECES))
 def test_equals_hugging_face(theirs: tokenizers.Tokenizer, ours: Tokenizer, text: str) -> None:
     """Texts without special literals: in theirs, a literal in the text becomes the token."""
     if not any(literal in text for literal in ours.special_tokens):
