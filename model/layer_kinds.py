@@ -57,6 +57,12 @@ class LayerKinds:
     def plans(self, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Any, ...]:
         return tuple(backend.plan(batch, kv_cache) for backend in self._planners)
 
+    def of(self, layer: int, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Rotation, Any]:
+        """One layer's rotation and plan alone."""
+        kind = self.kinds[layer]
+        rotation = self._ropes[kind.rotation].at(batch.positions)
+        return rotation, self._planners[kind.plan].plan(batch, kv_cache)
+
 
 def _rope(config: RopeConfig | None, max_positions: int, where: Placement) -> Rope | NoRope:
     return NoRope(where) if config is None else Rope(config, max_positions, where)

@@ -1,30 +1,40 @@
 """A look inside: one text through the model, layer by layer, and what each part of it did.
 
-The probe runs the served model's own modules, so it sees whatever form their weights are kept in;
-only attention is the textbook's (`model/attention/reference.py`), since no fast kernel ever holds
-the pattern it computes. Names and shapes are TransformerLens's (`pattern`, `resid_pre`, ...), less
-the batch. It works in bounded pieces, so that whoever runs it can do other things between them.
+The probe runs the served model's own blocks, kernels and all, and hooks into them: read are a
+block's input and output, and what its two branches add to the stream. No fast kernel ever holds the
+pattern it computes, so that is computed once more, as the textbook does
+(`model/attention/reference.py`), from the query and the keys that the kernel is given. Names and
+shapes are TransformerLens's (`pattern`, `resid_pre`, ...), less the batch. It works in bounded
+pieces, so that whoever runs it can do other things between them.
 """
 
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
-from thirdeye.model.attention.reference import attention_weights, causal_mask
-from thirdeye.model.parts.rope import Rotation
-from thirdeye.model.parts.self_attention import SelfAttention
+from thirdeye.model.attention.protocol import Attends
+from thirdeye.model.attention.reference import attention_pattern, read_tokens
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import AttentionSpec
+from thirdeye.model.parallel.shares import rank_config
+from thirdeye.model.state.choose_kv import make_kv_cache
+from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Block, Transformer
 
 STREAM = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
+BLOCK_SIZE = 16  # of the probe's own KV cache
 
 
 @dataclass(frozen=True, slots=True)
 class LayerTrace:
     """What one block did to `n` tokens: resid_mid = resid_pre + attn_out, and so on."""
 
-    pattern: Tensor  # [num_heads, n, n] fp32: query x key; rows add up to 1 (sinks take some)
+    pattern: Tensor  # [num_heads, n, n] fp32: query x key; rows add up to 1, less what sinks take
     resid_pre: Tensor  # [n, hidden_size], and so are the four below
     attn_out: Tensor
     resid_mid: Tensor
@@ -37,87 +47,127 @@ class LayerTrace:
 
 
 def trace_layers(
-    model: Transformer, input_ids: Tensor, max_rows: int
+    model: Transformer, input_ids: Tensor, max_rows: int, kv_dtype: torch.dtype | None = None
 ) -> Iterator[LayerTrace | None]:
     """A trace of each block in order for the tokens [n]; None between pieces.
 
     A piece is at most `max_rows` tokens of one block: less than a step of so many tokens costs.
+    `kv_dtype` is that of the server's KV cache; None: that of the residual stream.
     """
     positions = torch.arange(len(input_ids), device=input_ids.device)
     x = model.embed_positions(model.embed_tokens(input_ids), positions)  # [n, hidden_size]
-    rotations = model.layer_kinds.rotations(positions)
-    for block, kind in zip(model.blocks, model.layer_kinds.kinds, strict=True):
-        assert isinstance(block, Block)
-        rotation = rotations[kind.rotation]
-        trace = yield from _trace_block(block, model, x, rotation, max_rows)
+    kv_cache = _OneLayer(model, len(x), kv_dtype or x.dtype, x.device)
+    for layer in range(len(model.blocks)):
+        pieces: list[LayerTrace] = []
+        for start in range(0, len(x), max_rows):
+            if start:
+                yield None
+            rows = x[start : start + max_rows]
+            pieces.append(_trace_rows(model, layer, rows, start, len(x), kv_cache))
+        trace = LayerTrace(
+            pattern=torch.cat([piece.pattern for piece in pieces], dim=1),
+            **{name: torch.cat([getattr(piece, name) for piece in pieces]) for name in STREAM},
+        )
         yield trace
         x = trace.resid_post
 
 
-def _trace_block(
-    block: Block, model: Transformer, x: Tensor, rotation: Rotation, max_rows: int
-) -> Generator[None, None, LayerTrace]:
-    """Chunk by chunk: the queries of a chunk look at the keys of all chunks up to their own."""
-    pieces: list[LayerTrace] = []
-    past: list[tuple[Tensor, Tensor]] = []
-    for start in range(0, len(x), max_rows):
-        if start:
-            yield None
-        rows = slice(start, start + max_rows)
-        rotate = Rotation(rotation.cos[rows], rotation.sin[rows])
-        pieces.append(_trace_rows(block, model, x[rows], rotate, past, len(x)))
-    columns = {name: torch.cat([getattr(piece, name) for piece in pieces]) for name in STREAM}
-    return LayerTrace(pattern=torch.cat([piece.pattern for piece in pieces], dim=1), **columns)
-
-
 def _trace_rows(
-    block: Block,
-    model: Transformer,
-    x: Tensor,
-    rotate: Rotation,
-    past: list[tuple[Tensor, Tensor]],
-    num_keys: int,
+    model: Transformer, layer: int, x: Tensor, start: int, num_keys: int, kv_cache: KVCache
 ) -> LayerTrace:
-    """One chunk x [m, hidden_size]; its keys and values are added to `past`."""
-    attention = block.attention
-    query, key, value = attention.project(block.attention_norm(x), rotate)
-    past.append((key, value))
-    keys, values = (torch.cat(parts) for parts in zip(*past, strict=True))
-    pattern = _pattern(
-        query, keys, attention
-    )  # [this rank's heads, m, positions up to the chunk's end]
-    group = attention.num_heads // attention.num_kv_heads
-    spread = values.repeat_interleave(group, dim=1)  # [L, num_heads, head_dim]
-    mixed = torch.einsum("hqk,khd->qhd", pattern.to(spread.dtype), spread)
-    attn_out = attention.output(mixed.flatten(1))
-    resid_mid = x + attn_out
-    mlp_out = block.mlp(block.mlp_norm(resid_mid))
-    pattern = model.ranks.gather(pattern, dim=0)  # [num_heads, m, ...]
-    unseen = num_keys - len(keys)  # behind the chunk's end, hidden from it
+    """One block over the tokens [start, start + m), x [m, hidden_size], of a text of `num_keys`,
+    whose tokens before have been here."""
+    block = model.blocks[layer]
+    assert isinstance(block, Block)
+    batch = _batch(start, start + len(x), num_keys, x.device)
+    rotation, plan = model.layer_kinds.of(layer, batch, kv_cache)
+    with _observed(block, batch.block_table[0], start + len(x)) as seen:
+        resid_post = block(x, batch, rotation, kv_cache, plan)
+    pattern = model.ranks.gather(seen["pattern"], dim=0)  # [num_heads, m, positions so far]
     return LayerTrace(
-        pattern=torch.nn.functional.pad(pattern, (0, unseen)),
+        pattern=F.pad(pattern, (0, num_keys - pattern.shape[2])),
         resid_pre=x,
-        attn_out=attn_out,
-        resid_mid=resid_mid,
-        mlp_out=mlp_out,
-        resid_post=resid_mid + mlp_out,
+        attn_out=seen["attn_out"],
+        resid_mid=x + seen["attn_out"],
+        mlp_out=seen["mlp_out"],
+        resid_post=resid_post,
     )
 
 
-def _pattern(query: Tensor, keys: Tensor, attention: SelfAttention) -> Tensor:
-    """query [m, num_heads, head_dim], keys [L, num_kv_heads, head_dim] -> [num_heads, m, L]."""
-    group = query.shape[1] // keys.shape[1]  # query heads that share one key head
-    spec, sinks = attention.spec, attention.sink_scores
-    mask = causal_mask(len(query), len(keys), query.device, spec.window)
-    return torch.stack(
-        [
-            attention_weights(
-                *(query[:, head], keys[:, head // group], mask, spec),
-                None if sinks is None else sinks[head],
-            )
-            for head in range(query.shape[1])
-        ]
+def _batch(start: int, stop: int, num_tokens: int, device: torch.device) -> ForwardBatch:
+    """A step of one sequence's tokens [start, stop), whose blocks lie in order."""
+    positions = torch.arange(start, stop, device=device)
+    num_blocks = -(-num_tokens // BLOCK_SIZE)
+    return ForwardBatch(
+        input_ids=positions,  # of which a block sees nothing
+        positions=positions,
+        slot_mapping=positions,
+        query_start_loc=torch.tensor([0, stop - start], dtype=torch.int32, device=device),
+        seq_lens=torch.tensor([stop], dtype=torch.int32, device=device),
+        block_table=torch.arange(num_blocks, dtype=torch.int32, device=device)[None],
+        logits_indices=positions[:0],
     )
+
+
+class _OneLayer(KVCache):
+    """Memory of one layer's keys and values, for one layer after the other."""
+
+    def __init__(
+        self, model: Transformer, num_tokens: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        own = rank_config(model.config, model.ranks.size)
+        one = replace(own, num_hidden_layers=1, attention=own.attention[:1])
+        self._cache = make_kv_cache(one, -(-num_tokens // BLOCK_SIZE), BLOCK_SIZE, dtype, device)
+        self.keys, self.values = self._cache.keys, self._cache.values
+
+    def layer(self, index: int) -> tuple[Any, Any]:  # noqa: ARG002
+        return self._cache.layer(0)
+
+    def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:  # noqa: ARG002
+        self._cache.write(0, key, value, slot_mapping)
+
+
+@contextmanager
+def _observed(block: Block, block_table: Tensor, num_keys: int) -> Iterator[dict[str, Tensor]]:
+    """While this lasts, what a block does to one sequence is put into the dict."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str, module: nn.Module) -> Any:
+        return module.register_forward_hook(lambda _, __, output: seen.update({name: output}))
+
+    attention = block.attention
+    served = attention.backend
+    hooks = [keep("attn_out", block.attention_branch), keep("mlp_out", block.mlp_branch)]
+    attention.backend = _Watched(served, attention.spec, block_table, num_keys, seen)
+    try:
+        yield seen
+    finally:
+        attention.backend = served
+        for hook in hooks:
+            hook.remove()
+
+
+@dataclass(frozen=True, slots=True)
+class _Watched:
+    """The served kernel in the midst of a block, and the pattern of what it is asked."""
+
+    served: Attends
+    spec: AttentionSpec
+    block_table: Tensor  # [M] int32
+    num_keys: int
+    seen: dict[str, Tensor]
+
+    def forward(
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        plan: Any,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
+        keys = read_tokens(key_cache, self.block_table, self.num_keys)
+        self.seen["pattern"] = attention_pattern(query, keys, self.spec, sinks)
+        return self.served.forward(query, key_cache, value_cache, plan, sinks)
 
 
 def logit_lens(model: Transformer, resid: Tensor) -> Tensor:

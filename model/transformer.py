@@ -50,6 +50,16 @@ class Block(nn.Module):
         self.mlp_norm = make_norm(part.mlp_norm, where)
         self.mlp = make_mlp(part.mlp, where)
 
+    @property
+    def attention_branch(self) -> nn.Module:
+        """The module whose output is what attention adds to the stream; read by the probe."""
+        return self.attention
+
+    @property
+    def mlp_branch(self) -> nn.Module:
+        """The same of the MLP."""
+        return self.mlp
+
     def forward(
         self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
     ) -> Tensor:

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from tests.oracles.wire import Wire, reading_along
 from thirdeye.model.native.build import Unavailable
 from thirdeye.model.native.library import Library
-from thirdeye.server.launch.native_kernels import plan_native
+from thirdeye.server.load.native_kernels import plan_native
 from thirdeye.weights.errors import ModelNotFound
 from thirdeye.weights.resolve import resolve_model
 

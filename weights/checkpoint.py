@@ -13,6 +13,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.weights.architectures.name_table import TensorTarget
 from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.formats.gguf import format as gguf
 from thirdeye.weights.formats.gguf.gguf_checkpoint import GGUFCheckpoint
 from thirdeye.weights.formats.huggingface import HuggingFaceCheckpoint
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
@@ -55,12 +56,21 @@ class Checkpoint(Protocol):
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """A directory in Hugging Face layout, or a .gguf file. Raises `ModelFormatError`."""
+    """A directory in Hugging Face layout, or a GGUF file, whatever it is called: Ollama's are named
+    by their hash. Raises `ModelFormatError`."""
     if path.is_dir():
         return HuggingFaceCheckpoint(path)
-    if path.is_file() and path.suffix == ".gguf":
+    if path.is_file() and (path.suffix == ".gguf" or _begins_with(path, gguf.MAGIC)):
         return GGUFCheckpoint(path)
     problem = (
-        "is neither a directory nor a .gguf file" if path.exists() else "no such file or directory"
+        "is neither a directory nor a GGUF file" if path.exists() else "no such file or directory"
     )
     raise ModelFormatError(path, f"{problem}.")
+
+
+def _begins_with(path: Path, magic: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError as error:
+        raise ModelFormatError(path, f"cannot be read: {error.strerror}.") from error

@@ -11,7 +11,22 @@ from thirdeye.model.config import AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
 
 
-class AttentionBackend(Protocol):
+class Attends(Protocol):
+    """What a layer asks of its backend."""
+
+    def forward(
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        plan: Any,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
+        """query [T, num_heads, head_dim], caches [num_blocks, block_size, num_kv_heads, head_dim],
+        with `spec.sinks` sinks [num_heads] -> [T, num_heads, head_dim], in the query's dtype."""
+
+
+class AttentionBackend(Attends, Protocol):
     """Causal attention of ragged queries over a paged KV cache, in the way that one `AttentionSpec`
     says (its `rope` apart: queries and keys come turned).
 
@@ -29,14 +44,3 @@ class AttentionBackend(Protocol):
         """The same for layers that attend so. Raises ValueError for what it cannot do."""
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> Any: ...
-
-    def forward(
-        self,
-        query: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        plan: Any,
-        sinks: Tensor | None = None,
-    ) -> Tensor:
-        """query [T, num_heads, head_dim], caches [num_blocks, block_size, num_kv_heads, head_dim],
-        with `spec.sinks` sinks [num_heads] -> [T, num_heads, head_dim], in the query's dtype."""

@@ -94,6 +94,22 @@ def attention_weights(
     return torch.cat((scores, column), dim=-1).softmax(dim=-1)[:, :-1]
 
 
+def attention_pattern(
+    query: Tensor, keys: Tensor, spec: AttentionSpec, sinks: Tensor | None
+) -> Tensor:
+    """Every head's weights: query [n, num_heads, head_dim], keys [L, num_kv_heads, head_dim] ->
+    [num_heads, n, L] in fp32."""
+    group = query.shape[1] // keys.shape[1]
+    mask = causal_mask(len(query), len(keys), query.device, spec.window)
+    own = [None] * query.shape[1] if sinks is None else list(sinks)
+    return torch.stack(
+        [
+            attention_weights(query[:, head], keys[:, head // group], mask, spec, sink)
+            for head, sink in enumerate(own)
+        ]
+    )
+
+
 def causal_mask(
     num_queries: int, num_keys: int, device: torch.device, window: int | None = None
 ) -> Tensor:

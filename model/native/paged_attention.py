@@ -19,6 +19,16 @@ ITEMS_PER_THREAD = 8  # with fewer, a slow one holds up the step
 MAX_PART_FLOATS = 1 << 20  # 4 MB: what blocks may leave behind before they are merged
 
 
+class ScoreArgs(ctypes.Structure):
+    """`struct score_args`."""
+
+    _fields_ = (
+        ("divisor", ctypes.c_float),
+        ("softcap", ctypes.c_float),
+        ("window", ctypes.c_int),
+    )
+
+
 class Args(ctypes.Structure):
     """`struct paged_attention_args`."""
 
@@ -34,8 +44,7 @@ class Args(ctypes.Structure):
         ("sinks", ctypes.c_void_p),
         ("scratch_floats", ctypes.c_int64),
         ("part_floats", ctypes.c_int64),
-        ("divisor", ctypes.c_float),
-        ("softcap", ctypes.c_float),
+        ("score", ctypes.c_void_p),
         ("num_tiles", ctypes.c_int),
         ("max_rows", ctypes.c_int),
         ("max_blocks", ctypes.c_int),
@@ -45,7 +54,6 @@ class Args(ctypes.Structure):
         ("num_kv_heads", ctypes.c_int),
         ("head_dim", ctypes.c_int),
         ("is_half", ctypes.c_int),
-        ("window", ctypes.c_int),
     )
 
 
@@ -62,8 +70,8 @@ class Tiles:
 class PagedAttentionKernel:
     def __init__(self, library: Library, spec: AttentionSpec = TEXTBOOK) -> None:
         self._run, self._operation = library.run, library.operation("paged_attention")
-        self._spec = spec
-        self._window, self._softcap = spec.window or 0, spec.softcap or 0.0
+        self._spec, self._window = spec, spec.window
+        self._score: dict[int, ScoreArgs] = {}  # by head_dim, which the first query says
 
     def __call__(
         self,
@@ -79,8 +87,9 @@ class PagedAttentionKernel:
         block_size, num_kv_heads = keys.shape[1:3]
         assert keys.dtype in (torch.float32, torch.float16), keys.dtype
         max_rows = tiles.max_queries * (num_heads // num_kv_heads)
+        score = self._score.get(head_dim) or self._score_args(head_dim)
         scratch = _scratch(max_rows, head_dim)
-        max_blocks = self._max_blocks(tiles)
+        max_blocks = self._blocks_in_window(tiles) if self._window else tiles.max_blocks
         parts = _parts(
             len(tiles.tiles) * num_kv_heads, max_blocks, state_floats(max_rows, head_dim)
         )
@@ -94,11 +103,9 @@ class PagedAttentionKernel:
             tiles=address(tiles.tiles, torch.int32, -1, 4),
             scratch=scratch.data_ptr(),
             parts=None if parts is None else parts.data_ptr(),
-            sinks=None if sinks is None else address(sinks, torch.float32, num_heads),
             scratch_floats=scratch.shape[1],
             part_floats=0 if parts is None else parts.shape[2],
-            divisor=self._spec.divisor(head_dim),
-            softcap=self._softcap,
+            score=ctypes.addressof(score),
             num_tiles=len(tiles.tiles),
             max_rows=max_rows,
             max_blocks=max_blocks,
@@ -108,15 +115,20 @@ class PagedAttentionKernel:
             num_kv_heads=num_kv_heads,
             head_dim=head_dim,
             is_half=keys.dtype == torch.float16,
-            window=self._window,
         )
+        if sinks is not None:
+            args.sinks = address(sinks, torch.float32, num_heads)
         self._run(self._operation, args)
         return output
 
-    def _max_blocks(self, tiles: Tiles) -> int:
-        """Of keys, that any tile sees."""
-        if not self._window:
-            return tiles.max_blocks
+    def _score_args(self, head_dim: int) -> ScoreArgs:
+        spec = self._spec
+        args = ScoreArgs(spec.divisor(head_dim), spec.softcap or 0.0, spec.window or 0)
+        return self._score.setdefault(head_dim, args)  # kept: C and tapes have its address
+
+    def _blocks_in_window(self, tiles: Tiles) -> int:
+        """Of keys, at most, that any tile sees."""
+        assert self._window is not None
         num_keys = self._window + tiles.max_queries - 1
         return min(tiles.max_blocks, (num_keys + 2 * KEYS - 2) // KEYS)  # wherever they begin
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thirdeye.model.attention.protocol import AttentionBackend
+from thirdeye.model.attention.protocol import Attends, AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import AttentionPart, QKNormPart
 from thirdeye.model.parallel.parallel_linear import make_linear
@@ -52,7 +52,8 @@ class SelfAttention(nn.Module):
         self, part: AttentionPart, layer: int, backend: AttentionBackend, where: Placement
     ) -> None:
         super().__init__()
-        self.layer, self.backend = layer, backend
+        self.layer = layer
+        self.backend: Attends = backend  # the probe's hook stands before it while it looks
         self.spec, self.head_dim = part.spec, part.head_dim
         self.num_heads = part.num_heads // where.ranks.size
         self.num_kv_heads = part.num_kv_heads // where.ranks.size

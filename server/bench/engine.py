@@ -38,12 +38,10 @@ from thirdeye.server.bench.workloads import (
 from thirdeye.server.engine.cache.kv_budget import kv_budget
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.execution.model_runner import ModelRunner
-from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE, EngineConfig
 from thirdeye.server.engine.interface.types import FinishReason, Request, SamplingParams, StepOutput
 from thirdeye.server.load.engine_info import linear_methods
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, runs_ahead
-
-BLOCK_SIZE = 16
 
 
 class Bench:

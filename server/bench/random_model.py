@@ -11,9 +11,9 @@ from thirdeye.model.linear.choose_method import choose_quantization
 from thirdeye.model.placement import Placement
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.bench.report import Plan
-from thirdeye.server.launch.native_kernels import compiled_library
 from thirdeye.server.load.deterministic import check_deterministic
 from thirdeye.server.load.load_engine import empty_model
+from thirdeye.server.load.native_kernels import compiled_library
 from thirdeye.server.load.placement import choose_device, choose_dtype, load_native
 
 WEIGHT_SCALE = 0.02

@@ -18,10 +18,10 @@ from fastapi import FastAPI
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.parameter_counts import parameter_counts
-from thirdeye.server.api.generation.identity import Identity
-from thirdeye.server.api.generation.server_state import ModelInfo, ServedModel, ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.auth import LOOPBACK_HOSTS
+from thirdeye.server.api.state.identity import Identity
+from thirdeye.server.api.state.server_state import ModelInfo, ServedModel, ServerState
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.engine.process.process_engine import OnProgress, ProcessEngine
 from thirdeye.server.engine.process.spawn import Spawned
@@ -31,9 +31,10 @@ from thirdeye.server.engine.process.supervised_engine import (
     SupervisedEngine,
 )
 from thirdeye.server.launch.asgi_app import create_app
-from thirdeye.server.launch.native_kernels import native_library
-from thirdeye.server.launch.settings import EngineKind, Settings
 from thirdeye.server.load.engine_recipe import EngineRecipe
+from thirdeye.server.load.native_kernels import native_library
+from thirdeye.server.settings.api_settings import CheckpointSettings
+from thirdeye.server.settings.settings import Settings
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.weights.catalog import CATALOG, DEFAULT
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
@@ -74,18 +75,19 @@ class OpenedModel:
 
 def open_model(settings: Settings) -> OpenedModel:
     """Find and describe the model. Raises ModelError, ChatTemplateError or OSError."""
-    checkpoint = open_checkpoint(resolve_model(settings.model))
+    asked = settings.checkpoint
+    checkpoint = open_checkpoint(resolve_model(asked.model))
     tokenizer = checkpoint.tokenizer()
     source = checkpoint.chat_template
-    if settings.chat_template is not None:
-        source = read_template(settings.chat_template)
+    if asked.chat_template is not None:
+        source = read_template(asked.chat_template)
     return OpenedModel(
         path=checkpoint.path,
         config=checkpoint.config,
         fingerprint=checkpoint.fingerprint,
         tokenizer=tokenizer,
         template=ChatTemplate(source, tokenizer) if source else None,
-        names=served_names(settings, checkpoint),
+        names=served_names(asked, checkpoint),
     )
 
 
@@ -97,14 +99,14 @@ def read_template(path: Path) -> str:
         raise ChatTemplateError(f"'--chat-template' {path} is not UTF-8.") from None
 
 
-def served_names(settings: Settings, checkpoint: Checkpoint) -> tuple[str, ...]:
+def served_names(asked: CheckpointSettings, checkpoint: Checkpoint) -> tuple[str, ...]:
     """What clients may call the model: as the operator says, else its catalog and own name."""
-    if settings.served_model_name:
-        return tuple(settings.served_model_name)
-    if settings.model is None:
+    if asked.served_model_name:
+        return asked.served_model_name
+    if asked.model is None:
         return (DEFAULT.name, checkpoint.name)
-    if settings.model in CATALOG or not Path(settings.model).exists():
-        return (settings.model, checkpoint.name)
+    if asked.model in CATALOG or not Path(asked.model).exists():
+        return (asked.model, checkpoint.name)
     return (checkpoint.name,)
 
 
@@ -142,49 +144,31 @@ def build_digest() -> str:
 
 def build_app(settings: Settings, state: ServerState) -> FastAPI:
     """The HTTP application over a state that may still be loading."""
-    is_local = settings.host in ("127.0.0.1", "localhost", "::1")
+    network, access, requests = settings.network, settings.access, settings.requests
+    is_local = network.host in ("127.0.0.1", "localhost", "::1")
     config = ApiConfig(
-        api_keys=tuple(settings.api_keys()),
+        api_keys=access.api_keys(),
         allowed_hosts=LOOPBACK_HOSTS if is_local else None,
-        sse_ping=settings.sse_ping,
-        send_timeout=settings.send_timeout,
+        sse_ping=network.sse_ping,
+        send_timeout=network.send_timeout,
         version=VERSION,
-        max_n=settings.max_n,
-        max_stop=settings.max_stop,
-        requests_per_minute=settings.requests_per_minute,
-        tokens_per_minute=settings.tokens_per_minute,
-        lenient=settings.lenient,
-        cors_origins=tuple(settings.cors_origin),
+        max_n=requests.max_n,
+        max_stop=requests.max_stop,
+        requests_per_minute=access.requests_per_minute,
+        tokens_per_minute=access.tokens_per_minute,
+        lenient=requests.lenient,
+        cors_origins=network.cors_origin,
     )
     return create_app(state, config)
 
 
 def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
     """What the engine is told, in plain data."""
-    return EngineRecipe(
+    return EngineRecipe.of(
+        settings,
         model_path=str(opened.path),
         eos_token_ids=sorted(opened.tokenizer.eos_token_ids),
-        device=settings.device,
-        dtype=settings.dtype,
-        quantize=settings.quantize,
-        attention=settings.attention,
-        cuda_graphs=settings.cuda_graphs,
-        native_library=native_library(settings),
-        threads=settings.threads,
-        max_model_len=settings.max_model_len,
-        max_num_seqs=settings.max_num_seqs,
-        max_num_batched_tokens=settings.max_num_batched_tokens,
-        kv_memory_bytes=settings.kv_memory_bytes,
-        kv_dtype=settings.kv_dtype,
-        gpu_memory_utilization=settings.gpu_memory_utilization,
-        enable_prefix_caching=settings.prefix_caching,
-        admission=settings.admission,
-        queue_timeout=settings.queue_timeout,
-        request_timeout=settings.request_timeout,
-        num_draft_tokens=settings.max_draft_tokens,
-        max_tokens_with_drafts=settings.max_tokens_with_drafts,
-        deterministic=settings.deterministic,
-        tensor_parallel=settings.tensor_parallel,
+        native_library=native_library(settings.kernels.native, settings.placement.device),
     )
 
 
@@ -195,16 +179,17 @@ async def start_engine(
     spawn: Callable[[], Spawned],
 ) -> SupervisedEngine:
     """A loaded engine, to be supervised. Raises `EngineDead` with the reason if loading fails."""
-    if settings.engine is EngineKind.THREAD:
-        if settings.tensor_parallel > 1:
+    if settings.processes.engine == "thread":
+        num_ranks = settings.placement.tensor_parallel
+        if num_ranks > 1:
             raise EngineDead(
                 "'--engine' thread does not go with '--tensor-parallel' "
-                f"{settings.tensor_parallel}: ranks end together, and this one is the server. "
+                f"{num_ranks}: ranks end together, and this one is the server. "
                 "Use '--engine process'."
             )
         policy = RestartPolicy(max_deaths=1)  # it may have left anything behind in this process
         return await SupervisedEngine.start(lambda: start_thread(recipe, on_progress), policy)
-    policy = RestartPolicy(step_timeout=settings.step_timeout)
+    policy = RestartPolicy(step_timeout=settings.processes.step_timeout)
     return await SupervisedEngine.start(lambda: start_process(recipe, on_progress, spawn), policy)
 
 

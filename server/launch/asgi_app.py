@@ -14,9 +14,7 @@ from starlette.exceptions import HTTPException
 
 from thirdeye.server.api.admin.ops import ops_routes
 from thirdeye.server.api.admin.pages import page_routes
-from thirdeye.server.api.anthropic.adapter import messages_routes
-from thirdeye.server.api.generation.context import Context
-from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.anthropic.routes import messages_routes
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.cors import CorsMiddleware
 from thirdeye.server.api.http.error_handlers import (
@@ -43,6 +41,8 @@ from thirdeye.server.api.openapi.served_model import show_model
 from thirdeye.server.api.receipts.verify import verify_routes
 from thirdeye.server.api.requests.operator_limits import show_ceilings
 from thirdeye.server.api.responses.routes import responses_routes
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.errors import ApiError, ClientGone
 
 

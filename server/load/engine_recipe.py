@@ -4,36 +4,49 @@ The API process writes a recipe from the settings and a glance at the checkpoint
 never imports torch. The child reads it in `server/load/load_engine.py`.
 """
 
+from typing import Self
+
 from msgspec import Struct
 
-from thirdeye.server.engine.interface.engine_config import Admission
+from thirdeye.server.settings.engine_settings import (
+    CacheSettings,
+    KernelSettings,
+    PlacementSettings,
+    SchedulingSettings,
+    SpeculationSettings,
+)
+from thirdeye.server.settings.settings import Settings
 
 
 class EngineRecipe(Struct, frozen=True, kw_only=True):
-    """One engine to build. `None` means: decide from the checkpoint and the machine."""
+    """One engine to build."""
 
     model_path: str
     eos_token_ids: list[int]
-    device: str = "auto"
-    dtype: str = "auto"
-    quantize: str = "auto"
-    attention: str = "auto"
-    cuda_graphs: str = "auto"
-    native_library: str = ""  # the compiled kernels' file, which may not be there yet; empty: none
-    threads: int | None = None
-    max_model_len: int | None = None
-    max_num_seqs: int = 64
-    max_num_batched_tokens: int | None = None
-    block_size: int = 16
-    kv_memory_bytes: int | None = None
-    kv_dtype: str = "auto"
-    gpu_memory_utilization: float = 0.9  # of the card, to all that the engine needs
-    enable_prefix_caching: bool = True
-    admission: Admission = Admission.PREEMPT
-    queue_timeout: float = 0.0  # seconds, 0 is none
-    request_timeout: float = 0.0
-    num_draft_tokens: int = 0
-    max_tokens_with_drafts: int = 16
-    deterministic: bool = False
-    tensor_parallel: int = 1  # ranks
-    rank_timeout: float = 60.0  # seconds a rank waits for the others
+    native_library: str  # the compiled kernels' file, which may not be there yet; empty: none
+    placement: PlacementSettings
+    kernels: KernelSettings
+    scheduling: SchedulingSettings
+    cache: CacheSettings
+    speculation: SpeculationSettings
+
+    @classmethod
+    def of(
+        cls,
+        settings: Settings,
+        *,
+        model_path: str,
+        eos_token_ids: list[int],
+        native_library: str = "",
+    ) -> Self:
+        """The engine's part of the settings, and what was found out about the checkpoint."""
+        return cls(
+            model_path=model_path,
+            eos_token_ids=eos_token_ids,
+            native_library=native_library,
+            placement=settings.placement,
+            kernels=settings.kernels,
+            scheduling=settings.scheduling,
+            cache=settings.cache,
+            speculation=settings.speculation,
+        )

@@ -17,7 +17,11 @@ from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.profile_run import profile_memory, trial_config
 from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup
 from thirdeye.server.engine.execution.model_runner import ModelRunner
-from thirdeye.server.engine.interface.engine_config import EngineConfig, default_batched_tokens
+from thirdeye.server.engine.interface.engine_config import (
+    BLOCK_SIZE,
+    EngineConfig,
+    default_batched_tokens,
+)
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, build_launcher, runs_ahead
 from thirdeye.server.load.tensor_parallel import rank_kv_budget
@@ -36,13 +40,13 @@ def find_kv_budget(
     if device.type != "cuda":
         return rank_group.min_kv_budget(rank_kv_budget(recipe, model.config, device, kv_dtype)), ""
     usage = try_step(recipe, model, kv_dtype, device, CudaMemory(device), rank_group)
-    size = recipe.tensor_parallel
+    size = recipe.placement.tensor_parallel
     return usage.kv, f"of each of {size} GPUs {usage}" if size > 1 else str(usage)
 
 
 def granted_share(recipe: EngineRecipe) -> float:
     """Of each device; a cache that was asked for must fit the whole of it."""
-    return recipe.gpu_memory_utilization if recipe.kv_memory_bytes is None else 1.0
+    return recipe.cache.gpu_memory_utilization if recipe.cache.kv_memory_bytes is None else 1.0
 
 
 def try_step(
@@ -55,12 +59,12 @@ def try_step(
 ) -> MemoryUsage:
     """A trial with the served model, on all ranks at once: what the one with the least has left
     is what each of them gets."""
-    asked = recipe.kv_memory_bytes
-    num_tokens = recipe.max_num_batched_tokens
+    asked = recipe.cache.kv_memory_bytes
+    num_tokens = recipe.scheduling.max_num_batched_tokens
     if num_tokens is None:
-        num_tokens = default_batched_tokens(device.type, recipe.max_num_seqs)
+        num_tokens = default_batched_tokens(device.type, recipe.scheduling.max_num_seqs)
     context = model.config.max_position_embeddings
-    sizes = trial_config(num_tokens, recipe.max_num_seqs, recipe.block_size, context)
+    sizes = trial_config(num_tokens, recipe.scheduling.max_num_seqs, BLOCK_SIZE, context)
     make_core = partial(_make_core, recipe, model, kv_dtype, device, rank_group)
     usage = profile_memory(make_core, sizes, memory, granted_share(recipe))
     usage = replace(usage, lost=usage.kv - rank_group.min_kv_budget(usage.kv))
@@ -85,13 +89,15 @@ def _make_core(
     """An engine as it will be served, but for the captures, and the bytes of its cache."""
     rank_group.init_caches(config.num_blocks, config.block_size, is_trial=True)
     own = rank_config(model.config, model.ranks.size)
-    is_ahead = runs_ahead(recipe.cuda_graphs, device, model.backend, recipe.tensor_parallel)
+    is_ahead = runs_ahead(
+        recipe.kernels.cuda_graphs, device, model.backend, recipe.placement.tensor_parallel
+    )
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
     cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
     runner = ModelRunner(rank_group.wrap(model), cache, config, device)
     size = num_blocks * kv_bytes_per_block(own, config.block_size, kv_dtype)
     if not is_ahead:
         return EngineCore(config, runner), size
-    longest = recipe.max_model_len or model.config.max_position_embeddings
+    longest = recipe.scheduling.max_model_len or model.config.max_position_embeddings
     launcher = build_launcher(model, cache, config, device, longest)
     return EngineCore(config, runner, launcher=launcher), size

@@ -34,8 +34,10 @@ from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.grammar.llguidance_matcher import Guidance
 from thirdeye.server.engine.interface.engine_config import (
+    BLOCK_SIZE,
     MOST_ON_CPU,
     STEP_SECONDS,
+    Admission,
     EngineConfig,
     default_batched_tokens,
 )
@@ -68,18 +70,20 @@ def load_engine(
     use_threads(recipe)
     checkpoint = open_checkpoint(Path(recipe.model_path))
     where = place(recipe, rank=0)
-    own = rank_config(checkpoint.config, recipe.tensor_parallel)
+    own = rank_config(checkpoint.config, recipe.placement.tensor_parallel)
     rank_group = make_rank_group(recipe, where, on_end)
     where = replace(where, ranks=rank_group.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
     grammars = GrammarCompiler(lambda grammar: guidance.result().compile(grammar))
     # Beside the weights, which leave a core to it. The checkpoint's description is not kept for it.
     guidance = grammars.prepare(partial(load_guidance, checkpoint, recipe.eos_token_ids))
-    model = load_model(checkpoint, recipe.attention, where, on_progress)
+    model = load_model(checkpoint, recipe.kernels.attention, where, on_progress)
     rank_group.wait_loaded()
     budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
     config = engine_config(recipe, own, kv_dtype, device, budget)
-    is_ahead = runs_ahead(recipe.cuda_graphs, device, model.backend, recipe.tensor_parallel)
+    is_ahead = runs_ahead(
+        recipe.kernels.cuda_graphs, device, model.backend, recipe.placement.tensor_parallel
+    )
     if is_ahead:  # a guess needs the token before it, which the host does not know yet
         config = msgspec.structs.replace(config, num_draft_tokens=0)
     inspection_rows = min(MAX_ROWS, config.max_num_batched_tokens)
@@ -92,7 +96,7 @@ def load_engine(
     )
     warm_up(runner, config)
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
-    inspector = rank_group.wrap_inspector(Inspector(model, device, inspection_rows))
+    inspector = rank_group.wrap_inspector(Inspector(model, device, inspection_rows, kv_dtype))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
     wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
     return core, describe(checkpoint.config, config, where, numerics, memory)
@@ -158,30 +162,30 @@ def engine_config(
     """
     num_blocks, max_model_len = plan_kv(
         budget=budget,
-        bytes_per_block=kv_bytes_per_block(model, recipe.block_size, kv_dtype),
-        block_size=recipe.block_size,
+        bytes_per_block=kv_bytes_per_block(model, BLOCK_SIZE, kv_dtype),
+        block_size=BLOCK_SIZE,
         context=model.max_position_embeddings,
-        asked=recipe.max_model_len,
+        asked=recipe.scheduling.max_model_len,
     )
-    num_tokens, step_seconds = recipe.max_num_batched_tokens, 0.0
+    num_tokens, step_seconds = recipe.scheduling.max_num_batched_tokens, 0.0
     if num_tokens is None:
-        num_tokens = default_batched_tokens(device.type, recipe.max_num_seqs)
+        num_tokens = default_batched_tokens(device.type, recipe.scheduling.max_num_seqs)
         if device.type == "cpu":
             num_tokens, step_seconds = max(num_tokens, MOST_ON_CPU), STEP_SECONDS
     return EngineConfig(
         max_model_len=max_model_len,
         num_blocks=num_blocks,
-        block_size=recipe.block_size,
-        max_num_seqs=recipe.max_num_seqs,
+        block_size=BLOCK_SIZE,
+        max_num_seqs=recipe.scheduling.max_num_seqs,
         max_num_batched_tokens=num_tokens,
         step_seconds=step_seconds,
         eos_token_ids=recipe.eos_token_ids,
-        enable_prefix_caching=recipe.enable_prefix_caching,
-        admission=recipe.admission,
-        queue_timeout=recipe.queue_timeout,
-        request_timeout=recipe.request_timeout,
-        num_draft_tokens=recipe.num_draft_tokens,
-        max_tokens_with_drafts=recipe.max_tokens_with_drafts,
+        enable_prefix_caching=recipe.cache.prefix_caching,
+        admission=Admission(recipe.scheduling.admission),
+        queue_timeout=recipe.scheduling.queue_timeout,
+        request_timeout=recipe.scheduling.request_timeout,
+        num_draft_tokens=recipe.speculation.max_draft_tokens,
+        max_tokens_with_drafts=recipe.speculation.max_tokens_with_drafts,
     )
 
 

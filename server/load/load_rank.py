@@ -36,11 +36,11 @@ def load_rank_model(order: Join, report_alive: Callable[[], None]) -> RankModel:
     use_threads(recipe)
     where = place(recipe, order.rank)
     checkpoint = open_checkpoint(Path(recipe.model_path))
-    size = recipe.tensor_parallel
-    meeting = Meeting(Path(order.meeting_path), order.rank, size, recipe.rank_timeout)
-    ranks = join(meeting, where.device, is_deterministic=recipe.deterministic)
+    size = recipe.placement.tensor_parallel
+    meeting = Meeting(Path(order.meeting_path), order.rank, size, recipe.placement.rank_timeout)
+    ranks = join(meeting, where.device, is_deterministic=recipe.placement.deterministic)
     where = replace(where, ranks=ranks)
-    model = load_model(checkpoint, recipe.attention, where, lambda *_: report_alive())
+    model = load_model(checkpoint, recipe.kernels.attention, where, lambda *_: report_alive())
     kv_dtype = place_kv(recipe, where)
     kv_budget = make_kv_budget(recipe, model, kv_dtype, where.device)
     return RankModel(model, where.device, kv_dtype, kv_budget)

@@ -23,24 +23,24 @@ logger = logging.getLogger(__name__)
 
 def place(recipe: EngineRecipe, rank: int) -> Placement:
     """Where a rank's weights go, and in which form. Raises ValueError for what is not there."""
-    device = choose_device(recipe.device)
-    size = recipe.tensor_parallel
+    device = choose_device(recipe.placement.device)
+    size = recipe.placement.tensor_parallel
     if size > 1:
         check_ranks(recipe, device)
         device = torch.device("cuda", rank) if device.type == "cuda" else device
-    dtype = choose_dtype(recipe.dtype, device)
+    dtype = choose_dtype(recipe.placement.dtype, device)
     where = Placement(dtype, device, native=load_native(recipe.native_library, device, dtype))
-    quantize = choose_quantization(recipe.quantize, where)
-    where = replace(where, quantize=quantize, is_deterministic=recipe.deterministic)
-    if recipe.deterministic:
-        check_deterministic(where, recipe.attention)
+    quantize = choose_quantization(recipe.placement.quantize, where)
+    where = replace(where, quantize=quantize, is_deterministic=recipe.placement.deterministic)
+    if recipe.placement.deterministic:
+        check_deterministic(where, recipe.kernels.attention)
     return where
 
 
 def place_kv(recipe: EngineRecipe, where: Placement) -> torch.dtype:
     """In which dtype a rank keeps keys and values."""
     return choose_kv_dtype(
-        recipe.kv_dtype, recipe.attention, where.dtype, where.device, where.quantize
+        recipe.cache.kv_dtype, recipe.kernels.attention, where.dtype, where.device, where.quantize
     )
 
 

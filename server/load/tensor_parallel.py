@@ -20,22 +20,24 @@ from thirdeye.server.load.engine_recipe import EngineRecipe
 
 def use_threads(recipe: EngineRecipe) -> None:
     """One a core, the cores dealt out among the ranks."""
-    torch.set_num_threads(recipe.threads or max(1, num_cores() // recipe.tensor_parallel))
+    torch.set_num_threads(
+        recipe.placement.threads or max(1, num_cores() // recipe.placement.tensor_parallel)
+    )
 
 
 def check_ranks(recipe: EngineRecipe, device: torch.device) -> None:
     """Raises ValueError if this machine, or what else was asked for, does not allow the ranks."""
-    size, is_cuda = recipe.tensor_parallel, device.type == "cuda"
+    size, is_cuda = recipe.placement.tensor_parallel, device.type == "cuda"
     limit = torch.cuda.device_count() if is_cuda else len(own_cpus())
     if size > limit:
         raise ValueError(
             f"'--tensor-parallel' must be at most {limit}, the number of "
             f"{'GPUs' if is_cuda else 'CPUs'} here, got {size}."
         )
-    if ":" in recipe.device:
+    if ":" in recipe.placement.device:
         raise ValueError(
-            f"'--device' {recipe.device} is one GPU, '--tensor-parallel' takes the first {size}: "
-            "use '--device cuda'."
+            f"'--device' {recipe.placement.device} is one GPU, '--tensor-parallel' takes the first "
+            f"{size}: use '--device cuda'."
         )
 
 
@@ -43,15 +45,15 @@ def make_rank_group(
     recipe: EngineRecipe, where: Placement, on_end: Callable[[str], object]
 ) -> RankGroup:
     """The other ranks, if there are to be any. `on_end` ends this process; see `RankProcess`."""
-    if recipe.tensor_parallel == 1:
+    if recipe.placement.tensor_parallel == 1:
         return ONE_RANK
     return start_ranks(
         [sys.executable, "-P", "-m", "thirdeye.server.load.rank_main"],
         msgspec.msgpack.encode(recipe),
-        recipe.tensor_parallel,
+        recipe.placement.tensor_parallel,
         where.device,
-        timeout=recipe.rank_timeout,
-        is_deterministic=recipe.deterministic,
+        timeout=recipe.placement.rank_timeout,
+        is_deterministic=recipe.placement.deterministic,
         on_end=on_end,
     )
 
@@ -62,6 +64,8 @@ def rank_kv_budget(
     """Bytes of one rank's keys and values: ranks on CPUs share the machine's memory. `config` is
     the whole model's."""
     token = kv_bytes_per_block(config, 1, dtype)
-    budget = kv_budget(device, recipe.kv_memory_bytes, recipe.gpu_memory_utilization, dtype, token)
-    is_shared = device.type == "cpu" and recipe.kv_memory_bytes is None
-    return budget // recipe.tensor_parallel if is_shared else budget
+    budget = kv_budget(
+        device, recipe.cache.kv_memory_bytes, recipe.cache.gpu_memory_utilization, dtype, token
+    )
+    is_shared = device.type == "cpu" and recipe.cache.kv_memory_bytes is None
+    return budget // recipe.placement.tensor_parallel if is_shared else budget

@@ -19,9 +19,9 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from thirdeye.server.api.generation.push import WIRE
+from thirdeye.server.asgi_extension import DIRECT_WRITE
 from thirdeye.server.errors import BadRequest, Unavailable
-from thirdeye.server.transport.direct_write import CycleWire
+from thirdeye.server.transport.direct_write import CycleWriter
 
 
 class Part(Enum):
@@ -135,8 +135,8 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._disarm()
         super().on_headers_complete()
-        wire = CycleWire(self.cycle, self.transport, self.flow, self.loop)
-        extensions: dict[str, Any] = {WIRE: wire}
+        writer = CycleWriter(self.cycle, self.transport, self.flow, self.loop)
+        extensions: dict[str, Any] = {DIRECT_WRITE: writer}
         self.scope["extensions"] = extensions  # its task has not run yet
 
     def on_body(self, body: bytes) -> None:

@@ -14,8 +14,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
-class CycleWire:
-    """`thirdeye.server.api.generation.push.Wire` over one request's cycle."""
+class CycleWriter:
+    """A `DirectWriter` over one request's cycle."""
 
     __slots__ = ("_cycle", "_flow", "_loop", "_pieces", "_transport")
 

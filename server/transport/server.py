@@ -18,8 +18,8 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from thirdeye.server.api.generation.server_state import Phase, ServerState
 from thirdeye.server.api.http.sse import cut_streams
+from thirdeye.server.api.state.server_state import Phase, ServerState
 from thirdeye.server.transport.connection_guard import GuardedProtocol
 
 DRAIN_SECONDS = 30.0

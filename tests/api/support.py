@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from starlette.types import Scope
 
 from tests.engine.process.fake_engine import FAKE_HEADS, FAKE_WIDTH, FakeEngine, fake_info
-from thirdeye.server.api.generation.server_state import ModelInfo, ServedModel, ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.state.server_state import ModelInfo, ServedModel, ServerState
 from thirdeye.server.engine.interface.types import Request
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.text.templates.chat_template import ChatTemplate

@@ -21,7 +21,7 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.native.library import Library
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.server.bench.model_shapes import SMOLLM2_135M
-from thirdeye.server.launch.native_kernels import plan_native
+from thirdeye.server.load.native_kernels import plan_native
 
 CPU = torch.device("cpu")
 BLOCK_SIZE = 16

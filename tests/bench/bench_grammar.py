@@ -19,15 +19,15 @@ import msgspec
 import torch
 from llguidance import LLExecutor
 
+from tests.recipes import make_recipe
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.grammar.bitmask import RowMasks, empty_masks, unpack
 from thirdeye.server.engine.grammar.llguidance_matcher import Guidance
 from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.server.engine.process.footprint import keep_step_buffers
 from thirdeye.server.engine.sampling.sampler import Sampler, make_knobs
-from thirdeye.server.launch.native_kernels import plan_native
-from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.load_engine import choose_sampler, load_engine, load_guidance, load_native
+from thirdeye.server.load.native_kernels import plan_native
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.resolve import resolve_model
@@ -51,10 +51,10 @@ GRAMMARS = {
 
 def served_core(path: str, eos_token_ids: list[int], library: str) -> EngineCore:
     """The engine of a server with that many rows."""
-    recipe = EngineRecipe(
-        model_path=path,
-        eos_token_ids=eos_token_ids,
-        native_library=library,
+    recipe = make_recipe(
+        path,
+        eos_token_ids,
+        library,
         max_model_len=CONTEXT,
         max_num_seqs=BATCH,
         kv_memory_bytes=400_000_000,

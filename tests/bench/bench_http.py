@@ -30,9 +30,9 @@ import uvloop
 
 from tests.api.support import VOCAB_SIZE, ByteTokenizer, served_model
 from tests.engine.process.fake_engine import fake_info
-from thirdeye.server.api.generation.push import WIRE, Wire
-from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.state.server_state import ServerState
+from thirdeye.server.asgi_extension import DIRECT_WRITE, DirectWriter
 from thirdeye.server.engine.interface.types import EngineStats, FinishReason, StepOutput, Timings
 from thirdeye.server.engine.process.frames import FrameReader, pack_frame
 from thirdeye.server.engine.process.messages import Abort, Add, Hello, Ready, Step, Stop, ToEngine
@@ -117,7 +117,7 @@ class TableTokenizer(ByteTokenizer):
 class Unwritten:
     """A wire that takes everything and writes nothing."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: DirectWriter) -> None:
         self._wire = wire
 
     @property
@@ -131,7 +131,8 @@ class Unwritten:
 class MuteProtocol(GuardedProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
-        extensions: dict[str, Any] = {WIRE: Unwritten(self.scope["extensions"][WIRE])}  # type: ignore[arg-type]  # our own extension, which asgiref does not know
+        offered: dict[str, Any] = self.scope["extensions"]
+        extensions: dict[str, Any] = {DIRECT_WRITE: Unwritten(offered[DIRECT_WRITE])}
         self.scope["extensions"] = extensions
 
 

@@ -15,7 +15,7 @@ import torch
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.native.library import Library
 from thirdeye.model.placement import Placement
-from thirdeye.server.launch.native_kernels import plan_native
+from thirdeye.server.load.native_kernels import plan_native
 
 SHAPES = ((576, 960), (576, 576), (576, 3072), (1536, 576))  # in, out
 LAYERS, HEAD, MOST_LOGITS = 30, (576, 49152), 32

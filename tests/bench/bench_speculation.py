@@ -33,9 +33,8 @@ from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.types import Request, SamplingParams
-from thirdeye.server.launch.native_kernels import native_library
-from thirdeye.server.launch.settings import Settings
 from thirdeye.server.load.load_engine import load_model
+from thirdeye.server.load.native_kernels import native_library
 from thirdeye.server.load.placement import load_native
 from thirdeye.server.text.templates.chat_template import ChatTemplate
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
@@ -53,7 +52,7 @@ class Bench:
         self, path: Path, num_draft_tokens: int, quantize: str, clock: Callable[[], float]
     ) -> None:
         self.checkpoint: Checkpoint = open_checkpoint(path)
-        library = load_native(native_library(Settings()), CPU, torch.float32)
+        library = load_native(native_library("auto", "cpu"), CPU, torch.float32)
         where = Placement(torch.float32, CPU, native=library)
         where = replace(where, quantize=choose_quantization(quantize, where))
         self.model: Transformer = load_model(self.checkpoint, "auto", where, lambda *_: None)

@@ -178,12 +178,12 @@ def graphs_agree(device: torch.device) -> None:
 
 def trial(device: torch.device) -> None:
     """What is told adds up to what is there, and leaves room for a cache."""
+    from tests.recipes import make_recipe
     from thirdeye.server.engine.cache.device_memory import CudaMemory
-    from thirdeye.server.load.engine_recipe import EngineRecipe
     from thirdeye.server.load.kv_memory import try_step
 
     model = on_device(device, "none", torch.bfloat16)
-    recipe = EngineRecipe(model_path="", eos_token_ids=[], max_num_seqs=8)
+    recipe = make_recipe(max_num_seqs=8)
     usage = try_step(recipe, model, torch.bfloat16, device, CudaMemory(device))
     assert 0 < usage.kv < usage.granted < usage.total
     assert usage.weights >= sum(p.nbytes for p in model.parameters())

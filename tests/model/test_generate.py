@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.model.steps import Row, make_batch
-from tests.model.tiny import GPT2, LLAMA, change, make_cache, random_model, unfinished_model
+from tests.model.tiny import GPT2, LLAMA, MIXED, change, make_cache, random_model, unfinished_model
 from tests.oracles import generate as oracle
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.state.kv_cache import KVCache
@@ -16,6 +16,7 @@ PROMPT = [5, 60, 3, 3, 71, 8, 96, 0, 14, 22, 9]
 CONFIGS = {
     "gpt2": GPT2,
     "llama": LLAMA,
+    "mixed": MIXED,
     "llama-tied-mqa": change(LLAMA, num_kv_heads=1, tie_word_embeddings=True),
 }
 BLOCK_SIZE = 4

@@ -8,11 +8,15 @@ import torch
 from transformers import GPT2LMHeadModel, LlamaForCausalLM
 
 from tests.model.hf import convert, random_weights
+from tests.model.steps import Row, make_batch
 from tests.model.test_parity_hf import gpt2, llama
-from tests.model.tiny import GPT2, LLAMA, random_model
+from tests.model.tiny import CPU, GPT2, LLAMA, MIXED, random_model
+from tests.oracles import generate
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.linear.linear import Linear, TiedLinear
+from thirdeye.model.native.library import Library
 from thirdeye.model.probe import STREAM, LayerTrace, logit_lens, trace_layers
+from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 
 LENGTH = 21
@@ -66,6 +70,36 @@ def test_parts_add_up_and_nobody_sees_the_future(config: Any) -> None:
         close(layer.pattern.sum(-1), torch.ones(config.num_heads, 9))
         by_hand = [getattr(layer, name).square().sum(-1).sqrt() for name in STREAM]
         close(layer.norms(), torch.stack(by_hand))
+
+
+@pytest.mark.parametrize("max_rows", [7, 100])
+def test_windows_caps_sinks_and_two_ropes_equal_the_slow_twin(max_rows: int) -> None:
+    """Every way of attending in one model, of which the twin computes each weight by itself."""
+    model, ids = random_model(MIXED), torch.arange(1, 38)
+    found = trace(model, ids, max_rows)
+    for ours, twin in zip(found, generate.layers(model, ids.tolist()), strict=True):
+        for name in ("pattern", *STREAM):
+            close(getattr(ours, name), getattr(twin, name))
+    left = [1 - layer.pattern.sum(-1) for layer in found]  # what the sinks take
+    for layer, spec in zip(left, MIXED.attention, strict=True):
+        assert (layer.max() > 0.01) == spec.sinks
+        assert layer.min() > -1e-5
+
+
+@pytest.mark.parametrize("kv_dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("config", [LLAMA, GPT2, MIXED])
+def test_what_is_seen_is_what_is_served(native: Library, config: Any, kv_dtype: Any) -> None:
+    """The served kernels do the work: at the end of the stream are the served logits, bit for bit,
+    and no hook is left in the model."""
+    model, ids = random_model(config, quantize="int8", native=native), torch.arange(1, 38)
+    cache = KVCache(config, 16, 4, kv_dtype, CPU)
+    batch = make_batch([Row(ids.tolist(), 0, range(10))], 4, "all")
+    before = model(batch, cache).clone()
+    found = [t for t in trace_layers(model, ids, 8, kv_dtype) if t is not None]
+    assert torch.equal(logit_lens(model, found[-1].resid_post), before.log_softmax(-1))
+    backends = [block.attention.backend for block in model.blocks]
+    assert backends == model.layer_kinds.backends
+    assert not any(module._forward_hooks for module in model.modules())
 
 
 @pytest.mark.parametrize("config", [LLAMA, GPT2])

@@ -8,7 +8,7 @@ import torch
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
-from thirdeye.model.config import ModelConfig, RopeConfig
+from thirdeye.model.config import AttentionSpec, ModelConfig, RopeConfig
 from thirdeye.model.native.library import Library
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
@@ -24,6 +24,18 @@ LLAMA = dataclasses.replace(
     head_dim=8,
     max_position_embeddings=64,
     rope=RopeConfig(theta=10_000.0, dim=8),
+)
+
+NEAR, FAR = RopeConfig(theta=100.0, dim=8), RopeConfig(theta=10_000.0, dim=4)
+MIXED = dataclasses.replace(  # every way to attend, two rotary tables and a layer without one
+    LLAMA,
+    num_hidden_layers=4,
+    attention=(
+        AttentionSpec(NEAR, window=20, softcap=3.0),
+        AttentionSpec(FAR, sinks=True),
+        AttentionSpec(None, scale=0.5),
+        AttentionSpec(NEAR, scale=0.2, window=70, softcap=1.5, sinks=True),
+    ),
 )
 
 GPT2 = dataclasses.replace(

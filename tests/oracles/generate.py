@@ -5,11 +5,14 @@ and MLP are written out again here, straight from the papers, in fp32. Whatever 
 with caches, chunks and batches, its greedy tokens must be these.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from thirdeye.model.config import Activation, ModelConfig, Norm
+from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
 from thirdeye.model.parts.rope import inverse_frequencies
 from thirdeye.model.transformer import Transformer
 
@@ -25,6 +28,25 @@ def generate(model: Transformer, prompt: list[int], num_tokens: int) -> list[int
 @torch.inference_mode()
 def logits(model: Transformer, token_ids: list[int]) -> Tensor:
     """Next-token logits at every position: [len(token_ids), vocab_size]."""
+    *_, last = layers(model, token_ids)
+    return head(model, last.resid_post)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What one block did to n tokens, under the probe's names (`model/probe.py`)."""
+
+    pattern: Tensor  # [num_heads, n, n]
+    resid_pre: Tensor  # [n, hidden_size], and so are the four below
+    attn_out: Tensor
+    resid_mid: Tensor
+    mlp_out: Tensor
+    resid_post: Tensor
+
+
+@torch.inference_mode()
+def layers(model: Transformer, token_ids: list[int]) -> Iterator[Layer]:
+    """Block after block."""
     config = model.config
     weights = {name: dense(parameter) for name, parameter in model.named_parameters()}
     x = weights["embed_tokens.weight"][token_ids]
@@ -33,10 +55,20 @@ def logits(model: Transformer, token_ids: list[int]) -> Tensor:
     for layer in range(config.num_hidden_layers):
         prefix = f"blocks.{layer}."
         block = {n.removeprefix(prefix): w for n, w in weights.items() if n.startswith(prefix)}
-        x = x + _attention(config, block, _norm(config, block, "attention_norm", x))
-        x = x + _mlp(config, block, _norm(config, block, "mlp_norm", x))
-    head = weights.get("lm_head.weight", weights["embed_tokens.weight"])
-    return _norm(config, weights, "final_norm", x) @ head.T
+        spec, normed = config.attention_of(layer), _norm(config, block, "attention_norm", x)
+        attn_out, pattern = _attention(config, spec, block, normed)
+        resid_mid = x + attn_out
+        mlp_out = _mlp(config, block, _norm(config, block, "mlp_norm", resid_mid))
+        yield Layer(pattern, x, attn_out, resid_mid, mlp_out, resid_mid + mlp_out)
+        x = resid_mid + mlp_out
+
+
+@torch.inference_mode()
+def head(model: Transformer, x: Tensor) -> Tensor:
+    """The final norm and the head: [n, hidden_size] -> [n, vocab_size]."""
+    weights = {name: dense(parameter) for name, parameter in model.named_parameters()}
+    table = weights.get("lm_head.weight", weights["embed_tokens.weight"])
+    return _norm(model.config, weights, "final_norm", x) @ table.T
 
 
 def dense(parameter: Tensor) -> Tensor:
@@ -55,29 +87,41 @@ def _linear(weights: dict[str, Tensor], name: str, x: Tensor) -> Tensor:
     return x @ weights[f"{name}.weight"].T + weights.get(f"{name}.bias", 0.0)
 
 
-def _attention(config: ModelConfig, weights: dict[str, Tensor], x: Tensor) -> Tensor:
+def _attention(
+    config: ModelConfig, spec: AttentionSpec, weights: dict[str, Tensor], x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """x [n, hidden_size] -> what attention adds to the stream, and the pattern."""
     length, width = len(x), config.num_heads * config.head_dim
     kv_width = config.num_kv_heads * config.head_dim
     q, k, v = _linear(weights, "attention.qkv", x).split([width, kv_width, kv_width], dim=-1)
-    mixed = torch.empty(length, width)
+    scale = config.head_dim**-0.5 if spec.scale is None else spec.scale
+    mixed, pattern = torch.empty(length, width), torch.zeros(config.num_heads, length, length)
     for head in range(config.num_heads):
         kv_head = head * config.num_kv_heads // config.num_heads
         own, shared = (
             slice(h * config.head_dim, (h + 1) * config.head_dim) for h in (head, kv_head)
         )
-        query, key = _rotate(config, q[:, own]), _rotate(config, k[:, shared])
+        query, key = _rotate(spec.rope, q[:, own]), _rotate(spec.rope, k[:, shared])
         for i in range(length):
-            scores = key[: i + 1] @ query[i] / config.head_dim**0.5
-            mixed[i, own] = scores.softmax(0) @ v[: i + 1, shared]
-    return _linear(weights, "attention.output", mixed)
+            seen = slice(0 if spec.window is None else max(0, i + 1 - spec.window), i + 1)
+            scores = key[seen] @ query[i] * scale
+            if spec.softcap is not None:
+                scores = spec.softcap * torch.tanh(scores / spec.softcap)
+            exponentials = scores.exp()
+            total = exponentials.sum()
+            if spec.sinks:
+                total = total + weights["attention.sinks.weight"][head].exp()
+            pattern[head, i, seen] = exponentials / total
+            mixed[i, own] = pattern[head, i, seen] @ v[seen, shared]
+    return _linear(weights, "attention.output", mixed), pattern
 
 
-def _rotate(config: ModelConfig, x: Tensor) -> Tensor:
+def _rotate(rope: RopeConfig | None, x: Tensor) -> Tensor:
     """Channels (i, i + dim / 2) are one complex number, turned by position * frequency."""
-    if config.rope is None:
+    if rope is None:
         return x
-    half = config.rope.dim // 2
-    angles = torch.outer(torch.arange(len(x)).float(), inverse_frequencies(config.rope))
+    half = rope.dim // 2
+    angles = torch.outer(torch.arange(len(x)).float(), inverse_frequencies(rope))
     pairs = torch.complex(x[:, :half], x[:, half : 2 * half])
     turned = pairs * torch.polar(torch.ones_like(angles), angles)
     return torch.cat((turned.real, turned.imag, x[:, 2 * half :]), dim=-1)

@@ -28,6 +28,10 @@ from thirdeye.weights.formats.gguf.reader import GGUFFile
 def huggingface_config(fields: Fields) -> ModelConfig:
     if (activation := fields.text("hidden_act", "silu")) != "silu":
         raise fields.error("hidden_act", f"'{activation:.40}' is not supported; supported is silu.")
+    fields.refuse("is_causal", True)
+    for part in (fields, fields.nested("rope_parameters"), fields.nested("rope_scaling")):
+        if part is not None:  # libraries differ in whether a Llama obeys it
+            part.refuse("partial_rotary_factor", 1.0)
     hidden_size = fields.integer("hidden_size", 4096, high=MAX_HIDDEN)
     num_heads = fields.integer("num_attention_heads", 32, high=MAX_HEADS)
     num_kv_heads = fields.integer("num_key_value_heads", num_heads, high=MAX_HEADS)
@@ -59,6 +63,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
     fields.refuse("expert_count", 0)
+    fields.refuse("attention.causal", True)
     fields.refuse("attention.sliding_window", 0)
     hidden_size = fields.integer("embedding_length", high=MAX_HIDDEN)
     num_heads = fields.integer("attention.head_count", high=MAX_HEADS)

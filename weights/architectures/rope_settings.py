@@ -19,7 +19,7 @@ from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 
 def huggingface_rope(fields: Fields, head_dim: int, max_position_embeddings: int) -> RopeConfig:
-    parameters = fields.nested("rope_parameters") or fields.nested("rope_scaling")
+    parameters = _rope_parameters(fields)
     theta = fields.positive("rope_theta", 10000.0)
     fraction = fields.positive("partial_rotary_factor", 1.0)
     if parameters is None:
@@ -27,6 +27,12 @@ def huggingface_rope(fields: Fields, head_dim: int, max_position_embeddings: int
     theta = parameters.positive("rope_theta", theta)
     dim = _rotary_dim(parameters, head_dim, parameters.positive("partial_rotary_factor", fraction))
     return RopeConfig(theta, dim, _scaling(parameters, max_position_embeddings))
+
+
+def _rope_parameters(fields: Fields) -> Fields | None:
+    """Where both stand, `rope_scaling` counts, as in transformers 5: it is what a user adds to a
+    config to stretch the context."""
+    return fields.nested("rope_scaling") or fields.nested("rope_parameters")
 
 
 def _rotary_dim(fields: Fields, head_dim: int, fraction: float) -> int:
@@ -68,7 +74,10 @@ def gguf_rope(fields: Fields, file: GGUFFile, head_dim: int) -> RopeConfig:
             "rope.dimension_count", f"must equal the head size {head_dim}, got {dim}."
         )
     theta = fields.positive("rope.freq_base", 10000.0)
-    kind = fields.text("rope.scaling.type", "none")
+    # As llama.cpp reads it: an old key names the factor, and a factor without a type is linear.
+    old_key, key = "rope.scale_linear", "rope.scaling.factor"
+    factor_key = old_key if old_key in fields and key not in fields else key
+    kind = fields.text("rope.scaling.type", "linear" if factor_key in fields else "none")
     if kind not in ("none", "linear"):
         raise fields.error(
             "rope.scaling.type", f"'{kind:.40}' is not supported; supported are none and linear."
@@ -76,7 +85,7 @@ def gguf_rope(fields: Fields, file: GGUFFile, head_dim: int) -> RopeConfig:
     if "rope_freqs.weight" in file.tensors:
         return RopeConfig(theta, dim, _llama3_from_table(fields, file, theta, dim))
     if kind == "linear":
-        return RopeConfig(theta, dim, RopeScaling("linear", fields.positive("rope.scaling.factor")))
+        return RopeConfig(theta, dim, RopeScaling("linear", fields.positive(factor_key)))
     return RopeConfig(theta, dim)
 
 

@@ -39,6 +39,11 @@ struct tile {
     int32_t sequence, first, count, position; /* queries `first`.. of the step; where they stand */
 };
 
+struct score_args {
+    float divisor, softcap; /* of scores; no cap: 0 */
+    int window;             /* keys that a row sees, or 0: all up to its own */
+};
+
 struct paged_attention_args {
     const float *query;         /* [T, num_heads, head_dim] */
     float *output;              /* [T, num_heads, head_dim] */
@@ -49,10 +54,9 @@ struct paged_attention_args {
     float *parts; /* [num_tiles, num_kv_heads, max_blocks], each for a tile; or NULL */
     const float *sinks;         /* [num_heads], or NULL */
     int64_t scratch_floats, part_floats;
-    float divisor, softcap; /* of scores; no cap: 0 */
+    const struct score_args *score;
     int num_tiles, max_rows, max_blocks; /* of keys and rows, in any tile */
     int table_width, block_size, num_heads, num_kv_heads, head_dim, is_half;
-    int window; /* keys that a row sees, or 0: all up to its own */
 };
 
 /* Where rows stand: so far, or by one block alone. */
@@ -63,7 +67,7 @@ struct state {
 };
 
 struct scratch {
-    float *queries; /* [max_rows, head_dim], divided by args->divisor */
+    float *queries; /* [max_rows, head_dim], divided by score->divisor */
     float *keys;    /* [head_dim, KEYS] */
     float *values;  /* [KEYS, padded] */
     float *weights; /* [ROWS, KEYS] */
@@ -396,7 +400,7 @@ static void begin(const struct paged_attention_args *args, struct state total, i
 static void take_queries(const struct paged_attention_args *args, struct tile tile, int head,
                          float *queries) {
     int group = args->num_heads / args->num_kv_heads, size = group * args->head_dim;
-    __m512 divisor = _mm512_set1_ps(args->divisor);
+    __m512 divisor = _mm512_set1_ps(args->score->divisor);
     for (int i = 0; i < tile.count; i++) {
         size_t at = ((size_t)(tile.first + i) * args->num_heads + head * group) * args->head_dim;
         for (int channel = 0; channel < size; channel += WIDTH) {
@@ -424,17 +428,19 @@ static void give_output(const struct paged_attention_args *args, struct tile til
 }
 
 /* What `rows` rows from `row` on see of a block. */
-static struct sight look(const struct paged_attention_args *args, struct tile tile, int block,
-                         int row, int rows, int count) {
-    int group = args->num_heads / args->num_kv_heads;
-    struct sight sight = {.softcap = args->softcap};
+INLINE void look(const struct paged_attention_args *args, struct tile tile, int block, int row,
+                 int rows, int count, struct sight *sight) {
+    int group = args->num_heads / args->num_kv_heads, window = args->score->window;
+    int limit = tile.position + row / group + 1 - block * KEYS, left = group - row % group;
     for (int r = 0; r < rows; r++) {
-        sight.limits[r] = tile.position + (row + r) / group + 1 - block * KEYS;
-        sight.firsts[r] = args->window ? larger(0, sight.limits[r] - args->window) : 0;
+        sight->limits[r] = limit;
+        if (--left == 0) limit++, left = group;
     }
-    sight.begin = sight.firsts[0];
-    sight.end = smaller(sight.limits[rows - 1], count);
-    return sight;
+    sight->end = smaller(sight->limits[rows - 1], count);
+    sight->softcap = args->score->softcap;
+    for (int r = 0; r < rows; r++)
+        sight->firsts[r] = window ? larger(0, sight->limits[r] - window) : 0;
+    sight->begin = sight->firsts[0];
 }
 
 /* One block's part for all of a tile's rows: merged into the scratch's total, or left in `into`. */
@@ -442,7 +448,7 @@ static void attend_block(const struct paged_attention_args *args, struct tile ti
                          const struct place *place, const struct place *next, struct scratch *s,
                          const struct state *into) {
     int rows = tile.count * (args->num_heads / args->num_kv_heads), width = padded(args->head_dim);
-    int is_plain = args->window == 0 && args->softcap == 0;
+    int is_plain = args->score->window == 0 && args->score->softcap == 0;
     if (args->is_half)
         turn_keys(args, place, next, s->keys, 1);
     else
@@ -456,7 +462,8 @@ static void attend_block(const struct paged_attention_args *args, struct tile ti
     }
     for (int row = 0; row < rows; row += ROWS) {
         int these = smaller(rows - row, ROWS);
-        struct sight sight = look(args, tile, block, row, these, place->count);
+        struct sight sight;
+        look(args, tile, block, row, these, place->count, &sight);
         if (sight.begin >= sight.end && !into) continue; /* none of them sees any of it */
         struct state part = into ? from_row(*into, row, width) : s->part;
         (is_plain ? plain_part : windowed_or_capped_part)(
@@ -468,7 +475,8 @@ static void attend_block(const struct paged_attention_args *args, struct tile ti
 
 /* A tile's blocks of keys: from the first that any row sees to before the last. */
 static int first_block(const struct paged_attention_args *args, struct tile tile) {
-    return args->window ? larger(0, tile.position + 1 - args->window) / KEYS : 0;
+    int window = args->score->window;
+    return window ? larger(0, tile.position + 1 - window) / KEYS : 0;
 }
 
 static int last_block(struct tile tile) { return (tile.position + tile.count + KEYS - 1) / KEYS; }

@@ -10,10 +10,10 @@ from fastapi import APIRouter
 from msgspec import Struct
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.context import Context
-from thirdeye.server.api.generation.server_state import Phase
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.server_state import Phase
 from thirdeye.server.errors import Unavailable
 
 

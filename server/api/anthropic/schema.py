@@ -2,7 +2,7 @@
 and closed.
 
 Content is a list of blocks, a string being one of them. What chat knows too is checked by chat,
-which is what a request becomes (`thirdeye.server.api.anthropic.adapter`).
+which is what a request becomes (`thirdeye.server.api.anthropic.routes`).
 """
 
 from typing import Annotated, Any, Literal

@@ -14,7 +14,7 @@ import anyio
 
 from thirdeye.server.api.generation.engine_errors import coded_failure
 from thirdeye.server.api.generation.mailbox import Mailbox
-from thirdeye.server.api.generation.usage import ReceiptMaker, Tally
+from thirdeye.server.api.state.usage import ReceiptMaker, Tally
 from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,

@@ -16,8 +16,8 @@ import msgspec
 
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.request_rules import check_context, refuse, room_for, truncate
-from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.requests.generation_fields import GenerationRequest
+from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.server.text.text_stream import TextOptions
 

@@ -8,56 +8,40 @@ tally, shape and framing. A client that lags has its socket closed to this way, 
 up behind it and go out together.
 """
 
-from typing import Protocol, cast
+from typing import cast
 
 from starlette.requests import Request
 
-from thirdeye.server.api.generation.answer_format import Shape
+from thirdeye.server.api.generation.answer_format import AnswerFormat, Chunk
 from thirdeye.server.api.generation.choices import Item
 from thirdeye.server.api.generation.mailbox import Mailbox
-from thirdeye.server.api.generation.usage import Tally
-from thirdeye.server.api.http.sse import Framing
+from thirdeye.server.api.state.usage import Tally
+from thirdeye.server.asgi_extension import DIRECT_WRITE, DirectWriter
 from thirdeye.server.text.events import TextEvent
 
-WIRE = "thirdeye.wire"  # the ASGI extension that a protocol class offers
 
-
-class Wire(Protocol):
-    """The body of one answer, written to its socket without waiting."""
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the answer has begun and its client takes what is written."""
-
-    def write(self, body: bytes) -> None:
-        """As a message `http.response.body` would, with more to come, and soon: before whatever
-        the event loop is told to do later. Only while it is open."""
-
-
-def wire_of(request: Request) -> Wire | None:
+def wire_of(request: Request) -> DirectWriter | None:
     """None where the server that runs this application has none to offer."""
-    return cast("Wire | None", request.scope.get("extensions", {}).get(WIRE))
+    return cast("DirectWriter | None", request.scope.get("extensions", {}).get(DIRECT_WRITE))
 
 
 class Push:
     """A `Shortcut` from the events of one choice to the socket of its streamed answer."""
 
-    __slots__ = ("_chunks", "_frame", "_index", "_mailbox", "_tally", "_wire")
+    __slots__ = ("_frames", "_index", "_mailbox", "_tally", "_wire")
 
     def __init__(
         self,
-        wire: Wire,
-        shape: Shape,
+        wire: DirectWriter,
+        form: AnswerFormat[Chunk],
         tally: Tally,
-        framing: Framing,
         index: int,
         mailbox: Mailbox[Item],
     ) -> None:
         """`mailbox` is where the usual way begins: its reader waits once all of it is at rest."""
         self._wire = wire
-        self._chunks = shape.chunks
+        self._frames = form.frames
         self._tally = tally
-        self._frame = framing.frame
         self._index = index
         self._mailbox = mailbox
 
@@ -67,5 +51,5 @@ class Push:
 
     def send(self, event: TextEvent) -> None:
         self._tally.add(self._index, event)
-        for chunk in self._chunks(self._index, event):
-            self._wire.write(self._frame(chunk))
+        for frame in self._frames(self._index, event):
+            self._wire.write(frame)

@@ -7,10 +7,10 @@ capped or cut that the caller did not ask to have cut.
 import asyncio
 from collections.abc import Sequence
 
-from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.requests.fields import Prompt
 from thirdeye.server.api.requests.generation_fields import GenerationRequest
 from thirdeye.server.api.requests.response_formats import Constraint
+from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import BadRequest
 from thirdeye.server.text.templates.completion_prompt import encode_prompt, fewest_tokens
 

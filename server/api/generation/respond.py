@@ -1,6 +1,6 @@
 """Admission, running and ending of one generation request: the one path of all answers.
 
-A streaming answer sends the shape's chunks as they come; a whole answer drains the same events.
+A streaming answer sends its chunks as they come; a whole answer is the same chunks, joined.
 Either way the permit is held until the last byte is out, and a client that leaves stops the work.
 """
 
@@ -15,15 +15,20 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.answer_format import Shape, WholeShape
+from thirdeye.server.api.generation.answer_format import (
+    AnswerFormat,
+    Chunk,
+    Joined,
+    WholeAnswer,
+)
 from thirdeye.server.api.generation.choices import Batch, Generation, Way, events
-from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.first_event import HeadStart
 from thirdeye.server.api.generation.push import Push, wire_of
-from thirdeye.server.api.generation.usage import Tally, server_timing
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import OPENAI, Framing, event_stream
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.usage import Tally, server_timing
 from thirdeye.server.errors import ClientGone
 from thirdeye.server.logs import log_request
 
@@ -34,7 +39,7 @@ async def respond(
     request: Request,
     context: Context,
     generation: Generation,
-    shape: Shape,
+    form: AnswerFormat[Chunk],
     tally: Tally,
     *,
     stream: bool,
@@ -45,10 +50,10 @@ async def respond(
     A stream has its status once its first event is there, or after `sse_ping` seconds of silence.
     """
     wire = wire_of(request) if stream else None
-    way = partial(Push, wire, shape, tally, framing) if wire is not None else None
+    way = partial(Push, wire, form, tally) if wire is not None else None
     source = admit(request, context, generation, tally, way)
     if not stream:
-        return await answer_whole(request, source, shape, tally)
+        return await answer_whole(request, source, Joined(form), tally)
     lifetime = lifetime_of(request)
     head = HeadStart(source)
     try:
@@ -59,7 +64,7 @@ async def respond(
     return answer_stream(
         request,
         context,
-        _chunks(head, shape, tally),
+        _bodies(head, form, tally),
         is_silent=not has_begun,
         close=head.aclose,
         headers={"Server-Timing": f"admit;dur={lifetime.elapsed_ms():.1f}"},
@@ -70,20 +75,20 @@ async def respond(
 def answer_stream(
     request: Request,
     context: Context,
-    chunks: AsyncGenerator[list[bytes], None],
+    bodies: AsyncGenerator[bytes, None],
     *,
     close: Callable[[], Awaitable[None]] | None = None,
     is_silent: bool = False,
     headers: Mapping[str, str] | None = None,
     framing: Framing = OPENAI,
 ) -> Response:
-    """Chunks as server-sent events, under this server's limits. `close` ends what makes them, if
+    """Bodies of server-sent events, under this server's limits. `close` ends what makes them, if
     closing them alone does not; see `event_stream`."""
     return event_stream(
-        chunks,
+        bodies,
         request_id=lifetime_of(request).request_id,
         is_silent=is_silent,
-        close=close or chunks.aclose,
+        close=close or bodies.aclose,
         ping=context.config.sse_ping,
         send_timeout=context.config.send_timeout,
         headers=headers or {},
@@ -117,40 +122,40 @@ def admit(
 
 
 async def answer_whole(
-    request: Request, source: AsyncGenerator[Batch, None], shape: WholeShape, tally: Tally
+    request: Request, source: AsyncGenerator[Batch, None], answer: WholeAnswer, tally: Tally
 ) -> Response:
     """One JSON answer from all events. Raises `ApiError` if a choice fails, or `ClientGone`."""
-    await unless_gone(request, _drain(source, shape, tally))
+    await unless_gone(request, _drain(source, answer, tally))
     lifetime = lifetime_of(request)
     headers = {"openai-processing-ms": str(round(lifetime.elapsed_ms()))}
     if timings := tally.engine_timings:
         headers["Server-Timing"] = server_timing(timings, tally.num_cached_tokens)
-    return json_response(shape.whole(), headers=headers)
+    return json_response(answer.whole(), headers=headers)
 
 
-async def _chunks(
-    source: HeadStart[Batch], shape: Shape, tally: Tally
-) -> AsyncGenerator[list[bytes], None]:
-    """The chunks of each batch. An event is counted right before it is shaped: a chunk may say how
-    many tokens there are so far."""
+async def _bodies(
+    source: HeadStart[Batch], form: AnswerFormat[Chunk], tally: Tally
+) -> AsyncGenerator[bytes, None]:
+    """The frames of each batch. An event is counted right before its chunks are made: one may say
+    how many tokens there are so far."""
     async with aclosing(source):
         async for batch in source:
-            chunks: list[bytes] = []
+            frames: list[bytes] = []
             for index, event in batch:
                 tally.add(index, event)
-                chunks.extend(shape.chunks(index, event))
-            if chunks:
-                yield chunks
-    if chunks := list(shape.last_chunks()):
-        yield chunks
+                frames.extend(form.frames(index, event))
+            if frames:
+                yield b"".join(frames)
+    if frames := list(form.last_frames()):
+        yield b"".join(frames)
 
 
-async def _drain(source: AsyncGenerator[Batch, None], shape: WholeShape, tally: Tally) -> None:
+async def _drain(source: AsyncGenerator[Batch, None], answer: WholeAnswer, tally: Tally) -> None:
     async with aclosing(source):
         async for batch in source:
             for index, event in batch:
                 tally.add(index, event)
-                shape.add(index, event)
+                answer.add(index, event)
 
 
 async def unless_gone(request: Request, work: Coroutine[object, object, Result]) -> Result:

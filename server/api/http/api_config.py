@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from thirdeye.server.api.http.auth import LOOPBACK_HOSTS
 from thirdeye.server.api.http.json_body import MAX_BODY_BYTES
-
-MAX_N = 128  # samples of one prompt: the most that any operator may allow
+from thirdeye.server.settings.bounds import MAX_N
 
 
 @dataclass(frozen=True, slots=True)

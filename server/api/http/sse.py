@@ -1,8 +1,8 @@
 """Server-sent events: frames, keep-alives, an end. The only user of sse_starlette.
 
-Chunks are complete bytes when they get here, and all that are there go out in one write, so a token
-costs microseconds. How they become frames is the dialect's matter (`Framing`): chat has `data: …`
-and one `[DONE]`, also after an error.
+Frames are complete bytes when they get here, in bodies that go out in one write each. What is said
+around them is the dialect's matter (`Framing`): chat has one `[DONE]` at the end, also after an
+error.
 """
 
 import asyncio
@@ -39,9 +39,8 @@ def _error_frame(error: ApiError) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How a dialect writes its stream; the defaults are chat's."""
+    """What a dialect's stream says beside its answer; the defaults are chat's."""
 
-    frame: Callable[[bytes], bytes] = data_frame
     error: Callable[[ApiError], bytes] = _error_frame  # the frames of a failure in mid-stream
     keepalive: bytes = b": keepalive\n\n"
     end: bytes = DONE
@@ -51,7 +50,7 @@ OPENAI = Framing()
 
 
 def event_stream(
-    chunks: AsyncGenerator[list[bytes], None],
+    bodies: AsyncGenerator[bytes, None],
     *,
     request_id: str,
     is_silent: bool,
@@ -61,14 +60,14 @@ def event_stream(
     headers: Mapping[str, str],
     framing: Framing = OPENAI,
 ) -> EventSourceResponse:
-    """A streaming answer of JSON chunks, one write for each list. When the client leaves, `chunks`
-    is closed.
+    """A streaming answer of frames, one write for each body of them. When the client leaves,
+    `bodies` is closed.
 
-    `close` is called at the end, also of an answer that never began, whose chunks were not asked
+    `close` is called at the end, also of an answer that never began, whose bodies were not asked
     for. `is_silent`: a comment is already due.
     """
     return ClosingResponse(
-        frames(chunks, request_id, is_silent, framing),
+        framed(bodies, request_id, is_silent, framing),
         close=close,
         sep="\n",
         ping=ping,
@@ -167,19 +166,19 @@ class _Ready(ServerSentEvent):
         return self._frame
 
 
-async def frames(
-    chunks: AsyncGenerator[list[bytes], None],
+async def framed(
+    bodies: AsyncGenerator[bytes, None],
     request_id: str,
     is_silent: bool = False,
     framing: Framing = OPENAI,
 ) -> AsyncGenerator[bytes, None]:
-    """The frames of each list, an error event if they fail, and the dialect's end."""
+    """The bodies, an error event if they fail, and the dialect's end."""
     try:
         if is_silent:
             yield framing.keepalive
-        async with aclosing(chunks):
-            async for batch in chunks:
-                yield b"".join([framing.frame(chunk) for chunk in batch])
+        async with aclosing(bodies):
+            async for body in bodies:
+                yield body
     except ApiError as error:
         yield framing.error(error)
     except Exception as bug:

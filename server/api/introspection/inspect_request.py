@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.generation.request_rules import refuse
-from thirdeye.server.api.generation.server_state import ModelInfo
 from thirdeye.server.api.openai.schema import MAX_MESSAGES, Message
 from thirdeye.server.api.requests.fields import Prompt, one_prompt_schema, parse_one_prompt
 from thirdeye.server.api.requests.generation_fields import MAX_LOGPROBS
 from thirdeye.server.api.requests.strict_model import Strict
+from thirdeye.server.api.state.server_state import ModelInfo
 from thirdeye.server.engine.interface.trace import ARRAYS
 
 MAX_TOKENS = 512

@@ -18,15 +18,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
-from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.plan import unix_seconds
 from thirdeye.server.api.generation.request_rules import check_prompt_ids, refuse
 from thirdeye.server.api.generation.respond import answer_stream, unless_gone
-from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.http.admission import ViewerSlots
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
+from thirdeye.server.api.http.sse import data_frame
 from thirdeye.server.api.introspection.inspect_request import (
     MAX_TOKENS,
     InspectRequest,
@@ -35,6 +34,8 @@ from thirdeye.server.api.introspection.inspect_request import (
 )
 from thirdeye.server.api.openai.schema import TokenizeRequest
 from thirdeye.server.api.openai.tokenize import encode_body
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.trace import (
     ARRAYS,
     STREAM,
@@ -81,7 +82,7 @@ def inspect_routes(context: Context) -> APIRouter:
         events = inspection.events(engine)
         if not body.stream:
             return json_response(await unless_gone(request, merged(events)))
-        return answer_stream(request, context, encoded(events))
+        return answer_stream(request, context, framed(events))
 
     return router
 
@@ -200,10 +201,10 @@ async def merged(events: AsyncGenerator[JsonObject, None]) -> JsonObject:
     return {"object": "inspection", **whole, "layers": layers}
 
 
-async def encoded(events: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[list[bytes], None]:
+async def framed(events: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
         async for event in events:
-            yield [encode(event)]
+            yield data_frame(encode(event))
 
 
 def describe(token_id: int, tokenizer: Tokenizer) -> JsonObject:

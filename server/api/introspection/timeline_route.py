@@ -14,11 +14,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.respond import answer_stream
 from thirdeye.server.api.http.admission import ViewerSlots
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
+from thirdeye.server.api.http.sse import data_frame
+from thirdeye.server.api.state.context import Context
 from thirdeye.server.engine.interface.types import Engine, EngineDead, StepRecord
 from thirdeye.server.errors import BadRequest, engine_failed
 
@@ -40,7 +41,7 @@ def timeline_routes(context: Context) -> APIRouter:
         slots.acquire()
         lifetime = lifetime_of(request)
         lifetime.at_end(slots.release)
-        return answer_stream(request, context, _chunks(engine, since))
+        return answer_stream(request, context, _frames(engine, since))
 
     return router
 
@@ -64,13 +65,13 @@ def read_since(request: Request) -> int:
     return int(text)
 
 
-async def _chunks(engine: Engine, since: int) -> AsyncGenerator[list[bytes], None]:
+async def _frames(engine: Engine, since: int) -> AsyncGenerator[bytes, None]:
     encode = msgspec.json.Encoder().encode
     # `Engine.watch` gives a generator in every engine; `AsyncIterator` cannot say that it closes.
     records = cast("AsyncGenerator[StepRecord, None]", engine.watch(since))
     try:
         async with aclosing(records):
             async for record in records:
-                yield [encode(record)]
+                yield data_frame(encode(record))
     except EngineDead:
         raise engine_failed() from None

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.grammar_cache import Grammars
 from thirdeye.server.api.generation.request_rules import check_common
-from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.openai.chat import check_chat, encode_messages, plan_chat
 from thirdeye.server.api.openai.schema import ChatRequest
 from thirdeye.server.api.openai.tool_use import tool_use
 from thirdeye.server.api.requests.pydantic_errors import parse
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
+from thirdeye.server.api.state.grammar_cache import Grammars
+from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import BadRequest
 
 # (pattern of the start of a chat path, what the dialect calls it), the first that fits counts.

@@ -1,23 +1,13 @@
 """`POST /v1/chat/completions`: messages in, an assistant message out, whole or as chunks."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.answer_format import (
-    ChunkWriter,
-    Head,
-    JsonObject,
-    encode,
-    optional,
-    whole_answer,
-)
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.context import Context
-from thirdeye.server.api.generation.grammar_cache import Grammars
 from thirdeye.server.api.generation.plan import AnswerFields, plan_answer
 from thirdeye.server.api.generation.request_rules import (
     check_common,
@@ -26,11 +16,9 @@ from thirdeye.server.api.generation.request_rules import (
     refuse,
 )
 from thirdeye.server.api.generation.respond import respond
-from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
-from thirdeye.server.api.openai.logprob_lists import chat_logprobs, prompt_logprobs
+from thirdeye.server.api.openai.chat_format import ChatCompletion, ChatFormat
 from thirdeye.server.api.openai.schema import (
     AssistantMessage,
     ChatRequest,
@@ -38,17 +26,17 @@ from thirdeye.server.api.openai.schema import (
     TokenizeRequest,
     ToolMessage,
 )
-from thirdeye.server.api.openai.tool_calls import delta_of, whole_calls
 from thirdeye.server.api.openai.tool_use import compile_tools, tool_use
 from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.grammar_cache import Grammars
+from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import BadRequest
-from thirdeye.server.text.events import TextEvent, TextToken
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong
-from thirdeye.server.text.tokenizer import Tokenizer
-from thirdeye.server.text.tools.definitions import ChoiceMode, Tool
+from thirdeye.server.text.tools.definitions import Tool
 from thirdeye.server.text.tools.tool_prompt import fit
 
 
@@ -58,7 +46,7 @@ def chat_routes(context: Context) -> APIRouter:
     @router.post("/chat/completions", include_in_schema=False)
     @router.post(
         "/v1/chat/completions",
-        **documented("Chat", ChatRequest, answer="ChatCompletion", streams="ChatCompletionChunk"),
+        **documented("Chat", ChatRequest, answer=ChatCompletion, streams="ChatCompletionChunk"),
     )
     async def create_chat_completion(request: Request) -> Response:
         _, model = context.state.serving()
@@ -69,8 +57,8 @@ def chat_routes(context: Context) -> APIRouter:
         check_chat(body)
         generation = await plan_chat(body, model, context.grammars, lifetime_of(request).caller)
         tally = generation.tally(ReceiptWriter(generation, model) if body.receipt else None)
-        shape = ChatShape(body, generation, model, tally)
-        return await respond(request, context, generation, shape, tally, stream=body.stream)
+        form = ChatFormat(body, generation, model, tally)
+        return await respond(request, context, generation, form, tally, stream=body.stream)
 
     return router
 
@@ -184,146 +172,3 @@ def _plain(message: Message) -> dict[str, object]:
     if isinstance(message, ToolMessage):
         plain["tool_call_id"] = message.tool_call_id
     return plain
-
-
-class ChatShape:
-    """A chat answer: one message for each choice, or deltas of it."""
-
-    def __init__(
-        self, body: ChatRequest, generation: Generation, model: ServedModel, tally: Tally
-    ) -> None:
-        self._choice_mode = body.tool_choice.mode if body.tool_choice else ChoiceMode.AUTO
-        self._with_logprobs = body.logprobs
-        self._as_ids = body.return_tokens_as_token_ids
-        self._with_ids = body.return_token_ids
-        self._with_prompt_logprobs = body.prompt_logprobs is not None
-        self._generation = generation
-        self._tokenizer: Tokenizer = model.tokenizer
-        self._tally = tally
-        self._tier = "default" if body.service_tier else None
-        self._fingerprint = model.fingerprint
-        head = Head.of(generation, "chat.completion.chunk", model.fingerprint, self._tier)
-        has_only_text = not (self._with_logprobs or self._with_ids)
-        template = (
-            b'{"index":%d,"delta":{"content":',
-            b'},"logprobs":null,"finish_reason":null}',
-        )
-        self._writer = ChunkWriter(
-            head, body.stream_options, tally, template if has_only_text else None
-        )
-        self._started: set[int] = set()
-        self._events: list[list[TextEvent]] = [[] for _ in generation.requests]
-
-    def chunks(self, index: int, event: TextEvent) -> Iterator[bytes]:
-        """Role first, then content, then the empty delta that says why the choice ended."""
-        if event.progress is not None:
-            yield self._writer.progress_chunk(index, event.progress)
-            return
-        if index not in self._started:
-            yield self._role_chunk(index)
-        is_last = event.finish_reason is not None
-        is_only_text = event.text and not event.tool_calls and not is_last
-        if is_only_text and (chunk := self._writer.text_chunk(index, event.text)):
-            yield chunk
-            return
-        tokens, hidden = _split(event) if is_last else (event.tokens, [])
-        deltas = list(_deltas(event))
-        if not deltas and tokens and not is_last and (self._with_logprobs or self._with_ids):
-            deltas = [b"{}"]
-        for delta in deltas:
-            yield self._writer.chunk(self._choice(index, delta, tokens))
-            tokens = []  # they stand with the first
-        if is_last:
-            yield self._writer.chunk(self._choice(index, b"{}", hidden, event))
-
-    def last_chunks(self) -> Iterator[bytes]:
-        return self._writer.usage_chunk()
-
-    def _role_chunk(self, index: int) -> bytes:
-        prompt_ids = None
-        if self._with_ids and not self._started:
-            prompt_ids = self._generation.prompts[0]
-        self._started.add(index)
-        only_calls = self._choice_mode in (ChoiceMode.REQUIRED, ChoiceMode.NAMED)
-        content = b"null" if only_calls else b'""'
-        delta = b'{"role":"assistant","content":%b,"refusal":null}' % content
-        choice = b'{"index":%d,"delta":%b,"logprobs":null,"finish_reason":null}' % (index, delta)
-        return self._writer.chunk(choice, optional(b"prompt_token_ids", prompt_ids))
-
-    def _choice(
-        self, index: int, delta: bytes, tokens: list[TextToken], end: TextEvent | None = None
-    ) -> bytes:
-        parts = [b'{"index":%d,"delta":%b,"logprobs":' % (index, delta)]
-        parts.append(encode(self._logprobs(tokens)) if tokens else b"null")
-        parts.append(b',"finish_reason":' + encode(self._finish_reason(end) if end else None))
-        parts.append(optional(b"stop_reason", end.stop_reason if end else None))
-        if self._with_ids:
-            parts.append(optional(b"token_ids", [token.token_id for token in tokens]))
-        return b"".join([*parts, b"}"])
-
-    def _finish_reason(self, end: TextEvent) -> str | None:
-        """As OpenAI has it: a call that was asked for by name ends with `stop`."""
-        is_call = end.ended_in_tool_calls and self._choice_mode is not ChoiceMode.NAMED
-        return "tool_calls" if is_call else end.finish_reason
-
-    def _logprobs(self, tokens: list[TextToken]) -> JsonObject | None:
-        if not self._with_logprobs:
-            return None
-        return chat_logprobs(tokens, self._tokenizer, as_ids=self._as_ids)
-
-    def add(self, index: int, event: TextEvent) -> None:
-        self._events[index].append(event)
-
-    def whole(self) -> JsonObject:
-        head = Head.of(self._generation, "chat.completion", self._fingerprint, self._tier)
-        choices = [self._whole_choice(i, events) for i, events in enumerate(self._events)]
-        answer = whole_answer(head, choices, self._tally)
-        prompt = self._generation.prompts[0]
-        if self._with_ids:
-            answer["prompt_token_ids"] = prompt
-        if self._with_prompt_logprobs:
-            entries = self._events[0][0].prompt_logprobs or []
-            answer["prompt_logprobs"] = prompt_logprobs(prompt, entries, self._tokenizer)
-        return answer
-
-    def _whole_choice(self, index: int, events: list[TextEvent]) -> JsonObject:
-        tokens = [token for event in events for token in event.tokens]
-        last = events[-1]
-        choice: JsonObject = {
-            "index": index,
-            "message": _message(events),
-            "logprobs": self._logprobs(tokens),
-            "finish_reason": self._finish_reason(last),
-        }
-        if last.stop_reason is not None:
-            choice["stop_reason"] = last.stop_reason
-        if self._with_ids:
-            choice["token_ids"] = [token.token_id for token in tokens]
-        return choice
-
-
-def _message(events: Sequence[TextEvent]) -> JsonObject:
-    content = "".join(event.text for event in events)
-    calls = whole_calls(delta for event in events for delta in event.tool_calls)
-    message: JsonObject = {
-        "role": "assistant",
-        "content": content if content or not calls else None,
-        "refusal": None,
-        "annotations": [],
-    }
-    return message | ({"tool_calls": calls} if calls else {})
-
-
-def _deltas(event: TextEvent) -> Iterator[bytes]:
-    """What an event adds to the message: text, then the heads of calls and pieces of arguments."""
-    if event.text:
-        yield b'{"content":' + encode(event.text) + b"}"
-    yield from map(delta_of, event.tool_calls)
-
-
-def _split(event: TextEvent) -> tuple[list[TextToken], list[TextToken]]:
-    """The last event's tokens: those of its text, and the hidden ones at its end (EOS, stop id)."""
-    end = len(event.tokens) if event.text or event.tool_calls else 0
-    while end and event.tokens[end - 1].raw is None:
-        end -= 1
-    return event.tokens[:end], event.tokens[end:]

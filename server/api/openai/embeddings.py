@@ -15,9 +15,7 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.answer_parts import AnswerTimings
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.plan import SharedTerms, plan
 from thirdeye.server.api.generation.request_rules import (
     check_context,
@@ -27,13 +25,15 @@ from thirdeye.server.api.generation.request_rules import (
     truncate,
 )
 from thirdeye.server.api.generation.respond import admit, answer_whole
-from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.schema import EmbeddingRequest
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_EMBEDDINGS
+from thirdeye.server.api.state.answer_parts import AnswerTimings
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import SamplingParams
 from thirdeye.server.text.events import TextEvent
 

@@ -8,6 +8,9 @@ import codecs
 from collections.abc import Sequence
 from functools import partial
 
+from msgspec import Struct
+
+from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.engine.interface.types import TokenLogprobs
 from thirdeye.server.text.events import TextToken
 from thirdeye.server.text.token_logprobs import (
@@ -21,32 +24,66 @@ from thirdeye.server.text.tokenizer import Tokenizer
 
 LOWEST = -9999.0
 
-JsonObject = dict[str, object]
+ScoredToken = tuple[int, bytes | None, TokenLogprobs | None]  # id, shown bytes, what it scored
+
+
+class LikelyToken(Struct):
+    token: str
+    logprob: float
+    bytes: list[Count] | None
+
+
+class ChosenToken(LikelyToken):
+    top_logprobs: list[LikelyToken]
+
+
+class ChatLogprobs(Struct):
+    content: list[ChosenToken]
+    refusal: None = None
+
+
+class TextLogprobs(Struct):
+    """Four lists with an entry for each token."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[Count]
+
+    @classmethod
+    def joined(cls, parts: Sequence["TextLogprobs"]) -> "TextLogprobs":
+        return cls(
+            tokens=[token for part in parts for token in part.tokens],
+            token_logprobs=[logprob for part in parts for logprob in part.token_logprobs],
+            top_logprobs=[top for part in parts for top in part.top_logprobs],
+            text_offset=[offset for part in parts for offset in part.text_offset],
+        )
 
 
 def chat_logprobs(
     tokens: Sequence[TextToken], tokenizer: Tokenizer, *, as_ids: bool = False
-) -> JsonObject:
-    """`{"content": [...], "refusal": null}` of tokens that carry logprobs.
+) -> ChatLogprobs:
+    """Of tokens that carry logprobs.
 
     `as_ids`: tokens are called `token_id:123`; their bytes stay what they are.
     """
-    content = [_chat_token(token, tokenizer, as_ids) for token in tokens]
-    return {"content": content, "refusal": None}
+    return ChatLogprobs([_chat_token(token, tokenizer, as_ids) for token in tokens])
 
 
-def _chat_token(token: TextToken, tokenizer: Tokenizer, as_ids: bool) -> JsonObject:
+def _chat_token(token: TextToken, tokenizer: Tokenizer, as_ids: bool) -> ChosenToken:
     assert token.logprobs is not None, "logprobs were asked for"
-    top = [_chat_entry(printed, as_ids) for printed in likeliest(token.logprobs, tokenizer)]
-    return _chat_entry(chosen(token, tokenizer), as_ids) | {"top_logprobs": top}
+    top = [
+        LikelyToken(*_entry_of(printed, as_ids)) for printed in likeliest(token.logprobs, tokenizer)
+    ]
+    return ChosenToken(*_entry_of(chosen(token, tokenizer), as_ids), top)
 
 
-def _chat_entry(printed: PrintedToken, as_ids: bool) -> JsonObject:
-    return {
-        "token": id_name(printed.token_id) if as_ids else printed.text,
-        "logprob": max(printed.logprob, LOWEST),
-        "bytes": None if printed.raw is None else list(printed.raw),
-    }
+def _entry_of(printed: PrintedToken, as_ids: bool) -> tuple[str, float, list[int] | None]:
+    return (
+        id_name(printed.token_id) if as_ids else printed.text,
+        max(printed.logprob, LOWEST),
+        None if printed.raw is None else list(printed.raw),
+    )
 
 
 class CompletionLogprobs:
@@ -57,24 +94,16 @@ class CompletionLogprobs:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._offset = 0
 
-    def piece(self, tokens: Sequence[tuple[int, bytes | None, TokenLogprobs | None]]) -> JsonObject:
-        """Of (id, shown bytes or None, logprobs or None) each; the first of a prompt has none."""
-        names: list[str] = []
-        logprobs: list[float | None] = []
-        top: list[dict[str, float] | None] = []
-        offsets: list[int] = []
+    def piece(self, tokens: Sequence[ScoredToken]) -> TextLogprobs:
+        """The first token of a prompt has no logprobs."""
+        piece = TextLogprobs([], [], [], [])
         for token_id, raw, entry in tokens:
-            names.append(self._name(token_id))
-            logprobs.append(None if entry is None else max(entry.logprob, LOWEST))
-            top.append(None if entry is None else self._top(entry))
-            offsets.append(self._offset)
+            piece.tokens.append(self._name(token_id))
+            piece.token_logprobs.append(None if entry is None else max(entry.logprob, LOWEST))
+            piece.top_logprobs.append(None if entry is None else self._top(entry))
+            piece.text_offset.append(self._offset)
             self._offset += len(self._decoder.decode(raw or b""))
-        return {
-            "tokens": names,
-            "token_logprobs": logprobs,
-            "top_logprobs": top,
-            "text_offset": offsets,
-        }
+        return piece
 
     def _top(self, entry: TokenLogprobs) -> dict[str, float]:
         top = legacy_top(entry, self._name)
@@ -90,22 +119,29 @@ def token_name(token_id: int, tokenizer: Tokenizer) -> str:
     return token_key(tokenizer.token_bytes(token_id))
 
 
+class RankedToken(Struct):
+    logprob: float
+    rank: Count
+    decoded_token: str
+
+
+PromptLogprobs = list[dict[str, RankedToken] | None]  # by token id; null for the first token
+
+
 def prompt_logprobs(
     prompt: Sequence[int], entries: Sequence[TokenLogprobs], tokenizer: Tokenizer
-) -> list[JsonObject | None]:
-    """vLLM's shape: null first, then `{"id": {"logprob", "rank", "decoded_token"}}`."""
+) -> PromptLogprobs:
+    """vLLM's shape."""
     assert len(entries) == len(prompt) - 1, "one entry for each prompt token but the first"
     return [None, *(_prompt_entry(entry, tokenizer) for entry in entries)]
 
 
-def _prompt_entry(entry: TokenLogprobs, tokenizer: Tokenizer) -> JsonObject:
+def _prompt_entry(entry: TokenLogprobs, tokenizer: Tokenizer) -> dict[str, RankedToken]:
     ranked = [(token_id, logprob, rank) for rank, (token_id, logprob) in enumerate(entry.top, 1)]
     ranked.append((entry.token_id, entry.logprob, entry.rank))
     return {
-        str(token_id): {
-            "logprob": max(logprob, LOWEST),
-            "rank": rank,
-            "decoded_token": tokenizer.token_bytes(token_id).decode("utf-8", "replace"),
-        }
+        str(token_id): RankedToken(
+            max(logprob, LOWEST), rank, tokenizer.token_bytes(token_id).decode("utf-8", "replace")
+        )
         for token_id, logprob, rank in ranked
     }

@@ -7,10 +7,10 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.context import Context
-from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.server_state import ServedModel
 
 
 class ModelCard(Struct, kw_only=True):

@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from thirdeye.server.api.requests.fields import AssistantContent, Content, Inputs, Prompts
+from thirdeye.server.api.requests.content_fields import AssistantContent, Content
+from thirdeye.server.api.requests.fields import Inputs, Prompts
 from thirdeye.server.api.requests.generation_fields import (
     MAX_LOGPROBS,
     GenerationRequest,

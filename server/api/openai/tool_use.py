@@ -2,10 +2,10 @@
 
 import json
 
-from thirdeye.server.api.generation.grammar_cache import Grammars, refused
 from thirdeye.server.api.generation.request_rules import refuse
-from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.openai.schema import ChatRequest
+from thirdeye.server.api.state.grammar_cache import Grammars, refused
+from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import BadRequest
 from thirdeye.server.text.tools.call_grammar import ToolGrammarError, tool_grammar
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse

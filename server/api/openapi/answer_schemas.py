@@ -13,10 +13,13 @@ import msgspec
 from msgspec import Struct
 
 from thirdeye.server.api.admin.ops import Load, Status, Version
-from thirdeye.server.api.anthropic.adapter import AnthropicCount
-from thirdeye.server.api.http.documented import SCHEMAS, reference
+from thirdeye.server.api.anthropic.routes import AnthropicCount
+from thirdeye.server.api.http.documented import SCHEMAS
+from thirdeye.server.api.openai.chat_format import ChatChunk, ChatCompletion
+from thirdeye.server.api.openai.completion_format import Completion, TextChunk
 from thirdeye.server.api.openai.embeddings import Embeddings
 from thirdeye.server.api.openai.models import ModelList
+from thirdeye.server.api.openai.stream_chunks import Head
 from thirdeye.server.api.openai.tokenize import Text, TokenizerInfo, Tokens
 from thirdeye.server.api.receipts.verify import Verification
 
@@ -48,73 +51,26 @@ def object_of(optional: dict[str, Schema] | None = None, /, **required: Schema) 
     }
 
 
-def choices_of(**fields: Schema) -> Schema:
-    """The samples of an answer or of a chunk."""
-    return list_of(object_of(index=COUNT, **fields))
-
-
-USAGE = reference("TokenUsage")
-TIMINGS = reference("AnswerTimings")
-_ENTRY = {"token": STRING, "logprob": NUMBER, "bytes": or_null(list_of(COUNT))}
-CHAT_LOGPROBS = object_of(
-    content=or_null(list_of(object_of(**_ENTRY, top_logprobs=list_of(object_of(**_ENTRY))))),
-    refusal=NULL,
-)
-_MESSAGE = object_of(
-    {"tool_calls": list_of(object_of(id=STRING, type=const("function"), function=object_of(
-        name=STRING, arguments=STRING)))},
-    role=const("assistant"),
-    content=or_null(STRING),
-    refusal=or_null(STRING),
-    annotations=list_of({}),
-)  # fmt: skip
-TEXT_LOGPROBS = object_of(
-    tokens=list_of(STRING),
-    token_logprobs=list_of(or_null(NUMBER)),
-    top_logprobs=list_of(or_null({"type": "object", "additionalProperties": NUMBER})),
-    text_offset=list_of(COUNT),
-)
-EXTRAS = {"receipt": reference("Receipt"), "system_fingerprint": STRING}
-HEAD = {"id": STRING, "created": COUNT, "model": STRING}
 _HEAD_OF_RESPONSE = {"id": STRING, "object": const("response"), "created_at": NUMBER}
 
 STRUCTS: tuple[type[Struct], ...] = (
     AnthropicCount,
+    ChatChunk,
+    ChatCompletion,
+    Completion,
     Embeddings,
+    Head,
     Load,
     ModelList,
     Status,
     Text,
+    TextChunk,
     TokenizerInfo,
     Tokens,
     Verification,
     Version,
 )
 ANSWERS: dict[str, Schema] = {
-    "ChatCompletion": object_of(
-        EXTRAS | {"service_tier": const("default")},
-        **HEAD,
-        object=const("chat.completion"),
-        choices=choices_of(
-            message=_MESSAGE,
-            logprobs=or_null(CHAT_LOGPROBS),
-            finish_reason=const("stop", "length", "tool_calls"),
-        ),
-        usage=USAGE,
-        timings=TIMINGS,
-    ),
-    "Completion": object_of(
-        EXTRAS,
-        **HEAD,
-        object=const("text_completion"),
-        choices=choices_of(
-            text=STRING,
-            logprobs=or_null(TEXT_LOGPROBS),
-            finish_reason=const("stop", "length"),
-        ),
-        usage=USAGE,
-        timings=TIMINGS,
-    ),
     "Response": object_of(
         **_HEAD_OF_RESPONSE,
         status=const("completed", "incomplete", "failed"),
@@ -159,7 +115,9 @@ ANSWERS: dict[str, Schema] = {
 
 def answer_schemas() -> dict[str, Schema]:
     """All of them by name, and those of the structs inside the structs."""
-    _, found = msgspec.json.schema_components(STRUCTS, ref_template=SCHEMAS + "{name}")
+    _, found = msgspec.json.schema_components(
+        STRUCTS, ref_template=SCHEMAS + "{name}", schema_hook=_any_value
+    )
     for schema in found.values():
         _require_constants(schema)
         if "description" in schema:  # a docstring
@@ -173,3 +131,9 @@ def _require_constants(schema: Schema) -> None:
         if "default" in field:
             del field["default"]
             schema["required"].append(name)
+
+
+def _any_value(kind: type) -> Schema:
+    if kind is not object:
+        raise NotImplementedError(f"{kind} has no JSON schema")
+    return {"description": "Any JSON value."}

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.requests.decimals import decimal_up_to
+from thirdeye.server.api.state.server_state import ServedModel
 
 Document = dict[str, Any]
 

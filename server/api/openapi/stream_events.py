@@ -8,69 +8,24 @@ struct.
 from typing import Any
 
 import msgspec
+from msgspec import Struct
 
 from thirdeye.server.api.http.documented import SCHEMAS, reference
-from thirdeye.server.api.openapi.answer_schemas import (
-    CHAT_LOGPROBS,
-    COUNT,
-    EXTRAS,
-    HEAD,
-    NULL,
-    NUMBER,
-    STRING,
-    TEXT_LOGPROBS,
-    TIMINGS,
-    USAGE,
-    Schema,
-    choices_of,
-    const,
-    list_of,
-    object_of,
-    or_null,
-)
+from thirdeye.server.api.openai.chat_format import ChatChunk
+from thirdeye.server.api.openai.completion_format import TextChunk
+from thirdeye.server.api.openai.stream_chunks import Head
+from thirdeye.server.api.openapi.answer_schemas import COUNT, Schema, const, object_of
 from thirdeye.server.engine.interface.types import StepRecord
 
 _ERROR = reference("Error")
-_PROGRESS = object_of(index=COUNT, total=COUNT, cache=COUNT, processed=COUNT, time_ms=NUMBER)
-_BESIDE = EXTRAS | {
-    "usage": or_null(USAGE),
-    "timings": TIMINGS,
-    "prompt_progress": _PROGRESS,
-    "service_tier": const("default"),
-}
-_CALL_DELTA = object_of(
-    {"id": STRING, "type": const("function")},
-    index=COUNT,
-    function=object_of({"name": STRING}, arguments=STRING),
-)
-_DELTA = object_of(
-    {
-        "role": const("assistant"),
-        "content": or_null(STRING),
-        "refusal": NULL,
-        "tool_calls": list_of(_CALL_DELTA),
-    }
-)
-_CHUNK = object_of(
-    _BESIDE,
-    **HEAD,
-    object=const("chat.completion.chunk"),
-    choices=choices_of(
-        delta=_DELTA,
-        logprobs=or_null(CHAT_LOGPROBS),
-        finish_reason=or_null(const("stop", "length", "tool_calls")),
-    ),
-)
-_TEXT_CHUNK = object_of(
-    _BESIDE,
-    **HEAD,
-    object=const("text_completion"),
-    choices=choices_of(
-        text=STRING,
-        logprobs=or_null(TEXT_LOGPROBS),
-        finish_reason=or_null(const("stop", "length")),
-    ),
-)
+
+
+def _chunk(kind: str, news: type[Struct]) -> Schema:
+    """A chunk is encoded in two pieces: the head, which never changes, and what is new."""
+    named = {"properties": {"object": const(kind)}}
+    return {"allOf": [reference(Head.__name__), reference(news.__name__), named]}
+
+
 _RESPONSE_EVENTS = (
     *("response.created", "response.in_progress"),
     *("response.output_item.added", "response.output_item.done"),
@@ -86,8 +41,8 @@ _MESSAGE_EVENTS = (
 _INSPECTION_EVENTS = tuple(f"inspection.{kind}" for kind in ("start", "layer", "end"))
 
 EVENTS: dict[str, Schema] = {
-    "ChatCompletionChunk": {"anyOf": [_CHUNK, _ERROR]},
-    "CompletionChunk": {"anyOf": [_TEXT_CHUNK, _ERROR]},
+    "ChatCompletionChunk": {"anyOf": [_chunk("chat.completion.chunk", ChatChunk), _ERROR]},
+    "CompletionChunk": {"anyOf": [_chunk("text_completion", TextChunk), _ERROR]},
     "ResponseEvent": object_of(type=const(*_RESPONSE_EVENTS), sequence_number=COUNT),
     "MessageEvent": object_of(type=const(*_MESSAGE_EVENTS)),
     "InspectionEvent": {"anyOf": [object_of(object=const(*_INSPECTION_EVENTS)), _ERROR]},

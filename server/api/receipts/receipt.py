@@ -16,12 +16,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.generation.answer_format import JsonObject
-from thirdeye.server.api.http.api_config import MAX_N
 from thirdeye.server.api.requests.decimals import decimal_up_to
 from thirdeye.server.api.requests.fields import MAX_PROMPTS, LogitBias, Stop
 from thirdeye.server.api.requests.generation_fields import Penalty
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict, TokenId
 from thirdeye.server.api.requests.value_readers import fail
+from thirdeye.server.settings.bounds import MAX_N
 from thirdeye.server.text.constraints.constraint import MAX_SERIALIZED_BYTES
 
 SEED = decimal_up_to(2**63 - 1)

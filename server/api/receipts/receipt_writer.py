@@ -6,8 +6,8 @@ ended, is what the events tell. The receipt is a plain JSON object, made when th
 
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.server_state import ServedModel
 from thirdeye.server.api.receipts.receipt import digest_of, digest_of_ids
+from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.types import FinishReason
 from thirdeye.server.text.events import TextEvent
 

@@ -18,21 +18,21 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.answer_parts import AnswerTimings, TokenUsage
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.plan import SharedTerms, plan
 from thirdeye.server.api.generation.request_rules import check_context, refuse, room_for
 from thirdeye.server.api.generation.respond import admit, answer_whole
-from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.generation.usage import Tally
-from thirdeye.server.api.http.api_config import MAX_N
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.receipts.receipt import Receipt, ReceiptChoice, VerifyRequest, faults
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
+from thirdeye.server.api.state.answer_parts import AnswerTimings, TokenUsage
+from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import SamplingParams
+from thirdeye.server.settings.bounds import MAX_N
 from thirdeye.server.text.events import TextEvent
 from thirdeye.server.text.text_stream import TextOptions
 

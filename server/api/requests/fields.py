@@ -1,30 +1,25 @@
-"""Fields whose type is a choice: prompt, stop, logit_bias, message content.
+"""Fields whose type is a choice: prompt, stop, logit_bias.
 
 Each has one function that reads it and says exactly what is wrong and where, which pydantic's
 unions cannot (they report every branch); beside it stands the JSON schema of what the function
 accepts.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.requests.value_readers import (
-    Ignored,
     array,
-    closed_schema,
     fail,
     mapping,
-    only,
     string,
     wrong_type,
 )
+from thirdeye.server.settings.bounds import MAX_STOPS
 
 MAX_PROMPTS = 128
 MAX_INPUTS = 2048  # of /v1/embeddings, as at OpenAI: libraries send a thousand at once
-MAX_STOPS = 64  # of which a server allows 4, unless its operator says otherwise
 MAX_STOP_CHARS = 256
 MAX_LOGIT_BIAS = 1024
 
@@ -133,42 +128,6 @@ def _shown(key: str) -> str:
     return repr(key[:20])
 
 
-@dataclass(frozen=True, slots=True)
-class TextPart:
-    """A kind of content part that is text: the key of the text, and keys that may be beside it."""
-
-    key: str = "text"
-    hints: frozenset[str] = frozenset()
-
-
-TEXT_PARTS = {"text": TextPart()}
-ASSISTANT_PARTS = TEXT_PARTS | {"refusal": TextPart("refusal")}
-
-
-def parse_content(value: object, kinds: Mapping[str, TextPart], ignored: Ignored = None) -> str:
-    """A message's text: a string, or text parts joined without a separator.
-
-    Unknown keys of a part are refused, or named in `ignored` if it is given.
-    """
-    if isinstance(value, str):
-        return value
-    parts = array(value, wanted="a string or a list of text parts")
-    return "".join(_part(part, f"[{i}]", kinds, ignored) for i, part in enumerate(parts))
-
-
-def _part(value: object, path: str, kinds: Mapping[str, TextPart], ignored: Ignored) -> str:
-    part = mapping(value, path)
-    kind = part.get("type")
-    if not isinstance(kind, str) or kind not in kinds:
-        wanted = next(iter(kinds))
-        rule = f"must be a part of type '{wanted}': text is all it reads."
-        fail("unsupported_content", rule, path)
-    key = kinds[kind].key
-    text = string(part.get(key), f"{path}.{key}")
-    only({"type", key} | kinds[kind].hints, part, path, ignored)
-    return text
-
-
 def parse_boolean(value: object) -> object:
     """For literals of one boolean, which take a number that equals it."""
     if not isinstance(value, bool):
@@ -183,7 +142,6 @@ _IDS: dict[str, Any] = {
     "minItems": 1,
 }
 _STOP: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARS}
-_PART = closed_schema({"type": {"const": "text"}, "text": {"type": "string"}}, "type", "text")
 
 
 def prompts_schema(
@@ -225,23 +183,4 @@ LogitBias = Annotated[
             "maxProperties": MAX_LOGIT_BIAS,
         }
     ),
-]
-_REFUSAL = closed_schema(
-    {"type": {"const": "refusal"}, "refusal": {"type": "string"}}, "type", "refusal"
-)
-
-
-def _content_schema(part: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [{"type": "string"}, {"type": "array", "items": part}]}
-
-
-Content = Annotated[
-    str,
-    PlainValidator(lambda value, info: parse_content(value, TEXT_PARTS, info.context)),
-    WithJsonSchema(_content_schema(_PART)),
-]
-AssistantContent = Annotated[
-    str | None,
-    PlainValidator(lambda value, info: parse_content(value, ASSISTANT_PARTS, info.context)),
-    WithJsonSchema(_content_schema({"anyOf": [_PART, _REFUSAL]})),
 ]

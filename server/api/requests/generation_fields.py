@@ -8,11 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from thirdeye.server.api.http.api_config import MAX_N
 from thirdeye.server.api.requests.fields import LogitBias, OnlyFalse, Stop
 from thirdeye.server.api.requests.response_formats import ResponseFormat, StructuredOutputs
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict, TokenId
 from thirdeye.server.api.requests.value_readers import fail
+from thirdeye.server.settings.bounds import MAX_N
 
 MAX_LOGPROBS = 20
 MAX_METADATA = 16

@@ -2,7 +2,7 @@
 
 Both fields become a `Constraint`, or None where they ask for nothing. Only their shape is checked
 here; whether a schema or an expression can be followed shows when it is compiled
-(`server/api/generation/grammar_cache.py`), which takes too long for a parser.
+(`server/api/state/grammar_cache.py`), which takes too long for a parser.
 """
 
 import json

@@ -9,19 +9,16 @@
         response.output_item.done
     response.completed | response.incomplete | response.failed
 
-One state machine makes the events and, on the way, the response that the last one carries; an
-answer that is not streamed runs through it too and keeps that response alone.
+One state machine makes the events and, on the way, the response that the last one carries: that
+response is the answer that is not streamed.
 """
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from uuid import uuid4
 
 from thirdeye.server.api.generation.answer_format import JsonObject, encode
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.plan import unix_seconds
-from thirdeye.server.api.generation.server_state import ServedModel
-from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.sse import event_frame
 from thirdeye.server.api.openai.logprob_lists import chat_logprobs
 from thirdeye.server.api.openai.tool_calls import new_call_id
@@ -32,6 +29,8 @@ from thirdeye.server.api.responses.schema import (
     ResponsesRequest,
     TextFormat,
 )
+from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import FinishReason
 from thirdeye.server.errors import ApiError
 from thirdeye.server.text.events import TextEvent, TextToken, ToolCallDelta
@@ -40,8 +39,8 @@ from thirdeye.server.text.tokenizer import Tokenizer
 Event = tuple[str, JsonObject]  # its type, and what it says besides
 
 
-class ResponseShape:
-    """One request's response, as it grows."""
+class ResponsesFormat:
+    """The `AnswerFormat` of one request: its response, as it grows. A chunk is an event."""
 
     def __init__(
         self, body: ResponsesRequest, generation: Generation, model: ServedModel, tally: Tally
@@ -54,38 +53,8 @@ class ResponseShape:
         self._tokenizer = model.tokenizer if body.include else None
         self._response = empty_response(body, generation, model)
 
-    def chunks(self, index: int, event: TextEvent) -> Iterator[bytes]:
+    def chunks(self, index: int, event: TextEvent) -> Iterator[Event]:
         assert index == 0, "a request has one response"
-        return self._frames(self._events(event))
-
-    def last_chunks(self) -> Iterator[bytes]:
-        return iter(())
-
-    def add(self, index: int, event: TextEvent) -> None:
-        assert index == 0, "a request has one response"
-        deque(self._events(event), maxlen=0)
-
-    def whole(self) -> JsonObject:
-        return self._response
-
-    def failed(self, error: ApiError) -> bytes:
-        """The last event of a stream that cannot be finished."""
-        return b"".join(self._frames(self._fail(error)))
-
-    def _frames(self, events: Iterable[Event]) -> Iterator[bytes]:
-        for kind, fields in events:
-            data = encode({"type": kind, "sequence_number": self._number, **fields})
-            self._number += 1
-            yield event_frame(kind, data)
-
-    def _fail(self, error: ApiError) -> Iterator[Event]:
-        if not self._is_begun:
-            yield from self._begin()
-        self._response["status"] = "failed"
-        self._response["error"] = {"code": "server_error", "message": error.message}
-        yield "response.failed", self._snapshot()
-
-    def _events(self, event: TextEvent) -> Iterator[Event]:
         if not self._is_begun:
             yield from self._begin()
         if event.text:
@@ -94,6 +63,33 @@ class ResponseShape:
             yield from self._call(delta)
         if event.finish_reason is not None:
             yield from self._end(event.finish_reason)
+
+    def frames(self, index: int, event: TextEvent) -> Iterable[bytes]:
+        return map(self._frame, self.chunks(index, event))
+
+    def last_frames(self) -> Iterable[bytes]:
+        return ()
+
+    def whole(self, chunks: Sequence[Event]) -> object:
+        _, fields = chunks[-1]
+        return fields["response"]
+
+    def failed(self, error: ApiError) -> bytes:
+        """The last event of a stream that cannot be finished."""
+        return b"".join(map(self._frame, self._fail(error)))
+
+    def _frame(self, event: Event) -> bytes:
+        kind, fields = event
+        data = encode({"type": kind, "sequence_number": self._number, **fields})
+        self._number += 1
+        return event_frame(kind, data)
+
+    def _fail(self, error: ApiError) -> Iterator[Event]:
+        if not self._is_begun:
+            yield from self._begin()
+        self._response["status"] = "failed"
+        self._response["error"] = {"code": "server_error", "message": error.message}
+        yield "response.failed", self._snapshot()
 
     def _begin(self) -> Iterator[Event]:
         self._is_begun = True
@@ -197,9 +193,7 @@ class MessageWriter:
         """The logprobs of the text's tokens; what ends it or begins a call is none of them."""
         if self._tokenizer is None:
             return []
-        content = chat_logprobs(_tokens_of(text, tokens), self._tokenizer)["content"]
-        assert isinstance(content, list)
-        return content
+        return [*chat_logprobs(_tokens_of(text, tokens), self._tokenizer).content]
 
 
 def _tokens_of(text: str, tokens: Iterable[TextToken]) -> list[TextToken]:

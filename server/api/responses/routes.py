@@ -12,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.answer_format import JsonObject
-from thirdeye.server.api.generation.context import Context
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.http.documented import documented
@@ -20,7 +19,7 @@ from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import Framing
 from thirdeye.server.api.openai.as_chat import FieldNames, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
-from thirdeye.server.api.responses.events import ResponseShape
+from thirdeye.server.api.responses.events import ResponsesFormat
 from thirdeye.server.api.responses.schema import (
     NAMED,
     REFUSED_IN_RESPONSES,
@@ -32,6 +31,7 @@ from thirdeye.server.api.responses.schema import (
     ResponsesRequest,
     TextFormat,
 )
+from thirdeye.server.api.state.context import Context
 
 FIELD_NAMES: FieldNames = [
     (r"messages(\[\d+\].*)?", "input"),
@@ -79,10 +79,10 @@ def responses_routes(context: Context) -> APIRouter:
             as_chat(body), model, context.grammars, caller, id_prefix="resp_", names=FIELD_NAMES
         )
         tally = generation.tally()
-        shape = ResponseShape(body, generation, model, tally)
-        framing = Framing(frame=bytes, error=shape.failed)
+        form = ResponsesFormat(body, generation, model, tally)
+        framing = Framing(error=form.failed)
         return await respond(
-            request, context, generation, shape, tally, stream=body.stream, framing=framing
+            request, context, generation, form, tally, stream=body.stream, framing=framing
         )
 
     return router

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
 
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
-from thirdeye.server.api.requests.fields import OnlyFalse, TextPart, parse_content
+from thirdeye.server.api.requests.content_fields import TextPart, parse_content
+from thirdeye.server.api.requests.fields import OnlyFalse
 from thirdeye.server.api.requests.generation_fields import MAX_LOGPROBS, AskedRequest, Hints
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind

@@ -34,8 +34,15 @@ Inspect = Callable[[TraceRequest], Iterator[Trace | None]]
 class Inspector:
     """The model, taken apart piece by piece. None stands between two pieces."""
 
-    def __init__(self, model: Transformer, device: torch.device, max_rows: int = MAX_ROWS) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: Transformer,
+        device: torch.device,
+        max_rows: int = MAX_ROWS,
+        kv_dtype: torch.dtype | None = None,
+    ) -> None:
+        """`kv_dtype`: of the server's KV cache, see `trace_layers`."""
+        self._model, self._kv_dtype = model, kv_dtype
         self._device = device
         self._max_rows = max_rows
 
@@ -43,7 +50,7 @@ class Inspector:
         input_ids = torch.tensor(request.token_ids, device=self._device)
         resid = torch.empty(0)
         layer = 0
-        for trace in trace_layers(self._model, input_ids, self._max_rows):
+        for trace in trace_layers(self._model, input_ids, self._max_rows, self._kv_dtype):
             if trace is None:
                 yield None
                 continue

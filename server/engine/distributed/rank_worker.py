@@ -137,12 +137,11 @@ class RankWorker:
 
     def _init_cache(self, sizes: InitCache) -> None:
         self._cache = None  # a trial's makes room first
-        self._cache, self._is_trial = self._rank_model.make_cache(sizes), sizes.is_trial
-        self._inspect = Inspector(
-            self._rank_model.model, self._rank_model.device, sizes.max_inspection_rows
-        )
+        own = self._rank_model
+        self._cache, self._is_trial = own.make_cache(sizes), sizes.is_trial
+        self._inspect = Inspector(own.model, own.device, sizes.max_inspection_rows, own.kv_dtype)
         if sizes.is_trial:
-            self._rank_model.kv_budget.start_trial()
+            own.kv_budget.start_trial()
 
     def _compute(self, step: Compute) -> None:
         model, cache = self._rank_model.model, self._cache

@@ -12,6 +12,9 @@ class Admission(StrEnum):
     RESERVE = "reserve"  # blocks up to its max_tokens: fewer run at once, none is ever thrown out
 
 
+BLOCK_SIZE = 16  # tokens in a block of the KV cache
+
+
 def default_batched_tokens(device_type: str, max_num_seqs: int) -> int:
     """`max_num_batched_tokens` where nobody asked for one: it bounds how long a step can take.
 
@@ -39,7 +42,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
 
     max_model_len: int
     num_blocks: int
-    block_size: int = 16
+    block_size: int = BLOCK_SIZE
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
     step_seconds: float = 0.0  # a step's tokens are measured out to last so long; 0: not measured
@@ -48,9 +51,7 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
     admission: Admission = Admission.PREEMPT
     queue_timeout: float = 0.0
     request_timeout: float = 0.0
-    num_draft_tokens: int = (
-        0  # 0: no speculation; the server's default is in server/launch/settings.py
-    )
+    num_draft_tokens: int = 0  # 0: no speculation
     max_tokens_with_drafts: int = 16
 
     def __post_init__(self) -> None:

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, ready_state
-from thirdeye.server.api.generation.metrics import Metrics
-from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.state.metrics import Metrics
+from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.types import EngineStats
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.logs import clean

@@ -15,7 +15,7 @@ import pytest
 
 from tests.api.support import EOS, Served, eventually, fake_engine, live, ready_state, says
 from tests.engine.process.fake_engine import FakeEngine
-from thirdeye.server.api.anthropic.adapter import messages_of
+from thirdeye.server.api.anthropic.routes import messages_of
 from thirdeye.server.api.anthropic.schema import MessagesRequest
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.errors import BadRequest

@@ -109,9 +109,9 @@ def test_what_came_before_a_failure_is_sent_before_it() -> None:
     assert b"Out of memory." in error
 
 
-async def _three() -> AsyncGenerator[list[bytes], None]:
+async def _three() -> AsyncGenerator[bytes, None]:
     for part in (b"a", b"b", b"c"):
-        yield [part]
+        yield part
 
 
 async def _closed() -> None:
@@ -143,7 +143,7 @@ def test_a_send_that_takes_too_long_ends_the_stream() -> None:
 
     with pytest.raises(SendTimeoutError):
         asyncio.run(_serve(send, send_timeout=0.1))
-    assert bodies == [b"data: a\n\n", b"data: b\n\n", b"data: c\n\n"]
+    assert bodies == [b"a", b"b", b"c"]
 
 
 def test_a_task_that_ran_out_of_its_send_limit_is_not_left_cancelled() -> None:

@@ -24,7 +24,7 @@ from tests.api.support import (
     ready_state,
 )
 from tests.engine.process.fake_engine import FakeEngine, fake_info
-from thirdeye.server.api.generation.push import WIRE
+from thirdeye.server.asgi_extension import DIRECT_WRITE
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.transport.connection_guard import GuardedProtocol
 
@@ -48,7 +48,7 @@ class Client:
         self._has_begun = False
         self.body = b""
         self.num_pushed = 0
-        self.scope = post_scope(path) if doors is None else post_scope(path, **{WIRE: self})
+        self.scope = post_scope(path) if doors is None else post_scope(path, **{DIRECT_WRITE: self})
 
     @property
     def is_open(self) -> bool:

@@ -30,7 +30,7 @@ TEXT_HEAD = HEAD.replace("chat.completion.chunk", "text_completion")
 
 def golden(answer: httpx.Response) -> list[str]:
     """The frames, with what differs from run to run replaced. Framing is checked byte by byte."""
-    text = answer.content.decode()
+    text = answer.content.decode().replace(": keepalive\n\n", "")  # a busy machine may be silent
     assert "\r" not in text
     assert text.endswith("\n\n")
     frames = text[:-2].split("\n\n")

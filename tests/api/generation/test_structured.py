@@ -9,9 +9,9 @@ import pytest
 from tests.api.http.test_errors import ask, check_envelope
 from tests.api.receipts.test_verify import receipt_of, verify
 from tests.api.support import CHAT, COMPLETION, fake_engine, ready_state
-from thirdeye.server.api.generation.grammar_cache import GrammarCache, Grammars
-from thirdeye.server.api.generation.metrics import Metrics
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
+from thirdeye.server.api.state.grammar_cache import GrammarCache, Grammars
+from thirdeye.server.api.state.metrics import Metrics
 from thirdeye.server.errors import BadRequest
 from thirdeye.server.text.constraints import constraint as grammar
 

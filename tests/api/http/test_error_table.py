@@ -16,8 +16,8 @@ import pytest
 from tests.api.http.test_errors import check_envelope
 from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, ready_state
 from tests.engine.process.fake_engine import FakeEngine
-from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.types import ErrorCode, Request
 from thirdeye.server.launch.asgi_app import create_app
 

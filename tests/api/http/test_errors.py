@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from tests.api.support import CHAT, CONTEXT, client_of, fake_engine, ready_state
-from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.server.errors import MAX_MESSAGE
 from thirdeye.server.launch.asgi_app import create_app

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import to_builtins
 
 from tests.api.support import fake_engine, ready_state
-from thirdeye.server.api.generation.server_state import STEP_OVERDUE_SECONDS, ServerState
-from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.admission import MAX_RETRY_AFTER, AdmissionControl
+from thirdeye.server.api.state.server_state import STEP_OVERDUE_SECONDS, ServerState
+from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import FinishReason, Timings
 from thirdeye.server.errors import Overloaded, Unavailable
 from thirdeye.server.text.events import TextEvent
@@ -116,7 +117,7 @@ def test_usage_counts_prompts_once_and_choices_all() -> None:
     tally = Tally([10, 20], n=2)
     for index, cached in enumerate((4, 10, 0, 16)):
         tally.add(index, end(5, cached=cached))
-    usage = tally.usage()
+    usage = to_builtins(tally.usage())
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (30, 20)
     assert usage["prompt_tokens_details"] == {"cached_tokens": 4, "audio_tokens": 0}
     assert tally.is_finished
@@ -126,7 +127,7 @@ def test_timings_are_those_of_the_slowest_choice() -> None:
     tally = Tally([10], n=2)
     tally.add(0, end(3, Timings(1.0, 2.0, 4.0, 7.0, 3), cached=6))
     tally.add(1, end(9, Timings(1.0, 3.0, 16.0, 20.0, 9, 2, 5.0, 3.456, 8)))
-    assert tally.timings() == {
+    assert to_builtins(tally.timings()) == {
         "queue_ms": 1.0,
         "cache_n": 0,
         "prompt_n": 10,

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.api.support import CHAT, create_app, fake_engine, ready_state
-from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.transport.server import CannotListen, bind, serve, url_of
 
 ROOT = Path(__file__).parents[3]

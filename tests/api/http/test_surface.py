@@ -19,9 +19,9 @@ from tests.api.support import (
     live,
     ready_state,
 )
-from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.requests.read_request import MAX_NAMES, header_list
+from thirdeye.server.api.state.server_state import ServerState
 
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 

@@ -11,9 +11,9 @@ import pytest
 
 from tests.api.support import eventually, fake_engine, live, ready_state, says
 from tests.engine.process.fake_engine import FakeEngine
-from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.introspection.inspect_route import MAX_VIEWERS
+from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 
 URL = "/v1/inspect"

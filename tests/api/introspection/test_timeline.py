@@ -9,9 +9,9 @@ import httpx
 import pytest
 
 from tests.api.support import CHAT, eventually, fake_engine, live, ready_state, says
-from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.introspection.timeline_route import MAX_WATCHERS
+from thirdeye.server.api.state.server_state import ServerState
 
 URL = "/v1/timeline"
 SECRET = "canary-7f3b"

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from tests.api.openai.tools import engine_that_says, state_of
 from tests.api.support import CHAT, by_sample, fake_engine, live, ready_state, says
-from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.text.tools.form import write_call
 
 MESSAGES = CHAT["messages"]

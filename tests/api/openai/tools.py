@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.api.support import EOS, VOCAB_SIZE, client_of, ready_state, says
 from tests.engine.process.fake_engine import FakeEngine, fake_info
-from thirdeye.server.api.generation.server_state import ServerState
+from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.text.tools.form import write_call
 

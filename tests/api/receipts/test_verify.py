@@ -22,9 +22,9 @@ from tests.api.support import (
     ready_state,
 )
 from tests.engine.process.fake_engine import FakeEngine
-from thirdeye.server.api.generation.identity import Identity
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.receipts.receipt import digest_of, digest_of_ids
+from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.engine.interface.types import Request
 from thirdeye.server.launch.asgi_app import create_app
 

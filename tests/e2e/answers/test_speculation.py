@@ -11,13 +11,15 @@ from tests.tiny import tiny_gpt2, tiny_llama
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.server.launch.api_process import open_model, write_recipe
-from thirdeye.server.launch.settings import Settings
 from thirdeye.server.load.load_engine import load_engine
+from thirdeye.server.settings.read_settings import read_settings
 
 
 def load(path: Path, **settings: Any) -> EngineCore:
     """The engine that `thirdeye serve` would start with these settings."""
-    chosen = Settings(model=str(path), device="cpu", kv_memory=0.01, threads=1, **settings)
+    chosen = read_settings(
+        {"model": str(path), "device": "cpu", "kv_memory": 0.01, "threads": 1, **settings}
+    )
     return load_engine(write_recipe(chosen, open_model(chosen)), lambda *_: None)[0]
 
 

@@ -23,9 +23,9 @@ from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.grammar.llguidance_matcher import Guidance
 from thirdeye.server.engine.interface.types import FinishReason, Request, SamplingParams
 from thirdeye.server.launch.api_process import open_model, write_recipe
-from thirdeye.server.launch.settings import Settings
 from thirdeye.server.load import load_engine as worker
 from thirdeye.server.load.load_engine import load_engine, load_guidance
+from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.weights.checkpoint import open_checkpoint
 
@@ -41,7 +41,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(path: Path, **settings: Any) -> EngineCore:
     """The engine that `thirdeye serve` would start with these settings."""
-    chosen = Settings(model=str(path), device="cpu", threads=1, **settings)
+    chosen = read_settings({"model": str(path), "device": "cpu", "threads": 1, **settings})
     return load_engine(write_recipe(chosen, open_model(chosen)), lambda *_: None)[0]
 
 

@@ -16,6 +16,7 @@ from tests.engine.core.test_profile_run import CountingMemory
 from tests.model.parallel.test_parallel import WIDE, on_ranks, share_of
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, LLAMA, random_model
+from tests.recipes import make_recipe
 from thirdeye.model.parallel.shares import Ranks
 from thirdeye.server.engine.cache.kv_budget import GIB
 from thirdeye.server.engine.core.profile_run import FixedKVBudget, MeasuredKVBudget
@@ -37,7 +38,6 @@ from thirdeye.server.engine.distributed.rank_process import RankProcess
 from thirdeye.server.engine.distributed.rank_worker import RankModel, RankWorker
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process.frames import pack_frame
-from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import try_step
 
 __all__ = ["on_ranks"]  # a fixture
@@ -138,12 +138,9 @@ def test_a_trial_on_two_ranks(on_ranks, asked: int | None) -> None:
     """Both compute the same largest step at the same time; rank 1 has 4 GiB less and a step that
     takes more, so it decides. A cache that was asked for must fit every rank."""
     torch.set_num_threads(1)
-    recipe = EngineRecipe(
-        model_path="",
-        eos_token_ids=[],
+    recipe = make_recipe(
         max_num_seqs=3,
         max_num_batched_tokens=30,
-        block_size=4,
         tensor_parallel=2,
         kv_memory_bytes=asked,
     )

@@ -119,5 +119,5 @@ def test_reasons_there_is_none(tmp_path: Path, sources: Path) -> None:
 
 def test_planning_needs_no_torch() -> None:
     """The API process plans and compiles; torch would cost it two seconds and 200 MB."""
-    code = "import sys, thirdeye.server.launch.native_kernels; assert 'torch' not in sys.modules"
+    code = "import sys, thirdeye.server.load.native_kernels; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

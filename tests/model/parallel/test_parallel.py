@@ -16,7 +16,16 @@ import torch
 from torch import Tensor
 
 from tests.model.steps import Row, make_batch
-from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model, unfinished_model
+from tests.model.tiny import (
+    CPU,
+    GPT2,
+    LLAMA,
+    MIXED,
+    change,
+    make_cache,
+    random_model,
+    unfinished_model,
+)
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.config import ModelConfig
@@ -34,6 +43,7 @@ MODELS = {
     "llama-tied-mha": change(LLAMA, num_kv_heads=4, tie_word_embeddings=True),
     "qwen3": change(WIDE, qk_norm=True, qkv_bias=True),
     "gpt2": GPT2,
+    "mixed": change(MIXED, num_kv_heads=4),
 }
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -136,8 +146,8 @@ def test_the_probe_sees_all_heads(on_ranks) -> None:
             lens = logit_lens(model, traces[-1].resid_post)
         return [*(t.pattern for t in traces), *(t.resid_post for t in traces), lens]
 
-    expected = look(random_model(WIDE))
-    for result in on_ranks(2, lambda ranks: look(share_of(WIDE, ranks))):
+    expected = look(random_model(MODELS["mixed"]))
+    for result in on_ranks(2, lambda ranks: look(share_of(MODELS["mixed"], ranks))):
         for ours, theirs in zip(result, expected, strict=True):
             torch.testing.assert_close(ours, theirs, **CLOSE)
 

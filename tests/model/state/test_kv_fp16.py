@@ -5,6 +5,7 @@ import torch
 
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, make_cache, random_model
+from tests.recipes import make_recipe
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
@@ -13,8 +14,6 @@ from thirdeye.model.native.library import Library
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.choose_kv import choose_kv_dtype
 from thirdeye.model.state.kv_cache import KVCache
-from thirdeye.server.launch.settings import Settings
-from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.placement import place_kv
 
 FP32, FP16, BF16 = torch.float32, torch.float16, torch.bfloat16
@@ -47,9 +46,7 @@ def test_the_flag_reaches_the_engine() -> None:
     """From the setting over the recipe to the choice."""
     where = Placement(FP32, CPU, "int8")
     for asked, given in (("auto", FP16), ("float32", FP32), ("float16", FP16)):
-        kv_dtype = Settings(kv_dtype=asked).kv_dtype
-        recipe = EngineRecipe(model_path="", eos_token_ids=[], kv_dtype=kv_dtype)
-        assert place_kv(recipe, where) == given
+        assert place_kv(make_recipe(kv_dtype=asked), where) == given
 
 
 @pytest.mark.parametrize("config", [LLAMA, GPT2], ids=["llama", "gpt2"])

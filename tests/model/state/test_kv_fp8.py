@@ -13,6 +13,7 @@ from tests.model.attention.test_triton_attention import FEW, MANY
 from tests.model.fused_twins import scattered
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
+from tests.recipes import make_recipe
 from thirdeye.model.attention.reference import ReferenceAttention
 from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.config import ModelConfig
@@ -23,8 +24,6 @@ from thirdeye.model.placement import Placement
 from thirdeye.model.state.choose_kv import choose_kv_dtype, make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache, kv_bytes_per_block
 from thirdeye.model.state.kv_fp8 import Fp8KVCache, ScaledCache, power_of_2, round_vectors
-from thirdeye.server.launch.settings import Settings
-from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.placement import place_kv
 
 pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
@@ -195,8 +194,6 @@ def test_who_may_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_flag_reaches_the_engine() -> None:
     """From the setting over the recipe to the choice, which refuses a CPU."""
-    recipe = EngineRecipe(
-        model_path="", eos_token_ids=[], kv_dtype=Settings(kv_dtype="fp8").kv_dtype
-    )
+    recipe = make_recipe(kv_dtype="fp8")
     with pytest.raises(ValueError, match="'--kv-dtype' fp8 needs a GPU"):
         place_kv(recipe, Placement(torch.float32, CPU))

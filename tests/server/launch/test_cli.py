@@ -10,7 +10,8 @@ from typer.main import get_command
 from thirdeye.server.launch.api_process import read_template
 from thirdeye.server.launch.cli import app, given
 from thirdeye.server.launch.server_run import explain
-from thirdeye.server.launch.settings import Settings
+from thirdeye.server.settings.read_settings import read_settings
+from thirdeye.server.settings.settings import all_settings
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
 
 HEAVY = ("torch", "fastapi", "pydantic", "uvicorn", "tiktoken", "numpy", "jinja2", "httpx")
@@ -41,19 +42,20 @@ def test_every_flag_is_a_setting_and_every_setting_a_flag():
     """A flag without a setting would do nothing; a setting without a flag could not be seen."""
     serve = get_command(app).commands["serve"]  # type: ignore[attr-defined] (a group of commands)
     flags = {parameter.name for parameter in serve.params} - {"help"}
-    assert flags == set(Settings.model_fields)
+    assert flags == {row.name for row in all_settings()}
 
 
 def test_a_flag_wins_over_the_environment(monkeypatch):
     monkeypatch.setenv("THIRDEYE_MAX_NUM_SEQS", "8")
     monkeypatch.setenv("THIRDEYE_PORT", "9000")
-    settings = Settings(**given({"port": 9001, "host": None, "api_key": []}))
-    assert (settings.max_num_seqs, settings.port, settings.host) == (8, 9001, "127.0.0.1")
+    settings = read_settings(given({"port": 9001, "host": None, "api_key": []}))
+    assert settings.scheduling.max_num_seqs == 8
+    assert (settings.network.port, settings.network.host) == (9001, "127.0.0.1")
 
 
 def test_a_wrong_setting_is_named_as_its_flag():
     with pytest.raises(ValidationError) as raised:
-        Settings(max_num_seqs=0, dtype="float8")
+        read_settings({"max_num_seqs": 0, "dtype": "float8"})
     lines = explain(raised.value)
     assert len(lines) == 2
     assert "--dtype" in "".join(lines)
@@ -64,10 +66,10 @@ def test_a_variable_may_hold_several_values(monkeypatch):
     """As plainly as a flag: a key is a key, and needs no JSON around it."""
     monkeypatch.setenv("THIRDEYE_API_KEY", "first-key, second-key")
     monkeypatch.setenv("THIRDEYE_SERVED_MODEL_NAME", "mine")
-    settings = Settings()
-    assert settings.api_keys() == ["first-key", "second-key"]
-    assert settings.served_model_name == ["mine"]
-    assert Settings(api_key=["a,b"]).api_keys() == ["a,b"]
+    settings = read_settings()
+    assert settings.access.api_keys() == ("first-key", "second-key")
+    assert settings.checkpoint.served_model_name == ("mine",)
+    assert read_settings({"api_key": ["a,b"]}).access.api_keys() == ("a,b",)
 
 
 def test_a_key_file_that_holds_none_is_refused(tmp_path):
@@ -76,7 +78,7 @@ def test_a_key_file_that_holds_none_is_refused(tmp_path):
     (tmp_path / "bytes").write_bytes(b"\xff")
     for name in ("empty", "bytes", "missing"):
         with pytest.raises(ValidationError) as raised:
-            Settings(api_key_file=tmp_path / name)
+            read_settings({"api_key_file": tmp_path / name})
         (line,) = explain(raised.value)
         assert line.startswith("'--api-key-file': ")
 
@@ -97,7 +99,7 @@ def test_a_key_file_that_holds_none_is_refused(tmp_path):
 )
 def test_a_value_that_would_do_nothing_or_harm_is_refused(wrong):
     with pytest.raises(ValidationError) as raised:
-        Settings(**wrong)
+        read_settings(wrong)
     (line,) = explain(raised.value)
     assert line.startswith(f"'--{next(iter(wrong)).replace('_', '-')}': ")
 
@@ -112,8 +114,8 @@ def test_keys_come_from_flag_and_file_and_are_never_shown(tmp_path):
     """A printed settings object shows no key; comments and blank lines in the file are not keys."""
     file = tmp_path / "keys"
     file.write_text("# ours\nsecond-key\n\n")
-    settings = Settings(api_key=["first-key"], api_key_file=file)
-    assert settings.api_keys() == ["first-key", "second-key"]
+    settings = read_settings({"api_key": ["first-key"], "api_key_file": file})
+    assert settings.access.api_keys() == ("first-key", "second-key")
     assert "first-key" not in repr(settings)
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from tests.engine.toy import make_request, run_all, tokens_of
+from tests.recipes import make_recipe
 from tests.server.bench.test_bench_engine import plan
 from tests.tiny import tiny_llama
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.server.bench.engine import run
-from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.load_engine import load_engine
 from thirdeye.server.load.overlap import runs_ahead
 
@@ -50,13 +50,13 @@ def test_a_real_checkpoint_says_the_same(tmp_path: Path) -> None:
     ]
     said = {}
     for choice in ("off", "on"):
-        recipe = EngineRecipe(
-            model_path=str(tmp_path),
-            eos_token_ids=[0],
+        recipe = make_recipe(
+            tmp_path,
+            [0],
             device="cpu",
             threads=1,
             quantize="none",
-            num_draft_tokens=15,
+            speculation="ngram",
             kv_memory_bytes=1 << 22,
             cuda_graphs=choice,
         )

@@ -2,21 +2,21 @@
 
 import gc
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import torch
 
 from tests.model.tiny import CPU, LLAMA, random_model
+from tests.recipes import make_recipe
 from thirdeye.server.engine.cache.kv_budget import GIB
+from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE
 from thirdeye.server.engine.run_ahead.device_state import Layout
-from thirdeye.server.launch.settings import Settings
-from thirdeye.server.load.engine_recipe import EngineRecipe
-from thirdeye.server.load.kv_memory import find_kv_budget, try_step
+from thirdeye.server.load.kv_memory import find_kv_budget, granted_share, try_step
 
 MORE = 1 << 20  # behind whole GiB: more than a tiny model takes
-RECIPE = EngineRecipe(
-    model_path="", eos_token_ids=[], max_num_seqs=3, max_num_batched_tokens=30, block_size=4
-)
+ROWS = 3
+FLAGS = {"max_num_seqs": ROWS, "max_num_batched_tokens": 30}
 
 
 @dataclass
@@ -51,13 +51,12 @@ class LiveTensors:
         return self.allocated
 
 
-def usage_of(**changes: object):
-    fields = {name: getattr(RECIPE, name) for name in RECIPE.__struct_fields__} | changes
+def usage_of(**changes: Any):
     memory = LiveTensors(total=8 * GIB + MORE, others=GIB)
     model = random_model(LLAMA)
     seen = []
     model.register_forward_hook(lambda m, args, out: seen.append(tuple(out.shape)))
-    usage = try_step(EngineRecipe(**fields), model, torch.float32, CPU, memory)
+    usage = try_step(make_recipe(**FLAGS, **changes), model, torch.float32, CPU, memory)
     return usage, seen
 
 
@@ -76,9 +75,9 @@ def test_the_decode_loop_is_tried_with_the_block_tables_that_it_will_have() -> N
     usage, seen = usage_of(cuda_graphs="on")
     assert seen[0] == (30, LLAMA.vocab_size)
     assert seen[-1] == (3, LLAMA.vocab_size)
-    max_blocks = LLAMA.max_position_embeddings // RECIPE.block_size
-    words = Layout(RECIPE.max_num_seqs, max_blocks, 0).num_words
-    counts_and_logits = (2 * RECIPE.max_num_seqs + 1) * LLAMA.vocab_size
+    max_blocks = LLAMA.max_position_embeddings // BLOCK_SIZE
+    words = Layout(ROWS, max_blocks, 0).num_words
+    counts_and_logits = (2 * ROWS + 1) * LLAMA.vocab_size
     assert usage.state == pytest.approx(4 * (words + counts_and_logits), abs=2000)  # small ones
     assert usage_of()[0].weights == usage.weights
 
@@ -92,12 +91,14 @@ def test_a_cache_that_was_asked_for_is_given_or_refused() -> None:
 
 
 def test_a_cpu_tries_nothing() -> None:
-    budget, told = find_kv_budget(RECIPE, random_model(LLAMA), torch.float32, CPU)
+    budget, told = find_kv_budget(make_recipe(**FLAGS), random_model(LLAMA), torch.float32, CPU)
     assert budget > 0
     assert told == ""
 
 
 def test_the_share_is_a_setting() -> None:
-    assert Settings().gpu_memory_utilization == RECIPE.gpu_memory_utilization == 0.9
+    assert granted_share(make_recipe()) == 0.9
+    assert granted_share(make_recipe(gpu_memory_utilization=0.5)) == 0.5
+    assert granted_share(make_recipe(kv_memory=1)) == 1
     with pytest.raises(ValueError, match="gpu_memory_utilization"):
-        Settings(gpu_memory_utilization=1.2)
+        make_recipe(gpu_memory_utilization=1.2)

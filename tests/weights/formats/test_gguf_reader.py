@@ -148,7 +148,7 @@ HOSTILE = {
     "5 dims": tensors(tensor("a", [1] * 5)),
     "zero dim": tensors(tensor("a", [4, 0])),
     "tensor type 250": tensors(tensor("a", [4], 250)),
-    "tensor type Q4_K": tensors(tensor("a", [256], 12)),
+    "tensor type Q8_K": tensors(tensor("a", [256], 15)),
     "duplicate tensor": tensors(tensor("a", [4]), tensor("a", [4], 0, 32)),
     "overlapping tensors": tensors(tensor("a", [12]), tensor("b", [4], 0, 32)),
     "two tensors in one place": tensors(tensor("a", [4]), tensor("b", [4])),
@@ -169,8 +169,8 @@ def test_hostile_files_are_refused_at_once(read: Callable[[bytes], GGUFFile], ra
 
 def test_errors_say_where(read: Callable[[bytes], GGUFFile]) -> None:
     """A message names the file, the offset and the field."""
-    with pytest.raises(ModelFormatError, match=r"byte \d+, 'a': is stored as Q4_K.*F32, F16, Q4_0"):
-        read(tensors(tensor("a", [256], 12)))
+    with pytest.raises(ModelFormatError, match=r"byte \d+, 'a': is stored as Q8_K.*F32, F16, Q4_0"):
+        read(tensors(tensor("a", [256], 15)))
     with pytest.raises(ModelFormatError, match=r"'some\.key'.*needs 4 bytes, 0 are left"):
         read(Parts(metadata=[pair("some.key", U32, b"")], tensors=[], data=b"").build()[:44])
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import LlamaConfig
 
+from thirdeye.model.config import RopeScaling
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
 
@@ -60,6 +62,9 @@ REFUSED = {
     "gpt2 activation": (GPT2, {"activation_function": "relu"}),
     "bias not boolean": (LLAMA, {"attention_bias": 1}),
     "quantized": (LLAMA, {"quantization_config": {"quant_method": "gptq"}}),
+    "bidirectional": (LLAMA, {"is_causal": False}),
+    "partly rotary": (LLAMA, {"partial_rotary_factor": 0.5}),
+    "partly rotary, new": (LLAMA, {"rope_parameters": {"partial_rotary_factor": 0.5}}),
     "yarn": (LLAMA, {"rope_scaling": {"type": "yarn", "factor": 4.0}}),
     "dynamic": (LLAMA, {"rope_parameters": {"rope_type": "dynamic", "factor": 4.0}}),
     "linear without factor": (LLAMA, {"rope_scaling": {"type": "linear"}}),
@@ -115,7 +120,7 @@ def test_no_checkpoint_at_all(tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError, match="no such file or directory"):
         open_checkpoint(tmp_path / "none")
     (tmp_path / "notes.txt").write_text("hello")
-    with pytest.raises(ModelFormatError, match=r"neither a directory nor a \.gguf file"):
+    with pytest.raises(ModelFormatError, match="neither a directory nor a GGUF file"):
         open_checkpoint(tmp_path / "notes.txt")
 
 
@@ -153,6 +158,45 @@ def test_the_gguf_base_is_accepted(tmp_path: Path) -> None:
     assert (config.vocab_size, config.num_kv_heads, config.tie_word_embeddings) == (96, 4, True)
 
 
+LINEAR = RopeScaling("linear", 4.0)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0},
+        {"rope.scaling.factor": 4.0},
+        {"rope.scale_linear": 4.0},
+    ],
+)
+def test_gguf_rope_scaling(tmp_path: Path, keys: dict[str, Any]) -> None:
+    """As llama.cpp: linear where no type is said, and by the old key too."""
+    config = open_checkpoint(gguf_file(tmp_path / "m.gguf", GGUF_LLAMA | keys)).config
+    assert config.rope is not None
+    assert config.rope.scaling == LINEAR
+
+
+def test_gguf_rope_scaling_of_no_type(tmp_path: Path) -> None:
+    keys = {"rope.scaling.type": "none", "rope.scaling.factor": 4.0}
+    config = open_checkpoint(gguf_file(tmp_path / "m.gguf", GGUF_LLAMA | keys)).config
+    assert config.rope is not None
+    assert config.rope.scaling is None
+
+
+def test_rope_scaling_beside_rope_parameters(tmp_path: Path) -> None:
+    """What a model card says to paste into a config that transformers 5 has written."""
+    change = {
+        "rope_parameters": {"rope_type": "default", "rope_theta": 5e5},
+        "rope_scaling": {"rope_type": "linear", "factor": 4.0},
+    }
+    config = open_checkpoint(directory(tmp_path, LLAMA | change)).config
+    oracle = LlamaConfig(**change).rope_parameters
+    assert oracle["factor"] == 4.0, "transformers takes rope_scaling"
+    assert config.rope is not None
+    assert config.rope.scaling == LINEAR
+    assert config.rope.theta == oracle["rope_theta"]
+
+
 GGUF_REFUSED = {
     "missing": ("embedding_length", None),
     "zero": ("block_count", 0),
@@ -166,6 +210,7 @@ GGUF_REFUSED = {
     "window": ("attention.sliding_window", 4096),
     "value size": ("attention.value_length", 16),
     "rotary size": ("rope.dimension_count", 4),
+    "bidirectional": ("attention.causal", False),
     "yarn": ("rope.scaling.type", "yarn"),
     "scaling not a string": ("rope.scaling.type", 1),
     "split": ("split.count", 2),

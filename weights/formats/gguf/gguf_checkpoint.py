@@ -15,7 +15,8 @@ from thirdeye.weights.fingerprint import fingerprint
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.dequantize import dequantize, stored_tensor
 from thirdeye.weights.formats.gguf.gguf_vocabulary import read_vocabulary
-from thirdeye.weights.formats.gguf.reader import GGUFFile, read_gguf
+from thirdeye.weights.formats.gguf.reader import GGUFFile
+from thirdeye.weights.formats.gguf.split import open_gguf, without_number
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -29,10 +30,10 @@ class GGUFCheckpoint:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.name = QUANTIZATION_SUFFIX.sub("", path.stem) or path.stem
-        self._file = read_gguf(path)
+        stem = without_number(path.stem)
+        self.name = QUANTIZATION_SUFFIX.sub("", stem) or stem
+        self._file = open_gguf(path)
         fields = Fields(path, self._file.metadata)
-        fields.refuse("split.count", 0, 1)
         architecture = find_architecture(fields, "general.architecture")
         prefixed = Fields(path, self._file.metadata, fields.text("general.architecture") + ".")
         vocab_size = _vocab_size(self._file)
@@ -42,8 +43,9 @@ class GGUFCheckpoint:
 
     @property
     def fingerprint(self) -> str:
-        description = self._file.data[: self._file.data_offset]
-        return fingerprint([description], [self.path])
+        files = (self._file, *self._file.parts)
+        descriptions = [file.data[: file.data_offset] for file in files]
+        return fingerprint(descriptions, [file.path for file in files])
 
     def targets(self, name: str) -> list[TensorTarget] | None:
         return self._names.place(name)

@@ -44,16 +44,21 @@ class GGUFFile:
     tensors: dict[str, TensorInfo]
     data_offset: int
     data: mmap.mmap
+    parts: tuple["GGUFFile", ...] = ()  # further files whose tensors are among `tensors`
 
     def tensor_bytes(self, name: str) -> memoryview:
         """The stored bytes of one tensor, not copied; they were checked to be inside the file."""
+        for part in self.parts:
+            if name in part.tensors:
+                return part.tensor_bytes(name)
         info = self.tensors[name]
         return memoryview(self.data)[info.offset : info.offset + info.num_bytes]
 
     def release(self) -> None:
         """Give back the memory of what was read; what is read again comes from the file again."""
-        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-            self.data.madvise(mmap.MADV_DONTNEED)
+        for file in (self, *self.parts):
+            if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+                file.data.madvise(mmap.MADV_DONTNEED)
 
 
 def read_gguf(path: Path) -> GGUFFile:

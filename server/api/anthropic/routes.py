@@ -2,44 +2,29 @@
 
 A request becomes a chat request: `system` is a message in front, a `tool_use` block a call of its
 assistant message, a `tool_result` block a message of role `tool`; a last turn of the assistant is
-continued. Chat's events become a message of content blocks:
-
-    message_start
-        content_block_start  content_block_delta ...  content_block_stop      text, or a tool's use
-    message_delta  message_stop
-
-One state machine makes the events and, on the way, the message; an answer that is not streamed runs
-through it too and keeps the message alone. A silent stream gets `ping` events, a failed one an
-`error` event and no end.
+continued. What comes out is in `thirdeye.server.api.anthropic.events`.
 """
 
 import json
-from collections import deque
-from collections.abc import Iterable, Iterator
-from uuid import uuid4
+from collections.abc import Iterable
 
 from fastapi import APIRouter
-from msgspec import DecodeError, Struct
-from msgspec.json import Decoder
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.anthropic import schema
-from thirdeye.server.api.generation.answer_format import JsonObject, encode
-from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.context import Context
+from thirdeye.server.api.anthropic.events import MessagesFormat, framing_of
+from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.respond import respond
-from thirdeye.server.api.generation.usage import Tally
 from thirdeye.server.api.http.documented import documented
-from thirdeye.server.api.http.error_envelope import MESSAGES_PATH, anthropic_error
+from thirdeye.server.api.http.error_envelope import MESSAGES_PATH
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
-from thirdeye.server.api.http.sse import Framing, event_frame
 from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
-from thirdeye.server.engine.interface.types import FinishReason
-from thirdeye.server.text.events import TextEvent
+from thirdeye.server.api.state.context import Context
 
 FIELD_NAMES: FieldNames = [
     (r"messages\[\d+\].*", "messages"),
@@ -52,10 +37,6 @@ FIELD_NAMES: FieldNames = [
     (r"max_completion_tokens", "max_tokens"),
     (r"stop", "stop_sequences"),
 ]
-
-decode = Decoder(JsonObject).decode
-
-Event = tuple[str, JsonObject]  # its type, and what it says besides
 
 
 class AnthropicCount(Struct):
@@ -92,10 +73,10 @@ def messages_routes(context: Context) -> APIRouter:
             names=FIELD_NAMES,
         )
         tally = generation.tally()
-        shape = MessageShape(generation, tally)
+        form = MessagesFormat(generation, tally)
         framing = framing_of(lifetime.request_id)
         return await respond(
-            request, context, generation, shape, tally, stream=body.stream, framing=framing
+            request, context, generation, form, tally, stream=body.stream, framing=framing
         )
 
     @router.post(f"{MESSAGES_PATH}/count_tokens", **to_count)
@@ -205,138 +186,3 @@ def _choice(choice: schema.AnthropicToolChoice | None) -> JsonObject:
     if isinstance(choice, schema.NamedChoice):
         mode = {"type": "function", "function": {"name": choice.name}}
     return {"tool_choice": mode, "parallel_tool_calls": not choice.disable_parallel_tool_use}
-
-
-class MessageShape:
-    """One request's message, as it grows. Its last block is open until the next one begins."""
-
-    def __init__(self, generation: Generation, tally: Tally) -> None:
-        self._tally = tally
-        self._message = empty_message(generation)
-        self._content: list[JsonObject] = []
-        self._pieces: list[str] = []  # of the open block
-        self._is_begun = self._is_open = False
-
-    def chunks(self, index: int, event: TextEvent) -> Iterator[bytes]:
-        assert index == 0, "a request has one message"
-        for kind, fields in self._events(event):
-            yield event_frame(kind, encode({"type": kind, **fields}))
-
-    def last_chunks(self) -> Iterator[bytes]:
-        return iter(())
-
-    def add(self, index: int, event: TextEvent) -> None:
-        assert index == 0, "a request has one message"
-        deque(self._events(event), maxlen=0)
-
-    def whole(self) -> JsonObject:
-        return self._message
-
-    def _events(self, event: TextEvent) -> Iterator[Event]:
-        if not self._is_begun:
-            self._is_begun = True
-            yield "message_start", {"message": self._message | {"usage": usage_of(self._tally)}}
-        if event.text:
-            if not (self._is_open and self._content[-1]["type"] == "text"):
-                yield from self._begin(empty_text())
-            yield self._grow({"type": "text_delta", "text": event.text}, event.text)
-        for call in event.tool_calls:
-            if call.name is not None:
-                yield from self._begin(empty_tool_use(call.name))
-            if piece := call.arguments:
-                yield self._grow({"type": "input_json_delta", "partial_json": piece}, piece)
-        if event.finish_reason is not None:
-            yield from self._end(event)
-
-    def _begin(self, block: JsonObject) -> Iterator[Event]:
-        yield from self._close()
-        self._content.append(block)
-        self._is_open = True
-        yield "content_block_start", self._in_block(content_block=block)
-
-    def _grow(self, delta: JsonObject, piece: str) -> Event:
-        assert self._is_open, "a call begins with its name"
-        self._pieces.append(piece)
-        return "content_block_delta", self._in_block(delta=delta)
-
-    def _close(self) -> Iterator[Event]:
-        if self._is_open:
-            block, content = self._content[-1], "".join(self._pieces)
-            block |= {"text": content} if "text" in block else {"input": object_in(content)}
-            yield "content_block_stop", self._in_block()
-            self._pieces.clear()
-            self._is_open = False
-
-    def _in_block(self, **fields: object) -> JsonObject:
-        return {"index": len(self._content) - 1, **fields}
-
-    def _end(self, event: TextEvent) -> Iterator[Event]:
-        if not self._content:
-            yield from self._begin(empty_text())
-        yield from self._close()
-        ending, timings = ending_of(event), {"timings": self._tally.timings()}
-        beside = {"usage": usage_of(self._tally), **timings}
-        self._message |= {"content": self._content, **ending, **beside}
-        yield "message_delta", {"delta": {**ending, "container": None}, **beside}
-        yield "message_stop", {}
-
-
-def framing_of(request_id: str) -> Framing:
-    return Framing(
-        frame=bytes,
-        error=lambda error: event_frame("error", encode(anthropic_error(error, request_id))),
-        keepalive=event_frame("ping", b'{"type":"ping"}'),
-        end=b"",
-    )
-
-
-def empty_text() -> JsonObject:
-    return {"type": "text", "text": "", "citations": None}
-
-
-def empty_tool_use(name: str) -> JsonObject:
-    head = {"type": "tool_use", "id": f"toolu_{uuid4().hex}", "name": name}
-    return {**head, "input": {}, "caller": {"type": "direct"}}
-
-
-def object_in(arguments: str) -> JsonObject:
-    """An empty one if the end of the answer cut its JSON."""
-    try:
-        return decode(arguments)
-    except DecodeError:
-        return {}
-
-
-def ending_of(event: TextEvent) -> JsonObject:
-    """Why the message ended. A stop token is no sequence that the caller named."""
-    matched = event.stop_reason if isinstance(event.stop_reason, str) else None
-    if event.finish_reason is FinishReason.LENGTH:
-        reason = "max_tokens"
-    elif event.ended_in_tool_calls:
-        reason = "tool_use"
-    else:
-        reason = "end_turn" if matched is None else "stop_sequence"
-    return {"stop_reason": reason, "stop_sequence": matched, "stop_details": None}
-
-
-def empty_message(generation: Generation) -> JsonObject:
-    """Every key of a message that has just begun."""
-    ending = {"stop_reason": None, "stop_sequence": None, "stop_details": None}
-    head = {"id": generation.id, "type": "message", "role": "assistant", "content": []}
-    return {**head, "model": generation.model, **ending, "container": None, "usage": None}
-
-
-def usage_of(tally: Tally) -> JsonObject:
-    """Anthropic counts the prompt's cached tokens apart from the others."""
-    cached = tally.num_cached_tokens
-    return {
-        "input_tokens": tally.num_prompt_tokens - cached,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": cached,
-        "cache_creation": None,
-        "output_tokens": tally.num_generated_tokens,
-        "output_tokens_details": None,
-        "server_tool_use": None,
-        "service_tier": "standard",
-        "inference_geo": None,
-    }

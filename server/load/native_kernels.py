@@ -9,19 +9,20 @@ import logging
 import threading
 from pathlib import Path
 
-from thirdeye.model.native.build import Build, Unavailable, plan_build
-from thirdeye.server.launch.settings import Native, Settings, compilers
+from thirdeye.model.native.build import COMPILERS, Build, Unavailable, plan_build
+from thirdeye.server.settings.environment import chosen_compiler
 from thirdeye.weights.paths import kernels_directory
 
 logger = logging.getLogger(__name__)
 
 
-def native_library(settings: Settings) -> str:
-    """The library's file, which may still be on its way; empty where there will be none.
+def native_library(native: str, device: str) -> str:
+    """The library's file, which may still be on its way; empty where there will be none, as
+    `--native` or `--device` have it.
 
     Why there is none is said in the log.
     """
-    if settings.native is Native.OFF or settings.device.startswith("cuda"):
+    if native == "off" or device.startswith("cuda"):
         return ""
     try:
         build = plan_native()
@@ -35,7 +36,8 @@ def native_library(settings: Settings) -> str:
 
 def plan_native() -> Build:
     """Raises `Unavailable` with the reason why this machine has none."""
-    return plan_build(kernels_directory(), compilers())
+    chosen = chosen_compiler()
+    return plan_build(kernels_directory(), (chosen,) if chosen else COMPILERS)
 
 
 def native_status() -> str:

@@ -5,7 +5,7 @@ import re
 import msgspec
 
 from tests.api.support import fake_engine, ready_state
-from thirdeye.server.api.generation.metrics import Metrics
+from thirdeye.server.api.state.metrics import Metrics
 from thirdeye.server.engine.interface.types import STEP_TOKENS_BOUNDS
 
 NAMES = [

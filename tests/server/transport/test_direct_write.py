@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from thirdeye.server.transport.direct_write import CycleWire
+from thirdeye.server.transport.direct_write import CycleWriter
 
 
 class Transport:
@@ -38,7 +38,7 @@ def test_what_one_turn_of_the_loop_writes_is_one_chunk() -> None:
 
     async def main() -> None:
         cycle, transport, flow = parts()
-        wire = CycleWire(cycle, transport, flow, asyncio.get_running_loop())
+        wire = CycleWriter(cycle, transport, flow, asyncio.get_running_loop())
         wire.write(b"data: one\n\n")
         wire.write(b"data: two\n\n")
         assert transport.writes == []
@@ -57,7 +57,7 @@ def test_it_is_written_before_what_the_loop_is_told_later() -> None:
     async def main() -> None:
         cycle, transport, flow = parts()
         loop = asyncio.get_running_loop()
-        wire = CycleWire(cycle, transport, flow, loop)
+        wire = CycleWriter(cycle, transport, flow, loop)
         waiting = loop.create_future()
 
         async def end() -> None:
@@ -77,7 +77,7 @@ def test_it_is_written_before_what_the_loop_is_told_later() -> None:
 def test_a_connection_that_closes_meanwhile_is_not_written_to() -> None:
     async def main() -> None:
         cycle, transport, flow = parts()
-        wire = CycleWire(cycle, transport, flow, asyncio.get_running_loop())
+        wire = CycleWriter(cycle, transport, flow, asyncio.get_running_loop())
         wire.write(b"x")
         transport.closing = True
         await asyncio.sleep(0)
@@ -98,9 +98,9 @@ def test_a_connection_that_closes_meanwhile_is_not_written_to() -> None:
     ],
 )
 def test_it_is_open_in_the_middle_of_an_answer_that_is_read(changes: dict[str, Any]) -> None:
-    def wire(**changes: Any) -> CycleWire:
+    def wire(**changes: Any) -> CycleWriter:
         loop: Any = None
-        return CycleWire(*parts(**changes), loop)
+        return CycleWriter(*parts(**changes), loop)
 
     assert wire().is_open
     assert not wire(**changes).is_open

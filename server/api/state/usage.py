@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import UNSET
 
-from thirdeye.server.api.generation.answer_parts import (
+from thirdeye.server.api.state.answer_parts import (
     AnswerTimings,
     PromptTokensDetails,
     TokenUsage,

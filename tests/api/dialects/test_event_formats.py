@@ -1,5 +1,5 @@
-"""The shapes of the other dialects alone, under every way an answer can come: text and calls in any
-order, cut into any events. What a stream's events add up to is the answer in one piece."""
+"""Formats made of events alone, under every way an answer can come: text and calls in any order,
+cut into any events. What a stream's events add up to is the answer in one piece."""
 
 import json
 from itertools import groupby
@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.api.support import served_model
-from thirdeye.server.api.anthropic.adapter import MessageShape
-from thirdeye.server.api.generation.answer_format import Shape
+from thirdeye.server.api.anthropic.events import MessagesFormat
+from thirdeye.server.api.generation.answer_format import AnswerFormat, Joined
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.responses.events import ResponseShape
+from thirdeye.server.api.responses.events import ResponsesFormat
 from thirdeye.server.api.responses.schema import ResponsesRequest
 from thirdeye.server.engine.interface.types import FinishReason
 from thirdeye.server.text.events import TextEvent, ToolCallDelta
@@ -65,20 +65,21 @@ def expected(events: list[TextEvent]) -> list[str]:
     return joined or [""]
 
 
-def streamed(shape: Shape, events: list[TextEvent]) -> list[dict[str, Any]]:
-    frames = [frame for event in events for frame in shape.chunks(0, event)]
+def streamed(form: AnswerFormat[Any], events: list[TextEvent]) -> list[dict[str, Any]]:
+    frames = [frame for event in events for frame in form.frames(0, event)]
     return [json.loads(frame.split(b"\ndata: ")[1]) for frame in frames]
 
 
-def whole(shape: Shape, events: list[TextEvent]) -> dict[str, Any]:
+def whole(form: AnswerFormat[Any], events: list[TextEvent]) -> dict[str, Any]:
+    answer = Joined(form)
     for event in events:
-        shape.add(0, event)
-    return json.loads(json.dumps(shape.whole()))
+        answer.add(0, event)
+    return json.loads(json.dumps(answer.whole()))
 
 
-def response_shape() -> ResponseShape:
+def response_format() -> ResponsesFormat:
     body = ResponsesRequest.model_validate({"model": "tiny", "input": "Hi"})
-    return ResponseShape(body, GENERATION, served_model(), GENERATION.tally())
+    return ResponsesFormat(body, GENERATION, served_model(), GENERATION.tally())
 
 
 def item_text(item: dict[str, Any]) -> str:
@@ -90,7 +91,7 @@ def item_text(item: dict[str, Any]) -> str:
 @given(answers())
 def test_response_events_add_up(events: list[TextEvent]) -> None:
     """Items open and close one after the other, and their deltas are what they end with."""
-    found = streamed(response_shape(), events)
+    found = streamed(response_format(), events)
     assert [event["sequence_number"] for event in found] == list(range(len(found)))
     response = found[-1]["response"]
     assert [item_text(item) for item in response["output"]] == expected(events)
@@ -106,14 +107,14 @@ def test_response_events_add_up(events: list[TextEvent]) -> None:
     assert len([event for event in found if event["type"].endswith("item.added")]) == len(
         response["output"]
     )
-    in_one_piece = whole(response_shape(), events)
+    in_one_piece = whole(response_format(), events)
     assert [item_text(item) for item in in_one_piece["output"]] == expected(events)
     assert in_one_piece["status"] == response["status"]
 
 
 @given(answers())
 def test_message_events_add_up(events: list[TextEvent]) -> None:
-    found = streamed(MessageShape(GENERATION, GENERATION.tally()), events)
+    found = streamed(MessagesFormat(GENERATION, GENERATION.tally()), events)
     start, *middle, ending, stop = found
     assert (start["type"], ending["type"], stop["type"]) == (
         "message_start", "message_delta", "message_stop"
@@ -128,7 +129,7 @@ def test_message_events_add_up(events: list[TextEvent]) -> None:
         pieces = [delta.get("text", delta.get("partial_json")) for delta in deltas]
         texts.append(first["content_block"].get("name", "") + "".join(pieces))
     assert texts == expected(events)
-    message = whole(MessageShape(GENERATION, GENERATION.tally()), events)
+    message = whole(MessagesFormat(GENERATION, GENERATION.tally()), events)
     assert len(message["content"]) == len(texts)
     assert message["stop_reason"] == ending["delta"]["stop_reason"]
     for block, text in zip(message["content"], texts, strict=True):

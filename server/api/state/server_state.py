@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from thirdeye.server.api.generation.identity import Identity
 from thirdeye.server.api.http.admission import AdmissionControl
 from thirdeye.server.api.http.rate_limits import Rates
+from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.engine.interface.types import Engine
 from thirdeye.server.errors import (
     BadRequest,

@@ -1,8 +1,14 @@
-"""What answers tell of their costs, as structs: tokens and milliseconds."""
+"""What answers of several dialects hold beside the text: tokens, milliseconds, a receipt."""
 
-from msgspec import UNSET, Struct, UnsetType
+from typing import Annotated
 
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from thirdeye.server.api.http.documented import reference
 from thirdeye.server.api.http.json_response import Count
+
+# Made by `receipts`, and described by the model that reads it there.
+WrittenReceipt = Annotated[dict[str, object], Meta(extra_json_schema=reference("Receipt"))]
 
 
 class PromptTokensDetails(Struct, frozen=True):

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from thirdeye.server.api.generation.grammar_cache import Grammars
-from thirdeye.server.api.generation.metrics import Metrics
-from thirdeye.server.api.generation.server_state import ServerState
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.requests.read_request import BodyReader
+from thirdeye.server.api.state.grammar_cache import Grammars
+from thirdeye.server.api.state.metrics import Metrics
+from thirdeye.server.api.state.server_state import ServerState
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,225 @@
+"""A chat answer: one message for each choice, or deltas of it.
+
+delta of a stream      role first, then content and calls, then the empty one with the reason
+message in one piece   all deltas of a choice, joined
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType, structs
+
+from thirdeye.server.api.generation.choices import Generation
+from thirdeye.server.api.http.json_response import Count
+from thirdeye.server.api.openai.logprob_lists import ChatLogprobs, chat_logprobs, prompt_logprobs
+from thirdeye.server.api.openai.schema import ChatRequest
+from thirdeye.server.api.openai.stream_chunks import (
+    FinishWord,
+    FrameWriter,
+    StreamChunk,
+    TextSplicer,
+    WholeCompletion,
+    head_of,
+    or_unset,
+    progress_of,
+)
+from thirdeye.server.api.openai.tool_calls import CallNews, WholeCall, joined_calls, news_of
+from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.usage import Tally
+from thirdeye.server.text.events import TextEvent, TextToken
+from thirdeye.server.text.tools.definitions import ChoiceMode
+
+
+class ChatDelta(Struct, kw_only=True):
+    role: Literal["assistant"] | UnsetType = UNSET
+    content: str | UnsetType | None = UNSET
+    refusal: UnsetType | None = UNSET
+    tool_calls: list[CallNews] | UnsetType = UNSET
+
+
+class ChatMessage(Struct, kw_only=True):
+    role: Literal["assistant"]
+    content: str | None
+    refusal: None = None
+    annotations: list[str] = []  # there never is one
+    tool_calls: list[WholeCall] | UnsetType = UNSET
+
+
+class ChatNews(Struct, kw_only=True):
+    """What is new of one choice."""
+
+    index: Count
+    delta: ChatDelta
+    logprobs: ChatLogprobs | None = None
+    finish_reason: FinishWord | None = None
+    stop_reason: str | int | UnsetType = UNSET
+    token_ids: list[Count] | UnsetType = UNSET
+
+
+class WholeChatChoice(Struct, kw_only=True):
+    index: Count
+    message: ChatMessage
+    logprobs: ChatLogprobs | None
+    finish_reason: FinishWord
+    stop_reason: str | int | UnsetType = UNSET
+    token_ids: list[Count] | UnsetType = UNSET
+
+
+class ChatCompletion(WholeCompletion[WholeChatChoice], kw_only=True):
+    object: Literal["chat.completion"]
+
+
+class ChatChunk(StreamChunk[ChatNews], kw_only=True):
+    """What an event adds to the answer."""
+
+
+class ChatFormat:
+    """The `AnswerFormat` of one chat request."""
+
+    def __init__(
+        self, body: ChatRequest, generation: Generation, model: ServedModel, tally: Tally
+    ) -> None:
+        self._choice_mode = body.tool_choice.mode if body.tool_choice else ChoiceMode.AUTO
+        self._with_logprobs = body.logprobs
+        self._as_ids = body.return_tokens_as_token_ids
+        self._with_ids = body.return_token_ids
+        self._with_prompt_logprobs = body.prompt_logprobs is not None
+        self._lists_tokens = body.logprobs or body.return_token_ids
+        self._generation = generation
+        self._tokenizer = model.tokenizer
+        self._tally = tally
+        tier = "default" if body.service_tier else None
+        self._head = head_of(generation, "chat.completion", model.fingerprint, tier)
+        stream_head = structs.replace(self._head, object="chat.completion.chunk")
+        self._writer = FrameWriter(stream_head, body.stream_options, tally)
+        is_spliced = not (self._lists_tokens or self._writer.counts_in_each)
+        self._splicer = TextSplicer(self._text_frame) if is_spliced else None
+        self._started: set[int] = set()
+
+    def chunks(self, index: int, event: TextEvent) -> Iterator[ChatChunk]:
+        """Role first, then content, then the empty delta that says why the choice ended."""
+        if event.progress is not None:
+            yield ChatChunk(choices=[], prompt_progress=progress_of(index, event.progress))
+            return
+        if index not in self._started:
+            yield self._first_chunk(index, event)
+        is_last = event.finish_reason is not None
+        tokens, hidden = _split(event) if is_last else (event.tokens, [])
+        deltas = list(_deltas(event))
+        if not deltas and tokens and not is_last and self._lists_tokens:
+            deltas = [ChatDelta()]
+        for delta in deltas:
+            yield ChatChunk(choices=[self._news(index, delta, tokens)])
+            tokens = []  # they stand with the first
+        if is_last:
+            yield ChatChunk(choices=[self._news(index, ChatDelta(), hidden, event)])
+
+    def frames(self, index: int, event: TextEvent) -> Iterable[bytes]:
+        is_only_text = event.text and not event.tool_calls and event.finish_reason is None
+        if is_only_text and self._splicer is not None and index in self._started:
+            return (self._splicer.frame(index, event.text),)
+        return map(self._writer.frame, self.chunks(index, event))
+
+    def last_frames(self) -> Iterator[bytes]:
+        return self._writer.usage_frame()
+
+    def whole(self, chunks: Sequence[ChatChunk]) -> ChatCompletion:
+        news: list[list[ChatNews]] = [[] for _ in self._generation.requests]
+        for chunk in chunks:
+            for choice in chunk.choices:
+                news[choice.index].append(choice)
+        first = chunks[0]  # has what is said once
+        return ChatCompletion(
+            **structs.asdict(self._head),
+            choices=[self._joined(of_one) for of_one in news],
+            usage=self._tally.usage(),
+            timings=or_unset(self._tally.timings()),
+            receipt=or_unset(self._tally.receipt()),
+            prompt_token_ids=first.prompt_token_ids,
+            prompt_logprobs=first.prompt_logprobs,
+        )
+
+    def _joined(self, news: Sequence[ChatNews]) -> WholeChatChoice:
+        last = news[-1]
+        assert last.finish_reason is not None, "every choice has ended"
+        scores = [entry for part in news if part.logprobs for entry in part.logprobs.content]
+        ids = [token_id for part in news for token_id in part.token_ids or []]
+        return WholeChatChoice(
+            index=last.index,
+            message=_message([part.delta for part in news]),
+            logprobs=ChatLogprobs(scores) if self._with_logprobs else None,
+            finish_reason=last.finish_reason,
+            stop_reason=last.stop_reason,
+            token_ids=ids if self._with_ids else UNSET,
+        )
+
+    def _first_chunk(self, index: int, event: TextEvent) -> ChatChunk:
+        is_first, prompt = not self._started, self._generation.prompts[0]
+        self._started.add(index)
+        only_calls = self._choice_mode in (ChoiceMode.REQUIRED, ChoiceMode.NAMED)
+        content = None if only_calls else ""
+        delta = ChatDelta(role="assistant", content=content, refusal=None)
+        chunk = ChatChunk(choices=[ChatNews(index=index, delta=delta)])
+        if is_first and self._with_ids:
+            chunk.prompt_token_ids = prompt
+        if is_first and self._with_prompt_logprobs:
+            scores = event.prompt_logprobs or []
+            chunk.prompt_logprobs = prompt_logprobs(prompt, scores, self._tokenizer)
+        return chunk
+
+    def _text_frame(self, index: int, text: str) -> bytes:
+        news = self._news(index, ChatDelta(content=text), [])
+        return self._writer.frame(ChatChunk(choices=[news]))
+
+    def _news(
+        self,
+        index: int,
+        delta: ChatDelta,
+        tokens: list[TextToken],
+        end: TextEvent | None = None,
+    ) -> ChatNews:
+        return ChatNews(
+            index=index,
+            delta=delta,
+            logprobs=self._logprobs(tokens) if tokens else None,
+            finish_reason=self._finish_reason(end) if end else None,
+            stop_reason=or_unset(end.stop_reason if end else None),
+            token_ids=[token.token_id for token in tokens] if self._with_ids else UNSET,
+        )
+
+    def _finish_reason(self, end: TextEvent) -> str | None:
+        """As OpenAI has it: a call that was asked for by name ends with `stop`."""
+        is_call = end.ended_in_tool_calls and self._choice_mode is not ChoiceMode.NAMED
+        return "tool_calls" if is_call else end.finish_reason
+
+    def _logprobs(self, tokens: list[TextToken]) -> ChatLogprobs | None:
+        if not self._with_logprobs:
+            return None
+        return chat_logprobs(tokens, self._tokenizer, as_ids=self._as_ids)
+
+
+def _message(deltas: Sequence[ChatDelta]) -> ChatMessage:
+    """What deltas add up to. A message has content or calls: it is empty rather than nothing."""
+    content = "".join(delta.content or "" for delta in deltas)
+    calls = joined_calls(call for delta in deltas for call in delta.tool_calls or [])
+    return ChatMessage(
+        role="assistant",
+        content=content if content or not calls else None,
+        tool_calls=calls or UNSET,
+    )
+
+
+def _deltas(event: TextEvent) -> Iterator[ChatDelta]:
+    """What an event adds to the message: text, then the heads of calls and pieces of arguments."""
+    if event.text:
+        yield ChatDelta(content=event.text)
+    for call in event.tool_calls:
+        yield ChatDelta(tool_calls=[news_of(call)])
+
+
+def _split(event: TextEvent) -> tuple[list[TextToken], list[TextToken]]:
+    """The last event's tokens: those of its text, and the hidden ones at its end (EOS, stop id)."""
+    end = len(event.tokens) if event.text or event.tool_calls else 0
+    while end and event.tokens[end - 1].raw is None:
+        end -= 1
+    return event.tokens[:end], event.tokens[end:]

@@ -1,0 +1,75 @@
+"""The content of a message: a string, or a list of parts that are text, read as one string."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import PlainValidator, WithJsonSchema
+
+from thirdeye.server.api.requests.value_readers import (
+    Ignored,
+    array,
+    closed_schema,
+    fail,
+    mapping,
+    only,
+    string,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """A kind of content part that is text: the key of the text, and keys that may be beside it."""
+
+    key: str = "text"
+    hints: frozenset[str] = frozenset()
+
+
+TEXT_PARTS = {"text": TextPart()}
+ASSISTANT_PARTS = TEXT_PARTS | {"refusal": TextPart("refusal")}
+
+
+def parse_content(value: object, kinds: Mapping[str, TextPart], ignored: Ignored = None) -> str:
+    """A message's text: a string, or text parts joined without a separator.
+
+    Unknown keys of a part are refused, or named in `ignored` if it is given.
+    """
+    if isinstance(value, str):
+        return value
+    parts = array(value, wanted="a string or a list of text parts")
+    return "".join(_part(part, f"[{i}]", kinds, ignored) for i, part in enumerate(parts))
+
+
+def _part(value: object, path: str, kinds: Mapping[str, TextPart], ignored: Ignored) -> str:
+    part = mapping(value, path)
+    kind = part.get("type")
+    if not isinstance(kind, str) or kind not in kinds:
+        wanted = next(iter(kinds))
+        rule = f"must be a part of type '{wanted}': text is all it reads."
+        fail("unsupported_content", rule, path)
+    key = kinds[kind].key
+    text = string(part.get(key), f"{path}.{key}")
+    only({"type", key} | kinds[kind].hints, part, path, ignored)
+    return text
+
+
+_PART = closed_schema({"type": {"const": "text"}, "text": {"type": "string"}}, "type", "text")
+_REFUSAL = closed_schema(
+    {"type": {"const": "refusal"}, "refusal": {"type": "string"}}, "type", "refusal"
+)
+
+
+def _content_schema(part: dict[str, Any]) -> dict[str, Any]:
+    return {"anyOf": [{"type": "string"}, {"type": "array", "items": part}]}
+
+
+Content = Annotated[
+    str,
+    PlainValidator(lambda value, info: parse_content(value, TEXT_PARTS, info.context)),
+    WithJsonSchema(_content_schema(_PART)),
+]
+AssistantContent = Annotated[
+    str | None,
+    PlainValidator(lambda value, info: parse_content(value, ASSISTANT_PARTS, info.context)),
+    WithJsonSchema(_content_schema({"anyOf": [_PART, _REFUSAL]})),
+]

@@ -1,0 +1,116 @@
+"""What the engine and the queue say at the moment of a scrape, as Prometheus' families."""
+
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from thirdeye.server.api.state.server_state import ServerState
+from thirdeye.server.api.state.token_totals import TokenTotals
+from thirdeye.server.engine.interface.types import STEP_TOKENS_BOUNDS, EngineStats
+
+
+class StateCollector(Collector):
+    """Asked by the registry; touches no lock."""
+
+    def __init__(self, state: ServerState, tokens: TokenTotals) -> None:
+        self._state = state
+        self._tokens = tokens
+
+    def collect(self) -> Iterator[Metric]:
+        state, model = self._state, model_name(self._state)
+        yield _rejections(state, model)
+        yield _startup(state, model)
+        if state.engine is None:
+            return
+        stats = state.engine.stats()
+        usage = stats.num_blocks_used / max(stats.num_blocks_total, 1)
+        yield _gauge("num_ranks", state.engine.info.num_ranks, model)
+        yield _gauge("num_requests_running", stats.num_requests_running, model)
+        yield _gauge("num_requests_waiting", stats.num_requests_waiting, model)
+        yield _gauge("kv_cache_usage_perc", usage, model)
+        yield _gauge("engine_last_step_age_seconds", state.engine.stalled_seconds(), model)
+        yield _counter("prompt_tokens", self._tokens.prompt, model)
+        yield _counter("generation_tokens", self._tokens.generated, model)
+        yield _counter("prefix_cache_queries", stats.prefix_cache_queries_total, model)
+        yield _counter("prefix_cache_hits", stats.prefix_cache_hits_total, model)
+        yield _counter("num_preemptions", stats.preemptions_total, model)
+        yield _stages(stats, model)
+        yield _counter("scheduler_idle_seconds", stats.idle_seconds_total, model)
+        if stats.step_tokens_counts:
+            yield _step_tokens(stats, model)
+        drafted, accepted = (
+            stats.spec_decode_num_draft_tokens_total,
+            stats.spec_decode_num_accepted_tokens_total,
+        )
+        yield _counter("spec_decode_num_draft_tokens", drafted, model)
+        yield _counter("spec_decode_num_accepted_tokens", accepted, model)
+
+
+def model_name(state: ServerState) -> str:
+    return state.model.names[0] if state.model else ""
+
+
+def help_of(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def _gauge(name: str, value: float, model: str) -> Metric:
+    family = GaugeMetricFamily(f"thirdeye_{name}", help_of(name), labels=["model_name"])
+    family.add_metric([model], value)
+    return family
+
+
+def _counter(name: str, value: float, model: str) -> Metric:
+    family = CounterMetricFamily(f"thirdeye_{name}", help_of(name), labels=["model_name"])
+    family.add_metric([model], value)
+    return family
+
+
+def _rejections(state: ServerState, model: str) -> Metric:
+    """Requests that got no place: one family, as Prometheus wants each name once."""
+    name = "thirdeye_admission_rejections"
+    family = CounterMetricFamily(
+        name, help_of("admission_rejections"), labels=["model_name", "reason"]
+    )
+    timeouts = state.engine.stats().queue_timeouts_total if state.engine else 0
+    family.add_metric([model, "queue_full"], state.admission.num_rejected)
+    family.add_metric([model, "rate_limit"], state.rates.num_rejected)
+    family.add_metric([model, "queue_timeout"], timeouts)
+    return family
+
+
+def _startup(state: ServerState, model: str) -> Metric:
+    """How long the server took until it was ready: describing the model, loading the engine."""
+    name = "startup_time_seconds"
+    family = GaugeMetricFamily(f"thirdeye_{name}", help_of(name), labels=["model_name", "phase"])
+    for phase, seconds in state.startup_seconds.items():
+        family.add_metric([model, phase], seconds)
+    return family
+
+
+def _stages(stats: EngineStats, model: str) -> Metric:
+    """Where the engine's steps spend their time; on a GPU, sampling waits for the model."""
+    name = "scheduler_stage_seconds"
+    family = CounterMetricFamily(f"thirdeye_{name}", help_of(name), labels=["model_name", "stage"])
+    family.add_metric([model, "schedule"], stats.schedule_seconds_total)
+    family.add_metric([model, "forward"], stats.forward_seconds_total)
+    family.add_metric([model, "sample"], stats.sample_seconds_total)
+    family.add_metric([model, "emit"], stats.emit_seconds_total)
+    return family
+
+
+def _step_tokens(stats: EngineStats, model: str) -> Metric:
+    """Tokens per engine step, under vLLM's name; Prometheus wants each bucket to hold the last."""
+    name = "iteration_tokens_total"
+    family = HistogramMetricFamily(f"thirdeye_{name}", help_of(name), labels=["model_name"])
+    bounds = [*(str(float(bound)) for bound in STEP_TOKENS_BOUNDS), "+Inf"]
+    buckets = list(zip(bounds, accumulate(stats.step_tokens_counts), strict=True))
+    family.add_metric([model], buckets, sum_value=stats.step_tokens_total)
+    return family

@@ -1,0 +1,115 @@
+"""The settings of the server's own process: its model, its socket, who may ask for what."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from thirdeye.server.settings.api_keys import check_key_file, keys_in
+from thirdeye.server.settings.bounds import MAX_N, MAX_STOPS
+from thirdeye.server.settings.setting import setting
+
+LOG_LEVELS = {"debug": "", "info": "a line for each request", "warning": "", "error": ""}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSettings:
+    """Which model, and how it is shown."""
+
+    title: ClassVar[str] = "Model"
+
+    model: str | None = setting(
+        None, "A catalog name, a directory, a .gguf file or a hub id", shown="smollm2"
+    )
+    served_model_name: tuple[str, ...] = setting(
+        (),
+        "What clients may call the model; the first is shown",
+        unit="NAME",
+        shown="its own",
+        is_common=True,
+    )
+    chat_template: Path | None = setting(
+        None, "Jinja file used instead of the checkpoint's template", unit="FILE"
+    )
+    yes: bool = setting(False, "Fetch the model without asking", letter="-y")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSettings:
+    """Where it listens, and how connections end."""
+
+    title: ClassVar[str] = "Network"
+
+    host: str = setting("127.0.0.1", "Address to bind", unit="ADDRESS", is_common=True)
+    port: int = setting(
+        8000, "Port to bind, 0 for any free one", at_least=0, at_most=65535, is_common=True
+    )
+    root_path: str = setting("", "Path prefix behind a proxy", pattern=r"^(/.*[^/])?$", unit="PATH")
+    cors_origin: tuple[str, ...] = setting(
+        (),
+        "Let pages of this origin call; * is all",
+        pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^/\s]+)$",
+        unit="ORIGIN",
+    )
+    sse_ping: float = setting(
+        15.0, "Silence before a keep-alive comment, 0: none", at_least=0, unit="SECONDS"
+    )
+    send_timeout: float = setting(
+        30.0, "How long a client may stop reading a stream", above=0, unit="SECONDS"
+    )
+    drain_timeout: float = setting(
+        30.0, "How long running answers go on after SIGTERM", at_least=0, unit="SECONDS"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessSettings:
+    """Who may call, and how much."""
+
+    title: ClassVar[str] = "Keys and rates"
+
+    api_key: tuple[str, ...] = setting(
+        (), "Require this key; better in a file", unit="KEY", is_secret=True, is_common=True
+    )
+    api_key_file: Path | None = setting(
+        None, "File of keys, one a line; # starts a comment", unit="FILE", check=check_key_file
+    )
+    requests_per_minute: int = setting(0, "Requests of each key, 0: any number", at_least=0)
+    tokens_per_minute: int = setting(0, "Tokens of each key, 0: any number", at_least=0)
+
+    def api_keys(self) -> tuple[str, ...]:
+        """Keys from flags, the environment and the key file. Raises OSError."""
+        return self.api_key + (keys_in(self.api_key_file) if self.api_key_file else ())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSettings:
+    """What a request may say."""
+
+    title: ClassVar[str] = "Requests"
+
+    lenient: bool = setting(False, "Name unknown fields in a header, do not refuse them")
+    max_n: int = setting(MAX_N, "Most samples of a prompt", at_least=1, at_most=MAX_N)
+    max_stop: int = setting(4, "Most stop strings", at_least=1, at_most=MAX_STOPS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSettings:
+    """How the server is made of processes, and what it logs."""
+
+    title: ClassVar[str] = "Processes and log"
+
+    engine: str = setting(
+        "process",
+        "Where the engine runs",
+        choices={
+            "process": "in its own: a crash takes down the engine alone",
+            "thread": "in the server's",
+        },
+    )
+    step_timeout: float = setting(
+        300.0,
+        "Restart an engine that is stuck in a step so long, 0: never",
+        at_least=0,
+        unit="SECONDS",
+    )
+    log_level: str = setting("info", "What is logged", choices=LOG_LEVELS)
