@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.models import OptionInfo
+
+from thirdeye.clients.grouped_help import GroupedCommand
 
 app = typer.Typer(
     name="bench",
@@ -19,10 +22,20 @@ app = typer.Typer(
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
+SERVER, LOAD, LENGTH = "The server", "Load", "How long"
+TEXT, SAMPLING, RESULT = "Prompts and answers", "Sampling", "The result"
+
+
+def option(group: str, value: str | None, text: str, *names: str) -> OptionInfo:
+    """One of a group in --help; `value` is its placeholder there."""
+    made: OptionInfo = typer.Option(*names, help=text, metavar=value, rich_help_panel=group)
+    return made
+
+
 Saved = Annotated[Path, typer.Argument(help="A result of `bench serve`, as JSON.")]
-Html = Annotated[Path | None, typer.Option(help="Write a report here, one HTML page.")]
+Html = Annotated[Path | None, option(RESULT, "FILE", "Write a report here, one HTML page.")]
 Figures = Annotated[
-    Path | None, typer.Option(help="Write PNG and SVG into this folder (extra: bench).")
+    Path | None, option(RESULT, "FOLDER", "Write PNG and SVG here (needs matplotlib).")
 ]
 
 
@@ -36,73 +49,77 @@ def told(code: int) -> Iterator[None]:
         raise typer.Exit(code) from None
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def serve(
     url: Annotated[str, typer.Argument(help="Base URL of any OpenAI-style server.")],
-    api_key: Annotated[str | None, typer.Option(help="Default: OPENAI_API_KEY.")] = None,
-    model: Annotated[str | None, typer.Option(help="Default: the server's first.")] = None,
-    endpoint: Annotated[str, typer.Option(help="chat or completions.")] = "chat",
+    api_key: Annotated[str | None, option(SERVER, "KEY", "OPENAI_API_KEY by default.")] = None,
+    model: Annotated[str | None, option(SERVER, "NAME", "The server's first by default.")] = None,
+    endpoint: Annotated[str, option(SERVER, "NAME", "chat or completions.")] = "chat",
+    timeout: Annotated[float, option(SERVER, "SECONDS", "For one request.")] = 600.0,
+    max_retries: Annotated[int, option(SERVER, "N", "After 429, 5xx or no connection.")] = 0,
     concurrency: Annotated[
         list[int] | None,
-        typer.Option("--concurrency", "-c", help="Closed loop: so many users. Repeatable. [1]"),
+        option(LOAD, "N", "Closed loop: so many users (repeatable). [1]", "--concurrency", "-c"),
     ] = None,
     rate: Annotated[
         list[float] | None,
-        typer.Option("--rate", "-r", help="Open loop: requests a second. Repeatable."),
+        option(LOAD, "X", "Open loop: requests a second (repeatable).", "--rate", "-r"),
     ] = None,
     burstiness: Annotated[
-        str, typer.Option(help="Open loop: 1 is Poisson, less comes in bursts, or: constant.")
+        str, option(LOAD, "X", "Open loop: 1 is Poisson, less comes in bursts, or: constant.")
     ] = "1",
     ramp_to: Annotated[
-        float | None, typer.Option(help="Open loop: the rate at the end, from --rate on.")
+        float | None, option(LOAD, "X", "Open loop: the rate at the end, from --rate on.")
     ] = None,
     max_concurrency: Annotated[
-        int | None, typer.Option(help="Open loop: more than these wait at the client.")
+        int | None, option(LOAD, "N", "Open loop: more than these wait at the client.")
     ] = None,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="Raise users (or --rate) until it is saturated.")
+        bool, option(LOAD, None, "Raise users (or --rate) until it is saturated.", "--sweep")
     ] = False,
-    sweep_limit: Annotated[int, typer.Option(help="The highest load a sweep tries.")] = 512,
+    sweep_limit: Annotated[int, option(LOAD, "N", "The highest load a sweep tries.")] = 512,
     num_requests: Annotated[
-        int | None, typer.Option("--num-requests", "-n", help="For each load. [4 a user, 30 s]")
+        int | None, option(LENGTH, "N", "For each load. [4 a user, 30 s]", "--num-requests", "-n")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(help="Begin requests for so long, for each load.")
+        float | None, option(LENGTH, "SECONDS", "Begin requests for so long, for each load.")
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Runs of each load; the median is shown.")] = 1,
-    warmup: Annotated[int, typer.Option(help="Requests before, not counted.")] = 1,
+    repeats: Annotated[int, option(LENGTH, "N", "Runs of each load; the median is shown.")] = 1,
+    warmup: Annotated[int, option(LENGTH, "N", "Requests before, not counted.")] = 1,
     prompt_tokens: Annotated[
-        int, typer.Option(help="Length of a prompt, about; the median.")
+        int, option(TEXT, "N", "Length of a prompt, about; the median.")
     ] = 100,
-    prompt_sigma: Annotated[float, typer.Option(help="Log-normal spread; 0 is fixed.")] = 0.0,
-    max_tokens: Annotated[int, typer.Option(help="Length of an answer; the median.")] = 128,
-    output_sigma: Annotated[float, typer.Option(help="Log-normal spread; 0 is fixed.")] = 0.0,
-    longest: Annotated[int, typer.Option(help="No prompt and no answer is longer.")] = 4096,
-    prefix_tokens: Annotated[int, typer.Option(help="A shared prefix of this length.")] = 0,
-    num_prefixes: Annotated[int, typer.Option(help="So many different prefixes.")] = 1,
-    prefix_share: Annotated[float, typer.Option(help="This share of requests has one.")] = 1.0,
-    turns: Annotated[int, typer.Option(help="Questions in a conversation.")] = 1,
-    think_seconds: Annotated[float, typer.Option(help="Before each further question.")] = 0.0,
+    prompt_sigma: Annotated[float, option(TEXT, "X", "Log-normal spread; 0 is fixed.")] = 0.0,
+    max_tokens: Annotated[int, option(TEXT, "N", "Length of an answer; the median.")] = 128,
+    output_sigma: Annotated[float, option(TEXT, "X", "Log-normal spread; 0 is fixed.")] = 0.0,
+    longest: Annotated[int, option(TEXT, "N", "No prompt and no answer is longer.")] = 4096,
+    prefix_tokens: Annotated[int, option(TEXT, "N", "A shared prefix of this length.")] = 0,
+    num_prefixes: Annotated[int, option(TEXT, "N", "So many different prefixes.")] = 1,
+    prefix_share: Annotated[float, option(TEXT, "SHARE", "This share of requests has one.")] = 1.0,
+    turns: Annotated[int, option(TEXT, "N", "Questions in a conversation.")] = 1,
+    think_seconds: Annotated[float, option(TEXT, "SECONDS", "Before each further question.")] = 0.0,
     trace: Annotated[
-        Path | None, typer.Option(help="JSON lines with prompts and arrival times.")
+        Path | None, option(TEXT, "FILE", "JSON lines with prompts and arrival times.")
     ] = None,
+    seed: Annotated[int, option(TEXT, "N", "Of prompts and arrivals.")] = 0,
+    temperature: Annotated[float, option(SAMPLING, "X", "0 is greedy.")] = 0.0,
     ignore_eos: Annotated[
         bool,
-        typer.Option("--ignore-eos", help="All answers as long as asked. Not in OpenAI's API."),
+        option(SAMPLING, None, "Answers as long as asked. Not in OpenAI's API.", "--ignore-eos"),
     ] = False,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
     param: Annotated[
-        list[str] | None, typer.Option(help="Another field, as NAME=JSON. Repeatable.")
+        list[str] | None, option(SAMPLING, "NAME=JSON", "Another field (repeatable).")
     ] = None,
     goodput: Annotated[
         list[str] | None,
-        typer.Option(help="A limit in ms: ttft:500, tpot:50, itl:200, e2e:9000. Repeatable."),
+        option(
+            RESULT,
+            "NAME:MS",
+            "A limit in ms: ttft:500, tpot:50, itl:200, e2e:9000 (repeatable).",
+        ),
     ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds for one request.")] = 600.0,
-    max_retries: Annotated[int, typer.Option(help="After 429, 5xx or no connection.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of prompts and arrivals.")] = 0,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the result here, as JSON.")
+        Path | None, option(RESULT, "FILE", "Write the result here, as JSON.", "--output", "-o")
     ] = None,
     html: Html = None,
     figures: Figures = None,
@@ -110,14 +127,14 @@ def serve(
     """Send load to a server and report what its users would see."""
     from thirdeye.clients.loadtest.arrivals import CONSTANT
     from thirdeye.clients.loadtest.prompts import Length, Mix
-    from thirdeye.clients.loadtest.run import Settings
+    from thirdeye.clients.loadtest.run import LoadSettings
     from thirdeye.clients.loadtest.stats import Goals
     from thirdeye.clients.target import Target
 
     with told(USAGE):
         if endpoint not in ("chat", "completions"):
             raise ValueError(f"'endpoint' must be chat or completions, got {endpoint!r}.")
-        settings = Settings(
+        settings = LoadSettings(
             model=model,
             is_chat=endpoint == "chat",
             params={
@@ -155,7 +172,7 @@ def serve(
     raise typer.Exit(run_serve(target, settings, output, html, figures))
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def compare(
     before: Saved,
     after: Annotated[Path, typer.Argument(help="Another.")],
@@ -170,7 +187,7 @@ def compare(
         show_changes(read_result(before), read_result(after), Console(highlight=False))
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def report(
     result: Saved,
     html: Html = None,

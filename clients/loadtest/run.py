@@ -1,7 +1,8 @@
 """A load test from its settings to its result: warm-up, each load in turn, a sweep's next load.
 
-`Settings` is what a user asks for and stands in the result as it is, so that a result says how it
-came about. `run` takes the way to drive from it, one point after another, and returns plain JSON.
+`LoadSettings` is what a user asks for and stands in the result as it is, so that a result says how
+it came about. `run` takes the way to drive from it, one point after another, and returns plain
+JSON.
 """
 
 import asyncio
@@ -54,7 +55,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class LoadSettings:
     """What is asked for. Without a rate it is a closed loop.
 
     `num_requests` counts conversations, at each point; `seconds` ends a point's new requests. A
@@ -124,7 +125,7 @@ class Watcher:
 
 async def run(
     target: Target,
-    settings: Settings,
+    settings: LoadSettings,
     watcher: Watcher | None = None,
     clock: Clock = time.perf_counter,
     cpu_clock: Clock = time.process_time,
@@ -167,7 +168,7 @@ class Bench:
     """Measures one load after another over one pool of connections."""
 
     def __init__(
-        self, wire: Wire, settings: Settings, watcher: Watcher, clock: Clock, cpu_clock: Clock
+        self, wire: Wire, settings: LoadSettings, watcher: Watcher, clock: Clock, cpu_clock: Clock
     ) -> None:
         self._settings = settings
         self._watcher = watcher

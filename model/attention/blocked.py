@@ -59,7 +59,7 @@ class BlockedAttention:
         return self._spec.window
 
     def for_layers(self, spec: AttentionSpec) -> "BlockedAttention":
-        return BlockedAttention(spec)
+        return type(self)(spec)
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> list[Tile]:
         alike: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)

@@ -44,7 +44,7 @@ from thirdeye.server.load.engine_info import linear_methods
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, runs_ahead
 
 
-class Bench:
+class EngineBench:
     """One model, and an engine around it for each measurement."""
 
     def __init__(self, plan: Plan) -> None:
@@ -243,7 +243,7 @@ def checked(core: EngineCore) -> list[StepOutput]:
 def run(plan: Plan) -> Iterator[str]:
     """Lines for a person as they come to be; the last is JSON."""
     with torch.inference_mode():
-        bench = Bench(plan)
+        bench = EngineBench(plan)
         yield from bench.head()
         cells, prefills = [], []
         for context in plan.contexts:

@@ -25,14 +25,16 @@ CALM = 0.3  # the API's own default of 1 lets small models wander
 
 ModelArgument = Annotated[
     str | None,
-    typer.Argument(help="A catalog name, a directory, a .gguf file or a hub id. Default: smollm2."),
+    typer.Argument(help="A catalog name, a directory, a .gguf file or a hub id. [smollm2]"),
 ]
 UrlOption = Annotated[
-    str | None, typer.Option("--url", help="Base URL of any OpenAI-style server.")
+    str | None, typer.Option(metavar="URL", help="Base URL of any OpenAI-style server.")
 ]
-KeyOption = Annotated[str | None, typer.Option("--api-key", help="Default: OPENAI_API_KEY.")]
-TemperatureOption = Annotated[float, typer.Option(help="0 is greedy.")]
-NameOption = Annotated[str | None, typer.Option("--model", help="Default: the server's first.")]
+KeyOption = Annotated[str | None, typer.Option(metavar="KEY", help="OPENAI_API_KEY by default.")]
+TemperatureOption = Annotated[float, typer.Option(metavar="X", help="0 is greedy.")]
+NameOption = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="The server's first by default.")
+]
 
 
 @app.command(cls=GroupedCommand)
@@ -45,12 +47,12 @@ def serve(**options: Any) -> None:
     raise typer.Exit(serve_command(given(options)))
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def chat(
     url: UrlOption = None,
     api_key: KeyOption = None,
     model: NameOption = None,
-    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")] = None,
     temperature: TemperatureOption = CALM,
     plain: Annotated[bool, typer.Option("--plain", help="Show answers without Markdown.")] = False,
 ) -> None:
@@ -61,7 +63,7 @@ def chat(
     raise typer.Exit(run_chat(url, api_key, model, system, params=params, is_plain=plain))
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def complete(
     prompt: Annotated[
         str | None, typer.Argument(help="The prompt; standard input if left out.")
@@ -69,8 +71,10 @@ def complete(
     url: UrlOption = None,
     api_key: KeyOption = None,
     model: NameOption = None,
-    system: Annotated[str | None, typer.Option(help="System prompt.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Longest answer.")] = None,
+    system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(metavar="N", help="Most tokens of an answer.")
+    ] = None,
     temperature: TemperatureOption = CALM,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without a chat.")] = False,
 ) -> None:
@@ -81,7 +85,7 @@ def complete(
     raise typer.Exit(run_complete(prompt, url, api_key, model, system, raw, params))
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def pull(
     model: Annotated[
         str, typer.Argument(help="A catalog name (see `thirdeye models`).")
@@ -96,7 +100,7 @@ def pull(
     raise typer.Exit(pull_model(model, if_missing=if_missing))
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def models() -> None:
     """List the models that can be pulled and those that are here."""
     from thirdeye.server.launch.commands import show_models
@@ -104,7 +108,7 @@ def models() -> None:
     raise typer.Exit(show_models())
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def info(model: ModelArgument = None) -> None:
     """Describe a model: its shape, and its parameters part by part."""
     from thirdeye.server.launch.commands import show_info
@@ -112,7 +116,7 @@ def info(model: ModelArgument = None) -> None:
     raise typer.Exit(show_info(model))
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def doctor() -> None:
     """Show versions, devices and the cache: what a bug report needs."""
     from thirdeye.server.launch.commands import show_doctor

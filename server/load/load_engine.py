@@ -27,12 +27,12 @@ from thirdeye.model.state.kv_cache import kv_bytes_per_block
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.cache.kv_budget import plan_kv
 from thirdeye.server.engine.core.engine_core import EngineCore
-from thirdeye.server.engine.core.layer_inspector import MAX_ROWS, Inspector
+from thirdeye.server.engine.core.layer_inspector import MAX_ROWS, LayerInspector
 from thirdeye.server.engine.core.warmup import warm_up
 from thirdeye.server.engine.distributed.leader import end_process
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
-from thirdeye.server.engine.grammar.llguidance_matcher import Guidance
+from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
 from thirdeye.server.engine.interface.engine_config import (
     BLOCK_SIZE,
     MOST_ON_CPU,
@@ -96,7 +96,7 @@ def load_engine(
     )
     warm_up(runner, config)
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
-    inspector = rank_group.wrap_inspector(Inspector(model, device, inspection_rows, kv_dtype))
+    inspector = rank_group.wrap_inspector(LayerInspector(model, device, inspection_rows, kv_dtype))
     core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
     wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
     return core, describe(checkpoint.config, config, where, numerics, memory)
@@ -135,13 +135,13 @@ def empty_model(config: ModelConfig, attention: str, where: Placement) -> Transf
     )
 
 
-def load_guidance(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> Guidance:
+def load_guidance(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> LLGuidanceCompiler:
     """Grammars over the checkpoint's vocabulary.
 
     The tags of a tool call are text to a grammar, also where they are tokens of their own.
     """
     tokenizer = checkpoint.tokenizer()
-    return Guidance(
+    return LLGuidanceCompiler(
         [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
         special_token_ids=[i for text, i in tokenizer.special_tokens.items() if text not in TAGS],
         eos_token_ids=eos_token_ids,

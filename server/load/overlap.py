@@ -12,8 +12,8 @@ from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.run_ahead.cuda_graphs import CudaCapture, rerun
-from thirdeye.server.engine.run_ahead.cuda_stream import AtOnce, CudaStream
-from thirdeye.server.engine.run_ahead.launcher import DeviceLauncher
+from thirdeye.server.engine.run_ahead.cuda_stream import CpuStream, CudaStream
+from thirdeye.server.engine.run_ahead.launcher import Launcher
 
 SCRAP_BLOCKS = 1  # of the KV cache, behind those that the scheduler knows
 
@@ -38,7 +38,7 @@ def _why_not(device: torch.device, backend: AttentionBackend, num_ranks: int) ->
 
 def make_launcher(
     model: Transformer, kv_cache: KVCache, config: EngineConfig, device: torch.device
-) -> DeviceLauncher:
+) -> Launcher:
     """A launcher that has captured what is usual."""
     launcher = build_launcher(model, kv_cache, config, device, config.max_model_len)
     launcher.prepare()
@@ -51,17 +51,17 @@ def build_launcher(
     config: EngineConfig,
     device: torch.device,
     max_model_len: int,
-) -> DeviceLauncher:
+) -> Launcher:
     """`kv_cache` has `SCRAP_BLOCKS` more than `config.num_blocks`. The device's block tables hold
     sequences of `max_model_len`: a trial's own are shorter than those that are served."""
     assert kv_cache.keys.shape[1] == config.num_blocks + SCRAP_BLOCKS
     is_cuda = device.type == "cuda"
-    return DeviceLauncher(
+    return Launcher(
         lambda batch: model(batch, kv_cache),
         config,
         model.config.vocab_size,
         device,
         CudaCapture(device) if is_cuda else rerun,
-        CudaStream() if is_cuda else AtOnce(),
+        CudaStream() if is_cuda else CpuStream(),
         max_model_len,
     )

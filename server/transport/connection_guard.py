@@ -24,7 +24,7 @@ from thirdeye.server.errors import BadRequest, Unavailable
 from thirdeye.server.transport.direct_write import CycleWriter
 
 
-class Part(Enum):
+class RequestPart(Enum):
     IDLE = auto()
     HEAD = auto()
     BODY = auto()
@@ -50,7 +50,7 @@ class GuardedProtocol(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._timer: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
-        self._part = Part.IDLE
+        self._part = RequestPart.IDLE
         self._active = 0
         self._num_headers = 0
         self._parsed_bytes = 0  # of the head, as the parser hands them over
@@ -74,10 +74,10 @@ class GuardedProtocol(HttpToolsProtocol):
             return
         before, self._num_begun = self._part, 0
         super().data_received(data)
-        if self._part is not Part.HEAD:
+        if self._part is not RequestPart.HEAD:
             return
-        is_same_head = before is Part.HEAD and self._num_begun == 0
-        is_new_head = before is Part.IDLE and self._num_begun == 1
+        is_same_head = before is RequestPart.HEAD and self._num_begun == 0
+        is_new_head = before is RequestPart.IDLE and self._num_begun == 1
         if is_same_head or is_new_head:
             self._raw_bytes += len(data)
             self._check_head(self._raw_bytes)
@@ -111,7 +111,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._num_begun += 1
-        self._part = Part.HEAD
+        self._part = RequestPart.HEAD
         self._num_headers = self._parsed_bytes = self._raw_bytes = 0
         if self._active == 0:
             self._arm(self.head_seconds)
@@ -128,7 +128,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self.transport.is_closing():
             return  # refused: no task may start
-        self._part = Part.BODY
+        self._part = RequestPart.BODY
         self._active += 1
         if self._active == 1:
             self._arm(self.body_seconds)
@@ -144,7 +144,7 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._part = Part.IDLE
+        self._part = RequestPart.IDLE
         self._disarm()
         if not self.transport.is_closing():
             super().on_message_complete()
@@ -154,9 +154,9 @@ class GuardedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.transport.is_closing():
             self._expect_reading(True)
-        if self._part is Part.HEAD and self._active == 0:
+        if self._part is RequestPart.HEAD and self._active == 0:
             self._arm(self.head_seconds)
-        elif self._part is Part.BODY and self._active == 1:
+        elif self._part is RequestPart.BODY and self._active == 1:
             self._arm(self.body_seconds)
 
     def _count_parsed(self, num_bytes: int) -> None:
@@ -209,7 +209,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return head.encode() + extra + b"\r\n" + body
 
     def _may_write(self) -> bool:
-        if self._part is not Part.BODY:
+        if self._part is not RequestPart.BODY:
             return self._active == 0
         return self._active == 1 and not self.cycle.response_started
 

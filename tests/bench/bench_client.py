@@ -22,7 +22,7 @@ import httpx
 from tests.clients.stub import DONE, event
 from thirdeye.clients.loadtest.prompts import Length, Mix
 from thirdeye.clients.loadtest.reading import Reading
-from thirdeye.clients.loadtest.run import Settings, event_loop, run
+from thirdeye.clients.loadtest.run import LoadSettings, event_loop, run
 from thirdeye.clients.target import Target
 
 STEP = 0.05  # seconds
@@ -101,7 +101,7 @@ async def by_httpx(target: Target, num_streams: int) -> dict[str, float]:
 
 
 async def by_load_tester(target: Target, num_streams: int) -> dict[str, float]:
-    settings = Settings(
+    settings = LoadSettings(
         model="m",
         concurrency=(num_streams,),
         num_requests=num_streams,

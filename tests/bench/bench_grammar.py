@@ -22,10 +22,10 @@ from llguidance import LLExecutor
 from tests.recipes import make_recipe
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.grammar.bitmask import RowMasks, empty_masks, unpack
-from thirdeye.server.engine.grammar.llguidance_matcher import Guidance
+from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
 from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.server.engine.process.footprint import keep_step_buffers
-from thirdeye.server.engine.sampling.sampler import Sampler, make_knobs
+from thirdeye.server.engine.sampling.sampler import Sampler, make_draw_params
 from thirdeye.server.load.load_engine import choose_sampler, load_engine, load_guidance, load_native
 from thirdeye.server.load.native_kernels import plan_native
 from thirdeye.server.text.constraints import constraint as grammar
@@ -94,7 +94,7 @@ def timed_step(core: EngineCore) -> float:
     return taken
 
 
-def choosing(sampler: Sampler, guidance: Guidance, vocab_size: int) -> dict[str, float]:
+def choosing(sampler: Sampler, guidance: LLGuidanceCompiler, vocab_size: int) -> dict[str, float]:
     """Milliseconds of the tokens of 32 rows, by the clock: quickest of twenty."""
     words = empty_masks(BATCH, vocab_size)
     for mask in words:
@@ -109,18 +109,20 @@ def choosing(sampler: Sampler, guidance: Guidance, vocab_size: int) -> dict[str,
     }
     found: dict[str, float] = {}
     for name, fields in kinds.items():
-        knobs = [make_knobs(SamplingParams(max_tokens=1, seed=i, **fields)) for i in range(BATCH)]
+        draw_params = [
+            make_draw_params(SamplingParams(max_tokens=1, seed=i, **fields)) for i in range(BATCH)
+        ]
         for kind, own in masks.items():
             times: list[float] = []
             for _ in range(20):
                 started = time.perf_counter()
-                sampler(logits, knobs, range(BATCH), own).tolist()
+                sampler(logits, draw_params, range(BATCH), own).tolist()
                 times.append((time.perf_counter() - started) * 1000)
             found[f"{name}{kind}_ms"] = round(min(times), 3)
     return found
 
 
-def micro(guidance: Guidance, serialized: str, vocab_size: int) -> dict[str, float]:
+def micro(guidance: LLGuidanceCompiler, serialized: str, vocab_size: int) -> dict[str, float]:
     """Microseconds of processor time of the parts, along random answers."""
     chance = torch.Generator().manual_seed(0)
     times: dict[str, list[float]] = {"follow": [], "fill": []}
@@ -147,7 +149,7 @@ def micro(guidance: Guidance, serialized: str, vocab_size: int) -> dict[str, flo
     }
 
 
-def filling(guidance: Guidance, vocab_size: int) -> dict[str, float]:
+def filling(guidance: LLGuidanceCompiler, vocab_size: int) -> dict[str, float]:
     """Milliseconds by the clock of 32 masks: one after the other, as a step does it, and by
     llguidance's own threads; median of 300, along random answers."""
     chance = torch.Generator().manual_seed(0)

@@ -2,14 +2,14 @@
 
 import torch
 
-from tests.engine.grammar.toy_grammars import AtOnce
+from tests.engine.grammar.toy_grammars import ImmediateExecutor
 from tests.weights.dummy import load_dummy_weights
 from thirdeye.model.attention.choose_attention import choose_attention
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.bench.model_shapes import SMOLLM2_135M
 from thirdeye.server.engine.core.engine_core import EngineCore
-from thirdeye.server.engine.core.layer_inspector import Inspector
+from thirdeye.server.engine.core.layer_inspector import LayerInspector
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.interface.engine_config import EngineConfig
@@ -36,8 +36,8 @@ def dummy_core(
     device = torch.device("cpu")
     kv_cache = KVCache(model.config, config.num_blocks, 16, torch.float32, device)
     runner = ModelRunner(model, kv_cache, config, device)
-    grammars = GrammarCompiler(compile_grammar, AtOnce()) if compile_grammar else None
-    return EngineCore(config, runner, inspect=Inspector(model, device), grammars=grammars)
+    grammars = GrammarCompiler(compile_grammar, ImmediateExecutor()) if compile_grammar else None
+    return EngineCore(config, runner, inspect=LayerInspector(model, device), grammars=grammars)
 
 
 def dummy_model() -> Transformer:

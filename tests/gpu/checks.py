@@ -156,13 +156,13 @@ def whole_model(device: torch.device, name: str) -> None:
 
 def graphs_agree(device: torch.device) -> None:
     """The same tokens by captured steps one ahead and by eager ones, in fp32."""
-    from thirdeye.server.bench.engine import Bench
+    from thirdeye.server.bench.engine import EngineBench
     from thirdeye.server.bench.report import Plan
 
     answers = []
     for graphs in ("on", "off"):
         plan = Plan("tiny", [], [], 1, 0, str(device), "float32", "auto", 1e9, graphs)
-        bench = Bench(plan)
+        bench = EngineBench(plan)
         core = bench.engine(5, 1000, 60)
         for i in range(5):
             prompt = bench.prompt(random.Random(i), 5 + 3 * i)

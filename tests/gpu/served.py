@@ -21,13 +21,13 @@ from tests.e2e.live import LiveServer
 from tests.gpu.checkpoint import write_checkpoint
 from thirdeye.clients.loadtest.wire import Wire
 from thirdeye.model.config import ModelConfig
-from thirdeye.server.bench.engine import Bench, checked
+from thirdeye.server.bench.engine import EngineBench, checked
 from thirdeye.server.bench.report import Plan
 
 NAME = "random"
 START_SECONDS, ROUND_SECONDS = 45.0, 30.0  # at most
 ROUNDS = 2
-TEMPERATURE = 0.6  # as `Bench.request`
+TEMPERATURE = 0.6  # as `EngineBench.request`
 
 
 def served(
@@ -65,7 +65,7 @@ def in_process(
     num_tokens: int,
 ) -> float:
     """Tokens a second of the engine alone."""
-    bench = Bench(Plan(folder, [], [], 1, 0, str(device), "auto", "auto", bandwidth=1e12))
+    bench = EngineBench(Plan(folder, [], [], 1, 0, str(device), "auto", "auto", bandwidth=1e12))
     longest = num_prompt + num_tokens
     core = bench.engine(num_streams, num_streams * longest, longest)
     rate = 0.0
@@ -89,7 +89,7 @@ def over_sse(
     num_tokens: int,
 ) -> float:
     """Tokens a second that clients have read, counted from `usage`."""
-    most = max(8192 if device.type == "cuda" else 512, num_streams)  # as `Bench.engine`
+    most = max(8192 if device.type == "cuda" else 512, num_streams)  # as `EngineBench.engine`
     server = LiveServer(
         [
             *(folder, "--served-model-name", NAME, "--device", str(device)),

@@ -4,6 +4,7 @@ tensors."""
 from pathlib import Path
 from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -205,3 +206,17 @@ def test_an_unknown_scaling_table_is_refused(tmp_path: Path) -> None:
     path = tiny.llama_gguf(tiny.llama(), tmp_path / "llama.gguf", extra)
     with pytest.raises(ModelFormatError, match=r"rope_freqs\.weight.*not a table of Llama 3"):
         open_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["Q8_0", "Q4_0"])
+def test_rows_of_blocks_are_put_in_order(tmp_path: Path, name: str) -> None:
+    """The converter's permutation is undone on stored blocks too: a row's are its own."""
+    kind = gguf.GGMLQuantizationType[name]
+    model = tiny.llama()
+    checkpoint = open_checkpoint(tiny.llama_gguf(model, tmp_path / "m.gguf", kind=kind))
+    sink = RecordingSink(checkpoint.config)
+    load_weights(checkpoint, sink)
+    for part in "qkv":
+        rows = getattr(model.model.layers[1].self_attn, f"{part}_proj").weight.detach().numpy()
+        wanted = gguf.dequantize(gguf.quantize(rows, kind), kind)
+        np.testing.assert_array_equal(sink.loaded["blocks.1.attention.qkv.weight", part], wanted)

@@ -4,6 +4,7 @@ Hugging Face stores its linear layers as Conv1D, `[in, out]`; GGUF stores them `
 """
 
 from thirdeye.model.config import Activation, ModelConfig, Norm
+from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.limits import (
     MAX_HEADS,
     MAX_HIDDEN,
@@ -159,3 +160,13 @@ def gguf_names(config: ModelConfig) -> NameTable:
         ),
     }
     return NameTable(names, frozenset(), config.num_hidden_layers)
+
+
+GPT2 = Architecture(
+    model_types=("gpt2",),
+    gguf_architectures=("gpt2",),
+    huggingface_config=huggingface_config,
+    huggingface_names=huggingface_names,
+    gguf_config=gguf_config,
+    gguf_names=gguf_names,
+)

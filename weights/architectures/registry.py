@@ -1,37 +1,29 @@
-"""The architectures we can read, by the name that checkpoints give them."""
+"""The architectures we can read. A new one is a file beside this one, and a row here."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from thirdeye.model.config import ModelConfig
-from thirdeye.weights.architectures import gpt2, llama
-from thirdeye.weights.architectures.name_table import NameTable
+from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.gpt2 import GPT2
+from thirdeye.weights.architectures.llama import LLAMA
+from thirdeye.weights.architectures.qwen3 import QWEN3
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.formats.gguf.reader import GGUFFile
+
+ARCHITECTURES = (GPT2, LLAMA, QWEN3)
 
 
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    huggingface_config: Callable[[Fields], ModelConfig]
-    huggingface_names: Callable[[ModelConfig], NameTable]
-    gguf_config: Callable[[Fields, GGUFFile, int], ModelConfig]
-    gguf_names: Callable[[ModelConfig], NameTable]
+def by_model_type(fields: Fields) -> Architecture:
+    """Of a config.json. Raises `ModelFormatError` with the names that are known."""
+    known = {name: found for found in ARCHITECTURES for name in found.model_types}
+    return _find(known, fields, "model_type")
 
 
-ARCHITECTURES = {
-    "gpt2": Architecture(
-        gpt2.huggingface_config, gpt2.huggingface_names, gpt2.gguf_config, gpt2.gguf_names
-    ),
-    "llama": Architecture(
-        llama.huggingface_config, llama.huggingface_names, llama.gguf_config, llama.gguf_names
-    ),
-}
+def by_gguf_name(fields: Fields) -> Architecture:
+    """Of a GGUF file. Raises `ModelFormatError` with the names that are known."""
+    known = {name: found for found in ARCHITECTURES for name in found.gguf_architectures}
+    return _find(known, fields, "general.architecture")
 
 
-def find_architecture(fields: Fields, key: str) -> Architecture:
-    """The architecture named under `key`; Hugging Face and GGUF agree on the names."""
+def _find(known: dict[str, Architecture], fields: Fields, key: str) -> Architecture:
     name = fields.text(key)
-    if name not in ARCHITECTURES:
-        supported = ", ".join(ARCHITECTURES)
+    if name not in known:
+        supported = ", ".join(known)
         raise fields.error(key, f"'{name:.60}' is not supported; supported are {supported}.")
-    return ARCHITECTURES[name]
+    return known[name]

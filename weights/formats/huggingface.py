@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.name_table import TensorTarget
-from thirdeye.weights.architectures.registry import find_architecture
+from thirdeye.weights.architectures.registry import by_model_type
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.fingerprint import fingerprint
 from thirdeye.weights.formats import safetensors
@@ -38,7 +38,7 @@ class HuggingFaceCheckpoint:
         self._directory = Directory(path)
         self._fields = self._directory.required_fields("config.json")
         self._fields.refuse("quantization_config")
-        architecture = find_architecture(self._fields, "model_type")
+        architecture = by_model_type(self._fields)
         self.config: ModelConfig = architecture.huggingface_config(self._fields)
         self._names = architecture.huggingface_names(self.config)
         self._settings = self._directory.fields("tokenizer_config.json")

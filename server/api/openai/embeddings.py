@@ -40,7 +40,7 @@ from thirdeye.server.text.events import TextEvent
 _PREFILL_ONLY = SamplingParams(max_tokens=0)
 
 
-class Embedding(Struct, kw_only=True):
+class EmbeddingEntry(Struct, kw_only=True):
     object: Literal["embedding"] = "embedding"
     index: Count
     embedding: list[float] | str  # a string is base64 of little-endian float32
@@ -55,7 +55,7 @@ class Embeddings(Struct, kw_only=True):
     """OpenAI's list of embeddings, in the order of the inputs."""
 
     object: Literal["list"] = "list"
-    data: list[Embedding]
+    data: list[EmbeddingEntry]
     model: str
     usage: EmbeddingUsage
     timings: AnswerTimings | UnsetType = UNSET
@@ -75,8 +75,8 @@ def embedding_routes(context: Context) -> APIRouter:
         check_prompt_ids(body.input, model, "input")
         generation = await plan_embeddings(body, model, lifetime_of(request).caller)
         tally = generation.tally()
-        source = admit(request, context, generation, tally)
-        return await answer_whole(request, source, EmbeddingShape(body, tally), tally)
+        run = admit(request, context, generation, tally)
+        return await answer_whole(request, run, EmbeddingShape(body, tally), tally)
 
     return router
 
@@ -132,8 +132,8 @@ class EmbeddingShape:
             timings=self._tally.timings() or UNSET,
         )
 
-    def _entry(self, index: int, vector: list[float]) -> Embedding:
-        return Embedding(index=index, embedding=packed(vector) if self._is_base64 else vector)
+    def _entry(self, index: int, vector: list[float]) -> EmbeddingEntry:
+        return EmbeddingEntry(index=index, embedding=packed(vector) if self._is_base64 else vector)
 
 
 def packed(vector: list[float]) -> str:

@@ -23,7 +23,7 @@ HASH_BYTES = 16
 
 
 @dataclass(slots=True)
-class Block:
+class KVBlock:
     """`block_hash` and `token_ids` are set while this block is the one found for its hash."""
 
     ref_count: int = 0
@@ -38,7 +38,7 @@ class BlockPool:
     def __init__(self, num_blocks: int, block_size: int, root: bytes | None = None) -> None:
         self.block_size = block_size
         self._root = secrets.token_bytes(32) if root is None else root
-        self._blocks = [Block() for _ in range(num_blocks)]
+        self._blocks = [KVBlock() for _ in range(num_blocks)]
         self._free = OrderedDict.fromkeys(range(num_blocks))  # in the order in which to take them
         self._found: dict[bytes, int] = {}  # hash -> block_id
 

@@ -8,7 +8,7 @@ GIB = 1 << 30
 CPU_SHARE = 0.5  # of the memory free at start: the rest belongs to the user's other programs
 CPU_DEFAULT = 4 * GIB // 5  # in fp32: 32 users of the default model, and 1 GB in all with 8 bits
 CPU_LEAST_TOKENS = 4096  # of a larger model: one long chat
-CUDA_SHARE = 0.9  # of the card, weights and all, where no trial step tells: see `trial.py`
+CUDA_SHARE = 0.9  # of the card, weights and all, where no trial step tells: see `profile_run.py`
 
 
 def kv_budget(

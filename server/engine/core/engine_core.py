@@ -7,9 +7,9 @@ With a launcher, steps overlap: the next one is launched before the last one is 
 device computes it, the host tells what the last one said. The plan ahead is one of `Scheduler`'s; a
 plan that cannot be launched ahead waits for all that is in flight, and is then run as ever.
 
-    schedule(n + 1) -> launch(n + 1) -> read(n) -> update(n) -> choose(n + 1)
+    schedule(n + 1) -> launch(n + 1) -> read(n) -> update(n) -> sample(n + 1)
 
-`choose` does something only for steps with a grammar, whose mask depends on the token before.
+`sample` does something only for steps with a grammar, whose mask depends on the token before.
 
 What goes wrong stays as small as it can: a request that cannot be queued fails alone; an exception
 in a step fails the requests of that step, and the engine goes on. Only two things end the engine: a
@@ -24,7 +24,7 @@ from collections.abc import Callable
 import msgspec
 import torch
 
-from thirdeye.server.engine.core.layer_inspector import Inspect, Inspections
+from thirdeye.server.engine.core.layer_inspector import Inspect, InspectionQueue
 from thirdeye.server.engine.core.step_recorder import StepRecorder
 from thirdeye.server.engine.execution.model_runner import Runner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
@@ -39,7 +39,7 @@ from thirdeye.server.engine.interface.types import (
     StepOutput,
     StepRecord,
 )
-from thirdeye.server.engine.run_ahead.in_flight import Flight
+from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
 from thirdeye.server.engine.run_ahead.launcher import Launcher
 from thirdeye.server.engine.scheduling.scheduler import RequestTooLarge, Scheduler
 from thirdeye.server.engine.scheduling.sequence import SequenceStatus
@@ -70,9 +70,9 @@ class EngineCore:
         self._scheduler = scheduler or Scheduler(config)
         self._runner = runner
         self._launcher = launcher
-        self._in_flight: Flight | None = None
+        self._launched: LaunchedStep | None = None
         self._grammars = grammars
-        self._inspections = Inspections(inspect)
+        self._inspections = InspectionQueue(inspect)
         self._recorder = StepRecorder()
         self._outputs: list[StepOutput] = []  # given at the end of the next step
         self.is_watched = False  # whether `records` is of interest to anybody
@@ -114,7 +114,7 @@ class EngineCore:
     @property
     def has_work(self) -> bool:
         has_matcher = self._grammars is not None and self._grammars.has_ready
-        has_outputs = bool(self._outputs) or self._in_flight is not None
+        has_outputs = bool(self._outputs) or self._launched is not None
         return self._scheduler.has_work or has_outputs or has_matcher or self._inspections.has_work
 
     def step(self) -> list[StepOutput]:
@@ -131,8 +131,8 @@ class EngineCore:
             self._inspect()
             self._recorder.finish(outputs)
             self._outputs += outputs
-        elif self._in_flight is not None:
-            self._outputs += self._land()
+        elif self._launched is not None:
+            self._outputs += self._read_launched()
         if self._scheduler.is_empty:
             self._scheduler.check_integrity()
         outputs, self._outputs = self._outputs, []
@@ -142,7 +142,7 @@ class EngineCore:
         """Queue those whose grammar is compiled; what was wrong with one is its error alone."""
         if self._grammars is None:
             return
-        for request_id, matcher in self._grammars.take():
+        for request_id, matcher in self._grammars.pop_ready():
             if matcher is not None:
                 self._scheduler.make_ready(request_id, matcher)
             else:
@@ -156,7 +156,7 @@ class EngineCore:
 
     def _advance(self, plan: StepPlan) -> list[StepOutput]:
         if not plan.rows:
-            return self._land()
+            return self._read_launched()
         return self._run(plan) if self._launcher is None else self._run_ahead(plan)
 
     def _run(self, plan: StepPlan) -> list[StepOutput]:
@@ -165,49 +165,49 @@ class EngineCore:
         except Exception as error:
             return self._fail(plan, error)
         self._recorder.computed(result.forward_seconds, result.sample_seconds)
-        self._scheduler.pace.saw(plan.num_scheduled_tokens, result.forward_seconds)
+        self._scheduler.pace.observe(plan.num_scheduled_tokens, result.forward_seconds)
         return self._scheduler.update(plan, result)
 
     def _run_ahead(self, plan: StepPlan) -> list[StepOutput]:
         """Launch a step and then read the one before; the other way round if that must be."""
         assert self._launcher is not None
         if not self._launcher.can_launch(plan):
-            outputs = self._land()
+            outputs = self._read_launched()
             still = [row for row in plan.rows if is_running(row)]
             return outputs + (self._run(StepPlan(still)) if still else [])
         started = time.perf_counter()
         try:
-            flight = self._launcher.launch(plan)
+            step = self._launcher.launch(plan)
         except Exception as error:
-            return self._land() + self._fail(plan, error)
+            return self._read_launched() + self._fail(plan, error)
         self._scheduler.launched(plan)
         launched = time.perf_counter()
-        outputs = self._land()
+        outputs = self._read_launched()
         if any(is_running(row) for row in plan.rows):  # else nobody wants to know
-            outputs += self._choose(flight)
+            outputs += self._sample(step)
         self._recorder.computed(launched - started, time.perf_counter() - launched)
-        self._scheduler.pace.saw(plan.num_scheduled_tokens, launched - started)
+        self._scheduler.pace.observe(plan.num_scheduled_tokens, launched - started)
         return outputs
 
-    def _choose(self, flight: Flight) -> list[StepOutput]:
+    def _sample(self, step: LaunchedStep) -> list[StepOutput]:
         assert self._launcher is not None
         try:
-            self._launcher.choose(flight)
+            self._launcher.sample(step)
         except Exception as error:
-            return self._fail(flight.plan, error)
-        self._in_flight = flight
+            return self._fail(step.plan, error)
+        self._launched = step
         return []
 
-    def _land(self) -> list[StepOutput]:
+    def _read_launched(self) -> list[StepOutput]:
         """Read the step in flight, if there is one that matters to anybody."""
-        flight, self._in_flight = self._in_flight, None
-        if flight is None or not any(is_unfinished(row) for row in flight.plan.rows):
+        step, self._launched = self._launched, None
+        if step is None or not any(is_unfinished(row) for row in step.plan.rows):
             return []
         try:
-            result = flight.read()
+            result = step.read()
         except Exception as error:
-            return self._fail(flight.plan, error)
-        return self._scheduler.update(flight.plan, result)
+            return self._fail(step.plan, error)
+        return self._scheduler.update(step.plan, result)
 
     def _fail(self, plan: StepPlan, error: Exception) -> list[StepOutput]:
         """End the requests of a step; raises what ends the engine."""
@@ -233,16 +233,16 @@ class EngineCore:
     def inspect(self, request: TraceRequest) -> None:
         self._inspections.add(request)
 
-    def leave(self, request_id: str) -> None:
+    def end_inspection(self, request_id: str) -> None:
         self._inspections.abort(request_id)
 
     def traces(self) -> list[Trace]:
         """What the inspections of the last step have to tell."""
-        return self._inspections.take()
+        return self._inspections.pop_traces()
 
     def records(self) -> list[StepRecord]:
         """What the watchers have not been told yet."""
-        return self._recorder.take() if self.is_watched else []
+        return self._recorder.pop_new() if self.is_watched else []
 
 
 def is_running(row: PlanRow) -> bool:

@@ -1,8 +1,8 @@
 """Looking inside, off the hot path: one bounded piece of work between two steps of the engine.
 
-`Inspector` turns a request into pieces, with the served model's own weights; `Inspections` is the
-queue that the engine's core draws on, one piece a step, first come first served. What goes wrong
-in one is told to its reader and hurts nobody else.
+`LayerInspector` turns a request into pieces, with the served model's own weights; the engine's core
+draws on `InspectionQueue`, one piece a step, first come first served. What goes wrong in one is
+told to its reader and hurts nobody else.
 """
 
 import logging
@@ -31,7 +31,7 @@ MAX_ROWS = 64  # tokens in a piece: what a running stream waits for is less than
 Inspect = Callable[[TraceRequest], Iterator[Trace | None]]
 
 
-class Inspector:
+class LayerInspector:
     """The model, taken apart piece by piece. None stands between two pieces."""
 
     def __init__(
@@ -91,7 +91,7 @@ def _array(trace: LayerTrace, name: str) -> Array:
     return Array(list(values.shape), values.numpy().astype("<f4", copy=False).tobytes())
 
 
-class Inspections:
+class InspectionQueue:
     """Those that wait, and the one that is worked on. Belongs to the engine's core."""
 
     def __init__(self, inspect: Inspect | None) -> None:
@@ -138,7 +138,7 @@ class Inspections:
             if trace.is_last:
                 self._queue.popleft()
 
-    def take(self) -> list[Trace]:
+    def pop_traces(self) -> list[Trace]:
         """What there is to tell since the last time."""
         traces, self._traces = self._traces, []
         return traces

@@ -1,9 +1,9 @@
-"""What each step did and how long it took: the engine's flight recorder.
+"""What each step did and how long it took, as the engine remembers it.
 
 One record a step goes into a ring, whether anybody looks or not, and that is all it costs. While
-somebody looks, the records not told yet leave with the step's message (`take`), and a `StepHistory`
-on the other side shows them to its readers. A record names requests and counts their tokens; it
-holds none, and the ring keeps no sequence alive.
+somebody looks, the records not told yet leave with the step's message (`pop_new`), and a
+`StepHistory` on the other side gives them to its readers. A record names requests and counts their
+tokens; it holds none, and the ring keeps no sequence alive.
 """
 
 import time
@@ -105,7 +105,7 @@ class StepRecorder:
         self._forward_total += self._forward
         self._sample_total += self._sample
 
-    def take(self) -> list[StepRecord]:
+    def pop_new(self) -> list[StepRecord]:
         """The records that were not taken yet and are still remembered, in order."""
         num_new = self._num_steps - self._num_told
         self._num_told = self._num_steps

@@ -23,7 +23,7 @@ from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
-from thirdeye.server.engine.core.layer_inspector import Inspect, Inspector
+from thirdeye.server.engine.core.layer_inspector import Inspect, LayerInspector
 from thirdeye.server.engine.core.profile_run import STEP_TOO_LARGE, KVBudget
 from thirdeye.server.engine.distributed.rank_messages import (
     FAILURE_GRACE,
@@ -139,7 +139,9 @@ class RankWorker:
         self._cache = None  # a trial's makes room first
         own = self._rank_model
         self._cache, self._is_trial = own.make_cache(sizes), sizes.is_trial
-        self._inspect = Inspector(own.model, own.device, sizes.max_inspection_rows, own.kv_dtype)
+        self._inspect = LayerInspector(
+            own.model, own.device, sizes.max_inspection_rows, own.kv_dtype
+        )
         if sizes.is_trial:
             own.kv_budget.start_trial()
 

@@ -19,7 +19,7 @@ from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class LogitSpan:
     """Where a plan row's logits lie: its scores, then its samples, either may be none."""
 
     row: PlanRow
@@ -40,19 +40,19 @@ class Span:
         return samples
 
 
-def make_spans(rows: Seq[PlanRow]) -> list[Span]:
+def make_spans(rows: Seq[PlanRow]) -> list[LogitSpan]:
     """The logits of a step, cut by plan row."""
-    spans: list[Span] = []
+    spans: list[LogitSpan] = []
     start = 0
     for row in rows:
         middle = start + row.score_end - row.score_start
         stop = middle + row.num_samples
-        spans.append(Span(row, range(start, middle), range(middle, stop)))
+        spans.append(LogitSpan(row, range(start, middle), range(middle, stop)))
         start = stop
     return spans
 
 
-def samples_of(spans: Iterable[Span]) -> Iterator[Sample]:
+def samples_of(spans: Iterable[LogitSpan]) -> Iterator[Sample]:
     """All tokens to choose, in the order of their logits."""
     for span in spans:
         sequence = span.row.sequence

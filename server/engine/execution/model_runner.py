@@ -22,12 +22,12 @@ from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.execution.input_batch import build_batch
-from thirdeye.server.engine.execution.logit_rows import Span, make_spans, samples_of
+from thirdeye.server.engine.execution.logit_rows import LogitSpan, make_spans, samples_of
 from thirdeye.server.engine.grammar.bitmask import is_complete
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.step_result import BROKEN_LOGITS, RowResult, StepResult
 from thirdeye.server.engine.interface.types import TokenLogprobs
-from thirdeye.server.engine.sampling.host_chooser import HostChooser
+from thirdeye.server.engine.sampling.host_sampler import HostSampler
 from thirdeye.server.engine.sampling.logits_processors import make_processors
 from thirdeye.server.engine.sampling.logprobs import token_logprobs
 from thirdeye.server.engine.sampling.sampler import NO_TOKEN, Sampler, sample
@@ -37,7 +37,7 @@ from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 Cache = TypeVar("Cache", contravariant=True)
 
 
-class Model(Protocol[Cache]):
+class StepModel(Protocol[Cache]):
     def __call__(self, batch: ForwardBatch, kv_cache: Cache, /) -> Tensor: ...
 
     def with_hidden(self, batch: ForwardBatch, kv_cache: Cache, /) -> tuple[Tensor, Tensor]:
@@ -55,7 +55,7 @@ class ModelRunner:
 
     def __init__(
         self,
-        model: Model[Cache],
+        model: StepModel[Cache],
         kv_cache: Cache,
         config: EngineConfig,
         device: torch.device | str,
@@ -67,7 +67,7 @@ class ModelRunner:
         )
         self._block_size = config.block_size
         self._device = torch.device(device)
-        self._choose = HostChooser(sampler, make_processors(config.eos_token_ids))
+        self._sample = HostSampler(sampler, make_processors(config.eos_token_ids))
 
     def run(self, plan: StepPlan) -> StepResult:
         """Compute a plan of one row or more. What it raises concerns the whole step."""
@@ -91,11 +91,11 @@ class ModelRunner:
         logits, hidden = self._forward_hidden(batch)
         return logits.float(), hidden
 
-    def _read(self, logits: Tensor, spans: Seq[Span]) -> StepResult:
+    def _read(self, logits: Tensor, spans: Seq[LogitSpan]) -> StepResult:
         """logits [S, vocab_size] -> what they mean for each row of the plan."""
-        chosen = self._choose(logits, list(samples_of(spans)))
-        failed, broken = chosen.failed, chosen.broken
-        token_ids = chosen.token_ids
+        sampled = self._sample(logits, list(samples_of(spans)))
+        failed, broken = sampled.failed, sampled.broken
+        token_ids = sampled.token_ids
         accepted = [span.accepted(token_ids, broken | failed.keys()) for span in spans]
         logprobs = score(logits, spans, accepted, token_ids)
         results: list[RowResult] = []
@@ -110,7 +110,7 @@ class ModelRunner:
 
 
 def score(
-    logits: Tensor, spans: Seq[Span], accepted: Seq[range], chosen: Seq[int]
+    logits: Tensor, spans: Seq[LogitSpan], accepted: Seq[range], chosen: Seq[int]
 ) -> dict[int, TokenLogprobs]:
     """Logprobs, by row of the logits, of prompt tokens and new tokens where they are wanted."""
     wanted = [
@@ -125,7 +125,9 @@ def score(
     return dict(zip(indices, token_logprobs(logits[indices], targets, num_top), strict=True))
 
 
-def wanted_scores(span: Span, accepted: range, chosen: Seq[int]) -> Iterator[tuple[int, int, int]]:
+def wanted_scores(
+    span: LogitSpan, accepted: range, chosen: Seq[int]
+) -> Iterator[tuple[int, int, int]]:
     """(row of the logits, token id, number of likeliest) for each logprob a plan row asks for."""
     sequence, sampling = span.row.sequence, span.row.sequence.request.sampling
     if sampling.prompt_logprobs is not None:
@@ -157,7 +159,7 @@ def sum_hidden(hidden: Tensor) -> dict[str, Any]:
 
 
 def make_result(
-    span: Span, accepted: range, chosen: Seq[int], logprobs: dict[int, TokenLogprobs]
+    span: LogitSpan, accepted: range, chosen: Seq[int], logprobs: dict[int, TokenLogprobs]
 ) -> RowResult:
     sequence = span.row.sequence
     has_logprobs = sequence.request.sampling.logprobs is not None

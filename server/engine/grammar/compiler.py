@@ -1,6 +1,6 @@
 """Grammars on their way to matchers, beside the step and not in it.
 
-    start -> compiled by one thread of the executor -> take, between two steps
+    start -> compiled by one thread of the executor -> pop_ready, between two steps
 
 A request with a grammar is known to the scheduler at once and admitted when its matcher is here, so
 what a large grammar costs is waited for by its own request alone. It knows no queue and no tensor.
@@ -21,7 +21,7 @@ Made = TypeVar("Made")
 
 
 class GrammarCompiler:
-    """`start`, `forget`, `has_ready` and `take` are for one thread: the engine's."""
+    """`start`, `forget`, `has_ready` and `pop_ready` are for one thread: the engine's."""
 
     def __init__(self, compile_grammar: CompileGrammar, executor: Executor | None = None) -> None:
         """`executor` works on one grammar at a time; by default it is a thread of its own."""
@@ -56,7 +56,7 @@ class GrammarCompiler:
     def has_ready(self) -> bool:
         return not self._done.empty()
 
-    def take(self) -> Iterator[tuple[str, Matcher | None]]:
+    def pop_ready(self) -> Iterator[tuple[str, Matcher | None]]:
         """Those that are ready, by request id; None for one that could not be compiled."""
         while True:
             try:

@@ -43,7 +43,7 @@ class _Vocabulary:
         return self._encode(text)
 
 
-class Guidance:
+class LLGuidanceCompiler:
     """Compiles grammars for one vocabulary. One thread uses it."""
 
     def __init__(
@@ -62,7 +62,7 @@ class Guidance:
         self._limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
         self._templates: OrderedDict[str, LLMatcher] = OrderedDict()
 
-    def compile(self, grammar: str) -> "GuidanceMatcher":
+    def compile(self, grammar: str) -> "LLGuidanceMatcher":
         """A matcher at the grammar's start."""
         template = self._templates.get(grammar)
         if template is None:
@@ -71,10 +71,10 @@ class Guidance:
             if len(self._templates) > MAX_TEMPLATES:
                 self._templates.popitem(last=False)
         self._templates.move_to_end(grammar)
-        return GuidanceMatcher(template.deep_copy(), self._num_words)
+        return LLGuidanceMatcher(template.deep_copy(), self._num_words)
 
 
-class GuidanceMatcher:
+class LLGuidanceMatcher:
     """One answer's walk; see `Matcher`. Going back is cheap, and going on costs the new tokens."""
 
     def __init__(self, matcher: LLMatcher, num_words: int) -> None:

@@ -90,7 +90,7 @@ def _execute(core: EngineCore, commands: Iterable[Command | Wake]) -> bool:
             case Inspect(request):
                 core.inspect(request)
             case Uninspect(request_id):
-                core.leave(request_id)
+                core.end_inspection(request_id)
             case Watch() | Unwatch():
                 core.is_watched = isinstance(command, Watch)
             case Stop():

@@ -1,4 +1,4 @@
-"""Those who look inside: which reader a trace belongs to. The asyncio side of `inspector.py`.
+"""Those who look inside: which reader a trace belongs to. The asyncio side of `layer_inspector.py`.
 
 Each reader gets its traces in order and exactly one last one, also when the engine dies. Not
 thread-safe: it lives on one event loop.

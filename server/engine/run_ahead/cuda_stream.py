@@ -16,40 +16,40 @@ from torch import Tensor
 Work = Callable[[], Tensor]
 
 
-class Ticket(Protocol):
+class PendingResult(Protocol):
     def wait(self) -> Tensor:
         """The result, on the host. Raises what the work has raised."""
 
 
-class Stream(Protocol):
+class DeviceStream(Protocol):
     def run(self, work: Callable[[], object]) -> None:
         """Work that leaves its result on the device."""
 
-    def submit(self, work: Work) -> Ticket: ...
+    def submit(self, work: Work) -> PendingResult: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class ReadyResult:
     result: Tensor
 
     def wait(self) -> Tensor:
         return self.result
 
 
-class AtOnce:
-    """Done when it is submitted. The result is a copy: the next work may write over it."""
+class CpuStream:
+    """Work is done when it is submitted. The result is a copy: the next work may write over it."""
 
     def run(self, work: Callable[[], object]) -> None:
         with torch.inference_mode():
             work()
 
-    def submit(self, work: Work) -> Ticket:
+    def submit(self, work: Work) -> PendingResult:
         with torch.inference_mode():
-            return Done(work().clone())
+            return ReadyResult(work().clone())
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class CopiedResult:
     result: Tensor
     event: torch.cuda.Event
 
@@ -65,11 +65,11 @@ class CudaStream:
         with torch.inference_mode():
             work()
 
-    def submit(self, work: Work) -> Ticket:
+    def submit(self, work: Work) -> PendingResult:
         with torch.inference_mode():
             result = work()
             host = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
             host.copy_(result, non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own
             event.record()
-            return Copied(host, event)
+            return CopiedResult(host, event)

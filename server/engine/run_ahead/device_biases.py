@@ -1,11 +1,11 @@
 """What is added to each slot's logits, on the device: `logit_bias`, and what holds an end back.
 
-The entries of a sequence are words of its slot (`state.py`), told once, when it comes. How many of
-them count, and the position from which the answer may end, are words as well, so nothing has to be
-told when `min_tokens` is reached, nor to the next owner of a slot who has none. This is
-`mask_until_min_tokens` and `add_logit_bias` of `logits.py` for all rows in one set of calls: an
-entry that does not count adds 0, and what is added to minus infinity leaves it there, so entries
-may name a token twice.
+The entries of a sequence are words of its slot (`device_state.py`), told once, when it comes. How
+many of them count, and the position from which the answer may end, are words as well, so nothing
+has to be told when `min_tokens` is reached, nor to the next owner of a slot who has none. This is
+`mask_until_min_tokens` and `add_logit_bias` of `logits_processors.py` for all rows in one set of
+calls: an entry that does not count adds 0, and what is added to minus infinity leaves it there, so
+entries may name a token twice.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ MAX_BIASES = 1024  # entries of `logit_bias`: as many as the API takes
 MAX_STOPS = 64  # of `stop_token_ids`, too
 
 
-def have_room(sampling: SamplingParams, eos_token_ids: Seq[int], vocab_size: int) -> bool:
+def fits_device_state(sampling: SamplingParams, eos_token_ids: Seq[int], vocab_size: int) -> bool:
     """Whether the device can hold what a request asks for: the API lets nothing else through."""
     named = [*end_token_ids(sampling, eos_token_ids), *sampling.logit_bias]
     is_small = len(sampling.logit_bias) <= MAX_BIASES and len(sampling.stop_token_ids) <= MAX_STOPS

@@ -16,14 +16,14 @@ BITS = 32  # in a word
 
 
 @dataclass(frozen=True, slots=True)
-class ToldMasks:
+class MaskUpdate:
     """What may follow in some slots."""
 
     slots: Tensor  # [k] int64
     words: Tensor  # [k, num_words or more] int32, a set bit for each token that may follow
 
 
-class Masks:
+class SlotMasks:
     """The tensor, [num_slots + 1, num_words]: an eighth of a byte for each slot and token."""
 
     def __init__(self, num_slots: int, vocab_size: int, device: torch.device) -> None:
@@ -31,11 +31,11 @@ class Masks:
         self._words = torch.zeros(size, dtype=torch.int32, device=device)
         self._device = device
 
-    def apply(self, told: ToldMasks | None) -> None:
-        if told is None:
+    def apply(self, update: MaskUpdate | None) -> None:
+        if update is None:
             return
-        words = told.words.to(self._device, non_blocking=True)[:, : self._words.shape[1]]
-        self._words.index_copy_(0, told.slots.to(self._device, non_blocking=True), words)
+        words = update.words.to(self._device, non_blocking=True)[:, : self._words.shape[1]]
+        self._words.index_copy_(0, update.slots.to(self._device, non_blocking=True), words)
 
     def of(self, slots: Tensor) -> Tensor:
         """[R, num_words] of slots [R]."""

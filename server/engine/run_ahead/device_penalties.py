@@ -2,8 +2,9 @@
 
 One word for each slot and token: how often it is in the output, and a bit for whether it is in the
 prompt. The host tells the text of a sequence when it comes; from then on every token that is chosen
-is counted where it was chosen. `penalize` is `apply_penalties` of `logits.py`, for all rows in one
-set of calls; the same operations in the same order, and bit for bit the same result on a CPU.
+is counted where it was chosen. `penalize` is `apply_penalties` of `logits_processors.py`, for all
+rows in one set of calls; the same operations in the same order, and bit for bit the same result on
+a CPU.
 """
 
 from collections.abc import Sequence as Seq
@@ -17,7 +18,7 @@ IN_PROMPT = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class CountsUpdate:
     """What the host tells of sequences that have come."""
 
     slots: Tensor  # [k] int64, whose counts begin anew
@@ -25,7 +26,9 @@ class Texts:
     words: Tensor  # [n] int32
 
 
-def describe_texts(texts: Seq[tuple[int, Seq[int], Seq[int]]], vocab_size: int) -> Texts | None:
+def make_counts_update(
+    texts: Seq[tuple[int, Seq[int], Seq[int]]], vocab_size: int
+) -> CountsUpdate | None:
     """(slot, prompt, output) of each sequence."""
     if not texts:
         return None
@@ -35,7 +38,7 @@ def describe_texts(texts: Seq[tuple[int, Seq[int], Seq[int]]], vocab_size: int) 
         said, counts = np.unique(np.array(output, np.int64), return_counts=True)
         places += [slot * vocab_size + seen, slot * vocab_size + said]
         words += [np.full(len(seen), IN_PROMPT), counts]
-    return Texts(
+    return CountsUpdate(
         slots=torch.tensor([slot for slot, _, _ in texts]),
         places=torch.from_numpy(np.concatenate(places)),
         words=torch.from_numpy(np.concatenate(words).astype(np.int32)),
@@ -50,7 +53,7 @@ class TokenCounts:
         self._vocab_size = vocab_size
         self._words = torch.zeros(num_slots + 1, vocab_size, dtype=torch.int32, device=device)
 
-    def apply(self, texts: Texts | None) -> None:
+    def apply(self, texts: CountsUpdate | None) -> None:
         if texts is None:
             return
         slots, places, words = (

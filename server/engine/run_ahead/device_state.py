@@ -9,10 +9,10 @@ All of it is one tensor of 32-bit words, so whatever the host has to tell, of an
 a list of (place, word): one copy to the device and one `index_copy_`. In a steady state there is
 nothing to tell: the step itself writes its tokens and advances its positions. The scrap slot's
 blocks are the scrap block, its position stays 0: a row that only fills up a bucket reads and writes
-what nobody else does. Beside it lie the counts that penalties are made of (`counts.py`) and the
-masks of grammars (`masks.py`).
+what nobody else does. Beside it lie the counts that penalties are made of
+(`device_penalties.py`) and the masks of grammars (`device_bitmask.py`).
 
-Who has which slot, and what has been told of it, is the host's side: `slots.py`.
+Who has which slot, and what has been told of it, is the host's side: `slot_table.py`.
 """
 
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ from thirdeye.server.engine.run_ahead.device_biases import (
     add_biases,
     hold_back,
 )
-from thirdeye.server.engine.run_ahead.device_bitmask import Masks, mask_logits
-from thirdeye.server.engine.run_ahead.device_penalties import Texts, TokenCounts
-from thirdeye.server.engine.sampling.sampler import Columns
+from thirdeye.server.engine.run_ahead.device_bitmask import SlotMasks, mask_logits
+from thirdeye.server.engine.run_ahead.device_penalties import CountsUpdate, TokenCounts
+from thirdeye.server.engine.sampling.sampler import DrawColumns
 
 
-class Word(IntEnum):
-    """The fields of a slot; floats as their bits, the seed in two halves."""
+class SlotField(IntEnum):
+    """The fields of a slot, a word each; floats as their bits, the seed in two halves."""
 
     TOKEN = 0  # the newest token, which the next step computes
     POSITION = auto()  # where it stands
@@ -53,7 +53,7 @@ class Word(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class StateLayout:
     """Where each word lies."""
 
     num_slots: int
@@ -63,7 +63,7 @@ class Layout:
     @property
     def width(self) -> int:
         """Of the table."""
-        return Word.BLOCKS + self.max_blocks
+        return SlotField.BLOCKS + self.max_blocks
 
     @property
     def rows(self) -> int:
@@ -87,22 +87,22 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class StateUpdate:
     """What the host has to tell before a launch."""
 
     words: Tensor | None  # [2, n] int32: places and words
-    texts: Texts | None
+    texts: CountsUpdate | None
 
 
 class DeviceState:
     """The tensors. Nothing here reads a value on the host."""
 
     def __init__(
-        self, layout: Layout, scrap_block: int, vocab_size: int, device: torch.device
+        self, layout: StateLayout, scrap_block: int, vocab_size: int, device: torch.device
     ) -> None:
         num_slots = layout.num_slots
         self._counts = TokenCounts(num_slots, vocab_size, device)
-        self.masks = Masks(num_slots, vocab_size, device)
+        self.masks = SlotMasks(num_slots, vocab_size, device)
         self.num_slots, self.device = num_slots, device
         self._words = torch.zeros(layout.num_words, dtype=torch.int32, device=device)
         table, rows, ends, biases = self._words.tensor_split(
@@ -112,52 +112,54 @@ class DeviceState:
         self.rows = rows  # [num_slots]
         self._ends = ends.view(num_slots + 1, layout.num_ends)
         self._biases = biases.view(num_slots + 1, 2, MAX_BIASES)
-        self.table[num_slots, Word.BLOCKS :] = scrap_block
+        self.table[num_slots, SlotField.BLOCKS :] = scrap_block
         self.rows.fill_(num_slots)
 
-    def apply(self, news: News) -> None:
+    def apply(self, update: StateUpdate) -> None:
         """Write what the host has told."""
-        if news.words is not None:
-            told = news.words.to(self.device, non_blocking=True)
-            self._words.index_copy_(0, told[0].long(), told[1])
-        self._counts.apply(news.texts)
+        if update.words is not None:
+            words = update.words.to(self.device, non_blocking=True)
+            self._words.index_copy_(0, words[0].long(), words[1])
+        self._counts.apply(update.texts)
 
-    def columns(self, slots: Tensor) -> Columns:
+    def draw_columns(self, slots: Tensor) -> DrawColumns:
         """The sampler's columns for slots [R]."""
-        header = self.table[:, : Word.BLOCKS].index_select(0, slots)  # [R, BLOCKS]
-        floats = header[:, Word.TEMPERATURE : Word.TOP_K].contiguous().view(torch.float32)
-        low, high = (header[:, word].long() for word in (Word.SEED_LOW, Word.SEED_HIGH))
+        header = self.table[:, : SlotField.BLOCKS].index_select(0, slots)  # [R, BLOCKS]
+        floats = header[:, SlotField.TEMPERATURE : SlotField.TOP_K].contiguous().view(torch.float32)
+        low, high = (header[:, word].long() for word in (SlotField.SEED_LOW, SlotField.SEED_HIGH))
         seed = (high << 32) | (low & 0xFFFFFFFF)
         temperature, top_p, log_min_p = floats.unbind(1)
-        return Columns(temperature, top_p, log_min_p, header[:, Word.TOP_K].long(), seed)
+        return DrawColumns(temperature, top_p, log_min_p, header[:, SlotField.TOP_K].long(), seed)
 
     def mask(self, logits: Tensor, slots: Tensor) -> Tensor:
         """logits [R, vocab_size] of slots [R] -> the same, with what grammars leave of them."""
-        return mask_logits(logits, self.masks.of(slots), self._word(Word.HAS_GRAMMAR, slots) != 0)
+        return mask_logits(
+            logits, self.masks.of(slots), self._word(SlotField.HAS_GRAMMAR, slots) != 0
+        )
 
     def bias(self, logits: Tensor, slots: Tensor, positions: Tensor) -> Tensor:
         """logits [R, vocab_size] for the tokens at `positions` [R] of slots [R] -> the same without
         ends that come too early, and with their biases."""
-        is_early = positions < self._word(Word.FIRST_END, slots)
-        has_grammar = self._word(Word.HAS_GRAMMAR, slots) != 0
+        is_early = positions < self._word(SlotField.FIRST_END, slots)
+        has_grammar = self._word(SlotField.HAS_GRAMMAR, slots) != 0
         ends = self._ends.index_select(0, slots).long()  # [R, E]
         logits = hold_back(logits, ends, is_early, has_grammar)
         token_ids, values = self._biases.index_select(0, slots).unbind(1)  # [R, MAX_BIASES] each
-        counts = self._word(Word.NUM_BIASES, slots)
+        counts = self._word(SlotField.NUM_BIASES, slots)
         return add_biases(logits, token_ids.long(), values.view(torch.float32), counts)
 
-    def _word(self, word: Word, slots: Tensor) -> Tensor:
+    def _word(self, word: SlotField, slots: Tensor) -> Tensor:
         """One field of slots [R]."""
         return self.table[:, word].index_select(0, slots)
 
     def penalize(self, logits: Tensor, slots: Tensor) -> Tensor:
         """logits [R, vocab_size] of slots [R] -> the same with their penalties."""
-        header = self.table[:, Word.REPETITION : Word.FIRST_END].index_select(0, slots)
+        header = self.table[:, SlotField.REPETITION : SlotField.FIRST_END].index_select(0, slots)
         return self._counts.penalize(logits, slots, *header.view(torch.float32).unbind(1))
 
     def put_tokens(self, slots: Tensor, token_ids: Tensor) -> None:
         """The newest token of slots [R]: what the next step computes."""
-        self.table[:, Word.TOKEN].index_copy_(0, slots, token_ids.int())
+        self.table[:, SlotField.TOKEN].index_copy_(0, slots, token_ids.int())
 
     def count_tokens(self, slots: Tensor, token_ids: Tensor) -> None:
         """Slots [R] have said token_ids [R]: to be called in each step that penalizes one."""

@@ -1,7 +1,7 @@
 """A step with a prompt's chunk in it: its shapes are its own, so it is computed eagerly.
 
 It reads and writes the same state as the replayed steps, in the same two parts: the layers, whose
-logits also score the prompts that want it, and then the choice.
+logits also score the prompts that want it, and then sampling.
 """
 
 from collections.abc import Callable
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.server.engine.run_ahead.decode_step import Chooser, Way, score_prompt
-from thirdeye.server.engine.run_ahead.device_bitmask import ToldMasks
-from thirdeye.server.engine.run_ahead.device_state import DeviceState, News, Word
-from thirdeye.server.engine.run_ahead.slot_table import Told
+from thirdeye.server.engine.run_ahead.decode_step import DeviceSampler, SamplingMode, score_prompt
+from thirdeye.server.engine.run_ahead.device_bitmask import MaskUpdate
+from thirdeye.server.engine.run_ahead.device_state import DeviceState, SlotField, StateUpdate
+from thirdeye.server.engine.run_ahead.slot_table import SlotState
 from thirdeye.server.engine.sampling.logprobs import NUM_TOP
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
@@ -22,25 +22,27 @@ Send = Callable[[list[int]], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class PrefillIndices:
     """Where things are in a step, as lists of numbers on the device, int64."""
 
     pending: Tensor  # [P] tokens that the host does not know yet
     pending_slots: Tensor  # [P] where they are known
-    samples: Tensor  # [S] logits to choose from
+    samples: Tensor  # [S] logits to sample from
     slots: Tensor  # [S] whose they are
     scores: Tensor  # [L] logits that score a prompt
     targets: Tensor  # [L] the tokens they score
     num_top: int  # likeliest that are told with each
 
 
-def find_places(rows: list[PlanRow], told: list[Told], send: Send) -> Places:
+def make_prefill_indices(
+    rows: list[PlanRow], states: list[SlotState], send: Send
+) -> PrefillIndices:
     """Logits come in row order: a row's prompt scores, its sample."""
     pending: list[tuple[int, int]] = []
     samples: list[tuple[int, int]] = []
     scores: list[tuple[int, int]] = []
     num_top, end, num_logits = NUM_TOP, 0, 0
-    for row, own in zip(rows, told, strict=True):
+    for row, own in zip(rows, states, strict=True):
         end += row.num_scheduled_tokens
         if row.num_pending_tokens:
             pending.append((end - 1, own.slot))
@@ -52,55 +54,55 @@ def find_places(rows: list[PlanRow], told: list[Told], send: Send) -> Places:
         if row.is_sampled:
             samples.append((num_logits, own.slot))
             num_logits += 1
-    places, owners = _unzip(pending, send)
+    indices, owners = _unzip(pending, send)
     sampled, slots = _unzip(samples, send)
     scored, targets = _unzip(scores, send)
-    return Places(places, owners, sampled, slots, scored, targets, num_top)
+    return PrefillIndices(indices, owners, sampled, slots, scored, targets, num_top)
 
 
 def _unzip(pairs: list[tuple[int, int]], send: Send) -> tuple[Tensor, Tensor]:
     return send([left for left, _ in pairs]), send([right for _, right in pairs])
 
 
-class ChunkStep:
-    """`begin`, then `choose`. Nothing in it is read on the host."""
+class PrefillStep:
+    """`begin`, then `sample`. Nothing in it is read on the host."""
 
     def __init__(
         self,
         forward: Callable[[ForwardBatch], Tensor],
         state: DeviceState,
-        choose: Chooser,
+        sampler: DeviceSampler,
         batch: ForwardBatch,
-        news: News,
-        places: Places,
-        way: Way,
+        update: StateUpdate,
+        indices: PrefillIndices,
+        mode: SamplingMode,
     ) -> None:
-        self._forward, self._state, self._choose = forward, state, choose
-        self._batch, self._news, self._places, self._way = batch, news, places, way
+        self._forward, self._state, self._sampler = forward, state, sampler
+        self._batch, self._update, self._indices, self._mode = batch, update, indices, mode
         self._logits: Tensor | None = None  # [S, vocab_size], between the two
 
     def begin(self) -> Tensor:
         """Compute the layers -> what is said of the prompts, [L, W]."""
-        self._state.apply(self._news)
-        places = self._places
-        if len(places.pending):
-            tokens = self._state.table[:, Word.TOKEN].index_select(0, places.pending_slots)
-            self._batch.input_ids.index_copy_(0, places.pending, tokens.long())
+        self._state.apply(self._update)
+        indices = self._indices
+        if len(indices.pending):
+            tokens = self._state.table[:, SlotField.TOKEN].index_select(0, indices.pending_slots)
+            self._batch.input_ids.index_copy_(0, indices.pending, tokens.long())
         logits = self._forward(self._batch).float()  # [S + L, vocab_size]
-        if not len(places.scores):
+        if not len(indices.scores):
             self._logits = logits
             return torch.empty(0, 2, dtype=torch.int64, device=logits.device)
-        self._logits = logits.index_select(0, places.samples)
-        scored = logits.index_select(0, places.scores)  # [L, vocab_size]
-        return score_prompt(scored, places.targets, places.num_top)
+        self._logits = logits.index_select(0, indices.samples)
+        scored = logits.index_select(0, indices.scores)  # [L, vocab_size]
+        return score_prompt(scored, indices.targets, indices.num_top)
 
-    def choose(self, masks: ToldMasks | None) -> Tensor:
-        """What each sampled row chose, [S, W]."""
-        assert self._logits is not None, "there are no logits to choose from"
-        slots = self._places.slots
+    def sample(self, masks: MaskUpdate | None) -> Tensor:
+        """The tokens of the sampled rows, [S, W]."""
+        assert self._logits is not None, "there are no logits to sample from"
+        slots = self._indices.slots
         if not len(slots):
             return torch.empty(0, 2, dtype=torch.int64, device=slots.device)
         self._state.masks.apply(masks)
-        positions = self._state.table[:, Word.POSITION].index_select(0, slots).long()
+        positions = self._state.table[:, SlotField.POSITION].index_select(0, slots).long()
         logits, self._logits = self._logits, None  # not to be kept until the step is read
-        return self._choose(logits, slots, positions, self._way)
+        return self._sampler(logits, slots, positions, self._mode)

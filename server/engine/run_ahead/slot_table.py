@@ -1,6 +1,6 @@
-"""Who has which slot, and what the device has been told of it: the host's side of `state.py`.
+"""Who has which slot, and what the device has been told of it: the host's side of the state.
 
-`Slots` compares what the device has been told with each plan, and writes down the difference.
+`SlotTable` compares what the device has been told with each plan, and writes down the difference.
 Whoever left the plan (ended, preempted) gives back its slot; whoever comes, or was computed by
 others meanwhile, is told anew. What is told is in the order of the launches, so a slot or a block
 that changes hands is read to the end by its old owner's last step before the words of its new owner
@@ -16,19 +16,19 @@ import torch
 
 from thirdeye.server.engine.interface.types import SamplingParams
 from thirdeye.server.engine.run_ahead.device_biases import MAX_BIASES, end_token_ids
-from thirdeye.server.engine.run_ahead.device_penalties import describe_texts
-from thirdeye.server.engine.run_ahead.device_state import Layout, News, Word
-from thirdeye.server.engine.sampling.sampler import Knobs, make_knobs
+from thirdeye.server.engine.run_ahead.device_penalties import make_counts_update
+from thirdeye.server.engine.run_ahead.device_state import SlotField, StateLayout, StateUpdate
+from thirdeye.server.engine.sampling.sampler import DrawParams, make_draw_params
 from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
 
 @dataclass(slots=True)
-class Told:
+class SlotState:
     """What the device knows of one sequence, once all launched steps are done."""
 
     slot: int
-    knobs: Knobs
+    draw_params: DrawParams
     is_penalized: bool
     first_end: int  # the first position at which it may end; 0: anywhere
     position: int = -1
@@ -52,11 +52,11 @@ def first_end(sequence: Sequence, eos_token_ids: Seq[int]) -> int:
     return sequence.num_prompt_tokens + min(sampling.min_tokens, sequence.max_tokens)
 
 
-class Slots:
+class SlotTable:
     """The host's side: sequences to slots, plans to differences."""
 
     def __init__(
-        self, layout: Layout, block_size: int, vocab_size: int, eos_token_ids: Seq[int]
+        self, layout: StateLayout, block_size: int, vocab_size: int, eos_token_ids: Seq[int]
     ) -> None:
         num_slots = layout.num_slots
         self._layout = layout
@@ -65,120 +65,120 @@ class Slots:
         self._eos_token_ids = eos_token_ids
         self._scrap = num_slots
         self._free = list(range(num_slots))[::-1]
-        self._told: dict[Sequence, Told] = {}
+        self._states: dict[Sequence, SlotState] = {}
         self._rows: list[int] = [num_slots] * num_slots
-        self._news: dict[int, int] = {}  # place -> word
+        self._words: dict[int, int] = {}  # place -> word
         self._texts: list[tuple[int, list[int], list[int]]] = []  # (slot, prompt, output)
 
     def __contains__(self, sequence: Sequence) -> bool:
-        return sequence in self._told
+        return sequence in self._states
 
-    def follow(self, plan_rows: Iterable[PlanRow], *, is_decode: bool) -> list[Told]:
+    def sync(self, plan_rows: Iterable[PlanRow], *, is_decode: bool) -> list[SlotState]:
         """Bring the device up to each row's `start`; where the host computes positions (not
         `is_decode`), to its end."""
         rows = list(plan_rows)
         self._forget_all_but({row.sequence for row in rows})
-        return [self._follow(row, is_decode=is_decode) for row in rows]
+        return [self._sync(row, is_decode=is_decode) for row in rows]
 
     def _forget_all_but(self, here: set[Sequence]) -> None:
-        if len(here) == len(self._told) and self._told.keys() == here:
+        if len(here) == len(self._states) and self._states.keys() == here:
             return
-        for sequence in [known for known in self._told if known not in here]:  # in order
-            slot = self._told.pop(sequence).slot
+        for sequence in [known for known in self._states if known not in here]:  # in order
+            slot = self._states.pop(sequence).slot
             assert slot not in self._free, f"slot {slot} is freed twice"
             self._free.append(slot)
 
-    def _follow(self, row: PlanRow, *, is_decode: bool) -> Told:
+    def _sync(self, row: PlanRow, *, is_decode: bool) -> SlotState:
         sequence = row.sequence
-        told = self._told.get(sequence)
-        if told is None:
+        state = self._states.get(sequence)
+        if state is None:
             sampling = sequence.request.sampling
-            told = Told(
+            state = SlotState(
                 self._free.pop(),
-                make_knobs(sampling),
+                make_draw_params(sampling),
                 is_penalized(sampling),
                 first_end(sequence, self._eos_token_ids),
             )
-            self._told[sequence] = told
-            self._tell_knobs(told, sequence)
-            self._tell_biases(told, sampling)
-        if told.position != row.start or told.num_preemptions != sequence.num_preemptions:
+            self._states[sequence] = state
+            self._write_draw_params(state, sequence)
+            self._write_biases(state, sampling)
+        if state.position != row.start or state.num_preemptions != sequence.num_preemptions:
             assert not row.num_pending_tokens, "nobody knows the token that is to be computed"
-            self._tell(told, Word.POSITION, row.start)
-            told.num_blocks, told.num_preemptions = 0, sequence.num_preemptions
-            if told.is_penalized:
-                self._tell_text(told, sequence)
-        self._tell_blocks(told, sequence, -(-row.end // self._block_size))
+            self._write(state, SlotField.POSITION, row.start)
+            state.num_blocks, state.num_preemptions = 0, sequence.num_preemptions
+            if state.is_penalized:
+                self._write_text(state, sequence)
+        self._write_blocks(state, sequence, -(-row.end // self._block_size))
         if not is_decode:
-            self._tell(told, Word.POSITION, row.end)
+            self._write(state, SlotField.POSITION, row.end)
         elif not row.num_pending_tokens:
-            self._tell(told, Word.TOKEN, sequence.token_ids[row.start])
-        told.position = row.end  # in a decode step the device advances by itself
-        return told
+            self._write(state, SlotField.TOKEN, sequence.token_ids[row.start])
+        state.position = row.end  # in a decode step the device advances by itself
+        return state
 
-    def _tell_knobs(self, told: Told, sequence: Sequence) -> None:
-        knobs, sampling = told.knobs, sequence.request.sampling
+    def _write_draw_params(self, state: SlotState, sequence: Sequence) -> None:
+        draw_params, sampling = state.draw_params, sequence.request.sampling
         words = pack(
             "<3fiq3f3i",
-            knobs.temperature,
-            knobs.top_p,
-            knobs.log_min_p,
-            knobs.top_k,
-            knobs.seed,
+            draw_params.temperature,
+            draw_params.top_p,
+            draw_params.log_min_p,
+            draw_params.top_k,
+            draw_params.seed,
             sampling.repetition_penalty,
             sampling.frequency_penalty,
             sampling.presence_penalty,
-            told.first_end,
+            state.first_end,
             len(sampling.logit_bias),
             bool(sequence.request.grammar),
         )
-        for field, (word,) in enumerate(iter_unpack("<i", words), start=Word.TEMPERATURE):
-            self._tell(told, field, word)
+        for field, (word,) in enumerate(iter_unpack("<i", words), start=SlotField.TEMPERATURE):
+            self._write(state, field, word)
 
-    def _tell_biases(self, told: Told, sampling: SamplingParams) -> None:
+    def _write_biases(self, state: SlotState, sampling: SamplingParams) -> None:
         ends = end_token_ids(sampling, self._eos_token_ids)
-        start = self._layout.ends + told.slot * self._layout.num_ends
-        for i in range(self._layout.num_ends if told.first_end else 0):
-            self._news[start + i] = ends[i % len(ends)]  # all of them count: some are there twice
-        start = self._layout.biases + told.slot * 2 * MAX_BIASES
+        start = self._layout.ends + state.slot * self._layout.num_ends
+        for i in range(self._layout.num_ends if state.first_end else 0):
+            self._words[start + i] = ends[i % len(ends)]  # all of them count: some are there twice
+        start = self._layout.biases + state.slot * 2 * MAX_BIASES
         for i, (token_id, bias) in enumerate(sampling.logit_bias.items()):
-            (self._news[start + MAX_BIASES + i],) = unpack("<i", pack("<f", bias))
-            self._news[start + i] = token_id
+            (self._words[start + MAX_BIASES + i],) = unpack("<i", pack("<f", bias))
+            self._words[start + i] = token_id
 
-    def _tell_text(self, told: Told, sequence: Sequence) -> None:
+    def _write_text(self, state: SlotState, sequence: Sequence) -> None:
         prompt_end = sequence.num_prompt_tokens
         prompt, output = sequence.token_ids[:prompt_end], sequence.token_ids[prompt_end:]
-        self._texts.append((told.slot, prompt, output))
+        self._texts.append((state.slot, prompt, output))
 
-    def _tell_blocks(self, told: Told, sequence: Sequence, num_blocks: int) -> None:
-        for i in range(told.num_blocks, num_blocks):
-            self._tell(told, Word.BLOCKS + i, sequence.block_table[i])
-        told.num_blocks = max(told.num_blocks, num_blocks)
+    def _write_blocks(self, state: SlotState, sequence: Sequence, num_blocks: int) -> None:
+        for i in range(state.num_blocks, num_blocks):
+            self._write(state, SlotField.BLOCKS + i, sequence.block_table[i])
+        state.num_blocks = max(state.num_blocks, num_blocks)
 
-    def _tell(self, told: Told, field: int, word: int) -> None:
-        self._news[told.slot * self._layout.width + field] = word
+    def _write(self, state: SlotState, field: int, word: int) -> None:
+        self._words[state.slot * self._layout.width + field] = word
 
-    def choose_rows(self, slots: list[int], bucket: int) -> None:
+    def set_rows(self, slots: list[int], bucket: int) -> None:
         """The slots that a decode step computes, in order, filled up with scrap to the bucket."""
         rows = slots + [self._scrap] * (bucket - len(slots))
         if self._rows[:bucket] == rows:
             return
         for i, slot in enumerate(rows):
             if self._rows[i] != slot:
-                self._news[self._layout.rows + i] = slot
+                self._words[self._layout.rows + i] = slot
         self._rows[:bucket] = rows
 
-    def take(self, pin: bool) -> News:
-        """What is to be told before the next launch."""
+    def pop_update(self, pin: bool) -> StateUpdate:
+        """What is to be written before the next launch."""
         words = None
-        if self._news:
-            words = torch.tensor([list(self._news), list(self._news.values())], dtype=torch.int32)
+        if self._words:
+            words = torch.tensor([list(self._words), list(self._words.values())], dtype=torch.int32)
             words = words.pin_memory() if pin else words
-        news = News(words, describe_texts(self._texts, self._vocab_size))
-        self._news, self._texts = {}, []
-        return news
+        update = StateUpdate(words, make_counts_update(self._texts, self._vocab_size))
+        self._words, self._texts = {}, []
+        return update
 
     def check_integrity(self) -> None:
         """Every slot is free or has one owner."""
-        owned = [told.slot for told in self._told.values()]
+        owned = [state.slot for state in self._states.values()]
         assert sorted([*owned, *self._free]) == list(range(len(self._rows))), "a slot is lost"

@@ -69,7 +69,7 @@ def apply_penalties(logits: Tensor, sequence: History) -> None:
     output = sequence.token_ids[sequence.num_prompt_tokens :]
     if output and (sampling.frequency_penalty or sampling.presence_penalty):
         unique, counts = np.unique(output, return_counts=True)
-        frequency = np.float32(sampling.frequency_penalty)  # as on the device, see `counts.py`
+        frequency = np.float32(sampling.frequency_penalty)  # as in `device_penalties.py`
         loss = counts.astype(np.float32) * frequency + np.float32(sampling.presence_penalty)
         seen = torch.from_numpy(unique).to(logits.device)
         logits[seen] -= torch.from_numpy(loss).to(logits)

@@ -7,7 +7,7 @@ from torch import Tensor
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.sample import SampleKernel
 from thirdeye.server.engine.grammar.bitmask import NO_MASKS, RowMasks
-from thirdeye.server.engine.sampling.sampler import Knobs
+from thirdeye.server.engine.sampling.sampler import DrawParams
 
 
 class NativeSampler:
@@ -17,14 +17,18 @@ class NativeSampler:
         self._kernel = SampleKernel(library)
 
     def __call__(
-        self, logits: Tensor, knobs: Seq[Knobs], positions: Seq[int], masks: RowMasks = NO_MASKS
+        self,
+        logits: Tensor,
+        draw_params: Seq[DrawParams],
+        positions: Seq[int],
+        masks: RowMasks = NO_MASKS,
     ) -> Tensor:
         assert not masks.rows or 32 * masks.words.shape[1] >= logits.shape[1], masks.words.shape
-        addresses = masks.addresses(len(knobs))
+        addresses = masks.addresses(len(draw_params))
         return self._kernel.sample(
             logits,
             [
                 (mask, k.seed, position, k.temperature, k.top_p, -k.log_min_p, k.top_k)
-                for mask, position, k in zip(addresses, positions, knobs, strict=True)
+                for mask, position, k in zip(addresses, positions, draw_params, strict=True)
             ],
         )

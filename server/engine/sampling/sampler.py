@@ -1,7 +1,7 @@
 """Logits -> the next token of each row: argmax, or a draw from what min-p, top-k and top-p keep.
 
 A draw needs one number u in [0, 1), a function of the request's seed and the token's position and
-of nothing else (`noise.py`): the same whatever shares the batch, and again after a preemption. The
+of nothing else (`philox.py`): the same whatever shares the batch, and again after a preemption. The
 token is where the cumulated probabilities of the kept tokens, in order of their ids, first exceed
 u.
 
@@ -33,7 +33,7 @@ NO_TOKEN = -1
 MIN_TEMPERATURE = 1e-30  # below it, float32 would divide by 0
 
 
-class Knobs(NamedTuple):
+class DrawParams(NamedTuple):
     """What decides one row's draw, as plain numbers."""
 
     temperature: float  # 0: greedy, whatever the others say
@@ -43,12 +43,12 @@ class Knobs(NamedTuple):
     seed: int  # as a signed 64-bit integer
 
 
-GREEDY = Knobs(temperature=0.0, top_p=1.0, log_min_p=-math.inf, top_k=0, seed=0)
+GREEDY = DrawParams(temperature=0.0, top_p=1.0, log_min_p=-math.inf, top_k=0, seed=0)
 
 
-def make_knobs(sampling: SamplingParams) -> Knobs:
+def make_draw_params(sampling: SamplingParams) -> DrawParams:
     is_greedy = sampling.temperature == 0 or sampling.top_p == 0
-    return Knobs(
+    return DrawParams(
         temperature=0.0 if is_greedy else max(sampling.temperature, MIN_TEMPERATURE),
         top_p=sampling.top_p,
         log_min_p=math.log(sampling.min_p) if sampling.min_p > 0 else -math.inf,
@@ -58,8 +58,8 @@ def make_knobs(sampling: SamplingParams) -> Knobs:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
-    """The knobs of R rows, on the device."""
+class DrawColumns:
+    """The draw_params of R rows, on the device."""
 
     temperature: Tensor  # [R] float32
     top_p: Tensor  # [R] float32
@@ -68,10 +68,10 @@ class Columns:
     seed: Tensor  # [R] int64
 
 
-def make_columns(rows: Seq[Knobs], device: torch.device) -> Columns:
+def make_draw_columns(rows: Seq[DrawParams], device: torch.device) -> DrawColumns:
     floats = torch.tensor([row[:3] for row in rows], dtype=torch.float32, device=device)
     integers = torch.tensor([row[3:] for row in rows], dtype=torch.int64, device=device)
-    return Columns(*floats.unbind(1), *integers.unbind(1))
+    return DrawColumns(*floats.unbind(1), *integers.unbind(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Ranking:
     has_floor: bool = True  # False: nobody asks for min-p either, so every token may be drawn
 
 
-def plan_ranking(rows: Iterable[Knobs], vocab_size: int, *, may_look: bool) -> Ranking:
+def plan_ranking(rows: Iterable[DrawParams], vocab_size: int, *, may_look: bool) -> Ranking:
     """The cheapest that is right for all rows. Without `may_look` everything is settled now, and
     rows with top-p whose top-k does not bound it need all tokens in order."""
     num_ranked, is_enough, has_min_p = 0, True, False
@@ -109,12 +109,16 @@ class Sampler(Protocol):
     """`sample`, or what does the same where there is something quicker."""
 
     def __call__(
-        self, logits: Tensor, knobs: Seq[Knobs], positions: Seq[int], masks: RowMasks = NO_MASKS
+        self,
+        logits: Tensor,
+        draw_params: Seq[DrawParams],
+        positions: Seq[int],
+        masks: RowMasks = NO_MASKS,
     ) -> Tensor: ...
 
 
 def sample(
-    logits: Tensor, knobs: Seq[Knobs], positions: Seq[int], masks: RowMasks = NO_MASKS
+    logits: Tensor, draw_params: Seq[DrawParams], positions: Seq[int], masks: RowMasks = NO_MASKS
 ) -> Tensor:
     """logits [R, vocab_size] float32 -> token ids [R] int64, for the tokens at `positions`.
 
@@ -124,28 +128,28 @@ def sample(
     if masks.rows:
         logits = logits.clone()
         apply_masks(logits, masks)
-    token_ids = _choose(logits, knobs, positions)
+    token_ids = _choose(logits, draw_params, positions)
     return token_ids.where(is_number & (logits.amax(-1) > -torch.inf), NO_TOKEN)
 
 
-def _choose(logits: Tensor, knobs: Seq[Knobs], positions: Seq[int]) -> Tensor:
+def _choose(logits: Tensor, draw_params: Seq[DrawParams], positions: Seq[int]) -> Tensor:
     """What `sample` gives, and any id where that is `NO_TOKEN`."""
     token_ids = logits.argmax(-1)  # [R]
-    drawn = [i for i, row in enumerate(knobs) if row.temperature > 0]
+    drawn = [i for i, row in enumerate(draw_params) if row.temperature > 0]
     if drawn:
-        params = [knobs[i] for i in drawn]
+        params = [draw_params[i] for i in drawn]
         rows, places = torch.tensor(
             [drawn, [positions[i] for i in drawn]], device=logits.device
         )  # [R] each
-        columns = make_columns(params, logits.device)
+        columns = make_draw_columns(params, logits.device)
         ranking = plan_ranking(params, logits.shape[-1], may_look=True)
         noise = uniform(columns.seed, places)
-        chosen = logits if len(drawn) == len(knobs) else logits[rows]  # no copy of them all
+        chosen = logits if len(drawn) == len(draw_params) else logits[rows]  # no copy of them all
         token_ids[rows] = draw(chosen, columns, noise, ranking)
     return token_ids
 
 
-def draw(logits: Tensor, columns: Columns, noise: Tensor, ranking: Ranking) -> Tensor:
+def draw(logits: Tensor, columns: DrawColumns, noise: Tensor, ranking: Ranking) -> Tensor:
     """One token for each row: logits [R, vocab_size], noise [R] -> token ids [R] int64.
 
     Rows that are greedy get any id.

@@ -1,10 +1,10 @@
 """Which tokens each step computes. One rule: sequences catch up, within a budget of tokens.
 
 Each step gives every running sequence at least one token, shares the rest of the budget between
-those that are further behind (`budget.py`), and admits waiting sequences, in the queue's order
-(`waiting.py`), as long as a token, a row and blocks are left. A long prompt is thus computed in
-chunks beside the running answers (chunked prefill), and prefix hits and resumption are only another
-starting point.
+those that are further behind (`token_budget.py`), and admits waiting sequences, in the queue's
+order (`waiting_queue.py`), as long as a token, a row and blocks are left. A long prompt is thus
+computed in chunks beside the running answers (chunked prefill), and prefix hits and resumption are
+only another starting point.
 
 A sequence is admitted with the blocks of all its present tokens, and takes one more as its answer
 grows. When none is free, the last of `running` is preempted: it loses its blocks and waits, before
@@ -39,10 +39,10 @@ from thirdeye.server.engine.scheduling.deadlines import Deadlines
 from thirdeye.server.engine.scheduling.pooling import add_sums, unit_vector
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
 from thirdeye.server.engine.scheduling.speculator import Speculator
-from thirdeye.server.engine.scheduling.step_pace import Pace
+from thirdeye.server.engine.scheduling.step_pace import StepPace
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 from thirdeye.server.engine.scheduling.stopping import finish_after
-from thirdeye.server.engine.scheduling.tenant_shares import Ledger
+from thirdeye.server.engine.scheduling.tenant_shares import TenantShares
 from thirdeye.server.engine.scheduling.token_budget import TokenBudget
 from thirdeye.server.engine.scheduling.waiting_queue import WaitingQueue, by_order
 
@@ -67,7 +67,7 @@ class Scheduler:
         speculator: Speculator | None = None,
     ) -> None:
         self._config = config
-        self.pace = Pace(config)
+        self.pace = StepPace(config)
         self._pool = pool or BlockPool(config.num_blocks, config.block_size)
         self._speculator = speculator or Speculator(config, self._pool)
         self._clock = clock
@@ -75,7 +75,7 @@ class Scheduler:
         self._sequences: dict[str, Sequence] = {}  # waiting and running
         self._waiting = WaitingQueue()
         self._unready: dict[str, Sequence] = {}  # not queued yet: something of theirs is missing
-        self._ledger = Ledger()
+        self._tenant_shares = TenantShares()
         self._deadlines = Deadlines(config)
         self._running: list[Sequence] = []  # sorted by order: the last is the first to be preempted
         self._num_arrivals = self._num_turns = 0
@@ -105,7 +105,7 @@ class Scheduler:
             max_tokens=min(request.sampling.max_tokens, limit - num_prompt_tokens),
             arrival=self._num_arrivals,
             arrived_at=self._clock(),
-            share=self._ledger.join(request.priority, request.tenant),
+            share=self._tenant_shares.join(request.priority, request.tenant),
         )
         self._num_arrivals += 1
         self._sequences[request.request_id] = sequence
@@ -166,10 +166,10 @@ class Scheduler:
 
     def schedule(self) -> StepPlan:
         """The next step. It has a row if `has_work`."""
-        has_preempted = self._make_room()
+        has_preempted = self._ensure_blocks()
         budget = TokenBudget(self.pace.num_tokens - len(self._running))
         # After a preemption nobody is let in: it would be the victims, at once.
-        may_admit = not has_preempted and self._has_place
+        may_admit = not has_preempted and self._has_free_row
         behind = [s for s in self._running if s.num_unplanned_tokens > 1]
         for sequence in behind:
             budget.offer(sequence, is_last=sequence is behind[-1] and not may_admit)
@@ -190,10 +190,10 @@ class Scheduler:
             row.sequence.num_launched_tokens = row.real_end
 
     @property
-    def _has_place(self) -> bool:
+    def _has_free_row(self) -> bool:
         return bool(self._waiting) and len(self._running) < self._config.max_num_seqs
 
-    def _make_room(self) -> bool:
+    def _ensure_blocks(self) -> bool:
         """Blocks for all tokens of each running sequence, at the cost of the last ones.
 
         True if one was preempted.
@@ -224,11 +224,11 @@ class Scheduler:
     def _admit(self, budget: TokenBudget) -> list[Sequence]:
         """Let in who waits, in the queue's order, as long as everything it needs is left."""
         admitted: list[Sequence] = []
-        while self._has_place and budget.left > 0:
+        while self._has_free_row and budget.left > 0:
             sequence = self._waiting.peek()
             if not self._start(sequence):
                 break
-            budget.admit(sequence, is_last=not self._has_place)
+            budget.admit(sequence, is_last=not self._has_free_row)
             # Counted here, not only with its row: the queue's next choice depends on it.
             sequence.charge(sequence.num_computed_tokens + budget.tokens_of(sequence))
             admitted.append(sequence)
@@ -372,7 +372,7 @@ class Scheduler:
         num_accepted = max(len(new) - 1, 0)  # drafts: their KV is computed, that of the rest stale
         sequence.num_computed_tokens += num_accepted
         self._publish(row, num_accepted)
-        self._speculator.settle(row, num_accepted)
+        self._speculator.release_rejected(row, num_accepted)
         has_prompt_logprobs = is_first and sequence.request.sampling.prompt_logprobs is not None
         output = StepOutput(
             request_id=sequence.request.request_id,
@@ -416,7 +416,7 @@ class Scheduler:
         request_id = sequence.request.request_id
         del self._sequences[request_id]
         self._deadlines.forget(sequence)
-        self._ledger.leave(sequence.request.priority, sequence.request.tenant)
+        self._tenant_shares.leave(sequence.request.priority, sequence.request.tenant)
         if self._unready.pop(request_id, None) is not None:
             pass  # in no queue yet
         elif sequence.status is SequenceStatus.WAITING:

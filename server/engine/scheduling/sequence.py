@@ -20,7 +20,7 @@ from enum import StrEnum
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.types import Request, Timings, TokenLogprobs
 from thirdeye.server.engine.scheduling.prompt_lookup import Drafter
-from thirdeye.server.engine.scheduling.tenant_shares import Share
+from thirdeye.server.engine.scheduling.tenant_shares import TenantShare
 
 
 class SequenceStatus(StrEnum):
@@ -37,7 +37,7 @@ class Sequence:
     max_tokens: int
     arrival: int  # 0, 1, 2, ...: first come, first served within a tenant
     arrived_at: float
-    share: Share = field(default_factory=Share)  # what its tenant has had at its priority
+    share: TenantShare = field(default_factory=TenantShare)  # of its tenant, at its priority
     turn: int | None = None  # 0, 1, 2, ...: when it was first admitted, which it keeps
     token_ids: list[int] = field(default_factory=list)
     num_prompt_tokens: int = 0

@@ -62,18 +62,18 @@ class Speculator:
         few = max(0, min(limit, room - self._max_tokens // 2))
         prompt_end = sequence.num_prompt_tokens
         drafts = sequence.drafter.propose(sequence.token_ids, prompt_end, few, limit)
-        drafts = drafts[: self._make_room(sequence, len(drafts))]
+        drafts = drafts[: self._ensure_blocks(sequence, len(drafts))]
         self.num_drafted += len(drafts)
         return replace(row, end=row.end + len(drafts), draft_token_ids=tuple(drafts))
 
-    def _make_room(self, sequence: Sequence, num_drafts: int) -> int:
+    def _ensure_blocks(self, sequence: Sequence, num_drafts: int) -> int:
         """How many drafts have a slot, with blocks taken for all of them if so many are free."""
         num_tokens, table = len(sequence.token_ids), sequence.block_table
         num_blocks = self._pool.num_blocks_for(num_tokens + num_drafts) - len(table)
         table += self._pool.allocate(max(num_blocks, 0)) or []
         return min(num_drafts, len(table) * self._pool.block_size - num_tokens)
 
-    def settle(self, row: PlanRow, num_accepted: int) -> None:
+    def release_rejected(self, row: PlanRow, num_accepted: int) -> None:
         """Count, and free the blocks that only rejected drafts had needed."""
         if not row.draft_token_ids:
             return
@@ -85,7 +85,7 @@ class Speculator:
 
 
 @dataclass(frozen=True, slots=True)
-class Foresight:
+class DraftedHistory:
     """A sequence as it will be if its first drafts are right: what processors see at a draft."""
 
     request: Request
@@ -98,10 +98,12 @@ class Foresight:
         return len(self.token_ids) - self.num_prompt_tokens
 
 
-def histories(row: PlanRow) -> Iterator[Sequence | Foresight]:
+def histories(row: PlanRow) -> Iterator[Sequence | DraftedHistory]:
     """What lies behind each sample of a row: its sequence, then one draft more each time."""
     sequence = row.sequence
     yield sequence
     for stop in range(1, row.num_samples):
         token_ids = [*sequence.token_ids, *row.draft_token_ids[:stop]]
-        yield Foresight(sequence.request, token_ids, sequence.num_prompt_tokens, sequence.matcher)
+        yield DraftedHistory(
+            sequence.request, token_ids, sequence.num_prompt_tokens, sequence.matcher
+        )

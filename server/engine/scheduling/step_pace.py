@@ -10,7 +10,7 @@ from thirdeye.server.engine.interface.engine_config import EngineConfig
 MEMORY = 0.75  # of the old speed is kept when a step shows a new one
 
 
-class Pace:
+class StepPace:
     """`num_tokens` is the budget of the next step; without `step_seconds` it never changes."""
 
     def __init__(self, config: EngineConfig) -> None:
@@ -20,7 +20,7 @@ class Pace:
         self._speed = 0.0  # tokens per second, 0 before the first measurement
         self.num_tokens = min(self._most, 2 * self._least) if self._seconds else self._most
 
-    def saw(self, num_tokens: int, seconds: float) -> None:
+    def observe(self, num_tokens: int, seconds: float) -> None:
         """A step of so many tokens took so long. Few tokens tell nothing: weights are read once."""
         if not self._seconds or num_tokens < self._least or seconds <= 0:
             return

@@ -3,9 +3,9 @@
 1. The lowest priority value goes first, whatever else waits.
 2. Within a priority, what was already admitted once and preempted comes back first, in the order of
    its first admission: at most `max_num_seqs` such sequences are ahead of anybody.
-3. Then the tenant that has been served least (`fairness.py`), the longest waiting one of equals;
-   and within a tenant, first come, first served. Who came first and was not ready then, since its
-   grammar was being compiled, has its place when it is.
+3. Then the tenant that has been served least (`tenant_shares.py`), the longest waiting one of
+   equals; and within a tenant, first come, first served. Who came first and was not ready then,
+   since its grammar was being compiled, keeps its turn.
 """
 
 from bisect import insort
@@ -20,7 +20,7 @@ by_arrival = attrgetter("arrival")
 
 
 @dataclass(slots=True)
-class Level:
+class PriorityLevel:
     """The waiting sequences of one priority."""
 
     preempted: list[Sequence] = field(default_factory=list)  # by order
@@ -49,7 +49,7 @@ class Level:
 
 class WaitingQueue:
     def __init__(self) -> None:
-        self._levels: dict[int, Level] = {}  # priority -> its level, if it is not empty
+        self._levels: dict[int, PriorityLevel] = {}  # priority -> its level, if it is not empty
         self._num_sequences = 0
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class WaitingQueue:
 
     def push(self, sequence: Sequence) -> None:
         """A new sequence, or a preempted one, which keeps its order."""
-        level = self._levels.setdefault(sequence.request.priority, Level())
+        level = self._levels.setdefault(sequence.request.priority, PriorityLevel())
         if sequence.turn is None:
             queue = level.arrived.setdefault(sequence.request.tenant, deque())
             insort(queue, sequence, key=by_arrival)

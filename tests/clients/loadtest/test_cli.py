@@ -18,7 +18,7 @@ from tests.clients.stub import Stub, error
 from thirdeye.clients.loadtest.cli import app, read_params
 from thirdeye.clients.loadtest.progress import LiveProgress
 from thirdeye.clients.loadtest.result import NoResult, read_result
-from thirdeye.clients.loadtest.run import Settings, run
+from thirdeye.clients.loadtest.run import LoadSettings, run
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -116,7 +116,7 @@ def test_progress_is_drawn_at_a_terminal_and_only_there() -> None:
 
         async def main(server: Server = server, progress: LiveProgress = progress) -> None:
             async with server.listen():
-                plan = Settings(model="tiny", warmup=0, num_requests=12, concurrency=(2,))
+                plan = LoadSettings(model="tiny", warmup=0, num_requests=12, concurrency=(2,))
                 await run(server.target, plan, progress, clock=now)
 
         in_virtual_time(main())

@@ -13,7 +13,7 @@ from tests.clients.loadtest.virtual import now
 from tests.clients.loadtest.virtual import run as in_virtual_time
 from thirdeye.clients.loadtest.arrivals import CONSTANT
 from thirdeye.clients.loadtest.prompts import Length, Mix
-from thirdeye.clients.loadtest.run import Load, Settings, run
+from thirdeye.clients.loadtest.run import Load, LoadSettings, run
 from thirdeye.clients.loadtest.show import saturation_line
 from thirdeye.clients.loadtest.stats import Goals
 
@@ -21,7 +21,7 @@ from thirdeye.clients.loadtest.stats import Goals
 def measure(server: Server, **options: Any) -> dict[str, Any]:
     async def main() -> dict[str, Any]:
         async with server.listen():
-            settings = Settings(**{"model": "tiny", "warmup": 0, **options})
+            settings = LoadSettings(**{"model": "tiny", "warmup": 0, **options})
             return await run(server.target, settings, clock=now, cpu_clock=lambda: 0.0)
 
     return in_virtual_time(main())
@@ -138,7 +138,7 @@ def test_nobody_listens() -> None:
     async def main() -> dict[str, Any]:
         async with Server().listen() as server:
             target = server.target
-        return await run(target, Settings(model="tiny", num_requests=2, warmup=0), clock=now)
+        return await run(target, LoadSettings(model="tiny", num_requests=2, warmup=0), clock=now)
 
     (point,) = in_virtual_time(main())["points"]
     assert point["errors"] == {"connection": 2}
@@ -271,4 +271,4 @@ def test_the_same_seed_sends_the_same_and_another_does_not() -> None:
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        Settings(**options)
+        LoadSettings(**options)

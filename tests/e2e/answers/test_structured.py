@@ -20,7 +20,7 @@ from tests.engine.toy import drain, tokens_of
 from tests.oracles.schemas import random_schema
 from tests.tiny import tiny_llama
 from thirdeye.server.engine.core.engine_core import EngineCore
-from thirdeye.server.engine.grammar.llguidance_matcher import Guidance
+from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
 from thirdeye.server.engine.interface.types import FinishReason, Request, SamplingParams
 from thirdeye.server.launch.api_process import open_model, write_recipe
 from thirdeye.server.load import load_engine as worker
@@ -49,9 +49,9 @@ def test_the_vocabulary_is_read_while_the_model_loads(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """llguidance's table of it holds the interpreter for a while: no answer may run by then."""
-    made: list[Guidance] = []
+    made: list[LLGuidanceCompiler] = []
 
-    def count(*args: Any) -> Guidance:
+    def count(*args: Any) -> LLGuidanceCompiler:
         made.append(load_guidance(*args))
         return made[-1]
 

@@ -16,7 +16,7 @@ from tests.engine.toy import (
 from tests.model.tiny import CPU, LLAMA, random_model
 from thirdeye.model.probe import STREAM, logit_lens, trace_layers
 from thirdeye.server.engine.core.engine_core import EngineCore
-from thirdeye.server.engine.core.layer_inspector import Inspections, Inspector
+from thirdeye.server.engine.core.layer_inspector import InspectionQueue, LayerInspector
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface import trace as inspection
 from thirdeye.server.engine.interface.trace import UNABLE, Trace, TraceRequest
@@ -49,14 +49,14 @@ def test_traces_are_those_of_the_probe() -> None:
         layers=[1], arrays=["pattern", "norms", "attn_out"], has_lens=True,
         lens_positions=[0, 3, 5, 7], num_top=2,
     )  # fmt: skip
-    inspections = Inspections(Inspector(model, CPU, max_rows=3))
+    inspections = InspectionQueue(LayerInspector(model, CPU, max_rows=3))
     inspections.add(request)
     traces: list[Trace] = []
     num_pieces = 0
     while inspections.has_work:
         inspections.advance()
         num_pieces += 1
-        traces += inspections.take()
+        traces += inspections.pop_traces()
     layer, last = traces
     assert num_pieces == 2 * 3 + 2 * 2  # layers in chunks; the lens of one, and of the end
     assert (layer.layer, layer.is_last, last.layer, last.is_last) == (1, False, -1, True)
@@ -102,8 +102,8 @@ def test_one_that_is_left_is_worked_on_no_more() -> None:
     core.inspect(look("a", layers=list(range(1000))))
     core.inspect(look("b"))
     core.step()
-    core.leave("a")
-    core.leave("nobody")
+    core.end_inspection("a")
+    core.end_inspection("nobody")
     assert [trace.request_id for trace in finish(core)] == ["b", "b", "b"]
 
 

@@ -27,7 +27,7 @@ from tests.engine.toy import (
 from thirdeye.server.engine.core.engine_core import GRAMMAR_FAILED, EngineCore
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
-from thirdeye.server.engine.grammar.llguidance_matcher import GuidanceMatcher
+from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceMatcher
 from thirdeye.server.engine.interface.types import ErrorCode, FinishReason, Request
 from thirdeye.server.engine.process.thread_engine import ThreadEngine
 from thirdeye.server.text.constraints import constraint as grammar
@@ -43,14 +43,14 @@ class HeldBack:
         self.let_go = threading.Event()
         self.num_compiled = 0
 
-    def __call__(self, serialized: str) -> GuidanceMatcher:
+    def __call__(self, serialized: str) -> LLGuidanceMatcher:
         self.started.set()
         assert self.let_go.wait(10)
         self.num_compiled += 1
         return guidance().compile(serialized)
 
 
-def broken(serialized: str) -> GuidanceMatcher:
+def broken(serialized: str) -> LLGuidanceMatcher:
     raise RuntimeError("no vocabulary")
 
 

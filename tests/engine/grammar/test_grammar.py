@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tests.engine.grammar.toy_grammars import (
     SPECIAL,
     TOKENS,
-    AtOnce,
+    ImmediateExecutor,
     encode,
     grammar_core,
     guidance,
@@ -45,7 +45,7 @@ from thirdeye.server.engine.grammar.bitmask import RowMasks, apply_masks, empty_
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.grammar.llguidance_matcher import (
     MAX_TEMPLATES,
-    GuidanceMatcher,
+    LLGuidanceMatcher,
     count_equal,
 )
 from thirdeye.server.engine.interface.grammar_protocol import GrammarError
@@ -89,11 +89,11 @@ def brute_force(serialized: str, token_ids: list[int]) -> set[int]:
     return found
 
 
-def allowed(matcher: GuidanceMatcher) -> set[int]:
+def allowed(matcher: LLGuidanceMatcher) -> set[int]:
     return set((~unpack(mask_of(matcher)[None], VOCAB)[0]).nonzero()[:, 0].tolist())
 
 
-def mask_of(matcher: GuidanceMatcher) -> NDArray[np.int32]:
+def mask_of(matcher: LLGuidanceMatcher) -> NDArray[np.int32]:
     (mask,) = empty_masks(1, VOCAB)
     matcher.fill(mask)
     return mask
@@ -242,7 +242,7 @@ def speculating_core(texts: list[list[int]], wrong: float, **sizes: object) -> E
     cache = ToyCache(config.num_blocks, config.block_size)
     runner = ModelRunner(ToyModel(), cache, config, "cpu")
     scheduler = Scheduler(config, pool, speculator=speculator)
-    grammars = GrammarCompiler(guidance().compile, AtOnce())
+    grammars = GrammarCompiler(guidance().compile, ImmediateExecutor())
     return EngineCore(config, runner, scheduler, grammars=grammars)
 
 
@@ -358,13 +358,17 @@ def test_an_engine_without_a_vocabulary_refuses_grammars() -> None:
 
 
 def test_a_model_without_an_end_of_its_own_stops_where_the_grammar_must() -> None:
-    from thirdeye.server.engine.grammar.llguidance_matcher import Guidance
+    from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
 
-    endless = Guidance(TOKENS, special_token_ids=[EOS, SPECIAL], eos_token_ids=[], encode=encode)
+    endless = LLGuidanceCompiler(
+        TOKENS, special_token_ids=[EOS, SPECIAL], eos_token_ids=[], encode=encode
+    )
     config = toy_config(eos_token_ids=[])
     cache = ToyCache(config.num_blocks, config.block_size)
     runner = ModelRunner(ToyModel(), cache, config, "cpu")
-    core = EngineCore(config, runner, grammars=GrammarCompiler(endless.compile, AtOnce()))
+    core = EngineCore(
+        config, runner, grammars=GrammarCompiler(endless.compile, ImmediateExecutor())
+    )
     outputs = run_all(core, [constrained(GRAMMARS["lark"], max_tokens=60)])["r"]
     found = text_of(tokens_of(outputs))
     assert re.fullmatch(r"\[*[ab]\]*", found)

@@ -7,7 +7,7 @@ from tests.engine.toy import EOS, VOCAB, ToyCache, ToyModel, toy_config
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
-from thirdeye.server.engine.grammar.llguidance_matcher import Guidance
+from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.sampling.sampler import Sampler, sample
 
@@ -33,16 +33,18 @@ def encode(text: str) -> list[int]:
     return ids
 
 
-def guidance(vocab_size: int = VOCAB) -> Guidance:
+def guidance(vocab_size: int = VOCAB) -> LLGuidanceCompiler:
     tokens = [*TOKENS, *[b""] * (vocab_size - VOCAB)]
-    return Guidance(tokens, special_token_ids=[EOS, SPECIAL], eos_token_ids=[EOS], encode=encode)
+    return LLGuidanceCompiler(
+        tokens, special_token_ids=[EOS, SPECIAL], eos_token_ids=[EOS], encode=encode
+    )
 
 
 def text_of(token_ids: list[int]) -> str:
     return b"".join(TOKENS[i] for i in token_ids if i > SPECIAL).decode()
 
 
-class AtOnce(Executor):
+class ImmediateExecutor(Executor):
     """Works on what it is given while it is given: no thread, so a test's steps are its own."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -59,4 +61,6 @@ def grammar_core(config: EngineConfig | None = None, sampler: Sampler = sample) 
     config = config or toy_config()
     cache = ToyCache(config.num_blocks, config.block_size)
     runner = ModelRunner(ToyModel(), cache, config, "cpu", sampler)
-    return EngineCore(config, runner, grammars=GrammarCompiler(guidance().compile, AtOnce()))
+    return EngineCore(
+        config, runner, grammars=GrammarCompiler(guidance().compile, ImmediateExecutor())
+    )

@@ -4,7 +4,7 @@ benchmarks.
     engine = FakeEngine(lambda request: [5, 6, 7], eos_token_ids=[7], delay=0.01)
 
 It keeps every promise of the `Engine` protocol (one last output, abort, early leave, death), so
-what passes over it fails over the real one only for reasons of tokens. Its knobs break things on
+what passes over it fails over the real one only for reasons of tokens. Its settings break things on
 purpose: `error_after`, `hang_after`, and the method `die`.
 """
 

@@ -23,7 +23,7 @@ Replay = Callable[[Request], Iterable[int]]
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The knobs are those of `FakeEngine`."""
+    """The draw_params are those of `FakeEngine`."""
 
     replay: Replay
     info: EngineInfo

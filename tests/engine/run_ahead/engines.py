@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tests.engine.grammar.toy_grammars import AtOnce as Immediate
+from tests.engine.grammar.toy_grammars import ImmediateExecutor as Immediate
 from tests.engine.toy import VOCAB, ToyCache, ToyModel, toy_config, toy_inspect
 from thirdeye.model.attention.blocked import KEY_BLOCK, BlockedAttention, Tile
 from thirdeye.model.batch import ForwardBatch
@@ -20,9 +20,14 @@ from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import CompileGrammar
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, rerun
-from thirdeye.server.engine.run_ahead.cuda_stream import AtOnce, Stream, Ticket, Work
-from thirdeye.server.engine.run_ahead.in_flight import Flight
-from thirdeye.server.engine.run_ahead.launcher import DeviceLauncher
+from thirdeye.server.engine.run_ahead.cuda_stream import (
+    CpuStream,
+    DeviceStream,
+    PendingResult,
+    Work,
+)
+from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
+from thirdeye.server.engine.run_ahead.launcher import Launcher
 from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 CPU = torch.device("cpu")
@@ -32,19 +37,19 @@ class Late:
     """Nothing is done before somebody waits for it: whatever the host changes in between, shows."""
 
     def __init__(self) -> None:
-        self._todo: deque[LateTicket] = deque()
+        self._todo: deque[LateResult] = deque()
 
     def run(self, work: Callable[[], object]) -> None:
-        self._todo.append(LateTicket(self, partial(nothing_of, work)))
+        self._todo.append(LateResult(self, partial(nothing_of, work)))
 
-    def submit(self, work: Work) -> Ticket:
-        ticket = LateTicket(self, work)
-        self._todo.append(ticket)
-        return ticket
+    def submit(self, work: Work) -> PendingResult:
+        pending = LateResult(self, work)
+        self._todo.append(pending)
+        return pending
 
-    def advance(self, ticket: "LateTicket") -> None:
+    def advance(self, pending: "LateResult") -> None:
         """In order, up to this one."""
-        while not ticket.is_done:
+        while not pending.is_done:
             self._todo.popleft().run()
 
 
@@ -53,7 +58,7 @@ def nothing_of(work: Callable[[], object]) -> Tensor:
     return torch.empty(0)
 
 
-class LateTicket:
+class LateResult:
     def __init__(self, stream: Late, work: Work) -> None:
         self._stream, self._work = stream, work
         self._result: Tensor | Exception | None = None
@@ -77,7 +82,7 @@ class LateTicket:
         return self._result
 
 
-class CountingLauncher(DeviceLauncher):
+class CountingLauncher(Launcher):
     """Counts steps, and checks its slots at each."""
 
     num_launched = num_decodes = num_refused = 0
@@ -87,18 +92,18 @@ class CountingLauncher(DeviceLauncher):
         self.num_refused += not can
         return can
 
-    def launch(self, plan: StepPlan) -> Flight:
-        flight = super().launch(plan)
+    def launch(self, plan: StepPlan) -> LaunchedStep:
+        step = super().launch(plan)
         self._slots.check_integrity()
         self.num_launched += 1
         self.num_decodes += all(row.num_scheduled_tokens == 1 for row in plan.rows)
-        return flight
+        return step
 
 
 def toy_ahead(
     config: EngineConfig | None = None,
     model: ToyModel | None = None,
-    stream: Stream | None = None,
+    stream: DeviceStream | None = None,
     capture: Capture = rerun,
     compile_grammar: CompileGrammar | None = None,
 ) -> tuple[EngineCore, CountingLauncher]:
@@ -107,7 +112,7 @@ def toy_ahead(
     cache = ToyCache(config.num_blocks + 1, config.block_size)
     runner = ModelRunner(model, cache, config, CPU)
     launcher = CountingLauncher(
-        lambda batch: model(batch, cache), config, VOCAB, CPU, capture, stream or AtOnce()
+        lambda batch: model(batch, cache), config, VOCAB, CPU, capture, stream or CpuStream()
     )
     grammars = GrammarCompiler(compile_grammar, Immediate()) if compile_grammar else None
     core = EngineCore(config, runner, inspect=toy_inspect, grammars=grammars, launcher=launcher)
@@ -115,7 +120,7 @@ def toy_ahead(
 
 
 def transformer_ahead(
-    model: Transformer, config: EngineConfig, capture: Capture, stream: Stream
+    model: Transformer, config: EngineConfig, capture: Capture, stream: DeviceStream
 ) -> tuple[EngineCore, CountingLauncher]:
     """The same over a fp32 transformer."""
     cache = KVCache(model.config, config.num_blocks + 1, config.block_size, torch.float32, CPU)

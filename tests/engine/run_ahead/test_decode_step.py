@@ -8,7 +8,7 @@ import torch
 from msgspec import structs
 
 from tests.engine.execution.request_mixes import answers, make_core
-from tests.engine.grammar.toy_grammars import AtOnce as Immediate
+from tests.engine.grammar.toy_grammars import ImmediateExecutor as Immediate
 from tests.engine.grammar.toy_grammars import guidance
 from tests.engine.run_ahead.engines import CountingLauncher, FixedShapes, Late, transformer_ahead
 from tests.engine.toy import make_request
@@ -20,8 +20,8 @@ from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.types import Request
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, make_buckets, rerun
-from thirdeye.server.engine.run_ahead.cuda_stream import AtOnce
-from thirdeye.server.engine.run_ahead.device_state import News, Word
+from thirdeye.server.engine.run_ahead.cuda_stream import CpuStream
+from thirdeye.server.engine.run_ahead.device_state import SlotField, StateUpdate
 from thirdeye.server.text.constraints import constraint as grammar
 
 CONTEXT = 64
@@ -83,7 +83,7 @@ def mix(seed: int, count: int) -> list[Request]:
 def test_replayed_steps_are_the_plain_ones(model: Transformer, capture: str, late: bool) -> None:
     """Starved of blocks, with arrivals in waves: the same graphs see many rows come and go."""
     config = config_of(model, num_blocks=18, block_size=4)
-    stream = Late() if late else AtOnce()
+    stream = Late() if late else CpuStream()
     core, launcher = transformer_ahead(model, config, CAPTURES[capture], stream)
     plain = make_core(model, max_model_len=CONTEXT, num_blocks=40)
     for engine in (core, plain):
@@ -101,7 +101,7 @@ def started(
     model: Transformer, num_rows: int, capture: Capture = rerun
 ) -> tuple[EngineCore, CountingLauncher]:
     """`num_rows` requests that decode, nothing else."""
-    core, launcher = transformer_ahead(model, config_of(model), capture, AtOnce())
+    core, launcher = transformer_ahead(model, config_of(model), capture, CpuStream())
     for i in range(num_rows):
         core.add(make_request(str(i), [i + 1, 5], max_tokens=50, ignore_eos=True))
     for _ in range(3):
@@ -118,25 +118,25 @@ def test_padding_changes_nothing_but_scrap(model: Transformer) -> None:
     core.step()
     changed = (state.table != before).any(1).nonzero()[:, 0].tolist()
     scrap = state.num_slots
-    owned = [told.slot for told in launcher._slots._told.values()]
+    owned = [state.slot for state in launcher._slots._states.values()]
     assert set(changed) - {scrap} == set(owned)
-    assert state.table[scrap, Word.POSITION] == 0, "the scrap slot has moved"
-    assert (state.table[scrap, Word.BLOCKS :] == config_of(model).num_blocks).all()
+    assert state.table[scrap, SlotField.POSITION] == 0, "the scrap slot has moved"
+    assert (state.table[scrap, SlotField.BLOCKS :] == config_of(model).num_blocks).all()
 
 
 def test_a_steady_state_is_told_nothing(model: Transformer) -> None:
     """Between new blocks the host sends no word, and a new block is one word for each row."""
     core, launcher = started(model, num_rows=4)
     told: list[int] = []
-    take = launcher._slots.take
+    pop_update = launcher._slots.pop_update
 
-    def counted(pin: bool) -> News:
-        news = take(pin)
-        told.append(0 if news.words is None else news.words.shape[1])
-        assert news.texts is None
-        return news
+    def counted(pin: bool) -> StateUpdate:
+        update = pop_update(pin)
+        told.append(0 if update.words is None else update.words.shape[1])
+        assert update.texts is None
+        return update
 
-    launcher._slots.take = counted  # type: ignore[method-assign]  # a spy
+    launcher._slots.pop_update = counted  # type: ignore[method-assign]  # a spy
     for _ in range(32):
         core.step()
     assert sorted(told) == [0] * 30 + [4] * 2

@@ -1,4 +1,4 @@
-"""Masks, held-back ends, biases and penalties of all slots in one set of calls, against the
+"""SlotMasks, held-back ends, biases and penalties of all slots in one set of calls, against the
 processors that take one row at a time: bit for bit the same logits."""
 
 import numpy as np
@@ -10,10 +10,10 @@ from msgspec import structs
 from tests.engine.toy import make_request
 from thirdeye.server.engine.grammar.bitmask import RowMasks, apply_masks, empty_masks
 from thirdeye.server.engine.interface.types import SamplingParams
-from thirdeye.server.engine.run_ahead.device_biases import MAX_BIASES, MAX_STOPS, have_room
-from thirdeye.server.engine.run_ahead.device_bitmask import ToldMasks
-from thirdeye.server.engine.run_ahead.device_state import DeviceState, Layout
-from thirdeye.server.engine.run_ahead.slot_table import Slots
+from thirdeye.server.engine.run_ahead.device_biases import MAX_BIASES, MAX_STOPS, fits_device_state
+from thirdeye.server.engine.run_ahead.device_bitmask import MaskUpdate
+from thirdeye.server.engine.run_ahead.device_state import DeviceState, StateLayout
+from thirdeye.server.engine.run_ahead.slot_table import SlotTable
 from thirdeye.server.engine.sampling.logits_processors import make_processors
 from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
@@ -53,14 +53,14 @@ def row_of(wishes: dict[str, object]) -> PlanRow:
 @given(waves=st.lists(st.lists(ROW, min_size=1, max_size=NUM_SLOTS), min_size=1, max_size=3))
 def test_they_are_those_of_the_host(waves: list[list[dict[str, object]]]) -> None:
     """In slots that others have left; of rows that ask for anything or for nothing."""
-    layout = Layout(NUM_SLOTS, 3, len(EOS))
+    layout = StateLayout(NUM_SLOTS, 3, len(EOS))
     state = DeviceState(layout, 9, VOCAB, CPU)
-    slots = Slots(layout, BLOCK_SIZE, VOCAB, EOS)
+    slots = SlotTable(layout, BLOCK_SIZE, VOCAB, EOS)
     processors = make_processors(EOS)
     for number, wave in enumerate(waves):
         rows = [row_of(wishes) for wishes in wave]
-        told = slots.follow(rows, is_decode=True)
-        state.apply(slots.take(pin=False))
+        told = slots.sync(rows, is_decode=True)
+        state.apply(slots.pop_update(pin=False))
         own = torch.tensor([t.slot for t in told])
         positions = torch.tensor([row.end for row in rows])
         masked = [i for i, wishes in enumerate(wave) if wishes["allowed"]]
@@ -68,7 +68,7 @@ def test_they_are_those_of_the_host(waves: list[list[dict[str, object]]]) -> Non
         for mask, i in zip(masks, masked, strict=True):
             bits = np.isin(np.arange(32 * masks.shape[1]), list(wave[i]["allowed"]))  # type: ignore[call-overload]  # a set
             mask[:] = np.packbits(bits, bitorder="little").view(np.int32)
-        state.masks.apply(ToldMasks(own[masked], torch.from_numpy(masks)))
+        state.masks.apply(MaskUpdate(own[masked], torch.from_numpy(masks)))
         seed = torch.Generator().manual_seed(number)
         logits = torch.randn(len(rows), VOCAB, generator=seed) * 3
         logits[:, 3] = -torch.inf
@@ -82,17 +82,17 @@ def test_they_are_those_of_the_host(waves: list[list[dict[str, object]]]) -> Non
 
 def test_whoever_asks_for_nothing_is_told_nothing() -> None:
     """No entry of a table is sent for a sequence that has none, only its slot's words."""
-    layout = Layout(NUM_SLOTS, 3, len(EOS))
-    slots = Slots(layout, BLOCK_SIZE, VOCAB, EOS)
+    layout = StateLayout(NUM_SLOTS, 3, len(EOS))
+    slots = SlotTable(layout, BLOCK_SIZE, VOCAB, EOS)
     plain = {"prompt": [5], "answer": [], "allowed": None}
-    slots.follow([row_of(plain)], is_decode=True)
-    news = slots.take(pin=False)
-    assert news.words is not None
-    assert int(news.words[0].max()) < layout.rows
-    slots.follow([row_of(plain | {"logit_bias": {7: 1.0}})], is_decode=True)
-    news = slots.take(pin=False)
-    assert news.words is not None
-    assert (news.words[0] >= layout.ends).sum() == 2
+    slots.sync([row_of(plain)], is_decode=True)
+    update = slots.pop_update(pin=False)
+    assert update.words is not None
+    assert int(update.words[0].max()) < layout.rows
+    slots.sync([row_of(plain | {"logit_bias": {7: 1.0}})], is_decode=True)
+    update = slots.pop_update(pin=False)
+    assert update.words is not None
+    assert (update.words[0] >= layout.ends).sum() == 2
 
 
 def test_what_there_is_no_room_for() -> None:
@@ -101,7 +101,7 @@ def test_what_there_is_no_room_for() -> None:
     limits = {"max_tokens": 1, "min_tokens": 1}
 
     def fits(eos: list[int] = EOS, **wishes: object) -> bool:
-        return have_room(SamplingParams(**(limits | wishes)), eos, VOCAB)  # type: ignore[arg-type]  # plain
+        return fits_device_state(SamplingParams(**(limits | wishes)), eos, VOCAB)  # type: ignore[arg-type]  # plain
 
     assert fits(logit_bias={69: 1.0}, stop_token_ids=[69])
     assert not fits(logit_bias={70: 1.0})
@@ -111,4 +111,4 @@ def test_what_there_is_no_room_for() -> None:
     assert not fits(stop_token_ids=[1] * (MAX_STOPS + 1))
     assert not fits(eos=[70])
     big = SamplingParams(max_tokens=1, logit_bias=dict.fromkeys(range(MAX_BIASES + 1), 1.0))
-    assert not have_room(big, [], MAX_BIASES + 1)
+    assert not fits_device_state(big, [], MAX_BIASES + 1)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.engine.toy import make_request
-from thirdeye.server.engine.run_ahead.device_penalties import TokenCounts, describe_texts
+from thirdeye.server.engine.run_ahead.device_penalties import TokenCounts, make_counts_update
 from thirdeye.server.engine.sampling.logits_processors import apply_penalties
 from thirdeye.server.engine.scheduling.sequence import Sequence
 
@@ -35,7 +35,7 @@ def test_penalties_are_those_of_the_host(
     slots = torch.arange(len(texts))
     counts.add(slots, slots + 1)  # the last owner's
     told = [(slot, [1, *prompt], said) for slot, (prompt, said, _) in enumerate(texts)]
-    counts.apply(describe_texts(told, VOCAB))
+    counts.apply(make_counts_update(told, VOCAB))
     for slot, (_, _, later) in enumerate(texts):
         for token_id in later:
             counts.add(torch.tensor([slot]), torch.tensor([token_id]))
@@ -57,4 +57,4 @@ def test_penalties_are_those_of_the_host(
 
 
 def test_nothing_to_tell() -> None:
-    assert describe_texts([], VOCAB) is None
+    assert make_counts_update([], VOCAB) is None

@@ -27,11 +27,11 @@ from thirdeye.server.engine.sampling.philox import uniform
 from thirdeye.server.engine.sampling.sampler import (
     GREEDY,
     NO_TOKEN,
-    Knobs,
+    DrawParams,
     Ranking,
     draw,
-    make_columns,
-    make_knobs,
+    make_draw_columns,
+    make_draw_params,
     sample,
 )
 
@@ -44,8 +44,8 @@ def sampler(native: Library) -> NativeSampler:
     return NativeSampler(native)
 
 
-knobs = st.builds(
-    lambda **fields: make_knobs(SamplingParams(max_tokens=1, **fields)),
+draw_params = st.builds(
+    lambda **fields: make_draw_params(SamplingParams(max_tokens=1, **fields)),
     temperature=st.sampled_from([0.0, 0.2, 1.0, 3.0]),
     top_p=st.sampled_from([0.05, 0.5, 0.9, 0.999, 1.0]),
     top_k=st.sampled_from([0, 1, 2, 40, 300, 10**6]),
@@ -63,14 +63,14 @@ def with_mask(rows: Seq[int], allowed: Seq[set[int]], vocab_size: int) -> RowMas
     return RowMasks(list(rows), words)
 
 
-def near(logits: Tensor, knob: Knobs, position: int) -> set[int]:
+def near(logits: Tensor, draw_param: DrawParams, position: int) -> set[int]:
     """The twin's tokens for logits [vocab_size], for noise and top-p of about this size."""
-    u = uniform(torch.tensor([knob.seed]), torch.tensor([position]))
+    u = uniform(torch.tensor([draw_param.seed]), torch.tensor([position]))
     found: set[int] = set()
     for du in (-SLIGHTLY, 0.0, SLIGHTLY):
         for factor in (1 - SLIGHTLY, 1.0, 1 + SLIGHTLY):
-            top_p = min(knob.top_p * factor, 1.0) if knob.top_p < 1 else 1.0
-            columns = make_columns([knob._replace(top_p=top_p)], logits.device)
+            top_p = min(draw_param.top_p * factor, 1.0) if draw_param.top_p < 1 else 1.0
+            columns = make_draw_columns([draw_param._replace(top_p=top_p)], logits.device)
             whole = Ranking(len(logits), is_enough=True)
             noise = (u + du).clamp(0, 1 - 2**-24)
             found.add(int(draw(logits[None], columns, noise, whole)))
@@ -80,8 +80,8 @@ def near(logits: Tensor, knob: Knobs, position: int) -> set[int]:
 @settings(deadline=None, max_examples=150)
 @given(data=st.data())
 def test_it_agrees_with_its_twin(sampler: NativeSampler, data: st.DataObject) -> None:
-    """Any knobs, with and without masks, sizes that fill registers and blocks and that do not,
-    logits with ties and holes."""
+    """Any parameters, with and without masks, sizes that fill registers and blocks and that do
+    not, logits with ties and holes."""
     vocab_size = data.draw(st.sampled_from([1, 2, 16, 33, 511, 513, 1300]))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 10**6)))
     spread = data.draw(st.sampled_from([0.01, 1.0, 5.0]))
@@ -90,7 +90,7 @@ def test_it_agrees_with_its_twin(sampler: NativeSampler, data: st.DataObject) ->
         logits = (2 * logits).round() / 2  # many equal ones
     if data.draw(st.booleans()):
         logits[:, 1::3] = -math.inf
-    rows = data.draw(st.lists(knobs, min_size=4, max_size=4))
+    rows = data.draw(st.lists(draw_params, min_size=4, max_size=4))
     positions = data.draw(st.lists(st.integers(0, 2**20), min_size=4, max_size=4))
     masked = sorted(data.draw(st.sets(st.integers(0, 3))))
     share = data.draw(st.sampled_from([0.01, 0.5, 1.0]))
@@ -102,13 +102,13 @@ def test_it_agrees_with_its_twin(sampler: NativeSampler, data: st.DataObject) ->
     found = sampler(logits, rows, positions, masks).tolist()
     for row, tokens in zip(masked, allowed, strict=True):
         logits[row, [i for i in range(vocab_size) if i not in tokens]] = -math.inf
-    for token_id, own, knob, position in zip(found, logits, rows, positions, strict=True):
+    for token_id, own, draw_param, position in zip(found, logits, rows, positions, strict=True):
         if own.max() == -math.inf:
             assert token_id == NO_TOKEN
-        elif knob.temperature == 0:
+        elif draw_param.temperature == 0:
             assert token_id == int(own.argmax())
         else:
-            assert token_id in near(own, knob, position)
+            assert token_id in near(own, draw_param, position)
             assert own[token_id] > -math.inf
 
 
@@ -116,7 +116,7 @@ def test_it_agrees_with_its_twin(sampler: NativeSampler, data: st.DataObject) ->
 @given(data=st.data())
 def test_the_two_differ_by_rounding_alone(sampler: NativeSampler, data: st.DataObject) -> None:
     """Whole batches through both: nearly every token is the same one."""
-    rows = data.draw(st.lists(knobs, min_size=64, max_size=64))
+    rows = data.draw(st.lists(draw_params, min_size=64, max_size=64))
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 10**6)))
     logits = 3 * torch.randn(64, 700, generator=generator)
     positions = list(range(64))
@@ -132,7 +132,7 @@ def test_threads_and_company_change_nothing(sampler: NativeSampler, vocab_size: 
     logits = 2 * torch.randn(NUM_ROWS, vocab_size, generator=generator)
     kinds: list[dict[str, float]] = [{}, {"top_p": 0.9}, {"top_k": 50}, {"temperature": 0}]
     rows = [
-        make_knobs(SamplingParams(max_tokens=1, seed=i, **kinds[i % 4]))  # type: ignore[arg-type]  # test fields
+        make_draw_params(SamplingParams(max_tokens=1, seed=i, **kinds[i % 4]))  # type: ignore[arg-type]  # test fields
         for i in range(NUM_ROWS)
     ]
     masks = with_mask(
@@ -153,7 +153,7 @@ def test_masks_are_read_where_they_lie(sampler: NativeSampler) -> None:
     logits = torch.arange(100.0).repeat(3, 1)
     before = logits.clone()
     masks = with_mask([0, 2], [{3, 64, 70}, {99}], 100)
-    drawn = make_knobs(SamplingParams(max_tokens=1, seed=0))
+    drawn = make_draw_params(SamplingParams(max_tokens=1, seed=0))
     assert sampler(logits, [GREEDY, GREEDY, drawn], [0] * 3, masks).tolist() == [70, 99, 99]
     assert torch.equal(logits, before)
 

@@ -18,8 +18,8 @@ from thirdeye.server.engine.sampling.sampler import (
     Ranking,
     Sampler,
     draw,
-    make_columns,
-    make_knobs,
+    make_draw_columns,
+    make_draw_params,
     plan_ranking,
     rank,
     sample,
@@ -40,7 +40,7 @@ def choose(request: pytest.FixtureRequest) -> Choose:
     if request.param == "native":
         sampler = NativeSampler(request.getfixturevalue("native"))
     return lambda logits, samplings, positions: sampler(
-        logits, [make_knobs(sampling) for sampling in samplings], positions
+        logits, [make_draw_params(sampling) for sampling in samplings], positions
     )
 
 
@@ -135,7 +135,7 @@ def kept_set(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     scaled = logits - logits.amax(-1, keepdim=True)
     vocab_size = logits.shape[-1]
     ranking = plan_ranking(
-        [make_knobs(params(top_p=top_p, top_k=top_k))], vocab_size, may_look=True
+        [make_draw_params(params(top_p=top_p, top_k=top_k))], vocab_size, may_look=True
     )
     if not ranking.num_ranked:
         return scaled > -math.inf
@@ -187,8 +187,8 @@ def test_what_is_ranked_in_advance_changes_nothing(data: st.DataObject) -> None:
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
     flatness = data.draw(st.sampled_from([0.01, 1.0, 5.0]))  # the flattest need every token
     logits = flatness * torch.randn(4, vocab_size, generator=generator)
-    knobs = [
-        make_knobs(
+    draw_params = [
+        make_draw_params(
             params(
                 temperature=data.draw(st.sampled_from([0.0, 0.3, 1.0])),
                 top_k=data.draw(st.sampled_from([0, 1, 40, 256, 257, 400])),
@@ -199,10 +199,10 @@ def test_what_is_ranked_in_advance_changes_nothing(data: st.DataObject) -> None:
         for _ in range(4)
     ]
     noise = torch.rand(4, generator=generator)
-    columns = make_columns(knobs, logits.device)
+    columns = make_draw_columns(draw_params, logits.device)
     whole = draw(logits, columns, noise, Ranking(vocab_size, is_enough=True))
     for may_look in (True, False):
-        ranking = plan_ranking(knobs, vocab_size, may_look=may_look)
+        ranking = plan_ranking(draw_params, vocab_size, may_look=may_look)
         assert may_look or ranking.is_enough
         drawn = draw(logits, columns, noise, ranking)
         is_drawn = columns.temperature > 0
@@ -213,8 +213,8 @@ def test_unlikely_ends_are_never_out_of_range() -> None:
     """u just below 1 picks the last token that is kept, not one past it, nor one without mass."""
     logits = torch.tensor([[1.0, 2.0, 0.5, -math.inf, -math.inf]])
     for p in (params(), params(top_k=2), params(min_p=0.3)):
-        columns = make_columns([make_knobs(p)], logits.device)
-        ranking = plan_ranking([make_knobs(p)], 5, may_look=True)
+        columns = make_draw_columns([make_draw_params(p)], logits.device)
+        ranking = plan_ranking([make_draw_params(p)], 5, may_look=True)
         highest, lowest = (
             draw(logits, columns, torch.tensor([u]), ranking).item() for u in (1 - 2**-24, 0.0)
         )

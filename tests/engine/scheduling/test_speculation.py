@@ -204,6 +204,19 @@ def test_an_answer_ends_in_the_middle_of_accepted_drafts(end: str) -> None:
     assert core.stats().num_blocks_used == 0
 
 
+def test_blocks_that_accepted_drafts_have_filled_are_found_again() -> None:
+    """As much of the answer is in the prefix cache as if its tokens had come one by one."""
+    request = make_request("r", [5, 6, 7], max_tokens=40, ignore_eos=True)
+    text = [5, 6, 7, *greedy_reference(request)]
+    found: list[int] = []
+    for sizes in ({}, DRAFTING):
+        core = core_with(toy_config(**sizes), lambda: Prophet([text], wrong=0.0))
+        run_all(core, [request])
+        (again,) = run_all(core, [make_request("again", [*text, 1], max_tokens=1)]).values()
+        found.append(again[-1].num_cached_tokens)
+    assert found == [40, 40], "42 tokens are computed, in blocks of 4"
+
+
 class BrokenAfterDrafts(ToyModel):
     """Says NaN for every position but the first that a sequence asks logits for in a step."""
 

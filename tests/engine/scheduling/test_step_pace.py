@@ -3,7 +3,7 @@
 from tests.engine.toy import make_request
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
-from thirdeye.server.engine.scheduling.step_pace import Pace
+from thirdeye.server.engine.scheduling.step_pace import StepPace
 
 SIZES = {"max_model_len": 4096, "num_blocks": 256, "max_num_seqs": 64}
 
@@ -15,30 +15,30 @@ def paced(**changes: float) -> EngineConfig:
 
 
 def test_a_fixed_budget_stays() -> None:
-    pace = Pace(paced(step_seconds=0.0))
-    pace.saw(1024, 60.0)
+    pace = StepPace(paced(step_seconds=0.0))
+    pace.observe(1024, 60.0)
     assert pace.num_tokens == 1024
 
 
 def test_it_begins_in_the_middle_and_follows_the_speed() -> None:
-    pace = Pace(paced())
+    pace = StepPace(paced())
     assert pace.num_tokens == 256
-    pace.saw(256, 0.125)  # 2,048 tokens a second
+    pace.observe(256, 0.125)  # 2,048 tokens a second
     assert pace.num_tokens == 512
-    pace.saw(512, 0.5)  # 1,024 a second: a quarter of the way down
+    pace.observe(512, 0.5)  # 1,024 a second: a quarter of the way down
     assert pace.num_tokens == 448
     for _ in range(50):
-        pace.saw(512, 100.0)
+        pace.observe(512, 100.0)
     assert pace.num_tokens == 128, "never fewer than twice the rows"
     for _ in range(50):
-        pace.saw(1024, 0.001)
+        pace.observe(1024, 0.001)
     assert pace.num_tokens == 1024, "never more than the most"
 
 
 def test_decoding_alone_tells_nothing() -> None:
-    pace = Pace(paced())
-    pace.saw(64, 10.0)
-    pace.saw(256, 0.0)
+    pace = StepPace(paced())
+    pace.observe(64, 10.0)
+    pace.observe(256, 0.0)
     assert pace.num_tokens == 256
 
 

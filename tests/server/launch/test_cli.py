@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -36,6 +38,21 @@ def test_help_names_the_commands():
     shown = thirdeye("--help").stdout
     for command in ("serve", "chat", "complete", "bench", "pull", "models", "info", "doctor"):
         assert f"\n  {command} " in shown
+
+
+def commands(group: Any, name: str = "thirdeye") -> Iterator[tuple[str, Any]]:
+    for command in group.commands.values():
+        full = f"{name} {command.name}"
+        yield from commands(command, full) if hasattr(command, "commands") else [(full, command)]
+
+
+@pytest.mark.parametrize(("name", "command"), [*commands(get_command(app))])
+def test_every_option_is_explained_and_many_are_in_groups(name: str, command: Any):
+    assert all(parameter.help for parameter in command.params), name
+    options = [one for one in command.params if one.param_type_name == "option"]
+    named = {one.name: one.rich_help_panel for one in options}
+    groups = set(named.values())
+    assert len(options) < 12 or (None not in groups and len(groups) > 1), name
 
 
 def test_every_flag_is_a_setting_and_every_setting_a_flag():

@@ -12,7 +12,7 @@ from llguidance import LLMatcher, LLTokenizer
 from tests.oracles.tool_calls import parse_whole
 from tests.text.byte_tokenizer import ByteTokenizer
 from thirdeye.server.engine.grammar.bitmask import empty_masks
-from thirdeye.server.engine.grammar.llguidance_matcher import Guidance, GuidanceMatcher
+from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler, LLGuidanceMatcher
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.server.text.tools.call_grammar import ToolGrammarError, tool_grammar
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
@@ -118,7 +118,7 @@ def test_a_tag_may_be_a_token() -> None:
     """Where the vocabulary has the tags as tokens, a call is written with them, not spelled."""
     tokenizer = ByteTokenizer(["<s>", "</s>", *TAGS], bos=None, eos=["</s>"])
     tokens = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
-    guidance = Guidance(
+    guidance = LLGuidanceCompiler(
         tokens,
         special_token_ids=[256, 257],
         eos_token_ids=[257],
@@ -137,7 +137,7 @@ def test_a_tag_may_be_a_token() -> None:
     assert allowed(matcher) == {opening}  # what must come, as the tokenizer cuts it
 
 
-def allowed(matcher: GuidanceMatcher) -> set[int]:
+def allowed(matcher: LLGuidanceMatcher) -> set[int]:
     (mask,) = empty_masks(1, 320)  # more than the vocabulary has
     matcher.fill(mask)
     return {i for i in range(320) if mask[i // 32] >> (i % 32) & 1}

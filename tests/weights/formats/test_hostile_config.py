@@ -20,6 +20,8 @@ LLAMA = {
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
     "max_position_embeddings": 128,
 }  # fmt: skip
+QWEN3 = LLAMA | {"model_type": "qwen3", "head_dim": 16}
+WINDOWED = QWEN3 | {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
 GPT2 = {"model_type": "gpt2", "vocab_size": 96, "n_embd": 32, "n_layer": 2, "n_head": 4}
 
 
@@ -30,7 +32,7 @@ def directory(tmp_path: Path, config: object) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("base", [LLAMA, GPT2])
+@pytest.mark.parametrize("base", [LLAMA, GPT2, QWEN3, WINDOWED])
 def test_the_base_is_accepted(tmp_path: Path, base: dict[str, Any]) -> None:
     assert open_checkpoint(directory(tmp_path, base)).config.vocab_size == 96
 
@@ -72,6 +74,11 @@ REFUSED = {
     "llama3 without bounds": (LLAMA, {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}),
     "partial rotary": (LLAMA, {"partial_rotary_factor": 0.1}),
     "partial rotary above 1": (LLAMA, {"partial_rotary_factor": 2}),
+    "windows without saying so": (QWEN3, {"layer_types": ["sliding_attention"] * 2}),
+    "window of nothing": (WINDOWED, {"sliding_window": 0}),
+    "too few layer types": (WINDOWED, {"layer_types": ["full_attention"]}),
+    "layer types not strings": (WINDOWED, {"layer_types": [["full_attention"], 3]}),
+    "another layer type": (WINDOWED, {"layer_types": ["full_attention", "linear_attention"]}),
     "unscaled attention": (GPT2, {"scale_attn_weights": False}),
     "layer scaling": (GPT2, {"scale_attn_by_inverse_layer_idx": True}),
     "cross attention": (GPT2, {"add_cross_attention": True}),
@@ -227,3 +234,12 @@ def test_gguf_metadata(tmp_path: Path, key: str, value: object) -> None:
 def test_gguf_architectures(tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError, match=r"'mamba' is not supported.*gpt2, llama"):
         open_checkpoint(gguf_file(tmp_path / "m.gguf", {}, arch="mamba"))
+
+
+def test_windows_of_qwen3(tmp_path: Path) -> None:
+    """By the rule of the older files, which name no layer types; and by name."""
+    named = WINDOWED | {"layer_types": ["sliding_attention", "full_attention"]}
+    for settings, expected in ((WINDOWED, [None, 8]), (named, [8, None])):
+        config = open_checkpoint(directory(tmp_path, settings)).config
+        assert [spec.window for spec in config.attention] == expected
+        assert all(spec.rope == config.rope for spec in config.attention)

@@ -9,7 +9,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.weights.architectures.limits import MAX_VOCAB
 from thirdeye.weights.architectures.name_table import TensorTarget
-from thirdeye.weights.architectures.registry import find_architecture
+from thirdeye.weights.architectures.registry import by_gguf_name
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.fingerprint import fingerprint
 from thirdeye.weights.formats.fields import Fields
@@ -34,7 +34,7 @@ class GGUFCheckpoint:
         self.name = QUANTIZATION_SUFFIX.sub("", stem) or stem
         self._file = open_gguf(path)
         fields = Fields(path, self._file.metadata)
-        architecture = find_architecture(fields, "general.architecture")
+        architecture = by_gguf_name(fields)
         prefixed = Fields(path, self._file.metadata, fields.text("general.architecture") + ".")
         vocab_size = _vocab_size(self._file)
         self.config: ModelConfig = architecture.gguf_config(prefixed, self._file, vocab_size)

@@ -24,7 +24,13 @@ from thirdeye.server.engine.interface.history import History, Sample
 from thirdeye.server.engine.interface.step_result import RowResult
 from thirdeye.server.engine.interface.types import ErrorCode
 from thirdeye.server.engine.sampling.logits_processors import Processor, is_processed
-from thirdeye.server.engine.sampling.sampler import GREEDY, NO_TOKEN, Knobs, Sampler, make_knobs
+from thirdeye.server.engine.sampling.sampler import (
+    GREEDY,
+    NO_TOKEN,
+    DrawParams,
+    Sampler,
+    make_draw_params,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +38,7 @@ BROKEN_PARAMS = "The sampling parameters of this request could not be applied."
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class SampledTokens:
     """What became of each row of the logits."""
 
     token_ids: list[int]  # [S]; where no token was asked for, the likeliest
@@ -44,42 +50,42 @@ class Chosen:
         return {i for i, token_id in enumerate(self.token_ids) if token_id == NO_TOKEN}
 
 
-class HostChooser:
+class HostSampler:
     def __init__(self, sampler: Sampler, processors: Seq[Processor]) -> None:
         self._sampler, self._processors = sampler, processors
 
-    def __call__(self, logits: Tensor, samples: Seq[Sample]) -> Chosen:
+    def __call__(self, logits: Tensor, samples: Seq[Sample]) -> SampledTokens:
         """logits [S, vocab_size], samples in the order of their rows."""
         masks, failed = fill_masks(samples, logits.shape[-1])
-        knobs, positions = [GREEDY] * len(logits), [0] * len(logits)
+        draw_params, positions = [GREEDY] * len(logits), [0] * len(logits)
         others: list[Sample] = []
         for sample in samples:
             if is_processed(sample.history):
                 others.append(sample)
             else:
-                knobs[sample.row] = make_knobs(sample.history.request.sampling)
+                draw_params[sample.row] = make_draw_params(sample.history.request.sampling)
                 positions[sample.row] = sample.position
-        token_ids = self._sampler(logits, knobs, positions, masks)
+        token_ids = self._sampler(logits, draw_params, positions, masks)
         others = [sample for sample in others if sample.row not in failed]
         if others:
             rows = torch.tensor([sample.row for sample in others], device=logits.device)
             is_usable = token_ids[rows] != NO_TOKEN
             changed = self._process(logits[rows], others, masks, failed)
             token_ids[rows] = changed.where(is_usable, NO_TOKEN)
-        return Chosen(token_ids.tolist(), failed)  # the one copy to the host
+        return SampledTokens(token_ids.tolist(), failed)  # the one copy to the host
 
     def _process(
         self, logits: Tensor, samples: Seq[Sample], masks: RowMasks, failed: dict[int, RowResult]
     ) -> Tensor:
         """logits [len(samples), vocab_size], which are changed -> token ids [len(samples)]."""
         apply_masks(logits, masks.of([sample.row for sample in samples]))
-        knobs: list[Knobs] = []
+        draw_params: list[DrawParams] = []
         for row, sample in zip(logits, samples, strict=True):
-            knobs.append(make_knobs(sample.history.request.sampling))
-            with reporting(failed, sample.row, sample.history):
+            draw_params.append(make_draw_params(sample.history.request.sampling))
+            with recording_failure(failed, sample.row, sample.history):
                 for processor in self._processors:
                     processor(row, sample.history)
-        return self._sampler(logits, knobs, [sample.position for sample in samples])
+        return self._sampler(logits, draw_params, [sample.position for sample in samples])
 
 
 def fill_masks(samples: Seq[Sample], vocab_size: int) -> tuple[RowMasks, dict[int, RowResult]]:
@@ -88,14 +94,14 @@ def fill_masks(samples: Seq[Sample], vocab_size: int) -> tuple[RowMasks, dict[in
     words, rows = empty_masks(len(constrained), vocab_size), list[int]()
     failed: dict[int, RowResult] = {}
     for sample in constrained:
-        with reporting(failed, sample.row, sample.history):
+        with recording_failure(failed, sample.row, sample.history):
             fill_mask(sample.history, words[len(rows)])
             rows.append(sample.row)
     return RowMasks(rows, words[: len(rows)]), failed
 
 
 @contextmanager
-def reporting(failed: dict[int, RowResult], row: int, history: History) -> Iterator[None]:
+def recording_failure(failed: dict[int, RowResult], row: int, history: History) -> Iterator[None]:
     """What goes wrong inside is noted, fit for the client; that a grammar refuses a draft is
     nothing to log."""
     try:

@@ -11,7 +11,7 @@ from tests.model.tiny import CPU, LLAMA, random_model
 from tests.recipes import make_recipe
 from thirdeye.server.engine.cache.kv_budget import GIB
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE
-from thirdeye.server.engine.run_ahead.device_state import Layout
+from thirdeye.server.engine.run_ahead.device_state import StateLayout
 from thirdeye.server.load.kv_memory import find_kv_budget, granted_share, try_step
 
 MORE = 1 << 20  # behind whole GiB: more than a tiny model takes
@@ -76,7 +76,7 @@ def test_the_decode_loop_is_tried_with_the_block_tables_that_it_will_have() -> N
     assert seen[0] == (30, LLAMA.vocab_size)
     assert seen[-1] == (3, LLAMA.vocab_size)
     max_blocks = LLAMA.max_position_embeddings // BLOCK_SIZE
-    words = Layout(ROWS, max_blocks, 0).num_words
+    words = StateLayout(ROWS, max_blocks, 0).num_words
     counts_and_logits = (2 * ROWS + 1) * LLAMA.vocab_size
     assert usage.state == pytest.approx(4 * (words + counts_and_logits), abs=2000)  # small ones
     assert usage_of()[0].weights == usage.weights

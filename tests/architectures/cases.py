@@ -1,0 +1,79 @@
+"""Every architecture we read, as tiny models of transformers' own classes. A new one is rows here.
+
+Sizes are such that two ranks can share each, that heads are no fraction of the hidden size, and
+that query heads share key heads.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from tests.weights.tiny import gpt2_gguf, llama_gguf
+
+VOCAB_SIZE = 97
+SIZES = {
+    "vocab_size": VOCAB_SIZE, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3,
+    "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 16,
+    "max_position_embeddings": 128, "tie_word_embeddings": False,
+}  # fmt: skip
+WriteGGUF = Callable[[Any, Path], Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """`gguf` writes the model as llama.cpp's converter does; None: the form cannot say it."""
+
+    make: Callable[[], PreTrainedModel]
+    gguf: WriteGGUF | None
+    is_taped: bool = True  # whether small steps with our kernels in 8 bits are replayed from tape
+
+
+def llama(**changes: Any) -> Case:
+    return Case(lambda: LlamaForCausalLM(LlamaConfig(**(SIZES | changes))), llama_gguf)
+
+
+def qwen3(*, gguf: WriteGGUF | None = llama_gguf, **changes: Any) -> Case:
+    return Case(lambda: Qwen3ForCausalLM(Qwen3Config(**(SIZES | changes))), gguf)
+
+
+def gpt2(*, gguf: WriteGGUF | None = gpt2_gguf, **changes: Any) -> Case:
+    sizes = {"vocab_size": VOCAB_SIZE, "n_embd": 48, "n_layer": 3, "n_head": 6, "n_positions": 128}
+    return Case(lambda: GPT2LMHeadModel(GPT2Config(**(sizes | changes))), gguf, is_taped=False)
+
+
+TIED = {"tie_word_embeddings": True}
+WINDOW = {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}
+CASES: dict[str, Case] = {
+    "gpt2": gpt2(),
+    "gpt2-untied": gpt2(gguf=None, tie_word_embeddings=False),
+    "llama": llama(),
+    "llama-tied": llama(**TIED),
+    "qwen3": qwen3(),
+    "qwen3-tied": qwen3(**TIED),
+    "qwen3-biases": qwen3(attention_bias=True),
+    "qwen3-window": qwen3(gguf=None, **WINDOW),
+}
+
+
+@torch.no_grad()
+def randomized(case: Case) -> PreTrainedModel:
+    """Every parameter random, norms around 1; logits say something and stay small."""
+    model = case.make().eval()
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator) * 0.15
+        is_norm = parameter.dim() == 1 and name.endswith("weight")
+        parameter.copy_(noise + 1 if is_norm else noise)
+    return model

@@ -1,0 +1,133 @@
+"""Each architecture gives transformers' logits and tokens, in every form that it is served in."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tests.architectures.cases import CASES, VOCAB_SIZE
+from tests.architectures.conftest import Written
+from tests.architectures.running import greedy, load, logits, make_cache, step
+from tests.model.parallel.test_parallel import on_ranks
+from thirdeye.model.native.library import Library
+from thirdeye.model.parallel.shares import Ranks
+from thirdeye.model.probe import LayerTrace, logit_lens, trace_layers
+from thirdeye.model.taped import TapedBlocks
+from thirdeye.weights.architectures.registry import ARCHITECTURES
+from thirdeye.weights.checkpoint import open_checkpoint
+
+__all__ = ["on_ranks"]  # a fixture
+
+TOKENS = torch.randint(VOCAB_SIZE, (40,), generator=torch.Generator().manual_seed(2)).tolist()
+in_gguf = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.gguf])
+everywhere = pytest.mark.parametrize("name", CASES)
+
+
+def close(ours: Tensor, theirs: Tensor, limit: float = 1e-4) -> None:
+    torch.testing.assert_close(ours, theirs, atol=limit, rtol=limit)
+
+
+def theirs_of(model: PreTrainedModel, token_ids: list[int] = TOKENS) -> Tensor:
+    found: Tensor = model(torch.tensor([token_ids])).logits[0]
+    return found
+
+
+def test_every_architecture_has_cases() -> None:
+    served = {name.partition("-")[0] for name in CASES}
+    assert served == {name for found in ARCHITECTURES for name in found.model_types}
+
+
+@everywhere
+def test_logits(written: Written, name: str) -> None:
+    """Through the real loader, whole and in chunks that end within blocks."""
+    hf, path, _ = written(name)
+    theirs = theirs_of(hf)
+    assert theirs.std() > 0.3  # the logits say something
+    model = load(path)
+    for chunk in (100, 7, 1):
+        close(logits(model, TOKENS, chunk), theirs)
+
+
+@in_gguf
+def test_logits_of_gguf(written: Written, name: str) -> None:
+    """llama.cpp's form of it: other keys and names, other orders of rows, the same model."""
+    hf, directory, file = written(name)
+    assert file is not None
+    assert open_checkpoint(file).config == open_checkpoint(directory).config
+    close(logits(load(file), TOKENS), theirs_of(hf))
+
+
+@everywhere
+def test_greedy_tokens(written: Written, name: str) -> None:
+    hf, path, _ = written(name)
+    ids = TOKENS[:9]
+    for _ in range(12):
+        ids = [*ids, int(theirs_of(hf, ids)[-1].argmax())]
+    assert greedy(load(path), TOKENS[:9], 12) == ids[9:]
+
+
+@everywhere
+def test_logits_by_our_kernels(written: Written, name: str, native: Library) -> None:
+    hf, path, _ = written(name)
+    model = load(path, native=native)
+    for chunk in (100, 7):
+        close(logits(model, TOKENS, chunk), theirs_of(hf))
+
+
+@everywhere
+def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
+    """In 8 bits, bit for bit what the blocks compute without, and recorded where they can be."""
+    _, path, _ = written(name)
+    ours, plain = (load(path, native=native, quantize="int8") for _ in range(2))
+    plain._through_blocks = plain._one_by_one
+    caches = make_cache(ours), make_cache(plain)
+    for past, token in enumerate(TOKENS):
+        taped = step(ours, caches[0], [token], past)
+        assert torch.equal(taped, step(plain, caches[1], [token], past))
+    assert is_recorded(ours) == CASES[name].is_taped
+
+
+def is_recorded(model: Any) -> bool:
+    blocks = model._through_blocks
+    return isinstance(blocks, TapedBlocks) and any(blocks._tapes.values())
+
+
+@everywhere
+def test_a_look_inside(written: Written, name: str) -> None:
+    """Patterns, residual stream and lens are those of transformers' eager attention."""
+    hf, path, _ = written(name)
+    before = hf.config._attn_implementation
+    hf.set_attn_implementation("eager")
+    theirs = hf(torch.tensor([TOKENS]), output_attentions=True, output_hidden_states=True)
+    hf.set_attn_implementation(before)
+    model = load(path)
+    traces = [t for t in trace_layers(model, torch.tensor(TOKENS), 16) if t is not None]
+    assert len(traces) == len(theirs.attentions)
+    for layer, trace in enumerate(traces):
+        close(trace.pattern, theirs.attentions[layer][0])
+        close(trace.resid_pre, theirs.hidden_states[layer][0])
+    close(lens(model, traces), theirs.logits[0].log_softmax(-1))
+
+
+def lens(model: Any, traces: list[LayerTrace]) -> Tensor:
+    return logit_lens(model, traces[-1].resid_post)
+
+
+@everywhere
+def test_two_ranks(
+    written: Written, name: str, on_ranks: Callable[[int, Callable[[Ranks], Tensor]], list[Tensor]]
+) -> None:
+    """Each with its share of the same file, threads instead of processes."""
+    hf, path, _ = written(name)
+    results = on_ranks(2, lambda ranks: share(path, ranks))
+    assert torch.equal(results[0], results[1])
+    close(results[0], theirs_of(hf))
+
+
+def share(path: Path, ranks: Ranks) -> Tensor:
+    with torch.inference_mode():
+        return logits(load(path, ranks=ranks), TOKENS, chunk=11)

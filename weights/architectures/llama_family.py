@@ -1,0 +1,134 @@
+"""What Llama and its many relatives share: the keys of their settings.
+
+    x += attention(norm(x)); x += down(silu(gate(norm x)) * up(norm x)), rotary positions, RMSNorm
+
+A relative reads its settings with `huggingface_config` and `gguf_config`, replaces in the result
+what differs. Their tensors' names are in `llama_names.py`.
+"""
+
+from dataclasses import dataclass
+
+from thirdeye.model.config import Activation, ModelConfig, Norm
+from thirdeye.weights.architectures.limits import (
+    MAX_HEAD_DIM,
+    MAX_HEADS,
+    MAX_HIDDEN,
+    MAX_INTERMEDIATE,
+    MAX_LAYERS,
+    MAX_POSITIONS,
+    MAX_VOCAB,
+)
+from thirdeye.weights.architectures.rope_settings import gguf_rope, huggingface_rope
+from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.gguf.reader import GGUFFile
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What the configuration class in transformers takes for keys that a config.json leaves out."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_heads: int
+    max_position_embeddings: int
+    head_dim: int | None = None  # None: hidden_size / num_heads
+
+
+def huggingface_config(fields: Fields, architecture: str, defaults: Defaults) -> ModelConfig:
+    if (activation := fields.text("hidden_act", "silu")) != "silu":
+        raise fields.error("hidden_act", f"'{activation:.40}' is not supported; supported is silu.")
+    fields.refuse("is_causal", True)
+    for part in (fields, fields.nested("rope_parameters"), fields.nested("rope_scaling")):
+        if part is not None:  # libraries differ in whether these models obey it
+            part.refuse("partial_rotary_factor", 1.0)
+    hidden_size = fields.integer("hidden_size", defaults.hidden_size, high=MAX_HIDDEN)
+    num_heads = fields.integer("num_attention_heads", defaults.num_heads, high=MAX_HEADS)
+    num_kv_heads = fields.integer("num_key_value_heads", num_heads, high=MAX_HEADS)
+    _check_heads(fields, "num_key_value_heads", num_heads, num_kv_heads)
+    head_dim = defaults.head_dim
+    if head_dim is None or "head_dim" in fields:
+        head_dim = _head_dim(fields, "head_dim", "num_attention_heads", hidden_size, num_heads)
+    attention_bias = fields.boolean("attention_bias", False)
+    context = fields.integer(
+        "max_position_embeddings", defaults.max_position_embeddings, high=MAX_POSITIONS
+    )
+    return ModelConfig(
+        architecture=architecture,
+        vocab_size=fields.integer("vocab_size", defaults.vocab_size, high=MAX_VOCAB),
+        hidden_size=hidden_size,
+        intermediate_size=fields.integer(
+            "intermediate_size", defaults.intermediate_size, high=MAX_INTERMEDIATE
+        ),
+        num_hidden_layers=fields.integer(
+            "num_hidden_layers", defaults.num_hidden_layers, high=MAX_LAYERS
+        ),
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        max_position_embeddings=context,
+        norm=Norm.RMS_NORM,
+        norm_eps=fields.positive("rms_norm_eps", 1e-6),
+        activation=Activation.SILU,
+        gated_mlp=True,
+        rope=huggingface_rope(fields, head_dim, context),
+        qkv_bias=attention_bias,
+        attention_output_bias=attention_bias,
+        mlp_bias=fields.boolean("mlp_bias", False),
+        tie_word_embeddings=fields.boolean("tie_word_embeddings", False),
+    )
+
+
+def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int, architecture: str) -> ModelConfig:
+    fields.refuse("expert_count", 0)
+    fields.refuse("attention.causal", True)
+    fields.refuse("attention.sliding_window", 0)
+    hidden_size = fields.integer("embedding_length", high=MAX_HIDDEN)
+    num_heads = fields.integer("attention.head_count", high=MAX_HEADS)
+    num_kv_heads = fields.integer("attention.head_count_kv", num_heads, high=MAX_HEADS)
+    _check_heads(fields, "attention.head_count_kv", num_heads, num_kv_heads)
+    head_dim = _head_dim(
+        fields, "attention.key_length", "attention.head_count", hidden_size, num_heads
+    )
+    if fields.integer("attention.value_length", head_dim, high=MAX_HEAD_DIM) != head_dim:
+        raise fields.error("attention.value_length", f"must equal the key length {head_dim}.")
+    return ModelConfig(
+        architecture=architecture,
+        vocab_size=vocab_size,
+        hidden_size=hidden_size,
+        intermediate_size=fields.integer("feed_forward_length", high=MAX_INTERMEDIATE),
+        num_hidden_layers=fields.integer("block_count", high=MAX_LAYERS),
+        num_heads=num_heads,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        max_position_embeddings=fields.integer("context_length", high=MAX_POSITIONS),
+        norm=Norm.RMS_NORM,
+        norm_eps=fields.positive("attention.layer_norm_rms_epsilon"),
+        activation=Activation.SILU,
+        gated_mlp=True,
+        rope=gguf_rope(fields, file, head_dim),
+        qkv_bias="blk.0.attn_q.bias" in file.tensors,
+        attention_output_bias="blk.0.attn_output.bias" in file.tensors,
+        mlp_bias="blk.0.ffn_up.bias" in file.tensors,
+        tie_word_embeddings="output.weight" not in file.tensors,
+    )
+
+
+def _check_heads(fields: Fields, key: str, num_heads: int, num_kv_heads: int) -> None:
+    if num_heads % num_kv_heads:
+        raise fields.error(key, f"{num_kv_heads} key-value heads do not divide {num_heads} heads.")
+
+
+def _head_dim(fields: Fields, key: str, heads_key: str, hidden_size: int, num_heads: int) -> int:
+    if key in fields:
+        head_dim = fields.integer(key, high=MAX_HEAD_DIM)
+    elif hidden_size % num_heads:
+        raise fields.error(
+            heads_key, f"{num_heads} heads do not divide the hidden size {hidden_size}."
+        )
+    else:
+        head_dim = hidden_size // num_heads
+    if head_dim % 2:
+        raise fields.error(key, f"rotary positions need an even head size, got {head_dim}.")
+    return head_dim

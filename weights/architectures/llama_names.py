@@ -1,0 +1,79 @@
+"""What Llama and its many relatives call their tensors; each adds to these what it has beside."""
+
+from collections.abc import Mapping
+
+from thirdeye.model.config import ModelConfig
+from thirdeye.weights.architectures.name_table import (
+    NameTable,
+    Reorder,
+    TensorTarget,
+    with_bias,
+)
+
+
+def huggingface_names(
+    config: ModelConfig, also: Mapping[str, TensorTarget] | None = None
+) -> NameTable:
+    """With those in `also`, which belong to a layer and start behind its number."""
+    attention, mlp = "blocks.{i}.attention", "blocks.{i}.mlp"
+    linear = with_bias(
+        {
+            "self_attn.q_proj.weight": TensorTarget(f"{attention}.qkv.weight", "q"),
+            "self_attn.k_proj.weight": TensorTarget(f"{attention}.qkv.weight", "k"),
+            "self_attn.v_proj.weight": TensorTarget(f"{attention}.qkv.weight", "v"),
+            "self_attn.o_proj.weight": TensorTarget(f"{attention}.output.weight"),
+            "mlp.gate_proj.weight": TensorTarget(f"{mlp}.gate_up.weight", "gate"),
+            "mlp.up_proj.weight": TensorTarget(f"{mlp}.gate_up.weight", "up"),
+            "mlp.down_proj.weight": TensorTarget(f"{mlp}.down.weight"),
+        }
+    )
+    norms = {
+        "input_layernorm.weight": TensorTarget("blocks.{i}.attention_norm.weight"),
+        "post_attention_layernorm.weight": TensorTarget("blocks.{i}.mlp_norm.weight"),
+    }
+    layer = linear | norms | dict(also or {})
+    names = {f"model.layers.{{i}}.{name}": target for name, target in layer.items()} | {
+        "model.embed_tokens.weight": TensorTarget("embed_tokens.weight"),
+        "model.norm.weight": TensorTarget("final_norm.weight"),
+    }
+    ignored = {"model.layers.{i}.self_attn.rotary_emb.inv_freq"}  # computed from the config
+    if config.tie_word_embeddings:
+        ignored.add("lm_head.weight")  # a copy of the embedding
+    else:
+        names["lm_head.weight"] = TensorTarget("lm_head.weight")
+    return NameTable(names, frozenset(ignored), config.num_hidden_layers)
+
+
+def gguf_names(
+    config: ModelConfig,
+    also: Mapping[str, TensorTarget] | None = None,
+    *,
+    reorder_query: Reorder | None = None,
+    reorder_key: Reorder | None = None,
+) -> NameTable:
+    """With those in `also`, which belong to a layer and start behind its number. Llama's converter
+    interleaves rows of q and k, most relatives' do not."""
+    attention, mlp = "blocks.{i}.attention", "blocks.{i}.mlp"
+    linear = with_bias(
+        {
+            "attn_q.weight": TensorTarget(f"{attention}.qkv.weight", "q", reorder_query),
+            "attn_k.weight": TensorTarget(f"{attention}.qkv.weight", "k", reorder_key),
+            "attn_v.weight": TensorTarget(f"{attention}.qkv.weight", "v"),
+            "attn_output.weight": TensorTarget(f"{attention}.output.weight"),
+            "ffn_gate.weight": TensorTarget(f"{mlp}.gate_up.weight", "gate"),
+            "ffn_up.weight": TensorTarget(f"{mlp}.gate_up.weight", "up"),
+            "ffn_down.weight": TensorTarget(f"{mlp}.down.weight"),
+        }
+    )
+    norms = {
+        "attn_norm.weight": TensorTarget("blocks.{i}.attention_norm.weight"),
+        "ffn_norm.weight": TensorTarget("blocks.{i}.mlp_norm.weight"),
+    }
+    layer = linear | norms | dict(also or {})
+    names = {f"blk.{{i}}.{name}": target for name, target in layer.items()} | {
+        "token_embd.weight": TensorTarget("embed_tokens.weight"),
+        "output_norm.weight": TensorTarget("final_norm.weight"),
+        "output.weight": TensorTarget("lm_head.weight"),
+    }
+    ignored = {"rope_freqs.weight"}  # became the config's rope scaling
+    return NameTable(names, frozenset(ignored), config.num_hidden_layers)
