@@ -95,11 +95,19 @@ def load_engine(
         rank_group.wrap(model), kv_cache, config, device, choose_sampler(where.native)
     )
     warm_up(runner, config)
+    model.tape.num_missed = 0  # the steps of the warm-up are nobody's
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
     inspector = rank_group.wrap_inspector(LayerInspector(model, device, inspection_rows, kv_dtype))
-    core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
+    core = EngineCore(
+        config,
+        runner,
+        inspect=inspector,
+        grammars=grammars,
+        launcher=launcher,
+        fast_paths=[model.tape],
+    )
     wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
-    return core, describe(checkpoint.config, config, where, numerics, memory)
+    return core, describe(checkpoint.config, config, where, numerics, memory, model.tape)
 
 
 def choose_sampler(native: Library | None) -> Sampler:
