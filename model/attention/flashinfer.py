@@ -38,15 +38,22 @@ class PagePlan:
 
 
 class FlashInferAttention:
-    """As the protocol says. Layers that attend alike have wrappers, and a workspace, of their own:
-    each has planned its own step."""
+    """As the protocol says. Layers that attend alike have wrappers of their own, planned for them;
+    the workspace is one, since what is in it is wanted no longer than a call."""
 
     plan_key = None
 
-    def __init__(self, device: torch.device, spec: AttentionSpec = TEXTBOOK) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        spec: AttentionSpec = TEXTBOOK,
+        workspace: Tensor | None = None,
+    ) -> None:
         self._library: Any = import_module("flashinfer")
         self._device, self._spec = device, spec
-        self._workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=device)
+        if workspace is None:
+            workspace = torch.zeros(WORKSPACE_BYTES, dtype=torch.uint8, device=device)
+        self._workspace = workspace
         self._copied: Any = None
         if device.type == "cuda":
             self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch's own lack
@@ -55,7 +62,7 @@ class FlashInferAttention:
         self._wrapper: Any = None
 
     def for_layers(self, spec: AttentionSpec) -> "FlashInferAttention":
-        return self if spec == self._spec else FlashInferAttention(self._device, spec)
+        return FlashInferAttention(self._device, spec, self._workspace)
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> PagePlan:
         return plan_pages(batch, block_size=kv_cache.keys.shape[2])

@@ -16,6 +16,7 @@ from thirdeye.server.api.state.server_state import ModelInfo, ServedModel
 from thirdeye.server.engine.interface.types import EngineInfo
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
+from thirdeye.server.text.tools.form import MARKUP
 from thirdeye.weights.catalog import CATALOG, DEFAULT
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.resolve import resolve_model
@@ -55,7 +56,7 @@ class OpenedModel:
 def open_model(asked: CheckpointSettings) -> OpenedModel:
     """Find and describe the model. Raises ModelError, ChatTemplateError or OSError."""
     checkpoint = open_checkpoint(resolve_model(asked.model))
-    tokenizer = checkpoint.tokenizer()
+    tokenizer = checkpoint.tokenizer(never_from_text=MARKUP)
     source = checkpoint.chat_template
     if asked.chat_template is not None:
         source = read_template(asked.chat_template)

@@ -3,8 +3,7 @@
     StepOutput -> token bytes -> IncrementalDecoder -> [ToolCallParser] -> StopMatcher -> TextEvent
                                                              `-> calls ----------------------^
 
-`TextStream` does it without waiting for anything; `stream_text` drives an engine through it. A
-non-streaming answer drains the same stream (`collect`), so the two are equal by construction.
+`TextStream` does it without waiting for anything; `stream_text` drives an engine through it.
 
 A token is listed once, in order, with the event that sends the last of its text. Characters are
 counted for this: each token remembers how many must have been sent before it may be listed.
@@ -16,8 +15,8 @@ frame hide one.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -29,12 +28,10 @@ from thirdeye.server.engine.interface.types import (
     Request,
     SamplingParams,
     StepOutput,
-    Timings,
     TokenLogprobs,
 )
 from thirdeye.server.text.events import TextEvent, TextToken, ToolCallDelta
 from thirdeye.server.text.incremental_decoder import IncrementalDecoder
-from thirdeye.server.text.shortcut import Shortcut
 from thirdeye.server.text.stop_strings import StopMatcher
 from thirdeye.server.text.tokenizer import Tokenizer
 from thirdeye.server.text.tools.call_parser import Piece, ToolCallParser
@@ -206,50 +203,52 @@ async def stream_text(
     request: Request,
     tokenizer: Tokenizer,
     options: TextOptions,
+    deliver: Callable[[TextEvent], None],
     clock: Callable[[], float] = time.monotonic,
-    shortcut: Shortcut | None = None,
-) -> AsyncGenerator[TextEvent, None]:
-    """The events of one request; the last, and only it, has a finish_reason. Those that go by the
-    shortcut are not among them: only where the engine alone ends the answer, as a stop string and
-    a time limit are matters of the iterator.
+) -> TextEvent:
+    """Runs one request: delivers its events as they come, and returns the last. It, and only it,
+    has a finish_reason.
 
-    Nothing happens before the first event is asked for, so a stream that is never started leaks
-    nothing. The engine is told to stop as soon as a stop string matches or the time for decoding is
-    over, and has ended the request before the last event is handed out: that is a step later, and
-    brings the engine's own timings. Whenever the caller leaves, the engine's iterator is closed,
-    which aborts the request. Raises `EngineDead` as the engine does.
+    `deliver` is called where the engine's step comes in, so it must not wait; what it raises comes
+    out here. The engine is told to stop as soon as a stop string matches or the time for decoding
+    is over, and has ended the request when this returns: that is a step later, and brings the
+    engine's own timings. Cancelling this aborts the request. Raises `EngineDead` as the engine
+    does.
     """
     stream = TextStream(tokenizer, options, _hidden_ids(request.sampling, tokenizer))
-    timer = DecodeTimer(options.max_seconds, clock)
+    watch = DecodeTimer(options.max_seconds, clock).watch if options.max_seconds else None
     last: TextEvent | None = None
 
-    def take(output: StepOutput) -> bool:
-        if shortcut is None or not shortcut.is_open:
-            return False
-        event = stream.feed(output)
-        if event is not None:
-            shortcut.send(event)
+    def on_output(output: StepOutput) -> bool:
+        """What comes behind the end is dropped."""
+        nonlocal last
+        if last is not None:
+            return True
+        event = stream.feed(output if watch is None else watch(output))
+        if stream.is_finished:
+            last = event
+            if output.finish_reason is None:
+                engine.abort(request.request_id)
+                patience.reschedule(asyncio.get_running_loop().time() + LAST_WORD_SECONDS)
+        elif event is not None:
+            deliver(event)
         return True
 
-    has_way = shortcut is not None and not options.stop and not options.max_seconds
     # `Engine.generate` promises that its iterator can be closed; `AsyncIterator` cannot say so.
-    outputs = cast(
-        "AsyncGenerator[StepOutput, None]", engine.generate(request, take if has_way else None)
-    )
-    async with aclosing(outputs):
-        async for output in outputs:
-            event = stream.feed(timer.watch(output))
-            if stream.is_finished:
-                last = event
-                if last is not None and output.finish_reason is None:
-                    engine.abort(request.request_id)
-                    timings = await _last_timings(outputs)
-                    last = msgspec.structs.replace(last, timings=timings)
-                break
-            if event is not None:
-                yield event
+    outputs = cast("AsyncGenerator[StepOutput, None]", engine.generate(request, on_output))
+    try:
+        async with asyncio.timeout(None) as patience, aclosing(outputs):
+            async for output in outputs:
+                if last is not None and output.finish_reason is not None:
+                    last = msgspec.structs.replace(last, timings=output.timings)
+                on_output(output)
+                if output.finish_reason is not None:
+                    break
+    except TimeoutError:
+        if last is None:
+            raise  # not ours: the engine's last word is all that we do not wait for
     assert last is not None, "the engine ended a request without a finish_reason"
-    yield last
+    return last
 
 
 class DecodeTimer:
@@ -261,7 +260,7 @@ class DecodeTimer:
         self._first_at: float | None = None
 
     def watch(self, output: StepOutput) -> StepOutput:
-        if not self._max_seconds or not output.token_ids:
+        if not output.token_ids:
             return output
         now = self._clock()
         if self._first_at is None:
@@ -272,51 +271,7 @@ class DecodeTimer:
         return msgspec.structs.replace(output, finish_reason=FinishReason.LENGTH)
 
 
-async def _last_timings(outputs: AsyncGenerator[StepOutput, None]) -> Timings | None:
-    """Where the time of an aborted request went; None if the engine does not say so soon."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LAST_WORD_SECONDS):
-            async for output in outputs:
-                if output.finish_reason is not None:
-                    return output.timings
-    return None
-
-
 def _hidden_ids(sampling: SamplingParams, tokenizer: Tokenizer) -> frozenset[int]:
     """Ids that end this request; an ignored end-of-sequence is a special token like others."""
     eos = frozenset() if sampling.ignore_eos else tokenizer.eos_token_ids
     return eos.union(sampling.stop_token_ids)
-
-
-@dataclass(frozen=True, slots=True)
-class TextResult:
-    """A whole answer: what its events add up to. Fields as in `TextEvent`."""
-
-    text: str
-    tokens: list[TextToken]
-    finish_reason: FinishReason
-    stop_reason: str | int | None = None
-    prompt_logprobs: list[TokenLogprobs] | None = None
-    num_cached_tokens: int = 0
-    num_generated_tokens: int = 0
-    timings: Timings | None = None
-    error: str | None = None
-
-
-async def collect(events: AsyncIterator[TextEvent]) -> TextResult:
-    """Drain a stream of `stream_text` into one answer."""
-    all_events = [event async for event in events]
-    assert all_events, "every answer has a last event"
-    first, last = all_events[0], all_events[-1]
-    assert last.finish_reason is not None, "the last event says why the answer ended"
-    return TextResult(
-        text="".join(event.text for event in all_events),
-        tokens=[token for event in all_events for token in event.tokens],
-        finish_reason=last.finish_reason,
-        stop_reason=last.stop_reason,
-        prompt_logprobs=first.prompt_logprobs,
-        num_cached_tokens=last.num_cached_tokens,
-        num_generated_tokens=last.num_generated_tokens,
-        timings=last.timings,
-        error=last.error,
-    )

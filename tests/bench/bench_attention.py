@@ -7,10 +7,12 @@ Layers take turns: between two uses of one, the others have gone through the cac
 `sdpa` gathers each sequence's keys and gives them to `F.scaled_dot_product_attention`.
 """
 
+import math
 import time
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 
 from tests.model.steps import Row, make_batch
 from thirdeye.model.attention.blocked import BlockedAttention
@@ -18,6 +20,7 @@ from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.native.library import Library
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.server.bench.model_shapes import SMOLLM2_135M
@@ -30,6 +33,12 @@ STEPS = {  # (past, new) of each sequence
     "decode 32, 230 keys": [(229, 1)] * 32,
     "decode 1, 4096 keys": [(4095, 1)],
     "prompt of 512": [(0, 512)],
+}
+SPECS = {
+    "": TEXTBOOK,
+    ", window 512": AttentionSpec(window=512),
+    ", soft cap": AttentionSpec(softcap=50.0),
+    ", sinks": AttentionSpec(sinks=True),
 }
 
 
@@ -44,7 +53,13 @@ def scattered(lengths: list[tuple[int, int]]) -> tuple[ForwardBatch, int]:
     return make_batch(rows, BLOCK_SIZE), sum(needs)
 
 
-def per_layer(backend: AttentionBackend, batch: ForwardBatch, cache: KVCache, turns: int) -> float:
+def per_layer(
+    backend: AttentionBackend,
+    batch: ForwardBatch,
+    cache: KVCache,
+    turns: int,
+    sinks: Tensor | None = None,
+) -> float:
     """Milliseconds of CPU time."""
     config = SMOLLM2_135M
     query = torch.randn(len(batch.input_ids), config.num_heads, config.head_dim)
@@ -53,7 +68,7 @@ def per_layer(backend: AttentionBackend, batch: ForwardBatch, cache: KVCache, tu
     for _ in range(turns + 1):  # the first warms up
         start = time.process_time()
         for layer in range(config.num_hidden_layers):
-            backend.forward(query, *cache.layer(layer), plan)
+            backend.forward(query, *cache.layer(layer), plan, sinks)
         times.append(time.process_time() - start)
     return min(times[1:]) / config.num_hidden_layers * 1000
 
@@ -75,14 +90,22 @@ def measure(turns: int) -> None:
         "blocked": (BlockedAttention, torch.float32),
         "sdpa": (SdpaAttention, torch.float32),
     }
-    print(f"{'ms per layer':<20}" + "".join(f"{name:>14}" for name in columns))
+    print(f"{'ms per layer':<32}" + "".join(f"{name:>14}" for name in columns))
     for name, lengths in STEPS.items():
         batch, num_blocks = scattered(lengths)
         caches = {dtype: filled(num_blocks, dtype) for dtype in (torch.float16, torch.float32)}
-        cells = []
-        for make, dtype in columns.values():
-            cells.append(per_layer(make(), batch, caches[dtype], turns))
-        print(f"{name:<20}" + "".join(f"{cell:>14.3f}" for cell in cells), flush=True)
+        for what, spec in SPECS.items():
+            sinks = torch.zeros(SMOLLM2_135M.num_heads) if spec.sinks else None
+            cells = []
+            for make, dtype in columns.values():
+                try:
+                    backend = make().for_layers(spec)
+                except ValueError:  # it cannot
+                    cells.append(math.nan)
+                    continue
+                cells.append(per_layer(backend, batch, caches[dtype], turns, sinks))
+            row = "".join(f"{cell:>14.3f}" for cell in cells)
+            print(f"{name + what:<32}" + row, flush=True)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,7 @@ def main() -> None:
     attention = paged_attention.paged_attention_kernel
     for cache, own in (({"HAS_SCALES": False}, {}), ({"HAS_SCALES": True}, FP8_CACHE)):
         compile_kernel(attention, LLAMA_8B | PLAIN | CHUNK | cache, **own)
+        compile_kernel(attention, LLAMA_8B | EVERYTHING | CHUNK | cache, **own)
         compile_kernel(attention, LLAMA_8B | EVERYTHING | DECODE | {"NUM_LANES": 8} | cache, **own)
         compile_kernel(attention, LLAMA_8B | PLAIN | DECODE | {"NUM_LANES": 1} | cache, **own)
     compile_kernel(paged_attention.merge_splits_kernel, LLAMA_8B | EVERYTHING)
@@ -87,8 +88,9 @@ def main() -> None:
     compile_kernel(silu_mul.silu_mul_kernel, {"BLOCK": silu_mul.BLOCK})
     for has_norm in (False, True):
         for cache, own in (({"HAS_SCALES": False}, {}), ({"HAS_SCALES": True}, FP8_CACHE)):
-            heads = {"HALF": 64, "HAS_NORM": has_norm}
-            compile_kernel(rope_kv.rope_kv_kernel, LLAMA_8B | heads | cache, **own)
+            for half in (64, 0):
+                heads = {"HALF": half, "HAS_NORM": has_norm}
+                compile_kernel(rope_kv.rope_kv_kernel, LLAMA_8B | heads | cache, **own)
     matmul = quantized_matmul.quantized_matmul_kernel
     for kind, group in ((INT8, 0), (FP8, 0), (INT4, 128)):
         for cut in (FEW, MANY):

@@ -1,19 +1,18 @@
-"""One API request's engine requests, and their text events as one stream.
+"""One API request as engine requests, run together: each text event goes to one function.
 
-Streaming and whole answers read the same merged stream, and leaving it early aborts every choice
-that is still running. It comes in batches: a reader that is slower than the engine finds all that
-came meanwhile in one, and one that keeps up finds one event.
+Streamed and whole answers are run by the same code, and leaving one early aborts every choice that
+is still running.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import anyio
 
 from thirdeye.server.api.generation.engine_errors import coded_failure
-from thirdeye.server.api.generation.mailbox import Mailbox
 from thirdeye.server.api.state.usage import ReceiptMaker, Tally
 from thirdeye.server.engine.interface.types import (
     Engine,
@@ -23,14 +22,11 @@ from thirdeye.server.engine.interface.types import (
 )
 from thirdeye.server.errors import ApiError, InternalError, Unavailable, engine_down
 from thirdeye.server.text.events import TextEvent
-from thirdeye.server.text.shortcut import Shortcut
 from thirdeye.server.text.text_stream import TextOptions, stream_text
 from thirdeye.server.text.tokenizer import Tokenizer
 
-Indexed = tuple[int, TextEvent]
-Batch = list[Indexed]  # never empty, in the order they came
-Item = Indexed | Exception | None  # None: a lane has ended
-Way = Callable[[int, Mailbox[Item]], Shortcut]  # of a choice; open only while the box is awaited
+Deliver = Callable[[int, TextEvent], None]  # of the choice with this index; does not wait
+Run = Callable[[Deliver], Coroutine[Any, Any, None]]  # `run_choices` of one request
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,74 +58,36 @@ class Generation:
         )
 
 
-async def events(
+async def run_choices(
     generation: Generation,
     engine: Engine,
     tokenizer: Tokenizer,
-    retry_after: Callable[[], int] = lambda: 1,
-    way: Way | None = None,
-) -> AsyncGenerator[Batch, None]:
-    """(choice index, event) of all choices as they come. Raises `ApiError` if one fails, behind
-    what came before it.
+    retry_after: Callable[[], int],
+    deliver: Deliver,
+) -> None:
+    """Runs every choice to its end, and delivers their events as they come. Raises `ApiError` if
+    one fails, behind what came before it.
 
-    `retry_after` says in how many seconds the queue should be shorter. `way` makes each
-    choice's way past this iterator: what goes there is not among the batches.
-    Closing or cancelling it closes every choice's stream, which aborts its engine request.
+    `retry_after` says in how many seconds the queue should be shorter. A choice that fails ends the
+    others, as cancelling this ends all of them: their engine requests are aborted by then.
     """
 
-    async def lane(indices: range) -> AsyncGenerator[Indexed, None]:
+    async def lane(indices: range) -> None:
         """One choice after the other."""
         for index in indices:
-            request = generation.requests[index]
-            shortcut = way(index, mailbox) if way is not None else None
-            stream = stream_text(engine, request, tokenizer, generation.options, shortcut=shortcut)
-            async with aclosing(stream):
-                async for event in stream:
-                    yield index, event
+            request, hand_over = generation.requests[index], partial(deliver, index)
+            last = await stream_text(engine, request, tokenizer, generation.options, hand_over)
+            if error := failure(last, engine, retry_after):
+                raise error
+            hand_over(last)
 
-    mailbox: Mailbox[Item] = Mailbox()
     width = generation.width(engine.info.max_num_seqs)
     lanes = [lane(range(first, generation.size, width)) for first in range(width)]
+    tasks = [asyncio.create_task(lane) for lane in lanes]
     try:
-        async with aclosing(merge(lanes, mailbox)) as merged:
-            async for batch in merged:
-                for position, (_, event) in enumerate(batch):
-                    if error := failure(event, engine, retry_after):
-                        if position:
-                            yield batch[:position]
-                        raise error
-                yield batch
+        await asyncio.gather(*tasks)
     except EngineDead:
         raise engine_down(engine.restart_eta) from None
-
-
-async def merge(
-    streams: Sequence[AsyncGenerator[Indexed, None]], mailbox: Mailbox[Item]
-) -> AsyncGenerator[Batch, None]:
-    """The streams' events in the order they come: all that are there, whenever it is asked."""
-
-    async def pump(stream: AsyncGenerator[Indexed, None]) -> None:
-        try:
-            async with aclosing(stream):
-                async for item in stream:
-                    mailbox.put(item)
-            mailbox.put(None)
-        except Exception as error:
-            mailbox.put(error)
-
-    tasks = [asyncio.create_task(pump(stream)) for stream in streams]
-    num_open = len(tasks)
-    try:
-        while num_open:
-            items = await mailbox.take()
-            num_open -= items.count(None)
-            error = next((item for item in items if isinstance(item, Exception)), None)
-            if error is not None:
-                items = items[: items.index(error)]
-            if batch := [item for item in items if isinstance(item, tuple)]:
-                yield batch
-            if error is not None:
-                raise error
     finally:
         await _cancel(tasks)
 

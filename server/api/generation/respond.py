@@ -7,7 +7,6 @@ Either way the permit is held until the last byte is out, and a client that leav
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import aclosing
 from functools import partial
 from typing import TypeVar
 
@@ -21,9 +20,8 @@ from thirdeye.server.api.generation.answer_format import (
     Joined,
     WholeAnswer,
 )
-from thirdeye.server.api.generation.choices import Batch, Generation, Way, events
-from thirdeye.server.api.generation.first_event import HeadStart
-from thirdeye.server.api.generation.push import Push, wire_of
+from thirdeye.server.api.generation.choices import Generation, Run, run_choices
+from thirdeye.server.api.generation.streamed_answer import StreamedAnswer, direct_writer_of
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import OPENAI, Framing, event_stream
@@ -31,6 +29,7 @@ from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.usage import Tally, server_timing
 from thirdeye.server.errors import ClientGone
 from thirdeye.server.logs import log_request
+from thirdeye.server.text.events import TextEvent
 
 Result = TypeVar("Result")
 
@@ -47,26 +46,24 @@ async def respond(
 ) -> Response:
     """Admit the generation and answer it. Raises `Overloaded`, and `ApiError` if a choice fails.
 
-    A stream has its status once its first event is there, or after `sse_ping` seconds of silence.
+    A stream has its status once its first bytes are there, or after `sse_ping` seconds of silence.
     """
-    wire = wire_of(request) if stream else None
-    way = partial(Push, wire, form, tally) if wire is not None else None
-    source = admit(request, context, generation, tally, way)
+    run = admit(request, context, generation, tally)
     if not stream:
-        return await answer_whole(request, source, Joined(form), tally)
+        return await answer_whole(request, run, Joined(form), tally)
     lifetime = lifetime_of(request)
-    head = HeadStart(source)
+    answer = StreamedAnswer(run, form, tally, direct_writer_of(request))
     try:
-        has_begun = await unless_gone(request, head.wait(context.config.sse_ping))
+        has_begun = await unless_gone(request, answer.begun(context.config.sse_ping))
     except BaseException:
-        await head.aclose()
+        await answer.close()
         raise
     return answer_stream(
         request,
         context,
-        _bodies(head, form, tally),
+        answer.bodies(),
         is_silent=not has_begun,
-        close=head.aclose,
+        close=answer.close,
         headers={"Server-Timing": f"admit;dur={lifetime.elapsed_ms():.1f}"},
         framing=framing,
     )
@@ -101,10 +98,8 @@ def admit(
     context: Context,
     generation: Generation,
     tally: Tally,
-    way: Way | None = None,
-) -> AsyncGenerator[Batch, None]:
-    """The generation's events, under a permit that is held until the HTTP request ends. Those that
-    go by `way` are not among them.
+) -> Run:
+    """What runs the generation, under a permit that is held until the HTTP request ends.
 
     What the caller's key has left is written into the answer's headers, refused or not.
     """
@@ -118,44 +113,22 @@ def admit(
     context.metrics.request_began(tally)
     lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
     retry_after = context.state.admission.retry_after
-    return events(generation, engine, model.tokenizer, retry_after, way)
+    return partial(run_choices, generation, engine, model.tokenizer, retry_after)
 
 
-async def answer_whole(
-    request: Request, source: AsyncGenerator[Batch, None], answer: WholeAnswer, tally: Tally
-) -> Response:
+async def answer_whole(request: Request, run: Run, answer: WholeAnswer, tally: Tally) -> Response:
     """One JSON answer from all events. Raises `ApiError` if a choice fails, or `ClientGone`."""
-    await unless_gone(request, _drain(source, answer, tally))
+
+    def deliver(index: int, event: TextEvent) -> None:
+        tally.add(index, event)
+        answer.add(index, event)
+
+    await unless_gone(request, run(deliver))
     lifetime = lifetime_of(request)
     headers = {"openai-processing-ms": str(round(lifetime.elapsed_ms()))}
     if timings := tally.engine_timings:
         headers["Server-Timing"] = server_timing(timings, tally.num_cached_tokens)
     return json_response(answer.whole(), headers=headers)
-
-
-async def _bodies(
-    source: HeadStart[Batch], form: AnswerFormat[Chunk], tally: Tally
-) -> AsyncGenerator[bytes, None]:
-    """The frames of each batch. An event is counted right before its chunks are made: one may say
-    how many tokens there are so far."""
-    async with aclosing(source):
-        async for batch in source:
-            frames: list[bytes] = []
-            for index, event in batch:
-                tally.add(index, event)
-                frames.extend(form.frames(index, event))
-            if frames:
-                yield b"".join(frames)
-    if frames := list(form.last_frames()):
-        yield b"".join(frames)
-
-
-async def _drain(source: AsyncGenerator[Batch, None], answer: WholeAnswer, tally: Tally) -> None:
-    async with aclosing(source):
-        async for batch in source:
-            for index, event in batch:
-                tally.add(index, event)
-                answer.add(index, event)
 
 
 async def unless_gone(request: Request, work: Coroutine[object, object, Result]) -> Result:

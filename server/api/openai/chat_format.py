@@ -133,7 +133,7 @@ class ChatFormat:
             **structs.asdict(self._head),
             choices=[self._joined(of_one) for of_one in news],
             usage=self._tally.usage(),
-            timings=or_unset(self._tally.timings()),
+            timings=self._tally.final_timings(),
             receipt=or_unset(self._tally.receipt()),
             prompt_token_ids=first.prompt_token_ids,
             prompt_logprobs=first.prompt_logprobs,

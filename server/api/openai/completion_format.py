@@ -119,7 +119,7 @@ class CompletionFormat:
             **structs.asdict(self._head),
             choices=choices,
             usage=self._tally.usage(),
-            timings=or_unset(self._tally.timings()),
+            timings=self._tally.final_timings(),
             receipt=or_unset(self._tally.receipt()),
         )
 

@@ -75,8 +75,8 @@ def embedding_routes(context: Context) -> APIRouter:
         check_prompt_ids(body.input, model, "input")
         generation = await plan_embeddings(body, model, lifetime_of(request).caller)
         tally = generation.tally()
-        source = admit(request, context, generation, tally)
-        return await answer_whole(request, source, EmbeddingShape(body, tally), tally)
+        run = admit(request, context, generation, tally)
+        return await answer_whole(request, run, EmbeddingShape(body, tally), tally)
 
     return router
 

@@ -75,7 +75,7 @@ class StreamChunk(Struct, Generic[Choice], kw_only=True):
 class WholeCompletion(Head, Generic[Choice], kw_only=True):
     choices: list[Choice]
     usage: TokenUsage
-    timings: AnswerTimings | UnsetType = UNSET
+    timings: AnswerTimings
     receipt: WrittenReceipt | UnsetType = UNSET
     prompt_token_ids: list[Count] | UnsetType = UNSET
     prompt_logprobs: PromptLogprobs | UnsetType = UNSET

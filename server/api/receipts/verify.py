@@ -73,8 +73,8 @@ def verify_routes(context: Context) -> APIRouter:
         grammar = await context.grammars.of("receipt.parameters.grammar", constraint)
         generation = plan_replay(receipt, lifetime_of(request).caller, grammar)
         tally = generation.tally()
-        source = admit(request, context, generation, tally)
-        return await answer_whole(request, source, Replay(receipt.choices, tally), tally)
+        run = admit(request, context, generation, tally)
+        return await answer_whole(request, run, Replay(receipt.choices, tally), tally)
 
     return router
 

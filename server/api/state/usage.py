@@ -121,6 +121,12 @@ class Tally:
             return None
         return self._receipt_maker.receipt()
 
+    def final_timings(self) -> AnswerTimings:
+        """Once a choice has ended."""
+        timings = self.timings()
+        assert timings is not None, "no choice has ended"
+        return timings
+
     def timings(self) -> AnswerTimings | None:
         """None before the end."""
         t = self._timings

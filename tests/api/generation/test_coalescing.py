@@ -11,7 +11,7 @@ from starlette.types import Message, Receive
 
 from tests.api.support import CHAT, COMPLETION, fake_engine, post_scope, ready_state, says
 from tests.engine.process.fake_engine import FakeEngine
-from thirdeye.server.api.generation.mailbox import Mailbox
+from tests.oracles import virtual_time
 from thirdeye.server.api.http.sse import SendLimit, event_stream
 from thirdeye.server.launch.asgi_app import create_app
 
@@ -142,7 +142,7 @@ def test_a_send_that_takes_too_long_ends_the_stream() -> None:
             await asyncio.sleep(0.06 if len(bodies) < 3 else 60)
 
     with pytest.raises(SendTimeoutError):
-        asyncio.run(_serve(send, send_timeout=0.1))
+        virtual_time.run(_serve(send, send_timeout=0.1))
     assert bodies == [b"a", b"b", b"c"]
 
 
@@ -162,17 +162,3 @@ def test_a_task_that_ran_out_of_its_send_limit_is_not_left_cancelled() -> None:
         return task.cancelling()
 
     assert asyncio.run(run()) == 0
-
-
-def test_a_mailbox_gives_everything_in_order() -> None:
-    async def run() -> list[list[int]]:
-        mailbox: Mailbox[int] = Mailbox()
-        reader = asyncio.create_task(mailbox.take())
-        await asyncio.sleep(0)
-        for number in (1, 2, 3):
-            mailbox.put(number)
-        first = await reader
-        mailbox.put(4)
-        return [first, await mailbox.take()]
-
-    assert asyncio.run(run()) == [[1, 2, 3], [4]]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.model.attention.test_attention import Case, cache_of, ragged
+from tests.model.attention.test_specs import SINKS, SPECS
 from tests.model.attention.test_triton_attention import make
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, LLAMA, change, make_cache, random_model
@@ -166,6 +167,21 @@ def test_the_textbooks_attention(
     expected = reference.forward(query, keys, values, reference.plan(batch, cache))
     output = ours.forward(query, keys, values, ours.plan(batch, cache))
     torch.testing.assert_close(output, expected)
+
+
+@pytest.mark.usefixtures("library")
+@pytest.mark.parametrize("kind", ["ragged", "decode"])
+@pytest.mark.parametrize("spec", SPECS)
+def test_every_spec(spec: str, kind: str) -> None:
+    lengths = ragged(4)[::3] if kind == "ragged" else [(n - 1, 1) for n in (1, 4, 21, 40, 180)]
+    batch, keys, values, query = make(Case(lengths, 4, 6, 2, 16))
+    sinks = SINKS if SPECS[spec].sinks else None
+    outputs = []
+    for backend in (ReferenceAttention(), FlashInferAttention(CPU)):
+        own = backend.for_layers(SPECS[spec])
+        plan = own.plan(batch, cache_of(keys, values))
+        outputs.append(own.forward(query, keys, values, plan, sinks))
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.usefixtures("library")

@@ -1,4 +1,4 @@
-"""A token's short way to its client: the same bytes, in the same order, whichever way they went."""
+"""Straight to the socket or through the buffer: the same bytes, in the same order."""
 
 import asyncio
 import json
@@ -24,8 +24,13 @@ from tests.api.support import (
     ready_state,
 )
 from tests.engine.process.fake_engine import FakeEngine, fake_info
+from thirdeye.server.api.anthropic.events import MessagesFormat
+from thirdeye.server.api.generation.choices import Deliver, Generation
+from thirdeye.server.api.generation.streamed_answer import StreamedAnswer
 from thirdeye.server.asgi_extension import DIRECT_WRITE
 from thirdeye.server.launch.asgi_app import create_app
+from thirdeye.server.text.events import TextEvent
+from thirdeye.server.text.text_stream import TextOptions
 from thirdeye.server.transport.connection_guard import GuardedProtocol
 
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
@@ -36,7 +41,7 @@ VARYING = re.compile(
 
 class Client:
     """An ASGI client. With `doors` it has a wire, open or closed as they say, time after time.
-    What is sent to it the usual way takes `lag` seconds to arrive.
+    What is sent to it by ASGI takes `lag` seconds to arrive.
     """
 
     def __init__(
@@ -144,7 +149,9 @@ def test_bytes_do_not_depend_on_the_way(
         ("/v1/messages", {"model": "tiny", "max_tokens": 50} | CHAT),
     ],
 )
-def test_most_tokens_of_every_dialect_go_the_short_way(path: str, body: dict[str, Any]) -> None:
+def test_most_tokens_of_every_dialect_go_straight_to_the_socket(
+    path: str, body: dict[str, Any]
+) -> None:
     token_ids = [*b"A sentence of ordinary length.", EOS]
     usual = asked(path, body, fake_engine(token_ids, delay=0.001))
     pushed = asked(path, body, fake_engine(token_ids, delay=0.001), [])
@@ -179,7 +186,7 @@ def test_a_failure_behind_pushed_tokens_is_the_last_thing_said() -> None:
     assert done == b"data: [DONE]"
 
 
-def test_a_bug_on_the_short_way_ends_the_stream_as_one_on_the_usual_way_does(
+def test_a_bug_at_the_socket_ends_the_stream_as_any_other_does(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(_: Client, body: bytes) -> None:
@@ -196,8 +203,32 @@ def test_a_bug_on_the_short_way_ends_the_stream_as_one_on_the_usual_way_does(
     assert "ZeroDivisionError" in caplog.text
 
 
+def test_what_comes_while_the_sender_is_cancelled_is_not_lost() -> None:
+    """The time for a first event is over in the moment in which it comes."""
+
+    async def main() -> None:
+        delivers: list[Deliver] = []
+
+        async def run(deliver: Deliver) -> None:
+            delivers.append(deliver)
+            await asyncio.Event().wait()
+
+        generation = Generation("id_1", 0, "tiny", [[1]], n=1, requests=[], options=TextOptions())
+        tally = generation.tally()
+        answer = StreamedAnswer(run, MessagesFormat(generation, tally), tally, writer=None)
+        waiting = asyncio.create_task(answer.begun(0))
+        while not delivers:
+            await asyncio.sleep(0)
+        waiting.cancel()
+        delivers[0](0, TextEvent("Hi"))
+        assert b"Hi" in await anext(answer.bodies())
+        await answer.close()
+
+    asyncio.run(main())
+
+
 def test_a_reader_that_stops_has_a_bounded_buffer_and_loses_nothing() -> None:
-    """Its socket takes no more, so its tokens wait as tokens and go out together later."""
+    """Its socket takes no more, so its frames wait in the buffer and go out together later."""
     num_tokens, waiting = 3000, []
 
     class Watched(GuardedProtocol):
