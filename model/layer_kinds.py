@@ -52,10 +52,10 @@ class LayerKinds:
 
     def rotations(self, positions: Tensor) -> tuple[Rotation, ...]:
         """positions [T] -> what turns these tokens' heads, for each table."""
-        return tuple(rope.at(positions) for rope in self._ropes)
+        return tuple([rope.at(positions) for rope in self._ropes])
 
     def plans(self, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Any, ...]:
-        return tuple(backend.plan(batch, kv_cache) for backend in self._planners)
+        return tuple([backend.plan(batch, kv_cache) for backend in self._planners])
 
     def of(self, layer: int, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Rotation, Any]:
         """One layer's rotation and plan alone."""

@@ -3,23 +3,26 @@
 A tape (`model/native/tape.py`) is for one shape of step: so many tokens, so many tiles of queries,
 tables so wide. The second step of a shape is recorded, for many shapes come but once, and from then
 on a step of it copies its inputs into the tape's and replays. Steps of many tokens are not worth
-it, and a model with a part that only torch computes is found out at the first recording.
+it. A model with a part that only torch computes is found out at the first recording: the operation
+is named (`model/fast_path.py`), and its steps run as they are.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from thirdeye.model.attention.native import NativeAttention
+from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.config import ModelConfig
+from thirdeye.model.fast_path import FastPath
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.tape import Tape, Unrecordable
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.step_inputs import copy_inputs, flatten
 
 MAX_TOKENS = 64
 MAX_TAPES = 256  # of some 100 kB; their buffers are the same memory
@@ -29,21 +32,50 @@ Plans = tuple[Any, ...]
 Blocks = Callable[[Tensor, ForwardBatch, Rotations, KVCache, Plans], Tensor]
 
 
-def can_tape(config: ModelConfig, where: Placement) -> bool:
-    """Whether products and rotations are kernels of ours, and this process has the whole model."""
-    has_kernels = where.native is not None and where.quantize == "int8"
-    return has_kernels and config.rope is not None and where.ranks.size == 1
+def tape_blocks(
+    blocks: Blocks, where: Placement, attention: AttentionBackend, tape: FastPath
+) -> Blocks:
+    """What runs a step through `blocks`, on tape where that can be; `tape` is told where not."""
+    if where.device.type != "cpu":
+        return blocks  # there are graphs for that
+    if where.native is None:
+        tape.refuse("there are no native kernels")
+    elif where.ranks.size > 1:
+        tape.refuse("ranks meet between their operations")
+    elif not isinstance(attention, NativeAttention):
+        tape.refuse(f"{type(attention).__name__} is torch's")
+    else:
+        return TapedBlocks(where.native, blocks, tape)
+    return UntapedBlocks(blocks, tape)
+
+
+class UntapedBlocks:
+    """What `blocks` does, and the steps are counted that might have come from tape."""
+
+    def __init__(self, blocks: Blocks, tape: FastPath) -> None:
+        self._blocks, self._tape = blocks, tape
+
+    def __call__(
+        self,
+        x: Tensor,
+        batch: ForwardBatch,
+        rotations: Rotations,
+        kv_cache: KVCache,
+        plans: Plans,
+    ) -> Tensor:
+        self._tape.num_missed += len(x) <= MAX_TOKENS
+        return self._blocks(x, batch, rotations, kv_cache, plans)
 
 
 class TapedBlocks:
     """What `blocks` does, from tape where possible. The result is good until the next call."""
 
-    def __init__(self, library: Library, blocks: Blocks) -> None:
-        self._library, self._blocks = library, blocks
+    def __init__(self, library: Library, blocks: Blocks, tape: FastPath) -> None:
+        self._library, self._blocks, self._tape = library, blocks, tape
         self._memory: list[Tensor] = []
-        self._tapes: dict[object, _Recording | None] = {}  # None: of this shape one step was seen
+        # By the shape of the step. None: of this shape one step was seen.
+        self._recordings: dict[object, _Recording | None] = {}
         self._kv_cache: KVCache | None = None  # the one that is on tape
-        self._is_recordable = True
 
     def __call__(
         self,
@@ -54,47 +86,41 @@ class TapedBlocks:
         plans: Plans,
     ) -> Tensor:
         """x [T, hidden_size] -> [T, hidden_size]."""
-        if len(x) > MAX_TOKENS or not self._is_recordable:
-            return self._blocks(x, batch, rotations, kv_cache, plans)
-        inputs = _Inputs(x, batch.slot_mapping, rotations, plans)
-        recording = self._find(inputs, kv_cache)
-        if recording is None:
-            return self._blocks(x, batch, rotations, kv_cache, plans)
-        return recording.replay(inputs)
+        if len(x) <= MAX_TOKENS and not self._tape.reason:
+            inputs = (x, batch.slot_mapping, rotations, plans)
+            try:
+                shape, tensors = flatten(inputs)
+                recording = self._find(shape, inputs, kv_cache)
+            except Unrecordable as error:
+                self._tape.refuse(str(error))
+                self._recordings.clear()
+            else:
+                if recording is not None:
+                    return recording.replay(tensors)
+        if self._tape.reason:
+            self._tape.num_missed += len(x) <= MAX_TOKENS
+        return self._blocks(x, batch, rotations, kv_cache, plans)
 
-    def _find(self, inputs: "_Inputs", kv_cache: KVCache) -> "_Recording | None":
+    def _find(
+        self, shape: list[object], inputs: "_Inputs", kv_cache: KVCache
+    ) -> "_Recording | None":
         """The tape for these inputs, made if this is the second time that their shape is seen."""
         if kv_cache is not self._kv_cache:
-            self._tapes.clear()
+            self._recordings.clear()
             self._kv_cache = kv_cache
-        shape = (torch.get_num_threads(), *map(_shape, _leaves(inputs)))
+        key = (torch.get_num_threads(), *shape)
         recording = None
-        if shape in self._tapes:
-            recording = self._tapes.pop(shape) or self._record(inputs, kv_cache)
-        self._make_room()
-        self._tapes[shape] = recording  # as the newest
+        if key in self._recordings:
+            recording = self._recordings.pop(key) or _Recording(
+                self._library, self._blocks, inputs, kv_cache, self._memory
+            )
+        elif len(self._recordings) >= MAX_TAPES:
+            del self._recordings[next(iter(self._recordings))]  # what was longest not asked for
+        self._recordings[key] = recording  # as the newest
         return recording
 
-    def _record(self, inputs: "_Inputs", kv_cache: KVCache) -> "_Recording | None":
-        try:
-            return _Recording(self._library, self._blocks, inputs, kv_cache, self._memory)
-        except Unrecordable:
-            self._is_recordable = False
-            return None
 
-    def _make_room(self) -> None:
-        if len(self._tapes) >= MAX_TAPES:
-            del self._tapes[next(iter(self._tapes))]  # what was longest not asked for
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Inputs:
-    """All that blocks read of a step."""
-
-    x: Tensor
-    slot_mapping: Tensor
-    rotations: Rotations
-    plans: Plans
+_Inputs = tuple[Tensor, Tensor, Rotations, Plans]  # x, slots, ...: all that blocks read of a step
 
 
 class _Recording:
@@ -108,15 +134,13 @@ class _Recording:
         kv_cache: KVCache,
         memory: list[Tensor],
     ) -> None:
-        own: _Inputs = _copy(inputs)
-        self._places = [leaf for leaf in _leaves(own) if isinstance(leaf, Tensor)]
-        batch = _batch_of(own.slot_mapping)
-        self._tape = Tape(
-            library, lambda: blocks(own.x, batch, own.rotations, kv_cache, own.plans), memory
-        )
+        own: _Inputs = copy_inputs(inputs)
+        _, self._places = flatten(own)
+        x, slot_mapping, rotations, plans = own
+        batch = _batch_of(slot_mapping)
+        self._tape = Tape(library, lambda: blocks(x, batch, rotations, kv_cache, plans), memory)
 
-    def replay(self, inputs: _Inputs) -> Tensor:
-        tensors = (leaf for leaf in _leaves(inputs) if isinstance(leaf, Tensor))
+    def replay(self, tensors: list[Tensor]) -> Tensor:
         for place, tensor in zip(self._places, tensors, strict=True):
             place.copy_(tensor)
         return self._tape.replay()
@@ -126,31 +150,3 @@ def _batch_of(slot_mapping: Tensor) -> ForwardBatch:
     """A step of which a block can see the slots alone: all else would be that of one step."""
     nothing = torch.empty(0)
     return ForwardBatch(nothing, nothing, slot_mapping, nothing, nothing, nothing, nothing)
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    """The tensors and plain values in dataclasses and tuples of such, in order."""
-    if dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from _leaves(getattr(value, field.name))
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _leaves(item)
-    else:
-        yield value
-
-
-def _shape(leaf: Any) -> object:
-    return (leaf.shape, leaf.dtype) if isinstance(leaf, Tensor) else leaf
-
-
-def _copy(value: Any) -> Any:
-    """The same with tensors of its own."""
-    if isinstance(value, Tensor):
-        return value.clone(memory_format=torch.contiguous_format)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = (field.name for field in dataclasses.fields(value))
-        return dataclasses.replace(value, **{name: _copy(getattr(value, name)) for name in names})
-    if isinstance(value, tuple):
-        return tuple(map(_copy, value))
-    return value

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.block import BlockPart
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.declare.transformer import parameters, transformer_part
+from thirdeye.model.fast_path import FastPath
 from thirdeye.model.layer_kinds import LayerKinds
 from thirdeye.model.linear.choose_method import choose_head
 from thirdeye.model.linear.linear import Linear, TiedLinear
@@ -35,7 +35,7 @@ from thirdeye.model.parts.layers import Embedding, LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.model.state.kv_cache import KVCache
-from thirdeye.model.taped import Blocks, TapedBlocks, can_tape
+from thirdeye.model.taped import tape_blocks
 
 
 class Block(nn.Module):
@@ -115,9 +115,8 @@ class Transformer(nn.Module):
                 zip(part.blocks, self.layer_kinds.backends, strict=True)
             )
         )
-        self._through_blocks: Blocks = self._one_by_one
-        if native and can_tape(config, where) and isinstance(attention, NativeAttention):
-            self._through_blocks = TapedBlocks(native, self._one_by_one)
+        self.tape = FastPath("tape")
+        self._through_blocks = tape_blocks(self._one_by_one, where, attention, self.tape)
         self.final_norm = make_norm(part.final_norm, where)
         method = choose_head(where)
         self.lm_head = (

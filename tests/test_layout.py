@@ -56,7 +56,6 @@ SAME_CLASS_NAMES = {
     # To be renamed:
     "Chunk": "",
     "Conversation": "",
-    "Embedding": "",
     "Load": "",
     "Span": "",
     "Unavailable": "",

@@ -54,11 +54,12 @@ class NormPart(Part):
     kind: Norm
     size: int
     eps: float
+    has_bias: bool = True  # of a LayerNorm; an RMSNorm never has one
 
     def own(self) -> Mapping[str, Parameter]:
         rows = (Rows(self.size, Role.NORMS),)
         weight = Parameter(rows, fill=Fill.ONES)
-        if self.kind is Norm.RMS_NORM:
+        if self.kind is Norm.RMS_NORM or not self.has_bias:
             return {"weight": weight}
         return {"weight": weight, "bias": Parameter(rows, fill=Fill.ZEROS)}
 

@@ -8,6 +8,7 @@ from thirdeye.model.linear.fixed_tile import FixedTile
 from thirdeye.model.linear.fp8 import Fp8
 from thirdeye.model.linear.int8 import Int8
 from thirdeye.model.linear.method import LinearMethod
+from thirdeye.model.linear.native_float32 import NativeFloat32
 from thirdeye.model.linear.native_int8 import NativeInt8
 from thirdeye.model.linear.row_invariant import RowInvariant
 from thirdeye.model.linear.unquantized import Unquantized
@@ -69,6 +70,8 @@ def choose_linear(where: Placement) -> LinearMethod:
     if where.is_deterministic and where.device.type == "cuda":
         properties = torch.cuda.get_device_properties(where.device)
         return FixedTile(properties.multi_processor_count)
+    if where.native:  # which is for fp32 on a CPU alone
+        return NativeFloat32(where.native)
     return RowInvariant() if RowInvariant.is_available(where) else Unquantized()
 
 

@@ -7,17 +7,19 @@ those are compiled, else `model/kernels/`'s, which have the same functions. The 
 in constructors: a machine without triton has everything but these.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.declare.block import AttentionPart, GatedMLPPart
+from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart
+from thirdeye.model.native.activate import ActivateKernel
+from thirdeye.model.native.layer_norm import LayerNormKernel
 from thirdeye.model.native.rms_norm import RMSNormKernels
 from thirdeye.model.native.rope_kv import RopeKVKernel
-from thirdeye.model.native.silu_mul import SiluMulKernel
-from thirdeye.model.parts.layers import GatedMLP, RMSNorm
+from thirdeye.model.parts.layers import MLP, GatedMLP, LayerNorm, RMSNorm
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.parts.self_attention import QKNorm, SelfAttention
 from thirdeye.model.placement import Placement
@@ -44,21 +46,48 @@ class FusedRMSNorm(RMSNorm):
         return self._kernel.add_rms_norm(x, delta, self.weight, self.eps)
 
 
-class FusedSwiGLU(GatedMLP):
-    """`GatedMLP` with SiLU, which is applied and multiplied in one kernel."""
+class NativeLayerNorm(LayerNorm):
+    """`LayerNorm`, and the addition before it, in one kernel; a CPU's alone."""
+
+    def __init__(
+        self, hidden_size: int, eps: float, where: Placement, *, has_bias: bool = True
+    ) -> None:
+        super().__init__(hidden_size, eps, where, has_bias=has_bias)
+        assert where.native is not None
+        self._kernel = LayerNormKernel(where.native)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._kernel(x, None, self.weight, self.bias, self.eps)[1]
+
+    def add(self, x: Tensor, delta: Tensor) -> tuple[Tensor, Tensor]:
+        return self._kernel(x, delta, self.weight, self.bias, self.eps)
+
+
+class NativeMLP(MLP):
+    """`MLP` with its activation, any of them, in one kernel; a CPU's alone."""
+
+    def __init__(self, part: MLPPart, where: Placement) -> None:
+        super().__init__(part, where)
+        assert where.native is not None
+        self.act = ActivateKernel(where.native, part.activation, is_gated=False)
+
+
+class FusedGatedMLP(GatedMLP):
+    """`GatedMLP` with the gate's activation and the product in one kernel: any activation on a CPU,
+    SiLU on a GPU."""
 
     def __init__(self, part: GatedMLPPart, where: Placement) -> None:
         super().__init__(part, where)
-        self._kernel: Any
+        self._gate: Callable[[Tensor], Tensor]
         if where.native:
-            self._kernel = SiluMulKernel(where.native)
+            self._gate = ActivateKernel(where.native, part.activation, is_gated=True)
         else:
-            from thirdeye.model.kernels import silu_mul  # noqa: PLC0415
+            from thirdeye.model.kernels.silu_mul import silu_mul  # noqa: PLC0415
 
-            self._kernel = silu_mul
+            self._gate = silu_mul
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self._kernel.silu_mul(self.gate_up(x)))
+        return self.down(self._gate(self.gate_up(x)))
 
 
 class FusedSelfAttention(SelfAttention):

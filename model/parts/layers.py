@@ -74,16 +74,19 @@ class AddNorm(nn.Module):
 
 
 class LayerNorm(AddNorm):
-    """y = (x - mean) / sqrt(var + eps) * weight + bias (Ba, Kiros, Hinton 2016).
+    """y = (x - mean) / sqrt(var + eps) * weight + bias (Ba, Kiros, Hinton 2016); some models have
+    no bias.
 
     Statistics are taken in fp32 whatever the dtype; torch's kernel sees to that.
     """
 
-    def __init__(self, hidden_size: int, eps: float, where: Placement) -> None:
+    def __init__(
+        self, hidden_size: int, eps: float, where: Placement, *, has_bias: bool = True
+    ) -> None:
         super().__init__()
         self.eps = eps
         self.weight = where.empty(hidden_size)
-        self.bias = where.empty(hidden_size)
+        self.bias = where.empty(hidden_size) if has_bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)

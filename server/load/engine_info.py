@@ -5,6 +5,7 @@ from importlib.metadata import version
 import torch
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.fast_path import FastPath
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.parameter_counts import parameter_counts
 from thirdeye.model.placement import Placement
@@ -45,6 +46,7 @@ def describe(
     where: Placement,
     numerics: str,
     memory: str,
+    *fast_paths: FastPath,
 ) -> EngineInfo:
     """The facts of the ready line."""
     return EngineInfo(
@@ -59,4 +61,5 @@ def describe(
         numerics=numerics,
         memory=memory,
         num_ranks=where.ranks.size,
+        missed_paths=[str(path) for path in fast_paths if path.reason],
     )

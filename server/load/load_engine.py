@@ -1,6 +1,6 @@
 """The engine's side of the composition root: a recipe becomes an engine, in its own process.
 
-Its `main` is run by `server/load/engine_main.py`. Together with `server/launch/api_process.py` this
+Its `main` is run by `server/load/engine_main.py`. Together with `server/launch/replica.py` this
 is the only place that joins `weights/`, `model/` and `server/engine/`.
 """
 
@@ -51,7 +51,7 @@ from thirdeye.server.load.kv_memory import find_kv_budget
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, runs_ahead
 from thirdeye.server.load.placement import place, place_kv
 from thirdeye.server.load.tensor_parallel import make_rank_group, use_threads
-from thirdeye.server.text.tools.form import TAGS, encode_with_tags
+from thirdeye.server.text.tools.form import MARKUP, TAGS, encode_with_tags
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.load import load_weights
@@ -95,11 +95,19 @@ def load_engine(
         rank_group.wrap(model), kv_cache, config, device, choose_sampler(where.native)
     )
     warm_up(runner, config)
+    model.tape.num_missed = 0  # the steps of the warm-up are nobody's
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
     inspector = rank_group.wrap_inspector(LayerInspector(model, device, inspection_rows, kv_dtype))
-    core = EngineCore(config, runner, inspect=inspector, grammars=grammars, launcher=launcher)
+    core = EngineCore(
+        config,
+        runner,
+        inspect=inspector,
+        grammars=grammars,
+        launcher=launcher,
+        fast_paths=[model.tape],
+    )
     wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
-    return core, describe(checkpoint.config, config, where, numerics, memory)
+    return core, describe(checkpoint.config, config, where, numerics, memory, model.tape)
 
 
 def choose_sampler(native: Library | None) -> Sampler:
@@ -140,7 +148,7 @@ def load_guidance(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> LLGui
 
     The tags of a tool call are text to a grammar, also where they are tokens of their own.
     """
-    tokenizer = checkpoint.tokenizer()
+    tokenizer = checkpoint.tokenizer(never_from_text=MARKUP)
     return LLGuidanceCompiler(
         [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
         special_token_ids=[i for text, i in tokenizer.special_tokens.items() if text not in TAGS],

@@ -37,8 +37,8 @@ def measure(num_sequences: int) -> dict[str, float]:
     recorded = time.process_time()
     for _ in range(ROUNDS):
         for row in plan.rows:
-            row.sequence.count_step(num_sequences)
-            row.sequence.count_output(started)
+            row.sequence.timings.count_step(num_sequences)
+            row.sequence.timings.count_output(started)
     counted = time.process_time()
     return {
         "recorder_us": round((recorded - started) / ROUNDS * 1e6, 2),

@@ -10,9 +10,9 @@ from torch import Tensor
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.config import ModelConfig
+from thirdeye.model.config import Activation, ModelConfig
 from thirdeye.model.declare.block import GatedMLPPart, attention_part, mlp_part
-from thirdeye.model.parts.fused import FusedRMSNorm, FusedSelfAttention, FusedSwiGLU
+from thirdeye.model.parts.fused import FusedGatedMLP, FusedRMSNorm, FusedSelfAttention
 from thirdeye.model.parts.layers import GatedMLP, RMSNorm
 from thirdeye.model.parts.rope import Rope
 from thirdeye.model.parts.self_attention import SelfAttention
@@ -54,11 +54,13 @@ def check_norm(rows: int, size: int, where: Placement) -> None:
     assert torch.equal(x, before)
 
 
-def check_gated_mlp(rows: int, wide: int, where: Placement) -> None:
-    config = change(LLAMA, intermediate_size=wide)
+def check_gated_mlp(
+    rows: int, wide: int, where: Placement, activation: Activation = Activation.SILU
+) -> None:
+    config = change(LLAMA, intermediate_size=wide, activation=activation)
     part = mlp_part(config)
     assert isinstance(part, GatedMLPPart)
-    fused, twin = FusedSwiGLU(part, where), GatedMLP(part, where)
+    fused, twin = FusedGatedMLP(part, where), GatedMLP(part, where)
     fill(fused, twin, where)
     for module in (fused, twin):
         module.gate_up.finish()

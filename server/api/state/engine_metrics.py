@@ -42,6 +42,7 @@ class StateCollector(Collector):
         yield _counter("prefix_cache_hits", stats.prefix_cache_hits_total, model)
         yield _counter("num_preemptions", stats.preemptions_total, model)
         yield _stages(stats, model)
+        yield _missed_paths(stats, model)
         yield _counter("scheduler_idle_seconds", stats.idle_seconds_total, model)
         if stats.step_tokens_counts:
             yield _step_tokens(stats, model)
@@ -103,6 +104,16 @@ def _stages(stats: EngineStats, model: str) -> Metric:
     family.add_metric([model, "forward"], stats.forward_seconds_total)
     family.add_metric([model, "sample"], stats.sample_seconds_total)
     family.add_metric([model, "emit"], stats.emit_seconds_total)
+    return family
+
+
+def _missed_paths(stats: EngineStats, model: str) -> Metric:
+    """Steps that went without a fast path, which does not apply to this model or machine."""
+    name = "fast_path_missed_steps"
+    labels = ["model_name", "path", "reason"]
+    family = CounterMetricFamily(f"thirdeye_{name}", help_of(name), labels=labels)
+    for missed in stats.missed_paths:
+        family.add_metric([model, missed.path, missed.reason], missed.num_steps)
     return family
 
 

@@ -19,11 +19,12 @@ no answer could be trusted. Clients never see an exception's text; the log has i
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import msgspec
 import torch
 
+from thirdeye.model.fast_path import FastPath
 from thirdeye.server.engine.core.layer_inspector import Inspect, InspectionQueue
 from thirdeye.server.engine.core.step_recorder import StepRecorder
 from thirdeye.server.engine.execution.model_runner import Runner
@@ -35,6 +36,7 @@ from thirdeye.server.engine.interface.types import (
     EngineStats,
     ErrorCode,
     FinishReason,
+    MissedPath,
     Request,
     StepOutput,
     StepRecord,
@@ -66,8 +68,11 @@ class EngineCore:
         inspect: Inspect | None = None,
         grammars: GrammarCompiler | None = None,
         launcher: Launcher | None = None,
+        fast_paths: Iterable[FastPath] = (),
     ) -> None:
+        """`fast_paths`: those of the model, which know when they are not taken."""
         self._scheduler = scheduler or Scheduler(config)
+        self._fast_paths = tuple(fast_paths)
         self._runner = runner
         self._launcher = launcher
         self._launched: LaunchedStep | None = None
@@ -228,7 +233,9 @@ class EngineCore:
         self._recorder.inspected(request_id, time.perf_counter() - started)
 
     def stats(self) -> EngineStats:
-        return msgspec.structs.replace(self._scheduler.stats(), **self._recorder.totals())
+        missed = [MissedPath(p.name, p.reason, p.num_missed) for p in self._fast_paths if p.reason]
+        totals = self._recorder.totals()
+        return msgspec.structs.replace(self._scheduler.stats(), **totals, missed_paths=missed)
 
     def inspect(self, request: TraceRequest) -> None:
         self._inspections.add(request)

@@ -126,7 +126,7 @@ def describe(row: PlanRow) -> StepRow:
     """It decodes where the newest token, a generated one, is all that is missing."""
     sequence, start = row.sequence, row.start
     is_decode = start >= sequence.num_prompt_tokens and start >= len(sequence.token_ids) - 1
-    num_cached = 0 if sequence.num_steps else sequence.num_cached_tokens
+    num_cached = 0 if sequence.timings.num_steps else sequence.num_cached_tokens
     return StepRow(sequence.request.request_id, row.end - start, KINDS[is_decode], num_cached)
 
 

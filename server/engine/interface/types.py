@@ -133,6 +133,14 @@ class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
 OnOutput = Callable[[StepOutput], bool]  # whether that was all to be done; see `Engine.generate`
 
 
+class MissedPath(Struct, frozen=True, gc=False):
+    """A fast path that does not apply to what is served (`model/fast_path.py`)."""
+
+    path: str
+    reason: str
+    num_steps: int  # that went without, so far
+
+
 class EngineStats(Struct, frozen=True, kw_only=True):
     """The engine's numbers after its latest step. Counters (`*_total`) only grow."""
 
@@ -156,6 +164,7 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     idle_seconds_total: float = 0.0  # without work; what lasts is counted when work comes
     step_tokens_total: int = 0  # computed in all steps together
     step_tokens_counts: list[int] = []  # steps by size, see STEP_TOKENS_BOUNDS; the last is larger
+    missed_paths: list[MissedPath] = []
 
 
 STEP_TOKENS_BOUNDS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
@@ -213,6 +222,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     numerics: str = ""  # all else that decides bits: library, kernels, threads, instruction set
     memory: str = ""  # where a GPU's goes, as measured at start
     num_ranks: int = 1  # processes that compute the model together
+    missed_paths: list[str] = []  # fast paths that do not apply, with the reason
 
 
 class EngineDead(Exception):

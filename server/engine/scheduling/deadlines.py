@@ -57,7 +57,7 @@ class Deadlines:
     ) -> Iterator[tuple[Sequence, ErrorCode, str]]:
         while limit and sequences:
             oldest = next(iter(sequences.values()))
-            if now < oldest.arrived_at + limit:
+            if now < oldest.timings.arrived_at + limit:
                 return
             yield oldest, code, text.format(limit)
             assert sequences.get(oldest.request.request_id) is not oldest, "forget who was late"

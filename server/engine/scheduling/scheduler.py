@@ -38,6 +38,7 @@ from thirdeye.server.engine.interface.types import (
 from thirdeye.server.engine.scheduling.deadlines import Deadlines
 from thirdeye.server.engine.scheduling.pooling import add_sums, unit_vector
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
+from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
 from thirdeye.server.engine.scheduling.speculator import Speculator
 from thirdeye.server.engine.scheduling.step_pace import StepPace
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
@@ -104,7 +105,7 @@ class Scheduler:
             request=request,
             max_tokens=min(request.sampling.max_tokens, limit - num_prompt_tokens),
             arrival=self._num_arrivals,
-            arrived_at=self._clock(),
+            timings=SequenceTimings(arrived_at=self._clock()),
             share=self._tenant_shares.join(request.priority, request.tenant),
         )
         self._num_arrivals += 1
@@ -280,7 +281,7 @@ class Scheduler:
 
     def _count_admission(self, sequence: Sequence) -> None:
         sequence.turn, self._num_turns = self._num_turns, self._num_turns + 1
-        sequence.admitted_at = self._clock()
+        sequence.timings.admitted_at = self._clock()
         self._deadlines.start(sequence)
         sequence.num_cached_tokens = sequence.num_computed_tokens
         self._prompt_tokens += sequence.num_prompt_tokens
@@ -307,7 +308,7 @@ class Scheduler:
         for row, row_result in zip(plan.rows, result.rows, strict=True):
             if row.sequence.status is SequenceStatus.FINISHED:
                 continue  # it ended while this step was in flight
-            row.sequence.count_step(len(plan.rows))
+            row.sequence.timings.count_step(len(plan.rows))
             output = self._update_row(row, row_result)
             if output is not None:
                 outputs.append(output)
@@ -332,12 +333,12 @@ class Scheduler:
         """How far the prompt is; nothing once tokens have come, which tell more."""
         if sequence.num_generated_tokens:
             return None
-        assert sequence.admitted_at is not None
+        assert sequence.timings.admitted_at is not None
         progress = PromptProgress(
             num_prompt_tokens=sequence.num_prompt_tokens,
             num_cached_tokens=sequence.num_cached_tokens,
             num_computed_tokens=sequence.num_computed_tokens,
-            elapsed_ms=(self._clock() - sequence.admitted_at) * 1000,
+            elapsed_ms=(self._clock() - sequence.timings.admitted_at) * 1000,
         )
         request_id = sequence.request.request_id
         return StepOutput(
@@ -349,8 +350,8 @@ class Scheduler:
     def _append(self, row: PlanRow, result: RowResult) -> StepOutput:
         """Add new tokens to a sequence that has caught up, up to the one that ends it."""
         sequence = row.sequence
-        is_first = sequence.first_token_at is None
-        sequence.count_output(self._clock())
+        is_first = sequence.timings.first_token_at is None
+        sequence.timings.count_output(self._clock())
         reason = FinishReason.LENGTH if sequence.max_tokens == 0 else None
         stop_token_id: int | None = None
         new: list[int] = []
@@ -433,7 +434,7 @@ class Scheduler:
             stop_token_id=stop_token_id,
             error=error,
             error_code=error_code,
-            timings=sequence.timings(self._clock()),
+            timings=sequence.timings.until(self._clock(), sequence.num_preemptions),
         )
 
     # --- numbers and invariants ---

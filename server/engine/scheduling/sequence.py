@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
-from thirdeye.server.engine.interface.types import Request, Timings, TokenLogprobs
+from thirdeye.server.engine.interface.types import Request, TokenLogprobs
 from thirdeye.server.engine.scheduling.prompt_lookup import Drafter
+from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
 from thirdeye.server.engine.scheduling.tenant_shares import TenantShare
 
 
@@ -31,12 +32,12 @@ class SequenceStatus(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """`max_tokens` is the request's, or less if the context is full earlier. Times in seconds."""
+    """`max_tokens` is the request's, or less if the context is full earlier."""
 
     request: Request
     max_tokens: int
     arrival: int  # 0, 1, 2, ...: first come, first served within a tenant
-    arrived_at: float
+    timings: SequenceTimings
     share: TenantShare = field(default_factory=TenantShare)  # of its tenant, at its priority
     turn: int | None = None  # 0, 1, 2, ...: when it was first admitted, which it keeps
     token_ids: list[int] = field(default_factory=list)
@@ -54,15 +55,8 @@ class Sequence:
         default_factory=list
     )  # of tokens 1.., as they come
     hidden_sums: list[int] = field(default_factory=list)  # of an embedding, up to what is computed
-    admitted_at: float | None = None
-    first_token_at: float | None = None
-    last_token_at: float = 0.0
-    longest_gap: float = 0.0  # between two outputs
     drafter: Drafter | None = None  # once it has decoded in a small batch
     matcher: Matcher | None = None  # of its grammar, once it is ready
-    num_steps: int = 0
-    num_rows_met: int = 0  # rows of all its steps together, its own included
-    max_rows_met: int = 0
     num_preemptions: int = 0
 
     def __post_init__(self) -> None:
@@ -131,34 +125,3 @@ class Sequence:
         if end > self.num_charged_tokens:
             self.share.served += end - max(self.num_computed_tokens, self.num_charged_tokens)
             self.num_charged_tokens = end
-
-    def count_step(self, num_rows: int) -> None:
-        """It took part in a step of `num_rows` requests."""
-        self.num_steps += 1
-        self.num_rows_met += num_rows
-        if num_rows > self.max_rows_met:  # no max(): this runs for every row of every step
-            self.max_rows_met = num_rows
-
-    def count_output(self, now: float) -> None:
-        """It got new tokens."""
-        if self.first_token_at is None:
-            self.first_token_at = now
-        elif now - self.last_token_at > self.longest_gap:
-            self.longest_gap = now - self.last_token_at
-        self.last_token_at = now
-
-    def timings(self, now: float) -> Timings:
-        """Where the time went until `now`; a part that was never reached took none."""
-        admitted_at = now if self.admitted_at is None else self.admitted_at
-        first_token_at = now if self.first_token_at is None else self.first_token_at
-        return Timings(
-            queue_ms=(admitted_at - self.arrived_at) * 1000,
-            prefill_ms=(first_token_at - admitted_at) * 1000,
-            decode_ms=(now - first_token_at) * 1000,
-            total_ms=(now - self.arrived_at) * 1000,
-            num_steps=self.num_steps,
-            num_preemptions=self.num_preemptions,
-            itl_max_ms=self.longest_gap * 1000,
-            batch_mean=self.num_rows_met / max(self.num_steps, 1),
-            batch_max=self.max_rows_met,
-        )

@@ -6,7 +6,7 @@ import msgspec
 
 from tests.api.support import fake_engine, ready_state
 from thirdeye.server.api.state.metrics import Metrics
-from thirdeye.server.engine.interface.types import STEP_TOKENS_BOUNDS
+from thirdeye.server.engine.interface.types import STEP_TOKENS_BOUNDS, MissedPath
 
 NAMES = [
     "num_ranks",
@@ -34,6 +34,7 @@ NAMES = [
     "request_generation_tokens",
     "scheduler_stage_seconds_total",
     "scheduler_idle_seconds_total",
+    "fast_path_missed_steps_total",
     "startup_time_seconds",
     "grammar_compile_seconds",
     "grammar_timeouts_total",
@@ -49,3 +50,14 @@ def test_every_name_is_there(monkeypatch) -> None:
     text = Metrics(ready_state(engine)).scrape()[0].decode()
     found = set(re.findall(r"^# TYPE thirdeye_(\w+) ", text, re.MULTILINE))
     assert found >= set(NAMES)
+
+
+def test_steps_without_a_fast_path_are_counted_with_its_reason(monkeypatch) -> None:
+    engine = fake_engine()
+    missed = [MissedPath("tape", "aten.relu.default", 7)]
+    stats = msgspec.structs.replace(engine.stats(), missed_paths=missed)
+    monkeypatch.setattr(engine, "stats", lambda: stats)
+    text = Metrics(ready_state(engine)).scrape()[0].decode()
+    (line,) = re.findall(r"^thirdeye_fast_path_missed_steps_total{.*$", text, re.MULTILINE)
+    assert 'path="tape",reason="aten.relu.default"' in line
+    assert line.endswith(" 7.0")

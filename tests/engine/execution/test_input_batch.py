@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.engine.toy import make_request
 from thirdeye.server.engine.execution.input_batch import build_batch
 from thirdeye.server.engine.scheduling.sequence import Sequence
+from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 
@@ -16,7 +17,10 @@ def plans(draw: st.DrawFn, block_size: int) -> StepPlan:
     for i in range(draw(st.integers(1, 5))):
         prompt = draw(st.lists(st.integers(0, 99), min_size=1, max_size=20))
         sequence = Sequence(
-            request=make_request(str(i), prompt), max_tokens=9, arrival=i, arrived_at=0.0
+            request=make_request(str(i), prompt),
+            max_tokens=9,
+            arrival=i,
+            timings=SequenceTimings(0.0),
         )
         num_blocks = -(-len(prompt) // block_size)
         table = st.lists(st.integers(0, 500), min_size=num_blocks, max_size=num_blocks)

@@ -16,6 +16,7 @@ from thirdeye.server.engine.run_ahead.device_state import DeviceState, StateLayo
 from thirdeye.server.engine.run_ahead.slot_table import SlotTable
 from thirdeye.server.engine.sampling.logits_processors import make_processors
 from thirdeye.server.engine.scheduling.sequence import Sequence
+from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
 VOCAB, NUM_SLOTS, BLOCK_SIZE = 70, 5, 4
@@ -42,7 +43,7 @@ def row_of(wishes: dict[str, object]) -> PlanRow:
     prompt, answer, allowed = (own.pop(name) for name in ("prompt", "answer", "allowed"))
     request = make_request(prompt=prompt, max_tokens=9, **own)  # type: ignore[arg-type]  # drawn
     request = structs.replace(request, grammar="some" if allowed else "")
-    sequence = Sequence(request, max_tokens=9, arrival=0, arrived_at=0)
+    sequence = Sequence(request, max_tokens=9, arrival=0, timings=SequenceTimings(0.0))
     sequence.token_ids += answer  # type: ignore[operator]  # a list of ids
     sequence.block_table = [0, 1, 2]
     end = len(sequence.token_ids)

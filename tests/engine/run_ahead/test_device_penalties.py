@@ -8,6 +8,7 @@ from tests.engine.toy import make_request
 from thirdeye.server.engine.run_ahead.device_penalties import TokenCounts, make_counts_update
 from thirdeye.server.engine.sampling.logits_processors import apply_penalties
 from thirdeye.server.engine.scheduling.sequence import Sequence
+from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
 
 VOCAB = 30
 TOKENS = st.lists(st.integers(0, VOCAB - 1), max_size=20)
@@ -50,7 +51,7 @@ def test_penalties_are_those_of_the_host(
             presence_penalty=presence,
             repetition_penalty=repetition,
         )
-        sequence = Sequence(request, max_tokens=99, arrival=0, arrived_at=0)
+        sequence = Sequence(request, max_tokens=99, arrival=0, timings=SequenceTimings(0.0))
         sequence.token_ids += [*said, *later]
         apply_penalties(logits[slot], sequence)
     assert torch.equal(penalized, logits)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.engine.toy import make_request
 from thirdeye.server.engine.sampling.logits_processors import is_processed, make_processors
 from thirdeye.server.engine.scheduling.sequence import Sequence
+from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
 
 VOCAB = 12
 EOS = [0, 3]
@@ -51,7 +52,7 @@ def test_as_an_obvious_loop(
     logits: list[float], prompt: list[int], output: list[int], **sampling: Any
 ) -> None:
     request = make_request(prompt=prompt, **sampling)
-    sequence = Sequence(request=request, max_tokens=99, arrival=0, arrived_at=0.0)
+    sequence = Sequence(request=request, max_tokens=99, arrival=0, timings=SequenceTimings(0.0))
     sequence.token_ids += output
     row = torch.tensor(logits)
     if is_processed(sequence):

@@ -10,6 +10,7 @@ from tests.engine.scheduling.test_scheduler import Driver
 from tests.engine.toy import make_request
 from thirdeye.server.engine.interface.engine_config import Admission, default_batched_tokens
 from thirdeye.server.engine.scheduling.sequence import Sequence
+from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
 from thirdeye.server.engine.scheduling.token_budget import TokenBudget
 
 
@@ -115,7 +116,9 @@ def test_the_budget_is_never_exceeded_and_never_wasted(
     wants: list[int], num_tokens: int, num_newcomers: int
 ) -> None:
     sequences = [
-        Sequence(make_request(prompt=[1] * want), max_tokens=1, arrival=i, arrived_at=0.0)
+        Sequence(
+            make_request(prompt=[1] * want), max_tokens=1, arrival=i, timings=SequenceTimings(0.0)
+        )
         for i, want in enumerate(wants)
     ]
     running, newcomers = sequences[num_newcomers:], sequences[:num_newcomers]

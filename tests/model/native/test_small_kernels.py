@@ -3,14 +3,25 @@
 import pytest
 import torch
 
-from tests.model.fused_twins import HEAD_DIMS, check_gated_mlp, check_heads, check_norm
+from tests.model.fused_twins import (
+    HEAD_DIMS,
+    check_gated_mlp,
+    check_heads,
+    check_norm,
+    close,
+    fill,
+    noise,
+)
 from tests.model.steps import Row, make_batch
-from tests.model.tiny import CPU, LLAMA, change, make_cache, random_model
-from thirdeye.model.config import RopeConfig
+from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
+from thirdeye.model.config import Activation, RopeConfig
+from thirdeye.model.native.activate import ActivateKernel
+from thirdeye.model.native.layer_norm import LayerNormKernel
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.rms_norm import RMSNormKernels
 from thirdeye.model.native.rope_kv import RopeKVKernel
-from thirdeye.model.native.silu_mul import SiluMulKernel
+from thirdeye.model.parts.fused import NativeLayerNorm
+from thirdeye.model.parts.layers import LayerNorm, activation_function
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -31,18 +42,49 @@ def test_norm(rows: int, size: int, where: Placement) -> None:
     check_norm(rows, size, where)
 
 
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize(
+    ("rows", "size"), [(1, 1), (3, 32), (5, 100), (2, 768), (40, 768), (1, 2050), (0, 8)]
+)
+def test_layer_norm(rows: int, size: int, has_bias: bool, where: Placement) -> None:
+    """Against torch's, around a mean that is not 0; the input itself is left alone."""
+    ours, twin = (
+        kind(size, 1e-5, where, has_bias=has_bias) for kind in (NativeLayerNorm, LayerNorm)
+    )
+    fill(ours, twin, where)
+    x, delta = (noise(rows, size, where=where) + 3 for _ in range(2))
+    before = x.clone()
+    close(ours(x), twin(x))
+    (stream, normed), (twin_stream, twin_normed) = ours.add(x, delta), twin.add(x, delta)
+    assert torch.equal(stream, twin_stream)
+    close(normed, twin_normed)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("activation", list(Activation))
 @pytest.mark.parametrize(("rows", "wide"), [(1, 1), (3, 48), (2, 1536), (33, 100)])
-def test_silu_mul(rows: int, wide: int, where: Placement) -> None:
-    check_gated_mlp(rows, wide, where)
+def test_gated(rows: int, wide: int, activation: Activation, where: Placement) -> None:
+    check_gated_mlp(rows, wide, where, activation)
 
 
-def test_silu_of_the_extremes(native: Library) -> None:
+@pytest.mark.parametrize("activation", list(Activation))
+def test_activation(activation: Activation, native: Library, where: Placement) -> None:
+    """Every number of a fine grid: nearer to the exact value than to torch's, which cancels."""
+    x = torch.linspace(-15, 15, 3 * 33_333).view(3, -1)
+    y = ActivateKernel(native, activation, is_gated=False)(x)
+    torch.testing.assert_close(y, activation_function(activation, where)(x), atol=2e-6, rtol=1e-6)
+    exact = activation_function(activation, Placement(torch.float64, torch.device("meta")))
+    torch.testing.assert_close(y.double(), exact(x.double()), atol=1e-6, rtol=2e-6)
+
+
+@pytest.mark.parametrize("activation", list(Activation))
+def test_activation_of_the_extremes(activation: Activation, native: Library) -> None:
     """No overflow on the way to 0 or x; a NaN is not swallowed."""
-    gates = torch.tensor([0.0, -1e30, 1e30, -100.0, 100.0, torch.nan])
-    both = torch.cat((gates, torch.ones(6)))[None]
-    y = SiluMulKernel(native).silu_mul(both)[0]
-    assert y[:5].tolist() == [0.0, 0.0, torch.tensor(1e30).item(), 0.0, 100.0]
-    assert y[5].isnan()
+    gates = torch.tensor([0.0, -1e30, 1e30, -100.0, 100.0, torch.inf, torch.nan])
+    both = torch.cat((gates, torch.ones(7)))[None]
+    y = ActivateKernel(native, activation, is_gated=True)(both)[0]
+    assert y[:6].tolist() == [0.0, 0.0, torch.tensor(1e30).item(), 0.0, 100.0, torch.inf]
+    assert y[6].isnan()
 
 
 @pytest.mark.parametrize("qk_norm", [False, True])
@@ -54,7 +96,9 @@ def test_heads(head_dim: int, qk_norm: bool, where: Placement) -> None:
         check_heads(change(LLAMA, head_dim=head_dim, rope=rope, qk_norm=qk_norm), where)
 
 
-@pytest.mark.parametrize("config", [LLAMA, QWEN3, PARTIAL], ids=["llama", "qwen3", "partial"])
+@pytest.mark.parametrize(
+    "config", [LLAMA, QWEN3, PARTIAL, GPT2], ids=["llama", "qwen3", "partial", "gpt2"]
+)
 def test_whole_model(config, native: Library) -> None:
     """A prompt, then a chunk beside a single token: logits as by torch's kernels, to 1e-4."""
     plain, ours = random_model(config), random_model(config, native=native)
@@ -76,16 +120,22 @@ def test_same_bits(native: Library, threads: int) -> None:
     g = torch.Generator().manual_seed(0)
     x, delta = (torch.randn(100, 576, generator=g) for _ in range(2))
     weight, both = torch.randn(576, generator=g), torch.randn(100, 200, generator=g)
-    norms, silu = RMSNormKernels(native), SiluMulKernel(native)
+    norms, layer_norm = RMSNormKernels(native), LayerNormKernel(native)
+    gates = [ActivateKernel(native, kind, is_gated=True) for kind in Activation]
     streams, normed = norms.add_rms_norm(x, delta, weight, 1e-5)
-    gated = silu.silu_mul(both)
+    _, centred = layer_norm(x, delta, weight, weight, 1e-5)
+    gated = [gate(both) for gate in gates]
     for row in (0, 1, 50, 99):
         only = slice(row, row + 1)
         stream, y = norms.add_rms_norm(x[only], delta[only], weight, 1e-5)
         assert torch.equal(stream, streams[only])
         assert torch.equal(y, normed[only])
         assert torch.equal(norms.rms_norm(stream, weight, 1e-5), y)
-        assert torch.equal(silu.silu_mul(both[only]), gated[only])
+        alone = layer_norm(x[only], delta[only], weight, weight, 1e-5)
+        assert torch.equal(alone[1], centred[only])
+        assert torch.equal(layer_norm(alone[0], None, weight, weight, 1e-5)[1], alone[1])
+        for gate, together in zip(gates, gated, strict=True):
+            assert torch.equal(gate(both[only]), together[only])
 
 
 def test_a_cache_in_fp16_is_rounded_to_nearest(native: Library) -> None:

@@ -1,17 +1,22 @@
 """Steps from tape have the bits of steps without: any order of shapes, any content, any cache."""
 
+import logging
 import random
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from tests.model.steps import Row, make_batch
-from tests.model.tiny import LLAMA, change, make_cache, random_model
+from tests.model.tiny import GPT2, LLAMA, change, make_cache, random_model
 from thirdeye.model import taped
+from thirdeye.model.attention.blocked import BlockedAttention
+from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.config import Activation, ModelConfig
+from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.paged_attention import Tiles
 from thirdeye.model.native.tape import Tape
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.taped import TapedBlocks
@@ -20,10 +25,34 @@ from thirdeye.model.transformer import Transformer
 WIDE = change(LLAMA, max_position_embeddings=512, head_dim=16, num_heads=4)
 BLOCK_SIZE, BLOCKS_EACH = 16, 20
 
+NEAR, FAR = RopeConfig(theta=10_000.0, dim=16), RopeConfig(theta=1e6, dim=8)
+TWO_ROPES = change(
+    WIDE,
+    num_hidden_layers=3,
+    activation=Activation.GELU_TANH,
+    attention=(
+        AttentionSpec(rope=NEAR, window=20, softcap=30.0),
+        AttentionSpec(rope=FAR, scale=0.3, sinks=True),
+        AttentionSpec(),  # not turned at all
+    ),
+)
+MODELS = {
+    "llama": WIDE,
+    "qk-norm": change(WIDE, qk_norm=True, qkv_bias=True),
+    "gated-gelu": change(WIDE, activation=Activation.GELU, mlp_bias=True),
+    "gated-gelu-tanh": change(WIDE, activation=Activation.GELU_TANH),
+    "layer-norm": change(WIDE, norm=Norm.LAYER_NORM),
+    "gpt2": change(GPT2, max_position_embeddings=512),
+    "plain-gelu": change(WIDE, gated_mlp=False, activation=Activation.GELU),
+    "two-ropes": TWO_ROPES,
+}
 
-def models(native: Library, config: ModelConfig) -> tuple[Transformer, Transformer]:
+
+def models(
+    native: Library, config: ModelConfig, quantize: str = "int8"
+) -> tuple[Transformer, Transformer]:
     """(with tapes, without), of the same weights and kernels."""
-    ours, plain = (random_model(config, quantize="int8", native=native) for _ in range(2))
+    ours, plain = (random_model(config, quantize=quantize, native=native) for _ in range(2))
     assert isinstance(ours._through_blocks, TapedBlocks)
     plain._through_blocks = plain._one_by_one
     return ours, plain
@@ -32,7 +61,7 @@ def models(native: Library, config: ModelConfig) -> tuple[Transformer, Transform
 def random_step(rng: random.Random) -> ForwardBatch:
     """One to four sequences with one to five tokens each, somewhere in their lives."""
     rows = []
-    for i in range(rng.choice([1, 1, 2, 4])):
+    for i in rng.sample(range(4), rng.choice([1, 1, 2, 4])):  # its blocks, and no others
         tokens = [rng.randrange(97) for _ in range(rng.choice([1, 1, 1, 5]))]
         blocks = range(i * BLOCKS_EACH, (i + 1) * BLOCKS_EACH)
         rows.append(Row(tokens, rng.choice([0, 15, 16, 63, 64, 100, 300]), blocks))
@@ -48,24 +77,44 @@ def cache(config: ModelConfig) -> KVCache:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("config", [WIDE, change(WIDE, qk_norm=True, qkv_bias=True)])
-def test_any_steps(native: Library, config: ModelConfig, threads: int) -> None:
+@pytest.mark.parametrize("quantize", ["int8", "none"])
+@pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
+def test_any_steps(native: Library, config: ModelConfig, quantize: str, threads: int) -> None:
     torch.set_num_threads(threads)
-    ours, plain = models(native, config)
+    ours, plain = models(native, config, quantize)
     rng = random.Random(0)
     our_cache, plain_cache = cache(config), cache(config)
-    for _ in range(150):
+    for _ in range(100):
         step = random_step(rng)
         assert torch.equal(ours(step, our_cache), plain(step, plain_cache))
     assert num_recorded(ours) > 5
+    assert not ours.tape.reason
+    assert ours.tape.num_missed == 0
     for layer in range(config.num_hidden_layers):
         pairs = zip(our_cache.layer(layer), plain_cache.layer(layer), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.parametrize("quantize", ["int8", "none"])
+@pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
+def test_a_taped_token_does_not_know_its_company(
+    native: Library, config: ModelConfig, quantize: str
+) -> None:
+    """Alone or with three others that are computed in the same step, again and again."""
+    model, _ = models(native, config, quantize)
+    row = Row([5], 100, range(BLOCKS_EACH))
+    others = [Row([7, 8], 30, range(i * BLOCKS_EACH, (i + 1) * BLOCKS_EACH)) for i in (1, 2, 3)]
+    alone, together = make_batch([row], BLOCK_SIZE), make_batch([*others, row], BLOCK_SIZE)
+    kv_cache = cache(config)
+    for _ in range(3):
+        expected = model(alone, kv_cache).clone()
+        assert torch.equal(model(together, kv_cache)[-1:], expected)
+    assert num_recorded(model) == 2
+
+
 def num_recorded(model: Transformer) -> int:
     assert isinstance(model._through_blocks, TapedBlocks)
-    return sum(tape is not None for tape in model._through_blocks._tapes.values())
+    return sum(tape is not None for tape in model._through_blocks._recordings.values())
 
 
 def logits(model: Transformer, kv_cache: KVCache, token: int = 5) -> Tensor:
@@ -111,19 +160,62 @@ def test_tapes_are_bounded(native: Library, monkeypatch: pytest.MonkeyPatch) -> 
             row = Row([1] * count, 0, range(BLOCKS_EACH))
             model(make_batch([row], BLOCK_SIZE), kv_cache)
         assert isinstance(model._through_blocks, TapedBlocks)
-        assert len(model._through_blocks._tapes) == 2
+        assert len(model._through_blocks._recordings) == 2
 
 
-def test_a_model_with_a_part_of_torchs_runs_without(native: Library) -> None:
-    """GELU in the gated MLP has no kernel of ours: found out once, and never tried again."""
-    config = change(WIDE, activation=Activation.GELU)
-    model, plain = models(native, config)
-    kv_cache = cache(config)
-    for _ in range(3):
-        assert torch.equal(logits(model, kv_cache), logits(plain, cache(config)))
-    assert isinstance(model._through_blocks, TapedBlocks)
-    assert not model._through_blocks._is_recordable
+def test_what_cannot_be_recorded_is_named_once(
+    native: Library, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The operation, in the log and for who asks; each small step that goes without is counted."""
+    (model, plain), kv_cache = models(native, WIDE), cache(WIDE)
+    for each in (model, plain):
+        mlp = each.blocks[1].mlp
+        mlp.register_forward_hook(lambda module, inputs, output: output.relu())
+    with caplog.at_level(logging.WARNING):
+        for _ in range(4):
+            assert torch.equal(logits(model, kv_cache), logits(plain, cache(WIDE)))
+    assert str(model.tape) == "tape: aten.relu.default"
+    assert [record.message for record in caplog.records] == [
+        "steps go without the tape, which is faster: aten.relu.default"
+    ]
+    assert model.tape.num_missed == 3, "the first is only looked at"
+    long = make_batch([Row([1] * (taped.MAX_TOKENS + 1), 0, range(BLOCKS_EACH))], BLOCK_SIZE)
+    model(long, kv_cache)
+    assert model.tape.num_missed == 3, "for this one no tape is made"
     assert num_recorded(model) == 0
+
+
+class Opaque:
+    """A plan that nobody can look into, and that is another object in each step."""
+
+    def __init__(self, tiles: Tiles) -> None:
+        self.tiles = tiles
+
+
+class OpaqueAttention(NativeAttention):
+    def for_layers(self, spec: AttentionSpec) -> "OpaqueAttention":
+        return OpaqueAttention(self._library, spec)
+
+    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> Any:
+        return Opaque(super().plan(batch, kv_cache))
+
+    def forward(
+        self, query: Tensor, keys: Tensor, values: Tensor, plan: Any, *sinks: Any
+    ) -> Tensor:
+        return super().forward(query, keys, values, plan.tiles, *sinks)
+
+
+def test_a_plan_that_cannot_be_looked_into_is_refused(native: Library) -> None:
+    """As a part of the shape it would be a new one in each step, and would keep all its tensors."""
+    attention = OpaqueAttention(native)
+    model = random_model(WIDE, attention, quantize="int8", native=native)
+    kv_cache, plain = cache(WIDE), models(native, WIDE)[1]
+    for _ in range(3):
+        assert torch.equal(logits(model, kv_cache), logits(plain, cache(WIDE)))
+    assert "Opaque" in model.tape.reason
+    assert model.tape.num_missed == 3
+    assert isinstance(model._through_blocks, TapedBlocks)
+    assert not model._through_blocks._recordings, "nothing of any step is kept"
 
 
 def test_long_steps_are_not_recorded(native: Library, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +227,15 @@ def test_long_steps_are_not_recorded(native: Library, monkeypatch: pytest.Monkey
         model(make_batch([row], BLOCK_SIZE), kv_cache)
 
 
-def test_plain_models_have_no_tape(native: Library) -> None:
-    """Without our kernels there is nothing to record, in fp32 nothing that could be."""
-    for model in (random_model(WIDE), random_model(WIDE, native=native)):
-        assert not isinstance(model._through_blocks, TapedBlocks)
+def test_a_machine_without_kernels_says_so(native: Library) -> None:
+    """And so does attention that was asked for and is torch's."""
+    without, blocked = random_model(WIDE), random_model(WIDE, BlockedAttention(), native=native)
+    for model, reason in (
+        (without, "there are no native kernels"),
+        (blocked, "BlockedAttention is torch's"),
+    ):
+        assert model.tape.reason == reason
+        kv_cache = cache(WIDE)
+        for count in (1, 2, taped.MAX_TOKENS + 1):
+            model(make_batch([Row([1] * count, 0, range(BLOCKS_EACH))], BLOCK_SIZE), kv_cache)
+        assert model.tape.num_missed == 2

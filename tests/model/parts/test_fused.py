@@ -11,7 +11,7 @@ from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.config import ModelConfig, RopeConfig
-from thirdeye.model.parts.fused import FusedRMSNorm, FusedSelfAttention, FusedSwiGLU
+from thirdeye.model.parts.fused import FusedGatedMLP, FusedRMSNorm, FusedSelfAttention
 from thirdeye.model.placement import Placement
 
 pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
@@ -69,9 +69,9 @@ def test_whole_model(config: ModelConfig) -> None:
 def test_fused_parts_are_chosen_where_asked_for() -> None:
     """A model that quietly fell back to the plain parts would pass every test of equality."""
     kinds = {type(m) for m in random_model(LLAMA, is_fused=True).modules()}
-    assert {FusedRMSNorm, FusedSelfAttention, FusedSwiGLU} <= kinds
+    assert {FusedRMSNorm, FusedSelfAttention, FusedGatedMLP} <= kinds
     kinds = {type(m) for m in random_model(LLAMA).modules()}
-    assert kinds.isdisjoint({FusedRMSNorm, FusedSelfAttention, FusedSwiGLU})
+    assert kinds.isdisjoint({FusedRMSNorm, FusedSelfAttention, FusedGatedMLP})
 
 
 def test_auto_attention_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,48 @@
+"""An MLP's activation in C, times its partner where the MLP is gated."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from thirdeye.model.config import Activation
+from thirdeye.model.native.library import Library, address
+
+SMALL = 1 << 13  # numbers: less than 10 us of work
+KINDS = {Activation.SILU: 0, Activation.GELU: 1, Activation.GELU_TANH: 2}  # `enum kind`
+
+
+class Args(ctypes.Structure):
+    """`struct activate_args`."""
+
+    _fields_ = (
+        ("x", ctypes.c_void_p),
+        ("output", ctypes.c_void_p),
+        ("num_rows", ctypes.c_int),
+        ("size", ctypes.c_int),
+        ("kind", ctypes.c_int),
+        ("is_gated", ctypes.c_int),
+    )
+
+
+class ActivateKernel:
+    def __init__(self, library: Library, activation: Activation, *, is_gated: bool) -> None:
+        self._run, self._operation = library.run, library.operation("activate")
+        self._kind, self._is_gated = KINDS[activation], is_gated
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [T, size], or if it is gated [T, 2 * size] with the gates first -> [T, size]."""
+        x = x.contiguous()
+        num_rows, width = x.shape
+        size = width // 2 if self._is_gated else width
+        output = x.new_empty(num_rows, size)
+        args = Args(
+            x=address(x, torch.float32, num_rows, width),
+            output=output.data_ptr(),
+            num_rows=num_rows,
+            size=size,
+            kind=self._kind,
+            is_gated=self._is_gated,
+        )
+        self._run(self._operation, args, is_small=num_rows * width < SMALL)
+        return output

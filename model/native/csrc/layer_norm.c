@@ -1,0 +1,82 @@
+/* Add to the residual stream and norm it: y = (x - mean) / sqrt(variance + eps) * weight + bias, row
+ * by row.
+ *
+ * A row is summed up in 64 lanes, which are added in one order, twice: for its mean, then for the
+ * squares of what is left of it. So a row's bits depend on its size and nothing else.
+ */
+#include "floats.h"
+#include "pool.h"
+
+#include <math.h>
+#include <stddef.h>
+
+enum { CHAINS = 4, ROWS_AT_ONCE = 4 };
+
+struct layer_norm_args {
+    const float *x, *delta; /* [num_rows, size]; delta may be NULL */
+    const float *weight;    /* [size] */
+    const float *bias;      /* [size], or NULL */
+    float *stream;          /* [num_rows, size]: x + delta; not used without a delta */
+    float *normed;          /* [num_rows, size] */
+    float eps;
+    int num_rows, size;
+};
+
+static float add_lanes(const __m512 sums[CHAINS]) {
+    __m512 low = _mm512_add_ps(sums[0], sums[1]), high = _mm512_add_ps(sums[2], sums[3]);
+    return _mm512_reduce_add_ps(_mm512_add_ps(low, high));
+}
+
+/* x + delta into the stream; -> its mean. */
+static float add_row(const float *x, const float *delta, float *stream, int size) {
+    __m512 sums[CHAINS];
+    for (int chain = 0; chain < CHAINS; chain++) sums[chain] = _mm512_setzero_ps();
+    for (int i = 0; i < size;)
+        for (int chain = 0; chain < CHAINS && i < size; chain++, i += WIDTH) {
+            __mmask16 mask = first_lanes(size - i);
+            __m512 v = _mm512_maskz_loadu_ps(mask, x + i);
+            if (delta) {
+                v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, delta + i));
+                _mm512_mask_storeu_ps(stream + i, mask, v);
+            }
+            sums[chain] = _mm512_add_ps(sums[chain], v);
+        }
+    return add_lanes(sums) / (float)size;
+}
+
+static float variance_of(const float *x, float mean, int size) {
+    __m512 sums[CHAINS], middle = _mm512_set1_ps(mean);
+    for (int chain = 0; chain < CHAINS; chain++) sums[chain] = _mm512_setzero_ps();
+    for (int i = 0; i < size;)
+        for (int chain = 0; chain < CHAINS && i < size; chain++, i += WIDTH) {
+            __mmask16 mask = first_lanes(size - i); /* 0 behind the row, not minus its mean */
+            __m512 v = _mm512_maskz_sub_ps(mask, _mm512_maskz_loadu_ps(mask, x + i), middle);
+            sums[chain] = _mm512_fmadd_ps(v, v, sums[chain]);
+        }
+    return add_lanes(sums) / (float)size;
+}
+
+static void norm_row(const struct layer_norm_args *args, int row) {
+    int size = args->size;
+    size_t at = (size_t)row * size;
+    const float *delta = args->delta ? args->delta + at : NULL;
+    float *stream = args->delta ? args->stream + at : NULL;
+    float mean = add_row(args->x + at, delta, stream, size);
+    const float *x = stream ? stream : args->x + at;
+    __m512 scale = _mm512_set1_ps(1.0f / sqrtf(variance_of(x, mean, size) + args->eps));
+    __m512 middle = _mm512_set1_ps(mean);
+    for (int i = 0; i < size; i += WIDTH) {
+        __mmask16 mask = first_lanes(size - i);
+        __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + i), middle), scale);
+        v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, args->weight + i));
+        if (args->bias) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, args->bias + i));
+        _mm512_mask_storeu_ps(args->normed + at + i, mask, v);
+    }
+}
+
+void layer_norm(const void *data, struct team *team) {
+    const struct layer_norm_args *args = data;
+    for (int first; (first = next_item(team) * ROWS_AT_ONCE) < args->num_rows;)
+        for (int row = first; row < first + ROWS_AT_ONCE && row < args->num_rows; row++)
+            norm_row(args, row);
+}

@@ -1,0 +1,74 @@
+"""The fp32 linear layer in C: its weights in panels, its arguments, its call.
+
+`float_linear.c` says what is computed, in which order, and how it lies in memory.
+"""
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from thirdeye.model.native.library import Library, address
+
+PANEL_ROWS = 48
+SMALL = 1 << 17  # products that take one thread some microseconds
+
+
+class Args(ctypes.Structure):
+    """`struct float_linear_args`."""
+
+    _fields_ = (
+        ("x", ctypes.c_void_p),
+        ("y", ctypes.c_void_p),
+        ("packed", ctypes.c_void_p),
+        ("bias", ctypes.c_void_p),
+        ("num_tokens", ctypes.c_int),
+        ("in_features", ctypes.c_int),
+        ("out_features", ctypes.c_int),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class FloatPanels:
+    packed: Tensor  # [panels, in, PANEL_ROWS] float32, zeros behind the last row
+    out_features: int
+
+
+def pack_floats(weight: Tensor) -> FloatPanels:
+    """weight [out, in] float32, in panels of rows."""
+    out_features, in_features = weight.shape
+    whole, rest = divmod(out_features, PANEL_ROWS)
+    packed = torch.empty(whole + bool(rest), in_features, PANEL_ROWS)
+    panels = weight[: whole * PANEL_ROWS].view(whole, PANEL_ROWS, in_features)
+    packed[:whole].copy_(panels.transpose(1, 2))
+    if rest:
+        packed[whole].zero_()[:, :rest].copy_(weight[whole * PANEL_ROWS :].t())
+    return FloatPanels(packed, out_features)
+
+
+class FloatLinearKernel:
+    """y = x W^T + b for one layer's weights."""
+
+    def __init__(self, library: Library, weight: FloatPanels, bias: Tensor | None) -> None:
+        assert weight.packed.data_ptr() % 64 == 0  # torch's allocator sees to that
+        self._run, self._operation = library.run, library.operation("float_linear")
+        self.weight, self.bias = weight, bias  # held here, for C only has their addresses
+        self._in_features, self._out_features = weight.packed.shape[1], weight.out_features
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [T, in] float32 -> [T, out] float32."""
+        num_tokens = len(x)
+        y = x.new_empty(num_tokens, self._out_features)
+        args = Args(
+            x=address(x, torch.float32, num_tokens, self._in_features),
+            y=y.data_ptr(),
+            packed=self.weight.packed.data_ptr(),
+            bias=None if self.bias is None else self.bias.data_ptr(),
+            num_tokens=num_tokens,
+            in_features=self._in_features,
+            out_features=self._out_features,
+        )
+        num_products = num_tokens * self._in_features * self._out_features
+        self._run(self._operation, args, is_small=num_products < SMALL)
+        return y
