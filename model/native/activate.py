@@ -12,7 +12,7 @@ SMALL = 1 << 13  # numbers: less than 10 us of work
 KINDS = {Activation.SILU: 0, Activation.GELU: 1, Activation.GELU_TANH: 2}  # `enum kind`
 
 
-class Args(ctypes.Structure):
+class ActivateArgs(ctypes.Structure):
     """`struct activate_args`."""
 
     _fields_ = (
@@ -36,7 +36,7 @@ class ActivateKernel:
         num_rows, width = x.shape
         size = width // 2 if self._is_gated else width
         output = x.new_empty(num_rows, size)
-        args = Args(
+        args = ActivateArgs(
             x=address(x, torch.float32, num_rows, width),
             output=output.data_ptr(),
             num_rows=num_rows,
