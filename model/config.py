@@ -19,6 +19,8 @@ class Activation(StrEnum):
     GELU = "gelu"
     GELU_TANH = "gelu_tanh"
     SILU = "silu"
+    RELU = "relu"
+    RELU2 = "relu2"
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,7 +107,8 @@ class RMSNorm(AddNorm):
 
 
 def activation_function(activation: Activation, where: Placement) -> Callable[[Tensor], Tensor]:
-    """GELU (Hendrycks, Gimpel 2016), its tanh approximation (GPT-2's), or SiLU (x * sigmoid(x)).
+    """GELU (Hendrycks, Gimpel 2016), its tanh approximation (GPT-2's), SiLU (x * sigmoid(x)), ReLU
+    or its square (So et al. 2021, "Primer").
 
     On a CPU two of torch's kernels round the last elements of a stretch in another way than those
     before: which elements these are depends on rows and threads. `exp` and `tanh` alone do not.
@@ -117,6 +118,8 @@ def activation_function(activation: Activation, where: Placement) -> Callable[[T
         Activation.GELU: F.gelu,
         Activation.GELU_TANH: gelu_tanh if is_cpu else partial(F.gelu, approximate="tanh"),
         Activation.SILU: silu if is_cpu else F.silu,
+        Activation.RELU: F.relu,
+        Activation.RELU2: lambda x: F.relu(x).square(),
     }
     return functions[activation]
 

@@ -6,18 +6,17 @@ that query heads share key heads.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedModel,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 from tests.weights.tiny import gpt2_gguf, llama_gguf
@@ -40,12 +39,27 @@ class Case:
     is_taped: bool = True  # whether small steps with our kernels in 8 bits are replayed from tape
 
 
-def llama(**changes: Any) -> Case:
-    return Case(lambda: LlamaForCausalLM(LlamaConfig(**(SIZES | changes))), llama_gguf)
+def relative(
+    model_type: str,
+    *,
+    gguf: WriteGGUF | None = llama_gguf,
+    is_taped: bool = True,
+    **changes: Any,
+) -> Case:
+    """A Llama or one of its many relatives: the same sizes by the same names."""
+
+    def make() -> PreTrainedModel:
+        config = CONFIG_MAPPING[model_type](**(SIZES | changes))
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+        return model
+
+    return Case(make, gguf, is_taped)
 
 
-def qwen3(*, gguf: WriteGGUF | None = llama_gguf, **changes: Any) -> Case:
-    return Case(lambda: Qwen3ForCausalLM(Qwen3Config(**(SIZES | changes))), gguf)
+llama, mistral = partial(relative, "llama"), partial(relative, "mistral")
+qwen2, qwen3 = partial(relative, "qwen2"), partial(relative, "qwen3")
+seed_oss = partial(relative, "seed_oss")
+arcee = partial(relative, "arcee")
 
 
 def gpt2(*, gguf: WriteGGUF | None = gpt2_gguf, **changes: Any) -> Case:
@@ -60,10 +74,21 @@ CASES: dict[str, Case] = {
     "gpt2-untied": gpt2(gguf=None, tie_word_embeddings=False),
     "llama": llama(),
     "llama-tied": llama(**TIED),
+    "llama-biases": llama(attention_bias=True, mlp_bias=True),
+    "llama-gelu": llama(gguf=None, hidden_act="gelu"),
+    "mistral": mistral(sliding_window=None),
+    "mistral-window": mistral(gguf=None, sliding_window=7),
+    "qwen2": qwen2(),
+    "qwen2-tied": qwen2(**TIED),
+    "qwen2-window": qwen2(gguf=None, **WINDOW),
     "qwen3": qwen3(),
     "qwen3-tied": qwen3(**TIED),
     "qwen3-biases": qwen3(attention_bias=True),
     "qwen3-window": qwen3(gguf=None, **WINDOW),
+    "seed_oss": seed_oss(),
+    "seed_oss-biases": seed_oss(attention_out_bias=True, mlp_bias=True),
+    "arcee": arcee(),
+    "arcee-biases": arcee(attention_bias=True, mlp_bias=True),
 }
 
 

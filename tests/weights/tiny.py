@@ -12,7 +12,6 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
-    Qwen3ForCausalLM,
 )
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -53,6 +52,7 @@ LLAMA_NAMES = {
     "post_attention_layernorm": "ffn_norm", "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
 }  # fmt: skip
+OTHER_NAMES = {"seed_oss": {"post_attention_layernorm": "post_attention_norm"}}
 LLAMA_TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 GPT2_NAMES = {
     "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up",
@@ -68,14 +68,15 @@ def permute(rows: np.ndarray, num_heads: int) -> np.ndarray:
 
 
 def llama_gguf(
-    model: LlamaForCausalLM | Qwen3ForCausalLM,
+    model: PreTrainedModel,
     path: Path,
     extra: dict[str, np.ndarray] | None = None,
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
 ) -> Path:
     """A Llama or a relative as llama.cpp's converter writes it; matrices are stored as `kind`."""
     config = model.config
-    writer = gguf.GGUFWriter(path, config.model_type)
+    architecture = {"mistral": "llama"}.get(config.model_type, config.model_type)
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
@@ -91,7 +92,7 @@ def llama_gguf(
         writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
         writer.add_rope_scaling_factor(config.rope_parameters["factor"])
     heads = {}
-    if config.model_type == "llama":
+    if architecture in ("llama", "arcee"):
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
@@ -100,7 +101,8 @@ def llama_gguf(
         values = tensor.numpy()
         if (projection := stem.rsplit(".", 1)[-1]) in heads:
             values = permute(values, heads[projection])
-        add(writer, f"{gguf_stem(stem, LLAMA_TOP, LLAMA_NAMES)}.{leaf}", values, kind)
+        names = LLAMA_NAMES | OTHER_NAMES.get(architecture, {})
+        add(writer, f"{gguf_stem(stem, LLAMA_TOP, names)}.{leaf}", values, kind)
     for name, values in (extra or {}).items():
         writer.add_tensor(name, values)
     return finished(writer, path)

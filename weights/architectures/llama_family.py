@@ -9,6 +9,7 @@ what differs. Their tensors' names are in `llama_names.py`.
 from dataclasses import dataclass
 
 from thirdeye.model.config import Activation, ModelConfig, Norm
+from thirdeye.weights.architectures.activations import read_activation
 from thirdeye.weights.architectures.limits import (
     MAX_HEAD_DIM,
     MAX_HEADS,
@@ -34,11 +35,13 @@ class Defaults:
     num_heads: int
     max_position_embeddings: int
     head_dim: int | None = None  # None: hidden_size / num_heads
+    norm_eps: float = 1e-6
+    activation: str = "silu"
+    rope_theta: float = 10000.0
+    is_tied: bool = False
 
 
 def huggingface_config(fields: Fields, architecture: str, defaults: Defaults) -> ModelConfig:
-    if (activation := fields.text("hidden_act", "silu")) != "silu":
-        raise fields.error("hidden_act", f"'{activation:.40}' is not supported; supported is silu.")
     fields.refuse("is_causal", True)
     for part in (fields, fields.nested("rope_parameters"), fields.nested("rope_scaling")):
         if part is not None:  # libraries differ in whether these models obey it
@@ -69,14 +72,14 @@ def huggingface_config(fields: Fields, architecture: str, defaults: Defaults) ->
         head_dim=head_dim,
         max_position_embeddings=context,
         norm=Norm.RMS_NORM,
-        norm_eps=fields.positive("rms_norm_eps", 1e-6),
-        activation=Activation.SILU,
+        norm_eps=fields.positive("rms_norm_eps", defaults.norm_eps),
+        activation=read_activation(fields, "hidden_act", defaults.activation),
         gated_mlp=True,
-        rope=huggingface_rope(fields, head_dim, context),
+        rope=huggingface_rope(fields, head_dim, context, defaults.rope_theta),
         qkv_bias=attention_bias,
         attention_output_bias=attention_bias,
         mlp_bias=fields.boolean("mlp_bias", False),
-        tie_word_embeddings=fields.boolean("tie_word_embeddings", False),
+        tie_word_embeddings=fields.boolean("tie_word_embeddings", defaults.is_tied),
     )
 
 

@@ -18,9 +18,11 @@ from thirdeye.weights.formats.gguf.dequantize import dequantize
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 
-def huggingface_rope(fields: Fields, head_dim: int, max_position_embeddings: int) -> RopeConfig:
+def huggingface_rope(
+    fields: Fields, head_dim: int, max_position_embeddings: int, default_theta: float = 10000.0
+) -> RopeConfig:
     parameters = _rope_parameters(fields)
-    theta = fields.positive("rope_theta", 10000.0)
+    theta = fields.positive("rope_theta", default_theta)
     fraction = fields.positive("partial_rotary_factor", 1.0)
     if parameters is None:
         return RopeConfig(theta, _rotary_dim(fields, head_dim, fraction))

@@ -60,7 +60,7 @@ REFUSED = {
     "eps a string": (LLAMA, {"rms_norm_eps": "1e-5"}),
     "eps endless": (LLAMA, {"rms_norm_eps": 10**400}),
     "theta 0": (LLAMA, {"rope_theta": 0.0}),
-    "activation": (LLAMA, {"hidden_act": "gelu"}),
+    "activation": (LLAMA, {"hidden_act": "xielu"}),
     "gpt2 activation": (GPT2, {"activation_function": "relu"}),
     "bias not boolean": (LLAMA, {"attention_bias": 1}),
     "quantized": (LLAMA, {"quantization_config": {"quant_method": "gptq"}}),
