@@ -36,6 +36,7 @@ from thirdeye.server.load.native_kernels import native_library
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.settings.settings import Settings
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
+from thirdeye.server.text.tools.form import MARKUP
 from thirdeye.weights.catalog import CATALOG, DEFAULT
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelError
@@ -77,7 +78,7 @@ def open_model(settings: Settings) -> OpenedModel:
     """Find and describe the model. Raises ModelError, ChatTemplateError or OSError."""
     asked = settings.checkpoint
     checkpoint = open_checkpoint(resolve_model(asked.model))
-    tokenizer = checkpoint.tokenizer()
+    tokenizer = checkpoint.tokenizer(never_from_text=MARKUP)
     source = checkpoint.chat_template
     if asked.chat_template is not None:
         source = read_template(asked.chat_template)

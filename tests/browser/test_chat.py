@@ -44,7 +44,7 @@ def test_an_answer_that_was_cut_says_so(browser: Any) -> None:
 
 
 def test_stop_ends_the_engines_work_and_keeps_what_came(browser: Any) -> None:
-    with served(lambda _: b"word " * 90, delay=0.02) as (url, engine):
+    with served(lambda _: b"word " * 90, delay=0.02, hang_after=20) as (url, engine):
         with visit(browser, url) as seen:
             send(seen.page, "Go on and on")
             seen.page.wait_for_selector(f"{LAST} .note:has-text('tokens')")

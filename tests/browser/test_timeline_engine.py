@@ -16,6 +16,7 @@ FLAGS = [
     *("--quantize", "none", "--max-num-seqs", "4", "--speculation", "off"),
 ]
 
+REDRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 HAS_COLOR = """(name) => {
   const probe = document.createElement('i');
   probe.style.color = `var(--step-${name})`;
@@ -68,7 +69,7 @@ def test_every_state_has_its_color(browser: Any, starved: str) -> None:
             if not wanted:
                 break
             page.keyboard.press("PageUp")
-            page.wait_for_timeout(30)
+            page.evaluate(REDRAWN)
         assert not wanted
 
 
@@ -88,7 +89,7 @@ def test_a_look_inside_has_its_own_row(browser: Any, starved: str) -> None:
             if "looks inside" in page.inner_text("#step-says"):
                 break
             page.keyboard.press("ArrowDown")
-            page.wait_for_timeout(30)
+            page.evaluate(REDRAWN)
         says = page.inner_text("#step-says")
         assert says.startswith(f"{answer.json()['id']} looks inside, for ")
         assert "0 tokens of 0 requests" in says

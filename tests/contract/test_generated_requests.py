@@ -78,7 +78,7 @@ def generate(url: str, path: Path, *args: str) -> None:
 
 @pytest.mark.timeout(300)  # about 40 s on two free cores
 def test_generated_requests(url: str, tmp_path: Path) -> None:
-    generate(url, tmp_path, "--max-examples", "50")
+    generate(url, tmp_path, "--max-examples", "12")
 
 
 @pytest.mark.timeout(300)

@@ -1,5 +1,8 @@
 """The test of a state machine: with a bug planted in what it drives, some run of it must fail."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
@@ -10,6 +13,16 @@ REPEATABLE = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def rarely_seen(plant: Callable[[pytest.MonkeyPatch], None]) -> Any:
+    """A bug that only many runs hit upon: hunted by `make prove`, not at each push."""
+    return pytest.param(plant, marks=[pytest.mark.prove, pytest.mark.timeout(900)])
+
+
+def name_of(plant: Callable[[pytest.MonkeyPatch], None]) -> str:
+    """A test's id."""
+    return plant.__name__
 
 
 def assert_finds_the_bug(

@@ -11,6 +11,7 @@ from starlette.types import Message, Receive
 
 from tests.api.support import CHAT, COMPLETION, fake_engine, post_scope, ready_state, says
 from tests.engine.process.fake_engine import FakeEngine
+from tests.oracles import virtual_time
 from thirdeye.server.api.http.sse import SendLimit, event_stream
 from thirdeye.server.launch.asgi_app import create_app
 
@@ -141,7 +142,7 @@ def test_a_send_that_takes_too_long_ends_the_stream() -> None:
             await asyncio.sleep(0.06 if len(bodies) < 3 else 60)
 
     with pytest.raises(SendTimeoutError):
-        asyncio.run(_serve(send, send_timeout=0.1))
+        virtual_time.run(_serve(send, send_timeout=0.1))
     assert bodies == [b"a", b"b", b"c"]
 
 

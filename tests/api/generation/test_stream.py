@@ -3,6 +3,7 @@
 import json
 import logging
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -176,10 +177,15 @@ def test_what_can_be_decided_before_the_stream_has_a_real_status(served: Served)
 
 def test_comments_keep_a_silent_stream_alive(served: Served) -> None:
     """While the engine is silent a comment line comes, which clients skip."""
-    served.use(fake_engine(delay=0.3, replay=says("H")))
-    text = served.post(CHAT_URL, CHAT | {"stream": True}).text
-    assert ": keepalive\n\n" in text
-    assert text.startswith(": keepalive\n\n")
+    gate = threading.Event()
+    served.use(fake_engine(gate=gate, replay=says("H")))
+    url, body = served.url + CHAT_URL, CHAT | {"stream": True}
+    with httpx.stream("POST", url, json=body, trust_env=False, timeout=20) as answer:
+        parts = answer.iter_text()
+        assert next(parts) == ": keepalive\n\n"
+        gate.set()
+        text = "".join(parts)
+    assert text.endswith("data: [DONE]\n\n")
     assert "\r" not in text
 
 

@@ -4,14 +4,15 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import pytest
 
-from tests.api.support import CHAT, EOS, fake_engine, live, ready_state
+from tests.api.support import CHAT, EOS, eventually, fake_engine, live, ready_state
 from thirdeye.server.transport.connection_guard import guarded
 
 HEAD_SECONDS, BODY_SECONDS, CONNECTIONS = 0.4, 0.7, 20
+PATIENCE = 20  # seconds that a busy machine may take on top; without a limit it would be for ever
 GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
 STREAM = json.dumps(CHAT | {"stream": True}).encode()
 
@@ -19,15 +20,28 @@ STREAM = json.dumps(CHAT | {"stream": True}).encode()
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """A server with short limits, whose streams take about a second."""
-    limits = {"head_seconds": HEAD_SECONDS, "body_seconds": BODY_SECONDS}
+    with guarded_server(HEAD_SECONDS, BODY_SECONDS, delay=0.1) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def patient() -> Iterator[int]:
+    """One that no test meets the limits of."""
+    with guarded_server(60, 60, delay=0) as port:
+        yield port
+
+
+@contextmanager
+def guarded_server(head_seconds: float, body_seconds: float, delay: float) -> Iterator[int]:
+    limits = {"head_seconds": head_seconds, "body_seconds": body_seconds}
     protocol = guarded(max_connections=CONNECTIONS, **limits)
-    state = ready_state(fake_engine([*b"x" * 10, EOS], delay=0.1))
+    state = ready_state(fake_engine([*b"x" * 10, EOS], delay=delay))
     with live(state, http=protocol) as url:
         yield int(url.rpartition(":")[2])
 
 
 def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=5)
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
 
 
 def rest(connection: socket.socket) -> bytes:
@@ -68,7 +82,7 @@ def test_slow_heads_are_closed_with_408(port: int, start: bytes) -> None:
     with connect(port) as connection:
         connection.sendall(start)
         assert status(rest(connection)) == 408
-    assert HEAD_SECONDS * 0.8 < time.monotonic() - began < HEAD_SECONDS + 1
+    assert HEAD_SECONDS * 0.8 < time.monotonic() - began < HEAD_SECONDS + PATIENCE
 
 
 def test_a_byte_now_and_then_does_not_help(port: int) -> None:
@@ -81,7 +95,7 @@ def test_a_byte_now_and_then_does_not_help(port: int) -> None:
                 time.sleep(0.05)
             except OSError:
                 break
-        assert time.monotonic() - began < HEAD_SECONDS + 1
+        assert time.monotonic() - began < HEAD_SECONDS + PATIENCE
 
 
 def test_slow_bodies_are_closed_with_408(port: int) -> None:
@@ -89,7 +103,7 @@ def test_slow_bodies_are_closed_with_408(port: int) -> None:
     with connect(port) as connection:
         connection.sendall(post(STREAM)[:-5])
         assert status(rest(connection)) == 408
-    assert BODY_SECONDS * 0.8 < time.monotonic() - began < BODY_SECONDS + 1
+    assert BODY_SECONDS * 0.8 < time.monotonic() - began < BODY_SECONDS + PATIENCE
 
 
 @pytest.mark.parametrize(
@@ -102,35 +116,35 @@ def test_slow_bodies_are_closed_with_408(port: int) -> None:
     ],
     ids=["url", "one header", "101 headers", "endless header"],
 )
-def test_large_heads_are_431(port: int, head: bytes) -> None:
+def test_large_heads_are_431(patient: int, head: bytes) -> None:
     """26 MB of headers got a 200."""
-    with connect(port) as connection:
+    with connect(patient) as connection:
         with suppress(OSError):
             connection.sendall(head)
         data = rest(connection)
         assert not data or status(data) == 431
 
 
-def test_a_large_head_in_two_parts_is_431(port: int) -> None:
-    with connect(port) as connection:
+def test_a_large_head_in_two_parts_is_431(patient: int) -> None:
+    with connect(patient) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000)
         time.sleep(0.05)
         connection.sendall(b"x" * 20_000)
         assert status(rest(connection)) == 431
 
 
-def test_allowed_heads_pass(port: int) -> None:
+def test_allowed_heads_pass(patient: int) -> None:
     """99 headers; 30 KB in two parts; a blank line split over two segments before a large body."""
     many = b"".join(b"X%d: 1\r\n" % i for i in range(97))
-    with connect(port) as connection:
+    with connect(patient) as connection:
         connection.sendall(GET[:-2] + many + b"Connection: close\r\n\r\n")
         assert status(rest(connection)) == 200
-    with connect(port) as connection:
+    with connect(patient) as connection:
         connection.sendall(GET[:-2] + b"Connection: close\r\nX: " + b"x" * 15_000)
         time.sleep(0.05)
         connection.sendall(b"x" * 15_000 + b"\r\n\r\n")
         assert status(rest(connection)) == 200
-    with connect(port) as connection:
+    with connect(patient) as connection:
         large = json.dumps(CHAT | {"user": "x" * 100_000, "max_tokens": 1}).encode()
         message = post(large, b"Connection: close\r\n")
         split = message.index(b"\r\n\r\n") + 2
@@ -162,10 +176,10 @@ def test_a_refusal_is_never_written_into_a_running_stream(port: int) -> None:
         assert b"431" not in data
 
 
-def test_the_bytes_of_a_body_do_not_count_as_the_next_head(port: int) -> None:
+def test_the_bytes_of_a_body_do_not_count_as_the_next_head(patient: int) -> None:
     """A body of 40 KB and the start of a second request in one piece were a false 431."""
     large = json.dumps(CHAT | {"user": "x" * 40_000, "max_tokens": 1}).encode()
-    with connect(port) as connection:
+    with connect(patient) as connection:
         connection.sendall(post(large) + GET[:10])
         time.sleep(0.05)
         connection.sendall(GET[10:-2] + b"Connection: close\r\n\r\n")
@@ -182,9 +196,9 @@ def test_the_bytes_of_a_body_do_not_count_as_the_next_head(port: int) -> None:
         post(b"{}", b"Content-Length: 7\r\n"),
     ],
 )
-def test_what_is_no_http_gets_an_error_like_all_others(port: int, data: bytes) -> None:
+def test_what_is_no_http_gets_an_error_like_all_others(patient: int, data: bytes) -> None:
     """It was one line of plain text, without a request id, which no client can read."""
-    with connect(port) as connection:
+    with connect(patient) as connection:
         connection.sendall(data)
         assert status(rest(connection)) == 400
 
@@ -199,16 +213,16 @@ def test_garbage_behind_a_request_does_not_get_into_its_stream(port: int) -> Non
         assert b"HTTP/1.1 400" not in data + rest(connection)
 
 
-def test_keep_alive_and_pipelining_work(port: int) -> None:
-    with connect(port) as connection:
+def test_keep_alive_and_pipelining_work(patient: int) -> None:
+    with connect(patient) as connection:
         connection.sendall(GET + GET)
         connection.sendall(GET[:-2] + b"Connection: close\r\n\r\n")
         assert rest(connection).count(b"HTTP/1.1 200") == 3
 
 
-def test_too_many_connections_get_503(port: int) -> None:
+def test_too_many_connections_get_503(patient: int) -> None:
     """And the places are free again when they leave."""
-    connections = [connect(port) for _ in range(CONNECTIONS + 5)]
+    connections = [connect(patient) for _ in range(CONNECTIONS + 5)]
     try:
         refused = 0
         for connection in connections[CONNECTIONS:]:
@@ -219,7 +233,10 @@ def test_too_many_connections_get_503(port: int) -> None:
     finally:
         for connection in connections:
             connection.close()
-    time.sleep(0.1)
-    with connect(port) as connection:
-        connection.sendall(GET[:-2] + b"Connection: close\r\n\r\n")
-        assert status(rest(connection)) == 200
+
+    def is_served() -> bool:
+        with connect(patient) as connection:
+            connection.sendall(GET[:-2] + b"Connection: close\r\n\r\n")
+            return status(rest(connection)) == 200
+
+    eventually(is_served)

@@ -93,7 +93,7 @@ def kill_and_return(server: LiveServer, seconds: float = 20.0) -> None:
     seconds_until(lambda: status(server, "/ready") == 200, 60)
     down = time.monotonic() - killed
     assert answers(server)
-    seconds_until(lambda: server.output.count("the engine is back") == num_back + 1, 5)
+    seconds_until(lambda: server.output.count("the engine is back") == num_back + 1, 20)
     load_seconds = float(re.findall(r"the engine is back after ([\d.]+) s", server.output)[-1])
     assert down < load_seconds + seconds
     assert not is_running(engine)
@@ -104,7 +104,7 @@ def test_the_engine_comes_back(server):
     """kill -9 under 16 streams: an error or a 503 for each, /health tells the truth, the engine is
     back; the same descriptors and shared memory as before. `make prove` looks at the clock, too."""
     assert answers(server)
-    seconds_until(lambda: num_descriptors(server.process.pid) > 0, 1)
+    seconds_until(lambda: num_descriptors(server.process.pid) > 0, 20)
     time.sleep(0.2)
     before, shared = num_descriptors(server.process.pid), shared_memory()
     fingerprint = models(server)
@@ -123,7 +123,7 @@ def models(server: LiveServer) -> object:
 def test_a_client_that_retries_never_notices(server):
     """The official client waits for `Retry-After` and gets its answer from the next engine."""
     os.kill(server.children()[0], signal.SIGKILL)
-    seconds_until(lambda: status(server, "/ready") == 503, 1)
+    seconds_until(lambda: status(server, "/ready") == 503, 20)
     client = openai.OpenAI(
         base_url=server.url + "/v1",
         api_key="none",
@@ -143,7 +143,7 @@ def test_the_fifth_death_is_the_servers(server):
         seconds_until(lambda: len(server.children()) == 1, 30)
         os.kill(server.children()[0], signal.SIGKILL)
         if count < 5:
-            seconds_until(lambda n=count: server.output.count("Starting another") == n, 5)
+            seconds_until(lambda n=count: server.output.count("Starting another") == n, 20)
             time.sleep(0.1)
     assert server.process.wait(10) == 1
     server.kill()
@@ -157,7 +157,7 @@ def test_kill_of_the_server_leaves_nothing(server):
     shared = shared_memory()
     (old,) = server.children()
     os.kill(old, signal.SIGKILL)
-    seconds_until(lambda: server.children() not in ([old], []), 5)
+    seconds_until(lambda: server.children() not in ([old], []), 20)
     (engine,) = server.children()
     server.kill()
     assert seconds_until(lambda: not is_running(engine), 2) < 2
@@ -168,7 +168,7 @@ def test_a_signal_while_the_engine_restarts(server):
     """Nothing runs, so nothing is waited for: status 0, and the half-loaded engine is gone."""
     (old,) = server.children()
     os.kill(old, signal.SIGKILL)
-    seconds_until(lambda: server.children() not in ([old], []), 5)
+    seconds_until(lambda: server.children() not in ([old], []), 20)
     (engine,) = server.children()
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(10) == 0

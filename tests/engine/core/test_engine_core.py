@@ -3,7 +3,7 @@ client."""
 
 import asyncio
 import queue
-import time
+import threading
 
 import pytest
 import torch
@@ -144,8 +144,10 @@ def test_idling_and_telling_are_counted() -> None:
 
 
 class BrokenCore(EngineCore):
+    all_sent = threading.Event()
+
     def step(self) -> list[StepOutput]:
-        time.sleep(0.02)
+        assert self.all_sent.wait(20)
         raise AssertionError("an invariant is broken")
 
 
@@ -154,6 +156,9 @@ def test_a_broken_invariant_ends_the_engine_and_every_stream() -> None:
         core = BrokenCore(toy_config(), runner=None)  # type: ignore[arg-type]  # never reached
         engine = ThreadEngine(core, toy_info(toy_config()))
         tasks = [asyncio.create_task(collect(engine, make_request(str(i)))) for i in range(3)]
+        for _ in range(10):  # turns of the loop: each task has sent its request
+            await asyncio.sleep(0)
+        core.all_sent.set()
         for outputs in await asyncio.gather(*tasks):
             assert [o.finish_reason for o in outputs] == [FinishReason.ERROR]
         assert not engine.is_alive

@@ -9,6 +9,7 @@ purpose: `error_after`, `hang_after`, and the method `die`.
 """
 
 import asyncio
+import threading
 import time
 from array import array
 from collections.abc import AsyncGenerator, Collection, Sequence
@@ -55,9 +56,9 @@ def fake_info(
 class FakeEngine:
     """Replays `replay`: a list of ids for everybody, or a function of the request.
 
-    A replay that runs out ends with STOP. `delay` is in seconds before each output; `error_after`
-    and `hang_after` count tokens. `requests` and `aborted` record what was asked and what was ended
-    early.
+    A replay that runs out ends with STOP. `delay` is in seconds before each output, and none comes
+    before `gate` is set; `error_after` and `hang_after` count tokens. `requests` and `aborted`
+    record what was asked and what was ended early.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class FakeEngine:
         info: EngineInfo | None = None,
         eos_token_ids: Collection[int] = (),
         delay: float = 0.0,
+        gate: threading.Event | None = None,
         tokens_per_step: int = 1,
         num_cached_tokens: int = 0,
         error_after: int | None = None,
@@ -87,6 +89,7 @@ class FakeEngine:
             hang_after,
         )
         self._delay = delay
+        self._gate = gate
         self._why_dead: str | None = None
         self._endings: dict[str, asyncio.Future[StepOutput]] = {}  # of the requests that run
         self._step_history = StepHistory()
@@ -208,6 +211,8 @@ class FakeEngine:
         """`output` after the delay (None hangs), or an ending that came before it."""
         if output is None:
             return await ending
+        while self._gate is not None and not (self._gate.is_set() or ending.done()):
+            await asyncio.wait([ending], timeout=0.005)
         if self._delay:
             await asyncio.wait([ending], timeout=self._delay)
         else:

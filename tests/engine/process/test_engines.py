@@ -40,7 +40,7 @@ from thirdeye.server.engine.process.spawn import spawn
 from thirdeye.server.engine.process.thread_engine import ThreadEngine
 from thirdeye.server.engine.scheduling.pooling import unit_vector
 
-WORKER = [sys.executable, str(Path(__file__).parents[1] / "fake_worker.py")]
+WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 
 
 async def start_process(recipe: Recipe, **options: Any) -> ProcessEngine:

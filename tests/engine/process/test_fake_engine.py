@@ -84,7 +84,8 @@ def test_knobs_break_it_on_purpose() -> None:
     async def hang() -> list[StepOutput]:
         engine = FakeEngine([5] * 8, hang_after=2)
         task = asyncio.ensure_future(collect(engine, request()))
-        await asyncio.sleep(0.02)
+        for _ in range(50):  # turns of the loop, of which an answer takes one a token
+            await asyncio.sleep(0)
         assert not task.done()
         assert engine.stats().num_requests_running == 1
         engine.abort("r")

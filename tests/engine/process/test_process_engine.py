@@ -85,7 +85,7 @@ def test_giving_up_while_it_loads_leaves_no_process() -> None:
 
     async def main() -> None:
         starting = asyncio.create_task(start_process(Recipe(load_seconds=60)))
-        await asyncio.sleep(0.3)
+        await until(lambda: bool(children() - before))
         starting.cancel()
         await asyncio.wait([starting])
         assert starting.cancelled()
@@ -103,8 +103,8 @@ def test_a_step_that_hangs_is_killed_at_close() -> None:
     async def main() -> None:
         engine = await start_process(Recipe(step_seconds=60), close_timeout=0.2)
         task = asyncio.create_task(collect(engine, long_request()))
-        await asyncio.sleep(0.1)
-        async with asyncio.timeout(5):
+        await until(lambda: engine.stalled_seconds() > 0.1)
+        async with asyncio.timeout(30):  # half of the step
             await engine.close()
         assert endings(await task) == [FinishReason.ABORT]
         assert not is_running(engine.pid)

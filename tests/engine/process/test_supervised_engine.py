@@ -276,7 +276,8 @@ def test_a_real_process_is_replaced_and_none_is_left() -> None:
         assert endings(await collect(engine, long_request())) == [FinishReason.LENGTH]
         recipe.load_seconds = 60
         made[-1].kill()
-        await asyncio.sleep(0.5)
+        known = {engine.pid for engine in made}
+        await until(lambda: bool(children() - before - known))
         task.cancel()
         await asyncio.wait([task])
         await engine.close()
