@@ -36,14 +36,12 @@ class Case:
 
     make: Callable[[], PreTrainedModel]
     gguf: WriteGGUF | None
-    is_taped: bool = True  # whether small steps with our kernels in 8 bits are replayed from tape
 
 
 def relative(
     model_type: str,
     *,
     gguf: WriteGGUF | None = llama_gguf,
-    is_taped: bool = True,
     **changes: Any,
 ) -> Case:
     """A Llama or one of its many relatives: the same sizes by the same names."""
@@ -53,7 +51,7 @@ def relative(
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
         return model
 
-    return Case(make, gguf, is_taped)
+    return Case(make, gguf)
 
 
 llama, mistral = partial(relative, "llama"), partial(relative, "mistral")
@@ -64,7 +62,7 @@ arcee = partial(relative, "arcee")
 
 def gpt2(*, gguf: WriteGGUF | None = gpt2_gguf, **changes: Any) -> Case:
     sizes = {"vocab_size": VOCAB_SIZE, "n_embd": 48, "n_layer": 3, "n_head": 6, "n_positions": 128}
-    return Case(lambda: GPT2LMHeadModel(GPT2Config(**(sizes | changes))), gguf, is_taped=False)
+    return Case(lambda: GPT2LMHeadModel(GPT2Config(**(sizes | changes))), gguf)
 
 
 TIED = {"tie_word_embeddings": True}
