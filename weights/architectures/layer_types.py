@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from thirdeye.model.config import AttentionSpec, RopeConfig
+from thirdeye.weights.architectures.limits import MAX_POSITIONS
 from thirdeye.weights.formats.fields import Fields
 
 FULL, SLIDING = KINDS = ("full_attention", "sliding_attention")
@@ -22,6 +23,13 @@ def read_layer_types(fields: Fields, by_rule: Sequence[str]) -> list[str]:
 def every_nth_full(num_layers: int, n: int) -> list[str]:
     """The last of each n layers sees all keys."""
     return [SLIDING if (layer + 1) % n else FULL for layer in range(num_layers)]
+
+
+def read_window(fields: Fields, default: int) -> int | None:
+    """How many keys a layer with a window sees; null: there are no windows."""
+    if fields.is_null("sliding_window"):
+        return None
+    return fields.integer("sliding_window", default, high=MAX_POSITIONS)
 
 
 def windows(

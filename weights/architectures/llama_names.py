@@ -71,7 +71,11 @@ def gguf_names(
         "output_norm.weight": TensorTarget("final_norm.weight"),
         "output.weight": TensorTarget("lm_head.weight"),
     }
-    ignored = {"rope_freqs.weight"}  # became the config's rope scaling
+    ignored = {  # they became the config's rope scaling
+        "rope_freqs.weight",
+        "rope_factors_long.weight",
+        "rope_factors_short.weight",
+    }
     return NameTable(names, frozenset(ignored), config.num_hidden_layers)
 
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.layer_types import SLIDING, windows
-from thirdeye.weights.architectures.limits import MAX_POSITIONS
+from thirdeye.weights.architectures.layer_types import SLIDING, read_window, windows
 from thirdeye.weights.architectures.llama import LLAMA
 from thirdeye.weights.architectures.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
@@ -20,6 +19,7 @@ DEFAULTS = Defaults(
     intermediate_size=14336,
     num_hidden_layers=32,
     num_heads=32,
+    num_kv_heads=8,
     max_position_embeddings=131072,
 )
 
@@ -30,14 +30,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     fields.refuse("layer_types")  # transformers does not obey it in this class
     config = llama_family.huggingface_config(fields, "mistral", DEFAULTS)
     kinds = [SLIDING] * config.num_hidden_layers
-    return replace(config, attention=windows(kinds, config.rope, _window(fields)))
-
-
-def _window(fields: Fields) -> int | None:
-    """A config that does not name it means 4096, one that says null means none."""
-    if "sliding_window" in fields or "sliding_window" not in fields.values:
-        return fields.integer("sliding_window", 4096, high=MAX_POSITIONS)
-    return None
+    return replace(config, attention=windows(kinds, config.rope, read_window(fields, 4096)))
 
 
 MISTRAL = Architecture(

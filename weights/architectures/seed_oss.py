@@ -19,6 +19,7 @@ DEFAULTS = Defaults(
     intermediate_size=27648,
     num_hidden_layers=64,
     num_heads=80,
+    num_kv_heads=8,
     max_position_embeddings=524288,
     head_dim=128,
 )

@@ -52,7 +52,8 @@ static inline __m512 gelu16(__m512 x) {
     return _mm512_mul_ps(x, _mm512_mask_sub_ps(below, is_positive, one, below));
 }
 
-static inline __m512 relu16(__m512 x) { return _mm512_max_ps(x, _mm512_setzero_ps()); }
+/* The second operand is what comes of a NaN. */
+static inline __m512 relu16(__m512 x) { return _mm512_max_ps(_mm512_setzero_ps(), x); }
 
 static inline __attribute__((always_inline)) __m512 activate16(__m512 x, const enum kind kind) {
     if (kind == SILU) return silu16(x);
