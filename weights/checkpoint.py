@@ -5,7 +5,7 @@ tokenizer and the template starts at once. Tensors come lazily, one at a time: t
 tensor.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,7 +42,9 @@ class Checkpoint(Protocol):
     def fingerprint(self) -> str:
         """See `thirdeye.weights.fingerprint` for what it covers."""
 
-    def tokenizer(self) -> Tokenizer: ...
+    def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
+        """`never_from_text`: added tokens that text shall not become, though the checkpoint does
+        not call them special."""
 
     def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
         """Name and tensor, in the checkpoint's layout, quantized ones as they are stored; those

@@ -1,6 +1,6 @@
 """The engine's side of the composition root: a recipe becomes an engine, in its own process.
 
-Its `main` is run by `server/load/engine_main.py`. Together with `server/launch/api_process.py` this
+Its `main` is run by `server/load/engine_main.py`. Together with `server/launch/replica.py` this
 is the only place that joins `weights/`, `model/` and `server/engine/`.
 """
 
@@ -51,7 +51,7 @@ from thirdeye.server.load.kv_memory import find_kv_budget
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, runs_ahead
 from thirdeye.server.load.placement import place, place_kv
 from thirdeye.server.load.tensor_parallel import make_rank_group, use_threads
-from thirdeye.server.text.tools.form import TAGS, encode_with_tags
+from thirdeye.server.text.tools.form import MARKUP, TAGS, encode_with_tags
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.load import load_weights
@@ -148,7 +148,7 @@ def load_guidance(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> LLGui
 
     The tags of a tool call are text to a grammar, also where they are tokens of their own.
     """
-    tokenizer = checkpoint.tokenizer()
+    tokenizer = checkpoint.tokenizer(never_from_text=MARKUP)
     return LLGuidanceCompiler(
         [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
         special_token_ids=[i for text, i in tokenizer.special_tokens.items() if text not in TAGS],

@@ -17,6 +17,10 @@ class Tokenizer(Protocol):
         """Literal -> id of the tokens that plain text can never produce."""
 
     @property
+    def strips(self) -> dict[str, tuple[bool, bool]]:
+        """Special tokens that swallow the white space before them, and behind."""
+
+    @property
     def bos_token_id(self) -> int | None: ...
 
     @property

@@ -29,6 +29,7 @@ CONTEXT = 512
 
 class ByteTokenizer:
     vocab_size = VOCAB_SIZE
+    strips: ClassVar[dict[str, tuple[bool, bool]]] = {}
     special_tokens: ClassVar = {"<|bos|>": BOS, "<|end|>": EOS, "<|turn|>": TURN}
     bos_token_id = BOS
     eos_token_ids = frozenset({EOS})

@@ -18,6 +18,7 @@ class ByteTokenizer:
     ) -> None:
         self._table = [bytes([i]) for i in range(256)] + [s.encode() for s in specials]
         self.special_tokens = {s: 256 + i for i, s in enumerate(specials)}
+        self.strips: dict[str, tuple[bool, bool]] = {}
         self.first_extra_id = len(self._table)
         self._table += extra
         self.vocab_size = len(self._table) + 1  # the last id has no text

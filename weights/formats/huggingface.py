@@ -1,7 +1,7 @@
 """A checkpoint in Hugging Face layout: a directory of config, tokenizer files and safetensors."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,7 +64,7 @@ class HuggingFaceCheckpoint:
     def tensors(self) -> "Iterator[tuple[str, Tensor]]":
         return safetensors.read_tensors(self._tensors)
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
         fields = self._directory.required_fields("tokenizer.json")
         generation = self._directory.fields("generation_config.json")
         vocab_size = self.config.vocab_size
@@ -74,7 +74,9 @@ class HuggingFaceCheckpoint:
         bos = min(_token_ids(self._fields, "bos_token_id", vocab_size), default=None)
         try:
             return Tokenizer(
-                tokenizer_json.read_vocabulary(fields, self._settings, vocab_size, bos, eos)
+                tokenizer_json.read_vocabulary(
+                    fields, self._settings, vocab_size, bos, eos, never_from_text
+                )
             )
         except ValueError as error:
             raise ModelFormatError(fields.path, str(error)) from error

@@ -11,6 +11,7 @@ import unicodedata
 
 import tiktoken
 
+from thirdeye.weights.tokenizers.added_tokens import AddedToken, AddedTokenFinder
 from thirdeye.weights.tokenizers.vocabulary import Vocabulary, merge_ranks
 
 # The look-ahead after white space backtracks; in runs of about a million characters tiktoken's
@@ -44,12 +45,34 @@ class Tokenizer:
         self._bytes = _token_table(vocabulary)
         self.max_token_bytes = max(len(text) for text in self._bytes)
         self._lacking = _bytes_without_token(ranks)
-        self._special = _special_splitter(self.special_tokens)
+        self._in_raw_text = AddedTokenFinder(
+            token for token in vocabulary.text_tokens if not token.normalized
+        )
+        self._in_normal_text = AddedTokenFinder(
+            token for token in vocabulary.text_tokens if token.normalized
+        )
+        self.strips = dict(vocabulary.strips)
+        self._special = AddedTokenFinder(
+            AddedToken(literal, token_id, *self.strips.get(literal, (False, False)))
+            for literal, token_id in self.special_tokens.items()
+        )
 
     def encode(self, text: str) -> list[int]:
         """Text to ids; special-token literals in it are text. Raises ValueError if it cannot."""
+        ids: list[int] = []
+        for part in self._in_raw_text.split(text):
+            ids += [part] if isinstance(part, int) else self._encode_raw(part)
+        return ids
+
+    def _encode_raw(self, text: str) -> list[int]:
         if self._nfc:
             text = unicodedata.normalize("NFC", text)
+        ids: list[int] = []
+        for part in self._in_normal_text.split(text):
+            ids += [part] if isinstance(part, int) else self._merge(part)
+        return ids
+
+    def _merge(self, text: str) -> list[int]:
         self._check_encodable(text)
         ranks = self._encoding.encode_ordinary(text)
         if self._ids_by_rank is None:
@@ -59,14 +82,9 @@ class Tokenizer:
     def encode_with_special(self, text: str) -> list[int]:
         """The same, but special-token literals become their ids; where they overlap, the longest
         wins."""
-        if self._special is None:
-            return self.encode(text)
         ids: list[int] = []
         for part in self._special.split(text):
-            if part in self.special_tokens:
-                ids.append(self.special_tokens[part])
-            elif part:
-                ids.extend(self.encode(part))
+            ids += [part] if isinstance(part, int) else self.encode(part)
         return ids
 
     def token_bytes(self, token_id: int) -> bytes:
@@ -109,6 +127,7 @@ def _check_ids(vocabulary: Vocabulary) -> None:
     used = [
         *vocabulary.tokens,
         *vocabulary.special_tokens.values(),
+        *(token.token_id for token in vocabulary.text_tokens),
         *eos,
         *([] if bos is None else [bos]),
     ]
@@ -117,11 +136,12 @@ def _check_ids(vocabulary: Vocabulary) -> None:
             f"token ids must be between 0 and {vocabulary.vocab_size - 1}, got {min(used)} to "
             f"{max(used)}."
         )
-    special = vocabulary.special_tokens
+    special = dict(vocabulary.special_tokens)
+    special |= {token.literal: token.token_id for token in vocabulary.text_tokens}
     if len(set(special.values())) != len(special):
-        raise ValueError("two special tokens have the same id.")
+        raise ValueError("two added tokens have the same id.")
     if not vocabulary.tokens.keys().isdisjoint(special.values()):
-        raise ValueError("an id is both an ordinary and a special token.")
+        raise ValueError("an id is both an ordinary and an added token.")
     if "" in special or b"" in vocabulary.tokens.values():
         raise ValueError("a token is empty.")
     if vocabulary.add_bos and bos is None:
@@ -141,18 +161,14 @@ def _token_table(vocabulary: Vocabulary) -> list[bytes]:
         table[token_id] = text
     for literal, token_id in vocabulary.special_tokens.items():
         table[token_id] = literal.encode()
+    for token in vocabulary.text_tokens:
+        table[token.token_id] = token.literal.encode()
     return table
 
 
 def _bytes_without_token(ranks: dict[bytes, int]) -> re.Pattern[bytes] | None:
     lacking = [bytes([byte]) for byte in range(256) if bytes([byte]) not in ranks]
     return re.compile(b"|".join(map(re.escape, lacking))) if lacking else None
-
-
-def _special_splitter(special_tokens: dict[str, int]) -> re.Pattern[str] | None:
-    """Longest first, so that no literal hides a longer one; the group keeps them in the split."""
-    literals = sorted(special_tokens, key=len, reverse=True)
-    return re.compile(f"({'|'.join(map(re.escape, literals))})") if literals else None
 
 
 def _fingerprint(vocabulary: Vocabulary) -> str:
@@ -164,6 +180,10 @@ def _fingerprint(vocabulary: Vocabulary) -> str:
     for literal, token_id in sorted(vocabulary.special_tokens.items()):
         raw = literal.encode()
         digest.update(b"special %d %d " % (token_id, len(raw)) + raw)
+    for token in sorted(vocabulary.text_tokens, key=lambda token: token.token_id):
+        digest.update(b"added %s " % repr(token).encode())
+    for literal, strip in sorted(vocabulary.strips.items()):
+        digest.update(b"strips %s " % repr((literal, strip)).encode())
     for left, right in vocabulary.merges:
         digest.update(b"merge %d " % len(left) + left + right)
     return digest.hexdigest()

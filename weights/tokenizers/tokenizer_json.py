@@ -4,10 +4,11 @@ Accepts byte-level BPE alone, and only settings whose meaning we reproduce exact
 is almost right is a wrong model. Everything else is refused by name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers.added_tokens import AddedToken
 from thirdeye.weights.tokenizers.pretokenize import (
     GPT2,
     LLAMA3,
@@ -19,6 +20,7 @@ from thirdeye.weights.tokenizers.pretokenize import (
 from thirdeye.weights.tokenizers.vocabulary import ByteDecoder, Vocabulary, split_merge
 
 GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+ADDED_TOKEN_FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")
 SPLITS = {LLAMA3.regex: LLAMA3, QWEN2.regex: QWEN2, GPT2_SPLIT: GPT2}
 
 
@@ -28,24 +30,37 @@ def read_vocabulary(
     vocab_size: int,
     bos: int | None,
     eos: frozenset[int],
+    never_from_text: Container[str] = (),
 ) -> Vocabulary:
     """`settings` is tokenizer_config.json; `bos` and `eos` are what the model's config says of
-    them."""
+    them. `never_from_text`: added tokens that text shall not become, special or not."""
     model = tokenizer.nested("model") or Fields(tokenizer.path, {})
     _check_model(model)
-    special = _added_tokens(tokenizer)
+    added = _added_tokens(tokenizer)
+    special = {
+        token.literal: token.token_id
+        for token, is_special in added
+        if is_special or token.literal in never_from_text
+    }
     pre_tokenizer = _pre_tokenizer(tokenizer, model)
-    bos = _settings_token(settings, "bos_token", special, bos)
-    end = _settings_token(settings, "eos_token", special, None)
+    ids = {token.literal: token.token_id for token, _ in added}
+    bos = _settings_token(settings, "bos_token", ids, bos)
+    end = _settings_token(settings, "eos_token", ids, None)
     return Vocabulary(
-        tokens=_ordinary_tokens(model, special),
+        tokens=_ordinary_tokens(model, ids),
         merges=_merges(model),
         special_tokens=special,
         pre_tokenizer=pre_tokenizer,
         vocab_size=vocab_size,
         bos_token_id=bos,
         eos_token_ids=eos if end is None else eos | {end},
-        add_bos=_add_bos(tokenizer, settings, special, bos),
+        add_bos=_add_bos(tokenizer, settings, ids, bos),
+        text_tokens=[token for token, _ in added if token.literal not in special],
+        strips={
+            token.literal: (token.lstrip, token.rstrip)
+            for token, _ in added
+            if token.literal in special and (token.lstrip or token.rstrip)
+        },
     )
 
 
@@ -115,20 +130,26 @@ def _split_regex(step: dict[str, Any]) -> str:
     return regex if isinstance(regex, str) else ""
 
 
-def _added_tokens(tokenizer: Fields) -> dict[str, int]:
-    """All added tokens: text never becomes one of them, whether or not they are marked special."""
+def _added_tokens(tokenizer: Fields) -> list[tuple[AddedToken, bool]]:
+    """Each with whether it is special: text never becomes those that are."""
     added = tokenizer.raw("added_tokens", [])
     if not isinstance(added, list):
         raise tokenizer.error("added_tokens", "must be a list.")
-    special: dict[str, int] = {}
+    tokens: dict[str, tuple[AddedToken, bool]] = {}
     for item in added:
         literal, token_id = (
             (item.get("content"), item.get("id")) if isinstance(item, dict) else (None, None)
         )
-        if type(literal) is not str or type(token_id) is not int or literal in special:
+        if type(literal) is not str or type(token_id) is not int or literal in tokens:
             raise tokenizer.error("added_tokens", f"{item!r:.80} is not a token of its own.")
-        special[literal] = token_id
-    return special
+        flags = {name: item.get(name, False) for name in ADDED_TOKEN_FLAGS}
+        if not all(type(flag) is bool for flag in flags.values()):
+            raise tokenizer.error("added_tokens", f"{item!r:.80} has a flag that is no boolean.")
+        is_special = flags.pop("special")
+        if is_special and flags["single_word"]:
+            raise tokenizer.error("added_tokens", f"{literal!r:.40} is special and a single word.")
+        tokens[literal] = (AddedToken(literal, token_id, **flags), is_special)
+    return list(tokens.values())
 
 
 def _ordinary_tokens(model: Fields, special: Mapping[str, int]) -> dict[int, bytes]:

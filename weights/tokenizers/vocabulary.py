@@ -7,8 +7,9 @@ same if a token's rank orders it as its merge does, which `merge_ranks` establis
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from thirdeye.weights.tokenizers.added_tokens import AddedToken
 from thirdeye.weights.tokenizers.pretokenize import PreTokenizer
 
 
@@ -16,6 +17,7 @@ from thirdeye.weights.tokenizers.pretokenize import PreTokenizer
 class Vocabulary:
     """`tokens`: ordinary tokens, id -> bytes. `merges`: pairs of byte strings in order of priority.
 
+    `strips`: which special tokens swallow the white space before them, and behind.
     `vocab_size` is the model's number of logits; ids without text stay unused.
     """
 
@@ -27,6 +29,8 @@ class Vocabulary:
     bos_token_id: int | None
     eos_token_ids: frozenset[int]
     add_bos: bool
+    text_tokens: Sequence[AddedToken] = ()  # added ones that are no special tokens
+    strips: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
 
 
 def byte_characters() -> dict[int, str]:

@@ -60,8 +60,14 @@ class SpecialTokens:
     def encode(self, rendered: str) -> list[int]:
         """Token ids of a rendered text: literals are ids, the rest is text without its marks."""
         ids: list[int] = []
-        for i, part in enumerate(self._split.split(rendered)):
-            if i % 2:  # `split` puts what the group matched at the odd places
+        parts = self._split.split(rendered)  # what the group matched stands at the odd places
+        for i, literal in enumerate(parts):
+            if i % 2:
+                before, behind = self._tokenizer.strips.get(literal, (False, False))
+                parts[i - 1] = parts[i - 1].rstrip() if before else parts[i - 1]
+                parts[i + 1] = parts[i + 1].lstrip() if behind else parts[i + 1]
+        for i, part in enumerate(parts):
+            if i % 2:
                 ids.append(self._ids[part])
             elif part:
                 ids += self._tokenizer.encode(part.replace(MARK, ""))

@@ -18,6 +18,7 @@ CLOSE = "</tool_call>"
 TAGS = (OPEN, CLOSE)
 RESPONSE_OPEN = "<tool_response>"
 RESPONSE_CLOSE = "</tool_response>"
+MARKUP = (*TAGS, RESPONSE_OPEN, RESPONSE_CLOSE)  # which only a template or a model writes
 
 
 def head_of(name: str) -> str:

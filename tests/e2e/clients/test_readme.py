@@ -66,6 +66,7 @@ def test_the_ready_line_is_as_shown(default_server):
     """Numbers may differ from machine to machine, the words may not."""
     (shown,) = re.findall(r"^Ready: .*$", README, flags=re.M)
     (real,) = [line.strip() for line in default_server.lines if line.startswith("Ready: ")]
+    real = re.sub(r", no tape: [^)]*", "", real)  # of a machine without native kernels
     assert re.sub(r"[\d.,]+", "0", real) == re.sub(r"[\d.,]+", "0", shown)
 
 

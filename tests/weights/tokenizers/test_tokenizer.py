@@ -1,6 +1,7 @@
 """Tokenizers built from tokenizer.json: equal to Hugging Face's, or refused."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,17 @@ def ours(theirs: tokenizers.Tokenizer) -> Tokenizer:
     return build(vocabularies.as_json(theirs))
 
 
-def build(tokenizer: dict[str, Any], vocab_size: int = 640, **settings: object) -> Tokenizer:
+def build(
+    tokenizer: dict[str, Any],
+    vocab_size: int = 640,
+    never_from_text: Sequence[str] = (),
+    **settings: object,
+) -> Tokenizer:
     fields = Fields(Path("tokenizer.json"), tokenizer)
     config = Fields(Path("tokenizer_config.json"), settings)
-    return Tokenizer(read_vocabulary(fields, config, vocab_size, None, frozenset()))
+    return Tokenizer(
+        read_vocabulary(fields, config, vocab_size, None, frozenset(), never_from_text)
+    )
 
 
 @settings(max_examples=400, deadline=None)

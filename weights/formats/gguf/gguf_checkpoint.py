@@ -1,7 +1,7 @@
 """A checkpoint in one GGUF file: metadata, tokenizer and tensors, quantized ones as they lie."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,9 +65,9 @@ class GGUFCheckpoint:
                 yield name, torch.from_numpy(dequantize(raw, info.type, info.shape))
         self._file.release()
 
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
         try:
-            return Tokenizer(read_vocabulary(self._file, self.config.vocab_size))
+            return Tokenizer(read_vocabulary(self._file, self.config.vocab_size, never_from_text))
         except ValueError as error:
             raise ModelFormatError(self.path, str(error), field="tokenizer.ggml") from error
 

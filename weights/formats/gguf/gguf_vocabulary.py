@@ -1,10 +1,12 @@
 """The tokenizer part of GGUF metadata (`tokenizer.ggml.*`) as a `Vocabulary`."""
 
+from collections.abc import Container
 from enum import IntEnum
 
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
+from thirdeye.weights.tokenizers.added_tokens import AddedToken
 from thirdeye.weights.tokenizers.pretokenize import BY_GGUF_NAME, SUPPORTED
 from thirdeye.weights.tokenizers.vocabulary import ByteDecoder, Vocabulary, split_merge
 
@@ -20,11 +22,17 @@ class TokenType(IntEnum):
     UNUSED = 5
 
 
-SPECIAL = (TokenType.UNKNOWN, TokenType.CONTROL, TokenType.USER_DEFINED)
+SPECIAL = (TokenType.UNKNOWN, TokenType.CONTROL)
+ADDED = (*SPECIAL, TokenType.USER_DEFINED)
 
 
-def read_vocabulary(file: GGUFFile, vocab_size: int) -> Vocabulary:
-    """Raises `ModelFormatError` for anything that is not byte-level BPE of a known family."""
+def read_vocabulary(
+    file: GGUFFile, vocab_size: int, never_from_text: Container[str] = ()
+) -> Vocabulary:
+    """`never_from_text`: added tokens that text shall not become, special or not.
+
+    Raises `ModelFormatError` for anything that is not byte-level BPE of a known family.
+    """
     fields = Fields(file.path, file.metadata, "tokenizer.ggml.")
     if (model := fields.text("model")) != "gpt2":
         raise fields.error("model", f"'{model:.40}' is not supported; supported is {SUPPORTED}.")
@@ -36,16 +44,23 @@ def read_vocabulary(file: GGUFFile, vocab_size: int) -> Vocabulary:
     if len(literals) > vocab_size:
         raise fields.error("tokens", f"has {len(literals)} tokens, the model has {vocab_size}.")
     types = _token_types(fields, len(literals))
+    added = _added_tokens(fields, literals, types)
+    special = {
+        literal: token_id
+        for literal, token_id in added.items()
+        if types[token_id] in SPECIAL or literal in never_from_text
+    }
     eos = {fields.optional_integer(key, high=vocab_size - 1) for key in EOS_KEYS} - {None}
     return Vocabulary(
         tokens=_ordinary_tokens(fields, literals, types),
         merges=_merges(fields),
-        special_tokens=_special_tokens(fields, literals, types),
+        special_tokens=special,
         pre_tokenizer=pre_tokenizer,
         vocab_size=vocab_size,
         bos_token_id=fields.optional_integer("bos_token_id", high=vocab_size - 1),
         eos_token_ids=frozenset(id_ for id_ in eos if id_ is not None),
         add_bos=fields.boolean("add_bos_token", pre_tokenizer.add_bos),
+        text_tokens=[AddedToken(*item) for item in added.items() if item[0] not in special],
     )
 
 
@@ -81,14 +96,15 @@ def _ordinary_tokens(fields: Fields, literals: list[str], types: list[int]) -> d
         raise fields.error("tokens", str(error)) from error
 
 
-def _special_tokens(fields: Fields, literals: list[str], types: list[int]) -> dict[str, int]:
-    special: dict[str, int] = {}
+def _added_tokens(fields: Fields, literals: list[str], types: list[int]) -> dict[str, int]:
+    """Special ones, and words of the user's: the latter are found in text, as llama.cpp does."""
+    added: dict[str, int] = {}
     for token_id, (literal, kind) in enumerate(zip(literals, types, strict=True)):
-        if kind in SPECIAL:
-            if literal in special:
-                raise fields.error("tokens", f"the special token {literal!r:.60} appears twice.")
-            special[literal] = token_id
-    return special
+        if kind in ADDED:
+            if literal in added:
+                raise fields.error("tokens", f"the added token {literal!r:.60} appears twice.")
+            added[literal] = token_id
+    return added
 
 
 def _merges(fields: Fields) -> list[tuple[bytes, bytes]]:

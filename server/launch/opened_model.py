@@ -1,0 +1,121 @@
+"""What the API process knows of a checkpoint: it is described from its metadata, without torch.
+
+The engine's process, built by `server/load/load_engine.py`, loads the weights.
+"""
+
+import hashlib
+import importlib.metadata
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.parameter_counts import parameter_counts
+from thirdeye.server.api.state.identity import Identity
+from thirdeye.server.api.state.server_state import ModelInfo, ServedModel
+from thirdeye.server.engine.interface.types import EngineInfo
+from thirdeye.server.settings.api_settings import CheckpointSettings
+from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
+from thirdeye.server.text.tools.form import MARKUP
+from thirdeye.weights.catalog import CATALOG, DEFAULT
+from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
+from thirdeye.weights.resolve import resolve_model
+from thirdeye.weights.tokenizers.tokenizer import Tokenizer
+
+VERSION = importlib.metadata.version("thirdeye-server")
+ROOT = Path(__file__).resolve().parents[2]  # the rooms lie side by side, installed or not
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedModel:
+    """All that the API process knows of a checkpoint: everything but its tensors. The file's own
+    description, whose vocabulary is as large as the tokenizer made of it, is not kept."""
+
+    path: Path
+    config: ModelConfig
+    fingerprint: str
+    tokenizer: Tokenizer
+    template: ChatTemplate | None
+    names: tuple[str, ...]
+
+    def serve(self, info: EngineInfo) -> ServedModel:
+        """The same model as the API shows it, once the engine is loaded."""
+        who = identify(self.fingerprint, self.tokenizer, info)
+        return ServedModel(
+            names=self.names,
+            tokenizer=self.tokenizer,
+            template=self.template,
+            max_model_len=info.max_model_len,
+            created=int(time.time()),
+            fingerprint=who.fingerprint,
+            identity=who,
+            info=model_info(self.config),
+        )
+
+
+def open_model(asked: CheckpointSettings) -> OpenedModel:
+    """Find and describe the model. Raises ModelError, ChatTemplateError or OSError."""
+    checkpoint = open_checkpoint(resolve_model(asked.model))
+    tokenizer = checkpoint.tokenizer(never_from_text=MARKUP)
+    source = checkpoint.chat_template
+    if asked.chat_template is not None:
+        source = read_template(asked.chat_template)
+    return OpenedModel(
+        path=checkpoint.path,
+        config=checkpoint.config,
+        fingerprint=checkpoint.fingerprint,
+        tokenizer=tokenizer,
+        template=ChatTemplate(source, tokenizer) if source else None,
+        names=served_names(asked, checkpoint),
+    )
+
+
+def read_template(path: Path) -> str:
+    """Raises OSError, or ChatTemplateError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise ChatTemplateError(f"'--chat-template' {path} is not UTF-8.") from None
+
+
+def served_names(asked: CheckpointSettings, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What clients may call the model: as the operator says, else its catalog and own name."""
+    if asked.served_model_name:
+        return asked.served_model_name
+    if asked.model is None:
+        return (DEFAULT.name, checkpoint.name)
+    if asked.model in CATALOG or not Path(asked.model).exists():
+        return (asked.model, checkpoint.name)
+    return (checkpoint.name,)
+
+
+def model_info(config: ModelConfig) -> ModelInfo:
+    return ModelInfo(
+        num_layers=config.num_hidden_layers,
+        num_heads=config.num_heads,
+        num_kv_heads=config.num_kv_heads,
+        hidden_size=config.hidden_size,
+        parameters=asdict(parameter_counts(config)),
+    )
+
+
+def identify(weights: str, tokenizer: Tokenizer, info: EngineInfo) -> Identity:
+    """All that decides which tokens this server answers with; `weights` is their fingerprint."""
+    return Identity(
+        version=VERSION,
+        build=build_digest(),
+        weights=weights,
+        tokenizer=tokenizer.fingerprint,
+        numerics=f"{info.device} {info.dtype}, {info.numerics}",
+    )
+
+
+def build_digest() -> str:
+    """SHA-256 over the sources that make tokens: a version's name outlives many changes of them."""
+    digest = hashlib.sha256()
+    for room in ("model", "server/engine", "server/text", "weights"):
+        files = (path for end in ("py", "c", "h") for path in (ROOT / room).rglob(f"*.{end}"))
+        for path in sorted(files):
+            digest.update(f"{path.relative_to(ROOT).as_posix()} {path.stat().st_size} ".encode())
+            digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,101 @@
+"""Added tokens that are not special are text: found where the `tokenizers` package finds them."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import AddedToken
+
+from tests.weights import vocabularies
+from tests.weights.tokenizers.test_gguf_vocabulary import metadata, open_tokenizer
+from tests.weights.tokenizers.test_tokenizer import build
+from thirdeye.server.text.templates.special_tokens import SpecialTokens
+from thirdeye.server.text.tools.form import MARKUP
+from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.tokenizers.tokenizer import Tokenizer
+
+ADDED = [
+    AddedToken("    ", normalized=False),
+    AddedToken("  ", normalized=False),
+    AddedToken("BTCUSD", normalized=False),
+    AddedToken("BTC", single_word=True, normalized=False),
+    AddedToken("<mask>", lstrip=True, normalized=False),
+    AddedToken("<sep>", rstrip=True, normalized=False),
+    AddedToken("<both>", lstrip=True, rstrip=True, single_word=True, normalized=True),
+    AddedToken("é!", normalized=True),
+]
+PIECES = [token.content for token in ADDED] + [" ", "\n", "e\u0301!", "x", "1", "_", "BT", ".", "é"]
+
+
+@pytest.fixture(scope="module", params=["gpt2", "qwen2"])
+def theirs(request: pytest.FixtureRequest) -> tokenizers.Tokenizer:
+    """`qwen2` normalizes to NFC first."""
+    tokenizer = copy.deepcopy(vocabularies.train(request.param))
+    tokenizer.add_tokens(ADDED)
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def ours(theirs: tokenizers.Tokenizer) -> Tokenizer:
+    return build(vocabularies.as_json(theirs))
+
+
+@settings(max_examples=400, deadline=None)
+@given(text=st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
+def test_they_are_found_in_text(theirs: tokenizers.Tokenizer, ours: Tokenizer, text: str) -> None:
+    assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids
+    assert ours.encode_with_special(text) == ours.encode(text)
+
+
+def test_runs_of_blanks_are_one_token(ours: Tokenizer) -> None:
+    """As GPT-NeoX and Phi-2 have them: code came out in pieces that the model never saw."""
+    ids = ours.encode("def f():\n    return 1\n")
+    assert [ours.token_bytes(i) for i in ids].count(b"    ") == 1
+
+
+def test_they_are_no_special_tokens(ours: Tokenizer) -> None:
+    assert ours.special_tokens.keys() == set(vocabularies.SPECIAL)
+    assert ours.token_bytes(ours.encode("BTCUSD")[0]) == b"BTCUSD"
+
+
+def test_tags_of_tools_are_never_made_of_text(theirs: tokenizers.Tokenizer) -> None:
+    """Qwen adds them as tokens that are not special; a user's message must not call a tool."""
+    tokenizer = copy.deepcopy(theirs)
+    tokenizer.add_tokens(["<tool_call>"])
+    ours = build(vocabularies.as_json(tokenizer), never_from_text=MARKUP)
+    tag = ours.special_tokens["<tool_call>"]
+    assert tag not in ours.encode("<tool_call>")
+    assert ours.encode_with_special("<tool_call>") == [tag]
+
+
+def test_a_special_token_swallows_blanks_of_the_template(theirs: tokenizers.Tokenizer) -> None:
+    """Phi-3's `<|end|>` does."""
+    tokenizer = copy.deepcopy(theirs)
+    tokenizer.add_special_tokens([AddedToken("<|end|>", rstrip=True, normalized=False)])
+    tokenizer.add_special_tokens([AddedToken("<|pad|>", lstrip=True, normalized=False)])
+    ours = build(vocabularies.as_json(tokenizer))
+    for text in ("a<|end|>\n\nb", "<|end|> \n<|end|>", "a \n<|pad|> b", "<|end|> <|pad|>\n"):
+        expected = tokenizer.encode(text).ids
+        assert ours.encode_with_special(text) == expected
+        assert SpecialTokens(ours).encode(text) == expected
+
+
+def test_a_special_single_word_is_refused(theirs: tokenizers.Tokenizer) -> None:
+    tokenizer = copy.deepcopy(theirs)
+    tokenizer.add_special_tokens([AddedToken("<|end|>", single_word=True)])
+    with pytest.raises(ModelFormatError, match=r"'added_tokens'.*'<\|end\|>' is special and"):
+        build(vocabularies.as_json(tokenizer))
+
+
+def test_gguf_words_of_the_user(tmp_path: Path) -> None:
+    values = metadata("gpt2")
+    first = len(values["tokens"])
+    values["tokens"] = [*values["tokens"], "    ", "BTCUSD"]
+    values["token_type"] = [*values["token_type"], 4, 4]
+    tokenizer = open_tokenizer(tmp_path / "model.gguf", values)
+    assert tokenizer.encode("    BTCUSD") == [first, first + 1]
+    assert tokenizer.token_bytes(first) == b"    "
+    assert tokenizer.special_tokens.keys() == set(vocabularies.SPECIAL)
