@@ -26,6 +26,7 @@ DIALECTS = "each API dialect has its own"
 LARGE_FOLDERS = {
     "tests/bench": "one program a file, none needs another",
     "clients/loadtest": "one program: its measures, charts and reports, a file each",
+    "weights/architectures": "a reader for each of them",
     # To be cut:
     "clients": "",
     "server/api/openai": "",
