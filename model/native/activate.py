@@ -9,7 +9,13 @@ from thirdeye.model.config import Activation
 from thirdeye.model.native.library import Library, address
 
 SMALL = 1 << 13  # numbers: less than 10 us of work
-KINDS = {Activation.SILU: 0, Activation.GELU: 1, Activation.GELU_TANH: 2}  # `enum kind`
+KINDS = {  # `enum kind`
+    Activation.SILU: 0,
+    Activation.GELU: 1,
+    Activation.GELU_TANH: 2,
+    Activation.RELU: 3,
+    Activation.RELU2: 4,
+}
 
 
 class Args(ctypes.Structure):
