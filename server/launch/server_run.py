@@ -19,22 +19,14 @@ import uvloop
 from pydantic import ValidationError
 
 from thirdeye.server import logs
-from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
-from thirdeye.server.launch.api_process import (
-    VERSION,
-    OpenedModel,
-    build_app,
-    open_model,
-    start_engine,
-    write_recipe,
-)
-from thirdeye.server.launch.commands import pull_model
 from thirdeye.server.launch.console import fail, say
+from thirdeye.server.launch.opened_model import VERSION, open_model
+from thirdeye.server.launch.pull_command import pull_model
+from thirdeye.server.launch.replica import Replica
 from thirdeye.server.launch.spawner import EngineSpawner
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.settings.read_settings import read_settings
-from thirdeye.server.settings.settings import Settings
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
 from thirdeye.server.transport.connection_guard import guarded
 from thirdeye.server.transport.server import SIGNALS, CannotListen, bind, serve, url_of
@@ -52,14 +44,14 @@ def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float)
             spawner.cancel()
         if not offer_to_pull(settings.checkpoint):
             return 1
-        opened = open_model(settings)
+        opened = open_model(settings.checkpoint)
         sock = bind(settings.network.host, settings.network.port)
     except ValidationError as error:
         return fail("\n".join(explain(error)))
     except (ModelError, ChatTemplateError, CannotListen, OSError) as error:
         return fail(str(error))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(settings, opened, sock, spawner, started))
+        return runner.run(run(Replica(settings, opened, spawner), sock, started))
 
 
 def explain(error: ValidationError) -> list[str]:
@@ -82,24 +74,18 @@ def offer_to_pull(asked: CheckpointSettings) -> bool:
     return False
 
 
-async def run(
-    settings: Settings,
-    opened: OpenedModel,
-    sock: socket,
-    spawner: EngineSpawner,
-    started: float,
-) -> int:
+async def run(replica: Replica, sock: socket, started: float) -> int:
     """Serve while the engine loads, until a signal or a failure; the exit status."""
-    state, network = ServerState(), settings.network
+    network = replica.settings.network
     try:
         await serve(
-            build_app(settings, state),
-            state,
+            replica.app,
+            replica.state,
             sock,
             drain_seconds=network.drain_timeout,
             protocol=guarded(send_seconds=network.send_timeout + 1),
             root_path=network.root_path,
-            load=lambda: load(settings, opened, state, url_of(sock), spawner, started),
+            load=lambda: load(replica, url_of(sock), started),
         )
     except EngineDead as error:
         return fail(str(error))
@@ -114,41 +100,28 @@ def leave_at_once_if_told() -> None:
         signal.signal(number, lambda *_: os._exit(0))
 
 
-async def load(
-    settings: Settings,
-    opened: OpenedModel,
-    state: ServerState,
-    url: str,
-    spawner: EngineSpawner,
-    started: float,
-) -> None:
-    """Start the engine, open the state and say so; then look after the engine, until cancelled.
+async def load(replica: Replica, url: str, started: float) -> None:
+    """Start the engine and say so; then look after it, until cancelled.
 
     Raises `EngineDead` with the reason if the engine cannot be loaded, or not kept alive.
     """
+    opened, settings = replica.opened, replica.settings
     say(f"thirdeye {VERSION}: loading {opened.names[0]} ({opened.path})")
-
-    def on_progress(phase: str, fraction: float) -> None:
-        state.detail = f"{phase} {fraction:.0%}"
-
     began = time.monotonic()
-    recipe = write_recipe(settings, opened)
-    engine = await start_engine(settings, recipe, on_progress, spawner)
-    model = opened.serve(engine.info)
-    state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
-    state.ready(engine, model)
+    info = await replica.start()
+    replica.state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     gc.freeze()  # what is there stays: collections need not look at it, and are short from now on
-    has_chat, has_key = model.template is not None, bool(settings.access.api_keys())
-    is_no_op = settings.placement.deterministic and engine.info.device == "cpu"
+    has_chat, has_key = opened.template is not None, bool(settings.access.api_keys())
+    is_no_op = settings.placement.deterministic and info.device == "cpu"
     lines = [
-        ready_line(url, model.names[0], engine.info, time.monotonic() - started),
-        f"  engine: {engine.info.numerics}",
-        *([f"  memory: {engine.info.memory}"] if engine.info.memory else []),
+        ready_line(url, opened.names[0], info, time.monotonic() - started),
+        f"  engine: {info.numerics}",
+        *([f"  memory: {info.memory}"] if info.memory else []),
         *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
-        curl_line(url, model.names[0], has_chat=has_chat, has_key=has_key),
+        curl_line(url, opened.names[0], has_chat=has_chat, has_key=has_key),
     ]
     say("\n".join(lines))  # in one write: who reads the first finds the others too
-    await engine.supervise()
+    await replica.supervise()
 
 
 def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:

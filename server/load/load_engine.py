@@ -1,6 +1,6 @@
 """The engine's side of the composition root: a recipe becomes an engine, in its own process.
 
-Its `main` is run by `server/load/engine_main.py`. Together with `server/launch/api_process.py` this
+Its `main` is run by `server/load/engine_main.py`. Together with `server/launch/replica.py` this
 is the only place that joins `weights/`, `model/` and `server/engine/`.
 """
 

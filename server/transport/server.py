@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from thirdeye.server.api.http.sse import cut_streams
 from thirdeye.server.api.state.server_state import Phase, ServerState
 from thirdeye.server.transport.connection_guard import GuardedProtocol
+from thirdeye.server.transport.shutdown import end_answers, until_idle
 
 DRAIN_SECONDS = 30.0
 LAST_WORDS_SECONDS = 0.5
@@ -171,9 +172,9 @@ async def _drain(
         state.drain()
         num_open = state.admission.in_flight
         logger.info("shutting down: %d answers in flight, signal again to cut them", num_open)
-    await _first(_until_idle(state), hurry.wait(), timeout=seconds)
+    await _first(until_idle(state), hurry.wait(), timeout=seconds)
     if state.admission.in_flight:
-        await _first(_end_answers(state), timeout=LAST_WORDS_SECONDS)
+        await _first(end_answers(state), timeout=LAST_WORDS_SECONDS)
     cut_streams()  # timelines too, which are no answers and never end by themselves
     server.leave()
     await _first(serving, _after(hurry, LAST_WORDS_SECONDS))
@@ -193,18 +194,6 @@ async def _close_engine(state: ServerState, loading: "asyncio.Task[None]") -> No
     if state.engine is not None:
         await state.engine.close()
     await asyncio.wait([loading])
-
-
-async def _end_answers(state: ServerState) -> None:
-    """With the engine closed, each answer ends with an error its client can read."""
-    if state.engine is not None:
-        await state.engine.close()
-    await _until_idle(state)
-
-
-async def _until_idle(state: ServerState) -> None:
-    while state.admission.in_flight:
-        await asyncio.sleep(0.02)
 
 
 async def _first(

@@ -13,6 +13,7 @@ CONFIGS = [
     change(LLAMA, tie_word_embeddings=True, qkv_bias=True, num_kv_heads=1),
     change(LLAMA, attention_output_bias=True, mlp_bias=True, head_dim=20),
     change(GPT2, tie_word_embeddings=False, num_hidden_layers=3),
+    change(LLAMA, qk_norm=True, head_dim=16),
 ]
 
 

@@ -10,7 +10,8 @@ from tests.engine.toy import run_all, tokens_of
 from tests.tiny import tiny_gpt2, tiny_llama
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.types import Request, SamplingParams
-from thirdeye.server.launch.api_process import open_model, write_recipe
+from thirdeye.server.launch.opened_model import open_model
+from thirdeye.server.launch.start_engine import write_recipe
 from thirdeye.server.load.load_engine import load_engine
 from thirdeye.server.settings.read_settings import read_settings
 
@@ -20,7 +21,7 @@ def load(path: Path, **settings: Any) -> EngineCore:
     chosen = read_settings(
         {"model": str(path), "device": "cpu", "kv_memory": 0.01, "threads": 1, **settings}
     )
-    return load_engine(write_recipe(chosen, open_model(chosen)), lambda *_: None)[0]
+    return load_engine(write_recipe(chosen, open_model(chosen.checkpoint)), lambda *_: None)[0]
 
 
 def request(name: str, prompt: list[int]) -> Request:

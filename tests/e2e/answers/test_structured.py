@@ -22,7 +22,8 @@ from tests.tiny import tiny_llama
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
 from thirdeye.server.engine.interface.types import FinishReason, Request, SamplingParams
-from thirdeye.server.launch.api_process import open_model, write_recipe
+from thirdeye.server.launch.opened_model import open_model
+from thirdeye.server.launch.start_engine import write_recipe
 from thirdeye.server.load import load_engine as worker
 from thirdeye.server.load.load_engine import load_engine, load_guidance
 from thirdeye.server.settings.read_settings import read_settings
@@ -42,7 +43,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def load(path: Path, **settings: Any) -> EngineCore:
     """The engine that `thirdeye serve` would start with these settings."""
     chosen = read_settings({"model": str(path), "device": "cpu", "threads": 1, **settings})
-    return load_engine(write_recipe(chosen, open_model(chosen)), lambda *_: None)[0]
+    return load_engine(write_recipe(chosen, open_model(chosen.checkpoint)), lambda *_: None)[0]
 
 
 def test_the_vocabulary_is_read_while_the_model_loads(

@@ -13,7 +13,7 @@ from tests.model.attention.test_attention import Case, cache_of, poisoned_cache,
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
-from thirdeye.model.attention.reference import ReferenceAttention, attend, read_tokens
+from thirdeye.model.attention.reference import ReferenceAttention, attend
 from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.config import AttentionSpec
@@ -38,11 +38,20 @@ CASES = {  # new tokens after a past, beside others: the edges of blocks of 16, 
 }
 
 
-def by(backend: AttentionBackend, case: Case, spec: AttentionSpec) -> Tensor:
-    """NaN wherever no sequence has a token: a foreign slot would show."""
+def by(
+    backend: AttentionBackend,
+    case: Case,
+    spec: AttentionSpec,
+    dtype: torch.dtype = torch.float32,
+    is_rounded: bool = False,
+) -> Tensor:
+    """NaN wherever no sequence has a token: a foreign slot would show. `dtype` is the cache's, and
+    `is_rounded` says that its numbers are those of fp16 in any case."""
     g = torch.Generator().manual_seed(case.seed)
     batch, num_blocks = scattered_batch(case, g)
     keys, values = (poisoned_cache(case, batch, num_blocks, g) for _ in range(2))
+    if is_rounded:
+        keys, values = (cache.half().to(dtype) for cache in (keys, values))
     shape = (len(batch.positions), case.num_heads + 2 * case.num_kv_heads, case.head_dim)
     query = 2 * torch.randn(shape, generator=g)[:, : case.num_heads]
     backend = backend.for_layers(spec)
@@ -101,14 +110,17 @@ ANY_CASE = st.builds(
 
 @given(case=ANY_CASE, spec=ANY_SPEC, threads=st.sampled_from([1, 2]))
 @settings(
-    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_spec_in_any_batch(
     native: Library, case: Case, spec: AttentionSpec, threads: int
 ) -> None:
     torch.set_num_threads(threads)
-    compare(NativeAttention(native), case, spec)
     compare(BlockedAttention(), case, spec)
+    compare(NativeAttention(native), case, spec)
+    expected = by(ReferenceAttention(), case, spec, is_rounded=True)
+    ours = by(NativeAttention(native), case, spec, torch.float16, is_rounded=True)
+    torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_textbook_by_hand() -> None:
@@ -123,7 +135,7 @@ def test_the_textbook_by_hand() -> None:
     assert output.item() == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("make", [ReferenceAttention, BlockedAttention, SdpaAttention])
+@pytest.mark.parametrize("make", [BlockedAttention, SdpaAttention])
 def test_keys_before_the_window_are_not_touched(make: Callable[[], AttentionBackend]) -> None:
     """Whole blocks of them may be anything."""
     check_untouched(make())
@@ -144,9 +156,6 @@ def check_untouched(backend: AttentionBackend) -> None:
     expected = backend.forward(query, keys, values, plan)
     for table in batch.block_table:
         keys[table[:32].long()] = values[table[:32].long()] = torch.nan  # 512 tokens
-    if isinstance(backend, ReferenceAttention):  # it masks what it has multiplied
-        assert read_tokens(keys, batch.block_table[0], 641)[:512].isnan().all()
-        return
     assert torch.equal(backend.forward(query, keys, values, plan), expected)
 
 

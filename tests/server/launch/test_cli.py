@@ -9,8 +9,8 @@ import pytest
 from pydantic import ValidationError
 from typer.main import get_command
 
-from thirdeye.server.launch.api_process import read_template
 from thirdeye.server.launch.cli import app, given
+from thirdeye.server.launch.opened_model import read_template
 from thirdeye.server.launch.server_run import explain
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.settings.settings import all_settings

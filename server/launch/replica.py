@@ -1,0 +1,97 @@
+"""One served model as an object: the command runs one, and so can a test or whatever holds many."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from fastapi import FastAPI
+
+from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.http.auth import LOOPBACK_HOSTS
+from thirdeye.server.api.state.server_state import Phase, ServerState
+from thirdeye.server.engine.interface.types import EngineInfo
+from thirdeye.server.engine.process.spawn import Spawned
+from thirdeye.server.engine.process.supervised_engine import SupervisedEngine
+from thirdeye.server.launch.asgi_app import create_app
+from thirdeye.server.launch.opened_model import VERSION, OpenedModel
+from thirdeye.server.launch.start_engine import start_engine, write_recipe
+from thirdeye.server.settings.settings import Settings
+from thirdeye.server.transport.shutdown import end_answers, until_idle
+
+
+class Replica:
+    """Its `app` answers from the first moment, with 503s until it is started.
+
+    replica = Replica(settings, open_model(settings.checkpoint), spawner)
+    await replica.start()
+    ...  # serve replica.app; await replica.supervise() beside it
+    await replica.drain(30)
+    await replica.close()
+    """
+
+    def __init__(
+        self, settings: Settings, opened: OpenedModel, spawn: Callable[[], Spawned]
+    ) -> None:
+        """`spawn` starts the engine's process, unless the engine is to be a thread."""
+        self.settings = settings
+        self.opened = opened
+        self.state = ServerState()
+        self.app = build_app(settings, self.state)
+        self._spawn = spawn
+        self._engine: SupervisedEngine | None = None
+
+    async def start(self) -> EngineInfo:
+        """Load the engine, then let requests in. Raises `EngineDead` with the reason."""
+        recipe = write_recipe(self.settings, self.opened)
+        engine = await start_engine(self.settings, recipe, self._on_progress, self._spawn)
+        self._engine = engine
+        self.state.ready(engine, self.opened.serve(engine.info))
+        return engine.info
+
+    async def supervise(self) -> None:
+        """Replace the engine when it dies, until cancelled. Raises `EngineDead` if it keeps dying.
+        Only once it is started."""
+        assert self._engine is not None
+        await self._engine.supervise()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it wants traffic now."""
+        return self.state.phase is Phase.READY and self.state.trouble() is None
+
+    def health(self) -> str | None:
+        """Why it should be replaced; None if it is well, or still loading."""
+        return self.state.health()
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new requests, and wait so long for the answers that are under way."""
+        self.state.drain()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(until_idle(self.state), seconds)
+
+    async def close(self) -> None:
+        """End the engine, and with it each answer that is left: its client reads an error."""
+        await end_answers(self.state)
+
+    def _on_progress(self, phase: str, fraction: float) -> None:
+        self.state.detail = f"{phase} {fraction:.0%}"
+
+
+def build_app(settings: Settings, state: ServerState) -> FastAPI:
+    """The HTTP application over a state that may still be loading."""
+    network, access, requests = settings.network, settings.access, settings.requests
+    is_local = network.host in ("127.0.0.1", "localhost", "::1")
+    config = ApiConfig(
+        api_keys=access.api_keys(),
+        allowed_hosts=LOOPBACK_HOSTS if is_local else None,
+        sse_ping=network.sse_ping,
+        send_timeout=network.send_timeout,
+        version=VERSION,
+        max_n=requests.max_n,
+        max_stop=requests.max_stop,
+        requests_per_minute=access.requests_per_minute,
+        tokens_per_minute=access.tokens_per_minute,
+        lenient=requests.lenient,
+        cors_origins=network.cors_origin,
+    )
+    return create_app(state, config)
