@@ -19,17 +19,29 @@ class Activation(StrEnum):
     GELU = "gelu"
     GELU_TANH = "gelu_tanh"
     SILU = "silu"
+    RELU = "relu"
+    RELU2 = "relu2"
 
 
 @dataclass(frozen=True, slots=True)
 class RopeScaling:
-    """How rotary frequencies are stretched for longer contexts; `kind` is "linear" or "llama3"."""
+    """How rotary frequencies are stretched for longer contexts.
+
+    `kind` is "linear", "dynamic", "llama3", "yarn" or "longrope", see `model/parts/rope.py`. Those
+    fields count that a kind is explained with there.
+    """
 
     kind: str
     factor: float
     low_freq_factor: float = 1.0
     high_freq_factor: float = 1.0
     original_max_position_embeddings: int = 0
+    attention_factor: float = 1.0  # what cos and sin are multiplied by
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    is_truncated: bool = True
+    short_factors: tuple[float, ...] = ()  # one for each pair of channels
+    long_factors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,16 @@ class ModelConfig:
     mlp_bias: bool
     tie_word_embeddings: bool
     qk_norm: bool = False  # an RMSNorm over each query's and key's head_dim, as in Qwen3
+    wide_qk_norm: bool = False  # one over all queries' heads together, one over all keys' (OLMo 2)
+    norm_bias: bool = True  # of a LayerNorm
+    pre_norm: bool = True  # attention and MLP read a normed copy of the stream
+    post_norm: bool = False  # what they add to the stream is normed (Gemma 2, OLMo 2)
+    is_parallel: bool = False  # both read the stream as it comes into the block (GPT-NeoX)
+    shares_norm: bool = False  # and by one norm (Cohere)
+    embedding_scale: float = 1.0  # tokens' vectors are multiplied by it (Gemma)
+    residual_scale: float = 1.0  # and what attention and MLP add to the stream (Granite)
+    logit_scale: float = 1.0  # and the logits (Cohere)
+    logit_softcap: float | None = None  # which become softcap * tanh(logit / softcap) (Gemma 2)
     attention: tuple[AttentionSpec, ...] = ()
 
     def __post_init__(self) -> None:
@@ -123,6 +145,10 @@ class ModelConfig:
                 f"'attention' must have one spec for each of the {self.num_hidden_layers} layers, "
                 f"or none at all, got {len(self.attention)}."
             )
+        if self.shares_norm and not (self.is_parallel and self.pre_norm):
+            raise ValueError("'shares_norm' is for parallel blocks with a norm before.")
+        if self.post_norm and self.residual_scale != 1:
+            raise ValueError("'residual_scale' must be 1 beside 'post_norm'.")
         if self.rope is None and any(spec.rope for spec in self.attention):
             raise ValueError(
                 "'rope' None stands for learned positions, but 'attention' has rotary ones: "

@@ -22,9 +22,10 @@ from thirdeye.model.attention.reference import attention_pattern, read_tokens
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import AttentionSpec
 from thirdeye.model.parallel.shares import rank_config
+from thirdeye.model.parts.blocks import Block
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
-from thirdeye.model.transformer import Block, Transformer
+from thirdeye.model.transformer import Transformer
 
 STREAM = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 BLOCK_SIZE = 16  # of the probe's own KV cache
@@ -176,5 +177,4 @@ def logit_lens(model: Transformer, resid: Tensor) -> Tensor:
     The final norm and the head, read from inside the stream (nostalgebraist 2020, "interpreting
     GPT: the logit lens"). After the last block it is the model's own next-token distribution.
     """
-    logprobs: Tensor = model.lm_head(model.final_norm(resid)).float().log_softmax(dim=-1)
-    return logprobs
+    return model.unembed(resid).log_softmax(dim=-1)

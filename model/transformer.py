@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.declare.block import BlockPart
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.declare.transformer import parameters, transformer_part
 from thirdeye.model.fast_path import FastPath
@@ -30,42 +29,13 @@ from thirdeye.model.loading.load_tensors import expected_tensors, load_tensor
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.parallel_linear import VocabParallelTiedLinear, make_linear
 from thirdeye.model.parallel.shares import ALONE, Ranks, rank_config
-from thirdeye.model.parts.choose_parts import make_attention, make_mlp, make_norm
-from thirdeye.model.parts.layers import Embedding, LearnedPositions, NoPositions
+from thirdeye.model.parts.blocks import make_block
+from thirdeye.model.parts.choose_parts import make_embedding, make_logit_shape, make_norm
+from thirdeye.model.parts.layers import LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.taped import tape_blocks
-
-
-class Block(nn.Module):
-    """One layer: attention, then MLP, each reading a normed copy of the stream and adding to it."""
-
-    def __init__(
-        self, part: BlockPart, layer: int, backend: AttentionBackend, where: Placement
-    ) -> None:
-        super().__init__()
-        self.attention_norm = make_norm(part.attention_norm, where)
-        self.attention = make_attention(part.attention, layer, backend, where)
-        self.mlp_norm = make_norm(part.mlp_norm, where)
-        self.mlp = make_mlp(part.mlp, where)
-
-    @property
-    def attention_branch(self) -> nn.Module:
-        """The module whose output is what attention adds to the stream; read by the probe."""
-        return self.attention
-
-    @property
-    def mlp_branch(self) -> nn.Module:
-        """The same of the MLP."""
-        return self.mlp
-
-    def forward(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
-    ) -> Tensor:
-        attended = self.attention(self.attention_norm(x), batch, rotate, kv_cache, plan)
-        x, normed = self.mlp_norm.add(x, attended)  # x + attended, and the norm of that
-        return x + self.mlp(normed)
 
 
 class Transformer(nn.Module):
@@ -106,11 +76,11 @@ class Transformer(nn.Module):
         self.backend = attention
         self.layer_kinds = LayerKinds(config, attention, where)
         part = transformer_part(config)
-        self.embed_tokens = Embedding(part.embed_tokens, where)
+        self.embed_tokens = make_embedding(part.embed_tokens, where)
         positions = part.embed_positions
         self.embed_positions = LearnedPositions(positions, where) if positions else NoPositions()
         self.blocks = nn.ModuleList(
-            Block(block, layer, backend, where)
+            make_block(block, layer, backend, where)
             for layer, (block, backend) in enumerate(
                 zip(part.blocks, self.layer_kinds.backends, strict=True)
             )
@@ -124,6 +94,7 @@ class Transformer(nn.Module):
             if part.lm_head
             else VocabParallelTiedLinear(self.embed_tokens.weight, where, method=method)
         )
+        self._logit_shape = make_logit_shape(config.logit_scale, config.logit_softcap)
 
     def forward(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
         """Write the step's keys and values into `kv_cache`; return float32 logits [S, vocab_size].
@@ -160,7 +131,12 @@ class Transformer(nn.Module):
 
     def _logits(self, x: Tensor, batch: ForwardBatch) -> Tensor:
         x = x.index_select(0, batch.logits_indices)  # [S, hidden_size]
-        return self.lm_head(self.final_norm(x)).float()
+        return self.unembed(x)
+
+    def unembed(self, x: Tensor) -> Tensor:
+        """Residual stream [S, hidden_size] -> float32 logits [S, vocab_size]."""
+        logits: Tensor = self.lm_head(self.final_norm(x)).float()
+        return self._logit_shape(logits)
 
     def expected(self) -> set[tuple[str, str | None]]:
         """Every (parameter name, part) to push; see `model/loading/load_tensors.py`."""

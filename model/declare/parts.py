@@ -44,6 +44,7 @@ class TablePart(Part):
     num_rows: int
     width: int
     role: Role
+    scale: float = 1.0  # what is looked up is multiplied by it
 
     def own(self) -> Mapping[str, Parameter]:
         return {"weight": Parameter((Rows(self.num_rows, self.role),), (self.width,))}
@@ -62,6 +63,18 @@ class NormPart(Part):
         if self.kind is Norm.RMS_NORM or not self.has_bias:
             return {"weight": weight}
         return {"weight": weight, "bias": Parameter(rows, fill=Fill.ZEROS)}
+
+
+@dataclass(frozen=True, slots=True)
+class WideNormPart(Part):
+    """An RMSNorm over all heads together, of which each rank has its own."""
+
+    size: int
+    eps: float
+
+    def own(self) -> Mapping[str, Parameter]:
+        rows = (Rows(self.size, Role.NORMS),)
+        return {"weight": Parameter(rows, dealt=Dealt.ROWS, fill=Fill.ONES)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def transformer_part(config: ModelConfig) -> TransformerPart:
     positions = TablePart(context, hidden, Role.POSITIONS) if config.rope is None else None
     head = LinearPart(hidden, (Rows(vocab, Role.HEAD),), False, Dealt.TOKENS)
     return TransformerPart(
-        embed_tokens=TablePart(vocab, hidden, Role.EMBEDDINGS),
+        embed_tokens=TablePart(vocab, hidden, Role.EMBEDDINGS, config.embedding_scale),
         embed_positions=positions,
         blocks=tuple(block_part(config, layer) for layer in range(config.num_hidden_layers)),
         final_norm=norm_part(config),

@@ -9,10 +9,16 @@ from thirdeye.model.config import Activation
 from thirdeye.model.native.library import Library, address
 
 SMALL = 1 << 13  # numbers: less than 10 us of work
-KINDS = {Activation.SILU: 0, Activation.GELU: 1, Activation.GELU_TANH: 2}  # `enum kind`
+KINDS = {  # `enum kind`
+    Activation.SILU: 0,
+    Activation.GELU: 1,
+    Activation.GELU_TANH: 2,
+    Activation.RELU: 3,
+    Activation.RELU2: 4,
+}
 
 
-class Args(ctypes.Structure):
+class ActivateArgs(ctypes.Structure):
     """`struct activate_args`."""
 
     _fields_ = (
@@ -36,7 +42,7 @@ class ActivateKernel:
         num_rows, width = x.shape
         size = width // 2 if self._is_gated else width
         output = x.new_empty(num_rows, size)
-        args = Args(
+        args = ActivateArgs(
             x=address(x, torch.float32, num_rows, width),
             output=output.data_ptr(),
             num_rows=num_rows,

@@ -1,9 +1,11 @@
 """Which class each part of a block is: by what it declares, and by where it will run."""
 
+from torch import nn
+
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.config import Activation, Norm
 from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart
-from thirdeye.model.declare.parts import NormPart
+from thirdeye.model.declare.parts import NormPart, TablePart
 from thirdeye.model.parts.fused import (
     FusedGatedMLP,
     FusedRMSNorm,
@@ -11,7 +13,18 @@ from thirdeye.model.parts.fused import (
     NativeLayerNorm,
     NativeMLP,
 )
-from thirdeye.model.parts.layers import MLP, AddNorm, GatedMLP, LayerNorm, RMSNorm
+from thirdeye.model.parts.layers import (
+    MLP,
+    AddNorm,
+    Embedding,
+    GatedMLP,
+    LayerNorm,
+    NoNorm,
+    RMSNorm,
+    Scaled,
+    ScaledEmbedding,
+    SoftCap,
+)
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
 
@@ -22,6 +35,28 @@ def make_norm(part: NormPart, where: Placement) -> AddNorm:
         return layer_norm(part.size, part.eps, where, has_bias=part.has_bias)
     kind = FusedRMSNorm if where.has_kernels else RMSNorm
     return kind(part.size, part.eps, where)
+
+
+def make_pre_norm(part: NormPart | None, where: Placement) -> AddNorm:
+    """Of the stream, which a layer may also read as it is."""
+    return NoNorm() if part is None else make_norm(part, where)
+
+
+def make_post_norm(part: NormPart | None, scale: float, where: Placement) -> nn.Module:
+    """What is done to a layer's output before it is added to the stream: nothing, in most."""
+    if part is not None:
+        return make_norm(part, where)
+    return nn.Identity() if scale == 1 else Scaled(scale)
+
+
+def make_embedding(part: TablePart, where: Placement) -> Embedding:
+    return Embedding(part, where) if part.scale == 1 else ScaledEmbedding(part, where)
+
+
+def make_logit_shape(scale: float, softcap: float | None) -> nn.Module:
+    """What is done to the head's logits: nothing, in most."""
+    scaled = nn.Identity() if scale == 1 else Scaled(scale)
+    return scaled if softcap is None else nn.Sequential(scaled, SoftCap(softcap))
 
 
 def make_attention(

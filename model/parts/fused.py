@@ -110,5 +110,10 @@ class FusedSelfAttention(SelfAttention):
         norms = self.qk_norm if isinstance(self.qk_norm, QKNorm) else None
         caches = kv_cache.layer(self.layer)
         return self._kernel.rope_and_write(
-            self.qkv(x), rotate.cos, rotate.sin, batch.slot_mapping, *caches, norms
+            self.wide_qk_norm(self.qkv(x)),
+            rotate.cos,
+            rotate.sin,
+            batch.slot_mapping,
+            *caches,
+            norms,
         )

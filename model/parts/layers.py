@@ -45,6 +45,17 @@ class Embedding(nn.Module):
         return F.embedding(ids, self.weight)
 
 
+class ScaledEmbedding(Embedding):
+    """The same, multiplied by a number that is rounded to the table's dtype, as Gemma's is."""
+
+    def __init__(self, part: TablePart, where: Placement) -> None:
+        super().__init__(part, where)
+        self._scale = torch.tensor(part.scale, dtype=where.dtype).item()
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return super().forward(ids) * self._scale
+
+
 class LearnedPositions(nn.Module):
     """GPT-2's positions: one learned vector a position, added to the token's."""
 
@@ -71,6 +82,35 @@ class AddNorm(nn.Module):
         """x, delta [T, hidden_size] -> (x + delta, its norm)."""
         x = x + delta
         return x, self(x)
+
+
+class NoNorm(AddNorm):
+    """For models that norm what is added to the stream instead of what is read from it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Scaled(nn.Module):
+    """x * scale: of what a layer adds to the stream, or of logits."""
+
+    def __init__(self, scale: float) -> None:
+        super().__init__()
+        self._scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self._scale
+
+
+class SoftCap(nn.Module):
+    """cap * tanh(x / cap): about x where it is small, and never beyond the cap."""
+
+    def __init__(self, cap: float) -> None:
+        super().__init__()
+        self._cap = cap
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(x / self._cap) * self._cap
 
 
 class LayerNorm(AddNorm):
@@ -107,7 +147,8 @@ class RMSNorm(AddNorm):
 
 
 def activation_function(activation: Activation, where: Placement) -> Callable[[Tensor], Tensor]:
-    """GELU (Hendrycks, Gimpel 2016), its tanh approximation (GPT-2's), or SiLU (x * sigmoid(x)).
+    """GELU (Hendrycks, Gimpel 2016), its tanh approximation (GPT-2's), SiLU (x * sigmoid(x)), ReLU
+    or its square (So et al. 2021, "Primer").
 
     On a CPU two of torch's kernels round the last elements of a stretch in another way than those
     before: which elements these are depends on rows and threads. `exp` and `tanh` alone do not.
@@ -117,6 +158,8 @@ def activation_function(activation: Activation, where: Placement) -> Callable[[T
         Activation.GELU: F.gelu,
         Activation.GELU_TANH: gelu_tanh if is_cpu else partial(F.gelu, approximate="tanh"),
         Activation.SILU: silu if is_cpu else F.silu,
+        Activation.RELU: F.relu,
+        Activation.RELU2: lambda x: F.relu(x).square(),
     }
     return functions[activation]
 

@@ -10,7 +10,7 @@ permuted when they are read.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -41,9 +41,11 @@ class Rope(nn.Module):
     def __init__(self, config: RopeConfig, max_position_embeddings: int, where: Placement) -> None:
         super().__init__()
         positions = torch.arange(max_position_embeddings, dtype=torch.float32)
-        angles = torch.outer(positions, inverse_frequencies(config))  # [max_pos, dim / 2]
-        self.cos = angles.cos().to(where.device, where.dtype)
-        self.sin = angles.sin().to(where.device, where.dtype)
+        frequencies = inverse_frequencies(config, max_position_embeddings)
+        angles = torch.outer(positions, frequencies)  # [max_pos, dim / 2]
+        factor = config.scaling.attention_factor if config.scaling else 1.0
+        self.cos = (angles.cos() * factor).to(where.device, where.dtype)
+        self.sin = (angles.sin() * factor).to(where.device, where.dtype)
 
     def at(self, positions: Tensor) -> Rotation:
         """positions [T] -> the function that turns the heads of these T tokens."""
@@ -62,31 +64,84 @@ class NoRope(nn.Module):
         return Rotation(nothing, nothing)
 
 
-def inverse_frequencies(config: RopeConfig) -> Tensor:
+def inverse_frequencies(config: RopeConfig, context: int) -> Tensor:
     """Radians a position, for each of the dim / 2 channel pairs, fastest first: theta^(-2i / dim),
-    scaled.
+    scaled. `context`: the longest text there will be, which some scalings depend on.
 
     Raises ValueError for a scaling this model does not know.
     """
-    exponents = torch.arange(0, config.dim, 2, dtype=torch.float32) / config.dim
-    frequencies = 1.0 / config.theta**exponents
     scaling = config.scaling
     if scaling is None:
-        return frequencies
-    if scaling.kind == "linear":
-        return frequencies / scaling.factor
-    if scaling.kind == "llama3":
-        return _llama3(frequencies, scaling)
-    raise ValueError(f"RoPE scaling '{scaling.kind}' is not supported: use 'linear' or 'llama3'.")
+        return _unscaled(config)
+    if scaling.kind not in SCALINGS:
+        known = ", ".join(SCALINGS)
+        raise ValueError(f"RoPE scaling '{scaling.kind}' is not supported: use one of {known}.")
+    return SCALINGS[scaling.kind](config, scaling, context)
 
 
-def _llama3(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+def _unscaled(config: RopeConfig) -> Tensor:
+    exponents = torch.arange(0, config.dim, 2, dtype=torch.float32) / config.dim
+    return 1.0 / config.theta**exponents
+
+
+def _linear(config: RopeConfig, scaling: RopeScaling, context: int) -> Tensor:  # noqa: ARG001
+    """All hands go `factor` times slower."""
+    return _unscaled(config) / scaling.factor
+
+
+def _dynamic(config: RopeConfig, scaling: RopeScaling, context: int) -> Tensor:
+    """Up to the original context nothing changes; a longer one raises theta, once and for all
+    texts: keys that were turned by another theta could not be compared with."""
+    original = scaling.original_max_position_embeddings
+    growth = scaling.factor * max(context, original) / original - (scaling.factor - 1)
+    theta = config.theta * growth ** (config.dim / (config.dim - 2))
+    return _unscaled(replace(config, theta=theta))
+
+
+def _llama3(config: RopeConfig, scaling: RopeScaling, context: int) -> Tensor:  # noqa: ARG001
     """Llama 3.1's stretch: fast hands keep their pace, slow ones go `factor` times slower.
 
     "Fast" is more than `high_freq_factor` turns within the original context, "slow" fewer than
     `low_freq_factor`; between them the two paces are mixed linearly.
     """
+    frequencies = _unscaled(config)
     turns = scaling.original_max_position_embeddings * frequencies / (2 * math.pi)
     band = scaling.high_freq_factor - scaling.low_freq_factor
     keep = ((turns - scaling.low_freq_factor) / band).clamp(0, 1)
     return keep * frequencies + (1 - keep) * frequencies / scaling.factor
+
+
+def _yarn(config: RopeConfig, scaling: RopeScaling, context: int) -> Tensor:  # noqa: ARG001
+    """YaRN (Peng et al. 2023): as Llama 3's, but mixed linearly over the hands' numbers: from the
+    one with `beta_fast` turns within the original context to the one with `beta_slow`."""
+
+    def hand_of(turns: float) -> float:
+        length = scaling.original_max_position_embeddings / (turns * 2 * math.pi)
+        return config.dim * math.log(length) / (2 * math.log(config.theta))
+
+    first, last = hand_of(scaling.beta_fast), hand_of(scaling.beta_slow)
+    if scaling.is_truncated:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, config.dim - 1)
+    width = last - first if last != first else 0.001
+    hands = torch.arange(config.dim // 2, dtype=torch.float32)
+    slowed = ((hands - first) / width).clamp(0, 1)
+    frequencies = _unscaled(config)
+    return frequencies / scaling.factor * slowed + frequencies * (1 - slowed)
+
+
+def _longrope(config: RopeConfig, scaling: RopeScaling, context: int) -> Tensor:
+    """LongRoPE (Ding et al. 2024): a factor for each hand, found by search; other ones for contexts
+    longer than the original. The server's context decides, so that all its texts share keys."""
+    is_long = context > scaling.original_max_position_embeddings
+    factors = scaling.long_factors if is_long else scaling.short_factors
+    return _unscaled(config) / torch.tensor(factors, dtype=torch.float32)
+
+
+SCALINGS = {
+    "linear": _linear,
+    "dynamic": _dynamic,
+    "llama3": _llama3,
+    "yarn": _yarn,
+    "longrope": _longrope,
+}

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from thirdeye.model.attention.protocol import Attends, AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.declare.block import AttentionPart, QKNormPart
+from thirdeye.model.declare.block import AttentionPart, QKNormPart, WideQKNormPart
+from thirdeye.model.declare.parts import WideNormPart
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.layers import RMSNorm
 from thirdeye.model.parts.rope import Rotation
@@ -32,6 +33,37 @@ class QKNorm(nn.Module):
         """[T, heads of q and k, head_dim] -> the same, normed."""
         query, key = query_key.tensor_split([self.num_heads], dim=1)
         return torch.cat((self.query_norm(query), self.key_norm(key)), dim=1)
+
+
+class WideQKNorm(nn.Module):
+    """An RMSNorm over all heads' channels together, one for queries and one for keys (OLMo 2).
+
+    A rank that has some of the heads asks the others for their squares.
+    """
+
+    def __init__(self, part: WideQKNormPart, where: Placement) -> None:
+        super().__init__()
+        self.query_norm = WideNorm(part.query_norm, where)
+        self.key_norm = WideNorm(part.key_norm, where)
+
+    def forward(self, qkv: Tensor) -> Tensor:
+        """[T, channels of q, k and v] -> the same with queries and keys normed."""
+        sizes = len(self.query_norm.weight), len(self.key_norm.weight)
+        query, key, value = qkv.tensor_split([sizes[0], sum(sizes)], dim=-1)
+        return torch.cat((self.query_norm(query), self.key_norm(key), value), dim=-1)
+
+
+class WideNorm(nn.Module):
+    def __init__(self, part: WideNormPart, where: Placement) -> None:
+        super().__init__()
+        self._ranks, self._size, self.eps = where.ranks, part.size, part.eps
+        self.weight = where.empty(part.size // where.ranks.size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, this rank's channels] -> the same, normed."""
+        wide = x.float()
+        squares = self._ranks.add_up(wide.square().sum(-1, keepdim=True)) / self._size
+        return self.weight * (wide * torch.rsqrt(squares + self.eps)).to(x.dtype)
 
 
 class Sinks(nn.Module):
@@ -60,6 +92,8 @@ class SelfAttention(nn.Module):
         self.qkv = make_linear(part.qkv, where)
         norms = part.qk_norm
         self.qk_norm = QKNorm(norms, self.num_heads, where) if norms else nn.Identity()
+        wide = part.wide_qk_norm
+        self.wide_qk_norm = WideQKNorm(wide, where) if wide else nn.Identity()
         self.sink_scores: Tensor | None = None
         if part.sinks:
             self.sinks = Sinks(self.num_heads, where)
@@ -81,7 +115,9 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor, rotate: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""
-        qkv = self.qkv(x).unflatten(-1, (-1, self.head_dim))  # [T, heads of q, k, v, head_dim]
+        qkv = self.wide_qk_norm(self.qkv(x)).unflatten(
+            -1, (-1, self.head_dim)
+        )  # [T, heads of q, k, v, head_dim]
         query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)
         turned = rotate(self.qk_norm(query_key))
         query, key = turned.tensor_split([self.num_heads], dim=1)

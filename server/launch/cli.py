@@ -91,11 +91,12 @@ def pull(
         str, typer.Argument(help="A catalog name (see `thirdeye models`).")
     ] = "smollm2",
     if_missing: Annotated[
-        bool, typer.Option("--if-missing", help="Say nothing if it is here.")
+        bool,
+        typer.Option("--if-missing", help="Say nothing, and check only the size, if it is here."),
     ] = False,
 ) -> None:
-    """Fetch a model into the cache."""
-    from thirdeye.server.launch.commands import pull_model
+    """Fetch a model into the cache; one that is there is checked by its hash, and repaired."""
+    from thirdeye.server.launch.pull_command import pull_model
 
     raise typer.Exit(pull_model(model, if_missing=if_missing))
 

@@ -1,14 +1,12 @@
-"""The commands that need no server: pull, models, info, doctor. Each returns an exit status.
+"""The commands that need no server: models, info, doctor. Each returns an exit status.
 
 They answer without torch where they can: a model is described from its metadata alone.
 """
 
 import importlib.metadata
 import platform
-import sys
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from thirdeye.model.config import ModelConfig
@@ -16,50 +14,12 @@ from thirdeye.model.parameter_counts import ParameterCounts, parameter_counts
 from thirdeye.server.engine.execution.cpu_threads import own_cpus
 from thirdeye.server.launch.console import fail
 from thirdeye.server.load.native_kernels import native_status
-from thirdeye.weights.catalog import CATALOG
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.paths import models_directory
-from thirdeye.weights.pull import pull
-from thirdeye.weights.resolve import find_catalog_model, list_models, resolve_model
+from thirdeye.weights.resolve import list_models, resolve_model
 
 PACKAGES = ("torch", "fastapi", "starlette", "uvicorn", "sse-starlette", "tiktoken", "safetensors")
-
-
-def pull_model(name: str, *, if_missing: bool) -> int:
-    """Fetch a catalog model with a progress bar; 0 once it is there."""
-    if name not in CATALOG:
-        return fail(f"'{name}' is not in the catalog ({', '.join(CATALOG)}).")
-    entry = CATALOG[name]
-    found = find_catalog_model(entry)
-    if found is not None:
-        if not if_missing:
-            sys.stdout.write(f"{name} is here: {found}\n")
-        native_status()  # compiles, so that no start has to wait for it
-        return 0
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-    )
-    try:
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            tasks = {
-                step: bar.add_task(f"{step} {name}", total=None, visible=False)
-                for step in ("download", "unpack")
-            }
-            path = pull(
-                entry,
-                lambda step, done, total: bar.update(
-                    tasks[step], completed=done, total=total, visible=True
-                ),
-            )
-    except ModelError as error:
-        return fail(str(error))
-    native_status()
-    sys.stdout.write(f"{name}: {path} ({entry.license})\n")
-    return 0
 
 
 def show_models() -> int:

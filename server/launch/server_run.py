@@ -20,9 +20,9 @@ from pydantic import ValidationError
 
 from thirdeye.server import logs
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
-from thirdeye.server.launch.commands import pull_model
 from thirdeye.server.launch.console import fail, say
 from thirdeye.server.launch.opened_model import VERSION, open_model
+from thirdeye.server.launch.pull_command import pull_model
 from thirdeye.server.launch.replica import Replica
 from thirdeye.server.launch.spawner import EngineSpawner
 from thirdeye.server.settings.api_settings import CheckpointSettings

@@ -6,7 +6,7 @@
 from typing import Protocol
 
 
-class Tokenizer(Protocol):
+class TokenizerLike(Protocol):
     @property
     def vocab_size(self) -> int:
         """Ids are in `[0, vocab_size)`: as many as the model has logits; not every id need have

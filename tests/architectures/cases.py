@@ -6,18 +6,17 @@ that query heads share key heads.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedModel,
-    Qwen3Config,
-    Qwen3ForCausalLM,
 )
 
 from tests.weights.tiny import gpt2_gguf, llama_gguf
@@ -37,33 +36,93 @@ class Case:
 
     make: Callable[[], PreTrainedModel]
     gguf: WriteGGUF | None
-    is_taped: bool = True  # whether small steps with our kernels in 8 bits are replayed from tape
 
 
-def llama(**changes: Any) -> Case:
-    return Case(lambda: LlamaForCausalLM(LlamaConfig(**(SIZES | changes))), llama_gguf)
+def relative(
+    model_type: str,
+    *,
+    gguf: WriteGGUF | None = llama_gguf,
+    **changes: Any,
+) -> Case:
+    """A Llama or one of its many relatives: the same sizes by the same names."""
+
+    def make() -> PreTrainedModel:
+        config = CONFIG_MAPPING[model_type](**(SIZES | changes))
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
+        return model
+
+    return Case(make, gguf)
 
 
-def qwen3(*, gguf: WriteGGUF | None = llama_gguf, **changes: Any) -> Case:
-    return Case(lambda: Qwen3ForCausalLM(Qwen3Config(**(SIZES | changes))), gguf)
+llama, mistral = partial(relative, "llama"), partial(relative, "mistral")
+qwen2, qwen3 = partial(relative, "qwen2"), partial(relative, "qwen3")
+seed_oss = partial(relative, "seed_oss")
+arcee = partial(relative, "arcee")
+
+
+gemma, gemma2 = partial(relative, "gemma"), partial(relative, "gemma2")
+gemma3 = partial(relative, "gemma3_text")
 
 
 def gpt2(*, gguf: WriteGGUF | None = gpt2_gguf, **changes: Any) -> Case:
     sizes = {"vocab_size": VOCAB_SIZE, "n_embd": 48, "n_layer": 3, "n_head": 6, "n_positions": 128}
-    return Case(lambda: GPT2LMHeadModel(GPT2Config(**(sizes | changes))), gguf, is_taped=False)
+    return Case(lambda: GPT2LMHeadModel(GPT2Config(**(sizes | changes))), gguf)
 
 
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
 TIED = {"tie_word_embeddings": True}
 WINDOW = {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}
+LONGROPE = {
+    "rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 8,
+    "short_factor": [1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75],
+    "long_factor": [2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+}  # fmt: skip
+GEMMA2 = {"query_pre_attn_scalar": 16, "sliding_window": 7}
+GEMMA3 = GEMMA2 | {"num_hidden_layers": 7}
+GEMMA3_LAYERS = ["sliding_attention", "full_attention"] * 3 + ["full_attention"]
+GEMMA3_ROPES = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
+}
 CASES: dict[str, Case] = {
     "gpt2": gpt2(),
     "gpt2-untied": gpt2(gguf=None, tie_word_embeddings=False),
     "llama": llama(),
     "llama-tied": llama(**TIED),
+    "llama-biases": llama(attention_bias=True, mlp_bias=True),
+    "llama-gelu": llama(gguf=None, hidden_act="gelu"),
+    "llama-yarn": llama(rope_parameters=YARN | {"original_max_position_embeddings": 32}),
+    "llama-dynamic": llama(
+        gguf=None, rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    ),
+    "llama-longrope": llama(gguf=None, rope_parameters=LONGROPE),
+    "mistral": mistral(sliding_window=None),
+    "mistral-window": mistral(gguf=None, sliding_window=7),
+    "qwen2": qwen2(),
+    "qwen2-tied": qwen2(**TIED),
+    "qwen2-window": qwen2(gguf=None, **WINDOW),
     "qwen3": qwen3(),
     "qwen3-tied": qwen3(**TIED),
     "qwen3-biases": qwen3(attention_bias=True),
     "qwen3-window": qwen3(gguf=None, **WINDOW),
+    "gemma": gemma(**TIED),
+    "gemma2": gemma2(**TIED, **GEMMA2),
+    "gemma2-uncapped": gemma2(
+        gguf=None,
+        **TIED,
+        query_pre_attn_scalar=40,
+        sliding_window=7,
+        attn_logit_softcapping=None,
+        final_logit_softcapping=None,
+    ),
+    "gemma3_text": gemma3(**TIED, **GEMMA3),
+    "gemma3_text-linear": gemma3(
+        gguf=None, **TIED, **GEMMA3, rope_parameters=GEMMA3_ROPES, layer_types=GEMMA3_LAYERS
+    ),
+    "seed_oss": seed_oss(),
+    "seed_oss-biases": seed_oss(attention_out_bias=True, mlp_bias=True),
+    "arcee": arcee(),
+    "arcee-biases": arcee(attention_bias=True, mlp_bias=True),
 }
 
 

@@ -1,6 +1,7 @@
 """Each architecture gives transformers' logits and tokens, in every form that it is served in."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def test_logits_of_gguf(written: Written, name: str) -> None:
     """llama.cpp's form of it: other keys and names, other orders of rows, the same model."""
     hf, directory, file = written(name)
     assert file is not None
-    assert open_checkpoint(file).config == open_checkpoint(directory).config
+    ours = open_checkpoint(directory).config  # llama.cpp calls several of them by one name
+    assert replace(open_checkpoint(file).config, architecture=ours.architecture) == ours
     close(logits(load(file), TOKENS), theirs_of(hf))
 
 
@@ -80,7 +82,7 @@ def test_logits_by_our_kernels(written: Written, name: str, native: Library) -> 
 
 @everywhere
 def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
-    """In 8 bits, bit for bit what the blocks compute without, and recorded where they can be."""
+    """In 8 bits, bit for bit what the blocks compute without, and they are recorded."""
     _, path, _ = written(name)
     ours, plain = (load(path, native=native, quantize="int8") for _ in range(2))
     plain._through_blocks = plain._one_by_one
@@ -88,12 +90,12 @@ def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
     for past, token in enumerate(TOKENS):
         taped = step(ours, caches[0], [token], past)
         assert torch.equal(taped, step(plain, caches[1], [token], past))
-    assert is_recorded(ours) == CASES[name].is_taped
+    assert is_recorded(ours)
 
 
 def is_recorded(model: Any) -> bool:
     blocks = model._through_blocks
-    return isinstance(blocks, TapedBlocks) and any(blocks._tapes.values())
+    return isinstance(blocks, TapedBlocks) and any(blocks._recordings.values())
 
 
 @everywhere

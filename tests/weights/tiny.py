@@ -1,5 +1,6 @@
 """Tiny random checkpoints, written by other people's code: transformers and the gguf package."""
 
+import math
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +13,6 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
-    Qwen3ForCausalLM,
 )
 
 Model = TypeVar("Model", bound=PreTrainedModel)
@@ -53,6 +53,15 @@ LLAMA_NAMES = {
     "post_attention_layernorm": "ffn_norm", "self_attn.q_norm": "attn_q_norm",
     "self_attn.k_norm": "attn_k_norm",
 }  # fmt: skip
+GEMMA2_NAMES = {
+    "post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm",
+    "post_feedforward_layernorm": "post_ffw_norm",
+}  # fmt: skip
+OTHER_NAMES = {
+    "seed_oss": {"post_attention_layernorm": "post_attention_norm"},
+    "gemma2": GEMMA2_NAMES,
+    "gemma3": GEMMA2_NAMES,
+}
 LLAMA_TOP = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 GPT2_NAMES = {
     "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up",
@@ -68,42 +77,70 @@ def permute(rows: np.ndarray, num_heads: int) -> np.ndarray:
 
 
 def llama_gguf(
-    model: LlamaForCausalLM | Qwen3ForCausalLM,
+    model: PreTrainedModel,
     path: Path,
     extra: dict[str, np.ndarray] | None = None,
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
 ) -> Path:
     """A Llama or a relative as llama.cpp's converter writes it; matrices are stored as `kind`."""
     config = model.config
-    writer = gguf.GGUFWriter(path, config.model_type)
+    architecture = {"mistral": "llama", "gemma3_text": "gemma3"}.get(
+        config.model_type, config.model_type
+    )
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_context_length(config.max_position_embeddings)
     writer.add_embedding_length(config.hidden_size)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    rope = config.rope_parameters.get("full_attention", config.rope_parameters)
+    writer.add_rope_freq_base(rope["rope_theta"])
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_key_length(config.head_dim)
     writer.add_value_length(config.head_dim)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    if config.rope_parameters["rope_type"] == "linear":
-        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
-        writer.add_rope_scaling_factor(config.rope_parameters["factor"])
+    add_rope_scaling(writer, rope, config)
+    if architecture in ("gemma2", "gemma3"):
+        writer.add_sliding_window(config.sliding_window)
+    if architecture == "gemma2":
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
     heads = {}
-    if config.model_type == "llama":
+    if architecture in ("llama", "arcee"):
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         stem, leaf = name.rsplit(".", 1)
         values = tensor.numpy()
+        if architecture.startswith("gemma") and stem.endswith("norm"):
+            values = values + 1
         if (projection := stem.rsplit(".", 1)[-1]) in heads:
             values = permute(values, heads[projection])
-        add(writer, f"{gguf_stem(stem, LLAMA_TOP, LLAMA_NAMES)}.{leaf}", values, kind)
+        names = LLAMA_NAMES | OTHER_NAMES.get(architecture, {})
+        add(writer, f"{gguf_stem(stem, LLAMA_TOP, names)}.{leaf}", values, kind)
     for name, values in (extra or {}).items():
         writer.add_tensor(name, values)
     return finished(writer, path)
+
+
+def add_rope_scaling(writer: gguf.GGUFWriter, rope: dict[str, Any], config: Any) -> None:
+    if rope["rope_type"] == "linear":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(rope["factor"])
+    if rope["rope_type"] == "yarn":
+        writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+        writer.add_rope_scaling_factor(rope["factor"])
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+    if rope["rope_type"] == "longrope":
+        factor = config.max_position_embeddings / rope["original_max_position_embeddings"]
+        scale = math.sqrt(1 + math.log(factor) / math.log(rope["original_max_position_embeddings"]))
+        writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
+        writer.add_rope_scaling_attn_factors(scale)
+        for kind in ("long", "short"):
+            values = np.array(rope[f"{kind}_factor"], dtype=np.float32)
+            writer.add_tensor(f"rope_factors_{kind}.weight", values)
 
 
 def gpt2_gguf(model: GPT2LMHeadModel, path: Path) -> Path:

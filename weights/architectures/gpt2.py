@@ -4,6 +4,7 @@ Hugging Face stores its linear layers as Conv1D, `[in, out]`; GGUF stores them `
 """
 
 from thirdeye.model.config import Activation, ModelConfig, Norm
+from thirdeye.weights.architectures.activations import read_activation
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.limits import (
     MAX_HEADS,
@@ -17,23 +18,11 @@ from thirdeye.weights.architectures.name_table import NameTable, TensorTarget, w
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
-ACTIVATIONS = {
-    "gelu_new": Activation.GELU_TANH,
-    "gelu_pytorch_tanh": Activation.GELU_TANH,
-    "gelu": Activation.GELU,
-}
-
 
 def huggingface_config(fields: Fields) -> ModelConfig:
     fields.refuse("scale_attn_weights", True)
     fields.refuse("scale_attn_by_inverse_layer_idx", False)
     fields.refuse("add_cross_attention", False)
-    activation = fields.text("activation_function", "gelu_new")
-    if activation not in ACTIVATIONS:
-        raise fields.error(
-            "activation_function",
-            f"'{activation:.40}' is not supported; supported are {', '.join(ACTIVATIONS)}.",
-        )
     hidden_size = fields.integer("n_embd", 768, high=MAX_HIDDEN)
     return _config(
         fields,
@@ -45,7 +34,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
         num_heads=fields.integer("n_head", 12, high=MAX_HEADS),
         max_position_embeddings=fields.integer("n_positions", 1024, high=MAX_POSITIONS),
         norm_eps=fields.positive("layer_norm_epsilon", 1e-5),
-        activation=ACTIVATIONS[activation],
+        activation=read_activation(fields, "activation_function", "gelu_new"),
         tie_word_embeddings=fields.boolean("tie_word_embeddings", True),
     )
 

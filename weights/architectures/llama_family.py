@@ -8,7 +8,8 @@ what differs. Their tensors' names are in `llama_names.py`.
 
 from dataclasses import dataclass
 
-from thirdeye.model.config import Activation, ModelConfig, Norm
+from thirdeye.model.config import Activation, ModelConfig, Norm, RopeConfig
+from thirdeye.weights.architectures.activations import read_activation
 from thirdeye.weights.architectures.limits import (
     MAX_HEAD_DIM,
     MAX_HEADS,
@@ -34,18 +35,26 @@ class Defaults:
     num_heads: int
     max_position_embeddings: int
     head_dim: int | None = None  # None: hidden_size / num_heads
+    num_kv_heads: int | None = None  # None: num_heads
+    norm_eps: float = 1e-6
+    activation: str = "silu"
+    activation_key: str = "hidden_act"
+    rope_theta: float = 10000.0
+    rotary_fraction: float | None = None  # of a head's channels; None: always all
+    has_ropes_by_kind: bool = False  # whoever says so reads them itself
+    is_tied: bool = False
 
 
 def huggingface_config(fields: Fields, architecture: str, defaults: Defaults) -> ModelConfig:
-    if (activation := fields.text("hidden_act", "silu")) != "silu":
-        raise fields.error("hidden_act", f"'{activation:.40}' is not supported; supported is silu.")
     fields.refuse("is_causal", True)
-    for part in (fields, fields.nested("rope_parameters"), fields.nested("rope_scaling")):
-        if part is not None:  # libraries differ in whether these models obey it
-            part.refuse("partial_rotary_factor", 1.0)
+    if defaults.rotary_fraction is None:
+        for part in (fields, fields.nested("rope_parameters"), fields.nested("rope_scaling")):
+            if part is not None:  # libraries differ in whether these models obey it
+                part.refuse("partial_rotary_factor", 1.0)
     hidden_size = fields.integer("hidden_size", defaults.hidden_size, high=MAX_HIDDEN)
     num_heads = fields.integer("num_attention_heads", defaults.num_heads, high=MAX_HEADS)
-    num_kv_heads = fields.integer("num_key_value_heads", num_heads, high=MAX_HEADS)
+    num_kv_heads = num_heads if fields.is_null("num_key_value_heads") else defaults.num_kv_heads
+    num_kv_heads = fields.integer("num_key_value_heads", num_kv_heads or num_heads, high=MAX_HEADS)
     _check_heads(fields, "num_key_value_heads", num_heads, num_kv_heads)
     head_dim = defaults.head_dim
     if head_dim is None or "head_dim" in fields:
@@ -69,21 +78,31 @@ def huggingface_config(fields: Fields, architecture: str, defaults: Defaults) ->
         head_dim=head_dim,
         max_position_embeddings=context,
         norm=Norm.RMS_NORM,
-        norm_eps=fields.positive("rms_norm_eps", 1e-6),
-        activation=Activation.SILU,
+        norm_eps=fields.positive("rms_norm_eps", defaults.norm_eps),
+        activation=read_activation(fields, defaults.activation_key, defaults.activation),
         gated_mlp=True,
-        rope=huggingface_rope(fields, head_dim, context),
+        rope=_rope(fields, head_dim, context, defaults),
         qkv_bias=attention_bias,
         attention_output_bias=attention_bias,
         mlp_bias=fields.boolean("mlp_bias", False),
-        tie_word_embeddings=fields.boolean("tie_word_embeddings", False),
+        tie_word_embeddings=fields.boolean("tie_word_embeddings", defaults.is_tied),
     )
 
 
-def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int, architecture: str) -> ModelConfig:
+def gguf_config(
+    fields: Fields,
+    file: GGUFFile,
+    vocab_size: int,
+    architecture: str,
+    *,
+    has_windows: bool = False,
+    is_partly_rotary: bool = False,
+) -> ModelConfig:
+    """Who says that it has windows sees to them itself."""
     fields.refuse("expert_count", 0)
     fields.refuse("attention.causal", True)
-    fields.refuse("attention.sliding_window", 0)
+    if not has_windows:
+        fields.refuse("attention.sliding_window", 0)
     hidden_size = fields.integer("embedding_length", high=MAX_HIDDEN)
     num_heads = fields.integer("attention.head_count", high=MAX_HEADS)
     num_kv_heads = fields.integer("attention.head_count_kv", num_heads, high=MAX_HEADS)
@@ -107,12 +126,19 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int, architecture: s
         norm_eps=fields.positive("attention.layer_norm_rms_epsilon"),
         activation=Activation.SILU,
         gated_mlp=True,
-        rope=gguf_rope(fields, file, head_dim),
+        rope=gguf_rope(fields, file, head_dim, is_partial=is_partly_rotary),
         qkv_bias="blk.0.attn_q.bias" in file.tensors,
         attention_output_bias="blk.0.attn_output.bias" in file.tensors,
         mlp_bias="blk.0.ffn_up.bias" in file.tensors,
         tie_word_embeddings="output.weight" not in file.tensors,
     )
+
+
+def _rope(fields: Fields, head_dim: int, context: int, defaults: Defaults) -> RopeConfig:
+    if defaults.has_ropes_by_kind:
+        return RopeConfig(defaults.rope_theta, head_dim)
+    fraction = defaults.rotary_fraction or 1.0
+    return huggingface_rope(fields, head_dim, context, defaults.rope_theta, fraction)
 
 
 def _check_heads(fields: Fields, key: str, num_heads: int, num_kv_heads: int) -> None:

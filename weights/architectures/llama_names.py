@@ -15,16 +15,14 @@ def huggingface_names(
     config: ModelConfig, also: Mapping[str, TensorTarget] | None = None
 ) -> NameTable:
     """With those in `also`, which belong to a layer and start behind its number."""
-    attention, mlp = "blocks.{i}.attention", "blocks.{i}.mlp"
+    attention = "blocks.{i}.attention"
     linear = with_bias(
         {
             "self_attn.q_proj.weight": TensorTarget(f"{attention}.qkv.weight", "q"),
             "self_attn.k_proj.weight": TensorTarget(f"{attention}.qkv.weight", "k"),
             "self_attn.v_proj.weight": TensorTarget(f"{attention}.qkv.weight", "v"),
             "self_attn.o_proj.weight": TensorTarget(f"{attention}.output.weight"),
-            "mlp.gate_proj.weight": TensorTarget(f"{mlp}.gate_up.weight", "gate"),
-            "mlp.up_proj.weight": TensorTarget(f"{mlp}.gate_up.weight", "up"),
-            "mlp.down_proj.weight": TensorTarget(f"{mlp}.down.weight"),
+            **_mlp(config, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
         }
     )
     norms = {
@@ -53,16 +51,14 @@ def gguf_names(
 ) -> NameTable:
     """With those in `also`, which belong to a layer and start behind its number. Llama's converter
     interleaves rows of q and k, most relatives' do not."""
-    attention, mlp = "blocks.{i}.attention", "blocks.{i}.mlp"
+    attention = "blocks.{i}.attention"
     linear = with_bias(
         {
             "attn_q.weight": TensorTarget(f"{attention}.qkv.weight", "q", reorder_query),
             "attn_k.weight": TensorTarget(f"{attention}.qkv.weight", "k", reorder_key),
             "attn_v.weight": TensorTarget(f"{attention}.qkv.weight", "v"),
             "attn_output.weight": TensorTarget(f"{attention}.output.weight"),
-            "ffn_gate.weight": TensorTarget(f"{mlp}.gate_up.weight", "gate"),
-            "ffn_up.weight": TensorTarget(f"{mlp}.gate_up.weight", "up"),
-            "ffn_down.weight": TensorTarget(f"{mlp}.down.weight"),
+            **_mlp(config, "ffn_gate", "ffn_up", "ffn_down"),
         }
     )
     norms = {
@@ -75,5 +71,20 @@ def gguf_names(
         "output_norm.weight": TensorTarget("final_norm.weight"),
         "output.weight": TensorTarget("lm_head.weight"),
     }
-    ignored = {"rope_freqs.weight"}  # became the config's rope scaling
+    ignored = {  # they became the config's rope scaling
+        "rope_freqs.weight",
+        "rope_factors_long.weight",
+        "rope_factors_short.weight",
+    }
     return NameTable(names, frozenset(ignored), config.num_hidden_layers)
+
+
+def _mlp(config: ModelConfig, gate: str, up: str, down: str) -> dict[str, TensorTarget]:
+    """Of a gated MLP or a plain one."""
+    names = {f"{down}.weight": TensorTarget("blocks.{i}.mlp.down.weight")}
+    if not config.gated_mlp:
+        return names | {f"{up}.weight": TensorTarget("blocks.{i}.mlp.up.weight")}
+    return names | {
+        f"{gate}.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight", "gate"),
+        f"{up}.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight", "up"),
+    }

@@ -1,12 +1,19 @@
 """The architectures we can read. A new one is a file beside this one, and a row here."""
 
+from thirdeye.weights.architectures.arcee import ARCEE
 from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.gemma import GEMMA
+from thirdeye.weights.architectures.gemma2 import GEMMA2
+from thirdeye.weights.architectures.gemma3 import GEMMA3
 from thirdeye.weights.architectures.gpt2 import GPT2
 from thirdeye.weights.architectures.llama import LLAMA
+from thirdeye.weights.architectures.mistral import MISTRAL
+from thirdeye.weights.architectures.qwen2 import QWEN2
 from thirdeye.weights.architectures.qwen3 import QWEN3
+from thirdeye.weights.architectures.seed_oss import SEED_OSS
 from thirdeye.weights.formats.fields import Fields
 
-ARCHITECTURES = (GPT2, LLAMA, QWEN3)
+ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, SEED_OSS, ARCEE, GEMMA, GEMMA2, GEMMA3)
 
 
 def by_model_type(fields: Fields) -> Architecture:

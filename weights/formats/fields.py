@@ -30,6 +30,11 @@ class Fields:
     def error(self, key: str, problem: str) -> ModelFormatError:
         return ModelFormatError(self.path, problem, field=self.prefix + key)
 
+    def is_null(self, key: str) -> bool:
+        """Whether it is there and says null: no value, where a missing key means a default."""
+        name = self.prefix + key
+        return name in self.values and self.values[name] is None
+
     def raw(self, key: str, default: Any = MISSING) -> Any:
         """The value as it stands; JSON's null counts as missing."""
         value = self.values.get(self.prefix + key)

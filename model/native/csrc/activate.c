@@ -11,7 +11,7 @@
 
 #include <stddef.h>
 
-enum kind { SILU, GELU, GELU_TANH }; /* as in activate.py */
+enum kind { SILU, GELU, GELU_TANH, RELU, RELU2 }; /* as in activate.py */
 
 struct activate_args {
     const float *x; /* [num_rows, size], or [num_rows, 2 * size] with the gates first */
@@ -52,13 +52,23 @@ static inline __m512 gelu16(__m512 x) {
     return _mm512_mul_ps(x, _mm512_mask_sub_ps(below, is_positive, one, below));
 }
 
+/* The second operand is what comes of a NaN. */
+static inline __m512 relu16(__m512 x) { return _mm512_max_ps(_mm512_setzero_ps(), x); }
+
+static inline __attribute__((always_inline)) __m512 activate16(__m512 x, const enum kind kind) {
+    if (kind == SILU) return silu16(x);
+    if (kind == GELU) return gelu16(x);
+    if (kind == GELU_TANH) return gelu_tanh16(x);
+    __m512 y = relu16(x);
+    return kind == RELU ? y : _mm512_mul_ps(y, y);
+}
+
 /* Inlined with constants, so that no element asks what is wanted. */
 static inline __attribute__((always_inline)) void
 row_of(const float *x, const float *partner, float *output, int size, const enum kind kind) {
     for (int i = 0; i < size; i += WIDTH) {
         __mmask16 mask = first_lanes(size - i);
-        __m512 v = _mm512_maskz_loadu_ps(mask, x + i);
-        __m512 y = kind == SILU ? silu16(v) : kind == GELU ? gelu16(v) : gelu_tanh16(v);
+        __m512 y = activate16(_mm512_maskz_loadu_ps(mask, x + i), kind);
         if (partner) y = _mm512_mul_ps(y, _mm512_maskz_loadu_ps(mask, partner + i));
         _mm512_mask_storeu_ps(output + i, mask, y);
     }
@@ -71,6 +81,8 @@ static void activate_row(const struct activate_args *args, int row) {
     if (args->kind == SILU) row_of(x, partner, output, size, SILU);
     if (args->kind == GELU) row_of(x, partner, output, size, GELU);
     if (args->kind == GELU_TANH) row_of(x, partner, output, size, GELU_TANH);
+    if (args->kind == RELU) row_of(x, partner, output, size, RELU);
+    if (args->kind == RELU2) row_of(x, partner, output, size, RELU2);
 }
 
 void activate(const void *data, struct team *team) {

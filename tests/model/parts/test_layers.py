@@ -56,6 +56,8 @@ def test_rms_norm_squares_in_fp32() -> None:
             lambda x: x / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
         ),
         (Activation.SILU, lambda x: x / (1 + math.exp(-x))),
+        (Activation.RELU, lambda x: max(x, 0.0)),
+        (Activation.RELU2, lambda x: max(x, 0.0) ** 2),
     ],
 )
 def test_activations(activation: Activation, formula) -> None:

@@ -1,5 +1,7 @@
 """Rotary positions: what a rotation must do, and the scalings' frequencies."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import LlamaConfig
@@ -11,6 +13,9 @@ from thirdeye.model.parts.rope import NoRope, Rope, inverse_frequencies
 from thirdeye.model.placement import Placement
 
 FP32 = Placement(torch.float32, CPU)
+CONTEXT = 131072
+LONG = tuple(1.0 + i for i in range(32))
+DYNAMIC = {"rope_type": "dynamic", "factor": 4.0}
 LLAMA3 = RopeScaling("llama3", 32.0, 1.0, 4.0, 8192)
 
 
@@ -70,35 +75,88 @@ def test_no_rope_changes_nothing() -> None:
                 "original_max_position_embeddings": 8192,
             },
         ),
+        (
+            RopeScaling("yarn", 16.0, original_max_position_embeddings=8192),
+            {"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 8192},
+        ),
+        (
+            RopeScaling(
+                "yarn",
+                32.0,
+                original_max_position_embeddings=4096,
+                beta_fast=24.0,
+                beta_slow=2.0,
+                is_truncated=False,
+            ),
+            {
+                "rope_type": "yarn",
+                "factor": 32.0,
+                "original_max_position_embeddings": 4096,
+                "beta_fast": 24.0,
+                "beta_slow": 2.0,
+                "truncate": False,
+            },
+        ),
+        (RopeScaling("dynamic", 4.0, original_max_position_embeddings=65536), DYNAMIC),
+        (
+            RopeScaling(
+                "longrope",
+                32.0,
+                original_max_position_embeddings=4096,
+                short_factors=(0.5,) * 32,
+                long_factors=LONG,
+            ),
+            {
+                "rope_type": "longrope",
+                "original_max_position_embeddings": 4096,
+                "short_factor": [0.5] * 32,
+                "long_factor": list(LONG),
+            },
+        ),
     ],
 )
 def test_scaled_frequencies_equal_transformers(
-    scaling: RopeScaling, parameters: dict[str, float]
+    scaling: RopeScaling, parameters: dict[str, Any]
 ) -> None:
     """At Llama 3.2's real sizes: all three of its bands are in use there."""
     hf = LlamaConfig(
         hidden_size=2048,
         num_attention_heads=32,
         head_dim=64,
-        max_position_embeddings=131072,
+        max_position_embeddings=CONTEXT // 2 if parameters is DYNAMIC else CONTEXT,
         rope_parameters={"rope_theta": 500_000.0, **parameters},
     )
-    theirs, _ = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](hf, CPU)
-    ours = inverse_frequencies(RopeConfig(500_000.0, 64, scaling))
+    theirs, _ = ROPE_INIT_FUNCTIONS[parameters["rope_type"]](hf, CPU, seq_len=CONTEXT)
+    ours = inverse_frequencies(RopeConfig(500_000.0, 64, scaling), CONTEXT)
     torch.testing.assert_close(ours, theirs, atol=0, rtol=1e-6)
 
 
 def test_llama3_has_three_bands() -> None:
     """Fast hands keep their pace, slow ones are `factor` times slower, some are between."""
-    plain = inverse_frequencies(RopeConfig(500_000.0, 64))
-    ratio = plain / inverse_frequencies(RopeConfig(500_000.0, 64, LLAMA3))
+    plain = inverse_frequencies(RopeConfig(500_000.0, 64), 128)
+    ratio = plain / inverse_frequencies(RopeConfig(500_000.0, 64, LLAMA3), 128)
     assert (ratio[:5] == 1).all()
     torch.testing.assert_close(ratio[-5:], torch.full((5,), 32.0))
     assert ((ratio > 1.01) & (ratio < 31.9)).any()
 
 
+def test_short_contexts_have_factors_of_their_own() -> None:
+    """LongRoPE's choice is the server's context's, whatever the text."""
+    scaling = RopeScaling(
+        "longrope",
+        32.0,
+        original_max_position_embeddings=4096,
+        short_factors=(0.5,) * 32,
+        long_factors=LONG,
+    )
+    config = RopeConfig(1e4, 64, scaling)
+    plain = inverse_frequencies(RopeConfig(1e4, 64), 4096)
+    torch.testing.assert_close(inverse_frequencies(config, 4096), plain * 2)
+    torch.testing.assert_close(inverse_frequencies(config, 4097), plain / torch.tensor(LONG))
+
+
 def test_unknown_scaling_is_named() -> None:
     """A checkpoint with a scaling we do not have must not run with wrong positions."""
-    config = change(LLAMA, rope=RopeConfig(1e4, 8, RopeScaling("yarn", 4.0)))
-    with pytest.raises(ValueError, match=r"'yarn' is not supported: use 'linear' or 'llama3'"):
+    config = change(LLAMA, rope=RopeConfig(1e4, 8, RopeScaling("spiral", 4.0)))
+    with pytest.raises(ValueError, match=r"'spiral' is not supported: use one of linear"):
         random_model(config)

@@ -1,0 +1,75 @@
+"""`thirdeye pull`: fetch a model, or find out that what is here is what it should be."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.progress import Progress as Bar
+
+from thirdeye.server.launch.console import fail, say
+from thirdeye.server.load.native_kernels import native_status
+from thirdeye.weights.catalog import CATALOG, CatalogModel
+from thirdeye.weights.errors import ModelError
+from thirdeye.weights.pull import pull
+from thirdeye.weights.resolve import find_catalog_model
+from thirdeye.weights.storage import Progress
+
+
+def pull_model(name: str, *, if_missing: bool) -> int:
+    """Fetch a catalog model with a progress bar, or check the one that is here by its hash; 0 once
+    it is right. `if_missing` takes a file of the right size as right: `make serve` asks each
+    time."""
+    if name not in CATALOG:
+        return fail(f"'{name}' is not in the catalog ({', '.join(CATALOG)}).")
+    model = CATALOG[name]
+    if not (if_missing and find_catalog_model(model)):
+        try:
+            _pull(model)
+        except ModelError as error:
+            return fail(str(error))
+    native_status()  # compiles, so that no start has to wait for it
+    return 0
+
+
+def _pull(model: CatalogModel) -> None:
+    before = find_catalog_model(model)
+    steps: set[str] = set()
+    with progress_bar(model.name, steps) as progress:
+        path = pull(model, progress)
+    if before is not None and "download" not in steps:
+        say(f"{model.name} is here, its SHA-256 is right: {path}")
+        return
+    if before is not None:
+        sys.stderr.write(f"thirdeye: {before} had the wrong SHA-256: fetched again.\n")
+    say(f"{model.name}: {path} ({model.license})")
+
+
+@contextmanager
+def progress_bar(name: str, steps: set[str]) -> Iterator[Progress]:
+    """A line a step on stderr; `steps` collects those that were taken."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    tasks: dict[str, TaskID] = {}
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+
+        def progress(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bar.add_task(f"{step} {name}")
+                steps.add(step)
+            bar.update(tasks[step], completed=done, total=total)
+
+        yield progress

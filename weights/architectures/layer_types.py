@@ -1,0 +1,43 @@
+"""Which layers see all keys and which a window: `layer_types`, or an older rule."""
+
+from collections.abc import Sequence
+
+from thirdeye.model.config import AttentionSpec, RopeConfig
+from thirdeye.weights.architectures.limits import MAX_POSITIONS
+from thirdeye.weights.formats.fields import Fields
+
+FULL, SLIDING = KINDS = ("full_attention", "sliding_attention")
+
+
+def read_layer_types(fields: Fields, by_rule: Sequence[str]) -> list[str]:
+    """One kind a layer; `by_rule` are those of a config that does not name them."""
+    kinds = fields.raw("layer_types", list(by_rule))
+    if not isinstance(kinds, list) or len(kinds) != len(by_rule) or set(map(str, kinds)) - {*KINDS}:
+        raise fields.error(
+            "layer_types",
+            f"must name one of {', '.join(KINDS)} for each of {len(by_rule)} layers.",
+        )
+    return kinds
+
+
+def every_nth_full(num_layers: int, n: int) -> list[str]:
+    """The last of each n layers sees all keys."""
+    return [SLIDING if (layer + 1) % n else FULL for layer in range(num_layers)]
+
+
+def read_window(fields: Fields, default: int) -> int | None:
+    """How many keys a layer with a window sees; null: there are no windows."""
+    if fields.is_null("sliding_window"):
+        return None
+    return fields.integer("sliding_window", default, high=MAX_POSITIONS)
+
+
+def windows(
+    kinds: Sequence[str], rope: RopeConfig | None, window: int | None
+) -> tuple[AttentionSpec, ...]:
+    """One spec a layer, or none at all where every layer sees all keys."""
+    if window is None or SLIDING not in kinds:
+        return ()
+    return tuple(
+        AttentionSpec(rope=rope, window=window if kind == SLIDING else None) for kind in kinds
+    )

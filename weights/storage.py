@@ -1,0 +1,48 @@
+"""What fetched files need of the disk: a hash over one, and room for one."""
+
+import errno
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from thirdeye.weights.errors import PullError
+
+Progress = Callable[[str, int, int], None]  # "check", "download" or "unpack", bytes done, in all
+
+CHUNK = 1 << 20
+
+
+def no_progress(step: str, done: int, total: int) -> None:
+    """The callback for those who do not watch."""
+
+
+def sha256_of(path: Path, progress: Progress = no_progress) -> str:
+    """The file's SHA-256, hexadecimal. Raises OSError."""
+    digest, done, total = hashlib.sha256(), 0, path.stat().st_size
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            progress("check", done, total)
+    return digest.hexdigest()
+
+
+def check_room(directory: Path, needed: int, what: str) -> None:
+    """Before a byte is fetched: raises `PullError` if the disk has fewer bytes free than needed."""
+    if shutil.disk_usage(directory).free < needed:
+        raise no_room(directory, needed, what)
+
+
+def no_room(directory: Path, needed: int, what: str) -> PullError:
+    free = shutil.disk_usage(directory).free
+    return PullError(
+        f"there is no room for {what} in {directory}: it needs {needed:,} bytes while it is "
+        f"fetched, {free:,} are free.\nFree some, or set XDG_CACHE_HOME to a directory on a disk "
+        "that has more."
+    )
+
+
+def is_full(error: BaseException) -> bool:
+    """The disk, or the user's part of it, ran out after all."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
