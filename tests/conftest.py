@@ -16,6 +16,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from tests.oracles.wire import Wire, reading_along
+from tests.versions import TOO_OLD, TooOld
 from thirdeye.model.native.build import Unavailable
 from thirdeye.model.native.library import Library
 from thirdeye.server.load.native_kernels import plan_native
@@ -23,9 +24,10 @@ from thirdeye.weights.errors import ModelNotFound
 from thirdeye.weights.resolve import resolve_model
 
 if find_spec("triton"):
-    from tests.oracles import interpreted_dot
+    from tests.oracles import interpreted_dot, interpreted_index
 
     interpreted_dot.install()
+    interpreted_index.install()
 
 # `pytest --hypothesis-profile=prove`: what a night can afford, and a push cannot.
 settings.register_profile(
@@ -35,6 +37,15 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What an older library cannot run skips, and the table says why."""
+    for row in filter(TooOld.is_installed, TOO_OLD):
+        for item in items:
+            if row.fits(item.nodeid):
+                reason = f"needs {row.package} {row.needs}: {row.reason}"
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

@@ -1,41 +1,52 @@
 """The queue's time limit, seen from outside: a 503 with advice, and nothing computed."""
 
-import time
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from tests.e2e.life.test_server_life import metric
+from tests.e2e.life.test_server_life import metric, wait_until
 from tests.e2e.live import LiveServer
 from tests.tiny import tiny_llama
 
-BODY = {"model": "tiny", "prompt": "Greasy", "max_tokens": 200, "ignore_eos": True}
+CONTEXT = 1 << 16  # tokens: a run of this length ends when its client hangs up, not before
+BODY = {"model": "tiny", "prompt": "Greasy", "max_tokens": 8, "ignore_eos": True}
+LONG = BODY | {"max_tokens": CONTEXT // 2, "stream": True}
+RUNNING = "thirdeye_num_requests_running"
+REJECTED = 'thirdeye_admission_rejections_total{model_name="tiny",reason="queue_timeout"}'
 
 
 def test_who_waits_too_long_gets_a_503_and_is_never_prefilled(tmp_path):
     """One row: while an answer runs, a stream and a whole answer wait past the limit."""
     tiny_llama(tmp_path)
-    flags = ["--max-num-seqs", "1", "--queue-timeout", "0.02", "--admission", "reserve"]
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["max_position_embeddings"] = CONTEXT
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    flags = ["--max-num-seqs", "1", "--queue-timeout", "0.1", "--max-model-len", str(CONTEXT)]
     server = LiveServer([str(tmp_path), "--served-model-name", "tiny", *flags]).start()
+    url = server.url + "/v1/completions"
 
     def post(body):
-        return httpx.post(server.url + "/v1/completions", json=body, trust_env=False, timeout=30)
+        return httpx.post(url, json=body, trust_env=False, timeout=30)
 
     try:
-        with ThreadPoolExecutor(3) as pool:
-            runs = pool.submit(post, BODY)
-            while metric(server, "thirdeye_num_requests_running") != 1 and not runs.done():
-                time.sleep(0.005)
-            late = [pool.submit(post, BODY | {"stream": stream}) for stream in (True, False)]
-            for answer in (future.result() for future in late):
-                assert answer.status_code == 503, answer.text
-                assert answer.json()["error"]["code"] == "queue_timeout"
-                assert int(answer.headers["retry-after"]) >= 1
-            whole = runs.result()
-        assert whole.status_code == 200
-        prompt_tokens = whole.json()["usage"]["prompt_tokens"]
-        assert metric(server, "thirdeye_prompt_tokens_total") == prompt_tokens
-        rejected = 'thirdeye_admission_rejections_total{model_name="tiny",reason="queue_timeout"}'
-        assert metric(server, rejected) == 2
+        with ThreadPoolExecutor(2) as pool:
+            with httpx.stream("POST", url, json=LONG, trust_env=False, timeout=30) as runs:
+                assert runs.status_code == 200
+                lines = runs.iter_lines()  # without a holder the connection would be closed
+                first = next(lines)
+                assert "error" not in first, first
+                late = [pool.submit(post, BODY | {"stream": stream}) for stream in (True, False)]
+                for answer in (future.result() for future in late):
+                    assert answer.status_code == 503, answer.text
+                    assert answer.json()["error"]["code"] == "queue_timeout"
+                    assert int(answer.headers["retry-after"]) >= 1
+                assert metric(server, RUNNING) == 1
+        wait_until(lambda: metric(server, RUNNING) == 0)
+        after = post(BODY)
+        assert after.status_code == 200, after.text
+        prompt_tokens = after.json()["usage"]["prompt_tokens"]
+        assert metric(server, "thirdeye_prompt_tokens_total") == 2 * prompt_tokens
+        assert metric(server, REJECTED) == 2
     finally:
         assert server.stop() == 0, server.output
