@@ -16,7 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from thirdeye.clients.client import Client
-from thirdeye.clients.conversation import Conversation
+from thirdeye.clients.conversation import SavedConversation
 from thirdeye.clients.core import first_model
 from thirdeye.clients.errors import ConnectionFailed, ContextLengthExceeded, ThirdeyeError
 from thirdeye.clients.markdown import MarkdownView, PlainView, View
@@ -183,12 +183,12 @@ class Chat:
         self._note("The conversation is empty.")
 
     def _save(self, name: str) -> None:
-        saved = Conversation(self.messages, self.system, self._client.model)
+        saved = SavedConversation(self.messages, self.system, self._client.model)
         self._with_file(name, saved.write, f"Saved to {name}.")
 
     def _load(self, name: str) -> None:
         def load(path: Path) -> None:
-            loaded = Conversation.read(path)
+            loaded = SavedConversation.read(path)
             self.messages, self.system = loaded.messages, loaded.system
 
         self._with_file(name, load, f"Loaded {name}; the next answer goes on from there.")

@@ -17,7 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 import httpx
 
 from thirdeye.clients import core
-from thirdeye.clients.core import Call, Messages, Prompt, Reply, Request, StreamCall
+from thirdeye.clients.core import Call, HttpRequest, Messages, Prompt, Reply, StreamCall
 from thirdeye.clients.errors import ConnectionFailed, StreamBroken, ThirdeyeError, Timeout
 from thirdeye.clients.retry import RetryPolicy
 from thirdeye.clients.stream import StreamReader
@@ -64,7 +64,7 @@ class _Base(ABC, Generic[H]):
     def _connect(self, **options: Any) -> H:
         """The httpx client that waits in this one's way."""
 
-    def _request(self, call: Request) -> httpx.Request:
+    def _request(self, call: HttpRequest) -> httpx.Request:
         """Built anew for each try. A stream may be silent: a queue, or a long prompt."""
         read = None if isinstance(call, StreamCall) else self._timeout
         limits = httpx.Timeout(
@@ -159,7 +159,7 @@ class Client(_Base[httpx.Client]):
     def _call(self, call: Call[T]) -> T:
         return call.read(_reply(self._open(call)))
 
-    def _open(self, call: Request) -> httpx.Response:
+    def _open(self, call: HttpRequest) -> httpx.Response:
         """The accepted response, after as many tries as it takes; of a stream, only its head."""
         if call.needs_model:
             self.model = self.model or core.first_model(self.models())
@@ -184,7 +184,7 @@ class Stream(Generic[A]):
     A `with` block closes it, and so do its end and any failure. `answer()` is what has come so far.
     """
 
-    def __init__(self, open_: Callable[[Request], httpx.Response], call: StreamCall[A]) -> None:
+    def __init__(self, open_: Callable[[HttpRequest], httpx.Response], call: StreamCall[A]) -> None:
         self._reader = StreamReader(call.answer_type)
         self._chunks = _read(open_, call, self._reader)
 
@@ -208,7 +208,7 @@ class Stream(Generic[A]):
 
 
 def _read(
-    open_: Callable[[Request], httpx.Response], call: StreamCall[A], reader: StreamReader[A]
+    open_: Callable[[HttpRequest], httpx.Response], call: StreamCall[A], reader: StreamReader[A]
 ) -> Generator[Chunk, None, None]:
     """A function and no method: a dropped Stream hangs up at once, as nothing points back to it."""
     with closing(open_(call)) as response:
@@ -289,7 +289,7 @@ class AsyncClient(_Base[httpx.AsyncClient]):
     async def _call(self, call: Call[T]) -> T:
         return call.read(_reply(await self._open(call)))
 
-    async def _open(self, call: Request) -> httpx.Response:
+    async def _open(self, call: HttpRequest) -> httpx.Response:
         """`Client._open`, awaited."""
         if call.needs_model:
             self.model = self.model or core.first_model(await self.models())
@@ -312,7 +312,7 @@ class AsyncStream(Generic[A]):
     """`Stream`, for `async for`."""
 
     def __init__(
-        self, open_: Callable[[Request], Awaitable[httpx.Response]], call: StreamCall[A]
+        self, open_: Callable[[HttpRequest], Awaitable[httpx.Response]], call: StreamCall[A]
     ) -> None:
         self._reader = StreamReader(call.answer_type)
         self._chunks = _aread(open_, call, self._reader)
@@ -337,7 +337,7 @@ class AsyncStream(Generic[A]):
 
 
 async def _aread(
-    open_: Callable[[Request], Awaitable[httpx.Response]],
+    open_: Callable[[HttpRequest], Awaitable[httpx.Response]],
     call: StreamCall[A],
     reader: StreamReader[A],
 ) -> AsyncGenerator[Chunk, None]:

@@ -11,7 +11,7 @@ class NoConversation(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Conversation:
+class SavedConversation:
     """`messages` are without the system prompt."""
 
     messages: list[dict[str, str]] = field(default_factory=list)
@@ -25,7 +25,7 @@ class Conversation:
             file.write("\n")
 
     @classmethod
-    def read(cls, path: Path) -> "Conversation":
+    def read(cls, path: Path) -> "SavedConversation":
         """Raises NoConversation, OSError."""
         try:
             raw = json.loads(path.read_text(encoding="utf-8"))

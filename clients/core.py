@@ -42,7 +42,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class HttpRequest:
     """What is sent. `path` is as `Target.url` takes it."""
 
     path: str
@@ -67,14 +67,14 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call(Request, Generic[T]):
+class Call(HttpRequest, Generic[T]):
     """A request, and how its answer is read."""
 
     read: Callable[[Reply], T]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamCall(Request, Generic[A]):
+class StreamCall(HttpRequest, Generic[A]):
     """A streamed request; its chunks gather into an answer of `answer_type`."""
 
     answer_type: type[A]

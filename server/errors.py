@@ -2,17 +2,17 @@
 type.
 
     ApiError
-    ├── BadRequest 400
+    ├── InvalidRequest 400
     │   ├── Unauthorized 401
     │   ├── Forbidden 403
-    │   ├── NotFound 404
+    │   ├── ResourceNotFound 404
     │   ├── MethodNotAllowed 405
     │   └── TooLarge 413
-    ├── Overloaded 429
+    ├── ServerOverloaded 429
     ├── RequestsLimited 429
     ├── TokensLimited 429
     ├── InternalError 500
-    └── Unavailable 503
+    └── ServiceUnavailable 503
     ClientGone (nobody is left to tell)
 
 The message is for the client's eyes: one sentence that names the parameter in single quotes, the
@@ -60,32 +60,32 @@ class ApiError(Exception):
         }
 
 
-class BadRequest(ApiError):
+class InvalidRequest(ApiError):
     status = 400
     type = "invalid_request_error"
 
 
-class Unauthorized(BadRequest):
+class Unauthorized(InvalidRequest):
     status = 401
 
 
-class Forbidden(BadRequest):
+class Forbidden(InvalidRequest):
     status = 403
 
 
-class NotFound(BadRequest):
+class ResourceNotFound(InvalidRequest):
     status = 404
 
 
-class MethodNotAllowed(BadRequest):
+class MethodNotAllowed(InvalidRequest):
     status = 405
 
 
-class TooLarge(BadRequest):
+class TooLarge(InvalidRequest):
     status = 413
 
 
-class Overloaded(ApiError):
+class ServerOverloaded(ApiError):
     status = 429
     type = "server_overloaded"
 
@@ -108,7 +108,7 @@ class InternalError(ApiError):
     status = 500
 
 
-class Unavailable(ApiError):
+class ServiceUnavailable(ApiError):
     status = 503
 
 
@@ -130,7 +130,7 @@ def internal_error(request_id: str) -> InternalError:
     )
 
 
-def engine_down(restart_eta: float | None, message: str | None = None) -> Unavailable:
+def engine_down(restart_eta: float | None, message: str | None = None) -> ServiceUnavailable:
     """The engine is dead. If another is being loaded, come back when it should be here.
 
     `restart_eta` is `Engine.restart_eta`, in seconds; `message` says more than that it restarts.
@@ -138,16 +138,16 @@ def engine_down(restart_eta: float | None, message: str | None = None) -> Unavai
     if restart_eta is None:
         return engine_failed()
     seconds = min(math.ceil(restart_eta) + 1, MAX_RETRY_AFTER)
-    return Unavailable(
+    return ServiceUnavailable(
         message or f"The engine is restarting. Try again in {seconds} s.",
         code="model_loading",
         headers=come_back_in(seconds),
     )
 
 
-def engine_failed() -> Unavailable:
+def engine_failed() -> ServiceUnavailable:
     """The engine is dead for good: clients are told not to try again."""
-    return Unavailable(
+    return ServiceUnavailable(
         "The engine has failed and this server cannot answer any more.",
         code="engine_failed",
         headers={"x-should-retry": "false"},

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PRODUCT = ("clients", "model", "server", "weights")  # rooms, which are packages of `thirdeye`
-MAX_FILES = 14  # Python files of one folder
+MAX_FILES = 13  # Python files of one folder, less `__init__.py`
 
 METAPHORS = {  # nobody guesses what is behind them, and the field has a word for each
     *("board", "crew", "flight", "heap", "knobs", "mate", "place", "room", "say", "shown"),
@@ -26,6 +26,7 @@ DIALECTS = "each API dialect has its own"
 LARGE_FOLDERS = {
     "tests/bench": "one program a file, none needs another",
     "clients/loadtest": "one program: its measures, charts and reports, a file each",
+    "weights/architectures": "a reader for each of them",
     # To be cut:
     "clients": "",
     "server/api/openai": "",
@@ -37,30 +38,13 @@ SAME_FILE_NAMES = {
         "paged_attention.py": TWINS,
         "rms_norm.py": TWINS,
         "rope_kv.py": TWINS,
-        "silu_mul.py": TWINS,
         "transformer.py": "the model, and what its parts declare",
     },
     "server": {"schema.py": DIALECTS, "routes.py": DIALECTS, "events.py": DIALECTS},
     "weights": {"fields.py": ""},  # to be renamed
 }
-CLIENTS = "clients import nothing of ours, and speak the API's words"
-SAME_CLASS_NAMES = {
-    "Args": "the arguments of one kernel in C, in the file that calls it",
-    "BadRequest": CLIENTS,
-    "Completion": CLIENTS,
-    "NotFound": CLIENTS,
-    "Overloaded": CLIENTS,
-    "Request": CLIENTS,
-    "Tokens": CLIENTS,
-    "Tokenizer": "what text asks for, which may not know who has it",
-    # To be renamed:
-    "Chunk": "",
-    "Conversation": "",
-    "Load": "",
-    "Span": "",
-    "Unavailable": "",
-    "Usage": "",
-}
+PUBLISHED = "in the API's document and in the client's package: users know both by it"
+SAME_CLASS_NAMES = {"Completion": PUBLISHED, "Tokens": PUBLISHED}
 
 
 def files(rooms: Iterable[str]) -> Iterator[Path]:
@@ -80,7 +64,7 @@ def repeated(places: Iterable[tuple[str, Path]]) -> dict[str, list[Path]]:
 def large_folders() -> dict[str, int]:
     sizes: dict[str, int] = defaultdict(int)
     for path in files((*PRODUCT, "tests")):
-        sizes[str(path.parent)] += 1
+        sizes[str(path.parent)] += path.name != "__init__.py"
     return {folder: size for folder, size in sizes.items() if size > MAX_FILES}
 
 

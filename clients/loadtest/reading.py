@@ -21,7 +21,7 @@ class Details(msgspec.Struct):
     cached_tokens: int | None = None
 
 
-class Usage(msgspec.Struct):
+class UsageCounts(msgspec.Struct):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     prompt_tokens_details: Details | None = None
@@ -37,16 +37,16 @@ class Choice(msgspec.Struct):
     text: str | None = None
 
 
-class Chunk(msgspec.Struct):
+class StreamedChunk(msgspec.Struct):
     choices: list[Choice] = []
-    usage: Usage | None = None
+    usage: UsageCounts | None = None
     error: Any = None
 
 
 class Reading:
     """A `wire.Sink`. Afterwards `failure` is None for a whole answer, else what to call it."""
 
-    _decoder = msgspec.json.Decoder(Chunk)
+    _decoder = msgspec.json.Decoder(StreamedChunk)
 
     def __init__(self) -> None:
         self.sent_at: float | None = None
@@ -54,7 +54,7 @@ class Reading:
         self.text_times: list[float] = []
         self.texts: list[str] = []
         self.num_events = 0
-        self.usage: Usage | None = None
+        self.usage: UsageCounts | None = None
         self.failure: str | None = None
         self._status = 0
         self._headers: Mapping[str, str] = {}

@@ -42,7 +42,7 @@ Point = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class OfferedLoad:
     """One point: users in a closed loop, or requests per second in an open one."""
 
     concurrency: int | None = None
@@ -97,14 +97,14 @@ class LoadSettings:
                 raise ValueError(f"'{name}' must be greater than 0, got {value}.")
         Arrivals(1.0, self.burstiness, self.ramp_to)
 
-    def loads(self) -> list[Load | None]:
+    def loads(self) -> list[OfferedLoad | None]:
         """The points to measure; of a sweep, the first. None: as the trace has it."""
         if self.rates:
-            return [Load(rate=rate) for rate in self.rates[: 1 if self.is_sweep else None]]
+            return [OfferedLoad(rate=rate) for rate in self.rates[: 1 if self.is_sweep else None]]
         if self.trace and not self.concurrency and not self.is_sweep:
             return [None]
         users = self.concurrency or (1,)
-        return [Load(concurrency=count) for count in users[: 1 if self.is_sweep else None]]
+        return [OfferedLoad(concurrency=count) for count in users[: 1 if self.is_sweep else None]]
 
     def shown(self) -> dict[str, Any]:
         """As it stands in the result. JSON knows no infinity."""
@@ -196,7 +196,7 @@ class Bench:
         search = self._search_users if first.rate is None else self._search_rate
         return await search(first)
 
-    async def measure(self, load: Load | None) -> Point:
+    async def measure(self, load: OfferedLoad | None) -> Point:
         """One point; of repeats, the run of median throughput, with the others' beside it."""
         runs = [await self._measure_once(load) for _ in range(self._settings.repeats)]
         rates = [run["output_tokens_per_second"] for run in runs]
@@ -205,7 +205,7 @@ class Bench:
         self._watcher.end(point)
         return point
 
-    async def _measure_once(self, load: Load | None) -> Point:
+    async def _measure_once(self, load: OfferedLoad | None) -> Point:
         driver = Driver(self._ask, self._clock)
         total = self._num_requests(load)
         conversations = islice(self._conversations(), total)
@@ -222,7 +222,7 @@ class Bench:
     async def _drive(
         self,
         driver: Driver,
-        load: Load | None,
+        load: OfferedLoad | None,
         conversations: Iterator[Conversation],
         total: int | None,
     ) -> None:
@@ -237,7 +237,7 @@ class Bench:
             conversations = arrive(conversations, arrivals.times(count, seed))
         await driver.open(conversations, settings.max_concurrency, settings.seconds)
 
-    def _num_requests(self, load: Load | None) -> int | None:
+    def _num_requests(self, load: OfferedLoad | None) -> int | None:
         """Of conversations; None is until the time is over, or the trace is."""
         settings = self._settings
         if settings.num_requests or settings.seconds or load is None:
@@ -255,7 +255,7 @@ class Bench:
         lines = Path(self._settings.trace).read_text().splitlines()
         return read_trace(lines, self._settings.seed)
 
-    async def _search_users(self, first: Load) -> tuple[list[Point], dict[str, Any]]:
+    async def _search_users(self, first: OfferedLoad) -> tuple[list[Point], dict[str, Any]]:
         points: dict[int, Point] = {}
 
         def throughput() -> dict[int, float]:
@@ -264,13 +264,13 @@ class Bench:
         assert first.concurrency is not None
         limit = self._settings.sweep_limit
         while (users := next_concurrency(throughput(), first.concurrency, limit)) is not None:
-            points[users] = await self.measure(Load(concurrency=users))
+            points[users] = await self.measure(OfferedLoad(concurrency=users))
         best = saturation_concurrency(throughput())
         is_limit = best == limit  # more users might have given more
         found = {"concurrency": None if is_limit else best, "best": max(throughput().values())}
         return list(points.values()), found
 
-    async def _search_rate(self, first: Load) -> tuple[list[Point], dict[str, Any]]:
+    async def _search_rate(self, first: OfferedLoad) -> tuple[list[Point], dict[str, Any]]:
         points: dict[float, Point] = {}
 
         def is_kept() -> dict[float, bool]:
@@ -279,7 +279,7 @@ class Bench:
         assert first.rate is not None
         limit = self._settings.sweep_limit
         while (rate := next_rate(is_kept(), first.rate, limit)) is not None:
-            points[rate] = await self.measure(Load(rate=rate))
+            points[rate] = await self.measure(OfferedLoad(rate=rate))
         in_order = [points[rate] for rate in sorted(points)]
         kept = saturation_rate(is_kept())
         return in_order, {"rate": kept, "is_limit": kept == limit}

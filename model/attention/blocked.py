@@ -30,7 +30,7 @@ MIN_ROWS = 4  # for 1 to 3 rows the library has kernels with another order of su
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class QuerySpan:
     """Consecutive queries of sequence `index`: rows [start, start + n) of the step."""
 
     index: int
@@ -62,7 +62,7 @@ class BlockedAttention:
         return type(self)(spec)
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> list[Tile]:
-        alike: defaultdict[tuple[int, int], list[Span]] = defaultdict(list)
+        alike: defaultdict[tuple[int, int], list[QuerySpan]] = defaultdict(list)
         for span, num_queries in _spans(batch, self._spec.window):
             alike[num_queries, -(-(span.end - span.begin) // KEY_BLOCK)].append(span)
         tiles = []
@@ -97,7 +97,7 @@ class BlockedAttention:
         return output
 
 
-def _spans(batch: ForwardBatch, window: int | None) -> Iterator[tuple[Span, int]]:
+def _spans(batch: ForwardBatch, window: int | None) -> Iterator[tuple[QuerySpan, int]]:
     """Every sequence's queries in pieces of at most QUERY_TILE, and how many each has."""
     starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
     for index, seq_len in enumerate(seq_lens):
@@ -106,11 +106,11 @@ def _spans(batch: ForwardBatch, window: int | None) -> Iterator[tuple[Span, int]
             stop = min(start + QUERY_TILE, starts[index + 1])
             first = 0 if window is None else max(0, past + start - window + 1)
             begin = first // KEY_BLOCK * KEY_BLOCK
-            yield Span(index, start, begin, past + stop), stop - start
+            yield QuerySpan(index, start, begin, past + stop), stop - start
 
 
 def _tile(
-    spans: list[Span],
+    spans: list[QuerySpan],
     num_queries: int,
     num_keys: int,
     batch: ForwardBatch,

@@ -20,7 +20,7 @@ from thirdeye.model.state.kv_cache import KVCache
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class SequenceSpan:
     """One sequence of the step: its query rows [start, stop) over its keys [first, seq_len)."""
 
     start: int
@@ -51,7 +51,7 @@ class SdpaAttention:
     def for_layers(self, spec: AttentionSpec) -> "SdpaAttention":
         return SdpaAttention(spec)
 
-    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> list[Span]:
+    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> list[SequenceSpan]:
         starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
         tables, block_size = batch.block_table.unbind(), kv_cache.keys.shape[2]
         return [
@@ -66,7 +66,7 @@ class SdpaAttention:
         query: Tensor,
         key_cache: Tensor,
         value_cache: Tensor,
-        plan: list[Span],
+        plan: list[SequenceSpan],
         sinks: Tensor | None = None,
     ) -> Tensor:
         output = torch.empty_like(query)  # [T, num_heads, head_dim]
@@ -78,7 +78,7 @@ class SdpaAttention:
         return output
 
     def _attend(
-        self, query: Tensor, keys: Tensor, values: Tensor, span: Span, sinks: Tensor | None
+        self, query: Tensor, keys: Tensor, values: Tensor, span: SequenceSpan, sinks: Tensor | None
     ) -> Tensor:
         """query [num_heads, n, head_dim], keys and values [num_kv_heads, L, head_dim] -> like
         query."""
@@ -98,7 +98,7 @@ class SdpaAttention:
 
 def _span(
     start: int, stop: int, seq_len: int, block_table: Tensor, window: int | None, block_size: int
-) -> Span:
+) -> SequenceSpan:
     num_queries = stop - start
     unseen = 0 if window is None else max(0, seq_len - num_queries - window + 1)
     first = unseen // block_size * block_size
@@ -108,10 +108,10 @@ def _span(
     if not sees_all and not is_triangle:
         mask = causal_mask(num_queries, seq_len - first, block_table.device, window)
     is_causal = is_triangle and not sees_all
-    return Span(start, stop, first, seq_len, block_table, is_causal=is_causal, mask=mask)
+    return SequenceSpan(start, stop, first, seq_len, block_table, is_causal=is_causal, mask=mask)
 
 
-def _with_sinks(query: Tensor, span: Span, sinks: Tensor) -> Tensor:
+def _with_sinks(query: Tensor, span: SequenceSpan, sinks: Tensor) -> Tensor:
     """What is added to the scores [1, num_heads, n, L + 1]: those of the last key, of zeros, are
     the sinks."""
     num_heads, num_queries, _ = query.shape
@@ -124,7 +124,7 @@ def _with_sinks(query: Tensor, span: Span, sinks: Tensor) -> Tensor:
     return torch.cat((hidden.expand(num_heads, -1, -1), column), dim=-1)[None]
 
 
-def _gather(cache: Tensor, span: Span) -> Tensor:
+def _gather(cache: Tensor, span: SequenceSpan) -> Tensor:
     """[num_blocks, block_size, num_kv_heads, head_dim] -> [num_kv_heads, L, head_dim]: of the keys
     [first, seq_len) of a span."""
     block_size = cache.shape[1]

@@ -18,7 +18,7 @@ KINDS = {  # `enum kind`
 }
 
 
-class Args(ctypes.Structure):
+class ActivateArgs(ctypes.Structure):
     """`struct activate_args`."""
 
     _fields_ = (
@@ -42,7 +42,7 @@ class ActivateKernel:
         num_rows, width = x.shape
         size = width // 2 if self._is_gated else width
         output = x.new_empty(num_rows, size)
-        args = Args(
+        args = ActivateArgs(
             x=address(x, torch.float32, num_rows, width),
             output=output.data_ptr(),
             num_rows=num_rows,

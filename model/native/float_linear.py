@@ -15,7 +15,7 @@ PANEL_ROWS = 48
 SMALL = 1 << 17  # products that take one thread some microseconds
 
 
-class Args(ctypes.Structure):
+class FloatLinearArgs(ctypes.Structure):
     """`struct float_linear_args`."""
 
     _fields_ = (
@@ -60,7 +60,7 @@ class FloatLinearKernel:
         """x [T, in] float32 -> [T, out] float32."""
         num_tokens = len(x)
         y = x.new_empty(num_tokens, self._out_features)
-        args = Args(
+        args = FloatLinearArgs(
             x=address(x, torch.float32, num_tokens, self._in_features),
             y=y.data_ptr(),
             packed=self.weight.packed.data_ptr(),

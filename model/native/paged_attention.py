@@ -29,7 +29,7 @@ class ScoreArgs(ctypes.Structure):
     )
 
 
-class Args(ctypes.Structure):
+class PagedAttentionArgs(ctypes.Structure):
     """`struct paged_attention_args`."""
 
     _fields_ = (
@@ -94,7 +94,7 @@ class PagedAttentionKernel:
             len(tiles.tiles) * num_kv_heads, max_blocks, state_floats(max_rows, head_dim)
         )
         output = torch.empty_like(query)
-        args = Args(
+        args = PagedAttentionArgs(
             query=address(query, torch.float32, -1, num_heads, head_dim),
             output=output.data_ptr(),
             keys=address(keys, keys.dtype, -1, block_size, num_kv_heads, head_dim),

@@ -10,7 +10,7 @@ from thirdeye.model.native.library import Library, address
 SMALL = 1 << 14  # numbers: less than 10 us of work
 
 
-class Args(ctypes.Structure):
+class RmsNormArgs(ctypes.Structure):
     """`struct rms_norm_args`."""
 
     _fields_ = (
@@ -46,7 +46,7 @@ class RMSNormKernels:
         num_rows, size = x.shape
         stream = x if delta is None else torch.empty_like(x)
         normed = torch.empty_like(x)
-        args = Args(
+        args = RmsNormArgs(
             x=address(x, torch.float32, num_rows, size),
             delta=None if delta is None else address(delta, torch.float32, num_rows, size),
             weight=address(weight, torch.float32, size),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SMALL = 1 << 14  # numbers: less than 10 us of work
 
 
-class Args(ctypes.Structure):
+class RopeKvArgs(ctypes.Structure):
     """`struct rope_kv_args`."""
 
     _fields_ = (
@@ -61,7 +61,7 @@ class RopeKVKernel:
         num_heads, half = num_all - 2 * num_kv_heads, cos.shape[-1]
         assert key_cache.dtype in (torch.float32, torch.float16), key_cache.dtype
         query = qkv.new_empty(num_tokens, num_heads, head_dim)
-        args = Args(
+        args = RopeKvArgs(
             qkv=address(qkv, torch.float32, num_tokens, num_all * head_dim),
             cos=address(cos, torch.float32, num_tokens, 1, half),
             sin=address(sin, torch.float32, num_tokens, 1, half),

@@ -31,7 +31,7 @@ BLOCK = 512  # as in sample.c
 WIDTH = 16
 
 
-class Args(ctypes.Structure):
+class SampleArgs(ctypes.Structure):
     """`struct sample_args`."""
 
     _fields_ = (
@@ -64,7 +64,7 @@ class SampleKernel:
         token_ids = torch.empty(num_rows, dtype=torch.int64)
         distances = torch.empty(threads, vocab_size + WIDTH)
         sums = torch.empty(threads, -(-vocab_size // BLOCK), dtype=torch.float64)
-        args = Args(
+        args = SampleArgs(
             logits=address(logits, torch.float32, num_rows, vocab_size),
             rows=table.ctypes.data,
             token_ids=token_ids.data_ptr(),

@@ -33,7 +33,7 @@ from thirdeye.server.engine.interface.types import (
 from thirdeye.server.text.events import TextEvent, TextToken, ToolCallDelta
 from thirdeye.server.text.incremental_decoder import IncrementalDecoder
 from thirdeye.server.text.stop_strings import StopMatcher
-from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import TokenizerLike
 from thirdeye.server.text.tools.call_parser import Piece, ToolCallParser
 from thirdeye.server.text.tools.form import TAGS
 
@@ -57,7 +57,10 @@ class TextStream:
     """Text of one answer. Feed it every output of the engine, in order, until it `is_finished`."""
 
     def __init__(
-        self, tokenizer: Tokenizer, options: TextOptions, hidden_ids: frozenset[int] = frozenset()
+        self,
+        tokenizer: TokenizerLike,
+        options: TextOptions,
+        hidden_ids: frozenset[int] = frozenset(),
     ) -> None:
         """`hidden_ids` end the answer and are never text: end-of-sequence and stop token ids."""
         special = tokenizer.special_tokens if options.skip_special_tokens else {}
@@ -201,7 +204,7 @@ class TextStream:
 async def stream_text(
     engine: Engine,
     request: Request,
-    tokenizer: Tokenizer,
+    tokenizer: TokenizerLike,
     options: TextOptions,
     deliver: Callable[[TextEvent], None],
     clock: Callable[[], float] = time.monotonic,
@@ -271,7 +274,7 @@ class DecodeTimer:
         return msgspec.structs.replace(output, finish_reason=FinishReason.LENGTH)
 
 
-def _hidden_ids(sampling: SamplingParams, tokenizer: Tokenizer) -> frozenset[int]:
+def _hidden_ids(sampling: SamplingParams, tokenizer: TokenizerLike) -> frozenset[int]:
     """Ids that end this request; an ignored end-of-sequence is a special token like others."""
     eos = frozenset() if sampling.ignore_eos else tokenizer.eos_token_ids
     return eos.union(sampling.stop_token_ids)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from thirdeye.server.engine.interface.types import TokenLogprobs
 from thirdeye.server.text.events import TextToken
-from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import TokenizerLike
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,14 @@ def token_key(raw: bytes) -> str:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
 
 
-def chosen(token: TextToken, tokenizer: Tokenizer) -> PrintedToken:
+def chosen(token: TextToken, tokenizer: TokenizerLike) -> PrintedToken:
     """The sampled token. A hidden one has its literal as text, and no bytes."""
     assert token.logprobs is not None, "logprobs were not asked for"
     text = token_text(tokenizer.token_bytes(token.token_id))
     return PrintedToken(text, token.logprobs.logprob, token.raw, token.token_id)
 
 
-def likeliest(position: TokenLogprobs, tokenizer: Tokenizer) -> list[PrintedToken]:
+def likeliest(position: TokenLogprobs, tokenizer: TokenizerLike) -> list[PrintedToken]:
     """The likeliest tokens of one position, likeliest first (chat's `top_logprobs`)."""
     raws = [tokenizer.token_bytes(token_id) for token_id, _ in position.top]
     return [

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from thirdeye.server.asgi_extension import DIRECT_WRITE
-from thirdeye.server.errors import BadRequest, Unavailable
+from thirdeye.server.errors import InvalidRequest, ServiceUnavailable
 from thirdeye.server.transport.direct_write import CycleWriter
 
 
@@ -199,7 +199,11 @@ class GuardedProtocol(HttpToolsProtocol):
                 f"At most {self.max_connections} connections may be open. Try again in 1 s."
             ),
         }[status]
-        error = BadRequest(why) if status < 500 else Unavailable(why, code="too_many_connections")
+        error = (
+            InvalidRequest(why)
+            if status < 500
+            else ServiceUnavailable(why, code="too_many_connections")
+        )
         body = json.dumps(error.body()).encode()
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\n"

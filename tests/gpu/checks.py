@@ -14,7 +14,7 @@ import torch
 from tests.gpu.attention import attend_by, decode_case
 from tests.gpu.deterministic import CHECKS
 from tests.model.fused_twins import HEAD_DIMS, check_gated_mlp, check_heads, check_norm, scattered
-from tests.model.quantized_twins import METHODS, check_product
+from tests.model.linear.quantized_twins import METHODS, check_product
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.attention.reference import ReferenceAttention

@@ -15,7 +15,7 @@ from tokenizers import models, pre_tokenizers
 from tests.weights.real import default_model
 from tests.weights.sinks import RecordingSink
 from thirdeye.server.bench.model_shapes import SMOLLM2_135M
-from thirdeye.server.text.tokenizer import Tokenizer as TokenizerProtocol
+from thirdeye.server.text.tokenizer import TokenizerLike
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf.reader import read_gguf
@@ -37,7 +37,7 @@ def tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     return checkpoint.tokenizer()
 
 
-def conforms(tokenizer: Tokenizer) -> TokenizerProtocol:
+def conforms(tokenizer: Tokenizer) -> TokenizerLike:
     """For the type checker: ours is what the text layer wants."""
     return tokenizer
 

@@ -14,7 +14,7 @@ from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import Phase
-from thirdeye.server.errors import Unavailable
+from thirdeye.server.errors import ServiceUnavailable
 
 
 class Status(Struct):
@@ -41,7 +41,7 @@ def ops_routes(context: Context) -> APIRouter:
     async def health() -> Response:
         reason = state.health()
         if reason is not None:
-            raise Unavailable(f"Not healthy: {reason}.", code="unhealthy")
+            raise ServiceUnavailable(f"Not healthy: {reason}.", code="unhealthy")
         if state.phase is Phase.LOADING:
             state.serving()  # raises with the progress
         return json_response(Status("ok"))

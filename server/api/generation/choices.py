@@ -20,10 +20,10 @@ from thirdeye.server.engine.interface.types import (
     FinishReason,
     Request,
 )
-from thirdeye.server.errors import ApiError, InternalError, Unavailable, engine_down
+from thirdeye.server.errors import ApiError, InternalError, ServiceUnavailable, engine_down
 from thirdeye.server.text.events import TextEvent
 from thirdeye.server.text.text_stream import TextOptions, stream_text
-from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import TokenizerLike
 
 Deliver = Callable[[int, TextEvent], None]  # of the choice with this index; does not wait
 Run = Callable[[Deliver], Coroutine[Any, Any, None]]  # `run_choices` of one request
@@ -61,7 +61,7 @@ class Generation:
 async def run_choices(
     generation: Generation,
     engine: Engine,
-    tokenizer: Tokenizer,
+    tokenizer: TokenizerLike,
     retry_after: Callable[[], int],
     deliver: Deliver,
 ) -> None:
@@ -105,7 +105,7 @@ def failure(
 ) -> ApiError | None:
     """The error an event stands for: nobody asked for an abort who is still listening."""
     if event.finish_reason is FinishReason.ABORT:
-        return Unavailable(
+        return ServiceUnavailable(
             "The server stopped before the answer was complete.", code="server_draining"
         )
     if event.finish_reason is not FinishReason.ERROR:

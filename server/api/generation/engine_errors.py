@@ -10,19 +10,19 @@ request_timeout    503   it would take as long again: clients are told not to re
 from collections.abc import Callable
 
 from thirdeye.server.engine.interface.types import ErrorCode
-from thirdeye.server.errors import ApiError, BadRequest, Unavailable, come_back_in
+from thirdeye.server.errors import ApiError, InvalidRequest, ServiceUnavailable, come_back_in
 
 
 def coded_failure(code: ErrorCode, message: str, retry_after: Callable[[], int]) -> ApiError:
     match code:
         case ErrorCode.REQUEST_TOO_LARGE:
-            return BadRequest(message, param="max_tokens", code=code)
+            return InvalidRequest(message, param="max_tokens", code=code)
         case ErrorCode.INVALID_GRAMMAR:
-            return BadRequest(message, code=code)
+            return InvalidRequest(message, code=code)
         case ErrorCode.QUEUE_TIMEOUT:
             headers = come_back_in(retry_after())
         case ErrorCode.OUT_OF_MEMORY:
             headers = come_back_in(1)
         case ErrorCode.REQUEST_TIMEOUT:
             headers = {"x-should-retry": "false"}
-    return Unavailable(message, code=code, headers=headers)
+    return ServiceUnavailable(message, code=code, headers=headers)

@@ -97,7 +97,7 @@ def plan_answer(
     model: ServedModel,
     caller: str,
 ) -> Generation:
-    """The engine requests of an answer to prompts. Raises `BadRequest` for what does not fit."""
+    """The engine requests of an answer to prompts. Raises `InvalidRequest` if too large."""
     context = model.max_model_len
     prompts = [
         truncate(ids, body.truncate_prompt_tokens, own.max_tokens, context) for ids in encoded

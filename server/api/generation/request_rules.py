@@ -11,7 +11,7 @@ from thirdeye.server.api.requests.fields import Prompt
 from thirdeye.server.api.requests.generation_fields import GenerationRequest
 from thirdeye.server.api.requests.response_formats import Constraint
 from thirdeye.server.api.state.server_state import ServedModel
-from thirdeye.server.errors import BadRequest
+from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.templates.completion_prompt import encode_prompt, fewest_tokens
 
 
@@ -74,8 +74,8 @@ def constraint_of(body: GenerationRequest) -> tuple[str, Constraint | None]:
     return "response_format", body.response_format
 
 
-def refuse(param: str, rule: str, code: str = "invalid_value") -> BadRequest:
-    return BadRequest(f"'{param}' {rule}", param=param, code=code)
+def refuse(param: str, rule: str, code: str = "invalid_value") -> InvalidRequest:
+    return InvalidRequest(f"'{param}' {rule}", param=param, code=code)
 
 
 def truncate(
@@ -95,8 +95,8 @@ def check_context(prompt_len: int, context: int, param: str, reserve: int = 1) -
         raise context_exceeded(f"has {prompt_len} tokens", context, param)
 
 
-def context_exceeded(prompt_has: str, context: int, param: str) -> BadRequest:
-    return BadRequest(
+def context_exceeded(prompt_has: str, context: int, param: str) -> InvalidRequest:
+    return InvalidRequest(
         f"This model's maximum context length is {context} tokens. However, your prompt "
         f"{prompt_has}, and the answer needs room too. Shorten '{param}'.",
         param=param,
@@ -108,7 +108,7 @@ def room_for(max_tokens: int | None, prompt_len: int, context: int, param: str) 
     """`max_tokens`, or all the room beside the prompt. Raises if it asks for more than there is."""
     room = context - prompt_len
     if max_tokens is not None and max_tokens > room:
-        raise BadRequest(
+        raise InvalidRequest(
             f"'{param}' must be at most {room}, got {max_tokens}: the context is {context} tokens "
             f"and the prompt takes {prompt_len}.",
             param=param,

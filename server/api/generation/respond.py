@@ -44,7 +44,7 @@ async def respond(
     stream: bool,
     framing: Framing = OPENAI,
 ) -> Response:
-    """Admit the generation and answer it. Raises `Overloaded`, and `ApiError` if a choice fails.
+    """Admit the generation and answer it. Raises `ServerOverloaded`; `ApiError` if a choice fails.
 
     A stream has its status once its first bytes are there, or after `sse_ping` seconds of silence.
     """

@@ -7,7 +7,7 @@ happens between. The count of permits is also what a drain waits for.
 import time
 from collections.abc import Callable
 
-from thirdeye.server.errors import MAX_RETRY_AFTER, Overloaded, come_back_in
+from thirdeye.server.errors import MAX_RETRY_AFTER, ServerOverloaded, come_back_in
 
 QUEUE_FACTOR = 2  # requests waiting for each one that can run
 
@@ -44,7 +44,7 @@ class AdmissionControl:
         return self.max_num_seqs * (1 + QUEUE_FACTOR)
 
     def admit(self, size: int) -> Permit:
-        """Places for `size` choices. Raises `Overloaded` when they must come back later.
+        """Places for `size` choices. Raises `ServerOverloaded` when they must come back later.
 
         A request larger than the whole queue still gets in when nothing else is there.
         """
@@ -74,10 +74,10 @@ class AdmissionControl:
         rate = self._num_tokens / busy  # tokens a second
         return min(max(round(queued_tokens / rate), 1), MAX_RETRY_AFTER)
 
-    def _overloaded(self) -> Overloaded:
+    def _overloaded(self) -> ServerOverloaded:
         waiting = max(self.in_flight - self.max_num_seqs, 0)
         seconds = self.retry_after()
-        return Overloaded(
+        return ServerOverloaded(
             f"The queue is full: {waiting} requests are waiting. Try again in {seconds} s.",
             code="rate_limit_exceeded",
             headers=come_back_in(seconds),
@@ -92,9 +92,9 @@ class ViewerSlots:
         self._why_full = why_full
 
     def acquire(self) -> None:
-        """Raises `Overloaded` if there is none."""
+        """Raises `ServerOverloaded` if there is none."""
         if not self._num_free:
-            raise Overloaded(
+            raise ServerOverloaded(
                 f"{self._why_full}. Try again later.",
                 code="rate_limit_exceeded",
                 headers=come_back_in(5),

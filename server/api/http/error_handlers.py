@@ -7,7 +7,13 @@ from starlette.types import Scope
 
 from thirdeye.server.api.http.error_envelope import error_body
 from thirdeye.server.api.http.request_scope import lifetime_in
-from thirdeye.server.errors import ApiError, BadRequest, ClientGone, MethodNotAllowed, NotFound
+from thirdeye.server.errors import (
+    ApiError,
+    ClientGone,
+    InvalidRequest,
+    MethodNotAllowed,
+    ResourceNotFound,
+)
 
 
 def error_response(error: ApiError, scope: Scope) -> Response:
@@ -28,7 +34,7 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 def _routing_error(request: Request, error: HTTPException) -> ApiError:
     if error.status_code == 404:
-        return NotFound(_where("Unknown URL", request), code="unknown_url")
+        return ResourceNotFound(_where("Unknown URL", request), code="unknown_url")
     if error.status_code == 405:
         allow = (error.headers or {}).get("Allow", "")
         if "GET" in allow:
@@ -38,7 +44,7 @@ def _routing_error(request: Request, error: HTTPException) -> ApiError:
             code="method_not_allowed",
             headers={"Allow": allow},
         )
-    return BadRequest("The request is not valid.")
+    return InvalidRequest("The request is not valid.")
 
 
 def _where(what: str, request: Request) -> str:

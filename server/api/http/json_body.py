@@ -10,7 +10,7 @@ import math
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from thirdeye.server.errors import BadRequest, ClientGone, TooLarge
+from thirdeye.server.errors import ClientGone, InvalidRequest, TooLarge
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_DEPTH = 64
@@ -22,7 +22,7 @@ _CHARSETS = ("", "charset=utf-8", "charset=utf8")
 
 
 async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> JsonObject:
-    """The request's JSON object. Raises `BadRequest`, `TooLarge`, or `ClientGone` if it was cut."""
+    """The request's JSON object. Raises `InvalidRequest`, `TooLarge`; `ClientGone` if cut."""
     _check_content_type(request.headers.getlist("content-type"))
     _check_content_encoding(request.headers.getlist("content-encoding"))
     data = await _read(request, max_bytes)
@@ -36,13 +36,15 @@ def _check_content_type(values: list[str]) -> None:
     kind, _, parameters = (values[0] if len(values) == 1 else "").partition(";")
     charset = parameters.replace(" ", "").replace('"', "").lower()
     if kind.strip().lower() != "application/json" or charset not in _CHARSETS:
-        raise BadRequest("The header 'Content-Type' must be application/json (UTF-8).")
+        raise InvalidRequest("The header 'Content-Type' must be application/json (UTF-8).")
 
 
 def _check_content_encoding(values: list[str]) -> None:
     """Nothing is unpacked: a small body could become a large one."""
     if any(value.strip().lower() not in ("", "identity") for value in values):
-        raise BadRequest("The header 'Content-Encoding' must be left out: send the body unpacked.")
+        raise InvalidRequest(
+            "The header 'Content-Encoding' must be left out: send the body unpacked."
+        )
 
 
 async def _read(request: Request, max_bytes: int) -> bytes:
@@ -71,7 +73,7 @@ def decode_object(data: bytes) -> JsonObject:
     """One JSON object in UTF-8. Of a key that comes twice, the last one counts."""
     value = _decode(data)
     if not isinstance(value, dict):
-        raise BadRequest("The request body must be a JSON object.", code="invalid_type")
+        raise InvalidRequest("The request body must be a JSON object.", code="invalid_type")
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH and depth_of(value) > MAX_DEPTH:
         raise _too_deep()
     return value
@@ -83,9 +85,11 @@ def _decode(data: bytes) -> object:
     except RecursionError:
         raise _too_deep() from None
     except UnicodeDecodeError:
-        raise BadRequest("The request body is not valid JSON: it is not UTF-8.") from None
+        raise InvalidRequest("The request body is not valid JSON: it is not UTF-8.") from None
     except msgspec.MsgspecError as error:
-        raise BadRequest(f"The request body is not valid JSON: {_fault(error, data)}.") from None
+        raise InvalidRequest(
+            f"The request body is not valid JSON: {_fault(error, data)}."
+        ) from None
 
 
 def _fault(error: msgspec.MsgspecError, data: bytes) -> str:
@@ -110,8 +114,8 @@ def _number(text: str) -> int | float:
 _DECODER = msgspec.json.Decoder(float_hook=_number)
 
 
-def _too_deep() -> BadRequest:
-    return BadRequest(
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(
         f"The request body must not nest deeper than {MAX_DEPTH} levels.", code="request_too_large"
     )
 

@@ -97,8 +97,14 @@ class ClosingResponse(EventSourceResponse):
         self._max_send_seconds = send_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises `SendTimeoutError`, also where an answer and a keep-alive wait for one client and
+        their sends fail in the same turn: the library would raise the group of the two."""
         try:
             await super().__call__(scope, receive, send)
+        except ExceptionGroup as group:
+            if group.split(SendTimeoutError)[1] is None:  # nothing else is in it
+                raise SendTimeoutError from group
+            raise
         finally:
             await self._close()
 

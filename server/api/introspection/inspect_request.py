@@ -55,7 +55,7 @@ class InspectRequest(Strict):
 
 
 def layers_of(body: InspectRequest, info: ModelInfo) -> list[int]:
-    """The layers to tell of, in order, each once. Raises `BadRequest`."""
+    """The layers to tell of, in order, each once. Raises `InvalidRequest`."""
     if body.layers is None:
         return list(range(info.num_layers))
     for i, layer in enumerate(body.layers):
@@ -68,7 +68,7 @@ def layers_of(body: InspectRequest, info: ModelInfo) -> list[int]:
 def check_size(
     body: InspectRequest, num_tokens: int, layers: Sequence[int], info: ModelInfo, param: str
 ) -> None:
-    """Raises `BadRequest` for a text, or an answer, that would be too large."""
+    """Raises `InvalidRequest` for a text, or an answer, that would be too large."""
     if num_tokens > MAX_TOKENS:
         rule = f"must be at most {MAX_TOKENS} tokens long to be looked into, got {num_tokens}."
         raise refuse(param, rule, "context_length_exceeded")

@@ -67,7 +67,7 @@ def inspect_routes(context: Context) -> APIRouter:
 
 
 async def encode_text(body: InspectRequest, model: ServedModel) -> list[int]:
-    """Token ids, at least one. Raises `BadRequest`."""
+    """Token ids, at least one. Raises `InvalidRequest`."""
     prompt = body.prompt
     if isinstance(prompt, list):
         if body.messages is not None:
@@ -87,7 +87,7 @@ async def encode_text(body: InspectRequest, model: ServedModel) -> list[int]:
 
 
 def trace_request(body: InspectRequest, ids: list[int], model: ServedModel) -> TraceRequest:
-    """What the engine is asked. Raises `BadRequest` for what is too large."""
+    """What the engine is asked. Raises `InvalidRequest` for what is too large."""
     layers = layers_of(body, model.info)
     param = "prompt" if body.prompt is not None else "messages"
     check_size(body, len(ids), layers, model.info, param)

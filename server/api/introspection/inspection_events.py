@@ -14,7 +14,7 @@ from thirdeye.server.engine.interface.trace import STREAM, Array, Guesses, Trace
 from thirdeye.server.engine.interface.types import Engine, EngineDead
 from thirdeye.server.errors import InternalError, engine_down
 from thirdeye.server.text.token_logprobs import token_text
-from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import TokenizerLike
 
 DIGITS = 6  # of a number in JSON, behind the point
 DIMS = {
@@ -85,13 +85,13 @@ class InspectionEvents:
         return event | ({"logit_lens": guesses} if self._request.has_lens else {})
 
 
-def describe(token_id: int, tokenizer: Tokenizer) -> JsonObject:
+def describe(token_id: int, tokenizer: TokenizerLike) -> JsonObject:
     """One token of the text; U+FFFD in `token` stands for bytes that are no whole character."""
     raw = tokenizer.token_bytes(token_id)
     return {"id": token_id, "token": token_text(raw), "bytes": list(raw)}
 
 
-def shown(guesses: Guesses, tokenizer: Tokenizer) -> list[JsonObject]:
+def shown(guesses: Guesses, tokenizer: TokenizerLike) -> list[JsonObject]:
     return [
         {
             "id": token_id,

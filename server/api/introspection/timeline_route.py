@@ -21,7 +21,7 @@ from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import data_frame
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.engine.interface.types import Engine, EngineDead, StepRecord
-from thirdeye.server.errors import BadRequest, engine_failed
+from thirdeye.server.errors import InvalidRequest, engine_failed
 
 MAX_WATCHERS = 16
 MAX_STEP = 2**53 - 1  # what any JSON reader can count to
@@ -47,17 +47,17 @@ def timeline_routes(context: Context) -> APIRouter:
 
 
 def read_since(request: Request) -> int:
-    """The one query parameter; 0 if it is left out. Raises `BadRequest`."""
+    """The one query parameter; 0 if it is left out. Raises `InvalidRequest`."""
     for name in request.query_params.keys() - {"since"}:
         shown = "".join(c if c.isprintable() else "?" for c in name[:64])
-        raise BadRequest(
+        raise InvalidRequest(
             f"Unknown query parameter '{shown}'.", param=shown, code="unknown_parameter"
         )
     values = request.query_params.getlist("since") or ["0"]
     text = values[0]
     is_number = len(values) == 1 and text.isascii() and text.isdecimal() and len(text) <= 16
     if not is_number or int(text) > MAX_STEP:
-        raise BadRequest(
+        raise InvalidRequest(
             f"'since' must be one integer between 0 and {MAX_STEP}.",
             param="since",
             code="invalid_value",

@@ -20,7 +20,7 @@ from thirdeye.server.api.requests.pydantic_errors import parse
 from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
 from thirdeye.server.api.state.grammar_cache import Grammars
 from thirdeye.server.api.state.server_state import ServedModel
-from thirdeye.server.errors import BadRequest
+from thirdeye.server.errors import InvalidRequest
 
 # (pattern of the start of a chat path, what the dialect calls it), the first that fits counts.
 FieldNames = Sequence[tuple[str, str]]
@@ -35,7 +35,7 @@ async def plan_as_chat(
     id_prefix: str,
     names: FieldNames,
 ) -> Generation:
-    """The engine requests of a request in chat's words. Raises `BadRequest` in the dialect's."""
+    """Engine requests of a request in chat's words. Raises `InvalidRequest` in the dialect's."""
     with renaming_fields(names):
         body = _checked(chat, model)
         return await plan_chat(body, model, grammars, caller, id_prefix)
@@ -67,14 +67,14 @@ def _checked(chat: JsonObject, model: ServedModel) -> ChatRequest:
 
 @contextmanager
 def renaming_fields(names: FieldNames) -> Iterator[None]:
-    """A `BadRequest` from inside leaves in the dialect's words."""
+    """An `InvalidRequest` from inside leaves in the dialect's words."""
     try:
         yield
-    except BadRequest as error:
+    except InvalidRequest as error:
         raise renamed(error, names) from None
 
 
-def renamed(error: BadRequest, names: FieldNames) -> BadRequest:
+def renamed(error: InvalidRequest, names: FieldNames) -> InvalidRequest:
     """The error with every path in the dialect's names: `param`, and what the message quotes."""
     message = re.sub(r"'([\w.\[\]]+)'", lambda m: f"'{_path(m[1], names)}'", error.message)
     param = None if error.param is None else _path(error.param, names)

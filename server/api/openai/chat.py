@@ -33,7 +33,7 @@ from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.grammar_cache import Grammars
 from thirdeye.server.api.state.server_state import ServedModel
-from thirdeye.server.errors import BadRequest
+from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong
 from thirdeye.server.text.tools.definitions import Tool
@@ -90,7 +90,7 @@ async def plan_chat(
     caller: str,
     id_prefix: str = "chatcmpl-",
 ) -> Generation:
-    """The engine requests of a chat request. Raises `BadRequest` for what does not fit."""
+    """The engine requests of a chat request. Raises `InvalidRequest` for what does not fit."""
     tools = tool_use(body, model)
     content = await grammars.of(*constraint_of(body))
     grammar = await compile_tools(tools, content, grammars)
@@ -131,7 +131,7 @@ async def encode_messages(
     """Token ids of a conversation, made in a thread. What cannot fit is refused before that."""
     template = model.template
     if template is None:
-        raise BadRequest(
+        raise InvalidRequest(
             "This model has no chat template: use /v1/completions.",
             param="messages",
             code="unsupported_parameter",

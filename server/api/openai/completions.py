@@ -67,7 +67,7 @@ def check_completion(body: CompletionRequest, model: ServedModel) -> None:
 async def plan_completion(
     body: CompletionRequest, model: ServedModel, grammars: Grammars, caller: str
 ) -> Generation:
-    """The engine requests of a completion request. Raises `BadRequest` for what does not fit."""
+    """The engine requests of a completion request. Raises `InvalidRequest` if too large."""
     grammar = await grammars.of(*constraint_of(body))
     encoded = [
         await encode_raw(

@@ -82,7 +82,7 @@ def embedding_routes(context: Context) -> APIRouter:
 
 
 async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: str) -> Generation:
-    """One engine request for each input. Raises `BadRequest` for what does not fit."""
+    """One engine request for each input. Raises `InvalidRequest` for what does not fit."""
     prompts: list[list[int]] = []
     num_truncated = 0
     for i, text in enumerate(body.input):

@@ -20,7 +20,7 @@ from thirdeye.server.text.token_logprobs import (
     likeliest,
     token_key,
 )
-from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import TokenizerLike
 
 LOWEST = -9999.0
 
@@ -61,7 +61,7 @@ class TextLogprobs(Struct):
 
 
 def chat_logprobs(
-    tokens: Sequence[TextToken], tokenizer: Tokenizer, *, as_ids: bool = False
+    tokens: Sequence[TextToken], tokenizer: TokenizerLike, *, as_ids: bool = False
 ) -> ChatLogprobs:
     """Of tokens that carry logprobs.
 
@@ -70,7 +70,7 @@ def chat_logprobs(
     return ChatLogprobs([_chat_token(token, tokenizer, as_ids) for token in tokens])
 
 
-def _chat_token(token: TextToken, tokenizer: Tokenizer, as_ids: bool) -> ChosenToken:
+def _chat_token(token: TextToken, tokenizer: TokenizerLike, as_ids: bool) -> ChosenToken:
     assert token.logprobs is not None, "logprobs were asked for"
     top = [
         LikelyToken(*_entry_of(printed, as_ids)) for printed in likeliest(token.logprobs, tokenizer)
@@ -89,7 +89,7 @@ def _entry_of(printed: PrintedToken, as_ids: bool) -> tuple[str, float, list[int
 class CompletionLogprobs:
     """The legacy shape, built piece by piece: `text_offset` counts on from piece to piece."""
 
-    def __init__(self, tokenizer: Tokenizer, *, as_ids: bool = False) -> None:
+    def __init__(self, tokenizer: TokenizerLike, *, as_ids: bool = False) -> None:
         self._name = id_name if as_ids else partial(token_name, tokenizer=tokenizer)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._offset = 0
@@ -115,7 +115,7 @@ def id_name(token_id: int) -> str:
     return f"token_id:{token_id}"
 
 
-def token_name(token_id: int, tokenizer: Tokenizer) -> str:
+def token_name(token_id: int, tokenizer: TokenizerLike) -> str:
     return token_key(tokenizer.token_bytes(token_id))
 
 
@@ -129,14 +129,14 @@ PromptLogprobs = list[dict[str, RankedToken] | None]  # by token id; null for th
 
 
 def prompt_logprobs(
-    prompt: Sequence[int], entries: Sequence[TokenLogprobs], tokenizer: Tokenizer
+    prompt: Sequence[int], entries: Sequence[TokenLogprobs], tokenizer: TokenizerLike
 ) -> PromptLogprobs:
     """vLLM's shape."""
     assert len(entries) == len(prompt) - 1, "one entry for each prompt token but the first"
     return [None, *(_prompt_entry(entry, tokenizer) for entry in entries)]
 
 
-def _prompt_entry(entry: TokenLogprobs, tokenizer: Tokenizer) -> dict[str, RankedToken]:
+def _prompt_entry(entry: TokenLogprobs, tokenizer: TokenizerLike) -> dict[str, RankedToken]:
     ranked = [(token_id, logprob, rank) for rank, (token_id, logprob) in enumerate(entry.top, 1)]
     ranked.append((entry.token_id, entry.logprob, entry.rank))
     return {

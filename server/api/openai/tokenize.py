@@ -20,9 +20,9 @@ from thirdeye.server.api.openai.logprob_lists import token_name
 from thirdeye.server.api.openai.schema import DetokenizeRequest, TokenizeRequest
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import ServedModel
-from thirdeye.server.errors import BadRequest
+from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.templates.completion_prompt import encode_prompt
-from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import TokenizerLike
 
 
 class Tokens(Struct):
@@ -92,7 +92,7 @@ def tokenizer_info_of(model: ServedModel) -> TokenizerInfo:
     )
 
 
-def _names(token_ids: Sequence[int], tokenizer: Tokenizer) -> list[str]:
+def _names(token_ids: Sequence[int], tokenizer: TokenizerLike) -> list[str]:
     return [token_name(token_id, tokenizer) for token_id in token_ids]
 
 
@@ -102,7 +102,7 @@ def _check_model(name: str | None, model: ServedModel) -> None:
 
 
 async def encode_body(body: TokenizeRequest, model: ServedModel) -> list[int]:
-    """Token ids of a prompt or of messages. Raises `BadRequest`."""
+    """Token ids of a prompt or of messages. Raises `InvalidRequest`."""
     if body.prompt is not None and body.messages is not None:
         raise refuse("messages", "cannot be given together with 'prompt'.")
     if body.tools and body.messages is None:
@@ -119,7 +119,7 @@ async def encode_body(body: TokenizeRequest, model: ServedModel) -> list[int]:
             is_bounded=False,
         )
     if body.prompt is None:
-        raise BadRequest(
+        raise InvalidRequest(
             "Missing required parameter 'prompt' (or 'messages').",
             param="prompt",
             code="missing_required_parameter",

@@ -6,13 +6,13 @@ from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.openai.schema import ChatRequest
 from thirdeye.server.api.state.grammar_cache import Grammars, refused
 from thirdeye.server.api.state.server_state import ServedModel
-from thirdeye.server.errors import BadRequest
+from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.tools.call_grammar import ToolGrammarError, tool_grammar
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
 
 
 def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
-    """The tools of a chat request; None without any. Raises `BadRequest`."""
+    """The tools of a chat request; None without any. Raises `InvalidRequest`."""
     choice = body.tool_choice
     if not body.tools:
         if choice is not None and choice.mode is not ChoiceMode.NONE:
@@ -21,7 +21,7 @@ def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
             raise refuse("parallel_tool_calls", "needs 'tools'.")
         return None
     if model.template is None:
-        raise BadRequest(
+        raise InvalidRequest(
             f"'tools' cannot be used: model '{model.names[0]}' has no chat template.",
             param="tools",
             code="tools_not_supported",
@@ -36,7 +36,7 @@ def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
 async def compile_tools(tools: ToolUse | None, content: str, grammars: Grammars) -> str:
     """The grammar of an answer with these tools; that of its content without any.
 
-    Raises `BadRequest` for a tool whose schema cannot be followed.
+    Raises `InvalidRequest` for a tool whose schema cannot be followed.
     """
     if tools is None or not tools.may_call:
         return content
@@ -54,7 +54,7 @@ async def compile_tools(tools: ToolUse | None, content: str, grammars: Grammars)
 
 
 def check_choice(choice: ToolChoice, tools: tuple[Tool, ...]) -> None:
-    """Raises `BadRequest` for a choice of a tool that is not there."""
+    """Raises `InvalidRequest` for a choice of a tool that is not there."""
     names = [tool.name for tool in tools]
     if choice.mode is ChoiceMode.NAMED and choice.name not in names:
         raise refuse("tool_choice", f"must name one of the tools: {', '.join(names)}.")

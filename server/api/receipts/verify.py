@@ -96,7 +96,7 @@ def foreign_field(receipt: Receipt, model: ServedModel) -> str | None:
 
 
 def check_receipt(receipt: Receipt, model: ServedModel) -> None:
-    """What no honest receipt of this server breaks. Raises `BadRequest`."""
+    """What no honest receipt of this server breaks. Raises `InvalidRequest`."""
     parameters, choices = receipt.parameters, receipt.choices
     n, rest = divmod(len(choices), len(receipt.prompts))
     if rest or n > MAX_N:

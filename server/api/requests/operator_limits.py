@@ -9,21 +9,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from thirdeye.server.api.http.api_config import ApiConfig
-from thirdeye.server.errors import BadRequest
+from thirdeye.server.errors import InvalidRequest
 
 
 def check_ceilings(
     config: ApiConfig, stop: Sequence[str], n: int = 1, stop_param: str = "stop"
 ) -> None:
-    """Raises `BadRequest` for more than this server allows."""
+    """Raises `InvalidRequest` for more than this server allows."""
     if n > config.max_n:
-        raise BadRequest(
+        raise InvalidRequest(
             f"'n' must be between 1 and {config.max_n}, got {n}.",
             param="n",
             code="integer_above_max_value",
         )
     if len(stop) > config.max_stop:
-        raise BadRequest(
+        raise InvalidRequest(
             f"'{stop_param}' must hold at most {config.max_stop} items, got {len(stop)}.",
             param=stop_param,
             code="array_above_max_length",

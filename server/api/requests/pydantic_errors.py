@@ -14,7 +14,7 @@ from thirdeye.server.api.http.json_body import JsonObject
 from thirdeye.server.api.requests.tagged_unions import is_tag
 from thirdeye.server.api.requests.unsupported_fields import Refusal, drop_refused, suggestion
 from thirdeye.server.api.requests.value_readers import json_type, printable
-from thirdeye.server.errors import BadRequest
+from thirdeye.server.errors import InvalidRequest
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[int | str, ...]
@@ -48,7 +48,7 @@ def parse(
     refused: dict[str, Refusal],
     ignored: set[str] | None = None,
 ) -> Model:
-    """The body as `model`. Raises `BadRequest` naming the first field that is wrong.
+    """The body as `model`. Raises `InvalidRequest` naming the first field that is wrong.
 
     Unknown fields are wrong, too, unless `ignored` is given, which takes their names.
     """
@@ -68,7 +68,7 @@ def _rank(error: ErrorDetails) -> bool:
 
 def translate(
     error: ErrorDetails, model: type[BaseModel], refused: dict[str, Refusal]
-) -> BadRequest:
+) -> InvalidRequest:
     """One pydantic error in the words of the error table."""
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     location = _without_tags(error["loc"])
@@ -94,8 +94,8 @@ def translate(
     return _range(path, kind, value, context, _bounds(model, location))
 
 
-def _bad(path: str, code: str, message: str) -> BadRequest:
-    return BadRequest(message, param=path, code=code)
+def _bad(path: str, code: str, message: str) -> InvalidRequest:
+    return InvalidRequest(message, param=path, code=code)
 
 
 def _without_tags(location: Location) -> Location:
@@ -118,14 +118,14 @@ def _path(location: Location) -> str:
 
 def _unknown(
     path: str, location: Location, model: type[BaseModel], refused: dict[str, Refusal]
-) -> BadRequest:
+) -> InvalidRequest:
     hint = "."
     if len(location) == 1:
         hint = suggestion(str(location[0]), model.model_fields.keys() | refused.keys())
     return _bad(path, "unknown_parameter", f"Unknown parameter '{path}'{hint}")
 
 
-def _role(path: str, value: object) -> BadRequest:
+def _role(path: str, value: object) -> InvalidRequest:
     role = value.get("role") if isinstance(value, dict) else None
     if role is None:
         return _bad(path, "missing_required_parameter", f"Missing required parameter '{path}'.")
@@ -141,7 +141,7 @@ def _what(value: object, wants_number: bool) -> str:
     return "a number too large" if wants_number and type(value) is int else json_type(value)
 
 
-def _length(path: str, kind: str, context: dict[str, Any]) -> BadRequest:
+def _length(path: str, kind: str, context: dict[str, Any]) -> InvalidRequest:
     code = _LENGTHS[kind]
     if kind.startswith("string"):
         limit = context.get("max_length")
@@ -154,14 +154,14 @@ def _length(path: str, kind: str, context: dict[str, Any]) -> BadRequest:
     return _bad(path, code, f"'{path}' must hold {side}, got {context['actual_length']}.")
 
 
-def _choice(path: str, context: dict[str, Any]) -> BadRequest:
+def _choice(path: str, context: dict[str, Any]) -> InvalidRequest:
     code = "unsupported_value" if path in _UNSUPPORTED_CHOICES else "invalid_value"
     return _bad(path, code, f"'{path}' must be {context['expected']}.")
 
 
 def _range(
     path: str, kind: str, value: object, context: dict[str, Any], bounds: tuple[object, object]
-) -> BadRequest:
+) -> InvalidRequest:
     """`'n' must be between 1 and 16, got 130.`"""
     low, high = bounds
     number = "decimal" if isinstance(next(iter(context.values()), 0), float) else "integer"

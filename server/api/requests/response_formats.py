@@ -27,7 +27,7 @@ from thirdeye.server.api.requests.value_readers import (
     required,
     string,
 )
-from thirdeye.server.errors import BadRequest
+from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.constraints.constraint import MAX_GRAMMAR_BYTES, MAX_REGEX_BYTES
 
 MAX_DESCRIPTION = 4096
@@ -101,7 +101,7 @@ def _json(value: object, path: str) -> Constraint:
     if isinstance(value, str):
         try:
             value = decode_object(value.encode())
-        except BadRequest:
+        except InvalidRequest:
             fail("invalid_schema", "is a string, but not the JSON text of a schema.", path)
     return Constraint(Kind.JSON_SCHEMA, _text_of(mapping(value, path)), path)
 

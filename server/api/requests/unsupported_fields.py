@@ -7,7 +7,7 @@ does), every other value is refused with what to use instead. Unknown names get 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from thirdeye.server.errors import BadRequest
+from thirdeye.server.errors import InvalidRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +76,13 @@ ELSEWHERE: dict[str, str] = {
 
 
 def drop_refused(body: Mapping[str, object], refused: Mapping[str, Refusal]) -> dict[str, object]:
-    """The body without the table's fields. Raises `BadRequest` for one that asks for something."""
+    """The body without the table's fields. Raises `InvalidRequest` for one that asks for more."""
     for name, value in body.items():
         refusal = refused.get(name)
         if refusal is None or value is None:
             continue
         if not any(_same(value, neutral) for neutral in refusal.neutral):
-            raise BadRequest(
+            raise InvalidRequest(
                 f"'{name}' is not supported here: {refusal.hint}.", param=name, code=refusal.code
             )
     return {name: value for name, value in body.items() if name not in refused}

@@ -34,7 +34,7 @@ from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import FinishReason
 from thirdeye.server.errors import ApiError
 from thirdeye.server.text.events import TextEvent, TextToken, ToolCallDelta
-from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import TokenizerLike
 
 Event = tuple[str, JsonObject]  # its type, and what it says besides
 
@@ -141,7 +141,7 @@ class ResponsesFormat:
 class MessageWriter:
     """An output item that is text, from its first character to its last."""
 
-    def __init__(self, output_index: int, tokenizer: Tokenizer | None) -> None:
+    def __init__(self, output_index: int, tokenizer: TokenizerLike | None) -> None:
         """`tokenizer` names the tokens of logprobs; None if nobody asked for them."""
         self._id = f"msg_{uuid4().hex}"
         self._place: JsonObject = {"item_id": self._id, "output_index": output_index}

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
-from thirdeye.server.errors import BadRequest
+from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.server.text.constraints.constraint import ConstraintError
 
@@ -39,7 +39,7 @@ class Grammars:
         self._cache = GrammarCache()
 
     async def of(self, field: str, constraint: Constraint | None) -> str:
-        """The engine's grammar for what `field` asks; "" for nothing. Raises `BadRequest`."""
+        """The engine's grammar for what `field` asks; "" for nothing. Raises `InvalidRequest`."""
         if constraint is None:
             return ""
         return await self.compile(
@@ -49,7 +49,7 @@ class Grammars:
         )
 
     async def compile(self, make: Callable[[], str], *, key: str, param: str) -> str:
-        """What `make` gives, or gave before for the same `key`. Raises `BadRequest` for `param`.
+        """What `make` gives, or gave for the same `key`. Raises `InvalidRequest` for `param`.
 
         `make` runs in a thread and may raise `ConstraintError`.
         """
@@ -121,7 +121,7 @@ def build(constraint: Constraint) -> str:
             return grammar.serialized(source)
 
 
-def refused(param: str, error: ConstraintError) -> BadRequest:
+def refused(param: str, error: ConstraintError) -> InvalidRequest:
     """`'response_format.json_schema.schema' at $.type must be …`"""
     where = f" at {error.path}" if error.path else ""
-    return BadRequest(f"'{param}'{where} {error.rule}", param=param, code="invalid_schema")
+    return InvalidRequest(f"'{param}'{where} {error.rule}", param=param, code="invalid_schema")

@@ -14,15 +14,15 @@ from thirdeye.server.api.http.rate_limits import Rates
 from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.engine.interface.types import Engine
 from thirdeye.server.errors import (
-    BadRequest,
-    NotFound,
-    Unavailable,
+    InvalidRequest,
+    ResourceNotFound,
+    ServiceUnavailable,
     come_back_in,
     engine_down,
     engine_failed,
 )
 from thirdeye.server.text.templates.chat_template import ChatTemplate
-from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import TokenizerLike
 
 STEP_OVERDUE_SECONDS = 60.0
 
@@ -50,7 +50,7 @@ class ServedModel:
     """The one model this server serves, as the API sees it."""
 
     names: tuple[str, ...]  # the first is the model's own, the others are aliases
-    tokenizer: Tokenizer
+    tokenizer: TokenizerLike
     template: ChatTemplate | None
     max_model_len: int
     created: int  # unix seconds
@@ -59,16 +59,16 @@ class ServedModel:
     info: ModelInfo = field(default_factory=ModelInfo)
 
     def check_name(self, name: str) -> None:
-        """Raises `NotFound` for a name that is not served."""
+        """Raises `ResourceNotFound` for a name that is not served."""
         if name not in self.names:
             served = ", ".join(self.names)
-            raise NotFound(f"No such model; served are: {served}.", code="model_not_found")
+            raise ResourceNotFound(f"No such model; served are: {served}.", code="model_not_found")
 
     def check_token_id(self, token_id: int, param: str) -> None:
-        """Raises `BadRequest` for an id outside the vocabulary."""
+        """Raises `InvalidRequest` for an id outside the vocabulary."""
         vocab_size = self.tokenizer.vocab_size
         if not 0 <= token_id < vocab_size:
-            raise BadRequest(
+            raise InvalidRequest(
                 f"'{param}' must be a token id between 0 and {vocab_size - 1}, got {token_id}.",
                 param=param,
                 code="invalid_value",
@@ -106,15 +106,15 @@ class ServerState:
         self.phase, self.detail = Phase.DRAINING, "the server is shutting down"
 
     def serving(self) -> tuple[Engine, ServedModel]:
-        """The engine and the model, ready to work. Raises `Unavailable`."""
+        """The engine and the model, ready to work. Raises `ServiceUnavailable`."""
         if self.phase is Phase.DRAINING:
-            raise Unavailable(
+            raise ServiceUnavailable(
                 "The server is shutting down and takes no new requests.",
                 code="server_draining",
                 headers=come_back_in(5) | {"Connection": "close"},
             )
         if self.phase is Phase.LOADING:
-            raise Unavailable(
+            raise ServiceUnavailable(
                 f"Loading model: {self.detail}.",
                 code="model_loading",
                 headers=come_back_in(2),

@@ -19,7 +19,7 @@ from jinja2 import TemplateError, meta
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong, fewest_tokens
 from thirdeye.server.text.templates.sandbox import TemplateRefusal, TemplateSandbox
 from thirdeye.server.text.templates.special_tokens import MARK, SpecialTokens
-from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import TokenizerLike
 from thirdeye.server.text.tools.form import OPEN
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
@@ -40,7 +40,7 @@ class ChatTemplate:
     def __init__(
         self,
         source: str,
-        tokenizer: Tokenizer,
+        tokenizer: TokenizerLike,
         *,
         bos_token: str | None = None,
         eos_token: str | None = None,
@@ -152,7 +152,7 @@ class ChatTemplate:
             ) from error
 
 
-def _literal(tokenizer: Tokenizer, token_id: int | None) -> str:
+def _literal(tokenizer: TokenizerLike, token_id: int | None) -> str:
     literals = [text for text, i in tokenizer.special_tokens.items() if i == token_id]
     return literals[0] if literals else ""
 

@@ -5,7 +5,7 @@ The opposite of a chat message, where text never becomes a special token
 by hand. Ids are taken as they are: their range is the API's check.
 """
 
-from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import TokenizerLike
 
 
 class PromptTooLong(ValueError):
@@ -20,7 +20,7 @@ class PromptTooLong(ValueError):
 
 
 def encode_prompt(
-    prompt: str | list[int], tokenizer: Tokenizer, add_special_tokens: bool = True
+    prompt: str | list[int], tokenizer: TokenizerLike, add_special_tokens: bool = True
 ) -> list[int]:
     """Token ids of a prompt. Raises ValueError, fit for a client, for one without any token.
 
@@ -42,11 +42,11 @@ def encode_prompt(
     return [bos, *ids] if starts_with_bos and bos is not None else ids
 
 
-def fewest_tokens(text: str, tokenizer: Tokenizer) -> int:
+def fewest_tokens(text: str, tokenizer: TokenizerLike) -> int:
     """A number of tokens that `text` cannot have fewer of, without tokenizing it."""
     return -(-len(text.encode()) // tokenizer.max_token_bytes)
 
 
-def too_long(text: str, max_tokens: int, tokenizer: Tokenizer) -> bool:
+def too_long(text: str, max_tokens: int, tokenizer: TokenizerLike) -> bool:
     """Whether `text` is certainly more than `max_tokens`: refuse it before tokenizing."""
     return fewest_tokens(text, tokenizer) > max_tokens

@@ -24,7 +24,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import TypeVar
 
-from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import TokenizerLike
 
 MARK = "\ue000"  # a user's own U+E000 is dropped: the one character a message cannot hold
 _NAMES = ("role", "type")  # their values are words of the protocol, and templates compare them
@@ -35,7 +35,7 @@ Value = TypeVar("Value")
 class SpecialTokens:
     """Marks what users wrote, and tokenizes what a template made of it."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: TokenizerLike) -> None:
         """A literal of one character cannot be told from text: in a chat it is always text."""
         self._ids = {text: i for text, i in tokenizer.special_tokens.items() if len(text) > 1}
         self._tokenizer = tokenizer
@@ -70,7 +70,7 @@ class SpecialTokens:
             if i % 2:
                 ids.append(self._ids[part])
             elif part:
-                ids += self._tokenizer.encode(part.replace(MARK, ""))
+                ids += self._tokenizer.encode(part.replace(MARK, ""), follows_special=i > 0)
         return ids
 
     def _mark_field(self, key: object, value: object) -> object:

@@ -11,7 +11,7 @@ checkpoint's template has no form of its own.
 import json
 import re
 
-from thirdeye.server.text.tokenizer import Tokenizer
+from thirdeye.server.text.tokenizer import TokenizerLike
 
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"
@@ -40,10 +40,14 @@ def write_response(content: str) -> str:
     return f"{RESPONSE_OPEN}\n{content}\n{RESPONSE_CLOSE}"
 
 
-def encode_with_tags(text: str, tokenizer: Tokenizer) -> list[int]:
+def encode_with_tags(text: str, tokenizer: TokenizerLike) -> list[int]:
     """Token ids of a model's own text, where a tag is one token if its vocabulary has it."""
     ids: list[int] = []
     for part in re.split(f"({OPEN}|{CLOSE})", text):
         is_token = part in TAGS and part in tokenizer.special_tokens
-        ids += [tokenizer.special_tokens[part]] if is_token else tokenizer.encode(part)
+        ids += (
+            [tokenizer.special_tokens[part]]
+            if is_token
+            else tokenizer.encode(part, follows_special=True)
+        )
     return ids

@@ -18,7 +18,7 @@ from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.anthropic.routes import messages_of
 from thirdeye.server.api.anthropic.schema import MessagesRequest
 from thirdeye.server.api.http.api_config import ApiConfig
-from thirdeye.server.errors import BadRequest
+from thirdeye.server.errors import InvalidRequest
 
 URL, COUNT_URL = "/v1/messages", "/v1/messages/count_tokens"
 HI = {"role": "user", "content": "Hi"}
@@ -183,7 +183,7 @@ def test_tool_blocks_become_calls_and_results() -> None:
 
 
 def test_a_tools_use_is_not_continued() -> None:
-    with pytest.raises(BadRequest) as refused:
+    with pytest.raises(InvalidRequest) as refused:
         chat_messages(HI, {"role": "assistant", "content": [USE]})
     assert refused.value.param == "messages"
 

@@ -118,13 +118,18 @@ async def _closed() -> None:
     pass
 
 
-async def _serve(send: Callable[[Message], Any], send_timeout: float) -> None:
+async def _serve(
+    send: Callable[[Message], Any],
+    send_timeout: float,
+    bodies: AsyncGenerator[bytes, None],
+    ping: float = 0,
+) -> None:
     response = event_stream(
-        _three(),
+        bodies,
         request_id="x",
         is_silent=False,
         close=_closed,
-        ping=0,
+        ping=ping,
         send_timeout=send_timeout,
         headers={},
     )
@@ -142,7 +147,7 @@ def test_a_send_that_takes_too_long_ends_the_stream() -> None:
             await asyncio.sleep(0.06 if len(bodies) < 3 else 60)
 
     with pytest.raises(SendTimeoutError):
-        virtual_time.run(_serve(send, send_timeout=0.1))
+        virtual_time.run(_serve(send, 0.1, _three()))
     assert bodies == [b"a", b"b", b"c"]
 
 
@@ -162,3 +167,35 @@ def test_a_task_that_ran_out_of_its_send_limit_is_not_left_cancelled() -> None:
         return task.cancelling()
 
     assert asyncio.run(run()) == 0
+
+
+async def _send_of_both(error: Exception | None = None) -> None:
+    """An answer and a keep-alive that reach a stalled client in one turn of the loop."""
+
+    async def bodies() -> AsyncGenerator[bytes, None]:
+        await asyncio.sleep(1)  # as long as the keep-alive waits
+        yield b"a"
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            try:
+                await asyncio.Event().wait()
+            finally:
+                if error and message["body"] == b"a":
+                    raise error
+
+    await _serve(send, 2, bodies(), ping=1)
+
+
+def test_an_answer_and_a_keep_alive_that_stall_together_are_one_send_timeout() -> None:
+    """Each send fails by itself; their task group would raise a group, which looks like a bug."""
+    with pytest.raises(SendTimeoutError) as stalled:
+        virtual_time.run(_send_of_both())
+    assert isinstance(stalled.value.__cause__, ExceptionGroup)  # both did fail in that turn
+    assert len(stalled.value.__cause__.exceptions) == 2
+
+
+def test_a_bug_beside_a_send_timeout_is_not_hidden_by_it() -> None:
+    with pytest.raises(ExceptionGroup) as failed:
+        virtual_time.run(_send_of_both(ValueError("a bug")))
+    assert failed.group_contains(ValueError, match="a bug")

@@ -12,7 +12,7 @@ from tests.api.support import CHAT, COMPLETION, fake_engine, ready_state
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
 from thirdeye.server.api.state.grammar_cache import GrammarCache, Grammars
 from thirdeye.server.api.state.metrics import Metrics
-from thirdeye.server.errors import BadRequest
+from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.constraints import constraint as grammar
 
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
@@ -203,7 +203,9 @@ def test_what_takes_too_long_is_refused_and_counted() -> None:
     async def main() -> None:
         observed = Observed()
         grammars = Grammars(observed, max_seconds=0)
-        with pytest.raises(BadRequest, match=r"'structured_outputs\.regex' takes more than 0 ms"):
+        with pytest.raises(
+            InvalidRequest, match=r"'structured_outputs\.regex' takes more than 0 ms"
+        ):
             await grammars.of("structured_outputs", Constraint(Kind.REGEX, "a", ".regex"))
         assert observed.compiled == [True]
 

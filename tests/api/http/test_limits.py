@@ -12,7 +12,7 @@ from thirdeye.server.api.http.admission import MAX_RETRY_AFTER, AdmissionControl
 from thirdeye.server.api.state.server_state import STEP_OVERDUE_SECONDS, ServerState
 from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import FinishReason, Timings
-from thirdeye.server.errors import Overloaded, Unavailable
+from thirdeye.server.errors import ServerOverloaded, ServiceUnavailable
 from thirdeye.server.text.events import TextEvent
 
 
@@ -36,7 +36,7 @@ def test_a_permit_is_released_exactly_once() -> None:
 def test_the_queue_holds_twice_what_can_run() -> None:
     admission = AdmissionControl(max_num_seqs=2)
     permits = [admission.admit(1) for _ in range(6)]
-    with pytest.raises(Overloaded) as refused:
+    with pytest.raises(ServerOverloaded) as refused:
         admission.admit(1)
     assert "4 requests are waiting" in refused.value.message
     assert admission.num_rejected == 1
@@ -48,11 +48,11 @@ def test_a_request_larger_than_the_queue_gets_in_alone() -> None:
     """`n: 16` must be possible on a small server, but not beside others."""
     admission = AdmissionControl(max_num_seqs=1)
     permit = admission.admit(16)
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServerOverloaded):
         admission.admit(1)
     permit.release()
     small = admission.admit(1)
-    with pytest.raises(Overloaded):
+    with pytest.raises(ServerOverloaded):
         admission.admit(16)
     small.release()
 
@@ -96,7 +96,7 @@ def test_each_phase_answers_for_itself() -> None:
     state = ServerState()
     for act, code in ((lambda: None, "model_loading"), (lambda: state.fail("x"), "engine_failed")):
         act()
-        with pytest.raises(Unavailable) as refused:
+        with pytest.raises(ServiceUnavailable) as refused:
             state.serving()
         assert refused.value.code == code
     assert state.health() == "x"

@@ -13,7 +13,7 @@ from tests.clients.loadtest.virtual import now
 from tests.clients.loadtest.virtual import run as in_virtual_time
 from thirdeye.clients.loadtest.arrivals import CONSTANT
 from thirdeye.clients.loadtest.prompts import Length, Mix
-from thirdeye.clients.loadtest.run import Load, LoadSettings, run
+from thirdeye.clients.loadtest.run import LoadSettings, OfferedLoad, run
 from thirdeye.clients.loadtest.show import saturation_line
 from thirdeye.clients.loadtest.stats import Goals
 
@@ -246,7 +246,7 @@ def test_the_model_is_asked_for_and_settings_are_in_the_result() -> None:
     assert body["ignore_eos"] is True
     assert body["stream_options"] == {"include_usage": True}
     assert result["settings"]["seed"] == 7
-    assert Load(concurrency=1).concurrency == result["points"][0]["concurrency"]
+    assert OfferedLoad(concurrency=1).concurrency == result["points"][0]["concurrency"]
 
 
 def test_the_same_seed_sends_the_same_and_another_does_not() -> None:

@@ -168,7 +168,7 @@ def test_padding_is_left_alone() -> None:
 def test_kernels_compile_for_an_h100() -> None:
     """Every form of them, to machine code, though there is no GPU to run it."""
     subprocess.run(
-        [sys.executable, "-m", "tests.model.compile_kernels"],
+        [sys.executable, "-m", "tests.model.kernels.compile_kernels"],
         cwd=ROOT,
         env={"TRITON_INTERPRET": "0"},
         check=True,

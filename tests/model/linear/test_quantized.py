@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.model.quantized_twins import METHODS, check_product, kept, make_layer
+from tests.model.linear.quantized_twins import METHODS, check_product, kept, make_layer
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
 from thirdeye.model.config import ModelConfig

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tests.model.linear.quantized_twins import METHODS, kept
 from tests.model.parallel.test_parallel import on_ranks, run, share_of
-from tests.model.quantized_twins import METHODS, kept
 from tests.model.tiny import CPU, GPT2, LLAMA, change, random_model, unfinished_model
 from thirdeye.model.config import ModelConfig, RopeConfig
 from thirdeye.model.declare.parameter import Dealt, Role, Rows

@@ -1,6 +1,6 @@
 """Compile the GPU's kernels for an H100, which takes no GPU.
 
-    python -m tests.model.compile_kernels
+    python -m tests.model.kernels.compile_kernels
 
 The interpreter forgives what the compiler does not (types of loop variables, shapes of products),
 so both are asked. Not a test itself: a process that has the interpreter cannot compile.
