@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from tests.architectures.cases import CASES, VOCAB_SIZE
 from tests.architectures.conftest import Written
+from tests.architectures.page import PAGE, page
 from tests.architectures.running import greedy, load, logits, make_cache, step
 from tests.model.parallel.test_parallel import on_ranks
 from thirdeye.model.native.library import Library
@@ -40,6 +41,11 @@ def theirs_of(model: PreTrainedModel, token_ids: list[int] = TOKENS) -> Tensor:
 def test_every_architecture_has_cases() -> None:
     served = {name.partition("-")[0] for name in CASES}
     assert served == {name for found in ARCHITECTURES for name in found.model_types}
+
+
+def test_the_page_of_models_is_the_table() -> None:
+    """`python -m tests.architectures.page` writes it anew."""
+    assert PAGE.read_text() == page()
 
 
 @everywhere

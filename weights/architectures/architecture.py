@@ -21,6 +21,7 @@ def no_names(config: ModelConfig) -> NameTable:  # noqa: ARG001
 class Architecture:
     """A setting that would change what is computed, and is not obeyed, must be refused by name."""
 
+    models: str  # whose, in people's words
     model_types: tuple[str, ...]  # `model_type` in config.json
     gguf_architectures: tuple[str, ...]  # `general.architecture`; none: no such file is read
     huggingface_config: Callable[[Fields], ModelConfig]

@@ -62,12 +62,14 @@ def cohere2_config(fields: Fields) -> ModelConfig:
 
 
 COHERE = Architecture(
+    models="Command R",
     model_types=("cohere",),
     gguf_architectures=(),
     huggingface_config=cohere_config,
     huggingface_names=llama_names.interleaved_names,
 )
 COHERE2 = Architecture(
+    models="Command R7B, Command A",
     model_types=("cohere2",),
     gguf_architectures=(),
     huggingface_config=cohere2_config,

@@ -38,6 +38,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 
 ERNIE4_5 = Architecture(
+    models="ERNIE 4.5 (dense)",
     model_types=("ernie4_5",),
     gguf_architectures=("ernie4_5",),
     huggingface_config=huggingface_config,

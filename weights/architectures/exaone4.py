@@ -53,6 +53,7 @@ def huggingface_names(config: ModelConfig) -> NameTable:
 
 
 EXAONE4 = Architecture(
+    models="EXAONE 4",
     model_types=("exaone4",),
     gguf_architectures=(),
     huggingface_config=huggingface_config,

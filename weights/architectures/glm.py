@@ -51,12 +51,14 @@ def glm4_names(config: ModelConfig) -> NameTable:
 
 
 GLM = Architecture(
+    models="GLM-4 (9B of 2024), GLM-Edge",
     model_types=("glm",),
     gguf_architectures=(),
     huggingface_config=glm_config,
     huggingface_names=glm_names,
 )
 GLM4 = Architecture(
+    models="GLM-4 (dense, 2025)",
     model_types=("glm4",),
     gguf_architectures=(),
     huggingface_config=glm4_config,

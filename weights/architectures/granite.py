@@ -56,6 +56,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 
 GRANITE = Architecture(
+    models="Granite 3",
     model_types=("granite",),
     gguf_architectures=("granite",),
     huggingface_config=huggingface_config,

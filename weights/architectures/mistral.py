@@ -33,6 +33,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
 
 
 MISTRAL = Architecture(
+    models="Mistral 7B, Nemo, Small",
     model_types=("mistral",),
     gguf_architectures=(),
     huggingface_config=huggingface_config,

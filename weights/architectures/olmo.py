@@ -78,6 +78,7 @@ def gguf_names(config: ModelConfig) -> NameTable:
 
 
 OLMO2 = Architecture(
+    models="OLMo 2",
     model_types=("olmo2",),
     gguf_architectures=("olmo2",),
     huggingface_config=olmo2_config,
@@ -86,6 +87,7 @@ OLMO2 = Architecture(
     gguf_names=gguf_names,
 )
 OLMO3 = Architecture(
+    models="OLMo 3",
     model_types=("olmo3",),
     gguf_architectures=(),  # llama.cpp calls it an OLMo 2 with windows: refused as such
     huggingface_config=olmo3_config,

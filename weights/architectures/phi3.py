@@ -67,6 +67,7 @@ def gguf_names(config: ModelConfig) -> NameTable:
 
 
 PHI3 = Architecture(
+    models="Phi-3, 3.5, 4, 4-mini",
     model_types=("phi3",),
     gguf_architectures=("phi3",),
     huggingface_config=huggingface_config,

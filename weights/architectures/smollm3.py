@@ -53,6 +53,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 
 SMOLLM3 = Architecture(
+    models="SmolLM3",
     model_types=("smollm3",),
     gguf_architectures=("smollm3",),
     huggingface_config=huggingface_config,
