@@ -27,11 +27,6 @@ LARGE_FOLDERS = {
     "tests/bench": "one program a file, none needs another",
     "clients/loadtest": "one program: its measures, charts and reports, a file each",
     "weights/architectures": "a reader for each of them",
-    # To be cut:
-    "clients": "",
-    "server/api/openai": "",
-    "tests/clients": "",
-    "tests/text": "",
 }
 SAME_FILE_NAMES = {
     "model": {
