@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from thirdeye.clients import markdown
+from thirdeye.clients.terminal import markdown
 from thirdeye.clients.terminal.markdown import MarkdownView, Tail, split_blocks
 
 LINES = ["word", "", "```", "~~~~", "```python", "- item", "    code", "# Title", "| a | b |"]
