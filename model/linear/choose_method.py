@@ -72,7 +72,7 @@ def choose_linear(where: Placement) -> LinearMethod:
         return FixedTile(properties.multi_processor_count)
     if where.native:  # which is for fp32 on a CPU alone
         return NativeFloat32(where.native)
-    return RowInvariant() if RowInvariant.is_available(where) else Unquantized()
+    return RowInvariant(where.dtype) if RowInvariant.is_available(where) else Unquantized()
 
 
 def choose_head(where: Placement) -> LinearMethod:

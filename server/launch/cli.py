@@ -87,9 +87,7 @@ def complete(
 
 @app.command(cls=GroupedCommand)
 def pull(
-    model: Annotated[
-        str, typer.Argument(help="A catalog name (see `thirdeye models`).")
-    ] = "smollm2",
+    model: Annotated[str, typer.Argument(help="A catalog name (see `thirdeye list`).")] = "smollm2",
     if_missing: Annotated[
         bool,
         typer.Option("--if-missing", help="Say nothing, and check only the size, if it is here."),
@@ -101,18 +99,36 @@ def pull(
     raise typer.Exit(pull_model(model, if_missing=if_missing))
 
 
-@app.command(cls=GroupedCommand)
-def models() -> None:
-    """List the models that can be pulled and those that are here."""
+@app.command("list", cls=GroupedCommand)
+def list_() -> None:
+    """List what is here, with format, size and path: catalog models, files in the models folder,
+    hub snapshots. Also called `models`."""
     from thirdeye.server.launch.commands import show_models
 
     raise typer.Exit(show_models())
 
 
 @app.command(cls=GroupedCommand)
+def models() -> None:
+    """The same as `list`."""
+    list_()
+
+
+@app.command(cls=GroupedCommand)
+def rm(
+    model: Annotated[str, typer.Argument(help="A name that `thirdeye list` shows.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+) -> None:
+    """Delete a model from the models folder, and from nowhere else."""
+    from thirdeye.server.launch.commands import remove_model
+
+    raise typer.Exit(remove_model(model, yes=yes))
+
+
+@app.command(cls=GroupedCommand)
 def info(model: ModelArgument = None) -> None:
     """Describe a model: its shape, and its parameters part by part."""
-    from thirdeye.server.launch.commands import show_info
+    from thirdeye.server.launch.info_command import show_info
 
     raise typer.Exit(show_info(model))
 

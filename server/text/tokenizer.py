@@ -36,9 +36,9 @@ class TokenizerLike(Protocol):
         """Length of the longest token in bytes: n bytes of text are at least n / this many
         tokens."""
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, follows_special: bool = False) -> list[int]:
         """Text to ids; special-token literals in it are plain text. Raises ValueError if it
-        cannot."""
+        cannot. `follows_special`: a special token stands before it, so no text starts here."""
 
     def encode_with_special(self, text: str) -> list[int]:
         """The same, but special-token literals become their ids."""

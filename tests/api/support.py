@@ -36,7 +36,7 @@ class ByteTokenizer:
     add_bos = False
     max_token_bytes = 8
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, follows_special: bool = False) -> list[int]:
         return list(text.encode())
 
     def encode_with_special(self, text: str) -> list[int]:

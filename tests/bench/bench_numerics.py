@@ -45,7 +45,7 @@ def make_model(attention: AttentionBackend, is_packed: bool) -> Transformer:
     load_dummy_weights(SMOLLM2_135M, 0, model)
     for module in model.modules():
         if isinstance(module, Linear | TiedLinear):
-            module.method = RowInvariant() if is_packed else Unquantized()
+            module.method = RowInvariant(module.weight.dtype) if is_packed else Unquantized()
     model.finish()
     return model
 

@@ -52,7 +52,7 @@ def test_rows_of_a_product(shape: tuple[int, int], dtype: torch.dtype, threads: 
     """Model shapes and odd ones: every number of rows, first, middle and last of a batch."""
     torch.set_num_threads(threads)
     x = torch.randn(101, shape[0], generator=torch.Generator().manual_seed(1)).to(dtype)
-    assert heights_that_differ(random_linear(shape, RowInvariant(), dtype), x) == []
+    assert heights_that_differ(random_linear(shape, RowInvariant(dtype), dtype), x) == []
 
 
 @pytest.mark.parametrize("threads", [1, 2])

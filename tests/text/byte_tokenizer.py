@@ -27,7 +27,7 @@ class ByteTokenizer:
         self.add_bos = add_bos
         self.max_token_bytes = max(map(len, self._table))
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, *, follows_special: bool = False) -> list[int]:
         return list(text.encode())
 
     def encode_with_special(self, text: str) -> list[int]:

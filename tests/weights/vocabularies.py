@@ -8,29 +8,46 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from thirdeye.weights.tokenizers.pretokenize import LLAMA3_REGEX, QWEN2_REGEX
+from thirdeye.weights.tokenizers.pretokenize import (
+    BAILING_REGEX,
+    GPT4O_REGEX,
+    LLAMA3_REGEX,
+    QWEN2_REGEX,
+    QWEN35_REGEX,
+    SEED_CODER_REGEX,
+    TEKKEN_REGEX,
+)
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|im_end|>s"]
+SPLITS = {
+    "llama3": [LLAMA3_REGEX],
+    "qwen2": [QWEN2_REGEX],
+    "qwen35": [QWEN35_REGEX],
+    "gpt-4o": [GPT4O_REGEX],
+    "tekken": [TEKKEN_REGEX],
+    "seed-coder": [SEED_CODER_REGEX],
+    "bailingmoe": [BAILING_REGEX],
+    "minicpm5": [r"\p{N}{1,3}", LLAMA3_REGEX.replace("{1,3}", "+")],
+}
+FAMILIES = ["gpt2", "smollm", *SPLITS]
+NORMALIZED = ("qwen2", "qwen35")
 
 
-def split(regex: str) -> pre_tokenizers.PreTokenizer:
+def split(*regexes: str) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(tokenizers.Regex(regex), "isolated"),
+            *(pre_tokenizers.Split(tokenizers.Regex(regex), "isolated") for regex in regexes),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
 
 
 def pre_tokenizer(family: str) -> pre_tokenizers.PreTokenizer:
+    if family in SPLITS:
+        return split(*SPLITS[family])
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
     digits = pre_tokenizers.Digits(individual_digits=True)
-    return {
-        "gpt2": byte_level,
-        "smollm": pre_tokenizers.Sequence([digits, byte_level]),
-        "llama3": split(LLAMA3_REGEX),
-        "qwen2": split(QWEN2_REGEX),
-    }[family]
+    return byte_level if family == "gpt2" else pre_tokenizers.Sequence([digits, byte_level])
 
 
 @functools.cache
@@ -39,7 +56,7 @@ def train(family: str, ignore_merges: bool = False) -> tokenizers.Tokenizer:
     tokenizer = tokenizers.Tokenizer(models.BPE(ignore_merges=ignore_merges))
     tokenizer.pre_tokenizer = pre_tokenizer(family)
     tokenizer.decoder = decoders.ByteLevel()
-    if family == "qwen2":
+    if family in NORMALIZED:
         tokenizer.normalizer = normalizers.NFC()
     trainer = trainers.BpeTrainer(
         vocab_size=600,

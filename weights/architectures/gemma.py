@@ -63,6 +63,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 
 GEMMA = Architecture(
+    models="Gemma 1",
     model_types=("gemma",),
     gguf_architectures=("gemma",),
     huggingface_config=huggingface_config,

@@ -152,6 +152,7 @@ def gguf_names(config: ModelConfig) -> NameTable:
 
 
 GPT2 = Architecture(
+    models="GPT-2, DistilGPT-2, Cerebras-GPT, GPT-SW3",
     model_types=("gpt2",),
     gguf_architectures=("gpt2",),
     huggingface_config=huggingface_config,

@@ -7,19 +7,24 @@ from thirdeye.weights.architectures.name_table import (
     NameTable,
     Reorder,
     TensorTarget,
+    rotate_half_rows,
     with_bias,
 )
 
 
 def huggingface_names(
-    config: ModelConfig, also: Mapping[str, TensorTarget] | None = None
+    config: ModelConfig,
+    also: Mapping[str, TensorTarget] | None = None,
+    *,
+    reorder_query: Reorder | None = None,
+    reorder_key: Reorder | None = None,
 ) -> NameTable:
     """With those in `also`, which belong to a layer and start behind its number."""
     attention = "blocks.{i}.attention"
     linear = with_bias(
         {
-            "self_attn.q_proj.weight": TensorTarget(f"{attention}.qkv.weight", "q"),
-            "self_attn.k_proj.weight": TensorTarget(f"{attention}.qkv.weight", "k"),
+            "self_attn.q_proj.weight": TensorTarget(f"{attention}.qkv.weight", "q", reorder_query),
+            "self_attn.k_proj.weight": TensorTarget(f"{attention}.qkv.weight", "k", reorder_key),
             "self_attn.v_proj.weight": TensorTarget(f"{attention}.qkv.weight", "v"),
             "self_attn.o_proj.weight": TensorTarget(f"{attention}.output.weight"),
             **_mlp(config, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
@@ -88,3 +93,22 @@ def _mlp(config: ModelConfig, gate: str, up: str, down: str) -> dict[str, Tensor
         f"{gate}.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight", "gate"),
         f"{up}.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight", "up"),
     }
+
+
+def interleaved_names(
+    config: ModelConfig, also: Mapping[str, TensorTarget] | None = None
+) -> NameTable:
+    """transformers' names for a model that turns neighbouring channels."""
+    assert config.rope is not None
+    dim = config.rope.dim
+    return huggingface_names(
+        config,
+        also,
+        reorder_query=rotate_half_rows(config.num_heads, dim),
+        reorder_key=rotate_half_rows(config.num_kv_heads, dim),
+    )
+
+
+# What some families keep merged, in the order that the model has too.
+FUSED_QKV = {"self_attn.qkv_proj.weight": TensorTarget("blocks.{i}.attention.qkv.weight")}
+FUSED_GATE_UP = {"mlp.gate_up_proj.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight")}

@@ -10,18 +10,32 @@ from typing import Any
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.tokenizers.added_tokens import AddedToken
 from thirdeye.weights.tokenizers.pretokenize import (
+    BAILING,
     GPT2,
+    GPT4O,
     LLAMA3,
+    LLAMA3_REGEX,
+    MINICPM5,
     QWEN2,
+    QWEN35,
+    SEED_CODER,
     SMOLLM,
     SUPPORTED,
+    TEKKEN,
     PreTokenizer,
 )
 from thirdeye.weights.tokenizers.vocabulary import ByteDecoder, Vocabulary, split_merge
 
 GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+# The expressions of the Split steps, as checkpoints spell them.
+SPLITS = {
+    (family.regex,): family
+    for family in (LLAMA3, QWEN2, QWEN35, GPT4O, TEKKEN, SEED_CODER, BAILING)
+} | {
+    (GPT2_SPLIT,): GPT2,
+    (r"\p{N}{1,3}", LLAMA3_REGEX.replace(r"\p{N}{1,3}", r"\p{N}+")): MINICPM5,
+}
 ADDED_TOKEN_FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")
-SPLITS = {LLAMA3.regex: LLAMA3, QWEN2.regex: QWEN2, GPT2_SPLIT: GPT2}
 
 
 def read_vocabulary(
@@ -106,10 +120,10 @@ def _family(tokenizer: Fields, steps: list[dict[str, Any]]) -> PreTokenizer:
             return GPT2
         if first == [{"type": "Digits", "individual_digits": True}]:
             return SMOLLM
-    if is_byte_level and last.get("use_regex") is False and len(first) == 1:
-        regex = _split_regex(first[0])
-        if regex in SPLITS:
-            return SPLITS[regex]
+    if is_byte_level and last.get("use_regex") is False:
+        regexes = tuple(map(_split_regex, first))
+        if regexes in SPLITS:
+            return SPLITS[regexes]
     shown = [step.get("type") for step in steps]
     raise tokenizer.error(
         "pre_tokenizer",

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from thirdeye.weights.tokenizers.added_tokens import AddedToken
+from thirdeye.weights.tokenizers.pipeline import Pipeline
 from thirdeye.weights.tokenizers.pretokenize import PreTokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """`tokens`: ordinary tokens, id -> bytes. `merges`: pairs of byte strings in order of priority.
+    """`tokens`: ordinary tokens, id -> bytes. `merges`: pairs of byte strings in order of priority,
+    none with a `Pipeline`, which has its own. `unreachable`: tokens that no text becomes.
 
     `strips`: which special tokens swallow the white space before them, and behind.
     `vocab_size` is the model's number of logits; ids without text stay unused.
@@ -24,13 +26,14 @@ class Vocabulary:
     tokens: Mapping[int, bytes]
     merges: Sequence[tuple[bytes, bytes]]
     special_tokens: Mapping[str, int]
-    pre_tokenizer: PreTokenizer
+    pre_tokenizer: PreTokenizer | Pipeline
     vocab_size: int
     bos_token_id: int | None
     eos_token_ids: frozenset[int]
     add_bos: bool
     text_tokens: Sequence[AddedToken] = ()  # added ones that are no special tokens
     strips: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
+    unreachable: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def byte_characters() -> dict[int, str]:
@@ -71,7 +74,7 @@ def split_merge(merge: object) -> tuple[str, str]:
     raise ValueError(f"{merge!r:.60} is not a pair of tokens.")
 
 
-def merge_ranks(vocabulary: Vocabulary) -> dict[bytes, int]:
+def merge_ranks(vocabulary: Vocabulary, ignore_merges: bool) -> dict[bytes, int]:
     """Each token's rank for tiktoken; equal to its id whenever that orders tokens as the merges do.
 
     Raises ValueError if no rank per token can say what the merges say.
@@ -81,7 +84,7 @@ def merge_ranks(vocabulary: Vocabulary) -> dict[bytes, int]:
         raise ValueError("two tokens have the same bytes.")
     results = _merge_results(vocabulary.merges, ids)
     reachable = {text for text in ids if len(text) == 1} | set(results)
-    if vocabulary.pre_tokenizer.ignore_merges:
+    if ignore_merges:
         reachable |= set(ids)
     order = [ids[text] for text in results]
     if _is_sorted(order):

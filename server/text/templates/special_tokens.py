@@ -70,7 +70,7 @@ class SpecialTokens:
             if i % 2:
                 ids.append(self._ids[part])
             elif part:
-                ids += self._tokenizer.encode(part.replace(MARK, ""))
+                ids += self._tokenizer.encode(part.replace(MARK, ""), follows_special=i > 0)
         return ids
 
     def _mark_field(self, key: object, value: object) -> object:

@@ -45,5 +45,9 @@ def encode_with_tags(text: str, tokenizer: TokenizerLike) -> list[int]:
     ids: list[int] = []
     for part in re.split(f"({OPEN}|{CLOSE})", text):
         is_token = part in TAGS and part in tokenizer.special_tokens
-        ids += [tokenizer.special_tokens[part]] if is_token else tokenizer.encode(part)
+        ids += (
+            [tokenizer.special_tokens[part]]
+            if is_token
+            else tokenizer.encode(part, follows_special=True)
+        )
     return ids

@@ -70,7 +70,7 @@ def test_products_are_those_of_the_exact_twin(shape: tuple[int, int], threads: i
 def test_rounding_is_small() -> None:
     """Against the product in fp64: half a step of 8 bits in the weights, of 16 in the vector."""
     layer = random_linear((576, 960), Int8(), torch.float32)
-    exact = random_linear((576, 960), RowInvariant(), torch.float32)
+    exact = random_linear((576, 960), RowInvariant(torch.float32), torch.float32)
     x = torch.randn(8, 576, generator=torch.Generator().manual_seed(2))
     error = (layer(x) - exact(x)).norm() / exact(x).norm()
     assert error < 0.01

@@ -112,7 +112,7 @@ def test_a_row_does_not_know_its_company(
 
 def test_rounding_is_small(native: Library) -> None:
     layer = random_linear((576, 960), NativeInt8(native), torch.float32)
-    exact = random_linear((576, 960), RowInvariant(), torch.float32)
+    exact = random_linear((576, 960), RowInvariant(torch.float32), torch.float32)
     x = torch.randn(8, 576, generator=torch.Generator().manual_seed(2))
     x[:, 3] = 50.0  # takes its accuracy from its own group alone
     error = (layer(x) - exact(x)).norm() / exact(x).norm()

@@ -19,13 +19,20 @@ from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 from thirdeye.weights.tokenizers.tokenizer_json import read_vocabulary
 from thirdeye.weights.tokenizers.vocabulary import ByteDecoder, Vocabulary, byte_characters
 
-FAMILIES = ["gpt2", "smollm", "llama3", "qwen2"]
 TEXTS = st.text(
-    st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from("  \n\r\t'sSlLd0123aé<|_>"))
+    st.one_of(
+        st.characters(exclude_categories=["Cs"]),
+        st.sampled_from("  \n\r\t'sSlLd0123aé<|_>/ǅ你\u0301"),
+    )
 )
 
+WORDS = ["1", "12", "1234", "'s", "'LL", "def", "DEF", "Été", "e\u0301", "_", "{", "!=", "/", "//"]
+FOREIGN = ["你好", "カナ", "한글", "👩\u200d💻", "❤\ufe0f", "١٢", "²"]
+BLANKS = ["  ", " ", "\t", "\n", "\r\n", "\n\n", "\u00a0", "\u3000"]
+PIECES = st.lists(st.sampled_from([*WORDS, *FOREIGN, *BLANKS]), max_size=12).map("".join)
 
-@pytest.fixture(scope="module", params=FAMILIES)
+
+@pytest.fixture(scope="module", params=vocabularies.FAMILIES)
 def theirs(request: pytest.FixtureRequest) -> tokenizers.Tokenizer:
     return vocabularies.train(request.param, ignore_merges=request.param == "llama3")
 
@@ -49,7 +56,7 @@ def build(
 
 
 @settings(max_examples=400, deadline=None)
-@given(text=TEXTS)
+@given(text=st.one_of(TEXTS, PIECES))
 def test_equals_hugging_face(theirs: tokenizers.Tokenizer, ours: Tokenizer, text: str) -> None:
     """Texts without special literals: in theirs, a literal in the text becomes the token."""
     if not any(literal in text for literal in ours.special_tokens):
