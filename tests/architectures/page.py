@@ -21,7 +21,8 @@ is one row.
 ## Architectures
 
 `model_type` stands in config.json, the other name in a GGUF file (`general.architecture`); where
-there is none, that form is not read. A Mistral's GGUF file says `llama`.
+there is none, that form is not read. A Mistral's GGUF file says `llama`. Of `gemma3` and
+`mistral3`, which also see, the part that reads and writes text is served.
 
 | models | `model_type` | in GGUF |
 |---|---|---|
