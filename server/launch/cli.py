@@ -57,7 +57,7 @@ def chat(
     plain: Annotated[bool, typer.Option("--plain", help="Show answers without Markdown.")] = False,
 ) -> None:
     """Chat in the terminal with a running server."""
-    from thirdeye.clients.chat import run_chat
+    from thirdeye.clients.terminal.chat import run_chat
 
     params = {"temperature": temperature}
     raise typer.Exit(run_chat(url, api_key, model, system, params=params, is_plain=plain))
@@ -79,7 +79,7 @@ def complete(
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without a chat.")] = False,
 ) -> None:
     """Answer one prompt on standard output."""
-    from thirdeye.clients.complete import run_complete
+    from thirdeye.clients.terminal.complete import run_complete
 
     params = given({"max_tokens": max_tokens, "temperature": temperature})
     raise typer.Exit(run_complete(prompt, url, api_key, model, system, raw, params))

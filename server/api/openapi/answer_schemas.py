@@ -15,6 +15,12 @@ from msgspec import Struct
 from thirdeye.server.api.admin.ops import Load, Status, Version
 from thirdeye.server.api.anthropic.routes import AnthropicCount
 from thirdeye.server.api.http.documented import SCHEMAS
+from thirdeye.server.api.introspection.inspection import (
+    Inspection,
+    InspectionEnd,
+    InspectionLayer,
+    InspectionStart,
+)
 from thirdeye.server.api.openai.chat_format import ChatChunk, ChatCompletion
 from thirdeye.server.api.openai.completion_format import Completion, TextChunk
 from thirdeye.server.api.openai.embeddings import Embeddings
@@ -60,6 +66,10 @@ STRUCTS: tuple[type[Struct], ...] = (
     Completion,
     Embeddings,
     Head,
+    Inspection,
+    InspectionEnd,
+    InspectionLayer,
+    InspectionStart,
     Load,
     ModelList,
     Status,
@@ -91,24 +101,6 @@ ANSWERS: dict[str, Schema] = {
     ),
     "AnthropicError": object_of(
         type=const("error"), error=object_of(type=STRING, message=STRING), request_id=STRING
-    ),
-    "Inspection": object_of(
-        object=const("inspection"),
-        id=STRING,
-        created=COUNT,
-        model=STRING,
-        system_fingerprint=STRING,
-        tokens=list_of(object_of(id=COUNT, token=STRING, bytes=list_of(COUNT))),
-        dims={"type": "object", "additionalProperties": list_of(STRING)},
-        layer_numbers=list_of(COUNT),
-        lens_positions=list_of(COUNT),
-        num_layers=COUNT,
-        num_heads=COUNT,
-        num_kv_heads=COUNT,
-        hidden_size=COUNT,
-        parameters={"type": "object", "additionalProperties": COUNT},
-        next_token=list_of(list_of(object_of(id=COUNT, token=STRING, logprob=NUMBER))),
-        layers=list_of(object_of(layer=COUNT)),
     ),
 }
 
