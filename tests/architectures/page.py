@@ -21,7 +21,8 @@ is one row.
 ## Architectures
 
 `model_type` stands in config.json, the other name in a GGUF file (`general.architecture`); where
-there is none, that form is not read. A Mistral's GGUF file says `llama`.
+there is none, that form is not read. A Mistral's GGUF file says `llama`. Of `gemma3` and
+`mistral3`, which also see, the part that reads and writes text is served.
 
 | models | `model_type` | in GGUF |
 |---|---|---|
@@ -33,9 +34,9 @@ positions; greedy tokens; the GGUF form, written as llama.cpp's converter does; 
 CPU, alone and from tape (Granite and OLMo have steps that are not taped); a look inside; two ranks.
 
 Rotary positions may be of the kinds {kinds}. A scaling that
-depends on the text's length is fixed once for all texts, by the context that the model is made for
-(`max_position_embeddings`), since cached keys must stay comparable: with LongRoPE the long factors
-hold where that is longer than the original context.
+depends on the text's length is fixed once for all texts, by the context that is served
+(`--max-model-len`, else the model's own), since cached keys must stay comparable: with LongRoPE the
+long factors hold where that is longer than the original context.
 
 ## Formats
 

@@ -11,6 +11,13 @@ from thirdeye.weights.architectures.name_table import (
     with_bias,
 )
 
+PREFIXES = (  # of a whole model, of the text part of one with more senses, in their two orders
+    "language_model.model.",
+    "model.language_model.",
+    "language_model.",
+    "model.",
+)
+
 
 def huggingface_names(
     config: ModelConfig,
@@ -35,16 +42,16 @@ def huggingface_names(
         "post_attention_layernorm.weight": TensorTarget("blocks.{i}.mlp_norm.weight"),
     }
     layer = linear | norms | dict(also or {})
-    names = {f"model.layers.{{i}}.{name}": target for name, target in layer.items()} | {
-        "model.embed_tokens.weight": TensorTarget("embed_tokens.weight"),
-        "model.norm.weight": TensorTarget("final_norm.weight"),
+    names = {f"layers.{{i}}.{name}": target for name, target in layer.items()} | {
+        "embed_tokens.weight": TensorTarget("embed_tokens.weight"),
+        "norm.weight": TensorTarget("final_norm.weight"),
     }
-    ignored = {"model.layers.{i}.self_attn.rotary_emb.inv_freq"}  # computed from the config
+    ignored = {"layers.{i}.self_attn.rotary_emb.inv_freq"}  # computed from the config
     if config.tie_word_embeddings:
         ignored.add("lm_head.weight")  # a copy of the embedding
     else:
         names["lm_head.weight"] = TensorTarget("lm_head.weight")
-    return NameTable(names, frozenset(ignored), config.num_hidden_layers)
+    return NameTable(names, frozenset(ignored), config.num_hidden_layers, PREFIXES)
 
 
 def gguf_names(

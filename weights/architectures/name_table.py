@@ -51,17 +51,23 @@ class NameTable:
     names: Mapping[str, TensorTarget]
     ignored: frozenset[str]
     num_layers: int
-    prefix: str = ""  # of all names, where a checkpoint has it
+    prefixes: tuple[str, ...] = ()  # a checkpoint may have one of these before its names
 
     def place(self, name: str) -> list[TensorTarget] | None:
         """Where this tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
-        pattern, layer = self._split(name.removeprefix(self.prefix))
+        pattern, layer = self._split(self._without_prefix(name))
         if pattern in self.ignored:
             return []
         target = self.names.get(pattern)
         if target is None or (layer is not None and layer >= self.num_layers):
             return None
         return [replace(target, name=target.name.replace("{i}", str(layer)))]
+
+    def _without_prefix(self, name: str) -> str:
+        for prefix in self.prefixes:
+            if name.startswith(prefix):
+                return name.removeprefix(prefix)
+        return name
 
     def _split(self, name: str) -> tuple[str, int | None]:
         """ "layers.3.mlp" -> ("layers.{i}.mlp", 3)"""
