@@ -15,6 +15,7 @@ from msgspec import Struct
 from thirdeye.server.api.admin.ops import Load, Status, Version
 from thirdeye.server.api.anthropic.routes import AnthropicCount
 from thirdeye.server.api.http.documented import SCHEMAS
+from thirdeye.server.api.http.error_envelope import AnthropicError
 from thirdeye.server.api.introspection.inspection import (
     Inspection,
     InspectionEnd,
@@ -28,13 +29,13 @@ from thirdeye.server.api.openai.models import ModelList
 from thirdeye.server.api.openai.stream_chunks import Head
 from thirdeye.server.api.openai.tokenize import Text, TokenizerInfo, Tokens
 from thirdeye.server.api.receipts.verify import Verification
+from thirdeye.server.errors import Error
 
 Schema = dict[str, Any]
 
 STRING: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "number"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
-NULL: Schema = {"type": "null"}
 
 
 def const(*values: str) -> Schema:
@@ -43,10 +44,6 @@ def const(*values: str) -> Schema:
 
 def list_of(items: Schema) -> Schema:
     return {"type": "array", "items": items}
-
-
-def or_null(schema: Schema) -> Schema:
-    return {"anyOf": [schema, NULL]}
 
 
 def object_of(optional: dict[str, Schema] | None = None, /, **required: Schema) -> Schema:
@@ -61,10 +58,12 @@ _HEAD_OF_RESPONSE = {"id": STRING, "object": const("response"), "created_at": NU
 
 STRUCTS: tuple[type[Struct], ...] = (
     AnthropicCount,
+    AnthropicError,
     ChatChunk,
     ChatCompletion,
     Completion,
     Embeddings,
+    Error,
     Head,
     Inspection,
     InspectionEnd,
@@ -95,12 +94,6 @@ ANSWERS: dict[str, Schema] = {
         content=list_of(object_of(type=const("text", "tool_use"))),
         stop_reason=const("end_turn", "max_tokens", "stop_sequence", "tool_use"),
         usage=object_of(input_tokens=COUNT, output_tokens=COUNT),
-    ),
-    "Error": object_of(
-        error=object_of(message=STRING, type=STRING, param=or_null(STRING), code=or_null(STRING))
-    ),
-    "AnthropicError": object_of(
-        type=const("error"), error=object_of(type=STRING, message=STRING), request_id=STRING
     ),
 }
 
