@@ -1,9 +1,11 @@
 """Tokenizers of the second encoder: equal to the `tokenizers` package reading the same file."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tokenizers
 import transformers
@@ -12,7 +14,9 @@ from hypothesis import strategies as st
 
 from tests.weights.tokenizers import pipelines
 from tests.weights.tokenizers.test_tokenizer import PIECES, TEXTS, build
+from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
 from thirdeye.server.text.templates.special_tokens import SpecialTokens
+from thirdeye.server.text.tools.form import encode_with_tags
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
@@ -157,3 +161,31 @@ def test_the_package_is_not_imported_before_it_is_needed() -> None:
     source = Path(__file__).parents[3] / "weights/tokenizers"
     lines = [line for path in source.glob("*.py") for line in path.read_text().splitlines()]
     assert not [line for line in lines if line.startswith(("import tokenizers", "from tokenizers"))]
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=BOTH)
+def test_text_inside_an_answer_has_no_space_in_front(
+    family: str, ours: Tokenizer, text: str
+) -> None:
+    """A grammar's own text is cut as it stands: the bytes of its tokens are the text."""
+    if family == "t5" or pipelines.SPACE in text:
+        return
+    joined = b"".join(map(ours.token_bytes, encode_with_tags(text, ours)))
+    assert joined == text.encode()
+
+
+def test_a_grammar_takes_bytes_twice() -> None:
+    """A letter and the byte it is are two tokens of the same bytes: either goes on."""
+    ours = build(json.loads(pipelines.train("llama")), vocab_size=pipelines.VOCAB_SIZE)
+    compiler = LLGuidanceCompiler(
+        [ours.token_bytes(i) for i in range(ours.vocab_size)],
+        special_token_ids=list(ours.special_tokens.values()),
+        eos_token_ids=[2],
+        encode=partial(encode_with_tags, tokenizer=ours),
+    )
+    mask = np.zeros(-(-(ours.vocab_size + 1) // 32), np.int32)
+    compiler.compile("start: /[ab]/").fill(mask)
+    bits = np.unpackbits(mask.view(np.uint8), bitorder="little")
+    allowed = [ours.token_bytes(int(i)) for i in np.flatnonzero(bits)]
+    assert allowed == [b"a", b"b", b"a", b"b"]
