@@ -127,7 +127,8 @@ def rm(
 
 @app.command(cls=GroupedCommand)
 def info(model: ModelArgument = None) -> None:
-    """Describe a model: its shape, and its parameters part by part."""
+    """Describe a model without loading it: shape, tensor types, chat template, memory at each
+    --quantize, parameters part by part, and whether it will serve (exit status 1 if not)."""
     from thirdeye.server.launch.info_command import show_info
 
     raise typer.Exit(show_info(model))

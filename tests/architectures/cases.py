@@ -78,6 +78,10 @@ cohere = partial(relative, "cohere", gguf=None, head_dim=8, **TIED)
 cohere2 = partial(relative, "cohere2", gguf=None, head_dim=8, **TIED)
 
 
+starcoder2 = partial(relative, "starcoder2", gguf=None)
+stablelm = partial(relative, "stablelm", gguf=None, head_dim=8, partial_rotary_factor=0.5)
+
+
 def gpt2(*, gguf: WriteGGUF | None = gpt2_gguf, **changes: Any) -> Case:
     sizes = {"vocab_size": VOCAB_SIZE, "n_embd": 48, "n_layer": 3, "n_head": 6, "n_positions": 128}
     return Case(lambda: GPT2LMHeadModel(GPT2Config(**(sizes | changes))), gguf)
@@ -173,6 +177,10 @@ CASES: dict[str, Case] = {
     "cohere": cohere(logit_scale=0.5),
     "cohere-biases": cohere(attention_bias=True, logit_scale=0.5),
     "cohere2": cohere2(num_hidden_layers=5, sliding_window=7, logit_scale=0.5),
+    "starcoder2": starcoder2(**TIED),
+    "starcoder2-window": starcoder2(use_bias=False, sliding_window=7),
+    "stablelm": stablelm(),
+    "stablelm-parallel": stablelm(use_qkv_bias=True, use_parallel_residual=True),
     "seed_oss": seed_oss(),
     "seed_oss-biases": seed_oss(attention_out_bias=True, mlp_bias=True),
     "arcee": arcee(),

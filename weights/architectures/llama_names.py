@@ -1,6 +1,7 @@
 """What Llama and its many relatives call their tensors; each adds to these what it has beside."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.name_table import (
@@ -114,6 +115,12 @@ def interleaved_names(
         reorder_query=rotate_half_rows(config.num_heads, dim),
         reorder_key=rotate_half_rows(config.num_kv_heads, dim),
     )
+
+
+def with_norm_biases(table: NameTable) -> NameTable:
+    """The same for a model whose norms are LayerNorms with biases."""
+    norms = {name: to for name, to in table.names.items() if to.name.endswith("norm.weight")}
+    return replace(table, names={**table.names, **with_bias(norms)})
 
 
 # What some families keep merged, in the order that the model has too.

@@ -19,6 +19,8 @@ from thirdeye.weights.architectures.qwen2 import QWEN2
 from thirdeye.weights.architectures.qwen3 import QWEN3
 from thirdeye.weights.architectures.seed_oss import SEED_OSS
 from thirdeye.weights.architectures.smollm3 import SMOLLM3
+from thirdeye.weights.architectures.stablelm import STABLELM
+from thirdeye.weights.architectures.starcoder2 import STARCODER2
 from thirdeye.weights.formats.fields import Fields
 
 ARCHITECTURES = (
@@ -43,6 +45,8 @@ ARCHITECTURES = (
     EXAONE4,
     COHERE,
     COHERE2,
+    STARCODER2,
+    STABLELM,
 )
 
 

@@ -2,10 +2,11 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.name_table import TensorTarget
@@ -28,6 +29,7 @@ DESCRIPTIONS = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
+SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 WRAPPERS = ("gemma3", "mistral3")  # of a text model and others, of which the text's is served
 OTHER_SENSES = tuple(
     prefix + part
@@ -63,6 +65,7 @@ class HuggingFaceCheckpoint:
         self._tensors = {
             name: stored for name, stored in tensors.items() if self.targets(name) != []
         }
+        safetensors.check_dtypes(self._tensors)
 
     @property
     def fingerprint(self) -> str:
@@ -90,6 +93,14 @@ class HuggingFaceCheckpoint:
 
     def tensor_sizes(self) -> dict[str, int]:
         return {name: stored.num_bytes for name, stored in self._tensors.items()}
+
+    def tensor_formats(self) -> dict[str, int]:
+        return Counter(stored.dtype for stored in self._tensors.values())
+
+    def suggested_sampling(self) -> dict[str, Any]:
+        generation = self._directory.fields("generation_config.json")
+        values = generation.values if generation is not None else {}
+        return {key: values[key] for key in SAMPLING if values.get(key) is not None}
 
     def tensors(self) -> "Iterator[tuple[str, Tensor]]":
         return safetensors.read_tensors(self._tensors)
@@ -135,7 +146,10 @@ def _chat_template(directory: Directory, settings: Fields | None) -> str | None:
         return template
     value = settings.raw("chat_template", None) if settings is not None else None
     if isinstance(value, list):
-        named = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
+        assert settings is not None
+        if not all(isinstance(item, dict) and type(item.get("name")) is str for item in value):
+            raise settings.error("chat_template", "has an entry without a 'name' that is a string.")
+        named = {item.get("name"): item.get("template") for item in value}
         value = named.get("default")
     if value is not None and not isinstance(value, str):
         assert settings is not None

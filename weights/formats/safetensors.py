@@ -80,13 +80,24 @@ def check_index(directory: Directory, tensors: dict[str, ShardEntry]) -> None:
         )
 
 
+def check_dtypes(tensors: dict[str, ShardEntry]) -> None:
+    """Before anything is loaded: each is stored as one that we read."""
+    for name, stored in tensors.items():
+        if stored.dtype not in DTYPE_BYTES:
+            raise ModelFormatError(
+                stored.shard,
+                f"dtype {stored.dtype} is not supported; supported are {', '.join(DTYPE_BYTES)}.",
+                field=name,
+            )
+
+
 def read_tensors(tensors: dict[str, ShardEntry]) -> Iterator[tuple[str, "Tensor"]]:
     """The tensors themselves in their stored dtype, shard by shard. Imports torch."""
     for shard in dict.fromkeys(stored.shard for stored in tensors.values()):
         with _opened(shard, "pt") as file:
             for name, stored in tensors.items():
                 if stored.shard == shard:
-                    yield name, _read(file, shard, name, stored)
+                    yield name, _read(file, shard, name)
 
 
 def are_equal(tensors: dict[str, ShardEntry], name: str, other: str) -> bool:
@@ -107,12 +118,7 @@ def _bytes_of(shard: Path, name: str) -> tuple[str, list[int], "npt.NDArray[np.u
     return entry["dtype"], entry["shape"], data
 
 
-def _read(file: Any, shard: Path, name: str, stored: ShardEntry) -> "Tensor":
-    if stored.dtype not in DTYPE_BYTES:
-        supported = ", ".join(DTYPE_BYTES)
-        raise ModelFormatError(
-            shard, f"dtype {stored.dtype} is not supported; supported are {supported}.", field=name
-        )
+def _read(file: Any, shard: Path, name: str) -> "Tensor":
     try:
         tensor: Tensor = file.get_tensor(name)
     except SafetensorError as error:
