@@ -16,7 +16,7 @@ from thirdeye.weights.fingerprint import fingerprint
 from thirdeye.weights.formats import safetensors
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.tokenizers import tokenizer_json
+from thirdeye.weights.tokenizers import tokenizer_json, tokenizer_model
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -70,7 +70,9 @@ class HuggingFaceCheckpoint:
     @property
     def fingerprint(self) -> str:
         texts = [self._directory.text(name) or "" for name in DESCRIPTIONS]
-        return fingerprint([text.encode() for text in texts], self._shards)
+        pieces = self._directory.find("tokenizer.model")
+        binary = [] if pieces is None else [pieces.read_bytes()]
+        return fingerprint([*(text.encode() for text in texts), *binary], self._shards)
 
     def targets(self, name: str) -> list[TensorTarget] | None:
         return [] if name.startswith(self._unread) else self._names.place(name)
@@ -106,21 +108,30 @@ class HuggingFaceCheckpoint:
         return safetensors.read_tensors(self._tensors)
 
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
-        fields = self._directory.required_fields("tokenizer.json")
         generation = self._directory.fields("generation_config.json")
         vocab_size = self.config.vocab_size
         eos = _token_ids(self._fields, "eos_token_id", vocab_size)
         if generation is not None:
             eos |= _token_ids(generation, "eos_token_id", vocab_size)
         bos = min(_token_ids(self._fields, "bos_token_id", vocab_size), default=None)
+        path = self._directory.find("tokenizer.json") or self._directory.find("tokenizer.model")
         try:
+            if path is not None and path.name == "tokenizer.model":
+                return Tokenizer(
+                    tokenizer_model.read_vocabulary(
+                        path, self._settings, vocab_size, bos, eos, never_from_text
+                    )
+                )
+            fields = self._directory.required_fields("tokenizer.json")
             return Tokenizer(
                 tokenizer_json.read_vocabulary(
                     fields, self._settings, vocab_size, bos, eos, never_from_text
                 )
             )
+        except ModelFormatError:
+            raise
         except ValueError as error:
-            raise ModelFormatError(fields.path, str(error)) from error
+            raise ModelFormatError(path or self.path, str(error)) from error
 
 
 def _text_part(fields: Fields) -> Fields:
