@@ -30,7 +30,13 @@ class LayerKind:
 class LayerKinds:
     """Made once a model. Raises ValueError if the backend cannot attend as a layer shall."""
 
-    def __init__(self, config: ModelConfig, backend: AttentionBackend, where: Placement) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        backend: AttentionBackend,
+        where: Placement,
+        context: int | None = None,
+    ) -> None:
         ropes: dict[RopeConfig | None, Rope | NoRope] = {}
         backends: dict[AttentionSpec, AttentionBackend] = {}
         planners: dict[Hashable, AttentionBackend] = {}
@@ -39,7 +45,7 @@ class LayerKinds:
         for layer in range(config.num_hidden_layers):
             spec = config.attention_of(layer)
             if spec.rope not in ropes:
-                ropes[spec.rope] = _rope(spec.rope, config.max_position_embeddings, where)
+                ropes[spec.rope] = _rope(spec.rope, config, where, context)
             unturned = replace(spec, rope=None)
             if unturned not in backends:
                 backends[unturned] = backend.for_layers(unturned)
@@ -64,5 +70,9 @@ class LayerKinds:
         return rotation, self._planners[kind.plan].plan(batch, kv_cache)
 
 
-def _rope(config: RopeConfig | None, max_positions: int, where: Placement) -> Rope | NoRope:
-    return NoRope(where) if config is None else Rope(config, max_positions, where)
+def _rope(
+    rope: RopeConfig | None, config: ModelConfig, where: Placement, context: int | None
+) -> Rope | NoRope:
+    if rope is None:
+        return NoRope(where)
+    return Rope(rope, config.max_position_embeddings, where, context)

@@ -53,10 +53,12 @@ class Transformer(nn.Module):
         native: Library | None = None,
         ranks: Ranks = ALONE,
         is_deterministic: bool = False,
+        context: int | None = None,
     ) -> None:
         """`is_fused`: with kernels of our own between the matrix products; None: on a GPU.
         `native`: those compiled for this CPU. `is_deterministic`: a token's bits shall not depend
-        on its company; on a CPU they never do.
+        on its company; on a CPU they never do. `context`: the longest text that it will be asked
+        for, by which some rotary positions are scaled; None: the longest that it is made for.
 
         With other `ranks` this is one's share of the model: it takes the same tensors and the same
         batches as theirs, and gives the same logits.
@@ -74,7 +76,7 @@ class Transformer(nn.Module):
         rank_config(config, ranks.size)  # raises ValueError if it cannot be dealt out
         self.config, self.ranks = config, ranks
         self.backend = attention
-        self.layer_kinds = LayerKinds(config, attention, where)
+        self.layer_kinds = LayerKinds(config, attention, where, context)
         part = transformer_part(config)
         self.embed_tokens = make_embedding(part.embed_tokens, where)
         positions = part.embed_positions

@@ -24,8 +24,23 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar
 
+from msgspec import Struct
+
 MAX_RETRY_AFTER = 60  # seconds; clients give up above 120
 MAX_MESSAGE = 300  # characters: an error must not amplify what caused it
+
+
+class ErrorFields(Struct):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class Error(Struct):
+    """OpenAI's envelope; `param` and `code` are present even when null."""
+
+    error: ErrorFields
 
 
 class ApiError(Exception):
@@ -48,16 +63,8 @@ class ApiError(Exception):
         self.code = code
         self.headers = dict(headers or {})
 
-    def body(self) -> dict[str, dict[str, str | None]]:
-        """OpenAI's error envelope; `param` and `code` are present even when null."""
-        return {
-            "error": {
-                "message": self.message,
-                "type": self.type,
-                "param": self.param,
-                "code": self.code,
-            }
-        }
+    def body(self) -> Error:
+        return Error(ErrorFields(self.message, self.type, self.param, self.code))
 
 
 class InvalidRequest(ApiError):

@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]+)(?:#[^)\s]*)?\)")
 NAMED = re.compile(r"`((?:server|model|weights|clients|tests)/[\w/.]+\.\w+)`")  # in prose and code
+INSIDE = re.compile(r"`(\w+)(?:\.\w+)?` in `([\w/]+\.py)`")  # "`Block.__init__` in `model/...`"
 PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
 
 
@@ -29,6 +30,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_is_named_exists(page: Path) -> None:
     assert [path for path in NAMED.findall(page.read_text()) if not (ROOT / path).exists()] == []
+
+
+def test_what_contributors_are_pointed_at_is_there() -> None:
+    pointed = INSIDE.findall((ROOT / "CONTRIBUTING.md").read_text())
+    assert pointed
+    assert [
+        name for name, file in pointed if f"class {name}" not in (ROOT / file).read_text()
+    ] == []
 
 
 @pytest.mark.parametrize("room", ["server", "model", "weights", "clients", "tests"])

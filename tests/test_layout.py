@@ -27,11 +27,6 @@ LARGE_FOLDERS = {
     "tests/bench": "one program a file, none needs another",
     "clients/loadtest": "one program: its measures, charts and reports, a file each",
     "weights/architectures": "a reader for each of them",
-    # To be cut:
-    "clients": "",
-    "server/api/openai": "",
-    "tests/clients": "",
-    "tests/text": "",
 }
 SAME_FILE_NAMES = {
     "model": {
@@ -41,10 +36,9 @@ SAME_FILE_NAMES = {
         "transformer.py": "the model, and what its parts declare",
     },
     "server": {"schema.py": DIALECTS, "routes.py": DIALECTS, "events.py": DIALECTS},
-    "weights": {"fields.py": ""},  # to be renamed
 }
 PUBLISHED = "in the API's document and in the client's package: users know both by it"
-SAME_CLASS_NAMES = {"Completion": PUBLISHED, "Tokens": PUBLISHED}
+SAME_CLASS_NAMES = {"Completion": PUBLISHED, "Inspection": PUBLISHED, "Tokens": PUBLISHED}
 
 
 def files(rooms: Iterable[str]) -> Iterator[Path]:

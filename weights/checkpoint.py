@@ -7,7 +7,7 @@ tensor.
 
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
@@ -37,6 +37,12 @@ class Checkpoint(Protocol):
 
     @property
     def chat_template(self) -> str | None: ...
+
+    def tensor_formats(self) -> dict[str, int]:
+        """How many of the tensors are stored in each type, by the format's own name for it."""
+
+    def suggested_sampling(self) -> dict[str, Any]:
+        """What the checkpoint's author suggests to sample with, by Hugging Face's names."""
 
     @property
     def fingerprint(self) -> str:

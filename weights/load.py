@@ -41,7 +41,7 @@ def load_weights(
     sizes = checkpoint.tensor_sizes()
     missing = model.expected()
     expected = frozenset(missing)
-    _check_names(checkpoint, sizes, expected)
+    check_names(checkpoint, sizes, expected)
     done, total = 0, sum(sizes.values())
     for name, tensor in checkpoint.tensors():
         for target in checkpoint.targets(name) or []:
@@ -58,7 +58,7 @@ def load_weights(
     assert not missing, "the names were checked"
 
 
-def _check_names(
+def check_names(
     checkpoint: Checkpoint, names: Iterable[str], expected: frozenset[tuple[str, str | None]]
 ) -> None:
     """Before any data is read: each tensor has a place in this model, and no place stays empty."""

@@ -8,12 +8,12 @@ user said so.
 import importlib.metadata
 import re
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from thirdeye.weights.catalog import CATALOG, DEFAULT, CatalogModel
 from thirdeye.weights.errors import ModelNotFound
 from thirdeye.weights.paths import models_directory
+from thirdeye.weights.suggest import close_names, did_you_mean, gguf_files_in, near_paths
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 HUB_FILES = ["*.safetensors", "*.json", "*.jinja"]
@@ -29,14 +29,25 @@ def resolve_model(spec: str | None = None, revision: str | None = None) -> Path:
     if spec in CATALOG:
         return _catalog_path(CATALOG[spec])
     if (path := _existing_path(spec)) is not None:
-        return path
+        return _one_model(path)
     if HUB_ID.fullmatch(spec) and not spec.endswith(".gguf"):
         return _hub_snapshot(spec, revision)
     raise ModelNotFound(
         f"there is no model {spec!r}: it is not a directory or a .gguf file, not a name of the "
         "catalog "
         f"({', '.join(CATALOG)}), and not a hub id like 'org/name'."
+        f"{did_you_mean([*close_names(spec, CATALOG), *near_paths(spec)])}"
     )
+
+
+def _one_model(path: Path) -> Path:
+    """A directory may hold GGUF files and no checkpoint of its own: a single one is meant."""
+    files = gguf_files_in(path) if path.is_dir() else []
+    if len(files) > 1:
+        raise ModelNotFound(
+            f"{path} is a directory of several .gguf files; name one of them.{did_you_mean(files)}"
+        )
+    return Path(files[0]) if files else path
 
 
 def _existing_path(spec: str) -> Path | None:
@@ -82,7 +93,8 @@ def _hub_snapshot(spec: str, revision: str | None) -> Path:
     except ImportError:
         raise ModelNotFound(
             f"{spec!r} is no directory here; to fetch it from the Hugging Face hub, "
-            f"install the package huggingface_hub: {sys.executable} -m pip install huggingface_hub"
+            f"install the package huggingface_hub: {sys.executable} -m pip install huggingface_hub."
+            f"{did_you_mean(near_paths(spec))}"
         ) from None
     try:
         return Path(snapshot_download(spec, revision=revision, allow_patterns=HUB_FILES))
@@ -90,24 +102,5 @@ def _hub_snapshot(spec: str, revision: str | None) -> Path:
         reason = str(error).strip().split("\n", 1)[0]
         raise ModelNotFound(
             f"{spec!r} could not be had from the Hugging Face hub: {reason}"
+            f"{did_you_mean(near_paths(spec))}"
         ) from error
-
-
-@dataclass(frozen=True, slots=True)
-class ModelEntry:
-    """A line of `thirdeye models`. `path` is None for a catalog model that is not here."""
-
-    name: str
-    path: Path | None
-    size_bytes: int
-
-
-def list_models() -> list[ModelEntry]:
-    """The catalog, then other .gguf files in the cache directory."""
-    entries = [
-        ModelEntry(model.name, find_catalog_model(model), model.member_size)
-        for model in CATALOG.values()
-    ]
-    known = {model.file_name for model in CATALOG.values()}
-    others = [path for path in sorted(models_directory().glob("*.gguf")) if path.name not in known]
-    return entries + [ModelEntry(path.stem, path, path.stat().st_size) for path in others]

@@ -38,10 +38,17 @@ class Rotation:
 class Rope(nn.Module):
     """Cos and sin of position * frequency: computed in fp32, kept in the model's dtype."""
 
-    def __init__(self, config: RopeConfig, max_position_embeddings: int, where: Placement) -> None:
+    def __init__(
+        self,
+        config: RopeConfig,
+        max_position_embeddings: int,
+        where: Placement,
+        context: int | None = None,
+    ) -> None:
+        """`context`: the longest text there will be; None: as long as there are positions."""
         super().__init__()
         positions = torch.arange(max_position_embeddings, dtype=torch.float32)
-        frequencies = inverse_frequencies(config, max_position_embeddings)
+        frequencies = inverse_frequencies(config, context or max_position_embeddings)
         angles = torch.outer(positions, frequencies)  # [max_pos, dim / 2]
         factor = config.scaling.attention_factor if config.scaling else 1.0
         self.cos = (angles.cos() * factor).to(where.device, where.dtype)

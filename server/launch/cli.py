@@ -57,7 +57,7 @@ def chat(
     plain: Annotated[bool, typer.Option("--plain", help="Show answers without Markdown.")] = False,
 ) -> None:
     """Chat in the terminal with a running server."""
-    from thirdeye.clients.chat import run_chat
+    from thirdeye.clients.terminal.chat import run_chat
 
     params = {"temperature": temperature}
     raise typer.Exit(run_chat(url, api_key, model, system, params=params, is_plain=plain))
@@ -79,7 +79,7 @@ def complete(
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without a chat.")] = False,
 ) -> None:
     """Answer one prompt on standard output."""
-    from thirdeye.clients.complete import run_complete
+    from thirdeye.clients.terminal.complete import run_complete
 
     params = given({"max_tokens": max_tokens, "temperature": temperature})
     raise typer.Exit(run_complete(prompt, url, api_key, model, system, raw, params))
@@ -87,9 +87,7 @@ def complete(
 
 @app.command(cls=GroupedCommand)
 def pull(
-    model: Annotated[
-        str, typer.Argument(help="A catalog name (see `thirdeye models`).")
-    ] = "smollm2",
+    model: Annotated[str, typer.Argument(help="A catalog name (see `thirdeye list`).")] = "smollm2",
     if_missing: Annotated[
         bool,
         typer.Option("--if-missing", help="Say nothing, and check only the size, if it is here."),
@@ -101,18 +99,37 @@ def pull(
     raise typer.Exit(pull_model(model, if_missing=if_missing))
 
 
-@app.command(cls=GroupedCommand)
-def models() -> None:
-    """List the models that can be pulled and those that are here."""
+@app.command("list", cls=GroupedCommand)
+def list_() -> None:
+    """List what is here, with format, size and path: catalog models, files in the models folder,
+    hub snapshots. Also called `models`."""
     from thirdeye.server.launch.commands import show_models
 
     raise typer.Exit(show_models())
 
 
 @app.command(cls=GroupedCommand)
+def models() -> None:
+    """The same as `list`."""
+    list_()
+
+
+@app.command(cls=GroupedCommand)
+def rm(
+    model: Annotated[str, typer.Argument(help="A name that `thirdeye list` shows.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
+) -> None:
+    """Delete a model from the models folder, and from nowhere else."""
+    from thirdeye.server.launch.commands import remove_model
+
+    raise typer.Exit(remove_model(model, yes=yes))
+
+
+@app.command(cls=GroupedCommand)
 def info(model: ModelArgument = None) -> None:
-    """Describe a model: its shape, and its parameters part by part."""
-    from thirdeye.server.launch.commands import show_info
+    """Describe a model without loading it: shape, tensor types, chat template, memory at each
+    --quantize, parameters part by part, and whether it will serve (exit status 1 if not)."""
+    from thirdeye.server.launch.info_command import show_info
 
     raise typer.Exit(show_info(model))
 

@@ -22,6 +22,7 @@ from thirdeye.weights.errors import ModelError
 from thirdeye.weights.pull import pull
 from thirdeye.weights.resolve import find_catalog_model
 from thirdeye.weights.storage import Progress
+from thirdeye.weights.suggest import close_names, did_you_mean
 
 
 def pull_model(name: str, *, if_missing: bool) -> int:
@@ -29,7 +30,8 @@ def pull_model(name: str, *, if_missing: bool) -> int:
     it is right. `if_missing` takes a file of the right size as right: `make serve` asks each
     time."""
     if name not in CATALOG:
-        return fail(f"'{name}' is not in the catalog ({', '.join(CATALOG)}).")
+        meant = did_you_mean(close_names(name, CATALOG))
+        return fail(f"'{name}' is not in the catalog ({', '.join(CATALOG)}).{meant}")
     model = CATALOG[name]
     if not (if_missing and find_catalog_model(model)):
         try:

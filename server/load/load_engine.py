@@ -77,7 +77,13 @@ def load_engine(
     grammars = GrammarCompiler(lambda grammar: guidance.result().compile(grammar))
     # Beside the weights, which leave a core to it. The checkpoint's description is not kept for it.
     guidance = grammars.prepare(partial(load_guidance, checkpoint, recipe.eos_token_ids))
-    model = load_model(checkpoint, recipe.kernels.attention, where, on_progress)
+    model = load_model(
+        checkpoint,
+        recipe.kernels.attention,
+        where,
+        on_progress,
+        recipe.scheduling.max_model_len,
+    )
     rank_group.wait_loaded()
     budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
     config = engine_config(recipe, own, kv_dtype, device, budget)
@@ -116,17 +122,23 @@ def choose_sampler(native: Library | None) -> Sampler:
 
 
 def load_model(
-    checkpoint: Checkpoint, attention: str, where: Placement, on_progress: OnProgress
+    checkpoint: Checkpoint,
+    attention: str,
+    where: Placement,
+    on_progress: OnProgress,
+    context: int | None = None,
 ) -> Transformer:
-    """The checkpoint's weights in a transformer of its shape."""
-    model = empty_model(checkpoint.config, attention, where)
+    """The checkpoint's weights in a transformer of its shape, for texts of up to `context`."""
+    model = empty_model(checkpoint.config, attention, where, context)
     loader = ModelLoader(model)
     load_weights(checkpoint, loader, lambda done, total: on_progress("weights", done / total))
     loader.finish()
     return model
 
 
-def empty_model(config: ModelConfig, attention: str, where: Placement) -> Transformer:
+def empty_model(
+    config: ModelConfig, attention: str, where: Placement, context: int | None = None
+) -> Transformer:
     """To be filled. Raises ValueError if the attention cannot run there."""
     backend = choose_attention(
         attention, where.device, where.native, is_deterministic=where.is_deterministic
@@ -140,6 +152,7 @@ def empty_model(config: ModelConfig, attention: str, where: Placement) -> Transf
         native=where.native,
         ranks=where.ranks,
         is_deterministic=where.is_deterministic,
+        context=context,
     )
 
 

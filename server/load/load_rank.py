@@ -40,7 +40,13 @@ def load_rank_model(order: Join, report_alive: Callable[[], None]) -> RankModel:
     meeting = Meeting(Path(order.meeting_path), order.rank, size, recipe.placement.rank_timeout)
     ranks = join(meeting, where.device, is_deterministic=recipe.placement.deterministic)
     where = replace(where, ranks=ranks)
-    model = load_model(checkpoint, recipe.kernels.attention, where, lambda *_: report_alive())
+    model = load_model(
+        checkpoint,
+        recipe.kernels.attention,
+        where,
+        lambda *_: report_alive(),
+        recipe.scheduling.max_model_len,
+    )
     kv_dtype = place_kv(recipe, where)
     kv_budget = make_kv_budget(recipe, model, kv_dtype, where.device)
     return RankModel(model, where.device, kv_dtype, kv_budget)

@@ -9,12 +9,12 @@ uvicorn's protocol class: pyproject pins its minor version.
 """
 
 import asyncio
-import json
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Any, ClassVar
 from uuid import uuid4
 
+import msgspec
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -204,7 +204,7 @@ class GuardedProtocol(HttpToolsProtocol):
             if status < 500
             else ServiceUnavailable(why, code="too_many_connections")
         )
-        body = json.dumps(error.body()).encode()
+        body = msgspec.json.encode(error.body())
         head = (
             f"HTTP/1.1 {status.value} {status.phrase}\r\n"
             f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"

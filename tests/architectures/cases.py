@@ -27,6 +27,7 @@ SIZES = {
     "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 16,
     "max_position_embeddings": 128, "tie_word_embeddings": False,
 }  # fmt: skip
+TIED = {"tie_word_embeddings": True}
 WriteGGUF = Callable[[Any, Path], Path]
 
 
@@ -36,12 +37,14 @@ class Case:
 
     make: Callable[[], PreTrainedModel]
     gguf: WriteGGUF | None
+    is_taped: bool = True  # whether small steps with our kernels in 8 bits are replayed from tape
 
 
 def relative(
     model_type: str,
     *,
     gguf: WriteGGUF | None = llama_gguf,
+    is_taped: bool = True,
     **changes: Any,
 ) -> Case:
     """A Llama or one of its many relatives: the same sizes by the same names."""
@@ -51,7 +54,7 @@ def relative(
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
         return model
 
-    return Case(make, gguf)
+    return Case(make, gguf, is_taped)
 
 
 llama, mistral = partial(relative, "llama"), partial(relative, "mistral")
@@ -62,6 +65,21 @@ arcee = partial(relative, "arcee")
 
 gemma, gemma2 = partial(relative, "gemma"), partial(relative, "gemma2")
 gemma3 = partial(relative, "gemma3_text")
+NO_TOKENS = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+phi3 = partial(relative, "phi3", head_dim=8, **NO_TOKENS)
+smollm3 = partial(relative, "smollm3", **NO_TOKENS)
+granite = partial(relative, "granite", is_taped=False)
+olmo2 = partial(relative, "olmo2", is_taped=False)
+olmo3 = partial(relative, "olmo3", gguf=None, is_taped=False, num_hidden_layers=4)
+ernie, exaone4 = partial(relative, "ernie4_5"), partial(relative, "exaone4", gguf=None)
+glm = partial(relative, "glm", gguf=None, pad_token_id=None)
+glm4 = partial(relative, "glm4", gguf=None, pad_token_id=None)
+cohere = partial(relative, "cohere", gguf=None, head_dim=8, **TIED)
+cohere2 = partial(relative, "cohere2", gguf=None, head_dim=8, **TIED)
+
+
+starcoder2 = partial(relative, "starcoder2", gguf=None)
+stablelm = partial(relative, "stablelm", gguf=None, head_dim=8, partial_rotary_factor=0.5)
 
 
 def gpt2(*, gguf: WriteGGUF | None = gpt2_gguf, **changes: Any) -> Case:
@@ -70,12 +88,18 @@ def gpt2(*, gguf: WriteGGUF | None = gpt2_gguf, **changes: Any) -> Case:
 
 
 YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
-TIED = {"tie_word_embeddings": True}
 WINDOW = {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1}
 LONGROPE = {
     "rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 8,
     "short_factor": [1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5, 2.75],
     "long_factor": [2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+}  # fmt: skip
+SHORT = {"original_max_position_embeddings": 128}
+PHI3 = LONGROPE | {
+    "short_factor": LONGROPE["short_factor"][:4], "long_factor": LONGROPE["long_factor"][:4],
+}  # fmt: skip
+PHI3_PART = LONGROPE | {
+    "short_factor": [1.0, 1.5], "long_factor": [2.0, 5.0], "partial_rotary_factor": 0.5,
 }  # fmt: skip
 GEMMA2 = {"query_pre_attn_scalar": 16, "sliding_window": 7}
 GEMMA3 = GEMMA2 | {"num_hidden_layers": 7}
@@ -119,6 +143,44 @@ CASES: dict[str, Case] = {
     "gemma3_text-linear": gemma3(
         gguf=None, **TIED, **GEMMA3, rope_parameters=GEMMA3_ROPES, layer_types=GEMMA3_LAYERS
     ),
+    "phi3": phi3(),
+    "phi3-long": phi3(rope_parameters=PHI3, original_max_position_embeddings=8),
+    "phi3-part": phi3(rope_parameters=PHI3_PART, original_max_position_embeddings=8),
+    "phi3-short": phi3(rope_parameters=PHI3 | SHORT, **SHORT),
+    "phi3-window": phi3(gguf=None, sliding_window=7),
+    "smollm3": smollm3(num_hidden_layers=5),
+    "smollm3-listed": smollm3(gguf=None, no_rope_layers=[0, 1, 0], attention_bias=True),
+    "granite": granite(
+        embedding_multiplier=12.0,
+        residual_multiplier=0.25,
+        attention_multiplier=0.125,
+        logits_scaling=2.0,
+    ),
+    "olmo2": olmo2(),
+    "olmo3": olmo3(sliding_window=7),
+    "olmo3-yarn": olmo3(
+        sliding_window=7,
+        rope_parameters={
+            "full_attention": YARN | {"original_max_position_embeddings": 32},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
+        },
+    ),
+    "ernie4_5": ernie(),
+    "ernie4_5-biases": ernie(**TIED, use_bias=True),
+    "glm": glm(),
+    "glm-unbiased": glm(attention_bias=False),
+    "glm4": glm4(),
+    "exaone4": exaone4(
+        sliding_window=None, sliding_window_pattern=0, layer_types=["full_attention"] * 3
+    ),
+    "exaone4-window": exaone4(num_hidden_layers=5, sliding_window=7),
+    "cohere": cohere(logit_scale=0.5),
+    "cohere-biases": cohere(attention_bias=True, logit_scale=0.5),
+    "cohere2": cohere2(num_hidden_layers=5, sliding_window=7, logit_scale=0.5),
+    "starcoder2": starcoder2(**TIED),
+    "starcoder2-window": starcoder2(use_bias=False, sliding_window=7),
+    "stablelm": stablelm(),
+    "stablelm-parallel": stablelm(use_qkv_bias=True, use_parallel_residual=True),
     "seed_oss": seed_oss(),
     "seed_oss-biases": seed_oss(attention_out_bias=True, mlp_bias=True),
     "arcee": arcee(),

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from tests.architectures.cases import CASES, VOCAB_SIZE
 from tests.architectures.conftest import Written
+from tests.architectures.page import PAGE, page
 from tests.architectures.running import greedy, load, logits, make_cache, step
 from tests.model.parallel.test_parallel import on_ranks
 from thirdeye.model.native.library import Library
@@ -40,6 +41,11 @@ def theirs_of(model: PreTrainedModel, token_ids: list[int] = TOKENS) -> Tensor:
 def test_every_architecture_has_cases() -> None:
     served = {name.partition("-")[0] for name in CASES}
     assert served == {name for found in ARCHITECTURES for name in found.model_types}
+
+
+def test_the_page_of_models_is_the_table() -> None:
+    """`python -m tests.architectures.page` writes it anew."""
+    assert PAGE.read_text() == page()
 
 
 @everywhere
@@ -82,7 +88,7 @@ def test_logits_by_our_kernels(written: Written, name: str, native: Library) -> 
 
 @everywhere
 def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
-    """In 8 bits, bit for bit what the blocks compute without, and they are recorded."""
+    """In 8 bits, bit for bit what the blocks compute without, and recorded where they can be."""
     _, path, _ = written(name)
     ours, plain = (load(path, native=native, quantize="int8") for _ in range(2))
     plain._through_blocks = plain._one_by_one
@@ -90,7 +96,7 @@ def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
     for past, token in enumerate(TOKENS):
         taped = step(ours, caches[0], [token], past)
         assert torch.equal(taped, step(plain, caches[1], [token], past))
-    assert is_recorded(ours)
+    assert is_recorded(ours) == CASES[name].is_taped
 
 
 def is_recorded(model: Any) -> bool:

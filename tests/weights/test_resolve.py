@@ -1,6 +1,7 @@
 """What a user may type for MODEL, and what they are told when it is not there."""
 
 import importlib
+import re
 import sys
 import types
 from dataclasses import replace
@@ -12,7 +13,7 @@ from thirdeye.weights import catalog, resolve
 from thirdeye.weights.catalog import SMOLLM2
 from thirdeye.weights.errors import ModelNotFound
 from thirdeye.weights.paths import models_directory
-from thirdeye.weights.resolve import ModelEntry, list_models, resolve_model
+from thirdeye.weights.resolve import resolve_model
 
 TINY = replace(SMOLLM2, distribution="no-such-distribution", member_size=5)
 
@@ -123,15 +124,44 @@ def test_a_hub_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         resolve_model("org/model")
 
 
-def test_the_list_of_models() -> None:
-    assert list_models() == [ModelEntry("smollm2", None, 5)]
-    path = cached()
-    other = path.with_name("other.gguf")
-    other.write_bytes(b"123")
-    assert list_models() == [
-        ModelEntry("smollm2", path, 5),
-        ModelEntry("other", other, 3),
-    ]
+MISSPELT = {
+    "smolm2": "'smollm2'",
+    "SmolLM2": "'smollm2'",
+    "models/tiny": "'models/tiny.Q4_K_M.gguf'",
+    "models/tiny.q4_k_m.gguf": "'models/tiny.Q4_K_M.gguf'",
+    "models/tiny.Q8_0.gguf": "'models/tiny.Q4_K_M.gguf'",
+    "models/lama-3/": "'models/llama-3'",
+}
+
+
+@pytest.mark.parametrize(("spec", "meant"), MISSPELT.items())
+def test_a_misspelling_is_answered_by_what_was_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, meant: str
+) -> None:
+    (tmp_path / "models" / "llama-3").mkdir(parents=True)
+    (tmp_path / "models" / "tiny.Q4_K_M.gguf").write_bytes(b"GGUF")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ModelNotFound, match=rf"Did you mean {re.escape(meant)}\?$"):
+        resolve_model(spec)
+
+
+def test_what_is_like_nothing_gets_no_suggestion() -> None:
+    with pytest.raises(ModelNotFound, match=r"like 'org/name'\.$"):
+        resolve_model("gpt-9")
+
+
+def test_a_directory_of_gguf_files(tmp_path: Path) -> None:
+    """A single one, split or not, is meant; among several the user says which."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for number in (1, 2):
+        (folder / f"a-0000{number}-of-00002.gguf").write_bytes(b"GGUF")
+    assert resolve_model(str(folder)) == folder / "a-00001-of-00002.gguf"
+    (folder / "b.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelNotFound, match=r"several .gguf files.*a-00001-of-00002.*b\.gguf"):
+        resolve_model(str(folder))
+    (folder / "config.json").write_text("{}")
+    assert resolve_model(str(folder)) == folder
 
 
 def test_a_relative_cache_directory_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

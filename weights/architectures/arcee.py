@@ -33,6 +33,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 
 ARCEE = Architecture(
+    models="Arcee AFM",
     model_types=("arcee",),
     gguf_architectures=("arcee",),
     huggingface_config=huggingface_config,

@@ -9,13 +9,22 @@ from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 
+def no_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:  # noqa: ARG001
+    raise AssertionError("no GGUF file has this architecture's name")
+
+
+def no_names(config: ModelConfig) -> NameTable:  # noqa: ARG001
+    raise AssertionError("no GGUF file has this architecture's name")
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """A setting that would change what is computed, and is not obeyed, must be refused by name."""
 
+    models: str  # whose, in people's words
     model_types: tuple[str, ...]  # `model_type` in config.json
-    gguf_architectures: tuple[str, ...]  # `general.architecture`
+    gguf_architectures: tuple[str, ...]  # `general.architecture`; none: no such file is read
     huggingface_config: Callable[[Fields], ModelConfig]
     huggingface_names: Callable[[ModelConfig], NameTable]
-    gguf_config: Callable[[Fields, GGUFFile, int], ModelConfig]  # the last: vocab_size
-    gguf_names: Callable[[ModelConfig], NameTable]
+    gguf_config: Callable[[Fields, GGUFFile, int], ModelConfig] = no_config  # last: vocab_size
+    gguf_names: Callable[[ModelConfig], NameTable] = no_names

@@ -41,7 +41,7 @@ def gemma_names(config: ModelConfig, norms: dict[str, str]) -> NameTable:
     """transformers' names, with the norms of a layer."""
     targets = {name: TensorTarget(place, offset=1.0) for name, place in norms.items()}
     table = llama_names.huggingface_names(config, targets)
-    final = {"model.norm.weight": TensorTarget("final_norm.weight", offset=1.0)}
+    final = {"norm.weight": TensorTarget("final_norm.weight", offset=1.0)}
     return replace(table, names={**table.names, **final})
 
 
@@ -63,6 +63,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 
 GEMMA = Architecture(
+    models="Gemma 1",
     model_types=("gemma",),
     gguf_architectures=("gemma",),
     huggingface_config=huggingface_config,

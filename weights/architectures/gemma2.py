@@ -112,6 +112,7 @@ def gguf_names(config: ModelConfig) -> NameTable:
 
 
 GEMMA2 = Architecture(
+    models="Gemma 2",
     model_types=("gemma2",),
     gguf_architectures=("gemma2",),
     huggingface_config=huggingface_config,

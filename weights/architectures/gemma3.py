@@ -117,6 +117,7 @@ def gguf_names(config: ModelConfig) -> NameTable:
 
 
 GEMMA3 = Architecture(
+    models="Gemma 3 (text)",
     model_types=("gemma3_text",),
     gguf_architectures=("gemma3",),
     huggingface_config=huggingface_config,

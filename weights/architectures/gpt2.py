@@ -128,7 +128,7 @@ def huggingface_names(config: ModelConfig) -> NameTable:
         ignored.add("lm_head.weight")  # a copy of the embedding
     else:
         names["lm_head.weight"] = TensorTarget("lm_head.weight")
-    return NameTable(names, frozenset(ignored), config.num_hidden_layers, "transformer.")
+    return NameTable(names, frozenset(ignored), config.num_hidden_layers, ("transformer.",))
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
@@ -152,6 +152,7 @@ def gguf_names(config: ModelConfig) -> NameTable:
 
 
 GPT2 = Architecture(
+    models="GPT-2, DistilGPT-2, Cerebras-GPT, GPT-SW3",
     model_types=("gpt2",),
     gguf_architectures=("gpt2",),
     huggingface_config=huggingface_config,

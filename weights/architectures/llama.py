@@ -30,6 +30,7 @@ def gguf_names(config: ModelConfig) -> NameTable:
 
 
 LLAMA = Architecture(
+    models="Llama 1 to 3.3, SmolLM, SmolLM2, TinyLlama and the many that are Llamas by shape",
     model_types=("llama",),
     gguf_architectures=("llama",),
     huggingface_config=partial(

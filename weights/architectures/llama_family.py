@@ -37,6 +37,7 @@ class Defaults:
     head_dim: int | None = None  # None: hidden_size / num_heads
     num_kv_heads: int | None = None  # None: num_heads
     norm_eps: float = 1e-6
+    norm_eps_key: str = "rms_norm_eps"
     activation: str = "silu"
     activation_key: str = "hidden_act"
     rope_theta: float = 10000.0
@@ -78,7 +79,7 @@ def huggingface_config(fields: Fields, architecture: str, defaults: Defaults) ->
         head_dim=head_dim,
         max_position_embeddings=context,
         norm=Norm.RMS_NORM,
-        norm_eps=fields.positive("rms_norm_eps", defaults.norm_eps),
+        norm_eps=fields.positive(defaults.norm_eps_key, defaults.norm_eps),
         activation=read_activation(fields, defaults.activation_key, defaults.activation),
         gated_mlp=True,
         rope=_rope(fields, head_dim, context, defaults),

@@ -1,25 +1,38 @@
 """What Llama and its many relatives call their tensors; each adds to these what it has beside."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.name_table import (
     NameTable,
     Reorder,
     TensorTarget,
+    rotate_half_rows,
     with_bias,
+)
+
+PREFIXES = (  # of a whole model, of the text part of one with more senses, in their two orders
+    "language_model.model.",
+    "model.language_model.",
+    "language_model.",
+    "model.",
 )
 
 
 def huggingface_names(
-    config: ModelConfig, also: Mapping[str, TensorTarget] | None = None
+    config: ModelConfig,
+    also: Mapping[str, TensorTarget] | None = None,
+    *,
+    reorder_query: Reorder | None = None,
+    reorder_key: Reorder | None = None,
 ) -> NameTable:
     """With those in `also`, which belong to a layer and start behind its number."""
     attention = "blocks.{i}.attention"
     linear = with_bias(
         {
-            "self_attn.q_proj.weight": TensorTarget(f"{attention}.qkv.weight", "q"),
-            "self_attn.k_proj.weight": TensorTarget(f"{attention}.qkv.weight", "k"),
+            "self_attn.q_proj.weight": TensorTarget(f"{attention}.qkv.weight", "q", reorder_query),
+            "self_attn.k_proj.weight": TensorTarget(f"{attention}.qkv.weight", "k", reorder_key),
             "self_attn.v_proj.weight": TensorTarget(f"{attention}.qkv.weight", "v"),
             "self_attn.o_proj.weight": TensorTarget(f"{attention}.output.weight"),
             **_mlp(config, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"),
@@ -30,16 +43,16 @@ def huggingface_names(
         "post_attention_layernorm.weight": TensorTarget("blocks.{i}.mlp_norm.weight"),
     }
     layer = linear | norms | dict(also or {})
-    names = {f"model.layers.{{i}}.{name}": target for name, target in layer.items()} | {
-        "model.embed_tokens.weight": TensorTarget("embed_tokens.weight"),
-        "model.norm.weight": TensorTarget("final_norm.weight"),
+    names = {f"layers.{{i}}.{name}": target for name, target in layer.items()} | {
+        "embed_tokens.weight": TensorTarget("embed_tokens.weight"),
+        "norm.weight": TensorTarget("final_norm.weight"),
     }
-    ignored = {"model.layers.{i}.self_attn.rotary_emb.inv_freq"}  # computed from the config
+    ignored = {"layers.{i}.self_attn.rotary_emb.inv_freq"}  # computed from the config
     if config.tie_word_embeddings:
         ignored.add("lm_head.weight")  # a copy of the embedding
     else:
         names["lm_head.weight"] = TensorTarget("lm_head.weight")
-    return NameTable(names, frozenset(ignored), config.num_hidden_layers)
+    return NameTable(names, frozenset(ignored), config.num_hidden_layers, PREFIXES)
 
 
 def gguf_names(
@@ -88,3 +101,28 @@ def _mlp(config: ModelConfig, gate: str, up: str, down: str) -> dict[str, Tensor
         f"{gate}.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight", "gate"),
         f"{up}.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight", "up"),
     }
+
+
+def interleaved_names(
+    config: ModelConfig, also: Mapping[str, TensorTarget] | None = None
+) -> NameTable:
+    """transformers' names for a model that turns neighbouring channels."""
+    assert config.rope is not None
+    dim = config.rope.dim
+    return huggingface_names(
+        config,
+        also,
+        reorder_query=rotate_half_rows(config.num_heads, dim),
+        reorder_key=rotate_half_rows(config.num_kv_heads, dim),
+    )
+
+
+def with_norm_biases(table: NameTable) -> NameTable:
+    """The same for a model whose norms are LayerNorms with biases."""
+    norms = {name: to for name, to in table.names.items() if to.name.endswith("norm.weight")}
+    return replace(table, names={**table.names, **with_bias(norms)})
+
+
+# What some families keep merged, in the order that the model has too.
+FUSED_QKV = {"self_attn.qkv_proj.weight": TensorTarget("blocks.{i}.attention.qkv.weight")}
+FUSED_GATE_UP = {"mlp.gate_up_proj.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight")}

@@ -9,7 +9,6 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.layer_types import SLIDING, read_window, windows
-from thirdeye.weights.architectures.llama import LLAMA
 from thirdeye.weights.architectures.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
 
@@ -34,10 +33,9 @@ def huggingface_config(fields: Fields) -> ModelConfig:
 
 
 MISTRAL = Architecture(
+    models="Mistral 7B, Nemo, Small",
     model_types=("mistral",),
     gguf_architectures=(),
     huggingface_config=huggingface_config,
     huggingface_names=llama_names.huggingface_names,
-    gguf_config=LLAMA.gguf_config,
-    gguf_names=LLAMA.gguf_names,
 )

@@ -51,17 +51,23 @@ class NameTable:
     names: Mapping[str, TensorTarget]
     ignored: frozenset[str]
     num_layers: int
-    prefix: str = ""  # of all names, where a checkpoint has it
+    prefixes: tuple[str, ...] = ()  # a checkpoint may have one of these before its names
 
     def place(self, name: str) -> list[TensorTarget] | None:
         """Where this tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
-        pattern, layer = self._split(name.removeprefix(self.prefix))
+        pattern, layer = self._split(self._without_prefix(name))
         if pattern in self.ignored:
             return []
         target = self.names.get(pattern)
         if target is None or (layer is not None and layer >= self.num_layers):
             return None
         return [replace(target, name=target.name.replace("{i}", str(layer)))]
+
+    def _without_prefix(self, name: str) -> str:
+        for prefix in self.prefixes:
+            if name.startswith(prefix):
+                return name.removeprefix(prefix)
+        return name
 
     def _split(self, name: str) -> tuple[str, int | None]:
         """ "layers.3.mlp" -> ("layers.{i}.mlp", 3)"""
@@ -82,17 +88,25 @@ def with_bias(names: Mapping[str, TensorTarget]) -> dict[str, TensorTarget]:
     return {**names, **biases}
 
 
-def rotate_half_rows(num_heads: int) -> Reorder:
-    """Undo the row order that llama.cpp's converter gives to q and k of llama-type models.
+def rotate_half_rows(num_heads: int, rotary_dim: int | None = None) -> Reorder:
+    """Undo an order of q's and k's rows in which rotary positions turn neighbours.
 
-    Rotary position turns pairs of channels. Hugging Face (and `model.rope`) pairs channel j with j
-    + D/2, ggml pairs 2j with 2j + 1, so the converter interleaves the two halves of each head; here
-    they part again. Source: `LlamaModel.permute` in llama.cpp's convert_hf_to_gguf.py, inverted.
+    Rotary position turns pairs of channels. `model.rope` and most of Hugging Face pair channel j
+    with j + D/2. ggml pairs 2j with 2j + 1, so llama.cpp's converter interleaves the two halves of
+    each head of llama-type models (`LlamaModel.permute` in its convert_hf_to_gguf.py), and some
+    families (Cohere, GLM) are trained so; here the halves part again. `rotary_dim`: only so many
+    channels of a head are turned, the first; None: all.
     """
 
     def undo(rows: Any) -> Any:
         height, *rest = rows.shape  # [num_heads * head_dim] or [num_heads * head_dim, of a row]
-        interleaved = rows.reshape(num_heads, height // num_heads // 2, 2, *rest)
-        return interleaved.swapaxes(1, 2).reshape(height, *rest)
+        head_dim = height // num_heads
+        dim = rotary_dim or head_dim
+        if dim == head_dim:
+            interleaved = rows.reshape(num_heads, head_dim // 2, 2, *rest)
+            return interleaved.swapaxes(1, 2).reshape(height, *rest)
+        head = [*range(0, dim, 2), *range(1, dim, 2), *range(dim, head_dim)]
+        starts = range(0, height, head_dim)
+        return rows[[start + channel for start in starts for channel in head]]
 
     return undo

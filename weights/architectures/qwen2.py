@@ -49,6 +49,7 @@ def qwen_windows(fields: Fields, config: ModelConfig) -> tuple[AttentionSpec, ..
 
 
 QWEN2 = Architecture(
+    models="Qwen2, Qwen2.5, QwQ, DeepSeek-R1-Distill-Qwen",
     model_types=("qwen2",),
     gguf_architectures=("qwen2",),
     huggingface_config=huggingface_config,

@@ -49,6 +49,7 @@ def gguf_names(config: ModelConfig) -> NameTable:
 
 
 QWEN3 = Architecture(
+    models="Qwen3 (dense)",
     model_types=("qwen3",),
     gguf_architectures=("qwen3",),
     huggingface_config=huggingface_config,

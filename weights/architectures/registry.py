@@ -2,18 +2,52 @@
 
 from thirdeye.weights.architectures.arcee import ARCEE
 from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.cohere import COHERE, COHERE2
+from thirdeye.weights.architectures.ernie import ERNIE4_5
+from thirdeye.weights.architectures.exaone4 import EXAONE4
 from thirdeye.weights.architectures.gemma import GEMMA
 from thirdeye.weights.architectures.gemma2 import GEMMA2
 from thirdeye.weights.architectures.gemma3 import GEMMA3
+from thirdeye.weights.architectures.glm import GLM, GLM4
 from thirdeye.weights.architectures.gpt2 import GPT2
+from thirdeye.weights.architectures.granite import GRANITE
 from thirdeye.weights.architectures.llama import LLAMA
 from thirdeye.weights.architectures.mistral import MISTRAL
+from thirdeye.weights.architectures.olmo import OLMO2, OLMO3
+from thirdeye.weights.architectures.phi3 import PHI3
 from thirdeye.weights.architectures.qwen2 import QWEN2
 from thirdeye.weights.architectures.qwen3 import QWEN3
 from thirdeye.weights.architectures.seed_oss import SEED_OSS
+from thirdeye.weights.architectures.smollm3 import SMOLLM3
+from thirdeye.weights.architectures.stablelm import STABLELM
+from thirdeye.weights.architectures.starcoder2 import STARCODER2
 from thirdeye.weights.formats.fields import Fields
 
-ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, SEED_OSS, ARCEE, GEMMA, GEMMA2, GEMMA3)
+ARCHITECTURES = (
+    GPT2,
+    LLAMA,
+    MISTRAL,
+    QWEN2,
+    QWEN3,
+    SEED_OSS,
+    ARCEE,
+    GEMMA,
+    GEMMA2,
+    GEMMA3,
+    PHI3,
+    SMOLLM3,
+    GRANITE,
+    OLMO2,
+    OLMO3,
+    ERNIE4_5,
+    GLM,
+    GLM4,
+    EXAONE4,
+    COHERE,
+    COHERE2,
+    STARCODER2,
+    STABLELM,
+)
 
 
 def by_model_type(fields: Fields) -> Architecture:

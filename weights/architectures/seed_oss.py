@@ -35,6 +35,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
 
 
 SEED_OSS = Architecture(
+    models="Seed-OSS",
     model_types=("seed_oss",),
     gguf_architectures=("seed_oss",),
     huggingface_config=huggingface_config,

@@ -4,6 +4,7 @@ The `safetensors` package checks each header in Rust; what it refuses becomes a 
 Pickled checkpoints (`.bin`, `.pt`) are never opened: loading one can run its code.
 """
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from thirdeye.weights.errors import ModelFormatError
@@ -18,6 +20,7 @@ from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     from torch import Tensor
 
 INDEX = "model.safetensors.index.json"
@@ -77,21 +80,45 @@ def check_index(directory: Directory, tensors: dict[str, ShardEntry]) -> None:
         )
 
 
+def check_dtypes(tensors: dict[str, ShardEntry]) -> None:
+    """Before anything is loaded: each is stored as one that we read."""
+    for name, stored in tensors.items():
+        if stored.dtype not in DTYPE_BYTES:
+            raise ModelFormatError(
+                stored.shard,
+                f"dtype {stored.dtype} is not supported; supported are {', '.join(DTYPE_BYTES)}.",
+                field=name,
+            )
+
+
 def read_tensors(tensors: dict[str, ShardEntry]) -> Iterator[tuple[str, "Tensor"]]:
     """The tensors themselves in their stored dtype, shard by shard. Imports torch."""
     for shard in dict.fromkeys(stored.shard for stored in tensors.values()):
         with _opened(shard, "pt") as file:
             for name, stored in tensors.items():
                 if stored.shard == shard:
-                    yield name, _read(file, shard, name, stored)
+                    yield name, _read(file, shard, name)
 
 
-def _read(file: Any, shard: Path, name: str, stored: ShardEntry) -> "Tensor":
-    if stored.dtype not in DTYPE_BYTES:
-        supported = ", ".join(DTYPE_BYTES)
-        raise ModelFormatError(
-            shard, f"dtype {stored.dtype} is not supported; supported are {supported}.", field=name
-        )
+def are_equal(tensors: dict[str, ShardEntry], name: str, other: str) -> bool:
+    """Whether two tensors are the same, bit for bit."""
+    (dtype, shape, data), (other_dtype, other_shape, other_data) = (
+        _bytes_of(tensors[each].shard, each) for each in (name, other)
+    )
+    return (dtype, shape) == (other_dtype, other_shape) and np.array_equal(data, other_data)
+
+
+def _bytes_of(shard: Path, name: str) -> tuple[str, list[int], "npt.NDArray[np.uint8]"]:
+    """Of a file whose header was checked: dtype, shape, and the bytes as they lie there."""
+    with shard.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(size))[name]
+    start, stop = entry["data_offsets"]
+    data = np.memmap(shard, dtype=np.uint8, mode="r", offset=8 + size + start, shape=stop - start)
+    return entry["dtype"], entry["shape"], data
+
+
+def _read(file: Any, shard: Path, name: str) -> "Tensor":
     try:
         tensor: Tensor = file.get_tensor(name)
     except SafetensorError as error:

@@ -1,7 +1,8 @@
 """Hugging Face's tokenizer.json (with tokenizer_config.json) as a `Vocabulary`.
 
-Accepts byte-level BPE alone, and only settings whose meaning we reproduce exactly: a tokenizer that
-is almost right is a wrong model. Everything else is refused by name.
+Byte-level BPE of a known family is tiktoken's; other BPE and Unigram go through a `Pipeline`. Only
+settings whose meaning we reproduce exactly are accepted: a tokenizer that is almost right is a
+wrong model. Everything else is refused by name.
 """
 
 from collections.abc import Container, Mapping
@@ -9,6 +10,9 @@ from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.tokenizers.added_tokens import AddedToken
+from thirdeye.weights.tokenizers.pieces import piece_bytes
+from thirdeye.weights.tokenizers.pipeline_json import is_byte_level as is_byte_level_json
+from thirdeye.weights.tokenizers.pipeline_json import read_pipeline
 from thirdeye.weights.tokenizers.pretokenize import (
     BAILING,
     GPT2,
@@ -20,11 +24,15 @@ from thirdeye.weights.tokenizers.pretokenize import (
     QWEN35,
     SEED_CODER,
     SMOLLM,
-    SUPPORTED,
     TEKKEN,
     PreTokenizer,
 )
-from thirdeye.weights.tokenizers.vocabulary import ByteDecoder, Vocabulary, split_merge
+from thirdeye.weights.tokenizers.vocabulary import (
+    ByteDecoder,
+    Vocabulary,
+    decode_byte_level,
+    split_merge,
+)
 
 GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 # The expressions of the Split steps, as checkpoints spell them.
@@ -56,15 +64,22 @@ def read_vocabulary(
         for token, is_special in added
         if is_special or token.literal in never_from_text
     }
-    pre_tokenizer = _pre_tokenizer(tokenizer, model)
     ids = {token.literal: token.token_id for token, _ in added}
     bos = _settings_token(settings, "bos_token", ids, bos)
     end = _settings_token(settings, "eos_token", ids, None)
+    family = _pre_tokenizer(tokenizer, model)
+    texts = _texts(model, ids)
+    is_byte_level = family is not None or is_byte_level_json(tokenizer)
+    tokens, unreachable = _token_bytes(model, texts, is_byte_level)
+    num_ids = max([*texts, *ids.values()], default=0) + 1
+    if num_ids > vocab_size:
+        raise tokenizer.error("model.vocab", f"has the id {num_ids - 1}, the model {vocab_size}.")
     return Vocabulary(
-        tokens=_ordinary_tokens(model, ids),
-        merges=_merges(model),
+        tokens=tokens,
+        unreachable=unreachable,
+        merges=_merges(model) if family is not None else (),
         special_tokens=special,
-        pre_tokenizer=pre_tokenizer,
+        pre_tokenizer=family or read_pipeline(tokenizer, model, num_ids),
         vocab_size=vocab_size,
         bos_token_id=bos,
         eos_token_ids=eos if end is None else eos | {end},
@@ -79,22 +94,21 @@ def read_vocabulary(
 
 
 def _check_model(model: Fields) -> None:
-    if (kind := model.text("type", "BPE")) != "BPE":
-        raise model.error("type", f"'{kind:.40}' is not supported; supported is {SUPPORTED}.")
-    model.refuse("byte_fallback", False)
+    if (kind := model.text("type", "BPE")) not in ("BPE", "Unigram"):
+        raise model.error("type", f"'{kind:.40}' is not supported; supported are BPE and Unigram.")
     model.refuse("dropout", 0, 0.0)
     model.refuse("continuing_subword_prefix", "")
     model.refuse("end_of_word_suffix", "")
 
 
-def _pre_tokenizer(tokenizer: Fields, model: Fields) -> PreTokenizer:
-    """Recognize a family by its steps; its normalizer and `ignore_merges` must agree."""
-    found = _family(tokenizer, _steps(tokenizer, "pre_tokenizer", "pretokenizers"))
+def _pre_tokenizer(tokenizer: Fields, model: Fields) -> PreTokenizer | None:
+    """A family that tiktoken says exactly, recognized by its steps; None for any other."""
+    if model.text("type", "BPE") != "BPE" or model.boolean("byte_fallback", False):
+        return None
+    found = _family(_steps(tokenizer, "pre_tokenizer", "pretokenizers"))
     normalizers = [step.get("type") for step in _steps(tokenizer, "normalizer", "normalizers")]
-    if normalizers not in ([], ["NFC"]):
-        raise tokenizer.error(
-            "normalizer", f"{normalizers!r:.60} is not supported; supported is NFC or none."
-        )
+    if found is None or normalizers not in ([], ["NFC"]):
+        return None
     ignore_merges = model.boolean("ignore_merges", False)
     return PreTokenizer(
         found.name, found.regex, nfc=normalizers == ["NFC"], ignore_merges=ignore_merges
@@ -112,7 +126,7 @@ def _steps(tokenizer: Fields, key: str, list_key: str) -> list[dict[str, Any]]:
     return [step for step in steps if step is not None]
 
 
-def _family(tokenizer: Fields, steps: list[dict[str, Any]]) -> PreTokenizer:
+def _family(steps: list[dict[str, Any]]) -> PreTokenizer | None:
     *first, last = steps or [{}]
     is_byte_level = last.get("type") == "ByteLevel" and last.get("add_prefix_space", True) is False
     if is_byte_level and last.get("use_regex", True) is True:
@@ -124,11 +138,7 @@ def _family(tokenizer: Fields, steps: list[dict[str, Any]]) -> PreTokenizer:
         regexes = tuple(map(_split_regex, first))
         if regexes in SPLITS:
             return SPLITS[regexes]
-    shown = [step.get("type") for step in steps]
-    raise tokenizer.error(
-        "pre_tokenizer",
-        f"{shown!r:.80} with these settings is not supported; supported is {SUPPORTED}.",
-    )
+    return None
 
 
 def _split_regex(step: dict[str, Any]) -> str:
@@ -166,22 +176,49 @@ def _added_tokens(tokenizer: Fields) -> list[tuple[AddedToken, bool]]:
     return list(tokens.values())
 
 
-def _ordinary_tokens(model: Fields, special: Mapping[str, int]) -> dict[int, bytes]:
+def _texts(model: Fields, added: Mapping[str, int]) -> dict[int, str]:
+    """id -> token as the file writes it, without the added ones."""
     vocab = model.raw("vocab")
+    if model.text("type", "BPE") == "Unigram":
+        vocab = _unigram_ids(model, vocab)
     if not isinstance(vocab, dict) or not all(type(token_id) is int for token_id in vocab.values()):
         raise model.error("vocab", "must map tokens to integers.")
-    decode = ByteDecoder()
-    tokens: dict[int, bytes] = {}
-    try:
-        for literal, token_id in vocab.items():
-            if special.get(literal) == token_id:
-                continue
-            if token_id in tokens:
-                raise ValueError(f"the id {token_id} appears twice.")
-            tokens[token_id] = decode(literal)
-    except ValueError as error:
-        raise model.error("vocab", str(error)) from error
-    return tokens
+    texts: dict[int, str] = {}
+    for literal, token_id in vocab.items():
+        if added.get(literal) == token_id:
+            continue
+        if token_id in texts or token_id < 0:
+            raise model.error("vocab", f"the id {token_id} appears twice, or is below 0.")
+        texts[token_id] = literal
+    return texts
+
+
+def _unigram_ids(model: Fields, vocab: object) -> dict[str, int]:
+    if not isinstance(vocab, list) or not vocab or not all(map(_is_scored, vocab)):
+        raise model.error("vocab", "must be a list of tokens and their scores.")
+    ids = {text: i for i, (text, _) in enumerate(vocab)}
+    if len(ids) != len(vocab):
+        raise model.error("vocab", "two tokens have the same text.")
+    return ids
+
+
+def _is_scored(entry: object) -> bool:
+    return (
+        isinstance(entry, list)
+        and len(entry) == 2
+        and isinstance(entry[0], str)
+        and type(entry[1]) in (int, float)
+    )
+
+
+def _token_bytes(
+    model: Fields, texts: Mapping[int, str], is_byte_level: bool
+) -> tuple[dict[int, bytes], dict[int, bytes]]:
+    """Tokens, and those that no text becomes, as they are not written in characters for bytes."""
+    if not is_byte_level:
+        has_bytes = model.boolean("byte_fallback", False)
+        return {i: piece_bytes(text, has_bytes) for i, text in texts.items()}, {}
+    return decode_byte_level(texts)
 
 
 def _merges(model: Fields) -> list[tuple[bytes, bytes]]:

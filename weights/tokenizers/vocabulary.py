@@ -64,6 +64,19 @@ class ByteDecoder:
             ) from None
 
 
+def decode_byte_level(texts: Mapping[int, str]) -> tuple[dict[int, bytes], dict[int, bytes]]:
+    """Tokens, and those that are not written in byte-level characters: no text becomes them."""
+    decode = ByteDecoder()
+    tokens: dict[int, bytes] = {}
+    unreachable: dict[int, bytes] = {}
+    for i, text in texts.items():
+        try:
+            tokens[i] = decode(text)
+        except ValueError:
+            unreachable[i] = text.encode(errors="replace")
+    return tokens, unreachable
+
+
 def split_merge(merge: object) -> tuple[str, str]:
     """A merge as "left right", or as a list of the two (newer tokenizer.json)."""
     pair = merge.split(" ") if isinstance(merge, str) else merge

@@ -8,7 +8,9 @@ Only how an error looks hangs on it, never whether a caller may pass. Anthropic 
 status and no field for the parameter: the message names it.
 """
 
-from thirdeye.server.errors import ApiError
+from msgspec import Struct
+
+from thirdeye.server.errors import ApiError, Error
 
 MESSAGES_PATH = "/v1/messages"
 
@@ -22,20 +24,26 @@ _ANTHROPIC_TYPES = {
 }
 
 
+class AnthropicErrorFields(Struct):
+    type: str
+    message: str
+
+
+class AnthropicError(Struct, tag_field="type", tag="error"):
+    error: AnthropicErrorFields
+    request_id: str
+
+
 def is_anthropic(path: str) -> bool:
     """Whether whoever asks for this path speaks Anthropic's dialect."""
     return path == MESSAGES_PATH or path.startswith(MESSAGES_PATH + "/")
 
 
-def error_body(error: ApiError, path: str, request_id: str) -> dict[str, object]:
-    return anthropic_error(error, request_id) if is_anthropic(path) else {**error.body()}
+def error_body(error: ApiError, path: str, request_id: str) -> Error | AnthropicError:
+    return anthropic_error(error, request_id) if is_anthropic(path) else error.body()
 
 
-def anthropic_error(error: ApiError, request_id: str) -> dict[str, object]:
+def anthropic_error(error: ApiError, request_id: str) -> AnthropicError:
     other = "invalid_request_error" if error.status < 500 else "api_error"
     kind = _ANTHROPIC_TYPES.get(error.status, other)
-    return {
-        "type": "error",
-        "error": {"type": kind, "message": error.message},
-        "request_id": request_id,
-    }
+    return AnthropicError(AnthropicErrorFields(kind, error.message), request_id)

@@ -2,10 +2,11 @@
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import Scope
 
 from thirdeye.server.api.http.error_envelope import error_body
+from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_in
 from thirdeye.server.errors import (
     ApiError,
@@ -18,7 +19,7 @@ from thirdeye.server.errors import (
 
 def error_response(error: ApiError, scope: Scope) -> Response:
     body = error_body(error, scope["path"], lifetime_in(scope).request_id)
-    return JSONResponse(body, error.status, error.headers)
+    return json_response(body, error.headers, error.status)
 
 
 async def on_api_error(request: Request, error: Exception) -> Response:

@@ -11,5 +11,7 @@ from starlette.responses import Response
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-def json_response(value: object, headers: Mapping[str, str] | None = None) -> Response:
-    return Response(msgspec.json.encode(value), 200, headers, media_type="application/json")
+def json_response(
+    value: object, headers: Mapping[str, str] | None = None, status: int = 200
+) -> Response:
+    return Response(msgspec.json.encode(value), status, headers, media_type="application/json")

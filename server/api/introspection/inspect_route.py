@@ -8,13 +8,15 @@ engine works on it between its steps, so running answers hardly notice; few may 
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 from uuid import uuid4
 
 from fastapi import APIRouter
+from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.generation.answer_format import JsonObject, encode
+from thirdeye.server.api.generation.answer_format import encode
 from thirdeye.server.api.generation.request_rules import check_prompt_ids, refuse
 from thirdeye.server.api.generation.respond import answer_stream, unless_gone
 from thirdeye.server.api.http.admission import ViewerSlots
@@ -27,6 +29,12 @@ from thirdeye.server.api.introspection.inspect_request import (
     InspectRequest,
     check_size,
     layers_of,
+)
+from thirdeye.server.api.introspection.inspection import (
+    InspectedLayer,
+    Inspection,
+    InspectionEvent,
+    InspectionLayer,
 )
 from thirdeye.server.api.introspection.inspection_events import InspectionEvents
 from thirdeye.server.api.openai.schema import TokenizeRequest
@@ -45,7 +53,7 @@ def inspect_routes(context: Context) -> APIRouter:
 
     @router.post(
         "/v1/inspect",
-        **documented("Inspect", InspectRequest, answer="Inspection", streams="InspectionEvent"),
+        **documented("Inspect", InspectRequest, answer=Inspection, streams="InspectionEvent"),
     )
     async def inspect(request: Request) -> Response:
         engine, model = context.state.serving()
@@ -106,21 +114,20 @@ def trace_request(body: InspectRequest, ids: list[int], model: ServedModel) -> T
     )
 
 
-async def merged(events: AsyncGenerator[JsonObject, None]) -> JsonObject:
+async def merged(events: AsyncGenerator[InspectionEvent, None]) -> Inspection:
     """All events in one object: the layers in a list, the rest side by side."""
-    whole: JsonObject = {}
-    layers: list[JsonObject] = []
+    whole: dict[str, Any] = {}
+    layers: list[InspectedLayer] = []
     async with aclosing(events):
         async for event in events:
-            kind = event.pop("object")
-            if kind == "inspection.layer":
-                layers.append(event)
+            if isinstance(event, InspectionLayer):
+                layers.append(InspectedLayer(**structs.asdict(event)))
             else:
-                whole |= event
-    return {"object": "inspection", **whole, "layers": layers}
+                whole |= structs.asdict(event)
+    return Inspection(**whole, layers=layers)
 
 
-async def framed(events: AsyncGenerator[JsonObject, None]) -> AsyncGenerator[bytes, None]:
+async def framed(events: AsyncGenerator[InspectionEvent, None]) -> AsyncGenerator[bytes, None]:
     async with aclosing(events):
         async for event in events:
             yield data_frame(encode(event))

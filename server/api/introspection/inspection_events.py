@@ -1,14 +1,22 @@
-"""What a look into the model tells, as JSON objects: start, layer, layer, ..., end."""
+"""A look into the model as it comes: start, layer, layer, ..., end."""
 
 import asyncio
 import base64
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import cast
+from typing import Any, cast
 
-from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.plan import unix_seconds
 from thirdeye.server.api.introspection.inspect_request import InspectRequest
+from thirdeye.server.api.introspection.inspection import (
+    GuessedToken,
+    InspectedToken,
+    InspectionEnd,
+    InspectionEvent,
+    InspectionLayer,
+    InspectionStart,
+    PackedArray,
+)
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.trace import STREAM, Array, Guesses, Trace, TraceRequest
 from thirdeye.server.engine.interface.types import Engine, EngineDead
@@ -26,14 +34,14 @@ DIMS = {
 
 
 class InspectionEvents:
-    """One text that is looked into: its events as JSON objects."""
+    """One text that is looked into: its events."""
 
     def __init__(self, body: InspectRequest, model: ServedModel, request: TraceRequest) -> None:
         self._body = body
         self._model = model
         self._request = request
 
-    async def events(self, engine: Engine) -> AsyncGenerator[JsonObject, None]:
+    async def events(self, engine: Engine) -> AsyncGenerator[InspectionEvent, None]:
         """Start, the layers, end. Raises `ApiError` if the engine fails."""
         yield self._start()
         # `Engine.inspect` gives a generator in every engine; `AsyncIterator` cannot say so.
@@ -49,60 +57,59 @@ class InspectionEvents:
         except EngineDead:
             raise engine_down(engine.restart_eta) from None
 
-    def _start(self) -> JsonObject:
+    def _start(self) -> InspectionStart:
         info, tokenizer, request = self._model.info, self._model.tokenizer, self._request
         parts = [part for part in DIMS if part in self._body.include]
-        return {
-            "object": "inspection.start",
-            "id": request.request_id,
-            "created": unix_seconds(),
-            "model": self._body.model or self._model.names[0],
-            "system_fingerprint": self._model.fingerprint,
-            "tokens": [describe(token_id, tokenizer) for token_id in request.token_ids],
-            "dims": {part: DIMS[part] for part in parts},
-            "layer_numbers": request.layers,
-            "lens_positions": request.lens_positions,
-            "num_layers": info.num_layers,
-            "num_heads": info.num_heads,
-            "num_kv_heads": info.num_kv_heads,
-            "hidden_size": info.hidden_size,
-            "parameters": dict(info.parameters),
-        }
+        return InspectionStart(
+            id=request.request_id,
+            created=unix_seconds(),
+            model=self._body.model or self._model.names[0],
+            system_fingerprint=self._model.fingerprint,
+            tokens=[describe(token_id, tokenizer) for token_id in request.token_ids],
+            dims={part: DIMS[part] for part in parts},
+            layer_numbers=request.layers,
+            lens_positions=request.lens_positions,
+            num_layers=info.num_layers,
+            num_heads=info.num_heads,
+            num_kv_heads=info.num_kv_heads,
+            hidden_size=info.hidden_size,
+            parameters=dict(info.parameters),
+        )
 
-    def _event(self, trace: Trace) -> JsonObject:
+    def _event(self, trace: Trace) -> InspectionLayer | InspectionEnd:
         """Of thousands or millions of numbers: call it from a thread."""
         guesses = [shown(guesses, self._model.tokenizer) for guesses in trace.lens]
         if trace.is_last:
-            return {"object": "inspection.end", "next_token": guesses}
-        event: JsonObject = {"object": "inspection.layer", "layer": trace.layer}
+            return InspectionEnd(guesses)
+        event = InspectionLayer(layer=trace.layer)
+        written = packed if self._body.encoding_format == "base64" else numbers
         for name, values in trace.arrays.items():
             if name == "norms":
-                event[name] = dict(zip(STREAM, numbers(values), strict=True))
-            elif self._body.encoding_format == "base64":
-                event[name] = packed(values)
+                event.norms = dict(zip(STREAM, numbers(values), strict=True))
             else:
-                event[name] = numbers(values)
-        return event | ({"logit_lens": guesses} if self._request.has_lens else {})
+                setattr(event, name, written(values))
+        if self._request.has_lens:
+            event.logit_lens = guesses
+        return event
 
 
-def describe(token_id: int, tokenizer: TokenizerLike) -> JsonObject:
-    """One token of the text; U+FFFD in `token` stands for bytes that are no whole character."""
+def describe(token_id: int, tokenizer: TokenizerLike) -> InspectedToken:
     raw = tokenizer.token_bytes(token_id)
-    return {"id": token_id, "token": token_text(raw), "bytes": list(raw)}
+    return InspectedToken(token_id, token_text(raw), list(raw))
 
 
-def shown(guesses: Guesses, tokenizer: TokenizerLike) -> list[JsonObject]:
+def shown(guesses: Guesses, tokenizer: TokenizerLike) -> list[GuessedToken]:
     return [
-        {
-            "id": token_id,
-            "token": token_text(tokenizer.token_bytes(token_id)),
-            "logprob": round(logprob, DIGITS) + 0.0,  # and never -0.0
-        }
+        GuessedToken(
+            token_id,
+            token_text(tokenizer.token_bytes(token_id)),
+            round(logprob, DIGITS) + 0.0,  # and never -0.0
+        )
         for token_id, logprob in guesses
     ]
 
 
-def numbers(values: Array) -> list[object]:
+def numbers(values: Array) -> list[Any]:
     """Nested lists of rounded numbers."""
     flat = [round(value, DIGITS) for value in memoryview(values.data).cast("f")]
     return nested(flat, values.shape)
@@ -116,6 +123,5 @@ def nested(flat: Sequence[object], shape: Sequence[int]) -> list[object]:
     return [nested(flat[i * size : (i + 1) * size], shape[1:]) for i in range(shape[0])]
 
 
-def packed(values: Array) -> JsonObject:
-    data = base64.b64encode(values.data).decode()
-    return {"shape": values.shape, "dtype": "float32", "data": data}
+def packed(values: Array) -> PackedArray:
+    return PackedArray(values.shape, "float32", base64.b64encode(values.data).decode())

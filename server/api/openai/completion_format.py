@@ -10,7 +10,6 @@ from msgspec import UNSET, Struct, UnsetType, structs
 
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.http.json_response import Count
-from thirdeye.server.api.openai.detokenize import text_of, visible_bytes
 from thirdeye.server.api.openai.logprob_lists import (
     CompletionLogprobs,
     PromptLogprobs,
@@ -32,6 +31,7 @@ from thirdeye.server.api.openai.stream_chunks import (
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import TokenLogprobs
+from thirdeye.server.text.detokenize import text_of, visible_bytes
 from thirdeye.server.text.events import TextEvent
 
 

@@ -15,12 +15,12 @@ from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.openai.chat import check_continuation, encode_messages
-from thirdeye.server.api.openai.detokenize import text_of
 from thirdeye.server.api.openai.logprob_lists import token_name
 from thirdeye.server.api.openai.schema import DetokenizeRequest, TokenizeRequest
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import InvalidRequest
+from thirdeye.server.text.detokenize import text_of
 from thirdeye.server.text.templates.completion_prompt import encode_prompt
 from thirdeye.server.text.tokenizer import TokenizerLike
 

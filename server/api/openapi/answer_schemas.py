@@ -15,6 +15,13 @@ from msgspec import Struct
 from thirdeye.server.api.admin.ops import Load, Status, Version
 from thirdeye.server.api.anthropic.routes import AnthropicCount
 from thirdeye.server.api.http.documented import SCHEMAS
+from thirdeye.server.api.http.error_envelope import AnthropicError
+from thirdeye.server.api.introspection.inspection import (
+    Inspection,
+    InspectionEnd,
+    InspectionLayer,
+    InspectionStart,
+)
 from thirdeye.server.api.openai.chat_format import ChatChunk, ChatCompletion
 from thirdeye.server.api.openai.completion_format import Completion, TextChunk
 from thirdeye.server.api.openai.embeddings import Embeddings
@@ -22,13 +29,13 @@ from thirdeye.server.api.openai.models import ModelList
 from thirdeye.server.api.openai.stream_chunks import Head
 from thirdeye.server.api.openai.tokenize import Text, TokenizerInfo, Tokens
 from thirdeye.server.api.receipts.verify import Verification
+from thirdeye.server.errors import Error
 
 Schema = dict[str, Any]
 
 STRING: Schema = {"type": "string"}
 NUMBER: Schema = {"type": "number"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
-NULL: Schema = {"type": "null"}
 
 
 def const(*values: str) -> Schema:
@@ -37,10 +44,6 @@ def const(*values: str) -> Schema:
 
 def list_of(items: Schema) -> Schema:
     return {"type": "array", "items": items}
-
-
-def or_null(schema: Schema) -> Schema:
-    return {"anyOf": [schema, NULL]}
 
 
 def object_of(optional: dict[str, Schema] | None = None, /, **required: Schema) -> Schema:
@@ -55,11 +58,17 @@ _HEAD_OF_RESPONSE = {"id": STRING, "object": const("response"), "created_at": NU
 
 STRUCTS: tuple[type[Struct], ...] = (
     AnthropicCount,
+    AnthropicError,
     ChatChunk,
     ChatCompletion,
     Completion,
     Embeddings,
+    Error,
     Head,
+    Inspection,
+    InspectionEnd,
+    InspectionLayer,
+    InspectionStart,
     Load,
     ModelList,
     Status,
@@ -85,30 +94,6 @@ ANSWERS: dict[str, Schema] = {
         content=list_of(object_of(type=const("text", "tool_use"))),
         stop_reason=const("end_turn", "max_tokens", "stop_sequence", "tool_use"),
         usage=object_of(input_tokens=COUNT, output_tokens=COUNT),
-    ),
-    "Error": object_of(
-        error=object_of(message=STRING, type=STRING, param=or_null(STRING), code=or_null(STRING))
-    ),
-    "AnthropicError": object_of(
-        type=const("error"), error=object_of(type=STRING, message=STRING), request_id=STRING
-    ),
-    "Inspection": object_of(
-        object=const("inspection"),
-        id=STRING,
-        created=COUNT,
-        model=STRING,
-        system_fingerprint=STRING,
-        tokens=list_of(object_of(id=COUNT, token=STRING, bytes=list_of(COUNT))),
-        dims={"type": "object", "additionalProperties": list_of(STRING)},
-        layer_numbers=list_of(COUNT),
-        lens_positions=list_of(COUNT),
-        num_layers=COUNT,
-        num_heads=COUNT,
-        num_kv_heads=COUNT,
-        hidden_size=COUNT,
-        parameters={"type": "object", "additionalProperties": COUNT},
-        next_token=list_of(list_of(object_of(id=COUNT, token=STRING, logprob=NUMBER))),
-        layers=list_of(object_of(layer=COUNT)),
     ),
 }
 

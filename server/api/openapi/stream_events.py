@@ -11,6 +11,11 @@ import msgspec
 from msgspec import Struct
 
 from thirdeye.server.api.http.documented import SCHEMAS, reference
+from thirdeye.server.api.introspection.inspection import (
+    InspectionEnd,
+    InspectionLayer,
+    InspectionStart,
+)
 from thirdeye.server.api.openai.chat_format import ChatChunk
 from thirdeye.server.api.openai.completion_format import TextChunk
 from thirdeye.server.api.openai.stream_chunks import Head
@@ -38,14 +43,16 @@ _MESSAGE_EVENTS = (
     *("message_start", "content_block_start", "content_block_delta", "content_block_stop"),
     *("message_delta", "message_stop", "ping", "error"),
 )
-_INSPECTION_EVENTS = tuple(f"inspection.{kind}" for kind in ("start", "layer", "end"))
+_INSPECTION_EVENTS = (InspectionStart, InspectionLayer, InspectionEnd)
 
 EVENTS: dict[str, Schema] = {
     "ChatCompletionChunk": {"anyOf": [_chunk("chat.completion.chunk", ChatChunk), _ERROR]},
     "CompletionChunk": {"anyOf": [_chunk("text_completion", TextChunk), _ERROR]},
     "ResponseEvent": object_of(type=const(*_RESPONSE_EVENTS), sequence_number=COUNT),
     "MessageEvent": object_of(type=const(*_MESSAGE_EVENTS)),
-    "InspectionEvent": {"anyOf": [object_of(object=const(*_INSPECTION_EVENTS)), _ERROR]},
+    "InspectionEvent": {
+        "anyOf": [*(reference(event.__name__) for event in _INSPECTION_EVENTS), _ERROR]
+    },
 }
 
 

@@ -19,6 +19,7 @@ TAGS = (OPEN, CLOSE)
 RESPONSE_OPEN = "<tool_response>"
 RESPONSE_CLOSE = "</tool_response>"
 MARKUP = (*TAGS, RESPONSE_OPEN, RESPONSE_CLOSE)  # which only a template or a model writes
+FRONT = "\x02"  # no part of any word
 
 
 def head_of(name: str) -> str:
@@ -45,9 +46,21 @@ def encode_with_tags(text: str, tokenizer: TokenizerLike) -> list[int]:
     ids: list[int] = []
     for part in re.split(f"({OPEN}|{CLOSE})", text):
         is_token = part in TAGS and part in tokenizer.special_tokens
-        ids += (
-            [tokenizer.special_tokens[part]]
-            if is_token
-            else tokenizer.encode(part, follows_special=True)
-        )
+        ids += [tokenizer.special_tokens[part]] if is_token else _encode_inside(part, tokenizer)
+    return ids
+
+
+def _encode_inside(text: str, tokenizer: TokenizerLike) -> list[int]:
+    """As text inside an answer: without the space that some models put where a text starts.
+
+    That space may be one token with the first word, so a character that is no part of any word
+    stands in front, and goes again.
+    """
+    ids = tokenizer.encode(text, follows_special=True)
+    if b"".join(map(tokenizer.token_bytes, ids)) == text.encode():
+        return ids
+    marked = tokenizer.encode(FRONT + text, follows_special=True)
+    for i, token_id in enumerate(marked):
+        if tokenizer.token_bytes(token_id) == FRONT.encode():
+            return marked[i + 1 :]
     return ids

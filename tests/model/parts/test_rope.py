@@ -155,6 +155,21 @@ def test_short_contexts_have_factors_of_their_own() -> None:
     torch.testing.assert_close(inverse_frequencies(config, 4097), plain / torch.tensor(LONG))
 
 
+def test_the_served_context_chooses() -> None:
+    """A model that is made for long texts, and asked for short ones alone."""
+    scaling = RopeScaling(
+        "longrope",
+        4.0,
+        original_max_position_embeddings=32,
+        short_factors=(1.0,) * 4,
+        long_factors=LONG[:4],
+    )
+    config = RopeConfig(1e4, 8, scaling)
+    short, long = Rope(config, 128, FP32, context=32), Rope(config, 128, FP32)
+    assert torch.equal(short.cos, Rope(RopeConfig(1e4, 8), 128, FP32).cos)
+    assert not torch.equal(short.cos, long.cos)
+
+
 def test_unknown_scaling_is_named() -> None:
     """A checkpoint with a scaling we do not have must not run with wrong positions."""
     config = change(LLAMA, rope=RopeConfig(1e4, 8, RopeScaling("spiral", 4.0)))

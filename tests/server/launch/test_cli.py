@@ -21,7 +21,9 @@ HEAVY = ("torch", "fastapi", "pydantic", "uvicorn", "tiktoken", "numpy", "jinja2
 
 def thirdeye(*args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "thirdeye.server.launch.cli", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        command, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=60
+    )
 
 
 def test_help_imports_nothing_heavy():
@@ -36,7 +38,7 @@ def test_help_imports_nothing_heavy():
 
 def test_help_names_the_commands():
     shown = thirdeye("--help").stdout
-    for command in ("serve", "chat", "complete", "bench", "pull", "models", "info", "doctor"):
+    for command in ("serve", "chat", "complete", "bench", "pull", "list", "rm", "info", "doctor"):
         assert f"\n  {command} " in shown
 
 
@@ -147,14 +149,31 @@ def test_doctor_says_what_a_bug_report_needs():
         assert word in shown
 
 
-def test_models_lists_the_catalog():
-    assert "smollm2" in thirdeye("models").stdout
+@pytest.mark.parametrize("command", ["list", "models"])
+def test_list_shows_the_catalog(command: str):
+    assert "smollm2" in thirdeye(command).stdout
+
+
+def test_rm_asks_first(tmp_path, monkeypatch):
+    """Without a terminal and without --yes nothing is deleted."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = tmp_path / "thirdeye" / "models" / "mine.gguf"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"GGUF")
+    done = thirdeye("rm", "mine")
+    assert (done.returncode, file.exists()) == (1, True)
+    assert "--yes" in done.stderr
+    done = thirdeye("rm", "mine", "--yes")
+    assert (done.returncode, file.exists()) == (0, False)
+    assert str(file) in done.stdout
 
 
 def test_pull_refuses_an_unknown_name():
     done = thirdeye("pull", "no-such-model")
     assert done.returncode == 1
     assert "smollm2" in done.stderr
+    assert "Did you mean" not in done.stderr
+    assert "Did you mean 'smollm2'?" in thirdeye("pull", "smolm2").stderr
 
 
 @pytest.mark.real

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.text.byte_tokenizer import ByteTokenizer
-from tests.text.templates import HERMES, LLAMA3, SMOLLM2, TOOLS
-from tests.text.test_chat_parity import reference
+from tests.text.templates.chat_templates import HERMES, LLAMA3, SMOLLM2, TOOLS
+from tests.text.templates.test_chat_parity import reference
 from thirdeye.server.text.templates.chat_template import ChatTemplate
 from thirdeye.server.text.tools.call_parser import ToolCallParser
 from thirdeye.server.text.tools.definitions import Tool

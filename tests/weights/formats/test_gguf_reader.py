@@ -2,6 +2,7 @@
 
 import os
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.weights.gguf_files import ARRAY, STRING, U32, Parts, array, pair, strings, tensor, text
 from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.formats.gguf.format import BOOL
 from thirdeye.weights.formats.gguf.reader import GGUFFile, read_gguf
 
 
@@ -50,6 +52,22 @@ def test_what_was_given_back_can_be_read_again(read: Callable[[bytes], GGUFFile]
     before = bytes(file.tensor_bytes("first"))
     file.release()
     assert bytes(file.tensor_bytes("first")) == before
+
+
+def test_an_array_of_booleans_costs_its_own_bytes(read: Callable[[bytes], GGUFFile]) -> None:
+    """Not a Python object each, which is eight times as much: a hostile file is all booleans."""
+    size = 4_000_000
+    raw = metadata(pair("some.flags", ARRAY, array(BOOL, size, b"\0\1" * (size // 2))))
+    tracemalloc.start()
+    try:
+        flags = read(raw).metadata["some.flags"]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert flags[:3].tolist() == [False, True, False]
+    assert peak < 2 * size
+    with pytest.raises(ModelFormatError, match=r"'some\.flags'.*must be 0 or 1"):
+        read(metadata(pair("some.flags", ARRAY, array(BOOL, 3, b"\0\1\2"))))
 
 
 def test_version_2_is_read_too(read: Callable[[bytes], GGUFFile]) -> None:

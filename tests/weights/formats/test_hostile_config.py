@@ -223,7 +223,7 @@ GGUF_REFUSED = {
     "value size": ("attention.value_length", 16),
     "rotary size": ("rope.dimension_count", 4),
     "bidirectional": ("attention.causal", False),
-    "yarn": ("rope.scaling.type", "yarn"),
+    "unknown rope": ("rope.scaling.type", "spiral"),
     "scaling not a string": ("rope.scaling.type", 1),
     "split": ("split.count", 2),
     "template not a string": ("tokenizer.chat_template", 3),

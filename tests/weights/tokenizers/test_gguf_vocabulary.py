@@ -91,8 +91,7 @@ REFUSED = {
     "sentencepiece": ("model", "llama"),
     "wordpiece": ("model", "bert"),
     "model missing": ("model", None),
-    "unknown family": ("pre", "default"),
-    "family missing": ("pre", None),
+    "unknown family": ("pre", "superbpe"),
     "tokens missing": ("tokens", None),
     "tokens are numbers": ("tokens", [1, 2, 3]),
     "merges missing": ("merges", None),
@@ -128,6 +127,6 @@ def test_more_tokens_than_the_model_has(tmp_path: Path) -> None:
 
 
 def test_the_refusal_says_what_is_supported(tmp_path: Path) -> None:
-    values = metadata("gpt2") | {"model": "llama"}
+    values = metadata("gpt2") | {"model": "bert"}
     with pytest.raises(ModelFormatError, match=r"byte-level BPE.*gpt2, .*llama3, .*qwen2"):
         open_tokenizer(tmp_path / "model.gguf", values)

@@ -180,17 +180,7 @@ REFUSED = {
     "token not byte-level": {"model": {"vocab": {"▁the": 7}, "merges": []}},
     "lowercasing": {"normalizer": {"type": "Lowercase"}},
     "metaspace": {"pre_tokenizer": {"type": "Metaspace"}},
-    "prefix space": {"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": True}},
     "no pre-tokenizer": {"pre_tokenizer": None},
-    "unknown expression": {
-        "pre_tokenizer": {
-            "type": "Sequence",
-            "pretokenizers": [
-                {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated"},
-                {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
-            ],
-        }
-    },
     "sequence of nothing": {"pre_tokenizer": {"type": "Sequence", "pretokenizers": 3}},
     "added token without id": {"added_tokens": [{"content": "<x>"}]},
     "added token twice": {"added_tokens": [{"content": "<x>", "id": 601}] * 2},

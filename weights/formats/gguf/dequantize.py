@@ -14,7 +14,7 @@ from thirdeye.weights.formats.gguf.blocks import (
     simple,
     ternary,
 )
-from thirdeye.weights.formats.gguf.blocks.fields import Bytes, Floats, Unpack
+from thirdeye.weights.formats.gguf.blocks.block_fields import Bytes, Floats, Unpack
 from thirdeye.weights.formats.gguf.format import TensorType
 
 CHUNK = 1 << 18  # weights at a time: 1 MiB of output, so that the passes over it stay in the cache

@@ -1,9 +1,10 @@
 """A checkpoint in one GGUF file: metadata, tokenizer and tensors, quantized ones as they lie."""
 
 import re
+from collections import Counter
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
@@ -22,6 +23,7 @@ from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from torch import Tensor
 
+GGUF_SAMPLING = {"temp": "temperature", "penalty_repeat": "repetition_penalty"}
 QUANTIZATION_SUFFIX = re.compile(r"[.-](?:I?Q\d\w*|F16|F32|BF16)$", re.IGNORECASE)
 
 
@@ -53,6 +55,18 @@ class GGUFCheckpoint:
     def tensor_sizes(self) -> dict[str, int]:
         tensors = self._file.tensors
         return {name: info.num_bytes for name, info in tensors.items() if self.targets(name) != []}
+
+    def tensor_formats(self) -> dict[str, int]:
+        return Counter(self._file.tensors[name].type.name for name in self.tensor_sizes())
+
+    def suggested_sampling(self) -> dict[str, Any]:
+        prefix = "general.sampling."
+        values = self._file.metadata
+        return {
+            GGUF_SAMPLING.get(name, name): value
+            for key, value in values.items()
+            if (name := key.removeprefix(prefix)) != key
+        }
 
     def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
         import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)

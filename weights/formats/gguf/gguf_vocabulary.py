@@ -1,5 +1,6 @@
 """The tokenizer part of GGUF metadata (`tokenizer.ggml.*`) as a `Vocabulary`."""
 
+import logging
 from collections.abc import Container
 from enum import IntEnum
 
@@ -7,8 +8,19 @@ from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 from thirdeye.weights.tokenizers.added_tokens import AddedToken
-from thirdeye.weights.tokenizers.pretokenize import BY_GGUF_NAME, SUPPORTED
-from thirdeye.weights.tokenizers.vocabulary import ByteDecoder, Vocabulary, split_merge
+from thirdeye.weights.tokenizers.chains import CHAINS, chain_pipeline
+from thirdeye.weights.tokenizers.pipeline import Pipeline
+from thirdeye.weights.tokenizers.pretokenize import BY_GGUF_NAME, SUPPORTED, PreTokenizer
+from thirdeye.weights.tokenizers.sentencepiece_model import ModelType, Piece
+from thirdeye.weights.tokenizers.sentencepiece_vocabulary import Ends, SpaceRules, piece_vocabulary
+from thirdeye.weights.tokenizers.vocabulary import (
+    ByteDecoder,
+    Vocabulary,
+    decode_byte_level,
+    split_merge,
+)
+
+logger = logging.getLogger(__name__)
 
 # End of sequence, of turn, of message: each ends a generation.
 EOS_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
@@ -20,10 +32,14 @@ class TokenType(IntEnum):
     CONTROL = 3
     USER_DEFINED = 4
     UNUSED = 5
+    BYTE = 6
 
 
 SPECIAL = (TokenType.UNKNOWN, TokenType.CONTROL)
 ADDED = (*SPECIAL, TokenType.USER_DEFINED)
+
+
+PIECE_MODELS = {"llama": ModelType.BPE, "t5": ModelType.UNIGRAM}
 
 
 def read_vocabulary(
@@ -31,18 +47,27 @@ def read_vocabulary(
 ) -> Vocabulary:
     """`never_from_text`: added tokens that text shall not become, special or not.
 
-    Raises `ModelFormatError` for anything that is not byte-level BPE of a known family.
+    Raises `ModelFormatError` for a kind of tokenizer that is not known.
     """
     fields = Fields(file.path, file.metadata, "tokenizer.ggml.")
-    if (model := fields.text("model")) != "gpt2":
-        raise fields.error("model", f"'{model:.40}' is not supported; supported is {SUPPORTED}.")
-    family = fields.text("pre")
-    if family not in BY_GGUF_NAME:
-        raise fields.error("pre", f"'{family:.40}' is not supported; supported is {SUPPORTED}.")
-    pre_tokenizer = BY_GGUF_NAME[family]
+    model = fields.text("model")
     literals = _strings(fields, "tokens")
     if len(literals) > vocab_size:
         raise fields.error("tokens", f"has {len(literals)} tokens, the model has {vocab_size}.")
+    if model in PIECE_MODELS:
+        return _pieces(fields, literals, PIECE_MODELS[model], vocab_size, never_from_text)
+    if model == "gpt2":
+        return _byte_level(fields, literals, vocab_size, never_from_text)
+    raise fields.error(
+        "model",
+        f"'{model:.40}' is not supported; supported are llama, t5 and gpt2, which is {SUPPORTED}, "
+        f"{', '.join(sorted(CHAINS))}.",
+    )
+
+
+def _byte_level(
+    fields: Fields, literals: list[str], vocab_size: int, never_from_text: Container[str]
+) -> Vocabulary:
     types = _token_types(fields, len(literals))
     added = _added_tokens(fields, literals, types)
     special = {
@@ -50,18 +75,81 @@ def read_vocabulary(
         for literal, token_id in added.items()
         if types[token_id] in SPECIAL or literal in never_from_text
     }
-    eos = {fields.optional_integer(key, high=vocab_size - 1) for key in EOS_KEYS} - {None}
+    normal = {i: text for i, text in enumerate(literals) if types[i] == TokenType.NORMAL}
+    rules = _rules(fields, normal, len(literals))
+    tokens, unreachable = decode_byte_level(normal)
+    ends = _ends(fields, vocab_size, isinstance(rules, PreTokenizer) and rules.add_bos)
     return Vocabulary(
-        tokens=_ordinary_tokens(fields, literals, types),
+        tokens=tokens,
+        unreachable=unreachable,
         merges=_merges(fields),
         special_tokens=special,
-        pre_tokenizer=pre_tokenizer,
+        pre_tokenizer=rules,
         vocab_size=vocab_size,
-        bos_token_id=fields.optional_integer("bos_token_id", high=vocab_size - 1),
-        eos_token_ids=frozenset(id_ for id_ in eos if id_ is not None),
-        add_bos=fields.boolean("add_bos_token", pre_tokenizer.add_bos),
+        bos_token_id=ends.bos,
+        eos_token_ids=ends.eos,
+        add_bos=ends.add_bos,
         text_tokens=[AddedToken(*item) for item in added.items() if item[0] not in special],
     )
+
+
+def _rules(fields: Fields, texts: dict[int, str], num_ids: int) -> PreTokenizer | Pipeline:
+    if (name := fields.optional_text("pre")) is None:
+        logger.warning(
+            "%s does not say how it cuts text ('tokenizer.ggml.pre' is missing): llama.cpp's "
+            "default is used, and answers may be worse. A newer conversion of the model says it.",
+            fields.path.name,
+        )
+        name = "default"
+    if name in BY_GGUF_NAME:
+        return BY_GGUF_NAME[name]
+    if name not in CHAINS:
+        raise fields.error(
+            "pre",
+            f"'{name:.40}' is not supported; supported is {SUPPORTED}, "
+            f"{', '.join(sorted(CHAINS))}.",
+        )
+    merges = [_pair(fields, merge) for merge in _strings(fields, "merges")]
+    return chain_pipeline(name, {text: i for i, text in texts.items()}, merges, num_ids)
+
+
+def _ends(fields: Fields, vocab_size: int, add_bos: bool) -> Ends:
+    """`add_bos`: what such a model does unless its file says otherwise."""
+    eos = {fields.optional_integer(key, high=vocab_size - 1) for key in EOS_KEYS} - {None}
+    return Ends(
+        bos=fields.optional_integer("bos_token_id", high=vocab_size - 1),
+        eos=frozenset(id_ for id_ in eos if id_ is not None),
+        add_bos=fields.boolean("add_bos_token", add_bos),
+    )
+
+
+def _pieces(
+    fields: Fields,
+    literals: list[str],
+    model_type: ModelType,
+    vocab_size: int,
+    never_from_text: Container[str],
+) -> Vocabulary:
+    """SentencePiece's vocabulary. As llama.cpp does, a space goes in front of every stretch of text
+    between special tokens, unless the file says otherwise."""
+    types = _token_types(fields, len(literals))
+    scores = fields.raw("scores")
+    if not hasattr(scores, "tolist") or len(scores) != len(literals):
+        raise fields.error("scores", f"must be an array of {len(literals)} numbers.")
+    charsmap = fields.raw("precompiled_charsmap", None)
+    rules = SpaceRules(
+        prefix="always" if fields.boolean("add_space_prefix", True) else "never",
+        removes_extra=fields.boolean("remove_extra_whitespaces", False),
+        charsmap=b"" if charsmap is None else bytes(charsmap.tobytes()),
+    )
+    pieces = [Piece(*item) for item in zip(literals, scores.tolist(), types, strict=True)]
+    ends = _ends(fields, vocab_size, model_type == ModelType.BPE)
+    try:
+        return piece_vocabulary(pieces, model_type, rules, ends, vocab_size, never_from_text)
+    except ModelFormatError:
+        raise
+    except ValueError as error:
+        raise fields.error("tokens", str(error)) from error
 
 
 def _strings(fields: Fields, key: str) -> list[str]:
@@ -80,20 +168,8 @@ def _token_types(fields: Fields, count: int) -> list[int]:
     known = set(TokenType)
     numbers: list[int] = types.tolist()
     if unknown := set(numbers) - known:
-        raise fields.error("token_type", f"type {min(unknown)} is not supported in byte-level BPE.")
+        raise fields.error("token_type", f"type {min(unknown)} is not known.")
     return numbers
-
-
-def _ordinary_tokens(fields: Fields, literals: list[str], types: list[int]) -> dict[int, bytes]:
-    decode = ByteDecoder()
-    try:
-        return {
-            token_id: decode(literal)
-            for token_id, (literal, kind) in enumerate(zip(literals, types, strict=True))
-            if kind == TokenType.NORMAL
-        }
-    except ValueError as error:
-        raise fields.error("tokens", str(error)) from error
 
 
 def _added_tokens(fields: Fields, literals: list[str], types: list[int]) -> dict[str, int]:
@@ -105,6 +181,13 @@ def _added_tokens(fields: Fields, literals: list[str], types: list[int]) -> dict
                 raise fields.error("tokens", f"the added token {literal!r:.60} appears twice.")
             added[literal] = token_id
     return added
+
+
+def _pair(fields: Fields, merge: str) -> tuple[str, str]:
+    try:
+        return split_merge(merge)
+    except ValueError as error:
+        raise fields.error("merges", str(error)) from error
 
 
 def _merges(fields: Fields) -> list[tuple[bytes, bytes]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf import format as gguf
@@ -126,7 +127,7 @@ class _Cursor:
         if kind == gguf.STRING:
             return self.string()
         if kind == gguf.BOOL:
-            return self._booleans(self.take(1))[0]
+            return bool(self._booleans(self.take(1))[0])
         if kind not in gguf.SCALARS:
             raise self.error(f"unknown value type {kind}.")
         dtype = np.dtype(gguf.SCALARS[kind])
@@ -137,7 +138,7 @@ class _Cursor:
         return number
 
     def array(self) -> Any:
-        """Numbers as a numpy array, booleans and strings as a list; no arrays of arrays."""
+        """Numbers and booleans as a numpy array, strings as a list; no arrays of arrays."""
         kind, length = self.u32(), self.u64()
         if kind == gguf.STRING:
             return self._strings(length)
@@ -178,10 +179,11 @@ class _Cursor:
         self.position = position
         return strings
 
-    def _booleans(self, raw: bytes) -> list[bool]:
-        if raw.strip(b"\0\1"):
+    def _booleans(self, raw: bytes) -> NDArray[np.bool_]:
+        values = np.frombuffer(raw, np.uint8)
+        if values.size and values.max() > 1:
             raise self.error("a boolean must be 0 or 1.")
-        return [byte == 1 for byte in raw]
+        return values.view(np.bool_)
 
 
 def _read_header(cursor: _Cursor) -> tuple[int, int]:

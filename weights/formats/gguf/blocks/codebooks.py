@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from thirdeye.weights.formats.gguf.blocks.fields import (
+from thirdeye.weights.formats.gguf.blocks.block_fields import (
     Bytes,
     Floats,
     Words,

@@ -9,7 +9,7 @@ is nan in E4M3, and nought here.
 
 import numpy as np
 
-from thirdeye.weights.formats.gguf.blocks.fields import Bytes, Floats, bit_planes
+from thirdeye.weights.formats.gguf.blocks.block_fields import Bytes, Floats, bit_planes
 
 VALUES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int8)
 

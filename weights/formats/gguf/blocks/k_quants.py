@@ -9,7 +9,7 @@ Q6_K  128 bytes of low, 64 of high bits, 16 scales, d      = d * sc * (q - 32)
 
 import numpy as np
 
-from thirdeye.weights.formats.gguf.blocks.fields import Bytes, Floats, Words, bit_planes, half
+from thirdeye.weights.formats.gguf.blocks.block_fields import Bytes, Floats, Words, bit_planes, half
 
 
 def q2_k(blocks: Bytes, out: Floats) -> None:

@@ -6,7 +6,7 @@ IQ4_XS  d, 2 bytes of scales' high bits, 4 of low, 128 of q  weight = d * (sc - 
 
 import numpy as np
 
-from thirdeye.weights.formats.gguf.blocks.fields import Bytes, Floats, bit_planes, half, words
+from thirdeye.weights.formats.gguf.blocks.block_fields import Bytes, Floats, bit_planes, half, words
 
 VALUES = np.array(
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.int8

@@ -17,7 +17,7 @@ The last two are from 2026, and take their bits in order.
 
 import numpy as np
 
-from thirdeye.weights.formats.gguf.blocks.fields import Bytes, Floats, half
+from thirdeye.weights.formats.gguf.blocks.block_fields import Bytes, Floats, half
 
 
 def f32(blocks: Bytes, out: Floats) -> None:

@@ -8,7 +8,7 @@ A byte of TQ1_0 is a fraction of 256: times 3 its next digit stands before the p
 
 import numpy as np
 
-from thirdeye.weights.formats.gguf.blocks.fields import Bytes, Floats, bit_planes, half
+from thirdeye.weights.formats.gguf.blocks.block_fields import Bytes, Floats, bit_planes, half
 
 POWERS_OF_3 = np.array([1, 3, 9, 27, 81], np.uint8)
 

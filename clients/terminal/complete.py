@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TextIO
 from thirdeye.clients.client import Client, Stream
 from thirdeye.clients.errors import ConnectionFailed, ThirdeyeError
 from thirdeye.clients.target import Target
-from thirdeye.clients.terminal import printable
+from thirdeye.clients.terminal.screen import printable
 
 FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141  # the last two as a shell reports them
 

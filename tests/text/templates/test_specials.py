@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from jinja2 import Environment
 
 from tests.text.byte_tokenizer import ByteTokenizer
-from tests.text.templates import HOSTILE, LLAMA3, LLAMA3_SPECIALS, SMOLLM2, TOOLS
+from tests.text.templates.chat_templates import HOSTILE, LLAMA3, LLAMA3_SPECIALS, SMOLLM2, TOOLS
 from thirdeye.server.text.templates.chat_template import ChatTemplate
 from thirdeye.server.text.templates.sandbox import TemplateSandbox
 from thirdeye.server.text.templates.special_tokens import MARK, SpecialTokens

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.text.byte_tokenizer import ByteTokenizer
-from tests.text.templates import LLAMA3, LLAMA3_SPECIALS, SMOLLM2, TOOLS
+from tests.text.templates.chat_templates import LLAMA3, LLAMA3_SPECIALS, SMOLLM2, TOOLS
 from thirdeye.server.text.templates import sandbox
 from thirdeye.server.text.templates.chat_template import (
     MAX_REFUSAL_CHARS,

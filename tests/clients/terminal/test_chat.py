@@ -20,10 +20,10 @@ import pytest
 from rich.console import Console
 
 from tests.clients.stub import DONE, Stub, chat_events, error, event
-from tests.clients.test_terminal import Lines
-from thirdeye.clients.chat import run_chat
+from tests.clients.terminal.test_screen import Lines
+from thirdeye.clients.terminal.chat import run_chat
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Screen:
@@ -264,7 +264,7 @@ def test_another_model_of_the_server(terminal: Screen, stub: Stub) -> None:
 PROGRAM = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that ^C on this terminal is a SIGINT to this program
-from thirdeye.clients.chat import run_chat
+from thirdeye.clients.terminal.chat import run_chat
 sys.exit(run_chat())
 """
 

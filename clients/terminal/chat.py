@@ -16,12 +16,12 @@ from typing import Any
 from rich.console import Console
 
 from thirdeye.clients.client import Client
-from thirdeye.clients.conversation import SavedConversation
 from thirdeye.clients.core import first_model
 from thirdeye.clients.errors import ConnectionFailed, ContextLengthExceeded, ThirdeyeError
-from thirdeye.clients.markdown import MarkdownView, PlainView, View
 from thirdeye.clients.target import Target
-from thirdeye.clients.terminal import describe_speed, printable, read_message, unechoed
+from thirdeye.clients.terminal.conversation import SavedConversation
+from thirdeye.clients.terminal.markdown import MarkdownView, PlainView, View
+from thirdeye.clients.terminal.screen import describe_speed, printable, read_message, unechoed
 
 ReadLine = Callable[[str], str]
 

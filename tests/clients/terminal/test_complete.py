@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.clients.stub import Stub, chat_events, error
-from thirdeye.clients.complete import run_complete
+from thirdeye.clients.terminal.complete import run_complete
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Tty(StringIO):
@@ -125,7 +125,9 @@ def test_a_reader_that_leaves(stub: Stub) -> None:
     """`... | head -c 5`: quiet, quick, and the server stops."""
     stub.stream(*chat_events("first", *["more"] * 50)[:-1], threading.Event())
     run = "run_complete('x', model='tiny')"
-    program = f"import sys; from thirdeye.clients.complete import run_complete; sys.exit({run})"
+    program = (
+        f"import sys; from thirdeye.clients.terminal.complete import run_complete; sys.exit({run})"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=ROOT,

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from thirdeye.clients import markdown
-from thirdeye.clients.markdown import MarkdownView, Tail, split_blocks
+from thirdeye.clients.terminal import markdown
+from thirdeye.clients.terminal.markdown import MarkdownView, Tail, split_blocks
 
 LINES = ["word", "", "```", "~~~~", "```python", "- item", "    code", "# Title", "| a | b |"]
 texts = st.lists(st.sampled_from(LINES)).map("\n".join)

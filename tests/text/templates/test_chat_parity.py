@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from tests.text.byte_tokenizer import ByteTokenizer
-from tests.text.templates import LLAMA3, SMOLLM2, TOOLS
+from tests.text.templates.chat_templates import LLAMA3, SMOLLM2, TOOLS
 from thirdeye.server.text.templates.chat_template import ChatTemplate
 
 GENERATION = (

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thirdeye.clients.terminal import describe_speed, printable, read_message
+from thirdeye.clients.terminal.screen import describe_speed, printable, read_message
 from thirdeye.clients.types import ChatAnswer, Usage
 
 

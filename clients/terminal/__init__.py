@@ -1,0 +1,1 @@
+"""The programs at a terminal: a chat, one answer, and how they show it."""

@@ -1,0 +1,47 @@
+"""How much memory a model will take in each form that its weights can be kept in, from its config
+alone: no torch, no weights. What a step needs besides is not counted."""
+
+from dataclasses import dataclass
+
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.parameter_counts import parameter_counts
+
+INT4_BITS_WITH_SCALES = 4 + 16 / 128  # a float16 scale for each group of 128
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """`quantize` and `device` as a user would set them; bytes."""
+
+    quantize: str
+    device: str
+    weights: int
+    kv_per_token: int
+
+
+def memory_estimates(config: ModelConfig) -> list[MemoryEstimate]:
+    """A row for each form, as `thirdeye serve` keeps it with its other settings left alone."""
+    return [
+        _estimate(config, "none", "CPU, float32", bits=32, dense=4, kv=4),
+        _estimate(config, "int8", "CPU, float32", bits=8, dense=4, kv=2),
+        _estimate(config, "none", "GPU, bfloat16", bits=16, dense=2, kv=2),
+        _estimate(config, "int8", "GPU, bfloat16", bits=8, dense=2, kv=2),
+        _estimate(config, "fp8", "GPU, bfloat16", bits=8, dense=2, kv=2),
+        _estimate(config, "int4", "GPU, bfloat16", bits=INT4_BITS_WITH_SCALES, dense=2, kv=2),
+    ]
+
+
+def _estimate(
+    config: ModelConfig, quantize: str, device: str, *, bits: float, dense: int, kv: int
+) -> MemoryEstimate:
+    """`bits` of a weight of a linear layer, `dense` bytes of one of the rest and `kv` of a number
+    of the cache. A head that is quantized is there besides the embeddings it is tied to."""
+    counts = parameter_counts(config)
+    linear = counts.attention + counts.mlp
+    head = counts.head
+    if quantize != "none" and config.tie_word_embeddings:
+        head = config.vocab_size * config.hidden_size
+    rest = counts.total - linear - counts.head
+    weights = linear * bits / 8 + head * max(bits, 8) / 8 + rest * dense
+    vectors = 2 * config.num_hidden_layers * config.num_kv_heads
+    return MemoryEstimate(quantize, device, round(weights), vectors * config.head_dim * kv)

@@ -1,0 +1,166 @@
+"""`thirdeye info`: a model described from its metadata alone, without torch, and whether it serves.
+
+A refusal of a reader is a line; the exit status is 1 if there is one.
+"""
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.memory_estimate import memory_estimates
+from thirdeye.model.parameter_counts import ParameterCounts, parameter_counts
+from thirdeye.server.launch.console import fail
+from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
+from thirdeye.server.text.tools.form import MARKUP
+from thirdeye.weights.checkpoint import Checkpoint
+from thirdeye.weights.errors import ModelError
+from thirdeye.weights.resolve import resolve_model
+from thirdeye.weights.serves import Description, describe
+
+
+def show_info(spec: str | None) -> int:
+    """Shape, formats, template, memory, parameters, and whether `serve` would take it."""
+    try:
+        path = resolve_model(spec)
+    except ModelError as error:
+        return fail(str(error))
+    found = describe(path, MARKUP)
+    refusals = list(found.refusals)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    if found.checkpoint is None:
+        console.print(f"{path}\n")
+    else:
+        config = found.checkpoint.config
+        template, refusal = template_line(found)
+        refusals += [refusal] if refusal else []
+        console.print(f"{found.checkpoint.name}   {path}\n")
+        console.print(
+            shape_table(config, file_rows(found.checkpoint) | {"chat template": template})
+        )
+        console.print(memory_table(config))
+        console.print(parts_table(parameter_counts(config)))
+    console.print(f"\nserves: {'no' if refusals else 'yes'}")
+    for refusal in refusals:
+        console.print(f"  {refusal}")
+    return 1 if refusals else 0
+
+
+def file_rows(checkpoint: Checkpoint) -> dict[str, str]:
+    """What the files say besides the shape: types of tensors, and what to sample with."""
+    formats = checkpoint.tensor_formats()
+    by_count = sorted(formats.items(), key=lambda pair: (-pair[1], pair[0]))
+    return {
+        "tensors": ", ".join(f"{count:,} {kind}" for kind, count in by_count),
+        "suggested sampling": sampling_line(checkpoint.suggested_sampling()),
+    }
+
+
+def sampling_line(suggested: dict[str, Any]) -> str:
+    if not suggested:
+        return "none in the files"
+    values = ", ".join(f"{name} {value}" for name, value in suggested.items())
+    return f"{values} (shown only: requests decide)"
+
+
+def template_line(found: Description) -> tuple[str, str | None]:
+    """What the template is, and why it will not do, if so."""
+    assert found.checkpoint is not None
+    source = found.checkpoint.chat_template
+    if not source:
+        return "none: completions only", None
+    if found.tokenizer is None:
+        return "not tried, for there is no tokenizer", None
+    try:
+        template = ChatTemplate(source, found.tokenizer)
+    except ChatTemplateError as error:
+        return "broken", f"{error} Give another with '--chat-template FILE'."
+    tools = "its own form of tools" if template.carries_tools else "no tools: the server adds them"
+    system = "takes a system message" if template.takes_system else "drops a system message"
+    return f"{len(source):,} characters, {tools}, {system}", None
+
+
+def memory_table(config: ModelConfig) -> Table:
+    table = Table(
+        *("\n--quantize", "", "weights, at most", "KV cache per token", "for one whole context"),
+        box=None,
+        pad_edge=False,
+    )
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for row in memory_estimates(config):
+        context = row.kv_per_token * config.max_position_embeddings
+        table.add_row(
+            *(row.quantize, row.device, megabytes(row.weights)),
+            *(f"{row.kv_per_token / 1e3:,.1f} kB", megabytes(context)),
+        )
+    return table
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1e6:,.{0 if size >= 1e7 else 2}f} MB"
+
+
+def rope_line(config: ModelConfig) -> str:
+    rope = config.rope
+    if rope is None:
+        return "learned"
+    line = f"rotary, theta {rope.theta:,.0f}"
+    if rope.dim != config.head_dim:
+        line += f", {rope.dim} of {config.head_dim} channels"
+    if rope.scaling is not None:
+        line += f", {rope.scaling.kind} times {rope.scaling.factor:g}"
+    windows = {spec.window for spec in config.attention if spec.window is not None}
+    if windows:
+        line += f"; windows of {', '.join(f'{window:,}' for window in sorted(windows))} tokens"
+    return line
+
+
+def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    heads = f"{config.num_heads} of {config.head_dim}"
+    if config.num_kv_heads != config.num_heads:
+        heads += f", sharing {config.num_kv_heads} key-value heads"
+    rows = {
+        "architecture": config.architecture,
+        "context": f"{config.max_position_embeddings:,} tokens",
+        "vocabulary": f"{config.vocab_size:,} tokens",
+        "layers": str(config.num_hidden_layers),
+        "residual stream": f"{config.hidden_size} wide",
+        "attention heads": heads,
+        "positions": rope_line(config),
+        "norm": config.norm.value,
+        "MLP": f"{config.intermediate_size} wide, {config.activation.value}"
+        + (", gated" if config.gated_mlp else ""),
+        "head": "tied to the embeddings" if config.tie_word_embeddings else "its own",
+    }
+    for name, value in (rows | more).items():
+        table.add_row(name, value)
+    return table
+
+
+def parts_table(counts: ParameterCounts) -> Table:
+    """Parameters by part; shares are of the blocks' weights, where attention and MLP live."""
+    table = Table("\nparameters", "", "of all", "of attention + MLP", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    parts = [
+        ("embeddings", counts.embeddings),
+        ("positions", counts.positions),
+        ("attention", counts.attention),
+        ("  query", counts.query),
+        ("  key", counts.key),
+        ("  value", counts.value),
+        ("  output", counts.output),
+        ("MLP", counts.mlp),
+        ("norms", counts.norms),
+        ("head", counts.head),
+    ]
+    shares = {"attention": counts.attention_share, "MLP": counts.mlp_share}
+    for name, count in parts:
+        if count:
+            share = f"{shares[name]:.1%}" if name in shares else ""
+            table.add_row(name, f"{count:,}", f"{count / counts.total:.1%}", share)
+    table.add_row("total", f"{counts.total:,}", "100.0%")
+    return table

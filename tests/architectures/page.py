@@ -1,0 +1,66 @@
+"""docs/models.md, made from the table of architectures: a test holds the two together.
+
+python -m tests.architectures.page     writes it anew
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from thirdeye.weights.architectures.registry import ARCHITECTURES
+from thirdeye.weights.architectures.rope_scaling import KINDS
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
+HEAD = """# Models
+
+What a checkpoint must be to be served: an architecture of this list, in a format of the next, with
+a tokenizer of the last. Anything else is refused in one line that names what is missing.
+
+This page is written from the table in `weights/architectures/registry.py`, where a new architecture
+is one row.
+
+## Architectures
+
+`model_type` stands in config.json, the other name in a GGUF file (`general.architecture`); where
+there is none, that form is not read. A Mistral's GGUF file says `llama`. Of `gemma3` and
+`mistral3`, which also see, the part that reads and writes text is served.
+
+| models | `model_type` | in GGUF |
+|---|---|---|
+"""
+TAIL = """
+Each is held against transformers' own class with every parameter random (`tests/architectures/`):
+logits of whole prompts, of chunks and of cached decoding, past windows and past the knees of rotary
+positions; greedy tokens; the GGUF form, written as llama.cpp's converter does; our kernels on a
+CPU, alone and from tape (Granite and OLMo have steps that are not taped); a look inside; two ranks.
+
+Rotary positions may be of the kinds {kinds}. A scaling that
+depends on the text's length is fixed once for all texts, by the context that is served
+(`--max-model-len`, else the model's own), since cached keys must stay comparable: with LongRoPE the
+long factors hold where that is longer than the original context.
+
+## Formats
+
+* safetensors in Hugging Face layout, one file or sharded, in floating point.
+* GGUF, one file or split, every type of ggml that weights are stored in: F32 to BF16, Q1_0 to Q8_0,
+  the K and IQ types, ternary, MXFP4, NVFP4.
+
+## Tokenizers
+
+Byte-level BPE, from tokenizer.json or a GGUF file's own vocabulary. Others are refused by name.
+"""
+
+
+def page() -> str:
+    rows = (
+        f"| {found.models} | {_names(found.model_types)} | {_names(found.gguf_architectures)} |\n"
+        for found in ARCHITECTURES
+    )
+    return HEAD + "".join(rows) + TAIL.format(kinds=", ".join(KINDS))
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names) or "none"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())

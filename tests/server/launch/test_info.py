@@ -1,0 +1,129 @@
+"""`thirdeye info`: what a checkpoint is and whether it will serve, from its description alone."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tiny import tiny_llama
+from tests.weights import tiny
+from thirdeye.model.memory_estimate import memory_estimates
+from thirdeye.model.parameter_counts import parameter_counts
+from thirdeye.server.launch.info_command import show_info
+from thirdeye.weights.checkpoint import open_checkpoint
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    tiny_llama(tmp_path)
+    return tmp_path
+
+
+def change(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def refusals(shown: str) -> list[str]:
+    return shown.split("serves: no\n", 1)[1].splitlines()
+
+
+def test_what_will_serve(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The generation defaults are set here: transformers writes them only where they differ."""
+    suggested = {"temperature": 0.6, "top_p": 0.95, "do_sample": True, "max_length": 20}
+    (checkpoint / "generation_config.json").write_text(json.dumps(suggested))
+    assert show_info(str(checkpoint)) == 0
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "architecture llama" in shown
+    assert re.search(r"tensors \d+ F32 ", shown)
+    assert "do_sample True, temperature 0.6, top_p 0.95 (shown only" in shown
+    assert "no tools: the server adds them" in shown
+    assert "max_length" not in shown
+    assert shown.endswith("serves: yes ")
+
+
+def test_torch_is_not_imported(checkpoint: Path) -> None:
+    code = (
+        "import sys; from thirdeye.server.launch.info_command import show_info; "
+        f"sys.exit(show_info({str(checkpoint)!r}) or int('torch' in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_every_reader_that_refuses_has_a_line(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong tokenizer does not hide that a tensor is missing."""
+    change(checkpoint / "config.json", tie_word_embeddings=False, num_hidden_layers=3)
+    (checkpoint / "tokenizer.json").write_text("{}")
+    assert show_info(str(checkpoint)) == 1
+    first, second = refusals(capsys.readouterr().out)
+    assert "tokenizer.json" in first
+    assert re.search(r"parameters have no tensor: blocks\.2\.", second)
+
+
+def test_a_broken_template_is_told(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkpoint / "chat_template.jinja").write_text("{% if %}")
+    assert show_info(str(checkpoint)) == 1
+    (line,) = refusals(capsys.readouterr().out)
+    assert "does not parse" in line
+    assert "--chat-template" in line
+
+
+def test_a_template_list_with_a_name_that_is_no_string(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (checkpoint / "chat_template.jinja").unlink(missing_ok=True)
+    named = [{"name": ["default"], "template": "x"}]
+    change(checkpoint / "tokenizer_config.json", chat_template=named)
+    assert show_info(str(checkpoint)) == 1
+    (line,) = refusals(capsys.readouterr().out)
+    assert "'chat_template': has an entry without a 'name'" in line
+
+
+def test_an_architecture_that_is_not_served(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(checkpoint / "config.json", model_type="no_such_type")
+    assert show_info(str(checkpoint)) == 1
+    (line,) = refusals(capsys.readouterr().out)
+    assert "'no_such_type'" in line
+
+
+def test_a_gguf_file_without_a_tokenizer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny.llama_gguf(tiny.llama(), tmp_path / "tiny.gguf")
+    assert show_info(str(path)) == 1
+    shown = capsys.readouterr().out
+    assert re.search(r"tensors +\d+ F32", shown)
+    (line,) = refusals(shown)
+    assert "tokenizer.ggml" in line
+
+
+def test_a_name_that_is_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
+    assert show_info("smolm2") == 1
+    assert "Did you mean 'smollm2'?" in capsys.readouterr().err
+
+
+def test_memory_is_what_is_declared(checkpoint: Path) -> None:
+    """In full precision every number counts; in 8 bits a tied head stands beside its table."""
+    from thirdeye.model.state.kv_cache import kv_bytes_per_block
+
+    config = open_checkpoint(checkpoint).config
+    counts = parameter_counts(config)
+    rows = {(row.quantize, row.device[:3]): row for row in memory_estimates(config)}
+    import torch
+
+    assert rows["none", "CPU"].weights == 4 * counts.total
+    assert rows["none", "GPU"].weights == 2 * counts.total
+    assert rows["none", "CPU"].kv_per_token == kv_bytes_per_block(config, 1, torch.float32)
+    assert rows["int8", "CPU"].kv_per_token == kv_bytes_per_block(config, 1, torch.float16)
+    head = counts.head or config.vocab_size * config.hidden_size
+    linear = counts.attention + counts.mlp
+    dense = counts.total - linear - counts.head
+    assert rows["int8", "CPU"].weights == 4 * dense + linear + head
+    assert rows["int4", "GPU"].weights == round(2 * dense + linear * 33 / 64 + head)

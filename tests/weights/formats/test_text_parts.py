@@ -1,0 +1,120 @@
+"""Checkpoints whose tensors have other names, or a head that their config denies."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
+    Mistral3Config,
+    Mistral3ForConditionalGeneration,
+    PreTrainedModel,
+)
+
+from tests.architectures.running import load, logits
+from tests.weights.tiny import llama, save
+
+TOKENS = torch.randint(90, (30,), generator=torch.Generator().manual_seed(2)).tolist()
+
+
+def check(path: Path, theirs: Tensor) -> None:
+    with torch.inference_mode():
+        torch.testing.assert_close(logits(load(path), TOKENS), theirs, atol=1e-4, rtol=1e-4)
+
+
+def theirs_of(model: torch.nn.Module) -> Tensor:
+    with torch.inference_mode():
+        found: Tensor = model.eval()(torch.tensor([TOKENS])).logits[0]
+    return found
+
+
+def change_config(path: Path, **changes: object) -> None:
+    file = path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def small_llama(path: Path) -> tuple[torch.nn.Module, Path]:
+    """Of weights that keep the logits small."""
+    model = llama(tie_word_embeddings=False)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.3)
+    return model, save(model, path)
+
+
+def test_a_head_that_the_config_denies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """transformers keeps both tables if they differ, and so do we; we say so."""
+    _, path = small_llama(tmp_path)
+    change_config(path, tie_word_embeddings=True)
+    theirs = theirs_of(AutoModelForCausalLM.from_pretrained(path))
+    with caplog.at_level(logging.WARNING):
+        check(path, theirs)
+    assert "'tie_word_embeddings' is true, but 'lm_head.weight' is not" in caplog.text
+
+
+def test_a_copy_of_the_embeddings_is_no_head(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, path = small_llama(tmp_path)
+    file = path / "model.safetensors"
+    tensors = load_file(file)
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+    save_file(tensors, file, {"format": "pt"})
+    change_config(path, tie_word_embeddings=True)
+    check(path, theirs_of(AutoModelForCausalLM.from_pretrained(path)))
+    assert "tie_word_embeddings" not in caplog.text
+
+
+@pytest.mark.parametrize("prefix", ["", "language_model.model.", "model.language_model."])
+def test_other_prefixes(tmp_path: Path, prefix: str) -> None:
+    model, path = small_llama(tmp_path)
+    file = path / "model.safetensors"
+    tensors = {
+        prefix + name.removeprefix("model.") if name.startswith("model.") else name: tensor
+        for name, tensor in load_file(file).items()
+    }
+    save_file(tensors, file, {"format": "pt"})
+    check(path, theirs_of(model))
+
+
+TEXT = {
+    "vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 6,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 7,
+    "max_position_embeddings": 128, "pad_token_id": 0,
+}  # fmt: skip
+VISION = {
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "image_size": 28,
+    "num_attention_heads": 2, "patch_size": 14,
+}  # fmt: skip
+
+
+def gemma3() -> PreTrainedModel:
+    text = TEXT | {"query_pre_attn_scalar": 16}
+    config = Gemma3Config(
+        text_config=text, vision_config=VISION, mm_tokens_per_image=1, image_token_index=95
+    )
+    return Gemma3ForConditionalGeneration(config)
+
+
+def mistral3() -> PreTrainedModel:
+    text, vision = {"model_type": "mistral"} | TEXT, {"model_type": "pixtral"} | VISION
+    config = Mistral3Config(text_config=text, vision_config=vision, image_token_index=95)
+    return Mistral3ForConditionalGeneration(config)
+
+
+@pytest.mark.parametrize("make", [gemma3, mistral3])
+def test_text_parts(tmp_path: Path, make: Callable[[], PreTrainedModel]) -> None:
+    """Served without their eyes, whose tensors are left where they are."""
+    model = make()
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
+    check(save(model, tmp_path), theirs_of(model))

@@ -1,0 +1,95 @@
+"""OLMo 2 and 3: Llamas that norm what a layer adds to the stream instead of what it reads.
+
+Queries are normed over all heads together, and so are keys. In OLMo 3 three layers of four see a
+window, and only the fourth's rotation is stretched.
+"""
+
+from dataclasses import replace
+
+from thirdeye.model.config import AttentionSpec, ModelConfig
+from thirdeye.weights.architectures import llama_family, llama_names
+from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.gemma2 import GGUF_NORMS
+from thirdeye.weights.architectures.layer_types import (
+    FULL,
+    SLIDING,
+    every_nth_full,
+    read_layer_types,
+    read_window,
+)
+from thirdeye.weights.architectures.llama_family import Defaults
+from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.rope_settings import huggingface_rope_of, plain_rope_scaling
+from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.gguf.reader import GGUFFile
+
+OLMO2_DEFAULTS = Defaults(
+    vocab_size=50304,
+    hidden_size=4096,
+    intermediate_size=11008,
+    num_hidden_layers=32,
+    num_heads=32,
+    max_position_embeddings=2048,
+    norm_eps=1e-5,
+)
+THETA = 500000.0
+OLMO3_DEFAULTS = replace(OLMO2_DEFAULTS, has_ropes_by_kind=True)
+QUERY_NORM = TensorTarget("blocks.{i}.attention.wide_qk_norm.query_norm.weight")
+KEY_NORM = TensorTarget("blocks.{i}.attention.wide_qk_norm.key_norm.weight")
+POST_NORMS = {
+    "post_attention_layernorm.weight": TensorTarget("blocks.{i}.attention_post_norm.weight"),
+    "post_feedforward_layernorm.weight": TensorTarget("blocks.{i}.mlp_post_norm.weight"),
+}
+
+
+def _normed(config: ModelConfig) -> ModelConfig:
+    return replace(config, pre_norm=False, post_norm=True, wide_qk_norm=True)
+
+
+def olmo2_config(fields: Fields) -> ModelConfig:
+    return _normed(llama_family.huggingface_config(fields, "olmo2", OLMO2_DEFAULTS))
+
+
+def olmo3_config(fields: Fields) -> ModelConfig:
+    config = _normed(llama_family.huggingface_config(fields, "olmo3", OLMO3_DEFAULTS))
+    kinds = read_layer_types(fields, every_nth_full(config.num_hidden_layers, 4))
+    context, window = config.max_position_embeddings, read_window(fields, 4096)
+    theta = fields.positive("rope_theta", THETA)
+    far = huggingface_rope_of(fields, FULL, config.head_dim, context, theta)
+    scaling = plain_rope_scaling(fields, far.dim, context)
+    far = far if scaling is None else replace(far, scaling=scaling)
+    near = huggingface_rope_of(fields, SLIDING, config.head_dim, context, THETA)
+    specs = {FULL: AttentionSpec(rope=far), SLIDING: AttentionSpec(rope=near, window=window)}
+    return replace(config, rope=far, attention=tuple(specs[kind] for kind in kinds))
+
+
+def huggingface_names(config: ModelConfig) -> NameTable:
+    norms = {"self_attn.q_norm.weight": QUERY_NORM, "self_attn.k_norm.weight": KEY_NORM}
+    return llama_names.huggingface_names(config, norms | POST_NORMS)
+
+
+def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    return _normed(llama_family.gguf_config(fields, file, vocab_size, "olmo2"))
+
+
+def gguf_names(config: ModelConfig) -> NameTable:
+    norms = {"attn_q_norm.weight": QUERY_NORM, "attn_k_norm.weight": KEY_NORM}
+    return llama_names.gguf_names(config, GGUF_NORMS | norms)
+
+
+OLMO2 = Architecture(
+    models="OLMo 2",
+    model_types=("olmo2",),
+    gguf_architectures=("olmo2",),
+    huggingface_config=olmo2_config,
+    huggingface_names=huggingface_names,
+    gguf_config=gguf_config,
+    gguf_names=gguf_names,
+)
+OLMO3 = Architecture(
+    models="OLMo 3",
+    model_types=("olmo3",),
+    gguf_architectures=(),  # llama.cpp calls it an OLMo 2 with windows: refused as such
+    huggingface_config=olmo3_config,
+    huggingface_names=huggingface_names,
+)

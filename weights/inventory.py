@@ -1,0 +1,128 @@
+"""What is on this machine, and how it goes again: `thirdeye list` and `thirdeye rm`.
+
+Only what lies in our own models folder is ever deleted: an installed distribution belongs to pip, a
+hub snapshot to huggingface_hub.
+"""
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from thirdeye.weights.catalog import CATALOG
+from thirdeye.weights.errors import ModelNotFound
+from thirdeye.weights.paths import hub_directory, models_directory
+from thirdeye.weights.resolve import find_catalog_model
+from thirdeye.weights.suggest import LATER_PART, close_names, did_you_mean
+
+PART = re.compile(r"-00001-of-(\d{5})$")
+QUANTIZATION = re.compile(r"[.-]((?:I?Q|TQ)\d\w*|MXFP4\w*|F16|F32|BF16)$", re.IGNORECASE)
+WEIGHTS = ("*.safetensors", "*.gguf")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelEntry:
+    """A line of `thirdeye list`. `path` is None for a catalog model that is not here; `format` is
+    what the name says, for the file itself is not read."""
+
+    name: str
+    format: str
+    size_bytes: int
+    path: Path | None
+
+
+def list_models() -> list[ModelEntry]:
+    """The catalog, then what else is in the models folder, then the hub's snapshots."""
+    entries = [
+        ModelEntry(
+            model.name,
+            _gguf_format(Path(model.file_name)),
+            model.member_size,
+            find_catalog_model(model),
+        )
+        for model in CATALOG.values()
+    ]
+    return entries + _in_models_folder() + _hub_snapshots()
+
+
+def files_to_remove(name: str) -> list[Path]:
+    """Files, or the one folder, of our models folder that `rm` of this name deletes.
+
+    Raises `ModelNotFound` for what is not there, and for what is not ours to delete.
+    """
+    folder = models_directory()
+    if name in CATALOG:
+        mine = folder / CATALOG[name].file_name
+        if mine.is_file():
+            return [mine]
+    entries = [entry for entry in list_models() if entry.path is not None]
+    found = next((entry.path for entry in entries if entry.name == name), None)
+    if found is None:
+        raise ModelNotFound(
+            f"there is no model {name!r} to remove; 'thirdeye list' shows what is here."
+            f"{did_you_mean(close_names(name, [entry.name for entry in entries]))}"
+        )
+    if found.parent != folder:
+        owner = "hf cache" if found.is_relative_to(hub_directory()) else "pip uninstall"
+        raise ModelNotFound(
+            f"{found} is not in {folder}, the one folder this command deletes from: use '{owner}'."
+        )
+    return _parts(found)
+
+
+def remove(paths: list[Path]) -> None:
+    """Delete each; of a link, the link alone. Raises OSError."""
+    assert all(path.parent == models_directory() for path in paths)
+    for path in paths:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file with all its parts, or of a folder's weights."""
+    if path.is_dir():
+        return sum(file.stat().st_size for end in WEIGHTS for file in path.rglob(end))
+    return sum(part.stat().st_size for part in _parts(path))
+
+
+def _in_models_folder() -> list[ModelEntry]:
+    known = {model.file_name for model in CATALOG.values()}
+    entries = []
+    for path in sorted(models_directory().glob("*")):
+        if path.suffix == ".gguf" and path.name not in known and not LATER_PART.search(path.stem):
+            name = PART.sub("", path.stem)
+            entries.append(ModelEntry(name, _gguf_format(path), size_of(path), path))
+        elif (path / "config.json").is_file():
+            entries.append(ModelEntry(path.name, "safetensors", size_of(path), path))
+    return entries
+
+
+def _hub_snapshots() -> list[ModelEntry]:
+    entries = []
+    for path in sorted(hub_directory().glob("models--*/snapshots/*")):
+        is_gguf = any(path.rglob("*.gguf"))
+        if is_gguf or any(path.glob("*.safetensors")):
+            name = path.parent.parent.name.removeprefix("models--").replace("--", "/", 1)
+            kind = "GGUF" if is_gguf else "safetensors"
+            entries.append(ModelEntry(name, kind, size_of(path), path))
+    return entries
+
+
+def _parts(path: Path) -> list[Path]:
+    """The file, with the others of a split one that are there."""
+    match = PART.search(path.stem)
+    if match is None:
+        return [path]
+    stem = path.stem[: match.start()]
+    return sorted(
+        part
+        for part in path.parent.iterdir()
+        if re.fullmatch(re.escape(stem) + rf"-\d{{5}}-of-{match[1]}\.gguf", part.name)
+    )
+
+
+def _gguf_format(path: Path) -> str:
+    found = QUANTIZATION.search(PART.sub("", path.stem))
+    return f"GGUF {found[1].upper()}" if found else "GGUF"

@@ -1,0 +1,48 @@
+"""Whether a checkpoint will serve: every check of the start that needs no tensor's values."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from thirdeye.model.declare.transformer import parameters
+from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
+from thirdeye.weights.errors import ModelError
+from thirdeye.weights.load import check_names
+from thirdeye.weights.tokenizers.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What could be read, and a line for each reader that refused. A checkpoint that does not open
+    has neither tokenizer nor checked tensors: nothing else was asked."""
+
+    checkpoint: Checkpoint | None
+    tokenizer: Tokenizer | None
+    refusals: tuple[str, ...]
+
+
+def describe(path: Path, never_from_text: tuple[str, ...] = ()) -> Description:
+    """Ask each reader in turn, and go on after a refusal."""
+    refusals: list[str] = []
+    checkpoint, tokenizer = None, None
+    try:
+        checkpoint = open_checkpoint(path)
+    except ModelError as error:
+        return Description(None, None, (str(error),))
+    try:
+        tokenizer = checkpoint.tokenizer(never_from_text)
+    except ModelError as error:
+        refusals.append(str(error))
+    try:
+        check_tensors(checkpoint)
+    except ModelError as error:
+        refusals.append(str(error))
+    return Description(checkpoint, tokenizer, tuple(refusals))
+
+
+def check_tensors(checkpoint: Checkpoint) -> None:
+    """Each tensor has a place, and each parameter a tensor. Raises `ModelFormatError`."""
+    declared = parameters(checkpoint.config)
+    expected = {
+        (name, part) for name, parameter in declared.items() for part in parameter.parts or (None,)
+    }
+    check_names(checkpoint, checkpoint.tensor_sizes(), frozenset(expected))

@@ -1,0 +1,117 @@
+"""The parts of a tokenizer.json that tiktoken cannot say, as a `Pipeline`; known parts alone."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers.pieces import SPACE
+from thirdeye.weights.tokenizers.pipeline import Pipeline
+
+NORMALIZERS = frozenset(
+    ["Sequence", "NFC", "NFD", "NFKC", "NFKD", "Replace", "Prepend", "Strip", "Precompiled"]
+)
+SHRINKING = frozenset(["NFC", "NFKC", "Replace", "Strip", "Precompiled"])
+PRE_TOKENIZERS = frozenset(
+    ["Sequence", "Metaspace", "Split", "Digits", "Punctuation", "ByteLevel", "WhitespaceSplit"]
+)
+DECODERS = frozenset(
+    ["Sequence", "Replace", "ByteFallback", "Fuse", "Strip", "Metaspace", "ByteLevel"]
+)
+MAX_EXPRESSION = 4096
+BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
+
+
+def read_pipeline(tokenizer: Fields, model: Fields, num_ids: int) -> Pipeline:
+    """`num_ids`: one more than the largest id. Raises ModelFormatError for an unknown part."""
+    normalizers = _parts(tokenizer, "normalizer", NORMALIZERS)
+    pre_tokenizers = _parts(tokenizer, "pre_tokenizer", PRE_TOKENIZERS)
+    decoders = _parts(tokenizer, "decoder", DECODERS)
+    for part in pre_tokenizers:
+        _check_split(tokenizer, part)
+    if not is_byte_level(tokenizer):
+        if any(part["type"] == "ByteLevel" for part in decoders):
+            raise tokenizer.error("decoder", "is ByteLevel, but the pre-tokenizer is not.")
+        if not _writes_spaces(normalizers, pre_tokenizers):
+            raise tokenizer.error("pre_tokenizer", f"there is no rule that makes spaces '{SPACE}'.")
+    kept = ("type", "vocab", "merges", "byte_fallback", "fuse_unk", "ignore_merges")
+    values = {key: model.raw(key) for key in kept if key in model}
+    if model.boolean("byte_fallback", False):
+        _check_byte_pieces(model)
+    return Pipeline(
+        {"type": "BPE"} | values,
+        tokenizer.raw("normalizer", None),
+        tokenizer.raw("pre_tokenizer", None),
+        num_ids=num_ids,
+        shrinks=any(_shrinks(part) for part in normalizers)
+        or any(part["type"] == "WhitespaceSplit" for part in pre_tokenizers),
+    )
+
+
+def is_byte_level(tokenizer: Fields) -> bool:
+    """Whether tokens are written in GPT-2's characters for bytes."""
+    parts = _parts(tokenizer, "pre_tokenizer", PRE_TOKENIZERS)
+    return any(part["type"] == "ByteLevel" for part in parts)
+
+
+def _parts(tokenizer: Fields, key: str, known: frozenset[str]) -> list[Mapping[str, Any]]:
+    """A part and all those inside of it."""
+    parts = list(_walk(tokenizer, key, tokenizer.raw(key, None)))
+    for part in parts:
+        if part.get("type") not in known:
+            names = ", ".join(sorted(known))
+            raise tokenizer.error(
+                key, f"{part.get('type')!r:.40} is not supported; supported are {names}."
+            )
+    return parts
+
+
+def _walk(tokenizer: Fields, key: str, part: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
+    if part is None:
+        return
+    if not isinstance(part, dict) or depth > 4:
+        raise tokenizer.error(key, "must be an object, or a Sequence of objects.")
+    yield part
+    if part.get("type") == "Sequence":
+        inner = part.get(f"{key}s") or part.get(f"{key.replace('_', '')}s")
+        if not isinstance(inner, list):
+            inner = [] if inner is None else [inner]
+        for item in inner:
+            yield from _walk(tokenizer, key, item, depth + 1)
+
+
+def _check_split(tokenizer: Fields, part: Mapping[str, Any]) -> None:
+    if part["type"] == "Metaspace" and part.get("replacement") != SPACE:
+        raise tokenizer.error("pre_tokenizer", f"spaces must be written '{SPACE}'.")
+    if part["type"] != "Split":
+        return
+    if part.get("behavior") == "Removed":
+        raise tokenizer.error("pre_tokenizer", "a Split that removes text is not supported.")
+    pattern = part.get("pattern")
+    text = next(iter(pattern.values()), None) if isinstance(pattern, dict) else None
+    if not isinstance(text, str) or len(text) > MAX_EXPRESSION:
+        raise tokenizer.error(
+            "pre_tokenizer", f"a Split's pattern must be of at most {MAX_EXPRESSION:,} characters."
+        )
+
+
+def _writes_spaces(
+    normalizers: list[Mapping[str, Any]], pre_tokenizers: list[Mapping[str, Any]]
+) -> bool:
+    return any(part["type"] == "Metaspace" for part in pre_tokenizers) or any(
+        _is_space_rule(part) for part in normalizers
+    )
+
+
+def _is_space_rule(part: Mapping[str, Any]) -> bool:
+    return part == {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
+
+
+def _shrinks(part: Mapping[str, Any]) -> bool:
+    return part["type"] in SHRINKING and not _is_space_rule(part)
+
+
+def _check_byte_pieces(model: Fields) -> None:
+    vocab = model.raw("vocab")
+    texts = vocab if isinstance(vocab, dict) else {entry[0] for entry in vocab}
+    if lacking := [piece for piece in BYTE_PIECES if piece not in texts]:
+        raise model.error("byte_fallback", f"the vocabulary has no token {lacking[0]}.")

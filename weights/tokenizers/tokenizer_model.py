@@ -1,0 +1,65 @@
+"""SentencePiece's tokenizer.model (with tokenizer_config.json) as a `Vocabulary`."""
+
+from collections.abc import Container
+from pathlib import Path
+
+from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers.sentencepiece_model import ModelType, read_sentencepiece
+from thirdeye.weights.tokenizers.sentencepiece_vocabulary import Ends, SpaceRules, piece_vocabulary
+from thirdeye.weights.tokenizers.vocabulary import Vocabulary
+
+
+def read_vocabulary(
+    path: Path,
+    settings: Fields | None,
+    vocab_size: int,
+    bos: int | None,
+    eos: frozenset[int],
+    never_from_text: Container[str] = (),
+) -> Vocabulary:
+    """`settings` is tokenizer_config.json; `bos` and `eos` are what the model's config says.
+
+    Where SentencePiece puts a space in front of a text, `legacy` there says whether text behind a
+    special token gets one too. Without it, it does not, as in transformers 5. Tokens that
+    tokenizer_config.json adds to the file's own are refused: only tokenizer.json says all of them.
+    """
+    model = read_sentencepiece(path)
+    if model.treat_whitespace_as_suffix:
+        raise ModelFormatError(path, "white space behind words is not supported.")
+    if model.charsmap and model.model_type == ModelType.BPE:
+        raise ModelFormatError(path, "BPE with a table of normalizations is not supported.")
+    pieces = {piece.text: i for i, piece in enumerate(model.pieces)}
+    _check_added(settings, len(model.pieces))
+    is_legacy = settings is not None and settings.boolean("legacy", False)
+    prefix = "never"
+    if model.add_dummy_prefix:
+        prefix = "always" if is_legacy or model.model_type == ModelType.UNIGRAM else "first"
+    bos = pieces.get(_name(settings, "bos_token"), bos)
+    end = pieces.get(_name(settings, "eos_token"))
+    is_added = settings is None or settings.boolean("add_bos_token", True)
+    return piece_vocabulary(
+        model.pieces,
+        model.model_type,
+        SpaceRules(prefix, model.remove_extra_whitespaces, model.charsmap),
+        Ends(bos, eos if end is None else eos | {end}, is_added),
+        vocab_size,
+        never_from_text,
+    )
+
+
+def _name(settings: Fields | None, key: str) -> str:
+    value = settings.raw(key, "") if settings is not None else ""
+    name = value.get("content") if isinstance(value, dict) else value
+    return name if isinstance(name, str) else ""
+
+
+def _check_added(settings: Fields | None, num_pieces: int) -> None:
+    added = settings.raw("added_tokens_decoder", {}) if settings is not None else {}
+    ids = [int(key) for key in added if key.isdecimal()] if isinstance(added, dict) else []
+    if settings is not None and ids and max(ids) >= num_pieces:
+        raise settings.error(
+            "added_tokens_decoder",
+            f"adds the id {max(ids)} to the {num_pieces} of tokenizer.model: such a checkpoint "
+            "needs its tokenizer.json.",
+        )
