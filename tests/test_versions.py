@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 def test_each_row_fits_some_test() -> None:
     files = sorted({row.path for row in TOO_OLD})
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *files]
+    command = [sys.executable, "-m", "pytest", "--collect-only", *files]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     node_ids = [line for line in listed.splitlines() if "::" in line]
     for row in TOO_OLD:

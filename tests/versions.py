@@ -1,4 +1,4 @@
-"""Tests that an older library cannot run, though the product works there: the one place of such skips."""
+"""Tests that an older library cannot run, though the product works there: such skips stand here."""
 
 import re
 from dataclasses import dataclass

@@ -20,7 +20,8 @@ from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf.reader import read_gguf
 from thirdeye.weights.load import load_weights
-from thirdeye.weights.tokenizers.tokenizer import MAX_WHITE_SPACE_RUN, Tokenizer
+from thirdeye.weights.tokenizers.tiktoken_encoder import MAX_WHITE_SPACE_RUN
+from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 pytestmark = pytest.mark.real
 

@@ -30,18 +30,20 @@ def test_who_waits_too_long_gets_a_503_and_is_never_prefilled(tmp_path):
         return httpx.post(url, json=body, trust_env=False, timeout=30)
 
     try:
-        with ThreadPoolExecutor(2) as pool:
-            with httpx.stream("POST", url, json=LONG, trust_env=False, timeout=30) as runs:
-                assert runs.status_code == 200
-                lines = runs.iter_lines()  # without a holder the connection would be closed
-                first = next(lines)
-                assert "error" not in first, first
-                late = [pool.submit(post, BODY | {"stream": stream}) for stream in (True, False)]
-                for answer in (future.result() for future in late):
-                    assert answer.status_code == 503, answer.text
-                    assert answer.json()["error"]["code"] == "queue_timeout"
-                    assert int(answer.headers["retry-after"]) >= 1
-                assert metric(server, RUNNING) == 1
+        with (
+            ThreadPoolExecutor(2) as pool,
+            httpx.stream("POST", url, json=LONG, trust_env=False, timeout=30) as runs,
+        ):
+            assert runs.status_code == 200
+            lines = runs.iter_lines()  # without a holder the connection would be closed
+            first = next(lines)
+            assert "error" not in first, first
+            late = [pool.submit(post, BODY | {"stream": stream}) for stream in (True, False)]
+            for answer in (future.result() for future in late):
+                assert answer.status_code == 503, answer.text
+                assert answer.json()["error"]["code"] == "queue_timeout"
+                assert int(answer.headers["retry-after"]) >= 1
+            assert metric(server, RUNNING) == 1
         wait_until(lambda: metric(server, RUNNING) == 0)
         after = post(BODY)
         assert after.status_code == 200, after.text
