@@ -15,16 +15,19 @@ from thirdeye.weights.errors import ModelError
 from thirdeye.weights.inventory import files_to_remove, list_models, remove, size_of
 from thirdeye.weights.paths import models_directory
 
+PIPED_WIDTH = 5_000  # a line a model for whoever reads it by program: the longest path has 4,096
 PACKAGES = ("torch", "fastapi", "starlette", "uvicorn", "sse-starlette", "tiktoken", "safetensors")
 
 
 def show_models() -> int:
     """A line a model: what is here, and what can be pulled."""
-    table = Table("name", "format", "size", "where", box=None, pad_edge=False)
+    table = Table("name", "format", "size", box=None, pad_edge=False)
+    table.add_column("where", overflow="fold")  # a path is whole, on two lines if need be
     for entry in list_models():
         where = str(entry.path) if entry.path else f"not here: thirdeye pull {entry.name}"
         table.add_row(entry.name, entry.format, f"{entry.size_bytes / 1e6:,.0f} MB", where)
-    Console(soft_wrap=True, highlight=False).print(table)
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    Console(width=width, highlight=False).print(table)
     return 0
 
 

@@ -154,6 +154,14 @@ def test_list_shows_the_catalog(command: str):
     assert "smollm2" in thirdeye(command).stdout
 
 
+def test_list_shows_whole_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    file = tmp_path / "thirdeye" / "models" / f"{'long-name-' * 12}.gguf"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"GGUF")
+    assert str(file) in thirdeye("list").stdout
+
+
 def test_rm_asks_first(tmp_path, monkeypatch):
     """Without a terminal and without --yes nothing is deleted."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
