@@ -46,7 +46,8 @@ long factors hold where that is longer than the original context.
 
 ## Tokenizers
 
-Byte-level BPE, from tokenizer.json or a GGUF file's own vocabulary. Others are refused by name.
+Byte-level BPE, byte-fallback BPE (SentencePiece) and Unigram, from tokenizer.json, tokenizer.model or a GGUF file's own
+vocabulary: [tokenizers.md](tokenizers.md). Others are refused by name.
 """
 
 
