@@ -46,8 +46,8 @@ long factors hold where that is longer than the original context.
 
 ## Tokenizers
 
-Byte-level BPE, byte-fallback BPE (SentencePiece) and Unigram, from tokenizer.json, tokenizer.model or a GGUF file's own
-vocabulary: [tokenizers.md](tokenizers.md). Others are refused by name.
+Byte-level BPE, byte-fallback BPE (SentencePiece) and Unigram, from tokenizer.json, tokenizer.model
+or a GGUF file's own vocabulary: [tokenizers.md](tokenizers.md). Others are refused by name.
 """
 
 
