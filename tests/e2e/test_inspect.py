@@ -70,7 +70,9 @@ def test_a_stream_over_the_engine_process(tiny_server, tmp_path, served_native):
     ).json()
     ids = torch.tensor([token["id"] for token in answer["tokens"]])
     with torch.inference_mode():
-        traces = [trace for trace in trace_layers(ours, ids, 100) if trace is not None]
+        kv_dtype = torch.float16 if served_native else torch.float32  # as the server has it
+        pieces = trace_layers(ours, ids, 100, kv_dtype)
+        traces = [trace for trace in pieces if trace is not None]
         logprobs = logit_lens(ours, traces[-1].resid_post)[-1]
     for layer, trace in zip(answer["layers"], traces, strict=True):
         data = bytearray(base64.b64decode(layer["pattern"]["data"]))
