@@ -14,10 +14,10 @@ from collections.abc import Awaitable, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
-from thirdeye.clients.loadtest.exchange import Outcome
-from thirdeye.clients.loadtest.prompts import Conversation, Message, Turn
-from thirdeye.clients.loadtest.record import Record
-from thirdeye.clients.loadtest.wire import Clock
+from thirdeye.clients.loadtest.driver.exchange import Outcome
+from thirdeye.clients.loadtest.driver.record import Record
+from thirdeye.clients.loadtest.driver.wire import Clock
+from thirdeye.clients.loadtest.workload.prompts import Conversation, Message, Turn
 
 
 class Ask(Protocol):

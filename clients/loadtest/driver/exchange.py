@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 
 from thirdeye.clients.errors import ConnectionFailed, ThirdeyeError
-from thirdeye.clients.loadtest.prompts import Message, Turn
-from thirdeye.clients.loadtest.reading import Reading
-from thirdeye.clients.loadtest.record import Record
-from thirdeye.clients.loadtest.wire import Clock, Wire, WireError
+from thirdeye.clients.loadtest.driver.reading import Reading
+from thirdeye.clients.loadtest.driver.record import Record
+from thirdeye.clients.loadtest.driver.wire import Clock, Wire, WireError
+from thirdeye.clients.loadtest.workload.prompts import Message, Turn
 from thirdeye.clients.retry import RetryPolicy
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from thirdeye.clients.loadtest.result import Result
+from thirdeye.clients.loadtest.results.result import Result
 
 SMOOTH = 8  # slices of the timeline in one value of a rate
 MOST_CURVES = 8  # in one picture: more cannot be told apart

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thirdeye.clients.loadtest.result import Result
-from thirdeye.clients.loadtest.stats import percentile
+from thirdeye.clients.loadtest.results.result import Result
+from thirdeye.clients.loadtest.results.stats import percentile
 
 RESAMPLES = 500
 LEAST = 8  # requests: fewer say nothing about chance

@@ -5,8 +5,8 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from thirdeye.clients.loadtest.chart import Chart, charts_of
-from thirdeye.clients.loadtest.result import Result
+from thirdeye.clients.loadtest.results.chart import Chart, charts_of
+from thirdeye.clients.loadtest.results.result import Result
 
 
 def save_figures(result: Result, folder: Path) -> list[Path]:

@@ -6,10 +6,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from thirdeye.clients.loadtest.chart import Chart, charts_of
-from thirdeye.clients.loadtest.result import Result
-from thirdeye.clients.loadtest.show import LATENCIES, doubts, milliseconds, saturation_line
-from thirdeye.clients.loadtest.svg import draw
+from thirdeye.clients.loadtest.results.chart import Chart, charts_of
+from thirdeye.clients.loadtest.results.result import Result
+from thirdeye.clients.loadtest.results.show import LATENCIES, doubts, milliseconds, saturation_line
+from thirdeye.clients.loadtest.results.svg import draw
 
 
 def page(result: Result) -> str:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from thirdeye.clients.loadtest.result import Result
+from thirdeye.clients.loadtest.results.result import Result
 
 BUSY = 0.8  # of a core: from here on the client may be what is measured
 LATE_MS = 50.0  # a p99 of the send lag from which the client may be what is measured

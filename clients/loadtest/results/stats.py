@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from thirdeye.clients.loadtest.record import Record
+from thirdeye.clients.loadtest.driver.record import Record
 
 NUM_SLICES = 200  # of the timeline
 

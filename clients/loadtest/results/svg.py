@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 
-from thirdeye.clients.loadtest.chart import Chart, Curve
+from thirdeye.clients.loadtest.results.chart import Chart, Curve
 
 WIDTH, HEIGHT = 560, 320
 LEFT, RIGHT, TOP, BOTTOM = 64, 56, 16, 48  # at the right is room for a dot's name

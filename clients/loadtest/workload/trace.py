@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from thirdeye.clients.loadtest.prompts import Conversation, Turn, words
+from thirdeye.clients.loadtest.workload.prompts import Conversation, Turn, words
 
 DEFAULT_MAX_TOKENS = 128
 

@@ -1,6 +1,6 @@
 """What a long prompt costs the streams that run beside it: inter-token times, and one chunk's time.
 
-    python -m tests.bench.bench_chunked_prefill
+    python -m tests.bench.engine.bench_chunked_prefill
 
 Eight streams decode; then a prompt of 4,000 tokens arrives. The engine runs in this process, with
 the default model's shape and random weights. Promised: the p99 of the time between two tokens of a
@@ -13,7 +13,7 @@ import json
 import statistics
 import time
 
-from tests.bench.dummy_engine import dummy_core
+from tests.bench.engine.dummy_engine import dummy_core
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.engine_config import default_batched_tokens
 from thirdeye.server.engine.interface.types import Request, SamplingParams

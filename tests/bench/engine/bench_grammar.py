@@ -1,6 +1,6 @@
 """What following a grammar adds to the step that serves: 32 sequences, the default model.
 
-    python -m tests.bench.bench_grammar [--rounds N]
+    python -m tests.bench.engine.bench_grammar [--rounds N]
 
 First the parts: a grammar's first mask, then for each token of an answer following it and filling
 its mask, by processor time; and choosing the tokens of 32 rows with such masks and without. Then
@@ -26,8 +26,9 @@ from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
 from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.server.engine.process.footprint import keep_step_buffers
 from thirdeye.server.engine.sampling.sampler import Sampler, make_draw_params
-from thirdeye.server.load.load_engine import choose_sampler, load_engine, load_guidance, load_native
+from thirdeye.server.load.load_engine import choose_sampler, load_engine, load_guidance
 from thirdeye.server.load.native_kernels import plan_native
+from thirdeye.server.load.placement import load_native
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.resolve import resolve_model

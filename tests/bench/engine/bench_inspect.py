@@ -1,6 +1,6 @@
 """What looking inside costs the streams that run beside it: inter-token times, and a chunk's.
 
-    python -m tests.bench.bench_inspect
+    python -m tests.bench.engine.bench_inspect
 
 Eight streams decode while one text after the other is looked into. The engine runs in this process,
 with the default model's shape and random weights. Promised: the p99 of the time between two tokens
@@ -14,8 +14,8 @@ import time
 
 import torch
 
-from tests.bench.bench_chunked_prefill import NUM_STREAMS, p99, request
-from tests.bench.dummy_engine import dummy_core
+from tests.bench.engine.bench_chunked_prefill import NUM_STREAMS, p99, request
+from tests.bench.engine.dummy_engine import dummy_core
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.engine_config import default_batched_tokens
 from thirdeye.server.engine.interface.trace import TraceRequest

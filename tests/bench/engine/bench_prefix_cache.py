@@ -1,6 +1,6 @@
 """What the prefix cache is worth, and what it costs: requests per second, by share of the prompt.
 
-    python -m tests.bench.bench_prefix_cache
+    python -m tests.bench.engine.bench_prefix_cache
 
 Prompts of 512 tokens, answers of 8, eight at a time, in an engine in this process with the default
 model's shape and random weights. "shared" prompts begin with the same 90 % of their tokens,
@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterator
 from itertools import count
 
-from tests.bench.dummy_engine import dummy_core, dummy_model
+from tests.bench.engine.dummy_engine import dummy_core, dummy_model
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.engine_config import EngineConfig

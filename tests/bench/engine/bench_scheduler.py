@@ -1,6 +1,6 @@
 """What the scheduler costs: microseconds of pure Python for each step, by number of sequences.
 
-    python -m tests.bench.bench_scheduler
+    python -m tests.bench.engine.bench_scheduler
 
 Each sequence has a prompt of 64 tokens and decodes 128, with blocks of 16 and the prefix cache on;
 the "model" answers at once. A step is schedule() + update(); building tensors is measured beside

@@ -1,6 +1,6 @@
 """What speculation is worth with the default model on this machine: off and on, in turns.
 
-    python -m tests.bench.bench_speculation [--rounds 3] [--threads 2] [--draft-tokens 15]
+    python -m tests.bench.engine.bench_speculation [--rounds 3] [--threads 2] [--draft-tokens 15]
                                              [--max-tokens 128] [--only chat] [--quantize auto]
                                              [--cpu-time]
 
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from tests.bench.prompts_speculation import CHAT, COPY
+from tests.bench.engine.prompts_speculation import CHAT, COPY
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.linear.choose_method import choose_quantization
 from thirdeye.model.placement import Placement

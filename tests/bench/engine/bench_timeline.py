@@ -1,6 +1,6 @@
 """What the flight recorder costs: microseconds a step, by number of sequences in it.
 
-    python -m tests.bench.bench_timeline
+    python -m tests.bench.engine.bench_timeline
 
 The recorder is called as the engine calls it, over a plan of that many decoding rows; `timings` is
 what the sequences count for their own requests beside it. Processor time, so that a busy machine
@@ -10,7 +10,7 @@ does not blur it. The last line is JSON.
 import json
 import time
 
-from tests.bench.bench_scheduler import answer, make_scheduler
+from tests.bench.engine.bench_scheduler import answer, make_scheduler
 from thirdeye.server.engine.core.step_recorder import StepRecorder
 from thirdeye.server.engine.interface.types import EngineStats
 from thirdeye.server.engine.scheduling.step_plan import StepPlan

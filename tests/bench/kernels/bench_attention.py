@@ -1,6 +1,6 @@
 """One layer's attention of the default model's shape, in C against torch's, on one thread.
 
-    python -m tests.bench.bench_attention
+    python -m tests.bench.kernels.bench_attention
 
 Milliseconds of CPU time, the least of several turns, so that it can be asked of a busy machine.
 Layers take turns: between two uses of one, the others have gone through the caches, as in a server.

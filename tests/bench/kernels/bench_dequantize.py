@@ -1,6 +1,6 @@
 """How quickly stored blocks become floats, on one core, for every type.
 
-    python -m tests.bench.bench_dequantize [--megabytes 32]
+    python -m tests.bench.kernels.bench_dequantize [--megabytes 32]
 
 Prints a line a type (gigabytes of stored blocks, and 10^9 weights, a second of processor time; the
 best of five) and one JSON line last. A copy of the floats stands beside them as the machine's own

@@ -1,6 +1,6 @@
 """The 8-bit linear layers of one step of the default model, alone: milliseconds by rows.
 
-    python -m tests.bench.bench_int8_linear [--threads N] [--rows 1,8,32] [--rounds N]
+    python -m tests.bench.kernels.bench_int8_linear [--threads N] [--rows 1,8,32] [--rounds N]
 
 Each layer has weights of its own, so they come from memory as they do in a server. The best of the
 rounds counts; products a second are those of the whole step. The last line is JSON.

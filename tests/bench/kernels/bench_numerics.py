@@ -1,6 +1,6 @@
 """What the same answer costs: today's kernels on the CPU against the library's, side by side.
 
-    python -m tests.bench.bench_numerics [--threads N] [--rounds N] [--cpu-time]
+    python -m tests.bench.kernels.bench_numerics [--threads N] [--rounds N] [--cpu-time]
 
 The default model's shape with random weights, whole forward passes: decode at 1, 8 and 32
 sequences with 256 tokens behind them, and a prompt of 512. Variants take turns, so that a busy

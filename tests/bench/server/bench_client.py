@@ -1,6 +1,6 @@
 """What the load tester itself costs: microseconds of its CPU per event, at many streams at once.
 
-    python -m tests.bench.bench_client [--streams 512] [--events 100] [--httpx]
+    python -m tests.bench.server.bench_client [--streams 512] [--events 100] [--httpx]
 
 A server in another process steps like an engine: every 50 ms it writes one event of an ordinary
 size to every stream. The client is the load tester as it is; `--httpx` reads the same streams by
@@ -20,9 +20,9 @@ from multiprocessing.connection import Connection
 import httpx
 
 from tests.clients.stub import DONE, event
-from thirdeye.clients.loadtest.prompts import Length, Mix
-from thirdeye.clients.loadtest.reading import Reading
+from thirdeye.clients.loadtest.driver.reading import Reading
 from thirdeye.clients.loadtest.run import LoadSettings, event_loop, run
+from thirdeye.clients.loadtest.workload.prompts import Length, Mix
 from thirdeye.clients.target import Target
 
 STEP = 0.05  # seconds

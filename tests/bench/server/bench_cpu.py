@@ -24,8 +24,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.bench.bench_serve import ARGS, one, round_of
-from tests.bench.light import ask, with_wire
+from tests.bench.server.bench_serve import ARGS, one, round_of
+from tests.bench.server.light import ask, with_wire
 from tests.e2e.live import LiveServer
 
 LONG_PROMPT = 512  # tokens, about

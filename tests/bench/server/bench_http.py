@@ -1,6 +1,6 @@
 """What a streamed token costs the API process, in microseconds of CPU: all that is not the engine.
 
-    python -m tests.bench.bench_http [--streams 32] [--tokens 400] [--rounds 5] [--chat]
+    python -m tests.bench.server.bench_http [--streams 32] [--tokens 400] [--rounds 5] [--chat]
 
 The server as it serves; an engine process without a model that sends one message a step with a
 token for every stream; a client in a third process that keeps up. What the requests themselves take
@@ -171,7 +171,7 @@ async def measured(case: Case, streams: int, tokens: int, path: str) -> Cost:
         return time.process_time() - began
 
     async def load() -> None:
-        argv = [sys.executable, "-m", "tests.bench.bench_http", str(case.burst)]
+        argv = [sys.executable, "-m", "tests.bench.server.bench_http", str(case.burst)]
         engine = await ProcessEngine.start(spawn(argv), b"")
         state.ready(engine, served_model(tokenizer=TableTokenizer(), max_model_len=8192))
         await seconds(2, FEW)  # warm up

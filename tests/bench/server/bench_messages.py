@@ -1,6 +1,6 @@
 """What the border between engine and API carries: steps and tokens per second over the pipe.
 
-    python -m tests.bench.bench_messages
+    python -m tests.bench.server.bench_messages
 
 A process of its own packs and sends `Step` messages as the engine does, one a step for all requests
 together; this one reads and decodes them on an event loop as the API does, and that is all either
@@ -22,7 +22,7 @@ from thirdeye.server.engine.interface.types import EngineStats, StepOutput
 from thirdeye.server.engine.process.frames import FrameReader, pack_frame
 from thirdeye.server.engine.process.messages import FromEngine, Step
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SECONDS = 3.0
 SIZES = (1, 32, 256)
 
@@ -73,7 +73,12 @@ async def receive(sock: socket.socket) -> dict[str, float]:
 def measure(num_outputs: int) -> dict[str, float]:
     ours, theirs = socket.socketpair()
     with theirs:
-        arguments = ["-m", "tests.bench.bench_messages", str(theirs.fileno()), str(num_outputs)]
+        arguments = [
+            "-m",
+            "tests.bench.server.bench_messages",
+            str(theirs.fileno()),
+            str(num_outputs),
+        ]
         engine = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, pass_fds=[theirs.fileno()]
         )

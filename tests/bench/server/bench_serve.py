@@ -1,7 +1,7 @@
 """How fast the default model is served on this machine: start, first token, tokens per second.
 
-    python tests/bench/bench_serve.py                       starts `thirdeye serve` and measures it
-    python tests/bench/bench_serve.py --url http://...      measures a server that runs already
+    python -m tests.bench.server.bench_serve                  starts `thirdeye serve`, measures it
+    python -m tests.bench.server.bench_serve --url http://... measures one that runs already
 
 Closed loop: at concurrency c, c clients send one 100-word prompt after another and read each stream
 of 128 tokens to its end. Tokens are counted from `usage`, never from chunks. Rounds are repeated,
@@ -15,15 +15,11 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tests.bench.light import Answer, ask, with_wire
+from tests.bench.server.light import Answer, ask, with_wire
 from tests.e2e.live import LiveServer
-from thirdeye.clients.loadtest.wire import Wire
+from thirdeye.clients.loadtest.driver.wire import Wire
 
 ARGS = ["--speculation", "off"]  # greedy text of a small model soon repeats itself: too easy
 

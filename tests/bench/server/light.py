@@ -2,8 +2,8 @@
 
 Client and server share the machine's cores, so what the client burns is missing from what is
 measured, for every server alike; httpx burns some 140 us per event. This one reads the socket as
-the load tester does (`clients/loadtest/wire.py`), stamps the first piece that has a choice in it,
-and keeps the bytes: nothing is parsed before the answer is over, and then its usage alone.
+the load tester does (`clients/loadtest/driver/wire.py`), stamps the first piece that has a choice
+in it, and keeps the bytes: nothing is parsed before the answer is over, and then its usage alone.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from thirdeye.clients.loadtest.driver.wire import Wire
 from thirdeye.clients.loadtest.run import event_loop
-from thirdeye.clients.loadtest.wire import Wire
 from thirdeye.clients.target import Target
 
 Result = TypeVar("Result")
