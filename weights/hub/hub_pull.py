@@ -108,7 +108,7 @@ def _fetch(
         try:
             return hub.fetch(file, commit, partial, done)
         except LostConnection:
-            if not partial.exists() or partial.stat().st_size <= before:
+            if not partial.exists() or not before < partial.stat().st_size < file.size:
                 raise
 
 
