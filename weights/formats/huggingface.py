@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.name_table import TensorTarget
@@ -20,6 +20,7 @@ from thirdeye.weights.formats.quantized.methods import read_method
 from thirdeye.weights.formats.quantized.quantized_weight import QuantizedWeight
 from thirdeye.weights.formats.safetensors import ShardEntry, are_equal, list_tensors
 from thirdeye.weights.formats.shards import check_index, find_shards
+from thirdeye.weights.formats.suggested_sampling import SuggestedSampling, of_huggingface
 from thirdeye.weights.tokenizers import tokenizer_json, tokenizer_model
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
@@ -33,7 +34,6 @@ DESCRIPTIONS = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
-SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 WRAPPERS = ("gemma3", "mistral3")  # of a text model and others, of which the text's is served
 OTHER_SENSES = tuple(
     prefix + part
@@ -109,19 +109,18 @@ class HuggingFaceCheckpoint:
         )
 
     def tensors(self) -> "Iterator[tuple[str, Tensor]]":
-        for name, weight in self._weights.items():
-            tensor = weight.read()
-            if isinstance(weight, QuantizedWeight) and self._is_transposed(name):
-                tensor = tensor.t()  # whatever layout was quantized is kept [out, in]
-            yield name, tensor
+        for name in self._weights:
+            yield name, self._read(name)
 
-    def _is_transposed(self, name: str) -> bool:
-        return any(target.is_transposed for target in self.targets(name) or [])
+    def _read(self, name: str) -> "Tensor":
+        weight = self._weights[name]
+        is_transposed = any(target.is_transposed for target in self.targets(name) or [])
+        if isinstance(weight, QuantizedWeight) and is_transposed:
+            return weight.read().t()  # whatever layout was quantized is kept [out, in]
+        return weight.read()
 
-    def suggested_sampling(self) -> dict[str, Any]:
-        generation = self._directory.fields("generation_config.json")
-        values = generation.values if generation is not None else {}
-        return {key: values[key] for key in SAMPLING if values.get(key) is not None}
+    def suggested_sampling(self) -> SuggestedSampling:
+        return of_huggingface(self._directory.fields("generation_config.json"))
 
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
         generation = self._directory.fields("generation_config.json")
