@@ -123,6 +123,16 @@ def with_norm_biases(table: NameTable) -> NameTable:
     return replace(table, names={**table.names, **with_bias(norms)})
 
 
+def with_norm_offset(table: NameTable, offset: float = 1.0) -> NameTable:
+    """The same for a model whose norms' weights are kept less `offset`."""
+    norms = {
+        name: replace(to, offset=offset)
+        for name, to in table.names.items()
+        if to.name.endswith("norm.weight")
+    }
+    return replace(table, names={**table.names, **norms})
+
+
 # What some families keep merged, in the order that the model has too.
 FUSED_QKV = {"self_attn.qkv_proj.weight": TensorTarget("blocks.{i}.attention.qkv.weight")}
 FUSED_GATE_UP = {"mlp.gate_up_proj.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight")}
