@@ -72,16 +72,16 @@ phi3 = partial(relative, "phi3", head_dim=8, **NO_TOKENS)
 smollm3 = partial(relative, "smollm3", **NO_TOKENS)
 granite = partial(relative, "granite", is_taped=False)
 olmo2 = partial(relative, "olmo2", is_taped=False)
-olmo3 = partial(relative, "olmo3", gguf=None, is_taped=False, num_hidden_layers=4)
-ernie, exaone4 = partial(relative, "ernie4_5"), partial(relative, "exaone4", gguf=None)
-glm = partial(relative, "glm", gguf=None, pad_token_id=None)
-glm4 = partial(relative, "glm4", gguf=None, pad_token_id=None)
-cohere = partial(relative, "cohere", gguf=None, head_dim=8, **TIED)
-cohere2 = partial(relative, "cohere2", gguf=None, head_dim=8, **TIED)
+olmo3 = partial(relative, "olmo3", gguf=relative_gguf, is_taped=False, num_hidden_layers=4)
+ernie, exaone4 = partial(relative, "ernie4_5"), partial(relative, "exaone4", gguf=relative_gguf)
+glm = partial(relative, "glm", gguf=relative_gguf, head_dim=8, pad_token_id=None)
+glm4 = partial(relative, "glm4", gguf=relative_gguf, pad_token_id=None)
+cohere = partial(relative, "cohere", gguf=relative_gguf, head_dim=8, **TIED)
+cohere2 = partial(relative, "cohere2", gguf=relative_gguf, head_dim=8, **TIED)
 
 
-starcoder2 = partial(relative, "starcoder2", gguf=None)
-stablelm = partial(relative, "stablelm", gguf=None, head_dim=8, partial_rotary_factor=0.5)
+starcoder2 = partial(relative, "starcoder2", gguf=relative_gguf)
+stablelm = partial(relative, "stablelm", gguf=relative_gguf, head_dim=8, partial_rotary_factor=0.5)
 
 
 helium, cwm = partial(relative, "helium", gguf=None), partial(relative, "cwm", gguf=None)
@@ -198,7 +198,7 @@ CASES: dict[str, Case] = {
     "cohere-biases": cohere(attention_bias=True, logit_scale=0.5),
     "cohere2": cohere2(num_hidden_layers=5, sliding_window=7, logit_scale=0.5),
     "starcoder2": starcoder2(**TIED),
-    "starcoder2-window": starcoder2(use_bias=False, sliding_window=7),
+    "starcoder2-window": starcoder2(gguf=None, use_bias=False, sliding_window=7),
     "stablelm": stablelm(),
     "stablelm-parallel": stablelm(use_qkv_bias=True, use_parallel_residual=True),
     "ministral3": ministral3(rope_parameters=MINISTRAL3),

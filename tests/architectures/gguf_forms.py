@@ -45,6 +45,8 @@ def windowed(writer: gguf.GGUFWriter, config: Any) -> None:
         writer.add_sliding_window(config.sliding_window)
         kinds = [kind == "sliding_attention" for kind in config.layer_types]
         writer.add_sliding_window_pattern(kinds)
+    if near := config.rope_parameters.get("sliding_attention"):
+        writer.add_rope_freq_base_swa(near["rope_theta"])
 
 
 def cohere2(writer: gguf.GGUFWriter, config: Any) -> None:
