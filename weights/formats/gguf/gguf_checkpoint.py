@@ -42,6 +42,7 @@ class GGUFCheckpoint:
         self.config: ModelConfig = architecture.gguf_config(prefixed, self._file, vocab_size)
         self._names = architecture.gguf_names(self.config)
         self.chat_template = fields.optional_text("tokenizer.chat_template")
+        self.tool_template = fields.optional_text("tokenizer.chat_template.tool_use")
 
     @property
     def fingerprint(self) -> str:
