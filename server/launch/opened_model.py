@@ -63,7 +63,7 @@ class OpenedModel:
 
 def open_model(asked: CheckpointSettings) -> OpenedModel:
     """Find and describe the model. Raises ModelError, ChatTemplateError or OSError."""
-    checkpoint = open_checkpoint(resolve_model(asked.model))
+    checkpoint = open_checkpoint(resolve_model(asked.model, asked.hf_file, asked.revision))
     tokenizer = checkpoint.tokenizer(never_from_text=MARKUP)
     source, tool_source = checkpoint.chat_template, checkpoint.tool_template
     if asked.chat_template is not None:

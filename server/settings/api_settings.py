@@ -18,7 +18,15 @@ class CheckpointSettings:
     title: ClassVar[str] = "Model"
 
     model: str | None = setting(
-        None, "A catalog name, a directory, a .gguf file or a hub id", shown="smollm2"
+        None,
+        "A catalog name, a directory, a .gguf file or a hub id like org/name:Q4_K_M",
+        shown="smollm2",
+    )
+    hf_file: str | None = setting(
+        None, "Which GGUF file of the hub's repository", unit="NAME", shown="by its quantization"
+    )
+    revision: str | None = setting(
+        None, "Branch, tag or commit of the hub's repository", unit="NAME", shown="main"
     )
     served_model_name: tuple[str, ...] = setting(
         (),
