@@ -14,7 +14,7 @@ from thirdeye.weights.formats.quantized.compressed_weight import FORMATS, Scheme
 from thirdeye.weights.formats.quantized.decode.scaled_blocks import (
     BY_ROW,
     WHOLE,
-    Blocks,
+    ScaleBlocks,
     read_blocks,
 )
 from thirdeye.weights.formats.quantized.fp8 import ROUNDINGS
@@ -109,7 +109,7 @@ def _scheme(fields: Fields, group: Fields) -> Scheme:
     )
 
 
-def _blocks(weights: Fields) -> Blocks:
+def _blocks(weights: Fields) -> ScaleBlocks:
     size = weights.integer("group_size", -1, low=-1, high=MAX_GROUP)
     strategy = weights.text("strategy", "channel" if size == -1 else "group" if size else "tensor")
     if strategy not in STRATEGIES:
@@ -118,7 +118,7 @@ def _blocks(weights: Fields) -> Blocks:
     if strategy in GROUPED:
         if size < 1:
             raise weights.error("group_size", "must be above 0.")
-        return Blocks(1, size)
+        return ScaleBlocks(1, size)
     if strategy == "block":
         if (blocks := read_blocks(weights, "block_structure")) is None:
             raise weights.error("block_structure", "is required and missing.")

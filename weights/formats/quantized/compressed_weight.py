@@ -23,7 +23,11 @@ import numpy as np
 
 from thirdeye.weights.formats.quantized.decode.four_bit_floats import powers_of_two, scale_pairs
 from thirdeye.weights.formats.quantized.decode.packed_integers import scale_groups, unpack
-from thirdeye.weights.formats.quantized.decode.scaled_blocks import SCALES, Blocks, check_scales
+from thirdeye.weights.formats.quantized.decode.scaled_blocks import (
+    SCALES,
+    ScaleBlocks,
+    check_scales,
+)
 from thirdeye.weights.formats.quantized.fp8 import decode_scaled
 from thirdeye.weights.formats.quantized.gptq import checked_groups
 from thirdeye.weights.formats.quantized.quantized_weight import Parts, QuantizedWeight
@@ -45,7 +49,7 @@ class Scheme:
     bits: int
     is_float: bool
     is_symmetric: bool
-    blocks: Blocks
+    blocks: ScaleBlocks
     is_ordered: bool  # by activations: an input says which group it is of
 
     @property
@@ -108,7 +112,7 @@ def _four_bit_floats(scheme: Scheme, parts: Parts) -> Found:
     packed = parts.get("weight_packed", ("U8",), None, None)
     height, width = packed.shape[0], packed.shape[1] * 2
     is_nvidia = scheme.format.startswith("nvfp4")
-    if width % group or scheme.blocks != Blocks(1, group) or not scheme.is_symmetric:
+    if width % group or scheme.blocks != ScaleBlocks(1, group) or not scheme.is_symmetric:
         raise packed.error(f"must be symmetric in groups of {group}, which divide {width} inputs.")
     check_scales(
         parts,

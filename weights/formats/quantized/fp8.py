@@ -17,7 +17,7 @@ from thirdeye.weights.formats.quantized.decode.scaled_blocks import (
     BY_ROW,
     SCALES,
     WHOLE,
-    Blocks,
+    ScaleBlocks,
     check_scales,
     read_blocks,
 )
@@ -40,7 +40,7 @@ class FP8:
     """`blocks` is None where each weight says by the shape of its scales: one, or one a row."""
 
     title: str
-    blocks: Blocks | None
+    blocks: ScaleBlocks | None
     skipped: ModulePatterns
 
     suffixes: ClassVar[tuple[str, ...]] = (".weight", ".weight_scale_inv", ".weight_scale")
@@ -70,7 +70,7 @@ class FP8:
 
 
 def decode_scaled(
-    blocks: Blocks, scale_key: str, zero_key: str, parts: "Mapping[str, Tensor]", rows: slice
+    blocks: ScaleBlocks, scale_key: str, zero_key: str, parts: "Mapping[str, Tensor]", rows: slice
 ) -> "Tensor":
     """Rows [n, in] of the matrix; the zero points, where there are any, lie as the scales do."""
     numbers = parts["weight"][rows].float()

@@ -14,7 +14,7 @@ SCALES = ("F32", "BF16", "F16", "F8_E8M0")
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class ScaleBlocks:
     """[rows, columns] of the numbers that share a scale; None stands for all there are."""
 
     rows: int | None
@@ -53,12 +53,12 @@ class Blocks:
         return scales.repeat_interleave(self.columns, dim=1)[:, :width]
 
 
-WHOLE = Blocks(None, None)
-BY_ROW = Blocks(1, None)
+WHOLE = ScaleBlocks(None, None)
+BY_ROW = ScaleBlocks(1, None)
 
 
 def check_scales(
-    parts: Parts, key: str, blocks: Blocks, height: int, width: int, dtypes: tuple[str, ...]
+    parts: Parts, key: str, blocks: ScaleBlocks, height: int, width: int, dtypes: tuple[str, ...]
 ) -> None:
     """The part is there, and has a scale for each block. Raises `ModelFormatError`."""
     entry = parts.get(key, dtypes)
@@ -75,7 +75,7 @@ def check_scales(
         )
 
 
-def read_blocks(fields: Fields, key: str) -> Blocks | None:
+def read_blocks(fields: Fields, key: str) -> ScaleBlocks | None:
     """A pair of sizes, or none. Raises `ModelFormatError`."""
     value = fields.raw(key, None)
     if value is None:
@@ -83,4 +83,4 @@ def read_blocks(fields: Fields, key: str) -> Blocks | None:
     is_pair = isinstance(value, list) and len(value) == 2
     if not (is_pair and all(type(n) is int and 0 < n <= MAX_BLOCK for n in value)):
         raise fields.error(key, f"must be two sizes above 0, got {shown(value)}.")
-    return Blocks(*value)
+    return ScaleBlocks(*value)
