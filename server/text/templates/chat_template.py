@@ -14,7 +14,7 @@ do about one that does not is `thirdeye.server.text.tools.tool_prompt`'s.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import TemplateError, meta
+from jinja2 import TemplateError, TemplateSyntaxError, meta
 
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong, fewest_tokens
 from thirdeye.server.text.templates.sandbox import TemplateRefusal, TemplateSandbox
@@ -67,7 +67,11 @@ class ChatTemplate:
         try:
             self._template = self._sandbox.compile_template(source)
         except TemplateError as error:
-            raise ChatTemplateError(f"The chat template does not parse: {error}.") from error
+            line = f" (line {error.lineno})" if isinstance(error, TemplateSyntaxError) else ""
+            reason = str(error.message or error).splitlines()[0].rstrip(".")
+            raise ChatTemplateError(
+                f"The chat template does not parse: {reason:.200}{line}."
+            ) from error
         variables = meta.find_undeclared_variables(self._sandbox.parse(source))
         self.carries_tools = "tools" in variables and OPEN in source
         self.for_tools = for_tools or self
