@@ -6,8 +6,10 @@ control characters and cut, so that no line can be forged.
 
 import json
 import logging
+import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from textwrap import indent
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 MAX_CHARS = 512  # what a value of `metadata` may have
@@ -20,6 +22,34 @@ def configure(level: str = "info") -> None:
     )
     for name in ("sse_starlette", "uvicorn", "uvicorn.access", "uvicorn.error", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What is no HTTP is logged before any key is asked for: a line each would fill the disk.
+    logging.getLogger("uvicorn.error").addFilter(Seldom())
+
+
+class Seldom(logging.Filter):
+    """Of warnings that say the same, one in `seconds`; the next one tells how many were left out.
+
+    Errors pass: they carry stacks that somebody has to see.
+    """
+
+    def __init__(self, seconds: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._clock = clock
+        self._last: dict[str, float] = {}  # message to time; messages are literals of the code
+        self._left_out: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now, message = self._clock(), str(record.msg)
+        if record.levelno > logging.WARNING:
+            return True
+        if now - self._last.get(message, -self._seconds) < self._seconds:
+            self._left_out[message] = self._left_out.get(message, 0) + 1
+            return False
+        self._last[message] = now
+        if more := self._left_out.pop(message, 0):
+            record.msg = f"{message} ({more} more like this)"
+        return True
 
 
 def clean(text: str) -> str:
@@ -42,6 +72,15 @@ def _safe(value: object) -> object:
 
 
 def log_bug(logger: logging.Logger, request_id: str, bug: BaseException) -> None:
-    """A bug's type and stack. Its text may quote what a caller sent, so it is left out."""
-    stack = "".join(traceback.format_tb(bug.__traceback__))
-    logger.error("bug in %s: %s\n%s", clean(request_id), type(bug).__name__, stack)
+    """A bug's type and stack; of a group those of each member, too.
+
+    Its text may quote what a caller sent, so it is left out.
+    """
+    logger.error("bug in %s: %s", clean(request_id), _type_and_stack(bug))
+
+
+def _type_and_stack(bug: BaseException) -> str:
+    members = bug.exceptions if isinstance(bug, BaseExceptionGroup) else ()
+    inside = [indent(_type_and_stack(member), "  ") for member in members]
+    stack = traceback.format_tb(bug.__traceback__)
+    return "".join([type(bug).__name__, "\n", *stack, *inside])

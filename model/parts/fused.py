@@ -15,10 +15,13 @@ from torch import Tensor
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart
+from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.native.activate import ActivateKernel
 from thirdeye.model.native.layer_norm import LayerNormKernel
 from thirdeye.model.native.rms_norm import RMSNormKernels
 from thirdeye.model.native.rope_kv import RopeKVKernel
+from thirdeye.model.native.xielu import XIELUKernel
+from thirdeye.model.parts.activations import XIELU
 from thirdeye.model.parts.layers import MLP, GatedMLP, LayerNorm, RMSNorm
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.parts.self_attention import QKNorm, SelfAttention
@@ -49,10 +52,8 @@ class FusedRMSNorm(RMSNorm):
 class NativeLayerNorm(LayerNorm):
     """`LayerNorm`, and the addition before it, in one kernel; a CPU's alone."""
 
-    def __init__(
-        self, hidden_size: int, eps: float, where: Placement, *, has_bias: bool = True
-    ) -> None:
-        super().__init__(hidden_size, eps, where, has_bias=has_bias)
+    def __init__(self, part: NormPart, where: Placement) -> None:
+        super().__init__(part, where)
         assert where.native is not None
         self._kernel = LayerNormKernel(where.native)
 
@@ -63,13 +64,30 @@ class NativeLayerNorm(LayerNorm):
         return self._kernel(x, delta, self.weight, self.bias, self.eps)
 
 
+class NativeXIELU(XIELU):
+    """`XIELU` in one kernel; a CPU's alone."""
+
+    def __init__(self, where: Placement) -> None:
+        super().__init__(where)
+        assert where.native is not None
+        self._kernel = XIELUKernel(where.native)
+        self._numbers: tuple[float, ...] = ()  # known when the weights are
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._numbers = self._numbers or tuple(n.item() for n in self.numbers())
+        return self._kernel(x, *self._numbers)
+
+
 class NativeMLP(MLP):
     """`MLP` with its activation, any of them, in one kernel; a CPU's alone."""
 
     def __init__(self, part: MLPPart, where: Placement) -> None:
         super().__init__(part, where)
         assert where.native is not None
-        self.act = ActivateKernel(where.native, part.activation, is_gated=False)
+        if part.act is None:
+            self.act = ActivateKernel(where.native, part.activation, is_gated=False)
+        else:
+            self.act = NativeXIELU(where)
 
 
 class FusedGatedMLP(GatedMLP):
@@ -110,10 +128,11 @@ class FusedSelfAttention(SelfAttention):
         norms = self.qk_norm if isinstance(self.qk_norm, QKNorm) else None
         caches = kv_cache.layer(self.layer)
         return self._kernel.rope_and_write(
-            self.wide_qk_norm(self.qkv(x)),
+            self.wide_qk_norm(self.clip(self.qkv(x))),
             rotate.cos,
             rotate.sin,
             batch.slot_mapping,
             *caches,
             norms,
+            rotate.query_scale,
         )

@@ -1,21 +1,19 @@
-"""The small parts of a transformer: embeddings, norms, activations and the MLP.
+"""The small parts of a transformer: embeddings, norms and the MLP.
 
 Each works on the last dimension of its input and does not care how many rows there are, or whose.
 Parameters are created empty; `model/loading/load_tensors.py` fills them.
 """
 
-import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thirdeye.model.config import Activation
 from thirdeye.model.declare.block import GatedMLPPart, MLPPart
-from thirdeye.model.declare.parts import TablePart
+from thirdeye.model.declare.parts import NormPart, TablePart
 from thirdeye.model.parallel.parallel_linear import make_linear
+from thirdeye.model.parts.activations import XIELU, activation_function
 from thirdeye.model.parts.compact_table import compact
 from thirdeye.model.placement import Placement
 
@@ -113,20 +111,34 @@ class SoftCap(nn.Module):
         return torch.tanh(x / self._cap) * self._cap
 
 
+class Clip(nn.Module):
+    """Every number is cut to +- `limit`."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(-self._limit, self._limit)
+
+
 class LayerNorm(AddNorm):
     """y = (x - mean) / sqrt(var + eps) * weight + bias (Ba, Kiros, Hinton 2016); some models have
-    no bias.
+    no bias, and some no weight either.
 
     Statistics are taken in fp32 whatever the dtype; torch's kernel sees to that.
     """
 
-    def __init__(
-        self, hidden_size: int, eps: float, where: Placement, *, has_bias: bool = True
-    ) -> None:
+    def __init__(self, part: NormPart, where: Placement) -> None:
         super().__init__()
-        self.eps = eps
-        self.weight = where.empty(hidden_size)
-        self.bias = where.empty(hidden_size) if has_bias else None
+        self.eps = part.eps
+        self.weight: Tensor
+        if part.has_weight:
+            self.weight = where.empty(part.size)
+        else:
+            ones = torch.ones(part.size, dtype=where.dtype, device=where.device)
+            self.register_buffer("weight", ones, persistent=False)
+        self.bias = where.empty(part.size) if part.has_bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
@@ -146,37 +158,6 @@ class RMSNorm(AddNorm):
         return self.weight * wide.to(x.dtype)
 
 
-def activation_function(activation: Activation, where: Placement) -> Callable[[Tensor], Tensor]:
-    """GELU (Hendrycks, Gimpel 2016), its tanh approximation (GPT-2's), SiLU (x * sigmoid(x)), ReLU
-    or its square (So et al. 2021, "Primer").
-
-    On a CPU two of torch's kernels round the last elements of a stretch in another way than those
-    before: which elements these are depends on rows and threads. `exp` and `tanh` alone do not.
-    """
-    is_cpu = where.device.type == "cpu"
-    functions: dict[Activation, Callable[[Tensor], Tensor]] = {
-        Activation.GELU: F.gelu,
-        Activation.GELU_TANH: gelu_tanh if is_cpu else partial(F.gelu, approximate="tanh"),
-        Activation.SILU: silu if is_cpu else F.silu,
-        Activation.RELU: F.relu,
-        Activation.RELU2: lambda x: F.relu(x).square(),
-    }
-    return functions[activation]
-
-
-def silu(x: Tensor) -> Tensor:
-    """x / (1 + exp(-x)), each element rounded alike."""
-    wide = x.float()
-    return (wide / (-wide).exp_().add_(1)).to(x.dtype)
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), each element rounded alike."""
-    wide = x.float()
-    inner = (wide * wide * wide).mul_(0.044715).add_(wide).mul_(math.sqrt(2 / math.pi))
-    return inner.tanh_().add_(1).mul_(wide).mul_(0.5).to(x.dtype)
-
-
 class MLP(nn.Module):
     """down(act(up(x))): each token thinks for itself, in a wider space."""
 
@@ -184,7 +165,7 @@ class MLP(nn.Module):
         super().__init__()
         self.up = make_linear(part.up, where)
         self.down = make_linear(part.down, where)
-        self.act = activation_function(part.activation, where)
+        self.act = XIELU(where) if part.act else activation_function(part.activation, where)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.act(self.up(x)))

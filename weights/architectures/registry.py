@@ -2,6 +2,13 @@
 
 from thirdeye.weights.architectures.arcee import ARCEE
 from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.classic.falcon import FALCON
+from thirdeye.weights.architectures.classic.gpt_bigcode import GPT_BIGCODE
+from thirdeye.weights.architectures.classic.gpt_neox import GPT_NEOX
+from thirdeye.weights.architectures.classic.gptj import GPTJ
+from thirdeye.weights.architectures.classic.olmo1 import OLMO1
+from thirdeye.weights.architectures.classic.opt import OPT
+from thirdeye.weights.architectures.classic.phi import PHI
 from thirdeye.weights.architectures.cohere import COHERE, COHERE2
 from thirdeye.weights.architectures.ernie import ERNIE4_5
 from thirdeye.weights.architectures.exaone4 import EXAONE4
@@ -17,6 +24,13 @@ from thirdeye.weights.architectures.olmo import OLMO2, OLMO3
 from thirdeye.weights.architectures.phi3 import PHI3
 from thirdeye.weights.architectures.qwen2 import QWEN2
 from thirdeye.weights.architectures.qwen3 import QWEN3
+from thirdeye.weights.architectures.relatives.apertus import APERTUS
+from thirdeye.weights.architectures.relatives.cwm import CWM
+from thirdeye.weights.architectures.relatives.helium import HELIUM
+from thirdeye.weights.architectures.relatives.hunyuan import HUNYUAN
+from thirdeye.weights.architectures.relatives.internlm3 import INTERNLM3
+from thirdeye.weights.architectures.relatives.ministral3 import MINISTRAL3
+from thirdeye.weights.architectures.relatives.nemotron import NEMOTRON
 from thirdeye.weights.architectures.seed_oss import SEED_OSS
 from thirdeye.weights.architectures.smollm3 import SMOLLM3
 from thirdeye.weights.architectures.stablelm import STABLELM
@@ -47,6 +61,20 @@ ARCHITECTURES = (
     COHERE2,
     STARCODER2,
     STABLELM,
+    MINISTRAL3,
+    HUNYUAN,
+    NEMOTRON,
+    APERTUS,
+    HELIUM,
+    INTERNLM3,
+    CWM,
+    GPT_NEOX,
+    GPTJ,
+    PHI,
+    OPT,
+    FALCON,
+    GPT_BIGCODE,
+    OLMO1,
 )
 
 

@@ -43,7 +43,7 @@ class Generation:
     options: TextOptions
     truncated: int = 0  # prompt tokens dropped because the caller asked
     notes: Mapping[str, object] = field(default_factory=dict)  # for the log
-    limit: TokenLimit | None = None  # of an answer: the tokens that were allowed, and their room
+    limit: TokenLimit | None = None  # what the caller said of the answer's tokens
     ignored: Sequence[str] = ()  # what the request asked for and the answer does not have
     warnings: Sequence[str] = ()  # what the caller may not know of the prompt
 

@@ -112,9 +112,9 @@ def plan_answer(
     longest = max(map(len, prompts))
     check_context(longest, context, own.prompt_param, reserve=0 if own.max_tokens == 0 else 1)
     limit = TokenLimit(own.max_tokens_param, own.max_tokens, longest, context)
-    max_tokens = limit.room if own.max_tokens is None else min(own.max_tokens, limit.room)
     if own.is_default_limit:
-        limit = replace(limit, asked=None)
+        limit = replace(limit, asked=own.max_tokens or model.defaults.max_tokens)
+    max_tokens = limit.room if limit.asked is None else min(limit.asked, limit.room)
     bos = model.tokenizer.bos_token_id
     begins_twice = bos is not None and any(prompt[:2] == [bos, bos] for prompt in prompts)
     terms = SharedTerms(
@@ -133,7 +133,7 @@ def plan_answer(
         options=text_options(body, own),
         num_truncated=sum(map(len, encoded)) - sum(map(len, prompts)),
         notes=notes(body),
-        limit=limit,
+        limit=None if own.is_default_limit else limit,
         warnings=[TWO_BOS] if begins_twice else [],
     )
 
@@ -148,22 +148,20 @@ def samplings_of(
             f"must be at most {max_tokens}, as many as there can be; got {body.min_tokens}.",
         )
     seed = fresh_seed() if body.seed is None else body.seed
-    top_k_is_on = 0 < body.top_k < model.tokenizer.vocab_size
+    drawn = model.defaults.sampling(body, body.model_fields_set)
+    if not 0 < drawn["top_k"] < model.tokenizer.vocab_size:
+        drawn["top_k"] = 0
     first = SamplingParams(
         max_tokens=max_tokens,
         min_tokens=body.min_tokens,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        top_k=body.top_k if top_k_is_on else 0,
-        min_p=body.min_p,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
-        repetition_penalty=body.repetition_penalty,
         logit_bias=body.logit_bias,
         stop_token_ids=list(body.stop_token_ids),
         ignore_eos=body.ignore_eos,
         logprobs=own.logprobs,
         prompt_logprobs=own.prompt_logprobs,
+        **drawn,
     )
     return [msgspec.structs.replace(first, seed=derive_seed(seed, j)) for j in range(body.n)]
 

@@ -39,8 +39,7 @@ async def plan_as_chat(
     with renaming_fields(names):
         body = _checked(chat, model)
         planned = await plan_chat(body, model, grammars, caller, id_prefix)
-        assert planned.limit is not None, "an answer has a limit"
-        limit = replace(planned.limit, param=_path(planned.limit.param, names))
+        limit = planned.limit and replace(planned.limit, param=_path(planned.limit.param, names))
         return replace(planned, limit=limit, ignored=[_path(n, names) for n in planned.ignored])
 
 

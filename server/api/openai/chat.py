@@ -108,6 +108,7 @@ async def plan_chat(
         prompt_param="messages",
         max_tokens=body.max_tokens if is_old_name else body.max_completion_tokens,
         max_tokens_param="max_tokens" if is_old_name else "max_completion_tokens",
+        is_default_limit=not {"max_tokens", "max_completion_tokens"} & body.model_fields_set,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         prompt_logprobs=body.prompt_logprobs,
         lists_tokens=body.logprobs or body.return_token_ids,
@@ -139,8 +140,9 @@ async def encode_messages(
 
     def encode_in_thread() -> list[int]:
         definitions = [tool.definition for tool in tools] or None
-        fitted, shown = fit([_plain(message) for message in messages], definitions, template)
-        return template.encode(
+        chosen = template.for_tools if definitions else template
+        fitted, shown = fit([_plain(message) for message in messages], definitions, chosen)
+        return chosen.encode(
             fitted,
             tools=shown,
             add_generation_prompt=add_generation_prompt,

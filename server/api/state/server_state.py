@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 
 from thirdeye.server.api.http.admission import AdmissionControl
 from thirdeye.server.api.http.rate_limits import Rates
+from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.engine.interface.types import Engine
 from thirdeye.server.errors import (
@@ -59,6 +60,7 @@ class ServedModel:
     identity: Identity = field(default_factory=Identity)  # what the fingerprint is short for
     info: ModelInfo = field(default_factory=ModelInfo)
     name_patterns: tuple[str, ...] = ()  # with `*` and `?`: what else it answers to
+    defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
 
     def check_name(self, name: str | None) -> None:
         """Raises `ResourceNotFound` for a name that is not served."""

@@ -7,10 +7,13 @@ import torch
 from torch import Tensor
 
 from tests.model.tiny import CPU
-from thirdeye.model.config import Activation
+from thirdeye.model.config import Activation, Norm
+from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.method import LinearLayer
-from thirdeye.model.parts.layers import LayerNorm, RMSNorm, activation_function
+from thirdeye.model.native.activate import KINDS
+from thirdeye.model.parts.activations import activation_function
+from thirdeye.model.parts.layers import LayerNorm, RMSNorm
 from thirdeye.model.placement import Placement
 
 FP32 = Placement(torch.float32, CPU)
@@ -18,7 +21,8 @@ FP32 = Placement(torch.float32, CPU)
 
 def test_layer_norm() -> None:
     """Mean 0 and variance 1 before weight and bias."""
-    norm = LayerNorm(16, 1e-5, FP32)
+    norm = LayerNorm(NormPart(Norm.LAYER_NORM, 16, 1e-5), FP32)
+    assert norm.bias is not None
     norm.weight.fill_(2)
     norm.bias.fill_(3)
     x = torch.randn(5, 16) * 10 + 4
@@ -70,7 +74,7 @@ def test_activations(activation: Activation, formula) -> None:
 
 def test_every_activation_has_a_function() -> None:
     """A new name in the config needs a function here."""
-    for activation in Activation:
+    for activation in KINDS:
         assert activation_function(activation, FP32)(torch.zeros(1)).item() == 0
 
 
