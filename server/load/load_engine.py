@@ -74,7 +74,10 @@ def load_engine(
     rank_group = make_rank_group(recipe, where, on_end)
     where = replace(where, ranks=rank_group.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
-    grammars = GrammarCompiler(lambda grammar: guidance.result().compile(grammar))
+    grammars = GrammarCompiler(
+        lambda grammar: guidance.result().compile(grammar),
+        think=lambda request, inner: guidance.result().vocabulary.matcher(request, inner),
+    )
     # Beside the weights, which leave a core to it. The checkpoint's description is not kept for it.
     guidance = grammars.prepare(partial(load_guidance, checkpoint, recipe.eos_token_ids))
     model = load_model(

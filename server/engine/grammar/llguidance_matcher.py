@@ -13,11 +13,16 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
-from thirdeye.server.engine.interface.grammar_protocol import GrammarError, num_words
+from thirdeye.server.engine.grammar.thinking_matcher import ThinkingVocabulary
+from thirdeye.server.engine.interface.grammar_protocol import (
+    REFUSED,
+    GrammarError,
+    count_equal,
+    num_words,
+)
 
 MAX_TEMPLATES = 32  # compiled grammars kept for the next request with the same one
 MAX_LEXER_STATES = 50_000  # of one answer, at 1 to 2 kB: a string of so many bounded characters
-REFUSED = "The grammar of this request does not allow its own answer."
 TOO_COMPLEX = "The grammar of this request is too complex to be followed."
 
 
@@ -55,6 +60,7 @@ class LLGuidanceCompiler:
         encode: Callable[[str], list[int]],
     ) -> None:
         """`tokens[i]` is what token i says; `encode` is how the model's makers cut a text."""
+        self.vocabulary = ThinkingVocabulary(tokens, eos_token_ids)
         vocabulary = _Vocabulary(tokens, special_token_ids, encode)
         ends = sorted(eos_token_ids) or [vocabulary.eos_token_id]
         self._num_words = num_words(len(vocabulary.tokens))
@@ -113,11 +119,3 @@ class LLGuidanceMatcher:
     def _check(self) -> None:
         if self._matcher.is_error():
             raise GrammarError(TOO_COMPLEX)
-
-
-def count_equal(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens the two have in common at their start."""
-    if right[: len(left)] == left:
-        return len(left)
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))

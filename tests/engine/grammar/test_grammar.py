@@ -46,9 +46,8 @@ from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.grammar.llguidance_matcher import (
     MAX_TEMPLATES,
     LLGuidanceMatcher,
-    count_equal,
 )
-from thirdeye.server.engine.interface.grammar_protocol import GrammarError
+from thirdeye.server.engine.interface.grammar_protocol import GrammarError, count_equal
 from thirdeye.server.engine.interface.types import ErrorCode, FinishReason, Request, StepOutput
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
 from thirdeye.server.engine.scheduling.speculator import Speculator
