@@ -50,7 +50,7 @@ prove: $(VENV)/.dev
 # Nothing else should run on the machine meanwhile.
 bench-cpu: $(VENV)/.dev
 	@$(BIN)/thirdeye pull --if-missing
-	$(BIN)/python -m tests.bench.bench_cpu $(ARGS)
+	$(BIN)/python -m tests.bench.server.bench_cpu $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -111,11 +111,14 @@ class ModelConfig:
     tie_word_embeddings: bool
     qk_norm: bool = False  # an RMSNorm over each query's and key's head_dim, as in Qwen3
     wide_qk_norm: bool = False  # one over all queries' heads together, one over all keys' (OLMo 2)
+    norm_weight: bool = True  # of a LayerNorm: OLMo 1 has none
     norm_bias: bool = True  # of a LayerNorm
     pre_norm: bool = True  # attention and MLP read a normed copy of the stream
     post_norm: bool = False  # what they add to the stream is normed (Gemma 2, OLMo 2)
     is_parallel: bool = False  # both read the stream as it comes into the block (GPT-NeoX)
     shares_norm: bool = False  # and by one norm (Cohere)
+    clip_qkv: float | None = None  # queries, keys and values are cut to +- so much (OLMo 1, MPT)
+    head_bias: bool = False  # of the head that makes logits (GPT-J, Phi-2)
     embedding_scale: float = 1.0  # tokens' vectors are multiplied by it (Gemma)
     residual_scale: float = 1.0  # and what attention and MLP add to the stream (Granite)
     logit_scale: float = 1.0  # and the logits (Cohere)
@@ -145,6 +148,12 @@ class ModelConfig:
                 f"'attention' must have one spec for each of the {self.num_hidden_layers} layers, "
                 f"or none at all, got {len(self.attention)}."
             )
+        if self.head_bias and self.tie_word_embeddings:
+            raise ValueError(
+                "'head_bias' is for a head of its own, not one that is the embeddings."
+            )
+        if not self.norm_weight and (self.norm_bias or self.norm is not Norm.LAYER_NORM):
+            raise ValueError("Only a LayerNorm without bias may be without 'norm_weight'.")
         if self.shares_norm and not (self.is_parallel and self.pre_norm):
             raise ValueError("'shares_norm' is for parallel blocks with a norm before.")
         if self.post_norm and self.residual_scale != 1:

@@ -8,6 +8,7 @@ import json
 import logging
 import traceback
 from collections.abc import Mapping
+from textwrap import indent
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
 MAX_CHARS = 512  # what a value of `metadata` may have
@@ -42,6 +43,15 @@ def _safe(value: object) -> object:
 
 
 def log_bug(logger: logging.Logger, request_id: str, bug: BaseException) -> None:
-    """A bug's type and stack. Its text may quote what a caller sent, so it is left out."""
-    stack = "".join(traceback.format_tb(bug.__traceback__))
-    logger.error("bug in %s: %s\n%s", clean(request_id), type(bug).__name__, stack)
+    """A bug's type and stack; of a group those of each member, too.
+
+    Its text may quote what a caller sent, so it is left out.
+    """
+    logger.error("bug in %s: %s", clean(request_id), _type_and_stack(bug))
+
+
+def _type_and_stack(bug: BaseException) -> str:
+    members = bug.exceptions if isinstance(bug, BaseExceptionGroup) else ()
+    inside = [indent(_type_and_stack(member), "  ") for member in members]
+    stack = traceback.format_tb(bug.__traceback__)
+    return "".join([type(bug).__name__, "\n", *stack, *inside])

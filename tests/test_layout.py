@@ -24,8 +24,6 @@ METAPHORS = {  # nobody guesses what is behind them, and the field has a word fo
 TWINS = "a kernel for GPUs and its twin in C"
 DIALECTS = "each API dialect has its own"
 LARGE_FOLDERS = {
-    "tests/bench": "one program a file, none needs another",
-    "clients/loadtest": "one program: its measures, charts and reports, a file each",
     "weights/architectures": "a reader for each of them",
 }
 SAME_FILE_NAMES = {
@@ -37,8 +35,6 @@ SAME_FILE_NAMES = {
     },
     "server": {"schema.py": DIALECTS, "routes.py": DIALECTS, "events.py": DIALECTS},
 }
-PUBLISHED = "in the API's document and in the client's package: users know both by it"
-SAME_CLASS_NAMES = {"Completion": PUBLISHED, "Inspection": PUBLISHED, "Tokens": PUBLISHED}
 
 
 def files(rooms: Iterable[str]) -> Iterator[Path]:
@@ -88,7 +84,7 @@ def test_a_file_name_stands_once_in_a_room(room: str) -> None:
 
 
 def test_a_class_name_stands_once() -> None:
-    assert {n: p for n, p in same_class_names().items() if n not in SAME_CLASS_NAMES} == {}
+    assert same_class_names() == {}
 
 
 def test_no_file_is_named_by_a_metaphor() -> None:
@@ -98,6 +94,5 @@ def test_no_file_is_named_by_a_metaphor() -> None:
 
 def test_every_exception_is_needed() -> None:
     assert LARGE_FOLDERS.keys() - large_folders().keys() == set()
-    assert SAME_CLASS_NAMES.keys() - same_class_names().keys() == set()
     for room, names in SAME_FILE_NAMES.items():
         assert names.keys() - same_file_names(room).keys() == set()

@@ -99,6 +99,7 @@ def _in_place(
     """The tensor in the model's layout, once its shape is known to fit."""
     wanted = parameters(checkpoint.config)[target.name].shape(target.part)
     stored = tuple(reversed(wanted)) if target.is_transposed else wanted
+    stored = (stored[0] + target.first_row, *stored[1:])
     if tuple(tensor.shape) != stored:
         raise ModelFormatError(
             checkpoint.path,

@@ -125,10 +125,10 @@ def serve(
     figures: Figures = None,
 ) -> None:
     """Send load to a server and report what its users would see."""
-    from thirdeye.clients.loadtest.arrivals import CONSTANT
-    from thirdeye.clients.loadtest.prompts import Length, Mix
+    from thirdeye.clients.loadtest.results.stats import Goals
     from thirdeye.clients.loadtest.run import LoadSettings
-    from thirdeye.clients.loadtest.stats import Goals
+    from thirdeye.clients.loadtest.workload.arrivals import CONSTANT
+    from thirdeye.clients.loadtest.workload.prompts import Length, Mix
     from thirdeye.clients.target import Target
 
     with told(USAGE):
@@ -180,8 +180,8 @@ def compare(
     """Put two results side by side: is a change more than chance?"""
     from rich.console import Console
 
-    from thirdeye.clients.loadtest.compare import show_changes
-    from thirdeye.clients.loadtest.result import read_result
+    from thirdeye.clients.loadtest.results.compare import show_changes
+    from thirdeye.clients.loadtest.results.result import read_result
 
     with told(FAILED):
         show_changes(read_result(before), read_result(after), Console(highlight=False))
@@ -196,8 +196,8 @@ def report(
     """Show a result again, and write its report and its figures."""
     from rich.console import Console
 
-    from thirdeye.clients.loadtest.result import read_result
-    from thirdeye.clients.loadtest.show import show_result
+    from thirdeye.clients.loadtest.results.result import read_result
+    from thirdeye.clients.loadtest.results.show import show_result
 
     with told(FAILED):
         read = read_result(result)
@@ -207,13 +207,13 @@ def report(
 
 def write_pictures(result: dict[str, Any], html: Path | None, figures: Path | None) -> None:
     """Raises OSError, and ValueError where matplotlib is not installed."""
-    from thirdeye.clients.loadtest.report import page
+    from thirdeye.clients.loadtest.results.report import page
 
     if html:
         html.write_text(page(result))
     if figures:
         try:
-            from thirdeye.clients.loadtest.figures import save_figures
+            from thirdeye.clients.loadtest.results.figures import save_figures
         except ImportError:
             raise ValueError(
                 f"--figures needs matplotlib: {sys.executable} -m pip install matplotlib"
@@ -229,9 +229,9 @@ def run_serve(
 
     from thirdeye.clients.errors import ThirdeyeError
     from thirdeye.clients.loadtest.progress import LiveProgress
-    from thirdeye.clients.loadtest.result import write_result
+    from thirdeye.clients.loadtest.results.result import write_result
+    from thirdeye.clients.loadtest.results.show import show_result
     from thirdeye.clients.loadtest.run import event_loop, run
-    from thirdeye.clients.loadtest.show import show_result
 
     errors = Console(stderr=True, highlight=False)
     try:

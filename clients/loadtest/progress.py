@@ -7,10 +7,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from thirdeye.clients.loadtest.drive import Driver
+from thirdeye.clients.loadtest.driver.drive import Driver
+from thirdeye.clients.loadtest.results.show import point_line
+from thirdeye.clients.loadtest.results.stats import percentile
 from thirdeye.clients.loadtest.run import Point, Watcher
-from thirdeye.clients.loadtest.show import point_line
-from thirdeye.clients.loadtest.stats import percentile
 
 REFRESHES = 8  # per second
 BAR = 24  # characters

@@ -20,19 +20,19 @@ from typing import Any
 
 from thirdeye.clients.client import AsyncClient
 from thirdeye.clients.core import first_model
-from thirdeye.clients.loadtest.arrivals import CONSTANT, Arrivals
-from thirdeye.clients.loadtest.drive import Driver, arrive
-from thirdeye.clients.loadtest.exchange import Exchange, Form
-from thirdeye.clients.loadtest.prompts import Conversation, Mix
-from thirdeye.clients.loadtest.stats import Goals, summarize
-from thirdeye.clients.loadtest.sweep import (
+from thirdeye.clients.loadtest.driver.drive import Driver, arrive
+from thirdeye.clients.loadtest.driver.exchange import Exchange, Form
+from thirdeye.clients.loadtest.driver.wire import Clock, Wire
+from thirdeye.clients.loadtest.results.stats import Goals, summarize
+from thirdeye.clients.loadtest.workload.arrivals import CONSTANT, Arrivals
+from thirdeye.clients.loadtest.workload.prompts import Conversation, Mix
+from thirdeye.clients.loadtest.workload.sweep import (
     next_concurrency,
     next_rate,
     saturation_concurrency,
     saturation_rate,
 )
-from thirdeye.clients.loadtest.trace import read_trace
-from thirdeye.clients.loadtest.wire import Clock, Wire
+from thirdeye.clients.loadtest.workload.trace import read_trace
 from thirdeye.clients.target import Target
 
 KEPT = 0.9  # of the requests, or of the goodput: less is a rate that the server does not keep

@@ -43,6 +43,7 @@ class AttentionPart(Part):
     num_kv_heads: int
     head_dim: int
     qkv: LinearPart
+    clip: float | None
     qk_norm: QKNormPart | None
     wide_qk_norm: WideQKNormPart | None
     sinks: SinksPart | None
@@ -94,7 +95,9 @@ def block_part(config: ModelConfig, layer: int) -> BlockPart:
 
 def norm_part(config: ModelConfig) -> NormPart:
     """Of the residual stream."""
-    return NormPart(config.norm, config.hidden_size, config.norm_eps, config.norm_bias)
+    return NormPart(
+        config.norm, config.hidden_size, config.norm_eps, config.norm_bias, config.norm_weight
+    )
 
 
 def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
@@ -116,6 +119,7 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
         qkv=LinearPart(hidden, qkv, config.qkv_bias, Dealt.ROWS),
+        clip=config.clip_qkv,
         qk_norm=QKNormPart(head_norm, head_norm) if config.qk_norm else None,
         wide_qk_norm=wide_norms if config.wide_qk_norm else None,
         sinks=SinksPart(config.num_heads) if spec.sinks else None,

@@ -56,8 +56,11 @@ class NormPart(Part):
     size: int
     eps: float
     has_bias: bool = True  # of a LayerNorm; an RMSNorm never has one
+    has_weight: bool = True  # of a LayerNorm
 
     def own(self) -> Mapping[str, Parameter]:
+        if not self.has_weight:
+            return {}
         rows = (Rows(self.size, Role.NORMS),)
         weight = Parameter(rows, fill=Fill.ONES)
         if self.kind is Norm.RMS_NORM or not self.has_bias:

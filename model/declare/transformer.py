@@ -27,7 +27,7 @@ def transformer_part(config: ModelConfig) -> TransformerPart:
     vocab, hidden = config.vocab_size, config.hidden_size
     context = config.max_position_embeddings
     positions = TablePart(context, hidden, Role.POSITIONS) if config.rope is None else None
-    head = LinearPart(hidden, (Rows(vocab, Role.HEAD),), False, Dealt.TOKENS)
+    head = LinearPart(hidden, (Rows(vocab, Role.HEAD),), config.head_bias, Dealt.TOKENS)
     return TransformerPart(
         embed_tokens=TablePart(vocab, hidden, Role.EMBEDDINGS, config.embedding_scale),
         embed_positions=positions,

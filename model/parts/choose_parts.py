@@ -32,7 +32,7 @@ from thirdeye.model.placement import Placement
 def make_norm(part: NormPart, where: Placement) -> AddNorm:
     if part.kind is Norm.LAYER_NORM:
         layer_norm = NativeLayerNorm if where.native else LayerNorm
-        return layer_norm(part.size, part.eps, where, has_bias=part.has_bias)
+        return layer_norm(part, where)
     kind = FusedRMSNorm if where.has_kernels else RMSNorm
     return kind(part.size, part.eps, where)
 

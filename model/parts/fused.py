@@ -15,6 +15,7 @@ from torch import Tensor
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart
+from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.native.activate import ActivateKernel
 from thirdeye.model.native.layer_norm import LayerNormKernel
 from thirdeye.model.native.rms_norm import RMSNormKernels
@@ -49,10 +50,8 @@ class FusedRMSNorm(RMSNorm):
 class NativeLayerNorm(LayerNorm):
     """`LayerNorm`, and the addition before it, in one kernel; a CPU's alone."""
 
-    def __init__(
-        self, hidden_size: int, eps: float, where: Placement, *, has_bias: bool = True
-    ) -> None:
-        super().__init__(hidden_size, eps, where, has_bias=has_bias)
+    def __init__(self, part: NormPart, where: Placement) -> None:
+        super().__init__(part, where)
         assert where.native is not None
         self._kernel = LayerNormKernel(where.native)
 
@@ -110,7 +109,7 @@ class FusedSelfAttention(SelfAttention):
         norms = self.qk_norm if isinstance(self.qk_norm, QKNorm) else None
         caches = kv_cache.layer(self.layer)
         return self._kernel.rope_and_write(
-            self.wide_qk_norm(self.qkv(x)),
+            self.wide_qk_norm(self.clip(self.qkv(x))),
             rotate.cos,
             rotate.sin,
             batch.slot_mapping,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from thirdeye.model.config import Activation
 from thirdeye.model.declare.block import GatedMLPPart, MLPPart
-from thirdeye.model.declare.parts import TablePart
+from thirdeye.model.declare.parts import NormPart, TablePart
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.compact_table import compact
 from thirdeye.model.placement import Placement
@@ -113,20 +113,34 @@ class SoftCap(nn.Module):
         return torch.tanh(x / self._cap) * self._cap
 
 
+class Clip(nn.Module):
+    """Every number is cut to +- `limit`."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(-self._limit, self._limit)
+
+
 class LayerNorm(AddNorm):
     """y = (x - mean) / sqrt(var + eps) * weight + bias (Ba, Kiros, Hinton 2016); some models have
-    no bias.
+    no bias, and some no weight either.
 
     Statistics are taken in fp32 whatever the dtype; torch's kernel sees to that.
     """
 
-    def __init__(
-        self, hidden_size: int, eps: float, where: Placement, *, has_bias: bool = True
-    ) -> None:
+    def __init__(self, part: NormPart, where: Placement) -> None:
         super().__init__()
-        self.eps = eps
-        self.weight = where.empty(hidden_size)
-        self.bias = where.empty(hidden_size) if has_bias else None
+        self.eps = part.eps
+        self.weight: Tensor
+        if part.has_weight:
+            self.weight = where.empty(part.size)
+        else:
+            ones = torch.ones(part.size, dtype=where.dtype, device=where.device)
+            self.register_buffer("weight", ones, persistent=False)
+        self.bias = where.empty(part.size) if part.has_bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)

@@ -14,7 +14,7 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import AttentionPart, QKNormPart, WideQKNormPart
 from thirdeye.model.declare.parts import WideNormPart
 from thirdeye.model.parallel.parallel_linear import make_linear
-from thirdeye.model.parts.layers import RMSNorm
+from thirdeye.model.parts.layers import Clip, RMSNorm
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
@@ -90,6 +90,7 @@ class SelfAttention(nn.Module):
         self.num_heads = part.num_heads // where.ranks.size
         self.num_kv_heads = part.num_kv_heads // where.ranks.size
         self.qkv = make_linear(part.qkv, where)
+        self.clip = nn.Identity() if part.clip is None else Clip(part.clip)
         norms = part.qk_norm
         self.qk_norm = QKNorm(norms, self.num_heads, where) if norms else nn.Identity()
         wide = part.wide_qk_norm
@@ -115,7 +116,7 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor, rotate: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""
-        qkv = self.wide_qk_norm(self.qkv(x)).unflatten(
+        qkv = self.wide_qk_norm(self.clip(self.qkv(x))).unflatten(
             -1, (-1, self.head_dim)
         )  # [T, heads of q, k, v, head_dim]
         query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)

@@ -5,12 +5,16 @@ The engine's process, built by `server/load/load_engine.py`, loads the weights.
 
 import hashlib
 import importlib.metadata
+import logging
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.parameter_counts import parameter_counts
+from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.api.state.server_state import ModelInfo, ServedModel
 from thirdeye.server.engine.interface.types import EngineInfo
@@ -22,6 +26,7 @@ from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.resolve import resolve_model
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
+logger = logging.getLogger(__name__)
 VERSION = importlib.metadata.version("thirdeye-server")
 ROOT = Path(__file__).resolve().parents[2]  # the rooms lie side by side, installed or not
 
@@ -37,6 +42,7 @@ class OpenedModel:
     tokenizer: Tokenizer
     template: ChatTemplate | None
     names: tuple[str, ...]
+    defaults: GenerationDefaults
 
     def serve(self, info: EngineInfo) -> ServedModel:
         """The same model as the API shows it, once the engine is loaded."""
@@ -50,6 +56,7 @@ class OpenedModel:
             fingerprint=who.fingerprint,
             identity=who,
             info=model_info(self.config),
+            defaults=self.defaults,
         )
 
 
@@ -67,7 +74,22 @@ def open_model(asked: CheckpointSettings) -> OpenedModel:
         tokenizer=tokenizer,
         template=ChatTemplate(source, tokenizer) if source else None,
         names=served_names(asked, checkpoint),
+        defaults=generation_defaults(asked, checkpoint),
     )
+
+
+def generation_defaults(asked: CheckpointSettings, checkpoint: Checkpoint) -> GenerationDefaults:
+    """What the checkpoint suggests, unless it is not to be asked. What cannot be obeyed is told."""
+    if asked.generation_config == "none":
+        return GenerationDefaults()
+    suggested = checkpoint.suggested_sampling()
+    if suggested.not_obeyed:
+        logger.warning(
+            "%s: its generation settings also say %s, which are not obeyed here",
+            checkpoint.path,
+            ", ".join(suggested.not_obeyed),
+        )
+    return msgspec.convert(suggested.said(), GenerationDefaults)
 
 
 def read_template(path: Path) -> str:

@@ -19,6 +19,7 @@ import uvloop
 from pydantic import ValidationError
 
 from thirdeye.server import logs
+from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.launch.console import fail, say
 from thirdeye.server.launch.opened_model import VERSION, open_model
@@ -117,6 +118,7 @@ async def load(replica: Replica, url: str, started: float) -> None:
         ready_line(url, opened.names[0], info, time.monotonic() - started),
         f"  engine: {info.numerics}",
         *([f"  memory: {info.memory}"] if info.memory else []),
+        *defaults_line(opened.defaults),
         *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
         curl_line(url, opened.names[0], has_chat=has_chat, has_key=has_key),
     ]
@@ -134,6 +136,12 @@ def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
         f"({info.num_parameters / 1e6:,.1f} M parameters, {info.max_model_len:,} context, "
         f"{device} {info.dtype}, {info.num_blocks:,} KV blocks{missed})  in {seconds:.1f} s"
     )
+
+
+def defaults_line(defaults: GenerationDefaults) -> list[str]:
+    """What the model's files change for requests that do not say, if anything."""
+    said = ", ".join(f"{name} {value:g}" for name, value in defaults.said().items())
+    return [f"  sampling by default, as the model suggests: {said}"] if said else []
 
 
 def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:

@@ -30,6 +30,14 @@ class CheckpointSettings:
     chat_template: Path | None = setting(
         None, "Jinja file used instead of the checkpoint's template", unit="FILE"
     )
+    generation_config: str = setting(
+        "model",
+        "Sampling of requests that name none",
+        choices={
+            "model": "as the checkpoint suggests, else the API's defaults",
+            "none": "the API's defaults",
+        },
+    )
     yes: bool = setting(False, "Fetch the model without asking", letter="-y")
 
 

@@ -38,6 +38,7 @@ class Case:
     make: Callable[[], PreTrainedModel]
     gguf: WriteGGUF | None
     is_taped: bool = True  # whether small steps with our kernels in 8 bits are replayed from tape
+    is_shared: bool = True  # whether two ranks can share it
 
 
 def relative(

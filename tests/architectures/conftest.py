@@ -8,7 +8,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
-from tests.architectures.cases import CASES, randomized
+from tests.architectures.cases import randomized
+from tests.architectures.table import CASES
 
 Written = Callable[[str], tuple[PreTrainedModel, Path, Path | None]]
 

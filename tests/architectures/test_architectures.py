@@ -1,7 +1,7 @@
 """Each architecture gives transformers' logits and tokens, in every form that it is served in."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tests.architectures.cases import CASES, VOCAB_SIZE
+from tests.architectures.cases import VOCAB_SIZE
 from tests.architectures.conftest import Written
 from tests.architectures.page import PAGE, page
 from tests.architectures.running import greedy, load, logits, make_cache, step
+from tests.architectures.table import CASES
 from tests.model.parallel.test_parallel import on_ranks
 from thirdeye.model.native.library import Library
-from thirdeye.model.parallel.shares import Ranks
+from thirdeye.model.parallel.shares import Alone, Ranks
 from thirdeye.model.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.taped import TapedBlocks
 from thirdeye.weights.architectures.registry import ARCHITECTURES
@@ -131,9 +132,20 @@ def test_two_ranks(
 ) -> None:
     """Each with its share of the same file, threads instead of processes."""
     hf, path, _ = written(name)
+    if not CASES[name].is_shared:
+        with pytest.raises(ValueError, match="must divide this model's 'num_kv_heads'"):
+            share(path, Pair())
+        return
     results = on_ranks(2, lambda ranks: share(path, ranks))
     assert torch.equal(results[0], results[1])
     close(results[0], theirs_of(hf))
+
+
+@dataclass(frozen=True, slots=True)
+class Pair(Alone):
+    """The first of two, who never meets the other."""
+
+    size: int = 2
 
 
 def share(path: Path, ranks: Ranks) -> Tensor:

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.bench.light import Answer, ask, with_wire
+from tests.bench.server.light import Answer, ask, with_wire
 from tests.clients.stub import DONE, USAGE, Stub, completion_events, event
-from thirdeye.clients.loadtest.wire import Wire
+from thirdeye.clients.loadtest.driver.wire import Wire
 
 USAGE_CHUNK = event({"choices": [], "usage": USAGE})
 

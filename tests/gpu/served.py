@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 
-from tests.bench.light import ask, with_wire
+from tests.bench.server.light import ask, with_wire
 from tests.e2e.live import LiveServer
 from tests.gpu.checkpoint import write_checkpoint
-from thirdeye.clients.loadtest.wire import Wire
+from thirdeye.clients.loadtest.driver.wire import Wire
 from thirdeye.model.config import ModelConfig
 from thirdeye.server.bench.engine import EngineBench, checked
 from thirdeye.server.bench.report import Plan

@@ -46,6 +46,12 @@ class Defaults:
     is_tied: bool = False
 
 
+GGUF_EPS = {
+    Norm.RMS_NORM: "attention.layer_norm_rms_epsilon",
+    Norm.LAYER_NORM: "attention.layer_norm_epsilon",
+}
+
+
 def huggingface_config(fields: Fields, architecture: str, defaults: Defaults) -> ModelConfig:
     fields.refuse("is_causal", True)
     if defaults.rotary_fraction is None:
@@ -96,6 +102,7 @@ def gguf_config(
     vocab_size: int,
     architecture: str,
     *,
+    norm: Norm = Norm.RMS_NORM,
     has_windows: bool = False,
     is_partly_rotary: bool = False,
 ) -> ModelConfig:
@@ -123,8 +130,8 @@ def gguf_config(
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
         max_position_embeddings=fields.integer("context_length", high=MAX_POSITIONS),
-        norm=Norm.RMS_NORM,
-        norm_eps=fields.positive("attention.layer_norm_rms_epsilon"),
+        norm=norm,
+        norm_eps=fields.positive(GGUF_EPS[norm]),
         activation=Activation.SILU,
         gated_mlp=True,
         rope=gguf_rope(fields, file, head_dim, is_partial=is_partly_rotary),

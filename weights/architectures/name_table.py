@@ -32,13 +32,17 @@ class TensorTarget:
     reorder: Reorder | None = None  # of the stored rows; what is in a row is not looked at
     is_transposed: bool = False  # stored [in, out], as GPT-2's Conv1D keeps it
     offset: float = 0.0  # what is missing in the stored numbers: Gemma's norms are kept less 1
+    first_row: int = 0  # of the stored ones that is ours: nobody reads those before (OPT)
 
     def apply(self, tensor: "Tensor | StoredTensor") -> "Tensor | StoredTensor":
         """The tensor in the model's layout."""
         if isinstance(tensor, StoredTensor):
             assert not self.is_transposed, "no format with blocks keeps [in, out]"
             assert not self.offset, "nor norms"
+            assert not self.first_row, "nor positions"
             return tensor if self.reorder is None else tensor.reordered(self.reorder)
+        if self.first_row:
+            tensor = tensor[self.first_row :]
         if self.is_transposed:
             tensor = tensor.t()
         if self.offset:

@@ -2,6 +2,13 @@
 
 from thirdeye.weights.architectures.arcee import ARCEE
 from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.classic.falcon import FALCON
+from thirdeye.weights.architectures.classic.gpt_bigcode import GPT_BIGCODE
+from thirdeye.weights.architectures.classic.gpt_neox import GPT_NEOX
+from thirdeye.weights.architectures.classic.gptj import GPTJ
+from thirdeye.weights.architectures.classic.olmo1 import OLMO1
+from thirdeye.weights.architectures.classic.opt import OPT
+from thirdeye.weights.architectures.classic.phi import PHI
 from thirdeye.weights.architectures.cohere import COHERE, COHERE2
 from thirdeye.weights.architectures.ernie import ERNIE4_5
 from thirdeye.weights.architectures.exaone4 import EXAONE4
@@ -47,6 +54,13 @@ ARCHITECTURES = (
     COHERE2,
     STARCODER2,
     STABLELM,
+    GPT_NEOX,
+    GPTJ,
+    PHI,
+    OPT,
+    FALCON,
+    GPT_BIGCODE,
+    OLMO1,
 )
 
 

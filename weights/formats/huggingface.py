@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.name_table import TensorTarget
@@ -16,6 +16,7 @@ from thirdeye.weights.fingerprint import fingerprint
 from thirdeye.weights.formats import safetensors
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.suggested_sampling import SuggestedSampling, of_huggingface
 from thirdeye.weights.tokenizers import tokenizer_json, tokenizer_model
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
@@ -29,7 +30,6 @@ DESCRIPTIONS = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
-SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 WRAPPERS = ("gemma3", "mistral3")  # of a text model and others, of which the text's is served
 OTHER_SENSES = tuple(
     prefix + part
@@ -99,10 +99,8 @@ class HuggingFaceCheckpoint:
     def tensor_formats(self) -> dict[str, int]:
         return Counter(stored.dtype for stored in self._tensors.values())
 
-    def suggested_sampling(self) -> dict[str, Any]:
-        generation = self._directory.fields("generation_config.json")
-        values = generation.values if generation is not None else {}
-        return {key: values[key] for key in SAMPLING if values.get(key) is not None}
+    def suggested_sampling(self) -> SuggestedSampling:
+        return of_huggingface(self._directory.fields("generation_config.json"))
 
     def tensors(self) -> "Iterator[tuple[str, Tensor]]":
         return safetensors.read_tensors(self._tensors)

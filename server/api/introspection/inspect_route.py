@@ -32,9 +32,9 @@ from thirdeye.server.api.introspection.inspect_request import (
 )
 from thirdeye.server.api.introspection.inspection import (
     InspectedLayer,
-    Inspection,
     InspectionEvent,
     InspectionLayer,
+    WholeInspection,
 )
 from thirdeye.server.api.introspection.inspection_events import InspectionEvents
 from thirdeye.server.api.openai.schema import TokenizeRequest
@@ -53,7 +53,7 @@ def inspect_routes(context: Context) -> APIRouter:
 
     @router.post(
         "/v1/inspect",
-        **documented("Inspect", InspectRequest, answer=Inspection, streams="InspectionEvent"),
+        **documented("Inspect", InspectRequest, answer=WholeInspection, streams="InspectionEvent"),
     )
     async def inspect(request: Request) -> Response:
         engine, model = context.state.serving()
@@ -114,7 +114,7 @@ def trace_request(body: InspectRequest, ids: list[int], model: ServedModel) -> T
     )
 
 
-async def merged(events: AsyncGenerator[InspectionEvent, None]) -> Inspection:
+async def merged(events: AsyncGenerator[InspectionEvent, None]) -> WholeInspection:
     """All events in one object: the layers in a list, the rest side by side."""
     whole: dict[str, Any] = {}
     layers: list[InspectedLayer] = []
@@ -124,7 +124,7 @@ async def merged(events: AsyncGenerator[InspectionEvent, None]) -> Inspection:
                 layers.append(InspectedLayer(**structs.asdict(event)))
             else:
                 whole |= structs.asdict(event)
-    return Inspection(**whole, layers=layers)
+    return WholeInspection(**whole, layers=layers)
 
 
 async def framed(events: AsyncGenerator[InspectionEvent, None]) -> AsyncGenerator[bytes, None]:

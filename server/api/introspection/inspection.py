@@ -67,7 +67,7 @@ class InspectionHead(Struct, kw_only=True):
     parameters: dict[str, Count]
 
 
-class Inspection(InspectionHead, kw_only=True, tag_field="object", tag="inspection"):
+class WholeInspection(InspectionHead, kw_only=True, tag_field="object", tag="inspection"):
     next_token: Guessed
     layers: list[InspectedLayer]
 

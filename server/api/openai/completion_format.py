@@ -48,7 +48,7 @@ class TextChoice(Struct, kw_only=True):
     prompt_logprobs: PromptLogprobs | UnsetType = UNSET  # of a whole answer alone
 
 
-class Completion(WholeCompletion[TextChoice], kw_only=True):
+class TextCompletion(WholeCompletion[TextChoice], kw_only=True):
     object: Literal["text_completion"]
 
 
@@ -107,7 +107,7 @@ class CompletionFormat:
     def last_frames(self) -> Iterator[bytes]:
         return self._writer.usage_frame()
 
-    def whole(self, chunks: Sequence[TextChunk]) -> Completion:
+    def whole(self, chunks: Sequence[TextChunk]) -> TextCompletion:
         pieces: list[list[TextChoice]] = [[] for _ in self._generation.requests]
         for chunk in chunks:
             for choice in chunk.choices:
@@ -115,7 +115,7 @@ class CompletionFormat:
         choices = [self._joined(of_one) for of_one in pieces]
         for index, choice in enumerate(choices):  # what a stream says of the first sample alone
             choice.prompt_token_ids = choices[index - index % self._generation.n].prompt_token_ids
-        return Completion(
+        return TextCompletion(
             **structs.asdict(self._head),
             choices=choices,
             usage=self._tally.usage(),

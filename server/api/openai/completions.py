@@ -16,7 +16,7 @@ from thirdeye.server.api.generation.request_rules import (
 from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
-from thirdeye.server.api.openai.completion_format import Completion, CompletionFormat
+from thirdeye.server.api.openai.completion_format import CompletionFormat, TextCompletion
 from thirdeye.server.api.openai.schema import CompletionRequest
 from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
@@ -33,7 +33,7 @@ def completion_routes(context: Context) -> APIRouter:
     @router.post(
         "/v1/completions",
         **documented(
-            "Completions", CompletionRequest, answer=Completion, streams="CompletionChunk"
+            "Completions", CompletionRequest, answer=TextCompletion, streams="CompletionChunk"
         ),
     )
     async def create_completion(request: Request) -> Response:

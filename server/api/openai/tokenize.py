@@ -25,7 +25,7 @@ from thirdeye.server.text.templates.completion_prompt import encode_prompt
 from thirdeye.server.text.tokenizer import TokenizerLike
 
 
-class Tokens(Struct):
+class TokenizedText(Struct):
     count: Count
     max_model_len: Count
     tokens: list[Count]
@@ -49,7 +49,7 @@ class TokenizerInfo(Struct, kw_only=True):
 def token_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
-    @router.post("/tokenize", **documented("Tokens", TokenizeRequest, answer=Tokens))
+    @router.post("/tokenize", **documented("Tokens", TokenizeRequest, answer=TokenizedText))
     async def tokenize(request: Request) -> Response:
         _, model = context.state.serving()
         body = await context.bodies.read(request, TokenizeRequest, {})
@@ -58,7 +58,7 @@ def token_routes(context: Context) -> APIRouter:
         names = None
         if body.return_token_strs:
             names = await asyncio.to_thread(_names, ids, model.tokenizer)
-        return json_response(Tokens(len(ids), model.max_model_len, ids, names))
+        return json_response(TokenizedText(len(ids), model.max_model_len, ids, names))
 
     @router.post("/detokenize", **documented("Tokens", DetokenizeRequest, answer=Text))
     async def detokenize(request: Request) -> Response:

@@ -17,17 +17,17 @@ from thirdeye.server.api.anthropic.routes import AnthropicCount
 from thirdeye.server.api.http.documented import SCHEMAS
 from thirdeye.server.api.http.error_envelope import AnthropicError
 from thirdeye.server.api.introspection.inspection import (
-    Inspection,
     InspectionEnd,
     InspectionLayer,
     InspectionStart,
+    WholeInspection,
 )
 from thirdeye.server.api.openai.chat_format import ChatChunk, ChatCompletion
-from thirdeye.server.api.openai.completion_format import Completion, TextChunk
+from thirdeye.server.api.openai.completion_format import TextChunk, TextCompletion
 from thirdeye.server.api.openai.embeddings import Embeddings
 from thirdeye.server.api.openai.models import ModelList
 from thirdeye.server.api.openai.stream_chunks import Head
-from thirdeye.server.api.openai.tokenize import Text, TokenizerInfo, Tokens
+from thirdeye.server.api.openai.tokenize import Text, TokenizedText, TokenizerInfo
 from thirdeye.server.api.receipts.verify import Verification
 from thirdeye.server.errors import Error
 
@@ -61,11 +61,11 @@ STRUCTS: tuple[type[Struct], ...] = (
     AnthropicError,
     ChatChunk,
     ChatCompletion,
-    Completion,
+    TextCompletion,
     Embeddings,
     Error,
     Head,
-    Inspection,
+    WholeInspection,
     InspectionEnd,
     InspectionLayer,
     InspectionStart,
@@ -75,7 +75,7 @@ STRUCTS: tuple[type[Struct], ...] = (
     Text,
     TextChunk,
     TokenizerInfo,
-    Tokens,
+    TokenizedText,
     Verification,
     Version,
 )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thirdeye.clients.loadtest.arrivals import CONSTANT, Arrivals
+from thirdeye.clients.loadtest.workload.arrivals import CONSTANT, Arrivals
 
 rates = st.floats(0.01, 1000)
 processes = st.builds(

@@ -17,7 +17,7 @@ from tests.clients.loadtest.virtual import run as in_virtual_time
 from tests.clients.stub import Stub, error
 from thirdeye.clients.loadtest.cli import app, read_params
 from thirdeye.clients.loadtest.progress import LiveProgress
-from thirdeye.clients.loadtest.result import NoResult, read_result
+from thirdeye.clients.loadtest.results.result import NoResult, read_result
 from thirdeye.clients.loadtest.run import LoadSettings, run
 
 ROOT = Path(__file__).resolve().parents[3]

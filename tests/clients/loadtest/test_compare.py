@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from thirdeye.clients.loadtest.cli import app
-from thirdeye.clients.loadtest.compare import compare, differences, ratio_interval
-from thirdeye.clients.loadtest.record import Record
-from thirdeye.clients.loadtest.stats import summarize
+from thirdeye.clients.loadtest.driver.record import Record
+from thirdeye.clients.loadtest.results.compare import compare, differences, ratio_interval
+from thirdeye.clients.loadtest.results.stats import summarize
 
 
 def result(ttft: float, seed: int = 0, num_requests: int = 60, **settings: Any) -> dict[str, Any]:

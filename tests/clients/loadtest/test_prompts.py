@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thirdeye.clients.loadtest.prompts import WORDS, Conversation, Length, Mix
-from thirdeye.clients.loadtest.trace import TraceError, read_trace
+from thirdeye.clients.loadtest.workload.prompts import WORDS, Conversation, Length, Mix
+from thirdeye.clients.loadtest.workload.trace import TraceError, read_trace
 
 
 def take(mix: Mix, count: int, seed: int = 0) -> list[Conversation]:

@@ -15,13 +15,13 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.clients.loadtest.test_compare import result
-from thirdeye.clients.loadtest.chart import Chart, Curve, charts_of
 from thirdeye.clients.loadtest.cli import app
-from thirdeye.clients.loadtest.figures import save_figures
-from thirdeye.clients.loadtest.report import page
-from thirdeye.clients.loadtest.show import show_result
-from thirdeye.clients.loadtest.stats import summarize
-from thirdeye.clients.loadtest.svg import draw
+from thirdeye.clients.loadtest.results.chart import Chart, Curve, charts_of
+from thirdeye.clients.loadtest.results.figures import save_figures
+from thirdeye.clients.loadtest.results.report import page
+from thirdeye.clients.loadtest.results.show import show_result
+from thirdeye.clients.loadtest.results.stats import summarize
+from thirdeye.clients.loadtest.results.svg import draw
 
 VOID = {"meta", "br"}
 

@@ -11,11 +11,11 @@ import pytest
 from tests.clients.loadtest.server import Answer, Server
 from tests.clients.loadtest.virtual import now
 from tests.clients.loadtest.virtual import run as in_virtual_time
-from thirdeye.clients.loadtest.arrivals import CONSTANT
-from thirdeye.clients.loadtest.prompts import Length, Mix
+from thirdeye.clients.loadtest.results.show import saturation_line
+from thirdeye.clients.loadtest.results.stats import Goals
 from thirdeye.clients.loadtest.run import LoadSettings, OfferedLoad, run
-from thirdeye.clients.loadtest.show import saturation_line
-from thirdeye.clients.loadtest.stats import Goals
+from thirdeye.clients.loadtest.workload.arrivals import CONSTANT
+from thirdeye.clients.loadtest.workload.prompts import Length, Mix
 
 
 def measure(server: Server, **options: Any) -> dict[str, Any]:

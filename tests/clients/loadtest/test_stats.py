@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thirdeye.clients.loadtest import arrivals, show, stats
-from thirdeye.clients.loadtest.record import Record
-from thirdeye.clients.loadtest.stats import (
+from thirdeye.clients.loadtest.driver.record import Record
+from thirdeye.clients.loadtest.results import show, stats
+from thirdeye.clients.loadtest.results.stats import (
     Goals,
     Latency,
     concurrency,
@@ -18,6 +18,7 @@ from thirdeye.clients.loadtest.stats import (
     summarize,
     timeline,
 )
+from thirdeye.clients.loadtest.workload import arrivals
 
 values = st.lists(st.floats(0, 1e6, allow_subnormal=False), min_size=1, max_size=60)
 

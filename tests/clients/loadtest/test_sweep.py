@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from thirdeye.clients.loadtest.sweep import (
+from thirdeye.clients.loadtest.workload.sweep import (
     next_concurrency,
     next_rate,
     saturation_concurrency,

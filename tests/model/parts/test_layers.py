@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from tests.model.tiny import CPU
-from thirdeye.model.config import Activation
+from thirdeye.model.config import Activation, Norm
+from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.method import LinearLayer
 from thirdeye.model.parts.layers import LayerNorm, RMSNorm, activation_function
@@ -18,7 +19,8 @@ FP32 = Placement(torch.float32, CPU)
 
 def test_layer_norm() -> None:
     """Mean 0 and variance 1 before weight and bias."""
-    norm = LayerNorm(16, 1e-5, FP32)
+    norm = LayerNorm(NormPart(Norm.LAYER_NORM, 16, 1e-5), FP32)
+    assert norm.bias is not None
     norm.weight.fill_(2)
     norm.bias.fill_(3)
     x = torch.randn(5, 16) * 10 + 4

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
@@ -18,12 +18,12 @@ from thirdeye.weights.formats.gguf.dequantize import dequantize, stored_tensor
 from thirdeye.weights.formats.gguf.gguf_vocabulary import read_vocabulary
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 from thirdeye.weights.formats.gguf.split import open_gguf, without_number
+from thirdeye.weights.formats.suggested_sampling import GGUF_PREFIX, SuggestedSampling, of_gguf
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-GGUF_SAMPLING = {"temp": "temperature", "penalty_repeat": "repetition_penalty"}
 QUANTIZATION_SUFFIX = re.compile(r"[.-](?:I?Q\d\w*|F16|F32|BF16)$", re.IGNORECASE)
 
 
@@ -59,14 +59,8 @@ class GGUFCheckpoint:
     def tensor_formats(self) -> dict[str, int]:
         return Counter(self._file.tensors[name].type.name for name in self.tensor_sizes())
 
-    def suggested_sampling(self) -> dict[str, Any]:
-        prefix = "general.sampling."
-        values = self._file.metadata
-        return {
-            GGUF_SAMPLING.get(name, name): value
-            for key, value in values.items()
-            if (name := key.removeprefix(prefix)) != key
-        }
+    def suggested_sampling(self) -> SuggestedSampling:
+        return of_gguf(Fields(self.path, self._file.metadata, GGUF_PREFIX))
 
     def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
         import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)

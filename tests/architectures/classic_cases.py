@@ -1,0 +1,67 @@
+"""The families from before Llama, each with the sizes that its config has names for."""
+
+from functools import partial
+from typing import Any
+
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+
+from tests.architectures.cases import TIED, VOCAB_SIZE, Case, WriteGGUF
+from tests.architectures.classic_gguf import classic_gguf
+
+SIZES = {
+    "vocab_size": VOCAB_SIZE, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 6,
+    "max_position_embeddings": 128, "tie_word_embeddings": False,
+}  # fmt: skip
+NO_TOKENS = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+
+
+def classic(
+    model_type: str,
+    *,
+    gguf: WriteGGUF | None = classic_gguf,
+    is_taped: bool = True,
+    is_shared: bool = True,
+    **changes: Any,
+) -> Case:
+    def make() -> PreTrainedModel:
+        config = CONFIG_MAPPING[model_type](**(SIZES | NO_TOKENS | changes))
+        # Falcon cannot change its attention later, and only this one has patterns to show.
+        kind = {"attn_implementation": "eager"}
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **kind)
+        return model
+
+    return Case(make, gguf, is_taped, is_shared)
+
+
+neox = partial(classic, "gpt_neox", intermediate_size=80)
+gptj = partial(classic, "gptj", gguf=None, rotary_dim=4, n_inner=80)
+phi = partial(classic, "phi", intermediate_size=80)
+opt = partial(classic, "opt", gguf=None, ffn_dim=80, **TIED)
+falcon = partial(classic, "falcon", **TIED)
+bigcode = partial(classic, "gpt_bigcode", **TIED)
+olmo = partial(classic, "olmo", intermediate_size=80, num_key_value_heads=2)
+GROUPS = {"new_decoder_architecture": True, "num_kv_heads": 2}
+
+CLASSIC: dict[str, Case] = {
+    "gpt_neox": neox(rope_parameters={"rope_theta": 1e4, "partial_rotary_factor": 0.5}),
+    "gpt_neox-serial": neox(
+        gguf=None,
+        use_parallel_residual=False,
+        attention_bias=False,
+        hidden_act="gelu_fast",
+        rope_parameters={"rope_theta": 1e3, "partial_rotary_factor": 1.0},
+    ),
+    "gptj": gptj(),
+    "phi": phi(),
+    "phi-groups": phi(num_key_value_heads=2),
+    "opt": opt(),
+    "opt-plain": opt(enable_bias=False, layer_norm_elementwise_affine=False),
+    "falcon": falcon(is_shared=False),
+    "falcon-groups": falcon(**GROUPS),
+    "falcon-groups-one-norm": falcon(**GROUPS, num_ln_in_parallel_attn=1, ffn_hidden_size=80),
+    "falcon-serial": falcon(gguf=None, multi_query=False, parallel_attn=False, bias=True),
+    "gpt_bigcode": bigcode(is_shared=False),
+    "gpt_bigcode-heads": bigcode(gguf=None, multi_query=False, n_inner=80),
+    "olmo": olmo(),
+    "olmo-clipped": olmo(is_taped=False, clip_qkv=0.4),
+}

@@ -1,0 +1,6 @@
+"""All cases there are."""
+
+from tests.architectures.cases import CASES as RELATIVES
+from tests.architectures.classic_cases import CLASSIC
+
+CASES = RELATIVES | CLASSIC

@@ -1,0 +1,1 @@
+"""Families from before Llama: LayerNorms with biases, an MLP without a gate."""
