@@ -72,7 +72,7 @@ def open_model(asked: CheckpointSettings) -> OpenedModel:
         config=checkpoint.config,
         fingerprint=checkpoint.fingerprint,
         tokenizer=tokenizer,
-        template=ChatTemplate(source, tokenizer) if source else None,
+        template=template_of(source, tokenizer, asked) if source else None,
         names=served_names(asked, checkpoint),
         defaults=generation_defaults(asked, checkpoint),
     )
@@ -90,6 +90,10 @@ def generation_defaults(asked: CheckpointSettings, checkpoint: Checkpoint) -> Ge
             ", ".join(suggested.not_obeyed),
         )
     return msgspec.convert(suggested.said(), GenerationDefaults)
+
+
+def template_of(source: str, tokenizer: Tokenizer, asked: CheckpointSettings) -> ChatTemplate:
+    return ChatTemplate(source, tokenizer, reasoning_format=asked.reasoning_format)
 
 
 def read_template(path: Path) -> str:

@@ -19,7 +19,8 @@ from thirdeye.server.text.tools.call_parser import ToolCallParser
 class AnswerReader(Protocol):
     """Reads one answer; what it returns is final. A cut of the text changes nothing."""
 
-    num_calls: int
+    @property
+    def num_calls(self) -> int: ...
 
     @property
     def num_held(self) -> int:

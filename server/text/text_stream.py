@@ -33,10 +33,10 @@ from thirdeye.server.engine.interface.types import (
 from thirdeye.server.text.answer_reader import make_reader
 from thirdeye.server.text.events import Piece, TextEvent, TextToken, Thought, ToolCallDelta
 from thirdeye.server.text.incremental_decoder import IncrementalDecoder
-from thirdeye.server.text.reasoning.form import REASONING_MARKUP, PromptState, ReasoningForm
+from thirdeye.server.text.reasoning.form import PromptState, ReasoningForm
 from thirdeye.server.text.stop_strings import StopMatcher
 from thirdeye.server.text.tokenizer import TokenizerLike
-from thirdeye.server.text.tools.form import TAGS
+from thirdeye.server.text.tools.form import ANSWER_MARKUP, TAGS
 
 LAST_WORD_SECONDS = 1.0  # a step of a large model's prefill may take longer
 
@@ -68,7 +68,7 @@ class TextStream:
     ) -> None:
         """`hidden_ids` end the answer and are never text: end-of-sequence and stop token ids."""
         special = tokenizer.special_tokens if options.skip_special_tokens else {}
-        marks = TAGS if options.reasoning is None else REASONING_MARKUP.union(TAGS)
+        marks = TAGS if options.reasoning is None else ANSWER_MARKUP
         self._hidden_ids = hidden_ids.union(i for text, i in special.items() if text not in marks)
         self._tokenizer = tokenizer
         self._min_tokens = options.min_tokens
@@ -87,6 +87,7 @@ class TextStream:
         self._num_decoded = 0  # characters
         self._num_generated = 0  # tokens
         self._num_thought = 0  # of them
+        self._has_content = False
         self._prompt_logprobs: list[TokenLogprobs] | None = None
         self._lists_tokens = options.list_tokens
         self._can_be_plain = not (options.list_tokens or options.stop)
@@ -144,6 +145,8 @@ class TextStream:
         was_thinking = self._is_thinking
         pieces = self._read(text)
         is_thought = was_thinking or self._is_thinking
+        if is_thought and not was_thinking and not self._has_content:
+            self._begin_thinking()
         self._num_thought += is_thought
         if self._lists_tokens:
             # A token that ends inside a character waits for that character too.
@@ -151,6 +154,13 @@ class TextStream:
             token = TextToken(token_id, raw, logprobs, is_thought)
             self._unlisted.append((wait_for, token))
         self._route(pieces)
+
+    def _begin_thinking(self) -> None:
+        """All tokens so far spelled the mark that is now complete."""
+        self._num_thought = self._num_generated - 1
+        for i, (wait_for, token) in enumerate(self._unlisted):
+            thought = msgspec.structs.replace(token, is_thought=True)
+            self._unlisted[i] = (wait_for, thought)
 
     def _flush(self) -> None:
         self._route(self._read(self._decoder.flush()))
@@ -180,6 +190,7 @@ class TextStream:
                 self._tool_calls.append(piece)
 
     def _search(self, text: str) -> None:
+        self._has_content = self._has_content or bool(text)
         num_answered = self._num_generated - self._num_thought
         sent, self._matched = self._stops.feed(text, search=num_answered > self._min_tokens)
         self._text += sent

@@ -42,6 +42,7 @@ class Generation:
     options: TextOptions
     truncated: int = 0  # prompt tokens dropped because the caller asked
     notes: Mapping[str, object] = field(default_factory=dict)  # for the log
+    ignored: Sequence[str] = ()  # fields of the request that had no effect
 
     @property
     def size(self) -> int:

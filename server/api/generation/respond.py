@@ -25,6 +25,7 @@ from thirdeye.server.api.generation.streamed_answer import StreamedAnswer, direc
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import OPENAI, Framing, event_stream
+from thirdeye.server.api.requests.read_request import header_list
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.usage import Tally, server_timing
 from thirdeye.server.errors import ClientGone
@@ -105,6 +106,10 @@ def admit(
     """
     engine, model = context.state.serving()
     lifetime = lifetime_of(request)
+    if generation.ignored:
+        before = lifetime.headers.get("X-Ignored-Params", "")
+        names = [*generation.ignored, *filter(None, before.split(", "))]
+        lifetime.headers["X-Ignored-Params"] = header_list(names)
     account = context.state.rates.open(lifetime.caller, lifetime.headers)
     permit = context.state.admission.admit(generation.width(engine.info.max_num_seqs))
     lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))

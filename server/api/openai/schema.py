@@ -15,6 +15,8 @@ from thirdeye.server.api.requests.generation_fields import (
     Hints,
     NumKept,
 )
+from thirdeye.server.api.requests.reasoning_fields import ReasoningFields, TemplateKwargs
+from thirdeye.server.api.requests.sent_thoughts import SentThoughts
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict, TokenId
 from thirdeye.server.api.requests.tool_fields import CalledName, ToolChoiceField, Tools
 from thirdeye.server.api.requests.value_readers import fail
@@ -65,7 +67,7 @@ class ToolCall(Strict):
     function: CalledFunction
 
 
-class AssistantMessage(Strict):
+class AssistantMessage(SentThoughts):
     """Clients send answers back as history, so what an answer holds beside its text is accepted.
 
     Only with `tool_calls` may `content` be null or left out.
@@ -102,7 +104,7 @@ Message = Annotated[
 ]
 
 
-class ChatRequest(Hints, GenerationRequest):
+class ChatRequest(ReasoningFields, Hints, GenerationRequest):
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_tokens: int | None = Field(None, ge=1, le=MAX_INT)
     max_completion_tokens: int | None = Field(None, ge=1, le=MAX_INT)
@@ -126,6 +128,7 @@ class TokenizeRequest(Strict):
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     tools: Tools = ()
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
     return_token_strs: bool = False
 
 

@@ -46,14 +46,12 @@ REFUSED_IN_EMBEDDINGS: dict[str, Refusal] = {
 REFUSED_IN_CHAT: dict[str, Refusal] = REFUSED | {
     "audio": Refusal("answers are text only"),
     "chat_template": _FIXED_TEMPLATE,
-    "chat_template_kwargs": _FIXED_TEMPLATE,
-    "documents": _FIXED_TEMPLATE,
+    "documents": Refusal("send it in 'chat_template_kwargs', if the template reads it"),
     "function_call": Refusal("use 'tools' and 'tool_choice'"),
     "functions": Refusal("use 'tools' and 'tool_choice'"),
     "modalities": Refusal("only ['text'] is", (["text"],), _VALUE),
     "moderation": Refusal("this server moderates nothing"),
     "prediction": Refusal("leave it out"),
-    "reasoning_effort": Refusal("only 'none' is", ("none",)),
     "verbosity": Refusal("only 'medium' is", ("medium",)),
     "web_search_options": Refusal("this server fetches nothing"),
 }

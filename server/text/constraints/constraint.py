@@ -87,6 +87,13 @@ def serialized(grammar: str) -> str:
     return _checked(grammar)
 
 
+def behind(rule: str, grammar: str) -> str:
+    """The serialized `grammar` behind a short text that `rule` describes, and white space."""
+    first, *others = json.loads(grammar)["grammars"]
+    start = f"start: {rule} SPACE? @answer\nSPACE: /[ \\n]{{1,4}}/"
+    return json.dumps({"grammars": [{"lark_grammar": start}, {**first, "name": "answer"}, *others]})
+
+
 def _serialize(schema: object) -> str:
     plain = {} if isinstance(schema, bool) else schema
     return LLMatcher.grammar_from_json_schema(

@@ -38,7 +38,10 @@ class HarmonyParser:
         self._held = ""
         self.num_calls = 0
 
-    is_over = False  # another message may always come
+    @property
+    def is_over(self) -> bool:
+        """Never: another message may always come."""
+        return False
 
     @property
     def num_held(self) -> int:
