@@ -10,8 +10,8 @@ Which of them a model needs, its forms say; an answer without either needs no re
 from typing import Protocol
 
 from thirdeye.server.text.events import Piece, Thought
-from thirdeye.server.text.reasoning.form import HARMONY, PromptState, ReasoningForm
 from thirdeye.server.text.reasoning.harmony_parser import HarmonyParser
+from thirdeye.server.text.reasoning.reasoning_form import HARMONY, PromptState, ReasoningForm
 from thirdeye.server.text.reasoning.think_parser import ThinkParser
 from thirdeye.server.text.tools.call_parser import ToolCallParser
 

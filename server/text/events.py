@@ -50,9 +50,9 @@ class TextEvent(Struct, frozen=True):
     """
 
     text: str
-    thought: str = ""  # stands before the text
     tool_calls: list[ToolCallDelta] = []  # they follow the text
     tokens: list[TextToken] = []
+    thought: str = ""  # what the model thinks: it stands before the text
     prompt_logprobs: list[TokenLogprobs] | None = None  # once, on the first event, when asked for
     num_cached_tokens: int = 0
     num_generated_tokens: int = 0  # sampled so far, the end-of-sequence token included

@@ -33,7 +33,7 @@ from thirdeye.server.engine.interface.types import (
 from thirdeye.server.text.answer_reader import make_reader
 from thirdeye.server.text.events import Piece, TextEvent, TextToken, Thought, ToolCallDelta
 from thirdeye.server.text.incremental_decoder import IncrementalDecoder
-from thirdeye.server.text.reasoning.form import PromptState, ReasoningForm
+from thirdeye.server.text.reasoning.reasoning_form import PromptState, ReasoningForm
 from thirdeye.server.text.stop_strings import StopMatcher
 from thirdeye.server.text.tokenizer import TokenizerLike
 from thirdeye.server.text.tools.form import ANSWER_MARKUP, TAGS

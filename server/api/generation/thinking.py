@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from thirdeye.server.api.generation.request_rules import refuse
-from thirdeye.server.api.requests.reasoning_fields import ReasoningFields
+from thirdeye.server.api.reasoning.reasoning_fields import ReasoningFields
 from thirdeye.server.api.requests.value_readers import printable
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.types import Thinking
 from thirdeye.server.text.constraints.constraint import behind
-from thirdeye.server.text.reasoning.form import HARMONY, PromptState, ReasoningForm
+from thirdeye.server.text.reasoning.reasoning_form import HARMONY, PromptState, ReasoningForm
 
 Value = TypeVar("Value")
 

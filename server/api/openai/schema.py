@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from thirdeye.server.api.reasoning.reasoning_fields import ReasoningFields, TemplateKwargs
+from thirdeye.server.api.reasoning.sent_thoughts import SentThoughts
 from thirdeye.server.api.requests.content_fields import AssistantContent, Content
 from thirdeye.server.api.requests.fields import Inputs, Prompts
 from thirdeye.server.api.requests.generation_fields import (
@@ -15,8 +17,6 @@ from thirdeye.server.api.requests.generation_fields import (
     Hints,
     NumKept,
 )
-from thirdeye.server.api.requests.reasoning_fields import ReasoningFields, TemplateKwargs
-from thirdeye.server.api.requests.sent_thoughts import SentThoughts
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict, TokenId
 from thirdeye.server.api.requests.tool_fields import CalledName, ToolChoiceField, Tools
 from thirdeye.server.api.requests.value_readers import fail

@@ -13,7 +13,7 @@ import re
 from enum import Enum
 
 from thirdeye.server.text.events import Piece, Thought, ToolCallDelta
-from thirdeye.server.text.reasoning.form import PromptState
+from thirdeye.server.text.reasoning.reasoning_form import PromptState
 
 _MESSAGE = "<|message|>"
 _HEADS = ("<|channel|>", "<|start|>")  # what a message begins with

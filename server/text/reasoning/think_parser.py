@@ -10,7 +10,7 @@ answer or nowhere; what looks like a mark later on is text. It knows no tokens a
 """
 
 from thirdeye.server.text.events import Thought
-from thirdeye.server.text.reasoning.form import PromptState, ReasoningForm
+from thirdeye.server.text.reasoning.reasoning_form import PromptState, ReasoningForm
 
 
 class ThinkParser:

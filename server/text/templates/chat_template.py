@@ -16,7 +16,7 @@ from typing import Any
 
 from jinja2 import TemplateError, meta, nodes
 
-from thirdeye.server.text.reasoning.form import (
+from thirdeye.server.text.reasoning.reasoning_form import (
     AUTO,
     NONE,
     REASONING_FORMS,

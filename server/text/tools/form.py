@@ -11,7 +11,7 @@ checkpoint's template has no form of its own.
 import json
 import re
 
-from thirdeye.server.text.reasoning.form import REASONING_MARKUP
+from thirdeye.server.text.reasoning.reasoning_form import REASONING_MARKUP
 from thirdeye.server.text.tokenizer import TokenizerLike
 
 OPEN = "<tool_call>"

@@ -211,7 +211,7 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"messages": [HI | {"content": [USE]}]}, "'messages[0].content[0]' must be one of 'text', "),
     (
         {"messages": [HI, {"role": "assistant", "content": [RESULT]}]},
-        "'messages[1].content[0]' must be one of 'text', 'tool_use'.",
+        "'messages[1].content[0]' must be one of 'text', 'tool_use', 'thinking'",
     ),
     ({"messages": [HI | {"content": 5}]}, "'messages[0].content' must be a string or a list"),
     ({"messages": [HI | {"content": [IMAGE]}]}, "'messages[0].content[0]' must be one of 'text'"),
@@ -224,7 +224,7 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"top_k": -1}, "'top_k' must be between 0"),
     ({"stop_sequences": ["a"] * 5}, "'stop_sequences' must hold at most 4 items, got 5."),
     ({"stop_sequences": [""]}, "'stop_sequences' must not be an empty string."),
-    ({"thinking": {"type": "enabled", "budget_tokens": 2048}}, "'thinking' is not supported here"),
+    ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "'thinking.budget_tokens' must be"),
     ({"container": "c"}, "'container' is not supported here"),
     ({"mcp_servers": []}, "'mcp_servers' is not supported here"),
     ({"service_tier": "flex"}, "'service_tier' must be 'auto' or 'standard_only'."),

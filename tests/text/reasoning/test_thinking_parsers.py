@@ -11,7 +11,7 @@ from tests.text.byte_tokenizer import ByteTokenizer
 from thirdeye.server.engine.interface.types import FinishReason, StepOutput
 from thirdeye.server.text.answer_reader import make_reader
 from thirdeye.server.text.events import Piece, Thought
-from thirdeye.server.text.reasoning.form import (
+from thirdeye.server.text.reasoning.reasoning_form import (
     HARMONY,
     REASONING_FORMS,
     PromptState,
