@@ -30,6 +30,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     fields.refuse("scale_attn_weights", True)
     fields.refuse("scale_attn_by_inverse_layer_idx", False)
     fields.refuse("add_cross_attention", False)
+    fields.refuse("is_causal", True)
     keys = {own: other if other in fields else own for own, other in OTHER_NAMES.items()}
     hidden_size = fields.integer(keys["n_embd"], 768, high=MAX_HIDDEN)
     return _config(
