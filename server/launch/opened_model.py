@@ -18,6 +18,7 @@ from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.api.state.server_state import ModelInfo, ServedModel
 from thirdeye.server.engine.interface.types import EngineInfo
+from thirdeye.server.launch.model_template import ending_turns, make_template
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.tools.form import MARKUP
@@ -64,15 +65,17 @@ def open_model(asked: CheckpointSettings) -> OpenedModel:
     """Find and describe the model. Raises ModelError, ChatTemplateError or OSError."""
     checkpoint = open_checkpoint(resolve_model(asked.model, asked.hf_file, asked.revision))
     tokenizer = checkpoint.tokenizer(never_from_text=MARKUP)
-    source = checkpoint.chat_template
+    source, tool_source = checkpoint.chat_template, checkpoint.tool_template
     if asked.chat_template is not None:
-        source = read_template(asked.chat_template)
+        source, tool_source = read_template(asked.chat_template), None
+    template = make_template(source, tool_source, tokenizer) if source else None
+    tokenizer = ending_turns(tokenizer, template)
     return OpenedModel(
         path=checkpoint.path,
         config=checkpoint.config,
         fingerprint=checkpoint.fingerprint,
         tokenizer=tokenizer,
-        template=ChatTemplate(source, tokenizer) if source else None,
+        template=template,
         names=served_names(asked, checkpoint),
         defaults=generation_defaults(asked, checkpoint),
     )

@@ -13,6 +13,12 @@ from thirdeye.weights.architectures.name_table import TensorTarget
 from thirdeye.weights.architectures.registry import by_model_type
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.fingerprint import fingerprint
+from thirdeye.weights.formats.chat_templates import (
+    DEFAULT,
+    FILES,
+    TOOL_USE,
+    read_chat_templates,
+)
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.quantized.gather_weights import Weights, gather_weights
@@ -32,7 +38,7 @@ DESCRIPTIONS = (
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
-    "chat_template.jinja",
+    *FILES,
 )
 WRAPPERS = ("gemma3", "mistral3")  # of a text model and others, of which the text's is served
 OTHER_SENSES = tuple(
@@ -58,7 +64,8 @@ class HuggingFaceCheckpoint:
         self.config: ModelConfig = architecture.huggingface_config(text)
         self._names = architecture.huggingface_names(self.config)
         self._settings = self._directory.fields("tokenizer_config.json")
-        self.chat_template = _chat_template(self._directory, self._settings)
+        templates = read_chat_templates(self._directory, self._settings)
+        self.chat_template, self.tool_template = map(templates.get, (DEFAULT, TOOL_USE))
         self._shards = find_shards(self._directory)
         tensors = list_tensors(self._shards)
         check_index(self._directory, tensors)
@@ -169,23 +176,6 @@ def _name(path: Path) -> str:
     if found := HUB_SNAPSHOT.search(path.resolve().as_posix()):
         return "/".join(found.groups())
     return path.resolve().name
-
-
-def _chat_template(directory: Directory, settings: Fields | None) -> str | None:
-    """chat_template.jinja, else tokenizer_config.json: one string, or a list of named ones."""
-    if (template := directory.text("chat_template.jinja")) is not None:
-        return template
-    value = settings.raw("chat_template", None) if settings is not None else None
-    if isinstance(value, list):
-        assert settings is not None
-        if not all(isinstance(item, dict) and type(item.get("name")) is str for item in value):
-            raise settings.error("chat_template", "has an entry without a 'name' that is a string.")
-        named = {item.get("name"): item.get("template") for item in value}
-        value = named.get("default")
-    if value is not None and not isinstance(value, str):
-        assert settings is not None
-        raise settings.error("chat_template", "must be a string, or a list of named templates.")
-    return value
 
 
 def _token_ids(fields: Fields, key: str, vocab_size: int) -> frozenset[int]:

@@ -46,6 +46,7 @@ class GGUFCheckpoint:
         self._names = architecture.gguf_names(self.config)
         self._vectors = dict(architecture.gguf_vectors(self._file, self.config))
         self.chat_template = fields.optional_text("tokenizer.chat_template")
+        self.tool_template = fields.optional_text("tokenizer.chat_template.tool_use")
 
     @property
     def fingerprint(self) -> str:
