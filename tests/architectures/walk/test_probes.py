@@ -14,10 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from tests.architectures.cases import randomize
 from tests.architectures.conftest import Written
-from tests.architectures.probes import Change, changed, changes, shown
 from tests.architectures.running import load, logits
-from tests.architectures.settings import harmless
 from tests.architectures.test_architectures import TOKENS, theirs_of
+from tests.architectures.walk.harmless import harmless
+from tests.architectures.walk.probes import Change, changed, changes, shown
 from thirdeye.weights.architectures.registry import ARCHITECTURES
 from thirdeye.weights.errors import ModelFormatError
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from transformers import CONFIG_MAPPING
 
-from tests.architectures.settings import HARMLESS, harmless
 from tests.architectures.table import CASES
+from tests.architectures.walk.harmless import HARMLESS, harmless
 from thirdeye.weights.architectures.registry import ARCHITECTURES
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
