@@ -47,6 +47,15 @@ class ShardEntry:
     start: int
     num_bytes: int
 
+    @property
+    def num_numbers(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def is_float(self) -> bool:
+        """Of a kind that is read without more to know."""
+        return self.dtype in FLOATS
+
     def error(self, problem: str) -> ModelFormatError:
         return ModelFormatError(self.shard, problem, field=self.name)
 
