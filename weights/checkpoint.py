@@ -39,6 +39,10 @@ class Checkpoint(Protocol):
     @property
     def chat_template(self) -> str | None: ...
 
+    @property
+    def tool_template(self) -> str | None:
+        """The one that is used where a request has tools, if there is another for that."""
+
     def tensor_formats(self) -> dict[str, int]:
         """How many of the tensors are stored in each type, by the format's own name for it."""
 

@@ -25,6 +25,12 @@ ModelArgument = Annotated[
     str | None,
     typer.Argument(help="A catalog name, a directory, a .gguf file or a hub id. [smollm2]"),
 ]
+HubFileOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which GGUF file of the hub's repository.")
+]
+RevisionOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the hub. [main]")
+]
 UrlOption = Annotated[
     str | None, typer.Option(metavar="URL", help="Base URL of any OpenAI-style server.")
 ]
@@ -92,7 +98,11 @@ def complete(
 
 @app.command(cls=GroupedCommand)
 def pull(
-    model: Annotated[str, typer.Argument(help="A catalog name (see `thirdeye list`).")] = "smollm2",
+    model: Annotated[
+        str, typer.Argument(help="A catalog name, or a hub id like org/name:Q4_K_M.")
+    ] = "smollm2",
+    hf_file: HubFileOption = None,
+    revision: RevisionOption = None,
     if_missing: Annotated[
         bool,
         typer.Option("--if-missing", help="Say nothing, and check only the size, if it is here."),
@@ -101,7 +111,7 @@ def pull(
     """Fetch a model into the cache; one that is there is checked by its hash, and repaired."""
     from thirdeye.server.launch.pull_command import pull_model
 
-    raise typer.Exit(pull_model(model, if_missing=if_missing))
+    raise typer.Exit(pull_model(model, if_missing=if_missing, file=hf_file, revision=revision))
 
 
 @app.command("list", cls=GroupedCommand)
@@ -131,12 +141,14 @@ def rm(
 
 
 @app.command(cls=GroupedCommand)
-def info(model: ModelArgument = None) -> None:
+def info(
+    model: ModelArgument = None, hf_file: HubFileOption = None, revision: RevisionOption = None
+) -> None:
     """Describe a model without loading it: shape, tensor types, chat template, memory at each
     --quantize, parameters part by part, and whether it will serve (exit status 1 if not)."""
     from thirdeye.server.launch.info_command import show_info
 
-    raise typer.Exit(show_info(model))
+    raise typer.Exit(show_info(model, hf_file, revision))
 
 
 @app.command(cls=GroupedCommand)

@@ -18,10 +18,10 @@ from thirdeye.weights.resolve import resolve_model
 from thirdeye.weights.serves import Description, describe
 
 
-def show_info(spec: str | None) -> int:
+def show_info(spec: str | None, file: str | None = None, revision: str | None = None) -> int:
     """Shape, formats, template, memory, parameters, and whether `serve` would take it."""
     try:
-        path = resolve_model(spec)
+        path = resolve_model(spec, file, revision)
     except ModelError as error:
         return fail(str(error))
     found = describe(path, MARKUP)

@@ -20,7 +20,7 @@ SPECIAL = (PieceType.UNKNOWN, PieceType.CONTROL)
 
 @dataclass(frozen=True, slots=True)
 class SpaceRules:
-    """`prefix`: see `pieces.bpe_pipeline`. `charsmap` and `removes_extra` count for Unigram."""
+    """`prefix` and `removes_extra`: see `pieces.bpe_pipeline`. `charsmap` counts for Unigram."""
 
     prefix: str
     removes_extra: bool = False
@@ -32,6 +32,7 @@ class Ends:
     bos: int | None
     eos: frozenset[int]
     add_bos: bool
+    eos_token_id: int | None = None  # which of them is `eos_token` in templates
 
 
 def piece_vocabulary(
@@ -61,6 +62,7 @@ def piece_vocabulary(
         vocab_size=vocab_size,
         bos_token_id=ends.bos,
         eos_token_ids=ends.eos,
+        eos_token_id=ends.eos_token_id,
         add_bos=ends.add_bos and ends.bos is not None,
         text_tokens=[AddedToken(text, i) for text, i in added.items() if text not in special],
     )
@@ -101,5 +103,10 @@ def _pipeline(
         raise ValueError("two tokens have the same text.")
     merges = merges_of_scores(vocab, [piece.score for piece in pieces])
     return bpe_pipeline(
-        vocab, merges, prefix=rules.prefix, byte_fallback=num_bytes > 0, num_ids=len(pieces)
+        vocab,
+        merges,
+        prefix=rules.prefix,
+        byte_fallback=num_bytes > 0,
+        num_ids=len(pieces),
+        removes_extra_spaces=rules.removes_extra,
     )

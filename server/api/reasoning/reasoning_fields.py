@@ -1,7 +1,7 @@
 """The fields of a chat request that are about thinking, by all the names that programs send.
 
     enable_thinking, think, thinking, reasoning, reasoning_effort     whether and how hard
-    thinking_token_budget and its like                                how many tokens at most
+    thinking_token_budget                                             how many tokens at most
     include_reasoning, include_reasoning_logprobs                     what is shown of it
     chat_template_kwargs                                              the template's own variables
 
@@ -51,12 +51,6 @@ def _few(value: object) -> object:
 TemplateKwargs = Annotated[
     dict[str, Any], BeforeValidator(_few), Field(max_length=MAX_TEMPLATE_KWARGS)
 ]
-BUDGETS = (
-    "thinking_token_budget",
-    "thinking_budget",
-    "thinking_budget_tokens",
-    "reasoning_budget_tokens",
-)
 
 
 class ReasoningFields(Strict):
@@ -67,9 +61,6 @@ class ReasoningFields(Strict):
     enable_thinking: bool | None = None
     think: bool | Literal["low", "medium", "high"] | None = None
     thinking_token_budget: Budget = None
-    thinking_budget: Budget = None
-    thinking_budget_tokens: Budget = None
-    reasoning_budget_tokens: Budget = None
     include_reasoning: bool = True
     separate_reasoning: OnlyTrue = True
     include_reasoning_logprobs: bool = False
@@ -97,10 +88,8 @@ class ReasoningFields(Strict):
 
     def budgets(self) -> Iterator[tuple[str, int]]:
         """In tokens."""
-        for name in BUDGETS:
-            value = getattr(self, name)
-            if value is not None:
-                yield name, value
+        if self.thinking_token_budget is not None:
+            yield "thinking_token_budget", self.thinking_token_budget
         if self.reasoning is not None and self.reasoning.max_tokens is not None:
             yield "reasoning.max_tokens", self.reasoning.max_tokens
         if self.thinking is not None and self.thinking.budget_tokens is not None:

@@ -23,7 +23,6 @@ from thirdeye.server.api.responses.events import ResponsesFormat
 from thirdeye.server.api.responses.schema import (
     LOGPROBS,
     NAMED,
-    REFUSED_IN_RESPONSES,
     CallItem,
     CallOutputItem,
     FunctionTool,
@@ -72,7 +71,7 @@ def responses_routes(context: Context) -> APIRouter:
     )
     async def create_response(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(request, ResponsesRequest, REFUSED_IN_RESPONSES)
+        body = await context.bodies.read(request, ResponsesRequest)
         check_ceilings(context.config, body.stop)
         model.check_name(body.model)
         check_responses(body)
@@ -92,8 +91,6 @@ def responses_routes(context: Context) -> APIRouter:
 
 def check_responses(body: ResponsesRequest) -> None:
     """Rules between this dialect's own fields."""
-    if body.stream_options is not None and not body.stream:
-        raise refuse("stream_options", "is only allowed with 'stream': true.")
     if body.top_logprobs and LOGPROBS not in body.include:
         raise refuse("top_logprobs", f"needs 'include': ['{LOGPROBS}'].")
 

@@ -54,11 +54,15 @@ class ChatTemplate:
         bos_token: str | None = None,
         eos_token: str | None = None,
         reasoning_format: str = AUTO,
+        for_tools: "ChatTemplate | None" = None,
+        example_tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         """`bos_token` and `eos_token` are the literals that templates print by these names.
 
         By default those of the tokenizer; of several end-of-sequence tokens, the lowest id's.
         `reasoning_format` is the name of a form, "none", or "auto": as the template tells.
+        `for_tools`: the template of conversations with tools, if that is another one; such a one
+        is tried out with `example_tools`.
         Raises `ChatTemplateError` for a template that does not parse or cannot render one message.
         """
         self.source = source
@@ -81,7 +85,8 @@ class ChatTemplate:
         self.carries_tools = "tools" in variables and OPEN in source
         self.reasoning_form = _reasoning_form(reasoning_format, source, tokenizer)
         self._thought_names = _THOUGHT_NAMES & _attributes(tree)
-        if _CANARY not in self.render([{"role": "user", "content": _CANARY}]):
+        self.for_tools = for_tools or self
+        if _CANARY not in self.render([{"role": "user", "content": _CANARY}], tools=example_tools):
             raise ChatTemplateError("The chat template is broken: it drops a user's message.")
         self.takes_system = self._shows_system()
 
