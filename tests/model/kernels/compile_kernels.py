@@ -33,8 +33,8 @@ LLAMA_8B = {
     "BLOCK_N": 64,
     "KEYS_PER_SPLIT": 256,
 }
-PLAIN = {"WINDOW": 0, "HAS_SOFTCAP": False, "HAS_SINKS": False}
-EVERYTHING = {"WINDOW": 128, "HAS_SOFTCAP": True, "HAS_SINKS": True}
+PLAIN = {"WINDOW": 0, "HAS_SOFTCAP": False, "HAS_SINKS": False, "HAS_SLOPES": False}
+EVERYTHING = {"WINDOW": 128, "HAS_SOFTCAP": True, "HAS_SINKS": True, "HAS_SLOPES": True}
 DECODE = {"BLOCK_Q": 1, "BLOCK_M": 16, "IS_DECODE": True}
 CHUNK = {"BLOCK_Q": 16, "BLOCK_M": 64, "IS_DECODE": False, "NUM_LANES": 1}
 TYPES = {
@@ -45,7 +45,7 @@ TYPES = {
     "*i64": ("slot_mapping",),
     "*u8": ("key_exponents", "value_exponents", "exponents"),
     "*i32": ("block_table", "seq_lens", "query_start_loc"),
-    "*fp32": ("sinks", "split_maximum", "split_total", "split_mixed"),
+    "*fp32": ("sinks", "slopes", "split_maximum", "split_total", "split_mixed"),
     "fp32": ("scale", "softcap", "eps"),
 }
 
