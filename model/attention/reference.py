@@ -93,7 +93,7 @@ def attention_weights(
     if spec.softcap is not None:
         scores = spec.softcap * torch.tanh(scores / spec.softcap)
     if slope is not None:
-        scores = scores - slope * distances(*scores.shape, scores.device)
+        scores = scores - slope * distances(len(query), len(keys), scores.device)
     scores = scores.masked_fill(~mask, -math.inf)
     if sink is None:
         return scores.softmax(dim=-1)

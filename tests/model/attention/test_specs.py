@@ -36,7 +36,10 @@ SPECS = {
     "soft cap": AttentionSpec(softcap=1.5),
     "sinks": AttentionSpec(sinks=True),
     "alibi": AttentionSpec(alibi=Alibi()),
-    "all": AttentionSpec(scale=0.3, window=70, softcap=2.0, sinks=True, alibi=Alibi(5.0, 0.3)),
+    "all": AttentionSpec(scale=0.3, window=70, softcap=2.0, sinks=True),
+    "all and alibi": AttentionSpec(
+        scale=0.3, window=70, softcap=2.0, sinks=True, alibi=Alibi(5.0, 0.3)
+    ),
 }
 CASES = {  # new tokens after a past, beside others: the edges of blocks of 16, 64 and 128 keys
     "ragged": Case([(0, 70), (200, 5), (64, 1), (19, 2), (0, 1), (127, 130)], 16, NUM_HEADS, 2, 16),

@@ -43,15 +43,17 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     norms = fields.integer("num_ln_in_parallel_attn", 2 if is_new else 1, high=2)
     if norms == 2 and not is_new:
         raise fields.error("num_ln_in_parallel_attn", "must be 1, but in the new architecture.")
-    attention, rope = (), huggingface_rope(fields, config.head_dim, config.max_position_embeddings)
-    if fields.boolean("alibi", False):  # added before scores are scaled, so the slopes are too
-        alibi = Alibi(scale=config.head_dim**-0.5)
-        attention, rope = (AttentionSpec(alibi=alibi),) * config.num_hidden_layers, None
+    attention: tuple[AttentionSpec, ...] = ()
+    has_alibi = fields.boolean("alibi", False)
+    if has_alibi:  # added before scores are scaled, so the slopes are too
+        spec = AttentionSpec(alibi=Alibi(scale=config.head_dim**-0.5))
+        attention = (spec,) * config.num_hidden_layers
+    rope = huggingface_rope(fields, config.head_dim, config.max_position_embeddings)
     bias = fields.boolean("bias", False)
     return replace(
         config,
         num_kv_heads=kv_heads,
-        rope=rope,
+        rope=None if has_alibi else rope,
         attention=attention,
         qkv_bias=bias,
         attention_output_bias=bias,
