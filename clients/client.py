@@ -17,6 +17,7 @@ from typing import Any, Generic, Self, TypeVar
 import httpx
 
 from thirdeye.clients import core
+from thirdeye.clients.bounds import MAX_ANSWER_BYTES, MAX_REFUSAL_BYTES, Body, check_encoding
 from thirdeye.clients.core import Call, HttpRequest, Messages, Prompt, Reply, StreamCall
 from thirdeye.clients.errors import ConnectionFailed, StreamBroken, ThirdeyeError, Timeout
 from thirdeye.clients.retry import RetryPolicy
@@ -35,6 +36,7 @@ from thirdeye.clients.types import (
 
 T = TypeVar("T")
 A = TypeVar("A", bound=Answer)
+R = TypeVar("R")
 H = TypeVar("H", httpx.Client, httpx.AsyncClient)
 
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -50,14 +52,19 @@ class _Base(ABC, Generic[H]):
         *,
         model: str | None = None,
         timeout: float | None = 600.0,
+        stream_timeout: float | None = 600.0,
         max_retries: int = 2,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
         self.target = Target.find(base_url, api_key)
         self.model = model
         self._retry = RetryPolicy(max_retries)
         self._timeout = timeout
+        self._stream_timeout = stream_timeout
+        self._max_answer_bytes = max_answer_bytes
         self._http: H = self._connect(
-            headers=self.target.headers, trust_env=not self.target.is_loopback
+            headers={"Accept-Encoding": "identity", **self.target.headers},
+            trust_env=not self.target.is_loopback,
         )
 
     @abstractmethod
@@ -65,13 +72,16 @@ class _Base(ABC, Generic[H]):
         """The httpx client that waits in this one's way."""
 
     def _request(self, call: HttpRequest) -> httpx.Request:
-        """Built anew for each try. A stream may be silent: a queue, or a long prompt."""
-        read = None if isinstance(call, StreamCall) else self._timeout
+        """Built anew for each try."""
+        read = self._stream_timeout if isinstance(call, StreamCall) else self._timeout
         limits = httpx.Timeout(
             connect=CONNECT_TIMEOUT, read=read, write=self._timeout, pool=self._timeout
         )
         url = self.target.url(call.path)
         return self._http.build_request(call.method, url, json=call.body, timeout=limits)
+
+    def _body(self, response: httpx.Response) -> Body:
+        return Body(response.headers, self._max_answer_bytes)
 
     def _wait(self, error: ThirdeyeError, attempt: int) -> float:
         """Seconds until the next try; raises `error` where there is to be none."""
@@ -100,9 +110,10 @@ class Client(_Base[httpx.Client]):
 
     The URL comes from `base_url`, else from OPENAI_BASE_URL, else it is http://127.0.0.1:8000/v1;
     the key from `api_key`, else from OPENAI_API_KEY. Without a `model` the server's first one is
-    asked. `timeout` is how many seconds the server may be silent in a call; a stream may be silent
-    for ever, as its end is up to you. Failures are exceptions of `thirdeye.clients.errors`. One
-    client may be shared by threads.
+    asked. `timeout` is how many seconds the server may be silent in a call, `stream_timeout` in a
+    stream, where a ping counts (thirdeye sends one every 15 s); None is for ever. An answer of more
+    than `max_answer_bytes` is not read on. Failures are exceptions of `thirdeye.clients.errors`.
+    One client may be shared by threads.
     """
 
     def _connect(self, **options: Any) -> httpx.Client:
@@ -157,25 +168,38 @@ class Client(_Base[httpx.Client]):
         self.close()
 
     def _call(self, call: Call[T]) -> T:
-        return call.read(_reply(self._open(call)))
+        return call.read(self._ask(call, lambda response: _whole(response, self._body(response))))
 
-    def _open(self, call: HttpRequest) -> httpx.Response:
-        """The accepted response, after as many tries as it takes; of a stream, only its head."""
+    def _open(self, call: StreamCall[A]) -> httpx.Response:
+        return self._ask(call, lambda response: response)
+
+    def _ask(self, call: HttpRequest, take: Callable[[httpx.Response], R]) -> R:
+        """What `take` makes of the accepted response, after as many tries as it takes."""
         if call.needs_model:
             self.model = self.model or core.first_model(self.models())
             call = call.for_model(self.model)
-        is_stream = isinstance(call, StreamCall)
         for attempt in count():
             try:
-                response = self._http.send(self._request(call), stream=is_stream)
+                response = self._http.send(self._request(call), stream=True)
                 if call.accepts(response.status_code):
-                    return response
-                response.read()
-                error: ThirdeyeError = core.refusal(_reply(response), time.time())
+                    return take(response)
+                error: ThirdeyeError = core.refusal(
+                    _whole(response, _refusal_body(response)), time.time()
+                )
             except httpx.RequestError as cause:
                 error = _failure(cause, self.target)
             time.sleep(self._wait(error, attempt))
         raise AssertionError("count() has no end")
+
+
+def _whole(response: httpx.Response, body: Body) -> Reply:
+    """Reads the response into `body`, and closes it."""
+    with closing(response):
+        for data in response.iter_raw():
+            body.feed(data)
+            if body.is_full:
+                break
+    return _reply(response, body)
 
 
 class Stream(Generic[A]):
@@ -184,7 +208,9 @@ class Stream(Generic[A]):
     A `with` block closes it, and so do its end and any failure. `answer()` is what has come so far.
     """
 
-    def __init__(self, open_: Callable[[HttpRequest], httpx.Response], call: StreamCall[A]) -> None:
+    def __init__(
+        self, open_: Callable[[StreamCall[A]], httpx.Response], call: StreamCall[A]
+    ) -> None:
         self._reader = StreamReader(call.answer_type)
         self._chunks = _read(open_, call, self._reader)
 
@@ -208,12 +234,13 @@ class Stream(Generic[A]):
 
 
 def _read(
-    open_: Callable[[HttpRequest], httpx.Response], call: StreamCall[A], reader: StreamReader[A]
+    open_: Callable[[StreamCall[A]], httpx.Response], call: StreamCall[A], reader: StreamReader[A]
 ) -> Generator[Chunk, None, None]:
     """A function and no method: a dropped Stream hangs up at once, as nothing points back to it."""
     with closing(open_(call)) as response:
+        check_encoding(response.headers)
         try:
-            for data in response.iter_bytes():
+            for data in response.iter_raw():
                 yield from reader.feed(data)
                 if reader.done:
                     return
@@ -287,32 +314,51 @@ class AsyncClient(_Base[httpx.AsyncClient]):
         await self.close()
 
     async def _call(self, call: Call[T]) -> T:
-        return call.read(_reply(await self._open(call)))
+        async def take(response: httpx.Response) -> Reply:
+            return await _awhole(response, self._body(response))
 
-    async def _open(self, call: HttpRequest) -> httpx.Response:
-        """`Client._open`, awaited."""
+        return call.read(await self._ask(call, take))
+
+    async def _open(self, call: StreamCall[A]) -> httpx.Response:
+        async def take(response: httpx.Response) -> httpx.Response:
+            return response
+
+        return await self._ask(call, take)
+
+    async def _ask(self, call: HttpRequest, take: Callable[[httpx.Response], Awaitable[R]]) -> R:
+        """`Client._ask`, awaited."""
         if call.needs_model:
             self.model = self.model or core.first_model(await self.models())
             call = call.for_model(self.model)
-        is_stream = isinstance(call, StreamCall)
         for attempt in count():
             try:
-                response = await self._http.send(self._request(call), stream=is_stream)
+                response = await self._http.send(self._request(call), stream=True)
                 if call.accepts(response.status_code):
-                    return response
-                await response.aread()
-                error: ThirdeyeError = core.refusal(_reply(response), time.time())
+                    return await take(response)
+                error: ThirdeyeError = core.refusal(
+                    await _awhole(response, _refusal_body(response)), time.time()
+                )
             except httpx.RequestError as cause:
                 error = _failure(cause, self.target)
             await asyncio.sleep(self._wait(error, attempt))
         raise AssertionError("count() has no end")
 
 
+async def _awhole(response: httpx.Response, body: Body) -> Reply:
+    """`_whole`, awaited."""
+    async with aclosing(response):
+        async for data in response.aiter_raw():
+            body.feed(data)
+            if body.is_full:
+                break
+    return _reply(response, body)
+
+
 class AsyncStream(Generic[A]):
     """`Stream`, for `async for`."""
 
     def __init__(
-        self, open_: Callable[[HttpRequest], Awaitable[httpx.Response]], call: StreamCall[A]
+        self, open_: Callable[[StreamCall[A]], Awaitable[httpx.Response]], call: StreamCall[A]
     ) -> None:
         self._reader = StreamReader(call.answer_type)
         self._chunks = _aread(open_, call, self._reader)
@@ -337,13 +383,14 @@ class AsyncStream(Generic[A]):
 
 
 async def _aread(
-    open_: Callable[[HttpRequest], Awaitable[httpx.Response]],
+    open_: Callable[[StreamCall[A]], Awaitable[httpx.Response]],
     call: StreamCall[A],
     reader: StreamReader[A],
 ) -> AsyncGenerator[Chunk, None]:
     async with aclosing(await open_(call)) as response:
+        check_encoding(response.headers)
         try:
-            async for data in response.aiter_bytes():
+            async for data in response.aiter_raw():
                 for chunk in reader.feed(data):
                     yield chunk
                 if reader.done:
@@ -353,9 +400,13 @@ async def _aread(
         reader.finish()
 
 
-def _reply(response: httpx.Response) -> Reply:
+def _refusal_body(response: httpx.Response) -> Body:
+    return Body(response.headers, MAX_REFUSAL_BYTES, is_cut=True)
+
+
+def _reply(response: httpx.Response, body: Body) -> Reply:
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Reply(response.status_code, headers, response.content)
+    return Reply(response.status_code, headers, body.read())
 
 
 def _failure(cause: httpx.RequestError, target: Target) -> ThirdeyeError:
@@ -371,5 +422,7 @@ def _failure(cause: httpx.RequestError, target: Target) -> ThirdeyeError:
 
 
 def _cut(cause: httpx.RequestError) -> ThirdeyeError:
+    if isinstance(cause, httpx.TimeoutException):
+        return Timeout("The stream was silent for longer than 'stream_timeout': it was left.")
     reason = str(cause) or type(cause).__name__
     return StreamBroken(f"The stream broke before [DONE]: {reason}")

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
+from thirdeye.clients.bounds import MAX_STREAM_BYTES
 from thirdeye.clients.errors import StreamBroken, error_from
 from thirdeye.clients.sse import Event, EventParser
 from thirdeye.clients.types import Answer, Chunk, Usage
@@ -21,9 +22,10 @@ A = TypeVar("A", bound=Answer)
 class StreamReader(Generic[A]):
     """Reads one stream. Feed it until `done`; if the bytes end before that, `finish` says so."""
 
-    def __init__(self, answer_type: type[A]) -> None:
+    def __init__(self, answer_type: type[A], max_bytes: int = MAX_STREAM_BYTES) -> None:
         self._answer_type = answer_type
         self._parser = EventParser()
+        self._bytes_left = max_bytes  # of events; pings may go on for ever
         self._texts: list[str] = []  # of choice 0
         self._last = Chunk()
         self._finish_reason: str | None = None
@@ -33,9 +35,11 @@ class StreamReader(Generic[A]):
     def feed(self, data: bytes) -> Iterator[Chunk]:
         """The chunks that `data` completes. Consume it whole before the next call.
 
-        Raises APIError for an error event, StreamBroken for an event that is not JSON.
+        Raises APIError for an error event, StreamBroken for an event that is not JSON and for a
+        stream without end.
         """
         for event in self._parser.feed(data):
+            self._count(event)
             if event.data.strip() == DONE:
                 self.done = True
             if self.done:
@@ -61,6 +65,11 @@ class StreamReader(Generic[A]):
             model=self._last.model,
             raw=self._last.raw,
         )
+
+    def _count(self, event: Event) -> None:
+        self._bytes_left -= len(event.data)
+        if self._bytes_left < 0:
+            raise StreamBroken("The stream is longer than any answer: it was not read on.")
 
     def _gather(self, chunk: Chunk) -> None:
         self._last = chunk

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# The wire, in POSIX sh: what chat.sh and complete.sh share. Needs curl, sed and tr; no jq, no awk.
+# The wire, in POSIX sh: what chat.sh and complete.sh share. Needs curl, dd, sed and tr; no jq, no awk.
 #
 #   json_string TEXT   TEXT as a JSON string
 #   get PATH           the answer to a GET
@@ -9,6 +9,9 @@
 # JSON is read by looking for `"KEY":"`. That is sound: inside of a string every quote has a
 # backslash before it, so these characters can only be a key and the start of its text.
 
+LC_ALL=C # patterns and sed see bytes
+export LC_ALL
+
 base_url=${OPENAI_BASE_URL:-http://127.0.0.1:8000/v1}
 base_url=${base_url%/}
 case $base_url in
@@ -17,6 +20,11 @@ case $base_url in
 esac
 
 carriage_return=$(printf '\r')
+max_blocks=${max_blocks:-131072} # of at most 512 bytes, of an answer: no more is read
+max_silence=600 # seconds; a ping counts
+# In UTF-8: DEL, C1, line separators and directions (U+2028 to 202E), isolates (U+2066 to 206F).
+delete=$(printf '\177') c2=$(printf '\302') e2=$(printf '\342')
+steering=$(printf 's/\177//g;s/\302[\200-\237]//g;s/\342\200[\250-\256]//g;s/\342\201[\246-\257]//g')
 special='["\\]*' # a shell pattern: all from the first quote or backslash on
 
 # The second line of the script says how it is called.
@@ -60,11 +68,14 @@ quoted() {
     printf '%s' "$1" | tr -d '\r\n' | LC_ALL=C sed 's/[\\"]/\\&/g'
 }
 
-# The last line is the HTTP status, 000 if there was no answer. A proxy must not catch loopback.
+# The last line is the HTTP status, 000 if there was no answer. A proxy must not catch loopback. dd,
+# unlike head, hands on at once what it reads.
 run_curl() {
     no_proxy=${no_proxy:-${NO_PROXY:-}},localhost,127.0.0.1,::1 \
         curl --silent --show-error --no-buffer --connect-timeout 5 \
-        --config - --write-out '\nstatus: %{http_code}\n'
+        --speed-limit 1 --speed-time "$max_silence" \
+        --config - --write-out '\nstatus: %{http_code}\n' |
+        dd bs=512 count="$max_blocks" 2>/dev/null
 }
 
 get() { request "$1" | run_curl; }
@@ -84,7 +95,7 @@ print_text() {
     while :; do
         # shellcheck disable=SC2295  # a pattern it is
         plain=${rest%%$special}
-        printf '%s' "$plain"
+        print_plain
         rest=${rest#"$plain"}
         raw=$raw$plain
         case $rest in
@@ -98,6 +109,17 @@ print_text() {
             *) return ;;
         esac
     done
+}
+
+# $plain; on a terminal without what would steer it or turn a line round.
+print_plain() {
+    shown=$plain
+    if [ -t 1 ]; then
+        case $plain in
+            *"$delete"* | *"$c2"* | *"$e2"*) shown=$(printf '%s\n' "$plain" | sed "$steering") ;;
+        esac
+    fi
+    printf '%s' "$shown"
 }
 
 # Moves COUNT characters from $rest to $raw.
@@ -131,7 +153,7 @@ read_code() {
 }
 
 print_utf8() {
-    if [ "$code" -lt 32 ] && [ -t 1 ]; then
+    if [ -t 1 ] && steers; then
         return # a model must not steer the terminal
     elif [ "$code" -lt 128 ]; then
         print_byte "$code"
@@ -143,6 +165,13 @@ print_utf8() {
         print_byte $((0xf0 | code >> 18)) $((0x80 | code >> 12 & 63)) \
             $((0x80 | code >> 6 & 63)) $((0x80 | code & 63))
     fi
+}
+
+# Whether $code is one of those that `steering` takes out, or of C0.
+steers() {
+    [ "$code" -lt 32 ] || { [ "$code" -ge 127 ] && [ "$code" -lt 160 ]; } ||
+        { [ "$code" -ge 8232 ] && [ "$code" -le 8238 ]; } ||
+        { [ "$code" -ge 8294 ] && [ "$code" -le 8303 ]; }
 }
 
 print_byte() {

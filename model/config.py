@@ -21,6 +21,7 @@ class Activation(StrEnum):
     SILU = "silu"
     RELU = "relu"
     RELU2 = "relu2"
+    XIELU = "xielu"  # with parameters of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,15 @@ class Alibi:
 
 
 @dataclass(frozen=True, slots=True)
+class Temperature:
+    """Queries grow with their position, so that many keys do not blur the softmax (Llama 4): by
+    1 + beta * ln(1 + floor(position / length))."""
+
+    beta: float
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionSpec:
     """How one layer's queries look at its keys; as it stands, the textbook's attention without
     positions.
@@ -77,6 +87,7 @@ class AttentionSpec:
     softcap: float | None = None  # scores become softcap * tanh(score / softcap) (Gemma 2)
     sinks: bool = False
     alibi: Alibi | None = None
+    temperature: Temperature | None = None  # None: queries stay as they are
 
     def __post_init__(self) -> None:
         for name in ("scale", "window", "softcap"):
@@ -121,6 +132,7 @@ class ModelConfig:
     mlp_bias: bool
     tie_word_embeddings: bool
     qk_norm: bool = False  # an RMSNorm over each query's and key's head_dim, as in Qwen3
+    norms_turned: bool = False  # the same, after they were turned (Hunyuan)
     wide_qk_norm: bool = False  # one over all queries' heads together, one over all keys' (OLMo 2)
     norm_weight: bool = True  # of a LayerNorm: OLMo 1 has none
     norm_bias: bool = True  # of a LayerNorm
@@ -173,6 +185,8 @@ class ModelConfig:
             raise ValueError("'shares_norm' is for parallel blocks with a norm before.")
         if self.norms_stream and (self.pre_norm or self.post_norm or self.is_parallel):
             raise ValueError("'norms_stream' excludes 'pre_norm', 'post_norm', 'is_parallel'.")
+        if self.gated_mlp and self.activation is Activation.XIELU:
+            raise ValueError("'activation' xielu is for an MLP without a gate.")
         if self.post_norm and self.residual_scale != 1:
             raise ValueError("'residual_scale' must be 1 beside 'post_norm'.")
         if self.rope is None and any(spec.rope for spec in self.attention):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.config import AttentionSpec, ModelConfig, RopeConfig
-from thirdeye.model.parts.rope import NoRope, Rope, Rotation
+from thirdeye.model.config import AttentionSpec, ModelConfig
+from thirdeye.model.parts.rope import NoRope, Rope, Rotation, TemperatureRope
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -37,22 +37,23 @@ class LayerKinds:
         where: Placement,
         context: int | None = None,
     ) -> None:
-        ropes: dict[RopeConfig | None, Rope | NoRope] = {}
+        ropes: dict[Hashable, Rope | NoRope | TemperatureRope] = {}
         backends: dict[AttentionSpec, AttentionBackend] = {}
         planners: dict[Hashable, AttentionBackend] = {}
         self.kinds: list[LayerKind] = []
         self.backends: list[AttentionBackend] = []  # one a layer
         for layer in range(config.num_hidden_layers):
             spec = config.attention_of(layer)
-            if spec.rope not in ropes:
-                ropes[spec.rope] = _rope(spec.rope, config, where, context)
-            unturned = replace(spec, rope=None)
+            turning = (spec.rope, spec.temperature)
+            if turning not in ropes:
+                ropes[turning] = _rope(spec, config, where, context)
+            unturned = replace(spec, rope=None, temperature=None)
             if unturned not in backends:
                 backends[unturned] = backend.for_layers(unturned)
             own = backends[unturned]
             planners.setdefault(own.plan_key, own)
             plan = list(planners).index(own.plan_key)
-            self.kinds.append(LayerKind(list(ropes).index(spec.rope), plan))
+            self.kinds.append(LayerKind(list(ropes).index(turning), plan))
             self.backends.append(own)
         self._ropes, self._planners = tuple(ropes.values()), tuple(planners.values())
 
@@ -71,8 +72,14 @@ class LayerKinds:
 
 
 def _rope(
-    rope: RopeConfig | None, config: ModelConfig, where: Placement, context: int | None
-) -> Rope | NoRope:
-    if rope is None:
-        return NoRope(where)
-    return Rope(rope, config.max_position_embeddings, where, context)
+    spec: AttentionSpec, config: ModelConfig, where: Placement, context: int | None
+) -> Rope | NoRope | TemperatureRope:
+    longest = config.max_position_embeddings
+    rope: Rope | NoRope = NoRope(where)
+    if spec.rope is not None:
+        rope = Rope(spec.rope, longest, where, context)
+    return (
+        rope
+        if spec.temperature is None
+        else TemperatureRope(rope, spec.temperature, longest, where)
+    )

@@ -25,7 +25,9 @@ VOCAB_SIZE = 512
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 
-def tiny_llama(path: Path, *, seed: int = 0, chat: bool = True) -> LlamaForCausalLM:
+def tiny_llama(
+    path: Path, *, seed: int = 0, chat: bool = True, context: int = 256
+) -> LlamaForCausalLM:
     """Two layers, four heads on two KV heads; an untrained chat model that never stops talking."""
     config = LlamaConfig(
         vocab_size=VOCAB_SIZE,
@@ -34,7 +36,7 @@ def tiny_llama(path: Path, *, seed: int = 0, chat: bool = True) -> LlamaForCausa
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=context,
         bos_token_id=0,
         eos_token_id=2,
     )

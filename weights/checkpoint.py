@@ -7,7 +7,7 @@ tensor.
 
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
@@ -16,6 +16,7 @@ from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf import format as gguf
 from thirdeye.weights.formats.gguf.gguf_checkpoint import GGUFCheckpoint
 from thirdeye.weights.formats.huggingface import HuggingFaceCheckpoint
+from thirdeye.weights.formats.suggested_sampling import SuggestedSampling
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -38,11 +39,15 @@ class Checkpoint(Protocol):
     @property
     def chat_template(self) -> str | None: ...
 
+    @property
+    def tool_template(self) -> str | None:
+        """The one that is used where a request has tools, if there is another for that."""
+
     def tensor_formats(self) -> dict[str, int]:
         """How many of the tensors are stored in each type, by the format's own name for it."""
 
-    def suggested_sampling(self) -> dict[str, Any]:
-        """What the checkpoint's author suggests to sample with, by Hugging Face's names."""
+    def suggested_sampling(self) -> SuggestedSampling:
+        """How the checkpoint's author suggests to draw tokens."""
 
     @property
     def fingerprint(self) -> str:

@@ -1,22 +1,21 @@
 """What is on this machine, and how it goes again: `thirdeye list` and `thirdeye rm`.
 
 Only what lies in our own models folder is ever deleted: an installed distribution belongs to pip, a
-hub snapshot to huggingface_hub.
+snapshot in the hub's cache to huggingface_hub.
 """
 
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from thirdeye.weights.catalog import CATALOG
 from thirdeye.weights.errors import ModelNotFound
+from thirdeye.weights.formats.gguf.file_names import part_of, quantization_of, without_part
+from thirdeye.weights.hub.hub_store import paths_of, stored_hub_models
 from thirdeye.weights.paths import hub_directory, models_directory
 from thirdeye.weights.resolve import find_catalog_model
-from thirdeye.weights.suggest import LATER_PART, close_names, did_you_mean
+from thirdeye.weights.suggest import close_names, did_you_mean
 
-PART = re.compile(r"-00001-of-(\d{5})$")
-QUANTIZATION = re.compile(r"[.-]((?:I?Q|TQ)\d\w*|MXFP4\w*|F16|F32|BF16)$", re.IGNORECASE)
 WEIGHTS = ("*.safetensors", "*.gguf")
 
 
@@ -32,7 +31,8 @@ class ModelEntry:
 
 
 def list_models() -> list[ModelEntry]:
-    """The catalog, then what else is in the models folder, then the hub's snapshots."""
+    """The catalog, then what else is in the models folder, then what was fetched from the hub, by
+    us and by others."""
     entries = [
         ModelEntry(
             model.name,
@@ -42,7 +42,7 @@ def list_models() -> list[ModelEntry]:
         )
         for model in CATALOG.values()
     ]
-    return entries + _in_models_folder() + _hub_snapshots()
+    return entries + _in_models_folder() + _from_hub() + _hub_snapshots()
 
 
 def files_to_remove(name: str) -> list[Path]:
@@ -55,6 +55,9 @@ def files_to_remove(name: str) -> list[Path]:
         mine = folder / CATALOG[name].file_name
         if mine.is_file():
             return [mine]
+    for model in stored_hub_models():
+        if name == model.name:
+            return paths_of(model)
     entries = [entry for entry in list_models() if entry.path is not None]
     found = next((entry.path for entry in entries if entry.name == name), None)
     if found is None:
@@ -72,7 +75,7 @@ def files_to_remove(name: str) -> list[Path]:
 
 def remove(paths: list[Path]) -> None:
     """Delete each; of a link, the link alone. Raises OSError."""
-    assert all(path.parent == models_directory() for path in paths)
+    assert all(path.is_relative_to(models_directory()) for path in paths)
     for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -91,11 +94,20 @@ def _in_models_folder() -> list[ModelEntry]:
     known = {model.file_name for model in CATALOG.values()}
     entries = []
     for path in sorted(models_directory().glob("*")):
-        if path.suffix == ".gguf" and path.name not in known and not LATER_PART.search(path.stem):
-            name = PART.sub("", path.stem)
+        if path.suffix == ".gguf" and path.name not in known and part_of(path)[0] == 1:
+            name = without_part(path)
             entries.append(ModelEntry(name, _gguf_format(path), size_of(path), path))
         elif (path / "config.json").is_file():
             entries.append(ModelEntry(path.name, "safetensors", size_of(path), path))
+    return entries
+
+
+def _from_hub() -> list[ModelEntry]:
+    entries = []
+    for model in stored_hub_models():
+        is_file = model.path.suffix == ".gguf"
+        kind = _gguf_format(model.path) if is_file else model.label
+        entries.append(ModelEntry(model.name, kind, model.size, model.path))
     return entries
 
 
@@ -112,17 +124,17 @@ def _hub_snapshots() -> list[ModelEntry]:
 
 def _parts(path: Path) -> list[Path]:
     """The file, with the others of a split one that are there."""
-    match = PART.search(path.stem)
-    if match is None:
+    _, count = part_of(path)
+    if count == 1:
         return [path]
-    stem = path.stem[: match.start()]
     return sorted(
         part
         for part in path.parent.iterdir()
-        if re.fullmatch(re.escape(stem) + rf"-\d{{5}}-of-{match[1]}\.gguf", part.name)
+        if part.suffix == ".gguf"
+        and (without_part(part), part_of(part)[1]) == (without_part(path), count)
     )
 
 
 def _gguf_format(path: Path) -> str:
-    found = QUANTIZATION.search(PART.sub("", path.stem))
-    return f"GGUF {found[1].upper()}" if found else "GGUF"
+    quantization = quantization_of(path)
+    return f"GGUF {quantization}" if quantization else "GGUF"

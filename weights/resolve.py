@@ -1,43 +1,55 @@
 """From what a user typed to a path: nothing, a catalog name, a directory, a file, or a hub id.
 
-What exists on disk wins; only then is `org/name` taken as a hub id. Nothing is fetched here except
-from the hub, which has its own cache: catalog models are fetched by `weights/pull.py`, after the
-user said so.
+What exists on disk wins; only then is `org/name` taken as a hub id. Nothing is fetched here:
+`weights/pull.py` fetches catalog models, `weights/hub/` those of the hub.
 """
 
 import importlib.metadata
-import re
-import sys
 from pathlib import Path
 
 from thirdeye.weights.catalog import CATALOG, DEFAULT, CatalogModel
 from thirdeye.weights.errors import ModelNotFound
+from thirdeye.weights.hub.hub_name import HubName, parse_hub_name
+from thirdeye.weights.hub.hub_store import find_hub_model
 from thirdeye.weights.paths import models_directory
 from thirdeye.weights.suggest import close_names, did_you_mean, gguf_files_in, near_paths
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-HUB_FILES = ["*.safetensors", "*.json", "*.jinja"]
 
-
-def resolve_model(spec: str | None = None, revision: str | None = None) -> Path:
+def resolve_model(
+    spec: str | None = None, file: str | None = None, revision: str | None = None
+) -> Path:
     """A directory or file to open. None is the default model. Raises `ModelNotFound`.
 
-    `revision` pins a hub model to a branch, tag or commit.
+    `file` and `revision` are of a hub model: which GGUF file, at which branch, tag or commit.
     """
+    if (file or revision) and (spec is None or as_hub_name(spec) is None):
+        raise ModelNotFound(
+            f"'--hf-file' and '--revision' are of a hub's model, like 'org/name'; {spec or 'the '}"
+            f"{'' if spec else 'default model'} is none."
+        )
     if spec is None:
         return _catalog_path(DEFAULT)
     if spec in CATALOG:
         return _catalog_path(CATALOG[spec])
     if (path := _existing_path(spec)) is not None:
         return _one_model(path)
-    if HUB_ID.fullmatch(spec) and not spec.endswith(".gguf"):
-        return _hub_snapshot(spec, revision)
+    if (name := as_hub_name(spec, file, revision)) is not None:
+        return _hub_path(name)
     raise ModelNotFound(
         f"there is no model {spec!r}: it is not a directory or a .gguf file, not a name of the "
         "catalog "
-        f"({', '.join(CATALOG)}), and not a hub id like 'org/name'."
+        f"({', '.join(CATALOG)}), and not a hub id like 'org/name' or 'org/name:Q4_K_M'."
         f"{did_you_mean([*close_names(spec, CATALOG), *near_paths(spec)])}"
     )
+
+
+def as_hub_name(
+    spec: str | None, file: str | None = None, revision: str | None = None
+) -> HubName | None:
+    """A hub's model, unless it names something of the catalog or on this disk."""
+    if spec is None or spec in CATALOG or _existing_path(spec) is not None:
+        return None
+    return parse_hub_name(spec, file, revision)
 
 
 def _one_model(path: Path) -> Path:
@@ -87,20 +99,13 @@ def _installed(model: CatalogModel) -> Path | None:
     return Path(str(distribution.locate_file(model.member)))
 
 
-def _hub_snapshot(spec: str, revision: str | None) -> Path:
-    try:
-        from huggingface_hub import snapshot_download  # noqa: PLC0415 (an optional package)
-    except ImportError:
+def _hub_path(name: HubName) -> Path:
+    path = find_hub_model(name)
+    if path is None:
+        flags = f" --revision {name.revision}" if name.revision else ""
+        flags += f" --hf-file {name.file}" if name.file else ""
         raise ModelNotFound(
-            f"{spec!r} is no directory here; to fetch it from the Hugging Face hub, "
-            f"install the package huggingface_hub: {sys.executable} -m pip install huggingface_hub."
-            f"{did_you_mean(near_paths(spec))}"
-        ) from None
-    try:
-        return Path(snapshot_download(spec, revision=revision, allow_patterns=HUB_FILES))
-    except Exception as error:  # the hub's client has no common base for its errors
-        reason = str(error).strip().split("\n", 1)[0]
-        raise ModelNotFound(
-            f"{spec!r} could not be had from the Hugging Face hub: {reason}"
-            f"{did_you_mean(near_paths(spec))}"
-        ) from error
+            f"the hub's model {name} is not on this machine, and no directory is called so. Run "
+            f"'thirdeye pull {name}{flags}'.{did_you_mean(near_paths(str(name)))}"
+        )
+    return path

@@ -6,6 +6,7 @@ from pathlib import Path
 from thirdeye.model.declare.transformer import parameters
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelError
+from thirdeye.weights.formats.suggested_sampling import SuggestedSampling
 from thirdeye.weights.load import check_names
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
@@ -17,26 +18,31 @@ class Description:
 
     checkpoint: Checkpoint | None
     tokenizer: Tokenizer | None
+    sampling: SuggestedSampling | None
     refusals: tuple[str, ...]
 
 
 def describe(path: Path, never_from_text: tuple[str, ...] = ()) -> Description:
     """Ask each reader in turn, and go on after a refusal."""
     refusals: list[str] = []
-    checkpoint, tokenizer = None, None
+    checkpoint, tokenizer, sampling = None, None, None
     try:
         checkpoint = open_checkpoint(path)
     except ModelError as error:
-        return Description(None, None, (str(error),))
+        return Description(None, None, None, (str(error),))
     try:
         tokenizer = checkpoint.tokenizer(never_from_text)
+    except ModelError as error:
+        refusals.append(str(error))
+    try:
+        sampling = checkpoint.suggested_sampling()
     except ModelError as error:
         refusals.append(str(error))
     try:
         check_tensors(checkpoint)
     except ModelError as error:
         refusals.append(str(error))
-    return Description(checkpoint, tokenizer, tuple(refusals))
+    return Description(checkpoint, tokenizer, sampling, tuple(refusals))
 
 
 def check_tensors(checkpoint: Checkpoint) -> None:

@@ -5,10 +5,12 @@ import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from thirdeye.weights.errors import PullError
 
 Progress = Callable[[str, int, int], None]  # "check", "download" or "unpack", bytes done, in all
+ByteCount = Callable[[int], None]  # bytes of a file that are there
 
 CHUNK = 1 << 20
 
@@ -46,3 +48,26 @@ def no_room(directory: Path, needed: int, what: str) -> PullError:
 def is_full(error: BaseException) -> bool:
     """The disk, or the user's part of it, ran out after all."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+class WatchedFile:
+    """A binary file open for appending that tells how long it is after each write."""
+
+    def __init__(self, file: BinaryIO, told: ByteCount) -> None:
+        self._file = file
+        self._told = told
+        told(file.tell())
+
+    def write(self, data: bytes) -> int:
+        written = self._file.write(data)
+        self._told(self._file.tell())
+        return written
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def truncate(self, size: int | None = None) -> int:
+        return self._file.truncate(size)

@@ -1,12 +1,12 @@
 """What somebody may have meant by a model that is not there: a name or a path close to it."""
 
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 
+from thirdeye.weights.formats.gguf.file_names import part_of
+
 MAX_SHOWN = 3
-LATER_PART = re.compile(r"-(?!00001)\d{5}-of-\d{5}$")  # of a split file: the first names it
 CUTOFF = 0.6  # difflib's: "smolm2" is 0.92 of "smollm2", "gemma" 0.17
 MAX_LISTED = 10_000  # entries of a directory that are looked at
 
@@ -46,7 +46,7 @@ def gguf_files_in(directory: Path) -> list[str]:
     """The GGUF files of a directory that is no checkpoint itself."""
     if (directory / "config.json").exists():
         return []
-    files = [path for path in sorted(directory.glob("*.gguf")) if not LATER_PART.search(path.stem)]
+    files = [path for path in sorted(directory.glob("*.gguf")) if part_of(path)[0] == 1]
     return [str(path) for path in files[:MAX_SHOWN]]
 
 

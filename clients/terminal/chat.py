@@ -19,6 +19,7 @@ from thirdeye.clients.client import Client
 from thirdeye.clients.core import first_model
 from thirdeye.clients.errors import ConnectionFailed, ContextLengthExceeded, ThirdeyeError
 from thirdeye.clients.target import Target
+from thirdeye.clients.terminal.calm import calmed
 from thirdeye.clients.terminal.conversation import SavedConversation
 from thirdeye.clients.terminal.markdown import MarkdownView, PlainView, View
 from thirdeye.clients.terminal.screen import describe_speed, printable, read_message, unechoed
@@ -48,8 +49,10 @@ def run_chat(
     read_line: ReadLine | None = None,
     params: Mapping[str, Any] | None = None,
     is_plain: bool = False,
+    is_calm: bool = False,
 ) -> int:
-    """Chats until the input ends; returns the exit code. `params` go into every request.
+    """Chats until the input ends; returns the exit code. `params` go into every request, with
+    `is_calm` a temperature too, see `thirdeye.clients.terminal.calm`.
 
     `is_plain` shows answers as they are; otherwise a terminal shows them as Markdown.
 
@@ -63,8 +66,9 @@ def run_chat(
         model = model or _served_model(base_url, api_key)
         with Client(base_url, api_key, model=model) as client:
             keyboard = read_line or _keyboard()
+            params = calmed(client, params or {}) if is_calm else params or {}
             view = MarkdownView if console.is_terminal and not is_plain else PlainView
-            return Chat(client, system, console, errors, keyboard, params or {}, view).run()
+            return Chat(client, system, console, errors, keyboard, params, view).run()
     except ConnectionFailed:
         url = Target.find(base_url).base_url
         _complain(errors, f"No server answers at {url}. Start one with: thirdeye serve")

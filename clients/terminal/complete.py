@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, TextIO
 from thirdeye.clients.client import Client, Stream
 from thirdeye.clients.errors import ConnectionFailed, ThirdeyeError
 from thirdeye.clients.target import Target
+from thirdeye.clients.terminal.calm import calmed
 from thirdeye.clients.terminal.screen import printable
 
 FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141  # the last two as a shell reports them
@@ -29,19 +30,21 @@ def run_complete(
     stdin: BinaryIO | None = None,
     stdout: TextIO | None = None,
     stderr: TextIO | None = None,
+    is_calm: bool = False,
 ) -> int:
     """Writes one answer and returns the exit code.
 
     0: the whole answer was written. 1: the server is not there, refused or failed. 2: no usable
     prompt or URL. 130: Ctrl-C. 141: the reader of the output left. `raw` continues the prompt by
     `/v1/completions`, without any chat template; `params` go into the request (`max_tokens`,
-    ...).
+    ...), with `is_calm` a temperature too, see `thirdeye.clients.terminal.calm`.
     """
     out, err = stdout or sys.stdout, stderr or sys.stderr
     try:
         text = _prompt(prompt, stdin or sys.stdin.buffer)
         with Client(base_url, api_key, model=model) as client:
-            _write(_stream(client, text, system, raw, params or {}), out)
+            params = calmed(client, params or {}) if is_calm else params or {}
+            _write(_stream(client, text, system, raw, params), out)
         return 0
     except ConnectionFailed:
         url = Target.find(base_url).base_url

@@ -14,13 +14,25 @@ if sys.platform != "win32":
 
 FENCE = '"""'
 
-# A model's text is not to be trusted with the terminal: ESC and its kin move cursors and set
-# titles. C0, DEL and C1, less newline and tab.
-_DROPPED = dict.fromkeys({*range(0x20), *range(0x7F, 0xA0)} - {ord("\n"), ord("\t")})
+# A model is not to be trusted with the terminal. ESC and its kin move cursors and set titles (C0,
+# DEL and C1, less newline and tab). Embeddings, overrides and isolates of direction show a line
+# in another order than it has. Line separators, deprecated format characters and tags show nothing
+# and are copied along. Joiners, which emoji and scripts need, stay.
+_DROPPED = dict.fromkeys(
+    {
+        *range(0x20),
+        *range(0x7F, 0xA0),
+        *range(0x2028, 0x202F),
+        *range(0x2066, 0x2070),
+        *range(0xFFF9, 0xFFFC),
+        *range(0xE0000, 0xE0080),
+    }
+    - {ord("\n"), ord("\t")}
+)
 
 
 def printable(text: str) -> str:
-    """`text` without control characters, newline and tab excepted."""
+    """`text` without what steers a terminal or hides in a line, newline and tab excepted."""
     return text.translate(_DROPPED)
 
 

@@ -14,6 +14,7 @@ class QKNormPart(Part):
 
     query_norm: NormPart
     key_norm: NormPart
+    is_last: bool  # of heads that have been turned
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,18 @@ class AttentionPart(Part):
 
 
 @dataclass(frozen=True, slots=True)
+class XIELUPart(Part):
+    """The numbers of one layer's activation, see `model/parts/activations.py`."""
+
+    def own(self) -> Mapping[str, Parameter]:
+        names = ("alpha_p", "alpha_n", "beta", "eps")
+        return {"weight": Parameter(tuple(Rows(1, Role.MLP, name) for name in names))}
+
+
+@dataclass(frozen=True, slots=True)
 class MLPPart(Part):
     activation: Activation
+    act: XIELUPart | None
     up: LinearPart
     down: LinearPart
 
@@ -124,8 +135,8 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
         num_kv_heads=config.num_kv_heads,
         head_dim=config.head_dim,
         qkv=LinearPart(hidden, qkv, config.qkv_bias, Dealt.ROWS),
+        qk_norm=QKNormPart(head_norm, head_norm, config.norms_turned) if config.qk_norm else None,
         clip=config.clip_qkv,
-        qk_norm=QKNormPart(head_norm, head_norm) if config.qk_norm else None,
         wide_qk_norm=wide_norms if config.wide_qk_norm else None,
         sinks=SinksPart(config.num_heads) if spec.sinks else None,
         output=LinearPart(
@@ -139,6 +150,7 @@ def mlp_part(config: ModelConfig) -> MLPPart | GatedMLPPart:
     down = LinearPart(wide, (Rows(hidden, Role.MLP),), bias, Dealt.COLUMNS)
     if not config.gated_mlp:
         up = LinearPart(hidden, (Rows(wide, Role.MLP),), bias, Dealt.ROWS)
-        return MLPPart(config.activation, up, down)
+        act = XIELUPart() if config.activation is Activation.XIELU else None
+        return MLPPart(config.activation, act, up, down)
     halves = (Rows(wide, Role.MLP, "gate"), Rows(wide, Role.MLP, "up"))
     return GatedMLPPart(config.activation, LinearPart(hidden, halves, bias, Dealt.ROWS), down)

@@ -44,10 +44,10 @@ def write_vector(
 @triton.jit
 def rope_kv_kernel(
     query, key_cache, value_cache, key_exponents, value_exponents, qkv, cos, sin, slot_mapping,
-    query_norm, key_norm, eps, stride_slot,
+    query_norm, key_norm, query_scale, eps, stride_slot,
     NUM_HEADS: tl.constexpr, NUM_KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
-    HALF: tl.constexpr, HAS_NORM: tl.constexpr, BLOCK_D: tl.constexpr,
-    HAS_SCALES: tl.constexpr,
+    HALF: tl.constexpr, HAS_NORM: tl.constexpr, NORM_IS_LAST: tl.constexpr,
+    BLOCK_D: tl.constexpr, HAS_SCALES: tl.constexpr, SCALES_QUERY: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
@@ -69,7 +69,7 @@ def rope_kv_kernel(
         turns = channels < 2 * HALF
         x = tl.load(base + channels, inside, 0.0).to(tl.float32)
         other = tl.load(base + partner, turns, 0.0).to(tl.float32)
-        if HAS_NORM:
+        if HAS_NORM and not NORM_IS_LAST:
             scale = 1.0 / tl.sqrt(tl.sum(x * x, 0) / HEAD_DIM + eps)
             gains = query_norm if head < NUM_HEADS else key_norm
             gain = tl.load(gains + channels, inside, 0.0).to(tl.float32)
@@ -81,7 +81,16 @@ def rope_kv_kernel(
         c = tl.load(cos + token * HALF + pair, turns, 1.0).to(tl.float32)
         s = tl.load(sin + token * HALF + pair, turns, 0.0).to(tl.float32)
         turned = x * c + tl.where(channels < HALF, -other, other) * s
+        if NORM_IS_LAST:
+            turned = turned.to(dtype).to(tl.float32)
+            scale = 1.0 / tl.sqrt(tl.sum(turned * turned, 0) / HEAD_DIM + eps)
+            gains = query_norm if head < NUM_HEADS else key_norm
+            gain = tl.load(gains + channels, inside, 0.0).to(tl.float32)
+            turned = (turned * scale).to(dtype).to(tl.float32) * gain
         if head < NUM_HEADS:
+            if SCALES_QUERY:
+                factor = tl.load(query_scale + token).to(tl.float32)
+                turned = turned.to(dtype).to(tl.float32) * factor
             target = query + (token * NUM_HEADS + head) * HEAD_DIM + channels
             tl.store(target, turned.to(dtype), inside)
         else:
@@ -100,8 +109,10 @@ def rope_and_write(
     key_cache: Tensor | ScaledCache,
     value_cache: Tensor | ScaledCache,
     norms: QKNorm | None = None,
+    query_scale: Tensor | None = None,
 ) -> Tensor:
-    """qkv [T, (num_heads + 2 num_kv_heads) * head_dim], cos and sin [T, 1, dim / 2], slots [T] ->
+    """qkv [T, (num_heads + 2 num_kv_heads) * head_dim], cos and sin [T, 1, dim / 2], slots [T],
+    query_scale [T, 1, 1] ->
     query [T, num_heads, head_dim]; keys and values go to their slots of the caches
     [num_blocks, block_size, num_kv_heads, head_dim]."""
     num_kv_heads, head_dim = key_cache.shape[2:]
@@ -116,9 +127,11 @@ def rope_and_write(
         rope_kv_kernel[(num_tokens, num_all)](
             query, keys, values, key_exponents, value_exponents, qkv, cos, sin, slot_mapping,
             norms.query_norm.weight if norms else qkv, norms.key_norm.weight if norms else qkv,
+            qkv if query_scale is None else query_scale.contiguous(),
             norms.query_norm.eps if norms else 0.0, keys.stride(1),
             NUM_HEADS=num_heads, NUM_KV_HEADS=num_kv_heads, HEAD_DIM=head_dim,
             HALF=cos.shape[-1], HAS_NORM=norms is not None,
+            NORM_IS_LAST=norms is not None and norms.is_last, SCALES_QUERY=query_scale is not None,
             BLOCK_D=triton.next_power_of_2(head_dim), HAS_SCALES=key_exponents is not None,
             num_warps=1,
         )  # fmt: skip

@@ -3,8 +3,8 @@
 A wheel with machine code would need one build for each platform; the C files need a compiler,
 which most machines have. Where there is none, or the processor lacks the instructions,
 `Unavailable` says so and torch's own kernels serve. The library's name is a hash of all that makes
-it, so that an old one is never taken for the new; it appears under that name in one step, complete,
-whoever else compiles at the same time.
+it, so that an old one is never taken for the new; it appears under that name in one step, complete
+and sealed (`seal.py`), whoever else compiles at the same time. One that is damaged is made again.
 
 It knows neither torch nor the environment: the folder and the compilers to try are arguments.
 """
@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from thirdeye.model.native.seal import is_sealed, seal_in_place
 
 SOURCES = Path(__file__).parent / "csrc"
 CPU_INFO = Path("/proc/cpuinfo")
@@ -60,7 +62,8 @@ class Build:
 
     @property
     def is_done(self) -> bool:
-        return self.library.exists()
+        """Whether the library is there, every byte of it."""
+        return is_sealed(self.library)
 
     def run(self) -> None:
         """Compile, unless it is there. Raises `Unavailable` with what the compiler had to say."""
@@ -71,7 +74,7 @@ class Build:
             with tempfile.TemporaryDirectory(dir=self.library.parent, prefix="build-") as directory:
                 made = Path(directory) / "library.so"
                 self._compile(made)
-                made.replace(self.library)  # in one step: nobody ever loads half a library
+                seal_in_place(made, self.library)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Unavailable(f"compiling failed: {error}") from error
 

@@ -15,15 +15,19 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.native.build import Unavailable
+from thirdeye.model.native.seal import is_sealed
 
 MAPPED_FILES = Path("/proc/self/maps")
 OPENMP_RUNTIMES = ("libgomp", "libiomp5", "libomp")
 
 
 class Library:
-    """Raises `Unavailable` if the file cannot be loaded, or torch has no OpenMP to share."""
+    """Raises `Unavailable` if the file is damaged or cannot be loaded, or torch has no OpenMP to
+    share."""
 
     def __init__(self, path: Path) -> None:
+        if path.exists() and not is_sealed(path):  # loading it could end this process
+            raise Unavailable(f"the library is damaged: {path} (the next start makes it again)")
         try:
             # Global, so that the library's symbols are resolved against it.
             ctypes.CDLL(str(openmp_runtime()), mode=ctypes.RTLD_GLOBAL)

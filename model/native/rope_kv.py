@@ -24,6 +24,7 @@ class RopeKvArgs(ctypes.Structure):
         ("slots", ctypes.c_void_p),
         ("query_gains", ctypes.c_void_p),
         ("key_gains", ctypes.c_void_p),
+        ("query_scale", ctypes.c_void_p),
         ("query", ctypes.c_void_p),
         ("keys", ctypes.c_void_p),
         ("values", ctypes.c_void_p),
@@ -35,6 +36,7 @@ class RopeKvArgs(ctypes.Structure):
         ("head_dim", ctypes.c_int),
         ("half", ctypes.c_int),
         ("is_half", ctypes.c_int),
+        ("norm_is_last", ctypes.c_int),
     )
 
 
@@ -51,10 +53,11 @@ class RopeKVKernel:
         key_cache: Tensor,
         value_cache: Tensor,
         norms: "QKNorm | None" = None,
+        query_scale: Tensor | None = None,
     ) -> Tensor:
-        """qkv [T, (num_heads + 2 num_kv_heads) * head_dim], cos and sin [T, 1, dim / 2], slots [T]
-        -> query [T, num_heads, head_dim]; keys and values go to their slots of the caches
-        [num_blocks, block_size, num_kv_heads, head_dim], fp32 or fp16."""
+        """qkv [T, (num_heads + 2 num_kv_heads) * head_dim], cos and sin [T, 1, dim / 2], slots [T],
+        query_scale [T, 1, 1] -> query [T, num_heads, head_dim]; keys and values go to their slots
+        of the caches [num_blocks, block_size, num_kv_heads, head_dim], fp32 or fp16."""
         qkv = qkv.contiguous()
         num_kv_heads, head_dim = key_cache.shape[2:]
         num_tokens, num_all = qkv.shape[0], qkv.shape[1] // head_dim
@@ -68,6 +71,9 @@ class RopeKVKernel:
             slots=address(slot_mapping, torch.int64, num_tokens),
             query_gains=norms and address(norms.query_norm.weight, torch.float32, head_dim),
             key_gains=norms and address(norms.key_norm.weight, torch.float32, head_dim),
+            query_scale=None
+            if query_scale is None
+            else address(query_scale, torch.float32, num_tokens, 1, 1),
             query=query.data_ptr(),
             keys=address(key_cache, key_cache.dtype, -1, -1, num_kv_heads, head_dim),
             values=address(value_cache, key_cache.dtype, *key_cache.shape),
@@ -79,6 +85,7 @@ class RopeKVKernel:
             head_dim=head_dim,
             half=half,
             is_half=key_cache.dtype == torch.float16,
+            norm_is_last=norms is not None and norms.is_last,
         )
         self._run(self._operation, args, is_small=qkv.numel() < SMALL)
         return query

@@ -20,6 +20,8 @@ from thirdeye.model.native.activate import ActivateKernel
 from thirdeye.model.native.layer_norm import LayerNormKernel
 from thirdeye.model.native.rms_norm import RMSNormKernels
 from thirdeye.model.native.rope_kv import RopeKVKernel
+from thirdeye.model.native.xielu import XIELUKernel
+from thirdeye.model.parts.activations import XIELU
 from thirdeye.model.parts.layers import MLP, GatedMLP, LayerNorm, RMSNorm
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.parts.self_attention import QKNorm, SelfAttention
@@ -62,13 +64,30 @@ class NativeLayerNorm(LayerNorm):
         return self._kernel(x, delta, self.weight, self.bias, self.eps)
 
 
+class NativeXIELU(XIELU):
+    """`XIELU` in one kernel; a CPU's alone."""
+
+    def __init__(self, where: Placement) -> None:
+        super().__init__(where)
+        assert where.native is not None
+        self._kernel = XIELUKernel(where.native)
+        self._numbers: tuple[float, ...] = ()  # known when the weights are
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._numbers = self._numbers or tuple(n.item() for n in self.numbers())
+        return self._kernel(x, *self._numbers)
+
+
 class NativeMLP(MLP):
     """`MLP` with its activation, any of them, in one kernel; a CPU's alone."""
 
     def __init__(self, part: MLPPart, where: Placement) -> None:
         super().__init__(part, where)
         assert where.native is not None
-        self.act = ActivateKernel(where.native, part.activation, is_gated=False)
+        if part.act is None:
+            self.act = ActivateKernel(where.native, part.activation, is_gated=False)
+        else:
+            self.act = NativeXIELU(where)
 
 
 class FusedGatedMLP(GatedMLP):
@@ -115,4 +134,5 @@ class FusedSelfAttention(SelfAttention):
             batch.slot_mapping,
             *caches,
             norms,
+            rotate.query_scale,
         )

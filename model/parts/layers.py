@@ -1,21 +1,19 @@
-"""The small parts of a transformer: embeddings, norms, activations and the MLP.
+"""The small parts of a transformer: embeddings, norms and the MLP.
 
 Each works on the last dimension of its input and does not care how many rows there are, or whose.
 Parameters are created empty; `model/loading/load_tensors.py` fills them.
 """
 
-import math
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thirdeye.model.config import Activation
 from thirdeye.model.declare.block import GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import NormPart, TablePart
 from thirdeye.model.parallel.parallel_linear import make_linear
+from thirdeye.model.parts.activations import XIELU, activation_function
 from thirdeye.model.parts.compact_table import compact
 from thirdeye.model.placement import Placement
 
@@ -160,37 +158,6 @@ class RMSNorm(AddNorm):
         return self.weight * wide.to(x.dtype)
 
 
-def activation_function(activation: Activation, where: Placement) -> Callable[[Tensor], Tensor]:
-    """GELU (Hendrycks, Gimpel 2016), its tanh approximation (GPT-2's), SiLU (x * sigmoid(x)), ReLU
-    or its square (So et al. 2021, "Primer").
-
-    On a CPU two of torch's kernels round the last elements of a stretch in another way than those
-    before: which elements these are depends on rows and threads. `exp` and `tanh` alone do not.
-    """
-    is_cpu = where.device.type == "cpu"
-    functions: dict[Activation, Callable[[Tensor], Tensor]] = {
-        Activation.GELU: F.gelu,
-        Activation.GELU_TANH: gelu_tanh if is_cpu else partial(F.gelu, approximate="tanh"),
-        Activation.SILU: silu if is_cpu else F.silu,
-        Activation.RELU: F.relu,
-        Activation.RELU2: lambda x: F.relu(x).square(),
-    }
-    return functions[activation]
-
-
-def silu(x: Tensor) -> Tensor:
-    """x / (1 + exp(-x)), each element rounded alike."""
-    wide = x.float()
-    return (wide / (-wide).exp_().add_(1)).to(x.dtype)
-
-
-def gelu_tanh(x: Tensor) -> Tensor:
-    """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), each element rounded alike."""
-    wide = x.float()
-    inner = (wide * wide * wide).mul_(0.044715).add_(wide).mul_(math.sqrt(2 / math.pi))
-    return inner.tanh_().add_(1).mul_(wide).mul_(0.5).to(x.dtype)
-
-
 class MLP(nn.Module):
     """down(act(up(x))): each token thinks for itself, in a wider space."""
 
@@ -198,7 +165,7 @@ class MLP(nn.Module):
         super().__init__()
         self.up = make_linear(part.up, where)
         self.down = make_linear(part.down, where)
-        self.act = activation_function(part.activation, where)
+        self.act = XIELU(where) if part.act else activation_function(part.activation, where)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.down(self.act(self.up(x)))

@@ -15,16 +15,20 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from thirdeye.model.config import RopeConfig, RopeScaling
+from thirdeye.model.config import RopeConfig, RopeScaling, Temperature
 from thirdeye.model.placement import Placement
 
 
 @dataclass(frozen=True, slots=True)
 class Rotation:
-    """One step's hands: the cos and sin [T, 1, dim / 2] of its tokens, the same for every head."""
+    """One step's hands: the cos and sin [T, 1, dim / 2] of its tokens, the same for every head.
+
+    `query_scale` [T, 1, 1]: what queries are then multiplied by; None: nothing.
+    """
 
     cos: Tensor
     sin: Tensor
+    query_scale: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         half = self.cos.shape[-1]
@@ -33,6 +37,10 @@ class Rotation:
         first, second, rest = x[..., :half], x[..., half : 2 * half], x[..., 2 * half :]
         turned = (first * self.cos - second * self.sin, second * self.cos + first * self.sin)
         return torch.cat((*turned, rest), dim=-1)
+
+    def scale_query(self, query: Tensor) -> Tensor:
+        """query [T, num_heads, head_dim] -> the same, turned queries as they look at keys."""
+        return query if self.query_scale is None else query * self.query_scale
 
 
 class Rope(nn.Module):
@@ -69,6 +77,27 @@ class NoRope(nn.Module):
     def at(self, positions: Tensor) -> Rotation:
         nothing = self._table.expand(len(positions), 1, 0)
         return Rotation(nothing, nothing)
+
+
+class TemperatureRope:
+    """A rotation whose queries grow with their position, see `Temperature`."""
+
+    def __init__(
+        self,
+        rope: Rope | NoRope,
+        temperature: Temperature,
+        max_position_embeddings: int,
+        where: Placement,
+    ) -> None:
+        positions = torch.arange(max_position_embeddings, dtype=torch.float32)
+        growth = torch.log(1 + torch.floor(positions / temperature.length))
+        self._rope = rope
+        self._query_scale = (1 + temperature.beta * growth).to(where.device, where.dtype)
+
+    def at(self, positions: Tensor) -> Rotation:
+        return replace(
+            self._rope.at(positions), query_scale=self._query_scale[positions].view(-1, 1, 1)
+        )
 
 
 def inverse_frequencies(config: RopeConfig, context: int) -> Tensor:

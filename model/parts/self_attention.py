@@ -22,11 +22,12 @@ from thirdeye.model.state.kv_cache import KVCache
 
 
 class QKNorm(nn.Module):
-    """An RMSNorm over each head's channels, one for queries and one for keys (Qwen3)."""
+    """An RMSNorm over each head's channels, one for queries and one for keys: before they are
+    turned (Qwen3), or after (Hunyuan)."""
 
     def __init__(self, part: QKNormPart, num_heads: int, where: Placement) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.is_last = num_heads, part.is_last
         self.query_norm = RMSNorm(part.query_norm.size, part.query_norm.eps, where)
         self.key_norm = RMSNorm(part.key_norm.size, part.key_norm.eps, where)
 
@@ -94,6 +95,8 @@ class SelfAttention(nn.Module):
         self.clip = nn.Identity() if part.clip is None else Clip(part.clip)
         norms = part.qk_norm
         self.qk_norm = QKNorm(norms, self.num_heads, where) if norms else nn.Identity()
+        is_last = norms is not None and norms.is_last
+        self._turned = turn_then_norm if is_last else norm_then_turn
         wide = part.wide_qk_norm
         self.wide_qk_norm = WideQKNorm(wide, where) if wide else nn.Identity()
         self.sink_scores: Tensor | None = None
@@ -125,6 +128,15 @@ class SelfAttention(nn.Module):
             -1, (-1, self.head_dim)
         )  # [T, heads of q, k, v, head_dim]
         query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)
-        turned = rotate(self.qk_norm(query_key))
+        turned = self._turned(query_key, self.qk_norm, rotate)
         query, key = turned.tensor_split([self.num_heads], dim=1)
-        return query, key, value
+        return rotate.scale_query(query), key, value
+
+
+def norm_then_turn(query_key: Tensor, norm: nn.Module, rotate: Rotation) -> Tensor:
+    return rotate(norm(query_key))
+
+
+def turn_then_norm(query_key: Tensor, norm: nn.Module, rotate: Rotation) -> Tensor:
+    normed: Tensor = norm(rotate(query_key))
+    return normed

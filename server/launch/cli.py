@@ -21,17 +21,23 @@ app = typer.Typer(
 bench.command("engine", cls=GroupedCommand)(bench_engine)
 app.add_typer(bench)
 
-CALM = 0.3  # the API's own default of 1 lets small models wander
-
 ModelArgument = Annotated[
     str | None,
     typer.Argument(help="A catalog name, a directory, a .gguf file or a hub id. [smollm2]"),
+]
+HubFileOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which GGUF file of the hub's repository.")
+]
+RevisionOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Branch, tag or commit on the hub. [main]")
 ]
 UrlOption = Annotated[
     str | None, typer.Option(metavar="URL", help="Base URL of any OpenAI-style server.")
 ]
 KeyOption = Annotated[str | None, typer.Option(metavar="KEY", help="OPENAI_API_KEY by default.")]
-TemperatureOption = Annotated[float, typer.Option(metavar="X", help="0 is greedy.")]
+TemperatureOption = Annotated[
+    float | None, typer.Option(metavar="X", help="0 is greedy. [the model's own, else 0.3]")
+]
 NameOption = Annotated[
     str | None, typer.Option("--model", metavar="NAME", help="The server's first by default.")
 ]
@@ -53,14 +59,16 @@ def chat(
     api_key: KeyOption = None,
     model: NameOption = None,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")] = None,
-    temperature: TemperatureOption = CALM,
+    temperature: TemperatureOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Show answers without Markdown.")] = False,
 ) -> None:
     """Chat in the terminal with a running server."""
     from thirdeye.clients.terminal.chat import run_chat
 
-    params = {"temperature": temperature}
-    raise typer.Exit(run_chat(url, api_key, model, system, params=params, is_plain=plain))
+    params, is_calm = given({"temperature": temperature}), temperature is None
+    raise typer.Exit(
+        run_chat(url, api_key, model, system, params=params, is_plain=plain, is_calm=is_calm)
+    )
 
 
 @app.command(cls=GroupedCommand)
@@ -75,19 +83,26 @@ def complete(
     max_tokens: Annotated[
         int | None, typer.Option(metavar="N", help="Most tokens of an answer.")
     ] = None,
-    temperature: TemperatureOption = CALM,
+    temperature: TemperatureOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without a chat.")] = False,
 ) -> None:
     """Answer one prompt on standard output."""
     from thirdeye.clients.terminal.complete import run_complete
 
     params = given({"max_tokens": max_tokens, "temperature": temperature})
-    raise typer.Exit(run_complete(prompt, url, api_key, model, system, raw, params))
+    is_calm = temperature is None
+    raise typer.Exit(
+        run_complete(prompt, url, api_key, model, system, raw, params, is_calm=is_calm)
+    )
 
 
 @app.command(cls=GroupedCommand)
 def pull(
-    model: Annotated[str, typer.Argument(help="A catalog name (see `thirdeye list`).")] = "smollm2",
+    model: Annotated[
+        str, typer.Argument(help="A catalog name, or a hub id like org/name:Q4_K_M.")
+    ] = "smollm2",
+    hf_file: HubFileOption = None,
+    revision: RevisionOption = None,
     if_missing: Annotated[
         bool,
         typer.Option("--if-missing", help="Say nothing, and check only the size, if it is here."),
@@ -96,7 +111,7 @@ def pull(
     """Fetch a model into the cache; one that is there is checked by its hash, and repaired."""
     from thirdeye.server.launch.pull_command import pull_model
 
-    raise typer.Exit(pull_model(model, if_missing=if_missing))
+    raise typer.Exit(pull_model(model, if_missing=if_missing, file=hf_file, revision=revision))
 
 
 @app.command("list", cls=GroupedCommand)
@@ -126,12 +141,14 @@ def rm(
 
 
 @app.command(cls=GroupedCommand)
-def info(model: ModelArgument = None) -> None:
+def info(
+    model: ModelArgument = None, hf_file: HubFileOption = None, revision: RevisionOption = None
+) -> None:
     """Describe a model without loading it: shape, tensor types, chat template, memory at each
     --quantize, parameters part by part, and whether it will serve (exit status 1 if not)."""
     from thirdeye.server.launch.info_command import show_info
 
-    raise typer.Exit(show_info(model))
+    raise typer.Exit(show_info(model, hf_file, revision))
 
 
 @app.command(cls=GroupedCommand)

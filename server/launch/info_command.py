@@ -3,8 +3,6 @@
 A refusal of a reader is a line; the exit status is 1 if there is one.
 """
 
-from typing import Any
-
 from rich.console import Console
 from rich.table import Table
 
@@ -14,16 +12,16 @@ from thirdeye.model.parameter_counts import ParameterCounts, parameter_counts
 from thirdeye.server.launch.console import fail
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.tools.form import MARKUP
-from thirdeye.weights.checkpoint import Checkpoint
 from thirdeye.weights.errors import ModelError
+from thirdeye.weights.formats.suggested_sampling import SuggestedSampling
 from thirdeye.weights.resolve import resolve_model
 from thirdeye.weights.serves import Description, describe
 
 
-def show_info(spec: str | None) -> int:
+def show_info(spec: str | None, file: str | None = None, revision: str | None = None) -> int:
     """Shape, formats, template, memory, parameters, and whether `serve` would take it."""
     try:
-        path = resolve_model(spec)
+        path = resolve_model(spec, file, revision)
     except ModelError as error:
         return fail(str(error))
     found = describe(path, MARKUP)
@@ -36,9 +34,7 @@ def show_info(spec: str | None) -> int:
         template, refusal = template_line(found)
         refusals += [refusal] if refusal else []
         console.print(f"{found.checkpoint.name}   {path}\n")
-        console.print(
-            shape_table(config, file_rows(found.checkpoint) | {"chat template": template})
-        )
+        console.print(shape_table(config, file_rows(found) | {"chat template": template}))
         console.print(memory_table(config))
         console.print(parts_table(parameter_counts(config)))
     console.print(f"\nserves: {'no' if refusals else 'yes'}")
@@ -47,21 +43,26 @@ def show_info(spec: str | None) -> int:
     return 1 if refusals else 0
 
 
-def file_rows(checkpoint: Checkpoint) -> dict[str, str]:
+def file_rows(found: Description) -> dict[str, str]:
     """What the files say besides the shape: types of tensors, and what to sample with."""
-    formats = checkpoint.tensor_formats()
+    assert found.checkpoint is not None
+    formats = found.checkpoint.tensor_formats()
     by_count = sorted(formats.items(), key=lambda pair: (-pair[1], pair[0]))
     return {
         "tensors": ", ".join(f"{count:,} {kind}" for kind, count in by_count),
-        "suggested sampling": sampling_line(checkpoint.suggested_sampling()),
+        "sampling": sampling_line(found.sampling),
     }
 
 
-def sampling_line(suggested: dict[str, Any]) -> str:
-    if not suggested:
-        return "none in the files"
-    values = ", ".join(f"{name} {value}" for name, value in suggested.items())
-    return f"{values} (shown only: requests decide)"
+def sampling_line(suggested: SuggestedSampling | None) -> str:
+    """What requests get that do not say."""
+    if suggested is None:
+        return "cannot be read"
+    values = ", ".join(f"{name} {value:g}" for name, value in suggested.said().items())
+    line = f"{values}, where a request does not say" if values else "nothing suggested"
+    if suggested.not_obeyed:
+        line += f"; not obeyed: {', '.join(suggested.not_obeyed)}"
+    return line
 
 
 def template_line(found: Description) -> tuple[str, str | None]:

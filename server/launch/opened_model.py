@@ -5,15 +5,20 @@ The engine's process, built by `server/load/load_engine.py`, loads the weights.
 
 import hashlib
 import importlib.metadata
+import logging
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
+
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.parameter_counts import parameter_counts
+from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.api.state.server_state import ModelInfo, ServedModel
 from thirdeye.server.engine.interface.types import EngineInfo
+from thirdeye.server.launch.model_template import ending_turns, make_template
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.tools.form import MARKUP
@@ -22,6 +27,7 @@ from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.resolve import resolve_model
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
+logger = logging.getLogger(__name__)
 VERSION = importlib.metadata.version("thirdeye-server")
 ROOT = Path(__file__).resolve().parents[2]  # the rooms lie side by side, installed or not
 
@@ -37,6 +43,7 @@ class OpenedModel:
     tokenizer: Tokenizer
     template: ChatTemplate | None
     names: tuple[str, ...]
+    defaults: GenerationDefaults
 
     def serve(self, info: EngineInfo) -> ServedModel:
         """The same model as the API shows it, once the engine is loaded."""
@@ -50,24 +57,42 @@ class OpenedModel:
             fingerprint=who.fingerprint,
             identity=who,
             info=model_info(self.config),
+            defaults=self.defaults,
         )
 
 
 def open_model(asked: CheckpointSettings) -> OpenedModel:
     """Find and describe the model. Raises ModelError, ChatTemplateError or OSError."""
-    checkpoint = open_checkpoint(resolve_model(asked.model))
+    checkpoint = open_checkpoint(resolve_model(asked.model, asked.hf_file, asked.revision))
     tokenizer = checkpoint.tokenizer(never_from_text=MARKUP)
-    source = checkpoint.chat_template
+    source, tool_source = checkpoint.chat_template, checkpoint.tool_template
     if asked.chat_template is not None:
-        source = read_template(asked.chat_template)
+        source, tool_source = read_template(asked.chat_template), None
+    template = make_template(source, tool_source, tokenizer) if source else None
+    tokenizer = ending_turns(tokenizer, template)
     return OpenedModel(
         path=checkpoint.path,
         config=checkpoint.config,
         fingerprint=checkpoint.fingerprint,
         tokenizer=tokenizer,
-        template=ChatTemplate(source, tokenizer) if source else None,
+        template=template,
         names=served_names(asked, checkpoint),
+        defaults=generation_defaults(asked, checkpoint),
     )
+
+
+def generation_defaults(asked: CheckpointSettings, checkpoint: Checkpoint) -> GenerationDefaults:
+    """What the checkpoint suggests, unless it is not to be asked. What cannot be obeyed is told."""
+    if asked.generation_config == "none":
+        return GenerationDefaults()
+    suggested = checkpoint.suggested_sampling()
+    if suggested.not_obeyed:
+        logger.warning(
+            "%s: its generation settings also say %s, which are not obeyed here",
+            checkpoint.path,
+            ", ".join(suggested.not_obeyed),
+        )
+    return msgspec.convert(suggested.said(), GenerationDefaults)
 
 
 def read_template(path: Path) -> str:

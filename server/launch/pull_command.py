@@ -19,20 +19,33 @@ from thirdeye.server.launch.console import fail, say
 from thirdeye.server.load.native_kernels import native_status
 from thirdeye.weights.catalog import CATALOG, CatalogModel
 from thirdeye.weights.errors import ModelError
+from thirdeye.weights.hub.hub_name import HubName, parse_hub_name
+from thirdeye.weights.hub.hub_pull import pull_hub_model
+from thirdeye.weights.hub.hub_store import find_hub_model
 from thirdeye.weights.pull import pull
 from thirdeye.weights.resolve import find_catalog_model
 from thirdeye.weights.storage import Progress
 from thirdeye.weights.suggest import close_names, did_you_mean
 
 
-def pull_model(name: str, *, if_missing: bool) -> int:
-    """Fetch a catalog model with a progress bar, or check the one that is here by its hash; 0 once
-    it is right. `if_missing` takes a file of the right size as right: `make serve` asks each
-    time."""
-    if name not in CATALOG:
-        meant = did_you_mean(close_names(name, CATALOG))
-        return fail(f"'{name}' is not in the catalog ({', '.join(CATALOG)}).{meant}")
-    model = CATALOG[name]
+def pull_model(
+    spec: str, *, if_missing: bool, file: str | None = None, revision: str | None = None
+) -> int:
+    """Fetch a model of the catalog or the hub with a progress bar, or check the one that is here by
+    its hash; 0 once it is right. `if_missing` takes one that is here as right: `make serve` asks
+    each time."""
+    if spec in CATALOG and not (file or revision):
+        return pull_from_catalog(CATALOG[spec], if_missing=if_missing)
+    if (name := parse_hub_name(spec, file, revision)) is not None:
+        return pull_from_hub(name, if_missing=if_missing)
+    meant = did_you_mean(close_names(spec, CATALOG))
+    return fail(
+        f"{spec!r} is neither in the catalog ({', '.join(CATALOG)}) nor a hub id like 'org/name' "
+        f"or 'org/name:Q4_K_M'.{meant}"
+    )
+
+
+def pull_from_catalog(model: CatalogModel, *, if_missing: bool) -> int:
     if not (if_missing and find_catalog_model(model)):
         try:
             _pull(model)
@@ -40,6 +53,27 @@ def pull_model(name: str, *, if_missing: bool) -> int:
             return fail(str(error))
     native_status()  # compiles, so that no start has to wait for it
     return 0
+
+
+def pull_from_hub(name: HubName, *, if_missing: bool) -> int:
+    if not (if_missing and find_hub_model(name)):
+        try:
+            with progress_bar(str(name), set()) as progress:
+                pulled = pull_hub_model(name, progress)
+        except ModelError as error:
+            return fail(str(error) + _still_here(name))
+        fetched = f"{pulled.num_fetched / 1e6:,.0f} MB fetched" if pulled.num_fetched else "is here"
+        say(
+            f"{name} ({pulled.label}, {pulled.num_bytes / 1e6:,.0f} MB, commit "
+            f"{pulled.commit[:10]}): {fetched}, hashes are right: {pulled.path}"
+        )
+    native_status()
+    return 0
+
+
+def _still_here(name: HubName) -> str:
+    path = find_hub_model(name)
+    return f"\nWhat was fetched before can still be served: {path}" if path else ""
 
 
 def _pull(model: CatalogModel) -> None:

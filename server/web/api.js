@@ -1,7 +1,7 @@
 // Talks to the server. The key lives in this tab only and goes out as a Bearer header, never in a URL.
 import { readEvents } from "./sse.js";
 
-export const server = { model: null, context: 0, chats: true };
+export const server = { model: null, context: 0, chats: true, suggested: {} };
 
 /** fetch with this tab's key; an error answer becomes an Error with the server's message. */
 export async function call(path, options = {}) {
@@ -34,4 +34,6 @@ export async function connect() {
   const { data } = await (await call("/v1/models")).json();
   server.model = data[0].id;
   server.context = data[0].max_model_len;
+  const said = Object.entries(data[0].generation_defaults ?? {}).filter(([, value]) => value !== null);
+  server.suggested = Object.fromEntries(said);
 }

@@ -29,6 +29,7 @@ async function greet() {
     await connect();
     $("model").classList.add("known");
     $("model").textContent = `${server.model} · ${server.context.toLocaleString("en")} tokens`;
+    chat.showDefaults();
     route();
   } catch (error) {
     $("model").classList.remove("known");

@@ -212,13 +212,26 @@ function requestBody(messages) {
     messages: system ? [{ role: "system", content: system }, ...sent] : sent,
     stream: true,
     stream_options: { include_usage: true, continuous_usage_stats: true },
-    temperature: 0.3, // calmer than the API's default of 1: small models wander,
-    frequency_penalty: 0.3, // and go round in circles
+    ...calm(),
   };
   for (const name of FIELDS) {
     if (settings[name] !== undefined && settings[name] !== "") body[name] = Number(settings[name]);
   }
   return body;
+}
+
+/** Without suggestions of its maker a model gets ours: small ones wander, and go round in circles. */
+function calm() {
+  return Object.keys(server.suggested).length ? {} : { temperature: 0.3, frequency_penalty: 0.3 };
+}
+
+/** Empty fields of the settings show what counts instead. */
+export function showDefaults() {
+  const api = { temperature: 1, top_p: 1, top_k: 0, frequency_penalty: 0, max_tokens: "all that fit" };
+  for (const [name, value] of Object.entries({ ...api, ...server.suggested, ...calm() })) {
+    const field = $(`set-${name}`);
+    if (field) field.placeholder = value === 0 && name !== "temperature" ? "off" : value;
+  }
 }
 
 function summary(chunk) {

@@ -6,6 +6,7 @@ Ids 0..255 are bytes; 256 is BOS, 257 is EOS (`<|end|>`), 258 starts a turn (`<|
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from threading import Thread
 from typing import Any, ClassVar
 
@@ -150,9 +151,12 @@ class Served:
 
     def __init__(self, url: str, state: ServerState) -> None:
         self.url, self.state = url, state
+        assert state.model is not None
+        self._model = state.model
 
-    def use(self, engine: FakeEngine) -> FakeEngine:
-        self.state.engine = engine
+    def use(self, engine: FakeEngine, **model: Any) -> FakeEngine:
+        """`model`: what the served model has otherwise than by default, until the next engine."""
+        self.state.engine, self.state.model = engine, replace(self._model, **model)
         return engine
 
     def post(self, path: str, body: dict[str, Any]) -> httpx.Response:

@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from tests.architectures.gguf_forms import relative_gguf
 from tests.weights.tiny import gpt2_gguf, llama_gguf
 
 VOCAB_SIZE = 97
@@ -72,16 +73,24 @@ phi3 = partial(relative, "phi3", head_dim=8, **NO_TOKENS)
 smollm3 = partial(relative, "smollm3", **NO_TOKENS)
 granite = partial(relative, "granite", is_taped=False)
 olmo2 = partial(relative, "olmo2", is_taped=False)
-olmo3 = partial(relative, "olmo3", gguf=None, is_taped=False, num_hidden_layers=4)
-ernie, exaone4 = partial(relative, "ernie4_5"), partial(relative, "exaone4", gguf=None)
-glm = partial(relative, "glm", gguf=None, pad_token_id=None)
-glm4 = partial(relative, "glm4", gguf=None, pad_token_id=None)
-cohere = partial(relative, "cohere", gguf=None, head_dim=8, **TIED)
-cohere2 = partial(relative, "cohere2", gguf=None, head_dim=8, **TIED)
+olmo3 = partial(relative, "olmo3", gguf=relative_gguf, is_taped=False, num_hidden_layers=4)
+ernie, exaone4 = partial(relative, "ernie4_5"), partial(relative, "exaone4", gguf=relative_gguf)
+glm = partial(relative, "glm", gguf=relative_gguf, head_dim=8, pad_token_id=None)
+glm4 = partial(relative, "glm4", gguf=relative_gguf, pad_token_id=None)
+cohere = partial(relative, "cohere", gguf=relative_gguf, head_dim=8, **TIED)
+cohere2 = partial(relative, "cohere2", gguf=relative_gguf, head_dim=8, **TIED)
 
 
-starcoder2 = partial(relative, "starcoder2", gguf=None)
-stablelm = partial(relative, "stablelm", gguf=None, head_dim=8, partial_rotary_factor=0.5)
+starcoder2 = partial(relative, "starcoder2", gguf=relative_gguf)
+stablelm = partial(relative, "stablelm", gguf=relative_gguf, head_dim=8, partial_rotary_factor=0.5)
+
+
+helium, cwm = partial(relative, "helium", gguf=None), partial(relative, "cwm", gguf=None)
+nemotron = partial(relative, "nemotron", gguf=relative_gguf)
+hunyuan = partial(relative, "hunyuan_v1_dense", gguf=relative_gguf)
+apertus = partial(relative, "apertus", gguf=relative_gguf)
+ministral3 = partial(relative, "ministral3", gguf=relative_gguf)
+internlm3 = partial(relative, "internlm3", gguf=relative_gguf)
 
 
 def gpt2(*, gguf: WriteGGUF | None = gpt2_gguf, **changes: Any) -> Case:
@@ -103,6 +112,16 @@ PHI3 = LONGROPE | {
 PHI3_PART = LONGROPE | {
     "short_factor": [1.0, 1.5], "long_factor": [2.0, 5.0], "partial_rotary_factor": 0.5,
 }  # fmt: skip
+ORIGINAL = "original_max_position_embeddings"
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 16,
+}  # fmt: skip
+MINISTRAL3 = YARN | {
+    "original_max_position_embeddings": 16, "mscale": 1.0, "mscale_all_dim": 1.0,
+    "llama_4_scaling_beta": 0.5,
+}  # fmt: skip
+NTK = {"rope_type": "dynamic", "rope_theta": 1e4, "alpha": 50.0, "factor": 1.0}
 GEMMA2 = {"query_pre_attn_scalar": 16, "sliding_window": 7}
 GEMMA3 = GEMMA2 | {"num_hidden_layers": 7}
 GEMMA3_LAYERS = ["sliding_attention", "full_attention"] * 3 + ["full_attention"]
@@ -180,9 +199,23 @@ CASES: dict[str, Case] = {
     "cohere-biases": cohere(attention_bias=True, logit_scale=0.5),
     "cohere2": cohere2(num_hidden_layers=5, sliding_window=7, logit_scale=0.5),
     "starcoder2": starcoder2(**TIED),
-    "starcoder2-window": starcoder2(use_bias=False, sliding_window=7),
+    "starcoder2-window": starcoder2(gguf=None, use_bias=False, sliding_window=7),
     "stablelm": stablelm(),
     "stablelm-parallel": stablelm(use_qkv_bias=True, use_parallel_residual=True),
+    "ministral3": ministral3(rope_parameters=MINISTRAL3),
+    "ministral3-window": ministral3(gguf=None, rope_parameters=MINISTRAL3, sliding_window=7),
+    "hunyuan_v1_dense": hunyuan(rope_parameters=NTK),
+    "hunyuan_v1_dense-plain": hunyuan(attention_bias=True, **TIED),
+    "nemotron": nemotron(**NO_TOKENS),
+    "nemotron-biases": nemotron(attention_bias=True, mlp_bias=True, **NO_TOKENS),
+    "apertus": apertus(rope_parameters=LLAMA3 | {ORIGINAL: 8192}, **NO_TOKENS),
+    "apertus-stretched": apertus(gguf=None, rope_parameters=LLAMA3, **NO_TOKENS),
+    "apertus-relu2": apertus(gguf=None, attention_bias=True, hidden_act="relu2", **NO_TOKENS),
+    "helium": helium(head_dim=8, **NO_TOKENS),
+    "helium-biases": helium(head_dim=8, attention_bias=True, mlp_bias=True, **NO_TOKENS),
+    "internlm3": internlm3(),
+    "internlm3-biases": internlm3(attention_bias=True, mlp_bias=True),
+    "cwm": cwm(num_hidden_layers=5, sliding_window=7, rope_parameters=LLAMA3, bos_token_id=1),
     "seed_oss": seed_oss(),
     "seed_oss-biases": seed_oss(attention_out_bias=True, mlp_bias=True),
     "arcee": arcee(),

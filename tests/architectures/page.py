@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thirdeye.weights.architectures.registry import ARCHITECTURES
 from thirdeye.weights.architectures.rope_scaling import KINDS
+from thirdeye.weights.formats.quantized.methods import METHODS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 HEAD = """# Models
@@ -40,10 +41,17 @@ long factors hold where that is longer than the original context.
 
 ## Formats
 
-* safetensors in Hugging Face layout, one file or sharded, in floating point.
+* safetensors in Hugging Face layout, one file or sharded: in floating point, or quantized as below.
 * GGUF, one file or split, every type of ggml that weights are stored in: F32 to BF16, Q1_0 to Q8_0,
   the K and IQ types, ternary, MXFP4, NVFP4.
 
+Quantized safetensors are known by `quantization_config`, or a file beside config.json, and decoded
+to 32 bits as they are loaded; then they are kept as `--quantize` and `--dtype` say. What a method
+says of activations and cached keys is not done: they stay in the model's own precision.
+
+| `quant_method` | what is read |
+|---|---|
+{methods}
 ## Tokenizers
 
 Byte-level BPE, byte-fallback BPE (SentencePiece) and Unigram, from tokenizer.json, tokenizer.model
@@ -56,7 +64,8 @@ def page() -> str:
         f"| {found.models} | {_names(found.model_types)} | {_names(found.gguf_architectures)} |\n"
         for found in ARCHITECTURES
     )
-    return HEAD + "".join(rows) + TAIL.format(kinds=", ".join(KINDS))
+    methods = "".join(f"| `{name}` | {found.reads} |\n" for name, found in METHODS.items())
+    return HEAD + "".join(rows) + TAIL.format(kinds=", ".join(KINDS), methods=methods)
 
 
 def _names(names: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import pytest
 from tests.api.support import fake_engine, live, ready_state, says
 from tests.browser.conftest import connected, served, until, visit
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 
 LAST = ".message.assistant:last-child"
 
@@ -103,3 +104,20 @@ def test_the_key_is_asked_for_and_stays_in_the_tab(browser: Any) -> None:
         assert "sesame" not in seen.page.url
         assert "sesame" not in seen.page.evaluate("JSON.stringify(localStorage)")
         assert seen.page.evaluate("sessionStorage.getItem('key')") == "sesame"
+
+
+def test_the_settings_show_what_the_model_suggests(browser: Any) -> None:
+    """And nothing is asked for in its place."""
+    engine = fake_engine(says("Hi"))
+    state = ready_state(engine, defaults=GenerationDefaults(temperature=0.7, top_k=20))
+    with live(state) as url, visit(browser, url) as seen:
+        seen.page.wait_for_selector("#model.known")
+        shown = [
+            seen.page.get_attribute(f"#set-{name}", "placeholder")
+            for name in ("temperature", "top_p", "top_k", "frequency_penalty")
+        ]
+        assert shown == ["0.7", "1", "20", "off"]
+        send(seen.page, "Hello")
+        seen.page.wait_for_selector(f"{LAST}:not(.waiting) .note:has-text('first after')")
+        sampling = engine.requests[0].sampling
+        assert (sampling.temperature, sampling.top_k, sampling.frequency_penalty) == (0.7, 20, 0)

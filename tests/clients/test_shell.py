@@ -4,10 +4,13 @@ What they send is parsed by Python's JSON, what they print is compared byte for 
 """
 
 import json
+import os
+import pty
 import shutil
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -39,10 +42,17 @@ NASTY = [
 
 
 def run(
-    stub_url: str, script: str, *args: str, stdin: str = "", shell: str = "sh", key: str = ""
+    stub_url: str,
+    script: str,
+    *args: str,
+    stdin: str = "",
+    shell: str = "sh",
+    key: str = "",
+    **variables: str,
 ) -> subprocess.CompletedProcess[bytes]:
     command = [shell, *(["sh"] if shell == "busybox" else []), str(ROOM / script), *args]
     environment = {"PATH": "/usr/bin:/bin", "OPENAI_BASE_URL": stub_url, "OPENAI_API_KEY": key}
+    environment |= variables
     return subprocess.run(
         command, input=stdin.encode(), capture_output=True, env=environment, timeout=60
     )
@@ -236,6 +246,39 @@ def test_text_arrives_as_it_is_made(stub: Stub) -> None:
         gate.set()
         assert process.stdout.read() == b"second\n"
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("ascii_json", [False, True], ids=["utf8", "ascii"])
+def test_a_model_does_not_steer_the_terminal(stub: Stub, shell: str, ascii_json: bool) -> None:
+    """Neither by control characters nor by turning a line round; what people write stays."""
+    evil = "a\x1b]0;t\x07b\x7fc\x9b31md\u202ee\u2066f\u2028g"
+    kept = "é “quoted” 漢字 🙂 👩‍👩‍👧"
+    stub.stream(*chat_events(evil + kept, ascii_json=ascii_json))
+    shown = run_on_a_terminal(stub.url, shell)
+    assert shown == f"a]0;tbc31mdefg{kept}\n"
+
+
+def run_on_a_terminal(stub_url: str, shell: str) -> str:
+    """What `chat.sh` shows where its output is a terminal."""
+    main, side = pty.openpty()
+    command = [shell, *(["sh"] if shell == "busybox" else []), str(ROOM / "chat.sh"), "-m", "t"]
+    environment = {"PATH": "/usr/bin:/bin", "OPENAI_BASE_URL": stub_url}
+    subprocess.run([*command, "Hi"], stdout=side, env=environment, timeout=60, check=True)
+    os.close(side)
+    shown = b""
+    with suppress(OSError), os.fdopen(main, "rb", buffering=0) as terminal:
+        while piece := terminal.read(4096):  # the end is an error, once nobody writes any more
+            shown += piece
+    return shown.decode().replace("\r\n", "\n")
+
+
+def test_an_answer_without_end_is_left(stub: Stub) -> None:
+    """One line that never ends must not fill the memory."""
+    stub.stream(*[b"data: " + b"a" * 2**20] * 24, chunked=False)
+    done = run(stub.url, "chat.sh", "-m", "tiny", "Hi", max_blocks="1000")
+    assert done.returncode == 1
+    assert len(done.stdout) + len(done.stderr) < 1000
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,10 @@ class LiveServer:
         self.process.stdout.close()
 
     @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    @property
     def output(self) -> str:
         return "".join(self.lines)
 

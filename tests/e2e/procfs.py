@@ -1,8 +1,10 @@
 """What the kernel knows of a process: is it there, what does it hold, what has it used. Linux."""
 
 import os
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -32,6 +34,38 @@ def num_descriptors(pid: int) -> int:
 
 def num_threads(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def num_connections(port: int) -> int:
+    """TCP connections whose descriptors a server on `port` has not closed."""
+    return sum(row.server == port and row.is_open for row in _tcp())
+
+
+def has_read_all(client: socket.socket) -> bool:
+    """Nothing that `client` sent waits in the kernel for the server on this machine to read it."""
+    ends = client.getpeername()[1], client.getsockname()[1]
+    return not any(row.unread for row in _tcp() if (row.server, row.client) == ends)
+
+
+@dataclass(frozen=True)
+class _Connection:
+    """The server's end, where `server` is the port that listens."""
+
+    server: int
+    client: int
+    is_open: bool
+    unread: int
+
+
+def _tcp() -> Iterator[_Connection]:
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, ours, theirs, state, queues, *_ = line.split()
+        yield _Connection(
+            server=int(ours.rpartition(":")[2], 16),
+            client=int(theirs.rpartition(":")[2], 16),
+            is_open=state in ("01", "08"),  # established; closed by the other side alone
+            unread=int(queues.rpartition(":")[2], 16),
+        )
 
 
 def shared_memory() -> set[str]:

@@ -10,17 +10,29 @@ from torch import Tensor
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.config import Activation, ModelConfig
+from thirdeye.model.config import (
+    Activation,
+    AttentionSpec,
+    ModelConfig,
+    RopeConfig,
+    Temperature,
+)
 from thirdeye.model.declare.block import GatedMLPPart, attention_part, mlp_part
 from thirdeye.model.parts.fused import FusedGatedMLP, FusedRMSNorm, FusedSelfAttention
 from thirdeye.model.parts.layers import GatedMLP, RMSNorm
-from thirdeye.model.parts.rope import Rope
+from thirdeye.model.parts.rope import Rope, TemperatureRope
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 HEAD_DIMS = [2, 20, 64, 128]
+HEAD_NORMS = {  # what becomes of heads beside their turn
+    "plain": {},
+    "norm first": {"qk_norm": True},
+    "norm last": {"qk_norm": True, "norms_turned": True},
+    "queries that grow": {"attention": Temperature(0.5, 2)},
+}
 
 
 def close(ours: Tensor, twin: Tensor) -> None:
@@ -77,6 +89,15 @@ def scattered(where: Placement) -> ForwardBatch:
     return ForwardBatch(**fields)
 
 
+def heads_config(head_dim: int, dim: int, norms: str) -> ModelConfig:
+    """Heads of which `dim` channels are turned, and one of `HEAD_NORMS`."""
+    rope, changes = RopeConfig(theta=10_000.0, dim=dim), dict(HEAD_NORMS[norms])
+    if "attention" in changes:
+        spec = AttentionSpec(rope=rope, temperature=changes["attention"])
+        changes["attention"] = (spec,) * LLAMA.num_hidden_layers
+    return change(LLAMA, head_dim=head_dim, rope=rope, **changes)
+
+
 def check_heads(config: ModelConfig, where: Placement) -> None:
     """Queries, and every slot of both caches: those that are not the step's stay as they were."""
     backend = None  # `keep` comes before attention
@@ -88,7 +109,11 @@ def check_heads(config: ModelConfig, where: Placement) -> None:
     twin.qkv.finish()
     assert config.rope is not None
     batch = scattered(where)
-    rotate = Rope(config.rope, 64, where).at(batch.positions)
+    rope = Rope(config.rope, 64, where)
+    temperature = config.attention_of(0).temperature
+    if temperature is not None:
+        rope = TemperatureRope(rope, temperature, 64, where)
+    rotate = rope.at(batch.positions)
     caches = [KVCache(config, 8, 4, where.dtype, where.device) for _ in range(2)]
     for cache in caches:
         cache.keys.fill_(7.0)

@@ -15,7 +15,8 @@ from thirdeye.model.config import Activation, ModelConfig
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.method import LinearMethod
 from thirdeye.model.linear.row_invariant import RowInvariant
-from thirdeye.model.parts.layers import activation_function
+from thirdeye.model.native.activate import KINDS
+from thirdeye.model.parts.activations import activation_function
 from thirdeye.model.placement import Placement
 
 LONG = change(LLAMA, max_position_embeddings=160)
@@ -57,7 +58,7 @@ def test_rows_of_a_product(shape: tuple[int, int], dtype: torch.dtype, threads: 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("width", [17, 97, 1100])
-@pytest.mark.parametrize("activation", list(Activation))
+@pytest.mark.parametrize("activation", list(KINDS))
 def test_rows_of_an_activation(activation: Activation, width: int, threads: int) -> None:
     """Widths that no vector register divides: the last elements of a stretch are as the others."""
     torch.set_num_threads(threads)

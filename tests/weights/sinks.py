@@ -7,7 +7,7 @@ model's own declaration against them.
 import torch
 from torch import Tensor
 
-from thirdeye.model.config import ModelConfig, Norm
+from thirdeye.model.config import Activation, ModelConfig, Norm
 from thirdeye.model.declare.stored import StoredTensor
 
 Target = tuple[str, str | None]
@@ -35,6 +35,9 @@ def parameter_names(config: ModelConfig) -> set[Target]:
             names |= linear(f"{block}.mlp.gate_up", config.mlp_bias, "gate", "up")
         else:
             names |= linear(f"{block}.mlp.up", config.mlp_bias, None)
+        if config.activation is Activation.XIELU:
+            numbers = ("alpha_p", "alpha_n", "beta", "eps")
+            names |= {(f"{block}.mlp.act.weight", number) for number in numbers}
         names |= linear(f"{block}.mlp.down", config.mlp_bias, None)
     return names
 

@@ -3,7 +3,6 @@
 import importlib
 import re
 import sys
-import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,38 +89,35 @@ def test_what_is_nowhere(spec: str) -> None:
         resolve_model(spec)
 
 
-def fake_hub(monkeypatch: pytest.MonkeyPatch, **attributes: object) -> None:
-    module = types.ModuleType("huggingface_hub")
-    module.__dict__.update(attributes)
-    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
+def test_a_hub_model_that_is_not_here() -> None:
+    """Nothing is fetched by a look: the command that fetches is named, flags and all."""
+    with pytest.raises(ModelNotFound, match=r"Run 'thirdeye pull org/model-1\.5_b:Q4_0'\."):
+        resolve_model("org/model-1.5_b:Q4_0")
+    with pytest.raises(ModelNotFound, match=r"pull org/model --revision v1 --hf-file a\.gguf'"):
+        resolve_model("org/model", "a.gguf", "v1")
 
 
-def test_a_hub_id_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights, configs and templates alone: no pickles, no code."""
-    calls: list[tuple[str, object, object]] = []
-
-    def snapshot_download(name: str, *, revision: object, allow_patterns: object) -> str:
-        calls.append((name, revision, allow_patterns))
-        return str(tmp_path)
-
-    fake_hub(monkeypatch, snapshot_download=snapshot_download)
-    assert resolve_model("org/model-1.5_b", revision="abc") == tmp_path
-    assert calls == [("org/model-1.5_b", "abc", ["*.safetensors", "*.json", "*.jinja"])]
+@pytest.mark.parametrize("spec", [None, "smollm2", "nothing"])
+def test_flags_of_a_hub_model_beside_another(spec: str | None) -> None:
+    with pytest.raises(ModelNotFound, match="'--hf-file' and '--revision' are of a hub's model"):
+        resolve_model(spec, "a.gguf")
 
 
-def test_without_the_hub_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ModelNotFound, match=r"'org/model'.*-m pip install huggingface_hub"):
+def test_a_snapshot_that_another_program_has_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--org--model"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    (snapshot / "config.json").write_text("{}")
+    with pytest.raises(ModelNotFound, match="thirdeye pull org/model"):
         resolve_model("org/model")
-
-
-def test_a_hub_failure_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def snapshot_download(name: str, **options: object) -> str:
-        raise OSError("404 Client Error.\nRequest ID: x")
-
-    fake_hub(monkeypatch, snapshot_download=snapshot_download)
-    with pytest.raises(ModelNotFound, match=r"from the Hugging Face hub: 404 Client Error\.$"):
-        resolve_model("org/model")
+    (snapshot / "model.safetensors").write_bytes(b"x")
+    assert resolve_model("org/model") == snapshot
+    assert resolve_model("org/model", revision="abc") == snapshot
 
 
 MISSPELT = {
@@ -146,7 +142,7 @@ def test_a_misspelling_is_answered_by_what_was_meant(
 
 
 def test_what_is_like_nothing_gets_no_suggestion() -> None:
-    with pytest.raises(ModelNotFound, match=r"like 'org/name'\.$"):
+    with pytest.raises(ModelNotFound, match=r"or 'org/name:Q4_K_M'\.$"):
         resolve_model("gpt-9")
 
 

@@ -1,7 +1,8 @@
 """What a reader of an architecture is: two ways to read its settings, two tables of its names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.name_table import NameTable
@@ -17,6 +18,11 @@ def no_names(config: ModelConfig) -> NameTable:  # noqa: ARG001
     raise AssertionError("no GGUF file has this architecture's name")
 
 
+def no_vectors(file: GGUFFile, config: ModelConfig) -> Iterator[tuple[str, Any]]:  # noqa: ARG001
+    """What a file keeps among its metadata and a model among its parameters: for most, nothing."""
+    return iter(())
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """A setting that would change what is computed, and is not obeyed, must be refused by name."""
@@ -28,3 +34,4 @@ class Architecture:
     huggingface_names: Callable[[ModelConfig], NameTable]
     gguf_config: Callable[[Fields, GGUFFile, int], ModelConfig] = no_config  # last: vocab_size
     gguf_names: Callable[[ModelConfig], NameTable] = no_names
+    gguf_vectors: Callable[[GGUFFile, ModelConfig], Iterator[tuple[str, Any]]] = no_vectors

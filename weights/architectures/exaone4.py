@@ -5,19 +5,22 @@ from dataclasses import replace
 from thirdeye.model.config import AttentionSpec, ModelConfig
 from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.gemma2 import GGUF_NORMS
 from thirdeye.weights.architectures.layer_types import (
     FULL,
     SLIDING,
     every_nth_full,
+    gguf_layer_types,
     read_layer_types,
     read_window,
 )
-from thirdeye.weights.architectures.limits import MAX_LAYERS
+from thirdeye.weights.architectures.limits import MAX_LAYERS, MAX_POSITIONS
 from thirdeye.weights.architectures.llama_family import Defaults
 from thirdeye.weights.architectures.name_table import NameTable
 from thirdeye.weights.architectures.olmo import POST_NORMS
 from thirdeye.weights.architectures.qwen3 import KEY_NORM, QUERY_NORM
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 DEFAULTS = Defaults(
     vocab_size=102400,
@@ -30,10 +33,11 @@ DEFAULTS = Defaults(
     norm_eps=1e-5,
 )
 
+LAYERS_OF_32B, WINDOW_OF_32B = 64, 4096  # llama.cpp tells it by them
+
 
 def huggingface_config(fields: Fields) -> ModelConfig:
-    config = llama_family.huggingface_config(fields, "exaone4", DEFAULTS)
-    config = replace(config, pre_norm=False, post_norm=True, qk_norm=True)
+    config = _normed(llama_family.huggingface_config(fields, "exaone4", DEFAULTS))
     window = read_window(fields, 4096)
     if window is None:
         fields.refuse("layer_types", [FULL] * config.num_hidden_layers)
@@ -42,7 +46,14 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     if "layer_types" not in fields:
         rule = fields.integer("sliding_window_pattern", 4, high=MAX_LAYERS)
         by_rule = every_nth_full(config.num_hidden_layers, rule)
-    kinds = read_layer_types(fields, by_rule)
+    return _windowed(config, read_layer_types(fields, by_rule), window)
+
+
+def _normed(config: ModelConfig) -> ModelConfig:
+    return replace(config, pre_norm=False, post_norm=True, qk_norm=True)
+
+
+def _windowed(config: ModelConfig, kinds: list[str], window: int) -> ModelConfig:
     specs = {FULL: AttentionSpec(), SLIDING: AttentionSpec(rope=config.rope, window=window)}
     return replace(config, attention=tuple(specs[kind] for kind in kinds))
 
@@ -52,10 +63,26 @@ def huggingface_names(config: ModelConfig) -> NameTable:
     return llama_names.huggingface_names(config, norms | POST_NORMS)
 
 
+def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    config = llama_family.gguf_config(fields, file, vocab_size, "exaone4", has_windows=True)
+    config = _normed(config)
+    default = WINDOW_OF_32B if config.num_hidden_layers == LAYERS_OF_32B else 0
+    window = fields.integer("attention.sliding_window", default, low=0, high=MAX_POSITIONS)
+    kinds = gguf_layer_types(fields, config.num_hidden_layers, 4)
+    return _windowed(config, kinds, window) if window else config
+
+
+def gguf_names(config: ModelConfig) -> NameTable:
+    norms = {"attn_q_norm.weight": QUERY_NORM, "attn_k_norm.weight": KEY_NORM}
+    return llama_names.gguf_names(config, GGUF_NORMS | norms)
+
+
 EXAONE4 = Architecture(
     models="EXAONE 4",
     model_types=("exaone4",),
-    gguf_architectures=(),
+    gguf_architectures=("exaone4",),
     huggingface_config=huggingface_config,
     huggingface_names=huggingface_names,
+    gguf_config=gguf_config,
+    gguf_names=gguf_names,
 )

@@ -8,10 +8,12 @@ from dataclasses import replace
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.gemma2 import GGUF_NORMS
 from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.llama_names import FUSED_GATE_UP
+from thirdeye.weights.architectures.llama_names import FUSED_GATE_UP, GGUF_GATE_UP
 from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 DEFAULTS = Defaults(
     vocab_size=151552,
@@ -50,17 +52,40 @@ def glm4_names(config: ModelConfig) -> NameTable:
     return llama_names.interleaved_names(config, FUSED_GATE_UP | POST_NORMS)
 
 
+def glm_gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    """llama.cpp's name for both generations of ChatGLM whose layers are as these are."""
+    config = llama_family.gguf_config(fields, file, vocab_size, "glm", is_partly_rotary=True)
+    biases = [f"blk.0.attn_{kind}.bias" in file.tensors for kind in ("q", "qkv")]
+    return replace(config, qkv_bias=any(biases), attention_output_bias=False)
+
+
+def glm4_gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    return replace(glm_gguf_config(fields, file, vocab_size), architecture="glm4", post_norm=True)
+
+
+def glm_gguf_names(config: ModelConfig) -> NameTable:
+    return llama_names.interleaved_gguf_names(config, GGUF_GATE_UP)
+
+
+def glm4_gguf_names(config: ModelConfig) -> NameTable:
+    return llama_names.interleaved_gguf_names(config, GGUF_GATE_UP | GGUF_NORMS)
+
+
 GLM = Architecture(
     models="GLM-4 (9B of 2024), GLM-Edge",
     model_types=("glm",),
-    gguf_architectures=(),
+    gguf_architectures=("chatglm",),
     huggingface_config=glm_config,
     huggingface_names=glm_names,
+    gguf_config=glm_gguf_config,
+    gguf_names=glm_gguf_names,
 )
 GLM4 = Architecture(
     models="GLM-4 (dense, 2025)",
     model_types=("glm4",),
-    gguf_architectures=(),
+    gguf_architectures=("glm4",),
     huggingface_config=glm4_config,
     huggingface_names=glm4_names,
+    gguf_config=glm4_gguf_config,
+    gguf_names=glm4_gguf_names,
 )

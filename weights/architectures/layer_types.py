@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from thirdeye.model.config import AttentionSpec, RopeConfig
-from thirdeye.weights.architectures.limits import MAX_POSITIONS
+from thirdeye.weights.architectures.limits import MAX_LAYERS, MAX_POSITIONS
 from thirdeye.weights.formats.fields import Fields
 
 FULL, SLIDING = KINDS = ("full_attention", "sliding_attention")
@@ -23,6 +23,20 @@ def read_layer_types(fields: Fields, by_rule: Sequence[str]) -> list[str]:
 def every_nth_full(num_layers: int, n: int) -> list[str]:
     """The last of each n layers sees all keys."""
     return [SLIDING if (layer + 1) % n else FULL for layer in range(num_layers)]
+
+
+def gguf_layer_types(fields: Fields, num_layers: int, period: int) -> list[str]:
+    """Of a GGUF file: which layers see a window, or that the last of each so many does not; by
+    default, of each `period`."""
+    key = "attention.sliding_window_pattern"
+    pattern = fields.raw(key, period)
+    if isinstance(pattern, int):
+        return every_nth_full(num_layers, fields.integer(key, period, high=MAX_LAYERS))
+    if isinstance(pattern, str) or len(pattern) != num_layers:
+        raise fields.error(
+            key, f"must be a number, or say yes or no for each of {num_layers} layers."
+        )
+    return [SLIDING if is_near else FULL for is_near in pattern]
 
 
 def read_window(fields: Fields, default: int) -> int | None:

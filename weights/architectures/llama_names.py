@@ -117,12 +117,37 @@ def interleaved_names(
     )
 
 
+def interleaved_gguf_names(
+    config: ModelConfig, also: Mapping[str, TensorTarget] | None = None
+) -> NameTable:
+    """llama.cpp's names for a model that turns neighbouring channels."""
+    assert config.rope is not None
+    dim = config.rope.dim
+    return gguf_names(
+        config,
+        also,
+        reorder_query=rotate_half_rows(config.num_heads, dim),
+        reorder_key=rotate_half_rows(config.num_kv_heads, dim),
+    )
+
+
 def with_norm_biases(table: NameTable) -> NameTable:
     """The same for a model whose norms are LayerNorms with biases."""
     norms = {name: to for name, to in table.names.items() if to.name.endswith("norm.weight")}
     return replace(table, names={**table.names, **with_bias(norms)})
 
 
+def with_norm_offset(table: NameTable, offset: float = 1.0) -> NameTable:
+    """The same for a model whose norms' weights are kept less `offset`."""
+    norms = {
+        name: replace(to, offset=offset)
+        for name, to in table.names.items()
+        if to.name.endswith("norm.weight")
+    }
+    return replace(table, names={**table.names, **norms})
+
+
 # What some families keep merged, in the order that the model has too.
 FUSED_QKV = {"self_attn.qkv_proj.weight": TensorTarget("blocks.{i}.attention.qkv.weight")}
 FUSED_GATE_UP = {"mlp.gate_up_proj.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight")}
+GGUF_GATE_UP = {"ffn_up.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight")}

@@ -6,7 +6,7 @@ window, and only the fourth's rotation is stretched.
 
 from dataclasses import replace
 
-from thirdeye.model.config import AttentionSpec, ModelConfig
+from thirdeye.model.config import AttentionSpec, ModelConfig, RopeConfig
 from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.gemma2 import GGUF_NORMS
@@ -14,9 +14,11 @@ from thirdeye.weights.architectures.layer_types import (
     FULL,
     SLIDING,
     every_nth_full,
+    gguf_layer_types,
     read_layer_types,
     read_window,
 )
+from thirdeye.weights.architectures.limits import MAX_POSITIONS
 from thirdeye.weights.architectures.llama_family import Defaults
 from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
 from thirdeye.weights.architectures.rope_settings import huggingface_rope_of, plain_rope_scaling
@@ -59,8 +61,14 @@ def olmo3_config(fields: Fields) -> ModelConfig:
     scaling = plain_rope_scaling(fields, far.dim, context)
     far = far if scaling is None else replace(far, scaling=scaling)
     near = huggingface_rope_of(fields, SLIDING, config.head_dim, context, THETA)
-    specs = {FULL: AttentionSpec(rope=far), SLIDING: AttentionSpec(rope=near, window=window)}
-    return replace(config, rope=far, attention=tuple(specs[kind] for kind in kinds))
+    return _windowed(replace(config, rope=far), kinds, near, window)
+
+
+def _windowed(
+    config: ModelConfig, kinds: list[str], near: RopeConfig, window: int | None
+) -> ModelConfig:
+    specs = {FULL: AttentionSpec(rope=config.rope), SLIDING: AttentionSpec(near, window=window)}
+    return replace(config, attention=tuple(specs[kind] for kind in kinds))
 
 
 def huggingface_names(config: ModelConfig) -> NameTable:
@@ -69,7 +77,16 @@ def huggingface_names(config: ModelConfig) -> NameTable:
 
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
-    return _normed(llama_family.gguf_config(fields, file, vocab_size, "olmo2"))
+    """Of both: OLMo 3 is an OLMo 2 with windows there."""
+    config = llama_family.gguf_config(fields, file, vocab_size, "olmo2", has_windows=True)
+    config = _normed(config)
+    window = fields.integer("attention.sliding_window", 0, low=0, high=MAX_POSITIONS)
+    kinds = gguf_layer_types(fields, config.num_hidden_layers, 4)
+    if not window:
+        return config
+    assert config.rope is not None
+    theta = fields.positive("rope.freq_base_swa", config.rope.theta)
+    return _windowed(config, kinds, RopeConfig(theta, config.head_dim), window)
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
@@ -89,7 +106,7 @@ OLMO2 = Architecture(
 OLMO3 = Architecture(
     models="OLMo 3",
     model_types=("olmo3",),
-    gguf_architectures=(),  # llama.cpp calls it an OLMo 2 with windows: refused as such
+    gguf_architectures=(),  # llama.cpp calls it an OLMo 2 with windows
     huggingface_config=olmo3_config,
     huggingface_names=huggingface_names,
 )

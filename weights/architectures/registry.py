@@ -26,6 +26,13 @@ from thirdeye.weights.architectures.olmo import OLMO2, OLMO3
 from thirdeye.weights.architectures.phi3 import PHI3
 from thirdeye.weights.architectures.qwen2 import QWEN2
 from thirdeye.weights.architectures.qwen3 import QWEN3
+from thirdeye.weights.architectures.relatives.apertus import APERTUS
+from thirdeye.weights.architectures.relatives.cwm import CWM
+from thirdeye.weights.architectures.relatives.helium import HELIUM
+from thirdeye.weights.architectures.relatives.hunyuan import HUNYUAN
+from thirdeye.weights.architectures.relatives.internlm3 import INTERNLM3
+from thirdeye.weights.architectures.relatives.ministral3 import MINISTRAL3
+from thirdeye.weights.architectures.relatives.nemotron import NEMOTRON
 from thirdeye.weights.architectures.seed_oss import SEED_OSS
 from thirdeye.weights.architectures.smollm3 import SMOLLM3
 from thirdeye.weights.architectures.stablelm import STABLELM
@@ -56,6 +63,13 @@ ARCHITECTURES = (
     COHERE2,
     STARCODER2,
     STABLELM,
+    MINISTRAL3,
+    HUNYUAN,
+    NEMOTRON,
+    APERTUS,
+    HELIUM,
+    INTERNLM3,
+    CWM,
     GPT_NEOX,
     GPTJ,
     PHI,

@@ -66,7 +66,7 @@ def _yarn(parameters: Fields, original: int, context: int) -> RopeScaling:
         "yarn",
         factor,
         original_max_position_embeddings=original,
-        attention_factor=_as_float32(attention),
+        attention_factor=as_float32(attention),
         beta_fast=parameters.positive("beta_fast", 32.0),
         beta_slow=parameters.positive("beta_slow", 1.0),
         is_truncated=parameters.boolean("truncate", True),
@@ -85,7 +85,7 @@ def _longrope(parameters: Fields, original: int, context: int, dim: int) -> Rope
         "longrope",
         factor,
         original_max_position_embeddings=original,
-        attention_factor=_as_float32(attention),
+        attention_factor=as_float32(attention),
         short_factors=_factors(parameters, "short_factor", dim),
         long_factors=_factors(parameters, "long_factor", dim),
     )
@@ -103,10 +103,10 @@ def _factors(parameters: Fields, key: str, dim: int) -> tuple[float, ...]:
         or not all(type(n) in (int, float) and 0 < n < 1e6 for n in numbers)
     ):
         raise parameters.error(key, f"must be {dim // 2} numbers above 0.")
-    return tuple(_as_float32(number) for number in numbers)
+    return tuple(as_float32(number) for number in numbers)
 
 
-def _as_float32(number: float) -> float:
+def as_float32(number: float) -> float:
     """As GGUF keeps it."""
     return float(np.float32(number))
 
@@ -120,7 +120,7 @@ def gguf_yarn(fields: Fields) -> RopeScaling:
         original_max_position_embeddings=fields.integer(
             "rope.scaling.original_context_length", high=MAX_POSITIONS
         ),
-        attention_factor=_as_float32(yarn_magnitude(factor) * extra),
+        attention_factor=as_float32(yarn_magnitude(factor) * extra),
         beta_fast=fields.positive("rope.scaling.yarn_beta_fast", 32.0),
         beta_slow=fields.positive("rope.scaling.yarn_beta_slow", 1.0),
     )
@@ -146,7 +146,7 @@ def longrope_from_tables(fields: Fields, file: GGUFFile, dim: int) -> RopeScalin
         "longrope",
         factor,
         original_max_position_embeddings=original,
-        attention_factor=_as_float32(attention),
+        attention_factor=as_float32(attention),
         short_factors=factors["short"],
         long_factors=factors["long"],
     )

@@ -30,7 +30,7 @@ def huggingface_rope(
     """Of all layers. `default_fraction`: of a head's channels that are turned."""
     theta = fields.positive("rope_theta", default_theta)
     fraction = fields.positive("partial_rotary_factor", default_fraction)
-    parameters = _rope_parameters(fields)
+    parameters = rope_parameters(fields)
     if parameters is None:
         return RopeConfig(theta, _rotary_dim(fields, head_dim, fraction))
     return _rope(fields, parameters, head_dim, context, theta, fraction)
@@ -67,7 +67,7 @@ def _rope(
     return RopeConfig(theta, dim, huggingface_scaling(fields, parameters, dim, context))
 
 
-def _rope_parameters(fields: Fields) -> Fields | None:
+def rope_parameters(fields: Fields) -> Fields | None:
     """Where both stand, `rope_scaling` counts, as in transformers 5: it is what a user adds to a
     config to stretch the context."""
     return fields.nested("rope_scaling") or fields.nested("rope_parameters")

@@ -8,6 +8,7 @@ from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.llama_family import Defaults
 from thirdeye.weights.architectures.name_table import NameTable
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 DEFAULTS = Defaults(
     vocab_size=50304,
@@ -44,10 +45,25 @@ def huggingface_names(config: ModelConfig) -> NameTable:
     return llama_names.with_norm_biases(llama_names.huggingface_names(config))
 
 
+def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    """llama.cpp sees by the second norm whether attention and MLP stand side by side."""
+    config = llama_family.gguf_config(
+        fields, file, vocab_size, "stablelm", norm=Norm.LAYER_NORM, is_partly_rotary=True
+    )
+    is_parallel = "blk.0.ffn_norm.weight" not in file.tensors
+    return replace(config, is_parallel=is_parallel, shares_norm=is_parallel)
+
+
+def gguf_names(config: ModelConfig) -> NameTable:
+    return llama_names.with_norm_biases(llama_names.gguf_names(config))
+
+
 STABLELM = Architecture(
     models="StableLM 2 (1.6B) and 3B",
     model_types=("stablelm",),
-    gguf_architectures=(),
+    gguf_architectures=("stablelm",),
     huggingface_config=huggingface_config,
     huggingface_names=huggingface_names,
+    gguf_config=gguf_config,
+    gguf_names=gguf_names,
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from thirdeye.model.config import ModelConfig, Norm
+from thirdeye.model.config import Activation, ModelConfig, Norm
 from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.layer_types import SLIDING, windows
@@ -10,6 +10,7 @@ from thirdeye.weights.architectures.limits import MAX_POSITIONS
 from thirdeye.weights.architectures.llama_family import Defaults
 from thirdeye.weights.architectures.name_table import NameTable, TensorTarget, with_bias
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 DEFAULTS = Defaults(
     vocab_size=49152,
@@ -53,10 +54,22 @@ def huggingface_names(config: ModelConfig) -> NameTable:
     return llama_names.with_norm_biases(llama_names.huggingface_names(config, with_bias(mlp)))
 
 
+def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    """llama.cpp knows no windows of these models."""
+    config = llama_family.gguf_config(fields, file, vocab_size, "starcoder2", norm=Norm.LAYER_NORM)
+    return replace(config, gated_mlp=False, activation=Activation.GELU_TANH)
+
+
+def gguf_names(config: ModelConfig) -> NameTable:
+    return llama_names.with_norm_biases(llama_names.gguf_names(config))
+
+
 STARCODER2 = Architecture(
     models="StarCoder2",
     model_types=("starcoder2",),
-    gguf_architectures=(),
+    gguf_architectures=("starcoder2",),
     huggingface_config=huggingface_config,
     huggingface_names=huggingface_names,
+    gguf_config=gguf_config,
+    gguf_names=gguf_names,
 )

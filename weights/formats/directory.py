@@ -74,7 +74,7 @@ class Directory:
         in_cache = snapshot.parent.name == "snapshots" and snapshot.parent.parent.name.startswith(
             "models--"
         )
-        is_inside = path.parent.resolve() == snapshot
+        is_inside = path.parent.resolve().is_relative_to(snapshot)
         blobs = snapshot.parent.parent / "blobs"
         return in_cache and is_inside and path.resolve().is_relative_to(blobs)
 

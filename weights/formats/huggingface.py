@@ -6,16 +6,27 @@ from collections import Counter
 from collections.abc import Container, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.name_table import TensorTarget
 from thirdeye.weights.architectures.registry import by_model_type
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.fingerprint import fingerprint
-from thirdeye.weights.formats import safetensors
+from thirdeye.weights.formats.chat_templates import (
+    DEFAULT,
+    FILES,
+    TOOL_USE,
+    read_chat_templates,
+)
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.quantized.gather_weights import Weights, gather_weights
+from thirdeye.weights.formats.quantized.methods import read_method
+from thirdeye.weights.formats.quantized.quantized_weight import QuantizedWeight
+from thirdeye.weights.formats.safetensors import ShardEntry, are_equal, list_tensors
+from thirdeye.weights.formats.shards import check_index, find_shards
+from thirdeye.weights.formats.suggested_sampling import SuggestedSampling, of_huggingface
 from thirdeye.weights.tokenizers import tokenizer_json, tokenizer_model
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
@@ -27,9 +38,8 @@ DESCRIPTIONS = (
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
-    "chat_template.jinja",
+    *FILES,
 )
-SAMPLING = ("do_sample", "temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 WRAPPERS = ("gemma3", "mistral3")  # of a text model and others, of which the text's is served
 OTHER_SENSES = tuple(
     prefix + part
@@ -48,24 +58,27 @@ class HuggingFaceCheckpoint:
         self.name = _name(path)
         self._directory = Directory(path)
         self._fields = self._directory.required_fields("config.json")
-        self._fields.refuse("quantization_config")
         text = _text_part(self._fields)
         self._unread = () if text is self._fields else OTHER_SENSES
         architecture = by_model_type(text)
         self.config: ModelConfig = architecture.huggingface_config(text)
         self._names = architecture.huggingface_names(self.config)
         self._settings = self._directory.fields("tokenizer_config.json")
-        self.chat_template = _chat_template(self._directory, self._settings)
-        self._shards = safetensors.find_shards(self._directory)
-        tensors = safetensors.list_tensors(self._shards)
-        safetensors.check_index(self._directory, tensors)
-        if self.config.tie_word_embeddings and self._has_own_head(tensors):
+        templates = read_chat_templates(self._directory, self._settings)
+        self.chat_template, self.tool_template = map(templates.get, (DEFAULT, TOOL_USE))
+        self._shards = find_shards(self._directory)
+        tensors = list_tensors(self._shards)
+        check_index(self._directory, tensors)
+        weights = gather_weights(tensors, read_method(self._directory, self._fields))
+        if self.config.tie_word_embeddings and self._has_own_head(weights):
             self.config = replace(self.config, tie_word_embeddings=False)
             self._names = architecture.huggingface_names(self.config)
-        self._tensors = {
-            name: stored for name, stored in tensors.items() if self.targets(name) != []
+        self._weights = {
+            name: weight for name, weight in weights.items() if self.targets(name) != []
         }
-        safetensors.check_dtypes(self._tensors)
+        for weight in self._weights.values():
+            if isinstance(weight, ShardEntry):
+                weight.check_dtype()
 
     @property
     def fingerprint(self) -> str:
@@ -77,13 +90,13 @@ class HuggingFaceCheckpoint:
     def targets(self, name: str) -> list[TensorTarget] | None:
         return [] if name.startswith(self._unread) else self._names.place(name)
 
-    def _has_own_head(self, tensors: dict[str, safetensors.ShardEntry]) -> bool:
+    def _has_own_head(self, weights: Weights) -> bool:
         """Whether the head is said to be the embeddings, but the file has another one: then both
         are kept, as transformers does."""
-        head = next((name for name in tensors if name.endswith("lm_head.weight")), None)
-        places = ((name, self.targets(name)) for name in tensors)
+        head = next((name for name in weights if name.endswith("lm_head.weight")), None)
+        places = ((name, self.targets(name)) for name in weights)
         tables = [name for name, at in places if at and at[0].name == "embed_tokens.weight"]
-        if head is None or not tables or safetensors.are_equal(tensors, head, tables[0]):
+        if head is None or not tables or _are_equal(weights[head], weights[tables[0]]):
             return False
         logger.warning(
             "%s: 'tie_word_embeddings' is true, but '%s' is not '%s': both are used",
@@ -94,18 +107,27 @@ class HuggingFaceCheckpoint:
         return True
 
     def tensor_sizes(self) -> dict[str, int]:
-        return {name: stored.num_bytes for name, stored in self._tensors.items()}
+        return {name: weight.num_bytes for name, weight in self._weights.items()}
 
     def tensor_formats(self) -> dict[str, int]:
-        return Counter(stored.dtype for stored in self._tensors.values())
-
-    def suggested_sampling(self) -> dict[str, Any]:
-        generation = self._directory.fields("generation_config.json")
-        values = generation.values if generation is not None else {}
-        return {key: values[key] for key in SAMPLING if values.get(key) is not None}
+        return Counter(
+            weight.format if isinstance(weight, QuantizedWeight) else weight.dtype
+            for weight in self._weights.values()
+        )
 
     def tensors(self) -> "Iterator[tuple[str, Tensor]]":
-        return safetensors.read_tensors(self._tensors)
+        for name in self._weights:
+            yield name, self._read(name)
+
+    def _read(self, name: str) -> "Tensor":
+        weight = self._weights[name]
+        is_transposed = any(target.is_transposed for target in self.targets(name) or [])
+        if isinstance(weight, QuantizedWeight) and is_transposed:
+            return weight.read().t()  # whatever layout was quantized is kept [out, in]
+        return weight.read()
+
+    def suggested_sampling(self) -> SuggestedSampling:
+        return of_huggingface(self._directory.fields("generation_config.json"))
 
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
         generation = self._directory.fields("generation_config.json")
@@ -134,6 +156,11 @@ class HuggingFaceCheckpoint:
             raise ModelFormatError(path or self.path, str(error)) from error
 
 
+def _are_equal(one: ShardEntry | QuantizedWeight, other: ShardEntry | QuantizedWeight) -> bool:
+    """Bit for bit; what is quantized is nothing else's equal."""
+    return isinstance(one, ShardEntry) and isinstance(other, ShardEntry) and are_equal(one, other)
+
+
 def _text_part(fields: Fields) -> Fields:
     """The settings of the model that reads and writes text, which may be one of several. Whether
     its head is its embeddings is said for the whole."""
@@ -149,23 +176,6 @@ def _name(path: Path) -> str:
     if found := HUB_SNAPSHOT.search(path.resolve().as_posix()):
         return "/".join(found.groups())
     return path.resolve().name
-
-
-def _chat_template(directory: Directory, settings: Fields | None) -> str | None:
-    """chat_template.jinja, else tokenizer_config.json: one string, or a list of named ones."""
-    if (template := directory.text("chat_template.jinja")) is not None:
-        return template
-    value = settings.raw("chat_template", None) if settings is not None else None
-    if isinstance(value, list):
-        assert settings is not None
-        if not all(isinstance(item, dict) and type(item.get("name")) is str for item in value):
-            raise settings.error("chat_template", "has an entry without a 'name' that is a string.")
-        named = {item.get("name"): item.get("template") for item in value}
-        value = named.get("default")
-    if value is not None and not isinstance(value, str):
-        assert settings is not None
-        raise settings.error("chat_template", "must be a string, or a list of named templates.")
-    return value
 
 
 def _token_ids(fields: Fields, key: str, vocab_size: int) -> frozenset[int]:

@@ -1,157 +1,135 @@
-"""Tensors of a directory's safetensors files, sharded or not, one at a time.
+"""Tensors of safetensors files: what is where, from the headers, and one tensor's data at a time.
 
 The `safetensors` package checks each header in Rust; what it refuses becomes a `ModelFormatError`.
-Pickled checkpoints (`.bin`, `.pt`) are never opened: loading one can run its code.
+Data is read into memory of its own, not mapped: of a file larger than memory no more is ever
+resident than the tensor that was asked for.
 """
 
 import json
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from thirdeye.weights.errors import ModelFormatError
-from thirdeye.weights.formats.directory import Directory
-from thirdeye.weights.formats.fields import Fields
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
     from torch import Tensor
 
-INDEX = "model.safetensors.index.json"
-DTYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+MAX_HEADER_BYTES = 1 << 25  # 100,000 tensors have 15 MB
+COMPARED_AT_ONCE = 1 << 24
+FLOATS = ("F32", "F16", "BF16")
+DTYPES = {  # the format's name -> torch's, and bytes of a number
+    "F32": ("float32", 4),
+    "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2),
+    "F8_E4M3": ("float8_e4m3fn", 1),
+    "F8_E5M2": ("float8_e5m2", 1),
+    "F8_E8M0": ("float8_e8m0fnu", 1),
+    "I64": ("int64", 8),
+    "I32": ("int32", 4),
+    "I8": ("int8", 1),
+    "U8": ("uint8", 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class ShardEntry:
+    """A tensor in a file: `start` counts from the beginning of the file."""
+
+    name: str
     shard: Path
     dtype: str
+    shape: tuple[int, ...]
+    start: int
     num_bytes: int
 
+    @property
+    def num_numbers(self) -> int:
+        return math.prod(self.shape)
 
-def find_shards(directory: Directory) -> list[Path]:
-    """The files that hold the tensors: those of the index, else model.safetensors, else all there
-    are."""
-    index = directory.fields(INDEX)
-    if index is not None:
-        return [_shard(directory, index, name) for name in _shard_names(index)]
-    if single := directory.find("model.safetensors"):
-        return [single]
-    shards = [directory.find(path.name) for path in sorted(directory.path.glob("*.safetensors"))]
-    if not shards:
-        raise ModelFormatError(
-            directory.path,
-            "there are no .safetensors files. Pickled checkpoints (.bin, .pt) are not supported: "
-            "convert them with save_pretrained(..., safe_serialization=True).",
-        )
-    return [shard for shard in shards if shard is not None]
+    @property
+    def is_float(self) -> bool:
+        """Of a kind that is read without more to know."""
+        return self.dtype in FLOATS
+
+    def error(self, problem: str) -> ModelFormatError:
+        return ModelFormatError(self.shard, problem, field=self.name)
+
+    def check_dtype(self, supported: tuple[str, ...] = FLOATS) -> None:
+        if self.dtype not in supported:
+            raise self.error(
+                f"dtype {self.dtype} is not supported; supported are {', '.join(supported)}."
+            )
+
+    def read(self) -> "Tensor":
+        """All of it, in its stored dtype, which must be one of `DTYPES`. Imports torch."""
+        import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)
+
+        raw = torch.empty(self.num_bytes, dtype=torch.uint8)
+        self._read_into(raw.numpy().data, 0)
+        return raw.view(getattr(torch, DTYPES[self.dtype][0])).reshape(self.shape)
+
+    def read_bytes(self, start: int, size: int) -> bytes:
+        """Some of its bytes, as they lie; fewer at its end."""
+        buffer = bytearray(max(min(size, self.num_bytes - start), 0))
+        self._read_into(memoryview(buffer), start)
+        return bytes(buffer)
+
+    def _read_into(self, buffer: memoryview, start: int) -> None:
+        try:
+            with self.shard.open("rb") as file:
+                file.seek(self.start + start)
+                if file.readinto(buffer) != len(buffer):
+                    raise self.error("the file has become shorter.")
+        except OSError as error:
+            raise ModelFormatError(self.shard, f"cannot be read: {error.strerror}.") from error
 
 
 def list_tensors(shards: list[Path]) -> dict[str, ShardEntry]:
-    """Every tensor's name, shard and size, from the headers alone; no name appears twice."""
+    """Every tensor's name and place, from the headers alone; no name appears twice."""
     tensors: dict[str, ShardEntry] = {}
     for shard in shards:
-        with _opened(shard, "numpy") as file:
-            for name in file.keys():  # noqa: SIM118 (not a mapping)
-                if name in tensors:
-                    raise ModelFormatError(
-                        shard, f"the tensor is in {tensors[name].shard.name} too.", field=name
-                    )
-                header = file.get_slice(name)
-                dtype, shape = header.get_dtype(), header.get_shape()
-                tensors[name] = ShardEntry(
-                    shard, dtype, math.prod(shape) * DTYPE_BYTES.get(dtype, 1)
-                )
+        for entry in _entries(shard):
+            if entry.name in tensors:
+                raise entry.error(f"the tensor is in {tensors[entry.name].shard.name} too.")
+            tensors[entry.name] = entry
     return tensors
 
 
-def check_index(directory: Directory, tensors: dict[str, ShardEntry]) -> None:
-    """The index, if there is one, names only tensors that its shards hold."""
-    index = directory.fields(INDEX)
-    missing = sorted(_weight_map(index).keys() - tensors.keys()) if index else []
-    if missing:
-        raise ModelFormatError(
-            directory.path / INDEX, "is in the index, but in no shard.", field=missing[0]
-        )
-
-
-def check_dtypes(tensors: dict[str, ShardEntry]) -> None:
-    """Before anything is loaded: each is stored as one that we read."""
-    for name, stored in tensors.items():
-        if stored.dtype not in DTYPE_BYTES:
-            raise ModelFormatError(
-                stored.shard,
-                f"dtype {stored.dtype} is not supported; supported are {', '.join(DTYPE_BYTES)}.",
-                field=name,
-            )
-
-
-def read_tensors(tensors: dict[str, ShardEntry]) -> Iterator[tuple[str, "Tensor"]]:
-    """The tensors themselves in their stored dtype, shard by shard. Imports torch."""
-    for shard in dict.fromkeys(stored.shard for stored in tensors.values()):
-        with _opened(shard, "pt") as file:
-            for name, stored in tensors.items():
-                if stored.shard == shard:
-                    yield name, _read(file, shard, name)
-
-
-def are_equal(tensors: dict[str, ShardEntry], name: str, other: str) -> bool:
+def are_equal(one: ShardEntry, other: ShardEntry) -> bool:
     """Whether two tensors are the same, bit for bit."""
-    (dtype, shape, data), (other_dtype, other_shape, other_data) = (
-        _bytes_of(tensors[each].shard, each) for each in (name, other)
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    return all(
+        one.read_bytes(start, COMPARED_AT_ONCE) == other.read_bytes(start, COMPARED_AT_ONCE)
+        for start in range(0, one.num_bytes, COMPARED_AT_ONCE)
     )
-    return (dtype, shape) == (other_dtype, other_shape) and np.array_equal(data, other_data)
 
 
-def _bytes_of(shard: Path, name: str) -> tuple[str, list[int], "npt.NDArray[np.uint8]"]:
-    """Of a file whose header was checked: dtype, shape, and the bytes as they lie there."""
-    with shard.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        entry = json.loads(file.read(size))[name]
-    start, stop = entry["data_offsets"]
-    data = np.memmap(shard, dtype=np.uint8, mode="r", offset=8 + size + start, shape=stop - start)
-    return entry["dtype"], entry["shape"], data
-
-
-def _read(file: Any, shard: Path, name: str) -> "Tensor":
+def _entries(shard: Path) -> list[ShardEntry]:
     try:
-        tensor: Tensor = file.get_tensor(name)
-    except SafetensorError as error:
-        raise ModelFormatError(shard, f"{error}.", field=name) from error
-    return tensor
-
-
-@contextmanager
-def _opened(shard: Path, framework: str) -> Iterator[Any]:
-    try:
-        file = safe_open(shard, framework=framework)
+        with shard.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > MAX_HEADER_BYTES:
+                raise ModelFormatError(
+                    shard, f"says {size:,} bytes of header, the limit is {MAX_HEADER_BYTES:,}."
+                )
+            raw = file.read(size)
+        with safe_open(shard, framework="numpy"):  # checks it
+            header: Mapping[str, dict[str, list[int]]] = json.loads(raw)
     except (SafetensorError, OSError) as error:
         raise ModelFormatError(shard, f"is not a readable safetensors file: {error}.") from error
-    with file:
-        yield file
-
-
-def _weight_map(index: Fields) -> dict[str, str]:
-    value = index.raw("weight_map")
-    if not (isinstance(value, dict) and all(isinstance(name, str) for name in value.values())):
-        raise index.error("weight_map", "must map tensor names to file names.")
-    return value
-
-
-def _shard_names(index: Fields) -> list[str]:
-    return sorted(set(_weight_map(index).values()))
-
-
-def _shard(directory: Directory, index: Fields, name: str) -> Path:
-    if Path(name).name != name or not name.endswith(".safetensors"):
-        raise index.error(
-            "weight_map", f"{name!r:.100} is not the plain name of a .safetensors file."
-        )
-    if (shard := directory.find(name)) is None:
-        raise index.error("weight_map", f"the file {name!r:.100} is missing.")
-    return shard
+    entries = []
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            dtype, shape = str(tensor["dtype"]), tuple(tensor["shape"])
+            start, stop = tensor["data_offsets"]
+            entries.append(ShardEntry(name, shard, dtype, shape, 8 + size + start, stop - start))
+    for entry in entries:
+        known = DTYPES.get(entry.dtype)
+        assert known is None or entry.num_bytes == math.prod(entry.shape) * known[1]
+    return sorted(entries, key=lambda entry: entry.start)

@@ -32,6 +32,7 @@ class Ends:
     bos: int | None
     eos: frozenset[int]
     add_bos: bool
+    eos_token_id: int | None = None  # which of them is `eos_token` in templates
 
 
 def piece_vocabulary(
@@ -61,6 +62,7 @@ def piece_vocabulary(
         vocab_size=vocab_size,
         bos_token_id=ends.bos,
         eos_token_ids=ends.eos,
+        eos_token_id=ends.eos_token_id,
         add_bos=ends.add_bos and ends.bos is not None,
         text_tokens=[AddedToken(text, i) for text, i in added.items() if text not in special],
     )

@@ -10,6 +10,7 @@ Two encoders do the work: tiktoken where it is exact, the `tokenizers` package f
 
 import hashlib
 import sys
+from copy import copy
 
 from thirdeye.weights.tokenizers.added_tokens import AddedToken, AddedTokenFinder
 from thirdeye.weights.tokenizers.pipeline import Pipeline, PipelineEncoder
@@ -28,6 +29,10 @@ class Tokenizer:
         self.bos_token_id = vocabulary.bos_token_id
         self.eos_token_ids = vocabulary.eos_token_ids
         self.add_bos = vocabulary.add_bos
+        self.added_tokens = self.special_tokens | {
+            token.literal: token.token_id for token in vocabulary.text_tokens
+        }
+        self.eos_token = self._literal(vocabulary.eos_token_id)
         self.fingerprint = _fingerprint(vocabulary)
         self._encoder = _encoder(vocabulary)
         self._bytes = _token_table(vocabulary)
@@ -37,6 +42,17 @@ class Tokenizer:
             AddedToken(literal, token_id, *self.strips.get(literal, (False, False)))
             for literal, token_id in self.special_tokens.items()
         )
+
+    def ending_with(self, literal: str) -> "Tokenizer":
+        """A copy for which this added token ends a generation too."""
+        changed = copy(self)
+        changed.eos_token_ids = self.eos_token_ids | {self.added_tokens[literal]}
+        known = f"{self.fingerprint} ends with {literal}"
+        changed.fingerprint = hashlib.sha256(known.encode()).hexdigest()
+        return changed
+
+    def _literal(self, token_id: int | None) -> str | None:
+        return next((text for text, i in self.added_tokens.items() if i == token_id), None)
 
     def encode(self, text: str, *, follows_special: bool = False) -> list[int]:
         """Text to ids; special-token literals in it are text. Raises ValueError if it cannot.

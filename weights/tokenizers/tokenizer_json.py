@@ -83,6 +83,7 @@ def read_vocabulary(
         vocab_size=vocab_size,
         bos_token_id=bos,
         eos_token_ids=eos if end is None else eos | {end},
+        eos_token_id=end,
         add_bos=_add_bos(tokenizer, settings, ids, bos),
         text_tokens=[token for token, _ in added if token.literal not in special],
         strips={

@@ -42,7 +42,7 @@ def read_vocabulary(
         model.pieces,
         model.model_type,
         SpaceRules(prefix, model.remove_extra_whitespaces, model.charsmap),
-        Ends(bos, eos if end is None else eos | {end}, is_added),
+        Ends(bos, eos if end is None else eos | {end}, is_added, end),
         vocab_size,
         never_from_text,
     )

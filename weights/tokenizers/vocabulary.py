@@ -19,6 +19,8 @@ class Vocabulary:
     """`tokens`: ordinary tokens, id -> bytes. `merges`: pairs of byte strings in order of priority,
     none with a `Pipeline`, which has its own. `unreachable`: tokens that no text becomes.
 
+    `eos_token_id`: the one of `eos_token_ids` that templates write as `eos_token`.
+
     `strips`: which special tokens swallow the white space before them, and behind.
     `vocab_size` is the model's number of logits; ids without text stay unused.
     """
@@ -34,6 +36,7 @@ class Vocabulary:
     text_tokens: Sequence[AddedToken] = ()  # added ones that are no special tokens
     strips: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     unreachable: Mapping[int, bytes] = field(default_factory=dict)
+    eos_token_id: int | None = None
 
 
 def byte_characters() -> dict[int, str]:

@@ -1,5 +1,6 @@
 /* What lies between the qkv projection and attention, token by token: norm each head (where a
- * model does), turn queries and keys by the token's position, put keys and values into their slots.
+ * model does) and turn queries and keys by the token's position, or the other way round; multiply
+ * queries by a number of their position; put keys and values into their slots.
  *
  * A turn is two products and their difference, each rounded, as in model/parts/rope.py: the bits of a
  * token are its own. Keys and values are rounded once more where the cache is in fp16.
@@ -16,10 +17,11 @@ struct rope_kv_args {
     const float *cos, *sin; /* [T, half] */
     const int64_t *slots;   /* [T] */
     const float *query_gains, *key_gains; /* [head_dim], or NULL: no norm */
+    const float *query_scale;    /* [T]: queries are multiplied by it, or NULL */
     float *query;           /* [T, num_heads, head_dim] */
     void *keys, *values;    /* [slots, num_kv_heads, head_dim], fp16 or fp32 */
     float query_eps, key_eps;
-    int num_tokens, num_heads, num_kv_heads, head_dim, half, is_half;
+    int num_tokens, num_heads, num_kv_heads, head_dim, half, is_half, norm_is_last;
 };
 
 /* The root of the mean square, inverted. */
@@ -68,33 +70,51 @@ static void turn(const struct rope_kv_args *args, int token, const float *x, voi
     }
 }
 
-static void copy(const struct rope_kv_args *args, const float *x, void *at) {
-    for (int i = 0; i < args->head_dim; i += WIDTH) {
-        __mmask16 mask = first_lanes(args->head_dim - i);
-        put(at, i, args->is_half, mask, _mm512_maskz_loadu_ps(mask, x + i));
+static void copy(const float *x, int size, void *at, int is_half) {
+    for (int i = 0; i < size; i += WIDTH) {
+        __mmask16 mask = first_lanes(size - i);
+        put(at, i, is_half, mask, _mm512_maskz_loadu_ps(mask, x + i));
+    }
+}
+
+static void multiply(float *x, float scale, int size) {
+    for (int i = 0; i < size; i++) x[i] *= scale;
+}
+
+/* Norm and turn one head of queries or keys, in the model's order. */
+static void place_head(const struct rope_kv_args *args, int token, const float *x,
+                       const float *gains, float eps, void *at, int is_half) {
+    int size = args->head_dim;
+    float turned[size], normed[size];
+    if (!gains) {
+        turn(args, token, x, at, is_half);
+    } else if (args->norm_is_last) {
+        turn(args, token, x, turned, 0);
+        norm_head(turned, gains, eps, normed, size);
+        copy(normed, size, at, is_half);
+    } else {
+        norm_head(x, gains, eps, normed, size);
+        turn(args, token, normed, at, is_half);
     }
 }
 
 static void place_token(const struct rope_kv_args *args, int token) {
-    int size = args->head_dim, num_turned = args->num_heads + args->num_kv_heads;
-    const float *x = args->qkv + (size_t)token * (num_turned + args->num_kv_heads) * size;
-    size_t slot = (size_t)args->slots[token] * args->num_kv_heads * size;
-    size_t bytes = args->is_half ? 2 : 4;
-    char *keys = (char *)args->keys + slot * bytes, *values = (char *)args->values + slot * bytes;
-    float *query = args->query + (size_t)token * args->num_heads * size;
-    float normed[size];
-    for (int head = 0; head < num_turned; head++, x += size) {
-        int is_query = head < args->num_heads;
-        const float *gains = is_query ? args->query_gains : args->key_gains;
-        if (gains) norm_head(x, gains, is_query ? args->query_eps : args->key_eps, normed, size);
-        if (is_query)
-            turn(args, token, gains ? normed : x, query + (size_t)head * size, 0);
-        else
-            turn(args, token, gains ? normed : x,
-                 keys + (size_t)(head - args->num_heads) * size * bytes, args->is_half);
+    int size = args->head_dim, num_heads = args->num_heads, num_kv_heads = args->num_kv_heads;
+    const float *x = args->qkv + (size_t)token * (num_heads + 2 * num_kv_heads) * size;
+    size_t head_bytes = (size_t)size * (args->is_half ? 2 : 4);
+    size_t slot = (size_t)args->slots[token] * num_kv_heads * head_bytes;
+    char *keys = (char *)args->keys + slot, *values = (char *)args->values + slot;
+    float *query = args->query + (size_t)token * num_heads * size;
+    for (int head = 0; head < num_heads; head++, x += size) {
+        float *at = query + (size_t)head * size;
+        place_head(args, token, x, args->query_gains, args->query_eps, at, 0);
+        if (args->query_scale) multiply(at, args->query_scale[token], size);
     }
-    for (int head = 0; head < args->num_kv_heads; head++, x += size)
-        copy(args, x, values + (size_t)head * size * bytes);
+    for (int head = 0; head < num_kv_heads; head++, x += size)
+        place_head(args, token, x, args->key_gains, args->key_eps, keys + head * head_bytes,
+                   args->is_half);
+    for (int head = 0; head < num_kv_heads; head++, x += size)
+        copy(x, size, values + head * head_bytes, args->is_half);
 }
 
 void rope_kv(const void *data, struct team *team) {

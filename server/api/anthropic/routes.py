@@ -97,11 +97,10 @@ def as_chat(body: schema.MessagesRequest) -> JsonObject:
     chat = prompt_of(body) | {
         "max_completion_tokens": body.max_tokens,
         "stream": body.stream,
-        "temperature": body.temperature,
-        "top_p": body.top_p,
-        "top_k": body.top_k,
         "user": body.metadata and body.metadata.user_id,
     }
+    named = body.model_fields_set & {"temperature", "top_p", "top_k"}
+    chat |= {name: getattr(body, name) for name in named}
     return chat | ({"stop": list(body.stop_sequences)} if body.stop_sequences else {})
 
 

@@ -105,6 +105,8 @@ def plan_answer(
     longest = max(map(len, prompts))
     check_context(longest, context, own.prompt_param, reserve=0 if own.max_tokens == 0 else 1)
     max_tokens = room_for(own.max_tokens, longest, context, own.max_tokens_param)
+    if own.max_tokens is None and model.defaults.max_tokens is not None:
+        max_tokens = min(max_tokens, model.defaults.max_tokens)
     terms = SharedTerms(
         caller=caller,
         cache_salt=body.cache_salt,
@@ -133,22 +135,20 @@ def samplings_of(
             "min_tokens", f"must be at most 'max_tokens' ({max_tokens}), got {body.min_tokens}."
         )
     seed = fresh_seed() if body.seed is None else body.seed
-    top_k_is_on = 0 < body.top_k < model.tokenizer.vocab_size
+    drawn = model.defaults.sampling(body, body.model_fields_set)
+    if not 0 < drawn["top_k"] < model.tokenizer.vocab_size:
+        drawn["top_k"] = 0
     first = SamplingParams(
         max_tokens=max_tokens,
         min_tokens=body.min_tokens,
-        temperature=body.temperature,
-        top_p=body.top_p,
-        top_k=body.top_k if top_k_is_on else 0,
-        min_p=body.min_p,
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
-        repetition_penalty=body.repetition_penalty,
         logit_bias=body.logit_bias,
         stop_token_ids=list(body.stop_token_ids),
         ignore_eos=body.ignore_eos,
         logprobs=own.logprobs,
         prompt_logprobs=own.prompt_logprobs,
+        **drawn,
     )
     return [msgspec.structs.replace(first, seed=derive_seed(seed, j)) for j in range(body.n)]
 

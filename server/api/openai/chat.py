@@ -140,8 +140,9 @@ async def encode_messages(
 
     def encode_in_thread() -> list[int]:
         definitions = [tool.definition for tool in tools] or None
-        fitted, shown = fit([_plain(message) for message in messages], definitions, template)
-        return template.encode(
+        chosen = template.for_tools if definitions else template
+        fitted, shown = fit([_plain(message) for message in messages], definitions, chosen)
+        return chosen.encode(
             fitted,
             tools=shown,
             add_generation_prompt=add_generation_prompt,

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.state.context import Context
+from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.server_state import ServedModel
 
 
@@ -23,6 +24,7 @@ class ModelCard(Struct, kw_only=True):
     root: str
     parent: None = None
     max_model_len: Count
+    generation_defaults: GenerationDefaults  # the model's own, for requests that do not say
 
 
 class ModelList(Struct, kw_only=True):
@@ -54,5 +56,9 @@ def model_routes(context: Context) -> APIRouter:
 
 def card_of(name: str, model: ServedModel) -> ModelCard:
     return ModelCard(
-        id=name, created=model.created, root=model.names[0], max_model_len=model.max_model_len
+        id=name,
+        created=model.created,
+        root=model.names[0],
+        max_model_len=model.max_model_len,
+        generation_defaults=model.defaults,
     )

@@ -10,6 +10,7 @@ from copy import deepcopy
 from typing import Any
 
 from thirdeye.server.api.requests.decimals import decimal_up_to
+from thirdeye.server.api.state.generation_defaults import SAMPLED
 from thirdeye.server.api.state.server_state import ServedModel
 
 Document = dict[str, Any]
@@ -25,6 +26,7 @@ def show_model(document: Document, model: ServedModel | None) -> Document:
     for name, schema in schemas.items():
         if name.endswith("Request") and "model" in schema.get("properties", {}):
             _name_models(schema["properties"]["model"], model.names)
+            _show_defaults(schema["properties"], model.defaults.said())
     ours = {name: schema for name, schema in schemas.items() if not name.startswith("Receipt")}
     for node in _nodes(ours):
         if node.get("format") == "token-id":
@@ -40,6 +42,14 @@ def _name_models(field: Document, names: tuple[str, ...]) -> None:
     for option in field.get("anyOf", [field]):
         if option.get("type") == "string":
             option["enum"] = list(names)
+
+
+def _show_defaults(fields: Document, defaults: dict[str, float]) -> None:
+    """What the model suggests counts where a request says nothing."""
+    for name in fields.keys() & defaults.keys() & set(SAMPLED):
+        for option in fields[name].get("anyOf", [fields[name]]):
+            if "default" in option:
+                option["default"] = defaults[name]
 
 
 def _nodes(node: object) -> Iterator[Document]:

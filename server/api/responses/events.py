@@ -247,6 +247,7 @@ def empty_response(
     body: ResponsesRequest, generation: Generation, model: ServedModel
 ) -> JsonObject:
     """Every key of a response that has just begun, the request's own among them."""
+    sampling = generation.requests[0].sampling  # what the model suggests shows here, too
     return {
         "id": generation.id,
         "object": "response",
@@ -265,11 +266,11 @@ def empty_response(
         "truncation": "disabled",
         "parallel_tool_calls": body.parallel_tool_calls,
         "text": {"format": _format(body.text.format), "verbosity": "medium"},
-        "top_p": body.top_p,
+        "top_p": sampling.top_p,
         "presence_penalty": body.presence_penalty,
         "frequency_penalty": body.frequency_penalty,
         "top_logprobs": body.top_logprobs,
-        "temperature": body.temperature,
+        "temperature": sampling.temperature,
         "reasoning": {"effort": None, "summary": None},
         "usage": None,
         "max_output_tokens": body.max_output_tokens,

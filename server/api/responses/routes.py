@@ -98,7 +98,8 @@ def check_responses(body: ResponsesRequest) -> None:
 
 def as_chat(body: ResponsesRequest) -> JsonObject:
     """The same request in chat's words. What was left out stays out."""
-    chat: JsonObject = {name: getattr(body, name) for name in _SHARED}
+    named = (name for name in _SHARED if name in body.model_fields_set)
+    chat: JsonObject = {name: getattr(body, name) for name in named}
     chat["messages"] = messages_of(body.instructions, body.input)
     if body.max_output_tokens is not None:
         chat["max_completion_tokens"] = body.max_output_tokens

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from thirdeye.server.api.http.admission import AdmissionControl
 from thirdeye.server.api.http.rate_limits import Rates
+from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.engine.interface.types import Engine
 from thirdeye.server.errors import (
@@ -57,6 +58,7 @@ class ServedModel:
     fingerprint: str
     identity: Identity = field(default_factory=Identity)  # what the fingerprint is short for
     info: ModelInfo = field(default_factory=ModelInfo)
+    defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
 
     def check_name(self, name: str) -> None:
         """Raises `ResourceNotFound` for a name that is not served."""

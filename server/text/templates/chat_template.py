@@ -44,10 +44,14 @@ class ChatTemplate:
         *,
         bos_token: str | None = None,
         eos_token: str | None = None,
+        for_tools: "ChatTemplate | None" = None,
+        example_tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         """`bos_token` and `eos_token` are the literals that templates print by these names.
 
         By default those of the tokenizer; of several end-of-sequence tokens, the lowest id's.
+        `for_tools`: the template of conversations with tools, if that is another one; such a one
+        is tried out with `example_tools`.
         Raises `ChatTemplateError` for a template that does not parse or cannot render one message.
         """
         self.source = source
@@ -66,7 +70,8 @@ class ChatTemplate:
             raise ChatTemplateError(f"The chat template does not parse: {error}.") from error
         variables = meta.find_undeclared_variables(self._sandbox.parse(source))
         self.carries_tools = "tools" in variables and OPEN in source
-        if _CANARY not in self.render([{"role": "user", "content": _CANARY}]):
+        self.for_tools = for_tools or self
+        if _CANARY not in self.render([{"role": "user", "content": _CANARY}], tools=example_tools):
             raise ChatTemplateError("The chat template is broken: it drops a user's message.")
         self.takes_system = self._shows_system()
 

@@ -1,10 +1,10 @@
 """Where chat templates run: Jinja with HF's dialect, without access to Python, and with limits.
 
 What is promised. A template can read its variables and call harmless functions: no attribute of
-Python's machinery, no change of the caller's data, no code (Jinja's immutable sandbox). A render
-that loops ends within about `TIME_LIMIT_S` of processor time, as each turn of a loop and each macro
-looks at the clock; a string grown by `+`, `*` or `~` and the whole output end at `MAX_CHARS`;
-numbers handed to functions are at most `MAX_ARGUMENT`.
+Python's machinery, no change of the caller's data, no code (Jinja's immutable sandbox). Nothing is
+computed while it is compiled: constants are not folded. A render that loops ends within about
+`TIME_LIMIT_S` of processor time, as each turn of a loop and each macro looks at the clock; what one
+operation may make is bounded by `limits.py`, and so is the whole output.
 
 What is not. Memory is not bounded against every trick a template may know. Templates come only
 from the operator's checkpoint, never from a request, and each is rendered once at load
@@ -14,11 +14,13 @@ This file knows no messages and no tokens.
 
 import json
 import time
+from collections.abc import Callable
 from datetime import datetime
-from functools import reduce
+from functools import reduce, wraps
 from typing import Any, TypeVar
 
-from jinja2 import Template, nodes
+from jinja2 import Template, TemplateSyntaxError, nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
@@ -26,9 +28,18 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
+from thirdeye.server.text.templates.limits import (
+    check_format,
+    check_join,
+    check_method,
+    check_numbers,
+    check_operation,
+    check_percent,
+    check_size,
+)
+
 TIME_LIMIT_S = 1.0
-MAX_CHARS = 16 * 1024 * 1024  # of one string; a request's body is at most 4 MiB
-MAX_ARGUMENT = 1_000_000
+MAX_SOURCE = 1024 * 1024  # characters; the longest that models come with has some 30,000
 _TICK = "_tick"  # the variable that holds the clock of one render
 
 Body = TypeVar("Body", nodes.For, nodes.Macro)
@@ -41,23 +52,35 @@ class TemplateRefusal(Exception):
 class TemplateSandbox(ImmutableSandboxedEnvironment):
     """Compiles and renders templates. One serves all threads: a render's state is its variables."""
 
-    intercepted_binops = frozenset({"+", "*"})
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self) -> None:
         super().__init__(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag]
+            trim_blocks=True,
+            lstrip_blocks=True,
+            extensions=[loopcontrols, _GenerationTag],
+            optimized=False,
         )
+        self.code_generator_class = _NothingFolded
         for name in ("lipsum", "cycler", "joiner"):  # one makes megabytes, two are classes
             del self.globals[name]
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = _strftime_now
         self.filters["tojson"] = _tojson
+        for name, function in self.filters.items():
+            self.filters[name] = _limited(name, function)
 
     def compile_template(self, source: str) -> Template:
         """Raises `jinja2.TemplateError` for a source that is no template."""
-        tree: nodes.Template = _Limiter().visit(self.parse(source))
-        tree.set_environment(self)
-        return self.from_string(tree)
+        if len(source) > MAX_SOURCE:
+            raise TemplateSyntaxError(f"it has more than {MAX_SOURCE} characters", 1)
+        try:
+            tree: nodes.Template = _Limiter().visit(self.parse(source))
+            tree.set_environment(self)
+            return self.from_string(tree)
+        except (RecursionError, SyntaxError, MemoryError) as error:
+            # Of Python's parser: Jinja's own nesting is limited by Python's.
+            raise TemplateSyntaxError("it is nested too deeply", 1) from error
 
     def run(self, template: Template, variables: dict[str, Any]) -> str:
         """The rendered text. Raises whatever the template runs into, `SecurityError` at a limit."""
@@ -65,25 +88,33 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         pieces, num_chars = [], 0
         for piece in template.generate(variables | {_TICK: clock.tick}):
             num_chars += len(piece)
-            _check_size(num_chars)
+            check_size(num_chars)
             pieces.append(piece)
         return "".join(pieces)
 
     # Jinja's names: the template's own keywords must not collide with them.
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        for value in (*args, *kwargs.values()):
-            if isinstance(value, int) and abs(value) > MAX_ARGUMENT:
-                raise SecurityError(f"a number above {MAX_ARGUMENT} in a call")
+        check_numbers((*args, *kwargs.values()))
+        text = getattr(__obj, "__self__", None)
+        if isinstance(text, str):
+            check_method(text, __obj.__name__, args)
         return super().call(__context, __obj, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "+" and hasattr(left, "__len__") and hasattr(right, "__len__"):
-            _check_size(len(left) + len(right))
-        elif operator == "*":
-            for sequence, times in ((left, right), (right, left)):
-                if hasattr(sequence, "__len__") and isinstance(times, int):
-                    _check_size(len(sequence) * times)
+        check_operation(operator, left, right)
         return super().call_binop(context, operator, left, right)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        formatted = super().wrap_str_format(value)
+        if formatted is None:
+            return None
+        make: Callable[..., str] = formatted
+
+        def limited(*args: Any, **kwargs: Any) -> str:
+            check_format(value.__self__, [*args, *kwargs.values()])
+            return make(*args, **kwargs)
+
+        return limited
 
 
 class _Clock:
@@ -97,9 +128,33 @@ class _Clock:
             raise SecurityError("the template takes too long")
 
 
-def _check_size(num_chars: int) -> None:
-    if num_chars > MAX_CHARS:
-        raise SecurityError(f"the template makes more than {MAX_CHARS} characters")
+class _NothingFolded(CodeGenerator):
+    """Compiles without computing. Jinja would print the value of a constant expression instead of
+    the expression, and compute it on the way, outside every limit."""
+
+    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
+        if not isinstance(node, nodes.TemplateData):
+            raise nodes.Impossible
+        return super()._output_child_to_const(node, frame, finalize)
+
+
+def _limited(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, with its arguments judged first. What it is applied to may be any number."""
+    first = 2 if hasattr(function, "jinja_pass_arg") else 1
+
+    @wraps(function)
+    def limited(*args: Any, **kwargs: Any) -> Any:
+        text, options = args[first - 1], args[first:]
+        check_numbers((*options, *kwargs.values()))
+        if name == "format":
+            check_percent(str(text), [*options, *kwargs.values()])
+        elif name == "join":
+            check_join(str(options[0]) if options else "", text)
+        elif name == "replace":
+            check_method(str(text), "replace", options)
+        return function(*args, **kwargs)
+
+    return limited
 
 
 class _Limiter(NodeTransformer):
@@ -116,6 +171,9 @@ class _Limiter(NodeTransformer):
         look = nodes.Call(nodes.Name(_TICK, "load"), [], [], None, None)
         node.body.insert(0, nodes.ExprStmt(look, lineno=node.lineno))
         return node
+
+    def visit_ScopedEvalContextModifier(self, node: nodes.ScopedEvalContextModifier) -> None:
+        raise TemplateSyntaxError("a chat template has no 'autoescape'", node.lineno)
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Expr:
         self.generic_visit(node)

@@ -14,12 +14,21 @@ from thirdeye.server.api.generation.answer_format import AnswerFormat, Joined
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.responses.events import ResponsesFormat
 from thirdeye.server.api.responses.schema import ResponsesRequest
-from thirdeye.server.engine.interface.types import FinishReason
+from thirdeye.server.engine.interface.types import FinishReason, Request, SamplingParams
 from thirdeye.server.text.events import TextEvent, ToolCallDelta
 from thirdeye.server.text.text_stream import TextOptions
 
+REQUEST = Request(request_id="id_1-0", prompt_token_ids=[1], sampling=SamplingParams(max_tokens=9))
 GENERATION = Generation(
-    id="id_1", created=0, model="tiny", prompts=[[1]], n=1, requests=[], options=TextOptions()
+    id="id_1",
+    created=0,
+    model="tiny",
+    prompts=[[1]],
+    n=1,
+    requests=[
+        Request(request_id="id_1-0", prompt_token_ids=[1], sampling=SamplingParams(max_tokens=9))
+    ],
+    options=TextOptions(),
 )
 TEXTS = st.text(alphabet='ab"\\é🙂', max_size=4)
 PIECES = st.lists(st.sampled_from(['"a"', ":", "1", ","]), max_size=3)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 import pytest
 
 from tests.api.support import CHAT, EOS, eventually, fake_engine, live, ready_state
+from tests.e2e.procfs import has_read_all
 from thirdeye.server.transport.connection_guard import guarded
 
 HEAD_SECONDS, BODY_SECONDS, CONNECTIONS = 0.4, 0.7, 20
@@ -128,7 +129,7 @@ def test_large_heads_are_431(patient: int, head: bytes) -> None:
 def test_a_large_head_in_two_parts_is_431(patient: int) -> None:
     with connect(patient) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000)
-        time.sleep(0.05)
+        eventually(lambda: has_read_all(connection))
         connection.sendall(b"x" * 20_000)
         assert status(rest(connection)) == 431
 
@@ -141,7 +142,7 @@ def test_allowed_heads_pass(patient: int) -> None:
         assert status(rest(connection)) == 200
     with connect(patient) as connection:
         connection.sendall(GET[:-2] + b"Connection: close\r\nX: " + b"x" * 15_000)
-        time.sleep(0.05)
+        eventually(lambda: has_read_all(connection))
         connection.sendall(b"x" * 15_000 + b"\r\n\r\n")
         assert status(rest(connection)) == 200
     with connect(patient) as connection:
@@ -149,7 +150,7 @@ def test_allowed_heads_pass(patient: int) -> None:
         message = post(large, b"Connection: close\r\n")
         split = message.index(b"\r\n\r\n") + 2
         connection.sendall(message[:split])
-        time.sleep(0.05)
+        eventually(lambda: has_read_all(connection))
         connection.sendall(message[split:])
         assert status(rest(connection)) == 200
 
@@ -181,7 +182,7 @@ def test_the_bytes_of_a_body_do_not_count_as_the_next_head(patient: int) -> None
     large = json.dumps(CHAT | {"user": "x" * 40_000, "max_tokens": 1}).encode()
     with connect(patient) as connection:
         connection.sendall(post(large) + GET[:10])
-        time.sleep(0.05)
+        eventually(lambda: has_read_all(connection))
         connection.sendall(GET[10:-2] + b"Connection: close\r\n\r\n")
         assert rest(connection).count(b"HTTP/1.1 200") == 2
 

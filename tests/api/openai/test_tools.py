@@ -55,6 +55,20 @@ def prompt_of(body: dict[str, Any], **model: Any) -> str:
     return b"".join(map(ByteTokenizer().token_bytes, ids)).decode()
 
 
+def test_the_template_for_tools_is_taken_where_there_are_tools() -> None:
+    """A model may have another one for that. Which tools may be called does not matter."""
+    source = "<tool_call>{% for tool in tools %}{{ tool.function.name }},{% endfor %}"
+    for_tools = ChatTemplate(
+        source + "{{ messages[0].content }}", ByteTokenizer(), example_tools=TOOLS
+    )
+    plain = ChatTemplate("{{ messages[0].content }}", ByteTokenizer(), for_tools=for_tools)
+    question = MESSAGES[0]["content"]
+    assert prompt_of(CHAT, template=plain) == f"<tool_call>get_weather,now,{question}"
+    without = {key: value for key, value in CHAT.items() if key != "tools"}
+    assert prompt_of(without, template=plain) == question
+    assert prompt_of(without | {"tools": []}, template=plain) == question
+
+
 # --- answers -------------------------------------------------------------------------------------
 
 

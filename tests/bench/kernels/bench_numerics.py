@@ -26,7 +26,7 @@ from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.linear.row_invariant import RowInvariant
 from thirdeye.model.linear.unquantized import Unquantized
-from thirdeye.model.parts.layers import gelu_tanh, silu
+from thirdeye.model.parts.activations import gelu_tanh, silu
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer

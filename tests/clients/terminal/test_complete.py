@@ -144,3 +144,22 @@ def test_a_reader_that_leaves(stub: Stub) -> None:
         process.kill()
     assert (process.returncode, err) == (141, b"")
     assert stub.requests[0].client_left.wait(5)
+
+
+@pytest.mark.parametrize(
+    ("card", "temperature"),
+    [
+        ({}, 0.3),
+        ({"generation_defaults": {"temperature": None, "top_p": None}}, 0.3),
+        ({"generation_defaults": {"temperature": 0.6, "top_p": None}}, None),
+    ],
+)
+def test_a_model_that_says_how_it_is_sampled_is_left_to_it(
+    stub: Stub, card: dict[str, Any], temperature: float | None
+) -> None:
+    """Any other gets a calm temperature, and what a person asked for counts in any case."""
+    stub.reply({"object": "list", "data": [{"id": "tiny", **card}]})
+    assert complete(stub, is_calm=True)[0] == 0
+    assert stub.requests[-1].json.get("temperature") == temperature
+    assert complete(stub, params={"temperature": 1.5}, is_calm=True)[0] == 0
+    assert stub.requests[-1].json["temperature"] == 1.5

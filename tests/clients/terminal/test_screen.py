@@ -63,6 +63,17 @@ def test_a_model_cannot_steer_the_terminal(text: str) -> None:
     assert printable("\x1b]0;title\x07\x9b31mred\r\n\tend 🙂") == "]0;title31mred\n\tend 🙂"
 
 
+def test_what_hides_or_turns_a_line_is_not_shown() -> None:
+    """A text must read on the screen as it is: no override of direction, no hidden tag."""
+    hidden = "\u202a\u202e\u2066\u2069\u2028\u2029\u206a\ufff9\U000e0041"
+    assert printable(f"rm{hidden} -rf") == "rm -rf"
+
+
+def test_scripts_and_emoji_are_whole() -> None:
+    text = "שלום עולם, مرحبا, नमस्ते क्‍ष, 👩‍👩‍👧, \u200e\u200f"
+    assert printable(text) == text
+
+
 def test_speed_by_the_servers_clock() -> None:
     timings = {"ttft_ms": 40.0, "predicted_ms": 500.0, "predicted_n": 20}
     answer = ChatAnswer("x", "stop", Usage(9, 20, 29, 4), timings)

@@ -14,16 +14,23 @@ import openai
 import pytest
 
 from tests.e2e.live import LiveServer
-from tests.e2e.procfs import is_running, num_descriptors, seconds_until, shared_memory
+from tests.e2e.procfs import (
+    is_running,
+    num_connections,
+    num_descriptors,
+    seconds_until,
+    shared_memory,
+)
 from tests.tiny import tiny_llama
 
-BODY = {"model": "tiny", "prompt": "Greasy fried noodles", "max_tokens": 240, "ignore_eos": True}
+CONTEXT = 8192  # no answer is over before it is killed, on whatever machine
+BODY = {"model": "tiny", "prompt": "Greasy fried noodles", "max_tokens": 8000, "ignore_eos": True}
 COMPLETIONS = "/v1/completions"
 
 
 @pytest.fixture
 def server(tmp_path):
-    tiny_llama(tmp_path)
+    tiny_llama(tmp_path, context=CONTEXT)
     options = ["--served-model-name", "tiny", "--max-num-seqs", "16", "--speculation", "off"]
     server = LiveServer([str(tmp_path), *options])
     yield server.start()
@@ -81,8 +88,7 @@ def kill_and_return(server: LiveServer, seconds: float = 20.0) -> None:
     num_back = server.output.count("the engine is back")
     endings = asyncio.run(kill_under(server, 16, seconds))
     killed = time.monotonic()
-    assert set(endings) <= {"model_loading", "done"}, endings
-    assert "model_loading" in endings, endings
+    assert set(endings) == {"model_loading"}, endings
     for path in ("/health", "/ready"):  # the first look already tells the truth
         assert status(server, path) == 503
     refused = httpx.post(server.url + COMPLETIONS, json=BODY, trust_env=False, timeout=5)
@@ -104,8 +110,7 @@ def test_the_engine_comes_back(server):
     """kill -9 under 16 streams: an error or a 503 for each, /health tells the truth, the engine is
     back; the same descriptors and shared memory as before. `make prove` looks at the clock, too."""
     assert answers(server)
-    seconds_until(lambda: num_descriptors(server.process.pid) > 0, 20)
-    time.sleep(0.2)
+    seconds_until(lambda: num_connections(server.port) == 0, 20)
     before, shared = num_descriptors(server.process.pid), shared_memory()
     fingerprint = models(server)
     kill_and_return(server)
@@ -139,12 +144,13 @@ def test_a_client_that_retries_never_notices(server):
 
 def test_the_fifth_death_is_the_servers(server):
     """Five deaths within a minute: a non-zero exit status, one line that says why, no process."""
+    engine = 0
     for count in range(1, 6):
-        seconds_until(lambda: len(server.children()) == 1, 30)
-        os.kill(server.children()[0], signal.SIGKILL)
+        seconds_until(lambda dead=engine: server.children() not in ([dead], []), 30)
+        (engine,) = server.children()
+        os.kill(engine, signal.SIGKILL)
         if count < 5:
             seconds_until(lambda n=count: server.output.count("Starting another") == n, 20)
-            time.sleep(0.1)
     assert server.process.wait(10) == 1
     server.kill()
     last = server.lines[-1]

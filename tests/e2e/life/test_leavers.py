@@ -4,14 +4,13 @@ import asyncio
 import json
 import random
 import socket
-import time
 import urllib.request
 
 import httpx
 import pytest
 
 from tests.e2e.live import LiveServer
-from tests.e2e.procfs import num_descriptors, num_threads, seconds_until
+from tests.e2e.procfs import num_connections, num_descriptors, num_threads, seconds_until
 from tests.tiny import tiny_llama
 
 PROMPT = "The quick brown fox jumps over the lazy dog; the dog does not mind at all. " * 6
@@ -116,7 +115,7 @@ async def read_events(reader: asyncio.StreamReader, count: int) -> None:
 
 def disconnect(server: LiveServer, waves: int, seed: int) -> list[float]:
     """Seconds to rest after each wave of leavers."""
-    port, chance = int(server.url.rsplit(":", 1)[1]), random.Random(seed)
+    port, chance = server.port, random.Random(seed)
 
     async def wave() -> None:
         await asyncio.gather(*(leave(port, chance) for _ in range(WAVE)))
@@ -134,7 +133,7 @@ def check_leavers(server: LiveServer, waves: int, seconds: float) -> None:
     pids = (server.process.pid, engine)
     disconnect(server, 1, seed=1)
     seconds_until(lambda: is_at_rest(server), 20)
-    time.sleep(0.3)
+    seconds_until(lambda: num_connections(server.port) == 0, 20)
     before = [num_descriptors(pid) for pid in pids]
     times = disconnect(server, waves, seed=2)
     seconds_until(lambda: [num_descriptors(pid) for pid in pids] <= before, 10)
@@ -190,7 +189,7 @@ def test_slow_readers(server):
     descriptors and blocks come back though the clients never hang up."""
     seconds_until(lambda: is_at_rest(server), 20)
     before = num_descriptors(server.process.pid)
-    port = int(server.url.rsplit(":", 1)[1])
+    port = server.port
 
     async def main() -> None:
         async with httpx.AsyncClient(base_url=server.url, trust_env=False, timeout=30) as client:

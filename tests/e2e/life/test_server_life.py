@@ -68,7 +68,7 @@ def test_api_process_never_loads_torch(tiny_server):
 def test_one_listening_socket(tiny_server):
     """Nothing listens but the one address that was asked for."""
     processes = [tiny_server.process.pid, *tiny_server.children()]
-    port = int(tiny_server.url.rsplit(":", 1)[1])
+    port = tiny_server.port
     assert [entry for pid in processes for entry in listeners(pid)] == [("0100007F", port)]
 
 

@@ -28,6 +28,7 @@ class Recipe(msgspec.Struct):
     exit_while_loading: int | None = None
     step_seconds: float = 0.0
     die_after_steps: int | None = None
+    step_file: str | None = None  # is there as soon as a step has begun
 
 
 class SlowModel(ToyModel):
@@ -39,6 +40,8 @@ class SlowModel(ToyModel):
         self._num_steps += 1
         if self._num_steps == self._recipe.die_after_steps:
             os._exit(66)
+        if self._recipe.step_file is not None:
+            Path(self._recipe.step_file).touch()
         time.sleep(self._recipe.step_seconds)
         return super().__call__(batch, kv_cache)
 

@@ -3,7 +3,7 @@ protocol."""
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, cast
@@ -245,7 +245,11 @@ def look(name: str = "look", num_layers: int = 3) -> TraceRequest:
 
 
 async def traces_of(engine: Engine, request: TraceRequest) -> list[Trace]:
-    return [trace async for trace in engine.inspect(request)]
+    return await rest_of(engine.inspect(request))
+
+
+async def rest_of(stream: AsyncIterator[Trace]) -> list[Trace]:
+    return [trace async for trace in stream]
 
 
 def test_looking_inside_gives_each_layer_and_one_last_trace(run: Run) -> None:
@@ -300,8 +304,10 @@ def test_close_ends_what_is_looked_into(make: Make) -> None:
 
     async def main() -> None:
         engine = await make(0.01)
-        task = asyncio.create_task(traces_of(engine, look(num_layers=100_000)))
-        await asyncio.sleep(0.05)
+        stream = engine.inspect(look(num_layers=100_000))
+        await anext(stream)
+        task = asyncio.create_task(rest_of(stream))
+        await asyncio.sleep(0)  # it waits for more
         await engine.close()
         last = (await task)[-1]
         assert last.is_last

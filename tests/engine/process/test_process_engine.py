@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.api.support import eventually
 from tests.engine.process.fake_worker import Recipe
 from tests.engine.process.test_engines import endings, long_request, start_process
 from tests.engine.toy import collect, greedy_reference, make_request, tokens_of, until
@@ -141,16 +142,21 @@ def test_it_runs_on_the_event_loop_of_the_server() -> None:
 
 
 def test_idle_costs_nothing() -> None:
-    """No polling: at most one tick of the clock in a second, on both sides of the pipe."""
+    """No polling: at most one tick of the clock in a second, on both sides of the pipe.
+
+    In some second soon: on a busy machine the first may hold the end of what was asked.
+    """
 
     async def main() -> None:
         engine = await start_process(Recipe())
         await collect(engine, make_request())
-        await asyncio.sleep(0.2)
-        before = cpu_seconds(engine.pid), time.process_time()
-        await asyncio.sleep(1.0)
-        assert cpu_seconds(engine.pid) - before[0] <= 0.011
-        assert time.process_time() - before[1] <= 0.02
+        theirs = ours = 1.0
+        async with asyncio.timeout(20):
+            while theirs > 0.011 or ours > 0.02:
+                before = cpu_seconds(engine.pid), time.process_time()
+                await asyncio.sleep(1.0)
+                theirs = cpu_seconds(engine.pid) - before[0]
+                ours = time.process_time() - before[1]
         await engine.close()
 
     asyncio.run(main())
@@ -159,10 +165,11 @@ def test_idle_costs_nothing() -> None:
 PARENT = """
 import asyncio, sys
 sys.path.insert(0, {root!r})
+from tests.api.support import eventually
 from tests.engine.process.fake_worker import Recipe
 from tests.engine.process.test_engines import long_request, start_process
 async def main():
-    engine = await start_process(Recipe(step_seconds={step_seconds}))
+    engine = await start_process(Recipe(step_seconds={step_seconds}, step_file={step_file!r}))
     print(engine.pid, flush=True)
     async for _ in engine.generate(long_request()):
         pass
@@ -171,17 +178,16 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("step_seconds", [0.0, 60.0], ids=["idle", "in a long step"])
-def test_it_never_outlives_its_parent(step_seconds: float) -> None:
+@pytest.mark.parametrize("step_seconds", [0.0, 60.0], ids=["short steps", "in a long step"])
+def test_it_never_outlives_its_parent(step_seconds: float, tmp_path: Path) -> None:
     """kill -9 of the server leaves no engine behind."""
-    code = PARENT.format(root=str(Path(__file__).parents[3]), step_seconds=step_seconds)
+    begun = tmp_path / "step"
+    root = str(Path(__file__).parents[3])
+    code = PARENT.format(root=root, step_seconds=step_seconds, step_file=str(begun))
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        time.sleep(0.2)
+        eventually(begun.exists)
         assert is_running(pid)
         parent.kill()
-    deadline = time.monotonic() + 20
-    while is_running(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not is_running(pid)
+    eventually(lambda: not is_running(pid))

@@ -46,6 +46,17 @@ def test_compiles_once_and_finds_it_again(tmp_path: Path, sources: Path) -> None
     assert list((tmp_path / "cache").iterdir()) == [first.library], "nothing else is left behind"
 
 
+@pytest.mark.parametrize("left", [0, 1000], ids=["empty", "half written"])
+def test_a_damaged_library_is_made_again(tmp_path: Path, sources: Path, left: int) -> None:
+    planned = plan_build(tmp_path / "cache", sources=sources)
+    planned.run()
+    planned.library.write_bytes(planned.library.read_bytes()[:left])
+    assert not planned.is_done
+    planned.run()
+    assert planned.is_done
+    assert ctypes.CDLL(str(planned.library)).answer() == 42
+
+
 def test_the_name_stands_for_all_that_makes_it(
     tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import torch
 from tests.model.native.small import small_library
 from thirdeye.model.native.build import Unavailable
 from thirdeye.model.native.library import Library, address, openmp_runtime
+from thirdeye.model.native.seal import seal_in_place
 
 # Each thread takes items and counts them; behind the barrier all sum what all have counted.
 COUNT = """
@@ -70,7 +71,8 @@ def test_the_library_of_the_project_loads(native: Library) -> None:
 
 
 def test_a_file_that_is_no_library(tmp_path: Path) -> None:
-    (tmp_path / "kernels.so").write_text("half")
+    (tmp_path / "made").write_text("sealed, and yet no code")
+    seal_in_place(tmp_path / "made", tmp_path / "kernels.so")
     with pytest.raises(Unavailable, match="cannot be loaded"):
         Library(tmp_path / "kernels.so")
     with pytest.raises(Unavailable, match="cannot be loaded"):

@@ -5,23 +5,26 @@ import torch
 
 from tests.model.fused_twins import (
     HEAD_DIMS,
+    HEAD_NORMS,
     check_gated_mlp,
     check_heads,
     check_norm,
     close,
     fill,
+    heads_config,
     noise,
 )
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
 from thirdeye.model.config import Activation, RopeConfig
-from thirdeye.model.native.activate import ActivateKernel
+from thirdeye.model.native.activate import KINDS, ActivateKernel
 from thirdeye.model.native.layer_norm import LayerNormKernel
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.rms_norm import RMSNormKernels
 from thirdeye.model.native.rope_kv import RopeKVKernel
-from thirdeye.model.parts.fused import NativeLayerNorm
-from thirdeye.model.parts.layers import LayerNorm, activation_function
+from thirdeye.model.parts.activations import XIELU, activation_function
+from thirdeye.model.parts.fused import NativeLayerNorm, NativeXIELU
+from thirdeye.model.parts.layers import LayerNorm
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -61,13 +64,13 @@ def test_layer_norm(rows: int, size: int, has_bias: bool, where: Placement) -> N
     assert torch.equal(x, before)
 
 
-@pytest.mark.parametrize("activation", list(Activation))
+@pytest.mark.parametrize("activation", list(KINDS))
 @pytest.mark.parametrize(("rows", "wide"), [(1, 1), (3, 48), (2, 1536), (33, 100)])
 def test_gated(rows: int, wide: int, activation: Activation, where: Placement) -> None:
     check_gated_mlp(rows, wide, where, activation)
 
 
-@pytest.mark.parametrize("activation", list(Activation))
+@pytest.mark.parametrize("activation", list(KINDS))
 def test_activation(activation: Activation, native: Library, where: Placement) -> None:
     """Every number of a fine grid: nearer to the exact value than to torch's, which cancels."""
     x = torch.linspace(-15, 15, 3 * 33_333).view(3, -1)
@@ -77,7 +80,7 @@ def test_activation(activation: Activation, native: Library, where: Placement) -
     torch.testing.assert_close(y.double(), exact(x.double()), atol=1e-6, rtol=2e-6)
 
 
-@pytest.mark.parametrize("activation", list(Activation))
+@pytest.mark.parametrize("activation", list(KINDS))
 def test_activation_of_the_extremes(activation: Activation, native: Library) -> None:
     """No overflow on the way to 0 or x; a NaN is not swallowed."""
     gates = torch.tensor([0.0, -1e30, 1e30, -100.0, 100.0, torch.inf, torch.nan])
@@ -89,13 +92,29 @@ def test_activation_of_the_extremes(activation: Activation, native: Library) -> 
     assert y[6].isnan()
 
 
-@pytest.mark.parametrize("qk_norm", [False, True])
+def test_xielu(native: Library, where: Placement) -> None:
+    """Every number of a fine grid, in any company; a NaN is not swallowed."""
+    numbers = torch.tensor([0.3, -0.7, 0.5, -1e-6])
+    ours, twin = NativeXIELU(Placement(torch.float32, CPU, native=native)), XIELU(where)
+    for module in (ours, twin):
+        module.weight.copy_(numbers)
+    x = torch.linspace(-15, 15, 3 * 33_333).view(3, -1)
+    y = ours(x)
+    torch.testing.assert_close(y, twin(x), atol=2e-6, rtol=1e-6)
+    assert torch.equal(ours(x[1:2, 7:100]), y[1:2, 7:100])
+    extremes = ours(torch.tensor([[0.0, -torch.inf, torch.inf, torch.nan, -100.0]]))[0]
+    assert extremes[0].abs() < 2e-6
+    assert extremes[2] == torch.inf
+    assert extremes[3].isnan()
+    assert extremes[4] == twin(torch.tensor([-100.0]))
+
+
+@pytest.mark.parametrize("norms", HEAD_NORMS)
 @pytest.mark.parametrize("head_dim", [*HEAD_DIMS, 256])
-def test_heads(head_dim: int, qk_norm: bool, where: Placement) -> None:
-    """Rotated wholly and in part, with and without a norm of each head."""
+def test_heads(head_dim: int, norms: str, where: Placement) -> None:
+    """Rotated wholly and in part, with and without a norm of each head, before and after."""
     for dim in {head_dim, max(2, head_dim // 4 * 2)}:
-        rope = RopeConfig(theta=10_000.0, dim=dim)
-        check_heads(change(LLAMA, head_dim=head_dim, rope=rope, qk_norm=qk_norm), where)
+        check_heads(heads_config(head_dim, dim, norms), where)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +142,7 @@ def test_same_bits(native: Library, threads: int) -> None:
     x, delta = (torch.randn(100, 576, generator=g) for _ in range(2))
     weight, both = torch.randn(576, generator=g), torch.randn(100, 200, generator=g)
     norms, layer_norm = RMSNormKernels(native), LayerNormKernel(native)
-    gates = [ActivateKernel(native, kind, is_gated=True) for kind in Activation]
+    gates = [ActivateKernel(native, kind, is_gated=True) for kind in KINDS]
     streams, normed = norms.add_rms_norm(x, delta, weight, 1e-5)
     _, centred = layer_norm(x, delta, weight, weight, 1e-5)
     gated = [gate(both) for gate in gates]

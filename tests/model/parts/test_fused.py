@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from tests.model.fused_twins import HEAD_DIMS, check_gated_mlp, check_heads, check_norm
+from tests.model.fused_twins import (
+    HEAD_DIMS,
+    HEAD_NORMS,
+    check_gated_mlp,
+    check_heads,
+    check_norm,
+    heads_config,
+)
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
 from thirdeye.model.attention.choose_attention import choose_attention
@@ -36,14 +43,12 @@ def test_silu_mul(rows: int, wide: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize("norms", HEAD_NORMS)
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
-def test_heads(head_dim: int, qk_norm: bool, dtype: torch.dtype) -> None:
-    """Rotated wholly and in part, with and without a norm of each head."""
+def test_heads(head_dim: int, norms: str, dtype: torch.dtype) -> None:
+    """Rotated wholly and in part, with and without a norm of each head, before and after."""
     for dim in {head_dim, max(2, head_dim // 4 * 2)}:
-        rope = RopeConfig(theta=10_000.0, dim=dim)
-        config = change(LLAMA, head_dim=head_dim, rope=rope, qk_norm=qk_norm)
-        check_heads(config, Placement(dtype, CPU))
+        check_heads(heads_config(head_dim, dim, norms), Placement(dtype, CPU))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_what_will_serve(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -
     shown = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "architecture llama" in shown
     assert re.search(r"tensors \d+ F32 ", shown)
-    assert "do_sample True, temperature 0.6, top_p 0.95 (shown only" in shown
+    assert "sampling temperature 0.6, top_p 0.95, where a request does not say" in shown
     assert "no tools: the server adds them" in shown
     assert "max_length" not in shown
     assert shown.endswith("serves: yes ")
@@ -71,6 +71,14 @@ def test_a_broken_template_is_told(checkpoint: Path, capsys: pytest.CaptureFixtu
     (line,) = refusals(capsys.readouterr().out)
     assert "does not parse" in line
     assert "--chat-template" in line
+
+
+def test_a_suggestion_that_is_none(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (checkpoint / "generation_config.json").write_text('{"temperature": "hot"}')
+    assert show_info(str(checkpoint)) == 1
+    (line,) = refusals(capsys.readouterr().out)
+    assert "'temperature': must be a number between 0 and 2, got 'hot'." in line
+    assert "--generation-config none" in line
 
 
 def test_a_template_list_with_a_name_that_is_no_string(

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from jinja2 import TemplateError, TemplateSyntaxError
 
+from thirdeye.server.text.templates.limits import MAX_CHARS
 from thirdeye.server.text.templates.sandbox import (
-    MAX_CHARS,
+    MAX_SOURCE,
     TIME_LIMIT_S,
     TemplateRefusal,
     TemplateSandbox,
@@ -44,6 +45,28 @@ ATTACKS = {
     "a string doubled by ~": "{% set ns = namespace(s='ab') %}{% for i in range(60) %}"
     "{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
     "lipsum": "{{ lipsum(n=100000) }}",
+    "a power": "{% set x = 9 ** (9 ** 9) %}{{ x }}",
+    "powers of constants": "{{ (10**5)**(10**5) }}",
+    "a squared number": "{% set ns = namespace(x=9) %}{% for i in range(60) %}"
+    "{% set ns.x = ns.x * ns.x %}{% endfor %}{{ ns.x }}",
+    "a center of constants": "{{ 'a'|center(10**9) }}",
+    "a center in a condition": "{% if 'a'|center(10**9) %}x{% endif %}",
+    "a center in an assignment": "{% set x = 'a'|center(width=10**9) %}",
+    "a wide %": "{{ '%1000000000d' % 1 }}",
+    "a precise %": "{{ '%.1000000000f' % 1 }}",
+    "many wide %": "{{ ('%999999d' * 999) % ([1] * 999) }}",
+    "a computed width": "{{ '%*d' % (10**9, 1) }}",
+    "a wide format filter": "{{ '%1000000000d'|format(1) }}",
+    "a wide format": "{{ '{:>1000000000}'.format('a') }}",
+    "a computed format": "{{ '{:>{}}'.format('a', 10**9) }}",
+    "a repeated field": "{{ ('{0}' * 9999).format('a' * 999999) }}",
+    "a replaced letter": "{{ ('a' * 999999).replace('a', 'b' * 999999) }}",
+    "a replaced nothing": "{{ ('a' * 999999)|replace('', 'b' * 999999) }}",
+    "a long separator": "{{ ('b' * 999999).join(['a'] * 9999) }}",
+    "a long separator's filter": "{{ (['a'] * 9999)|join('b' * 999999) }}",
+    "long pieces": "{{ (['b' * 999999] * 9999)|join }}",
+    "tabs": "{{ ('\\t' * 999999).expandtabs(999999) }}",
+    "a wide indent": "{{ 'a\\nb'|indent(10**9) }}",
     "output without end": "{% for i in range(99999) %}{{ big }}{% endfor %}",
 }
 
@@ -51,7 +74,9 @@ ATTACKS = {
 @pytest.mark.parametrize("source", ATTACKS.values(), ids=ATTACKS.keys())
 def test_attacks_are_stopped_soon(source: str) -> None:
     messages = [{"role": "user"}]
+    start = time.thread_time()
     template = SANDBOX.compile_template(source)
+    assert time.thread_time() - start < 1, "something was computed while it was compiled"
     start = time.thread_time()
     with pytest.raises((TemplateError, RecursionError)):
         SANDBOX.run(template, {"messages": messages, "big": "b" * 10_000})
@@ -66,6 +91,30 @@ def test_attacks_are_stopped_soon(source: str) -> None:
 )
 def test_harmless_attacks_do_no_harm(source: str) -> None:
     assert len(run(source)) < 200
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{% autoescape 'a'|center(10**9) %}x{% endautoescape %}",
+        "{% for i in x %}" * 30 + "{% endfor %}" * 30,
+        "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+        "a" * (MAX_SOURCE + 1),
+    ],
+    ids=["autoescape", "nested loops", "nested parentheses", "a long source"],
+)
+def test_what_cannot_be_compiled_is_no_template(source: str) -> None:
+    with pytest.raises(TemplateError):
+        SANDBOX.compile_template(source)
+
+
+def test_numbers_and_texts_of_templates_are_within_the_limits() -> None:
+    """What templates of models really do."""
+    assert run("{{ 1700000000|string ~ 7 % 2 ~ 2 ** 10 }}") == "170000000011024"
+    assert run("{{ '%s: %5.1f%%'|format('a', 3) }}{{ '%d' % 7 }}") == "a:   3.0%7"
+    assert run("{{ '{:>3}|{}'.format(1, 'b') }}{{ ['a', 'b']|join(', ') }}") == "  1|ba, b"
+    assert run("{{ text.replace('a', 'b')|replace('c', 'd')|indent(2) }}", text="aca") == "bdb"
+    assert run("{{ text.split('\n')|join('\t') }}", text="a\nb") == "a\tb"
 
 
 def test_format_cannot_reach_into_python() -> None:

@@ -15,7 +15,8 @@ from tests.weights import tiny
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.directory import Directory
-from thirdeye.weights.formats.safetensors import INDEX, find_shards, list_tensors, read_tensors
+from thirdeye.weights.formats.safetensors import list_tensors
+from thirdeye.weights.formats.shards import INDEX, find_shards
 
 
 def file(header: Any, data: bytes = bytes(8), length: int | None = None) -> bytes:
@@ -68,7 +69,9 @@ def test_mutations_are_read_or_refused(tmp_path: Path, data: st.DataObject) -> N
     path.unlink(missing_ok=True)  # a mapped file must not change: each example gets its own
     path.write_bytes(raw)
     try:
-        dict(read_tensors(list_tensors([path])))
+        for tensor in list_tensors([path]).values():
+            tensor.check_dtype()
+            tensor.read()
     except ModelFormatError:
         return
 

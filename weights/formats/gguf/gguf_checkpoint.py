@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
@@ -18,12 +18,12 @@ from thirdeye.weights.formats.gguf.dequantize import dequantize, stored_tensor
 from thirdeye.weights.formats.gguf.gguf_vocabulary import read_vocabulary
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 from thirdeye.weights.formats.gguf.split import open_gguf, without_number
+from thirdeye.weights.formats.suggested_sampling import GGUF_PREFIX, SuggestedSampling, of_gguf
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-GGUF_SAMPLING = {"temp": "temperature", "penalty_repeat": "repetition_penalty"}
 QUANTIZATION_SUFFIX = re.compile(r"[.-](?:I?Q\d\w*|F16|F32|BF16)$", re.IGNORECASE)
 
 
@@ -41,7 +41,9 @@ class GGUFCheckpoint:
         vocab_size = _vocab_size(self._file)
         self.config: ModelConfig = architecture.gguf_config(prefixed, self._file, vocab_size)
         self._names = architecture.gguf_names(self.config)
+        self._vectors = dict(architecture.gguf_vectors(self._file, self.config))
         self.chat_template = fields.optional_text("tokenizer.chat_template")
+        self.tool_template = fields.optional_text("tokenizer.chat_template.tool_use")
 
     @property
     def fingerprint(self) -> str:
@@ -53,30 +55,29 @@ class GGUFCheckpoint:
         return self._names.place(name)
 
     def tensor_sizes(self) -> dict[str, int]:
-        tensors = self._file.tensors
-        return {name: info.num_bytes for name, info in tensors.items() if self.targets(name) != []}
+        vectors = {name: vector.nbytes for name, vector in self._vectors.items()}
+        return {name: self._file.tensors[name].num_bytes for name in self._stored()} | vectors
 
     def tensor_formats(self) -> dict[str, int]:
-        return Counter(self._file.tensors[name].type.name for name in self.tensor_sizes())
+        return Counter(self._file.tensors[name].type.name for name in self._stored())
 
-    def suggested_sampling(self) -> dict[str, Any]:
-        prefix = "general.sampling."
-        values = self._file.metadata
-        return {
-            GGUF_SAMPLING.get(name, name): value
-            for key, value in values.items()
-            if (name := key.removeprefix(prefix)) != key
-        }
+    def _stored(self) -> list[str]:
+        return [name for name in self._file.tensors if self.targets(name) != []]
+
+    def suggested_sampling(self) -> SuggestedSampling:
+        return of_gguf(Fields(self.path, self._file.metadata, GGUF_PREFIX))
 
     def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
         import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)
 
-        for name in self.tensor_sizes():
+        for name in self._stored():
             info, raw = self._file.tensors[name], self._file.tensor_bytes(name)
             if info.type.block_size > 1 and len(info.shape) > 1:
                 yield name, stored_tensor(raw, info.type, info.shape)
             else:
                 yield name, torch.from_numpy(dequantize(raw, info.type, info.shape))
+        for name, vector in self._vectors.items():
+            yield name, torch.from_numpy(vector)
         self._file.release()
 
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:

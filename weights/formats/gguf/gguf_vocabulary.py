@@ -88,6 +88,7 @@ def _byte_level(
         vocab_size=vocab_size,
         bos_token_id=ends.bos,
         eos_token_ids=ends.eos,
+        eos_token_id=ends.eos_token_id,
         add_bos=ends.add_bos,
         text_tokens=[AddedToken(*item) for item in added.items() if item[0] not in special],
     )
@@ -115,11 +116,12 @@ def _rules(fields: Fields, texts: dict[int, str], num_ids: int) -> PreTokenizer 
 
 def _ends(fields: Fields, vocab_size: int, add_bos: bool) -> Ends:
     """`add_bos`: what such a model does unless its file says otherwise."""
-    eos = {fields.optional_integer(key, high=vocab_size - 1) for key in EOS_KEYS} - {None}
+    ids = [fields.optional_integer(key, high=vocab_size - 1) for key in EOS_KEYS]
     return Ends(
         bos=fields.optional_integer("bos_token_id", high=vocab_size - 1),
-        eos=frozenset(id_ for id_ in eos if id_ is not None),
+        eos=frozenset(id_ for id_ in ids if id_ is not None),
         add_bos=fields.boolean("add_bos_token", add_bos),
+        eos_token_id=ids[0],
     )
 
 

@@ -1,0 +1,62 @@
+"""A checkpoint's chat templates over its tokenizer, and the end of a turn that they know."""
+
+import logging
+
+from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
+from thirdeye.server.text.templates.turn_end import find_turn_end
+from thirdeye.weights.tokenizers.tokenizer import Tokenizer
+
+logger = logging.getLogger(__name__)
+EXAMPLE_TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "now",
+            "description": "The time",
+            "parameters": {"type": "object", "properties": {}},
+        },
+    }
+]
+
+
+def make_template(source: str, tool_source: str | None, tokenizer: Tokenizer) -> ChatTemplate:
+    """`tool_source`: the template named `tool_use`, taken for conversations with tools if it writes
+    calls in a form that is read here. Raises ChatTemplateError."""
+    eos_token = tokenizer.eos_token
+    for_tools = None
+    if tool_source is not None:
+        for_tools = _tool_template(tool_source, tokenizer)
+    return ChatTemplate(source, tokenizer, eos_token=eos_token, for_tools=for_tools)
+
+
+def _tool_template(source: str, tokenizer: Tokenizer) -> ChatTemplate | None:
+    try:
+        template = ChatTemplate(
+            source, tokenizer, eos_token=tokenizer.eos_token, example_tools=EXAMPLE_TOOLS
+        )
+    except ChatTemplateError as error:
+        raise ChatTemplateError(f"The template named 'tool_use': {error}") from error
+    if template.carries_tools:
+        return template
+    logger.warning(
+        "the model's template named 'tool_use' has a form of calls that is not read here: "
+        "its default one is used with tools too"
+    )
+    return None
+
+
+def ending_turns(tokenizer: Tokenizer, template: ChatTemplate | None) -> Tokenizer:
+    """The tokenizer, for which the template's end of a turn ends an answer, whatever the files call
+    the end of a sequence."""
+    literal = None if template is None else find_turn_end(template, tokenizer.added_tokens)
+    if literal is None or tokenizer.added_tokens[literal] in tokenizer.eos_token_ids:
+        return tokenizer
+    ends = ", ".join(map(str, sorted(tokenizer.eos_token_ids))) or "none"
+    logger.warning(
+        "the chat template ends turns with %s (token %d), which the model's files do not name "
+        "among the tokens that end an answer (%s): answers end there too",
+        literal,
+        tokenizer.added_tokens[literal],
+        ends,
+    )
+    return tokenizer.ending_with(literal)

@@ -1,0 +1,86 @@
+"""Both clients against a server that means harm: bytes without end, bombs, silence."""
+
+import gzip
+import json
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.clients.stub import Stub, chat_events, chat_json, head
+from thirdeye.clients import errors
+from thirdeye.clients.bounds import MAX_ANSWER_BYTES, MAX_REFUSAL_BYTES
+from thirdeye.clients.stream import StreamReader
+from thirdeye.clients.types import ChatAnswer
+
+LIMIT = 100_000
+FLOOD = [b"a" * 65536] * 40  # 2.6 MB without a Content-Length
+
+
+def test_an_answer_beyond_the_limit_is_not_read_on(connect: Callable[..., Any], stub: Stub) -> None:
+    stub.raw(head(200, "application/json"), *FLOOD)
+    client = connect(max_answer_bytes=LIMIT)
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.ThirdeyeError, match="longer than 100,000 bytes"):
+            client.chat("Hi", model="tiny")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_500_000, "more was kept than a few reads of the socket"
+    assert len(stub.requests) == 1, "a retry would fetch it again"
+
+
+def test_an_answer_of_just_the_limit_is_read(connect: Callable[..., Any], stub: Stub) -> None:
+    body = chat_json("here")
+    size = len(json.dumps(body).encode())
+    stub.reply(body)
+    assert connect(max_answer_bytes=size).chat("Hi", model="tiny").text == "here"
+    stub.reply(body)
+    with pytest.raises(errors.ThirdeyeError, match="longer"):
+        connect(max_answer_bytes=size - 1).chat("Hi", model="tiny")
+
+
+def test_an_endless_refusal_is_told_by_its_beginning(
+    connect: Callable[..., Any], stub: Stub
+) -> None:
+    stub.raw(head(500, "text/plain"), b"It broke.\n", *FLOOD)
+    with pytest.raises(errors.ServerError, match="It broke"):
+        connect(max_retries=0).chat("Hi", model="tiny")
+    assert sum(map(len, FLOOD)) > MAX_REFUSAL_BYTES
+
+
+@pytest.mark.parametrize("how", ["whole", "stream"])
+def test_compression_is_neither_asked_for_nor_taken(client: Any, stub: Stub, how: str) -> None:
+    bomb = gzip.compress(bytes(50 * 2**20))  # 50 KB that stand for 50 MB
+    stub.raw(head(200, "application/json", [("content-encoding", "gzip")]), bomb)
+    ask = client.chat if how == "whole" else lambda *a, **k: next(client.stream_chat(*a, **k))
+    with pytest.raises(errors.ThirdeyeError, match=r"compressed \('gzip'\)"):
+        ask("Hi", model="tiny")
+    assert stub.requests[0].headers["accept-encoding"] == "identity"
+
+
+def test_a_stream_that_never_ends_is_broken_off() -> None:
+    reader = StreamReader(ChatAnswer, max_bytes=5_000)
+    pieces = chat_events("word ")[1] * 100
+    with pytest.raises(errors.StreamBroken, match="longer than any answer"):
+        list(reader.feed(pieces))
+    assert len(reader.answer().text) < 5_000
+
+
+def test_pings_do_not_count() -> None:
+    reader = StreamReader(ChatAnswer, max_bytes=5_000)
+    for _ in range(5_000):
+        assert list(reader.feed(b": ping\n\n")) == []
+    assert [chunk.text for chunk in reader.feed(chat_events("ok")[1])] == ["ok"]
+
+
+def test_a_silent_stream_times_out(connect: Callable[..., Any], stub: Stub) -> None:
+    stub.stream(30.0, *chat_events("late"))
+    with pytest.raises(errors.Timeout, match="silent"):
+        next(connect(stream_timeout=0.1).stream_chat("Hi", model="tiny"))
+
+
+def test_the_default_leaves_room_for_a_look_inside() -> None:
+    assert MAX_ANSWER_BYTES >= 32 * 2**20

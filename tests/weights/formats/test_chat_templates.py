@@ -1,0 +1,43 @@
+"""Where a checkpoint keeps its chat templates: a hub snapshot's folder of links, GGUF's keys."""
+
+from pathlib import Path
+
+import gguf
+import pytest
+
+from tests.weights import tiny
+from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.formats.chat_templates import read_chat_templates
+from thirdeye.weights.formats.directory import Directory
+
+
+def test_a_snapshot_links_into_its_repositorys_blobs(tmp_path: Path) -> None:
+    """Also from a folder inside of it; nothing else leads out."""
+    repository = tmp_path / "models--org--name"
+    folder = repository / "snapshots" / "abc" / "additional_chat_templates"
+    folder.mkdir(parents=True)
+    (repository / "blobs").mkdir()
+    (repository / "blobs" / "1").write_text("with tools")
+    link = folder / "tool_use.jinja"
+    link.symlink_to("../../../blobs/1")
+    directory = Directory(folder.parent)
+    assert read_chat_templates(directory, None) == {"tool_use": "with tools"}
+    (repository / "secret").write_text("x")
+    link.unlink()
+    link.symlink_to("../../../secret")
+    with pytest.raises(ModelFormatError, match="leads out of the directory"):
+        read_chat_templates(directory, None)
+
+
+def test_ggufs_named_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_context_length = gguf.GGUFWriter.add_context_length
+    templates = [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]
+
+    def with_templates(writer: gguf.GGUFWriter, length: int) -> None:
+        add_context_length(writer, length)
+        writer.add_chat_template(templates)
+
+    monkeypatch.setattr(gguf.GGUFWriter, "add_context_length", with_templates)
+    found = open_checkpoint(tiny.llama_gguf(tiny.llama(), tmp_path / "tiny.gguf"))
+    assert (found.chat_template, found.tool_template) == ("d", "t")

@@ -1,0 +1,60 @@
+"""Nemotron, Minitron: LayerNorms with weights kept less 1, a plain MLP `down(relu(up x)^2)`, half
+of each head turned. In GGUF the 1 has been added, and rows keep their order."""
+
+from dataclasses import replace
+
+from thirdeye.model.config import Activation, ModelConfig, Norm
+from thirdeye.weights.architectures import llama_family, llama_names
+from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.llama_family import Defaults
+from thirdeye.weights.architectures.name_table import NameTable
+from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.gguf.reader import GGUFFile
+
+DEFAULTS = Defaults(
+    vocab_size=256000,
+    hidden_size=6144,
+    intermediate_size=24576,
+    num_hidden_layers=32,
+    num_heads=48,
+    max_position_embeddings=4096,
+    norm_eps=1e-5,
+    norm_eps_key="norm_eps",
+    activation="relu2",
+    rotary_fraction=0.5,
+)
+
+
+def _normed(config: ModelConfig) -> ModelConfig:
+    return replace(config, norm=Norm.LAYER_NORM, gated_mlp=False)
+
+
+def huggingface_config(fields: Fields) -> ModelConfig:
+    return _normed(llama_family.huggingface_config(fields, "nemotron", DEFAULTS))
+
+
+def huggingface_names(config: ModelConfig) -> NameTable:
+    names = llama_names.with_norm_biases(llama_names.huggingface_names(config))
+    return llama_names.with_norm_offset(names)
+
+
+def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    config = llama_family.gguf_config(
+        fields, file, vocab_size, "nemotron", norm=Norm.LAYER_NORM, is_partly_rotary=True
+    )
+    return _normed(replace(config, activation=Activation.RELU2))
+
+
+def gguf_names(config: ModelConfig) -> NameTable:
+    return llama_names.with_norm_biases(llama_names.gguf_names(config))
+
+
+NEMOTRON = Architecture(
+    models="Nemotron, Minitron",
+    model_types=("nemotron",),
+    gguf_architectures=("nemotron",),
+    huggingface_config=huggingface_config,
+    huggingface_names=huggingface_names,
+    gguf_config=gguf_config,
+    gguf_names=gguf_names,
+)

@@ -1,0 +1,62 @@
+"""Which safetensors files of a directory hold a model's tensors: those of the index, or all.
+
+Pickled checkpoints (`.bin`, `.pt`) are never opened: loading one can run its code.
+"""
+
+from collections.abc import Container
+from pathlib import Path
+
+from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.formats.directory import Directory
+from thirdeye.weights.formats.fields import Fields
+
+INDEX = "model.safetensors.index.json"
+
+
+def find_shards(directory: Directory) -> list[Path]:
+    """The files that hold the tensors: those of the index, else model.safetensors, else all there
+    are."""
+    index = directory.fields(INDEX)
+    if index is not None:
+        return [_shard(directory, index, name) for name in _shard_names(index)]
+    if single := directory.find("model.safetensors"):
+        return [single]
+    shards = [directory.find(path.name) for path in sorted(directory.path.glob("*.safetensors"))]
+    if not shards:
+        raise ModelFormatError(
+            directory.path,
+            "there are no .safetensors files. Pickled checkpoints (.bin, .pt) are not supported: "
+            "convert them with save_pretrained(..., safe_serialization=True).",
+        )
+    return [shard for shard in shards if shard is not None]
+
+
+def check_index(directory: Directory, names: Container[str]) -> None:
+    """The index, if there is one, names only tensors that its shards hold."""
+    index = directory.fields(INDEX)
+    missing = sorted(name for name in _weight_map(index) if name not in names) if index else []
+    if missing:
+        raise ModelFormatError(
+            directory.path / INDEX, "is in the index, but in no shard.", field=missing[0]
+        )
+
+
+def _weight_map(index: Fields) -> dict[str, str]:
+    value = index.raw("weight_map")
+    if not (isinstance(value, dict) and all(isinstance(name, str) for name in value.values())):
+        raise index.error("weight_map", "must map tensor names to file names.")
+    return value
+
+
+def _shard_names(index: Fields) -> list[str]:
+    return sorted(set(_weight_map(index).values()))
+
+
+def _shard(directory: Directory, index: Fields, name: str) -> Path:
+    if Path(name).name != name or not name.endswith(".safetensors"):
+        raise index.error(
+            "weight_map", f"{name!r:.100} is not the plain name of a .safetensors file."
+        )
+    if (shard := directory.find(name)) is None:
+        raise index.error("weight_map", f"the file {name!r:.100} is missing.")
+    return shard

@@ -1,0 +1,140 @@
+"""How a checkpoint's author suggests to draw tokens: generation_config.json, `general.sampling.*`.
+
+What is suggested and cannot be obeyed is listed by name, so that whoever starts the model can say
+so.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from thirdeye.weights.formats.fields import Fields
+
+MAX_TEMPERATURE = 2.0
+MAX_INT = 2**31 - 1
+# What else changes the tokens that are drawn, with the values that change nothing.
+HUGGINGFACE_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "bad_words_ids": ([],),
+    "begin_suppress_tokens": ([],),
+    "constraints": ([],),
+    "diversity_penalty": (0,),
+    "encoder_no_repeat_ngram_size": (0,),
+    "encoder_repetition_penalty": (1,),
+    "epsilon_cutoff": (0,),
+    "eta_cutoff": (0,),
+    "exponential_decay_length_penalty": (),
+    "force_words_ids": ([],),
+    "forced_bos_token_id": (),
+    "forced_eos_token_id": (),
+    "guidance_scale": (1,),
+    "length_penalty": (1,),
+    "min_length": (0,),
+    "min_new_tokens": (0,),
+    "no_repeat_ngram_size": (0,),
+    "num_beams": (1,),
+    "penalty_alpha": (0,),
+    "sequence_bias": ([], {}),
+    "stop_strings": ([],),
+    "suppress_tokens": ([],),
+    "top_h": (),
+    "typical_p": (1,),
+    "watermarking_config": (),
+}
+GGUF_PREFIX = "general.sampling."
+GGUF_NAMES = {"temp": "temperature", "penalty_repeat": "repetition_penalty"}
+GGUF_NEUTRAL: Mapping[str, tuple[object, ...]] = {
+    "mirostat": (0,),
+    "mirostat_eta": (0.1,),  # like the next two, nothing without the one it belongs to
+    "mirostat_tau": (5,),
+    "xtc_threshold": (0.1,),
+    "xtc_probability": (0,),
+    "penalty_last_n": (64, -1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SuggestedSampling:
+    """By the names of requests; None: the files do not say. `not_obeyed`: the other keys that say
+    something. A `max_tokens` is that of an answer whose request names none."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    max_tokens: int | None = None
+    not_obeyed: tuple[str, ...] = ()
+
+    def said(self) -> dict[str, float]:
+        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens")
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+
+def of_huggingface(generation: Fields | None) -> SuggestedSampling:
+    """`generation`: generation_config.json. Where it says `do_sample: false`, the likeliest token
+    is taken. Raises `ModelFormatError` for a value that is none."""
+    if generation is None:
+        return SuggestedSampling()
+    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+    return _read(
+        generation,
+        {name: name for name in names} | {"max_tokens": "max_new_tokens"},
+        [key for key, neutral in HUGGINGFACE_NEUTRAL.items() if _says(generation, key, neutral)],
+        is_greedy=not generation.boolean("do_sample", True),
+    )
+
+
+def of_gguf(metadata: Fields) -> SuggestedSampling:
+    """`metadata`: with the prefix `general.sampling.`."""
+    keys = {GGUF_NAMES.get(key, key): key for key in ("temp", "top_p", "top_k", "min_p")}
+    keys |= {"repetition_penalty": "penalty_repeat"}
+    ours = {metadata.prefix + key for key in (*keys.values(), "sequence")}
+    others = [
+        key.removeprefix(metadata.prefix)
+        for key in metadata.values
+        if key.startswith(metadata.prefix) and key not in ours
+    ]
+    says = [key for key in others if _says(metadata, key, GGUF_NEUTRAL.get(key, ()))]
+    return _read(metadata, keys, says)
+
+
+def _read(
+    fields: Fields, keys: Mapping[str, str], not_obeyed: Sequence[str], is_greedy: bool = False
+) -> SuggestedSampling:
+    """`keys`: a request's name of a value -> the file's."""
+
+    def number(name: str, low: float, high: float) -> float | None:
+        return _number(fields, keys[name], low, high)
+
+    top_k = fields.raw(keys["top_k"], None)
+    if top_k is not None:
+        top_k = max(fields.integer(keys["top_k"], low=-1, high=MAX_INT), 0)
+    max_tokens = keys.get("max_tokens")
+    return SuggestedSampling(
+        temperature=0.0 if is_greedy else number("temperature", 0, MAX_TEMPERATURE),
+        top_p=number("top_p", 0, 1),
+        top_k=top_k,
+        min_p=number("min_p", 0, 1),
+        repetition_penalty=number("repetition_penalty", 1e-3, 1e3),
+        max_tokens=fields.integer(max_tokens, high=MAX_INT)
+        if max_tokens is not None and max_tokens in fields
+        else None,
+        not_obeyed=tuple(sorted(not_obeyed)),
+    )
+
+
+def _number(fields: Fields, key: str, low: float, high: float) -> float | None:
+    value = fields.raw(key, None)
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not low <= value <= high:
+        raise fields.error(
+            key,
+            f"must be a number between {low:g} and {high:g}, got {value!r:.40}. "
+            "'--generation-config none' leaves it alone.",
+        )
+    return float(f"{float(value):.7g}")  # GGUF's have 32 bits: 0.6, not 0.6000000238
+
+
+def _says(fields: Fields, key: str, neutral: tuple[object, ...]) -> bool:
+    value = fields.raw(key, None)
+    return value is not None and value not in neutral
