@@ -97,6 +97,20 @@ def test_without_a_model_the_document_is_any_models() -> None:
     assert "enum" not in chat["properties"]["model"]
 
 
+def test_the_document_is_made_once_and_anew_for_another_model() -> None:
+    """Anybody may ask for it, without end: it must not be computed for each."""
+    state = ServerState()
+    app = create_app(state)
+    loading = app.document_bytes()
+    assert app.document_bytes() is loading
+    ready = ready_state(fake_engine())
+    state.ready(*ready.serving())
+    served = app.document_bytes()
+    assert app.document_bytes() is served
+    assert served != loading
+    assert json.loads(served) == app.openapi()
+
+
 def test_every_status_and_header_is_documented() -> None:
     for path, operations in DOCUMENT["paths"].items():
         for method, operation in operations.items():

@@ -13,7 +13,11 @@ from thirdeye.weights.architectures.classic import plain_family, plain_names
 from thirdeye.weights.architectures.classic.plain_family import Sizes
 from thirdeye.weights.architectures.limits import MAX_HEADS
 from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
-from thirdeye.weights.architectures.rope_settings import gguf_rope, huggingface_rope
+from thirdeye.weights.architectures.rope_settings import (
+    gguf_rope,
+    huggingface_rope,
+    refuse_partial_rotation,
+)
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -49,6 +53,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
         spec = AttentionSpec(alibi=Alibi(scale=config.head_dim**-0.5))
         attention = (spec,) * config.num_hidden_layers
     rope = huggingface_rope(fields, config.head_dim, config.max_position_embeddings)
+    refuse_partial_rotation(fields)
     bias = fields.boolean("bias", False)
     return replace(
         config,
