@@ -13,6 +13,11 @@ from collections.abc import Sequence
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
+from thirdeye.server.text.constraints.repetition import (
+    lark_length,
+    regex_length,
+    repeated_too_long,
+)
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_REGEX_BYTES = 4 * 1024
@@ -63,6 +68,7 @@ def json_object() -> str:
 def regex(pattern: str) -> str:
     """Text that the whole of `pattern` matches; the syntax of Rust's regex, without anchors."""
     _check_size(pattern, MAX_REGEX_BYTES)
+    _check_repetition(regex_length(pattern))
     return _checked(LLMatcher.grammar_from_regex(pattern))
 
 
@@ -78,6 +84,7 @@ def choice(options: Sequence[str]) -> str:
 def lark(text: str) -> str:
     """Text of a context-free grammar in llguidance's variant of Lark, from its rule `start`."""
     _check_size(text, MAX_GRAMMAR_BYTES)
+    _check_repetition(lark_length(text))
     return _checked(json.dumps({"grammars": [{"lark_grammar": text}]}))
 
 
@@ -98,6 +105,11 @@ def _check_size(text: str, limit: int) -> None:
     size = len(text.encode(errors="replace"))
     if size > limit:
         raise ConstraintError(f"must be at most {limit} bytes long, got {size}.")
+
+
+def _check_repetition(length: int) -> None:
+    if rule := repeated_too_long(length):
+        raise ConstraintError(rule)
 
 
 def _checked(grammar: str) -> str:
