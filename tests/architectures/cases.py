@@ -222,13 +222,17 @@ CASES: dict[str, Case] = {
 }
 
 
-@torch.no_grad()
 def randomized(case: Case) -> PreTrainedModel:
-    """Every parameter random, norms around 1; logits say something and stay small."""
     model = case.make().eval()
+    randomize(model)
+    return model
+
+
+@torch.no_grad()
+def randomize(model: PreTrainedModel) -> None:
+    """Every parameter random, norms around 1; logits say something and stay small."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator) * 0.15
         is_norm = parameter.dim() == 1 and name.endswith("weight")
         parameter.copy_(noise + 1 if is_norm else noise)
-    return model

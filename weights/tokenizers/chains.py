@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thirdeye.weights.tokenizers.pipeline import Pipeline
+from thirdeye.weights.tokenizers.pretokenize import PreTokenizer
+from thirdeye.weights.tokenizers.vocabulary import Vocabulary, byte_characters
 
 GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
 DEEPSEEK_WORDS = (
@@ -45,6 +47,34 @@ CHAINS: Mapping[str, Sequence[str]] = {
 def chain_pipeline(
     name: str, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], num_ids: int
 ) -> Pipeline:
+    model = {"type": "BPE", "vocab": dict(vocab), "merges": [list(merge) for merge in merges]}
+    return Pipeline(model, None, _cuts(CHAINS[name]), num_ids=num_ids)
+
+
+def unranked_pipeline(vocabulary: Vocabulary, family: PreTokenizer) -> Pipeline:
+    """A family of one expression whose merges are no ranks."""
+    characters = byte_characters()
+
+    def spelled(raw: bytes) -> str:
+        return "".join(map(characters.__getitem__, raw))
+
+    model = {
+        "type": "BPE",
+        "vocab": {spelled(raw): i for i, raw in vocabulary.tokens.items()},
+        "merges": [[spelled(left), spelled(right)] for left, right in vocabulary.merges],
+        "ignore_merges": family.ignore_merges,
+    }
+    normalizer = {"type": "NFC"} if family.nfc else None
+    return Pipeline(
+        model,
+        normalizer,
+        _cuts([family.regex]),
+        num_ids=vocabulary.vocab_size,
+        shrinks=family.nfc,
+    )
+
+
+def _cuts(expressions: Sequence[str]) -> dict[str, Any]:
     steps: list[dict[str, Any]] = [
         {
             "type": "Split",
@@ -52,7 +82,7 @@ def chain_pipeline(
             "behavior": "Isolated",
             "invert": False,
         }
-        for expression in CHAINS[name]
+        for expression in expressions
     ]
     byte_level = {
         "type": "ByteLevel",
@@ -60,6 +90,4 @@ def chain_pipeline(
         "trim_offsets": True,
         "use_regex": False,
     }
-    model = {"type": "BPE", "vocab": dict(vocab), "merges": [list(merge) for merge in merges]}
-    sequence = {"type": "Sequence", "pretokenizers": [*steps, byte_level]}
-    return Pipeline(model, None, sequence, num_ids=num_ids)
+    return {"type": "Sequence", "pretokenizers": [*steps, byte_level]}

@@ -20,7 +20,7 @@ SPECIAL = (PieceType.UNKNOWN, PieceType.CONTROL)
 
 @dataclass(frozen=True, slots=True)
 class SpaceRules:
-    """`prefix`: see `pieces.bpe_pipeline`. `charsmap` and `removes_extra` count for Unigram."""
+    """`prefix` and `removes_extra`: see `pieces.bpe_pipeline`. `charsmap` counts for Unigram."""
 
     prefix: str
     removes_extra: bool = False
@@ -103,5 +103,10 @@ def _pipeline(
         raise ValueError("two tokens have the same text.")
     merges = merges_of_scores(vocab, [piece.score for piece in pieces])
     return bpe_pipeline(
-        vocab, merges, prefix=rules.prefix, byte_fallback=num_bytes > 0, num_ids=len(pieces)
+        vocab,
+        merges,
+        prefix=rules.prefix,
+        byte_fallback=num_bytes > 0,
+        num_ids=len(pieces),
+        removes_extra_spaces=rules.removes_extra,
     )

@@ -13,9 +13,10 @@ import sys
 from copy import copy
 
 from thirdeye.weights.tokenizers.added_tokens import AddedToken, AddedTokenFinder
+from thirdeye.weights.tokenizers.chains import unranked_pipeline
 from thirdeye.weights.tokenizers.pipeline import Pipeline, PipelineEncoder
 from thirdeye.weights.tokenizers.tiktoken_encoder import TiktokenEncoder
-from thirdeye.weights.tokenizers.vocabulary import Vocabulary
+from thirdeye.weights.tokenizers.vocabulary import NoRanks, Vocabulary
 
 
 class Tokenizer:
@@ -94,7 +95,14 @@ def _encoder(vocabulary: Vocabulary) -> TiktokenEncoder | PipelineEncoder:
     rules = vocabulary.pre_tokenizer
     if isinstance(rules, Pipeline):
         return PipelineEncoder(rules, vocabulary.special_tokens, vocabulary.text_tokens)
-    return TiktokenEncoder(vocabulary, rules)
+    try:
+        return TiktokenEncoder(vocabulary, rules)
+    except NoRanks:
+        return PipelineEncoder(
+            unranked_pipeline(vocabulary, rules),
+            vocabulary.special_tokens,
+            vocabulary.text_tokens,
+        )
 
 
 def _max_token_bytes(vocabulary: Vocabulary, table: list[bytes]) -> int:

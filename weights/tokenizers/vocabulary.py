@@ -2,7 +2,8 @@
 
 Checkpoints write bytes as printable characters (GPT-2's table below) and merges as pairs of tokens.
 tiktoken wants `bytes -> rank` instead and merges whatever pair gives the lowest rank. Both say the
-same if a token's rank orders it as its merge does, which `merge_ranks` establishes or refuses.
+same if a token's rank orders it as its merge does, which `merge_ranks` establishes; where it does
+not, the merges go to the second encoder as they are (`chains.unranked_pipeline`).
 """
 
 import itertools
@@ -12,6 +13,10 @@ from dataclasses import dataclass, field
 from thirdeye.weights.tokenizers.added_tokens import AddedToken
 from thirdeye.weights.tokenizers.pipeline import Pipeline
 from thirdeye.weights.tokenizers.pretokenize import PreTokenizer
+
+
+class NoRanks(ValueError):
+    """The merges are sound, but no rank for each token says what they say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def split_merge(merge: object) -> tuple[str, str]:
 def merge_ranks(vocabulary: Vocabulary, ignore_merges: bool) -> dict[bytes, int]:
     """Each token's rank for tiktoken; equal to its id whenever that orders tokens as the merges do.
 
-    Raises ValueError if no rank per token can say what the merges say.
+    Raises `NoRanks` if no rank per token can say what the merges say.
     """
     ids = {text: token_id for token_id, text in vocabulary.tokens.items()}
     if len(ids) != len(vocabulary.tokens):
@@ -106,7 +111,7 @@ def merge_ranks(vocabulary: Vocabulary, ignore_merges: bool) -> dict[bytes, int]
     if _is_sorted(order):
         return {text: ids[text] for text in reachable}
     if len(set(results)) != len(results):
-        raise ValueError("several merges give the same token, at different priorities.")
+        raise NoRanks("several merges give the same token, at different priorities.")
     return _ranks_by_merge(results, sorted(reachable, key=ids.__getitem__))
 
 

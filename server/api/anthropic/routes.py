@@ -58,9 +58,7 @@ def messages_routes(context: Context) -> APIRouter:
     @router.post(MESSAGES_PATH, **to_message)
     async def create_message(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(
-            request, schema.MessagesRequest, schema.REFUSED_IN_MESSAGES
-        )
+        body = await context.bodies.read(request, schema.MessagesRequest)
         check_ceilings(context.config, body.stop_sequences, stop_param="stop_sequences")
         model.check_name(body.model)
         lifetime = lifetime_of(request)
@@ -82,9 +80,7 @@ def messages_routes(context: Context) -> APIRouter:
     @router.post(f"{MESSAGES_PATH}/count_tokens", **to_count)
     async def count_tokens(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(
-            request, schema.CountTokensRequest, schema.REFUSED_IN_MESSAGES
-        )
+        body = await context.bodies.read(request, schema.CountTokensRequest)
         model.check_name(body.model)
         num_tokens = await count_as_chat(prompt_of(body), model, FIELD_NAMES)
         return json_response(AnthropicCount(num_tokens))

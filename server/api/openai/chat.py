@@ -29,7 +29,6 @@ from thirdeye.server.api.openai.schema import (
 from thirdeye.server.api.openai.tool_use import compile_tools, tool_use
 from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
-from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.grammar_cache import Grammars
 from thirdeye.server.api.state.server_state import ServedModel
@@ -50,7 +49,7 @@ def chat_routes(context: Context) -> APIRouter:
     )
     async def create_chat_completion(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(request, ChatRequest, REFUSED_IN_CHAT)
+        body = await context.bodies.read(request, ChatRequest)
         check_ceilings(context.config, body.stop, body.n)
         model.check_name(body.model)
         check_common(body, model)
@@ -65,7 +64,7 @@ def chat_routes(context: Context) -> APIRouter:
 
 def check_chat(body: ChatRequest) -> None:
     """Rules between chat's own fields."""
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise refuse("top_logprobs", "needs 'logprobs': true.")
     both = body.max_tokens is not None and body.max_completion_tokens is not None
     if both and body.max_tokens != body.max_completion_tokens:
@@ -109,6 +108,7 @@ async def plan_chat(
         prompt_param="messages",
         max_tokens=body.max_tokens if is_old_name else body.max_completion_tokens,
         max_tokens_param="max_tokens" if is_old_name else "max_completion_tokens",
+        is_default_limit=not {"max_tokens", "max_completion_tokens"} & body.model_fields_set,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         prompt_logprobs=body.prompt_logprobs,
         lists_tokens=body.logprobs or body.return_token_ids,
@@ -153,8 +153,8 @@ async def encode_messages(
     try:
         ids = await asyncio.to_thread(encode_in_thread)
     except PromptTooLong as error:
-        has = f"has at least {error.num_tokens_at_least} tokens"
-        raise context_exceeded(has, context, "messages") from None
+        fewest = error.num_tokens_at_least
+        raise context_exceeded(fewest, context, "messages", is_estimate=True) from None
     except ChatTemplateError as error:
         raise refuse("messages", f"cannot be rendered: {error}") from error
     except ValueError:

@@ -1,6 +1,6 @@
 """`POST /tokenize`, `POST /detokenize` and `GET /tokenizer_info`, in vLLM's shapes.
 
-`model` may be left out here alone: evaluation tools take this for a tokenizer of their own.
+Evaluation tools take this for a tokenizer of their own.
 """
 
 import asyncio
@@ -52,8 +52,8 @@ def token_routes(context: Context) -> APIRouter:
     @router.post("/tokenize", **documented("Tokens", TokenizeRequest, answer=TokenizedText))
     async def tokenize(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(request, TokenizeRequest, {})
-        _check_model(body.model, model)
+        body = await context.bodies.read(request, TokenizeRequest)
+        model.check_name(body.model)
         ids = await encode_body(body, model)
         names = None
         if body.return_token_strs:
@@ -63,8 +63,8 @@ def token_routes(context: Context) -> APIRouter:
     @router.post("/detokenize", **documented("Tokens", DetokenizeRequest, answer=Text))
     async def detokenize(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(request, DetokenizeRequest, {})
-        _check_model(body.model, model)
+        body = await context.bodies.read(request, DetokenizeRequest)
+        model.check_name(body.model)
         model.check_token_ids(body.tokens, "tokens")
         text = await asyncio.to_thread(text_of, body.tokens, model.tokenizer)
         return json_response(Text(text))
@@ -94,11 +94,6 @@ def tokenizer_info_of(model: ServedModel) -> TokenizerInfo:
 
 def _names(token_ids: Sequence[int], tokenizer: TokenizerLike) -> list[str]:
     return [token_name(token_id, tokenizer) for token_id in token_ids]
-
-
-def _check_model(name: str | None, model: ServedModel) -> None:
-    if name is not None:
-        model.check_name(name)
 
 
 async def encode_body(body: TokenizeRequest, model: ServedModel) -> list[int]:

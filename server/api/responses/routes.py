@@ -22,7 +22,6 @@ from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.responses.events import ResponsesFormat
 from thirdeye.server.api.responses.schema import (
     NAMED,
-    REFUSED_IN_RESPONSES,
     CallItem,
     CallOutputItem,
     FunctionTool,
@@ -70,7 +69,7 @@ def responses_routes(context: Context) -> APIRouter:
     )
     async def create_response(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(request, ResponsesRequest, REFUSED_IN_RESPONSES)
+        body = await context.bodies.read(request, ResponsesRequest)
         check_ceilings(context.config, body.stop)
         model.check_name(body.model)
         check_responses(body)
@@ -90,8 +89,6 @@ def responses_routes(context: Context) -> APIRouter:
 
 def check_responses(body: ResponsesRequest) -> None:
     """Rules between this dialect's own fields."""
-    if body.stream_options is not None and not body.stream:
-        raise refuse("stream_options", "is only allowed with 'stream': true.")
     if body.top_logprobs and not body.include:
         raise refuse("top_logprobs", f"needs 'include': ['{LOGPROBS}'].")
 

@@ -197,11 +197,9 @@ def test_a_tool_of_no_type_is_custom(served: Served) -> None:
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A"}}
 ROWS: list[tuple[dict[str, Any], str]] = [
     ({"foo": 1}, "Unknown parameter 'foo'."),
-    ({"model": None}, "Missing required parameter 'model'."),
     ({"messages": None}, "Missing required parameter 'messages'."),
     ({"max_tokens": None}, "Missing required parameter 'max_tokens'."),
     ({"max_tokens": 0}, "'max_tokens' must be between 1 and 2147483647, got 0."),
-    ({"max_tokens": 600}, "'max_tokens' must be at most 493, got 600"),
     ({"messages": []}, "'messages' must hold at least 1 item, got 0."),
     (
         {"messages": [HI | {"role": "system"}]},
@@ -222,11 +220,10 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"temperature": 1.5}, "'temperature' must be between 0 and 1, got 1.5."),
     ({"top_p": 2}, "'top_p' must be between"),
     ({"top_k": -1}, "'top_k' must be between 0"),
-    ({"stop_sequences": ["a"] * 5}, "'stop_sequences' must hold at most 4 items, got 5."),
-    ({"stop_sequences": [""]}, "'stop_sequences' must not be an empty string."),
+    ({"stop_sequences": ["a"] * 17}, "'stop_sequences' must hold at most 16 items, got 17."),
     ({"thinking": {"type": "enabled", "budget_tokens": 2048}}, "'thinking' is not supported here"),
     ({"container": "c"}, "'container' is not supported here"),
-    ({"mcp_servers": []}, "'mcp_servers' is not supported here"),
+    ({"mcp_servers": [{}]}, "'mcp_servers' is not supported here"),
     ({"service_tier": "flex"}, "'service_tier' must be 'auto' or 'standard_only'."),
     ({"metadata": {"user": 1}}, "Unknown parameter 'metadata.user'."),
     ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "'tools[0].type' must be 'custom'."),

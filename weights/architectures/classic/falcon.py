@@ -12,7 +12,11 @@ from thirdeye.weights.architectures.classic import plain_family, plain_names
 from thirdeye.weights.architectures.classic.plain_family import Sizes
 from thirdeye.weights.architectures.limits import MAX_HEADS
 from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
-from thirdeye.weights.architectures.rope_settings import gguf_rope, huggingface_rope
+from thirdeye.weights.architectures.rope_settings import (
+    gguf_rope,
+    huggingface_rope,
+    refuse_partial_rotation,
+)
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -43,6 +47,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     if norms == 2 and not is_new:
         raise fields.error("num_ln_in_parallel_attn", "must be 1, but in the new architecture.")
     fields.refuse("alibi", False)
+    refuse_partial_rotation(fields)
     bias = fields.boolean("bias", False)
     return replace(
         config,
