@@ -16,7 +16,7 @@ _HUGE = 10 * MAX_REPEATED  # sizes are not counted beyond it
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Piece:
     """A piece of a pattern: something of a size, or one of the marks ( ) |, or "times" m."""
 
     kind: str
@@ -54,8 +54,8 @@ def lark_length(grammar: str) -> int:
     return max(known.values(), default=0)
 
 
-def _measure(parts: Iterator[Part]) -> int:
-    frames = [_Frame()]
+def _measure(parts: Iterator[Piece]) -> int:
+    frames = [_Group()]
     for part in parts:
         here = frames[-1]
         if part.kind == "size":
@@ -65,7 +65,7 @@ def _measure(parts: Iterator[Part]) -> int:
         elif part.kind == "|":
             here.alternative()
         elif part.kind == "(":
-            frames.append(_Frame())
+            frames.append(_Group())
         elif len(frames) > 1:
             inner = frames.pop().length()
             frames[-1].add(inner)
@@ -75,7 +75,7 @@ def _measure(parts: Iterator[Part]) -> int:
     return frames[0].length()
 
 
-class _Frame:
+class _Group:
     """A group being read: the alternatives before, and the sequence so far."""
 
     def __init__(self) -> None:
@@ -101,31 +101,31 @@ _GROUP_FLAGS = re.compile(r"\?(P?<[^>]*>|[A-Za-z-]*:?|[=!]|<[=!])")
 _ESCAPE = re.compile(r"\\(?:[pPxuU]\{[^}]*\}|.)", re.DOTALL)
 
 
-def _regex_parts(pattern: str) -> Iterator[Part]:
+def _regex_parts(pattern: str) -> Iterator[Piece]:
     at = 0
     while at < len(pattern):
         char = pattern[at]
         if char == "\\":
             found = _ESCAPE.match(pattern, at)
             at = found.end() if found else at + 1
-            yield Part("size", 1)
+            yield Piece("size", 1)
         elif char == "[":
             at = _end_of_class(pattern, at)
-            yield Part("size", 1)
+            yield Piece("size", 1)
         elif char == "(":
             flags = _GROUP_FLAGS.match(pattern, at + 1)
             at = flags.end() if flags else at + 1
-            yield Part("(")
+            yield Piece("(")
         elif char in ")|":
             at += 1
-            yield Part(char)
+            yield Piece(char)
         elif char == "{" and (times := _TIMES.match(pattern, at)):
             at = times.end()
-            yield Part("times", _count(times[1]))
+            yield Piece("times", _count(times[1]))
         else:
             at += 1
             if char not in "*+?":
-                yield Part("size", 1)
+                yield Piece("size", 1)
 
 
 def _end_of_class(pattern: str, at: int) -> int:
@@ -160,20 +160,20 @@ def _names(text: str) -> Iterator[str]:
     return (token["name"] for token in _LARK_TOKEN.finditer(text) if token.lastgroup == "name")
 
 
-def _lark_parts(text: str, known: Mapping[str, int]) -> Iterator[Part]:
+def _lark_parts(text: str, known: Mapping[str, int]) -> Iterator[Piece]:
     for token in _LARK_TOKEN.finditer(text):
         kind, said = token.lastgroup, token[0]
         if kind == "string":  # a schema may stand in the grammar, and a pattern in its strings
-            yield Part("size", max(len(said) - 2, regex_length(said[1:-1])))
+            yield Piece("size", max(len(said) - 2, regex_length(said[1:-1])))
         elif kind == "regex":
-            yield Part("size", regex_length(token["regex"][1:-1]))
+            yield Piece("size", regex_length(token["regex"][1:-1]))
         elif kind == "times":
             numbers = re.findall(r"\d+", said)
-            yield Part("times", _count(numbers[0]))
+            yield Piece("times", _count(numbers[0]))
         elif kind == "name":
-            yield Part("size", known.get(said, 0))
+            yield Piece("size", known.get(said, 0))
         elif kind == "mark":
-            yield Part(_CLOSING.get(said, said))
+            yield Piece(_CLOSING.get(said, said))
 
 
 def _count(digits: str) -> int:
