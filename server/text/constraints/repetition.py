@@ -16,7 +16,7 @@ _HUGE = 10 * MAX_REPEATED  # sizes are not counted beyond it
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PatternPart:
     """A piece of a pattern: something of a size, or one of the marks ( ) |, or "times" m."""
 
     kind: str
@@ -54,7 +54,7 @@ def lark_length(grammar: str) -> int:
     return max(known.values(), default=0)
 
 
-def _measure(parts: Iterator[Piece]) -> int:
+def _measure(parts: Iterator[PatternPart]) -> int:
     frames = [_Group()]
     for part in parts:
         here = frames[-1]
@@ -101,31 +101,31 @@ _GROUP_FLAGS = re.compile(r"\?(P?<[^>]*>|[A-Za-z-]*:?|[=!]|<[=!])")
 _ESCAPE = re.compile(r"\\(?:[pPxuU]\{[^}]*\}|.)", re.DOTALL)
 
 
-def _regex_parts(pattern: str) -> Iterator[Piece]:
+def _regex_parts(pattern: str) -> Iterator[PatternPart]:
     at = 0
     while at < len(pattern):
         char = pattern[at]
         if char == "\\":
             found = _ESCAPE.match(pattern, at)
             at = found.end() if found else at + 1
-            yield Piece("size", 1)
+            yield PatternPart("size", 1)
         elif char == "[":
             at = _end_of_class(pattern, at)
-            yield Piece("size", 1)
+            yield PatternPart("size", 1)
         elif char == "(":
             flags = _GROUP_FLAGS.match(pattern, at + 1)
             at = flags.end() if flags else at + 1
-            yield Piece("(")
+            yield PatternPart("(")
         elif char in ")|":
             at += 1
-            yield Piece(char)
+            yield PatternPart(char)
         elif char == "{" and (times := _TIMES.match(pattern, at)):
             at = times.end()
-            yield Piece("times", _count(times[1]))
+            yield PatternPart("times", _count(times[1]))
         else:
             at += 1
             if char not in "*+?":
-                yield Piece("size", 1)
+                yield PatternPart("size", 1)
 
 
 def _end_of_class(pattern: str, at: int) -> int:
@@ -160,20 +160,20 @@ def _names(text: str) -> Iterator[str]:
     return (token["name"] for token in _LARK_TOKEN.finditer(text) if token.lastgroup == "name")
 
 
-def _lark_parts(text: str, known: Mapping[str, int]) -> Iterator[Piece]:
+def _lark_parts(text: str, known: Mapping[str, int]) -> Iterator[PatternPart]:
     for token in _LARK_TOKEN.finditer(text):
         kind, said = token.lastgroup, token[0]
         if kind == "string":  # a schema may stand in the grammar, and a pattern in its strings
-            yield Piece("size", max(len(said) - 2, regex_length(said[1:-1])))
+            yield PatternPart("size", max(len(said) - 2, regex_length(said[1:-1])))
         elif kind == "regex":
-            yield Piece("size", regex_length(token["regex"][1:-1]))
+            yield PatternPart("size", regex_length(token["regex"][1:-1]))
         elif kind == "times":
             numbers = re.findall(r"\d+", said)
-            yield Piece("times", _count(numbers[0]))
+            yield PatternPart("times", _count(numbers[0]))
         elif kind == "name":
-            yield Piece("size", known.get(said, 0))
+            yield PatternPart("size", known.get(said, 0))
         elif kind == "mark":
-            yield Piece(_CLOSING.get(said, said))
+            yield PatternPart(_CLOSING.get(said, said))
 
 
 def _count(digits: str) -> int:
