@@ -106,7 +106,7 @@ def megabytes(size: int) -> str:
 def rope_line(config: ModelConfig) -> str:
     rope = config.rope
     if rope is None:
-        return "learned"
+        return "learned" if config.has_learned_positions else "none, but ALiBi"
     line = f"rotary, theta {rope.theta:,.0f}"
     if rope.dim != config.head_dim:
         line += f", {rope.dim} of {config.head_dim} channels"
