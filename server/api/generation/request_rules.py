@@ -49,7 +49,10 @@ async def encode_raw(
     is_bounded: bool,
     is_whole: bool = False,
 ) -> list[int]:
-    """A raw prompt's token ids, made in a thread; what cannot fit is refused before that."""
+    """A raw prompt's token ids, made in a thread; what cannot fit is refused before that.
+
+    `is_whole`: no answer continues it.
+    """
     if isinstance(prompt, list):
         return prompt
     fewest = fewest_tokens(prompt, model.tokenizer)

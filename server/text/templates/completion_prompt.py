@@ -26,9 +26,10 @@ def encode_prompt(
     *,
     is_whole: bool = False,
 ) -> list[int]:
-    """Token ids of a prompt. `is_whole`: no answer continues it, so it has an end. Raises ValueError, fit for a client, for one without any token.
+    """Token ids of a prompt. `is_whole`: no answer continues it, so it has an end.
 
-    Call it from a thread, and only after `too_long` said no: a megabyte takes half a second.
+    Raises ValueError, fit for a client, for one without any token. Call it from a thread, and only
+    after `too_long` said no: a megabyte takes half a second.
     """
     if isinstance(prompt, list):
         if not prompt:
