@@ -8,8 +8,8 @@ from torch import Tensor
 
 from tests.architectures.running import load
 from tests.model.steps import Row, make_batch
-from tests.oracles.gguf_in_transformers import load_in_transformers
-from tests.oracles.wheel_models import GEMMA, QWEN, WheelModel, wheel_model
+from tests.prove.gguf_in_transformers import load_in_transformers
+from tests.prove.wheel_models import GEMMA, QWEN, WheelModel, wheel_model
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.text.templates.chat_template import ChatTemplate
