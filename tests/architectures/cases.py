@@ -40,6 +40,7 @@ class Case:
     gguf: WriteGGUF | None
     is_taped: bool = True  # whether small steps with our kernels in 8 bits are replayed from tape
     is_shared: bool = True  # whether two ranks can share it
+    corrected: Callable[[Any], None] = lambda model: None  # of what transformers does not do right
 
 
 def relative(
@@ -222,13 +223,18 @@ CASES: dict[str, Case] = {
 }
 
 
-@torch.no_grad()
 def randomized(case: Case) -> PreTrainedModel:
-    """Every parameter random, norms around 1; logits say something and stay small."""
     model = case.make().eval()
+    case.corrected(model)
+    randomize(model)
+    return model
+
+
+@torch.no_grad()
+def randomize(model: PreTrainedModel) -> None:
+    """Every parameter random, norms around 1; logits say something and stay small."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator) * 0.15
         is_norm = parameter.dim() == 1 and name.endswith("weight")
         parameter.copy_(noise + 1 if is_norm else noise)
-    return model

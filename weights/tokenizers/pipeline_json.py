@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.tokenizers.pieces import SPACE
 from thirdeye.weights.tokenizers.pipeline import Pipeline
+from thirdeye.weights.tokenizers.sentencepiece.pieces import SPACE, spells_a_byte
+from thirdeye.weights.tokenizers.vocabulary import split_merge
 
 NORMALIZERS = frozenset(
     ["Sequence", "NFC", "NFD", "NFKC", "NFKD", "Replace", "Prepend", "Strip", "Precompiled"]
@@ -37,6 +38,9 @@ def read_pipeline(tokenizer: Fields, model: Fields, num_ids: int) -> Pipeline:
     values = {key: model.raw(key) for key in kept if key in model}
     if model.boolean("byte_fallback", False):
         _check_byte_pieces(model)
+        if "merges" in values:
+            merges = [split_merge(merge) for merge in values["merges"]]
+            values["merges"] = [merge for merge in merges if not spells_a_byte(merge, True)]
     return Pipeline(
         {"type": "BPE"} | values,
         tokenizer.raw("normalizer", None),
