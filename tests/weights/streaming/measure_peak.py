@@ -1,6 +1,6 @@
 """How much memory loading takes at its peak, told by the kernel: run in a process of its own.
 
-python -m tests.weights.measure_peak CHECKPOINT
+python -m tests.weights.streaming.measure_peak CHECKPOINT
 
 Prints JSON, in bytes: what was resident when an empty model was there, and the most that was until
 it was full. The kernel keeps the maximum itself, so that no sampling can miss it.

@@ -14,7 +14,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from tests.weights import tiny
 from tests.weights.formats.quantized.forms import write_settings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 # Freed memory goes back at once, so that what is resident is what is held.
 AT_ONCE = ["env", "MALLOC_MMAP_THRESHOLD_=65536", "MALLOC_TRIM_THRESHOLD_=65536"]
 SLACK = 8 << 20  # the allocator's, pages of tables and of tensors at both borders
@@ -60,7 +60,12 @@ def fp8(path: Path) -> Path:
 @pytest.mark.parametrize("write", [sharded, blocks, fp8])
 def test_peak_is_the_model_and_one_tensor(tmp_path: Path, write: Callable[[Path], Path]) -> None:
     """Fails by the size of the file (65 MB and more) if what was read stays resident."""
-    program = [sys.executable, "-m", "tests.weights.measure_peak", str(write(tmp_path / "model"))]
+    program = [
+        sys.executable,
+        "-m",
+        "tests.weights.streaming.measure_peak",
+        str(write(tmp_path / "model")),
+    ]
     done = subprocess.run(
         [*AT_ONCE, *program], cwd=ROOT, capture_output=True, text=True, check=True
     )
