@@ -16,7 +16,7 @@ Target = tuple[str, str | None]
 def parameter_names(config: ModelConfig) -> set[Target]:
     """Every parameter part of a decoder of this shape, by the canonical names."""
     names: set[Target] = {("embed_tokens.weight", None), *norm("final_norm", config)}
-    if config.rope is None:
+    if config.has_learned_positions:
         names.add(("embed_positions.weight", None))
     if not config.tie_word_embeddings:
         names.add(("lm_head.weight", None))

@@ -39,6 +39,12 @@ HARMLESS_IN = {  # one class
     },
     "hunyuan_v1_dense": {"rope_parameters.factor": "`alpha` is the whole scaling"},
     "gpt_bigcode": {"num_key_value_heads": "`multi_query` says it"},
+    "mpt": {
+        "emb_pdrop": TRAINING,
+        "embedding_fraction": TRAINING,
+        "init_device": TRAINING,
+        "learned_pos_emb": "beside ALiBi there are none, whatever it says",
+    },
     "smollm3": {"sliding_window": "of `use_sliding_window`, which is refused"},
 }
 

@@ -16,9 +16,9 @@ from tests.model.fused_twins import (
 )
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
-from thirdeye.model.config import Activation, RopeConfig
+from thirdeye.model.config import Activation, Norm, RopeConfig
 from thirdeye.model.declare.block import WideQKNormPart
-from thirdeye.model.declare.parts import WideNormPart
+from thirdeye.model.declare.parts import NormPart, WideNormPart
 from thirdeye.model.native.activate import KINDS, ActivateKernel
 from thirdeye.model.native.layer_norm import LayerNormKernel
 from thirdeye.model.native.library import Library
@@ -48,15 +48,16 @@ def test_norm(rows: int, size: int, where: Placement) -> None:
     check_norm(rows, size, where)
 
 
-@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize(("has_bias", "has_weight"), [(True, True), (False, True), (False, False)])
 @pytest.mark.parametrize(
     ("rows", "size"), [(1, 1), (3, 32), (5, 100), (2, 768), (40, 768), (1, 2050), (0, 8)]
 )
-def test_layer_norm(rows: int, size: int, has_bias: bool, where: Placement) -> None:
+def test_layer_norm(
+    rows: int, size: int, has_bias: bool, has_weight: bool, where: Placement
+) -> None:
     """Against torch's, around a mean that is not 0; the input itself is left alone."""
-    ours, twin = (
-        kind(size, 1e-5, where, has_bias=has_bias) for kind in (NativeLayerNorm, LayerNorm)
-    )
+    part = NormPart(Norm.LAYER_NORM, size, 1e-5, has_bias, has_weight)
+    ours, twin = (kind(part, where) for kind in (NativeLayerNorm, LayerNorm))
     fill(ours, twin, where)
     x, delta = (noise(rows, size, where=where) + 3 for _ in range(2))
     before = x.clone()
