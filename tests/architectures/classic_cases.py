@@ -98,5 +98,5 @@ CLASSIC: dict[str, Case] = {
     "gpt_bigcode": bigcode(is_shared=False),
     "gpt_bigcode-heads": bigcode(gguf=None, multi_query=False, n_inner=80),
     "olmo": olmo(),
-    "olmo-clipped": olmo(is_taped=False, clip_qkv=0.4),
+    "olmo-clipped": olmo(clip_qkv=0.4),
 }
