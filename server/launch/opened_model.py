@@ -69,7 +69,9 @@ def open_model(asked: CheckpointSettings) -> OpenedModel:
     source, tool_source = checkpoint.chat_template, checkpoint.tool_template
     if asked.chat_template is not None:
         source, tool_source = read_template(asked.chat_template), None
-    template = make_template(source, tool_source, tokenizer) if source else None
+    template = (
+        make_template(source, tool_source, tokenizer, asked.reasoning_format) if source else None
+    )
     tokenizer = ending_turns(tokenizer, template)
     return OpenedModel(
         path=checkpoint.path,

@@ -46,6 +46,20 @@ class CheckpointSettings:
             "none": "the API's defaults",
         },
     )
+    reasoning_format: str = setting(
+        "auto",
+        "How the model writes what it thinks",
+        choices={
+            "auto": "as its chat template tells, or its vocabulary",
+            "none": "it does not: all text is the answer",
+            "think": "`<think>` to `</think>`",
+            "seed": "`<seed:think>` to `</seed:think>`",
+            "mistral": "`[THINK]` to `[/THINK]`",
+            "gemma4": "`<|channel>thought` to `<channel|>`",
+            "granite": "sentences that say so",
+            "harmony": "the channels of gpt-oss",
+        },
+    )
     yes: bool = setting(False, "Fetch the model without asking", letter="-y")
 
 

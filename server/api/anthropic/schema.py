@@ -48,6 +48,23 @@ class ToolUseBlock(Strict):
     caller: dict[str, Any] | None = None  # on blocks of answers that come back
 
 
+class ThinkingBlock(Strict):
+    """A thought of an earlier answer. The signature says nothing here: it is not checked."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: str | None = None
+    cache_control: CacheControl | None = None
+
+
+class RedactedThinkingBlock(Strict):
+    """What another model encrypted."""
+
+    type: Literal["redacted_thinking"]
+    data: str
+    cache_control: CacheControl | None = None
+
+
 _TEXT_ONLY = of_kind("text", code="unsupported_content", names_object=True)
 
 
@@ -79,8 +96,15 @@ UserBlock = Annotated[
     *kinds("text", "tool_result", code="unsupported_content", names_object=True),
 ]
 AssistantBlock = Annotated[
-    Annotated[TextBlock, Tag("<text>")] | Annotated[ToolUseBlock, Tag("<tool_use>")],
-    *kinds("text", "tool_use", code="unsupported_content", names_object=True),
+    Annotated[TextBlock, Tag("<text>")]
+    | Annotated[ToolUseBlock, Tag("<tool_use>")]
+    | Annotated[ThinkingBlock, Tag("<thinking>")]
+    | Annotated[RedactedThinkingBlock, Tag("<redacted_thinking>")],
+    *kinds(
+        *("text", "tool_use", "thinking", "redacted_thinking"),
+        code="unsupported_content",
+        names_object=True,
+    ),
 ]
 UserBlocks = list[UserBlock]
 AssistantBlocks = list[AssistantBlock]
@@ -159,6 +183,15 @@ class JsonOutput(Strict):
 
 class OutputConfig(Strict):
     format: JsonOutput | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+
+
+class AnthropicThinking(Strict):
+    """Without it thoughts are left out of the answer, as Anthropic has it."""
+
+    type: Literal["enabled", "adaptive", "disabled"]
+    budget_tokens: int | None = Field(None, ge=1, le=MAX_INT)
+    display: Literal["summarized", "omitted"] | None = None
 
 
 class Metadata(Strict):
@@ -168,7 +201,6 @@ class Metadata(Strict):
 REFUSED_IN_MESSAGES: dict[str, Refusal] = {
     "container": Refusal("no code runs on this server"),
     "mcp_servers": Refusal("this server connects to no other", ([],)),
-    "thinking": Refusal("the model's template has none", ({"type": "disabled"},)),
 }
 
 
@@ -186,6 +218,7 @@ class CountTokensRequest(Strict):
     )
     tool_choice: AnthropicToolChoice | None = None
     output_config: OutputConfig | None = None
+    thinking: AnthropicThinking | None = None
     context_management: AnyHint = None
     inference_geo: AnyHint = None
     speed: AnyHint = None

@@ -15,6 +15,11 @@ OTHER_NAMES: dict[str, str] = {
     "random_seed": "seed",
     "repeat_penalty": "repetition_penalty",
 }
+OTHER_NAMES_IN_CHAT: dict[str, str] = OTHER_NAMES | {
+    "reasoning_budget_tokens": "thinking_token_budget",
+    "thinking_budget": "thinking_token_budget",
+    "thinking_budget_tokens": "thinking_token_budget",
+}
 OTHER_NAMES_IN_COMPLETIONS: dict[str, str] = OTHER_NAMES | {
     "max_completion_tokens": "max_tokens",
 }

@@ -17,9 +17,10 @@ import msgspec
 
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.request_rules import TokenLimit, check_context, refuse, truncate
+from thirdeye.server.api.generation.thinking import NO_THOUGHTS, ThoughtTerms
 from thirdeye.server.api.requests.generation_fields import GenerationRequest
 from thirdeye.server.api.state.server_state import ServedModel
-from thirdeye.server.engine.interface.types import Request, SamplingParams
+from thirdeye.server.engine.interface.types import Request, SamplingParams, Thinking
 from thirdeye.server.text.text_stream import TextOptions
 
 TWO_BOS = "the prompt begins with two BOS tokens"
@@ -33,6 +34,7 @@ class SharedTerms:
     cache_salt: str | None = None
     priority: int = 0
     grammar: str = ""
+    thinking: Thinking | None = None
     return_progress: bool = False
     is_embedding: bool = False
 
@@ -64,6 +66,7 @@ def plan(
             return_progress=terms.return_progress,
             is_embedding=terms.is_embedding,
             grammar=terms.grammar,
+            thinking=terms.thinking,
         )
         for i, sampling in enumerate(samplings)
     ]
@@ -95,6 +98,8 @@ class AnswerFields:
     lists_tokens: bool  # whether anybody asked for more of a token than its text
     grammar: str
     parse_tool_calls: bool = False
+    thoughts: ThoughtTerms = NO_THOUGHTS
+    ignored: Sequence[str] = ()  # fields that had no effect
 
 
 def plan_answer(
@@ -122,6 +127,7 @@ def plan_answer(
         cache_salt=body.cache_salt,
         priority=body.priority,
         grammar=own.grammar,
+        thinking=own.thoughts.engine,
         return_progress=body.return_progress,
     )
     return plan(
@@ -133,6 +139,7 @@ def plan_answer(
         options=text_options(body, own),
         num_truncated=sum(map(len, encoded)) - sum(map(len, prompts)),
         notes=notes(body),
+        ignored=own.ignored,
         limit=None if own.is_default_limit else limit,
         warnings=[TWO_BOS] if begins_twice else [],
     )
@@ -153,7 +160,7 @@ def samplings_of(
         drawn["top_k"] = 0
     first = SamplingParams(
         max_tokens=max_tokens,
-        min_tokens=body.min_tokens,
+        min_tokens=0 if own.thoughts.engine else body.min_tokens,  # else behind the thinking
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
         logit_bias=body.logit_bias,
@@ -174,6 +181,9 @@ def text_options(body: GenerationRequest, own: AnswerFields) -> TextOptions:
         min_tokens=body.min_tokens,
         max_seconds=body.t_max_predict_ms / 1000,
         parse_tool_calls=own.parse_tool_calls,
+        reasoning=own.thoughts.form,
+        prompt_state=own.thoughts.state,
+        shows_thoughts=own.thoughts.is_shown,
         list_tokens=own.lists_tokens or body.receipt,
     )
 

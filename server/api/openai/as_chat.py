@@ -14,6 +14,7 @@ from dataclasses import replace
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.request_rules import check_common
+from thirdeye.server.api.generation.thinking import plan_thinking
 from thirdeye.server.api.openai.chat import check_chat, encode_messages, plan_chat
 from thirdeye.server.api.openai.schema import ChatRequest
 from thirdeye.server.api.openai.tool_use import tool_use
@@ -55,6 +56,7 @@ async def count_as_chat(chat: JsonObject, model: ServedModel, names: FieldNames)
             add_special_tokens=body.add_special_tokens,
             add_generation_prompt=not body.continue_final_message,
             continue_final_message=body.continue_final_message,
+            variables=plan_thinking(body, model).variables,
             is_bounded=False,
         )
         return len(ids)

@@ -1,7 +1,7 @@
 """`POST /v1/chat/completions`: messages in, an assistant message out, whole or as chunks."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from thirdeye.server.api.generation.request_rules import (
     refuse,
 )
 from thirdeye.server.api.generation.respond import respond
+from thirdeye.server.api.generation.thinking import plan_thinking, thought_terms
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.chat_format import ChatCompletion, ChatFormat
@@ -66,6 +67,8 @@ def check_chat(body: ChatRequest) -> None:
     """Rules between chat's own fields."""
     if body.top_logprobs and not body.logprobs:
         raise refuse("top_logprobs", "needs 'logprobs': true.")
+    if body.include_reasoning_logprobs and not body.logprobs:
+        raise refuse("include_reasoning_logprobs", "needs 'logprobs': true.")
     both = body.max_tokens is not None and body.max_completion_tokens is not None
     if both and body.max_tokens != body.max_completion_tokens:
         raise refuse("max_tokens", "must equal 'max_completion_tokens' when both are given.")
@@ -91,6 +94,7 @@ async def plan_chat(
 ) -> Generation:
     """The engine requests of a chat request. Raises `InvalidRequest` for what does not fit."""
     tools = tool_use(body, model)
+    thinking = plan_thinking(body, model)
     content = await grammars.of(*constraint_of(body))
     grammar = await compile_tools(tools, content, grammars)
     ids = await encode_messages(
@@ -100,8 +104,10 @@ async def plan_chat(
         add_special_tokens=body.add_special_tokens,
         add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
         continue_final_message=body.continue_final_message,
+        variables=thinking.variables,
         is_bounded=body.truncate_prompt_tokens is None,
     )
+    thoughts = thought_terms(thinking, ids, model, grammar=grammar, min_tokens=body.min_tokens)
     is_old_name = body.max_completion_tokens is None
     own = AnswerFields(
         id_prefix=id_prefix,
@@ -112,8 +118,10 @@ async def plan_chat(
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         prompt_logprobs=body.prompt_logprobs,
         lists_tokens=body.logprobs or body.return_token_ids,
-        grammar=grammar,
+        grammar=thoughts.grammar,
         parse_tool_calls=tools.may_call if tools else False,
+        thoughts=thoughts,
+        ignored=thinking.ignored,
     )
     return plan_answer(body, own, [ids], model, caller)
 
@@ -126,6 +134,7 @@ async def encode_messages(
     add_special_tokens: bool,
     add_generation_prompt: bool,
     continue_final_message: bool,
+    variables: Mapping[str, object] | None = None,
     is_bounded: bool = True,
 ) -> list[int]:
     """Token ids of a conversation, made in a thread. What cannot fit is refused before that."""
@@ -147,6 +156,7 @@ async def encode_messages(
             tools=shown,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
+            variables=variables,
             max_tokens=context if is_bounded else None,
         )
 
@@ -170,6 +180,8 @@ def _plain(message: Message) -> dict[str, object]:
         plain["name"] = message.name
     if isinstance(message, AssistantMessage) and message.tool_calls:
         plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+    if isinstance(message, AssistantMessage) and message.thought:
+        plain["reasoning_content"] = message.thought
     if isinstance(message, ToolMessage):
         plain["tool_call_id"] = message.tool_call_id
     return plain

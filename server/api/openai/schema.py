@@ -8,12 +8,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
-from thirdeye.server.api.field_rules.other_names import OTHER_NAMES, OTHER_NAMES_IN_COMPLETIONS
+from thirdeye.server.api.field_rules.other_names import (
+    OTHER_NAMES_IN_CHAT,
+    OTHER_NAMES_IN_COMPLETIONS,
+)
 from thirdeye.server.api.field_rules.unsupported_fields import (
     REFUSED_IN_CHAT,
     REFUSED_IN_COMPLETIONS,
     REFUSED_IN_EMBEDDINGS,
 )
+from thirdeye.server.api.reasoning.reasoning_fields import ReasoningFields, TemplateKwargs
+from thirdeye.server.api.reasoning.sent_thoughts import SentThoughts
 from thirdeye.server.api.requests.content_fields import AssistantContent, Content
 from thirdeye.server.api.requests.fields import Inputs, Prompts
 from thirdeye.server.api.requests.generation_fields import (
@@ -87,7 +92,7 @@ class ToolCall(Strict):
     index: int | None = None  # of deltas that were put together and come back
 
 
-class AssistantMessage(SentMessage):
+class AssistantMessage(SentThoughts, SentMessage):
     """Clients send answers back as history, so what an answer holds beside its text is accepted.
     Without content and calls it is an empty answer."""
 
@@ -114,9 +119,9 @@ Message = Annotated[
 ]
 
 
-class ChatRequest(GenerationRequest):
+class ChatRequest(ReasoningFields, GenerationRequest):
     refused = REFUSED_IN_CHAT
-    other_names = OTHER_NAMES
+    other_names = OTHER_NAMES_IN_CHAT
 
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
     max_tokens: MaxTokens = None
@@ -142,6 +147,7 @@ class TokenizeRequest(Strict):
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     tools: Tools = ()
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
     return_token_strs: bool = False
 
 

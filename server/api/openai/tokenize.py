@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.request_rules import refuse
+from thirdeye.server.api.generation.thinking import checked_variables
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.openai.chat import check_continuation, encode_messages
@@ -111,6 +112,7 @@ async def encode_body(body: TokenizeRequest, model: ServedModel) -> list[int]:
             add_special_tokens=bool(body.add_special_tokens),
             add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
             continue_final_message=body.continue_final_message,
+            variables=checked_variables(body.chat_template_kwargs, model),
             is_bounded=False,
         )
     if body.prompt is None:

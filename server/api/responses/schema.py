@@ -13,6 +13,7 @@ from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.ignored import Ignored
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
+from thirdeye.server.api.reasoning.reasoning_fields import Effort
 from thirdeye.server.api.requests.content_fields import TextPart, parse_content
 from thirdeye.server.api.requests.fields import OnlyFalse
 from thirdeye.server.api.requests.generation_fields import (
@@ -87,14 +88,36 @@ class CallOutputItem(Strict):
     status: Status | None = None
 
 
+class SummaryPart(Strict):
+    type: Literal["summary_text", "reasoning_text", "text"]
+    text: str
+
+
+class ReasoningItem(Strict):
+    """Thoughts of an earlier answer. What another model encrypted says nothing here."""
+
+    type: Literal["reasoning"]
+    id: ItemId | None = None
+    summary: list[SummaryPart] = Field(default_factory=list, max_length=MAX_MESSAGES)
+    content: list[SummaryPart] = Field(default_factory=list, max_length=MAX_MESSAGES)
+    encrypted_content: str | None = None
+    status: Status | None = None
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join(part.text for part in self.content or self.summary)
+
+
 Item = Annotated[
     Annotated[MessageItem, Tag("<message>")]
     | Annotated[CallItem, Tag("<function_call>")]
-    | Annotated[CallOutputItem, Tag("<function_call_output>")],
+    | Annotated[CallOutputItem, Tag("<function_call_output>")]
+    | Annotated[ReasoningItem, Tag("<reasoning>")],
     *kinds(
         "message",
         "function_call",
         "function_call_output",
+        "reasoning",
         default="message",
         code="unsupported_value",
     ),
@@ -195,6 +218,18 @@ class ResponseStreamOptions(Strict):
     include_obfuscation: OnlyFalse = False
 
 
+class ReasoningConfig(Strict):
+    """How hard to think. The summary of a thought is the thought, whatever is asked for."""
+
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed", "none"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+
+
+LOGPROBS = "message.output_text.logprobs"
+Included = Literal["message.output_text.logprobs", "reasoning.encrypted_content"]
+
+
 _STATELESS = "this server stores nothing"
 _VALUE = "unsupported_value"
 
@@ -207,7 +242,6 @@ REFUSED_IN_RESPONSES: dict[str, Refusal] = {
         f"{_STATELESS}, send all turns in 'input', its answer's 'output' among them"
     ),
     "prompt": Refusal(f"{_STATELESS}, send the text in 'instructions' and 'input'"),
-    "reasoning": Refusal("the model's template has none", ({}, {"effort": "none"})),
 }
 
 
@@ -224,9 +258,8 @@ class ResponsesRequest(ForeignHints, LoggedFields, AskedRequest):
     tools: list[Tool] = Field(default_factory=list, max_length=128)
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
-    include: Annotated[list[Literal["message.output_text.logprobs"]], Field(fail_fast=True)] = (
-        Field(default_factory=list)
-    )
+    include: Annotated[list[Included], Field(fail_fast=True)] = Field(default_factory=list)
+    reasoning: ReasoningConfig | None = None
     top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
 
     # hints: nothing is compacted, cut or kept here

@@ -16,6 +16,11 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
+from thirdeye.server.text.constraints.repetition import (
+    lark_length,
+    regex_length,
+    repeated_too_long,
+)
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_REGEX_BYTES = 4 * 1024
@@ -67,6 +72,7 @@ def json_object() -> str:
 def regex(pattern: str) -> str:
     """Text that the whole of `pattern` matches; the syntax of Rust's regex, without anchors."""
     _check_size(pattern, MAX_REGEX_BYTES)
+    _check_repetition(regex_length(pattern))
     return _checked(LLMatcher.grammar_from_regex(pattern))
 
 
@@ -85,6 +91,7 @@ def lark(text: str) -> str:
     _check_size(text, MAX_GRAMMAR_BYTES)
     if "::=" in text:
         text = _lark_of_gbnf(text)
+    _check_repetition(lark_length(text))
     return _checked(json.dumps({"grammars": [{"lark_grammar": text}]}))
 
 
@@ -120,6 +127,13 @@ def serialized(grammar: str) -> str:
     return _checked(grammar)
 
 
+def behind(rule: str, grammar: str) -> str:
+    """The serialized `grammar` behind a short text that `rule` describes, and white space."""
+    first, *others = json.loads(grammar)["grammars"]
+    start = f"start: {rule} SPACE? @answer\nSPACE: /[ \\n]{{1,4}}/"
+    return json.dumps({"grammars": [{"lark_grammar": start}, {**first, "name": "answer"}, *others]})
+
+
 def _serialize(schema: object) -> str:
     plain = {} if isinstance(schema, bool) else schema
     return LLMatcher.grammar_from_json_schema(
@@ -131,6 +145,11 @@ def _check_size(text: str, limit: int) -> None:
     size = len(text.encode(errors="replace"))
     if size > limit:
         raise ConstraintError(f"must be at most {limit} bytes long, got {size}.")
+
+
+def _check_repetition(length: int) -> None:
+    if rule := repeated_too_long(length):
+        raise ConstraintError(rule)
 
 
 def _checked(grammar: str) -> str:

@@ -209,7 +209,7 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"messages": [HI | {"content": [USE]}]}, "'messages[0].content[0]' must be one of 'text', "),
     (
         {"messages": [HI, {"role": "assistant", "content": [RESULT]}]},
-        "'messages[1].content[0]' must be one of 'text', 'tool_use'.",
+        "'messages[1].content[0]' must be one of 'text', 'tool_use', 'thinking'",
     ),
     ({"messages": [HI | {"content": 5}]}, "'messages[0].content' must be a string or a list"),
     ({"messages": [HI | {"content": [IMAGE]}]}, "'messages[0].content[0]' must be one of 'text'"),
@@ -221,7 +221,7 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"top_p": 2}, "'top_p' must be between"),
     ({"top_k": -1}, "'top_k' must be between 0"),
     ({"stop_sequences": ["a"] * 17}, "'stop_sequences' must hold at most 16 items, got 17."),
-    ({"thinking": {"type": "enabled", "budget_tokens": 2048}}, "'thinking' is not supported here"),
+    ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "'thinking.budget_tokens' must be"),
     ({"container": "c"}, "'container' is not supported here"),
     ({"mcp_servers": [{}]}, "'mcp_servers' is not supported here"),
     ({"service_tier": "flex"}, "'service_tier' must be 'auto' or 'standard_only'."),

@@ -219,7 +219,7 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"input": [ITEM | {"role": "robot"}]}, "input[0].role", "invalid_value", "'assistant'"),
     ({"input": [ITEM | {"foo": 1}]}, "input[0].foo", "unknown_parameter", "input[0].foo"),
     ({"input": [{"role": "user"}]}, "input[0].content", "missing_required_parameter", "content"),
-    ({"input": [ITEM, {"type": "reasoning"}]}, "input[1].type", "unsupported_value", "'message'"),
+    ({"input": [ITEM, {"type": "mcp_call"}]}, "input[1].type", "unsupported_value", "'message'"),
     (
         {"input": [ITEM | {"content": [IMAGE]}]},
         "input[0].content[0]",
@@ -231,7 +231,7 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"temperature": 3}, "temperature", "decimal_above_max_value", "between 0 and 2"),
     ({"top_logprobs": 2}, "top_logprobs", "invalid_value", "'include'"),
     ({"top_logprobs": 99}, "top_logprobs", "integer_above_max_value", "between 0 and 20"),
-    ({"include": ["reasoning.encrypted_content"]}, "include[0]", "invalid_value", "logprobs"),
+    ({"include": ["web_search_call.results"]}, "include[0]", "invalid_value", "logprobs"),
     (
         {"stream": True, "stream_options": {"include_obfuscation": 0}},
         "stream_options.include_obfuscation",
@@ -248,7 +248,7 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"conversation": "c"}, "conversation", "unsupported_parameter", "stores nothing"),
     ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter", "stores nothing"),
     ({"background": True}, "background", "unsupported_value", "send false"),
-    ({"reasoning": {"effort": "low"}}, "reasoning", "unsupported_parameter", "template"),
+    ({"reasoning": {"effort": "huge"}}, "reasoning.effort", "invalid_value", "'low'"),
     ({"max_tool_calls": 1}, "max_tool_calls", "unsupported_parameter", "no tool runs"),
     ({"service_tier": "x"}, "service_tier", "unsupported_value", "'auto'"),
 ]
