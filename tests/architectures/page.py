@@ -32,7 +32,9 @@ TAIL = """
 Each is held against transformers' own class with every parameter random (`tests/architectures/`):
 logits of whole prompts, of chunks and of cached decoding, past windows and past the knees of rotary
 positions; greedy tokens; the GGUF form, written as llama.cpp's converter does; our kernels on a
-CPU, alone and from tape (Granite and OLMo have steps that are not taped); a look inside; two ranks.
+CPU, alone and from tape (Granite, OLMo 2 and 3 and what cuts its queries, keys and values, as OLMo
+1.7 does, have steps that are not taped); a GPU's kernels in triton's interpreter; a look inside;
+two ranks.
 
 Rotary positions may be of the kinds {kinds}. A scaling that
 depends on the text's length is fixed once for all texts, by the context that is served

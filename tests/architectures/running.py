@@ -8,6 +8,7 @@ from torch import Tensor
 from tests.model.steps import Row, make_batch
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
+from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.loading.layer_loader import ModelLoader
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.shares import ALONE, Ranks, rank_config
@@ -24,18 +25,21 @@ def load(
     path: Path,
     *,
     native: Library | None = None,
+    backend: AttentionBackend | None = None,
+    is_fused: bool | None = None,
     quantize: str = "none",
     ranks: Ranks = ALONE,
 ) -> Transformer:
-    """In fp32; with our kernels if there are any."""
+    """In fp32; with the native kernels if there are any, or those of a GPU (`is_fused`)."""
     checkpoint = open_checkpoint(path)
     model = Transformer(
         checkpoint.config,
-        NativeAttention(native) if native else BlockedAttention(),
+        backend or (NativeAttention(native) if native else BlockedAttention()),
         dtype=torch.float32,
         device=CPU,
         quantize=quantize,
         native=native,
+        is_fused=is_fused,
         ranks=ranks,
     )
     loader = ModelLoader(model)
