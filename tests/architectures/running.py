@@ -24,22 +24,22 @@ BLOCKS = [3, 1, 4, 2]  # of 16 tokens each
 def load(
     path: Path,
     *,
+    attention: AttentionBackend | None = None,
+    is_fused: bool = False,
     native: Library | None = None,
-    backend: AttentionBackend | None = None,
-    is_fused: bool | None = None,
     quantize: str = "none",
     ranks: Ranks = ALONE,
 ) -> Transformer:
-    """In fp32; with the native kernels if there are any, or those of a GPU (`is_fused`)."""
+    """In fp32; with our kernels if there are any, a CPU's or, `is_fused`, those in triton."""
     checkpoint = open_checkpoint(path)
     model = Transformer(
         checkpoint.config,
-        backend or (NativeAttention(native) if native else BlockedAttention()),
+        attention or (NativeAttention(native) if native else BlockedAttention()),
         dtype=torch.float32,
         device=CPU,
         quantize=quantize,
-        native=native,
         is_fused=is_fused,
+        native=native,
         ranks=ranks,
     )
     loader = ModelLoader(model)
