@@ -55,6 +55,15 @@ class RopeConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Alibi:
+    """Scores fall with the distance of a key, by a slope of each head's own, instead of positions
+    (Press, Smith, Lewis 2021); `model/attention/alibi.py` has the slopes."""
+
+    max_bias: float = 8.0  # the last slope is 2 ** -max_bias
+    scale: float = 1.0  # of all slopes
+
+
+@dataclass(frozen=True, slots=True)
 class Temperature:
     """Queries grow with their position, so that many keys do not blur the softmax (Llama 4): by
     1 + beta * ln(1 + floor(position / length))."""
@@ -77,6 +86,7 @@ class AttentionSpec:
     window: int | None = None  # keys that a query sees, its own included; None: all up to its own
     softcap: float | None = None  # scores become softcap * tanh(score / softcap) (Gemma 2)
     sinks: bool = False
+    alibi: Alibi | None = None
     temperature: Temperature | None = None  # None: queries stay as they are
 
     def __post_init__(self) -> None:
@@ -97,9 +107,10 @@ TEXTBOOK = AttentionSpec()
 class ModelConfig:
     """One decoder-only transformer.
 
-    `rope=None`: learned positions are added to the embeddings. `attention` has one spec a layer, in
-    order; empty: all layers see all keys, turned by `rope`. Where it is not empty it alone says
-    which layers turn what: a model without any positions has a `rope`, and gives it to no layer.
+    `rope=None`: learned positions are added to the embeddings, if no layer has ALiBi. `attention`
+    has one spec a layer, in order; empty: all layers see all keys, turned by `rope`. Where it is
+    not empty it alone says which layers turn what: a model without any positions has a `rope`, and
+    gives it to no layer.
     """
 
     architecture: str
@@ -131,6 +142,10 @@ class ModelConfig:
     shares_norm: bool = False  # and by one norm (Cohere)
     clip_qkv: float | None = None  # queries, keys and values are cut to +- so much (OLMo 1, MPT)
     head_bias: bool = False  # of the head that makes logits (GPT-J, Phi-2)
+    norms_stream: bool = False  # the stream itself is normed after each addition (OPT 350M)
+    final_norm: bool = True  # and before the head
+    embedding_size: int | None = None  # of tokens' vectors; None: hidden_size (OPT 350M has less)
+    embedding_norm: bool = False  # they are normed (BLOOM)
     embedding_scale: float = 1.0  # tokens' vectors are multiplied by it (Gemma)
     residual_scale: float = 1.0  # and what attention and MLP add to the stream (Granite)
     logit_scale: float = 1.0  # and the logits (Cohere)
@@ -168,6 +183,8 @@ class ModelConfig:
             raise ValueError("Only a LayerNorm without bias may be without 'norm_weight'.")
         if self.shares_norm and not (self.is_parallel and self.pre_norm):
             raise ValueError("'shares_norm' is for parallel blocks with a norm before.")
+        if self.norms_stream and (self.pre_norm or self.post_norm or self.is_parallel):
+            raise ValueError("'norms_stream' excludes 'pre_norm', 'post_norm', 'is_parallel'.")
         if self.gated_mlp and self.activation is Activation.XIELU:
             raise ValueError("'activation' xielu is for an MLP without a gate.")
         if self.post_norm and self.residual_scale != 1:
@@ -177,6 +194,10 @@ class ModelConfig:
                 "'rope' None stands for learned positions, but 'attention' has rotary ones: "
                 "give 'rope' too."
             )
+
+    @property
+    def has_learned_positions(self) -> bool:
+        return self.rope is None and not any(spec.alibi for spec in self.attention)
 
     def attention_of(self, layer: int) -> AttentionSpec:
         """How one layer attends, counted from 0."""

@@ -56,7 +56,7 @@ def trace_layers(
     `kv_dtype` is that of the server's KV cache; None: that of the residual stream.
     """
     positions = torch.arange(len(input_ids), device=input_ids.device)
-    x = model.embed_positions(model.embed_tokens(input_ids), positions)  # [n, hidden_size]
+    x = model.embed(input_ids, positions)  # [n, hidden_size]
     kv_cache = _OneLayer(model, len(x), kv_dtype or x.dtype, x.device)
     for layer in range(len(model.blocks)):
         pieces: list[LayerTrace] = []
@@ -165,10 +165,11 @@ class _Watched:
         value_cache: Tensor,
         plan: Any,
         sinks: Tensor | None = None,
+        slopes: Tensor | None = None,
     ) -> Tensor:
         keys = read_tokens(key_cache, self.block_table, self.num_keys)
-        self.seen["pattern"] = attention_pattern(query, keys, self.spec, sinks)
-        return self.served.forward(query, key_cache, value_cache, plan, sinks)
+        self.seen["pattern"] = attention_pattern(query, keys, self.spec, sinks, slopes)
+        return self.served.forward(query, key_cache, value_cache, plan, sinks, slopes)
 
 
 def logit_lens(model: Transformer, resid: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """The transformer: a decoder that turns token ids into next-token logits.
 
-    ids -> embed_tokens (+ embed_positions) -> blocks -> final_norm -> head -> logits
-                                                 |
+    ids -> embed (tokens, positions) -> blocks -> final_norm -> head -> logits
+                                          |
                x = x + attention(norm(x))   tokens look at earlier tokens
                x = x + mlp(norm(x))         each token thinks for itself
 
@@ -30,7 +30,13 @@ from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.parallel_linear import VocabParallelTiedLinear, make_linear
 from thirdeye.model.parallel.shares import ALONE, Ranks, rank_config
 from thirdeye.model.parts.blocks import make_block
-from thirdeye.model.parts.choose_parts import make_embedding, make_logit_shape, make_norm
+from thirdeye.model.parts.choose_parts import (
+    make_embedding,
+    make_logit_shape,
+    make_norm,
+    make_pre_norm,
+    make_projection,
+)
 from thirdeye.model.parts.layers import LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
@@ -79,6 +85,8 @@ class Transformer(nn.Module):
         self.layer_kinds = LayerKinds(config, attention, where, context)
         part = transformer_part(config)
         self.embed_tokens = make_embedding(part.embed_tokens, where)
+        self.project_in = make_projection(part.project_in, where)
+        self.embed_norm = make_norm(part.embed_norm, where) if part.embed_norm else nn.Identity()
         positions = part.embed_positions
         self.embed_positions = LearnedPositions(positions, where) if positions else NoPositions()
         self.blocks = nn.ModuleList(
@@ -89,7 +97,8 @@ class Transformer(nn.Module):
         )
         self.tape = FastPath("tape")
         self._through_blocks = tape_blocks(self._one_by_one, where, attention, self.tape)
-        self.final_norm = make_norm(part.final_norm, where)
+        self.final_norm = make_pre_norm(part.final_norm, where)
+        self.project_out = make_projection(part.project_out, where)
         method = choose_head(where)
         self.lm_head = (
             make_linear(part.lm_head, where, method=method)
@@ -107,17 +116,22 @@ class Transformer(nn.Module):
         return self._logits(self._residual(batch, kv_cache), batch)
 
     def with_hidden(self, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Tensor, Tensor]:
-        """The same, and the final hidden states behind the final norm, float32 [T, hidden_size]."""
+        """The same, and the final hidden states that the head reads: float32 [T, hidden_size], or
+        as wide as embeddings that are narrower."""
         x = self._residual(batch, kv_cache)
-        return self._logits(x, batch), self.final_norm(x).float()
+        return self._logits(x, batch), self.project_out(self.final_norm(x)).float()
 
     def _residual(self, batch: ForwardBatch, kv_cache: KVCache) -> Tensor:
         """The residual stream behind the last block, [T, hidden_size]."""
         plans = self.layer_kinds.plans(batch, kv_cache)
         rotations = self.layer_kinds.rotations(batch.positions)
-        x = self.embed_tokens(batch.input_ids)  # [T, hidden_size]
-        x = self.embed_positions(x, batch.positions)
+        x = self.embed(batch.input_ids, batch.positions)
         return self._through_blocks(x, batch, rotations, kv_cache, plans)
+
+    def embed(self, input_ids: Tensor, positions: Tensor) -> Tensor:
+        """ids and positions [T] -> the residual stream before the first block, [T, hidden_size]."""
+        x = self.embed_norm(self.project_in(self.embed_tokens(input_ids)))
+        return self.embed_positions(x, positions)
 
     def _one_by_one(
         self,
@@ -137,7 +151,7 @@ class Transformer(nn.Module):
 
     def unembed(self, x: Tensor) -> Tensor:
         """Residual stream [S, hidden_size] -> float32 logits [S, vocab_size]."""
-        logits: Tensor = self.lm_head(self.final_norm(x)).float()
+        logits: Tensor = self.lm_head(self.project_out(self.final_norm(x))).float()
         return self._logit_shape(logits)
 
     def expected(self) -> set[tuple[str, str | None]]:

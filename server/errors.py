@@ -22,9 +22,9 @@ into OpenAI's envelope `{"error": {"message", "type", "param", "code"}}`.
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 MAX_RETRY_AFTER = 60  # seconds; clients give up above 120
 MAX_MESSAGE = 300  # characters: an error must not amplify what caused it
@@ -35,6 +35,8 @@ class ErrorFields(Struct):
     type: str
     param: str | None
     code: str | None
+    n_prompt_tokens: int | UnsetType = UNSET  # of a prompt that does not fit: llama.cpp's names
+    n_ctx: int | UnsetType = UNSET
 
 
 class Error(Struct):
@@ -56,15 +58,24 @@ class ApiError(Exception):
         param: str | None = None,
         code: str | None = None,
         headers: Mapping[str, str] | None = None,
+        details: Mapping[str, int] | None = None,
     ) -> None:
+        """`details` are the optional fields of `ErrorFields`."""
         super().__init__(message)
         self.message = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
         self.param = param
         self.code = code
         self.headers = dict(headers or {})
+        self.details = dict(details or {})
+
+    def renamed(self, message: str, param: str | None) -> Self:
+        """The same error about a field of another name."""
+        return type(self)(
+            message, param=param, code=self.code, headers=self.headers, details=self.details
+        )
 
     def body(self) -> Error:
-        return Error(ErrorFields(self.message, self.type, self.param, self.code))
+        return Error(ErrorFields(self.message, self.type, self.param, self.code, **self.details))
 
 
 class InvalidRequest(ApiError):

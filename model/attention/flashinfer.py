@@ -49,6 +49,11 @@ class FlashInferAttention:
         spec: AttentionSpec = TEXTBOOK,
         workspace: Tensor | None = None,
     ) -> None:
+        """Raises ValueError for a spec with ALiBi, whose slopes these wrappers cannot be given."""
+        if spec.alibi is not None:
+            raise ValueError(
+                "'--attention' flashinfer cannot do this model's ALiBi: use 'triton' or 'auto'."
+            )
         self._library: Any = import_module("flashinfer")
         self._device, self._spec = device, spec
         if workspace is None:
@@ -74,6 +79,7 @@ class FlashInferAttention:
         value_cache: Tensor,
         plan: PagePlan,
         sinks: Tensor | None = None,
+        slopes: Tensor | None = None,  # noqa: ARG002  # no spec that it is made for has them
     ) -> Tensor:
         if plan is not self._planned:
             self._plan_step(query, key_cache, plan)

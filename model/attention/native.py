@@ -58,8 +58,9 @@ class NativeAttention:
         value_cache: Tensor,
         plan: Tiles,
         sinks: Tensor | None = None,
+        slopes: Tensor | None = None,
     ) -> Tensor:
-        return self._kernel(query.contiguous(), key_cache, value_cache, plan, sinks)
+        return self._kernel(query.contiguous(), key_cache, value_cache, plan, sinks, slopes)
 
 
 def _wider(block_table: Tensor) -> Tensor:

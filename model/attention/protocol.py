@@ -21,9 +21,11 @@ class Attends(Protocol):
         value_cache: Tensor,
         plan: Any,
         sinks: Tensor | None = None,
+        slopes: Tensor | None = None,
     ) -> Tensor:
         """query [T, num_heads, head_dim], caches [num_blocks, block_size, num_kv_heads, head_dim],
-        with `spec.sinks` sinks [num_heads] -> [T, num_heads, head_dim], in the query's dtype."""
+        with `spec.sinks` sinks and with `spec.alibi` fp32 slopes [num_heads] -> [T, num_heads,
+        head_dim], in the query's dtype."""
 
 
 class AttentionBackend(Attends, Protocol):

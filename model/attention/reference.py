@@ -1,8 +1,8 @@
 """Attention as in the textbook: scores, mask, softmax, weighted values. Slow and obvious.
 
 Attention(Q, K, V) = softmax(Q K^T / sqrt(head_dim)) V (Vaswani et al. 2017), one sequence and one
-head at a time, with what models have added to it: another scale, a window, a soft cap, sinks. Every
-faster backend is held against this one.
+head at a time, with what models have added to it: another scale, a window, a soft cap, ALiBi,
+sinks. Every faster backend is held against this one.
 """
 
 import math
@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from thirdeye.model.attention.alibi import distances
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
@@ -37,6 +38,7 @@ class ReferenceAttention:
         value_cache: Tensor | ScaledCache,
         plan: ForwardBatch,
         sinks: Tensor | None = None,
+        slopes: Tensor | None = None,
     ) -> Tensor:
         output = torch.empty_like(query)  # [T, num_heads, head_dim]
         starts, seq_lens = plan.query_start_loc.tolist(), plan.seq_lens.tolist()
@@ -44,7 +46,7 @@ class ReferenceAttention:
             rows = slice(starts[i], starts[i + 1])
             keys = read_tokens(key_cache, plan.block_table[i], seq_len)
             values = read_tokens(value_cache, plan.block_table[i], seq_len)
-            output[rows] = attend(query[rows], keys, values, self._spec, sinks)
+            output[rows] = attend(query[rows], keys, values, self._spec, sinks, slopes)
         return output
 
 
@@ -60,6 +62,7 @@ def attend(
     values: Tensor,
     spec: AttentionSpec = TEXTBOOK,
     sinks: Tensor | None = None,
+    slopes: Tensor | None = None,
 ) -> Tensor:
     """query [n, num_heads, head_dim], keys and values [L, num_kv_heads, head_dim] -> like query.
 
@@ -71,7 +74,8 @@ def attend(
     for head in range(query.shape[1]):
         q, k, v = query[:, head], keys[:, head // group], values[:, head // group]
         sink = None if sinks is None else sinks[head]
-        output[:, head] = attention_weights(q, k, mask, spec, sink).to(v.dtype) @ v
+        slope = None if slopes is None else slopes[head]
+        output[:, head] = attention_weights(q, k, mask, spec, sink, slope).to(v.dtype) @ v
     return output
 
 
@@ -81,12 +85,15 @@ def attention_weights(
     mask: Tensor,
     spec: AttentionSpec = TEXTBOOK,
     sink: Tensor | None = None,
+    slope: Tensor | None = None,
 ) -> Tensor:
     """One head: query [n, head_dim], keys [L, head_dim] -> [n, L] in fp32; rows add up to 1, or
     with a sink to less, by what that takes."""
     scores = query.float() @ keys.float().T / spec.divisor(query.shape[-1])
     if spec.softcap is not None:
         scores = spec.softcap * torch.tanh(scores / spec.softcap)
+    if slope is not None:
+        scores = scores - slope * distances(len(query), len(keys), scores.device)
     scores = scores.masked_fill(~mask, -math.inf)
     if sink is None:
         return scores.softmax(dim=-1)
@@ -95,17 +102,24 @@ def attention_weights(
 
 
 def attention_pattern(
-    query: Tensor, keys: Tensor, spec: AttentionSpec, sinks: Tensor | None
+    query: Tensor,
+    keys: Tensor,
+    spec: AttentionSpec,
+    sinks: Tensor | None,
+    slopes: Tensor | None,
 ) -> Tensor:
     """Every head's weights: query [n, num_heads, head_dim], keys [L, num_kv_heads, head_dim] ->
     [num_heads, n, L] in fp32."""
     group = query.shape[1] // keys.shape[1]
     mask = causal_mask(len(query), len(keys), query.device, spec.window)
-    own = [None] * query.shape[1] if sinks is None else list(sinks)
+    nothing = [None] * query.shape[1]
+    own = zip(
+        nothing if sinks is None else sinks, nothing if slopes is None else slopes, strict=True
+    )
     return torch.stack(
         [
-            attention_weights(query[:, head], keys[:, head // group], mask, spec, sink)
-            for head, sink in enumerate(own)
+            attention_weights(query[:, head], keys[:, head // group], mask, spec, sink, slope)
+            for head, (sink, slope) in enumerate(own)
         ]
     )
 

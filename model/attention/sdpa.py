@@ -3,7 +3,7 @@
 `F.scaled_dot_product_attention` never writes the matrix of scores to memory. It wants keys side by
 side, so each sequence's blocks are gathered first; sequences are not padded to a common length, so
 a short one never pays for a long one and never reads what is not its own. Sinks are a key more, of
-zeros, whose score comes from the mask. The kernel has no place for a soft cap.
+zeros, whose score comes from the mask; ALiBi is in it too. The kernel has no place for a soft cap.
 """
 
 import math
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from thirdeye.model.attention.alibi import distances
 from thirdeye.model.attention.reference import causal_mask
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import TEXTBOOK, AttentionSpec
@@ -68,23 +69,31 @@ class SdpaAttention:
         value_cache: Tensor,
         plan: list[SequenceSpan],
         sinks: Tensor | None = None,
+        slopes: Tensor | None = None,
     ) -> Tensor:
         output = torch.empty_like(query)  # [T, num_heads, head_dim]
         for span in plan:
             rows = query[span.start : span.stop].transpose(0, 1)  # [num_heads, n, head_dim]
             keys, values = (_gather(cache, span) for cache in (key_cache, value_cache))
-            mixed = self._attend(rows, keys, values, span, sinks)
+            mixed = self._attend(rows, keys, values, span, sinks, slopes)
             output[span.start : span.stop] = mixed.transpose(0, 1)
         return output
 
     def _attend(
-        self, query: Tensor, keys: Tensor, values: Tensor, span: SequenceSpan, sinks: Tensor | None
+        self,
+        query: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        span: SequenceSpan,
+        sinks: Tensor | None,
+        slopes: Tensor | None,
     ) -> Tensor:
         """query [num_heads, n, head_dim], keys and values [num_kv_heads, L, head_dim] -> like
         query."""
         mask, is_causal = span.mask, span.is_causal
+        if sinks is not None or slopes is not None:
+            mask, is_causal = _added(query, span, sinks, slopes), False
         if sinks is not None:
-            mask, is_causal = _with_sinks(query, span, sinks), False
             keys, values = F.pad(keys, (0, 0, 0, 1)), F.pad(values, (0, 0, 0, 1))
         output = F.scaled_dot_product_attention(
             *(query[None], keys[None], values[None]),
@@ -111,15 +120,21 @@ def _span(
     return SequenceSpan(start, stop, first, seq_len, block_table, is_causal=is_causal, mask=mask)
 
 
-def _with_sinks(query: Tensor, span: SequenceSpan, sinks: Tensor) -> Tensor:
-    """What is added to the scores [1, num_heads, n, L + 1]: those of the last key, of zeros, are
-    the sinks."""
+def _added(
+    query: Tensor, span: SequenceSpan, sinks: Tensor | None, slopes: Tensor | None
+) -> Tensor:
+    """What is added to the scores [1, num_heads, n, L]; with sinks, they are those of one key more,
+    of zeros."""
     num_heads, num_queries, _ = query.shape
-    seen = span.mask
+    seen, num_keys = span.mask, span.seq_len - span.first
     if seen is None:
-        num_keys = span.seq_len - span.first
         seen = causal_mask(num_queries, num_keys, query.device)
     hidden = torch.zeros_like(seen, dtype=query.dtype).masked_fill_(~seen, -math.inf)
+    if slopes is not None:
+        far = slopes.view(num_heads, 1, 1) * distances(num_queries, num_keys, query.device)
+        hidden = hidden - far.to(query.dtype)
+    if sinks is None:
+        return hidden[None]
     column = sinks.to(query.dtype).view(num_heads, 1, 1).expand(-1, num_queries, -1)
     return torch.cat((hidden.expand(num_heads, -1, -1), column), dim=-1)[None]
 

@@ -79,6 +79,7 @@ class TritonAttention:
         value_cache: Tensor | ScaledCache,
         plan: TritonPlan,
         sinks: Tensor | None = None,
+        slopes: Tensor | None = None,
     ) -> Tensor:
         """As the protocol says. A sequence of length 0 is padding: its row is left undefined."""
         num_tokens, num_heads, head_dim = query.shape
@@ -101,14 +102,14 @@ class TritonAttention:
         num_tiles = num_sequences + (0 if plan.is_decode else num_tokens // sizes.tokens)
         self._kernels.paged_attention_kernel[num_tiles, num_kv_heads, sizes.num_lanes](
             output, query, keys, values,
-            batch.block_table, batch.seq_lens, batch.query_start_loc, sinks, *shares,
+            batch.block_table, batch.seq_lens, batch.query_start_loc, sinks, slopes, *shares,
             key_exponents, value_exponents, num_sequences, 1 / spec.divisor(head_dim), softcap,
             *query.stride()[:2], *output.stride()[:2],
             *keys.stride()[:3], batch.block_table.stride(0), max_splits,
             GROUP=group, NUM_KV_HEADS=num_kv_heads, BLOCK_SIZE=block_size,
             BLOCK_Q=sizes.tokens, BLOCK_M=sizes.rows, BLOCK_N=sizes.keys,
             NUM_LANES=sizes.num_lanes, IS_DECODE=plan.is_decode, HAS_SOFTCAP=softcap > 0,
-            HAS_SCALES=key_exponents is not None,
+            HAS_SLOPES=slopes is not None, HAS_SCALES=key_exponents is not None,
             num_warps=sizes.num_warps, num_stages=sizes.num_stages, **cut,
         )  # fmt: skip
         if sizes.num_lanes > 1:

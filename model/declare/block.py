@@ -87,11 +87,15 @@ class BlockPart(Part):
     mlp_post_norm: NormPart | None
     residual_scale: float
     is_parallel: bool
+    norms_stream: bool  # with the first two norms, after each addition
 
 
 def block_part(config: ModelConfig, layer: int) -> BlockPart:
     norm = norm_part(config)
-    before, after = norm if config.pre_norm else None, norm if config.post_norm else None
+    before, after = (
+        norm if config.pre_norm or config.norms_stream else None,
+        norm if config.post_norm else None,
+    )
     return BlockPart(
         attention_norm=before,
         attention=attention_part(config, layer),
@@ -101,6 +105,7 @@ def block_part(config: ModelConfig, layer: int) -> BlockPart:
         mlp_post_norm=after,
         residual_scale=config.residual_scale,
         is_parallel=config.is_parallel,
+        norms_stream=config.norms_stream,
     )
 
 

@@ -13,28 +13,41 @@ from thirdeye.model.declare.parts import LinearPart, NormPart, Part, TablePart
 
 @dataclass(frozen=True, slots=True)
 class TransformerPart(Part):
-    """`embed_positions` is None for rotary models, `lm_head` for those that score by their
-    embeddings."""
+    """`embed_positions` is None where there are no learned ones, `lm_head` for those that score by
+    their embeddings. Most have no norm of embeddings, and none that are narrower than the stream:
+    then `project_in` and `project_out` lead from the one to the other."""
 
     embed_tokens: TablePart
+    project_in: LinearPart | None
+    embed_norm: NormPart | None
     embed_positions: TablePart | None
     blocks: tuple[BlockPart, ...]
-    final_norm: NormPart
+    final_norm: NormPart | None
+    project_out: LinearPart | None
     lm_head: LinearPart | None
 
 
 def transformer_part(config: ModelConfig) -> TransformerPart:
     vocab, hidden = config.vocab_size, config.hidden_size
     context = config.max_position_embeddings
-    positions = TablePart(context, hidden, Role.POSITIONS) if config.rope is None else None
-    head = LinearPart(hidden, (Rows(vocab, Role.HEAD),), config.head_bias, Dealt.TOKENS)
+    width = config.embedding_size or hidden
+    is_narrow = width != hidden
+    positions = TablePart(context, hidden, Role.POSITIONS)
+    head = LinearPart(width, (Rows(vocab, Role.HEAD),), config.head_bias, Dealt.TOKENS)
     return TransformerPart(
-        embed_tokens=TablePart(vocab, hidden, Role.EMBEDDINGS, config.embedding_scale),
-        embed_positions=positions,
+        embed_tokens=TablePart(vocab, width, Role.EMBEDDINGS, config.embedding_scale),
+        project_in=_projection(width, hidden, Role.EMBEDDINGS) if is_narrow else None,
+        embed_norm=norm_part(config) if config.embedding_norm else None,
+        embed_positions=positions if config.has_learned_positions else None,
         blocks=tuple(block_part(config, layer) for layer in range(config.num_hidden_layers)),
-        final_norm=norm_part(config),
+        final_norm=norm_part(config) if config.final_norm else None,
+        project_out=_projection(hidden, width, Role.HEAD) if is_narrow else None,
         lm_head=None if config.tie_word_embeddings else head,
     )
+
+
+def _projection(in_features: int, out_features: int, role: Role) -> LinearPart:
+    return LinearPart(in_features, (Rows(out_features, role),), False, Dealt.WHOLE)
 
 
 @lru_cache(maxsize=16)

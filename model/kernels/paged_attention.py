@@ -61,14 +61,16 @@ def power_of_2(exponents):
 
 @triton.jit
 def attend_split(
-    q, positions, is_row, key_base, value_base, key_exponent_base, value_exponent_base, table,
-    start, stop, first_visible, stride_block, stride_token, scale, softcap,
+    q, positions, is_row, slopes, key_base, value_base, key_exponent_base, value_exponent_base,
+    table, start, stop, first_visible, stride_block, stride_token, scale, softcap,
     BLOCK_SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr, NUM_KV_HEADS: tl.constexpr,
-    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SCALES: tl.constexpr,
+    WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SLOPES: tl.constexpr,
+    HAS_SCALES: tl.constexpr,
 ):  # fmt: skip
     """Queries q [M, D] over the keys at positions [start, stop): maximum [M], total [M], mixed
-    [M, D]. With `HAS_SCALES` each key and each value has a scale (`model/state/kv_fp8.py`)."""
+    [M, D]. With `HAS_SLOPES` scores fall by slopes [M] times the distance of a key, with
+    `HAS_SCALES` each key and each value has a scale (`model/state/kv_fp8.py`)."""
     maximum = tl.full([BLOCK_M], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
@@ -90,6 +92,8 @@ def attend_split(
             scores = scores * power_of_2(key_exponent)[None, :]
         if HAS_SOFTCAP:  # softcap * tanh(scores / softcap); tanh(x) = 2 sigmoid(2 x) - 1
             scores = softcap * (2 * tl.sigmoid(2 * scores / softcap) - 1)
+        if HAS_SLOPES:
+            scores -= slopes[:, None] * (positions[:, None] - keys_at[None, :]).to(tl.float32)
         is_seen = (keys_at[None, :] <= positions[:, None]) & is_key[None, :] & is_row[:, None]
         if WINDOW > 0:
             is_seen &= keys_at[None, :] > positions[:, None] - WINDOW
@@ -118,7 +122,7 @@ def add_sinks(maximum, total, mixed, sinks):
 
 @triton.jit
 def paged_attention_kernel(
-    output, query, key_cache, value_cache, block_table, seq_lens, query_start_loc, sinks,
+    output, query, key_cache, value_cache, block_table, seq_lens, query_start_loc, sinks, slopes,
     split_maximum, split_total, split_mixed, key_exponents, value_exponents,
     num_sequences, scale, softcap,
     stride_query_token, stride_query_head, stride_output_token, stride_output_head,
@@ -128,7 +132,7 @@ def paged_attention_kernel(
     BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     KEYS_PER_SPLIT: tl.constexpr, NUM_LANES: tl.constexpr, IS_DECODE: tl.constexpr,
     WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
-    HAS_SCALES: tl.constexpr,
+    HAS_SLOPES: tl.constexpr, HAS_SCALES: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles, kv heads, lanes). `IS_DECODE`: each sequence has one query, and is one tile."""
     tile, kv_head, lane = tl.program_id(0), tl.program_id(1), tl.program_id(2)
@@ -161,19 +165,22 @@ def paged_attention_kernel(
     key_base = key_cache + kv_head * stride_kv_head
     value_base = value_cache + kv_head * stride_kv_head
 
+    own_slopes = tl.zeros([BLOCK_M], tl.float32)
+    if HAS_SLOPES:
+        own_slopes = tl.load(slopes + heads, mask=is_row, other=0.0)
     maximum = tl.full([BLOCK_M], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
     for split in range(first_split + lane, num_splits, NUM_LANES):
         start = split * KEYS_PER_SPLIT
         own_maximum, own_total, own_mixed = attend_split(
-            q, positions, is_row, key_base, value_base,
+            q, positions, is_row, own_slopes, key_base, value_base,
             key_exponents + kv_head if HAS_SCALES else 0,
             value_exponents + kv_head if HAS_SCALES else 0,
             table, start, tl.minimum(start + KEYS_PER_SPLIT, end), first_visible,
             stride_block, stride_token, scale, softcap,
             BLOCK_SIZE, BLOCK_M, BLOCK_N, HEAD_DIM, BLOCK_D, NUM_KV_HEADS,
-            WINDOW, HAS_SOFTCAP, HAS_SCALES,
+            WINDOW, HAS_SOFTCAP, HAS_SLOPES, HAS_SCALES,
         )  # fmt: skip
         if NUM_LANES == 1:
             maximum, total, mixed = merge(

@@ -42,6 +42,7 @@ class PagedAttentionArgs(ctypes.Structure):
         ("scratch", ctypes.c_void_p),
         ("parts", ctypes.c_void_p),
         ("sinks", ctypes.c_void_p),
+        ("slopes", ctypes.c_void_p),
         ("scratch_floats", ctypes.c_int64),
         ("part_floats", ctypes.c_int64),
         ("score", ctypes.c_void_p),
@@ -80,9 +81,10 @@ class PagedAttentionKernel:
         values: Tensor,
         tiles: Tiles,
         sinks: Tensor | None = None,
+        slopes: Tensor | None = None,
     ) -> Tensor:
         """query [T, num_heads, head_dim] fp32, keys and values [num_blocks, block_size,
-        num_kv_heads, head_dim] fp32 or fp16, sinks [num_heads] fp32 -> like query."""
+        num_kv_heads, head_dim] fp32 or fp16, sinks and slopes [num_heads] fp32 -> like query."""
         num_heads, head_dim = query.shape[1:]
         block_size, num_kv_heads = keys.shape[1:3]
         assert keys.dtype in (torch.float32, torch.float16), keys.dtype
@@ -118,6 +120,8 @@ class PagedAttentionKernel:
         )
         if sinks is not None:
             args.sinks = address(sinks, torch.float32, num_heads)
+        if slopes is not None:
+            args.slopes = address(slopes, torch.float32, num_heads)
         self._run(self._operation, args)
         return output
 

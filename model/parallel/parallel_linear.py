@@ -15,7 +15,8 @@ from thirdeye.model.placement import Placement
 
 
 class SharedLinear(Linear):
-    """A `Linear` of this rank's own size, one of several that do the layer's work together."""
+    """A `Linear` of this rank's own size, one of several that do the layer's work together, or each
+    all of it."""
 
     def __init__(
         self, part: LinearPart, where: Placement, *, method: LinearMethod | None = None
@@ -65,6 +66,7 @@ class VocabParallelTiedLinear(TiedLinear):
 
 # Named for the matrix [in, out] of Shoeybi et al.: its columns are our rows.
 KINDS = {
+    Dealt.WHOLE: SharedLinear,
     Dealt.ROWS: ColumnParallelLinear,
     Dealt.COLUMNS: RowParallelLinear,
     Dealt.TOKENS: VocabParallelLinear,

@@ -1,7 +1,7 @@
 """One layer of a transformer: attention and MLP around the residual stream.
 
 Where they read the stream and what becomes of their output before it is added back are parts of
-their own, chosen in the constructor; the three classes differ in who reads what.
+their own, chosen in the constructor; the classes differ in who reads what.
 """
 
 from typing import Any
@@ -79,8 +79,23 @@ class SharedNormBlock(Block):
         return x + self.attention_post_norm(attended) + self.mlp_post_norm(thought)
 
 
+class PostNormBlock(Block):
+    """Both read the stream as it is, and it is normed after each addition (Vaswani et al. 2017;
+    OPT 350M). What a layer leaves behind is then not the sum of what came in and was added."""
+
+    def forward(
+        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
+    ) -> Tensor:
+        attended = self.attention(x, batch, rotate, kv_cache, plan)
+        _, x = self.attention_norm.add(x, self.attention_post_norm(attended))
+        _, x = self.mlp_norm.add(x, self.mlp_post_norm(self.mlp(x)))
+        return x
+
+
 def make_block(part: BlockPart, layer: int, backend: AttentionBackend, where: Placement) -> Block:
     kind = Block
     if part.is_parallel:
         kind = ParallelBlock if part.mlp_norm else SharedNormBlock
+    if part.norms_stream:
+        kind = PostNormBlock
     return kind(part, layer, backend, where)

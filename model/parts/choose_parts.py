@@ -5,7 +5,8 @@ from torch import nn
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.config import Activation, Norm
 from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart
-from thirdeye.model.declare.parts import NormPart, TablePart
+from thirdeye.model.declare.parts import LinearPart, NormPart, TablePart
+from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.fused import (
     FusedGatedMLP,
     FusedRMSNorm,
@@ -51,6 +52,11 @@ def make_post_norm(part: NormPart | None, scale: float, where: Placement) -> nn.
 
 def make_embedding(part: TablePart, where: Placement) -> Embedding:
     return Embedding(part, where) if part.scale == 1 else ScaledEmbedding(part, where)
+
+
+def make_projection(part: LinearPart | None, where: Placement) -> nn.Module:
+    """Between embeddings and a stream of another width: nothing, in most."""
+    return nn.Identity() if part is None else make_linear(part, where)
 
 
 def make_logit_shape(scale: float, softcap: float | None) -> nn.Module:

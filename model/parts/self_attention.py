@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thirdeye.model.attention.alibi import alibi_slopes
 from thirdeye.model.attention.protocol import Attends, AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import AttentionPart, QKNormPart, WideQKNormPart
@@ -102,13 +103,17 @@ class SelfAttention(nn.Module):
         if part.sinks:
             self.sinks = Sinks(self.num_heads, where)
             self.sink_scores = self.sinks.weight.detach()  # the same memory, found faster
+        self.slopes: Tensor | None = None
+        if part.spec.alibi:
+            self.slopes = alibi_slopes(part.spec.alibi, part.num_heads, where)
         self.output = make_linear(part.output, where)
 
     def forward(
         self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
     ) -> Tensor:
         query = self.keep(x, batch, rotate, kv_cache)
-        mixed = self.backend.forward(query, *kv_cache.layer(self.layer), plan, self.sink_scores)
+        caches = kv_cache.layer(self.layer)
+        mixed = self.backend.forward(query, *caches, plan, self.sink_scores, self.slopes)
         return self.output(mixed.flatten(1))  # [T, hidden_size]
 
     def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache) -> Tensor:

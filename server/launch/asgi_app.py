@@ -9,8 +9,11 @@ some origin is allowed, gate (key, Host), router.
 
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 
 from thirdeye.server.api.admin.ops import ops_routes
 from thirdeye.server.api.admin.pages import page_routes
@@ -42,7 +45,7 @@ from thirdeye.server.api.receipts.verify import verify_routes
 from thirdeye.server.api.requests.operator_limits import show_ceilings
 from thirdeye.server.api.responses.routes import responses_routes
 from thirdeye.server.api.state.context import Context
-from thirdeye.server.api.state.server_state import ServerState
+from thirdeye.server.api.state.server_state import ServedModel, ServerState
 from thirdeye.server.errors import ApiError, ClientGone
 
 
@@ -50,15 +53,28 @@ class App(FastAPI):
     """FastAPI with our OpenAPI document, which knows the model once there is one."""
 
     def __init__(self, served: ServerState, config: ApiConfig, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(openapi_url=None, **options)
         self._served, self._config = served, config
+        self._encoded: tuple[ServedModel | None, bytes] | None = None
+        self.add_route("/openapi.json", self._send_document, ["GET"], include_in_schema=False)
+
+    async def _send_document(self, _: Request) -> Response:
+        return Response(self.document_bytes(), media_type="application/json")
+
+    def document_bytes(self) -> bytes:
+        """The document as it is sent, made once for each model: it costs 10 ms, and anybody may
+        ask for it."""
+        model = self._served.model
+        if self._encoded is None or self._encoded[0] is not model:
+            self._encoded = (model, msgspec.json.encode(self.openapi()))
+        return self._encoded[1]
 
     def openapi(self) -> dict[str, Any]:
         found = show_model(document(self), self._served.model)
         return show_access(show_ceilings(found, self._config), self._config)
 
 
-def create_app(state: ServerState, config: ApiConfig | None = None) -> FastAPI:
+def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
     """The app over `state`. Two apps share nothing."""
     context = Context.of(state, config or ApiConfig())
     state.rates = Rates(

@@ -79,7 +79,9 @@ def template_line(found: Description) -> tuple[str, str | None]:
         return "broken", f"{error} Give another with '--chat-template FILE'."
     tools = "its own form of tools" if template.carries_tools else "no tools: the server adds them"
     system = "takes a system message" if template.takes_system else "drops a system message"
-    return f"{len(source):,} characters, {tools}, {system}", None
+    form = template.reasoning_form
+    thinks = f"thinks ({form.name})" if form else "does not think"
+    return f"{len(source):,} characters, {tools}, {system}, {thinks}", None
 
 
 def memory_table(config: ModelConfig) -> Table:
@@ -106,7 +108,7 @@ def megabytes(size: int) -> str:
 def rope_line(config: ModelConfig) -> str:
     rope = config.rope
     if rope is None:
-        return "learned"
+        return "learned" if config.has_learned_positions else "none, but ALiBi"
     line = f"rotary, theta {rope.theta:,.0f}"
     if rope.dim != config.head_dim:
         line += f", {rope.dim} of {config.head_dim} channels"

@@ -2,6 +2,7 @@
 
 import logging
 
+from thirdeye.server.text.reasoning.reasoning_form import AUTO
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.templates.turn_end import find_turn_end
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
@@ -19,14 +20,22 @@ EXAMPLE_TOOLS = [
 ]
 
 
-def make_template(source: str, tool_source: str | None, tokenizer: Tokenizer) -> ChatTemplate:
+def make_template(
+    source: str, tool_source: str | None, tokenizer: Tokenizer, reasoning_format: str = AUTO
+) -> ChatTemplate:
     """`tool_source`: the template named `tool_use`, taken for conversations with tools if it writes
     calls in a form that is read here. Raises ChatTemplateError."""
     eos_token = tokenizer.eos_token
     for_tools = None
     if tool_source is not None:
         for_tools = _tool_template(tool_source, tokenizer)
-    return ChatTemplate(source, tokenizer, eos_token=eos_token, for_tools=for_tools)
+    return ChatTemplate(
+        source,
+        tokenizer,
+        eos_token=eos_token,
+        for_tools=for_tools,
+        reasoning_format=reasoning_format,
+    )
 
 
 def _tool_template(source: str, tokenizer: Tokenizer) -> ChatTemplate | None:

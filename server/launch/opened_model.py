@@ -49,7 +49,8 @@ class OpenedModel:
         """The same model as the API shows it, once the engine is loaded."""
         who = identify(self.fingerprint, self.tokenizer, info)
         return ServedModel(
-            names=self.names,
+            names=tuple(name for name in self.names if not is_pattern(name)),
+            name_patterns=tuple(filter(is_pattern, self.names)),
             tokenizer=self.tokenizer,
             template=self.template,
             max_model_len=info.max_model_len,
@@ -68,7 +69,9 @@ def open_model(asked: CheckpointSettings) -> OpenedModel:
     source, tool_source = checkpoint.chat_template, checkpoint.tool_template
     if asked.chat_template is not None:
         source, tool_source = read_template(asked.chat_template), None
-    template = make_template(source, tool_source, tokenizer) if source else None
+    template = (
+        make_template(source, tool_source, tokenizer, asked.reasoning_format) if source else None
+    )
     tokenizer = ending_turns(tokenizer, template)
     return OpenedModel(
         path=checkpoint.path,
@@ -104,14 +107,25 @@ def read_template(path: Path) -> str:
 
 
 def served_names(asked: CheckpointSettings, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """What clients may call the model: as the operator says, else its catalog and own name."""
-    if asked.served_model_name:
+    """What clients may call the model: as the operator says, else its catalog, own and hub name.
+
+    A name with `*` or `?` stands for many; the model has one without in any case.
+    """
+    if any(not is_pattern(name) for name in asked.served_model_name):
         return asked.served_model_name
-    if asked.model is None:
-        return (DEFAULT.name, checkpoint.name)
-    if asked.model in CATALOG or not Path(asked.model).exists():
-        return (asked.model, checkpoint.name)
+    return (*own_names(asked.model, checkpoint), *asked.served_model_name)
+
+
+def own_names(asked: str | None, checkpoint: Checkpoint) -> tuple[str, ...]:
+    if known := DEFAULT if asked is None else CATALOG.get(asked):
+        return (known.name, checkpoint.name, known.hub_id)
+    if asked is not None and not Path(asked).exists():
+        return (asked, checkpoint.name)
     return (checkpoint.name,)
+
+
+def is_pattern(name: str) -> bool:
+    return "*" in name or "?" in name
 
 
 def model_info(config: ModelConfig) -> ModelInfo:

@@ -6,6 +6,7 @@ one message that names the way out; a traceback is a bug.
 
 import asyncio
 import gc
+import ipaddress
 import json
 import os
 import signal
@@ -21,7 +22,7 @@ from pydantic import ValidationError
 from thirdeye.server import logs
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
-from thirdeye.server.launch.console import fail, say
+from thirdeye.server.launch.console import LoadingProgress, fail, say
 from thirdeye.server.launch.opened_model import VERSION, open_model
 from thirdeye.server.launch.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.replica import Replica
@@ -113,7 +114,8 @@ async def load(replica: Replica, url: str, started: float) -> None:
     opened, settings = replica.opened, replica.settings
     say(f"thirdeye {VERSION}: loading {opened.names[0]} ({opened.path})")
     began = time.monotonic()
-    info = await replica.start()
+    with LoadingProgress(opened.names[0]) as progress:
+        info = await replica.start(progress)
     replica.state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     gc.freeze()  # what is there stays: collections need not look at it, and are short from now on
     has_chat, has_key = opened.template is not None, bool(settings.access.api_keys())
@@ -124,6 +126,7 @@ async def load(replica: Replica, url: str, started: float) -> None:
         *([f"  memory: {info.memory}"] if info.memory else []),
         *defaults_line(opened.defaults),
         *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
+        *open_door_line(settings.network.host, has_key=has_key),
         curl_line(url, opened.names[0], has_chat=has_chat, has_key=has_key),
     ]
     say("\n".join(lines))  # in one write: who reads the first finds the others too
@@ -146,6 +149,24 @@ def defaults_line(defaults: GenerationDefaults) -> list[str]:
     """What the model's files change for requests that do not say, if anything."""
     said = ", ".join(f"{name} {value:g}" for name, value in defaults.said().items())
     return [f"  sampling by default, as the model suggests: {said}"] if said else []
+
+
+def open_door_line(host: str, *, has_key: bool) -> list[str]:
+    """A warning, where whoever reaches this machine may use the model."""
+    if has_key or is_loopback(host):
+        return []
+    return [
+        f"  WARNING: anybody who reaches this machine ({host}) may use the model: set "
+        "--api-key-file (or THIRDEYE_API_KEY), or listen on 127.0.0.1"
+    ]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address; a name is one of ours if it says so."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:

@@ -51,7 +51,7 @@ from thirdeye.server.load.kv_memory import find_kv_budget
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, runs_ahead
 from thirdeye.server.load.placement import place, place_kv
 from thirdeye.server.load.tensor_parallel import make_rank_group, use_threads
-from thirdeye.server.text.tools.form import MARKUP, TAGS, encode_with_tags
+from thirdeye.server.text.tools.form import ANSWER_MARKUP, MARKUP, encode_with_tags
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.load import load_weights
@@ -74,7 +74,10 @@ def load_engine(
     rank_group = make_rank_group(recipe, where, on_end)
     where = replace(where, ranks=rank_group.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
-    grammars = GrammarCompiler(lambda grammar: guidance.result().compile(grammar))
+    grammars = GrammarCompiler(
+        lambda grammar: guidance.result().compile(grammar),
+        think=lambda request, inner: guidance.result().vocabulary.matcher(request, inner),
+    )
     # Beside the weights, which leave a core to it. The checkpoint's description is not kept for it.
     guidance = grammars.prepare(partial(load_guidance, checkpoint, recipe.eos_token_ids))
     model = load_model(
@@ -131,7 +134,7 @@ def load_model(
     """The checkpoint's weights in a transformer of its shape, for texts of up to `context`."""
     model = empty_model(checkpoint.config, attention, where, context)
     loader = ModelLoader(model)
-    load_weights(checkpoint, loader, lambda done, total: on_progress("weights", done / total))
+    load_weights(checkpoint, loader, partial(on_progress, "weights"))
     loader.finish()
     return model
 
@@ -159,12 +162,18 @@ def empty_model(
 def load_guidance(checkpoint: Checkpoint, eos_token_ids: Sequence[int]) -> LLGuidanceCompiler:
     """Grammars over the checkpoint's vocabulary.
 
-    The tags of a tool call are text to a grammar, also where they are tokens of their own.
+    The marks of tool calls and of thinking are text to a grammar, also where they are tokens of
+    their own, but for what ends an answer.
     """
     tokenizer = checkpoint.tokenizer(never_from_text=MARKUP)
+    hidden = [
+        token_id
+        for text, token_id in tokenizer.special_tokens.items()
+        if token_id in eos_token_ids or text not in ANSWER_MARKUP
+    ]
     return LLGuidanceCompiler(
         [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)],
-        special_token_ids=[i for text, i in tokenizer.special_tokens.items() if text not in TAGS],
+        special_token_ids=hidden,
         eos_token_ids=eos_token_ids,
         encode=partial(encode_with_tags, tokenizer=tokenizer),
     )

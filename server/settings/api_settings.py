@@ -30,7 +30,7 @@ class CheckpointSettings:
     )
     served_model_name: tuple[str, ...] = setting(
         (),
-        "What clients may call the model; the first is shown",
+        "What clients may call the model; the first is shown, claude-* is many",
         unit="NAME",
         shown="its own",
         is_common=True,
@@ -44,6 +44,20 @@ class CheckpointSettings:
         choices={
             "model": "as the checkpoint suggests, else the API's defaults",
             "none": "the API's defaults",
+        },
+    )
+    reasoning_format: str = setting(
+        "auto",
+        "How the model writes what it thinks",
+        choices={
+            "auto": "as its chat template tells, or its vocabulary",
+            "none": "it does not: all text is the answer",
+            "think": "`<think>` to `</think>`",
+            "seed": "`<seed:think>` to `</seed:think>`",
+            "mistral": "`[THINK]` to `[/THINK]`",
+            "gemma4": "`<|channel>thought` to `<channel|>`",
+            "granite": "sentences that say so",
+            "harmony": "the channels of gpt-oss",
         },
     )
     yes: bool = setting(False, "Fetch the model without asking", letter="-y")
@@ -105,7 +119,10 @@ class RequestSettings:
 
     lenient: bool = setting(False, "Name unknown fields in a header, do not refuse them")
     max_n: int = setting(MAX_N, "Most samples of a prompt", at_least=1, at_most=MAX_N)
-    max_stop: int = setting(4, "Most stop strings", at_least=1, at_most=MAX_STOPS)
+    max_stop: int = setting(16, "Most stop strings", at_least=1, at_most=MAX_STOPS)
+    max_choices: int = setting(1024, "Most prompts x samples of a request", at_least=1)
+    require_model: bool = setting(False, "Refuse requests that name no model")
+    strict_max_tokens: bool = setting(False, "Refuse a max_tokens above the room")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,13 @@ class TextToken(Struct, frozen=True):
     token_id: int
     raw: bytes | None
     logprobs: TokenLogprobs | None = None
+    is_thought: bool = False  # of the thinking, or of a mark around it
+
+
+class Thought(Struct, frozen=True):
+    """New text of what the model thinks before it answers."""
+
+    text: str
 
 
 class ToolCallDelta(Struct, frozen=True):
@@ -29,6 +36,9 @@ class ToolCallDelta(Struct, frozen=True):
     index: int  # of the call, within the choice
     name: str | None = None
     arguments: str = ""  # joined over the deltas: the arguments' JSON, as the model wrote it
+
+
+Piece = str | Thought | ToolCallDelta  # content, or one of the others
 
 
 class TextEvent(Struct, frozen=True):
@@ -42,9 +52,11 @@ class TextEvent(Struct, frozen=True):
     text: str
     tool_calls: list[ToolCallDelta] = []  # they follow the text
     tokens: list[TextToken] = []
+    thought: str = ""  # what the model thinks: it stands before the text
     prompt_logprobs: list[TokenLogprobs] | None = None  # once, on the first event, when asked for
     num_cached_tokens: int = 0
     num_generated_tokens: int = 0  # sampled so far, the end-of-sequence token included
+    num_thought_tokens: int = 0  # of these, the thinking's
     finish_reason: FinishReason | None = None
     progress: PromptProgress | None = None  # of the prompt, before its first token; nothing else
     embedding: list[float] | None = None  # on the last event of a request for one

@@ -1,15 +1,15 @@
-"""One answer's way from token ids to text: bytes -> UTF-8 -> tool calls, stop strings -> events.
+"""One answer's way from token ids to text: bytes -> UTF-8 -> its parts, stop strings -> events.
 
-    StepOutput -> token bytes -> IncrementalDecoder -> [ToolCallParser] -> StopMatcher -> TextEvent
-                                                             `-> calls ----------------------^
+    StepOutput -> token bytes -> IncrementalDecoder -> [AnswerReader] -> StopMatcher -> TextEvent
+                                                             `-> thoughts, calls -----------^
 
 `TextStream` does it without waiting for anything; `stream_text` drives an engine through it.
 
 A token is listed once, in order, with the event that sends the last of its text. Characters are
 counted for this: each token remembers how many must have been sent before it may be listed.
 
-Stop strings are looked for in the content alone: they never cut a tool call, nor does a call's
-frame hide one.
+Stop strings are looked for in the content alone: they never cut a thought or a tool call, nor does
+a call's frame hide one. `min_tokens` counts from the end of the thinking.
 """
 
 import asyncio
@@ -30,12 +30,13 @@ from thirdeye.server.engine.interface.types import (
     StepOutput,
     TokenLogprobs,
 )
-from thirdeye.server.text.events import TextEvent, TextToken, ToolCallDelta
+from thirdeye.server.text.answer_reader import make_reader
+from thirdeye.server.text.events import Piece, TextEvent, TextToken, Thought, ToolCallDelta
 from thirdeye.server.text.incremental_decoder import IncrementalDecoder
+from thirdeye.server.text.reasoning.reasoning_form import PromptState, ReasoningForm
 from thirdeye.server.text.stop_strings import StopMatcher
 from thirdeye.server.text.tokenizer import TokenizerLike
-from thirdeye.server.text.tools.call_parser import Piece, ToolCallParser
-from thirdeye.server.text.tools.form import TAGS
+from thirdeye.server.text.tools.form import ANSWER_MARKUP, TAGS
 
 LAST_WORD_SECONDS = 1.0  # a step of a large model's prefill may take longer
 
@@ -50,6 +51,9 @@ class TextOptions:
     min_tokens: int = 0  # a stop string must not be complete within this many tokens
     max_seconds: float = 0.0  # of decoding after the first token; 0 is no limit
     parse_tool_calls: bool = False  # False: their tags are plain text
+    reasoning: ReasoningForm | None = None  # None: the marks of thinking are plain text
+    prompt_state: PromptState = PromptState.UNDECIDED  # with `reasoning`
+    shows_thoughts: bool = True  # False: they are read, counted and left out
     list_tokens: bool = True  # False: nobody asks for `TextEvent.tokens`, and they stay empty
 
 
@@ -64,12 +68,17 @@ class TextStream:
     ) -> None:
         """`hidden_ids` end the answer and are never text: end-of-sequence and stop token ids."""
         special = tokenizer.special_tokens if options.skip_special_tokens else {}
-        self._hidden_ids = hidden_ids.union(i for text, i in special.items() if text not in TAGS)
+        marks = TAGS if options.reasoning is None else ANSWER_MARKUP
+        self._hidden_ids = hidden_ids.union(i for text, i in special.items() if text not in marks)
         self._tokenizer = tokenizer
         self._min_tokens = options.min_tokens
         self._decoder = IncrementalDecoder()
-        self._parser = ToolCallParser() if options.parse_tool_calls else None
+        self._reader = make_reader(
+            options.reasoning, options.prompt_state, parse_tool_calls=options.parse_tool_calls
+        )
         self._stops = StopMatcher(options.stop, options.include_stop)
+        self._shows_thoughts = options.shows_thoughts
+        self._thought = ""  # of the next event
         self._text = ""  # of the next event
         self._tool_calls: list[ToolCallDelta] = []  # of the next event
         self._unlisted: deque[tuple[int, TextToken]] = (
@@ -77,9 +86,11 @@ class TextStream:
         )  # (characters to be sent first, token)
         self._num_decoded = 0  # characters
         self._num_generated = 0  # tokens
+        self._num_thought = 0  # of them
+        self._has_content = False
         self._prompt_logprobs: list[TokenLogprobs] | None = None
         self._lists_tokens = options.list_tokens
-        self._is_plain = not (options.list_tokens or options.stop or options.parse_tool_calls)
+        self._can_be_plain = not (options.list_tokens or options.stop)
         self._matched: str | None = None
         self.is_finished = False
 
@@ -93,7 +104,6 @@ class TextStream:
             return TextEvent("", progress=output.progress)
         if output.prompt_logprobs is not None:
             self._prompt_logprobs = output.prompt_logprobs
-            self._is_plain = False  # they go with the next event
         if self._is_plain and output.finish_reason is None:
             return self._plain_event(output)
         for i, token_id in enumerate(output.token_ids):
@@ -104,6 +114,12 @@ class TextStream:
             return self._event(output, None)
         self._flush()
         return self._event(output, FinishReason.STOP if self._matched else output.finish_reason)
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether a token is nothing but its text from here on."""
+        is_read = self._reader is None or self._reader.is_over
+        return self._can_be_plain and is_read and self._prompt_logprobs is None
 
     def _plain_event(self, output: StepOutput) -> TextEvent | None:
         """`feed` where a token is nothing but its text, as most are."""
@@ -118,6 +134,7 @@ class TextStream:
             text,
             num_cached_tokens=output.num_cached_tokens,
             num_generated_tokens=self._num_generated,
+            num_thought_tokens=self._num_thought,
         )
 
     def _take(self, token_id: int, logprobs: TokenLogprobs | None) -> None:
@@ -125,24 +142,39 @@ class TextStream:
         self._num_generated += 1
         text = self._decoder.feed(raw or b"")
         self._num_decoded += len(text)
+        was_thinking = self._is_thinking
+        pieces = self._read(text)
+        is_thought = was_thinking or self._is_thinking
+        if is_thought and not was_thinking and not self._has_content:
+            self._begin_thinking()
+        self._num_thought += is_thought
         if self._lists_tokens:
             # A token that ends inside a character waits for that character too.
             wait_for = self._num_decoded + (1 if self._decoder.is_pending else 0)
-            self._unlisted.append((wait_for, TextToken(token_id, raw, logprobs)))
-        self._read(text)
+            token = TextToken(token_id, raw, logprobs, is_thought)
+            self._unlisted.append((wait_for, token))
+        self._route(pieces)
+
+    def _begin_thinking(self) -> None:
+        """All tokens so far spelled the mark that is now complete."""
+        self._num_thought = self._num_generated - 1
+        for i, (wait_for, token) in enumerate(self._unlisted):
+            thought = msgspec.structs.replace(token, is_thought=True)
+            self._unlisted[i] = (wait_for, thought)
 
     def _flush(self) -> None:
-        self._read(self._decoder.flush())
-        if self._matched is None and self._parser is not None:
-            self._route(self._parser.flush())
+        self._route(self._read(self._decoder.flush()))
+        if self._matched is None and self._reader is not None:
+            self._route(self._reader.flush())
         if self._matched is None:
             self._text += self._stops.flush()
 
-    def _read(self, text: str) -> None:
-        if self._parser is None:
-            self._search(text)
-        else:
-            self._route(self._parser.feed(text))
+    @property
+    def _is_thinking(self) -> bool:
+        return self._reader is not None and self._reader.is_thinking
+
+    def _read(self, text: str) -> Sequence[Piece]:
+        return [text] if self._reader is None else self._reader.feed(text)
 
     def _route(self, pieces: Sequence[Piece]) -> None:
         """Content goes on to the stop strings; a call ends it, so what they hold back is free."""
@@ -151,32 +183,39 @@ class TextStream:
                 self._search(piece)
                 if self._matched is not None:
                     return
+            elif isinstance(piece, Thought):
+                self._thought += piece.text if self._shows_thoughts else ""
             else:
                 self._text += self._stops.flush()
                 self._tool_calls.append(piece)
 
     def _search(self, text: str) -> None:
-        sent, self._matched = self._stops.feed(text, search=self._num_generated > self._min_tokens)
+        self._has_content = self._has_content or bool(text)
+        num_answered = self._num_generated - self._num_thought
+        sent, self._matched = self._stops.feed(text, search=num_answered > self._min_tokens)
         self._text += sent
 
     def _event(self, output: StepOutput, finish_reason: FinishReason | None) -> TextEvent | None:
         self.is_finished = finish_reason is not None
         text, self._text = self._text, ""
+        thought, self._thought = self._thought, ""
         tool_calls, self._tool_calls = self._tool_calls, []
         tokens = self._list_tokens()
-        if not (text or tool_calls or tokens or self.is_finished):
+        if not (text or thought or tool_calls or tokens or self.is_finished):
             return None
         prompt_logprobs, self._prompt_logprobs = self._prompt_logprobs, None
         stop_reason = self._matched or output.stop_token_id
-        has_calls = self._parser is not None and self._parser.num_calls > 0
+        has_calls = self._reader is not None and self._reader.num_calls > 0
         return TextEvent(
             text=text,
+            thought=thought,
             tool_calls=tool_calls,
             tokens=tokens,
             prompt_logprobs=prompt_logprobs,
             embedding=output.embedding,
             num_cached_tokens=output.num_cached_tokens,
             num_generated_tokens=self._num_generated,
+            num_thought_tokens=self._num_thought,
             finish_reason=finish_reason,
             stop_reason=stop_reason,
             ended_in_tool_calls=(
@@ -190,8 +229,8 @@ class TextStream:
     @property
     def _num_sent(self) -> int:
         """Characters that are out, or will never be."""
-        held_by_parser = self._parser.num_held if self._parser is not None else 0
-        return self._num_decoded - held_by_parser - self._stops.num_held
+        held_by_reader = self._reader.num_held if self._reader is not None else 0
+        return self._num_decoded - held_by_reader - self._stops.num_held
 
     def _list_tokens(self) -> list[TextToken]:
         """Tokens whose text has been sent; all that are left when the answer is over."""

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 from uuid import uuid4
 
+import httptools
 import msgspec
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -126,6 +127,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._count_parsed(len(name) + len(value) + 4)
 
     def on_headers_complete(self) -> None:
+        if not self.transport.is_closing() and not self._has_path():
+            self._refuse(HTTPStatus.BAD_REQUEST)
         if self.transport.is_closing():
             return  # refused: no task may start
         self._part = RequestPart.BODY
@@ -158,6 +161,19 @@ class GuardedProtocol(HttpToolsProtocol):
             self._arm(self.head_seconds)
         elif self._part is RequestPart.BODY and self._active == 1:
             self._arm(self.body_seconds)
+
+    def _has_path(self) -> bool:
+        """Whether the target is one that a server has: uvicorn takes a path for granted, which
+        `CONNECT host:1`, `OPTIONS *` and `GET http://` have not."""
+        if self.parser.get_method() == b"CONNECT":
+            return False
+        try:
+            return httptools.parse_url(self.url).path is not None
+        except httptools.HttpParserError:
+            return False
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """A request to upgrade is answered as if it had not asked: HTTP allows that."""
 
     def _count_parsed(self, num_bytes: int) -> None:
         self._parsed_bytes += num_bytes

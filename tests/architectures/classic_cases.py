@@ -1,9 +1,12 @@
 """The families from before Llama, each with the sizes that its config has names for."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 
 from tests.architectures.cases import TIED, VOCAB_SIZE, Case, WriteGGUF
 from tests.architectures.classic_gguf import classic_gguf
@@ -19,7 +22,6 @@ def classic(
     model_type: str,
     *,
     gguf: WriteGGUF | None = classic_gguf,
-    is_taped: bool = True,
     is_shared: bool = True,
     **changes: Any,
 ) -> Case:
@@ -30,12 +32,30 @@ def classic(
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **kind)
         return model
 
-    return Case(make, gguf, is_taped, is_shared)
+    return Case(make, gguf, is_shared)
+
+
+def with_its_slopes(model: PreTrainedModel) -> None:
+    """transformers always takes 8; the model's authors and llama.cpp read the setting."""
+    most = model.config.attn_config.alibi_bias_max
+    model.transformer.build_mpt_alibi_tensor = partial(build_mpt_alibi_tensor, alibi_bias_max=most)
+
+
+def with_alibi_once(model: PreTrainedModel) -> None:
+    """transformers' eager attention adds it twice, as itself and with the mask."""
+
+    def without(_: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        return args, kwargs | {"alibi": torch.zeros_like(kwargs["alibi"])}
+
+    for layer in model.transformer.h:
+        layer.self_attention.register_forward_pre_hook(without, with_kwargs=True)
 
 
 neox = partial(classic, "gpt_neox", intermediate_size=80)
 gptj = partial(classic, "gptj", gguf=None, rotary_dim=4, n_inner=80)
 phi = partial(classic, "phi", intermediate_size=80)
+bloom = partial(classic, "bloom", seq_length=128, **TIED)
+mpt = partial(classic, "mpt", max_seq_len=128, **TIED)
 opt = partial(classic, "opt", gguf=None, ffn_dim=80, **TIED)
 falcon = partial(classic, "falcon", **TIED)
 bigcode = partial(classic, "gpt_bigcode", **TIED)
@@ -56,12 +76,26 @@ CLASSIC: dict[str, Case] = {
     "phi-groups": phi(num_key_value_heads=2),
     "opt": opt(),
     "opt-plain": opt(enable_bias=False, layer_norm_elementwise_affine=False),
+    "opt-350m": opt(do_layer_norm_before=False, word_embed_proj_dim=24),
+    "opt-unnormed": opt(_remove_final_layer_norm=True, tie_word_embeddings=False),
+    "bloom": bloom(),
+    "bloom-8": bloom(num_attention_heads=8, hidden_size=64),
+    "mpt": mpt(),
+    "mpt-clipped": replace(
+        mpt(attn_config={"clip_qkv": 0.4, "alibi_bias_max": 4}),
+        corrected=with_its_slopes,
+    ),
+    "mpt-scaled": mpt(gguf=None, attn_config={"softmax_scale": 0.3}),
     "falcon": falcon(is_shared=False),
     "falcon-groups": falcon(**GROUPS),
     "falcon-groups-one-norm": falcon(**GROUPS, num_ln_in_parallel_attn=1, ffn_hidden_size=80),
     "falcon-serial": falcon(gguf=None, multi_query=False, parallel_attn=False, bias=True),
+    "falcon-rw": replace(
+        falcon(gguf=None, multi_query=False, parallel_attn=False, bias=True, alibi=True),
+        corrected=with_alibi_once,
+    ),
     "gpt_bigcode": bigcode(is_shared=False),
     "gpt_bigcode-heads": bigcode(gguf=None, multi_query=False, n_inner=80),
     "olmo": olmo(),
-    "olmo-clipped": olmo(is_taped=False, clip_qkv=0.4),
+    "olmo-clipped": olmo(clip_qkv=0.4),
 }

@@ -82,7 +82,8 @@ def stem_of(name: str) -> str:
 
 
 def context_of(config: Any) -> int:
-    return getattr(config, "max_position_embeddings", None) or config.seq_length
+    names = ("max_position_embeddings", "seq_length", "max_seq_len")
+    return next(getattr(config, name) for name in names if hasattr(config, name))
 
 
 def wide_of(config: Any) -> int:
@@ -112,8 +113,13 @@ def kv_heads(writer: gguf.GGUFWriter, config: Any) -> None:
 
 
 def clip(writer: gguf.GGUFWriter, config: Any) -> None:
-    if config.clip_qkv is not None:
-        writer.add_clamp_kqv(config.clip_qkv)
+    limit = getattr(config, "attn_config", config).clip_qkv
+    if limit is not None:
+        writer.add_clamp_kqv(limit)
+
+
+def alibi(writer: gguf.GGUFWriter, config: Any) -> None:
+    writer.add_max_alibi_bias(config.attn_config.alibi_bias_max)
 
 
 def num_kv_heads(config: Any) -> int:
@@ -129,6 +135,7 @@ SETTINGS = {
     "phi": (rotary, kv_heads),
     "falcon": (kv_heads,),
     "gpt_bigcode": (kv_heads,),
+    "mpt": (alibi, clip),
     "olmo": (rotary, kv_heads, clip),
 }
 

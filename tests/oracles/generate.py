@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
+from thirdeye.model.config import Activation, Alibi, AttentionSpec, ModelConfig, Norm, RopeConfig
 from thirdeye.model.parts.rope import inverse_frequencies
 from thirdeye.model.transformer import Transformer
 
@@ -50,7 +50,7 @@ def layers(model: Transformer, token_ids: list[int]) -> Iterator[Layer]:
     config = model.config
     weights = {name: dense(parameter) for name, parameter in model.named_parameters()}
     x = weights["embed_tokens.weight"][token_ids]
-    if config.rope is None:
+    if config.has_learned_positions:
         x = x + weights["embed_positions.weight"][: len(token_ids)]
     for layer in range(config.num_hidden_layers):
         prefix = f"blocks.{layer}."
@@ -107,6 +107,9 @@ def _attention(
             scores = key[seen] @ query[i] * scale
             if spec.softcap is not None:
                 scores = spec.softcap * torch.tanh(scores / spec.softcap)
+            if spec.alibi is not None:
+                distances = torch.arange(len(scores) - 1, -1, -1)
+                scores = scores - slope(spec.alibi, head, config.num_heads) * distances
             exponentials = scores.exp()
             total = exponentials.sum()
             if spec.sinks:
@@ -114,6 +117,16 @@ def _attention(
             pattern[head, i, seen] = exponentials / total
             mixed[i, own] = pattern[head, i, seen] @ v[seen, shared]
     return _linear(weights, "attention.output", mixed), pattern
+
+
+def slope(alibi: Alibi, head: int, num_heads: int) -> float:
+    """Of head 0, 1, ...: as the paper's code has them, which fills up to any number of heads."""
+    if num_heads & (num_heads - 1) == 0:
+        return alibi.scale * 2 ** (-alibi.max_bias * (head + 1) / num_heads)
+    fewer = 1 << (num_heads.bit_length() - 1)
+    if head < fewer:
+        return slope(alibi, head, fewer)
+    return slope(alibi, 2 * (head - fewer), 2 * fewer)
 
 
 def _rotate(rope: RopeConfig | None, x: Tensor) -> Tensor:

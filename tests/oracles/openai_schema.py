@@ -153,10 +153,18 @@ def faults_of_event(path: str, value: Json) -> list[str]:
     ]
 
 
+NEWER_EFFORTS = ("none", "minimal", "xhigh", "max")  # than this edition of OpenAI's schema
+SUMMARY_EVENTS = {  # which the schema has, and the tool's list of names does not
+    "response.reasoning_summary_text.delta": "ResponseReasoningSummaryDeltaStreamingEvent",
+    "response.reasoning_summary_text.done": "ResponseReasoningSummaryDoneStreamingEvent",
+}
+
+
 def _open_responses_event(value: Json) -> list[str]:
     from llm_comply.schema import SSE_EVENT_TO_SCHEMA
 
-    name = SSE_EVENT_TO_SCHEMA.get(value.get("type"))
+    kind = value.get("type")
+    name = SSE_EVENT_TO_SCHEMA.get(kind) or SUMMARY_EVENTS.get(kind)
     if name is None:
         return [f"openresponses has no event of type {value.get('type')!r}"]
     return faults(value, "openresponses", name)
@@ -164,7 +172,7 @@ def _open_responses_event(value: Json) -> list[str]:
 
 def route_of(path: str) -> str | None:
     """`/v1/models/tiny` and `/models/tiny` -> `/models/`; None for what is ours alone."""
-    path = path.removeprefix("/v1").partition("?")[0]
+    path = path.removeprefix("/v1").partition("?")[0].removesuffix("/")
     if path.startswith("/models/"):
         return "/models/"
     return path if path in ANSWERS else None
@@ -204,6 +212,9 @@ def _excuse_response(response: Json, publisher: str) -> None:
     """A response, whole or in an event; other events have nothing to excuse."""
     if publisher == "openai" and response.get("usage", "") is None:
         del response["usage"]
+    thinks = response.get("reasoning")
+    if publisher == "openai" and isinstance(thinks, dict) and thinks.get("effort") in NEWER_EFFORTS:
+        thinks["effort"] = None
     wanted = response.get("text")
     if isinstance(wanted, dict) and publisher == "openresponses" and "schema" in wanted["format"]:
         wanted["format"]["schema"] = None

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from thirdeye.server.logs import log_bug
+from thirdeye.server.logs import Seldom, log_bug
 
 PROMPT = "a caller's own words"
 
@@ -42,3 +42,21 @@ def test_a_group_names_its_members_and_theirs(caplog: pytest.LogCaptureFixture) 
     ]
     assert text.count("in fails") == 3  # each one's own stack
     assert PROMPT not in text
+
+
+def test_the_same_warning_is_told_once_a_second_with_a_count() -> None:
+    now = [0.0]
+    seldom = Seldom(seconds=1.0, clock=lambda: now[0])
+
+    def told(message: str, level: int = logging.WARNING) -> str | None:
+        record = logging.LogRecord("uvicorn.error", level, "", 0, message, (), None)
+        return record.msg if seldom.filter(record) else None
+
+    assert [told("no HTTP") for _ in range(100)] == ["no HTTP", *[None] * 99]
+    assert told("another") == "another"
+    assert told("no HTTP", logging.ERROR) == "no HTTP", "errors are never left out"
+    now[0] = 1.0
+    assert told("no HTTP") == "no HTTP (99 more like this)"
+    assert told("no HTTP") is None
+    now[0] = 2.5
+    assert told("no HTTP") == "no HTTP (1 more like this)"

@@ -13,6 +13,7 @@ from thirdeye.weights.architectures.gemma import gemma_config, gemma_names
 from thirdeye.weights.architectures.layer_types import (
     SLIDING,
     every_nth_full,
+    gguf_layer_types,
     read_layer_types,
     read_window,
 )
@@ -93,7 +94,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
     config = gemma_config(replace(config, activation=Activation.GELU_TANH))
     return gemma2_config(
         config,
-        every_nth_full(config.num_hidden_layers, 2),
+        gguf_layer_types(fields, config.num_hidden_layers, 2),
         window=fields.integer("attention.sliding_window", 4096, high=MAX_POSITIONS),
         scale=gguf_query_scale(config, LAYERS_OF_27B),
         score_cap=fields.positive("attn_logit_softcapping", 50.0),

@@ -21,6 +21,7 @@ from thirdeye.weights.architectures.layer_types import (
     FULL,
     SLIDING,
     every_nth_full,
+    gguf_layer_types,
     read_layer_types,
     read_window,
 )
@@ -56,6 +57,7 @@ LAYERS_OF_27B = 62
 
 def huggingface_config(fields: Fields) -> ModelConfig:
     fields.refuse("use_bidirectional_attention", False)
+    fields.refuse("attn_logit_softcapping")  # transformers does not obey it in this class
     config = gemma_config(llama_family.huggingface_config(fields, "gemma3", DEFAULTS))
     rule = fields.integer("sliding_window_pattern", 6, high=MAX_LAYERS)
     kinds = read_layer_types(fields, every_nth_full(config.num_hidden_layers, rule))
@@ -64,7 +66,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
         kinds,
         window=read_window(fields, 4096),
         scale=fields.positive("query_pre_attn_scalar", 256) ** -0.5,
-        score_cap=read_cap(fields, "attn_logit_softcapping", None),
+        score_cap=None,
         logit_cap=read_cap(fields, "final_logit_softcapping", None),
     )
     return _with_local_rope(config, kinds, _rope(fields, config, SLIDING))
@@ -97,7 +99,7 @@ def huggingface_names(config: ModelConfig) -> NameTable:
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
     config = llama_family.gguf_config(fields, file, vocab_size, "gemma3", has_windows=True)
     config = gemma_config(replace(config, activation=Activation.GELU_TANH))
-    kinds = every_nth_full(config.num_hidden_layers, 6)
+    kinds = gguf_layer_types(fields, config.num_hidden_layers, 6)
     has_cap = "final_logit_softcapping" in fields
     config = gemma2_config(
         config,

@@ -18,21 +18,30 @@ from thirdeye.weights.architectures.name_table import NameTable, TensorTarget, w
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
+OTHER_NAMES = {  # which transformers takes too
+    "n_embd": "hidden_size",
+    "n_layer": "num_hidden_layers",
+    "n_head": "num_attention_heads",
+    "n_positions": "max_position_embeddings",
+}
+
 
 def huggingface_config(fields: Fields) -> ModelConfig:
     fields.refuse("scale_attn_weights", True)
     fields.refuse("scale_attn_by_inverse_layer_idx", False)
     fields.refuse("add_cross_attention", False)
-    hidden_size = fields.integer("n_embd", 768, high=MAX_HIDDEN)
+    fields.refuse("is_causal", True)
+    keys = {own: other if other in fields else own for own, other in OTHER_NAMES.items()}
+    hidden_size = fields.integer(keys["n_embd"], 768, high=MAX_HIDDEN)
     return _config(
         fields,
-        heads_key="n_head",
+        heads_key=keys["n_head"],
         vocab_size=fields.integer("vocab_size", 50257, high=MAX_VOCAB),
         hidden_size=hidden_size,
         intermediate_size=fields.integer("n_inner", 4 * hidden_size, high=MAX_INTERMEDIATE),
-        num_hidden_layers=fields.integer("n_layer", 12, high=MAX_LAYERS),
-        num_heads=fields.integer("n_head", 12, high=MAX_HEADS),
-        max_position_embeddings=fields.integer("n_positions", 1024, high=MAX_POSITIONS),
+        num_hidden_layers=fields.integer(keys["n_layer"], 12, high=MAX_LAYERS),
+        num_heads=fields.integer(keys["n_head"], 12, high=MAX_HEADS),
+        max_position_embeddings=fields.integer(keys["n_positions"], 1024, high=MAX_POSITIONS),
         norm_eps=fields.positive("layer_norm_epsilon", 1e-5),
         activation=read_activation(fields, "activation_function", "gelu_new"),
         tie_word_embeddings=fields.boolean("tie_word_embeddings", True),

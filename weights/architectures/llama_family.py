@@ -19,7 +19,11 @@ from thirdeye.weights.architectures.limits import (
     MAX_POSITIONS,
     MAX_VOCAB,
 )
-from thirdeye.weights.architectures.rope_settings import gguf_rope, huggingface_rope
+from thirdeye.weights.architectures.rope_settings import (
+    gguf_rope,
+    huggingface_rope,
+    refuse_partial_rotation,
+)
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -55,9 +59,7 @@ GGUF_EPS = {
 def huggingface_config(fields: Fields, architecture: str, defaults: Defaults) -> ModelConfig:
     fields.refuse("is_causal", True)
     if defaults.rotary_fraction is None:
-        for part in (fields, fields.nested("rope_parameters"), fields.nested("rope_scaling")):
-            if part is not None:  # libraries differ in whether these models obey it
-                part.refuse("partial_rotary_factor", 1.0)
+        refuse_partial_rotation(fields)
     hidden_size = fields.integer("hidden_size", defaults.hidden_size, high=MAX_HIDDEN)
     num_heads = fields.integer("num_attention_heads", defaults.num_heads, high=MAX_HEADS)
     num_kv_heads = num_heads if fields.is_null("num_key_value_heads") else defaults.num_kv_heads

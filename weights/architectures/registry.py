@@ -2,10 +2,12 @@
 
 from thirdeye.weights.architectures.arcee import ARCEE
 from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.classic.bloom import BLOOM
 from thirdeye.weights.architectures.classic.falcon import FALCON
 from thirdeye.weights.architectures.classic.gpt_bigcode import GPT_BIGCODE
 from thirdeye.weights.architectures.classic.gpt_neox import GPT_NEOX
 from thirdeye.weights.architectures.classic.gptj import GPTJ
+from thirdeye.weights.architectures.classic.mpt import MPT
 from thirdeye.weights.architectures.classic.olmo1 import OLMO1
 from thirdeye.weights.architectures.classic.opt import OPT
 from thirdeye.weights.architectures.classic.phi import PHI
@@ -72,6 +74,8 @@ ARCHITECTURES = (
     GPTJ,
     PHI,
     OPT,
+    BLOOM,
+    MPT,
     FALCON,
     GPT_BIGCODE,
     OLMO1,

@@ -44,12 +44,22 @@ def huggingface_rope_of(
     parameters = None if by_kind is None else by_kind.nested(kind)
     if parameters is None:
         return RopeConfig(default_theta, head_dim)
+    parameters.refuse("partial_rotary_factor", 1.0)  # transformers does not obey it here
     return _rope(fields, parameters, head_dim, context, default_theta, 1.0)
+
+
+def refuse_partial_rotation(fields: Fields) -> None:
+    """For models that turn all of a head: libraries differ in whether they obey this setting."""
+    for part in (fields, fields.nested("rope_parameters"), fields.nested("rope_scaling")):
+        if part is not None:
+            part.refuse("partial_rotary_factor", 1.0)
 
 
 def plain_rope_scaling(fields: Fields, dim: int, context: int) -> RopeScaling | None:
     """The one in `rope_scaling`, which was there before layers had each its own."""
     parameters = fields.nested("rope_scaling")
+    if parameters is not None and "rope_type" not in parameters:
+        raise parameters.error("type", "must be called 'rope_type' for libraries to agree on it.")
     return None if parameters is None else huggingface_scaling(fields, parameters, dim, context)
 
 

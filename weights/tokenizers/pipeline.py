@@ -23,7 +23,8 @@ class Pipeline:
     """The parts of a tokenizer.json that turn text into ids.
 
     `model` is of type BPE or Unigram. `shrinks`: its normalizer may take bytes away. `num_ids`: one
-    more than the largest id of any token.
+    more than the largest id of any token. A Unigram's own tokens for single bytes, which the
+    package would find in text that spells `<0x0A>`, are taken from it.
     """
 
     model: Mapping[str, Any]
@@ -46,6 +47,8 @@ class PipelineEncoder:
     ) -> None:
         """Raises ValueError if the package does not take it."""
         model = _without(pipeline, special.values())
+        self._unknown = pipeline.num_ids
+        self._ids_of_bytes = _ids_of_bytes(pipeline.model)
         self._forbidden = frozenset(special.values()) | {pipeline.num_ids}
         self._forbidden -= {token.token_id for token in text_tokens}
         self._at_start = _build(model, pipeline, pipeline.pre_tokenizer, text_tokens)
@@ -62,12 +65,25 @@ class PipelineEncoder:
         """Raises ValueError for text that has no tokens."""
         encoder = self._inside if follows_special else self._at_start
         try:
-            ids: list[int] = encoder.encode(text, add_special_tokens=False).ids
+            encoded = encoder.encode(text, add_special_tokens=False)
         except Exception as error:  # the package raises bare ones
             raise ValueError(f"{NO_PATH} ({error}).") from error
+        ids: list[int] = encoded.ids
+        if self._ids_of_bytes and self._unknown in ids:
+            ids = self._fall_back(ids, encoded.tokens)
         if not self._forbidden.isdisjoint(ids):
             raise ValueError(f"{NO_PATH}.")
         return [self._renamed.get(i, i) for i in ids] if self._renamed else ids
+
+    def _fall_back(self, ids: Sequence[int], tokens: Sequence[str]) -> list[int]:
+        """Characters without a token become their bytes' tokens."""
+        found: list[int] = []
+        for token_id, text in zip(ids, tokens, strict=True):
+            if token_id == self._unknown:
+                found += [self._ids_of_bytes[byte] for byte in text.encode()]
+            else:
+                found.append(token_id)
+        return found
 
 
 def _build(
@@ -117,14 +133,28 @@ def _without(pipeline: Pipeline, special: Iterable[int]) -> dict[str, Any]:
 
 
 def _unigram_without(pipeline: Pipeline, special: set[int]) -> dict[str, Any]:
+    hidden = special | set(_ids_of_bytes(pipeline.model))
     entries = [
-        [f"{UNREACHABLE}{i}" if i in special else text, score]
+        [f"{UNREACHABLE}{i}" if i in hidden else text, score]
         for i, (text, score) in enumerate(pipeline.model["vocab"])
     ]
     first = len(entries)
     # A score of 0 leaves the smallest one, which unknown characters are measured by, as it is.
     entries += [[f"{UNREACHABLE}{i}", 0.0] for i in range(first, pipeline.num_ids + 1)]
-    return {**pipeline.model, "vocab": entries, "unk_id": pipeline.num_ids}
+    return {
+        **pipeline.model,
+        "vocab": entries,
+        "unk_id": pipeline.num_ids,
+        "byte_fallback": False,
+    }
+
+
+def _ids_of_bytes(model: Mapping[str, Any]) -> list[int]:
+    """By byte, of a Unigram that falls back to them; empty for any other model."""
+    if model["type"] != "Unigram" or not model.get("byte_fallback"):
+        return []
+    ids = {text: i for i, (text, _) in enumerate(model["vocab"])}
+    return [ids[f"<0x{byte:02X}>"] for byte in range(256)]
 
 
 def _never_first(part: Any) -> Any:

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.tokenizers.pieces import SPACE
 from thirdeye.weights.tokenizers.pipeline import Pipeline
+from thirdeye.weights.tokenizers.sentencepiece.pieces import SPACE, spells_a_byte
+from thirdeye.weights.tokenizers.vocabulary import split_merge
 
 NORMALIZERS = frozenset(
     ["Sequence", "NFC", "NFD", "NFKC", "NFKD", "Replace", "Prepend", "Strip", "Precompiled"]
@@ -37,6 +38,9 @@ def read_pipeline(tokenizer: Fields, model: Fields, num_ids: int) -> Pipeline:
     values = {key: model.raw(key) for key in kept if key in model}
     if model.boolean("byte_fallback", False):
         _check_byte_pieces(model)
+        if "merges" in values:
+            merges = [split_merge(merge) for merge in values["merges"]]
+            values["merges"] = [merge for merge in merges if not spells_a_byte(merge, True)]
     return Pipeline(
         {"type": "BPE"} | values,
         tokenizer.raw("normalizer", None),
@@ -57,11 +61,10 @@ def _parts(tokenizer: Fields, key: str, known: frozenset[str]) -> list[Mapping[s
     """A part and all those inside of it."""
     parts = list(_walk(tokenizer, key, tokenizer.raw(key, None)))
     for part in parts:
-        if part.get("type") not in known:
+        kind = part.get("type")
+        if not isinstance(kind, str) or kind not in known:
             names = ", ".join(sorted(known))
-            raise tokenizer.error(
-                key, f"{part.get('type')!r:.40} is not supported; supported are {names}."
-            )
+            raise tokenizer.error(key, f"{kind!r:.40} is not supported; supported are {names}.")
     return parts
 
 

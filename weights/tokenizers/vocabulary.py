@@ -2,7 +2,8 @@
 
 Checkpoints write bytes as printable characters (GPT-2's table below) and merges as pairs of tokens.
 tiktoken wants `bytes -> rank` instead and merges whatever pair gives the lowest rank. Both say the
-same if a token's rank orders it as its merge does, which `merge_ranks` establishes or refuses.
+same if a token's rank orders it as its merge does, which `merge_ranks` establishes; where it does
+not, the merges go to the second encoder as they are (`chains.unranked_pipeline`).
 """
 
 import itertools
@@ -14,11 +15,16 @@ from thirdeye.weights.tokenizers.pipeline import Pipeline
 from thirdeye.weights.tokenizers.pretokenize import PreTokenizer
 
 
+class NoRanks(ValueError):
+    """The merges are sound, but no rank for each token says what they say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
     """`tokens`: ordinary tokens, id -> bytes. `merges`: pairs of byte strings in order of priority,
     none with a `Pipeline`, which has its own. `unreachable`: tokens that no text becomes.
 
+    `prefix_ids` stand in front of a plain text, `suffix_ids` behind it, where nothing continues it.
     `eos_token_id`: the one of `eos_token_ids` that templates write as `eos_token`.
 
     `strips`: which special tokens swallow the white space before them, and behind.
@@ -32,7 +38,8 @@ class Vocabulary:
     vocab_size: int
     bos_token_id: int | None
     eos_token_ids: frozenset[int]
-    add_bos: bool
+    prefix_ids: tuple[int, ...] = ()
+    suffix_ids: tuple[int, ...] = ()
     text_tokens: Sequence[AddedToken] = ()  # added ones that are no special tokens
     strips: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     unreachable: Mapping[int, bytes] = field(default_factory=dict)
@@ -93,7 +100,7 @@ def split_merge(merge: object) -> tuple[str, str]:
 def merge_ranks(vocabulary: Vocabulary, ignore_merges: bool) -> dict[bytes, int]:
     """Each token's rank for tiktoken; equal to its id whenever that orders tokens as the merges do.
 
-    Raises ValueError if no rank per token can say what the merges say.
+    Raises `NoRanks` if no rank per token can say what the merges say.
     """
     ids = {text: token_id for token_id, text in vocabulary.tokens.items()}
     if len(ids) != len(vocabulary.tokens):
@@ -106,7 +113,7 @@ def merge_ranks(vocabulary: Vocabulary, ignore_merges: bool) -> dict[bytes, int]
     if _is_sorted(order):
         return {text: ids[text] for text in reachable}
     if len(set(results)) != len(results):
-        raise ValueError("several merges give the same token, at different priorities.")
+        raise NoRanks("several merges give the same token, at different priorities.")
     return _ranks_by_merge(results, sorted(reachable, key=ids.__getitem__))
 
 

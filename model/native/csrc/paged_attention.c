@@ -13,7 +13,7 @@
  * weighs exactly 0, and what lies behind a sequence's end is never read. Nor are blocks before all
  * windows of a tile. A sink is what a row begins with: a part without a value.
  *
- * Windows and soft caps are in code of their own (`is_plain` is a constant where it is inlined), so
+ * Windows, soft caps and ALiBi are in code of their own (`is_plain` is a constant where it is inlined), so
  * that a model without them pays nothing.
  */
 #include "floats.h"
@@ -53,6 +53,7 @@ struct paged_attention_args {
     float *scratch;             /* [threads, scratch_floats] */
     float *parts; /* [num_tiles, num_kv_heads, max_blocks], each for a tile; or NULL */
     const float *sinks;         /* [num_heads], or NULL */
+    const float *slopes;        /* [num_heads], or NULL: a score falls by so much a position */
     int64_t scratch_floats, part_floats;
     const struct score_args *score;
     int num_tiles, max_rows, max_blocks; /* of keys and rows, in any tile */
@@ -91,7 +92,8 @@ struct values {
 struct sight {
     int firsts[ROWS], limits[ROWS];
     int begin, end; /* of what any of them sees, within the block */
-    float softcap;
+    float softcap, slopes[ROWS];
+    int has_slopes;
 };
 
 static int smaller(int a, int b) { return a < b ? a : b; }
@@ -240,6 +242,13 @@ INLINE __m512 cap(__m512 score, float softcap) {
     return _mm512_mul_ps(most, tanh16(_mm512_div_ps(score, most)));
 }
 
+/* 16 keys' scores, less the slope times each key's distance; the first's is given. */
+INLINE __m512 fall(__m512 score, float slope, int distance) {
+    __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m512i far = _mm512_sub_epi32(_mm512_set1_epi32(distance), lanes);
+    return _mm512_fnmadd_ps(_mm512_set1_ps(slope), _mm512_cvtepi32_ps(far), score);
+}
+
 /* Scores of the block's keys, those a row may not see at -infinity. */
 INLINE void score(const float *queries, const float *keys, const struct sight *sight, int head_dim,
                   const int rows, const int is_plain, __m512 scores[ROWS][KEY_LINES]) {
@@ -259,6 +268,11 @@ INLINE void score(const float *queries, const float *keys, const struct sight *s
         for (int r = 0; r < rows; r++)
             for (int line = 0; line < KEY_LINES; line++)
                 scores[r][line] = cap(scores[r][line], sight->softcap);
+    if (!is_plain && sight->has_slopes)
+        for (int r = 0; r < rows; r++)
+            for (int line = 0; line < KEY_LINES; line++)
+                scores[r][line] = fall(scores[r][line], sight->slopes[r],
+                                       sight->limits[r] - 1 - line * WIDTH);
     for (int r = 0; r < rows; r++)
         for (int line = 0; line < KEY_LINES; line++) {
             __mmask16 seen = first_lanes(sight->limits[r] - line * WIDTH);
@@ -355,7 +369,7 @@ static void plain_part(int rows, const float *queries, const float *keys, struct
     part_of_rows(rows, queries, keys, values, sight, head_dim, weights, part, 1);
 }
 
-static void windowed_or_capped_part(int rows, const float *queries, const float *keys,
+static void shaped_part(int rows, const float *queries, const float *keys,
                                     struct values values, const struct sight *sight, int head_dim,
                                     float *weights, struct state part) {
     part_of_rows(rows, queries, keys, values, sight, head_dim, weights, part, 0);
@@ -428,8 +442,8 @@ static void give_output(const struct paged_attention_args *args, struct tile til
 }
 
 /* What `rows` rows from `row` on see of a block. */
-INLINE void look(const struct paged_attention_args *args, struct tile tile, int block, int row,
-                 int rows, int count, struct sight *sight) {
+INLINE void look(const struct paged_attention_args *args, struct tile tile, int head, int block,
+                 int row, int rows, int count, struct sight *sight) {
     int group = args->num_heads / args->num_kv_heads, window = args->score->window;
     int limit = tile.position + row / group + 1 - block * KEYS, left = group - row % group;
     for (int r = 0; r < rows; r++) {
@@ -438,17 +452,21 @@ INLINE void look(const struct paged_attention_args *args, struct tile tile, int 
     }
     sight->end = smaller(sight->limits[rows - 1], count);
     sight->softcap = args->score->softcap;
+    sight->has_slopes = args->slopes != NULL;
+    if (args->slopes)
+        for (int r = 0; r < rows; r++)
+            sight->slopes[r] = args->slopes[head * group + (row + r) % group];
     for (int r = 0; r < rows; r++)
         sight->firsts[r] = window ? larger(0, sight->limits[r] - window) : 0;
     sight->begin = sight->firsts[0];
 }
 
 /* One block's part for all of a tile's rows: merged into the scratch's total, or left in `into`. */
-static void attend_block(const struct paged_attention_args *args, struct tile tile, int block,
-                         const struct place *place, const struct place *next, struct scratch *s,
+static void attend_block(const struct paged_attention_args *args, struct tile tile, int head,
+                         int block, const struct place *place, const struct place *next, struct scratch *s,
                          const struct state *into) {
     int rows = tile.count * (args->num_heads / args->num_kv_heads), width = padded(args->head_dim);
-    int is_plain = args->score->window == 0 && args->score->softcap == 0;
+    int is_plain = args->score->window == 0 && args->score->softcap == 0 && !args->slopes;
     if (args->is_half)
         turn_keys(args, place, next, s->keys, 1);
     else
@@ -463,10 +481,10 @@ static void attend_block(const struct paged_attention_args *args, struct tile ti
     for (int row = 0; row < rows; row += ROWS) {
         int these = smaller(rows - row, ROWS);
         struct sight sight;
-        look(args, tile, block, row, these, place->count, &sight);
+        look(args, tile, head, block, row, these, place->count, &sight);
         if (sight.begin >= sight.end && !into) continue; /* none of them sees any of it */
         struct state part = into ? from_row(*into, row, width) : s->part;
-        (is_plain ? plain_part : windowed_or_capped_part)(
+        (is_plain ? plain_part : shaped_part)(
             these, s->queries + (size_t)row * args->head_dim, s->keys, values, &sight,
             args->head_dim, s->weights, part);
         if (!into) merge(from_row(s->total, row, width), part, these, width);
@@ -497,7 +515,7 @@ static void attend_tile(const struct paged_attention_args *args, struct tile til
             take_queries(args, tile, head, s->queries);
             begin(args, s->total, head, rows);
         }
-        attend_block(args, tile, first + block, &place, &next, s, NULL);
+        attend_block(args, tile, head, first + block, &place, &next, s, NULL);
         if (block == blocks - 1) give_output(args, tile, head, s->total);
     }
 }
@@ -516,7 +534,7 @@ static void attend_parts(const struct paged_attention_args *args, struct team *t
         struct state part = state_at(memory, tile.count * group);
         take_queries(args, tile, head, s->queries);
         struct place place = find_keys(args, tile, head, block);
-        attend_block(args, tile, block, &place, &place, s, &part);
+        attend_block(args, tile, head, block, &place, &place, s, &part);
     }
     barrier(team);
     for (int at; (at = next_item(team)) < heads;) {

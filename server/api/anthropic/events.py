@@ -1,7 +1,8 @@
 """An answer as `POST /v1/messages` has it: a message of content blocks, whole or as typed events.
 
     message_start
-        content_block_start  content_block_delta ...  content_block_stop      text, or a tool's use
+        content_block_start  content_block_delta ...  content_block_stop      thinking, text, or a
+                                                                              tool's use
     message_delta  message_stop
 
 A message in one piece is what its events add up to. A silent stream gets `ping` events, a failed
@@ -23,6 +24,10 @@ from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import FinishReason
 from thirdeye.server.text.events import TextEvent
 
+# Clients send it back with the thought, and refuse a block without. Nothing here is signed, and
+# thoughts that come back are taken as they are.
+SIGNATURE = "dGhpcmRleWU="
+
 decode = Decoder(JsonObject).decode
 
 
@@ -43,9 +48,17 @@ class InputPiece(Struct, tag="input_json_delta", tag_field="type"):
     partial_json: str
 
 
+class ThinkingPiece(Struct, tag="thinking_delta", tag_field="type"):
+    thinking: str
+
+
+class SignaturePiece(Struct, tag="signature_delta", tag_field="type"):
+    signature: str
+
+
 class BlockDelta(Struct, tag="content_block_delta", tag_field="type"):
     index: int
-    delta: TextPiece | InputPiece
+    delta: TextPiece | InputPiece | ThinkingPiece | SignaturePiece
 
 
 class BlockStop(Struct, tag="content_block_stop", tag_field="type"):
@@ -80,6 +93,10 @@ class MessagesFormat:
         if not self._is_begun:
             self._is_begun = True
             yield MessageStart(empty_message(self._generation, self._tally))
+        if event.thought:
+            if self._open != "thinking":
+                yield from self._begin(empty_thinking())
+            yield BlockDelta(self._num_blocks - 1, ThinkingPiece(event.thought))
         if event.text:
             if self._open != "text":
                 yield from self._begin(empty_text())
@@ -123,6 +140,8 @@ class MessagesFormat:
 
     def _close(self) -> Iterator[Event]:
         if self._open is not None:
+            if self._open == "thinking":
+                yield BlockDelta(self._num_blocks - 1, SignaturePiece(SIGNATURE))
             self._open = None
             yield BlockStop(self._num_blocks - 1)
 
@@ -149,18 +168,21 @@ def framing_of(request_id: str) -> Framing:
 def joined_block(events: Sequence[BlockStart | BlockDelta]) -> JsonObject:
     """A content block: what it began with, and all that was added."""
     block: JsonObject = {}
-    texts: list[str] = []
-    inputs: list[str] = []
+    pieces: list[str] = []
     for event in events:
-        if isinstance(event, BlockStart):
-            block |= event.content_block
-        elif isinstance(event.delta, TextPiece):
-            texts.append(event.delta.text)
-        else:
-            inputs.append(event.delta.partial_json)
-    if block["type"] == "text":
-        return block | {"text": "".join(texts)}
-    return block | {"input": object_in("".join(inputs))}
+        match event:
+            case BlockStart():
+                block |= event.content_block
+            case BlockDelta(delta=TextPiece(text=piece) | InputPiece(partial_json=piece)):
+                pieces.append(piece)
+            case BlockDelta(delta=ThinkingPiece(thinking=piece)):
+                pieces.append(piece)
+            case BlockDelta(delta=SignaturePiece(signature=signature)):
+                block["signature"] = signature
+    joined = "".join(pieces)
+    if block["type"] == "tool_use":
+        return block | {"input": object_in(joined)}
+    return block | {str(block["type"]): joined}
 
 
 def object_in(arguments: str) -> JsonObject:
@@ -172,7 +194,12 @@ def object_in(arguments: str) -> JsonObject:
 
 
 def empty_text() -> JsonObject:
-    return {"type": "text", "text": "", "citations": None}
+    """Anthropic's schema wants the key, and a published client of it does not take null there."""
+    return {"type": "text", "text": "", "citations": []}
+
+
+def empty_thinking() -> JsonObject:
+    return {"type": "thinking", "thinking": "", "signature": ""}
 
 
 def empty_tool_use(name: str) -> JsonObject:

@@ -36,6 +36,7 @@ FIELD_NAMES: FieldNames = [
     (r"response_format", "output_config.format"),
     (r"max_completion_tokens", "max_tokens"),
     (r"stop", "stop_sequences"),
+    (r"reasoning_effort", "output_config.effort"),
 ]
 
 
@@ -58,9 +59,7 @@ def messages_routes(context: Context) -> APIRouter:
     @router.post(MESSAGES_PATH, **to_message)
     async def create_message(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(
-            request, schema.MessagesRequest, schema.REFUSED_IN_MESSAGES
-        )
+        body = await context.bodies.read(request, schema.MessagesRequest)
         check_ceilings(context.config, body.stop_sequences, stop_param="stop_sequences")
         model.check_name(body.model)
         lifetime = lifetime_of(request)
@@ -82,9 +81,7 @@ def messages_routes(context: Context) -> APIRouter:
     @router.post(f"{MESSAGES_PATH}/count_tokens", **to_count)
     async def count_tokens(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(
-            request, schema.CountTokensRequest, schema.REFUSED_IN_MESSAGES
-        )
+        body = await context.bodies.read(request, schema.CountTokensRequest)
         model.check_name(body.model)
         num_tokens = await count_as_chat(prompt_of(body), model, FIELD_NAMES)
         return json_response(AnthropicCount(num_tokens))
@@ -109,6 +106,7 @@ def prompt_of(body: schema.CountTokensRequest) -> JsonObject:
     chat: JsonObject = {"model": body.model, "messages": messages_of(body)}
     if body.messages[-1].role == "assistant":
         chat["continue_final_message"] = True
+    chat |= _thinking(body)
     if body.output_config is not None and body.output_config.format is not None:
         output = {"name": "output", "schema": body.output_config.format.schema_}
         chat["response_format"] = {"type": "json_schema", "json_schema": output}
@@ -117,6 +115,18 @@ def prompt_of(body: schema.CountTokensRequest) -> JsonObject:
         chat |= _choice(body.tool_choice)
     elif body.tool_choice is not None and body.tool_choice.type in ("any", "tool"):
         raise refuse("tool_choice", "needs 'tools'.")
+    return chat
+
+
+def _thinking(body: schema.CountTokensRequest) -> JsonObject:
+    """Whether to think and how hard. Thoughts are shown to those who asked for them."""
+    asked, effort = body.thinking, body.output_config and body.output_config.effort
+    if asked is None:
+        return {"include_reasoning": False}
+    chat: JsonObject = {"include_reasoning": asked.display != "omitted"}
+    chat["thinking"] = {"type": asked.type, "budget_tokens": asked.budget_tokens}
+    if effort is not None and asked.type != "disabled":
+        chat["reasoning_effort"] = effort
     return chat
 
 
@@ -158,9 +168,11 @@ def _result(block: schema.ToolResultBlock) -> JsonObject:
 def _assistant(turn: schema.AssistantTurn) -> JsonObject:
     text = _joined(block for block in turn.content if isinstance(block, schema.TextBlock))
     calls = [_call(block) for block in turn.content if isinstance(block, schema.ToolUseBlock)]
-    if not calls:
-        return {"role": "assistant", "content": text}
-    return {"role": "assistant", "content": text or None, "tool_calls": calls}
+    message: JsonObject = {"role": "assistant", "content": text}
+    thoughts = (b.thinking for b in turn.content if isinstance(b, schema.ThinkingBlock))
+    if thought := "\n\n".join(thoughts):
+        message["reasoning_content"] = thought
+    return message | {"content": text or None, "tool_calls": calls} if calls else message
 
 
 def _call(block: schema.ToolUseBlock) -> JsonObject:

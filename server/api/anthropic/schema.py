@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, Tag
 
+from thirdeye.server.api.field_rules.hints import AnyHint, Hint
+from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
-from thirdeye.server.api.requests.fields import OnlyFalse, Stop
+from thirdeye.server.api.requests.fields import Stop
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
 from thirdeye.server.api.requests.tool_fields import CalledName, FunctionName
-from thirdeye.server.api.requests.unsupported_fields import Refusal
 from thirdeye.server.api.requests.value_readers import array
 
 BlockId = Annotated[str, Field(min_length=1, max_length=256)]
@@ -25,12 +26,16 @@ class CacheControl(Strict):
 
     type: Literal["ephemeral"]
     ttl: Literal["5m", "1h"] | None = None
+    scope: str | None = Field(None, max_length=64)
+
+
+CacheHint = Annotated[CacheControl | None, Hint()]
 
 
 class TextBlock(Strict):
     type: Literal["text"]
     text: str
-    cache_control: CacheControl | None = None
+    cache_control: CacheHint = None
     citations: list[object] | None = None  # on blocks of answers that come back
 
 
@@ -39,8 +44,25 @@ class ToolUseBlock(Strict):
     id: BlockId
     name: CalledName
     input: dict[str, Any]
-    cache_control: CacheControl | None = None
+    cache_control: CacheHint = None
     caller: dict[str, Any] | None = None  # on blocks of answers that come back
+
+
+class ThinkingBlock(Strict):
+    """A thought of an earlier answer. The signature says nothing here: it is not checked."""
+
+    type: Literal["thinking"]
+    thinking: str
+    signature: str | None = None
+    cache_control: CacheControl | None = None
+
+
+class RedactedThinkingBlock(Strict):
+    """What another model encrypted."""
+
+    type: Literal["redacted_thinking"]
+    data: str
+    cache_control: CacheControl | None = None
 
 
 _TEXT_ONLY = of_kind("text", code="unsupported_content", names_object=True)
@@ -66,7 +88,7 @@ class ToolResultBlock(Strict):
     tool_use_id: BlockId
     content: Text = Field(default_factory=list)
     is_error: bool = False
-    cache_control: CacheControl | None = None
+    cache_control: CacheHint = None
 
 
 UserBlock = Annotated[
@@ -74,8 +96,15 @@ UserBlock = Annotated[
     *kinds("text", "tool_result", code="unsupported_content", names_object=True),
 ]
 AssistantBlock = Annotated[
-    Annotated[TextBlock, Tag("<text>")] | Annotated[ToolUseBlock, Tag("<tool_use>")],
-    *kinds("text", "tool_use", code="unsupported_content", names_object=True),
+    Annotated[TextBlock, Tag("<text>")]
+    | Annotated[ToolUseBlock, Tag("<tool_use>")]
+    | Annotated[ThinkingBlock, Tag("<thinking>")]
+    | Annotated[RedactedThinkingBlock, Tag("<redacted_thinking>")],
+    *kinds(
+        *("text", "tool_use", "thinking", "redacted_thinking"),
+        code="unsupported_content",
+        names_object=True,
+    ),
 ]
 UserBlocks = list[UserBlock]
 AssistantBlocks = list[AssistantBlock]
@@ -111,9 +140,10 @@ class AnthropicTool(Strict):
     description: str | None = None
     input_schema: dict[str, Any]
     strict: bool | None = None
-    cache_control: CacheControl | None = None
+    cache_control: CacheHint = None
     eager_input_streaming: bool | None = None  # arguments are streamed as they come anyway
-    defer_loading: OnlyFalse = False
+    defer_loading: Annotated[bool, Hint((False,))] = False
+    input_examples: AnyHint = None
     allowed_callers: list[Literal["direct"]] | None = Field(None, max_length=8)
 
 
@@ -153,16 +183,34 @@ class JsonOutput(Strict):
 
 class OutputConfig(Strict):
     format: JsonOutput | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+
+
+class AnthropicThinking(Strict):
+    """Without it thoughts are left out of the answer, as Anthropic has it."""
+
+    type: Literal["enabled", "adaptive", "disabled"]
+    budget_tokens: int | None = Field(None, ge=1, le=MAX_INT)
+    display: Literal["summarized", "omitted"] | None = None
 
 
 class Metadata(Strict):
     user_id: str | None = Field(None, max_length=512)
 
 
-class CountTokensRequest(Strict):
-    """What makes the prompt; the rest of a request is in `MessagesRequest`."""
+REFUSED_IN_MESSAGES: dict[str, Refusal] = {
+    "container": Refusal("no code runs on this server"),
+    "mcp_servers": Refusal("this server connects to no other", ([],)),
+}
 
-    model: str
+
+class CountTokensRequest(Strict):
+    """What makes the prompt, and hints; the rest of a request is in `MessagesRequest`."""
+
+    names_model = True
+    refused = REFUSED_IN_MESSAGES
+
+    model: str | None = None
     messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
     system: Text | None = None
     tools: list[Annotated[AnthropicTool, of_kind("custom", default="custom")]] = Field(
@@ -170,7 +218,11 @@ class CountTokensRequest(Strict):
     )
     tool_choice: AnthropicToolChoice | None = None
     output_config: OutputConfig | None = None
-    cache_control: CacheControl | None = None
+    thinking: AnthropicThinking | None = None
+    context_management: AnyHint = None
+    inference_geo: AnyHint = None
+    speed: AnyHint = None
+    cache_control: CacheHint = None
 
 
 class MessagesRequest(CountTokensRequest):
@@ -183,13 +235,6 @@ class MessagesRequest(CountTokensRequest):
 
     # accepted hints
     metadata: Metadata | None = None
-    service_tier: Literal["auto", "standard_only"] | None = None
-
-
-REFUSED_IN_MESSAGES: dict[str, Refusal] = {
-    "container": Refusal("no code runs on this server"),
-    "context_management": Refusal("nothing is cut from the messages here"),
-    "inference_geo": Refusal("this server is where it is"),
-    "mcp_servers": Refusal("this server connects to no other"),
-    "thinking": Refusal("the model's template has none", ({"type": "disabled"},)),
-}
+    service_tier: Annotated[
+        Literal["auto", "standard_only"] | None, Hint(("auto", "standard_only"))
+    ] = None

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 
 from thirdeye.server.api.generation.engine_errors import coded_failure
+from thirdeye.server.api.generation.request_rules import TokenLimit
 from thirdeye.server.api.state.usage import ReceiptMaker, Tally
 from thirdeye.server.engine.interface.types import (
     Engine,
@@ -42,6 +43,9 @@ class Generation:
     options: TextOptions
     truncated: int = 0  # prompt tokens dropped because the caller asked
     notes: Mapping[str, object] = field(default_factory=dict)  # for the log
+    limit: TokenLimit | None = None  # what the caller said of the answer's tokens
+    ignored: Sequence[str] = ()  # what the request asked for and the answer does not have
+    warnings: Sequence[str] = ()  # what the caller may not know of the prompt
 
     @property
     def size(self) -> int:

@@ -9,17 +9,21 @@ import hashlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from uuid import uuid4
 
 import msgspec
 
 from thirdeye.server.api.generation.choices import Generation
-from thirdeye.server.api.generation.request_rules import check_context, refuse, room_for, truncate
+from thirdeye.server.api.generation.request_rules import TokenLimit, check_context, refuse, truncate
+from thirdeye.server.api.generation.thinking import NO_THOUGHTS, ThoughtTerms
 from thirdeye.server.api.requests.generation_fields import GenerationRequest
 from thirdeye.server.api.state.server_state import ServedModel
-from thirdeye.server.engine.interface.types import Request, SamplingParams
+from thirdeye.server.engine.interface.types import Request, SamplingParams, Thinking
 from thirdeye.server.text.text_stream import TextOptions
+
+TWO_BOS = "the prompt begins with two BOS tokens"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +34,7 @@ class SharedTerms:
     cache_salt: str | None = None
     priority: int = 0
     grammar: str = ""
+    thinking: Thinking | None = None
     return_progress: bool = False
     is_embedding: bool = False
 
@@ -44,8 +49,10 @@ def plan(
     options: TextOptions | None = None,
     num_truncated: int = 0,
     notes: Mapping[str, object] | None = None,
+    **about: Any,
 ) -> Generation:
-    """A generation of one engine request for each of `samplings`: as many of every prompt."""
+    """A generation of one engine request for each of `samplings`: as many of every prompt. `about`
+    are other fields of it."""
     generation_id = f"{id_prefix}{uuid4().hex}"
     n = len(samplings) // len(prompts)
     requests = [
@@ -59,6 +66,7 @@ def plan(
             return_progress=terms.return_progress,
             is_embedding=terms.is_embedding,
             grammar=terms.grammar,
+            thinking=terms.thinking,
         )
         for i, sampling in enumerate(samplings)
     ]
@@ -72,6 +80,7 @@ def plan(
         options=options or TextOptions(),
         truncated=num_truncated,
         notes=notes or {},
+        **about,
     )
 
 
@@ -83,11 +92,14 @@ class AnswerFields:
     prompt_param: str  # the field that holds the prompt
     max_tokens: int | None
     max_tokens_param: str
+    is_default_limit: bool = False  # the caller said nothing of `max_tokens`
     logprobs: int | None  # None: none; k: of each token the k likeliest, too
     prompt_logprobs: int | None
     lists_tokens: bool  # whether anybody asked for more of a token than its text
     grammar: str
     parse_tool_calls: bool = False
+    thoughts: ThoughtTerms = NO_THOUGHTS
+    ignored: Sequence[str] = ()  # fields that had no effect
 
 
 def plan_answer(
@@ -104,25 +116,32 @@ def plan_answer(
     ]
     longest = max(map(len, prompts))
     check_context(longest, context, own.prompt_param, reserve=0 if own.max_tokens == 0 else 1)
-    max_tokens = room_for(own.max_tokens, longest, context, own.max_tokens_param)
-    if own.max_tokens is None and model.defaults.max_tokens is not None:
-        max_tokens = min(max_tokens, model.defaults.max_tokens)
+    limit = TokenLimit(own.max_tokens_param, own.max_tokens, longest, context)
+    if own.is_default_limit:
+        limit = replace(limit, asked=own.max_tokens or model.defaults.max_tokens)
+    max_tokens = limit.room if limit.asked is None else min(limit.asked, limit.room)
+    bos = model.tokenizer.bos_token_id
+    begins_twice = bos is not None and any(prompt[:2] == [bos, bos] for prompt in prompts)
     terms = SharedTerms(
         caller=caller,
         cache_salt=body.cache_salt,
         priority=body.priority,
         grammar=own.grammar,
+        thinking=own.thoughts.engine,
         return_progress=body.return_progress,
     )
     return plan(
         own.id_prefix,
-        body.model,
+        model.resolve(body.model),
         prompts,
         [*samplings_of(body, own, model, max_tokens)] * len(prompts),
         terms,
         options=text_options(body, own),
         num_truncated=sum(map(len, encoded)) - sum(map(len, prompts)),
         notes=notes(body),
+        ignored=own.ignored,
+        limit=None if own.is_default_limit else limit,
+        warnings=[TWO_BOS] if begins_twice else [],
     )
 
 
@@ -132,7 +151,8 @@ def samplings_of(
     """One `SamplingParams` for each of the `n` samples; they differ in the seed alone."""
     if body.min_tokens > max_tokens:
         raise refuse(
-            "min_tokens", f"must be at most 'max_tokens' ({max_tokens}), got {body.min_tokens}."
+            "min_tokens",
+            f"must be at most {max_tokens}, as many as there can be; got {body.min_tokens}.",
         )
     seed = fresh_seed() if body.seed is None else body.seed
     drawn = model.defaults.sampling(body, body.model_fields_set)
@@ -140,7 +160,7 @@ def samplings_of(
         drawn["top_k"] = 0
     first = SamplingParams(
         max_tokens=max_tokens,
-        min_tokens=body.min_tokens,
+        min_tokens=0 if own.thoughts.engine else body.min_tokens,  # else behind the thinking
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
         logit_bias=body.logit_bias,
@@ -161,6 +181,9 @@ def text_options(body: GenerationRequest, own: AnswerFields) -> TextOptions:
         min_tokens=body.min_tokens,
         max_seconds=body.t_max_predict_ms / 1000,
         parse_tool_calls=own.parse_tool_calls,
+        reasoning=own.thoughts.form,
+        prompt_state=own.thoughts.state,
+        shows_thoughts=own.thoughts.is_shown,
         list_tokens=own.lists_tokens or body.receipt,
     )
 

@@ -1,11 +1,13 @@
 """The rules of a request that need several of its fields, or the model.
 
-Each rule refuses with the numbers in it (context, prompt, largest allowed value); nothing is
-capped or cut that the caller did not ask to have cut.
+Each rule refuses with the numbers in it (context, prompt, largest allowed value). No prompt is cut
+that the caller did not ask to have cut.
 """
 
 import asyncio
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from thirdeye.server.api.requests.fields import Prompt
 from thirdeye.server.api.requests.generation_fields import GenerationRequest
@@ -17,8 +19,6 @@ from thirdeye.server.text.templates.completion_prompt import encode_prompt, fewe
 
 def check_common(body: GenerationRequest, model: ServedModel) -> None:
     """Cross-field rules of chat and completions alike."""
-    if body.stream_options is not None and not body.stream:
-        raise refuse("stream_options", "is only allowed with 'stream': true.")
     if body.return_progress and not body.stream:
         raise refuse("return_progress", "is only allowed with 'stream': true.")
     if body.prompt_logprobs is not None and body.stream:
@@ -26,6 +26,8 @@ def check_common(body: GenerationRequest, model: ServedModel) -> None:
     if body.truncate_prompt_tokens == 0:
         raise refuse("truncate_prompt_tokens", "must be at least 1, or -1 for what fits.")
     check_constraint(body)
+    if body.allowed_token_ids is not None:
+        model.check_token_ids(json.loads(body.allowed_token_ids.source), "allowed_token_ids")
     model.check_token_ids(body.stop_token_ids, "stop_token_ids")
     for token_id in body.logit_bias:
         model.check_token_id(token_id, "logit_bias")
@@ -39,16 +41,27 @@ def check_prompt_ids(prompts: Sequence[Prompt], model: ServedModel, param: str) 
 
 
 async def encode_raw(
-    prompt: Prompt, model: ServedModel, param: str, *, add_special_tokens: bool, is_bounded: bool
+    prompt: Prompt,
+    model: ServedModel,
+    param: str,
+    *,
+    add_special_tokens: bool,
+    is_bounded: bool,
+    is_whole: bool = False,
 ) -> list[int]:
-    """A raw prompt's token ids, made in a thread; what cannot fit is refused before that."""
+    """A raw prompt's token ids, made in a thread; what cannot fit is refused before that.
+
+    `is_whole`: no answer continues it.
+    """
     if isinstance(prompt, list):
         return prompt
     fewest = fewest_tokens(prompt, model.tokenizer)
     if is_bounded and fewest > model.max_model_len:
-        raise context_exceeded(f"has at least {fewest} tokens", model.max_model_len, param)
+        raise context_exceeded(fewest, model.max_model_len, param, is_estimate=True)
     try:
-        return await asyncio.to_thread(encode_prompt, prompt, model.tokenizer, add_special_tokens)
+        return await asyncio.to_thread(
+            encode_prompt, prompt, model.tokenizer, add_special_tokens, is_whole=is_whole
+        )
     except ValueError:
         if not prompt:
             rule = "must not be empty: this model has no BOS token to start from."
@@ -58,20 +71,37 @@ async def encode_raw(
 
 def check_constraint(body: GenerationRequest) -> None:
     """An answer has one shape at most, and may end where that shape does."""
-    field, constraint = constraint_of(body)
-    if constraint is None:
-        return
-    if body.response_format is not None and body.structured_outputs is not None:
-        raise refuse("structured_outputs", "cannot go with 'response_format': send one of them.")
-    if body.ignore_eos:
-        raise refuse("ignore_eos", f"cannot go with '{field}': the answer ends where that does.")
+    asked = [field for field in FORMS if getattr(body, field) is not None]
+    if len(asked) > 1:
+        raise refuse(asked[1], f"cannot go with '{asked[0]}': send one of them.")
+    if asked and body.ignore_eos:
+        raise refuse("ignore_eos", f"cannot go with '{asked[0]}': the answer ends where that does.")
+
+
+FORMS = (  # the fields that say what an answer has to look like
+    "response_format",
+    "structured_outputs",
+    "grammar",
+    "json_schema",
+    "regex",
+    "ebnf",
+    "guided_json",
+    "guided_json_object",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "bad_words",
+    "allowed_token_ids",
+)
 
 
 def constraint_of(body: GenerationRequest) -> tuple[str, Constraint | None]:
     """What the answer has to look like, and the field that says so."""
-    if body.structured_outputs is not None:
-        return "structured_outputs", body.structured_outputs
-    return "response_format", body.response_format
+    for field in FORMS:
+        constraint: Constraint | None = getattr(body, field)
+        if constraint is not None:
+            return field, constraint
+    return FORMS[0], None
 
 
 def refuse(param: str, rule: str, code: str = "invalid_value") -> InvalidRequest:
@@ -92,26 +122,45 @@ def truncate(
 def check_context(prompt_len: int, context: int, param: str, reserve: int = 1) -> None:
     """The prompt must leave room for `reserve` tokens. The wording is what routers match."""
     if prompt_len + reserve > context:
-        raise context_exceeded(f"has {prompt_len} tokens", context, param)
+        raise context_exceeded(prompt_len, context, param)
 
 
-def context_exceeded(prompt_has: str, context: int, param: str) -> InvalidRequest:
+def context_exceeded(
+    prompt_len: int, context: int, param: str, *, is_estimate: bool = False
+) -> InvalidRequest:
+    """`is_estimate`: the prompt was not tokenized, and has at least so many tokens."""
+    has = f"has {'at least ' if is_estimate else ''}{prompt_len} tokens"
     return InvalidRequest(
         f"This model's maximum context length is {context} tokens. However, your prompt "
-        f"{prompt_has}, and the answer needs room too. Shorten '{param}'.",
+        f"{has}, and the answer needs room too. Shorten '{param}'.",
         param=param,
         code="context_length_exceeded",
+        details={"n_prompt_tokens": prompt_len, "n_ctx": context},
     )
 
 
-def room_for(max_tokens: int | None, prompt_len: int, context: int, param: str) -> int:
-    """`max_tokens`, or all the room beside the prompt. Raises if it asks for more than there is."""
-    room = context - prompt_len
-    if max_tokens is not None and max_tokens > room:
-        raise InvalidRequest(
-            f"'{param}' must be at most {room}, got {max_tokens}: the context is {context} tokens "
-            f"and the prompt takes {prompt_len}.",
-            param=param,
+@dataclass(frozen=True, slots=True)
+class TokenLimit:
+    """How many tokens a caller allowed, and the room that there is for them."""
+
+    param: str  # the field that said it
+    asked: int | None  # None: whatever there is room for
+    prompt_len: int
+    context: int
+
+    @property
+    def room(self) -> int:
+        return self.context - self.prompt_len
+
+    @property
+    def is_above_room(self) -> bool:
+        return self.asked is not None and self.asked > self.room
+
+    def refusal(self) -> InvalidRequest:
+        """For servers that do not lower a limit by themselves."""
+        return InvalidRequest(
+            f"'{self.param}' must be at most {self.room}, got {self.asked}: the context is "
+            f"{self.context} tokens and the prompt takes {self.prompt_len}.",
+            param=self.param,
             code="integer_above_max_value",
         )
-    return room if max_tokens is None else max_tokens

@@ -105,6 +105,14 @@ def admit(
     """
     engine, model = context.state.serving()
     lifetime = lifetime_of(request)
+    limit = generation.limit
+    if limit is not None and limit.is_above_room:
+        if context.config.strict_max_tokens:
+            raise limit.refusal()
+        lifetime.ignored_params.add(limit.param)
+    lifetime.ignored_params.update(generation.ignored)
+    if generation.warnings:
+        lifetime.headers["X-Prompt-Warning"] = "; ".join(generation.warnings)
     account = context.state.rates.open(lifetime.caller, lifetime.headers)
     permit = context.state.admission.admit(generation.width(engine.info.max_num_seqs))
     lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
@@ -166,6 +174,7 @@ def _record(context: Context, request_id: str, generation: Generation, tally: Ta
             "completion_tokens": tally.num_generated_tokens,
             "finish": ",".join([*tally.outcomes.values(), *["unfinished"] * num_cut]),
             "timings": msgspec.to_builtins(tally.timings()),
+            **({"warnings": [*generation.warnings]} if generation.warnings else {}),
             **generation.notes,
         },
     )

@@ -17,7 +17,10 @@ class ApiConfig:
     send_timeout: float = 30.0  # seconds a reader may stall
     max_body_bytes: int = MAX_BODY_BYTES
     max_n: int = MAX_N  # samples of one prompt
-    max_stop: int = 4  # stop strings of one request
+    max_stop: int = 16  # stop strings of one request
+    max_choices: int = 1024  # prompts of one request, times their samples
+    require_model: bool = False  # a request must name the model, though there is one
+    strict_max_tokens: bool = False  # a limit above the room is refused instead of lowered
     lenient: bool = False  # unknown fields are named in a header instead of refused
     requests_per_minute: int = 0  # of each key; 0 is no limit
     tokens_per_minute: int = 0

@@ -21,6 +21,7 @@ EXPOSED = (
     "Retry-After",
     "x-should-retry",
     "X-Ignored-Params",
+    "X-Prompt-Warning",
     *RATE_HEADERS,
 )
 

@@ -9,7 +9,7 @@ BaseHTTPMiddleware would put itself between a stream and its client.
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import cast
 from uuid import uuid4
@@ -24,6 +24,7 @@ from thirdeye.server.errors import ApiError, internal_error
 from thirdeye.server.logs import log_bug
 
 _KEY = "thirdeye.lifetime"
+MAX_NAMES, MAX_NAME_CHARS = 16, 64  # in the header `X-Ignored-Params`
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -34,6 +35,7 @@ class Lifetime:
         self.request_id = request_id
         self.caller = ""  # a short name of the API key
         self.headers: dict[str, str] = {}  # for the answer, whatever it will be
+        self.ignored_params: set[str] = set()  # fields that did not change it
         self._started = time.monotonic()
         self._stack = ExitStack()
 
@@ -56,7 +58,8 @@ def lifetime_in(scope: Scope) -> Lifetime:
 
 
 class LifetimeMiddleware:
-    """`x-request-id` on every answer, HEAD wherever GET works, bugs as a 500 in our envelope."""
+    """`x-request-id` on every answer, HEAD wherever GET works, a slash at the end of a path taken
+    off, bugs as a 500 in our envelope."""
 
     def __init__(
         self,
@@ -76,6 +79,7 @@ class LifetimeMiddleware:
         state = dict(scope.get("state") or {}) | {_KEY: lifetime}
         is_head = scope["method"] == "HEAD"
         inner: Scope = {**scope, "state": state, "method": "GET" if is_head else scope["method"]}
+        inner["path"] = _without_slash(scope["path"])
         status = 0
 
         async def outer_send(message: Message) -> None:
@@ -84,8 +88,10 @@ class LifetimeMiddleware:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers.update(lifetime.headers)
+                if lifetime.ignored_params:
+                    headers["X-Ignored-Params"] = header_list(lifetime.ignored_params)
                 headers["x-request-id"] = lifetime.request_id
-                if is_anthropic(scope["path"]):
+                if is_anthropic(inner["path"]):
                     headers["request-id"] = lifetime.request_id
             elif is_head:
                 message = {**message, "body": b""}
@@ -104,6 +110,25 @@ class LifetimeMiddleware:
         finally:
             lifetime.end()
             self._on_response(_route_of(inner), status)
+
+
+def header_list(names: Iterable[str]) -> str:
+    """Names from a caller as a header's value: sorted, safe and short."""
+    shown = sorted({safe_name(name) for name in names})
+    more = ["..."] if len(shown) > MAX_NAMES else []
+    return ", ".join(shown[:MAX_NAMES] + more)
+
+
+def safe_name(name: str) -> str:
+    is_safe = str.isalnum
+    return "".join(
+        c if c.isascii() and (is_safe(c) or c in "_-.[]$") else "?" for c in name[:MAX_NAME_CHARS]
+    )
+
+
+def _without_slash(path: str) -> str:
+    """`/v1/models/` is `/v1/models`, for the gate and the router alike."""
+    return path[:-1] if len(path) > 1 and path.endswith("/") else path
 
 
 def _request_id(headers: Headers) -> str:

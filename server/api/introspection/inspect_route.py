@@ -57,9 +57,8 @@ def inspect_routes(context: Context) -> APIRouter:
     )
     async def inspect(request: Request) -> Response:
         engine, model = context.state.serving()
-        body = await context.bodies.read(request, InspectRequest, {})
-        if body.model is not None:
-            model.check_name(body.model)
+        body = await context.bodies.read(request, InspectRequest)
+        model.check_name(body.model)
         ids = await encode_text(body, model)
         inspection = InspectionEvents(body, model, trace_request(body, ids, model))
         slots.acquire()

@@ -9,15 +9,16 @@ path is said in the dialect's words.
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.request_rules import check_common
+from thirdeye.server.api.generation.thinking import plan_thinking
 from thirdeye.server.api.openai.chat import check_chat, encode_messages, plan_chat
 from thirdeye.server.api.openai.schema import ChatRequest
 from thirdeye.server.api.openai.tool_use import tool_use
 from thirdeye.server.api.requests.pydantic_errors import parse
-from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
 from thirdeye.server.api.state.grammar_cache import Grammars
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import InvalidRequest
@@ -38,7 +39,9 @@ async def plan_as_chat(
     """Engine requests of a request in chat's words. Raises `InvalidRequest` in the dialect's."""
     with renaming_fields(names):
         body = _checked(chat, model)
-        return await plan_chat(body, model, grammars, caller, id_prefix)
+        planned = await plan_chat(body, model, grammars, caller, id_prefix)
+        limit = planned.limit and replace(planned.limit, param=_path(planned.limit.param, names))
+        return replace(planned, limit=limit, ignored=[_path(n, names) for n in planned.ignored])
 
 
 async def count_as_chat(chat: JsonObject, model: ServedModel, names: FieldNames) -> int:
@@ -53,13 +56,14 @@ async def count_as_chat(chat: JsonObject, model: ServedModel, names: FieldNames)
             add_special_tokens=body.add_special_tokens,
             add_generation_prompt=not body.continue_final_message,
             continue_final_message=body.continue_final_message,
+            variables=plan_thinking(body, model).variables,
             is_bounded=False,
         )
         return len(ids)
 
 
 def _checked(chat: JsonObject, model: ServedModel) -> ChatRequest:
-    body = parse(ChatRequest, chat, REFUSED_IN_CHAT)
+    body = parse(ChatRequest, chat)
     check_common(body, model)
     check_chat(body)
     return body
@@ -78,7 +82,7 @@ def renamed(error: InvalidRequest, names: FieldNames) -> InvalidRequest:
     """The error with every path in the dialect's names: `param`, and what the message quotes."""
     message = re.sub(r"'([\w.\[\]]+)'", lambda m: f"'{_path(m[1], names)}'", error.message)
     param = None if error.param is None else _path(error.param, names)
-    return type(error)(message, param=param, code=error.code, headers=error.headers)
+    return error.renamed(message, param)
 
 
 def _path(path: str, names: FieldNames) -> str:

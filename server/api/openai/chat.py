@@ -1,7 +1,7 @@
 """`POST /v1/chat/completions`: messages in, an assistant message out, whole or as chunks."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -16,6 +16,7 @@ from thirdeye.server.api.generation.request_rules import (
     refuse,
 )
 from thirdeye.server.api.generation.respond import respond
+from thirdeye.server.api.generation.thinking import plan_thinking, thought_terms
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.chat_format import ChatCompletion, ChatFormat
@@ -29,7 +30,6 @@ from thirdeye.server.api.openai.schema import (
 from thirdeye.server.api.openai.tool_use import compile_tools, tool_use
 from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
-from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_CHAT
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.grammar_cache import Grammars
 from thirdeye.server.api.state.server_state import ServedModel
@@ -50,7 +50,7 @@ def chat_routes(context: Context) -> APIRouter:
     )
     async def create_chat_completion(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(request, ChatRequest, REFUSED_IN_CHAT)
+        body = await context.bodies.read(request, ChatRequest)
         check_ceilings(context.config, body.stop, body.n)
         model.check_name(body.model)
         check_common(body, model)
@@ -65,8 +65,10 @@ def chat_routes(context: Context) -> APIRouter:
 
 def check_chat(body: ChatRequest) -> None:
     """Rules between chat's own fields."""
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise refuse("top_logprobs", "needs 'logprobs': true.")
+    if body.include_reasoning_logprobs and not body.logprobs:
+        raise refuse("include_reasoning_logprobs", "needs 'logprobs': true.")
     both = body.max_tokens is not None and body.max_completion_tokens is not None
     if both and body.max_tokens != body.max_completion_tokens:
         raise refuse("max_tokens", "must equal 'max_completion_tokens' when both are given.")
@@ -92,6 +94,7 @@ async def plan_chat(
 ) -> Generation:
     """The engine requests of a chat request. Raises `InvalidRequest` for what does not fit."""
     tools = tool_use(body, model)
+    thinking = plan_thinking(body, model)
     content = await grammars.of(*constraint_of(body))
     grammar = await compile_tools(tools, content, grammars)
     ids = await encode_messages(
@@ -101,19 +104,24 @@ async def plan_chat(
         add_special_tokens=body.add_special_tokens,
         add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
         continue_final_message=body.continue_final_message,
+        variables=thinking.variables,
         is_bounded=body.truncate_prompt_tokens is None,
     )
+    thoughts = thought_terms(thinking, ids, model, grammar=grammar, min_tokens=body.min_tokens)
     is_old_name = body.max_completion_tokens is None
     own = AnswerFields(
         id_prefix=id_prefix,
         prompt_param="messages",
         max_tokens=body.max_tokens if is_old_name else body.max_completion_tokens,
         max_tokens_param="max_tokens" if is_old_name else "max_completion_tokens",
+        is_default_limit=not {"max_tokens", "max_completion_tokens"} & body.model_fields_set,
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         prompt_logprobs=body.prompt_logprobs,
         lists_tokens=body.logprobs or body.return_token_ids,
-        grammar=grammar,
+        grammar=thoughts.grammar,
         parse_tool_calls=tools.may_call if tools else False,
+        thoughts=thoughts,
+        ignored=thinking.ignored,
     )
     return plan_answer(body, own, [ids], model, caller)
 
@@ -126,6 +134,7 @@ async def encode_messages(
     add_special_tokens: bool,
     add_generation_prompt: bool,
     continue_final_message: bool,
+    variables: Mapping[str, object] | None = None,
     is_bounded: bool = True,
 ) -> list[int]:
     """Token ids of a conversation, made in a thread. What cannot fit is refused before that."""
@@ -147,14 +156,15 @@ async def encode_messages(
             tools=shown,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
+            variables=variables,
             max_tokens=context if is_bounded else None,
         )
 
     try:
         ids = await asyncio.to_thread(encode_in_thread)
     except PromptTooLong as error:
-        has = f"has at least {error.num_tokens_at_least} tokens"
-        raise context_exceeded(has, context, "messages") from None
+        fewest = error.num_tokens_at_least
+        raise context_exceeded(fewest, context, "messages", is_estimate=True) from None
     except ChatTemplateError as error:
         raise refuse("messages", f"cannot be rendered: {error}") from error
     except ValueError:
@@ -170,6 +180,8 @@ def _plain(message: Message) -> dict[str, object]:
         plain["name"] = message.name
     if isinstance(message, AssistantMessage) and message.tool_calls:
         plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+    if isinstance(message, AssistantMessage) and message.thought:
+        plain["reasoning_content"] = message.thought
     if isinstance(message, ToolMessage):
         plain["tool_call_id"] = message.tool_call_id
     return plain

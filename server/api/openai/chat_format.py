@@ -1,6 +1,6 @@
 """A chat answer: one message for each choice, or deltas of it.
 
-delta of a stream      role first, then content and calls, then the empty one with the reason
+delta of a stream      role first, then thoughts, content, calls, then the empty one with the reason
 message in one piece   all deltas of a choice, joined
 """
 
@@ -11,7 +11,12 @@ from msgspec import UNSET, Struct, UnsetType, structs
 
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.http.json_response import Count
-from thirdeye.server.api.openai.logprob_lists import ChatLogprobs, chat_logprobs, prompt_logprobs
+from thirdeye.server.api.openai.logprob_lists import (
+    ChatLogprobs,
+    PromptLogprobs,
+    chat_logprobs,
+    prompt_logprobs,
+)
 from thirdeye.server.api.openai.schema import ChatRequest
 from thirdeye.server.api.openai.stream_chunks import (
     FinishWord,
@@ -20,6 +25,7 @@ from thirdeye.server.api.openai.stream_chunks import (
     TextSplicer,
     WholeCompletion,
     head_of,
+    or_none,
     or_unset,
     progress_of,
 )
@@ -32,6 +38,8 @@ from thirdeye.server.text.tools.definitions import ChoiceMode
 
 class ChatDelta(Struct, kw_only=True):
     role: Literal["assistant"] | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET  # the same: half of the clients read the one, half the other
     content: str | UnsetType | None = UNSET
     refusal: UnsetType | None = UNSET
     tool_calls: list[CallNews] | UnsetType = UNSET
@@ -40,6 +48,8 @@ class ChatDelta(Struct, kw_only=True):
 class ChatMessage(Struct, kw_only=True):
     role: Literal["assistant"]
     content: str | None
+    reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
     refusal: None = None
     annotations: list[str] = []  # there never is one
     tool_calls: list[WholeCall] | UnsetType = UNSET
@@ -66,7 +76,11 @@ class WholeChatChoice(Struct, kw_only=True):
 
 
 class ChatCompletion(WholeCompletion[WholeChatChoice], kw_only=True):
+    """vLLM's two keys are there though nobody asked: its clients read them."""
+
     object: Literal["chat.completion"]
+    prompt_token_ids: list[Count] | None
+    prompt_logprobs: PromptLogprobs | None
 
 
 class ChatChunk(StreamChunk[ChatNews], kw_only=True):
@@ -81,6 +95,7 @@ class ChatFormat:
     ) -> None:
         self._choice_mode = body.tool_choice.mode if body.tool_choice else ChoiceMode.AUTO
         self._with_logprobs = body.logprobs
+        self._with_thought_logprobs = body.include_reasoning_logprobs
         self._as_ids = body.return_tokens_as_token_ids
         self._with_ids = body.return_token_ids
         self._with_prompt_logprobs = body.prompt_logprobs is not None
@@ -115,7 +130,8 @@ class ChatFormat:
             yield ChatChunk(choices=[self._news(index, ChatDelta(), hidden, event)])
 
     def frames(self, index: int, event: TextEvent) -> Iterable[bytes]:
-        is_only_text = event.text and not event.tool_calls and event.finish_reason is None
+        has_more = event.thought or event.tool_calls or event.finish_reason is not None
+        is_only_text = event.text and not has_more
         if is_only_text and self._splicer is not None and index in self._started:
             return (self._splicer.frame(index, event.text),)
         return map(self._writer.frame, self.chunks(index, event))
@@ -135,22 +151,28 @@ class ChatFormat:
             usage=self._tally.usage(),
             timings=self._tally.final_timings(),
             receipt=or_unset(self._tally.receipt()),
-            prompt_token_ids=first.prompt_token_ids,
-            prompt_logprobs=first.prompt_logprobs,
+            prompt_token_ids=or_none(first.prompt_token_ids),
+            prompt_logprobs=or_none(first.prompt_logprobs),
         )
 
     def _joined(self, news: Sequence[ChatNews]) -> WholeChatChoice:
         last = news[-1]
         assert last.finish_reason is not None, "every choice has ended"
-        scores = [entry for part in news if part.logprobs for entry in part.logprobs.content]
         ids = [token_id for part in news for token_id in part.token_ids or []]
         return WholeChatChoice(
             index=last.index,
             message=_message([part.delta for part in news]),
-            logprobs=ChatLogprobs(scores) if self._with_logprobs else None,
+            logprobs=self._joined_logprobs(news),
             finish_reason=last.finish_reason,
             stop_reason=last.stop_reason,
             token_ids=ids if self._with_ids else UNSET,
+        )
+
+    def _joined_logprobs(self, news: Sequence[ChatNews]) -> ChatLogprobs | None:
+        if not self._with_logprobs:
+            return None
+        return ChatLogprobs.joined(
+            [part.logprobs for part in news if part.logprobs], self._with_thought_logprobs
         )
 
     def _first_chunk(self, index: int, event: TextEvent) -> ChatChunk:
@@ -195,22 +217,38 @@ class ChatFormat:
     def _logprobs(self, tokens: list[TextToken]) -> ChatLogprobs | None:
         if not self._with_logprobs:
             return None
-        return chat_logprobs(tokens, self._tokenizer, as_ids=self._as_ids)
+        scored = chat_logprobs(
+            [token for token in tokens if not token.is_thought],
+            self._tokenizer,
+            as_ids=self._as_ids,
+        )
+        if self._with_thought_logprobs:
+            thought = [token for token in tokens if token.is_thought]
+            scored.reasoning_content = chat_logprobs(
+                thought, self._tokenizer, as_ids=self._as_ids
+            ).content
+        return scored
 
 
 def _message(deltas: Sequence[ChatDelta]) -> ChatMessage:
     """What deltas add up to. A message has content or calls: it is empty rather than nothing."""
     content = "".join(delta.content or "" for delta in deltas)
+    thought = "".join(delta.reasoning_content or "" for delta in deltas)
     calls = joined_calls(call for delta in deltas for call in delta.tool_calls or [])
     return ChatMessage(
         role="assistant",
         content=content if content or not calls else None,
+        reasoning_content=thought or UNSET,
+        reasoning=thought or UNSET,
         tool_calls=calls or UNSET,
     )
 
 
 def _deltas(event: TextEvent) -> Iterator[ChatDelta]:
-    """What an event adds to the message: text, then the heads of calls and pieces of arguments."""
+    """What an event adds to the message: thoughts, text, the heads of calls and pieces of their
+    arguments."""
+    if event.thought:
+        yield ChatDelta(reasoning_content=event.thought, reasoning=event.thought)
     if event.text:
         yield ChatDelta(content=event.text)
     for call in event.tool_calls:
@@ -219,7 +257,7 @@ def _deltas(event: TextEvent) -> Iterator[ChatDelta]:
 
 def _split(event: TextEvent) -> tuple[list[TextToken], list[TextToken]]:
     """The last event's tokens: those of its text, and the hidden ones at its end (EOS, stop id)."""
-    end = len(event.tokens) if event.text or event.tool_calls else 0
+    end = len(event.tokens) if event.text or event.thought or event.tool_calls else 0
     while end and event.tokens[end - 1].raw is None:
         end -= 1
     return event.tokens[:end], event.tokens[end:]

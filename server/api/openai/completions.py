@@ -20,7 +20,6 @@ from thirdeye.server.api.openai.completion_format import CompletionFormat, TextC
 from thirdeye.server.api.openai.schema import CompletionRequest
 from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
-from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_COMPLETIONS
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.grammar_cache import Grammars
 from thirdeye.server.api.state.server_state import ServedModel
@@ -38,8 +37,8 @@ def completion_routes(context: Context) -> APIRouter:
     )
     async def create_completion(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(request, CompletionRequest, REFUSED_IN_COMPLETIONS)
-        check_ceilings(context.config, body.stop, body.n)
+        body = await context.bodies.read(request, CompletionRequest)
+        check_ceilings(context.config, body.stop, body.n, num_prompts=len(body.prompt))
         model.check_name(body.model)
         check_common(body, model)
         check_completion(body, model)
@@ -84,6 +83,7 @@ async def plan_completion(
         prompt_param="prompt",
         max_tokens=body.max_tokens,
         max_tokens_param="max_tokens",
+        is_default_limit="max_tokens" not in body.model_fields_set,
         logprobs=body.logprobs,
         prompt_logprobs=_prompt_logprobs(body),
         lists_tokens=body.logprobs is not None or body.return_token_ids or body.echo,

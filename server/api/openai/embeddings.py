@@ -29,7 +29,6 @@ from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.schema import EmbeddingRequest
-from thirdeye.server.api.requests.unsupported_fields import REFUSED_IN_EMBEDDINGS
 from thirdeye.server.api.state.answer_parts import AnswerTimings
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import ServedModel
@@ -68,7 +67,7 @@ def embedding_routes(context: Context) -> APIRouter:
     @router.post("/v1/embeddings", **documented("Embeddings", EmbeddingRequest, answer=Embeddings))
     async def create_embedding(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(request, EmbeddingRequest, REFUSED_IN_EMBEDDINGS)
+        body = await context.bodies.read(request, EmbeddingRequest)
         model.check_name(body.model)
         if body.truncate_prompt_tokens == 0:
             raise refuse("truncate_prompt_tokens", "must be at least 1, or -1 for what fits.")
@@ -76,7 +75,9 @@ def embedding_routes(context: Context) -> APIRouter:
         generation = await plan_embeddings(body, model, lifetime_of(request).caller)
         tally = generation.tally()
         run = admit(request, context, generation, tally)
-        return await answer_whole(request, run, EmbeddingShape(body, tally), tally)
+        return await answer_whole(
+            request, run, EmbeddingShape(body, generation.model, tally), tally
+        )
 
     return router
 
@@ -93,6 +94,7 @@ async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: st
             param,
             add_special_tokens=body.add_special_tokens,
             is_bounded=body.truncate_prompt_tokens is None,
+            is_whole=True,
         )
         prompt = truncate(ids, body.truncate_prompt_tokens, 0, model.max_model_len)
         check_context(len(prompt), model.max_model_len, param, reserve=0)
@@ -101,7 +103,7 @@ async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: st
     terms = SharedTerms(caller=caller, priority=body.priority, is_embedding=True)
     return plan(
         "embd-",
-        body.model,
+        model.resolve(body.model),
         prompts,
         [_PREFILL_ONLY] * len(prompts),
         terms,
@@ -113,8 +115,8 @@ async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: st
 class EmbeddingShape:
     """Collects the vectors of one request's inputs."""
 
-    def __init__(self, body: EmbeddingRequest, tally: Tally) -> None:
-        self._model = body.model
+    def __init__(self, body: EmbeddingRequest, model: str, tally: Tally) -> None:
+        self._model = model
         self._is_base64 = body.encoding_format == "base64"
         self._tally = tally
         self._vectors: dict[int, list[float]] = {}

@@ -8,7 +8,7 @@ import codecs
 from collections.abc import Sequence
 from functools import partial
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.engine.interface.types import TokenLogprobs
@@ -40,6 +40,16 @@ class ChosenToken(LikelyToken):
 class ChatLogprobs(Struct):
     content: list[ChosenToken]
     refusal: None = None
+    reasoning_content: list[ChosenToken] | UnsetType = UNSET  # where it was asked for
+
+    @classmethod
+    def joined(cls, parts: Sequence["ChatLogprobs"], with_thoughts: bool) -> "ChatLogprobs":
+        whole = cls([token for part in parts for token in part.content])
+        if with_thoughts:
+            whole.reasoning_content = [
+                token for part in parts for token in part.reasoning_content or []
+            ]
+        return whole
 
 
 class TextLogprobs(Struct):

@@ -3,29 +3,44 @@
 What needs more than one field, or the model, is checked where it is used.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
+from thirdeye.server.api.field_rules.hints import AnyHint, Hint
+from thirdeye.server.api.field_rules.other_names import (
+    OTHER_NAMES_IN_CHAT,
+    OTHER_NAMES_IN_COMPLETIONS,
+)
+from thirdeye.server.api.field_rules.unsupported_fields import (
+    REFUSED_IN_CHAT,
+    REFUSED_IN_COMPLETIONS,
+    REFUSED_IN_EMBEDDINGS,
+)
+from thirdeye.server.api.reasoning.reasoning_fields import ReasoningFields, TemplateKwargs
+from thirdeye.server.api.reasoning.sent_thoughts import SentThoughts
 from thirdeye.server.api.requests.content_fields import AssistantContent, Content
 from thirdeye.server.api.requests.fields import Inputs, Prompts
 from thirdeye.server.api.requests.generation_fields import (
     MAX_LOGPROBS,
     GenerationRequest,
-    Hints,
+    MaxTokens,
+    MaxTokensOrNone,
     NumKept,
 )
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict, TokenId
-from thirdeye.server.api.requests.tool_fields import CalledName, ToolChoiceField, Tools
-from thirdeye.server.api.requests.value_readers import fail
+from thirdeye.server.api.requests.tool_fields import Arguments, CalledName, ToolChoiceField, Tools
 
 MAX_MESSAGES = 4096
 MAX_TOOL_CALLS = 128  # of one message
 
 
 class CompletionRequest(GenerationRequest):
+    refused = REFUSED_IN_COMPLETIONS
+    other_names = OTHER_NAMES_IN_COMPLETIONS
+
     prompt: Prompts
-    max_tokens: int = Field(16, ge=0, le=MAX_INT)
+    max_tokens: MaxTokensOrNone = 16
     best_of: int | None = Field(None, ge=1, le=MAX_INT)
     echo: bool = False
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
@@ -33,47 +48,56 @@ class CompletionRequest(GenerationRequest):
 
 
 class EmbeddingRequest(Strict):
-    model: str
+    names_model = True
+    refused = REFUSED_IN_EMBEDDINGS
+
+    model: str | None = None
     input: Inputs
     encoding_format: Literal["float", "base64"] = "float"
     user: str | None = None
     add_special_tokens: bool = True
     truncate_prompt_tokens: NumKept | None = None
     priority: int = Field(0, ge=-(2**31), le=MAX_INT)
+    input_type: Annotated[str | None, Hint()] = None
 
 
-class SystemMessage(Strict):
+class SentMessage(Strict):
+    """What a message of any role may have: programs send their own marks along."""
+
+    name: str | None = None
+    cache_control: AnyHint = None
+    id: AnyHint = None
+    timestamp: AnyHint = None
+
+
+class SystemMessage(SentMessage):
     role: Literal["system", "developer"]
     content: Content
-    name: str | None = None
 
 
-class UserMessage(Strict):
+class UserMessage(SentMessage):
     role: Literal["user"]
     content: Content
-    name: str | None = None
 
 
 class CalledFunction(Strict):
     name: CalledName
-    arguments: str
+    arguments: Arguments
 
 
 class ToolCall(Strict):
     id: str
-    type: Literal["function"]
+    type: Literal["function"] = "function"
     function: CalledFunction
+    index: int | None = None  # of deltas that were put together and come back
 
 
-class AssistantMessage(Strict):
+class AssistantMessage(SentThoughts, SentMessage):
     """Clients send answers back as history, so what an answer holds beside its text is accepted.
-
-    Only with `tool_calls` may `content` be null or left out.
-    """
+    Without content and calls it is an empty answer."""
 
     role: Literal["assistant"]
     content: AssistantContent = None
-    name: str | None = None
     refusal: str | None = None
     annotations: list[object] | None = None
     phase: str | None = None
@@ -81,20 +105,13 @@ class AssistantMessage(Strict):
     function_call: None = None
     tool_calls: list[ToolCall] = Field(default_factory=list, max_length=MAX_TOOL_CALLS)
 
-    @model_validator(mode="after")
-    def _has_something(self) -> Self:
-        if self.content is None and not self.tool_calls:
-            fail("missing_required_parameter", "is required without 'tool_calls'.", ".content")
-        return self
 
-
-class ToolMessage(Strict):
-    """What a tool answered."""
+class ToolMessage(SentMessage):
+    """What a tool answered; nothing is an answer too."""
 
     role: Literal["tool"]
-    content: Content
+    content: Content = ""
     tool_call_id: str
-    name: str | None = None
 
 
 Message = Annotated[
@@ -102,10 +119,13 @@ Message = Annotated[
 ]
 
 
-class ChatRequest(Hints, GenerationRequest):
+class ChatRequest(ReasoningFields, GenerationRequest):
+    refused = REFUSED_IN_CHAT
+    other_names = OTHER_NAMES_IN_CHAT
+
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES)
-    max_tokens: int | None = Field(None, ge=1, le=MAX_INT)
-    max_completion_tokens: int | None = Field(None, ge=1, le=MAX_INT)
+    max_tokens: MaxTokens = None
+    max_completion_tokens: MaxTokens = None
     logprobs: bool = False
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     add_special_tokens: bool = False
@@ -114,6 +134,7 @@ class ChatRequest(Hints, GenerationRequest):
     tools: Tools = ()
     tool_choice: ToolChoiceField | None = None
     parallel_tool_calls: bool = True
+    verbosity: Annotated[Literal["low", "medium", "high"] | None, Hint(("medium",))] = None
 
 
 class TokenizeRequest(Strict):
@@ -126,6 +147,7 @@ class TokenizeRequest(Strict):
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     tools: Tools = ()
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
     return_token_strs: bool = False
 
 

@@ -1,6 +1,6 @@
 """`POST /tokenize`, `POST /detokenize` and `GET /tokenizer_info`, in vLLM's shapes.
 
-`model` may be left out here alone: evaluation tools take this for a tokenizer of their own.
+Evaluation tools take this for a tokenizer of their own.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.generation.request_rules import refuse
+from thirdeye.server.api.generation.thinking import checked_variables
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.openai.chat import check_continuation, encode_messages
@@ -52,8 +53,8 @@ def token_routes(context: Context) -> APIRouter:
     @router.post("/tokenize", **documented("Tokens", TokenizeRequest, answer=TokenizedText))
     async def tokenize(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(request, TokenizeRequest, {})
-        _check_model(body.model, model)
+        body = await context.bodies.read(request, TokenizeRequest)
+        model.check_name(body.model)
         ids = await encode_body(body, model)
         names = None
         if body.return_token_strs:
@@ -63,8 +64,8 @@ def token_routes(context: Context) -> APIRouter:
     @router.post("/detokenize", **documented("Tokens", DetokenizeRequest, answer=Text))
     async def detokenize(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(request, DetokenizeRequest, {})
-        _check_model(body.model, model)
+        body = await context.bodies.read(request, DetokenizeRequest)
+        model.check_name(body.model)
         model.check_token_ids(body.tokens, "tokens")
         text = await asyncio.to_thread(text_of, body.tokens, model.tokenizer)
         return json_response(Text(text))
@@ -96,11 +97,6 @@ def _names(token_ids: Sequence[int], tokenizer: TokenizerLike) -> list[str]:
     return [token_name(token_id, tokenizer) for token_id in token_ids]
 
 
-def _check_model(name: str | None, model: ServedModel) -> None:
-    if name is not None:
-        model.check_name(name)
-
-
 async def encode_body(body: TokenizeRequest, model: ServedModel) -> list[int]:
     """Token ids of a prompt or of messages. Raises `InvalidRequest`."""
     if body.prompt is not None and body.messages is not None:
@@ -116,6 +112,7 @@ async def encode_body(body: TokenizeRequest, model: ServedModel) -> list[int]:
             add_special_tokens=bool(body.add_special_tokens),
             add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
             continue_final_message=body.continue_final_message,
+            variables=checked_variables(body.chat_template_kwargs, model),
             is_bounded=False,
         )
     if body.prompt is None:

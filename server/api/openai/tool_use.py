@@ -15,10 +15,8 @@ def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
     """The tools of a chat request; None without any. Raises `InvalidRequest`."""
     choice = body.tool_choice
     if not body.tools:
-        if choice is not None and choice.mode is not ChoiceMode.NONE:
-            raise refuse("tool_choice", "must be 'none' without 'tools'.")
-        if not body.parallel_tool_calls:
-            raise refuse("parallel_tool_calls", "needs 'tools'.")
+        if choice is not None and choice.mode in (ChoiceMode.REQUIRED, ChoiceMode.NAMED):
+            raise refuse("tool_choice", "must be 'none' or 'auto' without 'tools'.")
         return None
     if model.template is None:
         raise InvalidRequest(

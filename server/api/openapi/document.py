@@ -4,19 +4,14 @@ Each route names its schemas (`http/documented.py`), here they are put in as com
 between fields come from `rules`, answers from `answer_schemas`, and the served model from `model`.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from thirdeye.server.api.anthropic.schema import (
-    REFUSED_IN_MESSAGES,
-    CountTokensRequest,
-    MessagesRequest,
-)
+from thirdeye.server.api.anthropic.schema import CountTokensRequest, MessagesRequest
+from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.http.documented import SCHEMAS
 from thirdeye.server.api.introspection.inspect_request import InspectRequest
 from thirdeye.server.api.openai.schema import (
@@ -30,27 +25,21 @@ from thirdeye.server.api.openapi.answer_schemas import answer_schemas
 from thirdeye.server.api.openapi.rules import RULES, UNTOLD
 from thirdeye.server.api.openapi.stream_events import event_schemas
 from thirdeye.server.api.receipts.receipt import VerifyRequest
-from thirdeye.server.api.requests.unsupported_fields import (
-    REFUSED_IN_CHAT,
-    REFUSED_IN_COMPLETIONS,
-    REFUSED_IN_EMBEDDINGS,
-    Refusal,
-)
-from thirdeye.server.api.responses.schema import REFUSED_IN_RESPONSES, ResponsesRequest
+from thirdeye.server.api.requests.strict_model import Strict
+from thirdeye.server.api.responses.schema import ResponsesRequest
 
-# Each request, and the fields that it takes with values that ask for nothing.
-_REQUESTS: dict[type[BaseModel], Mapping[str, Refusal]] = {
-    ChatRequest: REFUSED_IN_CHAT,
-    CompletionRequest: REFUSED_IN_COMPLETIONS,
-    EmbeddingRequest: REFUSED_IN_EMBEDDINGS,
-    ResponsesRequest: REFUSED_IN_RESPONSES,
-    MessagesRequest: REFUSED_IN_MESSAGES,
-    CountTokensRequest: REFUSED_IN_MESSAGES,
-    TokenizeRequest: {},
-    DetokenizeRequest: {},
-    InspectRequest: {},
-    VerifyRequest: {},
-}
+REQUESTS: tuple[type[Strict], ...] = (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    ResponsesRequest,
+    MessagesRequest,
+    CountTokensRequest,
+    TokenizeRequest,
+    DetokenizeRequest,
+    InspectRequest,
+    VerifyRequest,
+)
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -70,14 +59,16 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     _, found = models_json_schema(
-        [(model, "validation") for model in _REQUESTS], ref_template=SCHEMAS + "{model}"
+        [(model, "validation") for model in REQUESTS], ref_template=SCHEMAS + "{model}"
     )
     schemas: dict[str, Any] = found["$defs"]
     for schema in schemas.values():
         _allow_null(schema)
-    for model, refused in _REQUESTS.items():
+    for model in REQUESTS:
         schema = schemas[model.__name__]
-        schema["properties"] |= {name: _neutral(refusal) for name, refusal in refused.items()}
+        fields = schema["properties"]
+        fields |= {name: _neutral(refusal) for name, refusal in model.refused.items()}
+        fields |= {name: _same_as(field, fields) for name, field in model.other_names.items()}
         if rules := RULES.get(model.__name__):
             schema["allOf"] = rules
     return schemas | answer_schemas() | event_schemas()
@@ -86,6 +77,11 @@ def _schemas() -> dict[str, Any]:
 def _neutral(refusal: Refusal) -> dict[str, Any]:
     """A field that may be there and may ask for nothing."""
     return {"enum": [*refusal.neutral, None], "description": f"Not supported: {refusal.hint}."}
+
+
+def _same_as(field: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Another server's name for a field."""
+    return {**fields[field], "description": f"Another name of '{field}'."}
 
 
 def _allow_null(schema: dict[str, Any]) -> None:

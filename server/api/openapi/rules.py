@@ -14,10 +14,11 @@ UNTOLD = (
     "'min_tokens' is at most 'max_tokens'; 'best_of' equals 'n'.",
     "'max_tokens' equals 'max_completion_tokens' where both are given.",
     "'continue_final_message' wants an assistant message at the end.",
-    "One of 'response_format' and 'structured_outputs'; neither goes with 'ignore_eos'.",
-    "Names of tools are unique; 'tool_choice' and 'parallel_tool_calls' go with 'tools', tools of "
-    "'/tokenize' with 'messages'; a choice names one of the tools; 'ignore_eos' goes with none.",
-    "An assistant message has content or 'tool_calls'.",
+    "One field says what an answer has to look like ('response_format', 'structured_outputs', "
+    "'grammar', …); none goes with 'ignore_eos'.",
+    "Names of tools are unique; a choice that wants a call goes with 'tools', tools of '/tokenize' "
+    "with 'messages'; a choice names one of the tools; 'ignore_eos' goes with none.",
+    "A field and another name of it have one value; prompts times 'n' are bounded.",
     "The messages of Anthropic's dialect do not end with a tool's use.",
     "A schema, a regular expression or a grammar must compile.",
     "The parts of a receipt belong together.",
@@ -42,7 +43,6 @@ def _has(field: str, value: Schema) -> Schema:
 _TRUE: Schema = {"const": True}
 _GIVEN: Schema = {"not": {"type": "null"}}
 _STREAMS = [
-    when("stream_options", _GIVEN, _has("stream", _TRUE)),
     when("return_progress", _TRUE, _has("stream", _TRUE)),
     never(prompt_logprobs=_GIVEN, stream=_TRUE),
 ]
@@ -64,14 +64,13 @@ RULES: dict[str, list[Schema]] = {
     "ChatRequest": [
         *_STREAMS,
         _CONTINUES,
-        when("top_logprobs", _GIVEN, _has("logprobs", _TRUE)),
+        when("top_logprobs", {"type": "integer", "minimum": 1}, _has("logprobs", _TRUE)),
     ],
     "CompletionRequest": [
         *_STREAMS,
         when("max_tokens", {"const": 0}, _has("echo", _TRUE)),
     ],
     "ResponsesRequest": [
-        when("stream_options", _GIVEN, _has("stream", _TRUE)),
         when("tool_choice", {"not": {"enum": ["none", "auto", None]}}, _TOOLS),
         when(
             "top_logprobs",

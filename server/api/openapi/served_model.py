@@ -25,7 +25,7 @@ def show_model(document: Document, model: ServedModel | None) -> Document:
     schemas = document["components"]["schemas"]
     for name, schema in schemas.items():
         if name.endswith("Request") and "model" in schema.get("properties", {}):
-            _name_models(schema["properties"]["model"], model.names)
+            _name_models(schema["properties"]["model"], model)
             _show_defaults(schema["properties"], model.defaults.said())
     ours = {name: schema for name, schema in schemas.items() if not name.startswith("Receipt")}
     for node in _nodes(ours):
@@ -38,10 +38,13 @@ def show_model(document: Document, model: ServedModel | None) -> Document:
     return document
 
 
-def _name_models(field: Document, names: tuple[str, ...]) -> None:
+def _name_models(field: Document, model: ServedModel) -> None:
+    """The names as they are shown; the server is not particular about upper case."""
+    if model.name_patterns:
+        return
     for option in field.get("anyOf", [field]):
         if option.get("type") == "string":
-            option["enum"] = list(names)
+            option["enum"] = list(model.names)
 
 
 def _show_defaults(fields: Document, defaults: dict[str, float]) -> None:

@@ -68,7 +68,7 @@ class ReceiptParameters(Strict):
     min_p: float = Field(ge=0, le=1)
     frequency_penalty: Penalty
     presence_penalty: Penalty
-    repetition_penalty: float = Field(gt=0)
+    repetition_penalty: float = Field(ge=0.01, le=100)
     logit_bias: LogitBias
     stop_token_ids: list[TokenId] = Field(max_length=64)
     ignore_eos: bool

@@ -20,7 +20,7 @@ from starlette.responses import Response
 
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.plan import SharedTerms, plan
-from thirdeye.server.api.generation.request_rules import check_context, refuse, room_for
+from thirdeye.server.api.generation.request_rules import TokenLimit, check_context, refuse
 from thirdeye.server.api.generation.respond import admit, answer_whole
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
@@ -59,7 +59,7 @@ def verify_routes(context: Context) -> APIRouter:
     @router.post("/v1/verify", **documented("Receipts", VerifyRequest, answer=Verification))
     async def verify(request: Request) -> Response:
         _, model = context.state.serving()
-        receipt = (await context.bodies.read(request, VerifyRequest, {})).receipt
+        receipt = (await context.bodies.read(request, VerifyRequest)).receipt
         if field := foreign_field(receipt, model):
             reason = f"'{field}' is not this server's: only the same build, weights and numerics"
             reason += " promise the same tokens."
@@ -124,7 +124,9 @@ def check_lengths(receipt: Receipt, context: int) -> None:
         raise refuse("receipt.parameters.min_tokens", rule)
     longest = max(len(prompt.token_ids) for prompt in receipt.prompts)
     check_context(longest, context, "receipt.prompts", reserve=1 if parameters.max_tokens else 0)
-    room_for(parameters.max_tokens, longest, context, "receipt.parameters.max_tokens")
+    limit = TokenLimit("receipt.parameters.max_tokens", parameters.max_tokens, longest, context)
+    if limit.is_above_room:
+        raise limit.refusal()
 
 
 def constraint_of(receipt: Receipt) -> Constraint | None:

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
 
+from thirdeye.server.api.field_rules.ignored import Ignored
 from thirdeye.server.api.requests.value_readers import (
-    Ignored,
     array,
     closed_schema,
     fail,
@@ -29,7 +29,9 @@ TEXT_PARTS = {"text": TextPart()}
 ASSISTANT_PARTS = TEXT_PARTS | {"refusal": TextPart("refusal")}
 
 
-def parse_content(value: object, kinds: Mapping[str, TextPart], ignored: Ignored = None) -> str:
+def parse_content(
+    value: object, kinds: Mapping[str, TextPart], ignored: Ignored | None = None
+) -> str:
     """A message's text: a string, or text parts joined without a separator.
 
     Unknown keys of a part are refused, or named in `ignored` if it is given.
@@ -40,7 +42,7 @@ def parse_content(value: object, kinds: Mapping[str, TextPart], ignored: Ignored
     return "".join(_part(part, f"[{i}]", kinds, ignored) for i, part in enumerate(parts))
 
 
-def _part(value: object, path: str, kinds: Mapping[str, TextPart], ignored: Ignored) -> str:
+def _part(value: object, path: str, kinds: Mapping[str, TextPart], ignored: Ignored | None) -> str:
     part = mapping(value, path)
     kind = part.get("type")
     if not isinstance(kind, str) or kind not in kinds:

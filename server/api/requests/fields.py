@@ -86,18 +86,16 @@ _STRINGS = "a string or a list of strings"
 
 
 def parse_stop(value: object) -> tuple[str, ...]:
-    """One stop string or a list of them."""
+    """One stop string or a list of them. An empty one asks for nothing."""
     items = [value] if isinstance(value, str) else array(value, wanted=_STRINGS)
     if len(items) > MAX_STOPS:
         fail("array_above_max_length", f"must hold at most {MAX_STOPS} items, got {len(items)}.")
     for i, item in enumerate(items):
         path = f"[{i}]" if isinstance(value, list) else ""
-        if not string(item, path):
-            fail("empty_string", "must not be an empty string.")
-        if len(item) > MAX_STOP_CHARS:
+        if len(string(item, path)) > MAX_STOP_CHARS:
             rule = f"must be at most {MAX_STOP_CHARS} characters long, got {len(item)}."
             fail("string_above_max_length", rule)
-    return tuple(items)
+    return tuple(filter(None, items))
 
 
 def parse_logit_bias(value: object) -> dict[int, float]:
@@ -141,7 +139,7 @@ _IDS: dict[str, Any] = {
     "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1, "format": "token-id"},
     "minItems": 1,
 }
-_STOP: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_CHARS}
+_STOP: dict[str, Any] = {"type": "string", "maxLength": MAX_STOP_CHARS}
 
 
 def prompts_schema(

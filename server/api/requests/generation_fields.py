@@ -4,12 +4,23 @@ ranges and defaults.
 What needs more than one field, or the model, is checked in `generation/request_rules.py`.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from thirdeye.server.api.field_rules.hints import AnyHint, Hint
+from thirdeye.server.api.requests.answer_forms import (
+    AllowedIds,
+    BadWords,
+    ChoiceForm,
+    GrammarForm,
+    JsonForm,
+    JsonObjectForm,
+    RegexForm,
+    StructuredOutputs,
+)
 from thirdeye.server.api.requests.fields import LogitBias, OnlyFalse, Stop
-from thirdeye.server.api.requests.response_formats import ResponseFormat, StructuredOutputs
+from thirdeye.server.api.requests.response_formats import ResponseFormat
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict, TokenId
 from thirdeye.server.api.requests.value_readers import fail
 from thirdeye.server.settings.bounds import MAX_N
@@ -41,11 +52,31 @@ NumKept = Annotated[  # of a prompt's tokens; -1: as many as fit
 ]
 
 
+def _unlimited(value: object) -> object:
+    """-1 is how llama.cpp and others write "no limit"."""
+    return None if type(value) is int and value == -1 else value
+
+
+def _limit_schema(fewest: int) -> WithJsonSchema:
+    number: dict[str, Any] = {"type": "integer", "minimum": fewest, "maximum": MAX_INT}
+    return WithJsonSchema({"anyOf": [number, {"const": -1}]})
+
+
+MaxTokens = Annotated[  # None: as many as there is room for
+    int | None, Field(ge=1, le=MAX_INT), BeforeValidator(_unlimited), _limit_schema(1)
+]
+MaxTokensOrNone = Annotated[  # 0 too
+    int | None, Field(ge=0, le=MAX_INT), BeforeValidator(_unlimited), _limit_schema(0)
+]
+
+
 class AskedRequest(Strict):
     """What every request for an answer has in OpenAI's dialects: how the next token is chosen, and
     when it ends."""
 
-    model: str
+    names_model = True
+
+    model: str | None = None
     stop: Stop = ()
     ignore_eos: bool = False
     stream: bool = False
@@ -56,23 +87,53 @@ class AskedRequest(Strict):
     min_p: float = Field(0.0, ge=0, le=1)
     frequency_penalty: Penalty = 0.0
     presence_penalty: Penalty = 0.0
-    repetition_penalty: float = Field(1.0, gt=0)
+    repetition_penalty: float = Field(1.0, ge=0.01, le=100)
 
 
-class Hints(Strict):
-    """Accepted, checked, and without effect but in the log."""
+class LoggedFields(Strict):
+    """Accepted, checked, and found again in the log; and what OpenAI has as hints."""
 
     metadata: Annotated[dict[MetadataKey, MetadataValue], BeforeValidator(_few)] = Field(
         default_factory=dict, max_length=MAX_METADATA
     )
     safety_identifier: str | None = Field(None, max_length=64)
-    prompt_cache_key: str | None = None
-    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
-    prompt_cache_options: dict[str, object] | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    prompt_cache_key: Annotated[str | None, Hint()] = None
+    prompt_cache_retention: Annotated[Literal["in_memory", "24h"] | None, Hint()] = None
+    prompt_cache_options: Annotated[dict[str, object] | None, Hint()] = None
+    service_tier: Annotated[
+        Literal["auto", "default", "flex", "priority", "scale"] | None, Hint(("auto", "default"))
+    ] = None
+    store: Annotated[bool | None, Hint((False,))] = None
 
 
-class GenerationRequest(AskedRequest):
+class ForeignHints(Strict):
+    """How other servers, routers and client programs may be asked to work. None of it changes an
+    answer."""
+
+    cache_control: AnyHint = None
+    cache_prompt: AnyHint = None
+    client_metadata: AnyHint = None
+    draft_model: AnyHint = None
+    guided_decoding_backend: AnyHint = None
+    id_slot: AnyHint = None
+    intent: AnyHint = None
+    keep_alive: AnyHint = None
+    mm_processor_kwargs: Annotated[Any, Hint(({},))] = None
+    models: AnyHint = None
+    prediction: AnyHint = None
+    provider: AnyHint = None
+    request_id: AnyHint = None
+    rid: AnyHint = None
+    route: AnyHint = None
+    session_id: AnyHint = None
+    slot_id: AnyHint = None
+    timings_per_token: AnyHint = None
+    ttl: AnyHint = None
+    usage: AnyHint = None
+    vl_high_resolution_images: AnyHint = None
+
+
+class GenerationRequest(ForeignHints, LoggedFields, AskedRequest):
     """What chat and completions share."""
 
     n: int = Field(1, ge=1, le=MAX_N)
@@ -80,9 +141,20 @@ class GenerationRequest(AskedRequest):
     stream_options: StreamOptions | None = None
     logit_bias: LogitBias = Field(default_factory=dict)
 
-    # what the answer has to look like
+    # what the answer has to look like: one of these
     response_format: ResponseFormat = None
-    structured_outputs: StructuredOutputs | None = None
+    structured_outputs: StructuredOutputs = None
+    grammar: GrammarForm = None
+    json_schema: JsonForm = None
+    regex: RegexForm = None
+    ebnf: GrammarForm = None
+    guided_json: JsonForm = None
+    guided_json_object: JsonObjectForm = None
+    guided_regex: RegexForm = None
+    guided_choice: ChoiceForm = None
+    guided_grammar: GrammarForm = None
+    bad_words: BadWords = None
+    allowed_token_ids: AllowedIds = None
 
     # when it ends, and what is shown
     stop_token_ids: list[TokenId] = Field(default_factory=list, max_length=64)

@@ -1,5 +1,5 @@
-"""Two limits that are the operator's: how many samples (`--max-n`), how many stop strings
-(`--max-stop`).
+"""Limits that are the operator's: how many samples (`--max-n`), how many of all prompts together
+(`--max-choices`), how many stop strings (`--max-stop`).
 
 The schema holds the largest values any server of ours takes; these are this server's. They are
 checked like the schema's own, and shown in its OpenAPI document.
@@ -13,12 +13,23 @@ from thirdeye.server.errors import InvalidRequest
 
 
 def check_ceilings(
-    config: ApiConfig, stop: Sequence[str], n: int = 1, stop_param: str = "stop"
+    config: ApiConfig,
+    stop: Sequence[str],
+    n: int = 1,
+    stop_param: str = "stop",
+    num_prompts: int = 1,
 ) -> None:
     """Raises `InvalidRequest` for more than this server allows."""
     if n > config.max_n:
         raise InvalidRequest(
             f"'n' must be between 1 and {config.max_n}, got {n}.",
+            param="n",
+            code="integer_above_max_value",
+        )
+    if n * num_prompts > config.max_choices:
+        raise InvalidRequest(
+            f"'n' times the number of prompts must be at most {config.max_choices}, got "
+            f"{n} x {num_prompts}.",
             param="n",
             code="integer_above_max_value",
         )

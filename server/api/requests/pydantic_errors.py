@@ -10,13 +10,17 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from thirdeye.server.api.field_rules.ignored import Ignored
+from thirdeye.server.api.field_rules.other_names import as_sent, with_our_names
+from thirdeye.server.api.field_rules.suggestions import suggestion
+from thirdeye.server.api.field_rules.unsupported_fields import drop_refused
 from thirdeye.server.api.http.json_body import JsonObject
+from thirdeye.server.api.requests.strict_model import Strict
 from thirdeye.server.api.requests.tagged_unions import is_tag
-from thirdeye.server.api.requests.unsupported_fields import Refusal, drop_refused, suggestion
 from thirdeye.server.api.requests.value_readers import json_type, printable
 from thirdeye.server.errors import InvalidRequest
 
-Model = TypeVar("Model", bound=BaseModel)
+Model = TypeVar("Model", bound=Strict)
 Location = tuple[int | str, ...]
 
 _TYPES = {
@@ -42,23 +46,19 @@ _ROLES = "system, developer, user, assistant, tool"
 _ROLE_TAGS = frozenset({"system", "developer", "user", "assistant", "tool"})
 
 
-def parse(
-    model: type[Model],
-    body: JsonObject,
-    refused: dict[str, Refusal],
-    ignored: set[str] | None = None,
-) -> Model:
+def parse(model: type[Model], body: JsonObject, ignored: Ignored | None = None) -> Model:
     """The body as `model`. Raises `InvalidRequest` naming the first field that is wrong.
 
-    Unknown fields are wrong, too, unless `ignored` is given, which takes their names.
+    Hints are named in `ignored`, and unknown fields if it is lenient; else these are wrong, too.
     """
-    given = drop_refused(body, refused)
-    try:
-        return model.model_validate(given, context=ignored)
-    except ValidationError as error:
-        # The errors' own texts and inputs are never shown.
-        details = error.errors(include_url=False)
-        raise translate(min(details, key=_rank), model, refused) from None
+    given, sent = with_our_names(drop_refused(body, model.refused), model.other_names)
+    with as_sent(sent):
+        try:
+            return model.model_validate(given, context=ignored)
+        except ValidationError as error:
+            # The errors' own texts and inputs are never shown.
+            details = error.errors(include_url=False)
+            raise translate(min(details, key=_rank), model) from None
 
 
 def _rank(error: ErrorDetails) -> bool:
@@ -66,17 +66,15 @@ def _rank(error: ErrorDetails) -> bool:
     return error["type"] != "extra_forbidden"
 
 
-def translate(
-    error: ErrorDetails, model: type[BaseModel], refused: dict[str, Refusal]
-) -> InvalidRequest:
+def translate(error: ErrorDetails, model: type[Strict]) -> InvalidRequest:
     """One pydantic error in the words of the error table."""
     kind, value, context = error["type"], error["input"], error.get("ctx", {})
     location = _without_tags(error["loc"])
     path = _path(location)
     if kind == "extra_forbidden":
-        return _unknown(path, location, model, refused)
+        return _unknown(path, location, model)
     if kind == "missing":
-        return _bad(path, "missing_required_parameter", f"Missing required parameter '{path}'.")
+        return missing(path)
     if kind == "refused":
         path += context["path"]
         return _bad(path, context["code"], f"'{path}' {context['rule']}")
@@ -92,6 +90,10 @@ def translate(
     if kind == "none_required":
         return _bad(path, "unsupported_parameter", f"'{path}' is not supported here: only null is.")
     return _range(path, kind, value, context, _bounds(model, location))
+
+
+def missing(path: str) -> InvalidRequest:
+    return _bad(path, "missing_required_parameter", f"Missing required parameter '{path}'.")
 
 
 def _bad(path: str, code: str, message: str) -> InvalidRequest:
@@ -116,19 +118,17 @@ def _path(location: Location) -> str:
     return path.removeprefix(".")
 
 
-def _unknown(
-    path: str, location: Location, model: type[BaseModel], refused: dict[str, Refusal]
-) -> InvalidRequest:
+def _unknown(path: str, location: Location, model: type[Strict]) -> InvalidRequest:
     hint = "."
     if len(location) == 1:
-        hint = suggestion(str(location[0]), model.model_fields.keys() | refused.keys())
+        hint = suggestion(str(location[0]), model.model_fields.keys() | model.refused.keys())
     return _bad(path, "unknown_parameter", f"Unknown parameter '{path}'{hint}")
 
 
 def _role(path: str, value: object) -> InvalidRequest:
     role = value.get("role") if isinstance(value, dict) else None
     if role is None:
-        return _bad(path, "missing_required_parameter", f"Missing required parameter '{path}'.")
+        return missing(path)
     if not isinstance(role, str):
         return _bad(path, "invalid_type", f"'{path}' must be a string, got {json_type(role)}.")
     return _bad(path, "invalid_value", f"'{path}' must be one of {_ROLES}.")

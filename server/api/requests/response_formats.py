@@ -1,23 +1,20 @@
-"""`response_format` and `structured_outputs`: what an answer has to look like, as it was asked for.
+"""`response_format`: what an answer has to look like, as it was asked for.
 
-Both fields become a `Constraint`, or None where they ask for nothing. Only their shape is checked
-here; whether a schema or an expression can be followed shows when it is compiled
-(`server/api/state/grammar_cache.py`), which takes too long for a parser.
+It becomes a `Constraint`, or None where it asks for nothing. Only its shape is checked here;
+whether a schema can be followed shows when it is compiled (`server/api/state/grammar_cache.py`),
+which takes too long for a parser.
 """
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import PlainValidator, WithJsonSchema
 
-from thirdeye.server.api.http.json_body import decode_object
+from thirdeye.server.api.field_rules.ignored import Ignored
 from thirdeye.server.api.requests.value_readers import (
-    Ignored,
-    array,
     closed_schema,
     fail,
     mapping,
@@ -27,8 +24,6 @@ from thirdeye.server.api.requests.value_readers import (
     required,
     string,
 )
-from thirdeye.server.errors import InvalidRequest
-from thirdeye.server.text.constraints.constraint import MAX_GRAMMAR_BYTES, MAX_REGEX_BYTES
 
 MAX_DESCRIPTION = 4096
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -40,13 +35,15 @@ class Kind(StrEnum):
     REGEX = "regex"
     CHOICE = "choice"
     LARK = "lark"
+    WITHOUT = "without"  # any text that holds none of these strings
+    TOKENS = "tokens"  # of these token ids alone
     SERIALIZED = "serialized"  # llguidance's own form: comes back in receipts
 
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """`source` is a regular expression or a grammar, or the JSON text of a schema or of a list of
-    strings. `path` leads from the field of the request to what is to blame if it does not compile.
+    """`source` is a regular expression or a grammar, or the JSON text of a schema or of a list.
+    `path` leads from the field of the request to what is to blame if it does not compile.
     """
 
     kind: Kind
@@ -54,7 +51,7 @@ class Constraint:
     path: str = ""
 
 
-def parse_response_format(value: object, ignored: Ignored = None) -> Constraint | None:
+def parse_response_format(value: object, ignored: Ignored | None = None) -> Constraint | None:
     """OpenAI's field; `text` asks for nothing. `strict` changes nothing: it is always enforced."""
     fields = mapping(value)
     kind = required(fields, "type", "")
@@ -68,7 +65,7 @@ def parse_response_format(value: object, ignored: Ignored = None) -> Constraint 
     return _named_schema(mapping(required(fields, "json_schema", ""), path), path, ignored)
 
 
-def _named_schema(fields: dict[str, Any], path: str, ignored: Ignored) -> Constraint:
+def _named_schema(fields: dict[str, Any], path: str, ignored: Ignored | None) -> Constraint:
     """`{"name", "schema", "strict", "description"}`; without a schema, any object will do."""
     name = string(required(fields, "name", path), f"{path}.name")
     if not NAME.fullmatch(name):
@@ -82,60 +79,10 @@ def _named_schema(fields: dict[str, Any], path: str, ignored: Ignored) -> Constr
     if schema is None:
         return Constraint(Kind.JSON_OBJECT)
     path = f"{path}.schema"
-    return Constraint(Kind.JSON_SCHEMA, _text_of(mapping(schema, path)), path)
+    return Constraint(Kind.JSON_SCHEMA, text_of(mapping(schema, path)), path)
 
 
-def parse_structured_outputs(value: object, ignored: Ignored = None) -> Constraint:
-    """vLLM's field: exactly one of json, json_object, regex, choice and grammar."""
-    given = {name: item for name, item in mapping(value).items() if item is not None}
-    only(_OUTPUTS, given, "", ignored)
-    fields = {name: item for name, item in given.items() if name in _OUTPUTS}
-    if len(fields) != 1:
-        fail("invalid_value", f"must hold exactly one of {', '.join(_OUTPUTS)}.")
-    ((name, item),) = fields.items()
-    return _OUTPUTS[name](item, f".{name}")
-
-
-def _json(value: object, path: str) -> Constraint:
-    """A schema, or the JSON text of one."""
-    if isinstance(value, str):
-        try:
-            value = decode_object(value.encode())
-        except InvalidRequest:
-            fail("invalid_schema", "is a string, but not the JSON text of a schema.", path)
-    return Constraint(Kind.JSON_SCHEMA, _text_of(mapping(value, path)), path)
-
-
-def _json_object(value: object, path: str) -> Constraint:
-    if value is not True:
-        fail("invalid_value", "must be true, or left out.", path)
-    return Constraint(Kind.JSON_OBJECT)
-
-
-def _regex(value: object, path: str) -> Constraint:
-    return Constraint(Kind.REGEX, string(value, path), path)
-
-
-def _grammar(value: object, path: str) -> Constraint:
-    return Constraint(Kind.LARK, string(value, path), path)
-
-
-def _choice(value: object, path: str) -> Constraint:
-    items = array(value, path, "an array of strings")
-    options = [string(option, f"{path}[{i}]") for i, option in enumerate(items)]
-    return Constraint(Kind.CHOICE, _text_of(options), path)
-
-
-_OUTPUTS: dict[str, Callable[[object, str], Constraint]] = {
-    "json": _json,
-    "json_object": _json_object,
-    "regex": _regex,
-    "choice": _choice,
-    "grammar": _grammar,
-}
-
-
-def _text_of(value: object) -> str:
+def text_of(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -159,32 +106,6 @@ ResponseFormat = Annotated[
                     {"type": {"const": "json_schema"}, "json_schema": _NAMED},
                     "type",
                     "json_schema",
-                ),
-            ]
-        }
-    ),
-]
-StructuredOutputs = Annotated[
-    Constraint,
-    PlainValidator(lambda value, info: parse_structured_outputs(value, info.context)),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                closed_schema({"json": {"type": ["object", "string"]}}, "json"),
-                closed_schema({"json_object": {"const": True}}, "json_object"),
-                closed_schema({"regex": {"type": "string", "maxLength": MAX_REGEX_BYTES}}, "regex"),
-                closed_schema(
-                    {
-                        "choice": {
-                            "type": "array",
-                            "items": {"type": "string", "minLength": 1},
-                            "minItems": 1,
-                        }
-                    },
-                    "choice",
-                ),
-                closed_schema(
-                    {"grammar": {"type": "string", "maxLength": MAX_GRAMMAR_BYTES}}, "grammar"
                 ),
             ]
         }

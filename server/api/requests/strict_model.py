@@ -1,10 +1,15 @@
 """What every request's model is made of: strict (no coercion, no NaN), closed (an unknown field is
-an error), and `null` means "not given".
+an error), and `null` means "not given". A model also says which fields it knows and cannot obey.
 """
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+
+from thirdeye.server.api.field_rules.hints import Hint, hints_of
+from thirdeye.server.api.field_rules.ignored import Ignored
+from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 
 MAX_INT = 2**31 - 1
 
@@ -14,17 +19,30 @@ TokenId = Annotated[int, Field(ge=0, le=MAX_INT, json_schema_extra={"format": "t
 class Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
 
+    refused: ClassVar[Mapping[str, Refusal]] = {}  # known, and taken only where they ask nothing
+    names_model: ClassVar[bool] = False  # its `model` is what an answer comes from
+    other_names: ClassVar[Mapping[str, str]] = {}  # other servers' names of fields
+    _hints: ClassVar[Mapping[str, Hint]] = {}
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        cls._hints = hints_of(cls.model_fields)
+
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, value: Any, info: ValidationInfo) -> Any:
-        """And unknown fields are, where the context is a set that takes their names; else the first
-        of them is kept, to be refused: a body may hold a hundred thousand, each an error."""
+        """The names of hints go into the context, and those of unknown fields if it is lenient.
+        Else the first of these is kept, to be refused: a body may hold a hundred thousand."""
         if not isinstance(value, dict):
             return value
         known = {field.alias or name for name, field in cls.model_fields.items()}
         unknown = [name for name in value if name not in known]
-        if info.context is not None:
-            info.context.update(unknown)
+        ignored: Ignored = info.context or Ignored()
+        ignored.names.update(
+            name for name, hint in cls._hints.items() if hint.is_asked(value.get(name))
+        )
+        if ignored.is_lenient:
+            ignored.names.update(unknown)
         elif unknown:
             known.add(unknown[0])
         return {k: v for k, v in value.items() if k in known and (v is not None or k in unknown)}

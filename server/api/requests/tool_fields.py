@@ -4,13 +4,14 @@ Only the first problem of a tool is reported, with its path. Whether a schema ca
 found when its grammar is made.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
+from thirdeye.server.api.field_rules.ignored import Ignored
 from thirdeye.server.api.requests.value_readers import (
-    Ignored,
     array,
     closed_schema,
     fail,
@@ -34,7 +35,7 @@ _MODES = ("none", "auto", "required")
 _FUNCTIONS_ONLY = "must be 'function': function tools are the only ones."
 
 
-def parse_tools(value: object, ignored: Ignored = None) -> tuple[Tool, ...]:
+def parse_tools(value: object, ignored: Ignored | None = None) -> tuple[Tool, ...]:
     """The tools, in order. An empty list is none."""
     items = array(value)
     if len(items) > MAX_TOOLS:
@@ -48,14 +49,14 @@ def parse_tools(value: object, ignored: Ignored = None) -> tuple[Tool, ...]:
     return tools
 
 
-def _tool(value: object, path: str, ignored: Ignored) -> Tool:
+def _tool(value: object, path: str, ignored: Ignored | None) -> Tool:
     tool = mapping(value, path)
     _function_type(tool, path)
     only(("type", "function"), tool, path, ignored)
     return _function(required(tool, "function", path), f"{path}.function", ignored)
 
 
-def _function(value: object, path: str, ignored: Ignored) -> Tool:
+def _function(value: object, path: str, ignored: Ignored | None) -> Tool:
     """`{"name", "description", "parameters", "strict"}`; null is "not given", but for the name."""
     function = mapping(value, path)
     only(("name", "description", "parameters", "strict"), function, path, ignored)
@@ -76,7 +77,7 @@ def _parameters(value: object, path: str) -> Mapping[str, Any]:
     return schema
 
 
-def parse_tool_choice(value: object, ignored: Ignored = None) -> ToolChoice:
+def parse_tool_choice(value: object, ignored: Ignored | None = None) -> ToolChoice:
     """One of three words, or the one function to call."""
     if isinstance(value, str):
         if value not in _MODES:
@@ -109,6 +110,18 @@ NAME_PATTERN = f"^[a-zA-Z0-9_-]{{1,{MAX_NAME_CHARS}}}$"
 # the outside.
 FunctionName = Annotated[str, Field(json_schema_extra={"pattern": NAME_PATTERN})]
 CalledName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
+
+
+def read_arguments(value: object) -> str:
+    """A call's arguments as JSON text; some programs send the object that it stands for."""
+    if isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    return string(value, wanted="a string or an object")
+
+
+Arguments = Annotated[
+    str, PlainValidator(read_arguments), WithJsonSchema({"type": ["string", "object"]})
+]
 
 _NAME: dict[str, Any] = {"type": "string", "pattern": NAME_PATTERN}
 _FUNCTION = closed_schema(

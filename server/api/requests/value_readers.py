@@ -1,8 +1,8 @@
 """Reading a JSON value by hand: what pydantic's unions cannot say in one sentence.
 
 Each function gives the value as the type it has to be, or refuses it with what is wrong and where:
-`path` leads inward from the field (`.json_schema.name`, `[2]`). `ignored` is the set that takes the
-names of unknown keys on a lenient server; None refuses them.
+`path` leads inward from the field (`.json_schema.name`, `[2]`). `ignored` takes the names of hints,
+and on a lenient server those of unknown keys.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from pydantic_core import PydanticCustomError
 
-Ignored = set[str] | None
+from thirdeye.server.api.field_rules.ignored import Ignored
 
 
 def fail(code: str, rule: str, path: str = "") -> NoReturn:
@@ -64,14 +64,23 @@ def required(fields: Mapping[str, object], name: str, path: str) -> object:
     return fields[name]
 
 
-def only(known: Collection[str], fields: Mapping[str, object], path: str, ignored: Ignored) -> None:
-    """Every key is a known one; others are refused, or named in `ignored`."""
-    for name in fields:
+def only(
+    known: Collection[str],
+    fields: Mapping[str, object],
+    path: str,
+    ignored: Ignored | None,
+    hints: Collection[str] = (),
+) -> None:
+    """Every key is a known one or a hint, which is named in `ignored`. Others are refused, or named
+    there if it is lenient."""
+    ignored = ignored or Ignored()
+    for name, value in fields.items():
         if name in known:
             continue
-        if ignored is None:
+        if name not in hints and not ignored.is_lenient:
             fail("unknown_parameter", "is not a known field.", f"{path}.{printable(name[:40])}")
-        ignored.add(name)
+        if value is not None or name not in hints:
+            ignored.names.add(name)
 
 
 def closed_schema(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:

@@ -2,6 +2,10 @@
 
     response.created  response.in_progress
         response.output_item.added
+            of thoughts response.reasoning_summary_part.added
+                        response.reasoning_summary_text.delta ...
+                        response.reasoning_summary_text.done
+                        response.reasoning_summary_part.done
             of text     response.content_part.added  response.output_text.delta ...
                         response.output_text.done  response.content_part.done
             of a call   response.function_call_arguments.delta ...
@@ -23,6 +27,7 @@ from thirdeye.server.api.http.sse import event_frame
 from thirdeye.server.api.openai.logprob_lists import chat_logprobs
 from thirdeye.server.api.openai.tool_calls import new_call_id
 from thirdeye.server.api.responses.schema import (
+    LOGPROBS,
     NAMED,
     FunctionTool,
     JsonSchemaFormat,
@@ -49,14 +54,17 @@ class ResponsesFormat:
         self._number = 0
         self._is_begun = False
         self._output: list[JsonObject] = []
-        self._open: MessageWriter | CallWriter | None = None  # the item that grows
-        self._tokenizer = model.tokenizer if body.include else None
+        # the item that grows
+        self._open: MessageWriter | CallWriter | ReasoningWriter | None = None
+        self._tokenizer = model.tokenizer if LOGPROBS in body.include else None
         self._response = empty_response(body, generation, model)
 
     def chunks(self, index: int, event: TextEvent) -> Iterator[Event]:
         assert index == 0, "a request has one response"
         if not self._is_begun:
             yield from self._begin()
+        if event.thought:
+            yield from self._thought(event.thought)
         if event.text:
             yield from self._text(event)
         for delta in event.tool_calls:
@@ -96,12 +104,19 @@ class ResponsesFormat:
         yield "response.created", self._snapshot()
         yield "response.in_progress", self._snapshot()
 
+    def _thought(self, text: str) -> Iterator[Event]:
+        if not isinstance(self._open, ReasoningWriter):
+            yield from self._close("completed")
+            self._open = ReasoningWriter(len(self._output))
+            yield from self._open.begin()
+        yield from self._open.delta(text)
+
     def _text(self, event: TextEvent) -> Iterator[Event]:
         if not isinstance(self._open, MessageWriter):
             yield from self._close("completed")
             self._open = MessageWriter(len(self._output), self._tokenizer)
             yield from self._open.begin()
-        yield from self._open.delta(event.text, event.tokens)
+        yield from self._open.delta(event.text, [t for t in event.tokens if not t.is_thought])
 
     def _call(self, delta: ToolCallDelta) -> Iterator[Event]:
         if delta.name is not None:
@@ -207,6 +222,41 @@ def _tokens_of(text: str, tokens: Iterable[TextToken]) -> list[TextToken]:
     return shown
 
 
+class ReasoningWriter:
+    """An output item that is what the model thought: its summary is all of it."""
+
+    def __init__(self, output_index: int) -> None:
+        self._id = f"rs_{uuid4().hex}"
+        self._output_index = output_index
+        self._texts: list[str] = []
+
+    def begin(self) -> Iterator[Event]:
+        item = self.item("in_progress") | {"summary": []}
+        yield "response.output_item.added", {"output_index": self._output_index, "item": item}
+        yield "response.reasoning_summary_part.added", self._at_part(part=self._part())
+
+    def delta(self, text: str) -> Iterator[Event]:
+        self._texts.append(text)
+        yield "response.reasoning_summary_text.delta", self._at_part(delta=text)
+
+    def end(self, status: str) -> Iterator[Event]:
+        part = self._part()
+        yield "response.reasoning_summary_text.done", self._at_part(text=part["text"])
+        yield "response.reasoning_summary_part.done", self._at_part(part=part)
+        item = self.item(status)
+        yield "response.output_item.done", {"output_index": self._output_index, "item": item}
+
+    def item(self, status: str) -> JsonObject:
+        return {"type": "reasoning", "id": self._id, "summary": [self._part()], "status": status}
+
+    def _part(self) -> JsonObject:
+        return {"type": "summary_text", "text": "".join(self._texts)}
+
+    def _at_part(self, **fields: object) -> JsonObject:
+        place = {"item_id": self._id, "output_index": self._output_index, "summary_index": 0}
+        return {**place, **fields}
+
+
 class CallWriter:
     """An output item that is the call of a function."""
 
@@ -271,7 +321,7 @@ def empty_response(
         "frequency_penalty": body.frequency_penalty,
         "top_logprobs": body.top_logprobs,
         "temperature": sampling.temperature,
-        "reasoning": {"effort": None, "summary": None},
+        "reasoning": _reasoning(body),
         "usage": None,
         "max_output_tokens": body.max_output_tokens,
         "max_tool_calls": None,
@@ -282,6 +332,12 @@ def empty_response(
         "safety_identifier": body.safety_identifier,
         "prompt_cache_key": body.prompt_cache_key,
     }
+
+
+def _reasoning(body: ResponsesRequest) -> JsonObject:
+    effort = body.reasoning.effort if body.reasoning else None
+    summary = body.reasoning.summary if body.reasoning else None
+    return {"effort": effort, "summary": summary}
 
 
 def _tool(tool: FunctionTool) -> JsonObject:
@@ -315,6 +371,6 @@ def usage_of(tally: Tally) -> JsonObject:
             "cache_write_tokens": 0,
         },
         "output_tokens": generated,
-        "output_tokens_details": {"reasoning_tokens": 0},
+        "output_tokens_details": {"reasoning_tokens": tally.num_thought_tokens},
         "total_tokens": prompt + generated,
     }

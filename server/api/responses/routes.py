@@ -21,13 +21,14 @@ from thirdeye.server.api.openai.as_chat import FieldNames, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.responses.events import ResponsesFormat
 from thirdeye.server.api.responses.schema import (
+    LOGPROBS,
     NAMED,
-    REFUSED_IN_RESPONSES,
     CallItem,
     CallOutputItem,
     FunctionTool,
     JsonSchemaFormat,
     MessageItem,
+    ReasoningItem,
     ResponsesRequest,
     TextFormat,
 )
@@ -40,8 +41,8 @@ FIELD_NAMES: FieldNames = [
     (r"response_format\.json_schema", "text.format"),
     (r"response_format", "text.format"),
     (r"max_(completion_)?tokens", "max_output_tokens"),
+    (r"reasoning\.effort", "reasoning.effort"),
 ]
-LOGPROBS = "message.output_text.logprobs"
 # Fields with the same name and meaning in chat.
 _SHARED = (
     "model",
@@ -70,7 +71,7 @@ def responses_routes(context: Context) -> APIRouter:
     )
     async def create_response(request: Request) -> Response:
         _, model = context.state.serving()
-        body = await context.bodies.read(request, ResponsesRequest, REFUSED_IN_RESPONSES)
+        body = await context.bodies.read(request, ResponsesRequest)
         check_ceilings(context.config, body.stop)
         model.check_name(body.model)
         check_responses(body)
@@ -90,9 +91,7 @@ def responses_routes(context: Context) -> APIRouter:
 
 def check_responses(body: ResponsesRequest) -> None:
     """Rules between this dialect's own fields."""
-    if body.stream_options is not None and not body.stream:
-        raise refuse("stream_options", "is only allowed with 'stream': true.")
-    if body.top_logprobs and not body.include:
+    if body.top_logprobs and LOGPROBS not in body.include:
         raise refuse("top_logprobs", f"needs 'include': ['{LOGPROBS}'].")
 
 
@@ -105,36 +104,48 @@ def as_chat(body: ResponsesRequest) -> JsonObject:
         chat["max_completion_tokens"] = body.max_output_tokens
     if body.stop:
         chat["stop"] = list(body.stop)
-    if body.include:
+    if LOGPROBS in body.include:
         chat |= {"logprobs": True, "top_logprobs": body.top_logprobs}
+    if body.reasoning is not None and body.reasoning.effort is not None:
+        chat["reasoning"] = {"effort": body.reasoning.effort}
     if body.text.format.type != "text":
         chat["response_format"] = response_format_of(body.text.format)
     return chat | (_tools_of(body) if body.tools else _without_tools(body))
 
 
 def messages_of(
-    instructions: str | None, items: Iterable[MessageItem | CallItem | CallOutputItem]
+    instructions: str | None,
+    items: Iterable[MessageItem | CallItem | CallOutputItem | ReasoningItem],
 ) -> list[JsonObject]:
-    """Chat messages: the instructions in front, a turn's calls together in one message."""
+    """Chat messages: the instructions in front, a turn's calls together in one message, which has
+    the thoughts that stand before it."""
     messages: list[JsonObject] = []
+    thought = ""
     if instructions is not None:
         messages.append({"role": "system", "content": instructions})
     for item in items:
         match item:
+            case ReasoningItem():
+                thought = "\n\n".join(filter(None, (thought, item.text)))
+                continue
             case MessageItem():
                 messages.append({"role": item.role, "content": item.content})
             case CallItem():
-                _calls_of_turn(messages).append(_call(item))
+                _calls_of_turn(messages, begins=bool(thought)).append(_call(item))
             case CallOutputItem():
                 messages.append(
                     {"role": "tool", "tool_call_id": item.call_id, "content": item.output}
                 )
+        if thought and messages[-1]["role"] == "assistant":
+            messages[-1]["reasoning_content"] = thought
+        thought = ""
     return messages
 
 
-def _calls_of_turn(messages: list[JsonObject]) -> list[JsonObject]:
-    """The calls of the assistant message at the end, which is begun if there is none."""
-    if not messages or messages[-1]["role"] != "assistant":
+def _calls_of_turn(messages: list[JsonObject], begins: bool) -> list[JsonObject]:
+    """The calls of the assistant message at the end; one is begun if there is none, or thoughts
+    begin it."""
+    if begins or not messages or messages[-1]["role"] != "assistant":
         messages.append({"role": "assistant", "content": None})
     calls = messages[-1].setdefault("tool_calls", [])
     assert isinstance(calls, list)

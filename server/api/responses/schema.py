@@ -9,16 +9,24 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
 
+from thirdeye.server.api.field_rules.hints import AnyHint, Hint
+from thirdeye.server.api.field_rules.ignored import Ignored
+from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
+from thirdeye.server.api.reasoning.reasoning_fields import Effort
 from thirdeye.server.api.requests.content_fields import TextPart, parse_content
 from thirdeye.server.api.requests.fields import OnlyFalse
-from thirdeye.server.api.requests.generation_fields import MAX_LOGPROBS, AskedRequest, Hints
-from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
+from thirdeye.server.api.requests.generation_fields import (
+    MAX_LOGPROBS,
+    AskedRequest,
+    ForeignHints,
+    LoggedFields,
+    MaxTokens,
+)
+from thirdeye.server.api.requests.strict_model import Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
 from thirdeye.server.api.requests.tool_fields import NAME_PATTERN, CalledName, FunctionName
-from thirdeye.server.api.requests.unsupported_fields import Refusal
 from thirdeye.server.api.requests.value_readers import (
-    Ignored,
     array,
     closed_schema,
     fail,
@@ -80,14 +88,36 @@ class CallOutputItem(Strict):
     status: Status | None = None
 
 
+class SummaryPart(Strict):
+    type: Literal["summary_text", "reasoning_text", "text"]
+    text: str
+
+
+class ReasoningItem(Strict):
+    """Thoughts of an earlier answer. What another model encrypted says nothing here."""
+
+    type: Literal["reasoning"]
+    id: ItemId | None = None
+    summary: list[SummaryPart] = Field(default_factory=list, max_length=MAX_MESSAGES)
+    content: list[SummaryPart] = Field(default_factory=list, max_length=MAX_MESSAGES)
+    encrypted_content: str | None = None
+    status: Status | None = None
+
+    @property
+    def text(self) -> str:
+        return "\n\n".join(part.text for part in self.content or self.summary)
+
+
 Item = Annotated[
     Annotated[MessageItem, Tag("<message>")]
     | Annotated[CallItem, Tag("<function_call>")]
-    | Annotated[CallOutputItem, Tag("<function_call_output>")],
+    | Annotated[CallOutputItem, Tag("<function_call_output>")]
+    | Annotated[ReasoningItem, Tag("<reasoning>")],
     *kinds(
         "message",
         "function_call",
         "function_call_output",
+        "reasoning",
         default="message",
         code="unsupported_value",
     ),
@@ -130,7 +160,7 @@ TextFormat = Annotated[
 
 class TextConfig(Strict):
     format: TextFormat = PlainFormat(type="text")
-    verbosity: Literal["medium"] | None = None
+    verbosity: Annotated[Literal["low", "medium", "high"] | None, Hint(("medium",))] = None
 
 
 class FunctionTool(Strict):
@@ -148,7 +178,7 @@ ToolMode = Literal["none", "auto", "required"]
 _MODES: tuple[str, ...] = get_args(ToolMode)
 
 
-def parse_tool_choice(value: object, ignored: Ignored = None) -> str:
+def parse_tool_choice(value: object, ignored: Ignored | None = None) -> str:
     """A mode, or the name of a function written as `function:NAME`."""
     if isinstance(value, str):
         if value not in _MODES:
@@ -188,21 +218,16 @@ class ResponseStreamOptions(Strict):
     include_obfuscation: OnlyFalse = False
 
 
-class ResponsesRequest(Hints, AskedRequest):
-    input: Input
-    instructions: str | None = None
-    stream_options: ResponseStreamOptions | None = None
-    max_output_tokens: int | None = Field(None, ge=1, le=MAX_INT)
+class ReasoningConfig(Strict):
+    """How hard to think. The summary of a thought is the thought, whatever is asked for."""
 
-    # what the answer is, and what is shown of it
-    text: TextConfig = TextConfig()
-    tools: list[Tool] = Field(default_factory=list, max_length=128)
-    tool_choice: ToolChoice = "auto"
-    parallel_tool_calls: bool = True
-    include: Annotated[list[Literal["message.output_text.logprobs"]], Field(fail_fast=True)] = (
-        Field(default_factory=list)
-    )
-    top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
+    effort: Effort | None = None
+    summary: Literal["auto", "concise", "detailed", "none"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+
+
+LOGPROBS = "message.output_text.logprobs"
+Included = Literal["message.output_text.logprobs", "reasoning.encrypted_content"]
 
 
 _STATELESS = "this server stores nothing"
@@ -210,13 +235,33 @@ _VALUE = "unsupported_value"
 
 REFUSED_IN_RESPONSES: dict[str, Refusal] = {
     "background": Refusal("answers are made while you wait, send false", (False,), _VALUE),
-    "context_management": Refusal("nothing is compacted or dropped here"),
     "conversation": Refusal(f"{_STATELESS}, send the turns in 'input'"),
     "max_tool_calls": Refusal("no tool runs on this server"),
     "moderation": Refusal("this server moderates nothing"),
-    "previous_response_id": Refusal(f"{_STATELESS}, send the turns in 'input'"),
+    "previous_response_id": Refusal(
+        f"{_STATELESS}, send all turns in 'input', its answer's 'output' among them"
+    ),
     "prompt": Refusal(f"{_STATELESS}, send the text in 'instructions' and 'input'"),
-    "reasoning": Refusal("the model's template has none", ({}, {"effort": "none"})),
-    "store": Refusal(f"{_STATELESS}, send false", (False,), _VALUE),
-    "truncation": Refusal("nothing is cut unasked, send 'disabled'", ("disabled",), _VALUE),
 }
+
+
+class ResponsesRequest(ForeignHints, LoggedFields, AskedRequest):
+    refused = REFUSED_IN_RESPONSES
+
+    input: Input
+    instructions: str | None = None
+    stream_options: ResponseStreamOptions | None = None
+    max_output_tokens: MaxTokens = None
+
+    # what the answer is, and what is shown of it
+    text: TextConfig = TextConfig()
+    tools: list[Tool] = Field(default_factory=list, max_length=128)
+    tool_choice: ToolChoice = "auto"
+    parallel_tool_calls: bool = True
+    include: Annotated[list[Included], Field(fail_fast=True)] = Field(default_factory=list)
+    reasoning: ReasoningConfig | None = None
+    top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
+
+    # hints: nothing is compacted, cut or kept here
+    context_management: AnyHint = None
+    truncation: Annotated[Literal["auto", "disabled"] | None, Hint(("disabled",))] = None

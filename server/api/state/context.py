@@ -20,5 +20,5 @@ class Context:
     @staticmethod
     def of(state: ServerState, config: ApiConfig) -> "Context":
         metrics = Metrics(state)
-        bodies = BodyReader(config.max_body_bytes, config.lenient)
+        bodies = BodyReader(config)
         return Context(state, config, bodies, metrics, Grammars(metrics))

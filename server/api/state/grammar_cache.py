@@ -117,6 +117,10 @@ def build(constraint: Constraint) -> str:
             return grammar.choice(json.loads(source))
         case Kind.LARK:
             return grammar.lark(source)
+        case Kind.WITHOUT:
+            return grammar.without(json.loads(source))
+        case Kind.TOKENS:
+            return grammar.of_tokens(json.loads(source))
         case Kind.SERIALIZED:
             return grammar.serialized(source)
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from thirdeye.server.api.http.admission import AdmissionControl
 from thirdeye.server.api.http.rate_limits import Rates
@@ -58,13 +59,30 @@ class ServedModel:
     fingerprint: str
     identity: Identity = field(default_factory=Identity)  # what the fingerprint is short for
     info: ModelInfo = field(default_factory=ModelInfo)
+    name_patterns: tuple[str, ...] = ()  # with `*` and `?`: what else it answers to
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
 
-    def check_name(self, name: str) -> None:
+    def check_name(self, name: str | None) -> None:
         """Raises `ResourceNotFound` for a name that is not served."""
-        if name not in self.names:
-            served = ", ".join(self.names)
-            raise ResourceNotFound(f"No such model; served are: {served}.", code="model_not_found")
+        self.resolve(name)
+
+    def resolve(self, name: str | None) -> str:
+        """The name that an answer shows: the model's first for a caller who names none.
+
+        Upper case and `:latest` do not matter where one name alone is meant. Raises
+        `ResourceNotFound` for a name that is not served.
+        """
+        if not name:
+            return self.names[0]
+        if name in self.names:
+            return name
+        if any(fnmatchcase(name, pattern) for pattern in self.name_patterns):
+            return name
+        near = [known for known in self.names if _plain_name(known) == _plain_name(name)]
+        if len(near) == 1:
+            return near[0]
+        served = ", ".join((*self.names, *self.name_patterns))
+        raise ResourceNotFound(f"No such model; served are: {served}.", code="model_not_found")
 
     def check_token_id(self, token_id: int, param: str) -> None:
         """Raises `InvalidRequest` for an id outside the vocabulary."""
@@ -82,6 +100,10 @@ class ServedModel:
             return
         for i, token_id in enumerate(token_ids):
             self.check_token_id(token_id, f"{param}[{i}]")
+
+
+def _plain_name(name: str) -> str:
+    return name.removesuffix(":latest").casefold()
 
 
 class ServerState:

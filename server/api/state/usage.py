@@ -13,6 +13,7 @@ from msgspec import UNSET
 
 from thirdeye.server.api.state.answer_parts import (
     AnswerTimings,
+    CompletionTokensDetails,
     PromptTokensDetails,
     TokenUsage,
 )
@@ -46,6 +47,7 @@ class Tally:
         self._truncated = truncated
         self._receipt_maker = receipt_maker
         self._generated = [0] * (len(prompt_lens) * n)
+        self._thought = [0] * (len(prompt_lens) * n)
         self._cached = [0] * (len(prompt_lens) * n)
         self._timings: Timings | None = None
         self._slowest = 0
@@ -59,6 +61,7 @@ class Tally:
         if event.progress is not None:
             return  # nothing has come of it yet
         self._generated[index] = max(self._generated[index], event.num_generated_tokens)
+        self._thought[index] = max(self._thought[index], event.num_thought_tokens)
         self._cached[index] = max(self._cached[index], event.num_cached_tokens)
         if index not in self._first_seen:
             self._first_seen[index] = self._clock()
@@ -102,6 +105,11 @@ class Tally:
         return sum(self._generated)
 
     @property
+    def num_thought_tokens(self) -> int:
+        """Of those that were generated."""
+        return sum(self._thought)
+
+    @property
     def num_cached_tokens(self) -> int:
         """Of each prompt, what its first sample found: the later ones find what it computed."""
         return sum(self._cached[:: self._n])
@@ -113,7 +121,8 @@ class Tally:
     def usage(self) -> TokenUsage:
         prompt, generated = self.num_prompt_tokens, self.num_generated_tokens
         details = PromptTokensDetails(self.num_cached_tokens)
-        return TokenUsage(prompt, generated, prompt + generated, details)
+        parts = CompletionTokensDetails(self.num_thought_tokens)
+        return TokenUsage(prompt, generated, prompt + generated, details, parts)
 
     def receipt(self) -> JsonObject | None:
         """If one was asked for, and every choice has ended."""

@@ -83,7 +83,7 @@ class EngineCore:
         self.is_watched = False  # whether `records` is of interest to anybody
 
     def add(self, request: Request) -> None:
-        needs_matcher = bool(request.grammar) and self._grammars is not None
+        needs_matcher = request.is_constrained and self._grammars is not None
         try:
             self._scheduler.add(request, is_ready=not needs_matcher)
         except ValueError as error:  # its text is ours and made for the client

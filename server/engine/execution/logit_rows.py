@@ -56,7 +56,7 @@ def samples_of(spans: Iterable[LogitSpan]) -> Iterator[Sample]:
     """All tokens to choose, in the order of their logits."""
     for span in spans:
         sequence = span.row.sequence
-        has_say = sequence.request.grammar or is_processed(sequence)
+        has_say = sequence.request.is_constrained or is_processed(sequence)
         behind = histories(span.row) if has_say else repeat(sequence)  # nobody asks for the drafts
         for row, position, history in zip(span.samples, count(span.row.real_end), behind):
             yield Sample(row, position, history)

@@ -23,9 +23,17 @@ Made = TypeVar("Made")
 class GrammarCompiler:
     """`start`, `forget`, `has_ready` and `pop_ready` are for one thread: the engine's."""
 
-    def __init__(self, compile_grammar: CompileGrammar, executor: Executor | None = None) -> None:
-        """`executor` works on one grammar at a time; by default it is a thread of its own."""
+    def __init__(
+        self,
+        compile_grammar: CompileGrammar,
+        executor: Executor | None = None,
+        *,
+        think: Callable[[Request, Matcher | None], Matcher] | None = None,
+    ) -> None:
+        """`executor` works on one grammar at a time; by default it is a thread of its own. `think`
+        puts a request's thinking in front of its grammar, if it has one."""
         self._compile = compile_grammar
+        self._think = think
         self._executor = executor or ThreadPoolExecutor(1, "engine-grammars")
         self._under_way: dict[str, Future[Matcher]] = {}
         self._done: SimpleQueue[tuple[str, Future[Matcher]]] = SimpleQueue()
@@ -37,9 +45,17 @@ class GrammarCompiler:
 
     def start(self, request: Request) -> None:
         request_id = request.request_id
-        future = self._executor.submit(self._compile, request.grammar)
+        future = self._executor.submit(self._matcher_for, request)
         self._under_way[request_id] = future
         future.add_done_callback(lambda done: self._finish(request_id, done))
+
+    def _matcher_for(self, request: Request) -> Matcher:
+        inner = self._compile(request.grammar) if request.grammar else None
+        if request.thinking is not None:
+            assert self._think is not None, "this engine has no vocabulary to think in"
+            return self._think(request, inner)
+        assert inner is not None, "a request without a grammar needs no matcher"
+        return inner
 
     def _finish(self, request_id: str, future: Future[Matcher]) -> None:
         if not future.cancelled():

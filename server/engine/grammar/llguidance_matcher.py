@@ -13,11 +13,17 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
-from thirdeye.server.engine.interface.grammar_protocol import GrammarError, num_words
+from thirdeye.server.engine.grammar.thinking_matcher import ThinkingVocabulary
+from thirdeye.server.engine.interface.grammar_protocol import (
+    REFUSED,
+    GrammarError,
+    count_equal,
+    num_words,
+)
 
 MAX_TEMPLATES = 32  # compiled grammars kept for the next request with the same one
+MAX_TEMPLATE_BYTES = 256 * 1024  # of their text together; they may take 300 times as much
 MAX_LEXER_STATES = 50_000  # of one answer, at 1 to 2 kB: a string of so many bounded characters
-REFUSED = "The grammar of this request does not allow its own answer."
 TOO_COMPLEX = "The grammar of this request is too complex to be followed."
 
 
@@ -55,6 +61,7 @@ class LLGuidanceCompiler:
         encode: Callable[[str], list[int]],
     ) -> None:
         """`tokens[i]` is what token i says; `encode` is how the model's makers cut a text."""
+        self.vocabulary = ThinkingVocabulary(tokens, eos_token_ids)
         vocabulary = _Vocabulary(tokens, special_token_ids, encode)
         ends = sorted(eos_token_ids) or [vocabulary.eos_token_id]
         self._num_words = num_words(len(vocabulary.tokens))
@@ -63,15 +70,32 @@ class LLGuidanceCompiler:
         self._templates: OrderedDict[str, LLMatcher] = OrderedDict()
 
     def compile(self, grammar: str) -> "LLGuidanceMatcher":
-        """A matcher at the grammar's start."""
+        """A matcher at the grammar's start, which knows what may follow there: the first look is
+        the dearest, and belongs beside the steps. Raises `GrammarError`."""
+        matcher = LLGuidanceMatcher(self._template(grammar).deep_copy(), self._num_words)
+        try:
+            matcher.fill(np.empty(self._num_words, np.int32))
+        except GrammarError:
+            del self._templates[grammar]
+            raise
+        return matcher
+
+    def _template(self, grammar: str) -> LLMatcher:
+        """The grammar, compiled; kept without what a walk through it finds, and unless it fails."""
         template = self._templates.get(grammar)
         if template is None:
             template = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
+            if template.is_error():
+                raise GrammarError(TOO_COMPLEX)
             self._templates[grammar] = template
-            if len(self._templates) > MAX_TEMPLATES:
+            while len(self._templates) > MAX_TEMPLATES or self._num_bytes() > MAX_TEMPLATE_BYTES:
                 self._templates.popitem(last=False)
-        self._templates.move_to_end(grammar)
-        return LLGuidanceMatcher(template.deep_copy(), self._num_words)
+        else:
+            self._templates.move_to_end(grammar)
+        return template
+
+    def _num_bytes(self) -> int:
+        return sum(map(len, self._templates))
 
 
 class LLGuidanceMatcher:
@@ -113,11 +137,3 @@ class LLGuidanceMatcher:
     def _check(self) -> None:
         if self._matcher.is_error():
             raise GrammarError(TOO_COMPLEX)
-
-
-def count_equal(left: Sequence[int], right: Sequence[int]) -> int:
-    """How many tokens the two have in common at their start."""
-    if right[: len(left)] == left:
-        return len(left)
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))

@@ -11,6 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+REFUSED = "The grammar of this request does not allow its own answer."
+
 
 class GrammarError(Exception):
     """The grammar cannot be followed from here. The text is fit for the request's client."""
@@ -19,6 +21,14 @@ class GrammarError(Exception):
 def num_words(num_tokens: int) -> int:
     """Words of 32 bits that hold one bit for each token."""
     return -(-num_tokens // 32)
+
+
+def count_equal(left: Sequence[int], right: Sequence[int]) -> int:
+    """How many tokens the two have in common at their start."""
+    if right[: len(left)] == left:
+        return len(left)
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
 class Matcher(Protocol):

@@ -60,6 +60,15 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     prompt_logprobs: int | None = None  # the same for every prompt token but the first
 
 
+class Thinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an answer thinks before it answers, where that decides which tokens may come."""
+
+    open_ids: list[int] = []  # what begins it; none: the prompt's last tokens have
+    close_ids: list[int]  # what ends it
+    max_tokens: int | None = None  # between the two; then it is closed. None: any number
+    min_tokens: int = 0  # `SamplingParams.min_tokens`, but of the answer behind it
+
+
 class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One completion to make. `max_tokens` 0 only scores the prompt (with `prompt_logprobs`)."""
 
@@ -72,6 +81,12 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     return_progress: bool = False  # an output for each chunk of the prompt, too
     is_embedding: bool = False  # with `max_tokens` 0: the last output has the prompt's embedding
     grammar: str = ""  # llguidance's serialized form, already checked; the answer follows it
+    thinking: Thinking | None = None  # in front of all that the grammar says
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether its tokens are chosen under a mask."""
+        return bool(self.grammar) or self.thinking is not None
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True):

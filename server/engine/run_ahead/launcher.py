@@ -104,7 +104,7 @@ class Launcher:
         masked = [
             (i, t.slot)
             for i, (t, row) in enumerate(zip(states, rows, strict=True))
-            if row.is_sampled and row.sequence.request.grammar
+            if row.is_sampled and row.sequence.request.is_constrained
         ]
         mode = self._sampling_mode(states, rows, is_masked=bool(masked))
         if is_decode:

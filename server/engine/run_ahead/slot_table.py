@@ -130,7 +130,7 @@ class SlotTable:
             sampling.presence_penalty,
             state.first_end,
             len(sampling.logit_bias),
-            bool(sequence.request.grammar),
+            sequence.request.is_constrained,
         )
         for field, (word,) in enumerate(iter_unpack("<i", words), start=SlotField.TEMPERATURE):
             self._write(state, field, word)

@@ -90,7 +90,7 @@ class HostSampler:
 
 def fill_masks(samples: Seq[Sample], vocab_size: int) -> tuple[RowMasks, dict[int, RowResult]]:
     """The masks of the samples that have a grammar; and why some have none."""
-    constrained = [sample for sample in samples if sample.history.request.grammar]
+    constrained = [sample for sample in samples if sample.history.request.is_constrained]
     words, rows = empty_masks(len(constrained), vocab_size), list[int]()
     failed: dict[int, RowResult] = {}
     for sample in constrained:

@@ -28,7 +28,7 @@ def make_processors(eos_token_ids: Iterable[int]) -> tuple[Processor, ...]:
             ends = eos + sampling.stop_token_ids
             held_back = logits[ends]
             logits[ends] = -torch.inf
-            if sequence.request.grammar and logits.amax() == -torch.inf:
+            if sequence.request.is_constrained and logits.amax() == -torch.inf:
                 logits[ends] = held_back  # the grammar leaves nothing else, and it goes first
 
     return mask_until_min_tokens, add_logit_bias, apply_penalties

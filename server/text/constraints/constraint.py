@@ -1,6 +1,7 @@
 """What a caller may ask an answer to look like, as a grammar that the engine can follow.
 
     json_schema(schema)   json_object()   regex(pattern)   choice(options)   lark(text)
+    without(words)        of_tokens(ids)
 
 Each gives llguidance's serialized form, and has compiled it once over a vocabulary of single bytes:
 what is handed to the engine works. Sizes are bounded here and work is bounded by llguidance's own
@@ -8,11 +9,18 @@ limits, so a compilation ends; it may still take part of a second, and belongs o
 """
 
 import json
+import re
 from collections.abc import Sequence
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
+from thirdeye.server.text.constraints.repetition import (
+    lark_length,
+    regex_length,
+    repeated_too_long,
+)
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_REGEX_BYTES = 4 * 1024
@@ -24,6 +32,7 @@ MAX_LOCATING_BYTES = 128 * 1024  # of subschemas compiled alone, to find the one
 # model that likes blanks must go on after them.
 WHITESPACE = r"( |\n {0,32})?"
 
+_TOKEN_SET = re.compile(r"<\[[0-9,]+\]>")
 UNFOLLOWABLE = (
     "cannot be followed: nothing satisfies it, or it needs a combination that is not supported."
 )
@@ -63,6 +72,7 @@ def json_object() -> str:
 def regex(pattern: str) -> str:
     """Text that the whole of `pattern` matches; the syntax of Rust's regex, without anchors."""
     _check_size(pattern, MAX_REGEX_BYTES)
+    _check_repetition(regex_length(pattern))
     return _checked(LLMatcher.grammar_from_regex(pattern))
 
 
@@ -76,15 +86,52 @@ def choice(options: Sequence[str]) -> str:
 
 
 def lark(text: str) -> str:
-    """Text of a context-free grammar in llguidance's variant of Lark, from its rule `start`."""
+    """Text of a context-free grammar, in llguidance's variant of Lark from its rule `start`, or in
+    GBNF from its rule `root`."""
     _check_size(text, MAX_GRAMMAR_BYTES)
+    if "::=" in text:
+        text = _lark_of_gbnf(text)
+    _check_repetition(lark_length(text))
     return _checked(json.dumps({"grammars": [{"lark_grammar": text}]}))
+
+
+def _lark_of_gbnf(text: str) -> str:
+    try:
+        return gbnf_to_lark(text)
+    except (GbnfToLarkError, RecursionError, IndexError, KeyError, ValueError):
+        raise ConstraintError("is no grammar in GBNF.") from None
+
+
+def without(words: Sequence[str]) -> str:
+    """Any text that holds none of `words`."""
+    found = "|".join(map(_literal, words))
+    _check_size(found, MAX_REGEX_BYTES)
+    text = f"start: TEXT\nTEXT: /(?s:.*)/ & ~/(?s:.*({found}).*)/"
+    return _checked(json.dumps({"grammars": [{"lark_grammar": text}]}))
+
+
+def _literal(word: str) -> str:
+    """A regular expression of one text, as it can stand between slashes."""
+    return "".join(c if c.isalnum() and c.isascii() else f"\\u{{{ord(c):x}}}" for c in word)
+
+
+def of_tokens(token_ids: Sequence[int]) -> str:
+    """Text of these tokens, one at least. Whether a vocabulary has them is not looked at."""
+    text = f"start: (<[{','.join(map(str, token_ids))}]>)+"
+    return json.dumps({"grammars": [{"lark_grammar": text}]})
 
 
 def serialized(grammar: str) -> str:
     """What another of these functions made, come back from outside."""
     _check_size(grammar, MAX_SERIALIZED_BYTES)
     return _checked(grammar)
+
+
+def behind(rule: str, grammar: str) -> str:
+    """The serialized `grammar` behind a short text that `rule` describes, and white space."""
+    first, *others = json.loads(grammar)["grammars"]
+    start = f"start: {rule} SPACE? @answer\nSPACE: /[ \\n]{{1,4}}/"
+    return json.dumps({"grammars": [{"lark_grammar": start}, {**first, "name": "answer"}, *others]})
 
 
 def _serialize(schema: object) -> str:
@@ -100,6 +147,11 @@ def _check_size(text: str, limit: int) -> None:
         raise ConstraintError(f"must be at most {limit} bytes long, got {size}.")
 
 
+def _check_repetition(length: int) -> None:
+    if rule := repeated_too_long(length):
+        raise ConstraintError(rule)
+
+
 def _checked(grammar: str) -> str:
     if not _works(grammar):
         raise ConstraintError("cannot be compiled.")
@@ -109,6 +161,7 @@ def _checked(grammar: str) -> str:
 def _works(grammar: str) -> bool:
     """Whether an answer can begin. Some faults show only as the first token is looked for."""
     limits = LLParserLimits(verbose_errors=False)
+    grammar = _TOKEN_SET.sub("<[0]>", grammar)  # ids of a vocabulary that is not here
     matcher = LLMatcher(LLTokenizer("byte"), grammar, log_level=0, limits=limits)
     if not matcher.is_error():
         matcher.compute_bitmask()

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Iterator
 from urllib.parse import unquote
 
+from thirdeye.server.text.constraints.repetition import regex_length, repeated_too_long
+
 Schema = dict[str, object]
 Children = Callable[[object], Iterator[tuple[str, object]]]
 
@@ -196,7 +198,9 @@ def _pattern(value: object) -> str:
     if not isinstance(value, str):
         return "must be a regular expression."
     too_long = f"must be at most {MAX_PATTERN} characters long, got {len(value)}."
-    return too_long if len(value) > MAX_PATTERN else ""
+    if len(value) > MAX_PATTERN:
+        return too_long
+    return repeated_too_long(regex_length(value))
 
 
 def _patterns(value: object) -> str:

@@ -14,8 +14,15 @@ do about one that does not is `thirdeye.server.text.tools.tool_prompt`'s.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import TemplateError, meta
+from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 
+from thirdeye.server.text.reasoning.reasoning_form import (
+    AUTO,
+    NONE,
+    REASONING_FORMS,
+    ReasoningForm,
+    find_reasoning_form,
+)
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong, fewest_tokens
 from thirdeye.server.text.templates.sandbox import TemplateRefusal, TemplateSandbox
 from thirdeye.server.text.templates.special_tokens import MARK, SpecialTokens
@@ -26,6 +33,8 @@ ROLES = ("developer", "system", "user", "assistant", "tool")
 MAX_REFUSAL_CHARS = 200
 _CUT = MARK * 3  # where a continued message ends; marks of messages stand at most two in a row
 _CANARY = "canary"
+_THOUGHT_NAMES = frozenset({"reasoning_content", "reasoning", "thinking"})  # in templates' messages
+_OURS = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
 
 Message = Mapping[str, Any]  # role, content, and what the model's template knows besides
 
@@ -44,12 +53,14 @@ class ChatTemplate:
         *,
         bos_token: str | None = None,
         eos_token: str | None = None,
+        reasoning_format: str = AUTO,
         for_tools: "ChatTemplate | None" = None,
         example_tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         """`bos_token` and `eos_token` are the literals that templates print by these names.
 
         By default those of the tokenizer; of several end-of-sequence tokens, the lowest id's.
+        `reasoning_format` is the name of a form, "none", or "auto": as the template tells.
         `for_tools`: the template of conversations with tools, if that is another one; such a one
         is tried out with `example_tools`.
         Raises `ChatTemplateError` for a template that does not parse or cannot render one message.
@@ -67,9 +78,17 @@ class ChatTemplate:
         try:
             self._template = self._sandbox.compile_template(source)
         except TemplateError as error:
-            raise ChatTemplateError(f"The chat template does not parse: {error}.") from error
-        variables = meta.find_undeclared_variables(self._sandbox.parse(source))
+            line = f" (line {error.lineno})" if isinstance(error, TemplateSyntaxError) else ""
+            reason = str(error.message or error).splitlines()[0].rstrip(".")
+            raise ChatTemplateError(
+                f"The chat template does not parse: {reason:.200}{line}."
+            ) from error
+        tree = self._sandbox.parse(source)
+        variables = meta.find_undeclared_variables(tree) - self._sandbox.globals.keys()
+        self.variables = frozenset(variables) - _OURS  # which a request may set
         self.carries_tools = "tools" in variables and OPEN in source
+        self.reasoning_form = _reasoning_form(reasoning_format, source, tokenizer)
+        self._thought_names = _THOUGHT_NAMES & _attributes(tree)
         self.for_tools = for_tools or self
         if _CANARY not in self.render([{"role": "user", "content": _CANARY}], tools=example_tools):
             raise ChatTemplateError("The chat template is broken: it drops a user's message.")
@@ -90,9 +109,12 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
     ) -> str:
         """The prompt as text, for people: special tokens and their spelling look the same in it."""
-        rendered = self._render(messages, add_generation_prompt, continue_final_message, tools)
+        rendered = self._render(
+            messages, add_generation_prompt, continue_final_message, tools, variables
+        )
         return rendered.replace(MARK, "")
 
     def encode(
@@ -102,16 +124,21 @@ class ChatTemplate:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        variables: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
     ) -> list[int]:
         """The prompt's token ids.
 
         With `continue_final_message` the last message, an assistant's, is left open: the prompt
-        stops right after its content (and `add_generation_prompt` has no effect). Raises
+        stops right after its content (and `add_generation_prompt` has no effect). `variables` are
+        what a request says to the template by name. A message's `reasoning_content` reaches a
+        template that reads it by any of its names. Raises
         `ChatTemplateError`, `PromptTooLong` before tokenizing what cannot fit `max_tokens`,
         ValueError if it cannot tokenize.
         """
-        rendered = self._render(messages, add_generation_prompt, continue_final_message, tools)
+        rendered = self._render(
+            messages, add_generation_prompt, continue_final_message, tools, variables
+        )
         if max_tokens is not None:
             fewest = fewest_tokens(rendered.replace(MARK, ""), self._tokenizer)
             if fewest > max_tokens:
@@ -124,6 +151,7 @@ class ChatTemplate:
         add_generation_prompt: bool,
         continue_final_message: bool,
         tools: Sequence[Mapping[str, Any]] | None,
+        variables: Mapping[str, Any] | None,
     ) -> str:
         """The rendered text, with its marks."""
         marked = [self._mark_message(message) for message in messages]
@@ -133,6 +161,7 @@ class ChatTemplate:
             tools=None if tools is None else [self._specials.mark(dict(tool)) for tool in tools],
             add_generation_prompt=add_generation_prompt and not continue_final_message,
             **self._constants,
+            **self._specials.mark(dict(variables or {})),
         )
         return _cut(rendered, trailing) if continue_final_message else rendered
 
@@ -143,6 +172,9 @@ class ChatTemplate:
         marked = self._specials.mark(dict(message))
         if role == "developer" and not self._knows_developer:
             marked["role"] = "system"
+        thought = marked.pop("reasoning_content", None)
+        if thought is not None:
+            marked |= dict.fromkeys(self._thought_names, thought)
         return marked
 
     def _run(self, **variables: Any) -> str:
@@ -155,6 +187,19 @@ class ChatTemplate:
             raise ChatTemplateError(
                 f"The model's chat template cannot render these messages ({type(error).__name__})."
             ) from error
+
+
+def _reasoning_form(name: str, source: str, tokenizer: TokenizerLike) -> ReasoningForm | None:
+    if name == AUTO:
+        return find_reasoning_form(source, tokenizer)
+    return None if name == NONE else REASONING_FORMS[name]
+
+
+def _attributes(tree: nodes.Template) -> set[str]:
+    """What a template looks up in objects: `message.content`, `message["content"]`,
+    `"content" in message`."""
+    names = {node.attr for node in tree.find_all(nodes.Getattr)}
+    return names | {n.value for n in tree.find_all(nodes.Const) if isinstance(n.value, str)}
 
 
 def _literal(tokenizer: TokenizerLike, token_id: int | None) -> str:

@@ -16,11 +16,9 @@ are, and no tokens: it is fed text.
 
 from collections.abc import Callable
 
-from thirdeye.server.text.events import ToolCallDelta
+from thirdeye.server.text.events import Piece, ToolCallDelta
 from thirdeye.server.text.tools.definitions import MAX_NAME_CHARS, NAME_CHARS
 from thirdeye.server.text.tools.form import CLOSE, OPEN
-
-Piece = str | ToolCallDelta  # content, or news of a call
 
 # Frames: a space is any white space or none, `*` a name, all else is itself.
 _HEAD = ' { "name" : "*" , "arguments" : {'

@@ -11,6 +11,7 @@ checkpoint's template has no form of its own.
 import json
 import re
 
+from thirdeye.server.text.reasoning.reasoning_form import REASONING_MARKUP
 from thirdeye.server.text.tokenizer import TokenizerLike
 
 OPEN = "<tool_call>"
@@ -19,7 +20,10 @@ TAGS = (OPEN, CLOSE)
 RESPONSE_OPEN = "<tool_response>"
 RESPONSE_CLOSE = "</tool_response>"
 MARKUP = (*TAGS, RESPONSE_OPEN, RESPONSE_CLOSE)  # which only a template or a model writes
+ANSWER_MARKUP = REASONING_MARKUP.union(TAGS)  # which an answer's text is read by
 FRONT = "\x02"  # no part of any word
+
+_MARKS = re.compile(f"({'|'.join(map(re.escape, sorted(ANSWER_MARKUP)))})")
 
 
 def head_of(name: str) -> str:
@@ -42,10 +46,10 @@ def write_response(content: str) -> str:
 
 
 def encode_with_tags(text: str, tokenizer: TokenizerLike) -> list[int]:
-    """Token ids of a model's own text, where a tag is one token if its vocabulary has it."""
+    """Token ids of a model's own text, where a mark is one token if its vocabulary has it."""
     ids: list[int] = []
-    for part in re.split(f"({OPEN}|{CLOSE})", text):
-        is_token = part in TAGS and part in tokenizer.special_tokens
+    for part in _MARKS.split(text):
+        is_token = part in ANSWER_MARKUP and part in tokenizer.special_tokens
         ids += [tokenizer.special_tokens[part]] if is_token else _encode_inside(part, tokenizer)
     return ids
 

@@ -168,7 +168,7 @@ def test_an_engine_that_dies_ends_every_stream(served: Served) -> None:
 
 
 def test_what_can_be_decided_before_the_stream_has_a_real_status(served: Served) -> None:
-    bad = CHAT | {"stream": True, "max_tokens": 10_000}
+    bad = CHAT | {"stream": True, "max_tokens": 0}
     assert served.post(CHAT_URL, bad).status_code == 400
     permit = served.state.admission.admit(24)
     assert served.post(CHAT_URL, CHAT | {"stream": True}).status_code == 429

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tests.api.http.test_errors import check_envelope
 from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, ready_state
+from thirdeye.server.api.field_rules.suggestions import edit_distance
 from thirdeye.server.api.http.json_body import MAX_BODY_BYTES, MAX_DEPTH, depth_of
 from thirdeye.server.api.openai.schema import ChatRequest, CompletionRequest
-from thirdeye.server.api.requests.unsupported_fields import edit_distance
 from thirdeye.server.launch.asgi_app import create_app
 
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")

@@ -47,6 +47,7 @@ class Row:
     engine: Callable[[], FakeEngine] = fake_engine
     prepare: Callable[[ServerState], object] = lambda _: None
     model: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, int] = field(default_factory=dict)  # beside the four keys
     answer_headers: dict[str, str] = field(default_factory=dict)  # "*" is any value
 
 
@@ -157,29 +158,30 @@ ROWS = [
     ),
     Row(
         7,
-        "Unknown parameter 'guided_json', did you mean 'response_format'?",
-        {"guided_json": {}},
-        param="guided_json",
+        "Unknown parameter 'format', did you mean 'response_format'?",
+        {"format": {}},
+        param="format",
         code="unknown_parameter",
     ),
     Row(
         8,
-        "'prediction' is not supported here: leave it out.",
-        {"prediction": {"x": CANARY}},
-        param="prediction",
+        "'audio' is not supported here: answers are text only.",
+        {"audio": {"x": CANARY}},
+        param="audio",
         code="unsupported_parameter",
     ),
     Row(
         8,
-        "'store' is not supported here: this server stores nothing, send false.",
-        {"store": True},
-        param="store",
+        "'modalities' is not supported here: only ['text'] is.",
+        {"modalities": ["audio"]},
+        param="modalities",
         code="unsupported_value",
     ),
     Row(
         9,
         "Missing required parameter 'model'.",
         {"model": None},
+        config=ApiConfig(require_model=True),
         param="model",
         code="missing_required_parameter",
     ),
@@ -341,6 +343,7 @@ ROWS = [
         "'max_tokens' must be at most 493, got 500: the context is 512 tokens and "
         "the prompt takes 19.",
         {"max_tokens": 500},
+        config=ApiConfig(strict_max_tokens=True),
         param="max_tokens",
         code="integer_above_max_value",
     ),
@@ -374,17 +377,16 @@ ROWS = [
     ),
     Row(
         20,
-        "'stop' must hold at most 4 items, got 5.",
-        {"stop": ["a"] * 5},
+        "'stop' must hold at most 16 items, got 17.",
+        {"stop": ["a"] * 17},
         param="stop",
         code="array_above_max_length",
     ),
-    Row(20, "'stop' must not be an empty string.", {"stop": ""}, param="stop", code="empty_string"),
     Row(
         21,
-        "'stream_options' is only allowed with 'stream': true.",
-        {"stream_options": {"include_usage": True}},
-        param="stream_options",
+        "'return_progress' is only allowed with 'stream': true.",
+        {"return_progress": True},
+        param="return_progress",
         code="invalid_value",
     ),
     Row(
@@ -413,7 +415,7 @@ ROWS = [
     Row(
         22,
         "'function_call' is not supported here: use 'tools' and 'tool_choice'.",
-        {"function_call": "auto"},
+        {"function_call": {"name": CANARY}},
         param="function_call",
         code="unsupported_parameter",
     ),
@@ -453,7 +455,7 @@ ROWS = [
     ),
     Row(
         25,
-        "'tool_choice' must be 'none' without 'tools'.",
+        "'tool_choice' must be 'none' or 'auto' without 'tools'.",
         {"tool_choice": "required"},
         param="tool_choice",
         code="invalid_value",
@@ -497,6 +499,7 @@ ROWS = [
         user("x" * 600),
         param="messages",
         code="context_length_exceeded",
+        details={"n_prompt_tokens": 617, "n_ctx": 512},
     ),
     Row(
         28,
@@ -506,6 +509,7 @@ ROWS = [
         path=TEXT_URL,
         param="prompt",
         code="context_length_exceeded",
+        details={"n_prompt_tokens": 600, "n_ctx": 512},
     ),
     Row(
         29,
@@ -670,6 +674,7 @@ def test_each_row_of_the_table(row: Row) -> None:
         "type": row.kind,
         "param": row.param,
         "code": row.code,
+        **row.details,
     }
     assert answer.headers["x-request-id"] == "my-id"
     assert CANARY not in answer.text

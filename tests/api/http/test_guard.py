@@ -174,7 +174,7 @@ def test_a_refusal_is_never_written_into_a_running_stream(port: int) -> None:
         connection.sendall(b"GET /health HTTP/1.1\r\nX: " + b"x" * 40_000)
         data += rest(connection)
         assert status(data) == 200
-        assert b"431" not in data
+        assert b"HTTP/1.1 431" not in data
 
 
 def test_the_bytes_of_a_body_do_not_count_as_the_next_head(patient: int) -> None:
@@ -202,6 +202,45 @@ def test_what_is_no_http_gets_an_error_like_all_others(patient: int, data: bytes
     with connect(patient) as connection:
         connection.sendall(data)
         assert status(rest(connection)) == 400
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "CONNECT 127.0.0.1:22",
+        "CONNECT a:1",
+        "CONNECT /health",
+        "GET http://",
+        "GET http://[::1",
+        "GET http://a:99999/health",
+        "GET ?",
+        "GET a",
+        "GET \xff",
+    ],
+)
+def test_a_target_without_a_path_is_refused_in_one_line(
+    patient: int, target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It got no answer, and its caller a traceback of 34 lines in the log, without any key."""
+    with connect(patient) as connection:
+        connection.sendall(f"{target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1"))
+        assert status(rest(connection)) == 400
+    assert all(record.exc_info is None for record in caplog.records)
+
+
+@pytest.mark.parametrize("target", ["/health?a=/", "http://elsewhere/health", "//health", "*"])
+def test_targets_with_a_path_are_answered(patient: int, target: str) -> None:
+    with connect(patient) as connection:
+        head = f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        connection.sendall(head.encode())
+        assert status(rest(connection)) in (200, 404)
+
+
+def test_an_upgrade_that_nobody_offers_is_passed_over(patient: int) -> None:
+    fields = b"Connection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n"
+    with connect(patient) as connection:
+        connection.sendall(GET[:-2] + fields)
+        assert status(rest(connection)) == 200
 
 
 def test_garbage_behind_a_request_does_not_get_into_its_stream(port: int) -> None:

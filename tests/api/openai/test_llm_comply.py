@@ -17,6 +17,7 @@ from llm_comply.tests import get_tests
 from tests.api.openai.tools import state_of
 from tests.api.support import EOS, VOCAB_SIZE, live, says
 from tests.engine.process.fake_engine import FakeEngine, fake_info
+from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.engine.interface.types import Request
 from thirdeye.server.text.tools.form import write_call
 
@@ -34,7 +35,7 @@ def hello_or_call(request: Request) -> list[int]:
 def url():
     info = fake_info(vocab_size=VOCAB_SIZE, max_model_len=8192)
     engine = FakeEngine(hello_or_call, info=info, eos_token_ids=[EOS])
-    with live(state_of(engine)) as url:
+    with live(state_of(engine), ApiConfig(require_model=True)) as url:
         yield url
 
 

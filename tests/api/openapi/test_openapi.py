@@ -97,6 +97,20 @@ def test_without_a_model_the_document_is_any_models() -> None:
     assert "enum" not in chat["properties"]["model"]
 
 
+def test_the_document_is_made_once_and_anew_for_another_model() -> None:
+    """Anybody may ask for it, without end: it must not be computed for each."""
+    state = ServerState()
+    app = create_app(state)
+    loading = app.document_bytes()
+    assert app.document_bytes() is loading
+    ready = ready_state(fake_engine())
+    state.ready(*ready.serving())
+    served = app.document_bytes()
+    assert app.document_bytes() is served
+    assert served != loading
+    assert json.loads(served) == app.openapi()
+
+
 def test_every_status_and_header_is_documented() -> None:
     for path, operations in DOCUMENT["paths"].items():
         for method, operation in operations.items():
@@ -124,7 +138,7 @@ def test_a_server_with_keys_says_who_may_ask() -> None:
     assert whole["components"]["securitySchemes"].keys() == {"bearer", "x-api-key"}
     assert whole["security"] == [{"bearer": []}, {"x-api-key": []}]
     for name, operation in operations.items():
-        is_open = name in ("get /health", "get /ready")
+        is_open = name in ("get /health", "get /ping", "get /ready")
         assert operation.get("security") == ([] if is_open else None), name
         assert ("401" in operation["responses"]) == (not is_open), name
         assert "403" not in operation["responses"], name
@@ -162,7 +176,7 @@ WHOLE: list[tuple[str, dict[str, Any] | None]] = [
     ("/tokenize", {"prompt": "Hi", "return_token_strs": True}),
     ("/detokenize", {"tokens": [72]}),
     *((path, None) for path in ("/v1/models", "/tokenizer_info")),
-    *((path, None) for path in ("/health", "/ready", "/version", "/load")),
+    *((path, None) for path in ("/health", "/ping", "/ready", "/version", "/load")),
 ]
 
 

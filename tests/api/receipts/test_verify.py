@@ -303,7 +303,6 @@ BAD: list[tuple[str, object, str, str, str]] = [
     ("parameters.min_tokens", 17, "parameters.min_tokens", "invalid_value", "(16)"),
     ("parameters.temperature", 3, "parameters.temperature", "decimal_above_max_value", "most 2"),
     ("parameters.temperature", None, "parameters.temperature", "missing_required_parameter", ""),
-    ("parameters.stop", [""], "parameters.stop", "empty_string", "empty"),
     ("parameters.stop_token_ids", [260], "parameters.stop_token_ids[0]", "invalid_value", "259"),
     ("parameters.logit_bias", {"260": 1}, "parameters.logit_bias", "invalid_value", "259"),
 ]

@@ -1,4 +1,4 @@
-"""The table of request fields in docs/api.md, made from the schemas themselves.
+"""The table of request fields in docs/api.md that are obeyed, made from the schemas themselves.
 
     python -m tests.api.requests.field_table     writes it anew; what a field does is kept, `?` asks
     for it
@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from thirdeye.server.api.field_rules.hints import hints_of
 from thirdeye.server.api.openai.schema import ChatRequest, CompletionRequest, EmbeddingRequest
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "api.md"
@@ -40,7 +41,10 @@ def rows() -> list[Row]:
 
 def fields_of(model: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
     schema = model.model_json_schema()
+    hints = hints_of(model.model_fields)
     for name, field in schema["properties"].items():
+        if name in hints:
+            continue
         default = "required" if name in schema["required"] else _default(field)
         yield name, in_words(field, schema.get("$defs", {})), default
 
@@ -65,7 +69,7 @@ def in_words(schema: Schema, defs: dict[str, Schema]) -> str:
         size = _span(schema.get("minItems"), schema.get("maxItems"))
         return f"list{size} of ({in_words(schema.get('items', {}), defs)})"
     low, high = _bounds(schema)
-    return f"{kind}{_span(low, high)}"
+    return f"{' or '.join(kind) if isinstance(kind, list) else kind}{_span(low, high)}"
 
 
 def _bounds(schema: Schema) -> tuple[Any, Any]:

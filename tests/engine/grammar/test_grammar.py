@@ -44,11 +44,11 @@ from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.bitmask import RowMasks, apply_masks, empty_masks, unpack
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.grammar.llguidance_matcher import (
+    MAX_TEMPLATE_BYTES,
     MAX_TEMPLATES,
     LLGuidanceMatcher,
-    count_equal,
 )
-from thirdeye.server.engine.interface.grammar_protocol import GrammarError
+from thirdeye.server.engine.interface.grammar_protocol import GrammarError, count_equal
 from thirdeye.server.engine.interface.types import ErrorCode, FinishReason, Request, StepOutput
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
 from thirdeye.server.engine.scheduling.speculator import Speculator
@@ -169,6 +169,27 @@ def test_compiled_grammars_are_remembered_and_forgotten() -> None:
         compiler.compile(grammar.choice(["a" * (i + 1)]))
     assert len(compiler._templates) == MAX_TEMPLATES
     assert allowed(first) == brute_force(GRAMMARS["choice"], encode("ab"))
+
+
+def test_the_texts_that_are_remembered_are_bounded_together() -> None:
+    compiler = guidance()
+    for letter in "abcdefgh":
+        words = [f"{i:02}" + letter * (MAX_TEMPLATE_BYTES // 5 // 50) for i in range(50)]
+        compiler.compile(grammar.choice(words))
+        assert sum(map(len, compiler._templates)) <= MAX_TEMPLATE_BYTES
+    assert 2 <= len(compiler._templates) < 8
+
+
+def test_what_cannot_be_followed_at_all_is_refused_beside_the_steps_and_forgotten() -> None:
+    """It would have been asked for its first tokens inside a step, for seconds, and been kept."""
+    compiler = guidance()
+    broken = '{"grammars": [{"lark_grammar": "start: nobody"}]}'
+    with pytest.raises(GrammarError):
+        compiler.compile(broken)
+    assert not compiler._templates
+    with pytest.raises(GrammarError, match="too complex"):
+        compiler.compile(grammar.choice(["a letter that no token has"]))
+    assert not compiler._templates
 
 
 def test_the_grammar_used_longest_ago_is_forgotten_first() -> None:

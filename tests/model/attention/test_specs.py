@@ -1,25 +1,32 @@
-"""Scales, windows, soft caps and sinks: each backend against the textbook, the textbook by hand."""
+"""Scales, windows, soft caps, ALiBi, sinks: each backend against the textbook, that by hand."""
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 
 from tests.model.attention.test_attention import Case, cache_of, poisoned_cache, scattered_batch
+from thirdeye.model.attention.alibi import alibi_slopes
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.attention.reference import ReferenceAttention, attend
 from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.attention.triton import TritonAttention
-from thirdeye.model.config import AttentionSpec
+from thirdeye.model.config import Alibi, AttentionSpec
 from thirdeye.model.native.library import Library
+from thirdeye.model.parallel.shares import Alone
+from thirdeye.model.placement import Placement
 
 NUM_HEADS = 6
+WHERE = Placement(torch.float32, torch.device("cpu"))
 SINKS = torch.tensor([0.5, -1.0, 2.0, 0.0, -30.0, 9.0])
 SPECS = {
     "scale": AttentionSpec(scale=0.7),
@@ -28,7 +35,11 @@ SPECS = {
     "wide window": AttentionSpec(window=150),
     "soft cap": AttentionSpec(softcap=1.5),
     "sinks": AttentionSpec(sinks=True),
+    "alibi": AttentionSpec(alibi=Alibi()),
     "all": AttentionSpec(scale=0.3, window=70, softcap=2.0, sinks=True),
+    "all and alibi": AttentionSpec(
+        scale=0.3, window=70, softcap=2.0, sinks=True, alibi=Alibi(5.0, 0.3)
+    ),
 }
 CASES = {  # new tokens after a past, beside others: the edges of blocks of 16, 64 and 128 keys
     "ragged": Case([(0, 70), (200, 5), (64, 1), (19, 2), (0, 1), (127, 130)], 16, NUM_HEADS, 2, 16),
@@ -56,7 +67,9 @@ def by(
     query = 2 * torch.randn(shape, generator=g)[:, : case.num_heads]
     backend = backend.for_layers(spec)
     plan = backend.plan(batch, cache_of(keys, values))
-    return backend.forward(query, keys, values, plan, SINKS if spec.sinks else None)
+    sinks = SINKS if spec.sinks else None
+    slopes = alibi_slopes(spec.alibi, NUM_HEADS, WHERE) if spec.alibi else None
+    return backend.forward(query, keys, values, plan, sinks, slopes)
 
 
 def compare(backend: AttentionBackend, case: Case, spec: AttentionSpec) -> None:
@@ -96,6 +109,7 @@ ANY_SPEC = st.builds(
     window=st.none() | st.integers(1, 300),
     softcap=st.sampled_from([None, 0.5, 30.0]),
     sinks=st.booleans(),
+    alibi=st.sampled_from([None, Alibi(), Alibi(2.0, 0.1)]),
 )
 ANY_CASE = st.builds(
     Case,
@@ -133,6 +147,33 @@ def test_the_textbook_by_hand() -> None:
     expected = (10 * math.exp(second) + math.exp(third)) / total
     output = attend(query, keys, values, spec, torch.tensor([0.25]))
     assert output.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_alibi_by_hand() -> None:
+    """The last query over three keys, two and one position before it and its own."""
+    query, keys = torch.tensor([[[2.0]]]), torch.tensor([1.0, 3.0, -1.0]).view(3, 1, 1)
+    values = torch.tensor([100.0, 10.0, 1.0]).view(3, 1, 1)
+    scores = [math.exp(2.0 - 2 * 0.25), math.exp(6.0 - 0.25), math.exp(-2.0)]
+    expected = (100 * scores[0] + 10 * scores[1] + scores[2]) / sum(scores)
+    output = attend(query, keys, values, AttentionSpec(alibi=Alibi()), None, torch.tensor([0.25]))
+    assert output.item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("num_heads", [1, 2, 6, 8, 12, 71])
+def test_slopes(num_heads: int) -> None:
+    """Of any number of heads as transformers has them for BLOOM and MPT, of ranks each its own."""
+    whole = alibi_slopes(Alibi(), num_heads, WHERE)
+    mask = torch.ones(1, 2)
+    bloom = build_alibi_tensor(mask, num_heads, torch.float32)[:, 0, 1]
+    torch.testing.assert_close(whole, bloom, rtol=1e-5, atol=0)
+    mpt = build_mpt_alibi_tensor(num_heads, 2)
+    torch.testing.assert_close(whole, -mpt[:, 0, 0], rtol=1e-5, atol=0)
+    if num_heads % 2 == 0:
+        halves = [
+            alibi_slopes(Alibi(), num_heads, replace(WHERE, ranks=Alone(rank, 2)))
+            for rank in (0, 1)
+        ]
+        assert torch.equal(torch.cat(halves), whole)
 
 
 @pytest.mark.parametrize("make", [BlockedAttention, SdpaAttention])

@@ -33,19 +33,20 @@ LLAMA_8B = {
     "BLOCK_N": 64,
     "KEYS_PER_SPLIT": 256,
 }
-PLAIN = {"WINDOW": 0, "HAS_SOFTCAP": False, "HAS_SINKS": False}
-EVERYTHING = {"WINDOW": 128, "HAS_SOFTCAP": True, "HAS_SINKS": True}
+PLAIN = {"WINDOW": 0, "HAS_SOFTCAP": False, "HAS_SINKS": False, "HAS_SLOPES": False}
+EVERYTHING = {"WINDOW": 128, "HAS_SOFTCAP": True, "HAS_SINKS": True, "HAS_SLOPES": True}
 DECODE = {"BLOCK_Q": 1, "BLOCK_M": 16, "IS_DECODE": True}
 CHUNK = {"BLOCK_Q": 16, "BLOCK_M": 64, "IS_DECODE": False, "NUM_LANES": 1}
 TYPES = {
     "*bf16": (
         *("output", "query", "key_cache", "value_cache", "normed", "stream", "x", "delta"),
         *("weight", "gate_up", "qkv", "cos", "sin", "query_norm", "key_norm", "bias"),
+        "query_scale",
     ),
     "*i64": ("slot_mapping",),
     "*u8": ("key_exponents", "value_exponents", "exponents"),
     "*i32": ("block_table", "seq_lens", "query_start_loc"),
-    "*fp32": ("sinks", "split_maximum", "split_total", "split_mixed"),
+    "*fp32": ("sinks", "slopes", "split_maximum", "split_total", "split_mixed"),
     "fp32": ("scale", "softcap", "eps"),
 }
 
@@ -89,7 +90,8 @@ def main() -> None:
     for has_norm in (False, True):
         for cache, own in (({"HAS_SCALES": False}, {}), ({"HAS_SCALES": True}, FP8_CACHE)):
             for half in (64, 0):
-                heads = {"HALF": half, "HAS_NORM": has_norm}
+                steps = {"NORM_IS_LAST": has_norm and half > 0, "SCALES_QUERY": half > 0}
+                heads = {"HALF": half, "HAS_NORM": has_norm} | steps
                 compile_kernel(rope_kv.rope_kv_kernel, LLAMA_8B | heads | cache, **own)
     matmul = quantized_matmul.quantized_matmul_kernel
     for kind, group in ((INT8, 0), (FP8, 0), (INT4, 128)):

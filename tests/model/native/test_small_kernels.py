@@ -16,15 +16,18 @@ from tests.model.fused_twins import (
 )
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
-from thirdeye.model.config import Activation, RopeConfig
+from thirdeye.model.config import Activation, Norm, RopeConfig
+from thirdeye.model.declare.block import WideQKNormPart
+from thirdeye.model.declare.parts import NormPart, WideNormPart
 from thirdeye.model.native.activate import KINDS, ActivateKernel
 from thirdeye.model.native.layer_norm import LayerNormKernel
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.rms_norm import RMSNormKernels
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.parts.activations import XIELU, activation_function
-from thirdeye.model.parts.fused import NativeLayerNorm, NativeXIELU
+from thirdeye.model.parts.fused import NativeLayerNorm, NativeWideQKNorm, NativeXIELU
 from thirdeye.model.parts.layers import LayerNorm
+from thirdeye.model.parts.self_attention import WideQKNorm
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -45,15 +48,16 @@ def test_norm(rows: int, size: int, where: Placement) -> None:
     check_norm(rows, size, where)
 
 
-@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize(("has_bias", "has_weight"), [(True, True), (False, True), (False, False)])
 @pytest.mark.parametrize(
     ("rows", "size"), [(1, 1), (3, 32), (5, 100), (2, 768), (40, 768), (1, 2050), (0, 8)]
 )
-def test_layer_norm(rows: int, size: int, has_bias: bool, where: Placement) -> None:
+def test_layer_norm(
+    rows: int, size: int, has_bias: bool, has_weight: bool, where: Placement
+) -> None:
     """Against torch's, around a mean that is not 0; the input itself is left alone."""
-    ours, twin = (
-        kind(size, 1e-5, where, has_bias=has_bias) for kind in (NativeLayerNorm, LayerNorm)
-    )
+    part = NormPart(Norm.LAYER_NORM, size, 1e-5, has_bias, has_weight)
+    ours, twin = (kind(part, where) for kind in (NativeLayerNorm, LayerNorm))
     fill(ours, twin, where)
     x, delta = (noise(rows, size, where=where) + 3 for _ in range(2))
     before = x.clone()
@@ -90,6 +94,19 @@ def test_activation_of_the_extremes(activation: Activation, native: Library) -> 
     most, much = (large**2 if activation is Activation.RELU2 else large).tolist()
     assert y[:6].tolist() == [0.0, 0.0, most, 0.0, much, torch.inf]
     assert y[6].isnan()
+
+
+def test_wide_norm(native: Library, where: Placement) -> None:
+    """Queries and keys over all heads together, sizes that fill registers and that do not."""
+    for sizes in ((32, 16), (100, 20), (576, 192)):
+        part = WideQKNormPart(*(WideNormPart(size, 1e-5) for size in sizes))
+        ours = NativeWideQKNorm(part, Placement(torch.float32, CPU, native=native))
+        twin = WideQKNorm(part, where)
+        fill(ours, twin, where)
+        qkv = noise(5, sum(sizes) + sizes[1], where=where)
+        y = ours(qkv)
+        close(y, twin(qkv))
+        assert torch.equal(ours(qkv[3:4]), y[3:4])
 
 
 def test_xielu(native: Library, where: Placement) -> None:

@@ -127,7 +127,7 @@ def test_shards_that_a_newer_commit_lacks_go(hub: FakeHub) -> None:
 
 
 def test_a_cut_connection_goes_on_where_it_stopped(hub: FakeHub) -> None:
-    """Within one run, by the hub's own client."""
+    """Within one run: by the hub's client if its version does so, else by us."""
     hub.cuts = [4000]
     assert pull_hub_model(FILES).path.read_bytes() == SMALL
     assert "bytes=4000-" in hub.asked_for("Q4_K_M.gguf")

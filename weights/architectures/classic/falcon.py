@@ -1,18 +1,23 @@
 """Falcon: attention and MLP side by side, few or one key heads, no biases, in three forms.
 
 7B: one norm, one key head. 40B and 180B: a norm each and groups of heads. 11B: groups, one norm.
-The RefinedWeb models, falcon-rw, have key heads for all, biases and no rotation.
+The RefinedWeb models, falcon-rw, have key heads for all, biases, and ALiBi instead of rotation;
+transformers rounds that to bfloat16, which is not done here.
 """
 
 from dataclasses import replace
 
-from thirdeye.model.config import Activation, ModelConfig
+from thirdeye.model.config import Activation, Alibi, AttentionSpec, ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.classic import plain_family, plain_names
 from thirdeye.weights.architectures.classic.plain_family import Sizes
 from thirdeye.weights.architectures.limits import MAX_HEADS
 from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
-from thirdeye.weights.architectures.rope_settings import gguf_rope, huggingface_rope
+from thirdeye.weights.architectures.rope_settings import (
+    gguf_rope,
+    huggingface_rope,
+    refuse_partial_rotation,
+)
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -42,12 +47,19 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     norms = fields.integer("num_ln_in_parallel_attn", 2 if is_new else 1, high=2)
     if norms == 2 and not is_new:
         raise fields.error("num_ln_in_parallel_attn", "must be 1, but in the new architecture.")
-    fields.refuse("alibi", False)
+    attention: tuple[AttentionSpec, ...] = ()
+    has_alibi = fields.boolean("alibi", False)
+    if has_alibi:  # added before scores are scaled, so the slopes are too
+        spec = AttentionSpec(alibi=Alibi(scale=config.head_dim**-0.5))
+        attention = (spec,) * config.num_hidden_layers
+    rope = huggingface_rope(fields, config.head_dim, config.max_position_embeddings)
+    refuse_partial_rotation(fields)
     bias = fields.boolean("bias", False)
     return replace(
         config,
         num_kv_heads=kv_heads,
-        rope=huggingface_rope(fields, config.head_dim, config.max_position_embeddings),
+        rope=None if has_alibi else rope,
+        attention=attention,
         qkv_bias=bias,
         attention_output_bias=bias,
         mlp_bias=bias,
@@ -106,7 +118,7 @@ def gguf_names(config: ModelConfig) -> NameTable:
 
 
 FALCON = Architecture(
-    models="Falcon 7B, 40B, 180B and Falcon 2 11B (Falcon 3 is a Llama)",
+    models="Falcon 7B, 40B, 180B, Falcon 2 11B, falcon-rw (Falcon 3 is a `llama`)",
     model_types=("falcon",),
     gguf_architectures=("falcon",),
     huggingface_config=huggingface_config,

@@ -1,4 +1,7 @@
-"""OPT: GPT-2 with a ReLU, whose learned positions start at the table's third row."""
+"""OPT: GPT-2 with a ReLU, whose learned positions start at the table's third row.
+
+OPT 350M alone norms the stream after each addition, and has narrower embeddings.
+"""
 
 from dataclasses import replace
 
@@ -6,6 +9,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.classic import plain_family, plain_names
 from thirdeye.weights.architectures.classic.plain_family import Sizes
+from thirdeye.weights.architectures.limits import MAX_HIDDEN
 from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
 from thirdeye.weights.formats.fields import Fields
 
@@ -25,10 +29,9 @@ OFFSET = 2  # rows for a padding token, which nobody reads here
 
 def huggingface_config(fields: Fields) -> ModelConfig:
     fields.refuse("norm_eps")  # none of this class's settings: always 1e-5
-    fields.refuse("do_layer_norm_before", True)
-    fields.refuse("_remove_final_layer_norm", False)
     config = plain_family.huggingface_config(fields, "opt", SIZES)
-    fields.refuse("word_embed_proj_dim", config.hidden_size)
+    width = fields.integer("word_embed_proj_dim", config.hidden_size, high=MAX_HIDDEN)
+    is_before = fields.boolean("do_layer_norm_before", True)
     bias = fields.boolean("enable_bias", True)
     has_weight = fields.boolean("layer_norm_elementwise_affine", True)
     return replace(
@@ -38,6 +41,10 @@ def huggingface_config(fields: Fields) -> ModelConfig:
         mlp_bias=bias,
         norm_weight=has_weight,
         norm_bias=has_weight,
+        pre_norm=is_before,
+        norms_stream=not is_before,
+        final_norm=is_before and not fields.boolean("_remove_final_layer_norm", False),
+        embedding_size=None if width == config.hidden_size else width,
     )
 
 
@@ -61,6 +68,8 @@ def huggingface_names(config: ModelConfig) -> NameTable:
             "embed_tokens": "embed_tokens",
             "embed_positions": positions,
             "final_layer_norm": "final_norm",
+            "project_in": "project_in",
+            "project_out": "project_out",
         },
         prefixes=("model.decoder.", "decoder."),
     )

@@ -5,6 +5,8 @@ reads both as Llama's, and only where they are equal, which they are in what was
 llama.cpp calls it a Llama.
 """
 
+from dataclasses import replace
+
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
@@ -22,15 +24,16 @@ DEFAULTS = Defaults(
     head_dim=128,
     norm_eps=1e-5,
 )
-SWITCHES = {"qkv_bias": "attention_bias", "bias": "mlp_bias"}
 
 
 def huggingface_config(fields: Fields) -> ModelConfig:
-    renamed = {SWITCHES.get(key, key): value for key, value in fields.values.items()}
-    config = llama_family.huggingface_config(Fields(fields.path, renamed), "internlm3", DEFAULTS)
-    if config.qkv_bias != config.mlp_bias:
+    config = llama_family.huggingface_config(fields, "internlm3", DEFAULTS)
+    has_biases = fields.boolean("qkv_bias", config.qkv_bias)
+    if has_biases != fields.boolean("bias", config.mlp_bias):
         raise fields.error("qkv_bias", "must be as 'bias' is: there are no other models.")
-    return config
+    return replace(
+        config, qkv_bias=has_biases, attention_output_bias=has_biases, mlp_bias=has_biases
+    )
 
 
 INTERNLM3 = Architecture(

@@ -16,6 +16,7 @@ from thirdeye.weights.fingerprint import fingerprint
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.dequantize import dequantize, stored_tensor
 from thirdeye.weights.formats.gguf.gguf_vocabulary import read_vocabulary
+from thirdeye.weights.formats.gguf.metadata_keys import Noted, refuse_unread
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 from thirdeye.weights.formats.gguf.split import open_gguf, without_number
 from thirdeye.weights.formats.suggested_sampling import GGUF_PREFIX, SuggestedSampling, of_gguf
@@ -37,9 +38,11 @@ class GGUFCheckpoint:
         self._file = open_gguf(path)
         fields = Fields(path, self._file.metadata)
         architecture = by_gguf_name(fields)
-        prefixed = Fields(path, self._file.metadata, fields.text("general.architecture") + ".")
+        noted = Noted(self._file.metadata)
+        prefixed = Fields(path, noted, fields.text("general.architecture") + ".")
         vocab_size = _vocab_size(self._file)
         self.config: ModelConfig = architecture.gguf_config(prefixed, self._file, vocab_size)
+        refuse_unread(prefixed, noted)
         self._names = architecture.gguf_names(self.config)
         self._vectors = dict(architecture.gguf_vectors(self._file, self.config))
         self.chat_template = fields.optional_text("tokenizer.chat_template")
@@ -76,9 +79,9 @@ class GGUFCheckpoint:
                 yield name, stored_tensor(raw, info.type, info.shape)
             else:
                 yield name, torch.from_numpy(dequantize(raw, info.type, info.shape))
+            self._file.release()  # all: a layer that waited for this tensor read others again
         for name, vector in self._vectors.items():
             yield name, torch.from_numpy(vector)
-        self._file.release()
 
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
         try:

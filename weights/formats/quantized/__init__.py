@@ -4,8 +4,7 @@
     quantized_weight     several tensors that are one matrix; every method gives these
     gather_weights       the names in the files -> plain tensors and such weights
     module_patterns      "modules_to_not_convert", "ignore", ...: names, wildcards, expressions
-    packed_integers      bits out of 32-bit words; a scale and a zero point a group
-    four_bit_floats      E2M1 under scales of blocks
+    decode/              packed integers, four-bit floats, scales of blocks
     gptq  awq  compressed_tensors  fp8  modelopt  mxfp4  bitsandbytes      a method each
 
 A weight is decoded when it is loaded, some rows at a time, into float32: the numbers that the

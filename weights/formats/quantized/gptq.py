@@ -21,12 +21,12 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from thirdeye.weights.formats.fields import MISSING, Fields
+from thirdeye.weights.formats.quantized.decode.packed_integers import scale_groups, unpack
 from thirdeye.weights.formats.quantized.module_patterns import (
     ModulePatterns,
     expression,
     read_patterns,
 )
-from thirdeye.weights.formats.quantized.packed_integers import scale_groups, unpack
 from thirdeye.weights.formats.quantized.quantized_weight import Parts, QuantizedWeight
 
 if TYPE_CHECKING:
@@ -110,17 +110,17 @@ def decode_gptq(
     scales = parts["scales"][:, rows].t()
     group_of = parts.get("g_idx")
     if group_of is not None:
-        group_of = _checked(group_of, group_size, scales.shape[1])
+        group_of = checked_groups(group_of, group_size, scales.shape[1])
     return scale_groups(numbers, scales, zeros.float() + missing, group_size, group_of)
 
 
-def _checked(group_of: "Tensor", group_size: int, groups: int) -> "Tensor | None":
+def checked_groups(group_of: "Tensor", group_size: int, groups: int) -> "Tensor | None":
     """None where the groups follow each other. Raises ValueError for one that is not there."""
     import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)
 
     if group_of.min() < 0 or group_of.max() >= groups:
         raise ValueError(f"'g_idx' must be between 0 and {groups - 1}.")
-    in_order = torch.arange(len(group_of), dtype=torch.int32) // group_size
+    in_order = torch.arange(len(group_of), dtype=group_of.dtype) // group_size
     return None if torch.equal(group_of, in_order) else group_of
 
 

@@ -11,7 +11,12 @@ from functools import partial
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.quantized.awq import read_awq
+from thirdeye.weights.formats.quantized.bitsandbytes import read_bitsandbytes
+from thirdeye.weights.formats.quantized.compressed_tensors import read_compressed_tensors
+from thirdeye.weights.formats.quantized.fp8 import read_fp8
 from thirdeye.weights.formats.quantized.gptq import read_gptq
+from thirdeye.weights.formats.quantized.modelopt import read_modelopt
+from thirdeye.weights.formats.quantized.mxfp4 import read_mxfp4
 from thirdeye.weights.formats.quantized.quantized_weight import Method
 
 
@@ -27,20 +32,39 @@ METHODS: Mapping[str, MethodReader] = {
         "2, 3, 4 and 8 bits, versions 1 and 2, with activation order, `dynamic`",
     ),
     "awq": MethodReader(read_awq, "4 bits in the GEMM layout"),
+    "compressed-tensors": MethodReader(
+        read_compressed_tensors,
+        "packed integers (W4A16 and others), int8, fp8, NVFP4, MXFP4, by groups of modules",
+    ),
+    "fp8": MethodReader(read_fp8, "blocks (DeepSeek, Qwen3), one scale a row, one scale"),
+    "fbgemm_fp8": MethodReader(read_fp8, "one scale a row"),
+    "modelopt": MethodReader(read_modelopt, "FP8, NVFP4"),
+    "mxfp4": MethodReader(read_mxfp4, "blocks and scales of gpt-oss"),
+    "bitsandbytes": MethodReader(read_bitsandbytes, "nf4 and fp4, also quantized twice; int8"),
 }
 KEYS = ("quantization_config", "compression_config")
-FILES = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
+FILES = {
+    "quantize_config.json": "gptq",
+    "quant_config.json": "awq",
+    "hf_quant_config.json": "modelopt",
+}
 
 
 def read_method(directory: Directory, config: Fields) -> Method | None:
     """None for a checkpoint that is not quantized. Raises `ModelFormatError`."""
     for key in KEYS:
         if (fields := config.nested(key)) is not None:
-            return _named(fields, fields.text("quant_method", ""))
+            return _named(fields, fields.text("quant_method", _unnamed(fields)))
     for name, method in FILES.items():
         if (fields := directory.fields(name)) is not None:
             return METHODS[method].read(fields)
     return None
+
+
+def _unnamed(fields: Fields) -> str:
+    """What old versions of transformers wrote without a name."""
+    is_theirs = any(fields.raw(f"load_in_{bits}bit", False) is True for bits in (4, 8))
+    return "bitsandbytes" if is_theirs else ""
 
 
 def _named(fields: Fields, name: str) -> Method:

@@ -60,6 +60,9 @@ class Parts:
     def __contains__(self, key: str) -> bool:
         return key in self.entries
 
+    def __getitem__(self, key: str) -> ShardEntry:
+        return self.entries[key]
+
     def get(self, key: str, dtypes: tuple[str, ...] = FLOATS, *shape: int | None) -> ShardEntry:
         """The part, of one of these dtypes and, if told, of this shape; None stands for any size.
         Raises `ModelFormatError`."""

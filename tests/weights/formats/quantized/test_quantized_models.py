@@ -11,6 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from tests.architectures.running import load, logits
 from tests.model.parallel.test_parallel import on_ranks
 from tests.weights import tiny
+from tests.weights.formats.quantized.compressed_forms import COMPRESSED_FORMS
+from tests.weights.formats.quantized.float_forms import FLOAT_FORMS
 from tests.weights.formats.quantized.forms import save_quantized
 from tests.weights.formats.quantized.integer_forms import INTEGER_FORMS
 from tests.weights.sinks import RecordingSink
@@ -20,7 +22,7 @@ from thirdeye.weights.load import load_weights
 from thirdeye.weights.serves import check_tensors
 
 __all__ = ["on_ranks"]  # a fixture
-FORMS = INTEGER_FORMS
+FORMS = INTEGER_FORMS | FLOAT_FORMS | COMPRESSED_FORMS
 TOKENS = [(7 * i + 3) % 96 for i in range(40)]
 Saved = Callable[[str], tuple[PreTrainedModel, Path]]
 

@@ -13,6 +13,10 @@ from thirdeye.weights.tokenizers.pipeline import Pipeline
 
 SPACE = "\u2581"
 BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+REMOVE_EXTRA_SPACES = [
+    {"type": "Replace", "pattern": {"Regex": expression}, "content": content}
+    for expression, content in ((r"\A +| +\z", ""), (" +", " "))
+]
 REPLACE_SPACES = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE}
 
 
@@ -23,6 +27,15 @@ def piece_bytes(text: str, is_byte: bool) -> bytes:
     return text.replace(SPACE, " ").encode()
 
 
+def spells_a_byte(merge: Sequence[str], byte_fallback: bool) -> bool:
+    """Whether text that spells `<0x0A>` would become that byte."""
+    return (
+        byte_fallback
+        and merge[-1].endswith(">")
+        and BYTE_PIECE.fullmatch("".join(merge)) is not None
+    )
+
+
 def bpe_pipeline(
     vocab: Mapping[str, int],
     merges: Sequence[tuple[str, str]],
@@ -30,18 +43,23 @@ def bpe_pipeline(
     prefix: str,
     byte_fallback: bool,
     num_ids: int,
+    removes_extra_spaces: bool = False,
 ) -> Pipeline:
     """`vocab`: what text may become, pieces for bytes included. `prefix`: "always" puts a space in
     front of every stretch of text between special tokens, "first" in front of the text's first,
-    "never" nowhere."""
+    "never" nowhere. `removes_extra_spaces`: of several spaces one stays, at the ends none."""
     model = {
         "type": "BPE",
         "vocab": dict(vocab),
-        "merges": [list(merge) for merge in merges],
+        "merges": [list(merge) for merge in merges if not spells_a_byte(merge, byte_fallback)],
         "byte_fallback": byte_fallback,
         "fuse_unk": True,
     }
-    return Pipeline(model, *space_rules(prefix), num_ids=num_ids)
+    normalizer, pre_tokenizer = space_rules(prefix)
+    if removes_extra_spaces:
+        steps = [*REMOVE_EXTRA_SPACES, normalizer]
+        normalizer = {"type": "Sequence", "normalizers": steps}
+    return Pipeline(model, normalizer, pre_tokenizer, num_ids=num_ids, shrinks=removes_extra_spaces)
 
 
 def space_rules(prefix: str) -> tuple[dict[str, Any], dict[str, Any] | None]:

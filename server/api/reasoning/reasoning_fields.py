@@ -1,0 +1,100 @@
+"""The fields of a chat request that are about thinking, by all the names that programs send.
+
+    enable_thinking, think, thinking, reasoning, reasoning_effort     whether and how hard
+    thinking_token_budget                                             how many tokens at most
+    include_reasoning, include_reasoning_logprobs                     what is shown of it
+    chat_template_kwargs                                              the template's own variables
+
+What they come to for a model is in `thirdeye.server.api.generation.thinking`.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from thirdeye.server.api.requests.fields import parse_boolean
+from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
+from thirdeye.server.api.requests.value_readers import fail
+
+MAX_TEMPLATE_KWARGS = 32
+OnlyTrue = Annotated[Literal[True], BeforeValidator(parse_boolean)]
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+Budget = Annotated[int | None, Field(ge=-1, le=MAX_INT)]  # -1: any number
+ThinkMode = Literal["enabled", "adaptive", "auto", "disabled"]
+
+
+class ThinkSwitch(Strict):
+    """Anthropic's form of it, which some send to chat too."""
+
+    type: ThinkMode
+    budget_tokens: Budget = None
+
+
+class ReasoningOptions(Strict):
+    """OpenRouter's `reasoning`."""
+
+    effort: Effort | None = None
+    max_tokens: Budget = None
+    exclude: bool = False
+    enabled: bool | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+
+
+def _few(value: object) -> object:
+    if isinstance(value, dict) and len(value) > MAX_TEMPLATE_KWARGS:
+        rule = f"must hold at most {MAX_TEMPLATE_KWARGS} items, got {len(value)}."
+        fail("object_above_max_properties", rule)
+    return value
+
+
+TemplateKwargs = Annotated[
+    dict[str, Any], BeforeValidator(_few), Field(max_length=MAX_TEMPLATE_KWARGS)
+]
+
+
+class ReasoningFields(Strict):
+    chat_template_kwargs: TemplateKwargs = Field(default_factory=dict)
+    reasoning_effort: Effort | None = None
+    reasoning: ReasoningOptions | None = None
+    thinking: ThinkSwitch | None = None
+    enable_thinking: bool | None = None
+    think: bool | Literal["low", "medium", "high"] | None = None
+    thinking_token_budget: Budget = None
+    include_reasoning: bool = True
+    separate_reasoning: OnlyTrue = True
+    include_reasoning_logprobs: bool = False
+
+    def switches(self) -> Iterator[tuple[str, bool]]:
+        """Each field that says whether to think, and what it says."""
+        if self.enable_thinking is not None:
+            yield "enable_thinking", self.enable_thinking
+        if self.thinking is not None and self.thinking.type != "auto":
+            yield "thinking", self.thinking.type != "disabled"
+        if self.think is not None:
+            yield "think", self.think is not False
+        if self.reasoning is not None and self.reasoning.enabled is not None:
+            yield "reasoning.enabled", self.reasoning.enabled
+        for name, effort in self.efforts():
+            yield name, effort != "none"
+
+    def efforts(self) -> Iterator[tuple[str, str]]:
+        if self.reasoning_effort is not None:
+            yield "reasoning_effort", self.reasoning_effort
+        if self.reasoning is not None and self.reasoning.effort is not None:
+            yield "reasoning.effort", self.reasoning.effort
+        if isinstance(self.think, str):
+            yield "think", self.think
+
+    def budgets(self) -> Iterator[tuple[str, int]]:
+        """In tokens."""
+        if self.thinking_token_budget is not None:
+            yield "thinking_token_budget", self.thinking_token_budget
+        if self.reasoning is not None and self.reasoning.max_tokens is not None:
+            yield "reasoning.max_tokens", self.reasoning.max_tokens
+        if self.thinking is not None and self.thinking.budget_tokens is not None:
+            yield "thinking.budget_tokens", self.thinking.budget_tokens
+
+    @property
+    def shows_reasoning(self) -> bool:
+        return self.include_reasoning and not (self.reasoning and self.reasoning.exclude)

@@ -1,0 +1,300 @@
+"""Chat with a model that thinks: what may be asked, what comes out, what comes back in."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.api.reasoning.thinker import (
+    ALWAYS,
+    ANSWER,
+    LEVELS,
+    SWITCHED,
+    asked,
+    prompt_of,
+    thinking_server,
+)
+from tests.api.support import CHAT, Served, fake_engine, says
+
+URL = "/v1/chat/completions"
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def shared_thinker() -> Iterator[Served]:
+    with thinking_server() as served:
+        yield served
+
+
+@pytest.fixture
+def thinker(shared_thinker: Served) -> Served:
+    shared_thinker.use(fake_engine(ANSWER))
+    return shared_thinker
+
+
+@pytest.fixture(scope="module")
+def always() -> Iterator[Served]:
+    with thinking_server(ALWAYS) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def levels() -> Iterator[Served]:
+    with thinking_server(LEVELS) as served:
+        yield served
+
+
+def streamed(served: Served, **changes: Any) -> list[Json]:
+    answer = served.post(URL, CHAT | {"stream": True} | changes)
+    assert answer.status_code == 200, answer.text
+    lines = [line[6:] for line in answer.text.splitlines() if line.startswith("data: {")]
+    return [json.loads(line) for line in lines]
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+def test_thoughts_stand_beside_the_content(thinker: Served) -> None:
+    answer = thinker.whole(URL, CHAT)
+    message = answer["choices"][0]["message"]
+    assert message["content"] == "Hello!"
+    assert message["reasoning_content"] == message["reasoning"] == "Let me see."
+    num_thought = len("<think>\nLet me see.\n</think>")
+    assert answer["usage"]["completion_tokens_details"]["reasoning_tokens"] == num_thought
+    assert answer["usage"]["completion_tokens"] == len(ANSWER)
+
+
+def test_a_stream_has_deltas_of_both(thinker: Served) -> None:
+    deltas = [chunk["choices"][0]["delta"] for chunk in streamed(thinker)]
+    for name in ("reasoning_content", "reasoning"):
+        assert "".join(delta.get(name, "") for delta in deltas) == "Let me see."
+    assert "".join(delta.get("content") or "" for delta in deltas) == "Hello!"
+    kinds = ["thought" if "reasoning" in d else "text" for d in deltas[1:-1]]
+    assert kinds == sorted(kinds, reverse=True), "thoughts come first"
+
+
+def test_an_answer_without_thoughts_has_no_key_for_them(thinker: Served) -> None:
+    thinker.use(fake_engine(says("Hello!")))
+    answer = thinker.whole(URL, CHAT)
+    assert "reasoning" not in answer["choices"][0]["message"]
+    assert answer["usage"]["completion_tokens_details"]["reasoning_tokens"] == 0
+
+
+@pytest.mark.parametrize("off", [{"include_reasoning": False}, {"reasoning": {"exclude": True}}])
+def test_thoughts_may_be_left_out_and_are_still_counted(thinker: Served, off: Json) -> None:
+    answer = thinker.whole(URL, CHAT | off)
+    message = answer["choices"][0]["message"]
+    assert message["content"] == "Hello!"
+    assert "reasoning" not in message
+    assert answer["usage"]["completion_tokens_details"]["reasoning_tokens"] > 0
+
+
+def test_an_answer_cut_in_its_thinking_is_thought(thinker: Served) -> None:
+    thinker.use(fake_engine(says("<think>Let me")))
+    choice = thinker.whole(URL, CHAT)["choices"][0]
+    assert choice["message"]["content"] == ""
+    assert choice["message"]["reasoning_content"] == "Let me"
+
+
+def test_stop_strings_begin_behind_the_thinking(thinker: Served) -> None:
+    choice = thinker.whole(URL, CHAT | {"stop": ["e"]})["choices"][0]
+    assert choice["message"]["reasoning_content"] == "Let me see."
+    assert choice["message"]["content"] == "H"
+    assert choice["stop_reason"] == "e"
+
+
+def test_tool_calls_begin_behind_the_thinking(thinker: Served) -> None:
+    call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    thinker.use(fake_engine(says(f"<think>{call}</think>\n\n{call}")))
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    message = thinker.whole(URL, CHAT | {"tools": tools})["choices"][0]["message"]
+    assert message["reasoning_content"] == call
+    assert [c["function"]["name"] for c in message["tool_calls"]] == ["f"]
+
+
+def test_logprobs_cover_the_content_and_the_thinking_where_it_is_asked_for(thinker: Served) -> None:
+    for more in ({}, {"include_reasoning_logprobs": True}):
+        body = CHAT | {"logprobs": True} | more
+        found = thinker.whole(URL, body)["choices"][0]["logprobs"]
+        assert "".join(t["token"] for t in found["content"]) == "\n\nHello!<|end|>"
+        assert ("reasoning_content" in found) == bool(more)
+        if more:
+            text = "".join(t["token"] for t in found["reasoning_content"])
+            assert text == "<think>\nLet me see.\n</think>"
+
+
+def test_their_logprobs_need_logprobs(thinker: Served) -> None:
+    answer = thinker.post(URL, CHAT | {"include_reasoning_logprobs": True})
+    assert answer.status_code == 400
+    assert "needs 'logprobs'" in answer.text
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+CLOSED = "assistant\n<think>\n\n</think>\n\n"
+
+
+@pytest.mark.parametrize(
+    "off",
+    [
+        {"chat_template_kwargs": {"enable_thinking": False}},
+        {"enable_thinking": False},
+        {"think": False},
+        {"thinking": {"type": "disabled"}},
+        {"reasoning": {"enabled": False}},
+        {"reasoning": {"effort": "none"}},
+        {"reasoning_effort": "none"},
+    ],
+    ids=str,
+)
+def test_thinking_is_turned_off_by_any_name(thinker: Served, off: Json) -> None:
+    """An answer to such a prompt is all content, whatever it looks like."""
+    engine = thinker.use(fake_engine(ANSWER))
+    message = thinker.whole(URL, CHAT | off)["choices"][0]["message"]
+    assert prompt_of(engine).endswith(CLOSED)
+    assert message["content"].startswith("<think>")
+    assert engine.requests[-1].thinking is None
+
+
+@pytest.mark.parametrize(
+    "on",
+    [{"enable_thinking": True}, {"reasoning_effort": "high"}, {"thinking": {"type": "adaptive"}}],
+)
+def test_thinking_is_turned_on_by_any_name(thinker: Served, on: Json) -> None:
+    _, prompt = asked(thinker, URL, CHAT | on)
+    assert prompt.endswith("assistant\n")
+
+
+def test_a_level_without_a_word_in_the_template_is_a_hint(thinker: Served) -> None:
+    answer = thinker.post(URL, CHAT | {"reasoning_effort": "low"})
+    assert answer.headers["X-Ignored-Params"] == "reasoning_effort"
+
+
+def test_a_level_reaches_a_template_that_reads_it(levels: Served) -> None:
+    for sent, said in (("high", "high"), ("minimal", "low"), ("xhigh", "high")):
+        levels.use(engine := fake_engine(ANSWER))
+        answer = levels.post(URL, CHAT | {"reasoning_effort": sent})
+        assert "X-Ignored-Params" not in answer.headers
+        assert prompt_of(engine).startswith(f"|Reasoning: {said}")
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        {"thinking_token_budget": 7},
+        {"thinking_budget": 7},
+        {"reasoning": {"max_tokens": 7}},
+        {"thinking": {"type": "enabled", "budget_tokens": 7}},
+    ],
+    ids=str,
+)
+def test_a_budget_is_the_engines_to_hold(thinker: Served, budget: Json) -> None:
+    request, _ = asked(thinker, URL, CHAT | budget)
+    assert request.thinking.max_tokens == 7
+    assert bytes(request.thinking.open_ids) == b"<think>"
+    assert bytes(request.thinking.close_ids) == b"</think>"
+
+
+def test_where_there_is_no_switch_off_is_a_budget_of_nothing(always: Served) -> None:
+    request, prompt = asked(always, URL, CHAT | {"reasoning_effort": "none"})
+    assert prompt.endswith("<think>\n")
+    assert request.thinking.max_tokens == 0
+    assert request.thinking.open_ids == []
+
+
+def test_a_prompt_that_begins_the_thinking(always: Served) -> None:
+    always.use(fake_engine(says("Let me see.\n</think>\n\nHello!")))
+    message = always.whole(URL, CHAT)["choices"][0]["message"]
+    assert (message["reasoning"], message["content"]) == ("Let me see.", "Hello!")
+
+
+def test_a_grammar_and_a_least_length_begin_behind_the_thinking(thinker: Served) -> None:
+    plain, _ = asked(thinker, URL, CHAT | {"enable_thinking": False} | JSON_ANSWER)
+    request, _ = asked(thinker, URL, CHAT | JSON_ANSWER | {"min_tokens": 3})
+    assert request.thinking.min_tokens == 3
+    assert request.sampling.min_tokens == 0
+    first, second = json.loads(request.grammar)["grammars"]
+    assert "@answer" in first["lark_grammar"]
+    assert {**second, "name": None} == {**json.loads(plain.grammar)["grammars"][0], "name": None}
+    assert (plain.thinking, plain.sampling.min_tokens) == (None, 0)
+
+
+JSON_ANSWER = {"response_format": {"type": "json_object"}}
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "says_what"),
+    [
+        ({"chat_template_kwargs": {"foo": 1}}, "chat_template_kwargs.foo", "enable_thinking"),
+        ({"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages", "not read"),
+        ({"chat_template_kwargs": []}, "chat_template_kwargs", "object"),
+        ({"enable_thinking": True, "think": False}, "think", "must agree with 'enable_thinking'"),
+        ({"thinking_budget": 1, "thinking_token_budget": 2}, "thinking_budget", "must equal"),
+        ({"reasoning_effort": "huge"}, "reasoning_effort", "must be"),
+        ({"separate_reasoning": False}, "separate_reasoning", "True"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_obeyed_is_refused_by_name(
+    thinker: Served, body: Json, param: str, says_what: str
+) -> None:
+    answer = thinker.post(URL, CHAT | body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert says_what.lower() in error["message"].lower()
+
+
+def test_to_a_model_that_does_not_think_all_of_it_is_a_hint(served: Served) -> None:
+    asking = {"reasoning_effort": "high", "thinking_token_budget": 9, "enable_thinking": True}
+    answer = served.post(URL, CHAT | asking)
+    assert answer.status_code == 200
+    ignored = "enable_thinking, reasoning_effort, thinking_token_budget"
+    assert answer.headers["X-Ignored-Params"] == ignored
+    for neutral in ({"reasoning_effort": "none"}, {"think": False}, {"chat_template_kwargs": {}}):
+        answer = served.post(URL, CHAT | neutral)
+        assert answer.status_code == 200
+        assert "X-Ignored-Params" not in answer.headers
+
+
+# --- history -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"reasoning_content": "I see."},
+        {"reasoning": "I see."},
+        {"reasoning_content": None, "reasoning": "I see."},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "I see.", "index": 0}]},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "I see.", "signature": "x"}]},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [(SWITCHED, "<think>I see.</think>Hi"), (LEVELS, "analysis<|message|>I see.<|end|>Hi")],
+    ids=["reasoning_content", "thinking"],
+)
+def test_thoughts_come_back_in_and_reach_the_template(
+    thinker: Served, levels: Served, sent: Json, source: str, written: str
+) -> None:
+    served = thinker if source is SWITCHED else levels
+    earlier = {"role": "assistant", "content": "Hi"} | sent
+    messages = [*CHAT["messages"], earlier, {"role": "user", "content": "And?"}]
+    _, prompt = asked(served, URL, CHAT | {"messages": messages})
+    assert written in prompt
+
+
+def test_an_answer_can_be_sent_back_as_it_is(thinker: Served) -> None:
+    message = thinker.whole(URL, CHAT)["choices"][0]["message"]
+    messages = [*CHAT["messages"], message, {"role": "user", "content": "And?"}]
+    _, prompt = asked(thinker, URL, CHAT | {"messages": messages})
+    assert "<think>Let me see.</think>Hello!" in prompt
+
+
+def test_tokenize_takes_the_variables_too(thinker: Served) -> None:
+    body = {"messages": CHAT["messages"], "chat_template_kwargs": {"enable_thinking": False}}
+    tokens = thinker.whole("/tokenize", body)["tokens"]
+    assert bytes(t for t in tokens if t < 256).decode().endswith("</think>\n\n")

@@ -1,0 +1,179 @@
+"""Thoughts in the Responses and Messages dialects: whole, streamed, switched, and sent back.
+
+What comes out is also held against the services' own schemas (`tests/oracles/wire.py`).
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from tests.api.reasoning.thinker import ANSWER, asked, prompt_of, thinking_server
+from tests.api.support import Served, fake_engine, says
+
+RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
+ASK: dict[str, Any] = {"model": "tiny", "input": "Hi"}
+SAY: dict[str, Any] = {
+    "model": "tiny",
+    "max_tokens": 300,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
+ON = {"thinking": {"type": "enabled", "budget_tokens": 64}}
+CALL = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+
+
+@pytest.fixture(scope="module")
+def shared_thinker() -> Iterator[Served]:
+    with thinking_server() as served:
+        yield served
+
+
+@pytest.fixture
+def thinker(shared_thinker: Served) -> Served:
+    shared_thinker.use(fake_engine(ANSWER))
+    return shared_thinker
+
+
+def events(served: Served, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = served.post(path, body | {"stream": True})
+    assert answer.status_code == 200, answer.text
+    return [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: {")]
+
+
+def test_a_response_has_an_item_for_the_thoughts(thinker: Served) -> None:
+    response = thinker.whole(RESPONSES, ASK | {"reasoning": {"effort": "high", "summary": "auto"}})
+    thought, message = response["output"]
+    assert thought["type"] == "reasoning"
+    assert thought["summary"] == [{"type": "summary_text", "text": "Let me see."}]
+    assert message["content"][0]["text"] == "Hello!"
+    assert response["usage"]["output_tokens_details"]["reasoning_tokens"] > 0
+    assert response["reasoning"] == {"effort": "high", "summary": "auto"}
+
+
+def test_its_stream_says_each_part(thinker: Served) -> None:
+    found = events(thinker, RESPONSES, ASK)
+    kinds = [event["type"] for event in found]
+    named = [kind for kind in dict.fromkeys(kinds) if "reasoning" in kind]
+    assert named == [
+        "response.reasoning_summary_part.added",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning_summary_text.done",
+        "response.reasoning_summary_part.done",
+    ]
+    deltas = [e["delta"] for e in found if e["type"] == "response.reasoning_summary_text.delta"]
+    assert "".join(deltas) == "Let me see."
+    assert [e["sequence_number"] for e in found] == [*range(len(found))]
+
+
+def test_openais_client_reads_the_thoughts(thinker: Served) -> None:
+    with (
+        openai.OpenAI(base_url=f"{thinker.url}/v1", api_key="x", max_retries=0) as client,
+        client.responses.stream(model="tiny", input="Hi") as stream,
+    ):
+        response = stream.get_final_response()
+    first = response.output[0]
+    assert first.type == "reasoning"
+    assert first.summary[0].text == "Let me see."
+    assert response.output_text == "Hello!"
+
+
+def test_logprobs_of_a_response_are_the_contents(thinker: Served) -> None:
+    body = ASK | {"include": ["message.output_text.logprobs", "reasoning.encrypted_content"]}
+    message = thinker.whole(RESPONSES, body)["output"][1]
+    tokens = [entry["token"] for entry in message["content"][0]["logprobs"]]
+    assert "".join(tokens).strip() == "Hello!"
+
+
+def test_effort_none_is_off(thinker: Served) -> None:
+    _, prompt = asked(thinker, RESPONSES, ASK | {"reasoning": {"effort": "none"}})
+    assert prompt.endswith("</think>\n\n")
+
+
+def test_items_of_thoughts_come_back_in(thinker: Served) -> None:
+    """In front of a message, and in front of a call, which is then another turn's."""
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [summary("I see.")]}
+    call = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+    items = [
+        {"role": "user", "content": "Hi"},
+        thought | {"encrypted_content": "gAAA"},
+        {"role": "assistant", "content": "Hello."},
+        thought | {"summary": [summary("Then f.")]},
+        call,
+        {"type": "function_call_output", "call_id": "c", "output": "1"},
+        {"type": "reasoning", "summary": [], "encrypted_content": "gAAA"},
+    ]
+    _, prompt = asked(thinker, RESPONSES, ASK | {"input": items})
+    assert "|assistant\n<think>I see.</think>Hello.|assistant\n<think>Then f.</think>f|" in prompt
+
+
+def summary(text: str) -> dict[str, str]:
+    return {"type": "summary_text", "text": text}
+
+
+def test_a_message_has_a_block_for_the_thoughts(thinker: Served) -> None:
+    thought, text = thinker.whole(MESSAGES, SAY | ON)["content"]
+    assert (thought["type"], thought["thinking"]) == ("thinking", "Let me see.")
+    assert thought["signature"]
+    assert text["text"] == "Hello!"
+
+
+def test_its_stream_has_the_signature_last(thinker: Served) -> None:
+    found = [e for e in events(thinker, MESSAGES, SAY | ON) if "index" in e]
+    deltas = [e["delta"] for e in found if e["index"] == 0 and "delta" in e]
+    assert "".join(d.get("thinking", "") for d in deltas) == "Let me see."
+    assert deltas[-1]["type"] == "signature_delta"
+    assert {d["type"] for d in deltas[:-1]} == {"thinking_delta"}
+
+
+def test_anthropics_client_reads_the_thoughts_of_a_tools_use(thinker: Served) -> None:
+    thinker.use(fake_engine(says(f"<think>\nI need f.\n</think>\n\n{CALL}")))
+    with (
+        anthropic.Anthropic(base_url=thinker.url, api_key="x", max_retries=0) as client,
+        client.messages.stream(
+            **SAY,
+            thinking={"type": "enabled", "budget_tokens": 1024},
+            tools=[{"name": "f", "input_schema": {"type": "object"}}],
+        ) as stream,
+    ):
+        message = stream.get_final_message()
+    assert [block.type for block in message.content] == ["thinking", "tool_use"]
+    assert message.stop_reason == "tool_use"
+
+
+def test_a_budget_is_the_engines_to_hold(thinker: Served) -> None:
+    request, _ = asked(thinker, MESSAGES, SAY | ON)
+    assert request.thinking.max_tokens == 64
+
+
+@pytest.mark.parametrize("quiet", [{}, {"thinking": {"type": "adaptive", "display": "omitted"}}])
+def test_thoughts_are_left_out_unless_they_were_asked_for(thinker: Served, quiet: Any) -> None:
+    (block,) = thinker.whole(MESSAGES, SAY | quiet)["content"]
+    assert block["text"] == "Hello!"
+
+
+def test_disabled_is_off(thinker: Served) -> None:
+    engine = thinker.use(fake_engine(says("Hello!")))
+    thinker.whole(MESSAGES, SAY | {"thinking": {"type": "disabled"}})
+    assert prompt_of(engine).endswith("</think>\n\n")
+
+
+def test_blocks_of_thoughts_come_back_in(thinker: Served) -> None:
+    earlier = [
+        {"type": "thinking", "thinking": "I see.", "signature": "c2ln"},
+        {"type": "redacted_thinking", "data": "gAAA"},
+        {"type": "text", "text": "Hello."},
+    ]
+    messages = [*SAY["messages"], {"role": "assistant", "content": earlier}, *SAY["messages"]]
+    _, prompt = asked(thinker, MESSAGES, SAY | ON | {"messages": messages})
+    assert "<think>I see.</think>Hello." in prompt
+
+
+def test_thinking_of_a_model_that_does_not_is_a_hint(served: Served) -> None:
+    answer = served.post(MESSAGES, SAY | ON)
+    assert answer.status_code == 200
+    assert "thinking" in answer.headers["X-Ignored-Params"]
+    answer = served.post(RESPONSES, ASK | {"reasoning": {"effort": "medium"}})
+    assert answer.headers["X-Ignored-Params"] == "reasoning.effort"

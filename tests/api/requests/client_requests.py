@@ -1,0 +1,205 @@
+"""Variations of requests that client programs send, by the rule of docs/api.md that answers them.
+
+Each is a change of a small good request: `OBEYED` and `NEUTRAL` are answered and no header says
+more; `HINTS` are answered and the header names what is behind them; `REFUSED` are a 400 for the
+field behind them.
+"""
+
+from typing import Any
+
+from tests.api.support import CHAT, COMPLETION
+
+CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
+EMBED_URL, RESPONSES_URL = "/v1/embeddings", "/v1/responses"
+MESSAGES_URL = "/v1/messages"
+GOOD: dict[str, dict[str, Any]] = {
+    CHAT_URL: CHAT | {"max_tokens": 4},
+    TEXT_URL: COMPLETION | {"max_tokens": 4},
+    EMBED_URL: {"model": "tiny", "input": "Hi"},
+    RESPONSES_URL: {"model": "tiny", "input": "Hi", "max_output_tokens": 4},
+    MESSAGES_URL: CHAT | {"max_tokens": 4},
+}
+OBJECT = {"type": "object"}
+FUNCTIONS = [{"name": "f", "parameters": OBJECT}]
+HI = CHAT["messages"][0]
+ASSISTANT = {"role": "assistant", "content": "Hello"}
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
+
+
+def said(*messages: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [HI, *messages]}
+
+
+Change = dict[str, Any]
+OBEYED: list[tuple[str, Change]] = [
+    *((CHAT_URL, change) for change in (
+        {"metadata": {"a": "b"}}, {"max_tokens": 4, "max_completion_tokens": 4},
+        {"max_tokens": None, "n_predict": 3}, {"max_tokens": -1}, {"max_completion_tokens": -1},
+        {"max_tokens": None, "n_predict": -1}, {"repeat_penalty": 1.1}, {"top_k": 40},
+        {"repetition_penalty": 1.1}, {"min_p": 0.1}, {"random_seed": 7}, {"seed": -1},
+        {"stop": ["a", "b", "c", "d", "e"]}, {"stop": [str(i) for i in range(16)]},
+        {"grammar": 'root ::= "a" [a-z]*'}, {"json_schema": {"type": "boolean"}},
+        {"regex": "[a-z]+"}, {"ebnf": 'root ::= "a" | "b"'}, {"guided_json": OBJECT},
+        {"guided_json": '{"type": "object"}'}, {"guided_choice": ["a", "b"]},
+        {"guided_regex": "a+"}, {"guided_grammar": 'start: "a"'}, {"guided_json_object": True},
+        {"structured_outputs": {"choice": ["a"]}}, {"response_format": {"type": "json_object"}},
+        {"allowed_token_ids": [65, 66]}, {"bad_words": ["Paris", "a/b"]},
+        {"logprobs": True, "top_logprobs": 2}, {"return_token_ids": True},
+        {"user": "u"}, {"safety_identifier": "u"},
+        said(ASSISTANT | {"content": None}, HI), said({"role": "assistant"}, HI),
+        said(ASSISTANT | {"tool_calls": [CALL | {"index": 0}]}),
+        said(ASSISTANT | {"tool_calls": [
+            CALL | {"function": {"name": "f", "arguments": {"a": 1}}}]}),
+        said(ASSISTANT | {"tool_calls": [CALL]},
+             {"role": "tool", "tool_call_id": "c", "content": None}),
+        {"model": None}, {"model": ""}, {"model": "TINY"}, {"model": "tiny:latest"},
+        {"model": "org/tiny"},
+    )),
+    *((TEXT_URL, change) for change in (
+        {"max_tokens": -1}, {"max_tokens": None, "n_predict": 3}, {"metadata": {"a": "b"}},
+        {"max_tokens": None, "max_completion_tokens": 3}, {"guided_json": OBJECT},
+        {"allowed_token_ids": [65]}, {"best_of": 1}, {"echo": True}, {"prompt": [""]},
+    )),
+    (RESPONSES_URL, {"max_output_tokens": -1}),
+]  # fmt: skip
+NEUTRAL: list[tuple[str, Change]] = [
+    *((CHAT_URL, change) for change in (
+        {"parallel_tool_calls": False}, {"parallel_tool_calls": True}, {"store": False},
+        {"metadata": {}}, {"reasoning_effort": "none"}, {"stream_options": None},
+        {"stream_options": {"include_usage": True}}, {"stream": False, "stream_options": {}},
+        {"service_tier": "auto"}, {"verbosity": "medium"}, {"max_tokens": None}, {"top_k": -1},
+        {"top_k": 0}, {"typical_p": 1}, {"typical_p": 1.0}, {"tfs_z": 1}, {"mirostat": 0},
+        {"dry_multiplier": 0}, {"xtc_probability": 0}, {"samplers": []}, {"top_a": 0},
+        {"logit_bias": None}, {"logit_bias": {}}, {"stop": None}, {"stop": []}, {"stop": ""},
+        {"stop": [""]}, {"tools": []}, {"tools": [], "tool_choice": "auto"},
+        {"tool_choice": "none"}, {"tool_choice": "auto"}, {"tool_choice": None},
+        {"functions": None}, {"functions": []}, {"function_call": None},
+        {"function_call": "none"}, {"temperature": None}, {"top_p": 0}, {"top_p": 1.0},
+        {"presence_penalty": None}, {"frequency_penalty": 0}, {"n": None}, {"seed": None},
+        {"user": None}, {"user": ""}, {"logprobs": None}, {"top_logprobs": 0},
+        {"logprobs": False, "top_logprobs": 0}, {"logprobs": False, "top_logprobs": None},
+        {"response_format": None}, {"response_format": {"type": "text"}},
+        {"modalities": ["text"]}, {"audio": None}, {"prediction": None},
+        {"web_search_options": None}, {"length_penalty": 1.0}, {"early_stopping": False},
+        {"use_beam_search": False}, {"spaces_between_special_tokens": True}, {"bad_words": []},
+        {"allowed_token_ids": []}, {"logits_processors": None}, {"logits_processors": []},
+        {"mm_processor_kwargs": None}, {"documents": None}, {"kv_transfer_params": None},
+        {"vllm_xargs": None}, {"echo": False}, {"best_of": 1}, {"suffix": None},
+        {"no_repeat_ngram_size": 0}, {"safe_prompt": False}, {"prompt_mode": None},
+        {"grammar": ""}, {"structured_outputs": {}}, {"stream": None},
+        {"context_overflow_policy": "stopAtLimit"}, {"cache_control": None},
+    )),
+    *((TEXT_URL, change) for change in (
+        {"suffix": None}, {"suffix": ""}, {"max_tokens": None},
+        {"stream_options": {"include_usage": True}},
+    )),
+    *((EMBED_URL, change) for change in (
+        {"dimensions": None}, {"normalize": True}, {"truncate": False}, {"truncate": "NONE"},
+        {"encoding_format": None},
+    )),
+    *((RESPONSES_URL, change) for change in (
+        {"truncation": "disabled"}, {"background": False}, {"store": False}, {"store": None},
+        {"stream_options": {"include_obfuscation": False}}, {"text": {"verbosity": "medium"}},
+    )),
+    *((MESSAGES_URL, change) for change in (
+        {"thinking": {"type": "disabled"}}, {"mcp_servers": []}, {"service_tier": "auto"},
+    )),
+]  # fmt: skip
+HINTS: list[tuple[str, Change, str]] = [
+    *((CHAT_URL, change, names) for change, names in (
+        ({"store": True}, "store"), ({"service_tier": "flex"}, "service_tier"),
+        ({"service_tier": "priority"}, "service_tier"), ({"verbosity": "low"}, "verbosity"),
+        ({"prompt_cache_key": "k"}, "prompt_cache_key"), ({"cache_prompt": True}, "cache_prompt"),
+        ({"id_slot": 1}, "id_slot"), ({"slot_id": 1}, "slot_id"), ({"ttl": 60}, "ttl"),
+        ({"timings_per_token": True}, "timings_per_token"), ({"keep_alive": "5m"}, "keep_alive"),
+        ({"prediction": {"type": "content", "content": "x"}}, "prediction"),
+        ({"guided_decoding_backend": "x"}, "guided_decoding_backend"),
+        ({"structured_outputs": {"regex": "a", "backend": "x"}}, "backend"),
+        ({"provider": {"order": ["x"]}}, "provider"), ({"route": "fallback"}, "route"),
+        ({"models": ["a", "b"]}, "models"), ({"usage": {"include": True}}, "usage"),
+        ({"request_id": "r"}, "request_id"), ({"session_id": "s"}, "session_id"),
+        ({"cache_control": {"type": "ephemeral"}}, "cache_control"),
+        ({"draft_model": "x"}, "draft_model"), ({"intent": "x"}, "intent"),
+        ({"vl_high_resolution_images": True}, "vl_high_resolution_images"),
+        ({"max_tokens": 100_000}, "max_tokens"), ({"max_tokens": 512}, "max_tokens"),
+        ({"max_tokens": None, "max_completion_tokens": 32768}, "max_completion_tokens"),
+        ({"messages": [HI | {"cache_control": {}}]}, "cache_control"),
+        ({"messages": [HI | {"id": "m", "timestamp": 1}]}, "id, timestamp"),
+        ({"ttl": 60, "cache_prompt": True, "max_tokens": 600}, "cache_prompt, max_tokens, ttl"),
+    )),
+    (TEXT_URL, {"max_tokens": 100_000}, "max_tokens"),
+    (EMBED_URL, {"input_type": "query"}, "input_type"),
+    *((RESPONSES_URL, change, names) for change, names in (
+        ({"store": True}, "store"), ({"truncation": "auto"}, "truncation"),
+        ({"text": {"verbosity": "low"}}, "verbosity"), ({"client_metadata": {}}, "client_metadata"),
+        ({"service_tier": "priority"}, "service_tier"), ({"prompt_cache_key": "k"},
+         "prompt_cache_key"), ({"max_output_tokens": 100_000}, "max_output_tokens"),
+        ({"context_management": []}, "context_management"),
+    )),
+    *((MESSAGES_URL, change, names) for change, names in (
+        ({"max_tokens": 32000}, "max_tokens"), ({"speed": "fast"}, "speed"),
+        ({"context_management": {"edits": []}}, "context_management"),
+        ({"cache_control": {"type": "ephemeral"}}, "cache_control"),
+        ({"system": [{"type": "text", "text": "x",
+                      "cache_control": {"type": "ephemeral", "scope": "global"}}]},
+         "cache_control"),
+        ({"tools": [{"name": "f", "input_schema": OBJECT, "defer_loading": True,
+                     "input_examples": [{}]}], "tool_choice": {"type": "none"}},
+         "defer_loading, input_examples"),
+        ({"inference_geo": "us"}, "inference_geo"),
+    )),
+]  # fmt: skip
+REFUSED: list[tuple[str, Change, str]] = [
+    *((CHAT_URL, change, param) for change, param in (
+        ({"max_tokens": 0}, "max_tokens"), ({"max_tokens": -2}, "max_tokens"),
+        ({"max_tokens": 4, "max_completion_tokens": 5}, "max_tokens"),
+        ({"n_predict": 5}, "n_predict"), ({"chat_template": "x"}, "chat_template"),
+        ({"typical_p": 0.9}, "typical_p"), ({"tfs_z": 0.9}, "tfs_z"), ({"mirostat": 2}, "mirostat"),
+        ({"samplers": ["top_k"]}, "samplers"), ({"dry_multiplier": 0.8}, "dry_multiplier"),
+        ({"xtc_probability": 0.5}, "xtc_probability"), ({"options": {}}, "options"),
+        ({"format": "json"}, "format"), ({"stop": "x" * 300}, "stop"),
+        ({"stop": ["a"] * 17}, "stop"), ({"tool_choice": "required"}, "tool_choice"),
+        ({"functions": FUNCTIONS}, "functions"), ({"temperature": 2.5}, "temperature"),
+        ({"temperature": -0.1}, "temperature"), ({"seed": 2**63}, "seed"),
+        ({"repetition_penalty": 1e-40}, "repetition_penalty"),
+        ({"repeat_penalty": 1e-40}, "repeat_penalty"), ({"logprobs": 2}, "logprobs"),
+        ({"top_logprobs": 2}, "top_logprobs"), ({"extra_body": {}}, "extra_body"),
+        ({"response_format": {"type": "structural_tag"}}, "response_format.type"),
+        ({"grammar": "root ::= ("}, "grammar"), ({"json_schema": {"not": {}}}, "json_schema"),
+        ({"guided_json": {"type": "x"}}, "guided_json"),
+        ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),
+        ({"response_format": {"type": "json_object"}, "regex": "a"}, "regex"),
+        ({"bad_words": ["a"], "ignore_eos": True}, "ignore_eos"),
+        ({"allowed_token_ids": [260]}, "allowed_token_ids[0]"),
+        ({"transforms": ["middle-out"]}, "transforms"),
+        ({"early_stopping": True}, "early_stopping"),
+        ({"use_beam_search": True}, "use_beam_search"), ({"echo": True}, "echo"),
+        ({"no_repeat_ngram_size": 3}, "no_repeat_ngram_size"), ({"lora_path": "x"}, "lora_path"),
+        ({"adapter_id": "x"}, "adapter_id"), ({"safe_prompt": True}, "safe_prompt"),
+        ({"top_a": 0.5}, "top_a"), ({"preset": "x"}, "preset"), ({"api_key": "x"}, "api_key"),
+        ({"drop_params": True}, "drop_params"),
+        ({"context_overflow_policy": "rollingWindow"}, "context_overflow_policy"),
+        ({"metadata": {str(i): "x" for i in range(20)}}, "metadata"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": [IMAGE]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "user", "content": None}]}, "messages[0].content"),
+        ({"messages": [{"role": "model", "content": "x"}]}, "messages[0].role"),
+        (said({"role": "function", "content": "x"}), "messages[1].role"),
+        (said({"role": "tool", "content": "x"}), "messages[1].tool_call_id"),
+    )),
+    *((TEXT_URL, change, param) for change, param in (
+        ({"suffix": "x"}, "suffix"), ({"best_of": 2}, "best_of"), ({"logprobs": True}, "logprobs"),
+        ({"prompt": []}, "prompt"), ({"prompt": None}, "prompt"), ({"prompt": ["a", 1]},
+         "prompt[1]"), ({"max_tokens": 0}, "max_tokens"), ({"top_logprobs": 1}, "top_logprobs"),
+        ({"max_completion_tokens": 3}, "max_completion_tokens"), ({"input_suffix": "x"},
+         "input_suffix"), ({"prompt": ["a"] * 128, "n": 9}, "n"),
+    )),
+    *((EMBED_URL, change, param) for change, param in (
+        ({"dimensions": 8}, "dimensions"), ({"truncate": "END"}, "truncate"),
+        ({"normalize": False}, "normalize"), ({"input": ""}, "input"),
+        ({"input": ["a", ""]}, "input[1]"), ({"messages": [HI]}, "messages"),
+    )),
+    (RESPONSES_URL, {"previous_response_id": "r"}, "previous_response_id"),
+    (RESPONSES_URL, {"background": True}, "background"),
+]  # fmt: skip

@@ -1,0 +1,128 @@
+"""What client programs send gets the answer that the rules of docs/api.md give, whole and
+streamed."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.http.test_errors import ask
+from tests.api.requests.client_requests import CHAT_URL, GOOD, HINTS, NEUTRAL, OBEYED, REFUSED
+from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, ready_state
+from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.launch.asgi_app import create_app
+
+HEADER = "x-ignored-params"
+APP = create_app(ready_state(fake_engine()))
+
+
+def sent(path: str, change: dict[str, Any]) -> httpx.Response:
+    """The answer to a good request with a change."""
+
+    async def main() -> httpx.Response:
+        async with client_of(APP) as client:
+            return await client.post(path, json=GOOD[path] | change)
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(("path", "change"), OBEYED + NEUTRAL, ids=str)
+def test_what_is_obeyed_or_asks_for_nothing_passes_in_silence(
+    path: str, change: dict[str, Any]
+) -> None:
+    answer = sent(path, change)
+    assert answer.status_code == 200, answer.text
+    assert HEADER not in answer.headers
+
+
+@pytest.mark.parametrize(("path", "change", "names"), HINTS, ids=str)
+def test_a_hint_is_taken_and_named(path: str, change: dict[str, Any], names: str) -> None:
+    answer = sent(path, change)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers[HEADER] == names
+
+
+@pytest.mark.parametrize(("path", "change", "names"), HINTS, ids=str)
+def test_a_stream_names_them_too(path: str, change: dict[str, Any], names: str) -> None:
+    if path == "/v1/embeddings":
+        pytest.skip("embeddings are not streamed")
+    answer = sent(path, change | {"stream": True})
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers[HEADER] == names
+
+
+@pytest.mark.parametrize(("path", "change", "param"), REFUSED, ids=str)
+def test_what_cannot_be_obeyed_is_refused_by_name(
+    path: str, change: dict[str, Any], param: str
+) -> None:
+    answer = sent(path, change)
+    assert answer.status_code == 400, answer.text
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert f"'{param}'" in error["message"]
+
+
+def sampling_of(path: str, body: dict[str, Any]) -> Any:
+    engine = fake_engine()
+    assert ask(path, body, state=ready_state(engine)).status_code == 200
+    return engine.requests[0].sampling
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "value"),
+    [
+        ({"n_predict": 3}, "max_tokens", 3),
+        ({"max_tokens": -1}, "max_tokens", 493),
+        ({"max_tokens": 100_000}, "max_tokens", 493),
+        ({"repeat_penalty": 1.5}, "repetition_penalty", 1.5),
+        ({"random_seed": 7}, "seed", 7),
+        ({"min_new_tokens": 2}, "min_tokens", 2),
+    ],
+)
+def test_another_name_is_obeyed(change: dict[str, Any], name: str, value: object) -> None:
+    assert getattr(sampling_of(CHAT_URL, CHAT | change), name) == value
+
+
+@pytest.mark.parametrize(("length", "wanted"), [(8, 16), (500, 12), (511, 1)])
+def test_the_default_of_completions_fits_into_the_room(length: int, wanted: int) -> None:
+    """A caller who named no number never hears of one."""
+    body = COMPLETION | {"prompt": [65] * length}
+    assert sampling_of("/v1/completions", body).max_tokens == wanted
+    assert HEADER not in ask("/v1/completions", body).headers
+
+
+def test_a_limit_above_the_room_is_refused_if_the_operator_says_so() -> None:
+    strict = ApiConfig(strict_max_tokens=True)
+    for path, name in (("/v1/responses", "max_output_tokens"), ("/v1/chat/completions",) * 2):
+        name = "max_completion_tokens" if name == path else name
+        body = {k: v for k, v in GOOD[path].items() if not k.startswith("max_")}
+        answer = ask(path, body | {name: 494}, config=strict)
+        assert answer.status_code == 400
+        assert answer.json()["error"]["message"].startswith(f"'{name}' must be at most 493, got")
+        assert ask(path, body | {name: 493}, config=strict).status_code == 200
+
+
+def test_a_model_answers_to_its_patterns_by_the_name_that_was_sent() -> None:
+    state = ready_state(fake_engine(), name_patterns=("claude-*",))
+    answer = ask(CHAT_URL, CHAT | {"model": "claude-haiku"}, state=state)
+    assert answer.json()["model"] == "claude-haiku"
+    assert ask(CHAT_URL, CHAT | {"model": "gpt-4"}, state=state).status_code == 404
+    assert ask(CHAT_URL, CHAT | {"model": "Tiny:latest"}, state=state).json()["model"] == "tiny"
+    del (body := dict(CHAT))["model"]
+    assert ask(CHAT_URL, body, state=state).json()["model"] == "tiny"
+
+
+def test_two_names_that_differ_in_case_alone_are_told_apart_or_neither_is_meant() -> None:
+    state = ready_state(fake_engine(), names=("tiny", "Tiny"))
+    assert ask(CHAT_URL, CHAT | {"model": "Tiny"}, state=state).json()["model"] == "Tiny"
+    assert ask(CHAT_URL, CHAT | {"model": "TINY"}, state=state).status_code == 404
+
+
+def test_two_bos_tokens_are_warned_of() -> None:
+    twice = ask("/v1/completions", COMPLETION | {"prompt": [256, 256, 65]})
+    assert twice.headers["x-prompt-warning"] == "the prompt begins with two BOS tokens"
+    assert (
+        "x-prompt-warning" not in ask("/v1/completions", COMPLETION | {"prompt": [256, 65]}).headers
+    )

@@ -1,0 +1,53 @@
+"""Settings that our readers need not read: those of transformers' configuration classes that no
+logit depends on, each with the reason."""
+
+TRAINING = "of training: nothing is dropped or initialized when a model is served"
+TOKENS = "of tokenization and generation: read there, by another name or not at all"
+OUTPUT = "of what transformers returns beside logits"
+BOOKS = "of bookkeeping"
+CLASSIFIER = "of another head than a language model's"
+PRECISION = "of rounding: we take softmax in 32 bits whatever it says"
+
+HARMLESS = {
+    "attention_dropout": TRAINING, "attn_pdrop": TRAINING, "embd_pdrop": TRAINING,
+    "resid_pdrop": TRAINING, "hidden_dropout": TRAINING, "residual_dropout": TRAINING,
+    "embedding_dropout": TRAINING, "dropout": TRAINING, "layerdrop": TRAINING,
+    "initializer_range": TRAINING, "init_std": TRAINING,
+    "bos_token_id": TOKENS, "eos_token_id": TOKENS, "pad_token_id": TOKENS, "eod_token_id": TOKENS,
+    "output_attentions": OUTPUT, "output_hidden_states": OUTPUT, "return_dict": OUTPUT,
+    "use_cache": OUTPUT, "chunk_size_feed_forward": "of memory: an MLP row by row is the same MLP",
+    "_name_or_path": BOOKS, "architectures": BOOKS, "transformers_version": BOOKS,
+    "model_type": "how the reader was found",
+    "dtype": "of how it is stored, which the tensors say themselves",
+    "id2label": CLASSIFIER, "label2id": CLASSIFIER, "problem_type": CLASSIFIER,
+    "classifier_dropout": CLASSIFIER, "summary_activation": CLASSIFIER,
+    "summary_first_dropout": CLASSIFIER, "summary_proj_to_labels": CLASSIFIER,
+    "summary_type": CLASSIFIER, "summary_use_proj": CLASSIFIER,
+    "is_encoder_decoder": "these classes have no encoder, whatever it says",
+    "is_decoder": "these classes are decoders, whatever it says",
+    "pretraining_tp": "of how a product is cut into pieces, whose sum is the same",
+    "reorder_and_upcast_attn": PRECISION, "attention_softmax_in_fp32": PRECISION,
+    "scale_attention_softmax_in_fp32": PRECISION,
+}  # fmt: skip
+
+HARMLESS_IN = {  # one class
+    "gemma3_text": {"_sliding_window_pattern": "transformers' own note, which it does not read"},
+    "phi3": {"rope_parameters.original_max_position_embeddings": "the one outside counts"},
+    "ministral3": {
+        "rope_parameters.max_position_embeddings": "transformers does not read it either",
+        "rope_parameters.type": "`rope_type` says it",
+    },
+    "hunyuan_v1_dense": {"rope_parameters.factor": "`alpha` is the whole scaling"},
+    "gpt_bigcode": {"num_key_value_heads": "`multi_query` says it"},
+    "mpt": {
+        "emb_pdrop": TRAINING,
+        "embedding_fraction": TRAINING,
+        "init_device": TRAINING,
+        "learned_pos_emb": "beside ALiBi there are none, whatever it says",
+    },
+    "smollm3": {"sliding_window": "of `use_sliding_window`, which is refused"},
+}
+
+
+def harmless(model_type: str) -> set[str]:
+    return {*HARMLESS, *HARMLESS_IN.get(model_type, ())}

@@ -1,0 +1,73 @@
+"""A file's settings of its architecture: every one is read, or known to be harmless, or refused.
+
+llama.cpp reads what it knows and passes over the rest; a key that a newer converter writes, or
+that another architecture has, would here change nothing where it should have. So whoever reads a
+file is listened to, and what nobody asked for is looked up below.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from thirdeye.weights.formats.fields import Fields, shown
+
+ANY = None
+HARMLESS: Mapping[str, tuple[object, ...] | None] = {  # with these values; with any
+    "vocab_size": ANY,  # the embedding's rows say it
+    "tensor_data_layout": ANY,  # of the tensors' origin
+    "attention.layer_norm_epsilon": ANY,  # beside the other kind of norm's,
+    "attention.layer_norm_rms_epsilon": ANY,  # which the architecture has
+    "attention.sliding_window_pattern": ANY,  # beside no window
+    "expert_used_count": ANY,  # beside no experts: those are refused
+    "pooling_type": ANY,  # of embeddings
+    "rope.dimension_count": ANY,  # beside learned positions
+    "rope.freq_base": ANY,
+    "rope.scaling.finetuned": ANY,  # of how it was trained
+    "rope.scaling.factor": ANY,  # beside a type that is none, or a table of factors
+    "rope.scale_linear": ANY,
+    "rope.scaling.original_context_length": ANY,  # beside a type that needs none
+    "rope.scaling.yarn_beta_fast": ANY,
+    "rope.scaling.yarn_beta_slow": ANY,
+    "rope.scaling.attn_factor": (1.0,),
+    "rope.scaling.yarn_attn_factor": (1.0,),
+    "rope.scaling.yarn_ext_factor": (1.0,),
+    "use_parallel_residual": ANY,  # llama.cpp looks at the tensors
+}
+OFF = (0, 0.0)  # a number that means none
+
+
+class Noted(Mapping[str, Any]):
+    """A mapping that remembers which of its keys were asked for."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self._values = values
+        self.asked: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.add(key)
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def refuse_unread(fields: Fields, noted: Noted) -> None:
+    """`fields`: of the architecture's own keys. Raises `ModelFormatError` for the first that was
+    not asked for and might matter."""
+    unread = sorted(set(noted) - noted.asked)
+    for name in unread:
+        key, value = name.removeprefix(fields.prefix), noted[name]
+        if key != name and not _is_harmless(key, value):
+            raise fields.error(key, f"is a setting that is not known here (value {shown(value)}).")
+
+
+def _is_harmless(key: str, value: object) -> bool:
+    is_number = type(value) in (int, float)
+    if is_number and value in OFF:
+        return True
+    if key not in HARMLESS:
+        return False
+    values = HARMLESS[key]
+    return values is ANY or (is_number and value in values)
