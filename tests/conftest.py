@@ -26,7 +26,7 @@ from thirdeye.weights.resolve import resolve_model
 ROOT = Path(__file__).parent
 
 if find_spec("triton"):
-    from tests.oracles import interpreted_builtins, interpreted_dot, interpreted_index
+    from tests.oracles.interpreter import interpreted_builtins, interpreted_dot, interpreted_index
 
     interpreted_builtins.install()
     interpreted_dot.install()
