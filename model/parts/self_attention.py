@@ -97,7 +97,7 @@ class HeadNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, channels of this rank's heads] -> the same, normed."""
-        heads = x.unflatten(-1, self.weight.shape).float()
+        heads = x.reshape(len(x), *self.weight.shape).float()
         normed = F.layer_norm(heads, self.weight.shape[1:], eps=self.eps) * self.weight.float()
         return normed.to(x.dtype).flatten(1)
 
@@ -164,7 +164,7 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor, rotate: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""
-        qkv = self.normed(x).unflatten(-1, (-1, self.head_dim))  # [T, heads of q, k, v, head_dim]
+        qkv = self.normed(x).view(len(x), -1, self.head_dim)  # [T, heads of q, k, v, head_dim]
         query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)
         turned = self._turned(query_key, self.qk_norm, rotate)
         query, key = turned.tensor_split([self.num_heads], dim=1)
