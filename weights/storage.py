@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,14 @@ def sha256_of(path: Path, progress: Progress = no_progress) -> str:
             done += len(chunk)
             progress("check", done, total)
     return digest.hexdigest()
+
+
+def put_in_place(finished: Path, target: Path) -> None:
+    """Give a finished file its name, in one step and for good: its bytes are on the disk before the
+    name is, so that no power cut leaves a name over half a file. Raises OSError."""
+    with finished.open("rb") as file:
+        os.fsync(file.fileno())
+    finished.replace(target)
 
 
 def check_room(directory: Path, needed: int, what: str) -> None:

@@ -6,6 +6,7 @@ one message that names the way out; a traceback is a bug.
 
 import asyncio
 import gc
+import ipaddress
 import json
 import os
 import signal
@@ -124,6 +125,7 @@ async def load(replica: Replica, url: str, started: float) -> None:
         *([f"  memory: {info.memory}"] if info.memory else []),
         *defaults_line(opened.defaults),
         *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
+        *open_door_line(settings.network.host, has_key=has_key),
         curl_line(url, opened.names[0], has_chat=has_chat, has_key=has_key),
     ]
     say("\n".join(lines))  # in one write: who reads the first finds the others too
@@ -146,6 +148,24 @@ def defaults_line(defaults: GenerationDefaults) -> list[str]:
     """What the model's files change for requests that do not say, if anything."""
     said = ", ".join(f"{name} {value:g}" for name, value in defaults.said().items())
     return [f"  sampling by default, as the model suggests: {said}"] if said else []
+
+
+def open_door_line(host: str, *, has_key: bool) -> list[str]:
+    """A warning, where whoever reaches this machine may use the model."""
+    if has_key or is_loopback(host):
+        return []
+    return [
+        f"  WARNING: anybody who reaches this machine ({host}) may use the model: set "
+        "--api-key-file (or THIRDEYE_API_KEY), or listen on 127.0.0.1"
+    ]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address; a name is one of ours if it says so."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:

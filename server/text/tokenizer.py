@@ -28,8 +28,12 @@ class TokenizerLike(Protocol):
         """Ids that end a generation."""
 
     @property
-    def add_bos(self) -> bool:
-        """Whether a plain prompt starts with the BOS token."""
+    def prefix_ids(self) -> tuple[int, ...]:
+        """What stands in front of a plain text: BOS, for many models."""
+
+    @property
+    def suffix_ids(self) -> tuple[int, ...]:
+        """What stands behind a plain text that nothing continues: EOS, for some."""
 
     @property
     def max_token_bytes(self) -> int:

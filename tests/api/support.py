@@ -34,7 +34,8 @@ class ByteTokenizer:
     special_tokens: ClassVar = {"<|bos|>": BOS, "<|end|>": EOS, "<|turn|>": TURN}
     bos_token_id = BOS
     eos_token_ids = frozenset({EOS})
-    add_bos = False
+    prefix_ids: tuple[int, ...] = ()
+    suffix_ids: tuple[int, ...] = ()
     max_token_bytes = 8
 
     def encode(self, text: str, *, follows_special: bool = False) -> list[int]:

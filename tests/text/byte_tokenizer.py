@@ -15,6 +15,7 @@ class ByteTokenizer:
         bos: str | None = "<|im_start|>",
         eos: Sequence[str] = ("<|im_end|>",),
         add_bos: bool = False,
+        add_eos: bool = False,
     ) -> None:
         self._table = [bytes([i]) for i in range(256)] + [s.encode() for s in specials]
         self.special_tokens = {s: 256 + i for i, s in enumerate(specials)}
@@ -24,7 +25,9 @@ class ByteTokenizer:
         self.vocab_size = len(self._table) + 1  # the last id has no text
         self.bos_token_id = None if bos is None else self.special_tokens[bos]
         self.eos_token_ids = frozenset(self.special_tokens[s] for s in eos)
-        self.add_bos = add_bos
+        is_added = add_bos and self.bos_token_id is not None
+        self.prefix_ids = (self.bos_token_id,) if is_added else ()
+        self.suffix_ids = (self.special_tokens[eos[0]],) if add_eos else ()
         self.max_token_bytes = max(map(len, self._table))
 
     def encode(self, text: str, *, follows_special: bool = False) -> list[int]:

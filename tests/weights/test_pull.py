@@ -61,6 +61,7 @@ def model(wheel: Path) -> CatalogModel:
         member_size=len(CONTENT),
         member_sha256=sha256(CONTENT),
         license="Apache-2.0",
+        hub_id="org/Tiny-Model",
     )
 
 

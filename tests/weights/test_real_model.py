@@ -149,7 +149,7 @@ def test_special_tokens_only_where_asked_for(tokenizer: Tokenizer) -> None:
         assert tokenizer.encode_with_special(f"a{literal}b") == [81, token_id, 82]
         assert tokenizer.token_bytes(token_id) == literal.encode()
     assert (tokenizer.bos_token_id, tokenizer.eos_token_ids) == (1, {2})
-    assert (tokenizer.add_bos, tokenizer.vocab_size) == (False, 49152)
+    assert (tokenizer.prefix_ids, tokenizer.vocab_size) == ((), 49152)
 
 
 def test_every_token_is_its_own_encoding(tokenizer: Tokenizer) -> None:

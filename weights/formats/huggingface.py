@@ -27,7 +27,8 @@ from thirdeye.weights.formats.quantized.quantized_weight import QuantizedWeight
 from thirdeye.weights.formats.safetensors import ShardEntry, are_equal, list_tensors
 from thirdeye.weights.formats.shards import check_index, find_shards
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling, of_huggingface
-from thirdeye.weights.tokenizers import tokenizer_json, tokenizer_model
+from thirdeye.weights.tokenizers import tokenizer_json
+from thirdeye.weights.tokenizers.sentencepiece import tokenizer_model
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.tokenizers.pieces import SPACE, spells_a_byte
 from thirdeye.weights.tokenizers.pipeline import Pipeline
+from thirdeye.weights.tokenizers.sentencepiece.pieces import SPACE, spells_a_byte
 from thirdeye.weights.tokenizers.vocabulary import split_merge
 
 NORMALIZERS = frozenset(

@@ -29,7 +29,8 @@ class Tokenizer:
         self.special_tokens = dict(vocabulary.special_tokens)
         self.bos_token_id = vocabulary.bos_token_id
         self.eos_token_ids = vocabulary.eos_token_ids
-        self.add_bos = vocabulary.add_bos
+        self.prefix_ids = vocabulary.prefix_ids
+        self.suffix_ids = vocabulary.suffix_ids
         self.added_tokens = self.special_tokens | {
             token.literal: token.token_id for token in vocabulary.text_tokens
         }
@@ -122,6 +123,8 @@ def _check_ids(vocabulary: Vocabulary) -> None:
         *vocabulary.special_tokens.values(),
         *(token.token_id for token in vocabulary.text_tokens),
         *eos,
+        *vocabulary.prefix_ids,
+        *vocabulary.suffix_ids,
         *([] if bos is None else [bos]),
     ]
     if used and not (min(used) >= 0 and max(used) < vocabulary.vocab_size):
@@ -137,8 +140,6 @@ def _check_ids(vocabulary: Vocabulary) -> None:
         raise ValueError("an id is both an ordinary and an added token.")
     if "" in special or b"" in vocabulary.tokens.values():
         raise ValueError("a token is empty.")
-    if vocabulary.add_bos and bos is None:
-        raise ValueError("prompts are to start with a BOS token, but there is none.")
 
 
 def _token_table(vocabulary: Vocabulary) -> list[bytes]:

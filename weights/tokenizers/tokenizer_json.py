@@ -10,7 +10,7 @@ from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.tokenizers.added_tokens import AddedToken
-from thirdeye.weights.tokenizers.pieces import piece_bytes
+from thirdeye.weights.tokenizers.affixes import read_affixes
 from thirdeye.weights.tokenizers.pipeline_json import is_byte_level as is_byte_level_json
 from thirdeye.weights.tokenizers.pipeline_json import read_pipeline
 from thirdeye.weights.tokenizers.pretokenize import (
@@ -27,6 +27,7 @@ from thirdeye.weights.tokenizers.pretokenize import (
     TEKKEN,
     PreTokenizer,
 )
+from thirdeye.weights.tokenizers.sentencepiece.pieces import piece_bytes
 from thirdeye.weights.tokenizers.vocabulary import (
     ByteDecoder,
     Vocabulary,
@@ -67,6 +68,9 @@ def read_vocabulary(
     ids = {token.literal: token.token_id for token, _ in added}
     bos = _settings_token(settings, "bos_token", ids, bos)
     end = _settings_token(settings, "eos_token", ids, None)
+    prefix, suffix = read_affixes(
+        _steps(tokenizer, "post_processor", "processors"), settings, bos, end
+    )
     family = _pre_tokenizer(tokenizer, model)
     texts = _texts(model, ids)
     is_byte_level = family is not None or is_byte_level_json(tokenizer)
@@ -84,7 +88,8 @@ def read_vocabulary(
         bos_token_id=bos,
         eos_token_ids=eos if end is None else eos | {end},
         eos_token_id=end,
-        add_bos=_add_bos(tokenizer, settings, ids, bos),
+        prefix_ids=prefix,
+        suffix_ids=suffix,
         text_tokens=[token for token, _ in added if token.literal not in special],
         strips={
             token.literal: (token.lstrip, token.rstrip)
@@ -241,20 +246,3 @@ def _settings_token(
     value = settings.raw(key, None) if settings is not None else None
     literal = value.get("content") if isinstance(value, dict) else value
     return special.get(literal, default) if isinstance(literal, str) else default
-
-
-def _add_bos(
-    tokenizer: Fields, settings: Fields | None, special: Mapping[str, int], bos: int | None
-) -> bool:
-    """tokenizer_config.json may say so; otherwise the post-processor puts the BOS token in front,
-    or not."""
-    if bos is None:
-        return False
-    if settings is not None and "add_bos_token" in settings:
-        return settings.boolean("add_bos_token")
-    for step in _steps(tokenizer, "post_processor", "processors"):
-        single = step.get("single") if step.get("type") == "TemplateProcessing" else None
-        if isinstance(single, list) and single and isinstance(single[0], dict):
-            token = single[0].get("SpecialToken")
-            return isinstance(token, dict) and special.get(str(token.get("id"))) == bos
-    return False

@@ -24,6 +24,7 @@ class Vocabulary:
     """`tokens`: ordinary tokens, id -> bytes. `merges`: pairs of byte strings in order of priority,
     none with a `Pipeline`, which has its own. `unreachable`: tokens that no text becomes.
 
+    `prefix_ids` stand in front of a plain text, `suffix_ids` behind it, where nothing continues it.
     `eos_token_id`: the one of `eos_token_ids` that templates write as `eos_token`.
 
     `strips`: which special tokens swallow the white space before them, and behind.
@@ -37,7 +38,8 @@ class Vocabulary:
     vocab_size: int
     bos_token_id: int | None
     eos_token_ids: frozenset[int]
-    add_bos: bool
+    prefix_ids: tuple[int, ...] = ()
+    suffix_ids: tuple[int, ...] = ()
     text_tokens: Sequence[AddedToken] = ()  # added ones that are no special tokens
     strips: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     unreachable: Mapping[int, bytes] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """For operators: `/health`, `/ready`, `/version`, `/load`, `/metrics`.
 
-`/health` says whether this process should be replaced, `/ready` whether it wants traffic now.
-Neither needs a key; none asks the engine to do anything.
+`/health` (for some platforms `/ping`) says whether this process should be replaced, `/ready`
+whether it wants traffic now. Neither needs a key; none asks the engine to do anything.
 """
 
 from typing import Literal
@@ -31,12 +31,14 @@ class Load(Struct):
     running: Count
     waiting: Count
     kv_usage: float
+    server_load: Count  # vLLM's: requests in the server
 
 
 def ops_routes(context: Context) -> APIRouter:
     router = APIRouter()
     state = context.state
 
+    @router.get("/ping", **documented("Operations", answer=Status))
     @router.get("/health", **documented("Operations", answer=Status))
     async def health() -> Response:
         reason = state.health()
@@ -60,7 +62,8 @@ def ops_routes(context: Context) -> APIRouter:
         engine, _ = state.serving()
         stats = engine.stats()
         kv_usage = round(stats.num_blocks_used / max(stats.num_blocks_total, 1), 4)
-        return json_response(Load(stats.num_requests_running, stats.num_requests_waiting, kv_usage))
+        running, waiting = stats.num_requests_running, stats.num_requests_waiting
+        return json_response(Load(running, waiting, kv_usage, state.admission.in_flight))
 
     @router.get("/metrics", **documented("Operations", media_type="text/plain"))
     async def metrics() -> Response:

@@ -194,7 +194,8 @@ def object_in(arguments: str) -> JsonObject:
 
 
 def empty_text() -> JsonObject:
-    return {"type": "text", "text": "", "citations": None}
+    """Anthropic's schema wants the key, and a published client of it does not take null there."""
+    return {"type": "text", "text": "", "citations": []}
 
 
 def empty_thinking() -> JsonObject:

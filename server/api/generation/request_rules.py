@@ -41,16 +41,27 @@ def check_prompt_ids(prompts: Sequence[Prompt], model: ServedModel, param: str) 
 
 
 async def encode_raw(
-    prompt: Prompt, model: ServedModel, param: str, *, add_special_tokens: bool, is_bounded: bool
+    prompt: Prompt,
+    model: ServedModel,
+    param: str,
+    *,
+    add_special_tokens: bool,
+    is_bounded: bool,
+    is_whole: bool = False,
 ) -> list[int]:
-    """A raw prompt's token ids, made in a thread; what cannot fit is refused before that."""
+    """A raw prompt's token ids, made in a thread; what cannot fit is refused before that.
+
+    `is_whole`: no answer continues it.
+    """
     if isinstance(prompt, list):
         return prompt
     fewest = fewest_tokens(prompt, model.tokenizer)
     if is_bounded and fewest > model.max_model_len:
         raise context_exceeded(fewest, model.max_model_len, param, is_estimate=True)
     try:
-        return await asyncio.to_thread(encode_prompt, prompt, model.tokenizer, add_special_tokens)
+        return await asyncio.to_thread(
+            encode_prompt, prompt, model.tokenizer, add_special_tokens, is_whole=is_whole
+        )
     except ValueError:
         if not prompt:
             rule = "must not be empty: this model has no BOS token to start from."

@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from thirdeye.server.errors import Forbidden, Unauthorized
 from thirdeye.server.web import ASSETS
 
-OPEN_PATHS = frozenset({"/health", "/ready", *ASSETS})
+OPEN_PATHS = frozenset({"/health", "/ping", "/ready", *ASSETS})
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
@@ -71,11 +71,13 @@ class HostCheck:
         self._allowed = None if allowed is None else {host.lower() for host in allowed}
         self._origins = set(origins)
 
-    def check(self, headers: Headers) -> None:
-        """Raises `Forbidden`."""
+    def check(self, headers: Headers, http_version: str = "1.1") -> None:
+        """Raises `Forbidden`. A request of HTTP/1.0 may name no host: no browser sends one."""
         if self._allowed is None:
             return
         hosts = headers.getlist("host")
+        if not hosts and http_version == "1.0" and "origin" not in headers:
+            return
         if len(hosts) != 1 or _hostname(hosts[0]) not in self._allowed:
             raise Forbidden(
                 "The header 'Host' names another server: this one answers to its own address only.",

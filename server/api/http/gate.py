@@ -29,6 +29,6 @@ class GateMiddleware:
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
-        self._hosts.check(headers)
+        self._hosts.check(headers, scope.get("http_version", "1.1"))
         if scope["path"] not in OPEN_PATHS:
             lifetime_in(scope).caller = self._keys.caller(headers)

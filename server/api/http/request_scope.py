@@ -58,7 +58,8 @@ def lifetime_in(scope: Scope) -> Lifetime:
 
 
 class LifetimeMiddleware:
-    """`x-request-id` on every answer, HEAD wherever GET works, bugs as a 500 in our envelope."""
+    """`x-request-id` on every answer, HEAD wherever GET works, a slash at the end of a path taken
+    off, bugs as a 500 in our envelope."""
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class LifetimeMiddleware:
         state = dict(scope.get("state") or {}) | {_KEY: lifetime}
         is_head = scope["method"] == "HEAD"
         inner: Scope = {**scope, "state": state, "method": "GET" if is_head else scope["method"]}
+        inner["path"] = _without_slash(scope["path"])
         status = 0
 
         async def outer_send(message: Message) -> None:
@@ -89,7 +91,7 @@ class LifetimeMiddleware:
                 if lifetime.ignored_params:
                     headers["X-Ignored-Params"] = header_list(lifetime.ignored_params)
                 headers["x-request-id"] = lifetime.request_id
-                if is_anthropic(scope["path"]):
+                if is_anthropic(inner["path"]):
                     headers["request-id"] = lifetime.request_id
             elif is_head:
                 message = {**message, "body": b""}
@@ -122,6 +124,11 @@ def safe_name(name: str) -> str:
     return "".join(
         c if c.isascii() and (is_safe(c) or c in "_-.[]$") else "?" for c in name[:MAX_NAME_CHARS]
     )
+
+
+def _without_slash(path: str) -> str:
+    """`/v1/models/` is `/v1/models`, for the gate and the router alike."""
+    return path[:-1] if len(path) > 1 and path.endswith("/") else path
 
 
 def _request_id(headers: Headers) -> str:

@@ -11,7 +11,12 @@ from msgspec import UNSET, Struct, UnsetType, structs
 
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.http.json_response import Count
-from thirdeye.server.api.openai.logprob_lists import ChatLogprobs, chat_logprobs, prompt_logprobs
+from thirdeye.server.api.openai.logprob_lists import (
+    ChatLogprobs,
+    PromptLogprobs,
+    chat_logprobs,
+    prompt_logprobs,
+)
 from thirdeye.server.api.openai.schema import ChatRequest
 from thirdeye.server.api.openai.stream_chunks import (
     FinishWord,
@@ -20,6 +25,7 @@ from thirdeye.server.api.openai.stream_chunks import (
     TextSplicer,
     WholeCompletion,
     head_of,
+    or_none,
     or_unset,
     progress_of,
 )
@@ -70,7 +76,11 @@ class WholeChatChoice(Struct, kw_only=True):
 
 
 class ChatCompletion(WholeCompletion[WholeChatChoice], kw_only=True):
+    """vLLM's two keys are there though nobody asked: its clients read them."""
+
     object: Literal["chat.completion"]
+    prompt_token_ids: list[Count] | None
+    prompt_logprobs: PromptLogprobs | None
 
 
 class ChatChunk(StreamChunk[ChatNews], kw_only=True):
@@ -141,8 +151,8 @@ class ChatFormat:
             usage=self._tally.usage(),
             timings=self._tally.final_timings(),
             receipt=or_unset(self._tally.receipt()),
-            prompt_token_ids=first.prompt_token_ids,
-            prompt_logprobs=first.prompt_logprobs,
+            prompt_token_ids=or_none(first.prompt_token_ids),
+            prompt_logprobs=or_none(first.prompt_logprobs),
         )
 
     def _joined(self, news: Sequence[ChatNews]) -> WholeChatChoice:

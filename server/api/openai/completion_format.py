@@ -25,6 +25,7 @@ from thirdeye.server.api.openai.stream_chunks import (
     TextSplicer,
     WholeCompletion,
     head_of,
+    or_none,
     or_unset,
     progress_of,
 )
@@ -36,16 +37,19 @@ from thirdeye.server.text.events import TextEvent
 
 
 class TextChoice(Struct, kw_only=True):
-    """A choice, or what is new of it."""
+    """A choice, or what is new of it. The prompt's keys are vLLM's, and of whole answers null where
+    nobody asked for them."""
 
     index: Count
     text: str
     logprobs: TextLogprobs | None = None
     finish_reason: FinishWord | None = None
     stop_reason: str | int | UnsetType = UNSET
-    prompt_token_ids: list[Count] | UnsetType = UNSET  # of a stream: for each prompt's first sample
+    prompt_token_ids: list[Count] | UnsetType | None = (
+        UNSET  # of a stream: for each prompt's first sample
+    )
     token_ids: list[Count] | UnsetType = UNSET
-    prompt_logprobs: PromptLogprobs | UnsetType = UNSET  # of a whole answer alone
+    prompt_logprobs: PromptLogprobs | UnsetType | None = UNSET  # of a whole answer alone
 
 
 class TextCompletion(WholeCompletion[TextChoice], kw_only=True):
@@ -133,9 +137,9 @@ class CompletionFormat:
             logprobs=TextLogprobs.joined(lists) if lists else None,
             finish_reason=last.finish_reason,
             stop_reason=last.stop_reason,
-            prompt_token_ids=first.prompt_token_ids,
+            prompt_token_ids=or_none(first.prompt_token_ids),
             token_ids=ids if self._body.return_token_ids else UNSET,
-            prompt_logprobs=first.prompt_logprobs,
+            prompt_logprobs=or_none(first.prompt_logprobs),
         )
 
     def _first(self, index: int, event: TextEvent) -> TextChoice:

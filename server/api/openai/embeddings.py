@@ -94,6 +94,7 @@ async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: st
             param,
             add_special_tokens=body.add_special_tokens,
             is_bounded=body.truncate_prompt_tokens is None,
+            is_whole=True,
         )
         prompt = truncate(ids, body.truncate_prompt_tokens, 0, model.max_model_len)
         check_context(len(prompt), model.max_model_len, param, reserve=0)

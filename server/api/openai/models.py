@@ -48,8 +48,7 @@ def model_routes(context: Context) -> APIRouter:
     async def retrieve_model(request: Request) -> Response:
         _, model = context.state.serving()
         name = request.path_params["model_id"]
-        model.check_name(name)
-        return json_response(card_of(name, model))
+        return json_response(card_of(model.resolve(name or "/"), model))
 
     return router
 

@@ -39,6 +39,11 @@ def or_unset(value: Value | None) -> Value | UnsetType:
     return UNSET if value is None else value
 
 
+def or_none(value: Value | UnsetType) -> Value | None:
+    """For a key that is there in any case."""
+    return None if value is UNSET else value
+
+
 class Head(Struct, kw_only=True):
     """The keys every answer and every chunk of it starts with."""
 
@@ -77,8 +82,6 @@ class WholeCompletion(Head, Generic[Choice], kw_only=True):
     usage: TokenUsage
     timings: AnswerTimings
     receipt: WrittenReceipt | UnsetType = UNSET
-    prompt_token_ids: list[Count] | UnsetType = UNSET
-    prompt_logprobs: PromptLogprobs | UnsetType = UNSET
 
 
 def head_of(generation: Generation, kind: str, fingerprint: str, tier: str | None = None) -> Head:

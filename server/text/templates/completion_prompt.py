@@ -1,4 +1,4 @@
-"""A completion's prompt to token ids: BOS where the model wants one, special literals as ids.
+"""A raw prompt to token ids: BOS and EOS where the model wants them, special literals as ids.
 
 The opposite of a chat message, where text never becomes a special token
 (`thirdeye.server.text.templates.special_tokens`): whoever writes a raw prompt writes the template
@@ -20,11 +20,16 @@ class PromptTooLong(ValueError):
 
 
 def encode_prompt(
-    prompt: str | list[int], tokenizer: TokenizerLike, add_special_tokens: bool = True
+    prompt: str | list[int],
+    tokenizer: TokenizerLike,
+    add_special_tokens: bool = True,
+    *,
+    is_whole: bool = False,
 ) -> list[int]:
-    """Token ids of a prompt. Raises ValueError, fit for a client, for one without any token.
+    """Token ids of a prompt. `is_whole`: no answer continues it, so it has an end.
 
-    Call it from a thread, and only after `too_long` said no: a megabyte takes half a second.
+    Raises ValueError, fit for a client, for one without any token. Call it from a thread, and only
+    after `too_long` said no: a megabyte takes half a second.
     """
     if isinstance(prompt, list):
         if not prompt:
@@ -38,8 +43,9 @@ def encode_prompt(
             )
         return [bos]
     ids = tokenizer.encode_with_special(prompt)
-    starts_with_bos = add_special_tokens and tokenizer.add_bos and bos is not None
-    return [bos, *ids] if starts_with_bos and bos is not None else ids
+    if not add_special_tokens:
+        return ids
+    return [*tokenizer.prefix_ids, *ids, *(tokenizer.suffix_ids if is_whole else ())]
 
 
 def fewest_tokens(text: str, tokenizer: TokenizerLike) -> int:

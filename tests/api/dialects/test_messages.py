@@ -56,7 +56,7 @@ def test_a_whole_message(served: Served) -> None:
     served.use(fake_engine(num_cached_tokens=16))
     message = whole(served)
     assert message["id"].startswith("msg_")
-    assert message["content"] == [{"type": "text", "text": "Hello!", "citations": None}]
+    assert message["content"] == [{"type": "text", "text": "Hello!", "citations": []}]
     assert (message["stop_reason"], message["stop_sequence"]) == ("end_turn", None)
     usage = message["usage"]
     assert (usage["input_tokens"], usage["cache_read_input_tokens"]) == (3, 16)
@@ -120,7 +120,7 @@ def test_why_a_message_ends(
 
 def test_an_empty_message_has_an_empty_block(served: Served) -> None:
     served.use(fake_engine([EOS]))
-    assert whole(served)["content"] == [{"type": "text", "text": "", "citations": None}]
+    assert whole(served)["content"] == [{"type": "text", "text": "", "citations": []}]
     assert "content_block_delta" not in [event["type"] for event in streamed(served)]
 
 

@@ -126,9 +126,14 @@ def completion(frames: list[Json]) -> Json:
         if "prompt_token_ids" in before:
             choice.setdefault("prompt_token_ids", before["prompt_token_ids"])
     head = frames[0]["object"].removesuffix(".chunk")
+    asked_of_a_prompt = {"prompt_token_ids": None, "prompt_logprobs": None}  # null in a whole
+    if head == "text_completion":
+        choices = [asked_of_a_prompt | choice for choice in choices]
+        asked_of_a_prompt = {}
     keys = {"model", "system_fingerprint", "prompt_token_ids"} & frames[0].keys()
     last = {key: frames[-1][key] for key in ("usage", "receipt") if key in frames[-1]}
-    return {"object": head, "choices": choices} | {key: frames[0][key] for key in keys} | last
+    first = {key: frames[0][key] for key in keys}
+    return {"object": head, "choices": choices} | asked_of_a_prompt | first | last
 
 
 def response(frames: list[Json]) -> Json:

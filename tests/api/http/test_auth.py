@@ -46,7 +46,7 @@ def test_every_route_but_the_listed_ones_asks_for_the_key(path: str) -> None:
 
 def test_the_open_paths_are_exactly_these() -> None:
     """Health, and the page with its own files: no route that tells anything of the model."""
-    assert OPEN_PATHS - {"/", "/health", "/ready", "/web/style.css"} == {
+    assert OPEN_PATHS - {"/", "/health", "/ping", "/ready", "/web/style.css"} == {
         f"/web/{path.name}" for path in WEB.iterdir() if path.name.endswith(".js")
     }
 

@@ -69,8 +69,9 @@ def test_the_tokenizer_describes_itself() -> None:
     }
 
 
-def test_the_load_is_told_in_three_numbers() -> None:
-    assert ask("GET", "/load").json() == {"running": 0, "waiting": 0, "kv_usage": 0.0}
+def test_the_load_is_told_in_four_numbers() -> None:
+    idle = {"running": 0, "waiting": 0, "kv_usage": 0.0, "server_load": 0}
+    assert ask("GET", "/load").json() == idle
     assert ask("GET", "/load", config=ApiConfig(api_keys=("k",))).status_code == 401
 
 

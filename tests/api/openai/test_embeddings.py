@@ -83,14 +83,17 @@ def test_many_inputs_come_back_in_order_and_never_crowd_the_engine() -> None:
     assert max(seen) < 4
 
 
-def test_the_bos_token_is_the_models_business_unless_told_otherwise() -> None:
-    class WithBos(ByteTokenizer):
-        add_bos = True
+def test_bos_and_eos_are_the_models_business_unless_told_otherwise() -> None:
+    """Models that embed by the last token were trained with EOS there."""
+
+    class WithEnds(ByteTokenizer):
+        prefix_ids = (BOS,)
+        suffix_ids = (EOS,)
 
     engine = fake_engine()
-    ask(GOOD, engine, tokenizer=WithBos())
-    ask(GOOD | {"add_special_tokens": False}, engine, tokenizer=WithBos())
-    assert [r.prompt_token_ids for r in engine.requests] == [[BOS, *b"Hi"], [*b"Hi"]]
+    ask(GOOD, engine, tokenizer=WithEnds())
+    ask(GOOD | {"add_special_tokens": False}, engine, tokenizer=WithEnds())
+    assert [r.prompt_token_ids for r in engine.requests] == [[BOS, *b"Hi", EOS], [*b"Hi"]]
 
 
 def test_inputs_are_cut_only_on_request() -> None:

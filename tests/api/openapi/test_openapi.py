@@ -138,7 +138,7 @@ def test_a_server_with_keys_says_who_may_ask() -> None:
     assert whole["components"]["securitySchemes"].keys() == {"bearer", "x-api-key"}
     assert whole["security"] == [{"bearer": []}, {"x-api-key": []}]
     for name, operation in operations.items():
-        is_open = name in ("get /health", "get /ready")
+        is_open = name in ("get /health", "get /ping", "get /ready")
         assert operation.get("security") == ([] if is_open else None), name
         assert ("401" in operation["responses"]) == (not is_open), name
         assert "403" not in operation["responses"], name
@@ -176,7 +176,7 @@ WHOLE: list[tuple[str, dict[str, Any] | None]] = [
     ("/tokenize", {"prompt": "Hi", "return_token_strs": True}),
     ("/detokenize", {"tokens": [72]}),
     *((path, None) for path in ("/v1/models", "/tokenizer_info")),
-    *((path, None) for path in ("/health", "/ready", "/version", "/load")),
+    *((path, None) for path in ("/health", "/ping", "/ready", "/version", "/load")),
 ]
 
 

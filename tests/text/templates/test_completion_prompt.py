@@ -36,8 +36,12 @@ def test_an_empty_prompt_is_bos_alone(add_special_tokens: bool) -> None:
         encode_prompt("", WITHOUT, add_special_tokens)
 
 
-def test_a_tokenizer_that_asks_for_a_bos_it_has_not_gets_none() -> None:
-    assert encode_prompt("a", ByteTokenizer(bos=None, add_bos=True)) == [97]
+def test_only_a_text_that_nothing_continues_has_an_end() -> None:
+    """An answer that began behind the end of its prompt would be about something else."""
+    with_eos = ByteTokenizer(add_bos=True, add_eos=True)
+    assert encode_prompt("a", with_eos) == [256, 97]
+    assert encode_prompt("a", with_eos, is_whole=True) == [256, 97, 257]
+    assert encode_prompt("a", with_eos, False, is_whole=True) == [97]
 
 
 def test_ids_are_taken_as_they_are() -> None:

@@ -1,15 +1,23 @@
 """The tokenizer in GGUF metadata: equal to the same one in tokenizer.json, or refused by name."""
 
+import json
+import mmap
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import pytest
+import tokenizers
 
 from tests.weights import vocabularies
+from tests.weights.tokenizers import pipelines, strings
+from thirdeye.server.text.templates.special_tokens import SpecialTokens
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.formats.gguf.gguf_vocabulary import read_vocabulary
+from thirdeye.weights.formats.gguf.reader import GGUFFile
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 LLAMA = {
@@ -69,13 +77,16 @@ def test_equals_hugging_face(tmp_path: Path, family: str) -> None:
     assert ours.special_tokens == {name: n for n, name in enumerate(vocabularies.SPECIAL)}
     assert ours.eos_token_ids == {2, 3}
     assert ours.bos_token_id == 1
-    assert ours.add_bos == (family in ("llama3", "tekken")), "llama.cpp's default for this family"
+    has_bos = family in ("llama3", "tekken")  # by llama.cpp's default for this family
+    assert ours.prefix_ids == ((1,) if has_bos else ())
+    assert ours.suffix_ids == ()
     assert ours.token_bytes(639) == b""
 
 
-def test_add_bos_may_be_said(tmp_path: Path) -> None:
-    values = metadata("gpt2") | {"add_bos_token": True}
-    assert open_tokenizer(tmp_path / "model.gguf", values).add_bos
+def test_bos_and_eos_may_be_said(tmp_path: Path) -> None:
+    values = metadata("gpt2") | {"add_bos_token": True, "add_eos_token": True}
+    ours = open_tokenizer(tmp_path / "model.gguf", values)
+    assert (ours.prefix_ids, ours.suffix_ids) == ((1,), (2,))
 
 
 def test_unused_tokens_have_no_text(tmp_path: Path) -> None:
@@ -128,5 +139,64 @@ def test_more_tokens_than_the_model_has(tmp_path: Path) -> None:
 
 def test_the_refusal_says_what_is_supported(tmp_path: Path) -> None:
     values = metadata("gpt2") | {"model": "bert"}
-    with pytest.raises(ModelFormatError, match=r"byte-level BPE.*gpt2, .*llama3, .*qwen2"):
+    with pytest.raises(
+        ModelFormatError, match="'bert' is not supported; supported are gpt2, gemma4, llama, t5"
+    ):
         open_tokenizer(tmp_path / "model.gguf", values)
+
+
+def in_memory(architecture: str, values: dict[str, Any]) -> Tokenizer:
+    """The vocabulary alone, as if it were in a file of this architecture."""
+    arrays = {key: np.array(values[key]) for key in ("scores", "token_type") if key in values}
+    metadata = {f"tokenizer.ggml.{key}": value for key, value in (values | arrays).items()}
+    metadata["general.architecture"] = architecture
+    file = GGUFFile(Path("model.gguf"), metadata, {}, 0, mmap.mmap(-1, 1))
+    return Tokenizer(read_vocabulary(file, 1000))
+
+
+def byte_pieces() -> dict[str, Any]:
+    """Phi-3's special tokens before a vocabulary of single bytes."""
+    special = ["<unk>", "<s>", "</s>", "<|user|>", "<|end|>", "<|assistant|>", "<|endoftext|>"]
+    return {
+        "model": "llama",
+        "tokens": [*special, *(f"<0x{byte:02X}>" for byte in range(256)), pipelines.SPACE],
+        "scores": [0.0] * (len(special) + 257),
+        "token_type": [2, 3, 4, 3, 3, 3, 3] + [6] * 256 + [1],
+        "add_space_prefix": False,
+    }
+
+
+def test_phi3s_tokens_swallow_the_white_space_behind_them() -> None:
+    """As its tokenizer.json says, and no GGUF file. In the template's text as well."""
+    text = "<s> <|user|>\nHi<|end|>\n</s>\n\n<|assistant|>\n"
+    phi3, llama = in_memory("phi3", byte_pieces()), in_memory("llama", byte_pieces())
+    plain = b"".join(map(llama.token_bytes, llama.encode_with_special(text)))
+    assert plain == text.encode()
+    swallowed = b"".join(map(phi3.token_bytes, phi3.encode_with_special(text)))
+    assert swallowed == b"<s> <|user|>Hi<|end|></s><|assistant|>"
+    assert SpecialTokens(phi3).encode(text) == phi3.encode_with_special(text)
+
+
+def test_gemma4_has_merges_over_text(tmp_path: Path) -> None:
+    """And spaces as its pieces write them, and bytes for what has no token; scores say nothing."""
+    described = json.loads(pipelines.train("gemma"))
+    vocab = described["model"]["vocab"]
+    tokens = sorted(vocab, key=vocab.__getitem__)
+    kinds = dict.fromkeys(pipelines.SPECIAL, 3) | dict.fromkeys(pipelines.BYTES, 6)
+    ours = in_memory(
+        "gemma4",
+        {
+            "model": "gemma4",
+            "tokens": tokens,
+            "scores": [-1000.0] * len(tokens),
+            "token_type": [kinds.get(token, 1) for token in tokens],
+            "merges": [" ".join(merge) for merge in described["model"]["merges"]],
+            "add_space_prefix": False,
+        },
+    )
+    described["added_tokens"] = []
+    described["pre_tokenizer"] = None
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(described))
+    for text in islice(strings.texts(4), 300):
+        if not any(literal in text for literal in [*pipelines.SPECIAL, "<0x"]):
+            assert ours.encode(text) == theirs.encode(text).ids, repr(text)

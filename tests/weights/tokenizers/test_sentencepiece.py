@@ -14,9 +14,9 @@ from tests.weights.tokenizers.test_gguf_vocabulary import metadata, open_tokeniz
 from tests.weights.tokenizers.test_pipeline import BOTH, encode_or_refuse
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.tokenizers.sentencepiece_model import read_sentencepiece
+from thirdeye.weights.tokenizers.sentencepiece.sentencepiece_model import read_sentencepiece
+from thirdeye.weights.tokenizers.sentencepiece.tokenizer_model import read_vocabulary
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
-from thirdeye.weights.tokenizers.tokenizer_model import read_vocabulary
 
 UNKNOWN, CONTROL, BYTE = 2, 3, 6
 
@@ -118,9 +118,11 @@ def check(ours: Tokenizer, theirs: tokenizers.Tokenizer, text: str) -> None:
 
 def test_ends_and_special_tokens(tmp_path: Path) -> None:
     ours = from_model(write(tmp_path, "llama"), bos_token="<s>", eos_token={"content": "</s>"})
-    assert (ours.bos_token_id, ours.eos_token_ids, ours.add_bos) == (1, {2}, True)
+    assert (ours.bos_token_id, ours.eos_token_ids, ours.prefix_ids) == (1, {2}, (1,))
     assert ours.special_tokens == {text: i for i, text in enumerate(pipelines.SPECIAL)}
-    assert not from_model(write(tmp_path, "llama"), add_bos_token=False).add_bos
+    assert from_model(write(tmp_path, "llama"), add_bos_token=False).prefix_ids == ()
+    ending = from_model(write(tmp_path, "llama"), add_eos_token=True, eos_token="</s>")
+    assert ending.suffix_ids == (2,)
 
 
 def test_a_gguf_without_pre_takes_the_default(

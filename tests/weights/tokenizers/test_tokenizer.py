@@ -150,7 +150,7 @@ def shuffled_pair() -> tuple[Tokenizer, tokenizers.Tokenizer]:
     pairs = zip(ordinary, reversed_ids, strict=True)
     tokens = {token_id: decode(token) for token, token_id in pairs}
     merges = [(decode(left), decode(right)) for left, right in tokenizer["model"]["merges"]]
-    ours = Tokenizer(Vocabulary(tokens, merges, special, GPT2, 600, None, frozenset(), False))
+    ours = Tokenizer(Vocabulary(tokens, merges, special, GPT2, 600, None, frozenset()))
     return ours, expected
 
 
@@ -217,7 +217,7 @@ def test_a_checkpoint_gives_its_tokenizer(tmp_path: Path) -> None:
     tokenizer = checkpoint.tokenizer()
     assert checkpoint.chat_template == "{{ messages }}"
     assert tokenizer.eos_token_ids == {0, 2, 3}
-    assert (tokenizer.bos_token_id, tokenizer.add_bos, tokenizer.vocab_size) == (1, False, 640)
+    assert (tokenizer.bos_token_id, tokenizer.prefix_ids, tokenizer.vocab_size) == (1, (), 640)
     fingerprint = checkpoint.fingerprint
     assert open_checkpoint(path).fingerprint == fingerprint
     (path / "chat_template.jinja").write_text("{{ other }}")
@@ -237,10 +237,13 @@ def test_templates_may_be_a_list_of_named_ones(tmp_path: Path) -> None:
 def test_bos_in_front(tmp_path: Path) -> None:
     """The post-processor says so, unless tokenizer_config.json speaks of it."""
     token = {"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}
-    post = {"type": "TemplateProcessing", "single": [token, {"Sequence": {"id": "A"}}]}
-    assert open_checkpoint(checkpoint_with(tmp_path, {"post_processor": post})).tokenizer().add_bos
+    listed = {"<|im_start|>": {"id": "<|im_start|>", "ids": [1], "tokens": ["<|im_start|>"]}}
+    single = [token, {"Sequence": {"id": "A", "type_id": 0}}]
+    post = {"type": "TemplateProcessing", "single": single, "special_tokens": listed}
+    path = checkpoint_with(tmp_path, {"post_processor": post})
+    assert open_checkpoint(path).tokenizer().prefix_ids == (1,)
     path = checkpoint_with(tmp_path, {"post_processor": post}, add_bos_token=False)
-    assert not open_checkpoint(path).tokenizer().add_bos
+    assert open_checkpoint(path).tokenizer().prefix_ids == ()
 
 
 @pytest.mark.parametrize("value", [640, -1, "2", [2, None], 1.0])

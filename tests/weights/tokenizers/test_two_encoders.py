@@ -15,8 +15,8 @@ from tests.weights.tokenizers import pipelines, strings
 from tests.weights.tokenizers.test_tokenizer import build
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.tokenizers.pipeline import PipelineEncoder
+from thirdeye.weights.tokenizers.sentencepiece.tokenizer_model import read_vocabulary
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
-from thirdeye.weights.tokenizers.tokenizer_model import read_vocabulary
 
 NUM_TEXTS = 300
 NORMAL, BYTE = 1, 6

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Container
+from dataclasses import replace
 from enum import IntEnum
 
 from thirdeye.weights.errors import ModelFormatError
@@ -11,8 +12,12 @@ from thirdeye.weights.tokenizers.added_tokens import AddedToken
 from thirdeye.weights.tokenizers.chains import CHAINS, chain_pipeline
 from thirdeye.weights.tokenizers.pipeline import Pipeline
 from thirdeye.weights.tokenizers.pretokenize import BY_GGUF_NAME, SUPPORTED, PreTokenizer
-from thirdeye.weights.tokenizers.sentencepiece_model import ModelType, Piece
-from thirdeye.weights.tokenizers.sentencepiece_vocabulary import Ends, SpaceRules, piece_vocabulary
+from thirdeye.weights.tokenizers.sentencepiece.sentencepiece_model import ModelType, Piece
+from thirdeye.weights.tokenizers.sentencepiece.sentencepiece_vocabulary import (
+    Ends,
+    SpaceRules,
+    piece_vocabulary,
+)
 from thirdeye.weights.tokenizers.vocabulary import (
     ByteDecoder,
     Vocabulary,
@@ -39,7 +44,11 @@ SPECIAL = (TokenType.UNKNOWN, TokenType.CONTROL)
 ADDED = (*SPECIAL, TokenType.USER_DEFINED)
 
 
-PIECE_MODELS = {"llama": ModelType.BPE, "t5": ModelType.UNIGRAM}
+PIECE_MODELS = {"llama": ModelType.BPE, "t5": ModelType.UNIGRAM, "gemma4": ModelType.BPE}
+HAVE_MERGES = ("gemma4",)  # and scores that say nothing
+# Phi-3: its added tokens swallow the white space behind them, which no GGUF file says.
+SWALLOWING = ("phi3", "llama")
+SWALLOW_NOTHING = ("<unk>", "<s>", "<|endoftext|>")
 
 
 def read_vocabulary(
@@ -55,13 +64,23 @@ def read_vocabulary(
     if len(literals) > vocab_size:
         raise fields.error("tokens", f"has {len(literals)} tokens, the model has {vocab_size}.")
     if model in PIECE_MODELS:
-        return _pieces(fields, literals, PIECE_MODELS[model], vocab_size, never_from_text)
+        found = _pieces(fields, literals, model, vocab_size, never_from_text)
+        is_phi3 = (file.metadata.get("general.architecture"), model) == SWALLOWING
+        return _swallowing(found) if is_phi3 else found
     if model == "gpt2":
         return _byte_level(fields, literals, vocab_size, never_from_text)
     raise fields.error(
         "model",
-        f"'{model:.40}' is not supported; supported are llama, t5 and gpt2, which is {SUPPORTED}, "
-        f"{', '.join(sorted(CHAINS))}.",
+        f"'{model:.40}' is not supported; supported are gpt2, {', '.join(sorted(PIECE_MODELS))}.",
+    )
+
+
+def _swallowing(vocabulary: Vocabulary) -> Vocabulary:
+    literals = vocabulary.special_tokens.keys() - set(SWALLOW_NOTHING)
+    return replace(
+        vocabulary,
+        strips=dict.fromkeys(sorted(literals), (False, True)),
+        text_tokens=[replace(token, rstrip=True) for token in vocabulary.text_tokens],
     )
 
 
@@ -89,7 +108,8 @@ def _byte_level(
         bos_token_id=ends.bos,
         eos_token_ids=ends.eos,
         eos_token_id=ends.eos_token_id,
-        add_bos=ends.add_bos,
+        prefix_ids=ends.prefix_ids,
+        suffix_ids=ends.suffix_ids,
         text_tokens=[AddedToken(*item) for item in added.items() if item[0] not in special],
     )
 
@@ -114,13 +134,14 @@ def _rules(fields: Fields, texts: dict[int, str], num_ids: int) -> PreTokenizer 
     return chain_pipeline(name, {text: i for i, text in texts.items()}, merges, num_ids)
 
 
-def _ends(fields: Fields, vocab_size: int, add_bos: bool) -> Ends:
-    """`add_bos`: what such a model does unless its file says otherwise."""
+def _ends(fields: Fields, vocab_size: int, add_bos: bool, add_eos: bool = False) -> Ends:
+    """`add_bos`, `add_eos`: what such a model does unless its file says otherwise."""
     ids = [fields.optional_integer(key, high=vocab_size - 1) for key in EOS_KEYS]
     return Ends(
         bos=fields.optional_integer("bos_token_id", high=vocab_size - 1),
         eos=frozenset(id_ for id_ in ids if id_ is not None),
         add_bos=fields.boolean("add_bos_token", add_bos),
+        add_eos=fields.boolean("add_eos_token", add_eos),
         eos_token_id=ids[0],
     )
 
@@ -128,12 +149,18 @@ def _ends(fields: Fields, vocab_size: int, add_bos: bool) -> Ends:
 def _pieces(
     fields: Fields,
     literals: list[str],
-    model_type: ModelType,
+    model: str,
     vocab_size: int,
     never_from_text: Container[str],
 ) -> Vocabulary:
-    """SentencePiece's vocabulary. As llama.cpp does, a space goes in front of every stretch of text
-    between special tokens, unless the file says otherwise."""
+    """SentencePiece's vocabulary, or one like it.
+
+    As llama.cpp does, a space goes in front of every stretch of text between special tokens, unless
+    the file says otherwise.
+    """
+    model_type, merges = PIECE_MODELS[model], None
+    if model in HAVE_MERGES:
+        merges = [_pair(fields, merge) for merge in _strings(fields, "merges")]
     types = _token_types(fields, len(literals))
     scores = fields.raw("scores")
     if not hasattr(scores, "tolist") or len(scores) != len(literals):
@@ -145,9 +172,12 @@ def _pieces(
         charsmap=b"" if charsmap is None else bytes(charsmap.tobytes()),
     )
     pieces = [Piece(*item) for item in zip(literals, scores.tolist(), types, strict=True)]
-    ends = _ends(fields, vocab_size, model_type == ModelType.BPE)
+    is_unigram = model_type == ModelType.UNIGRAM
+    ends = _ends(fields, vocab_size, add_bos=not is_unigram, add_eos=is_unigram)
     try:
-        return piece_vocabulary(pieces, model_type, rules, ends, vocab_size, never_from_text)
+        return piece_vocabulary(
+            pieces, model_type, rules, ends, vocab_size, never_from_text, merges
+        )
     except ModelFormatError:
         raise
     except ValueError as error:

@@ -4,15 +4,19 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from thirdeye.weights.tokenizers.added_tokens import AddedToken
-from thirdeye.weights.tokenizers.pieces import (
+from thirdeye.weights.tokenizers.pipeline import Pipeline
+from thirdeye.weights.tokenizers.sentencepiece.pieces import (
     SPACE,
     bpe_pipeline,
     merges_of_scores,
     piece_bytes,
     unigram_pipeline,
 )
-from thirdeye.weights.tokenizers.pipeline import Pipeline
-from thirdeye.weights.tokenizers.sentencepiece_model import ModelType, Piece, PieceType
+from thirdeye.weights.tokenizers.sentencepiece.sentencepiece_model import (
+    ModelType,
+    Piece,
+    PieceType,
+)
 from thirdeye.weights.tokenizers.vocabulary import Vocabulary
 
 SPECIAL = (PieceType.UNKNOWN, PieceType.CONTROL)
@@ -32,7 +36,17 @@ class Ends:
     bos: int | None
     eos: frozenset[int]
     add_bos: bool
+    add_eos: bool = False
     eos_token_id: int | None = None  # which of them is `eos_token` in templates
+
+    @property
+    def prefix_ids(self) -> tuple[int, ...]:
+        return (self.bos,) if self.add_bos and self.bos is not None else ()
+
+    @property
+    def suffix_ids(self) -> tuple[int, ...]:
+        has_end = self.add_eos and self.eos_token_id is not None
+        return (self.eos_token_id,) if has_end and self.eos_token_id is not None else ()
 
 
 def piece_vocabulary(
@@ -42,8 +56,12 @@ def piece_vocabulary(
     ends: Ends,
     vocab_size: int,
     never_from_text: Container[str] = (),
+    merges: Sequence[tuple[str, str]] | None = None,
 ) -> Vocabulary:
-    """Raises ValueError for what is neither BPE nor Unigram, or contradicts itself."""
+    """`merges`: those of a BPE that has no scores; None: they are made of its scores.
+
+    Raises ValueError for what is neither BPE nor Unigram, or contradicts itself.
+    """
     if len(pieces) > vocab_size:
         raise ValueError(f"there are {len(pieces)} tokens, the model has {vocab_size}.")
     added = _added(pieces)
@@ -58,12 +76,13 @@ def piece_vocabulary(
         },
         merges=(),
         special_tokens=special,
-        pre_tokenizer=_pipeline(pieces, model_type, rules, set(added.values())),
+        pre_tokenizer=_pipeline(pieces, model_type, rules, set(added.values()), merges),
         vocab_size=vocab_size,
         bos_token_id=ends.bos,
         eos_token_ids=ends.eos,
         eos_token_id=ends.eos_token_id,
-        add_bos=ends.add_bos and ends.bos is not None,
+        prefix_ids=ends.prefix_ids,
+        suffix_ids=ends.suffix_ids,
         text_tokens=[AddedToken(text, i) for text, i in added.items() if text not in special],
     )
 
@@ -83,7 +102,11 @@ def _added(pieces: Sequence[Piece]) -> dict[str, int]:
 
 
 def _pipeline(
-    pieces: Sequence[Piece], model_type: int, rules: SpaceRules, added: set[int]
+    pieces: Sequence[Piece],
+    model_type: int,
+    rules: SpaceRules,
+    added: set[int],
+    merges: Sequence[tuple[str, str]] | None,
 ) -> Pipeline:
     num_bytes = sum(piece.type == PieceType.BYTE for piece in pieces)
     if num_bytes not in (0, 256):
@@ -101,7 +124,8 @@ def _pipeline(
     vocab = {piece.text: i for i, piece in enumerate(pieces) if i not in added}
     if len(vocab) != len(pieces) - len(added):
         raise ValueError("two tokens have the same text.")
-    merges = merges_of_scores(vocab, [piece.score for piece in pieces])
+    if merges is None:
+        merges = merges_of_scores(vocab, [piece.score for piece in pieces])
     return bpe_pipeline(
         vocab,
         merges,

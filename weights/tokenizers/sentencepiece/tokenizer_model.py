@@ -5,8 +5,15 @@ from pathlib import Path
 
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.tokenizers.sentencepiece_model import ModelType, read_sentencepiece
-from thirdeye.weights.tokenizers.sentencepiece_vocabulary import Ends, SpaceRules, piece_vocabulary
+from thirdeye.weights.tokenizers.sentencepiece.sentencepiece_model import (
+    ModelType,
+    read_sentencepiece,
+)
+from thirdeye.weights.tokenizers.sentencepiece.sentencepiece_vocabulary import (
+    Ends,
+    SpaceRules,
+    piece_vocabulary,
+)
 from thirdeye.weights.tokenizers.vocabulary import Vocabulary
 
 
@@ -38,11 +45,12 @@ def read_vocabulary(
     bos = pieces.get(_name(settings, "bos_token"), bos)
     end = pieces.get(_name(settings, "eos_token"))
     is_added = settings is None or settings.boolean("add_bos_token", True)
+    is_ended = settings is not None and settings.boolean("add_eos_token", False)
     return piece_vocabulary(
         model.pieces,
         model.model_type,
         SpaceRules(prefix, model.remove_extra_whitespaces, model.charsmap),
-        Ends(bos, eos if end is None else eos | {end}, is_added, end),
+        Ends(bos, eos if end is None else eos | {end}, is_added, is_ended, end),
         vocab_size,
         never_from_text,
     )

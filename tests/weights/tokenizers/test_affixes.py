@@ -1,0 +1,81 @@
+"""What stands in front of a text and behind it: held to the package's own post-processors."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tokenizers
+from tokenizers import processors
+
+from tests.weights import vocabularies
+from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers.affixes import read_affixes
+from thirdeye.weights.tokenizers.tokenizer import Tokenizer
+from thirdeye.weights.tokenizers.tokenizer_json import read_vocabulary
+
+END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+IDS = [(END, 0), (START, 1), (STOP, 2)]
+PROCESSORS = {
+    "none": None,
+    "bos": processors.TemplateProcessing(f"{START} $A", special_tokens=IDS),
+    "both": processors.TemplateProcessing(f"{START} $A {STOP}", special_tokens=IDS),
+    "two in front, as GLM": processors.TemplateProcessing(f"{END} {START} $A", special_tokens=IDS),
+    "eos alone, as Qwen's embedder": processors.TemplateProcessing(f"$A {END}", special_tokens=IDS),
+    "roberta": processors.RobertaProcessing((STOP, 2), (START, 1)),
+    "bert": processors.BertProcessing((STOP, 2), (START, 1)),
+    "a sequence": processors.Sequence(
+        [
+            processors.ByteLevel(trim_offsets=False),
+            processors.TemplateProcessing(f"{START} $A {STOP}", special_tokens=IDS),
+        ]
+    ),
+}
+
+
+def described(processor: Any) -> dict[str, Any]:
+    tokenizer = tokenizers.Tokenizer.from_str(vocabularies.train("gpt2").to_str())
+    if processor is not None:
+        tokenizer.post_processor = processor
+    found: dict[str, Any] = json.loads(tokenizer.to_str())
+    return found
+
+
+def read(values: dict[str, Any], **settings: Any) -> Tokenizer:
+    fields = Fields(Path("tokenizer.json"), values)
+    more = Fields(Path("tokenizer_config.json"), settings)
+    return Tokenizer(read_vocabulary(fields, more, 640, None, frozenset()))
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_as_the_package_does(name: str) -> None:
+    values = described(PROCESSORS[name])
+    ours, theirs = read(values), tokenizers.Tokenizer.from_str(json.dumps(values))
+    text = "Once upon a time"
+    assert [*ours.prefix_ids, *ours.encode(text), *ours.suffix_ids] == theirs.encode(text).ids
+
+
+def test_the_settings_come_first() -> None:
+    """`add_bos_token` and `add_eos_token`; without such a token they say nothing."""
+    ends: dict[str, Any] = {"bos_token": START, "eos_token": {"content": STOP}}
+    plain, both = described(None), described(PROCESSORS["both"])
+    asked = read(plain, add_bos_token=True, add_eos_token=True, **ends)
+    assert (asked.prefix_ids, asked.suffix_ids) == ((1,), (2,))
+    without = read(both, add_bos_token=False, add_eos_token=False, **ends)
+    assert (without.prefix_ids, without.suffix_ids) == ((), ())
+    assert read(plain, add_bos_token=True).prefix_ids == ()
+    assert read(both, add_bos_token=None, **ends).prefix_ids == (1,)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"type": "TemplateProcessing"},
+        {"type": "TemplateProcessing", "single": [1, {"SpecialToken": {"id": 3}}]},
+        {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "x"}}]},
+        {"type": "BertProcessing", "cls": 1, "sep": None},
+    ],
+    ids=str,
+)
+def test_a_step_that_says_nothing(step: dict[str, Any]) -> None:
+    assert read_affixes([step], None, None, None) == ((), ())
