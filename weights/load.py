@@ -52,6 +52,7 @@ def load_weights(
                 )
             missing -= filled
             model.load(target.name, target.part, _in_place(checkpoint, name, target, tensor))
+        del tensor  # or it would be there beside the next
         done += sizes[name]
         if progress is not None:
             progress(done, total)

@@ -14,17 +14,17 @@ from torch import Tensor
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart
+from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart, WideQKNormPart
 from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.native.activate import ActivateKernel
 from thirdeye.model.native.layer_norm import LayerNormKernel
-from thirdeye.model.native.rms_norm import RMSNormKernels
+from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.xielu import XIELUKernel
 from thirdeye.model.parts.activations import XIELU
 from thirdeye.model.parts.layers import MLP, GatedMLP, LayerNorm, RMSNorm
 from thirdeye.model.parts.rope import Rotation
-from thirdeye.model.parts.self_attention import QKNorm, SelfAttention
+from thirdeye.model.parts.self_attention import QKNorm, SelfAttention, WideQKNorm
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -108,6 +108,19 @@ class FusedGatedMLP(GatedMLP):
         return self.down(self._gate(self.gate_up(x)))
 
 
+class NativeWideQKNorm(WideQKNorm):
+    """`WideQKNorm` in one kernel; a CPU's alone, and of one that has all heads."""
+
+    def __init__(self, part: WideQKNormPart, where: Placement) -> None:
+        super().__init__(part, where)
+        assert where.native is not None
+        self._kernel = WideNormKernel(where.native)
+
+    def forward(self, qkv: Tensor) -> Tensor:
+        query, key = self.query_norm, self.key_norm
+        return self._kernel(qkv, query.weight, key.weight, query.eps, key.eps)
+
+
 class FusedSelfAttention(SelfAttention):
     """`SelfAttention` with norm, rotation (of no channel, where there is none) and cache write in
     one kernel."""
@@ -116,6 +129,8 @@ class FusedSelfAttention(SelfAttention):
         self, part: AttentionPart, layer: int, backend: AttentionBackend, where: Placement
     ) -> None:
         super().__init__(part, layer, backend, where)
+        if part.wide_qk_norm and where.native and where.ranks.size == 1:
+            self.wide_qk_norm = NativeWideQKNorm(part.wide_qk_norm, where)
         self._kernel: Any
         if where.native:
             self._kernel = RopeKVKernel(where.native)
