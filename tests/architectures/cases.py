@@ -38,7 +38,6 @@ class Case:
 
     make: Callable[[], PreTrainedModel]
     gguf: WriteGGUF | None
-    is_taped: bool = True  # whether small steps with our kernels in 8 bits are replayed from tape
     is_shared: bool = True  # whether two ranks can share it
     corrected: Callable[[Any], None] = lambda model: None  # of what transformers does not do right
 
@@ -47,7 +46,6 @@ def relative(
     model_type: str,
     *,
     gguf: WriteGGUF | None = llama_gguf,
-    is_taped: bool = True,
     **changes: Any,
 ) -> Case:
     """A Llama or one of its many relatives: the same sizes by the same names."""
@@ -57,7 +55,7 @@ def relative(
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
         return model
 
-    return Case(make, gguf, is_taped)
+    return Case(make, gguf)
 
 
 llama, mistral = partial(relative, "llama"), partial(relative, "mistral")

@@ -16,11 +16,13 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.formats.directory import check_cost
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_HEADER_BYTES = 1 << 25  # 100,000 tensors have 15 MB
+MAX_PARSED_HEADER = 1 << 27  # as objects; twice more are made by the package
 COMPARED_AT_ONCE = 1 << 24
 FLOATS = ("F32", "F16", "BF16")
 DTYPES = {  # the format's name -> torch's, and bytes of a number
@@ -120,6 +122,7 @@ def _entries(shard: Path) -> list[ShardEntry]:
                     shard, f"says {size:,} bytes of header, the limit is {MAX_HEADER_BYTES:,}."
                 )
             raw = file.read(size)
+        check_cost(shard, raw, MAX_PARSED_HEADER)
         with safe_open(shard, framework="numpy"):  # checks it
             header: Mapping[str, dict[str, list[int]]] = json.loads(raw)
     except (SafetensorError, OSError) as error:

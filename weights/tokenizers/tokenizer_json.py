@@ -44,6 +44,7 @@ SPLITS = {
     (GPT2_SPLIT,): GPT2,
     (r"\p{N}{1,3}", LLAMA3_REGEX.replace(r"\p{N}{1,3}", r"\p{N}+")): MINICPM5,
 }
+MAX_HOLES = 1 << 16  # ids without a token: an encoder fills them, and one far id would be millions
 ADDED_TOKEN_FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")
 
 
@@ -78,6 +79,10 @@ def read_vocabulary(
     num_ids = max([*texts, *ids.values()], default=0) + 1
     if num_ids > vocab_size:
         raise tokenizer.error("model.vocab", f"has the id {num_ids - 1}, the model {vocab_size}.")
+    if (holes := num_ids - len(texts) - len(ids)) > MAX_HOLES:
+        raise tokenizer.error(
+            "model.vocab", f"leaves {holes:,} ids without a token, the limit is {MAX_HOLES:,}."
+        )
     return Vocabulary(
         tokens=tokens,
         unreachable=unreachable,

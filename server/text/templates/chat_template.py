@@ -14,7 +14,7 @@ do about one that does not is `thirdeye.server.text.tools.tool_prompt`'s.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import TemplateError, meta, nodes
+from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 
 from thirdeye.server.text.reasoning.reasoning_form import (
     AUTO,
@@ -78,7 +78,11 @@ class ChatTemplate:
         try:
             self._template = self._sandbox.compile_template(source)
         except TemplateError as error:
-            raise ChatTemplateError(f"The chat template does not parse: {error}.") from error
+            line = f" (line {error.lineno})" if isinstance(error, TemplateSyntaxError) else ""
+            reason = str(error.message or error).splitlines()[0].rstrip(".")
+            raise ChatTemplateError(
+                f"The chat template does not parse: {reason:.200}{line}."
+            ) from error
         tree = self._sandbox.parse(source)
         variables = meta.find_undeclared_variables(tree) - self._sandbox.globals.keys()
         self.variables = frozenset(variables) - _OURS  # which a request may set

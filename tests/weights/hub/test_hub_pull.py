@@ -127,7 +127,7 @@ def test_shards_that_a_newer_commit_lacks_go(hub: FakeHub) -> None:
 
 
 def test_a_cut_connection_goes_on_where_it_stopped(hub: FakeHub) -> None:
-    """Within one run, by the hub's own client."""
+    """Within one run: by the hub's client if its version does so, else by us."""
     hub.cuts = [4000]
     assert pull_hub_model(FILES).path.read_bytes() == SMALL
     assert "bytes=4000-" in hub.asked_for("Q4_K_M.gguf")
@@ -319,8 +319,11 @@ def test_without_the_package(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_commands(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`pull` says what came; without a hub `info` and `serve` open what is here."""
+    """`pull` says what came, `serve` fetches what is not here; without a hub both open it."""
     monkeypatch.setattr(pull_command, "native_status", lambda: "")
+    assert make_present(CheckpointSettings(model="org/shards"))
+    assert find_hub_model(SHARDS) is not None
+    capsys.readouterr()
     assert pull_model("org/files:q8_0", if_missing=False) == 0
     shown = capsys.readouterr().out
     assert re.search(r"q8_0 \(Q8_0, 0 MB, commit c{10}\): 0 MB fetched, hashes are right", shown)
