@@ -40,7 +40,8 @@ class is read, refused by name, or listed as harmless with the reason
 logits change as transformers' do, or the file is refused. Of a GGUF file a setting that nobody asks
 for is refused by name, but for those in `weights/formats/gguf/metadata_keys.py`.
 
-Rotary positions may be of the kinds {kinds}. A scaling that
+Rotary positions may be of the kinds {kinds}; in Hunyuan also
+of NTK by `alpha`. A scaling that
 depends on the text's length is fixed once for all texts, by the context that is served
 (`--max-model-len`, else the model's own), since cached keys must stay comparable: with LongRoPE the
 long factors hold where that is longer than the original context.
