@@ -26,8 +26,9 @@ def test_damaged(file: Original) -> None:  # noqa: F811
 @pytest.mark.parametrize("file", FORMATS, indirect=True, ids=FORMATS)
 def test_cut(file: Original) -> None:  # noqa: F811
     raw = file.file.read_bytes()
-    for size in range(min(4096, len(raw))):
-        assert opened(file, raw[:size])
+    for size in range(min(4096, len(raw.rstrip()))):
+        refusals = opened(file, raw[:size])
+        assert refusals or file.kind == "tokenizer.model", "fewer pieces are a vocabulary too"
 
 
 @pytest.mark.parametrize(

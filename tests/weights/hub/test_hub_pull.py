@@ -319,8 +319,11 @@ def test_without_the_package(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_commands(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`pull` says what came; without a hub `info` and `serve` open what is here."""
+    """`pull` says what came, `serve` fetches what is not here; without a hub both open it."""
     monkeypatch.setattr(pull_command, "native_status", lambda: "")
+    assert make_present(CheckpointSettings(model="org/shards"))
+    assert find_hub_model(SHARDS) is not None
+    capsys.readouterr()
     assert pull_model("org/files:q8_0", if_missing=False) == 0
     shown = capsys.readouterr().out
     assert re.search(r"q8_0 \(Q8_0, 0 MB, commit c{10}\): 0 MB fetched, hashes are right", shown)
