@@ -78,7 +78,7 @@ def check_names(
     if missing:
         parts = sorted(name if part is None else f"{name}[{part}]" for name, part in missing)
         raise ModelFormatError(
-            checkpoint.path, f"{len(parts)} parameters have no tensor: {_few(parts)}."
+            checkpoint.path, f"{len(parts)} parameters have no tensor: {_few(parts)}.{_tip(parts)}"
         )
 
 
@@ -110,6 +110,15 @@ def _in_place(
             field=name,
         )
     return target.apply(tensor)
+
+
+def _tip(missing: list[str]) -> str:
+    if missing != ["lm_head.weight"]:
+        return ""
+    return (
+        " Its config says, or leaves out, that the head is not its embeddings; if it is, say "
+        "'tie_word_embeddings': true there."
+    )
 
 
 def _few(names: list[str]) -> str:
