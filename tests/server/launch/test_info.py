@@ -11,6 +11,8 @@ import pytest
 
 from tests.tiny import tiny_llama
 from tests.weights import tiny
+from tests.weights.formats.quantized.forms import save_quantized
+from tests.weights.formats.quantized.integer_forms import gptq_form
 from thirdeye.model.memory_estimate import memory_estimates
 from thirdeye.model.parameter_counts import parameter_counts
 from thirdeye.server.launch.info_command import show_info
@@ -43,6 +45,15 @@ def test_what_will_serve(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -
     assert "no tools: the server adds them" in shown
     assert "max_length" not in shown
     assert shown.endswith("serves: yes ")
+
+
+def test_quantized_tensors_are_counted_by_their_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_quantized(tiny_llama(tmp_path), tmp_path, gptq_form(4, 32))
+    assert show_info(str(path)) == 0
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "tensors 14 GPTQ 4 bit (groups of 32), 7 F32 " in shown
 
 
 def test_torch_is_not_imported(checkpoint: Path) -> None:
