@@ -100,7 +100,7 @@ def _in_place(
     """The tensor in the model's layout, once its shape is known to fit."""
     wanted = parameters(checkpoint.config)[target.name].shape(target.part)
     stored = tuple(reversed(wanted)) if target.is_transposed else wanted
-    stored = (stored[0] + target.first_row, *stored[1:])
+    stored = stored[1:] if target.is_row else (stored[0] + target.first_row, *stored[1:])
     if not isinstance(tensor, StoredTensor) and tensor.dim() == 0:
         tensor = tensor.view(1)  # one number, which some files keep as a vector
     if tuple(tensor.shape) != stored:

@@ -37,6 +37,7 @@ class TensorTarget:
     reorder: Reorder | None = None  # of the stored rows; what is in a row is not looked at
     is_transposed: bool = False  # stored [in, out], as GPT-2's Conv1D keeps it
     offset: float = 0.0  # what is missing in the stored numbers: Gemma's norms are kept less 1
+    is_row: bool = False  # stored [in], a matrix of one row
     first_row: int = 0  # of the stored ones that is ours: nobody reads those before (OPT)
 
     def apply(self, tensor: "Tensor | StoredTensor") -> "Tensor | StoredTensor":
@@ -45,7 +46,10 @@ class TensorTarget:
             assert not self.is_transposed, "no format with blocks keeps [in, out]"
             assert not self.offset, "nor norms"
             assert not self.first_row, "nor positions"
+            assert not self.is_row, "nor vectors"
             return tensor if self.reorder is None else tensor.reordered(self.reorder)
+        if self.is_row:
+            tensor = tensor[None]
         if self.first_row:
             tensor = tensor[self.first_row :]
         if self.is_transposed:
