@@ -54,7 +54,7 @@ class LoadingProgress:
         self._name = name
         self._console = console or Console(soft_wrap=True, highlight=False)
         self._clock = clock
-        self._began = clock()
+        self._first: tuple[float, int] | None = None  # when, and the bytes that were there
         self._tenth = 0
         self._bar = bar_of_bytes(self._console) if self._console.is_terminal else None
 
@@ -71,11 +71,15 @@ class LoadingProgress:
     def __call__(self, phase: str, done: int, total: int) -> None:  # noqa: ARG002 (there is one)
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=done, total=total)
-        elif total >= QUIET_BELOW and done * 10 // total > self._tenth:
+            return
+        now = self._clock()
+        self._first = began, first = self._first or (now, done)
+        if total >= QUIET_BELOW and done * 10 // total > self._tenth:
             self._tenth = done * 10 // total
-            left = (self._clock() - self._began) * (total - done) / done
+            speed = (now - began) / (done - first) if done > first else None
+            left = "" if speed is None else f", {speed * (total - done):.0f} s left"
             self._console.print(
                 f"loading {self._name}: {done / total:.0%}, {done / 1e9:.2f} of {total / 1e9:.2f} "
-                f"GB, {left:.0f} s left",
+                f"GB{left}",
                 markup=False,
             )

@@ -36,6 +36,13 @@ def parameter_names(config: ModelConfig) -> set[Target]:
             names |= {
                 (f"{block}.attention.qk_norm.{x}_norm.weight", None) for x in ("query", "key")
             }
+        if config.head_qk_norm:
+            counts = {"query": config.num_heads, "key": config.num_kv_heads}
+            names |= {
+                (f"{block}.attention.head_qk_norm.{x}_norm.weight", str(head))
+                for x, count in counts.items()
+                for head in range(count)
+            }
         if config.attention_of(layer).sinks:
             names.add((f"{block}.attention.sinks.weight", None))
         names |= linear(f"{block}.attention.output", config.attention_output_bias, None)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from thirdeye.weights.errors import ModelFormatError
@@ -71,9 +72,9 @@ class ShardEntry:
         """All of it, in its stored dtype, which must be one of `DTYPES`. Imports torch."""
         import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)
 
-        raw = torch.empty(self.num_bytes, dtype=torch.uint8)
-        self._read_into(raw.numpy().data, 0)
-        return raw.view(getattr(torch, DTYPES[self.dtype][0])).reshape(self.shape)
+        raw = np.empty(self.num_bytes, np.uint8)  # in huge pages, which numpy asks for
+        self._read_into(raw.data, 0)
+        return torch.from_numpy(raw).view(getattr(torch, DTYPES[self.dtype][0])).reshape(self.shape)
 
     def read_bytes(self, start: int, size: int) -> bytes:
         """Some of its bytes, as they lie; fewer at its end."""

@@ -9,6 +9,8 @@ from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.tools.call_grammar import ToolGrammarError, tool_grammar
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
+from thirdeye.server.text.tools.families.call_form import CallForm
+from thirdeye.server.text.tools.families.form_grammar import form_grammar
 
 
 def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
@@ -31,8 +33,11 @@ def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
     return ToolUse(body.tools, choice, body.parallel_tool_calls)
 
 
-async def compile_tools(tools: ToolUse | None, content: str, grammars: Grammars) -> str:
-    """The grammar of an answer with these tools; that of its content without any.
+async def compile_tools(
+    tools: ToolUse | None, content: str, grammars: Grammars, form: CallForm | None = None
+) -> str:
+    """The grammar of an answer with these tools, calls in this form (None: Hermes'); that of its
+    content without any.
 
     Raises `InvalidRequest` for a tool whose schema cannot be followed.
     """
@@ -41,13 +46,15 @@ async def compile_tools(tools: ToolUse | None, content: str, grammars: Grammars)
 
     def make() -> str:
         try:
+            if form is not None:
+                return form_grammar(tools, form, content)
             return tool_grammar(tools, content)
         except ToolGrammarError as error:
             raise refused(f"tools[{error.index}].function.parameters", error) from None
 
     definitions = [tool.definition for tool in tools.tools]
     choice = [tools.choice.mode, tools.choice.name, tools.is_parallel]
-    key = json.dumps(["tools", definitions, choice, content])
+    key = json.dumps(["tools", form.name if form else "", definitions, choice, content])
     return await grammars.compile(make, key=key, param="tools")
 
 

@@ -100,12 +100,12 @@ def _function_type(value: Mapping[str, Any], path: str) -> None:
 def _name(value: object, path: str) -> str:
     name = string(value, path)
     if not (0 < len(name) <= MAX_NAME_CHARS and NAME_CHARS.issuperset(name)):
-        rule = f"must be 1 to {MAX_NAME_CHARS} letters, digits, '_' or '-'."
+        rule = f"must be 1 to {MAX_NAME_CHARS} letters, digits, '_', '-', '.' or '/'."
         fail("invalid_value", rule, path)
     return name
 
 
-NAME_PATTERN = f"^[a-zA-Z0-9_-]{{1,{MAX_NAME_CHARS}}}$"
+NAME_PATTERN = f"^[a-zA-Z0-9_./-]{{1,{MAX_NAME_CHARS}}}$"
 # For dialects that become a chat request: chat says whether a name is well made, these tell it to
 # the outside.
 FunctionName = Annotated[str, Field(json_schema_extra={"pattern": NAME_PATTERN})]

@@ -35,22 +35,24 @@ def tool_grammar(use: ToolUse, content: str = "") -> str:
     """
     if not use.may_call:
         return content
-    parts = {tool.name: _arguments(i, tool) for i, tool in enumerate(use.tools)}
+    parts = {tool.name: tool_part(i, tool) for i, tool in enumerate(use.tools)}
     names = [tool.name for tool in use.callable_tools()]
     side = [{**parts[name], "name": f"arguments_{i}"} for i, name in enumerate(names)]
-    side += [{**_only_part(content), "name": "content"}] if content else []
+    side += [{**only_part(content), "name": "content"}] if content else []
     rules = [_start(use, bool(content)), _call(names), *_RULES]
     return serialized(json.dumps({"grammars": [{"lark_grammar": "\n".join(rules)}, *side]}))
 
 
-def _arguments(index: int, tool: Tool) -> dict[str, Any]:
+def tool_part(index: int, tool: Tool) -> dict[str, Any]:
+    """A tool's arguments as JSON. Raises `ToolGrammarError`."""
     try:
-        return _only_part(json_schema(tool.arguments_schema))
+        return only_part(json_schema(tool.arguments_schema))
     except ConstraintError as error:
         raise ToolGrammarError(index, error) from None
 
 
-def _only_part(grammar: str) -> dict[str, Any]:
+def only_part(grammar: str) -> dict[str, Any]:
+    """The one grammar of a serialized form."""
     (part,) = json.loads(grammar)["grammars"]
     return dict(part)
 

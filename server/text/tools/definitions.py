@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-NAME_CHARS = frozenset(string.ascii_letters + string.digits + "_-")
-MAX_NAME_CHARS = 64
+NAME_CHARS = frozenset(string.ascii_letters + string.digits + "_-./")
+MAX_NAME_CHARS = 128
 
 JsonObject = dict[str, Any]
 

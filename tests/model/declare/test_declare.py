@@ -54,6 +54,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         mlp_bias=draw(FLAGS),
         tie_word_embeddings=is_tied,
         qk_norm=draw(FLAGS),
+        head_qk_norm=draw(FLAGS),
         norm_weight=has_weight,
         norm_bias=has_weight and draw(FLAGS),
         head_bias=draw(FLAGS) and not is_tied,

@@ -1,6 +1,7 @@
 """Pulling from a hub: the right files, every byte checked, and each fault in one line."""
 
 import errno
+import logging
 import re
 import shutil
 import sys
@@ -13,6 +14,7 @@ import huggingface_hub
 import pytest
 
 from tests.weights.hub.fake_hub import COMMIT, FakeHub, FakeRepository, running_hub
+from thirdeye.server import logs
 from thirdeye.server.launch import pull_command
 from thirdeye.server.launch.info_command import show_info
 from thirdeye.server.launch.pull_command import pull_model
@@ -300,6 +302,21 @@ def test_the_list_and_rm(hub: FakeHub) -> None:
     remove(files_to_remove("org/files:Q4_K_M"))
     remove(files_to_remove("org/shards"))
     assert list((models_directory() / "hub").iterdir()) == []
+
+
+def test_no_address_is_logged(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
+    """`serve` logs at the level info; where a large file lies is signed for whoever knows it."""
+    before = {name: logging.getLogger(name).level for name in logs.QUIET}
+    filters = list(logging.getLogger("uvicorn.error").filters)
+    logs.configure("info")
+    try:
+        with caplog.at_level(logging.INFO):
+            pull_hub_model(FILES)
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+        logging.getLogger("uvicorn.error").filters = filters
+    assert hub.url.rpartition(":")[2] not in caplog.text
 
 
 def test_two_pulls_at_once(hub: FakeHub) -> None:
