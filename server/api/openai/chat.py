@@ -96,7 +96,7 @@ async def plan_chat(
     tools = tool_use(body, model)
     thinking = plan_thinking(body, model)
     content = await grammars.of(*constraint_of(body))
-    grammar = await compile_tools(tools, content, grammars)
+    grammar, left_out = await compile_tools(tools, content, grammars)
     ids = await encode_messages(
         body.messages,
         model,
@@ -121,7 +121,7 @@ async def plan_chat(
         grammar=thoughts.grammar,
         parse_tool_calls=tools.may_call if tools else False,
         thoughts=thoughts,
-        ignored=thinking.ignored,
+        ignored=[*thinking.ignored, *left_out],
     )
     return plan_answer(body, own, [ids], model, caller)
 

@@ -116,7 +116,7 @@ def test_deltas_come_as_openai_streams_them() -> None:
         f'{OPEN}\n{{"name": "f", "argum',
         f'{OPEN}{{"arguments": {{}}, "name": "f"}}{CLOSE}',
         f'{OPEN}{{"name": "not a name", "arguments": {{}}}}{CLOSE}',
-        f'{OPEN}{{"name": "{"x" * 65}", "arguments": {{}}}}{CLOSE}',
+        f'{OPEN}{{"name": "{"x" * 129}", "arguments": {{}}}}{CLOSE}',
         f'{OPEN}{{"name": "", "arguments": {{}}}}{CLOSE}',
         f'{OPEN}{{"name": "f", "arguments": "{{}}"}}{CLOSE}',
         f"{OPEN} {OPEN} {CLOSE}",
