@@ -76,8 +76,9 @@ class _Rewriter:
         """In place. `is_part`: the node is one of several that an object must satisfy together."""
         if not isinstance(node, dict):
             return
-        for keyword, value in list(node.items()):
-            if asks_nothing(keyword, value, node):
+        sent = dict(node)
+        for keyword, value in sent.items():
+            if asks_nothing(keyword, value, sent):
                 del node[keyword]
             elif self._is_lenient and not _is_followed(keyword, value, self._found.schema):
                 self._leave_out(node, keyword, path)

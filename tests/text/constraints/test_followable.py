@@ -29,6 +29,7 @@ def takes(serialized: str, text: str) -> bool:
     [
         {"uniqueItems": False},
         {"contains": True, "minContains": 0},
+        {"minContains": 0, "contains": {"type": "null"}},
         {"minContains": 0},
         {"dependentRequired": {}},
         {"dependentSchemas": {}},
@@ -186,7 +187,7 @@ NOT_HELD: list[tuple[dict[str, Any], list[str]]] = [
     ({"properties": {"x": {"type": "array", "uniqueItems": True}}}, ["$.properties.x.uniqueItems"]),
     ({"properties": {"x": {"not": {"type": "null"}}}}, ["$.properties.x.not"]),
     ({"properties": {"x": {"type": "array", "contains": {}}}}, ["$.properties.x.contains"]),
-    ({"if": {}, "then": {"required": ["a"]}}, ["$.if"]),
+    ({"if": {}, "then": {"required": ["a"]}}, ["$.if", "$.then"]),
     ({"dependentRequired": {"a": ["b"]}}, ["$.dependentRequired"]),
     ({"unevaluatedProperties": False}, ["$.unevaluatedProperties"]),
     ({"propertyNames": {"pattern": "^a"}}, ["$.propertyNames"]),
