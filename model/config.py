@@ -134,6 +134,7 @@ class ModelConfig:
     qk_norm: bool = False  # an RMSNorm over each query's and key's head_dim, as in Qwen3
     norms_turned: bool = False  # the same, after they were turned (Hunyuan)
     wide_qk_norm: bool = False  # one over all queries' heads together, one over all keys' (OLMo 2)
+    head_qk_norm: bool = False  # a LayerNorm of its own for each head (Command R+, StableLM 2 12B)
     norm_weight: bool = True  # of a LayerNorm: OLMo 1 has none
     norm_bias: bool = True  # of a LayerNorm
     pre_norm: bool = True  # attention and MLP read a normed copy of the stream

@@ -26,6 +26,7 @@ from thirdeye.model.layer_kinds import LayerKinds
 from thirdeye.model.linear.choose_method import choose_head
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.loading.load_tensors import expected_tensors, load_tensor
+from thirdeye.model.loading.widen import choose_widen
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.parallel_linear import VocabParallelTiedLinear, make_linear
 from thirdeye.model.parallel.shares import ALONE, Ranks, rank_config
@@ -81,6 +82,7 @@ class Transformer(nn.Module):
         )
         rank_config(config, ranks.size)  # raises ValueError if it cannot be dealt out
         self.config, self.ranks = config, ranks
+        self._widen = choose_widen(native)
         self.backend = attention
         self.layer_kinds = LayerKinds(config, attention, where, context)
         part = transformer_part(config)
@@ -160,7 +162,8 @@ class Transformer(nn.Module):
 
     def load(self, name: str, part: str | None, tensor: Tensor | StoredTensor) -> None:
         """Fill one parameter or part; see `load_tensor` for errors."""
-        load_tensor(self, parameters(self.config), self.ranks, name, part, tensor)
+        declared = parameters(self.config)
+        load_tensor(self, declared, self.ranks, name, part, tensor, self._widen)
 
     def finish(self) -> None:
         """All tensors are in: let each linear layer bring its weights into their final form."""

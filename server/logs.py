@@ -12,6 +12,10 @@ from collections.abc import Callable, Mapping
 from textwrap import indent
 
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+QUIET = (
+    *("sse_starlette", "uvicorn", "uvicorn.access", "uvicorn.error", "asyncio"),
+    *("httpx", "httpx2"),  # the second is the hub's client: its addresses are signed
+)
 MAX_CHARS = 512  # what a value of `metadata` may have
 
 
@@ -20,7 +24,7 @@ def configure(level: str = "info") -> None:
     logging.basicConfig(
         level=_LEVELS.get(level, logging.INFO), format="%(asctime)s %(levelname)s %(message)s"
     )
-    for name in ("sse_starlette", "uvicorn", "uvicorn.access", "uvicorn.error", "asyncio", "httpx"):
+    for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     # What is no HTTP is logged before any key is asked for: a line each would fill the disk.
     logging.getLogger("uvicorn.error").addFilter(Seldom())

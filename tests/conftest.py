@@ -23,9 +23,12 @@ from thirdeye.server.load.native_kernels import plan_native
 from thirdeye.weights.errors import ModelNotFound
 from thirdeye.weights.resolve import resolve_model
 
-if find_spec("triton"):
-    from tests.oracles import interpreted_dot, interpreted_index
+ROOT = Path(__file__).parent
 
+if find_spec("triton"):
+    from tests.oracles.interpreter import interpreted_builtins, interpreted_dot, interpreted_index
+
+    interpreted_builtins.install()
     interpreted_dot.install()
     interpreted_index.install()
 
@@ -39,8 +42,14 @@ settings.register_profile(
 )
 
 
+# Files of few tests that take long: at the end one worker would be left alone with one.
+FIRST = ("contract", "install", "e2e", "browser", "server", "engine", "model", "architectures")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What an older library cannot run skips, and the table says why."""
+    """The dear folders come first. What an older library cannot run skips: the table says why."""
+    order = {ROOT / folder: place for place, folder in enumerate(FIRST)}
+    items.sort(key=lambda item: min(order.get(p, len(order)) for p in item.path.parents))
     for row in filter(TooOld.is_installed, TOO_OLD):
         for item in items:
             if row.fits(item.nodeid):

@@ -35,7 +35,12 @@ class ModelFormatError(ModelError):
             place += f", byte {offset:,}"
         if field:
             place += f", '{field}'"
-        super().__init__(f"{place}: {problem}")
+        super().__init__(_printable(f"{place}: {problem}"))
         self.path = path
         self.field = field
         self.offset = offset
+
+
+def _printable(text: str) -> str:
+    """On one line, and harmless to a terminal: names in a file may hold any character."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)

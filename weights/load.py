@@ -52,6 +52,7 @@ def load_weights(
                 )
             missing -= filled
             model.load(target.name, target.part, _in_place(checkpoint, name, target, tensor))
+        del tensor  # or it would be there beside the next
         done += sizes[name]
         if progress is not None:
             progress(done, total)
@@ -77,7 +78,7 @@ def check_names(
     if missing:
         parts = sorted(name if part is None else f"{name}[{part}]" for name, part in missing)
         raise ModelFormatError(
-            checkpoint.path, f"{len(parts)} parameters have no tensor: {_few(parts)}."
+            checkpoint.path, f"{len(parts)} parameters have no tensor: {_few(parts)}.{_tip(parts)}"
         )
 
 
@@ -99,7 +100,7 @@ def _in_place(
     """The tensor in the model's layout, once its shape is known to fit."""
     wanted = parameters(checkpoint.config)[target.name].shape(target.part)
     stored = tuple(reversed(wanted)) if target.is_transposed else wanted
-    stored = (stored[0] + target.first_row, *stored[1:])
+    stored = stored[1:] if target.is_row else (stored[0] + target.first_row, *stored[1:])
     if not isinstance(tensor, StoredTensor) and tensor.dim() == 0:
         tensor = tensor.view(1)  # one number, which some files keep as a vector
     if tuple(tensor.shape) != stored:
@@ -109,6 +110,15 @@ def _in_place(
             field=name,
         )
     return target.apply(tensor)
+
+
+def _tip(missing: list[str]) -> str:
+    if missing != ["lm_head.weight"]:
+        return ""
+    return (
+        " Its config says, or leaves out, that the head is not its embeddings; if it is, say "
+        "'tie_word_embeddings': true there."
+    )
 
 
 def _few(names: list[str]) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm
 from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
-from thirdeye.model.declare.parts import LinearPart, NormPart, Part, WideNormPart
+from thirdeye.model.declare.parts import HeadNormPart, LinearPart, NormPart, Part, WideNormPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,14 @@ class WideQKNormPart(Part):
 
     query_norm: WideNormPart
     key_norm: WideNormPart
+
+
+@dataclass(frozen=True, slots=True)
+class HeadQKNormPart(Part):
+    """A norm of its own for each head of queries, and of keys."""
+
+    query_norm: HeadNormPart
+    key_norm: HeadNormPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +55,7 @@ class AttentionPart(Part):
     clip: float | None
     qk_norm: QKNormPart | None
     wide_qk_norm: WideQKNormPart | None
+    head_qk_norm: HeadQKNormPart | None
     sinks: SinksPart | None
     output: LinearPart
 
@@ -129,6 +138,10 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
     wide_norms = WideQKNormPart(
         WideNormPart(width, config.norm_eps), WideNormPart(kv_width, config.norm_eps)
     )
+    head_norms = HeadQKNormPart(
+        HeadNormPart(config.num_heads, config.head_dim, config.norm_eps),
+        HeadNormPart(config.num_kv_heads, config.head_dim, config.norm_eps),
+    )
     return AttentionPart(
         spec=spec,
         num_heads=config.num_heads,
@@ -138,6 +151,7 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
         qk_norm=QKNormPart(head_norm, head_norm, config.norms_turned) if config.qk_norm else None,
         clip=config.clip_qkv,
         wide_qk_norm=wide_norms if config.wide_qk_norm else None,
+        head_qk_norm=head_norms if config.head_qk_norm else None,
         sinks=SinksPart(config.num_heads) if spec.sinks else None,
         output=LinearPart(
             width, (Rows(hidden, Role.OUTPUT),), config.attention_output_bias, Dealt.COLUMNS

@@ -38,6 +38,7 @@ class Dealt(StrEnum):
     WHOLE = "whole"  # each has all of it
     ROWS = "rows"  # each has some rows of every part, equally many
     COLUMNS = "columns"  # each has some columns, equally many
+    PARTS = "parts"  # each has some of the named rows, equally many
     TOKENS = "tokens"  # each has some rows, the last rank perhaps fewer
     FIRST = "first"  # rank 0 has it, the others zeros: it is counted once in a sum
 
@@ -88,6 +89,12 @@ class Parameter:
         sizes = [rows.size for rows in self.rows if part in (None, rows.name)]
         if self.dealt is Dealt.ROWS:
             return Share(tuple(_even_rows(sizes, rank, num_ranks)))
+        if self.dealt is Dealt.PARTS:
+            first, last = self._own_parts(rank, num_ranks)
+            if part is not None:
+                is_own = first <= self.parts.index(part) < last
+                return Share((slice(0, sizes[0] if is_own else 0),))
+            return Share((slice(sum(sizes[:first]), sum(sizes[:last])),))
         if self.dealt is Dealt.TOKENS:
             return Share((token_rows(sum(sizes), rank, num_ranks),))
         everything = (slice(0, sum(sizes)),)
@@ -109,8 +116,18 @@ class Parameter:
         if part is None:
             return slice(0, self.own_shape(rank, num_ranks)[0])
         rows = self._rows(part)
+        if self.dealt is Dealt.PARTS:
+            first, last = self._own_parts(rank, num_ranks)
+            if not first <= self.parts.index(part) < last:
+                return slice(0, 0)
+            before = sum(other.size for other in self.rows[:first])
+            return slice(rows.start - before, rows.stop - before)
         divisor = num_ranks if self.dealt is Dealt.ROWS else 1
         return slice(rows.start // divisor, rows.stop // divisor)
+
+    def _own_parts(self, rank: int, num_ranks: int) -> tuple[int, int]:
+        """The first of the named rows that are a rank's, and the first behind them."""
+        return len(self.rows) * rank // num_ranks, len(self.rows) * (rank + 1) // num_ranks
 
     def _rows(self, part: str | None) -> slice:
         """Raises KeyError if there is no such part."""

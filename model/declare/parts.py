@@ -81,6 +81,19 @@ class WideNormPart(Part):
 
 
 @dataclass(frozen=True, slots=True)
+class HeadNormPart(Part):
+    """A LayerNorm without bias for each head, with weights of its own; by their numbers ("0")."""
+
+    num_heads: int
+    head_dim: int
+    eps: float
+
+    def own(self) -> Mapping[str, Parameter]:
+        rows = tuple(Rows(1, Role.NORMS, str(head)) for head in range(self.num_heads))
+        return {"weight": Parameter(rows, (self.head_dim,), Dealt.PARTS, Fill.ONES)}
+
+
+@dataclass(frozen=True, slots=True)
 class LinearPart(Part):
     """y = x W^T + b. Dealt out by rows, a rank computes some outputs; by columns, it has some of
     the inputs and its results are summed up; by tokens, its logits are put beside the others'."""

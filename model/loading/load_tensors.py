@@ -7,12 +7,12 @@ None where a parameter is one piece. What is pushed is the whole tensor, whichev
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 
 from thirdeye.model.declare.parameter import Parameter
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.linear.linear import Linear
+from thirdeye.model.loading.widen import Widen, decode
 from thirdeye.model.parallel.shares import Ranks, cut
 
 
@@ -30,10 +30,11 @@ def load_tensor(
     name: str,
     part: str | None,
     tensor: Tensor | StoredTensor,
+    widen: Widen = decode,
 ) -> None:
     """Copy `tensor`, or this rank's share of it, into a parameter, or into its rows that are
     `part`; dtype and device are the model's. A layer that multiplies by a file's own blocks keeps
-    those instead.
+    those instead, others `widen` them.
 
     With part None a merged parameter is filled whole, all its parts at once. Raises KeyError for a
     name or part the model does not have, ValueError for a shape that does not fit.
@@ -50,7 +51,7 @@ def load_tensor(
         owner = module.get_submodule(name.rpartition(".")[0])
         if isinstance(owner, Linear) and owner.take_stored(rows, tensor, share):
             return
-        tensor = torch.from_numpy(tensor.widen())
+        tensor = widen(tensor)
     module.get_parameter(name)[rows].copy_(cut(tensor, share))
 
 

@@ -1,4 +1,4 @@
-"""LayerNorm, and the addition before it, in C."""
+"""LayerNorm, and the addition before it, in C; and one for each head of queries and keys."""
 
 import ctypes
 
@@ -53,3 +53,46 @@ class LayerNormKernel:
         )
         self._run(self._operation, args, is_small=num_rows * size < SMALL)
         return stream, normed
+
+
+class HeadNormArgs(ctypes.Structure):
+    """`struct head_norm_args`."""
+
+    _fields_ = (
+        ("x", ctypes.c_void_p),
+        ("query_gains", ctypes.c_void_p),
+        ("key_gains", ctypes.c_void_p),
+        ("output", ctypes.c_void_p),
+        ("eps", ctypes.c_float),
+        ("num_rows", ctypes.c_int),
+        ("num_heads", ctypes.c_int),
+        ("num_kv_heads", ctypes.c_int),
+        ("head_dim", ctypes.c_int),
+    )
+
+
+class HeadNormKernel:
+    def __init__(self, library: Library) -> None:
+        self._run, self._operation = library.run, library.operation("head_norm")
+
+    def __call__(self, qkv: Tensor, query_gains: Tensor, key_gains: Tensor, eps: float) -> Tensor:
+        """qkv [T, channels of q, k and v], gains [num_heads, head_dim], [num_kv_heads, head_dim] ->
+        the same with queries and keys normed, each head by itself."""
+        qkv = qkv.contiguous()
+        num_rows, width = qkv.shape
+        (num_heads, head_dim), num_kv_heads = query_gains.shape, len(key_gains)
+        assert width == (num_heads + 2 * num_kv_heads) * head_dim, qkv.shape
+        output = torch.empty_like(qkv)
+        args = HeadNormArgs(
+            x=address(qkv, torch.float32, num_rows, width),
+            query_gains=address(query_gains, torch.float32, num_heads, head_dim),
+            key_gains=address(key_gains, torch.float32, num_kv_heads, head_dim),
+            output=output.data_ptr(),
+            eps=eps,
+            num_rows=num_rows,
+            num_heads=num_heads,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
+        )
+        self._run(self._operation, args, is_small=num_rows * width < SMALL)
+        return output

@@ -6,8 +6,8 @@ of inputs, with buffers that stay where they are; a step then copies its inputs 
 replays. What the model is stays in Python, in one place.
 
 While a tape is recorded every call of torch is looked at. Memory is given from the tape's own,
-views are let through, an addition is put on tape; anything else would be missing at replay, so it
-is refused: `Unrecordable`.
+views are let through, an addition and what one number does to all are put on tape; anything else
+would be missing at replay, so it is refused: `Unrecordable`.
 """
 
 import ctypes
@@ -79,6 +79,18 @@ class AddArgs(ctypes.Structure):
     )
 
 
+class ScalarArgs(ctypes.Structure):
+    """`struct scalar_args`."""
+
+    _fields_ = (
+        ("x", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+        ("size", ctypes.c_int64),
+        ("low", ctypes.c_float),
+        ("high", ctypes.c_float),
+    )
+
+
 class Tape:
     """What `forward` does, ready to be done again on what its inputs' buffers hold then.
 
@@ -140,6 +152,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
             return self._empty(EMPTY[func](*args, **kwargs), kwargs.get("dtype") or like)
         if func is aten.add.Tensor and not kwargs:
             return self._addition(*args)
+        if func is aten.mul.Tensor and isinstance(args[1], float):
+            return self._by_number("scale", *args)
+        if func is aten.clamp.default and len(args) == 3:
+            return self._by_number("clip", *args)
         if func._can_decompose():  # into what is known here
             with self:
                 return func.decompose(*args, **kwargs)
@@ -171,6 +187,13 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
             x.numel(),
         )
         self._library.run(self._add, args, is_small=x.numel() < SMALL_ADDITION)
+        return out
+
+    def _by_number(self, operation: str, x: Tensor, low: float, high: float = 0.0) -> Tensor:
+        out = self._empty(x.shape, torch.float32)
+        args = ScalarArgs(address(x, torch.float32, *x.shape), out.data_ptr(), x.numel(), low, high)
+        small = x.numel() < SMALL_ADDITION
+        self._library.run(self._library.operation(operation), args, is_small=small)
         return out
 
 

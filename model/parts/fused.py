@@ -14,17 +14,23 @@ from torch import Tensor
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart
+from thirdeye.model.declare.block import (
+    AttentionPart,
+    GatedMLPPart,
+    HeadQKNormPart,
+    MLPPart,
+    WideQKNormPart,
+)
 from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.native.activate import ActivateKernel
-from thirdeye.model.native.layer_norm import LayerNormKernel
-from thirdeye.model.native.rms_norm import RMSNormKernels
+from thirdeye.model.native.layer_norm import HeadNormKernel, LayerNormKernel
+from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.xielu import XIELUKernel
 from thirdeye.model.parts.activations import XIELU
 from thirdeye.model.parts.layers import MLP, GatedMLP, LayerNorm, RMSNorm
 from thirdeye.model.parts.rope import Rotation
-from thirdeye.model.parts.self_attention import QKNorm, SelfAttention
+from thirdeye.model.parts.self_attention import HeadQKNorm, QKNorm, SelfAttention, WideQKNorm
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -108,6 +114,31 @@ class FusedGatedMLP(GatedMLP):
         return self.down(self._gate(self.gate_up(x)))
 
 
+class NativeWideQKNorm(WideQKNorm):
+    """`WideQKNorm` in one kernel; a CPU's alone, and of one that has all heads."""
+
+    def __init__(self, part: WideQKNormPart, where: Placement) -> None:
+        super().__init__(part, where)
+        assert where.native is not None
+        self._kernel = WideNormKernel(where.native)
+
+    def forward(self, qkv: Tensor) -> Tensor:
+        query, key = self.query_norm, self.key_norm
+        return self._kernel(qkv, query.weight, key.weight, query.eps, key.eps)
+
+
+class NativeHeadQKNorm(HeadQKNorm):
+    """`HeadQKNorm` in one kernel; a CPU's alone."""
+
+    def __init__(self, part: HeadQKNormPart, where: Placement) -> None:
+        super().__init__(part, where)
+        assert where.native is not None
+        self._kernel = HeadNormKernel(where.native)
+
+    def forward(self, qkv: Tensor) -> Tensor:
+        return self._kernel(qkv, self.query_norm.weight, self.key_norm.weight, self.query_norm.eps)
+
+
 class FusedSelfAttention(SelfAttention):
     """`SelfAttention` with norm, rotation (of no channel, where there is none) and cache write in
     one kernel."""
@@ -116,6 +147,10 @@ class FusedSelfAttention(SelfAttention):
         self, part: AttentionPart, layer: int, backend: AttentionBackend, where: Placement
     ) -> None:
         super().__init__(part, layer, backend, where)
+        if part.wide_qk_norm and where.native and where.ranks.size == 1:
+            self.wide_qk_norm = NativeWideQKNorm(part.wide_qk_norm, where)
+        if part.head_qk_norm and where.native:
+            self.head_qk_norm = NativeHeadQKNorm(part.head_qk_norm, where)
         self._kernel: Any
         if where.native:
             self._kernel = RopeKVKernel(where.native)
@@ -128,7 +163,7 @@ class FusedSelfAttention(SelfAttention):
         norms = self.qk_norm if isinstance(self.qk_norm, QKNorm) else None
         caches = kv_cache.layer(self.layer)
         return self._kernel.rope_and_write(
-            self.wide_qk_norm(self.clip(self.qkv(x))),
+            self.normed(x),
             rotate.cos,
             rotate.sin,
             batch.slot_mapping,

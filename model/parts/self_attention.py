@@ -7,13 +7,19 @@ the cache, and what the queries saw back into the stream.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thirdeye.model.attention.alibi import alibi_slopes
 from thirdeye.model.attention.protocol import Attends, AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.declare.block import AttentionPart, QKNormPart, WideQKNormPart
-from thirdeye.model.declare.parts import WideNormPart
+from thirdeye.model.declare.block import (
+    AttentionPart,
+    HeadQKNormPart,
+    QKNormPart,
+    WideQKNormPart,
+)
+from thirdeye.model.declare.parts import HeadNormPart, WideNormPart
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.layers import Clip, RMSNorm
 from thirdeye.model.parts.rope import Rotation
@@ -68,6 +74,34 @@ class WideNorm(nn.Module):
         return self.weight * (wide * torch.rsqrt(squares + self.eps)).to(x.dtype)
 
 
+class HeadQKNorm(nn.Module):
+    """A LayerNorm of its own for each head of queries and of keys (Command R+, StableLM 2 12B)."""
+
+    def __init__(self, part: HeadQKNormPart, where: Placement) -> None:
+        super().__init__()
+        self.query_norm = HeadNorm(part.query_norm, where)
+        self.key_norm = HeadNorm(part.key_norm, where)
+
+    def forward(self, qkv: Tensor) -> Tensor:
+        """[T, channels of q, k and v] -> the same with queries and keys normed."""
+        sizes = self.query_norm.weight.numel(), self.key_norm.weight.numel()
+        query, key, value = qkv.tensor_split([sizes[0], sum(sizes)], dim=-1)
+        return torch.cat((self.query_norm(query), self.key_norm(key), value), dim=-1)
+
+
+class HeadNorm(nn.Module):
+    def __init__(self, part: HeadNormPart, where: Placement) -> None:
+        super().__init__()
+        self.eps = part.eps
+        self.weight = where.empty(part.num_heads // where.ranks.size, part.head_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, channels of this rank's heads] -> the same, normed."""
+        heads = x.reshape(len(x), *self.weight.shape).float()
+        normed = F.layer_norm(heads, self.weight.shape[1:], eps=self.eps) * self.weight.float()
+        return normed.to(x.dtype).flatten(1)
+
+
 class Sinks(nn.Module):
     """A learned score a head, see `AttentionSpec`."""
 
@@ -99,6 +133,8 @@ class SelfAttention(nn.Module):
         self._turned = turn_then_norm if is_last else norm_then_turn
         wide = part.wide_qk_norm
         self.wide_qk_norm = WideQKNorm(wide, where) if wide else nn.Identity()
+        by_head = part.head_qk_norm
+        self.head_qk_norm = HeadQKNorm(by_head, where) if by_head else nn.Identity()
         self.sink_scores: Tensor | None = None
         if part.sinks:
             self.sinks = Sinks(self.num_heads, where)
@@ -122,11 +158,13 @@ class SelfAttention(nn.Module):
         kv_cache.write(self.layer, key, value, batch.slot_mapping)
         return query
 
+    def normed(self, x: Tensor) -> Tensor:
+        """x [T, hidden_size] -> [T, channels of q, k and v], before they are turned."""
+        return self.head_qk_norm(self.wide_qk_norm(self.clip(self.qkv(x))))
+
     def project(self, x: Tensor, rotate: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""
-        qkv = self.wide_qk_norm(self.clip(self.qkv(x))).unflatten(
-            -1, (-1, self.head_dim)
-        )  # [T, heads of q, k, v, head_dim]
+        qkv = self.normed(x).view(len(x), -1, self.head_dim)  # [T, heads of q, k, v, head_dim]
         query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)
         turned = self._turned(query_key, self.qk_norm, rotate)
         query, key = turned.tensor_split([self.num_heads], dim=1)

@@ -3,19 +3,24 @@
 A refusal of a reader is a line; the exit status is 1 if there is one.
 """
 
+from collections import Counter
+
 from rich.console import Console
 from rich.table import Table
 
-from thirdeye.model.config import ModelConfig
+from thirdeye.model.config import ModelConfig, RopeConfig
 from thirdeye.model.memory_estimate import memory_estimates
 from thirdeye.model.parameter_counts import ParameterCounts, parameter_counts
 from thirdeye.server.launch.console import fail
+from thirdeye.server.launch.model_template import make_template
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
+from thirdeye.server.text.templates.turn_end import find_turn_end
 from thirdeye.server.text.tools.form import MARKUP
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling
 from thirdeye.weights.resolve import resolve_model
 from thirdeye.weights.serves import Description, describe
+from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 
 def show_info(spec: str | None, file: str | None = None, revision: str | None = None) -> int:
@@ -31,12 +36,13 @@ def show_info(spec: str | None, file: str | None = None, revision: str | None = 
         console.print(f"{path}\n")
     else:
         config = found.checkpoint.config
-        template, refusal = template_line(found)
+        template, refusal = template_rows(found)
         refusals += [refusal] if refusal else []
         console.print(f"{found.checkpoint.name}   {path}\n")
-        console.print(shape_table(config, file_rows(found) | {"chat template": template}))
-        console.print(memory_table(config))
-        console.print(parts_table(parameter_counts(config)))
+        console.print(shape_table(config, file_rows(found) | template))
+        for table in (memory_table(config), parts_table(parameter_counts(config))):
+            console.print()
+            console.print(table)
     console.print(f"\nserves: {'no' if refusals else 'yes'}")
     for refusal in refusals:
         console.print(f"  {refusal}")
@@ -65,28 +71,50 @@ def sampling_line(suggested: SuggestedSampling | None) -> str:
     return line
 
 
-def template_line(found: Description) -> tuple[str, str | None]:
-    """What the template is, and why it will not do, if so."""
+def template_rows(found: Description) -> tuple[dict[str, str], str | None]:
+    """What the template is and what ends an answer; and why it will not do, if so."""
     assert found.checkpoint is not None
-    source = found.checkpoint.chat_template
+    source, tokenizer = found.checkpoint.chat_template, found.tokenizer
+    ends = {} if tokenizer is None else {"answers end at": ends_line(tokenizer, None)}
     if not source:
-        return "none: completions only", None
-    if found.tokenizer is None:
-        return "not tried, for there is no tokenizer", None
+        return {"chat template": "none: completions only"} | ends, None
+    if tokenizer is None:
+        return {"chat template": "not tried, for there is no tokenizer"}, None
     try:
-        template = ChatTemplate(source, found.tokenizer)
+        template = make_template(source, found.checkpoint.tool_template, tokenizer)
     except ChatTemplateError as error:
-        return "broken", f"{error} Give another with '--chat-template FILE'."
-    tools = "its own form of tools" if template.carries_tools else "no tools: the server adds them"
-    system = "takes a system message" if template.takes_system else "drops a system message"
+        refusal = f"{error} Give another with '--chat-template FILE'."
+        return {"chat template": "broken"} | ends, refusal
     form = template.reasoning_form
-    thinks = f"thinks ({form.name})" if form else "does not think"
-    return f"{len(source):,} characters, {tools}, {system}, {thinks}", None
+    return {
+        "chat template": f"{len(source):,} characters, "
+        + ("takes a system message" if template.takes_system else "drops a system message"),
+        "tools": tools_line(template),
+        "reasoning": f"its form is {form.name}" if form else "none",
+        "answers end at": ends_line(tokenizer, find_turn_end(template, tokenizer.added_tokens)),
+    }, None
+
+
+def tools_line(template: ChatTemplate) -> str:
+    if not template.for_tools.carries_tools:
+        return "not in the template: the server writes them into the messages"
+    if template.for_tools is template:
+        return "in the template's own form"
+    return "in the form of a template of their own, 'tool_use'"
+
+
+def ends_line(tokenizer: Tokenizer, turn_end: str | None) -> str:
+    """The tokens that end an answer: those of the files, and the template's."""
+    names = {i: text for text, i in tokenizer.added_tokens.items()}
+    ends = [names.get(i, f"token {i}") for i in sorted(tokenizer.eos_token_ids)]
+    if turn_end is not None and turn_end not in ends:
+        ends.append(f"{turn_end} (the template's end of a turn, which the files do not name)")
+    return ", ".join(ends) or "none: only a limit ends them"
 
 
 def memory_table(config: ModelConfig) -> Table:
     table = Table(
-        *("\n--quantize", "", "weights, at most", "KV cache per token", "for one whole context"),
+        *("--quantize", "", "weights, at most", "KV cache per token", "for one whole context"),
         box=None,
         pad_edge=False,
     )
@@ -106,18 +134,36 @@ def megabytes(size: int) -> str:
 
 
 def rope_line(config: ModelConfig) -> str:
-    rope = config.rope
+    """How tokens know where they are; which layers do it otherwise is told by number."""
+    if config.has_learned_positions:
+        return "learned"
+    specs = [config.attention_of(layer) for layer in range(config.num_hidden_layers)]
+    if any(spec.alibi is not None for spec in specs):
+        return "none, but ALiBi"
+    counts = Counter(rope_words(spec.rope, config.head_dim) for spec in specs)
+    return "; ".join(f"{words}{of_layers(count, config)}" for words, count in counts.most_common())
+
+
+def rope_words(rope: RopeConfig | None, head_dim: int) -> str:
     if rope is None:
-        return "learned" if config.has_learned_positions else "none, but ALiBi"
+        return "none"
     line = f"rotary, theta {rope.theta:,.0f}"
-    if rope.dim != config.head_dim:
-        line += f", {rope.dim} of {config.head_dim} channels"
+    if rope.dim != head_dim:
+        line += f", {rope.dim} of {head_dim} channels"
     if rope.scaling is not None:
         line += f", {rope.scaling.kind} times {rope.scaling.factor:g}"
-    windows = {spec.window for spec in config.attention if spec.window is not None}
-    if windows:
-        line += f"; windows of {', '.join(f'{window:,}' for window in sorted(windows))} tokens"
     return line
+
+
+def window_line(config: ModelConfig) -> str:
+    counts = Counter(spec.window for spec in config.attention if spec.window is not None)
+    windows = [f"of {window:,}{of_layers(n, config)}" for window, n in counts.most_common()]
+    return "; ".join(windows) or "none: every layer sees all"
+
+
+def of_layers(count: int, config: ModelConfig) -> str:
+    total = config.num_hidden_layers
+    return f" in {count} of {total} layers" if count < total else ""
 
 
 def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
@@ -133,6 +179,7 @@ def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
         "residual stream": f"{config.hidden_size} wide",
         "attention heads": heads,
         "positions": rope_line(config),
+        "windows": window_line(config),
         "norm": config.norm.value,
         "MLP": f"{config.intermediate_size} wide, {config.activation.value}"
         + (", gated" if config.gated_mlp else ""),
@@ -145,7 +192,7 @@ def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
 
 def parts_table(counts: ParameterCounts) -> Table:
     """Parameters by part; shares are of the blocks' weights, where attention and MLP live."""
-    table = Table("\nparameters", "", "of all", "of attention + MLP", box=None, pad_edge=False)
+    table = Table("parameters", "", "of all", "of attention + MLP", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     parts = [

@@ -21,27 +21,36 @@ EXAMPLE_TOOLS = [
 
 
 def make_template(
-    source: str, tool_source: str | None, tokenizer: Tokenizer, reasoning_format: str = AUTO
+    source: str,
+    tool_source: str | None,
+    tokenizer: Tokenizer,
+    reasoning_format: str = AUTO,
+    tool_format: str = AUTO,
 ) -> ChatTemplate:
     """`tool_source`: the template named `tool_use`, taken for conversations with tools if it writes
     calls in a form that is read here. Raises ChatTemplateError."""
     eos_token = tokenizer.eos_token
     for_tools = None
     if tool_source is not None:
-        for_tools = _tool_template(tool_source, tokenizer)
+        for_tools = _tool_template(tool_source, tokenizer, tool_format)
     return ChatTemplate(
         source,
         tokenizer,
         eos_token=eos_token,
         for_tools=for_tools,
         reasoning_format=reasoning_format,
+        tool_format=tool_format,
     )
 
 
-def _tool_template(source: str, tokenizer: Tokenizer) -> ChatTemplate | None:
+def _tool_template(source: str, tokenizer: Tokenizer, tool_format: str) -> ChatTemplate | None:
     try:
         template = ChatTemplate(
-            source, tokenizer, eos_token=tokenizer.eos_token, example_tools=EXAMPLE_TOOLS
+            source,
+            tokenizer,
+            eos_token=tokenizer.eos_token,
+            example_tools=EXAMPLE_TOOLS,
+            tool_format=tool_format,
         )
     except ChatTemplateError as error:
         raise ChatTemplateError(f"The template named 'tool_use': {error}") from error

@@ -70,7 +70,9 @@ def open_model(asked: CheckpointSettings) -> OpenedModel:
     if asked.chat_template is not None:
         source, tool_source = read_template(asked.chat_template), None
     template = (
-        make_template(source, tool_source, tokenizer, asked.reasoning_format) if source else None
+        make_template(source, tool_source, tokenizer, asked.reasoning_format, asked.tool_format)
+        if source
+        else None
     )
     tokenizer = ending_turns(tokenizer, template)
     return OpenedModel(

@@ -5,17 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.progress import Progress as Bar
+from rich.progress import TaskID
 
-from thirdeye.server.launch.console import fail, say
+from thirdeye.server.launch.console import bar_of_bytes, fail, say
 from thirdeye.server.load.native_kernels import native_status
 from thirdeye.weights.catalog import CATALOG, CatalogModel
 from thirdeye.weights.errors import ModelError
@@ -92,15 +84,8 @@ def _pull(model: CatalogModel) -> None:
 @contextmanager
 def progress_bar(name: str, steps: set[str]) -> Iterator[Progress]:
     """A line a step on stderr; `steps` collects those that were taken."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
     tasks: dict[str, TaskID] = {}
-    with Bar(*columns, console=Console(stderr=True)) as bar:
+    with bar_of_bytes(Console(stderr=True)) as bar:
 
         def progress(step: str, done: int, total: int) -> None:
             if step not in tasks:

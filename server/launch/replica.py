@@ -10,6 +10,7 @@ from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.auth import LOOPBACK_HOSTS
 from thirdeye.server.api.state.server_state import Phase, ServerState
 from thirdeye.server.engine.interface.types import EngineInfo
+from thirdeye.server.engine.process.process_engine import OnProgress
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.engine.process.supervised_engine import SupervisedEngine
 from thirdeye.server.launch.asgi_app import create_app
@@ -39,11 +40,15 @@ class Replica:
         self.app = build_app(settings, self.state)
         self._spawn = spawn
         self._engine: SupervisedEngine | None = None
+        self._watch: OnProgress | None = None
 
-    async def start(self) -> EngineInfo:
-        """Load the engine, then let requests in. Raises `EngineDead` with the reason."""
+    async def start(self, watch: OnProgress | None = None) -> EngineInfo:
+        """Load the engine, telling `watch` how far it is, then let requests in. Raises `EngineDead`
+        with the reason."""
         recipe = write_recipe(self.settings, self.opened)
+        self._watch = watch
         engine = await start_engine(self.settings, recipe, self._on_progress, self._spawn)
+        self._watch = None
         self._engine = engine
         self.state.ready(engine, self.opened.serve(engine.info))
         return engine.info
@@ -73,8 +78,10 @@ class Replica:
         """End the engine, and with it each answer that is left: its client reads an error."""
         await end_answers(self.state)
 
-    def _on_progress(self, phase: str, fraction: float) -> None:
-        self.state.detail = f"{phase} {fraction:.0%}"
+    def _on_progress(self, phase: str, done: int, total: int) -> None:
+        self.state.detail = f"{phase} {done / total:.0%}"
+        if self._watch is not None:
+            self._watch(phase, done, total)
 
 
 def build_app(settings: Settings, state: ServerState) -> FastAPI:

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from thirdeye.server import logs
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
-from thirdeye.server.launch.console import fail, say
+from thirdeye.server.launch.console import LoadingProgress, fail, say
 from thirdeye.server.launch.opened_model import VERSION, open_model
 from thirdeye.server.launch.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.replica import Replica
@@ -114,7 +114,8 @@ async def load(replica: Replica, url: str, started: float) -> None:
     opened, settings = replica.opened, replica.settings
     say(f"thirdeye {VERSION}: loading {opened.names[0]} ({opened.path})")
     began = time.monotonic()
-    info = await replica.start()
+    with LoadingProgress(opened.names[0]) as progress:
+        info = await replica.start(progress)
     replica.state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     gc.freeze()  # what is there stays: collections need not look at it, and are short from now on
     has_chat, has_key = opened.template is not None, bool(settings.access.api_keys())

@@ -134,7 +134,7 @@ def load_model(
     """The checkpoint's weights in a transformer of its shape, for texts of up to `context`."""
     model = empty_model(checkpoint.config, attention, where, context)
     loader = ModelLoader(model)
-    load_weights(checkpoint, loader, lambda done, total: on_progress("weights", done / total))
+    load_weights(checkpoint, loader, partial(on_progress, "weights"))
     loader.finish()
     return model
 

@@ -60,6 +60,26 @@ class CheckpointSettings:
             "harmony": "the channels of gpt-oss",
         },
     )
+    tool_format: str = setting(
+        "auto",
+        "How the model writes tool calls",
+        choices={
+            "auto": "as its chat template tells, else hermes",
+            "hermes": "Hermes and most of Qwen",
+            "qwen_xml": "Qwen3-Coder, Qwen 3.5, Nemotron",
+            "seed": "Seed-OSS",
+            "glm": "GLM 4.5 and later",
+            "mistral": "a list of calls",
+            "mistral11": "Mistral's later form, with [ARGS]",
+            "llama": "Llama 3, JSON",
+            "pythonic": "Llama 4, calls as in Python",
+            "deepseek": "DeepSeek V3 and R1",
+            "deepseek31": "DeepSeek V3.1",
+            "gemma4": "Gemma 4",
+            "kimi": "Kimi K2",
+            "harmony": "gpt-oss",
+        },
+    )
     yes: bool = setting(False, "Fetch the model without asking", letter="-y")
 
 

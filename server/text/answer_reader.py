@@ -7,6 +7,8 @@
 Which of them a model needs, its forms say; an answer without either needs no reader at all.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from thirdeye.server.text.events import Piece, Thought
@@ -14,6 +16,11 @@ from thirdeye.server.text.reasoning.harmony_parser import HarmonyParser
 from thirdeye.server.text.reasoning.reasoning_form import HARMONY, PromptState, ReasoningForm
 from thirdeye.server.text.reasoning.think_parser import ThinkParser
 from thirdeye.server.text.tools.call_parser import ToolCallParser
+from thirdeye.server.text.tools.families.call_form import HARMONY_CALLS, CallForm
+from thirdeye.server.text.tools.families.form_parser import FormParser
+from thirdeye.server.text.tools.families.typed_values import Schema
+
+EMPTY: Mapping[str, Schema] = MappingProxyType({})
 
 
 class AnswerReader(Protocol):
@@ -40,21 +47,32 @@ class AnswerReader(Protocol):
         """The end."""
 
 
+CallParser = ToolCallParser | FormParser
+
+
 def make_reader(
-    form: ReasoningForm | None, state: PromptState, *, parse_tool_calls: bool
+    reasoning: ReasoningForm | None,
+    state: PromptState,
+    *,
+    parse_tool_calls: bool,
+    form: CallForm | None = None,
+    parameters: Mapping[str, Schema] = EMPTY,
 ) -> AnswerReader | None:
-    """None where all text is content."""
-    if form is HARMONY:
+    """None where all text is content. `form` is that of the calls, None being Hermes';
+    `parameters` the schemas of the tools' arguments."""
+    if reasoning is HARMONY or (parse_tool_calls and form is HARMONY_CALLS):
         return HarmonyParser(state, parse_calls=parse_tool_calls)
-    thoughts = ThinkParser(form, state) if form is not None else None
-    calls = ToolCallParser() if parse_tool_calls else None
+    thoughts = ThinkParser(reasoning, state) if reasoning is not None else None
+    calls: CallParser | None = None
+    if parse_tool_calls:
+        calls = ToolCallParser() if form is None else FormParser(form, parameters)
     return ThinkThenCall(thoughts, calls) if thoughts or calls else None
 
 
 class ThinkThenCall:
     """Thoughts first, and then content with calls in it; either may be missing."""
 
-    def __init__(self, thoughts: ThinkParser | None, calls: ToolCallParser | None) -> None:
+    def __init__(self, thoughts: ThinkParser | None, calls: CallParser | None) -> None:
         self._thoughts = thoughts
         self._calls = calls
 

@@ -36,6 +36,7 @@ class ToolCallDelta(Struct, frozen=True):
     index: int  # of the call, within the choice
     name: str | None = None
     arguments: str = ""  # joined over the deltas: the arguments' JSON, as the model wrote it
+    call_id: str = ""  # with the name: where the family's form demands one
 
 
 Piece = str | Thought | ToolCallDelta  # content, or one of the others

@@ -15,7 +15,7 @@ a call's frame hide one. `min_tokens` counts from the end of the thinking.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import cast
@@ -36,6 +36,8 @@ from thirdeye.server.text.incremental_decoder import IncrementalDecoder
 from thirdeye.server.text.reasoning.reasoning_form import PromptState, ReasoningForm
 from thirdeye.server.text.stop_strings import StopMatcher
 from thirdeye.server.text.tokenizer import TokenizerLike
+from thirdeye.server.text.tools.families.call_form import CallForm
+from thirdeye.server.text.tools.families.typed_values import Schema
 from thirdeye.server.text.tools.form import ANSWER_MARKUP, TAGS
 
 LAST_WORD_SECONDS = 1.0  # a step of a large model's prefill may take longer
@@ -51,6 +53,10 @@ class TextOptions:
     min_tokens: int = 0  # a stop string must not be complete within this many tokens
     max_seconds: float = 0.0  # of decoding after the first token; 0 is no limit
     parse_tool_calls: bool = False  # False: their tags are plain text
+    call_form: CallForm | None = None  # of tool calls; None: Hermes'
+    parameters: Mapping[str, Schema] = field(
+        default_factory=dict
+    )  # of each tool, by name: the types of its arguments
     reasoning: ReasoningForm | None = None  # None: the marks of thinking are plain text
     prompt_state: PromptState = PromptState.UNDECIDED  # with `reasoning`
     shows_thoughts: bool = True  # False: they are read, counted and left out
@@ -68,13 +74,18 @@ class TextStream:
     ) -> None:
         """`hidden_ids` end the answer and are never text: end-of-sequence and stop token ids."""
         special = tokenizer.special_tokens if options.skip_special_tokens else {}
-        marks = TAGS if options.reasoning is None else ANSWER_MARKUP
+        is_read = options.reasoning is not None or options.parse_tool_calls
+        marks = ANSWER_MARKUP if is_read else TAGS
         self._hidden_ids = hidden_ids.union(i for text, i in special.items() if text not in marks)
         self._tokenizer = tokenizer
         self._min_tokens = options.min_tokens
         self._decoder = IncrementalDecoder()
         self._reader = make_reader(
-            options.reasoning, options.prompt_state, parse_tool_calls=options.parse_tool_calls
+            options.reasoning,
+            options.prompt_state,
+            parse_tool_calls=options.parse_tool_calls,
+            form=options.call_form,
+            parameters=options.parameters,
         )
         self._stops = StopMatcher(options.stop, options.include_stop)
         self._shows_thoughts = options.shows_thoughts

@@ -38,7 +38,6 @@ class Case:
 
     make: Callable[[], PreTrainedModel]
     gguf: WriteGGUF | None
-    is_taped: bool = True  # whether small steps with our kernels in 8 bits are replayed from tape
     is_shared: bool = True  # whether two ranks can share it
     corrected: Callable[[Any], None] = lambda model: None  # of what transformers does not do right
 
@@ -47,7 +46,6 @@ def relative(
     model_type: str,
     *,
     gguf: WriteGGUF | None = llama_gguf,
-    is_taped: bool = True,
     **changes: Any,
 ) -> Case:
     """A Llama or one of its many relatives: the same sizes by the same names."""
@@ -57,7 +55,7 @@ def relative(
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config)
         return model
 
-    return Case(make, gguf, is_taped)
+    return Case(make, gguf)
 
 
 llama, mistral = partial(relative, "llama"), partial(relative, "mistral")
@@ -71,9 +69,9 @@ gemma3 = partial(relative, "gemma3_text")
 NO_TOKENS = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
 phi3 = partial(relative, "phi3", head_dim=8, **NO_TOKENS)
 smollm3 = partial(relative, "smollm3", **NO_TOKENS)
-granite = partial(relative, "granite", is_taped=False)
-olmo2 = partial(relative, "olmo2", is_taped=False)
-olmo3 = partial(relative, "olmo3", gguf=relative_gguf, is_taped=False, num_hidden_layers=4)
+granite = partial(relative, "granite")
+olmo2 = partial(relative, "olmo2")
+olmo3 = partial(relative, "olmo3", gguf=relative_gguf, num_hidden_layers=4)
 ernie, exaone4 = partial(relative, "ernie4_5"), partial(relative, "exaone4", gguf=relative_gguf)
 glm = partial(relative, "glm", gguf=relative_gguf, head_dim=8, pad_token_id=None)
 glm4 = partial(relative, "glm4", gguf=relative_gguf, pad_token_id=None)
@@ -196,11 +194,13 @@ CASES: dict[str, Case] = {
     ),
     "exaone4-window": exaone4(num_hidden_layers=5, sliding_window=7),
     "cohere": cohere(logit_scale=0.5),
+    "cohere-head-norms": cohere(use_qk_norm=True, logit_scale=0.5),
     "cohere-biases": cohere(attention_bias=True, logit_scale=0.5),
     "cohere2": cohere2(num_hidden_layers=5, sliding_window=7, logit_scale=0.5),
     "starcoder2": starcoder2(**TIED),
     "starcoder2-window": starcoder2(gguf=None, use_bias=False, sliding_window=7),
     "stablelm": stablelm(),
+    "stablelm-head-norms": stablelm(qk_layernorm=True, use_parallel_residual=True),
     "stablelm-parallel": stablelm(use_qkv_bias=True, use_parallel_residual=True),
     "ministral3": ministral3(rope_parameters=MINISTRAL3),
     "ministral3-window": ministral3(gguf=None, rope_parameters=MINISTRAL3, sliding_window=7),

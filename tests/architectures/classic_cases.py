@@ -22,7 +22,6 @@ def classic(
     model_type: str,
     *,
     gguf: WriteGGUF | None = classic_gguf,
-    is_taped: bool = True,
     is_shared: bool = True,
     **changes: Any,
 ) -> Case:
@@ -33,7 +32,7 @@ def classic(
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **kind)
         return model
 
-    return Case(make, gguf, is_taped, is_shared)
+    return Case(make, gguf, is_shared)
 
 
 def with_its_slopes(model: PreTrainedModel) -> None:
@@ -83,7 +82,7 @@ CLASSIC: dict[str, Case] = {
     "bloom-8": bloom(num_attention_heads=8, hidden_size=64),
     "mpt": mpt(),
     "mpt-clipped": replace(
-        mpt(is_taped=False, attn_config={"clip_qkv": 0.4, "alibi_bias_max": 4}),
+        mpt(attn_config={"clip_qkv": 0.4, "alibi_bias_max": 4}),
         corrected=with_its_slopes,
     ),
     "mpt-scaled": mpt(gguf=None, attn_config={"softmax_scale": 0.3}),
@@ -98,5 +97,5 @@ CLASSIC: dict[str, Case] = {
     "gpt_bigcode": bigcode(is_shared=False),
     "gpt_bigcode-heads": bigcode(gguf=None, multi_query=False, n_inner=80),
     "olmo": olmo(),
-    "olmo-clipped": olmo(is_taped=False, clip_qkv=0.4),
+    "olmo-clipped": olmo(clip_qkv=0.4),
 }

@@ -66,6 +66,7 @@ def stablelm(writer: gguf.GGUFWriter, config: Any) -> None:
 
 
 HEAD_NORMS = {"self_attn.query_layernorm": "attn_q_norm", "self_attn.key_layernorm": "attn_k_norm"}
+STABLELM = {"self_attn.q_layernorm": "attn_q_norm", "self_attn.k_layernorm": "attn_k_norm"}
 FUSED = {"mlp.gate_up_proj": "ffn_up"}
 GLM4 = {"post_self_attn_layernorm": "post_attention_norm", "post_mlp_layernorm": "post_ffw_norm"}
 FORMS = {
@@ -76,7 +77,7 @@ FORMS = {
     "cohere": Form("command-r", settings=lambda w, c: w.add_logit_scale(c.logit_scale)),
     "cohere2": Form("cohere2", settings=cohere2),
     "starcoder2": Form("starcoder2", names={"mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}),
-    "stablelm": Form("stablelm", settings=stablelm),
+    "stablelm": Form("stablelm", names=STABLELM, settings=stablelm),
     "ministral3": Form("mistral3", is_permuted=True, settings=ministral3),
     "hunyuan_v1_dense": Form("hunyuan-dense", names=HEAD_NORMS),
     "nemotron": Form("nemotron", norm_offset=1.0),
@@ -148,11 +149,14 @@ def add_tensors(writer: gguf.GGUFWriter, model: PreTrainedModel, form: Form) -> 
     config, names = model.config, LLAMA_NAMES | dict(form.names)
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
     numbers: dict[str, list[float]] = {}
+    by_head: dict[str, list[np.ndarray]] = {}
     for name, tensor in model.state_dict().items():
         stem, leaf = name.rsplit(".", 1)
         projection = stem.rsplit(".", 1)[-1]
         if projection == "act_fn":
             numbers.setdefault(leaf, []).append(tensor.float().item())
+        elif ".norms." in stem:
+            by_head.setdefault(stem.partition(".norms.")[0], []).append(tensor.numpy())
         elif name != "lm_head.weight" or not config.tie_word_embeddings:
             values = tensor.numpy()
             if leaf == "weight" and stem.endswith("norm") and values.ndim == 1:
@@ -160,5 +164,7 @@ def add_tensors(writer: gguf.GGUFWriter, model: PreTrainedModel, form: Form) -> 
             if form.is_permuted and projection in heads:
                 values = permute(values, heads[projection])
             add(writer, f"{gguf_stem(stem, LLAMA_TOP, names)}.{leaf}", values, F32)
+    for stem, gains in by_head.items():
+        add(writer, f"{gguf_stem(stem, LLAMA_TOP, names)}.weight", np.stack(gains), F32)
     for leaf, series in numbers.items():
         writer.add_array(f"xielu.{leaf}", series)

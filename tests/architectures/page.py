@@ -32,9 +32,16 @@ TAIL = """
 Each is held against transformers' own class with every parameter random (`tests/architectures/`):
 logits of whole prompts, of chunks and of cached decoding, past windows and past the knees of rotary
 positions; greedy tokens; the GGUF form, written as llama.cpp's converter does; our kernels on a
-CPU, alone and from tape (Granite and OLMo have steps that are not taped); a look inside; two ranks.
+CPU, alone and from tape; those of a GPU in triton's interpreter; a look inside; two ranks.
 
-Rotary positions may be of the kinds {kinds}. A scaling that
+Nothing in a description is passed over in silence. Every setting of transformers' configuration
+class is read, refused by name, or listed as harmless with the reason
+(`tests/architectures/walk/harmless.py`), and each that is read is changed, one after the other:
+logits change as transformers' do, or the file is refused. Of a GGUF file a setting that nobody asks
+for is refused by name, but for those in `weights/formats/gguf/metadata_keys.py`.
+
+Rotary positions may be of the kinds {kinds}; in Hunyuan also
+of NTK by `alpha`. A scaling that
 depends on the text's length is fixed once for all texts, by the context that is served
 (`--max-model-len`, else the model's own), since cached keys must stay comparable: with LongRoPE the
 long factors hold where that is longer than the original context.

@@ -8,6 +8,7 @@ from torch import Tensor
 from tests.model.steps import Row, make_batch
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
+from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.loading.layer_loader import ModelLoader
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.shares import ALONE, Ranks, rank_config
@@ -23,18 +24,21 @@ BLOCKS = [3, 1, 4, 2]  # of 16 tokens each
 def load(
     path: Path,
     *,
+    attention: AttentionBackend | None = None,
+    is_fused: bool = False,
     native: Library | None = None,
     quantize: str = "none",
     ranks: Ranks = ALONE,
 ) -> Transformer:
-    """In fp32; with our kernels if there are any."""
+    """In fp32; with our kernels if there are any, a CPU's or, `is_fused`, those in triton."""
     checkpoint = open_checkpoint(path)
     model = Transformer(
         checkpoint.config,
-        NativeAttention(native) if native else BlockedAttention(),
+        attention or (NativeAttention(native) if native else BlockedAttention()),
         dtype=torch.float32,
         device=CPU,
         quantize=quantize,
+        is_fused=is_fused,
         native=native,
         ranks=ranks,
     )

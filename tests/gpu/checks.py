@@ -13,13 +13,20 @@ import torch
 
 from tests.gpu.attention import attend_by, decode_case
 from tests.gpu.deterministic import CHECKS
-from tests.model.fused_twins import HEAD_DIMS, check_gated_mlp, check_heads, check_norm, scattered
+from tests.model.fused_twins import (
+    HEAD_DIMS,
+    HEAD_NORMS,
+    check_gated_mlp,
+    check_heads,
+    check_norm,
+    heads_config,
+    scattered,
+)
 from tests.model.linear.quantized_twins import METHODS, check_product
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.attention.reference import ReferenceAttention
 from thirdeye.model.attention.triton import TritonAttention
-from thirdeye.model.config import RopeConfig
 from thirdeye.model.kernels.quantize_rows import quantize_rows
 from thirdeye.model.kernels.rope_kv import rope_and_write
 from thirdeye.model.linear.rounded import FP8, round_to_fp8
@@ -64,10 +71,8 @@ def norms(device: torch.device, dtype: torch.dtype) -> None:
 
 def heads(device: torch.device, dtype: torch.dtype) -> None:
     for head_dim in HEAD_DIMS:
-        for qk_norm in (False, True):
-            rope = RopeConfig(theta=10_000.0, dim=head_dim)
-            config = change(LLAMA, head_dim=head_dim, rope=rope, qk_norm=qk_norm)
-            check_heads(config, Placement(dtype, device))
+        for norms in HEAD_NORMS:
+            check_heads(heads_config(head_dim, head_dim, norms), Placement(dtype, device))
 
 
 def product(device: torch.device, name: str, rows: int) -> None:

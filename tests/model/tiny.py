@@ -8,7 +8,7 @@ import torch
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.attention.protocol import AttentionBackend
-from thirdeye.model.config import AttentionSpec, ModelConfig, RopeConfig
+from thirdeye.model.config import Alibi, AttentionSpec, ModelConfig, RopeConfig
 from thirdeye.model.native.library import Library
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
@@ -33,7 +33,7 @@ MIXED = dataclasses.replace(  # every way to attend, two rotary tables and a lay
     attention=(
         AttentionSpec(NEAR, window=20, softcap=3.0),
         AttentionSpec(FAR, sinks=True),
-        AttentionSpec(None, scale=0.5),
+        AttentionSpec(None, scale=0.5, alibi=Alibi(scale=0.5)),
         AttentionSpec(NEAR, scale=0.2, window=70, softcap=1.5, sinks=True),
     ),
 )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 W = r"[ \t\r\n]*"
 HEAD = re.compile(
-    rf'<tool_call>{W}{{{W}"name"{W}:{W}"([A-Za-z0-9_-]{{1,64}})"{W},{W}"arguments"{W}:{W}(?={{)'
+    rf'<tool_call>{W}{{{W}"name"{W}:{W}"([A-Za-z0-9_./-]{{1,128}})"{W},{W}"arguments"{W}:{W}(?={{)'
 )
 TAIL = re.compile(rf"{W}}}{W}</tool_call>")
 CUT_TAIL = re.compile(

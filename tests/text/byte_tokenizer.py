@@ -34,6 +34,8 @@ class ByteTokenizer:
         return list(text.encode())
 
     def encode_with_special(self, text: str) -> list[int]:
+        if not self.special_tokens:
+            return self.encode(text)
         pattern = "|".join(map(re.escape, sorted(self.special_tokens, key=len, reverse=True)))
         parts = re.split(f"({pattern})", text)
         ids = [[self.special_tokens[p]] if i % 2 else self.encode(p) for i, p in enumerate(parts)]

@@ -15,18 +15,33 @@ Target = tuple[str, str | None]
 
 def parameter_names(config: ModelConfig) -> set[Target]:
     """Every parameter part of a decoder of this shape, by the canonical names."""
-    names: set[Target] = {("embed_tokens.weight", None), *norm("final_norm", config)}
+    names: set[Target] = {("embed_tokens.weight", None)}
+    if config.final_norm:
+        names |= norm("final_norm", config)
+    if config.embedding_norm:
+        names |= norm("embed_norm", config)
+    if config.embedding_size not in (None, config.hidden_size):
+        names |= {("project_in.weight", None), ("project_out.weight", None)}
     if config.has_learned_positions:
         names.add(("embed_positions.weight", None))
     if not config.tie_word_embeddings:
-        names.add(("lm_head.weight", None))
+        names |= linear("lm_head", config.head_bias, None)
     for layer in range(config.num_hidden_layers):
         block = f"blocks.{layer}"
-        names |= norm(f"{block}.attention_norm", config) | norm(f"{block}.mlp_norm", config)
+        names |= norm(f"{block}.attention_norm", config)
+        if not config.shares_norm:
+            names |= norm(f"{block}.mlp_norm", config)
         names |= linear(f"{block}.attention.qkv", config.qkv_bias, "q", "k", "v")
         if config.qk_norm:
             names |= {
                 (f"{block}.attention.qk_norm.{x}_norm.weight", None) for x in ("query", "key")
+            }
+        if config.head_qk_norm:
+            counts = {"query": config.num_heads, "key": config.num_kv_heads}
+            names |= {
+                (f"{block}.attention.head_qk_norm.{x}_norm.weight", str(head))
+                for x, count in counts.items()
+                for head in range(count)
             }
         if config.attention_of(layer).sinks:
             names.add((f"{block}.attention.sinks.weight", None))
@@ -43,7 +58,9 @@ def parameter_names(config: ModelConfig) -> set[Target]:
 
 
 def norm(name: str, config: ModelConfig) -> set[Target]:
-    return linear(name, config.norm is Norm.LAYER_NORM, None)
+    if not config.norm_weight:
+        return set()
+    return linear(name, config.norm is Norm.LAYER_NORM and config.norm_bias, None)
 
 
 def linear(name: str, bias: bool, *parts: str | None) -> set[Target]:

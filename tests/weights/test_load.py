@@ -1,5 +1,6 @@
 """The loader: every tensor used, every parameter filled, or an error that names them."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,6 +48,28 @@ def test_a_missing_tensor(load: Load) -> None:
         match=r"1 parameters have no tensor: blocks\.1\.attention\.qkv\.weight\[q\]\.",
     ):
         load(lambda tensors: tensors.pop(Q))
+
+
+def test_rotary_caches_are_skipped(load: Load) -> None:
+    """Older trainers keep what the config says already."""
+    names = [
+        "model.rotary_emb.inv_freq",
+        "model.layers.1.self_attn.rotary_emb.inv_freq",
+        "model.layers.0.self_attn.rotary_emb.cos_cached",
+        "rotary_emb.sin_cached",
+    ]
+    cached = {name: torch.zeros(4) for name in names}
+    assert len(load(lambda tensors: tensors.update(cached)).loaded) == 21
+
+
+def test_an_untied_head_that_is_not_there(tmp_path: Path) -> None:
+    """What to do about it is said: only a person knows whether the head is the embeddings."""
+    path = tiny.save(tiny.llama(tie_word_embeddings=True), tmp_path / "llama")
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    checkpoint = open_checkpoint(path)
+    with pytest.raises(ModelFormatError, match=r"lm_head\.weight\. .*'tie_word_embeddings': true"):
+        load_weights(checkpoint, RecordingSink(checkpoint.config))
 
 
 def test_many_missing_tensors_are_cut_short(load: Load) -> None:

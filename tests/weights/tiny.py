@@ -1,6 +1,7 @@
 """Tiny random checkpoints, written by other people's code: transformers and the gguf package."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -83,8 +84,10 @@ def llama_gguf(
     path: Path,
     extra: dict[str, np.ndarray] | None = None,
     kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
+    describe: Callable[[gguf.GGUFWriter], None] | None = None,
 ) -> Path:
-    """A Llama or a relative as llama.cpp's converter writes it; matrices are stored as `kind`."""
+    """A Llama or a relative as llama.cpp's converter writes it; matrices are stored as `kind`.
+    `describe` adds more metadata."""
     config = model.config
     architecture = {"mistral": "llama", "gemma3_text": "gemma3"}.get(
         config.model_type, config.model_type
@@ -113,6 +116,8 @@ def llama_gguf(
     if architecture == "gemma2":
         writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
         writer.add_final_logit_softcapping(config.final_logit_softcapping)
+    if describe is not None:
+        describe(writer)
     heads = {}
     if architecture in ("llama", "arcee", "smollm3", "granite"):
         heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}

@@ -19,6 +19,12 @@ from thirdeye.weights.architectures.layer_types import (
 )
 from thirdeye.weights.architectures.limits import MAX_LAYERS, MAX_POSITIONS
 from thirdeye.weights.architectures.llama_family import Defaults
+from thirdeye.weights.architectures.name_table import (
+    NameTable,
+    Reorder,
+    TensorTarget,
+    rotate_half_rows,
+)
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -61,8 +67,8 @@ def _config(fields: Fields, name: str, defaults: Defaults) -> ModelConfig:
 
 
 def cohere_config(fields: Fields) -> ModelConfig:
-    fields.refuse("use_qk_norm", False)
-    return _config(fields, "cohere", DEFAULTS)
+    config = _config(fields, "cohere", DEFAULTS)
+    return replace(config, head_qk_norm=fields.boolean("use_qk_norm", False))
 
 
 def cohere2_config(fields: Fields) -> ModelConfig:
@@ -74,7 +80,33 @@ def cohere2_config(fields: Fields) -> ModelConfig:
 
 def cohere_gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
     config = llama_family.gguf_config(fields, file, vocab_size, "cohere", norm=Norm.LAYER_NORM)
+    has_head_norms = "blk.0.attn_q_norm.weight" in file.tensors
+    config = replace(config, head_qk_norm=has_head_norms)
     return _parallel(config, fields.positive("logit_scale"))
+
+
+def _head_norms(config: ModelConfig, query: str, key: str) -> dict[str, TensorTarget]:
+    """Of Command R+: each head's channels in the order that its rows have here."""
+
+    def turned(num_heads: int) -> Reorder:
+        undo = rotate_half_rows(num_heads)
+        return lambda gains: undo(gains.reshape(-1)).reshape(gains.shape)
+
+    norms = "blocks.{i}.attention.head_qk_norm"
+    return {
+        query: TensorTarget(f"{norms}.query_norm.weight", reorder=turned(config.num_heads)),
+        key: TensorTarget(f"{norms}.key_norm.weight", reorder=turned(config.num_kv_heads)),
+    }
+
+
+def cohere_names(config: ModelConfig) -> NameTable:
+    norms = _head_norms(config, "self_attn.q_norm.weight", "self_attn.k_norm.weight")
+    return llama_names.interleaved_names(config, norms)
+
+
+def cohere_gguf_names(config: ModelConfig) -> NameTable:
+    norms = _head_norms(config, "attn_q_norm.weight", "attn_k_norm.weight")
+    return llama_names.interleaved_gguf_names(config, norms)
 
 
 def cohere2_gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
@@ -88,13 +120,13 @@ def cohere2_gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> Mode
 
 
 COHERE = Architecture(
-    models="Command R",
+    models="Command R, R+",
     model_types=("cohere",),
     gguf_architectures=("command-r",),
     huggingface_config=cohere_config,
-    huggingface_names=llama_names.interleaved_names,
+    huggingface_names=cohere_names,
     gguf_config=cohere_gguf_config,
-    gguf_names=llama_names.interleaved_gguf_names,
+    gguf_names=cohere_gguf_names,
 )
 COHERE2 = Architecture(
     models="Command R7B, Command A",

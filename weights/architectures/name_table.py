@@ -5,8 +5,8 @@ An architecture writes its names once, with `{i}` for the layer:
     "layers.{i}.self_attn.q_proj.weight": TensorTarget("blocks.{i}.attention.qkv.weight", "q")
 
 A target may say how the tensor's layout differs from the model's `[out, in]`, rotate-half one.
-Names that a checkpoint may hold and nobody needs are listed in `ignored`; any other name is
-unknown.
+Names that a checkpoint may hold and nobody needs are listed in `ignored`, and rotary caches are
+such names for all; any other name is unknown.
 """
 
 import re
@@ -19,6 +19,11 @@ from thirdeye.model.declare.stored import StoredTensor
 if TYPE_CHECKING:
     from torch import Tensor
 
+# What a config says already: rotary frequencies, cosines and sines, kept by older trainers.
+ROTARY_CACHE = re.compile(
+    r"(?:^|\.)(?:rotary_emb|rotary_pos_emb|rotary_emb_local|rotary_embed)"
+    r"\.(?:inv_freq|original_inv_freq|cos_cached|sin_cached)$"
+)
 LAYER = re.compile(r"(?<=\.)\d{1,6}(?=\.)")
 Reorder = Callable[[Any], Any]  # a torch tensor or a numpy array -> the same, rows in another order
 
@@ -32,6 +37,7 @@ class TensorTarget:
     reorder: Reorder | None = None  # of the stored rows; what is in a row is not looked at
     is_transposed: bool = False  # stored [in, out], as GPT-2's Conv1D keeps it
     offset: float = 0.0  # what is missing in the stored numbers: Gemma's norms are kept less 1
+    is_row: bool = False  # stored [in], a matrix of one row
     first_row: int = 0  # of the stored ones that is ours: nobody reads those before (OPT)
 
     def apply(self, tensor: "Tensor | StoredTensor") -> "Tensor | StoredTensor":
@@ -40,7 +46,10 @@ class TensorTarget:
             assert not self.is_transposed, "no format with blocks keeps [in, out]"
             assert not self.offset, "nor norms"
             assert not self.first_row, "nor positions"
+            assert not self.is_row, "nor vectors"
             return tensor if self.reorder is None else tensor.reordered(self.reorder)
+        if self.is_row:
+            tensor = tensor[None]
         if self.first_row:
             tensor = tensor[self.first_row :]
         if self.is_transposed:
@@ -60,7 +69,7 @@ class NameTable:
     def place(self, name: str) -> list[TensorTarget] | None:
         """Where this tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
         pattern, layer = self._split(self._without_prefix(name))
-        if pattern in self.ignored:
+        if pattern in self.ignored or ROTARY_CACHE.search(name):
             return []
         target = self.names.get(pattern)
         if target is None or (layer is not None and layer >= self.num_layers):

@@ -114,6 +114,7 @@ def as_float32(number: float) -> float:
 def gguf_yarn(fields: Fields) -> RopeScaling:
     factor = fields.positive("rope.scaling.factor")
     extra = fields.positive("rope.scaling.attn_factor", 1.0)
+    _refuse_other_magnitude(fields, yarn_magnitude(factor))
     return RopeScaling(
         "yarn",
         factor,
@@ -124,6 +125,14 @@ def gguf_yarn(fields: Fields) -> RopeScaling:
         beta_fast=fields.positive("rope.scaling.yarn_beta_fast", 32.0),
         beta_slow=fields.positive("rope.scaling.yarn_beta_slow", 1.0),
     )
+
+
+def _refuse_other_magnitude(fields: Fields, magnitude: float) -> None:
+    """llama.cpp's converter writes what config.json has under this key; its versions differ in
+    whether they obey it, but most models ask for what YaRN's paper gives."""
+    key = "rope.scaling.yarn_attn_factor"
+    if not math.isclose(fields.positive(key, magnitude), magnitude, rel_tol=1e-4):
+        raise fields.error(key, f"is not supported but as {magnitude:.5g}, by the factor.")
 
 
 def longrope_from_tables(fields: Fields, file: GGUFFile, dim: int) -> RopeScaling:

@@ -15,6 +15,8 @@ from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
 
 MAX_JSON_BYTES = 1 << 26  # the largest tokenizer.json files have 35 MB
+MAX_PARSED_BYTES = 192 << 20  # they take about 140 MB
+PARSED_BYTES = {b"{": 184, b"[": 64, b":": 120, b",": 40}  # of CPython's objects, measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Directory:
 
 def parse_object(path: Path, text: str) -> dict[str, Any]:
     """Strict JSON, which must be an object. Raises `ModelFormatError`."""
+    check_cost(path, text)
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except RecursionError:
@@ -90,6 +93,18 @@ def parse_object(path: Path, text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelFormatError(path, "must be a JSON object.")
     return value
+
+
+def check_cost(path: Path, text: str | bytes, limit: int = MAX_PARSED_BYTES) -> None:
+    """Before JSON is parsed: a few megabytes of `[],` are gigabytes of objects."""
+    raw = text.encode(errors="surrogatepass") if isinstance(text, str) else text
+    cost = len(raw) + sum(raw.count(sign) * each for sign, each in PARSED_BYTES.items())
+    if cost > limit:
+        raise ModelFormatError(
+            path,
+            f"would take about {cost:,} bytes to read, for it is many small values; the limit is "
+            f"{limit:,}.",
+        )
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.formats.directory import check_cost
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 MAX_HEADER_BYTES = 1 << 25  # 100,000 tensors have 15 MB
+MAX_PARSED_HEADER = 1 << 27  # as objects; twice more are made by the package
 COMPARED_AT_ONCE = 1 << 24
 FLOATS = ("F32", "F16", "BF16")
 DTYPES = {  # the format's name -> torch's, and bytes of a number
@@ -69,9 +72,9 @@ class ShardEntry:
         """All of it, in its stored dtype, which must be one of `DTYPES`. Imports torch."""
         import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)
 
-        raw = torch.empty(self.num_bytes, dtype=torch.uint8)
-        self._read_into(raw.numpy().data, 0)
-        return raw.view(getattr(torch, DTYPES[self.dtype][0])).reshape(self.shape)
+        raw = np.empty(self.num_bytes, np.uint8)  # in huge pages, which numpy asks for
+        self._read_into(raw.data, 0)
+        return torch.from_numpy(raw).view(getattr(torch, DTYPES[self.dtype][0])).reshape(self.shape)
 
     def read_bytes(self, start: int, size: int) -> bytes:
         """Some of its bytes, as they lie; fewer at its end."""
@@ -119,6 +122,7 @@ def _entries(shard: Path) -> list[ShardEntry]:
                     shard, f"says {size:,} bytes of header, the limit is {MAX_HEADER_BYTES:,}."
                 )
             raw = file.read(size)
+        check_cost(shard, raw, MAX_PARSED_HEADER)
         with safe_open(shard, framework="numpy"):  # checks it
             header: Mapping[str, dict[str, list[int]]] = json.loads(raw)
     except (SafetensorError, OSError) as error:

@@ -28,6 +28,10 @@ class RepositoryListing:
     files: tuple[RepositoryFile, ...]
 
 
+class LostConnection(PullError):
+    """The hub was not reached, or the line broke: what has come is kept."""
+
+
 class HubClient(Protocol):
     """Both may raise `PullError` or `ModelNotFound`; `fetch` OSError too, if it cannot write."""
 
@@ -110,7 +114,7 @@ class HuggingFaceHub:
             if not is_cut and type(error).__module__.split(".")[0] not in ("httpx", "httpx2"):
                 raise
             where = self._package.constants.ENDPOINT
-            raise PullError(
+            raise LostConnection(
                 f"{name} could not be fetched: this machine does not reach {where}, or lost it "
                 f"({_first_line(error)}). Go online, or set HTTPS_PROXY or HF_ENDPOINT; what has "
                 "come is kept, and the same command goes on."

@@ -15,10 +15,16 @@ from filelock import FileLock, Timeout
 
 from thirdeye.weights.errors import PullError
 from thirdeye.weights.hub.chosen_files import ChosenFiles, RepositoryFile, choose_files
-from thirdeye.weights.hub.hub_client import HubClient, HuggingFaceHub, RepositoryListing
+from thirdeye.weights.hub.hub_client import (
+    HubClient,
+    HuggingFaceHub,
+    LostConnection,
+    RepositoryListing,
+)
 from thirdeye.weights.hub.hub_name import HubName
 from thirdeye.weights.hub.hub_store import HubRecord, folder_of, read_record, write_record
 from thirdeye.weights.storage import (
+    ByteCount,
     Progress,
     check_room,
     is_full,
@@ -83,7 +89,7 @@ def _fetch_all(
         def done(num_bytes: int, before: int = before) -> None:
             progress("download", before + num_bytes, total)
 
-        hub.fetch(file, commit, partial, done)
+        _fetch(hub, file, commit, partial, done)
         if not _has_hash(partial, file, progress):
             partial.unlink()
             raise PullError(
@@ -91,6 +97,19 @@ def _fetch_all(
                 f"({file.sha256 or file.blob_id}); it was deleted. Run the same command again."
             )
         before += file.size
+
+
+def _fetch(
+    hub: HubClient, file: RepositoryFile, commit: str, partial: Path, done: ByteCount
+) -> None:
+    """Again after a broken line, for as long as that brings more of the file."""
+    while True:
+        before = partial.stat().st_size if partial.exists() else 0
+        try:
+            return hub.fetch(file, commit, partial, done)
+        except LostConnection:
+            if not partial.exists() or not before < partial.stat().st_size < file.size:
+                raise
 
 
 def _waiting_bytes(partials: Path, files: list[RepositoryFile]) -> int:

@@ -61,11 +61,10 @@ def _parts(tokenizer: Fields, key: str, known: frozenset[str]) -> list[Mapping[s
     """A part and all those inside of it."""
     parts = list(_walk(tokenizer, key, tokenizer.raw(key, None)))
     for part in parts:
-        if part.get("type") not in known:
+        kind = part.get("type")
+        if not isinstance(kind, str) or kind not in known:
             names = ", ".join(sorted(known))
-            raise tokenizer.error(
-                key, f"{part.get('type')!r:.40} is not supported; supported are {names}."
-            )
+            raise tokenizer.error(key, f"{kind!r:.40} is not supported; supported are {names}.")
     return parts
 
 

@@ -5,6 +5,7 @@ settings whose meaning we reproduce exactly are accepted: a tokenizer that is al
 wrong model. Everything else is refused by name.
 """
 
+import logging
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -44,6 +45,8 @@ SPLITS = {
     (GPT2_SPLIT,): GPT2,
     (r"\p{N}{1,3}", LLAMA3_REGEX.replace(r"\p{N}{1,3}", r"\p{N}+")): MINICPM5,
 }
+MAX_HOLES = 1 << 16  # ids without a token: an encoder fills them, and one far id would be millions
+logger = logging.getLogger(__name__)
 ADDED_TOKEN_FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")
 
 
@@ -59,7 +62,7 @@ def read_vocabulary(
     them. `never_from_text`: added tokens that text shall not become, special or not."""
     model = tokenizer.nested("model") or Fields(tokenizer.path, {})
     _check_model(model)
-    added = _added_tokens(tokenizer)
+    added = _within(_added_tokens(tokenizer), tokenizer, vocab_size)
     special = {
         token.literal: token.token_id
         for token, is_special in added
@@ -78,6 +81,10 @@ def read_vocabulary(
     num_ids = max([*texts, *ids.values()], default=0) + 1
     if num_ids > vocab_size:
         raise tokenizer.error("model.vocab", f"has the id {num_ids - 1}, the model {vocab_size}.")
+    if (holes := num_ids - len(texts) - len(ids)) > MAX_HOLES:
+        raise tokenizer.error(
+            "model.vocab", f"leaves {holes:,} ids without a token, the limit is {MAX_HOLES:,}."
+        )
     return Vocabulary(
         tokens=tokens,
         unreachable=unreachable,
@@ -180,6 +187,22 @@ def _added_tokens(tokenizer: Fields) -> list[tuple[AddedToken, bool]]:
             raise tokenizer.error("added_tokens", f"{literal!r:.40} is special and a single word.")
         tokens[literal] = (AddedToken(literal, token_id, **flags), is_special)
     return list(tokens.values())
+
+
+def _within(
+    added: list[tuple[AddedToken, bool]], tokenizer: Fields, vocab_size: int
+) -> list[tuple[AddedToken, bool]]:
+    """Without those that the model has no logits for: padding that a trainer added, mostly."""
+    beyond = [token for token, _ in added if token.token_id >= vocab_size]
+    if beyond:
+        logger.warning(
+            "%s: left out are %d added tokens that the model, of %d, does not have: %s",
+            tokenizer.path,
+            len(beyond),
+            vocab_size,
+            ", ".join(repr(token.literal)[:40] for token in beyond[:4]),
+        )
+    return [item for item in added if item[0].token_id < vocab_size]
 
 
 def _texts(model: Fields, added: Mapping[str, int]) -> dict[int, str]:

@@ -8,6 +8,7 @@
 #include "pool.h"
 
 #include <math.h>
+#include <string.h>
 #include <stddef.h>
 
 enum { CHAINS = 4, ROWS_AT_ONCE = 4 };
@@ -79,4 +80,34 @@ void layer_norm(const void *data, struct team *team) {
     for (int first; (first = next_item(team) * ROWS_AT_ONCE) < args->num_rows;)
         for (int row = first; row < first + ROWS_AT_ONCE && row < args->num_rows; row++)
             norm_row(args, row);
+}
+
+/* Queries and keys among what a projection gives, each head with gains of its own; values as they
+ * are. */
+struct head_norm_args {
+    const float *x;                       /* [num_rows, heads of q, k and v, head_dim] */
+    const float *query_gains, *key_gains; /* [num_heads, head_dim], [num_kv_heads, head_dim] */
+    float *output;                        /* as x */
+    float eps;
+    int num_rows, num_heads, num_kv_heads, head_dim;
+};
+
+void head_norm(const void *data, struct team *team) {
+    const struct head_norm_args *args = data;
+    int heads = args->num_heads, both = heads + args->num_kv_heads, size = args->head_dim;
+    size_t width = (size_t)(both + args->num_kv_heads) * size;
+    for (int row; (row = next_item(team)) < args->num_rows;) {
+        const float *x = args->x + row * width;
+        float *output = args->output + row * width;
+        for (int head = 0; head < both; head++) {
+            const float *gains = head < heads ? args->query_gains + (size_t)head * size
+                                              : args->key_gains + (size_t)(head - heads) * size;
+            size_t at = (size_t)head * size;
+            const struct layer_norm_args one = {x + at,      NULL,      gains, NULL, NULL,
+                                                output + at, args->eps, 1,     size};
+            norm_row(&one, 0);
+        }
+        size_t at = (size_t)both * size;
+        memcpy(output + at, x + at, (width - at) * sizeof(float));
+    }
 }

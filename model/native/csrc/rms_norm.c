@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stddef.h>
+#include <string.h>
 
 enum { CHAINS = 4, ROWS_AT_ONCE = 4 };
 
@@ -59,4 +60,32 @@ void rms_norm(const void *data, struct team *team) {
     for (int first; (first = next_item(team) * ROWS_AT_ONCE) < args->num_rows;)
         for (int row = first; row < first + ROWS_AT_ONCE && row < args->num_rows; row++)
             norm_row(args, row);
+}
+
+/* Queries and keys among what a projection gives, each over all heads together; values as they are. */
+struct wide_norm_args {
+    const float *x;                       /* [num_rows, sizes of q, k and v] */
+    const float *query_gains, *key_gains; /* [of q], [of k] */
+    float *output;                        /* as x */
+    float query_eps, key_eps;
+    int num_rows, query_size, key_size, value_size;
+};
+
+static void norm_part(const float *x, const float *gains, float *output, float eps, int size) {
+    const struct rms_norm_args args = {x, NULL, gains, NULL, output, eps, 1, size};
+    norm_row(&args, 0);
+}
+
+void wide_norm(const void *data, struct team *team) {
+    const struct wide_norm_args *args = data;
+    int of_query = args->query_size, of_key = args->key_size, of_value = args->value_size;
+    size_t width = (size_t)of_query + of_key + of_value;
+    for (int row; (row = next_item(team)) < args->num_rows;) {
+        const float *x = args->x + row * width;
+        float *output = args->output + row * width;
+        norm_part(x, args->query_gains, output, args->query_eps, of_query);
+        norm_part(x + of_query, args->key_gains, output + of_query, args->key_eps, of_key);
+        size_t at = (size_t)of_query + of_key;
+        memcpy(output + at, x + at, of_value * sizeof(float));
+    }
 }

@@ -103,7 +103,7 @@ class MessagesFormat:
             yield BlockDelta(self._num_blocks - 1, TextPiece(event.text))
         for call in event.tool_calls:
             if call.name is not None:
-                yield from self._begin(empty_tool_use(call.name))
+                yield from self._begin(empty_tool_use(call.name, call.call_id))
             assert self._open == "tool_use", "a call begins with its name"
             if call.arguments:
                 yield BlockDelta(self._num_blocks - 1, InputPiece(call.arguments))
@@ -202,8 +202,8 @@ def empty_thinking() -> JsonObject:
     return {"type": "thinking", "thinking": "", "signature": ""}
 
 
-def empty_tool_use(name: str) -> JsonObject:
-    head = {"type": "tool_use", "id": f"toolu_{uuid4().hex}", "name": name}
+def empty_tool_use(name: str, call_id: str = "") -> JsonObject:
+    head = {"type": "tool_use", "id": call_id or f"toolu_{uuid4().hex}", "name": name}
     return {**head, "input": {}, "caller": {"type": "direct"}}
 
 

@@ -22,6 +22,8 @@ from thirdeye.server.api.requests.generation_fields import GenerationRequest
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.types import Request, SamplingParams, Thinking
 from thirdeye.server.text.text_stream import TextOptions
+from thirdeye.server.text.tools.definitions import Tool
+from thirdeye.server.text.tools.families.call_form import CallForm
 
 TWO_BOS = "the prompt begins with two BOS tokens"
 
@@ -98,6 +100,8 @@ class AnswerFields:
     lists_tokens: bool  # whether anybody asked for more of a token than its text
     grammar: str
     parse_tool_calls: bool = False
+    call_form: CallForm | None = None
+    tools: Sequence[Tool] = ()
     thoughts: ThoughtTerms = NO_THOUGHTS
     ignored: Sequence[str] = ()  # fields that had no effect
 
@@ -181,6 +185,8 @@ def text_options(body: GenerationRequest, own: AnswerFields) -> TextOptions:
         min_tokens=body.min_tokens,
         max_seconds=body.t_max_predict_ms / 1000,
         parse_tool_calls=own.parse_tool_calls,
+        call_form=own.call_form,
+        parameters={tool.name: tool.parameters for tool in own.tools},
         reasoning=own.thoughts.form,
         prompt_state=own.thoughts.state,
         shows_thoughts=own.thoughts.is_shown,

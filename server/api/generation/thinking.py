@@ -116,15 +116,17 @@ def thought_terms(
     model: ServedModel,
     *,
     grammar: str,
+    is_headed: bool = False,
     min_tokens: int,
 ) -> ThoughtTerms:
-    """The terms of an answer to this prompt, whose last tokens may have begun the thinking."""
+    """The terms of an answer to this prompt, whose last tokens may have begun the thinking.
+    `is_headed`: the grammar has what stands between the thinking and the answer."""
     form = model.template.reasoning_form if model.template else None
     state = form.state_after(prompt_ids, model.tokenizer) if form else PromptState.CLOSED
     if form is None or (state is PromptState.CLOSED and form is not HARMONY):
         return ThoughtTerms(grammar=grammar)
     if grammar:
-        grammar = behind(form.answer, grammar)
+        grammar = behind("" if is_headed else form.answer, grammar)
     if not grammar and plan.budget is None and not min_tokens:
         return ThoughtTerms(form, state, plan.is_shown)
     encode = model.tokenizer.encode_with_special

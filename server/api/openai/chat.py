@@ -37,6 +37,7 @@ from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong
 from thirdeye.server.text.tools.definitions import Tool
+from thirdeye.server.text.tools.families.call_form import HARMONY_CALLS
 from thirdeye.server.text.tools.tool_prompt import fit
 
 
@@ -96,7 +97,8 @@ async def plan_chat(
     tools = tool_use(body, model)
     thinking = plan_thinking(body, model)
     content = await grammars.of(*constraint_of(body))
-    grammar, left_out = await compile_tools(tools, content, grammars)
+    form = model.template.for_tools.call_form if model.template else None
+    grammar, left_out = await compile_tools(tools, content, grammars, form)
     ids = await encode_messages(
         body.messages,
         model,
@@ -107,7 +109,15 @@ async def plan_chat(
         variables=thinking.variables,
         is_bounded=body.truncate_prompt_tokens is None,
     )
-    thoughts = thought_terms(thinking, ids, model, grammar=grammar, min_tokens=body.min_tokens)
+    may_call = tools is not None and tools.may_call
+    thoughts = thought_terms(
+        thinking,
+        ids,
+        model,
+        grammar=grammar,
+        is_headed=may_call and form is HARMONY_CALLS,
+        min_tokens=body.min_tokens,
+    )
     is_old_name = body.max_completion_tokens is None
     own = AnswerFields(
         id_prefix=id_prefix,
@@ -119,7 +129,9 @@ async def plan_chat(
         prompt_logprobs=body.prompt_logprobs,
         lists_tokens=body.logprobs or body.return_token_ids,
         grammar=thoughts.grammar,
-        parse_tool_calls=tools.may_call if tools else False,
+        parse_tool_calls=may_call,
+        call_form=form,
+        tools=tools.tools if tools else (),
         thoughts=thoughts,
         ignored=[*thinking.ignored, *left_out],
     )

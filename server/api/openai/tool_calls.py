@@ -46,7 +46,8 @@ def news_of(delta: ToolCallDelta) -> CallNews:
     if delta.name is None:
         return CallNews(index=delta.index, function=FunctionNews(arguments=delta.arguments))
     function = FunctionNews(name=delta.name, arguments=delta.arguments)
-    return CallNews(index=delta.index, id=new_call_id(), type="function", function=function)
+    call_id = delta.call_id or new_call_id()
+    return CallNews(index=delta.index, id=call_id, type="function", function=function)
 
 
 def joined_calls(news: Iterable[CallNews]) -> list[WholeCall]:

@@ -9,6 +9,8 @@ from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.tools.call_grammar import ToolGrammarError, tool_grammar
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
+from thirdeye.server.text.tools.families.call_form import CallForm
+from thirdeye.server.text.tools.families.form_grammar import form_grammar
 
 
 def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
@@ -32,10 +34,10 @@ def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
 
 
 async def compile_tools(
-    tools: ToolUse | None, content: str, grammars: Grammars
+    tools: ToolUse | None, content: str, grammars: Grammars, form: CallForm | None = None
 ) -> tuple[str, list[str]]:
-    """The grammar of an answer with these tools, that of its content without any; and the paths of
-    what it does not hold of the tools' schemas.
+    """The grammar of an answer with these tools, calls in this form (None: Hermes'), that of its
+    content without any; and the paths of what it does not hold of the tools' schemas.
 
     Raises `InvalidRequest` for a strict tool whose schema cannot be followed.
     """
@@ -45,7 +47,10 @@ async def compile_tools(
     def make() -> str:
         left_out: list[tuple[int, str]] = []
         try:
-            grammar = tool_grammar(tools, content, left_out)
+            if form is not None:
+                grammar = form_grammar(tools, form, content, left_out)
+            else:
+                grammar = tool_grammar(tools, content, left_out)
         except ToolGrammarError as error:
             raise refused(_schema_of(error.index), error) from None
         return json.dumps([grammar, [_schema_of(i) + path[1:] for i, path in left_out]])
@@ -53,7 +58,7 @@ async def compile_tools(
     definitions = [tool.definition for tool in tools.tools]
     choice = [tools.choice.mode, tools.choice.name, tools.is_parallel]
     sent = [[tool.strict, tool.parameters.get("type")] for tool in tools.tools]
-    key = json.dumps(["tools", definitions, sent, choice, content])
+    key = json.dumps(["tools", form.name if form else "", definitions, sent, choice, content])
     grammar, left_out = json.loads(await grammars.compile(make, key=key, param="tools"))
     return grammar, left_out
 

@@ -121,7 +121,7 @@ class ResponsesFormat:
     def _call(self, delta: ToolCallDelta) -> Iterator[Event]:
         if delta.name is not None:
             yield from self._close("completed")
-            self._open = CallWriter(len(self._output), delta.name)
+            self._open = CallWriter(len(self._output), delta.name, delta.call_id)
             yield from self._open.begin()
         assert isinstance(self._open, CallWriter), "a call begins with its name"
         if delta.arguments:
@@ -260,9 +260,9 @@ class ReasoningWriter:
 class CallWriter:
     """An output item that is the call of a function."""
 
-    def __init__(self, output_index: int, name: str) -> None:
+    def __init__(self, output_index: int, name: str, call_id: str) -> None:
         self._id = f"fc_{uuid4().hex}"
-        self._call_id = new_call_id()
+        self._call_id = call_id or new_call_id()
         self._name = name
         self._output_index = output_index
         self._place: JsonObject = {"item_id": self._id, "output_index": output_index}

@@ -41,7 +41,7 @@ from thirdeye.server.engine.process.spawn import bind_to_parent
 
 logger = logging.getLogger(__name__)
 
-OnProgress = Callable[[str, float], None]
+OnProgress = Callable[[str, int, int], None]  # phase, bytes done, in all
 OnEnd = Callable[[str], object]
 Load = Callable[[bytes, OnProgress, OnEnd], tuple[EngineCore, EngineInfo]]
 
@@ -75,7 +75,7 @@ def _load(sock: socket.socket, load: Load, recipe: bytes) -> EngineCore | None:
     try:
         core, info = load(
             recipe,
-            lambda phase, fraction: _send(sock, Progress(phase, fraction)),
+            lambda phase, done, total: _send(sock, Progress(phase, done, total)),
             lambda why: _end(sock, why),
         )
     except EngineDead as error:

@@ -55,10 +55,11 @@ class Stop(Struct, frozen=True, tag=True):
 
 
 class Progress(Struct, frozen=True, tag=True):
-    """How far loading is: `fraction` of `phase`, 0 to 1."""
+    """How far loading is: so many bytes of those that `phase` takes."""
 
     phase: str
-    fraction: float
+    done: int
+    total: int
 
 
 class Ready(Struct, frozen=True, tag=True):

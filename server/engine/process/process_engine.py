@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 EXIT_TIMEOUT = 1.0  # seconds between the end of a child's socket and its own
 
-OnProgress = Callable[[str, float], None]
+OnProgress = Callable[[str, int, int], None]  # phase, bytes done, in all
 
 
 class ProcessEngine(EngineClient):
@@ -168,9 +168,9 @@ class Child:
                     f"The engine process ended with code {code} while loading."
                 ) from None
             match message:
-                case Progress(phase, fraction):
+                case Progress(phase, done, total):
                     if on_progress is not None:
-                        on_progress(phase, fraction)
+                        on_progress(phase, done, total)
                 case Ready(info):
                     return info
                 case Fatal(why):

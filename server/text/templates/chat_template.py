@@ -14,7 +14,7 @@ do about one that does not is `thirdeye.server.text.tools.tool_prompt`'s.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jinja2 import TemplateError, meta, nodes
+from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
 
 from thirdeye.server.text.reasoning.reasoning_form import (
     AUTO,
@@ -27,6 +27,7 @@ from thirdeye.server.text.templates.completion_prompt import PromptTooLong, fewe
 from thirdeye.server.text.templates.sandbox import TemplateRefusal, TemplateSandbox
 from thirdeye.server.text.templates.special_tokens import MARK, SpecialTokens
 from thirdeye.server.text.tokenizer import TokenizerLike
+from thirdeye.server.text.tools.families.call_form import CALL_FORMS, CallForm, find_call_form
 from thirdeye.server.text.tools.form import OPEN
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
@@ -54,6 +55,7 @@ class ChatTemplate:
         bos_token: str | None = None,
         eos_token: str | None = None,
         reasoning_format: str = AUTO,
+        tool_format: str = AUTO,
         for_tools: "ChatTemplate | None" = None,
         example_tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
@@ -61,6 +63,7 @@ class ChatTemplate:
 
         By default those of the tokenizer; of several end-of-sequence tokens, the lowest id's.
         `reasoning_format` is the name of a form, "none", or "auto": as the template tells.
+        `tool_format` is one too, of tool calls: "hermes", a row of the table, or "auto".
         `for_tools`: the template of conversations with tools, if that is another one; such a one
         is tried out with `example_tools`.
         Raises `ChatTemplateError` for a template that does not parse or cannot render one message.
@@ -78,17 +81,24 @@ class ChatTemplate:
         try:
             self._template = self._sandbox.compile_template(source)
         except TemplateError as error:
-            raise ChatTemplateError(f"The chat template does not parse: {error}.") from error
+            line = f" (line {error.lineno})" if isinstance(error, TemplateSyntaxError) else ""
+            reason = str(error.message or error).splitlines()[0].rstrip(".")
+            raise ChatTemplateError(
+                f"The chat template does not parse: {reason:.200}{line}."
+            ) from error
         tree = self._sandbox.parse(source)
         variables = meta.find_undeclared_variables(tree) - self._sandbox.globals.keys()
         self.variables = frozenset(variables) - _OURS  # which a request may set
-        self.carries_tools = "tools" in variables and OPEN in source
+        knows_tools = "tools" in variables
+        self.call_form = _call_form(tool_format, source, knows_tools)
+        self.carries_tools = knows_tools and (OPEN in source or self.call_form is not None)
         self.reasoning_form = _reasoning_form(reasoning_format, source, tokenizer)
         self._thought_names = _THOUGHT_NAMES & _attributes(tree)
         self.for_tools = for_tools or self
         if _CANARY not in self.render([{"role": "user", "content": _CANARY}], tools=example_tools):
             raise ChatTemplateError("The chat template is broken: it drops a user's message.")
         self.takes_system = self._shows_system()
+        self.wants_argument_text = self.carries_tools and self._writes_argument_text()
 
     def _shows_system(self) -> bool:
         """Whether a system message in front reaches the model: some templates drop or refuse it."""
@@ -97,6 +107,21 @@ class ChatTemplate:
             return _CANARY in self.render(messages)
         except ChatTemplateError:
             return False
+
+    def _writes_argument_text(self) -> bool:
+        """Whether a call's arguments have to be given as JSON text: most templates write objects,
+        some put a text into theirs."""
+        call = {"id": "call00000", "type": "function", "index": 0}
+        function = {"name": _CANARY, "arguments": {_CANARY: _CANARY}}
+        messages: list[Message] = [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "", "tool_calls": [call | {"function": function}]},
+            {"role": "tool", "content": "1", "name": _CANARY, "tool_call_id": "call00000"},
+        ]
+        try:
+            return f"{{'{_CANARY}'" in self.render(messages)  # Python's spelling, not JSON's
+        except ChatTemplateError:
+            return True
 
     def render(
         self,
@@ -189,6 +214,12 @@ def _reasoning_form(name: str, source: str, tokenizer: TokenizerLike) -> Reasoni
     if name == AUTO:
         return find_reasoning_form(source, tokenizer)
     return None if name == NONE else REASONING_FORMS[name]
+
+
+def _call_form(name: str, source: str, knows_tools: bool) -> CallForm | None:
+    if name != AUTO:
+        return CALL_FORMS.get(name)
+    return find_call_form(source) if knows_tools else None
 
 
 def _attributes(tree: nodes.Template) -> set[str]:

@@ -6,9 +6,9 @@
     named                one call of one tool
 
 A call's arguments are held to its tool's schema: to all of it if the tool is strict, else to what a
-grammar can hold. With a response format beside tools
-an answer under `auto` is either content in that format, or calls without text before them. Tags are
-text here: that they are single tokens in some vocabularies is the engine's matter.
+grammar can hold. With a response format beside tools an answer under `auto` is either content in
+that format, or calls without text before them. Tags are text here: that they are single tokens in
+some vocabularies is the engine's matter.
 """
 
 import json
@@ -24,6 +24,8 @@ from thirdeye.server.text.constraints.constraint import (
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolUse
 from thirdeye.server.text.tools.form import CLOSE, OPEN, SEPARATOR, TAIL, head_of
 
+LeftOut = list[tuple[int, str]]  # of a tool with this index, the path of a keyword
+
 
 class ToolGrammarError(ConstraintError):
     """The parameters of tool `index` cannot be followed."""
@@ -33,9 +35,7 @@ class ToolGrammarError(ConstraintError):
         self.index = index
 
 
-def tool_grammar(
-    use: ToolUse, content: str = "", left_out: list[tuple[int, str]] | None = None
-) -> str:
+def tool_grammar(use: ToolUse, content: str = "", left_out: LeftOut | None = None) -> str:
     """llguidance's serialized form. `content` is the response format's grammar, serialized too.
     `left_out` gets what the schemas of tools that are not strict ask and no grammar can hold: the
     tool's index, and the path in its schema. The model reads it in its prompt all the same.
@@ -46,28 +46,34 @@ def tool_grammar(
     if not use.may_call:
         return content
     left_out = [] if left_out is None else left_out
-    parts = {tool.name: _arguments(i, tool, left_out) for i, tool in enumerate(use.tools)}
+    parts = {tool.name: tool_part(i, tool, left_out) for i, tool in enumerate(use.tools)}
     names = [tool.name for tool in use.callable_tools()]
     side = [{**parts[name], "name": f"arguments_{i}"} for i, name in enumerate(names)]
-    side += [{**_only_part(content), "name": "content"}] if content else []
+    side += [{**only_part(content), "name": "content"}] if content else []
     rules = [_start(use, bool(content)), _call(names), *_RULES]
     return serialized(json.dumps({"grammars": [{"lark_grammar": "\n".join(rules)}, *side]}))
 
 
-def _arguments(index: int, tool: Tool, left_out: list[tuple[int, str]]) -> dict[str, Any]:
+def tool_part(index: int, tool: Tool, left_out: LeftOut) -> dict[str, Any]:
+    """A tool's arguments as JSON. Raises `ToolGrammarError`."""
     try:
-        if tool.strict:
-            return _only_part(json_schema(tool.arguments_schema))
-        grammar, paths = lenient_json_schema(tool.arguments_schema)
+        grammar, paths = held_schema(tool.arguments_schema, tool)
     except ConstraintError as error:
         raise ToolGrammarError(index, error) from None
     if tool.parameters.get("type", "object") != "object":
         paths = ["$.type", *paths]
     left_out += ((index, path) for path in paths)
-    return _only_part(grammar)
+    return only_part(grammar)
 
 
-def _only_part(grammar: str) -> dict[str, Any]:
+def held_schema(schema: object, tool: Tool) -> tuple[str, list[str]]:
+    """The grammar of one of a tool's schemas: of all of it if the tool is strict, else of what can
+    be held, with the paths of the rest. Raises `ConstraintError`."""
+    return (json_schema(schema), []) if tool.strict else lenient_json_schema(schema)
+
+
+def only_part(grammar: str) -> dict[str, Any]:
+    """The one grammar of a serialized form."""
     (part,) = json.loads(grammar)["grammars"]
     return dict(part)
 

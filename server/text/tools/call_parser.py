@@ -17,10 +17,9 @@ are, and no tokens: it is fed text.
 from collections.abc import Callable
 
 from thirdeye.server.text.events import Piece, ToolCallDelta
-from thirdeye.server.text.tools.definitions import MAX_NAME_CHARS, NAME_CHARS
 from thirdeye.server.text.tools.form import CLOSE, OPEN
+from thirdeye.server.text.tools.frame import Frame, ObjectEnd
 
-# Frames: a space is any white space or none, `*` a name, all else is itself.
 _HEAD = ' { "name" : "*" , "arguments" : {'
 _TAIL = f" }} {CLOSE}"
 _NEXT = f" {OPEN}"
@@ -32,9 +31,9 @@ class ToolCallParser:
     def __init__(self) -> None:
         self._read: Callable[[str, int], int] = self._read_content
         self._held = ""  # read, and not known yet to be content or part of a call
-        self._frame = _Frame("")
+        self._frame = Frame("")
         self._then: Callable[[], None] = self._begin_call  # once the frame is complete
-        self._object = _ObjectEnd()
+        self._object = ObjectEnd()
         self._pieces: list[Piece] = []
         self.num_calls = 0
 
@@ -104,7 +103,7 @@ class ToolCallParser:
         self._frame.feed(OPEN[0])
 
     def _expect(self, pattern: str, then: Callable[[], None]) -> None:
-        self._read, self._frame, self._then = self._read_frame, _Frame(pattern), then
+        self._read, self._frame, self._then = self._read_frame, Frame(pattern), then
 
     def _begin_call(self) -> None:
         """The head is complete, with the first brace of the arguments."""
@@ -112,7 +111,7 @@ class ToolCallParser:
         self._held = ""
         self._send(name=self._frame.name)
         self._send(arguments="{")
-        self._object = _ObjectEnd()
+        self._object = ObjectEnd()
         self._read = self._read_arguments
 
     def _end_call(self) -> None:
@@ -140,54 +139,3 @@ class ToolCallParser:
 
     def _send(self, name: str | None = None, arguments: str = "") -> None:
         self._pieces.append(ToolCallDelta(self.num_calls - 1, name, arguments))
-
-
-class _Frame:
-    """Compares characters with a pattern of known parts, white space and one name."""
-
-    def __init__(self, pattern: str) -> None:
-        self.pattern = pattern
-        self.name = ""
-        self._at = 0
-
-    @property
-    def is_complete(self) -> bool:
-        return self._at == len(self.pattern)
-
-    def feed(self, char: str) -> bool:
-        """Whether the text still fits. Not to be asked once it is complete, or does not fit."""
-        while True:
-            wanted = self.pattern[self._at]
-            if wanted == " ":
-                if char in " \t\r\n":
-                    return True
-            elif wanted == "*":
-                if char in NAME_CHARS and len(self.name) < MAX_NAME_CHARS:
-                    self.name += char
-                    return True
-                if not self.name:
-                    return False
-            else:
-                self._at += 1
-                return char == wanted
-            self._at += 1
-
-
-class _ObjectEnd:
-    """Finds the end of a JSON object whose first brace has been read."""
-
-    def __init__(self) -> None:
-        self._depth = 1
-        self._in_string = False
-        self._is_escaped = False
-
-    def feed(self, char: str) -> bool:
-        """Whether `char` is the last of the object."""
-        if self._in_string:
-            self._in_string = self._is_escaped or char != '"'
-            self._is_escaped = char == "\\" and not self._is_escaped
-        elif char == '"':
-            self._in_string = True
-        elif char in "{}":
-            self._depth += 1 if char == "{" else -1
-        return self._depth == 0

@@ -13,6 +13,7 @@ import re
 
 from thirdeye.server.text.reasoning.reasoning_form import REASONING_MARKUP
 from thirdeye.server.text.tokenizer import TokenizerLike
+from thirdeye.server.text.tools.families.call_form import CALL_MARKUP
 
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"
@@ -20,7 +21,7 @@ TAGS = (OPEN, CLOSE)
 RESPONSE_OPEN = "<tool_response>"
 RESPONSE_CLOSE = "</tool_response>"
 MARKUP = (*TAGS, RESPONSE_OPEN, RESPONSE_CLOSE)  # which only a template or a model writes
-ANSWER_MARKUP = REASONING_MARKUP.union(TAGS)  # which an answer's text is read by
+ANSWER_MARKUP = REASONING_MARKUP.union(CALL_MARKUP, TAGS)  # which an answer's text is read by
 FRONT = "\x02"  # no part of any word
 
 _MARKS = re.compile(f"({'|'.join(map(re.escape, sorted(ANSWER_MARKUP)))})")

@@ -8,12 +8,15 @@ Special tokens are no matter here: all of this is message text, and
 `thirdeye.server.text.templates.special_tokens` marks it as such.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 from thirdeye.server.text.templates.chat_template import ChatTemplate
+from thirdeye.server.text.tools.families.call_form import CallIds
 from thirdeye.server.text.tools.form import (
     RESPONSE_CLOSE,
     RESPONSE_OPEN,
@@ -48,7 +51,11 @@ def fit(
 ) -> tuple[list[Message], Definitions | None]:
     """What to give the template as messages and tools: as they are if it knows tools."""
     if template.carries_tools:
-        return [_with_parsed_arguments(message) for message in messages], tools
+        ids = template.call_form.ids if template.call_form else CallIds.ANY
+        own = [*with_own_ids(messages, ids)]
+        if template.wants_argument_text:
+            return own, tools
+        return [_with_parsed_arguments(message) for message in own], tools
     return without_tools(messages, tools, takes_system=template.takes_system), None
 
 
@@ -110,6 +117,31 @@ def _introduce(prompt: str, messages: Sequence[Message], takes_system: bool) -> 
     return [*messages[:at], asked, *messages[at + 1 :]]
 
 
+def with_own_ids(messages: Sequence[Message], ids: CallIds) -> Iterator[Message]:
+    """The messages with ids of calls in the family's form, the same for a call and its result."""
+    known: dict[str, str] = {}
+    for message in messages:
+        if ids is not CallIds.ANY and message.get("tool_calls"):
+            calls = [{**call, "id": _own_id(call, ids, known)} for call in message["tool_calls"]]
+            yield {**message, "tool_calls": calls}
+        elif ids is not CallIds.ANY and message.get("tool_call_id") in known:
+            yield {**message, "tool_call_id": known[message["tool_call_id"]]}
+        else:
+            yield message
+
+
+def _own_id(call: Mapping[str, Any], ids: CallIds, known: dict[str, str]) -> str:
+    sent = str(call["id"])
+    if ids is CallIds.COUNTED:
+        is_own = re.fullmatch(r"functions\..+:\d+", sent) is not None
+        own = sent if is_own else f"functions.{call['function']['name']}:{len(known)}"
+    else:
+        is_own = len(sent) == 9 and sent.isascii() and sent.isalnum()
+        own = sent if is_own else hashlib.sha256(sent.encode()).hexdigest()[:9]
+    known[sent] = own
+    return own
+
+
 def _with_parsed_arguments(message: Message) -> Message:
     """The message as templates that know tools want it: a call's arguments are an object.
 
@@ -125,7 +157,7 @@ def _with_object(call: Mapping[str, Any]) -> Mapping[str, Any]:
     function = call["function"]
     try:
         arguments = json.loads(function["arguments"])
-    except (ValueError, RecursionError):
+    except (ValueError, TypeError, RecursionError):  # cut off, an object already, too deep
         return call
     if not isinstance(arguments, dict):
         return call

@@ -34,6 +34,7 @@ OLD_ROPES = [
     {"type": "linear", "factor": 2.0},
     {"rope_type": "yarn", **STRETCHED},
     {"rope_type": "llama3", **STRETCHED, **LLAMA3},
+    {"type": "dynamic", "factor": 1.0, "alpha": 50.0},
 ]
 MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 VALUES: dict[str, list[Any]] = {
@@ -81,6 +82,11 @@ TOGETHER: list[Change] = [  # old forms, and what only counts beside something e
 ]  # fmt: skip
 
 
+NOT_PROBED = {  # a class, its setting: why transformers' word is not taken
+    ("falcon", "alibi"): "eager attention adds it twice; a case of its own holds it",
+}
+
+
 def changes(config: dict[str, Any]) -> list[Change]:
     """Every setting that the file has, and some that it need not have."""
     found: list[Change] = list(TOGETHER)
@@ -91,6 +97,9 @@ def changes(config: dict[str, Any]) -> list[Change]:
     elif isinstance(rope, dict):
         found += [{"rope_parameters": rope | {k: BASE | new}} for k in rope for new in ROPES]
     for key, value in config.items():
+        if isinstance(value, dict) and not key.startswith("rope_"):
+            inner = [{k: other} for k, v in value.items() for other in guesses(v)]
+            found += [{key: value | other} for other in inner]
         others = VALUES.get(key) or guesses(value)
         found += [{key: other} for other in others if other != value]
     return found

@@ -1,5 +1,6 @@
 """A GGUF file's settings: each changes the model or is refused, and so is one that nobody knows."""
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -65,6 +66,17 @@ def test_an_unknown_setting_is_refused_by_name(written: Written, reopen: Reopen,
     with pytest.raises(ModelFormatError, match=f"'{key}': is a setting that is not known here"):
         reopen(path, {key: 3})
     assert reopen(path, {key: 0}) == reopen(path, {})  # switched off
+
+
+def test_the_magnitude_of_yarn_may_stand_in_the_file(written: Written, reopen: Reopen) -> None:
+    path = written("llama-yarn")[2]
+    assert path is not None
+    key = "llama.rope.scaling.yarn_attn_factor"
+    usual = 0.1 * math.log(4) + 1
+    assert reopen(path, {key: usual}) == reopen(path, {})
+    for other in (1.0, 1.3):
+        with pytest.raises(ModelFormatError, match=r"rope\.scaling\.yarn_attn_factor"):
+            reopen(path, {key: other})
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,9 @@ def listeners(pid: int) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("make", [tiny_llama, tiny_gpt2])
-@pytest.mark.parametrize("engine", ["process", "thread"])
+@pytest.mark.parametrize(("make", "engine"), [(tiny_llama, "process"), (tiny_gpt2, "thread")])
 def test_greedy_text_of_tiny_models(tmp_path, make, engine):
-    """Both architectures, through the command, continue a prompt as `transformers` does."""
+    """Both architectures and both engines, through the command, say what `transformers` does."""
     model = make(tmp_path)
     args = [str(tmp_path), "--served-model-name", "tiny", "--engine", engine, "--quantize", "none"]
     server = LiveServer(args).start()

@@ -47,16 +47,16 @@ class SlowModel(ToyModel):
 
 
 def load(
-    raw: bytes, progress: Callable[[str, float], None], on_end: OnEnd
+    raw: bytes, progress: Callable[[str, int, int], None], on_end: OnEnd
 ) -> tuple[EngineCore, EngineInfo]:
     recipe = msgspec.msgpack.decode(raw, type=Recipe)
-    progress("weights", 0.5)
+    progress("weights", 5, 10)
     time.sleep(recipe.load_seconds)
     if recipe.exit_while_loading is not None:
         os._exit(recipe.exit_while_loading)
     if recipe.load_error is not None:
         raise FileNotFoundError(recipe.load_error)
-    progress("weights", 1.0)
+    progress("weights", 10, 10)
     config = toy_config()
     return toy_core(config, SlowModel(recipe)), toy_info(config)
 

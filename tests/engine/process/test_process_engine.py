@@ -69,9 +69,9 @@ def test_dying_in_a_step_is_the_same() -> None:
 
 def test_loading_reports_progress_and_failure() -> None:
     async def main() -> None:
-        phases: list[tuple[str, float]] = []
+        phases: list[tuple[str, int, int]] = []
         engine = await start_process(Recipe(), on_progress=lambda *p: phases.append(p))
-        assert phases == [("weights", 0.5), ("weights", 1.0)]
+        assert phases == [("weights", 5, 10), ("weights", 10, 10)]
         await engine.close()
         with pytest.raises(EngineDead, match=r"no\.gguf"):
             await start_process(Recipe(load_error="no.gguf is not there"))

@@ -60,9 +60,10 @@ def poisoned_cache(case: Case, batch: ForwardBatch, num_blocks: int, g: torch.Ge
     shape = (num_blocks, case.block_size, case.num_kv_heads, case.head_dim)
     cache = torch.full(shape, torch.nan)
     for i, seq_len in enumerate(batch.seq_lens.tolist()):
-        for position in range(seq_len):
-            block = int(batch.block_table[i, position // case.block_size])
-            cache[block, position % case.block_size] = torch.randn(shape[2:], generator=g)
+        positions = torch.arange(seq_len)
+        blocks = batch.block_table[i, positions // case.block_size].long()
+        tokens = torch.randn(seq_len, *shape[2:], generator=g)
+        cache[blocks, positions % case.block_size] = tokens
     return cache
 
 

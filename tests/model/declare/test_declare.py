@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.model.tiny import CPU, GPT2, LLAMA, change
 from tests.weights.sinks import parameter_names
 from thirdeye.model.attention.blocked import BlockedAttention
-from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
+from thirdeye.model.config import Activation, Alibi, AttentionSpec, ModelConfig, Norm, RopeConfig
 from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
 from thirdeye.model.declare.transformer import parameters
 from thirdeye.model.loading.load_tensors import expected_tensors
@@ -28,7 +28,12 @@ def configs(draw: st.DrawFn) -> ModelConfig:
     num_kv_heads = 4 * draw(COUNTS)
     head_dim = 2 * draw(COUNTS)
     num_layers = draw(COUNTS)
-    specs = [AttentionSpec(sinks=draw(FLAGS)) for _ in range(num_layers)]
+    alibi = Alibi() if draw(FLAGS) else None
+    specs = [AttentionSpec(sinks=draw(FLAGS), alibi=alibi) for _ in range(num_layers)]
+    norm, is_tied = draw(st.sampled_from(Norm)), draw(FLAGS)
+    has_weight = norm is Norm.RMS_NORM or draw(FLAGS)
+    norms_stream = draw(FLAGS)
+    is_parallel = draw(FLAGS) and not norms_stream
     return ModelConfig(
         architecture="any",
         vocab_size=draw(st.integers(16, 40)),
@@ -39,7 +44,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
         max_position_embeddings=draw(st.integers(1, 9)),
-        norm=draw(st.sampled_from(Norm)),
+        norm=norm,
         norm_eps=1e-5,
         activation=(activation := draw(st.sampled_from(Activation))),
         gated_mlp=draw(FLAGS) and activation is not Activation.XIELU,
@@ -47,8 +52,19 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         qkv_bias=draw(FLAGS),
         attention_output_bias=draw(FLAGS),
         mlp_bias=draw(FLAGS),
-        tie_word_embeddings=draw(FLAGS),
+        tie_word_embeddings=is_tied,
         qk_norm=draw(FLAGS),
+        head_qk_norm=draw(FLAGS),
+        norm_weight=has_weight,
+        norm_bias=has_weight and draw(FLAGS),
+        head_bias=draw(FLAGS) and not is_tied,
+        pre_norm=not norms_stream,
+        norms_stream=norms_stream,
+        is_parallel=is_parallel,
+        shares_norm=is_parallel and draw(FLAGS),
+        final_norm=draw(FLAGS),
+        embedding_size=draw(st.none() | st.integers(1, 9)),
+        embedding_norm=draw(FLAGS),
         attention=tuple(specs) if draw(FLAGS) else (),
     )
 

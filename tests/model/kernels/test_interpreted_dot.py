@@ -7,8 +7,8 @@ pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tri
 
 from triton.runtime.interpreter import interpreter_builder
 
-from tests.oracles import interpreted_dot
-from tests.oracles.interpreted_dot import fixed_order_matmul
+from tests.oracles.interpreter import interpreted_dot
+from tests.oracles.interpreter.interpreted_dot import fixed_order_matmul
 
 
 def test_the_interpreter_uses_it() -> None:

@@ -17,15 +17,22 @@ from tests.model.fused_twins import (
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
 from thirdeye.model.config import Activation, Norm, RopeConfig
-from thirdeye.model.declare.parts import NormPart
+from thirdeye.model.declare.block import HeadQKNormPart, WideQKNormPart
+from thirdeye.model.declare.parts import HeadNormPart, NormPart, WideNormPart
 from thirdeye.model.native.activate import KINDS, ActivateKernel
 from thirdeye.model.native.layer_norm import LayerNormKernel
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.rms_norm import RMSNormKernels
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.parts.activations import XIELU, activation_function
-from thirdeye.model.parts.fused import NativeLayerNorm, NativeXIELU
+from thirdeye.model.parts.fused import (
+    NativeHeadQKNorm,
+    NativeLayerNorm,
+    NativeWideQKNorm,
+    NativeXIELU,
+)
 from thirdeye.model.parts.layers import LayerNorm
+from thirdeye.model.parts.self_attention import HeadQKNorm, WideQKNorm
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -92,6 +99,34 @@ def test_activation_of_the_extremes(activation: Activation, native: Library) -> 
     most, much = (large**2 if activation is Activation.RELU2 else large).tolist()
     assert y[:6].tolist() == [0.0, 0.0, most, 0.0, much, torch.inf]
     assert y[6].isnan()
+
+
+def test_wide_norm(native: Library, where: Placement) -> None:
+    """Queries and keys over all heads together, sizes that fill registers and that do not."""
+    for sizes in ((32, 16), (100, 20), (576, 192)):
+        part = WideQKNormPart(*(WideNormPart(size, 1e-5) for size in sizes))
+        ours = NativeWideQKNorm(part, Placement(torch.float32, CPU, native=native))
+        twin = WideQKNorm(part, where)
+        fill(ours, twin, where)
+        qkv = noise(5, sum(sizes) + sizes[1], where=where)
+        y = ours(qkv)
+        close(y, twin(qkv))
+        assert torch.equal(ours(qkv[3:4]), y[3:4])
+
+
+def test_head_norm(native: Library, where: Placement) -> None:
+    """Each head by itself, sizes that fill registers and that do not; values as they are."""
+    for num_heads, num_kv_heads, head_dim in ((1, 1, 1), (6, 2, 16), (5, 5, 100), (4, 1, 160)):
+        part = HeadQKNormPart(
+            *(HeadNormPart(count, head_dim, 1e-5) for count in (num_heads, num_kv_heads))
+        )
+        ours = NativeHeadQKNorm(part, Placement(torch.float32, CPU, native=native))
+        twin = HeadQKNorm(part, where)
+        fill(ours, twin, where)
+        qkv = noise(5, (num_heads + 2 * num_kv_heads) * head_dim, where=where) + 3
+        y = ours(qkv)
+        close(y, twin(qkv))
+        assert torch.equal(ours(qkv[3:4]), y[3:4])
 
 
 def test_xielu(native: Library, where: Placement) -> None:

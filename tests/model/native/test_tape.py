@@ -47,6 +47,16 @@ def test_a_replay_is_the_forward_pass(
         assert torch.equal(tape.replay(), residual(layers, x))
 
 
+def test_one_number_for_all(native: Library) -> None:
+    """A product and a range: torch's bits, a NaN and zeros with their signs included."""
+    torch.set_num_threads(2)
+    x = torch.randn(40, 640)
+    x[0, :6] = torch.tensor([torch.nan, torch.inf, -torch.inf, 0.0, -0.0, 4e38])
+    for forward in (lambda: x * 0.22, lambda: x.clamp(-0.5, 0.5)):
+        replayed = Tape(native, forward).replay()
+        assert torch.equal(replayed.view(torch.int32), forward().view(torch.int32))
+
+
 def test_nothing_is_computed_while_recording(native: Library, layers: list[Linear]) -> None:
     x = torch.randn(2, 640)
     before = x.clone()

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import pytest
 
 from tests.tiny import tiny_llama
 from tests.weights import tiny
+from tests.weights.formats.quantized.forms import save_quantized
+from tests.weights.formats.quantized.integer_forms import gptq_form
+from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
 from thirdeye.model.memory_estimate import memory_estimates
 from thirdeye.model.parameter_counts import parameter_counts
-from thirdeye.server.launch.info_command import show_info
+from thirdeye.server.launch.info_command import rope_line, show_info, window_line
 from thirdeye.weights.checkpoint import open_checkpoint
 
 
@@ -25,6 +29,14 @@ def checkpoint(tmp_path: Path) -> Path:
 
 def change(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def tiny_config() -> ModelConfig:
+    return ModelConfig(
+        *("llama", 96, 64, 128, 2, 4, 4, 16, 128), Norm.RMS_NORM, 1e-5, Activation.SILU,
+        gated_mlp=True, rope=RopeConfig(1e4, 16), qkv_bias=False, attention_output_bias=False,
+        mlp_bias=False, tie_word_embeddings=True,
+    )  # fmt: skip
 
 
 def refusals(shown: str) -> list[str]:
@@ -40,9 +52,20 @@ def test_what_will_serve(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -
     assert "architecture llama" in shown
     assert re.search(r"tensors \d+ F32 ", shown)
     assert "sampling temperature 0.6, top_p 0.95, where a request does not say" in shown
-    assert "no tools: the server adds them" in shown
+    assert " characters, takes a system message tools not in the template" in shown
+    assert "answers end at <|im_end|> " in shown
+    assert "positions rotary, theta 10,000 windows none: every layer sees all " in shown
     assert "max_length" not in shown
     assert shown.endswith("serves: yes ")
+
+
+def test_quantized_tensors_are_counted_by_their_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_quantized(tiny_llama(tmp_path), tmp_path, gptq_form(4, 32))
+    assert show_info(str(path)) == 0
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "tensors 14 GPTQ 4 bit (groups of 32), 7 F32 " in shown
 
 
 def test_torch_is_not_imported(checkpoint: Path) -> None:
@@ -110,6 +133,33 @@ def test_a_gguf_file_without_a_tokenizer(
     assert re.search(r"tensors +\d+ F32", shown)
     (line,) = refusals(shown)
     assert "tokenizer.ggml" in line
+
+
+def test_layers_that_differ_are_counted() -> None:
+    """Gemma 3 has local layers of another theta; some models leave positions out in some."""
+    whole, local = RopeConfig(1e6, 16), RopeConfig(1e4, 16)
+    specs = (AttentionSpec(local, window=512), AttentionSpec(local, window=512), AttentionSpec())
+    config = replace(tiny_config(), num_hidden_layers=4, attention=(*specs, AttentionSpec(whole)))
+    assert rope_line(config) == (
+        "rotary, theta 10,000 in 2 of 4 layers; none in 1 of 4 layers; "
+        "rotary, theta 1,000,000 in 1 of 4 layers"
+    )
+    assert window_line(config) == "of 512 in 2 of 4 layers"
+
+
+def test_what_the_template_knows_and_the_files_do_not(
+    checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(checkpoint / "config.json", eos_token_id=0)
+    (checkpoint / "generation_config.json").unlink()
+    plain = "{% for m in messages %}{{ m.content }}<|im_end|>{% endfor %}"
+    tools = "{{ tools }}<tool_call>" + plain
+    named = [{"name": "default", "template": plain}, {"name": "tool_use", "template": tools}]
+    change(checkpoint / "tokenizer_config.json", chat_template=named, eos_token=None)
+    assert show_info(str(checkpoint)) == 0
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "tools in the form of a template of their own, 'tool_use'" in shown
+    assert "answers end at <|endoftext|>, <|im_end|> (the template's end of a turn" in shown
 
 
 def test_a_name_that_is_nowhere(capsys: pytest.CaptureFixture[str]) -> None:

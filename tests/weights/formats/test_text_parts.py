@@ -18,6 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from tests.architectures.cases import MINISTRAL3
 from tests.architectures.running import load, logits
 from tests.weights.tiny import llama, save
 
@@ -103,13 +104,17 @@ def gemma3() -> PreTrainedModel:
     return Gemma3ForConditionalGeneration(config)
 
 
-def mistral3() -> PreTrainedModel:
-    text, vision = {"model_type": "mistral"} | TEXT, {"model_type": "pixtral"} | VISION
+def mistral3(model_type: str = "mistral", **changes: object) -> PreTrainedModel:
+    text, vision = TEXT | {"model_type": model_type} | changes, {"model_type": "pixtral"} | VISION
     config = Mistral3Config(text_config=text, vision_config=vision, image_token_index=95)
     return Mistral3ForConditionalGeneration(config)
 
 
-@pytest.mark.parametrize("make", [gemma3, mistral3])
+def ministral3() -> PreTrainedModel:
+    return mistral3("ministral3", sliding_window=None, rope_parameters=MINISTRAL3)
+
+
+@pytest.mark.parametrize("make", [gemma3, mistral3, ministral3])
 def test_text_parts(tmp_path: Path, make: Callable[[], PreTrainedModel]) -> None:
     """Served without their eyes, whose tensors are left where they are."""
     model = make()

@@ -94,6 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._error(hub.status, "")
         if path.startswith("api/models/"):
             return self._list(path.removeprefix("api/models/"))
+        if path.startswith("api/"):  # what else its client asks, by its version
+            return self._error(404, "")
         org, name, how, commit, file = path.split("/", 4)
         repository = hub.repositories[f"{org}/{name}"]
         assert how in ("resolve", "lfs")

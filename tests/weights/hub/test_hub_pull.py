@@ -1,6 +1,7 @@
 """Pulling from a hub: the right files, every byte checked, and each fault in one line."""
 
 import errno
+import logging
 import re
 import shutil
 import sys
@@ -13,6 +14,7 @@ import huggingface_hub
 import pytest
 
 from tests.weights.hub.fake_hub import COMMIT, FakeHub, FakeRepository, running_hub
+from thirdeye.server import logs
 from thirdeye.server.launch import pull_command
 from thirdeye.server.launch.info_command import show_info
 from thirdeye.server.launch.pull_command import pull_model
@@ -127,7 +129,7 @@ def test_shards_that_a_newer_commit_lacks_go(hub: FakeHub) -> None:
 
 
 def test_a_cut_connection_goes_on_where_it_stopped(hub: FakeHub) -> None:
-    """Within one run, by the hub's own client."""
+    """Within one run: by the hub's client if its version does so, else by us."""
     hub.cuts = [4000]
     assert pull_hub_model(FILES).path.read_bytes() == SMALL
     assert "bytes=4000-" in hub.asked_for("Q4_K_M.gguf")
@@ -302,6 +304,21 @@ def test_the_list_and_rm(hub: FakeHub) -> None:
     assert list((models_directory() / "hub").iterdir()) == []
 
 
+def test_no_address_is_logged(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
+    """`serve` logs at the level info; where a large file lies is signed for whoever knows it."""
+    before = {name: logging.getLogger(name).level for name in logs.QUIET}
+    filters = list(logging.getLogger("uvicorn.error").filters)
+    logs.configure("info")
+    try:
+        with caplog.at_level(logging.INFO):
+            pull_hub_model(FILES)
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+        logging.getLogger("uvicorn.error").filters = filters
+    assert hub.url.rpartition(":")[2] not in caplog.text
+
+
 def test_two_pulls_at_once(hub: FakeHub) -> None:
     def again(step: str, done: int, total: int) -> None:
         with pytest.raises(PullError, match="another process is fetching org/files"):
@@ -319,8 +336,11 @@ def test_without_the_package(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> N
 def test_the_commands(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`pull` says what came; without a hub `info` and `serve` open what is here."""
+    """`pull` says what came, `serve` fetches what is not here; without a hub both open it."""
     monkeypatch.setattr(pull_command, "native_status", lambda: "")
+    assert make_present(CheckpointSettings(model="org/shards"))
+    assert find_hub_model(SHARDS) is not None
+    capsys.readouterr()
     assert pull_model("org/files:q8_0", if_missing=False) == 0
     shown = capsys.readouterr().out
     assert re.search(r"q8_0 \(Q8_0, 0 MB, commit c{10}\): 0 MB fetched, hashes are right", shown)

@@ -16,6 +16,7 @@ from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf.gguf_vocabulary import read_vocabulary
 from thirdeye.weights.formats.gguf.reader import read_gguf
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
+from thirdeye.weights.tokenizers.vocabulary import Vocabulary
 
 SEPARATOR = "\n__ggml_vocab_test__\n"
 
@@ -40,10 +41,13 @@ def main(folder: Path) -> int:
 
 
 def open_vocabulary(path: Path) -> Tokenizer:
+    return Tokenizer(vocabulary_of(path))
+
+
+def vocabulary_of(path: Path) -> Vocabulary:
     """These files hold no tensor: the vocabulary's own length is the model's."""
     file = read_gguf(path)
-    size = len(file.metadata["tokenizer.ggml.tokens"])
-    return Tokenizer(read_vocabulary(file, size))
+    return read_vocabulary(file, len(file.metadata["tokenizer.ggml.tokens"]))
 
 
 def cases(path: Path) -> list[tuple[str, list[int]]]:

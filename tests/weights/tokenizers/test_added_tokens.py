@@ -1,6 +1,7 @@
 """Added tokens that are not special are text: found where the `tokenizers` package finds them."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,22 @@ def test_a_special_single_word_is_refused(theirs: tokenizers.Tokenizer) -> None:
     tokenizer.add_special_tokens([AddedToken("<|end|>", single_word=True)])
     with pytest.raises(ModelFormatError, match=r"'added_tokens'.*'<\|end\|>' is special and"):
         build(vocabularies.as_json(tokenizer))
+
+
+def test_tokens_that_the_model_does_not_have(
+    theirs: tokenizers.Tokenizer, ours: Tokenizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A trainer's [PAD] beyond the embedding: nothing can become it, and all else is as it was."""
+    described = json.loads(theirs.to_str())
+    flags = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
+    pad = {"content": "[PAD]", "id": 640, "special": True, **flags}
+    described["added_tokens"].append(pad)
+    padded = build(described)
+    assert (
+        "left out are 1 added tokens that the model, of 640, does not have: '[PAD]'" in caplog.text
+    )
+    assert padded.special_tokens == ours.special_tokens
+    assert padded.encode_with_special("a[PAD]b") == ours.encode("a[PAD]b")
 
 
 def test_gguf_words_of_the_user(tmp_path: Path) -> None:

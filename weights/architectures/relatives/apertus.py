@@ -39,6 +39,8 @@ NUMBERS = ("alpha_p", "alpha_n", "beta", "eps")
 
 def huggingface_config(fields: Fields) -> ModelConfig:
     fields.refuse("mlp_bias", False)  # no setting of this class: its MLP never has biases
+    fields.refuse("post_norm", False)  # these two are of its first files alone
+    fields.refuse("qk_norm", True)
     config = llama_family.huggingface_config(fields, "apertus", DEFAULTS)
     if "rope_parameters" not in fields and "rope_scaling" not in fields:
         rope = RopeConfig(DEFAULTS.rope_theta, config.head_dim, SCALING)

@@ -70,6 +70,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
     temperature = None
     if "attention.temperature_scale" in fields:
         length = fields.integer("rope.scaling.original_context_length", high=MAX_POSITIONS)
+        fields.refuse("attention.temperature_length", length)
         temperature = Temperature(fields.positive("attention.temperature_scale"), length)
     return _tempered(config, temperature, None)
 

@@ -15,7 +15,8 @@ MAX_TENSORS = 1 << 16
 MAX_DIMS = 4
 MAX_NAME_BYTES = 1 << 10  # of a key or a tensor
 MAX_ALIGNMENT = 1 << 20
-MAX_STRINGS = 1 << 22  # in all arrays of a file; the largest vocabularies have 2 ** 18 tokens
+MAX_STRINGS = 1 << 20  # in all arrays of a file; 2 ** 18 tokens have 2 ** 19 merges
+MAX_DESCRIPTION_BYTES = 1 << 26  # metadata and tensor table; the largest vocabularies take 20 MB
 
 FLOAT32, BOOL, STRING, ARRAY = 6, 7, 8, 9
 

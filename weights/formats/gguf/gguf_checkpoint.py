@@ -79,9 +79,9 @@ class GGUFCheckpoint:
                 yield name, stored_tensor(raw, info.type, info.shape)
             else:
                 yield name, torch.from_numpy(dequantize(raw, info.type, info.shape))
+            self._file.release()  # all: a layer that waited for this tensor read others again
         for name, vector in self._vectors.items():
             yield name, torch.from_numpy(vector)
-        self._file.release()
 
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
         try:

@@ -104,8 +104,16 @@ class _Cursor:
             raise self.error(
                 f"needs {num_bytes:,} bytes, {self.size - start:,} are left in the file."
             )
+        self._check_description(end)
         self.position = end
         return self.data[start:end]
+
+    def _check_description(self, end: int) -> None:
+        if end > gguf.MAX_DESCRIPTION_BYTES:
+            raise self.error(
+                f"ends at byte {end:,}; what comes before the tensors may have at most "
+                f"{gguf.MAX_DESCRIPTION_BYTES:,}."
+            )
 
     def u32(self) -> int:
         return int.from_bytes(self.take(4), "little")
@@ -171,6 +179,8 @@ class _Cursor:
             if start > size or (position := start + length_of(data, start - 8)[0]) > size:
                 self.position = start - 8
                 raise self.error("a string reaches past the end of the file.")
+            if position > gguf.MAX_DESCRIPTION_BYTES:
+                self._check_description(position)
             try:
                 strings.append(data[start:position].decode())
             except UnicodeDecodeError as error:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import numpy as np
+
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.safetensors import FLOATS, ShardEntry
 
@@ -37,7 +39,7 @@ class QuantizedWeight:
         import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)
 
         tensors = {key: part.read() for key, part in self.parts.items()}
-        weight = torch.empty(self.shape, dtype=torch.float32)
+        weight = torch.from_numpy(np.empty(self.shape, np.float32))
         height, *rest = self.shape
         unit = self.rows_at_once
         step = max(CHUNK // max(math.prod(rest), 1) // unit, 1) * unit

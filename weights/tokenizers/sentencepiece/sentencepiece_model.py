@@ -14,8 +14,9 @@ from pathlib import Path
 
 from thirdeye.weights.errors import ModelFormatError
 
-MAX_BYTES = 64 << 20
-MAX_PIECES = 1 << 20
+MAX_BYTES = 16 << 20  # the largest have 5 MB
+MAX_PIECES = 300_000  # and 2 ** 18 pieces
+MAX_FIELDS = 4 * MAX_PIECES + 1000  # a piece has three, and is one
 MAX_PIECE_BYTES = 4096
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 PIECES, TRAINER, NORMALIZER = 1, 2, 3  # fields of ModelProto
@@ -67,15 +68,16 @@ def _model(raw: bytes) -> SentencePieceModel:
     pieces: list[Piece] = []
     trainer: dict[int, int | bytes] = {}
     normalizer: dict[int, int | bytes] = {}
-    for number, value in _fields(raw):
+    fields = _FieldReader(MAX_FIELDS).fields
+    for number, value in fields(raw):
         if number == PIECES:
             if len(pieces) == MAX_PIECES:
                 raise ValueError(f"it has more than {MAX_PIECES:,} pieces.")
-            pieces.append(_piece(_message(value)))
+            pieces.append(_piece(dict(fields(_message(value)))))
         elif number == TRAINER:
-            trainer |= dict(_fields(_message(value)))
+            trainer |= dict(fields(_message(value)))
         elif number == NORMALIZER:
-            normalizer |= dict(_fields(_message(value)))
+            normalizer |= dict(fields(_message(value)))
     if not pieces:
         raise ValueError("it has no pieces.")
     return SentencePieceModel(
@@ -89,13 +91,14 @@ def _model(raw: bytes) -> SentencePieceModel:
     )
 
 
-def _piece(raw: bytes) -> Piece:
-    fields = dict(_fields(raw))
+def _piece(fields: dict[int, int | bytes]) -> Piece:
     text = _message(fields.get(1, b""))
     if not 0 < len(text) <= MAX_PIECE_BYTES:
         raise ValueError(f"a piece has {len(text):,} bytes, the limit is {MAX_PIECE_BYTES:,}.")
     score = fields.get(2, b"\0\0\0\0")
-    (number,) = struct.unpack("<f", score if isinstance(score, bytes) else b"")
+    if not isinstance(score, bytes) or len(score) != 4:
+        raise ValueError(f"the piece {text!r:.40} has a score that is no 32-bit number.")
+    (number,) = struct.unpack("<f", score)
     if not math.isfinite(number):
         raise ValueError(f"the piece {text!r:.40} has the score {number}.")
     kind = _number(fields.get(3, PieceType.NORMAL))
@@ -116,26 +119,38 @@ def _number(value: int | bytes) -> int:
     return value
 
 
-def _fields(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Field numbers and their values: a number, or the bytes of a message, string or float."""
-    at = 0
-    while at < len(raw):
-        tag, at = _varint(raw, at)
-        kind = tag & 7
-        if kind == VARINT:
-            value, at = _varint(raw, at)
-            yield tag >> 3, value
-            continue
-        if kind == BYTES:
-            size, at = _varint(raw, at)
-        elif kind in (FIXED32, FIXED64):
-            size = 4 if kind == FIXED32 else 8
-        else:
-            raise ValueError(f"byte {at} begins a field of the unknown kind {kind}.")
-        if size > len(raw) - at:
-            raise ValueError(f"{size:,} bytes are announced at byte {at}, {len(raw) - at:,} left.")
-        yield tag >> 3, raw[at : at + size]
-        at += size
+class _FieldReader:
+    """Reads messages of a file, all together at most so many fields."""
+
+    def __init__(self, limit: int) -> None:
+        self._left = limit
+
+    def fields(self, raw: bytes) -> Iterator[tuple[int, int | bytes]]:
+        """Field numbers and their values: a number, or the bytes of a message, string or float."""
+        at = 0
+        while at < len(raw):
+            self._left -= 1
+            if self._left < 0:
+                raise ValueError(f"it has more than {MAX_FIELDS:,} fields.")
+            tag, at = (raw[at], at + 1) if raw[at] < 0x80 else _varint(raw, at)  # most are short
+            kind = tag & 7
+            if kind == VARINT:
+                value, at = _varint(raw, at)
+                yield tag >> 3, value
+                continue
+            if kind == BYTES:
+                is_short = at < len(raw) and raw[at] < 0x80
+                size, at = (raw[at], at + 1) if is_short else _varint(raw, at)
+            elif kind in (FIXED32, FIXED64):
+                size = 4 if kind == FIXED32 else 8
+            else:
+                raise ValueError(f"byte {at} begins a field of the unknown kind {kind}.")
+            if size > len(raw) - at:
+                raise ValueError(
+                    f"{size:,} bytes are announced at byte {at}, {len(raw) - at:,} left."
+                )
+            yield tag >> 3, raw[at : at + size]
+            at += size
 
 
 def _varint(raw: bytes, at: int) -> tuple[int, int]:

@@ -9,19 +9,26 @@ is nan in E4M3, and nought here.
 
 import numpy as np
 
-from thirdeye.weights.formats.gguf.blocks.block_fields import Bytes, Floats, bit_planes
+from thirdeye.weights.formats.gguf.blocks.block_fields import (
+    Bytes,
+    Floats,
+    bit_planes,
+    field,
+    look_up,
+    scale_groups,
+)
 
 VALUES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.int8)
 
 
 def mxfp4(blocks: Bytes, out: Floats) -> None:
-    q = bit_planes(blocks[:, 1:], 4).reshape(-1, 32)
-    np.multiply(VALUES[q], POWERS[blocks[:, :1]], out=out)
+    q = bit_planes(field(blocks, 1, 17), 4)
+    scale_groups(look_up(VALUES, q), POWERS[blocks[:, :1]], out)
 
 
 def nvfp4(blocks: Bytes, out: Floats) -> None:
-    q = bit_planes(blocks[:, 4:].reshape(-1, 4, 8), 4).reshape(-1, 4, 16)
-    np.multiply(VALUES[q], UNSIGNED_E4M3[blocks[:, :4, None]], out=out.reshape(-1, 4, 16))
+    q = bit_planes(field(blocks, 4, 36).reshape(-1, 4, 8), 4)  # [n, 4, 2, 8]
+    scale_groups(look_up(VALUES, q), UNSIGNED_E4M3[blocks[:, :4]], out)
 
 
 def _powers() -> Floats:

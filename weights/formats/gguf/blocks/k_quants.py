@@ -9,68 +9,71 @@ Q6_K  128 bytes of low, 64 of high bits, 16 scales, d      = d * sc * (q - 32)
 
 import numpy as np
 
-from thirdeye.weights.formats.gguf.blocks.block_fields import Bytes, Floats, Words, bit_planes, half
+from thirdeye.weights.formats.gguf.blocks.block_fields import (
+    Bytes,
+    Floats,
+    Words,
+    bit_planes,
+    field,
+    half,
+    scale_groups,
+    words,
+)
 
 
 def q2_k(blocks: Bytes, out: Floats) -> None:
-    scales = blocks[:, :16]
+    scales = field(blocks, 0, 16)
     scale = half(blocks, 80) * (scales & 15)  # [n, 16]
     minimum = half(blocks, 82) * (scales >> 4)
-    q = bit_planes(blocks[:, 16:80].reshape(-1, 2, 32), 2)  # [n, 2, 4, 32]
-    _scale_and_shift(q, scale, minimum, out)
+    q = bit_planes(field(blocks, 16, 80).reshape(-1, 2, 32), 2)  # [n, 2, 4, 32]
+    scale_groups(q, scale, out, minus=minimum)
 
 
 def q3_k(blocks: Bytes, out: Floats) -> None:
-    low = bit_planes(blocks[:, 32:96].reshape(-1, 2, 32), 2).reshape(-1, 16, 16)
-    high = bit_planes(blocks[:, :32], 1).reshape(-1, 16, 16)  # bit g of byte j: weight j of group g
-    q = low.view(np.int8) - ((high ^ 1) << 2).view(np.int8)
-    scale = half(blocks, 108) * _scales_of_q3_k(blocks[:, 96:108])  # [n, 16]
-    np.multiply(q, scale[..., None], out=out.reshape(-1, 16, 16))
+    low = bit_planes(field(blocks, 32, 96).reshape(-1, 2, 32), 2).reshape(-1, 256)
+    high = bit_planes(field(blocks, 0, 32), 1).reshape(-1, 256)  # bit g of byte j: weight j of g
+    high ^= 1
+    high <<= 2
+    scale = half(blocks, 108) * _scales_of_q3_k(field(blocks, 96, 108))  # [n, 16]
+    scale_groups(low.view(np.int8) - high.view(np.int8), scale, out)
 
 
 def q4_k(blocks: Bytes, out: Floats) -> None:
-    scales, minimums = _six_bit_pairs(blocks[:, 4:16])
-    q = bit_planes(blocks[:, 16:].reshape(-1, 4, 32), 4)  # [n, 4, 2, 32]
-    _scale_and_shift(q, half(blocks, 0) * scales, half(blocks, 2) * minimums, out)
+    scales, minimums = _six_bit_pairs(blocks)
+    q = bit_planes(field(blocks, 16, 144).reshape(-1, 4, 32), 4)  # [n, 4, 2, 32]
+    scale_groups(q, half(blocks, 0) * scales, out, minus=half(blocks, 2) * minimums)
 
 
 def q5_k(blocks: Bytes, out: Floats) -> None:
-    scales, minimums = _six_bit_pairs(blocks[:, 4:16])
-    low = bit_planes(blocks[:, 48:].reshape(-1, 4, 32), 4).reshape(-1, 8, 32)
-    q = low | bit_planes(blocks[:, 16:48], 1) << 4  # bit g of byte j: weight j of group g
-    _scale_and_shift(q, half(blocks, 0) * scales, half(blocks, 2) * minimums, out)
+    scales, minimums = _six_bit_pairs(blocks)
+    q = bit_planes(field(blocks, 16, 48), 1).reshape(-1, 256)  # bit g of byte j: weight j of g
+    q <<= 4
+    q |= bit_planes(field(blocks, 48, 176).reshape(-1, 4, 32), 4).reshape(-1, 256)
+    scale_groups(q, half(blocks, 0) * scales, out, minus=half(blocks, 2) * minimums)
 
 
 def q6_k(blocks: Bytes, out: Floats) -> None:
-    low = bit_planes(blocks[:, :128].reshape(-1, 2, 64), 4).reshape(-1, 2, 4, 32)
-    high = bit_planes(blocks[:, 128:192].reshape(-1, 2, 32), 2)  # [n, 2, 4, 32]
-    q = (low | high << 4).view(np.int8) - 32
-    scale = half(blocks, 208) * blocks[:, 192:208].view(np.int8)  # [n, 16]
-    np.multiply(q.reshape(-1, 16, 16), scale[..., None], out=out.reshape(-1, 16, 16))
+    q = bit_planes(field(blocks, 128, 192).reshape(-1, 2, 32), 2).reshape(-1, 256)  # [n, 2, 4, 32]
+    q <<= 4
+    q |= bit_planes(field(blocks, 0, 128).reshape(-1, 2, 64), 4).reshape(-1, 256)
+    scale = half(blocks, 208) * words(blocks, 192, 16, "i1")  # [n, 16]
+    scale_groups(q.view(np.int8) - np.int8(32), scale, out)
 
 
-def _scale_and_shift(q: Words, scale: Floats, minimum: Floats, out: Floats) -> None:
-    """Numbers in groups, and for each group [n, groups] its scale and its minimum."""
-    groups = out.reshape(len(out), scale.shape[1], -1)
-    groups[...] = q.reshape(groups.shape)
-    groups *= scale[..., None]
-    groups -= minimum[..., None]
-
-
-def _six_bit_pairs(packed: Bytes) -> tuple[Bytes, Bytes]:
-    """[n, 12] bytes -> scales and minimums of eight groups, [n, 8] each.
+def _six_bit_pairs(blocks: Bytes) -> tuple[Bytes, Bytes]:
+    """Scales and minimums of eight groups, [n, 8] each.
 
     Four bytes hold a scale and two bits of a later one, four a minimum and two bits of a later one,
-    and four the low nibbles of both of these.
+    and four the low nibbles of both of these. All four bytes are taken at once.
     """
-    scale, minimum, later = packed[:, :4], packed[:, 4:8], packed[:, 8:]
-    return (
-        np.concatenate((scale & 63, (later & 15) | (scale >> 2 & 48)), axis=1),
-        np.concatenate((minimum & 63, (later >> 4) | (minimum >> 2 & 48)), axis=1),
-    )
+    low, high, nibbles = np.uint32(0x3F3F3F3F), np.uint32(0x30303030), np.uint32(0x0F0F0F0F)
+    scale, minimum, later = words(blocks, 4, 3, "<u4").T
+    scales = np.stack((scale & low, (later & nibbles) | (scale >> 2 & high)), axis=1)
+    minimums = np.stack((minimum & low, (later >> 4 & nibbles) | (minimum >> 2 & high)), axis=1)
+    return scales.view(np.uint8), minimums.view(np.uint8)
 
 
-def _scales_of_q3_k(packed: Bytes) -> "np.ndarray[tuple[int, int], np.dtype[np.int8]]":
+def _scales_of_q3_k(packed: Bytes) -> Words:
     """[n, 12] bytes -> 16 scales from -32 to 31: low nibbles of 8 bytes, high bits in 4 more."""
     low = bit_planes(packed[:, :8], 4).reshape(-1, 16)
     high = bit_planes(packed[:, 8:], 2).reshape(-1, 16)

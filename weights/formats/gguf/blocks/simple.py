@@ -17,7 +17,16 @@ The last two are from 2026, and take their bits in order.
 
 import numpy as np
 
-from thirdeye.weights.formats.gguf.blocks.block_fields import Bytes, Floats, half
+from thirdeye.weights.formats.gguf.blocks.block_fields import (
+    Bytes,
+    Floats,
+    bit_planes,
+    field,
+    half,
+    scale_groups,
+    widen,
+    words,
+)
 
 
 def f32(blocks: Bytes, out: Floats) -> None:
@@ -25,7 +34,7 @@ def f32(blocks: Bytes, out: Floats) -> None:
 
 
 def f16(blocks: Bytes, out: Floats) -> None:
-    out[...] = blocks.view("<f2")
+    out[...] = widen(words(blocks, 0, 1, "<f2"))
 
 
 def bf16(blocks: Bytes, out: Floats) -> None:
@@ -34,31 +43,27 @@ def bf16(blocks: Bytes, out: Floats) -> None:
 
 
 def q4_0(blocks: Bytes, out: Floats) -> None:
-    _split_nibbles(blocks[:, 2:], out)
-    out -= 8
-    out *= half(blocks, 0)
+    q = bit_planes(field(blocks, 2, 18), 4).view(np.int8) - np.int8(8)  # [n, 2, 16]
+    scale_groups(q, half(blocks, 0), out)
 
 
 def q4_1(blocks: Bytes, out: Floats) -> None:
-    _split_nibbles(blocks[:, 4:], out)
-    out *= half(blocks, 0)
-    out += half(blocks, 2)
+    q = bit_planes(field(blocks, 4, 20), 4)
+    scale_groups(q, half(blocks, 0), out, plus=half(blocks, 2))
 
 
 def q5_0(blocks: Bytes, out: Floats) -> None:
-    _five_bits(blocks[:, 2:6], blocks[:, 6:], out)
-    out -= 16
-    out *= half(blocks, 0)
+    q = _five_bits(field(blocks, 2, 6), field(blocks, 6, 22)).view(np.int8) - np.int8(16)
+    scale_groups(q, half(blocks, 0), out)
 
 
 def q5_1(blocks: Bytes, out: Floats) -> None:
-    _five_bits(blocks[:, 4:8], blocks[:, 8:], out)
-    out *= half(blocks, 0)
-    out += half(blocks, 2)
+    q = _five_bits(field(blocks, 4, 8), field(blocks, 8, 24))
+    scale_groups(q, half(blocks, 0), out, plus=half(blocks, 2))
 
 
 def q8_0(blocks: Bytes, out: Floats) -> None:
-    np.multiply(blocks[:, 2:].view(np.int8), half(blocks, 0), out=out)
+    scale_groups(words(blocks, 2, 32, "i1"), half(blocks, 0), out)
 
 
 def q1_0(blocks: Bytes, out: Floats) -> None:
@@ -71,14 +76,9 @@ def q2_0(blocks: Bytes, out: Floats) -> None:
     np.multiply(q.reshape(-1, 64).view(np.int8) - np.int8(1), half(blocks, 0), out=out)
 
 
-def _split_nibbles(packed: Bytes, out: Floats) -> None:
-    """[n, 16] bytes -> [n, 32] values 0..15."""
-    out[:, :16] = packed & 15
-    out[:, 16:] = packed >> 4
-
-
-def _five_bits(fifth: Bytes, packed: Bytes, out: Floats) -> None:
+def _five_bits(fifth: Bytes, packed: Bytes) -> Bytes:
     """[n, 4] bytes of high bits and [n, 16] of nibbles -> [n, 32] values 0..31."""
-    high = np.unpackbits(fifth, axis=1, bitorder="little") << 4  # [n, 32]
-    out[:, :16] = (packed & 15) | high[:, :16]
-    out[:, 16:] = (packed >> 4) | high[:, 16:]
+    high = np.unpackbits(fifth.reshape(-1), bitorder="little").reshape(-1, 32)
+    high <<= 4
+    high |= bit_planes(packed, 4).reshape(-1, 32)
+    return high

@@ -8,7 +8,14 @@ A byte of TQ1_0 is a fraction of 256: times 3 its next digit stands before the p
 
 import numpy as np
 
-from thirdeye.weights.formats.gguf.blocks.block_fields import Bytes, Floats, bit_planes, half
+from thirdeye.weights.formats.gguf.blocks.block_fields import (
+    Bytes,
+    Floats,
+    bit_planes,
+    field,
+    half,
+    scale_groups,
+)
 
 POWERS_OF_3 = np.array([1, 3, 9, 27, 81], np.uint8)
 
@@ -20,12 +27,12 @@ def tq1_0(blocks: Bytes, out: Floats) -> None:
         _digits(blocks[:, 48:52], 4),
     )
     q = np.concatenate(digits, axis=1).view(np.int8) - np.int8(1)  # [n, 256]
-    np.multiply(q, half(blocks, 52), out=out)
+    scale_groups(q, half(blocks, 52), out)
 
 
 def tq2_0(blocks: Bytes, out: Floats) -> None:
-    q = bit_planes(blocks[:, :64].reshape(-1, 2, 32), 2).reshape(-1, 256)
-    np.multiply(q.view(np.int8) - np.int8(1), half(blocks, 64), out=out)
+    q = bit_planes(field(blocks, 0, 64).reshape(-1, 2, 32), 2)  # [n, 2, 4, 32]
+    scale_groups(q.view(np.int8) - np.int8(1), half(blocks, 64), out)
 
 
 def _digits(packed: Bytes, count: int) -> Bytes:

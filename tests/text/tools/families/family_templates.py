@@ -1,0 +1,95 @@
+"""Chat templates with tools, one a family, written after the forms that the families publish.
+
+Each shows the tools, a call of an earlier answer in its own form, and what the tool said in the
+family's own role.
+"""
+
+_LOOP = "{%- for m in messages %}"
+_END = "{%- endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+_TOOLS = "{% if tools %}{{ tools | tojson }}\n{% endif %}"
+_PLAIN = "{% else %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endif %}"
+
+QWEN_XML = (
+    _TOOLS
+    + _LOOP
+    + "{% if m.role == 'tool' %}<|im_start|>user\n<tool_response>\n{{ m.content }}\n</tool_response>"
+    "<|im_end|>\n{% elif m.tool_calls %}<|im_start|>assistant\n{{ m.content }}"
+    "{% for call in m.tool_calls %}<tool_call>\n<function={{ call.function.name }}>\n"
+    "{% for key, value in call.function.arguments | items %}<parameter={{ key }}>\n"
+    "{{ value if value is string else value | tojson }}\n</parameter>\n{% endfor %}</function>\n"
+    "</tool_call>{% endfor %}<|im_end|>\n" + _PLAIN + _END
+)
+GLM = (
+    _TOOLS
+    + _LOOP
+    + "{% if m.role == 'tool' %}<|observation|>\n<tool_response>\n{{ m.content }}\n</tool_response>"
+    "{% elif m.tool_calls %}<|im_start|>assistant{% for call in m.tool_calls %}\n"
+    "<tool_call>{{ call.function.name }}\n{% for k, v in call.function.arguments.items() %}"
+    "<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v if v is string else v | tojson }}</arg_value>\n"
+    "{% endfor %}</tool_call>{% endfor %}" + _PLAIN + _END
+)
+MISTRAL = (
+    "{% if tools %}[AVAILABLE_TOOLS]{{ tools | tojson }}[/AVAILABLE_TOOLS]{% endif %}"
+    + _LOOP
+    + '{% if m.role == \'tool\' %}[TOOL_RESULTS]{"content": {{ m.content | tojson }}, "call_id": '
+    '"{{ m.tool_call_id }}"}[/TOOL_RESULTS]{% elif m.tool_calls %}[TOOL_CALLS][{% for call in '
+    "m.tool_calls %}{% if call.id | length != 9 %}{{ raise_exception('ids have 9 characters') }}"
+    '{% endif %}{"name": "{{ call.function.name }}", "arguments": '
+    '{{ call.function.arguments | tojson }}, "id": "{{ call.id }}"}{% if not loop.last %}, '
+    "{% endif %}{% endfor %}]" + _PLAIN + _END
+)
+LLAMA = (
+    '{% if tools %}Respond with {"name": function name, "parameters": dictionary of argument name'
+    " and its value}.\n{{ tools | tojson }}\n{% endif %}"
+    + _LOOP
+    + "{% if m.role == 'tool' %}<|start_header_id|>ipython<|end_header_id|>\n{{ m.content | tojson }}"
+    "{% elif m.tool_calls %}{% if m.tool_calls | length != 1 %}{{ raise_exception('one call') }}"
+    "{% endif %}{% set call = m.tool_calls[0].function %}"
+    '{"name": "{{ call.name }}", "parameters": {{ call.arguments | tojson }}}' + _PLAIN + _END
+)
+DEEPSEEK = (
+    _TOOLS
+    + _LOOP
+    + "{% if m.role == 'tool' %}<｜tool▁output▁begin｜>{{ m.content }}<｜tool▁output▁end｜>"
+    "{% elif m.tool_calls %}<｜tool▁calls▁begin｜>{% for call in m.tool_calls %}"
+    "{{ '<｜tool▁call▁begin｜>' + call['type'] + '<｜tool▁sep｜>' + call.function.name + '\\n' + "
+    "'```json' + '\\n' + call.function.arguments + '\\n' + '```' + '<｜tool▁call▁end｜>' }}{% endfor %}"
+    "<｜tool▁calls▁end｜>" + _PLAIN + _END
+)
+KIMI = (
+    _TOOLS + _LOOP + "{% if m.role == 'tool' %}## Return of {{ m.tool_call_id }}\n{{ m.content }}"
+    "{% elif m.tool_calls %}<|tool_calls_section_begin|>{% for call in m.tool_calls %}"
+    "<|tool_call_begin|>{{ call.id }}<|tool_call_argument_begin|>"
+    "{{ call.function.arguments | tojson }}<|tool_call_end|>{% endfor %}<|tool_calls_section_end|>"
+    + _PLAIN
+    + _END
+)
+GEMMA4 = (
+    _TOOLS
+    + _LOOP
+    + "{% if m.role == 'tool' %}<|tool_response>response:{{ m.content }}<tool_response|>"
+    "{% elif m.tool_calls %}{% for call in m.tool_calls %}<|tool_call>call:{{ call.function.name ~ '{' }}"
+    '{% for k, v in call.function.arguments | dictsort %}{{ k }}:{% if v is string %}<|"|>{{ v }}'
+    '<|"|>{% else %}{{ v | tojson }}{% endif %}{% if not loop.last %},{% endif %}{% endfor %}}'
+    "<tool_call|>{% endfor %}" + _PLAIN + _END
+)
+HARMONY = (
+    "{% if tools %}namespace functions {{ tools | tojson }}\n{% endif %}"
+    + _LOOP
+    + "{% if m.role == 'tool' %}<|start|>functions.f to=assistant<|channel|>commentary<|message|>"
+    "{{ m.content | tojson }}<|end|>{% elif m.tool_calls %}{% set call = m.tool_calls[0].function %}"
+    "<|start|>assistant<|channel|>commentary to=functions.{{ call.name }} <|constrain|>json<|message|>"
+    "{{ call.arguments | tojson }}<|call|>{% else %}<|start|>{{ m.role }}<|message|>{{ m.content }}"
+    "<|end|>{% endif %}{% endfor %}{% if add_generation_prompt %}<|start|>assistant{% endif %}"
+    "{# <|channel|>analysis #}"
+)
+FAMILIES = {
+    "qwen_xml": QWEN_XML,
+    "glm": GLM,
+    "mistral": MISTRAL,
+    "llama": LLAMA,
+    "deepseek": DEEPSEEK,
+    "kimi": KIMI,
+    "gemma4": GEMMA4,
+    "harmony": HARMONY,
+}

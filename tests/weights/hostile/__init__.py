@@ -1,0 +1,1 @@
+"""Files that lie: damaged, cut and inflated ones end in one line, in bounded time and memory."""

@@ -1,0 +1,74 @@
+"""Loading streams: at its peak there is the model, and beside it one tensor."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from tests.weights import tiny
+from tests.weights.formats.quantized.forms import write_settings
+
+ROOT = Path(__file__).resolve().parents[3]
+# Freed memory goes back at once, so that what is resident is what is held.
+AT_ONCE = ["env", "MALLOC_MMAP_THRESHOLD_=65536", "MALLOC_TRIM_THRESHOLD_=65536"]
+SLACK = 8 << 20  # the allocator's, pages of tables and of tensors at both borders
+SIZES = {
+    "vocab_size": 2048, "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 10,
+    "num_attention_heads": 8, "num_key_value_heads": 8, "max_position_embeddings": 128,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+MODEL = 4 * (2048 * 512 + 10 * (4 * 512 * 512 + 3 * 512 * 2048))  # bytes in fp32, norms apart
+LARGEST = 4 * 512 * 2048
+
+
+def plain(path: Path) -> Path:
+    model = LlamaForCausalLM(LlamaConfig(**SIZES))
+    return tiny.save(model, path)
+
+
+def sharded(path: Path) -> Path:
+    model = LlamaForCausalLM(LlamaConfig(**SIZES)).bfloat16()
+    return tiny.save(model, path, max_shard_size="30MB")
+
+
+def blocks(path: Path) -> Path:
+    model = LlamaForCausalLM(LlamaConfig(**SIZES, head_dim=64))
+    return tiny.llama_gguf(model, path.with_suffix(".gguf"), kind=gguf.GGMLQuantizationType.Q8_0)
+
+
+def fp8(path: Path) -> Path:
+    """Any numbers: it is their memory that counts."""
+    from safetensors.torch import load_file, save_file
+
+    plain(path)
+    tensors = load_file(path / "model.safetensors")
+    for name in [name for name in tensors if "proj" in name]:
+        tensors[name] = tensors[name].to(torch.float8_e4m3fn)
+        tensors[f"{name}_scale"] = torch.ones(1)
+    save_file(tensors, path / "model.safetensors")
+    write_settings(path, {"quant_method": "fp8"})
+    return path
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own measure is asked")
+@pytest.mark.parametrize("write", [sharded, blocks, fp8])
+def test_peak_is_the_model_and_one_tensor(tmp_path: Path, write: Callable[[Path], Path]) -> None:
+    """Fails by the size of the file (65 MB and more) if what was read stays resident."""
+    program = [
+        sys.executable,
+        "-m",
+        "tests.weights.streaming.measure_peak",
+        str(write(tmp_path / "model")),
+    ]
+    done = subprocess.run(
+        [*AT_ONCE, *program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    beside = found["peak"] - found["before"] - MODEL
+    assert beside < LARGEST + SLACK, f"{beside:,} bytes beside the model of {MODEL:,}"
