@@ -82,6 +82,7 @@ class Chunk:
     """
 
     text: str = ""
+    thought: str = ""  # what the model thinks before it answers
     finish_reason: str | None = None
     index: int = 0
     usage: Usage | None = None
@@ -98,6 +99,7 @@ class Chunk:
         return [
             cls(
                 text=_choice_text(choice, "delta"),
+                thought=_thought(_dict(choice.get("delta"))),
                 finish_reason=_str(choice.get("finish_reason")) or None,
                 index=_int(choice.get("index")),
                 **envelope,
@@ -193,6 +195,10 @@ def _envelope(raw: JSON) -> dict[str, Any]:
         "model": _str(raw.get("model")),
         "raw": raw,
     }
+
+
+def _thought(delta: JSON) -> str:
+    return _str(delta.get("reasoning_content")) or _str(delta.get("reasoning"))
 
 
 def _choice_text(choice: JSON, holder: str) -> str:

@@ -154,10 +154,13 @@ class Chat:
         system = [{"role": "system", "content": self.system}] if self.system else []
         stream = self._client.stream_chat([*system, *self.messages, question], **self._params)
         start = first = time.perf_counter()
-        view, has_text = self._view(self._console), False
+        view, has_text, is_thinking = self._view(self._console), False, False
         try:
             with unechoed(), closing(view), stream:
                 for chunk in stream:
+                    if chunk.thought and not is_thinking:
+                        is_thinking = True
+                        self._note("(thinking)")
                     if chunk.text and not has_text:
                         has_text, first = True, time.perf_counter()
                     view.write(printable(chunk.text))

@@ -65,7 +65,23 @@ function messageNode(message, index) {
   else render(body, message.content);
   const note = el("p", { class: message.error ? "note error" : "note" }, message.note ?? "");
   return el("article", { class: `message ${message.role}`, "aria-label": isMine ? "You" : "Answer" },
-    body, note, actions(message, index));
+    ...(isMine ? [] : [thoughtNode(message)]), body, note, actions(message, index));
+}
+
+/** What the model thought: open while there is nothing else to read, then folded. */
+function thoughtNode(message) {
+  const node = el("details", { class: "thought" }, el("summary", {}), el("div", { class: "plain" }));
+  drawThought(node, message, false);
+  return node;
+}
+
+function drawThought(node, message, isGrowing) {
+  const isThinking = isGrowing && message.content === "";
+  node.hidden = !message.thought;
+  node.firstChild.textContent = isThinking ? "Thinking…" : "Thought";
+  if (node.lastChild.textContent !== message.thought) node.lastChild.textContent = message.thought ?? "";
+  if (isThinking !== node.isThinking) node.open = isThinking;
+  node.isThinking = isThinking;
 }
 
 function actions(message, index) {
@@ -179,7 +195,7 @@ async function answer() {
   } finally {
     controller = null;
     setBusy(false);
-    if (message.content === "" && own.messages.at(-1) === message && message.error === undefined) own.messages.pop();
+    if (message.content === "" && !message.thought && own.messages.at(-1) === message && message.error === undefined) own.messages.pop();
     save(own);
     painter.end();
     if (own === chat) drawAll();
@@ -191,7 +207,9 @@ async function receive(own, message, painter, signal) {
   let first = null;
   const response = await post("/v1/chat/completions", requestBody(own.messages.slice(0, -1)), signal);
   for await (const chunk of stream(response)) {
-    message.content += chunk.choices[0]?.delta.content ?? "";
+    const delta = chunk.choices[0]?.delta;
+    if (delta?.reasoning_content) message.thought = (message.thought ?? "") + delta.reasoning_content;
+    message.content += delta?.content ?? "";
     const count = chunk.usage?.completion_tokens ?? 0;
     if (count && first === null) first = performance.now();
     const seconds = (performance.now() - (first ?? started)) / 1000;
@@ -206,7 +224,8 @@ async function receive(own, message, painter, signal) {
 function requestBody(messages) {
   const settings = read(SETTINGS, {});
   const system = (settings.system ?? "").trim();
-  const sent = messages.filter((message) => message.content).map(({ role, content }) => ({ role, content }));
+  const sent = messages.filter((message) => message.content).map(({ role, content, thought }) =>
+    (thought ? { role, content, reasoning_content: thought } : { role, content }));
   const body = {
     model: server.model,
     messages: system ? [{ role: "system", content: system }, ...sent] : sent,
@@ -252,15 +271,16 @@ class Painter {
   ask() {
     this.frame ||= requestAnimationFrame(() => this.draw());
   }
-  draw() {
+  draw(isGrowing = true) {
     this.frame = 0;
+    drawThought(this.node.querySelector(".thought"), this.message, isGrowing);
     render(this.node.querySelector(".body"), this.message.content);
     this.node.querySelector(".note").textContent = this.message.note;
     scroll();
   }
   end() {
     cancelAnimationFrame(this.frame);
-    this.draw();
+    this.draw(false);
     this.node.classList.remove("waiting");
     this.node.removeAttribute("aria-busy");
   }

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.api.reasoning.thinker import ANSWER, prompt_of, thinking_server
 from tests.api.support import fake_engine, live, ready_state, says
 from tests.browser.conftest import connected, served, until, visit
 from thirdeye.server.api.http.api_config import ApiConfig
@@ -30,6 +31,23 @@ def test_an_answer_streams_and_is_formatted(browser: Any) -> None:
         assert answer.locator("li").all_inner_texts() == ["one", "two"]
         assert "first after" in answer.locator(".note").inner_text()
         assert seen.page.locator(".message.user .body").inner_text() == "Hello"
+
+
+def test_thoughts_are_folded_when_the_answer_begins(browser: Any) -> None:
+    """They can be unfolded, and go back to the model with the answer."""
+    with thinking_server() as thinker, visit(browser, thinker.url) as seen:
+        engine = thinker.use(fake_engine(ANSWER))
+        send(seen.page, "Hello")
+        seen.page.wait_for_selector(f"{LAST}:not(.waiting) .note:has-text('tokens/s')")
+        thought = seen.page.locator(f"{LAST} .thought")
+        assert seen.page.locator(f"{LAST} .body").inner_text() == "Hello!"
+        assert thought.locator("summary").inner_text() == "Thought"
+        assert not thought.locator("div").is_visible()
+        thought.locator("summary").click()
+        assert thought.locator("div").inner_text() == "Let me see."
+        send(seen.page, "And?")
+        until(seen.page, "document.querySelectorAll('.assistant:not(.waiting)').length == 2")
+        assert "<think>Let me see.</think>Hello!" in prompt_of(engine)
 
 
 def test_an_answer_that_was_cut_says_so(browser: Any) -> None:

@@ -1,9 +1,10 @@
-"""The scheduler's state machine, for as long as one likes to wait."""
+"""The state machines of the scheduler and of running ahead, for as long as one likes to wait."""
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.engine.run_ahead.test_run_ahead import AheadMachine
 from tests.engine.scheduling.scheduler_machine import SchedulerMachine
 
 
@@ -11,10 +12,20 @@ from tests.engine.scheduling.scheduler_machine import SchedulerMachine
 @pytest.mark.timeout(7200)
 def test_every_position_holds_its_own_kv() -> None:
     """20,000 runs of up to 100 rules."""
-    long = settings(
-        max_examples=20_000,
-        stateful_step_count=100,
+    run_state_machine_as_test(SchedulerMachine, settings=long(20_000, 100))
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(7200)
+def test_running_ahead_says_the_same() -> None:
+    """1,000 runs of up to 30 rules."""
+    run_state_machine_as_test(AheadMachine, settings=long(1000, 30))
+
+
+def long(max_examples: int, num_steps: int) -> settings:
+    return settings(
+        max_examples=max_examples,
+        stateful_step_count=num_steps,
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-    run_state_machine_as_test(SchedulerMachine, settings=long)

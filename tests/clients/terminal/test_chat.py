@@ -63,6 +63,19 @@ def contents(stub: Stub, index: int) -> list[str]:
     return [message["content"] for message in stub.requests[index].json["messages"]]
 
 
+def test_thoughts_are_folded(terminal: Screen, pipe: Screen, stub: Stub) -> None:
+    """Whoever waits at a terminal is told that there are some; the answer is the answer."""
+    deltas = [{"reasoning_content": "Hm, "}, {"reasoning": "well."}]
+    thoughts = [event({"choices": [{"index": 0, "delta": delta}]}) for delta in deltas]
+    first, *rest = chat_events("Hello!")
+    for screen in (terminal, pipe):
+        stub.stream(first, *thoughts, *rest)
+        screen.type("Hi", model="tiny")
+        assert "Hello!" in screen.out
+        assert "well" not in screen.out
+        assert screen.out.count("(thinking)") == screen.is_terminal
+
+
 def test_a_pipe_gets_the_answers_alone(pipe: Screen, stub: Stub) -> None:
     """No greeting, no prompt, no colour; the first model of the server; history in each request."""
     assert pipe.type("one", "", "two") == 0

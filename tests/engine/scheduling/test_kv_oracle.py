@@ -23,11 +23,11 @@ IS_PROVING = settings.get_current_profile_name() == "prove"  # `pytest --hypothe
 
 @pytest.mark.timeout(900)
 class TestScheduler(SchedulerMachine.TestCase):  # type: ignore[valid-type,misc]  # made at run time
-    """Every position that a step reads holds exactly its own KV, whatever happened before: 400
+    """Every position that a step reads holds exactly its own KV, whatever happened before: 200
     runs of 50 rules, and 20,000 of 100 in `tests/prove`."""
 
     settings = (
-        settings() if IS_PROVING else settings(REPEATABLE, max_examples=400, stateful_step_count=50)
+        settings() if IS_PROVING else settings(REPEATABLE, max_examples=200, stateful_step_count=50)
     )
 
 

@@ -165,6 +165,7 @@ def test_padding_is_left_alone() -> None:
         assert output[0].isfinite().all()
 
 
+@pytest.mark.timeout(600)  # half a minute of work
 def test_kernels_compile_for_an_h100() -> None:
     """Every form of them, to machine code, though there is no GPU to run it."""
     subprocess.run(
@@ -172,5 +173,4 @@ def test_kernels_compile_for_an_h100() -> None:
         cwd=ROOT,
         env={"TRITON_INTERPRET": "0"},
         check=True,
-        timeout=110,
     )

@@ -12,6 +12,8 @@ import pytest
 
 from tests.tiny import tiny_llama
 from tests.weights import tiny
+from tests.weights.formats.quantized.forms import save_quantized
+from tests.weights.formats.quantized.integer_forms import gptq_form
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
 from thirdeye.model.memory_estimate import memory_estimates
 from thirdeye.model.parameter_counts import parameter_counts
@@ -55,6 +57,15 @@ def test_what_will_serve(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -
     assert "positions rotary, theta 10,000 windows none: every layer sees all " in shown
     assert "max_length" not in shown
     assert shown.endswith("serves: yes ")
+
+
+def test_quantized_tensors_are_counted_by_their_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = save_quantized(tiny_llama(tmp_path), tmp_path, gptq_form(4, 32))
+    assert show_info(str(path)) == 0
+    shown = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert "tensors 14 GPTQ 4 bit (groups of 32), 7 F32 " in shown
 
 
 def test_torch_is_not_imported(checkpoint: Path) -> None:

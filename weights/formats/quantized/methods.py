@@ -4,6 +4,7 @@ They are in config.json as `quantization_config` (once `compression_config`), or
 own: AutoGPTQ, AutoAWQ and modelopt wrote such.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,8 @@ from thirdeye.weights.formats.quantized.gptq import read_gptq
 from thirdeye.weights.formats.quantized.modelopt import read_modelopt
 from thirdeye.weights.formats.quantized.mxfp4 import read_mxfp4
 from thirdeye.weights.formats.quantized.quantized_weight import Method
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ METHODS: Mapping[str, MethodReader] = {
     "mxfp4": MethodReader(read_mxfp4, "blocks and scales of gpt-oss"),
     "bitsandbytes": MethodReader(read_bitsandbytes, "nf4 and fp4, also quantized twice; int8"),
 }
+ROUNDINGS = ("activation_scheme", "kv_cache_scheme", "kv_cache_quant_algo")
 KEYS = ("quantization_config", "compression_config")
 FILES = {
     "quantize_config.json": "gptq",
@@ -68,6 +72,13 @@ def _unnamed(fields: Fields) -> str:
 
 
 def _named(fields: Fields, name: str) -> Method:
+    for key in ROUNDINGS:
+        if key in fields:
+            logger.info(
+                "%s: '%s' is not applied: activations and cached keys keep the model's precision",
+                fields.path,
+                fields.prefix + key,
+            )
     if name not in METHODS:
         raise fields.error(
             "quant_method",

@@ -155,3 +155,11 @@ def test_groups_of_modules(tmp_path: Path) -> None:
         "compressed-tensors int8 (by channel)": 1,
         "F32": 5,
     }
+
+
+def test_roundings_that_are_not_done_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    open_checkpoint(save_quantized(llama(), tmp_path, FORMS["modelopt-fp8"]))
+    assert "'quantization_config.kv_cache_quant_algo' is not applied" in caplog.text
