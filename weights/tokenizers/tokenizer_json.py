@@ -62,7 +62,7 @@ def read_vocabulary(
     them. `never_from_text`: added tokens that text shall not become, special or not."""
     model = tokenizer.nested("model") or Fields(tokenizer.path, {})
     _check_model(model)
-    added = _within(_added_tokens(tokenizer), tokenizer, vocab_size)
+    added = _within(_added_tokens(tokenizer, settings), tokenizer, vocab_size)
     special = {
         token.literal: token.token_id
         for token, is_special in added
@@ -167,11 +167,14 @@ def _split_regex(step: dict[str, Any]) -> str:
     return regex if isinstance(regex, str) else ""
 
 
-def _added_tokens(tokenizer: Fields) -> list[tuple[AddedToken, bool]]:
-    """Each with whether it is special: text never becomes those that are."""
+def _added_tokens(tokenizer: Fields, settings: Fields | None) -> list[tuple[AddedToken, bool]]:
+    """Each with whether it is special: text never becomes those that are. Some trainers list one in
+    tokenizer_config.json alone."""
     added = tokenizer.raw("added_tokens", [])
     if not isinstance(added, list):
         raise tokenizer.error("added_tokens", "must be a list.")
+    names = [item.get("content") for item in added if isinstance(item, dict)]
+    added = [*added, *(item for item in _in_settings(settings) if item["content"] not in names)]
     tokens: dict[str, tuple[AddedToken, bool]] = {}
     for item in added:
         literal, token_id = (
@@ -187,6 +190,17 @@ def _added_tokens(tokenizer: Fields) -> list[tuple[AddedToken, bool]]:
             raise tokenizer.error("added_tokens", f"{literal!r:.40} is special and a single word.")
         tokens[literal] = (AddedToken(literal, token_id, **flags), is_special)
     return list(tokens.values())
+
+
+def _in_settings(settings: Fields | None) -> list[dict[str, Any]]:
+    """`added_tokens_decoder` of tokenizer_config.json, in the form of tokenizer.json's list."""
+    listed = settings.raw("added_tokens_decoder", {}) if settings is not None else {}
+    if settings is None or not isinstance(listed, dict):
+        return []
+    for key, item in listed.items():
+        if not key.isdecimal() or not isinstance(item, dict) or "content" not in item:
+            raise settings.error("added_tokens_decoder", f"{key!r:.40} is not a token's id and it.")
+    return [{**item, "id": int(key)} for key, item in listed.items()]
 
 
 def _within(

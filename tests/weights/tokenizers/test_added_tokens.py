@@ -116,3 +116,25 @@ def test_gguf_words_of_the_user(tmp_path: Path) -> None:
     assert tokenizer.encode("    BTCUSD") == [first, first + 1]
     assert tokenizer.token_bytes(first) == b"    "
     assert tokenizer.special_tokens.keys() == set(vocabularies.SPECIAL)
+
+
+def test_tokens_of_tokenizer_config_json_alone(theirs: tokenizers.Tokenizer) -> None:
+    """transformers adds them too; a template that writes one means that token."""
+    described = vocabularies.as_json(theirs)
+    first = theirs.get_vocab_size()
+    flags = {"lstrip": False, "rstrip": True, "single_word": False, "normalized": False}
+    listed = {
+        str(first): {"content": "<|turn|>", "special": True, **flags},
+        str(first + 1): {"content": "ETHUSD", "special": False, **flags},
+        "1": {"content": "<|im_start|>", "special": True, **flags},
+    }
+    ours = build(described, added_tokens_decoder=listed)
+    assert ours.special_tokens["<|turn|>"] == first
+    assert ours.strips == {"<|turn|>": (False, True)}, "what tokenizer.json says stands"
+    assert ours.encode("aETHUSD") == [*ours.encode("a"), first + 1]
+    assert ours.encode_with_special("<|turn|>\n\n") == [first]
+    taken = {"5": {"content": "<|other|>", "special": True, **flags}}
+    with pytest.raises(ValueError, match="both an ordinary and an added token"):
+        build(described, added_tokens_decoder=taken)
+    with pytest.raises(ModelFormatError, match="'added_tokens_decoder'"):
+        build(described, added_tokens_decoder={"x": {"content": "<|other|>"}})

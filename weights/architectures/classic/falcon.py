@@ -39,9 +39,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     is_parallel = is_new or fields.boolean("parallel_attn", True)
     if fields.boolean("multi_query", True) or is_new:
         kv_heads = fields.integer("num_kv_heads", heads, high=MAX_HEADS) if is_new else 1
-        if heads % kv_heads:
-            problem = f"{kv_heads} key-value heads do not divide {heads} heads."
-            raise fields.error("num_kv_heads", problem)
+        plain_family.check_kv_heads(fields, "num_kv_heads", heads, kv_heads)
     else:
         kv_heads = heads
     norms = fields.integer("num_ln_in_parallel_attn", 2 if is_new else 1, high=2)

@@ -29,9 +29,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     fields.refuse("qk_layernorm", False)
     config = plain_family.huggingface_config(fields, "phi", SIZES)
     heads = fields.integer("num_key_value_heads", config.num_heads, high=MAX_HEADS)
-    if config.num_heads % heads:
-        problem = f"{heads} key-value heads do not divide {config.num_heads} heads."
-        raise fields.error("num_key_value_heads", problem)
+    plain_family.check_kv_heads(fields, "num_key_value_heads", config.num_heads, heads)
     if fields.raw("head_dim", config.head_dim) != config.head_dim:
         raise fields.error("head_dim", "must be the hidden size over the number of heads.")
     rope = huggingface_rope(

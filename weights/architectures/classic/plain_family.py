@@ -93,6 +93,12 @@ def read_clip(fields: Fields, key: str) -> float | None:
     return fields.positive(key) if fields.raw(key, 0) else None
 
 
+def check_kv_heads(fields: Fields, key: str, num_heads: int, num_kv_heads: int) -> None:
+    if num_heads % num_kv_heads:
+        problem = f"{num_kv_heads} key-value heads do not divide {num_heads} heads."
+        raise fields.error(key, problem)
+
+
 def gguf_config(
     fields: Fields, file: GGUFFile, vocab_size: int, architecture: str, activation: Activation
 ) -> ModelConfig:
@@ -134,10 +140,10 @@ def _config(
     activation: Activation,
     tie_word_embeddings: bool,
 ) -> ModelConfig:
-    for count in (num_heads, num_kv_heads):
-        if hidden_size % num_heads or num_heads % count:
-            problem = f"{count} of {num_heads} heads do not divide the hidden size {hidden_size}."
-            raise fields.error(heads_key, problem)
+    if hidden_size % num_heads:
+        problem = f"{num_heads} heads do not divide the hidden size {hidden_size}."
+        raise fields.error(heads_key, problem)
+    check_kv_heads(fields, "attention.head_count_kv", num_heads, num_kv_heads)
     return ModelConfig(
         architecture=architecture,
         vocab_size=vocab_size,
