@@ -24,7 +24,7 @@ from thirdeye.server.errors import ApiError, internal_error
 from thirdeye.server.logs import log_bug
 
 _KEY = "thirdeye.lifetime"
-MAX_NAMES, MAX_NAME_CHARS = 16, 64  # in the header `X-Ignored-Params`
+MAX_NAMES, MAX_NAME_CHARS = 16, 120  # in the header `X-Ignored-Params`
 _CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 

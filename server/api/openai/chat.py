@@ -98,7 +98,7 @@ async def plan_chat(
     thinking = plan_thinking(body, model)
     content = await grammars.of(*constraint_of(body))
     form = model.template.for_tools.call_form if model.template else None
-    grammar = await compile_tools(tools, content, grammars, form)
+    grammar, left_out = await compile_tools(tools, content, grammars, form)
     ids = await encode_messages(
         body.messages,
         model,
@@ -133,7 +133,7 @@ async def plan_chat(
         call_form=form,
         tools=tools.tools if tools else (),
         thoughts=thoughts,
-        ignored=thinking.ignored,
+        ignored=[*thinking.ignored, *left_out],
     )
     return plan_answer(body, own, [ids], model, caller)
 

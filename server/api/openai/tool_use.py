@@ -35,27 +35,36 @@ def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
 
 async def compile_tools(
     tools: ToolUse | None, content: str, grammars: Grammars, form: CallForm | None = None
-) -> str:
-    """The grammar of an answer with these tools, calls in this form (None: Hermes'); that of its
-    content without any.
+) -> tuple[str, list[str]]:
+    """The grammar of an answer with these tools, calls in this form (None: Hermes'), that of its
+    content without any; and the paths of what it does not hold of the tools' schemas.
 
-    Raises `InvalidRequest` for a tool whose schema cannot be followed.
+    Raises `InvalidRequest` for a strict tool whose schema cannot be followed.
     """
     if tools is None or not tools.may_call:
-        return content
+        return content, []
 
     def make() -> str:
+        left_out: list[tuple[int, str]] = []
         try:
             if form is not None:
-                return form_grammar(tools, form, content)
-            return tool_grammar(tools, content)
+                grammar = form_grammar(tools, form, content, left_out)
+            else:
+                grammar = tool_grammar(tools, content, left_out)
         except ToolGrammarError as error:
-            raise refused(f"tools[{error.index}].function.parameters", error) from None
+            raise refused(_schema_of(error.index), error) from None
+        return json.dumps([grammar, [_schema_of(i) + path[1:] for i, path in left_out]])
 
     definitions = [tool.definition for tool in tools.tools]
     choice = [tools.choice.mode, tools.choice.name, tools.is_parallel]
-    key = json.dumps(["tools", form.name if form else "", definitions, choice, content])
-    return await grammars.compile(make, key=key, param="tools")
+    sent = [[tool.strict, tool.parameters.get("type")] for tool in tools.tools]
+    key = json.dumps(["tools", form.name if form else "", definitions, sent, choice, content])
+    grammar, left_out = json.loads(await grammars.compile(make, key=key, param="tools"))
+    return grammar, left_out
+
+
+def _schema_of(index: int) -> str:
+    return f"tools[{index}].function.parameters"
 
 
 def check_choice(choice: ToolChoice, tools: tuple[Tool, ...]) -> None:

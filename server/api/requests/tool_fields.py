@@ -31,7 +31,8 @@ from thirdeye.server.text.tools.definitions import (
 )
 
 MAX_TOOLS = 128
-_MODES = ("none", "auto", "required")
+_WORDS = ("none", "auto", "required", "any")  # the last is Mistral's name of `required`
+_HINTS = ("cache_control", "response", "return", "returns")  # of a tool; its results are its own
 _FUNCTIONS_ONLY = "must be 'function': function tools are the only ones."
 
 
@@ -52,27 +53,32 @@ def parse_tools(value: object, ignored: Ignored | None = None) -> tuple[Tool, ..
 def _tool(value: object, path: str, ignored: Ignored | None) -> Tool:
     tool = mapping(value, path)
     _function_type(tool, path)
-    only(("type", "function"), tool, path, ignored)
+    if "function" not in tool and tool.get("name") is not None:  # flat, as Responses has it
+        return _function({k: v for k, v in tool.items() if k != "type"}, path, ignored)
+    only(("type", "function"), tool, path, ignored, _HINTS)
     return _function(required(tool, "function", path), f"{path}.function", ignored)
 
 
 def _function(value: object, path: str, ignored: Ignored | None) -> Tool:
     """`{"name", "description", "parameters", "strict"}`; null is "not given", but for the name."""
     function = mapping(value, path)
-    only(("name", "description", "parameters", "strict"), function, path, ignored)
+    only(("name", "description", "parameters", "strict"), function, path, ignored, _HINTS)
     parameters = function.get("parameters")
+    is_strict = optional_boolean(function, "strict", path)
     return Tool(
         description=optional_string(function, "description", path),
-        strict=optional_boolean(function, "strict", path),
+        strict=is_strict,
         name=_name(required(function, "name", path), f"{path}.name"),
-        parameters=_parameters({} if parameters is None else parameters, f"{path}.parameters"),
+        parameters=_parameters(
+            {} if parameters is None else parameters, f"{path}.parameters", bool(is_strict)
+        ),
     )
 
 
-def _parameters(value: object, path: str) -> Mapping[str, Any]:
+def _parameters(value: object, path: str, is_strict: bool) -> Mapping[str, Any]:
     """The JSON schema of an object."""
     schema = mapping(value, path)
-    if schema.get("type", "object") != "object":
+    if is_strict and schema.get("type", "object") != "object":
         fail("invalid_schema", "must be 'object': arguments are one.", f"{path}.type")
     return schema
 
@@ -80,16 +86,27 @@ def _parameters(value: object, path: str) -> Mapping[str, Any]:
 def parse_tool_choice(value: object, ignored: Ignored | None = None) -> ToolChoice:
     """One of three words, or the one function to call."""
     if isinstance(value, str):
-        if value not in _MODES:
-            fail("invalid_value", "must be 'none', 'auto', 'required' or a function.")
-        return ToolChoice(ChoiceMode(value))
+        return ToolChoice(_mode(value, ""))
     choice = mapping(value, wanted="a string or an object")
+    kind = choice.get("type")
+    if kind in _WORDS:
+        only(("type",), choice, "", ignored)
+        return ToolChoice(_mode(str(kind), ".type"))
     _function_type(choice, "")
+    if "function" not in choice and choice.get("name") is not None:  # as Responses has it
+        only(("type", "name"), choice, "", ignored)
+        return ToolChoice(ChoiceMode.NAMED, _name(choice["name"], ".name"))
     only(("type", "function"), choice, "", ignored)
     function = mapping(required(choice, "function", ""), ".function")
     only(("name",), function, ".function", ignored)
     name = required(function, "name", ".function")
     return ToolChoice(ChoiceMode.NAMED, _name(name, ".function.name"))
+
+
+def _mode(word: str, path: str) -> ChoiceMode:
+    if word not in _WORDS:
+        fail("invalid_value", "must be 'none', 'auto', 'required' or a function.", path)
+    return ChoiceMode.REQUIRED if word == "any" else ChoiceMode(word)
 
 
 def _function_type(value: Mapping[str, Any], path: str) -> None:
@@ -130,7 +147,6 @@ _FUNCTION = closed_schema(
         "description": {"type": ["string", "null"]},
         "parameters": {
             "type": ["object", "null"],
-            "properties": {"type": {"const": "object"}},
         },
         "strict": {"type": ["boolean", "null"]},
     },
@@ -144,13 +160,36 @@ def _function_object(function: dict[str, Any]) -> dict[str, Any]:
     return closed_schema(properties, "type", "function")
 
 
+def _tool_schema() -> dict[str, Any]:
+    """A function in its object, or flat."""
+    hints: dict[str, Any] = {name: {} for name in _HINTS}
+    function = _FUNCTION | {"properties": _FUNCTION["properties"] | hints}
+    flat = {"type": {"const": "function"}} | function["properties"]
+    wrapped = {"type": {"const": "function"}, "function": function} | hints
+    return {
+        "anyOf": [
+            closed_schema(wrapped, "type", "function"),
+            closed_schema(flat, "type", "name"),
+        ]
+    }
+
+
 Tools = Annotated[
     tuple[Tool, ...],
     PlainValidator(lambda value, info: parse_tools(value, info.context)),
-    WithJsonSchema({"type": "array", "items": _function_object(_FUNCTION), "maxItems": MAX_TOOLS}),
+    WithJsonSchema({"type": "array", "items": _tool_schema(), "maxItems": MAX_TOOLS}),
 ]
 ToolChoiceField = Annotated[
     ToolChoice,
     PlainValidator(lambda value, info: parse_tool_choice(value, info.context)),
-    WithJsonSchema({"anyOf": [{"type": "string", "enum": list(_MODES)}, _function_object(_NAMED)]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": list(_WORDS)},
+                closed_schema({"type": {"enum": list(_WORDS)}}, "type"),
+                _function_object(_NAMED),
+                closed_schema({"type": {"const": "function"}, "name": _NAME}, "type", "name"),
+            ]
+        }
+    ),
 ]

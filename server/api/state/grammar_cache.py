@@ -110,7 +110,7 @@ def build(constraint: Constraint) -> str:
         case Kind.JSON_OBJECT:
             return grammar.json_object()
         case Kind.JSON_SCHEMA:
-            return grammar.json_schema(json.loads(source))
+            return grammar.json_schema(json.loads(source), is_closed=True)
         case Kind.REGEX:
             return grammar.regex(source)
         case Kind.CHOICE:

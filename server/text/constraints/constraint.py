@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
+from thirdeye.server.text.constraints.followable import followable, leave_out
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
 from thirdeye.server.text.constraints.repetition import (
     lark_length,
@@ -26,6 +27,7 @@ MAX_SCHEMA_BYTES = 64 * 1024
 MAX_REGEX_BYTES = 4 * 1024
 MAX_GRAMMAR_BYTES = 64 * 1024
 MAX_SERIALIZED_BYTES = 8 * MAX_SCHEMA_BYTES  # what escapes may make of any of them
+MAX_REPAIRS = 16  # of schemas in a tool whose arguments are not strict
 MAX_LOCATING_BYTES = 128 * 1024  # of subschemas compiled alone, to find the one that fails
 
 # Between the parts of a JSON text: nothing, a blank, or a new line and its indentation. A weak
@@ -48,20 +50,41 @@ class ConstraintError(ValueError):
         self.path = path
 
 
-def json_schema(schema: object) -> str:
+def json_schema(schema: object, *, is_closed: bool = False) -> str:
     """JSON that validates against `schema`: an object, or true and false as JSON Schema has them.
 
-    Raises `ConstraintError` with the path of what is wrong with it.
+    `is_closed`: objects have the properties that they list and no others, unless the schema says
+    so. Raises `ConstraintError` with the path of what is wrong with it.
     """
     _check_size(json.dumps(schema, ensure_ascii=False), MAX_SCHEMA_BYTES)
+    plain = followable(schema, is_closed=is_closed, caps_numbers=False).schema
     try:
-        check_schema(schema)
+        check_schema(plain)
     except SchemaError as error:
         raise ConstraintError(error.rule, error.path) from None
-    grammar = _serialize(schema)
-    if schema is False or not _works(grammar):
-        raise ConstraintError(UNFOLLOWABLE, _locate(schema))
-    return grammar
+    if schema is False:
+        raise ConstraintError(UNFOLLOWABLE, "$")
+    capped = _serialize(followable(schema, is_closed=is_closed).schema)
+    for grammar in dict.fromkeys((capped, _serialize(plain))):
+        if _works(grammar):
+            return grammar
+    raise ConstraintError(UNFOLLOWABLE, _locate(plain))
+
+
+def lenient_json_schema(schema: object) -> tuple[str, list[str]]:
+    """The grammar of what can be followed of a schema, and the paths of what is left out.
+
+    Raises `ConstraintError` for one that is too large.
+    """
+    _check_size(json.dumps(schema, ensure_ascii=False), MAX_SCHEMA_BYTES)
+    found = followable(schema, is_lenient=True, caps_numbers=False)
+    for _ in range(MAX_REPAIRS):
+        try:
+            return json_schema(found.schema), found.left_out
+        except ConstraintError as error:
+            if not error.path or not leave_out(found, error.path):
+                break
+    return json_object(), ["$"]
 
 
 def json_object() -> str:

@@ -16,6 +16,7 @@ Children = Callable[[object], Iterator[tuple[str, object]]]
 
 MAX_PATTERN = 4096  # characters of one regular expression
 MAX_SUBSCHEMAS = 4096
+MAX_EXACT = 2**53  # the grammar counts in floats
 
 TYPES = ("string", "number", "integer", "boolean", "null", "array", "object")
 FORMATS = (
@@ -71,7 +72,19 @@ def check_schema(schema: object) -> None:
         if not isinstance(node, dict):
             raise SchemaError(path, "must be a schema: an object, true or false.")
         for keyword, value in node.items():
-            _check_keyword(f"{path}{_step(keyword)}", keyword, value, schema)
+            _check_keyword(f"{path}{step_of(keyword)}", keyword, value, schema)
+        if rule := few_properties(node):
+            raise SchemaError(f"{path}.minProperties", rule)
+
+
+def few_properties(node: Schema) -> str:
+    """JSON may hold a key twice: two keys that the schema does not name need not be two."""
+    wanted, required = node.get("minProperties", 0), node.get("required", [])
+    named = len(set(required)) if isinstance(required, list) else 0
+    is_open = "patternProperties" in node or node.get("additionalProperties") is not False
+    if isinstance(wanted, int) and is_open and wanted > named + 1:
+        return f"must be at most {named + 1}: of more keys some could be the same."
+    return ""
 
 
 def subschemas(node: object, path: str = "$") -> Iterator[tuple[str, object]]:
@@ -79,11 +92,16 @@ def subschemas(node: object, path: str = "$") -> Iterator[tuple[str, object]]:
     yield path, node
     if isinstance(node, dict):
         for keyword, value in node.items():
-            for step, child in _HOLDS.get(keyword, _nothing)(value):
-                yield from subschemas(child, f"{path}{_step(keyword)}{step}")
+            for step, child in subschemas_of(keyword, value):
+                yield from subschemas(child, f"{path}{step_of(keyword)}{step}")
 
 
-def _step(name: str) -> str:
+def subschemas_of(keyword: str, value: object) -> Iterator[tuple[str, object]]:
+    """(step of the path, schema) of each that a keyword holds."""
+    yield from _HOLDS.get(keyword, _nothing)(value)
+
+
+def step_of(name: str) -> str:
     """`.name`, or `['a name']` where a name is not a word; a long one is cut."""
     shown = name if len(name) <= 40 else name[:39] + "…"
     return f".{shown}" if re.fullmatch(r"[$\w-]+…?", shown) else f"[{shown!r}]"
@@ -92,19 +110,25 @@ def _step(name: str) -> str:
 def _check_keyword(path: str, keyword: str, value: object, root: object) -> None:
     if keyword in ANNOTATIONS or (keyword.startswith("x-") and keyword != "x-guidance"):
         return
-    if keyword not in _RULES:
+    if keyword not in RULES:
         raise SchemaError(path, "is not a keyword that can be followed.")
-    if rule := _RULES[keyword](value):
+    if rule := RULES[keyword](value):
         raise SchemaError(path, rule)
-    if keyword == "$ref":
-        _check_reference(path, str(value), root)
+    if keyword == "$ref" and (rule := held_reference(str(value), root)):
+        raise SchemaError(path, rule)
 
 
-def _check_reference(path: str, reference: str, root: object) -> None:
+def held_reference(reference: str, root: object) -> str:
+    """What is wrong with a reference, or ""."""
     if not reference.startswith("#"):
-        raise SchemaError(path, "must begin with '#': nothing outside the schema is fetched.")
-    if not reference.startswith("#/"):
-        return
+        return "must begin with '#': nothing outside the schema is fetched."
+    if reference.startswith("#/") and _follow(reference, root) is None:
+        return "points to nothing in the schema."
+    return ""
+
+
+def _follow(reference: str, root: object) -> object:
+    """What a reference from the root points to; None for nothing."""
     node = root
     for raw in reference[2:].split("/"):
         step = unquote(raw).replace("~1", "/").replace("~0", "~")
@@ -113,7 +137,18 @@ def _check_reference(path: str, reference: str, root: object) -> None:
         elif isinstance(node, list) and step.isdecimal() and int(step) < len(node):
             node = node[int(step)]
         else:
-            raise SchemaError(path, "points to nothing in the schema.")
+            return None
+    return node
+
+
+def resolve(node: object, root: object, max_steps: int = 16) -> object:
+    """The schema that a schema of a reference and nothing else stands for."""
+    for _ in range(max_steps):
+        reference = node.get("$ref") if isinstance(node, dict) else None
+        if not isinstance(reference, str) or not reference.startswith("#/"):
+            break
+        node = _follow(reference, root)
+    return node
 
 
 # --- what holds schemas: each yields (step of the path, schema) ---
@@ -134,7 +169,7 @@ def _list(value: object) -> Iterator[tuple[str, object]]:
 
 def _map(value: object) -> Iterator[tuple[str, object]]:
     if isinstance(value, dict):
-        yield from ((_step(name), item) for name, item in value.items())
+        yield from ((step_of(name), item) for name, item in value.items())
 
 
 def _one_or_list(value: object) -> Iterator[tuple[str, object]]:
@@ -172,7 +207,8 @@ def _schemas(value: object) -> str:
 
 
 def _values(value: object) -> str:
-    return "" if isinstance(value, list) and value else "must be a list of at least one value."
+    is_list = isinstance(value, list) and bool(value)
+    return _exact_value(value) if is_list else "must be a list of at least one value."
 
 
 def _names(value: object) -> str:
@@ -217,7 +253,19 @@ def _count(value: object) -> str:
 
 
 def _number(value: object) -> str:
-    return "" if type(value) in (int, float) else "must be a number."
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return "must be a number."
+    return "" if abs(value) <= MAX_EXACT else "must be between -2^53 and 2^53, to be exact."
+
+
+def _exact_value(value: object) -> str:
+    """Constants with integers in them, however deep."""
+    if type(value) is int and abs(value) > MAX_EXACT:
+        return "must hold no integer beyond 2^53: it would not be exact."
+    children: list[object] = []
+    if isinstance(value, dict | list):
+        children = list(value.values()) if isinstance(value, dict) else value
+    return next((rule for child in children if (rule := _exact_value(child))), "")
 
 
 def _positive(value: object) -> str:
@@ -225,14 +273,14 @@ def _positive(value: object) -> str:
     return "" if is_positive else "must be a number greater than 0."
 
 
-_RULES: dict[str, Callable[[object], str]] = {
+RULES: dict[str, Callable[[object], str]] = {
     "$defs": _object,
     "$ref": _string,
     "additionalItems": _anything,
     "additionalProperties": _anything,
     "allOf": _schemas,
     "anyOf": _schemas,
-    "const": _anything,
+    "const": _exact_value,
     "definitions": _object,
     "enum": _values,
     "exclusiveMaximum": _number,

@@ -5,18 +5,26 @@
     required             calls and nothing else
     named                one call of one tool
 
-A call's arguments are held to its tool's schema, strict or not. With a response format beside tools
-an answer under `auto` is either content in that format, or calls without text before them. Tags are
-text here: that they are single tokens in some vocabularies is the engine's matter.
+A call's arguments are held to its tool's schema: to all of it if the tool is strict, else to what a
+grammar can hold. With a response format beside tools an answer under `auto` is either content in
+that format, or calls without text before them. Tags are text here: that they are single tokens in
+some vocabularies is the engine's matter.
 """
 
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from thirdeye.server.text.constraints.constraint import ConstraintError, json_schema, serialized
+from thirdeye.server.text.constraints.constraint import (
+    ConstraintError,
+    json_schema,
+    lenient_json_schema,
+    serialized,
+)
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolUse
 from thirdeye.server.text.tools.form import CLOSE, OPEN, SEPARATOR, TAIL, head_of
+
+LeftOut = list[tuple[int, str]]  # of a tool with this index, the path of a keyword
 
 
 class ToolGrammarError(ConstraintError):
@@ -27,15 +35,18 @@ class ToolGrammarError(ConstraintError):
         self.index = index
 
 
-def tool_grammar(use: ToolUse, content: str = "") -> str:
+def tool_grammar(use: ToolUse, content: str = "", left_out: LeftOut | None = None) -> str:
     """llguidance's serialized form. `content` is the response format's grammar, serialized too.
+    `left_out` gets what the schemas of tools that are not strict ask and no grammar can hold: the
+    tool's index, and the path in its schema. The model reads it in its prompt all the same.
 
-    Raises `ToolGrammarError` for the first tool whose schema cannot be followed, whether this
-    answer may call it or not; `ConstraintError` if they are too much together.
+    Raises `ToolGrammarError` for the first tool whose schema cannot be used, whether this answer
+    may call it or not; `ConstraintError` if they are too much together.
     """
     if not use.may_call:
         return content
-    parts = {tool.name: tool_part(i, tool) for i, tool in enumerate(use.tools)}
+    left_out = [] if left_out is None else left_out
+    parts = {tool.name: tool_part(i, tool, left_out) for i, tool in enumerate(use.tools)}
     names = [tool.name for tool in use.callable_tools()]
     side = [{**parts[name], "name": f"arguments_{i}"} for i, name in enumerate(names)]
     side += [{**only_part(content), "name": "content"}] if content else []
@@ -43,12 +54,22 @@ def tool_grammar(use: ToolUse, content: str = "") -> str:
     return serialized(json.dumps({"grammars": [{"lark_grammar": "\n".join(rules)}, *side]}))
 
 
-def tool_part(index: int, tool: Tool) -> dict[str, Any]:
+def tool_part(index: int, tool: Tool, left_out: LeftOut) -> dict[str, Any]:
     """A tool's arguments as JSON. Raises `ToolGrammarError`."""
     try:
-        return only_part(json_schema(tool.arguments_schema))
+        grammar, paths = held_schema(tool.arguments_schema, tool)
     except ConstraintError as error:
         raise ToolGrammarError(index, error) from None
+    if tool.parameters.get("type", "object") != "object":
+        paths = ["$.type", *paths]
+    left_out += ((index, path) for path in paths)
+    return only_part(grammar)
+
+
+def held_schema(schema: object, tool: Tool) -> tuple[str, list[str]]:
+    """The grammar of one of a tool's schemas: of all of it if the tool is strict, else of what can
+    be held, with the paths of the rest. Raises `ConstraintError`."""
+    return (json_schema(schema), []) if tool.strict else lenient_json_schema(schema)
 
 
 def only_part(grammar: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Tool:
     name: str
     description: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    strict: bool | None = None  # what the caller sent; arguments are held to the schema regardless
+    strict: bool | None = None  # true: arguments are held to all of the schema, or it is refused
 
     @property
     def definition(self) -> JsonObject:
@@ -36,8 +36,8 @@ class Tool:
 
     @property
     def arguments_schema(self) -> JsonObject:
-        """The schema, which says `object` where the caller left that out."""
-        return {"type": "object", **self.parameters}
+        """The schema, which says `object` whatever the caller wrote or left out."""
+        return {"type": "object"} | dict(self.parameters) | {"type": "object"}
 
 
 class ChoiceMode(StrEnum):

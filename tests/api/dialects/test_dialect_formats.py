@@ -43,8 +43,8 @@ def named(**fields: Any) -> dict[str, Any]:
     [
         ({"type": "text"}, ""),
         ({"type": "json_object"}, grammar.json_object()),
-        (named(), grammar.json_schema(SCHEMA)),
-        (named(strict=True, description="d"), grammar.json_schema(SCHEMA)),
+        (named(), grammar.json_schema(SCHEMA, is_closed=True)),
+        (named(strict=True, description="d"), grammar.json_schema(SCHEMA, is_closed=True)),
     ],
     ids=str,
 )
@@ -62,7 +62,7 @@ def test_text_format_is_chats_response_format(
 def test_output_config_is_chats_response_format(served: Served) -> None:
     wanted = {"output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}}
     given, _ = grammar_of(served, "/v1/messages", MESSAGE | wanted)
-    assert given == grammar.json_schema(SCHEMA)
+    assert given == grammar.json_schema(SCHEMA, is_closed=True)
 
 
 BAD = {"type": "object", "properties": {"a": {"type": "strnig"}}}

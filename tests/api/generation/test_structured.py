@@ -33,15 +33,16 @@ def grammar_of(path: str, body: dict[str, Any]) -> str:
     return made
 
 
+CLOSED = grammar.json_schema(SCHEMA, is_closed=True)
 WANTED: list[tuple[dict[str, Any], str]] = [
     ({"response_format": {"type": "text"}}, ""),
     ({"response_format": None, "structured_outputs": None}, ""),
     ({"response_format": {"type": "json_object"}}, grammar.json_object()),
-    ({"response_format": named()}, grammar.json_schema(SCHEMA)),
-    ({"response_format": named(strict=True, description="d")}, grammar.json_schema(SCHEMA)),
+    ({"response_format": named()}, CLOSED),
+    ({"response_format": named(strict=True, description="d")}, CLOSED),
     ({"response_format": named(None, strict=None)}, grammar.json_object()),
-    ({"structured_outputs": {"json": SCHEMA}}, grammar.json_schema(SCHEMA)),
-    ({"structured_outputs": {"json": json.dumps(SCHEMA)}}, grammar.json_schema(SCHEMA)),
+    ({"structured_outputs": {"json": SCHEMA}}, CLOSED),
+    ({"structured_outputs": {"json": json.dumps(SCHEMA)}}, CLOSED),
     ({"structured_outputs": {"json_object": True}}, grammar.json_object()),
     ({"structured_outputs": {"regex": "a+", "choice": None}}, grammar.regex("a+")),
     ({"structured_outputs": {"choice": ["a", "b"]}}, grammar.choice(["a", "b"])),

@@ -23,8 +23,19 @@ OBJECT = {"type": "object"}
 FUNCTIONS = [{"name": "f", "parameters": OBJECT}]
 HI = CHAT["messages"][0]
 ASSISTANT = {"role": "assistant", "content": "Hello"}
+NAMED = {"type": "function", "function": {"name": "f"}}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
+
+
+def tool(schema: dict[str, Any] | None = None, /, **fields: Any) -> dict[str, Any]:
+    """A tool that is offered and not called: the prompt is short, and the answer text."""
+    function = {"name": "f", "parameters": {"type": "object", **(schema or {})}} | fields
+    return {"tools": [{"type": "function", "function": function}], "tool_choice": "auto"}
+
+
+def of_x(**keywords: Any) -> dict[str, Any]:
+    return tool({"properties": {"x": keywords}})
 
 
 def said(*messages: dict[str, Any]) -> dict[str, Any]:
@@ -53,6 +64,17 @@ OBEYED: list[tuple[str, Change]] = [
             CALL | {"function": {"name": "f", "arguments": {"a": 1}}}]}),
         said(ASSISTANT | {"tool_calls": [CALL]},
              {"role": "tool", "tool_call_id": "c", "content": None}),
+        tool(), tool(strict=True), tool(strict=None), tool(parameters=None), tool(parameters={}),
+        tool(name="a.b/c-d_e"), tool(name="x" * 128), tool() | {"parallel_tool_calls": False},
+        tool() | {"tool_choice": "any"}, tool() | {"tool_choice": {"type": "auto"}},
+        tool() | {"tool_choice": NAMED},
+        tool() | {"tool_choice": {"type": "function", "name": "f"}},
+        {"tools": [{"type": "function", "name": "f", "parameters": OBJECT}]},
+        tool({"$schema": "x", "additionalProperties": False, "required": []}),
+        of_x(format="date-time"), of_x(format="weird"), of_x(type="integer", format="int64"),
+        of_x(type="object", propertyNames={"type": "string"}),
+        of_x(oneOf=[OBJECT, {"type": "null"}]),
+        of_x(type=["string", "null"], default="a", deprecated=True, readOnly=True),
         {"model": None}, {"model": ""}, {"model": "TINY"}, {"model": "tiny:latest"},
         {"model": "org/tiny"},
     )),
@@ -122,11 +144,20 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"cache_control": {"type": "ephemeral"}}, "cache_control"),
         ({"draft_model": "x"}, "draft_model"), ({"intent": "x"}, "intent"),
         ({"vl_high_resolution_images": True}, "vl_high_resolution_images"),
-        ({"max_tokens": 100_000}, "max_tokens"), ({"max_tokens": 512}, "max_tokens"),
+        (tool(returns=OBJECT), "returns"), (tool(response=OBJECT), "response"),
+        ({"tools": [tool()["tools"][0] | {"cache_control": {}}]}, "cache_control"),
+        *((of_x(**asked), f"tools[0].function.parameters.properties.x.{next(iter(asked))}")
+          for asked in ({"uniqueItems": True}, {"not": {}}, {"nullable": True},
+                        {"contains": {"type": "null"}}, {"enumDescriptions": ["a"]},
+                        {"markdownDescription": "a"})),
+        (tool({"dependentRequired": {"a": ["b"]}}),
+         "tools[0].function.parameters.dependentRequired"),
+        (tool(parameters={"type": "OBJECT"}), "tools[0].function.parameters.type"),
+        ({"max_tokens": 100_000}, "max_tokens"), ({"max_tokens": 2048}, "max_tokens"),
         ({"max_tokens": None, "max_completion_tokens": 32768}, "max_completion_tokens"),
         ({"messages": [HI | {"cache_control": {}}]}, "cache_control"),
         ({"messages": [HI | {"id": "m", "timestamp": 1}]}, "id, timestamp"),
-        ({"ttl": 60, "cache_prompt": True, "max_tokens": 600}, "cache_prompt, max_tokens, ttl"),
+        ({"ttl": 60, "cache_prompt": True, "max_tokens": 2100}, "cache_prompt, max_tokens, ttl"),
     )),
     (TEXT_URL, {"max_tokens": 100_000}, "max_tokens"),
     (EMBED_URL, {"input_type": "query"}, "input_type"),
@@ -172,6 +203,12 @@ REFUSED: list[tuple[str, Change, str]] = [
         ({"response_format": {"type": "json_object"}, "regex": "a"}, "regex"),
         ({"bad_words": ["a"], "ignore_eos": True}, "ignore_eos"),
         ({"allowed_token_ids": [260]}, "allowed_token_ids[0]"),
+        (tool({"not": {}}, strict=True), "tools[0].function.parameters"),
+        (tool(name="a b"), "tools[0].function.name"), (tool(name="x" * 129),
+         "tools[0].function.name"), ({"tools": tool()["tools"] * 2}, "tools[1].function.name"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {
+            "uniqueItems": True}}}}, "response_format.json_schema.schema"),
+        (tool() | {"ignore_eos": True}, "ignore_eos"),
         ({"transforms": ["middle-out"]}, "transforms"),
         ({"early_stopping": True}, "early_stopping"),
         ({"use_beam_search": True}, "use_beam_search"), ({"echo": True}, "echo"),

@@ -14,7 +14,7 @@ from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.launch.asgi_app import create_app
 
 HEADER = "x-ignored-params"
-APP = create_app(ready_state(fake_engine()))
+APP = create_app(ready_state(fake_engine(), max_model_len=2048))
 
 
 def sent(path: str, change: dict[str, Any]) -> httpx.Response:

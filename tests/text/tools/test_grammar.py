@@ -146,7 +146,8 @@ def allowed(matcher: LLGuidanceMatcher) -> set[int]:
 def test_the_first_bad_schema_is_named() -> None:
     """By its place among the tools, and where in it the fault is; also one that is not called."""
     bad = {"properties": {"n": {"type": "integer", "multipleOf": "x"}}}
-    tools = [WEATHER, Tool("f", None, bad), Tool("g", None, {"type": "object", "required": 3})]
+    worse = Tool("g", None, {"required": 3}, strict=True)
+    tools = [WEATHER, Tool("f", None, bad, strict=True), worse]
     with pytest.raises(ToolGrammarError) as caught:
         tool_grammar(ToolUse(tools, NAMED))
     assert caught.value.index == 1

@@ -9,8 +9,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from thirdeye.server.text.constraints.constraint import ConstraintError, json_schema, serialized
-from thirdeye.server.text.tools.call_grammar import ToolGrammarError, only_part, tool_part
+from thirdeye.server.text.constraints.constraint import ConstraintError, serialized
+from thirdeye.server.text.tools.call_grammar import (
+    LeftOut,
+    ToolGrammarError,
+    held_schema,
+    only_part,
+    tool_part,
+)
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolUse
 from thirdeye.server.text.tools.families.call_form import HARMONY_CALLS, Arguments, CallForm
 from thirdeye.server.text.tools.families.typed_values import Schema, types_of
@@ -51,16 +57,19 @@ _KINDS = {
 }
 
 
-def form_grammar(use: ToolUse, form: CallForm, content: str = "") -> str:
+def form_grammar(
+    use: ToolUse, form: CallForm, content: str = "", left_out: LeftOut | None = None
+) -> str:
     """llguidance's serialized form; see `tool_grammar`."""
     if not use.may_call:
         return content
+    left_out = [] if left_out is None else left_out
     callable_names = {tool.name for tool in use.callable_tools()}
     heads: list[str] = []
     rules: list[str] = []
     side: Side = []
     for i, tool in enumerate(use.tools):
-        found, own = _arguments(i, tool, form)
+        found, own = _arguments(i, tool, form, left_out)
         if tool.name in callable_names:
             heads.append(f"({_head(form, tool.name)} arguments_{i})")
             rules += found
@@ -105,17 +114,17 @@ def _start(use: ToolUse, form: CallForm, has_content: bool) -> Iterator[str]:
         yield f"text_open[lazy]: TEXT {_literal(form.open_text)}"
 
 
-def _arguments(index: int, tool: Tool, form: CallForm) -> tuple[list[str], Side]:
+def _arguments(index: int, tool: Tool, form: CallForm, left_out: LeftOut) -> tuple[list[str], Side]:
     """The rule `arguments_<index>`, and what it refers to. Raises `ToolGrammarError`."""
     name = f"arguments_{index}"
-    whole = {**tool_part(index, tool), "name": f"json_{index}"}
+    whole = {**tool_part(index, tool, left_out), "name": f"json_{index}"}
     if form.arguments is Arguments.JSON:
         return [f"{name}: @json_{index}"], [whole]
     try:
         if form.arguments in _NESTED:
             return [*_nested(name, tool.arguments_schema, form.arguments)], []
         side: Side = []
-        return [*_bare(name, tool.arguments_schema, form, side)], side
+        return [*_bare(name, tool, form, side)], side
     except ConstraintError as error:
         raise ToolGrammarError(index, error) from None
 
@@ -127,8 +136,9 @@ def _properties(schema: Schema) -> dict[str, Schema]:
     return {key: s if isinstance(s, Mapping) else {} for key, s in found.items()}
 
 
-def _bare(name: str, schema: Schema, form: CallForm, side: Side) -> Iterator[str]:
+def _bare(name: str, tool: Tool, form: CallForm, side: Side) -> Iterator[str]:
     """Texts between tags: XML's and pairs'."""
+    schema = tool.arguments_schema
     if form.arguments is Arguments.XML:
         begin, end, last = "<parameter=KEY>\n", "\n</parameter>\n", "</function>"
     else:
@@ -148,7 +158,8 @@ def _bare(name: str, schema: Schema, form: CallForm, side: Side) -> Iterator[str
                 yield f"{rule}: {opening} {rule}_text"
                 yield f"{rule}_text[lazy]: TEXT {_literal(end)}"
         else:
-            side.append({**only_part(json_schema(shared | dict(inner))), "name": f"{rule}_json"})
+            held, _ = held_schema(shared | dict(inner), tool)
+            side.append({**only_part(held), "name": f"{rule}_json"})
             yield f"{rule}: {opening} @{rule}_json {_literal(end)}"
     if not members:
         opened, closed = begin.split("KEY")

@@ -1,0 +1,229 @@
+"""What a schema asks is held in other words, or left out by name where it need not be strict."""
+
+import json
+from typing import Any
+
+import pytest
+from jsonschema_rs import Draft202012Validator
+from llguidance import LLMatcher, LLTokenizer
+
+from thirdeye.server.text.constraints import constraint as grammar
+from thirdeye.server.text.constraints.constraint import ConstraintError
+from thirdeye.server.text.constraints.exclusive_branches import exclude_each_other
+from thirdeye.server.text.constraints.followable import followable
+
+BYTES = LLTokenizer("byte")
+
+
+def takes(serialized: str, text: str) -> bool:
+    """Whether the whole text may be an answer."""
+    matcher = LLMatcher(BYTES, serialized, log_level=0)
+    assert not matcher.is_error(), matcher.get_error()
+    return matcher.try_consume_tokens(list(text.encode())) == len(text.encode()) and (
+        matcher.is_accepting()
+    )
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    [
+        {"uniqueItems": False},
+        {"contains": True, "minContains": 0},
+        {"minContains": 0, "contains": {"type": "null"}},
+        {"minContains": 0},
+        {"dependentRequired": {}},
+        {"dependentSchemas": {}},
+        {"unevaluatedProperties": True},
+        {"not": False},
+        {"if": {"type": "null"}},
+        {"then": False},
+        {"nullable": False},
+        {"format": "uint32"},
+        {"format": "json-pointer"},
+        {"propertyNames": {"type": "string", "description": "any"}},
+    ],
+    ids=str,
+)
+def test_what_asks_for_nothing_is_no_error(keyword: dict[str, Any]) -> None:
+    """The oracle takes every value under it, and so does the grammar."""
+    for value in (1, "x", [1, 1], {"a": 1}):
+        schema = {"const": value} | keyword
+        if "format" not in keyword:
+            assert Draft202012Validator(schema).is_valid(value)
+        assert takes(grammar.json_schema(schema), json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [
+        ({"type": "integer", "minimum": 2**53 + 1}, "$.minimum"),
+        ({"type": "integer", "maximum": 10**30}, "$.maximum"),
+        ({"properties": {"a": {"exclusiveMinimum": -(2**60)}}}, "$.properties.a.exclusiveMinimum"),
+        ({"const": 2**53 + 1}, "$.const"),
+        ({"enum": [1, [{"a": 2**60}]]}, "$.enum"),
+        ({"type": "object", "minProperties": 2}, "$.minProperties"),
+        ({"patternProperties": {"^a": {}}, "additionalProperties": False, "minProperties": 2},
+         "$.minProperties"),
+    ],
+)  # fmt: skip
+def test_what_would_not_be_exact_is_refused(schema: dict[str, Any], path: str) -> None:
+    with pytest.raises(ConstraintError) as caught:
+        grammar.json_schema(schema)
+    assert caught.value.path == path
+
+
+def test_one_key_more_than_the_required_ones_can_be_held() -> None:
+    of_integers: dict[str, Any] = {"additionalProperties": {"type": "integer"}}
+    one = grammar.json_schema({"type": "object", "minProperties": 1} | of_integers)
+    assert takes(one, '{"a":1}')
+    assert not takes(one, "{}")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "number"},
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.001},
+        {"type": "integer"},
+        {"type": "integer", "minimum": 3},
+        {"type": ["number", "null"]},
+    ],
+    ids=str,
+)
+def test_a_number_comes_to_its_end(schema: dict[str, Any]) -> None:
+    """However often a weak model says a digit: some digit is the last."""
+    matcher = LLMatcher(BYTES, grammar.json_schema(schema), log_level=0)
+    for prefix in ("3", "0."):
+        matcher.reset()
+        text = prefix + "0" * 10 + "1" * 20
+        consumed = matcher.try_consume_tokens(list(text.encode()))
+        assert consumed <= 17 + len(prefix)
+
+
+@pytest.mark.parametrize("number", ["0", "-7", "3.25", "0.000000001", "123456789012345"])
+def test_numbers_of_every_kind_are_left(number: str) -> None:
+    assert takes(grammar.json_schema({"type": "number"}), number)
+
+
+def test_a_range_too_narrow_for_nine_digits_keeps_all_of_them() -> None:
+    tiny = grammar.json_schema({"type": "number", "minimum": 0, "maximum": 1e-12})
+    assert takes(tiny, "0.0000000000005")
+
+
+def tagged(tag: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {"k": {"const": tag}}, "required": ["k"]}
+
+
+DEFS = {"A": tagged("a"), "B": tagged("b"), "L": {"type": "array"}, "S": {"type": "string"}}
+
+
+def ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/$defs/{name}"}
+
+
+@pytest.mark.parametrize(
+    ("branches", "are_apart"),
+    [
+        ([ref("A"), {"type": "null"}], True),
+        ([ref("A"), ref("B")], True),
+        ([ref("A"), ref("A")], False),
+        ([ref("A"), {"type": "object"}], False),
+        ([{"type": "integer"}, ref("L")], True),
+        ([{"type": "integer"}, {"type": "number"}], False),
+        ([{"const": 1}, {"const": True}], True),
+        ([{"const": 1}, {"const": 1.0}], False),
+        ([{"const": "x"}, ref("S")], False),
+        ([{"enum": ["x", "y"]}, ref("L")], True),
+        ([{"type": ["string", "null"]}, {"type": ["null", "object"]}], False),
+        ([ref("A"), ref("B"), ref("L"), {"type": "boolean"}], True),
+        ([{}, {"type": "null"}], False),
+    ],
+    ids=str,
+)
+def test_branches_are_told_apart_by_type_or_constant(
+    branches: list[dict[str, Any]], are_apart: bool
+) -> None:
+    """What is said to be apart has no value in common: the oracle finds none among many."""
+    schema = {"oneOf": branches, "$defs": DEFS}
+    assert exclude_each_other(branches, schema) is are_apart
+    if are_apart:
+        grammar.json_schema(schema)
+        values = [1, 1.0, True, None, "x", "y", [], [1], {}, {"k": "a"}, {"k": "b"}, {"k": 1}]
+        one, many = (
+            Draft202012Validator(schema),
+            Draft202012Validator({"anyOf": branches, "$defs": DEFS}),
+        )
+        assert [one.is_valid(v) for v in values] == [many.is_valid(v) for v in values]
+
+
+def test_an_object_that_lists_its_properties_is_closed_by_default() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "null"}}}
+    closed = grammar.json_schema(schema, is_closed=True)
+    assert takes(closed, '{"a":null}')
+    assert not takes(closed, '{"b":1}')
+    for openness in (grammar.json_schema(schema),
+                     grammar.json_schema(schema | {"additionalProperties": True}, is_closed=True),
+                     grammar.json_schema({"type": "object"}, is_closed=True)):  # fmt: skip
+        assert takes(openness, '{"b":1}')
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"a": {}}, "allOf": [{"properties": {"b": {}}, "required": ["b"]}]},
+        {"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}, "required": ["b"]}]},
+        {"allOf": [{"properties": {"a": {}}}, {"properties": {"b": {}}}]},
+        {"properties": {"a": {}}, "required": ["a", "b"]},
+    ],
+    ids=str,
+)
+def test_parts_of_a_whole_stay_open(schema: dict[str, Any]) -> None:
+    """Closed, one part would forbid what another asks for."""
+    closed = grammar.json_schema({"type": "object"} | schema, is_closed=True)
+    assert takes(closed, '{"a":1,"b":1}')
+
+
+NOT_HELD: list[tuple[dict[str, Any], list[str]]] = [
+    ({"properties": {"x": {"type": "array", "uniqueItems": True}}}, ["$.properties.x.uniqueItems"]),
+    ({"properties": {"x": {"not": {"type": "null"}}}}, ["$.properties.x.not"]),
+    ({"properties": {"x": {"type": "array", "contains": {}}}}, ["$.properties.x.contains"]),
+    ({"if": {}, "then": {"required": ["a"]}}, ["$.if", "$.then"]),
+    ({"dependentRequired": {"a": ["b"]}}, ["$.dependentRequired"]),
+    ({"unevaluatedProperties": False}, ["$.unevaluatedProperties"]),
+    ({"propertyNames": {"pattern": "^a"}}, ["$.propertyNames"]),
+    ({"properties": {"x": {"type": "string", "nullable": True}}}, ["$.properties.x.nullable"]),
+    ({"properties": {"x": {"enumDescriptions": ["a"]}}}, ["$.properties.x.enumDescriptions"]),
+    ({"properties": {"x": {"markdownDescription": "a"}}}, ["$.properties.x.markdownDescription"]),
+    ({"properties": {"x": {"type": "any"}}}, ["$.properties.x.type"]),
+    ({"properties": {"x": {"type": "STRING"}}}, ["$.properties.x.type"]),
+    ({"required": None}, ["$.required"]),
+    ({"properties": {"x": {"type": "string", "pattern": "(?=a)b"}}}, ["$.properties.x"]),
+    ({"properties": {"x": {"$ref": "#/$defs/no"}}}, ["$.properties.x.$ref"]),
+    ({"properties": {"x": {"type": "integer", "maximum": 2**64}}}, ["$.properties.x.maximum"]),
+    ({"properties": {"x": {"oneOf": [{"type": "string"}, {"minLength": 2}]}}},
+     ["$.properties.x.oneOf"]),
+    ({"minProperties": 3}, ["$.minProperties"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("schema", "paths"), NOT_HELD, ids=str)
+def test_what_is_not_strict_is_held_as_far_as_it_can_be(
+    schema: dict[str, Any], paths: list[str]
+) -> None:
+    """And what a caller wants to be strict is refused, there or for the schema around it."""
+    whole = {"type": "object", "additionalProperties": True} | schema
+    held, left_out = grammar.lenient_json_schema(whole)
+    assert left_out == paths
+    assert (
+        takes(held, '{"x":"ab","a":1}') or takes(held, '{"x":[],"a":1}') or takes(held, '{"x":1}')
+    )
+    with pytest.raises(ConstraintError) as refused:
+        grammar.json_schema(whole)
+    assert paths[0].startswith(refused.value.path)
+
+
+def test_the_callers_schema_is_not_changed() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "number", "not": {}}}}
+    before = json.dumps(schema)
+    followable(schema, is_lenient=True, is_closed=True)
+    assert json.dumps(schema) == before
