@@ -31,6 +31,7 @@ from thirdeye.server.api.http.rate_limits import Rates
 from thirdeye.server.api.http.request_scope import LifetimeMiddleware
 from thirdeye.server.api.http.sse import own_the_shutdown
 from thirdeye.server.api.introspection.inspect_route import inspect_routes
+from thirdeye.server.api.introspection.prompt_routes import prompt_routes
 from thirdeye.server.api.introspection.timeline_route import timeline_routes
 from thirdeye.server.api.openai.chat import chat_routes
 from thirdeye.server.api.openai.completions import completion_routes
@@ -102,6 +103,7 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
         model_routes(context),
         token_routes(context),
         inspect_routes(context),
+        prompt_routes(context),
         timeline_routes(context),
         verify_routes(context),
         ops_routes(context),

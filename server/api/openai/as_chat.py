@@ -47,19 +47,22 @@ async def plan_as_chat(
 async def count_as_chat(chat: JsonObject, model: ServedModel, names: FieldNames) -> int:
     """How many tokens the prompt has, whether or not it fits. Raises as `plan_as_chat`."""
     with renaming_fields(names):
-        body = _checked(chat, model)
-        tools = tool_use(body, model)
-        ids = await encode_messages(
-            body.messages,
-            model,
-            tools=tools.shown_tools() if tools else (),
-            add_special_tokens=body.add_special_tokens,
-            add_generation_prompt=not body.continue_final_message,
-            continue_final_message=body.continue_final_message,
-            variables=plan_thinking(body, model).variables,
-            is_bounded=False,
-        )
-        return len(ids)
+        return len(await prompt_ids(_checked(chat, model), model))
+
+
+async def prompt_ids(body: ChatRequest, model: ServedModel) -> list[int]:
+    """The prompt of a checked request, whether or not it fits."""
+    tools = tool_use(body, model)
+    return await encode_messages(
+        body.messages,
+        model,
+        tools=tools.shown_tools() if tools else (),
+        add_special_tokens=body.add_special_tokens,
+        add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
+        continue_final_message=body.continue_final_message,
+        variables=plan_thinking(body, model).variables,
+        is_bounded=False,
+    )
 
 
 def _checked(chat: JsonObject, model: ServedModel) -> ChatRequest:

@@ -22,6 +22,11 @@ from thirdeye.server.api.introspection.inspection import (
     InspectionStart,
     WholeInspection,
 )
+from thirdeye.server.api.introspection.prompt_routes import (
+    InputTokens,
+    RenderedPrompt,
+    ServerProps,
+)
 from thirdeye.server.api.openai.chat_format import ChatChunk, ChatCompletion
 from thirdeye.server.api.openai.completion_format import TextChunk, TextCompletion
 from thirdeye.server.api.openai.embeddings import Embeddings
@@ -29,6 +34,7 @@ from thirdeye.server.api.openai.models import ModelList
 from thirdeye.server.api.openai.stream_chunks import Head
 from thirdeye.server.api.openai.tokenize import Text, TokenizedText, TokenizerInfo
 from thirdeye.server.api.receipts.verify import Verification
+from thirdeye.server.api.responses.routes import ResponseInputTokens
 from thirdeye.server.errors import Error
 
 Schema = dict[str, Any]
@@ -65,12 +71,16 @@ STRUCTS: tuple[type[Struct], ...] = (
     Embeddings,
     Error,
     Head,
+    InputTokens,
     WholeInspection,
     InspectionEnd,
     InspectionLayer,
     InspectionStart,
     Load,
     ModelList,
+    RenderedPrompt,
+    ResponseInputTokens,
+    ServerProps,
     Status,
     Text,
     TextChunk,

@@ -6,8 +6,10 @@ Calls of one turn are one assistant message, as chat has it. What comes out is i
 """
 
 from collections.abc import Iterable
+from typing import Literal
 
 from fastapi import APIRouter
+from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,9 +17,10 @@ from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.respond import respond
 from thirdeye.server.api.http.documented import documented
+from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import Framing
-from thirdeye.server.api.openai.as_chat import FieldNames, plan_as_chat
+from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.responses.events import ResponsesFormat
 from thirdeye.server.api.responses.schema import (
@@ -61,6 +64,11 @@ _SHARED = (
 )
 
 
+class ResponseInputTokens(Struct, kw_only=True):
+    object: Literal["response.input_tokens"] = "response.input_tokens"
+    input_tokens: Count
+
+
 def responses_routes(context: Context) -> APIRouter:
     router = APIRouter()
 
@@ -85,6 +93,18 @@ def responses_routes(context: Context) -> APIRouter:
         return await respond(
             request, context, generation, form, tally, stream=body.stream, framing=framing
         )
+
+    @router.post(
+        "/v1/responses/input_tokens",
+        **documented("Responses", ResponsesRequest, answer=ResponseInputTokens),
+    )
+    async def count_input_tokens(request: Request) -> Response:
+        _, model = context.state.serving()
+        body = await context.bodies.read(request, ResponsesRequest)
+        model.check_name(body.model)
+        check_responses(body)
+        count = await count_as_chat(as_chat(body), model, FIELD_NAMES)
+        return json_response(ResponseInputTokens(input_tokens=count))
 
     return router
 

@@ -140,3 +140,16 @@ def test_spaces_that_a_file_removes(tmp_path: Path, text: str, kept: str) -> Non
     assert spelled(removing, text).decode() == kept
     keeping = from_pieces(tmp_path, pieces, normalizer=b"\x18\x00\x20\x00")
     assert spelled(keeping, text).decode() == text
+
+
+def test_special_tokens_marked_as_normalized_are_found_as_they_stand() -> None:
+    """Old Llama files mark them so; the package then looks for `▁</s>`, and never finds it."""
+    plain = json.loads(pipelines.train("llama"))
+    marked = json.loads(pipelines.train("llama"))
+    for token in marked["added_tokens"]:
+        token["normalized"] = True
+    text = "<s> [INST] Hi [/INST] there</s>"
+    expected = build(plain, vocab_size=900).encode_with_special(text)
+    found = build(marked, vocab_size=900).encode_with_special(text)
+    assert found == expected
+    assert (found[0], found[-1]) == (1, 2)
