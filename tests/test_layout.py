@@ -23,9 +23,7 @@ METAPHORS = {  # nobody guesses what is behind them, and the field has a word fo
 
 TWINS = "a kernel for GPUs and its twin in C"
 DIALECTS = "each API dialect has its own"
-LARGE_FOLDERS = {
-    "weights/architectures": "a reader for each of them",
-}
+LARGE_FOLDERS: dict[str, str] = {}
 SAME_FILE_NAMES = {
     "model": {
         "paged_attention.py": TWINS,

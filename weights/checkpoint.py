@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
-from thirdeye.weights.architectures.name_table import TensorTarget
+from thirdeye.weights.architectures.common.name_table import TensorTarget
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf import format as gguf
 from thirdeye.weights.formats.gguf.gguf_checkpoint import GGUFCheckpoint

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.declare.transformer import parameters
-from thirdeye.weights.architectures.name_table import TensorTarget
+from thirdeye.weights.architectures.common.name_table import TensorTarget
 from thirdeye.weights.checkpoint import Checkpoint
 from thirdeye.weights.errors import ModelFormatError
 

@@ -6,8 +6,8 @@ python -m tests.architectures.page     writes it anew
 from collections.abc import Iterable
 from pathlib import Path
 
+from thirdeye.weights.architectures.common.rope_scaling import KINDS
 from thirdeye.weights.architectures.registry import ARCHITECTURES
-from thirdeye.weights.architectures.rope_scaling import KINDS
 from thirdeye.weights.formats.quantized.methods import METHODS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"

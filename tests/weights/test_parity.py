@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from tests.weights import tiny
 from tests.weights.sinks import RecordingSink, Target
 from thirdeye.model.config import Activation, Norm, RopeConfig, RopeScaling
-from thirdeye.weights.architectures.rope_scaling import llama3_divisors
+from thirdeye.weights.architectures.common.rope_scaling import llama3_divisors
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.load import load_weights

@@ -1,1 +1,2 @@
-"""One file per architecture: a reader of its settings and a table of its tensor names."""
+"""One file per architecture, by family: a reader of its settings and a table of its tensor names;
+`registry.py` lists them."""

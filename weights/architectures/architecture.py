@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.weights.architectures.name_table import NameTable
+from thirdeye.weights.architectures.common.name_table import NameTable
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

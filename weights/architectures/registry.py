@@ -1,9 +1,9 @@
 """The architectures we can read. A new one is a file beside this one, and a row here."""
 
-from thirdeye.weights.architectures.arcee import ARCEE
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.classic.bloom import BLOOM
 from thirdeye.weights.architectures.classic.falcon import FALCON
+from thirdeye.weights.architectures.classic.gpt2 import GPT2
 from thirdeye.weights.architectures.classic.gpt_bigcode import GPT_BIGCODE
 from thirdeye.weights.architectures.classic.gpt_neox import GPT_NEOX
 from thirdeye.weights.architectures.classic.gptj import GPTJ
@@ -11,32 +11,32 @@ from thirdeye.weights.architectures.classic.mpt import MPT
 from thirdeye.weights.architectures.classic.olmo1 import OLMO1
 from thirdeye.weights.architectures.classic.opt import OPT
 from thirdeye.weights.architectures.classic.phi import PHI
-from thirdeye.weights.architectures.cohere import COHERE, COHERE2
-from thirdeye.weights.architectures.ernie import ERNIE4_5
-from thirdeye.weights.architectures.exaone4 import EXAONE4
-from thirdeye.weights.architectures.gemma import GEMMA
-from thirdeye.weights.architectures.gemma2 import GEMMA2
-from thirdeye.weights.architectures.gemma3 import GEMMA3
-from thirdeye.weights.architectures.glm import GLM, GLM4
-from thirdeye.weights.architectures.gpt2 import GPT2
-from thirdeye.weights.architectures.granite import GRANITE
-from thirdeye.weights.architectures.llama import LLAMA
-from thirdeye.weights.architectures.mistral import MISTRAL
-from thirdeye.weights.architectures.olmo import OLMO2, OLMO3
-from thirdeye.weights.architectures.phi3 import PHI3
-from thirdeye.weights.architectures.qwen2 import QWEN2
-from thirdeye.weights.architectures.qwen3 import QWEN3
+from thirdeye.weights.architectures.gemma.gemma import GEMMA
+from thirdeye.weights.architectures.gemma.gemma2 import GEMMA2
+from thirdeye.weights.architectures.gemma.gemma3 import GEMMA3
+from thirdeye.weights.architectures.llama.arcee import ARCEE
+from thirdeye.weights.architectures.llama.cwm import CWM
+from thirdeye.weights.architectures.llama.ernie import ERNIE4_5
+from thirdeye.weights.architectures.llama.internlm3 import INTERNLM3
+from thirdeye.weights.architectures.llama.llama import LLAMA
+from thirdeye.weights.architectures.llama.ministral3 import MINISTRAL3
+from thirdeye.weights.architectures.llama.mistral import MISTRAL
+from thirdeye.weights.architectures.llama.qwen2 import QWEN2
+from thirdeye.weights.architectures.llama.qwen3 import QWEN3
+from thirdeye.weights.architectures.llama.seed_oss import SEED_OSS
+from thirdeye.weights.architectures.llama.smollm3 import SMOLLM3
 from thirdeye.weights.architectures.relatives.apertus import APERTUS
-from thirdeye.weights.architectures.relatives.cwm import CWM
+from thirdeye.weights.architectures.relatives.cohere import COHERE, COHERE2
+from thirdeye.weights.architectures.relatives.exaone4 import EXAONE4
+from thirdeye.weights.architectures.relatives.glm import GLM, GLM4
+from thirdeye.weights.architectures.relatives.granite import GRANITE
 from thirdeye.weights.architectures.relatives.helium import HELIUM
 from thirdeye.weights.architectures.relatives.hunyuan import HUNYUAN
-from thirdeye.weights.architectures.relatives.internlm3 import INTERNLM3
-from thirdeye.weights.architectures.relatives.ministral3 import MINISTRAL3
 from thirdeye.weights.architectures.relatives.nemotron import NEMOTRON
-from thirdeye.weights.architectures.seed_oss import SEED_OSS
-from thirdeye.weights.architectures.smollm3 import SMOLLM3
-from thirdeye.weights.architectures.stablelm import STABLELM
-from thirdeye.weights.architectures.starcoder2 import STARCODER2
+from thirdeye.weights.architectures.relatives.olmo import OLMO2, OLMO3
+from thirdeye.weights.architectures.relatives.phi3 import PHI3
+from thirdeye.weights.architectures.relatives.stablelm import STABLELM
+from thirdeye.weights.architectures.relatives.starcoder2 import STARCODER2
 from thirdeye.weights.formats.fields import Fields
 
 ARCHITECTURES = (

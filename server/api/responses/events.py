@@ -324,7 +324,7 @@ def empty_response(
         "reasoning": _reasoning(body),
         "usage": None,
         "max_output_tokens": body.max_output_tokens,
-        "max_tool_calls": None,
+        "max_tool_calls": body.max_tool_calls,
         "store": False,
         "background": False,
         "service_tier": "default",

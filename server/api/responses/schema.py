@@ -23,7 +23,7 @@ from thirdeye.server.api.requests.generation_fields import (
     LoggedFields,
     MaxTokens,
 )
-from thirdeye.server.api.requests.strict_model import Strict
+from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
 from thirdeye.server.api.requests.tool_fields import NAME_PATTERN, CalledName, FunctionName
 from thirdeye.server.api.requests.value_readers import (
@@ -236,7 +236,6 @@ _VALUE = "unsupported_value"
 REFUSED_IN_RESPONSES: dict[str, Refusal] = {
     "background": Refusal("answers are made while you wait, send false", (False,), _VALUE),
     "conversation": Refusal(f"{_STATELESS}, send the turns in 'input'"),
-    "max_tool_calls": Refusal("no tool runs on this server"),
     "moderation": Refusal("this server moderates nothing"),
     "previous_response_id": Refusal(
         f"{_STATELESS}, send all turns in 'input', its answer's 'output' among them"
@@ -258,6 +257,8 @@ class ResponsesRequest(ForeignHints, LoggedFields, AskedRequest):
     tools: list[Tool] = Field(default_factory=list, max_length=128)
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
+    # OpenAI counts calls of tools that run on the server: there are none here to be too many
+    max_tool_calls: int | None = Field(None, ge=1, le=MAX_INT)
     include: Annotated[list[Included], Field(fail_fast=True)] = Field(default_factory=list)
     reasoning: ReasoningConfig | None = None
     top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)

@@ -8,6 +8,7 @@ Like any `Matcher` it is a function of the answer's tokens and of nothing else. 
 looked for in the tokens' bytes, since a model may spell it in other tokens than its tokenizer.
 """
 
+import codecs
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -23,6 +24,7 @@ from thirdeye.server.engine.interface.grammar_protocol import (
 )
 from thirdeye.server.engine.interface.types import Request, Thinking
 
+MAX_CHARACTER_BYTES = 4
 MAX_CHARACTER_TOKENS = 3  # a character cut by the budget gets so many more to be completed
 
 
@@ -122,9 +124,17 @@ class ThinkingMatcher:
         return num_tokens < len(open_ids) and self._token_ids == open_ids[:num_tokens]
 
     def _recent_bytes(self) -> bytes:
-        """The thinking's last bytes: enough for the closing text to be complete in them."""
-        start = max(len(self._thinking.open_ids), len(self._token_ids) - len(self._close))
-        return b"".join(self._vocabulary.tokens[i] for i in self._token_ids[start:])
+        """The thinking's last bytes: enough for the closing text, or a character, to be complete
+        in them with the newest token."""
+        tokens, thought = self._vocabulary.tokens, self._token_ids[len(self._thinking.open_ids) :]
+        if not thought:
+            return b""
+        last, before = tokens[thought[-1]], b""
+        for token_id in reversed(thought[:-1]):
+            if len(before) >= max(len(self._close), MAX_CHARACTER_BYTES):
+                break
+            before = tokens[token_id] + before
+        return before + last
 
     @property
     def _closing(self) -> int | None:
@@ -186,12 +196,8 @@ def _forbid(mask: NDArray[np.int32], token_ids: Sequence[int]) -> None:
 
 
 def _is_whole(raw: bytes) -> bool:
-    """Whether bytes end with the end of a character, or are no text at all."""
-    for size in range(1, min(4, len(raw)) + 1):
-        first = raw[-size]
-        if first & 0xC0 != 0x80:  # where a character begins
-            return size >= (first >= 0xC0) + (first >= 0xE0) + (first >= 0xF0) + 1
-    return True
+    """Whether bytes end with the end of a character, or with what can become none."""
+    return codecs.utf_8_decode(raw, "replace")[1] == len(raw)
 
 
 def _overlap(text: bytes, close: bytes) -> int:

@@ -249,7 +249,7 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter", "stores nothing"),
     ({"background": True}, "background", "unsupported_value", "send false"),
     ({"reasoning": {"effort": "huge"}}, "reasoning.effort", "invalid_value", "'low'"),
-    ({"max_tool_calls": 1}, "max_tool_calls", "unsupported_parameter", "no tool runs"),
+    ({"max_tool_calls": 0}, "max_tool_calls", "integer_below_min_value", "between 1 and"),
     ({"service_tier": "x"}, "service_tier", "unsupported_value", "'auto'"),
 ]
 
@@ -358,3 +358,8 @@ def test_the_openai_client(client: openai.OpenAI, served: Served) -> None:
     assert bad.value.param == "previous_response_id"
     with pytest.raises(openai.NotFoundError):
         client.responses.create(model="gpt-4", input="Hi")
+
+
+def test_the_most_calls_on_the_server_are_said_back(served: Served) -> None:
+    answer = served.whole("/v1/responses", {"input": "Hi", "max_tool_calls": 3})
+    assert answer["max_tool_calls"] == 3

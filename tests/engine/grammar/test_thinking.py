@@ -4,6 +4,8 @@ The oracle reads the whole answer anew for each token, and asks a grammar that w
 back.
 """
 
+import codecs
+
 import msgspec
 import numpy as np
 import pytest
@@ -78,6 +80,13 @@ def said(token_ids: list[int]) -> bytes:
     return b"".join(TOKENS[i] for i in token_ids)
 
 
+def whole(token_ids: list[int]) -> bool:
+    """Whether no character waits for more bytes."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoder.decode(said(token_ids))
+    return decoder.getstate()[0] == b""
+
+
 def thought(token_ids: list[int], thinking: Thinking) -> int | None:
     """How many tokens the thinking took; None if it has not ended, or may not have begun."""
     num_open = len(thinking.open_ids)
@@ -95,12 +104,7 @@ def expected(token_ids: list[int], thinking: Thinking, serialized: str) -> set[i
         inside = token_ids[num_open:]
         limit = thinking.max_tokens
         if limit is not None and len(inside) >= limit:
-            spent = next(
-                n
-                for n in range(limit, limit + 4)
-                if n == limit + 3
-                or "\ufffd" not in said(inside[:n])[-4:].decode(errors="replace")[-1:]
-            )
+            spent = next(n for n in range(limit, limit + 4) if n == limit + 3 or whole(inside[:n]))
             if len(inside) >= spent:
                 return {thinking.close_ids[len(inside) - spent]}
         close = said(thinking.close_ids)

@@ -155,5 +155,6 @@ class FixedShapes(BlockedAttention):
                 rows=torch.arange(num_rows)[:, None],
                 keys=(slots[:, None] * num_kv_heads + heads).flatten(),
                 is_hidden=(positions >= ends)[:, None, None, None],
+                distances=None,
             )
         ]

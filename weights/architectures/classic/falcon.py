@@ -11,9 +11,9 @@ from thirdeye.model.config import Activation, Alibi, AttentionSpec, ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.classic import plain_family, plain_names
 from thirdeye.weights.architectures.classic.plain_family import Sizes
-from thirdeye.weights.architectures.limits import MAX_HEADS
-from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
-from thirdeye.weights.architectures.rope_settings import (
+from thirdeye.weights.architectures.common.limits import MAX_HEADS
+from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.common.rope_settings import (
     gguf_rope,
     huggingface_rope,
     refuse_partial_rotation,

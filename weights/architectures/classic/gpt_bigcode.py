@@ -6,7 +6,7 @@ from thirdeye.model.config import Activation, ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.classic import plain_family, plain_names
 from thirdeye.weights.architectures.classic.plain_family import GPT2_NAMES, Sizes
-from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

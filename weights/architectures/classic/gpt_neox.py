@@ -9,8 +9,8 @@ from thirdeye.model.config import Activation, ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.classic import plain_family, plain_names
 from thirdeye.weights.architectures.classic.plain_family import Sizes
-from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
-from thirdeye.weights.architectures.rope_settings import gguf_rope, huggingface_rope
+from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.common.rope_settings import gguf_rope, huggingface_rope
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

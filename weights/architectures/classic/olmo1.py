@@ -3,11 +3,11 @@
 from dataclasses import replace
 
 from thirdeye.model.config import ModelConfig, Norm
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.classic.plain_family import read_clip
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.name_table import NameTable, rotate_half_rows
+from thirdeye.weights.architectures.common.name_table import NameTable, rotate_half_rows
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

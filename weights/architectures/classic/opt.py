@@ -9,8 +9,8 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.classic import plain_family, plain_names
 from thirdeye.weights.architectures.classic.plain_family import Sizes
-from thirdeye.weights.architectures.limits import MAX_HIDDEN
-from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.common.limits import MAX_HIDDEN
+from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.formats.fields import Fields
 
 SIZES = Sizes(

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from thirdeye.model.config import Activation, ModelConfig, Norm
-from thirdeye.weights.architectures.activations import read_activation
-from thirdeye.weights.architectures.limits import (
+from thirdeye.weights.architectures.common.activations import read_activation
+from thirdeye.weights.architectures.common.limits import (
     MAX_HEADS,
     MAX_HIDDEN,
     MAX_INTERMEDIATE,

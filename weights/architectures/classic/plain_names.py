@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.weights.architectures.llama_names import gguf_names as llama_gguf_names
-from thirdeye.weights.architectures.llama_names import with_norm_biases
-from thirdeye.weights.architectures.name_table import (
+from thirdeye.weights.architectures.common.name_table import (
     NameTable,
     Reorder,
     TensorTarget,
     with_bias,
 )
+from thirdeye.weights.architectures.llama.llama_names import gguf_names as llama_gguf_names
+from thirdeye.weights.architectures.llama.llama_names import with_norm_biases
 
 QKV = "attention.qkv"
 

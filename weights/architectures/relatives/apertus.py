@@ -9,12 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from thirdeye.model.config import Activation, ModelConfig, RopeConfig, RopeScaling
-from thirdeye.weights.architectures import llama_family, llama_names
-from thirdeye.weights.architectures.activations import read_activation
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
-from thirdeye.weights.architectures.qwen3 import KEY_NORM, QUERY_NORM
+from thirdeye.weights.architectures.common.activations import read_activation
+from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
+from thirdeye.weights.architectures.llama.qwen3 import KEY_NORM, QUERY_NORM
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

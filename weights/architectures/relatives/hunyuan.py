@@ -8,13 +8,13 @@ writes the raised theta and keeps the order of rows.
 from dataclasses import replace
 
 from thirdeye.model.config import ModelConfig, RopeConfig
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.name_table import NameTable
-from thirdeye.weights.architectures.qwen3 import KEY_NORM, QUERY_NORM
-from thirdeye.weights.architectures.rope_scaling import as_float32
-from thirdeye.weights.architectures.rope_settings import huggingface_rope, rope_parameters
+from thirdeye.weights.architectures.common.name_table import NameTable
+from thirdeye.weights.architectures.common.rope_scaling import as_float32
+from thirdeye.weights.architectures.common.rope_settings import huggingface_rope, rope_parameters
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
+from thirdeye.weights.architectures.llama.qwen3 import KEY_NORM, QUERY_NORM
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

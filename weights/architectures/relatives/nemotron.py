@@ -4,10 +4,10 @@ of each head turned. In GGUF the 1 has been added, and rows keep their order."""
 from dataclasses import replace
 
 from thirdeye.model.config import Activation, ModelConfig, Norm
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.name_table import NameTable
+from thirdeye.weights.architectures.common.name_table import NameTable
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
-from thirdeye.weights.architectures.limits import MAX_VOCAB
-from thirdeye.weights.architectures.name_table import TensorTarget
+from thirdeye.weights.architectures.common.limits import MAX_VOCAB
+from thirdeye.weights.architectures.common.name_table import TensorTarget
 from thirdeye.weights.architectures.registry import by_gguf_name
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.fingerprint import fingerprint

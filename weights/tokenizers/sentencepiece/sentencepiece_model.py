@@ -80,6 +80,8 @@ def _model(raw: bytes) -> SentencePieceModel:
             normalizer |= dict(fields(_message(value)))
     if not pieces:
         raise ValueError("it has no pieces.")
+    if not trainer:  # they come behind the pieces, and say what kind of model it is
+        raise ValueError("it ends before the trainer's settings.")
     return SentencePieceModel(
         pieces=pieces,
         model_type=_number(trainer.get(3, ModelType.UNIGRAM)),

@@ -3,10 +3,8 @@
 from dataclasses import replace
 
 from thirdeye.model.config import AttentionSpec, ModelConfig
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.gemma2 import GGUF_NORMS
-from thirdeye.weights.architectures.layer_types import (
+from thirdeye.weights.architectures.common.layer_types import (
     FULL,
     SLIDING,
     every_nth_full,
@@ -14,11 +12,13 @@ from thirdeye.weights.architectures.layer_types import (
     read_layer_types,
     read_window,
 )
-from thirdeye.weights.architectures.limits import MAX_LAYERS, MAX_POSITIONS
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.name_table import NameTable
-from thirdeye.weights.architectures.olmo import POST_NORMS
-from thirdeye.weights.architectures.qwen3 import KEY_NORM, QUERY_NORM
+from thirdeye.weights.architectures.common.limits import MAX_LAYERS, MAX_POSITIONS
+from thirdeye.weights.architectures.common.name_table import NameTable
+from thirdeye.weights.architectures.gemma.gemma2 import GGUF_NORMS
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
+from thirdeye.weights.architectures.llama.qwen3 import KEY_NORM, QUERY_NORM
+from thirdeye.weights.architectures.relatives.olmo import POST_NORMS
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

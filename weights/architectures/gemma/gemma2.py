@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.gemma import gemma_config, gemma_names
-from thirdeye.weights.architectures.layer_types import (
+from thirdeye.weights.architectures.common.layer_types import (
     SLIDING,
     every_nth_full,
     gguf_layer_types,
     read_layer_types,
     read_window,
 )
-from thirdeye.weights.architectures.limits import MAX_POSITIONS
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.common.limits import MAX_POSITIONS
+from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.gemma.gemma import gemma_config, gemma_names
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

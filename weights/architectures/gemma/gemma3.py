@@ -7,17 +7,8 @@ another, stretched for long contexts.
 from dataclasses import replace
 
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, RopeConfig
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.gemma import gemma_config, gemma_names
-from thirdeye.weights.architectures.gemma2 import (
-    GGUF_NORMS,
-    NORMS,
-    gemma2_config,
-    gguf_query_scale,
-    read_cap,
-)
-from thirdeye.weights.architectures.layer_types import (
+from thirdeye.weights.architectures.common.layer_types import (
     FULL,
     SLIDING,
     every_nth_full,
@@ -25,14 +16,23 @@ from thirdeye.weights.architectures.layer_types import (
     read_layer_types,
     read_window,
 )
-from thirdeye.weights.architectures.limits import MAX_LAYERS, MAX_POSITIONS
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.name_table import NameTable
-from thirdeye.weights.architectures.qwen3 import KEY_NORM, QUERY_NORM
-from thirdeye.weights.architectures.rope_settings import (
+from thirdeye.weights.architectures.common.limits import MAX_LAYERS, MAX_POSITIONS
+from thirdeye.weights.architectures.common.name_table import NameTable
+from thirdeye.weights.architectures.common.rope_settings import (
     huggingface_rope_of,
     plain_rope_scaling,
 )
+from thirdeye.weights.architectures.gemma.gemma import gemma_config, gemma_names
+from thirdeye.weights.architectures.gemma.gemma2 import (
+    GGUF_NORMS,
+    NORMS,
+    gemma2_config,
+    gguf_query_scale,
+    read_cap,
+)
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
+from thirdeye.weights.architectures.llama.qwen3 import KEY_NORM, QUERY_NORM
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

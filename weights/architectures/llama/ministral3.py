@@ -7,13 +7,13 @@ order.
 from dataclasses import replace
 
 from thirdeye.model.config import AttentionSpec, ModelConfig, RopeConfig, RopeScaling, Temperature
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.limits import MAX_POSITIONS
-from thirdeye.weights.architectures.llama import LLAMA
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.rope_scaling import ORIGINAL, as_float32, yarn_magnitude
-from thirdeye.weights.architectures.rope_settings import rope_parameters
+from thirdeye.weights.architectures.common.limits import MAX_POSITIONS
+from thirdeye.weights.architectures.common.rope_scaling import ORIGINAL, as_float32, yarn_magnitude
+from thirdeye.weights.architectures.common.rope_settings import rope_parameters
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama import LLAMA
+from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

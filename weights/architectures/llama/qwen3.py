@@ -6,11 +6,11 @@ The head's size is a setting of its own, independent of the hidden size. Windows
 from dataclasses import replace
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
-from thirdeye.weights.architectures.qwen2 import qwen_windows
+from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
+from thirdeye.weights.architectures.llama.qwen2 import qwen_windows
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

@@ -9,8 +9,8 @@ what differs. Their tensors' names are in `llama_names.py`.
 from dataclasses import dataclass
 
 from thirdeye.model.config import Activation, ModelConfig, Norm, RopeConfig
-from thirdeye.weights.architectures.activations import read_activation
-from thirdeye.weights.architectures.limits import (
+from thirdeye.weights.architectures.common.activations import read_activation
+from thirdeye.weights.architectures.common.limits import (
     MAX_HEAD_DIM,
     MAX_HEADS,
     MAX_HIDDEN,
@@ -19,7 +19,7 @@ from thirdeye.weights.architectures.limits import (
     MAX_POSITIONS,
     MAX_VOCAB,
 )
-from thirdeye.weights.architectures.rope_settings import (
+from thirdeye.weights.architectures.common.rope_settings import (
     gguf_rope,
     huggingface_rope,
     refuse_partial_rotation,

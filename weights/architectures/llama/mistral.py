@@ -6,10 +6,10 @@ llama.cpp knows it as a Llama.
 from dataclasses import replace
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.layer_types import SLIDING, read_window, windows
-from thirdeye.weights.architectures.llama_family import Defaults
+from thirdeye.weights.architectures.common.layer_types import SLIDING, read_window, windows
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
 
 DEFAULTS = Defaults(

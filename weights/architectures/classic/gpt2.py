@@ -4,9 +4,9 @@ Hugging Face stores its linear layers as Conv1D, `[in, out]`; GGUF stores them `
 """
 
 from thirdeye.model.config import Activation, ModelConfig, Norm
-from thirdeye.weights.architectures.activations import read_activation
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.limits import (
+from thirdeye.weights.architectures.common.activations import read_activation
+from thirdeye.weights.architectures.common.limits import (
     MAX_HEADS,
     MAX_HIDDEN,
     MAX_INTERMEDIATE,
@@ -14,7 +14,7 @@ from thirdeye.weights.architectures.limits import (
     MAX_POSITIONS,
     MAX_VOCAB,
 )
-from thirdeye.weights.architectures.name_table import NameTable, TensorTarget, with_bias
+from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget, with_bias
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

@@ -7,8 +7,8 @@ GGUF               rope.freq_base, rope.scaling.type; Llama 3's scaling is baked
 """
 
 from thirdeye.model.config import RopeConfig, RopeScaling
-from thirdeye.weights.architectures.limits import MAX_HEAD_DIM
-from thirdeye.weights.architectures.rope_scaling import (
+from thirdeye.weights.architectures.common.limits import MAX_HEAD_DIM
+from thirdeye.weights.architectures.common.rope_scaling import (
     gguf_yarn,
     huggingface_scaling,
     llama3_from_table,

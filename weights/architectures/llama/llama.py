@@ -6,10 +6,10 @@ SmolLM2 and many others are Llamas by shape. In GGUF the rows of q and k are int
 from functools import partial
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.name_table import NameTable, rotate_half_rows
+from thirdeye.weights.architectures.common.name_table import NameTable, rotate_half_rows
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
 
 DEFAULTS = Defaults(
     vocab_size=32000,

@@ -7,10 +7,8 @@ window, and only the fourth's rotation is stretched.
 from dataclasses import replace
 
 from thirdeye.model.config import AttentionSpec, ModelConfig, RopeConfig
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.gemma2 import GGUF_NORMS
-from thirdeye.weights.architectures.layer_types import (
+from thirdeye.weights.architectures.common.layer_types import (
     FULL,
     SLIDING,
     every_nth_full,
@@ -18,10 +16,15 @@ from thirdeye.weights.architectures.layer_types import (
     read_layer_types,
     read_window,
 )
-from thirdeye.weights.architectures.limits import MAX_POSITIONS
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.name_table import NameTable, TensorTarget
-from thirdeye.weights.architectures.rope_settings import huggingface_rope_of, plain_rope_scaling
+from thirdeye.weights.architectures.common.limits import MAX_POSITIONS
+from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.common.rope_settings import (
+    huggingface_rope_of,
+    plain_rope_scaling,
+)
+from thirdeye.weights.architectures.gemma.gemma2 import GGUF_NORMS
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

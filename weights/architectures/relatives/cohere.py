@@ -7,9 +7,8 @@ window, and the fourth, which sees all, is not turned.
 from dataclasses import replace
 
 from thirdeye.model.config import AttentionSpec, ModelConfig, Norm
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.layer_types import (
+from thirdeye.weights.architectures.common.layer_types import (
     FULL,
     SLIDING,
     every_nth_full,
@@ -17,14 +16,15 @@ from thirdeye.weights.architectures.layer_types import (
     read_layer_types,
     read_window,
 )
-from thirdeye.weights.architectures.limits import MAX_LAYERS, MAX_POSITIONS
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.name_table import (
+from thirdeye.weights.architectures.common.limits import MAX_LAYERS, MAX_POSITIONS
+from thirdeye.weights.architectures.common.name_table import (
     NameTable,
     Reorder,
     TensorTarget,
     rotate_half_rows,
 )
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from thirdeye.model.config import AttentionSpec, RopeConfig
-from thirdeye.weights.architectures.limits import MAX_LAYERS, MAX_POSITIONS
+from thirdeye.weights.architectures.common.limits import MAX_LAYERS, MAX_POSITIONS
 from thirdeye.weights.formats.fields import Fields
 
 FULL, SLIDING = KINDS = ("full_attention", "sliding_attention")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.weights.architectures.name_table import (
+from thirdeye.weights.architectures.common.name_table import (
     NameTable,
     Reorder,
     TensorTarget,

@@ -4,16 +4,16 @@ others a window. llama.cpp does not know it."""
 from dataclasses import replace
 
 from thirdeye.model.config import ModelConfig, RopeConfig, RopeScaling
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.layer_types import (
+from thirdeye.weights.architectures.common.layer_types import (
     FULL,
     SLIDING,
     read_layer_types,
     windows,
 )
-from thirdeye.weights.architectures.limits import MAX_POSITIONS
-from thirdeye.weights.architectures.llama_family import Defaults
+from thirdeye.weights.architectures.common.limits import MAX_POSITIONS
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
 
 DEFAULTS = Defaults(

@@ -8,9 +8,9 @@ llama.cpp calls it a Llama.
 from dataclasses import replace
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.llama_family import Defaults
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
 
 DEFAULTS = Defaults(

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 from thirdeye.model.config import Activation, ModelConfig, Norm
-from thirdeye.weights.architectures import llama_family, llama_names
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.layer_types import SLIDING, windows
-from thirdeye.weights.architectures.limits import MAX_POSITIONS
-from thirdeye.weights.architectures.llama_family import Defaults
-from thirdeye.weights.architectures.name_table import NameTable, TensorTarget, with_bias
+from thirdeye.weights.architectures.common.layer_types import SLIDING, windows
+from thirdeye.weights.architectures.common.limits import MAX_POSITIONS
+from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget, with_bias
+from thirdeye.weights.architectures.llama import llama_family, llama_names
+from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 

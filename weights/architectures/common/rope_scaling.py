@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thirdeye.model.config import RopeScaling
-from thirdeye.weights.architectures.limits import MAX_POSITIONS
+from thirdeye.weights.architectures.common.limits import MAX_POSITIONS
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.dequantize import dequantize

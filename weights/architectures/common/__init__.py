@@ -1,0 +1,1 @@
+"""What several readers of configurations share: activations, layer types, limits, rope."""
