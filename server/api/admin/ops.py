@@ -15,9 +15,9 @@ from thirdeye.server.api.http.auth import OPERATE
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
-from thirdeye.server.api.introspection.timeline_view import rounded_blocks
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import Phase
+from thirdeye.server.api.state.shared_totals import rounded_blocks
 from thirdeye.server.errors import ServiceUnavailable
 
 

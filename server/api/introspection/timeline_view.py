@@ -9,9 +9,8 @@ from collections.abc import Iterable, Mapping
 
 from msgspec.structs import replace
 
+from thirdeye.server.api.state.shared_totals import rounded_blocks
 from thirdeye.server.engine.interface.types import StepRecord
-
-POOL_PARTS = 16
 
 
 def seen_by(record: StepRecord, tenant: str) -> StepRecord:
@@ -32,12 +31,6 @@ def seen_by(record: StepRecord, tenant: str) -> StepRecord:
         num_blocks_used=used,
         num_blocks_free=total - used,
     )
-
-
-def rounded_blocks(num_used: int, total: int) -> int:
-    """Up to the next sixteenth of the pool; 0 stays 0."""
-    part = max(total // POOL_PARTS, 1)
-    return min(-(-num_used // part) * part, total)
 
 
 def _own(names: Iterable[str], tenants: Mapping[str, str]) -> list[str]:

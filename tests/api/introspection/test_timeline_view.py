@@ -4,7 +4,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from thirdeye.server.api.introspection.timeline_view import POOL_PARTS, seen_by
+from thirdeye.server.api.introspection.timeline_view import seen_by
+from thirdeye.server.api.state.shared_totals import POOL_PARTS
 from thirdeye.server.engine.interface.types import RowKind, StepRecord, StepRow
 
 POOL = 1600
