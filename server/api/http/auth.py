@@ -15,6 +15,7 @@ from thirdeye.server.errors import Forbidden, Unauthorized
 from thirdeye.server.web import ASSETS
 
 OPEN_PATHS = frozenset({"/health", "/ping", "/ready", *ASSETS})
+USE, INSPECT, OPERATE = "use", "inspect", "operate"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
@@ -25,6 +26,11 @@ class ApiKeys:
 
     def __init__(self, keys: Sequence[str]) -> None:
         self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """What each key may do. Of several none is the operator's: each sees its own requests."""
+        return frozenset({USE, INSPECT} | ({OPERATE} if len(self._digests) < 2 else set()))
 
     def __bool__(self) -> bool:
         return bool(self._digests)

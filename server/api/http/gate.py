@@ -31,4 +31,6 @@ class GateMiddleware:
         headers = Headers(scope=scope)
         self._hosts.check(headers, scope.get("http_version", "1.1"))
         if scope["path"] not in OPEN_PATHS:
-            lifetime_in(scope).caller = self._keys.caller(headers)
+            lifetime = lifetime_in(scope)
+            lifetime.caller = self._keys.caller(headers)
+            lifetime.scopes = self._keys.scopes
