@@ -25,6 +25,7 @@ class TextPart:
     hints: frozenset[str] = frozenset()
 
 
+PART_MARKS = ("cache_control",)  # on any part; hints, which are named
 TEXT_PARTS = {
     "text": TextPart(),
     "input_text": TextPart(),
@@ -55,7 +56,7 @@ def _part(value: object, path: str, kinds: Mapping[str, TextPart], ignored: Igno
         fail("unsupported_content", rule, path)
     key = kinds[kind].key
     text = string(part.get(key), f"{path}.{key}")
-    only({"type", key} | kinds[kind].hints, part, path, ignored)
+    only({"type", key} | kinds[kind].hints, part, path, ignored, PART_MARKS)
     return text
 
 
@@ -65,8 +66,8 @@ def content_schema(kinds: Mapping[str, TextPart]) -> dict[str, Any]:
 
 
 def _part_schema(name: str, part: TextPart) -> dict[str, Any]:
-    hints: dict[str, Any] = {hint: {} for hint in sorted(part.hints)}
-    properties = {"type": {"const": name}, part.key: {"type": "string"}} | hints
+    marks: dict[str, Any] = {mark: {} for mark in sorted({*part.hints, *PART_MARKS})}
+    properties = {"type": {"const": name}, part.key: {"type": "string"}} | marks
     return closed_schema(properties, "type", part.key)
 
 
