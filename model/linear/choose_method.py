@@ -30,7 +30,8 @@ def choose_quantization(name: str, where: Placement) -> str:
     if name == "int8":
         raise ValueError(
             "'--quantize' int8 needs '--dtype' float32 and a CPU with VNNI instructions, or with "
-            f"AVX2 and compiled kernels, got {where.device} and {where.dtype}: use '--quantize none'."
+            "AVX2 and compiled kernels, "
+            f"got {where.device} and {where.dtype}: use '--quantize none'."
         )
     if name not in ("auto", "none"):
         raise ValueError(
