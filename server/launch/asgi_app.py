@@ -19,6 +19,7 @@ from thirdeye.server.api.admin.ops import ops_routes
 from thirdeye.server.api.admin.pages import page_routes
 from thirdeye.server.api.anthropic.routes import messages_routes
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.http.auth import ApiKeys
 from thirdeye.server.api.http.cors import CorsMiddleware
 from thirdeye.server.api.http.error_handlers import (
     error_response,
@@ -84,6 +85,7 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
             "tokens": context.config.tokens_per_minute,
         }
     )
+    state.keys = ApiKeys(context.config.api_keys)
     own_the_shutdown()
     app = App(
         state,
@@ -114,7 +116,7 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(ClientGone, on_client_gone)
     app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_middleware(GateMiddleware, config=context.config)
+    app.add_middleware(GateMiddleware, config=context.config, keys=state.keys)
     if context.config.cors_origins:
         app.add_middleware(CorsMiddleware, context.config.cors_origins)
     app.add_middleware(

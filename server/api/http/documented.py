@@ -15,7 +15,7 @@ _JSON = "application/json"
 _STATUSES = {
     400: "A field is wrong: `param` names it",
     401: "The API key is missing or not accepted",
-    403: "Foreign Host or Origin",
+    403: "The key lacks the scope; without keys: foreign Host or Origin",
     404: "No such model",
     408: "The body came too slowly",
     413: "The body is too large",

@@ -25,6 +25,7 @@ class TextPart:
     hints: frozenset[str] = frozenset()
 
 
+PART_MARKS = ("cache_control",)  # on any part; hints, which are named
 TEXT_PARTS = {"text": TextPart()}
 ASSISTANT_PARTS = TEXT_PARTS | {"refusal": TextPart("refusal")}
 
@@ -51,14 +52,19 @@ def _part(value: object, path: str, kinds: Mapping[str, TextPart], ignored: Igno
         fail("unsupported_content", rule, path)
     key = kinds[kind].key
     text = string(part.get(key), f"{path}.{key}")
-    only({"type", key} | kinds[kind].hints, part, path, ignored)
+    only({"type", key} | kinds[kind].hints, part, path, ignored, PART_MARKS)
     return text
 
 
-_PART = closed_schema({"type": {"const": "text"}, "text": {"type": "string"}}, "type", "text")
-_REFUSAL = closed_schema(
-    {"type": {"const": "refusal"}, "refusal": {"type": "string"}}, "type", "refusal"
-)
+def part_schema(name: str, part: TextPart) -> dict[str, Any]:
+    """The JSON schema of a part of this kind."""
+    marks: dict[str, Any] = {mark: {} for mark in sorted({*part.hints, *PART_MARKS})}
+    properties = {"type": {"const": name}, part.key: {"type": "string"}} | marks
+    return closed_schema(properties, "type", part.key)
+
+
+_PART = part_schema("text", TEXT_PARTS["text"])
+_REFUSAL = part_schema("refusal", ASSISTANT_PARTS["refusal"])
 
 
 def _content_schema(part: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from thirdeye.server.api.field_rules.ignored import Ignored
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
 from thirdeye.server.api.reasoning.reasoning_fields import Effort
-from thirdeye.server.api.requests.content_fields import TextPart, parse_content
+from thirdeye.server.api.requests.content_fields import TextPart, parse_content, part_schema
 from thirdeye.server.api.requests.fields import OnlyFalse
 from thirdeye.server.api.requests.generation_fields import (
     MAX_LOGPROBS,
@@ -44,13 +44,7 @@ ITEM_PARTS = {
 }
 
 
-def _part_schema(name: str, part: TextPart) -> dict[str, Any]:
-    hints: dict[str, Any] = {hint: {} for hint in sorted(part.hints)}
-    properties = {"type": {"const": name}, part.key: {"type": "string"}} | hints
-    return closed_schema(properties, "type", part.key)
-
-
-_PARTS = [_part_schema(name, part) for name, part in ITEM_PARTS.items()]
+_PARTS = [part_schema(name, part) for name, part in ITEM_PARTS.items()]
 ItemContent = Annotated[
     str,
     PlainValidator(lambda value, info: parse_content(value, ITEM_PARTS, info.context)),

@@ -11,6 +11,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from thirdeye.server.api.http.admission import AdmissionControl
+from thirdeye.server.api.http.auth import ApiKeys
 from thirdeye.server.api.http.rate_limits import Rates
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
@@ -116,6 +117,7 @@ class ServerState:
         self.model: ServedModel | None = None
         self.admission = AdmissionControl(clock=clock)
         self.rates = Rates()
+        self.keys = ApiKeys(())
         self.startup_seconds: dict[str, float] = {}  # by phase
 
     def ready(self, engine: Engine, model: ServedModel) -> None:

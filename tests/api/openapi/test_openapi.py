@@ -131,6 +131,9 @@ def responses_of(config: ApiConfig) -> dict[str, Any]:
     } | {"": found}
 
 
+ALLOWED = {"inspect": ["get /v1/timeline", "post /v1/inspect"], "operate": ["get /metrics"]}
+
+
 def test_a_server_with_keys_says_who_may_ask() -> None:
     """Each operation wants a key and may say 401, but those that the gate lets through."""
     operations = responses_of(ApiConfig(api_keys=("k",)))
@@ -139,9 +142,11 @@ def test_a_server_with_keys_says_who_may_ask() -> None:
     assert whole["security"] == [{"bearer": []}, {"x-api-key": []}]
     for name, operation in operations.items():
         is_open = name in ("get /health", "get /ping", "get /ready")
-        assert operation.get("security") == ([] if is_open else None), name
+        scopes = [scope for scope in ("inspect", "operate") if name in ALLOWED[scope]]
+        locks = [{"bearer": scopes}, {"x-api-key": scopes}]
+        assert operation.get("security") == ([] if is_open else locks if scopes else None), name
         assert ("401" in operation["responses"]) == (not is_open), name
-        assert "403" not in operation["responses"], name
+        assert ("403" in operation["responses"]) == (not is_open), name
 
 
 @pytest.mark.parametrize("hosts", [None, ("localhost",)])

@@ -25,6 +25,7 @@ HI = CHAT["messages"][0]
 ASSISTANT = {"role": "assistant", "content": "Hello"}
 NAMED = {"type": "function", "function": {"name": "f"}}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TEXT = {"type": "text", "text": "Hi"}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
 
 
@@ -157,6 +158,10 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"max_tokens": None, "max_completion_tokens": 32768}, "max_completion_tokens"),
         ({"messages": [HI | {"cache_control": {}}]}, "cache_control"),
         ({"messages": [HI | {"id": "m", "timestamp": 1}]}, "id, timestamp"),
+        ({"messages": [HI | {"content": [TEXT | {"cache_control": {}}]}]}, "cache_control"),
+        (said(ASSISTANT | {"tool_calls": [CALL | {"extra_content": {"google": {}}}],
+                           "provider_specific_fields": {"refusal": None}}),
+         "extra_content, provider_specific_fields"),
         ({"ttl": 60, "cache_prompt": True, "max_tokens": 2100}, "cache_prompt, max_tokens, ttl"),
     )),
     (TEXT_URL, {"max_tokens": 100_000}, "max_tokens"),
