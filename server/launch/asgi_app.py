@@ -83,7 +83,8 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
         {
             "requests": context.config.requests_per_minute,
             "tokens": context.config.tokens_per_minute,
-        }
+        },
+        at_once=context.config.concurrent_requests,
     )
     state.keys = ApiKeys(context.config.api_keys)
     own_the_shutdown()

@@ -149,6 +149,19 @@ def test_a_server_with_keys_says_who_may_ask() -> None:
         assert ("403" in operation["responses"]) == (not is_open), name
 
 
+def test_limits_of_keys_are_told_where_there_are_some() -> None:
+    operations = responses_of(ApiConfig(tokens_per_minute=9, concurrent_requests=1))
+    answers = operations["post /v1/chat/completions"]["responses"]
+    for status in ("200", "429"):
+        found = {name for name in answers[status]["headers"] if name.startswith("x-ratelimit")}
+        assert found == {
+            *(f"x-ratelimit-{what}-tokens" for what in ("limit", "remaining", "reset")),
+            *(f"x-ratelimit-{what}-concurrent" for what in ("limit", "remaining")),
+        }
+    plain = responses_of(ApiConfig())["post /v1/chat/completions"]["responses"]["200"]["headers"]
+    assert not any(name.startswith("x-ratelimit") for name in plain)
+
+
 @pytest.mark.parametrize("hosts", [None, ("localhost",)])
 def test_a_server_without_keys_knows_no_401(hosts: tuple[str, ...] | None) -> None:
     """And a 403 only where a foreign Host is refused."""
