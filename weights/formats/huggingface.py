@@ -61,6 +61,7 @@ class HuggingFaceCheckpoint:
         text = _text_part(self._fields)
         self._unread = () if text is self._fields else OTHER_SENSES
         architecture = by_model_type(text)
+        self.architecture = text.text("model_type")
         self.config: ModelConfig = architecture.huggingface_config(text)
         self._names = architecture.huggingface_names(self.config)
         self._settings = self._directory.fields("tokenizer_config.json")

@@ -40,7 +40,8 @@ class GGUFCheckpoint:
         architecture = by_gguf_name(fields)
         self._tokens_swallow_space = architecture.tokens_swallow_space
         noted = Noted(self._file.metadata)
-        prefixed = Fields(path, noted, fields.text("general.architecture") + ".")
+        self.architecture = fields.text("general.architecture")
+        prefixed = Fields(path, noted, self.architecture + ".")
         vocab_size = _vocab_size(self._file)
         self.config: ModelConfig = architecture.gguf_config(prefixed, self._file, vocab_size)
         refuse_unread(prefixed, noted)
