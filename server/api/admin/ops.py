@@ -11,7 +11,6 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.http.auth import OPERATE
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
@@ -19,6 +18,7 @@ from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import Phase
 from thirdeye.server.api.state.shared_totals import rounded_blocks
 from thirdeye.server.errors import ServiceUnavailable
+from thirdeye.server.settings.api_keys import OPERATE
 
 
 class Status(Struct):

@@ -17,7 +17,6 @@ from starlette.responses import Response
 
 from thirdeye.server.api.generation.respond import answer_stream
 from thirdeye.server.api.http.admission import ViewerSlots
-from thirdeye.server.api.http.auth import OPERATE
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import data_frame
@@ -25,6 +24,7 @@ from thirdeye.server.api.introspection.timeline_view import seen_by
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.engine.interface.types import Engine, EngineDead, StepRecord
 from thirdeye.server.errors import InvalidRequest, engine_failed
+from thirdeye.server.settings.api_keys import OPERATE
 
 MAX_WATCHERS = 16
 MAX_WATCHERS_OF_KEY = 4
