@@ -47,7 +47,8 @@ KNOWN_DEVIATIONS = {
     "prompt token has no logprob: OpenAI, vLLM and lm-eval have null there.",
     "/responses": "Until the end 'usage' is null: Open Responses wants the key, OpenAI sends null "
     "and its document knows none. Open Responses has only null for the schema of 'text.format', "
-    "which OpenAI's document has as an object, and OpenAI sends.",
+    "which OpenAI's document has as an object, and OpenAI sends. The document is older than a "
+    "'tool_choice' of type allowed_tools, which Open Responses and OpenAI's package know.",
     "/messages": "A stream may hold `ping` events; the document has none, Anthropic's pages do.",
     "/embeddings": "With encoding_format base64 'embedding' is a string; the schema has the list.",
 }
@@ -215,6 +216,9 @@ def _excuse_response(response: Json, publisher: str) -> None:
     thinks = response.get("reasoning")
     if publisher == "openai" and isinstance(thinks, dict) and thinks.get("effort") in NEWER_EFFORTS:
         thinks["effort"] = None
+    choice = response.get("tool_choice")
+    if publisher == "openai" and isinstance(choice, dict) and choice["type"] == "allowed_tools":
+        response["tool_choice"] = choice["mode"]
     wanted = response.get("text")
     if isinstance(wanted, dict) and publisher == "openresponses" and "schema" in wanted["format"]:
         wanted["format"]["schema"] = None

@@ -26,10 +26,9 @@ from thirdeye.server.api.generation.plan import unix_seconds
 from thirdeye.server.api.http.sse import event_frame
 from thirdeye.server.api.openai.logprob_lists import chat_logprobs
 from thirdeye.server.api.openai.tool_calls import new_call_id
+from thirdeye.server.api.responses.hosted import functions_of
 from thirdeye.server.api.responses.schema import (
     LOGPROBS,
-    NAMED,
-    FunctionTool,
     JsonSchemaFormat,
     ResponsesRequest,
     TextFormat,
@@ -311,8 +310,8 @@ def empty_response(
         "instructions": body.instructions,
         "output": [],
         "error": None,
-        "tools": [_tool(tool) for tool in body.tools],
-        "tool_choice": _tool_choice(body.tool_choice),
+        "tools": [tool.model_dump() for _, tool in functions_of(body.tools)],
+        "tool_choice": body.tool_choice,
         "truncation": "disabled",
         "parallel_tool_calls": body.parallel_tool_calls,
         "text": {"format": _format(body.text.format), "verbosity": "medium"},
@@ -338,16 +337,6 @@ def _reasoning(body: ResponsesRequest) -> JsonObject:
     effort = body.reasoning.effort if body.reasoning else None
     summary = body.reasoning.summary if body.reasoning else None
     return {"effort": effort, "summary": summary}
-
-
-def _tool(tool: FunctionTool) -> JsonObject:
-    return tool.model_dump()
-
-
-def _tool_choice(choice: str) -> str | JsonObject:
-    if choice.startswith(NAMED):
-        return {"type": "function", "name": choice.removeprefix(NAMED)}
-    return choice
 
 
 def _format(wanted: TextFormat) -> JsonObject:

@@ -7,14 +7,20 @@ must refuse.
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
 
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.ignored import Ignored
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
 from thirdeye.server.api.reasoning.reasoning_fields import Effort
-from thirdeye.server.api.requests.content_fields import TextPart, parse_content, part_schema
+from thirdeye.server.api.requests import tool_fields
+from thirdeye.server.api.requests.content_fields import (
+    ASSISTANT_PARTS,
+    TextPart,
+    content_schema,
+    parse_content,
+)
 from thirdeye.server.api.requests.fields import OnlyFalse
 from thirdeye.server.api.requests.generation_fields import (
     MAX_LOGPROBS,
@@ -34,21 +40,19 @@ from thirdeye.server.api.requests.value_readers import (
     only,
     string,
 )
+from thirdeye.server.api.responses.hosted import (
+    LEFT_OUT_ITEMS,
+    LeftOutItem,
+    ShellCallItem,
+    ShellOutputItem,
+    Tool,
+)
 
-_OUTPUT_HINTS = frozenset({"annotations", "logprobs"})
-ITEM_PARTS = {
-    "input_text": TextPart(),
-    "output_text": TextPart(hints=_OUTPUT_HINTS),
-    "refusal": TextPart("refusal"),
-    "text": TextPart(),
-}
-
-
-_PARTS = [part_schema(name, part) for name, part in ITEM_PARTS.items()]
+ITEM_PARTS = {"input_text": TextPart()} | ASSISTANT_PARTS
 ItemContent = Annotated[
     str,
     PlainValidator(lambda value, info: parse_content(value, ITEM_PARTS, info.context)),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": _PARTS}}]}),
+    WithJsonSchema(content_schema(ITEM_PARTS)),
 ]
 ItemId = Annotated[str, Field(max_length=256)]
 Status = Literal["in_progress", "completed", "incomplete"]
@@ -102,16 +106,24 @@ class ReasoningItem(Strict):
         return "\n\n".join(part.text for part in self.content or self.summary)
 
 
+def _item_tag(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else value.type
+    return "<left_out>" if kind in LEFT_OUT_ITEMS else f"<{kind or 'message'}>"
+
+
 Item = Annotated[
     Annotated[MessageItem, Tag("<message>")]
     | Annotated[CallItem, Tag("<function_call>")]
     | Annotated[CallOutputItem, Tag("<function_call_output>")]
-    | Annotated[ReasoningItem, Tag("<reasoning>")],
-    *kinds(
-        "message",
-        "function_call",
-        "function_call_output",
-        "reasoning",
+    | Annotated[ReasoningItem, Tag("<reasoning>")]
+    | Annotated[ShellCallItem, Tag("<local_shell_call>")]
+    | Annotated[ShellOutputItem, Tag("<local_shell_call_output>")]
+    | Annotated[LeftOutItem, Tag("<left_out>")],
+    Discriminator(_item_tag),
+    of_kind(
+        *("message", "function_call", "function_call_output", "reasoning"),
+        *("local_shell_call", "local_shell_call_output"),
+        *LEFT_OUT_ITEMS,
         default="message",
         code="unsupported_value",
     ),
@@ -157,38 +169,29 @@ class TextConfig(Strict):
     verbosity: Annotated[Literal["low", "medium", "high"] | None, Hint(("medium",))] = None
 
 
-class FunctionTool(Strict):
-    type: Literal["function"]
-    name: FunctionName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-Tool = Annotated[FunctionTool, of_kind("function", code="unsupported_value")]
-
-
 ToolMode = Literal["none", "auto", "required"]
 _MODES: tuple[str, ...] = get_args(ToolMode)
 
 
-def parse_tool_choice(value: object, ignored: Ignored | None = None) -> str:
-    """A mode, or the name of a function written as `function:NAME`."""
+def parse_tool_choice(value: object, ignored: Ignored | None = None) -> str | dict[str, Any]:
+    """A mode, the function to call, or those that may be called: as it was sent."""
     if isinstance(value, str):
         if value not in _MODES:
             fail("invalid_value", "must be 'none', 'auto', 'required' or a function.")
         return value
     choice = mapping(value, wanted="a string or an object")
+    if choice.get("type") == "allowed_tools":
+        tool_fields.parse_tool_choice(choice, ignored)
+        return choice
     if choice.get("type") != "function":
         fail("unsupported_value", "must be 'function'.", ".type")
-    name = string(choice.get("name"), ".name", "the name of a function")
+    string(choice.get("name"), ".name", "the name of a function")
     only(("type", "name"), choice, "", ignored)
-    return f"{NAMED}{name}"
+    return choice
 
 
-NAMED = "function:"
 ToolChoice = Annotated[
-    str,
+    str | dict[str, Any],
     PlainValidator(lambda value, info: parse_tool_choice(value, info.context)),
     WithJsonSchema(
         {
@@ -202,6 +205,7 @@ ToolChoice = Annotated[
                     "type",
                     "name",
                 ),
+                tool_fields.ALLOWED_FLAT,
             ]
         }
     ),
