@@ -1,6 +1,6 @@
 """Instruction sets that the kernels can be compiled for: on each of them they have the same bits.
 
-`csrc/simd.h` is what makes it so, `tests/model/native/test_levels.py` holds it. A level's
+`csrc/simd.h` is what makes it so, `tests/model/native/levels/test_levels.py` holds it. A level's
 instructions are named one by one instead of -march=native, so that a library's name stands for the
 same code everywhere.
 """
