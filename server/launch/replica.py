@@ -114,6 +114,7 @@ def build_app(settings: Settings, state: ServerState) -> FastAPI:
         strict_max_tokens=requests.strict_max_tokens,
         requests_per_minute=access.requests_per_minute,
         tokens_per_minute=access.tokens_per_minute,
+        concurrent_requests=access.concurrent_requests,
         lenient=requests.lenient,
         cors_origins=network.cors_origin,
     )

@@ -124,7 +124,7 @@ async def load(replica: Replica, url: str, started: float) -> None:
     is_no_op = settings.placement.deterministic and info.device == "cpu"
     lines = [
         ready_line(url, opened.names[0], info, time.monotonic() - started),
-        f"  engine: {info.numerics}",
+        engine_line(info),
         *([f"  memory: {info.memory}"] if info.memory else []),
         *defaults_line(opened.defaults),
         *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
@@ -145,6 +145,11 @@ def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
         f"({info.num_parameters / 1e6:,.1f} M parameters, {info.max_model_len:,} context, "
         f"{device} {info.dtype}, {info.num_blocks:,} KV blocks{missed})  in {seconds:.1f} s"
     )
+
+
+def engine_line(info: EngineInfo) -> str:
+    """What computes, and what our kernels are compiled for, which is not part of the numerics."""
+    return f"  engine: {info.numerics}" + (f", compiled for {info.isa}" if info.isa else "")
 
 
 def defaults_line(defaults: GenerationDefaults) -> list[str]:

@@ -134,6 +134,9 @@ class AccessSettings:
     open_metrics: bool = setting(False, "Let /metrics be read without a key")
     requests_per_minute: int = setting(0, "Requests of each key, 0: any number", at_least=0)
     tokens_per_minute: int = setting(0, "Tokens of each key, 0: any number", at_least=0)
+    concurrent_requests: int = setting(
+        0, "Answers of each key under way at once, 0: any number", at_least=0
+    )
 
     def api_keys(self) -> tuple[str, ...]:
         """Lines of keys from flags, the environment and the key file. Raises ValueError."""

@@ -41,7 +41,7 @@ UNTOLD = {
 DISAGREE = re.compile(r"'[\w.]+' (cannot go with|must equal) '[\w.]+'")
 # Parts that must belong together, and variables that the model's template must know.
 PARTS = ("receipt.", "chat_template_kwargs.")
-# The same in Anthropic's envelope, which has the message alone.
+# The same in Anthropic's envelope and Ollama's, which have the message alone.
 UNTOLD_MESSAGES = (
     "maximum context length",
     "'max_tokens' must be at most",
@@ -51,6 +51,13 @@ UNTOLD_MESSAGES = (
     ".name' must be unique",
     ".input_schema",
     "'output_config.format.schema",
+    "'format",
+    ".parameters",
+    "'top_logprobs' needs",
+    "needs the chat template",
+    "'tools' needs 'messages'",
+    "'messages' must not end with a call",
+    "must equal 'model' when both are given",
 )
 
 
@@ -67,10 +74,13 @@ def valid_requests_pass(ctx: Any, response: Any, case: Any) -> None:
     assert is_untold, f"a valid request got {response.status_code}: {error}"
 
 
-def _is_untold(error: dict[str, Any]) -> bool:
-    if "param" not in error:
-        return any(words in error["message"] for words in UNTOLD_MESSAGES)
-    if DISAGREE.match(error["message"]) or (error["param"] or "").startswith(PARTS):
+def _is_untold(error: dict[str, Any] | str) -> bool:
+    message = error if isinstance(error, str) else error["message"]
+    if DISAGREE.match(message):
+        return True
+    if isinstance(error, str) or "param" not in error:
+        return any(words in message for words in UNTOLD_MESSAGES)
+    if (error["param"] or "").startswith(PARTS):
         return True
     found = (re.sub(r"\[\d+\]", "", error["param"] or ""), error["code"])
     return found in UNTOLD or error["code"] == "invalid_schema"  # it does not compile

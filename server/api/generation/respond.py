@@ -116,6 +116,8 @@ def admit(
     account = context.state.rates.open(lifetime.caller, lifetime.headers)
     permit = context.state.admission.admit(generation.width(engine.info.max_num_seqs))
     lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
+    account.begin()
+    lifetime.at_end(account.end)
     account.charge(requests=1, tokens=tally.num_prompt_tokens)
     lifetime.at_end(lambda: account.charge(tokens=tally.num_generated_tokens))
     context.metrics.request_began(tally)

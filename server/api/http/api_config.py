@@ -25,5 +25,6 @@ class ApiConfig:
     lenient: bool = False  # unknown fields are named in a header instead of refused
     requests_per_minute: int = 0  # of each key; 0 is no limit
     tokens_per_minute: int = 0
+    concurrent_requests: int = 0  # answers of each key under way
     cors_origins: tuple[str, ...] = ()  # pages of these may call, "*" is all
     version: str = "0.1.0"

@@ -63,7 +63,9 @@ def inspect_routes(context: Context) -> APIRouter:
         ids = await encode_text(body, model)
         lifetime = lifetime_of(request)
         inspection = InspectionEvents(body, model, trace_request(body, ids, model, lifetime.caller))
+        account = context.state.rates.open(lifetime.caller, lifetime.headers)
         lifetime.at_end(slots.acquire(lifetime.caller))
+        account.charge(requests=1, tokens=len(ids))
         lifetime.at_end(context.state.admission.admit(1).release)  # a drain waits for it
         events = inspection.events(engine)
         if not body.stream:

@@ -10,11 +10,17 @@ from typing import Any
 
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.auth import open_paths, scope_of
+from thirdeye.server.api.http.rate_limits import CONCURRENT, RATE_HEADERS
 from thirdeye.server.settings.api_keys import USE
 
 SCHEMES: dict[str, Any] = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+RATE_HEADER = {
+    "description": "What a key may ask for, and what is left of it",
+    "required": False,
+    "schema": {"type": "string"},
 }
 METHODS = ("get", "post")
 
@@ -39,4 +45,19 @@ def show_access(document: dict[str, Any], config: ApiConfig) -> dict[str, Any]:
                 operation["security"] = [{name: [scope]} for name in SCHEMES]
             if not checks_hosts and (is_open or not has_keys):
                 operation["responses"].pop("403", None)
+            _show_limits(operation["responses"], config)
     return document
+
+
+def _show_limits(answers: dict[str, Any], config: ApiConfig) -> None:
+    """Of what a key may be short of, the headers say what is left: on answers and on 429s."""
+    limits = {
+        "requests": config.requests_per_minute,
+        "tokens": config.tokens_per_minute,
+        CONCURRENT: config.concurrent_requests,
+    }
+    kinds = [kind for kind, limit in limits.items() if limit]
+    shown = {name: RATE_HEADER for name in RATE_HEADERS if name.rpartition("-")[2] in kinds}
+    if "429" in answers:
+        for status in ("200", "429"):
+            answers[status]["headers"] |= shown

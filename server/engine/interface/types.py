@@ -239,6 +239,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     numerics: str = ""  # all else that decides bits: library, kernels, threads, instruction set
     memory: str = ""  # where a GPU's goes, as measured at start
     num_ranks: int = 1  # processes that compute the model together
+    isa: str = ""  # what our kernels are compiled for, which decides no bit; empty: none
     missed_paths: list[str] = []  # fast paths that do not apply, with the reason
 
 
