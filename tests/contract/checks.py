@@ -31,6 +31,7 @@ UNTOLD = {
     ("tool_choice", "invalid_value"),  # without tools, or of another name
     ("parallel_tool_calls", "invalid_value"),  # without tools
     ("input", "context_length_exceeded"),
+    ("input", "array_below_min_length"),  # all its items are of kinds that are left out
     ("max_output_tokens", "integer_above_max_value"),
     ("tools.name", "invalid_value"),  # not unique
     ("prompt", "empty_string"),  # and the model has no BOS token to start from
@@ -38,7 +39,7 @@ UNTOLD = {
     ("lens_positions", "invalid_value"),  # at every token of a long text
 }
 # Two fields that say different things of one matter: names of one field, forms of an answer.
-DISAGREE = re.compile(r"'[\w.]+' (cannot go with|must equal) '[\w.]+'")
+DISAGREE = re.compile(r"'[\w.]+' (cannot go with|must equal|must agree with) '[\w.]+'")
 # Parts that must belong together, and variables that the model's template must know.
 PARTS = ("receipt.", "chat_template_kwargs.")
 # The same in Anthropic's envelope and Ollama's, which have the message alone.
