@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from thirdeye.clients.client import AsyncClient, AsyncStream, Client, Stream
+    from thirdeye.clients.async_client import AsyncClient, AsyncStream
+    from thirdeye.clients.client import Client, Stream
     from thirdeye.clients.errors import (
         APIError,
         Authentication,
@@ -70,6 +71,7 @@ def __getattr__(name: str) -> Any:
             "thirdeye.clients.errors",
             "thirdeye.clients.types",
             "thirdeye.clients.client",
+            "thirdeye.clients.async_client",
         ):  # lightest first
             found = vars(import_module(module)).get(name)
             if found is not None:

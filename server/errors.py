@@ -109,7 +109,7 @@ class ServerOverloaded(ApiError):
 
 
 class RequestsLimited(ApiError):
-    """The key has had its requests of this minute."""
+    """The key has had its requests of this minute, or has as many under way as it may."""
 
     status = 429
     type = "requests"

@@ -125,8 +125,8 @@ def serve(
     figures: Figures = None,
 ) -> None:
     """Send load to a server and report what its users would see."""
+    from thirdeye.clients.loadtest.load_settings import LoadSettings
     from thirdeye.clients.loadtest.results.stats import Goals
-    from thirdeye.clients.loadtest.run import LoadSettings
     from thirdeye.clients.loadtest.workload.arrivals import CONSTANT
     from thirdeye.clients.loadtest.workload.prompts import Length, Mix
     from thirdeye.clients.target import Target

@@ -19,17 +19,18 @@ ON_A_GPU = {"int8": (8, 0), "int4": (8, 0), "fp8": (8, 9)}  # the least compute 
 
 
 def choose_quantization(name: str, where: Placement) -> str:
-    """`auto` is int8 on a CPU that has the instructions for it, else none.
+    """`auto` is int8 on a CPU for which there are kernels, ours or torch's, else none.
 
     Raises ValueError for a format that this machine does not have.
     """
     if where.device.type == "cuda":
         return "none" if name in ("auto", "none") else _on_a_gpu(name, where)
-    if name in ("auto", "int8") and Int8.is_available(where):
+    if name in ("auto", "int8") and (where.native or Int8.is_available(where)):
         return "int8"
     if name == "int8":
         raise ValueError(
-            "'--quantize' int8 needs a CPU with VNNI instructions and '--dtype' float32, "
+            "'--quantize' int8 needs '--dtype' float32 and a CPU with VNNI instructions, or with "
+            "AVX2 and compiled kernels, "
             f"got {where.device} and {where.dtype}: use '--quantize none'."
         )
     if name not in ("auto", "none"):

@@ -17,25 +17,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from thirdeye.model.native.levels import CPU_INFO, LEVELS, Level, level_named
 from thirdeye.model.native.seal import is_sealed, seal_in_place
 
 SOURCES = Path(__file__).parent / "csrc"
-CPU_INFO = Path("/proc/cpuinfo")
 COMPILERS = ("cc", "gcc", "clang")
 COMPILE_SECONDS = 120.0
 
-# What the kernels are written in, as the kernel's list of CPU flags and as the compiler call it.
-# Named one by one instead of -march=native, so that a name stands for the same code everywhere.
-INSTRUCTIONS = {
-    "fma": "-mfma",
-    "f16c": "-mf16c",
-    "bmi2": "-mbmi2",
-    "avx512f": "-mavx512f",
-    "avx512bw": "-mavx512bw",
-    "avx512dq": "-mavx512dq",
-    "avx512vl": "-mavx512vl",
-    "avx512_vnni": "-mavx512vnni",
-}
 FLAGS = (
     "-std=gnu11",
     "-O3",
@@ -44,7 +32,6 @@ FLAGS = (
     "-ffp-contract=off",  # a multiplication and an addition are fused where the source says so
     "-fno-math-errno",
     "-Wall",
-    *INSTRUCTIONS.values(),
 )
 
 
@@ -59,6 +46,7 @@ class Build:
     compiler: str
     sources: tuple[Path, ...]  # .c files
     library: Path
+    level: Level
 
     @property
     def is_done(self) -> bool:
@@ -79,7 +67,8 @@ class Build:
             raise Unavailable(f"compiling failed: {error}") from error
 
     def _compile(self, made: Path) -> None:
-        command = [*gently(), self.compiler, *FLAGS, "-o", str(made), *map(str, self.sources)]
+        flags = (*FLAGS, *self.level.flags, "-o", str(made))
+        command = [*gently(), self.compiler, *flags, *map(str, self.sources)]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=COMPILE_SECONDS, check=False
         )
@@ -92,37 +81,41 @@ def plan_build(
     cache: Path,
     compilers: Sequence[str] = COMPILERS,
     *,
+    isa: str = "auto",
     sources: Path = SOURCES,
     cpu_info: Path = CPU_INFO,
 ) -> Build:
     """The library of the C files in `sources`, to be kept in `cache`, by the first compiler there.
 
-    Raises `Unavailable` if the processor lacks instructions, or there is no compiler.
+    `isa` is the name of a level, or `auto`: the quickest that the processor has and the compiler
+    knows. Raises `Unavailable` if there is none, or no compiler.
     """
-    if missing := missing_instructions(cpu_info):
-        raise Unavailable(f"the processor has no {missing[0]}")
+    levels = choose_levels(isa, cpu_info)
     compiler = next((found for name in compilers if (found := shutil.which(name))), None)
     if compiler is None:
         raise Unavailable(f"no C compiler is here (tried {', '.join(compilers)})")
     files = sorted((*sources.glob("*.h"), *sources.glob("*.c")))
-    name = fingerprint(files, compiler)
     c_files = tuple(file for file in files if file.suffix == ".c")
-    return Build(compiler, c_files, cache / f"kernels-{name}.so")
+    version = compiler_version(compiler)
+    for level in levels:
+        name = f"kernels-{level.name}-{fingerprint(files, level, version)}.so"
+        build = Build(compiler, c_files, cache / name, level)
+        if level is levels[-1] or build.is_done or knows(compiler, level):
+            return build
+    raise AssertionError("the last level is tried in any case")
 
 
-def missing_instructions(cpu_info: Path = CPU_INFO) -> list[str]:
-    """Which of `INSTRUCTIONS` this processor does not have; all, where nobody says."""
-    try:
-        lines = cpu_info.read_text().splitlines()
-    except OSError:  # not Linux
-        lines = []
-    flags = next((line.split(":")[1].split() for line in lines if line.startswith("flags")), [])
-    return [name for name in INSTRUCTIONS if name not in flags]
+def choose_levels(isa: str, cpu_info: Path = CPU_INFO) -> list[Level]:
+    """The quickest first. Raises `Unavailable` with what the processor lacks."""
+    wanted = LEVELS if isa == "auto" else (level_named(isa),)
+    if levels := [level for level in wanted if not level.missing(cpu_info)]:
+        return levels
+    raise Unavailable(f"the processor has no {wanted[-1].missing(cpu_info)[0]}")
 
 
-def fingerprint(files: Sequence[Path], compiler: str) -> str:
+def fingerprint(files: Sequence[Path], level: Level, version: str) -> str:
     """16 hexadecimal digits that stand for the sources, the flags and the compiler's version."""
-    parts = [" ".join(FLAGS).encode(), compiler_version(compiler).encode()]
+    parts = [" ".join((*FLAGS, *level.flags)).encode(), version.encode()]
     for file in files:
         parts += [file.name.encode(), file.read_bytes()]
     digest = hashlib.sha256()
@@ -140,6 +133,15 @@ def compiler_version(compiler: str) -> str:
     except (OSError, subprocess.SubprocessError) as error:
         raise Unavailable(f"{compiler} does not run: {error}") from error
     return asked.stdout
+
+
+def knows(compiler: str, level: Level) -> bool:
+    """Whether it is new enough for a level's instructions."""
+    command = [compiler, *level.flags, "-E", "-x", "c", "/dev/null"]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def gently() -> list[str]:

@@ -34,6 +34,7 @@ class Library:
             self._code = ctypes.CDLL(str(path))
         except OSError as error:
             raise Unavailable(f"the library cannot be loaded: {error}") from error
+        self.isa = path.stem.split("-")[1] if "-" in path.stem else ""  # as `plan_build` names it
         self._recorder: Callable[[int, ctypes.Structure, bool], None] | None = None
         self._run = self._code.run
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]

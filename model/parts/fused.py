@@ -22,11 +22,10 @@ from thirdeye.model.declare.block import (
     WideQKNormPart,
 )
 from thirdeye.model.declare.parts import NormPart
-from thirdeye.model.native.activate import ActivateKernel
+from thirdeye.model.native.activate import ActivateKernel, XIELUKernel
 from thirdeye.model.native.layer_norm import HeadNormKernel, LayerNormKernel
 from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
-from thirdeye.model.native.xielu import XIELUKernel
 from thirdeye.model.parts.activations import XIELU
 from thirdeye.model.parts.layers import MLP, GatedMLP, LayerNorm, RMSNorm
 from thirdeye.model.parts.rope import Rotation

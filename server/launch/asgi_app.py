@@ -19,6 +19,7 @@ from thirdeye.server.api.admin.ops import ops_routes
 from thirdeye.server.api.admin.pages import page_routes
 from thirdeye.server.api.anthropic.routes import messages_routes
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.http.auth import ApiKeys
 from thirdeye.server.api.http.cors import CorsMiddleware
 from thirdeye.server.api.http.error_handlers import (
     error_response,
@@ -33,6 +34,10 @@ from thirdeye.server.api.http.sse import own_the_shutdown
 from thirdeye.server.api.introspection.inspect_route import inspect_routes
 from thirdeye.server.api.introspection.prompt_routes import prompt_routes
 from thirdeye.server.api.introspection.timeline_route import timeline_routes
+from thirdeye.server.api.ollama.elsewhere import ollama_refusals
+from thirdeye.server.api.ollama.embed import ollama_embedding_routes
+from thirdeye.server.api.ollama.model_routes import ollama_model_routes
+from thirdeye.server.api.ollama.routes import ollama_routes
 from thirdeye.server.api.openai.chat import chat_routes
 from thirdeye.server.api.openai.completions import completion_routes
 from thirdeye.server.api.openai.embeddings import embedding_routes
@@ -82,8 +87,10 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
         {
             "requests": context.config.requests_per_minute,
             "tokens": context.config.tokens_per_minute,
-        }
+        },
+        at_once=context.config.concurrent_requests,
     )
+    state.keys = ApiKeys(context.config.api_keys)
     own_the_shutdown()
     app = App(
         state,
@@ -100,6 +107,10 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
         embedding_routes(context),
         responses_routes(context),
         messages_routes(context),
+        ollama_routes(context),
+        ollama_embedding_routes(context),
+        ollama_model_routes(context),
+        ollama_refusals(),
         model_routes(context),
         token_routes(context),
         inspect_routes(context),
@@ -114,7 +125,7 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(ClientGone, on_client_gone)
     app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_middleware(GateMiddleware, config=context.config)
+    app.add_middleware(GateMiddleware, config=context.config, keys=state.keys)
     if context.config.cors_origins:
         app.add_middleware(CorsMiddleware, context.config.cors_origins)
     app.add_middleware(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Callable
 
 from fastapi import FastAPI
@@ -18,6 +19,8 @@ from thirdeye.server.launch.opened_model import VERSION, OpenedModel
 from thirdeye.server.launch.start_engine import start_engine, write_recipe
 from thirdeye.server.settings.settings import Settings
 from thirdeye.server.transport.shutdown import end_answers, until_idle
+
+logger = logging.getLogger("thirdeye.serve")
 
 
 class Replica:
@@ -68,6 +71,15 @@ class Replica:
         """Why it should be replaced; None if it is well, or still loading."""
         return self.state.health()
 
+    def reread_keys(self) -> None:
+        """Take what the key file says now. With an error in it the old keys stay."""
+        try:
+            self.state.keys.replace(self.settings.access.api_keys())
+        except ValueError as error:
+            logger.error("'--api-key-file': %s. The keys stay as they were.", error)
+        else:
+            logger.info("the key file was read again: %d keys", len(self.state.keys))
+
     async def drain(self, seconds: float) -> None:
         """Refuse new requests, and wait so long for the answers that are under way."""
         self.state.drain()
@@ -90,6 +102,7 @@ def build_app(settings: Settings, state: ServerState) -> FastAPI:
     is_local = network.host in ("127.0.0.1", "localhost", "::1")
     config = ApiConfig(
         api_keys=access.api_keys(),
+        open_metrics=access.open_metrics,
         allowed_hosts=LOOPBACK_HOSTS if is_local else None,
         sse_ping=network.sse_ping,
         send_timeout=network.send_timeout,
@@ -101,6 +114,7 @@ def build_app(settings: Settings, state: ServerState) -> FastAPI:
         strict_max_tokens=requests.strict_max_tokens,
         requests_per_minute=access.requests_per_minute,
         tokens_per_minute=access.tokens_per_minute,
+        concurrent_requests=access.concurrent_requests,
         lenient=requests.lenient,
         cors_origins=network.cors_origin,
     )

@@ -83,6 +83,7 @@ def make_present(asked: CheckpointSettings) -> bool:
 async def run(replica: Replica, sock: socket, started: float) -> int:
     """Serve while the engine loads, until a signal or a failure; the exit status."""
     network = replica.settings.network
+    has_key_file = replica.settings.access.api_key_file is not None
     try:
         await serve(
             replica.app,
@@ -91,6 +92,7 @@ async def run(replica: Replica, sock: socket, started: float) -> int:
             drain_seconds=network.drain_timeout,
             protocol=guarded(send_seconds=network.send_timeout + 1),
             root_path=network.root_path,
+            on_hangup=replica.reread_keys if has_key_file else None,
             load=lambda: load(replica, url_of(sock), started),
         )
     except EngineDead as error:
@@ -118,11 +120,11 @@ async def load(replica: Replica, url: str, started: float) -> None:
         info = await replica.start(progress)
     replica.state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     gc.freeze()  # what is there stays: collections need not look at it, and are short from now on
-    has_chat, has_key = opened.template is not None, bool(settings.access.api_keys())
+    has_chat, has_key = opened.template is not None, bool(replica.state.keys)
     is_no_op = settings.placement.deterministic and info.device == "cpu"
     lines = [
         ready_line(url, opened.names[0], info, time.monotonic() - started),
-        f"  engine: {info.numerics}",
+        engine_line(info),
         *([f"  memory: {info.memory}"] if info.memory else []),
         *defaults_line(opened.defaults),
         *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
@@ -143,6 +145,11 @@ def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
         f"({info.num_parameters / 1e6:,.1f} M parameters, {info.max_model_len:,} context, "
         f"{device} {info.dtype}, {info.num_blocks:,} KV blocks{missed})  in {seconds:.1f} s"
     )
+
+
+def engine_line(info: EngineInfo) -> str:
+    """What computes, and what our kernels are compiled for, which is not part of the numerics."""
+    return f"  engine: {info.numerics}" + (f", compiled for {info.isa}" if info.isa else "")
 
 
 def defaults_line(defaults: GenerationDefaults) -> list[str]:

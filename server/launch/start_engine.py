@@ -29,7 +29,7 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         settings,
         model_path=str(opened.path),
         eos_token_ids=sorted(opened.tokenizer.eos_token_ids),
-        native_library=native_library(settings.kernels.native, settings.placement.device),
+        native_library=native_library(settings.kernels, settings.placement.device),
     )
 
 

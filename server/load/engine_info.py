@@ -61,5 +61,6 @@ def describe(
         numerics=numerics,
         memory=memory,
         num_ranks=where.ranks.size,
+        isa=where.native.isa if where.native else "",
         missed_paths=[str(path) for path in fast_paths if path.reason],
     )

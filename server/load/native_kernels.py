@@ -7,25 +7,25 @@ as the API process is; `model/native/` has the kernels.
 
 import logging
 import threading
-from pathlib import Path
 
 from thirdeye.model.native.build import COMPILERS, Build, Unavailable, plan_build
+from thirdeye.server.settings.engine_settings import KernelSettings
 from thirdeye.server.settings.environment import chosen_compiler
 from thirdeye.weights.paths import kernels_directory
 
 logger = logging.getLogger(__name__)
 
 
-def native_library(native: str, device: str) -> str:
+def native_library(kernels: KernelSettings, device: str) -> str:
     """The library's file, which may still be on its way; empty where there will be none, as
     `--native` or `--device` have it.
 
     Why there is none is said in the log.
     """
-    if native == "off" or device.startswith("cuda"):
+    if kernels.native == "off" or device.startswith("cuda"):
         return ""
     try:
-        build = plan_native()
+        build = plan_native(kernels.isa)
     except Unavailable as reason:
         logger.info("no native kernels: %s", reason)
         return ""
@@ -34,16 +34,18 @@ def native_library(native: str, device: str) -> str:
     return str(build.library)
 
 
-def plan_native() -> Build:
+def plan_native(isa: str = "auto") -> Build:
     """Raises `Unavailable` with the reason why this machine has none."""
     chosen = chosen_compiler()
-    return plan_build(kernels_directory(), (chosen,) if chosen else COMPILERS)
+    return plan_build(kernels_directory(), (chosen,) if chosen else COMPILERS, isa=isa)
 
 
 def native_status() -> str:
-    """A line for people, compiled if need be: where the library is, or why there is none."""
+    """A line for people, compiled if need be: for which instructions the library is and where, or
+    why there is none."""
     try:
-        return str(_compiled())
+        build = _compiled()
+        return f"{build.level.name}: {build.library}"
     except Unavailable as reason:
         return f"none: {reason}"
 
@@ -51,15 +53,15 @@ def native_status() -> str:
 def compiled_library() -> str:
     """The library's file, for who would rather wait than do without; empty where there is none."""
     try:
-        return str(_compiled())
+        return str(_compiled().library)
     except Unavailable:
         return ""
 
 
-def _compiled() -> Path:
+def _compiled() -> Build:
     build = plan_native()
     build.run()
-    return build.library
+    return build
 
 
 def _compile(build: Build) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from thirdeye.model.linear.choose_method import choose_quantization
 from thirdeye.model.native.build import Unavailable
+from thirdeye.model.native.levels import level_named
 from thirdeye.model.native.library import Library
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.choose_kv import choose_kv_dtype
@@ -29,6 +30,8 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
         check_ranks(recipe, device)
         device = torch.device("cuda", rank) if device.type == "cuda" else device
     dtype = choose_dtype(recipe.placement.dtype, device)
+    if device.type == "cpu" and recipe.kernels.native != "off":
+        check_isa(recipe.kernels.isa)
     where = Placement(dtype, device, native=load_native(recipe.native_library, device, dtype))
     quantize = choose_quantization(recipe.placement.quantize, where)
     where = replace(where, quantize=quantize, is_deterministic=recipe.placement.deterministic)
@@ -54,6 +57,14 @@ def load_native(path: str, device: torch.device, dtype: torch.dtype) -> Library 
     except Unavailable as reason:
         logger.warning("no native kernels, for this start: %s", reason)
         return None
+
+
+def check_isa(name: str) -> None:
+    """Raises ValueError for instructions that this processor does not have."""
+    if name != "auto" and (missing := level_named(name).missing()):
+        raise ValueError(
+            f"'--isa' {name} needs {missing[0]}, which this processor does not have: use 'auto'."
+        )
 
 
 def choose_device(name: str) -> torch.device:

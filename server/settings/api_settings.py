@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from thirdeye.server.settings.api_keys import check_key_file, keys_in
+from thirdeye.server.settings.api_keys import check_key, check_key_file, keys_in
 from thirdeye.server.settings.bounds import MAX_N, MAX_STOPS
 from thirdeye.server.settings.setting import setting
 
@@ -118,16 +118,28 @@ class AccessSettings:
     title: ClassVar[str] = "Keys and rates"
 
     api_key: tuple[str, ...] = setting(
-        (), "Require this key; better in a file", unit="KEY", is_secret=True, is_common=True
+        (),
+        "Require this key; better in a file",
+        check=check_key,
+        unit="KEY",
+        is_secret=True,
+        is_common=True,
     )
     api_key_file: Path | None = setting(
-        None, "File of keys, one a line; # starts a comment", unit="FILE", check=check_key_file
+        None,
+        "File of keys, one a line, with names and scopes if you like; read again on SIGHUP",
+        unit="FILE",
+        check=check_key_file,
     )
+    open_metrics: bool = setting(False, "Let /metrics be read without a key")
     requests_per_minute: int = setting(0, "Requests of each key, 0: any number", at_least=0)
     tokens_per_minute: int = setting(0, "Tokens of each key, 0: any number", at_least=0)
+    concurrent_requests: int = setting(
+        0, "Answers of each key under way at once, 0: any number", at_least=0
+    )
 
     def api_keys(self) -> tuple[str, ...]:
-        """Keys from flags, the environment and the key file. Raises OSError."""
+        """Lines of keys from flags, the environment and the key file. Raises ValueError."""
         return self.api_key + (keys_in(self.api_key_file) if self.api_key_file else ())
 
 

@@ -40,7 +40,7 @@ class PlacementSettings:
         "auto",
         "Weights in fewer bits",
         choices={
-            "auto": "int8 on a CPU that has the instructions for it, else none",
+            "auto": "int8 on a CPU for which there are kernels, else none",
             "none": "quantized checkpoints are dequantized to the dtype",
             "int8": "on a CPU weights and activations, sums exact; on a GPU weights alone",
             "int4": "on a GPU: groups of 128, the head in 8 bits",
@@ -91,8 +91,18 @@ class KernelSettings:
         "auto",
         "Kernels compiled on this machine",
         choices={
-            "auto": "where the processor has AVX-512 and there is a compiler",
+            "auto": "where the processor has AVX2 and there is a compiler",
             "off": "",
+        },
+    )
+    isa: str = setting(
+        "auto",
+        "Instruction set that these are compiled for: answers are the same",
+        choices={
+            "auto": "the quickest that the processor has",
+            "avx512vnni": "Intel's servers since 2019, AMD since Zen 4",
+            "avxvnni": "Intel's laptops since 2021",
+            "avx2": "with FMA and F16C: nearly all since 2015",
         },
     )
 

@@ -38,11 +38,12 @@ def _type_of(row: Setting) -> Any:
     rule = row.rule
     if rule.choices:
         return Literal[tuple(rule.choices)]
+    check = [AfterValidator(_told(rule.check))] if rule.check else []
     if row.is_many:
         limit = Field(pattern=rule.pattern) if rule.pattern else Field(min_length=1)
-        return tuple[Annotated[str, limit], ...]
+        return tuple[Annotated[str, limit, *check], ...]
     limits = Field(ge=rule.at_least, gt=rule.above, le=rule.at_most, pattern=rule.pattern)
-    return Annotated[row.type, limits, *([AfterValidator(_told(rule.check))] if rule.check else [])]
+    return Annotated[row.type, limits, *check]
 
 
 def _told(check: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -22,7 +22,7 @@ class Rule:
     above: float | None = None
     at_most: float | None = None
     pattern: str | None = None  # of each item, where there are several
-    check: Callable[[Any], Any] | None = None  # raises ValueError with the reason
+    check: Callable[[Any], Any] | None = None  # of each item; raises ValueError with the reason
     unit: str = ""  # the placeholder of a value in --help
     shown: str = ""  # the default in words, where the model or the machine decides it
     letter: str = ""  # a short flag

@@ -108,12 +108,13 @@ async def serve(
     load: Callable[[], Coroutine[Any, Any, None]] | None = None,
     protocol: type[GuardedProtocol] = GuardedProtocol,
     root_path: str = "",
+    on_hangup: Callable[[], None] | None = None,
 ) -> None:
     """Serve on `sock` until a signal, then drain and close the state's engine.
 
     `load` runs beside the server: it makes the state ready, and may go on to look after the engine.
     It is cancelled when the drain begins. If it raises, the server stops and the exception comes
-    out here.
+    out here. `on_hangup` is called on SIGHUP, which otherwise ends the process.
     """
     server = make_server(app, protocol, root_path)
     stop, hurry = asyncio.Event(), asyncio.Event()
@@ -124,6 +125,8 @@ async def serve(
 
     for number in SIGNALS:
         loop.add_signal_handler(number, on_signal)
+    if on_hangup is not None:
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     try:
         await _until_started(server, serving)
@@ -142,6 +145,8 @@ async def serve(
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
+        if on_hangup is not None:
+            loop.remove_signal_handler(signal.SIGHUP)
 
 
 async def _until_started(server: Server, serving: "asyncio.Task[None]") -> None:

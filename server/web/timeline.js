@@ -259,7 +259,7 @@ function describe(view) {
   $("steps-empty").hidden = Boolean(last);
   if (!last) return;
   $("now-step").textContent = last.step.toLocaleString("en");
-  $("now-running").textContent = last.rows.length;
+  $("now-running").textContent = last.rows.length + (last.num_hidden_rows ?? 0);
   $("now-waiting").textContent = last.num_waiting;
   $("now-blocks").textContent = `${last.num_blocks_used} / ${last.num_blocks_used + last.num_blocks_free}`;
   $("now-time").textContent = `${last.total_ms.toFixed(1)} ms`;
@@ -293,6 +293,7 @@ function stepSentence(record) {
   const parts = ["schedule", "forward", "sample", "inspect"].filter((part) => record[`${part}_ms`])
     .map((part) => `${part} ${record[`${part}_ms`].toFixed(1)}`);
   return `Step ${record.step}: ${count(tokens, "token")} of ${count(record.rows.length, "request")} (${prefills} prefill)`
+    + (record.num_hidden_rows ? ` and ${count(record.num_hidden_rows, "request")} of other keys` : "")
     + ` in ${record.total_ms.toFixed(1)} ms${parts.length ? ` (${parts.join(", ")})` : ""}; ${record.num_waiting} waiting.`;
 }
 

@@ -10,7 +10,7 @@ import pytest
 from tests.clients.stub import Stub, chat_events, chat_json, error, head
 from tests.clients.test_client import texts
 from thirdeye.clients import errors
-from thirdeye.clients.client import _failure
+from thirdeye.clients.base_client import failure_of
 from thirdeye.clients.target import Target
 
 
@@ -104,8 +104,8 @@ def test_nobody_there(connect: Callable[..., Any]) -> None:
 def test_a_connect_that_times_out_found_nobody() -> None:
     """It is retried, unlike an answer that is late: the server has not begun on anything."""
     target = Target.find("http://10.255.255.1")
-    assert isinstance(_failure(httpx.ConnectTimeout(""), target), errors.ConnectionFailed)
-    assert isinstance(_failure(httpx.ReadTimeout(""), target), errors.Timeout)
+    assert isinstance(failure_of(httpx.ConnectTimeout(""), target), errors.ConnectionFailed)
+    assert isinstance(failure_of(httpx.ReadTimeout(""), target), errors.Timeout)
 
 
 def test_a_slow_answer_times_out_and_is_not_asked_for_twice(

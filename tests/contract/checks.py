@@ -38,7 +38,7 @@ UNTOLD = {
     ("include", "request_too_large"),  # more numbers than an answer may have
     ("lens_positions", "invalid_value"),  # at every token of a long text
 }
-# The same in Anthropic's envelope, which has the message alone.
+# The same in Anthropic's envelope and Ollama's, which have the message alone.
 UNTOLD_MESSAGES = (
     "maximum context length",
     "'max_tokens' must be at most",
@@ -48,6 +48,13 @@ UNTOLD_MESSAGES = (
     ".name' must be unique",
     ".input_schema",
     "'output_config.format.schema",
+    "'format",
+    ".parameters",
+    "'top_logprobs' needs",
+    "needs the chat template",
+    "'tools' needs 'messages'",
+    "'messages' must not end with a call",
+    "must equal 'model' when both are given",
 )
 
 
@@ -64,9 +71,10 @@ def valid_requests_pass(ctx: Any, response: Any, case: Any) -> None:
     assert is_untold, f"a valid request got {response.status_code}: {error}"
 
 
-def _is_untold(error: dict[str, Any]) -> bool:
-    if "param" not in error:
-        return any(words in error["message"] for words in UNTOLD_MESSAGES)
+def _is_untold(error: dict[str, Any] | str) -> bool:
+    if isinstance(error, str) or "param" not in error:
+        message = error if isinstance(error, str) else error["message"]
+        return any(words in message for words in UNTOLD_MESSAGES)
     found = (re.sub(r"\[\d+\]", "", error["param"] or ""), error["code"])
     return found in UNTOLD or error["code"] == "invalid_schema"  # it does not compile
 

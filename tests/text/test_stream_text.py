@@ -33,7 +33,8 @@ from thirdeye.server.engine.interface.types import (
     Timings,
 )
 from thirdeye.server.text.events import TextEvent
-from thirdeye.server.text.text_stream import TextOptions, stream_text
+from thirdeye.server.text.stream_text import stream_text
+from thirdeye.server.text.text_stream import TextOptions
 
 T = TypeVar("T")
 
@@ -147,7 +148,7 @@ def test_a_stop_string_ends_the_request_before_the_last_event(takes: bool) -> No
 def test_a_stop_string_does_not_wait_for_an_engine_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("thirdeye.server.text.text_stream.LAST_WORD_SECONDS", 0.01)
+    monkeypatch.setattr("thirdeye.server.text.stream_text.LAST_WORD_SECONDS", 0.01)
     engine = ScriptedEngine([output(*b"STOP")], hangs=True, deaf=True)
     *_, last = wait_for(streamed(engine, TextOptions(stop=["STOP"])))
     assert (last.stop_reason, last.timings) == ("STOP", None)
@@ -157,7 +158,7 @@ def test_a_stop_string_does_not_wait_for_an_engine_that_hangs(
 def test_an_engine_may_be_silent_for_longer_where_nothing_has_matched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("thirdeye.server.text.text_stream.LAST_WORD_SECONDS", 0.0)
+    monkeypatch.setattr("thirdeye.server.text.stream_text.LAST_WORD_SECONDS", 0.0)
     engine = ScriptedEngine([output(*b"a"), output(EOS, finish=FinishReason.STOP)])
     assert text_of(wait_for(streamed(engine, TextOptions(stop=["STOP"])))) == "a"
 

@@ -19,58 +19,58 @@ struct activate_args {
     int num_rows, size, kind, is_gated;
 };
 
-static inline __m512 negative(__m512 x) { return _mm512_sub_ps(_mm512_setzero_ps(), x); }
+static inline floats negative(floats x) { return f_sub(f_zero(), x); }
 
-static inline __m512 silu16(__m512 x) {
-    return _mm512_div_ps(x, _mm512_add_ps(exp16(negative(x)), _mm512_set1_ps(1.0f)));
+static inline floats silu16(floats x) {
+    return f_div(x, f_add(exp16(negative(x)), f_all(1.0f)));
 }
 
-static inline __m512 gelu_tanh16(__m512 x) {
-    __m512 cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
-    __m512 inner = _mm512_fmadd_ps(cube, _mm512_set1_ps(0.044715f), x);
-    __m512 twice = _mm512_mul_ps(inner, _mm512_set1_ps(-1.5957691216f)); /* -2 sqrt(2 / pi) */
-    return _mm512_div_ps(x, _mm512_add_ps(exp16(twice), _mm512_set1_ps(1.0f)));
+static inline floats gelu_tanh16(floats x) {
+    floats cube = f_mul(f_mul(x, x), x);
+    floats inner = f_fma(cube, f_all(0.044715f), x);
+    floats twice = f_mul(inner, f_all(-1.5957691216f)); /* -2 sqrt(2 / pi) */
+    return f_div(x, f_add(exp16(twice), f_all(1.0f)));
 }
 
-static inline __m512 gelu16(__m512 x) {
-    const __m512 one = _mm512_set1_ps(1.0f);
-    __m512 size = _mm512_abs_ps(x); /* p = 0.3275911 / sqrt 2 */
-    __m512 t = _mm512_div_ps(one, _mm512_fmadd_ps(size, _mm512_set1_ps(0.23164190f), one));
-    __m512 q = _mm512_set1_ps(0.0007288079941645265f);
-    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(-0.14671368896961212f));
-    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(0.5124648809432983f));
-    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(-0.4287883937358856f));
-    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(0.4723750352859497f));
-    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(0.015866225585341454f));
-    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(0.208701029419899f));
-    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(0.18028374016284943f));
-    q = _mm512_fmadd_ps(q, t, _mm512_set1_ps(0.1850823163986206f));
-    const __m512 half = _mm512_set1_ps(0.5f);
-    __m512 bell = exp16(_mm512_mul_ps(_mm512_mul_ps(x, negative(x)), half));
-    __m512 below = _mm512_mul_ps(_mm512_mul_ps(q, t), _mm512_mul_ps(bell, half)); /* Phi(-|x|) */
-    __mmask16 is_positive = _mm512_cmp_ps_mask(x, _mm512_setzero_ps(), _CMP_GE_OQ);
-    return _mm512_mul_ps(x, _mm512_mask_sub_ps(below, is_positive, one, below));
+static inline floats gelu16(floats x) {
+    const floats one = f_all(1.0f);
+    floats size = f_abs(x); /* p = 0.3275911 / sqrt 2 */
+    floats t = f_div(one, f_fma(size, f_all(0.23164190f), one));
+    floats q = f_all(0.0007288079941645265f);
+    q = f_fma(q, t, f_all(-0.14671368896961212f));
+    q = f_fma(q, t, f_all(0.5124648809432983f));
+    q = f_fma(q, t, f_all(-0.4287883937358856f));
+    q = f_fma(q, t, f_all(0.4723750352859497f));
+    q = f_fma(q, t, f_all(0.015866225585341454f));
+    q = f_fma(q, t, f_all(0.208701029419899f));
+    q = f_fma(q, t, f_all(0.18028374016284943f));
+    q = f_fma(q, t, f_all(0.1850823163986206f));
+    const floats half = f_all(0.5f);
+    floats bell = exp16(f_mul(f_mul(x, negative(x)), half));
+    floats below = f_mul(f_mul(q, t), f_mul(bell, half)); /* Phi(-|x|) */
+    lanes is_positive = f_at_most(f_zero(), x);
+    return f_mul(x, f_select(is_positive, f_sub(one, below), below));
 }
 
 /* The second operand is what comes of a NaN. */
-static inline __m512 relu16(__m512 x) { return _mm512_max_ps(_mm512_setzero_ps(), x); }
+static inline floats relu16(floats x) { return f_max(f_zero(), x); }
 
-static inline __attribute__((always_inline)) __m512 activate16(__m512 x, const enum kind kind) {
+static inline __attribute__((always_inline)) floats activate16(floats x, const enum kind kind) {
     if (kind == SILU) return silu16(x);
     if (kind == GELU) return gelu16(x);
     if (kind == GELU_TANH) return gelu_tanh16(x);
-    __m512 y = relu16(x);
-    return kind == RELU ? y : _mm512_mul_ps(y, y);
+    floats y = relu16(x);
+    return kind == RELU ? y : f_mul(y, y);
 }
 
 /* Inlined with constants, so that no element asks what is wanted. */
 static inline __attribute__((always_inline)) void
 row_of(const float *x, const float *partner, float *output, int size, const enum kind kind) {
     for (int i = 0; i < size; i += WIDTH) {
-        __mmask16 mask = first_lanes(size - i);
-        __m512 y = activate16(_mm512_maskz_loadu_ps(mask, x + i), kind);
-        if (partner) y = _mm512_mul_ps(y, _mm512_maskz_loadu_ps(mask, partner + i));
-        _mm512_mask_storeu_ps(output + i, mask, y);
+        int count = size - i;
+        floats y = activate16(f_load_first(x + i, count), kind);
+        if (partner) y = f_mul(y, f_load_first(partner + i, count));
+        f_store_first(output + i, count, y);
     }
 }
 

@@ -11,11 +11,15 @@
 #include <stddef.h>
 
 enum {
-    TILES = 3,  /* registers of rows in a panel */
+    TILES = 3, /* registers of rows in a panel */
     ROWS = TILES * WIDTH,
-    TOKENS = 8, /* that share a pass over a panel: with TILES, what the registers can sum up */
-    BLOCK = 1024 /* channels: as many of a panel's stay in the second cache for the next tokens */
+    BLOCK = 1024, /* channels: as many of a panel's stay in the second cache for the next tokens */
+    TOKENS = REGISTERS == 32 ? 8 : 6, /* that share a pass over a panel, */
+    FEW = 2 /* or rather fewer */
 };
+
+/* With as many tiles as the registers can sum up; the other tiles of the block come afterwards. */
+INLINE int tiles_at_once(int tokens) { return REGISTERS == 32 || tokens <= FEW ? TILES : 1; }
 
 struct float_linear_args {
     const float *x;      /* [num_tokens, in_features] */
@@ -25,46 +29,46 @@ struct float_linear_args {
     int num_tokens, in_features, out_features;
 };
 
-static inline __mmask16 rows_of(const struct float_linear_args *args, int row) {
-    return first_lanes(args->out_features - row);
-}
-
 /* Some channels of a panel, for `tokens` tokens from `first`: y goes on from where it is, or from the
  * start. Inlined, all inner loops have constant bounds, so the sums stay in registers. */
-static inline __attribute__((always_inline)) void
-pass(const struct float_linear_args *args, int panel, int channel, int stop, int first,
-     const int tokens) {
+INLINE void pass_tiles(const struct float_linear_args *args, int panel, int first_tile, int channel,
+                       int stop, int first, const int tokens, const int tiles) {
     size_t in = args->in_features, out = args->out_features;
-    const float *weights = args->packed + (panel * in + channel) * ROWS;
+    int row = panel * ROWS + first_tile * WIDTH, count = args->out_features - row;
+    const float *weights = args->packed + (panel * in + channel) * ROWS + first_tile * WIDTH;
     const float *x = args->x + first * in;
-    float *y = args->y + first * out;
-    __m512 sums[TOKENS][TILES];
+    float *y = args->y + first * out + row;
+    floats sums[TOKENS][TILES];
     for (int t = 0; t < tokens; t++)
-        for (int tile = 0; tile < TILES; tile++) {
-            int row = panel * ROWS + tile * WIDTH;
-            __mmask16 mask = channel ? rows_of(args, row) : 0;
-            sums[t][tile] = _mm512_maskz_loadu_ps(mask, y + t * out + row);
-        }
+        for (int tile = 0; tile < tiles; tile++)
+            sums[t][tile] = f_load_first(y + t * out + tile * WIDTH,
+                                         channel ? count - tile * WIDTH : 0);
     for (int c = channel; c < stop; c++, weights += ROWS) {
-        __m512 w[TILES];
-        for (int tile = 0; tile < TILES; tile++) w[tile] = _mm512_load_ps(weights + tile * WIDTH);
+        floats w[TILES];
+        for (int tile = 0; tile < tiles; tile++) w[tile] = f_load(weights + tile * WIDTH);
         for (int t = 0; t < tokens; t++) {
-            __m512 a = _mm512_set1_ps(x[t * in + c]);
-            for (int tile = 0; tile < TILES; tile++)
-                sums[t][tile] = _mm512_fmadd_ps(w[tile], a, sums[t][tile]);
+            floats a = f_all(x[t * in + c]);
+            for (int tile = 0; tile < tiles; tile++)
+                sums[t][tile] = f_fma(w[tile], a, sums[t][tile]);
         }
     }
     int is_last = stop == args->in_features && args->bias;
-    for (int tile = 0; tile < TILES; tile++) {
-        int row = panel * ROWS + tile * WIDTH;
-        __mmask16 mask = rows_of(args, row);
-        if (!mask) return;
-        __m512 bias = _mm512_maskz_loadu_ps(is_last ? mask : 0, args->bias + row);
+    for (int tile = 0; tile < tiles; tile++, count -= WIDTH) {
+        if (count <= 0) return;
+        floats bias = f_zero();
+        if (is_last) bias = f_load_first(args->bias + row + tile * WIDTH, count);
         for (int t = 0; t < tokens; t++) {
-            __m512 v = is_last ? _mm512_add_ps(sums[t][tile], bias) : sums[t][tile];
-            _mm512_mask_storeu_ps(y + t * out + row, mask, v);
+            floats v = is_last ? f_add(sums[t][tile], bias) : sums[t][tile];
+            f_store_first(y + t * out + tile * WIDTH, count, v);
         }
     }
+}
+
+INLINE void pass(const struct float_linear_args *args, int panel, int channel, int stop, int first,
+                 const int tokens) {
+    const int tiles = tiles_at_once(tokens);
+    for (int tile = 0; tile < TILES && panel * ROWS + tile * WIDTH < args->out_features; tile += tiles)
+        pass_tiles(args, panel, tile, channel, stop, first, tokens, tiles);
 }
 
 static void multiply(const struct float_linear_args *args, int panel, int channel, int stop) {

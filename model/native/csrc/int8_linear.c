@@ -5,18 +5,18 @@
  * group sums are whole numbers and exact; over the groups they are floats, always added from the
  * first group to the last, with one rounding each. So a token's result is the same in any batch.
  *
- * The instruction multiplies 4 unsigned bytes by 4 signed ones in each of 16 lanes and adds the
- * products to the lane. A lane is one row of weights, made unsigned by adding 128, and 128 times
- * the sum of the activations is what its sum starts below zero with: so the correction is one
- * number for all rows, and so are the 4 activations that go to all lanes at once.
+ * How whole numbers are multiplied is a level's own (int8_dot.h); a lane is one row of weights, and 4
+ * activations go to all lanes at once.
  */
+#include "int8_dot.h"
 #include "int8_linear.h"
 
-#include <immintrin.h>
 #include <stddef.h>
+#include <string.h>
 
 enum {
-    TOKENS = 4,     /* that share a pass over a panel: with TILES, what the registers can sum up */
+    TOKENS = 4,     /* that share a pass over a panel, */
+    AT_ONCE = REGISTERS == 32 ? TILES : 1, /* and of its tiles: what the registers can sum up */
     LINE = 64,      /* bytes that come from memory at once */
     LINES = GROUP / STEP * TILES, /* of weights, for a group of channels */
     AHEAD = 4096    /* bytes: how long before its use a lone pass asks for a weight, into the
@@ -26,20 +26,19 @@ enum {
 /* 32 channels to 32 bytes, what one of them is worth, and where sums start. A NaN or an infinity
  * makes the scale one, and so all that is multiplied by it. Compared as integers, in which order a
  * NaN is above all numbers. */
-static void round_group(__m512 low, __m512 high, int8_t *codes, float *scale, int32_t *start) {
-    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
-    __m512i a = _mm512_and_si512(_mm512_castps_si512(low), magnitude);
-    __m512i b = _mm512_and_si512(_mm512_castps_si512(high), magnitude);
-    __m512i least = _mm512_castps_si512(_mm512_set1_ps(SMALLEST));
-    int bits = _mm512_reduce_max_epi32(_mm512_max_epi32(_mm512_max_epi32(a, b), least));
-    float largest = _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(bits)));
-    __m512 units = _mm512_set1_ps(LARGEST / largest);
-    __m512i whole_low = _mm512_cvtps_epi32(_mm512_mul_ps(low, units));
-    __m512i whole_high = _mm512_cvtps_epi32(_mm512_mul_ps(high, units));
-    _mm_storeu_si128((__m128i *)codes, _mm512_cvtsepi32_epi8(whole_low));
-    _mm_storeu_si128((__m128i *)(codes + LANES), _mm512_cvtsepi32_epi8(whole_high));
+static void round_group(floats low, floats high, int8_t *codes, float *scale, int32_t *start) {
+    const ints magnitude = i_all(0x7fffffff), least = i_all(-(int)LARGEST);
+    ints a = i_and(i_bits(low), magnitude), b = i_and(i_bits(high), magnitude);
+    int32_t bits = i_largest(i_max(i_max(a, b), i_bits(f_all(SMALLEST))));
+    float largest;
+    memcpy(&largest, &bits, sizeof bits);
+    floats units = f_all(LARGEST / largest);
+    ints whole_low = i_max(i_of(f_mul(low, units)), least); /* what a NaN gives is below */
+    ints whole_high = i_max(i_of(f_mul(high, units)), least);
+    i_store_bytes(codes, whole_low);
+    i_store_bytes(codes + LANES, whole_high);
     *scale = largest / LARGEST;
-    *start = -ZERO * _mm512_reduce_add_epi32(_mm512_add_epi32(whole_low, whole_high));
+    *start = -ZERO * i_sum(i_add(whole_low, whole_high));
 }
 
 static void round_token(const struct int8_linear_args *args, int token) {
@@ -47,29 +46,51 @@ static void round_token(const struct int8_linear_args *args, int token) {
     const float *x = args->x + (size_t)token * args->in_features;
     for (int group = 0; group < groups; group++) {
         int left = args->in_features - group * GROUP;
-        unsigned mask = left >= GROUP ? ~0u : (1u << left) - 1; /* zeros behind the last channel */
         size_t place = (size_t)token * groups + group;
-        round_group(_mm512_maskz_loadu_ps((__mmask16)mask, x + group * GROUP),
-                    _mm512_maskz_loadu_ps((__mmask16)(mask >> LANES), x + group * GROUP + LANES),
+        round_group(f_load_first(x + group * GROUP, left), /* zeros behind the last channel */
+                    f_load_first(x + group * GROUP + LANES, left - LANES),
                     args->codes + place * GROUP, args->code_scales + place, args->starts + place);
     }
 }
 
 /* The sums of a panel's rows for some tokens, times the scales, into y. */
-static inline __attribute__((always_inline)) void
+INLINE void
 store(const struct int8_linear_args *args, int panel, int first, const int tokens,
-      __m512 sums[TOKENS][TILES]) {
+      floats sums[TOKENS][TILES]) {
     for (int tile = 0; tile < TILES; tile++) {
         int row = panel * ROWS + tile * LANES, left = args->out_features - row;
         if (left <= 0) return;
-        __mmask16 mask = (__mmask16)(left >= LANES ? 0xffff : (1 << left) - 1);
-        __m512 scale = _mm512_maskz_loadu_ps(mask, args->scales + row);
+        floats scale = f_load_first(args->scales + row, left);
         for (int t = 0; t < tokens; t++) {
-            __m512 y = _mm512_mul_ps(sums[t][tile], scale);
-            if (args->bias) y = _mm512_add_ps(y, _mm512_maskz_loadu_ps(mask, args->bias + row));
+            floats y = f_mul(sums[t][tile], scale);
+            if (args->bias) y = f_add(y, f_load_first(args->bias + row, left));
             float *out = args->y + (size_t)(first + t) * args->out_features + row;
-            _mm512_mask_storeu_ps(out, mask, y);
+            f_store_first(out, left, y);
         }
+    }
+}
+
+/* What a group of channels adds to the sums of some tiles. Tokens are `groups` groups apart. */
+INLINE void add_group(const uint8_t *weights, const int8_t *codes, const float *code_scales,
+                      const int32_t *starts, int groups, int first, const int tokens,
+                      floats sums[TOKENS][TILES]) {
+    ints whole[TOKENS][AT_ONCE];
+    for (int t = 0; t < tokens; t++)
+        for (int tile = 0; tile < AT_ONCE; tile++) whole[t][tile] = dot_from(starts[t * groups]);
+#pragma GCC unroll 8
+    for (int step = 0; step < GROUP / STEP; step++, weights += ROWS * STEP) {
+        factors w[AT_ONCE];
+        for (int tile = 0; tile < AT_ONCE; tile++) w[tile] = dot_load(weights + tile * LANES * STEP);
+        for (int t = 0; t < tokens; t++) {
+            const int8_t *four = codes + (size_t)t * groups * GROUP + step * STEP;
+            for (int tile = 0; tile < AT_ONCE; tile++)
+                whole[t][tile] = dot_add(whole[t][tile], w[tile], four);
+        }
+    }
+    for (int t = 0; t < tokens; t++) {
+        floats scale = f_all(code_scales[t * groups]);
+        for (int tile = 0; tile < AT_ONCE; tile++)
+            sums[t][first + tile] = f_fma(f_of(whole[t][tile]), scale, sums[t][first + tile]);
     }
 }
 
@@ -79,7 +100,7 @@ store(const struct int8_linear_args *args, int panel, int first, const int token
  * The processor does not guess a panel's beginning from the end of the one before: the passes over
  * one panel ask for this thread's `next`, a share each, so that memory is as busy as the multipliers.
  * (It may be another's in the end, or behind the last: asking does no harm.) */
-static inline __attribute__((always_inline)) void
+INLINE void
 pass(const struct int8_linear_args *args, int panel, int next, int first, const int tokens) {
     int groups = ceil_div(args->in_features, GROUP);
     size_t panel_bytes = (size_t)groups * GROUP * ROWS, place = (size_t)first * groups;
@@ -94,34 +115,15 @@ pass(const struct int8_linear_args *args, int panel, int next, int first, const 
         passes == 1 ? weights + AHEAD : args->packed + next * panel_bytes + skipped;
     if (skipped >= panel_bytes) lines = 0;
 
-    __m512 sums[TOKENS][TILES];
+    floats sums[TOKENS][TILES];
     for (int t = 0; t < tokens; t++)
-        for (int tile = 0; tile < TILES; tile++) sums[t][tile] = _mm512_setzero_ps();
-    for (int group = 0; group < groups; group++) {
-        __m512i whole[TOKENS][TILES];
-        for (int t = 0; t < tokens; t++)
-            for (int tile = 0; tile < TILES; tile++)
-                whole[t][tile] = _mm512_set1_epi32(starts[t * groups + group]);
+        for (int tile = 0; tile < TILES; tile++) sums[t][tile] = f_zero();
+    for (int group = 0; group < groups; group++, weights += ROWS * GROUP) {
         for (int line = 0; line < lines; line++, wanted += LINE)
             _mm_prefetch((const char *)wanted, _MM_HINT_T1);
-#pragma GCC unroll 8
-        for (int step = 0; step < GROUP / STEP; step++, weights += ROWS * STEP) {
-            __m512i w[TILES];
-            for (int tile = 0; tile < TILES; tile++)
-                w[tile] = _mm512_load_si512(weights + tile * LANES * STEP);
-            for (int t = 0; t < tokens; t++) {
-                const int8_t *four = codes + (size_t)(t * groups + group) * GROUP + step * STEP;
-                __m512i a = _mm512_set1_epi32(*(const int32_t *)four);
-                for (int tile = 0; tile < TILES; tile++)
-                    whole[t][tile] = _mm512_dpbusd_epi32(whole[t][tile], w[tile], a);
-            }
-        }
-        for (int t = 0; t < tokens; t++) {
-            __m512 scale = _mm512_set1_ps(code_scales[t * groups + group]);
-            for (int tile = 0; tile < TILES; tile++)
-                sums[t][tile] =
-                    _mm512_fmadd_ps(_mm512_cvtepi32_ps(whole[t][tile]), scale, sums[t][tile]);
-        }
+        for (int tile = 0; tile < TILES; tile += AT_ONCE)
+            add_group(weights + tile * LANES * STEP, codes + group * GROUP, code_scales + group,
+                      starts + group, groups, tile, tokens, sums);
     }
     store(args, panel, first, tokens, sums);
 }

@@ -6,6 +6,7 @@
 #ifndef INT8_LINEAR_H
 #define INT8_LINEAR_H
 
+#include "floats.h"
 #include "pool.h"
 
 #include <stdint.h>
@@ -13,10 +14,10 @@
 enum {
     GROUP = 32,  /* channels of a token that share a scale */
     STEP = 4,    /* channels that one instruction multiplies */
-    LANES = 16,  /* rows of weights that one instruction multiplies */
+    LANES = WIDTH, /* rows of weights that are multiplied at once */
     TILES = 3,   /* of LANES rows in a panel */
     ROWS = TILES * LANES,
-    ZERO = 128   /* weights are kept unsigned, as the instruction wants them: this is added */
+    ZERO = 128   /* weights are kept unsigned, as most instructions want them: this is added */
 };
 
 #define LARGEST 127.0f  /* of the whole numbers, on either side of zero */

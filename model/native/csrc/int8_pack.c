@@ -4,7 +4,6 @@
  */
 #include "int8_linear.h"
 
-#include <immintrin.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -25,13 +24,10 @@ static float largest_magnitude(const float *row, int n) {
 /* One row into its lane of a panel; `lane` is where the lane's first 4 bytes are. */
 static void pack_row(const float *row, int n, float scale, uint8_t *lane) {
     for (int channel = 0; channel < n; channel += LANES) {
-        int left = n - channel;
-        __mmask16 mask = (__mmask16)(left >= LANES ? 0xffff : (1 << left) - 1);
-        __m512 w = _mm512_maskz_loadu_ps(mask, row + channel);
-        __m512i whole = _mm512_cvtps_epi32(_mm512_div_ps(w, _mm512_set1_ps(scale)));
+        int32_t whole[LANES];
         uint8_t bytes[LANES];
-        __m512i biased = _mm512_add_epi32(whole, _mm512_set1_epi32(ZERO));
-        _mm_storeu_si128((__m128i *)bytes, _mm512_cvtepi32_epi8(biased));
+        i_store(whole, i_of(f_div(f_load_first(row + channel, n - channel), f_all(scale))));
+        for (int i = 0; i < LANES; i++) bytes[i] = (uint8_t)((uint32_t)whole[i] + ZERO);
         for (int i = 0; i < LANES && channel + i < n; i += STEP)
             memcpy(lane + (size_t)(channel + i) * ROWS, bytes + i, STEP);
     }

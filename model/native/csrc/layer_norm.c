@@ -23,36 +23,37 @@ struct layer_norm_args {
     int num_rows, size;
 };
 
-static float add_lanes(const __m512 sums[CHAINS]) {
-    __m512 low = _mm512_add_ps(sums[0], sums[1]), high = _mm512_add_ps(sums[2], sums[3]);
-    return _mm512_reduce_add_ps(_mm512_add_ps(low, high));
+static float add_lanes(const floats sums[CHAINS]) {
+    floats low = f_add(sums[0], sums[1]), high = f_add(sums[2], sums[3]);
+    return f_sum(f_add(low, high));
 }
 
 /* x + delta into the stream; -> its mean. */
 static float add_row(const float *x, const float *delta, float *stream, int size) {
-    __m512 sums[CHAINS];
-    for (int chain = 0; chain < CHAINS; chain++) sums[chain] = _mm512_setzero_ps();
+    floats sums[CHAINS];
+    for (int chain = 0; chain < CHAINS; chain++) sums[chain] = f_zero();
     for (int i = 0; i < size;)
         for (int chain = 0; chain < CHAINS && i < size; chain++, i += WIDTH) {
-            __mmask16 mask = first_lanes(size - i);
-            __m512 v = _mm512_maskz_loadu_ps(mask, x + i);
+            int count = size - i;
+            floats v = f_load_first(x + i, count);
             if (delta) {
-                v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, delta + i));
-                _mm512_mask_storeu_ps(stream + i, mask, v);
+                v = f_add(v, f_load_first(delta + i, count));
+                f_store_first(stream + i, count, v);
             }
-            sums[chain] = _mm512_add_ps(sums[chain], v);
+            sums[chain] = f_add(sums[chain], v);
         }
     return add_lanes(sums) / (float)size;
 }
 
 static float variance_of(const float *x, float mean, int size) {
-    __m512 sums[CHAINS], middle = _mm512_set1_ps(mean);
-    for (int chain = 0; chain < CHAINS; chain++) sums[chain] = _mm512_setzero_ps();
+    floats sums[CHAINS], middle = f_all(mean);
+    for (int chain = 0; chain < CHAINS; chain++) sums[chain] = f_zero();
     for (int i = 0; i < size;)
         for (int chain = 0; chain < CHAINS && i < size; chain++, i += WIDTH) {
-            __mmask16 mask = first_lanes(size - i); /* 0 behind the row, not minus its mean */
-            __m512 v = _mm512_maskz_sub_ps(mask, _mm512_maskz_loadu_ps(mask, x + i), middle);
-            sums[chain] = _mm512_fmadd_ps(v, v, sums[chain]);
+            int count = size - i; /* 0 behind the row, not minus its mean */
+            floats v = f_sub(f_load_first(x + i, count), middle);
+            if (count < WIDTH) v = f_select(first_lanes(count), v, f_zero());
+            sums[chain] = f_fma(v, v, sums[chain]);
         }
     return add_lanes(sums) / (float)size;
 }
@@ -64,14 +65,14 @@ static void norm_row(const struct layer_norm_args *args, int row) {
     float *stream = args->delta ? args->stream + at : NULL;
     float mean = add_row(args->x + at, delta, stream, size);
     const float *x = stream ? stream : args->x + at;
-    __m512 scale = _mm512_set1_ps(1.0f / sqrtf(variance_of(x, mean, size) + args->eps));
-    __m512 middle = _mm512_set1_ps(mean);
+    floats scale = f_all(1.0f / sqrtf(variance_of(x, mean, size) + args->eps));
+    floats middle = f_all(mean);
     for (int i = 0; i < size; i += WIDTH) {
-        __mmask16 mask = first_lanes(size - i);
-        __m512 v = _mm512_mul_ps(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, x + i), middle), scale);
-        v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, args->weight + i));
-        if (args->bias) v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, args->bias + i));
-        _mm512_mask_storeu_ps(args->normed + at + i, mask, v);
+        int count = size - i;
+        floats v = f_mul(f_sub(f_load_first(x + i, count), middle), scale);
+        v = f_mul(v, f_load_first(args->weight + i, count));
+        if (args->bias) v = f_add(v, f_load_first(args->bias + i, count));
+        f_store_first(args->normed + at + i, count, v);
     }
 }
 

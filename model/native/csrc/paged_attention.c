@@ -30,10 +30,9 @@ enum {
     KEY_LINES = KEYS / WIDTH,
     LINE = 64, /* bytes that come from memory at once */
     TILES_PER_THREAD = 8, /* with as many, a thread takes all heads of a tile */
-    ROWS = 6   /* that share a pass over a block: 6 * 4 sums, in 32 registers */
+    ROWS = 6,  /* that share a pass over a block, */
+    LINES = REGISTERS == 32 ? 4 : 1 /* and of its keys or channels: 6 * 4 sums in 32 registers */
 };
-
-#define INLINE static inline __attribute__((always_inline))
 
 struct tile {
     int32_t sequence, first, count, position; /* queries `first`.. of the step; where they stand */
@@ -123,34 +122,9 @@ static struct scratch scratch_at(float *memory, int rows, int width) {
     return s;
 }
 
-/* 16 floats of a cache from `at`, those of the mask. */
-INLINE __m512 load(const void *at, int is_half, __mmask16 mask) {
-    if (is_half) return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, at));
-    return _mm512_maskz_loadu_ps(mask, at);
-}
-
-/* 16 keys' 16 channels, a register a key -> a register a channel. */
-static inline void transpose(__m512 r[WIDTH]) {
-    __m512 t[WIDTH];
-    for (int i = 0; i < WIDTH; i += 2) {
-        t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < WIDTH; i += 4)
-        for (int j = 0; j < 2; j++) {
-            __m512d a = _mm512_castps_pd(t[i + j]), b = _mm512_castps_pd(t[i + j + 2]);
-            r[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, b));
-            r[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, b));
-        }
-    for (int i = 0; i < WIDTH; i += 8)
-        for (int j = 0; j < 4; j++) {
-            t[i + j] = _mm512_shuffle_f32x4(r[i + j], r[i + j + 4], 0x88);
-            t[i + j + 4] = _mm512_shuffle_f32x4(r[i + j], r[i + j + 4], 0xdd);
-        }
-    for (int j = 0; j < 8; j++) {
-        r[j] = _mm512_shuffle_f32x4(t[j], t[j + 8], 0x88);
-        r[j + 8] = _mm512_shuffle_f32x4(t[j], t[j + 8], 0xdd);
-    }
+/* The first of 16 floats of a cache from `at`. */
+INLINE floats load(const void *at, int is_half, int count) {
+    return is_half ? f_load_half(at, count) : f_load_first(at, count);
 }
 
 /* Where the keys of a tile's block of keys lie. */
@@ -193,18 +167,18 @@ INLINE void turn_keys(const struct paged_attention_args *args, const struct plac
         for (int channel = 0; channel < args->head_dim; channel += WIDTH) {
             ask_for(args, next, first, channel, is_half);
             if (first >= count) continue;
-            __mmask16 mask = first_lanes(args->head_dim - channel);
-            __m512 r[WIDTH];
+            int left = args->head_dim - channel;
+            floats r[WIDTH];
 #pragma GCC unroll 16
             for (int i = 0; i < WIDTH; i++)
                 r[i] = first + i < count
                            ? load(base + offsets[first + i] + channel * (is_half ? 2 : 4), is_half,
-                                  mask)
-                           : _mm512_setzero_ps();
+                                  left)
+                           : f_zero();
             transpose(r);
 #pragma GCC unroll 16
             for (int i = 0; i < WIDTH; i++) /* up to the padded width: the last are not read */
-                _mm512_storeu_ps(turned + (size_t)(channel + i) * KEYS + first, r[i]);
+                f_store(turned + (size_t)(channel + i) * KEYS + first, r[i]);
         }
 }
 
@@ -215,55 +189,62 @@ static void widen_values(const struct paged_attention_args *args, const struct p
     int width = padded(args->head_dim);
     for (int i = 0; i < place->count; i++)
         for (int channel = 0; channel < args->head_dim; channel += WIDTH)
-            _mm512_storeu_ps(wide + (size_t)i * width + channel,
-                             load(base + place->offsets[i] + 2 * channel, 1,
-                                  first_lanes(args->head_dim - channel)));
+            f_store(wide + (size_t)i * width + channel,
+                    load(base + place->offsets[i] + 2 * channel, 1, args->head_dim - channel));
 }
 
 /* tanh(x) with an error of at most 3e-7: near 0 a polynomial that keeps small numbers exact (Moshier's
  * Cephes), else 1 - 2 / (e^2x + 1). */
-INLINE __m512 tanh16(__m512 x) {
-    __m512 sign = _mm512_and_ps(x, _mm512_set1_ps(-0.0f)), size = _mm512_abs_ps(x);
-    __m512 one = _mm512_set1_ps(1.0f), two = _mm512_set1_ps(2.0f);
-    __m512 power = _mm512_add_ps(exp16(_mm512_mul_ps(two, size)), one);
-    __m512 large = _mm512_or_ps(_mm512_sub_ps(one, _mm512_div_ps(two, power)), sign);
-    __m512 z = _mm512_mul_ps(x, x), p = _mm512_set1_ps(-5.70498872745e-3f);
-    p = _mm512_fmadd_ps(p, z, _mm512_set1_ps(2.06390887954e-2f));
-    p = _mm512_fmadd_ps(p, z, _mm512_set1_ps(-5.37397155531e-2f));
-    p = _mm512_fmadd_ps(p, z, _mm512_set1_ps(1.33314422036e-1f));
-    p = _mm512_fmadd_ps(p, z, _mm512_set1_ps(-3.33332819422e-1f));
-    __m512 small = _mm512_fmadd_ps(_mm512_mul_ps(p, z), x, x);
-    __mmask16 is_small = _mm512_cmp_ps_mask(size, _mm512_set1_ps(0.625f), _CMP_LT_OQ);
-    return _mm512_mask_mov_ps(large, is_small, small);
+INLINE floats tanh16(floats x) {
+    floats sign = f_and(x, f_all(-0.0f)), size = f_abs(x);
+    floats one = f_all(1.0f), two = f_all(2.0f);
+    floats power = f_add(exp16(f_mul(two, size)), one);
+    floats large = f_or(f_sub(one, f_div(two, power)), sign);
+    floats z = f_mul(x, x), p = f_all(-5.70498872745e-3f);
+    p = f_fma(p, z, f_all(2.06390887954e-2f));
+    p = f_fma(p, z, f_all(-5.37397155531e-2f));
+    p = f_fma(p, z, f_all(1.33314422036e-1f));
+    p = f_fma(p, z, f_all(-3.33332819422e-1f));
+    floats small = f_fma(f_mul(p, z), x, x);
+    return f_select(f_less(size, f_all(0.625f)), small, large);
 }
 
-INLINE __m512 cap(__m512 score, float softcap) {
-    __m512 most = _mm512_set1_ps(softcap);
-    return _mm512_mul_ps(most, tanh16(_mm512_div_ps(score, most)));
+INLINE floats cap(floats score, float softcap) {
+    floats most = f_all(softcap);
+    return f_mul(most, tanh16(f_div(score, most)));
 }
 
 /* 16 keys' scores, less the slope times each key's distance; the first's is given. */
-INLINE __m512 fall(__m512 score, float slope, int distance) {
-    __m512i lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    __m512i far = _mm512_sub_epi32(_mm512_set1_epi32(distance), lanes);
-    return _mm512_fnmadd_ps(_mm512_set1_ps(slope), _mm512_cvtepi32_ps(far), score);
+INLINE floats fall(floats score, float slope, int distance) {
+    ints far = i_sub(i_all(distance), i_count());
+    return f_fnma(f_all(slope), f_of(far), score);
+}
+
+/* Queries times keys, LINES registers of keys from `first`. */
+INLINE void multiply(const float *queries, const float *keys, int head_dim, const int rows,
+                     floats scores[ROWS][KEY_LINES], int first) {
+    floats sums[ROWS][LINES];
+    for (int r = 0; r < rows; r++)
+        for (int line = 0; line < LINES; line++) sums[r][line] = f_zero();
+    for (int channel = 0; channel < head_dim; channel++) {
+        floats k[LINES];
+        for (int line = 0; line < LINES; line++)
+            k[line] = f_load(keys + (size_t)channel * KEYS + line * WIDTH);
+        for (int r = 0; r < rows; r++) {
+            floats q = f_all(queries[(size_t)r * head_dim + channel]);
+            for (int line = 0; line < LINES; line++)
+                sums[r][line] = f_fma(q, k[line], sums[r][line]);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int line = 0; line < LINES; line++) scores[r][first + line] = sums[r][line];
 }
 
 /* Scores of the block's keys, those a row may not see at -infinity. */
 INLINE void score(const float *queries, const float *keys, const struct sight *sight, int head_dim,
-                  const int rows, const int is_plain, __m512 scores[ROWS][KEY_LINES]) {
-    for (int r = 0; r < rows; r++)
-        for (int line = 0; line < KEY_LINES; line++) scores[r][line] = _mm512_setzero_ps();
-    for (int channel = 0; channel < head_dim; channel++) {
-        __m512 k[KEY_LINES];
-        for (int line = 0; line < KEY_LINES; line++)
-            k[line] = _mm512_loadu_ps(keys + (size_t)channel * KEYS + line * WIDTH);
-        for (int r = 0; r < rows; r++) {
-            __m512 q = _mm512_set1_ps(queries[(size_t)r * head_dim + channel]);
-            for (int line = 0; line < KEY_LINES; line++)
-                scores[r][line] = _mm512_fmadd_ps(q, k[line], scores[r][line]);
-        }
-    }
+                  const int rows, const int is_plain, floats scores[ROWS][KEY_LINES]) {
+    for (int first = 0; first < KEY_LINES; first += LINES)
+        multiply(queries, keys + first * WIDTH, head_dim, rows, scores, first);
     if (!is_plain && sight->softcap > 0)
         for (int r = 0; r < rows; r++)
             for (int line = 0; line < KEY_LINES; line++)
@@ -275,70 +256,70 @@ INLINE void score(const float *queries, const float *keys, const struct sight *s
                                        sight->limits[r] - 1 - line * WIDTH);
     for (int r = 0; r < rows; r++)
         for (int line = 0; line < KEY_LINES; line++) {
-            __mmask16 seen = first_lanes(sight->limits[r] - line * WIDTH);
-            if (!is_plain) seen &= ~first_lanes(sight->firsts[r] - line * WIDTH);
-            scores[r][line] =
-                _mm512_mask_mov_ps(_mm512_set1_ps(-INFINITY), seen, scores[r][line]);
+            lanes seen = first_lanes(sight->limits[r] - line * WIDTH);
+            if (!is_plain) seen = without(seen, first_lanes(sight->firsts[r] - line * WIDTH));
+            scores[r][line] = f_select(seen, scores[r][line], f_all(-INFINITY));
         }
 }
 
 /* Scores to weights, with their peaks and sums. */
-INLINE void weigh(__m512 scores[ROWS][KEY_LINES], const int rows, float *weights,
+INLINE void weigh(floats scores[ROWS][KEY_LINES], const int rows, float *weights,
                   struct state part) {
     for (int r = 0; r < rows; r++) {
-        __m512 *s = scores[r];
-        __m512 top = _mm512_max_ps(_mm512_max_ps(s[0], s[1]), _mm512_max_ps(s[2], s[3]));
-        float peak = _mm512_reduce_max_ps(_mm512_max_ps(top, _mm512_set1_ps(-FLT_MAX)));
+        floats *s = scores[r];
+        floats top = f_max(f_max(s[0], s[1]), f_max(s[2], s[3]));
+        float peak = f_largest(f_max(top, f_all(-FLT_MAX)));
         for (int line = 0; line < KEY_LINES; line++) {
-            s[line] = exp16(_mm512_sub_ps(s[line], _mm512_set1_ps(peak)));
-            _mm512_storeu_ps(weights + r * KEYS + line * WIDTH, s[line]);
+            s[line] = exp16(f_sub(s[line], f_all(peak)));
+            f_store(weights + r * KEYS + line * WIDTH, s[line]);
         }
         part.peaks[r] = peak;
-        __m512 sum = _mm512_add_ps(_mm512_add_ps(s[0], s[1]), _mm512_add_ps(s[2], s[3]));
-        _mm512_storeu_ps(part.sums + r * WIDTH, sum);
+        floats sum = f_add(f_add(s[0], s[1]), f_add(s[2], s[3]));
+        f_store(part.sums + r * WIDTH, sum);
     }
 }
 
-/* Weighted values of `lines` registers of channels from `channel`. */
+/* Weighted values of `lines` registers of channels from `channel`; `count` are left in the last. */
 INLINE void mix_lines(struct values values, const float *weights, int begin, int end, int channel,
-                      int head_dim, float *mixed, const int rows, const int lines,
+                      int head_dim, float *mixed, int count, const int rows, const int lines,
                       const int is_half) {
     int width = padded(head_dim);
     const char *base = values.base + channel * (is_half ? 2 : 4);
-    __m512 sums[ROWS][4];
+    floats sums[ROWS][LINES];
     for (int r = 0; r < rows; r++)
-        for (int line = 0; line < lines; line++) sums[r][line] = _mm512_setzero_ps();
-    __mmask16 mask = lines == 1 ? first_lanes(head_dim - channel) : 0xffff;
+        for (int line = 0; line < lines; line++) sums[r][line] = f_zero();
     for (int i = begin; i < end; i++) {
         const char *value = base + values.offsets[i];
-        __m512 v[4];
+        floats v[LINES];
         for (int line = 0; line < lines; line++)
-            v[line] = load(value + line * WIDTH * (is_half ? 2 : 4), is_half, mask);
+            v[line] = load(value + line * WIDTH * (is_half ? 2 : 4), is_half, count);
         for (int r = 0; r < rows; r++) {
-            __m512 weight = _mm512_set1_ps(weights[r * KEYS + i]);
+            floats weight = f_all(weights[r * KEYS + i]);
             for (int line = 0; line < lines; line++)
-                sums[r][line] = _mm512_fmadd_ps(weight, v[line], sums[r][line]);
+                sums[r][line] = f_fma(weight, v[line], sums[r][line]);
         }
     }
     for (int r = 0; r < rows; r++)
         for (int line = 0; line < lines; line++)
-            _mm512_storeu_ps(mixed + (size_t)r * width + channel + line * WIDTH, sums[r][line]);
+            f_store(mixed + (size_t)r * width + channel + line * WIDTH, sums[r][line]);
 }
 
 INLINE void mix(struct values values, const float *weights, int begin, int end, int head_dim,
                 float *mixed, const int rows, const int is_half) {
     int channel = 0;
-    for (; channel + 4 * WIDTH <= head_dim; channel += 4 * WIDTH)
-        mix_lines(values, weights, begin, end, channel, head_dim, mixed, rows, 4, is_half);
+    for (; channel + LINES * WIDTH <= head_dim; channel += LINES * WIDTH)
+        mix_lines(values, weights, begin, end, channel, head_dim, mixed, WIDTH, rows, LINES,
+                  is_half);
     for (; channel < head_dim; channel += WIDTH)
-        mix_lines(values, weights, begin, end, channel, head_dim, mixed, rows, 1, is_half);
+        mix_lines(values, weights, begin, end, channel, head_dim, mixed, head_dim - channel, rows,
+                  1, is_half);
 }
 
 /* What one block gives to `rows` rows; where this is inlined, loops have constant bounds. */
 INLINE void part_of(const float *queries, const float *keys, struct values values,
                     const struct sight *sight, int head_dim, float *weights, struct state part,
                     const int rows, const int is_plain) {
-    __m512 scores[ROWS][KEY_LINES];
+    floats scores[ROWS][KEY_LINES];
     score(queries, keys, sight, head_dim, rows, is_plain, scores);
     weigh(scores, rows, weights, part);
     int begin = is_plain ? 0 : sight->begin;
@@ -377,23 +358,22 @@ static void shaped_part(int rows, const float *queries, const float *keys,
 
 /* total = total and part, for up to WIDTH rows. A part without a key of a row's changes nothing. */
 static void merge(struct state total, struct state part, int rows, int width) {
-    __mmask16 mask = first_lanes(rows);
-    __m512 old = _mm512_maskz_loadu_ps(mask, total.peaks);
-    __m512 new = _mm512_maskz_loadu_ps(mask, part.peaks), top = _mm512_max_ps(old, new);
+    floats old = f_load_first(total.peaks, rows);
+    floats new = f_load_first(part.peaks, rows), top = f_max(old, new);
     float keep[WIDTH], take[WIDTH];
-    _mm512_storeu_ps(keep, exp16(_mm512_sub_ps(old, top)));
-    _mm512_storeu_ps(take, exp16(_mm512_sub_ps(new, top)));
-    _mm512_mask_storeu_ps(total.peaks, mask, top);
+    f_store(keep, exp16(f_sub(old, top)));
+    f_store(take, exp16(f_sub(new, top)));
+    f_store_first(total.peaks, rows, top);
     for (int r = 0; r < rows; r++) {
-        __m512 k = _mm512_set1_ps(keep[r]), t = _mm512_set1_ps(take[r]);
+        floats k = f_all(keep[r]), t = f_all(take[r]);
         float *sum = total.sums + (size_t)r * WIDTH, *mixed = total.mixed + (size_t)r * width;
         const float *own = part.sums + (size_t)r * WIDTH, *values = part.mixed + (size_t)r * width;
-        __m512 kept = _mm512_mul_ps(_mm512_loadu_ps(sum), k);
-        _mm512_storeu_ps(sum, _mm512_fmadd_ps(_mm512_loadu_ps(own), t, kept));
+        floats kept = f_mul(f_load(sum), k);
+        f_store(sum, f_fma(f_load(own), t, kept));
         for (int channel = 0; channel < width; channel += WIDTH) {
-            kept = _mm512_mul_ps(_mm512_loadu_ps(mixed + channel), k);
-            kept = _mm512_fmadd_ps(_mm512_loadu_ps(values + channel), t, kept);
-            _mm512_storeu_ps(mixed + channel, kept);
+            kept = f_mul(f_load(mixed + channel), k);
+            kept = f_fma(f_load(values + channel), t, kept);
+            f_store(mixed + channel, kept);
         }
     }
 }
@@ -414,14 +394,13 @@ static void begin(const struct paged_attention_args *args, struct state total, i
 static void take_queries(const struct paged_attention_args *args, struct tile tile, int head,
                          float *queries) {
     int group = args->num_heads / args->num_kv_heads, size = group * args->head_dim;
-    __m512 divisor = _mm512_set1_ps(args->score->divisor);
+    floats divisor = f_all(args->score->divisor);
     for (int i = 0; i < tile.count; i++) {
         size_t at = ((size_t)(tile.first + i) * args->num_heads + head * group) * args->head_dim;
         for (int channel = 0; channel < size; channel += WIDTH) {
-            __mmask16 mask = first_lanes(size - channel);
-            __m512 q = _mm512_maskz_loadu_ps(mask, args->query + at + channel);
-            _mm512_mask_storeu_ps(queries + (size_t)i * size + channel, mask,
-                                  _mm512_div_ps(q, divisor));
+            int count = size - channel;
+            floats q = f_load_first(args->query + at + channel, count);
+            f_store_first(queries + (size_t)i * size + channel, count, f_div(q, divisor));
         }
     }
 }
@@ -432,11 +411,10 @@ static void give_output(const struct paged_attention_args *args, struct tile til
     for (int row = 0; row < tile.count * group; row++) {
         size_t query = tile.first + row / group, query_head = head * group + row % group;
         float *output = args->output + (query * args->num_heads + query_head) * args->head_dim;
-        float sum = _mm512_reduce_add_ps(_mm512_loadu_ps(total.sums + (size_t)row * WIDTH));
+        float sum = f_sum(f_load(total.sums + (size_t)row * WIDTH));
         for (int channel = 0; channel < args->head_dim; channel += WIDTH) {
-            __m512 mixed = _mm512_loadu_ps(total.mixed + (size_t)row * width + channel);
-            _mm512_mask_storeu_ps(output + channel, first_lanes(args->head_dim - channel),
-                                  _mm512_div_ps(mixed, _mm512_set1_ps(sum)));
+            floats mixed = f_load(total.mixed + (size_t)row * width + channel);
+            f_store_first(output + channel, args->head_dim - channel, f_div(mixed, f_all(sum)));
         }
     }
 }

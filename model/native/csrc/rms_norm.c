@@ -23,20 +23,20 @@ struct rms_norm_args {
 
 /* x + delta into the stream; -> the sum of its squares. */
 static float add_row(const float *x, const float *delta, float *stream, int size) {
-    __m512 sums[CHAINS];
-    for (int chain = 0; chain < CHAINS; chain++) sums[chain] = _mm512_setzero_ps();
+    floats sums[CHAINS];
+    for (int chain = 0; chain < CHAINS; chain++) sums[chain] = f_zero();
     for (int i = 0; i < size;)
         for (int chain = 0; chain < CHAINS && i < size; chain++, i += WIDTH) {
-            __mmask16 mask = first_lanes(size - i);
-            __m512 v = _mm512_maskz_loadu_ps(mask, x + i);
+            int count = size - i;
+            floats v = f_load_first(x + i, count);
             if (delta) {
-                v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, delta + i));
-                _mm512_mask_storeu_ps(stream + i, mask, v);
+                v = f_add(v, f_load_first(delta + i, count));
+                f_store_first(stream + i, count, v);
             }
-            sums[chain] = _mm512_fmadd_ps(v, v, sums[chain]);
+            sums[chain] = f_fma(v, v, sums[chain]);
         }
-    __m512 low = _mm512_add_ps(sums[0], sums[1]), high = _mm512_add_ps(sums[2], sums[3]);
-    return _mm512_reduce_add_ps(_mm512_add_ps(low, high));
+    floats low = f_add(sums[0], sums[1]), high = f_add(sums[2], sums[3]);
+    return f_sum(f_add(low, high));
 }
 
 static void norm_row(const struct rms_norm_args *args, int row) {
@@ -46,12 +46,12 @@ static void norm_row(const struct rms_norm_args *args, int row) {
     float *stream = args->delta ? args->stream + at : NULL;
     float squares = add_row(args->x + at, delta, stream, size);
     const float *x = stream ? stream : args->x + at;
-    __m512 scale = _mm512_set1_ps(1.0f / sqrtf(squares / (float)size + args->eps));
+    floats scale = f_all(1.0f / sqrtf(squares / (float)size + args->eps));
     for (int i = 0; i < size; i += WIDTH) {
-        __mmask16 mask = first_lanes(size - i);
-        __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), scale);
-        v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, args->weight + i));
-        _mm512_mask_storeu_ps(args->normed + at + i, mask, v);
+        int count = size - i;
+        floats v = f_mul(f_load_first(x + i, count), scale);
+        v = f_mul(v, f_load_first(args->weight + i, count));
+        f_store_first(args->normed + at + i, count, v);
     }
 }
 

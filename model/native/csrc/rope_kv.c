@@ -25,31 +25,31 @@ struct rope_kv_args {
 };
 
 /* The root of the mean square, inverted. */
-static __m512 inverse_length(const float *x, int size, float eps) {
-    __m512 sum = _mm512_setzero_ps();
+static floats inverse_length(const float *x, int size, float eps) {
+    floats sum = f_zero();
     for (int i = 0; i < size; i += WIDTH) {
-        __m512 v = _mm512_maskz_loadu_ps(first_lanes(size - i), x + i);
-        sum = _mm512_fmadd_ps(v, v, sum);
+        floats v = f_load_first(x + i, size - i);
+        sum = f_fma(v, v, sum);
     }
-    return _mm512_set1_ps(1.0f / sqrtf(_mm512_reduce_add_ps(sum) / (float)size + eps));
+    return f_all(1.0f / sqrtf(f_sum(sum) / (float)size + eps));
 }
 
 static void norm_head(const float *x, const float *gains, float eps, float *normed, int size) {
-    __m512 scale = inverse_length(x, size, eps);
+    floats scale = inverse_length(x, size, eps);
     for (int i = 0; i < size; i += WIDTH) {
-        __mmask16 mask = first_lanes(size - i);
-        __m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, x + i), scale);
-        v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(mask, gains + i));
-        _mm512_mask_storeu_ps(normed + i, mask, v);
+        int count = size - i;
+        floats v = f_mul(f_load_first(x + i, count), scale);
+        v = f_mul(v, f_load_first(gains + i, count));
+        f_store_first(normed + i, count, v);
     }
 }
 
-/* 16 floats, of which those of the mask, to `at` + index in fp16 or fp32. */
-static inline void put(void *at, int index, int is_half, __mmask16 mask, __m512 v) {
+/* The first of 16 floats to `at` + index in fp16 or fp32. */
+static inline void put(void *at, int index, int is_half, int count, floats v) {
     if (is_half)
-        _mm256_mask_storeu_epi16((uint16_t *)at + index, mask, _mm512_cvtps_ph(v, 0));
+        f_store_half((uint16_t *)at + index, count, v);
     else
-        _mm512_mask_storeu_ps((float *)at + index, mask, v);
+        f_store_first((float *)at + index, count, v);
 }
 
 /* Channels (i, half + i) are the hands of a clock; those behind the pairs stay as they are. */
@@ -57,23 +57,23 @@ static void turn(const struct rope_kv_args *args, int token, const float *x, voi
     int half = args->half;
     const float *cos = args->cos + (size_t)token * half, *sin = args->sin + (size_t)token * half;
     for (int i = 0; i < half; i += WIDTH) {
-        __mmask16 mask = first_lanes(half - i);
-        __m512 c = _mm512_maskz_loadu_ps(mask, cos + i), s = _mm512_maskz_loadu_ps(mask, sin + i);
-        __m512 a = _mm512_maskz_loadu_ps(mask, x + i);
-        __m512 b = _mm512_maskz_loadu_ps(mask, x + half + i);
-        put(at, i, is_half, mask, _mm512_sub_ps(_mm512_mul_ps(a, c), _mm512_mul_ps(b, s)));
-        put(at, half + i, is_half, mask, _mm512_add_ps(_mm512_mul_ps(b, c), _mm512_mul_ps(a, s)));
+        int count = half - i;
+        floats c = f_load_first(cos + i, count), s = f_load_first(sin + i, count);
+        floats a = f_load_first(x + i, count);
+        floats b = f_load_first(x + half + i, count);
+        put(at, i, is_half, count, f_sub(f_mul(a, c), f_mul(b, s)));
+        put(at, half + i, is_half, count, f_add(f_mul(b, c), f_mul(a, s)));
     }
     for (int i = 2 * half; i < args->head_dim; i += WIDTH) {
-        __mmask16 mask = first_lanes(args->head_dim - i);
-        put(at, i, is_half, mask, _mm512_maskz_loadu_ps(mask, x + i));
+        int count = args->head_dim - i;
+        put(at, i, is_half, count, f_load_first(x + i, count));
     }
 }
 
 static void copy(const float *x, int size, void *at, int is_half) {
     for (int i = 0; i < size; i += WIDTH) {
-        __mmask16 mask = first_lanes(size - i);
-        put(at, i, is_half, mask, _mm512_maskz_loadu_ps(mask, x + i));
+        int count = size - i;
+        put(at, i, is_half, count, f_load_first(x + i, count));
     }
 }
 

@@ -12,6 +12,7 @@
 #include "pool.h"
 
 #include <float.h>
+#include <limits.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -48,101 +49,89 @@ struct draw {
     float reach; /* tokens at a larger distance are not drawn */
 };
 
-static inline __mmask16 may_come(const struct sample_row *row, int i, int size) {
-    __mmask16 lanes = first_lanes(size - i);
-    return row->mask ? lanes & row->mask[i / WIDTH] : lanes;
+INLINE lanes may_come(const struct sample_row *row, int i, int size) {
+    lanes all = first_lanes(size - i);
+    return row->mask ? both(all, lanes_of(row->mask[i / WIDTH])) : all;
 }
 
 /* The likeliest token, the first of equals, and its logit; or NO_TOKEN. */
 static int find_likeliest(const float *logits, const struct sample_row *row, int size,
                           float *highest) {
-    const __m512 infinity = _mm512_set1_ps(INFINITY);
-    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    __m512 best = _mm512_set1_ps(-INFINITY);
-    __m512i start = _mm512_setzero_si512();
-    __mmask16 broken = 0;
+    const floats infinity = f_all(INFINITY);
+    floats best = f_all(-INFINITY);
+    ints start = i_all(0);
+    lanes broken = lanes_of(0);
     for (int i = 0; i < size; i += WIDTH) {
-        __m512 x = _mm512_maskz_loadu_ps(first_lanes(size - i), logits + i);
-        broken |= _mm512_cmp_ps_mask(x, infinity, _CMP_NLT_UQ); /* or a NaN */
-        __mmask16 better = _mm512_mask_cmp_ps_mask(may_come(row, i, size), x, best, _CMP_GT_OQ);
-        best = _mm512_mask_mov_ps(best, better, x);
-        start = _mm512_mask_mov_epi32(start, better, _mm512_set1_epi32(i));
+        floats x = f_load_first(logits + i, size - i);
+        broken = either(broken, f_not_less(x, infinity)); /* or a NaN */
+        lanes better = both(may_come(row, i, size), f_less(best, x));
+        best = f_select(better, x, best);
+        start = i_select(better, i_all(i), start);
     }
-    *highest = _mm512_reduce_max_ps(best);
-    if (broken || *highest == -INFINITY) return NO_TOKEN;
-    __mmask16 equal = _mm512_cmp_ps_mask(best, _mm512_set1_ps(*highest), _CMP_EQ_OQ);
-    return _mm512_mask_reduce_min_epi32(equal, _mm512_add_epi32(start, lane));
+    *highest = f_largest(best);
+    if (bits_of(broken) || *highest == -INFINITY) return NO_TOKEN;
+    ints before = i_sub(i_all(INT_MAX), i_add(start, i_count())); /* the more, the earlier */
+    return INT_MAX - i_largest(i_select(f_equal(best, f_all(*highest)), before, i_all(0)));
 }
 
 /* The distances of 16 tokens, and which of them are within reach. */
-static inline __mmask16 measure(const struct draw *draw, int i, __m512 *distances) {
-    __mmask16 lanes = may_come(draw->row, i, draw->size);
-    __m512 below = _mm512_sub_ps(_mm512_set1_ps(draw->highest),
-                                 _mm512_maskz_loadu_ps(lanes, draw->logits + i));
-    *distances = _mm512_div_ps(below, _mm512_set1_ps(draw->row->temperature));
-    return _mm512_mask_cmp_ps_mask(lanes, *distances, _mm512_set1_ps(draw->reach), _CMP_LE_OQ);
+INLINE lanes measure(const struct draw *draw, int i, floats *distances) {
+    floats below = f_sub(f_all(draw->highest), f_load_first(draw->logits + i, draw->size - i));
+    *distances = f_div(below, f_all(draw->row->temperature));
+    return both(may_come(draw->row, i, draw->size), f_at_most(*distances, f_all(draw->reach)));
 }
 
-static inline __m512 masses(__mmask16 lanes, __m512 distances) {
-    return _mm512_maskz_mov_ps(lanes, exp16(_mm512_sub_ps(_mm512_setzero_ps(), distances)));
-}
-
-static inline __m512d add_all(__m512d sums, __m512 x) {
-    sums = _mm512_add_pd(sums, _mm512_cvtps_pd(_mm512_castps512_ps256(x)));
-    return _mm512_add_pd(sums, _mm512_cvtps_pd(_mm512_extractf32x8_ps(x, 1)));
+INLINE floats masses(lanes those, floats distances) {
+    return f_select(those, exp16(f_sub(f_zero(), distances)), f_zero());
 }
 
 /* --- top-k and top-p: a set of distances, of which those up to some limit are to be kept --- */
 
-/* The distances within reach, in order of their tokens; -> how many. A register is compressed and
- * stored whole, which is far quicker than storing the compressed part of it. */
+/* The distances within reach, in order of their tokens; -> how many. */
 static int gather(const struct draw *draw, float *distances) {
     int count = 0;
     for (int i = 0; i < draw->size; i += WIDTH) {
-        __m512 found;
-        __mmask16 lanes = measure(draw, i, &found);
-        _mm512_storeu_ps(distances + count, _mm512_maskz_compress_ps(lanes, found));
-        count += __builtin_popcount(lanes);
+        floats found;
+        lanes near = measure(draw, i, &found);
+        count += f_store_packed(distances + count, near, found);
     }
     return count;
 }
 
 static void find_range(const float *distances, int count, float *least, float *most) {
-    __m512 low = _mm512_set1_ps(INFINITY), high = _mm512_setzero_ps();
+    floats low = f_all(INFINITY), high = f_zero();
     for (int i = 0; i < count; i += WIDTH) {
-        __mmask16 lanes = first_lanes(count - i);
-        __m512 found = _mm512_maskz_loadu_ps(lanes, distances + i);
-        low = _mm512_mask_min_ps(low, lanes, low, found);
-        high = _mm512_max_ps(high, found); /* 0 behind the end, and no distance is below it */
+        floats found = f_load_first(distances + i, count - i);
+        low = f_select(first_lanes(count - i), f_min(low, found), low);
+        high = f_max(high, found); /* 0 behind the end, and no distance is below it */
     }
-    *least = _mm512_reduce_min_ps(low);
-    *most = _mm512_reduce_max_ps(high);
+    *least = f_least(low);
+    *most = f_largest(high);
 }
 
 /* The weight of those up to `limit`: their masses, or each one. */
 static double weigh(const float *distances, int count, float limit, int by_mass) {
-    __m512d sums = _mm512_setzero_pd();
+    doubles sums = d_zero();
     int number = 0;
     for (int i = 0; i < count; i += WIDTH) {
-        __m512 found = _mm512_maskz_loadu_ps(first_lanes(count - i), distances + i);
-        __mmask16 lanes = _mm512_mask_cmp_ps_mask(first_lanes(count - i), found,
-                                                  _mm512_set1_ps(limit), _CMP_LE_OQ);
-        number += __builtin_popcount(lanes);
-        if (by_mass && lanes) sums = add_all(sums, masses(lanes, found));
+        floats found = f_load_first(distances + i, count - i);
+        lanes near = both(first_lanes(count - i), f_at_most(found, f_all(limit)));
+        unsigned bits = bits_of(near);
+        number += __builtin_popcount(bits);
+        if (by_mass && bits) sums = d_add(sums, masses(near, found));
     }
-    return by_mass ? _mm512_reduce_add_pd(sums) : number;
+    return by_mass ? d_sum(sums) : number;
 }
 
 /* Keep those up to `limit`, or else those beyond it; -> how many. */
 static int keep(float *distances, int count, float limit, int is_near) {
     int kept = 0;
     for (int i = 0; i < count; i += WIDTH) {
-        __mmask16 all = first_lanes(count - i);
-        __m512 found = _mm512_maskz_loadu_ps(all, distances + i);
-        __mmask16 near = _mm512_mask_cmp_ps_mask(all, found, _mm512_set1_ps(limit), _CMP_LE_OQ);
-        __mmask16 lanes = is_near ? near : all & ~near;
-        _mm512_storeu_ps(distances + kept, _mm512_maskz_compress_ps(lanes, found));
-        kept += __builtin_popcount(lanes);
+        lanes all = first_lanes(count - i);
+        floats found = f_load_first(distances + i, count - i);
+        lanes near = f_at_most(found, f_all(limit));
+        lanes those = is_near ? both(all, near) : without(all, near);
+        kept += f_store_packed(distances + kept, those, found);
     }
     return kept;
 }
@@ -187,13 +176,13 @@ static double noise(const struct sample_row *row) {
 }
 
 static double sum_block(const struct draw *draw, int start) {
-    __m512d sums = _mm512_setzero_pd();
+    doubles sums = d_zero();
     for (int i = start; i < start + BLOCK && i < draw->size; i += WIDTH) {
-        __m512 distances;
-        __mmask16 lanes = measure(draw, i, &distances);
-        if (lanes) sums = add_all(sums, masses(lanes, distances));
+        floats distances;
+        lanes near = measure(draw, i, &distances);
+        if (bits_of(near)) sums = d_add(sums, masses(near, distances));
     }
-    return _mm512_reduce_add_pd(sums);
+    return d_sum(sums);
 }
 
 /* The token of a block at which the masses, cumulated from `before` on, exceed `target`. */
@@ -201,9 +190,9 @@ static int find_token(const struct draw *draw, int start, double before, double 
     int token = start;
     for (int i = start; i < start + BLOCK && i < draw->size; i += WIDTH) {
         float mass[WIDTH];
-        __m512 distances;
-        __mmask16 lanes = measure(draw, i, &distances);
-        _mm512_storeu_ps(mass, masses(lanes, distances));
+        floats distances;
+        lanes near = measure(draw, i, &distances);
+        f_store(mass, masses(near, distances));
         for (int lane = 0; lane < WIDTH; lane++) {
             if (mass[lane] == 0) continue; /* never drawn, also where rounding decides */
             token = i + lane;

@@ -13,18 +13,17 @@ struct xielu_args {
 };
 
 static void row_of(const struct xielu_args *args, const float *x, float *output) {
-    const __m512 one = _mm512_set1_ps(1.0f), eps = _mm512_set1_ps(args->eps);
-    const __m512 above = _mm512_set1_ps(args->above), below = _mm512_set1_ps(args->below);
+    const floats one = f_all(1.0f), eps = f_all(args->eps);
+    const floats above = f_all(args->above), below = f_all(args->below);
     for (int i = 0; i < args->size; i += WIDTH) {
-        __mmask16 mask = first_lanes(args->size - i);
-        __m512 v = _mm512_maskz_loadu_ps(mask, x + i);
-        __m512 low = _mm512_min_ps(eps, v); /* the second is what comes of a NaN */
-        __m512 curved = _mm512_sub_ps(_mm512_sub_ps(exp16(low), one), v);
-        __mmask16 is_positive = _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_GT_OQ);
-        curved = _mm512_mul_ps(curved, below);
-        curved = _mm512_mask_mul_ps(curved, is_positive, _mm512_mul_ps(v, v), above);
-        __m512 straight = _mm512_mul_ps(v, _mm512_set1_ps(args->beta));
-        _mm512_mask_storeu_ps(output + i, mask, _mm512_add_ps(curved, straight));
+        int count = args->size - i;
+        floats v = f_load_first(x + i, count);
+        floats low = f_min(eps, v); /* the second is what comes of a NaN */
+        floats curved = f_sub(f_sub(exp16(low), one), v);
+        lanes is_positive = f_less(f_zero(), v);
+        curved = f_select(is_positive, f_mul(f_mul(v, v), above), f_mul(curved, below));
+        floats straight = f_mul(v, f_all(args->beta));
+        f_store_first(output + i, count, f_add(curved, straight));
     }
 }
 

@@ -8,13 +8,17 @@ from typing import Literal
 
 from fastapi import APIRouter
 from msgspec import Struct
+from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
+from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import Phase
+from thirdeye.server.api.state.shared_totals import rounded_blocks
 from thirdeye.server.errors import ServiceUnavailable
+from thirdeye.server.settings.api_keys import OPERATE
 
 
 class Status(Struct):
@@ -26,7 +30,8 @@ class Version(Struct):
 
 
 class Load(Struct):
-    """How busy the engine is; `kv_usage` is the used share of the cache's blocks."""
+    """How busy the engine is; `kv_usage` is the used share of the cache's blocks, in sixteenths
+    for a key that is not the operator's: others' prompts could be measured by it."""
 
     running: Count
     waiting: Count
@@ -58,10 +63,13 @@ def ops_routes(context: Context) -> APIRouter:
         return json_response(Version(context.config.version))
 
     @router.get("/load", **documented("Operations", answer=Load))
-    async def load() -> Response:
+    async def load(request: Request) -> Response:
         engine, _ = state.serving()
         stats = engine.stats()
-        kv_usage = round(stats.num_blocks_used / max(stats.num_blocks_total, 1), 4)
+        used, total = stats.num_blocks_used, stats.num_blocks_total
+        if OPERATE not in lifetime_of(request).scopes:
+            used = rounded_blocks(used, total)
+        kv_usage = round(used / max(total, 1), 4)
         running, waiting = stats.num_requests_running, stats.num_requests_waiting
         return json_response(Load(running, waiting, kv_usage, state.admission.in_flight))
 

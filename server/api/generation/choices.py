@@ -23,7 +23,8 @@ from thirdeye.server.engine.interface.types import (
 )
 from thirdeye.server.errors import ApiError, InternalError, ServiceUnavailable, engine_down
 from thirdeye.server.text.events import TextEvent
-from thirdeye.server.text.text_stream import TextOptions, stream_text
+from thirdeye.server.text.stream_text import stream_text
+from thirdeye.server.text.text_stream import TextOptions
 from thirdeye.server.text.tokenizer import TokenizerLike
 
 Deliver = Callable[[int, TextEvent], None]  # of the choice with this index; does not wait

@@ -23,7 +23,7 @@ from thirdeye.server.api.generation.answer_format import (
 from thirdeye.server.api.generation.choices import Generation, Run, run_choices
 from thirdeye.server.api.generation.streamed_answer import StreamedAnswer, direct_writer_of
 from thirdeye.server.api.http.json_response import json_response
-from thirdeye.server.api.http.request_scope import lifetime_of
+from thirdeye.server.api.http.request_scope import Lifetime, lifetime_of
 from thirdeye.server.api.http.sse import OPENAI, Framing, event_stream
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.usage import Tally, server_timing
@@ -116,10 +116,12 @@ def admit(
     account = context.state.rates.open(lifetime.caller, lifetime.headers)
     permit = context.state.admission.admit(generation.width(engine.info.max_num_seqs))
     lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
+    account.begin()
+    lifetime.at_end(account.end)
     account.charge(requests=1, tokens=tally.num_prompt_tokens)
     lifetime.at_end(lambda: account.charge(tokens=tally.num_generated_tokens))
     context.metrics.request_began(tally)
-    lifetime.at_end(lambda: _record(context, lifetime.request_id, generation, tally))
+    lifetime.at_end(lambda: _record(context, lifetime, generation, tally))
     retry_after = context.state.admission.retry_after
     return partial(run_choices, generation, engine, model.tokenizer, retry_after)
 
@@ -159,14 +161,15 @@ async def _until_gone(request: Request) -> None:
         pass
 
 
-def _record(context: Context, request_id: str, generation: Generation, tally: Tally) -> None:
+def _record(context: Context, lifetime: Lifetime, generation: Generation, tally: Tally) -> None:
     """The metrics and the log line of a request that has ended, one way or another."""
     context.metrics.request_ended(tally, generation.size)
     num_cut = generation.size - len(tally.outcomes)  # their reader left, or one of them failed
     log_request(
         logging.getLogger("thirdeye.request"),
         {
-            "id": request_id,
+            "id": lifetime.request_id,
+            **({"key": lifetime.caller} if lifetime.caller else {}),
             "model": generation.model,
             "choices": generation.size,
             "prompt_tokens": tally.num_prompt_tokens,

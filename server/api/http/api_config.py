@@ -11,7 +11,8 @@ from thirdeye.server.settings.bounds import MAX_N
 class ApiConfig:
     """`allowed_hosts` is checked when there is no key; None lets every Host pass."""
 
-    api_keys: tuple[str, ...] = ()
+    api_keys: tuple[str, ...] = ()  # each a line of a key file
+    open_metrics: bool = False  # /metrics without a key
     allowed_hosts: tuple[str, ...] | None = LOOPBACK_HOSTS
     sse_ping: float = 15.0  # seconds of silence before a keep-alive comment; 0 is off
     send_timeout: float = 30.0  # seconds a reader may stall
@@ -24,5 +25,6 @@ class ApiConfig:
     lenient: bool = False  # unknown fields are named in a header instead of refused
     requests_per_minute: int = 0  # of each key; 0 is no limit
     tokens_per_minute: int = 0
+    concurrent_requests: int = 0  # answers of each key under way
     cors_origins: tuple[str, ...] = ()  # pages of these may call, "*" is all
     version: str = "0.1.0"

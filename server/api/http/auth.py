@@ -2,53 +2,94 @@
 
 Deny by default for the whole app, with an exact list of open paths: never "if the path starts with
 /v1", and never a URL put together from the Host header. Keys are kept and compared as SHA-256
-digests.
+digests; what a key may do are its scopes.
 """
 
 import hashlib
 import hmac
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
 from thirdeye.server.errors import Forbidden, Unauthorized
+from thirdeye.server.settings.api_keys import INSPECT, OPERATE, SCOPES, USE, parse_keys
 from thirdeye.server.web import ASSETS
 
 OPEN_PATHS = frozenset({"/health", "/ping", "/ready", *ASSETS})
+# `/metrics` adds up what all keys do: by its changes one could measure another's prompts.
+SCOPE_OF = {"/v1/timeline": INSPECT, "/v1/inspect": INSPECT, "/metrics": OPERATE}
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
-class ApiKeys:
-    """The accepted keys. An empty ring accepts everyone."""
+@dataclass(frozen=True, slots=True)
+class Caller:
+    name: str  # of the key; "" without keys
+    scopes: frozenset[str]
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+    def check(self, scope: str) -> None:
+        """Raises `Forbidden` if the key lacks the scope."""
+        if scope not in self.scopes:
+            raise Forbidden(
+                f"The key '{self.name}' may not do this: it lacks the scope '{scope}'.",
+                code="insufficient_scope",
+                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+            )
+
+
+ANYBODY = Caller("", frozenset(SCOPES))
+
+
+class ApiKeys:
+    """The accepted keys. An empty ring accepts everyone, for everything."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        """`lines` are as in a key file. Raises ValueError."""
+        self._keys = parse_keys(lines)
+
+    def replace(self, lines: Sequence[str]) -> None:
+        """From now on these; with an error (ValueError) the old ones stay. What is under way goes
+        on."""
+        self._keys = parse_keys(lines)
 
     def __bool__(self) -> bool:
-        return bool(self._digests)
+        return bool(self._keys)
 
-    def caller(self, headers: Headers) -> str:
-        """A short name of the key that was sent ("" without keys). Raises `Unauthorized`."""
-        if not self._digests:
-            return ""
-        key = _sent_key(headers)
-        if not key:
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def caller(self, headers: Headers) -> Caller:
+        """Whose key was sent. Raises `Unauthorized`."""
+        if not self._keys:
+            return ANYBODY
+        sent = _sent_key(headers)
+        if not sent:
             raise Unauthorized(
                 "The API key is missing: send it in the header 'Authorization: Bearer KEY' (or "
                 "'x-api-key: KEY').",
                 headers=_CHALLENGE,
             )
         # Starlette reads headers as Latin-1: encoding them back gives the bytes that were sent.
-        digest = hashlib.sha256(key.encode("latin-1")).digest()
+        digest = hashlib.sha256(sent.encode("latin-1")).digest()
         # Every stored key is compared, so that the time tells nothing.
-        found = [hmac.compare_digest(digest, stored) for stored in self._digests]
-        if not any(found):
+        found = [key for key in self._keys if hmac.compare_digest(digest, key.digest)]
+        if not found:
             raise Unauthorized(
                 "The API key is not accepted.", code="invalid_api_key", headers=_CHALLENGE
             )
-        return digest.hex()[:16]
+        return Caller(found[0].name, found[0].scopes)
+
+
+def open_paths(*, open_metrics: bool) -> frozenset[str]:
+    """What needs no key."""
+    return OPEN_PATHS | {"/metrics"} if open_metrics else OPEN_PATHS
+
+
+def scope_of(path: str) -> str:
+    """What a key must be allowed for a path: to use the server, unless it is listed."""
+    return SCOPE_OF.get(path, USE)
 
 
 def _sent_key(headers: Headers) -> str:

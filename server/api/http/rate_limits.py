@@ -1,4 +1,5 @@
-"""How much each API key may ask for in a minute: requests, and tokens of prompts and answers.
+"""How much each API key may ask for: requests in a minute, tokens of prompts and answers in a
+minute, and answers under way at once.
 
 Two leaky buckets a key, full at first, which refill without a pause. A request is let in while both
 hold something; its prompt is charged at once and its answer when it is known, so a bucket may go
@@ -8,13 +9,16 @@ is not full: callers cannot make them grow.
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, MutableMapping
 
-from thirdeye.server.errors import RequestsLimited, TokensLimited, come_back_in
+from thirdeye.server.errors import ApiError, RequestsLimited, TokensLimited, come_back_in
 
 KINDS = ("requests", "tokens")
-RATE_HEADERS = tuple(
-    f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in KINDS
+CONCURRENT = "concurrent"  # has no reset: a place is free when an answer ends, whenever that is
+RATE_HEADERS = (
+    *(f"x-ratelimit-{what}-{kind}" for what in ("limit", "remaining", "reset") for kind in KINDS),
+    *(f"x-ratelimit-{what}-{CONCURRENT}" for what in ("limit", "remaining")),
 )
 _ERRORS = {"requests": RequestsLimited, "tokens": TokensLimited}
 
@@ -49,14 +53,59 @@ class Bucket:
         }
 
 
-class Account:
-    """One request's view of its key's buckets; every charge renews the answer's headers."""
+class Places:
+    """How many answers of each key are under way, out of `limit`; 0 is no limit."""
 
-    def __init__(self, buckets: Mapping[str, Bucket], headers: MutableMapping[str, str]) -> None:
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._taken: Counter[str] = Counter()
+
+    def num_free(self, caller: str) -> int:
+        return max(self.limit - self._taken[caller], 0)
+
+    def take(self, caller: str) -> None:
+        self._taken[caller] += 1
+
+    def give_back(self, caller: str) -> None:
+        self._taken[caller] -= 1
+        if not self._taken[caller]:
+            del self._taken[caller]
+
+    def headers(self, caller: str) -> dict[str, str]:
+        if not self.limit:
+            return {}
+        return {
+            f"x-ratelimit-limit-{CONCURRENT}": str(self.limit),
+            f"x-ratelimit-remaining-{CONCURRENT}": str(self.num_free(caller)),
+        }
+
+
+class Account:
+    """One request's view of its key's buckets and places; every change renews the answer's
+    headers."""
+
+    def __init__(
+        self,
+        caller: str,
+        buckets: Mapping[str, Bucket],
+        places: Places,
+        headers: MutableMapping[str, str],
+    ) -> None:
+        self._caller = caller
         self._buckets = buckets
+        self._places = places
         self._headers = headers
 
+    def begin(self) -> None:
+        """An answer is under way, until `end`."""
+        self._places.take(self._caller)
+        self._headers.update(self._places.headers(self._caller))
+
+    def end(self) -> None:
+        self._places.give_back(self._caller)
+
     def charge(self, **amounts: int) -> None:
+        self._headers.update(self._places.headers(self._caller))
         for kind, bucket in self._buckets.items():
             bucket.take(amounts.get(kind, 0))
             self._headers.update(bucket.headers(kind))
@@ -66,12 +115,17 @@ class Rates:
     """The buckets of every key. Without limits it lets all in and says nothing."""
 
     def __init__(
-        self, per_minute: Mapping[str, int] | None = None, clock: Callable[[], float] | None = None
+        self,
+        per_minute: Mapping[str, int] | None = None,
+        clock: Callable[[], float] | None = None,
+        at_once: int = 0,
     ) -> None:
-        """`per_minute`: `requests` and `tokens`; 0 or absent is no limit."""
+        """`per_minute`: `requests` and `tokens`; `at_once`: answers under way. 0 or absent is no
+        limit."""
         self._limits = {kind: limit for kind, limit in (per_minute or {}).items() if limit}
         self._clock = clock or time.monotonic
         self._buckets: dict[str, dict[str, Bucket]] = {}
+        self._places = Places(at_once)
         self.num_rejected = 0
 
     def open(self, caller: str, headers: MutableMapping[str, str]) -> Account:
@@ -83,19 +137,29 @@ class Rates:
         buckets = self._buckets.setdefault(
             caller, {kind: Bucket(limit, self._clock) for kind, limit in self._limits.items()}
         )
-        account = Account(buckets, headers)
+        account = Account(caller, buckets, self._places, headers)
         account.charge()
+        if self._places.limit and not self._places.num_free(caller):
+            raise self._limited(
+                RequestsLimited,
+                f"{self._places.limit} answers are under way with this key, as many as may be at "
+                "once. Try again when one has ended.",
+                1,
+            )
         for kind, bucket in buckets.items():
             wait = bucket.seconds_until(1)
             if wait > 0:
-                self.num_rejected += 1
-                raise _ERRORS[kind](
+                raise self._limited(
+                    _ERRORS[kind],
                     f"The limit of {bucket.per_minute} {kind} a minute is reached for this key. "
                     f"Try again in {duration(wait)}.",
-                    code="rate_limit_exceeded",
-                    headers=come_back_in(math.ceil(wait)),
+                    math.ceil(wait),
                 )
         return account
+
+    def _limited(self, error: type[ApiError], message: str, seconds: int) -> ApiError:
+        self.num_rejected += 1
+        return error(message, code="rate_limit_exceeded", headers=come_back_in(seconds))
 
     def _forget_full_ones(self) -> None:
         self._buckets = {

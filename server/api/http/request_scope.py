@@ -34,6 +34,7 @@ class Lifetime:
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
         self.caller = ""  # a short name of the API key
+        self.scopes: frozenset[str] = frozenset()  # what the caller may do
         self.headers: dict[str, str] = {}  # for the answer, whatever it will be
         self.ignored_params: set[str] = set()  # fields that did not change it
         self._started = time.monotonic()

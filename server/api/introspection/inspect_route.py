@@ -45,11 +45,12 @@ from thirdeye.server.engine.interface.trace import ARRAYS, TraceRequest
 from thirdeye.server.text.templates.completion_prompt import fewest_tokens, too_long
 
 MAX_VIEWERS = 4
+MAX_VIEWERS_OF_KEY = 2
 
 
 def inspect_routes(context: Context) -> APIRouter:
     router = APIRouter()
-    slots = ViewerSlots(MAX_VIEWERS, f"{MAX_VIEWERS} texts are being looked into already")
+    slots = ViewerSlots(MAX_VIEWERS, MAX_VIEWERS_OF_KEY, "texts are being looked into already")
 
     @router.post(
         "/v1/inspect",
@@ -60,10 +61,11 @@ def inspect_routes(context: Context) -> APIRouter:
         body = await context.bodies.read(request, InspectRequest)
         model.check_name(body.model)
         ids = await encode_text(body, model)
-        inspection = InspectionEvents(body, model, trace_request(body, ids, model))
-        slots.acquire()
         lifetime = lifetime_of(request)
-        lifetime.at_end(slots.release)
+        inspection = InspectionEvents(body, model, trace_request(body, ids, model, lifetime.caller))
+        account = context.state.rates.open(lifetime.caller, lifetime.headers)
+        lifetime.at_end(slots.acquire(lifetime.caller))
+        account.charge(requests=1, tokens=len(ids))
         lifetime.at_end(context.state.admission.admit(1).release)  # a drain waits for it
         events = inspection.events(engine)
         if not body.stream:
@@ -93,7 +95,9 @@ async def encode_text(body: InspectRequest, model: ServedModel) -> list[int]:
     return found
 
 
-def trace_request(body: InspectRequest, ids: list[int], model: ServedModel) -> TraceRequest:
+def trace_request(
+    body: InspectRequest, ids: list[int], model: ServedModel, caller: str = ""
+) -> TraceRequest:
     """What the engine is asked. Raises `InvalidRequest` for what is too large."""
     layers = layers_of(body, model.info)
     param = "prompt" if body.prompt is not None else "messages"
@@ -110,6 +114,7 @@ def trace_request(body: InspectRequest, ids: list[int], model: ServedModel) -> T
         has_lens="logit_lens" in body.include,
         lens_positions=list(range(len(ids))) if is_all else [len(ids) - 1],
         num_top=min(body.top_logprobs, model.tokenizer.vocab_size),
+        tenant=caller,
     )
 
 

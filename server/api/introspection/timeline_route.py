@@ -2,7 +2,8 @@
 
 An event is one `StepRecord`: which requests a step computed, how many tokens of each, what the
 blocks and the queue looked like, and the milliseconds of its parts. Requests are named by the ids
-their answers carry and nothing else is told of them. `since` begins with a step that is past.
+their answers carry and nothing else is told of them; a key sees its own requests alone
+(`timeline_view`). `since` begins with a step that is past.
 """
 
 from collections.abc import AsyncGenerator
@@ -19,18 +20,21 @@ from thirdeye.server.api.http.admission import ViewerSlots
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import data_frame
+from thirdeye.server.api.introspection.timeline_view import seen_by
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.engine.interface.types import Engine, EngineDead, StepRecord
 from thirdeye.server.errors import InvalidRequest, engine_failed
+from thirdeye.server.settings.api_keys import OPERATE
 
 MAX_WATCHERS = 16
+MAX_WATCHERS_OF_KEY = 4
 MAX_STEP = 2**53 - 1  # what any JSON reader can count to
 SINCE = {"name": "since", "schema": {"type": "integer", "minimum": 0, "maximum": MAX_STEP}}
 
 
 def timeline_routes(context: Context) -> APIRouter:
     router = APIRouter()
-    slots = ViewerSlots(MAX_WATCHERS, f"{MAX_WATCHERS} clients watch the timeline already")
+    slots = ViewerSlots(MAX_WATCHERS, MAX_WATCHERS_OF_KEY, "clients watch the timeline already")
 
     @router.get(
         "/v1/timeline", **documented("Timeline", media_type="", streams="StepRecord", query=SINCE)
@@ -38,10 +42,10 @@ def timeline_routes(context: Context) -> APIRouter:
     async def watch_timeline(request: Request) -> Response:
         engine, _ = context.state.serving()
         since = read_since(request)
-        slots.acquire()
         lifetime = lifetime_of(request)
-        lifetime.at_end(slots.release)
-        return answer_stream(request, context, _frames(engine, since))
+        lifetime.at_end(slots.acquire(lifetime.caller))
+        tenant = None if OPERATE in lifetime.scopes else lifetime.caller
+        return answer_stream(request, context, _frames(engine, since, tenant))
 
     return router
 
@@ -65,13 +69,15 @@ def read_since(request: Request) -> int:
     return int(text)
 
 
-async def _frames(engine: Engine, since: int) -> AsyncGenerator[bytes, None]:
+async def _frames(engine: Engine, since: int, tenant: str | None) -> AsyncGenerator[bytes, None]:
+    """What `tenant` may see of the steps; None sees all."""
     encode = msgspec.json.Encoder().encode
     # `Engine.watch` gives a generator in every engine; `AsyncIterator` cannot say that it closes.
     records = cast("AsyncGenerator[StepRecord, None]", engine.watch(since))
     try:
         async with aclosing(records):
             async for record in records:
-                yield data_frame(encode(record))
+                shown = record if tenant is None else seen_by(record, tenant)
+                yield data_frame(encode(shown))
     except EngineDead:
         raise engine_failed() from None

@@ -68,6 +68,7 @@ class SentMessage(Strict):
     cache_control: AnyHint = None
     id: AnyHint = None
     timestamp: AnyHint = None
+    provider_specific_fields: AnyHint = None
 
 
 class SystemMessage(SentMessage):
@@ -90,6 +91,8 @@ class ToolCall(Strict):
     type: Literal["function"] = "function"
     function: CalledFunction
     index: int | None = None  # of deltas that were put together and come back
+    extra_content: AnyHint = None
+    provider_specific_fields: AnyHint = None
 
 
 class AssistantMessage(SentThoughts, SentMessage):

@@ -19,7 +19,9 @@ UNTOLD = (
     "Names of tools are unique; a choice that wants a call goes with 'tools', tools of '/tokenize' "
     "with 'messages'; a choice names one of the tools; 'ignore_eos' goes with none.",
     "A field and another name of it have one value; prompts times 'n' are bounded.",
-    "The messages of Anthropic's dialect do not end with a tool's use.",
+    "The messages of Anthropic's dialect and of Ollama's do not end with a call of a tool.",
+    "Ollama's 'tools' go with 'messages', 'top_logprobs' with 'logprobs', 'system' and 'think' not "
+    "with 'raw'.",
     "A schema, a regular expression or a grammar must compile.",
     "The parts of a receipt belong together.",
     "What '/v1/inspect' is asked for is bounded in tokens and in bytes of numbers.",

@@ -25,7 +25,12 @@ class TextPart:
     hints: frozenset[str] = frozenset()
 
 
-TEXT_PARTS = {"text": TextPart()}
+PART_MARKS = ("cache_control",)  # on any part; hints, which are named
+TEXT_PARTS = {
+    "text": TextPart(),
+    "input_text": TextPart(),
+    "output_text": TextPart(hints=frozenset({"annotations", "logprobs"})),
+}
 ASSISTANT_PARTS = TEXT_PARTS | {"refusal": TextPart("refusal")}
 
 
@@ -51,27 +56,28 @@ def _part(value: object, path: str, kinds: Mapping[str, TextPart], ignored: Igno
         fail("unsupported_content", rule, path)
     key = kinds[kind].key
     text = string(part.get(key), f"{path}.{key}")
-    only({"type", key} | kinds[kind].hints, part, path, ignored)
+    only({"type", key} | kinds[kind].hints, part, path, ignored, PART_MARKS)
     return text
 
 
-_PART = closed_schema({"type": {"const": "text"}, "text": {"type": "string"}}, "type", "text")
-_REFUSAL = closed_schema(
-    {"type": {"const": "refusal"}, "refusal": {"type": "string"}}, "type", "refusal"
-)
+def content_schema(kinds: Mapping[str, TextPart]) -> dict[str, Any]:
+    parts = {"anyOf": [_part_schema(name, part) for name, part in kinds.items()]}
+    return {"anyOf": [{"type": "string"}, {"type": "array", "items": parts}]}
 
 
-def _content_schema(part: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [{"type": "string"}, {"type": "array", "items": part}]}
+def _part_schema(name: str, part: TextPart) -> dict[str, Any]:
+    marks: dict[str, Any] = {mark: {} for mark in sorted({*part.hints, *PART_MARKS})}
+    properties = {"type": {"const": name}, part.key: {"type": "string"}} | marks
+    return closed_schema(properties, "type", part.key)
 
 
 Content = Annotated[
     str,
     PlainValidator(lambda value, info: parse_content(value, TEXT_PARTS, info.context)),
-    WithJsonSchema(_content_schema(_PART)),
+    WithJsonSchema(content_schema(TEXT_PARTS)),
 ]
 AssistantContent = Annotated[
     str | None,
     PlainValidator(lambda value, info: parse_content(value, ASSISTANT_PARTS, info.context)),
-    WithJsonSchema(_content_schema({"anyOf": [_PART, _REFUSAL]})),
+    WithJsonSchema(content_schema(ASSISTANT_PARTS)),
 ]

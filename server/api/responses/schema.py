@@ -14,7 +14,12 @@ from thirdeye.server.api.field_rules.ignored import Ignored
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
 from thirdeye.server.api.reasoning.reasoning_fields import Effort
-from thirdeye.server.api.requests.content_fields import TextPart, parse_content
+from thirdeye.server.api.requests.content_fields import (
+    ASSISTANT_PARTS,
+    TextPart,
+    content_schema,
+    parse_content,
+)
 from thirdeye.server.api.requests.fields import OnlyFalse
 from thirdeye.server.api.requests.generation_fields import (
     MAX_LOGPROBS,
@@ -35,26 +40,11 @@ from thirdeye.server.api.requests.value_readers import (
     string,
 )
 
-_OUTPUT_HINTS = frozenset({"annotations", "logprobs"})
-ITEM_PARTS = {
-    "input_text": TextPart(),
-    "output_text": TextPart(hints=_OUTPUT_HINTS),
-    "refusal": TextPart("refusal"),
-    "text": TextPart(),
-}
-
-
-def _part_schema(name: str, part: TextPart) -> dict[str, Any]:
-    hints: dict[str, Any] = {hint: {} for hint in sorted(part.hints)}
-    properties = {"type": {"const": name}, part.key: {"type": "string"}} | hints
-    return closed_schema(properties, "type", part.key)
-
-
-_PARTS = [_part_schema(name, part) for name, part in ITEM_PARTS.items()]
+ITEM_PARTS = {"input_text": TextPart()} | ASSISTANT_PARTS
 ItemContent = Annotated[
     str,
     PlainValidator(lambda value, info: parse_content(value, ITEM_PARTS, info.context)),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"anyOf": _PARTS}}]}),
+    WithJsonSchema(content_schema(ITEM_PARTS)),
 ]
 ItemId = Annotated[str, Field(max_length=256)]
 Status = Literal["in_progress", "completed", "incomplete"]

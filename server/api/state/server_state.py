@@ -11,6 +11,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 from thirdeye.server.api.http.admission import AdmissionControl
+from thirdeye.server.api.http.auth import ApiKeys
 from thirdeye.server.api.http.rate_limits import Rates
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
@@ -45,6 +46,10 @@ class ModelInfo:
     num_kv_heads: int = 0
     hidden_size: int = 0
     parameters: Mapping[str, int] = field(default_factory=dict)  # part -> weights and biases
+    architecture: str = ""  # by the checkpoint's own name for it
+    file_format: str = ""
+    tensor_format: str = ""  # what most of the tensors are stored in
+    num_bytes: int = 0  # of all tensors, as they are stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,7 @@ class ServerState:
         self.model: ServedModel | None = None
         self.admission = AdmissionControl(clock=clock)
         self.rates = Rates()
+        self.keys = ApiKeys(())
         self.startup_seconds: dict[str, float] = {}  # by phase
 
     def ready(self, engine: Engine, model: ServedModel) -> None:

@@ -225,12 +225,12 @@ class EngineCore:
 
     def _inspect(self) -> None:
         """A piece of the first inspection, if there is one."""
-        request_id = self._inspections.first
-        if request_id is None:
+        request = self._inspections.first
+        if request is None:
             return
         started = time.perf_counter()
         self._inspections.advance()
-        self._recorder.inspected(request_id, time.perf_counter() - started)
+        self._recorder.inspected(request, time.perf_counter() - started)
 
     def stats(self) -> EngineStats:
         missed = [MissedPath(p.name, p.reason, p.num_missed) for p in self._fast_paths if p.reason]

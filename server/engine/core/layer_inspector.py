@@ -96,42 +96,42 @@ class InspectionQueue:
 
     def __init__(self, inspect: Inspect | None) -> None:
         self._inspect = inspect
-        self._queue: deque[tuple[str, Iterator[Trace | None]]] = deque()
+        self._queue: deque[tuple[TraceRequest, Iterator[Trace | None]]] = deque()
         self._traces: list[Trace] = []
 
     def add(self, request: TraceRequest) -> None:
         if self._inspect is None:
             self._fail(request.request_id, UNABLE)
         else:
-            self._queue.append((request.request_id, self._inspect(request)))
+            self._queue.append((request, self._inspect(request)))
 
     def abort(self, request_id: str) -> None:
         """Its reader has left: nothing is told. Unknown ids are ignored."""
-        self._queue = deque(entry for entry in self._queue if entry[0] != request_id)
+        self._queue = deque(entry for entry in self._queue if entry[0].request_id != request_id)
 
     @property
     def has_work(self) -> bool:
         return bool(self._queue or self._traces)
 
     @property
-    def first(self) -> str | None:
-        """The id of the one that is worked on."""
+    def first(self) -> TraceRequest | None:
+        """The one that is worked on."""
         return self._queue[0][0] if self._queue else None
 
     def advance(self) -> None:
         """One piece of the first in the queue."""
         if not self._queue:
             return
-        request_id, pieces = self._queue[0]
+        request, pieces = self._queue[0]
         try:
             with torch.inference_mode():
                 trace = next(pieces)
         except (torch.AcceleratorError, EngineDead):
             raise
         except Exception:
-            logger.exception("inspection %s failed", request_id)
+            logger.exception("inspection %s failed", request.request_id)
             self._queue.popleft()
-            self._fail(request_id, FAILED)
+            self._fail(request.request_id, FAILED)
             return
         if trace is not None:
             self._traces.append(trace)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
+from thirdeye.server.engine.interface.trace import TraceRequest
 from thirdeye.server.engine.interface.types import (
     RING_STEPS,
     STEP_TOKENS_BOUNDS,
@@ -47,6 +48,7 @@ class StepRecorder:
         self._rows: list[StepRow] = []
         self._waiting: list[str] = []
         self._preempted: list[str] = []
+        self._tenants: dict[str, str] = {}
         self._stats = EngineStats()
 
     def start(self) -> None:
@@ -62,7 +64,14 @@ class StepRecorder:
         self._inspected, self._inspect = "", 0.0
         self._stats = stats
         self._rows = [describe(row) for row in plan.rows]
-        self._waiting, self._preempted = describe_queue(queue)
+        waiting, preempted = describe_queue(queue)
+        self._waiting, self._preempted = ids_of(waiting), ids_of(preempted)
+        rows = [row.sequence for row in plan.rows]
+        self._tenants = {
+            sequence.request.request_id: tenant
+            for sequence in (*rows, *waiting, *preempted)
+            if (tenant := sequence.request.tenant)
+        }
         if self._rows:
             self._count(sum([row.num_tokens for row in self._rows]))
 
@@ -73,8 +82,10 @@ class StepRecorder:
     def computed(self, forward_seconds: float, sample_seconds: float) -> None:
         self._forward, self._sample = forward_seconds, sample_seconds
 
-    def inspected(self, request_id: str, seconds: float) -> None:
-        self._inspected, self._inspect = request_id, seconds
+    def inspected(self, request: TraceRequest, seconds: float) -> None:
+        self._inspected, self._inspect = request.request_id, seconds
+        if request.tenant:
+            self._tenants[request.request_id] = request.tenant
 
     def finish(self, outputs: Iterable[StepOutput] = ()) -> None:
         """`outputs` are what the step gave."""
@@ -88,6 +99,7 @@ class StepRecorder:
                 waiting=self._waiting,
                 preempted=self._preempted,
                 finished=[o.request_id for o in outputs if o.finish_reason is not None],
+                tenants=self._tenants,
                 inspected=self._inspected,
                 num_blocks_used=stats.num_blocks_used,
                 num_blocks_free=stats.num_blocks_total - stats.num_blocks_used,
@@ -130,12 +142,16 @@ def describe(row: PlanRow) -> StepRow:
     return StepRow(sequence.request.request_id, row.end - start, KINDS[is_decode], num_cached)
 
 
-def describe_queue(queue: Iterable[Sequence]) -> tuple[list[str], list[str]]:
+def describe_queue(queue: Iterable[Sequence]) -> tuple[list[Sequence], list[Sequence]]:
     """Who waits for a first step, and who was preempted: MAX_NAMED of each."""
-    waiting: list[str] = []
-    preempted: list[str] = []
+    waiting: list[Sequence] = []
+    preempted: list[Sequence] = []
     for sequence in queue:
-        names = waiting if sequence.turn is None else preempted
-        if len(names) < MAX_NAMED:
-            names.append(sequence.request.request_id)
+        named = waiting if sequence.turn is None else preempted
+        if len(named) < MAX_NAMED:
+            named.append(sequence)
     return waiting, preempted
+
+
+def ids_of(sequences: Iterable[Sequence]) -> list[str]:
+    return [sequence.request.request_id for sequence in sequences]

@@ -24,6 +24,7 @@ class TraceRequest(Struct, frozen=True, kw_only=True):
     has_lens: bool = False  # of every layer, or of the last trace alone
     lens_positions: list[int] = []  # where the logit lens is read
     num_top: int = 5  # guesses at each of them
+    tenant: str = ""  # whose it is, as in `Request`
 
 
 class Array(Struct, frozen=True, array_like=True):

@@ -212,6 +212,8 @@ class StepRecord(Struct, frozen=True, kw_only=True):
     waiting: list[str] = []  # those not computed yet, by request id; the first few
     preempted: list[str] = []  # those thrown out, to be computed again
     finished: list[str] = []  # those of its rows whose last output it gave
+    tenants: dict[str, str] = {}  # of those named here, by request id; "" is left out
+    num_hidden_rows: int = 0  # computed for tenants that the reader of the record may not see
     inspected: str = ""  # the inspection that it did a piece of; such a step may have no rows
     num_blocks_used: int
     num_blocks_free: int
@@ -237,6 +239,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     numerics: str = ""  # all else that decides bits: library, kernels, threads, instruction set
     memory: str = ""  # where a GPU's goes, as measured at start
     num_ranks: int = 1  # processes that compute the model together
+    isa: str = ""  # what our kernels are compiled for, which decides no bit; empty: none
     missed_paths: list[str] = []  # fast paths that do not apply, with the reason
 
 

@@ -14,9 +14,6 @@ from dataclasses import dataclass, field
 
 from thirdeye.server.text.constraints.exclusive_branches import exclude_each_other
 from thirdeye.server.text.constraints.json_schema import (
-    ANNOTATIONS,
-    FORMATS,
-    RULES,
     Schema,
     few_properties,
     held_reference,
@@ -24,6 +21,7 @@ from thirdeye.server.text.constraints.json_schema import (
     subschemas,
     subschemas_of,
 )
+from thirdeye.server.text.constraints.schema_keywords import ANNOTATIONS, FORMATS, RULES
 
 MAX_INTEGER = 2**53 - 1  # up to here the grammar counts exactly
 MAX_NUMBER = 1e15

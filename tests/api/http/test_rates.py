@@ -1,13 +1,25 @@
 """Limits of each key: what is let in, what is told, and when a key may come back."""
 
 import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
 import pytest
 
 from tests.api.http.test_errors import check_envelope
-from tests.api.support import CHAT, COMPLETION, client_of, create_app, fake_engine, ready_state
+from tests.api.support import (
+    CHAT,
+    COMPLETION,
+    client_of,
+    create_app,
+    eventually,
+    fake_engine,
+    live,
+    ready_state,
+)
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.rate_limits import RATE_HEADERS, Account, Rates, duration
 from thirdeye.server.errors import RequestsLimited, TokensLimited
@@ -160,3 +172,37 @@ def test_a_full_queue_costs_nothing() -> None:
             assert good.headers["x-ratelimit-remaining-requests"] == "1"
 
     asyncio.run(main())
+
+
+def test_so_many_answers_at_once_and_no_more() -> None:
+    """Each key has its own places; one that ended, well or not, is free at once."""
+    rates = Rates(at_once=2)
+    seen: dict[str, str] = {}
+    held = []
+    for remaining in ("1", "0"):
+        held.append(rates.open("a", seen))
+        held[-1].begin()
+        assert seen["x-ratelimit-remaining-concurrent"] == remaining
+    with pytest.raises(RequestsLimited, match="2 answers are under way"):
+        rates.open("a", seen)
+    assert (seen["x-ratelimit-limit-concurrent"], rates.num_rejected) == ("2", 1)
+    rates.open("b", {}).begin()
+    held[0].end()
+    rates.open("a", seen).begin()
+
+
+def test_streams_hold_their_places_until_they_end() -> None:
+    config = ApiConfig(concurrent_requests=1)
+    gate = threading.Event()
+    state = ready_state(fake_engine(gate=gate))
+    with live(state, config) as url, ThreadPoolExecutor(1) as pool:
+        ask = partial(httpx.post, url + CHAT_URL, json=CHAT, trust_env=False, timeout=10)
+        first = pool.submit(ask)
+        eventually(lambda: state.admission.in_flight == 1)
+        refused = ask()
+        gate.set()
+        assert (first.result().status_code, refused.status_code) == (200, 429)
+        assert first.result().headers["x-ratelimit-remaining-concurrent"] == "0"
+        assert check_envelope(refused)["code"] == "rate_limit_exceeded"
+        eventually(lambda: state.admission.in_flight == 0)
+        assert ask().status_code == 200

@@ -10,7 +10,7 @@ import pytest
 
 from tests.api.support import CHAT, eventually, fake_engine, live, ready_state, says
 from thirdeye.server.api.http.api_config import ApiConfig
-from thirdeye.server.api.introspection.timeline_route import MAX_WATCHERS
+from thirdeye.server.api.introspection.timeline_route import MAX_WATCHERS, MAX_WATCHERS_OF_KEY
 from thirdeye.server.api.state.server_state import ServerState
 
 URL = "/v1/timeline"
@@ -23,8 +23,11 @@ def state() -> ServerState:
 
 
 @contextmanager
-def watching(url: str, **params: object) -> Iterator[httpx.Response]:
-    with httpx.stream("GET", url + URL, params=params, trust_env=False, timeout=5) as answer:
+def watching(url: str, key: str = "", **params: object) -> Iterator[httpx.Response]:
+    headers = {"x-api-key": key} if key else {}
+    with httpx.stream(
+        "GET", url + URL, params=params, headers=headers, trust_env=False, timeout=5
+    ) as answer:
         yield answer
 
 
@@ -114,3 +117,49 @@ def test_the_key_is_required_where_keys_are_set(state: ServerState) -> None:
         headers = {"Authorization": "Bearer secret"}
         with httpx.stream("GET", url + URL, headers=headers, trust_env=False) as answer:
             assert answer.status_code == 200
+
+
+def test_a_key_sees_its_own_requests_alone(state: ServerState) -> None:
+    """Live and from the past: what another key asked is a number of rows."""
+    with live(state, ApiConfig(api_keys=("one", "two"))) as url:
+        asked = {}
+        for key in ("one", "two", "one"):
+            headers = {"x-api-key": key}
+            chat = httpx.post(
+                url + "/v1/chat/completions", json=CHAT, headers=headers, trust_env=False
+            )
+            asked[key] = [*asked.get(key, []), chat.json()["id"]]
+        num_steps = 3 * (len(SECRET) + 1)
+        for key, other in (("one", "two"), ("two", "one")):
+            found: list[str] = []
+            with watching(url, key) as answer:
+                lines(answer, found, num_steps)
+            text = "".join(found)
+            assert all(name in text for name in asked[key])
+            assert not any(name in text for name in asked[other])
+            steps = records(found)
+            shown = sum(bool(step["rows"]) for step in steps)
+            assert shown == len(asked[key]) * (len(SECRET) + 1)
+            assert shown + sum(int(str(step["num_hidden_rows"])) for step in steps) == num_steps
+
+
+def test_the_only_key_there_is_sees_all(state: ServerState) -> None:
+    with live(state, ApiConfig(api_keys=("one",))) as url:
+        headers = {"x-api-key": "one"}
+        body = {"model": "tiny", "prompt": "a"}
+        httpx.post(url + "/v1/inspect", json=body, headers=headers, trust_env=False)
+        found: list[str] = []
+        with watching(url, "one") as answer:
+            lines(answer, found, 1)
+        assert "inspect-" in records(found)[0]["inspected"]  # type: ignore[operator]
+
+
+def test_one_key_cannot_take_all_seats(state: ServerState) -> None:
+    with live(state, ApiConfig(api_keys=("one", "two"))) as url, ExitStack() as stack:
+        for _ in range(MAX_WATCHERS_OF_KEY):
+            assert stack.enter_context(watching(url, "one")).status_code == 200
+        with watching(url, "one") as refused:
+            assert refused.status_code == 429
+            assert "with this key" in refused.read().decode()
+        with watching(url, "two") as other:
+            assert other.status_code == 200

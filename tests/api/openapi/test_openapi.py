@@ -131,6 +131,9 @@ def responses_of(config: ApiConfig) -> dict[str, Any]:
     } | {"": found}
 
 
+ALLOWED = {"inspect": ["get /v1/timeline", "post /v1/inspect"], "operate": ["get /metrics"]}
+
+
 def test_a_server_with_keys_says_who_may_ask() -> None:
     """Each operation wants a key and may say 401, but those that the gate lets through."""
     operations = responses_of(ApiConfig(api_keys=("k",)))
@@ -139,9 +142,24 @@ def test_a_server_with_keys_says_who_may_ask() -> None:
     assert whole["security"] == [{"bearer": []}, {"x-api-key": []}]
     for name, operation in operations.items():
         is_open = name in ("get /health", "get /ping", "get /ready")
-        assert operation.get("security") == ([] if is_open else None), name
+        scopes = [scope for scope in ("inspect", "operate") if name in ALLOWED[scope]]
+        locks = [{"bearer": scopes}, {"x-api-key": scopes}]
+        assert operation.get("security") == ([] if is_open else locks if scopes else None), name
         assert ("401" in operation["responses"]) == (not is_open), name
-        assert "403" not in operation["responses"], name
+        assert ("403" in operation["responses"]) == (not is_open), name
+
+
+def test_limits_of_keys_are_told_where_there_are_some() -> None:
+    operations = responses_of(ApiConfig(tokens_per_minute=9, concurrent_requests=1))
+    answers = operations["post /v1/chat/completions"]["responses"]
+    for status in ("200", "429"):
+        found = {name for name in answers[status]["headers"] if name.startswith("x-ratelimit")}
+        assert found == {
+            *(f"x-ratelimit-{what}-tokens" for what in ("limit", "remaining", "reset")),
+            *(f"x-ratelimit-{what}-concurrent" for what in ("limit", "remaining")),
+        }
+    plain = responses_of(ApiConfig())["post /v1/chat/completions"]["responses"]["200"]["headers"]
+    assert not any(name.startswith("x-ratelimit") for name in plain)
 
 
 @pytest.mark.parametrize("hosts", [None, ("localhost",)])
@@ -172,6 +190,11 @@ WHOLE: list[tuple[str, dict[str, Any] | None]] = [
     ("/v1/responses", {"model": "tiny", "input": "Hi"}),
     ("/v1/messages", CHAT | {"max_tokens": 4}),
     ("/v1/messages/count_tokens", CHAT),
+    ("/api/chat", CHAT | {"stream": False}),
+    ("/api/generate", COMPLETION | {"stream": False}),
+    ("/api/embed", {"input": ["Hi", "you"]}),
+    ("/api/embeddings", {"prompt": "Hi"}),
+    ("/api/show", {"model": "tiny"}),
     ("/v1/inspect", {"prompt": "Hi"}),
     ("/tokenize", {"prompt": "Hi", "return_token_strs": True}),
     ("/apply-template", CHAT),
@@ -181,6 +204,7 @@ WHOLE: list[tuple[str, dict[str, Any] | None]] = [
     ("/props", None),
     ("/detokenize", {"tokens": [72]}),
     *((path, None) for path in ("/v1/models", "/tokenizer_info")),
+    *((path, None) for path in ("/api/tags", "/api/ps", "/api/version")),
     *((path, None) for path in ("/health", "/ping", "/ready", "/version", "/load")),
 ]
 
@@ -237,6 +261,20 @@ def test_the_document_tells_what_streams_carry(
     assert not judge.is_valid({})
     for data in stream_of(path, body, engine):
         judge.validate(data)
+
+
+@pytest.mark.parametrize("engine", [{}, {"error_after": 2}], ids=str)
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+def test_the_document_tells_what_lines_carry(path: str, engine: dict[str, Any]) -> None:
+    content = DOCUMENT["paths"][path]["post"]["responses"]["200"]["content"]
+    schema = content["application/x-ndjson"]["itemSchema"]
+    judge = Draft202012Validator(schema | {"components": DOCUMENT["components"]})
+    assert not judge.is_valid({})
+    with live(ready_state(fake_engine(**engine))) as url:
+        lines = httpx.post(url + path, json=CHAT if "chat" in path else COMPLETION).text.split("\n")
+    assert len(lines) > 2
+    for line in lines[:-1]:
+        judge.validate(json.loads(line))
 
 
 def stream_of(path: str, body: dict[str, Any] | None, engine: dict[str, Any]) -> list[Any]:

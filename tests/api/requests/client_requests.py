@@ -25,6 +25,7 @@ HI = CHAT["messages"][0]
 ASSISTANT = {"role": "assistant", "content": "Hello"}
 NAMED = {"type": "function", "function": {"name": "f"}}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+TEXT = {"type": "text", "text": "Hi"}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
 
 
@@ -55,11 +56,17 @@ OBEYED: list[tuple[str, Change]] = [
         {"guided_json": '{"type": "object"}'}, {"guided_choice": ["a", "b"]},
         {"guided_regex": "a+"}, {"guided_grammar": 'start: "a"'}, {"guided_json_object": True},
         {"structured_outputs": {"choice": ["a"]}}, {"response_format": {"type": "json_object"}},
+        {"response_format": {"type": "json_object", "schema": OBJECT}},
+        {"response_format": {"type": "json_schema", "schema": OBJECT}},
+        {"response_format": {"type": "json_schema", "json_schema": {"schema": OBJECT}}},
         {"allowed_token_ids": [65, 66]}, {"bad_words": ["Paris", "a/b"]},
         {"logprobs": True, "top_logprobs": 2}, {"return_token_ids": True},
         {"user": "u"}, {"safety_identifier": "u"},
         said(ASSISTANT | {"content": None}, HI), said({"role": "assistant"}, HI),
         said(ASSISTANT | {"tool_calls": [CALL | {"index": 0}]}),
+        {"messages": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}]},
+        said({"role": "assistant", "content": [{"type": "output_text", "text": "a"},
+              {"type": "refusal", "refusal": "no"}]}, HI),
         said(ASSISTANT | {"tool_calls": [
             CALL | {"function": {"name": "f", "arguments": {"a": 1}}}]}),
         said(ASSISTANT | {"tool_calls": [CALL]},
@@ -84,6 +91,7 @@ OBEYED: list[tuple[str, Change]] = [
         {"allowed_token_ids": [65]}, {"best_of": 1}, {"echo": True}, {"prompt": [""]},
     )),
     (RESPONSES_URL, {"max_output_tokens": -1}),
+    (MESSAGES_URL, {"messages": [{"role": "system", "content": "Be brief."}, HI]}),
 ]  # fmt: skip
 NEUTRAL: list[tuple[str, Change]] = [
     *((CHAT_URL, change) for change in (
@@ -157,6 +165,10 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"max_tokens": None, "max_completion_tokens": 32768}, "max_completion_tokens"),
         ({"messages": [HI | {"cache_control": {}}]}, "cache_control"),
         ({"messages": [HI | {"id": "m", "timestamp": 1}]}, "id, timestamp"),
+        ({"messages": [HI | {"content": [TEXT | {"cache_control": {}}]}]}, "cache_control"),
+        (said(ASSISTANT | {"tool_calls": [CALL | {"extra_content": {"google": {}}}],
+                           "provider_specific_fields": {"refusal": None}}),
+         "extra_content, provider_specific_fields"),
         ({"ttl": 60, "cache_prompt": True, "max_tokens": 2100}, "cache_prompt, max_tokens, ttl"),
     )),
     (TEXT_URL, {"max_tokens": 100_000}, "max_tokens"),
@@ -196,7 +208,7 @@ REFUSED: list[tuple[str, Change, str]] = [
         ({"repetition_penalty": 1e-40}, "repetition_penalty"),
         ({"repeat_penalty": 1e-40}, "repeat_penalty"), ({"logprobs": 2}, "logprobs"),
         ({"top_logprobs": 2}, "top_logprobs"), ({"extra_body": {}}, "extra_body"),
-        ({"response_format": {"type": "structural_tag"}}, "response_format.type"),
+        ({"response_format": {"type": "structural_tag", "structures": []}}, "response_format.type"),
         ({"grammar": "root ::= ("}, "grammar"), ({"json_schema": {"not": {}}}, "json_schema"),
         ({"guided_json": {"type": "x"}}, "guided_json"),
         ({"guided_regex": "a", "guided_choice": ["a"]}, "guided_choice"),

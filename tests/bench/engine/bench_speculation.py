@@ -36,6 +36,7 @@ from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.server.load.load_engine import load_model
 from thirdeye.server.load.native_kernels import native_library
 from thirdeye.server.load.placement import load_native
+from thirdeye.server.settings.engine_settings import KernelSettings
 from thirdeye.server.text.templates.chat_template import ChatTemplate
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.resolve import resolve_model
@@ -52,7 +53,7 @@ class Bench:
         self, path: Path, num_draft_tokens: int, quantize: str, clock: Callable[[], float]
     ) -> None:
         self.checkpoint: Checkpoint = open_checkpoint(path)
-        library = load_native(native_library("auto", "cpu"), CPU, torch.float32)
+        library = load_native(native_library(KernelSettings(), "cpu"), CPU, torch.float32)
         where = Placement(torch.float32, CPU, native=library)
         where = replace(where, quantize=choose_quantization(quantize, where))
         self.model: Transformer = load_model(self.checkpoint, "auto", where, lambda *_: None)

@@ -21,7 +21,8 @@ import httpx
 
 from tests.clients.stub import DONE, event
 from thirdeye.clients.loadtest.driver.reading import Reading
-from thirdeye.clients.loadtest.run import LoadSettings, event_loop, run
+from thirdeye.clients.loadtest.load_settings import LoadSettings
+from thirdeye.clients.loadtest.run import event_loop, run
 from thirdeye.clients.loadtest.workload.prompts import Length, Mix
 from thirdeye.clients.target import Target
 

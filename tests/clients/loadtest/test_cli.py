@@ -16,9 +16,10 @@ from tests.clients.loadtest.virtual import now
 from tests.clients.loadtest.virtual import run as in_virtual_time
 from tests.clients.stub import Stub, error
 from thirdeye.clients.loadtest.cli import app, read_params
+from thirdeye.clients.loadtest.load_settings import LoadSettings
 from thirdeye.clients.loadtest.progress import LiveProgress
 from thirdeye.clients.loadtest.results.result import NoResult, read_result
-from thirdeye.clients.loadtest.run import LoadSettings, run
+from thirdeye.clients.loadtest.run import run
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -11,9 +11,10 @@ import pytest
 from tests.clients.loadtest.server import Answer, Server
 from tests.clients.loadtest.virtual import now
 from tests.clients.loadtest.virtual import run as in_virtual_time
+from thirdeye.clients.loadtest.load_settings import LoadSettings, OfferedLoad
 from thirdeye.clients.loadtest.results.show import saturation_line
 from thirdeye.clients.loadtest.results.stats import Goals
-from thirdeye.clients.loadtest.run import LoadSettings, OfferedLoad, run
+from thirdeye.clients.loadtest.run import run
 from thirdeye.clients.loadtest.workload.arrivals import CONSTANT
 from thirdeye.clients.loadtest.workload.prompts import Length, Mix
 

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
 from tests.engine.process.recording_client import RecordingClient
 from tests.engine.toy import drain, make_request, toy_config, toy_core, until
@@ -109,6 +110,21 @@ def test_a_record_names_who_waits_who_was_thrown_out_and_who_is_done() -> None:
     for before, after in pairwise(records):
         is_thrown_out = after.num_preemptions > 0
         assert is_thrown_out == bool(after.preempted and not before.preempted)
+
+
+def test_a_record_says_whose_requests_it_names() -> None:
+    """Those that run, wait and are looked into; a request of nobody's is left out."""
+    core = watched(toy_core(toy_config(max_num_seqs=1)))
+    core.add(make_request("a", [1, 2], max_tokens=1, tenant="alice"))
+    core.add(make_request("b", [1, 2], max_tokens=1, tenant="bob"))
+    core.add(make_request("c", [1, 2], max_tokens=1))
+    core.inspect(replace(look("look"), tenant="carol"))
+    for _ in range(3):
+        core.step()
+    tenants = [record.tenants for record in core.records()]
+    assert tenants[0] == {"a": "alice", "b": "bob", "look": "carol"}
+    assert tenants[1] == {"b": "bob", "look": "carol"}
+    assert tenants[2] == {"look": "carol"}
 
 
 def test_a_look_inside_is_on_the_record() -> None:

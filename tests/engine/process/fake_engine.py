@@ -152,10 +152,16 @@ class FakeEngine:
         num_tokens = len(request.prompt_token_ids) if is_first else 1
         kind = RowKind.PREFILL if is_first else RowKind.DECODE
         row = StepRow(request.request_id, num_tokens, kind)
-        self._post(rows=[row], finished=[request.request_id] if is_last else [])
+        finished = [request.request_id] if is_last else []
+        self._post(rows=[row], finished=finished, tenants={request.request_id: request.tenant})
 
     def _post(
-        self, *, rows: Sequence[StepRow] = (), finished: Sequence[str] = (), inspected: str = ""
+        self,
+        *,
+        rows: Sequence[StepRow] = (),
+        finished: Sequence[str] = (),
+        inspected: str = "",
+        tenants: dict[str, str],
     ) -> None:
         """A record of a step, which takes no time."""
         record = StepRecord(
@@ -165,6 +171,7 @@ class FakeEngine:
             num_waiting=0,
             finished=list(finished),
             inspected=inspected,
+            tenants={name: tenant for name, tenant in tenants.items() if tenant},
             num_blocks_used=0,
             num_blocks_free=self._info.num_blocks,
             num_preemptions=0,
@@ -195,7 +202,7 @@ class FakeEngine:
             await asyncio.sleep(self._delay)
             if not self.is_alive:
                 break
-            self._post(inspected=request.request_id)
+            self._post(inspected=request.request_id, tenants={request.request_id: request.tenant})
             yield Trace(
                 request_id=request.request_id,
                 layer=layer,

@@ -5,10 +5,13 @@ from pathlib import Path
 import pytest
 
 from thirdeye.model.native.build import SOURCES, Unavailable, plan_build
+from thirdeye.model.native.levels import LEVELS
 from thirdeye.model.native.library import Library
 
+LEVEL_NAMES = [level.name for level in LEVELS]
 
-def small_library(folder: Path, source: str, *shared: str) -> Library:
+
+def small_library(folder: Path, source: str, *shared: str, isa: str = "auto") -> Library:
     """`source` and the files of the kernels that it needs, compiled; skips where nothing can be."""
     sources = folder / "sources"
     sources.mkdir()
@@ -16,7 +19,7 @@ def small_library(folder: Path, source: str, *shared: str) -> Library:
         (sources / name).write_bytes((SOURCES / name).read_bytes())
     (sources / "small.c").write_text(source)
     try:
-        build = plan_build(folder / "cache", sources=sources)
+        build = plan_build(folder / "cache", isa=isa, sources=sources)
     except Unavailable as reason:
         pytest.skip(f"NATIVE TESTS SKIPPED: {reason}")
     build.run()

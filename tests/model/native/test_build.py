@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from thirdeye.model.native import build
-from thirdeye.model.native.build import INSTRUCTIONS, Unavailable, missing_instructions, plan_build
+from thirdeye.model.native.build import Unavailable, plan_build
+from thirdeye.model.native.levels import LEVELS, Level, levels_here
 
 pytestmark = pytest.mark.skipif(
-    bool(missing_instructions()), reason="NATIVE TESTS SKIPPED: the processor has no AVX512-VNNI"
+    not levels_here(), reason="NATIVE TESTS SKIPPED: the processor has no AVX2"
 )
 
 
@@ -120,12 +121,44 @@ def test_reasons_there_is_none(tmp_path: Path, sources: Path) -> None:
         plan_build(tmp_path, ["no-such-cc"], sources=sources)
     with pytest.raises(Unavailable, match="does not run"):
         plan_build(tmp_path, [script(tmp_path / "cc", "exit 1")], sources=sources)
-    info = tmp_path / "cpuinfo"
-    info.write_text("flags\t\t: " + " ".join(list(INSTRUCTIONS)[:-1]) + "\n")
-    with pytest.raises(Unavailable, match="the processor has no avx512_vnni"):
-        plan_build(tmp_path, sources=sources, cpu_info=info)
-    with pytest.raises(Unavailable, match="the processor has no fma"):
+    with pytest.raises(Unavailable, match="the processor has no f16c"):
+        plan_build(tmp_path, sources=sources, cpu_info=processor(tmp_path, LEVELS[-1], "f16c"))
+    with pytest.raises(Unavailable, match="the processor has no avx2"):
         plan_build(tmp_path, sources=sources, cpu_info=tmp_path / "not-linux")
+
+
+def processor(folder: Path, level: Level, less: str = "") -> Path:
+    """What Linux says of one with a level's instructions, but for one."""
+    info = folder / "cpuinfo"
+    flags = [name for name in level.instructions if name != less]
+    info.write_text(f"flags\t\t: {' '.join(flags)}\nflags\t\t: of another core\n")
+    return info
+
+
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: level.name)
+def test_the_best_level_that_a_processor_has(tmp_path: Path, sources: Path, level: Level) -> None:
+    """Or the one asked for; the file's name says which, and differs from the others'."""
+    info = processor(tmp_path, level)
+    chosen = plan_build(tmp_path, sources=sources, cpu_info=info)
+    assert chosen.level is level
+    assert chosen.library.name.startswith(f"kernels-{level.name}-")
+    assert plan_build(tmp_path, isa="avx2", sources=sources, cpu_info=info).level is LEVELS[-1]
+    without = processor(tmp_path, level, list(level.instructions)[-1])
+    with pytest.raises(Unavailable, match=f"has no {list(level.instructions)[-1]}"):
+        plan_build(tmp_path, isa=level.name, sources=sources, cpu_info=without)
+
+
+def test_a_compiler_that_does_not_know_the_best_level(tmp_path: Path, sources: Path) -> None:
+    """An old one still makes what it can; one that is asked for is not replaced by another."""
+    old = script(tmp_path / "old-cc", 'case "$*" in *avx512vnni*) exit 1;; esac\nexec cc "$@"')
+    info = processor(tmp_path, LEVELS[0])
+    planned = plan_build(tmp_path / "cache", [old], sources=sources, cpu_info=info)
+    assert planned.level is LEVELS[-1]
+    planned.run()
+    assert ctypes.CDLL(str(planned.library)).answer() == 42
+    asked = plan_build(tmp_path, [old], isa=LEVELS[0].name, sources=sources, cpu_info=info)
+    with pytest.raises(Unavailable, match="failed"):
+        asked.run()
 
 
 def test_planning_needs_no_torch() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.model.native.small import small_library
+from tests.model.native.small import LEVEL_NAMES, small_library
 from thirdeye.model.native.library import Library
 
 EXP = """
@@ -15,7 +15,7 @@ EXP = """
 struct exp_args {const float *x; float *y; int count;};
 void exp_all(const struct exp_args *args, struct team *team) {
     for (int i; (i = WIDTH * next_item(team)) < args->count;)
-        _mm512_storeu_ps(args->y + i, exp16(_mm512_loadu_ps(args->x + i)));
+        f_store(args->y + i, exp16(f_load(args->x + i)));
 }
 """
 
@@ -24,9 +24,12 @@ class ExpArgs(ctypes.Structure):
     _fields_ = (("x", ctypes.c_void_p), ("y", ctypes.c_void_p), ("count", ctypes.c_int))
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    return small_library(tmp_path_factory.mktemp("library"), EXP, "pool.h", "pool.c", "floats.h")
+SHARED = ("pool.h", "pool.c", "floats.h", "simd.h", "simd_avx512.h", "simd_avx2.h")
+
+
+@pytest.fixture(scope="module", params=LEVEL_NAMES)
+def library(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return small_library(tmp_path_factory.mktemp("library"), EXP, *SHARED, isa=request.param)
 
 
 def exp16(library: Library, x: Tensor) -> Tensor:

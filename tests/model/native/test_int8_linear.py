@@ -1,6 +1,7 @@
 """The 8-bit linear layer in C against a slow twin: int64 within groups, float64 over them."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from tests.model.linear.test_int8 import vectors
 from tests.model.test_invariance import ROWS, SHAPES, heights_that_differ, random_linear
+from thirdeye.model.linear.choose_method import choose_linear, choose_quantization
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.native_int8 import NativeInt8
 from thirdeye.model.linear.row_invariant import RowInvariant
@@ -108,6 +110,16 @@ def test_a_row_does_not_know_its_company(
     assert torch.equal(layer(x), alone)
     assert heights_that_differ(layer, x) == []
     assert 1 in ROWS
+
+
+def test_it_is_the_choice_without_vnni(native: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's kernels want it, ours do not."""
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    assert choose_quantization("auto", FP32) == "none"
+    where = replace(FP32, native=native)
+    assert choose_quantization("auto", where) == choose_quantization("int8", where) == "int8"
+    assert choose_quantization("none", where) == "none"
+    assert isinstance(choose_linear(replace(where, quantize="int8")), NativeInt8)
 
 
 def test_rounding_is_small(native: Library) -> None:

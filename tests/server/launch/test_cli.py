@@ -106,6 +106,8 @@ def test_a_key_file_that_holds_none_is_refused(tmp_path):
     "wrong",
     [
         {"api_key": [""]},
+        {"api_key": ["two words"]},
+        {"api_key": ["sha256:abc"]},
         {"served_model_name": [""]},
         {"cors_origin": ["example.org"]},
         {"root_path": "api"},

@@ -27,10 +27,16 @@ def no_process() -> Spawned:
     raise AssertionError("a thread needs none")
 
 
-def replica_of(checkpoint: Path) -> Replica:
+def replica_of(checkpoint: Path, **options: object) -> Replica:
     flags = {"device": "cpu", "threads": 1, "kv_memory": 0.01, "engine": "thread"}
     settings = read_settings(
-        {"model": str(checkpoint), "served_model_name": ["tiny"], "quantize": "none", **flags}
+        {
+            "model": str(checkpoint),
+            "served_model_name": ["tiny"],
+            "quantize": "none",
+            **flags,
+            **options,
+        }
     )
     return Replica(settings, open_model(settings.checkpoint), no_process)
 
@@ -80,3 +86,36 @@ def test_what_still_runs_when_it_closes_ends_with_an_error(checkpoint: Path) -> 
         assert replica.state.admission.in_flight == 0
 
     asyncio.run(main())
+
+
+def test_keys_are_read_again_and_a_bad_file_changes_nothing(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """503 is "loading", so the key was accepted; 401 is not."""
+    file = tmp_path / "keys"
+    file.write_text("old-key\n")
+    replica = replica_of(checkpoint, api_key_file=file)
+
+    async def statuses() -> list[int]:
+        async with client_of(replica.app) as client:
+            keys = ("old-key", "new-key")
+            answers = [await client.get("/load", headers={"x-api-key": key}) for key in keys]
+            return [answer.status_code for answer in answers]
+
+    assert asyncio.run(statuses()) == [503, 401]
+    file.write_text("old-key\nalice use new-key\n")
+    replica.reread_keys()
+    assert asyncio.run(statuses()) == [503, 503]
+    file.write_text("alice use new-key\n")
+    replica.reread_keys()
+    assert asyncio.run(statuses()) == [401, 503]
+    for bad in ("alice nothing old-key\n", ""):
+        file.write_text(bad)
+        replica.reread_keys()
+        assert asyncio.run(statuses()) == [401, 503]
+    file.unlink()
+    replica.reread_keys()
+    assert asyncio.run(statuses()) == [401, 503]
+    assert "Line 1: the scopes are" in caplog.text
+    assert "The keys stay as they were" in caplog.text
+    assert "old-key" not in caplog.text

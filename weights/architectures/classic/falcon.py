@@ -11,6 +11,7 @@ from thirdeye.model.config import Activation, Alibi, AttentionSpec, ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.classic import plain_family, plain_names
 from thirdeye.weights.architectures.classic.plain_family import Sizes
+from thirdeye.weights.architectures.common.heads import check_kv_heads
 from thirdeye.weights.architectures.common.limits import MAX_HEADS
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.architectures.common.rope_settings import (
@@ -39,7 +40,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     is_parallel = is_new or fields.boolean("parallel_attn", True)
     if fields.boolean("multi_query", True) or is_new:
         kv_heads = fields.integer("num_kv_heads", heads, high=MAX_HEADS) if is_new else 1
-        plain_family.check_kv_heads(fields, "num_kv_heads", heads, kv_heads)
+        check_kv_heads(fields, "num_kv_heads", heads, kv_heads)
     else:
         kv_heads = heads
     norms = fields.integer("num_ln_in_parallel_attn", 2 if is_new else 1, high=2)

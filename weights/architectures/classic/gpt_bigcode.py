@@ -4,22 +4,12 @@ from dataclasses import replace
 
 from thirdeye.model.config import Activation, ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.classic import plain_family, plain_names
-from thirdeye.weights.architectures.classic.plain_family import GPT2_NAMES, Sizes
+from thirdeye.weights.architectures.classic import gpt2, plain_family, plain_names
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
-SIZES = Sizes(
-    vocab_size=50257,
-    hidden_size=768,
-    num_hidden_layers=12,
-    num_attention_heads=12,
-    max_position_embeddings=1024,
-    activation="gelu_pytorch_tanh",
-    is_tied=True,
-    names=GPT2_NAMES,
-)
+SIZES = replace(gpt2.SIZES, activation="gelu_pytorch_tanh")
 
 
 def huggingface_config(fields: Fields) -> ModelConfig:
@@ -43,11 +33,10 @@ def huggingface_names(config: ModelConfig) -> NameTable:
             "attn.c_proj": "attention.output",
             "mlp.c_fc": "mlp.up",
             "mlp.c_proj": "mlp.down",
-            "ln_1": "attention_norm",
-            "ln_2": "mlp_norm",
+            **gpt2.NORMS,
         },
-        top={"wte": "embed_tokens", "wpe": "embed_positions", "ln_f": "final_norm"},
-        ignored=frozenset(f"h.{{i}}.attn.{name}" for name in ("bias", "masked_bias")),
+        top=gpt2.TOP,
+        ignored=gpt2.MASKS,
         prefixes=("transformer.",),
     )
 

@@ -7,6 +7,7 @@ from thirdeye.model.config import Activation, ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.classic import plain_family, plain_names
 from thirdeye.weights.architectures.classic.plain_family import Sizes
+from thirdeye.weights.architectures.common.heads import check_kv_heads
 from thirdeye.weights.architectures.common.limits import MAX_HEADS
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.architectures.common.rope_settings import gguf_rope, huggingface_rope
@@ -29,7 +30,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     fields.refuse("qk_layernorm", False)
     config = plain_family.huggingface_config(fields, "phi", SIZES)
     heads = fields.integer("num_key_value_heads", config.num_heads, high=MAX_HEADS)
-    plain_family.check_kv_heads(fields, "num_key_value_heads", config.num_heads, heads)
+    check_kv_heads(fields, "num_key_value_heads", config.num_heads, heads)
     if fields.raw("head_dim", config.head_dim) != config.head_dim:
         raise fields.error("head_dim", "must be the hidden size over the number of heads.")
     rope = huggingface_rope(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from thirdeye.model.config import Activation, ModelConfig, Norm
 from thirdeye.weights.architectures.common.activations import read_activation
+from thirdeye.weights.architectures.common.heads import check_kv_heads, split_into_heads
 from thirdeye.weights.architectures.common.limits import (
     MAX_HEADS,
     MAX_HIDDEN,
@@ -93,12 +94,6 @@ def read_clip(fields: Fields, key: str) -> float | None:
     return fields.positive(key) if fields.raw(key, 0) else None
 
 
-def check_kv_heads(fields: Fields, key: str, num_heads: int, num_kv_heads: int) -> None:
-    if num_heads % num_kv_heads:
-        problem = f"{num_kv_heads} key-value heads do not divide {num_heads} heads."
-        raise fields.error(key, problem)
-
-
 def gguf_config(
     fields: Fields, file: GGUFFile, vocab_size: int, architecture: str, activation: Activation
 ) -> ModelConfig:
@@ -140,9 +135,7 @@ def _config(
     activation: Activation,
     tie_word_embeddings: bool,
 ) -> ModelConfig:
-    if hidden_size % num_heads:
-        problem = f"{num_heads} heads do not divide the hidden size {hidden_size}."
-        raise fields.error(heads_key, problem)
+    head_dim = split_into_heads(fields, heads_key, hidden_size, num_heads)
     check_kv_heads(fields, "attention.head_count_kv", num_heads, num_kv_heads)
     return ModelConfig(
         architecture=architecture,
@@ -152,7 +145,7 @@ def _config(
         num_hidden_layers=num_hidden_layers,
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,
-        head_dim=hidden_size // num_heads,
+        head_dim=head_dim,
         max_position_embeddings=max_position_embeddings,
         norm=Norm.LAYER_NORM,
         norm_eps=norm_eps,

@@ -1,11 +1,13 @@
 """Which layers see all keys and which a window: `layer_types`, or an older rule."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from thirdeye.model.config import AttentionSpec, RopeConfig
+from thirdeye.model.config import AttentionSpec, ModelConfig, RopeConfig
 from thirdeye.weights.architectures.common.limits import MAX_LAYERS, MAX_POSITIONS
 from thirdeye.weights.formats.fields import Fields
 
+Attention = tuple[AttentionSpec, ...]  # one spec a layer
 FULL, SLIDING = KINDS = ("full_attention", "sliding_attention")
 
 
@@ -46,12 +48,22 @@ def read_window(fields: Fields, default: int) -> int | None:
     return fields.integer("sliding_window", default, high=MAX_POSITIONS)
 
 
-def windows(
-    kinds: Sequence[str], rope: RopeConfig | None, window: int | None
-) -> tuple[AttentionSpec, ...]:
+def windows(kinds: Sequence[str], rope: RopeConfig | None, window: int | None) -> Attention:
     """One spec a layer, or none at all where every layer sees all keys."""
     if window is None or SLIDING not in kinds:
         return ()
-    return tuple(
-        AttentionSpec(rope=rope, window=window if kind == SLIDING else None) for kind in kinds
-    )
+    full = AttentionSpec(rope=rope)
+    return by_kind(kinds, full, replace(full, window=window))
+
+
+def by_kind(kinds: Sequence[str], full: AttentionSpec, near: AttentionSpec) -> Attention:
+    """`near`: of the layers that see a window."""
+    return tuple(near if kind == SLIDING else full for kind in kinds)
+
+
+def with_turned_windows(
+    config: ModelConfig, kinds: Sequence[str], window: int | None
+) -> ModelConfig:
+    """Layers with a window turn their queries and keys, those that see all keys do not."""
+    near = AttentionSpec(rope=config.rope, window=window)
+    return replace(config, attention=by_kind(kinds, AttentionSpec(), near))

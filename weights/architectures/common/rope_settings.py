@@ -6,6 +6,8 @@ GGUF               rope.freq_base, rope.scaling.type; Llama 3's scaling is baked
                    the tensor `rope_freqs.weight`
 """
 
+from dataclasses import replace
+
 from thirdeye.model.config import RopeConfig, RopeScaling
 from thirdeye.weights.architectures.common.limits import MAX_HEAD_DIM
 from thirdeye.weights.architectures.common.rope_scaling import (
@@ -55,12 +57,20 @@ def refuse_partial_rotation(fields: Fields) -> None:
             part.refuse("partial_rotary_factor", 1.0)
 
 
-def plain_rope_scaling(fields: Fields, dim: int, context: int) -> RopeScaling | None:
-    """The one in `rope_scaling`, which was there before layers had each its own."""
+def huggingface_rope_of_full(
+    fields: Fields, kind: str, head_dim: int, context: int, default_theta: float
+) -> RopeConfig:
+    """Of the layers that see all keys. `rope_theta` and `rope_scaling`, which were there before
+    layers had each their own, are theirs."""
+    theta = fields.positive("rope_theta", default_theta)
+    rope = huggingface_rope_of(fields, kind, head_dim, context, theta)
     parameters = fields.nested("rope_scaling")
-    if parameters is not None and "rope_type" not in parameters:
+    if parameters is None:
+        return rope
+    if "rope_type" not in parameters:
         raise parameters.error("type", "must be called 'rope_type' for libraries to agree on it.")
-    return None if parameters is None else huggingface_scaling(fields, parameters, dim, context)
+    scaling = huggingface_scaling(fields, parameters, rope.dim, context)
+    return replace(rope, scaling=scaling or rope.scaling)
 
 
 def _rope(

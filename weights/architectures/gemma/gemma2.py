@@ -9,17 +9,18 @@ from dataclasses import replace
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.layer_types import (
-    SLIDING,
+    by_kind,
     every_nth_full,
     gguf_layer_types,
     read_layer_types,
     read_window,
 )
 from thirdeye.weights.architectures.common.limits import MAX_POSITIONS
-from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.common.name_table import NameTable
 from thirdeye.weights.architectures.gemma.gemma import gemma_config, gemma_names
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
+from thirdeye.weights.architectures.llama.llama_names import GGUF_POST_NORMS
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -41,10 +42,6 @@ NORMS = {
     "post_attention_layernorm.weight": "blocks.{i}.attention_post_norm.weight",
     "pre_feedforward_layernorm.weight": "blocks.{i}.mlp_norm.weight",
     "post_feedforward_layernorm.weight": "blocks.{i}.mlp_post_norm.weight",
-}
-GGUF_NORMS = {
-    "post_attention_norm.weight": TensorTarget("blocks.{i}.attention_post_norm.weight"),
-    "post_ffw_norm.weight": TensorTarget("blocks.{i}.mlp_post_norm.weight"),
 }
 LAYERS_OF_27B = 46  # llama.cpp tells it by them: its queries are scaled in another way
 
@@ -80,8 +77,7 @@ def gemma2_config(
     logit_cap: float | None,
 ) -> ModelConfig:
     full = AttentionSpec(rope=config.rope, scale=scale, softcap=score_cap)
-    near = replace(full, window=window)
-    attention = tuple(near if kind == SLIDING else full for kind in kinds)
+    attention = by_kind(kinds, full, replace(full, window=window))
     return replace(config, post_norm=True, attention=attention, logit_softcap=logit_cap)
 
 
@@ -109,7 +105,7 @@ def gguf_query_scale(config: ModelConfig, layers_of_27b: int) -> float:
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
-    return llama_names.gguf_names(config, GGUF_NORMS)
+    return llama_names.gguf_names(config, GGUF_POST_NORMS)
 
 
 GEMMA2 = Architecture(

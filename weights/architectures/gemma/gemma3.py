@@ -20,11 +20,10 @@ from thirdeye.weights.architectures.common.limits import MAX_LAYERS, MAX_POSITIO
 from thirdeye.weights.architectures.common.name_table import NameTable
 from thirdeye.weights.architectures.common.rope_settings import (
     huggingface_rope_of,
-    plain_rope_scaling,
+    huggingface_rope_of_full,
 )
 from thirdeye.weights.architectures.gemma.gemma import gemma_config, gemma_names
 from thirdeye.weights.architectures.gemma.gemma2 import (
-    GGUF_NORMS,
     NORMS,
     gemma2_config,
     gguf_query_scale,
@@ -32,7 +31,11 @@ from thirdeye.weights.architectures.gemma.gemma2 import (
 )
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
-from thirdeye.weights.architectures.llama.qwen3 import KEY_NORM, QUERY_NORM
+from thirdeye.weights.architectures.llama.llama_names import (
+    GGUF_HEAD_NORMS,
+    GGUF_POST_NORMS,
+    HEAD_NORMS,
+)
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -50,7 +53,6 @@ DEFAULTS = Defaults(
     is_tied=True,
     has_ropes_by_kind=True,
 )
-HEAD_NORMS = {"self_attn.q_norm.weight": QUERY_NORM.name, "self_attn.k_norm.weight": KEY_NORM.name}
 GLOBAL_THETA, LOCAL_THETA = 1e6, 1e4
 LAYERS_OF_27B = 62
 
@@ -73,15 +75,12 @@ def huggingface_config(fields: Fields) -> ModelConfig:
 
 
 def _rope(fields: Fields, config: ModelConfig, kind: str) -> RopeConfig:
-    """Older files have the two thetas apart, and a scaling that is that of the full layers."""
+    """Older files have the two thetas apart."""
     context = config.max_position_embeddings
     if kind == SLIDING:
         theta = fields.positive("rope_local_base_freq", LOCAL_THETA)
         return huggingface_rope_of(fields, kind, config.head_dim, context, theta)
-    theta = fields.positive("rope_theta", GLOBAL_THETA)
-    rope = huggingface_rope_of(fields, kind, config.head_dim, context, theta)
-    scaling = plain_rope_scaling(fields, rope.dim, context)
-    return rope if scaling is None else replace(rope, scaling=scaling)
+    return huggingface_rope_of_full(fields, kind, config.head_dim, context, GLOBAL_THETA)
 
 
 def _with_local_rope(config: ModelConfig, kinds: list[str], rope: RopeConfig) -> ModelConfig:
@@ -93,7 +92,7 @@ def _with_local_rope(config: ModelConfig, kinds: list[str], rope: RopeConfig) ->
 
 
 def huggingface_names(config: ModelConfig) -> NameTable:
-    return gemma_names(config, NORMS | HEAD_NORMS)
+    return gemma_names(config, NORMS | {name: target.name for name, target in HEAD_NORMS.items()})
 
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
@@ -114,8 +113,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
-    norms = {"attn_q_norm.weight": QUERY_NORM, "attn_k_norm.weight": KEY_NORM}
-    return llama_names.gguf_names(config, GGUF_NORMS | norms)
+    return llama_names.gguf_names(config, GGUF_POST_NORMS | GGUF_HEAD_NORMS)
 
 
 GEMMA3 = Architecture(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from thirdeye.model.config import Activation, ModelConfig, Norm, RopeConfig
 from thirdeye.weights.architectures.common.activations import read_activation
+from thirdeye.weights.architectures.common.heads import check_kv_heads, split_into_heads
 from thirdeye.weights.architectures.common.limits import (
     MAX_HEAD_DIM,
     MAX_HEADS,
@@ -64,7 +65,7 @@ def huggingface_config(fields: Fields, architecture: str, defaults: Defaults) ->
     num_heads = fields.integer("num_attention_heads", defaults.num_heads, high=MAX_HEADS)
     num_kv_heads = num_heads if fields.is_null("num_key_value_heads") else defaults.num_kv_heads
     num_kv_heads = fields.integer("num_key_value_heads", num_kv_heads or num_heads, high=MAX_HEADS)
-    _check_heads(fields, "num_key_value_heads", num_heads, num_kv_heads)
+    check_kv_heads(fields, "num_key_value_heads", num_heads, num_kv_heads)
     head_dim = defaults.head_dim
     if head_dim is None or "head_dim" in fields:
         head_dim = _head_dim(fields, "head_dim", "num_attention_heads", hidden_size, num_heads)
@@ -116,7 +117,7 @@ def gguf_config(
     hidden_size = fields.integer("embedding_length", high=MAX_HIDDEN)
     num_heads = fields.integer("attention.head_count", high=MAX_HEADS)
     num_kv_heads = fields.integer("attention.head_count_kv", num_heads, high=MAX_HEADS)
-    _check_heads(fields, "attention.head_count_kv", num_heads, num_kv_heads)
+    check_kv_heads(fields, "attention.head_count_kv", num_heads, num_kv_heads)
     head_dim = _head_dim(
         fields, "attention.key_length", "attention.head_count", hidden_size, num_heads
     )
@@ -151,20 +152,11 @@ def _rope(fields: Fields, head_dim: int, context: int, defaults: Defaults) -> Ro
     return huggingface_rope(fields, head_dim, context, defaults.rope_theta, fraction)
 
 
-def _check_heads(fields: Fields, key: str, num_heads: int, num_kv_heads: int) -> None:
-    if num_heads % num_kv_heads:
-        raise fields.error(key, f"{num_kv_heads} key-value heads do not divide {num_heads} heads.")
-
-
 def _head_dim(fields: Fields, key: str, heads_key: str, hidden_size: int, num_heads: int) -> int:
     if key in fields:
         head_dim = fields.integer(key, high=MAX_HEAD_DIM)
-    elif hidden_size % num_heads:
-        raise fields.error(
-            heads_key, f"{num_heads} heads do not divide the hidden size {hidden_size}."
-        )
     else:
-        head_dim = hidden_size // num_heads
+        head_dim = split_into_heads(fields, heads_key, hidden_size, num_heads)
     if head_dim % 2:
         raise fields.error(key, f"rotary positions need an even head size, got {head_dim}.")
     return head_dim

@@ -147,6 +147,19 @@ def with_norm_offset(table: NameTable, offset: float = 1.0) -> NameTable:
     return replace(table, names={**table.names, **norms})
 
 
+# Norms that some families have beside the two: of each head's queries and keys, of what is added.
+QUERY_NORM = TensorTarget("blocks.{i}.attention.qk_norm.query_norm.weight")
+KEY_NORM = TensorTarget("blocks.{i}.attention.qk_norm.key_norm.weight")
+HEAD_NORMS = {"self_attn.q_norm.weight": QUERY_NORM, "self_attn.k_norm.weight": KEY_NORM}
+GGUF_HEAD_NORMS = {"attn_q_norm.weight": QUERY_NORM, "attn_k_norm.weight": KEY_NORM}
+POST_NORMS = {
+    "post_attention_layernorm.weight": TensorTarget("blocks.{i}.attention_post_norm.weight"),
+    "post_feedforward_layernorm.weight": TensorTarget("blocks.{i}.mlp_post_norm.weight"),
+}
+GGUF_POST_NORMS = {
+    "post_attention_norm.weight": TensorTarget("blocks.{i}.attention_post_norm.weight"),
+    "post_ffw_norm.weight": TensorTarget("blocks.{i}.mlp_post_norm.weight"),
+}
 # What some families keep merged, in the order that the model has too.
 FUSED_QKV = {"self_attn.qkv_proj.weight": TensorTarget("blocks.{i}.attention.qkv.weight")}
 FUSED_GATE_UP = {"mlp.gate_up_proj.weight": TensorTarget("blocks.{i}.mlp.gate_up.weight")}

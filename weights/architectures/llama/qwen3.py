@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
-from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.common.name_table import NameTable
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
+from thirdeye.weights.architectures.llama.llama_names import GGUF_HEAD_NORMS, HEAD_NORMS
 from thirdeye.weights.architectures.llama.qwen2 import qwen_windows
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
@@ -23,8 +24,6 @@ DEFAULTS = Defaults(
     max_position_embeddings=32768,
     head_dim=128,
 )
-QUERY_NORM = TensorTarget("blocks.{i}.attention.qk_norm.query_norm.weight")
-KEY_NORM = TensorTarget("blocks.{i}.attention.qk_norm.key_norm.weight")
 
 
 def huggingface_config(fields: Fields) -> ModelConfig:
@@ -33,9 +32,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
 
 
 def huggingface_names(config: ModelConfig) -> NameTable:
-    return llama_names.huggingface_names(
-        config, {"self_attn.q_norm.weight": QUERY_NORM, "self_attn.k_norm.weight": KEY_NORM}
-    )
+    return llama_names.huggingface_names(config, HEAD_NORMS)
 
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
@@ -43,9 +40,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
-    return llama_names.gguf_names(
-        config, {"attn_q_norm.weight": QUERY_NORM, "attn_k_norm.weight": KEY_NORM}
-    )
+    return llama_names.gguf_names(config, GGUF_HEAD_NORMS)
 
 
 QWEN3 = Architecture(

@@ -14,7 +14,7 @@ from thirdeye.weights.architectures.common.activations import read_activation
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
-from thirdeye.weights.architectures.llama.qwen3 import KEY_NORM, QUERY_NORM
+from thirdeye.weights.architectures.llama.llama_names import GGUF_HEAD_NORMS, HEAD_NORMS
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -52,8 +52,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
 
 def huggingface_names(config: ModelConfig) -> NameTable:
     layer = {
-        "self_attn.q_norm.weight": QUERY_NORM,
-        "self_attn.k_norm.weight": KEY_NORM,
+        **HEAD_NORMS,
         "attention_layernorm.weight": TensorTarget("blocks.{i}.attention_norm.weight"),
         "feedforward_layernorm.weight": TensorTarget("blocks.{i}.mlp_norm.weight"),
     }
@@ -72,9 +71,8 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
-    layer = {"attn_q_norm.weight": QUERY_NORM, "attn_k_norm.weight": KEY_NORM}
     numbers = {f"xielu.{name}": _number(name) for name in NUMBERS}
-    return llama_names.gguf_names(config, layer | numbers)
+    return llama_names.gguf_names(config, GGUF_HEAD_NORMS | numbers)
 
 
 def gguf_vectors(

@@ -6,15 +6,14 @@ window, and the fourth, which sees all, is not turned.
 
 from dataclasses import replace
 
-from thirdeye.model.config import AttentionSpec, ModelConfig, Norm
+from thirdeye.model.config import ModelConfig, Norm
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.layer_types import (
-    FULL,
-    SLIDING,
     every_nth_full,
     gguf_layer_types,
     read_layer_types,
     read_window,
+    with_turned_windows,
 )
 from thirdeye.weights.architectures.common.limits import MAX_LAYERS, MAX_POSITIONS
 from thirdeye.weights.architectures.common.name_table import (
@@ -54,12 +53,6 @@ def _parallel(config: ModelConfig, logit_scale: float) -> ModelConfig:
     )
 
 
-def _windowed(config: ModelConfig, kinds: list[str], window: int | None) -> ModelConfig:
-    near = AttentionSpec(rope=config.rope, window=window)
-    specs = {FULL: AttentionSpec(), SLIDING: near}
-    return replace(config, attention=tuple(specs[kind] for kind in kinds))
-
-
 def _config(fields: Fields, name: str, defaults: Defaults) -> ModelConfig:
     fields.refuse("mlp_bias", False)  # no setting of this class: its MLP never has biases
     config = llama_family.huggingface_config(fields, name, defaults)
@@ -75,7 +68,7 @@ def cohere2_config(fields: Fields) -> ModelConfig:
     config = _config(fields, "cohere2", COHERE2_DEFAULTS)
     rule = fields.integer("sliding_window_pattern", 4, high=MAX_LAYERS)
     kinds = read_layer_types(fields, every_nth_full(config.num_hidden_layers, rule))
-    return _windowed(config, kinds, read_window(fields, 4096))
+    return with_turned_windows(config, kinds, read_window(fields, 4096))
 
 
 def cohere_gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
@@ -116,7 +109,7 @@ def cohere2_gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> Mode
     config = _parallel(config, fields.positive("logit_scale"))
     kinds = gguf_layer_types(fields, config.num_hidden_layers, 4)
     window = fields.integer("attention.sliding_window", high=MAX_POSITIONS)
-    return _windowed(config, kinds, window)
+    return with_turned_windows(config, kinds, window)
 
 
 COHERE = Architecture(

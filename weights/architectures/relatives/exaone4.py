@@ -2,23 +2,26 @@
 
 from dataclasses import replace
 
-from thirdeye.model.config import AttentionSpec, ModelConfig
+from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.layer_types import (
     FULL,
-    SLIDING,
     every_nth_full,
     gguf_layer_types,
     read_layer_types,
     read_window,
+    with_turned_windows,
 )
 from thirdeye.weights.architectures.common.limits import MAX_LAYERS, MAX_POSITIONS
 from thirdeye.weights.architectures.common.name_table import NameTable
-from thirdeye.weights.architectures.gemma.gemma2 import GGUF_NORMS
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
-from thirdeye.weights.architectures.llama.qwen3 import KEY_NORM, QUERY_NORM
-from thirdeye.weights.architectures.relatives.olmo import POST_NORMS
+from thirdeye.weights.architectures.llama.llama_names import (
+    GGUF_HEAD_NORMS,
+    GGUF_POST_NORMS,
+    HEAD_NORMS,
+    POST_NORMS,
+)
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -46,21 +49,15 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     if "layer_types" not in fields:
         rule = fields.integer("sliding_window_pattern", 4, high=MAX_LAYERS)
         by_rule = every_nth_full(config.num_hidden_layers, rule)
-    return _windowed(config, read_layer_types(fields, by_rule), window)
+    return with_turned_windows(config, read_layer_types(fields, by_rule), window)
 
 
 def _normed(config: ModelConfig) -> ModelConfig:
     return replace(config, pre_norm=False, post_norm=True, qk_norm=True)
 
 
-def _windowed(config: ModelConfig, kinds: list[str], window: int) -> ModelConfig:
-    specs = {FULL: AttentionSpec(), SLIDING: AttentionSpec(rope=config.rope, window=window)}
-    return replace(config, attention=tuple(specs[kind] for kind in kinds))
-
-
 def huggingface_names(config: ModelConfig) -> NameTable:
-    norms = {"self_attn.q_norm.weight": QUERY_NORM, "self_attn.k_norm.weight": KEY_NORM}
-    return llama_names.huggingface_names(config, norms | POST_NORMS)
+    return llama_names.huggingface_names(config, HEAD_NORMS | POST_NORMS)
 
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
@@ -69,12 +66,11 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
     default = WINDOW_OF_32B if config.num_hidden_layers == LAYERS_OF_32B else 0
     window = fields.integer("attention.sliding_window", default, low=0, high=MAX_POSITIONS)
     kinds = gguf_layer_types(fields, config.num_hidden_layers, 4)
-    return _windowed(config, kinds, window) if window else config
+    return with_turned_windows(config, kinds, window) if window else config
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
-    norms = {"attn_q_norm.weight": QUERY_NORM, "attn_k_norm.weight": KEY_NORM}
-    return llama_names.gguf_names(config, GGUF_NORMS | norms)
+    return llama_names.gguf_names(config, GGUF_POST_NORMS | GGUF_HEAD_NORMS)
 
 
 EXAONE4 = Architecture(

@@ -8,10 +8,13 @@ from dataclasses import replace
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
-from thirdeye.weights.architectures.gemma.gemma2 import GGUF_NORMS
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
-from thirdeye.weights.architectures.llama.llama_names import FUSED_GATE_UP, GGUF_GATE_UP
+from thirdeye.weights.architectures.llama.llama_names import (
+    FUSED_GATE_UP,
+    GGUF_GATE_UP,
+    GGUF_POST_NORMS,
+)
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -68,7 +71,7 @@ def glm_gguf_names(config: ModelConfig) -> NameTable:
 
 
 def glm4_gguf_names(config: ModelConfig) -> NameTable:
-    return llama_names.interleaved_gguf_names(config, GGUF_GATE_UP | GGUF_NORMS)
+    return llama_names.interleaved_gguf_names(config, GGUF_GATE_UP | GGUF_POST_NORMS)
 
 
 GLM = Architecture(

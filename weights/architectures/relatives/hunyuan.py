@@ -14,7 +14,11 @@ from thirdeye.weights.architectures.common.rope_scaling import as_float32
 from thirdeye.weights.architectures.common.rope_settings import huggingface_rope, rope_parameters
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
-from thirdeye.weights.architectures.llama.qwen3 import KEY_NORM, QUERY_NORM
+from thirdeye.weights.architectures.llama.llama_names import (
+    GGUF_HEAD_NORMS,
+    KEY_NORM,
+    QUERY_NORM,
+)
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -72,9 +76,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
-    return llama_names.gguf_names(
-        config, {"attn_q_norm.weight": QUERY_NORM, "attn_k_norm.weight": KEY_NORM}
-    )
+    return llama_names.gguf_names(config, GGUF_HEAD_NORMS)
 
 
 HUNYUAN = Architecture(

@@ -11,6 +11,7 @@ from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.layer_types import (
     FULL,
     SLIDING,
+    by_kind,
     every_nth_full,
     gguf_layer_types,
     read_layer_types,
@@ -20,11 +21,11 @@ from thirdeye.weights.architectures.common.limits import MAX_POSITIONS
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.architectures.common.rope_settings import (
     huggingface_rope_of,
-    plain_rope_scaling,
+    huggingface_rope_of_full,
 )
-from thirdeye.weights.architectures.gemma.gemma2 import GGUF_NORMS
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
+from thirdeye.weights.architectures.llama.llama_names import GGUF_POST_NORMS, POST_NORMS
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -41,10 +42,6 @@ THETA = 500000.0
 OLMO3_DEFAULTS = replace(OLMO2_DEFAULTS, has_ropes_by_kind=True)
 QUERY_NORM = TensorTarget("blocks.{i}.attention.wide_qk_norm.query_norm.weight")
 KEY_NORM = TensorTarget("blocks.{i}.attention.wide_qk_norm.key_norm.weight")
-POST_NORMS = {
-    "post_attention_layernorm.weight": TensorTarget("blocks.{i}.attention_post_norm.weight"),
-    "post_feedforward_layernorm.weight": TensorTarget("blocks.{i}.mlp_post_norm.weight"),
-}
 
 
 def _normed(config: ModelConfig) -> ModelConfig:
@@ -59,19 +56,16 @@ def olmo3_config(fields: Fields) -> ModelConfig:
     config = _normed(llama_family.huggingface_config(fields, "olmo3", OLMO3_DEFAULTS))
     kinds = read_layer_types(fields, every_nth_full(config.num_hidden_layers, 4))
     context, window = config.max_position_embeddings, read_window(fields, 4096)
-    theta = fields.positive("rope_theta", THETA)
-    far = huggingface_rope_of(fields, FULL, config.head_dim, context, theta)
-    scaling = plain_rope_scaling(fields, far.dim, context)
-    far = far if scaling is None else replace(far, scaling=scaling)
+    far = huggingface_rope_of_full(fields, FULL, config.head_dim, context, THETA)
     near = huggingface_rope_of(fields, SLIDING, config.head_dim, context, THETA)
     return _windowed(replace(config, rope=far), kinds, near, window)
 
 
 def _windowed(
-    config: ModelConfig, kinds: list[str], near: RopeConfig, window: int | None
+    config: ModelConfig, kinds: list[str], near_rope: RopeConfig, window: int | None
 ) -> ModelConfig:
-    specs = {FULL: AttentionSpec(rope=config.rope), SLIDING: AttentionSpec(near, window=window)}
-    return replace(config, attention=tuple(specs[kind] for kind in kinds))
+    full, near = AttentionSpec(rope=config.rope), AttentionSpec(near_rope, window=window)
+    return replace(config, attention=by_kind(kinds, full, near))
 
 
 def huggingface_names(config: ModelConfig) -> NameTable:
@@ -94,7 +88,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 def gguf_names(config: ModelConfig) -> NameTable:
     norms = {"attn_q_norm.weight": QUERY_NORM, "attn_k_norm.weight": KEY_NORM}
-    return llama_names.gguf_names(config, GGUF_NORMS | norms)
+    return llama_names.gguf_names(config, GGUF_POST_NORMS | norms)
 
 
 OLMO2 = Architecture(

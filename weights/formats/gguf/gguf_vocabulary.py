@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Container
 from dataclasses import replace
-from enum import IntEnum
 
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
@@ -12,8 +11,13 @@ from thirdeye.weights.tokenizers.added_tokens import AddedToken
 from thirdeye.weights.tokenizers.chains import CHAINS, chain_pipeline
 from thirdeye.weights.tokenizers.pipeline import Pipeline
 from thirdeye.weights.tokenizers.pretokenize import BY_GGUF_NAME, SUPPORTED, PreTokenizer
-from thirdeye.weights.tokenizers.sentencepiece.sentencepiece_model import ModelType, Piece
+from thirdeye.weights.tokenizers.sentencepiece.sentencepiece_model import (
+    ModelType,
+    Piece,
+    PieceType,
+)
 from thirdeye.weights.tokenizers.sentencepiece.sentencepiece_vocabulary import (
+    SPECIAL,
     Ends,
     SpaceRules,
     piece_vocabulary,
@@ -31,30 +35,21 @@ logger = logging.getLogger(__name__)
 EOS_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 
 
-class TokenType(IntEnum):
-    NORMAL = 1
-    UNKNOWN = 2
-    CONTROL = 3
-    USER_DEFINED = 4
-    UNUSED = 5
-    BYTE = 6
-
-
-SPECIAL = (TokenType.UNKNOWN, TokenType.CONTROL)
-ADDED = (*SPECIAL, TokenType.USER_DEFINED)
-
-
+ADDED = (*SPECIAL, PieceType.USER_DEFINED)  # "token_type" numbers them as SentencePiece does
 PIECE_MODELS = {"llama": ModelType.BPE, "t5": ModelType.UNIGRAM, "gemma4": ModelType.BPE}
 HAVE_MERGES = ("gemma4",)  # and scores that say nothing
-# Phi-3: its added tokens swallow the white space behind them, which no GGUF file says.
-SWALLOWING = ("phi3", "llama")
 SWALLOW_NOTHING = ("<unk>", "<s>", "<|endoftext|>")
 
 
 def read_vocabulary(
-    file: GGUFFile, vocab_size: int, never_from_text: Container[str] = ()
+    file: GGUFFile,
+    vocab_size: int,
+    never_from_text: Container[str] = (),
+    *,
+    swallow_space: bool = False,
 ) -> Vocabulary:
-    """`never_from_text`: added tokens that text shall not become, special or not.
+    """`never_from_text`: added tokens that text shall not become, special or not. `swallow_space`:
+    those of a vocabulary of pieces take the white space behind them.
 
     Raises `ModelFormatError` for a kind of tokenizer that is not known.
     """
@@ -65,8 +60,7 @@ def read_vocabulary(
         raise fields.error("tokens", f"has {len(literals)} tokens, the model has {vocab_size}.")
     if model in PIECE_MODELS:
         found = _pieces(fields, literals, model, vocab_size, never_from_text)
-        is_phi3 = (file.metadata.get("general.architecture"), model) == SWALLOWING
-        return _swallowing(found) if is_phi3 else found
+        return _swallowing(found) if swallow_space else found
     if model == "gpt2":
         return _byte_level(fields, literals, vocab_size, never_from_text)
     raise fields.error(
@@ -94,7 +88,7 @@ def _byte_level(
         for literal, token_id in added.items()
         if types[token_id] in SPECIAL or literal in never_from_text
     }
-    normal = {i: text for i, text in enumerate(literals) if types[i] == TokenType.NORMAL}
+    normal = {i: text for i, text in enumerate(literals) if types[i] == PieceType.NORMAL}
     rules = _rules(fields, normal, len(literals))
     tokens, unreachable = decode_byte_level(normal)
     ends = _ends(fields, vocab_size, isinstance(rules, PreTokenizer) and rules.add_bos)
@@ -194,10 +188,10 @@ def _strings(fields: Fields, key: str) -> list[str]:
 def _token_types(fields: Fields, count: int) -> list[int]:
     types = fields.raw("token_type", None)
     if types is None:
-        return [TokenType.NORMAL] * count
+        return [PieceType.NORMAL] * count
     if isinstance(types, list) or not hasattr(types, "tolist") or len(types) != count:
         raise fields.error("token_type", f"must be an array of {count} integers.")
-    known = set(TokenType)
+    known = set(PieceType)
     numbers: list[int] = types.tolist()
     if unknown := set(numbers) - known:
         raise fields.error("token_type", f"type {min(unknown)} is not known.")

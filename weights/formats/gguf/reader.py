@@ -1,9 +1,8 @@
 """A strict reader of GGUF files: header, metadata and tensor table at once, tensor bytes on demand.
 
-The file is hostile until proven otherwise. Sizes are Python integers, which do not wrap; each is
-compared with the bytes that are there before anything is read or allocated by it. One exception
-type, `ModelFormatError`, with the field and the offset. Knows nothing about models, tokenizers or
-torch.
+The file is hostile until proven otherwise: `cursor.py` reads no byte that is not there. One
+exception type, `ModelFormatError`, with the field and the offset. Knows nothing about models,
+tokenizers or torch.
 
     magic, version, counts | key-value pairs | tensor table | padding | tensor data
 """
@@ -11,17 +10,14 @@ torch.
 import itertools
 import math
 import mmap
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf import format as gguf
+from thirdeye.weights.formats.gguf.cursor import Cursor
 from thirdeye.weights.formats.gguf.format import TensorType
 
 
@@ -64,7 +60,7 @@ class GGUFFile:
 
 def read_gguf(path: Path) -> GGUFFile:
     """Open and check a file. Raises `ModelFormatError`; reads no tensor data."""
-    cursor = _Cursor(path, _map(path))
+    cursor = Cursor(path, _map(path))
     num_tensors, num_metadata = _read_header(cursor)
     metadata = _read_metadata(cursor, num_metadata)
     alignment = _alignment(cursor, metadata)
@@ -84,119 +80,7 @@ def _map(path: Path) -> mmap.mmap:
         raise ModelFormatError(path, "the file is empty.") from error
 
 
-class _Cursor:
-    """A position in the file that moves only over bytes that are there."""
-
-    def __init__(self, path: Path, data: mmap.mmap) -> None:
-        self.path = path
-        self.data = data
-        self.size = len(data)
-        self.position = 0
-        self.field = "header"
-        self.strings_left = gguf.MAX_STRINGS
-
-    def error(self, problem: str) -> ModelFormatError:
-        return ModelFormatError(self.path, problem, field=self.field, offset=self.position)
-
-    def take(self, num_bytes: int) -> bytes:
-        start, end = self.position, self.position + num_bytes
-        if end > self.size:
-            raise self.error(
-                f"needs {num_bytes:,} bytes, {self.size - start:,} are left in the file."
-            )
-        self._check_description(end)
-        self.position = end
-        return self.data[start:end]
-
-    def _check_description(self, end: int) -> None:
-        if end > gguf.MAX_DESCRIPTION_BYTES:
-            raise self.error(
-                f"ends at byte {end:,}; what comes before the tensors may have at most "
-                f"{gguf.MAX_DESCRIPTION_BYTES:,}."
-            )
-
-    def u32(self) -> int:
-        return int.from_bytes(self.take(4), "little")
-
-    def u64(self) -> int:
-        return int.from_bytes(self.take(8), "little")
-
-    def string(self, limit: int | None = None) -> str:
-        length = self.u64()
-        if limit is not None and length > limit:
-            raise self.error(f"a name may have at most {limit:,} bytes, this one says {length:,}.")
-        raw = self.take(length)
-        try:
-            return raw.decode()
-        except UnicodeDecodeError as error:
-            raise self.error("is not valid UTF-8.") from error
-
-    def scalar(self, kind: int) -> int | float | bool | str:
-        if kind == gguf.STRING:
-            return self.string()
-        if kind == gguf.BOOL:
-            return bool(self._booleans(self.take(1))[0])
-        if kind not in gguf.SCALARS:
-            raise self.error(f"unknown value type {kind}.")
-        dtype = np.dtype(gguf.SCALARS[kind])
-        value = np.frombuffer(self.take(dtype.itemsize), dtype)[0]
-        if kind == gguf.FLOAT32:
-            return float(str(value))  # the shortest decimal: 1e-05, not 9.999999747378752e-06
-        number: int | float = value.item()
-        return number
-
-    def array(self) -> Any:
-        """Numbers and booleans as a numpy array, strings as a list; no arrays of arrays."""
-        kind, length = self.u32(), self.u64()
-        if kind == gguf.STRING:
-            return self._strings(length)
-        if kind == gguf.BOOL:
-            return self._booleans(self.take(length))
-        if kind == gguf.ARRAY:
-            raise self.error("arrays of arrays are not supported.")
-        if kind not in gguf.SCALARS:
-            raise self.error(f"unknown element type {kind}.")
-        dtype = np.dtype(gguf.SCALARS[kind])
-        return np.frombuffer(self.take(length * dtype.itemsize), dtype)
-
-    def _strings(self, length: int) -> list[str]:
-        if length > (self.size - self.position) // 8:
-            raise self.error(f"an array of {length:,} strings does not fit into the file.")
-        self.strings_left -= length
-        if self.strings_left < 0:
-            raise self.error(f"more than {gguf.MAX_STRINGS:,} strings in the file's arrays.")
-        # The same as [self.string() for _ in range(length)], with the attribute lookups taken out:
-        # a vocabulary and its merges are 100,000 strings or more.
-        data, position, size, length_of = (
-            self.data,
-            self.position,
-            self.size,
-            struct.Struct("<Q").unpack_from,
-        )
-        strings = []
-        for _ in range(length):
-            start = position + 8
-            if start > size or (position := start + length_of(data, start - 8)[0]) > size:
-                self.position = start - 8
-                raise self.error("a string reaches past the end of the file.")
-            if position > gguf.MAX_DESCRIPTION_BYTES:
-                self._check_description(position)
-            try:
-                strings.append(data[start:position].decode())
-            except UnicodeDecodeError as error:
-                self.position = start
-                raise self.error("is not valid UTF-8.") from error
-        self.position = position
-        return strings
-
-    def _booleans(self, raw: bytes) -> NDArray[np.bool_]:
-        values = np.frombuffer(raw, np.uint8)
-        if values.size and values.max() > 1:
-            raise self.error("a boolean must be 0 or 1.")
-        return values.view(np.bool_)
-
-
-def _read_header(cursor: _Cursor) -> tuple[int, int]:
+def _read_header(cursor: Cursor) -> tuple[int, int]:
     if cursor.take(4) != gguf.MAGIC:
         raise ModelFormatError(cursor.path, "is not a GGUF file (wrong magic).", offset=0)
     version = cursor.u32()
@@ -214,7 +98,7 @@ def _read_header(cursor: _Cursor) -> tuple[int, int]:
     return num_tensors, num_metadata
 
 
-def _read_metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
+def _read_metadata(cursor: Cursor, count: int) -> dict[str, Any]:
     metadata: dict[str, Any] = {}
     for index in range(count):
         cursor.field = f"key {index}"
@@ -227,7 +111,7 @@ def _read_metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
     return metadata
 
 
-def _alignment(cursor: _Cursor, metadata: dict[str, Any]) -> int:
+def _alignment(cursor: Cursor, metadata: dict[str, Any]) -> int:
     cursor.field = "general.alignment"
     value = metadata.get("general.alignment", gguf.DEFAULT_ALIGNMENT)
     is_power_of_two = type(value) is int and value > 0 and value & (value - 1) == 0
@@ -237,7 +121,7 @@ def _alignment(cursor: _Cursor, metadata: dict[str, Any]) -> int:
     return int(value)
 
 
-def _read_tensor_entry(cursor: _Cursor) -> TensorInfo:
+def _read_tensor_entry(cursor: Cursor) -> TensorInfo:
     """One row of the tensor table; its offset still counts from the start of the tensor data."""
     cursor.field = "tensor table"
     name = cursor.string(gguf.MAX_NAME_BYTES)
@@ -258,7 +142,7 @@ def _read_tensor_entry(cursor: _Cursor) -> TensorInfo:
     return TensorInfo(name, tuple(reversed(dims)), tensor_type, cursor.u64(), num_bytes)
 
 
-def _tensor_type(cursor: _Cursor, number: int) -> TensorType:
+def _tensor_type(cursor: Cursor, number: int) -> TensorType:
     if number in gguf.TENSOR_TYPES:
         return gguf.TENSOR_TYPES[number]
     name = gguf.OTHER_TENSOR_TYPES.get(number, f"type {number}")
@@ -267,7 +151,7 @@ def _tensor_type(cursor: _Cursor, number: int) -> TensorType:
 
 
 def _place(
-    cursor: _Cursor, entries: list[TensorInfo], data_offset: int, alignment: int
+    cursor: Cursor, entries: list[TensorInfo], data_offset: int, alignment: int
 ) -> dict[str, TensorInfo]:
     """Absolute offsets, each tensor aligned, inside the file and clear of the others."""
     tensors: dict[str, TensorInfo] = {}

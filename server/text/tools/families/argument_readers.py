@@ -7,7 +7,7 @@ arguments.
 
 import ast
 import json
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 from thirdeye.server.text.tools.families.call_form import Arguments
@@ -284,9 +284,3 @@ class PythonReader(_NestedReader):
             return str(ast.literal_eval(text))
         except (ValueError, SyntaxError):
             return text[1:-1]
-
-
-def all_of(reader: ArgumentReader, text: str) -> Iterator[str]:
-    """What a reader makes of a text: for tests, and for people."""
-    for char in text:
-        yield reader.feed(char)

@@ -1,0 +1,44 @@
+"""Every instruction set that this processor can run: `native` is each, where that is cheap."""
+
+import pytest
+
+from thirdeye.model.native.build import Unavailable
+from thirdeye.model.native.levels import LEVELS
+from thirdeye.model.native.library import Library
+from thirdeye.server.load.native_kernels import plan_native
+
+# Twins, kernel by kernel. Tapes and whole models: test_levels.py.
+ON_EVERY_LEVEL = ("test_float_linear", "test_int8_linear", "test_paged_attention")
+ON_EVERY_LEVEL += ("test_small_kernels",)
+
+
+@pytest.fixture(scope="session")
+def levels() -> dict[str, Library]:
+    """All that can be compiled and run here, by name, the quickest first; skips where none can."""
+    libraries, reasons = {}, []
+    for level in LEVELS:
+        try:
+            build = plan_native(level.name)
+            build.run()
+        except Unavailable as reason:
+            reasons.append(f"{level.name}: {reason}")
+        else:
+            libraries[level.name] = Library(build.library)
+    if not libraries:
+        pytest.skip(f"NATIVE TESTS SKIPPED: {'; '.join(reasons)}")
+    return libraries
+
+
+@pytest.fixture(scope="session")
+def native(request: pytest.FixtureRequest, levels: dict[str, Library]) -> Library:
+    """One level: the test's, if it is for every one, else the quickest."""
+    name = getattr(request, "param", next(iter(levels)))
+    if name not in levels:
+        pytest.skip(f"NATIVE TESTS SKIPPED: no {name} here")
+    return levels[name]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    is_cheap = metafunc.module.__name__.rpartition(".")[2] in ON_EVERY_LEVEL
+    if is_cheap and "native" in metafunc.fixturenames:
+        metafunc.parametrize("native", [level.name for level in LEVELS], indirect=True)
