@@ -215,7 +215,7 @@ check_end() {
 # The message of an error object, or what else there is to say, on fd 2.
 complain() { # JSON STATUS
     if [ "$2" = 000 ]; then
-        printf 'No server answers at %s. Start one with: thirdeye serve\n' "$base_url" >&2
+        printf 'No server answers at %s. Start one with: thirdeye serve, or name one in OPENAI_BASE_URL.\n' "$base_url" >&2
     elif find_text message "$1" || find_text error "$1" || find_text detail "$1"; then
         print_text >&2
         printf ' (%s)\n' "$2" >&2

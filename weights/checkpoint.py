@@ -34,6 +34,10 @@ class Checkpoint(Protocol):
         """The name to serve the model under by default."""
 
     @property
+    def architecture(self) -> str:
+        """The name that the checkpoint has for it: `model_type`, `general.architecture`."""
+
+    @property
     def config(self) -> ModelConfig: ...
 
     @property

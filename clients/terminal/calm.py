@@ -1,7 +1,8 @@
 """How a model is sampled when a person in a terminal does not say.
 
-The API's own default, temperature 1, lets small models wander. A server that says how its model
-wants to be sampled (`generation_defaults` of its model card, thirdeye's own) is left to it.
+The API's own defaults, temperature 1 and no penalty, let small models wander and go round in
+circles: these are what the chat page sends too. A server that says how its model wants to be
+sampled (`generation_defaults` of its model card, thirdeye's own) is left to it.
 """
 
 from collections.abc import Mapping
@@ -10,14 +11,14 @@ from typing import Any
 from thirdeye.clients.client import Client
 from thirdeye.clients.errors import ConnectionFailed, ThirdeyeError
 
-CALM = 0.3
+CALM = {"temperature": 0.3, "frequency_penalty": 0.3}
 
 
 def calmed(client: Client, params: Mapping[str, Any]) -> dict[str, Any]:
-    """`params`, with a temperature if neither they nor the model have one."""
-    if "temperature" in params or _is_suggested(client):
+    """`params`, with what they leave open of `CALM` if the model suggests nothing."""
+    if CALM.keys() <= params.keys() or _is_suggested(client):
         return dict(params)
-    return {**params, "temperature": CALM}
+    return {**CALM, **params}
 
 
 def _is_suggested(client: Client) -> bool:

@@ -18,10 +18,10 @@ from rich.console import Console
 from thirdeye.clients.client import Client
 from thirdeye.clients.core import first_model
 from thirdeye.clients.errors import ConnectionFailed, ContextLengthExceeded, ThirdeyeError
-from thirdeye.clients.target import Target
 from thirdeye.clients.terminal.calm import calmed
 from thirdeye.clients.terminal.conversation import SavedConversation
 from thirdeye.clients.terminal.markdown import MarkdownView, PlainView, View
+from thirdeye.clients.terminal.reasons import in_options, no_server
 from thirdeye.clients.terminal.screen import describe_speed, printable, read_message, unechoed
 
 ReadLine = Callable[[str], str]
@@ -52,7 +52,7 @@ def run_chat(
     is_calm: bool = False,
 ) -> int:
     """Chats until the input ends; returns the exit code. `params` go into every request, with
-    `is_calm` a temperature too, see `thirdeye.clients.terminal.calm`.
+    `is_calm` those of `thirdeye.clients.terminal.calm` too.
 
     `is_plain` shows answers as they are; otherwise a terminal shows them as Markdown.
 
@@ -70,14 +70,13 @@ def run_chat(
             view = MarkdownView if console.is_terminal and not is_plain else PlainView
             return Chat(client, system, console, errors, keyboard, params, view).run()
     except ConnectionFailed:
-        url = Target.find(base_url).base_url
-        _complain(errors, f"No server answers at {url}. Start one with: thirdeye serve")
+        _complain(errors, no_server(base_url))
         return 1
     except ThirdeyeError as error:
         _complain(errors, str(error))
         return 1
     except ValueError as error:
-        _complain(errors, str(error))
+        _complain(errors, in_options(error))
         return 2
 
 
@@ -155,9 +154,11 @@ class Chat:
         stream = self._client.stream_chat([*system, *self.messages, question], **self._params)
         start = first = time.perf_counter()
         view, has_text, is_thinking = self._view(self._console), False, False
+        num_chunks = 0
         try:
             with unechoed(), closing(view), stream:
                 for chunk in stream:
+                    num_chunks += bool(chunk.text or chunk.thought)
                     if chunk.thought and not is_thinking:
                         is_thinking = True
                         self._note("(thinking)")
@@ -170,7 +171,8 @@ class Chat:
             self._fail(error)
             return
         answer = stream.answer()
-        self._speed = describe_speed(answer, first - start, time.perf_counter() - start)
+        total = time.perf_counter() - start
+        self._speed = describe_speed(answer, first - start, total, num_chunks)
         if answer.text:
             self.messages += [question, answer.message]
 

@@ -12,8 +12,8 @@ from typing import Any, BinaryIO, TextIO
 
 from thirdeye.clients.client import Client, Stream
 from thirdeye.clients.errors import ConnectionFailed, ThirdeyeError
-from thirdeye.clients.target import Target
 from thirdeye.clients.terminal.calm import calmed
+from thirdeye.clients.terminal.reasons import in_options, no_server
 from thirdeye.clients.terminal.screen import printable
 
 FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141  # the last two as a shell reports them
@@ -37,7 +37,7 @@ def run_complete(
     0: the whole answer was written. 1: the server is not there, refused or failed. 2: no usable
     prompt or URL. 130: Ctrl-C. 141: the reader of the output left. `raw` continues the prompt by
     `/v1/completions`, without any chat template; `params` go into the request (`max_tokens`,
-    ...), with `is_calm` a temperature too, see `thirdeye.clients.terminal.calm`.
+    ...), with `is_calm` those of `thirdeye.clients.terminal.calm` too.
     """
     out, err = stdout or sys.stdout, stderr or sys.stderr
     try:
@@ -47,14 +47,13 @@ def run_complete(
             _write(_stream(client, text, system, raw, params), out)
         return 0
     except ConnectionFailed:
-        url = Target.find(base_url).base_url
-        print(f"No server answers at {url}. Start one with: thirdeye serve", file=err)
+        print(no_server(base_url), file=err)
         return FAILED
     except ThirdeyeError as error:
         print(printable(str(error)), file=err)
         return FAILED
     except ValueError as error:
-        print(error, file=err)
+        print(in_options(error), file=err)
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -90,14 +90,22 @@ def _next(read_line: Callable[[str], str], prompt: str) -> str | None:
         return None
 
 
-def describe_speed(answer: Answer, first: float, total: float) -> str:
+def describe_speed(answer: Answer, first: float, total: float, num_chunks: int = 0) -> str:
     """One line of numbers; the server's timings where it sends them, else the clock of this side.
 
-    `first` and `total` are the seconds from sending to the first text and to the end.
+    `first` and `total` are the seconds from sending to the first text and to the end. A server
+    counts at the end: of an answer that was stopped, or of a server that never does, the
+    `num_chunks` that had text are the count, most have one token.
     """
     usage, timings = answer.usage, answer.timings or {}
-    if usage is None:
+    if usage is None and not num_chunks:
         return f"{first:.2f} s to the first text, {total:.2f} s in all; the server counts no tokens"
+    if usage is None:
+        rate = num_chunks / (total - first) if total > first else 0.0
+        return (
+            f"about {num_chunks} answer tokens, by the pieces of text that came, "
+            f"{first:.2f} s to the first, {rate:.1f} tokens/s"
+        )
     first = _number(timings.get("ttft_ms"), first * 1000) / 1000
     decoding = _number(timings.get("predicted_ms"), (total - first) * 1000) / 1000
     rate = usage.completion_tokens / decoding if decoding > 0 else 0.0

@@ -34,6 +34,10 @@ from thirdeye.server.api.http.sse import own_the_shutdown
 from thirdeye.server.api.introspection.inspect_route import inspect_routes
 from thirdeye.server.api.introspection.prompt_routes import prompt_routes
 from thirdeye.server.api.introspection.timeline_route import timeline_routes
+from thirdeye.server.api.ollama.elsewhere import ollama_refusals
+from thirdeye.server.api.ollama.embed import ollama_embedding_routes
+from thirdeye.server.api.ollama.model_routes import ollama_model_routes
+from thirdeye.server.api.ollama.routes import ollama_routes
 from thirdeye.server.api.openai.chat import chat_routes
 from thirdeye.server.api.openai.completions import completion_routes
 from thirdeye.server.api.openai.embeddings import embedding_routes
@@ -104,6 +108,10 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
         embedding_routes(context),
         responses_routes(context),
         messages_routes(context),
+        ollama_routes(context),
+        ollama_embedding_routes(context),
+        ollama_model_routes(context),
+        ollama_refusals(),
         model_routes(context),
         token_routes(context),
         inspect_routes(context),

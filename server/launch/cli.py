@@ -38,6 +38,10 @@ KeyOption = Annotated[str | None, typer.Option(metavar="KEY", help="OPENAI_API_K
 TemperatureOption = Annotated[
     float | None, typer.Option(metavar="X", help="0 is greedy. [the model's own, else 0.3]")
 ]
+PenaltyOption = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="-2 to 2, against repeats. [the model's own, else 0.3]"),
+]
 NameOption = Annotated[
     str | None, typer.Option("--model", metavar="NAME", help="The server's first by default.")
 ]
@@ -60,14 +64,15 @@ def chat(
     model: NameOption = None,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")] = None,
     temperature: TemperatureOption = None,
+    frequency_penalty: PenaltyOption = None,
     plain: Annotated[bool, typer.Option("--plain", help="Show answers without Markdown.")] = False,
 ) -> None:
     """Chat in the terminal with a running server."""
     from thirdeye.clients.terminal.chat import run_chat
 
-    params, is_calm = given({"temperature": temperature}), temperature is None
+    params = given({"temperature": temperature, "frequency_penalty": frequency_penalty})
     raise typer.Exit(
-        run_chat(url, api_key, model, system, params=params, is_plain=plain, is_calm=is_calm)
+        run_chat(url, api_key, model, system, params=params, is_plain=plain, is_calm=True)
     )
 
 
@@ -84,16 +89,20 @@ def complete(
         int | None, typer.Option(metavar="N", help="Most tokens of an answer.")
     ] = None,
     temperature: TemperatureOption = None,
+    frequency_penalty: PenaltyOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without a chat.")] = False,
 ) -> None:
     """Answer one prompt on standard output."""
     from thirdeye.clients.terminal.complete import run_complete
 
-    params = given({"max_tokens": max_tokens, "temperature": temperature})
-    is_calm = temperature is None
-    raise typer.Exit(
-        run_complete(prompt, url, api_key, model, system, raw, params, is_calm=is_calm)
+    params = given(
+        {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "frequency_penalty": frequency_penalty,
+        }
     )
+    raise typer.Exit(run_complete(prompt, url, api_key, model, system, raw, params, is_calm=True))
 
 
 @app.command(cls=GroupedCommand)

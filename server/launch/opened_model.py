@@ -44,6 +44,7 @@ class OpenedModel:
     template: ChatTemplate | None
     names: tuple[str, ...]
     defaults: GenerationDefaults
+    info: ModelInfo
 
     def serve(self, info: EngineInfo) -> ServedModel:
         """The same model as the API shows it, once the engine is loaded."""
@@ -57,7 +58,7 @@ class OpenedModel:
             created=int(time.time()),
             fingerprint=who.fingerprint,
             identity=who,
-            info=model_info(self.config),
+            info=self.info,
             defaults=self.defaults,
         )
 
@@ -83,6 +84,7 @@ def open_model(asked: CheckpointSettings) -> OpenedModel:
         template=template,
         names=served_names(asked, checkpoint),
         defaults=generation_defaults(asked, checkpoint),
+        info=model_info(checkpoint),
     )
 
 
@@ -130,13 +132,18 @@ def is_pattern(name: str) -> bool:
     return "*" in name or "?" in name
 
 
-def model_info(config: ModelConfig) -> ModelInfo:
+def model_info(checkpoint: Checkpoint) -> ModelInfo:
+    config, formats = checkpoint.config, checkpoint.tensor_formats()
     return ModelInfo(
         num_layers=config.num_hidden_layers,
         num_heads=config.num_heads,
         num_kv_heads=config.num_kv_heads,
         hidden_size=config.hidden_size,
         parameters=asdict(parameter_counts(config)),
+        architecture=checkpoint.architecture,
+        file_format="safetensors" if checkpoint.path.is_dir() else "gguf",
+        tensor_format=max(formats, key=formats.__getitem__, default=""),
+        num_bytes=sum(checkpoint.tensor_sizes().values()),
     )
 
 

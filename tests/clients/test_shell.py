@@ -212,7 +212,8 @@ def test_no_server() -> None:
         url = gone.url
     done = run(url, "chat.sh", "-m", "tiny", "hi")
     assert done.returncode == 1
-    assert f"No server answers at {url}. Start one with: thirdeye serve" in done.stderr.decode()
+    reason = f"No server answers at {url}. Start one with: thirdeye serve, or name one in "
+    assert done.stderr.decode().endswith(f"{reason}OPENAI_BASE_URL.\n")
 
 
 def test_pings_names_and_crlf_are_no_text(stub: Stub) -> None:

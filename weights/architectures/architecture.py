@@ -34,4 +34,6 @@ class Architecture:
     huggingface_names: Callable[[ModelConfig], NameTable]
     gguf_config: Callable[[Fields, GGUFFile, int], ModelConfig] = no_config  # last: vocab_size
     gguf_names: Callable[[ModelConfig], NameTable] = no_names
+    # Its added tokens swallow the white space behind them, which no GGUF file says.
+    tokens_swallow_space: bool = False
     gguf_vectors: Callable[[GGUFFile, ModelConfig], Iterator[tuple[str, Any]]] = no_vectors

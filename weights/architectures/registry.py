@@ -80,6 +80,7 @@ ARCHITECTURES = (
     GPT_BIGCODE,
     OLMO1,
 )
+WRAPPERS = ("gemma3", "mistral3")  # of a text model and others, of which the text's is served
 
 
 def by_model_type(fields: Fields) -> Architecture:

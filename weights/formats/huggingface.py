@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.common.name_table import TensorTarget
-from thirdeye.weights.architectures.registry import by_model_type
+from thirdeye.weights.architectures.registry import WRAPPERS, by_model_type
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.fingerprint import fingerprint
 from thirdeye.weights.formats.chat_templates import (
@@ -41,11 +41,15 @@ DESCRIPTIONS = (
     "tokenizer_config.json",
     *FILES,
 )
-WRAPPERS = ("gemma3", "mistral3")  # of a text model and others, of which the text's is served
 OTHER_SENSES = tuple(
     prefix + part
     for prefix in ("", "model.")
     for part in ("vision_tower.", "multi_modal_projector.")
+)
+NO_TOKENIZER = (
+    "there is no tokenizer.json and no tokenizer.model. Copy the model's into the directory; from "
+    "vocab.json and merges.txt transformers makes one: AutoTokenizer.from_pretrained(directory)"
+    ".save_pretrained(directory)."
 )
 logger = logging.getLogger(__name__)
 HUB_SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+$")
@@ -62,6 +66,7 @@ class HuggingFaceCheckpoint:
         text = _text_part(self._fields)
         self._unread = () if text is self._fields else OTHER_SENSES
         architecture = by_model_type(text)
+        self.architecture = text.text("model_type")
         self.config: ModelConfig = architecture.huggingface_config(text)
         self._names = architecture.huggingface_names(self.config)
         self._settings = self._directory.fields("tokenizer_config.json")
@@ -145,7 +150,9 @@ class HuggingFaceCheckpoint:
                         path, self._settings, vocab_size, bos, eos, never_from_text
                     )
                 )
-            fields = self._directory.required_fields("tokenizer.json")
+            fields = self._directory.fields("tokenizer.json")
+            if fields is None:
+                raise ModelFormatError(self.path, NO_TOKENIZER)
             return Tokenizer(
                 tokenizer_json.read_vocabulary(
                     fields, self._settings, vocab_size, bos, eos, never_from_text

@@ -21,6 +21,7 @@ from thirdeye.weights.hub.chosen_files import (
 )
 from thirdeye.weights.hub.hub_name import HubName
 from thirdeye.weights.paths import hub_directory, models_directory
+from thirdeye.weights.storage import put_in_place
 
 RECORD = "hub.json"
 
@@ -63,10 +64,10 @@ def read_record(folder: Path) -> HubRecord | None:
 
 
 def write_record(folder: Path, record: HubRecord) -> None:
-    """In one step. Raises OSError."""
+    """Raises OSError."""
     new = folder / f".{RECORD}"
     new.write_bytes(msgspec.json.encode(record))
-    new.replace(folder / RECORD)
+    put_in_place(new, folder / RECORD)
 
 
 def find_hub_model(name: HubName) -> Path | None:

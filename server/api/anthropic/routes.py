@@ -135,7 +135,13 @@ def messages_of(body: schema.CountTokensRequest) -> list[JsonObject]:
     if body.system is not None:
         messages.append({"role": "system", "content": _joined(body.system)})
     for turn in body.messages:
-        messages += _user(turn) if isinstance(turn, schema.UserTurn) else [_assistant(turn)]
+        match turn:
+            case schema.UserTurn():
+                messages += _user(turn)
+            case schema.AssistantTurn():
+                messages.append(_assistant(turn))
+            case schema.SystemTurn():
+                messages.append({"role": "system", "content": _joined(turn.content)})
     if body.messages[-1].role == "assistant" and "tool_calls" in messages[-1]:
         raise refuse("messages", "must not end with a tool's use: send its result.")
     return messages

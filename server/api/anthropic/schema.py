@@ -128,9 +128,16 @@ class AssistantTurn(Strict):
     ]
 
 
+class SystemTurn(Strict):
+    role: Literal["system"]
+    content: Text
+
+
 Turn = Annotated[
-    Annotated[UserTurn, Tag("<user>")] | Annotated[AssistantTurn, Tag("<assistant>")],
-    *kinds("user", "assistant", key="role"),
+    Annotated[UserTurn, Tag("<user>")]
+    | Annotated[AssistantTurn, Tag("<assistant>")]
+    | Annotated[SystemTurn, Tag("<system>")],
+    *kinds("user", "assistant", "system", key="role"),
 ]
 
 

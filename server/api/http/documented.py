@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 SCHEMAS = "#/components/schemas/"
 
+NDJSON = "application/x-ndjson"
+
 _JSON = "application/json"
 _STATUSES = {
     400: "A field is wrong: `param` names it",
@@ -36,13 +38,15 @@ def documented(
     error: str = "Error",
     media_type: str = _JSON,
     streams: str | None = None,
+    lines: str | None = None,
     path_parameter: str | None = None,
     query: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Arguments of a route that document it: its body, its answers, its errors.
 
     `answer` is the struct that is written; as a string it is, like `error` and `streams` (what
-    server-sent events carry), the name of a schema that the document holds.
+    server-sent events carry) and `lines` (of a stream that is lines of JSON), the name of a schema
+    that the document holds.
     """
     schema = reference(_name_of(answer)) if answer else {"type": "object"}
     content: dict[str, Any] = {}
@@ -50,6 +54,8 @@ def documented(
         content[media_type] = {"schema": schema if media_type == _JSON else {"type": "string"}}
     if streams:
         content["text/event-stream"] = {"itemSchema": event_of(streams)}
+    if lines:
+        content[NDJSON] = {"itemSchema": reference(lines)}
     left_out = set(() if body else _BODY_STATUSES)
     extra: dict[str, Any] = {"requestBody": _request_body(body)} if body else {}
     if path_parameter:

@@ -1,11 +1,12 @@
-"""How an error is written: in OpenAI's envelope, or in Anthropic's on its own routes.
+"""How an error is written: in OpenAI's envelope, or on their own routes in Anthropic's or Ollama's.
 
     {"error": {"message", "type", "param", "code"}}
     {"type": "error", "error": {"type", "message"}, "request_id"}
+    {"error": message}
 
 The path decides, since an error may come before any route is found (a wrong key, a wrong method).
 Only how an error looks hangs on it, never whether a caller may pass. Anthropic has a type for each
-status and no field for the parameter: the message names it.
+status and no field for the parameter, Ollama has the message alone: it names the field.
 """
 
 from msgspec import Struct
@@ -13,6 +14,7 @@ from msgspec import Struct
 from thirdeye.server.errors import ApiError, Error
 
 MESSAGES_PATH = "/v1/messages"
+OLLAMA_PATHS = "/api/"
 
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
@@ -34,13 +36,23 @@ class AnthropicError(Struct, tag_field="type", tag="error"):
     request_id: str
 
 
+class OllamaError(Struct):
+    error: str
+
+
 def is_anthropic(path: str) -> bool:
     """Whether whoever asks for this path speaks Anthropic's dialect."""
     return path == MESSAGES_PATH or path.startswith(MESSAGES_PATH + "/")
 
 
-def error_body(error: ApiError, path: str, request_id: str) -> Error | AnthropicError:
-    return anthropic_error(error, request_id) if is_anthropic(path) else error.body()
+def error_body(error: ApiError, path: str, request_id: str) -> Error | AnthropicError | OllamaError:
+    if is_anthropic(path):
+        return anthropic_error(error, request_id)
+    return ollama_error(error) if path.startswith(OLLAMA_PATHS) else error.body()
+
+
+def ollama_error(error: ApiError) -> OllamaError:
+    return OllamaError(error.message)
 
 
 def anthropic_error(error: ApiError, request_id: str) -> AnthropicError:

@@ -44,6 +44,7 @@ class Framing:
     error: Callable[[ApiError], bytes] = _error_frame  # the frames of a failure in mid-stream
     keepalive: bytes = b": keepalive\n\n"
     end: bytes = DONE
+    media_type: str = "text/event-stream"
 
 
 OPENAI = Framing()
@@ -74,6 +75,7 @@ def event_stream(
         ping_message_factory=lambda: _Ready(framing.keepalive),
         send_timeout=send_timeout,
         headers=HEADERS | dict(headers),
+        media_type=framing.media_type,
     )
 
 

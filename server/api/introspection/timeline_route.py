@@ -22,7 +22,8 @@ from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import data_frame
 from thirdeye.server.api.introspection.timeline_view import seen_by
 from thirdeye.server.api.state.context import Context
-from thirdeye.server.engine.interface.types import Engine, EngineDead, StepRecord
+from thirdeye.server.engine.interface.step_record import StepRecord
+from thirdeye.server.engine.interface.types import Engine, EngineDead
 from thirdeye.server.errors import InvalidRequest, engine_failed
 from thirdeye.server.settings.api_keys import OPERATE
 

@@ -15,8 +15,9 @@ from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.request_rules import check_common
 from thirdeye.server.api.generation.thinking import plan_thinking
-from thirdeye.server.api.openai.chat import check_chat, encode_messages, plan_chat
-from thirdeye.server.api.openai.schema import ChatRequest
+from thirdeye.server.api.openai.chat import check_chat, encode_chat, plan_chat
+from thirdeye.server.api.openai.completions import check_completion, plan_completion
+from thirdeye.server.api.openai.schema import ChatRequest, CompletionRequest
 from thirdeye.server.api.openai.tool_use import tool_use
 from thirdeye.server.api.requests.pydantic_errors import parse
 from thirdeye.server.api.state.grammar_cache import Grammars
@@ -40,8 +41,23 @@ async def plan_as_chat(
     with renaming_fields(names):
         body = _checked(chat, model)
         planned = await plan_chat(body, model, grammars, caller, id_prefix)
-        limit = planned.limit and replace(planned.limit, param=_path(planned.limit.param, names))
-        return replace(planned, limit=limit, ignored=[_path(n, names) for n in planned.ignored])
+        return _renamed_plan(planned, names)
+
+
+async def plan_as_completion(
+    completion: JsonObject,
+    model: ServedModel,
+    grammars: Grammars,
+    caller: str,
+    *,
+    names: FieldNames,
+) -> Generation:
+    """The same of a request in the words of completions."""
+    with renaming_fields(names):
+        body = parse(CompletionRequest, completion)
+        check_common(body, model)
+        check_completion(body, model)
+        return _renamed_plan(await plan_completion(body, model, grammars, caller), names)
 
 
 async def count_as_chat(chat: JsonObject, model: ServedModel, names: FieldNames) -> int:
@@ -52,17 +68,8 @@ async def count_as_chat(chat: JsonObject, model: ServedModel, names: FieldNames)
 
 async def prompt_ids(body: ChatRequest, model: ServedModel) -> list[int]:
     """The prompt of a checked request, whether or not it fits."""
-    tools = tool_use(body, model)
-    return await encode_messages(
-        body.messages,
-        model,
-        tools=tools.shown_tools() if tools else (),
-        add_special_tokens=body.add_special_tokens,
-        add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
-        continue_final_message=body.continue_final_message,
-        variables=plan_thinking(body, model).variables,
-        is_bounded=False,
-    )
+    tools, thinking = tool_use(body, model), plan_thinking(body, model)
+    return await encode_chat(body, model, tools, thinking, is_bounded=False)
 
 
 def _checked(chat: JsonObject, model: ServedModel) -> ChatRequest:
@@ -70,6 +77,11 @@ def _checked(chat: JsonObject, model: ServedModel) -> ChatRequest:
     check_common(body, model)
     check_chat(body)
     return body
+
+
+def _renamed_plan(planned: Generation, names: FieldNames) -> Generation:
+    limit = planned.limit and replace(planned.limit, param=_path(planned.limit.param, names))
+    return replace(planned, limit=limit, ignored=[_path(n, names) for n in planned.ignored])
 
 
 @contextmanager

@@ -82,8 +82,13 @@ def embedding_routes(context: Context) -> APIRouter:
     return router
 
 
-async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: str) -> Generation:
-    """One engine request for each input. Raises `InvalidRequest` for what does not fit."""
+async def plan_embeddings(
+    body: EmbeddingRequest, model: ServedModel, caller: str, *, cuts_ends: bool = False
+) -> Generation:
+    """One engine request for each input. Raises `InvalidRequest` for what does not fit.
+
+    `cuts_ends`: a longer text is taken as far as it fits.
+    """
     prompts: list[list[int]] = []
     num_truncated = 0
     for i, text in enumerate(body.input):
@@ -93,10 +98,11 @@ async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: st
             model,
             param,
             add_special_tokens=body.add_special_tokens,
-            is_bounded=body.truncate_prompt_tokens is None,
+            is_bounded=body.truncate_prompt_tokens is None and not cuts_ends,
             is_whole=True,
         )
-        prompt = truncate(ids, body.truncate_prompt_tokens, 0, model.max_model_len)
+        kept = ids[: model.max_model_len] if cuts_ends else ids
+        prompt = truncate(kept, body.truncate_prompt_tokens, 0, model.max_model_len)
         check_context(len(prompt), model.max_model_len, param, reserve=0)
         num_truncated += len(ids) - len(prompt)
         prompts.append(prompt)

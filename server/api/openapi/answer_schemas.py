@@ -15,7 +15,7 @@ from msgspec import Struct
 from thirdeye.server.api.admin.ops import Load, Status, Version
 from thirdeye.server.api.anthropic.routes import AnthropicCount
 from thirdeye.server.api.http.documented import SCHEMAS
-from thirdeye.server.api.http.error_envelope import AnthropicError
+from thirdeye.server.api.http.error_envelope import AnthropicError, OllamaError
 from thirdeye.server.api.introspection.inspection import (
     InspectionEnd,
     InspectionLayer,
@@ -26,6 +26,14 @@ from thirdeye.server.api.introspection.prompt_routes import (
     InputTokens,
     RenderedPrompt,
     ServerProps,
+)
+from thirdeye.server.api.ollama.answers import OllamaChatAnswer, OllamaTextAnswer
+from thirdeye.server.api.ollama.embed import OllamaVector, OllamaVectors
+from thirdeye.server.api.ollama.model_cards import (
+    OllamaModels,
+    OllamaProcesses,
+    OllamaShown,
+    OllamaVersion,
 )
 from thirdeye.server.api.openai.chat_format import ChatChunk, ChatCompletion
 from thirdeye.server.api.openai.completion_format import TextChunk, TextCompletion
@@ -78,6 +86,15 @@ STRUCTS: tuple[type[Struct], ...] = (
     InspectionStart,
     Load,
     ModelList,
+    OllamaChatAnswer,
+    OllamaError,
+    OllamaModels,
+    OllamaProcesses,
+    OllamaShown,
+    OllamaTextAnswer,
+    OllamaVector,
+    OllamaVectors,
+    OllamaVersion,
     RenderedPrompt,
     ResponseInputTokens,
     ServerProps,

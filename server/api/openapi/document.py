@@ -14,6 +14,13 @@ from thirdeye.server.api.anthropic.schema import CountTokensRequest, MessagesReq
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.http.documented import SCHEMAS
 from thirdeye.server.api.introspection.inspect_request import InspectRequest
+from thirdeye.server.api.ollama.schema import (
+    OllamaChatRequest,
+    OllamaEmbeddingsRequest,
+    OllamaEmbedRequest,
+    OllamaGenerateRequest,
+    OllamaShowRequest,
+)
 from thirdeye.server.api.openai.schema import (
     ChatRequest,
     CompletionRequest,
@@ -35,6 +42,11 @@ REQUESTS: tuple[type[Strict], ...] = (
     ResponsesRequest,
     MessagesRequest,
     CountTokensRequest,
+    OllamaChatRequest,
+    OllamaGenerateRequest,
+    OllamaEmbedRequest,
+    OllamaEmbeddingsRequest,
+    OllamaShowRequest,
     TokenizeRequest,
     DetokenizeRequest,
     InspectRequest,

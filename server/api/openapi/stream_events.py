@@ -11,18 +11,21 @@ import msgspec
 from msgspec import Struct
 
 from thirdeye.server.api.http.documented import SCHEMAS, reference
+from thirdeye.server.api.http.error_envelope import OllamaError
 from thirdeye.server.api.introspection.inspection import (
     InspectionEnd,
     InspectionLayer,
     InspectionStart,
 )
+from thirdeye.server.api.ollama.answers import OllamaChatAnswer, OllamaTextAnswer
 from thirdeye.server.api.openai.chat_format import ChatChunk
 from thirdeye.server.api.openai.completion_format import TextChunk
 from thirdeye.server.api.openai.stream_chunks import Head
 from thirdeye.server.api.openapi.answer_schemas import COUNT, Schema, const, object_of
-from thirdeye.server.engine.interface.types import StepRecord
+from thirdeye.server.engine.interface.step_record import StepRecord
 
 _ERROR = reference("Error")
+_OLLAMA_ERROR = reference(OllamaError.__name__)
 
 
 def _chunk(kind: str, news: type[Struct]) -> Schema:
@@ -50,6 +53,8 @@ EVENTS: dict[str, Schema] = {
     "CompletionChunk": {"anyOf": [_chunk("text_completion", TextChunk), _ERROR]},
     "ResponseEvent": object_of(type=const(*_RESPONSE_EVENTS), sequence_number=COUNT),
     "MessageEvent": object_of(type=const(*_MESSAGE_EVENTS)),
+    "OllamaChatLine": {"anyOf": [reference(OllamaChatAnswer.__name__), _OLLAMA_ERROR]},
+    "OllamaTextLine": {"anyOf": [reference(OllamaTextAnswer.__name__), _OLLAMA_ERROR]},
     "InspectionEvent": {
         "anyOf": [*(reference(event.__name__) for event in _INSPECTION_EVENTS), _ERROR]
     },

@@ -26,7 +26,11 @@ class TextPart:
 
 
 PART_MARKS = ("cache_control",)  # on any part; hints, which are named
-TEXT_PARTS = {"text": TextPart()}
+TEXT_PARTS = {
+    "text": TextPart(),
+    "input_text": TextPart(),
+    "output_text": TextPart(hints=frozenset({"annotations", "logprobs"})),
+}
 ASSISTANT_PARTS = TEXT_PARTS | {"refusal": TextPart("refusal")}
 
 
@@ -56,28 +60,24 @@ def _part(value: object, path: str, kinds: Mapping[str, TextPart], ignored: Igno
     return text
 
 
-def part_schema(name: str, part: TextPart) -> dict[str, Any]:
-    """The JSON schema of a part of this kind."""
+def content_schema(kinds: Mapping[str, TextPart]) -> dict[str, Any]:
+    parts = {"anyOf": [_part_schema(name, part) for name, part in kinds.items()]}
+    return {"anyOf": [{"type": "string"}, {"type": "array", "items": parts}]}
+
+
+def _part_schema(name: str, part: TextPart) -> dict[str, Any]:
     marks: dict[str, Any] = {mark: {} for mark in sorted({*part.hints, *PART_MARKS})}
     properties = {"type": {"const": name}, part.key: {"type": "string"}} | marks
     return closed_schema(properties, "type", part.key)
 
 
-_PART = part_schema("text", TEXT_PARTS["text"])
-_REFUSAL = part_schema("refusal", ASSISTANT_PARTS["refusal"])
-
-
-def _content_schema(part: dict[str, Any]) -> dict[str, Any]:
-    return {"anyOf": [{"type": "string"}, {"type": "array", "items": part}]}
-
-
 Content = Annotated[
     str,
     PlainValidator(lambda value, info: parse_content(value, TEXT_PARTS, info.context)),
-    WithJsonSchema(_content_schema(_PART)),
+    WithJsonSchema(content_schema(TEXT_PARTS)),
 ]
 AssistantContent = Annotated[
     str | None,
     PlainValidator(lambda value, info: parse_content(value, ASSISTANT_PARTS, info.context)),
-    WithJsonSchema(_content_schema({"anyOf": [_PART, _REFUSAL]})),
+    WithJsonSchema(content_schema(ASSISTANT_PARTS)),
 ]

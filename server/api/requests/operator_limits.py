@@ -44,7 +44,8 @@ def check_ceilings(
 def show_ceilings(document: dict[str, Any], config: ApiConfig) -> dict[str, Any]:
     """The OpenAPI document with this server's limits in it, in place."""
     for name, schema in document["components"]["schemas"].items():
-        fields = schema.get("properties", {}) if name.endswith("Request") else {}
+        is_asked = name.endswith(("Request", "Options"))
+        fields = schema.get("properties", {}) if is_asked else {}
         _set(fields.get("n", {}), "maximum", config.max_n)
         for stop in ("stop", "stop_sequences"):
             _set(fields.get(stop, {}), "maxItems", config.max_stop)

@@ -22,11 +22,11 @@ from thirdeye.server.api.requests.value_readers import (
     optional_boolean,
     optional_string,
     required,
-    string,
 )
 
 MAX_DESCRIPTION = 4096
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_NO_TAGS = "use 'tools', or 'structured_outputs' with a grammar"
 
 
 class Kind(StrEnum):
@@ -52,34 +52,46 @@ class Constraint:
 
 
 def parse_response_format(value: object, ignored: Ignored | None = None) -> Constraint | None:
-    """OpenAI's field; `text` asks for nothing. `strict` changes nothing: it is always enforced."""
+    """OpenAI's field; `text` asks for nothing. `strict` changes nothing: it is always enforced.
+    Other servers take the schema beside the type, under either of its names."""
     fields = mapping(value)
     kind = required(fields, "type", "")
-    if kind in ("text", "json_object"):
+    if kind == "text":
         only(("type",), fields, "", ignored)
-        return Constraint(Kind.JSON_OBJECT) if kind == "json_object" else None
-    if kind != "json_schema":
+        return None
+    if kind == "structural_tag":
+        fail("unsupported_value", f"is not supported here: {_NO_TAGS}.", ".type")
+    if kind not in ("json_object", "json_schema"):
         fail("invalid_value", "must be 'text', 'json_object' or 'json_schema'.", ".type")
-    only(("type", "json_schema"), fields, "", ignored)
+    if fields.get("schema") is not None:
+        only(("type", "schema"), fields, "", ignored)
+        return _schema(fields["schema"], ".schema")
+    if kind == "json_object":
+        only(("type", "schema"), fields, "", ignored)
+        return Constraint(Kind.JSON_OBJECT)
+    only(("type", "schema", "json_schema"), fields, "", ignored)
     path = ".json_schema"
     return _named_schema(mapping(required(fields, "json_schema", ""), path), path, ignored)
 
 
 def _named_schema(fields: dict[str, Any], path: str, ignored: Ignored | None) -> Constraint:
-    """`{"name", "schema", "strict", "description"}`; without a schema, any object will do."""
-    name = string(required(fields, "name", path), f"{path}.name")
-    if not NAME.fullmatch(name):
+    """`{"name", "schema", "strict", "description"}`; without a schema, any object will do. The name
+    is for nothing here, so it may be left out."""
+    name = optional_string(fields, "name", path)
+    if name is not None and not NAME.fullmatch(name):
         fail("invalid_value", "must be 1 to 64 letters, digits, '_' or '-'.", f"{path}.name")
     if len(optional_string(fields, "description", path) or "") > MAX_DESCRIPTION:
         rule = f"must be at most {MAX_DESCRIPTION} characters long."
         fail("string_above_max_length", rule, f"{path}.description")
     optional_boolean(fields, "strict", path)
     only(("name", "schema", "strict", "description"), fields, path, ignored)
-    schema = fields.get("schema")
-    if schema is None:
+    if fields.get("schema") is None:
         return Constraint(Kind.JSON_OBJECT)
-    path = f"{path}.schema"
-    return Constraint(Kind.JSON_SCHEMA, text_of(mapping(schema, path)), path)
+    return _schema(fields["schema"], f"{path}.schema")
+
+
+def _schema(value: object, path: str) -> Constraint:
+    return Constraint(Kind.JSON_SCHEMA, text_of(mapping(value, path)), path)
 
 
 def text_of(value: object) -> str:
@@ -88,24 +100,30 @@ def text_of(value: object) -> str:
 
 _NAMED = closed_schema(
     {
-        "name": {"type": "string", "pattern": "^[a-zA-Z0-9_-]{1,64}$"},
+        "name": {"type": ["string", "null"], "pattern": "^[a-zA-Z0-9_-]{1,64}$"},
         "description": {"type": ["string", "null"], "maxLength": MAX_DESCRIPTION},
         "schema": {"type": ["object", "null"]},
         "strict": {"type": ["boolean", "null"]},
     },
-    "name",
 )
+_BESIDE: dict[str, Any] = {"schema": {"type": ["object", "null"]}}
 ResponseFormat = Annotated[
     Constraint | None,
     PlainValidator(lambda value, info: parse_response_format(value, info.context)),
     WithJsonSchema(
         {
             "anyOf": [
-                closed_schema({"type": {"enum": ["text", "json_object"]}}, "type"),
+                closed_schema({"type": {"const": "text"}}, "type"),
+                closed_schema({"type": {"const": "json_object"}} | _BESIDE, "type"),
                 closed_schema(
                     {"type": {"const": "json_schema"}, "json_schema": _NAMED},
                     "type",
                     "json_schema",
+                ),
+                closed_schema(
+                    {"type": {"const": "json_schema"}, "schema": {"type": "object"}},
+                    "type",
+                    "schema",
                 ),
             ]
         }

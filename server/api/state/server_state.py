@@ -46,6 +46,10 @@ class ModelInfo:
     num_kv_heads: int = 0
     hidden_size: int = 0
     parameters: Mapping[str, int] = field(default_factory=dict)  # part -> weights and biases
+    architecture: str = ""  # by the checkpoint's own name for it
+    file_format: str = ""
+    tensor_format: str = ""  # what most of the tensors are stored in
+    num_bytes: int = 0  # of all tensors, as they are stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,6 +182,16 @@ def test_tool_blocks_become_calls_and_results() -> None:
     assert (found[4]["content"], found[5]["content"]) == (None, "Error: 42")
 
 
+def test_a_system_message_stands_where_it_is_sent() -> None:
+    said = {
+        "role": "system",
+        "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "brief."}],
+    }
+    found = chat_messages(HI, said, HI)
+    assert [message["role"] for message in found] == ["user", "system", "user"]
+    assert found[1]["content"] == "Be brief."
+
+
 def test_a_tools_use_is_not_continued() -> None:
     with pytest.raises(InvalidRequest) as refused:
         chat_messages(HI, {"role": "assistant", "content": [USE]})
@@ -202,8 +212,8 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": 0}, "'max_tokens' must be between 1 and 2147483647, got 0."),
     ({"messages": []}, "'messages' must hold at least 1 item, got 0."),
     (
-        {"messages": [HI | {"role": "system"}]},
-        "'messages[0].role' must be one of 'user', 'assistant'.",
+        {"messages": [HI | {"role": "tool"}]},
+        "'messages[0].role' must be one of 'user', 'assistant', 'system'.",
     ),
     ({"messages": [{"content": "Hi"}]}, "'messages[0].role' is missing."),
     ({"messages": [HI | {"content": [USE]}]}, "'messages[0].content[0]' must be one of 'text', "),

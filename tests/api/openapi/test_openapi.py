@@ -190,6 +190,11 @@ WHOLE: list[tuple[str, dict[str, Any] | None]] = [
     ("/v1/responses", {"model": "tiny", "input": "Hi"}),
     ("/v1/messages", CHAT | {"max_tokens": 4}),
     ("/v1/messages/count_tokens", CHAT),
+    ("/api/chat", CHAT | {"stream": False}),
+    ("/api/generate", COMPLETION | {"stream": False}),
+    ("/api/embed", {"input": ["Hi", "you"]}),
+    ("/api/embeddings", {"prompt": "Hi"}),
+    ("/api/show", {"model": "tiny"}),
     ("/v1/inspect", {"prompt": "Hi"}),
     ("/tokenize", {"prompt": "Hi", "return_token_strs": True}),
     ("/apply-template", CHAT),
@@ -199,6 +204,7 @@ WHOLE: list[tuple[str, dict[str, Any] | None]] = [
     ("/props", None),
     ("/detokenize", {"tokens": [72]}),
     *((path, None) for path in ("/v1/models", "/tokenizer_info")),
+    *((path, None) for path in ("/api/tags", "/api/ps", "/api/version")),
     *((path, None) for path in ("/health", "/ping", "/ready", "/version", "/load")),
 ]
 
@@ -255,6 +261,20 @@ def test_the_document_tells_what_streams_carry(
     assert not judge.is_valid({})
     for data in stream_of(path, body, engine):
         judge.validate(data)
+
+
+@pytest.mark.parametrize("engine", [{}, {"error_after": 2}], ids=str)
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+def test_the_document_tells_what_lines_carry(path: str, engine: dict[str, Any]) -> None:
+    content = DOCUMENT["paths"][path]["post"]["responses"]["200"]["content"]
+    schema = content["application/x-ndjson"]["itemSchema"]
+    judge = Draft202012Validator(schema | {"components": DOCUMENT["components"]})
+    assert not judge.is_valid({})
+    with live(ready_state(fake_engine(**engine))) as url:
+        lines = httpx.post(url + path, json=CHAT if "chat" in path else COMPLETION).text.split("\n")
+    assert len(lines) > 2
+    for line in lines[:-1]:
+        judge.validate(json.loads(line))
 
 
 def stream_of(path: str, body: dict[str, Any] | None, engine: dict[str, Any]) -> list[Any]:

@@ -5,7 +5,8 @@
 obeyed    it does what the page says, or what the field does that it is another name of
 hint      taken, and named in `X-Ignored-Params`
 refused   a 400 that names it
-Values that ask for nothing stand behind these words: they pass, and no header names them.
+Values that ask for nothing stand behind these words: they pass, and no header names them. Fields of
+Ollama's `options` stand among those of its requests.
 """
 
 import json
@@ -14,26 +15,39 @@ from pathlib import Path
 
 from thirdeye.server.api.anthropic.schema import MessagesRequest
 from thirdeye.server.api.field_rules.hints import hints_of
+from thirdeye.server.api.ollama.sampling_options import NotHere, OllamaOptions
+from thirdeye.server.api.ollama.schema import (
+    OllamaChatRequest,
+    OllamaEmbedRequest,
+    OllamaGenerateRequest,
+)
 from thirdeye.server.api.openai.schema import ChatRequest, CompletionRequest, EmbeddingRequest
 from thirdeye.server.api.requests.strict_model import Strict
 from thirdeye.server.api.responses.schema import ResponsesRequest
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "api.md"
 START, END = "<!-- rules -->\n", "<!-- /rules -->\n"
-DIALECTS: dict[str, type[Strict]] = {
-    "chat": ChatRequest,
-    "completions": CompletionRequest,
-    "embeddings": EmbeddingRequest,
-    "responses": ResponsesRequest,
-    "messages": MessagesRequest,
+DIALECTS: dict[str, tuple[type[Strict], ...]] = {
+    "chat": (ChatRequest,),
+    "completions": (CompletionRequest,),
+    "embeddings": (EmbeddingRequest,),
+    "responses": (ResponsesRequest,),
+    "messages": (MessagesRequest,),
+    "api/chat, generate": (OllamaOptions, OllamaChatRequest, OllamaGenerateRequest),
+    "api/embed": (OllamaEmbedRequest,),
 }
 
 
 def rules_of(model: type[Strict]) -> Iterator[tuple[str, str, str]]:
     """(field, what is done with it, why it is refused)."""
     hints = hints_of(model.model_fields)
-    for name in model.model_fields:
-        yield name, _with("hint", hints[name].neutral) if name in hints else "obeyed", ""
+    for name, about in model.model_fields.items():
+        for mark in about.metadata:
+            if isinstance(mark, NotHere):
+                yield name, _with("refused", mark.refusal.neutral), mark.refusal.hint
+                break
+        else:
+            yield name, _with("hint", hints[name].neutral) if name in hints else "obeyed", ""
     for name, field in model.other_names.items():
         yield name, f"`{field}`", ""
     for name, refusal in model.refused.items():
@@ -46,7 +60,10 @@ def _with(word: str, neutral: tuple[object, ...]) -> str:
 
 
 def lines() -> Iterator[str]:
-    found = {dialect: list(rules_of(model)) for dialect, model in DIALECTS.items()}
+    found = {
+        dialect: [row for model in models for row in rules_of(model)]
+        for dialect, models in DIALECTS.items()
+    }
     cells = {dialect: {name: cell for name, cell, _ in rows} for dialect, rows in found.items()}
     why = {name: reason for rows in found.values() for name, _, reason in rows if reason}
     names = sorted({name for rows in found.values() for name, _, _ in rows})

@@ -155,17 +155,20 @@ def test_an_interrupt_stops_the_answer_and_not_the_program(terminal: Screen, stu
     out = StringIO()
     console = Interrupting(file=out, force_terminal=True, color_system=None)
 
+    lines = iter(["one", "/stats", "two", "/exit"])
+
     def read_line(_: str) -> str:
-        if len(stub.requests) == 1:
+        line = next(lines)
+        if line == "/stats":
             server_hears.append(stub.requests[0].client_left.wait(5))
-        lines = ["one", "two", "/exit"]
-        return lines[len(stub.requests)]
+        return line
 
     assert (
         run_chat(stub.url, model="tiny", console=console, read_line=read_line, is_plain=True) == 0
     )
     assert server_hears == [True]
     assert "(stopped)" in out.getvalue()
+    assert "about 1 answer tokens, by the pieces of text that came, " in out.getvalue()
     assert contents(stub, 1) == ["one", "begun", "two"]
 
 
@@ -208,7 +211,8 @@ def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
     with Stub() as gone:
         screen = Screen(gone.url)
     assert screen.type("hi") == 1
-    assert screen.err == f"No server answers at {gone.url}. Start one with: thirdeye serve\n"
+    ways_out = "Start one with: thirdeye serve, or name one with --url.\n"
+    assert screen.err == f"No server answers at {gone.url}. {ways_out}"
 
 
 def test_no_model_and_no_key(pipe: Screen, stub: Stub) -> None:
@@ -223,7 +227,7 @@ def test_no_model_and_no_key(pipe: Screen, stub: Stub) -> None:
 def test_a_url_that_is_none() -> None:
     screen = Screen("localhost:8000")
     assert screen.type("hi") == 2
-    assert "'base_url' must be like" in screen.err
+    assert "'--url' must be like" in screen.err
 
 
 # --- files and models

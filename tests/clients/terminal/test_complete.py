@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.clients.stub import Stub, chat_events, error
+from thirdeye.clients.terminal.calm import CALM
 from thirdeye.clients.terminal.complete import run_complete
 
 ROOT = Path(__file__).parents[3]
@@ -95,14 +96,14 @@ def test_no_server() -> None:
     with Stub() as gone:
         pass
     code, out, err = complete(gone)
-    expected = f"No server answers at {gone.url}. Start one with: thirdeye serve\n"
-    assert (code, out, err) == (1, "", expected)
+    ways_out = "Start one with: thirdeye serve, or name one with --url.\n"
+    assert (code, out, err) == (1, "", f"No server answers at {gone.url}. {ways_out}")
 
 
 def test_a_url_that_is_none() -> None:
     err = StringIO()
     assert run_complete("hi", "localhost", stderr=err) == 2
-    assert "'base_url' must be like" in err.getvalue()
+    assert err.getvalue().startswith("'--url' must be like http://")
 
 
 def test_a_pipe_gets_the_text_as_it_is_and_a_terminal_no_controls(stub: Stub) -> None:
@@ -147,7 +148,7 @@ def test_a_reader_that_leaves(stub: Stub) -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "temperature"),
+    ("card", "calm"),
     [
         ({}, 0.3),
         ({"generation_defaults": {"temperature": None, "top_p": None}}, 0.3),
@@ -155,11 +156,25 @@ def test_a_reader_that_leaves(stub: Stub) -> None:
     ],
 )
 def test_a_model_that_says_how_it_is_sampled_is_left_to_it(
-    stub: Stub, card: dict[str, Any], temperature: float | None
+    stub: Stub, card: dict[str, Any], calm: float | None
 ) -> None:
-    """Any other gets a calm temperature, and what a person asked for counts in any case."""
-    stub.reply({"object": "list", "data": [{"id": "tiny", **card}]})
-    assert complete(stub, is_calm=True)[0] == 0
-    assert stub.requests[-1].json.get("temperature") == temperature
-    assert complete(stub, params={"temperature": 1.5}, is_calm=True)[0] == 0
-    assert stub.requests[-1].json["temperature"] == 1.5
+    """Any other gets a calm temperature and the penalty that keeps it from going round in circles;
+    what a person asked for counts in any case."""
+
+    def sent(**params: float) -> tuple[Any, Any]:
+        if not params.keys() >= CALM.keys():  # else nobody asks for the models
+            stub.reply({"object": "list", "data": [{"id": "tiny", **card}]})
+        assert complete(stub, params=params, is_calm=True)[0] == 0
+        body = stub.requests[-1].json
+        return body.get("temperature"), body.get("frequency_penalty")
+
+    assert sent() == (calm, calm)
+    assert sent(temperature=1.5) == (1.5, calm)
+    assert sent(frequency_penalty=0.0) == (calm, 0.0)
+    assert sent(temperature=0.0, frequency_penalty=1.0) == (0.0, 1.0)
+
+
+def test_the_calm_values_are_those_of_the_page() -> None:
+    page = (ROOT / "server/web/chat.js").read_text()
+    values = ", ".join(f"{name}: {value}" for name, value in CALM.items())
+    assert f"{{ {values} }}" in page

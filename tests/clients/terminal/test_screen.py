@@ -93,3 +93,11 @@ def test_speed_of_nothing(timings: dict[str, object] | None) -> None:
     answer = ChatAnswer("", None, Usage(), timings)
     assert "0.0 tokens/s" in describe_speed(answer, first=0.0, total=0.0)
     assert "counts no tokens" in describe_speed(ChatAnswer("", None), first=0.1, total=0.2)
+
+
+def test_speed_of_what_was_stopped() -> None:
+    """The server counts at the end, which never came."""
+    speed = describe_speed(ChatAnswer("a b", None), first=0.5, total=1.5, num_chunks=20)
+    assert speed.startswith("about 20 answer tokens, ")
+    assert speed.endswith(", 0.50 s to the first, 20.0 tokens/s")
+    assert "0.0 tokens/s" in describe_speed(ChatAnswer("a", None), 1.0, 1.0, num_chunks=1)

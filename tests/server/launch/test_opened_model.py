@@ -42,6 +42,16 @@ def test_suggestions_are_taken_unless_switched_off(
     assert defaults_line(ignoring.defaults) == []
 
 
+def test_a_checkpoint_says_what_it_is(checkpoint: Path) -> None:
+    model = opened(checkpoint)
+    assert (model.info.architecture, model.info.file_format) == ("llama", "safetensors")
+    stored = open_checkpoint(checkpoint)
+    assert {model.info.tensor_format} == stored.tensor_formats().keys()
+    assert model.info.num_bytes == sum(
+        tensor.numel() * tensor.element_size() for _, tensor in stored.tensors()
+    )
+
+
 def change(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 

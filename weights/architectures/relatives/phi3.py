@@ -74,4 +74,5 @@ PHI3 = Architecture(
     huggingface_names=huggingface_names,
     gguf_config=gguf_config,
     gguf_names=gguf_names,
+    tokens_swallow_space=True,
 )

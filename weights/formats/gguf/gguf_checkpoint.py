@@ -38,8 +38,10 @@ class GGUFCheckpoint:
         self._file = open_gguf(path)
         fields = Fields(path, self._file.metadata)
         architecture = by_gguf_name(fields)
+        self._tokens_swallow_space = architecture.tokens_swallow_space
         noted = Noted(self._file.metadata)
-        prefixed = Fields(path, noted, fields.text("general.architecture") + ".")
+        self.architecture = fields.text("general.architecture")
+        prefixed = Fields(path, noted, self.architecture + ".")
         vocab_size = _vocab_size(self._file)
         self.config: ModelConfig = architecture.gguf_config(prefixed, self._file, vocab_size)
         refuse_unread(prefixed, noted)
@@ -85,7 +87,13 @@ class GGUFCheckpoint:
 
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
         try:
-            return Tokenizer(read_vocabulary(self._file, self.config.vocab_size, never_from_text))
+            vocabulary = read_vocabulary(
+                self._file,
+                self.config.vocab_size,
+                never_from_text,
+                swallow_space=self._tokens_swallow_space,
+            )
+            return Tokenizer(vocabulary)
         except ValueError as error:
             raise ModelFormatError(self.path, str(error), field="tokenizer.ggml") from error
 

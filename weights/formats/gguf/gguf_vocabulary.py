@@ -38,15 +38,18 @@ EOS_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
 ADDED = (*SPECIAL, PieceType.USER_DEFINED)  # "token_type" numbers them as SentencePiece does
 PIECE_MODELS = {"llama": ModelType.BPE, "t5": ModelType.UNIGRAM, "gemma4": ModelType.BPE}
 HAVE_MERGES = ("gemma4",)  # and scores that say nothing
-# Phi-3: its added tokens swallow the white space behind them, which no GGUF file says.
-SWALLOWING = ("phi3", "llama")
 SWALLOW_NOTHING = ("<unk>", "<s>", "<|endoftext|>")
 
 
 def read_vocabulary(
-    file: GGUFFile, vocab_size: int, never_from_text: Container[str] = ()
+    file: GGUFFile,
+    vocab_size: int,
+    never_from_text: Container[str] = (),
+    *,
+    swallow_space: bool = False,
 ) -> Vocabulary:
-    """`never_from_text`: added tokens that text shall not become, special or not.
+    """`never_from_text`: added tokens that text shall not become, special or not. `swallow_space`:
+    those of a vocabulary of pieces take the white space behind them.
 
     Raises `ModelFormatError` for a kind of tokenizer that is not known.
     """
@@ -57,8 +60,7 @@ def read_vocabulary(
         raise fields.error("tokens", f"has {len(literals)} tokens, the model has {vocab_size}.")
     if model in PIECE_MODELS:
         found = _pieces(fields, literals, model, vocab_size, never_from_text)
-        is_phi3 = (file.metadata.get("general.architecture"), model) == SWALLOWING
-        return _swallowing(found) if is_phi3 else found
+        return _swallowing(found) if swallow_space else found
     if model == "gpt2":
         return _byte_level(fields, literals, vocab_size, never_from_text)
     raise fields.error(

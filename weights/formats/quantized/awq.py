@@ -41,7 +41,7 @@ class AWQ:
     def weight(self, parts: Parts) -> QuantizedWeight:
         qweight = parts.get("qweight", ("I32",), None, None)
         if self.skipped.match(parts.module):
-            raise parts.error("is quantized, and the settings say that its module is not.")
+            raise parts.skipped_error()
         width, height = qweight.shape[0], qweight.shape[1] * NUMBERS
         group_size = width if self.packing.group_size == -1 else self.packing.group_size
         groups = -(-width // max(group_size, 1))

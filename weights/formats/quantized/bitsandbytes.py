@@ -60,10 +60,10 @@ class BitsAndBytes:
     unused: ClassVar[tuple[str, ...]] = ()
 
     def weight(self, parts: Parts) -> QuantizedWeight | None:
-        if set(parts.entries) == {"weight"} and parts["weight"].is_float:
+        if parts.is_plain:
             return None
         if self.skipped.match(parts.module):
-            raise parts.error("is quantized, and the settings say that its module is not.")
+            raise parts.skipped_error()
         kind = next((kind for kind in KINDS if f"{STATE}{kind}" in parts), None)
         return _eight_bits(parts) if kind is None else _four_bits(parts, kind)
 

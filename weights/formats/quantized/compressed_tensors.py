@@ -49,10 +49,10 @@ class CompressedTensors:
     unused: ClassVar[tuple[str, ...]] = (*ROUNDINGS, ".k_zero_point", ".v_zero_point")
 
     def weight(self, parts: Parts) -> QuantizedWeight | None:
-        if set(parts.entries) == {"weight"} and parts["weight"].is_float:
+        if parts.is_plain:
             return None
         if self.skipped.match(parts.module):
-            raise parts.error("is quantized, and the settings say that its module is not.")
+            raise parts.skipped_error()
         scheme = self._scheme(parts.module)
         if scheme is None:
             raise parts.error("is quantized, and no group of the settings has its module.")

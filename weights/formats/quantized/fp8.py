@@ -48,11 +48,11 @@ class FP8:
 
     def weight(self, parts: Parts) -> QuantizedWeight | None:
         scales = [key for key in SCALE_KEYS if key in parts]
-        if set(parts.entries) == {"weight"} and parts["weight"].is_float:
+        if parts.is_plain:
             return None
         weight = parts.get("weight", ("F8_E4M3",), None, None)
         if self.skipped.match(parts.module):
-            raise parts.error("is quantized, and the settings say that its module is not.")
+            raise parts.skipped_error()
         if len(scales) != 1:
             raise weight.error(f"must have one of {', '.join(SCALE_KEYS)}, got {len(scales)}.")
         height, width = weight.shape

@@ -74,7 +74,7 @@ class GPTQ:
     def weight(self, parts: Parts) -> QuantizedWeight:
         packing = self._packing(parts.module)
         if packing is None or self.skipped.match(parts.module):
-            raise parts.error("is quantized, and the settings say that its module is not.")
+            raise parts.skipped_error()
         qweight = parts.get("qweight", ("I32",), None, None)
         height, width = qweight.shape[1], qweight.shape[0] * 32 // packing.bits
         if height % UNROLLED or width % UNROLLED:

@@ -32,11 +32,11 @@ class NVFP4:
     unused: ClassVar[tuple[str, ...]] = ROUNDINGS
 
     def weight(self, parts: Parts) -> QuantizedWeight | None:
-        if set(parts.entries) == {"weight"} and parts["weight"].is_float:
+        if parts.is_plain:
             return None
         weight = parts.get("weight", ("U8",), None, None)
         if self.skipped.match(parts.module):
-            raise parts.error("is quantized, and the settings say that its module is not.")
+            raise parts.skipped_error()
         height, width = weight.shape[0], weight.shape[1] * 2
         if width % GROUP:
             raise weight.error(f"must have a multiple of {GROUP} inputs, got {width}.")

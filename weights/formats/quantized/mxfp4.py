@@ -32,7 +32,7 @@ class MXFP4:
         blocks = parts.get("blocks", ("U8",), None, None, None, GROUP // 2)
         parts.get("scales", ("U8",), *blocks.shape[:3])
         if self.skipped.match(parts.module):
-            raise parts.error("is quantized, and the settings say that its module is not.")
+            raise parts.skipped_error()
         experts, height, groups, _ = blocks.shape
         shape = (experts, groups * GROUP, height)
         return QuantizedWeight(

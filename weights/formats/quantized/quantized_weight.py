@@ -80,8 +80,16 @@ class Parts:
             raise entry.error(f"must have the shape {wanted}, got {list(entry.shape)}.")
         return entry
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a weight that was left in floating point."""
+        return set(self.entries) == {"weight"} and self["weight"].is_float
+
     def error(self, problem: str) -> ModelFormatError:
         return next(iter(self.entries.values())).error(problem)
+
+    def skipped_error(self) -> ModelFormatError:
+        return self.error("is quantized, and the settings say that its module is not.")
 
     def _entry(self, key: str) -> ShardEntry:
         if key not in self.entries:
@@ -92,12 +100,10 @@ class Parts:
 class Method(Protocol):
     """One way to keep matrices in few bits."""
 
-    suffixes: ClassVar[
-        tuple[str, ...]
-    ]  # how the names of tensors of one weight end, behind the module's
-    unused: ClassVar[
-        tuple[str, ...]
-    ]  # ends of names of what nobody needs who computes in full precision
+    # How the names of tensors of one weight end, behind the module's; and the ends of those that
+    # nobody needs who computes in full precision.
+    suffixes: ClassVar[tuple[str, ...]]
+    unused: ClassVar[tuple[str, ...]]
 
     def weight(self, parts: Parts) -> QuantizedWeight | None:
         """What these tensors stand for; None if they are plain after all. Raises
