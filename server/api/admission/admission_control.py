@@ -4,7 +4,7 @@ A permit is taken before the first byte of an answer and given back when its las
 happens between. The count of permits is also what a drain waits for.
 
 Let in is who finds a free place, or will find one within `max_wait` seconds as sure as 99 in 100,
-by what answers have taken so far (`place_forecast`). A refusal costs microseconds and names a
+by what answers have taken so far (`queue_forecast`). A refusal costs microseconds and names a
 moment: when all who wait now have a place, and each refused request behind the one before, at half
 the rate at which places come free. So those who come back as told find room, and do not come
 together.
@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from thirdeye.server.api.admission.place_forecast import PlaceForecast
+from thirdeye.server.api.admission.queue_forecast import QueueForecast
 from thirdeye.server.errors import MAX_RETRY_AFTER, ServerOverloaded, come_back_in
 
 QUEUE_FACTOR = 2  # requests waiting for each one that can run, where no time is set
@@ -146,7 +146,7 @@ class AdmissionControl:
         if not self._durations:
             return few
         ages = [(permit.size, now - permit.started_at) for permit in self._running]
-        best, worst = (PlaceForecast(kind) for kind in zip(*self._durations, strict=True))
+        best, worst = (QueueForecast(kind) for kind in zip(*self._durations, strict=True))
         within = PLANNED * self.max_wait
         room = max(min(best.room(ages, within), few), worst.room(ages, within))
         return room * min(self.max_num_seqs / max(self._num_running, 1), 1.0)

@@ -19,7 +19,7 @@ from itertools import accumulate
 SURE = 2.33  # standard deviations: 99 % of a normal distribution
 
 
-class PlaceForecast:
+class QueueForecast:
     """Over durations in seconds, any order. Each call costs O(log n)."""
 
     def __init__(self, durations: Sequence[float]) -> None:
