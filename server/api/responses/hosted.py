@@ -9,11 +9,10 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Field
 
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.requests.strict_model import Strict
-from thirdeye.server.api.requests.tagged_unions import of_kind
 from thirdeye.server.api.requests.tool_fields import HOSTED_TOOLS, FunctionName
 
 LEFT_OUT_ITEMS = (
@@ -45,18 +44,6 @@ class HostedTool(Foreign):
 
 class LeftOutItem(Foreign):
     type: str = Field(json_schema_extra={"enum": list(LEFT_OUT_ITEMS)})
-
-
-def _tag(value: Any) -> str:
-    kind = value.get("type") if isinstance(value, dict) else value.type
-    return "<hosted>" if kind in HOSTED_TOOLS else f"<{kind}>"
-
-
-Tool = Annotated[
-    Annotated[FunctionTool, Tag("<function>")] | Annotated[HostedTool, Tag("<hosted>")],
-    Discriminator(_tag),
-    of_kind("function", *HOSTED_TOOLS, code="unsupported_value"),
-]
 
 
 class ShellAction(Strict):
@@ -96,19 +83,14 @@ class ShellOutputItem(Strict):
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
-def functions_of(tools: Sequence[FunctionTool | HostedTool]) -> list[tuple[int, FunctionTool]]:
-    """The tools that can be called here, with their places."""
-    return [(i, tool) for i, tool in enumerate(tools) if isinstance(tool, FunctionTool)]
-
-
-def left_out_tools(tools: Sequence[FunctionTool | HostedTool], is_called: bool) -> list[str]:
+def left_out_tools(tools: Sequence[object], is_called: bool) -> list[str]:
     """The others, by their paths. Raises `InvalidRequest` where an answer could call nothing else.
 
     `is_called`: the choice lets the answer call tools.
     """
-    hosted = [i for i, tool in enumerate(tools) if isinstance(tool, HostedTool)]
+    hosted = [(i, tool) for i, tool in enumerate(tools) if isinstance(tool, HostedTool)]
     if hosted and is_called and len(hosted) == len(tools):
-        kind = tools[hosted[0]].type
+        kind = hosted[0][1].type
         rule = f"must be 'function': this server has no '{kind}'; send functions, or no tools."
-        raise refuse(f"tools[{hosted[0]}].type", rule, "unsupported_value")
-    return [f"tools[{i}]" for i in hosted]
+        raise refuse("tools[0].type", rule, "unsupported_value")
+    return [f"tools[{i}]" for i, _ in hosted]

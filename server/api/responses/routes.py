@@ -22,25 +22,27 @@ from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import Framing
 from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
+from thirdeye.server.api.responses.custom_tools import CustomCallItem, CustomTool, as_functions
 from thirdeye.server.api.responses.events import ResponsesFormat
 from thirdeye.server.api.responses.hosted import (
     FunctionTool,
     LeftOutItem,
     ShellCallItem,
     ShellOutputItem,
-    functions_of,
     left_out_tools,
 )
 from thirdeye.server.api.responses.schema import (
     LOGPROBS,
     CallItem,
     CallOutputItem,
+    CustomOutputItem,
     Item,
     JsonSchemaFormat,
     MessageItem,
     ReasoningItem,
     ResponsesRequest,
     TextFormat,
+    callable_tools,
 )
 from thirdeye.server.api.state.context import Context
 
@@ -132,6 +134,9 @@ def check_responses(body: ResponsesRequest) -> None:
 def left_out(body: ResponsesRequest) -> list[str]:
     """The paths of what no model here can be told, or do. Raises `InvalidRequest`."""
     names = left_out_tools(body.tools, is_called=body.tool_choice != "none")
+    for i, tool in callable_tools(body.tools):
+        if isinstance(tool, CustomTool) and tool.has_loose_form:
+            names.append(f"tools[{i}].format")
     for i, item in enumerate(body.input):
         if isinstance(item, LeftOutItem):
             names.append(f"input[{i}]")
@@ -142,10 +147,11 @@ def left_out(body: ResponsesRequest) -> list[str]:
 
 def names_of(body: ResponsesRequest) -> FieldNames:
     """Chat's tools are those of the request that can be called."""
-    places = [
-        (rf"tools\[{at}\]\.function", f"tools[{i}]")
-        for at, (i, _) in enumerate(functions_of(body.tools))
-    ]
+    places: list[tuple[str, str]] = []
+    for at, (i, tool) in enumerate(callable_tools(body.tools)):
+        if isinstance(tool, CustomTool):
+            places.append((rf"tools\[{at}\]\.function\.parameters", f"tools[{i}].format"))
+        places.append((rf"tools\[{at}\]\.function", f"tools[{i}]"))
     return [*places, *FIELD_NAMES]
 
 
@@ -164,7 +170,7 @@ def as_chat(body: ResponsesRequest) -> JsonObject:
         chat["reasoning"] = {"effort": body.reasoning.effort}
     if body.text.format.type != "text":
         chat["response_format"] = response_format_of(body.text.format)
-    has_tools = bool(functions_of(body.tools))
+    has_tools = bool(callable_tools(body.tools))
     return chat | (_tools_of(body) if has_tools else _without_tools(body))
 
 
@@ -187,9 +193,9 @@ def messages_of(
                 messages.append({"role": item.role, "content": item.content})
             case LeftOutItem():
                 continue
-            case CallItem() | ShellCallItem():
+            case CallItem() | CustomCallItem() | ShellCallItem():
                 _calls_of_turn(messages, begins=bool(thought)).append(_call(item))
-            case CallOutputItem() | ShellOutputItem():
+            case CallOutputItem() | CustomOutputItem() | ShellOutputItem():
                 call_id = item.call_id or item.id or ""
                 messages.append({"role": "tool", "tool_call_id": call_id, "content": item.output})
         if thought and messages[-1]["role"] == "assistant":
@@ -208,7 +214,7 @@ def _calls_of_turn(messages: list[JsonObject], begins: bool) -> list[JsonObject]
     return calls
 
 
-def _call(item: CallItem | ShellCallItem) -> JsonObject:
+def _call(item: CallItem | CustomCallItem | ShellCallItem) -> JsonObject:
     function = {"name": item.name, "arguments": item.arguments}
     return {"id": item.call_id, "type": "function", "function": function}
 
@@ -226,8 +232,8 @@ def response_format_of(wanted: TextFormat) -> JsonObject:
 
 def _tools_of(body: ResponsesRequest) -> JsonObject:
     return {
-        "tools": [_tool(tool) for _, tool in functions_of(body.tools)],
-        "tool_choice": body.tool_choice,
+        "tools": [_tool(tool) for _, tool in callable_tools(body.tools)],
+        "tool_choice": as_functions(body.tool_choice),
         "parallel_tool_calls": body.parallel_tool_calls,
     }
 
@@ -238,6 +244,8 @@ def _without_tools(body: ResponsesRequest) -> JsonObject:
     return {}
 
 
-def _tool(tool: FunctionTool) -> JsonObject:
+def _tool(tool: FunctionTool | CustomTool) -> JsonObject:
+    if isinstance(tool, CustomTool):
+        return {"type": "function", "function": tool.as_function()}
     function = tool.model_dump(exclude={"type"}, exclude_none=True)
     return {"type": "function", "function": function}

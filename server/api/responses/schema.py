@@ -5,6 +5,7 @@ what only this dialect has: items, `text.format`, flat tools, and what a server 
 must refuse.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
@@ -40,12 +41,14 @@ from thirdeye.server.api.requests.value_readers import (
     only,
     string,
 )
+from thirdeye.server.api.responses.custom_tools import CustomCallItem, CustomTool, as_functions
 from thirdeye.server.api.responses.hosted import (
     LEFT_OUT_ITEMS,
+    FunctionTool,
+    HostedTool,
     LeftOutItem,
     ShellCallItem,
     ShellOutputItem,
-    Tool,
 )
 
 ITEM_PARTS = {"input_text": TextPart()} | ASSISTANT_PARTS
@@ -91,6 +94,14 @@ class SummaryPart(Strict):
     text: str
 
 
+class CustomOutputItem(Strict):
+    type: Literal["custom_tool_call_output"]
+    call_id: ItemId
+    output: ItemContent
+    id: ItemId | None = None
+    status: Status | None = None
+
+
 class ReasoningItem(Strict):
     """Thoughts of an earlier answer. What another model encrypted says nothing here."""
 
@@ -116,12 +127,15 @@ Item = Annotated[
     | Annotated[CallItem, Tag("<function_call>")]
     | Annotated[CallOutputItem, Tag("<function_call_output>")]
     | Annotated[ReasoningItem, Tag("<reasoning>")]
+    | Annotated[CustomCallItem, Tag("<custom_tool_call>")]
+    | Annotated[CustomOutputItem, Tag("<custom_tool_call_output>")]
     | Annotated[ShellCallItem, Tag("<local_shell_call>")]
     | Annotated[ShellOutputItem, Tag("<local_shell_call_output>")]
     | Annotated[LeftOutItem, Tag("<left_out>")],
     Discriminator(_item_tag),
     of_kind(
         *("message", "function_call", "function_call_output", "reasoning"),
+        *("custom_tool_call", "custom_tool_call_output"),
         *("local_shell_call", "local_shell_call_output"),
         *LEFT_OUT_ITEMS,
         default="message",
@@ -173,6 +187,25 @@ ToolMode = Literal["none", "auto", "required"]
 _MODES: tuple[str, ...] = get_args(ToolMode)
 
 
+def _tool_tag(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else value.type
+    return "<hosted>" if kind in tool_fields.HOSTED_TOOLS else f"<{kind}>"
+
+
+Tool = Annotated[
+    Annotated[FunctionTool, Tag("<function>")]
+    | Annotated[CustomTool, Tag("<custom>")]
+    | Annotated[HostedTool, Tag("<hosted>")],
+    Discriminator(_tool_tag),
+    of_kind("function", "custom", *tool_fields.HOSTED_TOOLS, code="unsupported_value"),
+]
+
+
+def callable_tools(tools: Sequence[Tool]) -> list[tuple[int, FunctionTool | CustomTool]]:
+    """The tools that can be called here, with their places."""
+    return [(i, tool) for i, tool in enumerate(tools) if not isinstance(tool, HostedTool)]
+
+
 def parse_tool_choice(value: object, ignored: Ignored | None = None) -> str | dict[str, Any]:
     """A mode, the function to call, or those that may be called: as it was sent."""
     if isinstance(value, str):
@@ -181,10 +214,10 @@ def parse_tool_choice(value: object, ignored: Ignored | None = None) -> str | di
         return value
     choice = mapping(value, wanted="a string or an object")
     if choice.get("type") == "allowed_tools":
-        tool_fields.parse_tool_choice(choice, ignored)
+        tool_fields.parse_tool_choice(as_functions(choice), ignored)
         return choice
-    if choice.get("type") != "function":
-        fail("unsupported_value", "must be 'function'.", ".type")
+    if choice.get("type") not in ("function", "custom"):
+        fail("unsupported_value", "must be 'function', 'custom' or 'allowed_tools'.", ".type")
     string(choice.get("name"), ".name", "the name of a function")
     only(("type", "name"), choice, "", ignored)
     return choice
@@ -199,7 +232,7 @@ ToolChoice = Annotated[
                 {"enum": list(_MODES)},
                 closed_schema(
                     {
-                        "type": {"const": "function"},
+                        "type": {"enum": ["function", "custom"]},
                         "name": {"type": "string", "pattern": NAME_PATTERN},
                     },
                     "type",

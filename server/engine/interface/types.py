@@ -136,9 +136,8 @@ class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     logprobs: list[TokenLogprobs] | None = None
     prompt_logprobs: list[TokenLogprobs] | None = None  # for prompt tokens 1.., token 0 has none
     finish_reason: FinishReason | None = None
-    stop_token_id: int | None = (
-        None  # the id of stop_token_ids that ended it, if one did (not for EOS)
-    )
+    # The id of stop_token_ids that ended it, if one did (not for EOS).
+    stop_token_id: int | None = None
     progress: PromptProgress | None = None  # of a prompt that is not computed yet, and nothing else
     embedding: list[float] | None = None  # [hidden_size], of length 1; see pooling.py
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache, on every output

@@ -27,6 +27,13 @@ NAMED = {"type": "function", "function": {"name": "f"}}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 TEXT = {"type": "text", "text": "Hi"}
 FLAT = {"type": "function", "name": "f", "parameters": OBJECT}
+CUSTOM = {
+    "type": "custom",
+    "name": "f",
+    "description": "d",
+    "format": {"type": "grammar", "syntax": "regex", "definition": "[a-z]+"},
+}
+LARK = CUSTOM | {"format": {"type": "grammar", "syntax": "lark", "definition": 'start: "a"'}}
 SHELL_CALL = {
     "type": "local_shell_call",
     "call_id": "c",
@@ -108,6 +115,12 @@ OBEYED: list[tuple[str, Change]] = [
         {"max_output_tokens": -1},
         {"tools": [FLAT], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [
             {"type": "function", "name": "f"}]}},
+        {"tools": [{"type": "custom", "name": "f"}]},
+        {"tools": [CUSTOM], "tool_choice": {"type": "custom", "name": "f"}},
+        {"tools": [FLAT | {"name": "g"}, CUSTOM], "tool_choice": {"type": "allowed_tools", "mode":
+            "required", "tools": [{"type": "custom", "name": "f"}]}},
+        {"input": [{"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "a"},
+                   {"type": "custom_tool_call_output", "call_id": "c", "output": "b"}]},
         {"input": [SHELL_CALL, {"type": "local_shell_call_output", "id": "c", "output": "a"}]},
     )),
     (MESSAGES_URL, {"messages": [{"role": "system", "content": "Be brief."}, HI]}),
@@ -201,6 +214,7 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"tools": [{"type": "web_search"}, FLAT, {"type": "mcp", "server_label": "x"}]},
          "tools[0], tools[2]"),
         ({"tools": [{"type": "local_shell"}], "tool_choice": "none"}, "tools[0]"),
+        ({"tools": [{"type": "mcp"}, LARK]}, "tools[0], tools[1].format"),
         ({"input": [SEARCH_CALL, {"role": "user", "content": "Hi"}]}, "input[0]"),
         ({"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"},
                     {"role": "user", "content": "Hi"}]}, "input[0].encrypted_content"),
@@ -279,6 +293,8 @@ REFUSED: list[tuple[str, Change, str]] = [
     (RESPONSES_URL, {"tools": [{"type": "web_search"}]}, "tools[0].type"),
     (RESPONSES_URL, {"tools": [FLAT, {"type": "mcp"}], "tool_choice": {"type": "mcp"}},
      "tool_choice.type"),
+    (RESPONSES_URL, {"tools": [{"type": "mcp"}, CUSTOM | {"format": {"type": "grammar",
+        "syntax": "regex", "definition": "("}}]}, "tools[1].format"),
     (RESPONSES_URL, {"tools": [{"type": "mcp"}, FLAT | {"strict": True, "parameters": {
         "not": {}}}]}, "tools[1].parameters"),
 ]  # fmt: skip
