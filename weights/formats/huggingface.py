@@ -46,6 +46,11 @@ OTHER_SENSES = tuple(
     for prefix in ("", "model.")
     for part in ("vision_tower.", "multi_modal_projector.")
 )
+NO_TOKENIZER = (
+    "there is no tokenizer.json and no tokenizer.model. Copy the model's into the directory; from "
+    "vocab.json and merges.txt transformers makes one: AutoTokenizer.from_pretrained(directory)"
+    ".save_pretrained(directory)."
+)
 logger = logging.getLogger(__name__)
 HUB_SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+$")
 
@@ -145,7 +150,9 @@ class HuggingFaceCheckpoint:
                         path, self._settings, vocab_size, bos, eos, never_from_text
                     )
                 )
-            fields = self._directory.required_fields("tokenizer.json")
+            fields = self._directory.fields("tokenizer.json")
+            if fields is None:
+                raise ModelFormatError(self.path, NO_TOKENIZER)
             return Tokenizer(
                 tokenizer_json.read_vocabulary(
                     fields, self._settings, vocab_size, bos, eos, never_from_text
