@@ -15,8 +15,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from thirdeye.server.api.admission.viewer_slots import ViewerSlots
 from thirdeye.server.api.generation.respond import answer_stream
-from thirdeye.server.api.http.admission import ViewerSlots
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import data_frame
