@@ -5,10 +5,12 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Generator
 
+from thirdeye.server.text.tools.families.typed_values import read_json, whole_characters
 from thirdeye.server.text.tools.families.written_reader import Reading, WrittenReader
 
 _QUOTE = '<|"|>'
 MAX_DEPTH = 64  # of values in values; deeper ones are read as words
+_CLOSING = ")]}"
 _BARE = {"True": "true", "False": "false", "None": "null"}
 
 
@@ -35,10 +37,11 @@ class NestedReader(WrittenReader):
         """Members of an object up to `end`; `char` is the first character."""
 
     def _items(self, end: str, char: str) -> Reading:
-        """Items of a list up to `end`."""
+        """Items of a list up to `end`, or to another bracket that closes: no item begins with it,
+        and waiting for the right one would be for ever."""
         char = yield from self._skip(char)
         is_first = True
-        while char != end:
+        while char != end and char not in _CLOSING:
             if not is_first:
                 self._write(", ")
             char = yield from self._value(char, end)
@@ -59,7 +62,7 @@ class NestedReader(WrittenReader):
             char = yield
         text = text.strip()
         try:
-            json.loads(text)
+            read_json(text)
         except ValueError:
             text = _BARE.get(text) or json.dumps(text, ensure_ascii=False)
         self._write(text)
@@ -127,10 +130,8 @@ class PythonReader(NestedReader):
         char = yield from self._skip(char)
         is_first = True
         while char != end:
-            self._write("" if is_first else ", ")
-            char = yield from self._value(char, ":")
-            char = yield from self._skip(char)
-            self._write(": ")
+            key, char = yield from self._key(char)
+            self._write(("" if is_first else ", ") + json.dumps(key, ensure_ascii=False) + ": ")
             char = yield from self._value((yield from self._skip((yield))), ",}")
             char = yield from self._skip(char)
             if char == ",":
@@ -148,6 +149,17 @@ class PythonReader(NestedReader):
             return (yield from self._bare(char, ends + ",)]}"))
         return (yield)
 
+    def _key(self, char: str) -> Generator[None, str, tuple[str, str]]:
+        """A key, which in JSON is a string whatever it is in Python; and the colon behind it."""
+        if char in "\"'":
+            key = yield from self._string(char)
+            return key, (yield from self._skip((yield)))
+        key = ""
+        while char not in ":}":
+            key += char
+            char = yield
+        return key.strip(), char
+
     def _string(self, quote: str) -> Generator[None, str, str]:
         text, is_escaped = quote, False
         while True:
@@ -157,6 +169,6 @@ class PythonReader(NestedReader):
                 break
             is_escaped = char == "\\" and not is_escaped
         try:
-            return str(ast.literal_eval(text))
-        except (ValueError, SyntaxError):
-            return text[1:-1]
+            return whole_characters(str(ast.literal_eval(text)))
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return whole_characters(text[1:-1])

@@ -1,8 +1,11 @@
-"""Arguments that a model writes as bare text, as JSON: a tool's schema tells their types."""
+"""Arguments that a model writes as bare text, as JSON: a tool's schema tells their types.
+
+JSON is what the standard has: NaN and Infinity, which Python reads too, are text.
+"""
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 Schema = Mapping[str, Any]
 _WORDS = {"True": True, "False": False, "None": None}
@@ -27,14 +30,32 @@ def types_of(schema: Schema) -> frozenset[str]:
     return frozenset(found)
 
 
+def read_json(text: str) -> object:
+    """Raises ValueError for what is no JSON, or too deep to be read."""
+    try:
+        return json.loads(text, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("too deep") from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def whole_characters(text: str) -> str:
+    """Halves of surrogate pairs joined where both are there, else replaced: text that can be
+    sent."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def as_json(text: str, schema: Schema) -> str:
     """A bare text as JSON: itself where it is JSON of another type than string, else a string."""
     types = types_of(schema)
     if types == {"string"}:
         return json.dumps(text, ensure_ascii=False)
     try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
+        value = read_json(text)
+    except ValueError:
         if text in _WORDS and types:
             return json.dumps(_WORDS[text])
         return json.dumps(text, ensure_ascii=False)
