@@ -47,9 +47,8 @@ class HttpRequest:
 
     path: str
     body: Mapping[str, Any] | None = None  # None: a GET
-    also_accepts: frozenset[int] = (
-        frozenset()
-    )  # statuses that answer the question without being 2xx
+    # Statuses that answer the question without being 2xx.
+    also_accepts: frozenset[int] = frozenset()
 
     @property
     def method(self) -> str:

@@ -1,6 +1,7 @@
 """Every page of the documentation is reachable, and every link on a page leads somewhere."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,18 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_file_that_is_named_exists(page: Path) -> None:
     assert [path for path in NAMED.findall(page.read_text()) if not (ROOT / path).exists()] == []
+
+
+def test_the_house_has_the_layers_of_the_contracts() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    chains = [
+        " > ".join(contract["layers"])
+        for contract in contracts["contracts"]
+        if contract["type"] == "layers" and contract["containers"] != ["thirdeye.server"]
+    ]
+    assert len(chains) == 2  # inside the engine, inside the API
+    assert [chain for chain in chains if f" {chain}\n" not in page] == []
 
 
 def test_what_contributors_are_pointed_at_is_there() -> None:

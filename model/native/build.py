@@ -110,7 +110,9 @@ def choose_levels(isa: str, cpu_info: Path = CPU_INFO) -> list[Level]:
     wanted = LEVELS if isa == "auto" else (level_named(isa),)
     if levels := [level for level in wanted if not level.missing(cpu_info)]:
         return levels
-    raise Unavailable(f"the processor has no {wanted[-1].missing(cpu_info)[0]}")
+    if isa == "auto":
+        raise Unavailable("the processor has neither AVX2, FMA and F16C nor ARM's dot products")
+    raise Unavailable(f"the processor has no {wanted[0].missing(cpu_info)[0]}")
 
 
 def fingerprint(files: Sequence[Path], level: Level, version: str) -> str:

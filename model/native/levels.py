@@ -1,6 +1,6 @@
 """Instruction sets that the kernels can be compiled for: on each of them they have the same bits.
 
-`csrc/simd.h` is what makes it so, `tests/model/native/test_levels.py` holds it. A level's
+`csrc/simd.h` is what makes it so, `tests/model/native/levels/test_levels.py` holds it. A level's
 instructions are named one by one instead of -march=native, so that a library's name stands for the
 same code everywhere.
 """
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CPU_INFO = Path("/proc/cpuinfo")
+LISTS = ("flags", "Features")  # what the list of a core's instructions begins with: x86, ARM
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,13 @@ class Level:
             lines = cpu_info.read_text().splitlines()
         except OSError:  # not Linux
             lines = []
-        flags = next((line.split(":")[1].split() for line in lines if line.startswith("flags")), [])
+        flags = next((line.split(":")[1].split() for line in lines if line.startswith(LISTS)), [])
         return [name for name in self.instructions if name not in flags]
 
 
 AVX2 = {"avx2": "-mavx2", "fma": "-mfma", "f16c": "-mf16c"}
 
-LEVELS = (  # the quickest first
+LEVELS = (  # of a family of processors the quickest first
     Level(
         "avx512vnni",
         "LEVEL_AVX512",
@@ -52,6 +53,7 @@ LEVELS = (  # the quickest first
     ),
     Level("avxvnni", "LEVEL_AVXVNNI", {**AVX2, "avx_vnni": "-mavxvnni"}),
     Level("avx2", "LEVEL_AVX2", AVX2),
+    Level("neon", "LEVEL_NEON", {"asimddp": "-march=armv8.2-a+dotprod"}),
 )
 
 

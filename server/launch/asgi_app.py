@@ -90,6 +90,7 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
         },
         at_once=context.config.concurrent_requests,
     )
+    state.admission.max_wait = context.config.max_queue_time
     state.keys = ApiKeys(context.config.api_keys)
     own_the_shutdown()
     app = App(

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from thirdeye.server.launch.console import bar_of_bytes, fail, say
-from thirdeye.server.load.native_kernels import native_status
+from thirdeye.server.load.native_kernels import compiled_library
 from thirdeye.weights.catalog import CATALOG, CatalogModel
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.hub.hub_name import HubName, parse_hub_name
@@ -43,7 +43,7 @@ def pull_from_catalog(model: CatalogModel, *, if_missing: bool) -> int:
             _pull(model)
         except ModelError as error:
             return fail(str(error))
-    native_status()  # compiles, so that no start has to wait for it
+    compiled_library()  # so that no start has to wait for a compiler
     return 0
 
 
@@ -59,7 +59,7 @@ def pull_from_hub(name: HubName, *, if_missing: bool) -> int:
             f"{name} ({pulled.label}, {pulled.num_bytes / 1e6:,.0f} MB, commit "
             f"{pulled.commit[:10]}): {fetched}, hashes are right: {pulled.path}"
         )
-    native_status()
+    compiled_library()
     return 0
 
 

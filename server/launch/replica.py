@@ -115,6 +115,7 @@ def build_app(settings: Settings, state: ServerState) -> FastAPI:
         requests_per_minute=access.requests_per_minute,
         tokens_per_minute=access.tokens_per_minute,
         concurrent_requests=access.concurrent_requests,
+        max_queue_time=access.max_queue_time,
         lenient=requests.lenient,
         cors_origins=network.cors_origin,
     )

@@ -137,6 +137,12 @@ class AccessSettings:
     concurrent_requests: int = setting(
         0, "Answers of each key under way at once, 0: any number", at_least=0
     )
+    max_queue_time: float = setting(
+        10.0,
+        "Refuse whom the queue would keep waiting longer, 0: only a queue twice the batch",
+        at_least=0,
+        unit="SECONDS",
+    )
 
     def api_keys(self) -> tuple[str, ...]:
         """Lines of keys from flags, the environment and the key file. Raises ValueError."""

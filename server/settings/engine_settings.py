@@ -91,7 +91,7 @@ class KernelSettings:
         "auto",
         "Kernels compiled on this machine",
         choices={
-            "auto": "where the processor has AVX2 and there is a compiler",
+            "auto": "where the processor has AVX2, or is a newer ARM, and there is a compiler",
             "off": "",
         },
     )
@@ -103,6 +103,7 @@ class KernelSettings:
             "avx512vnni": "Intel's servers since 2019, AMD since Zen 4",
             "avxvnni": "Intel's laptops since 2021",
             "avx2": "with FMA and F16C: nearly all since 2015",
+            "neon": "ARM with dot products, on Linux",
         },
     )
 

@@ -29,9 +29,8 @@ class StopMatcher:
         assert all(stop), "an empty stop string ends every answer at once"
         self._include = include
         self._node = self._root = _build(stop)
-        self._held = (
-            ""  # always self._node.depth characters: the end of the text, not passed on yet
-        )
+        # Always self._node.depth characters: the end of the text, not passed on yet.
+        self._held = ""
 
     @property
     def num_held(self) -> int:

@@ -41,9 +41,8 @@ class TextOptions:
     max_seconds: float = 0.0  # of decoding after the first token; 0 is no limit
     parse_tool_calls: bool = False  # False: their tags are plain text
     call_form: CallForm | None = None  # of tool calls; None: Hermes'
-    parameters: Mapping[str, Schema] = field(
-        default_factory=dict
-    )  # of each tool, by name: the types of its arguments
+    # Of each tool, by name: the types of its arguments.
+    parameters: Mapping[str, Schema] = field(default_factory=dict)
     reasoning: ReasoningForm | None = None  # None: the marks of thinking are plain text
     prompt_state: PromptState = PromptState.UNDECIDED  # with `reasoning`
     shows_thoughts: bool = True  # False: they are read, counted and left out
@@ -79,9 +78,8 @@ class TextStream:
         self._thought = ""  # of the next event
         self._text = ""  # of the next event
         self._tool_calls: list[ToolCallDelta] = []  # of the next event
-        self._unlisted: deque[tuple[int, TextToken]] = (
-            deque()
-        )  # (characters to be sent first, token)
+        # (characters to be sent first, token)
+        self._unlisted: deque[tuple[int, TextToken]] = deque()
         self._num_decoded = 0  # characters
         self._num_generated = 0  # tokens
         self._num_thought = 0  # of them

@@ -22,6 +22,8 @@ def read(model_type: str, **settings: Any) -> Any:
         ("gptj", {"rotary_dim": None}, "'rotary_dim': must be the number of channels"),
         ("gptj", {"rotary_dim": 63}, "'rotary_dim': must be even"),
         ("gpt_neox", {"num_attention_heads": 7}, "'num_attention_heads': 7 heads do not"),
+        ("gpt_neox", {"rope_theta": 500.0}, "'rope_theta': is not supported"),
+        ("gpt_neox", {"rope_theta": 1e4, "rotary_emb_base": 500}, "'rope_theta': is not supported"),
         ("phi", {"qk_layernorm": True}, "'qk_layernorm': is not supported"),
         ("phi", {"num_key_value_heads": 5}, "'num_key_value_heads': 5 key-value heads"),
         ("bloom", {"slow_but_exact": True}, "'slow_but_exact': is not supported"),
@@ -39,6 +41,13 @@ def read(model_type: str, **settings: Any) -> Any:
 def test_refused_by_name(model_type: str, settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(ModelFormatError, match=problem):
         read(model_type, **settings)
+
+
+def test_both_names_of_a_rotation_may_say_the_same() -> None:
+    """As transformers 4 saved it; transformers 5 reads GPT-NeoX's own name alone."""
+    both = read("gpt_neox", rope_theta=500, rotary_emb_base=500)
+    assert both == read("gpt_neox", rotary_emb_base=500)
+    assert both != read("gpt_neox")
 
 
 def test_names_of_either_kind_are_read() -> None:

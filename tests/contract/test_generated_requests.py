@@ -19,7 +19,7 @@ from tests.api.support import EOS, fake_engine, live, ready_state, says
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ServerState
-from thirdeye.server.engine.interface.types import StepRecord
+from thirdeye.server.engine.interface.step_record import StepRecord
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

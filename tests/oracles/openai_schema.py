@@ -47,7 +47,9 @@ KNOWN_DEVIATIONS = {
     "prompt token has no logprob: OpenAI, vLLM and lm-eval have null there.",
     "/responses": "Until the end 'usage' is null: Open Responses wants the key, OpenAI sends null "
     "and its document knows none. Open Responses has only null for the schema of 'text.format', "
-    "which OpenAI's document has as an object, and OpenAI sends.",
+    "which OpenAI's document has as an object, and OpenAI sends. The document is older than a "
+    "'tool_choice' of type allowed_tools, which Open Responses and OpenAI's package know; both are "
+    "older than custom tools, which OpenAI's package has.",
     "/messages": "A stream may hold `ping` events; the document has none, Anthropic's pages do.",
     "/embeddings": "With encoding_format base64 'embedding' is a string; the schema has the list.",
 }
@@ -133,6 +135,8 @@ def faults_of_event(path: str, value: Json) -> list[str]:
     route = route_of(path)
     if route is None:
         return []
+    if route == "/responses" and value.get("type", "").startswith(CUSTOM_EVENTS):
+        return []
     if route == "/responses":
         return faults(
             _excused(route, value, "openai"), "openai", "ResponseStreamEvent"
@@ -208,6 +212,19 @@ def _excused(route: str, value: Json, publisher: str) -> Json:
     return value
 
 
+CUSTOM_EVENTS = "response.custom_tool_call_input."
+
+
+def _as_function(value: Json) -> None:
+    """A custom tool, or a call of one, as the function that these editions know."""
+    if value.get("type") == "custom_tool_call":
+        value["type"], value["arguments"] = "function_call", value.pop("input")
+    elif value.get("type") == "custom":
+        value.pop("format", None)
+        value |= {"type": "function", "parameters": {}, "strict": False}
+        value.setdefault("description", None)
+
+
 def _excuse_response(response: Json, publisher: str) -> None:
     """A response, whole or in an event; other events have nothing to excuse."""
     if publisher == "openai" and response.get("usage", "") is None:
@@ -215,6 +232,18 @@ def _excuse_response(response: Json, publisher: str) -> None:
     thinks = response.get("reasoning")
     if publisher == "openai" and isinstance(thinks, dict) and thinks.get("effort") in NEWER_EFFORTS:
         thinks["effort"] = None
+    for found in (
+        *response.get("output", ()),
+        *response.get("tools", ()),
+        response.get("item", {}),
+    ):
+        _as_function(found)
+    choice = response.get("tool_choice")
+    if isinstance(choice, dict):
+        for named in (choice, *choice.get("tools", ())):
+            named["type"] = "function" if named["type"] == "custom" else named["type"]
+    if publisher == "openai" and isinstance(choice, dict) and choice["type"] == "allowed_tools":
+        response["tool_choice"] = choice["mode"]
     wanted = response.get("text")
     if isinstance(wanted, dict) and publisher == "openresponses" and "schema" in wanted["format"]:
         wanted["format"]["schema"] = None

@@ -28,11 +28,8 @@ class Directory:
         path = self.path / name
         try:
             is_file, is_inside = path.is_file(), self._is_inside(path)
-        except (
-            OSError,
-            ValueError,
-            RuntimeError,
-        ) as error:  # too long, a NUL in it, a loop of links
+        # Too long, a NUL in it, a loop of links.
+        except (OSError, ValueError, RuntimeError) as error:
             raise ModelFormatError(self.path, f"the file name {name!r:.100}: {error}.") from error
         if not is_inside:
             raise ModelFormatError(

@@ -46,6 +46,11 @@ OTHER_SENSES = tuple(
     for prefix in ("", "model.")
     for part in ("vision_tower.", "multi_modal_projector.")
 )
+NO_TOKENIZER = (
+    "there is no tokenizer.json and no tokenizer.model. Copy the model's into the directory; from "
+    "vocab.json and merges.txt transformers makes one: AutoTokenizer.from_pretrained(directory)"
+    ".save_pretrained(directory)."
+)
 logger = logging.getLogger(__name__)
 HUB_SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+$")
 
@@ -58,7 +63,7 @@ class HuggingFaceCheckpoint:
         self.name = _name(path)
         self._directory = Directory(path)
         self._fields = self._directory.required_fields("config.json")
-        text = _text_part(self._fields)
+        text = self._text = _text_part(self._fields)
         self._unread = () if text is self._fields else OTHER_SENSES
         architecture = by_model_type(text)
         self.architecture = text.text("model_type")
@@ -133,10 +138,13 @@ class HuggingFaceCheckpoint:
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
         generation = self._directory.fields("generation_config.json")
         vocab_size = self.config.vocab_size
-        eos = _token_ids(self._fields, "eos_token_id", vocab_size)
+        eos, bos_ids = (  # said for the whole, or of the part, as transformers 5 saves it
+            _token_ids(self._fields, key, vocab_size) or _token_ids(self._text, key, vocab_size)
+            for key in ("eos_token_id", "bos_token_id")
+        )
         if generation is not None:
             eos |= _token_ids(generation, "eos_token_id", vocab_size)
-        bos = min(_token_ids(self._fields, "bos_token_id", vocab_size), default=None)
+        bos = min(bos_ids, default=None)
         path = self._directory.find("tokenizer.json") or self._directory.find("tokenizer.model")
         try:
             if path is not None and path.name == "tokenizer.model":
@@ -145,7 +153,9 @@ class HuggingFaceCheckpoint:
                         path, self._settings, vocab_size, bos, eos, never_from_text
                     )
                 )
-            fields = self._directory.required_fields("tokenizer.json")
+            fields = self._directory.fields("tokenizer.json")
+            if fields is None:
+                raise ModelFormatError(self.path, NO_TOKENIZER)
             return Tokenizer(
                 tokenizer_json.read_vocabulary(
                     fields, self._settings, vocab_size, bos, eos, never_from_text

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from thirdeye.weights.formats.fields import Fields
 
+SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 MAX_TEMPERATURE = 2.0
 MAX_INT = 2**31 - 1
 # What else changes the tokens that are drawn, with the values that change nothing.
@@ -65,7 +66,7 @@ class SuggestedSampling:
     not_obeyed: tuple[str, ...] = ()
 
     def said(self) -> dict[str, float]:
-        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_tokens")
+        names = (*SAMPLED, "max_tokens")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
@@ -74,10 +75,9 @@ def of_huggingface(generation: Fields | None) -> SuggestedSampling:
     is taken. Raises `ModelFormatError` for a value that is none."""
     if generation is None:
         return SuggestedSampling()
-    names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
     return _read(
         generation,
-        {name: name for name in names} | {"max_tokens": "max_new_tokens"},
+        {name: name for name in SAMPLED} | {"max_tokens": "max_new_tokens"},
         [key for key, neutral in HUGGINGFACE_NEUTRAL.items() if _says(generation, key, neutral)],
         is_greedy=not generation.boolean("do_sample", True),
     )

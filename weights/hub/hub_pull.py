@@ -30,6 +30,7 @@ from thirdeye.weights.storage import (
     is_full,
     no_progress,
     no_room,
+    put_in_place,
     sha256_of,
 )
 
@@ -65,7 +66,7 @@ def pull_hub_model(
             _fetch_all(hub, listing.commit, missing, partials, progress)
             for file in missing:
                 (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
-                _partial(partials, file).replace(folder / file.path)
+                put_in_place(_partial(partials, file), folder / file.path)
             _record(folder, name, listing, chosen)
     except OSError as error:
         if is_full(error):

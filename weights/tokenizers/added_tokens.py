@@ -7,10 +7,15 @@ and may swallow the white space beside it.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-WORD_CHARACTER = re.compile(r"\w")
+# What Unicode calls a word's character: letters and marks (by the first letter of their category),
+# digits, numerals that are letters, connectors; the two joiners; letters in circles and squares.
+WORD_CLASSES = ("L", "M")
+WORD_CATEGORIES = ("Nd", "Nl", "Pc")
+OTHER_WORD_CHARACTERS = re.compile("[\u200c\u200dⒶ-ⓩ🄰-🅉🅐-🅩🅰-🆉]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +41,8 @@ class AddedTokenFinder:
     def split(self, text: str) -> Iterator[str | int]:
         """Ids of the tokens that are found, and the text between them, in order.
 
-        A token of blanks counts, as in the package, even where its neighbour has swallowed them.
+        A token of blanks counts, as in the package, even where its neighbour has swallowed them;
+        not if it swallows blanks before it itself, for then nothing is left of it.
         """
         end = 0  # of what has been given out
         for match in self._pattern.finditer(text):
@@ -47,6 +53,8 @@ class AddedTokenFinder:
                 start = max(end, _blanks_from(text, start))
             if token.rstrip:
                 stop = _blanks_to(text, stop)
+            if start >= stop:
+                continue
             if start > end:
                 yield text[end:start]
             yield token.token_id
@@ -57,7 +65,17 @@ class AddedTokenFinder:
 
 def _is_in_a_word(text: str, start: int, stop: int) -> bool:
     before, behind = text[start - 1 : start], text[stop : stop + 1]
-    return any(WORD_CHARACTER.match(character) for character in (before, behind))
+    return any(map(_is_of_a_word, before + behind))
+
+
+def _is_of_a_word(character: str) -> bool:
+    """`\\w` of the package's expressions. Python's has no marks, and has fractions."""
+    category = unicodedata.category(character)
+    return (
+        category.startswith(WORD_CLASSES)
+        or category in WORD_CATEGORIES
+        or OTHER_WORD_CHARACTERS.match(character) is not None
+    )
 
 
 def _blanks_from(text: str, start: int) -> int:

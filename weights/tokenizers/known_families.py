@@ -3,6 +3,7 @@
 from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers.chains import GPT2_SPLIT
 from thirdeye.weights.tokenizers.pretokenize import (
     BAILING,
     GPT2,
@@ -18,13 +19,12 @@ from thirdeye.weights.tokenizers.pretokenize import (
     PreTokenizer,
 )
 
-GPT2_SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 # The expressions of the Split steps, as checkpoints spell them.
 SPLITS = {
     (family.regex,): family
     for family in (LLAMA3, QWEN2, QWEN35, GPT4O, TEKKEN, SEED_CODER, BAILING)
 } | {
-    (GPT2_SPLIT,): GPT2,
+    (GPT2_SPLIT + r"|\s+",): GPT2,
     (r"\p{N}{1,3}", LLAMA3_REGEX.replace(r"\p{N}{1,3}", r"\p{N}+")): MINICPM5,
 }
 

@@ -66,7 +66,9 @@ class PipelineEncoder:
         encoder = self._inside if follows_special else self._at_start
         try:
             encoded = encoder.encode(text, add_special_tokens=False)
-        except Exception as error:  # the package raises bare ones
+        except BaseException as error:
+            if not _is_of_the_package(error):
+                raise
             raise ValueError(f"{NO_PATH} ({error}).") from error
         ids: list[int] = encoded.ids
         if self._ids_of_bytes and self._unknown in ids:
@@ -86,6 +88,11 @@ class PipelineEncoder:
         return found
 
 
+def _is_of_the_package(error: BaseException) -> bool:
+    """It raises bare exceptions; and panics, which are no `Exception` and cannot be imported."""
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 def _build(
     model: Mapping[str, Any],
     pipeline: Pipeline,
@@ -103,7 +110,9 @@ def _build(
     }
     try:
         built = tokenizers.Tokenizer.from_str(json.dumps(parts))
-    except Exception as error:  # the package raises bare ones
+    except BaseException as error:
+        if not _is_of_the_package(error):
+            raise
         raise ValueError(f"the 'tokenizers' package refuses it: {error!s:.200}") from error
     built.add_tokens(
         [

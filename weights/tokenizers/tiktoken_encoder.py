@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from dataclasses import replace
 
 import tiktoken
 
@@ -34,7 +35,11 @@ class TiktokenEncoder:
         self._lacking = _bytes_without_token(ranks)
         tokens = vocabulary.text_tokens
         self._in_raw_text = AddedTokenFinder(token for token in tokens if not token.normalized)
-        self._in_normal_text = AddedTokenFinder(token for token in tokens if token.normalized)
+        self._in_normal_text = AddedTokenFinder(
+            replace(token, literal=self._normalize(token.literal))
+            for token in tokens
+            if token.normalized
+        )
 
     def encode(self, text: str, *, follows_special: bool = False) -> list[int]:  # noqa: ARG002
         """Raises ValueError for text that has no tokens. No family here adds anything at the start
@@ -45,12 +50,13 @@ class TiktokenEncoder:
         return ids
 
     def _encode_raw(self, text: str) -> list[int]:
-        if self._nfc:
-            text = unicodedata.normalize("NFC", text)
         ids: list[int] = []
-        for part in self._in_normal_text.split(text):
+        for part in self._in_normal_text.split(self._normalize(text)):
             ids += [part] if isinstance(part, int) else self._merge(part)
         return ids
+
+    def _normalize(self, text: str) -> str:
+        return unicodedata.normalize("NFC", text) if self._nfc else text
 
     def _merge(self, text: str) -> list[int]:
         self._check_encodable(text)

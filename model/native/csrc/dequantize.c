@@ -4,8 +4,8 @@
  * order of the operations are those of the readers in Python, to which it is equal bit for bit.
  */
 #include "pool.h"
+#include "simd.h"
 
-#include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -22,7 +22,7 @@ struct dequantize_args {
 static inline float half(const uint8_t *bytes) {
     uint16_t bits;
     memcpy(&bits, bytes, sizeof bits);
-    return _cvtsh_ss(bits);
+    return float_of_half(bits);
 }
 
 static inline uint32_t word(const uint8_t *bytes) {

@@ -17,7 +17,27 @@ INLINE int32_t four_of(const int8_t *codes) {
     return four;
 }
 
-#if defined(LEVEL_AVX512)
+#if defined(LEVEL_NEON)
+
+typedef struct { int8x16_t a, b, c, d; } factors; /* 4 bytes of 16 rows, signed again */
+
+INLINE int8x16_t dot_load4(const uint8_t *p) {
+    return vreinterpretq_s8_u8(veorq_u8(vld1q_u8(p), vdupq_n_u8(128)));
+}
+INLINE factors dot_load(const uint8_t *p) {
+    return (factors){dot_load4(p), dot_load4(p + 16), dot_load4(p + 32), dot_load4(p + 48)};
+}
+INLINE ints dot_from(int32_t start) {
+    (void)start; /* for unsigned weights */
+    return i_all(0);
+}
+INLINE ints dot_add(ints sums, factors w, const int8_t *codes) {
+    int8x16_t four = vreinterpretq_s8_s32(vdupq_n_s32(four_of(codes)));
+    return (ints){vdotq_s32(sums.a, w.a, four), vdotq_s32(sums.b, w.b, four),
+                  vdotq_s32(sums.c, w.c, four), vdotq_s32(sums.d, w.d, four)};
+}
+
+#elif defined(LEVEL_AVX512)
 
 typedef __m512i factors; /* 4 unsigned bytes of 16 rows */
 

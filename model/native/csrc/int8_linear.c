@@ -120,7 +120,7 @@ pass(const struct int8_linear_args *args, int panel, int next, int first, const 
         for (int tile = 0; tile < TILES; tile++) sums[t][tile] = f_zero();
     for (int group = 0; group < groups; group++, weights += ROWS * GROUP) {
         for (int line = 0; line < lines; line++, wanted += LINE)
-            _mm_prefetch((const char *)wanted, _MM_HINT_T1);
+            __builtin_prefetch(wanted, 0, 2);
         for (int tile = 0; tile < TILES; tile += AT_ONCE)
             add_group(weights + tile * LANES * STEP, codes + group * GROUP, code_scales + group,
                       starts + group, groups, tile, tokens, sums);

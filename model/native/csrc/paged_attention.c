@@ -151,8 +151,8 @@ INLINE void ask_for(const struct paged_attention_args *args, const struct place 
     const char *keys = args->keys, *values = args->values;
     int at = channel * (is_half ? 2 : 4), stop = smaller(first + WIDTH, place->count);
     for (int i = first; i < stop; i++) {
-        if (at % LINE == 0) _mm_prefetch(keys + place->offsets[i] + at, _MM_HINT_T1);
-        if (at % LINE != 0 || !is_half) _mm_prefetch(values + place->offsets[i] + at, _MM_HINT_T1);
+        if (at % LINE == 0) __builtin_prefetch(keys + place->offsets[i] + at, 0, 2);
+        if (at % LINE != 0 || !is_half) __builtin_prefetch(values + place->offsets[i] + at, 0, 2);
     }
 }
 

@@ -6,7 +6,6 @@
  */
 #include "pool.h"
 
-#include <immintrin.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -15,6 +14,12 @@
 void GOMP_parallel(void (*body)(void *), void *data, unsigned num_threads, unsigned flags);
 int omp_get_thread_num(void);
 int omp_get_num_threads(void);
+
+#if defined(__x86_64__)
+#define PAUSE __builtin_ia32_pause()
+#else
+#define PAUSE __asm__ volatile("yield")
+#endif
 
 enum { TURNS_BEFORE_SLEEP = 2000 }; /* of the waiting loop, some 50 us */
 
@@ -65,7 +70,7 @@ void barrier(struct team *team) {
     }
     for (int turn = 0; turn < TURNS_BEFORE_SLEEP; turn++) {
         if (atomic_load(&meeting->round) >= round) return;
-        _mm_pause();
+        PAUSE;
     }
     sleep_until(meeting, round);
 }

@@ -19,10 +19,14 @@
 
 enum { WIDTH = 16 };
 
-#if defined(LEVEL_AVX512)
+#if defined(LEVEL_NEON)
+#include "simd_neon.h"
+#elif defined(LEVEL_AVX512)
 #include "simd_avx512.h"
+#include "simd_x86.h"
 #else
 #include "simd_avx2.h"
+#include "simd_x86.h"
 #endif
 
 #endif

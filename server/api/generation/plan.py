@@ -132,7 +132,7 @@ def plan_answer(
         priority=body.priority,
         grammar=own.grammar,
         thinking=own.thoughts.engine,
-        return_progress=body.return_progress,
+        return_progress=body.return_progress and body.stream,  # a whole answer has no progress
     )
     return plan(
         own.id_prefix,

@@ -19,8 +19,6 @@ from thirdeye.server.text.templates.completion_prompt import encode_prompt, fewe
 
 def check_common(body: GenerationRequest, model: ServedModel) -> None:
     """Cross-field rules of chat and completions alike."""
-    if body.return_progress and not body.stream:
-        raise refuse("return_progress", "is only allowed with 'stream': true.")
     if body.prompt_logprobs is not None and body.stream:
         raise refuse("prompt_logprobs", "cannot be streamed: leave out 'stream'.")
     if body.truncate_prompt_tokens == 0:

@@ -115,7 +115,7 @@ def admit(
         lifetime.headers["X-Prompt-Warning"] = "; ".join(generation.warnings)
     account = context.state.rates.open(lifetime.caller, lifetime.headers)
     permit = context.state.admission.admit(generation.width(engine.info.max_num_seqs))
-    lifetime.at_end(lambda: permit.release(tally.num_generated_tokens))
+    lifetime.at_end(permit.release)
     account.begin()
     lifetime.at_end(account.end)
     account.charge(requests=1, tokens=tally.num_prompt_tokens)

@@ -26,5 +26,6 @@ class ApiConfig:
     requests_per_minute: int = 0  # of each key; 0 is no limit
     tokens_per_minute: int = 0
     concurrent_requests: int = 0  # answers of each key under way
+    max_queue_time: float = 10.0  # seconds that who is let in may wait for a place; 0 is any time
     cors_origins: tuple[str, ...] = ()  # pages of these may call, "*" is all
     version: str = "0.1.0"

@@ -21,7 +21,7 @@ _STATUSES = {
     404: "No such model",
     408: "The body came too slowly",
     413: "The body is too large",
-    429: "The queue is full: see Retry-After",
+    429: "The wait would be too long, or the key is at a limit: see Retry-After",
     431: "The head is too large",
     500: "A bug",
     503: "Loading, shutting down, or the engine has failed",

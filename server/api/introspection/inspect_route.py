@@ -16,10 +16,10 @@ from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import Response
 
+from thirdeye.server.api.admission.viewer_slots import ViewerSlots
 from thirdeye.server.api.generation.answer_format import encode
 from thirdeye.server.api.generation.request_rules import check_prompt_ids, refuse
 from thirdeye.server.api.generation.respond import answer_stream, unless_gone
-from thirdeye.server.api.http.admission import ViewerSlots
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of

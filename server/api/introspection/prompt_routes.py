@@ -15,6 +15,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from thirdeye.server.api.generation.request_rules import check_common, truncate
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.openai.as_chat import prompt_ids
@@ -59,7 +60,11 @@ def prompt_routes(context: Context) -> APIRouter:
         body = await context.bodies.read(request, ChatRequest)
         model.check_name(body.model)
         check_chat(body)
-        return await prompt_ids(body, model), model
+        check_common(body, model)
+        ids = await prompt_ids(body, model)
+        longest = body.max_completion_tokens or body.max_tokens
+        kept = truncate(ids, body.truncate_prompt_tokens, longest, model.max_model_len)
+        return kept, model
 
     @router.post("/apply-template", **documented("Tokens", ChatRequest, answer=RenderedPrompt))
     @router.post(

@@ -15,14 +15,15 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from thirdeye.server.api.admission.viewer_slots import ViewerSlots
 from thirdeye.server.api.generation.respond import answer_stream
-from thirdeye.server.api.http.admission import ViewerSlots
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import data_frame
 from thirdeye.server.api.introspection.timeline_view import seen_by
 from thirdeye.server.api.state.context import Context
-from thirdeye.server.engine.interface.types import Engine, EngineDead, StepRecord
+from thirdeye.server.engine.interface.step_record import StepRecord
+from thirdeye.server.engine.interface.types import Engine, EngineDead
 from thirdeye.server.errors import InvalidRequest, engine_failed
 from thirdeye.server.settings.api_keys import OPERATE
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from msgspec.structs import replace
 
 from thirdeye.server.api.state.shared_totals import rounded_blocks
-from thirdeye.server.engine.interface.types import StepRecord
+from thirdeye.server.engine.interface.step_record import StepRecord
 
 
 def seen_by(record: StepRecord, tenant: str) -> StepRecord:

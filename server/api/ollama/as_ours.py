@@ -23,12 +23,13 @@ from thirdeye.server.api.ollama.schema import (
 )
 from thirdeye.server.api.openai.as_chat import FieldNames
 
-_ALIKE = "temperature|top_k|top_p|min_p|presence_penalty|frequency_penalty|seed"
+_ALIKE = (
+    *("temperature", "top_k", "top_p", "min_p"),
+    *("presence_penalty", "frequency_penalty", "seed"),
+)
 FIELD_NAMES: FieldNames = [
     (r"continue_final_message", "messages"),
     (r"max_(completion_)?tokens", "options.num_predict"),
-    (rf"({_ALIKE}|stop)", r"options.\1"),
-    (r"repetition_penalty", "options.repeat_penalty"),
     (r"response_format\.json_schema\.schema", "format"),
     (r"response_format", "format"),
 ]
@@ -88,7 +89,7 @@ def _asked(body: OllamaAsked) -> JsonObject:
 
 def _sampling(options: OllamaOptions) -> JsonObject:
     named = options.model_fields_set
-    chat: JsonObject = {name: getattr(options, name) for name in _ALIKE.split("|") if name in named}
+    chat: JsonObject = {name: getattr(options, name) for name in _ALIKE if name in named}
     if chat.get("seed") == -1:
         del chat["seed"]
     if options.stop:

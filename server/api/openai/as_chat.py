@@ -15,7 +15,7 @@ from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.request_rules import check_common
 from thirdeye.server.api.generation.thinking import plan_thinking
-from thirdeye.server.api.openai.chat import check_chat, encode_messages, plan_chat
+from thirdeye.server.api.openai.chat import check_chat, encode_chat, plan_chat
 from thirdeye.server.api.openai.completions import check_completion, plan_completion
 from thirdeye.server.api.openai.schema import ChatRequest, CompletionRequest
 from thirdeye.server.api.openai.tool_use import tool_use
@@ -68,17 +68,8 @@ async def count_as_chat(chat: JsonObject, model: ServedModel, names: FieldNames)
 
 async def prompt_ids(body: ChatRequest, model: ServedModel) -> list[int]:
     """The prompt of a checked request, whether or not it fits."""
-    tools = tool_use(body, model)
-    return await encode_messages(
-        body.messages,
-        model,
-        tools=tools.shown_tools() if tools else (),
-        add_special_tokens=body.add_special_tokens,
-        add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
-        continue_final_message=body.continue_final_message,
-        variables=plan_thinking(body, model).variables,
-        is_bounded=False,
-    )
+    tools, thinking = tool_use(body, model), plan_thinking(body, model)
+    return await encode_chat(body, model, tools, thinking, is_bounded=False)
 
 
 def _checked(chat: JsonObject, model: ServedModel) -> ChatRequest:

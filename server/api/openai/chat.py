@@ -16,7 +16,7 @@ from thirdeye.server.api.generation.request_rules import (
     refuse,
 )
 from thirdeye.server.api.generation.respond import respond
-from thirdeye.server.api.generation.thinking import plan_thinking, thought_terms
+from thirdeye.server.api.generation.thinking import ThinkingPlan, plan_thinking, thought_terms
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.openai.chat_format import ChatCompletion, ChatFormat
@@ -36,7 +36,7 @@ from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong
-from thirdeye.server.text.tools.definitions import Tool
+from thirdeye.server.text.tools.definitions import Tool, ToolUse
 from thirdeye.server.text.tools.families.call_form import HARMONY_CALLS
 from thirdeye.server.text.tools.tool_prompt import fit
 
@@ -99,16 +99,8 @@ async def plan_chat(
     content = await grammars.of(*constraint_of(body))
     form = model.template.for_tools.call_form if model.template else None
     grammar, left_out = await compile_tools(tools, content, grammars, form)
-    ids = await encode_messages(
-        body.messages,
-        model,
-        tools=tools.shown_tools() if tools else (),
-        add_special_tokens=body.add_special_tokens,
-        add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
-        continue_final_message=body.continue_final_message,
-        variables=thinking.variables,
-        is_bounded=body.truncate_prompt_tokens is None,
-    )
+    is_bounded = body.truncate_prompt_tokens is None
+    ids = await encode_chat(body, model, tools, thinking, is_bounded=is_bounded)
     may_call = tools is not None and tools.may_call
     thoughts = thought_terms(
         thinking,
@@ -136,6 +128,27 @@ async def plan_chat(
         ignored=[*thinking.ignored, *left_out],
     )
     return plan_answer(body, own, [ids], model, caller)
+
+
+async def encode_chat(
+    body: ChatRequest,
+    model: ServedModel,
+    tools: ToolUse | None,
+    thinking: ThinkingPlan,
+    *,
+    is_bounded: bool,
+) -> list[int]:
+    """The prompt of a request. Raises `InvalidRequest`; `is_bounded`: also for what cannot fit."""
+    return await encode_messages(
+        body.messages,
+        model,
+        tools=tools.shown_tools() if tools else (),
+        add_special_tokens=body.add_special_tokens,
+        add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
+        continue_final_message=body.continue_final_message,
+        variables=thinking.variables,
+        is_bounded=is_bounded,
+    )
 
 
 async def encode_messages(

@@ -45,9 +45,8 @@ class TextChoice(Struct, kw_only=True):
     logprobs: TextLogprobs | None = None
     finish_reason: FinishWord | None = None
     stop_reason: str | int | UnsetType = UNSET
-    prompt_token_ids: list[Count] | UnsetType | None = (
-        UNSET  # of a stream: for each prompt's first sample
-    )
+    # Of a stream: for each prompt's first sample.
+    prompt_token_ids: list[Count] | UnsetType | None = UNSET
     token_ids: list[Count] | UnsetType = UNSET
     prompt_logprobs: PromptLogprobs | UnsetType | None = UNSET  # of a whole answer alone
 

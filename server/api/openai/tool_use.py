@@ -56,7 +56,7 @@ async def compile_tools(
         return json.dumps([grammar, [_schema_of(i) + path[1:] for i, path in left_out]])
 
     definitions = [tool.definition for tool in tools.tools]
-    choice = [tools.choice.mode, tools.choice.name, tools.is_parallel]
+    choice = [tools.choice.mode, tools.choice.name, tools.choice.allowed, tools.is_parallel]
     sent = [[tool.strict, tool.parameters.get("type")] for tool in tools.tools]
     key = json.dumps(["tools", form.name if form else "", definitions, sent, choice, content])
     grammar, left_out = json.loads(await grammars.compile(make, key=key, param="tools"))
@@ -68,7 +68,8 @@ def _schema_of(index: int) -> str:
 
 
 def check_choice(choice: ToolChoice, tools: tuple[Tool, ...]) -> None:
-    """Raises `InvalidRequest` for a choice of a tool that is not there."""
+    """Raises `InvalidRequest` for a choice of tools that are not there."""
     names = [tool.name for tool in tools]
-    if choice.mode is ChoiceMode.NAMED and choice.name not in names:
+    chosen = [choice.name] if choice.mode is ChoiceMode.NAMED else choice.allowed or ()
+    if not set(names).issuperset(chosen):
         raise refuse("tool_choice", f"must name one of the tools: {', '.join(names)}.")

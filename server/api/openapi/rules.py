@@ -24,6 +24,7 @@ UNTOLD = (
     "with 'raw'.",
     "A schema, a regular expression or a grammar must compile.",
     "The parts of a receipt belong together.",
+    "'chat_template_kwargs' holds variables that the model's chat template reads.",
     "What '/v1/inspect' is asked for is bounded in tokens and in bytes of numbers.",
 )
 
@@ -42,12 +43,10 @@ def _has(field: str, value: Schema) -> Schema:
     return {"properties": {field: value}, "required": [field]}
 
 
+LOGPROBS = "message.output_text.logprobs"
 _TRUE: Schema = {"const": True}
 _GIVEN: Schema = {"not": {"type": "null"}}
-_STREAMS = [
-    when("return_progress", _TRUE, _has("stream", _TRUE)),
-    never(prompt_logprobs=_GIVEN, stream=_TRUE),
-]
+_STREAMS = never(prompt_logprobs=_GIVEN, stream=_TRUE)
 _TOOLS: Schema = _has("tools", {"type": "array", "minItems": 1})
 _MUST_CALL: Schema = {  # Anthropic's choices that want a tool
     "type": "object",
@@ -64,12 +63,12 @@ _TEXT = [  # a prompt or messages
 # Request schema -> what all of it must obey.
 RULES: dict[str, list[Schema]] = {
     "ChatRequest": [
-        *_STREAMS,
+        _STREAMS,
         _CONTINUES,
         when("top_logprobs", {"type": "integer", "minimum": 1}, _has("logprobs", _TRUE)),
     ],
     "CompletionRequest": [
-        *_STREAMS,
+        _STREAMS,
         when("max_tokens", {"const": 0}, _has("echo", _TRUE)),
     ],
     "ResponsesRequest": [
@@ -77,7 +76,7 @@ RULES: dict[str, list[Schema]] = {
         when(
             "top_logprobs",
             {"type": "integer", "minimum": 1},
-            _has("include", {"type": "array", "minItems": 1}),
+            _has("include", {"type": "array", "contains": {"const": LOGPROBS}}),
         ),
     ],
     "MessagesRequest": [_CALLS],

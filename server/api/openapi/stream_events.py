@@ -22,7 +22,7 @@ from thirdeye.server.api.openai.chat_format import ChatChunk
 from thirdeye.server.api.openai.completion_format import TextChunk
 from thirdeye.server.api.openai.stream_chunks import Head
 from thirdeye.server.api.openapi.answer_schemas import COUNT, Schema, const, object_of
-from thirdeye.server.engine.interface.types import StepRecord
+from thirdeye.server.engine.interface.step_record import StepRecord
 
 _ERROR = reference("Error")
 _OLLAMA_ERROR = reference(OllamaError.__name__)

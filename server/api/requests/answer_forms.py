@@ -127,15 +127,19 @@ AllowedIds = Annotated[
     PlainValidator(read_allowed_ids),
     WithJsonSchema({"type": "array", "items": _IDS, "maxItems": MAX_ALLOWED_IDS}),
 ]
-_OPTION = {
-    "json": _SCHEMA,
-    "json_object": {"type": "boolean"},
-    "regex": _PATTERN,
-    "choice": _CHOICE | {"minItems": 1},
-    "grammar": _GRAMMAR,
-}
+# One of them at most, which is told in words: `UNTOLD` of `openapi/rules.py`.
+_OPTIONS = {
+    name: {"anyOf": [of, {"type": "null"}]}
+    for name, of in {
+        "json": _SCHEMA,
+        "json_object": {"type": "boolean"},
+        "regex": _PATTERN,
+        "choice": _CHOICE,
+        "grammar": _GRAMMAR,
+    }.items()
+} | {key: {} for key in _BACKENDS}
 StructuredOutputs = Annotated[
     Constraint | None,
     PlainValidator(lambda value, info: parse_structured_outputs(value, info.context)),
-    WithJsonSchema({"anyOf": [closed_schema({name: of}, name) for name, of in _OPTION.items()]}),
+    WithJsonSchema(closed_schema(_OPTIONS)),
 ]

@@ -33,6 +33,11 @@ from thirdeye.server.text.tools.definitions import (
 MAX_TOOLS = 128
 _WORDS = ("none", "auto", "required", "any")  # the last is Mistral's name of `required`
 _HINTS = ("cache_control", "response", "return", "returns")  # of a tool; its results are its own
+HOSTED_TOOLS = (  # which run where the model does, at those who have them
+    *("web_search", "web_search_2025_08_26", "web_search_preview"),
+    *("web_search_preview_2025_03_11", "file_search", "code_interpreter", "local_shell", "shell"),
+    *("mcp", "image_generation", "computer", "computer_use_preview", "apply_patch", "tool_search"),
+)
 _FUNCTIONS_ONLY = "must be 'function': function tools are the only ones."
 
 
@@ -92,6 +97,8 @@ def parse_tool_choice(value: object, ignored: Ignored | None = None) -> ToolChoi
     if kind in _WORDS:
         only(("type",), choice, "", ignored)
         return ToolChoice(_mode(str(kind), ".type"))
+    if kind == "allowed_tools":
+        return _allowed(choice, ignored)
     _function_type(choice, "")
     if "function" not in choice and choice.get("name") is not None:  # as Responses has it
         only(("type", "name"), choice, "", ignored)
@@ -101,6 +108,35 @@ def parse_tool_choice(value: object, ignored: Ignored | None = None) -> ToolChoi
     only(("name",), function, ".function", ignored)
     name = required(function, "name", ".function")
     return ToolChoice(ChoiceMode.NAMED, _name(name, ".function.name"))
+
+
+def _allowed(choice: Mapping[str, Any], ignored: Ignored | None) -> ToolChoice:
+    """The tools that may be called, as chat has it or, without an object of their own, Responses.
+    Of those that run elsewhere none can be called."""
+    fields, path = {k: v for k, v in choice.items() if k != "type"}, ""
+    if "allowed_tools" in choice:
+        only(("type", "allowed_tools"), choice, "", ignored)
+        fields, path = mapping(choice["allowed_tools"], ".allowed_tools"), ".allowed_tools"
+    only(("mode", "tools"), fields, path, ignored)
+    mode = required(fields, "mode", path)
+    if mode not in ("auto", "required"):
+        fail("invalid_value", "must be 'auto' or 'required'.", f"{path}.mode")
+    names: list[str] = []
+    for i, item in enumerate(array(required(fields, "tools", path), f"{path}.tools")):
+        tool, at = mapping(item, f"{path}.tools[{i}]"), f"{path}.tools[{i}]"
+        if tool.get("type") in HOSTED_TOOLS:
+            continue
+        _function_type(tool, at)
+        if "function" in tool:
+            tool, at = mapping(tool["function"], f"{at}.function"), f"{at}.function"
+        names.append(_name(required(tool, "name", at), f"{at}.name"))
+    if not names:
+        fail(
+            "invalid_value",
+            "must hold a function: function tools are the only ones.",
+            f"{path}.tools",
+        )
+    return ToolChoice(ChoiceMode(mode), allowed=tuple(names))
 
 
 def _mode(word: str, path: str) -> ChoiceMode:
@@ -155,6 +191,22 @@ _FUNCTION = closed_schema(
 _NAMED = closed_schema({"name": _NAME}, "name")
 
 
+_ALLOWED_ITEM = {
+    "anyOf": [
+        closed_schema({"type": {"const": "function"}, "function": _NAMED}, "type", "function"),
+        closed_schema({"type": {"const": "function"}, "name": _NAME}, "type", "name"),
+    ]
+}
+_ALLOWED_FIELDS: dict[str, Any] = {
+    "mode": {"enum": ["auto", "required"]},
+    "tools": {"type": "array", "items": _ALLOWED_ITEM, "minItems": 1},
+}
+_ALLOWED = closed_schema(_ALLOWED_FIELDS, "mode", "tools")
+ALLOWED_FLAT = closed_schema(
+    {"type": {"const": "allowed_tools"}} | _ALLOWED_FIELDS, "type", "mode", "tools"
+)
+
+
 def _function_object(function: dict[str, Any]) -> dict[str, Any]:
     properties = {"type": {"const": "function"}, "function": function}
     return closed_schema(properties, "type", "function")
@@ -189,6 +241,12 @@ ToolChoiceField = Annotated[
                 closed_schema({"type": {"enum": list(_WORDS)}}, "type"),
                 _function_object(_NAMED),
                 closed_schema({"type": {"const": "function"}, "name": _NAME}, "type", "name"),
+                closed_schema(
+                    {"type": {"const": "allowed_tools"}, "allowed_tools": _ALLOWED},
+                    "type",
+                    "allowed_tools",
+                ),
+                ALLOWED_FLAT,
             ]
         }
     ),

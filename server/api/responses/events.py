@@ -10,6 +10,9 @@
                         response.output_text.done  response.content_part.done
             of a call   response.function_call_arguments.delta ...
                         response.function_call_arguments.done
+            of a custom one
+                        response.custom_tool_call_input.delta ...
+                        response.custom_tool_call_input.done
         response.output_item.done
     response.completed | response.incomplete | response.failed
 
@@ -26,13 +29,14 @@ from thirdeye.server.api.generation.plan import unix_seconds
 from thirdeye.server.api.http.sse import event_frame
 from thirdeye.server.api.openai.logprob_lists import chat_logprobs
 from thirdeye.server.api.openai.tool_calls import new_call_id
+from thirdeye.server.api.responses.custom_tools import CustomCallWriter, CustomTool
+from thirdeye.server.api.responses.hosted import FunctionTool
 from thirdeye.server.api.responses.schema import (
     LOGPROBS,
-    NAMED,
-    FunctionTool,
     JsonSchemaFormat,
     ResponsesRequest,
     TextFormat,
+    callable_tools,
 )
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.api.state.usage import Tally
@@ -55,7 +59,8 @@ class ResponsesFormat:
         self._is_begun = False
         self._output: list[JsonObject] = []
         # the item that grows
-        self._open: MessageWriter | CallWriter | ReasoningWriter | None = None
+        self._open: MessageWriter | CallWriter | CustomCallWriter | ReasoningWriter | None = None
+        self._custom = {tool.name for tool in body.tools if isinstance(tool, CustomTool)}
         self._tokenizer = model.tokenizer if LOGPROBS in body.include else None
         self._response = empty_response(body, generation, model)
 
@@ -121,9 +126,10 @@ class ResponsesFormat:
     def _call(self, delta: ToolCallDelta) -> Iterator[Event]:
         if delta.name is not None:
             yield from self._close("completed")
-            self._open = CallWriter(len(self._output), delta.name, delta.call_id)
+            writer = CustomCallWriter if delta.name in self._custom else CallWriter
+            self._open = writer(len(self._output), delta.name, delta.call_id)
             yield from self._open.begin()
-        assert isinstance(self._open, CallWriter), "a call begins with its name"
+        assert isinstance(self._open, CallWriter | CustomCallWriter), "a call begins with its name"
         if delta.arguments:
             yield from self._open.delta(delta.arguments)
 
@@ -311,8 +317,8 @@ def empty_response(
         "instructions": body.instructions,
         "output": [],
         "error": None,
-        "tools": [_tool(tool) for tool in body.tools],
-        "tool_choice": _tool_choice(body.tool_choice),
+        "tools": [_tool(tool) for _, tool in callable_tools(body.tools)],
+        "tool_choice": body.tool_choice,
         "truncation": "disabled",
         "parallel_tool_calls": body.parallel_tool_calls,
         "text": {"format": _format(body.text.format), "verbosity": "medium"},
@@ -340,14 +346,8 @@ def _reasoning(body: ResponsesRequest) -> JsonObject:
     return {"effort": effort, "summary": summary}
 
 
-def _tool(tool: FunctionTool) -> JsonObject:
-    return tool.model_dump()
-
-
-def _tool_choice(choice: str) -> str | JsonObject:
-    if choice.startswith(NAMED):
-        return {"type": "function", "name": choice.removeprefix(NAMED)}
-    return choice
+def _tool(tool: FunctionTool | CustomTool) -> JsonObject:
+    return tool.model_dump(exclude_none=isinstance(tool, CustomTool))
 
 
 def _format(wanted: TextFormat) -> JsonObject:

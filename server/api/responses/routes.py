@@ -22,18 +22,27 @@ from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import Framing
 from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
+from thirdeye.server.api.responses.custom_tools import CustomCallItem, CustomTool, as_functions
 from thirdeye.server.api.responses.events import ResponsesFormat
+from thirdeye.server.api.responses.hosted import (
+    FunctionTool,
+    LeftOutItem,
+    ShellCallItem,
+    ShellOutputItem,
+    left_out_tools,
+)
 from thirdeye.server.api.responses.schema import (
     LOGPROBS,
-    NAMED,
     CallItem,
     CallOutputItem,
-    FunctionTool,
+    CustomOutputItem,
+    Item,
     JsonSchemaFormat,
     MessageItem,
     ReasoningItem,
     ResponsesRequest,
     TextFormat,
+    callable_tools,
 )
 from thirdeye.server.api.state.context import Context
 
@@ -83,9 +92,15 @@ def responses_routes(context: Context) -> APIRouter:
         check_ceilings(context.config, body.stop)
         model.check_name(body.model)
         check_responses(body)
-        caller = lifetime_of(request).caller
+        lifetime = lifetime_of(request)
+        lifetime.ignored_params.update(left_out(body))
         generation = await plan_as_chat(
-            as_chat(body), model, context.grammars, caller, id_prefix="resp_", names=FIELD_NAMES
+            as_chat(body),
+            model,
+            context.grammars,
+            lifetime.caller,
+            id_prefix="resp_",
+            names=names_of(body),
         )
         tally = generation.tally()
         form = ResponsesFormat(body, generation, model, tally)
@@ -103,7 +118,8 @@ def responses_routes(context: Context) -> APIRouter:
         body = await context.bodies.read(request, ResponsesRequest)
         model.check_name(body.model)
         check_responses(body)
-        count = await count_as_chat(as_chat(body), model, FIELD_NAMES)
+        lifetime_of(request).ignored_params.update(left_out(body))
+        count = await count_as_chat(as_chat(body), model, names_of(body))
         return json_response(ResponseInputTokens(input_tokens=count))
 
     return router
@@ -113,6 +129,30 @@ def check_responses(body: ResponsesRequest) -> None:
     """Rules between this dialect's own fields."""
     if body.top_logprobs and LOGPROBS not in body.include:
         raise refuse("top_logprobs", f"needs 'include': ['{LOGPROBS}'].")
+
+
+def left_out(body: ResponsesRequest) -> list[str]:
+    """The paths of what no model here can be told, or do. Raises `InvalidRequest`."""
+    names = left_out_tools(body.tools, is_called=body.tool_choice != "none")
+    for i, tool in callable_tools(body.tools):
+        if isinstance(tool, CustomTool) and tool.has_loose_form:
+            names.append(f"tools[{i}].format")
+    for i, item in enumerate(body.input):
+        if isinstance(item, LeftOutItem):
+            names.append(f"input[{i}]")
+        elif isinstance(item, ReasoningItem) and item.encrypted_content and not item.text:
+            names.append(f"input[{i}].encrypted_content")
+    return names
+
+
+def names_of(body: ResponsesRequest) -> FieldNames:
+    """Chat's tools are those of the request that can be called."""
+    places: list[tuple[str, str]] = []
+    for at, (i, tool) in enumerate(callable_tools(body.tools)):
+        if isinstance(tool, CustomTool):
+            places.append((rf"tools\[{at}\]\.function\.parameters", f"tools[{i}].format"))
+        places.append((rf"tools\[{at}\]\.function", f"tools[{i}]"))
+    return [*places, *FIELD_NAMES]
 
 
 def as_chat(body: ResponsesRequest) -> JsonObject:
@@ -130,12 +170,13 @@ def as_chat(body: ResponsesRequest) -> JsonObject:
         chat["reasoning"] = {"effort": body.reasoning.effort}
     if body.text.format.type != "text":
         chat["response_format"] = response_format_of(body.text.format)
-    return chat | (_tools_of(body) if body.tools else _without_tools(body))
+    has_tools = bool(callable_tools(body.tools))
+    return chat | (_tools_of(body) if has_tools else _without_tools(body))
 
 
 def messages_of(
     instructions: str | None,
-    items: Iterable[MessageItem | CallItem | CallOutputItem | ReasoningItem],
+    items: Iterable[Item],
 ) -> list[JsonObject]:
     """Chat messages: the instructions in front, a turn's calls together in one message, which has
     the thoughts that stand before it."""
@@ -150,12 +191,13 @@ def messages_of(
                 continue
             case MessageItem():
                 messages.append({"role": item.role, "content": item.content})
-            case CallItem():
+            case LeftOutItem():
+                continue
+            case CallItem() | CustomCallItem() | ShellCallItem():
                 _calls_of_turn(messages, begins=bool(thought)).append(_call(item))
-            case CallOutputItem():
-                messages.append(
-                    {"role": "tool", "tool_call_id": item.call_id, "content": item.output}
-                )
+            case CallOutputItem() | CustomOutputItem() | ShellOutputItem():
+                call_id = item.call_id or item.id or ""
+                messages.append({"role": "tool", "tool_call_id": call_id, "content": item.output})
         if thought and messages[-1]["role"] == "assistant":
             messages[-1]["reasoning_content"] = thought
         thought = ""
@@ -172,7 +214,7 @@ def _calls_of_turn(messages: list[JsonObject], begins: bool) -> list[JsonObject]
     return calls
 
 
-def _call(item: CallItem) -> JsonObject:
+def _call(item: CallItem | CustomCallItem | ShellCallItem) -> JsonObject:
     function = {"name": item.name, "arguments": item.arguments}
     return {"id": item.call_id, "type": "function", "function": function}
 
@@ -189,11 +231,9 @@ def response_format_of(wanted: TextFormat) -> JsonObject:
 
 
 def _tools_of(body: ResponsesRequest) -> JsonObject:
-    name = body.tool_choice.removeprefix(NAMED)
-    named = {"type": "function", "function": {"name": name}}
     return {
-        "tools": [_tool(tool) for tool in body.tools],
-        "tool_choice": named if body.tool_choice.startswith(NAMED) else body.tool_choice,
+        "tools": [_tool(tool) for _, tool in callable_tools(body.tools)],
+        "tool_choice": as_functions(body.tool_choice),
         "parallel_tool_calls": body.parallel_tool_calls,
     }
 
@@ -204,6 +244,8 @@ def _without_tools(body: ResponsesRequest) -> JsonObject:
     return {}
 
 
-def _tool(tool: FunctionTool) -> JsonObject:
+def _tool(tool: FunctionTool | CustomTool) -> JsonObject:
+    if isinstance(tool, CustomTool):
+        return {"type": "function", "function": tool.as_function()}
     function = tool.model_dump(exclude={"type"}, exclude_none=True)
     return {"type": "function", "function": function}

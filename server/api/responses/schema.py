@@ -5,15 +5,17 @@ what only this dialect has: items, `text.format`, flat tools, and what a server 
 must refuse.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, PlainValidator, Tag, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
 
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.ignored import Ignored
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
 from thirdeye.server.api.reasoning.reasoning_fields import Effort
+from thirdeye.server.api.requests import tool_fields
 from thirdeye.server.api.requests.content_fields import (
     ASSISTANT_PARTS,
     TextPart,
@@ -38,6 +40,15 @@ from thirdeye.server.api.requests.value_readers import (
     mapping,
     only,
     string,
+)
+from thirdeye.server.api.responses.custom_tools import CustomCallItem, CustomTool, as_functions
+from thirdeye.server.api.responses.hosted import (
+    LEFT_OUT_ITEMS,
+    FunctionTool,
+    HostedTool,
+    LeftOutItem,
+    ShellCallItem,
+    ShellOutputItem,
 )
 
 ITEM_PARTS = {"input_text": TextPart()} | ASSISTANT_PARTS
@@ -83,6 +94,14 @@ class SummaryPart(Strict):
     text: str
 
 
+class CustomOutputItem(Strict):
+    type: Literal["custom_tool_call_output"]
+    call_id: ItemId
+    output: ItemContent
+    id: ItemId | None = None
+    status: Status | None = None
+
+
 class ReasoningItem(Strict):
     """Thoughts of an earlier answer. What another model encrypted says nothing here."""
 
@@ -98,16 +117,27 @@ class ReasoningItem(Strict):
         return "\n\n".join(part.text for part in self.content or self.summary)
 
 
+def _item_tag(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else value.type
+    return "<left_out>" if kind in LEFT_OUT_ITEMS else f"<{kind or 'message'}>"
+
+
 Item = Annotated[
     Annotated[MessageItem, Tag("<message>")]
     | Annotated[CallItem, Tag("<function_call>")]
     | Annotated[CallOutputItem, Tag("<function_call_output>")]
-    | Annotated[ReasoningItem, Tag("<reasoning>")],
-    *kinds(
-        "message",
-        "function_call",
-        "function_call_output",
-        "reasoning",
+    | Annotated[ReasoningItem, Tag("<reasoning>")]
+    | Annotated[CustomCallItem, Tag("<custom_tool_call>")]
+    | Annotated[CustomOutputItem, Tag("<custom_tool_call_output>")]
+    | Annotated[ShellCallItem, Tag("<local_shell_call>")]
+    | Annotated[ShellOutputItem, Tag("<local_shell_call_output>")]
+    | Annotated[LeftOutItem, Tag("<left_out>")],
+    Discriminator(_item_tag),
+    of_kind(
+        *("message", "function_call", "function_call_output", "reasoning"),
+        *("custom_tool_call", "custom_tool_call_output"),
+        *("local_shell_call", "local_shell_call_output"),
+        *LEFT_OUT_ITEMS,
         default="message",
         code="unsupported_value",
     ),
@@ -153,38 +183,48 @@ class TextConfig(Strict):
     verbosity: Annotated[Literal["low", "medium", "high"] | None, Hint(("medium",))] = None
 
 
-class FunctionTool(Strict):
-    type: Literal["function"]
-    name: FunctionName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-Tool = Annotated[FunctionTool, of_kind("function", code="unsupported_value")]
-
-
 ToolMode = Literal["none", "auto", "required"]
 _MODES: tuple[str, ...] = get_args(ToolMode)
 
 
-def parse_tool_choice(value: object, ignored: Ignored | None = None) -> str:
-    """A mode, or the name of a function written as `function:NAME`."""
+def _tool_tag(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else value.type
+    return "<hosted>" if kind in tool_fields.HOSTED_TOOLS else f"<{kind}>"
+
+
+Tool = Annotated[
+    Annotated[FunctionTool, Tag("<function>")]
+    | Annotated[CustomTool, Tag("<custom>")]
+    | Annotated[HostedTool, Tag("<hosted>")],
+    Discriminator(_tool_tag),
+    of_kind("function", "custom", *tool_fields.HOSTED_TOOLS, code="unsupported_value"),
+]
+
+
+def callable_tools(tools: Sequence[Tool]) -> list[tuple[int, FunctionTool | CustomTool]]:
+    """The tools that can be called here, with their places."""
+    return [(i, tool) for i, tool in enumerate(tools) if not isinstance(tool, HostedTool)]
+
+
+def parse_tool_choice(value: object, ignored: Ignored | None = None) -> str | dict[str, Any]:
+    """A mode, the function to call, or those that may be called: as it was sent."""
     if isinstance(value, str):
         if value not in _MODES:
             fail("invalid_value", "must be 'none', 'auto', 'required' or a function.")
         return value
     choice = mapping(value, wanted="a string or an object")
-    if choice.get("type") != "function":
-        fail("unsupported_value", "must be 'function'.", ".type")
-    name = string(choice.get("name"), ".name", "the name of a function")
+    if choice.get("type") == "allowed_tools":
+        tool_fields.parse_tool_choice(as_functions(choice), ignored)
+        return choice
+    if choice.get("type") not in ("function", "custom"):
+        fail("unsupported_value", "must be 'function', 'custom' or 'allowed_tools'.", ".type")
+    string(choice.get("name"), ".name", "the name of a function")
     only(("type", "name"), choice, "", ignored)
-    return f"{NAMED}{name}"
+    return choice
 
 
-NAMED = "function:"
 ToolChoice = Annotated[
-    str,
+    str | dict[str, Any],
     PlainValidator(lambda value, info: parse_tool_choice(value, info.context)),
     WithJsonSchema(
         {
@@ -192,12 +232,13 @@ ToolChoice = Annotated[
                 {"enum": list(_MODES)},
                 closed_schema(
                     {
-                        "type": {"const": "function"},
+                        "type": {"enum": ["function", "custom"]},
                         "name": {"type": "string", "pattern": NAME_PATTERN},
                     },
                     "type",
                     "name",
                 ),
+                tool_fields.ALLOWED_FLAT,
             ]
         }
     ),

@@ -13,7 +13,10 @@ from prometheus_client.registry import Collector
 
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.api.state.token_totals import TokenTotals
-from thirdeye.server.engine.interface.types import STEP_TOKENS_BOUNDS, EngineStats
+from thirdeye.server.engine.interface.engine_stats import (
+    STEP_TOKENS_BOUNDS,
+    EngineStats,
+)
 
 
 class StateCollector(Collector):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from thirdeye.server.api.http.admission import AdmissionControl
+from thirdeye.server.api.admission.admission_control import AdmissionControl
 from thirdeye.server.api.http.auth import ApiKeys
 from thirdeye.server.api.http.rate_limits import Rates
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults

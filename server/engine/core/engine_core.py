@@ -30,16 +30,15 @@ from thirdeye.server.engine.core.step_recorder import StepRecorder
 from thirdeye.server.engine.execution.model_runner import Runner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.engine_stats import EngineStats, MissedPath
+from thirdeye.server.engine.interface.step_record import StepRecord
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     EngineDead,
-    EngineStats,
     ErrorCode,
     FinishReason,
-    MissedPath,
     Request,
     StepOutput,
-    StepRecord,
 )
 from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
 from thirdeye.server.engine.run_ahead.launcher import Launcher

@@ -13,16 +13,18 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from thirdeye.server.engine.interface.trace import TraceRequest
-from thirdeye.server.engine.interface.types import (
-    RING_STEPS,
+from thirdeye.server.engine.interface.engine_stats import (
     STEP_TOKENS_BOUNDS,
     EngineStats,
+)
+from thirdeye.server.engine.interface.step_record import (
+    RING_STEPS,
     RowKind,
-    StepOutput,
     StepRecord,
     StepRow,
 )
+from thirdeye.server.engine.interface.trace import TraceRequest
+from thirdeye.server.engine.interface.types import StepOutput
 from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 

@@ -1,4 +1,4 @@
-"""Every word that crosses the engine's border: plain data, tokens in, tokens out.
+"""The engine's border: plain data, tokens in, tokens out, and the protocol `Engine`.
 
 These structs travel between processes as msgpack, so they hold numbers, strings and lists. A
 `Request` is already valid: whoever builds one has checked each limit, and nothing below checks it
@@ -15,6 +15,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from thirdeye.server.engine.interface.engine_stats import EngineStats
+from thirdeye.server.engine.interface.step_record import StepRecord
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 
 
@@ -134,9 +136,8 @@ class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
     logprobs: list[TokenLogprobs] | None = None
     prompt_logprobs: list[TokenLogprobs] | None = None  # for prompt tokens 1.., token 0 has none
     finish_reason: FinishReason | None = None
-    stop_token_id: int | None = (
-        None  # the id of stop_token_ids that ended it, if one did (not for EOS)
-    )
+    # The id of stop_token_ids that ended it, if one did (not for EOS).
+    stop_token_id: int | None = None
     progress: PromptProgress | None = None  # of a prompt that is not computed yet, and nothing else
     embedding: list[float] | None = None  # [hidden_size], of length 1; see pooling.py
     num_cached_tokens: int = 0  # prompt tokens found in the prefix cache, on every output
@@ -146,83 +147,6 @@ class StepOutput(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 OnOutput = Callable[[StepOutput], bool]  # whether that was all to be done; see `Engine.generate`
-
-
-class MissedPath(Struct, frozen=True, gc=False):
-    """A fast path that does not apply to what is served (`model/fast_path.py`)."""
-
-    path: str
-    reason: str
-    num_steps: int  # that went without, so far
-
-
-class EngineStats(Struct, frozen=True, kw_only=True):
-    """The engine's numbers after its latest step. Counters (`*_total`) only grow."""
-
-    num_requests_running: int = 0
-    num_requests_waiting: int = 0
-    num_blocks_total: int = 0
-    num_blocks_used: int = 0
-    prompt_tokens_total: int = 0
-    generation_tokens_total: int = 0
-    prefix_cache_queries_total: int = 0
-    prefix_cache_hits_total: int = 0
-    preemptions_total: int = 0
-    queue_timeouts_total: int = 0
-    steps_total: int = 0
-    spec_decode_num_draft_tokens_total: int = 0
-    spec_decode_num_accepted_tokens_total: int = 0
-    schedule_seconds_total: float = 0.0
-    forward_seconds_total: float = 0.0
-    sample_seconds_total: float = 0.0
-    emit_seconds_total: float = 0.0  # telling the API process about the steps
-    idle_seconds_total: float = 0.0  # without work; what lasts is counted when work comes
-    step_tokens_total: int = 0  # computed in all steps together
-    step_tokens_counts: list[int] = []  # steps by size, see STEP_TOKENS_BOUNDS; the last is larger
-    missed_paths: list[MissedPath] = []
-
-
-STEP_TOKENS_BOUNDS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
-
-
-RING_STEPS = 512  # records remembered: some ten seconds of a busy engine
-
-
-class RowKind(StrEnum):
-    PREFILL = "prefill"  # tokens of the prompt, or all that a preemption lost
-    DECODE = "decode"  # the newest token, whose KV is all that is missing
-
-
-class StepRow(Struct, frozen=True, gc=False):
-    """One request's share of a step."""
-
-    request_id: str
-    num_tokens: int
-    kind: RowKind
-    num_cached_tokens: int = 0  # of the prompt, found in the prefix cache: on its first row alone
-
-
-class StepRecord(Struct, frozen=True, kw_only=True):
-    """What one step of the engine did, and how long its parts took. Holds no token."""
-
-    step: int  # 0, 1, 2, ... since the engine started, without a gap
-    started_at: float  # unix seconds
-    rows: list[StepRow]
-    num_waiting: int
-    waiting: list[str] = []  # those not computed yet, by request id; the first few
-    preempted: list[str] = []  # those thrown out, to be computed again
-    finished: list[str] = []  # those of its rows whose last output it gave
-    tenants: dict[str, str] = {}  # of those named here, by request id; "" is left out
-    num_hidden_rows: int = 0  # computed for tenants that the reader of the record may not see
-    inspected: str = ""  # the inspection that it did a piece of; such a step may have no rows
-    num_blocks_used: int
-    num_blocks_free: int
-    num_preemptions: int  # made to schedule this step
-    schedule_ms: float
-    forward_ms: float  # building the batch, and the model
-    sample_ms: float  # logits to tokens; on a GPU also the wait for the model
-    inspect_ms: float = 0.0  # the piece of an inspection
-    total_ms: float  # the four, and telling the scheduler about it
 
 
 class EngineInfo(Struct, frozen=True, kw_only=True):

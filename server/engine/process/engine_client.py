@@ -15,16 +15,16 @@ from contextlib import aclosing
 
 import msgspec
 
+from thirdeye.server.engine.interface.engine_stats import EngineStats
+from thirdeye.server.engine.interface.step_record import StepRecord
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     EngineDead,
     EngineInfo,
-    EngineStats,
     FinishReason,
     OnOutput,
     Request,
     StepOutput,
-    StepRecord,
 )
 from thirdeye.server.engine.process.messages import (
     Abort,

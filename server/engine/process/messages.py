@@ -8,14 +8,10 @@ thread engine uses the same words without the pipe.
 
 from msgspec import Struct
 
+from thirdeye.server.engine.interface.engine_stats import EngineStats
+from thirdeye.server.engine.interface.step_record import StepRecord
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
-from thirdeye.server.engine.interface.types import (
-    EngineInfo,
-    EngineStats,
-    Request,
-    StepOutput,
-    StepRecord,
-)
+from thirdeye.server.engine.interface.types import EngineInfo, Request, StepOutput
 
 
 class Hello(Struct, frozen=True, tag=True):

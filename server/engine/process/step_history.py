@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
-from thirdeye.server.engine.interface.types import RING_STEPS, StepRecord
+from thirdeye.server.engine.interface.step_record import RING_STEPS, StepRecord
 
 
 class StepHistory:

@@ -17,16 +17,16 @@ from typing import Protocol, Self
 
 import msgspec
 
+from thirdeye.server.engine.interface.engine_stats import EngineStats
+from thirdeye.server.engine.interface.step_record import StepRecord
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,
     EngineInfo,
-    EngineStats,
     OnOutput,
     Request,
     StepOutput,
-    StepRecord,
 )
 
 logger = logging.getLogger(__name__)

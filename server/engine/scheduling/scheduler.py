@@ -25,10 +25,10 @@ import msgspec
 
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig
+from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import (
-    EngineStats,
     ErrorCode,
     FinishReason,
     PromptProgress,

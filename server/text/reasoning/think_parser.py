@@ -20,9 +20,8 @@ class ThinkParser:
         self._open, self._close = form.open.rstrip(), form.close
         self._held = ""
         self._state = state
-        self._is_at_start = (
-            state is not PromptState.CLOSED
-        )  # of the thought or of the answer: white space is dropped there
+        # Of the thought or of the answer: white space is dropped there.
+        self._is_at_start = state is not PromptState.CLOSED
 
     @property
     def num_held(self) -> int:

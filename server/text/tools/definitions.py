@@ -51,6 +51,7 @@ class ChoiceMode(StrEnum):
 class ToolChoice:
     mode: ChoiceMode
     name: str | None = None  # with NAMED
+    allowed: tuple[str, ...] | None = None  # of all that are shown, those that may be called
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,6 @@ class ToolUse:
 
     def callable_tools(self) -> Sequence[Tool]:
         """Those that this answer may call."""
-        is_named = self.choice.mode is ChoiceMode.NAMED
-        return [
-            tool for tool in self.shown_tools() if not is_named or tool.name == self.choice.name
-        ]
+        named = (self.choice.name,) if self.choice.mode is ChoiceMode.NAMED else None
+        allowed = named or self.choice.allowed
+        return [tool for tool in self.shown_tools() if allowed is None or tool.name in allowed]

@@ -13,7 +13,7 @@ from tests.api.support import CHAT, COMPLETION, client_of, fake_engine, ready_st
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.metrics import Metrics
 from thirdeye.server.api.state.server_state import ServerState
-from thirdeye.server.engine.interface.types import EngineStats
+from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.logs import clean
 from thirdeye.server.web import ASSETS

@@ -18,7 +18,6 @@ from thirdeye.server.engine.interface.types import FinishReason, Request, Sampli
 from thirdeye.server.text.events import TextEvent, ToolCallDelta
 from thirdeye.server.text.text_stream import TextOptions
 
-REQUEST = Request(request_id="id_1-0", prompt_token_ids=[1], sampling=SamplingParams(max_tokens=9))
 GENERATION = Generation(
     id="id_1",
     created=0,

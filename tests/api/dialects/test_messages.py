@@ -212,8 +212,8 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": 0}, "'max_tokens' must be between 1 and 2147483647, got 0."),
     ({"messages": []}, "'messages' must hold at least 1 item, got 0."),
     (
-        {"messages": [HI | {"role": "system"}]},
-        "'messages[0].role' must be one of 'user', 'assistant'.",
+        {"messages": [HI | {"role": "tool"}]},
+        "'messages[0].role' must be one of 'user', 'assistant', 'system'.",
     ),
     ({"messages": [{"content": "Hi"}]}, "'messages[0].role' is missing."),
     ({"messages": [HI | {"content": [USE]}]}, "'messages[0].content[0]' must be one of 'text', "),

@@ -384,9 +384,9 @@ ROWS = [
     ),
     Row(
         21,
-        "'return_progress' is only allowed with 'stream': true.",
-        {"return_progress": True},
-        param="return_progress",
+        "'prompt_logprobs' cannot be streamed: leave out 'stream'.",
+        {"prompt_logprobs": 1, "stream": True},
+        param="prompt_logprobs",
         code="invalid_value",
     ),
     Row(

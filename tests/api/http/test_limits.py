@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from msgspec import to_builtins
 
 from tests.api.support import fake_engine, ready_state
-from thirdeye.server.api.http.admission import MAX_RETRY_AFTER, AdmissionControl
+from thirdeye.server.api.admission.admission_control import FEWEST_WAITING, AdmissionControl
 from thirdeye.server.api.state.server_state import STEP_OVERDUE_SECONDS, ServerState
 from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import FinishReason, Timings
-from thirdeye.server.errors import ServerOverloaded, ServiceUnavailable
+from thirdeye.server.errors import MAX_RETRY_AFTER, ServerOverloaded, ServiceUnavailable
 from thirdeye.server.text.events import TextEvent
 
 
@@ -33,8 +33,16 @@ def test_a_permit_is_released_exactly_once() -> None:
     assert admission.in_flight == 0
 
 
-def test_the_queue_holds_twice_what_can_run() -> None:
+def test_before_anything_is_measured_a_few_may_wait() -> None:
     admission = AdmissionControl(max_num_seqs=2)
+    for _ in range(2 + FEWEST_WAITING):
+        admission.admit(1)
+    with pytest.raises(ServerOverloaded):
+        admission.admit(1)
+
+
+def test_without_a_time_the_queue_holds_twice_what_can_run() -> None:
+    admission = AdmissionControl(max_num_seqs=2, max_wait=0)
     permits = [admission.admit(1) for _ in range(6)]
     with pytest.raises(ServerOverloaded) as refused:
         admission.admit(1)
@@ -58,27 +66,27 @@ def test_a_request_larger_than_the_queue_gets_in_alone() -> None:
 
 
 def test_retry_after_is_the_queue_by_the_measured_rate() -> None:
-    """Ten requests of 100 tokens took 20 s: 50 tokens/s; 4 queued of 100 tokens need 8 s."""
+    """Ten answers at once took 20 s each: a place comes free every 2 s; 4 queued need 8 s."""
     clock = Clock()
-    admission = AdmissionControl(max_num_seqs=10, clock=clock)
+    admission = AdmissionControl(max_num_seqs=10, clock=clock, max_wait=0)
     permits = [admission.admit(1) for _ in range(10)]
     clock.now += 20
     for permit in permits:
-        permit.release(100)
+        permit.release()
     for _ in range(14):
         admission.admit(1)
     assert admission.retry_after() == 8
 
 
-@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 10**6), st.floats(0, 10**4))))
-def test_retry_after_is_always_a_sane_number(finished: list[tuple[int, int, float]]) -> None:
+@given(st.lists(st.tuples(st.integers(1, 9), st.floats(0, 10**4))))
+def test_retry_after_is_always_a_sane_number(finished: list[tuple[int, float]]) -> None:
     """Clients give up above 120 s, and 0 would be a storm."""
     clock = Clock()
     admission = AdmissionControl(max_num_seqs=3, clock=clock)
-    for size, tokens, seconds in finished:
+    for size, seconds in finished:
         permit = admission.admit(size)
         clock.now += seconds
-        permit.release(tokens)
+        permit.release()
     admission.admit(9)
     assert 1 <= admission.retry_after() <= MAX_RETRY_AFTER
 

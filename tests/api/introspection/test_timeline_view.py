@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from thirdeye.server.api.introspection.timeline_view import seen_by
 from thirdeye.server.api.state.shared_totals import POOL_PARTS
-from thirdeye.server.engine.interface.types import RowKind, StepRecord, StepRow
+from thirdeye.server.engine.interface.step_record import RowKind, StepRecord, StepRow
 
 POOL = 1600
 OWN, OTHER = "alice", "bob"

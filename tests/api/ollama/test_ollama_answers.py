@@ -83,7 +83,7 @@ def test_a_model_without_a_template_goes_on_with_the_prompt(served: Served) -> N
     ],
     ids=str,
 )
-@pytest.mark.parametrize("step", [1, 2, 3, 100])
+@pytest.mark.parametrize("step", [1, 3, 100])
 def test_the_lines_add_up_to_the_whole(served: Served, path: str, change: Json, step: int) -> None:
     served.use(fake_engine([*"Hellö wörld! 🙂".encode(), EOS], tokens_per_step=step))
     body = GOOD[path] | change
@@ -103,6 +103,14 @@ def test_the_lines_add_up_to_the_whole(served: Served, path: str, change: Json, 
 def test_why_an_answer_ends(served: Served, options: Json, reason: str, text: str) -> None:
     answer = whole(served, GENERATE, WRITE | {"options": options})
     assert (answer["done_reason"], answer["response"]) == (reason, text)
+
+
+def test_a_raw_prompt_is_scored_and_streamed_alike(served: Served) -> None:
+    body = WRITE | {"raw": True, "logprobs": True, "top_logprobs": 1, "options": {"num_predict": 4}}
+    answer = whole(served, GENERATE, body)
+    assert [score["token"] for score in answer["logprobs"]] == [*"Hell"]
+    assert answer["done_reason"] == "length"
+    assert without_times(joined(lines(served, GENERATE, body))) == without_times(answer)
 
 
 def test_scores_are_those_of_chat(served: Served) -> None:

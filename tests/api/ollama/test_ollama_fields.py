@@ -195,6 +195,24 @@ def test_leniency_reaches_every_depth() -> None:
     assert answer.headers[HEADER] == "in_function, in_message, in_options, in_tool, top"
 
 
+def test_a_limit_above_the_room_is_refused_if_the_operator_says_so() -> None:
+    app = create_app(ready_state(fake_engine()), ApiConfig(strict_max_tokens=True))
+    for path, change in ((CHAT, {}), (GENERATE, {}), (GENERATE, {"raw": True})):
+        answer = sent(path, change | {"options": {"num_predict": 600}}, app)
+        assert answer.status_code == 400
+        assert answer.json()["error"].startswith("'options.num_predict' must be at most")
+
+
+def test_what_a_grammar_leaves_out_of_a_tool_is_named() -> None:
+    """As in chat: the model sees it, and the call is not held to it."""
+    parameters = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    app = create_app(ready_state(fake_engine(), max_model_len=2048))
+    ours = sent(CHAT, {"tools": tools, "stream": False}, app)
+    assert ours.status_code == 200, ours.text
+    assert "uniqueItems" in ours.headers[HEADER]
+
+
 def test_options_reach_the_engine_as_chats_do(served: Served) -> None:
     """The same request in chat's words: equal prompts, sampling and limits."""
     drawn = {"temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.1, "seed": 7}

@@ -61,8 +61,12 @@ ROWS = [
      ""),
     ({"tool_choice": {"type": "function", "function": {"name": "now", "x": 1}}},
      "tool_choice.function.x", "unknown_parameter", ""),
-    ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {}}}, "tool_choice.type",
-     "unsupported_value", "function tools"),
+    ({"tool_choice": {"type": "allowed_tools", "allowed_tools": {}}},
+     "tool_choice.allowed_tools.mode", "missing_required_parameter", ""),
+    ({"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": []}}, "tool_choice.tools",
+     "invalid_value", "hold a function"),
+    ({"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [function("f")]}},
+     "tool_choice", "invalid_value", "get_weather, now."),
     ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice.type",
      "unsupported_value", "function tools"),
     ({"tools": [], "tool_choice": "required"}, "tool_choice", "invalid_value", "without 'tools'"),
@@ -135,3 +139,18 @@ def test_tools_count_in_the_context() -> None:
 
     status, answer = asyncio.run(main())
     assert (status, answer["error"]["code"]) == (400, "context_length_exceeded")
+
+
+def test_of_the_tools_that_are_shown_only_those_that_are_allowed_can_be_called() -> None:
+    engine = engine_that_says("Hi")
+    allowed = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "now"}}]}
+    choice = {"tool_choice": {"type": "allowed_tools", "allowed_tools": allowed}}
+    status, answer = ask(CHAT | choice, engine)
+    assert status == 200, answer
+    (asked,) = engine.requests
+    assert "now" in asked.grammar
+    assert "get_weather" not in asked.grammar
+    every = engine_that_says("Hi")
+    ask(CHAT, every)
+    assert "get_weather" in every.requests[0].grammar
+    assert every.requests[0].prompt_token_ids == asked.prompt_token_ids

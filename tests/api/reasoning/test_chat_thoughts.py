@@ -22,18 +22,6 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def shared_thinker() -> Iterator[Served]:
-    with thinking_server() as served:
-        yield served
-
-
-@pytest.fixture
-def thinker(shared_thinker: Served) -> Served:
-    shared_thinker.use(fake_engine(ANSWER))
-    return shared_thinker
-
-
-@pytest.fixture(scope="module")
 def always() -> Iterator[Served]:
     with thinking_server(ALWAYS) as served:
         yield served

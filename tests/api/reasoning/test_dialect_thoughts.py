@@ -4,14 +4,13 @@ What comes out is also held against the services' own schemas (`tests/oracles/wi
 """
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
 import openai
 import pytest
 
-from tests.api.reasoning.thinker import ANSWER, asked, prompt_of, thinking_server
+from tests.api.reasoning.thinker import asked, prompt_of
 from tests.api.support import Served, fake_engine, says
 
 RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
@@ -23,18 +22,6 @@ SAY: dict[str, Any] = {
 }
 ON = {"thinking": {"type": "enabled", "budget_tokens": 64}}
 CALL = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
-
-
-@pytest.fixture(scope="module")
-def shared_thinker() -> Iterator[Served]:
-    with thinking_server() as served:
-        yield served
-
-
-@pytest.fixture
-def thinker(shared_thinker: Served) -> Served:
-    shared_thinker.use(fake_engine(ANSWER))
-    return shared_thinker
 
 
 def events(served: Served, path: str, body: dict[str, Any]) -> list[dict[str, Any]]:

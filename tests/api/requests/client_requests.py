@@ -26,6 +26,27 @@ ASSISTANT = {"role": "assistant", "content": "Hello"}
 NAMED = {"type": "function", "function": {"name": "f"}}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 TEXT = {"type": "text", "text": "Hi"}
+FLAT = {"type": "function", "name": "f", "parameters": OBJECT}
+CUSTOM = {
+    "type": "custom",
+    "name": "f",
+    "description": "d",
+    "format": {"type": "grammar", "syntax": "regex", "definition": "[a-z]+"},
+}
+LARK = CUSTOM | {"format": {"type": "grammar", "syntax": "lark", "definition": 'start: "a"'}}
+SHELL_CALL = {
+    "type": "local_shell_call",
+    "call_id": "c",
+    "status": "completed",
+    "action": {"type": "exec", "command": ["ls", "-l"], "env": {}},
+}
+SEARCH_CALL = {
+    "type": "web_search_call",
+    "id": "w",
+    "status": "completed",
+    "action": {"type": "search", "query": "q"},
+}
+ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [NAMED]}}
 IMAGE = {"type": "image_url", "image_url": {"url": "data:,"}}
 
 
@@ -74,7 +95,7 @@ OBEYED: list[tuple[str, Change]] = [
         tool(), tool(strict=True), tool(strict=None), tool(parameters=None), tool(parameters={}),
         tool(name="a.b/c-d_e"), tool(name="x" * 128), tool() | {"parallel_tool_calls": False},
         tool() | {"tool_choice": "any"}, tool() | {"tool_choice": {"type": "auto"}},
-        tool() | {"tool_choice": NAMED},
+        tool() | {"tool_choice": NAMED}, tool() | {"tool_choice": ALLOWED},
         tool() | {"tool_choice": {"type": "function", "name": "f"}},
         {"tools": [{"type": "function", "name": "f", "parameters": OBJECT}]},
         tool({"$schema": "x", "additionalProperties": False, "required": []}),
@@ -90,7 +111,18 @@ OBEYED: list[tuple[str, Change]] = [
         {"max_tokens": None, "max_completion_tokens": 3}, {"guided_json": OBJECT},
         {"allowed_token_ids": [65]}, {"best_of": 1}, {"echo": True}, {"prompt": [""]},
     )),
-    (RESPONSES_URL, {"max_output_tokens": -1}),
+    *((RESPONSES_URL, change) for change in (
+        {"max_output_tokens": -1},
+        {"tools": [FLAT], "tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [
+            {"type": "function", "name": "f"}]}},
+        {"tools": [{"type": "custom", "name": "f"}]},
+        {"tools": [CUSTOM], "tool_choice": {"type": "custom", "name": "f"}},
+        {"tools": [FLAT | {"name": "g"}, CUSTOM], "tool_choice": {"type": "allowed_tools", "mode":
+            "required", "tools": [{"type": "custom", "name": "f"}]}},
+        {"input": [{"type": "custom_tool_call", "call_id": "c", "name": "f", "input": "a"},
+                   {"type": "custom_tool_call_output", "call_id": "c", "output": "b"}]},
+        {"input": [SHELL_CALL, {"type": "local_shell_call_output", "id": "c", "output": "a"}]},
+    )),
     (MESSAGES_URL, {"messages": [{"role": "system", "content": "Be brief."}, HI]}),
 ]  # fmt: skip
 NEUTRAL: list[tuple[str, Change]] = [
@@ -179,6 +211,13 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"service_tier": "priority"}, "service_tier"), ({"prompt_cache_key": "k"},
          "prompt_cache_key"), ({"max_output_tokens": 100_000}, "max_output_tokens"),
         ({"context_management": []}, "context_management"),
+        ({"tools": [{"type": "web_search"}, FLAT, {"type": "mcp", "server_label": "x"}]},
+         "tools[0], tools[2]"),
+        ({"tools": [{"type": "local_shell"}], "tool_choice": "none"}, "tools[0]"),
+        ({"tools": [{"type": "mcp"}, LARK]}, "tools[0], tools[1].format"),
+        ({"input": [SEARCH_CALL, {"role": "user", "content": "Hi"}]}, "input[0]"),
+        ({"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"},
+                    {"role": "user", "content": "Hi"}]}, "input[0].encrypted_content"),
     )),
     *((MESSAGES_URL, change, names) for change, names in (
         ({"max_tokens": 32000}, "max_tokens"), ({"speed": "fast"}, "speed"),
@@ -251,4 +290,11 @@ REFUSED: list[tuple[str, Change, str]] = [
     )),
     (RESPONSES_URL, {"previous_response_id": "r"}, "previous_response_id"),
     (RESPONSES_URL, {"background": True}, "background"),
+    (RESPONSES_URL, {"tools": [{"type": "web_search"}]}, "tools[0].type"),
+    (RESPONSES_URL, {"tools": [FLAT, {"type": "mcp"}], "tool_choice": {"type": "mcp"}},
+     "tool_choice.type"),
+    (RESPONSES_URL, {"tools": [{"type": "mcp"}, CUSTOM | {"format": {"type": "grammar",
+        "syntax": "regex", "definition": "("}}]}, "tools[1].format"),
+    (RESPONSES_URL, {"tools": [{"type": "mcp"}, FLAT | {"strict": True, "parameters": {
+        "not": {}}}]}, "tools[1].parameters"),
 ]  # fmt: skip

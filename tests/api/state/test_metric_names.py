@@ -6,7 +6,10 @@ import msgspec
 
 from tests.api.support import fake_engine, ready_state
 from thirdeye.server.api.state.metrics import Metrics
-from thirdeye.server.engine.interface.types import STEP_TOKENS_BOUNDS, MissedPath
+from thirdeye.server.engine.interface.engine_stats import (
+    STEP_TOKENS_BOUNDS,
+    MissedPath,
+)
 
 NAMES = [
     "num_ranks",

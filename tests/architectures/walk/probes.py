@@ -66,6 +66,7 @@ TOGETHER: list[Change] = [  # old forms, and what only counts beside something e
     {"rope_parameters": GONE},
     {"rope_parameters": GONE, "rope_theta": 500.0},
     {"rope_parameters": GONE, "rope_theta": 500.0, "partial_rotary_factor": 0.5},
+    {"rope_parameters": GONE, "rope_theta": 500.0, "rotary_pct": 0.5},
     {"rope_parameters": GONE, "partial_rotary_factor": 0.25},
     {"rope_parameters": GONE, "rope_theta": 500.0, "rope_local_base_freq": 300.0},
     *({"rope_parameters": GONE, "rope_theta": 1e4, "rope_scaling": old} for old in OLD_ROPES),

@@ -12,7 +12,7 @@ import time
 
 from tests.bench.engine.bench_scheduler import answer, make_scheduler
 from thirdeye.server.engine.core.step_recorder import StepRecorder
-from thirdeye.server.engine.interface.types import EngineStats
+from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 ROUNDS = 2000

@@ -33,7 +33,8 @@ from tests.engine.process.fake_engine import fake_info
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.asgi_extension import DIRECT_WRITE, DirectWriter
-from thirdeye.server.engine.interface.types import EngineStats, FinishReason, StepOutput, Timings
+from thirdeye.server.engine.interface.engine_stats import EngineStats
+from thirdeye.server.engine.interface.types import FinishReason, StepOutput, Timings
 from thirdeye.server.engine.process.frames import FrameReader, pack_frame
 from thirdeye.server.engine.process.messages import Abort, Add, Hello, Ready, Step, Stop, ToEngine
 from thirdeye.server.engine.process.process_engine import ProcessEngine

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-from thirdeye.server.engine.interface.types import EngineStats, StepOutput
+from thirdeye.server.engine.interface.engine_stats import EngineStats
+from thirdeye.server.engine.interface.types import StepOutput
 from thirdeye.server.engine.process.frames import FrameReader, pack_frame
 from thirdeye.server.engine.process.messages import FromEngine, Step
 

@@ -5,6 +5,7 @@ import json
 from typing import Literal
 
 import anthropic
+import ollama
 import openai
 import pytest
 from pydantic import BaseModel
@@ -37,6 +38,12 @@ def anthropic_client(real_server):
         yield client
 
 
+@pytest.fixture
+def ollama_client(real_server):
+    with ollama.Client(host=real_server.url, trust_env=False) as client:
+        yield client
+
+
 def test_an_answer_parses_into_a_pydantic_model(openai_client) -> None:
     response = openai_client.responses.parse(
         model="smollm2", input="What is the capital of France?", text_format=Fact, temperature=0
@@ -45,7 +52,7 @@ def test_an_answer_parses_into_a_pydantic_model(openai_client) -> None:
     assert response.status == "completed"
 
 
-def test_three_dialects_say_the_same(openai_client, anthropic_client) -> None:
+def test_four_dialects_say_the_same(openai_client, anthropic_client, ollama_client) -> None:
     """One engine, one template: greedy, the words are equal."""
     question = [{"role": "user", "content": "What is the capital of France?"}]
     fields = {"model": "smollm2", "temperature": 0}
@@ -56,6 +63,34 @@ def test_three_dialects_say_the_same(openai_client, anthropic_client) -> None:
         model="smollm2", max_tokens=50, messages=question, extra_body={"temperature": 0}
     )
     assert message.content[0].text == said
+    options = {"temperature": 0}
+    assert ollama_client.chat("smollm2", question, options=options).message.content == said
+    asked = {"prompt": question[0]["content"], "options": options, "stream": True}
+    assert "".join(p.response for p in ollama_client.generate("smollm2", **asked)) == said
+
+
+def test_a_real_model_shows_what_it_is(ollama_client, openai_client) -> None:
+    (first, *_) = ollama_client.list().models
+    assert first.model == "smollm2:latest"
+    assert 80e6 < first.size < 120e6
+    assert (first.details.format, first.details.family) == ("gguf", "llama")
+    assert first.details.parameter_size == "134.52M"
+    shown = ollama_client.show("smollm2")
+    context = openai_client.models.retrieve("smollm2").max_model_len
+    assert shown.modelinfo["llama.context_length"] == context
+    assert ollama_client.ps().models[0].context_length == context
+    assert shown.details.quantization_level == "Q4_1"
+
+
+def test_a_schema_is_followed_in_lines(ollama_client) -> None:
+    found = ollama_client.chat(
+        "smollm2",
+        [{"role": "user", "content": "What is the capital of France?"}],
+        format=Fact.model_json_schema(),
+        options={"temperature": 0, "num_predict": 60},
+        stream=True,
+    )
+    Fact.model_validate_json("".join(part.message.content for part in found))
 
 
 def test_a_tool_must_be_called_and_is(openai_client, anthropic_client) -> None:

@@ -11,8 +11,10 @@ from tests.engine.process.recording_client import RecordingClient
 from tests.engine.toy import drain, make_request, toy_config, toy_core, until
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.step_recorder import MAX_NAMED
+from thirdeye.server.engine.interface.engine_stats import EngineStats
+from thirdeye.server.engine.interface.step_record import RowKind, StepRecord
 from thirdeye.server.engine.interface.trace import TraceRequest
-from thirdeye.server.engine.interface.types import EngineDead, EngineStats, RowKind, StepRecord
+from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process.messages import Step, Unwatch, Watch
 from thirdeye.server.engine.process.step_history import StepHistory
 

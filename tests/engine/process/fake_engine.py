@@ -18,19 +18,17 @@ from contextlib import aclosing
 import msgspec
 
 from tests.engine.process.fake_script import Replay, Script, fake_timings
+from thirdeye.server.engine.interface.engine_stats import EngineStats
+from thirdeye.server.engine.interface.step_record import RowKind, StepRecord, StepRow
 from thirdeye.server.engine.interface.trace import STREAM, Array, Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     EngineDead,
     EngineInfo,
-    EngineStats,
     ErrorCode,
     FinishReason,
     OnOutput,
     Request,
-    RowKind,
     StepOutput,
-    StepRecord,
-    StepRow,
 )
 from thirdeye.server.engine.process.engine_client import ENGINE_CLOSED, ENGINE_STOPPED
 from thirdeye.server.engine.process.step_history import StepHistory

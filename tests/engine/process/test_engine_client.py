@@ -6,7 +6,8 @@ import pytest
 
 from tests.engine.process.recording_client import RecordingClient
 from tests.engine.toy import collect, make_request, tokens_of
-from thirdeye.server.engine.interface.types import EngineStats, FinishReason, StepOutput
+from thirdeye.server.engine.interface.engine_stats import EngineStats
+from thirdeye.server.engine.interface.types import FinishReason, StepOutput
 from thirdeye.server.engine.process.messages import Abort, Add, Step
 
 

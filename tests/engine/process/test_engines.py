@@ -24,16 +24,15 @@ from tests.engine.toy import (
     toy_info,
     until,
 )
+from thirdeye.server.engine.interface.step_record import RowKind, StepRecord
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     Engine,
     EngineDead,
     FinishReason,
     Request,
-    RowKind,
     SamplingParams,
     StepOutput,
-    StepRecord,
 )
 from thirdeye.server.engine.process.process_engine import ProcessEngine
 from thirdeye.server.engine.process.spawn import spawn

@@ -12,10 +12,10 @@ from tests.engine.process.test_engines import endings, long_request, start_proce
 from tests.engine.process.test_process_engine import children, is_running
 from tests.engine.toy import collect, make_request, tokens_of, toy_config, toy_info, until
 from tests.oracles import virtual_time
+from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.types import (
     EngineDead,
     EngineInfo,
-    EngineStats,
     FinishReason,
     StepOutput,
 )

@@ -24,7 +24,7 @@ class ExpArgs(ctypes.Structure):
     _fields_ = (("x", ctypes.c_void_p), ("y", ctypes.c_void_p), ("count", ctypes.c_int))
 
 
-SHARED = ("pool.h", "pool.c", "floats.h", "simd.h", "simd_avx512.h", "simd_avx2.h")
+SHARED = ("pool.h", "pool.c", "floats.h", "simd.h", "simd_avx512.h", "simd_avx2.h", "simd_x86.h")
 
 
 @pytest.fixture(scope="module", params=LEVEL_NAMES)

@@ -14,6 +14,8 @@ from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.settings.setting import Setting
 from thirdeye.server.settings.settings import GROUPS, all_settings
+from thirdeye.server.text.reasoning.reasoning_form import REASONING_FORMS
+from thirdeye.server.text.tools.families.call_form import CALL_FORMS
 
 ROWS = {row.name: row for row in all_settings()}
 SPECIAL = {"device": "cuda:1", "root_path": "/llm", "cors_origin": "https://example.org"}
@@ -51,6 +53,11 @@ def test_each_row_is_a_variable(name: str, tmp_path: Path, monkeypatch: pytest.M
 def test_a_name_stands_once() -> None:
     counts = Counter(row.name for row in all_settings())
     assert [name for name, count in counts.items() if count > 1] == []
+
+
+def test_forms_of_models_are_those_that_are_read() -> None:
+    assert ROWS["reasoning_format"].rule.choices.keys() == {"auto", "none", *REASONING_FORMS}
+    assert ROWS["tool_format"].rule.choices.keys() == {"auto", "hermes", *CALL_FORMS}
 
 
 def test_a_default_is_allowed() -> None:

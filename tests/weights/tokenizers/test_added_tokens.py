@@ -27,8 +27,11 @@ ADDED = [
     AddedToken("<sep>", rstrip=True, normalized=False),
     AddedToken("<both>", lstrip=True, rstrip=True, single_word=True, normalized=True),
     AddedToken("é!", normalized=True),
+    AddedToken("e\u0301?", normalized=True),
 ]
-PIECES = [token.content for token in ADDED] + [" ", "\n", "e\u0301!", "x", "1", "_", "BT", ".", "é"]
+# Behind a mark or a joiner a word goes on; behind a fraction it does not.
+WORD_ENDS = ["x", "1", "_", "\u0301", "\u200d", "\u00bd", "\u24d0", "\u2167"]
+PIECES = [token.content for token in ADDED] + [" ", "\n", "e\u0301!", "BT", ".", "é", *WORD_ENDS]
 
 
 @pytest.fixture(scope="module", params=["gpt2", "qwen2"])
@@ -49,6 +52,30 @@ def ours(theirs: tokenizers.Tokenizer) -> Tokenizer:
 def test_they_are_found_in_text(theirs: tokenizers.Tokenizer, ours: Tokenizer, text: str) -> None:
     assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids
     assert ours.encode_with_special(text) == ours.encode(text)
+
+
+@pytest.mark.parametrize("before", WORD_ENDS)
+def test_a_single_word_stands_alone(
+    theirs: tokenizers.Tokenizer, ours: Tokenizer, before: str
+) -> None:
+    for text in (f"{before}BTC", f"BTC{before}"):
+        assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids
+
+
+def test_a_written_form_of_a_token_is_that_token(
+    theirs: tokenizers.Tokenizer, ours: Tokenizer
+) -> None:
+    """Where text is made NFC, the token that is looked for in it is too."""
+    for text in ("e\u0301?", "\u00e9?"):
+        assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("text", ["é    the", "é   the", "  ", "a  b", "     "])
+def test_blanks_that_swallow_blanks_count_once(text: str) -> None:
+    theirs = copy.deepcopy(vocabularies.train("gpt2"))
+    theirs.add_tokens([AddedToken("  ", lstrip=True, rstrip=True, normalized=False)])
+    ours = build(vocabularies.as_json(theirs))
+    assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids
 
 
 def test_runs_of_blanks_are_one_token(ours: Tokenizer) -> None:

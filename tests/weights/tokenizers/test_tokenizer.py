@@ -210,6 +210,14 @@ def checkpoint_with(tmp_path: Path, change: dict[str, Any], **settings: object) 
     return path
 
 
+def test_without_a_tokenizer_it_is_said_how_to_get_one(tmp_path: Path) -> None:
+    """Older checkpoints have vocab.json and merges.txt; they are no less in Hugging Face layout."""
+    path = checkpoint_with(tmp_path, {})
+    (path / "tokenizer.json").rename(path / "vocab.json")
+    with pytest.raises(ModelFormatError, match=r"no tokenizer\.model\. Copy .*save_pretrained"):
+        open_checkpoint(path).tokenizer()
+
+
 def test_a_checkpoint_gives_its_tokenizer(tmp_path: Path) -> None:
     path = checkpoint_with(tmp_path, {}, chat_template="{{ messages }}", eos_token="<|im_end|>s")
     (path / "generation_config.json").write_text('{"eos_token_id": [0, 2]}')

@@ -30,7 +30,10 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     bias = fields.boolean("attention_bias", True)
     theta = fields.positive("rotary_emb_base", 10000.0)
     fraction = fields.positive("rotary_pct", 0.25)
-    fields.refuse("partial_rotary_factor", fraction)  # these models' own name is the other
+    for key, own in (("rope_theta", theta), ("partial_rotary_factor", fraction)):
+        fields.refuse(
+            key, own
+        )  # these models have names of their own, and transformers reads those
     context = config.max_position_embeddings
     return replace(
         config,

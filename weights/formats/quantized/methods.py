@@ -45,6 +45,7 @@ METHODS: Mapping[str, MethodReader] = {
     "mxfp4": MethodReader(read_mxfp4, "blocks and scales of gpt-oss"),
     "bitsandbytes": MethodReader(read_bitsandbytes, "nf4 and fp4, also quantized twice; int8"),
 }
+OTHERWISE = "an unquantized checkpoint of the same model, or a GGUF file of it"
 ROUNDINGS = ("activation_scheme", "kv_cache_scheme", "kv_cache_quant_algo")
 KEYS = ("quantization_config", "compression_config")
 FILES = {
@@ -56,6 +57,7 @@ FILES = {
 
 def read_method(directory: Directory, config: Fields) -> Method | None:
     """None for a checkpoint that is not quantized. Raises `ModelFormatError`."""
+    _refuse_mlx(config)
     for key in KEYS:
         if (fields := config.nested(key)) is not None:
             return _named(fields, fields.text("quant_method", _unnamed(fields)))
@@ -63,6 +65,13 @@ def read_method(directory: Directory, config: Fields) -> Method | None:
         if (fields := directory.fields(name)) is not None:
             return METHODS[method].read(fields)
     return None
+
+
+def _refuse_mlx(config: Fields) -> None:
+    """Its settings stand under a key of its own, and name no method."""
+    settings = config.nested("quantization")
+    if settings is not None and "bits" in settings and "group_size" in settings:
+        raise config.error("quantization", f"is MLX's, which is not supported; use {OTHERWISE}.")
 
 
 def _unnamed(fields: Fields) -> str:
@@ -82,7 +91,6 @@ def _named(fields: Fields, name: str) -> Method:
     if name not in METHODS:
         raise fields.error(
             "quant_method",
-            f"'{name:.60}' is not supported; supported are {', '.join(METHODS)}, an unquantized "
-            "checkpoint of the same model, or a GGUF file of it.",
+            f"'{name:.60}' is not supported; supported are {', '.join(METHODS)}, {OTHERWISE}.",
         )
     return METHODS[name].read(fields)

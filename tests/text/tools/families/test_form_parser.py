@@ -183,6 +183,11 @@ def test_bare_texts_have_the_type_of_the_schema(key: str, text: str, value: obje
 
 
 def test_values_nested_without_end_are_read_to_the_end() -> None:
-    for text in ("[weather(tags=" + "[" * 3000, "[weather(deep=" + '{"a":' * 3000):
-        read("pythonic", text, [])
-    read("gemma4", "<|tool_call>call:weather{tags:" + "[" * 3000, [])
+    for form, text in (
+        ("pythonic", "[weather(tags=" + "[" * 3000),
+        ("pythonic", "[weather(deep=" + '{"a":' * 3000),
+        ("gemma4", "<|tool_call>call:weather{tags:" + "[" * 3000),
+    ):
+        content, calls, _ = read(form, text, [])
+        assert content == ""
+        assert [name for name, _ in calls] == ["weather"]

@@ -81,6 +81,17 @@ def test_settings(gptq: Path, tmp_path: Path, case: str) -> None:
     assert "\n" not in str(refusal.value)
 
 
+def test_mlx_is_told_by_its_name(gptq: Path, tmp_path: Path) -> None:
+    """It writes its settings twice, and no method's name."""
+    path = changed(gptq, tmp_path, {})
+    config = json.loads((path / "config.json").read_text())
+    settings = {"group_size": 64, "bits": 4}
+    config |= {"quantization": settings, "quantization_config": settings}
+    (path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelFormatError, match=r"'quantization': is MLX's.* or a GGUF file of it"):
+        open_checkpoint(path)
+
+
 def put(name: str, tensor: Tensor) -> Callable[[Tensors], object]:
     return lambda tensors: tensors.update({name: tensor})
 

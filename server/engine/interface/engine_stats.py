@@ -1,0 +1,39 @@
+"""What the engine counts: gauges and counters, told with its steps."""
+
+from msgspec import Struct
+
+STEP_TOKENS_BOUNDS = (1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
+
+
+class MissedPath(Struct, frozen=True, gc=False):
+    """A fast path that does not apply to what is served (`model/fast_path.py`)."""
+
+    path: str
+    reason: str
+    num_steps: int  # that went without, so far
+
+
+class EngineStats(Struct, frozen=True, kw_only=True):
+    """The engine's numbers after its latest step. Counters (`*_total`) only grow."""
+
+    num_requests_running: int = 0
+    num_requests_waiting: int = 0
+    num_blocks_total: int = 0
+    num_blocks_used: int = 0
+    prompt_tokens_total: int = 0
+    generation_tokens_total: int = 0
+    prefix_cache_queries_total: int = 0
+    prefix_cache_hits_total: int = 0
+    preemptions_total: int = 0
+    queue_timeouts_total: int = 0
+    steps_total: int = 0
+    spec_decode_num_draft_tokens_total: int = 0
+    spec_decode_num_accepted_tokens_total: int = 0
+    schedule_seconds_total: float = 0.0
+    forward_seconds_total: float = 0.0
+    sample_seconds_total: float = 0.0
+    emit_seconds_total: float = 0.0  # telling the API process about the steps
+    idle_seconds_total: float = 0.0  # without work; what lasts is counted when work comes
+    step_tokens_total: int = 0  # computed in all steps together
+    step_tokens_counts: list[int] = []  # steps by size, see STEP_TOKENS_BOUNDS; the last is larger
+    missed_paths: list[MissedPath] = []

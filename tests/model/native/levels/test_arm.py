@@ -1,0 +1,56 @@
+"""ARM's kernels have the bits of this machine's: compiled for it, run in qemu, hash by hash."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from thirdeye.model.native.build import COMPILERS, FLAGS, SOURCES
+from thirdeye.model.native.levels import Level, level_named, levels_here
+
+KERNELS = ("rms_norm", "layer_norm", "activate", "xielu", "rope_kv", "paged_attention", "sample")
+KERNELS += ("float_linear", "int8_linear", "dequantize")
+TWIN = Path(__file__).with_name("every_kernel.c")
+CROSS, QEMU = ("aarch64-linux-gnu-gcc",), ("qemu-aarch64-static", "qemu-aarch64")
+
+
+def first_of(programs: tuple[str, ...]) -> str:
+    found = next((path for name in programs if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"ARM TESTS SKIPPED: {' or '.join(programs)} is not installed")
+    return found
+
+
+def hash_of(kernel: str, level: Level, compiler: str, run: list[str], folder: Path) -> str:
+    """What a program of one kernel and one thread says of all that the kernel gave."""
+    program = folder / f"{kernel}-{level.name}"
+    sources = [TWIN, SOURCES / "pool.c"]
+    defines = [f'-DKERNEL="{kernel}.c"', f"-DOF_{kernel.upper()}", f"-I{SOURCES}"]
+    if kernel == "int8_linear":
+        defines.append('-DKERNEL2="int8_pack.c"')
+    flags = [flag for flag in FLAGS if flag not in ("-shared", "-fPIC", "-O3")]
+    command = [compiler, *flags, *level.flags, "-O2", "-static", *defines, "-o", program, *sources]
+    subprocess.run([*command, "-lm"], check=True)
+    return subprocess.run([*run, program], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_kernel_on_arm(kernel: str, tmp_path: Path) -> None:
+    cross, qemu, here = first_of(CROSS), first_of(QEMU), levels_here()
+    if not here:
+        pytest.skip("ARM TESTS SKIPPED: this processor has no level to compare with")
+    ours = hash_of(kernel, here[0], first_of(COMPILERS), [], tmp_path)
+    theirs = hash_of(kernel, level_named("neon"), cross, [qemu, "-cpu", "max"], tmp_path)
+    assert ours == theirs
+
+
+def test_the_program_shows_a_difference(tmp_path: Path) -> None:
+    """Between kernels, not between levels: here, where no emulator is needed."""
+    compiler = first_of(COMPILERS)
+    hashes = {
+        kernel: {hash_of(kernel, level, compiler, [], tmp_path) for level in levels_here()}
+        for kernel in ("xielu", "layer_norm")
+    }
+    assert all(len(each) <= 1 for each in hashes.values())
+    assert not hashes["xielu"] & hashes["layer_norm"]
