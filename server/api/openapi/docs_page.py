@@ -90,7 +90,7 @@ def _fields(schema: Schema) -> str:
 
 def _rank(field: Schema) -> bool:
     """What is obeyed stands before hints and what is refused."""
-    return field.get("description", "").startswith((A_HINT, "Not supported"))
+    return str(field.get("description", "")).startswith((A_HINT, "Not supported"))
 
 
 def _default(field: Schema) -> str:
