@@ -63,7 +63,7 @@ class HuggingFaceCheckpoint:
         self.name = _name(path)
         self._directory = Directory(path)
         self._fields = self._directory.required_fields("config.json")
-        text = _text_part(self._fields)
+        text = self._text = _text_part(self._fields)
         self._unread = () if text is self._fields else OTHER_SENSES
         architecture = by_model_type(text)
         self.architecture = text.text("model_type")
@@ -138,10 +138,13 @@ class HuggingFaceCheckpoint:
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
         generation = self._directory.fields("generation_config.json")
         vocab_size = self.config.vocab_size
-        eos = _token_ids(self._fields, "eos_token_id", vocab_size)
+        eos, bos_ids = (  # said for the whole, or of the part, as transformers 5 saves it
+            _token_ids(self._fields, key, vocab_size) or _token_ids(self._text, key, vocab_size)
+            for key in ("eos_token_id", "bos_token_id")
+        )
         if generation is not None:
             eos |= _token_ids(generation, "eos_token_id", vocab_size)
-        bos = min(_token_ids(self._fields, "bos_token_id", vocab_size), default=None)
+        bos = min(bos_ids, default=None)
         path = self._directory.find("tokenizer.json") or self._directory.find("tokenizer.model")
         try:
             if path is not None and path.name == "tokenizer.model":

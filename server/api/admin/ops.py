@@ -1,7 +1,7 @@
-"""For operators: `/health`, `/ready`, `/version`, `/load`, `/metrics`.
+"""For operators: `/health`, `/ready`, `/version`, `/load`, `/metrics`, `/reset_prefix_cache`.
 
 `/health` (for some platforms `/ping`) says whether this process should be replaced, `/ready`
-whether it wants traffic now. Neither needs a key; none asks the engine to do anything.
+whether it wants traffic now. Neither needs a key; the last alone asks the engine to do anything.
 """
 
 from typing import Literal
@@ -72,6 +72,12 @@ def ops_routes(context: Context) -> APIRouter:
         kv_usage = round(used / max(total, 1), 4)
         running, waiting = stats.num_requests_running, stats.num_requests_waiting
         return json_response(Load(running, waiting, kv_usage, state.admission.in_flight))
+
+    @router.post("/reset_prefix_cache", **documented("Operations", answer=Status))
+    async def reset_prefix_cache() -> Response:
+        engine, _ = state.serving()
+        engine.reset_prefix_cache()
+        return json_response(Status("ok"))
 
     @router.get("/metrics", **documented("Operations", media_type="text/plain"))
     async def metrics() -> Response:

@@ -18,7 +18,12 @@ from thirdeye.server.web import ASSETS
 
 OPEN_PATHS = frozenset({"/health", "/ping", "/ready", *ASSETS})
 # `/metrics` adds up what all keys do: by its changes one could measure another's prompts.
-SCOPE_OF = {"/v1/timeline": INSPECT, "/v1/inspect": INSPECT, "/metrics": OPERATE}
+SCOPE_OF = {
+    "/v1/timeline": INSPECT,
+    "/v1/inspect": INSPECT,
+    "/metrics": OPERATE,
+    "/reset_prefix_cache": OPERATE,
+}
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}

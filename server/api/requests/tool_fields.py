@@ -127,8 +127,10 @@ def _allowed(choice: Mapping[str, Any], ignored: Ignored | None) -> ToolChoice:
         if tool.get("type") in HOSTED_TOOLS:
             continue
         _function_type(tool, at)
+        only(("type", "function" if "function" in tool else "name"), tool, at, ignored)
         if "function" in tool:
             tool, at = mapping(tool["function"], f"{at}.function"), f"{at}.function"
+            only(("name",), tool, at, ignored)
         names.append(_name(required(tool, "name", at), f"{at}.name"))
     if not names:
         fail(

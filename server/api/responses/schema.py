@@ -215,12 +215,18 @@ def parse_tool_choice(value: object, ignored: Ignored | None = None) -> str | di
     choice = mapping(value, wanted="a string or an object")
     if choice.get("type") == "allowed_tools":
         tool_fields.parse_tool_choice(as_functions(choice), ignored)
-        return choice
+        fields = choice.get("allowed_tools", choice)
+        tools = [
+            {"type": tool["type"], "name": tool.get("function", tool)["name"]}
+            for tool in fields["tools"]
+            if tool["type"] not in tool_fields.HOSTED_TOOLS
+        ]
+        return {"type": "allowed_tools", "mode": fields["mode"], "tools": tools}
     if choice.get("type") not in ("function", "custom"):
         fail("unsupported_value", "must be 'function', 'custom' or 'allowed_tools'.", ".type")
-    string(choice.get("name"), ".name", "the name of a function")
+    name = string(choice.get("name"), ".name", "the name of a function")
     only(("type", "name"), choice, "", ignored)
-    return choice
+    return {"type": choice["type"], "name": name}
 
 
 ToolChoice = Annotated[

@@ -124,6 +124,11 @@ class BlockPool:
             block.block_hash, block.token_ids = block_hash, token_ids
             self._found[block_hash] = block_id
 
+    def forget_unheld(self) -> None:
+        """Let no block be found that nobody holds. Blocks that are held stay as they are."""
+        for block_id in self._free:
+            self._forget(block_id)
+
     def _forget(self, block_id: int) -> None:
         block = self._blocks[block_id]
         if block.block_hash is not None:

@@ -239,6 +239,9 @@ class EngineCore:
     def inspect(self, request: TraceRequest) -> None:
         self._inspections.add(request)
 
+    def reset_prefix_cache(self) -> None:
+        self._scheduler.reset_prefix_cache()
+
     def end_inspection(self, request_id: str) -> None:
         self._inspections.abort(request_id)
 

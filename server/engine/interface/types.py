@@ -204,6 +204,10 @@ class Engine(Protocol):
 
     def stats(self) -> EngineStats: ...
 
+    def reset_prefix_cache(self) -> None:
+        """Forget every cached prefix that no running request holds: a request that is handed in
+        later computes what it would have found there. A dead engine has none."""
+
     def stalled_seconds(self) -> float:
         """How long a request has waited for the engine's next step; 0 if none waits."""
 

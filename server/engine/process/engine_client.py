@@ -31,6 +31,7 @@ from thirdeye.server.engine.process.messages import (
     Add,
     Command,
     Inspect,
+    ResetPrefixCache,
     Step,
     Uninspect,
     Unwatch,
@@ -135,6 +136,10 @@ class EngineClient(ABC):
 
     def stats(self) -> EngineStats:
         return self._stats
+
+    def reset_prefix_cache(self) -> None:
+        """See `Engine`."""
+        self._send(ResetPrefixCache())
 
     async def generate(
         self, request: Request, on_output: OnOutput | None = None

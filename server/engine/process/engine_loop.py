@@ -18,6 +18,7 @@ from thirdeye.server.engine.process.messages import (
     Add,
     Command,
     Inspect,
+    ResetPrefixCache,
     Step,
     Stop,
     Uninspect,
@@ -93,6 +94,8 @@ def _execute(core: EngineCore, commands: Iterable[Command | Wake]) -> bool:
                 core.end_inspection(request_id)
             case Watch() | Unwatch():
                 core.is_watched = isinstance(command, Watch)
+            case ResetPrefixCache():
+                core.reset_prefix_cache()
             case Stop():
                 core.abort_all()
                 return True

@@ -31,6 +31,7 @@ from thirdeye.server.engine.process.messages import (
     Inspect,
     Progress,
     Ready,
+    ResetPrefixCache,
     Stop,
     ToEngine,
     Uninspect,
@@ -134,7 +135,14 @@ def _read_commands(sock: socket.socket, frames: FrameReader[ToEngine], inbox: In
         while True:
             match frames.read(sock):
                 case (
-                    Add() | Abort() | Inspect() | Uninspect() | Watch() | Unwatch() | Stop()
+                    Add()
+                    | Abort()
+                    | Inspect()
+                    | Uninspect()
+                    | Watch()
+                    | Unwatch()
+                    | ResetPrefixCache()
+                    | Stop()
                 ) as command:
                     inbox.put(command)
                 case Hello():

@@ -46,6 +46,10 @@ class Unwatch(Struct, frozen=True, tag=True):
     """Nobody looks any more: send no records."""
 
 
+class ResetPrefixCache(Struct, frozen=True, tag=True):
+    """Forget the prefixes that no running request holds."""
+
+
 class Stop(Struct, frozen=True, tag=True):
     """End what runs with ABORT, then leave."""
 
@@ -78,6 +82,6 @@ class Fatal(Struct, frozen=True, tag=True):
     message: str
 
 
-Command = Add | Abort | Inspect | Uninspect | Watch | Unwatch | Stop
+Command = Add | Abort | Inspect | Uninspect | Watch | Unwatch | ResetPrefixCache | Stop
 ToEngine = Hello | Command
 FromEngine = Progress | Ready | Step | Fatal

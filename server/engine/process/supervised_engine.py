@@ -122,6 +122,9 @@ class SupervisedEngine:
     def inspect(self, request: TraceRequest) -> AsyncIterator[Trace]:
         return self._engine.inspect(request)
 
+    def reset_prefix_cache(self) -> None:
+        self._engine.reset_prefix_cache()
+
     def stats(self) -> EngineStats:
         return add_counters(self._engine.stats(), self._before)
 

@@ -463,6 +463,10 @@ class Scheduler:
             spec_decode_num_accepted_tokens_total=self._speculator.num_accepted,
         )
 
+    def reset_prefix_cache(self) -> None:
+        """Forget the prefixes that no running sequence holds: whoever comes computes them anew."""
+        self._pool.forget_unheld()
+
     def check_integrity(self) -> None:
         """Every block is accounted for by the tables of the running sequences alone."""
         self._pool.check_integrity(sequence.block_table for sequence in self._running)

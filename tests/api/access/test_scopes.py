@@ -177,3 +177,17 @@ def test_hangup_calls_and_ends_nothing() -> None:
         )
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("key", "status"), [("proms-key", 200), ("alices-key", 403)])
+def test_the_prefix_cache_is_forgotten_for_the_operator_alone(key: str, status: int) -> None:
+    engine = fake_engine()
+
+    async def main() -> httpx.Response:
+        headers = {"authorization": f"Bearer {key}"}
+        app = create_app(ready_state(engine), ApiConfig(api_keys=LINES))
+        async with client_of(app) as client:
+            return await client.post("/reset_prefix_cache", headers=headers)
+
+    assert asyncio.run(main()).status_code == status
+    assert engine.num_resets == (status == 200)

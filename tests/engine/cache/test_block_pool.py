@@ -126,3 +126,22 @@ def test_freeing_twice_is_our_own_bug() -> None:
     pool.free(table)
     with pytest.raises(AssertionError, match="twice"):
         pool.free(table)
+
+
+def test_what_is_forgotten_is_not_found_and_what_is_held_is() -> None:
+    pool = BlockPool(4, 2)
+    tokens, hashes = [1, 2, 3, 4, 5], []
+    pool.extend_hashes(hashes, tokens, "")
+    table = pool.allocate(2)
+    assert table is not None
+    for i, block_id in enumerate(table):
+        pool.publish(block_id, hashes[i], tokens[2 * i : 2 * i + 2])
+    pool.free(table[1:])
+    assert pool.find_prefix(hashes, tokens) == table
+    pool.forget_unheld()
+    assert pool.find_prefix(hashes, tokens) == table[:1]
+    pool.check_integrity([table[:1]])
+    pool.free(table[:1])
+    pool.forget_unheld()
+    assert pool.find_prefix(hashes, tokens) == []
+    pool.check_integrity([])

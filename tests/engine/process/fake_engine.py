@@ -14,6 +14,7 @@ import time
 from array import array
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
 import msgspec
 
@@ -96,6 +97,7 @@ class FakeEngine:
         self.requests: list[Request] = []
         self.aborted: list[str] = []
         self.inspections: list[TraceRequest] = []
+        self.num_resets = 0
 
     @property
     def info(self) -> EngineInfo:
@@ -111,6 +113,10 @@ class FakeEngine:
 
     def stats(self) -> EngineStats:
         return msgspec.structs.replace(self._stats, num_requests_running=len(self._endings))
+
+    def reset_prefix_cache(self) -> None:
+        self.num_resets += 1
+        self._script = replace(self._script, num_cached_tokens=0)
 
     def stalled_seconds(self) -> float:
         return 0.0

@@ -384,3 +384,18 @@ def test_a_bug_behind_take_ends_its_own_answer_alone(run: Run) -> None:
         assert engine.stats().num_blocks_used == 0
 
     run(main)
+
+
+def test_a_prefix_that_is_forgotten_is_computed_anew(run: Run) -> None:
+    async def main(engine: Engine) -> None:
+        async def num_cached(name: str) -> int:
+            request = make_request(name, [1, 2, 3] * 6, max_tokens=2, ignore_eos=True)
+            return max(output.num_cached_tokens for output in await collect(engine, request))
+
+        await num_cached("first")
+        assert await num_cached("second") > 0 or isinstance(engine, FakeEngine)
+        engine.reset_prefix_cache()
+        assert await num_cached("third") == 0
+        assert await num_cached("fourth") > 0 or isinstance(engine, FakeEngine)
+
+    run(main)

@@ -221,6 +221,15 @@ class SchedulerMachine(RuleBasedStateMachine):
         """A slow step, or a laptop that slept."""
         self.now += seconds
 
+    @precondition(lambda self: self.requests)
+    @rule(is_due=st.sampled_from([True, False, False]))
+    def reset_prefix_cache(self, is_due: bool) -> None:
+        """Whoever holds blocks goes on with them, and nobody finds the others."""
+        if is_due:
+            self.scheduler.reset_prefix_cache()
+            held = {i for s in self.scheduler._running for i in s.block_table}
+            assert held.issuperset(self.scheduler._pool._found.values())
+
     # --- one step ---
 
     def plan(self) -> StepPlan:

@@ -20,7 +20,9 @@ from transformers import (
 
 from tests.architectures.cases import MINISTRAL3
 from tests.architectures.running import load, logits
+from tests.weights import vocabularies
 from tests.weights.tiny import llama, save
+from thirdeye.weights.checkpoint import open_checkpoint
 
 TOKENS = torch.randint(90, (30,), generator=torch.Generator().manual_seed(2)).tolist()
 
@@ -123,3 +125,23 @@ def test_text_parts(tmp_path: Path, make: Callable[[], PreTrainedModel]) -> None
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
     check(save(model, tmp_path), theirs_of(model))
+
+
+@pytest.mark.parametrize("make", [gemma3, mistral3])
+def test_ends_that_stand_in_the_text_part(
+    tmp_path: Path, make: Callable[[], PreTrainedModel]
+) -> None:
+    """transformers 5 saves them there alone, and without them no answer ends. Those of the whole
+    count first."""
+    path = save(make(), tmp_path)
+    (path / "generation_config.json").unlink(missing_ok=True)
+    tokens = vocabularies.as_json(vocabularies.train("gpt2"))
+    (path / "tokenizer.json").write_text(json.dumps(tokens))
+    text = json.loads((path / "config.json").read_text())["text_config"]
+    text |= {"vocab_size": 640, "eos_token_id": [1, 3], "bos_token_id": 2}
+    change_config(path, text_config=text)
+    tokenizer = open_checkpoint(path).tokenizer()
+    assert (tokenizer.eos_token_ids, tokenizer.bos_token_id) == ({1, 3}, 2)
+    change_config(path, eos_token_id=5, bos_token_id=4)
+    tokenizer = open_checkpoint(path).tokenizer()
+    assert (tokenizer.eos_token_ids, tokenizer.bos_token_id) == ({5}, 4)
