@@ -37,6 +37,7 @@ SHARED: dict[str, str] = {
         "The longest answer; without it and with -1, the room beside the prompt, which it "
         "is lowered to."
     ),
+    "max_tool_calls": "Calls of one answer at most; none is made beyond it.",
     "metadata": "Keys to 64, values to 512 characters; for the log alone.",
     "min_p": "Drops tokens less likely than this share of the likeliest one's probability.",
     "min_tokens": (
@@ -145,9 +146,6 @@ OWN: dict[str, dict[str, str]] = {
             "The longest answer, lowered to the room beside the prompt; -1 is all of that."
         ),
         "text": "'format': 'text', 'json_object' or 'json_schema'; 'verbosity' is a hint.",
-        "max_tool_calls": (
-            "Bounds tools that run on the server, of which there are none; said back."
-        ),
         "include": "'message.output_text.logprobs' scores the tokens of the text.",
         "reasoning": "'effort': how hard to think.",
         "stream_options": "'include_obfuscation' may be false.",
