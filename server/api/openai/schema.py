@@ -137,6 +137,7 @@ class ChatRequest(ReasoningFields, GenerationRequest):
     tools: Tools = ()
     tool_choice: ToolChoiceField | None = None
     parallel_tool_calls: bool = True
+    max_tool_calls: int | None = Field(None, ge=1, le=MAX_INT)
     verbosity: Annotated[Literal["low", "medium", "high"] | None, Hint(("medium",))] = None
 
 

@@ -30,7 +30,7 @@ def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
     check_choice(choice, body.tools)
     if body.ignore_eos and choice.mode is not ChoiceMode.NONE:
         raise refuse("ignore_eos", "cannot go with 'tools': a grammar says when an answer ends.")
-    return ToolUse(body.tools, choice, body.parallel_tool_calls)
+    return ToolUse(body.tools, choice, body.parallel_tool_calls, body.max_tool_calls)
 
 
 async def compile_tools(
@@ -56,7 +56,7 @@ async def compile_tools(
         return json.dumps([grammar, [_schema_of(i) + path[1:] for i, path in left_out]])
 
     definitions = [tool.definition for tool in tools.tools]
-    choice = [tools.choice.mode, tools.choice.name, tools.choice.allowed, tools.is_parallel]
+    choice = [tools.choice.mode, tools.choice.name, tools.choice.allowed, tools.repetition]
     sent = [[tool.strict, tool.parameters.get("type")] for tool in tools.tools]
     key = json.dumps(["tools", form.name if form else "", definitions, sent, choice, content])
     grammar, left_out = json.loads(await grammars.compile(make, key=key, param="tools"))

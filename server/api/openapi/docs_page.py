@@ -1,13 +1,24 @@
-"""The page at `/docs`: what the OpenAPI document says, as one plain page."""
+"""The page at `/docs`: what the OpenAPI document says, as one plain page, and a try of each route.
 
+The page is whole without its script (`server/web/docs.js`), which only sends what is in a box.
+"""
+
+import json
+from collections.abc import Iterator
 from html import escape
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.admin.pages import page
+from thirdeye.server.api.openapi.descriptions import A_HINT
 from thirdeye.server.api.openapi.document import document
+
+Schema = dict[str, Any]
+_SHOWN_VALUES = 8  # of an enum
+_NO_BOUND = 2**31 - 1  # what an integer of the engine holds anyway
 
 
 def docs_routes() -> APIRouter:
@@ -21,55 +32,111 @@ def docs_routes() -> APIRouter:
 
 
 def docs_page(app: FastAPI) -> str:
-    """The endpoints of the OpenAPI document and the fields of each, as one plain page."""
+    """Each operation with its fields and a box to try it."""
     found = document(app)
     sections = [
-        _endpoint(method, path, operation, found["components"]["schemas"])
+        _operation(method, path, operation, found["components"]["schemas"])
         for path, operations in found["paths"].items()
         for method, operation in operations.items()
     ]
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>thirdeye API</title>'
-        '<link rel="stylesheet" href="/web/style.css"><body class="docs"><h1>thirdeye API</h1>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="stylesheet" href="/web/style.css">'
+        '<script type="module" src="/web/docs.js"></script>'
+        '<body class="docs"><h1>thirdeye API</h1>'
         '<p>The same as a document: <a href="/openapi.json">/openapi.json</a>. '
-        'The chat page: <a href="/">/</a>.</p>' + "".join(sections) + "</body></html>"
+        'The chat page: <a href="/">/</a>.</p>'
+        "<p><label>API key, where the server wants one: "
+        '<input id="key" type="password" autocomplete="off"></label></p>'
+        + "".join(sections)
+        + "</body></html>"
     )
 
 
-def _endpoint(
-    method: str, path: str, operation: dict[str, object], schemas: dict[str, dict[str, object]]
-) -> str:
+def _operation(method: str, path: str, operation: Schema, schemas: dict[str, Schema]) -> str:
     title = f"<h2><code>{method.upper()} {escape(path)}</code></h2>"
-    name = _body_schema(operation)
-    return title + (_fields(schemas[name]) if name else "")
+    body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+    if not body:
+        return title + ("" if "{" in path else _trial(method, path, None))
+    schema = schemas[body["schema"]["$ref"].rpartition("/")[2]]
+    trial = _trial(method, path, body["example"]) if "example" in body else ""
+    return title + trial + _fields(schema)
 
 
-def _body_schema(operation: dict[str, object]) -> str:
-    """The name of the request's schema, "" if it has no body."""
-    body = operation.get("requestBody")
-    if not isinstance(body, dict):
-        return ""
-    return str(body["content"]["application/json"]["schema"]["$ref"]).rpartition("/")[2]
+def _trial(method: str, path: str, example: Schema | None) -> str:
+    text = "" if example is None else json.dumps(example, indent=1, ensure_ascii=False)
+    rows = text.count("\n") + 2
+    box = f'<textarea aria-label="Body" rows="{rows}">{escape(text)}</textarea>' if text else ""
+    return (
+        f'<details class="trial" data-method="{method.upper()}" data-path="{escape(path)}">'
+        f"<summary>Try it</summary>{box}"
+        '<p><button type="button">Send</button></p><pre hidden></pre></details>'
+    )
 
 
-def _fields(schema: dict[str, object]) -> str:
-    properties, required = schema["properties"], schema.get("required", [])
-    assert isinstance(properties, dict)
-    assert isinstance(required, list)
+def _fields(schema: Schema) -> str:
+    required = schema.get("required", [])
     rows = [
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(_kind(field))}</td>"
-        f"<td>{'required' if name in required else ''}</td></tr>"
-        for name, field in properties.items()
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(kind_of(field))}</td>"
+        f"<td>{'required' if name in required else _default(field)}</td>"
+        f"<td>{escape(field.get('description', ''))}</td></tr>"
+        for name, field in sorted(
+            schema["properties"].items(), key=lambda item: (item[0] not in required, _rank(item[1]))
+        )
     ]
     return f"<table>{''.join(rows)}</table>"
 
 
-def _kind(field: dict[str, object]) -> str:
-    """A field's type and range in a few words."""
-    if isinstance(options := field.get("anyOf"), list):
-        return " or ".join(dict.fromkeys(_kind(option) for option in options))
-    kind = str(field.get("type") or field.get("const") or field.get("$ref", "value"))
-    low, high = field.get("minimum"), field.get("maximum")
-    if low is None and high is None:
-        return kind.rpartition("/")[2]
-    return f"{kind} {'' if low is None else low}..{'' if high is None else high}"
+def _rank(field: Schema) -> bool:
+    """What is obeyed stands before hints and what is refused."""
+    return str(field.get("description", "")).startswith((A_HINT, "Not supported"))
+
+
+def _default(field: Schema) -> str:
+    """The default, where there is one that says something."""
+    for option in (field, *field.get("anyOf", ())):
+        if (value := option.get("default")) not in (None, [], {}):
+            return escape(json.dumps(value))
+    return ""
+
+
+def kind_of(field: Schema) -> str:
+    """A field's type and range in a few words; that it may be null goes without saying."""
+    return " or ".join(dict.fromkeys(kind for kind in _kinds(field) if kind != "null")) or "null"
+
+
+def _kinds(field: Schema) -> Iterator[str]:
+    if isinstance(options := field.get("anyOf", field.get("oneOf")), list):
+        for option in options:
+            yield from _kinds(option)
+    elif "enum" in field or "const" in field:
+        values = field.get("enum", [field.get("const")])
+        told = [json.dumps(value) for value in values[:_SHOWN_VALUES] if value is not None]
+        yield ", ".join(told) + (", …" if len(values) > _SHOWN_VALUES else "") or "null"
+    elif field.get("type") == "array":
+        items = kind_of(field.get("items", {}))
+        yield f"list{_span(field, 'Items')} of {items}"
+    else:
+        yield _plain(field)
+
+
+def _plain(field: Schema) -> str:
+    kind = field.get("type", "object" if "$ref" in field else "value")
+    word = " or ".join(kind) if isinstance(kind, list) else str(kind)
+    size = {"string": "Length", "object": "Properties"}.get(word)
+    return word + (_span(field, size) if size else _between(field, "minimum", "maximum"))
+
+
+def _span(field: Schema, what: str) -> str:
+    return _between(field, f"min{what}", f"max{what}")
+
+
+def _between(field: Schema, low: str, high: str) -> str:
+    least, most = (
+        None if value is not None and abs(value) >= _NO_BOUND else value
+        for value in (field.get(low), field.get(high))
+    )
+    if least is None and most is None:
+        return ""
+    return f" {'' if least is None else least}..{'' if most is None else most}"

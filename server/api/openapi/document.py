@@ -29,6 +29,8 @@ from thirdeye.server.api.openai.schema import (
     TokenizeRequest,
 )
 from thirdeye.server.api.openapi.answer_schemas import answer_schemas
+from thirdeye.server.api.openapi.descriptions import descriptions_of
+from thirdeye.server.api.openapi.examples import EXAMPLES
 from thirdeye.server.api.openapi.rules import RULES, UNTOLD
 from thirdeye.server.api.openapi.stream_events import event_schemas
 from thirdeye.server.api.receipts.receipt import VerifyRequest
@@ -65,6 +67,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             + "\n".join(f"* {rule}" for rule in UNTOLD),
         )
         found.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
+        _add_examples(found["paths"])
         app.openapi_schema = found
     return app.openapi_schema
 
@@ -79,11 +82,21 @@ def _schemas() -> dict[str, Any]:
     for model in REQUESTS:
         schema = schemas[model.__name__]
         fields = schema["properties"]
+        for name, words in descriptions_of(model).items():
+            fields[name] = {**fields[name], "description": words}
         fields |= {name: _neutral(refusal) for name, refusal in model.refused.items()}
         fields |= {name: _same_as(field, fields) for name, field in model.other_names.items()}
         if rules := RULES.get(model.__name__):
             schema["allOf"] = rules
     return schemas | answer_schemas() | event_schemas()
+
+
+def _add_examples(paths: dict[str, Any]) -> None:
+    for operation in (operation for methods in paths.values() for operation in methods.values()):
+        for body in operation.get("requestBody", {}).get("content", {}).values():
+            name = body["schema"]["$ref"].rpartition("/")[2]
+            if name in EXAMPLES:
+                body["example"] = EXAMPLES[name]
 
 
 def _neutral(refusal: Refusal) -> dict[str, Any]:

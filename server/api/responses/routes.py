@@ -235,6 +235,7 @@ def _tools_of(body: ResponsesRequest) -> JsonObject:
         "tools": [_tool(tool) for _, tool in callable_tools(body.tools)],
         "tool_choice": as_functions(body.tool_choice),
         "parallel_tool_calls": body.parallel_tool_calls,
+        "max_tool_calls": body.max_tool_calls,
     }
 
 

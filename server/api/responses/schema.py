@@ -294,7 +294,6 @@ class ResponsesRequest(ForeignHints, LoggedFields, AskedRequest):
     tools: list[Tool] = Field(default_factory=list, max_length=128)
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
-    # OpenAI counts calls of tools that run on the server: there are none here to be too many
     max_tool_calls: int | None = Field(None, ge=1, le=MAX_INT)
     include: Annotated[list[Included], Field(fail_fast=True)] = Field(default_factory=list)
     reasoning: ReasoningConfig | None = None

@@ -80,8 +80,8 @@ def only_part(grammar: str) -> dict[str, Any]:
 
 def _start(use: ToolUse, has_content: bool) -> str:
     """The rule `start`: what stands in front of the first call, or in the place of all calls."""
-    is_single = use.choice.mode is ChoiceMode.NAMED or not use.is_parallel
-    calls = "call" if is_single else f"call ({json.dumps(SEPARATOR)} open call)*"
+    more = f"({json.dumps(SEPARATOR)} open call){use.repetition}" if use.repetition else ""
+    calls = f"call {more}"
     if use.choice.mode is not ChoiceMode.AUTO:
         return f"start: open {calls}"
     if has_content:

@@ -13,6 +13,7 @@ from typing import Any
 
 NAME_CHARS = frozenset(string.ascii_letters + string.digits + "_-./")
 MAX_NAME_CHARS = 128
+MAX_COUNTED_CALLS = 128  # more in one answer are not counted
 
 JsonObject = dict[str, Any]
 
@@ -61,10 +62,19 @@ class ToolUse:
     tools: Sequence[Tool]
     choice: ToolChoice = ToolChoice(ChoiceMode.AUTO)
     is_parallel: bool = True  # more than one call is allowed
+    max_calls: int | None = None
 
     @property
     def may_call(self) -> bool:
         return self.choice.mode is not ChoiceMode.NONE
+
+    @property
+    def repetition(self) -> str:
+        """How often a grammar may go on with one more call behind the first; "" is never."""
+        if self.choice.mode is ChoiceMode.NAMED or not self.is_parallel or self.max_calls == 1:
+            return ""
+        is_bounded = self.max_calls is not None and self.max_calls <= MAX_COUNTED_CALLS
+        return f"{{0,{self.max_calls - 1}}}" if self.max_calls and is_bounded else "*"
 
     def shown_tools(self) -> Sequence[Tool]:
         """Those that the model is told of."""

@@ -325,7 +325,7 @@ def test_errors_on_the_way_have_the_envelope_too() -> None:
         assert ask(json=BODY | {"system": "x" * 5_000_000}) == (413, "invalid_request_error")
         state.engine = fake_engine(error_after=0)
         assert ask() == (500, "api_error")
-        permit = state.admission.admit(24)
+        permit = state.admission.admit(10**6)
         assert ask() == (429, "rate_limit_error")
         permit.release()
         state.drain()
@@ -382,7 +382,7 @@ def test_the_anthropic_clients_errors(client: anthropic.Anthropic, served: Serve
     assert bad.value.request_id
     with pytest.raises(anthropic.NotFoundError):
         client.messages.create(model="claude", max_tokens=5, messages=[HI])
-    permit = served.state.admission.admit(24)
+    permit = served.state.admission.admit(10**6)
     with pytest.raises(anthropic.RateLimitError):
         client.messages.create(model="tiny", max_tokens=5, messages=[HI])
     permit.release()

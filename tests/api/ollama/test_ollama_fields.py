@@ -317,7 +317,7 @@ def test_other_errors_have_the_envelope_too(served: Served) -> None:
     assert httpx.get(served.url + "/api/none", trust_env=False).json() == {
         "error": "Unknown URL: GET /api/none."
     }
-    permit = served.state.admission.admit(24)
+    permit = served.state.admission.admit(10**6)
     answer = served.post(CHAT, ASK)
     permit.release()
     assert (answer.status_code, [*answer.json()]) == (429, ["error"])

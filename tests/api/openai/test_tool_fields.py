@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from llguidance import LLMatcher, LLTokenizer
 
 from tests.api.openai.tools import (
     CHAT,
@@ -16,6 +17,7 @@ from tests.api.openai.tools import (
     function,
 )
 from tests.api.support import client_of, create_app, ready_state
+from thirdeye.server.text.tools.form import write_call
 
 
 def tools(**changes: Any) -> dict[str, Any]:
@@ -154,3 +156,15 @@ def test_of_the_tools_that_are_shown_only_those_that_are_allowed_can_be_called()
     ask(CHAT, every)
     assert "get_weather" in every.requests[0].grammar
     assert every.requests[0].prompt_token_ids == asked.prompt_token_ids
+
+
+@pytest.mark.parametrize(("limit", "num_calls"), [(1, 1), (2, 2), (3, 3), (None, 4), (1000, 4)])
+def test_calls_beyond_max_tool_calls_are_not_made(limit: int | None, num_calls: int) -> None:
+    engine = engine_that_says("Hi")
+    status, answer = ask(CHAT | {"max_tool_calls": limit, "tool_choice": "required"}, engine)
+    assert status == 200, answer
+    calls = [write_call("now", "{}")] * 4
+    follower = LLMatcher(LLTokenizer("byte"), engine.requests[0].grammar)
+    text = "\n".join(calls)
+    wanted = len("\n".join(calls[:num_calls]))
+    assert follower.validate_tokens(list(text.encode())) == wanted

@@ -119,3 +119,8 @@ def test_keys_are_read_again_and_a_bad_file_changes_nothing(
     assert "Line 1: the scopes are" in caplog.text
     assert "The keys stay as they were" in caplog.text
     assert "old-key" not in caplog.text
+
+
+def test_the_longest_wait_is_the_admissions(checkpoint: Path) -> None:
+    assert replica_of(checkpoint, max_queue_time=3).state.admission.max_wait == 3
+    assert replica_of(checkpoint).state.admission.max_wait == 10

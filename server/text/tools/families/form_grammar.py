@@ -98,8 +98,7 @@ def _start(use: ToolUse, form: CallForm, has_content: bool) -> Iterator[str]:
         answer = f'| {_HARMONY_START} "<|channel|>final<|message|>" {final}' if is_auto else ""
         yield f"start: {_HARMONY_START} call {answer}"
         return
-    is_single = use.choice.mode is ChoiceMode.NAMED or not use.is_parallel
-    more = "" if is_single else f"({_literal(form.between_text)} call)*"
+    more = f"({_literal(form.between_text)} call){use.repetition}" if use.repetition else ""
     calls = f"call {more} {_literal(form.close_text)}"
     if not is_auto:
         yield f"start: {_literal(form.open_text)} {calls}"

@@ -1,0 +1,75 @@
+"""The page at `/docs`: every field in words, and examples that work."""
+
+import asyncio
+import re
+
+import httpx
+import pytest
+
+from tests.api.http.test_errors import ask
+from tests.api.support import client_of, fake_engine, ready_state
+from thirdeye.server.api.openapi.docs_page import docs_page, kind_of
+from thirdeye.server.api.openapi.document import REQUESTS
+from thirdeye.server.api.openapi.examples import EXAMPLES
+from thirdeye.server.launch.asgi_app import create_app
+
+APP = create_app(ready_state(fake_engine()))
+PAGE = docs_page(APP)
+TRIALS = [
+    (path, EXAMPLES[body["schema"]["$ref"].rpartition("/")[2]])
+    for path, operations in APP.openapi()["paths"].items()
+    for operation in operations.values()
+    for body in operation.get("requestBody", {}).get("content", {}).values()
+    if "example" in body
+]
+
+
+@pytest.mark.parametrize(("path", "example"), TRIALS, ids=lambda value: str(value)[:40])
+def test_an_example_is_answered(path: str, example: dict[str, object]) -> None:
+    answer = ask(path, example)
+    assert answer.status_code == 200, answer.text
+    assert '"error":{' not in answer.text
+
+
+def test_every_request_but_that_of_a_receipt_has_an_example() -> None:
+    """A receipt is made by an answer."""
+    assert {model.__name__ for model in REQUESTS} - {"VerifyRequest"} == EXAMPLES.keys()
+
+
+def test_what_can_be_asked_without_a_body_is_answered() -> None:
+    paths = re.findall(r'data-method="GET" data-path="([^"]+)"', PAGE)
+    assert {"/v1/models", "/health", "/metrics"} <= set(paths)
+
+    async def main() -> list[httpx.Response]:
+        async with client_of(APP) as client:
+            return [await client.get(path) for path in paths if path != "/v1/timeline"]
+
+    assert [answer.status_code for answer in asyncio.run(main())] == [200] * (len(paths) - 1)
+
+
+def test_a_field_has_its_range_default_and_words() -> None:
+    words = "0 is greedy: the likeliest token."
+    row = f"<td><code>temperature</code></td><td>number 0..2</td><td>1.0</td><td>{words}</td>"
+    assert row in PAGE
+    assert "<td>required</td>" in PAGE
+    for _, fields in re.findall(r"<tr>(<td><code>[^<]+</code></td>)(.*?)</tr>", PAGE):
+        kind, _, told = re.findall("<td>(.*?)</td>", fields)
+        assert kind
+        assert told
+
+
+@pytest.mark.parametrize(
+    ("field", "words"),
+    [
+        ({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]}, "integer 0.."),
+        ({"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1}, "integer"),
+        ({"type": "array", "maxItems": 4, "items": {"type": "string"}}, "list ..4 of string"),
+        ({"anyOf": [{"type": "string"}, {"$ref": "x"}]}, "string or object"),
+        ({"enum": ["a", "b", None]}, '"a", "b"'),
+        ({"enum": list(range(20))}, "0, 1, 2, 3, 4, 5, 6, 7, …"),
+        ({}, "value"),
+        ({"enum": [None]}, "null"),
+    ],
+)
+def test_a_kind_in_words(field: dict[str, object], words: str) -> None:
+    assert kind_of(field) == words
