@@ -4,7 +4,7 @@ alone: no torch, no weights. What a step needs besides is not counted."""
 from dataclasses import dataclass
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.parameter_counts import parameter_counts
+from thirdeye.model.parameter_counts import ParameterCounts, parameter_counts
 
 INT4_BITS_WITH_SCALES = 4 + 16 / 128  # a float16 scale for each group of 128
 
@@ -21,22 +21,31 @@ class MemoryEstimate:
 
 def memory_estimates(config: ModelConfig) -> list[MemoryEstimate]:
     """A row for each form, as `thirdeye serve` keeps it with its other settings left alone."""
+    counts = parameter_counts(config)
     return [
-        _estimate(config, "none", "CPU, float32", bits=32, dense=4, kv=4),
-        _estimate(config, "int8", "CPU, float32", bits=8, dense=4, kv=2),
-        _estimate(config, "none", "GPU, bfloat16", bits=16, dense=2, kv=2),
-        _estimate(config, "int8", "GPU, bfloat16", bits=8, dense=2, kv=2),
-        _estimate(config, "fp8", "GPU, bfloat16", bits=8, dense=2, kv=2),
-        _estimate(config, "int4", "GPU, bfloat16", bits=INT4_BITS_WITH_SCALES, dense=2, kv=2),
+        _estimate(config, counts, "none", "CPU, float32", bits=32, dense=4, kv=4),
+        _estimate(config, counts, "int8", "CPU, float32", bits=8, dense=4, kv=2),
+        _estimate(config, counts, "none", "GPU, bfloat16", bits=16, dense=2, kv=2),
+        _estimate(config, counts, "int8", "GPU, bfloat16", bits=8, dense=2, kv=2),
+        _estimate(config, counts, "fp8", "GPU, bfloat16", bits=8, dense=2, kv=2),
+        _estimate(
+            config, counts, "int4", "GPU, bfloat16", bits=INT4_BITS_WITH_SCALES, dense=2, kv=2
+        ),
     ]
 
 
 def _estimate(
-    config: ModelConfig, quantize: str, device: str, *, bits: float, dense: int, kv: int
+    config: ModelConfig,
+    counts: ParameterCounts,
+    quantize: str,
+    device: str,
+    *,
+    bits: float,
+    dense: int,
+    kv: int,
 ) -> MemoryEstimate:
     """`bits` of a weight of a linear layer, `dense` bytes of one of the rest and `kv` of a number
     of the cache. A head that is quantized is there besides the embeddings it is tied to."""
-    counts = parameter_counts(config)
     linear = counts.attention + counts.mlp
     head = counts.head
     if quantize != "none" and config.tie_word_embeddings:

@@ -46,7 +46,8 @@ class ParameterCounts:
 
 
 def parameter_counts(config: ModelConfig) -> ParameterCounts:
-    declared = parameters(config).values()
-    return ParameterCounts(
-        **{role.value: sum(parameter.count(role) for parameter in declared) for role in Role}
-    )
+    counts = dict.fromkeys(Role, 0)
+    for parameter in parameters(config).values():
+        for role, count in parameter.counts():
+            counts[role] += count
+    return ParameterCounts(**{role.value: count for role, count in counts.items()})

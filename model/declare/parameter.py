@@ -80,9 +80,10 @@ class Parameter:
         rows = self._rows(part)
         return (rows.stop - rows.start, *self.row_shape)
 
-    def count(self, role: Role) -> int:
-        """How many numbers of it are for `role`."""
-        return sum(rows.size for rows in self.rows if rows.role is role) * math.prod(self.row_shape)
+    def counts(self) -> list[tuple[Role, int]]:
+        """How many numbers of it each of its parts has, and what they are for."""
+        width = math.prod(self.row_shape)
+        return [(rows.role, rows.size * width) for rows in self.rows]
 
     def share(self, part: str | None, rank: int, num_ranks: int) -> Share:
         """What `rank` takes of the whole tensor that is `part`, or of all of it."""

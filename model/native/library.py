@@ -26,7 +26,9 @@ class Library:
     share."""
 
     def __init__(self, path: Path) -> None:
-        if path.exists() and not is_sealed(path):  # loading it could end this process
+        if not path.exists():
+            raise Unavailable("they are being compiled; the next start has them, and is quicker")
+        if not is_sealed(path):  # loading it could end this process
             raise Unavailable(f"the library is damaged: {path} (the next start makes it again)")
         try:
             # Global, so that the library's symbols are resolved against it.

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import TaskID
 
 from thirdeye.server.launch.console import bar_of_bytes, fail, say
-from thirdeye.server.load.native_kernels import compiled_library
+from thirdeye.server.load.native_kernels import native_status
 from thirdeye.weights.catalog import CATALOG, CatalogModel
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.hub.hub_name import HubName, parse_hub_name
@@ -43,8 +43,15 @@ def pull_from_catalog(model: CatalogModel, *, if_missing: bool) -> int:
             _pull(model)
         except ModelError as error:
             return fail(str(error))
-    compiled_library()  # so that no start has to wait for a compiler
+    compile_kernels()
     return 0
+
+
+def compile_kernels() -> None:
+    """So that no start has to do without them. Why there are none is said: it is slower."""
+    status = native_status()
+    if status.startswith("none:"):
+        sys.stderr.write(f"thirdeye: native kernels: {status}. torch's serve instead, slower.\n")
 
 
 def pull_from_hub(name: HubName, *, if_missing: bool) -> int:
@@ -59,7 +66,7 @@ def pull_from_hub(name: HubName, *, if_missing: bool) -> int:
             f"{name} ({pulled.label}, {pulled.num_bytes / 1e6:,.0f} MB, commit "
             f"{pulled.commit[:10]}): {fetched}, hashes are right: {pulled.path}"
         )
-    compiled_library()
+    compile_kernels()
     return 0
 
 

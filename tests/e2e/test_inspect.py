@@ -57,7 +57,7 @@ def served(path, native: Library | None) -> Transformer:
     """The checkpoint as the engine's process keeps it: in 8 bits where the CPU can."""
     where = Placement(torch.float32, torch.device("cpu"), native=native)
     where = replace(where, quantize=choose_quantization("auto", where))
-    return load_model(open_checkpoint(path), "auto", where, lambda phase, fraction: None)
+    return load_model(open_checkpoint(path), "auto", where, lambda phase, done, total: None)
 
 
 def test_a_stream_over_the_engine_process(tiny_server, tmp_path, served_native):

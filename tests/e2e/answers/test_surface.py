@@ -112,4 +112,4 @@ def test_the_tokenizer_and_the_load(served: tuple[str, LlamaForCausalLM]) -> Non
     for phase in ("describe", "load"):
         assert f'thirdeye_startup_time_seconds{{model_name="tiny",phase="{phase}"}}' in metrics
     load = httpx.get(f"{url}/load", trust_env=False).json()
-    assert load.keys() == {"running", "waiting", "kv_usage"}
+    assert load.keys() == {"running", "waiting", "kv_usage", "server_load"}

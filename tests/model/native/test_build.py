@@ -90,7 +90,7 @@ def test_the_name_is_not_there_before_the_compiler_is_done(tmp_path: Path, sourc
     going, go = tmp_path / "going", tmp_path / "go"
     slow = script(
         tmp_path / "slow-cc",
-        f'[ "$1" = --version ] && exec cc --version\necho half > "$(echo "$@" | '
+        f'case "$*" in *library.so*) ;; *) exec cc "$@" ;; esac\necho half > "$(echo "$@" | '
         f"sed 's/.*-o \\([^ ]*\\).*/\\1/')\"\ntouch {going}\n"
         f'while [ ! -e {go} ]; do sleep 0.01; done\nexec cc "$@"',
     )
@@ -103,6 +103,31 @@ def test_the_name_is_not_there_before_the_compiler_is_done(tmp_path: Path, sourc
         go.touch()
         running.result()
     assert ctypes.CDLL(str(planned.library)).answer() == 42
+
+
+def test_a_compiler_that_takes_too_long_ends_with_its_children(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """gcc is a driver: what it had begun went on alone, and took a core for minutes."""
+    child = tmp_path / "child"
+    endless = script(
+        tmp_path / "endless-cc",
+        'case "$*" in *library.so*) ;; *) exec cc "$@" ;; esac\nsleep 600 &\n'
+        f"echo $! > {child}.new && mv {child}.new {child}\nwait",
+    )
+
+    def late(self: subprocess.Popen[str], timeout: float | None = None) -> None:
+        while not child.exists():
+            assert self.poll() is None
+        raise subprocess.TimeoutExpired(self.args, timeout or 0)
+
+    planned = plan_build(tmp_path / "cache", [endless], sources=sources)
+    monkeypatch.setattr(subprocess.Popen, "communicate", late)
+    with pytest.raises(Unavailable, match="timed out"):
+        planned.run()
+    status = Path(f"/proc/{child.read_text().strip()}/stat")
+    while status.exists() and status.read_text().split()[2] != "Z":
+        pass
 
 
 def test_a_compiler_that_fails_is_quoted(tmp_path: Path, sources: Path) -> None:
