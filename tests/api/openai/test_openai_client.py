@@ -107,8 +107,9 @@ def test_an_error_in_mid_stream_raises(client: openai.OpenAI, state: ServerState
         list(stream)
 
 
-def test_a_full_queue_is_retried_when_told(state: ServerState) -> None:
+def test_a_full_queue_is_retried_when_told() -> None:
     """The client waits for what Retry-After says and comes back."""
+    state = state_of(engine_that_says("Hello!"))  # one that has refused nobody yet
     state.admission.max_wait = 0  # the queue is bounded by its length, and soon gone
     permit = state.admission.admit(state.admission.capacity)
     with live(state) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="x") as patient:

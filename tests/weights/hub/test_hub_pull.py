@@ -337,7 +337,7 @@ def test_the_commands(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`pull` says what came, `serve` fetches what is not here; without a hub both open it."""
-    monkeypatch.setattr(pull_command, "compiled_library", lambda: "")
+    monkeypatch.setattr(pull_command, "native_status", lambda: "")
     assert make_present(CheckpointSettings(model="org/shards"))
     assert find_hub_model(SHARDS) is not None
     capsys.readouterr()
