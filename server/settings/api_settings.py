@@ -187,3 +187,9 @@ class ProcessSettings:
         unit="SECONDS",
     )
     log_level: str = setting("info", "What is logged", choices=LOG_LEVELS)
+    log_format: str = setting(
+        "text",
+        "How the log on stderr is written",
+        choices={"text": "for people", "json": "an object a line, for what collects logs"},
+    )
+    access_log: bool = setting(False, "A log line for every HTTP request, refused ones too")
