@@ -10,9 +10,10 @@ from pydantic import Field, Tag, WithJsonSchema
 
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
-from thirdeye.server.api.ollama.field_types import Format, Texts, Think
+from thirdeye.server.api.ollama.field_types import Format, Texts
 from thirdeye.server.api.ollama.sampling_options import NotHere, OllamaOptions
 from thirdeye.server.api.openai.schema import MAX_MESSAGES, MAX_TOOL_CALLS, MODEL_WIDTH
+from thirdeye.server.api.reasoning.reasoning_fields import Think
 from thirdeye.server.api.requests.generation_fields import MAX_LOGPROBS
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds

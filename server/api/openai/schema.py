@@ -20,7 +20,7 @@ from thirdeye.server.api.field_rules.unsupported_fields import (
 from thirdeye.server.api.reasoning.reasoning_fields import ReasoningFields, TemplateKwargs
 from thirdeye.server.api.reasoning.sent_thoughts import SentThoughts
 from thirdeye.server.api.requests.content_fields import AssistantContent, Content
-from thirdeye.server.api.requests.fields import Inputs, Prompts
+from thirdeye.server.api.requests.fields import Inputs, Prompts, Truncate
 from thirdeye.server.api.requests.generation_fields import (
     MAX_LOGPROBS,
     GenerationRequest,
@@ -34,8 +34,6 @@ from thirdeye.server.api.requests.tool_fields import Arguments, CalledName, Tool
 MAX_MESSAGES = 4096
 MAX_TOOL_CALLS = 128  # of one message
 MODEL_WIDTH: dict[str, JsonValue] = {"format": "model-width"}  # the served model's is shown
-# Of texts that are too long: their ends go, or what stands in front.
-Truncate = bool | Literal["NONE", "END", "START"]
 
 
 class CompletionRequest(GenerationRequest):
