@@ -13,21 +13,24 @@ from thirdeye.server.errors import Unauthorized
 
 
 class Revocation:
-    """Of one request: whether its key is still one. `is_over` turns once, and what was given to
-    `guard` ends."""
+    """Of one request: whether its key is still one. It is over once, and what was given to `guard`
+    ends."""
 
     def __init__(self) -> None:
-        self.is_over = False
+        self._is_over = False
         self._tasks: set[asyncio.Task[object]] = set()
 
     def revoke(self) -> None:
-        self.is_over = True
+        self._is_over = True
         for task in self._tasks:
             task.cancel()
 
+    def is_over(self) -> bool:
+        return self._is_over
+
     async def guard(self, work: Coroutine[Any, Any, None]) -> None:
         """Do the work. Raises `Unauthorized`, the work cancelled, once the key is gone."""
-        if self.is_over:  # while the request was still read
+        if self.is_over():  # while the request was still read
             work.close()
             raise self.error()
         task = asyncio.current_task()
@@ -36,7 +39,7 @@ class Revocation:
         try:
             await work
         except asyncio.CancelledError:
-            if not self.is_over or task.uncancel():
+            if not self.is_over() or task.uncancel():
                 raise  # somebody else cancelled it, too
             raise self.error() from None
         finally:
@@ -49,7 +52,7 @@ class Revocation:
         `Unauthorized`."""
         async with aclosing(bodies):
             async for body in bodies:
-                if self.is_over:
+                if self.is_over():
                     raise self.error()
                 yield body
 
