@@ -83,6 +83,9 @@ class CheckpointSettings:
             "harmony": "gpt-oss",
         },
     )
+    verify: bool = setting(
+        False, "Before serving, compare the model's files with their published hashes"
+    )
     yes: bool = setting(False, "Fetch the model without asking", letter="-y")
 
 
@@ -187,3 +190,9 @@ class ProcessSettings:
         unit="SECONDS",
     )
     log_level: str = setting("info", "What is logged", choices=LOG_LEVELS)
+    log_format: str = setting(
+        "text",
+        "How the log on stderr is written",
+        choices={"text": "for people", "json": "an object a line, for what collects logs"},
+    )
+    access_log: bool = setting(False, "A log line for every HTTP request, refused ones too")
