@@ -117,7 +117,8 @@ def test_it_is_the_choice_without_vnni(native: Library, monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     assert choose_quantization("auto", FP32) == "none"
     where = replace(FP32, native=native)
-    assert choose_quantization("auto", where) == choose_quantization("int8", where) == "int8"
+    assert choose_quantization("auto", where) == choose_quantization("stored", where) == "stored"
+    assert choose_quantization("int8", where) == "int8"
     assert choose_quantization("none", where) == "none"
     assert isinstance(choose_linear(replace(where, quantize="int8")), NativeInt8)
 
