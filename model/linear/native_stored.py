@@ -3,7 +3,7 @@
 The default on a CPU where the kernels could be compiled. Activations are rounded as in
 `native_int8.py`, by 32 channels, and within these sums are whole numbers. What a file keeps in a
 form that has no kernel, or as plain numbers, is rounded to 8 bits. A slow twin is in
-`tests/model/native/stored_twin.py`.
+`tests/model/native/products/stored_twin.py`.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.linear.method import FromStored, LinearLayer, replace_weight
 from thirdeye.model.linear.native_int8 import NativeInt8
 from thirdeye.model.native.library import Library
-from thirdeye.model.native.stored_linear import (
+from thirdeye.model.native.products.stored_linear import (
     FORMATS,
     StoredLinearKernel,
     joined,

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.linear.linear import Linear, TiedLinear
-from thirdeye.model.native.int8_linear import Int8LinearKernel
-from thirdeye.model.native.stored_linear import StoredLinearKernel
+from thirdeye.model.native.products.int8_linear import Int8LinearKernel
+from thirdeye.model.native.products.stored_linear import StoredLinearKernel
 from thirdeye.model.transformer import Transformer
 
 COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}

@@ -8,8 +8,8 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.fast_path import FastPath
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.linear.native_int8 import NativeInt8
-from thirdeye.model.native.int8_linear import Int8LinearKernel
-from thirdeye.model.native.stored_linear import StoredLinearKernel
+from thirdeye.model.native.products.int8_linear import Int8LinearKernel
+from thirdeye.model.native.products.stored_linear import StoredLinearKernel
 from thirdeye.model.parameter_counts import parameter_counts
 from thirdeye.model.placement import Placement
 from thirdeye.model.transformer import Transformer

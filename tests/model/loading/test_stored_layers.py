@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.model.loading.test_stored import Apart, stored
-from tests.model.native.stored_twin import product
+from tests.model.native.products.stored_twin import product
 from tests.model.steps import Row, make_batch
 from tests.weights import tiny
 from thirdeye.model.attention.native import NativeAttention
@@ -18,7 +18,7 @@ from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.loading.layer_loader import ModelLoader
 from thirdeye.model.loading.load_tensors import load_tensor
 from thirdeye.model.native.library import Library
-from thirdeye.model.native.stored_linear import StoredLinearKernel
+from thirdeye.model.native.products.stored_linear import StoredLinearKernel
 from thirdeye.model.parallel.parallel_linear import VocabParallelTiedLinear, make_linear
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache

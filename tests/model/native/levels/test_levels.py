@@ -9,8 +9,8 @@ from torch import Tensor
 
 from tests.model.attention.test_attention import Case
 from tests.model.attention.test_specs import CASES, SPECS, by
-from tests.model.native.stored_twin import tensor_of
-from tests.model.native.test_stored_linear import SCALES, layer_of, random_blocks
+from tests.model.native.products.stored_twin import tensor_of
+from tests.model.native.products.test_stored_linear import SCALES, layer_of, random_blocks
 from tests.model.native.test_taped import BLOCK_SIZE, BLOCKS_EACH, MODELS, cache, models
 from tests.model.steps import Row, make_batch
 from tests.model.test_invariance import random_linear
@@ -22,10 +22,10 @@ from thirdeye.model.native.activate import KINDS, ActivateKernel, XIELUKernel
 from thirdeye.model.native.layer_norm import HeadNormKernel, LayerNormKernel
 from thirdeye.model.native.levels import LEVELS, Level, levels_here
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.products.stored_linear import FORMATS
 from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.sample import SampleKernel
-from thirdeye.model.native.stored_linear import FORMATS
 from thirdeye.model.native.tape import Tape
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer

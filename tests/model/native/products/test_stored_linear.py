@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.model.native.stored_twin import (
+from tests.model.native.products.stored_twin import (
     READERS,
     Array,
     groups_of,
@@ -22,7 +22,7 @@ from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.native_stored import NativeStored
 from thirdeye.model.native.library import Library
-from thirdeye.model.native.stored_linear import FORMATS
+from thirdeye.model.native.products.stored_linear import FORMATS
 from thirdeye.model.placement import Placement
 
 FP32 = Placement(torch.float32, torch.device("cpu"))

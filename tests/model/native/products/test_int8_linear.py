@@ -15,8 +15,8 @@ from thirdeye.model.linear.choose_method import choose_linear, choose_quantizati
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.native_int8 import NativeInt8
 from thirdeye.model.linear.row_invariant import RowInvariant
-from thirdeye.model.native.int8_linear import GROUP, LinearArgs, PackArgs, pack
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.products.int8_linear import GROUP, LinearArgs, PackArgs, pack
 from thirdeye.model.placement import Placement
 
 CPU = torch.device("cpu")

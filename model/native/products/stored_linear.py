@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.declare.stored import StoredTensor
-from thirdeye.model.native.int8_linear import GROUP, PANEL_ROWS, SMALL
 from thirdeye.model.native.library import Library, address
+from thirdeye.model.native.products.int8_linear import GROUP, PANEL_ROWS, SMALL
 
 FORMATS = (  # `enum format`
     *("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"),
