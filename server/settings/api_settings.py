@@ -173,7 +173,7 @@ class RequestSettings:
 class ProcessSettings:
     """How the server is made of processes, and what it tells of itself."""
 
-    title: ClassVar[str] = "Processes, log and metrics"
+    title: ClassVar[str] = "Processes and telemetry"
 
     engine: str = setting(
         "process",
