@@ -3,6 +3,7 @@
     ModelError
     ├── ModelFormatError   the files are there, but are not a checkpoint we can read
     ├── ModelNotFound      nothing of that name; the message says how to get it
+    ├── ModelDamaged       a file has not its hash; the message says what repairs it
     └── PullError          fetching a catalog model failed; the message says the way out
 
 Each message is written for the person who typed the command: it names the file, the field and the
@@ -20,6 +21,10 @@ class ModelError(Exception):
 
 class ModelNotFound(ModelError):
     """No model under this name or path."""
+
+
+class ModelDamaged(ModelError):
+    """A file is not what was published, or nobody can say."""
 
 
 class PullError(ModelError):

@@ -80,6 +80,9 @@ class CheckpointSettings:
             "harmony": "gpt-oss",
         },
     )
+    verify: bool = setting(
+        False, "Before serving, compare the model's files with their published hashes"
+    )
     yes: bool = setting(False, "Fetch the model without asking", letter="-y")
 
 

@@ -185,6 +185,26 @@ def test_a_signal_while_the_engine_restarts(server):
 
 @pytest.mark.prove
 @pytest.mark.timeout(900)
+def test_twenty_kills_of_the_server(tmp_path, record_property):
+    """Serving under load, or while an engine loads: the engine is gone within 2 s."""
+    tiny_llama(tmp_path)
+    shared, times = shared_memory(), []
+    for count in range(20):
+        server = LiveServer([str(tmp_path), "--served-model-name", "tiny"]).start()
+        (engine,) = server.children()
+        if count % 4 == 0:
+            os.kill(engine, signal.SIGKILL)
+            seconds_until(lambda: server.children() not in ([engine], []), 20)  # noqa: B023
+            (engine,) = server.children()
+        server.kill()
+        times.append(seconds_until(lambda: not is_running(engine), 10))  # noqa: B023
+        assert shared_memory() <= shared
+    record_property("slowest_end_s", round(max(times), 3))
+    assert max(times) < 2
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(900)
 def test_twenty_kills(tmp_path):
     """Each on a server that has died less than five times in its minute."""
     tiny_llama(tmp_path)
