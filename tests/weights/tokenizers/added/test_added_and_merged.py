@@ -60,7 +60,7 @@ def test_equals_the_package(case: tuple[dict[str, Any], str]) -> None:
     described, literal = case
     ours, theirs = opened(described), tokenizers.Tokenizer.from_str(json.dumps(described))
     texts = [f"{a}{literal}{b}" for a in ("", "x", " ", "def ") for b in ("", "s", " it", ")\n")]
-    texts += [path.read_text() for path in sorted(Path(__file__).parent.glob("test_[s-t]*.py"))]
+    texts += [path.read_text() for path in sorted(Path(__file__).parents[1].glob("test_[s-t]*.py"))]
     for text in texts:
         expected = theirs.encode(text, add_special_tokens=False).ids
         assert ours.encode_with_special(text) == expected
