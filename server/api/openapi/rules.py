@@ -53,6 +53,7 @@ _MUST_CALL: Schema = {  # Anthropic's choices that want a tool
     "properties": {"type": {"enum": ["any", "tool"]}},
     "required": ["type"],
 }
+_HAS_TRUNCATION: Schema = {"enum": [True, "END", "START"]}
 _CALLS = when("tool_choice", _MUST_CALL, _TOOLS)
 _CONTINUES = never(continue_final_message=_TRUE, add_generation_prompt=_TRUE)
 _TEXT = [  # a prompt or messages
@@ -83,4 +84,7 @@ RULES: dict[str, list[Schema]] = {
     "CountTokensRequest": [_CALLS],
     "InspectRequest": _TEXT,
     "TokenizeRequest": _TEXT,
+    "EmbeddingRequest": [
+        never(truncate=_HAS_TRUNCATION, truncate_prompt_tokens=_GIVEN),
+    ],
 }
