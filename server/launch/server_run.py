@@ -43,7 +43,7 @@ def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float)
     """The exit status, once the server has ended. `started` is the monotonic time it began at."""
     try:
         settings = read_settings(options)
-        logs.configure(settings.processes.log_level)
+        logs.configure(settings.processes.log_level, settings.processes.log_format)
         if settings.processes.engine == "thread":
             spawner.cancel()
         if not make_present(settings.checkpoint):

@@ -123,7 +123,7 @@ def disconnect(server: LiveServer, waves: int, seed: int) -> list[float]:
     times = []
     for _ in range(waves):
         asyncio.run(wave())
-        times.append(seconds_until(lambda: is_at_rest(server), 20))
+        times.append(seconds_until(lambda: is_at_rest(server)))
     return times
 
 
@@ -132,11 +132,11 @@ def check_leavers(server: LiveServer, waves: int) -> list[float]:
     (engine,) = server.children()
     pids = (server.process.pid, engine)
     disconnect(server, 1, seed=1)
-    seconds_until(lambda: is_at_rest(server), 20)
-    seconds_until(lambda: num_connections(server.port) == 0, 20)
+    seconds_until(lambda: is_at_rest(server))
+    seconds_until(lambda: num_connections(server.port) == 0)
     before = [num_descriptors(pid) for pid in pids]
     times = disconnect(server, waves, seed=2)
-    seconds_until(lambda: [num_descriptors(pid) for pid in pids] <= before, 10)
+    seconds_until(lambda: [num_descriptors(pid) for pid in pids] <= before)
     assert num_threads(server.process.pid) < 50
     assert server.children() == [engine]
     return sorted(times)
@@ -184,7 +184,7 @@ async def healthy(client: httpx.AsyncClient) -> None:
 def test_slow_readers(server):
     """32 clients that never read hold up none of 8 that do, and are closed at the send timeout:
     descriptors and blocks come back though the clients never hang up."""
-    seconds_until(lambda: is_at_rest(server), 20)
+    seconds_until(lambda: is_at_rest(server))
     before = num_descriptors(server.process.pid)
     port = server.port
 
