@@ -122,6 +122,7 @@ def build_app(settings: Settings, state: ServerState) -> FastAPI:
         max_queue_time=access.max_queue_time,
         lenient=requests.lenient,
         cors_origins=network.cors_origin,
+        vllm_metrics=settings.processes.vllm_metrics,
         access_log=settings.processes.access_log,
     )
     return create_app(state, config)
