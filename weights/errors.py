@@ -12,6 +12,8 @@ limit.
 
 from pathlib import Path
 
+MAX_FIELD = 120  # characters of a field's name in a message: a file's may be as long as it likes
+
 
 class ModelError(Exception):
     """Base of all errors of `weights`."""
@@ -39,11 +41,22 @@ class ModelFormatError(ModelError):
         if offset is not None:
             place += f", byte {offset:,}"
         if field:
-            place += f", '{field}'"
+            place += f", '{_cut(field)}'"
         super().__init__(_printable(f"{place}: {problem}"))
         self.path = path
+        self.problem = problem
         self.field = field
         self.offset = offset
+
+    def and_say(self, more: str) -> "ModelFormatError":
+        """The same, with a sentence behind it."""
+        return ModelFormatError(
+            self.path, f"{self.problem} {more}", field=self.field, offset=self.offset
+        )
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= MAX_FIELD else f"{name[:MAX_FIELD]}..."
 
 
 def _printable(text: str) -> str:
