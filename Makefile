@@ -1,6 +1,7 @@
 # make serve   a real chat model on http://127.0.0.1:8000        make serve ARGS="--port 9000"
 # make test    the whole suite                                   make check   format, lint, types, imports
 # make setup   the environment and the default model, alone       make prove   the slow proofs
+# make trust   what must be survived, at full size: docs/reliability.md; ROWS="5 10" for some
 # make wheel   dist/*.whl, to install anywhere
 # make format  what formatter and linter can mend                make clean   remove .venv and caches
 # make bench-cpu   against other servers on the same cores: ARGS="--llama-server PATH --gguf PATH"
@@ -9,8 +10,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
+ROWS ?=
 
-.PHONY: help setup serve test prove bench-cpu check wheel format clean model
+.PHONY: help setup serve test prove trust bench-cpu check wheel format clean model
 
 help:
 	@sed '/^#/!Q; s/^# //' Makefile
@@ -46,6 +48,11 @@ test: $(VENV)/.dev
 prove: $(VENV)/.dev
 	@$(BIN)/thirdeye pull --if-missing
 	$(BIN)/python -m pytest -m prove $(ARGS)
+
+# Under an hour. Nothing else should run on the machine meanwhile.
+trust: $(VENV)/.dev
+	@$(BIN)/thirdeye pull --if-missing
+	$(BIN)/python -m tests.trust.run $(ROWS)
 
 # Nothing else should run on the machine meanwhile.
 bench-cpu: $(VENV)/.dev

@@ -3,6 +3,7 @@
     ModelError
     ├── ModelFormatError   the files are there, but are not a checkpoint we can read
     ├── ModelNotFound      nothing of that name; the message says how to get it
+    ├── ModelDamaged       a file has not its hash; the message says what repairs it
     └── PullError          fetching a catalog model failed; the message says the way out
 
 Each message is written for the person who typed the command: it names the file, the field and the
@@ -11,6 +12,8 @@ limit.
 
 from pathlib import Path
 
+MAX_FIELD = 120  # characters of a field's name in a message: a file's may be as long as it likes
+
 
 class ModelError(Exception):
     """Base of all errors of `weights`."""
@@ -18,6 +21,10 @@ class ModelError(Exception):
 
 class ModelNotFound(ModelError):
     """No model under this name or path."""
+
+
+class ModelDamaged(ModelError):
+    """A file is not what was published, or nobody can say."""
 
 
 class PullError(ModelError):
@@ -34,11 +41,22 @@ class ModelFormatError(ModelError):
         if offset is not None:
             place += f", byte {offset:,}"
         if field:
-            place += f", '{field}'"
+            place += f", '{_cut(field)}'"
         super().__init__(_printable(f"{place}: {problem}"))
         self.path = path
+        self.problem = problem
         self.field = field
         self.offset = offset
+
+    def and_say(self, more: str) -> "ModelFormatError":
+        """The same, with a sentence behind it."""
+        return ModelFormatError(
+            self.path, f"{self.problem} {more}", field=self.field, offset=self.offset
+        )
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= MAX_FIELD else f"{name[:MAX_FIELD]}..."
 
 
 def _printable(text: str) -> str:

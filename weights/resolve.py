@@ -102,10 +102,8 @@ def _installed(model: CatalogModel) -> Path | None:
 def _hub_path(name: HubName) -> Path:
     path = find_hub_model(name)
     if path is None:
-        flags = f" --revision {name.revision}" if name.revision else ""
-        flags += f" --hf-file {name.file}" if name.file else ""
         raise ModelNotFound(
             f"the hub's model {name} is not on this machine, and no directory is called so. Run "
-            f"'thirdeye pull {name}{flags}'.{did_you_mean(near_paths(str(name)))}"
+            f"'{name.pull_command}'.{did_you_mean(near_paths(str(name)))}"
         )
     return path

@@ -133,5 +133,6 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
         LifetimeMiddleware,
         on_response=context.metrics.responded,
         error_response=error_response,
+        access_log=context.config.access_log,
     )
     return app

@@ -74,11 +74,15 @@ class Replica:
     def reread_keys(self) -> None:
         """Take what the key file says now. With an error in it the old keys stay."""
         try:
-            self.state.keys.replace(self.settings.access.api_keys())
+            num_ended = self.state.keys.replace(self.settings.access.api_keys())
         except ValueError as error:
             logger.error("'--api-key-file': %s. The keys stay as they were.", error)
         else:
-            logger.info("the key file was read again: %d keys", len(self.state.keys))
+            logger.info(
+                "the key file was read again: %d keys; of keys that are gone %d requests ended",
+                len(self.state.keys),
+                num_ended,
+            )
 
     async def drain(self, seconds: float) -> None:
         """Refuse new requests, and wait so long for the answers that are under way."""
@@ -118,5 +122,7 @@ def build_app(settings: Settings, state: ServerState) -> FastAPI:
         max_queue_time=access.max_queue_time,
         lenient=requests.lenient,
         cors_origins=network.cors_origin,
+        vllm_metrics=settings.processes.vllm_metrics,
+        access_log=settings.processes.access_log,
     )
     return create_app(state, config)

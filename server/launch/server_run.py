@@ -35,6 +35,7 @@ from thirdeye.server.transport.server import SIGNALS, CannotListen, bind, serve,
 from thirdeye.weights.catalog import CATALOG, DEFAULT
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.hub.hub_store import find_hub_model
+from thirdeye.weights.hub.verify_files import verify_model
 from thirdeye.weights.resolve import as_hub_name, find_catalog_model
 
 
@@ -42,11 +43,12 @@ def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float)
     """The exit status, once the server has ended. `started` is the monotonic time it began at."""
     try:
         settings = read_settings(options)
-        logs.configure(settings.processes.log_level)
+        logs.configure(settings.processes.log_level, settings.processes.log_format)
         if settings.processes.engine == "thread":
             spawner.cancel()
         if not make_present(settings.checkpoint):
             return 1
+        verify(settings.checkpoint)
         opened = open_model(settings.checkpoint)
         sock = bind(settings.network.host, settings.network.port)
     except ValidationError as error:
@@ -78,6 +80,13 @@ def make_present(asked: CheckpointSettings) -> bool:
         return pull_from_catalog(entry, if_missing=True) == 0
     fail(f"{entry.name} is not here. Run 'thirdeye pull {entry.name}', or add --yes.")
     return False
+
+
+def verify(asked: CheckpointSettings) -> None:
+    """If it is to be: each file against its hash. Raises `ModelDamaged`."""
+    if asked.verify:
+        num_bytes = verify_model(asked.model, asked.hf_file, asked.revision)
+        say(f"verified: the hashes of {num_bytes / 1e6:,.0f} MB are right")
 
 
 async def run(replica: Replica, sock: socket, started: float) -> int:

@@ -86,7 +86,9 @@ def says(text: str) -> list[int]:
 
 def fake_engine(replay: Any = None, **knobs: Any) -> FakeEngine:
     info = fake_info(
-        vocab_size=VOCAB_SIZE, max_model_len=CONTEXT, max_num_seqs=knobs.pop("max_num_seqs", 8)
+        vocab_size=VOCAB_SIZE,
+        max_model_len=knobs.pop("max_model_len", CONTEXT),
+        max_num_seqs=knobs.pop("max_num_seqs", 8),
     )
     return FakeEngine(
         says("Hello!") if replay is None else replay, info=info, eos_token_ids=[EOS], **knobs

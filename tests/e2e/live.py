@@ -32,7 +32,7 @@ class LiveServer:
     command: tuple[str, ...] = COMMAND
     seconds_to_ready: float = 0.0
 
-    def start(self, timeout: float = 60.0) -> "LiveServer":
+    def start(self, timeout: float = 200.0) -> "LiveServer":
         started = time.monotonic()
         self.process = subprocess.Popen(
             [*self.command, "serve", "--port", "0", *self.args],
@@ -59,7 +59,7 @@ class LiveServer:
             if match := READY.search(line):
                 self.url = match.group(1).rstrip("/")
 
-    def stop(self, timeout: float = 40.0) -> int:
+    def stop(self, timeout: float = 100.0) -> int:
         """SIGTERM, as a container runtime sends it; the exit status."""
         self.process.send_signal(signal.SIGTERM)
         try:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+HANGS = 200.0  # seconds: what a busy machine takes minutes for has not failed yet
 
 
 def is_running(pid: int) -> bool:
@@ -77,7 +78,7 @@ def _stat(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
 
 
-def seconds_until(condition: Callable[[], bool], limit: float) -> float:
+def seconds_until(condition: Callable[[], bool], limit: float = HANGS) -> float:
     """How long it took to come true; fails if it did not within `limit`."""
     started = time.monotonic()
     while not condition():

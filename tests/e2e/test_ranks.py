@@ -57,17 +57,18 @@ def listening(pid: int) -> list[str]:
 def complete(server: LiveServer, **fields: object) -> httpx.Response:
     body = {"model": "tiny", "prompt": "Greasy fried noodles", "max_tokens": 8, "temperature": 0}
     url = server.url + "/v1/completions"
-    return httpx.post(url, json={**body, **fields}, trust_env=False, timeout=30)
+    return httpx.post(url, json={**body, **fields}, trust_env=False, timeout=60)
 
 
+@pytest.mark.timeout(900)  # three engines of two ranks start
 def test_either_rank_may_die(of_one_rank: str, server: LiveServer) -> None:
     """The ready line and the metrics say how many ranks; one rank's greedy answer, in 8 bits where
     the processor has them, which is the default; answers under a grammar; each rank killed once,
     and the same answer from the next engine; ranks hear each other on loopback alone; SIGTERM
     leaves none of them. `--deterministic` is said to change nothing on a CPU."""
     assert "2 ranks on cpu float32" in server.output
-    seconds_until(lambda: "--deterministic: on a CPU it is always so" in server.output, 20)
-    metrics = httpx.get(server.url + "/metrics", trust_env=False, timeout=5).text
+    seconds_until(lambda: "--deterministic: on a CPU it is always so" in server.output)
+    metrics = httpx.get(server.url + "/metrics", trust_env=False, timeout=60).text
     assert 'thirdeye_num_ranks{model_name="tiny"} 2.0' in metrics
     guided = complete(server, structured_outputs={"choice": ["noodles", "lunch"]})
     assert guided.json()["choices"][0]["text"] in ("noodles", "lunch")
@@ -79,12 +80,12 @@ def test_either_rank_may_die(of_one_rank: str, server: LiveServer) -> None:
         for pid in pids:
             assert set(listening(pid)) <= {LOOPBACK}
         os.kill(pids[victim], signal.SIGKILL)
-        seconds_until(lambda old=pids: not any(is_running(pid) for pid in old), 60)
-        seconds_until(lambda n=2 - victim: server.output.count("the engine is back") == n, 60)
+        seconds_until(lambda old=pids: not any(is_running(pid) for pid in old))
+        seconds_until(lambda n=2 - victim: server.output.count("the engine is back") == n)
         assert complete(server).json()["choices"][0]["text"] == answer
     pids = ranks(server)
     assert server.stop() == 0, server.output
-    seconds_until(lambda: not any(is_running(pid) for pid in pids), 30)
+    seconds_until(lambda: not any(is_running(pid) for pid in pids))
     assert "Traceback" not in server.output
 
 

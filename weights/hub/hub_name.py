@@ -23,6 +23,13 @@ class HubName:
         """What to type to get it, but for the flags."""
         return self.repository + (f":{self.quantization}" if self.quantization else "")
 
+    @property
+    def pull_command(self) -> str:
+        """What fetches it, or repairs what is here."""
+        flags = f" --revision {self.revision}" if self.revision else ""
+        flags += f" --hf-file {self.file}" if self.file else ""
+        return f"thirdeye pull {self}{flags}"
+
 
 def parse_hub_name(
     spec: str, file: str | None = None, revision: str | None = None

@@ -5,7 +5,6 @@ in this run or a later one. Only when every file is there and has the hub's hash
 names, and the record says that they are whole: until then, what was here before stays.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from filelock import FileLock, Timeout
 
 from thirdeye.weights.errors import PullError
 from thirdeye.weights.hub.chosen_files import ChosenFiles, RepositoryFile, choose_files
+from thirdeye.weights.hub.file_hash import has_hash
 from thirdeye.weights.hub.hub_client import (
     HubClient,
     HuggingFaceHub,
@@ -31,7 +31,6 @@ from thirdeye.weights.storage import (
     no_progress,
     no_room,
     put_in_place,
-    sha256_of,
 )
 
 
@@ -91,7 +90,7 @@ def _fetch_all(
             progress("download", before + num_bytes, total)
 
         _fetch(hub, file, commit, partial, done)
-        if not _has_hash(partial, file, progress):
+        if not has_hash(partial, file, progress):
             partial.unlink()
             raise PullError(
                 f"what came for {file.path} does not have the hash that the hub gives for it "
@@ -126,16 +125,7 @@ def _partial(partials: Path, file: RepositoryFile) -> Path:
 
 def _is_whole(folder: Path, file: RepositoryFile, progress: Progress) -> bool:
     path = folder / file.path
-    return path.is_file() and path.stat().st_size == file.size and _has_hash(path, file, progress)
-
-
-def _has_hash(path: Path, file: RepositoryFile, progress: Progress) -> bool:
-    """By SHA-256, as for all large files, or by git's name for the contents of a small one."""
-    if file.sha256 is not None:
-        return sha256_of(path, progress) == file.sha256
-    raw = path.read_bytes()
-    head = b"blob %d\0" % len(raw)
-    return hashlib.sha1(head + raw, usedforsecurity=False).hexdigest() == file.blob_id
+    return path.is_file() and path.stat().st_size == file.size and has_hash(path, file, progress)
 
 
 def _record(folder: Path, name: HubName, listing: RepositoryListing, chosen: ChosenFiles) -> None:

@@ -4,6 +4,7 @@ models/hub/ORG--NAME[@REVISION]/   the files, under the repository's own paths
                       hub.json     the commit, and size and hash of each file that is whole
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from thirdeye.weights.paths import hub_directory, models_directory
 from thirdeye.weights.storage import put_in_place
 
 RECORD = "hub.json"
+_SHA256, _SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 
 
 class HubRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,12 +74,19 @@ def write_record(folder: Path, record: HubRecord) -> None:
 
 def find_hub_model(name: HubName) -> Path | None:
     """What to open: ours, or the snapshot that another program has fetched into the hub's cache."""
+    found = files_of(name)
+    return _path(*found) if found is not None else None
+
+
+def files_of(name: HubName) -> tuple[Path, ChosenFiles] | None:
+    """The folder that `find_hub_model` opens, and the model's files in it."""
     folder = folder_of(name)
     record = read_record(folder)
-    if record is not None and (path := _find(folder, _present(folder, record), name)):
-        return path
+    if record is not None and (chosen := _choose(_present(folder, record), name)):
+        return folder, chosen
     snapshot = _snapshot(name)
-    return _find(snapshot, _files_in(snapshot), name) if snapshot is not None else None
+    chosen = _choose(_files_in(snapshot), name) if snapshot is not None else None
+    return (snapshot, chosen) if snapshot is not None and chosen is not None else None
 
 
 def stored_hub_models() -> list[StoredHubModel]:
@@ -105,9 +114,9 @@ def _unfinished(folder: Path) -> StoredHubModel:
     return StoredHubModel(name, "unfinished", folder, files, folder)
 
 
-def _find(folder: Path, files: list[RepositoryFile], name: HubName) -> Path | None:
+def _choose(files: list[RepositoryFile], name: HubName) -> ChosenFiles | None:
     try:
-        return _path(folder, choose_files(files, name))
+        return choose_files(files, name)
     except ModelNotFound:
         return None
 
@@ -149,7 +158,16 @@ def _snapshot(name: HubName) -> Path | None:
 def _files_in(folder: Path) -> list[RepositoryFile]:
     """Of a snapshot, whose links dangle while a file is fetched."""
     return [
-        RepositoryFile(path.relative_to(folder).as_posix(), path.stat().st_size)
+        _as_found(path, path.relative_to(folder).as_posix())
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     ]
+
+
+def _as_found(path: Path, name: str) -> RepositoryFile:
+    """huggingface_hub keeps contents under their hashes, and links to them."""
+    blob = path.resolve() if path.is_symlink() else path
+    is_blob = blob.parent.name == "blobs"
+    sha256 = blob.name if is_blob and _SHA256.fullmatch(blob.name) else None
+    sha1 = blob.name if is_blob and _SHA1.fullmatch(blob.name) else None
+    return RepositoryFile(name, path.stat().st_size, sha256, sha1)

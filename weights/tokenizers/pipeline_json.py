@@ -1,12 +1,12 @@
 """The parts of a tokenizer.json that tiktoken cannot say, as a `Pipeline`; known parts alone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.tokenizers.pipeline import Pipeline
 from thirdeye.weights.tokenizers.sentencepiece.pieces import SPACE, spells_a_byte
-from thirdeye.weights.tokenizers.vocabulary import split_merge
+from thirdeye.weights.tokenizers.vocabulary import merges_of_text
 
 NORMALIZERS = frozenset(
     ["Sequence", "NFC", "NFD", "NFKC", "NFKD", "Replace", "Prepend", "Strip", "Precompiled"]
@@ -22,8 +22,11 @@ MAX_EXPRESSION = 4096
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 
-def read_pipeline(tokenizer: Fields, model: Fields, num_ids: int) -> Pipeline:
-    """`num_ids`: one more than the largest id. Raises ModelFormatError for an unknown part."""
+def read_pipeline(
+    tokenizer: Fields, model: Fields, num_ids: int, special: Iterable[str] = ()
+) -> Pipeline:
+    """`num_ids`: one more than the largest id. Raises ModelFormatError for an unknown part, and
+    ValueError for merges that are none."""
     normalizers = _parts(tokenizer, "normalizer", NORMALIZERS)
     pre_tokenizers = _parts(tokenizer, "pre_tokenizer", PRE_TOKENIZERS)
     decoders = _parts(tokenizer, "decoder", DECODERS)
@@ -36,10 +39,12 @@ def read_pipeline(tokenizer: Fields, model: Fields, num_ids: int) -> Pipeline:
             raise tokenizer.error("pre_tokenizer", f"there is no rule that makes spaces '{SPACE}'.")
     kept = ("type", "vocab", "merges", "byte_fallback", "fuse_unk", "ignore_merges")
     values = {key: model.raw(key) for key in kept if key in model}
+    if "merges" in values:
+        values["merges"] = merges_of_text(values["merges"], special)
     if model.boolean("byte_fallback", False):
         _check_byte_pieces(model)
         if "merges" in values:
-            merges = [split_merge(merge) for merge in values["merges"]]
+            merges = values["merges"]
             values["merges"] = [merge for merge in merges if not spells_a_byte(merge, True)]
     return Pipeline(
         {"type": "BPE"} | values,

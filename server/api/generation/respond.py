@@ -123,7 +123,8 @@ def admit(
     context.metrics.request_began(tally)
     lifetime.at_end(lambda: _record(context, lifetime, generation, tally))
     retry_after = context.state.admission.retry_after
-    return partial(run_choices, generation, engine, model.tokenizer, retry_after)
+    run = partial(run_choices, generation, engine, model.tokenizer, retry_after)
+    return lambda deliver: lifetime.revocation.guard(run(deliver))
 
 
 async def answer_whole(request: Request, run: Run, answer: WholeAnswer, tally: Tally) -> Response:

@@ -20,8 +20,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from thirdeye.server.api.http.error_envelope import is_anthropic
+from thirdeye.server.api.http.revocation import Revocation
 from thirdeye.server.errors import ApiError, internal_error
-from thirdeye.server.logs import log_bug
+from thirdeye.server.logs import LogFields, log_bug
 
 _KEY = "thirdeye.lifetime"
 MAX_NAMES, MAX_NAME_CHARS = 16, 120  # in the header `X-Ignored-Params`
@@ -35,6 +36,7 @@ class Lifetime:
         self.request_id = request_id
         self.caller = ""  # a short name of the API key
         self.scopes: frozenset[str] = frozenset()  # what the caller may do
+        self.revocation = Revocation()  # turns if the caller's key is taken away
         self.headers: dict[str, str] = {}  # for the answer, whatever it will be
         self.ignored_params: set[str] = set()  # fields that did not change it
         self._started = time.monotonic()
@@ -67,8 +69,11 @@ class LifetimeMiddleware:
         app: ASGIApp,
         on_response: Callable[[str, int], None],
         error_response: Callable[[ApiError, Scope], Response],
+        access_log: bool = False,
     ) -> None:
+        """With `access_log`, each request leaves a line."""
         self._app = app
+        self._has_access_log = access_log
         self._on_response = on_response
         self._error_response = error_response
 
@@ -111,6 +116,24 @@ class LifetimeMiddleware:
         finally:
             lifetime.end()
             self._on_response(_route_of(inner), status)
+            if self._has_access_log:
+                log_access(inner, status, lifetime)
+
+
+def log_access(scope: Scope, status: int, lifetime: Lifetime) -> None:
+    """Who asked for what and what became of it. No query and no header: they may hold anything.
+    Status 0: the client left, or the answer was cut, before it began."""
+    client = scope.get("client")
+    fields = {
+        "id": lifetime.request_id,
+        **({"key": lifetime.caller} if lifetime.caller else {}),
+        **({"client": client[0]} if client else {}),
+        "method": scope["method"],
+        "path": scope["path"],
+        "status": status,
+        "ms": round(lifetime.elapsed_ms(), 1),
+    }
+    logging.getLogger("thirdeye.access").info("access %s", LogFields(fields))
 
 
 def header_list(names: Iterable[str]) -> str:

@@ -37,7 +37,7 @@ from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong
 from thirdeye.server.text.tools.definitions import Tool, ToolUse
-from thirdeye.server.text.tools.families.call_form import HARMONY_CALLS
+from thirdeye.server.text.tools.families.form_table import HARMONY_CALLS
 from thirdeye.server.text.tools.tool_prompt import fit
 
 

@@ -5,7 +5,7 @@ What needs more than one field, or the model, is checked where it is used.
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.other_names import (
@@ -20,7 +20,7 @@ from thirdeye.server.api.field_rules.unsupported_fields import (
 from thirdeye.server.api.reasoning.reasoning_fields import ReasoningFields, TemplateKwargs
 from thirdeye.server.api.reasoning.sent_thoughts import SentThoughts
 from thirdeye.server.api.requests.content_fields import AssistantContent, Content
-from thirdeye.server.api.requests.fields import Inputs, Prompts
+from thirdeye.server.api.requests.fields import Inputs, Prompts, Truncate
 from thirdeye.server.api.requests.generation_fields import (
     MAX_LOGPROBS,
     GenerationRequest,
@@ -33,6 +33,7 @@ from thirdeye.server.api.requests.tool_fields import Arguments, CalledName, Tool
 
 MAX_MESSAGES = 4096
 MAX_TOOL_CALLS = 128  # of one message
+MODEL_WIDTH: dict[str, JsonValue] = {"format": "model-width"}  # the served model's is shown
 
 
 class CompletionRequest(GenerationRequest):
@@ -55,7 +56,9 @@ class EmbeddingRequest(Strict):
     input: Inputs
     encoding_format: Literal["float", "base64"] = "float"
     user: str | None = None
+    dimensions: int | None = Field(None, ge=1, le=MAX_INT, json_schema_extra=MODEL_WIDTH)
     add_special_tokens: bool = True
+    truncate: Truncate = False
     truncate_prompt_tokens: NumKept | None = None
     priority: int = Field(0, ge=-(2**31), le=MAX_INT)
     input_type: Annotated[str | None, Hint()] = None

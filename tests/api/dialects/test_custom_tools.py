@@ -17,7 +17,7 @@ from openai.types.responses import (
 from tests.api.dialects.test_dialect_tools import RESPONSES, engine_of, events, whole, without_ids
 from tests.api.openai.tools import engine_that_says
 from tests.api.support import Served
-from thirdeye.server.api.responses.custom_tools import InputReader
+from thirdeye.server.api.responses.custom_calls import InputReader
 from thirdeye.server.text.tools.form import write_call
 
 FORM = {"type": "grammar", "syntax": "regex", "definition": r'[a-z "\n]+'}

@@ -39,7 +39,7 @@ def server(tmp_path):
 
 def status(server: LiveServer, path: str) -> int:
     try:
-        with urllib.request.urlopen(server.url + path, timeout=5) as answer:
+        with urllib.request.urlopen(server.url + path, timeout=60) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         with error:
@@ -91,15 +91,15 @@ def kill_and_return(server: LiveServer, seconds: float = 20.0) -> None:
     assert set(endings) == {"model_loading"}, endings
     for path in ("/health", "/ready"):  # the first look already tells the truth
         assert status(server, path) == 503
-    refused = httpx.post(server.url + COMPLETIONS, json=BODY, trust_env=False, timeout=5)
+    refused = httpx.post(server.url + COMPLETIONS, json=BODY, trust_env=False, timeout=60)
     assert refused.status_code == 503
     assert refused.json()["error"]["code"] == "model_loading"
     assert 1 <= int(refused.headers["retry-after"]) <= 60
     assert "x-should-retry" not in refused.headers
-    seconds_until(lambda: status(server, "/ready") == 200, 60)
+    seconds_until(lambda: status(server, "/ready") == 200)
     down = time.monotonic() - killed
     assert answers(server)
-    seconds_until(lambda: server.output.count("the engine is back") == num_back + 1, 20)
+    seconds_until(lambda: server.output.count("the engine is back") == num_back + 1)
     load_seconds = float(re.findall(r"the engine is back after ([\d.]+) s", server.output)[-1])
     assert down < load_seconds + seconds
     assert not is_running(engine)
@@ -110,25 +110,25 @@ def test_the_engine_comes_back(server):
     """kill -9 under 16 streams: an error or a 503 for each, /health tells the truth, the engine is
     back; the same descriptors and shared memory as before. `make prove` looks at the clock, too."""
     assert answers(server)
-    seconds_until(lambda: num_connections(server.port) == 0, 20)
+    seconds_until(lambda: num_connections(server.port) == 0)
     before, shared = num_descriptors(server.process.pid), shared_memory()
     fingerprint = models(server)
     kill_and_return(server)
     assert models(server) == fingerprint
-    seconds_until(lambda: num_descriptors(server.process.pid) <= before, 10)
+    seconds_until(lambda: num_descriptors(server.process.pid) <= before)
     assert shared_memory() <= shared
     assert server.stop() == 0, server.output
     assert "Traceback" not in server.output
 
 
 def models(server: LiveServer) -> object:
-    return httpx.get(server.url + "/v1/models", trust_env=False, timeout=5).json()
+    return httpx.get(server.url + "/v1/models", trust_env=False, timeout=60).json()
 
 
 def test_a_client_that_retries_never_notices(server):
     """The official client waits for `Retry-After` and gets its answer from the next engine."""
     os.kill(server.children()[0], signal.SIGKILL)
-    seconds_until(lambda: status(server, "/ready") == 503, 20)
+    seconds_until(lambda: status(server, "/ready") == 503)
     client = openai.OpenAI(
         base_url=server.url + "/v1",
         api_key="none",
@@ -146,12 +146,12 @@ def test_the_fifth_death_is_the_servers(server):
     """Five deaths within a minute: a non-zero exit status, one line that says why, no process."""
     engine = 0
     for count in range(1, 6):
-        seconds_until(lambda dead=engine: server.children() not in ([dead], []), 30)
+        seconds_until(lambda dead=engine: server.children() not in ([dead], []))
         (engine,) = server.children()
         os.kill(engine, signal.SIGKILL)
         if count < 5:
-            seconds_until(lambda n=count: server.output.count("Starting another") == n, 20)
-    assert server.process.wait(10) == 1
+            seconds_until(lambda n=count: server.output.count("Starting another") == n)
+    assert server.process.wait(100) == 1
     server.kill()
     last = server.lines[-1]
     assert last.startswith("thirdeye: The engine died 5 times")
@@ -163,7 +163,7 @@ def test_kill_of_the_server_leaves_nothing(server):
     shared = shared_memory()
     (old,) = server.children()
     os.kill(old, signal.SIGKILL)
-    seconds_until(lambda: server.children() not in ([old], []), 20)
+    seconds_until(lambda: server.children() not in ([old], []))
     (engine,) = server.children()
     server.kill()
     assert seconds_until(lambda: not is_running(engine), 2) < 2
@@ -174,13 +174,33 @@ def test_a_signal_while_the_engine_restarts(server):
     """Nothing runs, so nothing is waited for: status 0, and the half-loaded engine is gone."""
     (old,) = server.children()
     os.kill(old, signal.SIGKILL)
-    seconds_until(lambda: server.children() not in ([old], []), 20)
+    seconds_until(lambda: server.children() not in ([old], []))
     (engine,) = server.children()
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(10) == 0
+    assert server.process.wait(25) == 0
     server.kill()
     assert not is_running(engine)
     assert "Traceback" not in server.output
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(900)
+def test_twenty_kills_of_the_server(tmp_path, record_property):
+    """Serving under load, or while an engine loads: the engine is gone within 2 s."""
+    tiny_llama(tmp_path)
+    shared, times = shared_memory(), []
+    for count in range(20):
+        server = LiveServer([str(tmp_path), "--served-model-name", "tiny"]).start()
+        (engine,) = server.children()
+        if count % 4 == 0:
+            os.kill(engine, signal.SIGKILL)
+            seconds_until(lambda: server.children() not in ([engine], []), 20)  # noqa: B023
+            (engine,) = server.children()
+        server.kill()
+        times.append(seconds_until(lambda: not is_running(engine), 10))  # noqa: B023
+        assert shared_memory() <= shared
+    record_property("slowest_end_s", round(max(times), 3))
+    assert max(times) < 2
 
 
 @pytest.mark.prove
@@ -196,7 +216,7 @@ def test_twenty_kills(tmp_path):
             before, shared = num_descriptors(server.process.pid), shared_memory()
             for _ in range(4):
                 kill_and_return(server, seconds=2.0)
-            seconds_until(lambda: num_descriptors(server.process.pid) <= before, 10)  # noqa: B023
+            seconds_until(lambda: num_descriptors(server.process.pid) <= before)  # noqa: B023
             assert shared_memory() <= shared
         finally:
             assert server.stop() == 0, server.output

@@ -123,42 +123,39 @@ def disconnect(server: LiveServer, waves: int, seed: int) -> list[float]:
     times = []
     for _ in range(waves):
         asyncio.run(wave())
-        times.append(seconds_until(lambda: is_at_rest(server), 20))
+        times.append(seconds_until(lambda: is_at_rest(server)))
     return times
 
 
-def check_leavers(server: LiveServer, waves: int, seconds: float) -> None:
-    """All is back after each wave, within so many seconds of its last client's leaving."""
+def check_leavers(server: LiveServer, waves: int) -> list[float]:
+    """All is back after each wave; the seconds that took from its last client's leaving, sorted."""
     (engine,) = server.children()
     pids = (server.process.pid, engine)
     disconnect(server, 1, seed=1)
-    seconds_until(lambda: is_at_rest(server), 20)
-    seconds_until(lambda: num_connections(server.port) == 0, 20)
+    seconds_until(lambda: is_at_rest(server))
+    seconds_until(lambda: num_connections(server.port) == 0)
     before = [num_descriptors(pid) for pid in pids]
     times = disconnect(server, waves, seed=2)
-    seconds_until(lambda: [num_descriptors(pid) for pid in pids] <= before, 10)
+    seconds_until(lambda: [num_descriptors(pid) for pid in pids] <= before)
     assert num_threads(server.process.pid) < 50
     assert server.children() == [engine]
-    times.sort()
-    print(
-        json.dumps(
-            {"leavers": waves * WAVE, "median_s": times[len(times) // 2], "max_s": times[-1]}
-        )
-    )
-    assert times[-1] < seconds, times
+    return sorted(times)
 
 
 def test_clients_that_leave(server):
     """At random moments, streamed or not, one choice or four: blocks, gauges and descriptors are
     back a moment later. (How long a moment: `make prove`, on a machine that does nothing else.)"""
-    check_leavers(server, 6, seconds=5)
+    assert check_leavers(server, 6)[-1] < 5
 
 
 @pytest.mark.prove
 @pytest.mark.timeout(900)
-def test_a_thousand_clients_that_leave(server):
+def test_a_thousand_clients_that_leave(server, record_property):
     """Within one step and 50 ms, which is 100 ms with the look at `/metrics` that tells."""
-    check_leavers(server, 100, seconds=0.1)
+    times = check_leavers(server, 100)
+    record_property("median_s", round(times[len(times) // 2], 3))
+    record_property("slowest_s", round(times[-1], 3))
+    assert times[-1] < 0.1, times
 
 
 async def stall(port: int) -> socket.socket:
@@ -187,7 +184,7 @@ async def healthy(client: httpx.AsyncClient) -> None:
 def test_slow_readers(server):
     """32 clients that never read hold up none of 8 that do, and are closed at the send timeout:
     descriptors and blocks come back though the clients never hang up."""
-    seconds_until(lambda: is_at_rest(server), 20)
+    seconds_until(lambda: is_at_rest(server))
     before = num_descriptors(server.process.pid)
     port = server.port
 

@@ -210,11 +210,10 @@ def checkpoint_with(tmp_path: Path, change: dict[str, Any], **settings: object) 
     return path
 
 
-def test_without_a_tokenizer_it_is_said_how_to_get_one(tmp_path: Path) -> None:
-    """Older checkpoints have vocab.json and merges.txt; they are no less in Hugging Face layout."""
+def test_without_a_tokenizer_it_is_said_which_files(tmp_path: Path) -> None:
     path = checkpoint_with(tmp_path, {})
     (path / "tokenizer.json").rename(path / "vocab.json")
-    with pytest.raises(ModelFormatError, match=r"no tokenizer\.model\. Copy .*save_pretrained"):
+    with pytest.raises(ModelFormatError, match=r"no vocab\.json with merges\.txt\. Copy"):
         open_checkpoint(path).tokenizer()
 
 

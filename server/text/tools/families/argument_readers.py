@@ -9,6 +9,7 @@ import json
 from typing import Protocol
 
 from thirdeye.server.text.tools.families.call_form import Arguments
+from thirdeye.server.text.tools.families.deepseek_forms import DSML
 from thirdeye.server.text.tools.families.nested_readers import GemmaReader, PythonReader
 from thirdeye.server.text.tools.families.typed_values import Schema, as_json, schema_of
 from thirdeye.server.text.tools.families.written_reader import Reading, WrittenReader
@@ -27,6 +28,8 @@ def make_argument_reader(kind: Arguments, parameters: Schema) -> ArgumentReader:
             return JsonReader()
         case Arguments.XML:
             return XmlReader(parameters)
+        case Arguments.DSML:
+            return DsmlReader(parameters)
         case Arguments.PAIRS:
             return PairsReader(parameters)
         case Arguments.GEMMA:
@@ -59,7 +62,9 @@ class _TypedReader(WrittenReader):
         super().__init__()
 
     def _argument(self, key: str, text: str) -> None:
-        value = as_json(text, schema_of(self._parameters, key))
+        self._member(key, as_json(text, schema_of(self._parameters, key)))
+
+    def _member(self, key: str, value: str) -> None:
         before = ", " if self._num else "{"
         self._write(f"{before}{json.dumps(key, ensure_ascii=False)}: {value}")
         self._num += 1
@@ -80,6 +85,24 @@ class XmlReader(_TypedReader):
             key, _ = yield from self._until(">")
             value, _ = yield from self._until("</parameter>")
             self._argument(key.strip(), value.removeprefix("\n").removesuffix("\n"))
+
+
+class DsmlReader(_TypedReader):
+    """`<｜DSML｜parameter name="KEY" string="true">`, VALUE, `</｜DSML｜parameter>` until
+    `</｜DSML｜invoke>`. What says that it is no string is JSON, if it can be read as such."""
+
+    def _read(self) -> Reading:
+        while True:
+            _, mark = yield from self._until(f'<{DSML}parameter name="', f"</{DSML}invoke>")
+            if mark.startswith("</"):
+                return self._end()
+            key, _ = yield from self._until('"')
+            said, _ = yield from self._until(">")
+            value, _ = yield from self._until(f"</{DSML}parameter>")
+            if "true" in said:
+                self._member(key, json.dumps(value, ensure_ascii=False))
+            else:
+                self._argument(key, value)
 
 
 class PairsReader(_TypedReader):

@@ -18,7 +18,9 @@ from thirdeye.server.text.tools.call_grammar import (
     tool_part,
 )
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolUse
-from thirdeye.server.text.tools.families.call_form import HARMONY_CALLS, Arguments, CallForm
+from thirdeye.server.text.tools.families.call_form import Arguments, CallForm
+from thirdeye.server.text.tools.families.deepseek_forms import DSML
+from thirdeye.server.text.tools.families.form_table import HARMONY_CALLS
 from thirdeye.server.text.tools.families.typed_values import Schema, types_of
 
 Side = list[dict[str, Any]]  # grammars that the rules refer to by name
@@ -40,6 +42,15 @@ _NESTED = {
         'object: "{" (string ": " value (", " string ": " value)*)? "}"',
         "NUMBER: /-?(0|[1-9][0-9]{0,15})(\\.[0-9]{1,16})?/",
         "KEY: /[a-zA-Z_][a-zA-Z0-9_]{0,63}/",
+    ),
+}
+_TAGS = {  # in front of a value, behind it, and behind all of them
+    Arguments.XML: ("<parameter=KEY>\n", "\n</parameter>\n", "</function>"),
+    Arguments.PAIRS: ("<arg_key>KEY</arg_key>\n<arg_value>", "</arg_value>\n", "</tool_call>"),
+    Arguments.DSML: (
+        f'<{DSML}parameter name="KEY" string="KIND">',
+        f"</{DSML}parameter>\n",
+        f"</{DSML}invoke>",
     ),
 }
 MAX_DEPTH = 4  # of schemas that are followed; values in them are of any shape
@@ -138,18 +149,17 @@ def _properties(schema: Schema) -> dict[str, Schema]:
 def _bare(name: str, tool: Tool, form: CallForm, side: Side) -> Iterator[str]:
     """Texts between tags: XML's and pairs'."""
     schema = tool.arguments_schema
-    if form.arguments is Arguments.XML:
-        begin, end, last = "<parameter=KEY>\n", "\n</parameter>\n", "</function>"
-    else:
-        begin, end, last = "<arg_key>KEY</arg_key>\n<arg_value>", "</arg_value>\n", "</tool_call>"
+    begin, end, last = _TAGS[form.arguments]
     required = set(schema.get("required") or ())
     members: list[str] = []
     shared = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     for j, (key, inner) in enumerate(_properties(schema).items()):
         rule = f"{name}_{j}"
         members.append(rule if key in required else f"{rule}?")
-        opening = _literal(begin.replace("KEY", key))
-        if "string" in types_of(inner) or not types_of(inner):
+        is_text = "string" in types_of(inner) or not types_of(inner)
+        kind = "true" if is_text else "false"
+        opening = _literal(begin.replace("KEY", key).replace("KIND", kind))
+        if is_text:
             choices = inner.get("enum")
             if isinstance(choices, list) and all(isinstance(c, str) for c in choices):
                 yield f"{rule}: {opening} ({' | '.join(map(_literal, choices))}) {_literal(end)}"
@@ -161,7 +171,7 @@ def _bare(name: str, tool: Tool, form: CallForm, side: Side) -> Iterator[str]:
             side.append({**only_part(held), "name": f"{rule}_json"})
             yield f"{rule}: {opening} @{rule}_json {_literal(end)}"
     if not members:
-        opened, closed = begin.split("KEY")
+        opened, closed = begin.replace("KIND", "true").split("KEY")
         members = [f"{name}_any*"]
         key = f"{_literal(opened)} /[a-zA-Z0-9_-]{{1,64}}/ {_literal(closed)}"
         yield f"{name}_any: {key} {name}_text"

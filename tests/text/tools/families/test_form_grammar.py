@@ -10,8 +10,9 @@ from llguidance import LLMatcher, LLTokenizer
 from thirdeye.server.text.answer_reader import make_reader
 from thirdeye.server.text.reasoning.reasoning_form import HARMONY, PromptState
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
-from thirdeye.server.text.tools.families.call_form import CALL_FORMS, HARMONY_CALLS, CallForm
+from thirdeye.server.text.tools.families.call_form import CallForm
 from thirdeye.server.text.tools.families.form_grammar import form_grammar
+from thirdeye.server.text.tools.families.form_table import CALL_FORMS, HARMONY_CALLS
 
 SCHEMA = {
     "type": "object",
@@ -29,7 +30,17 @@ TOOLS = [Tool("weather", parameters=SCHEMA), Tool("ns.now/utc")]
 AUTO, REQUIRED = ToolChoice(ChoiceMode.AUTO), ToolChoice(ChoiceMode.REQUIRED)
 NAMED = ToolChoice(ChoiceMode.NAMED, "weather")
 BYTES = LLTokenizer("byte")
-MARKS = ['"', "</parameter>", "\n</parameter>\n", "</arg_value>\n", '<|"|>', "]", "}", ")"]
+MARKS = [
+    '"',
+    "</parameter>",
+    "\n</parameter>\n",
+    "</arg_value>\n",
+    "</｜DSML｜parameter>\n",
+    '<|"|>',
+    "]",
+    "}",
+    ")",
+]
 
 
 def grammar(form: CallForm, choice: ToolChoice, *, is_parallel: bool = True) -> str:
@@ -109,6 +120,11 @@ CALL = {
     "<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>",
     "glm": "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>P</arg_value>\n"
     "<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>",
+    "deepseek32": '<｜DSML｜function_calls>\n<｜DSML｜invoke name="weather">\n'
+    '<｜DSML｜parameter name="city" string="true">P</｜DSML｜parameter>\n'
+    '<｜DSML｜parameter name="days" string="false">3</｜DSML｜parameter>\n'
+    "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+    "granite": '<|tool_call|>[{"name": "weather", "arguments": {"city": "P", "days": 3}}]',
     "mistral11": '[TOOL_CALLS]weather[ARGS]{"city": "P", "days": 3}',
     "llama": '{"name": "weather", "parameters": {"city": "P", "days": 3}}',
     "pythonic": '[weather(city="P", days=3)]',

@@ -1,0 +1,53 @@
+"""Who may what, what others can learn of it, and what the code does not do."""
+
+from tests.trust.row import Row
+
+AUTH = "tests/api/http/test_auth.py"
+ACCESS_ROWS = (
+    Row(
+        24,
+        "keys",
+        "every route, 13 Hosts x 16 spellings of a path, 11 headers that are no key, scopes",
+        "only the listed open paths answer without the key",
+        full=(AUTH, "tests/api/access/test_scopes.py"),
+        push=(AUTH, "tests/api/access/test_scopes.py"),
+    ),
+    Row(
+        27,
+        "other origins, other Hosts",
+        "4 origins, 12 Hosts, other content types",
+        "refused where no key is set; no CORS header but for origins the operator names",
+        full=(AUTH, "tests/api/http/test_surface.py", "tests/api/http/test_body.py"),
+        push=(AUTH, "tests/api/http/test_surface.py", "tests/api/http/test_body.py"),
+    ),
+    Row(
+        28,
+        "what logs hold",
+        "canaries in prompt, answer, key and in the words of our own bugs",
+        "no hit, at DEBUG too",
+        full=(AUTH, "tests/server/test_logs.py"),
+        push=(AUTH, "tests/server/test_logs.py"),
+    ),
+    Row(
+        33,
+        "the page",
+        "60 payloads that a model might say, in Chromium",
+        "none runs, none fetches, the policy has nothing to stop",
+        full=("tests/browser/test_hostile.py",),
+        push=("tests/browser/test_hostile.py",),
+    ),
+    Row(
+        34,
+        "listeners",
+        "one process, and two ranks",
+        "one listening socket, on the address asked for",
+        full=(
+            "tests/e2e/life/test_server_life.py::test_one_listening_socket",
+            "tests/e2e/test_ranks.py",
+        ),
+        push=(
+            "tests/e2e/life/test_server_life.py::test_one_listening_socket",
+            "tests/e2e/test_ranks.py",
+        ),
+    ),
+)

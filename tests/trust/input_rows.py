@@ -1,0 +1,60 @@
+"""What clients and files may say: bodies, heads, grammars, templates, tokenizers, checkpoints."""
+
+from tests.trust.row import Row
+
+HTTP = "tests/api/http"
+INPUT_ROWS = (
+    Row(
+        15,
+        "limits",
+        "each limit of the API by one beyond it, each row of the table of errors",
+        "400 that names the field and the limit, or 413, before the queue",
+        full=(f"{HTTP}/test_errors.py", f"{HTTP}/test_error_table.py", f"{HTTP}/test_floods.py"),
+        push=(f"{HTTP}/test_errors.py", f"{HTTP}/test_error_table.py", f"{HTTP}/test_floods.py"),
+    ),
+    Row(
+        16,
+        "heads",
+        "40 KB of URL, 40 KB and 300 KB of one header, 101 headers, halves, garbage",
+        "431 or 400 in our envelope, and closed; never written into a running stream",
+        full=(f"{HTTP}/test_guard.py",),
+        push=(f"{HTTP}/test_guard.py",),
+    ),
+    Row(
+        20,
+        "hostile GGUF files",
+        "5,000 damaged, each cut of the first 4,096 bytes, inflated ones",
+        "one line that names the file, in 2 s and 200 MB; never a hang",
+        full=("tests/prove/test_damaged_files.py", "tests/weights/formats/test_gguf_reader.py"),
+        push=("tests/weights/hostile", "tests/weights/formats/test_gguf_reader.py"),
+        push_size="20 damaged, 13 cuts",
+    ),
+    Row(
+        22,
+        "chat templates",
+        "38 attacks on the template engine, 4 that do not compile",
+        "no code runs, nothing is computed while compiling, a render ends within 1 s",
+        full=("tests/text/templates/test_sandbox.py", "tests/text/templates/test_chat.py"),
+        push=("tests/text/templates/test_sandbox.py", "tests/text/templates/test_chat.py"),
+    ),
+    Row(
+        23,
+        "special tokens in text",
+        "every special token in every field, whole and split between any two fields",
+        "no special id beyond the template's own",
+        full=("tests/text/templates/test_specials.py",),
+        push=("tests/text/templates/test_specials.py",),
+    ),
+    Row(
+        30,
+        "schemathesis",
+        "300 examples an operation, valid and not, and every boundary",
+        "no 5xx, no undocumented status, every valid request answered",
+        full=("tests/contract",),
+        push=(
+            "tests/contract/test_generated_requests.py::test_generated_requests",
+            "tests/contract/test_generated_requests.py::test_generated_requests_with_a_key",
+        ),
+        push_size="12 examples",
+    ),
+)

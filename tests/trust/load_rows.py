@@ -1,0 +1,96 @@
+"""Many clients, clients that leave, processes that die, machines that are full."""
+
+from tests.trust.row import Row
+
+LIFE = "tests/e2e/life"
+LOAD_ROWS = (
+    Row(
+        4,
+        "slow readers",
+        "32 clients that never read beside 8 that do",
+        "the 8 are answered, the 32 closed at `--send-timeout`; blocks and descriptors come back",
+        full=(f"{LIFE}/test_leavers.py::test_slow_readers",),
+        push=(f"{LIFE}/test_leavers.py::test_slow_readers",),
+    ),
+    Row(
+        5,
+        "clients that leave",
+        "1,000, streamed or not, one choice or four, at any moment",
+        "blocks, gauges and descriptors are back within one step and 50 ms of the last of ten, "
+        "and 50 ms for the look that tells",
+        full=(f"{LIFE}/test_leavers.py::test_a_thousand_clients_that_leave",),
+        push=(f"{LIFE}/test_leavers.py::test_clients_that_leave",),
+        push_size="60, on any clock",
+    ),
+    Row(
+        6,
+        "the engine is killed",
+        "20 kills under 18 clients each",
+        "each is told within 2 s, `/health` at once; the engine is back within its load time and "
+        "2 s; the fifth death in a minute of service ends the server",
+        full=(
+            f"{LIFE}/test_kills.py::test_twenty_kills",
+            f"{LIFE}/test_kills.py::test_the_fifth_death_is_the_servers",
+        ),
+        push=(
+            f"{LIFE}/test_kills.py::test_the_engine_comes_back",
+            f"{LIFE}/test_kills.py::test_the_fifth_death_is_the_servers",
+        ),
+        push_size="1 kill, on any clock",
+    ),
+    Row(
+        7,
+        "the server is killed",
+        "20 kills, serving or loading",
+        "the engine is gone within 2 s; no shared memory is left",
+        full=(f"{LIFE}/test_kills.py::test_twenty_kills_of_the_server",),
+        push=(f"{LIFE}/test_kills.py::test_kill_of_the_server_leaves_nothing",),
+        push_size="1 kill",
+    ),
+    Row(
+        8,
+        "KV cache too small",
+        "200 requests of 1 to 16 blocks in a pool of 16",
+        "200 of 200 are answered, by preemption, as with a large pool",
+        full=("tests/engine/cache/test_exhaustion.py",),
+        push=("tests/engine/cache/test_exhaustion.py",),
+    ),
+    Row(
+        10,
+        "drain on SIGTERM",
+        "50 drains of 16 streams and 4 whole answers",
+        "all that has begun is completed, all else gets 503 with `Retry-After`; status 0; a second "
+        "signal ends at once",
+        full=(
+            f"{LIFE}/test_drain.py::test_fifty_drains",
+            f"{LIFE}/test_drain.py::test_a_second_signal_ends_at_once",
+        ),
+        push=(
+            f"{LIFE}/test_drain.py::test_everything_in_flight_is_completed",
+            f"{LIFE}/test_drain.py::test_a_second_signal_ends_at_once",
+        ),
+        push_size="1 drain",
+    ),
+    Row(
+        13,
+        "deadlines",
+        "500 requests whose client leaves, or whose time is up, before their turn",
+        "0 are computed",
+        full=("tests/engine/scheduling/test_deadlines.py",),
+        push=("tests/engine/scheduling/test_deadlines.py",),
+    ),
+    Row(
+        36,
+        "injected faults",
+        "10,000 days on a simulated machine: crashes, delays and refusals in allocator, pipe, "
+        "disk, clock, compiler and in steps, under clients that leave or read slowly, with drains",
+        "each client has exactly one proper end, what is answered is right; no block, permit, "
+        "task, process or socket is left",
+        full=("tests/trust/faults",),
+        push=(
+            "tests/trust/faults/test_faults.py::test_a_hundred_bad_days",
+            "tests/trust/faults/test_faults.py::test_a_planted_bug_is_found",
+        ),
+        push_size="100 days, 5 planted bugs",
+    ),
+)

@@ -1,0 +1,79 @@
+"""The table of docs/reliability.md, from the rows and from what was measured last.
+
+python -m tests.trust.page      writes it anew, after a row has changed
+"""
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from tests.trust.row import Row
+from tests.trust.rows import ROWS
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE, RESULTS = DOCS / "reliability.md", DOCS / "reliability.json"
+BEGIN, END = "<!-- rows: written by tests/trust/page.py -->", "<!-- end of rows -->"
+HEAD = (
+    "| # | what | full size | what holds | in every push | measured |",
+    "|---|---|---|---|---|---|",
+)
+
+
+def read_results() -> dict[str, dict[str, Any]]:
+    """By row number."""
+    found: dict[str, dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    return found
+
+
+def write_result(number: int, result: dict[str, Any]) -> None:
+    """In the place of what was measured of this row before; and the page."""
+    found = read_results() | {str(number): result}
+    text = json.dumps(dict(sorted(found.items(), key=lambda i: int(i[0]))), indent=1)
+    RESULTS.write_text(text + "\n")
+    write_page()
+
+
+def machine() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(os.sched_getaffinity(0))} x {names[0] if names else platform.machine()}"
+
+
+def table() -> str:
+    results = read_results()
+    return "\n".join([*HEAD, *(_line(row, results.get(str(row.number))) for row in ROWS)])
+
+
+def _line(row: Row, result: dict[str, Any] | None) -> str:
+    cells = (str(row.number), row.title, row.size, row.holds, row.push_size, _measured(result))
+    return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def _measured(result: dict[str, Any] | None) -> str:
+    if result is None:
+        return "not run yet"
+    figures = [f"{name.replace('_', ' ')} {_shown(v)}" for name, v in result["figures"].items()]
+    said = "; ".join(figures) or f"{result['passed']} tests"
+    skipped = f"; {len(result['skipped'])} skipped" if result["skipped"] else ""
+    broken = "" if result["holds"] else "**does not hold** "
+    return f"{broken}{said}{skipped} ({result['seconds']:,} s, {result['date']})"
+
+
+def _shown(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def replaced(page: str) -> str:
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table()}\n{END}{after}"
+
+
+def write_page() -> None:
+    PAGE.write_text(replaced(PAGE.read_text()))
+
+
+if __name__ == "__main__":
+    write_page()
