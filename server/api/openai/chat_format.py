@@ -39,8 +39,8 @@ from thirdeye.server.api.openai.tool_calls import (
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.text.events import TextEvent, TextToken
-from thirdeye.server.text.tools.custom_tools import InputReaders
 from thirdeye.server.text.tools.definitions import ChoiceMode
+from thirdeye.server.text.tools.text_inputs import InputReaders
 
 
 class ChatDelta(Struct, kw_only=True):

@@ -31,7 +31,7 @@ from thirdeye.server.api.requests.generation_fields import (
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict, TokenId
 from thirdeye.server.api.requests.tagged_unions import kinds
 from thirdeye.server.api.requests.tool_fields import Arguments, CalledName, ToolChoiceField, Tools
-from thirdeye.server.text.tools.custom_tools import input_as_arguments
+from thirdeye.server.text.tools.text_inputs import input_as_arguments
 
 MAX_MESSAGES = 4096
 MAX_TOOL_CALLS = 128  # of one message

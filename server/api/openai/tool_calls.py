@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.text.events import ToolCallDelta
-from thirdeye.server.text.tools.custom_tools import InputReaders
+from thirdeye.server.text.tools.text_inputs import InputReaders
 
 
 class FunctionNews(Struct, kw_only=True):

@@ -22,7 +22,6 @@ from thirdeye.server.api.requests.value_readers import (
     required,
     string,
 )
-from thirdeye.server.text.tools.custom_tools import InputForm, custom_tool
 from thirdeye.server.text.tools.definitions import (
     MAX_NAME_CHARS,
     NAME_CHARS,
@@ -30,6 +29,7 @@ from thirdeye.server.text.tools.definitions import (
     Tool,
     ToolChoice,
 )
+from thirdeye.server.text.tools.text_inputs import InputForm, custom_tool
 
 MAX_TOOLS = 128
 _WORDS = ("none", "auto", "required", "any")  # the last is Mistral's name of `required`

@@ -6,7 +6,7 @@ from uuid import uuid4
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.openai.tool_calls import new_call_id
 from thirdeye.server.api.responses.offered_tools import ToolAddress
-from thirdeye.server.text.tools.custom_tools import InputReader
+from thirdeye.server.text.tools.text_inputs import InputReader
 
 Event = tuple[str, JsonObject]
 

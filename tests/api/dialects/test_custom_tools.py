@@ -17,8 +17,8 @@ from openai.types.responses import (
 from tests.api.dialects.test_dialect_tools import RESPONSES, engine_of, events, whole, without_ids
 from tests.api.openai.tools import engine_that_says
 from tests.api.support import Served
-from thirdeye.server.text.tools.custom_tools import InputReader
 from thirdeye.server.text.tools.form import write_call
+from thirdeye.server.text.tools.text_inputs import InputReader
 
 FORM = {"type": "grammar", "syntax": "regex", "definition": r'[a-z "\n]+'}
 PATCH = {"type": "custom", "name": "patch", "description": "Changes.", "format": FORM}

@@ -13,11 +13,11 @@ from tests.text.tools.families.test_held_arguments import arguments
 from tests.text.tools.families.written_answers import written
 from thirdeye.server.text.constraints.escaped_text import NotEscapable, escaped_lark
 from thirdeye.server.text.tools.call_grammar import tool_grammar
-from thirdeye.server.text.tools.custom_tools import InputForm, custom_tool
 from thirdeye.server.text.tools.definitions import ChoiceMode, ToolChoice, ToolUse
 from thirdeye.server.text.tools.families.form_grammar import form_grammar
 from thirdeye.server.text.tools.families.form_table import CALL_FORMS
 from thirdeye.server.text.tools.form import write_call
+from thirdeye.server.text.tools.text_inputs import InputForm, custom_tool
 
 NAMED = ToolChoice(ChoiceMode.NAMED, "f")
 BYTES = LLTokenizer("byte")
