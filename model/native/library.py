@@ -71,10 +71,10 @@ class Library:
         finally:
             self._recorder = None
 
-    def function(self, name: str, *argument_types: Any) -> Any:
-        """A plain C function without a result, for what is done once and on one thread."""
+    def function(self, name: str, *argument_types: Any, result: Any = None) -> Any:
+        """A plain C function, for what is done once and on one thread."""
         function = getattr(self._code, name)
-        function.argtypes, function.restype = argument_types, None
+        function.argtypes, function.restype = argument_types, result
         return function
 
 

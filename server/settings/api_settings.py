@@ -171,9 +171,9 @@ class RequestSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSettings:
-    """How the server is made of processes, and what it logs."""
+    """How the server is made of processes, and what it tells of itself."""
 
-    title: ClassVar[str] = "Processes and log"
+    title: ClassVar[str] = "Processes and telemetry"
 
     engine: str = setting(
         "process",
@@ -196,3 +196,10 @@ class ProcessSettings:
         choices={"text": "for people", "json": "an object a line, for what collects logs"},
     )
     access_log: bool = setting(False, "A log line for every HTTP request, refused ones too")
+    vllm_metrics: bool = setting(False, "Show /metrics under vLLM's names, too")
+    otlp_traces_endpoint: str | None = setting(
+        None,
+        "Send a trace of each request there, by OTLP over HTTP",
+        pattern=r"^https?://\S+$",
+        unit="URL",
+    )

@@ -49,7 +49,7 @@ KNOWN_DEVIATIONS = {
     "and its document knows none. Open Responses has only null for the schema of 'text.format', "
     "which OpenAI's document has as an object, and OpenAI sends. The document is older than a "
     "'tool_choice' of type allowed_tools, which Open Responses and OpenAI's package know; both are "
-    "older than custom tools, which OpenAI's package has.",
+    "older than custom tools and namespaces of tools, which OpenAI's package has.",
     "/messages": "A stream may hold `ping` events; the document has none, Anthropic's pages do.",
     "/embeddings": "With encoding_format base64 'embedding' is a string; the schema has the list.",
 }
@@ -232,6 +232,8 @@ def _excuse_response(response: Json, publisher: str) -> None:
     thinks = response.get("reasoning")
     if publisher == "openai" and isinstance(thinks, dict) and thinks.get("effort") in NEWER_EFFORTS:
         thinks["effort"] = None
+    if isinstance(tools := response.get("tools"), list):
+        response["tools"] = [inner for tool in tools for inner in tool.get("tools", [tool])]
     for found in (
         *response.get("output", ()),
         *response.get("tools", ()),

@@ -16,7 +16,8 @@ UNTOLD = (
     "'continue_final_message' wants an assistant message at the end.",
     "One field says what an answer has to look like ('response_format', 'structured_outputs', "
     "'grammar', …); none goes with 'ignore_eos'.",
-    "Names of tools are unique; a choice that wants a call goes with 'tools', tools of '/tokenize' "
+    "Names of tools are unique, and with their namespace not too long; a choice that wants a call "
+    "goes with 'tools', tools of '/tokenize' "
     "with 'messages'; a choice names one of the tools; 'ignore_eos' goes with none.",
     "A field and another name of it have one value; prompts times 'n' are bounded.",
     "The messages of Anthropic's dialect and of Ollama's do not end with a call of a tool.",

@@ -1,7 +1,7 @@
 """Custom tools of the Responses dialect: what a model is told, and calls whose input is text."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,9 +15,9 @@ from openai.types.responses import (
 )
 
 from tests.api.dialects.test_dialect_tools import RESPONSES, engine_of, events, whole, without_ids
-from tests.api.openai.tools import engine_that_says, state_of
-from tests.api.support import Served, live
-from thirdeye.server.api.responses.custom_tools import InputReader
+from tests.api.openai.tools import engine_that_says
+from tests.api.support import Served
+from thirdeye.server.api.responses.custom_calls import InputReader
 from thirdeye.server.text.tools.form import write_call
 
 FORM = {"type": "grammar", "syntax": "regex", "definition": r'[a-z "\n]+'}
@@ -27,11 +27,10 @@ TEXT = 'a "b"\nc'
 CALL = write_call("patch", json.dumps({"input": TEXT}))
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    state = state_of(engine_that_says(CALL))
-    with live(state) as url:
-        yield Served(url, state)
+@pytest.fixture
+def served(tool_server: Served) -> Served:
+    tool_server.use(engine_that_says(CALL))
+    return tool_server
 
 
 def prompt_of(token_ids: Sequence[int]) -> str:
