@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
@@ -27,8 +28,9 @@ def read_added_tokens(
 def named_tokens(settings: Fields | None) -> dict[str, dict[str, Any]]:
     """Those that tokenizer_config.json names for a purpose, with their flags: special ones."""
     items: list[Any] = []
-    for key in PURPOSES if settings is not None else ():
-        value = settings.raw(key, None)
+    fields = settings or Fields(Path(), {})
+    for key in PURPOSES:
+        value = fields.raw(key, None)
         items += value if isinstance(value, list) else [value]
     tokens = [item if isinstance(item, dict) else {"content": item} for item in items]
     return {

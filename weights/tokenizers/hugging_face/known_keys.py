@@ -72,9 +72,10 @@ def check_keys(tokenizer: Fields, settings: Fields | None) -> None:
         parts_of(tokenizer, key)
     for part in parts_of(tokenizer, "decoder"):
         _check_decoder(tokenizer, part)
-    for key, neutral in REFUSED.items() if settings is not None else ():
-        settings.refuse(key, *neutral)
-    _compare_prefix_space(tokenizer, settings)
+    if settings is not None:
+        for key, neutral in REFUSED.items():
+            settings.refuse(key, *neutral)
+        _compare_prefix_space(tokenizer, settings)
 
 
 def parts_of(tokenizer: Fields, key: str) -> list[Mapping[str, Any]]:
@@ -127,9 +128,9 @@ def _check_decoder(tokenizer: Fields, part: Mapping[str, Any]) -> None:
         raise tokenizer.error(f"decoder.{kind}", f"is not supported (value {shown(dict(part))}).")
 
 
-def _compare_prefix_space(tokenizer: Fields, settings: Fields | None) -> None:
+def _compare_prefix_space(tokenizer: Fields, settings: Fields) -> None:
     """tokenizer.json is what the model's makers ran; transformers' classes differ over this one."""
-    if settings is None or "add_prefix_space" not in settings:
+    if "add_prefix_space" not in settings:
         return
     said = settings.boolean("add_prefix_space")
     is_done = any(map(_puts_a_space, parts_of(tokenizer, "normalizer"))) or any(
@@ -151,5 +152,5 @@ def _puts_a_space(part: Mapping[str, Any]) -> bool:
         case "ByteLevel":
             return part.get("add_prefix_space", True) is True
         case "Metaspace":
-            return part.get("prepend_scheme", "always") != "never"
+            return bool(part.get("prepend_scheme", "always") != "never")
     return False
