@@ -164,6 +164,9 @@ class Transformer(nn.Module):
         """Fill one parameter or part; see `load_tensor` for errors."""
         declared = parameters(self.config)
         load_tensor(self, declared, self.ranks, name, part, tensor, self._widen)
+        is_table = self.get_parameter(name) is self.embed_tokens.weight
+        if is_table and isinstance(tensor, StoredTensor) and isinstance(self.lm_head, TiedLinear):
+            self.lm_head.take_stored(tensor)
 
     def finish(self) -> None:
         """All tensors are in: let each linear layer bring its weights into their final form."""

@@ -1,5 +1,7 @@
 """Logging: one line per request at its end, and bugs by their stack alone.
 
+As text for people, or as JSON, an object a line, for what collects logs.
+
 Never a prompt, an answer or a key. What comes from a caller (an id, a model's name) is stripped of
 control characters and cut, so that no line can be forged.
 """
@@ -9,9 +11,16 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from textwrap import indent
 
-_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING}
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+TEXT = "%(asctime)s %(levelname)s %(message)s"
 QUIET = (
     *("sse_starlette", "uvicorn", "uvicorn.access", "uvicorn.error", "asyncio"),
     *("httpx", "httpx2"),  # the second is the hub's client: its addresses are signed
@@ -19,15 +28,46 @@ QUIET = (
 MAX_CHARS = 512  # what a value of `metadata` may have
 
 
-def configure(level: str = "info") -> None:
+def configure(level: str = "info", log_format: str = "text") -> None:
     """Log to stderr. The libraries that would print chunks or query strings are kept quiet."""
-    logging.basicConfig(
-        level=_LEVELS.get(level, logging.INFO), format="%(asctime)s %(levelname)s %(message)s"
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(TEXT))
+    logging.basicConfig(level=_LEVELS.get(level, logging.INFO), handlers=[handler])
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     # What is no HTTP is logged before any key is asked for: a line each would fill the disk.
     logging.getLogger("uvicorn.error").addFilter(Seldom())
+
+
+class LogFields:
+    """What a line says by names: a JSON object at the end of a text, or the line's own fields."""
+
+    def __init__(self, fields: Mapping[str, object]) -> None:
+        """Strings are cleaned."""
+        self.by_name = {name: _safe(value) for name, value in fields.items()}
+
+    def __str__(self) -> str:
+        return json.dumps(self.by_name)
+
+
+class JsonFormatter(logging.Formatter):
+    """An object a line: time (UTC), level, logger, message, and the `LogFields` of the record. What
+    is raised has its stack in `stack`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        args = record.args if isinstance(record.args, tuple) else ()
+        if len(args) == 1 and isinstance(args[0], LogFields):
+            line |= {"message": record.msg.partition(" ")[0], **args[0].by_name}
+        else:
+            line["message"] = record.getMessage()
+        if record.exc_info:
+            line["stack"] = self.formatException(record.exc_info)
+        return json.dumps(line)
 
 
 class Seldom(logging.Filter):
@@ -66,7 +106,7 @@ def clean(text: str) -> str:
 
 def log_request(logger: logging.Logger, fields: Mapping[str, object]) -> None:
     """One JSON line; strings in it are cleaned."""
-    logger.info("request %s", json.dumps(_safe(fields)))
+    logger.info("request %s", LogFields(fields))
 
 
 def _safe(value: object) -> object:

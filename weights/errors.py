@@ -12,6 +12,9 @@ limit.
 
 from pathlib import Path
 
+MAX_FIELD = 120  # characters of a field's name in a message: a file's may be as long as it likes
+MAX_PROBLEM = 1000  # and of what is said of it, which may quote the file
+
 
 class ModelError(Exception):
     """Base of all errors of `weights`."""
@@ -39,11 +42,22 @@ class ModelFormatError(ModelError):
         if offset is not None:
             place += f", byte {offset:,}"
         if field:
-            place += f", '{field}'"
-        super().__init__(_printable(f"{place}: {problem}"))
+            place += f", '{_cut(_printable(field), MAX_FIELD)}'"
+        super().__init__(f"{_printable(place)}: {_cut(_printable(problem), MAX_PROBLEM)}")
         self.path = path
+        self.problem = problem
         self.field = field
         self.offset = offset
+
+    def and_say(self, more: str) -> "ModelFormatError":
+        """The same, with a sentence behind it."""
+        return ModelFormatError(
+            self.path, f"{self.problem} {more}", field=self.field, offset=self.offset
+        )
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _printable(text: str) -> str:

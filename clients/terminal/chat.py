@@ -2,8 +2,8 @@
 
 Answers appear as they are made, as Markdown. Ctrl-C stops the answer and not the program, Ctrl-D
 leaves. Where the output is no terminal there is no prompt, no greeting, no colour and no layout:
-the answers alone, so that a pipe works too. `NO_COLOR` is honoured by rich. Nothing is written to
-disk unless `/save` is typed.
+the answers alone, and what `/stats` and its like were typed for, so that a pipe works too.
+`NO_COLOR` is honoured by rich. Nothing is written to disk unless `/save` is typed.
 """
 
 import time
@@ -104,13 +104,13 @@ class Chat:
         self._speed = "No answer yet."
         self._has_failed = False
         self._commands: dict[str, Callable[[str], None]] = {
-            "/help": lambda _: self._note(HELP),
+            "/help": lambda _: self._reply(HELP),
             "/system": self._set_system,
             "/clear": self._clear,
             "/save": self._save,
             "/load": self._load,
             "/model": self._choose_model,
-            "/stats": lambda _: self._note(self._speed),
+            "/stats": lambda _: self._reply(self._speed),
         }
 
     def run(self) -> int:
@@ -185,7 +185,8 @@ class Chat:
     def _set_system(self, text: str) -> None:
         if text:
             self.system = None if text == "-" else text
-        self._note(f"System prompt: {self.system or 'none'}")
+        say = self._note if text else self._reply
+        say(f"System prompt: {self.system or 'none'}")
 
     def _clear(self, _: str) -> None:
         self.messages.clear()
@@ -225,12 +226,17 @@ class Chat:
             return
         self._client.model = name or self._client.model
         shown = (f"{'* ' if model == self._client.model else '  '}{model}" for model in served)
-        self._note("\n".join(shown))
+        say = self._note if name else self._reply
+        say("\n".join(shown))
+
+    def _reply(self, text: str) -> None:
+        """What a command was typed for, which a pipe gets as well."""
+        self._console.out(printable(text), style="dim", highlight=False)
 
     def _note(self, text: str) -> None:
         """What the program itself says: for people at a terminal, not for a pipe."""
         if self._console.is_terminal:
-            self._console.out(printable(text), style="dim", highlight=False)
+            self._reply(text)
 
 
 def _served_model(base_url: str | None, api_key: str | None) -> str:

@@ -10,6 +10,7 @@ from thirdeye.model.linear.int8 import Int8
 from thirdeye.model.linear.method import LinearMethod
 from thirdeye.model.linear.native_float32 import NativeFloat32
 from thirdeye.model.linear.native_int8 import NativeInt8
+from thirdeye.model.linear.native_stored import NativeStored
 from thirdeye.model.linear.row_invariant import RowInvariant
 from thirdeye.model.linear.unquantized import Unquantized
 from thirdeye.model.linear.weight_only import WeightOnlyInt4, WeightOnlyInt8
@@ -19,14 +20,22 @@ ON_A_GPU = {"int8": (8, 0), "int4": (8, 0), "fp8": (8, 9)}  # the least compute 
 
 
 def choose_quantization(name: str, where: Placement) -> str:
-    """`auto` is int8 on a CPU for which there are kernels, ours or torch's, else none.
+    """`auto` on a CPU: as stored with kernels of ours, int8 with torch's, else none.
 
     Raises ValueError for a format that this machine does not have.
     """
     if where.device.type == "cuda":
         return "none" if name in ("auto", "none") else _on_a_gpu(name, where)
+    if name in ("auto", "stored") and where.native:
+        return "stored"
     if name in ("auto", "int8") and (where.native or Int8.is_available(where)):
         return "int8"
+    if name == "stored":
+        raise ValueError(
+            "'--quantize' stored needs '--dtype' float32, a CPU and compiled kernels ('thirdeye "
+            f"doctor' says why there are none), got {where.device} and {where.dtype}: "
+            "use '--quantize auto'."
+        )
     if name == "int8":
         raise ValueError(
             "'--quantize' int8 needs '--dtype' float32 and a CPU with VNNI instructions, or with "
@@ -42,6 +51,8 @@ def choose_quantization(name: str, where: Placement) -> str:
 
 def _on_a_gpu(name: str, where: Placement) -> str:
     """Raises ValueError that says what the GPU, or the installation, lacks."""
+    if name not in ON_A_GPU:
+        raise ValueError(f"'--quantize' {name} needs a CPU, got {where.device}: use 'auto'.")
     least = ON_A_GPU[name]
     has = torch.cuda.get_device_capability(where.device)
     dtypes = [torch.bfloat16] if name == "fp8" else [torch.bfloat16, torch.float16]
@@ -60,6 +71,8 @@ def _on_a_gpu(name: str, where: Placement) -> str:
 
 def choose_linear(where: Placement) -> LinearMethod:
     """The same answer in any batch where the hardware gives it for free: that is, on the CPU."""
+    if where.quantize == "stored" and where.native:
+        return NativeStored(where.native)
     if where.quantize == "int8":
         if where.is_fused:
             return WeightOnlyInt8(where)

@@ -75,12 +75,24 @@ class TiedLinear(LinearLayer):
         self.register_buffer("weight", table.detach(), persistent=False)
         self.bias = None
         self.method = method or choose_linear(where)
+        self._stored: StoredTensor | None = None
         self.reads_table = True
+
+    def take_stored(self, table: StoredTensor) -> None:
+        """The file's blocks of the table's rows: until `finish`, if the method may multiply by
+        them."""
+        method = self.method
+        if isinstance(method, FromStored) and table.format in method.stored_formats:
+            self._stored = table
 
     def finish(self) -> None:
         """As `Linear.finish`. `reads_table` says then whether the table is still needed."""
         table = self.weight
-        self.method.finish(self)
+        if self._stored is not None and isinstance(self.method, FromStored):
+            self.method.finish_stored(self, [self._stored])
+            self._stored = None
+        else:
+            self.method.finish(self)
         self.reads_table = self.weight is table
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ that one for many rows and faster for a lone one, which is computed once (`docs/
 from torch import Tensor
 
 from thirdeye.model.linear.method import FromDense, LinearLayer, replace_weight
-from thirdeye.model.native.float_linear import FloatLinearKernel, pack_floats
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.products.float_linear import FloatLinearKernel, pack_floats
 
 
 class NativeFloat32(FromDense):

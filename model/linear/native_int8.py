@@ -4,14 +4,14 @@ The default on a CPU where the kernels could be compiled (`model/native/`), and 
 elsewhere: half of its products, for one digit is enough where so few channels share a scale, and no
 pass over the activations but the kernel's own. Within a group sums are whole numbers; over groups
 they are added in one order, whatever the batch. A slow twin is in
-`tests/model/native/test_int8_linear.py`, what the rounding costs in `docs/cpu.md`.
+`tests/model/native/products/test_int8_linear.py`, what the rounding costs in `docs/cpu.md`.
 """
 
 from torch import Tensor
 
 from thirdeye.model.linear.method import FromDense, LinearLayer, replace_weight
-from thirdeye.model.native.int8_linear import Int8LinearKernel, pack
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.products.int8_linear import Int8LinearKernel, pack
 
 
 class NativeInt8(FromDense):

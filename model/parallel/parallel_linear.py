@@ -6,8 +6,9 @@ the ranks' results where they must be joined. Alone, each is a plain `Linear`.
 
 from torch import Tensor
 
-from thirdeye.model.declare.parameter import Dealt, token_rows
+from thirdeye.model.declare.parameter import Dealt, Share, token_rows
 from thirdeye.model.declare.parts import LinearPart
+from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.linear.method import LinearMethod
 from thirdeye.model.parallel.shares import gather_tokens
@@ -59,6 +60,11 @@ class VocabParallelTiedLinear(TiedLinear):
             table[token_rows(len(table), where.ranks.rank, where.ranks.size)], where, method=method
         )
         self.vocab_size, self.ranks = len(table), where.ranks
+
+    def take_stored(self, table: StoredTensor) -> None:
+        own = table.cut(Share((token_rows(self.vocab_size, self.ranks.rank, self.ranks.size),)))
+        if own is not None:
+            super().take_stored(own)
 
     def forward(self, x: Tensor) -> Tensor:
         return gather_tokens(super().forward(x), self.vocab_size, self.ranks)

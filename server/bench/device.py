@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.linear.linear import Linear, TiedLinear
-from thirdeye.model.native.int8_linear import Int8LinearKernel
+from thirdeye.model.native.products.int8_linear import Int8LinearKernel
+from thirdeye.model.native.products.stored_linear import StoredLinearKernel
 from thirdeye.model.transformer import Transformer
 
 COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 32}
@@ -85,6 +86,8 @@ def _bytes_of(kept: Any) -> int:
         return kept.nbytes
     if isinstance(kept, Int8LinearKernel):
         return _bytes_of(kept.weight)
+    if isinstance(kept, StoredLinearKernel):
+        return sum(part.panels.nbytes for part in kept.parts)
     if is_dataclass(kept):
         return sum(_bytes_of(getattr(kept, field.name)) for field in fields(kept))
     return 0

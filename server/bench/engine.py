@@ -101,7 +101,7 @@ class EngineBench:
         on = f"{self.device_name}" + (
             "" if self.is_cuda else f", {torch.get_num_threads()} threads"
         )
-        kept = "+".join(sorted(linear_methods(self.model)))
+        kept = "+".join(linear_methods(self.model))
         how = f"{type(self.model.backend).__name__}, {kept}" + (", graphs" if self.is_ahead else "")
         dtype = str(self.dtype).removeprefix("torch.")
         yield f"{self.plan.shape} {dtype} on {on}, torch {torch.__version__}: {how}"
@@ -120,7 +120,7 @@ class EngineBench:
             "device": self.device_name,
             "torch": torch.__version__,
             "attention": type(self.model.backend).__name__,
-            "linear": sorted(linear_methods(self.model)),
+            "linear": linear_methods(self.model),
             "is_ahead": self.is_ahead,
             "is_deterministic": self.plan.is_deterministic,
             "threads": torch.get_num_threads(),

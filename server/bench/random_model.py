@@ -27,9 +27,10 @@ def place(plan: Plan) -> Placement:
     library = compiled_library() if device.type == "cpu" else ""
     native = load_native(library, device, dtype)
     where = Placement(dtype, device, native=native)
+    quantize = choose_quantization(plan.quantize, where)
     where = replace(
         where,
-        quantize=choose_quantization(plan.quantize, where),
+        quantize="int8" if quantize == "stored" else quantize,  # no file has these in blocks
         is_deterministic=plan.is_deterministic,
     )
     if plan.is_deterministic:

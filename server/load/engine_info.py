@@ -7,6 +7,9 @@ import torch
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.fast_path import FastPath
 from thirdeye.model.linear.linear import Linear, TiedLinear
+from thirdeye.model.linear.native_int8 import NativeInt8
+from thirdeye.model.native.products.int8_linear import Int8LinearKernel
+from thirdeye.model.native.products.stored_linear import StoredLinearKernel
 from thirdeye.model.parameter_counts import parameter_counts
 from thirdeye.model.placement import Placement
 from thirdeye.model.transformer import Transformer
@@ -17,7 +20,7 @@ from thirdeye.server.engine.interface.types import EngineInfo
 def describe_numerics(model: Transformer, where: Placement, kv_dtype: torch.dtype) -> str:
     """What decides the bits of an answer beside weights, dtype and our own code."""
     attention = type(model.backend).__name__
-    linear = "+".join(sorted(linear_methods(model)))
+    linear = "+".join(linear_methods(model))
     if where.device.type == "cuda":
         capability = ".".join(map(str, torch.cuda.get_device_capability(where.device)))
         machine = f"{torch.cuda.get_device_name(where.device)}, capability {capability}"
@@ -34,10 +37,25 @@ def describe_numerics(model: Transformer, where: Placement, kv_dtype: torch.dtyp
     return f"{libraries}, {attention}, {linear}, {machine}"
 
 
-def linear_methods(model: Transformer) -> set[str]:
-    """How its weights are kept: the head may be another way than the rest."""
-    layers = (m for m in model.modules() if isinstance(m, Linear | TiedLinear))
-    return {type(layer.method).__name__ for layer in layers}
+def linear_methods(model: Transformer) -> list[str]:
+    """How its weights are kept, each way once: the head may be another than the rest. A file's own
+    blocks are told by their names there."""
+    kept = [m for m in model.modules() if isinstance(m, Linear | TiedLinear)]
+    formats = {name for layer in kept for name in stored_formats(layer)}
+    others = {method_name(layer) for layer in kept if not stored_formats(layer)}
+    return [*([f"NativeStored({', '.join(sorted(formats))})"] if formats else []), *sorted(others)]
+
+
+def stored_formats(layer: Linear | TiedLinear) -> list[str]:
+    """Of the blocks that it multiplies by."""
+    kept = getattr(layer, "kept", None)
+    return kept.formats if isinstance(kept, StoredLinearKernel) else []
+
+
+def method_name(layer: Linear | TiedLinear) -> str:
+    """Where blocks were hoped for and numbers came, those are rounded."""
+    is_rounded = isinstance(getattr(layer, "kept", None), Int8LinearKernel)
+    return NativeInt8.__name__ if is_rounded else type(layer.method).__name__
 
 
 def describe(

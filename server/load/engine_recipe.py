@@ -29,6 +29,8 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     scheduling: SchedulingSettings
     cache: CacheSettings
     speculation: SpeculationSettings
+    log_level: str = "info"
+    log_format: str = "text"
 
     @classmethod
     def of(
@@ -49,4 +51,6 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
             scheduling=settings.scheduling,
             cache=settings.cache,
             speculation=settings.speculation,
+            log_level=settings.processes.log_level,
+            log_format=settings.processes.log_format,
         )

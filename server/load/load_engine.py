@@ -25,6 +25,7 @@ from thirdeye.model.placement import Placement
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
 from thirdeye.model.transformer import Transformer
+from thirdeye.server import logs
 from thirdeye.server.engine.cache.kv_budget import plan_kv
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.layer_inspector import MAX_ROWS, LayerInspector
@@ -221,8 +222,10 @@ def engine_config(
 
 def load(recipe: bytes, on_progress: OnProgress, on_end: OnEnd) -> tuple[EngineCore, EngineInfo]:
     """What the operator can mend is told in words; anything else is a bug and keeps its stack."""
+    told = msgspec.msgpack.decode(recipe, type=EngineRecipe)
+    logs.configure(told.log_level, told.log_format)
     try:
-        return load_engine(msgspec.msgpack.decode(recipe, type=EngineRecipe), on_progress, on_end)
+        return load_engine(told, on_progress, on_end)
     except (ValueError, OSError, ModelError) as error:
         raise EngineDead(str(error)) from error
 

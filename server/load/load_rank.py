@@ -16,6 +16,7 @@ import torch
 
 from thirdeye.model.parallel.ranks import Meeting, join
 from thirdeye.model.transformer import Transformer
+from thirdeye.server import logs
 from thirdeye.server.engine.cache.device_memory import CudaMemory
 from thirdeye.server.engine.core.profile_run import FixedKVBudget, KVBudget, MeasuredKVBudget
 from thirdeye.server.engine.distributed.rank_messages import Join
@@ -33,6 +34,7 @@ from thirdeye.weights.errors import ModelError
 def load_rank_model(order: Join, report_alive: Callable[[], None]) -> RankModel:
     """Meet the others, then load this rank's slices. Raises as `load_engine` does."""
     recipe = msgspec.msgpack.decode(order.recipe, type=EngineRecipe)
+    logs.configure(recipe.log_level, recipe.log_format)
     use_threads(recipe)
     where = place(recipe, order.rank)
     checkpoint = open_checkpoint(Path(recipe.model_path))

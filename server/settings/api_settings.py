@@ -65,16 +65,19 @@ class CheckpointSettings:
         "How the model writes tool calls",
         choices={
             "auto": "as its chat template tells, else hermes",
-            "hermes": "Hermes and most of Qwen",
+            "hermes": "Hermes, most of Qwen, Granite 4",
             "qwen_xml": "Qwen3-Coder, Qwen 3.5, Nemotron",
             "seed": "Seed-OSS",
             "glm": "GLM 4.5 and later",
+            "granite": "Granite 3",
             "mistral": "a list of calls",
             "mistral11": "Mistral's later form, with [ARGS]",
             "llama": "Llama 3, JSON",
             "pythonic": "Llama 4, calls as in Python",
             "deepseek": "DeepSeek V3 and R1",
             "deepseek31": "DeepSeek V3.1",
+            "deepseek32": "DeepSeek V3.2",
+            "deepseek4": "DeepSeek V4",
             "gemma4": "Gemma 4",
             "kimi": "Kimi K2",
             "harmony": "gpt-oss",
@@ -168,9 +171,9 @@ class RequestSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSettings:
-    """How the server is made of processes, and what it logs."""
+    """How the server is made of processes, and what it tells of itself."""
 
-    title: ClassVar[str] = "Processes and log"
+    title: ClassVar[str] = "Processes and telemetry"
 
     engine: str = setting(
         "process",
@@ -187,3 +190,16 @@ class ProcessSettings:
         unit="SECONDS",
     )
     log_level: str = setting("info", "What is logged", choices=LOG_LEVELS)
+    log_format: str = setting(
+        "text",
+        "How the log on stderr is written",
+        choices={"text": "for people", "json": "an object a line, for what collects logs"},
+    )
+    access_log: bool = setting(False, "A log line for every HTTP request, refused ones too")
+    vllm_metrics: bool = setting(False, "Show /metrics under vLLM's names, too")
+    otlp_traces_endpoint: str | None = setting(
+        None,
+        "Send a trace of each request there, by OTLP over HTTP",
+        pattern=r"^https?://\S+$",
+        unit="URL",
+    )

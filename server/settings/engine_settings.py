@@ -40,8 +40,9 @@ class PlacementSettings:
         "auto",
         "Weights in fewer bits",
         choices={
-            "auto": "int8 on a CPU for which there are kernels, else none",
+            "auto": "on a CPU stored, or int8 without our kernels; else none",
             "none": "quantized checkpoints are dequantized to the dtype",
+            "stored": "on a CPU: a GGUF's own blocks, other weights as int8",
             "int8": "on a CPU weights and activations, sums exact; on a GPU weights alone",
             "int4": "on a GPU: groups of 128, the head in 8 bits",
             "fp8": "on a GPU: 8-bit floats",

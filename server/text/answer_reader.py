@@ -16,8 +16,9 @@ from thirdeye.server.text.reasoning.harmony_parser import HarmonyParser
 from thirdeye.server.text.reasoning.reasoning_form import HARMONY, PromptState, ReasoningForm
 from thirdeye.server.text.reasoning.think_parser import ThinkParser
 from thirdeye.server.text.tools.call_parser import ToolCallParser
-from thirdeye.server.text.tools.families.call_form import HARMONY_CALLS, CallForm
+from thirdeye.server.text.tools.families.call_form import CallForm
 from thirdeye.server.text.tools.families.form_parser import FormParser
+from thirdeye.server.text.tools.families.form_table import HARMONY_CALLS
 from thirdeye.server.text.tools.families.typed_values import Schema
 
 EMPTY: Mapping[str, Schema] = MappingProxyType({})

@@ -61,8 +61,9 @@ says of activations and cached keys is not done: they stay in the model's own pr
 {methods}
 ## Tokenizers
 
-Byte-level BPE, byte-fallback BPE (SentencePiece) and Unigram, from tokenizer.json, tokenizer.model
-or a GGUF file's own vocabulary: [tokenizers.md](tokenizers.md). Others are refused by name.
+Byte-level BPE, byte-fallback BPE (SentencePiece) and Unigram, from tokenizer.json, tokenizer.model,
+vocab.json with merges.txt, or a GGUF file's own vocabulary: [tokenizers.md](tokenizers.md). Others
+are refused by name.
 """
 
 

@@ -34,6 +34,8 @@ UNTOLD = {
     ("input", "array_below_min_length"),  # all its items are of kinds that are left out
     ("max_output_tokens", "integer_above_max_value"),
     ("tools.name", "invalid_value"),  # not unique
+    ("tools.tools.name", "invalid_value"),  # nor, with their namespace's
+    ("tools.type", "unsupported_value"),  # each runs elsewhere
     ("prompt", "empty_string"),  # and the model has no BOS token to start from
     ("include", "request_too_large"),  # more numbers than an answer may have
     ("lens_positions", "invalid_value"),  # at every token of a long text
@@ -50,6 +52,7 @@ UNTOLD_MESSAGES = (
     "'messages' cannot be rendered",  # a last turn without text cannot be continued
     "'tool_choice' must name one of the tools",
     ".name' must be unique",
+    ".type' must be 'custom': this server has no",
     ".input_schema",
     "'output_config.format.schema",
     "'format",

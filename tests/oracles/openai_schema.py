@@ -42,6 +42,7 @@ EVENTS: dict[str, list[tuple[str, str]]] = {
 ERRORS = {"openai": ("openai", "ErrorResponse"), "anthropic": ("anthropic", "ErrorResponse")}
 
 KNOWN_DEVIATIONS = {
+    "/chat/completions": "The document is older than custom tools, which OpenAI's package has.",
     "/completions": "A chunk has the schema of the whole answer, whose finish_reason is never null "
     "and whose usage is an object; OpenAI sends null in both until the end. With 'echo' the first "
     "prompt token has no logprob: OpenAI, vLLM and lm-eval have null there.",
@@ -49,7 +50,7 @@ KNOWN_DEVIATIONS = {
     "and its document knows none. Open Responses has only null for the schema of 'text.format', "
     "which OpenAI's document has as an object, and OpenAI sends. The document is older than a "
     "'tool_choice' of type allowed_tools, which Open Responses and OpenAI's package know; both are "
-    "older than custom tools, which OpenAI's package has.",
+    "older than custom tools and namespaces of tools, which OpenAI's package has.",
     "/messages": "A stream may hold `ping` events; the document has none, Anthropic's pages do.",
     "/embeddings": "With encoding_format base64 'embedding' is a string; the schema has the list.",
 }
@@ -200,6 +201,8 @@ def _as_last_chunk(value: Json) -> Json:
 def _excused(route: str, value: Json, publisher: str) -> Json:
     """The value without its known deviations; see `KNOWN_DEVIATIONS`."""
     value = copy.deepcopy(value)
+    if route == "/chat/completions":
+        _excuse_chat(value)
     if route == "/responses":
         _excuse_response(value.get("response", value), publisher)
     if route == "/completions":
@@ -210,6 +213,16 @@ def _excused(route: str, value: Json, publisher: str) -> Json:
             if isinstance(item.get("embedding"), str):
                 item["embedding"] = []
     return value
+
+
+def _excuse_chat(answer: Json) -> None:
+    """Calls of custom tools are those of functions."""
+    for choice in answer.get("choices", []):
+        said = choice.get("message") or choice.get("delta") or {}
+        for call in said.get("tool_calls", []):
+            if isinstance(custom := call.pop("custom", None), dict):
+                custom["arguments"] = custom.pop("input")
+                call |= {"function": custom} | ({"type": "function"} if "type" in call else {})
 
 
 CUSTOM_EVENTS = "response.custom_tool_call_input."
@@ -232,6 +245,8 @@ def _excuse_response(response: Json, publisher: str) -> None:
     thinks = response.get("reasoning")
     if publisher == "openai" and isinstance(thinks, dict) and thinks.get("effort") in NEWER_EFFORTS:
         thinks["effort"] = None
+    if isinstance(tools := response.get("tools"), list):
+        response["tools"] = [inner for tool in tools for inner in tool.get("tools", [tool])]
     for found in (
         *response.get("output", ()),
         *response.get("tools", ()),

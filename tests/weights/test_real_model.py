@@ -148,7 +148,7 @@ def test_special_tokens_only_where_asked_for(tokenizer: Tokenizer) -> None:
         assert special_ids.isdisjoint(tokenizer.encode(f"a{literal}b"))
         assert tokenizer.encode_with_special(f"a{literal}b") == [81, token_id, 82]
         assert tokenizer.token_bytes(token_id) == literal.encode()
-    assert (tokenizer.bos_token_id, tokenizer.eos_token_ids) == (1, {2})
+    assert (tokenizer.bos_token_id, tokenizer.eos_token_ids) == (1, {0, 2})
     assert (tokenizer.prefix_ids, tokenizer.vocab_size) == ((), 49152)
 
 

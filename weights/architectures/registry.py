@@ -38,6 +38,7 @@ from thirdeye.weights.architectures.relatives.phi3 import PHI3
 from thirdeye.weights.architectures.relatives.stablelm import STABLELM
 from thirdeye.weights.architectures.relatives.starcoder2 import STARCODER2
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.suggest import close_names
 
 ARCHITECTURES = (
     GPT2,
@@ -99,5 +100,8 @@ def _find(known: dict[str, Architecture], fields: Fields, key: str) -> Architect
     name = fields.text(key)
     if name not in known:
         supported = ", ".join(known)
-        raise fields.error(key, f"'{name:.60}' is not supported; supported are {supported}.")
+        nearest = "".join(f" The nearest name is '{one}'." for one in close_names(name, known)[:1])
+        raise fields.error(
+            key, f"'{name:.60}' is not supported; supported are {supported}.{nearest}"
+        )
     return known[name]

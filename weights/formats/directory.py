@@ -16,6 +16,7 @@ from thirdeye.weights.formats.fields import Fields
 
 MAX_JSON_BYTES = 1 << 26  # the largest tokenizer.json files have 35 MB
 MAX_PARSED_BYTES = 192 << 20  # they take about 140 MB
+BYTE_ORDER_MARK = "\ufeff"  # which editors on Windows put before a JSON file
 PARSED_BYTES = {b"{": 184, b"[": 64, b":": 120, b",": 40}  # of CPython's objects, measured
 
 
@@ -51,10 +52,10 @@ class Directory:
 
     def fields(self, name: str) -> Fields | None:
         """The file's JSON object, or None if there is no such file."""
-        text = self.text(name)
-        return (
-            None if text is None else Fields(self.path / name, parse_object(self.path / name, text))
-        )
+        text, path = self.text(name), self.path / name
+        if text is None:
+            return None
+        return Fields(path, parse_object(path, text.removeprefix(BYTE_ORDER_MARK)))
 
     def required_fields(self, name: str) -> Fields:
         fields = self.fields(name)

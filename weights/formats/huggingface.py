@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,14 +21,14 @@ from thirdeye.weights.formats.chat_templates import (
 )
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.huggingface_tokenizer import Ids, read_tokenizer, tokenizer_files
 from thirdeye.weights.formats.quantized.gather_weights import Weights, gather_weights
 from thirdeye.weights.formats.quantized.methods import read_method
 from thirdeye.weights.formats.quantized.quantized_weight import QuantizedWeight
+from thirdeye.weights.formats.quantized.unnamed_method import without_settings
 from thirdeye.weights.formats.safetensors import ShardEntry, are_equal, list_tensors
 from thirdeye.weights.formats.shards import check_index, find_shards
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling, of_huggingface
-from thirdeye.weights.tokenizers import tokenizer_json
-from thirdeye.weights.tokenizers.sentencepiece import tokenizer_model
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -37,19 +37,12 @@ if TYPE_CHECKING:
 DESCRIPTIONS = (
     "config.json",
     "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
     *FILES,
 )
 OTHER_SENSES = tuple(
     prefix + part
     for prefix in ("", "model.")
     for part in ("vision_tower.", "multi_modal_projector.")
-)
-NO_TOKENIZER = (
-    "there is no tokenizer.json and no tokenizer.model. Copy the model's into the directory; from "
-    "vocab.json and merges.txt transformers makes one: AutoTokenizer.from_pretrained(directory)"
-    ".save_pretrained(directory)."
 )
 logger = logging.getLogger(__name__)
 HUB_SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+$")
@@ -84,14 +77,14 @@ class HuggingFaceCheckpoint:
         }
         for weight in self._weights.values():
             if isinstance(weight, ShardEntry):
-                weight.check_dtype()
+                _check_dtype(weight, tensors)
 
     @property
     def fingerprint(self) -> str:
-        texts = [self._directory.text(name) or "" for name in DESCRIPTIONS]
-        pieces = self._directory.find("tokenizer.model")
-        binary = [] if pieces is None else [pieces.read_bytes()]
-        return fingerprint([*(text.encode() for text in texts), *binary], self._shards)
+        names = (*DESCRIPTIONS, *tokenizer_files(self._directory))
+        found = [self._directory.find(name) for name in names]
+        contents = [b"" if path is None else path.read_bytes() for path in found]
+        return fingerprint(contents, self._shards)
 
     def targets(self, name: str) -> list[TensorTarget] | None:
         return [] if name.startswith(self._unread) else self._names.place(name)
@@ -133,7 +126,9 @@ class HuggingFaceCheckpoint:
         return weight.read()
 
     def suggested_sampling(self) -> SuggestedSampling:
-        return of_huggingface(self._directory.fields("generation_config.json"))
+        return of_huggingface(
+            self._directory.fields("generation_config.json"), self.config.max_position_embeddings
+        )
 
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
         generation = self._directory.fields("generation_config.json")
@@ -144,27 +139,16 @@ class HuggingFaceCheckpoint:
         )
         if generation is not None:
             eos |= _token_ids(generation, "eos_token_id", vocab_size)
-        bos = min(bos_ids, default=None)
-        path = self._directory.find("tokenizer.json") or self._directory.find("tokenizer.model")
-        try:
-            if path is not None and path.name == "tokenizer.model":
-                return Tokenizer(
-                    tokenizer_model.read_vocabulary(
-                        path, self._settings, vocab_size, bos, eos, never_from_text
-                    )
-                )
-            fields = self._directory.fields("tokenizer.json")
-            if fields is None:
-                raise ModelFormatError(self.path, NO_TOKENIZER)
-            return Tokenizer(
-                tokenizer_json.read_vocabulary(
-                    fields, self._settings, vocab_size, bos, eos, never_from_text
-                )
-            )
-        except ModelFormatError:
-            raise
-        except ValueError as error:
-            raise ModelFormatError(path or self.path, str(error)) from error
+        ids = Ids(vocab_size, min(bos_ids, default=None), eos)
+        return read_tokenizer(self._directory, self.architecture, ids, never_from_text)
+
+
+def _check_dtype(entry: ShardEntry, tensors: Mapping[str, ShardEntry]) -> None:
+    try:
+        entry.check_dtype()
+    except ModelFormatError as error:
+        more = without_settings(entry, tensors)
+        raise (error.and_say(more) if more else error) from None
 
 
 def _are_equal(one: ShardEntry | QuantizedWeight, other: ShardEntry | QuantizedWeight) -> bool:

@@ -45,6 +45,11 @@ def _weight_map(index: Fields) -> dict[str, str]:
     value = index.raw("weight_map")
     if not (isinstance(value, dict) and all(isinstance(name, str) for name in value.values())):
         raise index.error("weight_map", "must map tensor names to file names.")
+    if not value:
+        raise index.error(
+            "weight_map",
+            "is empty. Fetch the index again; without one all .safetensors files here are read.",
+        )
     return value
 
 

@@ -8,38 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.generation_keys import not_obeyed
 
 SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 MAX_TEMPERATURE = 2.0
 MAX_INT = 2**31 - 1
-# What else changes the tokens that are drawn, with the values that change nothing.
-HUGGINGFACE_NEUTRAL: Mapping[str, tuple[object, ...]] = {
-    "bad_words_ids": ([],),
-    "begin_suppress_tokens": ([],),
-    "constraints": ([],),
-    "diversity_penalty": (0,),
-    "encoder_no_repeat_ngram_size": (0,),
-    "encoder_repetition_penalty": (1,),
-    "epsilon_cutoff": (0,),
-    "eta_cutoff": (0,),
-    "exponential_decay_length_penalty": (),
-    "force_words_ids": ([],),
-    "forced_bos_token_id": (),
-    "forced_eos_token_id": (),
-    "guidance_scale": (1,),
-    "length_penalty": (1,),
-    "min_length": (0,),
-    "min_new_tokens": (0,),
-    "no_repeat_ngram_size": (0,),
-    "num_beams": (1,),
-    "penalty_alpha": (0,),
-    "sequence_bias": ([], {}),
-    "stop_strings": ([],),
-    "suppress_tokens": ([],),
-    "top_h": (),
-    "typical_p": (1,),
-    "watermarking_config": (),
-}
 GGUF_PREFIX = "general.sampling."
 GGUF_NAMES = {"temp": "temperature", "penalty_repeat": "repetition_penalty"}
 GGUF_NEUTRAL: Mapping[str, tuple[object, ...]] = {
@@ -70,15 +43,16 @@ class SuggestedSampling:
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-def of_huggingface(generation: Fields | None) -> SuggestedSampling:
-    """`generation`: generation_config.json. Where it says `do_sample: false`, the likeliest token
-    is taken. Raises `ModelFormatError` for a value that is none."""
+def of_huggingface(generation: Fields | None, context: int | None = None) -> SuggestedSampling:
+    """`generation`: generation_config.json, of a model whose `context` has so many tokens. Where it
+    says `do_sample: false`, the likeliest token is taken. Raises `ModelFormatError` for a value
+    that is none."""
     if generation is None:
         return SuggestedSampling()
     return _read(
         generation,
         {name: name for name in SAMPLED} | {"max_tokens": "max_new_tokens"},
-        [key for key, neutral in HUGGINGFACE_NEUTRAL.items() if _says(generation, key, neutral)],
+        tuple(not_obeyed(generation, context)),
         is_greedy=not generation.boolean("do_sample", True),
     )
 

@@ -132,13 +132,16 @@ def _check_ids(vocabulary: Vocabulary) -> None:
             f"token ids must be between 0 and {vocabulary.vocab_size - 1}, got {min(used)} to "
             f"{max(used)}."
         )
-    special = dict(vocabulary.special_tokens)
-    special |= {token.literal: token.token_id for token in vocabulary.text_tokens}
-    if len(set(special.values())) != len(special):
+    special = vocabulary.special_tokens
+    added = {
+        *special.items(),
+        *((token.literal, token.token_id) for token in vocabulary.text_tokens),
+    }
+    if len({token_id for _, token_id in added}) != len(added):
         raise ValueError("two added tokens have the same id.")
     if not vocabulary.tokens.keys().isdisjoint(special.values()):
-        raise ValueError("an id is both an ordinary and an added token.")
-    if "" in special or b"" in vocabulary.tokens.values():
+        raise ValueError("an id is both an ordinary and a special token.")
+    if "" in dict(added) or b"" in vocabulary.tokens.values():
         raise ValueError("a token is empty.")
 
 
@@ -149,7 +152,8 @@ def _token_table(vocabulary: Vocabulary) -> list[bytes]:
     for literal, token_id in vocabulary.special_tokens.items():
         table[token_id] = literal.encode()
     for token in vocabulary.text_tokens:
-        table[token.token_id] = token.literal.encode()
+        if token.token_id not in vocabulary.tokens:
+            table[token.token_id] = token.literal.encode()
     for token_id, text in vocabulary.unreachable.items():
         table[token_id] = text
     return table

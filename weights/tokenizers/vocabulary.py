@@ -97,6 +97,21 @@ def split_merge(merge: object) -> tuple[str, str]:
     raise ValueError(f"{merge!r:.60} is not a pair of tokens.")
 
 
+def merges_of_text(merges: Iterable[object], added: Iterable[str]) -> list[tuple[str, str]]:
+    """The pairs, without those that one of `added` takes part in: such a token is cut out of a text
+    before anything is merged, or text never becomes it. One that is not written as text would be
+    (a space has another character) is left in: ordinary text may merge to it.
+
+    Raises ValueError for what is no pair.
+    """
+    cut_out = {literal for literal in added if literal.isascii() and literal.isprintable()}
+    cut_out = {literal for literal in cut_out if " " not in literal}
+    pairs = map(split_merge, merges)
+    if not cut_out:
+        return list(pairs)
+    return [pair for pair in pairs if cut_out.isdisjoint((*pair, "".join(pair)))]
+
+
 def merge_ranks(vocabulary: Vocabulary, ignore_merges: bool) -> dict[bytes, int]:
     """Each token's rank for tiktoken; equal to its id whenever that orders tokens as the merges do.
 

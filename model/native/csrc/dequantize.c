@@ -3,14 +3,10 @@
  * Done once for each tensor, when a model is loaded. What a block holds, in which order, and the
  * order of the operations are those of the readers in Python, to which it is equal bit for bit.
  */
+#include "blocks.h"
 #include "pool.h"
-#include "simd.h"
 
-#include <stdint.h>
-#include <string.h>
-
-enum kind { Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K }; /* as in widen.py */
-enum { AT_ONCE = 64 };                                        /* blocks that a thread takes */
+enum { AT_ONCE = 64 }; /* blocks that a thread takes */
 
 struct dequantize_args {
     const uint8_t *blocks;
@@ -19,28 +15,7 @@ struct dequantize_args {
     int kind;
 };
 
-static inline float half(const uint8_t *bytes) {
-    uint16_t bits;
-    memcpy(&bits, bytes, sizeof bits);
-    return float_of_half(bits);
-}
-
-static inline uint32_t word(const uint8_t *bytes) {
-    uint32_t value;
-    memcpy(&value, bytes, sizeof value);
-    return value;
-}
-
-/* 16 bytes, their lower halves first; bit i of `fifth` belongs to number i, if there is one. */
-static inline __attribute__((always_inline)) void
-split_16(const uint8_t *packed, uint32_t fifth, const int has_fifth, int32_t *q) {
-    for (int i = 0; i < 16; i++)
-        q[i] = packed[i] & 15;
-    for (int i = 0; i < 16; i++)
-        q[i + 16] = packed[i] >> 4;
-    for (int i = 0; has_fifth && i < 32; i++)
-        q[i] |= (int32_t)(fifth >> i & 1) << 4;
-}
+static inline float half(const uint8_t *bytes) { return float_of_half(half_bits(bytes)); }
 
 /* d, perhaps m, perhaps fifth bits, then the numbers: (q - less) * d, or q * d + m. */
 static inline __attribute__((always_inline)) void
@@ -62,54 +37,35 @@ static inline void q8_0(const uint8_t *b, float *w) {
         w[i] = (float)(int8_t)b[i + 2] * d;
 }
 
-/* The scale and the minimum of a group of 8, six bits each in 12 bytes. */
-static inline void six_bits(const uint8_t *packed, int group, int *scale, int *minimum) {
-    if (group < 4) {
-        *scale = packed[group] & 63;
-        *minimum = packed[group + 4] & 63;
-    } else {
-        int later = packed[group + 4];
-        *scale = (later & 15) | (packed[group - 4] >> 2 & 48);
-        *minimum = later >> 4 | (packed[group] >> 2 & 48);
-    }
-}
-
-/* Q4_K and Q5_K: 8 groups of 32, of which two share 32 bytes; bit g of `fifth` is for group g. */
+/* Q4_K and Q5_K: 8 groups of 32. */
 static inline void k_block(const uint8_t *b, float *w, const int has_fifth) {
-    const uint8_t *fifth = b + 16, *packed = has_fifth ? b + 48 : b + 16;
     float d = half(b), least = half(b + 2);
-    for (int group = 0; group < 8; group++) {
-        const uint8_t *nibbles = packed + group / 2 * 32;
-        int scale, minimum, shift = group % 2 * 4;
+    for (int group = 0; group < 8; group++, w += 32) {
+        int scale, minimum;
+        int32_t q[32];
         six_bits(b + 4, group, &scale, &minimum);
+        k_numbers(b, group, has_fifth, q);
         float ds = d * (float)scale, m = least * (float)minimum;
-        for (int i = 0; i < 32; i++) {
-            int q = nibbles[i] >> shift & 15;
-            if (has_fifth) q |= (fifth[i] >> group & 1) << 4;
-            w[group * 32 + i] = (float)q * ds - m;
-        }
+        for (int i = 0; i < 32; i++)
+            w[i] = (float)q[i] * ds - m;
     }
 }
 
-/* Two halves of 128; in each, 64 bytes of low bits, 32 of high ones, and 8 scales. */
 static inline void q6_k(const uint8_t *b, float *w) {
     float d = half(b + 208);
-    for (int group = 0; group < 8; group++) {
-        const uint8_t *low = b + group / 4 * 64 + group % 2 * 32;
-        const uint8_t *high = b + 128 + group / 4 * 32;
+    for (int group = 0; group < 8; group++, w += 32) {
         const int8_t *scales = (const int8_t *)b + 192 + group * 2;
-        int low_shift = group % 4 / 2 * 4, high_shift = group % 4 * 2;
         float first = d * (float)scales[0], second = d * (float)scales[1];
-        for (int i = 0; i < 32; i++) {
-            int q = (low[i] >> low_shift & 15) | (high[i] >> high_shift & 3) << 4;
-            w[group * 32 + i] = (float)(q - 32) * (i < 16 ? first : second);
-        }
+        int32_t q[32];
+        q6_k_numbers(b, group, q);
+        for (int i = 0; i < 32; i++)
+            w[i] = (float)(q[i] - 32) * (i < 16 ? first : second);
     }
 }
 
 /* Inlined with constants, so that no block asks what it is. */
 static inline __attribute__((always_inline)) void
-blocks_of(const struct dequantize_args *args, int64_t from, int64_t to, const enum kind kind,
+blocks_of(const struct dequantize_args *args, int64_t from, int64_t to, const enum format kind,
           int bytes, int numbers) {
     for (int64_t i = from; i < to; i++) {
         const uint8_t *b = args->blocks + i * bytes;
@@ -131,7 +87,7 @@ void dequantize(const void *data, struct team *team) {
     for (int item; (item = next_item(team)) < items;) {
         int64_t from = (int64_t)item * AT_ONCE, to = from + AT_ONCE;
         to = to < args->num_blocks ? to : args->num_blocks;
-        switch ((enum kind)args->kind) {
+        switch ((enum format)args->kind) {
         case Q4_0: blocks_of(args, from, to, Q4_0, 18, 32); break;
         case Q4_1: blocks_of(args, from, to, Q4_1, 20, 32); break;
         case Q5_0: blocks_of(args, from, to, Q5_0, 22, 32); break;
@@ -140,6 +96,7 @@ void dequantize(const void *data, struct team *team) {
         case Q4_K: blocks_of(args, from, to, Q4_K, 144, 256); break;
         case Q5_K: blocks_of(args, from, to, Q5_K, 176, 256); break;
         case Q6_K: blocks_of(args, from, to, Q6_K, 210, 256); break;
+        default: break; /* never asked for */
         }
     }
 }

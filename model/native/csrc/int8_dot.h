@@ -17,15 +17,26 @@ INLINE int32_t four_of(const int8_t *codes) {
     return four;
 }
 
+/* i_load_raw: 64 bytes, a line's; dot_of: such as factors. */
+#if defined(LEVEL_AVXVNNI) || defined(LEVEL_AVX2)
+INLINE ints i_load_raw(const uint8_t *p) {
+    return (ints){_mm256_load_si256((const __m256i *)p), _mm256_load_si256((const __m256i *)(p + 32))};
+}
+#endif
+
 #if defined(LEVEL_NEON)
 
 typedef struct { int8x16_t a, b, c, d; } factors; /* 4 bytes of 16 rows, signed again */
 
-INLINE int8x16_t dot_load4(const uint8_t *p) {
-    return vreinterpretq_s8_u8(veorq_u8(vld1q_u8(p), vdupq_n_u8(128)));
+INLINE int8x16_t signed4(int32x4_t bytes) {
+    return vreinterpretq_s8_u8(veorq_u8(vreinterpretq_u8_s32(bytes), vdupq_n_u8(128)));
 }
-INLINE factors dot_load(const uint8_t *p) {
-    return (factors){dot_load4(p), dot_load4(p + 16), dot_load4(p + 32), dot_load4(p + 48)};
+INLINE factors dot_of(ints w) {
+    return (factors){signed4(w.a), signed4(w.b), signed4(w.c), signed4(w.d)};
+}
+INLINE int32x4_t i_load4(const uint8_t *p) { return vreinterpretq_s32_u8(vld1q_u8(p)); }
+INLINE ints i_load_raw(const uint8_t *p) {
+    return (ints){i_load4(p), i_load4(p + 16), i_load4(p + 32), i_load4(p + 48)};
 }
 INLINE ints dot_from(int32_t start) {
     (void)start; /* for unsigned weights */
@@ -41,7 +52,8 @@ INLINE ints dot_add(ints sums, factors w, const int8_t *codes) {
 
 typedef __m512i factors; /* 4 unsigned bytes of 16 rows */
 
-INLINE factors dot_load(const uint8_t *p) { return _mm512_load_si512(p); }
+INLINE ints i_load_raw(const uint8_t *p) { return _mm512_load_si512(p); }
+INLINE factors dot_of(ints w) { return w; }
 INLINE ints dot_from(int32_t start) { return i_all(start); }
 INLINE ints dot_add(ints sums, factors w, const int8_t *codes) {
     return _mm512_dpbusd_epi32(sums, w, i_all(four_of(codes)));
@@ -51,10 +63,7 @@ INLINE ints dot_add(ints sums, factors w, const int8_t *codes) {
 
 typedef struct { __m256i low, high; } factors; /* 4 unsigned bytes of 16 rows */
 
-INLINE factors dot_load(const uint8_t *p) {
-    return (factors){_mm256_load_si256((const __m256i *)p),
-                     _mm256_load_si256((const __m256i *)(p + 32))};
-}
+INLINE factors dot_of(ints w) { return (factors){w.low, w.high}; }
 INLINE ints dot_from(int32_t start) { return i_all(start); }
 INLINE ints dot_add(ints sums, factors w, const int8_t *codes) {
     __m256i four = _mm256_set1_epi32(four_of(codes));
@@ -68,11 +77,9 @@ INLINE ints dot_add(ints sums, factors w, const int8_t *codes) {
  * does: sizes of weights times activations that have their signs. */
 typedef struct { __m256i low, high, low_size, high_size; } factors;
 
-INLINE __m256i signed8(const uint8_t *p) {
-    return _mm256_xor_si256(_mm256_load_si256((const __m256i *)p), _mm256_set1_epi8(-128));
-}
-INLINE factors dot_load(const uint8_t *p) {
-    __m256i low = signed8(p), high = signed8(p + 32);
+INLINE factors dot_of(ints w) {
+    __m256i low = _mm256_xor_si256(w.low, _mm256_set1_epi8(-128));
+    __m256i high = _mm256_xor_si256(w.high, _mm256_set1_epi8(-128));
     return (factors){low, high, _mm256_abs_epi8(low), _mm256_abs_epi8(high)};
 }
 INLINE ints dot_from(int32_t start) {
@@ -92,5 +99,7 @@ INLINE ints dot_add(ints sums, factors w, const int8_t *codes) {
 }
 
 #endif
+
+INLINE factors dot_load(const uint8_t *p) { return dot_of(i_load_raw(p)); }
 
 #endif

@@ -12,7 +12,6 @@
 #include "int8_linear.h"
 
 #include <stddef.h>
-#include <string.h>
 
 enum {
     TOKENS = 4,     /* that share a pass over a panel, */
@@ -23,49 +22,36 @@ enum {
                        second cache: the first has too few open requests for all of them */
 };
 
-/* 32 channels to 32 bytes, what one of them is worth, and where sums start. A NaN or an infinity
- * makes the scale one, and so all that is multiplied by it. Compared as integers, in which order a
- * NaN is above all numbers. */
-static void round_group(floats low, floats high, int8_t *codes, float *scale, int32_t *start) {
-    const ints magnitude = i_all(0x7fffffff), least = i_all(-(int)LARGEST);
-    ints a = i_and(i_bits(low), magnitude), b = i_and(i_bits(high), magnitude);
-    int32_t bits = i_largest(i_max(i_max(a, b), i_bits(f_all(SMALLEST))));
-    float largest;
-    memcpy(&largest, &bits, sizeof bits);
-    floats units = f_all(LARGEST / largest);
-    ints whole_low = i_max(i_of(f_mul(low, units)), least); /* what a NaN gives is below */
-    ints whole_high = i_max(i_of(f_mul(high, units)), least);
-    i_store_bytes(codes, whole_low);
-    i_store_bytes(codes + LANES, whole_high);
-    *scale = largest / LARGEST;
-    *start = -ZERO * i_sum(i_add(whole_low, whole_high));
-}
-
 static void round_token(const struct int8_linear_args *args, int token) {
     int groups = ceil_div(args->in_features, GROUP);
     const float *x = args->x + (size_t)token * args->in_features;
     for (int group = 0; group < groups; group++) {
         int left = args->in_features - group * GROUP;
         size_t place = (size_t)token * groups + group;
-        round_group(f_load_first(x + group * GROUP, left), /* zeros behind the last channel */
-                    f_load_first(x + group * GROUP + LANES, left - LANES),
-                    args->codes + place * GROUP, args->code_scales + place, args->starts + place);
+        ints low, high;
+        args->code_scales[place] =
+            round_group(f_load_first(x + group * GROUP, left), /* zeros behind the last channel */
+                        f_load_first(x + group * GROUP + LANES, left - LANES),
+                        args->codes + place * GROUP, &low, &high);
+        args->starts[place] = -ZERO * i_sum(i_add(low, high));
     }
 }
 
-/* The sums of a panel's rows for some tokens, times the scales, into y. */
+/* The sums of a panel's rows for some tokens, times the scales, into y. All of it is unrolled, or the sums
+ * would be in memory all the way. */
 INLINE void
 store(const struct int8_linear_args *args, int panel, int first, const int tokens,
       floats sums[TOKENS][TILES]) {
+#pragma GCC unroll 3
     for (int tile = 0; tile < TILES; tile++) {
         int row = panel * ROWS + tile * LANES, left = args->out_features - row;
-        if (left <= 0) return;
         floats scale = f_load_first(args->scales + row, left);
+        floats bias = args->bias ? f_load_first(args->bias + row, left) : f_zero();
+#pragma GCC unroll 4
         for (int t = 0; t < tokens; t++) {
             floats y = f_mul(sums[t][tile], scale);
-            if (args->bias) y = f_add(y, f_load_first(args->bias + row, left));
-            float *out = args->y + (size_t)(first + t) * args->out_features + row;
-            f_store_first(out, left, y);
+            if (args->bias) y = f_add(y, bias);
+            f_store_first(args->y + (size_t)(first + t) * args->out_features + row, left, y);
         }
     }
 }

@@ -6,22 +6,18 @@
 #ifndef INT8_LINEAR_H
 #define INT8_LINEAR_H
 
-#include "floats.h"
 #include "pool.h"
+#include "round_group.h"
 
 #include <stdint.h>
 
 enum {
-    GROUP = 32,  /* channels of a token that share a scale */
     STEP = 4,    /* channels that one instruction multiplies */
     LANES = WIDTH, /* rows of weights that are multiplied at once */
     TILES = 3,   /* of LANES rows in a panel */
     ROWS = TILES * LANES,
     ZERO = 128   /* weights are kept unsigned, as most instructions want them: this is added */
 };
-
-#define LARGEST 127.0f  /* of the whole numbers, on either side of zero */
-#define SMALLEST 1e-30f /* a maximum counts as this at least: zeros stay zeros */
 
 struct int8_pack_args {
     const float *weight; /* [out_features, in_features] */
@@ -43,7 +39,5 @@ struct int8_linear_args {
 };
 
 operation int8_pack, int8_linear;
-
-static inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
 #endif

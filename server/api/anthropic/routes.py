@@ -14,6 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from thirdeye.server.api.anthropic import schema
+from thirdeye.server.api.anthropic.anthropic_tools import (
+    as_function,
+    callable_tools,
+    left_out_tools,
+)
 from thirdeye.server.api.anthropic.events import MessagesFormat, framing_of
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
@@ -29,8 +34,6 @@ from thirdeye.server.api.state.context import Context
 FIELD_NAMES: FieldNames = [
     (r"messages\[\d+\].*", "messages"),
     (r"continue_final_message", "messages"),
-    (r"tools\[(\d+)\]\.function\.parameters", r"tools[\1].input_schema"),
-    (r"tools\[(\d+)\]\.function", r"tools[\1]"),
     (r"tool_choice\.function", "tool_choice"),
     (r"response_format\.json_schema", "output_config.format"),
     (r"response_format", "output_config.format"),
@@ -63,13 +66,14 @@ def messages_routes(context: Context) -> APIRouter:
         check_ceilings(context.config, body.stop_sequences, stop_param="stop_sequences")
         model.check_name(body.model)
         lifetime = lifetime_of(request)
+        lifetime.ignored_params.update(left_out(body))
         generation = await plan_as_chat(
             as_chat(body),
             model,
             context.grammars,
             lifetime.caller,
             id_prefix="msg_",
-            names=FIELD_NAMES,
+            names=names_of(body),
         )
         tally = generation.tally()
         form = MessagesFormat(generation, tally)
@@ -83,10 +87,32 @@ def messages_routes(context: Context) -> APIRouter:
         _, model = context.state.serving()
         body = await context.bodies.read(request, schema.CountTokensRequest)
         model.check_name(body.model)
-        num_tokens = await count_as_chat(prompt_of(body), model, FIELD_NAMES)
+        lifetime_of(request).ignored_params.update(left_out(body))
+        num_tokens = await count_as_chat(prompt_of(body), model, names_of(body))
         return json_response(AnthropicCount(num_tokens))
 
     return router
+
+
+def left_out(body: schema.CountTokensRequest) -> list[str]:
+    """The paths of tools and blocks that are those of another server. Raises `InvalidRequest`."""
+    is_called = not isinstance(body.tool_choice, schema.NoChoice)
+    return left_out_tools(body.tools, is_called) + [
+        f"messages[{i}].content[{j}]"
+        for i, turn in enumerate(body.messages)
+        for j, block in enumerate(turn.content)
+        if isinstance(block, schema.LeftOutBlock)
+    ]
+
+
+def names_of(body: schema.CountTokensRequest) -> FieldNames:
+    """Chat's tools are those of the request that can be called."""
+    places = [
+        (rf"tools\[{at}\]\.function{field}", f"tools[{i}]{ours}")
+        for at, (i, _) in enumerate(callable_tools(body.tools))
+        for field, ours in ((r"\.parameters", ".input_schema"), ("", ""))
+    ]
+    return [*places, *FIELD_NAMES]
 
 
 def as_chat(body: schema.MessagesRequest) -> JsonObject:
@@ -110,8 +136,8 @@ def prompt_of(body: schema.CountTokensRequest) -> JsonObject:
     if body.output_config is not None and body.output_config.format is not None:
         output = {"name": "output", "schema": body.output_config.format.schema_}
         chat["response_format"] = {"type": "json_schema", "json_schema": output}
-    if body.tools:
-        chat["tools"] = [_tool(tool) for tool in body.tools]
+    if tools := [as_function(tool) for _, tool in callable_tools(body.tools)]:
+        chat["tools"] = tools
         chat |= _choice(body.tool_choice)
     elif body.tool_choice is not None and body.tool_choice.type in ("any", "tool"):
         raise refuse("tool_choice", "needs 'tools'.")
@@ -186,14 +212,8 @@ def _call(block: schema.ToolUseBlock) -> JsonObject:
     return {"id": block.id, "type": "function", "function": function}
 
 
-def _joined(blocks: Iterable[schema.TextBlock]) -> str:
+def _joined(blocks: Iterable[schema.TextBlock | schema.ToolReference]) -> str:
     return "".join(block.text for block in blocks)
-
-
-def _tool(tool: schema.AnthropicTool) -> JsonObject:
-    """`description` and `strict` may be null in chat as here."""
-    function = {"name": tool.name, "description": tool.description, "strict": tool.strict}
-    return {"type": "function", "function": function | {"parameters": tool.input_schema}}
 
 
 def _choice(choice: schema.AnthropicToolChoice | None) -> JsonObject:

@@ -7,29 +7,20 @@ which is what a request becomes (`thirdeye.server.api.anthropic.routes`).
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, Tag
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
+from thirdeye.server.api.anthropic.anthropic_tools import SentTool
+from thirdeye.server.api.anthropic.cache_control import CacheControl, CacheHint
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
 from thirdeye.server.api.requests.fields import Stop
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
-from thirdeye.server.api.requests.tool_fields import CalledName, FunctionName
+from thirdeye.server.api.requests.tool_fields import MAX_TOOLS, CalledName, FunctionName
 from thirdeye.server.api.requests.value_readers import array
 
 BlockId = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class CacheControl(Strict):
-    """A hint: prefixes are cached here without being asked."""
-
-    type: Literal["ephemeral"]
-    ttl: Literal["5m", "1h"] | None = None
-    scope: str | None = Field(None, max_length=64)
-
-
-CacheHint = Annotated[CacheControl | None, Hint()]
 
 
 class TextBlock(Strict):
@@ -83,10 +74,34 @@ Text = Annotated[
 ]
 
 
+class ToolReference(Strict):
+    """A tool that a search found. None is kept back here, so its name is all there is to tell."""
+
+    type: Literal["tool_reference"]
+    tool_name: CalledName
+    cache_control: CacheHint = None
+
+    @property
+    def text(self) -> str:
+        return self.tool_name
+
+
+Results = list[
+    Annotated[
+        Annotated[TextBlock, Tag("<text>")] | Annotated[ToolReference, Tag("<tool_reference>")],
+        *kinds("text", "tool_reference", code="unsupported_content", names_object=True),
+    ]
+]
+
+
 class ToolResultBlock(Strict):
     type: Literal["tool_result"]
     tool_use_id: BlockId
-    content: Text = Field(default_factory=list)
+    content: Annotated[
+        Results,
+        Field(fail_fast=True),
+        BeforeValidator(_as_blocks, json_schema_input_type=str | Results),
+    ] = Field(default_factory=list)
     is_error: bool = False
     cache_control: CacheHint = None
 
@@ -95,13 +110,38 @@ UserBlock = Annotated[
     Annotated[TextBlock, Tag("<text>")] | Annotated[ToolResultBlock, Tag("<tool_result>")],
     *kinds("text", "tool_result", code="unsupported_content", names_object=True),
 ]
+_HOSTED_RESULTS = (
+    *("web_search", "web_fetch", "code_execution", "bash_code_execution", "tool_search"),
+    *("text_editor_code_execution", "advisor"),
+)
+LEFT_OUT_BLOCKS = (
+    *("server_tool_use", "mcp_tool_use", "mcp_tool_result"),
+    *(f"{name}_tool_result" for name in _HOSTED_RESULTS),
+)
+
+
+class LeftOutBlock(BaseModel):
+    """What a tool of another server did or found. It is not looked at, and named."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    type: str = Field(json_schema_extra={"enum": list(LEFT_OUT_BLOCKS)})
+
+
+def _block_tag(value: Any) -> str:
+    kind = value.get("type") if isinstance(value, dict) else value.type
+    return "<left_out>" if kind in LEFT_OUT_BLOCKS else f"<{kind}>"
+
+
 AssistantBlock = Annotated[
     Annotated[TextBlock, Tag("<text>")]
     | Annotated[ToolUseBlock, Tag("<tool_use>")]
     | Annotated[ThinkingBlock, Tag("<thinking>")]
-    | Annotated[RedactedThinkingBlock, Tag("<redacted_thinking>")],
-    *kinds(
-        *("text", "tool_use", "thinking", "redacted_thinking"),
+    | Annotated[RedactedThinkingBlock, Tag("<redacted_thinking>")]
+    | Annotated[LeftOutBlock, Tag("<left_out>")],
+    Discriminator(_block_tag),
+    of_kind(
+        *("text", "tool_use", "thinking", "redacted_thinking", *LEFT_OUT_BLOCKS),
         code="unsupported_content",
         names_object=True,
     ),
@@ -139,19 +179,6 @@ Turn = Annotated[
     | Annotated[SystemTurn, Tag("<system>")],
     *kinds("user", "assistant", "system", key="role"),
 ]
-
-
-class AnthropicTool(Strict):
-    type: Literal["custom"] = "custom"
-    name: FunctionName
-    description: str | None = None
-    input_schema: dict[str, Any]
-    strict: bool | None = None
-    cache_control: CacheHint = None
-    eager_input_streaming: bool | None = None  # arguments are streamed as they come anyway
-    defer_loading: Annotated[bool, Hint((False,))] = False
-    input_examples: AnyHint = None
-    allowed_callers: list[Literal["direct"]] | None = Field(None, max_length=8)
 
 
 class AutoChoice(Strict):
@@ -220,9 +247,7 @@ class CountTokensRequest(Strict):
     model: str | None = None
     messages: list[Turn] = Field(min_length=1, max_length=MAX_MESSAGES)
     system: Text | None = None
-    tools: list[Annotated[AnthropicTool, of_kind("custom", default="custom")]] = Field(
-        default_factory=list, max_length=128
-    )
+    tools: list[SentTool] = Field(default_factory=list, max_length=MAX_TOOLS)
     tool_choice: AnthropicToolChoice | None = None
     output_config: OutputConfig | None = None
     thinking: AnthropicThinking | None = None

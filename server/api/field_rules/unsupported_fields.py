@@ -24,15 +24,19 @@ _VALUE = "unsupported_value"
 _FIXED_TEMPLATE = Refusal("the chat template is fixed when the server starts")
 _NO_ADAPTERS = "one model is served, without adapters"
 _USE_TOOLS = "use 'tools' and 'tool_choice'"
+_BESIDE = "send its fields beside the others"
 _SAMPLERS = "use 'temperature', 'top_k', 'top_p' and 'min_p'"
 
 REFUSED: dict[str, Refusal] = {
     "adapter_id": Refusal(_NO_ADAPTERS, ("",)),
+    "api_key": Refusal("send it in the header 'Authorization: Bearer KEY'", ("",)),
     "context_overflow_policy": Refusal(
         "use 'truncate_prompt_tokens' to have a prompt cut", ("stopAtLimit",), _VALUE
     ),
     "dry_multiplier": Refusal("use 'repetition_penalty'", (0,)),
     "early_stopping": Refusal("there is no beam search", (False,)),
+    "extra_body": Refusal(_BESIDE, ({},)),
+    "format": Refusal("use 'response_format'", ("",)),
     "guided_whitespace_pattern": Refusal("blanks between the parts of JSON are few"),
     "kv_transfer_params": Refusal("nothing is sent to other engines", ({},)),
     "length_penalty": Refusal("there is no beam search", (1,)),
@@ -41,6 +45,7 @@ REFUSED: dict[str, Refusal] = {
     "lora_path": Refusal(_NO_ADAPTERS, ("",)),
     "mirostat": Refusal(_SAMPLERS, (0,)),
     "no_repeat_ngram_size": Refusal("use 'repetition_penalty'", (0,)),
+    "options": Refusal(_BESIDE, ({},)),
     "preset": Refusal("send its values as fields of their own"),
     "prompt_embeds": Refusal("send text or token ids"),
     "prompt_mode": Refusal("write it into the system message"),
@@ -61,12 +66,12 @@ REFUSED: dict[str, Refusal] = {
 
 REFUSED_IN_COMPLETIONS: dict[str, Refusal] = REFUSED | {
     "suffix": Refusal("there is no fill-in-the-middle", ("",)),
+    "top_logprobs": Refusal("use 'logprobs', which is a number here", (0,)),
 }
 
 REFUSED_IN_EMBEDDINGS: dict[str, Refusal] = {
-    "dimensions": Refusal("a causal model's hidden states cannot be shortened"),
+    "messages": Refusal("send their text in 'input', as /apply-template renders it"),
     "normalize": Refusal("vectors have the length 1", (True,)),
-    "truncate": Refusal("use 'truncate_prompt_tokens'", (False, "NONE")),
 }
 
 REFUSED_IN_CHAT: dict[str, Refusal] = REFUSED | {

@@ -28,4 +28,6 @@ class ApiConfig:
     concurrent_requests: int = 0  # answers of each key under way
     max_queue_time: float = 10.0  # seconds that who is let in may wait for a place; 0 is any time
     cors_origins: tuple[str, ...] = ()  # pages of these may call, "*" is all
+    vllm_metrics: bool = False  # /metrics under vLLM's names, too
+    access_log: bool = False  # a log line for each request
     version: str = "0.1.0"

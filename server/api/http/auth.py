@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 
+from thirdeye.server.api.http.revocation import Revocations
 from thirdeye.server.errors import Forbidden, Unauthorized
 from thirdeye.server.settings.api_keys import INSPECT, OPERATE, SCOPES, USE, parse_keys
 from thirdeye.server.web import ASSETS
@@ -33,6 +34,7 @@ _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 class Caller:
     name: str  # of the key; "" without keys
     scopes: frozenset[str]
+    digest: bytes = b""  # of the key
 
     def check(self, scope: str) -> None:
         """Raises `Forbidden` if the key lacks the scope."""
@@ -53,11 +55,16 @@ class ApiKeys:
     def __init__(self, lines: Sequence[str]) -> None:
         """`lines` are as in a key file. Raises ValueError."""
         self._keys = parse_keys(lines)
+        self.revocations = Revocations()
 
-    def replace(self, lines: Sequence[str]) -> None:
-        """From now on these; with an error (ValueError) the old ones stay. What is under way goes
-        on."""
-        self._keys = parse_keys(lines)
+    def replace(self, lines: Sequence[str]) -> int:
+        """From now on these; with an error (ValueError) the old ones stay. Requests under way of a
+        key that is gone, or may do less, are ended: how many."""
+        before, self._keys = self._keys, parse_keys(lines)
+        scopes = {key.digest: key.scopes for key in self._keys}
+        return self.revocations.revoke(
+            key.digest for key in before if not key.scopes <= scopes.get(key.digest, frozenset())
+        )
 
     def __bool__(self) -> bool:
         return bool(self._keys)
@@ -84,7 +91,7 @@ class ApiKeys:
             raise Unauthorized(
                 "The API key is not accepted.", code="invalid_api_key", headers=_CHALLENGE
             )
-        return Caller(found[0].name, found[0].scopes)
+        return Caller(found[0].name, found[0].scopes, digest)
 
 
 def open_paths(*, open_metrics: bool) -> frozenset[str]:

@@ -34,6 +34,9 @@ class GateMiddleware:
         self._hosts.check(headers, scope.get("http_version", "1.1"))
         if scope["path"] not in self._open_paths:
             caller = self._keys.caller(headers)
-            caller.check(scope_of(scope["path"]))
             lifetime = lifetime_in(scope)
             lifetime.caller, lifetime.scopes = caller.name, caller.scopes
+            caller.check(scope_of(scope["path"]))
+            if self._keys:
+                lifetime.revocation, end = self._keys.revocations.begin(caller.digest)
+                lifetime.at_end(end)

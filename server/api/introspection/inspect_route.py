@@ -70,7 +70,8 @@ def inspect_routes(context: Context) -> APIRouter:
         events = inspection.events(engine)
         if not body.stream:
             return json_response(await unless_gone(request, merged(events)))
-        return answer_stream(request, context, framed(events))
+        frames = lifetime.revocation.guard_bodies(framed(events))
+        return answer_stream(request, context, frames)
 
     return router
 

@@ -46,7 +46,8 @@ def timeline_routes(context: Context) -> APIRouter:
         lifetime = lifetime_of(request)
         lifetime.at_end(slots.acquire(lifetime.caller))
         tenant = None if OPERATE in lifetime.scopes else lifetime.caller
-        return answer_stream(request, context, _frames(engine, since, tenant))
+        frames = lifetime.revocation.guard_bodies(_frames(engine, since, tenant))
+        return answer_stream(request, context, frames)
 
     return router
 

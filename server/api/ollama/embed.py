@@ -17,7 +17,7 @@ from thirdeye.server.api.ollama.schema import (
     OllamaRequest,
 )
 from thirdeye.server.api.openai.as_chat import FieldNames, renaming_fields
-from thirdeye.server.api.openai.embeddings import plan_embeddings
+from thirdeye.server.api.openai.embeddings import check_dimensions, plan_embeddings
 from thirdeye.server.api.openai.schema import EmbeddingRequest
 from thirdeye.server.api.requests.pydantic_errors import parse
 from thirdeye.server.api.state.context import Context
@@ -52,7 +52,8 @@ def ollama_embedding_routes(context: Context) -> APIRouter:
     async def embed(request: Request) -> Response:
         context.state.serving()
         body = await context.bodies.read(request, OllamaEmbedRequest)
-        return await vectors(request, context, body, {"input": body.input}, body.truncate)
+        names = ("input", "truncate", "dimensions")
+        return await vectors(request, context, body, {name: getattr(body, name) for name in names})
 
     @router.post("/api/embeddings", **to_embeddings)
     async def embeddings(request: Request) -> Response:
@@ -69,14 +70,14 @@ async def vectors(
     context: Context,
     body: OllamaRequest,
     inputs: JsonObject,
-    cuts_ends: bool = False,
     is_one: bool = False,
 ) -> Response:
     _, model = context.state.serving()
     model.check_name(body.model)
     ours = parse(EmbeddingRequest, {"model": body.model} | inputs)
     caller = lifetime_of(request).caller
-    generation = await plan_embeddings(ours, model, caller, cuts_ends=cuts_ends)
+    check_dimensions(ours.dimensions, model)
+    generation = await plan_embeddings(ours, model, caller)
     tally = generation.tally()
     run = admit(request, context, generation, tally)
     shape = OllamaEmbeddingShape(body.model or generation.model, tally, is_one)

@@ -1,6 +1,4 @@
-"""Fields of Ollama's requests whose type is a choice: what an answer looks like, whether to think,
-what to embed.
-"""
+"""Fields of Ollama's requests whose type is a choice: what an answer looks like, what to embed."""
 
 from typing import Annotated, Any
 
@@ -8,8 +6,6 @@ from pydantic import PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.requests.fields import MAX_INPUTS
 from thirdeye.server.api.requests.value_readers import array, fail, string, wrong_type
-
-LEVELS = ("low", "medium", "high")
 
 
 def read_inputs(value: object) -> list[str]:
@@ -43,21 +39,10 @@ def read_format(value: object) -> str | dict[str, Any] | None:
     return value or None
 
 
-def read_think(value: object) -> bool | str:
-    if not isinstance(value, bool) and value not in LEVELS:
-        fail("invalid_value", "must be true, false, 'low', 'medium' or 'high'.")
-    return value
-
-
 Format = Annotated[
     str | dict[str, Any] | None,
     PlainValidator(read_format),
     WithJsonSchema({"anyOf": [{"enum": ["", "json"]}, {"type": "object"}]}),
-]
-Think = Annotated[
-    bool | str | None,
-    PlainValidator(read_think),
-    WithJsonSchema({"enum": [True, False, *LEVELS]}),
 ]
 _TEXT = {"type": "string", "minLength": 1}
 _TEXTS = {"type": "array", "items": _TEXT, "minItems": 1, "maxItems": MAX_INPUTS}

@@ -10,11 +10,12 @@ from pydantic import Field, Tag, WithJsonSchema
 
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
-from thirdeye.server.api.ollama.field_types import Format, Texts, Think
+from thirdeye.server.api.ollama.field_types import Format, Texts
 from thirdeye.server.api.ollama.sampling_options import NotHere, OllamaOptions
-from thirdeye.server.api.openai.schema import MAX_MESSAGES, MAX_TOOL_CALLS
+from thirdeye.server.api.openai.schema import MAX_MESSAGES, MAX_TOOL_CALLS, MODEL_WIDTH
+from thirdeye.server.api.reasoning.reasoning_fields import Think
 from thirdeye.server.api.requests.generation_fields import MAX_LOGPROBS
-from thirdeye.server.api.requests.strict_model import Strict
+from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds
 from thirdeye.server.api.requests.tool_fields import MAX_TOOLS, NAME_PATTERN, CalledName
 
@@ -132,11 +133,8 @@ class OllamaGenerateRequest(OllamaAsked):
 class OllamaEmbedRequest(OllamaRequest):
     """`truncate`: a text that is too long loses its end; else it is refused."""
 
-    refused: ClassVar = {
-        "dimensions": Refusal("a causal model's hidden states cannot be shortened")
-    }
-
     input: Texts
+    dimensions: int | None = Field(None, ge=1, le=MAX_INT, json_schema_extra=MODEL_WIDTH)
     truncate: bool = False
     options: Annotated[Any, Hint(({},))] = None
 

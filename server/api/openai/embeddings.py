@@ -72,6 +72,7 @@ def embedding_routes(context: Context) -> APIRouter:
         if body.truncate_prompt_tokens == 0:
             raise refuse("truncate_prompt_tokens", "must be at least 1, or -1 for what fits.")
         check_prompt_ids(body.input, model, "input")
+        check_dimensions(body.dimensions, model)
         generation = await plan_embeddings(body, model, lifetime_of(request).caller)
         tally = generation.tally()
         run = admit(request, context, generation, tally)
@@ -82,13 +83,21 @@ def embedding_routes(context: Context) -> APIRouter:
     return router
 
 
-async def plan_embeddings(
-    body: EmbeddingRequest, model: ServedModel, caller: str, *, cuts_ends: bool = False
-) -> Generation:
-    """One engine request for each input. Raises `InvalidRequest` for what does not fit.
+def check_dimensions(wanted: int | None, model: ServedModel) -> None:
+    """Raises `InvalidRequest` for a number other than what vectors have anyway."""
+    width = model.info.hidden_size
+    if wanted not in (None, width):
+        rule = f"must be {width}, got {wanted}: a causal model's hidden states cannot be shortened."
+        raise refuse("dimensions", rule, "unsupported_value")
 
-    `cuts_ends`: a longer text is taken as far as it fits.
-    """
+
+async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: str) -> Generation:
+    """One engine request for each input. Raises `InvalidRequest` for what does not fit."""
+    cuts_ends, num_kept = body.truncate in (True, "END"), body.truncate_prompt_tokens
+    if num_kept is not None and body.truncate not in (False, "NONE"):
+        raise refuse("truncate", "cannot go with 'truncate_prompt_tokens'.")
+    if body.truncate == "START":
+        num_kept = -1
     prompts: list[list[int]] = []
     num_truncated = 0
     for i, text in enumerate(body.input):
@@ -98,11 +107,11 @@ async def plan_embeddings(
             model,
             param,
             add_special_tokens=body.add_special_tokens,
-            is_bounded=body.truncate_prompt_tokens is None and not cuts_ends,
+            is_bounded=num_kept is None and not cuts_ends,
             is_whole=True,
         )
         kept = ids[: model.max_model_len] if cuts_ends else ids
-        prompt = truncate(kept, body.truncate_prompt_tokens, 0, model.max_model_len)
+        prompt = truncate(kept, num_kept, 0, model.max_model_len)
         check_context(len(prompt), model.max_model_len, param, reserve=0)
         num_truncated += len(ids) - len(prompt)
         prompts.append(prompt)

@@ -5,7 +5,7 @@ What needs more than one field, or the model, is checked where it is used.
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue, Tag
 
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.other_names import (
@@ -20,7 +20,7 @@ from thirdeye.server.api.field_rules.unsupported_fields import (
 from thirdeye.server.api.reasoning.reasoning_fields import ReasoningFields, TemplateKwargs
 from thirdeye.server.api.reasoning.sent_thoughts import SentThoughts
 from thirdeye.server.api.requests.content_fields import AssistantContent, Content
-from thirdeye.server.api.requests.fields import Inputs, Prompts
+from thirdeye.server.api.requests.fields import Inputs, Prompts, Truncate
 from thirdeye.server.api.requests.generation_fields import (
     MAX_LOGPROBS,
     GenerationRequest,
@@ -29,10 +29,13 @@ from thirdeye.server.api.requests.generation_fields import (
     NumKept,
 )
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict, TokenId
+from thirdeye.server.api.requests.tagged_unions import kinds
 from thirdeye.server.api.requests.tool_fields import Arguments, CalledName, ToolChoiceField, Tools
+from thirdeye.server.text.tools.text_inputs import input_as_arguments
 
 MAX_MESSAGES = 4096
 MAX_TOOL_CALLS = 128  # of one message
+MODEL_WIDTH: dict[str, JsonValue] = {"format": "model-width"}  # the served model's is shown
 
 
 class CompletionRequest(GenerationRequest):
@@ -55,7 +58,9 @@ class EmbeddingRequest(Strict):
     input: Inputs
     encoding_format: Literal["float", "base64"] = "float"
     user: str | None = None
+    dimensions: int | None = Field(None, ge=1, le=MAX_INT, json_schema_extra=MODEL_WIDTH)
     add_special_tokens: bool = True
+    truncate: Truncate = False
     truncate_prompt_tokens: NumKept | None = None
     priority: int = Field(0, ge=-(2**31), le=MAX_INT)
     input_type: Annotated[str | None, Hint()] = None
@@ -95,6 +100,32 @@ class ToolCall(Strict):
     provider_specific_fields: AnyHint = None
 
 
+class CalledCustomTool(Strict):
+    name: CalledName
+    input: str
+
+
+class CustomCall(Strict):
+    id: str
+    type: Literal["custom"]
+    custom: CalledCustomTool
+    index: int | None = None
+    extra_content: AnyHint = None
+    provider_specific_fields: AnyHint = None
+
+    def as_function_call(self) -> ToolCall:
+        """As a model has it."""
+        arguments = input_as_arguments(self.custom.input)
+        function = CalledFunction(name=self.custom.name, arguments=arguments)
+        return ToolCall(id=self.id, function=function, index=self.index)
+
+
+SentCall = Annotated[
+    Annotated[ToolCall, Tag("<function>")] | Annotated[CustomCall, Tag("<custom>")],
+    *kinds("function", "custom", default="function"),
+]
+
+
 class AssistantMessage(SentThoughts, SentMessage):
     """Clients send answers back as history, so what an answer holds beside its text is accepted.
     Without content and calls it is an empty answer."""
@@ -106,7 +137,7 @@ class AssistantMessage(SentThoughts, SentMessage):
     phase: str | None = None
     audio: None = None
     function_call: None = None
-    tool_calls: list[ToolCall] = Field(default_factory=list, max_length=MAX_TOOL_CALLS)
+    tool_calls: list[SentCall] = Field(default_factory=list, max_length=MAX_TOOL_CALLS)
 
 
 class ToolMessage(SentMessage):

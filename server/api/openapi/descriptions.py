@@ -17,6 +17,7 @@ SHARED: dict[str, str] = {
     "continue_final_message": (
         "The answer goes on with the last message, an assistant's; it holds the new text alone."
     ),
+    "dimensions": "Only the model's own width: its hidden states cannot be shortened.",
     "ebnf": "SGLang's name of 'grammar'.",
     "enable_thinking": "Whether to think.",
     "encoding_format": "base64 is little-endian float32.",
@@ -136,6 +137,7 @@ OWN: dict[str, dict[str, str]] = {
     },
     "EmbeddingRequest": {
         "input": "What to embed: one text, several, or token ids of either.",
+        "truncate": "A text that is too long loses its end (true too) or its beginning.",
     },
     "ResponsesRequest": {
         "input": (

@@ -16,7 +16,8 @@ UNTOLD = (
     "'continue_final_message' wants an assistant message at the end.",
     "One field says what an answer has to look like ('response_format', 'structured_outputs', "
     "'grammar', …); none goes with 'ignore_eos'.",
-    "Names of tools are unique; a choice that wants a call goes with 'tools', tools of '/tokenize' "
+    "Names of tools are unique, and with their namespace not too long; a choice that wants a call "
+    "goes with 'tools', tools of '/tokenize' "
     "with 'messages'; a choice names one of the tools; 'ignore_eos' goes with none.",
     "A field and another name of it have one value; prompts times 'n' are bounded.",
     "The messages of Anthropic's dialect and of Ollama's do not end with a call of a tool.",
@@ -53,6 +54,7 @@ _MUST_CALL: Schema = {  # Anthropic's choices that want a tool
     "properties": {"type": {"enum": ["any", "tool"]}},
     "required": ["type"],
 }
+_HAS_TRUNCATION: Schema = {"enum": [True, "END", "START"]}
 _CALLS = when("tool_choice", _MUST_CALL, _TOOLS)
 _CONTINUES = never(continue_final_message=_TRUE, add_generation_prompt=_TRUE)
 _TEXT = [  # a prompt or messages
@@ -83,4 +85,7 @@ RULES: dict[str, list[Schema]] = {
     "CountTokensRequest": [_CALLS],
     "InspectRequest": _TEXT,
     "TokenizeRequest": _TEXT,
+    "EmbeddingRequest": [
+        never(truncate=_HAS_TRUNCATION, truncate_prompt_tokens=_GIVEN),
+    ],
 }

@@ -1,7 +1,8 @@
 """The served model in the OpenAPI document: its names, its layers, and which token ids it has.
 
 Before a model is there, the document holds for any model; after that it is exact for this one. The
-schemas mark what depends on it: a field named `model`, the formats `token-id` and `layer-number`.
+schemas mark what depends on it: a field named `model`, the formats `token-id`,
+`layer-number` and `model-width`.
 Receipts are left alone: another server's may be sent here, to hear that it is another's.
 """
 
@@ -33,6 +34,8 @@ def show_model(document: Document, model: ServedModel | None) -> Document:
             node["maximum"] = largest
         if node.get("format") == "layer-number":
             node["maximum"] = model.info.num_layers - 1
+        if node.get("format") == "model-width":
+            node["minimum"] = node["maximum"] = model.info.hidden_size
         if node.get("propertyNames", {}).get("format") == "token-id":
             node["propertyNames"] = {"pattern": f"^({decimal_up_to(largest)})$"}
     return document

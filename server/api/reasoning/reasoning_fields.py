@@ -11,7 +11,7 @@ What they come to for a model is in `thirdeye.server.api.generation.thinking`.
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.requests.fields import parse_boolean
 from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
@@ -48,6 +48,16 @@ def _few(value: object) -> object:
     return value
 
 
+def read_think(value: object) -> object:
+    if not isinstance(value, bool) and value not in LEVELS:
+        fail("invalid_value", "must be true, false, 'low', 'medium' or 'high'.")
+    return value
+
+
+LEVELS = ("low", "medium", "high")
+Think = Annotated[  # Ollama's form of it
+    bool | str | None, PlainValidator(read_think), WithJsonSchema({"enum": [True, False, *LEVELS]})
+]
 TemplateKwargs = Annotated[
     dict[str, Any], BeforeValidator(_few), Field(max_length=MAX_TEMPLATE_KWARGS)
 ]
@@ -59,7 +69,7 @@ class ReasoningFields(Strict):
     reasoning: ReasoningOptions | None = None
     thinking: ThinkSwitch | None = None
     enable_thinking: bool | None = None
-    think: bool | Literal["low", "medium", "high"] | None = None
+    think: Think = None
     thinking_token_budget: Budget = None
     include_reasoning: bool = True
     separate_reasoning: OnlyTrue = True

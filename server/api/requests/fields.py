@@ -133,6 +133,17 @@ def parse_boolean(value: object) -> object:
     return value
 
 
+def parse_truncate(value: object) -> object:
+    """What of a text goes that is too long: its end (`true` too), its beginning, or nothing."""
+    if not isinstance(value, bool) and value not in CUTS:
+        fail("invalid_value", "must be a boolean, 'NONE', 'END' or 'START'.")
+    return value
+
+
+CUTS = ("NONE", "END", "START")
+Truncate = Annotated[
+    bool | str, PlainValidator(parse_truncate), WithJsonSchema({"enum": [True, False, *CUTS]})
+]
 OnlyFalse = Annotated[Literal[False], BeforeValidator(parse_boolean)]
 _IDS: dict[str, Any] = {
     "type": "array",

@@ -113,7 +113,9 @@ class ForeignHints(Strict):
     cache_control: AnyHint = None
     cache_prompt: AnyHint = None
     client_metadata: AnyHint = None
+    custom_llm_provider: AnyHint = None
     draft_model: AnyHint = None
+    drop_params: AnyHint = None
     guided_decoding_backend: AnyHint = None
     id_slot: AnyHint = None
     intent: AnyHint = None

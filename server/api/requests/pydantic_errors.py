@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from thirdeye.server.api.field_rules.ignored import Ignored
+from thirdeye.server.api.field_rules.known_names import names_at
 from thirdeye.server.api.field_rules.other_names import as_sent, with_our_names
 from thirdeye.server.api.field_rules.suggestions import suggestion
 from thirdeye.server.api.field_rules.unsupported_fields import drop_refused
@@ -72,7 +73,7 @@ def translate(error: ErrorDetails, model: type[Strict]) -> InvalidRequest:
     location = _without_tags(error["loc"])
     path = _path(location)
     if kind == "extra_forbidden":
-        return _unknown(path, location, model)
+        return _unknown(path, error["loc"], model)
     if kind == "missing":
         return missing(path)
     if kind == "refused":
@@ -118,10 +119,8 @@ def _path(location: Location) -> str:
     return path.removeprefix(".")
 
 
-def _unknown(path: str, location: Location, model: type[Strict]) -> InvalidRequest:
-    hint = "."
-    if len(location) == 1:
-        hint = suggestion(str(location[0]), model.model_fields.keys() | model.refused.keys())
+def _unknown(path: str, tagged: Location, model: type[Strict]) -> InvalidRequest:
+    hint = suggestion(str(tagged[-1]), names_at(model, tagged[:-1]))
     return _bad(path, "unknown_parameter", f"Unknown parameter '{path}'{hint}")
 
 

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from pydantic_core import PydanticCustomError
 
 from thirdeye.server.api.field_rules.ignored import Ignored
+from thirdeye.server.api.field_rules.suggestions import suggestion
 
 
 def fail(code: str, rule: str, path: str = "") -> NoReturn:
@@ -78,7 +79,10 @@ def only(
         if name in known:
             continue
         if name not in hints and not ignored.is_lenient:
-            fail("unknown_parameter", "is not a known field.", f"{path}.{printable(name[:40])}")
+            hint = suggestion(name, known)
+            fail(
+                "unknown_parameter", f"is not a known field{hint}", f"{path}.{printable(name[:40])}"
+            )
         if value is not None or name not in hints:
             ignored.names.add(name)
 

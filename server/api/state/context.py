@@ -19,6 +19,6 @@ class Context:
 
     @staticmethod
     def of(state: ServerState, config: ApiConfig) -> "Context":
-        metrics = Metrics(state)
+        metrics = Metrics(state, has_vllm_names=config.vllm_metrics)
         bodies = BodyReader(config)
         return Context(state, config, bodies, metrics, Grammars(metrics))

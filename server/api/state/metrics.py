@@ -12,6 +12,7 @@ from thirdeye.server.api.state.engine_metrics import StateCollector, help_of, mo
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.api.state.token_totals import TokenTotals
 from thirdeye.server.api.state.usage import Tally
+from thirdeye.server.api.state.vllm_names import VllmNames
 
 _SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160)
 _GAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -21,11 +22,16 @@ _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536)
 class Metrics:
     """All metrics of one app, labelled with the model's name."""
 
-    def __init__(self, state: ServerState) -> None:
+    def __init__(self, state: ServerState, *, has_vllm_names: bool = False) -> None:
+        """With `has_vllm_names` they are there twice: see `vllm_names.py`."""
         self._state = state
         self._registry = CollectorRegistry()
         self._tokens = TokenTotals()
         self._registry.register(StateCollector(state, self._tokens))
+        self._shown = [self._registry]
+        if has_vllm_names:
+            self._shown.append(CollectorRegistry())
+            self._shown[-1].register(VllmNames(self._registry))
         self._succeeded = self._counter("request_success", "finished_reason")
         self._aborted = self._counter("num_aborted_requests")
         self._responses = self._counter("http_responses", "route", "status")
@@ -66,15 +72,14 @@ class Metrics:
     def grammar_compiled(self, seconds: float, is_too_slow: bool) -> None:
         model = model_name(self._state)
         self._grammar.labels(model).observe(seconds)
-        if is_too_slow:
-            self._grammar_timeouts.labels(model).inc()
+        self._grammar_timeouts.labels(model).inc(is_too_slow)  # 0 shows it, too
 
     def responded(self, route: str, status: int) -> None:
         self._responses.labels(model_name(self._state), route, str(status)).inc()
 
     def scrape(self) -> tuple[bytes, str]:
         """The text format and its content type."""
-        return generate_latest(self._registry), CONTENT_TYPE_LATEST
+        return b"".join(map(generate_latest, self._shown)), CONTENT_TYPE_LATEST
 
     def _counter(self, name: str, *labels: str) -> Counter:
         names = ("model_name", *labels)

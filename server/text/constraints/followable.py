@@ -2,7 +2,8 @@
 
 * Keywords that ask for nothing, and annotations, are taken out.
 * `oneOf` whose branches exclude each other is `anyOf`.
-* A number has at most 15 digits before its point and 9 behind: a weak model comes to its end.
+* A number has at most 16 digits before its point and 9 behind, also where the schema says nothing
+  (`open_values.py`): a weak model comes to its end. A time is one that there is.
 * `is_closed`: an object that lists its properties and does not say whether others may come has no
   others. Without this a small model invents keys until its limit.
 * `is_lenient`: what cannot be followed is left out, and its paths are told. Without this it stays
@@ -21,13 +22,13 @@ from thirdeye.server.text.constraints.json_schema import (
     subschemas,
     subschemas_of,
 )
+from thirdeye.server.text.constraints.number_caps import cap_numbers, narrow
+from thirdeye.server.text.constraints.open_values import OpenValues
 from thirdeye.server.text.constraints.schema_keywords import ANNOTATIONS, FORMATS, RULES
+from thirdeye.server.text.constraints.string_terminals import FORMAT_PATTERNS
 
-MAX_INTEGER = 2**53 - 1  # up to here the grammar counts exactly
-MAX_NUMBER = 1e15
-SMALLEST_DIGIT = 1e-9
+_TIMES = ("date", "time", "date-time")
 _COMBINED = frozenset({"$ref", "allOf", "anyOf", "oneOf", "patternProperties"})
-_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
 @dataclass(slots=True)
@@ -40,9 +41,11 @@ def followable(
     schema: object, *, is_closed: bool = False, is_lenient: bool = False, caps_numbers: bool = True
 ) -> Followable:
     """The schema rewritten. It is not checked here, and may hold anything."""
-    found = Followable(deepcopy(schema))
+    found = Followable({} if schema is True and caps_numbers else deepcopy(schema))
     rewriter = _Rewriter(found, is_closed, is_lenient, caps_numbers)
     rewriter.rewrite(found.schema, "$", is_part=False)
+    if rewriter.open_values is not None:
+        rewriter.open_values.define()
     return found
 
 
@@ -68,12 +71,13 @@ class _Rewriter:
         self._found = found
         self._closes = closes
         self._is_lenient = is_lenient
-        self._caps = caps
+        self.open_values = OpenValues(found.schema) if caps else None
 
     def rewrite(self, node: object, path: str, *, is_part: bool) -> None:
         """In place. `is_part`: the node is one of several that an object must satisfy together."""
         if not isinstance(node, dict):
             return
+        narrow(node)
         sent = dict(node)
         for keyword, value in sent.items():
             if asks_nothing(keyword, value, sent):
@@ -90,8 +94,10 @@ class _Rewriter:
                 self.rewrite(child, below, is_part=joins or (is_part and keyword in _COMBINED))
         if self._closes and not is_part and _may_be_closed(node):
             node["additionalProperties"] = False
-        if self._caps and not is_part:
-            _cap_numbers(node)
+        if self.open_values is not None and not is_part:
+            self.open_values.cap(node)
+            cap_numbers(node)
+            _say_times(node)
 
     def _leave_out(self, node: Schema, keyword: str, path: str) -> None:
         del node[keyword]
@@ -151,6 +157,12 @@ def _is_followed(keyword: str, value: object, root: object) -> bool:
     return keyword != "$ref" or held_reference(str(value), root) == ""
 
 
+def _say_times(node: Schema) -> None:
+    """Times as every validator takes them: llguidance's have a second 60, and small letters."""
+    if node.get("format") in _TIMES and "pattern" not in node:
+        node["pattern"] = f"^(?:{FORMAT_PATTERNS[str(node.pop('format'))]})$"
+
+
 def _may_be_closed(node: Schema) -> bool:
     properties = node.get("properties")
     if not isinstance(properties, dict) or not properties or _COMBINED & node.keys():
@@ -158,24 +170,3 @@ def _may_be_closed(node: Schema) -> bool:
     required = node.get("required", [])
     is_listed = isinstance(required, list) and all(name in properties for name in required)
     return is_listed and "additionalProperties" not in node
-
-
-def _cap_numbers(node: Schema) -> None:
-    kind = node.get("type")
-    kinds = set(kind) if isinstance(kind, list) else {kind}
-    if {"const", "enum"} & node.keys() or not {"integer", "number"} & kinds:
-        return
-    limit = MAX_NUMBER if "number" in kinds else MAX_INTEGER
-    if not {"minimum", "exclusiveMinimum"} & node.keys():
-        node["minimum"] = -limit
-    if not {"maximum", "exclusiveMaximum"} & node.keys():
-        node["maximum"] = limit
-    if "number" in kinds and "multipleOf" not in node and _width(node) >= SMALLEST_DIGIT * 1000:
-        node["multipleOf"] = SMALLEST_DIGIT
-
-
-def _width(node: Schema) -> float:
-    numbers = {name: value for name in _BOUNDS if isinstance(value := node.get(name), int | float)}
-    low = max(numbers.get("minimum", -MAX_NUMBER), numbers.get("exclusiveMinimum", -MAX_NUMBER))
-    high = min(numbers.get("maximum", MAX_NUMBER), numbers.get("exclusiveMaximum", MAX_NUMBER))
-    return float(high - low)

@@ -27,7 +27,8 @@ from thirdeye.server.text.templates.completion_prompt import PromptTooLong, fewe
 from thirdeye.server.text.templates.sandbox import TemplateRefusal, TemplateSandbox
 from thirdeye.server.text.templates.special_tokens import MARK, SpecialTokens
 from thirdeye.server.text.tokenizer import TokenizerLike
-from thirdeye.server.text.tools.families.call_form import CALL_FORMS, CallForm, find_call_form
+from thirdeye.server.text.tools.families.call_form import CallForm
+from thirdeye.server.text.tools.families.form_table import CALL_FORMS, find_call_form
 from thirdeye.server.text.tools.form import OPEN
 
 ROLES = ("developer", "system", "user", "assistant", "tool")

@@ -13,7 +13,7 @@ import re
 
 from thirdeye.server.text.reasoning.reasoning_form import REASONING_MARKUP
 from thirdeye.server.text.tokenizer import TokenizerLike
-from thirdeye.server.text.tools.families.call_form import CALL_MARKUP
+from thirdeye.server.text.tools.families.form_table import CALL_MARKUP
 
 OPEN = "<tool_call>"
 CLOSE = "</tool_call>"

@@ -100,6 +100,32 @@ def test_the_log_has_the_keys_name_and_never_the_key(caplog: pytest.LogCaptureFi
         assert key not in caplog.text
 
 
+def test_the_access_log_has_a_line_for_every_request(caplog: pytest.LogCaptureFixture) -> None:
+    """Who asked for what, refused or not; no key, no query, and nothing without the option."""
+    caplog.set_level(logging.INFO)
+    asked = [
+        ("GET", "/v1/models?secret-query", None, "alices-key", 200, "alice"),
+        ("GET", "/metrics", None, "alices-key", 403, "alice"),
+        ("POST", "/v1/chat/completions", CHAT, "wrong-key", 401, None),
+        ("GET", "/health", None, "", 200, None),
+        ("GET", "/a%0Aforged", None, "alices-key", 404, "alice"),
+    ]
+    config = ApiConfig(api_keys=LINES, access_log=True)
+    for method, path, body, key, status, name in asked:
+        caplog.clear()
+        ask(config, method, path, body, key)
+        (line,) = [r.getMessage() for r in caplog.records if r.name == "thirdeye.access"]
+        found = json.loads(line.removeprefix("access "))
+        assert (found["status"], found.get("key")) == (status, name)
+        assert (found["method"], found["client"]) == (method, "127.0.0.1")
+        assert found["path"] == path.partition("?")[0].replace("%0A", "?")
+        assert found["ms"] >= 0
+        assert not any(secret in line for secret in ("secret-query", "\nforged", "s-key"))
+    caplog.clear()
+    ask(ApiConfig(api_keys=LINES), "GET", "/v1/models", None, "alices-key")
+    assert "thirdeye.access" not in {record.name for record in caplog.records}
+
+
 @pytest.mark.parametrize(
     ("line", "why"),
     [

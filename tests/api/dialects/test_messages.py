@@ -236,7 +236,11 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"mcp_servers": [{}]}, "'mcp_servers' is not supported here"),
     ({"service_tier": "flex"}, "'service_tier' must be 'auto' or 'standard_only'."),
     ({"metadata": {"user": 1}}, "Unknown parameter 'metadata.user'."),
-    ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "'tools[0].type' must be 'custom'."),
+    (
+        {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+        "'tools[0].type' must be 'custom': this server has no 'web_search_20250305'; "
+        "send tools that you run.",
+    ),
     (
         {"tools": [{"name": "f", "input_schema": {}, "defer_loading": 0}]},
         "'tools[0].defer_loading' must be a boolean, got integer.",

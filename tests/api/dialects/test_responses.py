@@ -13,7 +13,7 @@ import openai
 import pytest
 
 from tests.api.support import EOS, Served, fake_engine, says
-from thirdeye.server.api.responses.routes import messages_of
+from thirdeye.server.api.responses.into_chat import messages_of
 from thirdeye.server.api.responses.schema import ResponsesRequest
 
 URL = "/v1/responses"

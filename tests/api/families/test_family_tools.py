@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.api.support import CHAT, ByteTokenizer, Served, fake_engine, live, ready_state, says
+from tests.engine.process.fake_engine import FakeEngine
 from tests.text.tools.families.family_templates import FAMILIES
 from tests.text.tools.families.test_form_grammar import CALL
 from thirdeye.server.text.templates.chat_template import ChatTemplate
@@ -20,14 +21,18 @@ SCHEMA = {
 }
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": SCHEMA}}]
 WANTED = {"city": "P", "days": 3}
-BODY = CHAT | {"tools": TOOLS, "max_tokens": 200}
+BODY = CHAT | {"tools": TOOLS, "max_tokens": 400}
 NAMES = [name for name in FAMILIES if name in CALL]
+
+
+def engine_that_says(text: str) -> FakeEngine:
+    return fake_engine(says(text), max_model_len=4096)
 
 
 @contextmanager
 def serving(name: str) -> Iterator[Served]:
     template = ChatTemplate(FAMILIES[name], ByteTokenizer())
-    state = ready_state(fake_engine(says(CALL[name])), template=template, max_model_len=4096)
+    state = ready_state(engine_that_says(CALL[name]), template=template, max_model_len=4096)
     with live(state) as url:
         yield Served(url, state)
 
@@ -40,7 +45,7 @@ def family(request: Any) -> Iterator[tuple[str, Served]]:
 
 def test_a_call_comes_out_of_its_form(family: tuple[str, Served]) -> None:
     name, served = family
-    engine = served.use(fake_engine(says(CALL[name])))
+    engine = served.use(engine_that_says(CALL[name]))
     choice = served.whole(URL, BODY)["choices"][0]
     (call,) = choice["message"]["tool_calls"]
     assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == (
@@ -54,7 +59,7 @@ def test_a_call_comes_out_of_its_form(family: tuple[str, Served]) -> None:
 
 def test_a_stream_says_the_same(family: tuple[str, Served]) -> None:
     name, served = family
-    served.use(fake_engine(says(CALL[name])))
+    served.use(engine_that_says(CALL[name]))
     answer = served.post(URL, BODY | {"stream": True})
     chunks = [json.loads(x[6:]) for x in answer.text.splitlines() if x.startswith("data: {")]
     calls = [c for k in chunks for x in k["choices"] for c in x["delta"].get("tool_calls", [])]
@@ -64,14 +69,14 @@ def test_a_stream_says_the_same(family: tuple[str, Served]) -> None:
 
 def test_a_round_with_a_result_goes_back_in(family: tuple[str, Served]) -> None:
     name, served = family
-    served.use(fake_engine(says(CALL[name])))
+    served.use(engine_that_says(CALL[name]))
     message = served.whole(URL, BODY)["choices"][0]["message"]
     result = {
         "role": "tool",
         "tool_call_id": message["tool_calls"][0]["id"],
         "content": "sunny",
     }
-    engine = served.use(fake_engine(says("Sunny.")))
+    engine = served.use(engine_that_says("Sunny."))
     served.whole(URL, BODY | {"messages": [*CHAT["messages"], message, result]})
     ids = engine.requests[-1].prompt_token_ids
     prompt = b"".join({257: b"<|end|>", 258: b"|"}.get(i) or bytes([i]) for i in ids).decode()
@@ -81,11 +86,11 @@ def test_a_round_with_a_result_goes_back_in(family: tuple[str, Served]) -> None:
 
 def test_the_other_dialects_have_it_too(family: tuple[str, Served]) -> None:
     name, served = family
-    served.use(fake_engine(says(CALL[name])))
+    served.use(engine_that_says(CALL[name]))
     flat = [{"type": "function", "name": "weather", "parameters": SCHEMA}]
     response = served.whole("/v1/responses", {"model": "tiny", "input": "Hi", "tools": flat})
     assert json.loads(response["output"][-1]["arguments"]) == WANTED
-    served.use(fake_engine(says(CALL[name])))
+    served.use(engine_that_says(CALL[name]))
     tools = [{"name": "weather", "input_schema": SCHEMA}]
-    body = {"model": "tiny", "max_tokens": 200, "messages": CHAT["messages"], "tools": tools}
+    body = {"model": "tiny", "max_tokens": 400, "messages": CHAT["messages"], "tools": tools}
     assert served.whole("/v1/messages", body)["content"][-1]["input"] == WANTED

@@ -158,9 +158,9 @@ ROWS = [
     ),
     Row(
         7,
-        "Unknown parameter 'format', did you mean 'response_format'?",
-        {"format": {}},
-        param="format",
+        "Unknown parameter 'max_length', did you mean 'max_tokens'?",
+        {"max_length": 9},
+        param="max_length",
         code="unknown_parameter",
     ),
     Row(

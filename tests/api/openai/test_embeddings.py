@@ -11,7 +11,7 @@ import pytest
 from tests.api.http.test_errors import check_envelope
 from tests.api.http.test_surface import ask as ask_default
 from tests.api.support import BOS, CONTEXT, EOS, ByteTokenizer, fake_engine, live, ready_state
-from tests.engine.process.fake_engine import FakeEngine
+from tests.engine.process.fake_engine import FAKE_WIDTH, FakeEngine
 from thirdeye.server.engine.interface.types import ErrorCode
 from thirdeye.server.engine.scheduling.pooling import unit_vector
 
@@ -107,6 +107,19 @@ def test_inputs_are_cut_only_on_request() -> None:
     assert ask(GOOD | {"input": "x" * CONTEXT}).status_code == 200
 
 
+@pytest.mark.parametrize(("cut", "left"), [("START", b"ab"), ("END", b"xx"), (True, b"xx")])
+def test_either_end_of_an_input_may_be_cut(cut: Any, left: bytes) -> None:
+    engine = fake_engine()
+    answer = ask(GOOD | {"input": "x" * 600 + "ab", "truncate": cut}, engine).json()
+    prompt = engine.requests[0].prompt_token_ids
+    assert (len(prompt), bytes(prompt[-2:])) == (CONTEXT, left)
+    assert answer["timings"]["truncated_n"] == 602 - CONTEXT
+
+
+def test_the_width_that_vectors_have_anyway_may_be_asked_for() -> None:
+    assert ask(GOOD | {"dimensions": FAKE_WIDTH}).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("change", "param", "code", "says"),
     [
@@ -122,7 +135,7 @@ def test_inputs_are_cut_only_on_request() -> None:
         ({"input": [[5], [-1]]}, "input[1][0]", "invalid_value", "vocabulary"),
         ({"input": "x" * 513}, "input", "context_length_exceeded", "is 512 tokens"),
         ({"input": ["a", "x" * 513]}, "input[1]", "context_length_exceeded", "513"),
-        ({"dimensions": 2}, "dimensions", "unsupported_parameter", "cannot be shortened"),
+        ({"dimensions": 2}, "dimensions", "unsupported_value", "must be 4, got 2"),
         ({"encoding_format": "int8"}, "encoding_format", "invalid_value", "'float' or 'base64'"),
         ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens", "invalid_value", "at least 1"),
         ({"temperature": 1}, "temperature", "unknown_parameter", "temperature"),

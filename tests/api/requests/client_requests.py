@@ -7,7 +7,7 @@ field behind them.
 
 from typing import Any
 
-from tests.api.support import CHAT, COMPLETION
+from tests.api.support import CHAT, COMPLETION, FAKE_WIDTH
 
 CHAT_URL, TEXT_URL = "/v1/chat/completions", "/v1/completions"
 EMBED_URL, RESPONSES_URL = "/v1/embeddings", "/v1/responses"
@@ -150,14 +150,17 @@ NEUTRAL: list[tuple[str, Change]] = [
         {"vllm_xargs": None}, {"echo": False}, {"best_of": 1}, {"suffix": None},
         {"no_repeat_ngram_size": 0}, {"safe_prompt": False}, {"prompt_mode": None},
         {"grammar": ""}, {"structured_outputs": {}}, {"stream": None},
-        {"context_overflow_policy": "stopAtLimit"}, {"cache_control": None},
+        {"context_overflow_policy": "stopAtLimit"}, {"cache_control": None}, {"options": {}},
+        {"extra_body": {}}, {"format": ""}, {"lora_path": None}, {"api_key": None},
+        {"transforms": []}, {"vllm_xargs": {}},
     )),
     *((TEXT_URL, change) for change in (
-        {"suffix": None}, {"suffix": ""}, {"max_tokens": None},
+        {"suffix": None}, {"suffix": ""}, {"max_tokens": None}, {"top_logprobs": 0},
         {"stream_options": {"include_usage": True}},
     )),
     *((EMBED_URL, change) for change in (
         {"dimensions": None}, {"normalize": True}, {"truncate": False}, {"truncate": "NONE"},
+        {"dimensions": FAKE_WIDTH}, {"truncate": "END"}, {"truncate": "START"}, {"truncate": True},
         {"encoding_format": None},
     )),
     *((RESPONSES_URL, change) for change in (
@@ -182,7 +185,9 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"models": ["a", "b"]}, "models"), ({"usage": {"include": True}}, "usage"),
         ({"request_id": "r"}, "request_id"), ({"session_id": "s"}, "session_id"),
         ({"cache_control": {"type": "ephemeral"}}, "cache_control"),
-        ({"draft_model": "x"}, "draft_model"), ({"intent": "x"}, "intent"),
+        ({"custom_llm_provider": "openai"}, "custom_llm_provider"),
+        ({"drop_params": True}, "drop_params"), ({"draft_model": "x"}, "draft_model"),
+        ({"intent": "x"}, "intent"),
         ({"vl_high_resolution_images": True}, "vl_high_resolution_images"),
         (tool(returns=OBJECT), "returns"), (tool(response=OBJECT), "response"),
         ({"tools": [tool()["tools"][0] | {"cache_control": {}}]}, "cache_control"),
@@ -214,7 +219,7 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"tools": [{"type": "web_search"}, FLAT, {"type": "mcp", "server_label": "x"}]},
          "tools[0], tools[2]"),
         ({"tools": [{"type": "local_shell"}], "tool_choice": "none"}, "tools[0]"),
-        ({"tools": [{"type": "mcp"}, LARK]}, "tools[0], tools[1].format"),
+        ({"tools": [{"type": "mcp"}, LARK]}, "tools[0]"),
         ({"input": [SEARCH_CALL, {"role": "user", "content": "Hi"}]}, "input[0]"),
         ({"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"},
                     {"role": "user", "content": "Hi"}]}, "input[0].encrypted_content"),
@@ -239,14 +244,15 @@ REFUSED: list[tuple[str, Change, str]] = [
         ({"n_predict": 5}, "n_predict"), ({"chat_template": "x"}, "chat_template"),
         ({"typical_p": 0.9}, "typical_p"), ({"tfs_z": 0.9}, "tfs_z"), ({"mirostat": 2}, "mirostat"),
         ({"samplers": ["top_k"]}, "samplers"), ({"dry_multiplier": 0.8}, "dry_multiplier"),
-        ({"xtc_probability": 0.5}, "xtc_probability"), ({"options": {}}, "options"),
+        ({"xtc_probability": 0.5}, "xtc_probability"), ({"options": {"num_ctx": 8}}, "options"),
         ({"format": "json"}, "format"), ({"stop": "x" * 300}, "stop"),
         ({"stop": ["a"] * 17}, "stop"), ({"tool_choice": "required"}, "tool_choice"),
         ({"functions": FUNCTIONS}, "functions"), ({"temperature": 2.5}, "temperature"),
         ({"temperature": -0.1}, "temperature"), ({"seed": 2**63}, "seed"),
         ({"repetition_penalty": 1e-40}, "repetition_penalty"),
         ({"repeat_penalty": 1e-40}, "repeat_penalty"), ({"logprobs": 2}, "logprobs"),
-        ({"top_logprobs": 2}, "top_logprobs"), ({"extra_body": {}}, "extra_body"),
+        ({"top_logprobs": 2}, "top_logprobs"), ({"think": "hard"}, "think"),
+        ({"extra_body": {"top_k": 1}}, "extra_body"),
         ({"response_format": {"type": "structural_tag", "structures": []}}, "response_format.type"),
         ({"grammar": "root ::= ("}, "grammar"), ({"json_schema": {"not": {}}}, "json_schema"),
         ({"guided_json": {"type": "x"}}, "guided_json"),
@@ -266,7 +272,6 @@ REFUSED: list[tuple[str, Change, str]] = [
         ({"no_repeat_ngram_size": 3}, "no_repeat_ngram_size"), ({"lora_path": "x"}, "lora_path"),
         ({"adapter_id": "x"}, "adapter_id"), ({"safe_prompt": True}, "safe_prompt"),
         ({"top_a": 0.5}, "top_a"), ({"preset": "x"}, "preset"), ({"api_key": "x"}, "api_key"),
-        ({"drop_params": True}, "drop_params"),
         ({"context_overflow_policy": "rollingWindow"}, "context_overflow_policy"),
         ({"metadata": {str(i): "x" for i in range(20)}}, "metadata"),
         ({"messages": []}, "messages"),
@@ -284,7 +289,8 @@ REFUSED: list[tuple[str, Change, str]] = [
          "input_suffix"), ({"prompt": ["a"] * 128, "n": 9}, "n"),
     )),
     *((EMBED_URL, change, param) for change, param in (
-        ({"dimensions": 8}, "dimensions"), ({"truncate": "END"}, "truncate"),
+        ({"dimensions": 9}, "dimensions"), ({"truncate": "MIDDLE"}, "truncate"),
+        ({"truncate": "END", "truncate_prompt_tokens": 4}, "truncate"),
         ({"normalize": False}, "normalize"), ({"input": ""}, "input"),
         ({"input": ["a", ""]}, "input[1]"), ({"messages": [HI]}, "messages"),
     )),

@@ -84,6 +84,17 @@ def test_a_pipe_gets_the_answers_alone(pipe: Screen, stub: Stub) -> None:
     assert contents(stub, 2) == ["one", "Hello there!", "two"]
 
 
+def test_a_pipe_gets_what_a_command_was_typed_for(pipe: Screen, stub: Stub) -> None:
+    """Not what it confirms: the answers and what was asked for, in their order."""
+    pipe.type("/system Be brief.", "one", "/stats", "/clear", "/system", "/model", "/help")
+    answer, stats, system, model, _, help_ = pipe.out.split("\n", 5)
+    assert answer == "Hello there!"
+    assert "3 answer tokens" in stats
+    assert system == "System prompt: Be brief."
+    assert model == "* tiny"
+    assert help_.startswith("/system TEXT")
+
+
 def test_a_given_model_is_not_asked_for(pipe: Screen, stub: Stub) -> None:
     pipe.type("one", model="big", system="Be brief.")
     assert stub.requests[0].json["model"] == "big"

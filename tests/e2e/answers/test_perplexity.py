@@ -11,13 +11,13 @@ from tests.model.steps import Row, make_batch
 from thirdeye.model.native.library import Library
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.server.eval.quality import TEXT
 from thirdeye.server.load.load_engine import load_model
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 
 pytestmark = pytest.mark.real
 
 CPU = torch.device("cpu")
-TEXT = Path(__file__).with_name("moby_dick.txt")  # 1851, in the public domain
 
 
 @torch.inference_mode()
@@ -47,15 +47,16 @@ def test_int8_is_within_one_percent_of_fp32(default_model: Path) -> None:
     assert abs(rounded / exact - 1) < 0.01, (exact, rounded)
 
 
-def test_the_kernels_int8_is_within_one_percent_of_fp32(
-    default_model: Path, native: Library
+@pytest.mark.parametrize("quantize", ["int8", "stored"])
+def test_the_kernels_are_within_one_percent_of_fp32(
+    default_model: Path, native: Library, quantize: str
 ) -> None:
     """Guards the default: one scale for a token's whole vector instead of each 32 channels loses
     3 %."""
     checkpoint = open_checkpoint(default_model)
     token_ids = checkpoint.tokenizer().encode(TEXT.read_text())
     exact = perplexity(checkpoint, token_ids, "none")
-    rounded = perplexity(checkpoint, token_ids, "int8", native)
+    rounded = perplexity(checkpoint, token_ids, quantize, native)
     assert abs(rounded / exact - 1) < 0.01, (exact, rounded)
 
 

@@ -10,6 +10,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.server.text.constraints.constraint import ConstraintError
+from thirdeye.server.text.constraints.schema_keywords import MAX_EXACT
 
 BYTES = LLTokenizer("byte")
 DELETE = "\x7f"
@@ -53,7 +54,7 @@ def test_a_lark_grammar_is_followed() -> None:
 @settings(max_examples=60)
 @given(
     st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        st.none() | st.booleans() | st.integers(-MAX_EXACT, MAX_EXACT) | st.text(max_size=5),
         lambda inner: (
             st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
         ),

@@ -57,8 +57,8 @@ def test_what_asks_for_nothing_is_no_error(keyword: dict[str, Any]) -> None:
     ("schema", "path"),
     [
         ({"type": "integer", "minimum": 2**53 + 1}, "$.minimum"),
-        ({"type": "integer", "maximum": 10**30}, "$.maximum"),
-        ({"properties": {"a": {"exclusiveMinimum": -(2**60)}}}, "$.properties.a.exclusiveMinimum"),
+        ({"type": "integer", "maximum": -(10**30)}, "$.maximum"),
+        ({"properties": {"a": {"exclusiveMinimum": 2**60}}}, "$.properties.a.exclusiveMinimum"),
         ({"const": 2**53 + 1}, "$.const"),
         ({"enum": [1, [{"a": 2**60}]]}, "$.enum"),
         ({"type": "object", "minProperties": 2}, "$.minProperties"),
@@ -70,6 +70,20 @@ def test_what_would_not_be_exact_is_refused(schema: dict[str, Any], path: str) -
     with pytest.raises(ConstraintError) as caught:
         grammar.json_schema(schema)
     assert caught.value.path == path
+
+
+@pytest.mark.parametrize("limit", [2**53 - 1, 2**53 + 1, 2**63 - 1, 1.7e308, 10**30])
+@pytest.mark.parametrize("kind", ["integer", "number"])
+def test_a_bound_that_lets_smaller_numbers_pass_is_held(limit: float, kind: str) -> None:
+    """What programs write for "any integer of the language": all that is written is exact."""
+    made = grammar.json_schema({"type": kind, "minimum": -limit, "maximum": limit})
+    assert takes(made, "0")
+    assert takes(made, str(2**53 - 1))
+    assert takes(made, str(1 - 2**53))
+    assert not takes(made, str(2**53 + 1))
+    above = grammar.json_schema({"type": kind, "minimum": 3, "exclusiveMaximum": limit})
+    assert takes(above, "3")
+    assert not takes(above, "2")
 
 
 def test_one_key_more_than_the_required_ones_can_be_held() -> None:
@@ -100,7 +114,43 @@ def test_a_number_comes_to_its_end(schema: dict[str, Any]) -> None:
         assert consumed <= 17 + len(prefix)
 
 
-@pytest.mark.parametrize("number", ["0", "-7", "3.25", "0.000000001", "123456789012345"])
+@pytest.mark.parametrize(
+    ("schema", "before"),
+    [
+        ({}, ""),
+        (True, ""),
+        ({"title": "any"}, ""),
+        ({"minimum": -5}, ""),
+        ({"type": "object"}, '{"a": '),
+        ({"type": "object", "additionalProperties": True}, '{"a": [{"b": '),
+        ({"type": "object", "properties": {"a": {}}}, '{"a": '),
+        ({"type": "object", "properties": {"a": True}}, '{"a": '),
+        ({"type": "object", "properties": {"b": {"type": "null"}}}, '{"b": null, "a": '),
+        ({"type": "array"}, "["),
+        ({"type": "array", "prefixItems": [{"type": "null"}]}, "[null, "),
+        ({"type": "array", "items": {"$ref": "#/$defs/any"}, "$defs": {"any": {}}}, "["),
+    ],
+    ids=str,
+)
+def test_an_open_value_comes_to_its_end(schema: Any, before: str) -> None:
+    """Where a schema says nothing, a number has no more digits, and no exponent."""
+    made = grammar.json_schema(schema)
+    matcher = LLMatcher(BYTES, made, log_level=0)
+    start = list(before.encode())
+    assert matcher.try_consume_tokens(start) == len(start)
+    for number in ("3" * 40, "0." + "1" * 40):
+        assert matcher.validate_tokens(list(number.encode())) <= 18
+    assert matcher.validate_tokens(list(b"1e5")) == 1
+
+
+@pytest.mark.parametrize("schema", [{}, {"type": "object"}, {"minimum": 3}, {"items": {}}], ids=str)
+@pytest.mark.parametrize("value", [{"a": [1, None, {"b": "c"}]}, {}, [[], 0.5], 4, 2, "x", None])
+def test_an_open_value_is_any(schema: dict[str, Any], value: object) -> None:
+    valid = Draft202012Validator(schema).is_valid(value)
+    assert takes(grammar.json_schema(schema), json.dumps(value)) == valid
+
+
+@pytest.mark.parametrize("number", ["0", "-7", "3.25", "0.000000001", "9007199254740992"])
 def test_numbers_of_every_kind_are_left(number: str) -> None:
     assert takes(grammar.json_schema({"type": "number"}), number)
 
@@ -199,7 +249,7 @@ NOT_HELD: list[tuple[dict[str, Any], list[str]]] = [
     ({"required": None}, ["$.required"]),
     ({"properties": {"x": {"type": "string", "pattern": "(?=a)b"}}}, ["$.properties.x"]),
     ({"properties": {"x": {"$ref": "#/$defs/no"}}}, ["$.properties.x.$ref"]),
-    ({"properties": {"x": {"type": "integer", "maximum": 2**64}}}, ["$.properties.x.maximum"]),
+    ({"properties": {"x": {"type": "integer", "minimum": 2**64}}}, ["$.properties.x.minimum"]),
     ({"properties": {"x": {"oneOf": [{"type": "string"}, {"minLength": 2}]}}},
      ["$.properties.x.oneOf"]),
     ({"minProperties": 3}, ["$.minProperties"]),

@@ -105,6 +105,31 @@ def test_unknown_architectures_are_told_the_known_ones(tmp_path: Path) -> None:
         open_checkpoint(directory(tmp_path, {}))
 
 
+def test_a_misspelt_architecture_is_told_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ModelFormatError, match=r"The nearest name is 'starcoder2'\.$"):
+        open_checkpoint(directory(tmp_path, {"model_type": "star_coder2"}))
+    with pytest.raises(ModelFormatError, match=r"\w\.$") as refusal:
+        open_checkpoint(directory(tmp_path, {"model_type": "zzz"}))
+    assert "nearest" not in str(refusal.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_json(tmp_path: Path) -> None:
+    """Windows' editors leave one."""
+    open_checkpoint(directory(tmp_path, "\ufeff" + json.dumps(LLAMA)))
+    with pytest.raises(ModelFormatError, match=r"config\.json"):
+        open_checkpoint(directory(tmp_path, "\ufeff\ufeff" + json.dumps(LLAMA)))
+
+
+def test_a_long_name_is_cut(tmp_path: Path) -> None:
+    """It may be any bytes of a damaged file, each written as four characters."""
+    error = ModelFormatError(tmp_path, "is wrong.", field="\0" * 1000)
+    assert len(str(error)) < 700
+    assert str(error).endswith("...': is wrong.")
+    assert str(error.and_say("Mend it.")).endswith("...': is wrong. Mend it.")
+    assert str(ModelFormatError(tmp_path, "\0" * 5000)).endswith("\\x00...")
+    assert len(str(ModelFormatError(tmp_path, "\0" * 5000))) < 1200
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "3", "null", '{"vocab_size": NaN}', "[" * 100_000, '{"a":' * 100_000,

@@ -129,6 +129,12 @@ def test_an_index_must_be_a_map(sharded: Path, weight_map: object) -> None:
         open_checkpoint(sharded)
 
 
+def test_an_empty_index_says_so(sharded: Path) -> None:
+    rewrite_index(sharded, {})
+    with pytest.raises(ModelFormatError, match=r"'weight_map': is empty\. Fetch the index again"):
+        open_checkpoint(sharded)
+
+
 def test_an_index_may_not_name_what_no_shard_holds(sharded: Path) -> None:
     index = json.loads((sharded / INDEX).read_text())["weight_map"]
     rewrite_index(sharded, index | {"model.extra": next(iter(index.values()))})

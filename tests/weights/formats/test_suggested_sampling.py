@@ -20,7 +20,7 @@ def read(**values: Any) -> SuggestedSampling:
 def test_a_files_words_are_those_of_requests() -> None:
     found = read(
         do_sample=True, temperature=0.7, top_p=0.8, top_k=20, repetition_penalty=1.05,
-        max_new_tokens=2048, eos_token_id=[1, 2], max_length=4096, num_beams=1,
+        max_new_tokens=2048, eos_token_id=[1, 2], max_length=20, num_beams=1,
     )  # fmt: skip
     assert found.said() == {
         "temperature": 0.7, "top_p": 0.8, "top_k": 20, "repetition_penalty": 1.05,

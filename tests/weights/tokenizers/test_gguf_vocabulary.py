@@ -77,7 +77,7 @@ def test_equals_hugging_face(tmp_path: Path, family: str) -> None:
         text = path.read_text().replace("<|", "<")  # in theirs, literals would become tokens
         assert ours.encode(text) == theirs.encode(text).ids
     assert ours.special_tokens == {name: n for n, name in enumerate(vocabularies.SPECIAL)}
-    assert ours.eos_token_ids == {2, 3}
+    assert ours.eos_token_ids == {0, 2, 3}  # <|endoftext|> by its name
     assert ours.bos_token_id == 1
     has_bos = family in ("llama3", "tekken")  # by llama.cpp's default for this family
     assert ours.prefix_ids == ((1,) if has_bos else ())

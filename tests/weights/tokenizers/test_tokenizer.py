@@ -14,9 +14,9 @@ from tests.weights import tiny, vocabularies
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers.hugging_face.tokenizer_json import read_vocabulary
 from thirdeye.weights.tokenizers.pretokenize import GPT2
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
-from thirdeye.weights.tokenizers.tokenizer_json import read_vocabulary
 from thirdeye.weights.tokenizers.vocabulary import ByteDecoder, Vocabulary, byte_characters
 
 TEXTS = st.text(
@@ -210,11 +210,10 @@ def checkpoint_with(tmp_path: Path, change: dict[str, Any], **settings: object) 
     return path
 
 
-def test_without_a_tokenizer_it_is_said_how_to_get_one(tmp_path: Path) -> None:
-    """Older checkpoints have vocab.json and merges.txt; they are no less in Hugging Face layout."""
+def test_without_a_tokenizer_it_is_said_which_files(tmp_path: Path) -> None:
     path = checkpoint_with(tmp_path, {})
     (path / "tokenizer.json").rename(path / "vocab.json")
-    with pytest.raises(ModelFormatError, match=r"no tokenizer\.model\. Copy .*save_pretrained"):
+    with pytest.raises(ModelFormatError, match=r"no vocab\.json with merges\.txt\. Copy"):
         open_checkpoint(path).tokenizer()
 
 

@@ -1,7 +1,7 @@
 """The tokenizer part of GGUF metadata (`tokenizer.ggml.*`) as a `Vocabulary`."""
 
 import logging
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 from thirdeye.weights.errors import ModelFormatError
@@ -26,14 +26,16 @@ from thirdeye.weights.tokenizers.vocabulary import (
     ByteDecoder,
     Vocabulary,
     decode_byte_level,
-    split_merge,
+    merges_of_text,
 )
 
 logger = logging.getLogger(__name__)
 
 # End of sequence, of turn, of message: each ends a generation.
 EOS_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-
+# So does the end of a text, which a converter leaves out where a turn's end is the first; llama.cpp
+# too knows these by their names.
+TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>")
 
 ADDED = (*SPECIAL, PieceType.USER_DEFINED)  # "token_type" numbers them as SentencePiece does
 PIECE_MODELS = {"llama": ModelType.BPE, "t5": ModelType.UNIGRAM, "gemma4": ModelType.BPE}
@@ -60,13 +62,19 @@ def read_vocabulary(
         raise fields.error("tokens", f"has {len(literals)} tokens, the model has {vocab_size}.")
     if model in PIECE_MODELS:
         found = _pieces(fields, literals, model, vocab_size, never_from_text)
-        return _swallowing(found) if swallow_space else found
+        return _ending(_swallowing(found) if swallow_space else found)
     if model == "gpt2":
-        return _byte_level(fields, literals, vocab_size, never_from_text)
+        return _ending(_byte_level(fields, literals, vocab_size, never_from_text))
     raise fields.error(
         "model",
         f"'{model:.40}' is not supported; supported are gpt2, {', '.join(sorted(PIECE_MODELS))}.",
     )
+
+
+def _ending(vocabulary: Vocabulary) -> Vocabulary:
+    special = vocabulary.special_tokens
+    ends = {special[literal] for literal in TEXT_ENDS if literal in special}
+    return replace(vocabulary, eos_token_ids=vocabulary.eos_token_ids | ends)
 
 
 def _swallowing(vocabulary: Vocabulary) -> Vocabulary:
@@ -89,13 +97,13 @@ def _byte_level(
         if types[token_id] in SPECIAL or literal in never_from_text
     }
     normal = {i: text for i, text in enumerate(literals) if types[i] == PieceType.NORMAL}
-    rules = _rules(fields, normal, len(literals))
+    rules = _rules(fields, normal, added, len(literals))
     tokens, unreachable = decode_byte_level(normal)
     ends = _ends(fields, vocab_size, isinstance(rules, PreTokenizer) and rules.add_bos)
     return Vocabulary(
         tokens=tokens,
         unreachable=unreachable,
-        merges=_merges(fields),
+        merges=_merges(fields, added),
         special_tokens=special,
         pre_tokenizer=rules,
         vocab_size=vocab_size,
@@ -108,7 +116,9 @@ def _byte_level(
     )
 
 
-def _rules(fields: Fields, texts: dict[int, str], num_ids: int) -> PreTokenizer | Pipeline:
+def _rules(
+    fields: Fields, texts: dict[int, str], added: Iterable[str], num_ids: int
+) -> PreTokenizer | Pipeline:
     if (name := fields.optional_text("pre")) is None:
         logger.warning(
             "%s does not say how it cuts text ('tokenizer.ggml.pre' is missing): llama.cpp's "
@@ -124,7 +134,7 @@ def _rules(fields: Fields, texts: dict[int, str], num_ids: int) -> PreTokenizer 
             f"'{name:.40}' is not supported; supported is {SUPPORTED}, "
             f"{', '.join(sorted(CHAINS))}.",
         )
-    merges = [_pair(fields, merge) for merge in _strings(fields, "merges")]
+    merges = _pairs(fields, added)
     return chain_pipeline(name, {text: i for i, text in texts.items()}, merges, num_ids)
 
 
@@ -154,7 +164,7 @@ def _pieces(
     """
     model_type, merges = PIECE_MODELS[model], None
     if model in HAVE_MERGES:
-        merges = [_pair(fields, merge) for merge in _strings(fields, "merges")]
+        merges = _pairs(fields)
     types = _token_types(fields, len(literals))
     scores = fields.raw("scores")
     if not hasattr(scores, "tolist") or len(scores) != len(literals):
@@ -209,19 +219,17 @@ def _added_tokens(fields: Fields, literals: list[str], types: list[int]) -> dict
     return added
 
 
-def _pair(fields: Fields, merge: str) -> tuple[str, str]:
+def _pairs(fields: Fields, added: Iterable[str] = ()) -> list[tuple[str, str]]:
+    merges = _strings(fields, "merges")
     try:
-        return split_merge(merge)
+        return merges_of_text(merges, added)
     except ValueError as error:
         raise fields.error("merges", str(error)) from error
 
 
-def _merges(fields: Fields) -> list[tuple[bytes, bytes]]:
+def _merges(fields: Fields, added: Iterable[str]) -> list[tuple[bytes, bytes]]:
     decode = ByteDecoder()
     try:
-        pairs = [split_merge(merge) for merge in _strings(fields, "merges")]
-        return [(decode(left), decode(right)) for left, right in pairs]
-    except ModelFormatError:
-        raise
+        return [(decode(left), decode(right)) for left, right in _pairs(fields, added)]
     except ValueError as error:
         raise fields.error("merges", str(error)) from error

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.quantized.awq import read_awq
@@ -46,6 +47,7 @@ METHODS: Mapping[str, MethodReader] = {
     "bitsandbytes": MethodReader(read_bitsandbytes, "nf4 and fp4, also quantized twice; int8"),
 }
 OTHERWISE = "an unquantized checkpoint of the same model, or a GGUF file of it"
+WAY_OUT = f"What works is {OTHERWISE}."
 ROUNDINGS = ("activation_scheme", "kv_cache_scheme", "kv_cache_quant_algo")
 KEYS = ("quantization_config", "compression_config")
 FILES = {
@@ -63,7 +65,7 @@ def read_method(directory: Directory, config: Fields) -> Method | None:
             return _named(fields, fields.text("quant_method", _unnamed(fields)))
     for name, method in FILES.items():
         if (fields := directory.fields(name)) is not None:
-            return METHODS[method].read(fields)
+            return _read(method, fields)
     return None
 
 
@@ -93,4 +95,11 @@ def _named(fields: Fields, name: str) -> Method:
             "quant_method",
             f"'{name:.60}' is not supported; supported are {', '.join(METHODS)}, {OTHERWISE}.",
         )
-    return METHODS[name].read(fields)
+    return _read(name, fields)
+
+
+def _read(name: str, fields: Fields) -> Method:
+    try:
+        return METHODS[name].read(fields)
+    except ModelFormatError as error:
+        raise error.and_say(WAY_OUT) from None

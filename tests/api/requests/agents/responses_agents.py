@@ -11,6 +11,12 @@ def message(role: str, words: str, **fields: Any) -> dict[str, Any]:
     return {"type": "message", "role": role, "content": [part]} | fields
 
 
+AGENTS = {  # what Codex CLI 0.171 has beside its functions
+    "type": "namespace",
+    "name": "multi_agent",
+    "description": "To have work done by others.",
+    "tools": [tool | {"strict": False} for tool in flat_functions()[:2]],
+}
 PERMISSIONS = message("developer", "<permissions>The sandbox may write here.</permissions>")
 TASK = message("user", "Why does the build fail?")
 HISTORY = [
@@ -69,6 +75,23 @@ REVIEW_SCHEMA = {
 }
 REVIEW = {"type": "json_schema", "name": "review", "strict": True, "schema": REVIEW_SCHEMA}
 RESPONSES_AGENTS: dict[str, dict[str, Any]] = {
+    "codex: tools in a namespace": TURN
+    | {
+        "tools": [*flat_functions(strict=False), AGENTS],
+        "parallel_tool_calls": True,
+        "reasoning": {"summary": "auto"},
+        "input": [
+            TASK,
+            {
+                "type": "function_call",
+                "call_id": "call_1",
+                "name": "run",
+                "namespace": "multi_agent",
+                "arguments": "{}",
+            },
+            {"type": "function_call_output", "call_id": "call_1", "output": "done"},
+        ],
+    },
     "codex: a turn with results": TURN,
     "codex: a model that it does not know": TURN
     | {"reasoning": None, "include": [], "text": None, "service_tier": None},

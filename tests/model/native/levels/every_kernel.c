@@ -75,6 +75,26 @@ static void all_of(int rows) {
         take(packed, bytes), take(y, (size_t)rows * out * 4);
     }
 }
+#elif defined(OF_STORED_LINEAR)
+static void all_of(int rows) {
+    int in = 512, out = 50, groups = in / GROUP;
+    for (int format = Q4_0; format <= IQ4_XS; format++) {
+        struct layout l = layout_of((enum format)format);
+        size_t bytes = panel_bytes(l, in);
+        uint8_t *packed = room(2 * bytes);
+        uint16_t *blocks = halves((size_t)out * (in / l.numbers) * l.bytes / 2);
+        struct stored_pack_args pack = {(uint8_t *)blocks, packed, format, out, in};
+        run(stored_pack, &pack, 1);
+        struct segment segments[] = {{packed, (int64_t)bytes, format, 0, 30},
+                                     {packed + bytes, (int64_t)bytes, format, 30, 2}};
+        float *y = room((size_t)rows * 32 * 4);
+        struct stored_linear_args args = {
+            numbers((size_t)rows * in), y, numbers(32), segments, room((size_t)rows * groups * GROUP),
+            room((size_t)rows * groups * 4), room((size_t)rows * groups * 8), 2, rows, in, 32};
+        run(stored_linear, &args, 1);
+        take(packed, 2 * bytes), take(y, (size_t)rows * 32 * 4);
+    }
+}
 #elif defined(OF_FLOAT_LINEAR)
 static void all_of(int rows) {
     int in = 1100, out = 100;

@@ -10,7 +10,8 @@ from thirdeye.model.native.build import COMPILERS, FLAGS, SOURCES
 from thirdeye.model.native.levels import Level, level_named, levels_here
 
 KERNELS = ("rms_norm", "layer_norm", "activate", "xielu", "rope_kv", "paged_attention", "sample")
-KERNELS += ("float_linear", "int8_linear", "dequantize")
+KERNELS += ("float_linear", "int8_linear", "stored_linear", "dequantize")
+PACKED_BY = {"int8_linear": "int8_pack.c", "stored_linear": "stored_pack.c"}
 TWIN = Path(__file__).with_name("every_kernel.c")
 CROSS, QEMU = ("aarch64-linux-gnu-gcc",), ("qemu-aarch64-static", "qemu-aarch64")
 
@@ -27,8 +28,8 @@ def hash_of(kernel: str, level: Level, compiler: str, run: list[str], folder: Pa
     program = folder / f"{kernel}-{level.name}"
     sources = [TWIN, SOURCES / "pool.c"]
     defines = [f'-DKERNEL="{kernel}.c"', f"-DOF_{kernel.upper()}", f"-I{SOURCES}"]
-    if kernel == "int8_linear":
-        defines.append('-DKERNEL2="int8_pack.c"')
+    if kernel in PACKED_BY:
+        defines.append(f'-DKERNEL2="{PACKED_BY[kernel]}"')
     flags = [flag for flag in FLAGS if flag not in ("-shared", "-fPIC", "-O3")]
     command = [compiler, *flags, *level.flags, "-O2", "-static", *defines, "-o", program, *sources]
     subprocess.run([*command, "-lm"], check=True)

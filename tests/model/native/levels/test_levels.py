@@ -9,6 +9,8 @@ from torch import Tensor
 
 from tests.model.attention.test_attention import Case
 from tests.model.attention.test_specs import CASES, SPECS, by
+from tests.model.native.products.stored_twin import tensor_of
+from tests.model.native.products.test_stored_linear import SCALES, layer_of, random_blocks
 from tests.model.native.test_taped import BLOCK_SIZE, BLOCKS_EACH, MODELS, cache, models
 from tests.model.steps import Row, make_batch
 from tests.model.test_invariance import random_linear
@@ -20,6 +22,7 @@ from thirdeye.model.native.activate import KINDS, ActivateKernel, XIELUKernel
 from thirdeye.model.native.layer_norm import HeadNormKernel, LayerNormKernel
 from thirdeye.model.native.levels import LEVELS, Level, levels_here
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.products.stored_linear import FORMATS
 from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.sample import SampleKernel
@@ -44,6 +47,15 @@ def int8_linear(native: Library, rows: int) -> Iterator[Tensor]:
     for shape in ((576, 100), (39, 49)):
         layer = random_linear(shape, NativeInt8(native), F32)
         yield from (layer.weight, layer(numbers(rows, shape[0])))
+
+
+def stored_linear(native: Library, rows: int) -> Iterator[Tensor]:
+    for name in FORMATS:
+        parts = [
+            tensor_of(kind, random_blocks(kind, count, 512, count, SCALES))
+            for kind, count in ((name, 50), ("Q8_0", 20))
+        ]
+        yield layer_of(native, parts)(numbers(rows, 512))
 
 
 def float_linear(native: Library, rows: int) -> Iterator[Tensor]:
@@ -113,7 +125,7 @@ def number_by_number(native: Library, rows: int) -> Iterator[Tensor]:
         yield Tape(native, forward).replay().clone()
 
 
-KERNELS = (int8_linear, float_linear, norms, activations, rope_kv, attention, draws)
+KERNELS = (int8_linear, stored_linear, float_linear, norms, activations, rope_kv, attention, draws)
 KERNELS += (number_by_number,)
 
 

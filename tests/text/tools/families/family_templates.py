@@ -73,6 +73,43 @@ GEMMA4 = (
     '<|"|>{% else %}{{ v | tojson }}{% endif %}{% if not loop.last %},{% endif %}{% endfor %}}'
     "<tool_call|>{% endfor %}" + _PLAIN + _END
 )
+DEEPSEEK32 = (
+    "{% set dsml_token = '｜DSML｜' %}{% if tools %}Call them in a <{{ dsml_token }}function_calls> "
+    "block:\n{{ tools | tojson }}\n{% endif %}"
+    + _LOOP
+    + "{% if m.role == 'tool' %}<function_results>\n<result>{{ m.content }}</result>\n"
+    "</function_results>{% elif m.tool_calls %}<{{ dsml_token }}function_calls>"
+    '{% for call in m.tool_calls %}\n<{{ dsml_token }}invoke name="{{ call.function.name }}">\n'
+    '{% for k, v in call.function.arguments.items() %}<{{ dsml_token }}parameter name="{{ k }}" '
+    "string=\"{{ 'true' if v is string else 'false' }}\">{{ v if v is string else v | tojson }}"
+    "</{{ dsml_token }}parameter>\n{% endfor %}</{{ dsml_token }}invoke>{% endfor %}\n"
+    "</{{ dsml_token }}function_calls>" + _PLAIN + _END
+)
+_ROLE = "<|start_of_role|>{{ m.role }}<|end_of_role|>{{ m.content }}<|end_of_text|>\n"
+GRANITE = (
+    "{% if tools %}<|start_of_role|>available_tools<|end_of_role|>{{ tools | tojson }}"
+    "<|end_of_text|>\nAnswer with <|tool_call|> and a list of calls.\n{% endif %}"
+    + _LOOP
+    + "{% if m.role == 'tool' %}<|start_of_role|>tool_response<|end_of_role|>{{ m.content }}"
+    "<|end_of_text|>\n{% elif m.tool_calls %}<|start_of_role|>assistant<|end_of_role|><|tool_call|>["
+    '{% for call in m.tool_calls %}{"name": "{{ call.function.name }}", "arguments": '
+    "{{ call.function.arguments | tojson }}}{% if not loop.last %}, {% endif %}{% endfor %}]"
+    "<|end_of_text|>\n{% else %}" + _ROLE + "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
+)
+GRANITE4 = (
+    "{% if tools %}<|start_of_role|>system<|end_of_role|>Call within <tool_call></tool_call> tags.\n"
+    "<tools>{{ tools | tojson }}</tools><|end_of_text|>\n{% endif %}"
+    + _LOOP
+    + "{% if m.role == 'tool' %}<|start_of_role|>user<|end_of_role|>\n<tool_response>\n"
+    "{{ m.content }}\n</tool_response><|end_of_text|>\n{% elif m.tool_calls %}"
+    "<|start_of_role|>assistant<|end_of_role|>{{ m.content }}{% for call in m.tool_calls %}\n"
+    '<tool_call>\n{"name": "{{ call.function.name }}", "arguments": '
+    "{{ call.function.arguments | tojson }}}\n</tool_call>{% endfor %}<|end_of_text|>\n{% else %}"
+    + _ROLE
+    + "{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|start_of_role|>assistant<|end_of_role|>{% endif %}"
+)
 HARMONY = (
     "{% if tools %}namespace functions {{ tools | tojson }}\n{% endif %}"
     + _LOOP
@@ -89,6 +126,9 @@ FAMILIES = {
     "mistral": MISTRAL,
     "llama": LLAMA,
     "deepseek": DEEPSEEK,
+    "deepseek32": DEEPSEEK32,
+    "granite": GRANITE,
+    "hermes": GRANITE4,
     "kimi": KIMI,
     "gemma4": GEMMA4,
     "harmony": HARMONY,

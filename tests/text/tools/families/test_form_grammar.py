@@ -1,17 +1,18 @@
 """What a grammar of a family's form makes is read back as calls that fit the schema."""
 
 import json
-import random
 
 import jsonschema_rs
 import pytest
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher
 
+from tests.text.tools.families.written_answers import BYTES, written
 from thirdeye.server.text.answer_reader import make_reader
 from thirdeye.server.text.reasoning.reasoning_form import HARMONY, PromptState
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
-from thirdeye.server.text.tools.families.call_form import CALL_FORMS, HARMONY_CALLS, CallForm
+from thirdeye.server.text.tools.families.call_form import CallForm
 from thirdeye.server.text.tools.families.form_grammar import form_grammar
+from thirdeye.server.text.tools.families.form_table import CALL_FORMS, HARMONY_CALLS
 
 SCHEMA = {
     "type": "object",
@@ -28,8 +29,6 @@ SCHEMA = {
 TOOLS = [Tool("weather", parameters=SCHEMA), Tool("ns.now/utc")]
 AUTO, REQUIRED = ToolChoice(ChoiceMode.AUTO), ToolChoice(ChoiceMode.REQUIRED)
 NAMED = ToolChoice(ChoiceMode.NAMED, "weather")
-BYTES = LLTokenizer("byte")
-MARKS = ['"', "</parameter>", "\n</parameter>\n", "</arg_value>\n", '<|"|>', "]", "}", ")"]
 
 
 def grammar(form: CallForm, choice: ToolChoice, *, is_parallel: bool = True) -> str:
@@ -41,30 +40,6 @@ def accepts(serialized: str, text: str) -> bool:
     assert not matcher.is_error(), matcher.get_error()
     raw = list(text.encode())
     return bool(matcher.try_consume_tokens(raw) == len(raw) and matcher.is_accepting())
-
-
-def written(serialized: str, seed: int) -> str | None:
-    """A random answer that the grammar allows; None for one that does not end in time."""
-    chance, matcher = random.Random(seed), LLMatcher(BYTES, serialized, log_level=0)
-    raw: list[int] = []
-    while len(raw) < 600 and not matcher.is_stopped():
-        mask = matcher.compute_bitmask()
-        choices = [i for i in range(256) if mask[i // 8] >> i % 8 & 1]
-        if not choices or (matcher.is_accepting() and chance.random() < 0.5):
-            break
-        mark = list(chance.choice(MARKS).encode())
-        if (
-            len(choices) > 40
-            and chance.random() < 0.4
-            and matcher.validate_tokens(mark) == len(mark)
-        ):
-            tokens = mark
-        else:
-            plain = [i for i in choices if chr(i) in "abc 1"] if len(choices) > 40 else choices
-            tokens = [chance.choice(plain or choices)]
-        assert matcher.try_consume_tokens(tokens) == len(tokens)
-        raw += tokens
-    return bytes(raw).decode() if matcher.is_accepting() else None
 
 
 def read(form: CallForm, text: str) -> tuple[str, list[tuple[str, str]]]:
@@ -109,6 +84,11 @@ CALL = {
     "<parameter=days>\n3\n</parameter>\n</function>\n</tool_call>",
     "glm": "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>P</arg_value>\n"
     "<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>",
+    "deepseek32": '<｜DSML｜function_calls>\n<｜DSML｜invoke name="weather">\n'
+    '<｜DSML｜parameter name="city" string="true">P</｜DSML｜parameter>\n'
+    '<｜DSML｜parameter name="days" string="false">3</｜DSML｜parameter>\n'
+    "</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+    "granite": '<|tool_call|>[{"name": "weather", "arguments": {"city": "P", "days": 3}}]',
     "mistral11": '[TOOL_CALLS]weather[ARGS]{"city": "P", "days": 3}',
     "llama": '{"name": "weather", "parameters": {"city": "P", "days": 3}}',
     "pythonic": '[weather(city="P", days=3)]',

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thirdeye.server.text.events import Piece
-from thirdeye.server.text.tools.families.call_form import CALL_FORMS, HARMONY_CALLS
 from thirdeye.server.text.tools.families.form_parser import FormParser
+from thirdeye.server.text.tools.families.form_table import CALL_FORMS, HARMONY_CALLS
 
 SCHEMA = {
     "type": "object",
@@ -44,8 +44,23 @@ def pairs(arguments: dict[str, Any], name: str) -> str:
     return f"<tool_call>{name}\n{inner}</tool_call>"
 
 
+def dsml(block: str) -> str:
+    inner = "".join(
+        f'<｜DSML｜parameter name="{k}" string="{"true" if isinstance(v, str) else "false"}">'
+        f"{v if isinstance(v, str) else json.dumps(v)}</｜DSML｜parameter>\n"
+        for k, v in ALL.items()
+    )
+    calls = f'<｜DSML｜invoke name="weather">\n{inner}</｜DSML｜invoke>\n'
+    calls += '<｜DSML｜invoke name="ns.now/utc">\n</｜DSML｜invoke>\n'
+    return f"<｜DSML｜{block}>\n{calls}</｜DSML｜{block}>"
+
+
 # As the families' public pages show them: two calls, one with arguments of every type.
 CALLS = {
+    "deepseek32": dsml("function_calls"),
+    "deepseek4": dsml("tool_calls"),
+    "granite": f'<|tool_call|>[{{"name": "weather", "arguments": {J}}}, '
+    '{"name": "ns.now/utc", "arguments": {}}]',
     "qwen_xml": f"<tool_call>\n{xml(ALL, 'weather')}</tool_call>\n"
     f"<tool_call>\n{xml({}, 'ns.now/utc')}</tool_call>",
     "seed": f"<seed:tool_call>\n{xml(ALL, 'weather', '', '')}</seed:tool_call>\n"

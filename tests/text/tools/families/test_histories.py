@@ -9,7 +9,8 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from tests.text.byte_tokenizer import ByteTokenizer
 from tests.text.tools.families.family_templates import FAMILIES
 from thirdeye.server.text.templates.chat_template import ChatTemplate
-from thirdeye.server.text.tools.families.call_form import CALL_FORMS, CallIds
+from thirdeye.server.text.tools.families.call_form import CallIds
+from thirdeye.server.text.tools.families.form_table import CALL_FORMS
 from thirdeye.server.text.tools.tool_prompt import fit
 
 ARGUMENTS = {"city": "Paris", "days": 3, "tags": ["a", True]}
@@ -28,7 +29,7 @@ def conversation(arguments: Any, call_id: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_template_tells_the_form(name: str) -> None:
     template = ChatTemplate(FAMILIES[name], ByteTokenizer())
-    assert template.call_form is CALL_FORMS[name]
+    assert template.call_form is CALL_FORMS.get(name)
     assert template.carries_tools
 
 

@@ -17,6 +17,8 @@ from tests.weights.formats.quantized.test_quantized_models import llama
 from tests.weights.sinks import RecordingSink
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
+from thirdeye.weights.formats.quantized.unnamed_method import without_settings
+from thirdeye.weights.formats.safetensors import ShardEntry
 from thirdeye.weights.load import load_weights
 
 Q = "model.layers.0.self_attn.q_proj"
@@ -163,11 +165,46 @@ def test_settings_in_a_file_of_their_own(gptq: Path, tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     settings = config.pop("quantization_config")
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ModelFormatError, match="dtype I32 is not supported"):
+    with pytest.raises(
+        ModelFormatError, match=r"dtype I32 .*looks quantized \(GPTQ\), but .*quantiz"
+    ):
         load(tmp_path)
     settings = {key: settings[key] for key in ("bits", "group_size", "desc_act", "sym")}
     (tmp_path / "quantize_config.json").write_text(json.dumps(settings))
     assert load(tmp_path).loaded.keys() == load(gptq).loaded.keys()
+
+
+LOOKS = {
+    "AWQ": ({".qweight": (8, 2), ".qzeros": (1, 2), ".scales": (1, 16)}, "I32"),
+    "GPTQ": ({".qweight": (2, 16), ".qzeros": (1, 2), ".scales": (1, 16)}, "I32"),
+    "compressed-tensors": ({".weight_packed": (16, 2), ".weight_scale": (16, 1)}, "I32"),
+    "modelopt": ({".weight": (16, 8), ".weight_scale": (16, 1), ".weight_scale_2": ()}, "U8"),
+    "bitsandbytes": ({".weight": (64, 1), ".weight.absmax": (2,)}, "U8"),
+    "FP8 in blocks": ({".weight": (16, 16), ".weight_scale_inv": (1, 1)}, "F8_E4M3"),
+    "MXFP4": ({"_blocks": (2, 8, 1, 16), "_scales": (2, 8, 1)}, "U8"),
+    "MLX": ({".weight": (16, 2), ".scales": (16, 1), ".biases": (16, 1)}, "U32"),
+}
+
+
+@pytest.mark.parametrize("method", LOOKS)
+def test_tensors_without_settings(method: str) -> None:
+    """The dtype alone says nothing to whoever copied a directory by halves."""
+    shapes, dtype = LOOKS[method]
+    tensors = {
+        f"a.b{end}": ShardEntry(f"a.b{end}", Path(), "F32" if n else dtype, shape, 0, 0)
+        for n, (end, shape) in enumerate(shapes.items())
+    }
+    said = [without_settings(entry, tensors) for entry in tensors.values()]
+    assert method in said[0]
+    assert said[1:] == [""] * (len(tensors) - 1)
+    alone = next(iter(tensors.values()))
+    assert without_settings(alone, {}) == ""
+
+
+def test_every_refusal_says_what_works(gptq: Path, tmp_path: Path) -> None:
+    for case in ("bits", "format", "words", "rotated", "a slow rule", "unknown"):
+        with pytest.raises(ModelFormatError, match=r"unquantized.* or a GGUF file of it\.$"):
+            open_checkpoint(changed(gptq, tmp_path, SETTINGS[case][0]))
 
 
 def test_one_module_in_more_bits(tmp_path: Path) -> None:

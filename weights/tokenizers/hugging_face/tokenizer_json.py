@@ -5,20 +5,23 @@ settings whose meaning we reproduce exactly are accepted: a tokenizer that is al
 wrong model. Everything else is refused by name.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.tokenizers.added_tokens_json import read_added_tokens
-from thirdeye.weights.tokenizers.affixes import read_affixes
-from thirdeye.weights.tokenizers.known_families import known_family, steps_of
-from thirdeye.weights.tokenizers.pipeline_json import is_byte_level as is_byte_level_json
-from thirdeye.weights.tokenizers.pipeline_json import read_pipeline
+from thirdeye.weights.tokenizers.hugging_face.added_tokens_json import read_added_tokens
+from thirdeye.weights.tokenizers.hugging_face.affixes import read_affixes
+from thirdeye.weights.tokenizers.hugging_face.known_families import known_family
+from thirdeye.weights.tokenizers.hugging_face.known_keys import check_keys
+from thirdeye.weights.tokenizers.hugging_face.pipeline_json import (
+    is_byte_level as is_byte_level_json,
+)
+from thirdeye.weights.tokenizers.hugging_face.pipeline_json import read_pipeline
 from thirdeye.weights.tokenizers.sentencepiece.pieces import piece_bytes
 from thirdeye.weights.tokenizers.vocabulary import (
     ByteDecoder,
     Vocabulary,
     decode_byte_level,
-    split_merge,
+    merges_of_text,
 )
 
 MAX_HOLES = 1 << 16  # ids without a token: an encoder fills them, and one far id would be millions
@@ -34,9 +37,11 @@ def read_vocabulary(
 ) -> Vocabulary:
     """`settings` is tokenizer_config.json; `bos` and `eos` are what the model's config says of
     them. `never_from_text`: added tokens that text shall not become, special or not."""
+    check_keys(tokenizer, settings)
     model = tokenizer.nested("model") or Fields(tokenizer.path, {})
     _check_model(model)
-    added = read_added_tokens(tokenizer, settings, vocab_size)
+    vocab = _vocab_ids(model)
+    added = read_added_tokens(tokenizer, settings, vocab, vocab_size)
     special = {
         token.literal: token.token_id
         for token, is_special in added
@@ -45,26 +50,25 @@ def read_vocabulary(
     ids = {token.literal: token.token_id for token, _ in added}
     bos = _settings_token(settings, "bos_token", ids, bos)
     end = _settings_token(settings, "eos_token", ids, None)
-    prefix, suffix = read_affixes(
-        steps_of(tokenizer, "post_processor", "processors"), settings, bos, end
-    )
+    prefix, suffix = read_affixes(tokenizer, settings, bos, end)
     family = known_family(tokenizer, model)
-    texts = _texts(model, ids)
+    texts = _texts(model, vocab, special)
+    _check_shared(tokenizer, texts, ids)
     is_byte_level = family is not None or is_byte_level_json(tokenizer)
     tokens, unreachable = _token_bytes(model, texts, is_byte_level)
     num_ids = max([*texts, *ids.values()], default=0) + 1
     if num_ids > vocab_size:
         raise tokenizer.error("model.vocab", f"has the id {num_ids - 1}, the model {vocab_size}.")
-    if (holes := num_ids - len(texts) - len(ids)) > MAX_HOLES:
+    if (holes := num_ids - len({*texts, *ids.values()})) > MAX_HOLES:
         raise tokenizer.error(
             "model.vocab", f"leaves {holes:,} ids without a token, the limit is {MAX_HOLES:,}."
         )
     return Vocabulary(
         tokens=tokens,
         unreachable=unreachable,
-        merges=_merges(model) if family is not None else (),
+        merges=_merges(model, special) if family is not None else (),
         special_tokens=special,
-        pre_tokenizer=family or read_pipeline(tokenizer, model, num_ids),
+        pre_tokenizer=family or read_pipeline(tokenizer, model, num_ids, special),
         vocab_size=vocab_size,
         bos_token_id=bos,
         eos_token_ids=eos if end is None else eos | {end},
@@ -88,21 +92,35 @@ def _check_model(model: Fields) -> None:
     model.refuse("end_of_word_suffix", "")
 
 
-def _texts(model: Fields, added: Mapping[str, int]) -> dict[int, str]:
-    """id -> token as the file writes it, without the added ones."""
+def _vocab_ids(model: Fields) -> dict[str, int]:
     vocab = model.raw("vocab")
     if model.text("type", "BPE") == "Unigram":
         vocab = _unigram_ids(model, vocab)
     if not isinstance(vocab, dict) or not all(type(token_id) is int for token_id in vocab.values()):
         raise model.error("vocab", "must map tokens to integers.")
+    return vocab
+
+
+def _texts(model: Fields, vocab: Mapping[str, int], special: Mapping[str, int]) -> dict[int, str]:
+    """id -> token as the file writes it, without the special ones."""
     texts: dict[int, str] = {}
     for literal, token_id in vocab.items():
-        if added.get(literal) == token_id:
+        if special.get(literal) == token_id:
             continue
         if token_id in texts or token_id < 0:
             raise model.error("vocab", f"the id {token_id} appears twice, or is below 0.")
         texts[token_id] = literal
     return texts
+
+
+def _check_shared(tokenizer: Fields, texts: Mapping[int, str], added: Mapping[str, int]) -> None:
+    """An added token may be one of the vocabulary's, but then it is the same."""
+    for literal, token_id in added.items():
+        if texts.get(token_id, literal) != literal:
+            raise tokenizer.error(
+                "added_tokens",
+                f"{literal!r:.40} has the id {token_id} of {texts[token_id]!r:.40}.",
+            )
 
 
 def _unigram_ids(model: Fields, vocab: object) -> dict[str, int]:
@@ -133,13 +151,13 @@ def _token_bytes(
     return decode_byte_level(texts)
 
 
-def _merges(model: Fields) -> list[tuple[bytes, bytes]]:
+def _merges(model: Fields, special: Iterable[str]) -> list[tuple[bytes, bytes]]:
     merges = model.raw("merges")
     if not isinstance(merges, list):
         raise model.error("merges", "must be a list.")
     decode = ByteDecoder()
     try:
-        pairs = [split_merge(merge) for merge in merges]
+        pairs = merges_of_text(merges, special)
         return [(decode(left), decode(right)) for left, right in pairs]
     except ValueError as error:
         raise model.error("merges", str(error)) from error

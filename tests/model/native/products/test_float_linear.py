@@ -7,8 +7,8 @@ from tests.model.test_invariance import SHAPES, heights_that_differ, random_line
 from tests.model.tiny import CPU
 from thirdeye.model.linear.choose_method import choose_head, choose_linear
 from thirdeye.model.linear.native_float32 import NativeFloat32
-from thirdeye.model.native.float_linear import PANEL_ROWS, pack_floats
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.products.float_linear import PANEL_ROWS, pack_floats
 from thirdeye.model.placement import Placement
 
 

@@ -161,7 +161,7 @@ def test_tokens_of_tokenizer_config_json_alone(theirs: tokenizers.Tokenizer) -> 
     assert ours.encode("aETHUSD") == [*ours.encode("a"), first + 1]
     assert ours.encode_with_special("<|turn|>\n\n") == [first]
     taken = {"5": {"content": "<|other|>", "special": True, **flags}}
-    with pytest.raises(ValueError, match="both an ordinary and an added token"):
+    with pytest.raises(ModelFormatError, match=r"'<\|other\|>' has the id 5 of "):
         build(described, added_tokens_decoder=taken)
     with pytest.raises(ModelFormatError, match="'added_tokens_decoder'"):
         build(described, added_tokens_decoder={"x": {"content": "<|other|>"}})

@@ -15,8 +15,8 @@ from thirdeye.model.linear.choose_method import choose_linear, choose_quantizati
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.native_int8 import NativeInt8
 from thirdeye.model.linear.row_invariant import RowInvariant
-from thirdeye.model.native.int8_linear import GROUP, LinearArgs, PackArgs, pack
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.products.int8_linear import GROUP, LinearArgs, PackArgs, pack
 from thirdeye.model.placement import Placement
 
 CPU = torch.device("cpu")
@@ -117,7 +117,8 @@ def test_it_is_the_choice_without_vnni(native: Library, monkeypatch: pytest.Monk
     monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
     assert choose_quantization("auto", FP32) == "none"
     where = replace(FP32, native=native)
-    assert choose_quantization("auto", where) == choose_quantization("int8", where) == "int8"
+    assert choose_quantization("auto", where) == choose_quantization("stored", where) == "stored"
+    assert choose_quantization("int8", where) == "int8"
     assert choose_quantization("none", where) == "none"
     assert isinstance(choose_linear(replace(where, quantize="int8")), NativeInt8)
 

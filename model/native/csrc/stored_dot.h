@@ -1,0 +1,137 @@
+/* Small unsigned numbers, some bits each, times signed bytes: each level's own way, exactly.
+ *
+ * A `partial` is what products are added up in, as many as fit: with AVX2 16 bits a pair of channels,
+ * else the sums themselves. `most_added` says how many fit.
+ */
+#ifndef STORED_DOT_H
+#define STORED_DOT_H
+
+#include "int8_dot.h"
+
+#if defined(LEVEL_NEON)
+
+#define SHIFTED(x, op, n) vreinterpretq_s32_u32(vreinterpretq_u32_s32(x) op (uint32_t)(n))
+#define OF_FOUR(x, op, n)                                                                          \
+    (ints){SHIFTED(x.a, op, n), SHIFTED(x.b, op, n), SHIFTED(x.c, op, n), SHIFTED(x.d, op, n)}
+typedef ints partial;
+
+OF_TWO(i_or, ints, ints, vorrq_s32)
+INLINE ints i_down(ints x, int n) { return OF_FOUR(x, >>, n); }
+INLINE ints i_up(ints x, int n) { return OF_FOUR(x, <<, n); }
+INLINE int32x4_t look_up4(int8x16_t table, int32x4_t q) {
+    return vreinterpretq_s32_s8(vqtbl1q_s8(table, vreinterpretq_u8_s32(q)));
+}
+INLINE ints i_look_up(const int8_t *values, ints q) {
+    int8x16_t table = vld1q_s8(values);
+    return (ints){look_up4(table, q.a), look_up4(table, q.b), look_up4(table, q.c),
+                  look_up4(table, q.d)};
+}
+INLINE partial partial_of(ints sums) { return sums; }
+INLINE int32x4_t small_dot4(int32x4_t sums, int32x4_t w, int8x16_t four) {
+    return vdotq_s32(sums, vreinterpretq_s8_s32(w), four);
+}
+INLINE partial partial_add(partial sums, ints w, const int8_t *codes) {
+    int8x16_t four = vreinterpretq_s8_s32(vdupq_n_s32(four_of(codes)));
+    return (ints){small_dot4(sums.a, w.a, four), small_dot4(sums.b, w.b, four),
+                  small_dot4(sums.c, w.c, four), small_dot4(sums.d, w.d, four)};
+}
+INLINE ints partial_end(ints sums, partial p) {
+    (void)sums; /* they are in it */
+    return p;
+}
+INLINE floats f_load_bytes(const int8_t *p) {
+    int8x16_t bytes = vld1q_s8(p);
+    int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
+    ints whole = {vmovl_s16(vget_low_s16(low)), vmovl_s16(vget_high_s16(low)),
+                  vmovl_s16(vget_low_s16(high)), vmovl_s16(vget_high_s16(high))};
+    return f_of(whole);
+}
+
+#elif defined(LEVEL_AVX512)
+
+typedef uint32_t words16 __attribute__((vector_size(64)));
+typedef ints partial;
+
+INLINE ints i_or(ints x, ints y) { return _mm512_or_si512(x, y); }
+INLINE ints i_down(ints x, int n) { return (ints)((words16)x >> (uint32_t)n); }
+INLINE ints i_up(ints x, int n) { return (ints)((words16)x << (uint32_t)n); }
+INLINE ints i_look_up(const int8_t *values, ints q) {
+    __m128i table = _mm_loadu_si128((const __m128i *)values);
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), q);
+}
+INLINE partial partial_of(ints sums) { return sums; }
+INLINE partial partial_add(partial sums, ints w, const int8_t *codes) {
+    return _mm512_dpbusd_epi32(sums, w, i_all(four_of(codes)));
+}
+INLINE ints partial_end(ints sums, partial p) {
+    (void)sums; /* they are in it */
+    return p;
+}
+INLINE floats f_load_bytes(const int8_t *p) {
+    return f_of(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+#else
+
+typedef uint32_t words8 __attribute__((vector_size(32)));
+typedef ints partial;
+
+OF_TWO(i_or, ints, _mm256_or_si256)
+INLINE ints i_down(ints x, int n) {
+    return (ints){(ints8)((words8)x.low >> (uint32_t)n), (ints8)((words8)x.high >> (uint32_t)n)};
+}
+INLINE ints i_up(ints x, int n) {
+    return (ints){(ints8)((words8)x.low << (uint32_t)n), (ints8)((words8)x.high << (uint32_t)n)};
+}
+INLINE ints i_look_up(const int8_t *values, ints q) {
+    __m256i table = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)values));
+    return (ints){_mm256_shuffle_epi8(table, q.low), _mm256_shuffle_epi8(table, q.high)};
+}
+INLINE floats f_load_bytes(const int8_t *p) {
+    __m128i bytes = _mm_loadu_si128((const __m128i *)p);
+    ints whole = {_mm256_cvtepi8_epi32(bytes), _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))};
+    return f_of(whole);
+}
+
+#if defined(LEVEL_AVXVNNI)
+
+INLINE partial partial_of(ints sums) { return sums; }
+INLINE partial partial_add(partial sums, ints w, const int8_t *codes) {
+    __m256i four = _mm256_set1_epi32(four_of(codes));
+    return (ints){_mm256_dpbusd_avx_epi32(sums.low, w.low, four),
+                  _mm256_dpbusd_avx_epi32(sums.high, w.high, four)};
+}
+INLINE ints partial_end(ints sums, partial p) {
+    (void)sums; /* they are in it */
+    return p;
+}
+
+#else
+
+INLINE partial partial_of(ints sums) {
+    (void)sums; /* they are added at the end */
+    return i_all(0);
+}
+INLINE __m256i small_dot8(__m256i pairs, __m256i w, __m256i four) {
+    pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w, four));
+    __asm__("" : "+x"(pairs)); /* added up here: gcc would rather keep products, and spill them */
+    return pairs;
+}
+INLINE partial partial_add(partial pairs, ints w, const int8_t *codes) {
+    __m256i four = _mm256_set1_epi32(four_of(codes));
+    return (ints){small_dot8(pairs.low, w.low, four), small_dot8(pairs.high, w.high, four)};
+}
+INLINE ints partial_end(ints sums, partial pairs) {
+    __m256i one = _mm256_set1_epi16(1);
+    return i_add(sums, (ints){_mm256_madd_epi16(pairs.low, one), _mm256_madd_epi16(pairs.high, one)});
+}
+
+#endif
+
+#endif
+
+/* Of products of numbers of so many bits and of bytes up to 127: a pair of them, and what is added to
+ * it, is below 2^15. */
+INLINE int most_added(int bits) { return bits <= 4 ? 8 : bits == 5 ? 4 : 2; }
+
+#endif

@@ -1,0 +1,283 @@
+/* y = x W^T + b, with the weights as a file keeps them and the activations rounded to 8 bits.
+ *
+ * Numbers of a few bits, a scale for each 16 or 32 of them, perhaps a minimum: all formats are this, and
+ * one kernel, in which `layout` is constant. Each 32 channels of a token are rounded by their own maximum
+ * (round_group.h). Within a group sums are whole numbers and exact; then, with one rounding each,
+ *
+ *     t = sum * scale         for the first 16 or 32 channels
+ *     t = sum * scale + t     for the other 16, where they have a scale of their own
+ *     t = minimum * (sum of the activations' numbers) + t
+ *     y = t * (scale of the activations) + y
+ *
+ * from the first group to the last: so a token's result is the same in any batch. What a scale stands for
+ * is exact too: a half, or a half times a whole number of 8 bits.
+ */
+#include "stored_dot.h"
+#include "stored_linear.h"
+
+enum {
+    TOKENS = 4, /* that share a pass over a panel, */
+    AT_ONCE = REGISTERS == 32 ? TILES : 1, /* and of its tiles: what the registers can sum up */
+    AHEAD = 4096 /* bytes: how long before its use a lone pass asks for numbers */
+};
+
+/* What IQ4_NL's and IQ4_XS's numbers stand for, 128 added. */
+static const int8_t VALUES[16] = {1,   24,  45,  63,  79,  93,  106, 118,
+                                  -127, -115, -103, -90, -75, -59, -39, -15};
+
+static void round_token(const struct stored_linear_args *args, int token) {
+    int groups = args->in_features / GROUP;
+    const float *x = args->x + (size_t)token * args->in_features;
+    for (int group = 0; group < groups; group++, x += GROUP) {
+        size_t place = (size_t)token * groups + group;
+        ints low, high;
+        args->code_scales[place] = round_group(f_load(x), f_load(x + WIDTH),
+                                               args->codes + place * GROUP, &low, &high);
+        args->code_sums[2 * place] = i_sum(low);
+        args->code_sums[2 * place + 1] = i_sum(high);
+    }
+}
+
+/* A group of a panel from one of its tiles on, and of the first of some tokens. */
+struct place {
+    const uint8_t *numbers, *scales;
+    const int8_t *codes;
+    const float *code_scales;
+    const int32_t *code_sums;
+    int groups; /* between one token and the next */
+};
+
+/* The numbers of 4 channels of 16 rows. Word `step % bits`, from bit `step / bits * bits` on, has them. */
+INLINE ints numbers_at(const struct layout l, const uint8_t *numbers, int step) {
+    ints q = i_load_raw(numbers + step % l.low * STEP * ROWS);
+    if (l.low < 8) {
+        if (step >= l.low) q = i_down(q, step / l.low * l.low);
+        q = i_and(q, i_all(0x01010101 * ((1 << l.low) - 1)));
+    }
+    if (l.is_table) return i_look_up(VALUES, q);
+    if (!l.high) return q;
+    ints above = i_load_raw(numbers + (l.low + step % l.high) * STEP * ROWS);
+    int from = step / l.high * l.high, up = l.low - from;
+    above = up > 0 ? i_up(above, up) : i_down(above, -up);
+    return i_or(q, i_and(above, i_all(0x01010101 * (((1 << l.high) - 1) << l.low))));
+}
+
+/* Of a tile's 16 rows; `super` is what a byte's is multiplied by. */
+INLINE floats scales_at(const struct layout l, const uint8_t *scales, int index, int tile,
+                        floats super) {
+    size_t place = (size_t)index * ROWS + tile * WIDTH;
+    if (l.has_super) return f_mul(super, f_load_bytes((const int8_t *)scales + place));
+    return f_load_half((const uint16_t *)scales + place, WIDTH);
+}
+
+/* Of all 32 channels, or of one half. */
+INLINE int32_t sum_of_codes(const struct layout l, const struct place *p, int token, int half) {
+    const int32_t *sums = p->code_sums + token * p->groups * 2;
+    return l.scales == 2 ? sums[half] : sums[0] + sums[1];
+}
+
+/* Sums of the products of 16 or 32 channels, of which the first are those of `step`. */
+INLINE void dot(const struct layout l, const struct place *p, const int half, const int tokens,
+                ints whole[TOKENS][AT_ONCE]) {
+    const int steps = STEPS / l.scales, is_wide = l.low == 8 || l.is_table;
+    const int fits = is_wide ? STEPS : most_added(l.low + l.high), most = fits < steps ? fits : steps;
+    for (int t = 0; t < tokens; t++) {
+        int32_t start = -l.less * sum_of_codes(l, p, t, half);
+        for (int tile = 0; tile < AT_ONCE; tile++)
+            whole[t][tile] = is_wide ? dot_from(start) : i_all(start);
+    }
+#pragma GCC unroll 8
+    for (int first = 0; first < steps; first += most) {
+        partial part[TOKENS][AT_ONCE];
+        for (int t = 0; t < tokens; t++)
+            for (int tile = 0; tile < AT_ONCE; tile++) part[t][tile] = partial_of(whole[t][tile]);
+#pragma GCC unroll 8
+        for (int i = first; i < first + most; i++) {
+            /* Of all 32 channels, those that share a word one after the other. */
+            const int step = l.scales == 2 ? half * steps + i : i % 2 * 4 + i / 2;
+            ints q[AT_ONCE];
+            for (int tile = 0; tile < AT_ONCE; tile++)
+                q[tile] = numbers_at(l, p->numbers + tile * WIDTH * STEP, step);
+            for (int t = 0; t < tokens; t++) {
+                const int8_t *four = p->codes + (size_t)t * p->groups * GROUP + step * STEP;
+                for (int tile = 0; tile < AT_ONCE; tile++) {
+                    if (is_wide)
+                        whole[t][tile] = dot_add(whole[t][tile], dot_of(q[tile]), four);
+                    else
+                        part[t][tile] = partial_add(part[t][tile], q[tile], four);
+                }
+            }
+        }
+        for (int t = 0; t < tokens && !is_wide; t++)
+            for (int tile = 0; tile < AT_ONCE; tile++)
+                whole[t][tile] = partial_end(whole[t][tile], part[t][tile]);
+    }
+}
+
+/* Sums of 16 or 32 channels times their scales: the first of a term, or what is added to it. */
+INLINE void scale_sums(const struct layout l, const struct place *p, const int half,
+                       const int tokens, const floats super[AT_ONCE],
+                       floats term[TOKENS][AT_ONCE]) {
+    ints whole[TOKENS][AT_ONCE];
+    dot(l, p, half, tokens, whole);
+    for (int tile = 0; tile < AT_ONCE; tile++) {
+        floats scale = scales_at(l, p->scales, half, tile, super[tile]);
+        for (int t = 0; t < tokens; t++) {
+            floats sum = f_of(whole[t][tile]);
+            term[t][tile] = half ? f_fma(sum, scale, term[t][tile]) : f_mul(sum, scale);
+        }
+    }
+}
+
+INLINE void add_minimum(const struct layout l, const struct place *p, const int half,
+                        const int tokens, const floats super[AT_ONCE],
+                        floats term[TOKENS][AT_ONCE]) {
+    for (int tile = 0; tile < AT_ONCE; tile++) {
+        floats minimum = scales_at(l, p->scales, l.scales + half, tile, super[tile]);
+        for (int t = 0; t < tokens; t++) {
+            floats sum = f_all((float)sum_of_codes(l, p, t, half));
+            term[t][tile] = f_fma(minimum, sum, term[t][tile]);
+        }
+    }
+}
+
+/* What a group of channels adds to the sums of some tiles. */
+INLINE void add_group(const struct layout l, const struct place *p, const int tokens,
+                      const floats super[AT_ONCE], const floats super_minimum[AT_ONCE],
+                      floats sums[TOKENS][AT_ONCE]) {
+    floats term[TOKENS][AT_ONCE];
+    scale_sums(l, p, 0, tokens, super, term);
+    if (l.scales == 2) scale_sums(l, p, 1, tokens, super, term);
+    if (l.has_minimum) add_minimum(l, p, 0, tokens, super_minimum, term);
+    if (l.has_minimum && l.scales == 2) add_minimum(l, p, 1, tokens, super_minimum, term);
+    for (int t = 0; t < tokens; t++) {
+        floats scale = f_all(p->code_scales[t * p->groups]);
+        for (int tile = 0; tile < AT_ONCE; tile++)
+            sums[t][tile] = f_fma(term[t][tile], scale, sums[t][tile]);
+    }
+}
+
+/* The sums of some rows, from one of the segment's on, for some tokens into y. All of it is unrolled, or
+ * the sums would be in memory all the way. */
+INLINE void store(const struct stored_linear_args *args, const struct segment *segment, int below,
+                  int first, const int tokens, floats sums[TOKENS][AT_ONCE]) {
+#pragma GCC unroll 3
+    for (int tile = 0; tile < AT_ONCE; tile++) {
+        int left = segment->num_rows - below - tile * WIDTH;
+        int row = segment->first_row + below + tile * WIDTH;
+        floats bias = args->bias ? f_load_first(args->bias + row, left) : f_zero();
+#pragma GCC unroll 8
+        for (int t = 0; t < tokens; t++) {
+            floats y = args->bias ? f_add(sums[t][tile], bias) : sums[t][tile];
+            f_store_first(args->y + (size_t)(first + t) * args->out_features + row, left, y);
+        }
+    }
+}
+
+/* Some tiles of a panel, for `tokens` tokens from `first`; meanwhile `lines` are asked for with each
+ * group. Where this is inlined all inner loops have constant bounds, so sums stay in registers. */
+INLINE void pass_tiles(const struct stored_linear_args *args, const struct segment *segment,
+                       int panel, int from, int first, const int tokens, const uint8_t *wanted,
+                       int lines, const struct layout l) {
+    int groups = args->in_features / GROUP;
+    size_t at = (size_t)first * groups;
+    const uint8_t *numbers = segment->packed + panel * segment->panel_bytes;
+    const uint8_t *scales = numbers + (size_t)groups * group_numbers(l);
+    const uint8_t *supers = scales + (size_t)groups * group_scales(l);
+    struct place place = {numbers + from * WIDTH * STEP,
+                          scales + from * WIDTH * (l.has_super ? 1 : 2),
+                          args->codes + at * GROUP,
+                          args->code_scales + at,
+                          args->code_sums + 2 * at,
+                          groups};
+    floats sums[TOKENS][AT_ONCE], super[AT_ONCE], super_minimum[AT_ONCE];
+    for (int t = 0; t < tokens; t++)
+        for (int tile = 0; tile < AT_ONCE; tile++) sums[t][tile] = f_zero();
+    for (int group = 0; group < groups;) {
+        int stop = l.has_super ? group + SUPER : groups;
+        if (l.has_super)
+            for (int tile = 0; tile < AT_ONCE; tile++) {
+                const uint16_t *halves = (const uint16_t *)supers + (from + tile) * WIDTH;
+                super[tile] = f_load_half(halves, WIDTH);
+                if (l.has_minimum) super_minimum[tile] = f_load_half(halves + ROWS, WIDTH);
+            }
+        for (; group < stop; group++) {
+            for (int line = 0; line < lines; line++, wanted += LINE)
+                __builtin_prefetch(wanted, 0, 2);
+            add_group(l, &place, tokens, super, super_minimum, sums);
+            place.numbers += group_numbers(l), place.scales += group_scales(l);
+            place.codes += GROUP, place.code_scales++, place.code_sums += 2;
+        }
+        supers += super_scales(l);
+    }
+    store(args, segment, panel * ROWS + from * WIDTH, first, tokens, sums);
+}
+
+/* One pass over a panel. What is asked for ahead: see int8_linear.c. */
+INLINE void pass(const struct stored_linear_args *args, const struct segment *segment, int panel,
+                 int next, int first, const int tokens, const struct layout l) {
+    int groups = args->in_features / GROUP, passes = ceil_div(args->num_tokens, TOKENS);
+    int lines = ceil_div(ceil_div(group_numbers(l) + group_scales(l), LINE), passes);
+    size_t skipped = (size_t)lines * LINE * groups * (first / TOKENS);
+    const uint8_t *begin = segment->packed + panel * segment->panel_bytes;
+    const uint8_t *wanted =
+        passes == 1 ? begin + AHEAD : segment->packed + next * segment->panel_bytes + skipped;
+    if (skipped >= (size_t)segment->panel_bytes) lines = 0;
+    for (int tile = 0; tile < TILES; tile += AT_ONCE)
+        pass_tiles(args, segment, panel, tile, first, tokens, wanted, tile ? 0 : lines, l);
+}
+
+INLINE void multiply(const struct stored_linear_args *args, const struct segment *segment, int panel,
+                     int next, const enum format format) {
+    const struct layout l = layout_of(format);
+    int token = 0, left;
+    for (; (left = args->num_tokens - token) >= TOKENS; token += TOKENS)
+        pass(args, segment, panel, next, token, TOKENS, l);
+    if (left & 2) pass(args, segment, panel, next, token, 2, l);
+    token += left & 2;
+    if (left & 1) pass(args, segment, panel, next, token, 1, l);
+}
+
+#define OF_FORMAT(format)                                                                          \
+    static __attribute__((noinline)) void multiply_##format(                                       \
+        const struct stored_linear_args *args, const struct segment *segment, int panel, int next) { \
+        multiply(args, segment, panel, next, format);                                              \
+    }
+OF_FORMAT(Q4_0)
+OF_FORMAT(Q4_1)
+OF_FORMAT(Q5_0)
+OF_FORMAT(Q5_1)
+OF_FORMAT(Q8_0)
+OF_FORMAT(Q4_K)
+OF_FORMAT(Q5_K)
+OF_FORMAT(Q6_K)
+OF_FORMAT(Q2_K)
+OF_FORMAT(Q3_K)
+OF_FORMAT(IQ4_NL)
+OF_FORMAT(IQ4_XS)
+
+static void (*const MULTIPLY[])(const struct stored_linear_args *, const struct segment *, int, int) = {
+    multiply_Q4_0, multiply_Q4_1, multiply_Q5_0, multiply_Q5_1, multiply_Q8_0,   multiply_Q4_K,
+    multiply_Q5_K, multiply_Q6_K, multiply_Q2_K, multiply_Q3_K, multiply_IQ4_NL, multiply_IQ4_XS};
+
+static int panels_of(const struct segment *segment) { return ceil_div(segment->num_rows, ROWS); }
+
+void stored_linear(const void *data, struct team *team) {
+    const struct stored_linear_args *args = data;
+    for (int token; (token = next_item(team)) < args->num_tokens;)
+        round_token(args, token);
+    barrier(team);
+    /* A few items for each thread: neighbouring panels for one thread, little to wait for. */
+    int panels = 0;
+    for (int i = 0; i < args->num_segments; i++) panels += panels_of(args->segments + i);
+    int item_panels = ceil_div(panels, 8 * team->num_threads);
+    for (int first; (first = next_item(team) * item_panels) < panels;)
+        for (int panel = first; panel < first + item_panels && panel < panels; panel++) {
+            const struct segment *segment = args->segments;
+            int own = panel;
+            for (; own >= panels_of(segment); segment++) own -= panels_of(segment);
+            int is_last = panel == first + item_panels - 1; /* the others take the items between */
+            int step = is_last ? (team->num_threads - 1) * item_panels + 1 : 1;
+            MULTIPLY[segment->format](args, segment, own, own + step);
+        }
+}

@@ -1,0 +1,100 @@
+/* Linear layers whose weights are a file's own blocks: how they lie in memory, and the operations.
+ *
+ * A layer is a few segments of rows, each in a format of its own. A segment lies in panels of ROWS
+ * rows, behind the last of which are zeros. In a panel there are, one behind the other,
+ *
+ *     numbers  [group of 32 channels][words][ROWS][4 bytes]: the low bits' words, then the high bits'
+ *     scales   [group][of the group's numbers][ROWS], then minimums alike: halves, or bytes if
+ *              there are
+ *     supers   [group of 256 channels][ROWS] halves: what the scales of 8 groups are multiplied by, and
+ *              [ROWS] more for the minimums
+ *
+ * so that 16 rows are a register's lanes, and 4 channels of each what an instruction multiplies. Nothing
+ * is lost or rounded: a number's bits, a scale's bits are the file's.
+ */
+#ifndef STORED_LINEAR_H
+#define STORED_LINEAR_H
+
+#include "blocks.h"
+#include "pool.h"
+#include "round_group.h"
+
+#include <stddef.h>
+
+enum {
+    STEP = 4,  /* channels that one instruction multiplies */
+    STEPS = GROUP / STEP,
+    TILES = 3, /* of WIDTH rows in a panel */
+    ROWS = TILES * WIDTH,
+    SUPER = 8, /* groups under a super */
+    LINE = 64  /* bytes that come from memory at once; a panel begins with one */
+};
+
+struct layout {
+    int low, high;      /* bits of a number: those that lie together, and those above them */
+    int less;           /* is taken off a number */
+    int scales;         /* of a group: 1, or 2 for 16 channels each */
+    int has_minimum;    /* for each scale, one */
+    int has_super;      /* scales and minimums are bytes with a sign */
+    int is_table;       /* a number is a place in VALUES */
+    int bytes, numbers; /* of a block in the file */
+};
+
+INLINE struct layout layout_of(const enum format format) {
+    switch (format) {
+    case Q4_0: return (struct layout){4, 0, 8, 1, 0, 0, 0, 18, 32};
+    case Q4_1: return (struct layout){4, 0, 0, 1, 1, 0, 0, 20, 32};
+    case Q5_0: return (struct layout){4, 1, 16, 1, 0, 0, 0, 22, 32};
+    case Q5_1: return (struct layout){4, 1, 0, 1, 1, 0, 0, 24, 32};
+    case Q8_0: return (struct layout){8, 0, 128, 1, 0, 0, 0, 34, 32};
+    case Q4_K: return (struct layout){4, 0, 0, 1, 1, 1, 0, 144, 256};
+    case Q5_K: return (struct layout){4, 1, 0, 1, 1, 1, 0, 176, 256};
+    case Q6_K: return (struct layout){4, 2, 32, 2, 0, 1, 0, 210, 256};
+    case Q2_K: return (struct layout){2, 0, 0, 2, 1, 1, 0, 84, 256};
+    case Q3_K: return (struct layout){2, 1, 4, 2, 0, 1, 0, 110, 256};
+    case IQ4_NL: return (struct layout){4, 0, 128, 1, 0, 0, 1, 18, 32};
+    case IQ4_XS: return (struct layout){4, 0, 128, 1, 0, 1, 1, 136, 256};
+    }
+    __builtin_unreachable();
+}
+
+/* Bytes of ROWS rows, for a group of 32 channels or one of 256. */
+INLINE int group_numbers(const struct layout l) { return (l.low + l.high) * STEP * ROWS; }
+INLINE int group_scales(const struct layout l) {
+    return l.scales * (1 + l.has_minimum) * (l.has_super ? 1 : 2) * ROWS;
+}
+INLINE int super_scales(const struct layout l) { return l.has_super * 2 * (1 + l.has_minimum) * ROWS; }
+
+INLINE size_t panel_bytes(const struct layout l, int in_features) {
+    int groups = in_features / GROUP;
+    size_t bytes = (size_t)groups * (group_numbers(l) + group_scales(l));
+    bytes += (size_t)(groups / SUPER) * super_scales(l);
+    return (bytes + LINE - 1) / LINE * LINE;
+}
+
+struct segment {
+    const uint8_t *packed; /* panels, 64-byte aligned */
+    int64_t panel_bytes;
+    int format, first_row, num_rows;
+};
+
+struct stored_linear_args {
+    const float *x;                 /* [num_tokens, in_features] */
+    float *y;                       /* [num_tokens, out_features] */
+    const float *bias;              /* [out_features], or NULL */
+    const struct segment *segments; /* top to bottom */
+    int8_t *codes;                  /* [num_tokens, groups, GROUP]: activations, rounded; scratch */
+    float *code_scales;             /* [num_tokens, groups]: what one is worth; scratch */
+    int32_t *code_sums;             /* [num_tokens, groups, 2]: of 16 channels each; scratch */
+    int num_segments, num_tokens, in_features, out_features;
+};
+
+struct stored_pack_args {
+    const uint8_t *blocks; /* [num_rows, blocks of a row] */
+    uint8_t *packed;       /* panels, zeros before */
+    int format, num_rows, in_features;
+};
+
+operation stored_linear, stored_pack;
+
+#endif
