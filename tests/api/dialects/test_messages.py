@@ -209,7 +209,7 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"foo": 1}, "Unknown parameter 'foo'."),
     ({"messages": None}, "Missing required parameter 'messages'."),
     ({"max_tokens": None}, "Missing required parameter 'max_tokens'."),
-    ({"max_tokens": 0}, "'max_tokens' must be between 1 and 2147483647, got 0."),
+    ({"max_tokens": 0}, "'max_tokens' must be at least 1, got 0."),
     ({"messages": []}, "'messages' must hold at least 1 item, got 0."),
     (
         {"messages": [HI | {"role": "tool"}]},
