@@ -15,7 +15,7 @@ from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
 from thirdeye.server.api.requests.fields import Stop
-from thirdeye.server.api.requests.strict_model import Limit, LimitOrOff, Strict
+from thirdeye.server.api.requests.strict_model import Limit, LimitOrAny, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
 from thirdeye.server.api.requests.tool_fields import MAX_TOOLS, CalledName, FunctionName
 from thirdeye.server.api.requests.value_readers import array
@@ -263,7 +263,7 @@ class MessagesRequest(CountTokensRequest):
     stop_sequences: Stop = ()
     temperature: float = Field(1.0, ge=0, le=1)
     top_p: float = Field(1.0, ge=0, le=1)
-    top_k: LimitOrOff = 0
+    top_k: LimitOrAny = 0
 
     # accepted hints
     metadata: Metadata | None = None
