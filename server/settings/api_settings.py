@@ -216,3 +216,9 @@ class ProcessSettings:
     )
     access_log: bool = setting(False, "A log line for every HTTP request, refused ones too")
     vllm_metrics: bool = setting(False, "Show /metrics under vLLM's names, too")
+    otlp_traces_endpoint: str | None = setting(
+        None,
+        "Send a trace of each request there, by OTLP over HTTP",
+        pattern=r"^https?://\S+$",
+        unit="URL",
+    )

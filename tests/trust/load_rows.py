@@ -79,4 +79,18 @@ LOAD_ROWS = (
         full=("tests/engine/scheduling/test_deadlines.py",),
         push=("tests/engine/scheduling/test_deadlines.py",),
     ),
+    Row(
+        36,
+        "injected faults",
+        "10,000 days on a simulated machine: crashes, delays and refusals in allocator, pipe, "
+        "disk, clock, compiler and in steps, under clients that leave or read slowly, with drains",
+        "each client has exactly one proper end, what is answered is right; no block, permit, "
+        "task, process or socket is left",
+        full=("tests/trust/faults",),
+        push=(
+            "tests/trust/faults/test_faults.py::test_a_hundred_bad_days",
+            "tests/trust/faults/test_faults.py::test_a_planted_bug_is_found",
+        ),
+        push_size="100 days, 5 planted bugs",
+    ),
 )

@@ -21,7 +21,13 @@ from thirdeye.server.engine.interface.types import (
     FinishReason,
     Request,
 )
-from thirdeye.server.errors import ApiError, InternalError, ServiceUnavailable, engine_down
+from thirdeye.server.errors import (
+    ApiError,
+    InternalError,
+    ServiceUnavailable,
+    come_back_in,
+    engine_down,
+)
 from thirdeye.server.text.events import TextEvent
 from thirdeye.server.text.stream_text import stream_text
 from thirdeye.server.text.text_stream import TextOptions
@@ -111,7 +117,9 @@ def failure(
     """The error an event stands for: nobody asked for an abort who is still listening."""
     if event.finish_reason is FinishReason.ABORT:
         return ServiceUnavailable(
-            "The server stopped before the answer was complete.", code="server_draining"
+            "The server stopped before the answer was complete.",
+            code="server_draining",
+            headers=come_back_in(5),
         )
     if event.finish_reason is not FinishReason.ERROR:
         return None

@@ -46,7 +46,7 @@ def run_loop(
     for sequence in count():
         with idle:
             first = [] if core.has_work else [inbox.get()]
-        is_stopped = _execute(core, chain(first, _waiting(inbox)))
+        is_stopped = execute(core, chain(first, _waiting(inbox)))
         outputs = core.step()
         stats = msgspec.structs.replace(
             core.stats(), idle_seconds_total=idle.seconds, emit_seconds_total=emitting.seconds
@@ -80,7 +80,7 @@ def _waiting(inbox: Inbox) -> Iterator[Command | Wake]:
             return
 
 
-def _execute(core: EngineCore, commands: Iterable[Command | Wake]) -> bool:
+def execute(core: EngineCore, commands: Iterable[Command | Wake]) -> bool:
     """Carry out commands; True once one of them was `Stop`."""
     for command in commands:
         match command:

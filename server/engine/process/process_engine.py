@@ -16,7 +16,7 @@ from typing import Self
 import msgspec
 
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
-from thirdeye.server.engine.process.engine_client import ENGINE_CLOSED, EngineClient
+from thirdeye.server.engine.process.engine_client import EngineClient
 from thirdeye.server.engine.process.frames import FrameReader, pack_frame
 from thirdeye.server.engine.process.messages import (
     Command,
@@ -63,7 +63,20 @@ class ProcessEngine(EngineClient):
 
         `close_timeout` is in seconds: how long `close` waits for the running step before it kills.
         """
-        child = await Child.attach(spawned)
+        return await cls.start_with(
+            await Child.attach(spawned), recipe, on_progress, close_timeout=close_timeout
+        )
+
+    @classmethod
+    async def start_with(
+        cls,
+        child: "Child",
+        recipe: bytes,
+        on_progress: OnProgress | None = None,
+        *,
+        close_timeout: float = 5.0,
+    ) -> Self:
+        """`start`, with a child that we already speak to."""
         try:
             child.send(Hello(recipe))
             info = await child.wait_ready(on_progress)
@@ -113,9 +126,10 @@ class ProcessEngine(EngineClient):
         self._child.kill()
 
     async def close(self) -> None:
-        """See `Engine.close`. Waits for the step that runs, `close_timeout` seconds at most."""
+        """See `Engine.close`. Open streams end at once; the process is waited for, which ends with
+        the step that runs, `close_timeout` seconds at most."""
         self._is_closing = True
-        self.refuse(ENGINE_CLOSED)
+        self.abort_all()
         self._child.send(Stop())
         _, is_pending = await asyncio.wait([self._reading], timeout=self._close_timeout)
         if is_pending:

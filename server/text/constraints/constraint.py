@@ -35,6 +35,7 @@ MAX_LOCATING_BYTES = 128 * 1024  # of subschemas compiled alone, to find the one
 WHITESPACE = r"( |\n {0,32})?"
 
 _TOKEN_SET = re.compile(r"<\[[0-9,]+\]>")
+_NOT_COMPILED = "cannot be compiled."
 UNFOLLOWABLE = (
     "cannot be followed: nothing satisfies it, or it needs a combination that is not supported."
 )
@@ -111,11 +112,23 @@ def choice(options: Sequence[str]) -> str:
 def lark(text: str) -> str:
     """Text of a context-free grammar, in llguidance's variant of Lark from its rule `start`, or in
     GBNF from its rule `root`."""
+    return json.dumps({"grammars": [{"lark_grammar": checked_lark(text)}]})
+
+
+def checked_lark(text: str) -> str:
+    """The grammar in Lark's notation. Raises `ConstraintError`."""
     _check_size(text, MAX_GRAMMAR_BYTES)
     if "::=" in text:
         text = _lark_of_gbnf(text)
     _check_repetition(lark_length(text))
-    return _checked(json.dumps({"grammars": [{"lark_grammar": text}]}))
+    if not works(text):
+        raise ConstraintError(_NOT_COMPILED)
+    return text
+
+
+def works(rules: str) -> bool:
+    """Whether an answer can begin that follows rules in Lark's notation."""
+    return _works(json.dumps({"grammars": [{"lark_grammar": rules}]}))
 
 
 def _lark_of_gbnf(text: str) -> str:
@@ -177,7 +190,7 @@ def _check_repetition(length: int) -> None:
 
 def _checked(grammar: str) -> str:
     if not _works(grammar):
-        raise ConstraintError("cannot be compiled.")
+        raise ConstraintError(_NOT_COMPILED)
     return grammar
 
 

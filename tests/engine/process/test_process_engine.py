@@ -113,6 +113,23 @@ def test_a_step_that_hangs_is_killed_at_close() -> None:
     asyncio.run(main())
 
 
+def test_streams_do_not_wait_for_the_step_that_is_closed_upon() -> None:
+    """Whoever listens is told at once: a drain that is out of time has half a second for it."""
+
+    async def main() -> None:
+        engine = await start_process(Recipe(step_seconds=600), close_timeout=600)
+        task = asyncio.create_task(collect(engine, long_request()))
+        await until(lambda: engine.stalled_seconds() > 0.1)
+        closing = asyncio.create_task(engine.close())
+        async with asyncio.timeout(30):
+            assert endings(await task) == [FinishReason.ABORT]
+        assert not closing.done()
+        engine.kill()
+        await closing
+
+    asyncio.run(main())
+
+
 def test_it_ignores_the_signals_of_the_terminal() -> None:
     """Ctrl-C reaches the whole process group: running answers must survive to be drained."""
 
