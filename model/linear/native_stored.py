@@ -14,9 +14,9 @@ from torch import Tensor
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.linear.method import FromDense, FromStored, LinearLayer, replace_weight
 from thirdeye.model.linear.native_int8 import NativeInt8
-from thirdeye.model.linear.round_blocks import ROUND, round_blocks
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.products.int8_linear import GROUP
+from thirdeye.model.native.products.round_blocks import ROUND, round_blocks
 from thirdeye.model.native.products.stored_linear import (
     FORMATS,
     StoredLinearKernel,

@@ -23,7 +23,9 @@ from thirdeye.server.api.openai.chat_format import ChatCompletion, ChatFormat
 from thirdeye.server.api.openai.schema import (
     AssistantMessage,
     ChatRequest,
+    CustomCall,
     Message,
+    SentCall,
     TokenizeRequest,
     ToolMessage,
 )
@@ -204,9 +206,14 @@ def _plain(message: Message) -> dict[str, object]:
     if message.name is not None:
         plain["name"] = message.name
     if isinstance(message, AssistantMessage) and message.tool_calls:
-        plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+        plain["tool_calls"] = [_plain_call(call) for call in message.tool_calls]
     if isinstance(message, AssistantMessage) and message.thought:
         plain["reasoning_content"] = message.thought
     if isinstance(message, ToolMessage):
         plain["tool_call_id"] = message.tool_call_id
     return plain
+
+
+def _plain_call(call: SentCall) -> dict[str, object]:
+    function_call = call.as_function_call() if isinstance(call, CustomCall) else call
+    return function_call.model_dump()

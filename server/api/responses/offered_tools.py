@@ -33,9 +33,10 @@ class FunctionTool(Strict):
     is_async: Annotated[bool, Hint((False,))] = Field(False, alias="async")
     output_schema: AnyHint = None
 
-    def as_function(self) -> JsonObject:
+    def as_chat(self) -> JsonObject:
         """In chat's words."""
-        return self.model_dump(include=_SHOWN - {"type"}, exclude_none=True)
+        shown = self.model_dump(include=_SHOWN - {"type"}, exclude_none=True)
+        return {"type": "function", "function": shown}
 
 
 CallableTool = Annotated[
@@ -95,10 +96,12 @@ class OfferedTool:
     address: ToolAddress
     heading: str = ""  # of its namespace, where it is the first
 
-    def as_function(self) -> JsonObject:
-        function = self.tool.as_function() | {"name": self.address.joined}
-        told = "\n\n".join(filter(None, (self.heading, str(function.get("description") or ""))))
-        return function | ({"description": told} if told else {})
+    def as_chat(self) -> JsonObject:
+        told = "\n\n".join(filter(None, (self.heading, self.tool.description)))
+        changed = self.tool.model_copy(
+            update={"name": self.address.joined, "description": told or None}
+        )
+        return changed.as_chat()
 
 
 def offered_tools(tools: Sequence[Tool]) -> Iterator[OfferedTool]:

@@ -219,7 +219,7 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"tools": [{"type": "web_search"}, FLAT, {"type": "mcp", "server_label": "x"}]},
          "tools[0], tools[2]"),
         ({"tools": [{"type": "local_shell"}], "tool_choice": "none"}, "tools[0]"),
-        ({"tools": [{"type": "mcp"}, LARK]}, "tools[0], tools[1].format"),
+        ({"tools": [{"type": "mcp"}, LARK]}, "tools[0]"),
         ({"input": [SEARCH_CALL, {"role": "user", "content": "Hi"}]}, "input[0]"),
         ({"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"},
                     {"role": "user", "content": "Hi"}]}, "input[0].encrypted_content"),

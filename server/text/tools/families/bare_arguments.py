@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thirdeye.server.text.constraints.constraint import checked_lark
-from thirdeye.server.text.constraints.terminals_of import may_hold
+from thirdeye.server.text.constraints.terminals_of import free_of, may_hold
 from thirdeye.server.text.tools.definitions import Tool
 from thirdeye.server.text.tools.families.argument_rules import ArgumentRules, literal
 from thirdeye.server.text.tools.families.call_form import Arguments
@@ -81,7 +81,8 @@ class BareRules(ArgumentRules):
             self.rules.append(f"{rule}_text[lazy]: TEXT {literal(tags.end)}")
             text = f"{rule}_text"
         else:
-            self.side.append({"lark_grammar": grammar, "name": f"{rule}_grammar"})
+            free = free_of(grammar, tags.mark)
+            self.side.append({"lark_grammar": free, "name": f"{rule}_grammar"})
             text = f"@{rule}_grammar {literal(tags.end)}"
         opening = self._opening(key, is_string=True)
         self.rules.append(f"{self.name}: {opening} {text} {literal(tags.last)}")

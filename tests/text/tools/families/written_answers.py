@@ -7,7 +7,7 @@ from llguidance import LLMatcher, LLTokenizer
 BYTES = LLTokenizer("byte")
 MARKS = [
     *('"', "</parameter>", "\n</parameter>\n", "</arg_value>\n", "</｜DSML｜parameter>\n"),
-    *('<|"|>', "]", "}", ")"),
+    *('<|"|>', "]", "}", ")", "\n", "\\n", "*** End"),
 ]
 
 

@@ -14,8 +14,8 @@ from tests.model.native.products.stored_twin import product, tensor_of
 from tests.model.tiny import LLAMA, change, random_model
 from thirdeye.model.linear.choose_method import choose_head, choose_linear, choose_quantization
 from thirdeye.model.linear.linear import Linear
-from thirdeye.model.linear.round_blocks import ROUND, round_blocks
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.products.round_blocks import ROUND, round_blocks
 from thirdeye.model.placement import Placement
 from thirdeye.server.load.engine_info import linear_methods
 
