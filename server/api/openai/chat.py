@@ -183,7 +183,7 @@ async def encode_messages(
             tools=shown,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
-            variables=variables,
+            variables={**model.template_variables, **(variables or {})},
             max_tokens=context if is_bounded else None,
         )
 
