@@ -98,20 +98,26 @@ async def plan_chat(
     """The engine requests of a chat request. Raises `InvalidRequest` for what does not fit."""
     tools = tool_use(body, model)
     thinking = plan_thinking(body, model)
+    may_call = tools is not None and tools.may_call
+    is_whole = body.allowed_token_ids is not None  # the thinking is made of them, too
+    if is_whole and may_call:
+        raise refuse("allowed_token_ids", "cannot go with 'tools': calls need other tokens.")
     content = await grammars.of(*constraint_of(body))
     form = model.template.for_tools.call_form if model.template else None
     grammar, left_out = await compile_tools(tools, content, grammars, form)
     is_bounded = body.truncate_prompt_tokens is None
     ids = await encode_chat(body, model, tools, thinking, is_bounded=is_bounded)
-    may_call = tools is not None and tools.may_call
     thoughts = thought_terms(
         thinking,
         ids,
         model,
-        grammar=grammar,
+        grammar="" if is_whole else grammar,
         is_headed=may_call and form is HARMONY_CALLS,
-        min_tokens=body.min_tokens,
+        min_tokens=0 if is_whole else body.min_tokens,
     )
+    if is_whole and thoughts.engine is not None:
+        rule = "cannot go with a budget of thinking: that ends with tokens of its own."
+        raise refuse("allowed_token_ids", rule)
     is_old_name = body.max_completion_tokens is None
     own = AnswerFields(
         id_prefix=id_prefix,
@@ -122,7 +128,7 @@ async def plan_chat(
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         prompt_logprobs=body.prompt_logprobs,
         lists_tokens=body.logprobs or body.return_token_ids,
-        grammar=thoughts.grammar,
+        grammar=grammar if is_whole else thoughts.grammar,
         parse_tool_calls=may_call,
         call_form=form,
         tools=tools.tools if tools else (),
