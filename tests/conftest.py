@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-# Before torch is: two workers on two cores must not spin while they wait for the other's threads.
+# Before torch is: three workers on two cores must not spin while they wait for the others' threads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251  # the OpenMP library's own
 
 # Before triton is imported by anybody: without a GPU its kernels run in its interpreter.

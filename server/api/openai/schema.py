@@ -28,7 +28,7 @@ from thirdeye.server.api.requests.generation_fields import (
     MaxTokensOrNone,
     NumKept,
 )
-from thirdeye.server.api.requests.strict_model import MAX_INT, Strict, TokenId
+from thirdeye.server.api.requests.strict_model import MAX_INT, Limit, Strict, TokenId
 from thirdeye.server.api.requests.tagged_unions import kinds
 from thirdeye.server.api.requests.tool_fields import Arguments, CalledName, ToolChoiceField, Tools
 from thirdeye.server.text.tools.text_inputs import input_as_arguments
@@ -135,6 +135,7 @@ class AssistantMessage(SentThoughts, SentMessage):
     refusal: str | None = None
     annotations: list[object] | None = None
     phase: str | None = None
+    prefix: bool = False  # of the last message: the answer goes on with it
     audio: None = None
     function_call: None = None
     tool_calls: list[SentCall] = Field(default_factory=list, max_length=MAX_TOOL_CALLS)
@@ -168,7 +169,7 @@ class ChatRequest(ReasoningFields, GenerationRequest):
     tools: Tools = ()
     tool_choice: ToolChoiceField | None = None
     parallel_tool_calls: bool = True
-    max_tool_calls: int | None = Field(None, ge=1, le=MAX_INT)
+    max_tool_calls: Limit | None = None
     verbosity: Annotated[Literal["low", "medium", "high"] | None, Hint(("medium",))] = None
 
 

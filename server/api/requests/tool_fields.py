@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.field_rules.ignored import Ignored
 from thirdeye.server.api.requests.value_readers import (
@@ -206,6 +206,8 @@ NAME_PATTERN = f"^[a-zA-Z0-9_./-]{{1,{MAX_NAME_CHARS}}}$"
 # For dialects that become a chat request: chat says whether a name is well made, these tell it to
 # the outside.
 FunctionName = Annotated[str, Field(json_schema_extra={"pattern": NAME_PATTERN})]
+# For names of which chat sees a part alone.
+ToolName = Annotated[FunctionName, AfterValidator(lambda value: _name(value, ""))]
 CalledName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 
 

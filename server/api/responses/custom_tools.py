@@ -8,7 +8,7 @@ from thirdeye.server.api.field_rules.hints import Hint
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.requests.strict_model import Strict
 from thirdeye.server.api.requests.tagged_unions import kinds
-from thirdeye.server.api.requests.tool_fields import FunctionName
+from thirdeye.server.api.requests.tool_fields import ToolName
 
 # Programs that run where a model does might call it, too: there are none here.
 CallerHint = Annotated[Any, Hint((["direct"], ["direct", "programmatic"]))]
@@ -32,7 +32,7 @@ InputFormat = Annotated[
 
 class CustomTool(Strict):
     type: Literal["custom"]
-    name: FunctionName
+    name: ToolName
     description: str | None = None
     format: InputFormat | None = None
     allowed_callers: CallerHint = None

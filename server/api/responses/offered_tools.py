@@ -15,14 +15,14 @@ from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.requests.strict_model import Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
-from thirdeye.server.api.requests.tool_fields import HOSTED_TOOLS, MAX_TOOLS, FunctionName
+from thirdeye.server.api.requests.tool_fields import HOSTED_TOOLS, MAX_TOOLS, ToolName
 from thirdeye.server.api.responses.custom_tools import CallerHint, CustomTool
 from thirdeye.server.api.responses.hosted import HostedTool
 
 
 class FunctionTool(Strict):
     type: Literal["function"]
-    name: FunctionName
+    name: ToolName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -49,7 +49,7 @@ class NamespaceTool(Strict):
     """Tools that belong together. What is said of all of them stands before the first."""
 
     type: Literal["namespace"]
-    name: FunctionName
+    name: ToolName
     description: str | None = None
     tools: list[CallableTool] = Field(default_factory=list, max_length=MAX_TOOLS)
 

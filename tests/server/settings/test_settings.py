@@ -41,7 +41,7 @@ def another_value(row: Setting, folder: Path) -> str:
         file = folder / row.name
         file.write_text("a-key")
         return str(file)
-    return "another"
+    return '{"another":1}' if row.rule.unit == "JSON" else "another"
 
 
 @pytest.mark.parametrize("name", ROWS)
