@@ -77,9 +77,9 @@ def scale_groups(
 
     groups = torch.from_numpy(out).view(*scale.shape, -1)
     numbers = torch.from_numpy(q).view(groups.shape)
-    factor, more, less = (
-        None if column is None else torch.from_numpy(column)[..., None]
-        for column in (scale, plus, minus)
+    factor = torch.from_numpy(scale)[..., None]
+    more, less = (
+        None if column is None else torch.from_numpy(column)[..., None] for column in (plus, minus)
     )
     step = max(IN_CACHE * len(groups) // max(out.size, 1), 1)
     for start in range(0, len(groups), step):
