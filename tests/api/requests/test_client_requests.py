@@ -114,6 +114,23 @@ def test_a_model_answers_to_its_patterns_by_the_name_that_was_sent() -> None:
     assert ask(CHAT_URL, body, state=state).json()["model"] == "tiny"
 
 
+@pytest.mark.parametrize(
+    ("pattern", "served", "others"),
+    [
+        ("claude-*", ["claude-", "claude-3/b", "claude-\n"], ["Claude-3", "xclaude-3"]),
+        ("gpt-?", ["gpt-4"], ["gpt-", "gpt-4o"]),
+        ("a[1]*", ["a[1]", "a[1]-b"], ["a1", "a1-b"]),
+        ("*", ["anything", "a/b"], []),
+    ],
+)
+def test_a_pattern_has_two_signs(pattern: str, served: list[str], others: list[str]) -> None:
+    state = ready_state(fake_engine(), name_patterns=(pattern,))
+    for name in served:
+        assert ask(CHAT_URL, CHAT | {"model": name}, state=state).json()["model"] == name
+    for name in others:
+        assert ask(CHAT_URL, CHAT | {"model": name}, state=state).status_code == 404
+
+
 def test_two_names_that_differ_in_case_alone_are_told_apart_or_neither_is_meant() -> None:
     state = ready_state(fake_engine(), names=("tiny", "Tiny"))
     assert ask(CHAT_URL, CHAT | {"model": "Tiny"}, state=state).json()["model"] == "Tiny"
