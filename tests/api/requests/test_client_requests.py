@@ -101,6 +101,8 @@ def test_a_limit_above_the_room_is_refused_if_the_operator_says_so() -> None:
         answer = ask(path, body | {name: 494}, config=strict)
         assert answer.status_code == 400
         assert answer.json()["error"]["message"].startswith(f"'{name}' must be at most 493, got")
+        huge = ask(path, body | {name: 2**40}, config=strict).json()["error"]["message"]
+        assert huge.startswith(f"'{name}' must be at most 493, got a larger number: the context")
         assert ask(path, body | {name: 493}, config=strict).status_code == 200
 
 
