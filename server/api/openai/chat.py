@@ -80,12 +80,20 @@ def check_chat(body: ChatRequest) -> None:
 
 def check_continuation(body: ChatRequest | TokenizeRequest, messages: Sequence[Message]) -> None:
     """Either a new message is begun, or the assistant's last one goes on."""
-    if not body.continue_final_message:
+    if not continues(body, messages):
         return
+    is_prefix = not body.continue_final_message
+    param = f"messages[{len(messages) - 1}].prefix" if is_prefix else "continue_final_message"
     if "add_generation_prompt" in body.model_fields_set and body.add_generation_prompt:
-        raise refuse("continue_final_message", "cannot go with 'add_generation_prompt': true.")
+        raise refuse(param, "cannot go with 'add_generation_prompt': true.")
     if messages[-1].role != "assistant":
         raise refuse("continue_final_message", "needs an assistant message at the end.")
+
+
+def continues(body: ChatRequest | TokenizeRequest, messages: Sequence[Message]) -> bool:
+    """Whether the last message goes on, by vLLM's word for it or by Mistral's and DeepSeek's."""
+    last = messages[-1]
+    return body.continue_final_message or (isinstance(last, AssistantMessage) and last.prefix)
 
 
 async def plan_chat(
@@ -98,20 +106,26 @@ async def plan_chat(
     """The engine requests of a chat request. Raises `InvalidRequest` for what does not fit."""
     tools = tool_use(body, model)
     thinking = plan_thinking(body, model)
+    may_call = tools is not None and tools.may_call
+    is_whole = body.allowed_token_ids is not None  # the thinking is made of them, too
+    if is_whole and may_call:
+        raise refuse("allowed_token_ids", "cannot go with 'tools': calls need other tokens.")
     content = await grammars.of(*constraint_of(body))
     form = model.template.for_tools.call_form if model.template else None
     grammar, left_out = await compile_tools(tools, content, grammars, form)
     is_bounded = body.truncate_prompt_tokens is None
     ids = await encode_chat(body, model, tools, thinking, is_bounded=is_bounded)
-    may_call = tools is not None and tools.may_call
     thoughts = thought_terms(
         thinking,
         ids,
         model,
-        grammar=grammar,
+        grammar="" if is_whole else grammar,
         is_headed=may_call and form is HARMONY_CALLS,
-        min_tokens=body.min_tokens,
+        min_tokens=0 if is_whole else body.min_tokens,
     )
+    if is_whole and thoughts.engine is not None:
+        rule = "cannot go with a budget of thinking: that ends with tokens of its own."
+        raise refuse("allowed_token_ids", rule)
     is_old_name = body.max_completion_tokens is None
     own = AnswerFields(
         id_prefix=id_prefix,
@@ -122,7 +136,7 @@ async def plan_chat(
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         prompt_logprobs=body.prompt_logprobs,
         lists_tokens=body.logprobs or body.return_token_ids,
-        grammar=thoughts.grammar,
+        grammar=grammar if is_whole else thoughts.grammar,
         parse_tool_calls=may_call,
         call_form=form,
         tools=tools.tools if tools else (),
@@ -141,13 +155,14 @@ async def encode_chat(
     is_bounded: bool,
 ) -> list[int]:
     """The prompt of a request. Raises `InvalidRequest`; `is_bounded`: also for what cannot fit."""
+    goes_on = continues(body, body.messages)
     return await encode_messages(
         body.messages,
         model,
         tools=tools.shown_tools() if tools else (),
         add_special_tokens=body.add_special_tokens,
-        add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
-        continue_final_message=body.continue_final_message,
+        add_generation_prompt=body.add_generation_prompt and not goes_on,
+        continue_final_message=goes_on,
         variables=thinking.variables,
         is_bounded=is_bounded,
     )

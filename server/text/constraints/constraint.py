@@ -9,12 +9,12 @@ limits, so a compilation ends; it may still take part of a second, and belongs o
 """
 
 import json
-import re
 from collections.abc import Sequence
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
 
+from thirdeye.server.engine.interface.token_sets import token_set, token_set_of
 from thirdeye.server.text.constraints.followable import followable, leave_out
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
 from thirdeye.server.text.constraints.repetition import (
@@ -34,7 +34,6 @@ MAX_LOCATING_BYTES = 128 * 1024  # of subschemas compiled alone, to find the one
 # model that likes blanks must go on after them.
 WHITESPACE = r"( |\n {0,32})?"
 
-_TOKEN_SET = re.compile(r"<\[[0-9,]+\]>")
 _NOT_COMPILED = "cannot be compiled."
 UNFOLLOWABLE = (
     "cannot be followed: nothing satisfies it, or it needs a combination that is not supported."
@@ -152,15 +151,15 @@ def _literal(word: str) -> str:
 
 
 def of_tokens(token_ids: Sequence[int]) -> str:
-    """Text of these tokens, one at least. Whether a vocabulary has them is not looked at."""
-    text = f"start: (<[{','.join(map(str, token_ids))}]>)+"
-    return json.dumps({"grammars": [{"lark_grammar": text}]})
+    """An answer of these tokens, which ends where one of them ends it. Whether a vocabulary has
+    them is not looked at."""
+    return token_set(token_ids)
 
 
 def serialized(grammar: str) -> str:
     """What another of these functions made, come back from outside."""
     _check_size(grammar, MAX_SERIALIZED_BYTES)
-    return _checked(grammar)
+    return grammar if token_set_of(grammar) is not None else _checked(grammar)
 
 
 def behind(rule: str, grammar: str) -> str:
@@ -197,7 +196,6 @@ def _checked(grammar: str) -> str:
 def _works(grammar: str) -> bool:
     """Whether an answer can begin. Some faults show only as the first token is looked for."""
     limits = LLParserLimits(verbose_errors=False)
-    grammar = _TOKEN_SET.sub("<[0]>", grammar)  # ids of a vocabulary that is not here
     matcher = LLMatcher(LLTokenizer("byte"), grammar, log_level=0, limits=limits)
     if not matcher.is_error():
         matcher.compute_bitmask()

@@ -19,6 +19,7 @@ from tests.api.support import CHAT, Served, fake_engine, says
 
 URL = "/v1/chat/completions"
 Json = dict[str, Any]
+TOOL: Json = {"type": "function", "function": {"name": "f"}}
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +287,21 @@ def test_tokenize_takes_the_variables_too(thinker: Served) -> None:
     body = {"messages": CHAT["messages"], "chat_template_kwargs": {"enable_thinking": False}}
     tokens = thinker.whole("/tokenize", body)["tokens"]
     assert bytes(t for t in tokens if t < 256).decode().endswith("</think>\n\n")
+
+
+def test_allowed_tokens_are_those_of_the_thinking_too(thinker: Served) -> None:
+    allowed = {"allowed_token_ids": [65, 257], "min_tokens": 2}
+    request, _ = asked(thinker, URL, CHAT | allowed)
+    assert request.grammar == '{"token_ids": [65, 257]}'
+    assert request.thinking is None
+    assert request.sampling.min_tokens == 2
+
+
+@pytest.mark.parametrize("field", [{"thinking_token_budget": 3}, {"tools": [TOOL]}])
+def test_what_needs_other_tokens_cannot_go_with_allowed_ones(thinker: Served, field: Json) -> None:
+    answer = thinker.post(URL, CHAT | {"allowed_token_ids": [65]} | field)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "allowed_token_ids"
 
 
 # --- what no request says ------------------------------------------------------------------------
