@@ -4,16 +4,16 @@
     without(words)        of_tokens(ids)
 
 Each gives llguidance's serialized form, and has compiled it once over a vocabulary of single bytes:
-what is handed to the engine works. Sizes are bounded here and work is bounded by llguidance's own
-limits, so a compilation ends; it may still take part of a second, and belongs off the event loop.
+what is handed to the engine works. Sizes are bounded here; work is not, so whoever compiles for
+strangers has it tried in a process that can be ended (`trial.py`), off the event loop.
 """
 
 import json
 import re
 from collections.abc import Sequence
 
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
-from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
+from llguidance import LLMatcher
+from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from thirdeye.server.text.constraints.followable import followable, leave_out
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
@@ -22,6 +22,7 @@ from thirdeye.server.text.constraints.repetition import (
     regex_length,
     repeated_too_long,
 )
+from thirdeye.server.text.constraints.trial import works
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_REGEX_BYTES = 4 * 1024
@@ -121,7 +122,7 @@ def lark(text: str) -> str:
 def _lark_of_gbnf(text: str) -> str:
     try:
         return gbnf_to_lark(text)
-    except (GbnfToLarkError, RecursionError, IndexError, KeyError, ValueError):
+    except Exception:  # its own error, and plain ones for what it did not think of
         raise ConstraintError("is no grammar in GBNF.") from None
 
 
@@ -182,13 +183,8 @@ def _checked(grammar: str) -> str:
 
 
 def _works(grammar: str) -> bool:
-    """Whether an answer can begin. Some faults show only as the first token is looked for."""
-    limits = LLParserLimits(verbose_errors=False)
-    grammar = _TOKEN_SET.sub("<[0]>", grammar)  # ids of a vocabulary that is not here
-    matcher = LLMatcher(LLTokenizer("byte"), grammar, log_level=0, limits=limits)
-    if not matcher.is_error():
-        matcher.compute_bitmask()
-    return not matcher.is_error()
+    """Whether an answer can begin."""
+    return works(_TOKEN_SET.sub("<[0]>", grammar))  # ids of a vocabulary that is not here
 
 
 def _locate(schema: object) -> str:
