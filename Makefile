@@ -2,6 +2,7 @@
 # make test    the whole suite                                   make check   format, lint, types, imports
 # make setup   the environment and the default model, alone       make prove   the slow proofs
 # make trust   what must be survived, at full size: docs/reliability.md; ROWS="5 10" for some
+# make lock    deploy/*.lock and the bill of materials             make audit   known holes of what is locked
 # make wheel   dist/*.whl, to install anywhere
 # make format  what formatter and linter can mend                make clean   remove .venv and caches
 # make bench-cpu   against other servers on the same cores: ARGS="--llama-server PATH --gguf PATH"
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 ROWS ?=
 
-.PHONY: help setup serve test prove trust bench-cpu check wheel format clean model
+.PHONY: lock audit help setup serve test prove trust bench-cpu check wheel format clean model
 
 help:
 	@sed '/^#/!Q; s/^# //' Makefile
@@ -39,10 +40,11 @@ setup: $(VENV)/.runtime model
 serve: setup
 	@exec $(BIN)/thirdeye serve $(ARGS)
 
+# Three workers for two cores: one waits for a server or a browser while two work.
 # Without a package index in reach the real-weight tests skip, loudly; all others still run.
 test: $(VENV)/.dev
 	@$(BIN)/thirdeye pull --if-missing || echo "WARNING: no default model: the tests marked 'real' will be skipped"
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --durations 20 $(ARGS)
 
 # Minutes to an hour: the promises at many times the examples, and on the real model.
 prove: $(VENV)/.dev
@@ -66,6 +68,19 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Both want a network: versions and hashes from the package index, holes from its database.
+TOOLS := $(VENV)/tools
+$(TOOLS)/.installed: | $(BIN)/python
+	@$(PYTHON) -m venv $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.13,<0.14' 'pip-audit>=2.10,<3'
+	@touch $@
+
+lock: $(VENV)/.dev $(TOOLS)/.installed
+	$(BIN)/python -m tests.deploy.lock $(TOOLS)/bin/uv
+
+audit: $(VENV)/.dev $(TOOLS)/.installed
+	$(BIN)/python -m tests.deploy.audit $(TOOLS)/bin/pip-audit
 
 wheel: $(VENV)/.runtime
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

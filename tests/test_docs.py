@@ -12,7 +12,8 @@ NAMED = re.compile(
     r"`((?:server|model|weights|clients|tests|deploy)/[\w/.]+\.\w+)`"
 )  # in prose and code
 INSIDE = re.compile(r"`(\w+)(?:\.\w+)?` in `([\w/]+\.py)`")  # "`Block.__init__` in `model/...`"
-PAGES = sorted([*ROOT.glob("docs/*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+TOP = [ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")]
+PAGES = sorted([*ROOT.glob("docs/*.md"), *TOP])
 
 
 def links(page: Path) -> set[Path]:

@@ -13,6 +13,7 @@ limit.
 from pathlib import Path
 
 MAX_FIELD = 120  # characters of a field's name in a message: a file's may be as long as it likes
+MAX_PROBLEM = 1000  # and of what is said of it, which may quote the file
 
 
 class ModelError(Exception):
@@ -41,8 +42,8 @@ class ModelFormatError(ModelError):
         if offset is not None:
             place += f", byte {offset:,}"
         if field:
-            place += f", '{_cut(field)}'"
-        super().__init__(_printable(f"{place}: {problem}"))
+            place += f", '{_cut(_printable(field), MAX_FIELD)}'"
+        super().__init__(f"{_printable(place)}: {_cut(_printable(problem), MAX_PROBLEM)}")
         self.path = path
         self.problem = problem
         self.field = field
@@ -55,8 +56,8 @@ class ModelFormatError(ModelError):
         )
 
 
-def _cut(name: str) -> str:
-    return name if len(name) <= MAX_FIELD else f"{name[:MAX_FIELD]}..."
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def _printable(text: str) -> str:

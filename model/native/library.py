@@ -6,6 +6,7 @@ struct; here is what all of them share: loading, the threads, and a tensor's add
 """
 
 import ctypes
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ class Library:
 
     def __init__(self, path: Path) -> None:
         if not path.exists():
-            raise Unavailable("they are being compiled; the next start has them, and is quicker")
+            raise Unavailable(_why_not_there(path))
         if not is_sealed(path):  # loading it could end this process
             raise Unavailable(f"the library is damaged: {path} (the next start makes it again)")
         try:
@@ -100,3 +101,11 @@ def openmp_runtime(maps: Path = MAPPED_FILES) -> Path:
     if len(found) != 1:
         raise Unavailable(f"torch shares no OpenMP runtime: {len(found)} are loaded")
     return found[0]
+
+
+def _why_not_there(path: Path) -> str:
+    """The compiler is at work, unless it has nowhere to write: a read-only system, say."""
+    folder = next(parent for parent in path.parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        return f"they are not in {path.parent}, which cannot be written"
+    return "they are being compiled; the next start has them, and is quicker"

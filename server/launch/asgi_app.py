@@ -53,6 +53,7 @@ from thirdeye.server.api.responses.routes import responses_routes
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import ServedModel, ServerState
 from thirdeye.server.errors import ApiError, ClientGone
+from thirdeye.server.tracing.request_trace import NO_TRACER, Tracer
 
 
 class App(FastAPI):
@@ -80,7 +81,9 @@ class App(FastAPI):
         return show_access(show_ceilings(found, self._config), self._config)
 
 
-def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
+def create_app(
+    state: ServerState, config: ApiConfig | None = None, tracer: Tracer = NO_TRACER
+) -> App:
     """The app over `state`. Two apps share nothing."""
     context = Context.of(state, config or ApiConfig())
     state.rates = Rates(
@@ -134,5 +137,6 @@ def create_app(state: ServerState, config: ApiConfig | None = None) -> App:
         on_response=context.metrics.responded,
         error_response=error_response,
         access_log=context.config.access_log,
+        tracer=tracer,
     )
     return app

@@ -7,6 +7,7 @@ import typer
 from thirdeye.clients.grouped_help import GroupedCommand
 from thirdeye.clients.loadtest.cli import app as bench
 from thirdeye.server.bench.command import bench_engine
+from thirdeye.server.eval.eval_command import app as evaluation
 from thirdeye.server.settings.options import takes_settings
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 
 bench.command("engine", cls=GroupedCommand)(bench_engine)
 app.add_typer(bench)
+app.add_typer(evaluation)
 
 ModelArgument = Annotated[
     str | None,

@@ -5,8 +5,10 @@ The engine's process, built by `server/load/load_engine.py`, loads the weights.
 
 import hashlib
 import importlib.metadata
+import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,6 +44,7 @@ class OpenedModel:
     fingerprint: str
     tokenizer: Tokenizer
     template: ChatTemplate | None
+    template_variables: Mapping[str, object]
     names: tuple[str, ...]
     defaults: GenerationDefaults
     info: ModelInfo
@@ -54,6 +57,7 @@ class OpenedModel:
             name_patterns=tuple(filter(is_pattern, self.names)),
             tokenizer=self.tokenizer,
             template=self.template,
+            template_variables=self.template_variables,
             max_model_len=info.max_model_len,
             created=int(time.time()),
             fingerprint=who.fingerprint,
@@ -82,6 +86,7 @@ def open_model(asked: CheckpointSettings) -> OpenedModel:
         fingerprint=checkpoint.fingerprint,
         tokenizer=tokenizer,
         template=template,
+        template_variables=template_variables(asked.default_chat_template_kwargs, template),
         names=served_names(asked, checkpoint),
         defaults=generation_defaults(asked, checkpoint),
         info=model_info(checkpoint),
@@ -100,6 +105,19 @@ def generation_defaults(asked: CheckpointSettings, checkpoint: Checkpoint) -> Ge
             ", ".join(suggested.not_obeyed),
         )
     return msgspec.convert(suggested.said(), GenerationDefaults)
+
+
+def template_variables(text: str, template: ChatTemplate | None) -> dict[str, object]:
+    """What every prompt is rendered with, unless its request says otherwise. Raises
+    ChatTemplateError for a name that the template does not read."""
+    said: dict[str, object] = json.loads(text or "{}")
+    known = template.variables if template else frozenset()
+    for name in said.keys() - known:
+        raise ChatTemplateError(
+            f"'--default-chat-template-kwargs': '{name}' is not read by the model's chat template: "
+            f"its variables are {', '.join(sorted(known)) or 'none'}."
+        )
+    return said
 
 
 def read_template(path: Path) -> str:

@@ -18,6 +18,8 @@ from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.launch.opened_model import VERSION, OpenedModel
 from thirdeye.server.launch.start_engine import start_engine, write_recipe
 from thirdeye.server.settings.settings import Settings
+from thirdeye.server.tracing.otel_tracer import otlp_tracer
+from thirdeye.server.tracing.request_trace import NO_TRACER, Tracer
 from thirdeye.server.transport.shutdown import end_answers, until_idle
 
 logger = logging.getLogger("thirdeye.serve")
@@ -34,13 +36,19 @@ class Replica:
     """
 
     def __init__(
-        self, settings: Settings, opened: OpenedModel, spawn: Callable[[], Spawned]
+        self,
+        settings: Settings,
+        opened: OpenedModel,
+        spawn: Callable[[], Spawned],
     ) -> None:
-        """`spawn` starts the engine's process, unless the engine is to be a thread."""
+        """`spawn` starts the engine's process, unless the engine is to be a thread. Raises
+        `TracingUnavailable` if traces are wanted and their packages are not there."""
         self.settings = settings
         self.opened = opened
         self.state = ServerState()
-        self.app = build_app(settings, self.state)
+        endpoint = settings.processes.otlp_traces_endpoint
+        self.tracer: Tracer = otlp_tracer(endpoint, VERSION) if endpoint else NO_TRACER
+        self.app = build_app(settings, self.state, self.tracer)
         self._spawn = spawn
         self._engine: SupervisedEngine | None = None
         self._watch: OnProgress | None = None
@@ -93,6 +101,7 @@ class Replica:
     async def close(self) -> None:
         """End the engine, and with it each answer that is left: its client reads an error."""
         await end_answers(self.state)
+        self.tracer.close()
 
     def _on_progress(self, phase: str, done: int, total: int) -> None:
         self.state.detail = f"{phase} {done / total:.0%}"
@@ -100,7 +109,7 @@ class Replica:
             self._watch(phase, done, total)
 
 
-def build_app(settings: Settings, state: ServerState) -> FastAPI:
+def build_app(settings: Settings, state: ServerState, tracer: Tracer = NO_TRACER) -> FastAPI:
     """The HTTP application over a state that may still be loading."""
     network, access, requests = settings.network, settings.access, settings.requests
     is_local = network.host in ("127.0.0.1", "localhost", "::1")
@@ -125,4 +134,4 @@ def build_app(settings: Settings, state: ServerState) -> FastAPI:
         vllm_metrics=settings.processes.vllm_metrics,
         access_log=settings.processes.access_log,
     )
-    return create_app(state, config)
+    return create_app(state, config, tracer)

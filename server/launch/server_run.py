@@ -30,8 +30,9 @@ from thirdeye.server.launch.spawner import EngineSpawner
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
+from thirdeye.server.tracing.otel_tracer import TracingUnavailable
 from thirdeye.server.transport.connection_guard import guarded
-from thirdeye.server.transport.server import SIGNALS, CannotListen, bind, serve, url_of
+from thirdeye.server.transport.server import SIGNALS, bind, serve, url_of
 from thirdeye.weights.catalog import CATALOG, DEFAULT
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.hub.hub_store import find_hub_model
@@ -50,13 +51,14 @@ def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float)
             return 1
         verify(settings.checkpoint)
         opened = open_model(settings.checkpoint)
+        replica = Replica(settings, opened, spawner)
         sock = bind(settings.network.host, settings.network.port)
     except ValidationError as error:
         return fail("\n".join(explain(error)))
-    except (ModelError, ChatTemplateError, CannotListen, OSError) as error:
+    except (ModelError, ChatTemplateError, TracingUnavailable, OSError) as error:
         return fail(str(error))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(Replica(settings, opened, spawner), sock, started))
+        return runner.run(run(replica, sock, started))
 
 
 def explain(error: ValidationError) -> list[str]:
@@ -107,6 +109,7 @@ async def run(replica: Replica, sock: socket, started: float) -> int:
     except EngineDead as error:
         return fail(str(error))
     finally:
+        replica.tracer.close()
         leave_at_once_if_told()
     return 0
 

@@ -1,5 +1,6 @@
 """The settings of the server's own process: its model, its socket, who may ask for what."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -7,6 +8,18 @@ from typing import ClassVar
 from thirdeye.server.settings.api_keys import check_key, check_key_file, keys_in
 from thirdeye.server.settings.bounds import MAX_N, MAX_STOPS
 from thirdeye.server.settings.setting import setting
+
+
+def check_json_object(text: str) -> str:
+    """Raises ValueError."""
+    try:
+        is_object = isinstance(json.loads(text or "{}"), dict)
+    except (ValueError, RecursionError):
+        is_object = False
+    if not is_object:
+        raise ValueError("must be a JSON object")
+    return text
+
 
 LOG_LEVELS = {"debug": "", "info": "a line for each request", "warning": "", "error": ""}
 
@@ -37,6 +50,12 @@ class CheckpointSettings:
     )
     chat_template: Path | None = setting(
         None, "Jinja file used instead of the checkpoint's template", unit="FILE"
+    )
+    default_chat_template_kwargs: str = setting(
+        "",
+        'Variables of the chat template that no request names, like {"enable_thinking": false}',
+        check=check_json_object,
+        unit="JSON",
     )
     generation_config: str = setting(
         "model",
@@ -197,3 +216,9 @@ class ProcessSettings:
     )
     access_log: bool = setting(False, "A log line for every HTTP request, refused ones too")
     vllm_metrics: bool = setting(False, "Show /metrics under vLLM's names, too")
+    otlp_traces_endpoint: str | None = setting(
+        None,
+        "Send a trace of each request there, by OTLP over HTTP",
+        pattern=r"^https?://\S+$",
+        unit="URL",
+    )

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from threading import Thread
 from typing import Any, ClassVar
 
 import httpx
@@ -15,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.types import Scope
 
+from tests.api.threaded_server import ThreadedServer
 from tests.engine.process.fake_engine import FAKE_HEADS, FAKE_WIDTH, FakeEngine, fake_info
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ModelInfo, ServedModel, ServerState
@@ -121,17 +121,12 @@ def live(state: ServerState, config: ApiConfig | None = None, **options: Any) ->
     """The base URL of a real uvicorn on a free port, in a thread."""
     settings = {"http": GuardedProtocol, "ws": "none", "log_level": "error", "access_log": False}
     app = create_app(state, config)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, lifespan="off", **(settings | options)))
-    thread = Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-    port = server.servers[0].sockets[0].getsockname()[1]
+    server = ThreadedServer(uvicorn.Config(app, port=0, lifespan="off", **(settings | options)))
+    port = server.start()
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
-        server.should_exit = True
-        thread.join(10)
+        server.stop()
 
 
 def post_scope(path: str, **extensions: Any) -> Scope:

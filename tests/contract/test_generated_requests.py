@@ -65,7 +65,11 @@ def generate(url: str, path: Path, *args: str) -> None:
         *("--generation-deterministic", "--continue-on-failure"),
         *args,
     ]
-    hooks = {"SCHEMATHESIS_HOOKS": "tests.contract.checks", "PYTHONPATH": str(ROOT)}
+    hooks = {
+        "SCHEMATHESIS_HOOKS": "tests.contract.checks",
+        "PYTHONPATH": str(ROOT),
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(ROOT / ".hypothesis"),  # its tables of characters
+    }
     done = subprocess.run(
         command,
         capture_output=True,

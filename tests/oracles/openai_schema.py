@@ -42,6 +42,7 @@ EVENTS: dict[str, list[tuple[str, str]]] = {
 ERRORS = {"openai": ("openai", "ErrorResponse"), "anthropic": ("anthropic", "ErrorResponse")}
 
 KNOWN_DEVIATIONS = {
+    "/chat/completions": "The document is older than custom tools, which OpenAI's package has.",
     "/completions": "A chunk has the schema of the whole answer, whose finish_reason is never null "
     "and whose usage is an object; OpenAI sends null in both until the end. With 'echo' the first "
     "prompt token has no logprob: OpenAI, vLLM and lm-eval have null there.",
@@ -200,6 +201,8 @@ def _as_last_chunk(value: Json) -> Json:
 def _excused(route: str, value: Json, publisher: str) -> Json:
     """The value without its known deviations; see `KNOWN_DEVIATIONS`."""
     value = copy.deepcopy(value)
+    if route == "/chat/completions":
+        _excuse_chat(value)
     if route == "/responses":
         _excuse_response(value.get("response", value), publisher)
     if route == "/completions":
@@ -210,6 +213,16 @@ def _excused(route: str, value: Json, publisher: str) -> Json:
             if isinstance(item.get("embedding"), str):
                 item["embedding"] = []
     return value
+
+
+def _excuse_chat(answer: Json) -> None:
+    """Calls of custom tools are those of functions."""
+    for choice in answer.get("choices", []):
+        said = choice.get("message") or choice.get("delta") or {}
+        for call in said.get("tool_calls", []):
+            if isinstance(custom := call.pop("custom", None), dict):
+                custom["arguments"] = custom.pop("input")
+                call |= {"function": custom} | ({"type": "function"} if "type" in call else {})
 
 
 CUSTOM_EVENTS = "response.custom_tool_call_input."

@@ -115,7 +115,7 @@ def wait_for(work: Awaitable[T]) -> T:
     """Run to the end; no task may be left behind."""
 
     async def main() -> T:
-        result = await asyncio.wait_for(work, 5)
+        result = await asyncio.wait_for(work, 60)
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return result
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.tokenizers import tokenizer_json, vocab_and_merges
+from thirdeye.weights.tokenizers.hugging_face import tokenizer_json, vocab_and_merges
 from thirdeye.weights.tokenizers.sentencepiece import tokenizer_model
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 from thirdeye.weights.tokenizers.vocabulary import Vocabulary

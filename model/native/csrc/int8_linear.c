@@ -37,19 +37,21 @@ static void round_token(const struct int8_linear_args *args, int token) {
     }
 }
 
-/* The sums of a panel's rows for some tokens, times the scales, into y. */
+/* The sums of a panel's rows for some tokens, times the scales, into y. All of it is unrolled, or the sums
+ * would be in memory all the way. */
 INLINE void
 store(const struct int8_linear_args *args, int panel, int first, const int tokens,
       floats sums[TOKENS][TILES]) {
+#pragma GCC unroll 3
     for (int tile = 0; tile < TILES; tile++) {
         int row = panel * ROWS + tile * LANES, left = args->out_features - row;
-        if (left <= 0) return;
         floats scale = f_load_first(args->scales + row, left);
+        floats bias = args->bias ? f_load_first(args->bias + row, left) : f_zero();
+#pragma GCC unroll 4
         for (int t = 0; t < tokens; t++) {
             floats y = f_mul(sums[t][tile], scale);
-            if (args->bias) y = f_add(y, f_load_first(args->bias + row, left));
-            float *out = args->y + (size_t)(first + t) * args->out_features + row;
-            f_store_first(out, left, y);
+            if (args->bias) y = f_add(y, bias);
+            f_store_first(args->y + (size_t)(first + t) * args->out_features + row, left, y);
         }
     }
 }

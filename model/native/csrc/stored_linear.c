@@ -142,9 +142,9 @@ INLINE void add_minimum(const struct layout l, const struct place *p, const int 
 }
 
 /* What a group of channels adds to the sums of some tiles. */
-INLINE void add_group(const struct layout l, const struct place *p, int first, const int tokens,
+INLINE void add_group(const struct layout l, const struct place *p, const int tokens,
                       const floats super[AT_ONCE], const floats super_minimum[AT_ONCE],
-                      floats sums[TOKENS][TILES]) {
+                      floats sums[TOKENS][AT_ONCE]) {
     floats term[TOKENS][AT_ONCE];
     scale_sums(l, p, 0, tokens, super, term);
     if (l.scales == 2) scale_sums(l, p, 1, tokens, super, term);
@@ -153,73 +153,78 @@ INLINE void add_group(const struct layout l, const struct place *p, int first, c
     for (int t = 0; t < tokens; t++) {
         floats scale = f_all(p->code_scales[t * p->groups]);
         for (int tile = 0; tile < AT_ONCE; tile++)
-            sums[t][first + tile] = f_fma(term[t][tile], scale, sums[t][first + tile]);
+            sums[t][tile] = f_fma(term[t][tile], scale, sums[t][tile]);
     }
 }
 
-/* The sums of a panel's rows for some tokens into y. */
-INLINE void store(const struct stored_linear_args *args, const struct segment *segment, int panel,
-                  int first, const int tokens, floats sums[TOKENS][TILES]) {
-    for (int tile = 0; tile < TILES; tile++) {
-        int below = panel * ROWS + tile * WIDTH, left = segment->num_rows - below;
-        int row = segment->first_row + below;
-        if (left <= 0) return;
+/* The sums of some rows, from one of the segment's on, for some tokens into y. All of it is unrolled, or
+ * the sums would be in memory all the way. */
+INLINE void store(const struct stored_linear_args *args, const struct segment *segment, int below,
+                  int first, const int tokens, floats sums[TOKENS][AT_ONCE]) {
+#pragma GCC unroll 3
+    for (int tile = 0; tile < AT_ONCE; tile++) {
+        int left = segment->num_rows - below - tile * WIDTH;
+        int row = segment->first_row + below + tile * WIDTH;
+        floats bias = args->bias ? f_load_first(args->bias + row, left) : f_zero();
+#pragma GCC unroll 8
         for (int t = 0; t < tokens; t++) {
-            floats y = sums[t][tile];
-            if (args->bias) y = f_add(y, f_load_first(args->bias + row, left));
+            floats y = args->bias ? f_add(sums[t][tile], bias) : sums[t][tile];
             f_store_first(args->y + (size_t)(first + t) * args->out_features + row, left, y);
         }
     }
 }
 
-/* One pass over a panel, for `tokens` tokens from `first`. Where this is inlined all inner loops have
- * constant bounds, so sums stay in registers. What is asked for ahead: see int8_linear.c. */
-INLINE void pass(const struct stored_linear_args *args, const struct segment *segment, int panel,
-                 int next, int first, const int tokens, const struct layout l) {
+/* Some tiles of a panel, for `tokens` tokens from `first`; meanwhile `lines` are asked for with each
+ * group. Where this is inlined all inner loops have constant bounds, so sums stay in registers. */
+INLINE void pass_tiles(const struct stored_linear_args *args, const struct segment *segment,
+                       int panel, int from, int first, const int tokens, const uint8_t *wanted,
+                       int lines, const struct layout l) {
     int groups = args->in_features / GROUP;
-    size_t from = (size_t)first * groups;
-    const uint8_t *begin = segment->packed + panel * segment->panel_bytes;
-    const uint8_t *supers = begin + (size_t)groups * (group_numbers(l) + group_scales(l));
-    struct place place = {begin,
-                          begin + (size_t)groups * group_numbers(l),
-                          args->codes + from * GROUP,
-                          args->code_scales + from,
-                          args->code_sums + 2 * from,
+    size_t at = (size_t)first * groups;
+    const uint8_t *numbers = segment->packed + panel * segment->panel_bytes;
+    const uint8_t *scales = numbers + (size_t)groups * group_numbers(l);
+    const uint8_t *supers = scales + (size_t)groups * group_scales(l);
+    struct place place = {numbers + from * WIDTH * STEP,
+                          scales + from * WIDTH * (l.has_super ? 1 : 2),
+                          args->codes + at * GROUP,
+                          args->code_scales + at,
+                          args->code_sums + 2 * at,
                           groups};
-
-    int passes = ceil_div(args->num_tokens, TOKENS);
-    int lines = ceil_div(ceil_div(group_numbers(l) + group_scales(l), LINE), passes);
-    size_t share = (size_t)lines * LINE * groups, skipped = share * (first / TOKENS);
-    const uint8_t *wanted =
-        passes == 1 ? begin + AHEAD : segment->packed + next * segment->panel_bytes + skipped;
-    if (skipped >= (size_t)segment->panel_bytes) lines = 0;
-
-    floats sums[TOKENS][TILES], super[TILES], super_minimum[TILES];
+    floats sums[TOKENS][AT_ONCE], super[AT_ONCE], super_minimum[AT_ONCE];
     for (int t = 0; t < tokens; t++)
-        for (int tile = 0; tile < TILES; tile++) sums[t][tile] = f_zero();
+        for (int tile = 0; tile < AT_ONCE; tile++) sums[t][tile] = f_zero();
     for (int group = 0; group < groups;) {
         int stop = l.has_super ? group + SUPER : groups;
         if (l.has_super)
-            for (int tile = 0; tile < TILES; tile++) {
-                const uint16_t *halves = (const uint16_t *)supers + tile * WIDTH;
+            for (int tile = 0; tile < AT_ONCE; tile++) {
+                const uint16_t *halves = (const uint16_t *)supers + (from + tile) * WIDTH;
                 super[tile] = f_load_half(halves, WIDTH);
                 if (l.has_minimum) super_minimum[tile] = f_load_half(halves + ROWS, WIDTH);
             }
         for (; group < stop; group++) {
             for (int line = 0; line < lines; line++, wanted += LINE)
                 __builtin_prefetch(wanted, 0, 2);
-            for (int tile = 0; tile < TILES; tile += AT_ONCE) {
-                struct place there = place;
-                there.numbers += tile * WIDTH * STEP;
-                there.scales += tile * WIDTH * (l.has_super ? 1 : 2);
-                add_group(l, &there, tile, tokens, super + tile, super_minimum + tile, sums);
-            }
+            add_group(l, &place, tokens, super, super_minimum, sums);
             place.numbers += group_numbers(l), place.scales += group_scales(l);
             place.codes += GROUP, place.code_scales++, place.code_sums += 2;
         }
         supers += super_scales(l);
     }
-    store(args, segment, panel, first, tokens, sums);
+    store(args, segment, panel * ROWS + from * WIDTH, first, tokens, sums);
+}
+
+/* One pass over a panel. What is asked for ahead: see int8_linear.c. */
+INLINE void pass(const struct stored_linear_args *args, const struct segment *segment, int panel,
+                 int next, int first, const int tokens, const struct layout l) {
+    int groups = args->in_features / GROUP, passes = ceil_div(args->num_tokens, TOKENS);
+    int lines = ceil_div(ceil_div(group_numbers(l) + group_scales(l), LINE), passes);
+    size_t skipped = (size_t)lines * LINE * groups * (first / TOKENS);
+    const uint8_t *begin = segment->packed + panel * segment->panel_bytes;
+    const uint8_t *wanted =
+        passes == 1 ? begin + AHEAD : segment->packed + next * segment->panel_bytes + skipped;
+    if (skipped >= (size_t)segment->panel_bytes) lines = 0;
+    for (int tile = 0; tile < TILES; tile += AT_ONCE)
+        pass_tiles(args, segment, panel, tile, first, tokens, wanted, tile ? 0 : lines, l);
 }
 
 INLINE void multiply(const struct stored_linear_args *args, const struct segment *segment, int panel,

@@ -18,7 +18,7 @@ from thirdeye.server.api.anthropic.client_tools import CLIENT_TOOLS
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
-from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
+from thirdeye.server.api.requests.strict_model import Limit, Strict
 from thirdeye.server.api.requests.tool_fields import FunctionName
 from thirdeye.server.api.requests.value_readers import fail, mapping
 
@@ -48,7 +48,7 @@ class ClientTool(AnthropicTool):
     """`max_characters` is how much of a file the caller shows."""
 
     type: str = Field(json_schema_extra={"enum": list(CLIENT_TOOLS)})
-    max_characters: int | None = Field(None, ge=1, le=MAX_INT)
+    max_characters: Limit | None = None
 
 
 class AnthropicHostedTool(BaseModel):

@@ -15,7 +15,7 @@ from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
 from thirdeye.server.api.requests.fields import Stop
-from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
+from thirdeye.server.api.requests.strict_model import Limit, LimitOrAny, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
 from thirdeye.server.api.requests.tool_fields import MAX_TOOLS, CalledName, FunctionName
 from thirdeye.server.api.requests.value_readers import array
@@ -224,7 +224,7 @@ class AnthropicThinking(Strict):
     """Without it thoughts are left out of the answer, as Anthropic has it."""
 
     type: Literal["enabled", "adaptive", "disabled"]
-    budget_tokens: int | None = Field(None, ge=1, le=MAX_INT)
+    budget_tokens: Limit | None = None
     display: Literal["summarized", "omitted"] | None = None
 
 
@@ -258,12 +258,12 @@ class CountTokensRequest(Strict):
 
 
 class MessagesRequest(CountTokensRequest):
-    max_tokens: int = Field(ge=1, le=MAX_INT)
+    max_tokens: Limit
     stream: bool = False
     stop_sequences: Stop = ()
     temperature: float = Field(1.0, ge=0, le=1)
     top_p: float = Field(1.0, ge=0, le=1)
-    top_k: int = Field(0, ge=0, le=MAX_INT)
+    top_k: LimitOrAny = 0
 
     # accepted hints
     metadata: Metadata | None = None

@@ -72,7 +72,7 @@ def check_constraint(body: GenerationRequest) -> None:
     asked = [field for field in FORMS if getattr(body, field) is not None]
     if len(asked) > 1:
         raise refuse(asked[1], f"cannot go with '{asked[0]}': send one of them.")
-    if asked and body.ignore_eos:
+    if asked and body.ignore_eos and body.allowed_token_ids is None:
         raise refuse("ignore_eos", f"cannot go with '{asked[0]}': the answer ends where that does.")
 
 

@@ -122,6 +122,7 @@ def admit(
     lifetime.at_end(lambda: account.charge(tokens=tally.num_generated_tokens))
     context.metrics.request_began(tally)
     lifetime.at_end(lambda: _record(context, lifetime, generation, tally))
+    lifetime.trace.computes(engine, [one.request_id for one in generation.requests])
     retry_after = context.state.admission.retry_after
     run = partial(run_choices, generation, engine, model.tokenizer, retry_after)
     return lambda deliver: lifetime.revocation.guard(run(deliver))
@@ -166,6 +167,17 @@ def _record(context: Context, lifetime: Lifetime, generation: Generation, tally:
     """The metrics and the log line of a request that has ended, one way or another."""
     context.metrics.request_ended(tally, generation.size)
     num_cut = generation.size - len(tally.outcomes)  # their reader left, or one of them failed
+    ends = [*map(str, tally.outcomes.values()), *["unfinished"] * num_cut]
+    lifetime.trace.describe(
+        {
+            "gen_ai.request.model": generation.model,
+            "gen_ai.response.id": generation.id,
+            "gen_ai.usage.input_tokens": tally.num_prompt_tokens,
+            "gen_ai.usage.output_tokens": tally.num_generated_tokens,
+            "gen_ai.response.finish_reasons": ends,
+            "thirdeye.cached_tokens": tally.num_cached_tokens,
+        }
+    )
     log_request(
         logging.getLogger("thirdeye.request"),
         {
@@ -176,7 +188,7 @@ def _record(context: Context, lifetime: Lifetime, generation: Generation, tally:
             "prompt_tokens": tally.num_prompt_tokens,
             "cached_tokens": tally.num_cached_tokens,
             "completion_tokens": tally.num_generated_tokens,
-            "finish": ",".join([*tally.outcomes.values(), *["unfinished"] * num_cut]),
+            "finish": ",".join(ends),
             "timings": msgspec.to_builtins(tally.timings()),
             **({"warnings": [*generation.warnings]} if generation.warnings else {}),
             **generation.notes,

@@ -8,6 +8,7 @@ import asyncio
 import math
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from thirdeye.server.errors import ClientGone, InvalidRequest, TooLarge
@@ -18,12 +19,13 @@ LARGE_BODY_BYTES = 64 * 1024  # from here on parsing leaves the event loop
 
 JsonObject = dict[str, object]
 
+_JSON, _UNTOLD = "application/json", ("", "application/x-www-form-urlencoded")
 _CHARSETS = ("", "charset=utf-8", "charset=utf8")
 
 
 async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> JsonObject:
     """The request's JSON object. Raises `InvalidRequest`, `TooLarge`; `ClientGone` if cut."""
-    _check_content_type(request.headers.getlist("content-type"))
+    _check_content_type(request.headers)
     _check_content_encoding(request.headers.getlist("content-encoding"))
     data = await _read(request, max_bytes)
     if len(data) > LARGE_BODY_BYTES:
@@ -31,11 +33,14 @@ async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> JsonOb
     return decode_object(data)
 
 
-def _check_content_type(values: list[str]) -> None:
-    """Only JSON: a form or text/plain post is what a foreign web page could send without asking."""
-    kind, _, parameters = (values[0] if len(values) == 1 else "").partition(";")
-    charset = parameters.replace(" ", "").replace('"', "").lower()
-    if kind.strip().lower() != "application/json" or charset not in _CHARSETS:
+def _check_content_type(headers: Headers) -> None:
+    """Only JSON: a form is what a foreign web page could send without asking. A page's request has
+    an `Origin`; without one, no type and curl's own mean nothing, and the body is JSON."""
+    values = headers.getlist("content-type") or [""]
+    kind, _, parameters = values[0].lower().partition(";")
+    is_untold = kind.strip() in _UNTOLD and "origin" not in headers
+    charset = parameters.replace(" ", "").replace('"', "")
+    if len(values) > 1 or charset not in _CHARSETS or not (is_untold or kind.strip() == _JSON):
         raise InvalidRequest("The header 'Content-Type' must be application/json (UTF-8).")
 
 

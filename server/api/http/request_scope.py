@@ -23,6 +23,7 @@ from thirdeye.server.api.http.error_envelope import is_anthropic
 from thirdeye.server.api.http.revocation import Revocation
 from thirdeye.server.errors import ApiError, internal_error
 from thirdeye.server.logs import LogFields, log_bug
+from thirdeye.server.tracing.request_trace import NO_TRACE, NO_TRACER, RequestTrace, Tracer
 
 _KEY = "thirdeye.lifetime"
 MAX_NAMES, MAX_NAME_CHARS = 16, 120  # in the header `X-Ignored-Params`
@@ -37,6 +38,7 @@ class Lifetime:
         self.caller = ""  # a short name of the API key
         self.scopes: frozenset[str] = frozenset()  # what the caller may do
         self.revocation = Revocation()  # turns if the caller's key is taken away
+        self.trace: RequestTrace = NO_TRACE
         self.headers: dict[str, str] = {}  # for the answer, whatever it will be
         self.ignored_params: set[str] = set()  # fields that did not change it
         self._started = time.monotonic()
@@ -70,8 +72,10 @@ class LifetimeMiddleware:
         on_response: Callable[[str, int], None],
         error_response: Callable[[ApiError, Scope], Response],
         access_log: bool = False,
+        tracer: Tracer = NO_TRACER,
     ) -> None:
         """With `access_log`, each request leaves a line."""
+        self._tracer = tracer
         self._app = app
         self._has_access_log = access_log
         self._on_response = on_response
@@ -81,24 +85,26 @@ class LifetimeMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        lifetime = Lifetime(_request_id(Headers(scope=scope)))
+        headers = Headers(scope=scope)
+        lifetime = Lifetime(_request_id(headers))
         state = dict(scope.get("state") or {}) | {_KEY: lifetime}
         is_head = scope["method"] == "HEAD"
         inner: Scope = {**scope, "state": state, "method": "GET" if is_head else scope["method"]}
         inner["path"] = _without_slash(scope["path"])
+        lifetime.trace = self._tracer.begin(scope["method"], inner["path"], headers)
         status = 0
 
         async def outer_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers.update(lifetime.headers)
+                sent = MutableHeaders(scope=message)
+                sent.update(lifetime.headers)
                 if lifetime.ignored_params:
-                    headers["X-Ignored-Params"] = header_list(lifetime.ignored_params)
-                headers["x-request-id"] = lifetime.request_id
+                    sent["X-Ignored-Params"] = header_list(lifetime.ignored_params)
+                sent["x-request-id"] = lifetime.request_id
                 if is_anthropic(inner["path"]):
-                    headers["request-id"] = lifetime.request_id
+                    sent["request-id"] = lifetime.request_id
             elif is_head:
                 message = {**message, "body": b""}
             await send(message)
@@ -115,7 +121,12 @@ class LifetimeMiddleware:
                 await response(inner, receive, outer_send)
         finally:
             lifetime.end()
-            self._on_response(_route_of(inner), status)
+            route = _route_of(inner)
+            self._on_response(route, status)
+            lifetime.trace.describe({"thirdeye.request_id": lifetime.request_id})
+            if lifetime.caller:
+                lifetime.trace.describe({"thirdeye.key": lifetime.caller})
+            lifetime.trace.end(route, status)
             if self._has_access_log:
                 log_access(inner, status, lifetime)
 

@@ -15,7 +15,7 @@ from thirdeye.server.api.field_rules.same_value import is_one_of
 from thirdeye.server.api.field_rules.unsupported_fields import REFUSED, Refusal
 from thirdeye.server.api.requests.fields import Stop
 from thirdeye.server.api.requests.generation_fields import Penalty
-from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
+from thirdeye.server.api.requests.strict_model import LimitOrAny, Strict, lowered
 from thirdeye.server.api.requests.value_readers import fail
 
 UNLIMITED = (-1, -2)  # any number of tokens; as many as the context holds
@@ -40,16 +40,14 @@ class NotHere:
 
 
 def _limit(value: object) -> object:
-    return None if type(value) is int and value in UNLIMITED else value
+    return None if type(value) is int and value in UNLIMITED else lowered(value)
 
 
 NumPredict = Annotated[
     int | None,
-    Field(ge=1, le=MAX_INT),
+    Field(ge=1),
     BeforeValidator(_limit),
-    WithJsonSchema(
-        {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_INT}, {"enum": [*UNLIMITED]}]}
-    ),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"enum": [*UNLIMITED]}]}),
 ]
 
 
@@ -57,7 +55,7 @@ class OllamaOptions(Strict):
     # obeyed
     num_predict: NumPredict = None
     temperature: float | None = Field(None, ge=0, le=2)
-    top_k: int | None = Field(None, ge=-1, le=MAX_INT)
+    top_k: LimitOrAny | None = None
     top_p: float | None = Field(None, ge=0, le=1)
     min_p: float | None = Field(None, ge=0, le=1)
     repeat_penalty: float | None = Field(None, ge=0.01, le=100)

@@ -23,7 +23,9 @@ from thirdeye.server.api.openai.chat_format import ChatCompletion, ChatFormat
 from thirdeye.server.api.openai.schema import (
     AssistantMessage,
     ChatRequest,
+    CustomCall,
     Message,
+    SentCall,
     TokenizeRequest,
     ToolMessage,
 )
@@ -96,20 +98,26 @@ async def plan_chat(
     """The engine requests of a chat request. Raises `InvalidRequest` for what does not fit."""
     tools = tool_use(body, model)
     thinking = plan_thinking(body, model)
+    may_call = tools is not None and tools.may_call
+    is_whole = body.allowed_token_ids is not None  # the thinking is made of them, too
+    if is_whole and may_call:
+        raise refuse("allowed_token_ids", "cannot go with 'tools': calls need other tokens.")
     content = await grammars.of(*constraint_of(body))
     form = model.template.for_tools.call_form if model.template else None
     grammar, left_out = await compile_tools(tools, content, grammars, form)
     is_bounded = body.truncate_prompt_tokens is None
     ids = await encode_chat(body, model, tools, thinking, is_bounded=is_bounded)
-    may_call = tools is not None and tools.may_call
     thoughts = thought_terms(
         thinking,
         ids,
         model,
-        grammar=grammar,
+        grammar="" if is_whole else grammar,
         is_headed=may_call and form is HARMONY_CALLS,
-        min_tokens=body.min_tokens,
+        min_tokens=0 if is_whole else body.min_tokens,
     )
+    if is_whole and thoughts.engine is not None:
+        rule = "cannot go with a budget of thinking: that ends with tokens of its own."
+        raise refuse("allowed_token_ids", rule)
     is_old_name = body.max_completion_tokens is None
     own = AnswerFields(
         id_prefix=id_prefix,
@@ -120,7 +128,7 @@ async def plan_chat(
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         prompt_logprobs=body.prompt_logprobs,
         lists_tokens=body.logprobs or body.return_token_ids,
-        grammar=thoughts.grammar,
+        grammar=grammar if is_whole else thoughts.grammar,
         parse_tool_calls=may_call,
         call_form=form,
         tools=tools.tools if tools else (),
@@ -181,7 +189,7 @@ async def encode_messages(
             tools=shown,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=continue_final_message,
-            variables=variables,
+            variables={**model.template_variables, **(variables or {})},
             max_tokens=context if is_bounded else None,
         )
 
@@ -204,9 +212,14 @@ def _plain(message: Message) -> dict[str, object]:
     if message.name is not None:
         plain["name"] = message.name
     if isinstance(message, AssistantMessage) and message.tool_calls:
-        plain["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+        plain["tool_calls"] = [_plain_call(call) for call in message.tool_calls]
     if isinstance(message, AssistantMessage) and message.thought:
         plain["reasoning_content"] = message.thought
     if isinstance(message, ToolMessage):
         plain["tool_call_id"] = message.tool_call_id
     return plain
+
+
+def _plain_call(call: SentCall) -> dict[str, object]:
+    function_call = call.as_function_call() if isinstance(call, CustomCall) else call
+    return function_call.model_dump()

@@ -29,11 +29,18 @@ from thirdeye.server.api.openai.stream_chunks import (
     or_unset,
     progress_of,
 )
-from thirdeye.server.api.openai.tool_calls import CallNews, WholeCall, joined_calls, news_of
+from thirdeye.server.api.openai.tool_calls import (
+    CallNews,
+    WholeCall,
+    WholeCustomCall,
+    joined_calls,
+    news_of,
+)
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.text.events import TextEvent, TextToken
 from thirdeye.server.text.tools.definitions import ChoiceMode
+from thirdeye.server.text.tools.text_inputs import InputReaders
 
 
 class ChatDelta(Struct, kw_only=True):
@@ -52,7 +59,7 @@ class ChatMessage(Struct, kw_only=True):
     reasoning: str | UnsetType = UNSET
     refusal: None = None
     annotations: list[str] = []  # there never is one
-    tool_calls: list[WholeCall] | UnsetType = UNSET
+    tool_calls: list[WholeCall | WholeCustomCall] | UnsetType = UNSET
 
 
 class ChatNews(Struct, kw_only=True):
@@ -94,6 +101,8 @@ class ChatFormat:
         self, body: ChatRequest, generation: Generation, model: ServedModel, tally: Tally
     ) -> None:
         self._choice_mode = body.tool_choice.mode if body.tool_choice else ChoiceMode.AUTO
+        custom = frozenset(tool.name for tool in body.tools if tool.text_input is not None)
+        self._inputs = [InputReaders(custom) for _ in generation.requests]
         self._with_logprobs = body.logprobs
         self._with_thought_logprobs = body.include_reasoning_logprobs
         self._as_ids = body.return_tokens_as_token_ids
@@ -120,7 +129,7 @@ class ChatFormat:
             yield self._first_chunk(index, event)
         is_last = event.finish_reason is not None
         tokens, hidden = _split(event) if is_last else (event.tokens, [])
-        deltas = list(_deltas(event))
+        deltas = list(_deltas(event, self._inputs[index]))
         if not deltas and tokens and not is_last and self._lists_tokens:
             deltas = [ChatDelta()]
         for delta in deltas:
@@ -244,7 +253,7 @@ def _message(deltas: Sequence[ChatDelta]) -> ChatMessage:
     )
 
 
-def _deltas(event: TextEvent) -> Iterator[ChatDelta]:
+def _deltas(event: TextEvent, inputs: InputReaders) -> Iterator[ChatDelta]:
     """What an event adds to the message: thoughts, text, the heads of calls and pieces of their
     arguments."""
     if event.thought:
@@ -252,7 +261,7 @@ def _deltas(event: TextEvent) -> Iterator[ChatDelta]:
     if event.text:
         yield ChatDelta(content=event.text)
     for call in event.tool_calls:
-        yield ChatDelta(tool_calls=[news_of(call)])
+        yield ChatDelta(tool_calls=[news_of(call, inputs)])
 
 
 def _split(event: TextEvent) -> tuple[list[TextToken], list[TextToken]]:

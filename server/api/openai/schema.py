@@ -5,7 +5,7 @@ What needs more than one field, or the model, is checked where it is used.
 
 from typing import Annotated, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, Tag
 
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.other_names import (
@@ -28,8 +28,10 @@ from thirdeye.server.api.requests.generation_fields import (
     MaxTokensOrNone,
     NumKept,
 )
-from thirdeye.server.api.requests.strict_model import MAX_INT, Strict, TokenId
+from thirdeye.server.api.requests.strict_model import MAX_INT, Limit, Strict, TokenId
+from thirdeye.server.api.requests.tagged_unions import kinds
 from thirdeye.server.api.requests.tool_fields import Arguments, CalledName, ToolChoiceField, Tools
+from thirdeye.server.text.tools.text_inputs import input_as_arguments
 
 MAX_MESSAGES = 4096
 MAX_TOOL_CALLS = 128  # of one message
@@ -98,6 +100,32 @@ class ToolCall(Strict):
     provider_specific_fields: AnyHint = None
 
 
+class CalledCustomTool(Strict):
+    name: CalledName
+    input: str
+
+
+class CustomCall(Strict):
+    id: str
+    type: Literal["custom"]
+    custom: CalledCustomTool
+    index: int | None = None
+    extra_content: AnyHint = None
+    provider_specific_fields: AnyHint = None
+
+    def as_function_call(self) -> ToolCall:
+        """As a model has it."""
+        arguments = input_as_arguments(self.custom.input)
+        function = CalledFunction(name=self.custom.name, arguments=arguments)
+        return ToolCall(id=self.id, function=function, index=self.index)
+
+
+SentCall = Annotated[
+    Annotated[ToolCall, Tag("<function>")] | Annotated[CustomCall, Tag("<custom>")],
+    *kinds("function", "custom", default="function"),
+]
+
+
 class AssistantMessage(SentThoughts, SentMessage):
     """Clients send answers back as history, so what an answer holds beside its text is accepted.
     Without content and calls it is an empty answer."""
@@ -109,7 +137,7 @@ class AssistantMessage(SentThoughts, SentMessage):
     phase: str | None = None
     audio: None = None
     function_call: None = None
-    tool_calls: list[ToolCall] = Field(default_factory=list, max_length=MAX_TOOL_CALLS)
+    tool_calls: list[SentCall] = Field(default_factory=list, max_length=MAX_TOOL_CALLS)
 
 
 class ToolMessage(SentMessage):
@@ -140,7 +168,7 @@ class ChatRequest(ReasoningFields, GenerationRequest):
     tools: Tools = ()
     tool_choice: ToolChoiceField | None = None
     parallel_tool_calls: bool = True
-    max_tool_calls: int | None = Field(None, ge=1, le=MAX_INT)
+    max_tool_calls: Limit | None = None
     verbosity: Annotated[Literal["low", "medium", "high"] | None, Hint(("medium",))] = None
 
 

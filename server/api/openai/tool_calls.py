@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.text.events import ToolCallDelta
+from thirdeye.server.text.tools.text_inputs import InputReaders
 
 
 class FunctionNews(Struct, kw_only=True):
@@ -18,13 +19,19 @@ class FunctionNews(Struct, kw_only=True):
     arguments: str
 
 
+class CustomNews(Struct, kw_only=True):
+    name: str | UnsetType = UNSET
+    input: str
+
+
 class CallNews(Struct, kw_only=True):
-    """A call's head, without arguments yet, or a piece of these."""
+    """A call's head, without arguments or input yet, or a piece of these."""
 
     index: Count
     id: str | UnsetType = UNSET
-    type: Literal["function"] | UnsetType = UNSET
-    function: FunctionNews
+    type: Literal["function", "custom"] | UnsetType = UNSET
+    function: FunctionNews | UnsetType = UNSET
+    custom: CustomNews | UnsetType = UNSET
 
 
 class WholeFunction(Struct):
@@ -32,33 +39,61 @@ class WholeFunction(Struct):
     arguments: str
 
 
-class WholeCall(Struct):
+class WholeCustomTool(Struct):
+    name: str
+    input: str
+
+
+class WholeCall(Struct, tag_field="type", tag="function"):
     id: str
-    type: Literal["function"]
     function: WholeFunction
+
+
+class WholeCustomCall(Struct, tag_field="type", tag="custom"):
+    id: str
+    custom: WholeCustomTool
 
 
 def new_call_id() -> str:
     return f"call_{uuid4().hex}"
 
 
-def news_of(delta: ToolCallDelta) -> CallNews:
-    if delta.name is None:
-        return CallNews(index=delta.index, function=FunctionNews(arguments=delta.arguments))
-    function = FunctionNews(name=delta.name, arguments=delta.arguments)
-    call_id = delta.call_id or new_call_id()
-    return CallNews(index=delta.index, id=call_id, type="function", function=function)
+def news_of(delta: ToolCallDelta, inputs: InputReaders) -> CallNews:
+    text, name = inputs.read(delta), UNSET if delta.name is None else delta.name
+    news = CallNews(index=delta.index)
+    is_custom = inputs.is_custom(delta.index)
+    if delta.name is not None:
+        news.id = delta.call_id or new_call_id()
+        news.type = "custom" if is_custom else "function"
+    if is_custom:
+        news.custom = CustomNews(name=name, input=text)
+    else:
+        news.function = FunctionNews(name=name, arguments=text)
+    return news
 
 
-def joined_calls(news: Iterable[CallNews]) -> list[WholeCall]:
+def joined_calls(news: Iterable[CallNews]) -> list[WholeCall | WholeCustomCall]:
     """A message's `tool_calls`."""
-    calls: list[WholeCall] = []
+    calls: list[WholeCall | WholeCustomCall] = []
     pieces: list[list[str]] = []
     for part in news:
-        if part.id is not UNSET and part.function.name is not UNSET:
-            calls.append(WholeCall(part.id, "function", WholeFunction(part.function.name, "")))
+        if part.id is not UNSET:
+            calls.append(_begun(part, part.id))
             pieces.append([])
-        pieces[part.index].append(part.function.arguments)
-    for call, arguments in zip(calls, pieces, strict=True):
-        call.function.arguments = "".join(arguments)
+        if part.function is not UNSET:
+            pieces[part.index].append(part.function.arguments)
+        elif part.custom is not UNSET:
+            pieces[part.index].append(part.custom.input)
+    for call, texts in zip(calls, pieces, strict=True):
+        if isinstance(call, WholeCall):
+            call.function.arguments = "".join(texts)
+        else:
+            call.custom.input = "".join(texts)
     return calls
+
+
+def _begun(part: CallNews, call_id: str) -> WholeCall | WholeCustomCall:
+    if part.custom is not UNSET:
+        return WholeCustomCall(call_id, WholeCustomTool(part.custom.name or "", ""))
+    assert part.function is not UNSET
+    return WholeCall(call_id, WholeFunction(part.function.name or "", ""))

@@ -52,8 +52,8 @@ async def compile_tools(
             else:
                 grammar = tool_grammar(tools, content, left_out)
         except ToolGrammarError as error:
-            raise refused(_schema_of(error.index), error) from None
-        return json.dumps([grammar, [_schema_of(i) + path[1:] for i, path in left_out]])
+            raise refused(_schema_of(tools, error.index), error) from None
+        return json.dumps([grammar, [_schema_of(tools, i) + path[1:] for i, path in left_out]])
 
     definitions = [tool.definition for tool in tools.tools]
     choice = [tools.choice.mode, tools.choice.name, tools.choice.allowed, tools.repetition]
@@ -63,8 +63,10 @@ async def compile_tools(
     return grammar, left_out
 
 
-def _schema_of(index: int) -> str:
-    return f"tools[{index}].function.parameters"
+def _schema_of(tools: ToolUse, index: int) -> str:
+    """The field that says what a tool is called with."""
+    is_custom = tools.tools[index].text_input is not None
+    return f"tools[{index}].{'custom.format' if is_custom else 'function.parameters'}"
 
 
 def check_choice(choice: ToolChoice, tools: tuple[Tool, ...]) -> None:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from thirdeye.server.api.admin.pages import page
 from thirdeye.server.api.openapi.descriptions import A_HINT
 from thirdeye.server.api.openapi.document import document
+from thirdeye.server.api.openapi.inner_descriptions import inner_descriptions
 
 Schema = dict[str, Any]
 _SHOWN_VALUES = 8  # of an enum
@@ -56,12 +57,13 @@ def docs_page(app: FastAPI) -> str:
 
 def _operation(method: str, path: str, operation: Schema, schemas: dict[str, Schema]) -> str:
     title = f"<h2><code>{method.upper()} {escape(path)}</code></h2>"
+    title += f"<p>{escape(operation['description'])}</p>"
     body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
     if not body:
         return title + ("" if "{" in path else _trial(method, path, None))
     schema = schemas[body["schema"]["$ref"].rpartition("/")[2]]
     trial = _trial(method, path, body["example"]) if "example" in body else ""
-    return title + trial + _fields(schema)
+    return title + trial + _fields(schema, schemas)
 
 
 def _trial(method: str, path: str, example: Schema | None) -> str:
@@ -75,22 +77,40 @@ def _trial(method: str, path: str, example: Schema | None) -> str:
     )
 
 
-def _fields(schema: Schema) -> str:
+def _fields(schema: Schema, schemas: dict[str, Schema]) -> str:
+    return f"<table>{''.join(_rows(schema, schemas))}</table>"
+
+
+def _rows(schema: Schema, schemas: dict[str, Schema], inside: str = "") -> Iterator[str]:
+    """A row for each field, behind one that is an object those of its own."""
     required = schema.get("required", [])
-    rows = [
-        f"<tr><td><code>{escape(name)}</code></td><td>{escape(kind_of(field))}</td>"
-        f"<td>{'required' if name in required else _default(field)}</td>"
-        f"<td>{escape(field.get('description', ''))}</td></tr>"
-        for name, field in sorted(
-            schema["properties"].items(), key=lambda item: (item[0] not in required, _rank(item[1]))
+    fields = schema["properties"].items()
+    for name, field in sorted(fields, key=lambda item: (item[0] not in required, _rank(item[1]))):
+        yield (
+            f"<tr><td><code>{escape(inside + name)}</code></td><td>{escape(kind_of(field))}</td>"
+            f"<td>{'required' if name in required else _default(field)}</td>"
+            f"<td>{escape(_told(field))}</td></tr>"
         )
-    ]
-    return f"<table>{''.join(rows)}</table>"
+        if not inside and (inner := _described_object(field, schemas)):
+            yield from _rows(inner, schemas, f"{name}.")
+
+
+def _described_object(field: Schema, schemas: dict[str, Schema]) -> Schema | None:
+    """What the field is an object of, if words are known for what it holds."""
+    options = (field, *field.get("anyOf", ()))
+    refs = [option["$ref"].rpartition("/")[2] for option in options if "$ref" in option]
+    return schemas[refs[0]] if len(refs) == 1 and refs[0] in inner_descriptions() else None
+
+
+def _told(field: Schema) -> str:
+    """Its description, or one of its kinds'."""
+    options = (field, *field.get("anyOf", ()))
+    return next((str(found["description"]) for found in options if "description" in found), "")
 
 
 def _rank(field: Schema) -> bool:
     """What is obeyed stands before hints and what is refused."""
-    return str(field.get("description", "")).startswith((A_HINT, "Not supported"))
+    return _told(field).startswith((A_HINT, "Not supported"))
 
 
 def _default(field: Schema) -> str:

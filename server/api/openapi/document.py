@@ -31,6 +31,7 @@ from thirdeye.server.api.openai.schema import (
 from thirdeye.server.api.openapi.answer_schemas import answer_schemas
 from thirdeye.server.api.openapi.descriptions import descriptions_of
 from thirdeye.server.api.openapi.examples import EXAMPLES
+from thirdeye.server.api.openapi.inner_descriptions import ROUTES, inner_descriptions
 from thirdeye.server.api.openapi.rules import RULES, UNTOLD
 from thirdeye.server.api.openapi.stream_events import event_schemas
 from thirdeye.server.api.receipts.receipt import VerifyRequest
@@ -68,6 +69,9 @@ def document(app: FastAPI) -> dict[str, Any]:
         )
         found.setdefault("components", {}).setdefault("schemas", {}).update(_schemas())
         _add_examples(found["paths"])
+        for path, operations in found["paths"].items():
+            for operation in operations.values():
+                operation["description"] = ROUTES[path]
         app.openapi_schema = found
     return app.openapi_schema
 
@@ -88,6 +92,9 @@ def _schemas() -> dict[str, Any]:
         fields |= {name: _same_as(field, fields) for name, field in model.other_names.items()}
         if rules := RULES.get(model.__name__):
             schema["allOf"] = rules
+    for inner, told in inner_descriptions().items():
+        fields = schemas[inner]["properties"]
+        fields |= {name: {**fields[name], "description": words} for name, words in told.items()}
     return schemas | answer_schemas() | event_schemas()
 
 

@@ -14,13 +14,13 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.requests.fields import parse_boolean
-from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
+from thirdeye.server.api.requests.strict_model import LimitOrAny, Strict
 from thirdeye.server.api.requests.value_readers import fail
 
 MAX_TEMPLATE_KWARGS = 32
 OnlyTrue = Annotated[Literal[True], BeforeValidator(parse_boolean)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-Budget = Annotated[int | None, Field(ge=-1, le=MAX_INT)]  # -1: any number
+Budget = LimitOrAny | None  # -1: any number
 ThinkMode = Literal["enabled", "adaptive", "auto", "disabled"]
 
 

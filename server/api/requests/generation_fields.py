@@ -21,7 +21,14 @@ from thirdeye.server.api.requests.answer_forms import (
 )
 from thirdeye.server.api.requests.fields import LogitBias, OnlyFalse, Stop
 from thirdeye.server.api.requests.response_formats import ResponseFormat
-from thirdeye.server.api.requests.strict_model import MAX_INT, Strict, TokenId
+from thirdeye.server.api.requests.strict_model import (
+    MAX_INT,
+    LimitOrAny,
+    LimitOrOff,
+    Strict,
+    TokenId,
+    lowered,
+)
 from thirdeye.server.api.requests.value_readers import fail
 from thirdeye.server.settings.bounds import MAX_N
 
@@ -48,25 +55,28 @@ MetadataValue = Annotated[str, Field(max_length=512)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 NumKept = Annotated[  # of a prompt's tokens; -1: as many as fit
-    int, Field(ge=-1, le=MAX_INT, json_schema_extra={"not": {"const": 0}})
+    int,
+    Field(ge=-1),
+    BeforeValidator(lowered),
+    WithJsonSchema({"type": "integer", "minimum": -1, "not": {"const": 0}}),
 ]
 
 
 def _unlimited(value: object) -> object:
     """-1 is how llama.cpp and others write "no limit"."""
-    return None if type(value) is int and value == -1 else value
+    return None if type(value) is int and value == -1 else lowered(value)
 
 
-def _limit_schema(fewest: int) -> WithJsonSchema:
-    number: dict[str, Any] = {"type": "integer", "minimum": fewest, "maximum": MAX_INT}
+def _room_schema(fewest: int) -> WithJsonSchema:
+    number: dict[str, Any] = {"type": "integer", "minimum": fewest}
     return WithJsonSchema({"anyOf": [number, {"const": -1}]})
 
 
 MaxTokens = Annotated[  # None: as many as there is room for
-    int | None, Field(ge=1, le=MAX_INT), BeforeValidator(_unlimited), _limit_schema(1)
+    int | None, Field(ge=1), BeforeValidator(_unlimited), _room_schema(1)
 ]
 MaxTokensOrNone = Annotated[  # 0 too
-    int | None, Field(ge=0, le=MAX_INT), BeforeValidator(_unlimited), _limit_schema(0)
+    int | None, Field(ge=0), BeforeValidator(_unlimited), _room_schema(0)
 ]
 
 
@@ -83,7 +93,7 @@ class AskedRequest(Strict):
     user: str | None = None
     temperature: float = Field(1.0, ge=0, le=2)
     top_p: float = Field(1.0, ge=0, le=1)
-    top_k: int = Field(0, ge=-1, le=MAX_INT)
+    top_k: LimitOrAny = 0
     min_p: float = Field(0.0, ge=0, le=1)
     frequency_penalty: Penalty = 0.0
     presence_penalty: Penalty = 0.0
@@ -168,7 +178,7 @@ class GenerationRequest(ForeignHints, LoggedFields, AskedRequest):
     receipt: bool = False
     prompt_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
 
-    t_max_predict_ms: int = Field(0, ge=0, le=MAX_INT)
+    t_max_predict_ms: LimitOrOff = 0
     return_progress: bool = False
 
     # how it is queued and cached

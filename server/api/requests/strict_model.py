@@ -5,13 +5,35 @@ an error), and `null` means "not given". A model also says which fields it knows
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from thirdeye.server.api.field_rules.hints import Hint, hints_of
 from thirdeye.server.api.field_rules.ignored import Ignored
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 
 MAX_INT = 2**31 - 1
+
+
+def lowered(value: object) -> object:
+    """A limit above what any model can do is as good as the largest that is counted with."""
+    return MAX_INT if type(value) is int and value > MAX_INT else value
+
+
+def limit_schema(fewest: int) -> WithJsonSchema:
+    return WithJsonSchema({"type": "integer", "minimum": fewest})
+
+
+Limit = Annotated[int, Field(ge=1), BeforeValidator(lowered), limit_schema(1)]
+LimitOrOff = Annotated[int, Field(ge=0), BeforeValidator(lowered), limit_schema(0)]
+LimitOrAny = Annotated[int, Field(ge=-1), BeforeValidator(lowered), limit_schema(-1)]
 
 TokenId = Annotated[int, Field(ge=0, le=MAX_INT, json_schema_extra={"format": "token-id"})]
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.field_rules.ignored import Ignored
 from thirdeye.server.api.requests.value_readers import (
@@ -29,6 +29,7 @@ from thirdeye.server.text.tools.definitions import (
     Tool,
     ToolChoice,
 )
+from thirdeye.server.text.tools.text_inputs import InputForm, custom_tool
 
 MAX_TOOLS = 128
 _WORDS = ("none", "auto", "required", "any")  # the last is Mistral's name of `required`
@@ -38,7 +39,9 @@ HOSTED_TOOLS = (  # which run where the model does, at those who have them
     *("web_search_preview_2025_03_11", "file_search", "code_interpreter", "local_shell", "shell"),
     *("mcp", "image_generation", "computer", "computer_use_preview", "apply_patch", "tool_search"),
 )
-_FUNCTIONS_ONLY = "must be 'function': function tools are the only ones."
+_KINDS_ONLY = "must be 'function' or 'custom': tools of these kinds are the only ones."
+_NOT_CALLABLE = "must hold a function or a custom tool: these are the only ones."
+MAX_DEFINITION_CHARS = 64 * 1024
 
 
 def parse_tools(value: object, ignored: Ignored | None = None) -> tuple[Tool, ...]:
@@ -50,14 +53,19 @@ def parse_tools(value: object, ignored: Ignored | None = None) -> tuple[Tool, ..
     names: set[str] = set()
     for i, tool in enumerate(tools):
         if tool.name in names:
-            fail("invalid_value", "must be unique.", f"[{i}].function.name")
+            kind = "function" if tool.text_input is None else "custom"
+            fail("invalid_value", "must be unique.", f"[{i}].{kind}.name")
         names.add(tool.name)
     return tools
 
 
 def _tool(value: object, path: str, ignored: Ignored | None) -> Tool:
     tool = mapping(value, path)
-    _function_type(tool, path)
+    if _kind_of(tool, path) == "custom":
+        if "custom" not in tool and tool.get("name") is not None:
+            return _custom({k: v for k, v in tool.items() if k != "type"}, path, ignored)
+        only(("type", "custom"), tool, path, ignored, _HINTS)
+        return _custom(required(tool, "custom", path), f"{path}.custom", ignored)
     if "function" not in tool and tool.get("name") is not None:  # flat, as Responses has it
         return _function({k: v for k, v in tool.items() if k != "type"}, path, ignored)
     only(("type", "function"), tool, path, ignored, _HINTS)
@@ -80,6 +88,43 @@ def _function(value: object, path: str, ignored: Ignored | None) -> Tool:
     )
 
 
+def _custom(value: object, path: str, ignored: Ignored | None) -> Tool:
+    """`{"name", "description", "format"}`."""
+    tool = mapping(value, path)
+    only(("name", "description", "format"), tool, path, ignored, _HINTS)
+    name = _name(required(tool, "name", path), f"{path}.name")
+    form = _input_form(tool.get("format"), f"{path}.format", ignored)
+    return custom_tool(name, optional_string(tool, "description", path), form)
+
+
+def _input_form(value: object, path: str, ignored: Ignored | None) -> InputForm | None:
+    """`{"type": "grammar", "grammar": {"syntax", "definition"}}`, or these two beside the type as
+    Responses has them."""
+    if value is None:
+        return None
+    fields = mapping(value, path)
+    kind = string(required(fields, "type", path), f"{path}.type")
+    if kind == "text":
+        only(("type",), fields, path, ignored)
+        return None
+    if kind != "grammar":
+        fail("invalid_value", "must be 'text' or 'grammar'.", f"{path}.type")
+    if "grammar" in fields:
+        only(("type", "grammar"), fields, path, ignored)
+        fields, path = mapping(fields["grammar"], f"{path}.grammar"), f"{path}.grammar"
+        only(("syntax", "definition"), fields, path, ignored)
+    else:
+        only(("type", "syntax", "definition"), fields, path, ignored)
+    syntax = string(required(fields, "syntax", path), f"{path}.syntax")
+    if syntax not in ("lark", "regex"):
+        fail("invalid_value", "must be 'lark' or 'regex'.", f"{path}.syntax")
+    definition = string(required(fields, "definition", path), f"{path}.definition")
+    if not 0 < len(definition) <= MAX_DEFINITION_CHARS:
+        rule = f"must be 1 to {MAX_DEFINITION_CHARS} characters long, got {len(definition)}."
+        fail("invalid_value", rule, f"{path}.definition")
+    return InputForm(syntax, definition)
+
+
 def _parameters(value: object, path: str, is_strict: bool) -> Mapping[str, Any]:
     """The JSON schema of an object."""
     schema = mapping(value, path)
@@ -99,15 +144,19 @@ def parse_tool_choice(value: object, ignored: Ignored | None = None) -> ToolChoi
         return ToolChoice(_mode(str(kind), ".type"))
     if kind == "allowed_tools":
         return _allowed(choice, ignored)
-    _function_type(choice, "")
-    if "function" not in choice and choice.get("name") is not None:  # as Responses has it
-        only(("type", "name"), choice, "", ignored)
-        return ToolChoice(ChoiceMode.NAMED, _name(choice["name"], ".name"))
-    only(("type", "function"), choice, "", ignored)
-    function = mapping(required(choice, "function", ""), ".function")
-    only(("name",), function, ".function", ignored)
-    name = required(function, "name", ".function")
-    return ToolChoice(ChoiceMode.NAMED, _name(name, ".function.name"))
+    return ToolChoice(ChoiceMode.NAMED, _chosen(choice, "", ignored))
+
+
+def _chosen(choice: Mapping[str, Any], path: str, ignored: Ignored | None) -> str:
+    """The name of a tool, in an object of its kind or, as Responses has it, without one."""
+    kind = _kind_of(choice, path)
+    if kind not in choice and choice.get("name") is not None:
+        only(("type", "name"), choice, path, ignored)
+        return _name(choice["name"], f"{path}.name")
+    only(("type", kind), choice, path, ignored)
+    tool = mapping(required(choice, kind, path), f"{path}.{kind}")
+    only(("name",), tool, f"{path}.{kind}", ignored)
+    return _name(required(tool, "name", f"{path}.{kind}"), f"{path}.{kind}.name")
 
 
 def _allowed(choice: Mapping[str, Any], ignored: Ignored | None) -> ToolChoice:
@@ -126,18 +175,9 @@ def _allowed(choice: Mapping[str, Any], ignored: Ignored | None) -> ToolChoice:
         tool, at = mapping(item, f"{path}.tools[{i}]"), f"{path}.tools[{i}]"
         if tool.get("type") in HOSTED_TOOLS:
             continue
-        _function_type(tool, at)
-        only(("type", "function" if "function" in tool else "name"), tool, at, ignored)
-        if "function" in tool:
-            tool, at = mapping(tool["function"], f"{at}.function"), f"{at}.function"
-            only(("name",), tool, at, ignored)
-        names.append(_name(required(tool, "name", at), f"{at}.name"))
+        names.append(_chosen(tool, at, ignored))
     if not names:
-        fail(
-            "invalid_value",
-            "must hold a function: function tools are the only ones.",
-            f"{path}.tools",
-        )
+        fail("invalid_value", _NOT_CALLABLE, f"{path}.tools")
     return ToolChoice(ChoiceMode(mode), allowed=tuple(names))
 
 
@@ -147,9 +187,11 @@ def _mode(word: str, path: str) -> ChoiceMode:
     return ChoiceMode.REQUIRED if word == "any" else ChoiceMode(word)
 
 
-def _function_type(value: Mapping[str, Any], path: str) -> None:
-    if string(required(value, "type", path), f"{path}.type") != "function":
-        fail("unsupported_value", _FUNCTIONS_ONLY, f"{path}.type")
+def _kind_of(value: Mapping[str, Any], path: str) -> str:
+    kind = string(required(value, "type", path), f"{path}.type")
+    if kind not in ("function", "custom"):
+        fail("unsupported_value", _KINDS_ONLY, f"{path}.type")
+    return kind
 
 
 def _name(value: object, path: str) -> str:
@@ -164,6 +206,8 @@ NAME_PATTERN = f"^[a-zA-Z0-9_./-]{{1,{MAX_NAME_CHARS}}}$"
 # For dialects that become a chat request: chat says whether a name is well made, these tell it to
 # the outside.
 FunctionName = Annotated[str, Field(json_schema_extra={"pattern": NAME_PATTERN})]
+# For names of which chat sees a part alone.
+ToolName = Annotated[FunctionName, AfterValidator(lambda value: _name(value, ""))]
 CalledName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 
 
@@ -179,10 +223,10 @@ Arguments = Annotated[
 ]
 
 _NAME: dict[str, Any] = {"type": "string", "pattern": NAME_PATTERN}
+_TOLD: dict[str, Any] = {"name": _NAME, "description": {"type": ["string", "null"]}}
 _FUNCTION = closed_schema(
     {
-        "name": _NAME,
-        "description": {"type": ["string", "null"]},
+        **_TOLD,
         "parameters": {
             "type": ["object", "null"],
         },
@@ -193,12 +237,12 @@ _FUNCTION = closed_schema(
 _NAMED = closed_schema({"name": _NAME}, "name")
 
 
-_ALLOWED_ITEM = {
-    "anyOf": [
-        closed_schema({"type": {"const": "function"}, "function": _NAMED}, "type", "function"),
-        closed_schema({"type": {"const": "function"}, "name": _NAME}, "type", "name"),
-    ]
-}
+_NAMED_TOOLS: list[dict[str, Any]] = [
+    closed_schema({"type": {"const": "function"}, "function": _NAMED}, "type", "function"),
+    closed_schema({"type": {"const": "custom"}, "custom": _NAMED}, "type", "custom"),
+    closed_schema({"type": {"enum": ["function", "custom"]}, "name": _NAME}, "type", "name"),
+]
+_ALLOWED_ITEM = {"anyOf": _NAMED_TOOLS}
 _ALLOWED_FIELDS: dict[str, Any] = {
     "mode": {"enum": ["auto", "required"]},
     "tools": {"type": "array", "items": _ALLOWED_ITEM, "minItems": 1},
@@ -209,21 +253,39 @@ ALLOWED_FLAT = closed_schema(
 )
 
 
-def _function_object(function: dict[str, Any]) -> dict[str, Any]:
-    properties = {"type": {"const": "function"}, "function": function}
-    return closed_schema(properties, "type", "function")
+_GRAMMAR: dict[str, Any] = {
+    "syntax": {"enum": ["lark", "regex"]},
+    "definition": {"type": "string", "minLength": 1, "maxLength": MAX_DEFINITION_CHARS},
+}
+_FORMAT = {
+    "anyOf": [
+        {"type": "null"},
+        closed_schema({"type": {"const": "text"}}, "type"),
+        closed_schema({"type": {"const": "grammar"}} | _GRAMMAR, "type", *_GRAMMAR),
+        closed_schema(
+            {"type": {"const": "grammar"}, "grammar": closed_schema(_GRAMMAR, *_GRAMMAR)},
+            "type",
+            "grammar",
+        ),
+    ]
+}
 
 
 def _tool_schema() -> dict[str, Any]:
-    """A function in its object, or flat."""
+    """A function or a custom tool in its object, or flat."""
     hints: dict[str, Any] = {name: {} for name in _HINTS}
     function = _FUNCTION | {"properties": _FUNCTION["properties"] | hints}
     flat = {"type": {"const": "function"}} | function["properties"]
+    custom = closed_schema({**_TOLD, "format": _FORMAT} | hints, "name")
     wrapped = {"type": {"const": "function"}, "function": function} | hints
     return {
         "anyOf": [
             closed_schema(wrapped, "type", "function"),
             closed_schema(flat, "type", "name"),
+            closed_schema(
+                {"type": {"const": "custom"}, "custom": custom} | hints, "type", "custom"
+            ),
+            closed_schema({"type": {"const": "custom"}} | custom["properties"], "type", "name"),
         ]
     }
 
@@ -241,8 +303,7 @@ ToolChoiceField = Annotated[
             "anyOf": [
                 {"type": "string", "enum": list(_WORDS)},
                 closed_schema({"type": {"enum": list(_WORDS)}}, "type"),
-                _function_object(_NAMED),
-                closed_schema({"type": {"const": "function"}, "name": _NAME}, "type", "name"),
+                *_NAMED_TOOLS,
                 closed_schema(
                     {"type": {"const": "allowed_tools"}, "allowed_tools": _ALLOWED},
                     "type",

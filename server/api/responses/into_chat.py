@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.openai.as_chat import FieldNames
-from thirdeye.server.api.responses.custom_tools import CustomTool
 from thirdeye.server.api.responses.hosted import LeftOutItem, ShellCallItem, ShellOutputItem
 from thirdeye.server.api.responses.items import (
     CallItem,
@@ -26,12 +25,11 @@ from thirdeye.server.api.responses.schema import (
     ResponsesRequest,
     TextFormat,
 )
-from thirdeye.server.api.responses.tool_choices import as_functions
 
 FIELD_NAMES: FieldNames = [
     (r"messages(\[\d+\].*)?", "input"),
-    (r"tools\[(\d+)\]\.function", r"tools[\1]"),
-    (r"tool_choice\.function", "tool_choice"),
+    (r"tools\[(\d+)\]\.(function|custom)", r"tools[\1]"),
+    (r"tool_choice\.(function|custom)", "tool_choice"),
     (r"response_format\.json_schema", "text.format"),
     (r"response_format", "text.format"),
     (r"max_(completion_)?tokens", "max_output_tokens"),
@@ -58,13 +56,10 @@ _SHARED = (
 def left_out(body: ResponsesRequest) -> list[str]:
     """The paths of what no model here can be told, or do. Raises `InvalidRequest`."""
     names = left_out_tools(body.tools, is_called=body.tool_choice != "none")
-    for offered in offered_tools(body.tools):
-        if isinstance(offered.tool, CustomTool) and offered.tool.has_loose_form:
-            names.append(f"{offered.path}.format")
     for i, item in enumerate(body.input):
         if isinstance(item, LeftOutItem):
             names.append(f"input[{i}]")
-        elif isinstance(item, ReasoningItem) and item.encrypted_content and not item.text:
+        elif isinstance(item, ReasoningItem) and item.encrypted_content:
             names.append(f"input[{i}].encrypted_content")
     return names
 
@@ -73,9 +68,7 @@ def names_of(body: ResponsesRequest) -> FieldNames:
     """Chat's tools are those of the request that can be called."""
     places: list[tuple[str, str]] = []
     for at, offered in enumerate(offered_tools(body.tools)):
-        if isinstance(offered.tool, CustomTool):
-            places.append((rf"tools\[{at}\]\.function\.parameters", f"{offered.path}.format"))
-        places.append((rf"tools\[{at}\]\.function", offered.path))
+        places.append((rf"tools\[{at}\]\.(function|custom)", offered.path))
     return [*places, *FIELD_NAMES]
 
 
@@ -140,6 +133,9 @@ def _calls_of_turn(messages: list[JsonObject], begins: bool) -> list[JsonObject]
 
 def _call(item: CallItem | CustomCallItem | ShellCallItem) -> JsonObject:
     address = ToolAddress(item.name, getattr(item, "namespace", None))
+    if isinstance(item, CustomCallItem):
+        custom = {"name": address.joined, "input": item.input}
+        return {"id": item.call_id, "type": "custom", "custom": custom}
     function = {"name": address.joined, "arguments": item.arguments}
     return {"id": item.call_id, "type": "function", "function": function}
 
@@ -157,11 +153,8 @@ def response_format_of(wanted: TextFormat) -> JsonObject:
 
 def _tools_of(body: ResponsesRequest) -> JsonObject:
     return {
-        "tools": [
-            {"type": "function", "function": tool.as_function()}
-            for tool in offered_tools(body.tools)
-        ],
-        "tool_choice": as_functions(body.tool_choice),
+        "tools": [tool.as_chat() for tool in offered_tools(body.tools)],
+        "tool_choice": body.tool_choice,
         "parallel_tool_calls": body.parallel_tool_calls,
         "max_tool_calls": body.max_tool_calls,
     }

@@ -1,6 +1,5 @@
 """The items of an input: turns, calls, their results, thoughts."""
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
@@ -80,10 +79,6 @@ class CustomCallItem(Strict):
     caller: Any = None
     id: ItemId | None = None
     status: Status | None = None
-
-    @property
-    def arguments(self) -> str:
-        return json.dumps({"input": self.input}, ensure_ascii=False)
 
 
 class CustomOutputItem(Strict):

@@ -15,14 +15,14 @@ from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.requests.strict_model import Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
-from thirdeye.server.api.requests.tool_fields import HOSTED_TOOLS, MAX_TOOLS, FunctionName
+from thirdeye.server.api.requests.tool_fields import HOSTED_TOOLS, MAX_TOOLS, ToolName
 from thirdeye.server.api.responses.custom_tools import CallerHint, CustomTool
 from thirdeye.server.api.responses.hosted import HostedTool
 
 
 class FunctionTool(Strict):
     type: Literal["function"]
-    name: FunctionName
+    name: ToolName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
@@ -33,9 +33,10 @@ class FunctionTool(Strict):
     is_async: Annotated[bool, Hint((False,))] = Field(False, alias="async")
     output_schema: AnyHint = None
 
-    def as_function(self) -> JsonObject:
+    def as_chat(self) -> JsonObject:
         """In chat's words."""
-        return self.model_dump(include=_SHOWN - {"type"}, exclude_none=True)
+        shown = self.model_dump(include=_SHOWN - {"type"}, exclude_none=True)
+        return {"type": "function", "function": shown}
 
 
 CallableTool = Annotated[
@@ -48,7 +49,7 @@ class NamespaceTool(Strict):
     """Tools that belong together. What is said of all of them stands before the first."""
 
     type: Literal["namespace"]
-    name: FunctionName
+    name: ToolName
     description: str | None = None
     tools: list[CallableTool] = Field(default_factory=list, max_length=MAX_TOOLS)
 
@@ -95,10 +96,12 @@ class OfferedTool:
     address: ToolAddress
     heading: str = ""  # of its namespace, where it is the first
 
-    def as_function(self) -> JsonObject:
-        function = self.tool.as_function() | {"name": self.address.joined}
-        told = "\n\n".join(filter(None, (self.heading, str(function.get("description") or ""))))
-        return function | ({"description": told} if told else {})
+    def as_chat(self) -> JsonObject:
+        told = "\n\n".join(filter(None, (self.heading, self.tool.description)))
+        changed = self.tool.model_copy(
+            update={"name": self.address.joined, "description": told or None}
+        )
+        return changed.as_chat()
 
 
 def offered_tools(tools: Sequence[Tool]) -> Iterator[OfferedTool]:

@@ -20,7 +20,7 @@ from thirdeye.server.api.requests.generation_fields import (
     LoggedFields,
     MaxTokens,
 )
-from thirdeye.server.api.requests.strict_model import MAX_INT, Strict
+from thirdeye.server.api.requests.strict_model import Limit, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds
 from thirdeye.server.api.requests.tool_fields import FunctionName
 from thirdeye.server.api.responses.items import Input
@@ -100,7 +100,7 @@ class ResponsesRequest(ForeignHints, LoggedFields, AskedRequest):
     tools: list[Tool] = Field(default_factory=list, max_length=128)
     tool_choice: ToolChoice = "auto"
     parallel_tool_calls: bool = True
-    max_tool_calls: int | None = Field(None, ge=1, le=MAX_INT)
+    max_tool_calls: Limit | None = None
     include: Annotated[list[Included], Field(fail_fast=True)] = Field(default_factory=list)
     reasoning: ReasoningConfig | None = None
     top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)

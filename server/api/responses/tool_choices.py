@@ -20,10 +20,10 @@ def parse_tool_choice(value: object, ignored: Ignored | None = None) -> str | di
         return value
     choice = mapping(value, wanted="a string or an object")
     if choice.get("type") == "allowed_tools":
-        tool_fields.parse_tool_choice(as_functions(choice), ignored)
+        tool_fields.parse_tool_choice(choice, ignored)
         fields = choice.get("allowed_tools", choice)
         tools = [
-            {"type": tool["type"], "name": tool.get("function", tool)["name"]}
+            {"type": tool["type"], "name": tool.get(tool["type"], tool)["name"]}
             for tool in fields["tools"]
             if tool["type"] not in tool_fields.HOSTED_TOOLS
         ]
@@ -55,12 +55,3 @@ ToolChoice = Annotated[
         }
     ),
 ]
-
-
-def as_functions(choice: Any) -> Any:
-    """A choice of tools where the custom ones are functions, as they are to a model."""
-    if not isinstance(choice, dict):
-        return choice
-    kind, tools = choice.get("type"), choice.get("tools")
-    found = choice | {"type": "function"} if kind == "custom" else choice
-    return found | {"tools": [*map(as_functions, tools)]} if isinstance(tools, list) else found

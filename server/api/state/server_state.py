@@ -66,6 +66,7 @@ class ServedModel:
     info: ModelInfo = field(default_factory=ModelInfo)
     name_patterns: tuple[str, ...] = ()  # with `*` and `?`: what else it answers to
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
+    template_variables: Mapping[str, object] = field(default_factory=dict)  # that nobody names
 
     def check_name(self, name: str | None) -> None:
         """Raises `ResourceNotFound` for a name that is not served."""

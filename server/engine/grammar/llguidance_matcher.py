@@ -14,12 +14,15 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
 from thirdeye.server.engine.grammar.thinking_matcher import ThinkingVocabulary
+from thirdeye.server.engine.grammar.token_set_matcher import TokenSetMatcher
 from thirdeye.server.engine.interface.grammar_protocol import (
     REFUSED,
     GrammarError,
+    Matcher,
     count_equal,
     num_words,
 )
+from thirdeye.server.engine.interface.token_sets import token_set_of
 
 MAX_TEMPLATES = 32  # compiled grammars kept for the next request with the same one
 MAX_TEMPLATE_BYTES = 256 * 1024  # of their text together; they may take 300 times as much
@@ -69,9 +72,16 @@ class LLGuidanceCompiler:
         self._limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
         self._templates: OrderedDict[str, LLMatcher] = OrderedDict()
 
-    def compile(self, grammar: str) -> "LLGuidanceMatcher":
-        """A matcher at the grammar's start, which knows what may follow there: the first look is
-        the dearest, and belongs beside the steps. Raises `GrammarError`."""
+    def compile(self, grammar: str) -> Matcher:
+        """A matcher at the grammar's start. Raises `GrammarError`."""
+        token_ids = token_set_of(grammar)
+        if token_ids is not None:
+            return TokenSetMatcher(token_ids, self._num_words)
+        return self.walk(grammar)
+
+    def walk(self, grammar: str) -> "LLGuidanceMatcher":
+        """The matcher of a grammar of texts, which knows what may follow at its start: the first
+        look is the dearest, and belongs beside the steps. Raises `GrammarError`."""
         matcher = LLGuidanceMatcher(self._template(grammar).deep_copy(), self._num_words)
         try:
             matcher.fill(np.empty(self._num_words, np.int32))

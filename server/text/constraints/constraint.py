@@ -9,12 +9,12 @@ strangers has it tried in a process that can be ended (`trial.py`), off the even
 """
 
 import json
-import re
 from collections.abc import Sequence
 
 from llguidance import LLMatcher
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
+from thirdeye.server.engine.interface.token_sets import token_set, token_set_of
 from thirdeye.server.text.constraints.followable import followable, leave_out
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
 from thirdeye.server.text.constraints.repetition import (
@@ -22,7 +22,7 @@ from thirdeye.server.text.constraints.repetition import (
     regex_length,
     repeated_too_long,
 )
-from thirdeye.server.text.constraints.trial import works
+from thirdeye.server.text.constraints.trial import can_begin
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_REGEX_BYTES = 4 * 1024
@@ -35,7 +35,7 @@ MAX_LOCATING_BYTES = 128 * 1024  # of subschemas compiled alone, to find the one
 # model that likes blanks must go on after them.
 WHITESPACE = r"( |\n {0,32})?"
 
-_TOKEN_SET = re.compile(r"<\[[0-9,]+\]>")
+_NOT_COMPILED = "cannot be compiled."
 UNFOLLOWABLE = (
     "cannot be followed: nothing satisfies it, or it needs a combination that is not supported."
 )
@@ -67,7 +67,7 @@ def json_schema(schema: object, *, is_closed: bool = False) -> str:
         raise ConstraintError(UNFOLLOWABLE, "$")
     capped = _serialize(followable(schema, is_closed=is_closed).schema)
     for grammar in dict.fromkeys((capped, _serialize(plain))):
-        if _works(grammar):
+        if can_begin(grammar):
             return grammar
     raise ConstraintError(UNFOLLOWABLE, _locate(plain))
 
@@ -112,11 +112,23 @@ def choice(options: Sequence[str]) -> str:
 def lark(text: str) -> str:
     """Text of a context-free grammar, in llguidance's variant of Lark from its rule `start`, or in
     GBNF from its rule `root`."""
+    return json.dumps({"grammars": [{"lark_grammar": checked_lark(text)}]})
+
+
+def checked_lark(text: str) -> str:
+    """The grammar in Lark's notation. Raises `ConstraintError`."""
     _check_size(text, MAX_GRAMMAR_BYTES)
     if "::=" in text:
         text = _lark_of_gbnf(text)
     _check_repetition(lark_length(text))
-    return _checked(json.dumps({"grammars": [{"lark_grammar": text}]}))
+    if not works(text):
+        raise ConstraintError(_NOT_COMPILED)
+    return text
+
+
+def works(rules: str) -> bool:
+    """Whether an answer can begin that follows rules in Lark's notation."""
+    return can_begin(json.dumps({"grammars": [{"lark_grammar": rules}]}))
 
 
 def _lark_of_gbnf(text: str) -> str:
@@ -140,15 +152,15 @@ def _literal(word: str) -> str:
 
 
 def of_tokens(token_ids: Sequence[int]) -> str:
-    """Text of these tokens, one at least. Whether a vocabulary has them is not looked at."""
-    text = f"start: (<[{','.join(map(str, token_ids))}]>)+"
-    return json.dumps({"grammars": [{"lark_grammar": text}]})
+    """An answer of these tokens, which ends where one of them ends it. Whether a vocabulary has
+    them is not looked at."""
+    return token_set(token_ids)
 
 
 def serialized(grammar: str) -> str:
     """What another of these functions made, come back from outside."""
     _check_size(grammar, MAX_SERIALIZED_BYTES)
-    return _checked(grammar)
+    return grammar if token_set_of(grammar) is not None else _checked(grammar)
 
 
 def behind(rule: str, grammar: str) -> str:
@@ -177,14 +189,9 @@ def _check_repetition(length: int) -> None:
 
 
 def _checked(grammar: str) -> str:
-    if not _works(grammar):
-        raise ConstraintError("cannot be compiled.")
+    if not can_begin(grammar):
+        raise ConstraintError(_NOT_COMPILED)
     return grammar
-
-
-def _works(grammar: str) -> bool:
-    """Whether an answer can begin."""
-    return works(_TOKEN_SET.sub("<[0]>", grammar))  # ids of a vocabulary that is not here
 
 
 def _locate(schema: object) -> str:
@@ -199,6 +206,6 @@ def _locate(schema: object) -> str:
             room -= len(grammar)
             if room < 0:
                 break
-            if not _works(grammar):
+            if not can_begin(grammar):
                 found = path
     return found

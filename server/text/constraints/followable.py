@@ -3,7 +3,7 @@
 * Keywords that ask for nothing, and annotations, are taken out.
 * `oneOf` whose branches exclude each other is `anyOf`.
 * A number has at most 16 digits before its point and 9 behind, also where the schema says nothing
-  (`open_values.py`): a weak model comes to its end.
+  (`open_values.py`): a weak model comes to its end. A time is one that there is.
 * `is_closed`: an object that lists its properties and does not say whether others may come has no
   others. Without this a small model invents keys until its limit.
 * `is_lenient`: what cannot be followed is left out, and its paths are told. Without this it stays
@@ -25,7 +25,9 @@ from thirdeye.server.text.constraints.json_schema import (
 from thirdeye.server.text.constraints.number_caps import cap_numbers, narrow
 from thirdeye.server.text.constraints.open_values import OpenValues
 from thirdeye.server.text.constraints.schema_keywords import ANNOTATIONS, FORMATS, RULES
+from thirdeye.server.text.constraints.string_terminals import FORMAT_PATTERNS
 
+_TIMES = ("date", "time", "date-time")
 _COMBINED = frozenset({"$ref", "allOf", "anyOf", "oneOf", "patternProperties"})
 
 
@@ -95,6 +97,7 @@ class _Rewriter:
         if self.open_values is not None and not is_part:
             self.open_values.cap(node)
             cap_numbers(node)
+            _say_times(node)
 
     def _leave_out(self, node: Schema, keyword: str, path: str) -> None:
         del node[keyword]
@@ -152,6 +155,12 @@ def _is_followed(keyword: str, value: object, root: object) -> bool:
     if keyword not in RULES or RULES[keyword](value):
         return False
     return keyword != "$ref" or held_reference(str(value), root) == ""
+
+
+def _say_times(node: Schema) -> None:
+    """Times as every validator takes them: llguidance's have a second 60, and small letters."""
+    if node.get("format") in _TIMES and "pattern" not in node:
+        node["pattern"] = f"^(?:{FORMAT_PATTERNS[str(node.pop('format'))]})$"
 
 
 def _may_be_closed(node: Schema) -> bool:

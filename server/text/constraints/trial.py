@@ -14,7 +14,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 Try = Callable[[str], bool]
 
 
-def works_here(grammar: str) -> bool:
+def can_begin_here(grammar: str) -> bool:
     """Some faults show only as the first token is looked for."""
     limits = LLParserLimits(verbose_errors=False)
     matcher = LLMatcher(LLTokenizer("byte"), grammar, log_level=0, limits=limits)
@@ -23,7 +23,7 @@ def works_here(grammar: str) -> bool:
     return not matcher.is_error()
 
 
-_TRY: ContextVar[Try] = ContextVar("try a grammar", default=works_here)
+_TRY: ContextVar[Try] = ContextVar("try a grammar", default=can_begin_here)
 
 
 @contextmanager
@@ -36,5 +36,5 @@ def trying_with(how: Try) -> Iterator[None]:
         _TRY.reset(token)
 
 
-def works(grammar: str) -> bool:
+def can_begin(grammar: str) -> bool:
     return _TRY.get()(grammar)

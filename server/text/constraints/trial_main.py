@@ -14,7 +14,7 @@ import sys
 import time
 from struct import Struct
 
-from thirdeye.server.text.constraints.trial import works_here
+from thirdeye.server.text.constraints.trial import can_begin_here
 
 ASK, ANSWER = Struct(">Id"), Struct(">?d")
 MAX_BYTES = 1 << 30  # of addresses, some 200 MB of which are there before the first grammar
@@ -29,7 +29,7 @@ def serve(sock: socket.socket) -> None:
             grammar = asked.read(size).decode(errors="surrogatepass")
             began = time.process_time()
             signal.setitimer(signal.ITIMER_PROF, seconds)  # nobody handles it: it ends the process
-            found = works_here(grammar)
+            found = can_begin_here(grammar)
             signal.setitimer(signal.ITIMER_PROF, 0)
             sock.sendall(ANSWER.pack(found, time.process_time() - began))
 

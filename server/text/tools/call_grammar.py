@@ -17,11 +17,14 @@ from typing import Any
 
 from thirdeye.server.text.constraints.constraint import (
     ConstraintError,
+    checked_lark,
     json_schema,
     lenient_json_schema,
     serialized,
+    works,
 )
-from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolUse
+from thirdeye.server.text.constraints.escaped_text import NotEscapable, escaped_lark
+from thirdeye.server.text.tools.definitions import ChoiceMode, TextInput, Tool, ToolUse
 from thirdeye.server.text.tools.form import CLOSE, OPEN, SEPARATOR, TAIL, head_of
 
 LeftOut = list[tuple[int, str]]  # of a tool with this index, the path of a keyword
@@ -57,6 +60,11 @@ def tool_grammar(use: ToolUse, content: str = "", left_out: LeftOut | None = Non
 def tool_part(index: int, tool: Tool, left_out: LeftOut) -> dict[str, Any]:
     """A tool's arguments as JSON. Raises `ToolGrammarError`."""
     try:
+        if tool.text_input is not None and tool.text_input.lark is not None:
+            part = quoted_text(tool.text_input.lark)
+            if part is not None:
+                return part
+            left_out.append((index, "$"))
         grammar, paths = held_schema(tool.arguments_schema, tool)
     except ConstraintError as error:
         raise ToolGrammarError(index, error) from None
@@ -66,10 +74,36 @@ def tool_part(index: int, tool: Tool, left_out: LeftOut) -> dict[str, Any]:
     return only_part(grammar)
 
 
+def json_paths(index: int, tool: Tool) -> list[str]:
+    """The paths of what no form holds of a tool's schema. Raises `ToolGrammarError`."""
+    if tool.text_input is not None and tool.text_input.lark is not None:
+        return []
+    left_out: LeftOut = []
+    tool_part(index, tool, left_out)
+    return [path for _, path in left_out]
+
+
 def held_schema(schema: object, tool: Tool) -> tuple[str, list[str]]:
     """The grammar of one of a tool's schemas: of all of it if the tool is strict, else of what can
     be held, with the paths of the rest. Raises `ConstraintError`."""
     return (json_schema(schema), []) if tool.strict else lenient_json_schema(schema)
+
+
+def quoted_text(definition: str) -> dict[str, Any] | None:
+    """The arguments `{"input": "..."}` with a text of a grammar in the quotes; None where that
+    cannot be said. Raises `ConstraintError` for what is no grammar."""
+    begin = json.dumps({TextInput.NAME: ""})[:-2]
+    rules = quoted_string(checked_lark(definition), begin, '"}')
+    return None if rules is None else {"lark_grammar": rules}
+
+
+def quoted_string(grammar: str, begin: str = '"', end: str = '"') -> str | None:
+    """The rules of a text of a grammar as JSON has it; None where that cannot be said."""
+    try:
+        rules = f"start: {json.dumps(begin)} of_start {json.dumps(end)}\n{escaped_lark(grammar)}"
+    except NotEscapable:
+        return None
+    return rules if works(rules) else None
 
 
 def only_part(grammar: str) -> dict[str, Any]:

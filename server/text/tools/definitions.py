@@ -9,7 +9,7 @@ import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 NAME_CHARS = frozenset(string.ascii_letters + string.digits + "_-./")
 MAX_NAME_CHARS = 128
@@ -19,12 +19,26 @@ JsonObject = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class TextInput:
+    """A tool's input that is text, and no arguments: any, or of a form.
+
+    To a model the tool is a function of one string, so that every family's form of calls can carry
+    it. A regular expression stands in that string's schema.
+    """
+
+    lark: str | None = None  # the grammar of the text
+
+    NAME: ClassVar[str] = "input"
+
+
+@dataclass(frozen=True, slots=True)
 class Tool:
     """A function the caller offers. `parameters` is the JSON schema of its arguments."""
 
     name: str
     description: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    text_input: TextInput | None = None
     strict: bool | None = None  # true: arguments are held to all of the schema, or it is refused
 
     @property

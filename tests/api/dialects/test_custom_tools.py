@@ -1,7 +1,7 @@
 """Custom tools of the Responses dialect: what a model is told, and calls whose input is text."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -15,10 +15,10 @@ from openai.types.responses import (
 )
 
 from tests.api.dialects.test_dialect_tools import RESPONSES, engine_of, events, whole, without_ids
-from tests.api.openai.tools import engine_that_says, state_of
-from tests.api.support import Served, live
-from thirdeye.server.api.responses.custom_calls import InputReader
+from tests.api.openai.tools import engine_that_says
+from tests.api.support import Served
 from thirdeye.server.text.tools.form import write_call
+from thirdeye.server.text.tools.text_inputs import InputReader
 
 FORM = {"type": "grammar", "syntax": "regex", "definition": r'[a-z "\n]+'}
 PATCH = {"type": "custom", "name": "patch", "description": "Changes.", "format": FORM}
@@ -27,11 +27,10 @@ TEXT = 'a "b"\nc'
 CALL = write_call("patch", json.dumps({"input": TEXT}))
 
 
-@pytest.fixture(scope="module")
-def served() -> Iterator[Served]:
-    state = state_of(engine_that_says(CALL))
-    with live(state) as url:
-        yield Served(url, state)
+@pytest.fixture
+def served(tool_server: Served) -> Served:
+    tool_server.use(engine_that_says(CALL))
+    return tool_server
 
 
 def prompt_of(token_ids: Sequence[int]) -> str:
@@ -69,6 +68,33 @@ def test_the_form_is_held_and_told(served: Served) -> None:
     assert follower.validate_tokens(list(CALL.encode())) == len(CALL)
     other = write_call("patch", json.dumps({"input": "A"}))
     assert follower.validate_tokens(list(other.encode())) == other.index("A")
+
+
+def test_a_lark_grammar_is_held_and_told(served: Served) -> None:
+    definition = 'start: "a" /[^\\n]/+ LF\n%import common.LF'
+    form = {"type": "grammar", "syntax": "lark", "definition": definition}
+    engine = served.use(engine_that_says(CALL))
+    answer = served.post(RESPONSES, ASKED | {"tools": [PATCH | {"format": form}]})
+    assert "x-ignored-params" not in answer.headers
+    assert "text of this grammar" in prompt_of(engine.requests[0].prompt_token_ids)
+    follower = LLMatcher(LLTokenizer("byte"), engine.requests[0].grammar)
+    good, bad = (write_call("patch", json.dumps({"input": text})) for text in ('a"b"\n', "b"))
+    assert follower.validate_tokens(list(good.encode())) == len(good)
+    assert follower.validate_tokens(list(bad.encode())) == bad.index('b"}')
+
+
+@pytest.mark.parametrize(
+    ("definition", "status"), [("start: T\nT: /a/ & ~/b/", 200), ("start: %%", 400)]
+)
+def test_a_grammar_that_cannot_be_said_is_named_and_a_bad_one_refused(
+    served: Served, definition: str, status: int
+) -> None:
+    form = {"type": "grammar", "syntax": "lark", "definition": definition}
+    served.use(engine_that_says("Hi"))
+    answer = served.post(RESPONSES, ASKED | {"tools": [PATCH | {"format": form}]})
+    assert answer.status_code == status
+    said = answer.json()["error"]["param"] if status == 400 else answer.headers["x-ignored-params"]
+    assert said == "tools[0].format"
 
 
 def test_a_call_comes_back_as_history(served: Served) -> None:

@@ -2,7 +2,6 @@
 refusals in the dialect's words. The engine is a fake: it says what it was told to."""
 
 import json
-from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
@@ -37,17 +36,10 @@ MESSAGE: dict[str, Any] = {
 MIXED = f"Let me look. {TWO}"
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Served]:
-    state = state_of(engine_that_says("Hi"))
-    with live(state) as url:
-        yield Served(url, state)
-
-
 @pytest.fixture
-def served(shared: Served) -> Served:
-    shared.use(engine_that_says(TWO))
-    return shared
+def served(tool_server: Served) -> Served:
+    tool_server.use(engine_that_says(TWO))
+    return tool_server
 
 
 def whole(served: Served, path: str, body: dict[str, Any]) -> dict[str, Any]:

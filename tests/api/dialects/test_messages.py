@@ -209,7 +209,7 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"foo": 1}, "Unknown parameter 'foo'."),
     ({"messages": None}, "Missing required parameter 'messages'."),
     ({"max_tokens": None}, "Missing required parameter 'max_tokens'."),
-    ({"max_tokens": 0}, "'max_tokens' must be between 1 and 2147483647, got 0."),
+    ({"max_tokens": 0}, "'max_tokens' must be at least 1, got 0."),
     ({"messages": []}, "'messages' must hold at least 1 item, got 0."),
     (
         {"messages": [HI | {"role": "tool"}]},
@@ -229,7 +229,7 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     ({"system": [IMAGE]}, "'system[0]' must be 'text'."),
     ({"temperature": 1.5}, "'temperature' must be between 0 and 1, got 1.5."),
     ({"top_p": 2}, "'top_p' must be between"),
-    ({"top_k": -1}, "'top_k' must be between 0"),
+    ({"top_k": -2}, "'top_k' must be at least -1"),
     ({"stop_sequences": ["a"] * 17}, "'stop_sequences' must hold at most 16 items, got 17."),
     ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "'thinking.budget_tokens' must be"),
     ({"container": "c"}, "'container' is not supported here"),

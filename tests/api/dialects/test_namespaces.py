@@ -88,7 +88,11 @@ def test_a_call_comes_back_as_history(served: Served) -> None:
     ("tools", "param"),
     [
         ([FILES, FILES], "tools[1].tools[0].name"),
-        ([FILES | {"name": "a b"}], "tools[0].tools[0].name"),
+        ([FILES | {"name": "a b"}], "tools[0].name"),
+        ([FILES | {"name": "", "tools": []}], "tools[0].name"),
+        ([FILES | {"tools": [OPEN | {"name": ""}]}], "tools[0].tools[0].name"),
+        ([FILES | {"tools": [NOTE | {"name": ""}]}], "tools[0].tools[0].name"),
+        ([FILES | {"name": "x" * 128}], "tools[0].tools[0].name"),
         ([FILES | {"tools": [OPEN, {"type": "web_search"}]}], "tools[0].tools[1].type"),
         ([FILES | {"tools": [OPEN | {"parameter": {}}]}], "tools[0].tools[0].parameter"),
         ([FILES | {"tools": [OPEN | {"strict": True, "parameters": {"not": {}}}]}],

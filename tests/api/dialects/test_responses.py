@@ -227,7 +227,7 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
         "text",
     ),
     ({"input": "x" * 600}, "input", "context_length_exceeded", "Shorten 'input'."),
-    ({"max_output_tokens": 0}, "max_output_tokens", "integer_below_min_value", "between 1 and"),
+    ({"max_output_tokens": 0}, "max_output_tokens", "integer_below_min_value", "at least 1"),
     ({"temperature": 3}, "temperature", "decimal_above_max_value", "between 0 and 2"),
     ({"top_logprobs": 2}, "top_logprobs", "invalid_value", "'include'"),
     ({"top_logprobs": 99}, "top_logprobs", "integer_above_max_value", "between 0 and 20"),
@@ -249,7 +249,7 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"prompt": {"id": "p"}}, "prompt", "unsupported_parameter", "stores nothing"),
     ({"background": True}, "background", "unsupported_value", "send false"),
     ({"reasoning": {"effort": "huge"}}, "reasoning.effort", "invalid_value", "'low'"),
-    ({"max_tool_calls": 0}, "max_tool_calls", "integer_below_min_value", "between 1 and"),
+    ({"max_tool_calls": 0}, "max_tool_calls", "integer_below_min_value", "at least 1"),
     ({"service_tier": "x"}, "service_tier", "unsupported_value", "'auto'"),
 ]
 

@@ -160,7 +160,6 @@ def test_an_engine_that_dies_ends_every_stream(served: Served) -> None:
     with httpx.stream("POST", served.url + CHAT_URL, json=CHAT | {"stream": True}) as answer:
         lines = answer.iter_lines()
         next(lines)
-        # The engine lives on the server's loop; only thread-safe because it hangs.
         engine.die()
         rest = [line for line in lines if line.startswith("data")]
     assert '"engine_failed"' in rest[-2]

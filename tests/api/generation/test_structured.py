@@ -50,6 +50,8 @@ WANTED: list[tuple[dict[str, Any], str]] = [
     ({"structured_outputs": {"regex": "a+", "choice": None}}, grammar.regex("a+")),
     ({"structured_outputs": {"choice": ["a", "b"]}}, grammar.choice(["a", "b"])),
     ({"structured_outputs": {"grammar": 'start: "a"'}}, grammar.lark('start: "a"')),
+    ({"allowed_token_ids": [65, 257]}, grammar.of_tokens([65, 257])),
+    ({"allowed_token_ids": [65], "ignore_eos": True}, grammar.of_tokens([65])),
     (
         {"response_format": {"type": "text"}, "structured_outputs": {"regex": "a"}},
         grammar.regex("a"),

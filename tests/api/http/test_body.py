@@ -16,11 +16,13 @@ from thirdeye.server.api.http.json_body import MAX_BODY_BYTES, MAX_DEPTH, depth_
 from thirdeye.server.api.openai.schema import ChatRequest, CompletionRequest
 from thirdeye.server.launch.asgi_app import create_app
 
+HeaderTypes = dict[str, str] | list[tuple[str, str]]
 ROUTES = ("/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize")
 JSON = {"content-type": "application/json"}
+FORM = "application/x-www-form-urlencoded"
 
 
-async def post(path: str, data: bytes, headers: dict[str, str] | None = None) -> httpx.Response:
+async def post(path: str, data: bytes, headers: HeaderTypes | None = None) -> httpx.Response:
     async with client_of(create_app(ready_state(fake_engine()))) as client:
         return await client.post(path, content=data, headers=JSON if headers is None else headers)
 
@@ -67,17 +69,35 @@ def test_malformed_bodies_are_refused(path: str, name: str) -> None:
     "kind",
     [
         "text/plain",
-        "application/x-www-form-urlencoded",
+        "multipart/form-data",
         "application/json; charset=utf-16",
+        "application/x-www-form-urlencoded; charset=utf-16",
         "application/jsonp",
-        "",
+        "application/json, text/plain",
     ],
 )
 def test_other_content_types_are_refused(kind: str) -> None:
-    """Row 5: a form post is what a foreign web page can send without asking."""
     answer = asyncio.run(post(ROUTES[0], json.dumps(CHAT).encode(), {"content-type": kind}))
     assert answer.status_code == 400
     assert "application/json" in check_envelope(answer)["message"]
+
+
+@pytest.mark.parametrize("headers", [{}, {"content-type": ""}, {"content-type": FORM}])
+@pytest.mark.parametrize(
+    ("path", "body"), [(ROUTES[0], CHAT), ("/api/chat", CHAT | {"stream": False})]
+)
+def test_who_is_no_page_need_not_say_that_it_is_json(
+    path: str, body: dict[str, Any], headers: dict[str, str]
+) -> None:
+    """curl -d says that it is a form, and litellm's Ollama client says nothing. A web page's form
+    has an `Origin`, also on a server that does not look at these (it has a key, or any address)."""
+    data = json.dumps(body).encode()
+    assert asyncio.run(post(path, data, headers)).status_code == 200
+    for origin in ("http://localhost", "null"):
+        answer = asyncio.run(post(path, data, headers | {"origin": origin}))
+        assert answer.status_code in (400, 403)
+    two = [("content-type", "text/plain"), ("content-type", "application/json")]
+    assert asyncio.run(post(path, data, two)).status_code == 400
 
 
 @pytest.mark.parametrize("coding", ["gzip", "br", "identity, gzip"])

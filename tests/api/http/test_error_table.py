@@ -311,7 +311,7 @@ ROWS = [
     ),
     Row(
         16,
-        "'max_tokens' must be between 1 and 2147483647, got -5.",
+        "'max_tokens' must be at least 1, got -5.",
         {"max_tokens": -5},
         param="max_tokens",
         code="integer_below_min_value",
@@ -326,9 +326,9 @@ ROWS = [
     ),
     Row(
         16,
-        "'max_tokens' must be between 1 and 2147483647, got a larger number.",
-        {"max_tokens": 10**30},
-        param="max_tokens",
+        "'min_tokens' must be between 0 and 2147483647, got a larger number.",
+        {"min_tokens": 10**30},
+        param="min_tokens",
         code="integer_above_max_value",
     ),
     Row(

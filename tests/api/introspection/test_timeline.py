@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.api.support import CHAT, eventually, fake_engine, live, ready_state, says
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.introspection.timeline_route import MAX_WATCHERS, MAX_WATCHERS_OF_KEY
 from thirdeye.server.api.state.server_state import ServerState
@@ -71,8 +72,10 @@ def test_steps_come_as_they_happen_and_from_since_on(state: ServerState) -> None
 
 def test_the_stream_ends_with_the_engine(state: ServerState) -> None:
     with live(state) as url, watching(url) as answer:
-        assert state.engine is not None
-        state.engine.die()  # type: ignore[attr-defined]  # it is a FakeEngine
+        engine = state.engine
+        assert isinstance(engine, FakeEngine)
+        eventually(lambda: engine.num_watchers == 1)  # the status comes before the first step
+        engine.die()
         assert answer.read() == b"data: [DONE]\n\n"
         again = httpx.get(url + URL, trust_env=False)
         assert (again.status_code, again.json()["error"]["code"]) == (503, "engine_failed")

@@ -1,7 +1,6 @@
 """Tools in Ollama's dialect: calls come in one piece with an object of arguments, their results
 find them without ids, and the engine is asked what chat would ask it."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,8 +9,8 @@ from tests.api.ollama.lines import CHAT, Json, joined, lines, whole, without_tim
 from tests.api.openai.tools import (
     CHAT as ASK,
 )
-from tests.api.openai.tools import ONE, PARIS, TOOLS, TWO, engine_that_says, state_of
-from tests.api.support import Served, live
+from tests.api.openai.tools import ONE, PARIS, TOOLS, TWO, engine_that_says
+from tests.api.support import Served
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.ollama.as_ours import messages_of
 from thirdeye.server.api.ollama.schema import OllamaChatRequest
@@ -24,17 +23,10 @@ CALLS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Served]:
-    state = state_of(engine_that_says("Hi"))
-    with live(state) as url:
-        yield Served(url, state)
-
-
 @pytest.fixture
-def served(shared: Served) -> Served:
-    shared.use(engine_that_says(MIXED))
-    return shared
+def served(tool_server: Served) -> Served:
+    tool_server.use(engine_that_says(MIXED))
+    return tool_server
 
 
 def test_calls_are_whole_and_have_objects(served: Served) -> None:

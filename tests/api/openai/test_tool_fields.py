@@ -24,6 +24,10 @@ def tools(**changes: Any) -> dict[str, Any]:
     return {"tools": [TOOLS[0], {"type": "function", "function": {"name": "f"} | changes}]}
 
 
+def custom(**fields: Any) -> dict[str, Any]:
+    return {"type": "custom", "custom": {"name": "patch"} | fields}
+
+
 def assistant(*calls: object, **fields: Any) -> dict[str, Any]:
     return {"messages": [*MESSAGES, {"role": "assistant", "tool_calls": list(calls), **fields}]}
 
@@ -36,8 +40,9 @@ ROWS = [
     ({"tools": TOOLS[:1] * 129}, "tools", "array_above_max_length", "at most 128 items, got 129."),
     ({"tools": ["f"]}, "tools[0]", "invalid_type", "must be an object, got string."),
     ({"tools": [{}]}, "tools[0].type", "missing_required_parameter", "is required."),
-    ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].type", "unsupported_value",
-     "function tools"),
+    ({"tools": [{"type": "custom", "custom": {}}]}, "tools[0].custom.name",
+     "missing_required_parameter", ""),
+    ({"tools": [{"type": "mcp"}]}, "tools[0].type", "unsupported_value", "'custom'"),
     ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter", ""),
     ({"tools": [TOOLS[0] | {"x": 1}]}, "tools[0].x", "unknown_parameter", ""),
     (tools(name=None), "tools[1].function.name", "missing_required_parameter", ""),
@@ -69,8 +74,19 @@ ROWS = [
      "invalid_value", "hold a function"),
     ({"tool_choice": {"type": "allowed_tools", "mode": "auto", "tools": [function("f")]}},
      "tool_choice", "invalid_value", "get_weather, now."),
-    ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice.type",
-     "unsupported_value", "function tools"),
+    ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice",
+     "invalid_value", "get_weather, now."),
+    ({"tool_choice": {"type": "mcp"}}, "tool_choice.type", "unsupported_value", "'custom'"),
+    ({"tools": [{"type": "custom"}]}, "tools[0].custom", "missing_required_parameter", ""),
+    ({"tools": [custom(format={"type": "json"})]}, "tools[0].custom.format.type",
+     "invalid_value", "'grammar'"),
+    ({"tools": [custom(format={"type": "grammar", "grammar": {"syntax": "gbnf"}})]},
+     "tools[0].custom.format.grammar.syntax", "invalid_value", "'lark' or 'regex'"),
+    ({"tools": [custom(format={"type": "grammar", "syntax": "lark"})]},
+     "tools[0].custom.format.definition", "missing_required_parameter", ""),
+    ({"tools": [custom(format={"type": "grammar", "syntax": "lark", "definition": "start: x"})]},
+     "tools[0].custom.format", "invalid_schema", "cannot be compiled"),
+    ({"tools": [custom(parameters={})]}, "tools[0].custom.parameters", "unknown_parameter", ""),
     ({"tools": [], "tool_choice": "required"}, "tool_choice", "invalid_value", "without 'tools'"),
     ({"tools": None, "tool_choice": NAMED}, "tool_choice", "invalid_value", "without 'tools'"),
     ({"parallel_tool_calls": 1}, "parallel_tool_calls", "invalid_type", "a boolean"),
@@ -80,8 +96,10 @@ ROWS = [
     ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id",
      "missing_required_parameter", ""),
     (assistant({}), "messages[1].tool_calls[0].id", "missing_required_parameter", ""),
-    (assistant(CALL | {"type": "custom"}), "messages[1].tool_calls[0].type", "invalid_value",
-     "'function'"),
+    (assistant(CALL | {"type": "mcp"}), "messages[1].tool_calls[0].type", "invalid_value",
+     "'function', 'custom'"),
+    (assistant({"id": "1", "type": "custom", "custom": {"name": "x"}}),
+     "messages[1].tool_calls[0].custom.input", "missing_required_parameter", ""),
     (assistant(CALL | {"at": 0}), "messages[1].tool_calls[0].at", "unknown_parameter", ""),
     (assistant({"id": "1", **function("f", arguments=[])}),
      "messages[1].tool_calls[0].function.arguments", "invalid_type", "an object, got array."),

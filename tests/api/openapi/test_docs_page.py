@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from html import escape
 
 import httpx
 import pytest
@@ -11,6 +12,7 @@ from tests.api.support import client_of, fake_engine, ready_state
 from thirdeye.server.api.openapi.docs_page import docs_page, kind_of
 from thirdeye.server.api.openapi.document import REQUESTS
 from thirdeye.server.api.openapi.examples import EXAMPLES
+from thirdeye.server.api.openapi.inner_descriptions import ROUTES, inner_descriptions
 from thirdeye.server.launch.asgi_app import create_app
 
 APP = create_app(ready_state(fake_engine()))
@@ -56,6 +58,29 @@ def test_a_field_has_its_range_default_and_words() -> None:
         kind, _, told = re.findall("<td>(.*?)</td>", fields)
         assert kind
         assert told
+
+
+def test_a_field_of_an_object_has_them_too() -> None:
+    words = "0 is greedy: the likeliest token."
+    assert f"<code>options.temperature</code></td><td>number 0..2</td><td></td><td>{words}" in PAGE
+    assert "<code>options.mirostat</code></td><td>0</td><td></td><td>Not supported: " in PAGE
+    assert "<code>reasoning.effort</code>" in PAGE
+    assert "<code>stream_options.include_usage</code></td><td>boolean</td><td>false</td>" in PAGE
+
+
+def test_what_is_said_of_an_object_is_said_of_its_fields() -> None:
+    schemas = APP.openapi()["components"]["schemas"]
+    for name, told in inner_descriptions().items():
+        fields = schemas[name]["properties"]
+        assert told.keys() <= fields.keys()
+        assert name == "OllamaOptions" or told.keys() == fields.keys()
+
+
+def test_every_route_says_what_it_is_for() -> None:
+    paths = APP.openapi()["paths"]
+    assert paths.keys() == ROUTES.keys()
+    for words in ROUTES.values():
+        assert f"<p>{escape(words)}</p>" in PAGE
 
 
 @pytest.mark.parametrize(

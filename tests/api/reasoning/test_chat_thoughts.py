@@ -19,6 +19,7 @@ from tests.api.support import CHAT, Served, fake_engine, says
 
 URL = "/v1/chat/completions"
 Json = dict[str, Any]
+TOOL: Json = {"type": "function", "function": {"name": "f"}}
 
 
 @pytest.fixture(scope="module")
@@ -286,3 +287,57 @@ def test_tokenize_takes_the_variables_too(thinker: Served) -> None:
     body = {"messages": CHAT["messages"], "chat_template_kwargs": {"enable_thinking": False}}
     tokens = thinker.whole("/tokenize", body)["tokens"]
     assert bytes(t for t in tokens if t < 256).decode().endswith("</think>\n\n")
+
+
+def test_allowed_tokens_are_those_of_the_thinking_too(thinker: Served) -> None:
+    allowed = {"allowed_token_ids": [65, 257], "min_tokens": 2}
+    request, _ = asked(thinker, URL, CHAT | allowed)
+    assert request.grammar == '{"token_ids": [65, 257]}'
+    assert request.thinking is None
+    assert request.sampling.min_tokens == 2
+
+
+@pytest.mark.parametrize("field", [{"thinking_token_budget": 3}, {"tools": [TOOL]}])
+def test_what_needs_other_tokens_cannot_go_with_allowed_ones(thinker: Served, field: Json) -> None:
+    answer = thinker.post(URL, CHAT | {"allowed_token_ids": [65]} | field)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "allowed_token_ids"
+
+
+# --- what no request says ------------------------------------------------------------------------
+
+OFF = {"template_variables": {"enable_thinking": False}}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (URL, CHAT),
+        ("/v1/responses", {"model": "tiny", "input": "Hi"}),
+        ("/v1/messages", CHAT | {"max_tokens": 50}),
+        ("/api/chat", CHAT | {"stream": False}),
+    ],
+)
+def test_the_operator_s_variables_reach_every_dialect_s_prompt(
+    thinker: Served, path: str, body: Json
+) -> None:
+    engine = thinker.use(fake_engine(says("Hello!")), **OFF)
+    thinker.whole(path, body)
+    assert CLOSED in prompt_of(engine)
+
+
+def test_a_request_that_says_otherwise_is_obeyed(thinker: Served) -> None:
+    for says_so in ({"enable_thinking": True}, {"chat_template_kwargs": {"enable_thinking": True}}):
+        engine = thinker.use(fake_engine(ANSWER), **OFF)
+        assert thinker.whole(URL, CHAT | says_so)["choices"][0]["message"]["reasoning_content"]
+        assert CLOSED not in prompt_of(engine)
+
+
+def test_the_operator_s_variables_are_in_what_is_rendered_and_counted(thinker: Served) -> None:
+    thinker.use(fake_engine(says("Hello!")), **OFF)
+    rendered = thinker.whole("/apply-template", CHAT)
+    assert rendered["prompt"].endswith(CLOSED)
+    counted = thinker.whole("/tokenize", CHAT)["count"]
+    assert counted == thinker.whole(f"{URL}/input_tokens", CHAT)["input_tokens"]
+    body = {"messages": CHAT["messages"]}
+    assert len(thinker.whole("/v1/inspect", body)["tokens"]) == counted

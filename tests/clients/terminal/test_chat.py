@@ -322,7 +322,7 @@ class Terminal:
         os.write(self.keys, text.encode())
 
     def see(self, text: str, count: int = 1) -> None:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 100
         while self.screen.count(text) < count:
             assert time.monotonic() < deadline, f"no {text!r} in {self.screen!r}"
             time.sleep(0.01)

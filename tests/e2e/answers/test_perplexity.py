@@ -11,13 +11,13 @@ from tests.model.steps import Row, make_batch
 from thirdeye.model.native.library import Library
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.server.eval.quality import TEXT
 from thirdeye.server.load.load_engine import load_model
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 
 pytestmark = pytest.mark.real
 
 CPU = torch.device("cpu")
-TEXT = Path(__file__).with_name("moby_dick.txt")  # 1851, in the public domain
 
 
 @torch.inference_mode()

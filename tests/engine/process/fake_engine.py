@@ -91,6 +91,7 @@ class FakeEngine:
         self._gate = gate
         self._why_dead: str | None = None
         self._endings: dict[str, asyncio.Future[StepOutput]] = {}  # of the requests that run
+        self._loop: asyncio.AbstractEventLoop | None = None  # where they run
         self._step_history = StepHistory()
         self._num_records = 0
         self._stats = EngineStats(num_blocks_total=self._info.num_blocks)
@@ -106,6 +107,10 @@ class FakeEngine:
     @property
     def is_alive(self) -> bool:
         return self._why_dead is None
+
+    @property
+    def num_watchers(self) -> int:
+        return self._step_history.num_readers
 
     @property
     def restart_eta(self) -> float | None:
@@ -126,7 +131,8 @@ class FakeEngine:
     ) -> AsyncGenerator[StepOutput, None]:
         if self._why_dead is not None:
             raise EngineDead(self._why_dead)
-        ending: asyncio.Future[StepOutput] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        ending: asyncio.Future[StepOutput] = self._loop.create_future()
         self._endings[request.request_id] = ending
         self.requests.append(request)
         self._count(prompt_tokens_total=len(request.prompt_token_ids))
@@ -190,6 +196,7 @@ class FakeEngine:
     async def watch(self, since: int = 0) -> AsyncGenerator[StepRecord, None]:
         if self._why_dead is not None:
             raise EngineDead(self._why_dead)
+        self._loop = asyncio.get_running_loop()
         async with aclosing(self._step_history.read(since)) as records:
             async for record in records:
                 yield record
@@ -240,8 +247,17 @@ class FakeEngine:
             ending.set_result(output)
 
     def die(self, why: str = "The engine died.") -> None:
-        """What a crash looks like from outside: every stream ends with ERROR, nothing is taken."""
+        """What a crash looks like from outside: every stream ends with ERROR, nothing is taken.
+
+        From any thread: the streams are told on the loop that reads them.
+        """
         self._why_dead = why
+        if self._loop is None or self._loop.is_closed() or self._loop is _running_loop():
+            self._end_all()
+        else:
+            self._loop.call_soon_threadsafe(self._end_all)
+
+    def _end_all(self) -> None:
         self._step_history.close()
         for request_id in self._endings:
             reason = FinishReason.ERROR
@@ -256,6 +272,13 @@ class FakeEngine:
     def _count(self, **added: int) -> None:
         totals = {name: getattr(self._stats, name) + more for name, more in added.items()}
         self._stats = msgspec.structs.replace(self._stats, **totals)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _fake_array(name: str, num_tokens: int) -> Array:

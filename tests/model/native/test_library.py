@@ -77,6 +77,9 @@ def test_a_file_that_is_no_library(tmp_path: Path) -> None:
         Library(tmp_path / "kernels.so")
     with pytest.raises(Unavailable, match="being compiled"):
         Library(tmp_path / "not-there.so")
+    nowhere = Path("/dev/null/cache/kernels.so")  # root may write everywhere else
+    with pytest.raises(Unavailable, match="not in /dev/null/cache, which cannot be written"):
+        Library(nowhere)
 
 
 def test_one_openmp_is_shared_or_none(tmp_path: Path) -> None:

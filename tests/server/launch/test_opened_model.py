@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from transformers import AutoTokenizer
 
 from tests.tiny import tiny_llama
@@ -101,6 +102,21 @@ def test_templates_write_the_token_that_the_tokenizers_settings_name(checkpoint:
     template = opened(checkpoint).template
     assert template is not None
     assert template.render(messages) == theirs == "Hi<|im_end|>"
+
+
+SWITCHED = "{% for m in messages %}{{ m.content }}{% endfor %}{{ enable_thinking }}{{ mood }}"
+
+
+def test_variables_of_the_template_may_be_set_at_the_start(checkpoint: Path) -> None:
+    change(checkpoint / "tokenizer_config.json", chat_template=SWITCHED)
+    told = opened(checkpoint, default_chat_template_kwargs='{"enable_thinking": false}')
+    assert told.template_variables == {"enable_thinking": False}
+    assert opened(checkpoint).template_variables == {}
+    with pytest.raises(ChatTemplateError, match=r"'moon' is not read .* enable_thinking, mood"):
+        opened(checkpoint, default_chat_template_kwargs='{"moon": 1}')
+    for wrong in ("[]", "{", "1"):
+        with pytest.raises(ValidationError, match="must be a JSON object"):
+            opened(checkpoint, default_chat_template_kwargs=wrong)
 
 
 PLAIN = "{% for m in messages %}{{ m.content }}{% endfor %}"

@@ -18,7 +18,12 @@ from thirdeye.server.text.reasoning.reasoning_form import REASONING_FORMS
 from thirdeye.server.text.tools.families.form_table import CALL_FORMS
 
 ROWS = {row.name: row for row in all_settings()}
-SPECIAL = {"device": "cuda:1", "root_path": "/llm", "cors_origin": "https://example.org"}
+SPECIAL = {
+    "device": "cuda:1",
+    "root_path": "/llm",
+    "cors_origin": "https://example.org",
+    "otlp_traces_endpoint": "http://127.0.0.1:4318/v1/traces",
+}
 
 
 def another_value(row: Setting, folder: Path) -> str:
@@ -36,7 +41,7 @@ def another_value(row: Setting, folder: Path) -> str:
         file = folder / row.name
         file.write_text("a-key")
         return str(file)
-    return "another"
+    return '{"another":1}' if row.rule.unit == "JSON" else "another"
 
 
 @pytest.mark.parametrize("name", ROWS)

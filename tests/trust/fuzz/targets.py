@@ -35,7 +35,7 @@ from thirdeye.weights.errors import ModelError
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import read_gguf
 from thirdeye.weights.formats.safetensors import list_tensors
-from thirdeye.weights.tokenizers.tokenizer_json import read_vocabulary
+from thirdeye.weights.tokenizers.hugging_face.tokenizer_json import read_vocabulary
 
 Target = Callable[[bytes], None]
 TEMPLATES_OWN_FAULTS = (

@@ -126,6 +126,8 @@ def test_a_long_name_is_cut(tmp_path: Path) -> None:
     assert len(str(error)) < 700
     assert str(error).endswith("...': is wrong.")
     assert str(error.and_say("Mend it.")).endswith("...': is wrong. Mend it.")
+    assert str(ModelFormatError(tmp_path, "\0" * 5000)).endswith("\\x00...")
+    assert len(str(ModelFormatError(tmp_path, "\0" * 5000))) < 1200
 
 
 @pytest.mark.parametrize(

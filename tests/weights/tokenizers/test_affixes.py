@@ -10,9 +10,8 @@ from tokenizers import processors
 
 from tests.weights import vocabularies
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.tokenizers.affixes import read_affixes
+from thirdeye.weights.tokenizers.hugging_face.tokenizer_json import read_vocabulary
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
-from thirdeye.weights.tokenizers.tokenizer_json import read_vocabulary
 
 END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 IDS = [(END, 0), (START, 1), (STOP, 2)]
@@ -65,17 +64,3 @@ def test_the_settings_come_first() -> None:
     assert (without.prefix_ids, without.suffix_ids) == ((), ())
     assert read(plain, add_bos_token=True).prefix_ids == ()
     assert read(both, add_bos_token=None, **ends).prefix_ids == (1,)
-
-
-@pytest.mark.parametrize(
-    "step",
-    [
-        {"type": "TemplateProcessing"},
-        {"type": "TemplateProcessing", "single": [1, {"SpecialToken": {"id": 3}}]},
-        {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "x"}}]},
-        {"type": "BertProcessing", "cls": 1, "sep": None},
-    ],
-    ids=str,
-)
-def test_a_step_that_says_nothing(step: dict[str, Any]) -> None:
-    assert read_affixes([step], None, None, None) == ((), ())

@@ -159,7 +159,7 @@ def test_a_unigram_vocabulary_is_checked(entries: list[Any]) -> None:
 
 def test_the_package_is_not_imported_before_it_is_needed() -> None:
     source = Path(__file__).parents[3] / "weights/tokenizers"
-    lines = [line for path in source.glob("*.py") for line in path.read_text().splitlines()]
+    lines = [line for path in source.rglob("*.py") for line in path.read_text().splitlines()]
     assert not [line for line in lines if line.startswith(("import tokenizers", "from tokenizers"))]
 
 

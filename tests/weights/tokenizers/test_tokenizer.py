@@ -14,9 +14,9 @@ from tests.weights import tiny, vocabularies
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers.hugging_face.tokenizer_json import read_vocabulary
 from thirdeye.weights.tokenizers.pretokenize import GPT2
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
-from thirdeye.weights.tokenizers.tokenizer_json import read_vocabulary
 from thirdeye.weights.tokenizers.vocabulary import ByteDecoder, Vocabulary, byte_characters
 
 TEXTS = st.text(

@@ -34,7 +34,8 @@ def gguf_layer_types(fields: Fields, num_layers: int, period: int) -> list[str]:
     pattern = fields.raw(key, period)
     if isinstance(pattern, int):
         return every_nth_full(num_layers, fields.integer(key, period, high=MAX_LAYERS))
-    if isinstance(pattern, str) or len(pattern) != num_layers:
+    is_list = hasattr(pattern, "__len__") and not isinstance(pattern, str)
+    if not is_list or len(pattern) != num_layers:
         raise fields.error(
             key, f"must be a number, or say yes or no for each of {num_layers} layers."
         )

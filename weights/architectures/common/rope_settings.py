@@ -20,6 +20,7 @@ from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 GGUF_KINDS = ("none", "linear", "yarn", "longrope")
+TABLES = ("rope_freqs.weight", "rope_factors_long.weight")  # of factors, one a pair of channels
 
 
 def huggingface_rope(
@@ -124,6 +125,13 @@ def gguf_rope(
         raise fields.error(
             "rope.scaling.type",
             f"'{kind:.40}' is not supported; supported are {', '.join(GGUF_KINDS)}.",
+        )
+    table = next((name for name in TABLES if name in file.tensors), None)
+    if table is not None and (
+        kind == "yarn" or (kind == "linear" and fields.positive(factor_key) != 1)
+    ):
+        raise fields.error(
+            "rope.scaling.type", f"'{kind}' is not supported beside the tensor {table}."
         )
     if "rope_freqs.weight" in file.tensors:
         return RopeConfig(theta, dim, llama3_from_table(fields, file, theta, dim))

@@ -6,12 +6,14 @@ arguments.
 """
 
 import json
+import re
+from collections.abc import Generator
 from typing import Protocol
 
 from thirdeye.server.text.tools.families.call_form import Arguments
 from thirdeye.server.text.tools.families.deepseek_forms import DSML
 from thirdeye.server.text.tools.families.nested_readers import GemmaReader, PythonReader
-from thirdeye.server.text.tools.families.typed_values import Schema, as_json, schema_of
+from thirdeye.server.text.tools.families.typed_values import Schema, as_json, schema_of, types_of
 from thirdeye.server.text.tools.families.written_reader import Reading, WrittenReader
 from thirdeye.server.text.tools.frame import ObjectEnd
 
@@ -62,7 +64,17 @@ class _TypedReader(WrittenReader):
         super().__init__()
 
     def _argument(self, key: str, text: str) -> None:
-        self._member(key, as_json(text, schema_of(self._parameters, key)))
+        self._member(key, as_json(text, schema_of(self._parameters, key), self._parameters))
+
+    def _value(self, key: str, mark: str, *, is_json: bool = False) -> Generator[None, str, str]:
+        """Up to a mark that does not stand inside a string of JSON."""
+        types = types_of(schema_of(self._parameters, key), self._parameters)
+        is_json = is_json or bool(types and "string" not in types)
+        text, _ = yield from self._until(mark)
+        while is_json and _ends_in_string(text):
+            more, _ = yield from self._until(mark)
+            text += mark + more
+        return text
 
     def _member(self, key: str, value: str) -> None:
         before = ", " if self._num else "{"
@@ -71,6 +83,14 @@ class _TypedReader(WrittenReader):
 
     def _end(self) -> None:
         self._write("}" if self._num else "{}")
+
+
+def _ends_in_string(text: str) -> bool:
+    """Whether the end of JSON, or of what begins as such, is inside a string."""
+    return _STRINGS.sub("", text).count('"') == 1
+
+
+_STRINGS = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 class XmlReader(_TypedReader):
@@ -83,7 +103,7 @@ class XmlReader(_TypedReader):
             if mark == "</function>":
                 return self._end()
             key, _ = yield from self._until(">")
-            value, _ = yield from self._until("</parameter>")
+            value = yield from self._value(key.strip(), "</parameter>")
             self._argument(key.strip(), value.removeprefix("\n").removesuffix("\n"))
 
 
@@ -98,11 +118,13 @@ class DsmlReader(_TypedReader):
                 return self._end()
             key, _ = yield from self._until('"')
             said, _ = yield from self._until(">")
-            value, _ = yield from self._until(f"</{DSML}parameter>")
             if "true" in said:
+                value, _ = yield from self._until(f"</{DSML}parameter>")
                 self._member(key, json.dumps(value, ensure_ascii=False))
             else:
-                self._argument(key, value)
+                self._argument(
+                    key, (yield from self._value(key, f"</{DSML}parameter>", is_json=True))
+                )
 
 
 class PairsReader(_TypedReader):
@@ -114,7 +136,7 @@ class PairsReader(_TypedReader):
         while not mark.endswith("/tool_call>"):
             key, _ = yield from self._until("</arg_key>")
             yield from self._until("<arg_value>")
-            value, _ = yield from self._until("</arg_value>")
+            value = yield from self._value(key.strip(), "</arg_value>")
             self._argument(key.strip(), value)
             _, mark = yield from self._until("<arg_key>", "</tool_call>")
         self._end()

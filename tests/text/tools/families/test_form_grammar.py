@@ -1,12 +1,12 @@
 """What a grammar of a family's form makes is read back as calls that fit the schema."""
 
 import json
-import random
 
 import jsonschema_rs
 import pytest
-from llguidance import LLMatcher, LLTokenizer
+from llguidance import LLMatcher
 
+from tests.text.tools.families.written_answers import BYTES, written
 from thirdeye.server.text.answer_reader import make_reader
 from thirdeye.server.text.reasoning.reasoning_form import HARMONY, PromptState
 from thirdeye.server.text.tools.definitions import ChoiceMode, Tool, ToolChoice, ToolUse
@@ -29,18 +29,6 @@ SCHEMA = {
 TOOLS = [Tool("weather", parameters=SCHEMA), Tool("ns.now/utc")]
 AUTO, REQUIRED = ToolChoice(ChoiceMode.AUTO), ToolChoice(ChoiceMode.REQUIRED)
 NAMED = ToolChoice(ChoiceMode.NAMED, "weather")
-BYTES = LLTokenizer("byte")
-MARKS = [
-    '"',
-    "</parameter>",
-    "\n</parameter>\n",
-    "</arg_value>\n",
-    "</｜DSML｜parameter>\n",
-    '<|"|>',
-    "]",
-    "}",
-    ")",
-]
 
 
 def grammar(form: CallForm, choice: ToolChoice, *, is_parallel: bool = True) -> str:
@@ -52,30 +40,6 @@ def accepts(serialized: str, text: str) -> bool:
     assert not matcher.is_error(), matcher.get_error()
     raw = list(text.encode())
     return bool(matcher.try_consume_tokens(raw) == len(raw) and matcher.is_accepting())
-
-
-def written(serialized: str, seed: int) -> str | None:
-    """A random answer that the grammar allows; None for one that does not end in time."""
-    chance, matcher = random.Random(seed), LLMatcher(BYTES, serialized, log_level=0)
-    raw: list[int] = []
-    while len(raw) < 600 and not matcher.is_stopped():
-        mask = matcher.compute_bitmask()
-        choices = [i for i in range(256) if mask[i // 8] >> i % 8 & 1]
-        if not choices or (matcher.is_accepting() and chance.random() < 0.5):
-            break
-        mark = list(chance.choice(MARKS).encode())
-        if (
-            len(choices) > 40
-            and chance.random() < 0.4
-            and matcher.validate_tokens(mark) == len(mark)
-        ):
-            tokens = mark
-        else:
-            plain = [i for i in choices if chr(i) in "abc 1"] if len(choices) > 40 else choices
-            tokens = [chance.choice(plain or choices)]
-        assert matcher.try_consume_tokens(tokens) == len(tokens)
-        raw += tokens
-    return bytes(raw).decode() if matcher.is_accepting() else None
 
 
 def read(form: CallForm, text: str) -> tuple[str, list[tuple[str, str]]]:

@@ -8,11 +8,14 @@ wrong model. Everything else is refused by name.
 from collections.abc import Container, Iterable, Mapping
 
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.tokenizers.added_tokens_json import read_added_tokens
-from thirdeye.weights.tokenizers.affixes import read_affixes
-from thirdeye.weights.tokenizers.known_families import known_family, steps_of
-from thirdeye.weights.tokenizers.pipeline_json import is_byte_level as is_byte_level_json
-from thirdeye.weights.tokenizers.pipeline_json import read_pipeline
+from thirdeye.weights.tokenizers.hugging_face.added_tokens_json import read_added_tokens
+from thirdeye.weights.tokenizers.hugging_face.affixes import read_affixes
+from thirdeye.weights.tokenizers.hugging_face.known_families import known_family
+from thirdeye.weights.tokenizers.hugging_face.known_keys import check_keys
+from thirdeye.weights.tokenizers.hugging_face.pipeline_json import (
+    is_byte_level as is_byte_level_json,
+)
+from thirdeye.weights.tokenizers.hugging_face.pipeline_json import read_pipeline
 from thirdeye.weights.tokenizers.sentencepiece.pieces import piece_bytes
 from thirdeye.weights.tokenizers.vocabulary import (
     ByteDecoder,
@@ -34,9 +37,11 @@ def read_vocabulary(
 ) -> Vocabulary:
     """`settings` is tokenizer_config.json; `bos` and `eos` are what the model's config says of
     them. `never_from_text`: added tokens that text shall not become, special or not."""
+    check_keys(tokenizer, settings)
     model = tokenizer.nested("model") or Fields(tokenizer.path, {})
     _check_model(model)
-    added = read_added_tokens(tokenizer, settings, vocab_size)
+    vocab = _vocab_ids(model)
+    added = read_added_tokens(tokenizer, settings, vocab, vocab_size)
     special = {
         token.literal: token.token_id
         for token, is_special in added
@@ -45,11 +50,9 @@ def read_vocabulary(
     ids = {token.literal: token.token_id for token, _ in added}
     bos = _settings_token(settings, "bos_token", ids, bos)
     end = _settings_token(settings, "eos_token", ids, None)
-    prefix, suffix = read_affixes(
-        steps_of(tokenizer, "post_processor", "processors"), settings, bos, end
-    )
+    prefix, suffix = read_affixes(tokenizer, settings, bos, end)
     family = known_family(tokenizer, model)
-    texts = _texts(model, special)
+    texts = _texts(model, vocab, special)
     _check_shared(tokenizer, texts, ids)
     is_byte_level = family is not None or is_byte_level_json(tokenizer)
     tokens, unreachable = _token_bytes(model, texts, is_byte_level)
@@ -89,13 +92,17 @@ def _check_model(model: Fields) -> None:
     model.refuse("end_of_word_suffix", "")
 
 
-def _texts(model: Fields, special: Mapping[str, int]) -> dict[int, str]:
-    """id -> token as the file writes it, without the special ones."""
+def _vocab_ids(model: Fields) -> dict[str, int]:
     vocab = model.raw("vocab")
     if model.text("type", "BPE") == "Unigram":
         vocab = _unigram_ids(model, vocab)
     if not isinstance(vocab, dict) or not all(type(token_id) is int for token_id in vocab.values()):
         raise model.error("vocab", "must map tokens to integers.")
+    return vocab
+
+
+def _texts(model: Fields, vocab: Mapping[str, int], special: Mapping[str, int]) -> dict[int, str]:
+    """id -> token as the file writes it, without the special ones."""
     texts: dict[int, str] = {}
     for literal, token_id in vocab.items():
         if special.get(literal) == token_id:

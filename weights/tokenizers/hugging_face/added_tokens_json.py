@@ -1,29 +1,61 @@
 """The added tokens of tokenizer.json, and those that tokenizer_config.json alone lists."""
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.tokenizers.added_tokens import AddedToken
 
-ADDED_TOKEN_FLAGS = ("special", "lstrip", "rstrip", "single_word", "normalized")
+FLAGS = ("lstrip", "rstrip", "single_word", "normalized")
+ADDED_TOKEN_FLAGS = ("special", *FLAGS)
+PURPOSES = (
+    *("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"),
+    *("additional_special_tokens", "extra_special_tokens"),
+)
 logger = logging.getLogger(__name__)
 
 
 def read_added_tokens(
-    tokenizer: Fields, settings: Fields | None, vocab_size: int
+    tokenizer: Fields, settings: Fields | None, vocab: Mapping[str, int], vocab_size: int
 ) -> list[tuple[AddedToken, bool]]:
-    """Each with whether it is special: text never becomes those that are."""
-    return _within(_listed(tokenizer, settings), tokenizer, vocab_size)
+    """Each with whether it is special: text never becomes those that are. `vocab`: the ids of the
+    model's own tokens, of which tokenizer_config.json may call some special."""
+    return _within(_listed(tokenizer, settings, vocab), tokenizer, vocab_size)
 
 
-def _listed(tokenizer: Fields, settings: Fields | None) -> list[tuple[AddedToken, bool]]:
+def named_tokens(settings: Fields | None) -> dict[str, dict[str, Any]]:
+    """Those that tokenizer_config.json names for a purpose, with their flags: special ones."""
+    items: list[Any] = []
+    fields = settings or Fields(Path(), {})
+    for key in PURPOSES:
+        value = fields.raw(key, None)
+        items += value if isinstance(value, list) else [value]
+    tokens = [item if isinstance(item, dict) else {"content": item} for item in items]
+    return {
+        token["content"]: {key: token[key] for key in ("content", *FLAGS) if key in token}
+        for token in tokens
+        if isinstance(token.get("content"), str) and token["content"]
+    }
+
+
+def _listed(
+    tokenizer: Fields, settings: Fields | None, vocab: Mapping[str, int]
+) -> list[tuple[AddedToken, bool]]:
     """Some trainers list one in tokenizer_config.json alone."""
     added = tokenizer.raw("added_tokens", [])
     if not isinstance(added, list):
         raise tokenizer.error("added_tokens", "must be a list.")
     names = [item.get("content") for item in added if isinstance(item, dict)]
     added = [*added, *(item for item in _in_settings(settings) if item["content"] not in names)]
+    named = named_tokens(settings)
+    names = [item.get("content") for item in added if isinstance(item, dict)]
+    added += [
+        {**flags, "id": vocab[literal]}
+        for literal, flags in named.items()
+        if literal in vocab and literal not in names
+    ]
     tokens: dict[str, tuple[AddedToken, bool]] = {}
     for item in added:
         literal, token_id = (
@@ -34,11 +66,16 @@ def _listed(tokenizer: Fields, settings: Fields | None) -> list[tuple[AddedToken
         flags = {name: item.get(name, False) for name in ADDED_TOKEN_FLAGS}
         if not all(type(flag) is bool for flag in flags.values()):
             raise tokenizer.error("added_tokens", f"{item!r:.80} has a flag that is no boolean.")
-        is_special = flags.pop("special")
+        is_special = (flags.pop("special") or literal in named) and not _is_text(literal)
         if is_special and flags["single_word"]:
             raise tokenizer.error("added_tokens", f"{literal!r:.40} is special and a single word.")
         tokens[literal] = (AddedToken(literal, token_id, **flags), is_special)
     return list(tokens.values())
+
+
+def _is_text(literal: str) -> bool:
+    """A sign that somebody made the padding is still a sign: '!' is in many texts."""
+    return len(literal) == 1
 
 
 def _in_settings(settings: Fields | None) -> list[dict[str, Any]]:

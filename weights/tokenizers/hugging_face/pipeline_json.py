@@ -1,23 +1,15 @@
 """The parts of a tokenizer.json that tiktoken cannot say, as a `Pipeline`; known parts alone."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers.hugging_face.known_keys import parts_of
 from thirdeye.weights.tokenizers.pipeline import Pipeline
 from thirdeye.weights.tokenizers.sentencepiece.pieces import SPACE, spells_a_byte
 from thirdeye.weights.tokenizers.vocabulary import merges_of_text
 
-NORMALIZERS = frozenset(
-    ["Sequence", "NFC", "NFD", "NFKC", "NFKD", "Replace", "Prepend", "Strip", "Precompiled"]
-)
 SHRINKING = frozenset(["NFC", "NFKC", "Replace", "Strip", "Precompiled"])
-PRE_TOKENIZERS = frozenset(
-    ["Sequence", "Metaspace", "Split", "Digits", "Punctuation", "ByteLevel", "WhitespaceSplit"]
-)
-DECODERS = frozenset(
-    ["Sequence", "Replace", "ByteFallback", "Fuse", "Strip", "Metaspace", "ByteLevel"]
-)
 MAX_EXPRESSION = 4096
 BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 
@@ -26,9 +18,9 @@ def read_pipeline(
     tokenizer: Fields, model: Fields, num_ids: int, special: Iterable[str] = ()
 ) -> Pipeline:
     """`num_ids`: one more than the largest id. Raises ModelFormatError for an unknown part."""
-    normalizers = _parts(tokenizer, "normalizer", NORMALIZERS)
-    pre_tokenizers = _parts(tokenizer, "pre_tokenizer", PRE_TOKENIZERS)
-    decoders = _parts(tokenizer, "decoder", DECODERS)
+    normalizers, pre_tokenizers, decoders = (
+        parts_of(tokenizer, key) for key in ("normalizer", "pre_tokenizer", "decoder")
+    )
     for part in pre_tokenizers:
         _check_split(tokenizer, part)
     if not is_byte_level(tokenizer):
@@ -67,33 +59,7 @@ def _merges_of(model: Fields, special: Iterable[str]) -> list[tuple[str, str]]:
 
 def is_byte_level(tokenizer: Fields) -> bool:
     """Whether tokens are written in GPT-2's characters for bytes."""
-    parts = _parts(tokenizer, "pre_tokenizer", PRE_TOKENIZERS)
-    return any(part["type"] == "ByteLevel" for part in parts)
-
-
-def _parts(tokenizer: Fields, key: str, known: frozenset[str]) -> list[Mapping[str, Any]]:
-    """A part and all those inside of it."""
-    parts = list(_walk(tokenizer, key, tokenizer.raw(key, None)))
-    for part in parts:
-        kind = part.get("type")
-        if not isinstance(kind, str) or kind not in known:
-            names = ", ".join(sorted(known))
-            raise tokenizer.error(key, f"{kind!r:.40} is not supported; supported are {names}.")
-    return parts
-
-
-def _walk(tokenizer: Fields, key: str, part: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    if part is None:
-        return
-    if not isinstance(part, dict) or depth > 4:
-        raise tokenizer.error(key, "must be an object, or a Sequence of objects.")
-    yield part
-    if part.get("type") == "Sequence":
-        inner = part.get(f"{key}s") or part.get(f"{key.replace('_', '')}s")
-        if not isinstance(inner, list):
-            inner = [] if inner is None else [inner]
-        for item in inner:
-            yield from _walk(tokenizer, key, item, depth + 1)
+    return any(part["type"] == "ByteLevel" for part in parts_of(tokenizer, "pre_tokenizer"))
 
 
 def _check_split(tokenizer: Fields, part: Mapping[str, Any]) -> None:

@@ -11,14 +11,13 @@ from typing import Any
 
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers.hugging_face.added_tokens_json import named_tokens
 from thirdeye.weights.tokenizers.pretokenize import QWEN2_REGEX
 
 VOCAB, MERGES = "vocab.json", "merges.txt"
 SPECIAL_TOKENS, ADDED_TOKENS = "special_tokens_map.json", "added_tokens.json"
 FILES = (VOCAB, MERGES, SPECIAL_TOKENS, ADDED_TOKENS)
 END = "<|endoftext|>"  # a special token of all these classes, said or not
-NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-LISTS = ("additional_special_tokens", "extra_special_tokens")
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
 DIGITS = {"type": "Digits", "individual_digits": True}
 
@@ -98,33 +97,17 @@ def _lines(merges: str) -> list[str]:
 
 
 def _added(directory: Directory, vocab: Fields, settings: Fields) -> Iterator[dict[str, Any]]:
-    """Those of added_tokens.json with their ids, and special ones of the vocabulary."""
+    """Those of added_tokens.json with their ids, and special ones of the vocabulary; but for what
+    tokenizer_config.json lists with ids of its own, which is read with it."""
+    decoder = settings.raw("added_tokens_decoder", {})
+    known = decoder.values() if isinstance(decoder, dict) else ()
+    own = [item.get("content") for item in known if isinstance(item, dict)]
     listed = directory.fields(ADDED_TOKENS)
     ids = {**vocab.values, **(listed.values if listed else {})}
-    found = _special(settings)
+    found = {END: {"content": END}} | named_tokens(settings)
     for literal, token in found.items():
-        if literal in ids:
+        if literal in ids and literal not in own:
             yield {**token, "id": ids[literal], "special": True}
     for literal, token_id in (listed.values if listed else {}).items():
         if literal not in found:
             yield {"content": literal, "id": token_id, "normalized": True}
-
-
-def _special(settings: Fields) -> dict[str, dict[str, Any]]:
-    """Flags by literal; what tokenizer_config.json lists with ids of its own is read there."""
-    lists = (settings.raw(key, []) for key in LISTS)
-    items = [END, *(settings.raw(key, None) for key in NAMED)]
-    for value in lists:
-        items += value if isinstance(value, list) else []
-    tokens = [item if isinstance(item, dict) else {"content": item} for item in items if item]
-    listed = settings.raw("added_tokens_decoder", {})
-    known = {
-        item.get("content")
-        for item in (listed.values() if isinstance(listed, dict) else ())
-        if isinstance(item, dict)
-    }
-    return {
-        token["content"]: {key: token[key] for key in token if key not in ("__type", "special")}
-        for token in tokens
-        if isinstance(token.get("content"), str) and token["content"] not in known
-    }

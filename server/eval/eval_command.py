@@ -1,0 +1,74 @@
+"""`thirdeye eval`: its options. What is heavy is imported when it runs: --help is quick."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="eval",
+    help="Measure what fewer bits cost: perplexity, divergence from fp32.",
+    no_args_is_help=True,
+)
+
+Model = Annotated[
+    str | None, typer.Argument(help="A file, a folder, or a name that `thirdeye list` shows.")
+]
+Quantize = Annotated[
+    list[str] | None,
+    typer.Option("--quantize", metavar="NAME", help="As in `serve` (repeatable)."),
+]
+Text = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="What is read. [a page of Melville]")
+]
+Window = Annotated[
+    int, typer.Option(min=2, metavar="N", help="Tokens that are read from an empty cache.")
+]
+
+
+@app.command()
+def perplexity(
+    model: Model = None, quantize: Quantize = None, text: Text = None, window: Window = 512
+) -> None:
+    """exp of the mean surprise at each token of a text: lower is better."""
+    show(model, quantize or ["auto", "none"], text, window, is_compared=False)
+
+
+@app.command()
+def kl(
+    model: Model = None, quantize: Quantize = None, text: Text = None, window: Window = 512
+) -> None:
+    """Kullback-Leibler divergence of next-token distributions from fp32 of the same file: its mean,
+    what 1 % of tokens exceed, and how often the likeliest token is the same."""
+    show(model, quantize or ["auto", "int8"], text, window, is_compared=True)
+
+
+def show(
+    model: str | None, quantizes: list[str], text: Path | None, window: int, *, is_compared: bool
+) -> None:
+    """A line for each."""
+    from thirdeye.model.native.library import Library
+    from thirdeye.server.eval.quality import TEXT, judge
+    from thirdeye.server.load.native_kernels import compiled_library
+    from thirdeye.weights.checkpoint import open_checkpoint
+    from thirdeye.weights.errors import ModelError
+    from thirdeye.weights.resolve import resolve_model
+
+    try:
+        library = compiled_library()
+        found = judge(
+            open_checkpoint(resolve_model(model)),
+            (text or TEXT).read_text(),
+            quantizes,
+            native=Library(Path(library)) if library else None,
+            window=window,
+            is_compared=is_compared,
+        )
+    except (ValueError, OSError, ModelError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from error
+    for one in found:
+        line = f"{one.quantize:8} perplexity {one.perplexity:9.4f}"
+        if is_compared:
+            line += f"   KL {one.mean_kl:.5f}, p99 {one.p99_kl:.4f}   top-1 {one.top1:6.1%}"
+        typer.echo(f"{line}   {one.linear}")

@@ -1,0 +1,1 @@
+"""Requests as spans of OpenTelemetry, with the engine's steps as events; off unless configured."""

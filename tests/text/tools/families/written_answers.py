@@ -1,0 +1,35 @@
+"""Random answers that a grammar allows."""
+
+import random
+
+from llguidance import LLMatcher, LLTokenizer
+
+BYTES = LLTokenizer("byte")
+MARKS = [
+    *('"', "</parameter>", "\n</parameter>\n", "</arg_value>\n", "</｜DSML｜parameter>\n"),
+    *('<|"|>', "]", "}", ")", "\n", "\\n", "*** End"),
+]
+
+
+def written(serialized: str, seed: int) -> str | None:
+    """One of them; None for one that does not end in time."""
+    chance, matcher = random.Random(seed), LLMatcher(BYTES, serialized, log_level=0)
+    raw: list[int] = []
+    while len(raw) < 600 and not matcher.is_stopped():
+        mask = matcher.compute_bitmask()
+        choices = [i for i in range(256) if mask[i // 8] >> i % 8 & 1]
+        if not choices or (matcher.is_accepting() and chance.random() < 0.5):
+            break
+        mark = list(chance.choice(MARKS).encode())
+        if (
+            len(choices) > 40
+            and chance.random() < 0.4
+            and matcher.validate_tokens(mark) == len(mark)
+        ):
+            tokens = mark
+        else:
+            plain = [i for i in choices if chr(i) in "abc 1"] if len(choices) > 40 else choices
+            tokens = [chance.choice(plain or choices)]
+        assert matcher.try_consume_tokens(tokens) == len(tokens)
+        raw += tokens
+    return bytes(raw).decode() if matcher.is_accepting() else None
