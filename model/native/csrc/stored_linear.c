@@ -181,10 +181,9 @@ INLINE void pass_tiles(const struct stored_linear_args *args, const struct segme
                        int lines, const struct layout l) {
     int groups = args->in_features / GROUP;
     size_t at = (size_t)first * groups;
-    const uint8_t *numbers = segment->packed + panel * segment->panel_bytes;
-    const uint8_t *scales = numbers + (size_t)groups * group_numbers(l);
-    const uint8_t *supers = scales + (size_t)groups * group_scales(l);
-    struct place place = {numbers + from * WIDTH * STEP,
+    const uint8_t *supers = segment->packed + panel * segment->panel_bytes;
+    const uint8_t *scales = supers + scales_start(l, groups);
+    struct place place = {supers + numbers_start(l, groups) + from * WIDTH * STEP,
                           scales + from * WIDTH * (l.has_super ? 1 : 2),
                           args->codes + at * GROUP,
                           args->code_scales + at,
@@ -213,15 +212,17 @@ INLINE void pass_tiles(const struct stored_linear_args *args, const struct segme
     store(args, segment, panel * ROWS + from * WIDTH, first, tokens, sums);
 }
 
-/* One pass over a panel. What is asked for ahead: see int8_linear.c. */
+/* One pass over a panel. What is asked for ahead: see int8_linear.c; a lone pass has the next panel's
+ * scales when it comes there. */
 INLINE void pass(const struct stored_linear_args *args, const struct segment *segment, int panel,
                  int next, int first, const int tokens, const struct layout l) {
     int groups = args->in_features / GROUP, passes = ceil_div(args->num_tokens, TOKENS);
-    int lines = ceil_div(ceil_div(group_numbers(l) + group_scales(l), LINE), passes);
+    int lines = ceil_div(ceil_div((int)(segment->panel_bytes / groups), LINE), passes);
     size_t skipped = (size_t)lines * LINE * groups * (first / TOKENS);
     const uint8_t *begin = segment->packed + panel * segment->panel_bytes;
-    const uint8_t *wanted =
-        passes == 1 ? begin + AHEAD : segment->packed + next * segment->panel_bytes + skipped;
+    const uint8_t *wanted = passes == 1
+                                ? begin + numbers_start(l, groups) + AHEAD
+                                : segment->packed + next * segment->panel_bytes + skipped;
     if (skipped >= (size_t)segment->panel_bytes) lines = 0;
     for (int tile = 0; tile < TILES; tile += AT_ONCE)
         pass_tiles(args, segment, panel, tile, first, tokens, wanted, tile ? 0 : lines, l);

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -75,10 +76,12 @@ class PackedBlocks:
     panels: Tensor  # [panels, bytes of one] uint8
 
 
-def pack_blocks(library: Library, stored: StoredTensor) -> PackedBlocks:
-    """Blocks [n, in] of one of FORMATS -> the same bits in the order in which they are read."""
-    num_rows, in_features = stored.shape
-    kind = FORMATS.index(stored.format)
+def pack_blocks(
+    library: Library, name: str, stored: "npt.NDArray[np.uint8]", in_features: int
+) -> PackedBlocks:
+    """Blocks [n, bytes of a row] of one of FORMATS -> the same bits in the order in which they are
+    read."""
+    num_rows, kind = len(stored), FORMATS.index(name)
     panel_bytes = library.function(
         "stored_panel_bytes", ctypes.c_int, ctypes.c_int, result=ctypes.c_long
     )
@@ -86,10 +89,10 @@ def pack_blocks(library: Library, stored: StoredTensor) -> PackedBlocks:
         -(-num_rows // PANEL_ROWS), panel_bytes(kind, in_features), dtype=torch.uint8
     )
     panels[-1:].zero_()  # rows behind the last are zeros
-    blocks = np.ascontiguousarray(stored.blocks)
+    blocks = np.ascontiguousarray(stored)
     args = StoredPackArgs(blocks.ctypes.data, panels.data_ptr(), kind, num_rows, in_features)
     library.run(library.operation("stored_pack"), args)
-    return PackedBlocks(stored.format, num_rows, in_features, panels)
+    return PackedBlocks(name, num_rows, in_features, panels)
 
 
 def joined(stored: Sequence[StoredTensor]) -> Iterator[StoredTensor]:
