@@ -1,7 +1,7 @@
 """Grammars for requests: compiled off the event loop, within limits, once for equal requests.
 
 Nothing bounds what a compilation may take, so each is tried in a process that ends where its time
-or its memory does (`text/constraints/trial_processes.py`), and is refused then. What passes is
+or its memory does (`text/constraints/trials/trial_processes.py`), and is refused then. What passes is
 compiled again by the engine, beside the steps of everybody's answers.
 """
 
@@ -18,8 +18,8 @@ from thirdeye.server.api.requests.response_formats import Constraint, Kind
 from thirdeye.server.errors import InvalidRequest, ServiceUnavailable, come_back_in
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.server.text.constraints.constraint import ConstraintError
-from thirdeye.server.text.constraints.trial import trying_with
-from thirdeye.server.text.constraints.trial_processes import (
+from thirdeye.server.text.constraints.trials.trial import trying_with
+from thirdeye.server.text.constraints.trials.trial_processes import (
     Budget,
     TooCostly,
     TrialProcesses,

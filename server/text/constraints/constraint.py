@@ -5,7 +5,7 @@
 
 Each gives llguidance's serialized form, and has compiled it once over a vocabulary of single bytes:
 what is handed to the engine works. Sizes are bounded here; work is not, so whoever compiles for
-strangers has it tried in a process that can be ended (`trial.py`), off the event loop.
+strangers has it tried in a process that can be ended (`trials/trial.py`), off the event loop.
 """
 
 import json
@@ -22,7 +22,7 @@ from thirdeye.server.text.constraints.repetition import (
     regex_length,
     repeated_too_long,
 )
-from thirdeye.server.text.constraints.trial import can_begin
+from thirdeye.server.text.constraints.trials.trial import can_begin
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_REGEX_BYTES = 4 * 1024

@@ -6,8 +6,12 @@ from collections.abc import Iterator
 import pytest
 
 from thirdeye.server.text.constraints.constraint import ConstraintError, lark, regex
-from thirdeye.server.text.constraints.trial import trying_with
-from thirdeye.server.text.constraints.trial_processes import Budget, TooCostly, TrialProcesses
+from thirdeye.server.text.constraints.trials.trial import trying_with
+from thirdeye.server.text.constraints.trials.trial_processes import (
+    Budget,
+    TooCostly,
+    TrialProcesses,
+)
 
 # A few dozen bytes: is there a text of letters that is no text of letters?
 ENDLESS = r"Z: /(([\p{L}--[a-z]]){1,20}){0,500}/ & ~/((\p{L}|[a-z]))+/" + "\nstart: Z"

@@ -27,8 +27,8 @@ from thirdeye.server.api.openai.schema import ChatRequest, CompletionRequest
 from thirdeye.server.api.requests.pydantic_errors import parse
 from thirdeye.server.errors import ApiError
 from thirdeye.server.text.constraints.constraint import ConstraintError, json_schema, lark, regex
-from thirdeye.server.text.constraints.trial import trying_with
-from thirdeye.server.text.constraints.trial_processes import Budget, shared_processes
+from thirdeye.server.text.constraints.trials.trial import trying_with
+from thirdeye.server.text.constraints.trials.trial_processes import Budget, shared_processes
 from thirdeye.server.text.templates.sandbox import TemplateRefusal, TemplateSandbox
 from thirdeye.server.transport.connection_guard import GuardedProtocol
 from thirdeye.weights.errors import ModelError

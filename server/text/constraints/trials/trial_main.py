@@ -3,8 +3,7 @@
     -> length, seconds that it may take, grammar        <- whether it works, seconds it took
 
 The kernel ends the process at that limit, and the allocator at `MAX_BYTES`; the other side sees the
-end of the socket. It ends with its socket, and has no signals from the terminal (`spawn`). Run by
-`trial_processes.py`.
+end of the socket. It ends with its socket. Run by `trial_processes.py`.
 """
 
 import resource
@@ -14,7 +13,7 @@ import sys
 import time
 from struct import Struct
 
-from thirdeye.server.text.constraints.trial import can_begin_here
+from thirdeye.server.text.constraints.trials.trial import can_begin_here
 
 ASK, ANSWER = Struct(">Id"), Struct(">?d")
 MAX_BYTES = 1 << 30  # of addresses, some 200 MB of which are there before the first grammar

@@ -7,13 +7,25 @@ budget is for one request: a schema may be tried in several forms, and piece by 
 import atexit
 import os
 import socket
+import subprocess
 import sys
 from collections import deque
+from dataclasses import dataclass
 from functools import cache
 
-from thirdeye.server.engine.process.spawn import Spawned, spawn
 from thirdeye.server.text.constraints.constraint import ConstraintError
-from thirdeye.server.text.constraints.trial_main import ANSWER, ASK
+from thirdeye.server.text.constraints.trials.trial_main import ANSWER, ASK
+
+
+@dataclass(frozen=True, slots=True)
+class TrialProcess:
+    process: subprocess.Popen[bytes]
+    sock: socket.socket
+
+    def kill(self) -> None:
+        self.sock.close()
+        self.process.kill()
+        self.process.wait()
 
 
 class TooCostly(ConstraintError):
@@ -25,7 +37,7 @@ class TrialProcesses:
     """As many as threads use it at once. Each end of theirs comes with the end of this process."""
 
     def __init__(self) -> None:
-        self._idle: deque[Spawned] = deque()  # whose methods are atomic
+        self._idle: deque[TrialProcess] = deque()  # whose methods are atomic
 
     def ask(self, grammar: str, seconds: float) -> tuple[bool, float] | None:
         """Whether it works, and the seconds that took; None if it took its process along. Raises
@@ -38,7 +50,7 @@ class TrialProcesses:
             self._idle.append(process)
         return found
 
-    def _take(self) -> Spawned:
+    def _take(self) -> TrialProcess:
         while self._idle:
             try:
                 process = self._idle.pop()
@@ -81,12 +93,23 @@ class Budget:
         return works
 
 
-def _start() -> Spawned:
-    environment = dict(os.environ) | {"PYTHONSAFEPATH": "1"}  # noqa: TID251 (handed on)
-    module = "thirdeye.server.text.constraints.trial_main"
-    process = spawn([sys.executable, "-P", "-m", module], environment)
-    process.sock.setblocking(True)
-    return process
+def _start() -> TrialProcess:
+    """In a session of its own: Ctrl-C is not for it. It ends with our end of the socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    module = "thirdeye.server.text.constraints.trials.trial_main"
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=dict(os.environ) | {"PYTHONSAFEPATH": "1"},  # noqa: TID251 (handed on)
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+    return TrialProcess(process, ours)
 
 
 def _ask(sock: socket.socket, grammar: str, seconds: float) -> tuple[bool, float] | None:
