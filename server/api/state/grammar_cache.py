@@ -1,8 +1,8 @@
 """Grammars for requests: compiled off the event loop, within limits, once for equal requests.
 
 Nothing bounds what a compilation may take, so each is tried in a process that ends where its time
-or its memory does (`text/constraints/trials/trial_processes.py`), and is refused then. What passes is
-compiled again by the engine, beside the steps of everybody's answers.
+or its memory does (`text/constraints/trials`), and is refused then. What passes is compiled again
+by the engine, beside the steps of everybody's answers.
 """
 
 import asyncio
