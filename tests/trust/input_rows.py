@@ -57,4 +57,29 @@ INPUT_ROWS = (
         ),
         push_size="12 examples",
     ),
+    Row(
+        18,
+        "hostile grammars",
+        "19 hostile grammars, 11 that prescribe millions of characters, one that never ends; a "
+        "stream beside 12 kinds of them without a pause, 30 s",
+        "compiled, or refused by its field; what never ends is ended with its process; the "
+        "stream's worst pause is 20 ms longer at most",
+        full=(
+            "tests/text/constraints",
+            "tests/engine/grammar",
+            "tests/trust/live/test_hostile_grammars.py",
+        ),
+        push=("tests/text/constraints", "tests/engine/grammar"),
+        push_size="all but the stream",
+    ),
+    Row(
+        32,
+        "fuzzing",
+        "11 readers (GGUF, safetensors and tokenizer headers, HTTP heads and bodies, SSE, the load "
+        "tester's, schemas, expressions, grammars, templates) a minute each, by coverage",
+        "each input is read or refused, in 10 s and 1 GB; every finding stays in the corpus",
+        full=("tests/trust/fuzz",),
+        push=("tests/trust/fuzz/test_fuzz.py::test_nothing_but_refusals",),
+        push_size="each corpus, and 30 wounds of each file",
+    ),
 )

@@ -93,4 +93,14 @@ LOAD_ROWS = (
         ),
         push_size="100 days, 5 planted bugs",
     ),
+    Row(
+        11,
+        "overload",
+        "30 s of ten times what can be served, on a tiny model; simulated floods of every kind",
+        "refused within 50 ms (p99) with a `Retry-After`; who is let in has its first token within "
+        "`--max-queue-time`; 95 % of saturation is served; 2 s later all is as ever",
+        full=("tests/trust/live/test_flood.py", "tests/api/admission/test_overload.py"),
+        push=("tests/api/admission/test_overload.py",),
+        push_size="one simulated flood of each kind",
+    ),
 )
