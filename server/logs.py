@@ -73,19 +73,25 @@ class JsonFormatter(logging.Formatter):
 class Seldom(logging.Filter):
     """Of warnings that say the same, one in `seconds`; the next one tells how many were left out.
 
-    Errors pass: they carry stacks that somebody has to see.
+    What is above `level` passes: errors carry stacks that somebody has to see.
     """
 
-    def __init__(self, seconds: float = 1.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        seconds: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+        level: int = logging.WARNING,
+    ) -> None:
         super().__init__()
         self._seconds = seconds
+        self._level = level
         self._clock = clock
         self._last: dict[str, float] = {}  # message to time; messages are literals of the code
         self._left_out: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         now, message = self._clock(), str(record.msg)
-        if record.levelno > logging.WARNING:
+        if record.levelno > self._level:
             return True
         if now - self._last.get(message, -self._seconds) < self._seconds:
             self._left_out[message] = self._left_out.get(message, 0) + 1

@@ -65,3 +65,14 @@ def test_every_file_that_a_comment_names_exists(room: str) -> None:
         if not (ROOT / path).exists()
     ]
     assert missing == []
+
+
+def test_every_promise_of_security_names_tests_that_there_are() -> None:
+    page = (ROOT / "SECURITY.md").read_text()
+    promised = page.split("## What is not")[0].split("|---|---|\n")[1]
+    rows = [line for line in promised.splitlines() if line.startswith("|")]
+    assert rows
+    for row in rows:
+        named = re.findall(r"`((?:tests/|pyproject)[\w/.]+)`", row)
+        assert named, row
+        assert all((ROOT / path).exists() for path in named), row

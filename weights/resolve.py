@@ -75,9 +75,17 @@ def find_catalog_model(model: CatalogModel) -> Path | None:
     count."""
     cached = models_directory() / model.file_name
     for path in (cached, _installed(model)):
-        if path is not None and path.is_file() and path.stat().st_size == model.member_size:
+        if path is not None and _size_of(path) == model.member_size:
             return path
     return None
+
+
+def _size_of(path: Path) -> int | None:
+    """None of what is no file, or lies where we may not look: whoever writes there is told why."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:
+        return None
 
 
 def _catalog_path(model: CatalogModel) -> Path:

@@ -10,12 +10,13 @@ from thirdeye.model.linear.int8 import Int8
 from thirdeye.model.linear.method import LinearMethod
 from thirdeye.model.linear.native_float32 import NativeFloat32
 from thirdeye.model.linear.native_int8 import NativeInt8
-from thirdeye.model.linear.native_stored import NativeStored
+from thirdeye.model.linear.native_stored import NativeBlocks, NativeStored
 from thirdeye.model.linear.row_invariant import RowInvariant
 from thirdeye.model.linear.unquantized import Unquantized
 from thirdeye.model.linear.weight_only import WeightOnlyInt4, WeightOnlyInt8
 from thirdeye.model.placement import Placement
 
+BLOCKS = {"q4_0": "Q4_0", "q4_k": "Q4_K", "q8_0": "Q8_0"}  # made of any weights, on a CPU
 ON_A_GPU = {"int8": (8, 0), "int4": (8, 0), "fp8": (8, 9)}  # the least compute capability
 
 
@@ -30,9 +31,11 @@ def choose_quantization(name: str, where: Placement) -> str:
         return "stored"
     if name in ("auto", "int8") and (where.native or Int8.is_available(where)):
         return "int8"
-    if name == "stored":
+    if name in BLOCKS and where.native:
+        return name
+    if name in ("stored", *BLOCKS):
         raise ValueError(
-            "'--quantize' stored needs '--dtype' float32, a CPU and compiled kernels ('thirdeye "
+            f"'--quantize' {name} needs '--dtype' float32, a CPU and compiled kernels ('thirdeye "
             f"doctor' says why there are none), got {where.device} and {where.dtype}: "
             "use '--quantize auto'."
         )
@@ -73,6 +76,8 @@ def choose_linear(where: Placement) -> LinearMethod:
     """The same answer in any batch where the hardware gives it for free: that is, on the CPU."""
     if where.quantize == "stored" and where.native:
         return NativeStored(where.native)
+    if where.quantize in BLOCKS and where.native:
+        return NativeBlocks(where.native, BLOCKS[where.quantize])
     if where.quantize == "int8":
         if where.is_fused:
             return WeightOnlyInt8(where)
@@ -91,4 +96,6 @@ def choose_linear(where: Placement) -> LinearMethod:
 
 def choose_head(where: Placement) -> LinearMethod:
     """The last layer decides between tokens: it is kept in no fewer than 8 bits."""
+    if where.quantize in BLOCKS and where.native:
+        return NativeBlocks(where.native, "Q8_0")
     return WeightOnlyInt8(where) if where.quantize == "int4" else choose_linear(where)

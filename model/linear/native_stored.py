@@ -12,15 +12,18 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.declare.stored import StoredTensor
-from thirdeye.model.linear.method import FromStored, LinearLayer, replace_weight
+from thirdeye.model.linear.method import FromDense, FromStored, LinearLayer, replace_weight
 from thirdeye.model.linear.native_int8 import NativeInt8
 from thirdeye.model.native.library import Library
+from thirdeye.model.native.products.int8_linear import GROUP
+from thirdeye.model.native.products.round_blocks import ROUND, round_blocks
 from thirdeye.model.native.products.stored_linear import (
     FORMATS,
     StoredLinearKernel,
     joined,
     pack_blocks,
 )
+from thirdeye.model.placement import Placement
 
 
 class NativeStored(FromStored):
@@ -36,9 +39,42 @@ class NativeStored(FromStored):
         self._rounded.finish(layer)
 
     def finish_stored(self, layer: LinearLayer, rows: Sequence[StoredTensor]) -> None:
-        parts = [pack_blocks(self._library, tensor) for tensor in joined(rows)]
+        parts = [
+            pack_blocks(self._library, tensor.format, tensor.blocks, tensor.shape[1])
+            for tensor in joined(rows)
+        ]
         replace_weight(layer, torch.empty(0))
         layer.kept = StoredLinearKernel(self._library, parts, layer.bias)
+
+    def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
+        y: Tensor = layer.kept(x.contiguous())
+        return y
+
+
+class NativeBlocks(FromDense):
+    """The same with blocks that are made here, whatever the file has: `--quantize q4_0`."""
+
+    def __init__(self, library: Library, name: str) -> None:
+        """`name`: of the blocks, one of ROUND."""
+        self._library, self._name = library, name
+
+    def create(
+        self, layer: LinearLayer, in_features: int, out_features: int, bias: bool, where: Placement
+    ) -> None:
+        size, _ = ROUND[self._name]
+        if in_features % size:
+            raise ValueError(
+                f"'--quantize' {self._name.lower()} needs inputs in multiples of {size}, "
+                f"got {in_features}: use {'q4_0' if size > GROUP else 'int8'}."
+            )
+        super().create(layer, in_features, out_features, bias, where)
+
+    def finish(self, layer: LinearLayer) -> None:
+        weight = layer.weight.detach()
+        blocks = round_blocks(weight, self._name).numpy()
+        part = pack_blocks(self._library, self._name, blocks, weight.shape[1])
+        replace_weight(layer, torch.empty(0))
+        layer.kept = StoredLinearKernel(self._library, [part], layer.bias)
 
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
         y: Tensor = layer.kept(x.contiguous())

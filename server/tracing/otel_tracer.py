@@ -6,6 +6,7 @@ OTEL_EXPORTER_OTLP_HEADERS and the rest.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from thirdeye.server.engine.interface.step_record import StepRecord, StepRow
 from thirdeye.server.engine.interface.types import Engine
+from thirdeye.server.logs import Seldom
 from thirdeye.server.tracing.request_trace import NO_TRACE, Attribute, RequestTrace
 from thirdeye.server.tracing.step_events import StepEvents
 
@@ -24,6 +26,7 @@ PROBES = frozenset({"/health", "/ping", "/ready", "/metrics"})  # asked every fe
 MAX_STEPS = 100  # events of a span; an SDK keeps 128 by default
 LAST_STEP_SECONDS = 1.0  # how long a span waits for the record of its last step
 CLOSE_SECONDS = 3.0
+EXPORTER_LOG = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
 
 class TracingUnavailable(Exception):
@@ -144,6 +147,8 @@ def otlp_tracer(endpoint: str, version: str) -> OtelTracer:
             "'--otlp-traces-endpoint' wants the packages of OpenTelemetry: "
             f"pip install 'thirdeye-server[otel]' ({error})."
         ) from error
+    # A collector that is gone is told again with every batch, every few seconds.
+    logging.getLogger(EXPORTER_LOG).addFilter(Seldom(60.0, level=logging.ERROR))
     resource = Resource.create({"service.version": version})
     if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
         resource = resource.merge(Resource({"service.name": "thirdeye"}))

@@ -71,6 +71,12 @@ def test_the_same_warning_is_told_once_a_second_with_a_count() -> None:
     assert told("no HTTP") == "no HTTP (1 more like this)"
 
 
+def test_errors_can_be_told_seldom_too() -> None:
+    seldom = Seldom(seconds=1.0, clock=lambda: 0.0, level=logging.ERROR)
+    record = logging.LogRecord("a", logging.ERROR, "", 0, "gone", (), None)
+    assert [seldom.filter(record) for _ in range(3)] == [True, False, False]
+
+
 def as_json(log: Any) -> list[dict[str, Any]]:
     """What `log(logger)` writes in JSON."""
     stream = io.StringIO()

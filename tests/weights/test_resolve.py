@@ -171,3 +171,14 @@ def test_a_relative_cache_directory_is_ignored(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_default_is_in_the_catalog() -> None:
     assert catalog.DEFAULT in catalog.CATALOG.values()
+
+
+def test_a_cache_that_may_not_be_looked_at_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that no system takes stands for somebody else's folder: root may look anywhere."""
+    monkeypatch.setenv("XDG_CACHE_HOME", "/" + "x" * 300)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.delenv("HF_HOME", raising=False)
+    with pytest.raises(ModelNotFound, match="thirdeye pull smollm2"):
+        resolve_model()
+    with pytest.raises(ModelNotFound, match="thirdeye pull org/name"):
+        resolve_model("org/name")

@@ -152,7 +152,10 @@ def _snapshot(name: HubName) -> Path | None:
     except (OSError, UnicodeDecodeError):
         commit = revision  # it may be one itself
     folder = repository / "snapshots" / commit
-    return folder if commit and folder.is_dir() else None
+    try:
+        return folder if commit and folder.is_dir() else None
+    except OSError:  # it lies where we may not look
+        return None
 
 
 def _files_in(folder: Path) -> list[RepositoryFile]:

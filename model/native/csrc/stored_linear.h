@@ -3,11 +3,11 @@
  * A layer is a few segments of rows, each in a format of its own. A segment lies in panels of ROWS
  * rows, behind the last of which are zeros. In a panel there are, one behind the other,
  *
- *     numbers  [group of 32 channels][words][ROWS][4 bytes]: the low bits' words, then the high bits'
- *     scales   [group][of the group's numbers][ROWS], then minimums alike: halves, or bytes if
- *              there are
  *     supers   [group of 256 channels][ROWS] halves: what the scales of 8 groups are multiplied by, and
  *              [ROWS] more for the minimums
+ *     scales   [group of 32][of the group's numbers][ROWS], then minimums alike: bytes if there are
+ *              supers, else halves
+ *     numbers  [group of 32][words][ROWS][4 bytes]: the low bits' words, then the high bits'
  *
  * so that 16 rows are a register's lanes, and 4 channels of each what an instruction multiplies. Nothing
  * is lost or rounded: a number's bits, a scale's bits are the file's.
@@ -65,11 +65,17 @@ INLINE int group_scales(const struct layout l) {
 }
 INLINE int super_scales(const struct layout l) { return l.has_super * 2 * (1 + l.has_minimum) * ROWS; }
 
+/* From a panel's beginning, at which the supers are. */
+INLINE size_t scales_start(const struct layout l, int groups) {
+    return (size_t)(groups / SUPER) * super_scales(l);
+}
+INLINE size_t numbers_start(const struct layout l, int groups) {
+    size_t bytes = scales_start(l, groups) + (size_t)groups * group_scales(l);
+    return (bytes + LINE - 1) / LINE * LINE;
+}
 INLINE size_t panel_bytes(const struct layout l, int in_features) {
     int groups = in_features / GROUP;
-    size_t bytes = (size_t)groups * (group_numbers(l) + group_scales(l));
-    bytes += (size_t)(groups / SUPER) * super_scales(l);
-    return (bytes + LINE - 1) / LINE * LINE;
+    return numbers_start(l, groups) + (size_t)groups * group_numbers(l);
 }
 
 struct segment {

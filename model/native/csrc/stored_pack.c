@@ -100,9 +100,9 @@ INLINE void put_scale(const struct layout l, uint8_t *scales, int index, int row
 INLINE void pack_row(const struct stored_pack_args *args, const struct layout l, int row) {
     int groups = args->in_features / GROUP, of_block = l.numbers / GROUP, in_panel = row % ROWS;
     const uint8_t *block = args->blocks + (size_t)row * (args->in_features / l.numbers) * l.bytes;
-    uint8_t *numbers = args->packed + row / ROWS * panel_bytes(l, args->in_features);
-    uint8_t *scales = numbers + (size_t)groups * group_numbers(l);
-    uint8_t *supers = scales + (size_t)groups * group_scales(l);
+    uint8_t *supers = args->packed + row / ROWS * panel_bytes(l, args->in_features);
+    uint8_t *scales = supers + scales_start(l, groups);
+    uint8_t *numbers = supers + numbers_start(l, groups);
     struct group g = {{0}, {0}, {0}, 0, 0};
     for (int group = 0; group < groups; group++) {
         read_group((enum format)args->format, block, group % of_block, &g);

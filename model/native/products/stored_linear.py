@@ -9,17 +9,15 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.model.declare.stored import MULTIPLIED, StoredTensor
 from thirdeye.model.native.library import Library, address
 from thirdeye.model.native.products.int8_linear import GROUP, PANEL_ROWS, SMALL
 
-FORMATS = (  # `enum format`
-    *("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"),
-    *("Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS"),
-)
+FORMATS = MULTIPLIED
 BYTES_PER_GROUP = GROUP + 4 + 2 * 4  # codes, their scale, their sums
 
 
@@ -75,10 +73,12 @@ class PackedBlocks:
     panels: Tensor  # [panels, bytes of one] uint8
 
 
-def pack_blocks(library: Library, stored: StoredTensor) -> PackedBlocks:
-    """Blocks [n, in] of one of FORMATS -> the same bits in the order in which they are read."""
-    num_rows, in_features = stored.shape
-    kind = FORMATS.index(stored.format)
+def pack_blocks(
+    library: Library, name: str, stored: "npt.NDArray[np.uint8]", in_features: int
+) -> PackedBlocks:
+    """Blocks [n, bytes of a row] of one of FORMATS -> the same bits in the order in which they are
+    read."""
+    num_rows, kind = len(stored), FORMATS.index(name)
     panel_bytes = library.function(
         "stored_panel_bytes", ctypes.c_int, ctypes.c_int, result=ctypes.c_long
     )
@@ -86,10 +86,10 @@ def pack_blocks(library: Library, stored: StoredTensor) -> PackedBlocks:
         -(-num_rows // PANEL_ROWS), panel_bytes(kind, in_features), dtype=torch.uint8
     )
     panels[-1:].zero_()  # rows behind the last are zeros
-    blocks = np.ascontiguousarray(stored.blocks)
+    blocks = np.ascontiguousarray(stored)
     args = StoredPackArgs(blocks.ctypes.data, panels.data_ptr(), kind, num_rows, in_features)
     library.run(library.operation("stored_pack"), args)
-    return PackedBlocks(stored.format, num_rows, in_features, panels)
+    return PackedBlocks(name, num_rows, in_features, panels)
 
 
 def joined(stored: Sequence[StoredTensor]) -> Iterator[StoredTensor]:

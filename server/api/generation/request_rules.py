@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from thirdeye.server.api.requests.fields import Prompt
 from thirdeye.server.api.requests.generation_fields import GenerationRequest
 from thirdeye.server.api.requests.response_formats import Constraint
+from thirdeye.server.api.requests.strict_model import MAX_INT
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.text.templates.completion_prompt import encode_prompt, fewest_tokens
@@ -176,8 +177,9 @@ class TokenLimit:
 
     def refusal(self) -> InvalidRequest:
         """For servers that do not lower a limit by themselves."""
+        asked = "a larger number" if self.asked == MAX_INT else self.asked  # it was lowered
         return InvalidRequest(
-            f"'{self.param}' must be at most {self.room}, got {self.asked}: the context is "
+            f"'{self.param}' must be at most {self.room}, got {asked}: the context is "
             f"{self.context} tokens and the prompt takes {self.prompt_len}.",
             param=self.param,
             code="integer_above_max_value",

@@ -59,7 +59,9 @@ class Revocation:
     @staticmethod
     def error() -> Unauthorized:
         return Unauthorized(
-            "The API key was taken away while this was answered.", code="key_revoked"
+            "The API key was taken away while this was answered.",
+            code="key_revoked",
+            headers={"WWW-Authenticate": "Bearer"},
         )
 
 

@@ -80,12 +80,20 @@ def check_chat(body: ChatRequest) -> None:
 
 def check_continuation(body: ChatRequest | TokenizeRequest, messages: Sequence[Message]) -> None:
     """Either a new message is begun, or the assistant's last one goes on."""
-    if not body.continue_final_message:
+    if not continues(body, messages):
         return
+    is_prefix = not body.continue_final_message
+    param = f"messages[{len(messages) - 1}].prefix" if is_prefix else "continue_final_message"
     if "add_generation_prompt" in body.model_fields_set and body.add_generation_prompt:
-        raise refuse("continue_final_message", "cannot go with 'add_generation_prompt': true.")
+        raise refuse(param, "cannot go with 'add_generation_prompt': true.")
     if messages[-1].role != "assistant":
         raise refuse("continue_final_message", "needs an assistant message at the end.")
+
+
+def continues(body: ChatRequest | TokenizeRequest, messages: Sequence[Message]) -> bool:
+    """Whether the last message goes on, by vLLM's word for it or by Mistral's and DeepSeek's."""
+    last = messages[-1]
+    return body.continue_final_message or (isinstance(last, AssistantMessage) and last.prefix)
 
 
 async def plan_chat(
@@ -147,13 +155,14 @@ async def encode_chat(
     is_bounded: bool,
 ) -> list[int]:
     """The prompt of a request. Raises `InvalidRequest`; `is_bounded`: also for what cannot fit."""
+    goes_on = continues(body, body.messages)
     return await encode_messages(
         body.messages,
         model,
         tools=tools.shown_tools() if tools else (),
         add_special_tokens=body.add_special_tokens,
-        add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
-        continue_final_message=body.continue_final_message,
+        add_generation_prompt=body.add_generation_prompt and not goes_on,
+        continue_final_message=goes_on,
         variables=thinking.variables,
         is_bounded=is_bounded,
     )

@@ -135,6 +135,7 @@ class AssistantMessage(SentThoughts, SentMessage):
     refusal: str | None = None
     annotations: list[object] | None = None
     phase: str | None = None
+    prefix: bool = False  # of the last message: the answer goes on with it
     audio: None = None
     function_call: None = None
     tool_calls: list[SentCall] = Field(default_factory=list, max_length=MAX_TOOL_CALLS)

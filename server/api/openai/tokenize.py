@@ -15,7 +15,7 @@ from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.thinking import checked_variables
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
-from thirdeye.server.api.openai.chat import check_continuation, encode_messages
+from thirdeye.server.api.openai.chat import check_continuation, continues, encode_messages
 from thirdeye.server.api.openai.logprob_lists import token_name
 from thirdeye.server.api.openai.schema import DetokenizeRequest, TokenizeRequest
 from thirdeye.server.api.state.context import Context
@@ -105,13 +105,14 @@ async def encode_body(body: TokenizeRequest, model: ServedModel) -> list[int]:
         raise refuse("tools", "needs 'messages'.")
     if body.messages is not None:
         check_continuation(body, body.messages)
+        goes_on = continues(body, body.messages)
         return await encode_messages(
             body.messages,
             model,
             tools=body.tools,
             add_special_tokens=bool(body.add_special_tokens),
-            add_generation_prompt=body.add_generation_prompt and not body.continue_final_message,
-            continue_final_message=body.continue_final_message,
+            add_generation_prompt=body.add_generation_prompt and not goes_on,
+            continue_final_message=goes_on,
             variables=checked_variables(body.chat_template_kwargs, model),
             is_bounded=False,
         )

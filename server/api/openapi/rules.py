@@ -13,7 +13,8 @@ UNTOLD = (
     "A prompt and its answer must fit into the context, counted in tokens.",
     "'min_tokens' is at most 'max_tokens'; 'best_of' equals 'n'.",
     "'max_tokens' equals 'max_completion_tokens' where both are given.",
-    "'continue_final_message' wants an assistant message at the end.",
+    "'continue_final_message' wants an assistant message at the end; neither it nor a 'prefix' "
+    "there goes with 'add_generation_prompt'.",
     "One field says what an answer has to look like ('response_format', 'structured_outputs', "
     "'grammar', …); none goes with 'ignore_eos'.",
     "Names of tools are unique, and with their namespace not too long; a choice that wants a call "

@@ -82,7 +82,7 @@ class ServedModel:
             return self.names[0]
         if name in self.names:
             return name
-        if any(fnmatchcase(name, pattern) for pattern in self.name_patterns):
+        if any(_matches(name, pattern) for pattern in self.name_patterns):
             return name
         near = [known for known in self.names if _plain_name(known) == _plain_name(name)]
         if len(near) == 1:
@@ -106,6 +106,11 @@ class ServedModel:
             return
         for i, token_id in enumerate(token_ids):
             self.check_token_id(token_id, f"{param}[{i}]")
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """`*` is any text and `?` one character; brackets are themselves."""
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 def _plain_name(name: str) -> str:

@@ -94,8 +94,9 @@ class _Rewriter:
                 self.rewrite(child, below, is_part=joins or (is_part and keyword in _COMBINED))
         if self._closes and not is_part and _may_be_closed(node):
             node["additionalProperties"] = False
-        if self.open_values is not None and not is_part:
-            self.open_values.cap(node)
+        if self.open_values is not None:
+            if not is_part:
+                self.open_values.cap(node)
             cap_numbers(node)
             _say_times(node)
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
+from tests.api.http.test_errors import check_envelope
 from tests.api.support import CHAT, client_of, create_app, fake_engine, ready_state
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
@@ -99,7 +100,8 @@ def test_a_whole_answer_is_a_401() -> None:
         await until(lambda: len(engine.requests) == 1)
         state.keys.replace((BOB,))
         answer = await whole
-        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "key_revoked")
+        assert check_envelope(answer)["code"] == "key_revoked"
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert len(engine.aborted) == 1
 
     served(scenario)

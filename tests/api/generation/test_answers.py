@@ -284,7 +284,13 @@ def test_template_switches() -> None:
     post(CHAT_URL, CHAT | {"messages": history, "continue_final_message": True}, engine)
     post(CHAT_URL, CHAT | {"add_generation_prompt": False}, engine)
     post(CHAT_URL, CHAT | {"add_special_tokens": True}, engine)
-    continued, plain, with_bos = (request.prompt_token_ids for request in engine.requests)
+    prefixed = [*CHAT["messages"], history[-1] | {"prefix": True}]
+    post(CHAT_URL, CHAT | {"messages": prefixed}, engine)
+    post(CHAT_URL, CHAT | {"messages": [*prefixed, *CHAT["messages"]]}, engine)
+    asked = [request.prompt_token_ids for request in engine.requests]
+    continued, plain, with_bos, with_prefix, with_old_prefix = asked
+    assert with_prefix == continued
+    assert bytes(i for i in with_old_prefix if i < 256).endswith(b"assistant\n")
     assert bytes(i for i in continued if i < 256).endswith(b"I am")
     assert plain == [TURN, *b"user\nHi"]
     assert with_bos[0] == BOS

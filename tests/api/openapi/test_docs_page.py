@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.http.test_errors import ask
 from tests.api.support import client_of, fake_engine, ready_state
+from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.openapi.docs_page import docs_page, kind_of
 from thirdeye.server.api.openapi.document import REQUESTS
 from thirdeye.server.api.openapi.examples import EXAMPLES
@@ -58,6 +59,14 @@ def test_a_field_has_its_range_default_and_words() -> None:
         kind, _, told = re.findall("<td>(.*?)</td>", fields)
         assert kind
         assert told
+
+
+def test_what_this_server_allows_is_what_stands_there() -> None:
+    """The operator's limits, and the model's names."""
+    assert "<code>stop</code></td><td>string ..256 or list ..16 of string ..256</td>" in PAGE
+    assert escape('"tiny", "org/tiny"') in PAGE
+    fewer = docs_page(create_app(ready_state(fake_engine()), ApiConfig(max_n=2)))
+    assert "<code>n</code></td><td>integer 1..2</td>" in fewer
 
 
 def test_a_field_of_an_object_has_them_too() -> None:

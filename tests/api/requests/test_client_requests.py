@@ -101,6 +101,8 @@ def test_a_limit_above_the_room_is_refused_if_the_operator_says_so() -> None:
         answer = ask(path, body | {name: 494}, config=strict)
         assert answer.status_code == 400
         assert answer.json()["error"]["message"].startswith(f"'{name}' must be at most 493, got")
+        huge = ask(path, body | {name: 2**40}, config=strict).json()["error"]["message"]
+        assert huge.startswith(f"'{name}' must be at most 493, got a larger number: the context")
         assert ask(path, body | {name: 493}, config=strict).status_code == 200
 
 
@@ -112,6 +114,23 @@ def test_a_model_answers_to_its_patterns_by_the_name_that_was_sent() -> None:
     assert ask(CHAT_URL, CHAT | {"model": "Tiny:latest"}, state=state).json()["model"] == "tiny"
     del (body := dict(CHAT))["model"]
     assert ask(CHAT_URL, body, state=state).json()["model"] == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "served", "others"),
+    [
+        ("claude-*", ["claude-", "claude-3/b", "claude-\n"], ["Claude-3", "xclaude-3"]),
+        ("gpt-?", ["gpt-4"], ["gpt-", "gpt-4o"]),
+        ("a[1]*", ["a[1]", "a[1]-b"], ["a1", "a1-b"]),
+        ("*", ["anything", "a/b"], []),
+    ],
+)
+def test_a_pattern_has_two_signs(pattern: str, served: list[str], others: list[str]) -> None:
+    state = ready_state(fake_engine(), name_patterns=(pattern,))
+    for name in served:
+        assert ask(CHAT_URL, CHAT | {"model": name}, state=state).json()["model"] == name
+    for name in others:
+        assert ask(CHAT_URL, CHAT | {"model": name}, state=state).status_code == 404
 
 
 def test_two_names_that_differ_in_case_alone_are_told_apart_or_neither_is_meant() -> None:

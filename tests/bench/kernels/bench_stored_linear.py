@@ -26,7 +26,7 @@ from thirdeye.model.native.library import Library
 from thirdeye.model.placement import Placement
 from thirdeye.server.load.native_kernels import plan_native
 from thirdeye.weights.formats.gguf.dequantize import stored_tensor
-from thirdeye.weights.formats.gguf.format import TENSOR_TYPES
+from thirdeye.weights.formats.gguf.format import TENSOR_TYPES, TensorType
 
 SHAPES = {  # (in, out) of a layer's products, and of the head
     "0.1B": (((576, 960), (576, 576), (576, 3072), (1536, 576)), (576, 49152)),
@@ -36,8 +36,12 @@ MOST_LOGITS = 32
 WHERE = Placement(torch.float32, torch.device("cpu"))
 
 
+def block_type(name: str) -> TensorType:
+    return next(kind for kind in TENSOR_TYPES.values() if kind.name == name)
+
+
 def random_blocks(name: str, rows: int, width: int) -> StoredTensor:
-    kind = next(kind for kind in TENSOR_TYPES.values() if kind.name == name)
+    kind = block_type(name)
     size = rows * width // kind.block_size * kind.block_bytes
     draw = np.random.default_rng(rows)
     blocks = draw.integers(0, 256, size, np.uint8).reshape(-1, kind.block_bytes)
@@ -87,6 +91,9 @@ def main() -> None:
     int8 = [make("int8", shape) for shape in shapes]
     figures: dict[str, dict[str, list[float]]] = {}
     for name in args.formats.split(","):
+        if any(width % block_type(name).block_size for width, _ in shapes):
+            print(f"{args.shape} {name}: its layers are no whole blocks")
+            continue
         ours, figures[name] = [make(name, shape) for shape in shapes], {}
         for rows in map(int, args.rows.split(",")):
             counts = [rows] * (len(shapes) - 1) + [min(rows, MOST_LOGITS)]

@@ -1,14 +1,17 @@
 """A span for each request, with the engine's steps in it; and nothing where it is off."""
 
 import asyncio
+import logging
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -225,6 +228,25 @@ def test_a_collector_gets_it_by_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [event.name for event in span.events] == ["engine.step"] * len(says("Hello!"))
     found = attributes_of(resource.resource)
     assert (found["service.name"], found["service.version"]) == ("thirdeye", "1.2.3")
+
+
+def test_a_collector_that_is_gone_is_told_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    tracer = otlp_tracer("http://127.0.0.1:9/v1/traces", "1")
+    log = logging.getLogger(otel_tracer.EXPORTER_LOG)
+    for _ in range(3):
+        log.warning("Transient error %s", "refused")
+        log.error("Failed to export")
+    assert [r.levelname for r in caplog.records if r.name == log.name] == ["WARNING", "ERROR"]
+    tracer.close()
+    assert OTLPSpanExporter.__module__.startswith(log.name)
+
+
+def test_a_collector_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(otel_tracer, "CLOSE_SECONDS", 0.0)
+    provider, released = TracerProvider(shutdown_on_exit=False), threading.Event()
+    monkeypatch.setattr(provider, "shutdown", released.wait)
+    OtelTracer(provider).close()  # comes back, or this test ends by its time limit
+    released.set()
 
 
 def test_a_service_may_have_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

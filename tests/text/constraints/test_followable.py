@@ -129,6 +129,7 @@ def test_a_number_comes_to_its_end(schema: dict[str, Any]) -> None:
         ({"type": "array"}, "["),
         ({"type": "array", "prefixItems": [{"type": "null"}]}, "[null, "),
         ({"type": "array", "items": {"$ref": "#/$defs/any"}, "$defs": {"any": {}}}, "["),
+        ({"type": "array", "items": {"allOf": [{}, {"type": "number"}]}}, "["),
     ],
     ids=str,
 )

@@ -1,0 +1,118 @@
+"""Weights rounded to blocks when a model is loaded: read back by the public reader, and close."""
+
+from dataclasses import replace
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from tests.model.native.products.stored_twin import product, tensor_of
+from tests.model.tiny import LLAMA, change, random_model
+from thirdeye.model.linear.choose_method import choose_head, choose_linear, choose_quantization
+from thirdeye.model.linear.linear import Linear
+from thirdeye.model.native.library import Library
+from thirdeye.model.native.products.round_blocks import ROUND, round_blocks
+from thirdeye.model.placement import Placement
+from thirdeye.server.load.engine_info import linear_methods
+
+FP32 = Placement(torch.float32, torch.device("cpu"))
+
+
+def read(blocks: Tensor, name: str) -> Tensor:
+    """By ggml's own package."""
+    return torch.from_numpy(gguf.dequantize(blocks.numpy(), gguf.GGMLQuantizationType[name]))
+
+
+def weights(rows: int, width: int, seed: int = 0) -> Tensor:
+    """Some rows larger, some far from zero, an outlier."""
+    generator = torch.Generator().manual_seed(seed)
+    w = torch.randn(rows, width, generator=generator) * torch.logspace(-3, 1, rows)[:, None]
+    w[1] += 0.1
+    w[2, 7] = 3.0
+    return w
+
+
+def squared_error(blocks: Tensor, name: str, weight: Tensor) -> Tensor:
+    """Of each row, against its size."""
+    return (read(blocks, name) - weight).square().sum(1) / weight.square().sum(1)
+
+
+@pytest.mark.parametrize("name", ["Q8_0", "Q4_0"])
+def test_no_worse_than_ggmls_own_rounding(name: str) -> None:
+    weight = weights(40, 512)
+    plain = torch.from_numpy(gguf.quantize(weight.numpy(), gguf.GGMLQuantizationType[name]))
+    ours = squared_error(round_blocks(weight, name), name, weight)
+    theirs = squared_error(plain, name, weight)
+    assert (ours <= theirs * 1.001).all()
+    assert ours.mean() <= theirs.mean() * (0.93 if name == "Q4_0" else 1.0)
+
+
+def test_a_minimum_and_finer_scales_are_closer() -> None:
+    weight = weights(40, 512)
+    errors = {name: squared_error(round_blocks(weight, name), name, weight) for name in ROUND}
+    assert errors["Q8_0"].mean() < 1e-4
+    assert errors["Q4_K"].mean() < 0.85 * errors["Q4_0"].mean()
+    assert errors["Q4_K"].max() < 0.01
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    name=st.sampled_from(list(ROUND)),
+    scale=st.sampled_from([0.0, 1e-40, 1e-12, 1e-3, 1.0, 1e4]),
+    shift=st.sampled_from([0.0, 1e-3, -2.0, 50.0]),
+    seed=st.integers(0, 100),
+)
+def test_any_weights_are_finite_and_near(name: str, scale: float, shift: float, seed: int) -> None:
+    """Zeros, numbers too small for a half's scale, all of one sign: no group is off by more than a
+    step of its range."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(3, 256, generator=generator) * scale + shift
+    back = read(round_blocks(weight, name), name)
+    groups, near = weight.view(-1, 32), back.view(-1, 32)
+    reach = torch.maximum(groups.abs().amax(1), torch.tensor(1e-5))
+    steps = {"Q8_0": 127, "Q4_0": 8, "Q4_K": 6}[name]
+    assert ((groups - near).abs().amax(1) <= 1.1 * reach / steps).all()
+
+
+def test_a_row_that_is_no_number_stays_none() -> None:
+    weight = torch.randn(4, 256)
+    weight[1, 5] = torch.nan
+    for name in ROUND:
+        back = read(round_blocks(weight, name), name)
+        assert not back[1, :32].isfinite().all()
+        assert back[[0, 2, 3]].isfinite().all()
+
+
+@pytest.mark.parametrize("name", list(ROUND))
+def test_a_layer_multiplies_by_them(native: Library, name: str) -> None:
+    where = replace(FP32, quantize=name.lower(), native=native)
+    layer = Linear(512, 50, False, where)
+    weight = weights(50, 512)
+    layer.weight.copy_(weight)
+    layer.finish()
+    x = torch.randn(3, 512)
+    stored = tensor_of(name, round_blocks(weight, name).numpy())
+    np.testing.assert_array_equal(layer(x).numpy(), product(x.numpy(), stored))
+
+
+def test_a_model_in_four_bits_has_a_head_of_eight(native: Library) -> None:
+    config = change(LLAMA, hidden_size=256, intermediate_size=512, head_dim=64)
+    for name, linear in (("q4_0", "Q4_0, Q8_0"), ("q4_k", "Q4_K, Q8_0"), ("q8_0", "Q8_0")):
+        model = random_model(config, quantize=name, native=native)
+        assert linear_methods(model) == [f"NativeStored({linear})"]
+
+
+def test_it_is_for_kernels_on_a_cpu_and_whole_blocks(native: Library) -> None:
+    where = replace(FP32, native=native)
+    for name in ("q4_0", "q4_k", "q8_0"):
+        assert choose_quantization(name, where) == name
+        with pytest.raises(ValueError, match=f"'--quantize' {name} needs '--dtype' float32, a CPU"):
+            choose_quantization(name, FP32)
+    k = replace(where, quantize="q4_k")
+    with pytest.raises(ValueError, match="q4_k needs inputs in multiples of 256, got 576: use"):
+        Linear(576, 8, False, k, method=choose_linear(k))
+    assert choose_head(k) is not None
