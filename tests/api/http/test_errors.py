@@ -32,7 +32,8 @@ def schema(schema: object) -> dict[str, Any]:
 CHAT_ROWS: list[tuple[Any, ...]] = [
     ("7", {"foo_bar": 1}, 400, "foo_bar", "unknown_parameter", "Unknown parameter 'foo_bar'."),
     ("7 near", {"temperatur": 1}, 400, "temperatur", "unknown_parameter", "'temperature'?"),
-    ("7 elsewhere", {"options": {}}, 400, "options", "unknown_parameter", "beside the others?"),
+    ("7 elsewhere", {"options": {"a": 1}}, 400, "options", "unsupported_parameter",
+     "beside the others."),
     ("7 other name", {"n_predict": "1"}, 400, "n_predict", "invalid_type", "'n_predict' must be"),
     ("7 two names", {"n_predict": 1, "max_tokens": 2}, 400, "n_predict", "invalid_value",
      "must equal 'max_tokens'"),
