@@ -90,7 +90,7 @@ CHAT_ROWS: list[tuple[Any, ...]] = [
     ("16 negative", {"max_tokens": -5}, 400, "max_tokens", "integer_below_min_value", "got -5."),
     ("16 zero", {"max_completion_tokens": 0}, 400, "max_completion_tokens",
      "integer_below_min_value", "got 0."),
-    ("16 huge", {"max_tokens": 10**18}, 400, "max_tokens", "integer_above_max_value", "between"),
+    ("16 huge", {"min_tokens": 10**18}, 400, "min_tokens", "integer_above_max_value", "between"),
     ("16 seed", {"seed": 2**63}, 400, "seed", "integer_above_max_value", "between"),
     ("18", {"top_logprobs": 2}, 400, "top_logprobs", "invalid_value", "needs 'logprobs': true"),
     ("19 key", {"logit_bias": {"abc": 1}}, 400, "logit_bias", "invalid_value", "'abc'"),
