@@ -19,10 +19,20 @@ class MemoryEstimate:
     kv_per_token: int
 
 
-def memory_estimates(config: ModelConfig) -> list[MemoryEstimate]:
-    """A row for each form, as `thirdeye serve` keeps it with its other settings left alone."""
+@dataclass(frozen=True, slots=True)
+class FileSizes:
+    """Bytes of a file whose own blocks are multiplied."""
+
+    table: int  # the embeddings
+    others: int
+
+
+def memory_estimates(config: ModelConfig, file: FileSizes | None = None) -> list[MemoryEstimate]:
+    """A row for each form, as `thirdeye serve` keeps it with its other settings left alone. `file`:
+    one that has blocks which a CPU can multiply as they are stored."""
     counts = parameter_counts(config)
     return [
+        *([_as_stored(config, file)] if file else []),
         _estimate(config, counts, "none", "CPU, float32", bits=32, dense=4, kv=4),
         _estimate(config, counts, "int8", "CPU, float32", bits=8, dense=4, kv=2),
         _estimate(config, counts, "none", "GPU, bfloat16", bits=16, dense=2, kv=2),
@@ -32,6 +42,14 @@ def memory_estimates(config: ModelConfig) -> list[MemoryEstimate]:
             config, counts, "int4", "GPU, bfloat16", bits=INT4_BITS_WITH_SCALES, dense=2, kv=2
         ),
     ]
+
+
+def _as_stored(config: ModelConfig, file: FileSizes) -> MemoryEstimate:
+    """The table is looked up in fp32, unless fewer bits say the same, and is the head as stored."""
+    table = config.vocab_size * config.hidden_size * 4
+    head = file.table if config.tie_word_embeddings else 0
+    kv = 2 * config.num_hidden_layers * config.num_kv_heads * config.head_dim * 2
+    return MemoryEstimate("stored", "CPU, float32", file.others + table + head, kv)
 
 
 def _estimate(

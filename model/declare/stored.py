@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float32]
 
 
+MULTIPLIED = (  # formats for which there are kernels: `enum format` in C
+    *("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"),
+    *("Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
     """`format` says how a block is read ("Q8_0"): the name its file format has for it.

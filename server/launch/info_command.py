@@ -9,13 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from thirdeye.model.config import ModelConfig, RopeConfig
-from thirdeye.model.memory_estimate import memory_estimates
+from thirdeye.model.declare.stored import MULTIPLIED
+from thirdeye.model.memory_estimate import FileSizes, memory_estimates
 from thirdeye.model.parameter_counts import ParameterCounts, parameter_counts
 from thirdeye.server.launch.console import fail
 from thirdeye.server.launch.model_template import make_template
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.templates.turn_end import find_turn_end
 from thirdeye.server.text.tools.form import MARKUP
+from thirdeye.weights.checkpoint import Checkpoint
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling
 from thirdeye.weights.resolve import resolve_model
@@ -40,7 +42,8 @@ def show_info(spec: str | None, file: str | None = None, revision: str | None = 
         refusals += [refusal] if refusal else []
         console.print(f"{found.checkpoint.name}   {path}\n")
         console.print(shape_table(config, file_rows(found) | template))
-        for table in (memory_table(config), parts_table(parameter_counts(config))):
+        sizes = file_sizes(found.checkpoint)
+        for table in (memory_table(config, sizes), parts_table(parameter_counts(config))):
             console.print()
             console.print(table)
     console.print(f"\nserves: {'no' if refusals else 'yes'}")
@@ -112,7 +115,20 @@ def ends_line(tokenizer: Tokenizer, turn_end: str | None) -> str:
     return ", ".join(ends) or "none: only a limit ends them"
 
 
-def memory_table(config: ModelConfig) -> Table:
+def file_sizes(checkpoint: Checkpoint) -> FileSizes | None:
+    """Of a file that has blocks which are multiplied as they are stored."""
+    if not any(name in MULTIPLIED for name in checkpoint.tensor_formats()):
+        return None
+    sizes = checkpoint.tensor_sizes()
+    tables = [
+        size
+        for name, size in sizes.items()
+        if any(target.name == "embed_tokens.weight" for target in checkpoint.targets(name) or [])
+    ]
+    return FileSizes(sum(tables), sum(sizes.values()) - sum(tables))
+
+
+def memory_table(config: ModelConfig, sizes: FileSizes | None) -> Table:
     table = Table(
         *("--quantize", "", "weights, at most", "KV cache per token", "for one whole context"),
         box=None,
@@ -120,7 +136,7 @@ def memory_table(config: ModelConfig) -> Table:
     )
     for column in table.columns[2:]:
         column.justify = "right"
-    for row in memory_estimates(config):
+    for row in memory_estimates(config, sizes):
         context = row.kv_per_token * config.max_position_embeddings
         table.add_row(
             *(row.quantize, row.device, megabytes(row.weights)),

@@ -4,11 +4,14 @@ The `gguf` package reads and dequantizes; names and settings are written down he
 llama.cpp's converter: Gemma's norms are stored with the 1 added, and no rows are permuted.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
+import pytest
 import torch
 from transformers import (
     Gemma3ForCausalLM,
@@ -55,6 +58,20 @@ def load_in_transformers(path: Path) -> PreTrainedModel:
         state["lm_head.weight"] = state["model.embed_tokens.weight"]
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval()
+
+
+@contextmanager
+def in_double(model: PreTrainedModel) -> Iterator[PreTrainedModel]:
+    """The same in fp64, norms, rotations and softmax too, which it asks to be in fp32."""
+    with pytest.MonkeyPatch.context() as patch:
+        softmax = torch.nn.functional.softmax
+        patch.setattr(torch.Tensor, "float", torch.Tensor.double)
+        patch.setattr(
+            torch.nn.functional,
+            "softmax",
+            lambda x, dim, dtype=None: softmax(x, dim),
+        )
+        yield model.double()
 
 
 def _name(name: str, architecture: str) -> str:

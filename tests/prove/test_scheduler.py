@@ -16,6 +16,13 @@ def test_every_position_holds_its_own_kv() -> None:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(3600)
+def test_two_thousand_runs() -> None:
+    """Of 50 rules: what `make trust` has the time for."""
+    run_state_machine_as_test(SchedulerMachine, settings=long(2000, 50))
+
+
+@pytest.mark.prove
 @pytest.mark.timeout(7200)
 def test_running_ahead_says_the_same() -> None:
     """1,000 runs of up to 30 rules."""

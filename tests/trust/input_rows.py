@@ -25,7 +25,11 @@ INPUT_ROWS = (
         "hostile GGUF files",
         "5,000 damaged, each cut of the first 4,096 bytes, inflated ones",
         "one line that names the file, in 2 s and 200 MB; never a hang",
-        full=("tests/prove/test_damaged_files.py", "tests/weights/formats/test_gguf_reader.py"),
+        full=(
+            "tests/prove/test_damaged_files.py::test_damaged[GGUF]",
+            "tests/prove/test_damaged_files.py::test_cut[GGUF]",
+            "tests/weights/formats/test_gguf_reader.py",
+        ),
         push=("tests/weights/hostile", "tests/weights/formats/test_gguf_reader.py"),
         push_size="20 damaged, 13 cuts",
     ),
@@ -56,5 +60,79 @@ INPUT_ROWS = (
             "tests/contract/test_generated_requests.py::test_generated_requests_with_a_key",
         ),
         push_size="12 examples",
+    ),
+    Row(
+        18,
+        "hostile grammars",
+        "19 hostile grammars, 11 that prescribe millions of characters, one that never ends; a "
+        "stream beside 12 kinds of them without a pause, 30 s",
+        "compiled, or refused by its field; what never ends is ended with its process; the "
+        "stream's worst pause is 20 ms longer at most",
+        full=(
+            "tests/text/constraints",
+            "tests/engine/grammar",
+            "tests/trust/live/test_hostile_grammars.py",
+        ),
+        push=("tests/text/constraints", "tests/engine/grammar"),
+        push_size="all but the stream",
+    ),
+    Row(
+        32,
+        "fuzzing",
+        "11 readers (GGUF, safetensors and tokenizer headers, HTTP heads and bodies, SSE, the load "
+        "tester's, schemas, expressions, grammars, templates) a minute each, by coverage",
+        "each input is read or refused, in 10 s and 1 GB; every finding stays in the corpus",
+        full=("tests/trust/fuzz",),
+        push=("tests/trust/fuzz/test_fuzz.py::test_nothing_but_refusals",),
+        push_size="each corpus, and 30 wounds of each file",
+    ),
+    Row(
+        14,
+        "malformed bodies",
+        "10,000 mutations of good requests, and every kind of broken JSON",
+        "4xx in our envelope, never a 5xx, nothing echoed",
+        full=("tests/api/http/test_body.py",),
+        push=("tests/api/http/test_body.py",),
+        push_size="480 mutations",
+    ),
+    Row(
+        19,
+        "tokenizer bombs",
+        "a megabyte of one letter, over every tokenizer kind",
+        "what cannot fit is refused before it is cut; the rest ends",
+        full=(
+            "tests/text/templates/test_completion_prompt.py",
+            "tests/weights/tokenizers/test_pipeline.py",
+        ),
+        push=(
+            "tests/text/templates/test_completion_prompt.py",
+            "tests/weights/tokenizers/test_pipeline.py",
+        ),
+    ),
+    Row(
+        21,
+        "hostile safetensors and settings",
+        "5,000 damaged files of each of 7 formats, each cut, inflated ones",
+        "one line that names the file, in 2 s and 200 MB",
+        full=(
+            "tests/prove/test_damaged_files.py",
+            "tests/weights/formats/test_safetensors.py",
+            "tests/weights/formats/test_hostile_config.py",
+        ),
+        push=(
+            "tests/weights/hostile",
+            "tests/weights/formats/test_safetensors.py",
+            "tests/weights/formats/test_hostile_config.py",
+        ),
+        push_size="20 damaged, 13 cuts of each",
+    ),
+    Row(
+        31,
+        "state machine of scheduler and blocks",
+        "2,000 runs of 50 rules",
+        "every position holds its own KV, no block is lost, nobody starves",
+        full=("tests/prove/test_scheduler.py::test_two_thousand_runs",),
+        push=("tests/engine/scheduling/test_kv_oracle.py",),
+        push_size="200 runs",
     ),
 )

@@ -25,8 +25,8 @@ def functions(file: str) -> dict[str, str]:
     }
 
 
-def test_rows_are_numbered_without_a_double() -> None:
-    assert len({row.number for row in ROWS}) == len(ROWS)
+def test_every_row_is_there_once() -> None:
+    assert [row.number for row in ROWS] == list(range(1, 37))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row.number))
@@ -36,7 +36,7 @@ def test_every_test_of_a_row_exists(row: Row) -> None:
     for node in {*row.full, *row.push}:
         file, _, name = node.partition("::")
         assert (ROOT / file).exists(), node
-        assert not name or name in functions(file), node
+        assert not name or name.partition("[")[0] in functions(file), node
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: str(row.number))

@@ -13,14 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.model.declare.stored import MULTIPLIED, StoredTensor
 from thirdeye.model.native.library import Library, address
 from thirdeye.model.native.products.int8_linear import GROUP, PANEL_ROWS, SMALL
 
-FORMATS = (  # `enum format`
-    *("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"),
-    *("Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS"),
-)
+FORMATS = MULTIPLIED
 BYTES_PER_GROUP = GROUP + 4 + 2 * 4  # codes, their scale, their sums
 
 

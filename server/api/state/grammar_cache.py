@@ -1,8 +1,8 @@
 """Grammars for requests: compiled off the event loop, within limits, once for equal requests.
 
-A compilation is bounded by llguidance's own limits, so no thread is ever lost in one, and it does
-not hold the interpreter. What takes more than half a second of a processor is refused all the same:
-the engine would have to do that work again, between the steps of everybody's answers.
+Nothing bounds what a compilation may take, so each is tried in a process that ends where its time
+or its memory does (`text/constraints/trials`), and is refused then. What passes is compiled again
+by the engine, beside the steps of everybody's answers.
 """
 
 import asyncio
@@ -15,9 +15,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
-from thirdeye.server.errors import InvalidRequest
+from thirdeye.server.errors import InvalidRequest, ServiceUnavailable, come_back_in
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.server.text.constraints.constraint import ConstraintError
+from thirdeye.server.text.constraints.trials.trial import trying_with
+from thirdeye.server.text.constraints.trials.trial_processes import (
+    Budget,
+    TooCostly,
+    TrialProcesses,
+    shared_processes,
+)
 
 # Of a processor, not of the clock: a busy machine refuses nothing more. An agent's many tools take
 # a tenth of it on an idle one.
@@ -34,8 +41,14 @@ class CompileMetrics(Protocol):
 class Grammars:
     """Compiles, and remembers what compiled. The event loop's thread uses it."""
 
-    def __init__(self, metrics: CompileMetrics, max_seconds: float = COMPILE_SECONDS) -> None:
+    def __init__(
+        self,
+        metrics: CompileMetrics,
+        max_seconds: float = COMPILE_SECONDS,
+        processes: TrialProcesses | None = None,
+    ) -> None:
         self._metrics = metrics
+        self._processes = processes or shared_processes()
         self._max_seconds = max_seconds
         self._threads = ThreadPoolExecutor(COMPILE_THREADS, thread_name_prefix="grammar")
         self._cache = GrammarCache()
@@ -60,16 +73,32 @@ class Grammars:
             return found
         loop = asyncio.get_running_loop()
         try:
-            made, seconds = await loop.run_in_executor(self._threads, timed, make)
+            made, seconds = await loop.run_in_executor(self._threads, self._timed, make)
+        except TooCostly as error:
+            self._metrics.grammar_compiled(self._max_seconds, True)
+            raise refused(param, error) from None
         except ConstraintError as error:
             raise refused(param, error) from None
+        except OSError as error:
+            raise ServiceUnavailable(
+                "The server cannot start a process to compile this grammar in. Please try again.",
+                code="out_of_memory",
+                headers=come_back_in(5),
+            ) from error
         is_too_slow = seconds > self._max_seconds
         self._metrics.grammar_compiled(seconds, is_too_slow)
         if is_too_slow:
-            rule = f"takes more than {self._max_seconds * 1000:.0f} ms to compile: simplify it."
-            raise refused(param, ConstraintError(rule))
+            raise refused(param, TooCostly(self._max_seconds))
         self._cache.put(digest, made)
         return made
+
+    def _timed(self, make: Callable[[], str]) -> tuple[str, float]:
+        """What `make` gives, and the seconds of a processor that it took, here and there."""
+        budget = Budget(self._processes, self._max_seconds)
+        started = time.thread_time()
+        with trying_with(budget.try_grammar):
+            made = make()
+        return made, time.thread_time() - started + budget.spent
 
 
 class GrammarCache:
@@ -96,13 +125,6 @@ class GrammarCache:
         while len(self) > self._max_count or self._num_bytes > self._max_bytes:
             _, oldest = self._grammars.popitem(last=False)
             self._num_bytes -= len(oldest)
-
-
-def timed(make: Callable[[], str]) -> tuple[str, float]:
-    """What `make` gives, and the seconds of processor time it took in this thread."""
-    started = time.thread_time()
-    made = make()
-    return made, time.thread_time() - started
 
 
 def build(constraint: Constraint) -> str:

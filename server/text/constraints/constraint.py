@@ -4,15 +4,15 @@
     without(words)        of_tokens(ids)
 
 Each gives llguidance's serialized form, and has compiled it once over a vocabulary of single bytes:
-what is handed to the engine works. Sizes are bounded here and work is bounded by llguidance's own
-limits, so a compilation ends; it may still take part of a second, and belongs off the event loop.
+what is handed to the engine works. Sizes are bounded here; work is not, so whoever compiles for
+strangers has it tried in a process that can be ended (`trials/trial.py`), off the event loop.
 """
 
 import json
 from collections.abc import Sequence
 
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
-from llguidance.gbnf_to_lark import GbnfToLarkError, gbnf_to_lark
+from llguidance import LLMatcher
+from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from thirdeye.server.engine.interface.token_sets import token_set, token_set_of
 from thirdeye.server.text.constraints.followable import followable, leave_out
@@ -22,6 +22,7 @@ from thirdeye.server.text.constraints.repetition import (
     regex_length,
     repeated_too_long,
 )
+from thirdeye.server.text.constraints.trials.trial import can_begin
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_REGEX_BYTES = 4 * 1024
@@ -66,7 +67,7 @@ def json_schema(schema: object, *, is_closed: bool = False) -> str:
         raise ConstraintError(UNFOLLOWABLE, "$")
     capped = _serialize(followable(schema, is_closed=is_closed).schema)
     for grammar in dict.fromkeys((capped, _serialize(plain))):
-        if _works(grammar):
+        if can_begin(grammar):
             return grammar
     raise ConstraintError(UNFOLLOWABLE, _locate(plain))
 
@@ -127,13 +128,13 @@ def checked_lark(text: str) -> str:
 
 def works(rules: str) -> bool:
     """Whether an answer can begin that follows rules in Lark's notation."""
-    return _works(json.dumps({"grammars": [{"lark_grammar": rules}]}))
+    return can_begin(json.dumps({"grammars": [{"lark_grammar": rules}]}))
 
 
 def _lark_of_gbnf(text: str) -> str:
     try:
         return gbnf_to_lark(text)
-    except (GbnfToLarkError, RecursionError, IndexError, KeyError, ValueError):
+    except Exception:  # its own error, and plain ones for what it did not think of
         raise ConstraintError("is no grammar in GBNF.") from None
 
 
@@ -188,18 +189,9 @@ def _check_repetition(length: int) -> None:
 
 
 def _checked(grammar: str) -> str:
-    if not _works(grammar):
+    if not can_begin(grammar):
         raise ConstraintError(_NOT_COMPILED)
     return grammar
-
-
-def _works(grammar: str) -> bool:
-    """Whether an answer can begin. Some faults show only as the first token is looked for."""
-    limits = LLParserLimits(verbose_errors=False)
-    matcher = LLMatcher(LLTokenizer("byte"), grammar, log_level=0, limits=limits)
-    if not matcher.is_error():
-        matcher.compute_bitmask()
-    return not matcher.is_error()
 
 
 def _locate(schema: object) -> str:
@@ -214,6 +206,6 @@ def _locate(schema: object) -> str:
             room -= len(grammar)
             if room < 0:
                 break
-            if not _works(grammar):
+            if not can_begin(grammar):
                 found = path
     return found

@@ -193,13 +193,27 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    st.lists(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4), min_size=8, max_size=16)
+CHANGES = st.lists(
+    st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=4), min_size=8, max_size=16
 )
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(CHANGES)
 def test_no_json_makes_a_500(changes: list[dict[str, Any]]) -> None:
     """Random values in good requests: 2xx or a 4xx in our envelope, never a bug."""
+    check_no_500(changes)
 
+
+@pytest.mark.prove
+@pytest.mark.timeout(1800)
+@settings(max_examples=850, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(CHANGES)
+def test_ten_thousand_mutations_make_no_500(changes: list[dict[str, Any]]) -> None:
+    check_no_500(changes)
+
+
+def check_no_500(changes: list[dict[str, Any]]) -> None:
     async def main() -> None:
         async with client_of(create_app(ready_state(fake_engine()))) as client:
             for i, change in enumerate(changes):

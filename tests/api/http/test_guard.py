@@ -1,7 +1,10 @@
 """The connection guard over real sockets: slow and large heads, slow bodies, many connections."""
 
 import json
+import logging
+import select
 import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -280,3 +283,25 @@ def test_too_many_connections_get_503(patient: int) -> None:
             return status(rest(connection)) == 200
 
     eventually(is_served)
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/health", "/v1/models"])
+def test_a_pipelining_client_that_leaves_is_no_bug(
+    patient: int, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It asks five hundred times, reads nothing, and goes with a reset in the midst of answers."""
+    caplog.set_level(logging.INFO)
+    asks = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() * 500
+    for _ in range(3):
+        with connect(patient) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.setblocking(False)
+            with suppress(BlockingIOError):
+                connection.send(asks)
+            select.select([connection], [], [], 10)  # the first answer is on its way
+    with connect(patient) as connection:
+        connection.sendall(GET)
+        assert b" 200 " in connection.recv(100)
+    found = [r for r in caplog.records if r.levelno >= logging.WARNING or "bug" in r.getMessage()]
+    assert found == []

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 
 from tests.tiny import tiny_llama
@@ -185,3 +186,20 @@ def test_memory_is_what_is_declared(checkpoint: Path) -> None:
     dense = counts.total - linear - counts.head
     assert rows["int8", "CPU"].weights == 4 * dense + linear + head
     assert rows["int4", "GPU"].weights == round(2 * dense + linear * 33 / 64 + head)
+
+
+def test_a_file_with_blocks_has_a_row_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The file's bytes, the table once more as the head, and looked up in fp32."""
+    for kind, has_row in (("Q8_0", True), ("F32", False)):
+        model = tiny.llama(tie_word_embeddings=True)
+        kinds = gguf.GGMLQuantizationType
+        path = tiny.llama_gguf(model, tmp_path / f"{kind}.gguf", kind=kinds[kind])
+        sizes = open_checkpoint(path).tensor_sizes()
+        weights = sum(sizes.values()) + 4 * 96 * 32
+        show_info(str(path))
+        shown = capsys.readouterr().out
+        assert ("stored" in shown) == has_row
+        if has_row:
+            assert re.search(rf"stored +CPU, float32 +{weights / 1e6:,.2f} MB", shown), shown

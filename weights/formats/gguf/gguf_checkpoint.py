@@ -37,6 +37,7 @@ class GGUFCheckpoint:
         self.name = QUANTIZATION_SUFFIX.sub("", stem) or stem
         self._file = open_gguf(path)
         fields = Fields(path, self._file.metadata)
+        fields.refuse("general.type", "model")  # an adapter, a projector, an importance matrix
         architecture = by_gguf_name(fields)
         self._tokens_swallow_space = architecture.tokens_swallow_space
         noted = Noted(self._file.metadata)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.gguf.metadata_keys import TOKENIZER_HARMLESS, Noted, refuse_unread
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 from thirdeye.weights.tokenizers.added_tokens import AddedToken
 from thirdeye.weights.tokenizers.chains import CHAINS, chain_pipeline
@@ -55,20 +56,22 @@ def read_vocabulary(
 
     Raises `ModelFormatError` for a kind of tokenizer that is not known.
     """
-    fields = Fields(file.path, file.metadata, "tokenizer.ggml.")
+    noted = Noted(file.metadata)
+    fields = Fields(file.path, noted, "tokenizer.ggml.")
     model = fields.text("model")
     literals = _strings(fields, "tokens")
     if len(literals) > vocab_size:
         raise fields.error("tokens", f"has {len(literals)} tokens, the model has {vocab_size}.")
     if model in PIECE_MODELS:
         found = _pieces(fields, literals, model, vocab_size, never_from_text)
-        return _ending(_swallowing(found) if swallow_space else found)
-    if model == "gpt2":
-        return _ending(_byte_level(fields, literals, vocab_size, never_from_text))
-    raise fields.error(
-        "model",
-        f"'{model:.40}' is not supported; supported are gpt2, {', '.join(sorted(PIECE_MODELS))}.",
-    )
+        found = _swallowing(found) if swallow_space else found
+    elif model == "gpt2":
+        found = _byte_level(fields, literals, vocab_size, never_from_text)
+    else:
+        known = ", ".join(sorted(PIECE_MODELS))
+        raise fields.error("model", f"'{model:.40}' is not supported; supported are gpt2, {known}.")
+    refuse_unread(fields, noted, TOKENIZER_HARMLESS)
+    return _ending(found)
 
 
 def _ending(vocabulary: Vocabulary) -> Vocabulary:
@@ -170,6 +173,8 @@ def _pieces(
     if not hasattr(scores, "tolist") or len(scores) != len(literals):
         raise fields.error("scores", f"must be an array of {len(literals)} numbers.")
     charsmap = fields.raw("precompiled_charsmap", None)
+    if charsmap is not None and not hasattr(charsmap, "tobytes"):
+        raise fields.error("precompiled_charsmap", "must be an array of bytes.")
     rules = SpaceRules(
         prefix="always" if fields.boolean("add_space_prefix", True) else "never",
         removes_extra=fields.boolean("remove_extra_whitespaces", False),

@@ -32,6 +32,24 @@ HARMLESS: Mapping[str, tuple[object, ...] | None] = {  # with these values; with
     "rope.scaling.yarn_ext_factor": (1.0,),
     "use_parallel_residual": ANY,  # llama.cpp looks at the tensors
 }
+TOKENIZER_HARMLESS: Mapping[str, tuple[object, ...] | None] = {  # of `tokenizer.ggml.`
+    "token_type": ANY,  # beside a kind of vocabulary that has none
+    "token_type_count": ANY,  # of BERT's embeddings
+    "scores": ANY,  # beside merges
+    "merges": ANY,  # beside scores
+    "pre": ANY,  # beside pieces, which have no cuts
+    "unknown_token_id": ANY,  # text without a token is an error
+    "seperator_token_id": ANY,
+    "cls_token_id": ANY,
+    "mask_token_id": ANY,
+    "padding_token_id": ANY,
+    "add_space_prefix": ANY,  # beside bytes, where llama.cpp does not look at it either
+    "remove_extra_whitespaces": ANY,
+    **dict.fromkeys(  # of filling in, which prompts do by the tokens' names
+        [f"fim_{part}_token_id" for part in ("pre", "suf", "mid", "pad", "rep", "sep")], ANY
+    ),
+    **dict.fromkeys(("prefix_token_id", "suffix_token_id", "middle_token_id"), ANY),
+}
 OFF = (0, 0.0)  # a number that means none
 
 
@@ -53,21 +71,25 @@ class Noted(Mapping[str, Any]):
         return len(self._values)
 
 
-def refuse_unread(fields: Fields, noted: Noted) -> None:
-    """`fields`: of the architecture's own keys. Raises `ModelFormatError` for the first that was
-    not asked for and might matter."""
+def refuse_unread(
+    fields: Fields, noted: Noted, harmless: Mapping[str, tuple[object, ...] | None] = HARMLESS
+) -> None:
+    """`fields`: of the architecture's own keys, or the tokenizer's. Raises `ModelFormatError` for
+    the first that was not asked for and might matter."""
     unread = sorted(set(noted) - noted.asked)
     for name in unread:
         key, value = name.removeprefix(fields.prefix), noted[name]
-        if key != name and not _is_harmless(key, value):
+        if key != name and not _is_harmless(key, value, harmless):
             raise fields.error(key, f"is a setting that is not known here (value {shown(value)}).")
 
 
-def _is_harmless(key: str, value: object) -> bool:
+def _is_harmless(
+    key: str, value: object, harmless: Mapping[str, tuple[object, ...] | None]
+) -> bool:
     is_number = type(value) in (int, float)
     if is_number and value in OFF:
         return True
-    if key not in HARMLESS:
+    if key not in harmless:
         return False
-    values = HARMLESS[key]
+    values = harmless[key]
     return values is ANY or (is_number and value in values)

@@ -17,8 +17,7 @@ BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 def read_pipeline(
     tokenizer: Fields, model: Fields, num_ids: int, special: Iterable[str] = ()
 ) -> Pipeline:
-    """`num_ids`: one more than the largest id. Raises ModelFormatError for an unknown part, and
-    ValueError for merges that are none."""
+    """`num_ids`: one more than the largest id. Raises ModelFormatError for an unknown part."""
     normalizers, pre_tokenizers, decoders = (
         parts_of(tokenizer, key) for key in ("normalizer", "pre_tokenizer", "decoder")
     )
@@ -32,7 +31,7 @@ def read_pipeline(
     kept = ("type", "vocab", "merges", "byte_fallback", "fuse_unk", "ignore_merges")
     values = {key: model.raw(key) for key in kept if key in model}
     if "merges" in values:
-        values["merges"] = merges_of_text(values["merges"], special)
+        values["merges"] = _merges_of(model, special)
     if model.boolean("byte_fallback", False):
         _check_byte_pieces(model)
         if "merges" in values:
@@ -46,6 +45,16 @@ def read_pipeline(
         shrinks=any(_shrinks(part) for part in normalizers)
         or any(part["type"] == "WhitespaceSplit" for part in pre_tokenizers),
     )
+
+
+def _merges_of(model: Fields, special: Iterable[str]) -> list[tuple[str, str]]:
+    merges = model.raw("merges")
+    if not isinstance(merges, list):
+        raise model.error("merges", "must be a list.")
+    try:
+        return merges_of_text(merges, special)
+    except ValueError as error:
+        raise model.error("merges", str(error)) from error
 
 
 def is_byte_level(tokenizer: Fields) -> bool:

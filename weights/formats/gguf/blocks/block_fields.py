@@ -17,6 +17,11 @@ Words = npt.NDArray[Any]  # of whatever number type a field has
 Unpack = Callable[[Bytes, Floats], None]  # blocks [n, block_bytes], out [n, block_size]
 
 
+# Floats that all passes are done over before the next: half a MiB. The fields of more blocks than
+# that are taken at once, for each pass over few of them costs as much to begin as to do.
+IN_CACHE = 1 << 17
+
+
 def field(blocks: Bytes, start: int, stop: int) -> Bytes:
     """These bytes of each block, in memory of their own: [n, stop - start]."""
     size = stop - start
@@ -50,7 +55,7 @@ def bit_planes(packed: Bytes, bits: int) -> Bytes:
     flat = flat.view(np.uint32) if flat.size % 4 == 0 else flat
     mask = flat.dtype.type(((1 << bits) - 1) * (0x01010101 & np.iinfo(flat.dtype).max))
     for i in range(8 // bits):
-        plane = (flat >> bits * i) & mask
+        plane = ((flat >> bits * i) if i else flat) & mask
         items[..., i] = plane.view(f"V{width}").reshape(packed.shape[:-1])
     return planes
 
@@ -71,9 +76,17 @@ def scale_groups(
     import torch  # noqa: PLC0415
 
     groups = torch.from_numpy(out).view(*scale.shape, -1)
-    groups.copy_(torch.from_numpy(q).view(groups.shape))
-    groups.mul_(torch.from_numpy(scale)[..., None])
-    if plus is not None:
-        groups.add_(torch.from_numpy(plus)[..., None])
-    if minus is not None:
-        groups.sub_(torch.from_numpy(minus)[..., None])
+    numbers = torch.from_numpy(q).view(groups.shape)
+    factor = torch.from_numpy(scale)[..., None]
+    more, less = (
+        None if column is None else torch.from_numpy(column)[..., None] for column in (plus, minus)
+    )
+    step = max(IN_CACHE * len(groups) // max(out.size, 1), 1)
+    for start in range(0, len(groups), step):
+        rows = slice(start, start + step)
+        some = groups[rows].copy_(numbers[rows])
+        some.mul_(factor[rows])
+        if more is not None:
+            some.add_(more[rows])
+        if less is not None:
+            some.sub_(less[rows])

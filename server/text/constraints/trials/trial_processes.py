@@ -1,0 +1,122 @@
+"""Grammars of strangers are tried where it can be ended: in processes of their own, kept warm.
+
+What takes too long, or too much memory, costs its process, and the next grammar gets another. A
+budget is for one request: a schema may be tried in several forms, and piece by piece.
+"""
+
+import atexit
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from dataclasses import dataclass
+from functools import cache
+
+from thirdeye.server.text.constraints.constraint import ConstraintError
+from thirdeye.server.text.constraints.trials.trial_main import ANSWER, ASK
+
+
+@dataclass(frozen=True, slots=True)
+class TrialProcess:
+    process: subprocess.Popen[bytes]
+    sock: socket.socket
+
+    def kill(self) -> None:
+        self.sock.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class TooCostly(ConstraintError):
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"takes more than {seconds * 1000:.0f} ms to compile: simplify it.")
+
+
+class TrialProcesses:
+    """As many as threads use it at once. Each end of theirs comes with the end of this process."""
+
+    def __init__(self) -> None:
+        self._idle: deque[TrialProcess] = deque()  # whose methods are atomic
+
+    def ask(self, grammar: str, seconds: float) -> tuple[bool, float] | None:
+        """Whether it works, and the seconds that took; None if it took its process along. Raises
+        OSError if none can be started."""
+        process = self._take()
+        found = _ask(process.sock, grammar, seconds)
+        if found is None:
+            process.kill()
+        else:
+            self._idle.append(process)
+        return found
+
+    def _take(self) -> TrialProcess:
+        while self._idle:
+            try:
+                process = self._idle.pop()
+            except IndexError:  # another thread was quicker
+                break
+            if process.process.poll() is None:
+                return process
+            process.kill()  # somebody ended it: not the grammar's fault
+        return _start()
+
+    def close(self) -> None:
+        while self._idle:
+            self._idle.pop().kill()
+
+
+@cache
+def shared_processes() -> TrialProcesses:
+    """Those of this process, for all who compile in it."""
+    processes = TrialProcesses()
+    atexit.register(processes.close)
+    return processes
+
+
+class Budget:
+    """What the trials of one request may take together. `try_grammar` is for `trying_with`."""
+
+    def __init__(self, processes: TrialProcesses, seconds: float) -> None:
+        self._processes, self._seconds = processes, seconds
+        self.spent = 0.0
+
+    def try_grammar(self, grammar: str) -> bool:
+        """Raises `TooCostly`."""
+        left = self._seconds - self.spent
+        found = self._processes.ask(grammar, left) if left > 0 else None
+        if found is None:
+            self.spent = self._seconds
+            raise TooCostly(self._seconds)
+        works, seconds = found
+        self.spent += seconds
+        return works
+
+
+def _start() -> TrialProcess:
+    """In a session of its own: Ctrl-C is not for it. It ends with our end of the socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    module = "thirdeye.server.text.constraints.trials.trial_main"
+    with theirs:
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=dict(os.environ) | {"PYTHONSAFEPATH": "1"},  # noqa: TID251 (handed on)
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+    return TrialProcess(process, ours)
+
+
+def _ask(sock: socket.socket, grammar: str, seconds: float) -> tuple[bool, float] | None:
+    text = grammar.encode(errors="surrogatepass")
+    try:
+        sock.sendall(ASK.pack(len(text), seconds) + text)
+        answer = sock.recv(ANSWER.size, socket.MSG_WAITALL)
+    except ConnectionError:
+        return None
+    return ANSWER.unpack(answer) if len(answer) == ANSWER.size else None

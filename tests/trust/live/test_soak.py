@@ -1,0 +1,137 @@
+"""A hundred thousand requests of all kinds, one in five left in the middle: nothing grows.
+
+python -m tests.trust.live.test_soak 20000      as many as there is time for
+"""
+
+import asyncio
+import contextlib
+import json
+import random
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.life.test_leavers import is_at_rest
+from tests.e2e.live import LiveServer
+from tests.e2e.procfs import (
+    num_connections,
+    num_descriptors,
+    num_threads,
+    resident_bytes,
+    seconds_until,
+)
+from tests.tiny import tiny_llama
+from tests.trust.live.raw_client import ask, request_bytes
+
+CALLERS = 12
+WARM_UP = 2_000
+MB_FOR_TEN_THOUSAND = 1.0
+TEXTS = ["Greasy fried noodles", "The quick brown fox", "def add(left, right):", "x"]
+
+
+def bodies(chance: random.Random) -> tuple[str, dict[str, Any]]:
+    """A route and a request of it: streamed or whole, chosen in many ways, some of them wrong."""
+    text = f"{chance.choice(TEXTS)} {chance.randrange(1000)}"
+    more: dict[str, Any] = {
+        "max_tokens": chance.choice([1, 4, 12, 30]),
+        "stream": chance.random() < 0.5,
+        "temperature": chance.choice([0, 1]),
+        "n": chance.choice([1, 1, 1, 3]),
+    }
+    if chance.random() < 0.1:
+        more["structured_outputs"] = {"regex": f"[a-z]{{1,{chance.randrange(1, 9)}}}"}
+    if chance.random() < 0.1:
+        more["logprobs"] = True
+    chat = {"model": "tiny", "messages": [{"role": "user", "content": text}]}
+    few = {"model": "tiny", "max_tokens": 8}
+    return chance.choice(
+        [
+            ("/v1/chat/completions", chat | more),
+            ("/v1/completions", {"model": "tiny", "prompt": text} | more | {"logprobs": None}),
+            ("/v1/responses", {"model": "tiny", "input": text, "max_output_tokens": 16}),
+            ("/v1/messages", chat | few),
+            ("/api/generate", {"model": "tiny", "prompt": text, "options": {"num_predict": 8}}),
+            ("/tokenize", {"model": "tiny", "prompt": text}),
+            ("/v1/embeddings", {"model": "tiny", "input": text}),
+            ("/v1/chat/completions", chat | {"temperature": "hot"}),
+        ]
+    )
+
+
+async def one(port: int, chance: random.Random) -> None:
+    path, body = bodies(chance)
+    if chance.random() < 0.8:
+        answer = await ask(port, body, path)
+        assert answer.status in (200, 400, 429), (path, body, answer.text)
+        return
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    data = request_bytes(body, path)
+    writer.write(data[: chance.choice([len(data), len(data), chance.randrange(len(data))])])
+    if chance.random() < 0.5:
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            await asyncio.wait_for(reader.read(500), chance.random() * 0.05)
+    if chance.random() < 0.5:
+        writer.transport.abort()
+    writer.close()
+
+
+def soak(path: Path, count: int) -> dict[str, float]:
+    tiny_llama(path)
+    args = ["--served-model-name", "tiny", "--kv-memory", "0.01", "--log-level", "error"]
+    server = LiveServer([str(path), *args, "--max-num-seqs", "8"]).start()
+    pids = (server.process.pid, *server.children())
+    chance = random.Random(1)
+
+    async def wave(size: int) -> None:
+        left = iter(range(size))
+
+        async def caller() -> None:
+            for _ in left:
+                await one(server.port, chance)
+
+        await asyncio.gather(*(caller() for _ in range(CALLERS)))
+
+    def rest() -> tuple[list[int], list[int], list[int]]:
+        seconds_until(lambda: is_at_rest(server), 60)
+        seconds_until(lambda: num_connections(server.port) == 0, 60)
+        return tuple(
+            [look(pid) for pid in pids] for look in (resident_bytes, num_descriptors, num_threads)
+        )  # type: ignore[return-value]
+
+    try:
+        asyncio.run(wave(WARM_UP))
+        before = rest()
+        asyncio.run(wave(count))
+        after = rest()
+    finally:
+        assert server.stop() == 0, server.output
+    assert "Traceback" not in server.output, server.output
+    assert "bug in" not in server.output, server.output
+    grown = [(b - a) / 1e6 for a, b in zip(before[0], after[0], strict=True)]
+    assert all(b <= a for a, b in zip(before[1], after[1], strict=True)), (before[1], after[1])
+    return {
+        "requests": count,
+        "server_grown_mb": round(grown[0], 2),
+        "engine_grown_mb": round(grown[1], 2),
+        "descriptors_left": sum(after[1]) - sum(before[1]),
+        "threads_more": sum(after[2]) - sum(before[2]),
+    }
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(3600)
+def test_a_hundred_thousand(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    figures = soak(tmp_path, 100_000)
+    for name, value in figures.items():
+        record_property(name, value)
+    most = MB_FOR_TEN_THOUSAND * figures["requests"] / 10_000
+    assert max(figures["server_grown_mb"], figures["engine_grown_mb"]) < most, figures
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(soak(Path(folder), int(sys.argv[1]))))
