@@ -28,6 +28,7 @@ UNTOLD = {
     ("messages.content", "missing_required_parameter"),  # nor tool_calls
     ("tools.function.name", "invalid_value"),  # not unique
     ("tools.custom.name", "invalid_value"),  # nor this
+    ("answer_token_ids", "invalid_value"),  # too many, or one that ends an answer
     ("allowed_token_ids", "invalid_value"),  # beside a budget of thinking
     ("messages.prefix", "invalid_value"),  # beside add_generation_prompt
     ("tools", "invalid_value"),  # without messages

@@ -23,6 +23,7 @@ from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.settings.api_keys import OPERATE
 
 SECTIONS = ("all", "core", "memory", "spec", "lora", "disagg", "queues")  # but "core", none is here
+INCLUDE = {"type": "string", "pattern": f"^({'|'.join(SECTIONS)})(,({'|'.join(SECTIONS)}))*$"}
 TAKEN = {"dp_rank": ("0",), "format": ("json",)}
 
 
@@ -66,9 +67,7 @@ def loads_routes(
 
     @router.get(
         "/v1/loads",
-        **documented(
-            "Operations", answer=Loads, query={"name": "include", "schema": {"type": "string"}}
-        ),
+        **documented("Operations", answer=Loads, query={"name": "include", "schema": INCLUDE}),
     )
     async def loads(request: Request) -> Response:
         engine, _ = context.state.serving()
@@ -109,8 +108,7 @@ def check_query(query: QueryParams) -> None:
     """Raises `InvalidRequest` for what asks for something else than there is."""
     for name, value in query.multi_items():
         if name == "include":
-            wrong = [part for part in value.split(",") if part.strip() not in SECTIONS]
-            if wrong:
+            if not set(value.split(",")) <= set(SECTIONS):
                 raise _refused(name, f"must name sections of {', '.join(SECTIONS)}.")
         elif name not in TAKEN:
             shown = "".join(c if c.isprintable() else "?" for c in name[:64])

@@ -62,10 +62,8 @@ def check_completion(body: CompletionRequest, model: ServedModel) -> None:
         )
     check_prompt_ids(body.prompt, model, "prompt")
     if body.answer_token_ids and (body.echo or len(body.prompt) > 1):
-        name = "echo" if body.echo else "prompt"
-        raise refuse(
-            "answer_token_ids", f"cannot go with {'' if body.echo else 'several of '}'{name}'."
-        )
+        other = "'echo'" if body.echo else "'prompt' of several texts"
+        raise refuse("answer_token_ids", f"cannot go with {other}: one answer alone goes on.")
 
 
 async def plan_completion(

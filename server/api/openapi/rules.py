@@ -20,6 +20,7 @@ UNTOLD = (
     "Names of tools are unique, and with their namespace not too long; a choice that wants a call "
     "goes with 'tools', tools of '/tokenize' "
     "with 'messages'; a choice names one of the tools; 'ignore_eos' goes with none.",
+    "'answer_token_ids' are of one answer, fewer than 'max_tokens', and none ends an answer.",
     "A field and another name of it have one value; prompts times 'n' are bounded.",
     "The messages of Anthropic's dialect and of Ollama's do not end with a call of a tool.",
     "Ollama's 'tools' go with 'messages', 'top_logprobs' with 'logprobs', 'system' and 'think' not "
