@@ -14,7 +14,9 @@ from thirdeye.clients.base_client import BaseClient, cut_of, failure_of, refusal
 from thirdeye.clients.bounds import Body, check_encoding
 from thirdeye.clients.core import Call, HttpRequest, Messages, Prompt, Reply, StreamCall
 from thirdeye.clients.errors import ThirdeyeError
+from thirdeye.clients.resume import Rounds, Splice
 from thirdeye.clients.stream import StreamReader
+from thirdeye.clients.target import Target
 from thirdeye.clients.types import (
     Answer,
     ChatAnswer,
@@ -62,14 +64,16 @@ class AsyncClient(BaseClient[httpx.AsyncClient]):
         return await self._call(core.complete(prompt, model or self.model, params))
 
     def stream_chat(
-        self, messages: Messages, *, model: str | None = None, **params: Any
+        self, messages: Messages, *, model: str | None = None, resume: bool = False, **params: Any
     ) -> "AsyncStream[ChatAnswer]":
-        return AsyncStream(self._open, core.stream_chat(messages, model or self.model, params))
+        call = core.stream_chat(messages, model or self.model, params)
+        return AsyncStream(self._chunks(call, resume=resume))
 
     def stream(
-        self, prompt: Prompt, *, model: str | None = None, **params: Any
+        self, prompt: Prompt, *, model: str | None = None, resume: bool = False, **params: Any
     ) -> "AsyncStream[Completion]":
-        return AsyncStream(self._open, core.stream(prompt, model or self.model, params))
+        call = core.stream(prompt, model or self.model, params)
+        return AsyncStream(self._chunks(call, resume=resume))
 
     async def models(self) -> list[Model]:
         return await self._call(core.models())
@@ -86,6 +90,9 @@ class AsyncClient(BaseClient[httpx.AsyncClient]):
     async def health(self) -> Health:
         return await self._call(core.health())
 
+    async def _models(self, target: Target) -> list[Model]:
+        return await self._call(core.models(), target)
+
     async def close(self) -> None:
         await self._http.aclose()
 
@@ -95,11 +102,31 @@ class AsyncClient(BaseClient[httpx.AsyncClient]):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _call(self, call: Call[T]) -> T:
+    async def _call(self, call: Call[T], target: Target | None = None) -> T:
         async def take(response: httpx.Response) -> Reply:
             return await _whole(response, self._body(response))
 
-        return call.read(await self._ask(call, take))
+        return call.read(await self._ask(call, take, target))
+
+    def _chunks(
+        self, call: StreamCall[A], *, resume: bool
+    ) -> "tuple[StreamReader[A], AsyncGenerator[Chunk, None]]":
+        """Raises ValueError for an answer that cannot be resumed and is to be."""
+        if not resume:
+            reader = StreamReader(call.answer_type)
+            return reader, _read(self._open, call, reader)
+        splice = Splice(call)
+        reader = StreamReader(call.answer_type, new_part=splice.new_part)
+        rounds = Rounds(len(self.targets), self._wait)
+        return reader, _read_on(self._open_once, splice, reader, rounds)
+
+    async def _open_once(self, call: StreamCall[A], server: int) -> httpx.Response:
+        """At one of the servers; who fails there has others to ask."""
+
+        async def take(response: httpx.Response) -> httpx.Response:
+            return response
+
+        return await self._ask(call, take, self.targets[server], is_last_try=True)
 
     async def _open(self, call: StreamCall[A]) -> httpx.Response:
         async def take(response: httpx.Response) -> httpx.Response:
@@ -107,21 +134,31 @@ class AsyncClient(BaseClient[httpx.AsyncClient]):
 
         return await self._ask(call, take)
 
-    async def _ask(self, call: HttpRequest, take: Callable[[httpx.Response], Awaitable[R]]) -> R:
+    async def _ask(
+        self,
+        call: HttpRequest,
+        take: Callable[[httpx.Response], Awaitable[R]],
+        target: Target | None = None,
+        *,
+        is_last_try: bool = False,
+    ) -> R:
         """`Client._ask`, awaited."""
+        target = target or self.target
         if call.needs_model:
-            self.model = self.model or core.first_model(await self.models())
+            self.model = self.model or core.first_model(await self._models(target))
             call = call.for_model(self.model)
         for attempt in count():
             try:
-                response = await self._http.send(self._request(call), stream=True)
+                response = await self._http.send(self._request(call, target), stream=True)
                 if call.accepts(response.status_code):
                     return await take(response)
                 error: ThirdeyeError = core.refusal(
                     await _whole(response, refusal_body(response)), time.time()
                 )
             except httpx.RequestError as cause:
-                error = failure_of(cause, self.target)
+                error = failure_of(cause, target)
+            if is_last_try:
+                raise error
             await asyncio.sleep(self._wait(error, attempt))
         raise AssertionError("count() has no end")
 
@@ -136,14 +173,14 @@ async def _whole(response: httpx.Response, body: Body) -> Reply:
     return reply_of(response, body)
 
 
+ChunksOf = tuple[StreamReader[A], AsyncGenerator[Chunk, None]]
+
+
 class AsyncStream(Generic[A]):
     """`Stream`, for `async for`."""
 
-    def __init__(
-        self, open_: Callable[[StreamCall[A]], Awaitable[httpx.Response]], call: StreamCall[A]
-    ) -> None:
-        self._reader = StreamReader(call.answer_type)
-        self._chunks = _read(open_, call, self._reader)
+    def __init__(self, chunks: ChunksOf[A]) -> None:
+        self._reader, self._chunks = chunks
 
     def answer(self) -> A:
         return self._reader.answer()
@@ -180,3 +217,28 @@ async def _read(
         except httpx.RequestError as cause:
             raise cut_of(cause) from cause
         reader.finish()
+
+
+async def _read_on(
+    open_: Callable[[StreamCall[A], int], Awaitable[httpx.Response]],
+    splice: Splice[A],
+    reader: StreamReader[A],
+    rounds: Rounds,
+) -> AsyncGenerator[Chunk, None]:
+    """One answer, over as many streams as it takes."""
+    while True:
+        num_tokens = splice.num_tokens
+
+        async def at_next(call: StreamCall[A]) -> httpx.Response:
+            return await open_(call, rounds.server)
+
+        try:
+            async with aclosing(_read(at_next, splice.call, reader)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+            return
+        except ThirdeyeError as error:
+            splice.restart(error)
+            wait = rounds.after(error, has_grown=splice.num_tokens > num_tokens)
+        reader.restart()
+        await asyncio.sleep(wait)

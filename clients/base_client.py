@@ -2,6 +2,7 @@
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Generic, TypeVar
 
 import httpx
@@ -22,7 +23,7 @@ class BaseClient(ABC, Generic[H]):
 
     def __init__(
         self,
-        base_url: str | None = None,
+        base_url: str | Sequence[str] | None = None,
         api_key: str | None = None,
         *,
         model: str | None = None,
@@ -31,7 +32,11 @@ class BaseClient(ABC, Generic[H]):
         max_retries: int = 2,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
     ) -> None:
-        self.target = Target.find(base_url, api_key)
+        urls = [base_url] if base_url is None or isinstance(base_url, str) else base_url
+        if not urls:
+            raise ValueError("'base_url' must name a server, got an empty list.")
+        self.targets = [Target.find(url, api_key) for url in urls]
+        self.target = self.targets[0]
         self.model = model
         self._retry = RetryPolicy(max_retries)
         self._timeout = timeout
@@ -39,20 +44,20 @@ class BaseClient(ABC, Generic[H]):
         self._max_answer_bytes = max_answer_bytes
         self._http: H = self._connect(
             headers={"Accept-Encoding": "identity", **self.target.headers},
-            trust_env=not self.target.is_loopback,
+            trust_env=not any(target.is_loopback for target in self.targets),
         )
 
     @abstractmethod
     def _connect(self, **options: Any) -> H:
         """The httpx client that waits in this one's way."""
 
-    def _request(self, call: HttpRequest) -> httpx.Request:
+    def _request(self, call: HttpRequest, target: Target) -> httpx.Request:
         """Built anew for each try."""
         read = self._stream_timeout if isinstance(call, StreamCall) else self._timeout
         limits = httpx.Timeout(
             connect=CONNECT_TIMEOUT, read=read, write=self._timeout, pool=self._timeout
         )
-        url = self.target.url(call.path)
+        url = target.url(call.path)
         return self._http.build_request(call.method, url, json=call.body, timeout=limits)
 
     def _body(self, response: httpx.Response) -> Body:

@@ -18,7 +18,9 @@ from thirdeye.clients.base_client import BaseClient, cut_of, failure_of, refusal
 from thirdeye.clients.bounds import Body, check_encoding
 from thirdeye.clients.core import Call, HttpRequest, Messages, Prompt, Reply, StreamCall
 from thirdeye.clients.errors import ThirdeyeError
+from thirdeye.clients.resume import Rounds, Splice
 from thirdeye.clients.stream import StreamReader
+from thirdeye.clients.target import Target
 from thirdeye.clients.types import (
     Answer,
     ChatAnswer,
@@ -72,16 +74,18 @@ class Client(BaseClient[httpx.Client]):
         return self._call(core.complete(prompt, model or self.model, params))
 
     def stream_chat(
-        self, messages: Messages, *, model: str | None = None, **params: Any
+        self, messages: Messages, *, model: str | None = None, resume: bool = False, **params: Any
     ) -> "Stream[ChatAnswer]":
         """Like `chat`, chunk by chunk. The first chunk that is asked for sends the request."""
-        return Stream(self._open, core.stream_chat(messages, model or self.model, params))
+        call = core.stream_chat(messages, model or self.model, params)
+        return Stream(self._chunks(call, resume=resume))
 
     def stream(
-        self, prompt: Prompt, *, model: str | None = None, **params: Any
+        self, prompt: Prompt, *, model: str | None = None, resume: bool = False, **params: Any
     ) -> "Stream[Completion]":
         """Like `complete`, chunk by chunk. The first chunk that is asked for sends the request."""
-        return Stream(self._open, core.stream(prompt, model or self.model, params))
+        call = core.stream(prompt, model or self.model, params)
+        return Stream(self._chunks(call, resume=resume))
 
     def models(self) -> list[Model]:
         return self._call(core.models())
@@ -111,27 +115,59 @@ class Client(BaseClient[httpx.Client]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _call(self, call: Call[T]) -> T:
-        return call.read(self._ask(call, lambda response: _whole(response, self._body(response))))
+    def _call(self, call: Call[T], target: Target | None = None) -> T:
+        def take(response: httpx.Response) -> Reply:
+            return _whole(response, self._body(response))
+
+        return call.read(self._ask(call, take, target))
+
+    def _models(self, target: Target) -> list[Model]:
+        return self._call(core.models(), target)
+
+    def _chunks(
+        self, call: StreamCall[A], *, resume: bool
+    ) -> "tuple[StreamReader[A], Generator[Chunk, None, None]]":
+        """Raises ValueError for an answer that cannot be resumed and is to be."""
+        if not resume:
+            reader = StreamReader(call.answer_type)
+            return reader, _read(self._open, call, reader)
+        splice = Splice(call)
+        reader = StreamReader(call.answer_type, new_part=splice.new_part)
+        rounds = Rounds(len(self.targets), self._wait)
+        return reader, _read_on(self._open_once, splice, reader, rounds)
+
+    def _open_once(self, call: StreamCall[A], server: int) -> httpx.Response:
+        """At one of the servers; who fails there has others to ask."""
+        return self._ask(call, lambda response: response, self.targets[server], is_last_try=True)
 
     def _open(self, call: StreamCall[A]) -> httpx.Response:
         return self._ask(call, lambda response: response)
 
-    def _ask(self, call: HttpRequest, take: Callable[[httpx.Response], R]) -> R:
+    def _ask(
+        self,
+        call: HttpRequest,
+        take: Callable[[httpx.Response], R],
+        target: Target | None = None,
+        *,
+        is_last_try: bool = False,
+    ) -> R:
         """What `take` makes of the accepted response, after as many tries as it takes."""
+        target = target or self.target
         if call.needs_model:
-            self.model = self.model or core.first_model(self.models())
+            self.model = self.model or core.first_model(self._models(target))
             call = call.for_model(self.model)
         for attempt in count():
             try:
-                response = self._http.send(self._request(call), stream=True)
+                response = self._http.send(self._request(call, target), stream=True)
                 if call.accepts(response.status_code):
                     return take(response)
                 error: ThirdeyeError = core.refusal(
                     _whole(response, refusal_body(response)), time.time()
                 )
             except httpx.RequestError as cause:
-                error = failure_of(cause, self.target)
+                error = failure_of(cause, target)
+            if is_last_try:
+                raise error
             time.sleep(self._wait(error, attempt))
         raise AssertionError("count() has no end")
 
@@ -146,17 +182,17 @@ def _whole(response: httpx.Response, body: Body) -> Reply:
     return reply_of(response, body)
 
 
+ChunksOf = tuple[StreamReader[A], Generator[Chunk, None, None]]
+
+
 class Stream(Generic[A]):
     """The chunks of one answer, as an iterator. Closing it hangs up, and the server stops its work.
 
     A `with` block closes it, and so do its end and any failure. `answer()` is what has come so far.
     """
 
-    def __init__(
-        self, open_: Callable[[StreamCall[A]], httpx.Response], call: StreamCall[A]
-    ) -> None:
-        self._reader = StreamReader(call.answer_type)
-        self._chunks = _read(open_, call, self._reader)
+    def __init__(self, chunks: ChunksOf[A]) -> None:
+        self._reader, self._chunks = chunks
 
     def answer(self) -> A:
         return self._reader.answer()
@@ -191,3 +227,26 @@ def _read(
         except httpx.RequestError as cause:
             raise cut_of(cause) from cause
         reader.finish()
+
+
+def _read_on(
+    open_: Callable[[StreamCall[A], int], httpx.Response],
+    splice: Splice[A],
+    reader: StreamReader[A],
+    rounds: Rounds,
+) -> Generator[Chunk, None, None]:
+    """One answer, over as many streams as it takes."""
+    while True:
+        num_tokens = splice.num_tokens
+
+        def at_next(call: StreamCall[A]) -> httpx.Response:
+            return open_(call, rounds.server)
+
+        try:
+            yield from _read(at_next, splice.call, reader)
+            return
+        except ThirdeyeError as error:
+            splice.restart(error)
+            wait = rounds.after(error, has_grown=splice.num_tokens > num_tokens)
+        reader.restart()
+        time.sleep(wait)

@@ -4,6 +4,7 @@
     ├── ConnectionFailed             no server there, or it hung up before it answered
     ├── Timeout                      the server was there, its answer was not
     ├── StreamBroken                 a stream that ended without `[DONE]`, or that cannot be read
+    │   └── NotResumed               ... and no other server can go on with it
     └── APIError                     the server answered: no
         ├── BadRequest               400, 413 and the other 4xx: change the request
         │   └── ContextLengthExceeded    the prompt is longer than the model's context
@@ -35,6 +36,11 @@ class Timeout(ThirdeyeError):
 
 class StreamBroken(ThirdeyeError):
     """A stream ended without `[DONE]`, so its text may be cut, or it holds what is no event."""
+
+
+class NotResumed(StreamBroken):
+    """A stream broke, and cannot go on elsewhere: inside a tool call, or as the other server's
+    model, or its arithmetic, is another."""
 
 
 class APIError(ThirdeyeError):

@@ -6,7 +6,7 @@ the connection closed. No socket here: the client hands over what it receives.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 from thirdeye.clients.bounds import MAX_STREAM_BYTES
@@ -22,7 +22,14 @@ A = TypeVar("A", bound=Answer)
 class StreamReader(Generic[A]):
     """Reads one stream. Feed it until `done`; if the bytes end before that, `finish` says so."""
 
-    def __init__(self, answer_type: type[A], max_bytes: int = MAX_STREAM_BYTES) -> None:
+    def __init__(
+        self,
+        answer_type: type[A],
+        max_bytes: int = MAX_STREAM_BYTES,
+        new_part: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
+    ) -> None:
+        """`new_part` is what to read of an event, None: nothing; without it all is."""
+        self._new_part = new_part
         self._answer_type = answer_type
         self._parser = EventParser()
         self._bytes_left = max_bytes  # of events; pings may go on for ever
@@ -44,9 +51,16 @@ class StreamReader(Generic[A]):
                 self.done = True
             if self.done:
                 return
-            for chunk in Chunk.read(_parse(event)):
+            raw: dict[str, Any] | None = _parse(event)
+            if self._new_part is not None and raw is not None:
+                raw = self._new_part(raw)
+            for chunk in Chunk.read(raw) if raw is not None else ():
                 self._gather(chunk)
                 yield chunk
+
+    def restart(self) -> None:
+        """Another stream follows, of the same answer: half an event of this one is forgotten."""
+        self._parser = EventParser()
 
     def finish(self) -> None:
         """The bytes have ended. Raises StreamBroken unless `[DONE]` has been seen."""

@@ -7,12 +7,12 @@ standard error.
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO, TextIO
 
 from thirdeye.clients.client import Client, Stream
 from thirdeye.clients.errors import ConnectionFailed, ThirdeyeError
-from thirdeye.clients.terminal.calm import calmed
+from thirdeye.clients.terminal.calm import CALM, calmed
 from thirdeye.clients.terminal.reasons import in_options, no_server
 from thirdeye.clients.terminal.screen import printable
 
@@ -21,7 +21,7 @@ FAILED, USAGE, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141  # the last two as a sh
 
 def run_complete(
     prompt: str | None = None,
-    base_url: str | None = None,
+    base_url: str | Sequence[str] | None = None,
     api_key: str | None = None,
     model: str | None = None,
     system: str | None = None,
@@ -31,23 +31,27 @@ def run_complete(
     stdout: TextIO | None = None,
     stderr: TextIO | None = None,
     is_calm: bool = False,
+    is_resumed: bool = False,
 ) -> int:
     """Writes one answer and returns the exit code.
 
     0: the whole answer was written. 1: the server is not there, refused or failed. 2: no usable
     prompt or URL. 130: Ctrl-C. 141: the reader of the output left. `raw` continues the prompt by
     `/v1/completions`, without any chat template; `params` go into the request (`max_tokens`,
-    ...), with `is_calm` those of `thirdeye.clients.terminal.calm` too.
+    ...), with `is_calm` those of `thirdeye.clients.terminal.calm` too. With `is_resumed` the answer
+    goes on at the next of several URLs when a server goes away.
     """
     out, err = stdout or sys.stdout, stderr or sys.stderr
     try:
         text = _prompt(prompt, stdin or sys.stdin.buffer)
-        with Client(base_url, api_key, model=model) as client:
-            params = calmed(client, params or {}) if is_calm else params or {}
-            _write(_stream(client, text, system, raw, params), out)
+        with Client(base_url or None, api_key, model=model) as client:
+            params = params or {}
+            if is_calm:  # who may ask several does not depend on what the first one suggests
+                params = {**CALM, **params} if is_resumed else calmed(client, params)
+            _write(_stream(client, text, system, raw, params, resume=is_resumed), out)
         return 0
     except ConnectionFailed:
-        print(no_server(base_url), file=err)
+        print(no_server(base_url if isinstance(base_url, str | None) else base_url[0]), file=err)
         return FAILED
     except ThirdeyeError as error:
         print(printable(str(error)), file=err)
@@ -77,14 +81,22 @@ def _prompt(prompt: str | None, stdin: BinaryIO) -> str:
 
 
 def _stream(
-    client: Client, text: str, system: str | None, raw: bool, params: Mapping[str, Any]
+    client: Client,
+    text: str,
+    system: str | None,
+    raw: bool,
+    params: Mapping[str, Any],
+    *,
+    resume: bool = False,
 ) -> Stream[Any]:
     if raw and system:
         raise ValueError("'system' needs a chat: it cannot go with 'raw'.")
     if raw:
-        return client.stream(text, **params)
+        return client.stream(text, resume=resume, **params)
     messages = [{"role": "system", "content": system}] if system else []
-    return client.stream_chat([*messages, {"role": "user", "content": text}], **params)
+    return client.stream_chat(
+        [*messages, {"role": "user", "content": text}], resume=resume, **params
+    )
 
 
 def _write(stream: Stream[Any], out: TextIO) -> None:

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from thirdeye.server.api.admin.loads import loads_routes
 from thirdeye.server.api.admin.ops import ops_routes
 from thirdeye.server.api.admin.pages import page_routes
 from thirdeye.server.api.anthropic.routes import messages_routes
@@ -122,6 +123,7 @@ def create_app(
         timeline_routes(context),
         verify_routes(context),
         ops_routes(context),
+        loads_routes(context),
         page_routes(),
         docs_routes(),
     ):
@@ -137,6 +139,7 @@ def create_app(
         on_response=context.metrics.responded,
         error_response=error_response,
         access_log=context.config.access_log,
+        is_named_outside=context.config.is_named_outside,
         tracer=tracer,
     )
     return app

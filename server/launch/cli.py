@@ -83,7 +83,10 @@ def complete(
     prompt: Annotated[
         str | None, typer.Argument(help="The prompt; standard input if left out.")
     ] = None,
-    url: UrlOption = None,
+    url: Annotated[
+        list[str] | None,
+        typer.Option(metavar="URL", help="Base URL of any OpenAI-style server; several: --resume."),
+    ] = None,
     api_key: KeyOption = None,
     model: NameOption = None,
     system: Annotated[str | None, typer.Option(metavar="TEXT", help="System prompt.")] = None,
@@ -91,8 +94,17 @@ def complete(
         int | None, typer.Option(metavar="N", help="Most tokens of an answer.")
     ] = None,
     temperature: TemperatureOption = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="The same answer again, if one is given.")
+    ] = None,
     frequency_penalty: PenaltyOption = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the text, without a chat.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on at the next --url if one goes away; greedy, or with a seed."
+        ),
+    ] = False,
 ) -> None:
     """Answer one prompt on standard output."""
     from thirdeye.clients.terminal.complete import run_complete
@@ -101,10 +113,15 @@ def complete(
         {
             "max_tokens": max_tokens,
             "temperature": temperature,
+            "seed": seed,
             "frequency_penalty": frequency_penalty,
         }
     )
-    raise typer.Exit(run_complete(prompt, url, api_key, model, system, raw, params, is_calm=True))
+    raise typer.Exit(
+        run_complete(
+            prompt, url, api_key, model, system, raw, params, is_calm=True, is_resumed=resume
+        )
+    )
 
 
 @app.command(cls=GroupedCommand)

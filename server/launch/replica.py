@@ -8,7 +8,7 @@ from collections.abc import Callable
 from fastapi import FastAPI
 
 from thirdeye.server.api.http.api_config import ApiConfig
-from thirdeye.server.api.http.auth import LOOPBACK_HOSTS
+from thirdeye.server.api.http.auth import hosts_of
 from thirdeye.server.api.state.server_state import Phase, ServerState
 from thirdeye.server.engine.interface.types import EngineInfo
 from thirdeye.server.engine.process.process_engine import OnProgress
@@ -40,15 +40,18 @@ class Replica:
         settings: Settings,
         opened: OpenedModel,
         spawn: Callable[[], Spawned],
+        *,
+        is_named_outside: bool = False,
     ) -> None:
-        """`spawn` starts the engine's process, unless the engine is to be a thread. Raises
+        """`spawn` starts the engine's process, unless the engine is to be a thread.
+        `is_named_outside`: whoever runs the app puts `x-request-id` on requests and answers. Raises
         `TracingUnavailable` if traces are wanted and their packages are not there."""
         self.settings = settings
         self.opened = opened
         self.state = ServerState()
         endpoint = settings.processes.otlp_traces_endpoint
         self.tracer: Tracer = otlp_tracer(endpoint, VERSION) if endpoint else NO_TRACER
-        self.app = build_app(settings, self.state, self.tracer)
+        self.app = build_app(settings, self.state, self.tracer, is_named_outside=is_named_outside)
         self._spawn = spawn
         self._engine: SupervisedEngine | None = None
         self._watch: OnProgress | None = None
@@ -73,7 +76,11 @@ class Replica:
     @property
     def is_ready(self) -> bool:
         """Whether it wants traffic now."""
-        return self.state.phase is Phase.READY and self.state.trouble() is None
+        return (
+            self.state.phase is Phase.READY
+            and not self.state.is_withdrawn
+            and not self.state.trouble()
+        )
 
     def health(self) -> str | None:
         """Why it should be replaced; None if it is well, or still loading."""
@@ -92,8 +99,12 @@ class Replica:
                 num_ended,
             )
 
-    async def drain(self, seconds: float) -> None:
-        """Refuse new requests, and wait so long for the answers that are under way."""
+    async def drain(self, seconds: float, delay: float = 0.0) -> None:
+        """Refuse new requests, and wait so long for the answers that are under way. For `delay`
+        seconds before, it only says that it wants none: who routes by that sends none any more."""
+        if delay:
+            self.state.withdraw()
+            await asyncio.sleep(delay)
         self.state.drain()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(until_idle(self.state), seconds)
@@ -109,14 +120,19 @@ class Replica:
             self._watch(phase, done, total)
 
 
-def build_app(settings: Settings, state: ServerState, tracer: Tracer = NO_TRACER) -> FastAPI:
+def build_app(
+    settings: Settings,
+    state: ServerState,
+    tracer: Tracer = NO_TRACER,
+    *,
+    is_named_outside: bool = False,
+) -> FastAPI:
     """The HTTP application over a state that may still be loading."""
     network, access, requests = settings.network, settings.access, settings.requests
-    is_local = network.host in ("127.0.0.1", "localhost", "::1")
     config = ApiConfig(
         api_keys=access.api_keys(),
         open_metrics=access.open_metrics,
-        allowed_hosts=LOOPBACK_HOSTS if is_local else None,
+        allowed_hosts=hosts_of(network.host, network.allow_host),
         sse_ping=network.sse_ping,
         send_timeout=network.send_timeout,
         version=VERSION,
@@ -133,5 +149,6 @@ def build_app(settings: Settings, state: ServerState, tracer: Tracer = NO_TRACER
         cors_origins=network.cors_origin,
         vllm_metrics=settings.processes.vllm_metrics,
         access_log=settings.processes.access_log,
+        is_named_outside=is_named_outside,
     )
     return create_app(state, config, tracer)

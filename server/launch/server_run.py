@@ -101,6 +101,7 @@ async def run(replica: Replica, sock: socket, started: float) -> int:
             replica.state,
             sock,
             drain_seconds=network.drain_timeout,
+            drain_delay=network.drain_delay,
             protocol=guarded(send_seconds=network.send_timeout + 1),
             root_path=network.root_path,
             on_hangup=replica.reread_keys if has_key_file else None,

@@ -14,14 +14,14 @@ from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
 from thirdeye.server.engine.cache.kv_budget import kv_budget
 from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup, start_ranks
-from thirdeye.server.engine.execution.cpu_threads import num_cores, own_cpus
+from thirdeye.server.engine.execution.cpu_threads import num_threads, own_cpus
 from thirdeye.server.load.engine_recipe import EngineRecipe
 
 
 def use_threads(recipe: EngineRecipe) -> None:
-    """One a core, the cores dealt out among the ranks."""
+    """One a core, within the container's quota, dealt out among the ranks."""
     torch.set_num_threads(
-        recipe.placement.threads or max(1, num_cores() // recipe.placement.tensor_parallel)
+        recipe.placement.threads or max(1, num_threads() // recipe.placement.tensor_parallel)
     )
 
 

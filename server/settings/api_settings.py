@@ -118,6 +118,12 @@ class NetworkSettings:
     port: int = setting(
         8000, "Port to bind, 0 for any free one", at_least=0, at_most=65535, is_common=True
     )
+    allow_host: tuple[str, ...] = setting(
+        (),
+        "Without a key, answer to this Host too, as a proxy passes it on; see deploy.md",
+        pattern=r"^([A-Za-z0-9._-]+|[0-9A-Fa-f:]+)$",
+        unit="NAME",
+    )
     root_path: str = setting("", "Path prefix behind a proxy", pattern=r"^(/.*[^/])?$", unit="PATH")
     cors_origin: tuple[str, ...] = setting(
         (),
@@ -130,6 +136,12 @@ class NetworkSettings:
     )
     send_timeout: float = setting(
         30.0, "How long a client may stop reading a stream", above=0, unit="SECONDS"
+    )
+    drain_delay: float = setting(
+        0.0,
+        "How long /ready says 503 after SIGTERM before requests are refused, too",
+        at_least=0,
+        unit="SECONDS",
     )
     drain_timeout: float = setting(
         30.0, "How long running answers go on after SIGTERM", at_least=0, unit="SECONDS"

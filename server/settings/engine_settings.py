@@ -59,7 +59,9 @@ class PlacementSettings:
     rank_timeout: float = setting(
         60.0, "How long ranks wait for each other", above=0, unit="SECONDS"
     )
-    threads: int | None = setting(None, "The engine's CPU threads", at_least=1, shown="one a core")
+    threads: int | None = setting(
+        None, "The engine's CPU threads", at_least=1, shown="one a core, within a container's quota"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

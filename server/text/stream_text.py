@@ -40,6 +40,7 @@ async def stream_text(
     does.
     """
     stream = TextStream(tokenizer, options, _hidden_ids(request.sampling, tokenizer))
+    stream.begin_with(request.answer_token_ids)
     watch = DecodeTimer(options.max_seconds, clock).watch if options.max_seconds else None
     last: TextEvent | None = None
 

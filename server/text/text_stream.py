@@ -90,6 +90,15 @@ class TextStream:
         self._matched: str | None = None
         self.is_finished = False
 
+    def begin_with(self, token_ids: Sequence[int]) -> None:
+        """Tokens that were drawn elsewhere, in front of the engine's first output: they are text
+        like others and are counted, and are not listed. Their text comes with the next event."""
+        lists_tokens, self._lists_tokens = self._lists_tokens, False
+        for token_id in token_ids:
+            if self._matched is None:
+                self._take(token_id, None)
+        self._lists_tokens = lists_tokens
+
     def feed(self, output: StepOutput) -> TextEvent | None:
         """What this output lets us send; None if all of it is held back.
 
@@ -102,6 +111,8 @@ class TextStream:
             self._prompt_logprobs = output.prompt_logprobs
         if self._is_plain and output.finish_reason is None:
             return self._plain_event(output)
+        if self._has_matched:  # in what it began with
+            return self._event(output, FinishReason.STOP)
         for i, token_id in enumerate(output.token_ids):
             self._take(token_id, output.logprobs[i] if output.logprobs else None)
             if self._matched is not None:
@@ -110,6 +121,10 @@ class TextStream:
             return self._event(output, None)
         self._flush()
         return self._event(output, FinishReason.STOP if self._matched else output.finish_reason)
+
+    @property
+    def _has_matched(self) -> bool:
+        return self._matched is not None
 
     @property
     def _is_plain(self) -> bool:

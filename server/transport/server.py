@@ -1,9 +1,10 @@
 """The server process: one listening socket, and a shutdown that lets answers end.
 
-First SIGTERM or SIGINT: new requests get 503 while the listener stays open, answers in flight go
-on to their `[DONE]`, up to the drain's time limit. At that limit, or at a second signal, what is
-left ends at once with an error its client can read. The exit code is 0 either way, also while the
-model is loading. uvicorn alone would close the listener at once and leave with the signal's number.
+First SIGTERM or SIGINT: for the drain's delay `/ready` says 503 and all is served. Then new
+requests get 503 while the listener stays open, and answers in flight go on to their `[DONE]`, up
+to the drain's time limit. At that limit, or at a second signal, what is left ends at once with an
+error its client can read. The exit code is 0 either way, also while the model is loading. uvicorn
+alone would close the listener at once and leave with the signal's number.
 """
 
 import asyncio
@@ -105,6 +106,7 @@ async def serve(
     sock: socket.socket,
     *,
     drain_seconds: float = DRAIN_SECONDS,
+    drain_delay: float = 0.0,
     load: Callable[[], Coroutine[Any, Any, None]] | None = None,
     protocol: type[GuardedProtocol] = GuardedProtocol,
     root_path: str = "",
@@ -134,6 +136,12 @@ async def serve(
             return await serving
         loading = asyncio.create_task(load() if load else asyncio.sleep(0))
         await _first(serving, stop.wait(), _failure_of(loading))
+        if drain_delay and state.phase is Phase.READY and _failed(loading) is None:
+            logger.info(
+                "leaving in %g s: /ready says 503, requests are served until then", drain_delay
+            )
+            state.withdraw()
+            await _first(serving, hurry.wait(), _failure_of(loading), timeout=drain_delay)
         loading.cancel()
         await asyncio.sleep(0)  # a restart that is under way ends before the state is looked at
         if error := _failed(loading):

@@ -27,6 +27,9 @@ UNTOLD = {
     ("ignore_eos", "invalid_value"),  # beside either of them
     ("messages.content", "missing_required_parameter"),  # nor tool_calls
     ("tools.function.name", "invalid_value"),  # not unique
+    ("tools.custom.name", "invalid_value"),  # nor this
+    ("allowed_token_ids", "invalid_value"),  # beside a budget of thinking
+    ("messages.prefix", "invalid_value"),  # beside add_generation_prompt
     ("tools", "invalid_value"),  # without messages
     ("tool_choice", "invalid_value"),  # without tools, or of another name
     ("parallel_tool_calls", "invalid_value"),  # without tools

@@ -17,9 +17,12 @@
 
 enum {
     TOKENS = 4, /* that share a pass over a panel, */
-    AT_ONCE = REGISTERS == 32 ? TILES : 1, /* and of its tiles: what the registers can sum up */
+    FEW = 2,    /* or rather fewer */
     AHEAD = 4096 /* bytes: how long before its use a lone pass asks for numbers */
 };
+
+/* And of its tiles: as many as the registers can sum up; the others come afterwards. */
+INLINE int at_once(int tokens) { return REGISTERS == 32 || tokens <= FEW ? TILES : 1; }
 
 /* What IQ4_NL's and IQ4_XS's numbers stand for, 128 added. */
 static const int8_t VALUES[16] = {1,   24,  45,  63,  79,  93,  106, 118,
@@ -78,29 +81,29 @@ INLINE int32_t sum_of_codes(const struct layout l, const struct place *p, int to
 
 /* Sums of the products of 16 or 32 channels, of which the first are those of `step`. */
 INLINE void dot(const struct layout l, const struct place *p, const int half, const int tokens,
-                ints whole[TOKENS][AT_ONCE]) {
+                ints whole[TOKENS][TILES]) {
     const int steps = STEPS / l.scales, is_wide = l.low == 8 || l.is_table;
     const int fits = is_wide ? STEPS : most_added(l.low + l.high), most = fits < steps ? fits : steps;
     for (int t = 0; t < tokens; t++) {
         int32_t start = -l.less * sum_of_codes(l, p, t, half);
-        for (int tile = 0; tile < AT_ONCE; tile++)
+        for (int tile = 0; tile < at_once(tokens); tile++)
             whole[t][tile] = is_wide ? dot_from(start) : i_all(start);
     }
 #pragma GCC unroll 8
     for (int first = 0; first < steps; first += most) {
-        partial part[TOKENS][AT_ONCE];
+        partial part[TOKENS][TILES];
         for (int t = 0; t < tokens; t++)
-            for (int tile = 0; tile < AT_ONCE; tile++) part[t][tile] = partial_of(whole[t][tile]);
+            for (int tile = 0; tile < at_once(tokens); tile++) part[t][tile] = partial_of(whole[t][tile]);
 #pragma GCC unroll 8
         for (int i = first; i < first + most; i++) {
             /* Of all 32 channels, those that share a word one after the other. */
             const int step = l.scales == 2 ? half * steps + i : i % 2 * 4 + i / 2;
-            ints q[AT_ONCE];
-            for (int tile = 0; tile < AT_ONCE; tile++)
+            ints q[TILES];
+            for (int tile = 0; tile < at_once(tokens); tile++)
                 q[tile] = numbers_at(l, p->numbers + tile * WIDTH * STEP, step);
             for (int t = 0; t < tokens; t++) {
                 const int8_t *four = p->codes + (size_t)t * p->groups * GROUP + step * STEP;
-                for (int tile = 0; tile < AT_ONCE; tile++) {
+                for (int tile = 0; tile < at_once(tokens); tile++) {
                     if (is_wide)
                         whole[t][tile] = dot_add(whole[t][tile], dot_of(q[tile]), four);
                     else
@@ -109,18 +112,18 @@ INLINE void dot(const struct layout l, const struct place *p, const int half, co
             }
         }
         for (int t = 0; t < tokens && !is_wide; t++)
-            for (int tile = 0; tile < AT_ONCE; tile++)
+            for (int tile = 0; tile < at_once(tokens); tile++)
                 whole[t][tile] = partial_end(whole[t][tile], part[t][tile]);
     }
 }
 
 /* Sums of 16 or 32 channels times their scales: the first of a term, or what is added to it. */
 INLINE void scale_sums(const struct layout l, const struct place *p, const int half,
-                       const int tokens, const floats super[AT_ONCE],
-                       floats term[TOKENS][AT_ONCE]) {
-    ints whole[TOKENS][AT_ONCE];
+                       const int tokens, const floats super[TILES],
+                       floats term[TOKENS][TILES]) {
+    ints whole[TOKENS][TILES];
     dot(l, p, half, tokens, whole);
-    for (int tile = 0; tile < AT_ONCE; tile++) {
+    for (int tile = 0; tile < at_once(tokens); tile++) {
         floats scale = scales_at(l, p->scales, half, tile, super[tile]);
         for (int t = 0; t < tokens; t++) {
             floats sum = f_of(whole[t][tile]);
@@ -130,9 +133,9 @@ INLINE void scale_sums(const struct layout l, const struct place *p, const int h
 }
 
 INLINE void add_minimum(const struct layout l, const struct place *p, const int half,
-                        const int tokens, const floats super[AT_ONCE],
-                        floats term[TOKENS][AT_ONCE]) {
-    for (int tile = 0; tile < AT_ONCE; tile++) {
+                        const int tokens, const floats super[TILES],
+                        floats term[TOKENS][TILES]) {
+    for (int tile = 0; tile < at_once(tokens); tile++) {
         floats minimum = scales_at(l, p->scales, l.scales + half, tile, super[tile]);
         for (int t = 0; t < tokens; t++) {
             floats sum = f_all((float)sum_of_codes(l, p, t, half));
@@ -143,16 +146,16 @@ INLINE void add_minimum(const struct layout l, const struct place *p, const int 
 
 /* What a group of channels adds to the sums of some tiles. */
 INLINE void add_group(const struct layout l, const struct place *p, const int tokens,
-                      const floats super[AT_ONCE], const floats super_minimum[AT_ONCE],
-                      floats sums[TOKENS][AT_ONCE]) {
-    floats term[TOKENS][AT_ONCE];
+                      const floats super[TILES], const floats super_minimum[TILES],
+                      floats sums[TOKENS][TILES]) {
+    floats term[TOKENS][TILES];
     scale_sums(l, p, 0, tokens, super, term);
     if (l.scales == 2) scale_sums(l, p, 1, tokens, super, term);
     if (l.has_minimum) add_minimum(l, p, 0, tokens, super_minimum, term);
     if (l.has_minimum && l.scales == 2) add_minimum(l, p, 1, tokens, super_minimum, term);
     for (int t = 0; t < tokens; t++) {
         floats scale = f_all(p->code_scales[t * p->groups]);
-        for (int tile = 0; tile < AT_ONCE; tile++)
+        for (int tile = 0; tile < at_once(tokens); tile++)
             sums[t][tile] = f_fma(term[t][tile], scale, sums[t][tile]);
     }
 }
@@ -160,9 +163,9 @@ INLINE void add_group(const struct layout l, const struct place *p, const int to
 /* The sums of some rows, from one of the segment's on, for some tokens into y. All of it is unrolled, or
  * the sums would be in memory all the way. */
 INLINE void store(const struct stored_linear_args *args, const struct segment *segment, int below,
-                  int first, const int tokens, floats sums[TOKENS][AT_ONCE]) {
+                  int first, const int tokens, floats sums[TOKENS][TILES]) {
 #pragma GCC unroll 3
-    for (int tile = 0; tile < AT_ONCE; tile++) {
+    for (int tile = 0; tile < at_once(tokens); tile++) {
         int left = segment->num_rows - below - tile * WIDTH;
         int row = segment->first_row + below + tile * WIDTH;
         floats bias = args->bias ? f_load_first(args->bias + row, left) : f_zero();
@@ -189,13 +192,13 @@ INLINE void pass_tiles(const struct stored_linear_args *args, const struct segme
                           args->code_scales + at,
                           args->code_sums + 2 * at,
                           groups};
-    floats sums[TOKENS][AT_ONCE], super[AT_ONCE], super_minimum[AT_ONCE];
+    floats sums[TOKENS][TILES], super[TILES], super_minimum[TILES];
     for (int t = 0; t < tokens; t++)
-        for (int tile = 0; tile < AT_ONCE; tile++) sums[t][tile] = f_zero();
+        for (int tile = 0; tile < at_once(tokens); tile++) sums[t][tile] = f_zero();
     for (int group = 0; group < groups;) {
         int stop = l.has_super ? group + SUPER : groups;
         if (l.has_super)
-            for (int tile = 0; tile < AT_ONCE; tile++) {
+            for (int tile = 0; tile < at_once(tokens); tile++) {
                 const uint16_t *halves = (const uint16_t *)supers + (from + tile) * WIDTH;
                 super[tile] = f_load_half(halves, WIDTH);
                 if (l.has_minimum) super_minimum[tile] = f_load_half(halves + ROWS, WIDTH);
@@ -224,7 +227,7 @@ INLINE void pass(const struct stored_linear_args *args, const struct segment *se
                                 ? begin + numbers_start(l, groups) + AHEAD
                                 : segment->packed + next * segment->panel_bytes + skipped;
     if (skipped >= (size_t)segment->panel_bytes) lines = 0;
-    for (int tile = 0; tile < TILES; tile += AT_ONCE)
+    for (int tile = 0; tile < TILES; tile += at_once(tokens))
         pass_tiles(args, segment, panel, tile, first, tokens, wanted, tile ? 0 : lines, l);
 }
 

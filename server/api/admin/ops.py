@@ -55,7 +55,7 @@ def ops_routes(context: Context) -> APIRouter:
 
     @router.get("/ready", **documented("Operations", answer=Status))
     async def ready() -> Response:
-        state.serving()
+        state.check_ready()
         return json_response(Status("ready"))
 
     @router.get("/version", **documented("Operations", answer=Version))

@@ -50,6 +50,7 @@ REFUSED: dict[str, Refusal] = {
     "prompt_embeds": Refusal("send text or token ids"),
     "prompt_mode": Refusal("write it into the system message"),
     "repeat_last_n": Refusal("penalties see the whole answer", (-1,)),
+    "return_hidden_states": Refusal("/v1/inspect looks inside the model", (False,)),
     "return_token_offsets": Refusal("use 'return_token_ids'", (False,)),
     "safe_prompt": Refusal("write it into the system message", (False,)),
     "samplers": Refusal(_SAMPLERS, ([],)),
@@ -84,6 +85,9 @@ REFUSED_IN_CHAT: dict[str, Refusal] = REFUSED | {
     "functions": Refusal(_USE_TOOLS, ([],)),
     "modalities": Refusal("only ['text'] is", (["text"],), _VALUE),
     "moderation": Refusal("this server moderates nothing"),
+    "stream_reasoning": Refusal(
+        "thoughts are streamed as they come, 'include_reasoning' leaves them out", (True,), _VALUE
+    ),
     "suffix": Refusal("there is no fill-in-the-middle", ("",)),
     "web_search_options": Refusal("this server fetches nothing"),
 }

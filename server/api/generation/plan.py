@@ -9,7 +9,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
@@ -39,6 +39,7 @@ class SharedTerms:
     thinking: Thinking | None = None
     return_progress: bool = False
     is_embedding: bool = False
+    answer_token_ids: list[int] = field(default_factory=list)
 
 
 def plan(
@@ -67,6 +68,7 @@ def plan(
             tenant=terms.caller,
             return_progress=terms.return_progress,
             is_embedding=terms.is_embedding,
+            answer_token_ids=terms.answer_token_ids,
             grammar=terms.grammar,
             thinking=terms.thinking,
         )
@@ -119,11 +121,18 @@ def plan_answer(
         truncate(ids, body.truncate_prompt_tokens, own.max_tokens, context) for ids in encoded
     ]
     longest = max(map(len, prompts))
-    check_context(longest, context, own.prompt_param, reserve=0 if own.max_tokens == 0 else 1)
+    begun = body.answer_token_ids
+    reserve = 0 if own.max_tokens == 0 else 1 + len(begun)
+    check_context(longest, context, own.prompt_param, reserve=reserve)
     limit = TokenLimit(own.max_tokens_param, own.max_tokens, longest, context)
     if own.is_default_limit:
         limit = replace(limit, asked=own.max_tokens or model.defaults.max_tokens)
     max_tokens = limit.room if limit.asked is None else min(limit.asked, limit.room)
+    if begun and len(begun) >= max_tokens:
+        raise refuse(
+            "answer_token_ids",
+            f"must be fewer than '{own.max_tokens_param}' ({max_tokens}), got {len(begun)}.",
+        )
     bos = model.tokenizer.bos_token_id
     begins_twice = bos is not None and any(prompt[:2] == [bos, bos] for prompt in prompts)
     terms = SharedTerms(
@@ -133,6 +142,7 @@ def plan_answer(
         grammar=own.grammar,
         thinking=own.thoughts.engine,
         return_progress=body.return_progress and body.stream,  # a whole answer has no progress
+        answer_token_ids=begun,
     )
     return plan(
         own.id_prefix,

@@ -28,8 +28,28 @@ def check_common(body: GenerationRequest, model: ServedModel) -> None:
     if body.allowed_token_ids is not None:
         model.check_token_ids(json.loads(body.allowed_token_ids.source), "allowed_token_ids")
     model.check_token_ids(body.stop_token_ids, "stop_token_ids")
+    check_answer_ids(body, model)
     for token_id in body.logit_bias:
         model.check_token_id(token_id, "logit_bias")
+
+
+def check_answer_ids(body: GenerationRequest, model: ServedModel) -> None:
+    """Tokens of an answer that was begun elsewhere: of one answer, which did not end with them."""
+    param = "answer_token_ids"
+    if not body.answer_token_ids:
+        return
+    model.check_token_ids(body.answer_token_ids, param)
+    for name, is_asked in (
+        ("n", body.n > 1),
+        ("receipt", body.receipt),
+        ("prompt_logprobs", body.prompt_logprobs is not None),
+    ):
+        if is_asked:
+            raise refuse(param, f"cannot go with '{name}': one answer alone goes on.")
+    ends = set() if body.ignore_eos else set(model.tokenizer.eos_token_ids)
+    for i, token_id in enumerate(body.answer_token_ids):
+        if token_id in ends or token_id in body.stop_token_ids:
+            raise refuse(f"{param}[{i}]", f"ends an answer, and cannot be in front: {token_id}.")
 
 
 def check_prompt_ids(prompts: Sequence[Prompt], model: ServedModel, param: str) -> None:

@@ -29,5 +29,6 @@ class ApiConfig:
     max_queue_time: float = 10.0  # seconds that who is let in may wait for a place; 0 is any time
     cors_origins: tuple[str, ...] = ()  # pages of these may call, "*" is all
     vllm_metrics: bool = False  # /metrics under vLLM's names, too
+    is_named_outside: bool = False  # what runs the app puts `x-request-id` on answers itself
     access_log: bool = False  # a log line for each request
     version: str = "0.1.0"

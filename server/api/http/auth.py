@@ -133,7 +133,8 @@ class HostCheck:
             return
         if len(hosts) != 1 or _hostname(hosts[0]) not in self._allowed:
             raise Forbidden(
-                "The header 'Host' names another server: this one answers to its own address only.",
+                "The header 'Host' names another server: start this one with '--allow-host' and "
+                "the name, or with a key.",
                 code="host_not_allowed",
             )
         origin = headers.get("origin")
@@ -144,6 +145,14 @@ class HostCheck:
                 "The header 'Origin' names another site: start the server with a key to allow it.",
                 code="origin_not_allowed",
             )
+
+
+def hosts_of(host: str, names: Sequence[str] = ()) -> tuple[str, ...] | None:
+    """What a server on the address `host` answers to without a key, with the operator's `names`;
+    None is everything: who listens for others and names nobody lets all in."""
+    if host in LOOPBACK_HOSTS:
+        return (*LOOPBACK_HOSTS, *names)
+    return (*LOOPBACK_HOSTS, host, *names) if names else None
 
 
 def _hostname(host: str) -> str:

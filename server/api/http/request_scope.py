@@ -73,8 +73,11 @@ class LifetimeMiddleware:
         error_response: Callable[[ApiError, Scope], Response],
         access_log: bool = False,
         tracer: Tracer = NO_TRACER,
+        is_named_outside: bool = False,
     ) -> None:
-        """With `access_log`, each request leaves a line."""
+        """With `access_log`, each request leaves a line. With `is_named_outside` a layer around
+        this one names the request and its answer, as Ray Serve does: no second header is sent."""
+        self._is_named_outside = is_named_outside
         self._tracer = tracer
         self._app = app
         self._has_access_log = access_log
@@ -102,7 +105,8 @@ class LifetimeMiddleware:
                 sent.update(lifetime.headers)
                 if lifetime.ignored_params:
                     sent["X-Ignored-Params"] = header_list(lifetime.ignored_params)
-                sent["x-request-id"] = lifetime.request_id
+                if not (self._is_named_outside and "x-request-id" in headers):
+                    sent["x-request-id"] = lifetime.request_id
                 if is_anthropic(inner["path"]):
                     sent["request-id"] = lifetime.request_id
             elif is_head:

@@ -94,6 +94,7 @@ class ClosingResponse(EventSourceResponse):
         **options: Any,
     ) -> None:
         super().__init__(content, send_timeout=send_timeout, **options)
+        del self.headers["connection"]  # the server says it, by what the client speaks
         self._content = content
         self._close = close
         self._max_send_seconds = send_timeout

@@ -78,6 +78,8 @@ class CompletionFormat:
         self._logprobs = [
             CompletionLogprobs(model.tokenizer, as_ids=as_ids) for _ in generation.requests
         ]
+        for lists in self._logprobs if body.logprobs is not None else ():
+            lists.piece(self._unscored(body.answer_token_ids))  # offsets go on behind these
         self._started: set[int] = set()
 
     def chunks(self, index: int, event: TextEvent) -> Iterator[TextChunk]:
@@ -182,11 +184,14 @@ class CompletionFormat:
         if self._body.logprobs is None:
             return []
         scores = [None, *_narrowed(event, self._body.logprobs)]
-        skip = self._body.skip_special_tokens
         return [
-            (token_id, visible_bytes(token_id, self._tokenizer, skip), entry)
-            for token_id, entry in zip(prompt, scores, strict=True)
+            (token_id, raw, entry)
+            for (token_id, raw, _), entry in zip(self._unscored(prompt), scores, strict=True)
         ]
+
+    def _unscored(self, token_ids: Sequence[int]) -> list[ScoredToken]:
+        skip = self._body.skip_special_tokens
+        return [(i, visible_bytes(i, self._tokenizer, skip), None) for i in token_ids]
 
 
 def _narrowed(event: TextEvent, k: int) -> list[TokenLogprobs]:

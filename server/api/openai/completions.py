@@ -61,6 +61,11 @@ def check_completion(body: CompletionRequest, model: ServedModel) -> None:
             "max_tokens", "must be at least 1 without 'echo', got 0.", "integer_below_min_value"
         )
     check_prompt_ids(body.prompt, model, "prompt")
+    if body.answer_token_ids and (body.echo or len(body.prompt) > 1):
+        name = "echo" if body.echo else "prompt"
+        raise refuse(
+            "answer_token_ids", f"cannot go with {'' if body.echo else 'several of '}'{name}'."
+        )
 
 
 async def plan_completion(

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from thirdeye.server.api.admin.loads import Loads
 from thirdeye.server.api.admin.ops import Load, Status, Version
 from thirdeye.server.api.anthropic.routes import AnthropicCount
 from thirdeye.server.api.http.documented import SCHEMAS
@@ -85,6 +86,7 @@ STRUCTS: tuple[type[Struct], ...] = (
     InspectionLayer,
     InspectionStart,
     Load,
+    Loads,
     ModelList,
     OllamaChatAnswer,
     OllamaError,

@@ -11,6 +11,7 @@ SHARED: dict[str, str] = {
     "add_generation_prompt": "Ends the prompt where the assistant begins to speak.",
     "add_special_tokens": "BOS in front, where the model has one; the chat template has its own.",
     "allowed_token_ids": "The answer is made of these tokens; it ends where one of them ends it.",
+    "answer_token_ids": "The answer's first tokens, drawn by another replica: it goes on there.",
     "bad_words": "Strings that the answer does not hold.",
     "cache_salt": "Shares cached prefixes only with equal salts, beside the key.",
     "chat_template_kwargs": "Variables of the chat template, by the names that it reads.",

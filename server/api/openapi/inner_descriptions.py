@@ -95,6 +95,7 @@ ROUTES: dict[str, str] = {
     "/ready": "Whether it wants requests now; open without a key.",
     "/version": "Which version this is.",
     "/load": "How many requests run and wait, and how full the cache is.",
+    "/v1/loads": "The same in SGLang's words, for gateways.",
     "/reset_prefix_cache": "Forgets prefixes that no running request holds.",
     "/metrics": "For Prometheus.",
 }

@@ -171,6 +171,7 @@ class GenerationRequest(ForeignHints, LoggedFields, AskedRequest):
     # when it ends, and what is shown
     stop_token_ids: list[TokenId] = Field(default_factory=list, max_length=64)
     min_tokens: int = Field(0, ge=0, le=MAX_INT)
+    answer_token_ids: list[TokenId] = Field(default_factory=list)
     include_stop_str_in_output: bool = False
     skip_special_tokens: bool = True
     return_token_ids: bool = False

@@ -17,6 +17,7 @@ from thirdeye.server.engine.interface.engine_stats import (
     STEP_TOKENS_BOUNDS,
     EngineStats,
 )
+from thirdeye.server.engine.interface.types import EngineInfo
 
 
 class StateCollector(Collector):
@@ -38,6 +39,7 @@ class StateCollector(Collector):
         yield _gauge("num_requests_running", stats.num_requests_running, model)
         yield _gauge("num_requests_waiting", stats.num_requests_waiting, model)
         yield _gauge("kv_cache_usage_perc", usage, model)
+        yield _cache_config(state.engine.info, model)
         yield _gauge("engine_last_step_age_seconds", state.engine.stalled_seconds(), model)
         yield _counter("prompt_tokens", self._tokens.prompt, model)
         yield _counter("generation_tokens", self._tokens.generated, model)
@@ -74,6 +76,14 @@ def _gauge(name: str, value: float, model: str) -> Metric:
 def _counter(name: str, value: float, model: str) -> Metric:
     family = CounterMetricFamily(f"thirdeye_{name}", help_of(name), labels=["model_name"])
     family.add_metric([model], value)
+    return family
+
+
+def _cache_config(info: EngineInfo, model: str) -> Metric:
+    """How large the cache is, as labels of a one: what vLLM calls so, on a CPU too."""
+    name, labels = "cache_config_info", ["model_name", "block_size", "num_gpu_blocks"]
+    family = GaugeMetricFamily(f"thirdeye_{name}", help_of(name), labels=labels)
+    family.add_metric([model, str(info.block_size), str(info.num_blocks)], 1)
     return family
 
 

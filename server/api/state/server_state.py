@@ -128,6 +128,7 @@ class ServerState:
         self.admission = AdmissionControl(clock=clock)
         self.rates = Rates()
         self.keys = ApiKeys(())
+        self.is_withdrawn = False  # serves on, and wants no new traffic
         self.startup_seconds: dict[str, float] = {}  # by phase
 
     def ready(self, engine: Engine, model: ServedModel) -> None:
@@ -138,17 +139,24 @@ class ServerState:
     def fail(self, reason: str) -> None:
         self.phase, self.detail = Phase.FAILED, reason
 
+    def withdraw(self) -> None:
+        """From now on `/ready` says no, and requests are served all the same: whoever routes by it
+        has time to see that before they are refused."""
+        self.is_withdrawn = True
+
     def drain(self) -> None:
         self.phase, self.detail = Phase.DRAINING, "the server is shutting down"
+
+    def check_ready(self) -> None:
+        """Raises `ServiceUnavailable` if it wants no traffic now."""
+        self.serving()
+        if self.is_withdrawn:
+            raise _draining("The server is about to shut down: send new requests elsewhere.")
 
     def serving(self) -> tuple[Engine, ServedModel]:
         """The engine and the model, ready to work. Raises `ServiceUnavailable`."""
         if self.phase is Phase.DRAINING:
-            raise ServiceUnavailable(
-                "The server is shutting down and takes no new requests.",
-                code="server_draining",
-                headers=come_back_in(5) | {"Connection": "close"},
-            )
+            raise _draining("The server is shutting down and takes no new requests.")
         if self.phase is Phase.LOADING:
             raise ServiceUnavailable(
                 f"Loading model: {self.detail}.",
@@ -178,3 +186,9 @@ class ServerState:
         if self.engine is not None and self.engine.stalled_seconds() > STEP_OVERDUE_SECONDS:
             return "requests are queued and the engine has stopped stepping"
         return None
+
+
+def _draining(message: str) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        message, code="server_draining", headers=come_back_in(5) | {"Connection": "close"}
+    )

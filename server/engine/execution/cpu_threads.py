@@ -1,13 +1,25 @@
-"""How many threads compute: one for each core this process may use.
+"""How many threads compute: one for each core this process may use, and no more than its quota.
 
 Two threads of one core share its multipliers, so the siblings that a processor shows as CPUs of
-their own would only wait for each other. A container's CPU set is respected; a quota is not seen.
+their own would only wait for each other. A container's CPU set is respected, and so is its quota
+(`cgroup_quota.py`): threads beyond it would stop each other in the middle of a step.
 """
 
+import math
 import os
 from pathlib import Path
 
+from thirdeye.server.engine.execution.cgroup_quota import cgroup_quota
+
 TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+def num_threads(cores: int | None = None, quota: float | None = None) -> int:
+    """Threads for `cores` under a quota of CPUs, this process's where they are not given. Half a
+    CPU is one thread, two and a half are two: a third would wait for the next period."""
+    cores = num_cores() if cores is None else cores
+    quota = cgroup_quota() if quota is None else quota
+    return cores if quota is None else max(1, min(cores, math.floor(quota)))
 
 
 def num_cores(cpus: set[int] | None = None, topology: Path = TOPOLOGY) -> int:

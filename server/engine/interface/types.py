@@ -77,6 +77,9 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     request_id: str
     prompt_token_ids: list[int]
     sampling: SamplingParams
+    # The answer's first tokens, drawn elsewhere: it goes on behind them as if they were its own.
+    # They count for limits and penalties, and are not told again. Fewer than `max_tokens`.
+    answer_token_ids: list[int] = []
     priority: int = 0  # lower goes first
     cache_salt: str = ""  # prefixes are shared only between equal salts
     tenant: str = ""  # on whose behalf: within a priority, tenants get equal shares

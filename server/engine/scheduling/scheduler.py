@@ -283,7 +283,7 @@ class Scheduler:
         sequence.turn, self._num_turns = self._num_turns, self._num_turns + 1
         sequence.timings.admitted_at = self._clock()
         self._deadlines.start(sequence)
-        sequence.num_cached_tokens = sequence.num_computed_tokens
+        sequence.num_cached_tokens = min(sequence.num_computed_tokens, sequence.num_prompt_tokens)
         self._prompt_tokens += sequence.num_prompt_tokens
         if self._config.enable_prefix_caching and not sequence.needs_every_position:
             self._cache_queries += sequence.num_prompt_tokens

@@ -60,8 +60,9 @@ class Sequence:
     num_preemptions: int = 0
 
     def __post_init__(self) -> None:
-        self.token_ids = list(self.request.prompt_token_ids)
-        self.num_prompt_tokens = len(self.token_ids)
+        prompt = self.request.prompt_token_ids
+        self.token_ids = [*prompt, *self.request.answer_token_ids]
+        self.num_prompt_tokens = len(prompt)
 
     @property
     def order(self) -> tuple[int, int]:

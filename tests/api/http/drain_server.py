@@ -1,6 +1,6 @@
 """A server process over the fake engine, for tests of signals. Prints its URL, then serves.
 
-python -m tests.api.http.drain_server open|shut|endless DRAIN_SECONDS
+python -m tests.api.http.drain_server open|shut|endless DRAIN_SECONDS DRAIN_DELAY
 
 `shut`: no token comes before the process gets SIGUSR1. `endless`: three come, and then none.
 """
@@ -17,7 +17,7 @@ from thirdeye.server.transport.server import bind, serve, url_of
 
 
 def main() -> None:
-    drain_seconds = float(sys.argv[2])
+    drain_seconds, drain_delay = float(sys.argv[2]), float(sys.argv[3])
     gate = threading.Event()
     if sys.argv[1] != "shut":
         gate.set()
@@ -30,7 +30,8 @@ def main() -> None:
     async def announce() -> None:
         print(url_of(sock), flush=True)
 
-    asyncio.run(serve(create_app(state), state, sock, drain_seconds=drain_seconds, load=announce))
+    seconds = {"drain_seconds": drain_seconds, "drain_delay": drain_delay}
+    asyncio.run(serve(create_app(state), state, sock, load=announce, **seconds))
 
 
 if __name__ == "__main__":

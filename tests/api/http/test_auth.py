@@ -12,7 +12,7 @@ import pytest
 from tests.api.http.test_errors import ask, check_envelope
 from tests.api.support import CHAT, client_of, fake_engine, live, ready_state
 from thirdeye.server.api.http.api_config import ApiConfig
-from thirdeye.server.api.http.auth import OPEN_PATHS
+from thirdeye.server.api.http.auth import OPEN_PATHS, hosts_of
 from thirdeye.server.launch.asgi_app import create_app
 
 WEB = files("thirdeye.server.web")
@@ -177,6 +177,30 @@ def test_an_exposed_server_answers_to_any_host() -> None:
     open_to_all = ApiConfig(allowed_hosts=None)
     answer = ask("/v1/models", None, method="GET", config=open_to_all, headers={"host": "my.lan"})
     assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "names", "answered", "refused"),
+    [
+        ("127.0.0.1", (), ["localhost:8000", "127.0.0.1"], ["api.example.com", "10.0.0.1"]),
+        ("localhost", ("API.example.com",), ["api.example.com:443", "::1"], ["b.example.com"]),
+        ("10.0.0.1", ("a", "b"), ["a", "b:80", "10.0.0.1:8000", "localhost"], ["c", "10.0.0.2"]),
+        ("0.0.0.0", (), ["any.example.com"], []),
+        ("0.0.0.0", ("a",), ["a"], ["b"]),
+    ],
+)
+def test_the_operator_names_hosts(
+    host: str, names: tuple[str, ...], answered: list[str], refused: list[str]
+) -> None:
+    config = ApiConfig(allowed_hosts=hosts_of(host, names))
+    for hosts, status in ((answered, 200), (refused, 403)):
+        for name in hosts:
+            shown = f"[{name}]" if name == "::1" else name
+            headers = {"host": shown}
+            answer = ask("/v1/models", None, method="GET", config=config, headers=headers)
+            assert answer.status_code == status, name
+            if status == 403:
+                assert "--allow-host" in check_envelope(answer)["message"]
 
 
 def test_logs_hold_no_prompt_no_answer_no_key_and_one_line_each(

@@ -32,7 +32,8 @@ def schema(schema: object) -> dict[str, Any]:
 CHAT_ROWS: list[tuple[Any, ...]] = [
     ("7", {"foo_bar": 1}, 400, "foo_bar", "unknown_parameter", "Unknown parameter 'foo_bar'."),
     ("7 near", {"temperatur": 1}, 400, "temperatur", "unknown_parameter", "'temperature'?"),
-    ("7 elsewhere", {"options": {}}, 400, "options", "unknown_parameter", "beside the others?"),
+    ("7 elsewhere", {"options": {"a": 1}}, 400, "options", "unsupported_parameter",
+     "beside the others."),
     ("7 other name", {"n_predict": "1"}, 400, "n_predict", "invalid_type", "'n_predict' must be"),
     ("7 two names", {"n_predict": 1, "max_tokens": 2}, 400, "n_predict", "invalid_value",
      "must equal 'max_tokens'"),
@@ -89,7 +90,7 @@ CHAT_ROWS: list[tuple[Any, ...]] = [
     ("16 negative", {"max_tokens": -5}, 400, "max_tokens", "integer_below_min_value", "got -5."),
     ("16 zero", {"max_completion_tokens": 0}, 400, "max_completion_tokens",
      "integer_below_min_value", "got 0."),
-    ("16 huge", {"max_tokens": 10**18}, 400, "max_tokens", "integer_above_max_value", "between"),
+    ("16 huge", {"min_tokens": 10**18}, 400, "min_tokens", "integer_above_max_value", "between"),
     ("16 seed", {"seed": 2**63}, 400, "seed", "integer_above_max_value", "between"),
     ("18", {"top_logprobs": 2}, 400, "top_logprobs", "invalid_value", "needs 'logprobs': true"),
     ("19 key", {"logit_bias": {"abc": 1}}, 400, "logit_bias", "invalid_value", "'abc'"),

@@ -1,5 +1,6 @@
 """Programs that are less than browsers: a slash too many, HTTP/1.0, platforms' probes."""
 
+import json
 import socket
 from collections.abc import Iterator
 
@@ -55,6 +56,24 @@ def test_http_1_0_may_name_no_host(
     port: int, request_line: bytes, headers: bytes, status: int
 ) -> None:
     assert status_of(port, request_line + b"\r\n" + headers + b"\r\n") == status
+
+
+@pytest.mark.parametrize(("version", "said"), [(b"1.0", [b"close"]), (b"1.1", [])])
+def test_a_stream_says_once_what_becomes_of_the_connection(
+    port: int, version: bytes, said: list[bytes]
+) -> None:
+    body = json.dumps(CHAT | {"stream": True}).encode()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(
+            b"POST /v1/chat/completions HTTP/%b\r\nHost: localhost\r\n"
+            b"Content-Length: %d\r\n\r\n%b" % (version, len(body), body)
+        )
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += connection.recv(65536)
+    lines = [line.lower() for line in head.partition(b"\r\n\r\n")[0].split(b"\r\n")]
+    found = [line.partition(b":")[2].strip() for line in lines if line.startswith(b"connection:")]
+    assert found == said
 
 
 def test_http_1_1_must(port: int) -> None:

@@ -25,10 +25,11 @@ STREAM = CHAT | {"stream": True}
 
 @contextmanager
 def process(
-    mode: str = "open", drain_seconds: float = 60
+    mode: str = "open", drain_seconds: float = 60, drain_delay: float = 0
 ) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A server process and its URL; `drain_server` says how it answers."""
-    command = [sys.executable, "-m", "tests.api.http.drain_server", mode, str(drain_seconds)]
+    seconds = [str(drain_seconds), str(drain_delay)]
+    command = [sys.executable, "-m", "tests.api.http.drain_server", mode, *seconds]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
@@ -89,6 +90,25 @@ def test_an_idle_server_leaves_at_once(number: signal.Signals) -> None:
         assert stream(url).endswith("data: [DONE]\n\n")
         server.send_signal(number)
         assert server.wait(20) == 0  # a third of the drain's time
+
+
+def test_with_a_delay_an_idle_server_says_so_before_it_refuses() -> None:
+    """Whoever routes by /ready sends nothing more; until then all is answered. A second signal ends
+    the delay."""
+    with process(drain_delay=3600) as (server, url):
+        server.send_signal(signal.SIGTERM)
+        eventually(lambda: httpx.get(url + "/ready", trust_env=False).status_code == 503)
+        assert httpx.get(url + "/health", trust_env=False).status_code == 200
+        assert stream(url).endswith("data: [DONE]\n\n")
+        assert whole(url) == 200
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
+
+
+def test_the_delay_has_an_end() -> None:
+    with process(drain_delay=0.2) as (server, _):
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 0
 
 
 def test_a_timeline_that_is_watched_does_not_keep_the_server() -> None:

@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from tests.api.support import (
@@ -73,6 +74,44 @@ def test_the_load_is_told_in_four_numbers() -> None:
     idle = {"running": 0, "waiting": 0, "kv_usage": 0.0, "server_load": 0}
     assert ask("GET", "/load").json() == idle
     assert ask("GET", "/load", config=ApiConfig(api_keys=("k",))).status_code == 401
+
+
+def test_the_load_in_the_words_of_sglang() -> None:
+    answer = ask("GET", "/v1/loads?include=core,queues&dp_rank=0&format=json").json()
+    assert answer.keys() == {
+        *("timestamp", "version", "dp_rank_count", "num_accelerators", "loads", "aggregate")
+    }
+    (rank,) = answer["loads"]
+    idle = ("num_running_reqs", "num_waiting_reqs", "num_total_reqs", "num_used_tokens")
+    assert [rank[name] for name in (*idle, "token_usage", "dp_rank")] == [0] * 6
+    assert (rank["max_total_num_tokens"], rank["max_running_requests"]) == (128 * 16, 8)
+    assert answer["aggregate"]["total_tokens"] == rank["num_total_tokens"] == 0
+    assert ask("GET", "/v1/loads", config=ApiConfig(api_keys=("k",))).status_code == 401
+
+
+@pytest.mark.parametrize(("is_operator", "tokens"), [(True, 3 * 16), (False, 8 * 16)])
+def test_the_load_is_rounded_for_whom_it_may_tell_too_much(
+    is_operator: bool, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = fake_engine()
+    stats = msgspec.structs.replace(engine.stats(), num_blocks_used=3, num_requests_waiting=2)
+    monkeypatch.setattr(engine, "stats", lambda: stats)
+    config = ApiConfig(api_keys=("a use key", "b use,operate other"))
+    headers = {"x-api-key": "other" if is_operator else "key"}
+    answer = ask("GET", "/v1/loads", state=ready_state(engine), config=config, headers=headers)
+    (rank,) = answer.json()["loads"]
+    assert (rank["num_used_tokens"], rank["token_usage"]) == (tokens, round(tokens / 2048, 4))
+    assert rank["num_waiting_reqs"] == answer.json()["aggregate"]["total_reqs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "param"),
+    [("include=core,cats", "include"), ("dp_rank=1", "dp_rank"), ("format=prometheus", "format"),
+     ("dp_rank=0&dp_rank=2", "dp_rank"), ("all=1", "all")],
+)  # fmt: skip
+def test_a_load_that_is_not_here_is_refused(query: str, param: str) -> None:
+    answer = ask("GET", f"/v1/loads?{query}")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,7 @@ WHOLE: list[tuple[str, dict[str, Any] | None]] = [
     ("/detokenize", {"tokens": [72]}),
     *((path, None) for path in ("/v1/models", "/tokenizer_info")),
     *((path, None) for path in ("/api/tags", "/api/ps", "/api/version")),
-    *((path, None) for path in ("/health", "/ping", "/ready", "/version", "/load")),
+    *((path, None) for path in ("/health", "/ping", "/ready", "/version", "/load", "/v1/loads")),
 ]
 
 

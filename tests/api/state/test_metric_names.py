@@ -16,6 +16,7 @@ NAMES = [
     "num_requests_running",
     "num_requests_waiting",
     "kv_cache_usage_perc",
+    "cache_config_info",
     "engine_last_step_age_seconds",
     "prefix_cache_queries_total",
     "prefix_cache_hits_total",

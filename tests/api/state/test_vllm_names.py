@@ -60,3 +60,15 @@ def test_nothing_else_has_such_a_name_and_none_without_the_option() -> None:
 @pytest.mark.parametrize("name", ["inter_token_latency_seconds", "request_success"])
 def test_what_means_something_else_there_has_no_such_name(name: str) -> None:
     assert f"vllm:{name}" not in scrape(vllm=True)
+
+
+def test_the_size_of_the_cache_is_told_as_there() -> None:
+    """A gateway takes the blocks that are free from these labels and the share that is used."""
+    (family,) = (
+        family
+        for family in text_string_to_metric_families(scrape(vllm=True))
+        if family.name == "vllm:cache_config_info"
+    )
+    (sample,) = family.samples
+    assert sample.labels == {"model_name": "tiny", "block_size": "16", "num_gpu_blocks": "128"}
+    assert sample.value == 1

@@ -178,3 +178,16 @@ def test_the_calm_values_are_those_of_the_page() -> None:
     page = (ROOT / "server/web/chat.js").read_text()
     values = ", ".join(f"{name}: {value}" for name, value in CALM.items())
     assert f"{{ {values} }}" in page
+
+
+def test_it_goes_on_at_another_server() -> None:
+    """The first one is not there; without a seed nobody could go on."""
+    with Stub() as stub:
+        out, err = StringIO(), StringIO()
+        urls = ["http://127.0.0.1:9", stub.url]
+        options = {"model": "tiny", "stdout": out, "stderr": err, "is_calm": True}
+        code = run_complete("hi", urls, params={"seed": 7}, is_resumed=True, **options)
+        assert (code, out.getvalue(), err.getvalue()) == (0, "Hello there!\n", "")
+        assert stub.requests[-1].json["seed"] == 7
+        assert run_complete("hi", urls, is_resumed=True, **options) == 2
+        assert "'seed'" in err.getvalue()

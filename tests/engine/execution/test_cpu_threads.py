@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from thirdeye.server.engine.execution.cpu_threads import num_cores
+from thirdeye.server.engine.execution import cpu_threads
+from thirdeye.server.engine.execution.cpu_threads import num_cores, num_threads
 
 
 @pytest.fixture
@@ -30,3 +31,9 @@ def test_without_topology_each_cpu_counts(tmp_path: Path) -> None:
 
 def test_this_machine() -> None:
     assert 1 <= num_cores() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(("quota", "threads"), [(None, 4), (8.0, 4), (2.5, 2), (1.0, 1), (0.25, 1)])
+def test_a_quota_bounds_the_threads(quota: float | None, threads: int, monkeypatch) -> None:
+    monkeypatch.setattr(cpu_threads, "cgroup_quota", lambda: quota)
+    assert num_threads(cores=4) == threads

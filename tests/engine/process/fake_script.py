@@ -37,10 +37,11 @@ class Script:
 
     def outputs(self, request: Request) -> Iterator[StepOutput | None]:
         """What this request will see if nobody ends it; None stands for a hang."""
-        started, num_generated, reason = time.monotonic(), 0, None
+        num_generated, reason = len(request.answer_token_ids), None
+        started = time.monotonic()
         if request.return_progress:
             yield self._half_way(request)
-        token_ids = iter(self.replay(request))
+        token_ids = islice(self.replay(request), num_generated, None)
         for step in count():
             if self._is_due(self.hang_after, num_generated):
                 yield None

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tests.api.support import client_of
 from tests.tiny import tiny_llama
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.launch.opened_model import open_model
-from thirdeye.server.launch.replica import Replica
+from thirdeye.server.launch.replica import Replica, build_app
 from thirdeye.server.settings.read_settings import read_settings
 
 BODY = {"model": "tiny", "prompt": "Once", "ignore_eos": True, "temperature": 0}
@@ -124,3 +126,70 @@ def test_keys_are_read_again_and_a_bad_file_changes_nothing(
 def test_the_longest_wait_is_the_admissions(checkpoint: Path) -> None:
     assert replica_of(checkpoint, max_queue_time=3).state.admission.max_wait == 3
     assert replica_of(checkpoint).state.admission.max_wait == 10
+
+
+def test_a_name_of_the_operators_is_answered_without_a_key(checkpoint: Path) -> None:
+    async def statuses(**options: object) -> list[int]:
+        async with client_of(replica_of(checkpoint, **options).app) as client:
+            hosts = ("localhost", "api.example.com:443", "other.example.com")
+            return [(await client.get("/ping", headers={"host": h})).status_code for h in hosts]
+
+    assert asyncio.run(statuses()) == [503, 403, 403]  # 503: it is loading
+    assert asyncio.run(statuses(allow_host=["api.example.com"])) == [503, 503, 403]
+
+
+def test_before_it_drains_it_serves_and_wants_no_more(checkpoint: Path) -> None:
+    async def main() -> None:
+        replica = replica_of(checkpoint)
+        await replica.start()
+        async with client_of(replica.app) as client:
+            assert (await client.get("/ready")).status_code == 200
+            draining = asyncio.create_task(replica.drain(60, delay=3600))
+            await asyncio.sleep(0)
+            ready = await client.get("/ready")
+            assert (ready.status_code, replica.is_ready) == (503, False)
+            assert ready.json()["error"]["code"] == "server_draining"
+            assert (await client.get("/health")).status_code == 200
+            assert (await ask(client, 4)).json()["usage"]["completion_tokens"] == 4
+            draining.cancel()
+        await replica.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("is_named_outside", [False, True])
+def test_an_answer_has_one_request_id(checkpoint: Path, is_named_outside: bool) -> None:
+    """Also where the app runs inside a layer that names requests, as Ray Serve's does."""
+    replica = replica_of(checkpoint)
+    if is_named_outside:
+        app = NamingLayer(build_app(replica.settings, replica.state, is_named_outside=True))
+    else:
+        app = replica.app
+
+    async def main() -> None:
+        async with client_of(app) as client:
+            for path in ("/ping", "/v1/models", "/nope"):
+                answer = await client.get(path, headers={"x-request-id": "mine"})
+                assert answer.headers.get_list("x-request-id") == ["mine"]
+                answer = await client.get(path)
+                assert len(answer.headers.get_list("x-request-id")) == 1
+
+    asyncio.run(main())
+
+
+class NamingLayer:
+    """Names requests that have no name, and adds the name to the answer whatever is there."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = MutableHeaders(scope=scope)
+        headers.setdefault("x-request-id", "outer")
+
+        async def outer_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).append("x-request-id", headers["x-request-id"])
+            await send(message)
+
+        await self._app(scope, receive, outer_send)

@@ -101,14 +101,22 @@ class BareRules(ArgumentRules):
             found = [*self._choices(choices, key, node, path)]
         else:
             options = [*self.options(node, path)]
-            strings = [option for option in options if types_in(option[0]) in ([], ["string"])]
-            others = [option for option in options if types_in(option[0]) != ["string"]]
+            strings = [option for option in options if self._may_be(option[0], is_string=True)]
+            others = [option for option in options if self._may_be(option[0], is_string=False)]
             found = [*self._strings(rule, key, strings, others)] if strings else []
             if others and (self._tags.tells_strings or not strings):
                 self.json(f"{rule}_json", node)
                 opening = self._opening(key, is_string=False)
                 found.append(f"{opening} @{rule}_json {literal(self._tags.end)}")
         self.rules.append(f"{rule}: {' | '.join(found)}")
+
+    def _may_be(self, node: Schema, *, is_string: bool) -> bool:
+        """Whether a value of the schema may be a string, or something else."""
+        choices = self.choices(node)
+        if choices is not None:
+            return any(isinstance(value, str) is is_string for value in choices)
+        kinds = types_in(node)
+        return not kinds or (kinds == ["string"]) is is_string
 
     def _choices(
         self, values: Sequence[object], key: str | None, node: Schema, path: str
@@ -140,7 +148,7 @@ class BareRules(ArgumentRules):
             for node, path in (*strings, *others):
                 self.leave_out_but(node, path, ("type",))
         terminals = [
-            "" if is_any or not types_in(node) else self.string(node, path, self._tags.mark)
+            "" if is_any or self._says_nothing(node) else self.string(node, path, self._tags.mark)
             for node, path in strings
         ]
         text = "TEXT"
@@ -150,3 +158,6 @@ class BareRules(ArgumentRules):
             self.rules.append(f"{text}: {' | '.join([*terminals, *also])}")
         self.rules.append(f"{rule}_text[lazy]: {text} {literal(self._tags.end)}")
         return [f"{self._opening(key, is_string=True)} {rule}_text"]
+
+    def _says_nothing(self, node: Schema) -> bool:
+        return not types_in(node) and self.choices(node) is None
