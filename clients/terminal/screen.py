@@ -40,14 +40,16 @@ def printable(text: str) -> str:
 def unechoed() -> Iterator[None]:
     """Keys pressed meanwhile are not shown: a `^C` on the screen would shift what is drawn anew.
 
-    Nothing is changed where the input is no terminal, or on Windows.
+    Nor does the terminal, at a `^C`, throw away what was written and is not on the screen yet: it
+    does so after the signal, when the program may have said already that it stopped. Nothing is
+    changed where the input is no terminal, or on Windows.
     """
     if sys.platform == "win32" or not sys.stdin.isatty():
         yield
         return
     fd = sys.stdin.fileno()
     shown = termios.tcgetattr(fd)
-    hidden = [*shown[:3], shown[3] & ~termios.ECHO, *shown[4:]]
+    hidden = [*shown[:3], shown[3] & ~termios.ECHO | termios.NOFLSH, *shown[4:]]
     termios.tcsetattr(fd, termios.TCSANOW, hidden)
     try:
         yield

@@ -305,3 +305,21 @@ def test_a_pipelining_client_that_leaves_is_no_bug(
         assert b" 200 " in connection.recv(100)
     found = [r for r in caplog.records if r.levelno >= logging.WARNING or "bug" in r.getMessage()]
     assert found == []
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_pipelining_client_that_leaves_is_not_computed_for(is_streamed: bool) -> None:
+    """Of three requests on one connection the first is running: it is aborted, the others do not
+    begin."""
+    engine = fake_engine([*b"x" * 500, EOS], delay=0.1)
+    body = json.dumps(CHAT | {"stream": is_streamed, "max_tokens": 500}).encode()
+    ask = (
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    )
+    with live(ready_state(engine), http=guarded(head_seconds=60, body_seconds=60)) as url:
+        with connect(int(url.rpartition(":")[2])) as connection:
+            connection.sendall(ask * 3)
+            eventually(lambda: engine.stats().num_requests_running == 1)
+        eventually(lambda: len(engine.aborted) == 1)
+        assert engine.stats().num_requests_running == 0

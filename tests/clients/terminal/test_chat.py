@@ -368,6 +368,8 @@ def test_on_a_real_terminal(start: Callable[..., Terminal], stub: Stub) -> None:
     stub.stream(*chat_events("begun")[:2], threading.Event())
     terminal.type("first\n")
     terminal.see("begun")
+    modes = termios.tcgetattr(terminal.keys)[3]
+    assert modes & termios.NOFLSH, "a ^C may throw away what is said behind it"
     terminal.type("\x03")
     terminal.see("(stopped)")
     assert stub.requests[1].client_left.wait(5)
