@@ -61,7 +61,7 @@ class NativeBlocks(FromDense):
     def create(
         self, layer: LinearLayer, in_features: int, out_features: int, bias: bool, where: Placement
     ) -> None:
-        size, _ = ROUND[self._name]
+        size = ROUND[self._name].size
         if in_features % size:
             raise ValueError(
                 f"'--quantize' {self._name.lower()} needs inputs in multiples of {size}, "

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
+from tests.e2e.procfs import children, runs_module
+
+ENGINE = "thirdeye.server.load.engine_main"
 READY = re.compile(r"Ready: (http://\S+)")
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (
@@ -85,13 +88,9 @@ class LiveServer:
         return "".join(self.lines)
 
     def children(self) -> list[int]:
-        """Processes whose parent is the server: the engine's."""
-        found = []
-        for entry in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = entry.read_text().rsplit(")", 1)[1].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[1]) == self.process.pid:
-                found.append(int(entry.parent.name))
-        return found
+        """Processes whose parent is the server: the engine's, and those that try grammars."""
+        return children(self.process.pid)
+
+    def engines(self) -> list[int]:
+        """The engine's process; none while the next one has not begun."""
+        return [pid for pid in self.children() if runs_module(pid, ENGINE)]

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -17,6 +18,29 @@ def is_running(pid: int) -> bool:
         return _stat(pid)[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def runs_module(pid: int, module: str) -> bool:
+    """Whether it was started as `python -m module`. A zombie was not."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return ("-m", module) in pairwise(words)
+
+
+def children(pid: int) -> list[int]:
+    """Whichever of its threads has started them, zombies too, in the order of their ids."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        child = int(entry.parent.name)
+        try:
+            parent = int(_stat(child)[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == pid:
+            found.append(child)
+    return sorted(found)
 
 
 def cpu_seconds(pid: int) -> float:

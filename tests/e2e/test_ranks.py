@@ -8,9 +8,10 @@ import httpx
 import pytest
 
 from tests.e2e.live import LiveServer
-from tests.e2e.procfs import is_running, seconds_until
+from tests.e2e.procfs import children, is_running, runs_module, seconds_until
 from tests.tiny import tiny_llama
 
+RANK = "thirdeye.server.load.rank_main"
 LISTENS = "0A"
 LOOPBACK = "0100007F"
 
@@ -37,9 +38,9 @@ def of_one_rank(tmp_path: Path) -> str:
 
 def ranks(server: LiveServer) -> list[int]:
     """Process ids in order of rank; fewer while they start or end."""
-    engines = server.children()
-    paths = [Path(f"/proc/{pid}/task/{pid}/children") for pid in engines]
-    return [*engines, *(int(child) for path in paths for child in path.read_text().split())]
+    engines = server.engines()
+    mates = [pid for engine in engines for pid in children(engine) if runs_module(pid, RANK)]
+    return [*engines, *mates]
 
 
 def listening(pid: int) -> list[str]:

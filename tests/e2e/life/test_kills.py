@@ -76,7 +76,7 @@ async def kill_under(server: LiveServer, num_streams: int, seconds: float) -> li
         wholes = [asyncio.create_task(ending(client, started, stream=False)) for _ in range(2)]
         for _ in streams:
             await started.acquire()
-        os.kill(server.children()[0], signal.SIGKILL)
+        os.kill(server.engines()[0], signal.SIGKILL)
         async with asyncio.timeout(seconds):
             endings = await asyncio.gather(*streams, *wholes)
     return endings
@@ -84,7 +84,7 @@ async def kill_under(server: LiveServer, num_streams: int, seconds: float) -> li
 
 def kill_and_return(server: LiveServer, seconds: float = 20.0) -> None:
     """One kill under load: all that is promised about it, though a busy machine may take longer."""
-    (engine,) = server.children()
+    (engine,) = server.engines()
     num_back = server.output.count("the engine is back")
     endings = asyncio.run(kill_under(server, 16, seconds))
     killed = time.monotonic()
@@ -127,7 +127,7 @@ def models(server: LiveServer) -> object:
 
 def test_a_client_that_retries_never_notices(server):
     """The official client waits for `Retry-After` and gets its answer from the next engine."""
-    os.kill(server.children()[0], signal.SIGKILL)
+    os.kill(server.engines()[0], signal.SIGKILL)
     seconds_until(lambda: status(server, "/ready") == 503)
     client = openai.OpenAI(
         base_url=server.url + "/v1",
@@ -146,8 +146,8 @@ def test_the_fifth_death_is_the_servers(server):
     """Five deaths within a minute: a non-zero exit status, one line that says why, no process."""
     engine = 0
     for count in range(1, 6):
-        seconds_until(lambda dead=engine: server.children() not in ([dead], []))
-        (engine,) = server.children()
+        seconds_until(lambda dead=engine: server.engines() not in ([dead], []))
+        (engine,) = server.engines()
         os.kill(engine, signal.SIGKILL)
         if count < 5:
             seconds_until(lambda n=count: server.output.count("Starting another") == n)
@@ -161,10 +161,10 @@ def test_the_fifth_death_is_the_servers(server):
 def test_kill_of_the_server_leaves_nothing(server):
     """The engine goes within 2 s, in the middle of loading as well."""
     shared = shared_memory()
-    (old,) = server.children()
+    (old,) = server.engines()
     os.kill(old, signal.SIGKILL)
-    seconds_until(lambda: server.children() not in ([old], []))
-    (engine,) = server.children()
+    seconds_until(lambda: server.engines() not in ([old], []))
+    (engine,) = server.engines()
     server.kill()
     assert seconds_until(lambda: not is_running(engine), 2) < 2
     assert shared_memory() <= shared
@@ -172,10 +172,10 @@ def test_kill_of_the_server_leaves_nothing(server):
 
 def test_a_signal_while_the_engine_restarts(server):
     """Nothing runs, so nothing is waited for: status 0, and the half-loaded engine is gone."""
-    (old,) = server.children()
+    (old,) = server.engines()
     os.kill(old, signal.SIGKILL)
-    seconds_until(lambda: server.children() not in ([old], []))
-    (engine,) = server.children()
+    seconds_until(lambda: server.engines() not in ([old], []))
+    (engine,) = server.engines()
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(25) == 0
     server.kill()
@@ -191,11 +191,11 @@ def test_twenty_kills_of_the_server(tmp_path, record_property):
     shared, times = shared_memory(), []
     for count in range(20):
         server = LiveServer([str(tmp_path), "--served-model-name", "tiny"]).start()
-        (engine,) = server.children()
+        (engine,) = server.engines()
         if count % 4 == 0:
             os.kill(engine, signal.SIGKILL)
-            seconds_until(lambda: server.children() not in ([engine], []), 20)  # noqa: B023
-            (engine,) = server.children()
+            seconds_until(lambda: server.engines() not in ([engine], []), 20)  # noqa: B023
+            (engine,) = server.engines()
         server.kill()
         times.append(seconds_until(lambda: not is_running(engine), 10))  # noqa: B023
         assert shared_memory() <= shared

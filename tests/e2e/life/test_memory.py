@@ -38,7 +38,7 @@ def test_less_than_a_gigabyte(default_model: Path) -> None:
         body = {"model": "smollm2", "prompt": "One two", "max_tokens": 4}
         answer = httpx.post(f"{server.url}/v1/completions", json=body, trust_env=False)
         assert answer.status_code == 200, answer.text
-        (engine_pid,) = server.children()
+        (engine_pid,) = server.children()  # no process tries grammars before the first is asked
         api, engine = Resident.of(server.process.pid), Resident.of(engine_pid)
     finally:
         assert server.stop() == 0, server.output

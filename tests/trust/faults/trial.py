@@ -25,11 +25,13 @@ from tests.trust.faults.simulated_process import Machine
 from tests.trust.faults.visits import Visit
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state import grammar_cache
-from thirdeye.server.api.state.server_state import ServerState
+from thirdeye.server.api.state.server_state import ServedModel, ServerState
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process import engine_client
 from thirdeye.server.engine.process.supervised_engine import RestartPolicy, SupervisedEngine
 from thirdeye.server.launch.asgi_app import create_app
+from thirdeye.server.text.constraints.trials.trial import can_begin_here
+from thirdeye.server.text.constraints.trials.trial_processes import TrialProcesses
 from thirdeye.server.transport.server import LAST_WORDS_SECONDS
 from thirdeye.server.transport.shutdown import end_answers, until_idle
 
@@ -49,12 +51,23 @@ class Inline(ThreadPoolExecutor):
         return future
 
 
+class InThisProcess(TrialProcesses):
+    """A process of its own is given real seconds, and may be ended by anybody."""
+
+    def ask(self, grammar: str, seconds: float) -> tuple[bool, float]:
+        return can_begin_here(grammar), 0.0
+
+
 @cache
-def served() -> tuple[FastAPI, ServerState]:
-    """One application for all trials: making one takes longer than a day."""
+def served() -> tuple[FastAPI, ServerState, ServedModel]:
+    """One application and model for all trials: making them takes longer than a day."""
     state = ServerState()
-    with mock.patch.object(grammar_cache, "ThreadPoolExecutor", Inline):
-        return create_app(state, ApiConfig()), state
+    with (
+        mock.patch.object(grammar_cache, "ThreadPoolExecutor", Inline),
+        mock.patch.object(grammar_cache, "shared_processes", InThisProcess),
+    ):
+        app = create_app(state, ApiConfig())
+    return app, state, served_model(max_model_len=CONFIG.max_model_len)
 
 
 class Listener(logging.Handler):
@@ -92,14 +105,17 @@ def live_through(day: BadDay) -> Counter[str]:
 async def _day(day: BadDay) -> Counter[str]:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(Inline())
-    app, state = served()
+    app, state, model = served()
     state.__init__(loop.time)  # type: ignore[misc]  # a new one for the old application
-    clock = SimpleNamespace(monotonic=loop.time)
-    with mock.patch.object(engine_client, "time", clock):
+    clock = SimpleNamespace(monotonic=loop.time, thread_time=loop.time)
+    with (
+        mock.patch.object(engine_client, "time", clock),
+        mock.patch.object(grammar_cache, "time", clock),
+    ):
         machine = Machine(day.lives)
         visits = [Visit(visitor) for visitor in day.visitors]
         tasks = [asyncio.create_task(visit.run(app)) for visit in visits]
-        serving = asyncio.create_task(_serve(state, machine))
+        serving = asyncio.create_task(_serve(state, model, machine))
         if day.drain_at is not None:
             await asyncio.sleep(day.drain_at)
             await _drain(state, serving, day.drain_seconds)
@@ -121,7 +137,7 @@ def _is_watcher(task: "asyncio.Task[Any]") -> bool:
     return "_shutdown_watcher" in repr(task.get_coro())
 
 
-async def _serve(state: ServerState, machine: Machine) -> None:
+async def _serve(state: ServerState, model: ServedModel, machine: Machine) -> None:
     """As `launch/server_run.py` does, with the clock that jumps."""
     loop = asyncio.get_running_loop()
     policy = RestartPolicy(step_timeout=20.0)
@@ -129,7 +145,7 @@ async def _serve(state: ServerState, machine: Machine) -> None:
     try:
         first = await machine.start()
         engine = SupervisedEngine(first, machine.start, policy, loop.time() - began, loop.time)
-        state.ready(engine, served_model(max_model_len=CONFIG.max_model_len))
+        state.ready(engine, model)
         await engine.supervise()
     except EngineDead as error:
         state.fail(str(error))

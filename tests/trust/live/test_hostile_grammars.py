@@ -87,7 +87,7 @@ def measure(path: Any, seconds: float) -> dict[str, float]:
 
     async def main() -> dict[str, float]:
         await worst_pause(server.port, 1, hostile)
-        pids = (server.process.pid, *server.children())
+        pids = (server.process.pid, *server.engines())
         alone = await worst_pause(server.port, seconds, idle)
         before, began = sum(map(resident_bytes, pids)), next(numbers)
         beside = await worst_pause(server.port, seconds, hostile)

@@ -6,7 +6,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -41,6 +41,25 @@ def squared_error(blocks: Tensor, name: str, weight: Tensor) -> Tensor:
     return (read(blocks, name) - weight).square().sum(1) / weight.square().sum(1)
 
 
+def plainly(weight: Tensor, name: str) -> Tensor:
+    """Read back from blocks whose scales are those of the largest number, or of the range: ggml's
+    package has this for the first two, of Q4_K this is the line that its search starts with."""
+    if name != "Q4_K":
+        kind = gguf.GGMLQuantizationType[name]
+        return torch.from_numpy(gguf.dequantize(gguf.quantize(weight.numpy(), kind), kind))
+    groups = weight.view(-1, 8, 32)
+    minimum = -groups.amin(2).clamp_max(0)
+    scale = (groups.amax(2) + minimum) / 15
+    of_block = []
+    for values in (scale, minimum):
+        unit = (values.amax(1, keepdim=True) / 63).half().float()
+        times = (values / unit).nan_to_num(0).round().clamp(0, 63)
+        of_block.append((unit * times)[..., None])
+    scale, minimum = of_block
+    q = ((groups + minimum) / scale).nan_to_num(0).round().clamp(0, 15)
+    return (scale * q - minimum).view(weight.shape)
+
+
 @pytest.mark.parametrize("name", ["Q8_0", "Q4_0"])
 def test_no_worse_than_ggmls_own_rounding(name: str) -> None:
     weight = weights(40, 512)
@@ -60,22 +79,46 @@ def test_a_minimum_and_finer_scales_are_closer() -> None:
 
 
 @settings(max_examples=20, deadline=None)
+@example(name="Q4_K", scale=1e-3, shift=50.0, seed=0)  # a group's numbers are all the same
 @given(
     name=st.sampled_from(list(ROUND)),
-    scale=st.sampled_from([0.0, 1e-40, 1e-12, 1e-3, 1.0, 1e4]),
-    shift=st.sampled_from([0.0, 1e-3, -2.0, 50.0]),
+    scale=st.sampled_from([0.0, *(10.0**e for e in range(-40, 31))]),
+    shift=st.sampled_from([0.0, 1e-3, -2.0, 50.0, -50.0, 6e4, -6e4, 5e5, -4e6, 8e6, 1e20]),
     seed=st.integers(0, 100),
 )
-def test_any_weights_are_finite_and_near(name: str, scale: float, shift: float, seed: int) -> None:
-    """Zeros, numbers too small for a half's scale, all of one sign: no group is off by more than a
-    step of its range."""
+def test_any_weights_are_near_or_refused(name: str, scale: float, shift: float, seed: int) -> None:
+    """Zeros, numbers too small for a half's scale, all of one sign: a block's mean error is below a
+    step of its range, as each single one is with plain scales, and no more than with these."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(3, 256, generator=generator) * scale + shift
+    largest = ROUND[name].largest
+    if weight.abs().max() > largest:
+        with pytest.raises(ValueError, match=f"blocks of {name.lower()} here, which hold"):
+            round_blocks(weight, name)
+        return
     back = read(round_blocks(weight, name), name)
-    groups, near = weight.view(-1, 32), back.view(-1, 32)
-    reach = torch.maximum(groups.abs().amax(1), torch.tensor(1e-5))
+    with np.errstate(all="ignore"):  # its inverse of a scale below 1e-38 is no number
+        plain = plainly(weight, name)
+    blocks = weight.double().view(-1, ROUND[name].size)
+    ours, theirs = ((x.view_as(blocks) - blocks).square().mean(1).sqrt() for x in (back, plain))
+    assert (ours <= theirs * (1 + 1e-5)).all()
     steps = {"Q8_0": 127, "Q4_0": 8, "Q4_K": 6}[name]
-    assert ((groups - near).abs().amax(1) <= 1.1 * reach / steps).all()
+    tiny = largest / 65504 * 2**-25  # half of float16's least, as often as a block can hold it
+    bound = 1.1 * blocks.abs().amax(1) / steps + (16 * tiny if name == "Q4_K" else tiny)
+    assert (ours <= bound).all()
+
+
+@pytest.mark.parametrize("name", list(ROUND))
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_largest_that_blocks_hold(name: str, sign: int) -> None:
+    largest = ROUND[name].largest
+    weight = torch.linspace(-0.5, 1, 256)[None] * largest * sign
+    back = read(round_blocks(weight, name), name)
+    assert ((back - weight).abs() <= 1.1 * largest / {"Q4_K": 12}.get(name, 8)).all()
+    for beyond in (largest * 1.001 * sign, torch.inf * sign):
+        weight[0, 3] = beyond
+        with pytest.raises(ValueError, match=rf"up to {largest:.0f}, got .*: use '--quantize int8"):
+            round_blocks(weight, name)
 
 
 def test_a_row_that_is_no_number_stays_none() -> None:
