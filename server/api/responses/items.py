@@ -43,19 +43,30 @@ class MessageItem(Strict):
     phase: Literal["commentary", "final_answer"] | None = None
 
 
-class CallItem(Strict):
-    type: Literal["function_call"]
+class Called(Strict):
+    """What calls of both kinds have, as they come back."""
+
     call_id: ItemId
     name: CalledName
-    arguments: str
     namespace: CalledName | None = None
     caller: Any = None  # on calls of answers that come back
     id: ItemId | None = None
     status: Status | None = None
 
 
-class CallOutputItem(Strict):
-    type: Literal["function_call_output"]
+class CallItem(Called):
+    type: Literal["function_call"]
+    arguments: str
+
+
+class CustomCallItem(Called):
+    type: Literal["custom_tool_call"]
+    input: str
+
+
+class CallOutput(Strict):
+    """What results of both kinds have."""
+
     call_id: ItemId
     output: ItemContent
     id: ItemId | None = None
@@ -63,33 +74,19 @@ class CallOutputItem(Strict):
     name: str | None = None  # its call tells, as it does the rest
     namespace: str | None = None
     caller: Any = None
+
+
+class CallOutputItem(CallOutput):
+    type: Literal["function_call_output"]
+
+
+class CustomOutputItem(CallOutput):
+    type: Literal["custom_tool_call_output"]
 
 
 class SummaryPart(Strict):
     type: Literal["summary_text", "reasoning_text", "text"]
     text: str
-
-
-class CustomCallItem(Strict):
-    type: Literal["custom_tool_call"]
-    call_id: ItemId
-    name: CalledName
-    input: str
-    namespace: CalledName | None = None
-    caller: Any = None
-    id: ItemId | None = None
-    status: Status | None = None
-
-
-class CustomOutputItem(Strict):
-    type: Literal["custom_tool_call_output"]
-    call_id: ItemId
-    output: ItemContent
-    id: ItemId | None = None
-    status: Status | None = None
-    name: str | None = None  # its call tells, as it does the rest
-    namespace: str | None = None
-    caller: Any = None
 
 
 class ReasoningItem(Strict):
