@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
-from thirdeye.server.api.pool.model_terms import ModelPhase, Outcome, Ticket
+from thirdeye.server.api.pool.model_terms import ModelPhase, Ticket, TicketOutcome
 from thirdeye.server.api.pool.pool_member import PoolMember
 from thirdeye.server.api.pool.residency import Orders, Residency, Resident
 from thirdeye.server.engine.interface.types import EngineDead
@@ -119,9 +119,9 @@ class ModelPool:
         """Raises `ServiceUnavailable` unless it was granted."""
         if ticket.is_granted:
             return
-        if ticket.outcome is Outcome.CLOSED:
+        if ticket.outcome is TicketOutcome.CLOSED:
             raise draining("The server is shutting down and takes no new requests.")
-        if ticket.outcome is Outcome.FAILED:
+        if ticket.outcome is TicketOutcome.FAILED:
             raise ServiceUnavailable(
                 f"The model '{member.name}' could not be loaded, or not be kept alive: the "
                 "server's log says why. An operator can try again with POST /models/load.",
@@ -129,7 +129,7 @@ class ModelPool:
                 headers={"x-should-retry": "false"},
             )
         rule = f"was not ready within {self.residency.max_wait:g} s"
-        if ticket.outcome is Outcome.QUEUE_FULL:
+        if ticket.outcome is TicketOutcome.QUEUE_FULL:
             rule = f"has {self.residency.max_waiting} requests that wait for it already"
         raise ServiceUnavailable(
             f"The model '{member.name}' {rule} ({self.progress(member)}). Please try again.",

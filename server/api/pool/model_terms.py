@@ -31,7 +31,7 @@ class ModelTerms:
     keep_alive: float = 300.0
 
 
-class Outcome(StrEnum):
+class TicketOutcome(StrEnum):
     """Of a request for a model. Each ticket gets exactly one."""
 
     GRANTED = "granted"  # it runs, until `release`
@@ -47,11 +47,11 @@ class Ticket:
 
     model: str
     deadline: float
-    outcome: Outcome | None = None
+    outcome: TicketOutcome | None = None
 
     @property
     def is_granted(self) -> bool:
-        return self.outcome is Outcome.GRANTED
+        return self.outcome is TicketOutcome.GRANTED
 
 
 class DoesNotFit(ValueError):

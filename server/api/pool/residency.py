@@ -20,8 +20,8 @@ from thirdeye.server.api.pool.model_terms import (
     UNLOADED,
     ModelPhase,
     ModelTerms,
-    Outcome,
     Ticket,
+    TicketOutcome,
     check_fits,
 )
 
@@ -85,13 +85,13 @@ class Residency:
         model = self.models[name]
         ticket = Ticket(name, now + self.max_wait)
         if self._is_closed:
-            ticket.outcome = Outcome.CLOSED
+            ticket.outcome = TicketOutcome.CLOSED
         elif model.phase is ModelPhase.FAILED:
-            ticket.outcome = Outcome.FAILED
+            ticket.outcome = TicketOutcome.FAILED
         elif model.phase is ModelPhase.READY and not model.yields:
             self._grant(model, ticket, now)
         elif len(model.waiting) >= self.max_waiting:
-            ticket.outcome = Outcome.QUEUE_FULL
+            ticket.outcome = TicketOutcome.QUEUE_FULL
         else:
             model.waiting.append(ticket)
             if name not in self._wanted:
@@ -148,7 +148,7 @@ class Residency:
         model = self.models[name]
         model.phase, model.must_leave, model.why_failed = ModelPhase.FAILED, False, why
         orders = Orders()
-        self._refuse(model, list(model.waiting), Outcome.FAILED, orders)
+        self._refuse(model, list(model.waiting), TicketOutcome.FAILED, orders)
         return self._schedule(now, orders)
 
     def tick(self, now: float, orders: Orders | None = None) -> Orders:
@@ -156,7 +156,7 @@ class Residency:
         orders = orders or Orders()
         for model in self.models.values():
             late = [ticket for ticket in model.waiting if ticket.deadline <= now]
-            self._refuse(model, late, Outcome.TIMED_OUT, orders)
+            self._refuse(model, late, TicketOutcome.TIMED_OUT, orders)
         self._schedule(now, orders)
         for model in self.models.values():
             if (at := model.expires_at) is not None and at <= now:
@@ -174,7 +174,7 @@ class Residency:
         self._is_closed = True
         orders = Orders()
         for model in self.models.values():
-            self._refuse(model, list(model.waiting), Outcome.CLOSED, orders)
+            self._refuse(model, list(model.waiting), TicketOutcome.CLOSED, orders)
         return orders
 
     # --- who goes, who comes ---
@@ -233,7 +233,7 @@ class Residency:
         orders.stop.append(model.terms.name)
 
     def _grant(self, model: Resident, ticket: Ticket, now: float) -> None:
-        ticket.outcome = Outcome.GRANTED
+        ticket.outcome = TicketOutcome.GRANTED
         model.num_running += 1
         model.last_used = model.last_granted = now
 
@@ -244,7 +244,7 @@ class Residency:
         model.waiting.clear()
 
     def _refuse(
-        self, model: Resident, tickets: list[Ticket], outcome: Outcome, orders: Orders
+        self, model: Resident, tickets: list[Ticket], outcome: TicketOutcome, orders: Orders
     ) -> None:
         for ticket in tickets:
             ticket.outcome = outcome

@@ -7,7 +7,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from thirdeye.server.api.pool.model_terms import DoesNotFit, ModelPhase, ModelTerms, Outcome, Ticket
+from thirdeye.server.api.pool.model_terms import (
+    DoesNotFit,
+    ModelPhase,
+    ModelTerms,
+    Ticket,
+    TicketOutcome,
+)
 from thirdeye.server.api.pool.residency import Orders, Residency
 
 MAX_WAITING, MAX_WAIT = 3, 50.0
@@ -63,10 +69,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.outcomes[id(ticket)] += 1
         if ticket in self.waiting:
             self.waiting.remove(ticket)
-        if ticket.outcome is Outcome.GRANTED:
+        if ticket.outcome is TicketOutcome.GRANTED:
             assert ticket.model in self.up, "granted a model that is not loaded"
             self.running[ticket.model] += 1
-        if ticket.outcome is Outcome.TIMED_OUT:
+        if ticket.outcome is TicketOutcome.TIMED_OUT:
             assert ticket.deadline <= self.now
 
     # --- what may happen ---
@@ -81,7 +87,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.waiting.append(ticket)
         elif ticket not in orders.decided:
             self.decide(ticket)
-        if ticket.outcome is Outcome.QUEUE_FULL:
+        if ticket.outcome is TicketOutcome.QUEUE_FULL:
             assert ahead == MAX_WAITING
         self.follow(orders)
 
@@ -149,7 +155,7 @@ class AnyOrder(RuleBasedStateMachine):
     def reload(self, name: str) -> None:
         ticket, orders = self.machine.reload(name, self.now)
         self.tickets.append(ticket)
-        assert ticket.outcome is not Outcome.FAILED
+        assert ticket.outcome is not TicketOutcome.FAILED
         if ticket.outcome is None:
             self.waiting.append(ticket)
         elif ticket not in orders.decided:
@@ -255,7 +261,7 @@ def test_whom_it_was_for_has_gone_so_it_goes_on() -> None:
     other, _ = machine.ask("b", 1)
     again, _ = machine.ask("a", 2)
     assert machine.leave(other, 3).decided == [again]
-    assert again.outcome is Outcome.GRANTED
+    assert again.outcome is TicketOutcome.GRANTED
 
 
 def test_ends_of_requests_do_not_change_who_has_to_leave() -> None:
@@ -267,7 +273,7 @@ def test_ends_of_requests_do_not_change_who_has_to_leave() -> None:
     machine.ask("c", 3)
     machine.release("a", 4)
     assert machine.ask("a", 5)[0].outcome is None
-    assert machine.ask("b", 6)[0].outcome is Outcome.GRANTED
+    assert machine.ask("b", 6)[0].outcome is TicketOutcome.GRANTED
 
 
 def test_it_falls_asleep_after_what_the_last_request_asked_for() -> None:
@@ -290,7 +296,7 @@ def test_who_waits_too_long_is_told_and_the_load_goes_on() -> None:
     ticket, _ = machine.ask("a", 0)
     assert machine.next_tick() == 10
     assert machine.tick(10).decided == [ticket]
-    assert ticket.outcome is Outcome.TIMED_OUT
+    assert ticket.outcome is TicketOutcome.TIMED_OUT
     machine.loaded("a", 11)
     assert machine.models["a"].phase is ModelPhase.READY
 
