@@ -104,6 +104,7 @@ async def plan_chat(
     id_prefix: str = "chatcmpl-",
 ) -> Generation:
     """The engine requests of a chat request. Raises `InvalidRequest` for what does not fit."""
+    body = model.defaults.fill(body)
     tools = tool_use(body, model)
     thinking = plan_thinking(body, model)
     may_call = tools is not None and tools.may_call
