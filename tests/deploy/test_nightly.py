@@ -1,4 +1,4 @@
-"""`.ci/nightly`: each of its jobs runs, whatever became of the one before, and failures are told."""
+"""`.ci/nightly`: each job runs, whatever became of the one before, and failures are told."""
 
 import subprocess
 from pathlib import Path

@@ -199,6 +199,7 @@ def text_options(body: GenerationRequest, own: AnswerFields) -> TextOptions:
         parameters={tool.name: tool.parameters for tool in own.tools},
         reasoning=own.thoughts.form,
         prompt_state=own.thoughts.state,
+        call_id=own.thoughts.call_id,
         shows_thoughts=own.thoughts.is_shown,
         list_tokens=own.lists_tokens or body.receipt,
     )

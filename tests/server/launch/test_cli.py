@@ -24,7 +24,7 @@ HEAVY = ("torch", "fastapi", "pydantic", "uvicorn", "tiktoken", "numpy", "jinja2
 def thirdeye(*args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "thirdeye.server.launch.cli", *args]
     return subprocess.run(
-        command, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=60
+        command, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=240
     )
 
 

@@ -331,7 +331,7 @@ def test_a_token_file_that_cannot_be_read(hub: FakeHub, monkeypatch: pytest.Monk
     """Its client reads it before it asks the hub."""
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", "x" * 5000)
-    with pytest.raises(PullError, match="File name too long.* See HF_HOME, HF_TOKEN_PATH"):
+    with pytest.raises(PullError, match=r"File name too long.* See HF_HOME, HF_TOKEN_PATH"):
         pull_hub_model(FILES)
 
 
