@@ -6,7 +6,7 @@ from torch import Tensor
 
 from thirdeye.model.declare.mlp import ExpertsPart, RouterPart
 from thirdeye.model.native.activate import ActivateKernel
-from thirdeye.model.native.experts import (
+from thirdeye.model.native.expert_kernels import (
     ExpertsLinearKernel,
     GatherRowsKernel,
     MixExpertsKernel,

@@ -11,7 +11,7 @@ from tests.oracles.experts import experts_by_hand, route_by_hand
 from thirdeye.model.declare.block import mlp_part
 from thirdeye.model.declare.mlp import ExpertsPart
 from thirdeye.model.experts_spec import ExpertsSpec, Scoring
-from thirdeye.model.native.experts import RouteKernel
+from thirdeye.model.native.expert_kernels import RouteKernel
 from thirdeye.model.native.library import Library
 from thirdeye.model.parts.choose_parts import make_experts
 from thirdeye.model.parts.experts import choose_experts
