@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from thirdeye.server import logs
 from thirdeye.server.api.pool.model_terms import DoesNotFit
-from thirdeye.server.api.state.generation_defaults import GenerationDefaults
+from thirdeye.server.api.state.generation_defaults import GenerationDefaults, shown
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.launch.console import LoadingProgress, fail, say
 from thirdeye.server.launch.opened_model import VERSION, open_model
@@ -31,6 +31,7 @@ from thirdeye.server.launch.several.model_specs import ModelsUnclear, read_specs
 from thirdeye.server.launch.several.open_models import open_models, settings_of_models
 from thirdeye.server.launch.several.pool_server import PoolServer
 from thirdeye.server.launch.spawner import EngineSpawner
+from thirdeye.server.settings.api_keys import NoGateway
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.settings.settings import Settings
@@ -60,7 +61,7 @@ def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float)
         return fail("\n".join(explain(error)))
     except (ModelError, ModelsUnclear, DoesNotFit) as error:
         return fail(str(error))
-    except (ChatTemplateError, TracingUnavailable, OSError) as error:
+    except (ChatTemplateError, NoGateway, TracingUnavailable, OSError) as error:
         return fail(str(error))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run(server, sock, started))
@@ -200,7 +201,7 @@ def engine_line(info: EngineInfo) -> str:
 
 def defaults_line(defaults: GenerationDefaults) -> list[str]:
     """What the model's files change for requests that do not say, if anything."""
-    said = ", ".join(f"{name} {value:g}" for name, value in defaults.said().items())
+    said = shown(defaults.said())
     return [f"  sampling by default, as the model suggests: {said}"] if said else []
 
 
