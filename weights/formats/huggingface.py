@@ -127,7 +127,9 @@ class HuggingFaceCheckpoint:
 
     def suggested_sampling(self) -> SuggestedSampling:
         return of_huggingface(
-            self._directory.fields("generation_config.json"), self.config.max_position_embeddings
+            self._directory.fields("generation_config.json"),
+            self.config.max_position_embeddings,
+            self.config.vocab_size,
         )
 
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:
