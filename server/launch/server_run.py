@@ -20,7 +20,7 @@ import uvloop
 from pydantic import ValidationError
 
 from thirdeye.server import logs
-from thirdeye.server.api.state.generation_defaults import GenerationDefaults
+from thirdeye.server.api.state.generation_defaults import GenerationDefaults, shown
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.launch.console import LoadingProgress, fail, say
 from thirdeye.server.launch.opened_model import VERSION, open_model
@@ -173,7 +173,7 @@ def engine_line(info: EngineInfo) -> str:
 
 def defaults_line(defaults: GenerationDefaults) -> list[str]:
     """What the model's files change for requests that do not say, if anything."""
-    said = ", ".join(f"{name} {value:g}" for name, value in defaults.said().items())
+    said = shown(defaults.said())
     return [f"  sampling by default, as the model suggests: {said}"] if said else []
 
 
