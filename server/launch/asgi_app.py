@@ -173,7 +173,9 @@ def assemble(context: Context, routers: Sequence[APIRouter | BaseRoute], tracer:
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(ClientGone, on_client_gone)
     app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_middleware(GateMiddleware, config=context.config, keys=state.keys)
+    app.add_middleware(
+        GateMiddleware, config=context.config, keys=state.keys, check_room=state.check_room
+    )
     if context.config.cors_origins:
         app.add_middleware(CorsMiddleware, context.config.cors_origins)
     app.add_middleware(

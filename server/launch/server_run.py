@@ -31,6 +31,7 @@ from thirdeye.server.launch.several.model_specs import ModelsUnclear, read_specs
 from thirdeye.server.launch.several.open_models import open_models, settings_of_models
 from thirdeye.server.launch.several.pool_server import PoolServer
 from thirdeye.server.launch.spawner import EngineSpawner
+from thirdeye.server.load.native_kernels import origin
 from thirdeye.server.settings.api_keys import NoGateway
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.settings.read_settings import read_settings
@@ -195,8 +196,12 @@ def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
 
 
 def engine_line(info: EngineInfo) -> str:
-    """What computes, and what our kernels are compiled for, which is not part of the numerics."""
-    return f"  engine: {info.numerics}" + (f", compiled for {info.isa}" if info.isa else "")
+    """What computes, and what our kernels are compiled for and came from, which is not part of the
+    numerics."""
+    if not info.isa:
+        return f"  engine: {info.numerics}"
+    came = origin(is_of_a_wheel=info.has_kernels_of_wheel)
+    return f"  engine: {info.numerics}, {info.isa} kernels {came}"
 
 
 def defaults_line(defaults: GenerationDefaults) -> list[str]:

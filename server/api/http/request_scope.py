@@ -39,6 +39,7 @@ class Lifetime:
         self.scopes: frozenset[str] = frozenset()  # what the caller may do
         self.revocation = Revocation()  # turns if the caller's key is taken away
         self.trace: RequestTrace = NO_TRACE
+        self.route = ""  # of one that was refused before the router: a path that is listed
         self.headers: dict[str, str] = {}  # for the answer, whatever it will be
         self.ignored_params: set[str] = set()  # fields that did not change it
         self.obeyed_params: set[str] = set()  # fields among these that did something all the same
@@ -127,7 +128,7 @@ class LifetimeMiddleware:
                 await response(inner, receive, outer_send)
         finally:
             lifetime.end()
-            route = _route_of(inner)
+            route = lifetime.route or _route_of(inner)
             (lifetime.on_response or self._on_response)(route, status)
             lifetime.trace.describe({"thirdeye.request_id": lifetime.request_id})
             if lifetime.caller:

@@ -5,7 +5,7 @@ The server listens before the model is loaded and after it has begun to leave, s
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -207,6 +207,13 @@ class ServerState:
         if not self.engine.is_alive:
             raise engine_down(self.engine.restart_eta)
         return self.engine, self.model
+
+    def check_room(self, caller: str, headers: MutableMapping[str, str]) -> None:
+        """Raises what any request of this caller would hear, whatever is in its body: 503, its
+        key's limits or a full queue. `headers` gets what its key has left."""
+        self.serving()
+        self.rates.open(caller, headers)
+        self.admission.check()
 
     def trouble(self) -> str | None:
         """Why no request can be answered now, or None. Does not judge slowness: see `health`."""
