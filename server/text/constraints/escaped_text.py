@@ -55,6 +55,11 @@ _COMMON = {  # of Lark's own terminals, those that are often imported
 }
 
 
+_IGNORE = re.compile(r"^[ \t]*%ignore[ \t]+([^\n]+)$", re.MULTILINE)
+_DEFINES = re.compile(r"\s*:")
+_SKIP, _BEGUN = "ignored_texts", "begun_start"  # no name of ours begins so
+
+
 class NotEscapable(ValueError):
     """A grammar that says something that is not said here of a text in a JSON string."""
 
@@ -62,14 +67,49 @@ class NotEscapable(ValueError):
 def escaped_lark(grammar: str) -> str:
     """The grammar of the escaped texts. Raises `NotEscapable` for what is more than rules, texts
     and regular expressions."""
-    out, at = [], 0
+    ignored = _IGNORE.findall(grammar)
+    if not ignored:
+        return "".join(_escaped_token(found) for found in _tokens(grammar))
+    texts = ["".join(map(_escaped_token, _tokens(text))) for text in ignored]
+    rules = "".join(_between_ignored(_IGNORE.sub("", grammar)))
+    # Behind what it follows alone, as in llguidance: a text does not begin with it.
+    return f"of_start: {_BEGUN}\n{_SKIP}: ({' | '.join(texts)})*\n{rules}"
+
+
+def _tokens(grammar: str) -> "Iterator[re.Match[str]]":
+    at = 0
     while at < len(grammar):
         found = _TOKEN.match(grammar, at)
         if found is None:
             raise NotEscapable
         at = found.end()
-        out.append(_escaped_token(found))
-    return "".join(out)
+        yield found
+
+
+def _between_ignored(grammar: str) -> Iterator[str]:
+    """Behind each text and terminal of a rule may stand what is ignored; none within a terminal."""
+    is_rule, before = False, ""
+    for found in _tokens(grammar):
+        escaped = _escaped_token(found)
+        name = found["name"]
+        if name and _DEFINES.match(grammar, found.end()):
+            is_rule = not _is_terminal(name)
+            yield _BEGUN if name == "start" else escaped
+        elif name == "start":
+            yield _BEGUN
+        elif is_rule and before != "->" and (_is_terminal(name or "x") or _is_text(found)):
+            yield f"({escaped} {_SKIP})"
+        else:
+            yield escaped
+        before = found[0] if found[0].strip() else before
+
+
+def _is_text(found: "re.Match[str]") -> bool:
+    return bool(found["string"] or found["regex"] or found["range"])
+
+
+def _is_terminal(name: str) -> bool:
+    return name.partition(".")[0].strip("_").isupper()
 
 
 def _escaped_token(found: "re.Match[str]") -> str:
@@ -95,7 +135,7 @@ def _escaped_token(found: "re.Match[str]") -> str:
 
 def _name(name: str) -> str:
     """A terminal is a rule here; no two names become one."""
-    return f"term_{name.lower()}" if name.strip("_").isupper() else f"of_{name}"
+    return f"term_{name.lower()}" if _is_terminal(name) else f"of_{name}"
 
 
 def _text_of(string: str) -> str:

@@ -95,10 +95,28 @@ def test_an_escaped_text_is_taken_as_the_text_is(text: str, is_patch: bool) -> N
     assert is_taken or not takes(definition, text)
 
 
+SPACED = r"""
+start: call ("," call)* -> calls
+call: NAME "(" NUMBER? ")"
+NAME: /[ab]+/
+NUMBER: DIGIT "." DIGIT | DIGIT
+DIGIT: /[0-9]/
+%ignore /[ \n]+/
+%ignore "\""
+"""
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text('ab01.,() \n"', max_size=12) | st.from_regex(r'( ?a\s?"?\( ?1 ?\.?1?\) ?,?)+'))
+def test_what_is_ignored_may_stand_between_texts_and_not_within(text: str) -> None:
+    escaped = json.dumps(text, ensure_ascii=False)[1:-1]
+    assert takes("start: of_start\n" + escaped_lark(SPACED), escaped) == takes(SPACED, text)
+
+
 @pytest.mark.parametrize(
     "definition",
     ['start: %json {"type": "null"}', "start: T\nT: /a/ & ~/b/", "start: <|end|>",
-     'start: /(?i:a)"/', 'start[lazy]: /a"/', "%ignore /\\s/\nstart: A\nA: /a/"],
+     'start: /(?i:a)"/', 'start[lazy]: /a"/', "%ignore <|end|>\nstart: A\nA: /a/"],
 )  # fmt: skip
 def test_more_than_rules_and_texts_is_not_said(definition: str) -> None:
     with pytest.raises(NotEscapable):
