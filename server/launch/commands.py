@@ -10,7 +10,7 @@ from rich.table import Table
 
 from thirdeye.server.engine.execution.cpu_threads import own_cpus
 from thirdeye.server.launch.console import fail, say
-from thirdeye.server.load.native_kernels import native_status
+from thirdeye.server.load.native_kernels import native_status, wheel_status
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.inventory import files_to_remove, list_models, remove, size_of
 from thirdeye.weights.paths import models_directory
@@ -59,6 +59,7 @@ def show_doctor() -> int:
         table.add_row(package, importlib.metadata.version(package))
     table.add_row("cpu threads", str(torch.get_num_threads()))
     table.add_row("native kernels", native_status())
+    table.add_row("kernels of the wheel", wheel_status())
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)

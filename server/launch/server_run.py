@@ -27,6 +27,7 @@ from thirdeye.server.launch.opened_model import VERSION, open_model
 from thirdeye.server.launch.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.replica import Replica
 from thirdeye.server.launch.spawner import EngineSpawner
+from thirdeye.server.load.native_kernels import origin
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
@@ -161,8 +162,12 @@ def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
 
 
 def engine_line(info: EngineInfo) -> str:
-    """What computes, and what our kernels are compiled for, which is not part of the numerics."""
-    return f"  engine: {info.numerics}" + (f", compiled for {info.isa}" if info.isa else "")
+    """What computes, and what our kernels are compiled for and came from, which is not part of the
+    numerics."""
+    if not info.isa:
+        return f"  engine: {info.numerics}"
+    came = origin(is_of_a_wheel=info.has_kernels_of_wheel)
+    return f"  engine: {info.numerics}, {info.isa} kernels {came}"
 
 
 def defaults_line(defaults: GenerationDefaults) -> list[str]:

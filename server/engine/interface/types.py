@@ -167,6 +167,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     memory: str = ""  # where a GPU's goes, as measured at start
     num_ranks: int = 1  # processes that compute the model together
     isa: str = ""  # what our kernels are compiled for, which decides no bit; empty: none
+    has_kernels_of_wheel: bool = False  # else they were compiled on this machine
     missed_paths: list[str] = []  # fast paths that do not apply, with the reason
 
 

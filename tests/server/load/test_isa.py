@@ -41,11 +41,13 @@ def test_each_level_can_be_asked_for() -> None:
 
 @pytest.mark.skipif(not HERE, reason="NATIVE TESTS SKIPPED: the processor has no AVX2")
 def test_the_doctor_names_it() -> None:
-    assert native_status().startswith((f"{HERE[0]}: ", "none: "))
+    assert native_status().startswith((f"{HERE[0]}, compiled here: ", "none: "))
 
 
 def test_the_lines_at_the_start_name_it() -> None:
     """Beside the numerics, not in them: a receipt of one level holds on another."""
     info = msgspec.structs.replace(fake_info(), numerics="torch", isa="avx2")
-    assert engine_line(info) == "  engine: torch, compiled for avx2"
+    assert engine_line(info) == "  engine: torch, avx2 kernels compiled here"
+    brought = msgspec.structs.replace(info, has_kernels_of_wheel=True)
+    assert engine_line(brought) == "  engine: torch, avx2 kernels from the wheel"
     assert engine_line(msgspec.structs.replace(info, isa="")) == "  engine: torch"
