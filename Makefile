@@ -5,7 +5,7 @@
 # make lock    deploy/*.lock and the bill of materials             make audit   known holes of what is locked
 # make wheel   dist/*.whl, to install anywhere, with kernels for the processors that compilers here know
 # make format  what formatter and linter can mend                make clean   remove .venv and caches
-# make bench-cpu   against other servers on the same cores: ARGS="--llama-server PATH --gguf PATH"
+# make bench-cpu   against other servers on the same cores: ARGS="--gguf FILE --peer NAME=PATH"
 
 PYTHON ?= python3
 VENV := .venv

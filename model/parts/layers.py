@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from thirdeye.model.declare.block import GatedMLPPart, MLPPart
+from thirdeye.model.declare.mlp import GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import NormPart, TablePart
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.activations import XIELU, activation_function

@@ -28,6 +28,7 @@ from thirdeye.server.launch.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.replica import Replica
 from thirdeye.server.launch.spawner import EngineSpawner
 from thirdeye.server.load.native_kernels import origin
+from thirdeye.server.settings.api_keys import NoGateway
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
@@ -56,7 +57,7 @@ def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float)
         sock = bind(settings.network.host, settings.network.port)
     except ValidationError as error:
         return fail("\n".join(explain(error)))
-    except (ModelError, ChatTemplateError, TracingUnavailable, OSError) as error:
+    except (ModelError, ChatTemplateError, NoGateway, TracingUnavailable, OSError) as error:
         return fail(str(error))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run(replica, sock, started))

@@ -17,7 +17,7 @@ HERE = [level.name for level in levels_here()]
 
 def test_what_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the instruction and the way out; auto never is."""
-    lacking = Level("future", "LEVEL_FUTURE", {"avx2048": "-mavx2048"})
+    lacking = Level("future", "x86_64", "LEVEL_FUTURE", {"avx2048": "-mavx2048"})
     monkeypatch.setattr(placement, "level_named", lambda _: lacking)
     with pytest.raises(ValueError, match=r"'--isa' future needs avx2048, which .*: use 'auto'"):
         check_isa("future")
