@@ -1,5 +1,5 @@
 """Compiles the kernels into the wheel: a library for each level of each processor that a compiler
-is here for, and their manifest. hatchling calls it; `model/native/prebuilt.py` reads what it made.
+is here for, and their manifest. hatchling calls it; `model/native/prebuilt/manifest.py` reads what it made.
 
 The wheel stays `py3-none-any`: it runs everywhere, and takes a library where one fits. What this
 machine has compiled before is taken from its cache, whose names stand for sources, flags and
@@ -20,7 +20,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 if TYPE_CHECKING:
     from thirdeye.model.native.build import Build
-    from thirdeye.model.native.prebuilt import Made
+    from thirdeye.model.native.prebuilt.manifest import Made
 
 INSIDE = "thirdeye/model/native/prebuilt"
 SYMBOL = re.compile(rb"GLIBC_(\d+(?:\.\d+)+)\0")
@@ -34,7 +34,7 @@ class WheelKernels(BuildHookInterface):  # type: ignore[type-arg]  # hatchling i
             return
         sys.path.insert(0, self.root)
         try:
-            from thirdeye.model.native.prebuilt import write_manifest  # noqa: PLC0415 (of this tree)
+            from thirdeye.model.native.prebuilt.manifest import write_manifest  # noqa: PLC0415 (of this tree)
 
             self._folder = Path(tempfile.mkdtemp(prefix="wheel-kernels-"))
             builds = planned()
@@ -61,7 +61,7 @@ class WheelKernels(BuildHookInterface):  # type: ignore[type-arg]  # hatchling i
             files_of,
             fingerprint,
         )
-        from thirdeye.model.native.prebuilt import Made  # noqa: PLC0415
+        from thirdeye.model.native.prebuilt.manifest import Made  # noqa: PLC0415
 
         try:
             build.run()

@@ -1,7 +1,7 @@
 """C files to a shared library: compiled once on this machine, found again by its name.
 
 The C files need a compiler, which most machines have; the wheel brings libraries for the others
-(`prebuilt.py`). Where there is neither, or the processor lacks the instructions, `Unavailable` says
+(`prebuilt/`). Where there is neither, or the processor lacks the instructions, `Unavailable` says
 so and torch's own kernels serve. The library's name is a hash of all that makes it, so that an old
 one is never taken for the new; it appears under that name in one step, complete and sealed
 (`seal.py`), whoever else compiles at the same time. One that is damaged is made again.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.native.build import Unavailable
-from thirdeye.model.native.prebuilt import is_of_a_wheel, why_damaged
+from thirdeye.model.native.prebuilt.manifest import is_of_a_wheel, why_damaged
 from thirdeye.model.native.seal import is_sealed
 
 MAPPED_FILES = Path("/proc/self/maps")

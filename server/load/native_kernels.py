@@ -10,7 +10,12 @@ import logging
 import threading
 
 from thirdeye.model.native.build import COMPILERS, Build, Unavailable, choose_levels, plan_build
-from thirdeye.model.native.prebuilt import Prebuilt, find_prebuilt, read_manifest, why_refused
+from thirdeye.model.native.prebuilt.manifest import (
+    Prebuilt,
+    find_prebuilt,
+    read_manifest,
+    why_refused,
+)
 from thirdeye.server.settings.engine_settings import KernelSettings
 from thirdeye.server.settings.environment import chosen_compiler
 from thirdeye.weights.paths import kernels_directory

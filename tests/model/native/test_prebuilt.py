@@ -10,7 +10,7 @@ import pytest
 from thirdeye.model.native.build import Unavailable, files_of, fingerprint, plan_build
 from thirdeye.model.native.levels import LEVELS, level_named, levels_here
 from thirdeye.model.native.library import Library
-from thirdeye.model.native.prebuilt import (
+from thirdeye.model.native.prebuilt.manifest import (
     MANIFEST,
     Made,
     find_prebuilt,

@@ -16,7 +16,7 @@ from pathlib import Path
 from thirdeye.model.native.build import SOURCES, Unavailable, files_of, fingerprint
 from thirdeye.model.native.levels import Level, level_named
 
-FOLDER = Path(__file__).parent / "prebuilt"
+FOLDER = Path(__file__).parent
 MANIFEST = "manifest.json"
 
 
