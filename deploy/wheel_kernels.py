@@ -1,5 +1,6 @@
 """Compiles the kernels into the wheel: a library for each level of each processor that a compiler
-is here for, and their manifest. hatchling calls it; `model/native/prebuilt/manifest.py` reads what it made.
+is here for, and their manifest. hatchling calls it; `model/native/prebuilt/manifest.py` reads what
+it made.
 
 The wheel stays `py3-none-any`: it runs everywhere, and takes a library where one fits. What this
 machine has compiled before is taken from its cache, whose names stand for sources, flags and
