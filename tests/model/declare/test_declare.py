@@ -48,7 +48,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         norm=norm,
         norm_eps=1e-5,
         activation=(activation := draw(st.sampled_from(Activation))),
-        gated_mlp=(is_gated := draw(FLAGS) and activation is not Activation.XIELU),
+        gated_mlp=(is_gated := is_gated_with(activation, draw(FLAGS))),
         rope=RopeConfig(1e4, head_dim) if draw(FLAGS) else None,
         qkv_bias=draw(FLAGS),
         attention_output_bias=draw(FLAGS),
@@ -70,6 +70,13 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         experts=(spec := draw(st.none() | expert_specs()) if is_gated else None),
         dense_layers=(0,) if spec and draw(FLAGS) else (),
     )
+
+
+def is_gated_with(activation: Activation, wanted: bool) -> bool:
+    """Two of them leave no choice."""
+    if activation is Activation.CLAMPED_SWIGLU:
+        return True
+    return wanted and activation is not Activation.XIELU
 
 
 @st.composite
