@@ -9,6 +9,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from thirdeye.model.experts_spec import ExpertsSpec
+
 
 class Norm(StrEnum):
     LAYER_NORM = "layer_norm"
@@ -22,6 +24,7 @@ class Activation(StrEnum):
     RELU = "relu"
     RELU2 = "relu2"
     XIELU = "xielu"  # with parameters of its own
+    CLAMPED_SWIGLU = "clamped_swiglu"  # of a gate and its partner together (gpt-oss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,8 @@ class ModelConfig:
     logit_scale: float = 1.0  # and the logits (Cohere)
     logit_softcap: float | None = None  # which become softcap * tanh(logit / softcap) (Gemma 2)
     attention: tuple[AttentionSpec, ...] = ()
+    experts: ExpertsSpec | None = None  # in place of the MLP, but in `dense_layers`
+    dense_layers: tuple[int, ...] = ()  # counted from 0
 
     def __post_init__(self) -> None:
         for name in (
@@ -188,6 +193,12 @@ class ModelConfig:
             raise ValueError("'norms_stream' excludes 'pre_norm', 'post_norm', 'is_parallel'.")
         if self.gated_mlp and self.activation is Activation.XIELU:
             raise ValueError("'activation' xielu is for an MLP without a gate.")
+        if not self.gated_mlp and self.activation is Activation.CLAMPED_SWIGLU:
+            raise ValueError("'activation' clamped_swiglu is for an MLP with a gate.")
+        if self.experts is not None and not self.gated_mlp:
+            raise ValueError("'experts' are MLPs with a gate: 'gated_mlp' must be true.")
+        if self.dense_layers and self.experts is None:
+            raise ValueError("'dense_layers' are those among layers with 'experts': give them.")
         if self.post_norm and self.residual_scale != 1:
             raise ValueError("'residual_scale' must be 1 beside 'post_norm'.")
         if self.rope is None and any(spec.rope for spec in self.attention):
@@ -195,6 +206,10 @@ class ModelConfig:
                 "'rope' None stands for learned positions, but 'attention' has rotary ones: "
                 "give 'rope' too."
             )
+
+    def experts_of(self, layer: int) -> ExpertsSpec | None:
+        """Of one layer, counted from 0; None: it has one MLP for all tokens."""
+        return None if layer in self.dense_layers else self.experts
 
     @property
     def has_learned_positions(self) -> bool:

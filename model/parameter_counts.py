@@ -8,6 +8,7 @@ name. Models with grouped-query attention and gated MLPs have less.
 from dataclasses import dataclass
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.mlp import experts_part
 from thirdeye.model.declare.parameter import Role
 from thirdeye.model.declare.transformer import parameters
 
@@ -23,6 +24,7 @@ class ParameterCounts:
     value: int
     output: int
     mlp: int
+    router: int
     norms: int
     head: int
 
@@ -32,7 +34,7 @@ class ParameterCounts:
 
     @property
     def total(self) -> int:
-        outside = self.embeddings + self.positions + self.norms + self.head
+        outside = self.embeddings + self.positions + self.norms + self.router + self.head
         return outside + self.attention + self.mlp
 
     @property
@@ -51,3 +53,13 @@ def parameter_counts(config: ModelConfig) -> ParameterCounts:
         for role, count in parameter.counts():
             counts[role] += count
     return ParameterCounts(**{role.value: count for role, count in counts.items()})
+
+
+def idle_parameters(config: ModelConfig) -> int:
+    """Those of experts that one token does not take."""
+    if (spec := config.experts) is None:
+        return 0
+    part = experts_part(config, spec).experts[0]
+    one = sum(count for _, parameter in part.walk() for _, count in parameter.counts())
+    num_layers = config.num_hidden_layers - len(config.dense_layers)
+    return num_layers * (spec.num_experts - spec.num_chosen) * one

@@ -170,3 +170,9 @@ def engine_failed() -> ServiceUnavailable:
         code="engine_failed",
         headers={"x-should-retry": "false"},
     )
+
+
+def draining(message: str) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        message, code="server_draining", headers=come_back_in(5) | {"Connection": "close"}
+    )

@@ -4,6 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm
+from thirdeye.model.declare.mlp import (
+    ExpertsPart,
+    GatedMLPPart,
+    MLPPart,
+    XIELUPart,
+    experts_part,
+    gated_mlp_part,
+)
 from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
 from thirdeye.model.declare.parts import HeadNormPart, LinearPart, NormPart, Part, WideNormPart
 
@@ -61,30 +69,6 @@ class AttentionPart(Part):
 
 
 @dataclass(frozen=True, slots=True)
-class XIELUPart(Part):
-    """The numbers of one layer's activation, see `model/parts/activations.py`."""
-
-    def own(self) -> Mapping[str, Parameter]:
-        names = ("alpha_p", "alpha_n", "beta", "eps")
-        return {"weight": Parameter(tuple(Rows(1, Role.MLP, name) for name in names))}
-
-
-@dataclass(frozen=True, slots=True)
-class MLPPart(Part):
-    activation: Activation
-    act: XIELUPart | None
-    up: LinearPart
-    down: LinearPart
-
-
-@dataclass(frozen=True, slots=True)
-class GatedMLPPart(Part):
-    activation: Activation
-    gate_up: LinearPart
-    down: LinearPart
-
-
-@dataclass(frozen=True, slots=True)
 class BlockPart(Part):
     """`attention_norm` and `mlp_norm` are of the stream, the others of what is added to it."""
 
@@ -92,7 +76,7 @@ class BlockPart(Part):
     attention: AttentionPart
     attention_post_norm: NormPart | None
     mlp_norm: NormPart | None  # None although there is the other: they share that
-    mlp: MLPPart | GatedMLPPart
+    mlp: MLPPart | GatedMLPPart | ExpertsPart
     mlp_post_norm: NormPart | None
     residual_scale: float
     is_parallel: bool
@@ -110,7 +94,7 @@ def block_part(config: ModelConfig, layer: int) -> BlockPart:
         attention=attention_part(config, layer),
         attention_post_norm=after,
         mlp_norm=None if config.shares_norm else before,
-        mlp=mlp_part(config),
+        mlp=mlp_part(config, layer),
         mlp_post_norm=after,
         residual_scale=config.residual_scale,
         is_parallel=config.is_parallel,
@@ -159,12 +143,13 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
     )
 
 
-def mlp_part(config: ModelConfig) -> MLPPart | GatedMLPPart:
+def mlp_part(config: ModelConfig, layer: int = 0) -> MLPPart | GatedMLPPart | ExpertsPart:
+    if (spec := config.experts_of(layer)) is not None:
+        return experts_part(config, spec)
     hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+    if config.gated_mlp:
+        return gated_mlp_part(config, wide, bias)
+    up = LinearPart(hidden, (Rows(wide, Role.MLP),), bias, Dealt.ROWS)
     down = LinearPart(wide, (Rows(hidden, Role.MLP),), bias, Dealt.COLUMNS)
-    if not config.gated_mlp:
-        up = LinearPart(hidden, (Rows(wide, Role.MLP),), bias, Dealt.ROWS)
-        act = XIELUPart() if config.activation is Activation.XIELU else None
-        return MLPPart(config.activation, act, up, down)
-    halves = (Rows(wide, Role.MLP, "gate"), Rows(wide, Role.MLP, "up"))
-    return GatedMLPPart(config.activation, LinearPart(hidden, halves, bias, Dealt.ROWS), down)
+    act = XIELUPart() if config.activation is Activation.XIELU else None
+    return MLPPart(config.activation, act, up, down)

@@ -20,6 +20,7 @@ class Role(StrEnum):
     VALUE = "value"
     OUTPUT = "output"
     MLP = "mlp"
+    ROUTER = "router"
     NORMS = "norms"
     HEAD = "head"
 

@@ -102,6 +102,7 @@ class LinearPart(Part):
     rows: tuple[Rows, ...]
     has_bias: bool
     dealt: Dealt
+    is_summed: bool = True  # dealt out by columns; else whoever has several such sums them up
 
     @property
     def out_features(self) -> int:

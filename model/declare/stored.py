@@ -45,6 +45,12 @@ class StoredTensor:
         """The same rows in another order."""
         return replace(self, blocks=reorder(self.blocks))
 
+    def expert(self, index: int) -> "StoredTensor":
+        """One matrix of a stack of them [experts, out, in]."""
+        num_rows, width = self.shape[1:]
+        blocks = self.blocks[index * num_rows : (index + 1) * num_rows]
+        return replace(self, shape=(num_rows, width), blocks=blocks)
+
     def cut(self, share: Share) -> "StoredTensor | None":
         """These rows and columns of a matrix [out, in]; None where a block would be cut."""
         rows = [self.blocks[part] for part in share.rows]

@@ -83,4 +83,5 @@ def make_linear(
     part: LinearPart, where: Placement, *, method: LinearMethod | None = None
 ) -> SharedLinear:
     """The layer that is dealt out as its part says."""
-    return KINDS[part.dealt](part, where, method=method)
+    kind = KINDS[part.dealt] if part.is_summed else SharedLinear
+    return kind(part, where, method=method)

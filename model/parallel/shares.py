@@ -9,7 +9,7 @@ would cost a sum a step. Nothing here knows of processes: `Ranks` is all it asks
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,9 @@ from torch import Tensor
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.parameter import Share
+from thirdeye.model.experts_spec import ExpertsSpec
+
+Sized = TypeVar("Sized", ModelConfig, ExpertsSpec)
 
 
 class Ranks(Protocol):
@@ -57,23 +60,35 @@ ALONE = Alone()
 def rank_config(config: ModelConfig, num_ranks: int) -> ModelConfig:
     """What one rank's layers look like. Raises ValueError if they cannot be dealt out evenly."""
     sizes = ("num_heads", "num_kv_heads", "intermediate_size")
-    for name in sizes:
-        size = getattr(config, name)
-        if size % num_ranks:
-            raise ValueError(
-                f"'--tensor-parallel' must divide this model's '{name}' ({size}), "
-                f"got {num_ranks}: use {_or(possible_ranks(config))}."
-            )
+    own = _divided(config, sizes, config, num_ranks)
+    if config.experts is not None:
+        spec = _divided(config.experts, ("intermediate_size", "shared_size"), config, num_ranks)
+        own = replace(own, experts=spec)
     if config.vocab_size < num_ranks**2:  # else the last rank could be left without a row
         raise ValueError(
             f"'--tensor-parallel' {num_ranks} needs {num_ranks**2} tokens in the vocabulary, "
             f"got {config.vocab_size}: use fewer ranks."
         )
-    return replace(config, **{name: getattr(config, name) // num_ranks for name in sizes})
+    return own
+
+
+def _divided(sized: Sized, names: tuple[str, ...], config: ModelConfig, num_ranks: int) -> Sized:
+    """With these sizes a rank's own. Raises ValueError if one cannot be dealt out."""
+    for name in names:
+        size = getattr(sized, name)
+        if size % num_ranks:
+            whose = "this model's" if isinstance(sized, ModelConfig) else "its experts'"
+            raise ValueError(
+                f"'--tensor-parallel' must divide {whose} '{name}' ({size}), "
+                f"got {num_ranks}: use {_or(possible_ranks(config))}."
+            )
+    return replace(sized, **{name: getattr(sized, name) // num_ranks for name in names})
 
 
 def possible_ranks(config: ModelConfig) -> list[int]:
-    sizes = (config.num_kv_heads, config.intermediate_size)  # num_heads is a multiple of the first
+    sizes = [config.num_kv_heads, config.intermediate_size]  # num_heads is a multiple of the first
+    if config.experts is not None:
+        sizes += [config.experts.intermediate_size, config.experts.shared_size]
     candidates = range(1, config.num_kv_heads + 1)
     return [n for n in candidates if not any(size % n for size in sizes)]
 

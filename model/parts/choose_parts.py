@@ -4,9 +4,11 @@ from torch import nn
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.config import Activation, Norm
-from thirdeye.model.declare.block import AttentionPart, GatedMLPPart, MLPPart
+from thirdeye.model.declare.block import AttentionPart
+from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import LinearPart, NormPart, TablePart
 from thirdeye.model.parallel.parallel_linear import make_linear
+from thirdeye.model.parts.experts import Experts
 from thirdeye.model.parts.fused import (
     FusedGatedMLP,
     FusedRMSNorm,
@@ -14,6 +16,7 @@ from thirdeye.model.parts.fused import (
     NativeLayerNorm,
     NativeMLP,
 )
+from thirdeye.model.parts.fused_experts import NativeExperts
 from thirdeye.model.parts.layers import (
     MLP,
     AddNorm,
@@ -72,9 +75,20 @@ def make_attention(
     return kind(part, layer, backend, where)
 
 
-def make_mlp(part: MLPPart | GatedMLPPart, where: Placement) -> MLP | GatedMLP:
+def make_mlp(
+    part: MLPPart | GatedMLPPart | ExpertsPart, where: Placement
+) -> MLP | GatedMLP | Experts:
     if isinstance(part, MLPPart):
         return NativeMLP(part, where) if where.native else MLP(part, where)
+    if isinstance(part, ExpertsPart):
+        return make_experts(part, where)
     has_kernel = bool(where.native) or part.activation is Activation.SILU
     is_fused = where.has_kernels and has_kernel
     return FusedGatedMLP(part, where) if is_fused else GatedMLP(part, where)
+
+
+def make_experts(part: ExpertsPart, where: Placement) -> Experts:
+    """Raises ValueError where there is no kernel for them."""
+    if where.device.type == "cuda":
+        raise ValueError("models with experts need a CPU here: use '--device cpu'.")
+    return NativeExperts(part, where) if where.native else Experts(part, where)

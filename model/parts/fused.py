@@ -14,13 +14,8 @@ from torch import Tensor
 
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.declare.block import (
-    AttentionPart,
-    GatedMLPPart,
-    HeadQKNormPart,
-    MLPPart,
-    WideQKNormPart,
-)
+from thirdeye.model.declare.block import AttentionPart, HeadQKNormPart, WideQKNormPart
+from thirdeye.model.declare.mlp import GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.native.activate import ActivateKernel, XIELUKernel
 from thirdeye.model.native.layer_norm import HeadNormKernel, LayerNormKernel

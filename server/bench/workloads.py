@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.parameter_counts import parameter_counts
+from thirdeye.model.parameter_counts import idle_parameters, parameter_counts
 from thirdeye.server.bench.model_shapes import SHAPES
 from thirdeye.weights.checkpoint import open_checkpoint
 
@@ -24,17 +24,18 @@ def read_shape(name: str) -> ModelConfig:
 
 
 def weight_bytes_per_step(config: ModelConfig, dtype: torch.dtype) -> int:
-    """All weights but those that are looked up: a tied embedding is read as the head."""
+    """All weights but those that are looked up: a tied embedding is read as the head. Of experts,
+    those that one token takes."""
     counts = parameter_counts(config)
     looked_up = counts.positions + (0 if config.tie_word_embeddings else counts.embeddings)
-    return (counts.total - looked_up) * dtype.itemsize
+    return (counts.total - looked_up - idle_parameters(config)) * dtype.itemsize
 
 
 def prefill_operations(config: ModelConfig, num_tokens: int) -> int:
     """Of a prompt: 2 for each weight and token, less the head, which one row passes; and causal
     attention, half of all pairs scored and mixed."""
     counts = parameter_counts(config)
-    blocks = counts.attention + counts.mlp
+    blocks = counts.attention + counts.mlp + counts.router - idle_parameters(config)
     head = config.vocab_size * config.hidden_size
     heads = config.num_heads * config.head_dim * config.num_hidden_layers
     return 2 * (blocks * num_tokens + head) + 2 * num_tokens**2 * heads

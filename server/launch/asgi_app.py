@@ -10,7 +10,7 @@ some origin is allowed, gate (key, Host), router.
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -82,6 +82,32 @@ class App(FastAPI):
         return show_access(show_ceilings(found, self._config), self._config)
 
 
+def model_router(context: Context) -> APIRouter:
+    """Every route that is about the model."""
+    router = APIRouter()
+    for routes in (
+        chat_routes(context),
+        completion_routes(context),
+        embedding_routes(context),
+        responses_routes(context),
+        messages_routes(context),
+        ollama_routes(context),
+        ollama_embedding_routes(context),
+        ollama_model_routes(context),
+        ollama_refusals(),
+        model_routes(context),
+        token_routes(context),
+        inspect_routes(context),
+        prompt_routes(context),
+        timeline_routes(context),
+        verify_routes(context),
+        ops_routes(context),
+        loads_routes(context),
+    ):
+        router.include_router(routes)
+    return router
+
+
 def create_app(
     state: ServerState, config: ApiConfig | None = None, tracer: Tracer = NO_TRACER
 ) -> App:
@@ -106,28 +132,9 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    for router in (
-        chat_routes(context),
-        completion_routes(context),
-        embedding_routes(context),
-        responses_routes(context),
-        messages_routes(context),
-        ollama_routes(context),
-        ollama_embedding_routes(context),
-        ollama_model_routes(context),
-        ollama_refusals(),
-        model_routes(context),
-        token_routes(context),
-        inspect_routes(context),
-        prompt_routes(context),
-        timeline_routes(context),
-        verify_routes(context),
-        ops_routes(context),
-        loads_routes(context),
-        page_routes(),
-        docs_routes(),
-    ):
-        app.include_router(router)
+    app.include_router(model_router(context))
+    app.include_router(page_routes())
+    app.include_router(docs_routes())
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(ClientGone, on_client_gone)
     app.add_exception_handler(HTTPException, on_http_exception)

@@ -11,7 +11,8 @@ from rich.table import Table
 from thirdeye.model.config import ModelConfig, RopeConfig
 from thirdeye.model.declare.stored import MULTIPLIED
 from thirdeye.model.memory_estimate import FileSizes, memory_estimates
-from thirdeye.model.parameter_counts import ParameterCounts, parameter_counts
+from thirdeye.model.parameter_counts import ParameterCounts, idle_parameters, parameter_counts
+from thirdeye.server.api.state.generation_defaults import shown
 from thirdeye.server.launch.console import fail
 from thirdeye.server.launch.model_template import make_template
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
@@ -43,7 +44,10 @@ def show_info(spec: str | None, file: str | None = None, revision: str | None = 
         console.print(f"{found.checkpoint.name}   {path}\n")
         console.print(shape_table(config, file_rows(found) | template))
         sizes = file_sizes(found.checkpoint)
-        for table in (memory_table(config, sizes), parts_table(parameter_counts(config))):
+        for table in (
+            memory_table(config, sizes),
+            parts_table(parameter_counts(config), idle_parameters(config)),
+        ):
             console.print()
             console.print(table)
     console.print(f"\nserves: {'no' if refusals else 'yes'}")
@@ -67,7 +71,7 @@ def sampling_line(suggested: SuggestedSampling | None) -> str:
     """What requests get that do not say."""
     if suggested is None:
         return "cannot be read"
-    values = ", ".join(f"{name} {value:g}" for name, value in suggested.said().items())
+    values = shown(suggested.said())
     line = f"{values}, where a request does not say" if values else "nothing suggested"
     if suggested.not_obeyed:
         line += f"; not obeyed: {', '.join(suggested.not_obeyed)}"
@@ -197,8 +201,7 @@ def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
         "positions": rope_line(config),
         "windows": window_line(config),
         "norm": config.norm.value,
-        "MLP": f"{config.intermediate_size} wide, {config.activation.value}"
-        + (", gated" if config.gated_mlp else ""),
+        **mlp_rows(config),
         "head": "tied to the embeddings" if config.tie_word_embeddings else "its own",
     }
     for name, value in (rows | more).items():
@@ -206,8 +209,23 @@ def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
     return table
 
 
-def parts_table(counts: ParameterCounts) -> Table:
-    """Parameters by part; shares are of the blocks' weights, where attention and MLP live."""
+def mlp_rows(config: ModelConfig) -> dict[str, str]:
+    """Of the MLP that all tokens take, where there is one, and of experts."""
+    kind = config.activation.value + (", gated" if config.gated_mlp else "")
+    rows = {"MLP": f"{config.intermediate_size} wide, {kind}"}
+    if (spec := config.experts) is None:
+        return rows
+    num_dense, total = len(config.dense_layers), config.num_hidden_layers
+    rows = {"MLP": f"{rows['MLP']}{of_layers(num_dense, config)}"} if num_dense else {}
+    experts = f"{spec.num_chosen} of {spec.num_experts}, {spec.intermediate_size} wide, {kind}"
+    if spec.shared_size:
+        experts += f"; and one of {spec.shared_size} for all"
+    return rows | {"experts": experts + of_layers(total - num_dense, config)}
+
+
+def parts_table(counts: ParameterCounts, num_idle: int = 0) -> Table:
+    """Parameters by part; shares are of the blocks' weights, where attention and MLP live.
+    `num_idle`: of experts that a token does not take."""
     table = Table("parameters", "", "of all", "of attention + MLP", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -220,6 +238,7 @@ def parts_table(counts: ParameterCounts) -> Table:
         ("  value", counts.value),
         ("  output", counts.output),
         ("MLP", counts.mlp),
+        ("routers", counts.router),
         ("norms", counts.norms),
         ("head", counts.head),
     ]
@@ -229,4 +248,7 @@ def parts_table(counts: ParameterCounts) -> Table:
             share = f"{shares[name]:.1%}" if name in shares else ""
             table.add_row(name, f"{count:,}", f"{count / counts.total:.1%}", share)
     table.add_row("total", f"{counts.total:,}", "100.0%")
+    if num_idle:
+        active = counts.total - num_idle
+        table.add_row("a token takes", f"{active:,}", f"{active / counts.total:.1%}")
     return table

@@ -17,6 +17,7 @@ from thirdeye.server.engine.process.supervised_engine import SupervisedEngine
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.launch.opened_model import VERSION, OpenedModel
 from thirdeye.server.launch.start_engine import start_engine, write_recipe
+from thirdeye.server.settings.api_keys import check_gateway
 from thirdeye.server.settings.settings import Settings
 from thirdeye.server.tracing.otel_tracer import otlp_tracer
 from thirdeye.server.tracing.request_trace import NO_TRACER, Tracer
@@ -45,7 +46,8 @@ class Replica:
     ) -> None:
         """`spawn` starts the engine's process, unless the engine is to be a thread.
         `is_named_outside`: whoever runs the app puts `x-request-id` on requests and answers. Raises
-        `TracingUnavailable` if traces are wanted and their packages are not there."""
+        `TracingUnavailable` if traces are wanted and their packages are not there, `NoGateway`
+        if callers are to be named and no key may name them."""
         self.settings = settings
         self.opened = opened
         self.state = ServerState()
@@ -127,10 +129,12 @@ def build_app(
     *,
     is_named_outside: bool = False,
 ) -> FastAPI:
-    """The HTTP application over a state that may still be loading."""
+    """The HTTP application over a state that may still be loading. Raises `NoGateway`."""
     network, access, requests = settings.network, settings.access, settings.requests
+    check_gateway(access.caller_header, access.api_keys())
     config = ApiConfig(
         api_keys=access.api_keys(),
+        caller_header=access.caller_header,
         open_metrics=access.open_metrics,
         allowed_hosts=hosts_of(network.host, network.allow_host),
         sse_ping=network.sse_ping,

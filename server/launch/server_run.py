@@ -20,13 +20,15 @@ import uvloop
 from pydantic import ValidationError
 
 from thirdeye.server import logs
-from thirdeye.server.api.state.generation_defaults import GenerationDefaults
+from thirdeye.server.api.state.generation_defaults import GenerationDefaults, shown
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.launch.console import LoadingProgress, fail, say
 from thirdeye.server.launch.opened_model import VERSION, open_model
 from thirdeye.server.launch.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.replica import Replica
 from thirdeye.server.launch.spawner import EngineSpawner
+from thirdeye.server.load.native_kernels import origin
+from thirdeye.server.settings.api_keys import NoGateway
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
@@ -55,7 +57,7 @@ def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float)
         sock = bind(settings.network.host, settings.network.port)
     except ValidationError as error:
         return fail("\n".join(explain(error)))
-    except (ModelError, ChatTemplateError, TracingUnavailable, OSError) as error:
+    except (ModelError, ChatTemplateError, NoGateway, TracingUnavailable, OSError) as error:
         return fail(str(error))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(run(replica, sock, started))
@@ -161,13 +163,17 @@ def ready_line(url: str, name: str, info: EngineInfo, seconds: float) -> str:
 
 
 def engine_line(info: EngineInfo) -> str:
-    """What computes, and what our kernels are compiled for, which is not part of the numerics."""
-    return f"  engine: {info.numerics}" + (f", compiled for {info.isa}" if info.isa else "")
+    """What computes, and what our kernels are compiled for and came from, which is not part of the
+    numerics."""
+    if not info.isa:
+        return f"  engine: {info.numerics}"
+    came = origin(is_of_a_wheel=info.has_kernels_of_wheel)
+    return f"  engine: {info.numerics}, {info.isa} kernels {came}"
 
 
 def defaults_line(defaults: GenerationDefaults) -> list[str]:
     """What the model's files change for requests that do not say, if anything."""
-    said = ", ".join(f"{name} {value:g}" for name, value in defaults.said().items())
+    said = shown(defaults.said())
     return [f"  sampling by default, as the model suggests: {said}"] if said else []
 
 

@@ -14,13 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-USE, INSPECT, OPERATE = SCOPES = ("use", "inspect", "operate")
+USE, INSPECT, OPERATE, GATEWAY = SCOPES = ("use", "inspect", "operate", "gateway")
 BARE_SCOPES = frozenset({USE, INSPECT})
 HASHED = "sha256:"
 NAME_CHARS = 16  # of the digest, where there is no other name
 
 _NAME = re.compile(r"(?![0-9a-f]{16}$)[A-Za-z0-9._@-]{1,64}")  # never like a digest's start
 _HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class NoGateway(Exception):
+    """A header is set in which nobody may name callers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ def digest_of(word: str) -> bytes:
 
 def parse_keys(lines: Sequence[str]) -> list[ApiKey]:
     """Each line's key; of several lines with one key the last. The only key of a server that is
-    bare may operate, too: there is nobody to hide from. Raises ValueError."""
+    bare may do everything: there is nobody to hide from. Raises ValueError."""
     keys = list({key.digest: key for key in map(parse_key, lines)}.values())
     scopes: dict[str, frozenset[str]] = {}
     for key in keys:
@@ -67,6 +71,15 @@ def parse_keys(lines: Sequence[str]) -> list[ApiKey]:
     if len(keys) == 1 and keys[0].is_bare:
         return [ApiKey(keys[0].name, frozenset(SCOPES), keys[0].digest, is_bare=True)]
     return keys
+
+
+def check_gateway(caller_header: str | None, lines: Sequence[str]) -> None:
+    """Raises `NoGateway` if there is a header for names of callers and no key that may send it."""
+    if caller_header and not any(GATEWAY in key.scopes for key in parse_keys(lines)):
+        raise NoGateway(
+            f"'--caller-header {caller_header}': no key has the scope '{GATEWAY}', so nobody may "
+            "send it. Give the gateway a line 'NAME use,gateway KEY' in the --api-key-file."
+        )
 
 
 def keys_in(file: Path) -> tuple[str, ...]:

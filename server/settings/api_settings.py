@@ -168,6 +168,12 @@ class AccessSettings:
         unit="FILE",
         check=check_key_file,
     )
+    caller_header: str | None = setting(
+        None,
+        "Header in which a key of scope gateway says whom it asks for; see operations.md",
+        pattern=r"^[A-Za-z][A-Za-z0-9-]*$",
+        unit="NAME",
+    )
     open_metrics: bool = setting(False, "Let /metrics be read without a key")
     requests_per_minute: int = setting(0, "Requests of each key, 0: any number", at_least=0)
     tokens_per_minute: int = setting(0, "Tokens of each key, 0: any number", at_least=0)

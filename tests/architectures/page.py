@@ -40,6 +40,9 @@ class is read, refused by name, or listed as harmless with the reason
 logits change as transformers' do, or the file is refused. Of a GGUF file a setting that nobody asks
 for is refused by name, but for those in `weights/formats/gguf/metadata_keys.py`.
 
+Of a layer with experts a token takes those that its router chooses; each expert's weights are read
+once a step, and kept as `--quantize` says. Such models are served on a CPU.
+
 Rotary positions may be of the kinds {kinds}; in Hunyuan also
 of NTK by `alpha`. A scaling that
 depends on the text's length is fixed once for all texts, by the context that is served

@@ -2,5 +2,6 @@
 
 from tests.architectures.cases import CASES as RELATIVES
 from tests.architectures.classic_cases import CLASSIC
+from tests.architectures.expert_cases import EXPERTS
 
-CASES = RELATIVES | CLASSIC
+CASES = RELATIVES | CLASSIC | EXPERTS

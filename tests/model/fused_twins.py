@@ -17,7 +17,8 @@ from thirdeye.model.config import (
     RopeConfig,
     Temperature,
 )
-from thirdeye.model.declare.block import GatedMLPPart, attention_part, mlp_part
+from thirdeye.model.declare.block import attention_part, mlp_part
+from thirdeye.model.declare.mlp import GatedMLPPart
 from thirdeye.model.parts.fused import FusedGatedMLP, FusedRMSNorm, FusedSelfAttention
 from thirdeye.model.parts.layers import GatedMLP, RMSNorm
 from thirdeye.model.parts.rope import Rope, TemperatureRope

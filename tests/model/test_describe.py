@@ -3,8 +3,9 @@
 import pytest
 
 from tests.model.tiny import GPT2, LLAMA, change, unfinished_model
-from thirdeye.model.config import ModelConfig
-from thirdeye.model.parameter_counts import parameter_counts
+from thirdeye.model.config import ModelConfig, RopeConfig
+from thirdeye.model.experts_spec import ExpertsSpec
+from thirdeye.model.parameter_counts import idle_parameters, parameter_counts
 from thirdeye.server.bench.model_shapes import SMOLLM2_135M
 
 CONFIGS = [
@@ -14,6 +15,7 @@ CONFIGS = [
     change(LLAMA, attention_output_bias=True, mlp_bias=True, head_dim=20),
     change(GPT2, tie_word_embeddings=False, num_hidden_layers=3),
     change(LLAMA, qk_norm=True, head_dim=16),
+    change(LLAMA, experts=ExpertsSpec(4, 2, 24, shared_size=8), dense_layers=(0,)),
 ]
 
 
@@ -31,9 +33,32 @@ def test_counts_equal_the_modules(config: ModelConfig) -> None:
     assert counts.positions == total("embed_positions")
     assert counts.attention == total("attention.qkv", "attention.output")
     assert counts.output == total("attention.output")
-    assert counts.mlp == total(".mlp.")
+    assert counts.router == total(".router.")
+    assert counts.mlp == total(".mlp.") - counts.router
     assert counts.norms == total("norm.")
     assert counts.head == total("lm_head")
+
+
+def test_experts_that_a_token_does_not_take() -> None:
+    """Qwen3-30B-A3B's published sizes: 30.5 billion, of which a token takes 3.3 (and a bit)."""
+    spec = ExpertsSpec(num_experts=128, num_chosen=8, intermediate_size=768)
+    config = change(
+        LLAMA,
+        vocab_size=151936,
+        hidden_size=2048,
+        num_hidden_layers=48,
+        num_heads=32,
+        num_kv_heads=4,
+        head_dim=128,
+        rope=RopeConfig(1e6, 128),
+        qk_norm=True,
+        tie_word_embeddings=False,
+        experts=spec,
+    )
+    counts = parameter_counts(config)
+    assert round(counts.total / 1e9, 1) == 30.5
+    assert counts.total - idle_parameters(config) == 3_353_032_704
+    assert counts.router == 48 * 2048 * 128
 
 
 def test_attention_is_one_third_of_gpt2() -> None:

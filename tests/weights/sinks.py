@@ -9,6 +9,7 @@ from torch import Tensor
 
 from thirdeye.model.config import Activation, ModelConfig, Norm
 from thirdeye.model.declare.stored import StoredTensor
+from thirdeye.model.experts_spec import ExpertsSpec
 
 Target = tuple[str, str | None]
 
@@ -46,15 +47,37 @@ def parameter_names(config: ModelConfig) -> set[Target]:
         if config.attention_of(layer).sinks:
             names.add((f"{block}.attention.sinks.weight", None))
         names |= linear(f"{block}.attention.output", config.attention_output_bias, None)
-        if config.gated_mlp:
-            names |= linear(f"{block}.mlp.gate_up", config.mlp_bias, "gate", "up")
-        else:
-            names |= linear(f"{block}.mlp.up", config.mlp_bias, None)
-        if config.activation is Activation.XIELU:
-            numbers = ("alpha_p", "alpha_n", "beta", "eps")
-            names |= {(f"{block}.mlp.act.weight", number) for number in numbers}
-        names |= linear(f"{block}.mlp.down", config.mlp_bias, None)
+        names |= mlp(f"{block}.mlp", config, config.experts_of(layer))
     return names
+
+
+def mlp(name: str, config: ModelConfig, spec: ExpertsSpec | None) -> set[Target]:
+    if spec is not None:
+        return experts(name, config, spec)
+    if config.gated_mlp:
+        return gated(name, config.mlp_bias)
+    names = linear(f"{name}.up", config.mlp_bias, None)
+    if config.activation is Activation.XIELU:
+        numbers = ("alpha_p", "alpha_n", "beta", "eps")
+        names |= {(f"{name}.act.weight", number) for number in numbers}
+    return names | linear(f"{name}.down", config.mlp_bias, None)
+
+
+def experts(name: str, config: ModelConfig, spec: ExpertsSpec) -> set[Target]:
+    names = linear(f"{name}.router.linear", spec.router_bias, None)
+    if spec.choice_bias:
+        names.add((f"{name}.router.choice_bias", None))
+    for expert in range(spec.num_experts):
+        names |= gated(f"{name}.experts.{expert}", spec.bias)
+    if spec.shared_size:
+        names |= gated(f"{name}.shared", config.mlp_bias)
+    if spec.shared_gate:
+        names |= linear(f"{name}.shared_gate", False, None)
+    return names
+
+
+def gated(name: str, bias: bool) -> set[Target]:
+    return linear(f"{name}.gate_up", bias, "gate", "up") | linear(f"{name}.down", bias, None)
 
 
 def norm(name: str, config: ModelConfig) -> set[Target]:

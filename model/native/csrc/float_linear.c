@@ -5,6 +5,7 @@
  * panels of ROWS rows, [panel][channel][ROWS], padded with zeros: they are read in order, once for
  * each TOKENS tokens.
  */
+#include "experts.h"
 #include "floats.h"
 #include "pool.h"
 
@@ -90,4 +91,10 @@ void float_linear(const void *data, struct team *team) {
             int stop = channel + BLOCK < args->in_features ? channel + BLOCK : args->in_features;
             multiply(args, panel, channel, stop);
         }
+}
+
+void float_linear_of(const void *layer, const struct expert_rows *rows, struct team *team) {
+    struct float_linear_args args = *(const struct float_linear_args *)layer;
+    args.x = rows->x, args.y = rows->y, args.num_tokens = rows->num_tokens;
+    float_linear(&args, team);
 }

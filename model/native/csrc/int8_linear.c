@@ -9,6 +9,7 @@
  * activations go to all lanes at once.
  */
 #include "int8_dot.h"
+#include "experts.h"
 #include "int8_linear.h"
 
 #include <stddef.h>
@@ -136,4 +137,14 @@ void int8_linear(const void *data, struct team *team) {
             int is_last = panel == first + item_panels - 1; /* the others take the items between */
             multiply(args, panel, is_last ? first + team->num_threads * item_panels : panel + 1);
         }
+}
+
+void int8_linear_of(const void *layer, const struct expert_rows *rows, struct team *team) {
+    struct int8_linear_args args = *(const struct int8_linear_args *)layer;
+    size_t places = (size_t)rows->num_tokens * ceil_div(args.in_features, GROUP);
+    args.x = rows->x, args.y = rows->y, args.num_tokens = rows->num_tokens;
+    args.codes = rows->scratch;
+    args.code_scales = (float *)(args.codes + places * GROUP);
+    args.starts = (int32_t *)(args.code_scales + places);
+    int8_linear(&args, team);
 }

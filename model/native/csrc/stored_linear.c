@@ -13,6 +13,7 @@
  * is exact too: a half, or a half times a whole number of 8 bits.
  */
 #include "stored_dot.h"
+#include "experts.h"
 #include "stored_linear.h"
 
 enum {
@@ -284,4 +285,14 @@ void stored_linear(const void *data, struct team *team) {
             int step = is_last ? (team->num_threads - 1) * item_panels + 1 : 1;
             MULTIPLY[segment->format](args, segment, own, own + step);
         }
+}
+
+void stored_linear_of(const void *layer, const struct expert_rows *rows, struct team *team) {
+    struct stored_linear_args args = *(const struct stored_linear_args *)layer;
+    size_t places = (size_t)rows->num_tokens * (args.in_features / GROUP);
+    args.x = rows->x, args.y = rows->y, args.num_tokens = rows->num_tokens;
+    args.codes = rows->scratch;
+    args.code_scales = (float *)(args.codes + places * GROUP);
+    args.code_sums = (int32_t *)(args.code_scales + places);
+    stored_linear(&args, team);
 }

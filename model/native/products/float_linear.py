@@ -54,21 +54,24 @@ class FloatLinearKernel:
         assert weight.packed.data_ptr() % 64 == 0  # torch's allocator sees to that
         self._run, self._operation = library.run, library.operation("float_linear")
         self.weight, self.bias = weight, bias  # held here, for C only has their addresses
-        self._in_features, self._out_features = weight.packed.shape[1], weight.out_features
+        self.in_features, self.out_features = weight.packed.shape[1], weight.out_features
+
+    def layer(self) -> FloatLinearArgs:
+        """The arguments, less those of a step."""
+        return FloatLinearArgs(
+            packed=self.weight.packed.data_ptr(),
+            bias=None if self.bias is None else self.bias.data_ptr(),
+            in_features=self.in_features,
+            out_features=self.out_features,
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [T, in] float32 -> [T, out] float32."""
         num_tokens = len(x)
-        y = x.new_empty(num_tokens, self._out_features)
-        args = FloatLinearArgs(
-            x=address(x, torch.float32, num_tokens, self._in_features),
-            y=y.data_ptr(),
-            packed=self.weight.packed.data_ptr(),
-            bias=None if self.bias is None else self.bias.data_ptr(),
-            num_tokens=num_tokens,
-            in_features=self._in_features,
-            out_features=self._out_features,
-        )
-        num_products = num_tokens * self._in_features * self._out_features
+        y = x.new_empty(num_tokens, self.out_features)
+        args = self.layer()
+        args.x = address(x, torch.float32, num_tokens, self.in_features)
+        args.y, args.num_tokens = y.data_ptr(), num_tokens
+        num_products = num_tokens * self.in_features * self.out_features
         self._run(self._operation, args, is_small=num_products < SMALL)
         return y

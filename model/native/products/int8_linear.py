@@ -91,6 +91,10 @@ class Int8LinearKernel:
             out_features=self.out_features,
         )
 
+    def layer(self) -> LinearArgs:
+        """The arguments, less those of a step."""
+        return LinearArgs.from_buffer_copy(self._layer)
+
     def __call__(self, x: Tensor) -> Tensor:
         """x [T, in] float32 -> [T, out] float32."""
         num_tokens, places = len(x), len(x) * self._groups
@@ -98,7 +102,7 @@ class Int8LinearKernel:
         if not num_tokens:
             return y
         scratch = torch.empty(places * BYTES_PER_GROUP, dtype=torch.uint8)
-        args = LinearArgs.from_buffer_copy(self._layer)
+        args = self.layer()
         args.x, args.y = address(x, torch.float32, -1, self.in_features), y.data_ptr()
         args.codes = scratch.data_ptr()
         args.code_scales = args.codes + places * GROUP

@@ -122,6 +122,10 @@ class StoredLinearKernel:
             out_features=self.out_features,
         )
 
+    def layer(self) -> StoredLinearArgs:
+        """The arguments, less those of a step."""
+        return StoredLinearArgs.from_buffer_copy(self._layer)
+
     def __call__(self, x: Tensor) -> Tensor:
         """x [T, in] float32 -> [T, out] float32."""
         num_tokens, places = len(x), len(x) * self._groups
@@ -129,7 +133,7 @@ class StoredLinearKernel:
         if not num_tokens:
             return y
         scratch = torch.empty(places * BYTES_PER_GROUP, dtype=torch.uint8)
-        args = StoredLinearArgs.from_buffer_copy(self._layer)
+        args = self.layer()
         args.x, args.y = address(x, torch.float32, -1, self.in_features), y.data_ptr()
         args.codes = scratch.data_ptr()
         args.code_scales = args.codes + places * GROUP

@@ -12,6 +12,7 @@ class ApiConfig:
     """`allowed_hosts` is checked when there is no key; None lets every Host pass."""
 
     api_keys: tuple[str, ...] = ()  # each a line of a key file
+    caller_header: str | None = None  # in which a gateway's key names its callers
     open_metrics: bool = False  # /metrics without a key
     allowed_hosts: tuple[str, ...] | None = LOOPBACK_HOSTS
     sse_ping: float = 15.0  # seconds of silence before a keep-alive comment; 0 is off

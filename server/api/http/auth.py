@@ -7,14 +7,15 @@ digests; what a key may do are its scopes.
 
 import hashlib
 import hmac
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from starlette.datastructures import Headers
 
 from thirdeye.server.api.http.revocation import Revocations
-from thirdeye.server.errors import Forbidden, Unauthorized
-from thirdeye.server.settings.api_keys import INSPECT, OPERATE, SCOPES, USE, parse_keys
+from thirdeye.server.errors import Forbidden, InvalidRequest, Unauthorized
+from thirdeye.server.settings.api_keys import GATEWAY, INSPECT, OPERATE, SCOPES, USE, parse_keys
 from thirdeye.server.web import ASSETS
 
 OPEN_PATHS = frozenset({"/health", "/ping", "/ready", *ASSETS})
@@ -27,22 +28,41 @@ SCOPE_OF = {
 }
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
+_NAMED = re.compile(r"[A-Za-z0-9._@|+=:-]{1,128}")  # whom a gateway asks for
 _CHALLENGE = {"WWW-Authenticate": "Bearer"}
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    name: str  # of the key; "" without keys
+    name: str  # of the key, `KEY:NAME` if it asks for somebody; "" without keys
     scopes: frozenset[str]
     digest: bytes = b""  # of the key
+
+    def named(self, names: Sequence[str], header: str) -> "Caller":
+        """Whom this key asks for, by what was sent in `header`; itself if nothing was. Raises
+        `Forbidden` if it may not speak for others, `InvalidRequest` for what is no name."""
+        if not names:
+            return self
+        if GATEWAY not in self.scopes:
+            raise _lacks(
+                GATEWAY,
+                f"The header '{header}' is for gateways: the key '{self.name}' lacks the scope "
+                f"'{GATEWAY}'. Leave the header out.",
+            )
+        if len(names) != 1 or not _NAMED.fullmatch(names[0]):
+            raise InvalidRequest(
+                f"The header '{header}' must be there once, with 1 to 128 of the characters A-Z "
+                "a-z 0-9 . _ @ | + = : -",
+                code="invalid_caller",
+            )
+        # A key's name has no colon, and neither has a slash: no two callers get one salt.
+        return replace(self, name=f"{self.name}:{names[0]}")
 
     def check(self, scope: str) -> None:
         """Raises `Forbidden` if the key lacks the scope."""
         if scope not in self.scopes:
-            raise Forbidden(
-                f"The key '{self.name}' may not do this: it lacks the scope '{scope}'.",
-                code="insufficient_scope",
-                headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope}"'},
+            raise _lacks(
+                scope, f"The key '{self.name}' may not do this: it lacks the scope '{scope}'."
             )
 
 
@@ -92,6 +112,11 @@ class ApiKeys:
                 "The API key is not accepted.", code="invalid_api_key", headers=_CHALLENGE
             )
         return Caller(found[0].name, found[0].scopes, digest)
+
+
+def _lacks(scope: str, message: str) -> Forbidden:
+    challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+    return Forbidden(message, code="insufficient_scope", headers={"WWW-Authenticate": challenge})
 
 
 def open_paths(*, open_metrics: bool) -> frozenset[str]:

@@ -17,6 +17,7 @@ class GateMiddleware:
     def __init__(self, app: ASGIApp, config: ApiConfig, keys: ApiKeys) -> None:
         self._app = app
         self._keys = keys
+        self._caller_header = config.caller_header
         self._open_paths = open_paths(open_metrics=config.open_metrics)
         self._hosts = HostCheck(None if self._keys else config.allowed_hosts, config.cors_origins)
 
@@ -34,6 +35,8 @@ class GateMiddleware:
         self._hosts.check(headers, scope.get("http_version", "1.1"))
         if scope["path"] not in self._open_paths:
             caller = self._keys.caller(headers)
+            if (header := self._caller_header) is not None:
+                caller = caller.named(headers.getlist(header), header)
             lifetime = lifetime_in(scope)
             lifetime.caller, lifetime.scopes = caller.name, caller.scopes
             caller.check(scope_of(scope["path"]))

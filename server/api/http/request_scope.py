@@ -35,7 +35,7 @@ class Lifetime:
 
     def __init__(self, request_id: str) -> None:
         self.request_id = request_id
-        self.caller = ""  # a short name of the API key
+        self.caller = ""  # a short name of the API key, `KEY:NAME` behind a gateway's
         self.scopes: frozenset[str] = frozenset()  # what the caller may do
         self.revocation = Revocation()  # turns if the caller's key is taken away
         self.trace: RequestTrace = NO_TRACE

@@ -4,6 +4,8 @@ One model, under each of its names; it is loaded, and stays so until the server 
 """
 
 import hashlib
+import json
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter
@@ -120,15 +122,24 @@ def in_millions(count: int) -> str:
 
 
 def shown(model: ServedModel, engine: EngineInfo) -> OllamaShown:
-    said = model.defaults.said() | {"num_ctx": model.max_model_len}
     return OllamaShown(
-        parameters="\n".join(f"{name:<30} {value}" for name, value in said.items()),
+        parameters="\n".join(f"{name:<30} {value}" for name, value in parameters_of(model)),
         template=model.template.source if model.template else "{{ prompt }}",
         details=details_of(model, engine),
         model_info=facts_of(model, engine),
         capabilities=[*capabilities_of(model)],
         modified_at=rfc3339(model.created),
     )
+
+
+def parameters_of(model: ServedModel) -> Iterator[tuple[str, object]]:
+    """As in a Modelfile: a line for each stop string."""
+    for name, value in model.defaults.said().items():
+        if isinstance(value, tuple):
+            yield from ((name, json.dumps(item)) for item in value)
+        elif name != "logit_bias":  # which it has no word for
+            yield name, value
+    yield "num_ctx", model.max_model_len
 
 
 def capabilities_of(model: ServedModel) -> list[Capability]:

@@ -21,6 +21,7 @@ from thirdeye.server.errors import (
     ResourceNotFound,
     ServiceUnavailable,
     come_back_in,
+    draining,
     engine_down,
     engine_failed,
 )
@@ -131,6 +132,20 @@ class ServerState:
         self.is_withdrawn = False  # serves on, and wants no new traffic
         self.startup_seconds: dict[str, float] = {}  # by phase
 
+    @property
+    def in_flight(self) -> int:
+        """Answers under way."""
+        return self.admission.in_flight
+
+    def load(self) -> None:
+        """Its engine is being started."""
+        self.phase, self.detail = Phase.LOADING, "starting"
+
+    def sleep(self) -> None:
+        """Its engine is gone, and may be started again."""
+        self.engine = None
+        self.phase, self.detail = Phase.LOADING, "asleep"
+
     def ready(self, engine: Engine, model: ServedModel) -> None:
         self.engine, self.model = engine, model
         self.admission.max_num_seqs = engine.info.max_num_seqs
@@ -151,12 +166,12 @@ class ServerState:
         """Raises `ServiceUnavailable` if it wants no traffic now."""
         self.serving()
         if self.is_withdrawn:
-            raise _draining("The server is about to shut down: send new requests elsewhere.")
+            raise draining("The server is about to shut down: send new requests elsewhere.")
 
     def serving(self) -> tuple[Engine, ServedModel]:
         """The engine and the model, ready to work. Raises `ServiceUnavailable`."""
         if self.phase is Phase.DRAINING:
-            raise _draining("The server is shutting down and takes no new requests.")
+            raise draining("The server is shutting down and takes no new requests.")
         if self.phase is Phase.LOADING:
             raise ServiceUnavailable(
                 f"Loading model: {self.detail}.",
@@ -186,9 +201,3 @@ class ServerState:
         if self.engine is not None and self.engine.stalled_seconds() > STEP_OVERDUE_SECONDS:
             return "requests are queued and the engine has stopped stepping"
         return None
-
-
-def _draining(message: str) -> ServiceUnavailable:
-    return ServiceUnavailable(
-        message, code="server_draining", headers=come_back_in(5) | {"Connection": "close"}
-    )

@@ -15,6 +15,8 @@ HARMLESS = {
     "initializer_range": TRAINING, "init_std": TRAINING,
     "bos_token_id": TOKENS, "eos_token_id": TOKENS, "pad_token_id": TOKENS, "eod_token_id": TOKENS,
     "output_attentions": OUTPUT, "output_hidden_states": OUTPUT, "return_dict": OUTPUT,
+    "output_router_logits": OUTPUT, "router_aux_loss_coef": TRAINING,
+    "router_jitter_noise": TRAINING,
     "use_cache": OUTPUT, "chunk_size_feed_forward": "of memory: an MLP row by row is the same MLP",
     "_name_or_path": BOOKS, "architectures": BOOKS, "transformers_version": BOOKS,
     "model_type": "how the reader was found",
@@ -45,6 +47,9 @@ HARMLESS_IN = {  # one class
         "init_device": TRAINING,
         "learned_pos_emb": "beside ALiBi there are none, whatever it says",
     },
+    "qwen2_moe": dict.fromkeys(
+        ("sliding_window", "max_window_layers"), "of `use_sliding_window`, which is refused"
+    ),
     "smollm3": {"sliding_window": "of `use_sliding_window`, which is refused"},
 }
 

@@ -61,6 +61,11 @@ VALUES: dict[str, list[Any]] = {
     "num_ln_in_parallel_attn": [1, 2],
     "llama_4_scaling_beta": [0.3],
     "use_sliding_window": [True, False],
+    "num_experts_per_tok": [1, 3],
+    "num_local_experts": [4], "num_experts": [4],
+    "moe_intermediate_size": [20], "shared_expert_intermediate_size": [20],
+    "decoder_sparse_step": [2, 4],
+    "mlp_only_layers": [[1], [0, 2], None],
 }  # fmt: skip
 TOGETHER: list[Change] = [  # old forms, and what only counts beside something else
     {"rope_parameters": GONE},

@@ -290,7 +290,9 @@ def test_another_model_of_the_server(terminal: Screen, stub: Stub) -> None:
 
 
 PROGRAM = """
-import fcntl, sys, termios
+import fcntl, signal, sys, termios
+# a suite in the background of a shell inherits that it is ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that ^C on this terminal is a SIGINT to this program
 from thirdeye.clients.terminal.chat import run_chat
 sys.exit(run_chat())

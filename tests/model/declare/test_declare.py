@@ -15,6 +15,7 @@ from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.config import Activation, Alibi, AttentionSpec, ModelConfig, Norm, RopeConfig
 from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
 from thirdeye.model.declare.transformer import parameters
+from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.model.loading.load_tensors import expected_tensors
 from thirdeye.model.parallel.shares import Ranks, cut
 from thirdeye.model.transformer import Transformer
@@ -48,7 +49,7 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         norm=norm,
         norm_eps=1e-5,
         activation=(activation := draw(st.sampled_from(Activation))),
-        gated_mlp=draw(FLAGS) and activation is not Activation.XIELU,
+        gated_mlp=(is_gated := is_gated_with(activation, draw(FLAGS))),
         rope=RopeConfig(1e4, head_dim) if draw(FLAGS) else None,
         qkv_bias=draw(FLAGS),
         attention_output_bias=draw(FLAGS),
@@ -67,6 +68,29 @@ def configs(draw: st.DrawFn) -> ModelConfig:
         embedding_size=draw(st.none() | st.integers(1, 9)),
         embedding_norm=draw(FLAGS),
         attention=tuple(specs) if draw(FLAGS) else (),
+        experts=(spec := draw(st.none() | expert_specs()) if is_gated else None),
+        dense_layers=(0,) if spec and draw(FLAGS) else (),
+    )
+
+
+def is_gated_with(activation: Activation, wanted: bool) -> bool:
+    """Two of them leave no choice."""
+    if activation is Activation.CLAMPED_SWIGLU:
+        return True
+    return wanted and activation is not Activation.XIELU
+
+
+@st.composite
+def expert_specs(draw: st.DrawFn) -> ExpertsSpec:
+    return ExpertsSpec(
+        num_experts=draw(COUNTS),
+        num_chosen=1,
+        intermediate_size=4 * draw(COUNTS),
+        choice_bias=draw(FLAGS),
+        router_bias=draw(FLAGS),
+        bias=draw(FLAGS),
+        shared_size=(shared := draw(st.sampled_from([0, 4, 8]))),
+        shared_gate=draw(FLAGS) and shared > 0,
     )
 
 

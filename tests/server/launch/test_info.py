@@ -16,9 +16,10 @@ from tests.weights import tiny
 from tests.weights.formats.quantized.forms import save_quantized
 from tests.weights.formats.quantized.integer_forms import gptq_form
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
+from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.model.memory_estimate import memory_estimates
 from thirdeye.model.parameter_counts import parameter_counts
-from thirdeye.server.launch.info_command import rope_line, show_info, window_line
+from thirdeye.server.launch.info_command import mlp_rows, rope_line, show_info, window_line
 from thirdeye.weights.checkpoint import open_checkpoint
 
 
@@ -203,3 +204,16 @@ def test_a_file_with_blocks_has_a_row_of_its_own(
         assert ("stored" in shown) == has_row
         if has_row:
             assert re.search(rf"stored +CPU, float32 +{weights / 1e6:,.2f} MB", shown), shown
+
+
+def test_experts_in_words() -> None:
+    spec = ExpertsSpec(8, 2, 36, shared_size=60)
+    config = replace(tiny_config(), experts=spec)
+    told = "2 of 8, 36 wide, silu, gated; and one of 60 for all"
+    assert mlp_rows(config) == {"experts": told}
+    rows = mlp_rows(replace(config, dense_layers=(0,)))
+    assert rows == {
+        "MLP": "128 wide, silu, gated in 1 of 2 layers",
+        "experts": f"{told} in 1 of 2 layers",
+    }
+    assert mlp_rows(tiny_config()) == {"MLP": "128 wide, silu, gated"}

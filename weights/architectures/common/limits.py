@@ -7,3 +7,5 @@ MAX_LAYERS = 1 << 12
 MAX_HEADS = 1 << 12
 MAX_HEAD_DIM = 1 << 13
 MAX_POSITIONS = 1 << 27
+MAX_EXPERTS = 1 << 10
+MAX_EXPERTS_IN_ALL = 1 << 16  # of all layers

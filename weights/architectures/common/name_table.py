@@ -4,6 +4,8 @@ An architecture writes its names once, with `{i}` for the layer:
 
     "layers.{i}.self_attn.q_proj.weight": TensorTarget("blocks.{i}.attention.qkv.weight", "q")
 
+Likewise with `{e}` for an expert; where the tensor's name has none and the target's has, one tensor
+holds all experts, one after the other.
 A target may say how the tensor's layout differs from the model's `[out, in]`, rotate-half one.
 Names that a checkpoint may hold and nobody needs are listed in `ignored`, and rotary caches are
 such names for all; any other name is unknown.
@@ -24,7 +26,7 @@ ROTARY_CACHE = re.compile(
     r"(?:^|\.)(?:rotary_emb|rotary_pos_emb|rotary_emb_local|rotary_embed)"
     r"\.(?:inv_freq|original_inv_freq|cos_cached|sin_cached)$"
 )
-LAYER = re.compile(r"(?<=\.)\d{1,6}(?=\.)")
+NUMBER = re.compile(r"(?<=\.)\d{1,6}(?=\.)")
 Reorder = Callable[[Any], Any]  # a torch tensor or a numpy array -> the same, rows in another order
 
 
@@ -38,6 +40,9 @@ class TensorTarget:
     is_transposed: bool = False  # stored [in, out], as GPT-2's Conv1D keeps it
     offset: float = 0.0  # what is missing in the stored numbers: Gemma's norms are kept less 1
     is_row: bool = False  # stored [in], a matrix of one row
+    is_flat: bool = False  # the reverse: stored [1, n], a vector
+    expert: int | None = None  # which of `num_experts` that are stored in one tensor is meant
+    num_experts: int = 0
     first_row: int = 0  # of the stored ones that is ours: nobody reads those before (OPT)
 
     def apply(self, tensor: "Tensor | StoredTensor") -> "Tensor | StoredTensor":
@@ -47,9 +52,15 @@ class TensorTarget:
             assert not self.offset, "nor norms"
             assert not self.first_row, "nor positions"
             assert not self.is_row, "nor vectors"
+            if self.expert is not None:
+                tensor = tensor.expert(self.expert)
             return tensor if self.reorder is None else tensor.reordered(self.reorder)
+        if self.expert is not None:
+            tensor = tensor[self.expert]
         if self.is_row:
             tensor = tensor[None]
+        if self.is_flat:
+            tensor = tensor[0]
         if self.first_row:
             tensor = tensor[self.first_row :]
         if self.is_transposed:
@@ -65,16 +76,38 @@ class NameTable:
     ignored: frozenset[str]
     num_layers: int
     prefixes: tuple[str, ...] = ()  # a checkpoint may have one of these before its names
+    num_experts: int = 0
+    ignored_layers: int = 0  # behind the last: they guess more tokens, which nobody asks them to
 
     def place(self, name: str) -> list[TensorTarget] | None:
         """Where this tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
-        pattern, layer = self._split(self._without_prefix(name))
+        pattern, layer = _split(self._without_prefix(name), "i")
         if pattern in self.ignored or ROTARY_CACHE.search(name):
             return []
+        if layer is not None and 0 <= layer - self.num_layers < self.ignored_layers:
+            return []
+        expert = None
+        if pattern not in self.names:
+            pattern, expert = _split(pattern, "e")
         target = self.names.get(pattern)
         if target is None or (layer is not None and layer >= self.num_layers):
             return None
-        return [replace(target, name=target.name.replace("{i}", str(layer)))]
+        if expert is not None and expert >= self.num_experts:
+            return None
+        target = replace(target, name=target.name.replace("{i}", str(layer)))
+        if "{e}" not in target.name:
+            return [target]
+        if expert is not None:
+            return [replace(target, name=target.name.replace("{e}", str(expert)))]
+        return [
+            replace(
+                target,
+                name=target.name.replace("{e}", str(one)),
+                expert=one,
+                num_experts=self.num_experts,
+            )
+            for one in range(self.num_experts)
+        ]
 
     def _without_prefix(self, name: str) -> str:
         for prefix in self.prefixes:
@@ -82,12 +115,13 @@ class NameTable:
                 return name.removeprefix(prefix)
         return name
 
-    def _split(self, name: str) -> tuple[str, int | None]:
-        """ "layers.3.mlp" -> ("layers.{i}.mlp", 3)"""
-        found = LAYER.search(name)
-        if found is None:
-            return name, None
-        return f"{name[: found.start()]}{{i}}{name[found.end() :]}", int(found.group())
+
+def _split(name: str, letter: str) -> tuple[str, int | None]:
+    """ "layers.3.mlp" -> ("layers.{i}.mlp", 3)"""
+    found = NUMBER.search(name)
+    if found is None:
+        return name, None
+    return f"{name[: found.start()]}{{{letter}}}{name[found.end() :]}", int(found.group())
 
 
 def with_bias(names: Mapping[str, TensorTarget]) -> dict[str, TensorTarget]:

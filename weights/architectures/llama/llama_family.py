@@ -108,9 +108,11 @@ def gguf_config(
     norm: Norm = Norm.RMS_NORM,
     has_windows: bool = False,
     is_partly_rotary: bool = False,
+    has_experts: bool = False,
 ) -> ModelConfig:
-    """Who says that it has windows sees to them itself."""
-    fields.refuse("expert_count", 0)
+    """Who says that it has windows or experts sees to them itself."""
+    if not has_experts:
+        fields.refuse("expert_count", 0)
     fields.refuse("attention.causal", True)
     if not has_windows:
         fields.refuse("attention.sliding_window", 0)

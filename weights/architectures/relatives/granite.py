@@ -44,8 +44,10 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     )
 
 
-def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
-    config = llama_family.gguf_config(fields, file, vocab_size, "granite")
+def gguf_config(
+    fields: Fields, file: GGUFFile, vocab_size: int, *, has_experts: bool = False
+) -> ModelConfig:
+    config = llama_family.gguf_config(fields, file, vocab_size, "granite", has_experts=has_experts)
     return _scaled(
         config,
         embedding=fields.positive("embedding_scale", 1.0),

@@ -1,0 +1,106 @@
+"""A layer of experts: a router chooses some for each token, and what they say is added by weight.
+
+Rows are grouped by expert, so that each expert's weights are read once a step. What a token gets
+does not depend on who shares its experts: their products are the house's row-invariant ones, and
+its own few results are added in the order of its choice. The textbook, a loop over tokens, is
+`tests/oracles/experts.py`; `fused_experts.py` has the same in kernels.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from thirdeye.model.declare.mlp import ExpertsPart, RouterPart
+from thirdeye.model.experts_spec import ExpertsSpec, Scoring
+from thirdeye.model.parallel.parallel_linear import make_linear
+from thirdeye.model.parts.layers import GatedMLP
+from thirdeye.model.placement import Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Which experts a step's tokens take, best first, and what each of them weighs."""
+
+    chosen: Tensor  # [T, num_chosen] int64
+    weights: Tensor  # [T, num_chosen] float32
+
+
+class Router(nn.Module):
+    """It is small and decides much, so it is kept in the model's own dtype however the rest is."""
+
+    def __init__(self, part: RouterPart, where: Placement) -> None:
+        super().__init__()
+        self.spec = part.spec
+        self.linear = make_linear(part.linear, replace(where, quantize="none"))
+        self.choice_bias = where.empty(part.spec.num_experts) if part.spec.choice_bias else None
+
+    def forward(self, x: Tensor) -> Routing:
+        """x [T, hidden_size] -> whom each token asks."""
+        return choose_experts(self.linear(x).float(), self.spec, self.choice_bias)
+
+
+def choose_experts(logits: Tensor, spec: ExpertsSpec, choice_bias: Tensor | None) -> Routing:
+    """logits [T, num_experts] float32."""
+    scores = sigmoid(logits) if spec.scoring is Scoring.SIGMOID else logits.softmax(-1)
+    wanted = scores if choice_bias is None else scores + choice_bias.float()
+    if spec.num_groups > 1:
+        wanted = _within_groups(wanted, spec)
+    chosen = wanted.topk(spec.num_chosen, dim=-1).indices
+    weights = scores.gather(-1, chosen)
+    if spec.is_renormalized:
+        weights = weights / weights.sum(-1, keepdim=True)
+    return Routing(chosen, weights * spec.scale)
+
+
+def _within_groups(wanted: Tensor, spec: ExpertsSpec) -> Tensor:
+    """[T, num_experts] -> the same, with minus infinity for those of groups that are not chosen."""
+    groups = wanted.view(len(wanted), spec.num_groups, -1)  # [T, groups, experts of one]
+    worth = groups.topk(spec.best_of_group, dim=-1).values.sum(-1)  # [T, groups]
+    best = worth.topk(spec.num_chosen_groups, dim=-1).indices
+    is_out = torch.ones_like(worth, dtype=torch.bool).scatter_(-1, best, False)
+    return groups.masked_fill(is_out.unsqueeze(-1), float("-inf")).flatten(-2)
+
+
+def sigmoid(x: Tensor) -> Tensor:
+    """Each element rounded alike, which torch's own does not do on a CPU; float32."""
+    return 1 / (-x).exp().add_(1)
+
+
+class Experts(nn.Module):
+    """`experts` and `shared` are this rank's shares: what they make is summed up once."""
+
+    router_class: type[Router] = Router
+    mlp_class: type[GatedMLP] = GatedMLP
+
+    def __init__(self, part: ExpertsPart, where: Placement) -> None:
+        super().__init__()
+        self._ranks = where.ranks
+        self.router = self.router_class(part.router, where)
+        self.experts = nn.ModuleList(self.mlp_class(expert, where) for expert in part.experts)
+        self.shared = self.mlp_class(part.shared, where) if part.shared else None
+        plain = replace(where, quantize="none")
+        self.shared_gate = make_linear(part.shared_gate, plain) if part.shared_gate else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, hidden_size] -> [T, hidden_size]."""
+        return self._ranks.add_up(self.mixed(x, self.router(x)).to(x.dtype))
+
+    def mixed(self, x: Tensor, routing: Routing) -> Tensor:
+        """This rank's share of what all experts say, [T, hidden_size] in float32."""
+        num_tokens, num_chosen = routing.chosen.shape
+        asked = routing.chosen.flatten()  # [T * num_chosen]
+        said = x.new_empty(len(asked), x.shape[1])
+        for expert in sorted(set(asked.tolist())):
+            rows = (asked == expert).nonzero().squeeze(1)
+            said[rows] = self.experts[expert](x[rows // num_chosen])
+        by_token = said.view(num_tokens, num_chosen, -1).float()
+        total = by_token[:, 0] * routing.weights[:, :1]
+        for place in range(1, num_chosen):
+            total += by_token[:, place] * routing.weights[:, place : place + 1]
+        if self.shared is not None:
+            beside = self.shared(x).float()
+            if self.shared_gate is not None:
+                beside = beside * sigmoid(self.shared_gate(x).float())
+            total += beside
+        return total

@@ -1,0 +1,1 @@
+"""Models whose MLPs are experts, of which a token takes a few."""
