@@ -18,9 +18,10 @@ def real_server(default_model):
 
 @pytest.fixture(scope="session")
 def tiny_server(tmp_path_factory):
-    """A random two-layer chat model that never ends by itself, behind the same command."""
+    """A random two-layer chat model that never ends by itself, behind the same command; its context
+    has room for tools."""
     path = tmp_path_factory.mktemp("tiny-llama")
-    tiny_llama(path)
+    tiny_llama(path, context=2048)
     server = LiveServer([str(path), "--served-model-name", "tiny", "--max-num-seqs", "8"]).start()
     yield server
     assert server.stop() == 0, server.output
