@@ -3,9 +3,9 @@
 # make setup   the environment and the default model, alone       make prove   the slow proofs
 # make trust   what must be survived, at full size: docs/reliability.md; ROWS="5 10" for some
 # make lock    deploy/*.lock and the bill of materials             make audit   known holes of what is locked
-# make wheel   dist/*.whl, to install anywhere
+# make wheel   dist/*.whl, to install anywhere, with kernels for the processors that compilers here know
 # make format  what formatter and linter can mend                make clean   remove .venv and caches
-# make bench-cpu   against other servers on the same cores: ARGS="--llama-server PATH --gguf PATH"
+# make bench-cpu   against other servers on the same cores: ARGS="--gguf FILE --peer NAME=PATH"
 
 PYTHON ?= python3
 VENV := .venv
@@ -85,6 +85,7 @@ audit: $(VENV)/.dev $(TOOLS)/.installed
 wheel: $(VENV)/.runtime
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 	@ls dist/*.whl
+	@$(BIN)/python -m zipfile --list dist/*.whl | grep -o 'prebuilt/kernels-[^ ]*' || echo "WARNING: no kernels in it: no compiler is here"
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

@@ -24,6 +24,7 @@ class Activation(StrEnum):
     RELU = "relu"
     RELU2 = "relu2"
     XIELU = "xielu"  # with parameters of its own
+    CLAMPED_SWIGLU = "clamped_swiglu"  # of a gate and its partner together (gpt-oss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,8 @@ class ModelConfig:
             raise ValueError("'norms_stream' excludes 'pre_norm', 'post_norm', 'is_parallel'.")
         if self.gated_mlp and self.activation is Activation.XIELU:
             raise ValueError("'activation' xielu is for an MLP without a gate.")
+        if not self.gated_mlp and self.activation is Activation.CLAMPED_SWIGLU:
+            raise ValueError("'activation' clamped_swiglu is for an MLP with a gate.")
         if self.experts is not None and not self.gated_mlp:
             raise ValueError("'experts' are MLPs with a gate: 'gated_mlp' must be true.")
         if self.dense_layers and self.experts is None:

@@ -32,7 +32,7 @@ class ModelEntry:
 
 def list_models() -> list[ModelEntry]:
     """The catalog, then what else is in the models folder, then what was fetched from the hub, by
-    us and by others."""
+    us and by others. Raises OSError for a folder that cannot be looked into."""
     entries = [
         ModelEntry(
             model.name,

@@ -15,6 +15,7 @@ KINDS = {  # `enum kind`
     Activation.GELU_TANH: 2,
     Activation.RELU: 3,
     Activation.RELU2: 4,
+    Activation.CLAMPED_SWIGLU: 5,
 }
 
 

@@ -1,10 +1,10 @@
 """C files to a shared library: compiled once on this machine, found again by its name.
 
-A wheel with machine code would need one build for each platform; the C files need a compiler,
-which most machines have. Where there is none, or the processor lacks the instructions,
-`Unavailable` says so and torch's own kernels serve. The library's name is a hash of all that makes
-it, so that an old one is never taken for the new; it appears under that name in one step, complete
-and sealed (`seal.py`), whoever else compiles at the same time. One that is damaged is made again.
+The C files need a compiler, which most machines have; the wheel brings libraries for the others
+(`prebuilt/`). Where there is neither, or the processor lacks the instructions, `Unavailable` says
+so and torch's own kernels serve. The library's name is a hash of all that makes it, so that an old
+one is never taken for the new; it appears under that name in one step, complete and sealed
+(`seal.py`), whoever else compiles at the same time. One that is damaged is made again.
 
 It knows neither torch nor the environment: the folder and the compilers to try are arguments.
 """
@@ -101,15 +101,20 @@ def plan_build(
     compiler = next((found for name in compilers if (found := shutil.which(name))), None)
     if compiler is None:
         raise Unavailable(f"no C compiler is here (tried {', '.join(compilers)})")
-    files = sorted((*sources.glob("*.h"), *sources.glob("*.c")))
+    files = files_of(sources)
     c_files = tuple(file for file in files if file.suffix == ".c")
     version = compiler_version(compiler)
     for level in levels:
-        name = f"kernels-{level.name}-{fingerprint(files, level, version)}.so"
+        name = f"kernels-{level.name}-{fingerprint(files, level, version)[:16]}.so"
         build = Build(compiler, c_files, cache / name, level)
         if level is levels[-1] or build.is_done or knows(compiler, level):
             return build
     raise AssertionError("the last level is tried in any case")
+
+
+def files_of(sources: Path) -> list[Path]:
+    """The C files and their headers, sorted."""
+    return sorted((*sources.glob("*.h"), *sources.glob("*.c")))
 
 
 def choose_levels(isa: str, cpu_info: Path = CPU_INFO) -> list[Level]:
@@ -122,15 +127,16 @@ def choose_levels(isa: str, cpu_info: Path = CPU_INFO) -> list[Level]:
     raise Unavailable(f"the processor has no {wanted[0].missing(cpu_info)[0]}")
 
 
-def fingerprint(files: Sequence[Path], level: Level, version: str) -> str:
-    """16 hexadecimal digits that stand for the sources, the flags and the compiler's version."""
+def fingerprint(files: Sequence[Path], level: Level, version: str = "") -> str:
+    """SHA-256 of the sources, the flags and, if they are to stand for a library, the compiler's
+    version."""
     parts = [" ".join((*FLAGS, *level.flags)).encode(), version.encode()]
     for file in files:
         parts += [file.name.encode(), file.read_bytes()]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(len(part).to_bytes(8) + part)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()
 
 
 def compiler_version(compiler: str) -> str:

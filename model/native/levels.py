@@ -18,6 +18,7 @@ class Level:
     """What a library is compiled for."""
 
     name: str  # as in `--isa`
+    machine: str  # whose it is, as the system calls it: x86_64, aarch64
     define: str  # what the C files ask for
     instructions: Mapping[str, str]  # as the kernel lists CPU flags: as the compiler calls them
 
@@ -41,6 +42,7 @@ AVX2 = {"avx2": "-mavx2", "fma": "-mfma", "f16c": "-mf16c"}
 LEVELS = (  # of a family of processors the quickest first
     Level(
         "avx512vnni",
+        "x86_64",
         "LEVEL_AVX512",
         {
             **AVX2,
@@ -51,9 +53,9 @@ LEVELS = (  # of a family of processors the quickest first
             "avx512_vnni": "-mavx512vnni",
         },
     ),
-    Level("avxvnni", "LEVEL_AVXVNNI", {**AVX2, "avx_vnni": "-mavxvnni"}),
-    Level("avx2", "LEVEL_AVX2", AVX2),
-    Level("neon", "LEVEL_NEON", {"asimddp": "-march=armv8.2-a+dotprod"}),
+    Level("avxvnni", "x86_64", "LEVEL_AVXVNNI", {**AVX2, "avx_vnni": "-mavxvnni"}),
+    Level("avx2", "x86_64", "LEVEL_AVX2", AVX2),
+    Level("neon", "aarch64", "LEVEL_NEON", {"asimddp": "-march=armv8.2-a+dotprod"}),
 )
 
 

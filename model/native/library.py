@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.native.build import Unavailable
+from thirdeye.model.native.prebuilt.manifest import is_of_a_wheel, why_damaged
 from thirdeye.model.native.seal import is_sealed
 
 MAPPED_FILES = Path("/proc/self/maps")
@@ -29,7 +30,10 @@ class Library:
     def __init__(self, path: Path) -> None:
         if not path.exists():
             raise Unavailable(_why_not_there(path))
-        if not is_sealed(path):  # loading it could end this process
+        self.is_of_a_wheel = is_of_a_wheel(path)
+        if self.is_of_a_wheel and (reason := why_damaged(path)):
+            raise Unavailable(f"the wheel's library is refused: {reason}")
+        if not self.is_of_a_wheel and not is_sealed(path):  # loading it could end this process
             raise Unavailable(f"the library is damaged: {path} (the next start makes it again)")
         try:
             # Global, so that the library's symbols are resolved against it.
@@ -37,7 +41,7 @@ class Library:
             self._code = ctypes.CDLL(str(path))
         except OSError as error:
             raise Unavailable(f"the library cannot be loaded: {error}") from error
-        self.isa = path.stem.split("-")[1] if "-" in path.stem else ""  # as `plan_build` names it
+        self.isa = path.stem.split("-")[1] if "-" in path.stem else ""  # kernels-avx2, perhaps -…
         self._recorder: Callable[[int, ctypes.Structure, bool], None] | None = None
         self._run = self._code.run
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]

@@ -100,13 +100,13 @@ class Tape:
     def __init__(
         self, library: Library, forward: Callable[[], Tensor], memory: list[Tensor] | None = None
     ) -> None:
-        """`memory`: buffers to use and to add to, shared by tapes that are never needed at once.
-
-        A tape's output is not given to the next one.
+        """`memory`: buffers to use and to add to, shared by tapes that are never needed at once: an
+        output is good until the next of them is replayed.
         """
         recorder = _Recorder(library, [] if memory is None else memory)
         with library.recorded_by(recorder.record), recorder:
-            self.output = forward()
+            output = forward()
+        self.output = _unheld(output, recorder.buffers)
         self._calls, self._buffers = recorder.calls, recorder.buffers  # C has their addresses
         entries = (Entry * len(self._calls))(
             *(Entry(op, ctypes.addressof(args), small) for op, args, small in self._calls)
@@ -116,7 +116,8 @@ class Tape:
         self._run, self._operation = library.run, library.operation("tape")
 
     def replay(self) -> Tensor:
-        """The output of `forward`; the next replay writes to the same place."""
+        """The output of `forward`; the next replay writes to the same place, of whichever tape
+        with the same memory."""
         self._run(self._operation, self._args)
         return self.output
 
@@ -165,14 +166,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
         """Of the tape's memory: a piece that nobody holds any more, or a new one.
 
         A piece is reused in the order in which the operations are replayed, so what is in it then
-        is no longer wanted.
+        is no longer wanted. The smallest is taken that will do, and sizes are powers of two: what
+        tapes of many shapes need together is a few times what the largest needs.
         """
         num_bytes = prod(size) * dtype.itemsize
-        for buffer in self.buffers:
-            if len(buffer) >= num_bytes and _num_holders(buffer) == 1:
-                break
-        else:
-            buffer = torch.empty(-(-num_bytes // ALIGNMENT) * ALIGNMENT, dtype=torch.uint8)
+        free = [b for b in self.buffers if len(b) >= num_bytes and _num_holders(b) == 1]
+        buffer = min(free, key=len, default=None)
+        if buffer is None:
+            buffer = torch.empty(
+                max(1 << (num_bytes - 1).bit_length(), ALIGNMENT), dtype=torch.uint8
+            )
             self.buffers.append(buffer)
         return buffer[:num_bytes].view(dtype).view(size)
 
@@ -195,6 +198,16 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
         small = x.numel() < SMALL_ADDITION
         self._library.run(self._library.operation(operation), args, is_small=small)
         return out
+
+
+def _unheld(output: Tensor, buffers: Sequence[Tensor]) -> Tensor:
+    """The same place, and who lies in its memory does not count this one."""
+    storage = output.untyped_storage()
+    if storage.data_ptr() not in [buffer.data_ptr() for buffer in buffers]:
+        return output
+    raw = (ctypes.c_char * storage.nbytes()).from_address(storage.data_ptr())
+    flat = torch.frombuffer(raw, dtype=output.dtype)
+    return flat.as_strided(output.shape, output.stride(), output.storage_offset())
 
 
 def _num_holders(buffer: Tensor) -> int:

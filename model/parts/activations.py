@@ -30,6 +30,24 @@ def activation_function(activation: Activation, where: Placement) -> Callable[[T
     return functions[activation]
 
 
+def gated_function(activation: Activation, where: Placement) -> Callable[[Tensor, Tensor], Tensor]:
+    """What comes of a gate and its partner."""
+    if activation is Activation.CLAMPED_SWIGLU:
+        return clamped_swiglu
+    function = activation_function(activation, where)
+    return lambda gate, up: function(gate) * up
+
+
+SWIGLU_ALPHA, SWIGLU_LIMIT = 1.702, 7.0
+
+
+def clamped_swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """g sigmoid(1.702 g) (u + 1) with g at most 7 and u within +-7, as gpt-oss has it."""
+    wide = gate.float().clamp(max=SWIGLU_LIMIT)
+    partner = up.float().clamp(-SWIGLU_LIMIT, SWIGLU_LIMIT) + 1
+    return (wide / (wide * -SWIGLU_ALPHA).exp_().add_(1) * partner).to(gate.dtype)
+
+
 def silu(x: Tensor) -> Tensor:
     """x / (1 + exp(-x)), each element rounded alike."""
     wide = x.float()

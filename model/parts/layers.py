@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from thirdeye.model.declare.mlp import GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import NormPart, TablePart
 from thirdeye.model.parallel.parallel_linear import make_linear
-from thirdeye.model.parts.activations import XIELU, activation_function
+from thirdeye.model.parts.activations import XIELU, activation_function, gated_function
 from thirdeye.model.parts.compact_table import compact
 from thirdeye.model.placement import Placement
 
@@ -178,8 +178,8 @@ class GatedMLP(nn.Module):
         super().__init__()
         self.gate_up = make_linear(part.gate_up, where)
         self.down = make_linear(part.down, where)
-        self.act = activation_function(part.activation, where)
+        self.act = gated_function(part.activation, where)
 
     def forward(self, x: Tensor) -> Tensor:
         gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(self.act(gate) * up)
+        return self.down(self.act(gate, up))

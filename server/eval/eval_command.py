@@ -24,27 +24,49 @@ Text = Annotated[
 Window = Annotated[
     int, typer.Option(min=2, metavar="N", help="Tokens that are read from an empty cache.")
 ]
+KVDtype = Annotated[str, typer.Option("--kv-dtype", metavar="NAME", help="As in `serve`.")]
+Against = Annotated[
+    str | None,
+    typer.Option(metavar="MODEL", help="Whose fp32 is the measure. [the same file]"),
+]
 
 
 @app.command()
 def perplexity(
-    model: Model = None, quantize: Quantize = None, text: Text = None, window: Window = 512
+    model: Model = None,
+    quantize: Quantize = None,
+    text: Text = None,
+    window: Window = 512,
+    kv_dtype: KVDtype = "auto",
 ) -> None:
     """exp of the mean surprise at each token of a text: lower is better."""
-    show(model, quantize or ["auto", "none"], text, window, is_compared=False)
+    show(model, quantize or ["auto", "none"], text, window, kv_dtype, is_compared=False)
 
 
 @app.command()
 def kl(
-    model: Model = None, quantize: Quantize = None, text: Text = None, window: Window = 512
+    model: Model = None,
+    quantize: Quantize = None,
+    text: Text = None,
+    window: Window = 512,
+    kv_dtype: KVDtype = "auto",
+    against: Against = None,
 ) -> None:
-    """Kullback-Leibler divergence of next-token distributions from fp32 of the same file: its mean,
-    what 1 % of tokens exceed, and how often the likeliest token is the same."""
-    show(model, quantize or ["auto", "int8"], text, window, is_compared=True)
+    """Kullback-Leibler divergence of next-token distributions from fp32 of the same file, or of
+    another: its mean, what 1 % of tokens exceed, and how often the likeliest token is the same."""
+    quantizes = quantize or ["auto", "int8"]
+    show(model, quantizes, text, window, kv_dtype, is_compared=True, against=against)
 
 
 def show(
-    model: str | None, quantizes: list[str], text: Path | None, window: int, *, is_compared: bool
+    model: str | None,
+    quantizes: list[str],
+    text: Path | None,
+    window: int,
+    kv_dtype: str,
+    *,
+    is_compared: bool,
+    against: str | None = None,
 ) -> None:
     """A line for each."""
     from thirdeye.model.native.library import Library
@@ -63,6 +85,8 @@ def show(
             native=Library(Path(library)) if library else None,
             window=window,
             is_compared=is_compared,
+            kv_dtype=kv_dtype,
+            against=open_checkpoint(resolve_model(against)) if against else None,
         )
     except (ValueError, OSError, ModelError) as error:
         typer.echo(str(error), err=True)

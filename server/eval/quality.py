@@ -61,10 +61,14 @@ class Quality:
 class Reader:
     """A model that reads windows of a text."""
 
-    def __init__(self, checkpoint: Checkpoint, native: Library | None, quantize: str) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, native: Library | None, quantize: str, kv_dtype: str = "auto"
+    ) -> None:
         where = Placement(torch.float32, torch.device("cpu"), native=native)
         where = replace(where, quantize=choose_quantization(quantize, where))
-        self._kv_dtype = choose_kv_dtype("auto", "auto", where.dtype, where.device, where.quantize)
+        self._kv_dtype = choose_kv_dtype(
+            kv_dtype, "auto", where.dtype, where.device, where.quantize
+        )
         self.model: Transformer = load_model(checkpoint, "auto", where, lambda *_: None)
         self.quality = Quality(quantize, "+".join(linear_methods(self.model)))
 
@@ -103,15 +107,24 @@ def judge(
     native: Library | None,
     window: int,
     is_compared: bool,
+    kv_dtype: str = "auto",
+    against: Checkpoint | None = None,
 ) -> list[Quality]:
     """Each of `quantizes`, on windows of so many tokens of `text`; with `is_compared` against fp32,
-    which is loaded too. Raises ValueError for a format that is not there, and for a short text."""
+    which is loaded too, of the same file or of `against`. Raises ValueError for a format that is
+    not there, for a short text, and for files of different vocabularies."""
+    measure = against or checkpoint
+    if measure.config.vocab_size != checkpoint.config.vocab_size:
+        raise ValueError(
+            f"both files must have one vocabulary, got {checkpoint.config.vocab_size} and "
+            f"{measure.config.vocab_size} tokens."
+        )
     token_ids = checkpoint.tokenizer().encode(text)
     window = min(window, checkpoint.config.max_position_embeddings)
     if len(token_ids) < 2:
         raise ValueError(f"the text must have 2 tokens or more, got {len(token_ids)}.")
-    readers = [Reader(checkpoint, native, quantize) for quantize in quantizes]
-    exact = Reader(checkpoint, native, EXACT) if is_compared else None
+    readers = [Reader(checkpoint, native, quantize, kv_dtype) for quantize in quantizes]
+    exact = Reader(measure, native, EXACT) if is_compared else None
     for start in range(0, len(token_ids) - 1, window):
         part = token_ids[start : start + window]
         steps = zip(

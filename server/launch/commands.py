@@ -10,7 +10,7 @@ from rich.table import Table
 
 from thirdeye.server.engine.execution.cpu_threads import own_cpus
 from thirdeye.server.launch.console import fail, say
-from thirdeye.server.load.native_kernels import native_status
+from thirdeye.server.load.native_kernels import native_status, wheel_status
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.inventory import files_to_remove, list_models, remove, size_of
 from thirdeye.weights.paths import models_directory
@@ -21,9 +21,13 @@ PACKAGES = ("torch", "fastapi", "starlette", "uvicorn", "sse-starlette", "tiktok
 
 def show_models() -> int:
     """A line a model: what is here, and what can be pulled."""
+    try:
+        entries = list_models()
+    except OSError as error:
+        return fail(unseen(error))
     table = Table("name", "format", "size", box=None, pad_edge=False)
     table.add_column("where", overflow="fold")  # a path is whole, on two lines if need be
-    for entry in list_models():
+    for entry in entries:
         where = str(entry.path) if entry.path else f"not here: thirdeye pull {entry.name}"
         table.add_row(entry.name, entry.format, f"{entry.size_bytes / 1e6:,.0f} MB", where)
     width = None if sys.stdout.isatty() else PIPED_WIDTH
@@ -59,6 +63,7 @@ def show_doctor() -> int:
         table.add_row(package, importlib.metadata.version(package))
     table.add_row("cpu threads", str(torch.get_num_threads()))
     table.add_row("native kernels", native_status())
+    table.add_row("kernels of the wheel", wheel_status())
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
@@ -68,10 +73,17 @@ def show_doctor() -> int:
         table.add_row("gpu", "none that this torch build sees")
     table.add_row("ranks", most_ranks(torch.cuda.device_count()))
     table.add_row("cache", str(models_directory()))
-    for entry in list_models():
-        table.add_row(f"  {entry.name}", str(entry.path or "not here"))
+    try:
+        for entry in list_models():
+            table.add_row(f"  {entry.name}", str(entry.path or "not here"))
+    except OSError as error:
+        table.add_row("", unseen(error))
     Console(soft_wrap=True, highlight=False).print(table)
     return 0
+
+
+def unseen(error: OSError) -> str:
+    return f"no models can be looked for: {error}. See XDG_CACHE_HOME, HF_HOME and HF_HUB_CACHE."
 
 
 def most_ranks(num_gpus: int) -> str:

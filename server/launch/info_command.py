@@ -12,6 +12,7 @@ from thirdeye.model.config import ModelConfig, RopeConfig
 from thirdeye.model.declare.stored import MULTIPLIED
 from thirdeye.model.memory_estimate import FileSizes, memory_estimates
 from thirdeye.model.parameter_counts import ParameterCounts, idle_parameters, parameter_counts
+from thirdeye.server.api.state.generation_defaults import shown
 from thirdeye.server.launch.console import fail
 from thirdeye.server.launch.model_template import make_template
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
@@ -70,7 +71,7 @@ def sampling_line(suggested: SuggestedSampling | None) -> str:
     """What requests get that do not say."""
     if suggested is None:
         return "cannot be read"
-    values = ", ".join(f"{name} {value:g}" for name, value in suggested.said().items())
+    values = shown(suggested.said())
     line = f"{values}, where a request does not say" if values else "nothing suggested"
     if suggested.not_obeyed:
         line += f"; not obeyed: {', '.join(suggested.not_obeyed)}"

@@ -28,6 +28,10 @@ def pull_model(
     each time."""
     if spec in CATALOG and not (file or revision):
         return pull_from_catalog(CATALOG[spec], if_missing=if_missing)
+    if spec in CATALOG:
+        return fail(
+            f"'--hf-file' and '--revision' are of a hub's model, like 'org/name'; {spec} is none."
+        )
     if (name := parse_hub_name(spec, file, revision)) is not None:
         return pull_from_hub(name, if_missing=if_missing)
     meant = did_you_mean(close_names(spec, CATALOG))

@@ -80,5 +80,6 @@ def describe(
         memory=memory,
         num_ranks=where.ranks.size,
         isa=where.native.isa if where.native else "",
+        has_kernels_of_wheel=where.native is not None and where.native.is_of_a_wheel,
         missed_paths=[str(path) for path in fast_paths if path.reason],
     )

@@ -44,6 +44,9 @@ class AnswerReader(Protocol):
     def feed(self, text: str) -> list[Piece]:
         """What is now certain, in order."""
 
+    def end_thinking(self) -> list[Piece]:
+        """A token begins a call: thinking that is still open is over."""
+
     def flush(self) -> list[Piece]:
         """The end."""
 
@@ -97,6 +100,9 @@ class ThinkThenCall:
         if self._thoughts is None:
             return self._answer([text])
         return self._answer(self._thoughts.feed(text))
+
+    def end_thinking(self) -> list[Piece]:
+        return [*self._thoughts.end_thinking()] if self._thoughts else []
 
     def flush(self) -> list[Piece]:
         rest = self._answer(self._thoughts.flush() if self._thoughts else [])

@@ -45,6 +45,7 @@ class TextOptions:
     parameters: Mapping[str, Schema] = field(default_factory=dict)
     reasoning: ReasoningForm | None = None  # None: the marks of thinking are plain text
     prompt_state: PromptState = PromptState.UNDECIDED  # with `reasoning`
+    call_id: int | None = None  # the token that begins a call, also where the thinking is open
     shows_thoughts: bool = True  # False: they are read, counted and left out
     list_tokens: bool = True  # False: nobody asks for `TextEvent.tokens`, and they stay empty
 
@@ -75,6 +76,7 @@ class TextStream:
         )
         self._stops = StopMatcher(options.stop, options.include_stop)
         self._shows_thoughts = options.shows_thoughts
+        self._call_id = options.call_id
         self._thought = ""  # of the next event
         self._text = ""  # of the next event
         self._tool_calls: list[ToolCallDelta] = []  # of the next event
@@ -153,6 +155,8 @@ class TextStream:
         self._num_generated += 1
         text = self._decoder.feed(raw or b"")
         self._num_decoded += len(text)
+        if self._reader is not None and token_id == self._call_id:
+            self._route(self._reader.end_thinking())
         was_thinking = self._is_thinking
         pieces = self._read(text)
         is_thought = was_thinking or self._is_thinking

@@ -219,6 +219,7 @@ async function receive(own, message, painter, signal) {
     message.note = cut + (chunk.timings ? summary(chunk) : `${count} tokens${rate}`);
     painter.ask();
   }
+  if (server.state !== "ready") dispatchEvent(new Event("model-loaded"));
 }
 
 function requestBody(messages) {

@@ -1,25 +1,31 @@
-"""The wheel in an empty environment, used from an empty folder: one package, and it serves.
+"""The wheel in an empty environment, used from an empty folder: one package, and it serves, with
+the kernels that it brings where there is no compiler.
 
 What it depends on is lent to it from the environment of the tests, after it was installed; nothing
 of this repository is.
 """
 
+import shutil
 import subprocess
 import sys
 import venv
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.e2e.live import ROOT, LiveServer
 from tests.tiny import tiny_llama
+from thirdeye.model.native.levels import levels_here
 from thirdeye.server.web import ASSETS
 
 
 def pip(*args: str) -> None:
-    subprocess.run([sys.executable, "-P", "-m", "pip", "--quiet", *args], check=True, timeout=100)
+    subprocess.run(
+        [sys.executable, "-P", "-m", "pip", "--quiet", *args], check=True, timeout=250
+    )  # it compiles
 
 
 @pytest.fixture(scope="module")
@@ -65,22 +71,81 @@ def test_a_script_beside_modules_of_our_rooms_names(environment: Path, folder: P
     assert Path(file).is_relative_to(environment)
 
 
-def test_it_serves_chats_and_shows_its_page(environment: Path, folder: Path) -> None:
+def answer_of(server: LiveServer) -> dict[str, Any]:
+    """With the bits of its logprobs: JSON's numbers are whole."""
+    message = {"role": "user", "content": "Hi"}
+    body = {"model": "tiny", "messages": [message], "max_tokens": 12, "temperature": 0}
+    body |= {"logprobs": True, "top_logprobs": 5}
+    url = f"{server.url}/v1/chat/completions"
+    answer = httpx.post(url, json=body, trust_env=False, timeout=60)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_it_serves_chats_and_shows_its_page_without_a_compiler(
+    environment: Path, folder: Path
+) -> None:
+    """And answers as kernels do that were compiled here."""
     tiny_llama(folder / "tiny")
-    server = LiveServer(["./tiny"], cwd=folder, command=(str(environment / "bin/thirdeye"),))
+    no_compiler = {"PATH": "", "CC": "", "XDG_CACHE_HOME": str(folder / "cache")}
+    server = LiveServer(
+        ["./tiny"],
+        env=no_compiler if levels_here() else {},
+        cwd=folder,
+        command=(str(environment / "bin/thirdeye"),),
+    )
+    checkout = LiveServer([str(folder / "tiny")])
     try:
         server.start()
         with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client:
             assert "<title>" in client.get("/").text
             for asset in ASSETS:
                 assert client.get(asset).status_code == 200, asset
-            message = {"role": "user", "content": "Hi"}
-            body = {"model": "tiny", "messages": [message], "max_tokens": 4, "temperature": 0}
-            answer = client.post("/v1/chat/completions", json=body).json()
-        assert answer["usage"]["completion_tokens"] == 4
+        answer = answer_of(server)
+        assert answer["usage"]["completion_tokens"] == 12
         talk = [environment / "bin/thirdeye", "complete", "--url", server.url, "--max-tokens", "4"]
         done = subprocess.run([*talk, "Hi"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr
         assert server.stop() == 0, server.output
+        if levels_here() and shutil.which("cc"):
+            assert f"{levels_here()[0].name} kernels from the wheel" in server.output
+            assert not (folder / "cache/thirdeye/kernels").exists()
+            checkout.start()
+            assert answer_of(checkout)["choices"] == answer["choices"]
+            checkout.stop()
+            assert f"{levels_here()[0].name} kernels compiled here" in checkout.output
     finally:
         server.kill()
+        checkout.kill()
+
+
+@pytest.mark.skipif(
+    not (levels_here() and shutil.which("cc")),
+    reason="NATIVE TESTS SKIPPED: no compiler, or no level that the processor has",
+)
+def test_a_tampered_library_is_refused_and_said(environment: Path, folder: Path) -> None:
+    (library,) = environment.glob(f"lib/python*/**/prebuilt/kernels-{levels_here()[0].name}.so")
+    content = library.read_bytes()
+    library.write_bytes(content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
+    try:
+        done = subprocess.run(
+            [environment / "bin/thirdeye", "doctor"],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            env={"PATH": "", "HOME": str(folder), "COLUMNS": "1000"},  # a row is a line
+        )
+    finally:
+        library.write_bytes(content)
+    assert done.returncode == 0, done.stderr
+    names = ("kernels of the wheel", "native kernels")
+    wheel, kernels = (
+        next(line for line in done.stdout.splitlines() if line.startswith(name)) for name in names
+    )
+    assert "REFUSED: " in wheel
+    assert "is not what the manifest says (SHA-256 " in wheel
+    if len(levels_here()) > 1:
+        assert f"{levels_here()[1].name}, from the wheel: " in kernels
+    else:
+        assert "none: no C compiler is here" in kernels
+        assert "refused" in kernels

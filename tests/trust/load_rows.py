@@ -115,7 +115,7 @@ LOAD_ROWS = (
     Row(
         3,
         "soak",
-        "100,000 requests of 8 kinds on a tiny model, one in five left in the middle",
+        "100,000 requests of 8 kinds on a tiny model, one in five left in the middle, after 10,000",
         "memory grows by less than 1 MB for 10,000; no descriptor, connection or block is left",
         full=("tests/trust/live/test_soak.py",),
         push=("tests/e2e/clients/test_rest.py::test_memory_does_not_grow",),

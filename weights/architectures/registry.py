@@ -11,6 +11,9 @@ from thirdeye.weights.architectures.classic.mpt import MPT
 from thirdeye.weights.architectures.classic.olmo1 import OLMO1
 from thirdeye.weights.architectures.classic.opt import OPT
 from thirdeye.weights.architectures.classic.phi import PHI
+from thirdeye.weights.architectures.experts.ernie4_5_moe import ERNIE4_5_MOE
+from thirdeye.weights.architectures.experts.glm4_moe import GLM4_MOE
+from thirdeye.weights.architectures.experts.gpt_oss import GPT_OSS
 from thirdeye.weights.architectures.experts.granite_moe import GRANITE_MOE
 from thirdeye.weights.architectures.experts.mixtral import MIXTRAL
 from thirdeye.weights.architectures.experts.olmoe import OLMOE
@@ -90,6 +93,9 @@ ARCHITECTURES = (
     MIXTRAL,
     OLMOE,
     GRANITE_MOE,
+    GLM4_MOE,
+    ERNIE4_5_MOE,
+    GPT_OSS,
 )
 WRAPPERS = ("gemma3", "mistral3")  # of a text model and others, of which the text's is served
 

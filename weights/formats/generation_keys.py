@@ -10,8 +10,9 @@ from thirdeye.weights.formats.fields import Fields
 
 OBEYED = frozenset(
     ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens", "do_sample",
-     "eos_token_id"]
+     "eos_token_id", "min_new_tokens", "stop_strings", "suppress_tokens"]
 )  # fmt: skip
+MAX_STOPS, MAX_STOP_CHARS, MAX_BANNED = 16, 256, 1024  # as many as a request may name
 # What else changes the tokens that are drawn, with the values that change nothing.
 NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "bad_words_ids": ([],),
@@ -33,20 +34,19 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "max_length": (20,),  # transformers' own default, which it does not mean
     "max_time": (),
     "min_length": (0,),
-    "min_new_tokens": (0,),
     "no_repeat_ngram_size": (0,),
     "num_beam_groups": (1,),
     "num_beams": (1,),
     "num_return_sequences": (1,),
     "penalty_alpha": (0,),
     "sequence_bias": ([], {}),
-    "stop_strings": ([], ""),
-    "suppress_tokens": ([],),
     "token_healing": (False,),
     "top_h": (),
     "typical_p": (1,),
     "watermarking_config": ({},),
 }
+WORDS = "bad_words_ids"  # obeyed where each is one token
+LEAVE = " '--generation-config none' leaves it alone."
 BEAMS = "of beams, which are named when there are several"
 GUESSES = "of speculation, which changes no answer"
 MEMORY = "of how transformers computes, and keeps keys and values"
@@ -80,8 +80,47 @@ def not_obeyed(generation: Fields, context: int | None) -> Iterator[str]:
         if value is None or key in OBEYED or key in HARMLESS:
             continue
         is_context = key == "max_length" and context is not None and _at_least(value, context)
-        if not is_context and value not in NEUTRAL.get(key, ()):
+        is_banned = key == WORDS and _single_ids(value) is not None
+        if not is_context and not is_banned and value not in NEUTRAL.get(key, ()):
             yield key
+
+
+def stop_strings(generation: Fields) -> tuple[str, ...]:
+    """Texts that end an answer. Raises `ModelFormatError`."""
+    key = "stop_strings"
+    value = generation.raw(key, [])
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise generation.error(key, f"must be a string or a list of strings.{LEAVE}")
+    kept = tuple(filter(None, texts))
+    if len(kept) > MAX_STOPS or any(len(text) > MAX_STOP_CHARS for text in kept):
+        limit = f"{MAX_STOPS} strings of {MAX_STOP_CHARS} characters"
+        raise generation.error(key, f"must be at most {limit}, got {len(kept)}.{LEAVE}")
+    return kept
+
+
+def banned_ids(generation: Fields, vocab_size: int) -> list[int]:
+    """Tokens that are never to be drawn. Raises `ModelFormatError`. An id that no token has is
+    none, as transformers takes it; an end of `bad_words_ids` stays one, as there."""
+    key = "suppress_tokens"
+    value = generation.raw(key, [])
+    if not isinstance(value, list) or not all(type(token_id) is int for token_id in value):
+        raise generation.error(key, f"must be a list of token ids.{LEAVE}")
+    ends = generation.raw("eos_token_id", [])
+    ends = ends if isinstance(ends, list) else [ends]
+    words = [i for i in _single_ids(generation.raw(WORDS, [])) or [] if i not in ends]
+    found = sorted({i for i in (*value, *words) if 0 <= i < vocab_size})
+    if len(found) > MAX_BANNED:
+        raise generation.error(key, f"must be at most {MAX_BANNED}, got {len(found)}.{LEAVE}")
+    return found
+
+
+def _single_ids(words: object) -> list[int] | None:
+    """Of words that are a token each; None if any is longer."""
+    if not isinstance(words, list) or not all(isinstance(word, list) for word in words):
+        return None
+    ids = [word[0] for word in words if len(word) == 1 and type(word[0]) is int]
+    return ids if len(ids) == len(words) else None
 
 
 def _at_least(value: object, limit: int) -> bool:

@@ -121,13 +121,15 @@ class HuggingFaceCheckpoint:
     def _read(self, name: str) -> "Tensor":
         weight = self._weights[name]
         is_transposed = any(target.is_transposed for target in self.targets(name) or [])
-        if isinstance(weight, QuantizedWeight) and is_transposed:
+        if isinstance(weight, QuantizedWeight) and is_transposed and len(weight.shape) == 2:
             return weight.read().t()  # whatever layout was quantized is kept [out, in]
         return weight.read()
 
     def suggested_sampling(self) -> SuggestedSampling:
         return of_huggingface(
-            self._directory.fields("generation_config.json"), self.config.max_position_embeddings
+            self._directory.fields("generation_config.json"),
+            self.config.max_position_embeddings,
+            self.config.vocab_size,
         )
 
     def tokenizer(self, never_from_text: Container[str] = ()) -> Tokenizer:

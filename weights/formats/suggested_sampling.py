@@ -5,12 +5,13 @@ so.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.formats.generation_keys import not_obeyed
+from thirdeye.weights.formats.generation_keys import banned_ids, not_obeyed, stop_strings
 
 SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+NEVER = -100.0  # a `logit_bias` that bans a token, as OpenAI's clients know it
 MAX_TEMPERATURE = 2.0
 MAX_INT = 2**31 - 1
 GGUF_PREFIX = "general.sampling."
@@ -28,7 +29,8 @@ GGUF_NEUTRAL: Mapping[str, tuple[object, ...]] = {
 @dataclass(frozen=True, slots=True)
 class SuggestedSampling:
     """By the names of requests; None: the files do not say. `not_obeyed`: the other keys that say
-    something. A `max_tokens` is that of an answer whose request names none."""
+    something. A `max_tokens` is that of an answer whose request names none. Tokens that are never
+    to be drawn are in `logit_bias`."""
 
     temperature: float | None = None
     top_p: float | None = None
@@ -36,24 +38,37 @@ class SuggestedSampling:
     min_p: float | None = None
     repetition_penalty: float | None = None
     max_tokens: int | None = None
+    min_tokens: int | None = None
+    stop: tuple[str, ...] | None = None
+    logit_bias: Mapping[int, float] | None = None
     not_obeyed: tuple[str, ...] = ()
 
-    def said(self) -> dict[str, float]:
-        names = (*SAMPLED, "max_tokens")
+    def said(self) -> dict[str, object]:
+        names = (*SAMPLED, "max_tokens", "min_tokens", "stop", "logit_bias")
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-def of_huggingface(generation: Fields | None, context: int | None = None) -> SuggestedSampling:
+def of_huggingface(
+    generation: Fields | None, context: int | None = None, vocab_size: int = MAX_INT
+) -> SuggestedSampling:
     """`generation`: generation_config.json, of a model whose `context` has so many tokens. Where it
     says `do_sample: false`, the likeliest token is taken. Raises `ModelFormatError` for a value
     that is none."""
     if generation is None:
         return SuggestedSampling()
-    return _read(
+    found = _read(
         generation,
         {name: name for name in SAMPLED} | {"max_tokens": "max_new_tokens"},
         tuple(not_obeyed(generation, context)),
         is_greedy=not generation.boolean("do_sample", True),
+    )
+    key = "min_new_tokens"
+    fewest = generation.integer(key, low=0, high=MAX_INT) if key in generation else 0
+    return replace(
+        found,
+        min_tokens=fewest or None,
+        stop=stop_strings(generation) or None,
+        logit_bias=dict.fromkeys(banned_ids(generation, vocab_size), NEVER) or None,
     )
 
 

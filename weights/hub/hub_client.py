@@ -50,6 +50,15 @@ class HuggingFaceHub:
         self._package = _package(name)
 
     def list_files(self) -> RepositoryListing:
+        try:
+            return self._list_files()
+        except OSError as error:  # of the token's file, whose path may be none
+            raise PullError(
+                f"{self._name} is not fetched: {error}. See HF_HOME, HF_TOKEN_PATH and "
+                "XDG_CACHE_HOME."
+            ) from error
+
+    def _list_files(self) -> RepositoryListing:
         with self._explained():
             info = self._package.HfApi().model_info(
                 self._name.repository,

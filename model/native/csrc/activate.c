@@ -11,7 +11,7 @@
 
 #include <stddef.h>
 
-enum kind { SILU, GELU, GELU_TANH, RELU, RELU2 }; /* as in activate.py */
+enum kind { SILU, GELU, GELU_TANH, RELU, RELU2, CLAMPED_SWIGLU }; /* as in activate.py */
 
 struct activate_args {
     const float *x; /* [num_rows, size], or [num_rows, 2 * size] with the gates first */
@@ -63,6 +63,23 @@ static inline __attribute__((always_inline)) floats activate16(floats x, const e
     return kind == RELU ? y : f_mul(y, y);
 }
 
+/* g sigmoid(1.702 g) (u + 1), g at most 7 and u within +-7; the operand that may be a NaN comes second. */
+static inline floats clamped_swiglu16(floats gate, floats up) {
+    const floats one = f_all(1.0f), limit = f_all(7.0f);
+    gate = f_min(limit, gate);
+    up = f_max(negative(limit), f_min(limit, up));
+    floats swish = f_div(gate, f_add(exp16(f_mul(gate, f_all(-1.702f))), one));
+    return f_mul(swish, f_add(up, one));
+}
+
+static void clamped_row(const float *x, const float *partner, float *output, int size) {
+    for (int i = 0; i < size; i += WIDTH) {
+        int count = size - i;
+        floats up = partner ? f_load_first(partner + i, count) : f_zero();
+        f_store_first(output + i, count, clamped_swiglu16(f_load_first(x + i, count), up));
+    }
+}
+
 /* Inlined with constants, so that no element asks what is wanted. */
 static inline __attribute__((always_inline)) void
 row_of(const float *x, const float *partner, float *output, int size, const enum kind kind) {
@@ -83,6 +100,7 @@ static void activate_row(const struct activate_args *args, int row) {
     if (args->kind == GELU_TANH) row_of(x, partner, output, size, GELU_TANH);
     if (args->kind == RELU) row_of(x, partner, output, size, RELU);
     if (args->kind == RELU2) row_of(x, partner, output, size, RELU2);
+    if (args->kind == CLAMPED_SWIGLU) clamped_row(x, partner, output, size);
 }
 
 void activate(const void *data, struct team *team) {

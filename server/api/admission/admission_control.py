@@ -72,8 +72,8 @@ class AdmissionControl:
         """How many choices may be in flight, as it looks now."""
         return self.max_num_seqs + math.floor(min(self._current_room(), 2**31))
 
-    def admit(self, size: int) -> Permit:
-        """Places for `size` choices. Raises `ServerOverloaded` when they must come back later.
+    def check(self, size: int = 1) -> None:
+        """Raises `ServerOverloaded` if `size` choices must come back later.
 
         A request larger than the whole queue still gets in when nothing else is there.
         """
@@ -81,6 +81,10 @@ class AdmissionControl:
         if self.in_flight and num_ahead > 0 and num_ahead > self._current_room():
             self.num_rejected += 1
             raise self._overloaded(num_ahead, size)
+
+    def admit(self, size: int) -> Permit:
+        """Places for `size` choices. Raises as `check` does."""
+        self.check(size)
         permit = Permit(self, size)
         self.in_flight += size
         self._waiting[permit] = None

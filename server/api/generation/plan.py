@@ -163,7 +163,7 @@ def samplings_of(
     body: GenerationRequest, own: AnswerFields, model: ServedModel, max_tokens: int
 ) -> Sequence[SamplingParams]:
     """One `SamplingParams` for each of the `n` samples; they differ in the seed alone."""
-    if body.min_tokens > max_tokens:
+    if body.min_tokens > max_tokens and "min_tokens" in body.model_fields_set:
         raise refuse(
             "min_tokens",
             f"must be at most {max_tokens}, as many as there can be; got {body.min_tokens}.",
@@ -174,7 +174,7 @@ def samplings_of(
         drawn["top_k"] = 0
     first = SamplingParams(
         max_tokens=max_tokens,
-        min_tokens=0 if own.thoughts.engine else body.min_tokens,  # else behind the thinking
+        min_tokens=0 if own.thoughts.engine else min(body.min_tokens, max_tokens),
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
         logit_bias=body.logit_bias,
@@ -199,6 +199,7 @@ def text_options(body: GenerationRequest, own: AnswerFields) -> TextOptions:
         parameters={tool.name: tool.parameters for tool in own.tools},
         reasoning=own.thoughts.form,
         prompt_state=own.thoughts.state,
+        call_id=own.thoughts.call_id,
         shows_thoughts=own.thoughts.is_shown,
         list_tokens=own.lists_tokens or body.receipt,
     )

@@ -43,6 +43,7 @@ class ThoughtTerms:
     state: PromptState = PromptState.UNDECIDED
     is_shown: bool = True
     engine: Thinking | None = None  # None: nothing has to be held
+    call_id: int | None = None  # the token that ends open thinking, for it begins a call
     grammar: str = ""  # of the whole behind the thinking
 
 
@@ -117,23 +118,29 @@ def thought_terms(
     *,
     grammar: str,
     is_headed: bool = False,
+    call_mark: str = "",
     min_tokens: int,
 ) -> ThoughtTerms:
     """The terms of an answer to this prompt, whose last tokens may have begun the thinking.
-    `is_headed`: the grammar has what stands between the thinking and the answer."""
+    `is_headed`: the grammar has what stands between the thinking and the answer. `call_mark`: what
+    calls begin with; a model that has a token for it and thinks on has begun to call all the same.
+    """
     form = model.template.reasoning_form if model.template else None
     state = form.state_after(prompt_ids, model.tokenizer) if form else PromptState.CLOSED
     if form is None or (state is PromptState.CLOSED and form is not HARMONY):
         return ThoughtTerms(grammar=grammar)
     if grammar:
         grammar = behind("" if is_headed else form.answer, grammar)
-    if not grammar and plan.budget is None and not min_tokens:
-        return ThoughtTerms(form, state, plan.is_shown)
     encode = model.tokenizer.encode_with_special
+    marks = encode(call_mark) if call_mark and form is not HARMONY else []
+    call_id = marks[0] if len(marks) == 1 else None
+    if not grammar and plan.budget is None and not min_tokens:
+        return ThoughtTerms(form, state, plan.is_shown, call_id=call_id)
     engine = Thinking(
         open_ids=[] if state is PromptState.OPEN else encode(form.open.rstrip()),
         close_ids=encode(form.close),
+        call_id=call_id,
         max_tokens=plan.budget,
         min_tokens=min_tokens,
     )
-    return ThoughtTerms(form, state, plan.is_shown, engine, grammar)
+    return ThoughtTerms(form, state, plan.is_shown, engine, call_id, grammar)

@@ -1,21 +1,48 @@
 """The gate before all routes: the key and its scopes, or without keys the Host. Open paths are
-listed."""
+listed.
+
+What asks the engine and would be refused whatever it asks is refused here, before its body is
+parsed: in a flood that is what most requests cost.
+"""
+
+from collections.abc import Callable, MutableMapping
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.auth import ApiKeys, HostCheck, open_paths, scope_of
+from thirdeye.server.api.http.error_envelope import MESSAGES_PATH
 from thirdeye.server.api.http.error_handlers import error_response
 from thirdeye.server.api.http.request_scope import lifetime_in
 from thirdeye.server.errors import ApiError
+
+# Routes whose every answer wants a place in the engine.
+ENGINE_PATHS = frozenset(
+    {
+        *(
+            prefix + path
+            for prefix in ("", "/v1")
+            for path in ("/completions", "/chat/completions")
+        ),
+        *(prefix + path for prefix in ("", "/v1") for path in ("/embeddings", "/responses")),
+        *("/api/chat", "/api/generate", "/api/embed", "/api/embeddings"),
+        *(MESSAGES_PATH, "/v1/verify"),
+    }
+)
+CheckRoom = Callable[[str, MutableMapping[str, str]], None]
 
 
 class GateMiddleware:
     """Looks at the path the router will see and at nothing that is put together from headers."""
 
-    def __init__(self, app: ASGIApp, config: ApiConfig, keys: ApiKeys) -> None:
+    def __init__(
+        self, app: ASGIApp, config: ApiConfig, keys: ApiKeys, check_room: CheckRoom
+    ) -> None:
+        """`check_room`, of a caller and the headers of its answer, raises `ApiError`."""
         self._app = app
+        self._check_room = check_room
+        self._max_body_bytes = config.max_body_bytes
         self._keys = keys
         self._caller_header = config.caller_header
         self._open_paths = open_paths(open_metrics=config.open_metrics)
@@ -28,7 +55,29 @@ class GateMiddleware:
             except ApiError as error:
                 await error_response(error, scope)(scope, receive, send)
                 return
+            if scope["method"] == "POST" and scope["path"] in ENGINE_PATHS:
+                lifetime = lifetime_in(scope)
+                try:
+                    self._check_room(lifetime.caller, lifetime.headers)
+                except ApiError as error:
+                    lifetime.route = scope["path"]
+                    if await self._discard_body(receive):
+                        await error_response(error, scope)(scope, receive, send)
+                    return
         await self._app(scope, receive, send)
+
+    async def _discard_body(self, receive: Receive) -> bool:
+        """Whoever still sends would not read its answer from a connection that closes. False: gone.
+        What is longer than any body may be hears it all the same."""
+        num_bytes = 0
+        while num_bytes <= self._max_body_bytes:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return False
+            num_bytes += len(message.get("body", b""))
+            if not message.get("more_body", False):
+                break
+        return True
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)

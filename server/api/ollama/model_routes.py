@@ -4,6 +4,8 @@ One model, under each of its names; it is loaded, and stays so until the server 
 """
 
 import hashlib
+import json
+from collections.abc import Iterator
 from typing import Any
 
 from fastapi import APIRouter
@@ -16,7 +18,6 @@ from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.ollama.answers import rfc3339
 from thirdeye.server.api.ollama.model_cards import (
-    Capability,
     OllamaDetails,
     OllamaModel,
     OllamaModels,
@@ -27,7 +28,7 @@ from thirdeye.server.api.ollama.model_cards import (
 )
 from thirdeye.server.api.ollama.schema import OllamaShowRequest
 from thirdeye.server.api.state.context import Context
-from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.server_state import ServedModel, capabilities_of
 from thirdeye.server.engine.interface.types import EngineInfo
 
 LEVEL = "0.12.11"  # of Ollama: the edition whose API is spoken here, for clients that ask
@@ -84,7 +85,7 @@ def entry_of(name: str, model: ServedModel, engine: EngineInfo) -> OllamaModel:
     )
 
 
-def running(model: ServedModel, engine: EngineInfo) -> OllamaRunning:
+def running(model: ServedModel, engine: EngineInfo, expires_at: str = NEVER) -> OllamaRunning:
     size = model.info.num_bytes
     return OllamaRunning(
         name=with_tag(model.names[0]),
@@ -92,7 +93,7 @@ def running(model: ServedModel, engine: EngineInfo) -> OllamaRunning:
         size=size,
         digest=digest_of(model),
         details=details_of(model, engine),
-        expires_at=NEVER,
+        expires_at=expires_at,
         size_vram=size if engine.device.startswith("cuda") else 0,
         context_length=model.max_model_len,
     )
@@ -120,24 +121,24 @@ def in_millions(count: int) -> str:
 
 
 def shown(model: ServedModel, engine: EngineInfo) -> OllamaShown:
-    said = model.defaults.said() | {"num_ctx": model.max_model_len}
     return OllamaShown(
-        parameters="\n".join(f"{name:<30} {value}" for name, value in said.items()),
+        parameters="\n".join(f"{name:<30} {value}" for name, value in parameters_of(model)),
         template=model.template.source if model.template else "{{ prompt }}",
         details=details_of(model, engine),
         model_info=facts_of(model, engine),
-        capabilities=[*capabilities_of(model)],
+        capabilities=capabilities_of(model),
         modified_at=rfc3339(model.created),
     )
 
 
-def capabilities_of(model: ServedModel) -> list[Capability]:
-    found: list[Capability] = ["completion"]
-    if model.template is not None:
-        found.append("tools")
-        if model.template.reasoning_form is not None:
-            found.append("thinking")
-    return found
+def parameters_of(model: ServedModel) -> Iterator[tuple[str, object]]:
+    """As in a Modelfile: a line for each stop string."""
+    for name, value in model.defaults.said().items():
+        if isinstance(value, tuple):
+            yield from ((name, json.dumps(item)) for item in value)
+        elif name != "logit_bias":  # which it has no word for
+            yield name, value
+    yield "num_ctx", model.max_model_len
 
 
 def facts_of(model: ServedModel, engine: EngineInfo) -> JsonObject:

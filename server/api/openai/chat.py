@@ -40,6 +40,7 @@ from thirdeye.server.text.templates.chat_template import ChatTemplateError
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong
 from thirdeye.server.text.tools.definitions import Tool, ToolUse
 from thirdeye.server.text.tools.families.form_table import HARMONY_CALLS
+from thirdeye.server.text.tools.form import OPEN
 from thirdeye.server.text.tools.tool_prompt import fit
 
 
@@ -104,6 +105,7 @@ async def plan_chat(
     id_prefix: str = "chatcmpl-",
 ) -> Generation:
     """The engine requests of a chat request. Raises `InvalidRequest` for what does not fit."""
+    body = model.defaults.fill(body)
     tools = tool_use(body, model)
     thinking = plan_thinking(body, model)
     may_call = tools is not None and tools.may_call
@@ -121,6 +123,7 @@ async def plan_chat(
         model,
         grammar="" if is_whole else grammar,
         is_headed=may_call and form is HARMONY_CALLS,
+        call_mark=(OPEN if form is None else form.mark) if may_call else "",
         min_tokens=0 if is_whole else body.min_tokens,
     )
     if is_whole and thoughts.engine is not None:

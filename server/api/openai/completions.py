@@ -70,6 +70,7 @@ async def plan_completion(
     body: CompletionRequest, model: ServedModel, grammars: Grammars, caller: str
 ) -> Generation:
     """The engine requests of a completion request. Raises `InvalidRequest` if too large."""
+    body = model.defaults.fill(body)
     grammar = await grammars.of(*constraint_of(body))
     encoded = [
         await encode_raw(

@@ -11,7 +11,7 @@ from copy import deepcopy
 from typing import Any
 
 from thirdeye.server.api.requests.decimals import decimal_up_to
-from thirdeye.server.api.state.generation_defaults import SAMPLED
+from thirdeye.server.api.state.generation_defaults import FILLED, SAMPLED
 from thirdeye.server.api.state.server_state import ServedModel
 
 Document = dict[str, Any]
@@ -50,9 +50,9 @@ def _name_models(field: Document, model: ServedModel) -> None:
             option["enum"] = list(model.names)
 
 
-def _show_defaults(fields: Document, defaults: dict[str, float]) -> None:
+def _show_defaults(fields: Document, defaults: dict[str, object]) -> None:
     """What the model suggests counts where a request says nothing."""
-    for name in fields.keys() & defaults.keys() & set(SAMPLED):
+    for name in fields.keys() & defaults.keys() & {*SAMPLED, *FILLED}:
         for option in fields[name].get("anyOf", [fields[name]]):
             if "default" in option:
                 option["default"] = defaults[name]

@@ -1,7 +1,8 @@
 """An answer that thinks first: its grammar, and the tokens it must have, begin behind the thinking.
 
     undecided   the answer may begin by thinking, or at once
-    thinking    anything, until its closing text; once its budget is spent, that text token by token
+    thinking    anything, until its closing text, or the token that begins a call; once its budget
+                is spent, the closing text token by token
     answer      what the request's own grammar allows, from its start on
 
 Like any `Matcher` it is a function of the answer's tokens and of nothing else. The closing text is
@@ -68,6 +69,7 @@ class ThinkingMatcher:
         self._vocabulary = vocabulary
         self._end_ids = [i for i in end_ids if i < len(vocabulary.tokens)]
         self._close = b"".join(vocabulary.tokens[i] for i in thinking.close_ids)
+        self._call_id = thinking.call_id
         self._token_ids: list[int] = []
         self._answer_at: int | None = None  # how many tokens the thinking took, once it is over
         self._known_at = 0  # how many tokens it took to know that
@@ -111,6 +113,9 @@ class ThinkingMatcher:
             return
         if self._close in self._recent_bytes():
             self._answer_at = self._known_at = now
+            return
+        if self._spent_at is None and now > num_open and self._token_ids[-1] == self._call_id:
+            self._answer_at, self._known_at = now - 1, now
             return
         budget = self._thinking.max_tokens
         if budget is not None and self._spent_at is None and now - num_open >= budget:

@@ -67,6 +67,7 @@ class Thinking(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     open_ids: list[int] = []  # what begins it; none: the prompt's last tokens have
     close_ids: list[int]  # what ends it
+    call_id: int | None = None  # a token that ends it too, and is the first of the answer
     max_tokens: int | None = None  # between the two; then it is closed. None: any number
     min_tokens: int = 0  # `SamplingParams.min_tokens`, but of the answer behind it
 
@@ -167,6 +168,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     memory: str = ""  # where a GPU's goes, as measured at start
     num_ranks: int = 1  # processes that compute the model together
     isa: str = ""  # what our kernels are compiled for, which decides no bit; empty: none
+    has_kernels_of_wheel: bool = False  # else they were compiled on this machine
     missed_paths: list[str] = []  # fast paths that do not apply, with the reason
 
 

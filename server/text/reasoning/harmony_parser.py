@@ -58,6 +58,10 @@ class HarmonyParser:
             pass
         return pieces
 
+    def end_thinking(self) -> list[Piece]:
+        """Nothing: here a call has a head of its own, which ends whatever was before it."""
+        return []
+
     def flush(self) -> list[Piece]:
         """The end. A head without a message says nothing."""
         held, self._held = self._held, ""

@@ -43,6 +43,14 @@ class ThinkParser:
             pass
         return pieces
 
+    def end_thinking(self) -> list[str | Thought]:
+        """What comes next is the answer's, though the closing mark is missing."""
+        if not self.is_thinking:
+            return []
+        pieces = self.flush()
+        self._state, self._is_at_start = PromptState.CLOSED, True
+        return pieces
+
     def flush(self) -> list[str | Thought]:
         """The end: what was held back is what it looks like. White space at it is dropped from a
         thought."""

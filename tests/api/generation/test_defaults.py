@@ -5,12 +5,20 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.support import CONTEXT, Served, fake_engine
+from tests.api.support import CONTEXT, Served, fake_engine, says
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.engine.interface.types import SamplingParams
 
 SUGGESTED = GenerationDefaults(
-    temperature=0.6, top_p=0.9, top_k=20, min_p=0.05, repetition_penalty=1.1, max_tokens=30
+    temperature=0.6,
+    top_p=0.9,
+    top_k=20,
+    min_p=0.05,
+    repetition_penalty=1.1,
+    max_tokens=30,
+    min_tokens=4,
+    stop=("e",),
+    logit_bias={5: -100.0},
 )
 HI = [{"role": "user", "content": "Hi"}]
 DIALECTS: dict[str, dict[str, Any]] = {
@@ -43,6 +51,7 @@ def test_suggestions_count(served: Served, path: str) -> None:
     got = (sampling.temperature, sampling.top_p, sampling.top_k, sampling.min_p)
     assert got == (0.6, 0.9, 20, 0.05)
     assert sampling.repetition_penalty == 1.1
+    assert (sampling.min_tokens, sampling.logit_bias) == (4, {5: -100.0})
 
 
 @pytest.mark.parametrize("path", DIALECTS)
@@ -89,6 +98,9 @@ def test_models_and_the_document_show_them(served: Served) -> None:
         "min_p": 0.05,
         "repetition_penalty": 1.1,
         "max_tokens": 30,
+        "min_tokens": 4,
+        "stop": ["e"],
+        "logit_bias": {"5": -100.0},
     }
     served.use(fake_engine())
     (card, _) = get(served, "/v1/models")["data"]
@@ -97,5 +109,42 @@ def test_models_and_the_document_show_them(served: Served) -> None:
     schemas = get(served, "/openapi.json")["components"]["schemas"]
     for request in ("ChatRequest", "CompletionRequest", "ResponsesRequest", "MessagesRequest"):
         assert default_of(schemas[request], "temperature") == 0.6
+    assert default_of(schemas["ChatRequest"], "min_tokens") == 4
     assert default_of(schemas["ResponsesRequest"], "presence_penalty") == 0
     assert default_of(schemas["CompletionRequest"], "max_tokens") == 16
+
+
+def answer(served: Served, path: str, **changes: Any) -> str:
+    """The text of an answer of twelve tokens, "Hello there!" letter by letter."""
+    served.use(fake_engine(says("Hello there!")), defaults=GenerationDefaults(stop=("t", "!")))
+    got = served.whole(path, {"model": "tiny"} | DIALECTS[path] | changes)
+    if path == "/v1/completions":
+        return str(got["choices"][0]["text"])
+    if path == "/v1/chat/completions":
+        return str(got["choices"][0]["message"]["content"])
+    return str((got["output"][0] if "output" in got else got)["content"][0]["text"])
+
+
+@pytest.mark.parametrize("path", DIALECTS)
+def test_suggested_strings_end_an_answer(served: Served, path: str) -> None:
+    assert answer(served, path) == "Hello "
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/messages"])
+def test_strings_that_a_request_names_end_it_instead(served: Served, path: str) -> None:
+    name = "stop_sequences" if path == "/v1/messages" else "stop"
+    assert answer(served, path, **{name: ["r"]}) == "Hello the"
+    if path != "/v1/messages":  # whose empty list names nothing
+        assert answer(served, path, **{name: []}) == "Hello there!"
+
+
+def test_a_token_that_a_request_biases_is_its_own(served: Served) -> None:
+    bias = {"5": 2, "6": 1}
+    sampling = sampled(served, "/v1/chat/completions", logit_bias=bias)
+    assert sampling.logit_bias == {5: 2.0, 6: 1.0}
+    assert sampled(served, "/v1/completions", logit_bias={"6": 1}).logit_bias == {5: -100.0, 6: 1.0}
+
+
+def test_a_suggested_minimum_yields_to_a_smaller_limit(served: Served) -> None:
+    assert sampled(served, "/v1/completions", max_tokens=2).min_tokens == 2
+    assert sampled(served, "/v1/completions", min_tokens=0).min_tokens == 0

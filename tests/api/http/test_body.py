@@ -162,6 +162,7 @@ def test_depth_is_counted_without_a_stack() -> None:
     assert depth_of(5) == 0
 
 
+@settings(deadline=None)
 @given(st.text("ab", max_size=6), st.text("ab", max_size=6))
 def test_edit_distance_is_a_distance(a: str, b: str) -> None:
     """Against the textbook recursion."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema_rs import Draft202012Validator
 
@@ -27,6 +27,7 @@ def is_valid(request: str, body: dict[str, Any]) -> bool:
     return Draft202012Validator(schema).is_valid(body)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**20), st.integers(0, 10**20))
 def test_decimals_up_to(largest: int, other: int) -> None:
     """The pattern takes 0..largest in one way of writing each, and nothing else."""

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -15,7 +15,7 @@ from tests.api.reasoning.thinker import (
     prompt_of,
     thinking_server,
 )
-from tests.api.support import CHAT, Served, fake_engine, says
+from tests.api.support import CHAT, ByteTokenizer, Served, fake_engine, says
 
 URL = "/v1/chat/completions"
 Json = dict[str, Any]
@@ -100,6 +100,28 @@ def test_tool_calls_begin_behind_the_thinking(thinker: Served) -> None:
     message = thinker.whole(URL, CHAT | {"tools": tools})["choices"][0]["message"]
     assert message["reasoning_content"] == call
     assert [c["function"]["name"] for c in message["tool_calls"]] == ["f"]
+
+
+class CallingTokenizer(ByteTokenizer):
+    """With one token for what begins a call, as the families have it that think and call."""
+
+    special_tokens: ClassVar = ByteTokenizer.special_tokens | {"<tool_call>": 259}
+
+
+@pytest.mark.parametrize("budget", [{}, {"thinking_token_budget": 300}], ids=str)
+def test_a_call_ends_thinking_that_was_never_closed(thinker: Served, budget: Json) -> None:
+    head, rest = "<think>I need f, by <tool_call>.\n", '{"name": "f", "arguments": {}}</tool_call>'
+    answer = [*head.encode(), 259, *says("\n" + rest)]
+    engine = thinker.use(fake_engine(answer), tokenizer=CallingTokenizer())
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    choice = thinker.whole(URL, CHAT | {"tools": tools} | budget)["choices"][0]
+    assert choice["message"]["reasoning_content"] == "I need f, by <tool_call>."
+    assert [c["function"]["name"] for c in choice["message"]["tool_calls"]] == ["f"]
+    assert choice["finish_reason"] == "tool_calls"
+    assert engine.requests[-1].thinking.call_id == 259
+    thinker.use(fake_engine(answer), tokenizer=CallingTokenizer())
+    told = thinker.whole(URL, CHAT | budget)["choices"][0]["message"]
+    assert "tool_calls" not in told, "without tools there is no call"
 
 
 def test_logprobs_cover_the_content_and_the_thinking_where_it_is_asked_for(thinker: Served) -> None:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 
@@ -94,6 +95,10 @@ def test_items_of_thoughts_come_back_in(thinker: Served) -> None:
     ]
     _, prompt = asked(thinker, RESPONSES, ASK | {"input": items})
     assert "|assistant\n<think>I see.</think>Hello.|assistant\n<think>Then f.</think>f|" in prompt
+    told = httpx.post(thinker.url + RESPONSES, json=ASK | {"input": items}, trust_env=False)
+    assert told.headers["x-ignored-params"] == (
+        "input[1].encrypted_content, input[6].encrypted_content"
+    ), "what is sealed for others is named, whether or not there is a summary to read"
 
 
 def summary(text: str) -> dict[str, str]:

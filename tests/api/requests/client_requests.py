@@ -40,6 +40,11 @@ SHELL_CALL = {
     "status": "completed",
     "action": {"type": "exec", "command": ["ls", "-l"], "env": {}},
 }
+SEALED = {
+    "type": "reasoning",
+    "summary": [{"type": "summary_text", "text": "I see."}],
+    "encrypted_content": "x",
+}
 SEARCH_CALL = {
     "type": "web_search_call",
     "id": "w",
@@ -229,6 +234,8 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"input": [SEARCH_CALL, {"role": "user", "content": "Hi"}]}, "input[0]"),
         ({"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"},
                     {"role": "user", "content": "Hi"}]}, "input[0].encrypted_content"),
+        ({"input": [{"role": "user", "content": "Hi"}, SEALED, {"role": "user", "content": "Go"}]},
+         "input[1].encrypted_content"),
     )),
     *((MESSAGES_URL, change, names) for change, names in (
         ({"max_tokens": 32000}, "max_tokens"), ({"max_tokens": 2**63}, "max_tokens"),

@@ -1,104 +1,45 @@
 """The project against other servers on the same cores: same prompts, same client, turn by turn.
 
-    make bench-cpu ARGS="--llama-server PATH --gguf PATH"     llama.cpp's server, started by us
-    make bench-cpu ARGS="--peer vllm=http://127.0.0.1:8001"   any OpenAI server that runs already
+    make bench-cpu ARGS="--gguf FILE --peer llama=PATH --peer 'ik=PATH -rtr'"
+
+    --gguf FILE            what we serve, and whoever does not say otherwise [the default model]
+    --peer NAME=COMMAND    llama.cpp's server or a relative, started by us; `--model OTHER` behind
+                           it serves another file, their quickest format for instance
+    --peer NAME=URL        any server that speaks OpenAI's API and runs already
+    --ours NAME=ARGUMENTS  once more ourselves, with these for `thirdeye serve` ("--isa avx2")
 
 All servers are up; rounds alternate between them, so that whatever else the machine does troubles
-all alike; medians, and ratios to the first peer. Start to first token is taken once a server, in
-the order they start. `docs/cpu.md` says how to get llama.cpp's server and its best format. A peer
-that is not there is left out, and said so. The last line is JSON.
+all alike; medians, and the ratio of each of ours to the better of the peers, figure by figure.
+Quality is beside speed: the Kullback-Leibler divergence from fp32 of the file, as `thirdeye eval
+kl` has it, of ours as served; of a peer's other file that of its weights alone, with exact sums; of
+a peer on the same file it is what its 8-bit activations cost, which cannot be seen from outside:
+nan. The last line is JSON. `docs/cpu.md` says how to get llama.cpp's server and its quickest
+format.
 """
 
 import argparse
 import json
+import math
 import os
 import platform
-import socket
-import statistics
-import subprocess
+import shlex
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
-
-from tests.bench.server.bench_serve import ARGS, one, round_of
+from tests.bench.server.bench_serve import round_of
 from tests.bench.server.light import ask, with_wire
-from tests.e2e.live import LiveServer
+from tests.bench.server.peers import Figures, Peer, Spec, ours, started
+from thirdeye.model.native.library import Library
+from thirdeye.server.eval.quality import EXACT, TEXT, judge
+from thirdeye.server.load.native_kernels import compiled_library
+from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.resolve import resolve_model
 
 LONG_PROMPT = 512  # tokens, about
-Figures = dict[str, float]
-
-
-@dataclass
-class Peer:
-    """One server under measurement, and what its rounds gave."""
-
-    name: str
-    url: str
-    pids: list[int]
-    start: float | None = None  # seconds from its command to its first token
-    rounds: list[Figures] = field(default_factory=list)
-
-    def medians(self) -> Figures:
-        figures = {name: statistics.median(r[name] for r in self.rounds) for name in self.rounds[0]}
-        if self.start is not None:
-            figures["start to first token, s"] = self.start
-        if self.pids:
-            figures["resident, GB"] = sum(map(resident, self.pids)) / 1e9
-        return {name: round(value, 2) for name, value in figures.items()}
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory of a process that are its own, and its share of what others have too."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-
-
-@contextmanager
-def ours(args: list[str]) -> Iterator[Peer]:
-    started = time.monotonic()
-    server = LiveServer([*ARGS, *args]).start()
-    try:
-        first_token(server.url)
-        start = time.monotonic() - started
-        yield Peer("thirdeye", server.url, [server.process.pid, *server.children()], start)
-    finally:
-        server.stop()
-
-
-@contextmanager
-def llama_server(binary: Path, gguf: Path, slots: int) -> Iterator[Peer]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    sizes = ["--parallel", str(slots), "--ctx-size", str(slots * 1024)]
-    threads = ["--threads", str(os.cpu_count()), "--threads-batch", str(os.cpu_count())]
-    command = [str(binary), "--model", str(gguf), "--port", str(port), *sizes, *threads]
-    started, url = time.monotonic(), f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while not is_ready(url):
-            assert process.poll() is None, f"{binary} ended with {process.returncode}"
-            time.sleep(0.02)
-        first_token(url)
-        yield Peer(f"llama-server {gguf.stem}", url, [process.pid], time.monotonic() - started)
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def is_ready(url: str) -> bool:
-    try:
-        return httpx.get(f"{url}/health", trust_env=False).status_code == 200
-    except httpx.HTTPError:
-        return False
-
-
-def first_token(url: str) -> None:
-    with_wire(url, lambda wire: one(wire, 0, 1))
+KL, TOP1 = "mean KL to fp32", "top-1 as fp32, %"
+LESS_IS_BETTER = ("first token", "start", "resident", KL)
 
 
 def prefill(url: str, number: int) -> float:
@@ -121,48 +62,107 @@ def measure(peer: Peer, args: argparse.Namespace, number: int) -> None:
     figures["prefill tok/s"] = prefill(peer.url, 100 * number + 1)
     peer.rounds.append(figures)
     shown = ", ".join(f"{name}: {value:.1f}" for name, value in figures.items())
-    print(f"{peer.name}: {shown}", flush=True)
+    print(f"round {number}, {peer.name}: {shown}", flush=True)
 
 
-def table(figures: dict[str, Figures]) -> str:
-    """Markdown: a row a figure, a column a server, and our ratio to the first peer."""
-    names = list(figures)
-    rows = [f"| | {' | '.join(names)} | ratio |", "|---" * (len(names) + 2) + "|"]
-    for figure, value in figures[names[0]].items():
-        cells = [f"{figures[name].get(figure, float('nan')):,.2f}" for name in names]
-        other = figures[names[1]].get(figure) if len(names) > 1 else None
-        rows.append(f"| {figure} | {' | '.join(cells)} | {value / other if other else 0:.2f} |")
+def quality(gguf: Path, peers: Sequence[Peer]) -> dict[str, Figures]:
+    """Divergence from fp32 of the file, by server, of those that can be told."""
+    path = compiled_library()
+    native, exact = Library(Path(path)) if path else None, open_checkpoint(gguf)
+    found: dict[tuple[Path, str, str], Figures] = {}  # ways to serve, each read once
+    figures = {}
+    for peer in peers:
+        if not peer.is_ours and peer.file is None:
+            continue
+        way = (peer.file or gguf, *(peer.ways if peer.is_ours else (EXACT, "auto")))
+        if way not in found:
+            (one,) = judge(
+                *(open_checkpoint(way[0]), TEXT.read_text(), [way[1]]),
+                native=native,
+                window=512,
+                is_compared=True,
+                kv_dtype=way[2],
+                against=exact,
+            )
+            found[way] = {KL: one.mean_kl, TOP1: 100 * one.top1}
+        figures[peer.name] = found[way]
+    return figures
+
+
+def ratio(figure: str, own: float, others: Sequence[float]) -> float:
+    """Ours over the better of the others', nan where there is none."""
+    known = [other for other in others if not math.isnan(other)]
+    if not known:
+        return math.nan
+    best = min(known) if figure.startswith(LESS_IS_BETTER) else max(known)
+    return own / best if best else math.nan
+
+
+def table(figures: dict[str, Figures], names_of_ours: Sequence[str]) -> str:
+    """Markdown: a row a figure, a column a server, and of each of ours its ratio to the better
+    peer."""
+    names, others = list(figures), [name for name in figures if name not in names_of_ours]
+    titles = [*names, *(f"{name} / the better peer" for name in names_of_ours if others)]
+    rows = [f"| | {' | '.join(titles)} |", "|---" * (len(titles) + 1) + "|"]
+    for figure in dict.fromkeys(figure for name in names for figure in figures[name]):
+        cells = {name: figures[name].get(figure, math.nan) for name in names}
+        digits = 4 if figure == KL else 2
+        shown = [f"{cell:,.{digits}f}" for cell in cells.values()]
+        if others:
+            theirs = [cells[name] for name in others]
+            shown += [f"{ratio(figure, cells[name], theirs):.2f}" for name in names_of_ours]
+        rows.append(f"| {figure} | {' | '.join(shown)} |")
     return "\n".join(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--llama-server", type=Path, help="llama.cpp's server")
-    parser.add_argument("--gguf", type=Path, help="the model for it, in its best format")
-    parser.add_argument("--peer", action="append", default=[], metavar="NAME=URL")
+def without_nan(figures: dict[str, Figures]) -> dict[str, Figures]:
+    """For JSON, five digits each."""
+    return {
+        name: {key: float(f"{value:.5g}") for key, value in own.items() if not math.isnan(value)}
+        for name, own in figures.items()
+    }
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--gguf", type=Path)
+    parser.add_argument("--peer", type=Spec.parse, action="append", default=[])
+    parser.add_argument("--ours", type=Spec.parse, action="append", default=[])
+    parser.add_argument("--serve-arg", action="append", default=[], help="for the first of ours")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--max-tokens", type=int, default=128)
-    parser.add_argument("--serve-arg", action="append", default=[], help="for our own server")
-    args = parser.parse_args()
+    parser.add_argument("--no-quality", action="store_true")
+    parsed = parser.parse_args(arguments)
+    names = ["thirdeye", *(spec.name for spec in (*parsed.ours, *parsed.peer))]
+    if len(set(names)) < len(names):
+        parser.error(f"each server needs a name of its own, got {', '.join(names)}")
+    return parsed
+
+
+def main() -> None:
+    args = parse()
+    gguf = args.gguf or resolve_model(None)
+    slots, threads = max(args.concurrency), len(os.sched_getaffinity(0))
+    specs = [Spec("thirdeye", shlex.join(args.serve_arg)), *args.ours]
     with ExitStack() as stack:
-        peers = [stack.enter_context(ours(args.serve_arg))]
-        if args.llama_server and args.gguf:
-            slots = max(args.concurrency)
-            server = llama_server(args.llama_server, args.gguf, slots)
-            peers.append(stack.enter_context(server))
-        else:
-            print("llama-server: left out, give --llama-server and --gguf", flush=True)
-        for spec in args.peer:
-            name, _, url = spec.partition("=")
-            peers.append(Peer(name, url, []))
+        peers = [stack.enter_context(ours(spec, gguf)) for spec in specs]
+        peers += [stack.enter_context(started(spec, gguf, slots, threads)) for spec in args.peer]
         for number in range(1, args.rounds + 1):
             for peer in peers:
                 measure(peer, args, number)
         figures = {peer.name: peer.medians() for peer in peers}
-    print(table(figures))
-    machine = f"{os.cpu_count()} x {platform.machine()}"
-    print(json.dumps({"date": time.strftime("%Y-%m-%d"), "machine": machine, "servers": figures}))
+    if not args.no_quality:
+        for name, own in quality(gguf, peers).items():
+            figures[name] |= own
+    names_of_ours = [spec.name for spec in specs]
+    print(table(figures, names_of_ours))
+    machine = f"{threads} x {platform.machine()}"
+    result = {"date": time.strftime("%Y-%m-%d"), "machine": machine, "file": gguf.name}
+    rounds = {"rounds": args.rounds, "max_tokens": args.max_tokens}
+    print(json.dumps(result | rounds | {"servers": without_nan(figures)}))
 
 
 if __name__ == "__main__":

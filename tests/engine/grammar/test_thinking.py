@@ -54,6 +54,7 @@ THINKING = {
     "no thinking at all": Thinking(close_ids=CLOSE, max_tokens=0),
     "one token": Thinking(close_ids=CLOSE[:1], max_tokens=4, min_tokens=3),
     "minimum": Thinking(open_ids=OPEN, close_ids=CLOSE, min_tokens=4),
+    "a call": Thinking(open_ids=OPEN, close_ids=CLOSE, max_tokens=9, call_id=encode("a")[0]),
 }
 ALL = set(range(VOCAB))
 COMPILER = guidance()
@@ -87,6 +88,11 @@ def whole(token_ids: list[int]) -> bool:
     return decoder.getstate()[0] == b""
 
 
+def spent_after(inside: list[int], limit: int) -> int:
+    """Tokens of thinking that a budget lets through: a character may be completed."""
+    return next(n for n in range(limit, limit + 4) if n == limit + 3 or whole(inside[:n]))
+
+
 def thought(token_ids: list[int], thinking: Thinking) -> int | None:
     """How many tokens the thinking took; None if it has not ended, or may not have begun."""
     num_open = len(thinking.open_ids)
@@ -94,7 +100,12 @@ def thought(token_ids: list[int], thinking: Thinking) -> int | None:
         return None if token_ids == thinking.open_ids[: len(token_ids)] else 0
     close = said(thinking.close_ids)
     ends = [n for n in range(num_open, len(token_ids) + 1) if close in said(token_ids[num_open:n])]
-    return ends[0] if ends else None
+    inside = token_ids[num_open:]
+    if thinking.max_tokens is not None:
+        inside = inside[: spent_after(inside, thinking.max_tokens)]
+    if thinking.call_id in inside:
+        ends.append(num_open + inside.index(thinking.call_id))
+    return min(ends, default=None)
 
 
 def expected(token_ids: list[int], thinking: Thinking, serialized: str) -> set[int]:
@@ -104,7 +115,7 @@ def expected(token_ids: list[int], thinking: Thinking, serialized: str) -> set[i
         inside = token_ids[num_open:]
         limit = thinking.max_tokens
         if limit is not None and len(inside) >= limit:
-            spent = next(n for n in range(limit, limit + 4) if n == limit + 3 or whole(inside[:n]))
+            spent = spent_after(inside, limit)
             if len(inside) >= spent:
                 return {thinking.close_ids[len(inside) - spent]}
         close = said(thinking.close_ids)

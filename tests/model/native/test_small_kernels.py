@@ -1,5 +1,7 @@
 """Norm, activation and rotation in C: each against its twin, and a token's bits in any company."""
 
+import math
+
 import pytest
 import torch
 
@@ -79,7 +81,10 @@ def test_gated(rows: int, wide: int, activation: Activation, where: Placement) -
     check_gated_mlp(rows, wide, where, activation)
 
 
-@pytest.mark.parametrize("activation", list(KINDS))
+OF_ONE = [kind for kind in KINDS if kind is not Activation.CLAMPED_SWIGLU]  # number, not of a pair
+
+
+@pytest.mark.parametrize("activation", OF_ONE)
 def test_activation(activation: Activation, native: Library, where: Placement) -> None:
     """Every number of a fine grid: nearer to the exact value than to torch's, which cancels."""
     x = torch.linspace(-15, 15, 3 * 33_333).view(3, -1)
@@ -89,7 +94,19 @@ def test_activation(activation: Activation, native: Library, where: Placement) -
     torch.testing.assert_close(y.double(), exact(x.double()), atol=1e-6, rtol=2e-6)
 
 
-@pytest.mark.parametrize("activation", list(KINDS))
+def test_a_clamped_pair_of_the_extremes(native: Library) -> None:
+    """Gates up to 7, partners within +-7; a NaN of either is not swallowed."""
+    gates = torch.tensor([0.0, -1e30, 1e30, torch.inf, 1.0, torch.nan, 1.0])
+    partners = torch.tensor([1.0, 1.0, 1e30, -torch.inf, 0.0, 1.0, torch.nan])
+    kernel = ActivateKernel(native, Activation.CLAMPED_SWIGLU, is_gated=True)
+    y = kernel(torch.cat((gates, partners))[None])[0]
+    most, one = (g / (1 + math.exp(-1.702 * g)) for g in (7, 1))
+    expected = torch.tensor([0.0, 0.0, most * 8, most * -6, one])
+    torch.testing.assert_close(y[:5], expected, atol=1e-5, rtol=1e-6)
+    assert y[5:].isnan().all()
+
+
+@pytest.mark.parametrize("activation", OF_ONE)
 def test_activation_of_the_extremes(activation: Activation, native: Library) -> None:
     """No overflow on the way to 0 or x; a NaN is not swallowed."""
     gates = torch.tensor([0.0, -1e30, 1e30, -100.0, 100.0, torch.inf, torch.nan])

@@ -85,8 +85,9 @@ def test_memory_is_used_again_but_not_while_somebody_has_it(native: Library) -> 
     assert len(memory) <= 5
     other = Tape(native, doubled, memory)
     expected = tape.replay().clone()
+    assert len(memory) <= 5
     assert torch.equal(other.replay(), expected)
-    assert torch.equal(tape.output, expected), "a tape's output is its own"
+    assert tape.output.data_ptr() == other.output.data_ptr(), "good until the next is replayed"
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,24 @@ def cache(config: ModelConfig) -> KVCache:
     return made
 
 
+def test_tapes_lie_in_the_memory_of_the_largest(native: Library) -> None:
+    """However many there are: an output that each kept made a server grow for an hour."""
+
+    def num_bytes(sizes: range) -> int:
+        ours, _ = models(native, WIDE)
+        kv_cache = cache(WIDE)
+        for size in sizes:
+            step = make_batch([Row([1] * size, 0, range(BLOCKS_EACH))], BLOCK_SIZE, "all")
+            for _ in range(2):
+                ours(step, kv_cache)
+        blocks = ours._through_blocks
+        assert isinstance(blocks, TapedBlocks)
+        assert len(blocks._recordings) == len(sizes)
+        return sum(map(len, blocks._memory))
+
+    assert num_bytes(range(1, 65)) <= 4 * num_bytes(range(64, 65))
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("quantize", ["int8", "none"])
 @pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)

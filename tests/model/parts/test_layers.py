@@ -12,7 +12,7 @@ from thirdeye.model.declare.parts import NormPart
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.method import LinearLayer
 from thirdeye.model.native.activate import KINDS
-from thirdeye.model.parts.activations import activation_function
+from thirdeye.model.parts.activations import activation_function, gated_function
 from thirdeye.model.parts.layers import LayerNorm, RMSNorm
 from thirdeye.model.placement import Placement
 
@@ -75,7 +75,19 @@ def test_activations(activation: Activation, formula) -> None:
 def test_every_activation_has_a_function() -> None:
     """A new name in the config needs a function here."""
     for activation in KINDS:
-        assert activation_function(activation, FP32)(torch.zeros(1)).item() == 0
+        assert gated_function(activation, FP32)(torch.zeros(1), torch.ones(1)).item() == 0
+
+
+def test_a_clamped_swiglu() -> None:
+    """Of gates and partners within its limits, at them and far beyond."""
+    gates, ups = [-9.0, -1.0, 0.5, 6.9, 7.0, 40.0], [-40.0, -7.0, 0.25, 2.0, 7.5, 1.0]
+    expected = [
+        min(g, 7) / (1 + math.exp(-1.702 * min(g, 7))) * (max(min(u, 7), -7) + 1)
+        for g, u in zip(gates, ups, strict=True)
+    ]
+    function = gated_function(Activation.CLAMPED_SWIGLU, FP32)
+    found = function(torch.tensor(gates), torch.tensor(ups))
+    torch.testing.assert_close(found, torch.tensor(expected), atol=1e-5, rtol=1e-6)
 
 
 def test_merged_linear_is_its_parts_side_by_side() -> None:

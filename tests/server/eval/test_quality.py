@@ -1,5 +1,6 @@
 """What `thirdeye eval` says is what the definitions say."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
@@ -93,3 +94,42 @@ def test_what_is_not_there_is_named(checkpoint: Checkpoint) -> None:
     ran = CliRunner().invoke(app, ["eval", "kl", str(checkpoint.path), "--quantize", "int3"])
     assert ran.exit_code == 2
     assert "'--quantize' int3" in ran.output
+
+
+def test_another_file_is_the_measure(
+    checkpoint: Checkpoint, native: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose fp32 what a file says is held against; of one vocabulary both."""
+    other = open_checkpoint(tiny.llama_gguf(tiny.llama(), tmp_path / "other.gguf"))
+
+    def mean_kl(against: Checkpoint | None) -> float:
+        (found,) = judge(
+            *(checkpoint, "Ishmael" * 9, ["none"]),
+            native=native,
+            window=40,
+            is_compared=True,
+            against=against,
+        )
+        return found.mean_kl
+
+    assert mean_kl(checkpoint) == mean_kl(None) == 0.0
+    assert mean_kl(other) > 0.01
+    small = replace(other.config, vocab_size=95)
+    monkeypatch.setattr(other, "config", small)
+    with pytest.raises(ValueError, match="one vocabulary, got 96 and 95 tokens"):
+        mean_kl(other)
+
+
+def test_the_cache_takes_part(checkpoint: Checkpoint, native: Library) -> None:
+    """`--kv-dtype` as in `serve`: exact weights beside a cache in fewer bits."""
+    found = [
+        judge(
+            *(checkpoint, "Ishmael" * 20, ["none"]),
+            native=native,
+            window=100,
+            is_compared=True,
+            kv_dtype=kv_dtype,
+        )[0].mean_kl
+        for kv_dtype in ("auto", "float16")
+    ]
+    assert found[0] == 0.0 < found[1] < 0.001

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 from typer.main import get_command
 
 from thirdeye.server.launch.cli import app, given
+from thirdeye.server.launch.commands import show_doctor, show_models
 from thirdeye.server.launch.opened_model import read_template
+from thirdeye.server.launch.pull_command import pull_model
 from thirdeye.server.launch.server_run import explain
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.settings.settings import all_settings
@@ -22,7 +24,7 @@ HEAVY = ("torch", "fastapi", "pydantic", "uvicorn", "tiktoken", "numpy", "jinja2
 def thirdeye(*args: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "thirdeye.server.launch.cli", *args]
     return subprocess.run(
-        command, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=60
+        command, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=240
     )
 
 
@@ -164,6 +166,19 @@ def test_list_shows_whole_paths(tmp_path, monkeypatch):
     assert str(file) in thirdeye("list").stdout
 
 
+@pytest.mark.parametrize("variable", ["XDG_CACHE_HOME", "HF_HUB_CACHE"])
+@pytest.mark.parametrize("name", ["x" * 300, "/".join(["x" * 250] * 20)], ids=["name", "path"])
+def test_a_cache_path_that_is_too_long_is_a_line(variable, name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(variable, str(tmp_path / name))
+    assert show_models() == 1
+    said = capsys.readouterr().err
+    assert "File name too long" in said
+    assert said.count("\n") == 1
+    assert variable in said
+    assert show_doctor() == 0
+    assert "no models can be looked for" in capsys.readouterr().out
+
+
 def test_rm_asks_first(tmp_path, monkeypatch):
     """Without a terminal and without --yes nothing is deleted."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -176,6 +191,11 @@ def test_rm_asks_first(tmp_path, monkeypatch):
     done = thirdeye("rm", "mine", "--yes")
     assert (done.returncode, file.exists()) == (0, False)
     assert str(file) in done.stdout
+
+
+def test_pull_takes_a_file_of_the_hub_alone(capsys):
+    assert pull_model("smollm2", if_missing=True, file="x.gguf") == 1
+    assert "'--hf-file' and '--revision' are of a hub's model" in capsys.readouterr().err
 
 
 def test_pull_refuses_an_unknown_name():

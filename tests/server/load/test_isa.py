@@ -17,7 +17,7 @@ HERE = [level.name for level in levels_here()]
 
 def test_what_the_processor_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the instruction and the way out; auto never is."""
-    lacking = Level("future", "LEVEL_FUTURE", {"avx2048": "-mavx2048"})
+    lacking = Level("future", "x86_64", "LEVEL_FUTURE", {"avx2048": "-mavx2048"})
     monkeypatch.setattr(placement, "level_named", lambda _: lacking)
     with pytest.raises(ValueError, match=r"'--isa' future needs avx2048, which .*: use 'auto'"):
         check_isa("future")
@@ -41,11 +41,13 @@ def test_each_level_can_be_asked_for() -> None:
 
 @pytest.mark.skipif(not HERE, reason="NATIVE TESTS SKIPPED: the processor has no AVX2")
 def test_the_doctor_names_it() -> None:
-    assert native_status().startswith((f"{HERE[0]}: ", "none: "))
+    assert native_status().startswith((f"{HERE[0]}, compiled here: ", "none: "))
 
 
 def test_the_lines_at_the_start_name_it() -> None:
     """Beside the numerics, not in them: a receipt of one level holds on another."""
     info = msgspec.structs.replace(fake_info(), numerics="torch", isa="avx2")
-    assert engine_line(info) == "  engine: torch, compiled for avx2"
+    assert engine_line(info) == "  engine: torch, avx2 kernels compiled here"
+    brought = msgspec.structs.replace(info, has_kernels_of_wheel=True)
+    assert engine_line(brought) == "  engine: torch, avx2 kernels from the wheel"
     assert engine_line(msgspec.structs.replace(info, isa="")) == "  engine: torch"

@@ -217,3 +217,28 @@ def test_behind_the_thinking_a_stream_is_as_plain_as_any() -> None:
     ]
     assert events[-1] is not None
     assert events[-1].num_thought_tokens == 3
+
+
+CALL = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
+CALLING = ByteTokenizer(
+    ["<|im_end|>", "<think>", "</think>", "<tool_call>", "</tool_call>"], bos=None
+)
+
+
+@pytest.mark.parametrize("between", ["", "</think>", "\n\n", "\n</think>\n"])
+@given(places=st.lists(st.integers(0, 90), max_size=12))
+def test_a_call_ends_thinking_that_was_not_closed(between: str, places: list[int]) -> None:
+    """The token does: spelled in letters, as somebody writes who thinks about calls, it is text."""
+    encode, call_id = CALLING.encode_with_special, CALLING.special_tokens["<tool_call>"]
+    options = TextOptions(reasoning=THINK, parse_tool_calls=True, call_id=call_id)
+    thinking = [*encode("<think>"), *b"I need f: <tool_call>.", *encode(between)]
+    stream = TextStream(CALLING, options, frozenset({CALLING.special_tokens["<|im_end|>"]}))
+    events = [stream.feed(o) for o in outputs([*thinking, *encode(CALL)], places)]
+    told = [event for event in events if event]
+    calls = [call for event in told for call in event.tool_calls]
+    assert "".join(event.thought for event in told) == "I need f: <tool_call>."
+    assert "".join(event.text for event in told).strip() == ""
+    assert [call.name for call in calls if call.name] == ["f"]
+    assert "".join(call.arguments for call in calls) == '{"a": 1}'
+    assert told[-1].num_thought_tokens == len(thinking) - between.endswith(">\n")
+    assert told[-1].ended_in_tool_calls

@@ -1,13 +1,18 @@
 """Ten times what can be served: who is let in is answered in time, the rest hear at once."""
 
 import asyncio
-import time
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pytest
 
-from tests.e2e.live import LiveServer
+from tests.e2e.live import ROOT, LiveServer
+from tests.e2e.procfs import cpu_seconds
 from tests.tiny import tiny_llama
 from tests.trust.live.raw_client import Answer, ask, quantile
 
@@ -19,31 +24,31 @@ BODY = {
 }  # fmt: skip
 
 
-async def saturate(port: int, seconds: float) -> tuple[float, float]:
-    """Requests a second with all places taken and one more waiting for each, and the median time
-    to the first token of all."""
-    end, answers = time.monotonic() + seconds, list[Answer]()
+@dataclass(frozen=True)
+class Load:
+    """What a generator in a process of its own sent and took."""
 
-    async def caller() -> None:
-        while time.monotonic() < end:
-            answers.append(await ask(port, BODY))
+    sent: list[dict[str, Any]]
+    seconds: float
+    generator_cpu_seconds: float
+    late_p99: float
 
-    began = time.monotonic()
-    await asyncio.gather(*(caller() for _ in range(2 * PLACES)))
-    served = [answer for answer in answers if answer.is_done]
-    return len(served) / (time.monotonic() - began), quantile(
-        [a.first_token or 0 for a in served], 0.5
+    @property
+    def served(self) -> list[dict[str, Any]]:
+        return [one for one in self.sent if one["is_done"]]
+
+    @property
+    def refused(self) -> list[dict[str, Any]]:
+        return [one for one in self.sent if one["status"] == 429]
+
+
+def generate(port: int, *how: str) -> Load:
+    command = [sys.executable, "-m", "tests.trust.live.load_generator", str(port), *how]
+    done = subprocess.run(
+        [*command, "--body", json.dumps(BODY)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-
-
-async def flood(port: int, rate: float, seconds: float) -> list[Answer]:
-    """An open loop: the next one comes whether the last was answered or not."""
-    began, tasks = time.monotonic(), list["asyncio.Task[Answer]"]()
-    while (spent := time.monotonic() - began) < seconds:
-        for _ in range(int(spent * rate) - len(tasks)):
-            tasks.append(asyncio.create_task(ask(port, BODY)))
-        await asyncio.sleep(0.01)
-    return await asyncio.gather(*tasks)
+    *sent, about = map(json.loads, done.stdout.splitlines())
+    return Load(sent, about["seconds"], about["cpu_seconds"], about["late_p99"])
 
 
 async def calm(port: int) -> list[Answer]:
@@ -61,35 +66,38 @@ def test_a_flood(tmp_path: Any, record_property: Callable[[str, object], None]) 
          "--max-queue-time", str(QUEUE_SECONDS), "--log-level", "warning"]
     ).start()  # fmt: skip
 
-    async def main() -> tuple[float, list[Answer], list[Answer]]:
-        await saturate(server.port, 3)
-        capacity, _ = await saturate(server.port, SATURATION_SECONDS)
-        answers = await flood(server.port, LOAD * capacity, FLOOD_SECONDS)
-        return capacity, answers, await calm(server.port)
-
+    cpu, places = partial(cpu_seconds, server.process.pid), str(2 * PLACES)
     try:
-        capacity, answers, after = asyncio.run(main())
+        generate(server.port, "--callers", places, "--seconds", "3")
+        idle = cpu()
+        full = generate(server.port, "--callers", places, "--seconds", str(SATURATION_SECONDS))
+        cost_of_one, before = (cpu() - idle) / len(full.served), cpu()
+        capacity = len(full.served) / full.seconds
+        rate = LOAD * capacity
+        flood = generate(server.port, "--rate", str(rate), "--seconds", str(FLOOD_SECONDS))
+        taken = cpu() - before
+        after = asyncio.run(calm(server.port))
     finally:
         assert server.stop() == 0, server.output
-    served = [answer for answer in answers if answer.status == 200]
-    refused = [answer for answer in answers if answer.status == 429]
-    assert len(served) + len(refused) == len(answers)
-    assert all(answer.is_done for answer in served)
-    waits = [answer.first_token or 0.0 for answer in served]
-    first_to_last = FLOOD_SECONDS + max(answer.seconds for answer in served[-PLACES:])
+    served, refused = flood.served, flood.refused
+    assert len(served) + len(refused) == len(flood.sent)
     figures = {
-        "sent": len(answers),
+        "sent": len(flood.sent),
         "capacity_a_second": round(capacity, 1),
-        "goodput_of_capacity": round(len(served) / first_to_last / capacity, 3),
-        "refused_p99_ms": round(1000 * quantile([a.seconds for a in refused], 0.99)),
-        "first_token_p99_s": round(quantile(waits, 0.99), 2),
-        "retry_after_s": f"{min(a.retry_after for a in refused)} to "
-        f"{max(a.retry_after for a in refused)}",
+        "goodput_of_capacity": round(len(served) / flood.seconds / capacity, 3),
+        "refused_p50_ms": round(1000 * quantile([one["seconds"] for one in refused], 0.5), 1),
+        "refused_p99_ms": round(1000 * quantile([one["seconds"] for one in refused], 0.99)),
+        "first_token_p99_s": round(quantile([one["first_token"] for one in served], 0.99), 2),
+        "retry_after_s": f"{min(one['retry_after'] for one in refused)} to "
+        f"{max(one['retry_after'] for one in refused)}",
         "after_2_s_first_token_s": round(max(answer.first_token or 99 for answer in after), 3),
+        "refusal_us_of_server": round(1e6 * (taken - cost_of_one * len(served)) / len(refused)),
+        "generator_cpu_share": round(flood.generator_cpu_seconds / flood.seconds, 2),
+        "generator_late_p99_ms": round(1000 * flood.late_p99),
     }
     for name, value in figures.items():
         record_property(name, value)
-    assert all(1 <= answer.retry_after <= 60 for answer in refused)
+    assert all(1 <= one["retry_after"] <= 60 for one in refused)
     assert figures["first_token_p99_s"] <= QUEUE_SECONDS + 0.5, figures
     assert all(answer.is_done for answer in after), figures
     assert figures["goodput_of_capacity"] >= 0.95, figures

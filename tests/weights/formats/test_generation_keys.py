@@ -12,7 +12,8 @@ from thirdeye.weights.formats.generation_keys import HARMLESS, NEUTRAL, OBEYED, 
 OLDER = {"forced_decoder_ids", "return_legacy_cache", "trust_remote_code"}  # not in transformers 5
 OTHER_VALUES = {
     "temperature": 0.5, "top_p": 0.5, "top_k": 7, "min_p": 0.1, "repetition_penalty": 1.1,
-    "max_new_tokens": 9, "do_sample": False,
+    "max_new_tokens": 9, "do_sample": False, "min_new_tokens": 3, "stop_strings": ["x"],
+    "suppress_tokens": [7],
 }  # fmt: skip
 
 
@@ -51,3 +52,8 @@ def test_a_length_that_the_context_has_anyway_says_nothing() -> None:
 def test_harmless_ones_are_not_named_and_unknown_ones_are() -> None:
     assert named(**dict.fromkeys(HARMLESS, 3)) == set()
     assert named(of_tomorrow=0, do_sample=True) == {"of_tomorrow"}
+
+
+def test_words_of_one_token_are_obeyed_and_longer_ones_named() -> None:
+    assert named(bad_words_ids=[[7], [8]]) == set()
+    assert named(bad_words_ids=[[7], [8, 9]]) == {"bad_words_ids"}

@@ -39,8 +39,25 @@ def test_do_sample_false_is_greedy() -> None:
 
 
 def test_what_is_not_obeyed_is_named() -> None:
-    found = read(num_beams=4, suppress_tokens=[7], no_repeat_ngram_size=0, stop_strings=["x"])
-    assert found.not_obeyed == ("num_beams", "stop_strings", "suppress_tokens")
+    found = read(num_beams=4, begin_suppress_tokens=[7], no_repeat_ngram_size=0)
+    assert found.not_obeyed == ("begin_suppress_tokens", "num_beams")
+
+
+def test_ends_and_banned_tokens_are_those_of_requests() -> None:
+    """An id that no token has is none, and the end of an answer is no bad word, as in
+    transformers."""
+    found = of_huggingface(
+        Fields(
+            Path("generation_config.json"),
+            {"stop_strings": "\n\n", "min_new_tokens": 2, "suppress_tokens": [3, -1, 99],
+             "bad_words_ids": [[5], [2]], "eos_token_id": 2},
+        ),
+        vocab_size=99,
+    )  # fmt: skip
+    assert found.said() == {
+        "stop": ("\n\n",), "min_tokens": 2, "logit_bias": {3: -100.0, 5: -100.0},
+    }  # fmt: skip
+    assert read(stop_strings=["", ""], suppress_tokens=[], min_new_tokens=0).said() == {}
 
 
 @pytest.mark.parametrize(
@@ -49,6 +66,9 @@ def test_what_is_not_obeyed_is_named() -> None:
         ("temperature", "hot"), ("temperature", -1), ("temperature", 3), ("temperature", True),
         ("top_p", 1.5), ("top_k", -2), ("top_k", 2.5), ("min_p", -0.1),
         ("repetition_penalty", 0), ("do_sample", "yes"), ("max_new_tokens", 0),
+        ("min_new_tokens", -1), ("stop_strings", 3), ("stop_strings", [3]),
+        ("stop_strings", ["x"] * 17), ("stop_strings", "x" * 257), ("suppress_tokens", 7),
+        ("suppress_tokens", [True]), ("suppress_tokens", [*range(1025)]),
     ],
 )  # fmt: skip
 def test_values_that_are_none(key: str, value: object) -> None:

@@ -327,6 +327,14 @@ def test_two_pulls_at_once(hub: FakeHub) -> None:
     pull_hub_model(FILES, again)
 
 
+def test_a_token_file_that_cannot_be_read(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its client reads it before it asks the hub."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", "x" * 5000)
+    with pytest.raises(PullError, match=r"File name too long.* See HF_HOME, HF_TOKEN_PATH"):
+        pull_hub_model(FILES)
+
+
 def test_without_the_package(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ModelNotFound, match="-m pip install huggingface_hub"):

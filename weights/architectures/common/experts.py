@@ -15,6 +15,7 @@ from thirdeye.weights.architectures.common.limits import (
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.formats.fields import Fields
 
+GGUF_SIGMOID = 2  # of llama.cpp's numbers for what becomes of scores
 MLP = "blocks.{i}.mlp"
 ROUTER = TensorTarget(f"{MLP}.router.linear.weight")
 CHOICE_BIAS = TensorTarget(f"{MLP}.router.choice_bias")
@@ -47,13 +48,31 @@ GGUF_BESIDE = {
 }
 
 
-def either_count(fields: Fields, default: int, config: ModelConfig) -> int:
-    """By one of the two names that transformers has for it."""
-    found = count(fields, "num_experts", default, config)
-    local = count(fields, "num_local_experts", found, config)
-    if "num_experts" in fields and local != found:
-        raise fields.error("num_local_experts", f"must equal 'num_experts' ({found}), got {local}.")
-    return local
+def either(fields: Fields, names: tuple[str, str], default: int) -> int:
+    """What transformers has two names for."""
+    found, other = (fields.integer(name, default, high=MAX_EXPERTS) for name in names)
+    if all(name in fields for name in names) and found != other:
+        raise fields.error(names[1], f"must equal '{names[0]}' ({found}), got {other}.")
+    return found if names[0] in fields else other
+
+
+def either_count(
+    fields: Fields,
+    default: int,
+    config: ModelConfig,
+    names: tuple[str, str] = ("num_experts", "num_local_experts"),
+) -> int:
+    """How many experts a layer has."""
+    count(fields, names[1], default, config)
+    return count(fields, names[0], either(fields, names, default), config)
+
+
+def spec_of(fields: Fields, key: str, **settings: Any) -> ExpertsSpec:
+    """`key`: the setting to name where they do not fit together."""
+    try:
+        return ExpertsSpec(**settings)
+    except ValueError as error:
+        raise fields.error(key, f"does not fit the others: {error}") from None
 
 
 def count(fields: Fields, key: str, default: int, config: ModelConfig) -> int:
@@ -84,7 +103,9 @@ def gguf_experts(fields: Fields, config: ModelConfig, **more: Any) -> ExpertsSpe
         raise fields.error("expert_count", "needs 'expert_used_count' beside it.")
     num_chosen = chosen(fields, "expert_used_count", 0, num_experts)
     width = config.intermediate_size
-    return replace(ExpertsSpec(num_experts, num_chosen, width), **more)
+    settings = {"intermediate_size": width} | more
+    key = "expert_group_count" if "num_groups" in more else "expert_used_count"
+    return spec_of(fields, key, num_experts=num_experts, num_chosen=num_chosen, **settings)
 
 
 def sparse_layers(fields: Fields, config: ModelConfig) -> tuple[int, ...]:

@@ -40,6 +40,7 @@ class TensorTarget:
     is_transposed: bool = False  # stored [in, out], as GPT-2's Conv1D keeps it
     offset: float = 0.0  # what is missing in the stored numbers: Gemma's norms are kept less 1
     is_row: bool = False  # stored [in], a matrix of one row
+    is_flat: bool = False  # the reverse: stored [1, n], a vector
     expert: int | None = None  # which of `num_experts` that are stored in one tensor is meant
     num_experts: int = 0
     first_row: int = 0  # of the stored ones that is ours: nobody reads those before (OPT)
@@ -58,6 +59,8 @@ class TensorTarget:
             tensor = tensor[self.expert]
         if self.is_row:
             tensor = tensor[None]
+        if self.is_flat:
+            tensor = tensor[0]
         if self.first_row:
             tensor = tensor[self.first_row :]
         if self.is_transposed:
@@ -74,11 +77,14 @@ class NameTable:
     num_layers: int
     prefixes: tuple[str, ...] = ()  # a checkpoint may have one of these before its names
     num_experts: int = 0
+    ignored_layers: int = 0  # behind the last: they guess more tokens, which nobody asks them to
 
     def place(self, name: str) -> list[TensorTarget] | None:
         """Where this tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
         pattern, layer = _split(self._without_prefix(name), "i")
         if pattern in self.ignored or ROTARY_CACHE.search(name):
+            return []
+        if layer is not None and 0 <= layer - self.num_layers < self.ignored_layers:
             return []
         expert = None
         if pattern not in self.names:

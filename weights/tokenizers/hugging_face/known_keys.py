@@ -1,7 +1,7 @@
-"""What a tokenizer.json and its settings may say: every key is read, or harmless, or refused.
+"""What a tokenizer.json may say: every key is read, or harmless, or refused.
 
-The `tokenizers` package passes over a key that it does not know, and transformers over a setting;
-so a newer file would be read wrongly without a word.
+The `tokenizers` package passes over a key that it does not know; so a newer file would be read
+wrongly without a word.
 """
 
 import logging
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from thirdeye.weights.formats.fields import Fields, shown
+from thirdeye.weights.tokenizers.hugging_face.settings_keys import check_settings
 from thirdeye.weights.tokenizers.sentencepiece.pieces import SPACE
 
 logger = logging.getLogger(__name__)
@@ -50,14 +51,6 @@ PARTS: Mapping[str, Mapping[str, set[str]]] = {
 INNER = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders",
          "post_processor": "processors"}  # fmt: skip
 MAX_DEPTH = 4
-# Settings of tokenizer_config.json that would change how text is cut, with what changes nothing.
-REFUSED: Mapping[str, tuple[object, ...]] = {
-    "do_lower_case": (False,),
-    "split_special_tokens": (False,),
-    "sp_model_kwargs": ({},),
-    "strip_accents": (False,),
-    "fix_mistral_regex": (False,),
-}
 
 
 def check_keys(tokenizer: Fields, settings: Fields | None) -> None:
@@ -73,8 +66,7 @@ def check_keys(tokenizer: Fields, settings: Fields | None) -> None:
     for part in parts_of(tokenizer, "decoder"):
         _check_decoder(tokenizer, part)
     if settings is not None:
-        for key, neutral in REFUSED.items():
-            settings.refuse(key, *neutral)
+        check_settings(settings)
         _compare_prefix_space(tokenizer, settings)
 
 

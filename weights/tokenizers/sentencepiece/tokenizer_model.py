@@ -5,6 +5,7 @@ from pathlib import Path
 
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers.hugging_face.settings_keys import check_settings
 from thirdeye.weights.tokenizers.sentencepiece.sentencepiece_model import (
     ModelType,
     read_sentencepiece,
@@ -31,6 +32,8 @@ def read_vocabulary(
     special token gets one too. Without it, it does not, as in transformers 5. Tokens that
     tokenizer_config.json adds to the file's own are refused: only tokenizer.json says all of them.
     """
+    if settings is not None:
+        check_settings(settings)
     model = read_sentencepiece(path)
     if model.treat_whitespace_as_suffix:
         raise ModelFormatError(path, "white space behind words is not supported.")

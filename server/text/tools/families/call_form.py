@@ -1,7 +1,10 @@
 """What a family's form of tool calls is: one row of `form_table.py`."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
+
+_MARK = re.compile(r"<[^>\n]*>|\[[A-Z_]+\]")
 
 
 class Arguments(Enum):
@@ -43,3 +46,10 @@ class CallForm:
     close_text: str = ""
     not_text: str = ""  # a text that calls nothing does not begin with this character
     ids: CallIds = CallIds.ANY
+
+    @property
+    def mark(self) -> str:
+        """What the first call begins with, where that is a mark: many models have a token for it,
+        which stands for nothing else."""
+        found = _MARK.match(self.open_text or self.head_text)
+        return found[0] if found else ""

@@ -128,7 +128,7 @@ static void all_of(int rows) {
 static void all_of(int rows) {
     int size = 100;
     float *y = room((size_t)rows * size * 4);
-    for (int kind = SILU; kind <= RELU2; kind++)
+    for (int kind = SILU; kind <= CLAMPED_SWIGLU; kind++)
         for (int is_gated = 0; is_gated < 2; is_gated++) {
             struct activate_args args = {numbers((size_t)rows * size * 2), y, rows, size, kind, is_gated};
             run(activate, &args, 1);

@@ -1,12 +1,17 @@
 """The experts of gpt-oss: held to transformers' own conversion, and to the definition."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import PreTrainedModel
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
+from tests.architectures.cases import randomized
+from tests.architectures.expert_cases import gpt_oss
+from tests.architectures.running import load, logits
 from tests.weights.formats.quantized.float_forms import E2M1
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.quantized.gather_weights import gather_weights
@@ -51,3 +56,33 @@ def test_scales_that_do_not_fit(tmp_path: Path) -> None:
     path = write(tmp_path, scales=torch.zeros(3, 10, 3, dtype=torch.uint8))
     with pytest.raises(ModelFormatError, match=r"_scales': must have the shape 3 x 10 x 2, got"):
         gather_weights(list_tensors([path]), MXFP4(ModulePatterns()))
+
+
+def quantized_gpt_oss(folder: Path) -> PreTrainedModel:
+    """A tiny gpt-oss, its experts written as OpenAI writes them; given back is what they say."""
+    sizes = {"hidden_size": 64, "intermediate_size": 32, "sliding_window": 7}
+    model = randomized(gpt_oss(**sizes))
+    tensors, generator = dict(model.state_dict()), torch.Generator().manual_seed(0)
+    for name, values in model.state_dict().items():
+        if name.endswith(("gate_up_proj", "down_proj")):
+            experts, width, height = values.shape
+            shape = (experts, height, width // 32)
+            blocks = torch.randint(0, 256, (*shape, 16), generator=generator, dtype=torch.uint8)
+            scales = torch.randint(121, 126, shape, generator=generator, dtype=torch.uint8)
+            values.copy_(convert_moe_packed_tensors(blocks, scales, dtype=torch.float32))
+            del tensors[name]
+            tensors |= {f"{name}_blocks": blocks, f"{name}_scales": scales}
+    model.config.save_pretrained(folder)
+    save_file({name: t.contiguous() for name, t in tensors.items()}, folder / "model.safetensors")
+    path = folder / "config.json"
+    settings = {"quantization_config": {"quant_method": "mxfp4"}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+    return model
+
+
+def test_a_whole_gpt_oss(tmp_path: Path) -> None:
+    """Gates and partners in turns, inputs first: each number at its place."""
+    with torch.inference_mode():
+        theirs = quantized_gpt_oss(tmp_path)(torch.tensor([[5, 17, 3, 80, 2, 9, 11, 40]])).logits
+        ours = logits(load(tmp_path), [5, 17, 3, 80, 2, 9, 11, 40])
+    torch.testing.assert_close(ours, theirs[0], atol=1e-4, rtol=1e-4)

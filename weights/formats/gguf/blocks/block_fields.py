@@ -60,6 +60,16 @@ def bit_planes(packed: Bytes, bits: int) -> Bytes:
     return planes
 
 
+def nibbles(packed: Bytes) -> tuple[Bytes, Bytes]:
+    """The low four bits of all bytes, and the high ones; `packed` is used up."""
+    low = packed.reshape(-1).view(np.uint64)
+    high = low >> np.uint64(4)
+    mask = np.uint64(0x0F0F0F0F0F0F0F0F)
+    low &= mask
+    high &= mask
+    return low.view(np.uint8), high.view(np.uint8)
+
+
 def look_up(values: Words, q: Bytes) -> Words:
     """The int8 that each byte, below 16, stands for, in q's shape."""
     table = values.tobytes().ljust(256, b"\0")
@@ -67,26 +77,43 @@ def look_up(values: Words, q: Bytes) -> Words:
 
 
 def scale_groups(
-    q: Words, scale: Floats, out: Floats, *, plus: Floats | None = None, minus: Floats | None = None
+    q: Words,
+    scale: Floats,
+    out: Floats,
+    *,
+    odd: Words | None = None,
+    plus: Floats | None = None,
+    minus: Floats | None = None,
 ) -> None:
     """out = q * scale, plus or minus a number a group; each operation is rounded.
 
     q and out have the same size; scale, plus and minus [n, groups] are for groups of equal size.
+    With `odd` q has the groups 0, 2, ... alone, and `odd` those between them. `out` is written
+    once: all passes before the last are over a buffer that stays in the cache.
     """
     import torch  # noqa: PLC0415
 
     groups = torch.from_numpy(out).view(*scale.shape, -1)
-    numbers = torch.from_numpy(q).view(groups.shape)
+    num_blocks, num_groups, width = groups.shape
+    stride = 1 if odd is None else 2
+    planes = [
+        torch.from_numpy(plane).view(num_blocks, num_groups // stride, width)
+        for plane in (q, odd)
+        if plane is not None
+    ]
     factor = torch.from_numpy(scale)[..., None]
-    more, less = (
-        None if column is None else torch.from_numpy(column)[..., None] for column in (plus, minus)
-    )
-    step = max(IN_CACHE * len(groups) // max(out.size, 1), 1)
-    for start in range(0, len(groups), step):
+    column = plus if plus is not None else minus
+    added = None if column is None else torch.from_numpy(column)[..., None]
+    join = torch.add if plus is not None else torch.sub
+    step = max(IN_CACHE * num_blocks // max(out.size, 1), 1)
+    buffer = torch.empty(min(step, num_blocks), num_groups, width)
+    for start in range(0, num_blocks, step):
         rows = slice(start, start + step)
-        some = groups[rows].copy_(numbers[rows])
-        some.mul_(factor[rows])
-        if more is not None:
-            some.add_(more[rows])
-        if less is not None:
-            some.sub_(less[rows])
+        target = groups[rows]
+        some = buffer[: len(target)]
+        for i, plane in enumerate(planes):
+            some[:, i::stride].copy_(plane[rows])
+        if added is None:
+            torch.mul(some, factor[rows], out=target)
+        else:
+            join(some.mul_(factor[rows]), added[rows], out=target)

@@ -16,7 +16,9 @@ from thirdeye.weights.formats.gguf.blocks.block_fields import (
     bit_planes,
     field,
     half,
+    nibbles,
     scale_groups,
+    widen,
     words,
 )
 
@@ -39,17 +41,17 @@ def q3_k(blocks: Bytes, out: Floats) -> None:
 
 
 def q4_k(blocks: Bytes, out: Floats) -> None:
-    scales, minimums = _six_bit_pairs(blocks)
-    q = bit_planes(field(blocks, 16, 144).reshape(-1, 4, 32), 4)  # [n, 4, 2, 32]
-    scale_groups(q, half(blocks, 0) * scales, out, minus=half(blocks, 2) * minimums)
+    scale, minimum = _scales_and_minimums(blocks)
+    even, odd = nibbles(field(blocks, 16, 144))  # of 32 bytes each the low ones are a group
+    scale_groups(even, scale, out, odd=odd, minus=minimum)
 
 
 def q5_k(blocks: Bytes, out: Floats) -> None:
-    scales, minimums = _six_bit_pairs(blocks)
+    scale, minimum = _scales_and_minimums(blocks)
     q = bit_planes(field(blocks, 16, 48), 1).reshape(-1, 256)  # bit g of byte j: weight j of g
     q <<= 4
     q |= bit_planes(field(blocks, 48, 176).reshape(-1, 4, 32), 4).reshape(-1, 256)
-    scale_groups(q, half(blocks, 0) * scales, out, minus=half(blocks, 2) * minimums)
+    scale_groups(q, scale, out, minus=minimum)
 
 
 def q6_k(blocks: Bytes, out: Floats) -> None:
@@ -60,17 +62,23 @@ def q6_k(blocks: Bytes, out: Floats) -> None:
     scale_groups(q.view(np.int8) - np.int8(32), scale, out)
 
 
-def _six_bit_pairs(blocks: Bytes) -> tuple[Bytes, Bytes]:
-    """Scales and minimums of eight groups, [n, 8] each.
+def _scales_and_minimums(blocks: Bytes) -> tuple[Floats, Floats]:
+    """Of eight groups, [n, 8] each: the integers of six bits times d and dmin.
 
     Four bytes hold a scale and two bits of a later one, four a minimum and two bits of a later one,
     and four the low nibbles of both of these. All four bytes are taken at once.
     """
-    low, high, nibbles = np.uint32(0x3F3F3F3F), np.uint32(0x30303030), np.uint32(0x0F0F0F0F)
-    scale, minimum, later = words(blocks, 4, 3, "<u4").T
-    scales = np.stack((scale & low, (later & nibbles) | (scale >> 2 & high)), axis=1)
-    minimums = np.stack((minimum & low, (later >> 4 & nibbles) | (minimum >> 2 & high)), axis=1)
-    return scales.view(np.uint8), minimums.view(np.uint8)
+    low, high, later_low = np.uint32(0x3F3F3F3F), np.uint32(0x30303030), np.uint32(0x0F0F0F0F)
+    head = field(blocks, 0, 16)
+    _, scale, minimum, later = head.view("<u4").T
+    integers = np.empty((2, len(blocks), 2), np.uint32)
+    integers[0, :, 0] = scale & low
+    integers[0, :, 1] = (later & later_low) | (scale >> 2 & high)
+    integers[1, :, 0] = minimum & low
+    integers[1, :, 1] = (later >> 4 & later_low) | (minimum >> 2 & high)
+    d = widen(head.view("<f2")[:, :2]).T[..., None]  # [2, n, 1]
+    scales, minimums = integers.view(np.uint8) * d
+    return scales, minimums
 
 
 def _scales_of_q3_k(packed: Bytes) -> Words:

@@ -14,7 +14,7 @@ from tests.weights import vocabularies
 from tests.weights.tokenizers import pipelines
 from tests.weights.tokenizers.test_tokenizer import build
 from thirdeye.weights.errors import ModelFormatError
-from thirdeye.weights.tokenizers.hugging_face.known_keys import MODELS, PARTS, REFUSED, TOP
+from thirdeye.weights.tokenizers.hugging_face.known_keys import MODELS, PARTS, TOP
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 TEXTS = ["Hello  the World's 123\n\n x=12", " été e\u0301 你好 ﬁ 👩\u200d💻 ", "!?- a_b", ""]
@@ -150,15 +150,6 @@ def test_a_key_of_tomorrow_is_refused_by_name(place: str) -> None:
 
 def test_the_top_level() -> None:
     assert set(json.loads(vocabularies.train("gpt2").to_str())) == TOP
-
-
-@pytest.mark.parametrize("key", REFUSED)
-def test_settings_that_would_change_the_cut(key: str) -> None:
-    values = json.loads(vocabularies.train("gpt2").to_str())
-    for neutral in REFUSED[key]:
-        build(values, **{key: neutral})
-    with pytest.raises(ModelFormatError, match=rf"tokenizer_config\.json, '{key}': is not supp"):
-        build(values, **{key: {"x": 1}})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What the wheel brings: compiled kernels and their manifest, in a checkout nothing."""
