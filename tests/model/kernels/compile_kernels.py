@@ -17,6 +17,7 @@ from thirdeye.model.kernels import (
     cumulate,
     dequantize,
     fixed_matmul,
+    grouped_matmul,
     paged_attention,
     philox,
     quantize_rows,
@@ -97,6 +98,11 @@ def main(is_every: bool) -> None:
     for has_delta in forms(False, True):
         compile_kernel(rms_norm.rms_norm_kernel, {"HAS_DELTA": has_delta, "BLOCK": 4096})
     compile_kernel(silu_mul.silu_mul_kernel, {"BLOCK": silu_mul.BLOCK})
+    tile = {name: getattr(grouped_matmul, name) for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K")}
+    groups = dict.fromkeys(("starts", "first_tiles", "tile_experts"), "*i32")
+    for has_bias in forms(False, True):
+        kernel = grouped_matmul.grouped_matmul_kernel
+        compile_kernel(kernel, tile | {"HAS_BIAS": has_bias}, **groups)
     for has_norm in forms(False, True):
         for cache, own in forms(plain_cache, scaled_cache):
             for half in forms(0, 64):
