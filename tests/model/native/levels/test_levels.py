@@ -9,6 +9,9 @@ from torch import Tensor
 
 from tests.model.attention.test_attention import Case, cache_of, scattered_batch
 from tests.model.attention.test_specs import CASES, SPECS, by
+from tests.model.experts.layer import SPECS as EXPERTS
+from tests.model.experts.layer import finish, tokens
+from tests.model.experts.layer import layer_of as experts_of
 from tests.model.native.products.stored_twin import tensor_of
 from tests.model.native.products.test_stored_linear import SCALES, layer_of, random_blocks
 from tests.model.native.test_taped import BLOCK_SIZE, BLOCKS_EACH, MODELS, cache, models
@@ -144,8 +147,14 @@ def number_by_number(native: Library, rows: int) -> Iterator[Tensor]:
         yield Tape(native, forward).replay().clone()
 
 
+def experts(native: Library, rows: int) -> Iterator[Tensor]:
+    for name in ("renormalized", "groups"):
+        for form in ("none", "int8", "q4_0"):
+            yield finish(experts_of(EXPERTS[name], native, form))(tokens(rows))
+
+
 KERNELS = (int8_linear, stored_linear, float_linear, norms, activations, rope_kv, attention, draws)
-KERNELS += (number_by_number,)
+KERNELS += (number_by_number, experts)
 
 
 def digest(tensors: Iterator[Tensor]) -> str:
