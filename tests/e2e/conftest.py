@@ -18,10 +18,9 @@ def real_server(default_model):
 
 @pytest.fixture(scope="session")
 def tiny_server(tmp_path_factory):
-    """A random two-layer chat model that never ends by itself, behind the same command; its context
-    has room for tools."""
+    """A random two-layer chat model that never ends by itself, behind the same command."""
     path = tmp_path_factory.mktemp("tiny-llama")
-    tiny_llama(path, context=2048)
+    tiny_llama(path)
     server = LiveServer([str(path), "--served-model-name", "tiny", "--max-num-seqs", "8"]).start()
     yield server
     assert server.stop() == 0, server.output

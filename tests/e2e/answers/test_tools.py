@@ -5,6 +5,7 @@ The tiny model is random and would write noise, so whatever calls it makes are t
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import httpx
@@ -14,6 +15,7 @@ import pydantic
 import pytest
 
 from tests.e2e.live import LiveServer
+from tests.tiny import tiny_llama
 
 MESSAGES: Any = [{"role": "user", "content": "What is the weather in Paris?"}]
 NUMBER = {"type": "integer", "minimum": 0, "maximum": 99}
@@ -45,8 +47,20 @@ class Forecast(pydantic.BaseModel):
 
 
 @pytest.fixture(scope="module")
-def client(tiny_server: LiveServer) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{tiny_server.url}/v1", api_key="none", max_retries=0) as client:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """The tiny chat model, with a context that has room for tools."""
+    path: Path = tmp_path_factory.mktemp("tiny-tools")
+    tiny_llama(path)
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 2048}))
+    server = LiveServer([str(path), "--served-model-name", "tiny", "--max-num-seqs", "8"]).start()
+    yield server
+    assert server.stop() == 0, server.output
+
+
+@pytest.fixture(scope="module")
+def client(server: LiveServer) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
         yield client
 
 
@@ -67,11 +81,11 @@ def check(call: dict[str, Any]) -> None:
 @pytest.mark.parametrize("temperature", [0, 1])
 @pytest.mark.parametrize(("choice", "reason"), [("required", "tool_calls"), (NAMED, "stop")])
 def test_calls_parse_and_validate(
-    tiny_server: LiveServer, choice: object, reason: str, temperature: float
+    server: LiveServer, choice: object, reason: str, temperature: float
 ) -> None:
     """Random weights, greedy and drawn: one call each, and nothing beside it."""
     choices = ask(
-        tiny_server,
+        server,
         tool_choice=choice,
         parallel_tool_calls=False,
         temperature=temperature,
@@ -90,9 +104,9 @@ def test_calls_parse_and_validate(
         assert call["function"]["arguments"] in said
 
 
-def test_several_calls_may_be_made(tiny_server: LiveServer) -> None:
+def test_several_calls_may_be_made(server: LiveServer) -> None:
     """In parallel it goes on until it ends by itself, or `length` cuts the last call."""
-    choices = ask(tiny_server, tool_choice="required", n=4, seed=2, max_tokens=300)
+    choices = ask(server, tool_choice="required", n=4, seed=2, max_tokens=300)
     for found in choices:
         calls = found["message"]["tool_calls"]
         for call in calls[:-1] if found["finish_reason"] == "length" else calls:
@@ -100,18 +114,18 @@ def test_several_calls_may_be_made(tiny_server: LiveServer) -> None:
     assert any(len(found["message"]["tool_calls"]) > 1 for found in choices)
 
 
-def test_stop_strings_cut_no_call(tiny_server: LiveServer) -> None:
-    (found,) = ask(tiny_server, tool_choice=NAMED, temperature=0, stop=["\n", "{", "name", "}"])
+def test_stop_strings_cut_no_call(server: LiveServer) -> None:
+    (found,) = ask(server, tool_choice=NAMED, temperature=0, stop=["\n", "{", "name", "}"])
     check(found["message"]["tool_calls"][0])
     assert found["finish_reason"] == "stop"
 
 
-def test_auto_beside_a_response_format(tiny_server: LiveServer) -> None:
+def test_auto_beside_a_response_format(server: LiveServer) -> None:
     """Content in its format or calls: with random weights still one of the two."""
     schema = {"type": "object", "properties": {"n": NUMBER}, "required": ["n"]}
     schema["additionalProperties"] = False
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-    for found in ask(tiny_server, response_format=form, n=4, seed=3, parallel_tool_calls=False):
+    for found in ask(server, response_format=form, n=4, seed=3, parallel_tool_calls=False):
         message = found["message"]
         if calls := message.get("tool_calls"):
             check(calls[0])

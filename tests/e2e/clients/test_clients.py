@@ -79,7 +79,7 @@ def test_the_load_tester(tiny_server):
 
 def test_errors_have_names(client):
     """A limit crossed is an exception that says which."""
-    with pytest.raises(ContextLengthExceeded, match="maximum context length is 2048 tokens"):
+    with pytest.raises(ContextLengthExceeded, match="maximum context length is 256 tokens"):
         client.chat("word " * 2000)
     with pytest.raises(BadRequest, match="'temperature' must be between 0 and 2"):
         client.chat("hello", temperature=3)

@@ -43,7 +43,7 @@ def test_the_ready_line(tiny_server):
         tiny_server.url,
         "tiny",
         "parameters",
-        "2048 context",
+        "256 context",
         "cpu",
         "float32",
         "KV blocks",
