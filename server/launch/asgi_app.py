@@ -7,7 +7,7 @@ The state may still be loading: the page, `/health` and 503s are served meanwhil
 some origin is allowed, gate (key, Host), router.
 """
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import msgspec
@@ -30,7 +30,7 @@ from thirdeye.server.api.http.error_handlers import (
     on_client_gone,
     on_http_exception,
 )
-from thirdeye.server.api.http.gate import GateMiddleware
+from thirdeye.server.api.http.gate import CheckRoom, GateMiddleware
 from thirdeye.server.api.http.rate_limits import Rates
 from thirdeye.server.api.http.request_scope import LifetimeMiddleware
 from thirdeye.server.api.http.sse import own_the_shutdown
@@ -120,7 +120,9 @@ def create_app(
 ) -> App:
     """The app over `state`. Two apps share nothing."""
     context = Context.of(state, config or ApiConfig())
-    return assemble(context, [model_router(context)], tracer)
+    return assemble(
+        context, [model_router(context), page_routes(), docs_routes()], tracer, state.check_room
+    )
 
 
 def create_pool_app(
@@ -131,8 +133,20 @@ def create_pool_app(
     context = Context.of(ServerState(), config or ApiConfig())
     dispatch = ModelDispatch(pool, context)
     own = [listing_routes(pool, context), operator_routes(pool, state, context)]
-    pages = [page_routes(), docs_routes()]
-    app = assemble(context, [*own, *pages, dispatch, model_router(context)], tracer)
+    routers: list[APIRouter | BaseRoute] = [
+        *own,
+        page_routes(),
+        docs_routes(),
+        dispatch,
+        model_router(context),
+    ]
+
+    def check_room(caller: str, headers: MutableMapping[str, str]) -> None:
+        """Whether the model has room is seen once it is known: in `ModelDispatch`."""
+        state.check_open()
+        context.state.rates.open(caller, headers)
+
+    app = assemble(context, routers, tracer, check_room)
     for member in pool.members.values():
         member.state.rates, member.state.keys = context.state.rates, context.state.keys
         member.state.shares_rates = True
@@ -141,7 +155,12 @@ def create_pool_app(
     return app
 
 
-def assemble(context: Context, routers: Sequence[APIRouter | BaseRoute], tracer: Tracer) -> App:
+def assemble(
+    context: Context,
+    routers: Sequence[APIRouter | BaseRoute],
+    tracer: Tracer,
+    check_room: CheckRoom,
+) -> App:
     """The app of these routes, the first that matches, inside all that requests pass before."""
     state = context.state
     state.rates = Rates(
@@ -168,13 +187,11 @@ def assemble(context: Context, routers: Sequence[APIRouter | BaseRoute], tracer:
             app.include_router(router)
         else:
             app.router.routes.append(router)
-    app.include_router(page_routes())
-    app.include_router(docs_routes())
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(ClientGone, on_client_gone)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_middleware(
-        GateMiddleware, config=context.config, keys=state.keys, check_room=state.check_room
+        GateMiddleware, config=context.config, keys=state.keys, check_room=check_room
     )
     if context.config.cors_origins:
         app.add_middleware(CorsMiddleware, context.config.cors_origins)

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
 from thirdeye.server.api.generation.respond import unless_gone
+from thirdeye.server.api.http.gate import ENGINE_PATHS
 from thirdeye.server.api.http.json_body import read_body
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.ollama.answers import Shape, chat_answer, text_answer
@@ -92,6 +93,8 @@ class ModelDispatch(BaseRoute):
         lifetime.on_response = member.metrics.responded
         acquire = partial(self._pool.acquire, member, lifetime.at_end, keep_alive)
         if self._pool.books(member).is_open:
+            if scope["path"] in ENGINE_PATHS:  # before all of the body is parsed
+                member.state.check_room(lifetime.caller, lifetime.headers)
             await acquire()
         else:
             await unless_gone(request, acquire())

@@ -43,6 +43,11 @@ class PoolState:
         is_lost = all(phase is ModelPhase.FAILED for phase in phases)
         return "all models have failed" if is_lost else None
 
+    def check_open(self) -> None:
+        """Raises `ServiceUnavailable` if it takes no request any more."""
+        if self.phase is Phase.DRAINING:
+            raise draining("The server is shutting down and takes no new requests.")
+
     def check_ready(self) -> None:
         """Raises `ServiceUnavailable` if it wants no traffic now."""
         if self.phase is Phase.LOADING:
