@@ -107,7 +107,7 @@ DIGIT: /[0-9]/
 """
 
 
-@settings(max_examples=200, deadline=None)
+@draws(50, 200)
 @given(st.text('ab01.,() \n"', max_size=12) | st.from_regex(r'( ?a\s?"?\( ?1 ?\.?1?\) ?,?)+'))
 def test_what_is_ignored_may_stand_between_texts_and_not_within(text: str) -> None:
     escaped = json.dumps(text, ensure_ascii=False)[1:-1]
