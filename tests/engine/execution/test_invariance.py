@@ -18,6 +18,7 @@ from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.linear.unquantized import Unquantized
 from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.types import Request
 
 CONTEXT = 160  # more than one of attention's key blocks
@@ -118,6 +119,31 @@ def test_preempted_and_cached(model: Transformer) -> None:
         assert answers(warm, requests) == expected
         assert answers(warm, requests) == expected
         assert warm.stats().prefix_cache_hits_total > 0
+
+
+@pytest.mark.parametrize("how", ["llama", "mixed int8 native"])
+def test_a_cache_in_8_bits(how: str, request: pytest.FixtureRequest) -> None:
+    """Alone, together, in chunks, preempted and behind prefixes that are there, by kernels and
+    without."""
+    torch.set_num_threads(1)
+    native = request.getfixturevalue("native") if "native" in how else None
+    quantize = "int8" if "int8" in how else "none"
+    model = random_model(MODELS[how.split()[0]], quantize=quantize, native=native)
+    requests = shared_prompts()
+
+    def core(**sizes: object) -> EngineCore:
+        return make_core(model, torch.int8, **sizes)
+
+    expected = alone(lambda: core(enable_prefix_caching=False), requests)
+    exact = alone(lambda: make_core(model, enable_prefix_caching=False), requests)
+    assert expected != exact
+    starved, warm = core(num_blocks=STARVED), core()
+    for each in (starved, warm, core(**CUTS["chunks of 7"]), core(num_draft_tokens=6)):
+        assert answers(each, requests) == expected
+    assert starved.stats().preemptions_total > 0
+    torch.set_num_threads(2)
+    assert answers(warm, requests) == expected
+    assert warm.stats().prefix_cache_hits_total > 0
 
 
 def test_drafts_accepted(model: Transformer) -> None:
