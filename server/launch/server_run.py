@@ -230,7 +230,7 @@ def is_loopback(host: str) -> bool:
 
 def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:
     """A request to paste into a shell."""
-    messages = [{"role": "user", "content": "Hello!"}]
+    messages = [{"role": "user", "content": "What is the capital of Japan?"}]
     path = "chat/completions" if has_chat else "completions"
     what: dict[str, object] = {"messages": messages} if has_chat else {"prompt": "Hello"}
     key = " -H 'Authorization: Bearer YOUR_KEY'" if has_key else ""

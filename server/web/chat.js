@@ -50,7 +50,7 @@ function drawAll() {
 }
 
 function greeting() {
-  const ideas = ["Why is the sky blue?", "Write a short poem about noodles.", "Explain attention to a child."];
+  const ideas = ["Why is the sky blue?", "What is photosynthesis?", "What is the capital of Japan?"];
   const buttons = ideas.map((idea) => el("button", { type: "button", class: "chip", onclick: () => send(idea) }, idea));
   return el("div", { class: "greeting" },
     el("h2", {}, "Ask something."),

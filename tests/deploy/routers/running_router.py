@@ -94,6 +94,7 @@ class Router:
     package: RouterPackage | SystemProgram
     command: Callable[[Path, Sequence[int], int, Path], tuple[list[str], dict[str, str]]]
     asks_readiness: bool = True  # of each replica, every second
+    finds_prefixes: bool = True  # docs/cluster.md has what vllm-router reached
     is_tls: bool = False  # with the certificate of `certificate`
 
     def start(self, ports: Sequence[int], folder: Path) -> RunningRouter:
@@ -216,7 +217,12 @@ ROUTERS = {
     for router in (
         Router("envoy", ENVOY, _envoy),
         Router("smg", SMG, _shell("smg.sh", "SMG")),
-        Router("vllm-router", VLLM_ROUTER, _shell("vllm-router.sh", "VLLM_ROUTER")),
+        Router(
+            "vllm-router",
+            VLLM_ROUTER,
+            _shell("vllm-router.sh", "VLLM_ROUTER"),
+            finds_prefixes=False,
+        ),
         Router("nginx", NGINX, _nginx, asks_readiness=False, is_tls=True),
         Router("caddy", CADDY, _caddy, is_tls=True),
     )

@@ -21,6 +21,7 @@ from thirdeye.clients import Client
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(1800)]
 PLAIN = [name for name, router in ROUTERS.items() if not router.is_tls]
+FINDING = [name for name, router in ROUTERS.items() if router.finds_prefixes]
 NUM_PROBES, NUM_STREAMS = 40, 8
 LONG = BODY | {"max_tokens": 600}
 
@@ -162,6 +163,7 @@ def test_our_client_goes_on_behind_the_same_router(
         assert [stream.result(300) for stream in found] == wholes
 
 
+@pytest.mark.parametrize("router", FINDING, indirect=True, scope="module")
 def test_a_conversation_stays_where_its_prefix_is(
     router: RunningRouter, replicas: Replicas
 ) -> None:

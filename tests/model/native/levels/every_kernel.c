@@ -89,8 +89,8 @@ static void all_of(int rows) {
                                      {packed + bytes, (int64_t)bytes, format, 30, 2}};
         float *y = room((size_t)rows * 32 * 4);
         struct stored_linear_args args = {
-            numbers((size_t)rows * in), y, numbers(32), segments, room((size_t)rows * groups * GROUP),
-            room((size_t)rows * groups * 4), room((size_t)rows * groups * 8), 2, rows, in, 32};
+            numbers((size_t)rows * in), y, numbers(32), segments,
+            room((size_t)rows * groups * sizeof(struct rounded_group)), 2, rows, in, 32};
         run(stored_linear, &args, 1);
         take(packed, 2 * bytes), take(y, (size_t)rows * 32 * 4);
     }
