@@ -44,6 +44,11 @@ def memory_estimates(config: ModelConfig, file: FileSizes | None = None) -> list
     ]
 
 
+def int8_kv_per_token(config: ModelConfig) -> int:
+    """Bytes of a token's keys and values with `--kv-dtype int8`: each vector has a scale."""
+    return 2 * config.num_hidden_layers * config.num_kv_heads * (config.head_dim + 4)
+
+
 def _as_stored(config: ModelConfig, file: FileSizes) -> MemoryEstimate:
     """The table is looked up in fp32, unless fewer bits say the same, and is the head as stored."""
     table = config.vocab_size * config.hidden_size * 4

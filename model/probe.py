@@ -23,6 +23,7 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import AttentionSpec
 from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.parts.blocks import Block
+from thirdeye.model.parts.experts import Experts, Routing
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
@@ -41,6 +42,7 @@ class LayerTrace:
     resid_mid: Tensor
     mlp_out: Tensor
     resid_post: Tensor
+    routing: Routing | None = None  # whom each token asked, in a layer of experts
 
     def norms(self) -> Tensor:
         """The length of each token's vector at the points of STREAM: [5, n] fp32."""
@@ -68,9 +70,17 @@ def trace_layers(
         trace = LayerTrace(
             pattern=torch.cat([piece.pattern for piece in pieces], dim=1),
             **{name: torch.cat([getattr(piece, name) for piece in pieces]) for name in STREAM},
+            routing=_joined([piece.routing for piece in pieces if piece.routing]),
         )
         yield trace
         x = trace.resid_post
+
+
+def _joined(routings: list[Routing]) -> Routing | None:
+    if not routings:
+        return None
+    chosen = torch.cat([routing.chosen.long() for routing in routings])
+    return Routing(chosen, torch.cat([routing.weights for routing in routings]))
 
 
 def _trace_rows(
@@ -92,6 +102,7 @@ def _trace_rows(
         resid_mid=x + seen["attn_out"],
         mlp_out=seen["mlp_out"],
         resid_post=resid_post,
+        routing=seen.get("routing"),
     )
 
 
@@ -129,9 +140,9 @@ class _OneLayer(KVCache):
 
 
 @contextmanager
-def _observed(block: Block, block_table: Tensor, num_keys: int) -> Iterator[dict[str, Tensor]]:
+def _observed(block: Block, block_table: Tensor, num_keys: int) -> Iterator[dict[str, Any]]:
     """While this lasts, what a block does to one sequence is put into the dict."""
-    seen: dict[str, Tensor] = {}
+    seen: dict[str, Any] = {}
 
     def keep(name: str, module: nn.Module) -> Any:
         return module.register_forward_hook(lambda _, __, output: seen.update({name: output}))
@@ -139,6 +150,8 @@ def _observed(block: Block, block_table: Tensor, num_keys: int) -> Iterator[dict
     attention = block.attention
     served = attention.backend
     hooks = [keep("attn_out", block.attention_branch), keep("mlp_out", block.mlp_branch)]
+    if isinstance(block.mlp, Experts):
+        hooks.append(keep("routing", block.mlp.router))
     attention.backend = _Watched(served, attention.spec, block_table, num_keys, seen)
     try:
         yield seen
@@ -156,7 +169,7 @@ class _Watched:
     spec: AttentionSpec
     block_table: Tensor  # [M] int32
     num_keys: int
-    seen: dict[str, Tensor]
+    seen: dict[str, Any]
 
     def forward(
         self,

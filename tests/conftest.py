@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 # Before torch is: three workers on two cores must not spin while they wait for the others' threads.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # noqa: TID251  # the OpenMP library's own
@@ -18,6 +19,7 @@ import torch
 from hypothesis import HealthCheck, settings
 
 from tests.certificates import read_once
+from tests.draws import NIGHT
 from tests.oracles.wire import Wire, reading_along
 from tests.versions import TOO_OLD, TooOld
 from thirdeye.model.native.build import Unavailable
@@ -43,10 +45,18 @@ settings.register_profile(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+settings.register_profile(NIGHT, deadline=None)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`-m prove` draws the full numbers: before any test file asks."""
+    if config.option.markexpr == "prove":
+        settings.load_profile(NIGHT)
 
 
 # Files of few tests that take long: at the end one worker would be left alone with one.
-FIRST = ("contract", "install", "e2e", "browser", "server", "engine", "model", "architectures")
+FIRST = ("contract", "install", "e2e", "model/native")
+FIRST += ("browser", "server", "engine", "model", "architectures")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -72,6 +82,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if row.fits(item.nodeid):
                 reason = f"needs {row.package} {row.needs}: {row.reason}"
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if config.option.dist != "loadfile":
+        return None
+    from tests.one_worker import SharingScheduling  # xdist is there, who asks is it
+
+    return SharingScheduling(config, log)
 
 
 @pytest.fixture(scope="session")

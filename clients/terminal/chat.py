@@ -23,6 +23,7 @@ from thirdeye.clients.terminal.conversation import SavedConversation
 from thirdeye.clients.terminal.markdown import MarkdownView, PlainView, View
 from thirdeye.clients.terminal.reasons import in_options, no_server
 from thirdeye.clients.terminal.screen import describe_speed, printable, read_message, unechoed
+from thirdeye.clients.types import Model
 
 ReadLine = Callable[[str], str]
 
@@ -217,15 +218,16 @@ class Chat:
 
     def _choose_model(self, name: str) -> None:
         try:
-            served = [model.id for model in self._client.models()]
+            models = self._client.models()
         except ThirdeyeError as error:
             _complain(self._errors, str(error))
             return
+        served = [model.id for model in models]
         if name and name not in served:
             _complain(self._errors, f"No model {name} here: {', '.join(served)}.")
             return
         self._client.model = name or self._client.model
-        shown = (f"{'* ' if model == self._client.model else '  '}{model}" for model in served)
+        shown = (f"{'* ' if m.id == self._client.model else '  '}{m.id}{_state(m)}" for m in models)
         say = self._note if name else self._reply
         say("\n".join(shown))
 
@@ -237,6 +239,12 @@ class Chat:
         """What the program itself says: for people at a terminal, not for a pipe."""
         if self._console.is_terminal:
             self._reply(text)
+
+
+def _state(model: Model) -> str:
+    """Of a model that is not loaded, where a server tells."""
+    state = model.raw.get("state", "ready")
+    return "" if state == "ready" else f"  ({state})"
 
 
 def _served_model(base_url: str | None, api_key: str | None) -> str:

@@ -9,7 +9,7 @@ exec "${VLLM_ROUTER:-vllm-router}" --worker-urls $WORKERS \
     --host "${HOST:-127.0.0.1}" --port "${PORT:-8080}" \
     --prometheus-host 127.0.0.1 --prometheus-port "${METRICS_PORT:-29000}" \
     --policy cache_aware \
-    --health-check-endpoint /ready --health-check-interval-secs 1 --health-check-timeout-secs 2 \
-    --health-failure-threshold 1 --health-success-threshold 1 \
+    --health-check-endpoint /ready --health-check-interval-secs 1 --health-check-timeout-secs 5 \
+    --health-failure-threshold 2 --health-success-threshold 1 \
     --worker-startup-check-interval 1 \
     --log-level warning

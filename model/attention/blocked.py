@@ -22,6 +22,7 @@ from torch import Tensor
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.kv_int8 import Int8Vectors, parts_of
 
 KEY_BLOCK = 128  # keys in one reduction
 QUERY_TILE = 128  # queries of one sequence in one tile: bounds the scores, skips keys none may see
@@ -85,8 +86,8 @@ class BlockedAttention:
     def forward(
         self,
         query: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
+        key_cache: Tensor | Int8Vectors,
+        value_cache: Tensor | Int8Vectors,
         plan: list[Tile],
         sinks: Tensor | None = None,
         slopes: Tensor | None = None,
@@ -148,8 +149,8 @@ def _tile(
 
 def _attend(
     query: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
+    key_cache: Tensor | Int8Vectors,
+    value_cache: Tensor | Int8Vectors,
     tile: Tile,
     spec: AttentionSpec,
     sinks: Tensor | None,
@@ -161,8 +162,7 @@ def _attend(
     group = num_heads // num_kv_heads  # query heads that share one key and value head
     num_rows, batch = group * num_queries, num_spans * num_kv_heads
     keys, values = (
-        cache.view(-1, head_dim).index_select(0, tile.keys).float().view(batch, -1, head_dim)
-        for cache in (key_cache, value_cache)
+        gather(cache, tile.keys).view(batch, -1, head_dim) for cache in (key_cache, value_cache)
     )  # [S * num_kv_heads, L, head_dim]
     rows = query.float().view(num_spans, num_queries, num_kv_heads, group, head_dim)
     rows = rows.permute(0, 2, 3, 1, 4)
@@ -179,6 +179,15 @@ def _attend(
     mixed = _mix(scores, values, column)[:, :num_rows]
     mixed = mixed.reshape(num_spans, num_kv_heads, group, num_queries, head_dim)
     return mixed.permute(0, 3, 1, 2, 4).flatten(2, 3).to(query.dtype)
+
+
+def gather(cache: Tensor | Int8Vectors, vectors: Tensor) -> Tensor:
+    """Vectors of a layer's cache by number, in fp32: [n, head_dim]."""
+    numbers, scales = parts_of(cache)
+    gathered = numbers.view(-1, numbers.shape[-1]).index_select(0, vectors).float()
+    if scales is None:
+        return gathered
+    return gathered * scales.view(-1).index_select(0, vectors)[:, None]
 
 
 def _column(sinks: Tensor, seen: Tensor, scores: Tensor) -> Tensor:

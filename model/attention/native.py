@@ -15,6 +15,7 @@ from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.paged_attention import KEYS, PagedAttentionKernel, Tiles
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.kv_int8 import Int8Vectors
 
 TILE_QUERIES = 64
 FEW = 4  # blocks of keys: sizes are rounded up to so many, for few of them to be different
@@ -22,7 +23,7 @@ TABLE_STEP = 16  # columns of block tables, likewise: tapes are for one shape (`
 
 
 class NativeAttention:
-    """fp32 queries over keys and values in fp32 or fp16; all sums in fp32."""
+    """fp32 queries over keys and values in fp32, fp16 or int8; all sums in fp32."""
 
     plan_key = None
 
@@ -54,8 +55,8 @@ class NativeAttention:
     def forward(
         self,
         query: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
+        key_cache: Tensor | Int8Vectors,
+        value_cache: Tensor | Int8Vectors,
         plan: Tiles,
         sinks: Tensor | None = None,
         slopes: Tensor | None = None,

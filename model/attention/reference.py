@@ -15,6 +15,7 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.kv_fp8 import ScaledCache
+from thirdeye.model.state.kv_int8 import Int8Vectors
 
 
 class ReferenceAttention:
@@ -34,8 +35,8 @@ class ReferenceAttention:
     def forward(
         self,
         query: Tensor,
-        key_cache: Tensor | ScaledCache,
-        value_cache: Tensor | ScaledCache,
+        key_cache: Tensor | ScaledCache | Int8Vectors,
+        value_cache: Tensor | ScaledCache | Int8Vectors,
         plan: ForwardBatch,
         sinks: Tensor | None = None,
         slopes: Tensor | None = None,
@@ -50,7 +51,9 @@ class ReferenceAttention:
         return output
 
 
-def read_tokens(cache: Tensor | ScaledCache, block_table: Tensor, seq_len: int) -> Tensor:
+def read_tokens(
+    cache: Tensor | ScaledCache | Int8Vectors, block_table: Tensor, seq_len: int
+) -> Tensor:
     """One sequence's tokens in order, out of its blocks: [seq_len, num_kv_heads, head_dim]."""
     num_blocks = math.ceil(seq_len / cache.shape[1])
     return cache[block_table[:num_blocks]].flatten(0, 1)[:seq_len]

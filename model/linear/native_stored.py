@@ -1,9 +1,9 @@
 """Weights as they are stored: a file's own blocks, multiplied without being rounded again.
 
-The default on a CPU where the kernels could be compiled. Activations are rounded as in
-`native_int8.py`, by 32 channels, and within these sums are whole numbers. What a file keeps in a
-form that has no kernel, or as plain numbers, is rounded to 8 bits. A slow twin is in
-`tests/model/native/products/stored_twin.py`.
+The default on a CPU where the kernels could be compiled. Activations are rounded to 8 bits by 16
+channels, twice as finely as in `native_int8.py`, and within these sums are whole numbers. What a
+file keeps in a form that has no kernel, or as plain numbers, is rounded to 8 bits. A slow twin is
+in `tests/model/native/products/stored_twin.py`.
 """
 
 from collections.abc import Sequence

@@ -7,7 +7,7 @@ struct; here is what all of them share: loading, the threads, and a tensor's add
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,16 @@ from thirdeye.model.native.seal import is_sealed
 
 MAPPED_FILES = Path("/proc/self/maps")
 OPENMP_RUNTIMES = ("libgomp", "libiomp5", "libomp")
+
+
+class PinArgs(ctypes.Structure):
+    """`struct pin_args`."""
+
+    _fields_ = (
+        ("cpus", ctypes.POINTER(ctypes.c_int32)),
+        ("errors", ctypes.POINTER(ctypes.c_int32)),
+        ("num_cpus", ctypes.c_int32),
+    )
 
 
 class Library:
@@ -75,6 +85,16 @@ class Library:
             yield
         finally:
             self._recorder = None
+
+    def pin(self, cpus: Sequence[int]) -> None:
+        """Keep torch's threads on these CPUs, one each, but for the first, which the rest leave its
+        own (`pin.c`). Raises OSError if the system does not let them."""
+        errors = (ctypes.c_int32 * len(cpus))(*[-1] * len(cpus))
+        args = PinArgs((ctypes.c_int32 * len(cpus))(*cpus), errors, len(cpus))
+        self.run(self.operation("pin"), args)
+        for cpu, error in zip(cpus, errors, strict=True):
+            if error > 0:
+                raise OSError(error, f"{os.strerror(error)}, for CPU {cpu}")
 
     def function(self, name: str, *argument_types: Any, result: Any = None) -> Any:
         """A plain C function, for what is done once and on one thread."""

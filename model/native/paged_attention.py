@@ -11,7 +11,9 @@ from torch import Tensor
 
 from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.native.library import Library, address
+from thirdeye.model.state.kv_int8 import Int8Vectors, parts_of
 
+KEPT = (torch.float32, torch.float16, torch.int8)
 KEYS = 64  # in a block, which is reduced as one
 WIDTH = 16
 ROWS = 6
@@ -37,6 +39,8 @@ class PagedAttentionArgs(ctypes.Structure):
         ("output", ctypes.c_void_p),
         ("keys", ctypes.c_void_p),
         ("values", ctypes.c_void_p),
+        ("key_scales", ctypes.c_void_p),
+        ("value_scales", ctypes.c_void_p),
         ("block_table", ctypes.c_void_p),
         ("tiles", ctypes.c_void_p),
         ("scratch", ctypes.c_void_p),
@@ -54,7 +58,7 @@ class PagedAttentionArgs(ctypes.Structure):
         ("num_heads", ctypes.c_int),
         ("num_kv_heads", ctypes.c_int),
         ("head_dim", ctypes.c_int),
-        ("is_half", ctypes.c_int),
+        ("number_bytes", ctypes.c_int),
     )
 
 
@@ -77,17 +81,20 @@ class PagedAttentionKernel:
     def __call__(
         self,
         query: Tensor,
-        keys: Tensor,
-        values: Tensor,
+        keys: Tensor | Int8Vectors,
+        values: Tensor | Int8Vectors,
         tiles: Tiles,
         sinks: Tensor | None = None,
         slopes: Tensor | None = None,
     ) -> Tensor:
         """query [T, num_heads, head_dim] fp32, keys and values [num_blocks, block_size,
-        num_kv_heads, head_dim] fp32 or fp16, sinks and slopes [num_heads] fp32 -> like query."""
+        num_kv_heads, head_dim] fp32, fp16 or int8, sinks and slopes [num_heads] fp32 -> like
+        query."""
         num_heads, head_dim = query.shape[1:]
         block_size, num_kv_heads = keys.shape[1:3]
-        assert keys.dtype in (torch.float32, torch.float16), keys.dtype
+        key_numbers, key_scales = parts_of(keys)
+        value_numbers, value_scales = parts_of(values)
+        assert key_numbers.dtype in KEPT, key_numbers.dtype
         max_rows = tiles.max_queries * (num_heads // num_kv_heads)
         score = self._score.get(head_dim) or self._score_args(head_dim)
         scratch = _scratch(max_rows, head_dim)
@@ -99,8 +106,8 @@ class PagedAttentionKernel:
         args = PagedAttentionArgs(
             query=address(query, torch.float32, -1, num_heads, head_dim),
             output=output.data_ptr(),
-            keys=address(keys, keys.dtype, -1, block_size, num_kv_heads, head_dim),
-            values=address(values, keys.dtype, *keys.shape),
+            keys=address(key_numbers, key_numbers.dtype, -1, block_size, num_kv_heads, head_dim),
+            values=address(value_numbers, key_numbers.dtype, *keys.shape),
             block_table=address(tiles.block_table, torch.int32, -1, -1),
             tiles=address(tiles.tiles, torch.int32, -1, 4),
             scratch=scratch.data_ptr(),
@@ -116,8 +123,11 @@ class PagedAttentionKernel:
             num_heads=num_heads,
             num_kv_heads=num_kv_heads,
             head_dim=head_dim,
-            is_half=keys.dtype == torch.float16,
+            number_bytes=key_numbers.itemsize,
         )
+        if key_scales is not None and value_scales is not None:
+            args.key_scales = address(key_scales, torch.float32, *keys.shape[:3])
+            args.value_scales = address(value_scales, torch.float32, *keys.shape[:3])
         if sinks is not None:
             args.sinks = address(sinks, torch.float32, num_heads)
         if slopes is not None:

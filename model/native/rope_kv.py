@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.native.library import Library, address
+from thirdeye.model.state.kv_int8 import Int8Vectors, parts_of
 
 if TYPE_CHECKING:
     from thirdeye.model.parts.self_attention import QKNorm
@@ -28,6 +29,8 @@ class RopeKvArgs(ctypes.Structure):
         ("query", ctypes.c_void_p),
         ("keys", ctypes.c_void_p),
         ("values", ctypes.c_void_p),
+        ("key_scales", ctypes.c_void_p),
+        ("value_scales", ctypes.c_void_p),
         ("query_eps", ctypes.c_float),
         ("key_eps", ctypes.c_float),
         ("num_tokens", ctypes.c_int),
@@ -35,7 +38,7 @@ class RopeKvArgs(ctypes.Structure):
         ("num_kv_heads", ctypes.c_int),
         ("head_dim", ctypes.c_int),
         ("half", ctypes.c_int),
-        ("is_half", ctypes.c_int),
+        ("number_bytes", ctypes.c_int),
         ("norm_is_last", ctypes.c_int),
     )
 
@@ -50,19 +53,21 @@ class RopeKVKernel:
         cos: Tensor,
         sin: Tensor,
         slot_mapping: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
+        key_cache: Tensor | Int8Vectors,
+        value_cache: Tensor | Int8Vectors,
         norms: "QKNorm | None" = None,
         query_scale: Tensor | None = None,
     ) -> Tensor:
         """qkv [T, (num_heads + 2 num_kv_heads) * head_dim], cos and sin [T, 1, dim / 2], slots [T],
         query_scale [T, 1, 1] -> query [T, num_heads, head_dim]; keys and values go to their slots
-        of the caches [num_blocks, block_size, num_kv_heads, head_dim], fp32 or fp16."""
+        of the caches [num_blocks, block_size, num_kv_heads, head_dim], fp32, fp16 or int8."""
         qkv = qkv.contiguous()
         num_kv_heads, head_dim = key_cache.shape[2:]
         num_tokens, num_all = qkv.shape[0], qkv.shape[1] // head_dim
         num_heads, half = num_all - 2 * num_kv_heads, cos.shape[-1]
-        assert key_cache.dtype in (torch.float32, torch.float16), key_cache.dtype
+        keys, key_scales = parts_of(key_cache)
+        values, value_scales = parts_of(value_cache)
+        assert keys.dtype in (torch.float32, torch.float16, torch.int8), keys.dtype
         query = qkv.new_empty(num_tokens, num_heads, head_dim)
         args = RopeKvArgs(
             qkv=address(qkv, torch.float32, num_tokens, num_all * head_dim),
@@ -75,8 +80,8 @@ class RopeKVKernel:
             if query_scale is None
             else address(query_scale, torch.float32, num_tokens, 1, 1),
             query=query.data_ptr(),
-            keys=address(key_cache, key_cache.dtype, -1, -1, num_kv_heads, head_dim),
-            values=address(value_cache, key_cache.dtype, *key_cache.shape),
+            keys=address(keys, keys.dtype, -1, -1, num_kv_heads, head_dim),
+            values=address(values, keys.dtype, *keys.shape),
             query_eps=norms.query_norm.eps if norms else 0.0,
             key_eps=norms.key_norm.eps if norms else 0.0,
             num_tokens=num_tokens,
@@ -84,8 +89,11 @@ class RopeKVKernel:
             num_kv_heads=num_kv_heads,
             head_dim=head_dim,
             half=half,
-            is_half=key_cache.dtype == torch.float16,
+            number_bytes=keys.itemsize,
             norm_is_last=norms is not None and norms.is_last,
         )
+        if key_scales is not None and value_scales is not None:
+            args.key_scales = address(key_scales, torch.float32, *keys.shape[:3])
+            args.value_scales = address(value_scales, torch.float32, *keys.shape[:3])
         self._run(self._operation, args, is_small=qkv.numel() < SMALL)
         return query

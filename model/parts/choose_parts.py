@@ -16,7 +16,7 @@ from thirdeye.model.parts.fused import (
     NativeLayerNorm,
     NativeMLP,
 )
-from thirdeye.model.parts.fused_experts import NativeExperts
+from thirdeye.model.parts.fused_experts import FusedExperts, NativeExperts
 from thirdeye.model.parts.layers import (
     MLP,
     AddNorm,
@@ -88,7 +88,11 @@ def make_mlp(
 
 
 def make_experts(part: ExpertsPart, where: Placement) -> Experts:
-    """Raises ValueError where there is no kernel for them."""
+    """Raises ValueError on a GPU without triton: rows would be grouped on the host there."""
+    if where.native:
+        return NativeExperts(part, where)
+    if where.is_fused:
+        return FusedExperts(part, where)
     if where.device.type == "cuda":
-        raise ValueError("models with experts need a CPU here: use '--device cpu'.")
-    return NativeExperts(part, where) if where.native else Experts(part, where)
+        raise ValueError("models with experts need the package triton on a GPU, or '--device cpu'.")
+    return Experts(part, where)

@@ -88,15 +88,9 @@ class Experts(nn.Module):
 
     def mixed(self, x: Tensor, routing: Routing) -> Tensor:
         """This rank's share of what all experts say, [T, hidden_size] in float32."""
-        num_tokens, num_chosen = routing.chosen.shape
-        asked = routing.chosen.flatten()  # [T * num_chosen]
-        said = x.new_empty(len(asked), x.shape[1])
-        for expert in sorted(set(asked.tolist())):
-            rows = (asked == expert).nonzero().squeeze(1)
-            said[rows] = self.experts[expert](x[rows // num_chosen])
-        by_token = said.view(num_tokens, num_chosen, -1).float()
+        by_token = self.said(x, routing).float()
         total = by_token[:, 0] * routing.weights[:, :1]
-        for place in range(1, num_chosen):
+        for place in range(1, by_token.shape[1]):
             total += by_token[:, place] * routing.weights[:, place : place + 1]
         if self.shared is not None:
             beside = self.shared(x).float()
@@ -104,3 +98,13 @@ class Experts(nn.Module):
                 beside = beside * sigmoid(self.shared_gate(x).float())
             total += beside
         return total
+
+    def said(self, x: Tensor, routing: Routing) -> Tensor:
+        """What each token's experts say, [T, num_chosen, hidden_size]."""
+        num_chosen = routing.chosen.shape[1]
+        asked = routing.chosen.flatten()  # [T * num_chosen]
+        said = x.new_empty(len(asked), x.shape[1])
+        for expert in sorted(set(asked.tolist())):
+            rows = (asked == expert).nonzero().squeeze(1)
+            said[rows] = self.experts[expert](x[rows // num_chosen])
+        return said.view(len(x), num_chosen, -1)

@@ -1,10 +1,13 @@
-"""A layer of experts in kernels of our own: on a CPU the ones in C, from tape or not."""
+"""A layer of experts in kernels of our own: on a CPU in C, from tape or not; on a GPU in triton,
+where nothing of the choice is read on the host."""
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from thirdeye.model.declare.mlp import ExpertsPart, RouterPart
+from thirdeye.model.linear.linear import Linear
+from thirdeye.model.linear.unquantized import Unquantized
 from thirdeye.model.native.activate import ActivateKernel
 from thirdeye.model.native.expert_kernels import (
     ExpertsLinearKernel,
@@ -12,8 +15,10 @@ from thirdeye.model.native.expert_kernels import (
     MixExpertsKernel,
     RouteKernel,
 )
-from thirdeye.model.parts.experts import Experts, Router
+from thirdeye.model.parts.activations import gated_function
+from thirdeye.model.parts.experts import Experts, Router, Routing
 from thirdeye.model.parts.fused import FusedGatedMLP
+from thirdeye.model.parts.layers import GatedMLP
 from thirdeye.model.placement import Placement
 
 
@@ -59,3 +64,42 @@ class NativeExperts(Experts):
         layers = ([getattr(e, name).kept for e in self.experts] for name in ("gate_up", "down"))
         gate_up, down = (ExpertsLinearKernel(self._library, kernels) for kernels in layers)
         return gate_up, down
+
+
+class FusedExperts(Experts):
+    """`Experts` with each of its products in one launch; a GPU's. All experts' weights of a kind
+    are one tensor, of which each expert has its part."""
+
+    def __init__(self, part: ExpertsPart, where: Placement) -> None:
+        """Raises ValueError for a format that experts are not kept in there."""
+        if where.quantize != "none":
+            raise ValueError(
+                f"'--quantize' {where.quantize} is not there for experts on a GPU: use 'none'."
+            )
+        super().__init__(part, where)
+        from thirdeye.model.kernels import grouped_matmul  # noqa: PLC0415  # needs triton
+
+        self._kernels: Any = grouped_matmul
+        self._gated = gated_function(part.experts[0].activation, where)
+        experts = [expert for expert in self.experts if isinstance(expert, GatedMLP)]
+        self._gate_up = _stacked([expert.gate_up for expert in experts], where)
+        self._down = _stacked([expert.down for expert in experts], where)
+
+    def said(self, x: Tensor, routing: Routing) -> Tensor:
+        groups = self._kernels.group_rows(routing.chosen, len(self.experts))
+        rows = x.index_select(0, groups.tokens)
+        gate, up = self._kernels.grouped_matmul(rows, *self._gate_up, groups).chunk(2, dim=-1)
+        answers = self._kernels.grouped_matmul(self._gated(gate, up), *self._down, groups)
+        return answers.index_select(0, groups.places).view(*routing.chosen.shape, -1)
+
+
+def _stacked(layers: list[Linear], where: Placement) -> tuple[Tensor, Tensor | None]:
+    """weight [experts, out, in] and bias [experts, out], whose parts become the layers' own."""
+    weight = where.empty(len(layers), *layers[0].weight.shape).detach()
+    bias = None if layers[0].bias is None else where.empty(*weight.shape[:2]).detach()
+    for expert, layer in enumerate(layers):
+        layer.method = Unquantized()  # which leaves them where they are
+        layer.weight = nn.Parameter(weight[expert], requires_grad=False)
+        if bias is not None:
+            layer.bias = nn.Parameter(bias[expert], requires_grad=False)
+    return weight, bias

@@ -7,10 +7,12 @@ from thirdeye.model.linear.rounded import FP8
 from thirdeye.model.placement import can_fuse
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.kv_fp8 import Fp8KVCache
+from thirdeye.model.state.kv_int8 import Int8KVCache
 
 FP8_BACKENDS = ("auto", "triton", "reference")
 FP8_CAPABILITY = (8, 9)
 FP16_BACKENDS = ("auto", "native", "blocked")
+INT8_BACKENDS = (*FP16_BACKENDS, "reference")
 
 
 def choose_kv_dtype(
@@ -27,6 +29,9 @@ def choose_kv_dtype(
         return dtype
     if name == "float16" and can_halve:
         return torch.float16
+    if name == "int8":
+        check_int8(attention, dtype, device)
+        return torch.int8
     if name != "fp8":
         raise ValueError(
             f"'--kv-dtype' {name} needs '--dtype' {name}, or for float16 a CPU, '--dtype' float32 "
@@ -48,10 +53,26 @@ def choose_kv_dtype(
     return FP8
 
 
+def check_int8(attention: str, dtype: torch.dtype, device: torch.device) -> None:
+    """Raises ValueError where nobody reads it."""
+    if attention not in INT8_BACKENDS:
+        raise ValueError(
+            f"'--kv-dtype' int8 is read by '--attention' {', '.join(INT8_BACKENDS[1:])}, "
+            f"got '{attention}': use 'auto' for one of them."
+        )
+    if device.type != "cpu" or dtype != torch.float32:
+        raise ValueError(
+            f"'--kv-dtype' int8 needs a CPU and '--dtype' float32, got {device} and {dtype}: use "
+            "'auto', or on a GPU 'fp8'."
+        )
+
+
 def make_kv_cache(
     config: ModelConfig, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
 ) -> KVCache:
     """An empty cache whose keys and values are of this dtype."""
     if dtype == FP8:
         return Fp8KVCache(config, num_blocks, block_size, device)
+    if dtype == torch.int8:
+        return Int8KVCache(config, num_blocks, block_size, device)
     return KVCache(config, num_blocks, block_size, dtype, device)

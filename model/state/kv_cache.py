@@ -35,7 +35,8 @@ class KVCache:
     def layer(self, index: int) -> tuple[Any, Any]:
         """One layer's (keys, values), each [num_blocks, block_size, num_kv_heads, head_dim].
 
-        Tensors, unless a cache keeps them another way, for backends that read it: `kv_fp8.py`.
+        Tensors, unless a cache keeps them another way, for backends that read it: `kv_fp8.py`,
+        `kv_int8.py`.
         """
         return self.keys[index], self.values[index]
 
@@ -58,7 +59,8 @@ def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> T
 
 
 def kv_bytes_per_block(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int:
-    """Memory of one block over all layers, keys and values; in 8 bits with a scale a vector."""
+    """Memory of one block over all layers, keys and values; in 8 bits with a scale a vector: for
+    floats a byte, for integers a float32."""
     vectors = 2 * config.num_hidden_layers * block_size * config.num_kv_heads
-    scale = torch.uint8.itemsize if dtype.itemsize == 1 else 0
+    scale = 0 if dtype.itemsize > 1 else 4 if dtype == torch.int8 else 1
     return vectors * (config.head_dim * dtype.itemsize + scale)

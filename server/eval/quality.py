@@ -72,13 +72,17 @@ class Reader:
         self.model: Transformer = load_model(checkpoint, "auto", where, lambda *_: None)
         self.quality = Quality(quantize, "+".join(linear_methods(self.model)))
 
+    def make_cache(self, num_blocks: int) -> KVCache:
+        """As a server would have it, empty."""
+        cache: KVCache = make_kv_cache(
+            self.model.config, num_blocks, BLOCK_SIZE, self._kv_dtype, torch.device("cpu")
+        )
+        return cache
+
     def read(self, token_ids: Sequence[int]) -> Iterator[Tensor]:
         """The logits at each token, [up to STEP, vocab_size] float32 a step."""
         num_blocks = -(-len(token_ids) // BLOCK_SIZE)
-        device = torch.device("cpu")
-        cache: KVCache = make_kv_cache(
-            self.model.config, num_blocks, BLOCK_SIZE, self._kv_dtype, device
-        )
+        cache = self.make_cache(num_blocks)
         for start in range(0, len(token_ids), STEP):
             yield self.model(batch_of(token_ids[start : start + STEP], start, num_blocks), cache)
 

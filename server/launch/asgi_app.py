@@ -7,6 +7,7 @@ The state may still be loading: the page, `/health` and 503s are served meanwhil
 some origin is allowed, gate (key, Host), router.
 """
 
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from thirdeye.server.api.admin.loads import loads_routes
 from thirdeye.server.api.admin.ops import ops_routes
@@ -28,7 +30,7 @@ from thirdeye.server.api.http.error_handlers import (
     on_client_gone,
     on_http_exception,
 )
-from thirdeye.server.api.http.gate import GateMiddleware
+from thirdeye.server.api.http.gate import CheckRoom, GateMiddleware
 from thirdeye.server.api.http.rate_limits import Rates
 from thirdeye.server.api.http.request_scope import LifetimeMiddleware
 from thirdeye.server.api.http.sse import own_the_shutdown
@@ -48,6 +50,11 @@ from thirdeye.server.api.openapi.access import show_access
 from thirdeye.server.api.openapi.docs_page import docs_routes
 from thirdeye.server.api.openapi.document import document
 from thirdeye.server.api.openapi.served_model import show_model
+from thirdeye.server.api.pool.listing_routes import listing_routes
+from thirdeye.server.api.pool.model_dispatch import ModelDispatch
+from thirdeye.server.api.pool.model_pool import ModelPool
+from thirdeye.server.api.pool.operator_routes import operator_routes
+from thirdeye.server.api.pool.pool_state import PoolState
 from thirdeye.server.api.receipts.verify import verify_routes
 from thirdeye.server.api.requests.operator_limits import show_ceilings
 from thirdeye.server.api.responses.routes import responses_routes
@@ -113,6 +120,49 @@ def create_app(
 ) -> App:
     """The app over `state`. Two apps share nothing."""
     context = Context.of(state, config or ApiConfig())
+    return assemble(
+        context, [model_router(context), page_routes(), docs_routes()], tracer, state.check_room
+    )
+
+
+def create_pool_app(
+    pool: ModelPool, state: PoolState, config: ApiConfig | None = None, tracer: Tracer = NO_TRACER
+) -> App:
+    """The app over several models, whose limits and keys are its own. The document is that of a
+    model that nobody knows yet."""
+    context = Context.of(ServerState(), config or ApiConfig())
+    dispatch = ModelDispatch(pool, context)
+    own = [listing_routes(pool, context), operator_routes(pool, state, context)]
+    routers: list[APIRouter | BaseRoute] = [
+        *own,
+        page_routes(),
+        docs_routes(),
+        dispatch,
+        model_router(context),
+    ]
+
+    def check_room(caller: str, headers: MutableMapping[str, str]) -> None:
+        """Whether the model has room is seen once it is known: in `ModelDispatch`."""
+        state.check_open()
+        context.state.rates.open(caller, headers)
+
+    app = assemble(context, routers, tracer, check_room)
+    for member in pool.members.values():
+        member.state.rates, member.state.keys = context.state.rates, context.state.keys
+        member.state.shares_rates = True
+        member.state.admission.max_wait = context.config.max_queue_time
+        member.state.name = member.name
+    return app
+
+
+def assemble(
+    context: Context,
+    routers: Sequence[APIRouter | BaseRoute],
+    tracer: Tracer,
+    check_room: CheckRoom,
+) -> App:
+    """The app of these routes, the first that matches, inside all that requests pass before."""
+    state = context.state
     state.rates = Rates(
         {
             "requests": context.config.requests_per_minute,
@@ -132,14 +182,16 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(model_router(context))
-    app.include_router(page_routes())
-    app.include_router(docs_routes())
+    for router in routers:
+        if isinstance(router, APIRouter):
+            app.include_router(router)
+        else:
+            app.router.routes.append(router)
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(ClientGone, on_client_gone)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_middleware(
-        GateMiddleware, config=context.config, keys=state.keys, check_room=state.check_room
+        GateMiddleware, config=context.config, keys=state.keys, check_room=check_room
     )
     if context.config.cors_origins:
         app.add_middleware(CorsMiddleware, context.config.cors_origins)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from thirdeye.model.config import ModelConfig, RopeConfig
 from thirdeye.model.declare.stored import MULTIPLIED
-from thirdeye.model.memory_estimate import FileSizes, memory_estimates
+from thirdeye.model.memory_estimate import FileSizes, int8_kv_per_token, memory_estimates
 from thirdeye.model.parameter_counts import ParameterCounts, idle_parameters, parameter_counts
 from thirdeye.server.api.state.generation_defaults import shown
 from thirdeye.server.launch.console import fail
@@ -146,6 +146,11 @@ def memory_table(config: ModelConfig, sizes: FileSizes | None) -> Table:
             *(row.quantize, row.device, megabytes(row.weights)),
             *(f"{row.kv_per_token / 1e3:,.1f} kB", megabytes(context)),
         )
+    in_int8 = int8_kv_per_token(config)
+    context = in_int8 * config.max_position_embeddings
+    table.add_row(
+        *("any", "CPU, --kv-dtype int8", ""), f"{in_int8 / 1e3:,.1f} kB", megabytes(context)
+    )
     return table
 
 

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from fastapi import FastAPI
 
 from thirdeye.server.api.http.api_config import ApiConfig
-from thirdeye.server.api.http.auth import hosts_of
+from thirdeye.server.api.http.auth import ApiKeys, hosts_of
 from thirdeye.server.api.state.server_state import Phase, ServerState
 from thirdeye.server.engine.interface.types import EngineInfo
 from thirdeye.server.engine.process.process_engine import OnProgress
 from thirdeye.server.engine.process.spawn import Spawned
-from thirdeye.server.engine.process.supervised_engine import SupervisedEngine
 from thirdeye.server.launch.asgi_app import create_app
 from thirdeye.server.launch.opened_model import VERSION, OpenedModel
-from thirdeye.server.launch.start_engine import start_engine, write_recipe
+from thirdeye.server.launch.start_engine import ModelEngine
 from thirdeye.server.settings.api_keys import check_gateway
+from thirdeye.server.settings.api_settings import AccessSettings
 from thirdeye.server.settings.settings import Settings
 from thirdeye.server.tracing.otel_tracer import otlp_tracer
 from thirdeye.server.tracing.request_trace import NO_TRACER, Tracer
@@ -54,25 +54,16 @@ class Replica:
         endpoint = settings.processes.otlp_traces_endpoint
         self.tracer: Tracer = otlp_tracer(endpoint, VERSION) if endpoint else NO_TRACER
         self.app = build_app(settings, self.state, self.tracer, is_named_outside=is_named_outside)
-        self._spawn = spawn
-        self._engine: SupervisedEngine | None = None
-        self._watch: OnProgress | None = None
+        self._engine = ModelEngine(settings, opened, self.state, spawn)
 
     async def start(self, watch: OnProgress | None = None) -> EngineInfo:
         """Load the engine, telling `watch` how far it is, then let requests in. Raises `EngineDead`
         with the reason."""
-        recipe = write_recipe(self.settings, self.opened)
-        self._watch = watch
-        engine = await start_engine(self.settings, recipe, self._on_progress, self._spawn)
-        self._watch = None
-        self._engine = engine
-        self.state.ready(engine, self.opened.serve(engine.info))
-        return engine.info
+        return await self._engine.start(watch)
 
     async def supervise(self) -> None:
         """Replace the engine when it dies, until cancelled. Raises `EngineDead` if it keeps dying.
         Only once it is started."""
-        assert self._engine is not None
         await self._engine.supervise()
 
     @property
@@ -90,16 +81,7 @@ class Replica:
 
     def reread_keys(self) -> None:
         """Take what the key file says now. With an error in it the old keys stay."""
-        try:
-            num_ended = self.state.keys.replace(self.settings.access.api_keys())
-        except ValueError as error:
-            logger.error("'--api-key-file': %s. The keys stay as they were.", error)
-        else:
-            logger.info(
-                "the key file was read again: %d keys; of keys that are gone %d requests ended",
-                len(self.state.keys),
-                num_ended,
-            )
+        reread_keys(self.state.keys, self.settings.access)
 
     async def drain(self, seconds: float, delay: float = 0.0) -> None:
         """Refuse new requests, and wait so long for the answers that are under way. For `delay`
@@ -116,10 +98,19 @@ class Replica:
         await end_answers(self.state)
         self.tracer.close()
 
-    def _on_progress(self, phase: str, done: int, total: int) -> None:
-        self.state.detail = f"{phase} {done / total:.0%}"
-        if self._watch is not None:
-            self._watch(phase, done, total)
+
+def reread_keys(keys: ApiKeys, access: AccessSettings) -> None:
+    """Take what the key file says now. With an error in it the old keys stay."""
+    try:
+        num_ended = keys.replace(access.api_keys())
+    except ValueError as error:
+        logger.error("'--api-key-file': %s. The keys stay as they were.", error)
+    else:
+        logger.info(
+            "the key file was read again: %d keys; of keys that are gone %d requests ended",
+            len(keys),
+            num_ended,
+        )
 
 
 def build_app(
@@ -130,9 +121,14 @@ def build_app(
     is_named_outside: bool = False,
 ) -> FastAPI:
     """The HTTP application over a state that may still be loading. Raises `NoGateway`."""
+    return create_app(state, api_config(settings, is_named_outside=is_named_outside), tracer)
+
+
+def api_config(settings: Settings, *, is_named_outside: bool = False) -> ApiConfig:
+    """What the HTTP side is told of the settings. Raises `NoGateway`."""
     network, access, requests = settings.network, settings.access, settings.requests
     check_gateway(access.caller_header, access.api_keys())
-    config = ApiConfig(
+    return ApiConfig(
         api_keys=access.api_keys(),
         caller_header=access.caller_header,
         open_metrics=access.open_metrics,
@@ -155,4 +151,3 @@ def build_app(
         access_log=settings.processes.access_log,
         is_named_outside=is_named_outside,
     )
-    return create_app(state, config, tracer)

@@ -20,17 +20,22 @@ import uvloop
 from pydantic import ValidationError
 
 from thirdeye.server import logs
+from thirdeye.server.api.pool.model_terms import DoesNotFit
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults, shown
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.launch.console import LoadingProgress, fail, say
 from thirdeye.server.launch.opened_model import VERSION, open_model
 from thirdeye.server.launch.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.replica import Replica
+from thirdeye.server.launch.several.model_specs import ModelsUnclear, read_specs
+from thirdeye.server.launch.several.open_models import open_models, settings_of_models
+from thirdeye.server.launch.several.pool_server import PoolServer
 from thirdeye.server.launch.spawner import EngineSpawner
 from thirdeye.server.load.native_kernels import origin
 from thirdeye.server.settings.api_keys import NoGateway
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.settings.read_settings import read_settings
+from thirdeye.server.settings.settings import Settings
 from thirdeye.server.text.templates.chat_template import ChatTemplateError
 from thirdeye.server.tracing.otel_tracer import TracingUnavailable
 from thirdeye.server.transport.connection_guard import guarded
@@ -49,18 +54,38 @@ def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float)
         logs.configure(settings.processes.log_level, settings.processes.log_format)
         if settings.processes.engine == "thread":
             spawner.cancel()
-        if not make_present(settings.checkpoint):
+        server = prepare(settings, options, spawner)
+        if server is None:
             return 1
-        verify(settings.checkpoint)
-        opened = open_model(settings.checkpoint)
-        replica = Replica(settings, opened, spawner)
         sock = bind(settings.network.host, settings.network.port)
     except ValidationError as error:
         return fail("\n".join(explain(error)))
-    except (ModelError, ChatTemplateError, NoGateway, TracingUnavailable, OSError) as error:
+    except (ModelError, ModelsUnclear, DoesNotFit) as error:
+        return fail(str(error))
+    except (ChatTemplateError, NoGateway, TracingUnavailable, OSError) as error:
         return fail(str(error))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(run(replica, sock, started))
+        return runner.run(run(server, sock, started))
+
+
+def prepare(
+    settings: Settings, options: dict[str, Any], spawner: EngineSpawner
+) -> Replica | PoolServer | None:
+    """What is to be served, of one model or of several; None if there is nothing, as was said."""
+    specs = read_specs(settings.checkpoint.model, settings.pool)
+    if not (settings.pool.models or settings.pool.more_models):
+        if specs and specs[0].name:
+            settings = read_settings({**options, **specs[0].settings})
+        if not make_present(settings.checkpoint):
+            return None
+        verify(settings.checkpoint)
+        return Replica(settings, open_model(settings.checkpoint), spawner)
+    asked = settings_of_models(specs, settings, options)
+    for _, one in asked:
+        if not make_present(one.checkpoint):
+            return None
+        verify(one.checkpoint)
+    return PoolServer(settings, open_models(asked), spawner)
 
 
 def explain(error: ValidationError) -> list[str]:
@@ -93,26 +118,34 @@ def verify(asked: CheckpointSettings) -> None:
         say(f"verified: the hashes of {num_bytes / 1e6:,.0f} MB are right")
 
 
-async def run(replica: Replica, sock: socket, started: float) -> int:
+async def run(server: Replica | PoolServer, sock: socket, started: float) -> int:
     """Serve while the engine loads, until a signal or a failure; the exit status."""
-    network = replica.settings.network
-    has_key_file = replica.settings.access.api_key_file is not None
+    network = server.settings.network
+    has_key_file = server.settings.access.api_key_file is not None
+    url = url_of(sock)
+
+    async def start() -> None:
+        if isinstance(server, PoolServer):
+            await server.load(url, started)
+        else:
+            await load(server, url, started)
+
     try:
         await serve(
-            replica.app,
-            replica.state,
+            server.app,
+            server.state,
             sock,
             drain_seconds=network.drain_timeout,
             drain_delay=network.drain_delay,
             protocol=guarded(send_seconds=network.send_timeout + 1),
             root_path=network.root_path,
-            on_hangup=replica.reread_keys if has_key_file else None,
-            load=lambda: load(replica, url_of(sock), started),
+            on_hangup=server.reread_keys if has_key_file else None,
+            load=start,
         )
     except EngineDead as error:
         return fail(str(error))
     finally:
-        replica.tracer.close()
+        server.tracer.close()
         leave_at_once_if_told()
     return 0
 
@@ -197,7 +230,7 @@ def is_loopback(host: str) -> bool:
 
 def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:
     """A request to paste into a shell."""
-    messages = [{"role": "user", "content": "Hello!"}]
+    messages = [{"role": "user", "content": "What is the capital of Japan?"}]
     path = "chat/completions" if has_chat else "completions"
     what: dict[str, object] = {"messages": messages} if has_chat else {"prompt": "Hello"}
     key = " -H 'Authorization: Bearer YOUR_KEY'" if has_key else ""

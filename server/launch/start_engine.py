@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from thirdeye.server.engine.interface.types import EngineDead
+from thirdeye.server.api.state.server_state import ServerState
+from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.engine.process.process_engine import OnProgress, ProcessEngine
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.engine.process.supervised_engine import (
@@ -31,6 +32,47 @@ def write_recipe(settings: Settings, opened: OpenedModel) -> EngineRecipe:
         eos_token_ids=sorted(opened.tokenizer.eos_token_ids),
         native_library=native_library(settings.kernels, settings.placement.device),
     )
+
+
+class ModelEngine:
+    """One model's engine, which its state is told of. It can be started again once it is stopped.
+    `spawn` starts its process, unless the engine is to be a thread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        opened: OpenedModel,
+        state: ServerState,
+        spawn: Callable[[], Spawned],
+    ) -> None:
+        self._settings, self._opened, self._state, self._spawn = settings, opened, state, spawn
+        self._engine: SupervisedEngine | None = None
+
+    async def start(self, watch: OnProgress | None = None) -> EngineInfo:
+        """Load the engine, telling `watch` how far it is, then let requests in. Raises `EngineDead`
+        with the reason."""
+
+        def on_progress(phase: str, done: int, total: int) -> None:
+            self._state.detail = f"{phase} {done / total:.0%}"
+            if watch is not None:
+                watch(phase, done, total)
+
+        recipe = write_recipe(self._settings, self._opened)
+        engine = await start_engine(self._settings, recipe, on_progress, self._spawn)
+        self._engine = engine
+        self._state.ready(engine, self._opened.serve(engine.info))
+        return engine.info
+
+    async def supervise(self) -> None:
+        """Replace the engine when it dies, until it is stopped or this is cancelled. Raises
+        `EngineDead` if it keeps dying. Only once it is started."""
+        assert self._engine is not None
+        await self._engine.supervise()
+
+    async def stop(self) -> None:
+        """Afterwards there is no process of it."""
+        if self._engine is not None:
+            await self._engine.close()
 
 
 async def start_engine(

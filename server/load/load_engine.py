@@ -51,7 +51,7 @@ from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import find_kv_budget
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, runs_ahead
 from thirdeye.server.load.placement import place, place_kv
-from thirdeye.server.load.tensor_parallel import make_rank_group, use_threads
+from thirdeye.server.load.tensor_parallel import make_rank_group, pin_threads, use_threads
 from thirdeye.server.text.tools.form import ANSWER_MARKUP, MARKUP, encode_with_tags
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelError
@@ -71,6 +71,7 @@ def load_engine(
     use_threads(recipe)
     checkpoint = open_checkpoint(Path(recipe.model_path))
     where = place(recipe, rank=0)
+    pin_threads(recipe, where)
     own = rank_config(checkpoint.config, recipe.placement.tensor_parallel)
     rank_group = make_rank_group(recipe, where, on_end)
     where = replace(where, ranks=rank_group.ranks)

@@ -3,6 +3,7 @@
 With one rank nothing here makes a difference.
 """
 
+import logging
 import sys
 from collections.abc import Callable
 
@@ -14,8 +15,10 @@ from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
 from thirdeye.server.engine.cache.kv_budget import kv_budget
 from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup, start_ranks
-from thirdeye.server.engine.execution.cpu_threads import num_threads, own_cpus
+from thirdeye.server.engine.execution.cpu_threads import num_threads, one_cpu_a_core, own_cpus
 from thirdeye.server.load.engine_recipe import EngineRecipe
+
+logger = logging.getLogger(__name__)
 
 
 def use_threads(recipe: EngineRecipe) -> None:
@@ -23,6 +26,31 @@ def use_threads(recipe: EngineRecipe) -> None:
     torch.set_num_threads(
         recipe.placement.threads or max(1, num_threads() // recipe.placement.tensor_parallel)
     )
+
+
+def pin_threads(recipe: EngineRecipe, where: Placement) -> None:
+    """Each of them to a core of its own, where that is asked for. Raises ValueError if it cannot
+    be."""
+    if not recipe.placement.pin_threads:
+        return
+    if recipe.placement.tensor_parallel > 1:
+        raise ValueError("'--pin-threads' does not go with '--tensor-parallel': leave one out.")
+    if where.native is None:
+        raise ValueError(
+            "'--pin-threads' needs a CPU and our kernels, `thirdeye doctor` says whether they are "
+            "there: leave it out."
+        )
+    count, cpus = torch.get_num_threads(), one_cpu_a_core()
+    if count > len(cpus):
+        raise ValueError(
+            f"'--pin-threads' wants a core for each of {count} threads, here are {len(cpus)}: "
+            "lower '--threads'."
+        )
+    try:
+        where.native.pin(cpus[:count])
+    except OSError as error:
+        raise ValueError(f"'--pin-threads' is not allowed here: {error}; leave it out.") from error
+    logger.info("threads are pinned to CPUs %s, but for the first", cpus[:count])
 
 
 def check_ranks(recipe: EngineRecipe, device: torch.device) -> None:

@@ -62,6 +62,7 @@ class PlacementSettings:
     threads: int | None = setting(
         None, "The engine's CPU threads", at_least=1, shown="one a core, within a container's quota"
     )
+    pin_threads: bool = setting(False, "Keep each of these on a core of its own")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,7 @@ class CacheSettings:
         "Memory for keys and values, of each rank",
         above=0,
         unit="GIB",
-        shown="CPU: 0.8, in float16 0.4; GPU: the rest",
+        shown="CPU: 0.8, in float16 0.4, in int8 0.2; GPU: the rest",
         is_common=True,
     )
     kv_dtype: str = setting(
@@ -135,7 +136,8 @@ class CacheSettings:
             "auto": "as the model; float16 beside quantized weights on a CPU",
             "float32": "",
             "float16": "half the memory and the reading, all sums still in float32",
-            "fp8": "on a GPU: 8-bit floats, a scale for each head of each token",
+            "int8": "on a CPU: 8-bit integers, a scale for each head of each token",
+            "fp8": "on a GPU: 8-bit floats, likewise",
         },
     )
     gpu_memory_utilization: float = setting(

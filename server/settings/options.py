@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
-from thirdeye.server.settings.setting import Setting
+from thirdeye.server.settings.setting import ARGUMENTS, Setting
 from thirdeye.server.settings.settings import all_settings
 
 COMMON = "Common options"
@@ -50,7 +50,7 @@ def explain(row: Setting, *, with_default: bool = True) -> str:
 
 
 def _info_of(row: Setting) -> ParameterInfo:
-    if row.name == "model":
+    if row.name in ARGUMENTS:
         argument: ArgumentInfo = typer.Argument(help=explain(row), show_default=False)
         return argument
     return _option_of(row, explain(row), COMMON if row.rule.is_common else row.group)

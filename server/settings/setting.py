@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol, TypeVar
 
 T = TypeVar("T")
+ARGUMENTS = ("model", "more_models")  # by their place, without a flag
 NOTHING = (None, "", ())  # a default that is not worth showing
 
 

@@ -18,6 +18,7 @@ from thirdeye.server.settings.engine_settings import (
     SchedulingSettings,
     SpeculationSettings,
 )
+from thirdeye.server.settings.pool_settings import PoolSettings
 from thirdeye.server.settings.setting import Group, Setting, settings_of
 
 
@@ -27,6 +28,7 @@ class Settings:
 
     network: NetworkSettings = NetworkSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
+    pool: PoolSettings = PoolSettings()
     access: AccessSettings = AccessSettings()
     requests: RequestSettings = RequestSettings()
     processes: ProcessSettings = ProcessSettings()

@@ -20,8 +20,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from thirdeye.server.api.http.sse import cut_streams
-from thirdeye.server.api.state.server_state import Phase, ServerState
+from thirdeye.server.api.state.server_state import Phase
 from thirdeye.server.transport.connection_guard import GuardedProtocol
+from thirdeye.server.transport.lifecycle import Lifecycle
 from thirdeye.server.transport.shutdown import end_answers, until_idle
 
 DRAIN_SECONDS = 30.0
@@ -102,7 +103,7 @@ def make_server(app: FastAPI, protocol: type[GuardedProtocol], root_path: str) -
 
 async def serve(
     app: FastAPI,
-    state: ServerState,
+    state: Lifecycle,
     sock: socket.socket,
     *,
     drain_seconds: float = DRAIN_SECONDS,
@@ -174,7 +175,7 @@ def _failed(task: "asyncio.Task[None]") -> BaseException | None:
 
 
 async def _drain(
-    state: ServerState,
+    state: Lifecycle,
     server: Server,
     serving: "asyncio.Task[None]",
     hurry: asyncio.Event,
@@ -183,10 +184,10 @@ async def _drain(
     """Let answers in flight end, then close the listener and the connections."""
     if state.phase is not Phase.FAILED:
         state.drain()
-        num_open = state.admission.in_flight
+        num_open = state.in_flight
         logger.info("shutting down: %d answers in flight, signal again to cut them", num_open)
     await _first(until_idle(state), hurry.wait(), timeout=seconds)
-    if state.admission.in_flight:
+    if state.in_flight:
         await _first(end_answers(state), timeout=LAST_WORDS_SECONDS)
     cut_streams()  # timelines too, which are no answers and never end by themselves
     server.leave()
@@ -202,10 +203,9 @@ async def _after(event: asyncio.Event, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-async def _close_engine(state: ServerState, loading: "asyncio.Task[None]") -> None:
+async def _close_engine(state: Lifecycle, loading: "asyncio.Task[None]") -> None:
     """Leave no engine behind, neither the one that serves nor one that is being loaded."""
-    if state.engine is not None:
-        await state.engine.close()
+    await state.close_engine()
     await asyncio.wait([loading])
 
 

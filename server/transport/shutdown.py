@@ -2,16 +2,15 @@
 
 import asyncio
 
-from thirdeye.server.api.state.server_state import ServerState
+from thirdeye.server.transport.lifecycle import Lifecycle
 
 
-async def end_answers(state: ServerState) -> None:
+async def end_answers(state: Lifecycle) -> None:
     """With the engine closed, each answer ends with an error its client can read."""
-    if state.engine is not None:
-        await state.engine.close()
+    await state.close_engine()
     await until_idle(state)
 
 
-async def until_idle(state: ServerState) -> None:
-    while state.admission.in_flight:
+async def until_idle(state: Lifecycle) -> None:
+    while state.in_flight:
         await asyncio.sleep(0.02)

@@ -1,7 +1,7 @@
 // Talks to the server. The key lives in this tab only and goes out as a Bearer header, never in a URL.
 import { readEvents } from "./sse.js";
 
-export const server = { model: null, context: 0, chats: true, suggested: {} };
+export const server = { model: null, context: 0, chats: true, suggested: {}, models: [], state: "ready" };
 
 /** fetch with this tab's key; an error answer becomes an Error with the server's message. */
 export async function call(path, options = {}) {
@@ -29,11 +29,17 @@ export async function* stream(response) {
   }
 }
 
-/** Finds out what is served. */
+/** What a GET adds to its query, where there is a choice. */
+export const ofModel = () => (server.models.length > 1 ? `&model=${encodeURIComponent(server.model)}` : "");
+
+/** Finds out what is served. Of several models the one that was chosen in this tab is asked, else the first. */
 export async function connect() {
   const { data } = await (await call("/v1/models")).json();
-  server.model = data[0].id;
-  server.context = data[0].max_model_len;
-  const said = Object.entries(data[0].generation_defaults ?? {}).filter(([, value]) => value !== null);
+  server.models = data.filter(({ id, root }) => id === root);
+  const card = server.models.find(({ id }) => id === sessionStorage.getItem("model")) ?? data[0];
+  server.model = card.id;
+  server.context = card.max_model_len;
+  server.state = card.state ?? "ready";
+  const said = Object.entries(card.generation_defaults ?? {}).filter(([, value]) => value !== null);
   server.suggested = Object.fromEntries(said);
 }

@@ -1,5 +1,5 @@
 // The page: three views behind one hash, the key dialog, the theme. Each view is a module of its own.
-import { $ } from "./dom.js";
+import { $, el } from "./dom.js";
 import { connect, server } from "./api.js";
 import * as chat from "./chat.js";
 import * as inspector from "./inspector.js";
@@ -28,7 +28,9 @@ async function greet() {
   try {
     await connect();
     $("model").classList.add("known");
-    $("model").textContent = `${server.model} · ${server.context.toLocaleString("en")} tokens`;
+    const is = server.state === "ready" ? "" : ` · ${server.state}: its first question loads it`;
+    $("model").textContent = `${server.model} · ${server.context.toLocaleString("en")} tokens${is}`;
+    offer();
     chat.showDefaults();
     route();
   } catch (error) {
@@ -36,6 +38,13 @@ async function greet() {
     $("model").textContent = error.message;
     if (error.status !== 401) setTimeout(greet, 1000);
   }
+}
+
+/** A choice, where there is more than one model. */
+function offer() {
+  $("picker").hidden = server.models.length < 2;
+  $("picker").replaceChildren(...server.models.map(({ id }) => el("option", { value: id }, id)));
+  $("picker").value = server.model;
 }
 
 function useTheme(theme) {
@@ -55,6 +64,12 @@ $("key-form").addEventListener("submit", (event) => {
   $("key-dialog").close();
   greet();
 });
+$("picker").addEventListener("change", () => {
+  sessionStorage.setItem("model", $("picker").value);
+  timeline.restart();
+  greet();
+});
+addEventListener("model-loaded", greet);
 $("theme").addEventListener("click", () => {
   const now = document.documentElement.style.colorScheme || THEMES[0];
   useTheme(THEMES[(THEMES.indexOf(now) + 1) % THEMES.length]);

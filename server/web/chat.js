@@ -50,7 +50,7 @@ function drawAll() {
 }
 
 function greeting() {
-  const ideas = ["Why is the sky blue?", "Write a short poem about noodles.", "Explain attention to a child."];
+  const ideas = ["Why is the sky blue?", "What is photosynthesis?", "What is the capital of Japan?"];
   const buttons = ideas.map((idea) => el("button", { type: "button", class: "chip", onclick: () => send(idea) }, idea));
   return el("div", { class: "greeting" },
     el("h2", {}, "Ask something."),
@@ -219,6 +219,7 @@ async function receive(own, message, painter, signal) {
     message.note = cut + (chunk.timings ? summary(chunk) : `${count} tokens${rate}`);
     painter.ask();
   }
+  if (server.state !== "ready") dispatchEvent(new Event("model-loaded"));
 }
 
 function requestBody(messages) {

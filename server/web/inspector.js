@@ -66,7 +66,7 @@ async function run() {
 }
 
 async function tokenize(whole, signal) {
-  return (await (await post("/tokenize", { prompt: whole, add_special_tokens: false }, signal)).json()).tokens;
+  return (await (await post("/tokenize", { model: server.model, prompt: whole, add_special_tokens: false }, signal)).json()).tokens;
 }
 
 /** The text's end: as many tokens as can be looked at with comfort. */
@@ -80,7 +80,7 @@ function cut(tokens) {
 async function receive(tokens, signal) {
   const started = performance.now();
   const response = await post("/v1/inspect", {
-    prompt: tokens, stream: true, encoding_format: "base64", top_logprobs: 10,
+    model: server.model, prompt: tokens, stream: true, encoding_format: "base64", top_logprobs: 10,
     lens_positions: tokens.length <= MAX_LENS ? "all" : "last",
   }, signal);
   colors = pattern.heatColors();

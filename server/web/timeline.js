@@ -1,7 +1,7 @@
 // The scheduler, live: a row for each request, a column for each step of the engine, from /v1/timeline.
 // It can be paused, pointed at, saved as JSON Lines and replayed from such a file.
 import { $, el, rgb } from "./dom.js";
-import { call, server, stream } from "./api.js";
+import { call, ofModel, server, stream } from "./api.js";
 
 const MAX_STEPS = 4000; // remembered in this tab
 const CELL = 11; // width of a step, and of the marks in it, in CSS pixels
@@ -54,6 +54,12 @@ export function show() {
   if (!controller && !isReplay && server.model) follow();
 }
 
+/** Another model's engine is followed from now on. */
+export function restart() {
+  hide();
+  if (!isReplay) records = [];
+}
+
 export function hide() {
   controller?.abort();
   controller = null;
@@ -67,7 +73,7 @@ async function follow() {
     try {
       const since = records.length ? records.at(-1).step + 1 : 0;
       if (!isPaused) status(LIVE);
-      const response = await call(`/v1/timeline?since=${since}`, { signal: mine.signal });
+      const response = await call(`/v1/timeline?since=${since}${ofModel()}`, { signal: mine.signal });
       for await (const record of stream(response)) take(record);
       records = []; // that engine is gone: the next one counts from 0
     } catch (error) {

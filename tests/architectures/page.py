@@ -41,7 +41,7 @@ logits change as transformers' do, or the file is refused. Of a GGUF file a sett
 for is refused by name, but for those in `weights/formats/gguf/metadata_keys.py`.
 
 Of a layer with experts a token takes those that its router chooses; each expert's weights are read
-once a step, and kept as `--quantize` says. Such models are served on a CPU.
+once a step. On a CPU they are kept as `--quantize` says, on a GPU in the model's own precision.
 
 Rotary positions may be of the kinds {kinds}; in Hunyuan also
 of NTK by `alpha`. A scaling that

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.clients.stub import (
@@ -25,6 +25,7 @@ from tests.clients.stub import (
     error,
     event,
 )
+from tests.draws import draws
 
 ROOM = Path(__file__).parents[2] / "clients"
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
@@ -81,7 +82,7 @@ def test_text_goes_both_ways_unchanged(stub: Stub, shell: str, text: str, ascii_
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 
 
-@settings(max_examples=25, deadline=None)
+@draws(8, 25)
 @given(text=TEXTS, ascii_json=st.booleans())
 def test_any_text_goes_both_ways_unchanged(text: str, ascii_json: bool) -> None:
     with Stub() as stub:

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.draws import draws
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import GPT2, LLAMA, MIXED, change, make_cache, random_model, unfinished_model
 from tests.oracles import generate as oracle
@@ -77,7 +78,7 @@ TOKENS = st.lists(st.integers(0, 96), min_size=1, max_size=16)
 
 
 @given(prompts=st.lists(TOKENS, min_size=1, max_size=4), data=st.data())
-@settings(max_examples=30, deadline=None)
+@draws(10, 30)
 def test_any_schedule_gives_the_same_logits(prompts: list[list[int]], data: st.DataObject) -> None:
     """However steps cut and mix the sequences, each ends with the logits it has alone."""
     model, cache = random_model(LLAMA), make_cache(LLAMA)

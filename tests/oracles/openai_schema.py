@@ -178,6 +178,8 @@ def _open_responses_event(value: Json) -> list[str]:
 def route_of(path: str) -> str | None:
     """`/v1/models/tiny` and `/models/tiny` -> `/models/`; None for what is ours alone."""
     path = path.removeprefix("/v1").partition("?")[0].removesuffix("/")
+    if path in ("/models/load", "/models/unload"):
+        return None
     if path.startswith("/models/"):
         return "/models/"
     return path if path in ANSWERS else None

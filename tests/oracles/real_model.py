@@ -4,6 +4,7 @@ The `gguf` package reads and dequantizes the file; the query and key rows, which
 interleaved rotary positions, are put back in the half-split order that Hugging Face's Llama wants.
 """
 
+from functools import lru_cache
 from pathlib import Path
 
 import gguf
@@ -25,8 +26,9 @@ LAYER = {
 TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
 
 
+@lru_cache(maxsize=1)
 def load_reference(path: Path) -> LlamaForCausalLM:
-    """SmolLM2-135M-Instruct in fp32, from the same dequantized weights."""
+    """SmolLM2-135M-Instruct in fp32, from the same dequantized weights; for reading only."""
     reader = gguf.GGUFReader(path)
     config = LlamaConfig(
         vocab_size=49152,

@@ -13,6 +13,9 @@
  * weighs exactly 0, and what lies behind a sequence's end is never read. Nor are blocks before all
  * windows of a tile. A sink is what a row begins with: a part without a value.
  *
+ * A cache of bytes has a scale for each vector: scores are multiplied by the keys', weights by the
+ * values', so that the bytes themselves are only widened.
+ *
  * Windows, soft caps and ALiBi are in code of their own (`is_plain` is a constant where it is inlined), so
  * that a model without them pays nothing.
  */
@@ -46,7 +49,8 @@ struct score_args {
 struct paged_attention_args {
     const float *query;         /* [T, num_heads, head_dim] */
     float *output;              /* [T, num_heads, head_dim] */
-    const void *keys, *values;  /* [slots, num_kv_heads, head_dim], fp16 or fp32 */
+    const void *keys, *values;  /* [slots, num_kv_heads, head_dim], fp32, fp16 or bytes */
+    const float *key_scales, *value_scales; /* [slots, num_kv_heads] beside bytes, or NULL */
     const int32_t *block_table; /* [B, table_width] */
     const struct tile *tiles;   /* [num_tiles] */
     float *scratch;             /* [threads, scratch_floats] */
@@ -56,7 +60,7 @@ struct paged_attention_args {
     int64_t scratch_floats, part_floats;
     const struct score_args *score;
     int num_tiles, max_rows, max_blocks; /* of keys and rows, in any tile */
-    int table_width, block_size, num_heads, num_kv_heads, head_dim, is_half;
+    int table_width, block_size, num_heads, num_kv_heads, head_dim, number_bytes;
 };
 
 /* Where rows stand: so far, or by one block alone. */
@@ -74,9 +78,11 @@ struct scratch {
     struct state total, part;
 };
 
-/* Where the keys of a block lie, and the values: in bytes from the cache's begin. */
+/* Where the keys of a block lie, and the values, in bytes from the cache's begin; and their scales
+ * beside bytes, 0 behind the last. */
 struct place {
     int64_t offsets[KEYS];
+    float key_scales[KEYS], value_scales[KEYS];
     int count;
 };
 
@@ -93,6 +99,7 @@ struct sight {
     int begin, end; /* of what any of them sees, within the block */
     float softcap, slopes[ROWS];
     int has_slopes;
+    const float *key_scales, *value_scales; /* [KEYS], or NULL */
 };
 
 static int smaller(int a, int b) { return a < b ? a : b; }
@@ -123,23 +130,31 @@ static struct scratch scratch_at(float *memory, int rows, int width) {
 }
 
 /* The first of 16 floats of a cache from `at`. */
-INLINE floats load(const void *at, int is_half, int count) {
-    return is_half ? f_load_half(at, count) : f_load_first(at, count);
+INLINE floats load(const void *at, const int number_bytes, int count) {
+    if (number_bytes == 1) return f_load_first_bytes(at, count);
+    return number_bytes == 2 ? f_load_half(at, count) : f_load_first(at, count);
 }
 
 /* Where the keys of a tile's block of keys lie. */
 static struct place find_keys(const struct paged_attention_args *args, struct tile tile, int head,
                               int block) {
     const int32_t *table = args->block_table + (size_t)tile.sequence * args->table_width;
-    int64_t bytes = (int64_t)args->head_dim * (args->is_half ? 2 : 4);
+    int64_t bytes = (int64_t)args->head_dim * args->number_bytes;
     int start = block * KEYS, page = start / args->block_size, offset = start % args->block_size;
     struct place place;
     place.count = smaller(KEYS, tile.position + tile.count - start);
     for (int i = 0; i < place.count; i++) {
         int64_t slot = (int64_t)table[page] * args->block_size + offset;
-        place.offsets[i] = (slot * args->num_kv_heads + head) * bytes;
+        int64_t vector = slot * args->num_kv_heads + head;
+        place.offsets[i] = vector * bytes;
+        if (args->key_scales) {
+            place.key_scales[i] = args->key_scales[vector];
+            place.value_scales[i] = args->value_scales[vector];
+        }
         if (++offset == args->block_size) page++, offset = 0;
     }
+    if (args->key_scales)
+        for (int i = place.count; i < KEYS; i++) place.key_scales[i] = place.value_scales[i] = 0;
     return place;
 }
 
@@ -147,32 +162,33 @@ static struct place find_keys(const struct paged_attention_args *args, struct ti
  * processor cannot guess them; asked for while it computes, they are there in time. Into the second
  * cache: the first has too few open requests for a block, and the rest would be waited for. */
 INLINE void ask_for(const struct paged_attention_args *args, const struct place *place, int first,
-                    int channel, const int is_half) {
+                    int channel, const int number_bytes) {
     const char *keys = args->keys, *values = args->values;
-    int at = channel * (is_half ? 2 : 4), stop = smaller(first + WIDTH, place->count);
+    int at = channel * number_bytes, stop = smaller(first + WIDTH, place->count);
     for (int i = first; i < stop; i++) {
         if (at % LINE == 0) __builtin_prefetch(keys + place->offsets[i] + at, 0, 2);
-        if (at % LINE != 0 || !is_half) __builtin_prefetch(values + place->offsets[i] + at, 0, 2);
+        if (number_bytes == 4 || at % LINE == WIDTH * number_bytes)
+            __builtin_prefetch(values + place->offsets[i] + at, 0, 2);
     }
 }
 
 /* Up to KEYS keys to [head_dim, KEYS]; what is behind the last's 16 stays as it is, and nobody sees
  * it. Asks for `next` meanwhile. */
 INLINE void turn_keys(const struct paged_attention_args *args, const struct place *place,
-                      const struct place *next, float *turned, const int is_half) {
+                      const struct place *next, float *turned, const int number_bytes) {
     const char *base = args->keys;
     const int64_t *offsets = place->offsets;
     int count = place->count;
     for (int first = 0; first < KEYS; first += WIDTH)
         for (int channel = 0; channel < args->head_dim; channel += WIDTH) {
-            ask_for(args, next, first, channel, is_half);
+            ask_for(args, next, first, channel, number_bytes);
             if (first >= count) continue;
             int left = args->head_dim - channel;
             floats r[WIDTH];
 #pragma GCC unroll 16
             for (int i = 0; i < WIDTH; i++)
                 r[i] = first + i < count
-                           ? load(base + offsets[first + i] + channel * (is_half ? 2 : 4), is_half,
+                           ? load(base + offsets[first + i] + channel * number_bytes, number_bytes,
                                   left)
                            : f_zero();
             transpose(r);
@@ -182,15 +198,16 @@ INLINE void turn_keys(const struct paged_attention_args *args, const struct plac
         }
 }
 
-/* fp16 values to fp32, once for many rows. */
-static void widen_values(const struct paged_attention_args *args, const struct place *place,
-                         float *wide) {
+/* fp16 values to fp32, once for many rows; bytes always. */
+INLINE void widen_values(const struct paged_attention_args *args, const struct place *place,
+                         float *wide, const int number_bytes) {
     const char *base = args->values;
     int width = padded(args->head_dim);
     for (int i = 0; i < place->count; i++)
         for (int channel = 0; channel < args->head_dim; channel += WIDTH)
             f_store(wide + (size_t)i * width + channel,
-                    load(base + place->offsets[i] + 2 * channel, 1, args->head_dim - channel));
+                    load(base + place->offsets[i] + channel * number_bytes, number_bytes,
+                         args->head_dim - channel));
 }
 
 /* tanh(x) with an error of at most 3e-7: near 0 a polynomial that keeps small numbers exact (Moshier's
@@ -245,6 +262,11 @@ INLINE void score(const float *queries, const float *keys, const struct sight *s
                   const int rows, const int is_plain, floats scores[ROWS][KEY_LINES]) {
     for (int first = 0; first < KEY_LINES; first += LINES)
         multiply(queries, keys + first * WIDTH, head_dim, rows, scores, first);
+    if (sight->key_scales)
+        for (int r = 0; r < rows; r++)
+            for (int line = 0; line < KEY_LINES; line++)
+                scores[r][line] =
+                    f_mul(scores[r][line], f_load(sight->key_scales + line * WIDTH));
     if (!is_plain && sight->softcap > 0)
         for (int r = 0; r < rows; r++)
             for (int line = 0; line < KEY_LINES; line++)
@@ -262,16 +284,18 @@ INLINE void score(const float *queries, const float *keys, const struct sight *s
         }
 }
 
-/* Scores to weights, with their peaks and sums. */
-INLINE void weigh(floats scores[ROWS][KEY_LINES], const int rows, float *weights,
-                  struct state part) {
+/* Scores to weights, with their peaks and sums; times the values' scales, if they have any. */
+INLINE void weigh(floats scores[ROWS][KEY_LINES], const float *value_scales, const int rows,
+                  float *weights, struct state part) {
     for (int r = 0; r < rows; r++) {
         floats *s = scores[r];
         floats top = f_max(f_max(s[0], s[1]), f_max(s[2], s[3]));
         float peak = f_largest(f_max(top, f_all(-FLT_MAX)));
         for (int line = 0; line < KEY_LINES; line++) {
             s[line] = exp16(f_sub(s[line], f_all(peak)));
-            f_store(weights + r * KEYS + line * WIDTH, s[line]);
+            floats w = s[line];
+            if (value_scales) w = f_mul(w, f_load(value_scales + line * WIDTH));
+            f_store(weights + r * KEYS + line * WIDTH, w);
         }
         part.peaks[r] = peak;
         floats sum = f_add(f_add(s[0], s[1]), f_add(s[2], s[3]));
@@ -292,7 +316,7 @@ INLINE void mix_lines(struct values values, const float *weights, int begin, int
         const char *value = base + values.offsets[i];
         floats v[LINES];
         for (int line = 0; line < lines; line++)
-            v[line] = load(value + line * WIDTH * (is_half ? 2 : 4), is_half, count);
+            v[line] = load(value + line * WIDTH * (is_half ? 2 : 4), is_half ? 2 : 4, count);
         for (int r = 0; r < rows; r++) {
             floats weight = f_all(weights[r * KEYS + i]);
             for (int line = 0; line < lines; line++)
@@ -321,7 +345,7 @@ INLINE void part_of(const float *queries, const float *keys, struct values value
                     const int rows, const int is_plain) {
     floats scores[ROWS][KEY_LINES];
     score(queries, keys, sight, head_dim, rows, is_plain, scores);
-    weigh(scores, rows, weights, part);
+    weigh(scores, sight->value_scales, rows, weights, part);
     int begin = is_plain ? 0 : sight->begin;
     if (values.is_half)
         mix(values, weights, begin, sight->end, head_dim, part.mixed, rows, 1);
@@ -445,14 +469,20 @@ static void attend_block(const struct paged_attention_args *args, struct tile ti
                          const struct state *into) {
     int rows = tile.count * (args->num_heads / args->num_kv_heads), width = padded(args->head_dim);
     int is_plain = args->score->window == 0 && args->score->softcap == 0 && !args->slopes;
-    if (args->is_half)
+    int number_bytes = args->number_bytes;
+    if (number_bytes == 1)
         turn_keys(args, place, next, s->keys, 1);
+    else if (number_bytes == 2)
+        turn_keys(args, place, next, s->keys, 2);
     else
-        turn_keys(args, place, next, s->keys, 0);
+        turn_keys(args, place, next, s->keys, 4);
     int64_t wide_offsets[KEYS];
-    struct values values = {args->values, place->offsets, args->is_half};
-    if (args->is_half && rows > ROWS) {
-        widen_values(args, place, s->values);
+    struct values values = {args->values, place->offsets, number_bytes == 2};
+    if (number_bytes == 1 || (number_bytes == 2 && rows > ROWS)) {
+        if (number_bytes == 1)
+            widen_values(args, place, s->values, 1);
+        else
+            widen_values(args, place, s->values, 2);
         for (int i = 0; i < KEYS; i++) wide_offsets[i] = (int64_t)i * width * 4;
         values = (struct values){(const char *)s->values, wide_offsets, 0};
     }
@@ -460,6 +490,8 @@ static void attend_block(const struct paged_attention_args *args, struct tile ti
         int these = smaller(rows - row, ROWS);
         struct sight sight;
         look(args, tile, head, block, row, these, place->count, &sight);
+        sight.key_scales = args->key_scales ? place->key_scales : NULL;
+        sight.value_scales = args->key_scales ? place->value_scales : NULL;
         if (sight.begin >= sight.end && !into) continue; /* none of them sees any of it */
         struct state part = into ? from_row(*into, row, width) : s->part;
         (is_plain ? plain_part : shaped_part)(

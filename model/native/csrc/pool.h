@@ -15,12 +15,14 @@ struct meeting; /* what the threads of one team share */
 struct team {
     int thread, num_threads; /* which thread this is, from 0, of how many */
     int round;               /* how many barriers it has passed */
+    int has_begun;           /* whether it has taken its first item since the last one */
     struct meeting *meeting;
 };
 
 typedef void operation(const void *args, struct team *team);
 
-/* The next item of the work, from 0; past the last one, the thread is done. */
+/* The next item of the work, from 0; past the last one, the thread is done. A thread's first item is
+ * the one of its own number, for which nobody has to be asked: so all of them take items, or none. */
 int next_item(struct team *team);
 
 /* Wait until every thread of the team is here; items are counted from 0 again. */

@@ -3,7 +3,8 @@
  * queries by a number of their position; put keys and values into their slots.
  *
  * A turn is two products and their difference, each rounded, as in model/parts/rope.py: the bits of a
- * token are its own. Keys and values are rounded once more where the cache is in fp16.
+ * token are its own. Keys and values are rounded once more where the cache is in fp16, or in bytes
+ * with a scale for each vector: the twin of that is `model/state/kv_int8.py`.
  */
 #include "floats.h"
 #include "pool.h"
@@ -11,6 +12,10 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+#define LARGEST 127.0f  /* of the bytes, on either side of zero */
+#define SMALLEST 1e-30f /* a maximum counts as this at least: zeros stay zeros */
 
 struct rope_kv_args {
     const float *qkv;       /* [T, num_heads + 2 * num_kv_heads, head_dim] */
@@ -19,9 +24,10 @@ struct rope_kv_args {
     const float *query_gains, *key_gains; /* [head_dim], or NULL: no norm */
     const float *query_scale;    /* [T]: queries are multiplied by it, or NULL */
     float *query;           /* [T, num_heads, head_dim] */
-    void *keys, *values;    /* [slots, num_kv_heads, head_dim], fp16 or fp32 */
+    void *keys, *values;    /* [slots, num_kv_heads, head_dim], fp32, fp16 or bytes */
+    float *key_scales, *value_scales; /* [slots, num_kv_heads] beside bytes, or NULL */
     float query_eps, key_eps;
-    int num_tokens, num_heads, num_kv_heads, head_dim, half, is_half, norm_is_last;
+    int num_tokens, num_heads, num_kv_heads, head_dim, half, number_bytes, norm_is_last;
 };
 
 /* The root of the mean square, inverted. */
@@ -98,23 +104,53 @@ static void place_head(const struct rope_kv_args *args, int token, const float *
     }
 }
 
+/* A vector to bytes; -> what one of them is worth. A NaN or an infinity makes that one, and so the
+ * whole vector. Compared as integers, in which order a NaN is above all numbers. */
+static float round_vector(const float *x, int size, int8_t *bytes) {
+    ints most = i_bits(f_all(SMALLEST)), least = i_all(-(int)LARGEST);
+    for (int i = 0; i < size; i += WIDTH)
+        most = i_max(most, i_and(i_bits(f_load_first(x + i, size - i)), i_all(0x7fffffff)));
+    int32_t bits = i_largest(most);
+    float largest;
+    memcpy(&largest, &bits, sizeof bits);
+    floats units = f_all(LARGEST / largest);
+    for (int i = 0; i < size; i += WIDTH) {
+        int count = size - i;
+        int8_t copy[WIDTH];
+        ints whole = i_of(f_mul(f_load_first(x + i, count), units));
+        i_store_bytes(copy, i_max(whole, least)); /* what a NaN gives is below */
+        memcpy(bytes + i, copy, (size_t)(count < WIDTH ? count : WIDTH));
+    }
+    return largest / LARGEST;
+}
+
 static void place_token(const struct rope_kv_args *args, int token) {
     int size = args->head_dim, num_heads = args->num_heads, num_kv_heads = args->num_kv_heads;
     const float *x = args->qkv + (size_t)token * (num_heads + 2 * num_kv_heads) * size;
-    size_t head_bytes = (size_t)size * (args->is_half ? 2 : 4);
-    size_t slot = (size_t)args->slots[token] * num_kv_heads * head_bytes;
+    size_t head_bytes = (size_t)size * args->number_bytes;
+    size_t vector = (size_t)args->slots[token] * num_kv_heads, slot = vector * head_bytes;
     char *keys = (char *)args->keys + slot, *values = (char *)args->values + slot;
+    int is_half = args->number_bytes == 2;
     float *query = args->query + (size_t)token * num_heads * size;
     for (int head = 0; head < num_heads; head++, x += size) {
         float *at = query + (size_t)head * size;
         place_head(args, token, x, args->query_gains, args->query_eps, at, 0);
         if (args->query_scale) multiply(at, args->query_scale[token], size);
     }
+    for (int head = 0; head < num_kv_heads; head++, x += size) {
+        float wide[size];
+        void *at = args->key_scales ? wide : (void *)(keys + head * head_bytes);
+        place_head(args, token, x, args->key_gains, args->key_eps, at, is_half);
+        if (args->key_scales)
+            args->key_scales[vector + head] =
+                round_vector(wide, size, (int8_t *)keys + head * head_bytes);
+    }
     for (int head = 0; head < num_kv_heads; head++, x += size)
-        place_head(args, token, x, args->key_gains, args->key_eps, keys + head * head_bytes,
-                   args->is_half);
-    for (int head = 0; head < num_kv_heads; head++, x += size)
-        copy(x, size, values + head * head_bytes, args->is_half);
+        if (args->value_scales)
+            args->value_scales[vector + head] =
+                round_vector(x, size, (int8_t *)values + head * head_bytes);
+        else
+            copy(x, size, values + head * head_bytes, is_half);
 }
 
 void rope_kv(const void *data, struct team *team) {

@@ -7,26 +7,42 @@
 #include <stdint.h>
 #include <string.h>
 
-enum { GROUP = 32 };    /* channels of a token that share a scale */
+enum { GROUP = 32 };    /* channels of a token: those of a block of weights */
 #define LARGEST 127.0f  /* of the whole numbers, on either side of zero */
 #define SMALLEST 1e-30f /* a maximum counts as this at least: zeros stay zeros */
 
 static inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-/* 32 channels to 32 bytes, and what one of them is worth; -> the whole numbers in `low` and `high`.
- * A NaN or an infinity makes the scale one, and so all that is multiplied by it. Compared as integers,
- * in which order a NaN is above all numbers. */
-INLINE float round_group(floats x_low, floats x_high, int8_t *codes, ints *low, ints *high) {
-    const ints magnitude = i_all(0x7fffffff), least = i_all(-(int)LARGEST);
-    ints a = i_and(i_bits(x_low), magnitude), b = i_and(i_bits(x_high), magnitude);
-    int32_t bits = i_largest(i_max(i_max(a, b), i_bits(f_all(SMALLEST))));
+/* Compared as integers, in which order a NaN is above all numbers. */
+INLINE ints magnitudes(floats x) { return i_and(i_bits(x), i_all(0x7fffffff)); }
+
+INLINE float largest_of(ints magnitudes) {
+    int32_t bits = i_largest(i_max(magnitudes, i_bits(f_all(SMALLEST))));
     float largest;
     memcpy(&largest, &bits, sizeof bits);
+    return largest;
+}
+
+/* 16 channels to whole numbers, in bytes too. What a NaN gives is below all of them. */
+INLINE ints round_lanes(floats x, floats units, int8_t *codes) {
+    ints whole = i_max(i_of(f_mul(x, units)), i_all(-(int)LARGEST));
+    i_store_bytes(codes, whole);
+    return whole;
+}
+
+/* Channels to bytes by the largest of them; -> what one is worth, and the whole numbers. A NaN or an
+ * infinity makes that one, and so all that is multiplied by it: `round_half` of 16 channels,
+ * `round_group` of 32. */
+INLINE float round_half(floats x, int8_t *codes, ints *whole) {
+    float largest = largest_of(magnitudes(x));
+    *whole = round_lanes(x, f_all(LARGEST / largest), codes);
+    return largest / LARGEST;
+}
+INLINE float round_group(floats x_low, floats x_high, int8_t *codes, ints *low, ints *high) {
+    float largest = largest_of(i_max(magnitudes(x_low), magnitudes(x_high)));
     floats units = f_all(LARGEST / largest);
-    *low = i_max(i_of(f_mul(x_low, units)), least); /* what a NaN gives is below */
-    *high = i_max(i_of(f_mul(x_high, units)), least);
-    i_store_bytes(codes, *low);
-    i_store_bytes(codes + WIDTH, *high);
+    *low = round_lanes(x_low, units, codes);
+    *high = round_lanes(x_high, units, codes + WIDTH);
     return largest / LARGEST;
 }
 

@@ -89,6 +89,17 @@ INLINE void f_store_half(uint16_t *p, int count, floats x) {
     _mm_storeu_si128((__m128i *)(at + 8), high);
     if (count < WIDTH && count > 0) memcpy(p, copy, (size_t)count * sizeof *p);
 }
+INLINE floats8 f_load_eight_bytes(const int8_t *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+INLINE floats f_load_first_bytes(const int8_t *p, int count) {
+    int8_t copy[WIDTH] = {0};
+    if (count < WIDTH) {
+        if (count > 0) memcpy(copy, p, (size_t)count);
+        p = copy;
+    }
+    return (floats){f_load_eight_bytes(p), f_load_eight_bytes(p + 8)};
+}
 
 OF_TWO(f_add, floats, _mm256_add_ps)
 OF_TWO(f_sub, floats, _mm256_sub_ps)

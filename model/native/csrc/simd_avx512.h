@@ -38,6 +38,10 @@ INLINE void f_store_half(uint16_t *p, int count, floats x) {
     _mm256_mask_storeu_epi16(p, first_lanes(count), _mm512_cvtps_ph(x, 0));
 }
 
+INLINE floats f_load_first_bytes(const int8_t *p, int count) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(first_lanes(count), p)));
+}
+
 INLINE floats f_add(floats x, floats y) { return _mm512_add_ps(x, y); }
 INLINE floats f_sub(floats x, floats y) { return _mm512_sub_ps(x, y); }
 INLINE floats f_mul(floats x, floats y) { return _mm512_mul_ps(x, y); }

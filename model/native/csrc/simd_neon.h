@@ -112,6 +112,19 @@ INLINE void f_store_half(uint16_t *p, int count, floats x) {
     f_store_half4(at + 8, x.c), f_store_half4(at + 12, x.d);
     if (count < WIDTH && count > 0) memcpy(p, copy, (size_t)count * sizeof *p);
 }
+INLINE floats f_load_first_bytes(const int8_t *p, int count) {
+    int8_t copy[WIDTH] = {0};
+    if (count < WIDTH) {
+        if (count > 0) memcpy(copy, p, (size_t)count);
+        p = copy;
+    }
+    int8x16_t bytes = vld1q_s8(p);
+    int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
+    return (floats){vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+                    vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+                    vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+                    vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)))};
+}
 INLINE float float_of_half(uint16_t bits) {
     return vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(bits))), 0);
 }

@@ -1,16 +1,20 @@
 /* y = x W^T + b, with the weights as a file keeps them and the activations rounded to 8 bits.
  *
  * Numbers of a few bits, a scale for each 16 or 32 of them, perhaps a minimum: all formats are this, and
- * one kernel, in which `layout` is constant. Each 32 channels of a token are rounded by their own maximum
- * (round_group.h). Within a group sums are whole numbers and exact; then, with one rounding each,
+ * one kernel, in which `layout` is constant. Each 16 channels of a token are rounded by their own maximum
+ * (round_group.h). Sums of 16 products are whole numbers and exact; then, with one rounding each,
  *
- *     t = sum * scale         for the first 16 or 32 channels
- *     t = sum * scale + t     for the other 16, where they have a scale of their own
- *     t = minimum * (sum of the activations' numbers) + t
- *     y = t * (scale of the activations) + y
+ *     t = sum of the first 16 * (what a code of theirs is worth)
+ *     t = sum of the other 16 * (what a code of theirs is worth) + t
+ *     y = t * scale + y
+ *     y = minimum * (what the activations' codes are worth) + y
  *
- * from the first group to the last: so a token's result is the same in any batch. What a scale stands for
- * is exact too: a half, or a half times a whole number of 8 bits.
+ * and where 16 weights have a scale of their own, for the first 16 and then for the others
+ *
+ *     y = (sum * scale) * (what a code is worth) + y
+ *
+ * and the minimums behind both, from the first group to the last: so a token's result is the same in any
+ * batch. What a scale stands for is exact too: a half, or a half times a whole number of 8 bits.
  */
 #include "stored_dot.h"
 #include "experts.h"
@@ -32,22 +36,22 @@ static const int8_t VALUES[16] = {1,   24,  45,  63,  79,  93,  106, 118,
 static void round_token(const struct stored_linear_args *args, int token) {
     int groups = args->in_features / GROUP;
     const float *x = args->x + (size_t)token * args->in_features;
-    for (int group = 0; group < groups; group++, x += GROUP) {
-        size_t place = (size_t)token * groups + group;
-        ints low, high;
-        args->code_scales[place] = round_group(f_load(x), f_load(x + WIDTH),
-                                               args->codes + place * GROUP, &low, &high);
-        args->code_sums[2 * place] = i_sum(low);
-        args->code_sums[2 * place + 1] = i_sum(high);
+    struct rounded_group *r = args->rounded + (size_t)token * groups;
+    for (int group = 0; group < groups; group++, r++) {
+        for (int half = 0; half < 2; half++, x += WIDTH) {
+            ints whole;
+            r->scales[half] = round_half(f_load(x), r->codes + half * WIDTH, &whole);
+            r->sums[half] = i_sum(whole);
+            r->worth[half] = (float)r->sums[half] * r->scales[half];
+        }
+        r->worth[2] = r->worth[0] + r->worth[1];
     }
 }
 
 /* A group of a panel from one of its tiles on, and of the first of some tokens. */
 struct place {
     const uint8_t *numbers, *scales;
-    const int8_t *codes;
-    const float *code_scales;
-    const int32_t *code_sums;
+    const struct rounded_group *rounded;
     int groups; /* between one token and the next */
 };
 
@@ -74,36 +78,28 @@ INLINE floats scales_at(const struct layout l, const uint8_t *scales, int index,
     return f_load_half((const uint16_t *)scales + place, WIDTH);
 }
 
-/* Of all 32 channels, or of one half. */
-INLINE int32_t sum_of_codes(const struct layout l, const struct place *p, int token, int half) {
-    const int32_t *sums = p->code_sums + token * p->groups * 2;
-    return l.scales == 2 ? sums[half] : sums[0] + sums[1];
-}
-
-/* Sums of the products of 16 or 32 channels, of which the first are those of `step`. */
+/* Sums of the products of 16 channels. */
 INLINE void dot(const struct layout l, const struct place *p, const int half, const int tokens,
                 ints whole[TOKENS][TILES]) {
-    const int steps = STEPS / l.scales, is_wide = l.low == 8 || l.is_table;
-    const int fits = is_wide ? STEPS : most_added(l.low + l.high), most = fits < steps ? fits : steps;
+    const int steps = STEPS / 2, is_wide = l.low == 8 || l.is_table;
+    const int fits = is_wide ? steps : most_added(l.low + l.high), most = fits < steps ? fits : steps;
     for (int t = 0; t < tokens; t++) {
-        int32_t start = -l.less * sum_of_codes(l, p, t, half);
+        int32_t start = -l.less * p->rounded[t * p->groups].sums[half];
         for (int tile = 0; tile < at_once(tokens); tile++)
             whole[t][tile] = is_wide ? dot_from(start) : i_all(start);
     }
-#pragma GCC unroll 8
-    for (int first = 0; first < steps; first += most) {
+#pragma GCC unroll 4
+    for (int first = half * steps; first < (half + 1) * steps; first += most) {
         partial part[TOKENS][TILES];
         for (int t = 0; t < tokens; t++)
             for (int tile = 0; tile < at_once(tokens); tile++) part[t][tile] = partial_of(whole[t][tile]);
-#pragma GCC unroll 8
-        for (int i = first; i < first + most; i++) {
-            /* Of all 32 channels, those that share a word one after the other. */
-            const int step = l.scales == 2 ? half * steps + i : i % 2 * 4 + i / 2;
+#pragma GCC unroll 4
+        for (int step = first; step < first + most; step++) {
             ints q[TILES];
             for (int tile = 0; tile < at_once(tokens); tile++)
                 q[tile] = numbers_at(l, p->numbers + tile * WIDTH * STEP, step);
             for (int t = 0; t < tokens; t++) {
-                const int8_t *four = p->codes + (size_t)t * p->groups * GROUP + step * STEP;
+                const int8_t *four = p->rounded[t * p->groups].codes + step * STEP;
                 for (int tile = 0; tile < at_once(tokens); tile++) {
                     if (is_wide)
                         whole[t][tile] = dot_add(whole[t][tile], dot_of(q[tile]), four);
@@ -118,29 +114,33 @@ INLINE void dot(const struct layout l, const struct place *p, const int half, co
     }
 }
 
-/* Sums of 16 or 32 channels times their scales: the first of a term, or what is added to it. */
-INLINE void scale_sums(const struct layout l, const struct place *p, const int half,
-                       const int tokens, const floats super[TILES],
-                       floats term[TOKENS][TILES]) {
+/* What 16 channels add to the terms, or, with a scale of their own, to the sums. */
+INLINE void add_half(const struct layout l, const struct place *p, const int half, const int tokens,
+                     const floats super[TILES], floats terms[TOKENS][TILES],
+                     floats sums[TOKENS][TILES]) {
     ints whole[TOKENS][TILES];
     dot(l, p, half, tokens, whole);
     for (int tile = 0; tile < at_once(tokens); tile++) {
-        floats scale = scales_at(l, p->scales, half, tile, super[tile]);
+        floats scale = f_zero();
+        if (l.scales == 2) scale = scales_at(l, p->scales, half, tile, super[tile]);
         for (int t = 0; t < tokens; t++) {
-            floats sum = f_of(whole[t][tile]);
-            term[t][tile] = half ? f_fma(sum, scale, term[t][tile]) : f_mul(sum, scale);
+            floats worth = f_all(p->rounded[t * p->groups].scales[half]), sum = f_of(whole[t][tile]);
+            if (l.scales == 2)
+                sums[t][tile] = f_fma(f_mul(sum, scale), worth, sums[t][tile]);
+            else
+                terms[t][tile] = half ? f_fma(sum, worth, terms[t][tile]) : f_mul(sum, worth);
         }
     }
 }
 
-INLINE void add_minimum(const struct layout l, const struct place *p, const int half,
+INLINE void add_minimum(const struct layout l, const struct place *p, const int index,
                         const int tokens, const floats super[TILES],
-                        floats term[TOKENS][TILES]) {
+                        floats sums[TOKENS][TILES]) {
     for (int tile = 0; tile < at_once(tokens); tile++) {
-        floats minimum = scales_at(l, p->scales, l.scales + half, tile, super[tile]);
+        floats minimum = scales_at(l, p->scales, l.scales + index, tile, super[tile]);
         for (int t = 0; t < tokens; t++) {
-            floats sum = f_all((float)sum_of_codes(l, p, t, half));
-            term[t][tile] = f_fma(minimum, sum, term[t][tile]);
+            const float *worth = p->rounded[t * p->groups].worth;
+            sums[t][tile] = f_fma(minimum, f_all(worth[l.scales == 2 ? index : 2]), sums[t][tile]);
         }
     }
 }
@@ -149,16 +149,16 @@ INLINE void add_minimum(const struct layout l, const struct place *p, const int 
 INLINE void add_group(const struct layout l, const struct place *p, const int tokens,
                       const floats super[TILES], const floats super_minimum[TILES],
                       floats sums[TOKENS][TILES]) {
-    floats term[TOKENS][TILES];
-    scale_sums(l, p, 0, tokens, super, term);
-    if (l.scales == 2) scale_sums(l, p, 1, tokens, super, term);
-    if (l.has_minimum) add_minimum(l, p, 0, tokens, super_minimum, term);
-    if (l.has_minimum && l.scales == 2) add_minimum(l, p, 1, tokens, super_minimum, term);
-    for (int t = 0; t < tokens; t++) {
-        floats scale = f_all(p->code_scales[t * p->groups]);
-        for (int tile = 0; tile < at_once(tokens); tile++)
-            sums[t][tile] = f_fma(term[t][tile], scale, sums[t][tile]);
+    floats terms[TOKENS][TILES];
+    add_half(l, p, 0, tokens, super, terms, sums);
+    add_half(l, p, 1, tokens, super, terms, sums);
+    for (int tile = 0; tile < at_once(tokens) && l.scales == 1; tile++) {
+        floats scale = scales_at(l, p->scales, 0, tile, super[tile]);
+        for (int t = 0; t < tokens; t++)
+            sums[t][tile] = f_fma(terms[t][tile], scale, sums[t][tile]);
     }
+    if (l.has_minimum) add_minimum(l, p, 0, tokens, super_minimum, sums);
+    if (l.has_minimum && l.scales == 2) add_minimum(l, p, 1, tokens, super_minimum, sums);
 }
 
 /* The sums of some rows, from one of the segment's on, for some tokens into y. All of it is unrolled, or
@@ -184,15 +184,11 @@ INLINE void pass_tiles(const struct stored_linear_args *args, const struct segme
                        int panel, int from, int first, const int tokens, const uint8_t *wanted,
                        int lines, const struct layout l) {
     int groups = args->in_features / GROUP;
-    size_t at = (size_t)first * groups;
     const uint8_t *supers = segment->packed + panel * segment->panel_bytes;
     const uint8_t *scales = supers + scales_start(l, groups);
     struct place place = {supers + numbers_start(l, groups) + from * WIDTH * STEP,
                           scales + from * WIDTH * (l.has_super ? 1 : 2),
-                          args->codes + at * GROUP,
-                          args->code_scales + at,
-                          args->code_sums + 2 * at,
-                          groups};
+                          args->rounded + (size_t)first * groups, groups};
     floats sums[TOKENS][TILES], super[TILES], super_minimum[TILES];
     for (int t = 0; t < tokens; t++)
         for (int tile = 0; tile < at_once(tokens); tile++) sums[t][tile] = f_zero();
@@ -208,8 +204,7 @@ INLINE void pass_tiles(const struct stored_linear_args *args, const struct segme
             for (int line = 0; line < lines; line++, wanted += LINE)
                 __builtin_prefetch(wanted, 0, 2);
             add_group(l, &place, tokens, super, super_minimum, sums);
-            place.numbers += group_numbers(l), place.scales += group_scales(l);
-            place.codes += GROUP, place.code_scales++, place.code_sums += 2;
+            place.numbers += group_numbers(l), place.scales += group_scales(l), place.rounded++;
         }
         supers += super_scales(l);
     }
@@ -289,10 +284,7 @@ void stored_linear(const void *data, struct team *team) {
 
 void stored_linear_of(const void *layer, const struct expert_rows *rows, struct team *team) {
     struct stored_linear_args args = *(const struct stored_linear_args *)layer;
-    size_t places = (size_t)rows->num_tokens * (args.in_features / GROUP);
     args.x = rows->x, args.y = rows->y, args.num_tokens = rows->num_tokens;
-    args.codes = rows->scratch;
-    args.code_scales = (float *)(args.codes + places * GROUP);
-    args.code_sums = (int32_t *)(args.code_scales + places);
+    args.rounded = rows->scratch;
     stored_linear(&args, team);
 }

@@ -84,14 +84,21 @@ struct segment {
     int format, first_row, num_rows;
 };
 
+/* 32 channels of a token, rounded: what the products need of them, a line. */
+struct rounded_group {
+    int8_t codes[GROUP];
+    float scales[2]; /* what a code is worth: of the first 16 channels, of the other 16 */
+    int32_t sums[2]; /* of codes */
+    float worth[3];  /* of these sums, and of both together */
+    float unused;
+};
+
 struct stored_linear_args {
     const float *x;                 /* [num_tokens, in_features] */
     float *y;                       /* [num_tokens, out_features] */
     const float *bias;              /* [out_features], or NULL */
     const struct segment *segments; /* top to bottom */
-    int8_t *codes;                  /* [num_tokens, groups, GROUP]: activations, rounded; scratch */
-    float *code_scales;             /* [num_tokens, groups]: what one is worth; scratch */
-    int32_t *code_sums;             /* [num_tokens, groups, 2]: of 16 channels each; scratch */
+    struct rounded_group *rounded;  /* [num_tokens, groups]: scratch, begins with a line */
     int num_segments, num_tokens, in_features, out_features;
 };
 

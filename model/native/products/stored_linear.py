@@ -18,7 +18,7 @@ from thirdeye.model.native.library import Library, address
 from thirdeye.model.native.products.int8_linear import GROUP, PANEL_ROWS, SMALL
 
 FORMATS = MULTIPLIED
-BYTES_PER_GROUP = GROUP + 4 + 2 * 4  # codes, their scale, their sums
+BYTES_PER_GROUP = 64  # `struct rounded_group`
 
 
 class Segment(ctypes.Structure):
@@ -53,9 +53,7 @@ class StoredLinearArgs(ctypes.Structure):
         ("y", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
         ("segments", ctypes.c_void_p),
-        ("codes", ctypes.c_void_p),
-        ("code_scales", ctypes.c_void_p),
-        ("code_sums", ctypes.c_void_p),
+        ("rounded", ctypes.c_void_p),
         ("num_segments", ctypes.c_int),
         ("num_tokens", ctypes.c_int),
         ("in_features", ctypes.c_int),
@@ -135,10 +133,7 @@ class StoredLinearKernel:
         scratch = torch.empty(places * BYTES_PER_GROUP, dtype=torch.uint8)
         args = self.layer()
         args.x, args.y = address(x, torch.float32, -1, self.in_features), y.data_ptr()
-        args.codes = scratch.data_ptr()
-        args.code_scales = args.codes + places * GROUP
-        args.code_sums = args.code_scales + places * 4
-        args.num_tokens = num_tokens
+        args.rounded, args.num_tokens = scratch.data_ptr(), num_tokens
         self._run(self._operation, args, is_small=num_tokens * self._size < SMALL)
         return y
 

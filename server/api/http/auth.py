@@ -25,6 +25,10 @@ SCOPE_OF = {
     "/v1/inspect": INSPECT,
     "/metrics": OPERATE,
     "/reset_prefix_cache": OPERATE,
+    "/models/load": OPERATE,
+    "/models/unload": OPERATE,
+    "/sleep": OPERATE,
+    "/wake_up": OPERATE,
 }
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 

@@ -25,12 +25,17 @@ _CHARSETS = ("", "charset=utf-8", "charset=utf8")
 
 async def read_json(request: Request, max_bytes: int = MAX_BODY_BYTES) -> JsonObject:
     """The request's JSON object. Raises `InvalidRequest`, `TooLarge`; `ClientGone` if cut."""
-    _check_content_type(request.headers)
-    _check_content_encoding(request.headers.getlist("content-encoding"))
-    data = await _read(request, max_bytes)
+    data = await read_body(request, max_bytes)
     if len(data) > LARGE_BODY_BYTES:
         return await asyncio.to_thread(decode_object, data)
     return decode_object(data)
+
+
+async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
+    """The bytes of what says it is JSON. Raises as `read_json`, but for what is in them."""
+    _check_content_type(request.headers)
+    _check_content_encoding(request.headers.getlist("content-encoding"))
+    return await _read(request, max_bytes)
 
 
 def _check_content_type(headers: Headers) -> None:

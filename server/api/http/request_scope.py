@@ -42,6 +42,8 @@ class Lifetime:
         self.route = ""  # of one that was refused before the router: a path that is listed
         self.headers: dict[str, str] = {}  # for the answer, whatever it will be
         self.ignored_params: set[str] = set()  # fields that did not change it
+        self.obeyed_params: set[str] = set()  # fields among these that did something all the same
+        self.on_response: Callable[[str, int], None] | None = None  # counts it in the app's place
         self._started = time.monotonic()
         self._stack = ExitStack()
 
@@ -104,8 +106,8 @@ class LifetimeMiddleware:
                 status = message["status"]
                 sent = MutableHeaders(scope=message)
                 sent.update(lifetime.headers)
-                if lifetime.ignored_params:
-                    sent["X-Ignored-Params"] = header_list(lifetime.ignored_params)
+                if ignored := lifetime.ignored_params - lifetime.obeyed_params:
+                    sent["X-Ignored-Params"] = header_list(ignored)
                 if not (self._is_named_outside and "x-request-id" in headers):
                     sent["x-request-id"] = lifetime.request_id
                 if is_anthropic(inner["path"]):
@@ -127,7 +129,7 @@ class LifetimeMiddleware:
         finally:
             lifetime.end()
             route = lifetime.route or _route_of(inner)
-            self._on_response(route, status)
+            (lifetime.on_response or self._on_response)(route, status)
             lifetime.trace.describe({"thirdeye.request_id": lifetime.request_id})
             if lifetime.caller:
                 lifetime.trace.describe({"thirdeye.key": lifetime.caller})

@@ -1,13 +1,10 @@
 """What `/api/tags`, `/api/show`, `/api/ps` and `/api/version` answer."""
 
-from typing import Literal
-
 from msgspec import Struct
 
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.http.json_response import Count
-
-Capability = Literal["completion", "tools", "thinking"]
+from thirdeye.server.api.state.server_state import Capability
 
 
 class OllamaDetails(Struct):

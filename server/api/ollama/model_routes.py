@@ -18,7 +18,6 @@ from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.ollama.answers import rfc3339
 from thirdeye.server.api.ollama.model_cards import (
-    Capability,
     OllamaDetails,
     OllamaModel,
     OllamaModels,
@@ -29,7 +28,7 @@ from thirdeye.server.api.ollama.model_cards import (
 )
 from thirdeye.server.api.ollama.schema import OllamaShowRequest
 from thirdeye.server.api.state.context import Context
-from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.server_state import ServedModel, capabilities_of
 from thirdeye.server.engine.interface.types import EngineInfo
 
 LEVEL = "0.12.11"  # of Ollama: the edition whose API is spoken here, for clients that ask
@@ -86,7 +85,7 @@ def entry_of(name: str, model: ServedModel, engine: EngineInfo) -> OllamaModel:
     )
 
 
-def running(model: ServedModel, engine: EngineInfo) -> OllamaRunning:
+def running(model: ServedModel, engine: EngineInfo, expires_at: str = NEVER) -> OllamaRunning:
     size = model.info.num_bytes
     return OllamaRunning(
         name=with_tag(model.names[0]),
@@ -94,7 +93,7 @@ def running(model: ServedModel, engine: EngineInfo) -> OllamaRunning:
         size=size,
         digest=digest_of(model),
         details=details_of(model, engine),
-        expires_at=NEVER,
+        expires_at=expires_at,
         size_vram=size if engine.device.startswith("cuda") else 0,
         context_length=model.max_model_len,
     )
@@ -127,7 +126,7 @@ def shown(model: ServedModel, engine: EngineInfo) -> OllamaShown:
         template=model.template.source if model.template else "{{ prompt }}",
         details=details_of(model, engine),
         model_info=facts_of(model, engine),
-        capabilities=[*capabilities_of(model)],
+        capabilities=capabilities_of(model),
         modified_at=rfc3339(model.created),
     )
 
@@ -140,15 +139,6 @@ def parameters_of(model: ServedModel) -> Iterator[tuple[str, object]]:
         elif name != "logit_bias":  # which it has no word for
             yield name, value
     yield "num_ctx", model.max_model_len
-
-
-def capabilities_of(model: ServedModel) -> list[Capability]:
-    found: list[Capability] = ["completion"]
-    if model.template is not None:
-        found.append("tools")
-        if model.template.reasoning_form is not None:
-            found.append("thinking")
-    return found
 
 
 def facts_of(model: ServedModel, engine: EngineInfo) -> JsonObject:

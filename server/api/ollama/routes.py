@@ -68,7 +68,7 @@ def ollama_routes(context: Context) -> APIRouter:
         if body.tools and not body.messages:
             raise refuse("tools", "needs 'messages'.")
         if not body.messages:
-            return loaded(body, model, chat_answer)
+            return answer_to_nothing(body.model or model.names[0], chat_answer)
         caller = lifetime_of(request).caller
         generation = await plan_as_chat(
             chat_of(body), model, context.grammars, caller, id_prefix="api-", names=FIELD_NAMES
@@ -81,7 +81,7 @@ def ollama_routes(context: Context) -> APIRouter:
         body = await context.bodies.read(request, OllamaGenerateRequest)
         check_asked(body, context, model)
         if not body.prompt:
-            return loaded(body, model, text_answer)
+            return answer_to_nothing(body.model or model.names[0], text_answer)
         caller = lifetime_of(request).caller
         generation = await plan_generate(body, context, model, caller)
         return await answer(request, context, body, generation, text_answer)
@@ -120,8 +120,8 @@ async def answer(
     )
 
 
-def loaded(body: OllamaAsked, model: ServedModel, shape: Shape) -> Response:
-    """The answer to a request for nothing."""
-    name, now = body.model or model.names[0], rfc3339(unix_seconds())
-    about = {"model": name, "created_at": now, "done": True, "done_reason": "load"}
+def answer_to_nothing(name: str, shape: Shape, reason: str = "load") -> Response:
+    """Of a request that only says that the model shall be loaded, or unloaded."""
+    now = rfc3339(unix_seconds())
+    about = {"model": name, "created_at": now, "done": True, "done_reason": reason}
     return json_response(shape(AnswerPiece(), **about))

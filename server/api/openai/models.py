@@ -3,7 +3,7 @@
 from typing import Literal
 
 from fastapi import APIRouter
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,7 +11,9 @@ from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
-from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.server_state import Capability, ServedModel, capabilities_of
+
+ModelStateName = Literal["absent", "loading", "ready", "leaving", "asleep", "failed"]
 
 
 class ModelCard(Struct, kw_only=True):
@@ -24,6 +26,10 @@ class ModelCard(Struct, kw_only=True):
     root: str
     parent: None = None
     max_model_len: Count
+    state: ModelStateName
+    progress: str | UnsetType = UNSET  # of a load
+    size: Count  # bytes of the tensors, as they are stored
+    capabilities: list[Capability]
     generation_defaults: GenerationDefaults  # the model's own, for requests that do not say
 
 
@@ -53,11 +59,20 @@ def model_routes(context: Context) -> APIRouter:
     return router
 
 
-def card_of(name: str, model: ServedModel) -> ModelCard:
+def card_of(
+    name: str,
+    model: ServedModel,
+    state: ModelStateName = "ready",
+    progress: str | UnsetType = UNSET,
+) -> ModelCard:
     return ModelCard(
         id=name,
         created=model.created,
         root=model.names[0],
         max_model_len=model.max_model_len,
+        state=state,
+        progress=progress,
+        size=model.info.num_bytes,
+        capabilities=capabilities_of(model),
         generation_defaults=model.defaults,
     )

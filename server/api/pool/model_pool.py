@@ -14,6 +14,7 @@ from typing import Any
 from thirdeye.server.api.pool.model_terms import ModelPhase, Ticket, TicketOutcome
 from thirdeye.server.api.pool.pool_member import PoolMember
 from thirdeye.server.api.pool.residency import Orders, Residency, Resident
+from thirdeye.server.api.state.server_state import named
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.errors import ServiceUnavailable, come_back_in, draining
 
@@ -53,6 +54,21 @@ class ModelPool:
     @property
     def default(self) -> PoolMember:
         return next(iter(self.members.values()))
+
+    def find(self, name: str | None) -> PoolMember:
+        """The one that a name means. Raises `ResourceNotFound`."""
+        if not name:
+            return self.default
+        model, _ = named(name, [member.model for member in self.members.values()])
+        return self.members[model.names[0]]
+
+    def seconds_to_sleep(self, member: PoolMember) -> float | None:
+        """If nobody uses it; None: never."""
+        books = self.books(member)
+        if books.terms.is_pinned or books.keep_alive < 0:
+            return None
+        at = books.expires_at
+        return books.keep_alive if at is None else max(at - self._now(), 0.0)
 
     def books(self, member: PoolMember) -> Resident:
         return self.residency.models[member.name]
@@ -181,10 +197,14 @@ class ModelPool:
         logger.info("%s is asleep, its memory is free", member.name)
         self._follow(self.residency.stopped(member.name, self._now()))
 
+    def refuse(self) -> None:
+        """From now on nobody is let in, and nobody waits."""
+        self._follow(self.residency.close())
+
     async def close(self) -> None:
         """Stop all: the answers that are left end with an error. Nothing is loaded any more, and
         what is being loaded leaves nothing behind."""
-        self._follow(self.residency.close())
+        self.refuse()
         if self._timer is not None:
             self._timer.cancel()
         for name, life in self._lives.items():

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from starlette.types import ASGIApp
+from starlette.routing import Router
 
 from thirdeye.server.api.pool.model_terms import ModelTerms
 from thirdeye.server.api.state.metrics import Metrics
@@ -14,7 +14,7 @@ from thirdeye.server.engine.interface.types import EngineInfo
 class Loadable(Protocol):
     """What brings a model's engine into memory and out of it, again and again."""
 
-    async def start(self) -> None:
+    async def start(self) -> object:
         """Its state is ready afterwards. Raises `EngineDead`; cancelled, it leaves no process."""
 
     async def supervise(self) -> None:
@@ -33,7 +33,7 @@ class PoolMember:
     terms: ModelTerms
     state: ServerState
     metrics: Metrics
-    router: ASGIApp
+    router: Router
     loadable: Loadable
     expected: tuple[EngineInfo, ServedModel]
 

@@ -46,6 +46,11 @@ class Resident:
         return self.phase is ModelPhase.READY and not self.num_running
 
     @property
+    def is_open(self) -> bool:
+        """A request would run at once."""
+        return self.phase is ModelPhase.READY and not self.yields
+
+    @property
     def expires_at(self) -> float | None:
         """When it is put to sleep if nobody uses it; None: never, or it is in use."""
         is_kept = self.terms.is_pinned or self.keep_alive < 0

@@ -60,7 +60,7 @@ class StateCollector(Collector):
 
 
 def model_name(state: ServerState) -> str:
-    return state.model.names[0] if state.model else ""
+    return state.model.names[0] if state.model else state.name
 
 
 def help_of(name: str) -> str:
@@ -95,7 +95,7 @@ def _rejections(state: ServerState, model: str) -> Metric:
     )
     timeouts = state.engine.stats().queue_timeouts_total if state.engine else 0
     family.add_metric([model, "queue_full"], state.admission.num_rejected)
-    family.add_metric([model, "rate_limit"], state.rates.num_rejected)
+    family.add_metric([model, "rate_limit"], 0 if state.shares_rates else state.rates.num_rejected)
     family.add_metric([model, "queue_timeout"], timeouts)
     return family
 

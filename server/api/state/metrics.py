@@ -77,6 +77,11 @@ class Metrics:
     def responded(self, route: str, status: int) -> None:
         self._responses.labels(model_name(self._state), route, str(status)).inc()
 
+    @property
+    def registries(self) -> list[CollectorRegistry]:
+        """What a scrape shows, one after the other."""
+        return self._shown
+
     def scrape(self) -> tuple[bytes, str]:
         """The text format and its content type."""
         return b"".join(map(generate_latest, self._shown)), CONTENT_TYPE_LATEST

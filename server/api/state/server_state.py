@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from typing import Literal
 
 from thirdeye.server.api.admission.admission_control import AdmissionControl
 from thirdeye.server.api.http.auth import ApiKeys
@@ -29,6 +30,7 @@ from thirdeye.server.text.templates.chat_template import ChatTemplate
 from thirdeye.server.text.tokenizer import TokenizerLike
 
 STEP_OVERDUE_SECONDS = 60.0
+Capability = Literal["completion", "tools", "thinking"]
 
 
 class Phase(StrEnum):
@@ -79,17 +81,7 @@ class ServedModel:
         Upper case and `:latest` do not matter where one name alone is meant. Raises
         `ResourceNotFound` for a name that is not served.
         """
-        if not name:
-            return self.names[0]
-        if name in self.names:
-            return name
-        if any(_matches(name, pattern) for pattern in self.name_patterns):
-            return name
-        near = [known for known in self.names if _plain_name(known) == _plain_name(name)]
-        if len(near) == 1:
-            return near[0]
-        served = ", ".join((*self.names, *self.name_patterns))
-        raise ResourceNotFound(f"No such model; served are: {served}.", code="model_not_found")
+        return self.names[0] if not name else named(name, [self])[1]
 
     def check_token_id(self, token_id: int, param: str) -> None:
         """Raises `InvalidRequest` for an id outside the vocabulary."""
@@ -107,6 +99,32 @@ class ServedModel:
             return
         for i, token_id in enumerate(token_ids):
             self.check_token_id(token_id, f"{param}[{i}]")
+
+
+def named(name: str, models: Sequence[ServedModel]) -> tuple[ServedModel, str]:
+    """The model of several that a name means, and the name that an answer shows. Raises
+    `ResourceNotFound`."""
+    for model in models:
+        if name in model.names:
+            return model, name
+    for model in models:
+        if any(_matches(name, pattern) for pattern in model.name_patterns):
+            return model, name
+    plain = _plain_name(name)
+    near = [(one, known) for one in models for known in one.names if _plain_name(known) == plain]
+    if len(near) == 1:
+        return near[0]
+    served = ", ".join(name for one in models for name in (*one.names, *one.name_patterns))
+    raise ResourceNotFound(f"No such model; served are: {served}.", code="model_not_found")
+
+
+def capabilities_of(model: ServedModel) -> list[Capability]:
+    found: list[Capability] = ["completion"]
+    if model.template is not None:
+        found.append("tools")
+        if model.template.reasoning_form is not None:
+            found.append("thinking")
+    return found
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -130,12 +148,18 @@ class ServerState:
         self.rates = Rates()
         self.keys = ApiKeys(())
         self.is_withdrawn = False  # serves on, and wants no new traffic
+        self.name = ""  # of a model that is not loaded
+        self.shares_rates = False  # with other models: who holds them counts whom they refuse
         self.startup_seconds: dict[str, float] = {}  # by phase
 
     @property
     def in_flight(self) -> int:
         """Answers under way."""
         return self.admission.in_flight
+
+    async def close_engine(self) -> None:
+        if self.engine is not None:
+            await self.engine.close()
 
     def load(self) -> None:
         """Its engine is being started."""

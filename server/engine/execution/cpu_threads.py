@@ -29,6 +29,14 @@ def num_cores(cpus: set[int] | None = None, topology: Path = TOPOLOGY) -> int:
     return len({siblings(cpu, topology) for cpu in cpus})
 
 
+def one_cpu_a_core(cpus: set[int] | None = None, topology: Path = TOPOLOGY) -> list[int]:
+    """The first CPU of each core among `cpus`, this process's if not given; in order."""
+    first: dict[str, int] = {}
+    for cpu in sorted(own_cpus() if cpus is None else cpus):
+        first.setdefault(siblings(cpu, topology), cpu)
+    return list(first.values())
+
+
 def own_cpus() -> set[int]:
     """Those this process may use, as far as the system tells."""
     if not hasattr(os, "sched_getaffinity"):  # not Linux

@@ -344,4 +344,7 @@ def test_models_have_the_keys_that_benchmarks_read() -> None:
         "root": "tiny",
         "parent": None,
         "max_model_len": CONTEXT,
+        "state": "ready",
+        "size": 0,
+        "capabilities": ["completion", "tools"],
     }

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
@@ -23,6 +23,7 @@ from tests.api.support import (
     post_scope,
     ready_state,
 )
+from tests.draws import draws
 from tests.engine.process.fake_engine import FakeEngine, fake_info
 from thirdeye.server.api.anthropic.events import MessagesFormat
 from thirdeye.server.api.generation.choices import Deliver, Generation
@@ -93,7 +94,7 @@ def plain(body: bytes) -> bytes:
     return VARYING.sub(b"", body)
 
 
-@settings(max_examples=40, deadline=None)
+@draws(10, 40)
 @given(
     text=st.text(max_size=12),
     junk=st.lists(st.integers(0, 258), max_size=4),

@@ -22,7 +22,7 @@ from thirdeye.weights.architectures.registry import ARCHITECTURES
 from thirdeye.weights.errors import ModelFormatError
 
 MODEL_TYPES = [name for found in ARCHITECTURES for name in found.model_types]
-FEW = 3  # of each class at a push
+FEW = 2  # of each class at a push
 IDS = TOKENS[:32]
 
 

@@ -9,12 +9,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 from typer.testing import CliRunner
 
 from tests.clients.loadtest.test_compare import result
+from tests.draws import draws
 from thirdeye.clients.loadtest.cli import app
 from thirdeye.clients.loadtest.results.chart import Chart, Curve, charts_of
 from thirdeye.clients.loadtest.results.figures import save_figures
@@ -84,7 +85,7 @@ def test_a_run_in_which_nothing_worked_is_shown_too() -> None:
 numbers = st.floats(1e-3, 1e7)
 
 
-@settings(deadline=None, max_examples=50)
+@draws(10, 50)
 @given(
     points=st.lists(st.tuples(numbers, numbers), min_size=1, max_size=20),
     is_log=st.tuples(st.booleans(), st.booleans()),

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.draws import draws
 from thirdeye.clients.loadtest.driver.record import Record
 from thirdeye.clients.loadtest.results import show, stats
 from thirdeye.clients.loadtest.results.stats import (
@@ -23,14 +24,14 @@ from thirdeye.clients.loadtest.workload import arrivals
 values = st.lists(st.floats(0, 1e6, allow_subnormal=False), min_size=1, max_size=60)
 
 
-@settings(deadline=None, max_examples=40)
+@draws(10, 40)
 @given(values=values, share=st.floats(0, 1))
 def test_percentiles_are_numpys(values: list[float], share: float) -> None:
     twin = float(np.quantile(values, share))
     assert percentile(sorted(values), share) == pytest.approx(twin, rel=1e-9, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=40)
+@draws(10, 40)
 @given(values)
 def test_a_distribution_is_numpys(seconds: list[float]) -> None:
     latency = Latency.of(seconds)
@@ -72,7 +73,7 @@ def records(draw: st.DrawFn) -> Record:
     )
 
 
-@settings(deadline=None, max_examples=40)
+@draws(10, 40)
 @given(st.lists(records(), max_size=20))
 def test_counts_and_rates(made: list[Record]) -> None:
     """Whole answers alone give tokens and latencies; whole and failed are all."""
@@ -92,14 +93,14 @@ def test_counts_and_rates(made: list[Record]) -> None:
         )
 
 
-@settings(deadline=None, max_examples=40)
+@draws(10, 40)
 @given(st.lists(records(), min_size=1, max_size=20))
 def test_concurrency_is_what_a_count_at_each_moment_says(made: list[Record]) -> None:
     for when, count in concurrency(made):
         assert count == sum(r.sent_at <= when < r.ended_at for r in made)
 
 
-@settings(deadline=None, max_examples=40)
+@draws(10, 40)
 @given(st.lists(records(), min_size=1, max_size=20))
 def test_the_timeline_misses_no_peak_and_no_text(made: list[Record]) -> None:
     drawn = timeline(made)

@@ -5,10 +5,11 @@ from io import StringIO
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from tests.draws import draws
 from thirdeye.clients.terminal import markdown
 from thirdeye.clients.terminal.markdown import MarkdownView, Tail, split_blocks
 
@@ -49,7 +50,7 @@ def test_a_blank_line_ends_a_block_but_not_code(text: str, rest: str) -> None:
     assert split_blocks(text)[1] == rest
 
 
-@settings(deadline=None, max_examples=30)
+@draws(10, 30)
 @given(st.lists(st.text(max_size=20), max_size=8))
 def test_any_answer_is_drawn(pieces: list[str]) -> None:
     """Whatever a model writes, the view neither raises nor leaves the terminal hidden."""

@@ -7,13 +7,14 @@ import openai
 import pytest
 import torch
 
+from tests.draws import also_at_night, count
 from tests.oracles.real_model import load_reference
 from thirdeye.weights.checkpoint import open_checkpoint
 
 pytestmark = pytest.mark.real
 
 MARGIN = 0.01  # our sums in fp32 are not the reference's: closer calls may fall either way
-NUM_ALONE = 8  # of the thirty-two
+EVERY = count(9, 4)  # of the thirty-two is asked alone, other questions
 
 QUESTIONS = [
     "What is the capital of France?",
@@ -72,10 +73,11 @@ def test_greedy_chat_equals_the_reference(real_server, reference, tokenizer):
     assert_greedy(reference, answer["prompt_token_ids"], answer["choices"][0]["token_ids"])
 
 
+@also_at_night
 @pytest.mark.parametrize("question", QUESTIONS[1:5])
 def test_greedy_text_is_the_reference_s(real_server, reference, question):
     """Every token of the answer is the one the reference would have taken."""
-    answer = ask(real_server.url, question, max_tokens=24)
+    answer = ask(real_server.url, question, max_tokens=count(12, 24))
     assert_greedy(reference, answer["prompt_token_ids"], answer["choices"][0]["token_ids"])
 
 
@@ -94,6 +96,7 @@ def test_prompt_logprobs_over_http(real_server, reference, tokenizer):
     torch.testing.assert_close(torch.tensor(ours[1:]), expected, atol=2e-3, rtol=0)
 
 
+@also_at_night
 def test_thirty_two_streams_at_once(real_server):
     """All finish, each with the very text that its question gets alone, which the tests above hold
     against the reference."""
@@ -122,7 +125,7 @@ def test_thirty_two_streams_at_once(real_server):
 
     crowd = asyncio.run(all_of_them())
     assert {reason for _, _, reason in crowd} <= {"stop", "length"}
-    for question, text, _ in crowd[:: 32 // NUM_ALONE]:
+    for question, text, _ in crowd[::EVERY]:
         alone = ask(real_server.url, question, max_tokens=16)
         assert text == alone["choices"][0]["message"]["content"]
 

@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.draws import draws
 from tests.e2e.procfs import is_running
 from tests.engine.process.test_engines import endings
 from tests.engine.toy import collect, make_request, tokens_of, until
@@ -327,7 +328,7 @@ def test_the_pool_is_that_of_the_rank_with_the_least_room() -> None:
     assert ONE_RANK.min_kv_budget(7) == 7
 
 
-@settings(max_examples=30, deadline=None, database=None)
+@draws(10, 30, database=None)
 @given(
     lengths=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 30)), min_size=1, max_size=8),
     logits=st.sampled_from(["last", "all", "none"]),

@@ -8,7 +8,7 @@ import torch
 from hypothesis import strategies as st
 
 from tests.engine.toy import make_request, run_all, tokens_of
-from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.execution.model_runner import ModelRunner
@@ -26,7 +26,9 @@ CUTS: dict[str, dict[str, int]] = {
 }
 
 
-def make_core(model: Transformer, **sizes: object) -> EngineCore:
+def make_core(
+    model: Transformer, kv_dtype: torch.dtype = torch.float32, **sizes: object
+) -> EngineCore:
     """An engine over a fp32 model on the CPU, with an empty cache of blocks of 16."""
     context = model.config.max_position_embeddings
     defaults: dict[str, object] = {
@@ -36,7 +38,7 @@ def make_core(model: Transformer, **sizes: object) -> EngineCore:
         "max_num_batched_tokens": 8 * context,
     }
     config = EngineConfig(**(defaults | sizes))  # type: ignore[arg-type]  # plain test sizes
-    cache = KVCache(model.config, config.num_blocks, 16, torch.float32, torch.device("cpu"))
+    cache = make_kv_cache(model.config, config.num_blocks, 16, kv_dtype, torch.device("cpu"))
     return EngineCore(config, ModelRunner(model, cache, config, "cpu"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from thirdeye.server.engine.execution import cpu_threads
-from thirdeye.server.engine.execution.cpu_threads import num_cores, num_threads
+from thirdeye.server.engine.execution.cpu_threads import num_cores, num_threads, one_cpu_a_core
 
 
 @pytest.fixture
@@ -23,6 +23,13 @@ def test_siblings_count_once(topology: Path) -> None:
     assert num_cores({0, 1, 2, 3}, topology) == 2
     assert num_cores({0, 2}, topology) == 1
     assert num_cores({0, 1}, topology) == 2
+
+
+def test_one_cpu_of_each_core(topology: Path, tmp_path: Path) -> None:
+    assert one_cpu_a_core({3, 2, 1, 0}, topology) == [0, 1]
+    assert one_cpu_a_core({2, 3}, topology) == [2, 3]
+    assert one_cpu_a_core({5, 4}, tmp_path / "no") == [4, 5]
+    assert len(one_cpu_a_core()) == num_cores()
 
 
 def test_without_topology_each_cpu_counts(tmp_path: Path) -> None:

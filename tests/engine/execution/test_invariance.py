@@ -10,6 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.draws import also_at_night, count, is_night
 from tests.engine.execution.request_mixes import CUTS, alone, answers, make_core, mixes
 from tests.engine.toy import make_request
 from tests.model.tiny import GPT2, LLAMA, MIXED, change, random_model, unfinished_model
@@ -17,6 +18,7 @@ from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.linear.unquantized import Unquantized
 from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.types import Request
 
 CONTEXT = 160  # more than one of attention's key blocks
@@ -28,7 +30,8 @@ MODELS = {
     "mixed": change(MIXED, max_position_embeddings=CONTEXT),  # windows shorter than prompts
     "gpt2-wide": change(GPT2, max_position_embeddings=CONTEXT, intermediate_size=1100),
 }
-EXAMPLES = {"whole": 5, "chunks of 64": 5, "chunks of 7": 2, "chunks of 1": 1}
+EXAMPLES = {"whole": (3, 5), "chunks of 64": (3, 5), "chunks of 7": (1, 2), "chunks of 1": (1, 1)}
+THREADS = (1, 2) if is_night() else (2,)  # what is expected comes from one
 MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=4)
 
 
@@ -51,13 +54,14 @@ def model(request: pytest.FixtureRequest) -> Transformer:
     return random_model(MODELS[name], quantize=quantize, native=native)
 
 
+@also_at_night
 @pytest.mark.parametrize("cut", CUTS)
 def test_same_prompt_same_answer(model: Transformer, cut: str) -> None:
     """Any mix, twice in one engine: the second time the prefix cache knows the prompts."""
     torch.set_num_threads(1)
 
     @settings(
-        max_examples=EXAMPLES[cut],
+        max_examples=count(*EXAMPLES[cut]),
         deadline=None,
         database=None,
         suppress_health_check=list(HealthCheck),
@@ -99,13 +103,14 @@ def shared_prompts(count: int = 4) -> list[Request]:
     ]
 
 
+@also_at_night
 def test_preempted_and_cached(model: Transformer) -> None:
     """Guards the test above: preemption and prefix hits do happen, and change nothing. Neither do
     threads: the expected answers come from one."""
     torch.set_num_threads(1)
     requests = shared_prompts()
     expected = alone(lambda: make_core(model, enable_prefix_caching=False), requests)
-    for threads in (1, 2):
+    for threads in THREADS:
         torch.set_num_threads(threads)
         starved = make_core(model, num_blocks=STARVED)
         assert answers(starved, requests) == expected
@@ -114,6 +119,31 @@ def test_preempted_and_cached(model: Transformer) -> None:
         assert answers(warm, requests) == expected
         assert answers(warm, requests) == expected
         assert warm.stats().prefix_cache_hits_total > 0
+
+
+@pytest.mark.parametrize("how", ["llama", "mixed int8 native"])
+def test_a_cache_in_8_bits(how: str, request: pytest.FixtureRequest) -> None:
+    """Alone, together, in chunks, preempted and behind prefixes that are there, by kernels and
+    without."""
+    torch.set_num_threads(1)
+    native = request.getfixturevalue("native") if "native" in how else None
+    quantize = "int8" if "int8" in how else "none"
+    model = random_model(MODELS[how.split()[0]], quantize=quantize, native=native)
+    requests = shared_prompts()
+
+    def core(**sizes: object) -> EngineCore:
+        return make_core(model, torch.int8, **sizes)
+
+    expected = alone(lambda: core(enable_prefix_caching=False), requests)
+    exact = alone(lambda: make_core(model, enable_prefix_caching=False), requests)
+    assert expected != exact
+    starved, warm = core(num_blocks=STARVED), core()
+    for each in (starved, warm, core(**CUTS["chunks of 7"]), core(num_draft_tokens=6)):
+        assert answers(each, requests) == expected
+    assert starved.stats().preemptions_total > 0
+    torch.set_num_threads(2)
+    assert answers(warm, requests) == expected
+    assert warm.stats().prefix_cache_hits_total > 0
 
 
 def test_drafts_accepted(model: Transformer) -> None:

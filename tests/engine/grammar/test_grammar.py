@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 
+from tests.draws import draws
 from tests.engine.grammar.toy_grammars import (
     SPECIAL,
     TOKENS,
@@ -130,7 +131,7 @@ def test_the_mask_is_what_brute_force_finds(name: str, seed: int) -> None:
             break
 
 
-@settings(max_examples=60, deadline=None)
+@draws(15, 60)
 @given(data=st.data())
 def test_a_place_is_a_function_of_the_tokens(data: st.DataObject) -> None:
     """Wherever a matcher was before: on, back, aside, to what the grammar refuses, and again."""

@@ -3,9 +3,10 @@
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.draws import draws
 from tests.engine.grammar.toy_grammars import grammar_core, guidance
 from tests.engine.toy import EOS, VOCAB, make_request, run_all, tokens_of, toy_logits
 from thirdeye.server.engine.grammar.bitmask import empty_masks, unpack
@@ -24,7 +25,7 @@ def answer_by_hand(prompt: list[int], allowed: set[int], max_tokens: int) -> lis
     return said
 
 
-@settings(max_examples=40, deadline=None)
+@draws(10, 40)
 @given(
     allowed=st.sets(st.integers(0, VOCAB - 1), min_size=1, max_size=6),
     prompt=st.lists(st.integers(2, VOCAB - 1), min_size=1, max_size=4),

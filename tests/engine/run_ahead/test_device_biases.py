@@ -3,10 +3,11 @@ processors that take one row at a time: bit for bit the same logits."""
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from tests.draws import draws
 from tests.engine.toy import make_request
 from thirdeye.server.engine.grammar.bitmask import RowMasks, apply_masks, empty_masks
 from thirdeye.server.engine.interface.types import SamplingParams
@@ -50,7 +51,7 @@ def row_of(wishes: dict[str, object]) -> PlanRow:
     return PlanRow(sequence, end - 1, end, end, end, is_sampled=True)
 
 
-@settings(deadline=None, max_examples=100, derandomize=True, database=None)
+@draws(25, 100, derandomize=True, database=None)
 @given(waves=st.lists(st.lists(ROW, min_size=1, max_size=NUM_SLOTS), min_size=1, max_size=3))
 def test_they_are_those_of_the_host(waves: list[list[dict[str, object]]]) -> None:
     """In slots that others have left; of rows that ask for anything or for nothing."""

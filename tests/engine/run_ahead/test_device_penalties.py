@@ -1,9 +1,10 @@
 """Penalties on the device against those on the host, bit for bit."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.draws import draws
 from tests.engine.toy import make_request
 from thirdeye.server.engine.run_ahead.device_penalties import TokenCounts, make_counts_update
 from thirdeye.server.engine.sampling.logits_processors import apply_penalties
@@ -15,7 +16,7 @@ TOKENS = st.lists(st.integers(0, VOCAB - 1), max_size=20)
 PENALTY = st.sampled_from([0.0, 0.1, 0.3, -0.7, 2.0])
 
 
-@settings(deadline=None, max_examples=100)
+@draws(25, 100)
 @given(
     texts=st.lists(st.tuples(TOKENS, TOKENS, TOKENS), min_size=1, max_size=4),
     frequency=PENALTY,

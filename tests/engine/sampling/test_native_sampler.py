@@ -11,10 +11,11 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.draws import draws
 from tests.engine.execution.test_model_runner import answer, mixed_requests
 from tests.engine.grammar.test_grammar import all_requests
 from tests.engine.grammar.toy_grammars import grammar_core
@@ -77,7 +78,7 @@ def near(logits: Tensor, draw_param: DrawParams, position: int) -> set[int]:
     return found
 
 
-@settings(deadline=None, max_examples=150)
+@draws(25, 150)
 @given(data=st.data())
 def test_it_agrees_with_its_twin(sampler: NativeSampler, data: st.DataObject) -> None:
     """Any parameters, with and without masks, sizes that fill registers and blocks and that do
@@ -112,7 +113,7 @@ def test_it_agrees_with_its_twin(sampler: NativeSampler, data: st.DataObject) ->
             assert own[token_id] > -math.inf
 
 
-@settings(deadline=None, max_examples=30)
+@draws(10, 30)
 @given(data=st.data())
 def test_the_two_differ_by_rounding_alone(sampler: NativeSampler, data: st.DataObject) -> None:
     """Whole batches through both: nearly every token is the same one."""

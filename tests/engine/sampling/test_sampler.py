@@ -6,10 +6,11 @@ from collections.abc import Sequence as Seq
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.draws import draws
 from thirdeye.server.engine.interface.types import SamplingParams
 from thirdeye.server.engine.sampling import sampler
 from thirdeye.server.engine.sampling.native_sampler import NativeSampler
@@ -107,7 +108,7 @@ rows = st.sampled_from([2, 20]).flatmap(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@draws(40, 200)
 @given(
     logits=rows,
     top_p=st.floats(0.01, 1.0),
@@ -145,7 +146,7 @@ def kept_set(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     return scaled >= top_p_floor(scaled, ranked, floor, column, ranking.is_enough)
 
 
-@settings(deadline=None, max_examples=50)
+@draws(10, 50)
 @given(data=st.data())
 def test_a_row_is_the_same_whatever_shares_the_batch(choose: Choose, data: st.DataObject) -> None:
     """Rows with other parameters beside it must not change a draw, bit by bit."""
@@ -179,7 +180,7 @@ def test_greedy_is_argmax(choose: Choose) -> None:
     assert choose(logits[:1], [params(temperature=1e-45)], [0]).item() in (1, 2)
 
 
-@settings(deadline=None, max_examples=50)
+@draws(10, 50)
 @given(data=st.data())
 def test_what_is_ranked_in_advance_changes_nothing(data: st.DataObject) -> None:
     """A graph must know before the step how much is put in order; the host's path looks first."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.draws import draws
 from tests.engine.execution.test_model_runner import BrokenFor, alone, answer, mixed_requests
 from tests.engine.toy import (
     EOS,
@@ -128,7 +129,7 @@ def test_same_answer_with_drafts_of_any_quality(name: str, wrong: float, expecte
     assert (stats.spec_decode_num_accepted_tokens_total > 10) == (wrong < 1)
 
 
-@settings(deadline=None, max_examples=25)
+@draws(8, 25)
 @given(data=st.data(), seed=st.integers(0, 2**16), wrong=st.sampled_from([0.1, 0.5]))
 def test_same_answer_for_any_sizes(data: st.DataObject, seed: int, wrong: float) -> None:
     requests = random.Random(seed).sample(all_requests(seed), 5)

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.draws import draws
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change, make_cache
 from thirdeye.model.attention import choose_attention as choose
@@ -132,7 +133,7 @@ CASES = st.builds(
 
 
 @given(CASES)
-@settings(max_examples=60, deadline=None)
+@draws(15, 60)
 def test_any_batch(case: Case) -> None:
     """No mixture of lengths, blocks and heads makes backends disagree or read a foreign slot."""
     compare(case)

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers.models.bloom.modeling_bloom import build_alibi_tensor
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 
+from tests.draws import draws
 from tests.model.attention.test_attention import Case, cache_of, poisoned_cache, scattered_batch
 from thirdeye.model.attention.alibi import alibi_slopes
 from thirdeye.model.attention.blocked import BlockedAttention
@@ -123,9 +124,7 @@ ANY_CASE = st.builds(
 
 
 @given(case=ANY_CASE, spec=ANY_SPEC, threads=st.sampled_from([1, 2]))
-@settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@draws(8, 20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_spec_in_any_batch(
     native: Library, case: Case, spec: AttentionSpec, threads: int
 ) -> None:

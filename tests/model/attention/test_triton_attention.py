@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.draws import also_at_night, is_night
 from tests.model.attention.test_attention import (
     Case,
     cache_of,
@@ -165,11 +166,16 @@ def test_padding_is_left_alone() -> None:
         assert output[0].isfinite().all()
 
 
-@pytest.mark.timeout(1800)  # half a minute of work
+@also_at_night
+@pytest.mark.timeout(1800)
 def test_kernels_compile_for_an_h100() -> None:
-    """Every form of them, to machine code, though there is no GPU to run it."""
+    """To machine code, though there is no GPU to run it: each in its fullest forms, and at night in
+    every form that a server may ask for."""
     subprocess.run(
-        [sys.executable, "-m", "tests.model.kernels.compile_kernels"],
+        [
+            *(sys.executable, "-m", "tests.model.kernels.compile_kernels"),
+            *(["--every"] if is_night() else []),
+        ],
         cwd=ROOT,
         env={"TRITON_INTERPRET": "0"},
         check=True,

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.draws import draws
 from tests.model.tiny import CPU, GPT2, LLAMA, change
 from tests.weights.sinks import parameter_names
 from thirdeye.model.attention.blocked import BlockedAttention
@@ -112,7 +113,7 @@ def module(config: ModelConfig, ranks: Ranks) -> Transformer:
     return Transformer(config, backend, dtype=torch.float32, device=CPU, ranks=ranks)
 
 
-@settings(deadline=None, max_examples=60)
+@draws(15, 60)
 @given(configs(), st.sampled_from([(0, 1), (0, 2), (1, 2), (3, 4)]))
 def test_modules_have_what_is_declared(config: ModelConfig, place: tuple[int, int]) -> None:
     """Names and shapes, in one piece and on a rank among several."""
@@ -123,14 +124,14 @@ def test_modules_have_what_is_declared(config: ModelConfig, place: tuple[int, in
         assert ours == {name: p.shape() for name, p in parameters(config).items()}
 
 
-@settings(deadline=None, max_examples=60)
+@draws(15, 60)
 @given(configs())
 def test_names_are_the_written_ones(config: ModelConfig) -> None:
     """Readers' tables speak of these: a field that is renamed would break them."""
     assert expected_tensors(parameters(config)) == parameter_names(config)
 
 
-@settings(deadline=None, max_examples=60)
+@draws(15, 60)
 @given(configs(), st.sampled_from([2, 4]))
 def test_shares_make_up_the_whole(config: ModelConfig, size: int) -> None:
     """Every number is some rank's, and only what is not dealt out is on several; a merged layer

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.model.experts.layer import PLAIN, SPECS, finish, layer_of, tokens, weights_of
-from tests.model.tiny import LLAMA, change
+from tests.model.tiny import CPU, LLAMA, change
 from tests.oracles.experts import experts_by_hand, route_by_hand
 from thirdeye.model.declare.block import mlp_part
 from thirdeye.model.declare.mlp import ExpertsPart
@@ -140,9 +140,20 @@ def test_what_cannot_be() -> None:
             ExpertsSpec(**settings)  # type: ignore[arg-type]  # any of them
 
 
-def test_a_gpu_is_refused_by_name() -> None:
-    where = Placement(torch.float32, torch.device("cuda"))
-    part = mlp_part(change(LLAMA, experts=PLAIN))
+def part_of(spec: ExpertsSpec) -> ExpertsPart:
+    part = mlp_part(change(LLAMA, experts=spec))
     assert isinstance(part, ExpertsPart)
-    with pytest.raises(ValueError, match="models with experts need a CPU here"):
-        make_experts(part, where)
+    return part
+
+
+def test_a_gpu_without_triton_is_refused_by_name() -> None:
+    where = Placement(torch.float32, torch.device("cuda"))
+    with pytest.raises(ValueError, match="models with experts need the package triton on a GPU"):
+        make_experts(part_of(PLAIN), where)
+
+
+@pytest.mark.parametrize("name", ["int8", "int4", "fp8"])
+def test_rounded_experts_on_a_gpu_are_refused_by_name(name: str) -> None:
+    where = Placement(torch.float32, CPU, name, is_fused=True)
+    with pytest.raises(ValueError, match=f"'--quantize' {name} is not there for experts on a GPU"):
+        make_experts(part_of(PLAIN), where)

@@ -1,10 +1,14 @@
 """Compile the GPU's kernels for an H100, which takes no GPU.
 
-    python -m tests.model.kernels.compile_kernels
+    python -m tests.model.kernels.compile_kernels            each kernel, in its fullest forms
+    python -m tests.model.kernels.compile_kernels --every    all forms that a server may ask for
 
 The interpreter forgives what the compiler does not (types of loop variables, shapes of products),
 so both are asked. Not a test itself: a process that has the interpreter cannot compile.
 """
+
+import sys
+from typing import Any
 
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
@@ -13,6 +17,7 @@ from thirdeye.model.kernels import (
     cumulate,
     dequantize,
     fixed_matmul,
+    grouped_matmul,
     paged_attention,
     philox,
     quantize_rows,
@@ -76,26 +81,37 @@ def compile_kernel(kernel, constants: dict[str, object], **own: str) -> None:
     print(kernel.__name__, len(binary.asm["cubin"]), "bytes of machine code")
 
 
-def main() -> None:
+def main(is_every: bool) -> None:
+    def forms(*all_: Any) -> tuple[Any, ...]:
+        """The fullest comes last."""
+        return all_ if is_every else all_[-1:]
+
     attention = paged_attention.paged_attention_kernel
-    for cache, own in (({"HAS_SCALES": False}, {}), ({"HAS_SCALES": True}, FP8_CACHE)):
-        compile_kernel(attention, LLAMA_8B | PLAIN | CHUNK | cache, **own)
+    plain_cache, scaled_cache = ({"HAS_SCALES": False}, {}), ({"HAS_SCALES": True}, FP8_CACHE)
+    for cache, own in forms(plain_cache, scaled_cache):
         compile_kernel(attention, LLAMA_8B | EVERYTHING | CHUNK | cache, **own)
         compile_kernel(attention, LLAMA_8B | EVERYTHING | DECODE | {"NUM_LANES": 8} | cache, **own)
+    for cache, own in (plain_cache, scaled_cache) if is_every else ():
+        compile_kernel(attention, LLAMA_8B | PLAIN | CHUNK | cache, **own)
         compile_kernel(attention, LLAMA_8B | PLAIN | DECODE | {"NUM_LANES": 1} | cache, **own)
     compile_kernel(paged_attention.merge_splits_kernel, LLAMA_8B | EVERYTHING)
-    for has_delta in (False, True):
+    for has_delta in forms(False, True):
         compile_kernel(rms_norm.rms_norm_kernel, {"HAS_DELTA": has_delta, "BLOCK": 4096})
     compile_kernel(silu_mul.silu_mul_kernel, {"BLOCK": silu_mul.BLOCK})
-    for has_norm in (False, True):
-        for cache, own in (({"HAS_SCALES": False}, {}), ({"HAS_SCALES": True}, FP8_CACHE)):
-            for half in (64, 0):
+    tile = {name: getattr(grouped_matmul, name) for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K")}
+    groups = dict.fromkeys(("starts", "first_tiles", "tile_experts"), "*i32")
+    for has_bias in forms(False, True):
+        kernel = grouped_matmul.grouped_matmul_kernel
+        compile_kernel(kernel, tile | {"HAS_BIAS": has_bias}, **groups)
+    for has_norm in forms(False, True):
+        for cache, own in forms(plain_cache, scaled_cache):
+            for half in forms(0, 64):
                 steps = {"NORM_IS_LAST": has_norm and half > 0, "SCALES_QUERY": half > 0}
                 heads = {"HALF": half, "HAS_NORM": has_norm} | steps
                 compile_kernel(rope_kv.rope_kv_kernel, LLAMA_8B | heads | cache, **own)
     matmul = quantized_matmul.quantized_matmul_kernel
     for kind, group in ((INT8, 0), (FP8, 0), (INT4, 128)):
-        for cut in (FEW, MANY):
+        for cut in forms(MANY, FEW):
             compile_kernel(matmul, cut | {"GROUP": group, "BLOCK_K": 128}, **kind)
         dense = {"GROUP": group, "BLOCK": dequantize.BLOCK}
         compile_kernel(dequantize.dequantize_kernel, dense, **kind)
@@ -103,7 +119,7 @@ def main() -> None:
     compile_kernel(quantized_matmul.add_splits_kernel, shares, shares="*fp32")
     names = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "SPLIT", "GROUP_M")
     tile = {name: getattr(fixed_matmul, name) for name in names}
-    for lanes, into in ((1, "*bf16"), (4, "*fp32")):
+    for lanes, into in forms((1, "*bf16"), (4, "*fp32")):
         cut = tile | {"NUM_LANES": lanes, "HAS_BIAS": True}
         compile_kernel(fixed_matmul.fixed_matmul_kernel, cut, output=into)
     sums = {"output": "*fp32", "x": "*fp32"}
@@ -117,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main("--every" in sys.argv)

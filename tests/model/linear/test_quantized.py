@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.draws import draws
 from tests.model.linear.quantized_twins import METHODS, check_product, kept, make_layer
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
@@ -137,7 +138,7 @@ def test_a_broken_row_stays_broken_and_alone(name: str, rows: int, broken: float
 
 
 @given(st.integers(0, 10_000), st.sampled_from([32, 64, 96, 128, 384]), st.integers(1, 5))
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@draws(10, 40, derandomize=True, database=None)
 def test_rounding_is_to_the_nearest(seed: int, width: int, rows: int) -> None:
     """No number is further from its weight than half a step; int4's top end is a step short."""
     g = torch.Generator().manual_seed(seed)

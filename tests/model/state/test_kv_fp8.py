@@ -4,10 +4,11 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.draws import draws
 from tests.model.attention.test_attention import Case, cache_of, scattered_batch
 from tests.model.attention.test_triton_attention import FEW, MANY
 from tests.model.fused_twins import scattered
@@ -32,7 +33,7 @@ CUDA = torch.device("cuda")
 
 
 @given(st.integers(0, 10_000), st.sampled_from([1, 2, 20, 64]))
-@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@draws(10, 40, derandomize=True, database=None)
 def test_rounding(seed: int, width: int) -> None:
     """3 bits of fraction, whatever the vector's size; far smaller channels lose more."""
     g = torch.Generator().manual_seed(seed)

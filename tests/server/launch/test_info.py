@@ -17,7 +17,7 @@ from tests.weights.formats.quantized.forms import save_quantized
 from tests.weights.formats.quantized.integer_forms import gptq_form
 from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
 from thirdeye.model.experts_spec import ExpertsSpec
-from thirdeye.model.memory_estimate import memory_estimates
+from thirdeye.model.memory_estimate import int8_kv_per_token, memory_estimates
 from thirdeye.model.parameter_counts import parameter_counts
 from thirdeye.server.launch.info_command import mlp_rows, rope_line, show_info, window_line
 from thirdeye.weights.checkpoint import open_checkpoint
@@ -182,6 +182,7 @@ def test_memory_is_what_is_declared(checkpoint: Path) -> None:
     assert rows["none", "GPU"].weights == 2 * counts.total
     assert rows["none", "CPU"].kv_per_token == kv_bytes_per_block(config, 1, torch.float32)
     assert rows["int8", "CPU"].kv_per_token == kv_bytes_per_block(config, 1, torch.float16)
+    assert int8_kv_per_token(config) == kv_bytes_per_block(config, 1, torch.int8)
     head = counts.head or config.vocab_size * config.hidden_size
     linear = counts.attention + counts.mlp
     dense = counts.total - linear - counts.head

@@ -6,7 +6,7 @@ python -m tests.server.settings.page     writes it anew
 from collections.abc import Iterator
 from pathlib import Path
 
-from thirdeye.server.settings.setting import Group, Setting, settings_of
+from thirdeye.server.settings.setting import ARGUMENTS, Group, Setting, settings_of
 from thirdeye.server.settings.settings import GROUPS, all_settings
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "settings.md"
@@ -43,7 +43,8 @@ def _section(group: type[Group]) -> Iterator[str]:
     yield "| flag | default | takes | what it does |\n|---|---|---|---|\n"
     rows = list(settings_of(group))
     for row in rows:
-        name = "`MODEL`" if row.name == "model" else f"`{row.flag}`"
+        is_argument = row.name in ARGUMENTS
+        name = f"`{row.name.upper()}`" if is_argument else f"`{row.flag}`"
         letter = f", `{row.rule.letter}`" if row.rule.letter else ""
         shown = f"{row.shown_default or 'none'} | {_takes(row)} | {row.rule.text}"
         yield f"| {name}{letter} | {shown} |\n"

@@ -4,10 +4,11 @@ import json
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
+from tests.draws import draws
 from thirdeye.server.text.constraints import constraint as grammar
 from thirdeye.server.text.constraints.constraint import ConstraintError
 from thirdeye.server.text.constraints.schema_keywords import MAX_EXACT
@@ -27,13 +28,13 @@ PATTERNS = ["ab*", "(ab|ba)+", "[ab]{2,3}", "a?b?", "(a|b)*a", "^ab$", "a.b", "(
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-@settings(max_examples=60)
+@draws(15, 60)
 @given(text=st.text("ab\nc", max_size=6))
 def test_a_regex_accepts_what_fullmatch_does(pattern: str, text: str) -> None:
     assert accepts(grammar.regex(pattern), text) == bool(re.fullmatch(pattern, text))
 
 
-@settings(max_examples=60)
+@draws(15, 60)
 @given(
     options=st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=5),
     other=st.text(max_size=8),
@@ -51,7 +52,7 @@ def test_a_lark_grammar_is_followed() -> None:
     assert not accepts(made, "<<ab>")
 
 
-@settings(max_examples=60)
+@draws(15, 60)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers(-MAX_EXACT, MAX_EXACT) | st.text(max_size=5),

@@ -5,10 +5,11 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment
 
+from tests.draws import draws
 from tests.text.byte_tokenizer import ByteTokenizer
 from tests.text.templates.chat_templates import HOSTILE, LLAMA3, LLAMA3_SPECIALS, SMOLLM2, TOOLS
 from thirdeye.server.text.templates import sandbox
@@ -101,7 +102,7 @@ messages_of = st.lists(
 
 
 @pytest.mark.parametrize("name", SOURCES)
-@settings(max_examples=200)
+@draws(40, 200)
 @given(messages=messages_of)
 def test_no_message_makes_a_special_token(name: str, messages: list[dict[str, Any]]) -> None:
     """Nor do two of them side by side, nor one of them and the template's own text."""
@@ -113,7 +114,7 @@ def test_no_message_makes_a_special_token(name: str, messages: list[dict[str, An
     assert text_of(ids) == whole == template.render(messages)
 
 
-@settings(max_examples=200)
+@draws(40, 200)
 @given(
     content=hostile_text,
     tool=st.fixed_dictionaries({"name": hostile_text, "description": hostile_text}),

@@ -5,10 +5,11 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
+from tests.draws import draws
 from tests.text.tools.families.test_held_arguments import arguments
 from tests.text.tools.families.written_answers import written
 from thirdeye.server.text.constraints.escaped_text import NotEscapable, escaped_lark
@@ -84,7 +85,7 @@ def test_a_patch_is_held_where_lines_end_before_the_tag() -> None:
 ALPHABET = st.text('ab"\\\t\n+-*BeginEd ', max_size=14)
 
 
-@settings(max_examples=60, deadline=None)
+@draws(15, 60)
 @given(ALPHABET, st.booleans())
 def test_an_escaped_text_is_taken_as_the_text_is(text: str, is_patch: bool) -> None:
     definition = PATCH if is_patch else QUOTES

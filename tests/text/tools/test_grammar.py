@@ -5,10 +5,11 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
+from tests.draws import draws
 from tests.oracles.tool_calls import parse_whole
 from tests.text.byte_tokenizer import ByteTokenizer
 from thirdeye.server.engine.grammar.bitmask import empty_masks
@@ -157,7 +158,7 @@ def test_the_first_bad_schema_is_named() -> None:
 # Random answers, a byte at a time, of those that the grammar allows: they are what they should be.
 
 
-@settings(max_examples=30, deadline=None)
+@draws(10, 30)
 @given(seed=st.integers(0, 2**32), is_parallel=st.booleans())
 def test_whatever_is_written_parses_and_validates(seed: int, is_parallel: bool) -> None:
     """The promise behind required: no draw, however bad, breaks a call."""

@@ -5,9 +5,10 @@ import struct
 import gguf
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.draws import draws
 from thirdeye.weights.formats.gguf.dequantize import CHUNK, dequantize
 from thirdeye.weights.formats.gguf.format import TENSOR_TYPES
 
@@ -98,7 +99,7 @@ def test_every_size_is_the_gguf_package_s(name: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")  # in the package
 @pytest.mark.parametrize("name", ORACLES)
-@settings(max_examples=20, deadline=None)
+@draws(8, 20)
 @given(seed=st.integers(0, 2**32 - 1), num_blocks=st.integers(1, 40))
 def test_any_blocks_equal_the_gguf_package_s(name: str, seed: int, num_blocks: int) -> None:
     """Bit for bit, infinities and the sign of nought included."""
@@ -113,7 +114,7 @@ def test_any_blocks_equal_the_gguf_package_s(name: str, seed: int, num_blocks: i
 
 @pytest.mark.filterwarnings("ignore:.*encountered:RuntimeWarning")  # in the slow twins
 @pytest.mark.parametrize("name", SLOWLY)
-@settings(max_examples=60, deadline=None)
+@draws(15, 60)
 @given(st.data())
 def test_equals_the_definition_bit_for_bit(name: str, data: st.DataObject) -> None:
     """Any bytes at all, infinities and NaNs included."""

@@ -9,9 +9,10 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
+from tests.draws import draws
 from tests.weights.gguf_files import ARRAY, STRING, U32, Parts, array, pair, strings, tensor, text
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf.format import BOOL
@@ -217,9 +218,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
             read_gguf(path)
 
 
-@settings(
-    max_examples=500, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@draws(100, 500, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_mutations_are_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     """Any bytes changed, to any value: no other exception, no hang, no read outside the file."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from tests.draws import draws
 from tests.weights import tiny
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
@@ -55,9 +56,7 @@ def test_hostile_files(tmp_path: Path, raw: bytes) -> None:
         list_tensors(find_shards(Directory(tmp_path)))
 
 
-@settings(
-    max_examples=300, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@draws(60, 300, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_mutations_are_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     raw = bytearray(file({"a": entry(), "b": entry(offsets=(8, 16))}, bytes(16)))

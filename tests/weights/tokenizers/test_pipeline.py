@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import tokenizers
 import transformers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.draws import draws
 from tests.weights.tokenizers import pipelines
 from tests.weights.tokenizers.test_tokenizer import PIECES, TEXTS, build
 from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
@@ -49,7 +50,7 @@ def encode_or_refuse(tokenizer: Tokenizer, text: str) -> list[int] | None:
         return None
 
 
-@settings(max_examples=300, deadline=None)
+@draws(60, 300)
 @given(text=BOTH)
 def test_equals_hugging_face(
     family: str, theirs: tokenizers.Tokenizer, ours: Tokenizer, text: str
@@ -61,7 +62,7 @@ def test_equals_hugging_face(
     assert encode_or_refuse(ours, text) == expected
 
 
-@settings(max_examples=200, deadline=None)
+@draws(40, 200)
 @given(text=BOTH)
 def test_nothing_is_lost(family: str, ours: Tokenizer, text: str) -> None:
     """Joined bytes are the text, after the space that the model's rules put in front."""
@@ -76,7 +77,7 @@ def test_nothing_is_lost(family: str, ours: Tokenizer, text: str) -> None:
 
 
 @given(literal=st.sampled_from(pipelines.SPECIAL), before=BOTH, after=BOTH)
-@settings(max_examples=200, deadline=None)
+@draws(40, 200)
 def test_text_never_becomes_a_special_token(
     ours: Tokenizer, literal: str, before: str, after: str
 ) -> None:
@@ -84,7 +85,7 @@ def test_text_never_becomes_a_special_token(
     assert set(ids).isdisjoint(ours.special_tokens.values())
 
 
-@settings(max_examples=200, deadline=None)
+@draws(40, 200)
 @given(parts=st.lists(st.one_of(PIECES, st.sampled_from(pipelines.SPECIAL[1:])), max_size=6))
 def test_text_between_special_tokens(
     theirs: tokenizers.Tokenizer, ours: Tokenizer, parts: list[str]
@@ -163,7 +164,7 @@ def test_the_package_is_not_imported_before_it_is_needed() -> None:
     assert not [line for line in lines if line.startswith(("import tokenizers", "from tokenizers"))]
 
 
-@settings(max_examples=200, deadline=None)
+@draws(40, 200)
 @given(text=BOTH)
 def test_text_inside_an_answer_has_no_space_in_front(
     family: str, ours: Tokenizer, text: str

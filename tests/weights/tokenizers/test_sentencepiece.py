@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from transformers.convert_slow_tokenizer import generate_merges
 
+from tests.draws import draws
 from tests.weights.tokenizers import pipelines
 from tests.weights.tokenizers.test_gguf_vocabulary import metadata, open_tokenizer
 from tests.weights.tokenizers.test_pipeline import BOTH, encode_or_refuse
@@ -90,7 +91,7 @@ def from_gguf_pair(
     return from_gguf(folder, request.param), expected(request.param)
 
 
-@settings(max_examples=300, deadline=None)
+@draws(60, 300)
 @given(text=BOTH)
 def test_tokenizer_model_equals_transformers(
     from_model_pair: tuple[Tokenizer, tokenizers.Tokenizer], text: str
@@ -98,7 +99,7 @@ def test_tokenizer_model_equals_transformers(
     check(*from_model_pair, text)
 
 
-@settings(max_examples=300, deadline=None)
+@draws(60, 300)
 @given(text=BOTH)
 def test_gguf_equals_transformers(
     from_gguf_pair: tuple[Tokenizer, tokenizers.Tokenizer], text: str

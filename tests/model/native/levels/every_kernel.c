@@ -89,8 +89,8 @@ static void all_of(int rows) {
                                      {packed + bytes, (int64_t)bytes, format, 30, 2}};
         float *y = room((size_t)rows * 32 * 4);
         struct stored_linear_args args = {
-            numbers((size_t)rows * in), y, numbers(32), segments, room((size_t)rows * groups * GROUP),
-            room((size_t)rows * groups * 4), room((size_t)rows * groups * 8), 2, rows, in, 32};
+            numbers((size_t)rows * in), y, numbers(32), segments,
+            room((size_t)rows * groups * sizeof(struct rounded_group)), 2, rows, in, 32};
         run(stored_linear, &args, 1);
         take(packed, 2 * bytes), take(y, (size_t)rows * 32 * 4);
     }
@@ -148,17 +148,24 @@ static void all_of(int rows) {
     int heads = 4, kv_heads = 2, dim = 20, half = 9;
     int64_t *slots = room((size_t)rows * 8);
     for (int i = 0; i < rows; i++) slots[i] = rows - 1 - i;
-    for (int how = 0; how < 6; how++) {
-        int is_half = how % 2;
+    for (int how = 0; how < 9; how++) {
+        int number_bytes = how > 5 ? 1 : how % 2 ? 2 : 4;
+        float *key_scales = how > 5 ? room((size_t)rows * kv_heads * 4) : NULL;
+        float *value_scales = how > 5 ? room((size_t)rows * kv_heads * 4) : NULL;
         size_t query = (size_t)rows * heads * dim * 4, cache = (size_t)rows * kv_heads * dim * 4;
         float *q = room(query), *k = room(cache), *v = room(cache);
-        float *gains = how < 2 ? NULL : numbers(dim);
+        float *gains = how < 2 || how == 6 ? NULL : numbers(dim);
         struct rope_kv_args args = {
             numbers((size_t)rows * 8 * dim), numbers((size_t)rows * half), numbers((size_t)rows * half),
-            slots, gains, gains, how == 5 ? numbers(rows) : NULL, q, k, v, 1e-5f, 1e-6f,
-            rows, heads, kv_heads, dim, half, is_half, how > 3};
+            slots, gains, gains, how == 5 ? numbers(rows) : NULL, q, k, v, key_scales,
+            value_scales, 1e-5f, 1e-6f, rows, heads, kv_heads, dim, half, number_bytes,
+            how == 4 || how == 5 || how == 8};
         run(rope_kv, &args, 1);
         take(q, query), take(k, cache), take(v, cache);
+        if (key_scales) {
+            take(key_scales, (size_t)rows * kv_heads * 4);
+            take(value_scales, (size_t)rows * kv_heads * 4);
+        }
     }
 }
 #elif defined(OF_PAGED_ATTENTION)
@@ -167,8 +174,10 @@ static void all_of(int rows) {
     int heads = 6, kv_heads = 2, page = 16, total = 100 + rows, pages = (total + page - 1) / page;
     int32_t table[16];
     for (int i = 0; i < 16; i++) table[i] = i < pages ? pages - 1 - i : 0;
-    for (int how = 0; how < 16; how++) {
-        int dim = how & 1 ? 20 : 64, is_half = how >> 1 & 1, is_shaped = how >> 2 & 1, is_shared = how >> 3;
+    for (int how = 0; how < 24; how++) {
+        int dim = how & 1 ? 20 : 64, is_shaped = how >> 1 & 1, is_shared = how >> 2 & 1;
+        int number_bytes = 1 << (how >> 3);
+        size_t scales = (size_t)pages * page * kv_heads;
         size_t kv = (size_t)pages * page * kv_heads * dim, out = (size_t)rows * heads * dim;
         struct score_args score = {8.0f, is_shaped ? 3.0f : 0.0f, is_shaped ? 70 : 0};
         int first = (rows + 1) / 2, num_tiles = rows > 1 ? 2 : 1, max_rows = first * heads / kv_heads;
@@ -176,15 +185,17 @@ static void all_of(int rows) {
         size_t part = (size_t)padded(max_rows) + (size_t)max_rows * (WIDTH + padded(dim)) + 64;
         struct paged_attention_args args = {
             .query = numbers(out), .output = room(out * 4),
-            .keys = is_half ? (void *)halves(kv) : numbers(kv),
-            .values = is_half ? (void *)halves(kv) : numbers(kv),
+            .keys = number_bytes == 4 ? (void *)numbers(kv) : halves(kv), /* any bytes will do */
+            .values = number_bytes == 4 ? (void *)numbers(kv) : halves(kv),
+            .key_scales = number_bytes == 1 ? numbers(scales) : NULL,
+            .value_scales = number_bytes == 1 ? numbers(scales) : NULL,
             .block_table = table, .tiles = tiles, .scratch = room(1 << 20),
             .parts = is_shared ? room(4 * part * num_tiles * kv_heads * 4) : NULL,
             .sinks = is_shaped ? numbers(heads) : NULL, .slopes = is_shaped ? numbers(heads) : NULL,
             .scratch_floats = 1 << 18, .part_floats = (int64_t)part, .score = &score,
             .num_tiles = num_tiles, .max_rows = max_rows, .max_blocks = 4, .table_width = 16,
             .block_size = page, .num_heads = heads, .num_kv_heads = kv_heads, .head_dim = dim,
-            .is_half = is_half};
+            .number_bytes = number_bytes};
         run(paged_attention, &args, 1);
         take(args.output, out * 4);
     }

@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.model.attention.test_attention import Case
+from tests.model.attention.test_attention import Case, cache_of, scattered_batch
 from tests.model.attention.test_specs import CASES, SPECS, by
+from tests.model.experts.layer import SPECS as EXPERTS
+from tests.model.experts.layer import finish, tokens
+from tests.model.experts.layer import layer_of as experts_of
 from tests.model.native.products.stored_twin import tensor_of
 from tests.model.native.products.test_stored_linear import SCALES, layer_of, random_blocks
 from tests.model.native.test_taped import BLOCK_SIZE, BLOCKS_EACH, MODELS, cache, models
@@ -16,6 +19,7 @@ from tests.model.steps import Row, make_batch
 from tests.model.test_invariance import random_linear
 from tests.model.tiny import CPU, LLAMA, change
 from thirdeye.model.attention.native import NativeAttention
+from thirdeye.model.config import AttentionSpec
 from thirdeye.model.linear.native_float32 import NativeFloat32
 from thirdeye.model.linear.native_int8 import NativeInt8
 from thirdeye.model.native.activate import KINDS, ActivateKernel, XIELUKernel
@@ -27,7 +31,9 @@ from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.sample import SampleKernel
 from thirdeye.model.native.tape import Tape
+from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.kv_int8 import Int8Vectors, parts_of, round_to_int8
 from thirdeye.model.transformer import Transformer
 
 ROWS, THREADS = (1, 2, 8, 33), (1, 2, 8)
@@ -84,13 +90,14 @@ def activations(native: Library, rows: int) -> Iterator[Tensor]:
 def rope_kv(native: Library, rows: int) -> Iterator[Tensor]:
     config = change(LLAMA, num_heads=4, num_kv_heads=2, head_dim=20)
     angles, slots = numbers(rows, 1, 9), torch.arange(rows).flip(0)
-    for dtype in (torch.float32, torch.float16):
-        kv = KVCache(config, 10, 4, dtype, CPU)
+    for dtype in (torch.float32, torch.float16, torch.int8):
+        kv = make_kv_cache(config, 10, 4, dtype, CPU)
         qkv = numbers(rows, 8 * 20)
         yield RopeKVKernel(native).rope_and_write(
             qkv, angles.cos(), angles.sin(), slots, *kv.layer(0)
         )
-        yield from kv.layer(0)
+        for side in kv.layer(0):
+            yield from (part for part in parts_of(side) if part is not None)
 
 
 def attention(native: Library, rows: int) -> Iterator[Tensor]:
@@ -99,6 +106,21 @@ def attention(native: Library, rows: int) -> Iterator[Tensor]:
         for spec in (SPECS["sinks"], SPECS["all and alibi"]):
             for dtype in (torch.float32, torch.float16):
                 yield by(NativeAttention(native), case, spec, dtype)
+            yield over_bytes(native, case, spec)
+
+
+def over_bytes(native: Library, case: Case, spec: AttentionSpec) -> Tensor:
+    """Attention over a cache in 8 bits."""
+    g = torch.Generator().manual_seed(case.seed)
+    batch, num_blocks = scattered_batch(case, g)
+    shape = (num_blocks, case.block_size, case.num_kv_heads, case.head_dim)
+    sides = [Int8Vectors(*round_to_int8(torch.randn(shape, generator=g))) for _ in range(2)]
+    query = torch.randn(len(batch.input_ids), case.num_heads, case.head_dim, generator=g)
+    sinks = torch.randn(case.num_heads, generator=g) if spec.sinks else None
+    slopes = torch.rand(case.num_heads, generator=g) if spec.alibi else None
+    backend = NativeAttention(native, spec)
+    plan = backend.plan(batch, cache_of(*(side.numbers for side in sides)))
+    return backend.forward(query, *sides, plan, sinks, slopes)
 
 
 def draws(native: Library, rows: int) -> Iterator[Tensor]:
@@ -125,8 +147,14 @@ def number_by_number(native: Library, rows: int) -> Iterator[Tensor]:
         yield Tape(native, forward).replay().clone()
 
 
+def experts(native: Library, rows: int) -> Iterator[Tensor]:
+    for name in ("renormalized", "groups"):
+        for form in ("none", "int8", "q4_0"):
+            yield finish(experts_of(EXPERTS[name], native, form))(tokens(rows))
+
+
 KERNELS = (int8_linear, stored_linear, float_linear, norms, activations, rope_kv, attention, draws)
-KERNELS += (number_by_number,)
+KERNELS += (number_by_number, experts)
 
 
 def digest(tensors: Iterator[Tensor]) -> str:

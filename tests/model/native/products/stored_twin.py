@@ -174,8 +174,9 @@ def fma(x: Array, y: Array, z: Array) -> Array:
 
 
 def rounded(x: Array) -> tuple[Array, Array]:
-    """x [T, in] float32 -> whole numbers int64 [T, groups, 32], what one is worth [T, groups]."""
-    x = x.reshape(len(x), -1, GROUP)
+    """x [T, in] float32 -> whole numbers int64 [T, groups, 2, 16], what one is worth
+    [T, groups, 2]."""
+    x = x.reshape(len(x), -1, 2, GROUP // 2)
     largest = np.maximum(np.abs(x).max(-1), np.float32(1e-30))
     units = np.float32(127) / largest
     codes = np.rint(x * units[..., None]).astype(np.int64)
@@ -193,15 +194,22 @@ def product(x: Array, stored: StoredTensor, bias: Array | None = None) -> Array:
     codes, worth = rounded(x)
     y = np.zeros((len(x), len(rows)), np.float32)
     for group in range(q.shape[1]):
-        own = codes[:, group].reshape(len(x), num_scales, -1)
-        weights = q[:, group].reshape(len(rows), num_scales, -1)
-        sums = np.einsum("tsi,rsi->str", own, weights).astype(np.float32)  # [scales, T, rows]
+        own = codes[:, group]  # [T, 2, 16]
+        sums = np.einsum("thi,rhi->htr", own, q[:, group].reshape(len(rows), 2, -1))
+        sums = sums.astype(np.float32)  # exact, [2, T, rows]
+        units = worth[:, group, :, None]  # [T, 2, 1]
         scale = scales[:, group].T.astype(np.float32)  # [scales, rows]
-        term = sums[0] * scale[0]
-        for part in range(1, num_scales):
-            term = fma(sums[part], np.broadcast_to(scale[part], term.shape), term)
+        if num_scales == 1:
+            term = sums[0] * units[:, 0]
+            term = fma(sums[1], units[:, 1], term)
+            y = fma(term, scale[0], y)
+        else:
+            for half in range(2):
+                y = fma(sums[half] * scale[half], units[:, half], y)
+        amounts = own.sum(-1).astype(np.float32) * worth[:, group]  # [T, 2]
+        if minimums.shape[2] == 1:
+            amounts = amounts[:, :1] + amounts[:, 1:]
         for part in range(minimums.shape[2]):
-            of_codes = own[:, part].sum(-1, keepdims=True).astype(np.float32)  # [T, 1]
-            term = fma(minimums[:, group, part].astype(np.float32)[None], of_codes, term)
-        y = fma(term, worth[:, group, None], y)
+            minimum = minimums[:, group, part].astype(np.float32)  # [rows]
+            y = fma(np.broadcast_to(minimum, y.shape), amounts[:, part, None], y)
     return y if bias is None else y + bias

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.draws import draws
 from tests.model.linear.test_int8 import vectors
 from tests.model.test_invariance import ROWS, SHAPES, heights_that_differ, random_linear
 from thirdeye.model.linear.choose_method import choose_linear, choose_quantization
@@ -78,7 +79,7 @@ def test_products_are_those_of_the_twin(native: Library, shape: tuple[int, int])
     check(native, x, weight, bias)
 
 
-@settings(max_examples=60, deadline=None)
+@draws(15, 60)
 @given(
     num_tokens=st.integers(1, 70),
     in_features=st.integers(1, 200),

@@ -6,10 +6,11 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.draws import draws
 from tests.model.native.products.stored_twin import product, tensor_of
 from tests.model.tiny import LLAMA, change, random_model
 from thirdeye.model.linear.choose_method import choose_head, choose_linear, choose_quantization
@@ -78,7 +79,7 @@ def test_a_minimum_and_finer_scales_are_closer() -> None:
     assert errors["Q4_K"].max() < 0.01
 
 
-@settings(max_examples=20, deadline=None)
+@draws(8, 20)
 @example(name="Q4_K", scale=1e-3, shift=50.0, seed=0)  # a group's numbers are all the same
 @given(
     name=st.sampled_from(list(ROUND)),

@@ -5,9 +5,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.draws import draws
 from thirdeye.server.text.events import Piece
 from thirdeye.server.text.tools.families.form_parser import FormParser
 from thirdeye.server.text.tools.families.form_table import CALL_FORMS, HARMONY_CALLS
@@ -124,7 +125,7 @@ def test_every_form_is_tried() -> None:
     assert CALLS.keys() == CALL_FORMS.keys() - {HARMONY_CALLS.name}
 
 
-@settings(max_examples=20, deadline=None)
+@draws(8, 20)
 @pytest.mark.parametrize("name", CALLS)
 @given(data=st.data())
 def test_any_cut_of_two_calls_gives_both(name: str, data: st.DataObject) -> None:
@@ -142,7 +143,7 @@ def test_any_cut_of_two_calls_gives_both(name: str, data: st.DataObject) -> None
     ]
 
 
-@settings(max_examples=40, deadline=None)
+@draws(10, 40)
 @pytest.mark.parametrize("name", CALLS)
 @given(data=st.data())
 def test_any_cut_of_any_text_says_the_same_and_loses_nothing(

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
+from tests.draws import draws
 from tests.weights import vocabularies
 from tests.weights.tokenizers import pipelines
 from tests.weights.tokenizers.test_gguf_vocabulary import metadata, open_tokenizer
@@ -67,7 +68,7 @@ def test_equals_the_package(case: tuple[dict[str, Any], str]) -> None:
         assert ours.special_tokens.get(literal) not in ours.encode(text)
 
 
-@settings(max_examples=100, deadline=None)
+@draws(25, 100)
 @given(data=st.data())
 def test_any_text(case: tuple[dict[str, Any], str], data: st.DataObject) -> None:
     described, literal = case

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
 
+from tests.draws import draws
 from tests.weights import vocabularies
 from tests.weights.tokenizers.test_gguf_vocabulary import metadata, open_tokenizer
 from tests.weights.tokenizers.test_tokenizer import build
@@ -47,7 +48,7 @@ def ours(theirs: tokenizers.Tokenizer) -> Tokenizer:
     return build(vocabularies.as_json(theirs))
 
 
-@settings(max_examples=400, deadline=None)
+@draws(80, 400)
 @given(text=st.lists(st.sampled_from(PIECES), max_size=9).map("".join))
 def test_they_are_found_in_text(theirs: tokenizers.Tokenizer, ours: Tokenizer, text: str) -> None:
     assert ours.encode(text) == theirs.encode(text, add_special_tokens=False).ids

@@ -1,0 +1,47 @@
+"""How many examples a test draws: a few at each push, the full number in `make prove`.
+
+A test that draws by `draws(push, full)` is in both: `-m prove` finds it as well, and there it draws
+`full` of them, new ones each night.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import settings
+
+NIGHT = "night"  # the profile of hypothesis under `-m prove`: tests/conftest.py loads it
+
+Test = TypeVar("Test", bound=Callable[..., Any])
+
+
+def is_night() -> bool:
+    """Whether this run is `make prove`."""
+    return settings.get_current_profile_name() == NIGHT
+
+
+def count(push: int, full: int) -> int:
+    """For loops that are no property of hypothesis': the test wants `also_at_night`."""
+    return full if is_night() else push
+
+
+def also_at_night(test: Test) -> Test:
+    """A test of every push that `make prove` runs too, with more in it."""
+    marked: Test = pytest.mark.prove(test) if is_night() else test
+    return marked
+
+
+def draws(push: int, full: int, **others: Any) -> Callable[[Test], Test]:
+    """hypothesis' settings of a test (`others` as well), without a deadline unless one is given.
+
+    What is drawn alike at each push (`derandomize`) is drawn anew each night.
+    """
+    others.setdefault("deadline", None)
+    if is_night():
+        others.pop("derandomize", None)
+    drawn = settings(max_examples=count(push, full), **others)
+
+    def decorate(test: Test) -> Test:
+        return also_at_night(drawn(test))
+
+    return decorate

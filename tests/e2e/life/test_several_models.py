@@ -1,0 +1,118 @@
+"""Several models in one server, with real engines: loaded, asleep, pushed out, killed."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import httpx
+import pytest
+
+from tests.e2e.live import LiveServer
+from tests.e2e.procfs import is_running, seconds_until
+from tests.tiny import tiny_llama
+
+CONTEXT = 8192
+NAMES = ("first", "second", "third")
+LIMIT = 280.0  # seconds, for a load on a machine that does much else
+COMMON = ["--kv-memory", "0.05", "--threads", "1", "--speculation", "off", "--keep-alive", "-1"]
+COMMON += ["--load-timeout", str(LIMIT)]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("several")
+    for seed, name in enumerate(NAMES):
+        tiny_llama(folder / name, seed=seed, context=CONTEXT)
+    return [f"{name}={folder / name}" for name in NAMES]
+
+
+@pytest.fixture
+def server(checkpoints: list[str]) -> Iterator[LiveServer]:
+    """Two of the three fit."""
+    server = LiveServer([*checkpoints, *COMMON, "--memory", "1.1"]).start()
+    yield server
+    server.kill()
+
+
+def body(model: str, num_tokens: int, **fields: object) -> dict[str, object]:
+    what = {"prompt": "Once upon a time", "temperature": 0, "ignore_eos": True}
+    return {"model": model, "max_tokens": num_tokens, **what, **fields}
+
+
+def complete(server: LiveServer, model: str, num_tokens: int = 8) -> str:
+    url = server.url + "/v1/completions"
+    answer = httpx.post(url, json=body(model, num_tokens), trust_env=False, timeout=LIMIT)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["choices"][0]["text"])
+
+
+def states(server: LiveServer) -> dict[str, str]:
+    cards = httpx.get(server.url + "/v1/models", trust_env=False, timeout=60).json()["data"]
+    return {card["id"]: card["state"] for card in cards if card["id"] in NAMES}
+
+
+def post(server: LiveServer, path: str) -> httpx.Response:
+    return httpx.post(server.url + path, json={}, trust_env=False, timeout=LIMIT)
+
+
+def streamed(server: LiveServer, model: str, num_tokens: int, at: dict[int, object]) -> str:
+    """The joined text; with the n-th event comes a call of `at[n]`."""
+    texts, what = [], body(model, num_tokens, stream=True)
+    url = server.url + "/v1/completions"
+    with httpx.stream("POST", url, json=what, trust_env=False, timeout=LIMIT) as answer:
+        for line in answer.iter_lines():
+            if not line.startswith("data: {"):
+                continue
+            event = json.loads(line[6:])
+            if "error" in event:
+                return str(event["error"]["code"])
+            texts.append(event["choices"][0]["text"])
+            if callable(call := at.get(len(texts))):
+                call()
+    return "".join(texts)
+
+
+def test_loaded_by_a_request_asleep_and_pushed_out(server: LiveServer) -> None:
+    assert states(server) == {"first": "ready", "second": "absent", "third": "absent"}
+    (first,) = server.engines()
+    alone = complete(server, "second")
+    assert complete(server, "first") != alone
+    assert len(server.engines()) == 2
+
+    complete(server, "third")  # the least recently used makes room
+    assert states(server) == {"first": "ready", "second": "asleep", "third": "ready"}
+    assert len(server.engines()) == 2
+    assert is_running(first)
+
+    assert post(server, "/sleep?model=first").status_code == 200
+    seconds_until(lambda: states(server)["first"] == "asleep")
+    assert not is_running(first)
+    assert complete(server, "second") == alone  # bit for bit, by another process
+    assert post(server, "/wake_up?model=second").json()["state"] == "ready"
+    assert server.stop() == 0
+    assert server.engines() == []
+
+
+def test_a_kill_of_one_is_not_felt_by_the_other(server: LiveServer) -> None:
+    (first,) = server.engines()
+    alone = complete(server, "second", 600)
+    with ThreadPoolExecutor(1) as pool:
+        begun = Event()
+        cut = pool.submit(streamed, server, "first", CONTEXT - 64, {1: begun.set})
+        assert begun.wait(LIMIT)
+        killed = streamed(server, "second", 600, {50: lambda: os.kill(first, signal.SIGKILL)})
+        assert killed == alone
+        assert cut.result(timeout=LIMIT) == "model_loading"  # another is on its way
+    seconds_until(lambda: len(server.engines()) == 2)  # it comes back by itself
+    seconds_until(lambda: post(server, "/reset_prefix_cache?model=first").status_code == 200)
+    assert complete(server, "first")
+    assert states(server)["first"] == "ready"
+    assert server.stop() == 0
+
+
+def test_what_does_not_fit_is_refused_before_it_is_loaded(checkpoints: list[str]) -> None:
+    with pytest.raises(RuntimeError, match=r"'--memory': first takes 0\.\d+ GiB"):
+        LiveServer([*checkpoints, *COMMON, "--memory", "0.3"]).start()

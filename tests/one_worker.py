@@ -1,0 +1,28 @@
+"""Files that share a started server, a loaded model or a compiled library run on one worker, which
+starts, loads or compiles it once."""
+
+from xdist.scheduler import LoadFileScheduling
+
+# Each row is one worker's, from its first file to its last.
+SHARERS = (
+    (  # the tiny server and the real one, and transformers' default model
+        "tests/e2e/answers/",
+        "tests/e2e/clients/test_clients.py",
+        "tests/e2e/clients/test_dialects.py",
+        "tests/e2e/life/test_server_life.py",
+        "tests/e2e/test_inspect.py",
+    ),
+    ("tests/browser/",),  # one Chromium
+    (  # the kernels on every level of instructions
+        "tests/model/native/levels/test_levels.py",
+        "tests/model/native/products/",
+        "tests/model/native/test_",
+    ),
+)
+
+
+class SharingScheduling(LoadFileScheduling):
+    """One worker for a file (`--dist loadfile`), and one for each row of SHARERS."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((row[0] for row in SHARERS if nodeid.startswith(row)), nodeid.split("::")[0])
