@@ -201,13 +201,15 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ha
 
 
 def _unheld(output: Tensor, buffers: Sequence[Tensor]) -> Tensor:
-    """The same place, and who lies in its memory does not count this one."""
+    """The same place, kept alive, but no tensor that `_num_holders` counts."""
     storage = output.untyped_storage()
-    if storage.data_ptr() not in [buffer.data_ptr() for buffer in buffers]:
-        return output
-    raw = (ctypes.c_char * storage.nbytes()).from_address(storage.data_ptr())
-    flat = torch.frombuffer(raw, dtype=output.dtype)
-    return flat.as_strided(output.shape, output.stride(), output.storage_offset())
+    for buffer in buffers:
+        if buffer.data_ptr() == storage.data_ptr():
+            raw = (ctypes.c_char * len(buffer)).from_address(buffer.data_ptr())
+            raw.memory = buffer  # type: ignore[attr-defined]  # what is made of `raw` keeps `raw`
+            flat = torch.frombuffer(raw, dtype=output.dtype)
+            return flat.as_strided(output.shape, output.stride(), output.storage_offset())
+    return output
 
 
 def _num_holders(buffer: Tensor) -> int:

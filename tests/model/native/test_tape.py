@@ -112,6 +112,15 @@ def test_what_only_torch_can_do_is_refused(
     assert torch.equal(Tape(native, lambda: x + x).replay(), x + x)
 
 
+def test_an_output_outlives_its_tape(native: Library) -> None:
+    """Its memory is nobody else's as long as it is held."""
+    x = torch.randn(30, 50)
+    outputs = [Tape(native, lambda: x + x).replay() for _ in range(20)]
+    others = [torch.zeros(2048) for _ in range(20)]  # as large as what a tape would have freed
+    assert all(torch.equal(output, x + x) for output in outputs)
+    assert not any(other.any() for other in others)
+
+
 def test_a_tape_of_nothing(native: Library) -> None:
     x = torch.randn(3, 4)
     assert Tape(native, lambda: x).replay() is x
