@@ -8,6 +8,7 @@ compiler.
 """
 
 import hashlib
+import os
 import platform
 import re
 import shutil
@@ -39,7 +40,7 @@ class WheelKernels(BuildHookInterface):  # type: ignore[type-arg]  # hatchling i
 
             self._folder = Path(tempfile.mkdtemp(prefix="wheel-kernels-"))
             builds = planned()
-            with ThreadPoolExecutor(2) as pool:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
                 made = [each for each in pool.map(self._make, builds) if each]
             files = [self._folder / each.file for each in made]
             if files:

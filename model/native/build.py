@@ -4,18 +4,22 @@ The C files need a compiler, which most machines have; the wheel brings librarie
 (`prebuilt/`). Where there is neither, or the processor lacks the instructions, `Unavailable` says
 so and torch's own kernels serve. The library's name is a hash of all that makes it, so that an old
 one is never taken for the new; it appears under that name in one step, complete and sealed
-(`seal.py`), whoever else compiles at the same time. One that is damaged is made again.
+(`seal.py`). Who wants it while another makes it waits for that one. One that is damaged is made
+again.
 
 It knows neither torch nor the environment: the folder and the compilers to try are arguments.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,22 +59,28 @@ class Build:
         """Whether the library is there, every byte of it."""
         return is_sealed(self.library)
 
-    def run(self) -> None:
-        """Compile, unless it is there. Raises `Unavailable` with what the compiler had to say."""
+    def run(self, *, in_background: bool = False) -> None:
+        """Compile, unless it is there; at a low priority where nobody waits for it. Raises
+        `Unavailable` with what the compiler had to say."""
         if self.is_done:
             return
         try:
             self.library.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.library.parent, prefix="build-") as directory:
-                made = Path(directory) / "library.so"
-                self._compile(made)
-                seal_in_place(made, self.library)
+            with one_at_a_time(self.library):
+                if not self.is_done:  # another has made it meanwhile
+                    self._make(gently() if in_background else [])
         except (OSError, subprocess.TimeoutExpired) as error:
             raise Unavailable(f"compiling failed: {error}") from error
 
-    def _compile(self, made: Path) -> None:
+    def _make(self, prefix: Sequence[str]) -> None:
+        with tempfile.TemporaryDirectory(dir=self.library.parent, prefix="build-") as directory:
+            made = Path(directory) / "library.so"
+            self._compile(made, prefix)
+            seal_in_place(made, self.library)
+
+    def _compile(self, made: Path, prefix: Sequence[str]) -> None:
         flags = (*FLAGS, *self.level.flags, "-o", str(made))
-        command = [*gently(), self.compiler, *flags, *map(str, self.sources)]
+        command = [*prefix, self.compiler, *flags, *map(str, self.sources)]
         with subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0
         ) as compiling:
@@ -157,6 +167,31 @@ def knows(compiler: str, level: Level) -> bool:
         return subprocess.run(command, capture_output=True, timeout=10, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
+
+
+@contextmanager
+def one_at_a_time(library: Path) -> Iterator[None]:
+    """Among threads and processes, as long as a compiler may take: who holds it longer has stopped,
+    and is not waited for. Nor is anybody on a file system without locks."""
+    path = library.with_suffix(".lock")
+    until = time.monotonic() + COMPILE_SECONDS
+    with path.open("w") as file:
+        while not _is_ours(file.fileno()) and time.monotonic() < until:
+            time.sleep(0.05)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)  # the library was there before: no next one compiles it
+
+
+def _is_ours(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # no locks here: the library's name appears in one step, whoever is last
+        return True
+    return True
 
 
 def gently() -> list[str]:

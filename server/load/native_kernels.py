@@ -98,6 +98,6 @@ def _compiled() -> Build | Prebuilt:
 
 def _compile(build: Build | Prebuilt) -> None:
     try:
-        build.run()
+        build.run(in_background=True)
     except Unavailable as reason:
         logger.warning("no native kernels: %s", reason)

@@ -21,11 +21,13 @@ from tests.tiny import tiny_llama
 from thirdeye.model.native.levels import levels_here
 from thirdeye.server.web import ASSETS
 
+COMPILING = 900  # seconds: half a minute on two free cores
+pytestmark = pytest.mark.timeout(COMPILING + 300)
+
 
 def pip(*args: str) -> None:
-    subprocess.run(
-        [sys.executable, "-P", "-m", "pip", "--quiet", *args], check=True, timeout=250
-    )  # it compiles
+    command = [sys.executable, "-P", "-m", "pip", "--quiet", *args]
+    subprocess.run(command, check=True, timeout=COMPILING)
 
 
 @pytest.fixture(scope="module")

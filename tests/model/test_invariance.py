@@ -16,13 +16,14 @@ from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.method import LinearMethod
 from thirdeye.model.linear.row_invariant import RowInvariant
 from thirdeye.model.native.activate import KINDS
-from thirdeye.model.parts.activations import activation_function
+from thirdeye.model.parts.activations import activation_function, gated_function
 from thirdeye.model.placement import Placement
 
 LONG = change(LLAMA, max_position_embeddings=160)
 GPT2_WIDE = change(GPT2, max_position_embeddings=160, intermediate_size=1100)
 FP32 = Placement(torch.float32, CPU)
 ROWS = [1, 2, 3, 4, 5, 7, 8, 15, 16, 17, 31, 33, 48, 63, 64, 65, 100]
+OF_ONE = [kind for kind in KINDS if kind is not Activation.CLAMPED_SWIGLU]  # that one is of a pair
 SHAPES = [(8, 24), (20, 7), (48, 32), (576, 960), (576, 3072), (1024, 64), (1025, 64), (1536, 576)]
 
 
@@ -58,13 +59,24 @@ def test_rows_of_a_product(shape: tuple[int, int], dtype: torch.dtype, threads: 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("width", [17, 97, 1100])
-@pytest.mark.parametrize("activation", list(KINDS))
+@pytest.mark.parametrize("activation", OF_ONE)
 def test_rows_of_an_activation(activation: Activation, width: int, threads: int) -> None:
     """Widths that no vector register divides: the last elements of a stretch are as the others."""
     torch.set_num_threads(threads)
     function = activation_function(activation, FP32)
     x = torch.randn(101, width, generator=torch.Generator().manual_seed(1)) * 2
     assert heights_that_differ(function, x) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("width", [17, 97, 1100])
+@pytest.mark.parametrize("activation", list(KINDS))
+def test_rows_of_a_gated_activation(activation: Activation, width: int, threads: int) -> None:
+    """Of a gate and its partner, the two halves of one product's rows."""
+    torch.set_num_threads(threads)
+    function = gated_function(activation, FP32)
+    x = torch.randn(101, 2 * width, generator=torch.Generator().manual_seed(1)) * 4
+    assert heights_that_differ(lambda rows: function(*rows.chunk(2, -1)), x) == []
 
 
 @pytest.mark.parametrize("length", [5, 128, 129, 150])

@@ -43,7 +43,7 @@ class Prebuilt:
     def is_done(self) -> bool:
         return True
 
-    def run(self) -> None:
+    def run(self, *, in_background: bool = False) -> None:
         """There is nothing left to do."""
 
 

@@ -4,7 +4,7 @@ The template comes from the operator's checkpoint, never from a request. It runs
 `thirdeye.server.text.templates.sandbox`, which says what a template can and cannot do, and it is
 rendered once at construction: a broken one stops the server at start instead of failing each
 request. Special tokens come from the template alone
-(`thirdeye.server.text.templates.special_tokens`). A render may take up to a second with hostile
+(`thirdeye.server.text.templates.special_tokens`). A render may take seconds with hostile
 messages: call `encode` from a thread.
 
 Whether a template knows tools, in the form this server reads, it tells (`carries_tools`); what to
@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jinja2 import TemplateError, TemplateSyntaxError, meta, nodes
+from jinja2.exceptions import SecurityError
 
 from thirdeye.server.text.reasoning.reasoning_form import (
     AUTO,
@@ -205,6 +206,11 @@ class ChatTemplate:
         except TemplateRefusal as refusal:
             text = str(refusal).replace(MARK, "") or "The chat template refuses these messages."
             raise ChatTemplateError(text[:MAX_REFUSAL_CHARS]) from refusal
+        except SecurityError as error:
+            limit = str(error).replace(MARK, "").rstrip(".")
+            raise ChatTemplateError(
+                f"The model's chat template cannot render these messages: {limit:.200}."
+            ) from error
         except Exception as error:  # a template is foreign code: it may fail in any way
             raise ChatTemplateError(
                 f"The model's chat template cannot render these messages ({type(error).__name__})."

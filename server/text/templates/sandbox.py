@@ -2,9 +2,9 @@
 
 What is promised. A template can read its variables and call harmless functions: no attribute of
 Python's machinery, no change of the caller's data, no code (Jinja's immutable sandbox). Nothing is
-computed while it is compiled: constants are not folded. A render that loops ends within about
-`TIME_LIMIT_S` of processor time, as each turn of a loop and each macro looks at the clock; what one
-operation may make is bounded by `limits.py`, and so is the whole output.
+computed while it is compiled: constants are not folded. A render ends after `MAX_TURNS` turns of
+its loops and macros, whatever machine it runs on, and of dear turns after about `TIME_LIMIT_S`;
+what one operation may make is bounded by `limits.py`, and so is the whole output.
 
 What is not. Memory is not bounded against every trick a template may know. Templates come only
 from the operator's checkpoint, never from a request, and each is rendered once at load
@@ -38,7 +38,9 @@ from thirdeye.server.text.templates.limits import (
     check_size,
 )
 
-TIME_LIMIT_S = 1.0
+MAX_TURNS = 250_000  # of all loops and macros of one render: about a second of small ones
+TIME_LIMIT_S = 3.0  # of processor time, for turns that each look through a long text
+MAX_TURN_S = 0.1  # what one turn counts at most
 MAX_SOURCE = 1024 * 1024  # characters; the longest that models come with has some 30,000
 _TICK = "_tick"  # the variable that holds the clock of one render
 
@@ -84,7 +86,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
     def run(self, template: Template, variables: dict[str, Any]) -> str:
         """The rendered text. Raises whatever the template runs into, `SecurityError` at a limit."""
-        clock = _Clock(TIME_LIMIT_S)
+        clock = _Clock()
         pieces, num_chars = [], 0
         for piece in template.generate(variables | {_TICK: clock.tick}):
             num_chars += len(piece)
@@ -118,14 +120,31 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
 
 
 class _Clock:
-    """The processor time of this render's thread: a busy machine must not make a template fail."""
+    """Counts a render's turns, and the processor time of its thread where that is the template's.
 
-    def __init__(self, seconds: float) -> None:
-        self._end = time.thread_time() + seconds
+    A thread's time is not all its own: a collection of the whole process's garbage falls on whoever
+    allocates, and a virtual machine's pauses on whoever runs. Such a halt falls into one turn, of
+    which no more than `MAX_TURN_S` counts: a busy machine must not make a template fail.
+    """
+
+    def __init__(self) -> None:
+        self._num_turns, self._seconds = 0, 0.0
+        self._last = time.thread_time()
 
     def tick(self) -> None:
-        if time.thread_time() > self._end:
-            raise SecurityError("the template takes too long")
+        self._num_turns += 1
+        if self._num_turns > MAX_TURNS:
+            raise SecurityError(
+                f"it takes more than {MAX_TURNS:,} turns of its loops; send fewer messages"
+            )
+        now = time.thread_time()
+        self._seconds += min(now - self._last, MAX_TURN_S)
+        self._last = now
+        if self._seconds > TIME_LIMIT_S:
+            raise SecurityError(
+                f"its loops take more than {TIME_LIMIT_S:g} s of processor time; "
+                "send fewer or shorter messages"
+            )
 
 
 class _NothingFolded(CodeGenerator):
@@ -158,7 +177,7 @@ def _limited(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Limiter(NodeTransformer):
-    """Puts a look at the clock into loops and macros, and makes `a ~ b` a `+`, which is checked."""
+    """Puts a tick of the clock into loops and macros, and makes `a ~ b` a `+`, which is checked."""
 
     def visit_For(self, node: nodes.For) -> nodes.For:
         return self._watch(node)

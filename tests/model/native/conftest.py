@@ -1,9 +1,13 @@
 """Every instruction set that this processor can run: `native` is each, where that is cheap."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 
 from thirdeye.model.native.build import Unavailable
-from thirdeye.model.native.levels import LEVELS, levels_here
+from thirdeye.model.native.levels import LEVELS, Level, levels_here
 from thirdeye.model.native.library import Library
 from thirdeye.server.load.native_kernels import plan_native
 
@@ -15,18 +19,23 @@ ON_EVERY_LEVEL += ("test_small_kernels", "test_stored_linear")
 @pytest.fixture(scope="session")
 def levels() -> dict[str, Library]:
     """All that can be compiled and run here, by name, the quickest first; skips where none can."""
-    libraries, reasons = {}, []
-    for level in LEVELS:
-        try:
-            build = plan_native(level.name)
-            build.run()
-        except Unavailable as reason:
-            reasons.append(f"{level.name}: {reason}")
-        else:
-            libraries[level.name] = Library(build.library)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        names = (level.name for level in LEVELS)
+        made = dict(zip(names, pool.map(_compiled, LEVELS), strict=True))
+    libraries = {name: Library(found) for name, found in made.items() if isinstance(found, Path)}
     if not libraries:
+        reasons = (f"{name}: {reason}" for name, reason in made.items())
         pytest.skip(f"NATIVE TESTS SKIPPED: {'; '.join(reasons)}")
     return libraries
+
+
+def _compiled(level: Level) -> Path | Unavailable:
+    try:
+        build = plan_native(level.name)
+        build.run()
+    except Unavailable as reason:
+        return reason
+    return build.library
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +52,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if is_cheap and "native" in metafunc.fixturenames:
         names = [level.name for level in levels_here()] or ["any level"]  # test_levels.py says so
         metafunc.parametrize("native", names, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first of a worker compiles, and five minutes are little on a machine that does much."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "levels" in item.fixturenames:
+            item.add_marker(pytest.mark.timeout(900))

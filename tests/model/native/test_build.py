@@ -1,16 +1,19 @@
 """The compiled library: found by its name, never half there, and its absence has a reason."""
 
 import ctypes
+import fcntl
+import os
 import stat
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from thirdeye.model.native import build
-from thirdeye.model.native.build import Unavailable, plan_build
+from thirdeye.model.native.build import Build, Unavailable, plan_build
 from thirdeye.model.native.levels import LEVELS, Level, level_named, levels_here
 
 pytestmark = pytest.mark.skipif(
@@ -76,13 +79,49 @@ def test_the_name_stands_for_all_that_makes_it(
     assert len(set(names)) == len(names)
 
 
+def noting(folder: Path, what: str) -> tuple[str, Path]:
+    """A compiler that writes a line whenever it compiles, and where."""
+    notes = folder / "notes"
+    text = f'case "$*" in *library.so*) {what} >> {notes};; esac\nexec cc "$@"'
+    return script(folder / "noting-cc", text), notes
+
+
 def test_many_at_once(tmp_path: Path, sources: Path) -> None:
-    """Two servers start together: both compile, either file is whole, one is left."""
-    builds = [plan_build(tmp_path / "cache", sources=sources) for _ in range(4)]
+    """Servers start together: one compiles, the others wait for its library."""
+    compiler, notes = noting(tmp_path, "echo compiled")
+    builds = [plan_build(tmp_path / "cache", [compiler], sources=sources) for _ in range(4)]
+    together = Barrier(4)
+
+    def run(each: Build) -> None:
+        together.wait()
+        each.run()
+
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda each: each.run(), builds))
+        list(pool.map(run, builds))
+    assert notes.read_text() == "compiled\n"
     assert list((tmp_path / "cache").iterdir()) == [builds[0].library]
     assert ctypes.CDLL(str(builds[0].library)).answer() == 42
+
+
+def test_who_has_stopped_is_not_waited_for_longer_than_a_compiler(
+    tmp_path: Path, sources: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "COMPILE_SECONDS", 0.0)
+    library = plan_build(tmp_path, sources=sources).library
+    with library.with_suffix(".lock").open("w") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        with build.one_at_a_time(library):
+            pass
+
+
+@pytest.mark.parametrize(("in_background", "more"), [(False, 0), (True, 10)])
+def test_it_is_gentle_where_nobody_waits(
+    tmp_path: Path, sources: Path, *, in_background: bool, more: int
+) -> None:
+    compiler, notes = noting(tmp_path, "nice")
+    planned = plan_build(tmp_path / "cache", [compiler], sources=sources)
+    planned.run(in_background=in_background)
+    assert int(notes.read_text()) == min(os.nice(0) + more, 19)
 
 
 def test_the_name_is_not_there_before_the_compiler_is_done(tmp_path: Path, sources: Path) -> None:

@@ -1,5 +1,8 @@
 """Messages to prompts: real templates byte for byte, and clear words where there is no prompt."""
 
+import itertools
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -160,8 +163,8 @@ def test_a_template_that_drops_the_message_cannot_continue_it() -> None:
         ("{% for %}", "does not parse"),
         ("{{ messages | no_such_filter }}", "does not parse"),
         ("{{ messages[0].nothing.at_all }}", "cannot render"),
-        ("{{ messages[0].content * 10**9 }}", "cannot render"),
-        ("{{ messages.__class__.__mro__[1] }}", "cannot render"),
+        ("{{ messages[0].content * 10**9 }}", "cannot render .*: .* more than 16777216 characters"),
+        ("{{ messages.__class__.__mro__[1] }}", "cannot render .*: access to .* is unsafe"),
         ("always the same", "drops a user's message"),
         ("{{ raise_exception('no users here') }}", "no users here"),
     ],
@@ -205,9 +208,33 @@ def test_a_render_whose_cost_explodes_with_the_messages_ends(
     """4,096 messages, cubed, are 68 billion turns of a loop that prints nothing."""
     loops = "".join(f"{{% for {name} in messages %}}" for name in "abc") + "{% endfor %}" * 3
     template = ChatTemplate(loops + "{{ messages[0].content }}", TOKENIZER)
-    monkeypatch.setattr(sandbox, "TIME_LIMIT_S", 0.05)
-    with pytest.raises(ChatTemplateError, match="cannot render"):
+    monkeypatch.setattr(sandbox, "MAX_TURNS", 9000)
+    with pytest.raises(ChatTemplateError, match=r"more than 9,000 turns .* send fewer messages"):
         template.render([user("x")] * 4096)
+
+
+def halting(step: float) -> Callable[[], float]:
+    """A clock of a thread that stands still for `step` seconds before each look at it."""
+    times = itertools.count(0.0, step)
+    return lambda: next(times)
+
+
+LOOP = "{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
+def test_a_busy_machine_refuses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Garbage of a large process is collected in whatever thread allocates: that is not ours."""
+    template = ChatTemplate(LOOP, TOKENIZER)
+    monkeypatch.setattr(time, "thread_time", halting(3600.0))
+    assert template.render([user("x")] * 20) == "x" * 20
+
+
+def test_dear_turns_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    template = ChatTemplate(LOOP, TOKENIZER)
+    monkeypatch.setattr(time, "thread_time", halting(0.02))
+    assert template.render([user("x")] * 100)
+    with pytest.raises(ChatTemplateError, match="more than 3 s of processor time; send fewer"):
+        template.render([user("x")] * 200)
 
 
 def test_what_cannot_fit_is_refused_before_tokenizing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,5 @@
 """A message that spells a special token is text: the template's own special ids, and no others."""
 
-from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -12,7 +11,6 @@ from jinja2 import Environment
 from tests.draws import draws
 from tests.text.byte_tokenizer import ByteTokenizer
 from tests.text.templates.chat_templates import HOSTILE, LLAMA3, LLAMA3_SPECIALS, SMOLLM2, TOOLS
-from thirdeye.server.text.templates import sandbox
 from thirdeye.server.text.templates.chat_template import ChatTemplate
 from thirdeye.server.text.templates.sandbox import TemplateSandbox
 from thirdeye.server.text.templates.special_tokens import MARK, SpecialTokens
@@ -82,14 +80,6 @@ def plain(source: str, **variables: Any) -> str:
     environment = Environment(trim_blocks=True, lstrip_blocks=True)  # no HTML here
     environment.filters["tojson"] = TOJSON
     return environment.from_string(source).render(tools=None, **variables)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def patient() -> Iterator[None]:
-    """A collection of garbage in a large test process must not count as a slow template."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sandbox, "TIME_LIMIT_S", 60.0)
-        yield
 
 
 TOJSON = TemplateSandbox().filters["tojson"]

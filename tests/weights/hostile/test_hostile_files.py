@@ -22,7 +22,11 @@ CUTS = (0, 3, 7, 8, 9, 15, 24, 60, 200, 340, 700, 1500, 4000)
 
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Original]:
-    return write_originals(tmp_path_factory.mktemp("originals"))
+    """Each was opened once: what is imported at the first time is no file's cost."""
+    written = write_originals(tmp_path_factory.mktemp("originals"))
+    for path in {original.checkpoint for original in written.values()}:
+        assert try_file(path).refusals == ()
+    return written
 
 
 @pytest.fixture
