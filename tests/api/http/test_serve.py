@@ -211,7 +211,10 @@ def listening_sockets(pid: int) -> list[tuple[str, int]]:
     """(hex address, port) of a process's listening sockets."""
     mine = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        target = os.readlink(descriptor)
+        try:
+            target = os.readlink(descriptor)
+        except FileNotFoundError:  # closed since the folder was listed
+            continue
         if target.startswith("socket:["):
             mine.add(target[8:-1])
     found = []
