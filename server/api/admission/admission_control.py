@@ -77,10 +77,18 @@ class AdmissionControl:
 
         A request larger than the whole queue still gets in when nothing else is there.
         """
-        num_ahead = self.in_flight + size - self.max_num_seqs  # choices that have to end before
-        if self.in_flight and num_ahead > 0 and num_ahead > self._current_room():
+        if self.is_full(size):
             self.num_rejected += 1
-            raise self._overloaded(num_ahead, size)
+            raise self._overloaded(self._num_ahead(size), size)
+
+    def is_full(self, size: int = 1) -> bool:
+        """Whether `check` would raise."""
+        num_ahead = self._num_ahead(size)
+        return self.in_flight > 0 and num_ahead > 0 and num_ahead > self._current_room()
+
+    def _num_ahead(self, size: int) -> int:
+        """Choices that have to end before."""
+        return self.in_flight + size - self.max_num_seqs
 
     def admit(self, size: int) -> Permit:
         """Places for `size` choices. Raises as `check` does."""

@@ -33,37 +33,67 @@ ENGINE_PATHS = frozenset(
 CheckRoom = Callable[[str, MutableMapping[str, str]], None]
 
 
-class GateMiddleware:
-    """Looks at the path the router will see and at nothing that is put together from headers."""
+class Gate:
+    """Whom it lets in. Looks at the path the router will see and at nothing that is put together
+    from headers."""
 
-    def __init__(
-        self, app: ASGIApp, config: ApiConfig, keys: ApiKeys, check_room: CheckRoom
-    ) -> None:
+    def __init__(self, config: ApiConfig, keys: ApiKeys, check_room: CheckRoom) -> None:
         """`check_room`, of a caller and the headers of its answer, raises `ApiError`."""
-        self._app = app
         self._check_room = check_room
-        self._max_body_bytes = config.max_body_bytes
         self._keys = keys
         self._caller_header = config.caller_header
         self._open_paths = open_paths(open_metrics=config.open_metrics)
         self._hosts = HostCheck(None if self._keys else config.allowed_hosts, config.cors_origins)
 
+    def check(self, scope: Scope) -> None:
+        """Raises `ApiError` for whoever may not ask this."""
+        headers = Headers(scope=scope)
+        self._hosts.check(headers, scope.get("http_version", "1.1"))
+        if scope["path"] not in self._open_paths:
+            caller = self._keys.caller(headers)
+            if (header := self._caller_header) is not None:
+                caller = caller.named(headers.getlist(header), header)
+            lifetime = lifetime_in(scope)
+            lifetime.caller, lifetime.scopes = caller.name, caller.scopes
+            caller.check(scope_of(scope["path"]))
+            if self._keys:
+                lifetime.revocation, end = self._keys.revocations.begin(caller.digest)
+                lifetime.at_end(end)
+
+    def check_room(self, scope: Scope) -> None:
+        """Raises `ApiError` for what asks the engine and would hear it whatever it asks."""
+        if is_for_engine(scope["method"], scope["path"]):
+            lifetime = lifetime_in(scope)
+            try:
+                self._check_room(lifetime.caller, lifetime.headers)
+            except ApiError:
+                lifetime.route = scope["path"]
+                raise
+
+
+def is_for_engine(method: str, path: str) -> bool:
+    return method == "POST" and path in ENGINE_PATHS
+
+
+class GateMiddleware:
+    def __init__(self, app: ASGIApp, gate: Gate, max_body_bytes: int) -> None:
+        self._app = app
+        self._gate = gate
+        self._max_body_bytes = max_body_bytes
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
-                self._check(scope)
+                self._gate.check(scope)
             except ApiError as error:
                 await error_response(error, scope)(scope, receive, send)
                 return
-            if scope["method"] == "POST" and scope["path"] in ENGINE_PATHS:
-                lifetime = lifetime_in(scope)
-                try:
-                    self._check_room(lifetime.caller, lifetime.headers)
-                except ApiError as error:
-                    lifetime.route = scope["path"]
-                    if await self._discard_body(receive):
-                        await error_response(error, scope)(scope, receive, send)
-                    return
+            try:
+                self._gate.check_room(scope)
+            except ApiError as error:
+                if await self._discard_body(receive):
+                    await error_response(error, scope)(scope, receive, send)
+                return
         await self._app(scope, receive, send)
 
     async def _discard_body(self, receive: Receive) -> bool:
@@ -78,17 +108,3 @@ class GateMiddleware:
             if not message.get("more_body", False):
                 break
         return True
-
-    def _check(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
-        self._hosts.check(headers, scope.get("http_version", "1.1"))
-        if scope["path"] not in self._open_paths:
-            caller = self._keys.caller(headers)
-            if (header := self._caller_header) is not None:
-                caller = caller.named(headers.getlist(header), header)
-            lifetime = lifetime_in(scope)
-            lifetime.caller, lifetime.scopes = caller.name, caller.scopes
-            caller.check(scope_of(scope["path"]))
-            if self._keys:
-                lifetime.revocation, end = self._keys.revocations.begin(caller.digest)
-                lifetime.at_end(end)
