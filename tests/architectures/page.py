@@ -22,7 +22,8 @@ is one row.
 ## Architectures
 
 `model_type` stands in config.json, the other name in a GGUF file (`general.architecture`); where
-there is none, that form is not read. A Mistral's GGUF file says `llama`. Of `gemma3` and
+there is none, that form is not read. A Mistral's and a Mixtral's GGUF files say `llama`; the latter
+may hold each expert's matrices as tensors of their own, as files of early 2024 do. Of `gemma3` and
 `mistral3`, which also see, the part that reads and writes text is served.
 
 | models | `model_type` | in GGUF |
