@@ -55,7 +55,7 @@ class HuggingFaceCheckpoint:
         self.path = path
         self.name = _name(path)
         self._directory = Directory(path)
-        self._fields = self._directory.required_fields("config.json")
+        self._fields = self._directory.config()
         text = self._text = _text_part(self._fields)
         self._unread = () if text is self._fields else OTHER_SENSES
         architecture = by_model_type(text)
