@@ -25,8 +25,9 @@ is one row.
 `model_type` stands in config.json, the other name in a GGUF file (`general.architecture`); where
 there is none, that form is not read. A Mistral's and a Mixtral's GGUF files say `llama`; the latter
 may hold each expert's matrices as tensors of their own, as files of early 2024 do. Of models that
-also see, the part that reads and writes text is served (`weights/architectures/wrappers.py`), if it is in the list:
-{wrappers}. Others are refused by name.
+also see, the part that reads and writes text is served, and of these alone:
+{wrappers}.
+Their chat templates often read a list of parts, and are then given a message's text as one.
 
 | models | `model_type` | in GGUF |
 |---|---|---|
@@ -80,11 +81,8 @@ def page() -> str:
     )
     methods = "".join(f"| `{name}` | {found.reads} |\n" for name, found in METHODS.items())
     wrappers = ", ".join(f"`{name}`" for name in WRAPPERS)
-    return (
-        HEAD.format(wrappers=wrappers)
-        + "".join(rows)
-        + TAIL.format(kinds=", ".join(KINDS), methods=methods)
-    )
+    head = HEAD.format(wrappers=wrappers)
+    return head + "".join(rows) + TAIL.format(kinds=", ".join(KINDS), methods=methods)
 
 
 def _names(names: Iterable[str]) -> str:
