@@ -10,10 +10,10 @@ import torch
 from tests.e2e.answers.test_parity import load
 from tests.oracles.real_model import load_reference
 from tests.tiny import tiny_gpt2, tiny_llama
+from thirdeye.model.inspection.probe import logit_lens, trace_layers
 from thirdeye.model.linear.choose_method import choose_quantization
 from thirdeye.model.native.library import Library
 from thirdeye.model.placement import Placement
-from thirdeye.model.probe import logit_lens, trace_layers
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.load.load_engine import load_model
 from thirdeye.weights.checkpoint import open_checkpoint

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator
 import torch
 from torch import Tensor
 
-from thirdeye.model.probe import LayerTrace, logit_lens, trace_layers
+from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.interface.trace import (
     FAILED,

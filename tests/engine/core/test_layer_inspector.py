@@ -14,7 +14,7 @@ from tests.engine.toy import (
     toy_inspect,
 )
 from tests.model.tiny import CPU, LLAMA, random_model
-from thirdeye.model.probe import STREAM, logit_lens, trace_layers
+from thirdeye.model.inspection.probe import STREAM, logit_lens, trace_layers
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.layer_inspector import InspectionQueue, LayerInspector
 from thirdeye.server.engine.execution.model_runner import ModelRunner
