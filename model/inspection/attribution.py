@@ -47,11 +47,8 @@ class Attribution:
 class Attributing:
     """Takes one trace after the other, of all layers in order, and then tells the parts."""
 
-    def __init__(
-        self, model: Transformer, input_ids: Tensor, position: int, tokens: list[int], max_rows: int
-    ) -> None:
-        """`tokens`: one, or two for their difference."""
-        self._model, self._tokens, self._max_rows = model, tokens, max_rows
+    def __init__(self, model: Transformer, input_ids: Tensor, position: int, max_rows: int) -> None:
+        self._model, self._max_rows = model, max_rows
         self._position, self._ids = position, input_ids
         self._added: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
 
@@ -73,10 +70,11 @@ class Attributing:
         self._added.append((by_head, by_bias, rest, trace.mlp_out[self._position].double()))
         yield
 
-    def finish(self, resid: Tensor) -> Generator[None, None, Attribution]:
-        """resid [n, hidden_size], behind the last block."""
+    def finish(self, resid: Tensor, tokens: list[int]) -> Generator[None, None, Attribution]:
+        """resid [n, hidden_size], behind the last block. `tokens`: one, or two for their
+        difference."""
         model, x = self._model, resid[self._position]
-        unembedding, head_bias = yield from self._direction(x)
+        unembedding, head_bias = yield from self._direction(x, tokens)
         norm = held(model.final_norm, x)
         direction = norm.back(unembedding)
         found = Attribution()
@@ -97,7 +95,7 @@ class Attributing:
             embedded[0].double(),
         )
         found.stream_rounding = (x.double() - streamed) @ direction
-        found.logit = self._difference(self._scored(x[None]))
+        found.logit = difference(self._scored(x[None]), tokens)
         exact = x.double() @ direction + found.final_bias
         found.head_rounding = found.logit - exact
         found.scale = divisor(model.final_norm, x.double()[None])[0]
@@ -110,22 +108,25 @@ class Attributing:
     def _logit_scale(self) -> float:
         return self._model.config.logit_scale
 
-    def _difference(self, logits: Tensor) -> Tensor:
-        """logits [..., vocab_size] -> [...]."""
-        first, *second = (logits[..., token] for token in self._tokens)
-        return first - second[0] if second else first
-
-    def _direction(self, x: Tensor) -> Generator[None, None, tuple[Tensor, Tensor]]:
+    def _direction(
+        self, x: Tensor, tokens: list[int]
+    ) -> Generator[None, None, tuple[Tensor, Tensor]]:
         """The head's rows of the tokens as it multiplies by them, whatever it keeps them in: what
         it makes of each channel alone. [hidden_size], and its bias."""
         size, score = len(x), self._model.score
-        bias = self._difference(score(x.new_zeros(1, size))[0].double())
+        bias = difference(score(x.new_zeros(1, size))[0].double(), tokens)
         parts = []
         for start in range(0, size, self._max_rows):
             stop = min(start + self._max_rows, size)
             channels = x.new_zeros(stop - start, size)
             channels[:, start:stop].fill_diagonal_(1)
-            parts.append(self._difference(score(channels).double()) - bias)
+            parts.append(difference(score(channels).double(), tokens) - bias)
             yield
         scale = self._logit_scale
         return torch.cat(parts) * scale, bias * scale
+
+
+def difference(logits: Tensor, tokens: list[int]) -> Tensor:
+    """logits [..., vocab_size] -> [...] of the first token, less the second's."""
+    first, *second = (logits[..., token] for token in tokens)
+    return first - second[0] if second else first

@@ -24,12 +24,12 @@ SHAPES = (  # norms behind, a scale of what is added, of logits, caps, one norm 
 
 def attributed(model: Transformer, tokens: list[int], position: int = -1) -> Attribution:
     ids = torch.tensor(TOKENS)
-    found = Attributing(model, ids, position % len(ids), tokens, 16)
+    found = Attributing(model, ids, position % len(ids), 16)
     for trace in trace_layers(model, ids, 8):
         if trace is not None:
             finish(found.add(trace))
             resid = trace.resid_post
-    return finish(found.finish(resid))
+    return finish(found.finish(resid, tokens))
 
 
 def total(found: Attribution) -> Tensor:

@@ -16,8 +16,9 @@ from tests.engine.toy import (
 from tests.model.tiny import CPU, LLAMA, random_model
 from thirdeye.model.inspection.probe import STREAM, logit_lens, trace_layers
 from thirdeye.server.engine.core.engine_core import EngineCore
-from thirdeye.server.engine.core.layer_inspector import InspectionQueue, LayerInspector
 from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.inspection.inspection_queue import InspectionQueue
+from thirdeye.server.engine.inspection.layer_inspector import LayerInspector
 from thirdeye.server.engine.interface import trace as inspection
 from thirdeye.server.engine.interface.trace import UNABLE, Trace, TraceRequest
 
