@@ -6,7 +6,7 @@ CPU a text's bits are the same alone or beside others.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,11 @@ class TextRows:
     def num_blocks(self) -> int:
         """Of a text, in the KV cache."""
         return -(-self.num_tokens // BLOCK_SIZE)
+
+    def pieces(self, max_rows: int) -> list["TextRows"]:
+        """The same in pieces, of one text."""
+        starts = range(self.start, self.stop, max_rows)
+        return [replace(self, start=i, stop=min(i + max_rows, self.stop)) for i in starts]
 
     def of(self, text: int) -> slice:
         """Its rows of the piece."""

@@ -75,22 +75,23 @@ def trace_layers(
     kv_dtype: torch.dtype | None = None,
     edits: Sequence[Edit] = (),
     kv_cache: KVCache | None = None,
+    capacity: int = 0,
 ) -> Iterator[LayerTrace | None]:
     """A trace of each block in order for the tokens [n]; None between pieces.
 
     A piece is at most `max_rows` tokens of one block: less than a step of so many tokens costs.
     `kv_dtype` is that of the server's KV cache; None: that of the residual stream. `kv_cache`: one
-    that keeps every layer, of at least n tokens; None: each layer's is forgotten after it.
+    that keeps every layer, for `capacity` tokens; None: each layer's is forgotten after it.
     """
     by_text = TextEdits((edits,))
     x = start_of_stream(model, input_ids, edits)
-    cache = kv_cache or OneLayerCache(model, TextRows(0, len(x), len(x)), kv_dtype, x)
+    whole = TextRows(0, len(x), max(capacity, len(x)))
+    cache = kv_cache or OneLayerCache(model, whole, kv_dtype, x)
     for layer in range(len(model.blocks)):
         pieces: list[BlockPiece] = []
-        for start in range(0, len(x), max_rows):
-            if start:
+        for rows in whole.pieces(max_rows):
+            if rows.start:
                 yield None
-            rows = TextRows(start, min(start + max_rows, len(x)), len(x))
             run = BlockRun(model, layer, rows, cache, by_text)
             pieces.append(run(x[rows.start : rows.stop]))
         trace = _joined(model, layer, pieces, *run.kept())

@@ -57,6 +57,7 @@ class LayerInspector:
     def _look(self, request: TraceRequest) -> Iterator[Trace | None]:
         model, max_rows = self._model, self._max_rows
         input_ids = torch.tensor(request.token_ids, device=self._device)
+        readings = Readings(self._selection(request), max_rows)
         position = len(input_ids) - 1
         attributing = Attributing(model, input_ids, position, max_rows)
         resid = torch.empty(0)
@@ -66,7 +67,7 @@ class LayerInspector:
             if trace is None:
                 continue
             if layer in request.layers:
-                arrays = yield from self._arrays(trace, request)
+                arrays = yield from self._arrays(trace, request, readings)
                 lens: list[Guesses] = []
                 if request.has_lens or request.lens_tokens:
                     lens = yield from self._lens(trace.resid_pre, request, arrays)
@@ -92,16 +93,17 @@ class LayerInspector:
             is_last=True,
         )
 
-    def _arrays(self, trace: LayerTrace, request: TraceRequest) -> Generator[None, None, Arrays]:
-        readings = Readings(
-            Selection(
-                heads=tuple(request.heads),
-                positions=tuple(request.positions),
-                is_masked=not request.has_masked_scores,
-                num_neurons=request.num_neurons,
-            ),
-            self._max_rows,
+    def _selection(self, request: TraceRequest) -> Selection:
+        return Selection(
+            heads=tuple(request.heads or range(self._model.config.num_heads)),
+            positions=tuple(request.positions or range(len(request.token_ids))),
+            is_masked=not request.has_masked_scores,
+            num_neurons=request.num_neurons,
         )
+
+    def _arrays(
+        self, trace: LayerTrace, request: TraceRequest, readings: Readings
+    ) -> Generator[None, None, Arrays]:
         arrays: Arrays = {}
         for name in request.arrays:
             arrays[name] = packed((yield from readings.array(trace, name)))
@@ -140,7 +142,9 @@ class LayerInspector:
         """What is known when all layers are; the tokens that were attributed are given back."""
         compare: list[int] = []
         if "norm_stats" in request.arrays:
-            stats = stats_of(self._model.final_norm, resid[request.positions])
+            stats = stats_of(
+                self._model.final_norm, resid[list(self._selection(request).positions)]
+            )
             arrays["norm_stats"] = packed(stats)
         if "surprisal" in request.endings:
             yield None

@@ -32,8 +32,8 @@ class TraceRequest(Struct, frozen=True, kw_only=True):
     token_ids: list[int]
     layers: list[int]  # whose traces are sent; all of them are computed
     arrays: list[str] = []  # names out of ARRAYS
-    heads: list[int] = []  # query heads that are told
-    positions: list[int] = []  # tokens that are told
+    heads: list[int] = []  # query heads that are told; none: all
+    positions: list[int] = []  # tokens that are told; none: all
     has_masked_scores: bool = False  # scores of keys that lie ahead are told too, not NaN
     num_neurons: int = 10  # the largest of each token
     has_lens: bool = False  # of every layer, or of the last trace alone
