@@ -26,7 +26,7 @@ POINTS = (
 INDEXED = ("kv_head", "pattern", "head", "neuron")  # one of a layer's many
 
 
-class Change(Protocol):
+class EditChange(Protocol):
     def __call__(self, values: Tensor, places: Tensor) -> Tensor:
         """values [m, width], of which each row has its place among the edit's positions."""
 
@@ -50,7 +50,7 @@ class Put:
 
 
 @dataclass(frozen=True, slots=True)
-class Add:
+class AddVector:
     """[positions, width], or [1, width] for all alike, on top of what is there."""
 
     values: Tensor
@@ -66,7 +66,7 @@ def _rows(values: Tensor, places: Tensor) -> Tensor:
 @dataclass(frozen=True, slots=True)
 class Edit:
     at: str  # one of POINTS
-    change: Change
+    change: EditChange
     layer: int = 0
     index: int = 0  # of the head, key/value head or neuron, in the whole model
     positions: tuple[int, ...] | None = None  # None: every one, also those yet to come

@@ -12,7 +12,7 @@ from tests.inspection.test_readings import finish
 from tests.oracles.hooked_model import HookedModel
 from tests.oracles.real_model import load_reference
 from tests.tiny import tiny_gpt2, tiny_llama
-from thirdeye.model.inspection.attribution import Attributing
+from thirdeye.model.inspection.measures.attribution import Attributing
 from thirdeye.model.inspection.probe import logit_lens, trace_layers
 from thirdeye.model.inspection.readings import Readings, Selection
 from thirdeye.model.linear.choose_method import choose_quantization

@@ -9,7 +9,7 @@ from torch import Tensor
 from tests.architectures.running import load
 from tests.inspection.conftest import TINY, Pair
 from tests.inspection.test_readings import TOKENS, finish
-from thirdeye.model.inspection.attribution import Attributing, Attribution
+from thirdeye.model.inspection.measures.attribution import Attributing, Attribution
 from thirdeye.model.inspection.probe import trace_layers
 from thirdeye.model.inspection.refusals import refusals
 from thirdeye.model.native.library import Library

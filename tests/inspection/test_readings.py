@@ -11,9 +11,9 @@ from torch import Tensor
 from tests.architectures.cases import VOCAB_SIZE
 from tests.inspection.conftest import TINY, Pair
 from thirdeye.model.inspection.heads import output_bias
+from thirdeye.model.inspection.measures.token_scores import follow, surprisal
 from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.inspection.readings import Readings, Selection
-from thirdeye.model.inspection.token_scores import follow, surprisal
 from thirdeye.model.transformer import Transformer
 
 T = TypeVar("T")

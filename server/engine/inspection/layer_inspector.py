@@ -11,13 +11,13 @@ from collections.abc import Generator, Iterator
 import torch
 from torch import Tensor
 
-from thirdeye.model.inspection.attribution import Attributing
-from thirdeye.model.inspection.head_kinds import head_kinds, random_text
+from thirdeye.model.inspection.measures.attribution import Attributing
+from thirdeye.model.inspection.measures.head_kinds import head_kinds, random_text
+from thirdeye.model.inspection.measures.token_scores import follow, surprisal
+from thirdeye.model.inspection.measures.vocabulary import closeness
 from thirdeye.model.inspection.norms import stats_of
 from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.inspection.readings import Readings, Selection
-from thirdeye.model.inspection.token_scores import follow, surprisal
-from thirdeye.model.inspection.vocabulary import closeness
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.interface.trace import (
     Array,

@@ -7,6 +7,8 @@ Numbers travel as the bytes of little-endian float32 arrays: a pattern has milli
 
 from msgspec import Struct
 
+from thirdeye.server.engine.interface.interventions import EditSpec, SweepSpec
+
 STREAM = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")  # order of `norms`
 HEADS = ("q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms")
 ARRAYS = ("pattern", "norms", *STREAM, *HEADS, "norm_stats", "neurons")  # of each layer
@@ -43,6 +45,11 @@ class TraceRequest(Struct, frozen=True, kw_only=True):
     endings: list[str] = []  # names out of ENDINGS
     compare: list[int] = []  # one token or two to attribute; none: the likeliest two
     vocabulary: VocabularyQuery | None = None  # then nothing else is looked at
+    edits: list[EditSpec] = []  # then what is told is of the edited run
+    sweep: SweepSpec | None = None  # then no layer is told
+    texts: list[list[int]] = []  # others, that edits take numbers from
+    num_noise: int = 0  # runs to measure the noise floor with
+    num_continued: int = 0  # tokens to go on by, with edits and without
     tenant: str = ""  # whose it is, as in `Request`
 
 
@@ -68,7 +75,9 @@ class Trace(Struct, frozen=True, kw_only=True, omit_defaults=True):
     layer: int = -1  # -1 on the last
     arrays: dict[str, Array] = {}
     lens: list[Guesses] = []
-    compare: list[int] = []  # the tokens whose logits were attributed
+    base_lens: list[Guesses] = []  # the last trace's `lens` without edits
+    continued: list[list[int]] = []  # token ids: without edits, and with them
+    compare: list[int] = []  # the tokens whose logits were compared
     token_ids: list[int] = []  # the text that `head_scores` are of
     is_last: bool = False
     error: str | None = None  # with is_last: fit for a client's eyes

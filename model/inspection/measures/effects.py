@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from thirdeye.model.inspection.token_scores import scores_of
+from thirdeye.model.inspection.measures.token_scores import scores_of
 
 FIELDS = ("kl", "logit_difference", "logprob", "other_logprob", "rank", "other_rank")
 
