@@ -25,10 +25,10 @@ import msgspec
 import torch
 
 from thirdeye.model.fast_path import FastPath
-from thirdeye.server.engine.core.layer_inspector import Inspect, InspectionQueue
 from thirdeye.server.engine.core.step_recorder import StepRecorder
 from thirdeye.server.engine.execution.model_runner import Runner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
+from thirdeye.server.engine.inspection.inspection_queue import Inspect, InspectionQueue
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.engine_stats import EngineStats, MissedPath
 from thirdeye.server.engine.interface.step_record import StepRecord
