@@ -53,6 +53,8 @@ class ModelInfo:
     file_format: str = ""
     tensor_format: str = ""  # what most of the tensors are stored in
     num_bytes: int = 0  # of all tensors, as they are stored
+    head_dim: int = 0
+    untold: Mapping[str, str] = field(default_factory=dict)  # what a look cannot tell -> why
 
 
 @dataclass(frozen=True, slots=True)
