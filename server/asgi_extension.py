@@ -24,7 +24,7 @@ class DirectWriter(Protocol):
         the event loop is told to do later. Only while it is open."""
 
 
-class Refusal(NamedTuple):
+class EarlyAnswer(NamedTuple):
     """A whole answer. Of the head nothing is missing but what the transport adds to all."""
 
     status: int
@@ -36,5 +36,5 @@ class Refusal(NamedTuple):
 class RefuseEarly(Protocol):
     max_body_bytes: int  # that are taken of a body before its answer
 
-    def __call__(self, scope: MutableMapping[str, Any], /) -> Refusal | None:
+    def __call__(self, scope: MutableMapping[str, Any], /) -> EarlyAnswer | None:
         """The answer in the application's place, which is not called then. None: call it."""

@@ -24,14 +24,13 @@ from thirdeye.server.api.anthropic.routes import messages_routes
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.auth import ApiKeys
 from thirdeye.server.api.http.cors import CorsMiddleware
-from thirdeye.server.api.http.early_refusals import EarlyRefusals
 from thirdeye.server.api.http.error_handlers import (
     error_response,
     on_api_error,
     on_client_gone,
     on_http_exception,
 )
-from thirdeye.server.api.http.gate import CheckRoom, Gate, GateMiddleware
+from thirdeye.server.api.http.gate import CheckRoom, EarlyRefusals, Gate, GateMiddleware
 from thirdeye.server.api.http.rate_limits import Rates
 from thirdeye.server.api.http.request_scope import LifetimeMiddleware, Lifetimes
 from thirdeye.server.api.http.sse import own_the_shutdown

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from thirdeye.server.asgi_extension import DIRECT_WRITE, REFUSE_EARLY, Refusal, RefuseEarly
+from thirdeye.server.asgi_extension import DIRECT_WRITE, REFUSE_EARLY, EarlyAnswer, RefuseEarly
 from thirdeye.server.transport.direct_write import CycleWriter
 
 
@@ -29,7 +29,7 @@ class AnsweringProtocol(HttpToolsProtocol):
         super().__init__(*args, **options)
         self._refuse_early: RefuseEarly | None = getattr(self.config.app, REFUSE_EARLY, None)
         self._answered: RequestResponseCycle | None = None  # `cycle` is the last that was read
-        self._refusal: Refusal | None = None  # of `_answered`, while its body is read
+        self._refusal: EarlyAnswer | None = None  # of `_answered`, while its body is read
         self._num_dropped = 0  # bytes of that body
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -60,7 +60,7 @@ class AnsweringProtocol(HttpToolsProtocol):
         else:  # it waited in a pipeline until all of it was there
             self._tell_refused()
 
-    def _refusal_of(self, cycle: RequestResponseCycle) -> Refusal | None:
+    def _refusal_of(self, cycle: RequestResponseCycle) -> EarlyAnswer | None:
         if self._refuse_early is None or cycle.waiting_for_100_continue or self.flow.write_paused:
             return None
         try:

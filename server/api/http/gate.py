@@ -2,19 +2,22 @@
 listed.
 
 What asks the engine and would be refused whatever it asks is refused here, before its body is
-parsed: in a flood that is what most requests cost.
+parsed, and in a full house before anything is started for it.
 """
 
 from collections.abc import Callable, MutableMapping
+from functools import partial
 
+import msgspec
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.auth import ApiKeys, HostCheck, open_paths, scope_of
-from thirdeye.server.api.http.error_envelope import MESSAGES_PATH
+from thirdeye.server.api.http.error_envelope import MESSAGES_PATH, error_body
 from thirdeye.server.api.http.error_handlers import error_response
-from thirdeye.server.api.http.request_scope import lifetime_in
+from thirdeye.server.api.http.request_scope import Lifetimes, lifetime_in, without_slash
+from thirdeye.server.asgi_extension import EarlyAnswer
 from thirdeye.server.errors import ApiError
 
 # Routes whose every answer wants a place in the engine.
@@ -108,3 +111,53 @@ class GateMiddleware:
             if not message.get("more_body", False):
                 break
         return True
+
+
+class EarlyRefusals:
+    """The refusals of a flood, whole, before anything is started for them: no task, no layer.
+
+    In a flood most of what a server does is to say no. The socket's side asks here before it calls
+    the application. What comes out is what the layers would have said, and it leaves the same
+    behind: it is made of their parts. Whoever is not refused, or wants what a layer between does,
+    goes the long way.
+    """
+
+    def __init__(
+        self, gate: Gate, lifetimes: Lifetimes, is_full: Callable[[], bool], config: ApiConfig
+    ) -> None:
+        """`is_full`: whether nobody gets in now; it may change its mind at once."""
+        self._gate = gate
+        self._lifetimes = lifetimes
+        self._is_full = is_full
+        self._others: set[bytes] = set()  # headers that a layer would obey
+        self._others |= {b"origin"} if config.cors_origins else set()
+        self._others |= {b"x-forwarded-for"} if lifetimes.has_access_log else set()
+        self.max_body_bytes = config.max_body_bytes
+
+    def __call__(self, scope: Scope) -> EarlyAnswer | None:
+        """None: it may be let in, or the layers know better."""
+        if not is_for_engine(scope["method"], without_slash(scope["path"])) or not self._is_full():
+            return None
+        if self._others and not self._others.isdisjoint(name for name, _ in scope["headers"]):
+            return None
+        inner = self._lifetimes.begin(scope)
+        try:
+            self._gate.check(inner)
+            self._gate.check_room(inner)
+        except ApiError as error:
+            return self._told(error, inner)
+        lifetime_in(inner).end()  # a place came free just now
+        return None
+
+    def _told(self, error: ApiError, inner: Scope) -> EarlyAnswer:
+        body = msgspec.json.encode(error_body(error, inner["path"], lifetime_in(inner).request_id))
+        headers = {
+            **error.headers,
+            "content-length": str(len(body)),
+            "content-type": "application/json",
+            **self._lifetimes.headers(inner),
+        }
+        encoded = [
+            (name.lower().encode(), text.encode("latin-1")) for name, text in headers.items()
+        ]
+        return EarlyAnswer(error.status, encoded, body, partial(self._lifetimes.end, inner))

@@ -38,7 +38,7 @@ from thirdeye.server.engine.process.messages import (
     Watch,
 )
 from thirdeye.server.engine.process.spawn import bind_to_parent
-from thirdeye.server.heap import freeze_heap
+from thirdeye.server.garbage_collection import freeze_heap
 
 logger = logging.getLogger(__name__)
 

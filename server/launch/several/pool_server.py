@@ -9,7 +9,7 @@ from thirdeye.server.api.pool.model_terms import ModelTerms, gib
 from thirdeye.server.api.pool.pool_state import PoolState
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.errors import ServiceUnavailable
-from thirdeye.server.heap import freeze_heap
+from thirdeye.server.garbage_collection import freeze_heap
 from thirdeye.server.launch.asgi_app import create_pool_app
 from thirdeye.server.launch.console import say
 from thirdeye.server.launch.replica import api_config, reread_keys

@@ -9,7 +9,7 @@ import gc, json, sys
 from collections import deque
 loaded = [[i] for i in range(400_000)]
 if "frozen" in sys.argv:
-    from thirdeye.server.heap import freeze_heap
+    from thirdeye.server.garbage_collection import freeze_heap
     freeze_heap()
 found = [0]
 gc.callbacks.append(lambda _, info: found.append(info["collected"]))  # 0 at its start
