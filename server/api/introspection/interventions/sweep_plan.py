@@ -58,6 +58,7 @@ async def with_interventions(
         _check_attribution(body)
         for i, asked in enumerate(body.interventions):
             edits.append(await edit_spec(asked, texts, f"interventions[{i}]"))
+    _check_used(body, [sweep.edit] if sweep else edits)
     room = model.max_model_len - num_tokens
     if body.continued is not None and body.continued > room:
         raise refuse("continue", f"must be at most {room} beside this text, got {body.continued}.")
@@ -84,6 +85,17 @@ def _check_swept(body: InspectRequest, num_tokens: int) -> None:
     if num_tokens > MAX_SWEPT_TOKENS:
         rule = f"is for texts of at most {MAX_SWEPT_TOKENS} tokens, got {num_tokens}: cut the text."
         raise refuse("sweep", rule)
+
+
+def _check_used(body: InspectRequest, edits: list[EditSpec]) -> None:
+    """Raises `InvalidRequest` for texts that nothing is taken from."""
+    changes = {edit.change for edit in edits}
+    for name, change, is_given in (
+        ("source", "source", body.source is not None),
+        ("mean_of", "mean", bool(body.mean_of)),
+    ):
+        if is_given and change not in changes:
+            raise refuse(name, f"is taken from by no intervention: one must 'set' '{change}'.")
 
 
 def _check_attribution(body: InspectRequest) -> None:
