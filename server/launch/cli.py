@@ -1,5 +1,6 @@
 """The command `thirdeye`. A command imports what it needs when it runs: --help stays quick."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -122,6 +123,33 @@ def complete(
             prompt, url, api_key, model, system, raw, params, is_calm=True, is_resumed=resume
         )
     )
+
+
+@app.command(name="inspect", cls=GroupedCommand)
+def inspect_text(
+    text: Annotated[str, typer.Argument(help="The text to look into.")],
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    model: NameOption = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TOKEN", help="Whose logit to take apart; two: their difference."),
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="Switch off heads, kv_heads, mlps or attentions."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the whole answer here.")
+    ] = None,
+    png_file: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Draw it (needs matplotlib).")
+    ] = None,
+) -> None:
+    """Look into a text with a running server: surprisal, next token, what its logit is made of."""
+    from thirdeye.clients.inspection.inspect_command import run_inspect
+
+    raise typer.Exit(run_inspect(text, url, api_key, model, compare, sweep, json_file, png_file))
 
 
 @app.command(cls=GroupedCommand)
