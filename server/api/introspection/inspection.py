@@ -10,7 +10,7 @@ from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.api.introspection.inspection_numbers import Numbers
 from thirdeye.server.api.introspection.interventions.effect_answers import (
     MeasuredNoise,
-    Outcome,
+    InterventionOutcome,
     SweptOutcome,
 )
 
@@ -146,10 +146,10 @@ class WholeInspection(InspectionHead, kw_only=True, tag_field="object", tag="ins
     attribution: AttributedLogit | UnsetType = UNSET
     head_scores: HeadScores | UnsetType = UNSET
     compare: list[InspectedToken] | UnsetType = UNSET
-    base: Outcome | UnsetType = UNSET  # the text as it is; so is `base_next_token`
+    base: InterventionOutcome | UnsetType = UNSET  # the text as it is; so is `base_next_token`
     base_next_token: Guessed | UnsetType = UNSET  # at the last token
-    changed: Outcome | UnsetType = UNSET
-    source: Outcome | UnsetType = UNSET  # the text that edits take from, as it is
+    changed: InterventionOutcome | UnsetType = UNSET
+    source: InterventionOutcome | UnsetType = UNSET  # the text that edits take from, as it is
     noise: MeasuredNoise | UnsetType = UNSET
     continued: Continuation | UnsetType = UNSET
     layers: list[InspectedLayer]
@@ -180,10 +180,10 @@ class InspectionEnd(Struct, kw_only=True, tag_field="object", tag="inspection.en
     attribution: AttributedLogit | UnsetType = UNSET
     head_scores: HeadScores | UnsetType = UNSET
     compare: list[InspectedToken] | UnsetType = UNSET
-    base: Outcome | UnsetType = UNSET  # the text as it is; so is `base_next_token`
+    base: InterventionOutcome | UnsetType = UNSET  # the text as it is; so is `base_next_token`
     base_next_token: Guessed | UnsetType = UNSET  # at the last token
-    changed: Outcome | UnsetType = UNSET
-    source: Outcome | UnsetType = UNSET  # the text that edits take from, as it is
+    changed: InterventionOutcome | UnsetType = UNSET
+    source: InterventionOutcome | UnsetType = UNSET  # the text that edits take from, as it is
     noise: MeasuredNoise | UnsetType = UNSET
     continued: Continuation | UnsetType = UNSET
 

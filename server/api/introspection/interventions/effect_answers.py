@@ -13,7 +13,7 @@ from thirdeye.server.engine.interface.trace import Array
 NOISE_SDS = 3  # two ends that lie closer than so many deviations of the noise have nothing between
 
 
-class Outcome(Struct, kw_only=True):
+class InterventionOutcome(Struct, kw_only=True):
     """Of the next token. `kl`: KL(base || this) in nats; `logit_difference`: of the first token of
     `compare` less the second, null where there is one; `logprobs` and `ranks` (how many tokens are
     likelier) of each."""
@@ -34,7 +34,7 @@ class MeasuredNoise(Struct):
     logit_difference_sd: float | None
 
 
-class SweptOutcome(Outcome, kw_only=True):
+class SweptOutcome(InterventionOutcome, kw_only=True):
     """One variant; `recovered`: of the way from the base's logit difference to the source's, null
     where these are too close together to tell."""
 
@@ -46,11 +46,11 @@ class SweptOutcome(Outcome, kw_only=True):
     recovered: float | UnsetType | None = UNSET
 
 
-def outcome(row: Sequence[float]) -> Outcome:
+def outcome(row: Sequence[float]) -> InterventionOutcome:
     """row [6], as `EFFECT_FIELDS`."""
     kl, difference, first, second, rank, other_rank = row
     has_second = not math.isnan(second)
-    return Outcome(
+    return InterventionOutcome(
         kl=rounded(max(kl, 0.0)),
         logit_difference=rounded(difference) if has_second else None,
         logprobs=[rounded(first), *([rounded(second)] if has_second else [])],
@@ -58,7 +58,7 @@ def outcome(row: Sequence[float]) -> Outcome:
     )
 
 
-def outcome_of(arrays: dict[str, Array], name: str) -> Outcome | UnsetType:
+def outcome_of(arrays: dict[str, Array], name: str) -> InterventionOutcome | UnsetType:
     return outcome(floats(arrays[name])) if name in arrays else UNSET
 
 
