@@ -9,8 +9,8 @@ from msgspec import UNSET, Struct, UnsetType
 from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.api.introspection.inspection_numbers import Numbers
 from thirdeye.server.api.introspection.interventions.effect_answers import (
-    MeasuredNoise,
     InterventionOutcome,
+    MeasuredNoise,
     SweptOutcome,
 )
 
