@@ -187,6 +187,22 @@ def doctor() -> None:
     raise typer.Exit(show_doctor())
 
 
+@app.command(cls=GroupedCommand)
+def rank(
+    join: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="`--rank-address` of the server to join.")
+    ],
+    secret_file: Annotated[
+        str, typer.Option(metavar="FILE", help="The same as its --rank-secret-file.")
+    ],
+    model: ModelArgument = None,
+) -> None:
+    """Compute a share of a model that a server on another host serves, until it is stopped."""
+    from thirdeye.server.launch.rank_command import run_rank
+
+    raise typer.Exit(run_rank(model, join, secret_file))
+
+
 @app.callback(invoke_without_command=True)
 def root(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
