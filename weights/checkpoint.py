@@ -16,6 +16,7 @@ from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf import format as gguf
 from thirdeye.weights.formats.gguf.gguf_checkpoint import GGUFCheckpoint
 from thirdeye.weights.formats.huggingface import HuggingFaceCheckpoint
+from thirdeye.weights.formats.other_formats import first_bytes, no_model_file
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
@@ -77,17 +78,8 @@ def open_checkpoint(path: Path) -> Checkpoint:
     by their hash. Raises `ModelFormatError`."""
     if path.is_dir():
         return HuggingFaceCheckpoint(path)
-    if path.is_file() and (path.suffix == ".gguf" or _begins_with(path, gguf.MAGIC)):
+    if not path.exists():
+        raise ModelFormatError(path, "no such file or directory.")
+    if path.suffix == ".gguf" or first_bytes(path).startswith(gguf.MAGIC):
         return GGUFCheckpoint(path)
-    problem = (
-        "is neither a directory nor a GGUF file" if path.exists() else "no such file or directory"
-    )
-    raise ModelFormatError(path, f"{problem}.")
-
-
-def _begins_with(path: Path, magic: bytes) -> bool:
-    try:
-        with path.open("rb") as file:
-            return file.read(len(magic)) == magic
-    except OSError as error:
-        raise ModelFormatError(path, f"cannot be read: {error.strerror}.") from error
+    raise no_model_file(path)

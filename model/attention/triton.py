@@ -108,7 +108,7 @@ class TritonAttention:
             *keys.stride()[:3], batch.block_table.stride(0), max_splits,
             GROUP=group, NUM_KV_HEADS=num_kv_heads, BLOCK_SIZE=block_size,
             BLOCK_Q=sizes.tokens, BLOCK_M=sizes.rows, BLOCK_N=sizes.keys,
-            NUM_LANES=sizes.num_lanes, IS_DECODE=plan.is_decode, HAS_SOFTCAP=softcap > 0,
+            HAS_LANES=sizes.num_lanes > 1, IS_DECODE=plan.is_decode, HAS_SOFTCAP=softcap > 0,
             HAS_SLOPES=slopes is not None, HAS_SCALES=key_exponents is not None,
             num_warps=sizes.num_warps, num_stages=sizes.num_stages, **cut,
         )  # fmt: skip

@@ -2,7 +2,7 @@
 
     queries of a tile        BLOCK_Q tokens x the query heads that share one KV head: BLOCK_M rows
     keys of a sequence       split 0 | split 1 | split 2 | ...       KEYS_PER_SPLIT keys each
-    a lane                   computes the splits lane, lane + NUM_LANES, ...
+    a lane                   computes every so manieth split: lane, lane + number of lanes, ...
 
 Within a split the softmax runs online, tile by tile of BLOCK_N keys (Milakov, Gimelshein 2018; Dao
 2023); splits are then merged one after the other, from the first. With one lane that happens in the
@@ -17,6 +17,8 @@ captured graph can be replayed as sequences grow.
 import triton
 import triton.language as tl
 
+# Integers that change from step to step: one machine code for all, compiled before anybody waits.
+BY_BATCH = ("num_sequences", "stride_table", "max_splits")
 LOG2_E = tl.constexpr(1.4426950408889634)  # the hardware computes powers of 2
 
 
@@ -120,7 +122,7 @@ def add_sinks(maximum, total, mixed, sinks):
     return merge(maximum, total, mixed, sinks * LOG2_E, tl.zeros_like(total) + 1.0, nothing)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=BY_BATCH)
 def paged_attention_kernel(
     output, query, key_cache, value_cache, block_table, seq_lens, query_start_loc, sinks, slopes,
     split_maximum, split_total, split_mixed, key_exponents, value_exponents,
@@ -130,7 +132,7 @@ def paged_attention_kernel(
     GROUP: tl.constexpr, NUM_KV_HEADS: tl.constexpr, BLOCK_SIZE: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
     BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-    KEYS_PER_SPLIT: tl.constexpr, NUM_LANES: tl.constexpr, IS_DECODE: tl.constexpr,
+    KEYS_PER_SPLIT: tl.constexpr, HAS_LANES: tl.constexpr, IS_DECODE: tl.constexpr,
     WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
     HAS_SLOPES: tl.constexpr, HAS_SCALES: tl.constexpr,
 ):  # fmt: skip
@@ -171,7 +173,7 @@ def paged_attention_kernel(
     maximum = tl.full([BLOCK_M], -float("inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     mixed = tl.zeros([BLOCK_M, BLOCK_D], tl.float32)
-    for split in range(first_split + lane, num_splits, NUM_LANES):
+    for split in range(first_split + lane, num_splits, tl.num_programs(2)):
         start = split * KEYS_PER_SPLIT
         own_maximum, own_total, own_mixed = attend_split(
             q, positions, is_row, own_slopes, key_base, value_base,
@@ -182,7 +184,7 @@ def paged_attention_kernel(
             BLOCK_SIZE, BLOCK_M, BLOCK_N, HEAD_DIM, BLOCK_D, NUM_KV_HEADS,
             WINDOW, HAS_SOFTCAP, HAS_SLOPES, HAS_SCALES,
         )  # fmt: skip
-        if NUM_LANES == 1:
+        if not HAS_LANES:
             maximum, total, mixed = merge(
                 maximum, total, mixed, own_maximum, own_total, own_mixed
             )  # fmt: skip
@@ -192,7 +194,7 @@ def paged_attention_kernel(
             tl.store(split_total + share, own_total, mask=is_row)
             into = share[:, None] * HEAD_DIM + channels[None, :]
             tl.store(split_mixed + into, own_mixed, mask=is_element)
-    if NUM_LANES == 1:
+    if not HAS_LANES:
         if HAS_SINKS:
             sink = tl.load(sinks + heads, mask=is_row, other=0.0).to(tl.float32)
             maximum, total, mixed = add_sinks(maximum, total, mixed, sink)
@@ -201,7 +203,7 @@ def paged_attention_kernel(
         tl.store(output + into[:, None] + channels[None, :], mixed, mask=is_element)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=BY_BATCH)
 def merge_splits_kernel(
     output, split_maximum, split_total, split_mixed, seq_lens, sinks,
     stride_output_token, stride_output_head, max_splits,

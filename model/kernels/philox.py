@@ -18,7 +18,7 @@ KEY_STEP = 0x9E3779B9
 FLOAT_BITS = 24
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"], do_not_specialize_on_alignment=["seeds", "positions"])
 def philox_kernel(
     output, seeds, positions, num_rows,
     NUM_ROUNDS: tl.constexpr, MULTIPLIER: tl.constexpr, KEY_STEP: tl.constexpr,

@@ -44,7 +44,7 @@ def small_numbers(halves, dtype: tl.constexpr):
     return numbers.to(dtype)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])  # one machine code for every number of rows
 def quantized_matmul_kernel(
     output, x, numbers, scales, bias, num_rows, out_features, in_features,
     GROUP: tl.constexpr, NUM_SPLITS: tl.constexpr, HAS_BIAS: tl.constexpr,
@@ -92,7 +92,7 @@ def quantized_matmul_kernel(
     tl.store(output + into, total.to(output.dtype.element_ty), is_row[:, None] & is_column[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows"])
 def add_splits_kernel(
     output, shares, bias, num_rows, out_features,
     NUM_SPLITS: tl.constexpr, HAS_BIAS: tl.constexpr, BLOCK: tl.constexpr,

@@ -55,6 +55,8 @@ def _at_once(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _in_tiles(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    if not len(x):  # a chunk of a prompt after which nobody is sampled
+        return x.new_empty(0, weight.shape[0])
     padded = F.pad(x, (0, 0, 0, -len(x) % TILE_ROWS))
     starts = range(0, len(padded), TILE_ROWS)
     parts = [_packed_linear(padded[i : i + TILE_ROWS], weight, bias) for i in starts]

@@ -71,6 +71,14 @@ def bench_engine(
             rich_help_panel=WORK,
         ),
     ] = 0,
+    profile: Annotated[
+        bool,
+        typer.Option(
+            "--profile",
+            help="On a GPU, behind all that is timed: the share of a step in which it is idle.",
+            rich_help_panel=WORK,
+        ),
+    ] = False,
     bandwidth: Annotated[
         float | None,
         typer.Option(
@@ -82,7 +90,7 @@ def bench_engine(
 ) -> None:
     """Time the engine alone, with random weights of any shape. On a CPU --quantize auto is what
     serves there."""
-    from thirdeye.server.bench.engine import run
+    from thirdeye.server.bench.measure import run
     from thirdeye.server.bench.random_model import default_batches
     from thirdeye.server.bench.report import Plan
 
@@ -102,6 +110,7 @@ def bench_engine(
             kv_dtype=kv_dtype,
             prefills=prefill or [],
             is_deterministic=deterministic,
+            is_profiled=profile,
         )
         for line in run(plan):
             typer.echo(line)

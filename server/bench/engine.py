@@ -7,12 +7,12 @@ cannot do without reading (every weight but the embedding tables once, and the k
 the batch), divided by the memory's bandwidth, which is measured by a copy unless it is given.
 """
 
-import json
+import gc
 import random
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -67,7 +67,13 @@ class EngineBench:
     def engine(
         self, max_num_seqs: int, num_tokens: int, longest: int, num_batched_tokens: int = 0
     ) -> EngineCore:
-        """KV for `num_tokens`, as far as the memory holds them: more are preempted, as served."""
+        """KV for `num_tokens`, as far as the memory holds them: more are preempted, as served.
+
+        An engine refers to itself, so the one before is in memory until it is looked for.
+        """
+        gc.collect()
+        if self.is_cuda:
+            torch.cuda.empty_cache()
         wanted = num_tokens // BLOCK_SIZE + max_num_seqs + 1
         room = kv_budget(self.device, None) // self.block_bytes if self.is_cuda else wanted
         config = EngineConfig(
@@ -133,8 +139,17 @@ class EngineBench:
 
     def cell(self, batch: int, context: int) -> Cell:
         """The context is reached in the middle of the timed steps."""
+        core = self.decoding(batch, context)
+        times = [self.timed_step(core) for _ in range(self.plan.steps)]
+        step = statistics.median(times)
+        floor = (self.weight_bytes + batch * context * self.kv_bytes) / self.bandwidth
+        core.abort_all()
+        return Cell(batch, context, 1e3 * step, batch / step, 1e3 * floor, floor / step, None)
+
+    def decoding(self, batch: int, context: int) -> EngineCore:
+        """An engine whose prompts are computed: every step gives every row a token."""
         prompt = max(1, context - self.plan.steps // 2)
-        answer = (2 if self.is_cuda else 1) * self.plan.steps + 4  # on a GPU as many profiled
+        answer = self.plan.steps + 4
         needed = prompt + answer
         if needed > self.config.max_position_embeddings:
             limit = self.config.max_position_embeddings
@@ -147,25 +162,26 @@ class EngineBench:
         for i in range(batch):
             core.add(self.request(i, self.prompt(tokens, prompt), answer))
         computed = 0
-        while computed < batch:  # prompts first: afterwards every step gives every row a token
+        while computed < batch:
             computed += sum(bool(output.token_ids) for output in checked(core))
-        times = [self.timed_step(core) for _ in range(self.plan.steps)]
-        step = statistics.median(times)
-        floor = (self.weight_bytes + batch * context * self.kv_bytes) / self.bandwidth
-        idle = self.idle_share(core, statistics.mean(times))
-        core.abort_all()
-        return Cell(batch, context, 1e3 * step, batch / step, 1e3 * floor, floor / step, idle)
+        return core
 
-    def idle_share(self, core: EngineCore, step: float) -> float | None:
-        """1 - kernels' time / a step's: the kernels' from profiled steps, the step's from those
-        before, which the profiler did not slow down."""
+    def profiled(self, cell: Cell) -> Cell:
+        """With the share in which no kernel runs: kernels' time from profiled steps, the steps' own
+        from the cell. A profiler stays attached, so nothing is timed behind this."""
+        core = self.decoding(cell.batch, cell.context)
 
         def work() -> None:
             for _ in range(self.plan.steps):
                 checked(core)
 
-        busy = profiled_busy_seconds(work, self.device) if self.is_cuda else None
-        return None if busy is None else max(0.0, 1 - busy / self.plan.steps / step)
+        busy = profiled_busy_seconds(work, self.device)
+        core.abort_all()
+        if busy is None:
+            return cell
+        return replace(
+            cell, gpu_idle_share=max(0.0, 1 - 1e3 * busy / self.plan.steps / cell.step_ms)
+        )
 
     def prefill(self, length: int, repeats: int = 3) -> Prefill:
         """The least of a few prompts' only steps, behind one that is not timed. The token that a
@@ -238,32 +254,3 @@ def checked(core: EngineCore) -> list[StepOutput]:
         if output.finish_reason is FinishReason.ERROR:
             raise RuntimeError(f"The engine failed: {output.error}")
     return outputs
-
-
-def run(plan: Plan) -> Iterator[str]:
-    """Lines for a person as they come to be; the last is JSON."""
-    with torch.inference_mode():
-        bench = EngineBench(plan)
-        yield from bench.head()
-        cells, prefills = [], []
-        for context in plan.contexts:
-            for batch in plan.batches:
-                cells.append(cell := bench.cell(batch, context))
-                yield str(cell)
-        for length in plan.prefills:
-            prefills.append(prefill := bench.prefill(length))
-            yield str(prefill)
-        work = None
-        if plan.workload:
-            yield f"nano-vllm workload: {plan.workload} sequences, all at once, to the end ..."
-            work = bench.workload(plan.workload)
-            yield str(work)
-        yield json.dumps(
-            bench.facts()
-            | {
-                "cells": [asdict(cell) for cell in cells],
-                "matmul_rate": bench.matmul_rate if prefills else None,
-                "prefills": [asdict(prefill) for prefill in prefills],
-                "workload": asdict(work) if work else None,
-            }
-        )

@@ -22,6 +22,7 @@ class Plan:
     kv_dtype: str = "auto"
     prefills: Sequence[int] = ()  # lengths of lone prompts
     is_deterministic: bool = False  # the same bits in any batch
+    is_profiled: bool = False  # cells on a GPU say how long it is idle
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Cell:
     tokens_per_second: float
     floor_ms: float
     share_of_floor: float  # 1 is as fast as the memory allows
-    gpu_idle_share: float | None  # of the time, no kernel runs; None on a CPU
+    gpu_idle_share: float | None  # of the time, no kernel runs; None: not profiled
 
     def __str__(self) -> str:
         idle = self.gpu_idle_share

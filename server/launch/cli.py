@@ -208,9 +208,9 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     if version:
-        from importlib.metadata import version as installed
+        from thirdeye.server.version import VERSION
 
-        typer.echo(f"thirdeye {installed('thirdeye-server')}")
+        typer.echo(f"thirdeye {VERSION}")
         raise typer.Exit
 
 

@@ -1,6 +1,5 @@
 """The commands that need no server: list, rm, doctor. Each returns an exit status."""
 
-import importlib.metadata
 import platform
 import sys
 
@@ -11,6 +10,7 @@ from rich.table import Table
 from thirdeye.server.engine.execution.cpu_threads import own_cpus
 from thirdeye.server.launch.console import fail, say
 from thirdeye.server.load.native_kernels import native_status, wheel_status
+from thirdeye.server.version import VERSION, version_of
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.inventory import files_to_remove, list_models, remove, size_of
 from thirdeye.weights.paths import models_directory
@@ -57,10 +57,10 @@ def show_doctor() -> int:
     import torch  # noqa: PLC0415 (the other commands do without its two seconds)
 
     table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("thirdeye", importlib.metadata.version("thirdeye-server"))
+    table.add_row("thirdeye", VERSION)
     table.add_row("python", f"{platform.python_version()} on {platform.platform()}")
     for package in PACKAGES:
-        table.add_row(package, importlib.metadata.version(package))
+        table.add_row(package, version_of(package, "not installed"))
     table.add_row("cpu threads", str(torch.get_num_threads()))
     table.add_row("native kernels", native_status())
     table.add_row("kernels of the wheel", wheel_status())

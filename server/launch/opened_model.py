@@ -4,7 +4,6 @@ The engine's process, built by `server/load/load_engine.py`, loads the weights.
 """
 
 import hashlib
-import importlib.metadata
 import json
 import logging
 import time
@@ -24,13 +23,13 @@ from thirdeye.server.launch.model_template import ending_turns, make_template
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.tools.form import MARKUP
+from thirdeye.server.version import VERSION
 from thirdeye.weights.catalog import CATALOG, DEFAULT
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.resolve import resolve_model
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 logger = logging.getLogger(__name__)
-VERSION = importlib.metadata.version("thirdeye-server")
 ROOT = Path(__file__).resolve().parents[2]  # the rooms lie side by side, installed or not
 
 

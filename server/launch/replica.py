@@ -14,7 +14,7 @@ from thirdeye.server.engine.interface.types import EngineInfo
 from thirdeye.server.engine.process.process_engine import OnProgress
 from thirdeye.server.engine.process.spawn import Spawned
 from thirdeye.server.launch.asgi_app import create_app
-from thirdeye.server.launch.opened_model import VERSION, OpenedModel
+from thirdeye.server.launch.opened_model import OpenedModel
 from thirdeye.server.launch.start_engine import ModelEngine
 from thirdeye.server.settings.api_keys import check_gateway
 from thirdeye.server.settings.api_settings import AccessSettings
@@ -22,6 +22,7 @@ from thirdeye.server.settings.settings import Settings
 from thirdeye.server.tracing.otel_tracer import otlp_tracer
 from thirdeye.server.tracing.request_trace import NO_TRACER, Tracer
 from thirdeye.server.transport.shutdown import end_answers, until_idle
+from thirdeye.server.version import VERSION
 
 logger = logging.getLogger("thirdeye.serve")
 

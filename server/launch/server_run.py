@@ -24,7 +24,7 @@ from thirdeye.server.api.pool.model_terms import DoesNotFit
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults, shown
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.launch.console import LoadingProgress, fail, say
-from thirdeye.server.launch.opened_model import VERSION, open_model
+from thirdeye.server.launch.opened_model import open_model
 from thirdeye.server.launch.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.replica import Replica
 from thirdeye.server.launch.several.model_specs import ModelsUnclear, read_specs
@@ -40,6 +40,7 @@ from thirdeye.server.text.templates.chat_template import ChatTemplateError
 from thirdeye.server.tracing.otel_tracer import TracingUnavailable
 from thirdeye.server.transport.connection_guard import guarded
 from thirdeye.server.transport.server import SIGNALS, bind, serve, url_of
+from thirdeye.server.version import VERSION
 from thirdeye.weights.catalog import CATALOG, DEFAULT
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.hub.hub_store import find_hub_model

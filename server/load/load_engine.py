@@ -29,7 +29,7 @@ from thirdeye.server import logs
 from thirdeye.server.engine.cache.kv_budget import plan_kv
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.layer_inspector import MAX_ROWS, LayerInspector
-from thirdeye.server.engine.core.warmup import warm_up
+from thirdeye.server.engine.core.warmup import prompt_lengths, warm_up
 from thirdeye.server.engine.distributed.leader import end_process
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
@@ -115,7 +115,7 @@ def load_engine(
     runner = ModelRunner(
         rank_group.wrap(model), kv_cache, config, device, choose_sampler(where.native)
     )
-    warm_up(runner, config)
+    warm_up(runner, config, prompt_lengths(device, config.max_num_batched_tokens))
     model.tape.num_missed = 0  # the steps of the warm-up are nobody's
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
     inspector = rank_group.wrap_inspector(LayerInspector(model, device, inspection_rows, kv_dtype))

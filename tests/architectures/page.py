@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thirdeye.weights.architectures.common.rope_scaling import KINDS
 from thirdeye.weights.architectures.registry import ARCHITECTURES
+from thirdeye.weights.architectures.wrappers import WRAPPERS
 from thirdeye.weights.formats.quantized.methods import METHODS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
@@ -22,8 +23,11 @@ is one row.
 ## Architectures
 
 `model_type` stands in config.json, the other name in a GGUF file (`general.architecture`); where
-there is none, that form is not read. A Mistral's GGUF file says `llama`. Of `gemma3` and
-`mistral3`, which also see, the part that reads and writes text is served.
+there is none, that form is not read. A Mistral's and a Mixtral's GGUF files say `llama`; the latter
+may hold each expert's matrices as tensors of their own, as files of early 2024 do. Of models that
+also see, the part that reads and writes text is served, and of these alone:
+{wrappers}.
+Their chat templates often read a list of parts, and are then given a message's text as one.
 
 | models | `model_type` | in GGUF |
 |---|---|---|
@@ -76,7 +80,9 @@ def page() -> str:
         for found in ARCHITECTURES
     )
     methods = "".join(f"| `{name}` | {found.reads} |\n" for name, found in METHODS.items())
-    return HEAD + "".join(rows) + TAIL.format(kinds=", ".join(KINDS), methods=methods)
+    wrappers = ", ".join(f"`{name}`" for name in WRAPPERS)
+    head = HEAD.format(wrappers=wrappers)
+    return head + "".join(rows) + TAIL.format(kinds=", ".join(KINDS), methods=methods)
 
 
 def _names(names: Iterable[str]) -> str:

@@ -25,7 +25,7 @@ from thirdeye.server.bench.engine import EngineBench, checked
 from thirdeye.server.bench.report import Plan
 
 NAME = "random"
-START_SECONDS, ROUND_SECONDS = 45.0, 30.0  # at most
+START_SECONDS, ROUND_SECONDS = 120.0, 30.0  # at most: two imports of torch, a trial, 54 captures
 ROUNDS = 2
 TEMPERATURE = 0.6  # as `EngineBench.request`
 

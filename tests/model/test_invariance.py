@@ -57,6 +57,13 @@ def test_rows_of_a_product(shape: tuple[int, int], dtype: torch.dtype, threads: 
     assert heights_that_differ(random_linear(shape, RowInvariant(dtype), dtype), x) == []
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_no_row_at_all(dtype: torch.dtype) -> None:
+    """Nobody is sampled behind a chunk of a long prompt: the head is given nothing."""
+    nothing = torch.empty(0, 64, dtype=dtype)
+    assert random_linear((64, 96), RowInvariant(dtype), dtype)(nothing).shape == (0, 96)
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("width", [17, 97, 1100])
 @pytest.mark.parametrize("activation", OF_ONE)

@@ -97,7 +97,6 @@ ARCHITECTURES = (
     ERNIE4_5_MOE,
     GPT_OSS,
 )
-WRAPPERS = ("gemma3", "mistral3")  # of a text model and others, of which the text's is served
 
 
 def by_model_type(fields: Fields) -> Architecture:

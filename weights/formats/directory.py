@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.other_formats import IS_POINTER, POINTER, no_checkpoint
 
 MAX_JSON_BYTES = 1 << 26  # the largest tokenizer.json files have 35 MB
 MAX_PARSED_BYTES = 192 << 20  # they take about 140 MB
@@ -57,12 +58,11 @@ class Directory:
             return None
         return Fields(path, parse_object(path, text.removeprefix(BYTE_ORDER_MARK)))
 
-    def required_fields(self, name: str) -> Fields:
-        fields = self.fields(name)
+    def config(self) -> Fields:
+        """Of config.json, which makes a directory a checkpoint."""
+        fields = self.fields("config.json")
         if fields is None:
-            raise ModelFormatError(
-                self.path, f"there is no {name}: not a checkpoint in Hugging Face layout."
-            )
+            raise no_checkpoint(self.path)
         return fields
 
     def _is_inside(self, path: Path) -> bool:
@@ -81,6 +81,8 @@ class Directory:
 
 def parse_object(path: Path, text: str) -> dict[str, Any]:
     """Strict JSON, which must be an object. Raises `ModelFormatError`."""
+    if text.startswith(POINTER.decode()):
+        raise ModelFormatError(path, IS_POINTER)
     check_cost(path, text)
     try:
         value = json.loads(text, parse_constant=_refuse_constant)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.common.name_table import TensorTarget
-from thirdeye.weights.architectures.registry import WRAPPERS, by_model_type
+from thirdeye.weights.architectures.registry import by_model_type
+from thirdeye.weights.architectures.wrappers import text_part
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.fingerprint import fingerprint
 from thirdeye.weights.formats.chat_templates import (
@@ -39,11 +40,6 @@ DESCRIPTIONS = (
     "generation_config.json",
     *FILES,
 )
-OTHER_SENSES = tuple(
-    prefix + part
-    for prefix in ("", "model.")
-    for part in ("vision_tower.", "multi_modal_projector.")
-)
 logger = logging.getLogger(__name__)
 HUB_SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+$")
 
@@ -55,9 +51,9 @@ class HuggingFaceCheckpoint:
         self.path = path
         self.name = _name(path)
         self._directory = Directory(path)
-        self._fields = self._directory.required_fields("config.json")
-        text = self._text = _text_part(self._fields)
-        self._unread = () if text is self._fields else OTHER_SENSES
+        self._fields = self._directory.config()
+        text, self._unread = text_part(self._fields)
+        self._text = text
         architecture = by_model_type(text)
         self.architecture = text.text("model_type")
         self.config: ModelConfig = architecture.huggingface_config(text)
@@ -156,16 +152,6 @@ def _check_dtype(entry: ShardEntry, tensors: Mapping[str, ShardEntry]) -> None:
 def _are_equal(one: ShardEntry | QuantizedWeight, other: ShardEntry | QuantizedWeight) -> bool:
     """Bit for bit; what is quantized is nothing else's equal."""
     return isinstance(one, ShardEntry) and isinstance(other, ShardEntry) and are_equal(one, other)
-
-
-def _text_part(fields: Fields) -> Fields:
-    """The settings of the model that reads and writes text, which may be one of several. Whether
-    its head is its embeddings is said for the whole."""
-    text = fields.nested("text_config")
-    if text is None or fields.text("model_type") not in WRAPPERS:
-        return fields
-    key = "tie_word_embeddings"
-    return replace(text, values={**text.values, text.prefix + key: fields.boolean(key, True)})
 
 
 def _name(path: Path) -> str:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.directory import check_cost
+from thirdeye.weights.formats.other_formats import IS_POINTER, POINTER
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -116,7 +117,11 @@ def are_equal(one: ShardEntry, other: ShardEntry) -> bool:
 def _entries(shard: Path) -> list[ShardEntry]:
     try:
         with shard.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
+            begin = file.read(len(POINTER))
+            if begin == POINTER:
+                raise ModelFormatError(shard, IS_POINTER)
+            file.seek(8)
+            size = int.from_bytes(begin[:8], "little")
             if size > MAX_HEADER_BYTES:
                 raise ModelFormatError(
                     shard, f"says {size:,} bytes of header, the limit is {MAX_HEADER_BYTES:,}."

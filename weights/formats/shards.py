@@ -9,6 +9,7 @@ from pathlib import Path
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.other_formats import CONVERT
 
 INDEX = "model.safetensors.index.json"
 
@@ -25,8 +26,7 @@ def find_shards(directory: Directory) -> list[Path]:
     if not shards:
         raise ModelFormatError(
             directory.path,
-            "there are no .safetensors files. Pickled checkpoints (.bin, .pt) are not supported: "
-            "convert them with save_pretrained(..., safe_serialization=True).",
+            f"there are no .safetensors files. {CONVERT}",
         )
     return [shard for shard in shards if shard is not None]
 

@@ -7,9 +7,10 @@
 The path decides, since an error may come before any route is found (a wrong key, a wrong method).
 Only how an error looks hangs on it, never whether a caller may pass. Anthropic has a type for each
 status and no field for the parameter, Ollama has the message alone: it names the field.
+The numbers of a prompt that does not fit stand beside the message in the first two.
 """
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from thirdeye.server.errors import ApiError, Error
 
@@ -29,6 +30,8 @@ _ANTHROPIC_TYPES = {
 class AnthropicErrorFields(Struct):
     type: str
     message: str
+    n_prompt_tokens: int | UnsetType = UNSET  # as in `ErrorFields`
+    n_ctx: int | UnsetType = UNSET
 
 
 class AnthropicError(Struct, tag_field="type", tag="error"):
@@ -58,4 +61,4 @@ def ollama_error(error: ApiError) -> OllamaError:
 def anthropic_error(error: ApiError, request_id: str) -> AnthropicError:
     other = "invalid_request_error" if error.status < 500 else "api_error"
     kind = _ANTHROPIC_TYPES.get(error.status, other)
-    return AnthropicError(AnthropicErrorFields(kind, error.message), request_id)
+    return AnthropicError(AnthropicErrorFields(kind, error.message, **error.details), request_id)

@@ -49,7 +49,7 @@ class SlotField(IntEnum):
     FIRST_END = auto()  # the first position at which the answer may end; 0: anywhere
     NUM_BIASES = auto()
     HAS_GRAMMAR = auto()
-    BLOCKS = auto()  # the first block of its block table
+    BLOCKS = 16  # the first block of its block table, at a multiple of 16 bytes as kernels want it
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.errors import ServiceUnavailable
 from thirdeye.server.launch.asgi_app import create_pool_app
 from thirdeye.server.launch.console import say
-from thirdeye.server.launch.opened_model import VERSION
 from thirdeye.server.launch.replica import api_config, reread_keys
 from thirdeye.server.launch.several.open_models import Opened, loaded_at_start, make_pool
 from thirdeye.server.launch.spawner import EngineSpawner
 from thirdeye.server.settings.settings import Settings
 from thirdeye.server.tracing.otel_tracer import otlp_tracer
 from thirdeye.server.tracing.request_trace import NO_TRACER, Tracer
+from thirdeye.server.version import VERSION
 
 
 class PoolServer:

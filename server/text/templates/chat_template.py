@@ -25,6 +25,7 @@ from thirdeye.server.text.reasoning.reasoning_form import (
     find_reasoning_form,
 )
 from thirdeye.server.text.templates.completion_prompt import PromptTooLong, fewest_tokens
+from thirdeye.server.text.templates.continued_message import cut_at_mark, mark_end
 from thirdeye.server.text.templates.sandbox import TemplateRefusal, TemplateSandbox
 from thirdeye.server.text.templates.special_tokens import MARK, SpecialTokens
 from thirdeye.server.text.tokenizer import TokenizerLike
@@ -34,7 +35,6 @@ from thirdeye.server.text.tools.form import OPEN
 
 ROLES = ("developer", "system", "user", "assistant", "tool")
 MAX_REFUSAL_CHARS = 200
-_CUT = MARK * 3  # where a continued message ends; marks of messages stand at most two in a row
 _CANARY = "canary"
 _THOUGHT_NAMES = frozenset({"reasoning_content", "reasoning", "thinking"})  # in templates' messages
 _OURS = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
@@ -97,10 +97,22 @@ class ChatTemplate:
         self.reasoning_form = _reasoning_form(reasoning_format, source, tokenizer)
         self._thought_names = _THOUGHT_NAMES & _attributes(tree)
         self.for_tools = for_tools or self
-        if _CANARY not in self.render([{"role": "user", "content": _CANARY}], tools=example_tools):
-            raise ChatTemplateError("The chat template is broken: it drops a user's message.")
+        self._wants_parts = False
+        if not self._shows_user(example_tools):
+            self._wants_parts = True
+            if not self._shows_user(example_tools):
+                raise ChatTemplateError("The chat template is broken: it drops a user's message.")
         self.takes_system = self._shows_system()
         self.wants_argument_text = self.carries_tools and self._writes_argument_text()
+
+    def _shows_user(self, tools: Sequence[Mapping[str, Any]] | None) -> bool:
+        """Templates of models that also see may read a list of parts and drop a plain text."""
+        try:
+            return _CANARY in self.render([{"role": "user", "content": _CANARY}], tools=tools)
+        except ChatTemplateError:
+            if self._wants_parts:
+                raise
+            return False
 
     def _shows_system(self) -> bool:
         """Whether a system message in front reaches the model: some templates drop or refuse it."""
@@ -178,15 +190,24 @@ class ChatTemplate:
     ) -> str:
         """The rendered text, with its marks."""
         marked = [self._mark_message(message) for message in messages]
-        trailing = _mark_end(marked) if continue_final_message else ""
+        trailing = mark_end(marked) if continue_final_message else ""
+        if trailing is None:
+            raise ChatTemplateError(
+                "'continue_final_message' needs a last message of role assistant with text content."
+            )
         rendered = self._run(
-            messages=marked,
+            messages=[_in_parts(each) for each in marked] if self._wants_parts else marked,
             tools=None if tools is None else [self._specials.mark(dict(tool)) for tool in tools],
             add_generation_prompt=add_generation_prompt and not continue_final_message,
             **self._constants,
             **self._specials.mark(dict(variables or {})),
         )
-        return _cut(rendered, trailing) if continue_final_message else rendered
+        if not continue_final_message:
+            return rendered
+        begun = cut_at_mark(rendered, trailing)
+        if begun is None:
+            raise ChatTemplateError("The model's chat template cannot continue a message.")
+        return begun
 
     def _mark_message(self, message: Message) -> dict[str, Any]:
         role = message.get("role")
@@ -241,26 +262,9 @@ def _literal(tokenizer: TokenizerLike, token_id: int | None) -> str:
     return literals[0] if literals else ""
 
 
-def _mark_end(messages: list[dict[str, Any]]) -> str:
-    """Put `_CUT` behind the last message's text, and return the whitespace now behind the cut."""
-    last = messages[-1] if messages else {}
-    content = last.get("content")
-    if last.get("role") != "assistant" or not isinstance(content, str):
-        raise ChatTemplateError(
-            "'continue_final_message' needs a last message of role assistant with text content."
-        )
-    text = content.rstrip()
-    trailing = content[len(text) :]
-    last["content"] = f"{text}{_CUT}{trailing} "
-    return trailing
-
-
-def _cut(rendered: str, trailing: str) -> str:
-    """Up to the end of the last message; its trailing whitespace belongs to it if it survived.
-
-    The space that `_mark_end` added tells: a template that trims has taken both.
-    """
-    before, mark, after = rendered.rpartition(_CUT)
-    if not mark:
-        raise ChatTemplateError("The model's chat template cannot continue a message.")
-    return before + trailing if after.startswith(trailing + " ") else before
+def _in_parts(message: dict[str, Any]) -> dict[str, Any]:
+    """With its text as the one part of a list."""
+    content = message.get("content")
+    if not isinstance(content, str):
+        return message
+    return message | {"content": [{"type": "text", "text": content}]}

@@ -262,6 +262,16 @@ def test_what_is_refused(served: Served, changes: dict[str, Any], says_so: str) 
     assert error["request_id"] == answer.headers["request-id"] == answer.headers["x-request-id"]
 
 
+def test_a_prompt_that_does_not_fit_is_told_with_its_numbers(served: Served) -> None:
+    """By the names that they have in the other dialects."""
+    long = BODY | {"messages": [HI | {"content": "x" * 600}]}
+    error = httpx.post(f"{served.url}/v1/messages", json=long).json()["error"]
+    assert error["n_prompt_tokens"] > 600
+    assert error["n_ctx"] == 512
+    other = httpx.post(f"{served.url}/v1/messages", json=BODY | {"top_p": 2}).json()["error"]
+    assert other.keys() == {"type", "message"}
+
+
 def test_what_asks_for_nothing_passes(served: Served) -> None:
     neutral = {
         "thinking": {"type": "disabled"},

@@ -41,7 +41,7 @@ LLAMA_8B = {
 PLAIN = {"WINDOW": 0, "HAS_SOFTCAP": False, "HAS_SINKS": False, "HAS_SLOPES": False}
 EVERYTHING = {"WINDOW": 128, "HAS_SOFTCAP": True, "HAS_SINKS": True, "HAS_SLOPES": True}
 DECODE = {"BLOCK_Q": 1, "BLOCK_M": 16, "IS_DECODE": True}
-CHUNK = {"BLOCK_Q": 16, "BLOCK_M": 64, "IS_DECODE": False, "NUM_LANES": 1}
+CHUNK = {"BLOCK_Q": 16, "BLOCK_M": 64, "IS_DECODE": False, "HAS_LANES": False}
 TYPES = {
     "*bf16": (
         *("output", "query", "key_cache", "value_cache", "normed", "stream", "x", "delta"),
@@ -90,10 +90,11 @@ def main(is_every: bool) -> None:
     plain_cache, scaled_cache = ({"HAS_SCALES": False}, {}), ({"HAS_SCALES": True}, FP8_CACHE)
     for cache, own in forms(plain_cache, scaled_cache):
         compile_kernel(attention, LLAMA_8B | EVERYTHING | CHUNK | cache, **own)
-        compile_kernel(attention, LLAMA_8B | EVERYTHING | DECODE | {"NUM_LANES": 8} | cache, **own)
+        lanes = DECODE | {"HAS_LANES": True}
+        compile_kernel(attention, LLAMA_8B | EVERYTHING | lanes | cache, **own)
     for cache, own in (plain_cache, scaled_cache) if is_every else ():
         compile_kernel(attention, LLAMA_8B | PLAIN | CHUNK | cache, **own)
-        compile_kernel(attention, LLAMA_8B | PLAIN | DECODE | {"NUM_LANES": 1} | cache, **own)
+        compile_kernel(attention, LLAMA_8B | PLAIN | DECODE | {"HAS_LANES": False} | cache, **own)
     compile_kernel(paged_attention.merge_splits_kernel, LLAMA_8B | EVERYTHING)
     for has_delta in forms(False, True):
         compile_kernel(rms_norm.rms_norm_kernel, {"HAS_DELTA": has_delta, "BLOCK": 4096})

@@ -12,7 +12,7 @@ from thirdeye.model.native.library import Library
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
 from thirdeye.server.bench.device import busy_seconds
-from thirdeye.server.bench.engine import run
+from thirdeye.server.bench.measure import run
 from thirdeye.server.bench.model_shapes import LLAMA3_8B, QWEN3_0_6B, SHAPES
 from thirdeye.server.bench.random_model import random_model
 from thirdeye.server.bench.report import Plan

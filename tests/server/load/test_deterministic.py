@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from tests.gpu.deterministic import whole_model
+from tests.gpu.checks.deterministic import whole_model
 from tests.server.bench.test_bench_engine import plan
 from tests.tiny import tiny_llama
 from thirdeye.model.linear import choose_method as choose_quant
 from thirdeye.model.linear.fixed_tile import FixedTile
 from thirdeye.model.placement import Placement
-from thirdeye.server.bench.engine import run
+from thirdeye.server.bench.measure import run
 from thirdeye.server.load import deterministic
 from thirdeye.server.load.deterministic import check_deterministic
 

@@ -11,7 +11,7 @@ from tests.recipes import make_recipe
 from tests.server.bench.test_bench_engine import plan
 from tests.tiny import tiny_llama
 from thirdeye.model.attention.blocked import BlockedAttention
-from thirdeye.server.bench.engine import run
+from thirdeye.server.bench.measure import run
 from thirdeye.server.load.load_engine import load_engine
 from thirdeye.server.load.overlap import runs_ahead
 

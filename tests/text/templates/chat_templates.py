@@ -25,6 +25,19 @@ LLAMA3_SPECIALS = (
     "<|python_tag|>",
 )
 
+# As models that also see have it: a message's content is a list of parts.
+IN_PARTS = (
+    "{% for message in messages %}{{ message['role'] | capitalize }}"
+    "{{ ':' if message['content'][0]['type'] == 'image' else ': ' }}"
+    "{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}"
+    "{% else %}<image>{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant:{% endif %}"
+)
+SELECTED = (
+    "{% for message in messages %}{{ message.role | upper }} "
+    "{% for part in message.content | selectattr('type', 'equalto', 'text') %}{{ part.text }} "
+    "{% endfor %}{% endfor %}{% if add_generation_prompt %}ASSISTANT {% endif %}"
+)
 TOOLS = (
     "{% if tools %}<|im_start|>system\n{% for tool in tools %}{{ tool | tojson }}\n"
     "{% if tool.type == 'function' %}{{ tool.function.name }}{{ tool.function.description }}"

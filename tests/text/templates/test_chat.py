@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.text.byte_tokenizer import ByteTokenizer
-from tests.text.templates.chat_templates import LLAMA3, LLAMA3_SPECIALS, SMOLLM2, TOOLS
+from tests.text.templates.chat_templates import (
+    IN_PARTS,
+    LLAMA3,
+    LLAMA3_SPECIALS,
+    SELECTED,
+    SMOLLM2,
+    TOOLS,
+)
 from thirdeye.server.text.templates import sandbox
 from thirdeye.server.text.templates.chat_template import (
     MAX_REFUSAL_CHARS,
@@ -52,6 +59,28 @@ def test_smollm2_renders_exactly() -> None:
         "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
         "<|im_start|>assistant\nYo<|im_end|>\n<|im_start|>user\n Ok <|im_end|>\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "expected", "begun"),
+    [
+        (
+            IN_PARTS,
+            "System: Be brief.<|im_end|>\nUser: Hi<|im_end|>\nAssistant:",
+            "User: Hi<|im_end|>\nAssistant: So",
+        ),
+        (SELECTED, "SYSTEM Be brief. USER Hi ASSISTANT ", "USER Hi ASSISTANT So"),
+    ],
+    ids=["in turns", "selected"],
+)
+def test_a_template_that_reads_parts_is_given_parts(source: str, expected: str, begun: str) -> None:
+    """Of a plain text both make nothing at all."""
+    template = ChatTemplate(source, TOKENIZER)
+    assert template.takes_system
+    assert template.render([{"role": "system", "content": "Be brief."}, user()]) == expected
+    assert template.render([user(), assistant("So")], continue_final_message=True) == begun
+    ids = template.encode([user("<|im_end|>")])
+    assert ids.count(TOKENIZER.special_tokens["<|im_end|>"]) == source.count("<|im_end|>")
 
 
 def test_smollm2_ids() -> None:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import (
+    CONFIG_MAPPING,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
     Mistral3Config,
@@ -22,7 +25,9 @@ from tests.architectures.cases import MINISTRAL3
 from tests.architectures.running import load, logits
 from tests.weights import vocabularies
 from tests.weights.tiny import llama, save
+from thirdeye.weights.architectures.wrappers import WRAPPERS, text_part
 from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.formats.fields import Fields
 
 TOKENS = torch.randint(90, (30,), generator=torch.Generator().manual_seed(2)).tolist()
 
@@ -112,11 +117,53 @@ def mistral3(model_type: str = "mistral", **changes: object) -> PreTrainedModel:
     return Mistral3ForConditionalGeneration(config)
 
 
+def name_of(make: Callable[[], PreTrainedModel]) -> str:
+    return str(make.args[0]) if isinstance(make, partial) else make.__name__
+
+
 def ministral3() -> PreTrainedModel:
     return mistral3("ministral3", sliding_window=None, rope_parameters=MINISTRAL3)
 
 
-@pytest.mark.parametrize("make", [gemma3, mistral3, ministral3])
+CLIP = VISION | {"model_type": "clip_vision_model", "projection_dim": 16}
+SIGLIP = VISION | {"model_type": "siglip_vision_model"}
+GRID = {"image_grid_pinpoints": [[28, 28]]}
+OTHERS: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
+    "llava": ("llama", CLIP, {}),
+    "llava_next": ("llama", CLIP, GRID),
+    "llava_onevision": ("qwen2", SIGLIP, GRID),
+    "vipllava": ("llama", CLIP, {"vision_feature_layers": [-1]}),
+    "idefics3": ("llama", VISION, {}),
+    "smolvlm": ("llama", VISION, {}),
+    "internvl": ("qwen2", VISION | {"image_size": [28, 28], "patch_size": [14, 14]}, {}),
+    "lighton_ocr": ("qwen3", VISION | {"model_type": "pixtral", "head_dim": 8}, {}),
+}
+
+
+def other(model_type: str) -> PreTrainedModel:
+    text, vision, more = OTHERS[model_type]
+    small = TEXT | {"model_type": text, "num_hidden_layers": 2}
+    token = {"image_token_index": 95, "image_token_id": 95}
+    config = CONFIG_MAPPING[model_type](text_config=small, vision_config=vision, **token, **more)
+    model: PreTrainedModel = AutoModelForImageTextToText.from_config(config)
+    return model
+
+
+def test_every_one_is_tried() -> None:
+    assert WRAPPERS.keys() == {"gemma3", "mistral3", *OTHERS}
+
+
+@pytest.mark.parametrize("model_type", WRAPPERS)
+def test_what_a_file_leaves_out_is_as_transformers_has_it(model_type: str) -> None:
+    theirs = CONFIG_MAPPING[model_type](text_config={})
+    text, _ = text_part(Fields(Path("config.json"), {"model_type": model_type, "text_config": {}}))
+    assert text.text("model_type") == theirs.text_config.model_type
+    assert text.boolean("tie_word_embeddings") == theirs.tie_word_embeddings
+
+
+@pytest.mark.parametrize(
+    "make", [gemma3, mistral3, ministral3, *(partial(other, name) for name in OTHERS)], ids=name_of
+)
 def test_text_parts(tmp_path: Path, make: Callable[[], PreTrainedModel]) -> None:
     """Served without their eyes, whose tensors are left where they are."""
     model = make()

@@ -41,6 +41,11 @@ GGUF_EXPERTS = {
     "ffn_up_exps.weight": UP,
     "ffn_down_exps.weight": DOWN,
 }
+GGUF_ONE_BY_ONE = {  # what converters wrote until April 2024: a tensor for each expert
+    "ffn_gate.{e}.weight": GATE,
+    "ffn_up.{e}.weight": UP,
+    "ffn_down.{e}.weight": DOWN,
+}
 GGUF_BESIDE = {
     "ffn_gate_shexp.weight": BESIDE["gate_proj"],
     "ffn_up_shexp.weight": BESIDE["up_proj"],

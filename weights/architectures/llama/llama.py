@@ -11,6 +11,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.experts import (
     GGUF_EXPERTS,
+    GGUF_ONE_BY_ONE,
     gguf_experts,
     with_experts,
 )
@@ -44,7 +45,9 @@ def gguf_names(config: ModelConfig) -> NameTable:
         reorder_query=rotate_half_rows(config.num_heads),
         reorder_key=rotate_half_rows(config.num_kv_heads),
     )
-    return with_experts(table, config, GGUF_EXPERTS) if config.experts else table
+    if not config.experts:
+        return table
+    return with_experts(table, config, GGUF_EXPERTS | GGUF_ONE_BY_ONE)
 
 
 LLAMA = Architecture(

@@ -15,6 +15,7 @@ from thirdeye.weights.architectures.common.name_table import (
 PREFIXES = (  # of a whole model, of the text part of one with more senses, in their two orders
     "language_model.model.",
     "model.language_model.",
+    "model.text_model.",
     "language_model.",
     "model.",
 )

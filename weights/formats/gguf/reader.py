@@ -19,6 +19,7 @@ from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.gguf import format as gguf
 from thirdeye.weights.formats.gguf.cursor import Cursor
 from thirdeye.weights.formats.gguf.format import TensorType
+from thirdeye.weights.formats.other_formats import IS_POINTER, POINTER, first_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ def _map(path: Path) -> mmap.mmap:
 
 def _read_header(cursor: Cursor) -> tuple[int, int]:
     if cursor.take(4) != gguf.MAGIC:
+        if first_bytes(cursor.path).startswith(POINTER):
+            raise ModelFormatError(cursor.path, IS_POINTER)
         raise ModelFormatError(cursor.path, "is not a GGUF file (wrong magic).", offset=0)
     version = cursor.u32()
     if int.from_bytes(version.to_bytes(4, "big"), "little") in gguf.VERSIONS:

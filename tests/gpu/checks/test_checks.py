@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.gpu.checks import Check, checks
+from tests.gpu.checks.all_checks import Check, checks
 
 pytestmark = pytest.mark.gpu
 ALL = dict(checks())

@@ -1,7 +1,7 @@
 """Everything that must be right on a GPU, by name: kernels against twins, whole models, the loop.
 
-Each check is a function of the device that raises AssertionError. `tests/gpu/test_checks.py` runs
-them under pytest, `tests/gpu/run.py` without it: a lent machine need not have the test suite's
+Each check is a function of the device that raises AssertionError. `tests/gpu/checks/test_checks.py`
+runs them under pytest, `tests/gpu/run.py` without it: a lent machine need not have the test suite's
 packages.
 """
 
@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from tests.gpu.attention import attend_by, decode_case
-from tests.gpu.deterministic import CHECKS
+from tests.gpu.checks.deterministic import CHECKS
 from tests.model.fused_twins import (
     HEAD_DIMS,
     HEAD_NORMS,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.gpu.deterministic import CHECKS
+from tests.gpu.checks.deterministic import CHECKS
 
 pytestmark = pytest.mark.gpu
 

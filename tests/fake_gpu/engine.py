@@ -1,0 +1,112 @@
+"""An engine as on a GPU, over the fake driver: fused parts, triton's attention, captured steps.
+
+Kernels write nothing, so what they should have written is whatever was there: logits are made
+zeros, and which tokens come is chance. Who is in a step, how many rows and tokens it has and which
+kernels it asks for is all as served.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+
+from tests.fake_gpu.driver import Notes
+from tests.fake_gpu.forms import ServedForm
+from thirdeye.model.attention.triton import TritonAttention
+from thirdeye.model.linear.fixed_tile import FixedTile
+from thirdeye.model.linear.unquantized import Unquantized
+from thirdeye.model.state.choose_kv import make_kv_cache
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.core.warmup import prompt_lengths, warm_up
+from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.run_ahead.launcher import Launcher
+from thirdeye.server.load import overlap
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+MULTIPROCESSORS = 132
+CAN_FUSE = ("model.placement", "server.engine.sampling.philox", "server.engine.sampling.cumsum")
+
+
+class Zeros(nn.Module):
+    def forward(self, logits: Tensor) -> Tensor:
+        return torch.zeros_like(logits)
+
+
+@dataclass(slots=True)
+class FakeEngine:
+    core: EngineCore
+    launcher: Launcher
+    model: Transformer
+    cache: KVCache
+    num_captured: int  # forms of kernels by the captures
+    num_warmed: int  # by all that comes before the first request
+
+
+def pretending() -> ExitStack:
+    """As if tensors of a CPU were on a GPU, for all that asks."""
+    stack = ExitStack()
+    for module in CAN_FUSE:
+        stack.enter_context(patch(f"thirdeye.{module}.can_fuse", lambda device: True))
+    sizes = "thirdeye.model.linear.weight_only.num_multiprocessors"
+    stack.enter_context(patch(sizes, lambda device: MULTIPROCESSORS))
+    return stack
+
+
+def make_model(form: ServedForm, device: torch.device = CPU) -> Transformer:
+    """Weights are what was there."""
+    with ExitStack() as stack:
+        if form.quantize == "none":  # chosen by the device's own type
+            method = FixedTile(MULTIPROCESSORS) if form.is_deterministic else Unquantized()
+            for chosen in ("linear.linear.choose_linear", "transformer.choose_head"):
+                stack.enter_context(patch(f"thirdeye.model.{chosen}", lambda where: method))
+        model = Transformer(
+            form.config,
+            TritonAttention(
+                num_multiprocessors=MULTIPROCESSORS, is_deterministic=form.is_deterministic
+            ),
+            dtype=torch.bfloat16,
+            device=device,
+            quantize=form.quantize,
+            is_fused=True,
+            is_deterministic=form.is_deterministic,
+        )
+        for parameter in model.parameters():
+            parameter.zero_()
+        model.finish()
+    return model
+
+
+def capturing(step: Callable[[], None]) -> Callable[[], None]:
+    """A capture runs what it captures."""
+    step()
+    return step
+
+
+def make_engine(form: ServedForm, notes: Notes) -> FakeEngine:
+    """Up to where the first request may come; as `load_engine` does it."""
+    before = len(notes.forms)
+    model = make_model(form)
+    model._logit_shape = Zeros()
+    config = EngineConfig(
+        max_model_len=form.max_model_len,
+        num_blocks=3000,
+        block_size=16,
+        max_num_seqs=form.max_num_seqs,
+        max_num_batched_tokens=form.max_num_batched_tokens,
+        enable_prefix_caching=True,
+    )
+    blocks = config.num_blocks + overlap.SCRAP_BLOCKS
+    cache = make_kv_cache(form.config, blocks, config.block_size, form.kv_dtype, CPU)
+    with patch.object(overlap, "rerun", capturing):
+        launcher = overlap.make_launcher(model, cache, config, CPU)
+    captured = len(notes.forms) - before
+    runner = ModelRunner(model, cache, config, CPU)
+    warm_up(runner, config, prompt_lengths(CUDA, config.max_num_batched_tokens))
+    core = EngineCore(config, runner, launcher=launcher)
+    return FakeEngine(core, launcher, model, cache, captured, len(notes.forms) - before)

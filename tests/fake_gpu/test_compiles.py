@@ -1,0 +1,32 @@
+"""No kernel is compiled while somebody waits for an answer: that takes seconds, of all of them."""
+
+import pytest
+
+from tests.fake_gpu import child
+from tests.fake_gpu.forms import FORMS
+
+STEPS, STEPS_OF_A_FORM = 400, 30
+OWN_KERNEL = {"int4": "quantized_matmul_kernel", "experts": "grouped_matmul_kernel"}
+OWN_KERNEL |= {"deterministic": "add_splits_kernel", "bf16": "merge_splits_kernel"}
+
+
+def test_none_in_many_mixed_steps() -> None:
+    """Prompts, chunks and answers of every kind, up to 40 at a time, by the usual model."""
+    report = child.run("tests.fake_gpu.serve", str(STEPS), "bf16")["bf16"]
+    assert report["served"] == []
+    assert 0 < report["captured"] < report["warmed"] < 20
+
+
+@pytest.fixture(scope="module")
+def reports() -> dict[str, dict[str, list[str]]]:
+    found: dict[str, dict[str, list[str]]] = child.run(
+        "tests.fake_gpu.serve", str(STEPS_OF_A_FORM), *FORMS
+    )
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_none_however_a_model_is_kept(reports: dict[str, dict[str, list[str]]], form: str) -> None:
+    report = reports[form]
+    assert report["served"] == []
+    assert OWN_KERNEL.get(form, "rope_kv_kernel") in report["kernels"]
