@@ -49,14 +49,14 @@ class OtherHosts:
 
 
 @dataclass(frozen=True, slots=True)
-class Joined:
+class JoinedRank:
     """A rank of another host, once it is let in."""
 
     sock: socket.socket
     host: str
 
 
-def let_ranks_in(others: OtherHosts, timeout: float = JOIN_TIMEOUT) -> list[Joined]:
+def let_ranks_in(others: OtherHosts, timeout: float = JOIN_TIMEOUT) -> list[JoinedRank]:
     """Wait for all of them, so many seconds at most. Who cannot take part is told why, and logged,
     and the wait goes on.
 
@@ -69,7 +69,7 @@ def let_ranks_in(others: OtherHosts, timeout: float = JOIN_TIMEOUT) -> list[Join
         raise EngineDead(
             f"'--rank-address' {where} cannot be listened on: {error.strerror or error}."
         ) from error
-    joined: list[Joined] = []
+    joined: list[JoinedRank] = []
     deadline = time.monotonic() + timeout
     logger.info("ranks of other hosts join here: thirdeye rank MODEL --join %s", where)
     with listener:
@@ -84,7 +84,7 @@ def let_ranks_in(others: OtherHosts, timeout: float = JOIN_TIMEOUT) -> list[Join
                     f"{timeout:g} seconds: run `thirdeye rank MODEL --join {where}` on each."
                 ) from None
             if is_rank(sock, host, others.credentials):
-                joined.append(Joined(sock, host))
+                joined.append(JoinedRank(sock, host))
     others.on_joined(count, count)
     return joined
 
