@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.live import LiveServer
-from tests.e2e.procfs import children, is_running, runs_module, seconds_until
+from tests.e2e.procfs import HANGS, children, is_running, runs_module, seconds_until
 from tests.e2e.test_ranks import RANK, complete, listening
 from tests.tiny import tiny_llama
 from thirdeye.model.parallel.interfaces import interface_of
@@ -44,8 +44,9 @@ class OtherHost:
         return [pid for pid in children(self.process.pid) if runs_module(pid, RANK)]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
+        """The exit status. Nothing is left behind, also where it was stopped before."""
         self.process.send_signal(number)
-        code = self.process.wait(60)
+        code = self.process.wait(HANGS)
         self._reader.join()
         assert self.process.stdout is not None
         self.process.stdout.close()
@@ -144,7 +145,7 @@ def test_two_hosts_answer_as_one(checkpoints: tuple[Path, Path], secret: Path) -
     finally:
         server.kill()
         if host is not None:
-            host.process.kill()
+            host.stop(signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
@@ -231,4 +232,4 @@ def test_a_cable_is_cut(
         assert host.stop() == 0, host.output
     finally:
         server.kill()
-        host.process.kill()
+        host.stop(signal.SIGKILL)

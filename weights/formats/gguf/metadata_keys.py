@@ -40,6 +40,7 @@ TOKENIZER_HARMLESS: Mapping[str, tuple[object, ...] | None] = {  # of `tokenizer
     "pre": ANY,  # beside pieces, which have no cuts
     "unknown_token_id": ANY,  # text without a token is an error
     "seperator_token_id": ANY,
+    "add_sep_token": ANY,  # between the two texts of a pair: nobody sends pairs
     "cls_token_id": ANY,
     "mask_token_id": ANY,
     "padding_token_id": ANY,
