@@ -132,8 +132,12 @@ class Transformer(nn.Module):
 
     def embed(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         """ids and positions [T] -> the residual stream before the first block, [T, hidden_size]."""
-        x = self.embed_norm(self.project_in(self.embed_tokens(input_ids)))
-        return self.embed_positions(x, positions)
+        return self.embed_positions(self.embed_text(input_ids), positions)
+
+    def embed_text(self, input_ids: Tensor) -> Tensor:
+        """The same before learned positions are added."""
+        x: Tensor = self.embed_norm(self.project_in(self.embed_tokens(input_ids)))
+        return x
 
     def _one_by_one(
         self,
@@ -153,8 +157,13 @@ class Transformer(nn.Module):
 
     def unembed(self, x: Tensor) -> Tensor:
         """Residual stream [S, hidden_size] -> float32 logits [S, vocab_size]."""
-        logits: Tensor = self.lm_head(self.project_out(self.final_norm(x))).float()
-        return self._logit_shape(logits)
+        logits: Tensor = self._logit_shape(self.score(self.final_norm(x)))
+        return logits
+
+    def score(self, normed: Tensor) -> Tensor:
+        """The head alone: [S, hidden_size] -> float32 [S, vocab_size], not scaled nor capped."""
+        logits: Tensor = self.lm_head(self.project_out(normed)).float()
+        return logits
 
     def expected(self) -> set[tuple[str, str | None]]:
         """Every (parameter name, part) to push; see `model/loading/load_tensors.py`."""

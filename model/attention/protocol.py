@@ -11,24 +11,7 @@ from thirdeye.model.config import AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
 
 
-class Attends(Protocol):
-    """What a layer asks of its backend."""
-
-    def forward(
-        self,
-        query: Tensor,
-        key_cache: Tensor,
-        value_cache: Tensor,
-        plan: Any,
-        sinks: Tensor | None = None,
-        slopes: Tensor | None = None,
-    ) -> Tensor:
-        """query [T, num_heads, head_dim], caches [num_blocks, block_size, num_kv_heads, head_dim],
-        with `spec.sinks` sinks and with `spec.alibi` fp32 slopes [num_heads] -> [T, num_heads,
-        head_dim], in the query's dtype."""
-
-
-class AttentionBackend(Attends, Protocol):
+class AttentionBackend(Protocol):
     """Causal attention of ragged queries over a paged KV cache, in the way that one `AttentionSpec`
     says (its `rope` apart: queries and keys come turned).
 
@@ -46,3 +29,16 @@ class AttentionBackend(Attends, Protocol):
         """The same for layers that attend so. Raises ValueError for what it cannot do."""
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> Any: ...
+
+    def forward(
+        self,
+        query: Tensor,
+        key_cache: Tensor,
+        value_cache: Tensor,
+        plan: Any,
+        sinks: Tensor | None = None,
+        slopes: Tensor | None = None,
+    ) -> Tensor:
+        """query [T, num_heads, head_dim], caches [num_blocks, block_size, num_kv_heads, head_dim],
+        with `spec.sinks` sinks and with `spec.alibi` fp32 slopes [num_heads] -> [T, num_heads,
+        head_dim], in the query's dtype."""

@@ -92,39 +92,23 @@ def attention_weights(
 ) -> Tensor:
     """One head: query [n, head_dim], keys [L, head_dim] -> [n, L] in fp32; rows add up to 1, or
     with a sink to less, by what that takes."""
-    scores = query.float() @ keys.float().T / spec.divisor(query.shape[-1])
-    if spec.softcap is not None:
-        scores = spec.softcap * torch.tanh(scores / spec.softcap)
-    if slope is not None:
-        scores = scores - slope * distances(len(query), len(keys), scores.device)
-    scores = scores.masked_fill(~mask, -math.inf)
+    scores = attention_scores(query, keys, spec, slope).masked_fill(~mask, -math.inf)
     if sink is None:
         return scores.softmax(dim=-1)
     column = sink.float().expand(len(scores), 1)
     return torch.cat((scores, column), dim=-1).softmax(dim=-1)[:, :-1]
 
 
-def attention_pattern(
-    query: Tensor,
-    keys: Tensor,
-    spec: AttentionSpec,
-    sinks: Tensor | None,
-    slopes: Tensor | None,
+def attention_scores(
+    query: Tensor, keys: Tensor, spec: AttentionSpec = TEXTBOOK, slope: Tensor | None = None
 ) -> Tensor:
-    """Every head's weights: query [n, num_heads, head_dim], keys [L, num_kv_heads, head_dim] ->
-    [num_heads, n, L] in fp32."""
-    group = query.shape[1] // keys.shape[1]
-    mask = causal_mask(len(query), len(keys), query.device, spec.window)
-    nothing = [None] * query.shape[1]
-    own = zip(
-        nothing if sinks is None else sinks, nothing if slopes is None else slopes, strict=True
-    )
-    return torch.stack(
-        [
-            attention_weights(query[:, head], keys[:, head // group], mask, spec, sink, slope)
-            for head, (sink, slope) in enumerate(own)
-        ]
-    )
+    """One head before mask and softmax: query [n, head_dim], keys [L, head_dim] -> [n, L] fp32."""
+    scores = query.float() @ keys.float().T / spec.divisor(query.shape[-1])
+    if spec.softcap is not None:
+        scores = spec.softcap * torch.tanh(scores / spec.softcap)
+    if slope is not None:
+        scores = scores - slope * distances(len(query), len(keys), scores.device)
+    return scores
 
 
 def causal_mask(

@@ -4,6 +4,7 @@ Where they read the stream and what becomes of their output before it is added b
 their own, chosen in the constructor; the classes differ in who reads what.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,9 +22,15 @@ from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
+Branch = Callable[[Tensor], Tensor]  # a normed copy of the stream -> what is added to it
+
 
 class Block(nn.Module):
-    """Attention, then MLP, each reading a normed copy of the stream and adding to it."""
+    """Attention, then MLP, each reading a normed copy of the stream and adding to it.
+
+    `around` is where the stream goes, and takes what stands beside it: `forward` gives it this
+    block's attention and MLP, and whoever looks inside the same with something in between.
+    """
 
     def __init__(
         self, part: BlockPart, layer: int, backend: AttentionBackend, where: Placement
@@ -37,58 +44,53 @@ class Block(nn.Module):
         self.mlp = make_mlp(part.mlp, where)
         self.mlp_post_norm = make_post_norm(part.mlp_post_norm, scale, where)
 
-    @property
-    def attention_branch(self) -> nn.Module:
-        """The module whose output is what attention adds to the stream; read by the probe."""
-        return self.attention_post_norm
-
-    @property
-    def mlp_branch(self) -> nn.Module:
-        """The same of the MLP."""
-        return self.mlp_post_norm
-
     def forward(
         self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
     ) -> Tensor:
         """x [T, hidden_size] -> [T, hidden_size]."""
-        attended = self.attention(self.attention_norm(x), batch, rotate, kv_cache, plan)
-        x, normed = self.mlp_norm.add(x, self.attention_post_norm(attended))
-        return x + self.mlp_post_norm(self.mlp(normed))
+
+        def attend(normed: Tensor) -> Tensor:
+            attended = self.attention(normed, batch, rotate, kv_cache, plan)
+            added: Tensor = self.attention_post_norm(attended)
+            return added
+
+        return self.around(x, attend, self.think)
+
+    def think(self, normed: Tensor) -> Tensor:
+        """What the MLP adds to the stream, of which it reads a normed copy [T, hidden_size]."""
+        added: Tensor = self.mlp_post_norm(self.mlp(normed))
+        return added
+
+    def around(self, x: Tensor, attend: Branch, think: Branch) -> Tensor:
+        """x [T, hidden_size] with what both branches add to it."""
+        x, normed = self.mlp_norm.add(x, attend(self.attention_norm(x)))
+        return x + think(normed)
 
 
 class ParallelBlock(Block):
     """Both read the stream as it comes in, each by its own norm (GPT-NeoX)."""
 
-    def forward(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
-    ) -> Tensor:
-        attended = self.attention(self.attention_norm(x), batch, rotate, kv_cache, plan)
-        thought = self.mlp(self.mlp_norm(x))
-        return x + self.attention_post_norm(attended) + self.mlp_post_norm(thought)
+    def around(self, x: Tensor, attend: Branch, think: Branch) -> Tensor:
+        attended, thought = attend(self.attention_norm(x)), think(self.mlp_norm(x))
+        return x + attended + thought
 
 
 class SharedNormBlock(Block):
     """Both read one normed copy of the stream as it comes in (Cohere, Phi-2)."""
 
-    def forward(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
-    ) -> Tensor:
+    def around(self, x: Tensor, attend: Branch, think: Branch) -> Tensor:
         normed = self.attention_norm(x)
-        attended = self.attention(normed, batch, rotate, kv_cache, plan)
-        thought = self.mlp(normed)
-        return x + self.attention_post_norm(attended) + self.mlp_post_norm(thought)
+        attended, thought = attend(normed), think(normed)
+        return x + attended + thought
 
 
 class PostNormBlock(Block):
     """Both read the stream as it is, and it is normed after each addition (Vaswani et al. 2017;
     OPT 350M). What a layer leaves behind is then not the sum of what came in and was added."""
 
-    def forward(
-        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
-    ) -> Tensor:
-        attended = self.attention(x, batch, rotate, kv_cache, plan)
-        _, x = self.attention_norm.add(x, self.attention_post_norm(attended))
-        _, x = self.mlp_norm.add(x, self.mlp_post_norm(self.mlp(x)))
+    def around(self, x: Tensor, attend: Branch, think: Branch) -> Tensor:
+        _, x = self.attention_norm.add(x, attend(x))
+        _, x = self.mlp_norm.add(x, think(x))
         return x
 
 

@@ -84,7 +84,11 @@ class Experts(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, hidden_size] -> [T, hidden_size]."""
-        return self._ranks.add_up(self.mixed(x, self.router(x)).to(x.dtype))
+        return self.answer(x, self.router(x))
+
+    def answer(self, x: Tensor, routing: Routing) -> Tensor:
+        """The same, of the experts that each token asks."""
+        return self._ranks.add_up(self.mixed(x, routing).to(x.dtype))
 
     def mixed(self, x: Tensor, routing: Routing) -> Tensor:
         """This rank's share of what all experts say, [T, hidden_size] in float32."""

@@ -104,8 +104,8 @@ class FusedGatedMLP(GatedMLP):
 
             self._gate = silu_mul
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down(self._gate(self.gate_up(x)))
+    def neurons(self, x: Tensor) -> Tensor:
+        return self._gate(self.gate_up(x))
 
 
 class NativeWideQKNorm(WideQKNorm):

@@ -90,14 +90,14 @@ class NoNorm(AddNorm):
 
 
 class Scaled(nn.Module):
-    """x * scale: of what a layer adds to the stream, or of logits."""
+    """x * factor: of what a layer adds to the stream, or of logits."""
 
-    def __init__(self, scale: float) -> None:
+    def __init__(self, factor: float) -> None:
         super().__init__()
-        self._scale = scale
+        self.factor = factor
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self._scale
+        return x * self.factor
 
 
 class SoftCap(nn.Module):
@@ -168,7 +168,12 @@ class MLP(nn.Module):
         self.act = XIELU(where) if part.act else activation_function(part.activation, where)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.act(self.up(x)))
+        return self.down(self.neurons(x))
+
+    def neurons(self, x: Tensor) -> Tensor:
+        """x [T, hidden_size] -> what `down` reads, [T, intermediate_size]."""
+        neurons: Tensor = self.act(self.up(x))
+        return neurons
 
 
 class GatedMLP(nn.Module):
@@ -181,5 +186,9 @@ class GatedMLP(nn.Module):
         self.act = gated_function(part.activation, where)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.down(self.neurons(x))
+
+    def neurons(self, x: Tensor) -> Tensor:
+        """x [T, hidden_size] -> what `down` reads, [T, intermediate_size]."""
         gate, up = self.gate_up(x).chunk(2, dim=-1)
-        return self.down(self.act(gate, up))
+        return self.act(gate, up)

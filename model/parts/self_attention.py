@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thirdeye.model.attention.alibi import alibi_slopes
-from thirdeye.model.attention.protocol import Attends, AttentionBackend
+from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import (
     AttentionPart,
@@ -121,7 +121,7 @@ class SelfAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.layer = layer
-        self.backend: Attends = backend  # the probe's hook stands before it while it looks
+        self.backend = backend
         self.spec, self.head_dim = part.spec, part.head_dim
         self.num_heads = part.num_heads // where.ranks.size
         self.num_kv_heads = part.num_kv_heads // where.ranks.size
@@ -129,8 +129,8 @@ class SelfAttention(nn.Module):
         self.clip = nn.Identity() if part.clip is None else Clip(part.clip)
         norms = part.qk_norm
         self.qk_norm = QKNorm(norms, self.num_heads, where) if norms else nn.Identity()
-        is_last = norms is not None and norms.is_last
-        self._turned = turn_then_norm if is_last else norm_then_turn
+        self._norms_last = norms is not None and norms.is_last
+        self._turned = turn_then_norm if self._norms_last else norm_then_turn
         wide = part.wide_qk_norm
         self.wide_qk_norm = WideQKNorm(wide, where) if wide else nn.Identity()
         by_head = part.head_qk_norm
@@ -148,9 +148,13 @@ class SelfAttention(nn.Module):
         self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
     ) -> Tensor:
         query = self.keep(x, batch, rotate, kv_cache)
-        caches = kv_cache.layer(self.layer)
-        mixed = self.backend.forward(query, *caches, plan, self.sink_scores, self.slopes)
+        mixed = self.mix(query, kv_cache, plan)
         return self.output(mixed.flatten(1))  # [T, hidden_size]
+
+    def mix(self, query: Tensor, kv_cache: KVCache, plan: Any) -> Tensor:
+        """The values that queries see, weighted: like query [T, num_heads, head_dim]."""
+        caches = kv_cache.layer(self.layer)
+        return self.backend.forward(query, *caches, plan, self.sink_scores, self.slopes)
 
     def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache) -> Tensor:
         """Put keys and values of x [T, hidden_size] into the cache; the query is given back."""
@@ -164,11 +168,31 @@ class SelfAttention(nn.Module):
 
     def project(self, x: Tensor, rotate: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""
-        qkv = self.normed(x).view(len(x), -1, self.head_dim)  # [T, heads of q, k, v, head_dim]
-        query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)
+        query_key, value = self._heads(x)
         turned = self._turned(query_key, self.qk_norm, rotate)
         query, key = turned.tensor_split([self.num_heads], dim=1)
         return rotate.scale_query(query), key, value
+
+    def unturned(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same three before queries and keys are turned: normed, where that comes first."""
+        query_key, value = self._heads(x)
+        if not self._norms_last:
+            query_key = self.qk_norm(query_key)
+        query, key = query_key.tensor_split([self.num_heads], dim=1)
+        return query, key, value
+
+    def turn_keys(self, keys: Tensor, rotate: Rotation) -> Tensor:
+        """Keys [T, num_kv_heads, head_dim] that `unturned` gave, as they are kept."""
+        turned = rotate(keys)
+        if self._norms_last and isinstance(self.qk_norm, QKNorm):
+            turned = self.qk_norm.key_norm(turned)
+        return turned
+
+    def _heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Queries and keys [T, heads, head_dim] as they are projected, and values."""
+        qkv = self.normed(x).view(len(x), -1, self.head_dim)
+        query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)
+        return query_key, value
 
 
 def norm_then_turn(query_key: Tensor, norm: nn.Module, rotate: Rotation) -> Tensor:

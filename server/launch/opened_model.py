@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.inspection.refusals import refusals
 from thirdeye.model.parameter_counts import parameter_counts
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
@@ -161,6 +162,8 @@ def model_info(checkpoint: Checkpoint) -> ModelInfo:
         file_format="safetensors" if checkpoint.path.is_dir() else "gguf",
         tensor_format=max(formats, key=formats.__getitem__, default=""),
         num_bytes=sum(checkpoint.tensor_sizes().values()),
+        head_dim=config.head_dim,
+        untold=refusals(config),
     )
 
 

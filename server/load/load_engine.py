@@ -28,12 +28,12 @@ from thirdeye.model.transformer import Transformer
 from thirdeye.server import logs
 from thirdeye.server.engine.cache.kv_budget import plan_kv
 from thirdeye.server.engine.core.engine_core import EngineCore
-from thirdeye.server.engine.core.layer_inspector import MAX_ROWS, LayerInspector
 from thirdeye.server.engine.core.warmup import prompt_lengths, warm_up
 from thirdeye.server.engine.distributed.leader import end_process
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
+from thirdeye.server.engine.inspection.layer_inspector import MAX_ROWS, LayerInspector
 from thirdeye.server.engine.interface.engine_config import (
     BLOCK_SIZE,
     MOST_ON_CPU,

@@ -29,6 +29,7 @@ def place(recipe: EngineRecipe, rank: int) -> Placement:
     if size > 1:
         check_ranks(recipe, device)
         device = torch.device("cuda", rank) if device.type == "cuda" else device
+    use_device(device)
     dtype = choose_dtype(recipe.placement.dtype, device)
     if device.type == "cpu" and recipe.kernels.native != "off":
         check_isa(recipe.kernels.isa)
@@ -74,6 +75,13 @@ def choose_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"'--device' {name}: this torch build sees no GPU; use '--device cpu'.")
     return torch.device(name)
+
+
+def use_device(device: torch.device) -> None:
+    """Make a GPU that was named the process's own: triton launches its kernels on that one, and
+    streams and events are made there."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

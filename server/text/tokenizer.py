@@ -47,5 +47,8 @@ class TokenizerLike(Protocol):
     def encode_with_special(self, text: str) -> list[int]:
         """The same, but special-token literals become their ids."""
 
+    def merge_rank(self, token_id: int) -> int | None:
+        """When byte-pair encoding made this token, among all; None where that is not known."""
+
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token (of a special token: its literal; of an unused id: b"")."""

@@ -15,7 +15,8 @@ from fastapi import FastAPI
 from starlette.types import Scope
 
 from tests.api.threaded_server import ThreadedServer
-from tests.engine.process.fake_engine import FAKE_HEADS, FAKE_WIDTH, FakeEngine, fake_info
+from tests.engine.process.fake_engine import FakeEngine, fake_info
+from tests.engine.process.fake_traces import FAKE_HEAD_DIM, FAKE_HEADS, FAKE_LAYERS, FAKE_WIDTH
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ModelInfo, ServedModel, ServerState
 from thirdeye.server.engine.interface.types import Request
@@ -52,6 +53,9 @@ class ByteTokenizer:
                 ]
         return self.encode(text)
 
+    def merge_rank(self, token_id: int) -> int | None:
+        return token_id if token_id < 256 else None
+
     def token_bytes(self, token_id: int) -> bytes:
         literals = {v: k for k, v in self.special_tokens.items()}
         if token_id in literals:
@@ -74,7 +78,9 @@ def served_model(**changes: Any) -> ServedModel:
         "max_model_len": CONTEXT,
         "created": 1_700_000_000,
         "fingerprint": "te-test",
-        "info": ModelInfo(3, FAKE_HEADS, 1, FAKE_WIDTH, {"mlp": 8, "query": 4}),
+        "info": ModelInfo(
+            FAKE_LAYERS, FAKE_HEADS, 1, FAKE_WIDTH, {"mlp": 8, "query": 4}, head_dim=FAKE_HEAD_DIM
+        ),
     }
     return ServedModel(**(fields | changes))
 

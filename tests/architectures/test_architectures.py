@@ -16,9 +16,9 @@ from tests.architectures.page import PAGE, gguf_names, page
 from tests.architectures.running import greedy, load, logits, make_cache, step
 from tests.architectures.table import CASES
 from tests.model.parallel.test_parallel import on_ranks
+from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.shares import Alone, Ranks
-from thirdeye.model.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.taped import TapedBlocks
 from thirdeye.weights.architectures.registry import ARCHITECTURES
 from thirdeye.weights.checkpoint import open_checkpoint

@@ -43,6 +43,11 @@ UNTOLD = {
     ("prompt", "empty_string"),  # and the model has no BOS token to start from
     ("include", "request_too_large"),  # more numbers than an answer may have
     ("lens_positions", "invalid_value"),  # at every token of a long text
+    ("include", "invalid_value"),  # the same of surprisal, and what a model does not have
+    ("positions", "invalid_value"),  # none of the text's
+    ("tokens", "invalid_value"),  # not one token
+    ("lens_tokens", "invalid_value"),
+    ("compare", "invalid_value"),
 }
 # Two fields that say different things of one matter: names of one field, forms of an answer.
 DISAGREE = re.compile(r"'[\w.]+' (cannot go with|must equal|must agree with) '[\w.]+'")

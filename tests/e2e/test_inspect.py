@@ -8,12 +8,16 @@ import pytest
 import torch
 
 from tests.e2e.answers.test_parity import load
+from tests.inspection.test_readings import finish
+from tests.oracles.hooked_model import HookedModel
 from tests.oracles.real_model import load_reference
 from tests.tiny import tiny_gpt2, tiny_llama
+from thirdeye.model.inspection.measures.attribution import Attributing
+from thirdeye.model.inspection.probe import logit_lens, trace_layers
+from thirdeye.model.inspection.readings import Readings, Selection
 from thirdeye.model.linear.choose_method import choose_quantization
 from thirdeye.model.native.library import Library
 from thirdeye.model.placement import Placement
-from thirdeye.model.probe import logit_lens, trace_layers
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.load.load_engine import load_model
 from thirdeye.weights.checkpoint import open_checkpoint
@@ -51,6 +55,45 @@ def test_patterns_of_the_default_model(default_model):
     """All 270 heads of the served model equal transformers' eager attention to 1e-4."""
     token_ids = open_checkpoint(default_model).tokenizer().encode(NOODLES)
     check(load(default_model), load_reference(default_model), token_ids, lens_atol=1e-4)
+
+
+@pytest.mark.real
+@torch.inference_mode()
+def test_heads_and_parts_of_the_default_model(default_model):
+    """Scores and z of some layers by transformers' hooks, and each head's and MLP's part of a
+    difference of logits, of all of them, in float64."""
+    tokens = open_checkpoint(default_model).tokenizer().encode(NOODLES)
+    theirs, ours = HookedModel(load_reference(default_model)), load(default_model)
+    seen, ids = theirs.run(tokens), torch.tensor(tokens)
+    two = seen.logits[-1].topk(2).indices.tolist()
+    visible = torch.ones(len(tokens), len(tokens), dtype=torch.bool).tril()
+    reads = Readings(Selection(tuple(range(9)), tuple(range(len(tokens)))), 64)
+    attributing = Attributing(ours, ids, len(tokens) - 1, 64)
+    for layer, trace in enumerate(t for t in trace_layers(ours, ids, 64) if t is not None):
+        finish(attributing.add(trace))
+        resid = trace.resid_post
+        if layer in (0, 16, 29):
+            scores = finish(reads.array(trace, "scores"))[:, visible]
+            expected = seen.layers[layer]["scores"][:, visible]
+            torch.testing.assert_close(scores, expected, atol=1e-3, rtol=1e-4)
+            z = finish(reads.array(trace, "z"))
+            torch.testing.assert_close(z, seen.layers[layer]["z"], atol=1e-4, rtol=1e-3)
+    found = finish(attributing.finish(resid, two))
+    x = seen.layers[-1]["resid_post"][-1].double()
+    rows = theirs.model.lm_head.weight.double()[two]
+    scale = (x.pow(2).mean() + 1e-5).sqrt()
+    direction = theirs.model.model.norm.weight.double() * (rows[0] - rows[1]) / scale
+    for layer, block in enumerate(theirs.layers):
+        columns = block.self_attn.o_proj.weight.double().reshape(576, 9, 64)
+        z = seen.layers[layer]["z"][:, -1].double()  # [9, 64]
+        by_head = torch.einsum("dhc,hc,d->h", columns, z, direction)
+        torch.testing.assert_close(found.heads[layer], by_head, atol=1e-4, rtol=0)
+        by_mlp = seen.layers[layer]["mlp_out"][-1].double() @ direction
+        torch.testing.assert_close(found.mlp[layer], by_mlp, atol=1e-4, rtol=0)
+    logits = seen.logits[-1, two].double()
+    torch.testing.assert_close(found.logit, logits[0] - logits[1], atol=1e-3, rtol=0)
+    assert found.stream_rounding.abs() < 1e-4
+    assert found.head_rounding.abs() < 1e-4
 
 
 def served(path, native: Library | None) -> Transformer:

@@ -18,6 +18,7 @@ from torch import Tensor
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.execution.model_runner import ModelRunner
+from thirdeye.server.engine.inspection.inspection_queue import Inspect
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.trace import Array, Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
@@ -104,11 +105,15 @@ def toy_info(config: EngineConfig) -> EngineInfo:
     )
 
 
-def toy_core(config: EngineConfig | None = None, model: ToyModel | None = None) -> EngineCore:
+def toy_core(
+    config: EngineConfig | None = None,
+    model: ToyModel | None = None,
+    inspect: Inspect | None = None,
+) -> EngineCore:
     config = config or toy_config()
     cache = ToyCache(config.num_blocks, config.block_size)
     runner = ModelRunner(model or ToyModel(), cache, config, "cpu")
-    return EngineCore(config, runner, inspect=toy_inspect)
+    return EngineCore(config, runner, inspect=inspect or toy_inspect)
 
 
 def toy_inspect(request: TraceRequest) -> Iterator[Trace | None]:

@@ -13,9 +13,9 @@ from tests.model.test_parity_hf import gpt2, llama
 from tests.model.tiny import CPU, GPT2, LLAMA, MIXED, random_model
 from tests.oracles import generate
 from thirdeye.model.attention.blocked import BlockedAttention
+from thirdeye.model.inspection.probe import STREAM, LayerTrace, logit_lens, trace_layers
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.native.library import Library
-from thirdeye.model.probe import STREAM, LayerTrace, logit_lens, trace_layers
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 

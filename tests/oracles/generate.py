@@ -34,7 +34,7 @@ def logits(model: Transformer, token_ids: list[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Layer:
-    """What one block did to n tokens, under the probe's names (`model/probe.py`)."""
+    """What one block did to n tokens, under the probe's names (`model/inspection/probe.py`)."""
 
     pattern: Tensor  # [num_heads, n, n]
     resid_pre: Tensor  # [n, hidden_size], and so are the four below

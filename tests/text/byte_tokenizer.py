@@ -41,5 +41,8 @@ class ByteTokenizer:
         ids = [[self.special_tokens[p]] if i % 2 else self.encode(p) for i, p in enumerate(parts)]
         return [token_id for part in ids for token_id in part]
 
+    def merge_rank(self, token_id: int) -> int | None:
+        return token_id if token_id < 256 else None
+
     def token_bytes(self, token_id: int) -> bytes:
         return self._table[token_id] if token_id < len(self._table) else b""

@@ -61,6 +61,10 @@ class PipelineEncoder:
         theirs = {self._at_start.token_to_id(token.literal): token for token in text_tokens}
         self._renamed = {i: token.token_id for i, token in theirs.items() if i != token.token_id}
 
+    def merge_rank(self, token_id: int) -> int | None:  # noqa: ARG002
+        """Not told by these rules."""
+        return None
+
     def encode(self, text: str, *, follows_special: bool = False) -> list[int]:
         """Raises ValueError for text that has no tokens."""
         encoder = self._inside if follows_special else self._at_start

@@ -49,6 +49,16 @@ class TiktokenEncoder:
             ids += [part] if isinstance(part, int) else self._encode_raw(part)
         return ids
 
+    def merge_rank(self, token_id: int) -> int | None:
+        """When this token was made, among all; None if no merge makes it."""
+        pairs = (self._ids_by_rank or {}).items()
+        rank = next((rank for rank, known in pairs if known == token_id), token_id)
+        try:
+            self._encoding.decode_single_token_bytes(rank)
+        except KeyError:
+            return None
+        return rank if self._ids_by_rank is None or rank in self._ids_by_rank else None
+
     def _encode_raw(self, text: str) -> list[int]:
         ids: list[int] = []
         for part in self._in_normal_text.split(self._normalize(text)):

@@ -82,6 +82,10 @@ class Tokenizer:
                 ids += self.encode(part, follows_special=bool(ids))
         return ids
 
+    def merge_rank(self, token_id: int) -> int | None:
+        """When byte-pair encoding made this token, among all; None where that is not known."""
+        return self._encoder.merge_rank(token_id)
+
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes of one token (of a special token: its literal; of an unused id: b"").
 

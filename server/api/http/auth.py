@@ -23,6 +23,7 @@ OPEN_PATHS = frozenset({"/health", "/ping", "/ready", *ASSETS})
 SCOPE_OF = {
     "/v1/timeline": INSPECT,
     "/v1/inspect": INSPECT,
+    "/v1/inspect/vocabulary": INSPECT,
     "/metrics": OPERATE,
     "/reset_prefix_cache": OPERATE,
     "/models/load": OPERATE,

@@ -16,7 +16,6 @@ from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import Response
 
-from thirdeye.server.api.admission.viewer_slots import ViewerSlots
 from thirdeye.server.api.generation.answer_format import encode
 from thirdeye.server.api.generation.request_rules import check_prompt_ids, refuse
 from thirdeye.server.api.generation.respond import answer_stream, unless_gone
@@ -24,12 +23,16 @@ from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.http.sse import data_frame
-from thirdeye.server.api.introspection.inspect_request import (
-    MAX_TOKENS,
-    InspectRequest,
+from thirdeye.server.api.introspection.inspect_limits import (
+    check_length,
+    check_parts,
     check_size,
+    heads_of,
     layers_of,
+    positions_of,
 )
+from thirdeye.server.api.introspection.inspect_request import MAX_TOKENS, InspectRequest
+from thirdeye.server.api.introspection.inspect_seats import InspectSeats
 from thirdeye.server.api.introspection.inspection import (
     InspectedLayer,
     InspectionEvent,
@@ -37,20 +40,19 @@ from thirdeye.server.api.introspection.inspection import (
     WholeInspection,
 )
 from thirdeye.server.api.introspection.inspection_events import InspectionEvents
+from thirdeye.server.api.introspection.token_choice import token_ids_of
+from thirdeye.server.api.introspection.vocabulary_route import vocabulary_routes
 from thirdeye.server.api.openai.schema import TokenizeRequest
 from thirdeye.server.api.openai.tokenize import encode_body
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import ServedModel
-from thirdeye.server.engine.interface.trace import ARRAYS, TraceRequest
+from thirdeye.server.engine.interface.trace import ARRAYS, ENDINGS, TraceRequest
 from thirdeye.server.text.templates.completion_prompt import fewest_tokens, too_long
-
-MAX_VIEWERS = 4
-MAX_VIEWERS_OF_KEY = 2
 
 
 def inspect_routes(context: Context) -> APIRouter:
-    router = APIRouter()
-    slots = ViewerSlots(MAX_VIEWERS, MAX_VIEWERS_OF_KEY, "texts are being looked into already")
+    router, seats = APIRouter(), InspectSeats(context)
+    router.include_router(vocabulary_routes(context, seats))
 
     @router.post(
         "/v1/inspect",
@@ -63,10 +65,7 @@ def inspect_routes(context: Context) -> APIRouter:
         ids = await encode_text(body, model)
         lifetime = lifetime_of(request)
         inspection = InspectionEvents(body, model, trace_request(body, ids, model, lifetime.caller))
-        account = context.state.rates.open(lifetime.caller, lifetime.headers)
-        lifetime.at_end(slots.acquire(lifetime.caller))
-        account.charge(requests=1, tokens=len(ids))
-        lifetime.at_end(context.state.admission.admit(1).release)  # a drain waits for it
+        seats.take(lifetime, num_tokens=len(ids))
         events = inspection.events(engine)
         if not body.stream:
             return json_response(await unless_gone(request, merged(events)))
@@ -100,23 +99,34 @@ def trace_request(
     body: InspectRequest, ids: list[int], model: ServedModel, caller: str = ""
 ) -> TraceRequest:
     """What the engine is asked. Raises `InvalidRequest` for what is too large."""
-    layers = layers_of(body, model.info)
-    param = "prompt" if body.prompt is not None else "messages"
-    check_size(body, len(ids), layers, model.info, param)
+    info, param = model.info, "prompt" if body.prompt is not None else "messages"
+    layers, heads = layers_of(body, info), heads_of(body, info)
+    check_parts(body, info)
+    check_length(body, len(ids), param)
     if len(ids) > model.max_model_len:
         rule = f"must be at most {model.max_model_len} tokens long, got {len(ids)}."
         raise refuse(param, rule, "context_length_exceeded")
-    is_all = body.lens_positions == "all" and "logit_lens" in body.include
-    return TraceRequest(
+    has_lens = "logit_lens" in body.include
+    is_all = body.lens_positions == "all" and (has_lens or body.lens_tokens)
+    trace = TraceRequest(
         request_id=f"inspect-{uuid4().hex}",
         token_ids=ids,
         layers=layers,
         arrays=[name for name in ARRAYS if name in body.include],
-        has_lens="logit_lens" in body.include,
+        heads=heads,
+        positions=positions_of(body, len(ids)),
+        has_masked_scores=body.masked_scores,
+        num_neurons=body.top_neurons,
+        has_lens=has_lens,
         lens_positions=list(range(len(ids))) if is_all else [len(ids) - 1],
+        lens_tokens=token_ids_of(body.lens_tokens, model, "lens_tokens"),
         num_top=min(body.top_logprobs, model.tokenizer.vocab_size),
+        endings=[name for name in ENDINGS if name in body.include],
+        compare=token_ids_of(body.compare, model, "compare"),
         tenant=caller,
     )
+    check_size(trace, body.stream, info)
+    return trace
 
 
 async def merged(events: AsyncGenerator[InspectionEvent, None]) -> WholeInspection:

@@ -37,6 +37,22 @@ Numbers = list[Any] | PackedArray
 Guessed = list[list[GuessedToken]]  # likeliest first, at each of `lens_positions`
 
 
+class FollowedToken(Struct):
+    """One of `lens_tokens`; `rank`: how many tokens were likelier."""
+
+    id: Count
+    logprob: float
+    rank: Count
+
+
+class Neuron(Struct):
+    index: Count
+    value: float
+
+
+Followed = list[list[FollowedToken]]  # in the order of `lens_tokens`, at each of `lens_positions`
+
+
 class InspectedLayer(Struct, kw_only=True):
     layer: Count
     pattern: Numbers | UnsetType = UNSET
@@ -46,7 +62,54 @@ class InspectedLayer(Struct, kw_only=True):
     resid_mid: Numbers | UnsetType = UNSET
     mlp_out: Numbers | UnsetType = UNSET
     resid_post: Numbers | UnsetType = UNSET
+    q: Numbers | UnsetType = UNSET
+    k: Numbers | UnsetType = UNSET
+    v: Numbers | UnsetType = UNSET
+    rot_q: Numbers | UnsetType = UNSET
+    rot_k: Numbers | UnsetType = UNSET
+    scores: Numbers | UnsetType = UNSET
+    z: Numbers | UnsetType = UNSET
+    result: Numbers | UnsetType = UNSET
+    value_norms: Numbers | UnsetType = UNSET
+    norm_stats: Numbers | UnsetType = UNSET
+    neurons: list[list[Neuron]] | UnsetType = UNSET  # largest first, of each token
     logit_lens: Guessed | UnsetType = UNSET
+    lens_tokens: Followed | UnsetType = UNSET
+
+
+class Surprisal(Struct):
+    """Of each token but the first, what was thought of it: -log p in nats, how many tokens were
+    likelier, and the entropy in nats of all that was expected there."""
+
+    nats: list[float]
+    rank: list[Count]
+    entropy: list[float]
+
+
+class AttributedLogit(Struct, kw_only=True):
+    """`logit` of the first of `tokens`, less the second's, at the last token: the sum of all parts
+    below. `scale`: what the final norm divides by, held at that for all of them."""
+
+    tokens: list[InspectedToken]
+    logit: float
+    scale: float | None
+    embed: float
+    positions: float
+    heads: list[list[float]]  # layer, head
+    attention_bias: list[float]  # of each layer
+    attention_rest: list[float]  # what attention added less its heads and bias
+    mlp: list[float]
+    final_bias: float
+    stream_rounding: float
+    head_rounding: float
+
+
+class HeadScores(Struct):
+    """Of each head, the share of its weight that lies where a head of each kind looks, on random
+    tokens that are repeated."""
+
+    token_ids: list[Count]
+    kinds: dict[str, list[list[float]]]  # layer, head
 
 
 class InspectionHead(Struct, kw_only=True):
@@ -60,15 +123,26 @@ class InspectionHead(Struct, kw_only=True):
     dims: dict[str, list[str]]
     layer_numbers: list[Count]
     lens_positions: list[Count]
+    heads: list[Count]
+    kv_heads: list[Count]  # those that the heads look at
+    positions: list[Count]
     num_layers: Count
     num_heads: Count
     num_kv_heads: Count
+    head_dim: Count
     hidden_size: Count
     parameters: dict[str, Count]
 
 
 class WholeInspection(InspectionHead, kw_only=True, tag_field="object", tag="inspection"):
+    """The fields of all events, the layers in a list."""
+
     next_token: Guessed
+    lens_tokens: Followed | UnsetType = UNSET
+    norm_stats: Numbers | UnsetType = UNSET
+    surprisal: Surprisal | UnsetType = UNSET
+    attribution: AttributedLogit | UnsetType = UNSET
+    head_scores: HeadScores | UnsetType = UNSET
     layers: list[InspectedLayer]
 
 
@@ -80,8 +154,15 @@ class InspectionLayer(InspectedLayer, tag_field="object", tag="inspection.layer"
     """One of these for each layer."""
 
 
-class InspectionEnd(Struct, tag_field="object", tag="inspection.end"):
+class InspectionEnd(Struct, kw_only=True, tag_field="object", tag="inspection.end"):
+    """What is known when all layers are: `norm_stats` are the final norm's."""
+
     next_token: Guessed
+    lens_tokens: Followed | UnsetType = UNSET
+    norm_stats: Numbers | UnsetType = UNSET
+    surprisal: Surprisal | UnsetType = UNSET
+    attribution: AttributedLogit | UnsetType = UNSET
+    head_scores: HeadScores | UnsetType = UNSET
 
 
 InspectionEvent = InspectionStart | InspectionLayer | InspectionEnd

@@ -1,35 +1,45 @@
 """A look into the model as it comes: start, layer, layer, ..., end."""
 
 import asyncio
-import base64
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, cast
+from typing import cast
+
+from msgspec import UNSET, UnsetType
 
 from thirdeye.server.api.generation.plan import unix_seconds
 from thirdeye.server.api.introspection.inspect_request import InspectRequest
 from thirdeye.server.api.introspection.inspection import (
+    Followed,
     GuessedToken,
-    InspectedToken,
     InspectionEnd,
     InspectionEvent,
     InspectionLayer,
     InspectionStart,
-    PackedArray,
+    Neuron,
 )
+from thirdeye.server.api.introspection.inspection_end import describe, ending, followed_tokens
+from thirdeye.server.api.introspection.inspection_numbers import DIGITS, numbers, written
 from thirdeye.server.api.state.server_state import ServedModel
-from thirdeye.server.engine.interface.trace import STREAM, Array, Guesses, Trace, TraceRequest
+from thirdeye.server.engine.interface.trace import STREAM, Guesses, Trace, TraceRequest
 from thirdeye.server.engine.interface.types import Engine, EngineDead
 from thirdeye.server.errors import InternalError, engine_down
 from thirdeye.server.text.token_logprobs import token_text
 from thirdeye.server.text.tokenizer import TokenizerLike
 
-DIGITS = 6  # of a number in JSON, behind the point
 DIMS = {
     "pattern": ["layer", "head", "query_pos", "key_pos"],
     "norms": ["layer", "pos"],
     "logit_lens": ["layer", "lens_position", "rank"],
     **{name: ["layer", "pos", "d_model"] for name in STREAM},
+    **{name: ["layer", "head", "pos", "d_head"] for name in ("q", "rot_q", "z")},
+    **{name: ["layer", "kv_head", "pos", "d_head"] for name in ("k", "v", "rot_k")},
+    "scores": ["layer", "head", "query_pos", "key_pos"],
+    "result": ["layer", "head", "pos", "d_model"],
+    "value_norms": ["layer", "head", "key_pos"],
+    "norm_stats": ["layer", "norm", "pos", "stat"],
+    "neurons": ["layer", "pos", "rank"],
+    "lens_tokens": ["layer", "lens_position", "token"],
 }
 
 
@@ -49,17 +59,15 @@ class InspectionEvents:
         try:
             async with aclosing(traces):
                 async for trace in traces:
-                    if trace.error is not None and not engine.is_alive:
-                        raise engine_down(engine.restart_eta, trace.error)
-                    if trace.error is not None:
-                        raise InternalError(trace.error, code="internal_error")
-                    yield await asyncio.to_thread(self._event, trace)
+                    yield await asyncio.to_thread(self._event, checked(trace, engine))
         except EngineDead:
             raise engine_down(engine.restart_eta) from None
 
     def _start(self) -> InspectionStart:
         info, tokenizer, request = self._model.info, self._model.tokenizer, self._request
-        parts = [part for part in DIMS if part in self._body.include]
+        asked = {*self._body.include, *(["lens_tokens"] if self._body.lens_tokens else [])}
+        parts = [part for part in DIMS if part in asked]
+        group = info.num_heads // max(info.num_kv_heads, 1)
         return InspectionStart(
             id=request.request_id,
             created=unix_seconds(),
@@ -69,33 +77,48 @@ class InspectionEvents:
             dims={part: DIMS[part] for part in parts},
             layer_numbers=request.layers,
             lens_positions=request.lens_positions,
+            heads=request.heads,
+            kv_heads=list(dict.fromkeys(head // group for head in request.heads)),
+            positions=request.positions,
             num_layers=info.num_layers,
             num_heads=info.num_heads,
             num_kv_heads=info.num_kv_heads,
+            head_dim=info.head_dim,
             hidden_size=info.hidden_size,
             parameters=dict(info.parameters),
         )
 
     def _event(self, trace: Trace) -> InspectionLayer | InspectionEnd:
         """Of thousands or millions of numbers: call it from a thread."""
-        guesses = [shown(guesses, self._model.tokenizer) for guesses in trace.lens]
+        tokenizer, is_packed = self._model.tokenizer, self._body.encoding_format == "base64"
+        guesses = [shown(guesses, tokenizer) for guesses in trace.lens]
+        followed: Followed | UnsetType = UNSET
+        if "lens_tokens" in trace.arrays:
+            followed = followed_tokens(trace.arrays["lens_tokens"], self._request.lens_tokens)
         if trace.is_last:
-            return InspectionEnd(guesses)
-        event = InspectionLayer(layer=trace.layer)
-        written = packed if self._body.encoding_format == "base64" else numbers
+            return ending(trace, guesses, followed, tokenizer, is_packed)
+        event = InspectionLayer(layer=trace.layer, lens_tokens=followed)
         for name, values in trace.arrays.items():
             if name == "norms":
                 event.norms = dict(zip(STREAM, numbers(values), strict=True))
-            else:
-                setattr(event, name, written(values))
+            elif name == "neurons":
+                event.neurons = [
+                    [Neuron(int(index), value) for index, value in row] for row in numbers(values)
+                ]
+            elif name != "lens_tokens":
+                setattr(event, name, written(values, is_packed))
         if self._request.has_lens:
             event.logit_lens = guesses
         return event
 
 
-def describe(token_id: int, tokenizer: TokenizerLike) -> InspectedToken:
-    raw = tokenizer.token_bytes(token_id)
-    return InspectedToken(token_id, token_text(raw), list(raw))
+def checked(trace: Trace, engine: Engine) -> Trace:
+    """Itself. Raises `ApiError` if it says that the engine failed."""
+    if trace.error is not None and not engine.is_alive:
+        raise engine_down(engine.restart_eta, trace.error)
+    if trace.error is not None:
+        raise InternalError(trace.error, code="internal_error")
+    return trace
 
 
 def shown(guesses: Guesses, tokenizer: TokenizerLike) -> list[GuessedToken]:
@@ -107,21 +130,3 @@ def shown(guesses: Guesses, tokenizer: TokenizerLike) -> list[GuessedToken]:
         )
         for token_id, logprob in guesses
     ]
-
-
-def numbers(values: Array) -> list[Any]:
-    """Nested lists of rounded numbers."""
-    flat = [round(value, DIGITS) for value in memoryview(values.data).cast("f")]
-    return nested(flat, values.shape)
-
-
-def nested(flat: Sequence[object], shape: Sequence[int]) -> list[object]:
-    """Row-major values in lists of lists: 6 values of shape [2, 3] are two lists of three."""
-    if len(shape) == 1:
-        return list(flat)
-    size = len(flat) // shape[0]
-    return [nested(flat[i * size : (i + 1) * size], shape[1:]) for i in range(shape[0])]
-
-
-def packed(values: Array) -> PackedArray:
-    return PackedArray(values.shape, "float32", base64.b64encode(values.data).decode())

@@ -28,6 +28,7 @@ from thirdeye.server.api.introspection.prompt_routes import (
     RenderedPrompt,
     ServerProps,
 )
+from thirdeye.server.api.introspection.vocabulary_route import VocabularyAnswer
 from thirdeye.server.api.ollama.answers import OllamaChatAnswer, OllamaTextAnswer
 from thirdeye.server.api.ollama.embed import OllamaVector, OllamaVectors
 from thirdeye.server.api.ollama.model_cards import (
@@ -107,6 +108,7 @@ STRUCTS: tuple[type[Struct], ...] = (
     TokenizedText,
     Verification,
     Version,
+    VocabularyAnswer,
 )
 ANSWERS: dict[str, Schema] = {
     "Response": object_of(

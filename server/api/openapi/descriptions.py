@@ -190,9 +190,20 @@ OWN: dict[str, dict[str, str]] = {
     | {
         "include": "What to tell of each layer: docs/inspect.md.",
         "layers": "Of which layers; all by default.",
+        "heads": "Of which heads; all by default.",
+        "positions": "Of which tokens, negative ones from the end; all by default.",
+        "masked_scores": "Scores of keys that lie ahead too, which no query sees.",
+        "top_neurons": "So many of the largest neurons of each token.",
+        "lens_tokens": "Tokens to follow through the logit lens.",
+        "compare": "Tokens whose logit, or difference of logits, is attributed.",
         "lens_positions": "The logit lens at the last token or at all.",
         "top_logprobs": "So many likeliest tokens at each place.",
         "stream": "One event a layer.",
+    },
+    "VocabularyRequest": {
+        "tokens": "Tokens, by text or id.",
+        "nearest": "So many neighbours of each.",
+        "centered": "The mean of all embeddings is taken away first.",
     },
     "VerifyRequest": {
         "receipt": "What an answer's 'receipt' was.",

@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 from thirdeye.server.api.anthropic.schema import CountTokensRequest, MessagesRequest
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.http.documented import SCHEMAS
-from thirdeye.server.api.introspection.inspect_request import InspectRequest
+from thirdeye.server.api.introspection.inspect_request import InspectRequest, VocabularyRequest
 from thirdeye.server.api.ollama.schema import (
     OllamaChatRequest,
     OllamaEmbeddingsRequest,
@@ -53,6 +53,7 @@ REQUESTS: tuple[type[Strict], ...] = (
     TokenizeRequest,
     DetokenizeRequest,
     InspectRequest,
+    VocabularyRequest,
     VerifyRequest,
 )
 

@@ -19,4 +19,5 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "TokenizeRequest": {"prompt": "Hello there!"},
     "DetokenizeRequest": {"tokens": [72, 105]},
     "InspectRequest": {"prompt": "Hello", "include": ["logit_lens"], "top_logprobs": 3},
+    "VocabularyRequest": {"tokens": ["a", "b"], "nearest": 3},
 }

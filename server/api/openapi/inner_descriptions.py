@@ -84,6 +84,7 @@ ROUTES: dict[str, str] = {
     "/detokenize": "The text of token ids.",
     "/tokenizer_info": "The tokenizer's special tokens, and the chat template.",
     "/v1/inspect": "What happens inside the model: attention, norms, the logit lens.",
+    "/v1/inspect/vocabulary": "Which tokens' embeddings lie close to each other.",
     "/v1/chat/completions/render": "The prompt of a chat request, as text and ids.",
     "/apply-template": "The prompt of a chat request, as text and ids.",
     "/v1/chat/completions/input_tokens": "How many tokens the prompt has, fitting or not.",

@@ -2,7 +2,7 @@
 
 Before a model is there, the document holds for any model; after that it is exact for this one. The
 schemas mark what depends on it: a field named `model`, the formats `token-id`,
-`layer-number` and `model-width`.
+`layer-number`, `head-number` and `model-width`.
 Receipts are left alone: another server's may be sent here, to hear that it is another's.
 """
 
@@ -34,6 +34,8 @@ def show_model(document: Document, model: ServedModel | None) -> Document:
             node["maximum"] = largest
         if node.get("format") == "layer-number":
             node["maximum"] = model.info.num_layers - 1
+        if node.get("format") == "head-number":
+            node["maximum"] = model.info.num_heads - 1
         if node.get("format") == "model-width":
             node["minimum"] = node["maximum"] = model.info.hidden_size
         if node.get("propertyNames", {}).get("format") == "token-id":

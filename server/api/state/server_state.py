@@ -53,6 +53,8 @@ class ModelInfo:
     file_format: str = ""
     tensor_format: str = ""  # what most of the tensors are stored in
     num_bytes: int = 0  # of all tensors, as they are stored
+    head_dim: int = 0
+    untold: Mapping[str, str] = field(default_factory=dict)  # what a look cannot tell -> why
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +216,10 @@ class ServerState:
         self.serving()
         self.rates.open(caller, headers)
         self.admission.check()
+
+    def is_full(self) -> bool:
+        """Whether a request would be told to come back later, if it were as small as can be."""
+        return self.phase is Phase.READY and self.admission.is_full()
 
     def trouble(self) -> str | None:
         """Why no request can be answered now, or None. Does not judge slowness: see `health`."""

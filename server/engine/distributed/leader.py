@@ -25,7 +25,6 @@ from thirdeye.model.parallel.ranks import Meeting, join
 from thirdeye.model.parallel.shares import ALONE, Ranks
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
-from thirdeye.server.engine.core.layer_inspector import Inspect
 from thirdeye.server.engine.distributed.rank_messages import (
     FAILURE_GRACE,
     ContinueInspection,
@@ -41,6 +40,7 @@ from thirdeye.server.engine.distributed.rank_messages import (
     pack_batch,
 )
 from thirdeye.server.engine.distributed.rank_process import RANKS_FAILED, RankProcess
+from thirdeye.server.engine.inspection.inspection_queue import Inspect
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process.frames import pack_frame

@@ -23,7 +23,6 @@ from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
-from thirdeye.server.engine.core.layer_inspector import Inspect, LayerInspector
 from thirdeye.server.engine.core.profile_run import STEP_TOO_LARGE, KVBudget
 from thirdeye.server.engine.distributed.rank_messages import (
     FAILURE_GRACE,
@@ -43,6 +42,8 @@ from thirdeye.server.engine.distributed.rank_messages import (
     ToRank,
     unpack_batch,
 )
+from thirdeye.server.engine.inspection.inspection_queue import Inspect
+from thirdeye.server.engine.inspection.layer_inspector import LayerInspector
 from thirdeye.server.engine.interface.trace import Trace
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process.frames import FrameReader, pack_frame

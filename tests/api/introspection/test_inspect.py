@@ -12,9 +12,9 @@ import pytest
 from tests.api.support import eventually, fake_engine, live, ready_state, says
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
-from thirdeye.server.api.introspection.inspect_route import MAX_VIEWERS
-from thirdeye.server.api.state.server_state import ServerState
-from thirdeye.server.engine.interface.trace import Trace, TraceRequest
+from thirdeye.server.api.introspection.inspect_seats import MAX_VIEWERS
+from thirdeye.server.api.state.server_state import ModelInfo, ServerState
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest, VocabularyQuery
 
 URL = "/v1/inspect"
 
@@ -114,6 +114,14 @@ def test_messages_and_token_ids_are_texts_too(url: str) -> None:
         ({"layers": []}, "layers", "at least 1"),
         ({"include": ["patterns"]}, "include[0]", "pattern"),
         ({"top_logprobs": 0}, "top_logprobs", "between 1 and 20"),
+        ({"prompt": "x" * 129, "include": ["surprisal"]}, "include[0]", "at most 128 tokens"),
+        ({"heads": [2]}, "heads[0]", "between 0 and 1, got 2"),
+        ({"positions": [0, 2]}, "positions[1]", "between -2 and 1, got 2"),
+        ({"positions": [-3]}, "positions[0]", "between -2 and 1, got -3"),
+        ({"lens_tokens": ["ab"]}, "lens_tokens[0]", "one token, got 2"),
+        ({"compare": [5, 260]}, "compare[1]", "between 0 and 259"),
+        ({"compare": [1, 2, 3]}, "compare", "at most 2"),
+        ({"top_neurons": 51}, "top_neurons", "between 1 and 50"),
         ({"encoding_format": "float16"}, "encoding_format", "float"),
         ({"model": "other"}, None, "No such model"),
         ({"attention": True}, "attention", "Unknown"),
@@ -209,3 +217,93 @@ def test_a_message_that_is_not_the_assistants_cannot_go_on(url: str) -> None:
         answer = httpx.post(url, json=body, trust_env=False, timeout=10)
         assert answer.status_code == 400
         assert answer.json()["error"]["param"] == "continue_final_message"
+
+
+EVERY_HEAD = ["q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms"]
+
+
+def test_heads_and_positions_choose_what_is_told(url: str, state: ServerState) -> None:
+    """`dims` says how each is to be read; what a query may not see is null."""
+    answer = ask(url, include=[*EVERY_HEAD, "norm_stats"], layers=[1], heads=[1], positions=[-1])
+    found = answer.json()
+    assert (found["heads"], found["kv_heads"], found["positions"]) == ([1], [0], [1])
+    (layer,) = found["layers"]
+    shapes = {name: shape_of(layer[name]) for name in EVERY_HEAD}
+    assert shapes == {
+        **{key: [1, 1, 2] for key in ("q", "k", "v", "rot_q", "rot_k", "z")},
+        "scores": [1, 1, 2],
+        "result": [1, 1, 4],
+        "value_norms": [1, 2],
+    }
+    for name, shape in shapes.items():
+        assert len(found["dims"][name]) == 1 + len(shape)
+    assert shape_of(layer["norm_stats"]) == [2, 1, 4]
+    assert shape_of(found["norm_stats"]) == [1, 4]
+    first = ask(url, include=["scores"], layers=[0], positions=[0]).json()
+    assert first["layers"][0]["scores"][0] == [[1.0, None]]
+    (request, _) = state.engine.inspections  # type: ignore[union-attr]  # it is a FakeEngine
+    assert (request.heads, request.positions, request.has_masked_scores) == ([1], [1], False)
+
+
+def shape_of(values: Any) -> list[int]:
+    return [len(values), *shape_of(values[0])] if isinstance(values, list) else []
+
+
+def test_tokens_are_named_by_text_or_id_and_followed(url: str) -> None:
+    answer = ask(url, include=["attribution"], lens_tokens=["H", 105], compare=["i"], layers=[0])
+    found = answer.json()
+    followed = {"id": 72, "logprob": 1.0, "rank": 1}
+    assert found["layers"][0]["lens_tokens"][0] == [followed, followed | {"id": 105}]
+    assert found["lens_tokens"] == [[followed, followed | {"id": 105}]]
+    assert found["attribution"]["tokens"] == [{"id": 105, "token": "i", "bytes": [105]}]
+    assert found["attribution"]["heads"] == [[1.0, 1.0]] * 3
+
+
+def test_what_is_known_at_the_end(url: str) -> None:
+    """The likeliest two are attributed where nobody names any; no surprisal of the first token."""
+    found = ask(url, include=["surprisal", "attribution", "head_scores", "neurons"]).json()
+    assert found["surprisal"] == {"nats": [1.0], "rank": [1], "entropy": [1.0]}
+    assert [token["id"] for token in found["attribution"]["tokens"]] == [0, 1]
+    assert found["attribution"]["head_rounding"] == 1.0
+    assert list(found["head_scores"]["kinds"]) == ["previous_token", "duplicate_token", "induction"]
+    assert found["layers"][0]["neurons"][0][0] == {"index": 1, "value": 1.0}
+    assert "surprisal" not in ask(url).json()
+
+
+def test_a_part_that_the_model_lacks_is_refused_with_the_reason() -> None:
+    info = ModelInfo(3, 2, 1, 4, {}, untold={"rot_q": "this model does not turn"})
+    with live(ready_state(fake_engine(), info=info)) as base:
+        error = ask(base + URL, include=["q", "rot_q"]).json()["error"]
+    assert (error["param"], error["code"]) == ("include[1]", "invalid_value")
+    assert "this model does not turn" in error["message"]
+
+
+def test_neighbours_of_tokens(url: str, state: ServerState) -> None:
+    body = {"tokens": ["H", 256], "nearest": 2, "centered": True}
+    answer = httpx.post(f"{url}/vocabulary", json=body, trust_env=False, timeout=10)
+    found = answer.json()
+    assert found["object"] == "inspection.vocabulary"
+    assert [(t["id"], t["merge_rank"]) for t in found["tokens"]] == [(72, 72), (256, None)]
+    near = {"id": 1, "token": "\x01", "bytes": [1], "cosine": 1.0}
+    assert found["tokens"][0]["nearest"] == [near, near]
+    assert found["cosines"] == [[1.0, 1.0], [1.0, 1.0]]
+    assert (found["random_pairs"], found["centered"]) == ({"mean": 1.0, "std": 1.0}, True)
+    (request,) = state.engine.inspections  # type: ignore[union-attr]  # it is a FakeEngine
+    assert request.vocabulary == VocabularyQuery(tokens=[72, 256], num_nearest=2, is_centred=True)
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({}, "tokens"),
+        ({"tokens": []}, "tokens"),
+        ({"tokens": ["ab"]}, "tokens[0]"),
+        ({"tokens": [1] * 9}, "tokens"),
+        ({"tokens": [1], "nearest": 51}, "nearest"),
+        ({"tokens": [1], "text": "x"}, "text"),
+    ],
+)
+def test_refusals_of_the_vocabulary(url: str, body: dict[str, Any], param: str) -> None:
+    answer = httpx.post(f"{url}/vocabulary", json=body, trust_env=False, timeout=10)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == param

@@ -11,7 +11,8 @@ import pytest
 from tests.api.http.test_errors import check_envelope
 from tests.api.http.test_surface import ask as ask_default
 from tests.api.support import BOS, CONTEXT, EOS, ByteTokenizer, fake_engine, live, ready_state
-from tests.engine.process.fake_engine import FAKE_WIDTH, FakeEngine
+from tests.engine.process.fake_engine import FakeEngine
+from tests.engine.process.fake_traces import FAKE_WIDTH
 from thirdeye.server.engine.interface.types import ErrorCode
 from thirdeye.server.engine.scheduling.pooling import unit_vector
 

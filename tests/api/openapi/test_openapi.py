@@ -133,7 +133,7 @@ def responses_of(config: ApiConfig) -> dict[str, Any]:
 
 
 ALLOWED = {
-    "inspect": ["get /v1/timeline", "post /v1/inspect"],
+    "inspect": ["get /v1/timeline", "post /v1/inspect", "post /v1/inspect/vocabulary"],
     "operate": ["get /metrics", "post /reset_prefix_cache"],
 }
 
@@ -200,6 +200,7 @@ WHOLE: list[tuple[str, dict[str, Any] | None]] = [
     ("/api/embeddings", {"prompt": "Hi"}),
     ("/api/show", {"model": "tiny"}),
     ("/v1/inspect", {"prompt": "Hi"}),
+    ("/v1/inspect/vocabulary", {"tokens": ["a", 98]}),
     ("/tokenize", {"prompt": "Hi", "return_token_strs": True}),
     ("/apply-template", CHAT),
     ("/v1/chat/completions/render", CHAT),

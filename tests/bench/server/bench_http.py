@@ -111,6 +111,9 @@ class TableTokenizer(ByteTokenizer):
 
     table = (b"",) * TOKEN + (b" hello",) + (b"",) * VOCAB_SIZE
 
+    def merge_rank(self, token_id: int) -> int | None:
+        return token_id if token_id < 256 else None
+
     def token_bytes(self, token_id: int) -> bytes:
         return self.table[token_id]
 

@@ -11,7 +11,6 @@ purpose: `error_after`, `hang_after`, and the method `die`.
 import asyncio
 import threading
 import time
-from array import array
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -19,9 +18,10 @@ from dataclasses import replace
 import msgspec
 
 from tests.engine.process.fake_script import Replay, Script, fake_timings
+from tests.engine.process.fake_traces import FAKE_LAYERS, fake_array, fake_endings, ones
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.step_record import RowKind, StepRecord, StepRow
-from thirdeye.server.engine.interface.trace import STREAM, Array, Trace, TraceRequest
+from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     EngineDead,
     EngineInfo,
@@ -33,8 +33,6 @@ from thirdeye.server.engine.interface.types import (
 )
 from thirdeye.server.engine.process.engine_client import ENGINE_CLOSED, ENGINE_STOPPED
 from thirdeye.server.engine.process.step_history import StepHistory
-
-FAKE_HEADS, FAKE_WIDTH = 2, 4
 
 
 def fake_info(
@@ -208,7 +206,9 @@ class FakeEngine:
         self.inspections.append(request)
         guesses = [(i % self._info.vocab_size, -0.5 - i) for i in range(request.num_top)]
         lens = [guesses for _ in request.lens_positions]
-        arrays = {name: _fake_array(name, len(request.token_ids)) for name in request.arrays}
+        arrays = {name: fake_array(name, request) for name in request.arrays}
+        places, followed = len(request.lens_positions), len(request.lens_tokens)
+        through_lens = {"lens_tokens": ones([places, followed, 2])} if followed else {}
         for layer in request.layers:
             await asyncio.sleep(self._delay)
             if not self.is_alive:
@@ -217,11 +217,18 @@ class FakeEngine:
             yield Trace(
                 request_id=request.request_id,
                 layer=layer,
-                arrays=arrays,
+                arrays=arrays | through_lens,
                 lens=lens if request.has_lens else [],
             )
         error = None if self.is_alive else ENGINE_STOPPED
-        yield Trace(request_id=request.request_id, lens=lens, is_last=True, error=error)
+        yield Trace(
+            request_id=request.request_id,
+            lens=lens,
+            arrays=fake_endings(request, FAKE_LAYERS) | through_lens,
+            compare=(request.compare or [0, 1]) if "attribution" in request.endings else [],
+            is_last=True,
+            error=error,
+        )
 
     async def _pace(
         self, output: StepOutput | None, ending: asyncio.Future[StepOutput]
@@ -279,12 +286,3 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _fake_array(name: str, num_tokens: int) -> Array:
-    if name == "pattern":
-        rows = [[1 / (q + 1)] * (q + 1) + [0.0] * (num_tokens - q - 1) for q in range(num_tokens)]
-        values = [value for _ in range(FAKE_HEADS) for row in rows for value in row]
-        return Array([FAKE_HEADS, num_tokens, num_tokens], array("f", values).tobytes())
-    shape = [len(STREAM), num_tokens] if name == "norms" else [num_tokens, FAKE_WIDTH]
-    return Array(shape, array("f", [1.0] * (shape[0] * shape[1])).tobytes())

@@ -7,8 +7,8 @@ import torch
 from tests.architectures.cases import randomized
 from tests.architectures.expert_cases import qwen3
 from tests.architectures.running import load
+from thirdeye.model.inspection.probe import trace_layers
 from thirdeye.model.native.library import Library
-from thirdeye.model.probe import trace_layers
 
 IDS = torch.tensor([5, 17, 3, 80, 2, 9, 11, 40, 41, 8])
 

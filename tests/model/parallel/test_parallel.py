@@ -29,10 +29,10 @@ from tests.model.tiny import (
 from thirdeye.model.attention.blocked import BlockedAttention
 from thirdeye.model.attention.native import NativeAttention
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.inspection.probe import logit_lens, trace_layers
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.ranks import Meeting, join
 from thirdeye.model.parallel.shares import ALONE, Ranks, possible_ranks, rank_config
-from thirdeye.model.probe import logit_lens, trace_layers
 from thirdeye.model.state.kv_cache import KVCache, kv_bytes_per_block
 from thirdeye.model.transformer import Transformer
 

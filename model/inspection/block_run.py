@@ -1,0 +1,227 @@
+"""One block over some rows, part by part, by the served modules: where edits and traces are made.
+
+Rows are those of one text, or of several of one length, each with keys of its own: attention is
+computed text by text and linear layers over all rows together, as in a step of the engine. So on a
+CPU a text's bits are the same alone or beside others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from thirdeye.model.attention.reference import read_tokens
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.inspection.edits import NO_EDITS, Edit, TextEdits
+from thirdeye.model.inspection.heads import head_pattern, kv_head_of
+from thirdeye.model.parts.blocks import Block
+from thirdeye.model.parts.experts import Experts, Routing
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.transformer import Transformer
+
+BLOCK_SIZE = 16  # of the probe's own KV cache
+
+
+@dataclass(frozen=True, slots=True)
+class TextRows:
+    """Positions [start, stop) of each of `num_texts` texts that have `num_tokens` in all."""
+
+    start: int
+    stop: int
+    num_tokens: int
+    num_texts: int = 1
+
+    @property
+    def num_blocks(self) -> int:
+        """Of a text, in the KV cache."""
+        return -(-self.num_tokens // BLOCK_SIZE)
+
+    def pieces(self, max_rows: int) -> list["TextRows"]:
+        """The same in pieces, of one text."""
+        starts = range(self.start, self.stop, max_rows)
+        return [replace(self, start=i, stop=min(i + max_rows, self.stop)) for i in starts]
+
+    def of(self, text: int) -> slice:
+        """Its rows of the piece."""
+        length = self.stop - self.start
+        return slice(text * length, (text + 1) * length)
+
+    def block_table(self, device: torch.device) -> Tensor:
+        """[num_texts, num_blocks] int32: a text's blocks lie in order."""
+        blocks = torch.arange(self.num_texts * self.num_blocks, dtype=torch.int32, device=device)
+        return blocks.view(self.num_texts, self.num_blocks)
+
+    def batch(self, device: torch.device) -> ForwardBatch:
+        """The same as a step of the engine; of its token ids a block sees nothing."""
+        length = self.stop - self.start
+        positions = torch.arange(self.start, self.stop, device=device)
+        first_slots = torch.arange(self.num_texts, device=device) * self.num_blocks * BLOCK_SIZE
+        starts = torch.arange(self.num_texts + 1, dtype=torch.int32, device=device) * length
+        every = positions.repeat(self.num_texts)
+        return ForwardBatch(
+            input_ids=every,
+            positions=every,
+            slot_mapping=(first_slots[:, None] + positions).flatten(),
+            query_start_loc=starts,
+            seq_lens=torch.full_like(starts[1:], self.stop),
+            block_table=self.block_table(device),
+            logits_indices=every[:0],
+        )
+
+
+@dataclass(slots=True)
+class BlockPiece:
+    """What one block did to `m` rows; of heads and neurons, to this rank's own."""
+
+    resid_pre: Tensor  # [m, hidden_size], and so are those of the stream below
+    attn_out: Tensor = field(init=False)
+    mlp_out: Tensor = field(init=False)
+    resid_post: Tensor = field(init=False)
+    normed: Tensor = field(init=False)  # what attention reads
+    query: Tensor = field(init=False)  # [m, num_heads, head_dim], turned
+    z: Tensor = field(init=False)  # [m, num_heads, head_dim]
+    key_value: Tensor | None = None  # [m, num_kv_heads, 2 * head_dim], unturned, if edited
+    neurons: Tensor | None = None  # [m, intermediate_size]; None in a layer of experts
+    routing: Routing | None = None  # whom each token asked, in a layer of experts
+    patterns: Mapping[tuple[int, int], Tensor] = field(default_factory=dict)  # edited ones, by
+    # text and head: [rows of the text, keys so far]
+
+
+class BlockRun:
+    """One block at one piece of the work."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        layer: int,
+        rows: TextRows,
+        kv_cache: KVCache,
+        edits: TextEdits = NO_EDITS,
+    ) -> None:
+        """`kv_cache` has the keys and values of the positions before."""
+        block = model.blocks[layer]
+        assert isinstance(block, Block)
+        self._block, self._layer, self._rank = block, layer, model.ranks.rank
+        self._rows, self._cache, self._edits = rows, kv_cache, edits
+        self._device = next(iter(model.parameters())).device
+        self._batch = rows.batch(self._device)
+        self._rotate, self._plan = model.layer_kinds.of(layer, self._batch, kv_cache)
+
+    def __call__(self, x: Tensor) -> BlockPiece:
+        """x [rows, hidden_size]."""
+        self._piece = BlockPiece(self._edited("resid_pre", x))
+        resid_post = self._block.around(self._piece.resid_pre, self._attend, self._think)
+        self._piece.resid_post = self._edited("resid_post", resid_post)
+        return self._piece
+
+    def _attend(self, normed: Tensor) -> Tensor:
+        piece, attention = self._piece, self._block.attention
+        piece.normed = normed
+        piece.query = attention.keep(normed, self._batch, self._rotate, self._cache)
+        self._edit_keys_and_values(normed)
+        z = attention.mix(piece.query, self._cache, self._plan)
+        piece.z = self._edited_heads("head", self._with_edited_patterns(z))
+        attended = self._block.attention_post_norm(attention.output(piece.z.flatten(1)))
+        piece.attn_out = self._edited("attn_out", attended)
+        return piece.attn_out
+
+    def _think(self, normed: Tensor) -> Tensor:
+        piece, mlp = self._piece, self._block.mlp
+        if isinstance(mlp, Experts):
+            piece.routing = mlp.router(normed)
+            thought = mlp.answer(normed, piece.routing)
+        else:
+            neurons = mlp.neurons(normed)
+            piece.neurons = self._edited_heads("neuron", neurons[..., None])[..., 0]
+            thought = mlp.down(piece.neurons)
+        piece.mlp_out = self._edited("mlp_out", self._block.mlp_post_norm(thought))
+        return piece.mlp_out
+
+    def _edited(self, point: str, x: Tensor) -> Tensor:
+        """x [rows, width] with the edits of this point; itself, if there are none."""
+        found = self._edits.at(point, self._layer)
+        if found:
+            x = x.clone()
+        for text, edit in found:
+            rows = self._rows.of(text)
+            x[rows] = edit.applied(x[rows], self._rows.start)
+        return x
+
+    def _edited_heads(self, point: str, x: Tensor) -> Tensor:
+        """The same of x [rows, this rank's heads, width], of which an edit means one."""
+        found = self._edits.at(point, self._layer)
+        if found:
+            x = x.clone()
+        for text, edit in found:
+            own, rows = self._own(edit, x.shape[1]), self._rows.of(text)
+            if own is not None:
+                x[rows, own] = edit.applied(x[rows, own], self._rows.start)
+        return x
+
+    def _own(self, edit: Edit, num_own: int) -> int | None:
+        """The number among this rank's; None if it is another's."""
+        own = edit.index - self._rank * num_own
+        return own if 0 <= own < num_own else None
+
+    def _edit_keys_and_values(self, normed: Tensor) -> None:
+        """What is in the cache already, put there once more where it is edited."""
+        if not self._edits.at("kv_head", self._layer):
+            return
+        attention = self._block.attention
+        _, key, value = attention.unturned(normed)
+        before = torch.cat((key, value), dim=-1)
+        after = self._piece.key_value = self._edited_heads("kv_head", before)
+        is_new = (after != before).any(-1, keepdim=True)  # [rows, num_kv_heads, 1]
+        key, value = after.chunk(2, dim=-1)
+        turned = attention.turn_keys(key, self._rotate)
+        kept = [torch.cat(parts) for parts in zip(*map(self._kept, self._texts()), strict=True)]
+        self._cache.write(
+            attention.layer,
+            torch.where(is_new, turned, kept[0].to(turned)),
+            torch.where(is_new, value, kept[1].to(value)),
+            self._batch.slot_mapping,
+        )
+
+    def _with_edited_patterns(self, z: Tensor) -> Tensor:
+        """z, of edited patterns' heads as in the textbook: weights times values."""
+        found = self._edits.at("pattern", self._layer)
+        if not found:
+            return z
+        z = z.clone()
+        attention, start, stop = self._block.attention, self._rows.start, self._rows.stop
+        patterns: dict[tuple[int, int], Tensor] = {}
+        for text, edit in found:
+            own, rows = self._own(edit, attention.num_heads), self._rows.of(text)
+            if own is None:
+                continue
+            keys, values = self._read(text)
+            weights = patterns.get((text, own))
+            if weights is None:
+                queries = self._piece.query[rows]
+                weights = head_pattern(attention, queries, keys, [own])[0]  # [m, stop]
+            whole = F.pad(weights, (0, self._rows.num_tokens - stop))
+            patterns[text, own] = weights = edit.applied(whole, start)[:, :stop]
+            z[rows, own] = (weights @ values[:, kv_head_of(attention, own)].float()).to(z.dtype)
+        self._piece.patterns = patterns
+        return z
+
+    def _texts(self) -> range:
+        return range(self._rows.num_texts)
+
+    def _read(self, text: int) -> tuple[Tensor, Tensor]:
+        """A text's keys and values up to here, [stop, num_kv_heads, head_dim], as they are kept."""
+        table = self._batch.block_table[text]
+        keys, values = self._cache.layer(self._layer)
+        keys, values = (read_tokens(cache, table, self._rows.stop) for cache in (keys, values))
+        return keys, values
+
+    def _kept(self, text: int) -> tuple[Tensor, Tensor]:
+        """The same of these rows alone."""
+        keys, values = self._read(text)
+        return keys[self._rows.start :], values[self._rows.start :]
+
+    def kept(self) -> tuple[Tensor, Tensor]:
+        """Of the first text, all its keys and values so far."""
+        return self._read(0)

@@ -1,0 +1,78 @@
+"""One head at a time, by the textbook: its scores, its pattern, what it adds to the stream."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from thirdeye.model.attention.reference import attention_scores, attention_weights, causal_mask
+from thirdeye.model.parts.self_attention import SelfAttention
+
+
+def head_pattern(
+    attention: SelfAttention, query: Tensor, keys: Tensor, heads: Sequence[int]
+) -> Tensor:
+    """query [m, num_heads, head_dim], turned, of the last m of the L positions of keys
+    [L, num_kv_heads, head_dim] -> the weights of these heads, [heads, m, L] fp32."""
+    mask = causal_mask(len(query), len(keys), query.device, attention.spec.window)
+    sinks, slopes = attention.sink_scores, attention.slopes
+    weights = [
+        attention_weights(
+            query[:, head],
+            keys[:, kv_head_of(attention, head)],
+            mask,
+            attention.spec,
+            None if sinks is None else sinks[head],
+            None if slopes is None else slopes[head],
+        )
+        for head in heads
+    ]
+    return torch.stack(weights)
+
+
+def head_scores(
+    attention: SelfAttention, query: Tensor, keys: Tensor, heads: Sequence[int], is_masked: bool
+) -> Tensor:
+    """The same before the softmax; NaN where the mask is, unless it is left off."""
+    slopes = attention.slopes
+    scores = torch.stack(
+        [
+            attention_scores(
+                query[:, head],
+                keys[:, kv_head_of(attention, head)],
+                attention.spec,
+                None if slopes is None else slopes[head],
+            )
+            for head in heads
+        ]
+    )
+    if not is_masked:
+        return scores
+    mask = causal_mask(len(query), len(keys), query.device, attention.spec.window)
+    return scores.masked_fill(~mask, math.nan)
+
+
+def kv_head_of(attention: SelfAttention, head: int) -> int:
+    """The key/value head that a query head looks at."""
+    return head // (attention.num_heads // attention.num_kv_heads)
+
+
+def head_results(
+    attention: SelfAttention, vectors: Tensor, heads: Sequence[int], rank: int
+) -> Tensor:
+    """What each of these heads makes of vectors [m, this rank's heads, head_dim] by its part of the
+    output layer, without its bias: [heads, m, hidden_size]. `heads` count over all ranks."""
+    num_own = vectors.shape[1]
+    alone = vectors.new_zeros(len(heads), *vectors.shape)
+    for place, head in enumerate(heads):
+        if 0 <= head - rank * num_own < num_own:
+            alone[place, :, head - rank * num_own] = vectors[:, head - rank * num_own]
+    rows = attention.output(alone.flatten(0, 1).flatten(1))
+    return (rows - output_bias(attention, vectors)).view(len(heads), len(vectors), -1)
+
+
+def output_bias(attention: SelfAttention, like: Tensor) -> Tensor:
+    """What the output layer makes of nothing: [1, hidden_size]."""
+    bias: Tensor = attention.output(like.new_zeros(1, like.shape[1] * like.shape[2]))
+    return bias

@@ -1,0 +1,132 @@
+"""What a layer's trace tells, array by array, in bounded pieces.
+
+Each is computed from the trace when it is asked for. Heads are told in the order of `heads`, keys
+and values in that of the key/value heads these look at, rows in that of `positions`.
+"""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from thirdeye.model.inspection.heads import head_results, head_scores, kv_head_of
+from thirdeye.model.inspection.norms import norm_stats
+from thirdeye.model.inspection.probe import LayerTrace
+
+HEADS_AT_ONCE = 4  # through the output layer: less than a piece of a block costs
+UNTURNED = ("q", "k", "v")
+KEPT = {"rot_q": "query", "rot_k": "keys", "z": "z"}  # their names in a trace
+
+Pieces = Generator[None, None, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of each layer is told."""
+
+    heads: tuple[int, ...]  # query heads, of the whole model
+    positions: tuple[int, ...]
+    is_masked: bool = True  # scores of keys that a query may not see are NaN
+    num_neurons: int = 10  # the largest of each token
+
+
+class Readings:
+    """Of the layers of one text. None of its parts needs another."""
+
+    def __init__(self, selection: Selection, max_rows: int) -> None:
+        """`max_rows`: of a piece, as in `trace_layers`."""
+        self._chosen, self._max_rows = selection, max_rows
+        self._heads, self._rows = list(selection.heads), list(selection.positions)
+
+    def array(self, trace: LayerTrace, name: str) -> Pieces:
+        """fp32 or the model's own dtype; each yield is the end of a piece."""
+        if name in ("pattern", "scores"):
+            return (yield from self._by_query(trace, name))
+        if name in UNTURNED:
+            return (yield from self._unturned(trace, name))
+        if name == "result":
+            return (yield from self._results(trace, trace.z[self._rows]))
+        if name == "value_norms":
+            return (yield from self._results(trace, _repeated(trace))).float().norm(dim=-1)
+        if name in KEPT:
+            return self._by_head(trace, getattr(trace, KEPT[name]), name == "rot_k")
+        if name == "neurons":
+            return self._neurons(trace)
+        if name in ("norms", "norm_stats"):
+            stats = trace.norms() if name == "norms" else norm_stats(trace)
+            return stats[:, self._rows]
+        stream: Tensor = getattr(trace, name)
+        return stream[self._rows]
+
+    def _by_query(self, trace: LayerTrace, name: str) -> Pieces:
+        """[heads, positions, n]: some heads at a time, as many as a piece may cost."""
+        attention = trace.block.attention
+        is_whole = trace.ranks.size > 1  # then all of them, for all ranks do alike
+        own = list(range(attention.num_heads)) if is_whole else self._heads
+        at_once = max(1, 8 * self._max_rows // len(trace.query))
+        parts = []
+        for first in range(0, len(own), at_once):
+            heads = own[first : first + at_once]
+            if name == "pattern":
+                part = trace.own_pattern(heads)
+            else:
+                keys, is_masked = trace.keys, self._chosen.is_masked
+                part = head_scores(attention, trace.query, keys, heads, is_masked)
+            parts.append(part[:, self._rows])
+            yield
+        found = trace.ranks.gather(torch.cat(parts), dim=0)
+        return found[self._heads] if is_whole else found
+
+    def _unturned(self, trace: LayerTrace, name: str) -> Pieces:
+        """Queries, keys or values [heads, positions, head_dim] before they are turned."""
+        parts = []
+        for start in range(0, len(self._rows), self._max_rows):
+            rows = self._rows[start : start + self._max_rows]
+            parts.append(trace.block.attention.unturned(trace.normed[rows])[UNTURNED.index(name)])
+            yield
+        vectors = torch.cat(parts)
+        if trace.key_value is not None and name != "q":
+            vectors = trace.key_value[self._rows].chunk(2, dim=-1)[name == "v"]
+        return self._chosen_heads(trace, vectors, name != "q")
+
+    def _by_head(self, trace: LayerTrace, vectors: Tensor, is_kv: bool) -> Tensor:
+        return self._chosen_heads(trace, vectors[self._rows], is_kv)
+
+    def _chosen_heads(self, trace: LayerTrace, vectors: Tensor, is_kv: bool) -> Tensor:
+        """[positions, this rank's heads, head_dim] -> [heads, positions, head_dim]."""
+        whole = trace.ranks.gather(vectors, dim=1)
+        heads = kv_heads(trace, self._heads) if is_kv else self._heads
+        return whole[:, heads].transpose(0, 1)
+
+    def _results(self, trace: LayerTrace, vectors: Tensor) -> Pieces:
+        """vectors [m, this rank's heads, head_dim] -> [heads, m, hidden_size]."""
+        attention, rank, parts = trace.block.attention, trace.ranks.rank, []
+        for first in range(0, len(self._heads), HEADS_AT_ONCE):
+            heads = self._heads[first : first + HEADS_AT_ONCE]
+            pieces = torch.split(vectors, self._max_rows)
+            found = []
+            for piece in pieces:
+                found.append(head_results(attention, piece, heads, rank))
+                yield
+            parts.append(torch.cat(found, dim=1))
+        return torch.cat(parts)
+
+    def _neurons(self, trace: LayerTrace) -> Tensor:
+        """[positions, rank, 2]: which, and how much, the farthest from 0 first."""
+        assert trace.neurons is not None, "a layer of experts has none"
+        whole = trace.ranks.gather(trace.neurons[self._rows], dim=1).float()
+        found = whole.abs().topk(min(self._chosen.num_neurons, whole.shape[1]), dim=1).indices
+        return torch.stack((found.float(), whole.gather(1, found)), dim=-1)
+
+
+def kv_heads(trace: LayerTrace, heads: Sequence[int]) -> list[int]:
+    """The key/value heads that these query heads look at, each once."""
+    return list(dict.fromkeys(kv_head_of(trace.block.attention, head) for head in heads))
+
+
+def _repeated(trace: LayerTrace) -> Tensor:
+    """Values [n, num_kv_heads, head_dim] for each query head that looks at them."""
+    attention = trace.block.attention
+    group = attention.num_heads // attention.num_kv_heads
+    return trace.values.repeat_interleave(group, dim=1).to(trace.z.dtype)

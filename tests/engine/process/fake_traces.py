@@ -1,0 +1,61 @@
+"""What the fake engine tells of a look inside: numbers of no meaning, in the real shapes."""
+
+from array import array
+from math import nan, prod
+
+from thirdeye.server.engine.interface.trace import STREAM, Array, TraceRequest
+
+FAKE_LAYERS, FAKE_HEADS, FAKE_WIDTH, FAKE_HEAD_DIM = 3, 2, 4, 2
+
+
+def fake_array(name: str, request: TraceRequest) -> Array:
+    """Of one layer, in the shape of the real one."""
+    num_tokens, heads, rows = len(request.token_ids), len(request.heads), len(request.positions)
+    if name == "pattern":
+        full = [[1 / (q + 1)] * (q + 1) + [0.0] * (num_tokens - q - 1) for q in request.positions]
+        values = [value for _ in request.heads for row in full for value in row]
+        return Array([heads, rows, num_tokens], array("f", values).tobytes())
+    if name == "scores":
+        seen = [[1.0] * (q + 1) + [nan] * (num_tokens - q - 1) for q in request.positions]
+        values = [value for _ in request.heads for row in seen for value in row]
+        return Array([heads, rows, num_tokens], array("f", values).tobytes())
+    shapes = {
+        "norms": [len(STREAM), rows],
+        "norm_stats": [2, rows, 4],
+        "neurons": [rows, request.num_neurons, 2],
+        "value_norms": [heads, num_tokens],
+        "result": [heads, rows, FAKE_WIDTH],
+        **{key: [heads, rows, FAKE_HEAD_DIM] for key in ("q", "z", "rot_q")},
+        **{key: [1, rows, FAKE_HEAD_DIM] for key in ("k", "v", "rot_k")},
+    }
+    return ones(shapes.get(name, [rows, FAKE_WIDTH]))
+
+
+def ones(shape: list[int]) -> Array:
+    return Array(shape, array("f", [1.0] * prod(shape)).tobytes())
+
+
+def fake_endings(request: TraceRequest, num_layers: int) -> dict[str, Array]:
+    """Arrays of the last trace."""
+    found: dict[str, Array] = {}
+    if request.vocabulary is not None:
+        k, near = len(request.vocabulary.tokens), request.vocabulary.num_nearest
+        found |= {"cosines": ones([k, k]), "random": ones([2])}
+        found |= {"nearest": ones([k, near]), "nearest_cosines": ones([k, near])}
+    if "norm_stats" in request.arrays:
+        found["norm_stats"] = ones([len(request.positions), 4])
+    if "surprisal" in request.endings:
+        found["surprisal"] = ones([len(request.token_ids) - 1, 3])
+    if "head_scores" in request.endings:
+        found["head_scores"] = ones([3, num_layers, FAKE_HEADS])
+    if "attribution" in request.endings:
+        found |= {f"attribution.{name}": ones([]) for name in FAKE_NUMBERS}
+        for name in ("attention_bias", "attention_rest", "mlp"):
+            found[f"attribution.{name}"] = ones([num_layers])
+        found["attribution.heads"] = ones([num_layers, FAKE_HEADS])
+    return found
+
+
+FAKE_NUMBERS = (
+    "logit", "scale", "embed", "positions", "final_bias", "stream_rounding", "head_rounding",
+)  # fmt: skip
