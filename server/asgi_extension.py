@@ -1,11 +1,15 @@
-"""The ASGI extension between the API and the socket below it: bytes are taken without waiting.
+"""What the API and the socket below it tell each other beside ASGI.
 
-`server/transport/` offers it in each request's scope, and `server/api/` uses it where it is there.
+`server/transport/` offers `DirectWriter` in each request's scope: bytes are taken without waiting.
+The application may have `RefuseEarly` as an attribute: the transport asks it before it starts
+anything. Each is used where it is there.
 """
 
-from typing import Protocol
+from collections.abc import Callable, MutableMapping
+from typing import Any, NamedTuple, Protocol
 
 DIRECT_WRITE = "thirdeye.direct_write"
+REFUSE_EARLY = "refuse_early"
 
 
 class DirectWriter(Protocol):
@@ -18,3 +22,19 @@ class DirectWriter(Protocol):
     def write(self, body: bytes) -> None:
         """As a message `http.response.body` would, with more to come, and soon: before whatever
         the event loop is told to do later. Only while it is open."""
+
+
+class EarlyAnswer(NamedTuple):
+    """A whole answer. Of the head nothing is missing but what the transport adds to all."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes
+    end: Callable[[int], None]  # to be told its status once it is written; 0: nobody was there
+
+
+class RefuseEarly(Protocol):
+    max_body_bytes: int  # that are taken of a body before its answer
+
+    def __call__(self, scope: MutableMapping[str, Any], /) -> EarlyAnswer | None:
+        """The answer in the application's place, which is not called then. None: call it."""

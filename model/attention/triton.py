@@ -20,6 +20,9 @@ from thirdeye.model.state.kv_fp8 import ScaledCache, parts
 
 KEYS_PER_SPLIT = 256
 MIN_DOT_ROWS = 16  # the tensor cores' smallest tile
+# The load of the block table takes a stage too: five give two tiles of keys and values at a time.
+DECODE_STAGES, FEW_STAGES = 5, 3
+AHEAD_BYTES = 256  # of a key: larger ones leave no memory to a second program
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +92,8 @@ class TritonAttention:
         num_sequences, max_blocks = batch.block_table.shape
         group = num_heads // num_kv_heads
         max_splits = math.ceil(max_blocks * block_size / KEYS_PER_SPLIT)
-        sizes = self._sizes(plan, group, num_sequences * num_kv_heads, max_splits)
+        key_bytes = _power_of_two(head_dim) * keys.element_size()
+        sizes = self._sizes(plan, group, num_sequences * num_kv_heads, max_splits, key_bytes)
         output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
         shares = self._shares(query, sizes, max_splits)
         cut = {
@@ -119,7 +123,9 @@ class TritonAttention:
             )  # fmt: skip
         return output
 
-    def _sizes(self, plan: TritonPlan, group: int, num_programs: int, max_splits: int) -> TileSizes:
+    def _sizes(
+        self, plan: TritonPlan, group: int, num_programs: int, max_splits: int, key_bytes: int
+    ) -> TileSizes:
         """More lanes where there are few programs: the lengths they depend on stay unread."""
         rows = max(MIN_DOT_ROWS, _power_of_two(group))
         if not plan.is_decode and not self._is_deterministic:
@@ -127,7 +133,18 @@ class TritonAttention:
             return TileSizes(max(1, rows // group), rows, 64, 1, num_warps=4, num_stages=2)
         lanes = math.ceil(2 * self._num_multiprocessors / num_programs) if plan.is_decode else 1
         tokens = 1 if plan.is_decode else max(1, rows // group)
-        return TileSizes(tokens, rows, 64, min(lanes, max_splits), num_warps=4, num_stages=3)
+        stages = DECODE_STAGES if key_bytes <= AHEAD_BYTES else FEW_STAGES
+        return TileSizes(tokens, rows, 64, min(lanes, max_splits), num_warps=4, num_stages=stages)
+
+    def most_shared_bytes(
+        self, num_heads: int, num_kv_heads: int, head_dim: int, max_num_seqs: int, max_keys: int
+    ) -> int:
+        """What lanes leave in memory in one step of decoding, at the most, whoever decodes."""
+        most_rows = min(max_num_seqs, (2 * self._num_multiprocessors - 1) // num_kv_heads)
+        max_splits = math.ceil(max_keys / KEYS_PER_SPLIT)
+        if max_splits == 1:
+            return 0
+        return most_rows * num_heads * max_splits * (head_dim + 2) * torch.float32.itemsize
 
     def _shares(self, query: Tensor, sizes: TileSizes, max_splits: int) -> tuple[Tensor, ...]:
         """Where splits leave their maximum, total and mixed values, if lanes share a sequence."""

@@ -30,7 +30,8 @@ def write_vector(
 ):  # fmt: skip
     """A key or value [D] into its slot: as it is, or in 8 bits with a scale of its own."""
     if HAS_SCALES:
-        bits = (tl.max(tl.abs(vector), 0) / LARGEST).to(tl.int32, bitcast=True)
+        least = tl.div_rn(tl.max(tl.abs(vector), 0), tl.full([], LARGEST, tl.float32))
+        bits = least.to(tl.int32, bitcast=True)  # of an exact division, as the twin's is
         exponent = tl.minimum(tl.maximum((bits + FRACTION) >> 23, 1), BROKEN)
         is_broken = tl.max((vector != vector).to(tl.int32), 0) > 0  # a maximum need not be NaN
         exponent = tl.where(is_broken, BROKEN, exponent)

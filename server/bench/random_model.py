@@ -14,7 +14,7 @@ from thirdeye.server.bench.report import Plan
 from thirdeye.server.load.deterministic import check_deterministic
 from thirdeye.server.load.load_engine import empty_model
 from thirdeye.server.load.native_kernels import compiled_library
-from thirdeye.server.load.placement import choose_device, choose_dtype, load_native
+from thirdeye.server.load.placement import choose_device, choose_dtype, load_native, use_device
 
 WEIGHT_SCALE = 0.02
 
@@ -23,6 +23,7 @@ def place(plan: Plan) -> Placement:
     """Where the model goes, as when serving; kernels for the CPU are waited for. Raises ValueError
     for what is not there."""
     device = choose_device(plan.device)
+    use_device(device)
     dtype = choose_dtype(plan.dtype, device)
     library = compiled_library() if device.type == "cpu" else ""
     native = load_native(library, device, dtype)

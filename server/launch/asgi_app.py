@@ -4,7 +4,7 @@
 
 The state may still be loading: the page, `/health` and 503s are served meanwhile, and
 `state.ready(...)` opens the rest. Layers, from outside in: lifetime (id, end, bugs), CORS if
-some origin is allowed, gate (key, Host), router.
+some origin is allowed, gate (key, Host), router. In a full house `refuse_early` stands before all.
 """
 
 from collections.abc import MutableMapping, Sequence
@@ -30,9 +30,9 @@ from thirdeye.server.api.http.error_handlers import (
     on_client_gone,
     on_http_exception,
 )
-from thirdeye.server.api.http.gate import CheckRoom, GateMiddleware
+from thirdeye.server.api.http.gate import CheckRoom, EarlyRefusals, Gate, GateMiddleware
 from thirdeye.server.api.http.rate_limits import Rates
-from thirdeye.server.api.http.request_scope import LifetimeMiddleware
+from thirdeye.server.api.http.request_scope import LifetimeMiddleware, Lifetimes
 from thirdeye.server.api.http.sse import own_the_shutdown
 from thirdeye.server.api.introspection.inspect_route import inspect_routes
 from thirdeye.server.api.introspection.prompt_routes import prompt_routes
@@ -60,6 +60,7 @@ from thirdeye.server.api.requests.operator_limits import show_ceilings
 from thirdeye.server.api.responses.routes import responses_routes
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import ServedModel, ServerState
+from thirdeye.server.asgi_extension import RefuseEarly
 from thirdeye.server.errors import ApiError, ClientGone
 from thirdeye.server.tracing.request_trace import NO_TRACER, Tracer
 
@@ -70,6 +71,7 @@ class App(FastAPI):
     def __init__(self, served: ServerState, config: ApiConfig, **options: Any) -> None:
         super().__init__(openapi_url=None, **options)
         self._served, self._config = served, config
+        self.refuse_early: RefuseEarly | None = None
         self._encoded: tuple[ServedModel | None, bytes] | None = None
         self.add_route("/openapi.json", self._send_document, ["GET"], include_in_schema=False)
 
@@ -190,17 +192,16 @@ def assemble(
     app.add_exception_handler(ApiError, on_api_error)
     app.add_exception_handler(ClientGone, on_client_gone)
     app.add_exception_handler(HTTPException, on_http_exception)
-    app.add_middleware(
-        GateMiddleware, config=context.config, keys=state.keys, check_room=check_room
-    )
-    if context.config.cors_origins:
-        app.add_middleware(CorsMiddleware, context.config.cors_origins)
-    app.add_middleware(
-        LifetimeMiddleware,
-        on_response=context.metrics.responded,
-        error_response=error_response,
+    lifetimes = Lifetimes(
+        context.metrics.responded,
         access_log=context.config.access_log,
         is_named_outside=context.config.is_named_outside,
         tracer=tracer,
     )
+    gate = Gate(context.config, state.keys, check_room)
+    app.refuse_early = EarlyRefusals(gate, lifetimes, state.is_full, context.config)
+    app.add_middleware(GateMiddleware, gate=gate, max_body_bytes=context.config.max_body_bytes)
+    if context.config.cors_origins:
+        app.add_middleware(CorsMiddleware, context.config.cors_origins)
+    app.add_middleware(LifetimeMiddleware, lifetimes=lifetimes, error_response=error_response)
     return app

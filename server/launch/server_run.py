@@ -5,7 +5,6 @@ one message that names the way out; a traceback is a bug.
 """
 
 import asyncio
-import gc
 import ipaddress
 import json
 import os
@@ -23,9 +22,10 @@ from thirdeye.server import logs
 from thirdeye.server.api.pool.model_terms import DoesNotFit
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults, shown
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
+from thirdeye.server.garbage_collection import freeze_heap
+from thirdeye.server.launch.commands.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.console import LoadingProgress, fail, say
 from thirdeye.server.launch.opened_model import open_model
-from thirdeye.server.launch.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.replica import Replica
 from thirdeye.server.launch.several.model_specs import ModelsUnclear, read_specs
 from thirdeye.server.launch.several.open_models import open_models, settings_of_models
@@ -168,7 +168,7 @@ async def load(replica: Replica, url: str, started: float) -> None:
     with LoadingProgress(opened.names[0]) as progress:
         info = await replica.start(progress)
     replica.state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
-    gc.freeze()  # what is there stays: collections need not look at it, and are short from now on
+    freeze_heap()
     has_chat, has_key = opened.template is not None, bool(replica.state.keys)
     is_no_op = settings.placement.deterministic and info.device == "cpu"
     lines = [

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
@@ -67,6 +68,8 @@ def try_step(
     sizes = trial_config(num_tokens, recipe.scheduling.max_num_seqs, BLOCK_SIZE, context)
     make_core = partial(_make_core, recipe, model, kv_dtype, device, rank_group)
     usage = profile_memory(make_core, sizes, memory, granted_share(recipe))
+    shared = shared_bytes(recipe, model)
+    usage = replace(usage, captured=usage.captured + shared, step=usage.step + shared)
     usage = replace(usage, lost=usage.kv - rank_group.min_kv_budget(usage.kv))
     if asked is None:
         return usage
@@ -76,6 +79,17 @@ def try_step(
             f"got {asked / GIB:.2f} ({usage}): lower it."
         )
     return replace(usage, granted=usage.granted - usage.kv + asked)
+
+
+def shared_bytes(recipe: EngineRecipe, model: Transformer) -> int:
+    """What attention leaves in memory where several programs share a sequence. The trial's step has
+    all rows, so each has a program of its own there: fewer rows and long texts take more."""
+    backend, own = model.backend, rank_config(model.config, model.ranks.size)
+    if not isinstance(backend, TritonAttention):
+        return 0
+    longest = recipe.scheduling.max_model_len or model.config.max_position_embeddings
+    most = recipe.scheduling.max_num_seqs
+    return backend.most_shared_bytes(own.num_heads, own.num_kv_heads, own.head_dim, most, longest)
 
 
 def _make_core(

@@ -22,13 +22,15 @@ from thirdeye.server.load.tensor_parallel import check_ranks
 logger = logging.getLogger(__name__)
 
 
-def place(recipe: EngineRecipe, rank: int) -> Placement:
-    """Where a rank's weights go, and in which form. Raises ValueError for what is not there."""
+def place(recipe: EngineRecipe, rank: int, ranks_here: int) -> Placement:
+    """Where a rank's weights go, and in which form; `rank` counts those of this host. Raises
+    ValueError for what is not there."""
     device = choose_device(recipe.placement.device)
     size = recipe.placement.tensor_parallel
     if size > 1:
-        check_ranks(recipe, device)
+        check_ranks(recipe, device, ranks_here)
         device = torch.device("cuda", rank) if device.type == "cuda" else device
+    use_device(device)
     dtype = choose_dtype(recipe.placement.dtype, device)
     if device.type == "cpu" and recipe.kernels.native != "off":
         check_isa(recipe.kernels.isa)
@@ -74,6 +76,13 @@ def choose_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(f"'--device' {name}: this torch build sees no GPU; use '--device cpu'.")
     return torch.device(name)
+
+
+def use_device(device: torch.device) -> None:
+    """Make a GPU that was named the process's own: triton launches its kernels on that one, and
+    streams and events are made there."""
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:

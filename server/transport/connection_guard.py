@@ -16,14 +16,11 @@ from uuid import uuid4
 
 import httptools
 import msgspec
-from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from thirdeye.server.asgi_extension import DIRECT_WRITE
 from thirdeye.server.errors import InvalidRequest, ServiceUnavailable
-from thirdeye.server.transport.direct_write import CycleWriter
+from thirdeye.server.transport.answering_protocol import AnsweringProtocol
 
 
 class RequestPart(Enum):
@@ -32,7 +29,7 @@ class RequestPart(Enum):
     BODY = auto()
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(AnsweringProtocol):
     """`active` counts messages whose head is complete and whose answer is not."""
 
     max_header_bytes: ClassVar[int] = 32 * 1024
@@ -58,7 +55,6 @@ class GuardedProtocol(HttpToolsProtocol):
         self._parsed_bytes = 0  # of the head, as the parser hands them over
         self._raw_bytes = 0  # of the head, as they came: the parser is silent inside a long line
         self._num_begun = 0  # messages begun in the chunk being parsed
-        self._answered: RequestResponseCycle | None = None  # `cycle` is the last that was read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -70,9 +66,6 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         super().connection_lost(exc)
-        if self._answered is not None:  # uvicorn tells the last of a pipeline, which waits
-            self._answered.disconnected = not self._answered.response_complete
-            self._answered.message_event.set()
         self._expect_reading(False)
 
     def data_received(self, data: bytes) -> None:
@@ -143,13 +136,6 @@ class GuardedProtocol(HttpToolsProtocol):
         else:
             self._disarm()
         super().on_headers_complete()
-        writer = CycleWriter(self.cycle, self.transport, self.flow, self.loop)
-        extensions: dict[str, Any] = {DIRECT_WRITE: writer}
-        self.scope["extensions"] = extensions  # its task has not run yet
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        self._answered = cycle
-        super()._start_asgi_task(cycle, app)
 
     def on_body(self, body: bytes) -> None:
         if not self.transport.is_closing():

@@ -1,4 +1,4 @@
-"""A driver for triton that says it is an H100, and neither compiles nor launches: it takes note.
+"""A driver for triton that says it is an H100, and launches nothing: it takes note.
 
 Triton makes one machine code for each combination of a kernel's types, constants and facts about
 its arguments (a pointer's alignment, an integer that is 1 or a multiple of 16). Which these are is
@@ -34,6 +34,7 @@ class Notes:
     launches: list[str] = field(default_factory=list)  # names of kernels
     on_launch: Any = None  # called with a name and the arguments
     kernels: set[Any] = field(default_factory=set)
+    compiled: dict[str, Any] = field(default_factory=dict)  # the newest form of a kernel
 
     def forget(self) -> None:
         """Nothing has been compiled, as for a server that starts."""
@@ -89,8 +90,8 @@ class NotedKernel:
             self._notes.on_launch(self._name, arguments[8:])  # behind grid, stream and hooks
 
 
-def install() -> Notes:
-    """From here on every kernel of this process is noted."""
+def install(*compiles: str) -> Notes:
+    """From here on every kernel of this process is noted; those that are named are compiled."""
     notes = Notes()
 
     def take_note(
@@ -109,7 +110,11 @@ def install() -> Notes:
         facts |= {f"{names[path[0]]} % 16": 0 for path, found in attributes.items() if found}
         facts |= {"num_warps": options.num_warps, "num_stages": options.num_stages}
         notes.forms.append(Form(self.fn.__name__, str(facts)))
-        kernels = self.device_caches[device][0]
+        kernels, _, target, _, _ = self.device_caches[device]
+        if self.fn.__name__ in compiles:
+            source = self.ASTSource(self, signature, constants, attributes)
+            machine_code = self.compile(source, target=target, options=options.__dict__)
+            notes.compiled[self.fn.__name__] = machine_code
         kernels[key] = NotedKernel(self.fn.__name__, notes)
         return kernels[key]
 

@@ -64,6 +64,7 @@ class AdmissionControl:
         self._place_seconds, self._counted_at = 0.0, clock()  # taken places, times how long
         # Seconds that answers held a place, and the same as if all places had been taken.
         self._durations: deque[tuple[float, float]] = deque()
+        self._known_seconds = 0.0  # the sum of the second ones
         self._room, self._room_at = 0.0, -math.inf
         self._booked_until = -math.inf
 
@@ -77,10 +78,18 @@ class AdmissionControl:
 
         A request larger than the whole queue still gets in when nothing else is there.
         """
-        num_ahead = self.in_flight + size - self.max_num_seqs  # choices that have to end before
-        if self.in_flight and num_ahead > 0 and num_ahead > self._current_room():
+        if self.is_full(size):
             self.num_rejected += 1
-            raise self._overloaded(num_ahead, size)
+            raise self._overloaded(self._num_ahead(size), size)
+
+    def is_full(self, size: int = 1) -> bool:
+        """Whether `check` would raise."""
+        num_ahead = self._num_ahead(size)
+        return self.in_flight > 0 and num_ahead > 0 and num_ahead > self._current_room()
+
+    def _num_ahead(self, size: int) -> int:
+        """Choices that have to end before."""
+        return self.in_flight + size - self.max_num_seqs
 
     def admit(self, size: int) -> Permit:
         """Places for `size` choices. Raises as `check` does."""
@@ -129,8 +138,9 @@ class AdmissionControl:
         places = self._place_seconds - permit.place_seconds
         emptiness = max(self.max_num_seqs * seconds / places, 1.0) if places > 0 else 1.0
         self._durations.append((seconds, seconds * emptiness))
+        self._known_seconds += seconds * emptiness
         if len(self._durations) > max(NUM_KNOWN, 4 * self.max_num_seqs):
-            self._durations.popleft()
+            self._known_seconds -= self._durations.popleft()[1]
 
     def _current_room(self) -> float:
         """How many choices may wait. A forecast holds for a moment: a refusal must cost little."""
@@ -157,8 +167,8 @@ class AdmissionControl:
 
     def _seconds_per_place(self) -> float:
         """From one place that comes free to the next, at worst; 0 if nothing is known."""
-        durations = [seconds for _, seconds in self._durations]
-        return sum(durations) / len(durations) / self.max_num_seqs if durations else 0.0
+        known = len(self._durations)
+        return max(self._known_seconds, 0.0) / known / self.max_num_seqs if known else 0.0
 
     def _overloaded(self, num_ahead: int, size: int) -> ServerOverloaded:
         waiting = max(self.in_flight - self.max_num_seqs, 0)

@@ -11,8 +11,8 @@ import re
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from secrets import token_hex
 from typing import cast
-from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -65,6 +65,61 @@ def lifetime_in(scope: Scope) -> Lifetime:
     return cast(Lifetime, scope["state"][_KEY])
 
 
+class Lifetimes:
+    """What every request is given at its beginning, its answer on the way, and what both leave at
+    their end: a count, a trace and, with `access_log`, a line."""
+
+    def __init__(
+        self,
+        on_response: Callable[[str, int], None],
+        access_log: bool = False,
+        tracer: Tracer = NO_TRACER,
+        is_named_outside: bool = False,
+    ) -> None:
+        """With `is_named_outside` a layer around this one names the request and its answer, as Ray
+        Serve does: no second header is sent."""
+        self._on_response = on_response
+        self.has_access_log = access_log
+        self._tracer = tracer
+        self._is_named_outside = is_named_outside
+
+    def begin(self, scope: Scope) -> Scope:
+        """For the layers within: with a lifetime, a path without a slash at its end, and GET in
+        HEAD's place."""
+        headers = Headers(scope=scope)
+        lifetime = Lifetime(_request_id(headers))
+        path = without_slash(scope["path"])
+        lifetime.trace = self._tracer.begin(scope["method"], path, headers)
+        state = dict(scope.get("state") or {}) | {_KEY: lifetime}
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        return {**scope, "state": state, "method": method, "path": path}
+
+    def headers(self, inner: Scope) -> dict[str, str]:
+        """What goes into the head of the answer, whatever it says."""
+        lifetime = lifetime_in(inner)
+        found = dict(lifetime.headers)
+        if ignored := lifetime.ignored_params - lifetime.obeyed_params:
+            found["X-Ignored-Params"] = header_list(ignored)
+        if not (self._is_named_outside and "x-request-id" in Headers(scope=inner)):
+            found["x-request-id"] = lifetime.request_id
+        if is_anthropic(inner["path"]):
+            found["request-id"] = lifetime.request_id
+        return found
+
+    def end(self, inner: Scope, status: int) -> None:
+        """`status`: 0 if no answer began."""
+        lifetime = lifetime_in(inner)
+        lifetime.end()
+        route = lifetime.route or _route_of(inner)
+        (lifetime.on_response or self._on_response)(route, status)
+        lifetime.trace.describe({"thirdeye.request_id": lifetime.request_id})
+        if lifetime.caller:
+            lifetime.trace.describe({"thirdeye.key": lifetime.caller})
+        lifetime.trace.end(route, status)
+        if self.has_access_log:
+            log_access(inner, status, lifetime)
+
+
 class LifetimeMiddleware:
     """`x-request-id` on every answer, HEAD wherever GET works, a slash at the end of a path taken
     off, bugs as a 500 in our envelope."""
@@ -72,46 +127,27 @@ class LifetimeMiddleware:
     def __init__(
         self,
         app: ASGIApp,
-        on_response: Callable[[str, int], None],
+        lifetimes: Lifetimes,
         error_response: Callable[[ApiError, Scope], Response],
-        access_log: bool = False,
-        tracer: Tracer = NO_TRACER,
-        is_named_outside: bool = False,
     ) -> None:
-        """With `access_log`, each request leaves a line. With `is_named_outside` a layer around
-        this one names the request and its answer, as Ray Serve does: no second header is sent."""
-        self._is_named_outside = is_named_outside
-        self._tracer = tracer
         self._app = app
-        self._has_access_log = access_log
-        self._on_response = on_response
+        self._lifetimes = lifetimes
         self._error_response = error_response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        lifetime = Lifetime(_request_id(headers))
-        state = dict(scope.get("state") or {}) | {_KEY: lifetime}
+        inner = self._lifetimes.begin(scope)
+        request_id = lifetime_in(inner).request_id
         is_head = scope["method"] == "HEAD"
-        inner: Scope = {**scope, "state": state, "method": "GET" if is_head else scope["method"]}
-        inner["path"] = _without_slash(scope["path"])
-        lifetime.trace = self._tracer.begin(scope["method"], inner["path"], headers)
         status = 0
 
         async def outer_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                sent = MutableHeaders(scope=message)
-                sent.update(lifetime.headers)
-                if ignored := lifetime.ignored_params - lifetime.obeyed_params:
-                    sent["X-Ignored-Params"] = header_list(ignored)
-                if not (self._is_named_outside and "x-request-id" in headers):
-                    sent["x-request-id"] = lifetime.request_id
-                if is_anthropic(inner["path"]):
-                    sent["request-id"] = lifetime.request_id
+                MutableHeaders(scope=message).update(self._lifetimes.headers(inner))
             elif is_head:
                 message = {**message, "body": b""}
             await send(message)
@@ -120,22 +156,14 @@ class LifetimeMiddleware:
             await self._app(inner, receive, outer_send)
         except TimeoutError:
             # A reader that stalled past the send timeout: the server closes the connection.
-            logging.getLogger("thirdeye.api").warning("stalled reader in %s", lifetime.request_id)
+            logging.getLogger("thirdeye.api").warning("stalled reader in %s", request_id)
         except Exception as bug:
-            log_bug(logging.getLogger("thirdeye.api"), lifetime.request_id, bug)
+            log_bug(logging.getLogger("thirdeye.api"), request_id, bug)
             if not status:
-                response = self._error_response(internal_error(lifetime.request_id), inner)
+                response = self._error_response(internal_error(request_id), inner)
                 await response(inner, receive, outer_send)
         finally:
-            lifetime.end()
-            route = lifetime.route or _route_of(inner)
-            (lifetime.on_response or self._on_response)(route, status)
-            lifetime.trace.describe({"thirdeye.request_id": lifetime.request_id})
-            if lifetime.caller:
-                lifetime.trace.describe({"thirdeye.key": lifetime.caller})
-            lifetime.trace.end(route, status)
-            if self._has_access_log:
-                log_access(inner, status, lifetime)
+            self._lifetimes.end(inner, status)
 
 
 def log_access(scope: Scope, status: int, lifetime: Lifetime) -> None:
@@ -168,14 +196,14 @@ def safe_name(name: str) -> str:
     )
 
 
-def _without_slash(path: str) -> str:
+def without_slash(path: str) -> str:
     """`/v1/models/` is `/v1/models`, for the gate and the router alike."""
     return path[:-1] if len(path) > 1 and path.endswith("/") else path
 
 
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if _CLIENT_ID.fullmatch(given) else f"req_{uuid4().hex}"
+    return given if _CLIENT_ID.fullmatch(given) else f"req_{token_hex(16)}"
 
 
 def _route_of(scope: Scope) -> str:

@@ -35,6 +35,7 @@ class Metrics:
         self._succeeded = self._counter("request_success", "finished_reason")
         self._aborted = self._counter("num_aborted_requests")
         self._responses = self._counter("http_responses", "route", "status")
+        self._counted: dict[tuple[str, ...], Counter] = {}  # of these, by their labels
         self._ttft = self._histogram("time_to_first_token_seconds", _SECONDS)
         self._gap = self._histogram("inter_token_latency_seconds", _GAP_SECONDS)
         self._e2e = self._histogram("e2e_request_latency_seconds", _SECONDS)
@@ -75,7 +76,10 @@ class Metrics:
         self._grammar_timeouts.labels(model).inc(is_too_slow)  # 0 shows it, too
 
     def responded(self, route: str, status: int) -> None:
-        self._responses.labels(model_name(self._state), route, str(status)).inc()
+        labels = (model_name(self._state), route, str(status))
+        if (counter := self._counted.get(labels)) is None:
+            counter = self._counted[labels] = self._responses.labels(*labels)
+        counter.inc()
 
     @property
     def registries(self) -> list[CollectorRegistry]:

@@ -218,6 +218,10 @@ class ServerState:
         self.rates.open(caller, headers)
         self.admission.check()
 
+    def is_full(self) -> bool:
+        """Whether a request would be told to come back later, if it were as small as can be."""
+        return self.phase is Phase.READY and self.admission.is_full()
+
     def trouble(self) -> str | None:
         """Why no request can be answered now, or None. Does not judge slowness: see `health`."""
         if self.phase is Phase.FAILED:

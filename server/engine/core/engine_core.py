@@ -52,6 +52,8 @@ OUT_OF_MEMORY = (
     "The engine ran out of memory while it worked on this request. Please try again, "
     "or send a shorter one."
 )
+TRITON_ERROR = "Triton Error [CUDA]"
+MEMORY_WORDS = ("can't allocate memory", f"{TRITON_ERROR}: out of memory")
 GRAMMAR_FAILED = "The grammar of this request could not be compiled."
 STEP_FAILED = "The engine failed while it worked on this request. Please try again."
 
@@ -215,7 +217,7 @@ class EngineCore:
 
     def _fail(self, plan: StepPlan, error: Exception) -> list[StepOutput]:
         """End the requests of a step; raises what ends the engine."""
-        if isinstance(error, torch.AcceleratorError | EngineDead):
+        if isinstance(error, torch.AcceleratorError | EngineDead) or is_lost_device(error):
             raise error
         logger.error("a step of %d requests failed", len(plan.rows), exc_info=error)
         if _is_out_of_memory(error):
@@ -262,7 +264,13 @@ def is_unfinished(row: PlanRow) -> bool:
     return row.sequence.status is not SequenceStatus.FINISHED
 
 
+def is_lost_device(error: Exception) -> bool:
+    """triton says what the driver says as a plain RuntimeError: a context that has met an illegal
+    address answers every later call so."""
+    return str(error).startswith(TRITON_ERROR) and not _is_out_of_memory(error)
+
+
 def _is_out_of_memory(error: Exception) -> bool:
     """torch's CPU allocator raises a plain RuntimeError, known only by its words."""
     is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return is_memory or "can't allocate memory" in str(error)
+    return is_memory or any(words in str(error) for words in MEMORY_WORDS)

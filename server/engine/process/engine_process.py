@@ -6,7 +6,6 @@ SIGTERM: Ctrl-C reaches the whole process group, and when to stop is for the ser
 """
 
 import contextlib
-import gc
 import logging
 import os
 import socket
@@ -39,6 +38,7 @@ from thirdeye.server.engine.process.messages import (
     Watch,
 )
 from thirdeye.server.engine.process.spawn import bind_to_parent
+from thirdeye.server.garbage_collection import freeze_heap
 
 logger = logging.getLogger(__name__)
 
@@ -92,8 +92,7 @@ def _load(sock: socket.socket, load: Load, recipe: bytes) -> EngineCore | None:
 
 def _shrink_footprint() -> None:
     """Loading is over: what is there stays, and what it took on the way goes back to the system."""
-    gc.freeze()  # collections need not look at it, and are short from now on
-    gc.enable()
+    freeze_heap()
     keep_step_buffers()
     unmap_used_code()
 

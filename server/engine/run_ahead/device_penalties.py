@@ -27,9 +27,10 @@ class CountsUpdate:
 
 
 def make_counts_update(
-    texts: Seq[tuple[int, Seq[int], Seq[int]]], vocab_size: int
+    texts: Seq[tuple[int, Seq[int], Seq[int]]], vocab_size: int, *, pin: bool = False
 ) -> CountsUpdate | None:
-    """(slot, prompt, output) of each sequence."""
+    """(slot, prompt, output) of each sequence. Pinned, so that the copy to a GPU does not wait for
+    the step that runs."""
     if not texts:
         return None
     places, words = [], []
@@ -38,11 +39,12 @@ def make_counts_update(
         said, counts = np.unique(np.array(output, np.int64), return_counts=True)
         places += [slot * vocab_size + seen, slot * vocab_size + said]
         words += [np.full(len(seen), IN_PROMPT), counts]
-    return CountsUpdate(
-        slots=torch.tensor([slot for slot, _, _ in texts]),
-        places=torch.from_numpy(np.concatenate(places)),
-        words=torch.from_numpy(np.concatenate(words).astype(np.int32)),
+    tensors = (
+        torch.tensor([slot for slot, _, _ in texts]),
+        torch.from_numpy(np.concatenate(places)),
+        torch.from_numpy(np.concatenate(words).astype(np.int32)),
     )
+    return CountsUpdate(*(tensor.pin_memory() if pin else tensor for tensor in tensors))
 
 
 class TokenCounts:

@@ -174,7 +174,7 @@ class SlotTable:
         if self._words:
             words = torch.tensor([list(self._words), list(self._words.values())], dtype=torch.int32)
             words = words.pin_memory() if pin else words
-        update = StateUpdate(words, make_counts_update(self._texts, self._vocab_size))
+        update = StateUpdate(words, make_counts_update(self._texts, self._vocab_size, pin=pin))
         self._words, self._texts = {}, []
         return update
 

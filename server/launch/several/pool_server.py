@@ -1,7 +1,6 @@
 """A server of several models, as an object: see `Replica` for one of a single model."""
 
 import asyncio
-import gc
 import time
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ from thirdeye.server.api.pool.model_terms import ModelTerms, gib
 from thirdeye.server.api.pool.pool_state import PoolState
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.errors import ServiceUnavailable
+from thirdeye.server.garbage_collection import freeze_heap
 from thirdeye.server.launch.asgi_app import create_pool_app
 from thirdeye.server.launch.console import say
 from thirdeye.server.launch.replica import api_config, reread_keys
@@ -53,7 +53,7 @@ class PoolServer:
                 why = self.pool.books(member).why_failed or error.message
                 raise EngineDead(f"{member.name}: {why}") from error
         self.state.ready()
-        gc.freeze()  # as with one model: collections need not look at what stays
+        freeze_heap()
         say("\n".join(self._lines(url, time.monotonic() - started)))
         await asyncio.Event().wait()
 

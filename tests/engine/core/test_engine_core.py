@@ -23,7 +23,7 @@ from tests.engine.toy import (
 )
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.core.engine_core import EngineCore
-from thirdeye.server.engine.interface.types import EngineDead, FinishReason, StepOutput
+from thirdeye.server.engine.interface.types import EngineDead, ErrorCode, FinishReason, StepOutput
 from thirdeye.server.engine.process.engine_loop import Inbox, run_loop
 from thirdeye.server.engine.process.messages import Abort, Add, Step, Stop
 from thirdeye.server.engine.process.thread_engine import ThreadEngine
@@ -169,9 +169,23 @@ def test_a_broken_invariant_ends_the_engine_and_every_stream() -> None:
     asyncio.run(main())
 
 
-def test_a_device_fault_is_not_survived() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("fault"),
+        RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"),
+    ],
+)
+def test_a_device_fault_is_not_survived(error: Exception) -> None:
     """Every later step would fail as well: better a new process."""
-    core = toy_core(model=FailsOnce(torch.AcceleratorError("fault")))
+    core = toy_core(model=FailsOnce(error))
     core.add(make_request())
-    with pytest.raises(torch.AcceleratorError):
+    with pytest.raises(type(error)):
         core.step()
+
+
+def test_a_kernel_that_finds_no_memory_is_survived() -> None:
+    core = toy_core(model=FailsOnce(RuntimeError("Triton Error [CUDA]: out of memory")))
+    core.add(make_request())
+    (output,) = core.step()
+    assert output.error_code is ErrorCode.OUT_OF_MEMORY

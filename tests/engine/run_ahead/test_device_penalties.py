@@ -1,5 +1,6 @@
 """Penalties on the device against those on the host, bit for bit."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,3 +61,11 @@ def test_penalties_are_those_of_the_host(
 
 def test_nothing_to_tell() -> None:
     assert make_counts_update([], VOCAB) is None
+
+
+def test_texts_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From memory that is not, a copy to a GPU waits until the step that runs there is done."""
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor + 1000)
+    update = make_counts_update([(2, [5], [7])], VOCAB, pin=True)
+    assert update is not None
+    assert min(int(t.min()) for t in (update.slots, update.places, update.words)) >= 1000

@@ -3,12 +3,15 @@
 import gc
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import MagicMock, patch
 
 import pytest
 import torch
 
+from tests.gpu.attention import attend_by, decode_case
 from tests.model.tiny import CPU, LLAMA, random_model
 from tests.recipes import make_recipe
+from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.server.engine.cache.kv_budget import GIB
 from thirdeye.server.engine.interface.engine_config import BLOCK_SIZE
 from thirdeye.server.engine.run_ahead.device_state import StateLayout
@@ -102,3 +105,22 @@ def test_the_share_is_a_setting() -> None:
     assert granted_share(make_recipe(kv_memory=1)) == 1
     with pytest.raises(ValueError, match="gpu_memory_utilization"):
         make_recipe(gpu_memory_utilization=1.2)
+
+
+def test_what_lanes_leave_in_memory_is_counted() -> None:
+    """The most of all batches: few rows share their keys among many programs, many rows do not."""
+    backend = TritonAttention(num_multiprocessors=132)
+    sizes = {"num_heads": 32, "num_kv_heads": 8, "head_dim": 128}
+    most = backend.most_shared_bytes(**sizes, max_num_seqs=256, max_keys=131072)
+    assert most == 32 * 32 * 512 * 130 * 4
+    assert backend.most_shared_bytes(**sizes, max_num_seqs=256, max_keys=256) == 0
+    seen = []
+    with patch.object(backend._kernels, "paged_attention_kernel", MagicMock()) as kernel:
+        kernel.__getitem__.return_value = lambda *arguments, **_: seen.append(arguments[9:12])
+        for rows in (1, 2, 31, 32, 33, 34, 64):
+            case = decode_case(rows, 700, 32, 8, 128, torch.float32, CPU)
+            with patch.object(backend._kernels, "merge_splits_kernel", MagicMock()):
+                attend_by(backend, case)
+    taken = [sum(share.nbytes for share in shares) for shares in seen]
+    assert max(taken) <= backend.most_shared_bytes(**sizes, max_num_seqs=64, max_keys=704)
+    assert max(taken) == taken[3] > 0

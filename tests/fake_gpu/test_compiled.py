@@ -1,0 +1,32 @@
+"""What the compiler makes of kernels for an H100, read off its own files."""
+
+from typing import Any
+
+import pytest
+
+from tests.fake_gpu import child
+
+REGISTERS_OF_A_MULTIPROCESSOR, SHARED_OF_A_MULTIPROCESSOR = 65536, 227 << 10
+THREADS = 128
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = child.run("tests.fake_gpu.compiled")
+    return found
+
+
+def test_a_vectors_scale_is_of_an_exact_division(report: dict[str, dict[str, Any]]) -> None:
+    """An approximate one may be too large by the last bit, and the exponent then by one."""
+    assert report["rope_kv_kernel"]["divisions"] == ["div.rn.f32"]
+
+
+def test_decode_attention_loads_ahead(report: dict[str, dict[str, Any]]) -> None:
+    """The block table takes a stage as well as keys and values: with two buffers of each, the next
+    tile is on its way while this one is multiplied; as many programs fit as with one, three."""
+    kernel = report["paged_attention_kernel"]
+    assert kernel["buffers"] == [2]
+    assert max(kernel["waits"]) >= 3
+    assert kernel["stack"] == 0
+    assert REGISTERS_OF_A_MULTIPROCESSOR // (THREADS * kernel["registers"]) >= 3
+    assert SHARED_OF_A_MULTIPROCESSOR // kernel["shared"] >= 3
