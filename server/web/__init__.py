@@ -9,7 +9,7 @@ ASSETS = {
     **{
         f"/web/{name}.js": (f"{name}.js", "text/javascript")
         for name in (
-            "api", "app", "charts", "chat", "docs", "dom", "history",
+            "api", "app", "causes", "charts", "chat", "docs", "dom", "history",
             "inspector", "markdown", "pattern", "sse", "timeline",
         )
     },

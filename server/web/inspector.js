@@ -1,6 +1,7 @@
 // Looking inside: one text goes to /v1/inspect, and each view draws what came back, layer by layer.
 import { $, el, percent, visible } from "./dom.js";
 import { post, server, stream } from "./api.js";
+import * as causes from "./causes.js";
 import * as charts from "./charts.js";
 import * as pattern from "./pattern.js";
 
@@ -33,6 +34,7 @@ export function mount() {
   $("heads").addEventListener("keydown", onKey);
   $("layer").addEventListener("change", () => choose(Number($("layer").value), chosen.head));
   $("head").addEventListener("change", () => choose(chosen.layer, Number($("head").value)));
+  causes.mount(() => chosen, () => found.start.tokens.map((token) => token.id), choose);
   addEventListener("theme", redraw);
   addEventListener("resize", () => found && !$("inspector").hidden && drawArcs());
 }
@@ -81,6 +83,7 @@ async function receive(tokens, signal) {
   const started = performance.now();
   const response = await post("/v1/inspect", {
     model: server.model, prompt: tokens, stream: true, encoding_format: "base64", top_logprobs: 10,
+    include: ["pattern", "norms", "logit_lens", "surprisal"],
     lens_positions: tokens.length <= MAX_LENS ? "all" : "last",
   }, signal);
   colors = pattern.heatColors();
@@ -105,6 +108,7 @@ function begin(start) {
   const numbers = (count) => Array.from({ length: count }, (_, i) => el("option", { value: i }, String(i)));
   $("layer").replaceChildren(...numbers(start.num_layers));
   $("head").replaceChildren(...numbers(start.num_heads));
+  causes.clear(start.tokens.length);
   drawParameters();
 }
 
@@ -133,11 +137,20 @@ function addLayer(event) {
 
 function end(event) {
   found.end = event;
+  tellSurprise(event.surprisal);
   const [layer, head] = tellingHead();
   choose(layer, head);
   drawLens();
   drawNext();
   drawContributions();
+}
+
+/** Under each token but the first: how little it was expected, in nats. */
+function tellSurprise({ nats, rank }) {
+  [...$("tokens").children].slice(1).forEach((button, i) => {
+    button.append(el("small", { "aria-hidden": "true" }, nats[i].toFixed(1)));
+    button.title += `; ${nats[i].toFixed(2)} nats of surprise, ${rank[i].toLocaleString("en")} tokens were likelier`;
+  });
 }
 
 /** The head that looks around most: neither at itself nor, as many do, at the first token alone. */
