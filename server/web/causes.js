@@ -54,11 +54,12 @@ function comparison(base, changed) {
   const rows = [...names].map(([id, token]) => el("tr", {},
     el("th", { scope: "row" }, el("code", {}, visible(token))), cell(before.get(id)), cell(after.get(id))));
   const titles = ["next token", "as it is", "changed"].map((title) => el("th", { scope: "col" }, title));
-  return el("table", { class: "parts" }, el("thead", {}, el("tr", {}, ...titles)), el("tbody", {}, ...rows));
+  return el("table", { class: "cause-table" }, el("thead", {}, el("tr", {}, ...titles)), el("tbody", {}, ...rows));
 }
 
 async function sweep(prompt, choose) {
   await busy(async () => {
+    $("cause").replaceChildren(); // of another question
     const set = $("cause-set").value;
     const body = { model: server.model, prompt, stream: true, sweep: { over: "heads", set } };
     const variants = [];
@@ -72,7 +73,7 @@ async function sweep(prompt, choose) {
     }
     const above = variants.filter((variant) => variant.is_above_noise).length;
     const most = variants.reduce((best, variant) => (variant.kl > best.kl ? variant : best));
-    $("cause-says").textContent = `${above} of ${variants.length} heads change the next token by more than rounding does (${short(noise.kl_max)} nats). Most does layer ${most.layer}, head ${most.head}: ${short(most.kl)}. Grey ones say nothing; click one to see it.`;
+    $("cause-says").textContent = `${above} of ${variants.length} heads change the next token by more than rounding does (${short(noise.kl_max)} nats). Layer ${most.layer}, head ${most.head} does most: ${short(most.kl)} nats. A grey one says nothing; click one to see its map.`;
     $("cause-heads").replaceChildren(grid(variants, most.kl, choose));
   });
 }
@@ -106,7 +107,7 @@ async function busy(work) {
   buttons.forEach((button, i) => (button.disabled = were[i]));
 }
 
-/** A number as people read it: 1.05, 0.0081, 3.4e-7. */
+/** A number as people read it: 1.0, 0.0081, 3.4e-7. */
 export function short(value) {
-  return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(1) : String(Number(value.toPrecision(2)));
+  return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(1) : value.toPrecision(2);
 }

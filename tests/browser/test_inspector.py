@@ -147,7 +147,7 @@ def test_a_part_is_left_out_and_the_next_token_compared(browser: Any) -> None:
         (edit,) = engine.inspections[-1].edits
         assert (edit.at, edit.change, edit.layer, edit.index) == ("head", "zero", 1, 0)
         says = page.inner_text("#cause-says")
-        assert says.startswith("Without head 0 of layer 1 the next token moves by 1 nats (KL)")
+        assert says.startswith("Without head 0 of layer 1 the next token moves by 1.0 nats (KL)")
         assert "so this says nothing" in says  # the fake's noise is as large
         assert page.locator("#cause tbody tr").count() == 6
         page.select_option("#cause-part", "mlp_out")
