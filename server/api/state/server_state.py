@@ -54,6 +54,7 @@ class ModelInfo:
     tensor_format: str = ""  # what most of the tensors are stored in
     num_bytes: int = 0  # of all tensors, as they are stored
     head_dim: int = 0
+    num_neurons: int = 0  # of a layer's MLP
     untold: Mapping[str, str] = field(default_factory=dict)  # what a look cannot tell -> why
 
 
