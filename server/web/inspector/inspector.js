@@ -1,10 +1,11 @@
 // Looking inside: one text goes to /v1/inspect, and each view draws what came back, layer by layer.
 import { $, el, percent, visible } from "../dom.js";
 import { server } from "../api.js";
+import * as causes from "./causes.js";
 import * as charts from "./charts.js";
 import * as grid from "./grid.js";
 import * as pattern from "./pattern.js";
-import { inspect, lensPositions, limits, tokensOf } from "./reading.js";
+import { inspect, lensPositions, limits, MAX_LENS_TOKENS, tokensOf } from "./reading.js";
 
 const EXAMPLE = "Greasy fried noodles will be my lunch";
 
@@ -32,6 +33,7 @@ export function mount() {
   $("heads").addEventListener("keydown", onKey);
   $("layer").addEventListener("change", () => choose(Number($("layer").value), chosen.head));
   $("head").addEventListener("change", () => choose(chosen.layer, Number($("head").value)));
+  causes.mount(() => chosen, () => found.ids, choose);
   addEventListener("theme", redraw);
   addEventListener("resize", () => found && !$("inspector").hidden && drawArcs());
 }
@@ -74,7 +76,9 @@ async function receive({ ids, text, answerAt }, signal) {
   $("cut").textContent = `The text has ${ids.length} tokens; its last ${kept.length} are shown, as many as the server looks into.`;
   colors = pattern.heatColors();
   const fresh = { ids: kept, text, answerAt: answerAt === null ? null : answerAt - numCut, layers: [], end: null };
-  const parts = hasAll ? ["pattern", "norms", "logit_lens"] : ["norms", "logit_lens"];
+  const parts = ["norms", "logit_lens"];
+  if (hasAll) parts.push("pattern");
+  if (kept.length <= MAX_LENS_TOKENS) parts.push("surprisal");
   for await (const event of inspect(kept, { include: parts, top_logprobs: 10, lens_positions: lensPositions(kept.length) }, signal)) take(event, fresh);
   if (!hasAll) await readPatterns(layers, signal);
   const [layer, head] = pattern.tellingHead(found.layers);
@@ -106,6 +110,7 @@ function begin(fresh) {
   const numbers = (count) => Array.from({ length: count }, (_, i) => el("option", { value: i }, String(i)));
   $("layer").replaceChildren(...numbers(start.num_layers));
   $("head").replaceChildren(...numbers(start.num_heads));
+  causes.clear(start.tokens.length);
   drawParameters();
 }
 
@@ -136,9 +141,18 @@ function addLayer({ layer: number, norms, logit_lens: lens, pattern: packed }) {
 
 function end(event) {
   found.end = event;
+  if (event.surprisal) tellSurprise(event.surprisal);
   drawLens();
   drawNext();
   drawContributions();
+}
+
+/** Under each token but the first: how little it was expected, in nats. */
+function tellSurprise({ nats, rank }) {
+  [...$("tokens").children].slice(1).forEach((button, i) => {
+    button.append(el("small", { "aria-hidden": "true" }, nats[i].toFixed(1)));
+    button.title += `; ${nats[i].toFixed(2)} nats of surprise, ${rank[i].toLocaleString("en")} tokens were likelier`;
+  });
 }
 
 function choose(layer, head) {

@@ -66,7 +66,7 @@ def fake_sweep(request: TraceRequest) -> list[dict[str, Array]]:
     if request.texts:
         first["source_effect"] = ones([6])
     count = len(variants_of(request.sweep, FAKE_HEADS, 1))
-    rows = [array("f", [number] + [1.0] * 6) for number in range(count)]
+    rows = [array("f", [number, number] + [1.0] * 5) for number in range(count)]
     pairs = [rows[start : start + 2] for start in range(0, count, 2)]
     told = [Array([len(pair), 7], b"".join(row.tobytes() for row in pair)) for pair in pairs]
     return [first, *({"variants": values} for values in told)]
