@@ -142,9 +142,8 @@ const acts = {
   edit,
   goOn: (message) => {
     if (isBusy(chat)) return;
-    const limit = Number(chat.settings.max_tokens);
     message.asked ??= askedOf(chat.settings);
-    if (message.asked.fields.max_tokens) message.asked.fields.max_tokens = (message.ids?.length ?? 0) + (limit || message.asked.fields.max_tokens);
+    if (message.state === "done") raiseLimit(message);
     begin(message);
   },
   turn: (message, step) => {
@@ -163,6 +162,12 @@ const acts = {
     answer(parent);
   },
 };
+
+/** An answer that reached its limit gets as much again: what the settings say by now, or what it had. */
+function raiseLimit({ asked: { fields }, ids }) {
+  const count = ids?.length ?? 0;
+  fields.max_tokens = count + (Number(chat.settings.max_tokens) || fields.max_tokens || count);
+}
 
 /** A message below `parent`, and its answer. -> whether it was taken. */
 function ask(parent, { content, files = [] }) {

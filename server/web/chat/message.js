@@ -74,7 +74,12 @@ function actions(message, node, siblings, isLast, acts) {
     tool: () => [],
   }[message.role]();
   return el("div", { class: "actions" }, ...turner(message, siblings, button, acts),
-    copyButton(() => message.content, () => node.querySelector(".body")), ...own, button("Look inside", () => acts.look(message)));
+    copyButton(() => copyOf(message), () => node.querySelector(message.content ? ".body" : ".calls, .body")), ...own, button("Look inside", () => acts.look(message)));
+}
+
+/** What was written; of an answer that only calls, the calls. */
+function copyOf({ content, calls = [] }) {
+  return content || calls.map(({ name, text }) => `${name}(${text})`).join("\n");
 }
 
 /** ‹ 2/3 › where there are several. */

@@ -79,6 +79,19 @@ def test_a_limit_that_cut_an_answer_is_named_and_can_be_gone_beyond(
         assert page.locator(".message").count() == 2
 
 
+def test_a_limit_of_the_server_is_gone_beyond(browser: Any, shared: Served) -> None:
+    """Where the model's files say how long an answer is."""
+    text = "one two three"
+    shared.use(fake_engine(says(text)), defaults=GenerationDefaults(max_tokens=5))
+    with visit(browser, shared.url) as seen:
+        ask(seen.page, "Hello")
+        note = seen.page.inner_text(f"{LAST} .note")
+        assert note.startswith("cut at the server's limit of tokens · 5 tokens")
+        for so_far in (text[:10], text):
+            seen.page.click(f"{ENDED} button:has-text('Continue')")
+            ended(seen.page, so_far)
+
+
 def test_a_full_context_is_named_and_offers_no_more(browser: Any, shared: Served) -> None:
     shared.use(fake_engine(lambda _: b"word " * 200))
     with visit(browser, shared.url) as seen:

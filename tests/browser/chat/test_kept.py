@@ -1,6 +1,7 @@
 """Nothing is lost: no question, no half of an answer, no draft, no chat of an older version."""
 
 import json
+import threading
 from typing import Any
 
 from tests.api.support import Served, fake_engine, says
@@ -42,10 +43,12 @@ def test_a_reload_goes_on_reading_the_very_answer(browser: Any, shared: Served) 
 
 def test_what_is_read_is_kept_while_it_comes(browser: Any, shared: Served) -> None:
     """The question before anything was answered, the answer as it grows: a crash asks nobody."""
-    shared.use(fake_engine(says("Partial and more."), hang_after=7))
+    gate = threading.Event()
+    shared.use(fake_engine(says("Partial and more."), hang_after=7, gate=gate))
     with visit(browser, shared.url) as seen:
         send(seen.page, "Is it kept?")
         until(seen.page, f"{KEPT}.includes('Is it kept?')")
+        gate.set()
         until(seen.page, f"{KEPT}.includes('Partial')")
 
 
