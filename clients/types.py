@@ -7,7 +7,10 @@ or 0. A key of the wrong type counts as left out, so reading never raises.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from thirdeye.clients.inspection.arrays import LabelledArray
 
 JSON = Mapping[str, Any]
 
@@ -158,6 +161,14 @@ class Inspection:
     layers: list[JSON]
     next_token: list[list[JSON]]
     raw: JSON = field(default_factory=dict, repr=False)
+
+    @property
+    def arrays(self) -> "dict[str, LabelledArray]":
+        """All numbers by their names, as numpy arrays with named dimensions: of `pattern`
+        [layer, head, query_pos, key_pos]. Raises ThirdeyeError for what is no answer."""
+        from thirdeye.clients.inspection.arrays import arrays_of  # noqa: PLC0415  # needs numpy
+
+        return arrays_of(self.raw)
 
     @classmethod
     def read(cls, raw: Any) -> Self:

@@ -18,6 +18,25 @@ KEY_STEP = 0x9E3779B9
 FLOAT_BITS = 24
 
 
+@triton.jit
+def noise(
+    left, right, key,
+    BLOCK: tl.constexpr, NUM_ROUNDS: tl.constexpr, MULTIPLIER: tl.constexpr,
+    KEY_STEP: tl.constexpr, FLOAT_BITS: tl.constexpr,
+):  # fmt: skip
+    """Numbers in [0, 1) [BLOCK] of words [BLOCK] uint32: a counter's two halves, and a key."""
+    multiplier = tl.full([BLOCK], MULTIPLIER, tl.uint32)
+    step = tl.full([BLOCK], KEY_STEP, tl.uint32)
+    for _ in tl.static_range(NUM_ROUNDS):
+        high = tl.umulhi(left, multiplier)
+        low = left * multiplier
+        left = high ^ right ^ key
+        right = low
+        key = key + step
+    bits = (left >> (32 - FLOAT_BITS)).to(tl.float32)
+    return bits * (1.0 / (1 << FLOAT_BITS))
+
+
 @triton.jit(do_not_specialize=["num_rows"], do_not_specialize_on_alignment=["seeds", "positions"])
 def philox_kernel(
     output, seeds, positions, num_rows,
@@ -30,16 +49,8 @@ def philox_kernel(
     left = tl.load(positions + rows, inside, 0).to(tl.uint32)
     right = (seed >> 32).to(tl.uint32)
     key = seed.to(tl.uint32)
-    multiplier = tl.full([BLOCK], MULTIPLIER, tl.uint32)
-    step = tl.full([BLOCK], KEY_STEP, tl.uint32)
-    for _ in tl.static_range(NUM_ROUNDS):
-        high = tl.umulhi(left, multiplier)
-        low = left * multiplier
-        left = high ^ right ^ key
-        right = low
-        key = key + step
-    bits = (left >> (32 - FLOAT_BITS)).to(tl.float32)
-    tl.store(output + rows, bits * (1.0 / (1 << FLOAT_BITS)), inside)
+    numbers = noise(left, right, key, BLOCK, NUM_ROUNDS, MULTIPLIER, KEY_STEP, FLOAT_BITS)
+    tl.store(output + rows, numbers, inside)
 
 
 def uniform(seeds: Tensor, positions: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The command `thirdeye`. A command imports what it needs when it runs: --help stays quick."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -54,7 +55,7 @@ NameOption = Annotated[
 def serve(**options: Any) -> None:
     """Start the server. Every option can also be set as THIRDEYE_<OPTION>, several values with
     commas between: docs/settings.md tells all of them."""
-    from thirdeye.server.launch.serve_command import serve_command
+    from thirdeye.server.launch.commands.serve_command import serve_command
 
     raise typer.Exit(serve_command(given(options)))
 
@@ -124,6 +125,33 @@ def complete(
     )
 
 
+@app.command(name="inspect", cls=GroupedCommand)
+def inspect_text(
+    text: Annotated[str, typer.Argument(help="The text to look into.")],
+    url: UrlOption = None,
+    api_key: KeyOption = None,
+    model: NameOption = None,
+    compare: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TOKEN", help="Whose logit to take apart; two: their difference."),
+    ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(metavar="WHAT", help="Switch off heads, kv_heads, mlps or attentions."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the whole answer here.")
+    ] = None,
+    png_file: Annotated[
+        Path | None, typer.Option("--png", metavar="FILE", help="Draw it (needs matplotlib).")
+    ] = None,
+) -> None:
+    """Look into a text with a running server: surprisal, next token, what its logit is made of."""
+    from thirdeye.clients.inspection.inspect_command import run_inspect
+
+    raise typer.Exit(run_inspect(text, url, api_key, model, compare, sweep, json_file, png_file))
+
+
 @app.command(cls=GroupedCommand)
 def pull(
     model: Annotated[
@@ -137,7 +165,7 @@ def pull(
     ] = False,
 ) -> None:
     """Fetch a model into the cache; one that is there is checked by its hash, and repaired."""
-    from thirdeye.server.launch.pull_command import pull_model
+    from thirdeye.server.launch.commands.pull_command import pull_model
 
     raise typer.Exit(pull_model(model, if_missing=if_missing, file=hf_file, revision=revision))
 
@@ -146,7 +174,7 @@ def pull(
 def list_() -> None:
     """List what is here, with format, size and path: catalog models, files in the models folder,
     hub snapshots. Also called `models`."""
-    from thirdeye.server.launch.commands import show_models
+    from thirdeye.server.launch.commands.offline import show_models
 
     raise typer.Exit(show_models())
 
@@ -163,7 +191,7 @@ def rm(
     yes: Annotated[bool, typer.Option("--yes", help="Delete without asking.")] = False,
 ) -> None:
     """Delete a model from the models folder, and from nowhere else."""
-    from thirdeye.server.launch.commands import remove_model
+    from thirdeye.server.launch.commands.offline import remove_model
 
     raise typer.Exit(remove_model(model, yes=yes))
 
@@ -174,7 +202,7 @@ def info(
 ) -> None:
     """Describe a model without loading it: shape, tensor types, chat template, memory at each
     --quantize, parameters part by part, and whether it will serve (exit status 1 if not)."""
-    from thirdeye.server.launch.info_command import show_info
+    from thirdeye.server.launch.commands.info_command import show_info
 
     raise typer.Exit(show_info(model, hf_file, revision))
 
@@ -182,9 +210,25 @@ def info(
 @app.command(cls=GroupedCommand)
 def doctor() -> None:
     """Show versions, devices and the cache: what a bug report needs."""
-    from thirdeye.server.launch.commands import show_doctor
+    from thirdeye.server.launch.commands.offline import show_doctor
 
     raise typer.Exit(show_doctor())
+
+
+@app.command(cls=GroupedCommand)
+def rank(
+    join: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="`--rank-address` of the server to join.")
+    ],
+    secret_file: Annotated[
+        str, typer.Option(metavar="FILE", help="The same as its --rank-secret-file.")
+    ],
+    model: ModelArgument = None,
+) -> None:
+    """Compute a share of a model that a server on another host serves, until it is stopped."""
+    from thirdeye.server.launch.commands.rank_command import run_rank
+
+    raise typer.Exit(run_rank(model, join, secret_file))
 
 
 @app.callback(invoke_without_command=True)

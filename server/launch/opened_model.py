@@ -163,6 +163,7 @@ def model_info(checkpoint: Checkpoint) -> ModelInfo:
         tensor_format=max(formats, key=formats.__getitem__, default=""),
         num_bytes=sum(checkpoint.tensor_sizes().values()),
         head_dim=config.head_dim,
+        num_neurons=config.intermediate_size,
         untold=refusals(config),
     )
 

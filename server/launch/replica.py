@@ -141,6 +141,7 @@ def api_config(settings: Settings, *, is_named_outside: bool = False) -> ApiConf
         max_stop=requests.max_stop,
         max_choices=requests.max_choices,
         require_model=requests.require_model,
+        inspect=requests.inspect,
         strict_max_tokens=requests.strict_max_tokens,
         requests_per_minute=access.requests_per_minute,
         tokens_per_minute=access.tokens_per_minute,

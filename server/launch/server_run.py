@@ -23,9 +23,9 @@ from thirdeye.server.api.pool.model_terms import DoesNotFit
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults, shown
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.garbage_collection import freeze_heap
+from thirdeye.server.launch.commands.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.console import LoadingProgress, fail, say
 from thirdeye.server.launch.opened_model import open_model
-from thirdeye.server.launch.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.replica import Replica
 from thirdeye.server.launch.several.model_specs import ModelsUnclear, read_specs
 from thirdeye.server.launch.several.open_models import open_models, settings_of_models

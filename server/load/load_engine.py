@@ -49,9 +49,15 @@ from thirdeye.server.engine.sampling.sampler import Sampler, sample
 from thirdeye.server.load.engine_info import describe, describe_numerics
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import find_kv_budget
+from thirdeye.server.load.other_hosts import check_remote
 from thirdeye.server.load.overlap import SCRAP_BLOCKS, make_launcher, runs_ahead
 from thirdeye.server.load.placement import place, place_kv
-from thirdeye.server.load.tensor_parallel import make_rank_group, pin_threads, use_threads
+from thirdeye.server.load.tensor_parallel import (
+    make_rank_group,
+    pin_threads,
+    ranks_of_leader,
+    use_threads,
+)
 from thirdeye.server.text.tools.form import ANSWER_MARKUP, MARKUP, encode_with_tags
 from thirdeye.weights.checkpoint import Checkpoint, open_checkpoint
 from thirdeye.weights.errors import ModelError
@@ -68,12 +74,16 @@ def load_engine(
     `on_end` is called with the reason, by another thread, when a rank is gone: it ends the process.
     Raises ValueError, OSError or ModelFormatError with a text for the operator.
     """
-    use_threads(recipe)
+    check_remote(recipe)
+    ranks_here = ranks_of_leader(recipe)
+    use_threads(recipe, ranks_here)
     checkpoint = open_checkpoint(Path(recipe.model_path))
-    where = place(recipe, rank=0)
+    where = place(recipe, 0, ranks_here)
     pin_threads(recipe, where)
     own = rank_config(checkpoint.config, recipe.placement.tensor_parallel)
-    rank_group = make_rank_group(recipe, where, on_end)
+    rank_group = make_rank_group(
+        recipe, where, lambda: checkpoint.fingerprint, partial(on_progress, "ranks"), on_end
+    )
     where = replace(where, ranks=rank_group.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
     grammars = GrammarCompiler(

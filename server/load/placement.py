@@ -22,12 +22,13 @@ from thirdeye.server.load.tensor_parallel import check_ranks
 logger = logging.getLogger(__name__)
 
 
-def place(recipe: EngineRecipe, rank: int) -> Placement:
-    """Where a rank's weights go, and in which form. Raises ValueError for what is not there."""
+def place(recipe: EngineRecipe, rank: int, ranks_here: int) -> Placement:
+    """Where a rank's weights go, and in which form; `rank` counts those of this host. Raises
+    ValueError for what is not there."""
     device = choose_device(recipe.placement.device)
     size = recipe.placement.tensor_parallel
     if size > 1:
-        check_ranks(recipe, device)
+        check_ranks(recipe, device, ranks_here)
         device = torch.device("cuda", rank) if device.type == "cuda" else device
     use_device(device)
     dtype = choose_dtype(recipe.placement.dtype, device)

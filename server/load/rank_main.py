@@ -1,8 +1,9 @@
 """The first lines of a further rank's process, before torch is there.
 
-Run by rank 0 as `python -m thirdeye.server.load.rank_main FD`, where FD is the socket to it; see
-`server/engine/distributed/leader.py`. From here on it ends with rank 0, also if that dies within
-the seconds that the rest takes to be imported.
+Run by rank 0 as `python -m thirdeye.server.load.rank_main FD`, where FD is the socket to it, see
+`server/engine/distributed/leader.py`; on another host by `thirdeye rank`, with a model's path
+before FD. From here on it ends with its parent, also if that dies within the seconds that the rest
+takes to be imported.
 """
 
 import os

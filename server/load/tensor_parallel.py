@@ -15,17 +15,22 @@ from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
 from thirdeye.server.engine.cache.kv_budget import kv_budget
 from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup, start_ranks
+from thirdeye.server.engine.distributed.rank_listener import OnJoined
 from thirdeye.server.engine.execution.cpu_threads import num_threads, one_cpu_a_core, own_cpus
 from thirdeye.server.load.engine_recipe import EngineRecipe
+from thirdeye.server.load.other_hosts import find_others
 
 logger = logging.getLogger(__name__)
 
 
-def use_threads(recipe: EngineRecipe) -> None:
-    """One a core, within the container's quota, dealt out among the ranks."""
-    torch.set_num_threads(
-        recipe.placement.threads or max(1, num_threads() // recipe.placement.tensor_parallel)
-    )
+def use_threads(recipe: EngineRecipe, ranks_here: int) -> None:
+    """One a core, within the container's quota, dealt out among the ranks of this host."""
+    torch.set_num_threads(recipe.placement.threads or max(1, num_threads() // ranks_here))
+
+
+def ranks_of_leader(recipe: EngineRecipe) -> int:
+    """How many of the ranks are on rank 0's host."""
+    return recipe.placement.tensor_parallel - recipe.placement.remote_ranks
 
 
 def pin_threads(recipe: EngineRecipe, where: Placement) -> None:
@@ -53,26 +58,33 @@ def pin_threads(recipe: EngineRecipe, where: Placement) -> None:
     logger.info("threads are pinned to CPUs %s, but for the first", cpus[:count])
 
 
-def check_ranks(recipe: EngineRecipe, device: torch.device) -> None:
+def check_ranks(recipe: EngineRecipe, device: torch.device, ranks_here: int) -> None:
     """Raises ValueError if this machine, or what else was asked for, does not allow the ranks."""
-    size, is_cuda = recipe.placement.tensor_parallel, device.type == "cuda"
+    asked, is_cuda = recipe.placement, device.type == "cuda"
     limit = torch.cuda.device_count() if is_cuda else len(own_cpus())
-    if size > limit:
+    if ranks_here > limit:
+        remote = " and of remote ranks" * bool(asked.remote_ranks)
         raise ValueError(
-            f"'--tensor-parallel' must be at most {limit}, the number of "
-            f"{'GPUs' if is_cuda else 'CPUs'} here, got {size}."
+            f"'--tensor-parallel' must be at most {limit + asked.remote_ranks}, the number of "
+            f"{'GPUs' if is_cuda else 'CPUs'} here{remote}, got {asked.tensor_parallel}."
         )
-    if ":" in recipe.placement.device:
+    if ":" in asked.device:
         raise ValueError(
-            f"'--device' {recipe.placement.device} is one GPU, '--tensor-parallel' takes the first "
-            f"{size}: use '--device cuda'."
+            f"'--device' {asked.device} is one GPU, '--tensor-parallel' takes the first "
+            f"{ranks_here}: use '--device cuda'."
         )
 
 
 def make_rank_group(
-    recipe: EngineRecipe, where: Placement, on_end: Callable[[str], object]
+    recipe: EngineRecipe,
+    where: Placement,
+    fingerprint: Callable[[], str],
+    on_joined: OnJoined,
+    on_end: Callable[[str], object],
 ) -> RankGroup:
-    """The other ranks, if there are to be any. `on_end` ends this process; see `RankProcess`."""
+    """The other ranks, if there are to be any. `fingerprint` is the checkpoint's, wanted if ranks
+    of other hosts join; `on_joined` hears how many have. `on_end` ends this process; see
+    `RankProcess`."""
     if recipe.placement.tensor_parallel == 1:
         return ONE_RANK
     return start_ranks(
@@ -83,6 +95,7 @@ def make_rank_group(
         timeout=recipe.placement.rank_timeout,
         is_deterministic=recipe.placement.deterministic,
         on_end=on_end,
+        others=find_others(recipe, fingerprint, on_joined),
     )
 
 

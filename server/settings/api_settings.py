@@ -203,6 +203,15 @@ class RequestSettings:
     max_stop: int = setting(16, "Most stop strings", at_least=1, at_most=MAX_STOPS)
     max_choices: int = setting(1024, "Most prompts x samples of a request", at_least=1)
     require_model: bool = setting(False, "Refuse requests that name no model")
+    inspect: str = setting(
+        "intervene",
+        "How far the model may be looked into",
+        choices={
+            "intervene": "read, and edited in runs of their own",
+            "read": "patterns, the stream, what heads and neurons do",
+            "off": "not at all",
+        },
+    )
     strict_max_tokens: bool = setting(False, "Refuse a max_tokens above the room")
 
 

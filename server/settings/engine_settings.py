@@ -59,6 +59,15 @@ class PlacementSettings:
     rank_timeout: float = setting(
         60.0, "How long ranks wait for each other", above=0, unit="SECONDS"
     )
+    remote_ranks: int = setting(
+        0, "How many of these are on other hosts: `thirdeye rank`", at_least=0, at_most=63
+    )
+    rank_address: str | None = setting(
+        None, "Where they join, at an address of this host that they reach", unit="HOST:PORT"
+    )
+    rank_secret_file: str | None = setting(
+        None, "What they must know to join: 16 bytes or more", unit="FILE"
+    )
     threads: int | None = setting(
         None, "The engine's CPU threads", at_least=1, shown="one a core, within a container's quota"
     )

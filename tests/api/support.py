@@ -79,7 +79,13 @@ def served_model(**changes: Any) -> ServedModel:
         "created": 1_700_000_000,
         "fingerprint": "te-test",
         "info": ModelInfo(
-            FAKE_LAYERS, FAKE_HEADS, 1, FAKE_WIDTH, {"mlp": 8, "query": 4}, head_dim=FAKE_HEAD_DIM
+            FAKE_LAYERS,
+            FAKE_HEADS,
+            1,
+            FAKE_WIDTH,
+            {"mlp": 8, "query": 4},
+            head_dim=FAKE_HEAD_DIM,
+            num_neurons=8,
         ),
     }
     return ServedModel(**(fields | changes))

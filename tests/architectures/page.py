@@ -6,11 +6,18 @@ python -m tests.architectures.page     writes it anew
 from collections.abc import Iterable
 from pathlib import Path
 
+from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.rope_scaling import KINDS
 from thirdeye.weights.architectures.registry import ARCHITECTURES
 from thirdeye.weights.architectures.wrappers import WRAPPERS
 from thirdeye.weights.formats.quantized.methods import METHODS
 
+CONVERTED = {  # to files of a relative
+    "mistral": ("llama",),
+    "mixtral": ("llama",),
+    "internlm3": ("llama",),
+    "olmo3": ("olmo2",),
+}
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
 HEAD = """# Models
 
@@ -22,8 +29,8 @@ is one row.
 
 ## Architectures
 
-`model_type` stands in config.json, the other name in a GGUF file (`general.architecture`); where
-there is none, that form is not read. A Mistral's and a Mixtral's GGUF files say `llama`; the latter
+`model_type` stands in config.json, the other name in a GGUF file (`general.architecture`), where
+several go by one; where there is none, that form is not read. A Mixtral's GGUF file
 may hold each expert's matrices as tensors of their own, as files of early 2024 do. Of models that
 also see, the part that reads and writes text is served, and of these alone:
 {wrappers}.
@@ -74,9 +81,14 @@ are refused by name.
 """
 
 
+def gguf_names(found: Architecture) -> tuple[str, ...]:
+    """What its GGUF files say they are."""
+    return found.gguf_architectures + CONVERTED.get(found.model_types[0], ())
+
+
 def page() -> str:
     rows = (
-        f"| {found.models} | {_names(found.model_types)} | {_names(found.gguf_architectures)} |\n"
+        f"| {found.models} | {_names(found.model_types)} | {_names(gguf_names(found))} |\n"
         for found in ARCHITECTURES
     )
     methods = "".join(f"| `{name}` | {found.reads} |\n" for name, found in METHODS.items())

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from thirdeye.server.launch.info_command import rope_line
+from thirdeye.server.launch.commands.info_command import rope_line
 from thirdeye.weights.architectures.registry import by_model_type
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields

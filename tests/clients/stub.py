@@ -261,6 +261,10 @@ INSPECTION = {
     "object": "inspection",
     "tokens": [{"id": 5, "token": "Hel"}, {"id": 7, "token": "lo"}],
     "layers": [{"layer": 0, "pattern": [[[1.0, 0.0], [0.25, 0.75]]]}],
+    "dims": {"pattern": ["layer", "head", "query_pos", "key_pos"]},
+    "layer_numbers": [0],
+    "heads": [0],
+    "positions": [0, 1],
     "next_token": [[{"id": 9, "token": "!", "logprob": -0.5}]],
 }
 

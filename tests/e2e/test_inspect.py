@@ -12,6 +12,7 @@ from tests.inspection.test_readings import finish
 from tests.oracles.hooked_model import HookedModel
 from tests.oracles.real_model import load_reference
 from tests.tiny import tiny_gpt2, tiny_llama
+from thirdeye.model.inspection.edits import Edit, Put, Scale
 from thirdeye.model.inspection.measures.attribution import Attributing
 from thirdeye.model.inspection.probe import logit_lens, trace_layers
 from thirdeye.model.inspection.readings import Readings, Selection
@@ -94,6 +95,43 @@ def test_heads_and_parts_of_the_default_model(default_model):
     torch.testing.assert_close(found.logit, logits[0] - logits[1], atol=1e-3, rtol=0)
     assert found.stream_rounding.abs() < 1e-4
     assert found.head_rounding.abs() < 1e-4
+
+
+@pytest.mark.real
+@torch.inference_mode()
+def test_interventions_on_the_default_model(default_model):
+    """Heads switched off, and cells of a patching grid, as transformers' hooks do it."""
+    tokenizer = open_checkpoint(default_model).tokenizer()
+    theirs, ours = HookedModel(load_reference(default_model)), load(default_model)
+    tokens = tokenizer.encode(NOODLES)
+
+    def off(layer, head):
+        def zero(z):
+            z[head] = 0
+            return z
+
+        return [Edit("head", Scale(0.0), layer, head)], {("z", layer): zero}
+
+    def put(layer, position, values):
+        def patch(x):
+            x[position] = values
+            return x
+
+        edit = Edit("resid_pre", Put(values[None]), layer, positions=(position,))
+        return [edit], {("resid_pre", layer): patch}
+
+    girl, boy = (
+        tokenizer.encode(f"The {who} went to the store because") for who in ("girl", "boy")
+    )
+    source = theirs.run(girl).layers
+    cases = [(tokens, off(0, 1)), (tokens, off(16, 0)), (tokens, off(29, 8))]
+    cases += [(boy, put(layer, 1, source[layer]["resid_pre"][1])) for layer in (5, 20)]
+    cases += [(boy, put(29, len(boy) - 1, source[29]["resid_pre"][-1]))]
+    for ids, (edits, hooks) in cases:
+        traces = [t for t in trace_layers(ours, torch.tensor(ids), 64, edits=edits) if t]
+        found = ours.unembed(traces[-1].resid_post[-1:])[0]
+        expected = theirs.run(ids, hooks).logits[-1]
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=0)
 
 
 def served(path, native: Library | None) -> Transformer:

@@ -87,7 +87,7 @@ class NotedKernel:
     def run(self, *arguments: Any) -> None:
         self._notes.launches.append(self._name)
         if self._notes.on_launch is not None:
-            self._notes.on_launch(self._name, arguments[8:])  # behind grid, stream and hooks
+            self._notes.on_launch(self._name, arguments[9:])  # behind grid, stream and hooks
 
 
 def install(*compiles: str) -> Notes:

@@ -1,13 +1,14 @@
 """An engine as on a GPU, over the fake driver: fused parts, triton's attention, captured steps.
 
-Kernels write nothing, so what they should have written is whatever was there: logits are made
-zeros, and which tokens come is chance. Who is in a step, how many rows and tokens it has and which
-kernels it asks for is all as served.
+Kernels write nothing, so what they should have written is whatever was there: every row is at its
+first position, logits are made zeros, and each token is token 0. Who is in a step, how many rows
+and tokens it has and which kernels it asks for is all as served.
 """
 
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -19,7 +20,6 @@ from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.linear.fixed_tile import FixedTile
 from thirdeye.model.linear.unquantized import Unquantized
 from thirdeye.model.state.choose_kv import make_kv_cache
-from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.warmup import prompt_lengths, warm_up
@@ -30,7 +30,13 @@ from thirdeye.server.load import overlap
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 MULTIPROCESSORS = 132
-CAN_FUSE = ("model.placement", "server.engine.sampling.philox", "server.engine.sampling.cumsum")
+CAN_FUSE = (
+    "model.placement",
+    "server.engine.sampling.philox",
+    "server.engine.sampling.sampler",
+    "server.engine.run_ahead.decode_step",
+    "server.engine.run_ahead.device_sampler",
+)
 
 
 class Zeros(nn.Module):
@@ -38,12 +44,23 @@ class Zeros(nn.Module):
         return torch.zeros_like(logits)
 
 
+class Captures:
+    """In the place of `CudaCapture`: a capture runs what it captures, and is counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, step: Callable[[], None]) -> Callable[[], None]:
+        self.count += 1
+        step()
+        return step
+
+
 @dataclass(slots=True)
 class FakeEngine:
     core: EngineCore
     launcher: Launcher
-    model: Transformer
-    cache: KVCache
+    captures: Captures
     num_captured: int  # forms of kernels by the captures
     num_warmed: int  # by all that comes before the first request
 
@@ -82,15 +99,19 @@ def make_model(form: ServedForm, device: torch.device = CPU) -> Transformer:
     return model
 
 
-def capturing(step: Callable[[], None]) -> Callable[[], None]:
-    """A capture runs what it captures."""
-    step()
-    return step
+def stand_in(name: str, arguments: tuple[Any, ...]) -> None:
+    """Writes what the host, or torch on a CPU, could not do without."""
+    if name == "begin_step_kernel":
+        for tensor in arguments[:6]:
+            tensor.zero_()
+    if name == "pick_kernel":
+        arguments[0][:] = torch.tensor([1, 0])  # a number, and the token 0
 
 
 def make_engine(form: ServedForm, notes: Notes) -> FakeEngine:
     """Up to where the first request may come; as `load_engine` does it."""
     before = len(notes.forms)
+    notes.on_launch = stand_in
     model = make_model(form)
     model._logit_shape = Zeros()
     config = EngineConfig(
@@ -103,10 +124,11 @@ def make_engine(form: ServedForm, notes: Notes) -> FakeEngine:
     )
     blocks = config.num_blocks + overlap.SCRAP_BLOCKS
     cache = make_kv_cache(form.config, blocks, config.block_size, form.kv_dtype, CPU)
-    with patch.object(overlap, "rerun", capturing):
+    captures = Captures()
+    with patch.object(overlap, "rerun", captures):
         launcher = overlap.make_launcher(model, cache, config, CPU)
     captured = len(notes.forms) - before
     runner = ModelRunner(model, cache, config, CPU)
     warm_up(runner, config, prompt_lengths(CUDA, config.max_num_batched_tokens))
     core = EngineCore(config, runner, launcher=launcher)
-    return FakeEngine(core, launcher, model, cache, captured, len(notes.forms) - before)
+    return FakeEngine(core, launcher, captures, captured, len(notes.forms) - before)

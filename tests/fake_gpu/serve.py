@@ -44,11 +44,14 @@ def main(arguments: Sequence[str]) -> None:
         for name in names:
             notes.forget()
             engine = make_engine(FORMS[name], notes)
+            graphs = engine.captures.count
             served = serve(engine, notes, int(steps), FORMS[name].max_num_seqs)
             report[name] = {
                 "captured": engine.num_captured,
                 "warmed": engine.num_warmed,
                 "served": served,
+                "graphs": graphs,
+                "graphs_later": engine.captures.count - graphs,
                 "kernels": sorted({kernel.__name__ for kernel in notes.kernels}),
             }
     print(json.dumps(report))

@@ -107,8 +107,8 @@ def attend(
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
     """query [1, heads, n, head_dim]: softmax(q k / sqrt(d)) v, head by head."""
-    module.through("rot_q", query[0])
-    module.through("rot_k", key[0])
+    query = module.through("rot_q", query[0])[None]
+    key = module.through("rot_k", key[0])[None]
     value = module.through("values", value[0])[None]
     group = query.shape[1] // key.shape[1]
     keys, values = (x.repeat_interleave(group, dim=1) for x in (key, value))

@@ -50,7 +50,9 @@ Encode = Callable[[str], list[int]]
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("llama_cpp")
-    options = ["--no-deps", "--no-binary", ":all:", "--no-input", "--disable-pip-version-check"]
+    # Of this alone: what it is built with may come as wheels.
+    source = ["--no-deps", "--no-binary", SOURCE.partition("==")[0]]
+    options = [*source, "--no-input", "--disable-pip-version-check"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(where), SOURCE]
     done = subprocess.run(command, capture_output=True, text=True)
     archives = list(where.glob("*.tar.gz"))

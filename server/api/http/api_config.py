@@ -22,6 +22,7 @@ class ApiConfig:
     max_stop: int = 16  # stop strings of one request
     max_choices: int = 1024  # prompts of one request, times their samples
     require_model: bool = False  # a request must name the model, though there is one
+    inspect: str = "intervene"  # or "read", or "off": how far one may look inside
     strict_max_tokens: bool = False  # a limit above the room is refused instead of lowered
     lenient: bool = False  # unknown fields are named in a header instead of refused
     requests_per_minute: int = 0  # of each key; 0 is no limit

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from math import prod
 
 from thirdeye.server.api.generation.request_rules import refuse
-from thirdeye.server.api.introspection.inspect_request import MAX_TOKENS, InspectRequest
+from thirdeye.server.api.introspection.inspect_request import InspectRequest
+from thirdeye.server.api.introspection.interventions.number_fields import MAX_TOKENS
 from thirdeye.server.api.state.server_state import ModelInfo
 from thirdeye.server.engine.interface.trace import ARRAYS, TraceRequest
 

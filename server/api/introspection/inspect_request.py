@@ -1,24 +1,37 @@
 """What `POST /v1/inspect` and `POST /v1/inspect/vocabulary` may be asked; `inspect_limits.py` says
 how much of it."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, PlainValidator, WithJsonSchema
+from pydantic import Field
 
+from thirdeye.server.api.introspection.interventions.intervention_fields import (
+    MAX_INTERVENTIONS,
+    MAX_REFERENCES,
+    Intervention,
+    Sweep,
+)
+from thirdeye.server.api.introspection.interventions.number_fields import (
+    MAX_TOKENS,
+    HeadNumber,
+    LayerNumber,
+    OneText,
+    Position,
+)
 from thirdeye.server.api.introspection.token_choice import TokenChoice
 from thirdeye.server.api.openai.schema import MAX_MESSAGES, Message
-from thirdeye.server.api.requests.fields import Prompt, one_prompt_schema, parse_one_prompt
 from thirdeye.server.api.requests.generation_fields import MAX_LOGPROBS
 from thirdeye.server.api.requests.strict_model import Strict
 from thirdeye.server.engine.interface.trace import ARRAYS, ENDINGS
 
-MAX_TOKENS = 512
 MAX_LAYERS = 1024
 MAX_HEADS = 1024
 MAX_NEURONS = 50
 MAX_FOLLOWED = 8
 MAX_WORDS = 8  # whose neighbours are looked for: a piece of work each time the table is read
 MAX_NEAREST = 50
+MAX_NOISE = 32
+MAX_CONTINUED = 32
 
 Part = Literal[
     "pattern", "norms", "logit_lens",
@@ -26,15 +39,6 @@ Part = Literal[
     "q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms",
     "norm_stats", "neurons", "surprisal", "attribution", "head_scores",
 ]  # fmt: skip
-
-
-OneText = Annotated[
-    Prompt, PlainValidator(parse_one_prompt), WithJsonSchema(one_prompt_schema(MAX_TOKENS))
-]
-# How many there are is the model's matter: see `layers_of`, and `openapi/served_model.py`.
-LayerNumber = Annotated[int, Field(json_schema_extra={"minimum": 0, "format": "layer-number"})]
-HeadNumber = Annotated[int, Field(json_schema_extra={"minimum": 0, "format": "head-number"})]
-Position = Annotated[int, Field(ge=-MAX_TOKENS, lt=MAX_TOKENS)]  # negative ones from the end
 
 
 class InspectRequest(Strict):
@@ -58,6 +62,12 @@ class InspectRequest(Strict):
     lens_tokens: list[TokenChoice] = Field([], max_length=MAX_FOLLOWED)
     top_logprobs: int = Field(5, ge=1, le=MAX_LOGPROBS)
     compare: list[TokenChoice] = Field([], max_length=2)
+    interventions: list[Intervention] = Field([], max_length=MAX_INTERVENTIONS)
+    sweep: Sweep | None = None
+    source: OneText | None = None
+    mean_of: list[OneText] = Field([], max_length=MAX_REFERENCES)
+    noise: int = Field(8, ge=2, le=MAX_NOISE)
+    continued: int | None = Field(None, alias="continue", ge=1, le=MAX_CONTINUED)
     encoding_format: Literal["float", "base64"] = "float"
     stream: bool = False
 

@@ -31,15 +31,18 @@ from thirdeye.server.api.introspection.inspect_limits import (
     layers_of,
     positions_of,
 )
-from thirdeye.server.api.introspection.inspect_request import MAX_TOKENS, InspectRequest
-from thirdeye.server.api.introspection.inspect_seats import InspectSeats
+from thirdeye.server.api.introspection.inspect_request import InspectRequest
+from thirdeye.server.api.introspection.inspect_seats import InspectSeats, check_level
 from thirdeye.server.api.introspection.inspection import (
     InspectedLayer,
     InspectionEvent,
     InspectionLayer,
+    InspectionSweep,
     WholeInspection,
 )
 from thirdeye.server.api.introspection.inspection_events import InspectionEvents
+from thirdeye.server.api.introspection.interventions.number_fields import MAX_TOKENS
+from thirdeye.server.api.introspection.interventions.sweep_plan import with_interventions
 from thirdeye.server.api.introspection.token_choice import token_ids_of
 from thirdeye.server.api.introspection.vocabulary_route import vocabulary_routes
 from thirdeye.server.api.openai.schema import TokenizeRequest
@@ -64,7 +67,10 @@ def inspect_routes(context: Context) -> APIRouter:
         model.check_name(body.model)
         ids = await encode_text(body, model)
         lifetime = lifetime_of(request)
-        inspection = InspectionEvents(body, model, trace_request(body, ids, model, lifetime.caller))
+        check_level(context.config.inspect, body)
+        asked = trace_request(body, ids, model, lifetime.caller)
+        asked = await with_interventions(body, asked, model)
+        inspection = InspectionEvents(body, model, asked)
         seats.take(lifetime, num_tokens=len(ids))
         events = inspection.events(engine)
         if not body.stream:
@@ -137,6 +143,8 @@ async def merged(events: AsyncGenerator[InspectionEvent, None]) -> WholeInspecti
         async for event in events:
             if isinstance(event, InspectionLayer):
                 layers.append(InspectedLayer(**structs.asdict(event)))
+            elif isinstance(event, InspectionSweep):
+                whole.setdefault("variants", []).extend(event.variants)
             else:
                 whole |= structs.asdict(event)
     return WholeInspection(**whole, layers=layers)

@@ -2,7 +2,9 @@
 
 from thirdeye.server.api.admission.viewer_slots import ViewerSlots
 from thirdeye.server.api.http.request_scope import Lifetime
+from thirdeye.server.api.introspection.inspect_request import InspectRequest
 from thirdeye.server.api.state.context import Context
+from thirdeye.server.errors import Forbidden
 
 MAX_VIEWERS = 4
 MAX_VIEWERS_OF_KEY = 2
@@ -24,3 +26,20 @@ class InspectSeats:
         lifetime.at_end(self._slots.acquire(lifetime.caller))
         account.charge(requests=1, tokens=num_tokens)
         lifetime.at_end(self._state.admission.admit(1).release)
+
+
+def check_level(level: str, body: InspectRequest | None = None) -> None:
+    """`level`: as the operator set it. Raises `Forbidden` for what goes beyond."""
+    if level == "off":
+        raise Forbidden(
+            "This server cannot be looked into: its operator set '--inspect off'.",
+            param=None,
+            code="inspect_off",
+        )
+    if level == "read" and body is not None and (body.interventions or body.sweep):
+        param = "interventions" if body.interventions else "sweep"
+        raise Forbidden(
+            f"'{param}' is not allowed on this server: its operator set '--inspect read'.",
+            param=param,
+            code="inspect_off",
+        )

@@ -4,11 +4,15 @@ Which of a layer's arrays are there is the caller's choice (`include`). They are
 nested lists, or packed (`encoding_format`); `dims` names what each dimension counts.
 """
 
-from typing import Any, Literal
-
 from msgspec import UNSET, Struct, UnsetType
 
 from thirdeye.server.api.http.json_response import Count
+from thirdeye.server.api.introspection.inspection_numbers import Numbers
+from thirdeye.server.api.introspection.interventions.effect_answers import (
+    InterventionOutcome,
+    MeasuredNoise,
+    SweptOutcome,
+)
 
 
 class InspectedToken(Struct):
@@ -25,15 +29,6 @@ class GuessedToken(Struct):
     logprob: float
 
 
-class PackedArray(Struct):
-    """Little-endian and row-major, in base64."""
-
-    shape: list[Count]
-    dtype: Literal["float32"]
-    data: str
-
-
-Numbers = list[Any] | PackedArray
 Guessed = list[list[GuessedToken]]  # likeliest first, at each of `lens_positions`
 
 
@@ -112,6 +107,13 @@ class HeadScores(Struct):
     kinds: dict[str, list[list[float]]]  # layer, head
 
 
+class Continuation(Struct):
+    """How the text goes on, greedily: as it is, and with the interventions."""
+
+    base: list[InspectedToken]
+    changed: list[InspectedToken]
+
+
 class InspectionHead(Struct, kw_only=True):
     """What is known before the model has looked: the text, and the model's shape."""
 
@@ -143,7 +145,15 @@ class WholeInspection(InspectionHead, kw_only=True, tag_field="object", tag="ins
     surprisal: Surprisal | UnsetType = UNSET
     attribution: AttributedLogit | UnsetType = UNSET
     head_scores: HeadScores | UnsetType = UNSET
+    compare: list[InspectedToken] | UnsetType = UNSET
+    base: InterventionOutcome | UnsetType = UNSET  # the text as it is; so is `base_next_token`
+    base_next_token: Guessed | UnsetType = UNSET  # at the last token
+    changed: InterventionOutcome | UnsetType = UNSET
+    source: InterventionOutcome | UnsetType = UNSET  # the text that edits take from, as it is
+    noise: MeasuredNoise | UnsetType = UNSET
+    continued: Continuation | UnsetType = UNSET
     layers: list[InspectedLayer]
+    variants: list[SweptOutcome] | UnsetType = UNSET  # of a sweep, in order
 
 
 class InspectionStart(InspectionHead, tag_field="object", tag="inspection.start"):
@@ -152,6 +162,12 @@ class InspectionStart(InspectionHead, tag_field="object", tag="inspection.start"
 
 class InspectionLayer(InspectedLayer, tag_field="object", tag="inspection.layer"):
     """One of these for each layer."""
+
+
+class InspectionSweep(Struct, tag_field="object", tag="inspection.sweep"):
+    """Variants of a sweep, as they are done."""
+
+    variants: list[SweptOutcome]
 
 
 class InspectionEnd(Struct, kw_only=True, tag_field="object", tag="inspection.end"):
@@ -163,6 +179,13 @@ class InspectionEnd(Struct, kw_only=True, tag_field="object", tag="inspection.en
     surprisal: Surprisal | UnsetType = UNSET
     attribution: AttributedLogit | UnsetType = UNSET
     head_scores: HeadScores | UnsetType = UNSET
+    compare: list[InspectedToken] | UnsetType = UNSET
+    base: InterventionOutcome | UnsetType = UNSET  # the text as it is; so is `base_next_token`
+    base_next_token: Guessed | UnsetType = UNSET  # at the last token
+    changed: InterventionOutcome | UnsetType = UNSET
+    source: InterventionOutcome | UnsetType = UNSET  # the text that edits take from, as it is
+    noise: MeasuredNoise | UnsetType = UNSET
+    continued: Continuation | UnsetType = UNSET
 
 
-InspectionEvent = InspectionStart | InspectionLayer | InspectionEnd
+InspectionEvent = InspectionStart | InspectionLayer | InspectionSweep | InspectionEnd

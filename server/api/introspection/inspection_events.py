@@ -11,21 +11,24 @@ from thirdeye.server.api.generation.plan import unix_seconds
 from thirdeye.server.api.introspection.inspect_request import InspectRequest
 from thirdeye.server.api.introspection.inspection import (
     Followed,
-    GuessedToken,
-    InspectionEnd,
     InspectionEvent,
     InspectionLayer,
     InspectionStart,
+    InspectionSweep,
     Neuron,
 )
-from thirdeye.server.api.introspection.inspection_end import describe, ending, followed_tokens
-from thirdeye.server.api.introspection.inspection_numbers import DIGITS, numbers, written
+from thirdeye.server.api.introspection.inspection_end import (
+    describe,
+    ending,
+    followed_tokens,
+    shown,
+)
+from thirdeye.server.api.introspection.inspection_numbers import numbers, written
+from thirdeye.server.api.introspection.interventions.effect_answers import SweptOutcomes
 from thirdeye.server.api.state.server_state import ServedModel
-from thirdeye.server.engine.interface.trace import STREAM, Guesses, Trace, TraceRequest
+from thirdeye.server.engine.interface.trace import STREAM, Trace, TraceRequest
 from thirdeye.server.engine.interface.types import Engine, EngineDead
 from thirdeye.server.errors import InternalError, engine_down
-from thirdeye.server.text.token_logprobs import token_text
-from thirdeye.server.text.tokenizer import TokenizerLike
 
 DIMS = {
     "pattern": ["layer", "head", "query_pos", "key_pos"],
@@ -50,6 +53,8 @@ class InspectionEvents:
         self._body = body
         self._model = model
         self._request = request
+        sweep, info = request.sweep, model.info
+        self._swept = sweep and SweptOutcomes(sweep, info.num_heads, info.num_kv_heads)
 
     async def events(self, engine: Engine) -> AsyncGenerator[InspectionEvent, None]:
         """Start, the layers, end. Raises `ApiError` if the engine fails."""
@@ -59,7 +64,9 @@ class InspectionEvents:
         try:
             async with aclosing(traces):
                 async for trace in traces:
-                    yield await asyncio.to_thread(self._event, checked(trace, engine))
+                    event = await asyncio.to_thread(self._event, checked(trace, engine))
+                    if event is not None:
+                        yield event
         except EngineDead:
             raise engine_down(engine.restart_eta) from None
 
@@ -88,8 +95,13 @@ class InspectionEvents:
             parameters=dict(info.parameters),
         )
 
-    def _event(self, trace: Trace) -> InspectionLayer | InspectionEnd:
-        """Of thousands or millions of numbers: call it from a thread."""
+    def _event(self, trace: Trace) -> InspectionEvent | None:
+        """Of thousands or millions of numbers: call it from a thread. None: there is no news."""
+        if self._swept and not trace.is_last:
+            if "variants" in trace.arrays:
+                return InspectionSweep(self._swept.told(trace.arrays["variants"]))
+            self._swept.begin(trace.arrays)
+            return None
         tokenizer, is_packed = self._model.tokenizer, self._body.encoding_format == "base64"
         guesses = [shown(guesses, tokenizer) for guesses in trace.lens]
         followed: Followed | UnsetType = UNSET
@@ -119,14 +131,3 @@ def checked(trace: Trace, engine: Engine) -> Trace:
     if trace.error is not None:
         raise InternalError(trace.error, code="internal_error")
     return trace
-
-
-def shown(guesses: Guesses, tokenizer: TokenizerLike) -> list[GuessedToken]:
-    return [
-        GuessedToken(
-            token_id,
-            token_text(tokenizer.token_bytes(token_id)),
-            round(logprob, DIGITS) + 0.0,  # and never -0.0
-        )
-        for token_id, logprob in guesses
-    ]

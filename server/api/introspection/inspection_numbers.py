@@ -3,12 +3,25 @@
 import base64
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from thirdeye.server.api.introspection.inspection import Numbers, PackedArray
+from msgspec import Struct
+
+from thirdeye.server.api.http.json_response import Count
 from thirdeye.server.engine.interface.trace import Array
 
 DIGITS = 6  # of a number in JSON, behind the point
+
+
+class PackedArray(Struct):
+    """Little-endian and row-major, in base64."""
+
+    shape: list[Count]
+    dtype: Literal["float32"]
+    data: str
+
+
+Numbers = list[Any] | PackedArray
 
 
 def written(values: Array, is_packed: bool) -> Numbers:

@@ -18,7 +18,7 @@ from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.introspection.inspect_request import VocabularyRequest
-from thirdeye.server.api.introspection.inspect_seats import InspectSeats
+from thirdeye.server.api.introspection.inspect_seats import InspectSeats, check_level
 from thirdeye.server.api.introspection.inspection import InspectedToken
 from thirdeye.server.api.introspection.inspection_end import describe
 from thirdeye.server.api.introspection.inspection_events import checked
@@ -69,6 +69,7 @@ def vocabulary_routes(context: Context, seats: InspectSeats) -> APIRouter:
         engine, model = context.state.serving()
         body = await context.bodies.read(request, VocabularyRequest)
         model.check_name(body.model)
+        check_level(context.config.inspect)
         ids = token_ids_of(body.tokens, model, "tokens")
         lifetime = lifetime_of(request)
         seats.take(lifetime, num_tokens=len(ids))

@@ -21,6 +21,7 @@ from thirdeye.server.api.introspection.inspection import (
     InspectionEnd,
     InspectionLayer,
     InspectionStart,
+    InspectionSweep,
     WholeInspection,
 )
 from thirdeye.server.api.introspection.prompt_routes import (
@@ -86,6 +87,7 @@ STRUCTS: tuple[type[Struct], ...] = (
     InspectionEnd,
     InspectionLayer,
     InspectionStart,
+    InspectionSweep,
     Load,
     Loads,
     ModelList,

@@ -16,6 +16,7 @@ from thirdeye.server.api.introspection.inspection import (
     InspectionEnd,
     InspectionLayer,
     InspectionStart,
+    InspectionSweep,
 )
 from thirdeye.server.api.ollama.answers import OllamaChatAnswer, OllamaTextAnswer
 from thirdeye.server.api.openai.chat_format import ChatChunk
@@ -46,7 +47,7 @@ _MESSAGE_EVENTS = (
     *("message_start", "content_block_start", "content_block_delta", "content_block_stop"),
     *("message_delta", "message_stop", "ping", "error"),
 )
-_INSPECTION_EVENTS = (InspectionStart, InspectionLayer, InspectionEnd)
+_INSPECTION_EVENTS = (InspectionStart, InspectionLayer, InspectionSweep, InspectionEnd)
 
 EVENTS: dict[str, Schema] = {
     "ChatCompletionChunk": {"anyOf": [_chunk("chat.completion.chunk", ChatChunk), _ERROR]},

@@ -54,6 +54,7 @@ class ModelInfo:
     tensor_format: str = ""  # what most of the tensors are stored in
     num_bytes: int = 0  # of all tensors, as they are stored
     head_dim: int = 0
+    num_neurons: int = 0  # of a layer's MLP
     untold: Mapping[str, str] = field(default_factory=dict)  # what a look cannot tell -> why
 
 
@@ -72,6 +73,11 @@ class ServedModel:
     name_patterns: tuple[str, ...] = ()  # with `*` and `?`: what else it answers to
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     template_variables: Mapping[str, object] = field(default_factory=dict)  # that nobody names
+
+    @property
+    def reads_thoughts(self) -> bool:
+        """Whether a prompt can hold thoughts of earlier answers."""
+        return self.template is not None and self.template.reads_thoughts
 
     def check_name(self, name: str | None) -> None:
         """Raises `ResourceNotFound` for a name that is not served."""

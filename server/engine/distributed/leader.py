@@ -1,19 +1,22 @@
 """Rank 0's side of tensor parallelism: the other ranks' processes, and what they are told.
 
-Each is a fresh interpreter at the end of a socket. What rank 0 computes with its share of the
-model, the others are told first, in the same order: `wrap` does that to the model. The ranks live
-and die together. If one ends, rank 0 ends at once, even in the middle of a step; if rank 0 ends,
-the others see the end of their sockets. So there is one death to look after, the engine's, and its
-supervisor does. Where ranks wait for each other they do so for a limited time.
+Each is a fresh interpreter at the end of a socket: a child of this process, or one of another host
+that joined. What rank 0 computes with its share of the model, the others are told first, in the
+same order: `wrap` does that to the model. The ranks live and die together. If one ends, rank 0 ends
+at once, even in the middle of a step; if rank 0 ends, the others see the end of their sockets. So
+there is one death to look after, the engine's, and its supervisor does. Where ranks wait for each
+other they do so for a limited time.
 """
 
 import contextlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,11 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.parallel.ranks import Meeting, join
+from thirdeye.model.parallel.ranks import Meeting, RemoteMeeting, join
 from thirdeye.model.parallel.shares import ALONE, Ranks
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.distributed.rank_listener import OtherHosts, let_ranks_in
 from thirdeye.server.engine.distributed.rank_messages import (
     FAILURE_GRACE,
     ContinueInspection,
@@ -156,11 +160,13 @@ def start_ranks(
     timeout: float,
     is_deterministic: bool,
     on_end: Callable[[str], object],
+    others: OtherHosts | None = None,
 ) -> RankGroup:
-    """Start the other ranks and meet them; later they wait `timeout` seconds for each other.
-    `EngineDead` if they do not come together in time.
+    """Start the other ranks of this host, let those of others in, and meet them all; later they
+    wait `timeout` seconds for each other. `EngineDead` if they do not come together in time.
 
-    The file they meet in lies in a directory of this user alone, and is gone afterwards.
+    The file they meet in lies in a directory of this user alone, and is gone afterwards. With ranks
+    of `others` it is a port instead, of the address where they join.
     """
     directory = tempfile.mkdtemp(prefix="thirdeye-ranks-")
     path = Path(directory) / "meeting"
@@ -169,19 +175,56 @@ def start_ranks(
         shutil.rmtree(directory, ignore_errors=True)
         on_end(why)
 
+    num_here = size - (others.count if others else 0)
     try:
-        processes = [RankProcess.start(rank, argv, LOAD_TIMEOUT, end) for rank in range(1, size)]
+        processes = [
+            RankProcess.start(rank, argv, LOAD_TIMEOUT, end) for rank in range(1, num_here)
+        ]
+        meeting: Meeting | RemoteMeeting = Meeting(path, 0, size, timeout)
+        if others is not None:
+            processes += let_in(others, num_here, end)
+            meeting = open_meeting(others.address.host, size, timeout)
         for process in processes:
             process.expect(Started)
         for rank, process in enumerate(processes, 1):
-            process.send(pack_frame(Join(recipe, str(path), rank)))
-        meeting = Meeting(path, 0, size, timeout)
+            process.send(pack_frame(invitation(recipe, rank, meeting)))
         ranks = join(meeting, device, is_deterministic=is_deterministic)
         return RankGroup(processes, ranks)
     except RuntimeError as error:
         raise EngineDead(f"{RANKS_FAILED} ({error})") from error
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+def let_in(
+    others: OtherHosts, first_rank: int, on_end: Callable[[str], object]
+) -> list[RankProcess]:
+    """The ranks of other hosts, numbered as they come."""
+    came = let_ranks_in(others)
+    return [
+        RankProcess(
+            rank,
+            joined.sock,
+            LOAD_TIMEOUT,
+            on_end,
+            how_it_ended=partial("on {} has gone away".format, joined.host),
+            is_remote=True,
+        )
+        for rank, joined in enumerate(came, first_rank)
+    ]
+
+
+def invitation(recipe: bytes, rank: int, meeting: Meeting | RemoteMeeting) -> Join:
+    if isinstance(meeting, RemoteMeeting):
+        return Join(recipe, rank, meeting_host=meeting.address, meeting_port=meeting.port)
+    return Join(recipe, rank, meeting_path=str(meeting.path))
+
+
+def open_meeting(host: str, size: int, timeout: float) -> RemoteMeeting:
+    """A port of this host for ranks to meet at, bound by the time that they are told of it."""
+    listener = socket.create_server((host, 0))
+    address, port = listener.getsockname()
+    return RemoteMeeting(host, port, address, 0, size, timeout, listener)
 
 
 def end_process(why: str) -> Any:

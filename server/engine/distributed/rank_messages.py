@@ -12,6 +12,7 @@ import torch
 from msgspec import Struct
 
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.server.engine.distributed.rank_link import Heartbeat
 from thirdeye.server.engine.interface.trace import TraceRequest
 
 FAILURE_GRACE = 1.0  # seconds in which a rank tells why, before others tell what they saw of it
@@ -21,8 +22,10 @@ class Join(Struct, frozen=True, tag=True):
     """What to load, where the ranks meet, and which of them this is."""
 
     recipe: bytes
-    meeting_path: str
     rank: int
+    meeting_path: str = ""  # a file, or
+    meeting_host: str = ""  # for ranks of several hosts an address of rank 0's
+    meeting_port: int = 0
 
 
 class Started(Struct, frozen=True, tag=True):
@@ -89,8 +92,9 @@ class EndInspection(Struct, frozen=True, tag=True):
     request_id: str
 
 
-ToRank = Join | InitCache | Measure | Compute | StartInspection | ContinueInspection | EndInspection
-FromRank = Started | Loading | Loaded | Measured | Failed
+Inspection = StartInspection | ContinueInspection | EndInspection
+ToRank = Join | InitCache | Measure | Compute | Inspection | Heartbeat
+FromRank = Started | Loading | Loaded | Measured | Failed | Heartbeat
 
 
 def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:

@@ -13,9 +13,9 @@ from typing import Self, TypeVar
 
 import msgspec
 
+from thirdeye.server.engine.distributed.rank_link import SILENCE, RankLink
 from thirdeye.server.engine.distributed.rank_messages import Failed, FromRank, Loading
 from thirdeye.server.engine.interface.types import EngineDead
-from thirdeye.server.engine.process.frames import FrameReader
 
 M = TypeVar("M", bound=FromRank)
 
@@ -28,15 +28,19 @@ class RankProcess:
     def __init__(
         self,
         rank: int,
-        process: subprocess.Popen[bytes],
         sock: socket.socket,
         timeout: float,
         on_end: Callable[[str], object],
+        *,
+        how_it_ended: Callable[[], str],
+        is_remote: bool = False,
     ) -> None:
         """`timeout` is in seconds: how long it may say nothing where something is expected.
-        `on_end` is called by another thread, with the reason, when the rank cannot go on."""
-        self._rank, self._process, self._sock = rank, process, sock
+        `on_end` is called by another thread, with the reason, when the rank cannot go on; once its
+        socket has ended `how_it_ended` says what is known of that."""
+        self._rank, self._how_it_ended = rank, how_it_ended
         self._timeout, self._on_end = timeout, on_end
+        self._link = RankLink(sock, msgspec.msgpack.Decoder(FromRank), is_remote=is_remote)
         self._inbox: SimpleQueue[FromRank] = SimpleQueue()
         threading.Thread(target=self._listen, name=f"rank-{rank}", daemon=True).start()
 
@@ -52,24 +56,26 @@ class RankProcess:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        return cls(rank, process, ours, timeout, on_end)
+        ended = lambda: f"has ended with code {process.wait()}"  # noqa: E731 (one line, used once)
+        return cls(rank, ours, timeout, on_end, how_it_ended=ended)
 
     def _listen(self) -> None:
-        frames = FrameReader[FromRank](msgspec.msgpack.Decoder(FromRank))
         try:
             while True:
-                message = frames.read(self._sock)
+                message = self._link.receive()
                 if isinstance(message, Failed):
                     self._on_end(f"Rank {self._rank}: {message.message}")
                     return
                 self._inbox.put(message)
-        except (EOFError, ConnectionError):
-            self._on_end(f"Rank {self._rank} has ended with code {self._process.wait()}.")
+        except ConnectionError:
+            self._on_end(f"Rank {self._rank} {self._how_it_ended()}.")
+        except TimeoutError:
+            self._on_end(f"Rank {self._rank} has been silent for {SILENCE:g} seconds.")
 
     def send(self, frame: bytes) -> None:
         try:
-            self._sock.sendall(frame)
-        except ConnectionError as error:
+            self._link.send_frame(frame)
+        except (ConnectionError, TimeoutError) as error:
             raise EngineDead(RANKS_FAILED) from error
 
     def expect(self, kind: type[M]) -> M:

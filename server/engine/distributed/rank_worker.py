@@ -24,6 +24,7 @@ from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.profile_run import STEP_TOO_LARGE, KVBudget
+from thirdeye.server.engine.distributed.rank_link import SILENCE, Heartbeat, RankLink
 from thirdeye.server.engine.distributed.rank_messages import (
     FAILURE_GRACE,
     Compute,
@@ -46,7 +47,6 @@ from thirdeye.server.engine.inspection.inspection_queue import Inspect
 from thirdeye.server.engine.inspection.layer_inspector import LayerInspector
 from thirdeye.server.engine.interface.trace import Trace
 from thirdeye.server.engine.interface.types import EngineDead
-from thirdeye.server.engine.process.frames import FrameReader, pack_frame
 
 logger = logging.getLogger(__name__)
 
@@ -68,41 +68,44 @@ class RankModel:
 Load = Callable[[Join, Callable[[], None]], RankModel]
 
 
-def serve_rank(sock: socket.socket, load: Load) -> int:
+def serve_rank(sock: socket.socket, load: Load, *, is_remote: bool = False) -> int:
     """The process's main: the exit code. `load` says now and then that it lives. It raises
     `EngineDead` with a text for the operator, and any other exception for a bug."""
     sock.set_inheritable(False)
-    frames = FrameReader[ToRank](msgspec.msgpack.Decoder(ToRank))
+    link = RankLink(sock, msgspec.msgpack.Decoder(ToRank), is_remote=is_remote)
     inbox: SimpleQueue[ToRank] = SimpleQueue()
-    threading.Thread(target=_read, args=(sock, frames, inbox), name="inbox", daemon=True).start()
+    threading.Thread(target=_read, args=(link, inbox), name="inbox", daemon=True).start()
     try:
-        sock.sendall(pack_frame(Started()))
+        link.send(Started())
     except ConnectionError:
         return 0  # rank 0 did not wait
     join = inbox.get()
     assert isinstance(join, Join), f"unexpected {join!r}"
     try:
-        rank_model = load(join, lambda: sock.sendall(pack_frame(Loading())))
-        sock.sendall(pack_frame(Loaded()))
-        worker = RankWorker(rank_model, lambda message: sock.sendall(pack_frame(message)))
+        rank_model = load(join, lambda: link.send(Loading()))
+        link.send(Loaded())
+        worker = RankWorker(rank_model, link.send)
         with torch.inference_mode():
             while True:
                 worker.handle(inbox.get())
     except EngineDead as error:
-        sock.sendall(pack_frame(Failed(str(error))))
+        link.send(Failed(str(error)))
     except Exception as error:
         logger.exception("rank %d has failed", join.rank)
         time.sleep(FAILURE_GRACE)  # if another rank is why, rank 0 knows by now, and has ended this
-        sock.sendall(pack_frame(Failed(f"it has failed ({type(error).__name__}), see its log.")))
+        link.send(Failed(f"it has failed ({type(error).__name__}), see its log."))
     return 1
 
 
-def _read(sock: socket.socket, frames: FrameReader[ToRank], inbox: SimpleQueue[ToRank]) -> None:
+def _read(link: RankLink[ToRank], inbox: SimpleQueue[ToRank]) -> None:
     try:
         while True:
-            inbox.put(frames.read(sock))
-    except (EOFError, ConnectionError):
+            inbox.put(link.receive())
+    except ConnectionError:
         os._exit(0)  # rank 0 is gone; the main thread may wait in a sum for it
+    except TimeoutError:
+        logger.error("rank 0 has been silent for %g seconds: this rank ends", SILENCE)
+        os._exit(1)
 
 
 class RankWorker:
@@ -131,7 +134,7 @@ class RankWorker:
                 next(self._inspections[request_id])
             case EndInspection(request_id):
                 del self._inspections[request_id]
-            case Join():
+            case Join() | Heartbeat():
                 raise AssertionError(f"unexpected {message!r}")
             case _:
                 assert_never(message)

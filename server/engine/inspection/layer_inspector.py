@@ -6,11 +6,12 @@ as of a layer, of the end of the stream; `attribution.*`, see `Attribution`; `he
 layers, heads]; of a question about the vocabulary the fields of `Closeness`.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
+from thirdeye.model.inspection.edits import Edit
 from thirdeye.model.inspection.measures.attribution import Attributing
 from thirdeye.model.inspection.measures.head_kinds import head_kinds, random_text
 from thirdeye.model.inspection.measures.token_scores import follow, surprisal
@@ -19,8 +20,9 @@ from thirdeye.model.inspection.norms import stats_of
 from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.inspection.readings import Readings, Selection
 from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.inspection.interventions_run import InterventionsRun
+from thirdeye.server.engine.inspection.packed import Arrays, guesses_of, packed
 from thirdeye.server.engine.interface.trace import (
-    Array,
     Guesses,
     Trace,
     TraceRequest,
@@ -28,8 +30,6 @@ from thirdeye.server.engine.interface.trace import (
 )
 
 MAX_ROWS = 64  # tokens in a piece: what a running stream waits for is less than a chunk of these
-
-Arrays = dict[str, Array]
 
 
 class LayerInspector:
@@ -52,9 +52,19 @@ class LayerInspector:
     def __call__(self, request: TraceRequest) -> Iterator[Trace | None]:
         if request.vocabulary is not None:
             return self._vocabulary(request.request_id, request.vocabulary)
-        return self._look(request)
+        if request.edits or request.sweep:
+            run = InterventionsRun(self._model, request, self._look, self._max_rows, self._kv_dtype)
+            return run.pieces()
+        return self._plain(request)
 
-    def _look(self, request: TraceRequest) -> Iterator[Trace | None]:
+    def _plain(self, request: TraceRequest) -> Iterator[Trace | None]:
+        _, last = yield from self._look(request, ())
+        yield last
+
+    def _look(
+        self, request: TraceRequest, edits: Sequence[Edit]
+    ) -> Generator[Trace | None, None, tuple[Tensor, Trace]]:
+        """Traces of the layers; the stream behind the last and the last trace are given back."""
         model, max_rows = self._model, self._max_rows
         input_ids = torch.tensor(request.token_ids, device=self._device)
         readings = Readings(self._selection(request), max_rows)
@@ -62,7 +72,7 @@ class LayerInspector:
         attributing = Attributing(model, input_ids, position, max_rows)
         resid = torch.empty(0)
         layer = 0
-        for trace in trace_layers(model, input_ids, max_rows, self._kv_dtype):
+        for trace in trace_layers(model, input_ids, max_rows, self._kv_dtype, edits):
             yield None
             if trace is None:
                 continue
@@ -84,7 +94,7 @@ class LayerInspector:
         arrays = {}
         lens = yield from self._lens(resid, request, arrays)
         compare = yield from self._endings(resid, request, input_ids, attributing, arrays)
-        yield Trace(
+        last = Trace(
             request_id=request.request_id,
             arrays=arrays,
             lens=lens,
@@ -92,6 +102,7 @@ class LayerInspector:
             token_ids=self._random_text if "head_scores" in request.endings else [],
             is_last=True,
         )
+        return resid, last
 
     def _selection(self, request: TraceRequest) -> Selection:
         return Selection(
@@ -122,9 +133,7 @@ class LayerInspector:
                 yield None
             rows = resid[request.lens_positions[start : start + self._max_rows]]
             every = logit_lens(self._model, rows)
-            logprobs, ids = every.topk(request.num_top)  # [m, num_top]
-            pairs = zip(ids.tolist(), logprobs.tolist(), strict=True)
-            guesses += [list(zip(*pair, strict=True)) for pair in pairs]
+            guesses += guesses_of(every, request.num_top)
             if request.lens_tokens:
                 followed.append(follow(every, request.lens_tokens))
         if request.lens_tokens:
@@ -174,8 +183,3 @@ class LayerInspector:
         named = {name: getattr(found, name) for name in found.__slots__}
         arrays = {name: packed(values) for name, values in named.items()}
         yield Trace(request_id=request_id, arrays=arrays, is_last=True)
-
-
-def packed(values: Tensor) -> Array:
-    values = values.float().cpu().contiguous()
-    return Array(list(values.shape), values.numpy().astype("<f4", copy=False).tobytes())

@@ -27,24 +27,27 @@ class References:
     ) -> None:
         """`texts`: that which is looked into, then the others."""
         self._model, self._max_rows, self._kv_dtype = model, max_rows, kv_dtype
-        self._device = next(iter(model.parameters())).device
-        self._ids = [torch.tensor(text, device=self._device) for text in texts]
+        self.device = next(iter(model.parameters())).device
+        self._ids = [torch.tensor(text, device=self.device) for text in texts]
         self._wanted = {place for spec in specs for place in places_of(spec)}
         self._values: dict[Place, Tensor] = {}
         self.last_resid: dict[int, Tensor] = {}  # of each text, behind the last block [1, d]
 
-    def run(self, text: int) -> Generator[None, None, list[Tensor]]:
-        """Through the model, once; the stream before each layer is given back."""
+    def run(self, text: int, *, keeps_streams: bool = False) -> Generator[None, None, list[Tensor]]:
+        """Through the model, once; the stream before each layer is given back, if it is kept."""
         ids = self._ids[text]
         streams: list[Tensor] = []
+        layer = 0
         for place in self._wanted:
             if place[:2] == (text, "embed"):
                 self._values[place] = self._model.embed_text(ids)
         for trace in trace_layers(self._model, ids, self._max_rows, self._kv_dtype):
             yield
             if trace is not None:
-                self._keep(text, len(streams), trace)
-                streams.append(trace.resid_pre)
+                self._keep(text, layer, trace)
+                layer += 1
+                if keeps_streams:
+                    streams.append(trace.resid_pre)
                 self.last_resid[text] = trace.resid_post[-1:]
         return streams
 
@@ -74,7 +77,7 @@ class References:
             whole = torch.cat([self._at(spec, text) for text in spec.texts])
             return Put(whole.mean(0, keepdim=True))
         if spec.change in PATTERNS:
-            pattern = fixed_pattern(spec.change, capacity, self._device)
+            pattern = fixed_pattern(spec.change, capacity, self.device)
             return Put(pattern[spec.positions] if spec.positions else pattern)
         if spec.change == "source":
             values = self._at(spec, spec.texts[0])
@@ -90,9 +93,9 @@ class References:
     def _added(self, spec: EditSpec) -> Tensor:
         """[1, width], or [positions, width] where lengths are matched."""
         if spec.vector:
-            vector = torch.tensor([spec.vector], device=self._device)
+            vector = torch.tensor([spec.vector], device=self.device)
         elif spec.tokens:
-            rows = self._model.embed_text(torch.tensor(spec.tokens, device=self._device))
+            rows = self._model.embed_text(torch.tensor(spec.tokens, device=self.device))
             vector = (rows[:1] - rows[1:]).float()
         else:
             first, second = (

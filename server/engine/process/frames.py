@@ -20,11 +20,15 @@ def pack_frame(message: msgspec.Struct) -> bytes:
 class FrameReader(Generic[T]):
     """Frames of one union of types, blocking or on an event loop. EOFError at the stream's end."""
 
-    def __init__(self, decoder: msgspec.msgpack.Decoder[T]) -> None:
-        self._decoder = decoder
+    def __init__(self, decoder: msgspec.msgpack.Decoder[T], most_bytes: int | None = None) -> None:
+        """Raises msgspec.DecodeError for a frame of more than `most_bytes`, before it is read:
+        whoever sends it may be a stranger."""
+        self._decoder, self._most_bytes = decoder, most_bytes
 
     def read(self, sock: socket.socket) -> T:
         (length,) = LENGTH.unpack(_receive(sock, LENGTH.size))
+        if self._most_bytes is not None and length > self._most_bytes:
+            raise msgspec.DecodeError(f"{length} bytes are no message")
         return self._decoder.decode(_receive(sock, length))
 
     async def read_async(self, reader: asyncio.StreamReader) -> T:

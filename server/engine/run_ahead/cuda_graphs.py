@@ -3,12 +3,14 @@
 A step of one token is hundreds of small kernels; telling a GPU each one costs more than running it.
 A graph is told once. It works on the addresses it was captured with, so the step is a function of
 nothing and gives nothing back: it reads and writes tensors that stay where they are. Shapes are
-fixed as well, so there is a graph for each bucket of rows and for each way of sampling.
+fixed as well, so there is a graph for each bucket of rows.
 
 `rerun` is the twin without a GPU: the same function on the same tensors, once more.
 """
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -25,24 +27,41 @@ def rerun(step: Step) -> Step:
 
 
 class CudaCapture:
-    """Captures on one GPU. All graphs share their scratch memory: one runs at a time."""
+    """Captures on one GPU, on one stream: a library keeps its workspace for each stream for ever.
+    All graphs share their scratch memory: one runs at a time."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch's
 
     def __call__(self, step: Step) -> Step:
-        with torch.cuda.device(self._device):
-            aside = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]  # torch's
+        aside = self._stream
+        with torch.cuda.device(self._device), no_collection():
             aside.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(aside):
                 for _ in range(NUM_WARM_UPS):
                     step()
             torch.cuda.current_stream().wait_stream(aside)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(
+                graph, pool=self._pool, stream=aside, capture_error_mode="thread_local"
+            ):
                 step()
         return graph.replay
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Python's collector may come upon graphs of an engine that is gone: to destroy one is not
+    allowed while another is captured."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def make_buckets(max_num_seqs: int) -> list[int]:

@@ -161,6 +161,11 @@ class DeviceState:
         """The newest token of slots [R]: what the next step computes."""
         self.table[:, SlotField.TOKEN].index_copy_(0, slots, token_ids.int())
 
+    def advance(self, slots: Tensor) -> None:
+        """Slots [R] stand one position further; scrap stays where it is."""
+        is_real = slots != self.num_slots
+        self.table[:, SlotField.POSITION].index_add_(0, slots, is_real.int())
+
     def count_tokens(self, slots: Tensor, token_ids: Tensor) -> None:
         """Slots [R] have said token_ids [R]: to be called in each step that penalizes one."""
         self._counts.add(slots, token_ids)

@@ -10,8 +10,8 @@ from thirdeye.server.engine.grammar.bitmask import is_complete
 from thirdeye.server.engine.interface.step_result import BROKEN_LOGITS, RowResult, StepResult
 from thirdeye.server.engine.interface.types import TokenLogprobs
 from thirdeye.server.engine.run_ahead.cuda_stream import PendingResult
-from thirdeye.server.engine.run_ahead.decode_step import SampledRow, read_sampled
 from thirdeye.server.engine.run_ahead.device_bitmask import MaskUpdate
+from thirdeye.server.engine.run_ahead.device_sampler import SampledRow, read_sampled
 from thirdeye.server.engine.sampling.logprobs import read_scores
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 

@@ -27,15 +27,16 @@ from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import num_words
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, make_buckets
 from thirdeye.server.engine.run_ahead.cuda_stream import DeviceStream
-from thirdeye.server.engine.run_ahead.decode_step import DecodeGraphs, DeviceSampler, SamplingMode
+from thirdeye.server.engine.run_ahead.decode_step import DecodeGraphs
 from thirdeye.server.engine.run_ahead.device_biases import fits_device_state
 from thirdeye.server.engine.run_ahead.device_bitmask import MaskUpdate
+from thirdeye.server.engine.run_ahead.device_sampler import DeviceSampler, SamplingMode
 from thirdeye.server.engine.run_ahead.device_state import DeviceState, StateLayout, StateUpdate
 from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
 from thirdeye.server.engine.run_ahead.prefill_step import PrefillStep, make_prefill_indices
 from thirdeye.server.engine.run_ahead.slot_table import SlotState, SlotTable
 from thirdeye.server.engine.sampling.host_sampler import recording_failure
-from thirdeye.server.engine.sampling.sampler import Ranking, plan_ranking
+from thirdeye.server.engine.sampling.sampler import plan_ranking
 from thirdeye.server.engine.scheduling.sequence import SequenceStatus
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
@@ -75,11 +76,10 @@ class Launcher:
         self._is_cuda = device.type == "cuda"
 
     def prepare(self) -> None:
-        """Capture the usual steps, greedy and drawn, for any number of rows: no answer waits."""
+        """Capture all graphs, for any number of rows: no answer waits for one."""
         with torch.inference_mode():
             for bucket in reversed(self._buckets):  # the largest take the memory that all share
-                for ranking in (None, Ranking(0, is_enough=True, has_floor=False)):
-                    self._graphs.prepare(bucket, SamplingMode(ranking))
+                self._graphs.prepare(bucket)
 
     def can_launch(self, plan: StepPlan) -> bool:
         """Whether no row needs the host between the step before and this one."""

@@ -11,8 +11,12 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.server.engine.run_ahead.decode_step import DeviceSampler, SamplingMode, score_prompt
 from thirdeye.server.engine.run_ahead.device_bitmask import MaskUpdate
+from thirdeye.server.engine.run_ahead.device_sampler import (
+    DeviceSampler,
+    SamplingMode,
+    score_prompt,
+)
 from thirdeye.server.engine.run_ahead.device_state import DeviceState, SlotField, StateUpdate
 from thirdeye.server.engine.run_ahead.slot_table import SlotState
 from thirdeye.server.engine.sampling.logprobs import NUM_TOP

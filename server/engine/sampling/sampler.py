@@ -7,7 +7,8 @@ u.
 
 Everything a row asks for is a number in a column, so any mix of rows is one set of calls, and the
 host has no part in it but for one choice, made in advance: how many of the likeliest tokens are to
-be put in order (`Ranking`).
+be put in order (`Ranking`). On a GPU kernels do the same without any order, whatever is asked for:
+`model/kernels/choose_tokens.py`, whose twin `draw` is.
 
 Batch-invariant on the CPU: every reduction over the vocabulary is a maximum, a sort or a cumulated
 sum, which go along a row the same way however many rows there are. `sum` does not (it splits a lone
@@ -23,9 +24,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from thirdeye.model.placement import can_fuse
 from thirdeye.server.engine.grammar.bitmask import NO_MASKS, RowMasks, apply_masks
 from thirdeye.server.engine.interface.types import SamplingParams
-from thirdeye.server.engine.sampling.cumsum import cumulate
+from thirdeye.server.engine.sampling.fused_sampler import choose_in_kernels
 from thirdeye.server.engine.sampling.philox import as_int64, uniform
 
 NUM_RANKED = 256  # tokens that usually hold all of top-p; more are sorted only where they do not
@@ -134,6 +136,8 @@ def sample(
 
 def _choose(logits: Tensor, draw_params: Seq[DrawParams], positions: Seq[int]) -> Tensor:
     """What `sample` gives, and any id where that is `NO_TOKEN`."""
+    if can_fuse(logits.device):
+        return choose_in_kernels(logits, draw_params, positions)
     token_ids = logits.argmax(-1)  # [R]
     drawn = [i for i, row in enumerate(draw_params) if row.temperature > 0]
     if drawn:
@@ -162,7 +166,7 @@ def draw(logits: Tensor, columns: DrawColumns, noise: Tensor, ranking: Ranking) 
         floor = torch.maximum(floor, top_k_floor(ranked, columns.top_k, logits.shape[-1]))
         floor = top_p_floor(scaled, ranked, floor, columns.top_p[:, None], ranking.is_enough)
     masses = _masses(scaled, floor) if ranking.has_floor else scaled.exp_()
-    cumulated = cumulate(masses)  # [R, vocab_size]
+    cumulated = masses.cumsum(-1)  # [R, vocab_size]
     total = cumulated[:, -1:]
     target = torch.minimum(noise[:, None] * total, total.nextafter(torch.zeros_like(total)))
     first = torch.searchsorted(cumulated, target, right=True)[:, 0]  # that exceeds it
@@ -194,7 +198,7 @@ def top_p_floor(
     The share is taken of what `floor` [R, 1] leaves (Holtzman et al., arXiv:1904.09751, after
     top-k). `ranked` [R, K] are the largest of `scaled` [R, vocab_size].
     """
-    goal = top_p * cumulate(_masses(scaled, floor))[:, -1:]  # [R, 1]
+    goal = top_p * _masses(scaled, floor).cumsum(-1)[:, -1:]  # [R, 1]
     least, is_reached = _nucleus_end(ranked, floor, goal)
     if not is_enough:
         missed = (~is_reached & (top_p < 1)).nonzero()[:, 0]
@@ -206,7 +210,7 @@ def top_p_floor(
 
 def _nucleus_end(ranked: Tensor, floor: Tensor, goal: Tensor) -> tuple[Tensor, Tensor]:
     """The value at which the masses of `ranked` [R, K] reach `goal`, or the last; and whether."""
-    cumulated = cumulate(_masses(ranked, floor))  # [R, K]
+    cumulated = _masses(ranked, floor).cumsum(-1)  # [R, K]
     end = torch.searchsorted(cumulated, goal)  # [R, 1], first that reaches it
     is_reached = end < ranked.shape[-1]
     return ranked.gather(1, end.clamp(max=ranked.shape[-1] - 1)), is_reached

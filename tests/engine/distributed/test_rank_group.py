@@ -45,21 +45,15 @@ __all__ = ["on_ranks"]  # a fixture
 SECONDS = 30.0  # that a busy machine may take for what is done at once
 
 
-class Ended:
-    """A process that is gone."""
-
-    def wait(self) -> int:
-        return 3
-
-
 class RankLine:
     """Another rank, the other end of its socket, and what its end was said to be."""
 
     def __init__(self, timeout: float) -> None:
         self.why: SimpleQueue[str] = SimpleQueue()
         self.own, self.socket = socket.socketpair()
-        process: Any = Ended()
-        self.rank = RankProcess(1, process, self.own, timeout, self.why.put)
+        self.rank = RankProcess(
+            1, self.own, timeout, self.why.put, how_it_ended=lambda: "has ended with code 3"
+        )
 
     def send(self, message: FromRank) -> None:
         self.socket.sendall(pack_frame(message))

@@ -6,6 +6,8 @@ around it in `tests/e2e/test_ranks.py`.
 """
 
 import asyncio
+import functools
+import operator
 import os
 import signal
 import struct
@@ -35,6 +37,7 @@ from thirdeye.server.engine.distributed.rank_messages import (
     unpack_batch,
 )
 from thirdeye.server.engine.distributed.rank_process import RANKS_FAILED
+from thirdeye.server.engine.interface.interventions import EditSpec, SweepSpec
 from thirdeye.server.engine.interface.trace import ARRAYS, ENDINGS, Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
     Engine,
@@ -124,19 +127,42 @@ def look() -> TraceRequest:
     )
 
 
+def swept() -> TraceRequest:
+    """Every head of both layers zeroed, the half of which is on either rank."""
+    edit = EditSpec(at="head", change="mean", texts=[0])
+    sweep = SweepSpec(over="heads", edit=edit, layers=[0, 1])
+    return TraceRequest(
+        request_id="sweep", token_ids=[9, 8, 7, 6], layers=[], lens_positions=[3], sweep=sweep,
+        num_noise=2, compare=[3, 4],
+    )  # fmt: skip
+
+
+def edited() -> TraceRequest:
+    edits = [
+        EditSpec(at="head", change="zero", index=3),
+        EditSpec(at="neuron", change="scale", layer=1, index=100, factor=3.0),
+    ]
+    return TraceRequest(
+        request_id="edit", token_ids=list(range(5, 40)), layers=[1], arrays=["z", "resid_post"],
+        lens_positions=[34], edits=edits, num_continued=3, compare=[3, 4],
+    )  # fmt: skip
+
+
 Everything = tuple[list[list[StepOutput]], list[Trace], dict[str, int]]
 
 
 async def ask_all(engine: Engine) -> Everything:
     """All requests at once, then again with a warm prefix cache, while somebody looks inside."""
 
-    async def inspect() -> list[Trace]:
-        return [trace async for trace in engine.inspect(look())]
+    async def inspect(request: TraceRequest) -> list[Trace]:
+        return [trace async for trace in engine.inspect(request)]
 
     first = await asyncio.gather(*(collect(engine, request) for request in requests()))
-    second, traces = await asyncio.gather(
-        asyncio.gather(*(collect(engine, request) for request in requests())), inspect()
+    second, *looks = await asyncio.gather(
+        asyncio.gather(*(collect(engine, request) for request in requests())),
+        *(inspect(request) for request in (look(), swept(), edited())),
     )
+    traces = functools.reduce(operator.iadd, looks, [])
     stats = engine.stats()
     counts = {
         "preempted": stats.preemptions_total,
@@ -187,6 +213,7 @@ def test_two_ranks_answer_as_one(checkpoint: Path, tmp_path: Path) -> None:
     for trace, twin in zip(traces, twins, strict=True):
         assert trace.error is None
         assert trace.layer == twin.layer
+        assert trace.continued == twin.continued
         for name, values in floats(twin).items():
             assert floats(trace)[name] == pytest.approx(values, rel=1e-4, abs=2e-5, nan_ok=True)
     assert list(tmp_path.iterdir()) == []

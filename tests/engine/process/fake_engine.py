@@ -18,7 +18,7 @@ from dataclasses import replace
 import msgspec
 
 from tests.engine.process.fake_script import Replay, Script, fake_timings
-from tests.engine.process.fake_traces import FAKE_LAYERS, fake_array, fake_endings, ones
+from tests.engine.process.fake_traces import FAKE_LAYERS, fake_array, fake_endings, fake_sweep, ones
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.step_record import RowKind, StepRecord, StepRow
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
@@ -209,7 +209,10 @@ class FakeEngine:
         arrays = {name: fake_array(name, request) for name in request.arrays}
         places, followed = len(request.lens_positions), len(request.lens_tokens)
         through_lens = {"lens_tokens": ones([places, followed, 2])} if followed else {}
-        for layer in request.layers:
+        if request.sweep is not None:
+            for swept in fake_sweep(request):
+                yield Trace(request_id=request.request_id, arrays=swept)
+        for layer in request.layers if request.sweep is None else []:
             await asyncio.sleep(self._delay)
             if not self.is_alive:
                 break
@@ -221,11 +224,14 @@ class FakeEngine:
                 lens=lens if request.has_lens else [],
             )
         error = None if self.is_alive else ENGINE_STOPPED
+        has_compared = "attribution" in request.endings or bool(request.edits or request.sweep)
         yield Trace(
             request_id=request.request_id,
             lens=lens,
             arrays=fake_endings(request, FAKE_LAYERS) | through_lens,
-            compare=(request.compare or [0, 1]) if "attribution" in request.endings else [],
+            compare=(request.compare or [0, 1]) if has_compared else [],
+            base_lens=lens[-1:] if request.edits else [],
+            continued=[[i] * request.num_continued for i in (1, 2) if request.num_continued],
             is_last=True,
             error=error,
         )

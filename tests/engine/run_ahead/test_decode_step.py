@@ -18,7 +18,7 @@ from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.interface.engine_config import EngineConfig
-from thirdeye.server.engine.interface.types import Request
+from thirdeye.server.engine.interface.types import Request, SamplingParams
 from thirdeye.server.engine.run_ahead.cuda_graphs import Capture, make_buckets, rerun
 from thirdeye.server.engine.run_ahead.cuda_stream import CpuStream
 from thirdeye.server.engine.run_ahead.device_state import SlotField, StateUpdate
@@ -95,6 +95,28 @@ def test_replayed_steps_are_the_plain_ones(model: Transformer, capture: str, lat
     assert launcher.num_decodes > 40
     assert core.stats().preemptions_total > 0
     assert core.stats().num_blocks_used == 0
+
+
+def test_by_kernels_they_are_the_same(model: Transformer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU's steps begin and end with, in triton's interpreter: tokens, logprobs and ends of
+    greedy and drawn rows, with all that is done to logits."""
+    pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
+    plain = make_core(model, max_model_len=CONTEXT, num_blocks=40)
+    plain._grammars = GrammarCompiler(guidance(VOCAB).compile, Immediate())
+    requests = [structs.replace(r, sampling=shorter(r.sampling)) for r in mix(3, 4)]
+    expected = answers(plain, requests)
+    for module in ("decode_step", "device_sampler"):
+        name = f"thirdeye.server.engine.run_ahead.{module}.can_fuse"
+        monkeypatch.setattr(name, lambda device: True)
+    config = config_of(model, num_blocks=18, block_size=4, max_num_seqs=3)
+    core, launcher = transformer_ahead(model, config, rerun, CpuStream())
+    core._grammars = GrammarCompiler(guidance(VOCAB).compile, Immediate())
+    assert answers(core, requests) == expected
+    assert launcher.num_decodes > 5
+
+
+def shorter(sampling: SamplingParams) -> SamplingParams:
+    return structs.replace(sampling, max_tokens=min(6, sampling.max_tokens))
 
 
 def started(

@@ -46,8 +46,8 @@ from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.grammar_protocol import GrammarError
 from thirdeye.server.engine.interface.types import ErrorCode, FinishReason, Request, StepOutput
 from thirdeye.server.engine.run_ahead.cuda_stream import CpuStream, PendingResult, ReadyResult, Work
-from thirdeye.server.engine.run_ahead.decode_step import DeviceSampler
 from thirdeye.server.engine.run_ahead.device_bitmask import MaskUpdate, SlotMasks
+from thirdeye.server.engine.run_ahead.device_sampler import DeviceSampler
 from thirdeye.server.engine.run_ahead.device_state import DeviceState
 from thirdeye.server.engine.run_ahead.launched_step import LaunchedStep
 from thirdeye.server.engine.run_ahead.launcher import Launcher

@@ -4,6 +4,7 @@ Each check is a function of the device that raises AssertionError. The whole mod
 too, where the promise needs no flag.
 """
 
+import math
 from dataclasses import astuple
 
 import torch
@@ -16,8 +17,17 @@ from thirdeye.model.attention.choose_attention import choose_attention
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.sampling.fused_sampler import choose_in_kernels
+from thirdeye.server.engine.sampling.sampler import GREEDY, DrawParams, sample
 
 WIDE = change(LLAMA, hidden_size=128, intermediate_size=1100, head_dim=32)
+PARAMS = (
+    GREEDY,
+    DrawParams(0.7, 1.0, -math.inf, 0, 0),
+    DrawParams(0.6, 0.9, -math.inf, 0, 0),
+    DrawParams(1.0, 0.9, -math.inf, 40, 0),
+    DrawParams(1.2, 1.0, math.log(0.05), 0, 0),
+)
 ROWS = (1, 2, 3, 16, 17, 64, 65, 128, 256)
 
 
@@ -39,14 +49,16 @@ def products(device: torch.device) -> None:
 
 
 def draws(device: torch.device) -> None:
-    """The cumulated sums that a draw reads off, for one row and many."""
-    from thirdeye.model.kernels.cumulate import cumulate
-
-    x = torch.randn(256, 50_000, device=device).exp()
-    sums = cumulate(x)
-    torch.testing.assert_close(sums, x.double().cumsum(-1).float(), rtol=1e-4, atol=1e-4)
+    """What rows of all kinds draw, for one row and many: the twin's tokens, but where a sum's last
+    bit decides."""
+    logits = torch.randn(256, 50_000, device=device) * 3
+    params = [PARAMS[i % len(PARAMS)]._replace(seed=i) for i in range(len(logits))]
+    places = list(range(len(logits)))
+    chosen = choose_in_kernels(logits, params, places)
+    assert (chosen.cpu() == sample(logits.cpu(), params, places)).float().mean() > 0.97
     for rows in ROWS:
-        assert torch.equal(cumulate(x[:rows]), sums[:rows])
+        alone = choose_in_kernels(logits[:rows], params[:rows], places[:rows])
+        assert torch.equal(alone, chosen[:rows])
 
 
 def whole_model(device: torch.device) -> None:

@@ -14,7 +14,6 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
 from thirdeye.model.kernels import (
-    cumulate,
     dequantize,
     fixed_matmul,
     grouped_matmul,
@@ -123,8 +122,6 @@ def main(is_every: bool) -> None:
     for lanes, into in forms((1, "*bf16"), (4, "*fp32")):
         cut = tile | {"NUM_LANES": lanes, "HAS_BIAS": True}
         compile_kernel(fixed_matmul.fixed_matmul_kernel, cut, output=into)
-    sums = {"output": "*fp32", "x": "*fp32"}
-    compile_kernel(cumulate.cumulate_kernel, {"BLOCK": cumulate.BLOCK}, **sums)
     names = ("NUM_ROUNDS", "MULTIPLIER", "KEY_STEP", "FLOAT_BITS", "BLOCK")
     rounds = {name: getattr(philox, name) for name in names}
     words = {"output": "*fp32", "seeds": "*i64", "positions": "*i64"}

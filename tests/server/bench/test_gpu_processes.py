@@ -98,6 +98,6 @@ metadata.distribution = distribution
 import sys
 from thirdeye.server.launch.cli import main
 sys.argv = ["thirdeye", "--version"]
-import thirdeye.server.launch.commands, thirdeye.server.launch.opened_model
+import thirdeye.server.launch.commands.offline, thirdeye.server.launch.opened_model
 sys.exit(main())
 """

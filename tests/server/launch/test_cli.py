@@ -10,9 +10,9 @@ from pydantic import ValidationError
 from typer.main import get_command
 
 from thirdeye.server.launch.cli import app, given
-from thirdeye.server.launch.commands import show_doctor, show_models
+from thirdeye.server.launch.commands.offline import show_doctor, show_models
+from thirdeye.server.launch.commands.pull_command import pull_model
 from thirdeye.server.launch.opened_model import read_template
-from thirdeye.server.launch.pull_command import pull_model
 from thirdeye.server.launch.server_run import explain
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.server.settings.settings import all_settings

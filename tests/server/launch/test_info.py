@@ -19,7 +19,7 @@ from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, 
 from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.model.memory_estimate import int8_kv_per_token, memory_estimates
 from thirdeye.model.parameter_counts import parameter_counts
-from thirdeye.server.launch.info_command import mlp_rows, rope_line, show_info, window_line
+from thirdeye.server.launch.commands.info_command import mlp_rows, rope_line, show_info, window_line
 from thirdeye.weights.checkpoint import open_checkpoint
 
 
@@ -72,7 +72,7 @@ def test_quantized_tensors_are_counted_by_their_method(
 
 def test_torch_is_not_imported(checkpoint: Path) -> None:
     code = (
-        "import sys; from thirdeye.server.launch.info_command import show_info; "
+        "import sys; from thirdeye.server.launch.commands.info_command import show_info; "
         f"sys.exit(show_info({str(checkpoint)!r}) or int('torch' in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

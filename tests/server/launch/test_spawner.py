@@ -62,7 +62,7 @@ def test_it_imports_little() -> None:
     """What is imported before the process starts delays its start."""
     heavy = ("torch", "fastapi", "pydantic", "asyncio", "numpy", "msgspec")
     code = (
-        "import sys, thirdeye.server.launch.serve_command; "
+        "import sys, thirdeye.server.launch.commands.serve_command; "
         f"sys.exit(str([m for m in {heavy} if m in sys.modules] or ''))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

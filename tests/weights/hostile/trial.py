@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.weights.sinks import RecordingSink
-from thirdeye.server.launch.info_command import show_info
+from thirdeye.server.launch.commands.info_command import show_info
 from thirdeye.server.launch.opened_model import open_model
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.text.templates.chat_template import ChatTemplateError

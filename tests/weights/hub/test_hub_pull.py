@@ -15,9 +15,9 @@ import pytest
 
 from tests.weights.hub.fake_hub import COMMIT, FakeHub, FakeRepository, running_hub
 from thirdeye.server import logs
-from thirdeye.server.launch import pull_command
-from thirdeye.server.launch.info_command import show_info
-from thirdeye.server.launch.pull_command import pull_model
+from thirdeye.server.launch.commands import pull_command
+from thirdeye.server.launch.commands.info_command import show_info
+from thirdeye.server.launch.commands.pull_command import pull_model
 from thirdeye.server.launch.server_run import make_present
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.weights import storage

@@ -1,0 +1,85 @@
+"""An inspection's numbers as arrays: by name, with dimensions and the numbers along them."""
+
+import base64
+from typing import Any
+
+import numpy as np
+import pytest
+
+from thirdeye.clients.errors import ThirdeyeError
+from thirdeye.clients.inspection.arrays import arrays_of
+from thirdeye.clients.types import Inspection
+
+RAW: dict[str, Any] = {
+    "dims": {
+        "scores": ["layer", "head", "query_pos", "key_pos"],
+        "norms": ["layer", "pos"],
+        "logit_lens": ["layer", "lens_position", "rank"],
+        "neurons": ["layer", "pos", "rank"],
+    },
+    "layer_numbers": [3, 7], "heads": [5], "kv_heads": [1], "positions": [0, 1],
+    "lens_positions": [1],
+    "layers": [
+        {
+            "layer": layer,
+            "scores": [[[float(layer), None], [1.0, 2.0]]],
+            "norms": {"resid_pre": [1.0, 2.0], "attn_out": [3.0, 4.0]},
+            "logit_lens": [[{"id": 9, "token": "a", "logprob": -0.5}]],
+            "neurons": [[{"index": 4, "value": 1.5}], [{"index": 6, "value": -2.0}]],
+        }
+        for layer in (3, 7)
+    ],
+    "surprisal": {"nats": [2.5], "rank": [3], "entropy": [4.0]},
+    "attribution": {"tokens": [{"id": 1}], "logit": 1.5, "scale": None, "mlp": [0.5, 1.0]},
+    "head_scores": {"token_ids": [1], "kinds": {"induction": [[0.1, 0.2]]}},
+    "variants": [
+        {"layer": layer, "head": head, "kl": layer + head / 10, "is_above_noise": head > 0}
+        for layer in (3, 7) for head in (1, 0)
+    ],
+}  # fmt: skip
+
+
+def test_each_part_has_its_name_dimensions_and_numbers() -> None:
+    arrays = Inspection.read(RAW).arrays
+    scores = arrays["scores"]
+    assert (scores.dims, scores.values.shape) == (
+        ("layer", "head", "query_pos", "key_pos"),
+        (2, 1, 2, 2),
+    )
+    assert scores.coords == {"layer": (3, 7), "head": (5,), "query_pos": (0, 1)}
+    assert scores.at(layer=7, head=5)[0, 0] == 7.0
+    assert np.isnan(scores.at(layer=7, head=5, query_pos=0)[1])
+    assert arrays["norms.attn_out"].at(layer=3).tolist() == [3.0, 4.0]
+    assert arrays["logit_lens.id"].values.tolist() == [[[9.0]], [[9.0]]]
+    assert arrays["neurons.value"].at(layer=7, pos=1).tolist() == [-2.0]
+    assert arrays["surprisal.rank"].values.tolist() == [3.0]
+    assert arrays["attribution.logit"].values == 1.5
+    assert arrays["attribution.mlp"].dims == ("layer",)
+    assert "attribution.scale" not in arrays
+    assert arrays["head_scores.induction"].dims == ("layer", "head")
+
+
+def test_a_sweep_is_a_grid_where_it_is_one() -> None:
+    kl = arrays_of(RAW)["variants.kl"]
+    assert (kl.dims, kl.coords) == (("layer", "head"), {"layer": (3, 7), "head": (0, 1)})
+    np.testing.assert_allclose(kl.values, [[3.0, 3.1], [7.0, 7.1]], rtol=1e-6)
+    cut = arrays_of(RAW | {"variants": RAW["variants"][1:]})["variants.kl"]
+    assert (cut.dims, cut.values.shape) == (("variant",), (3,))
+
+
+def test_packed_numbers_are_the_same() -> None:
+    values = np.arange(8, dtype="<f4").reshape(1, 2, 4)
+    packed = {
+        "shape": [1, 2, 4],
+        "dtype": "float32",
+        "data": base64.b64encode(values.tobytes()).decode(),
+    }
+    raw = {"dims": {"z": ["layer", "head", "pos", "d_head"]}, "layers": [{"z": packed}]}
+    np.testing.assert_array_equal(arrays_of(raw)["z"].values[0], values)
+
+
+def test_a_number_that_is_not_there_is_named() -> None:
+    with pytest.raises(KeyError, match="scores has no layer 4"):
+        arrays_of(RAW)["scores"].at(layer=4)
+    with pytest.raises(ThirdeyeError, match="cannot be read as arrays"):
+        arrays_of({"dims": {"z": ["layer"]}, "layers": [{"z": {"data": 7}}]})

@@ -1,0 +1,35 @@
+"""How many kernels a decode step may launch, and how much it may move: a change may not take more.
+
+A launch costs a microsecond or two of a step whatever it does, which for one row of a small model
+is half of its time.
+"""
+
+from typing import Any
+
+import pytest
+
+from tests.fake_gpu import child
+
+MOST = {  # launches, megabytes beside weights, keys and values
+    "8B, batch 1": (366, 51),
+    "8B, batch 64": (334, 1010),
+    "0.6B, batch 1": (322, 22),
+    "0.6B, batch 64": (294, 440),
+}
+OUTSIDE_OF_LAYERS = 14
+
+
+@pytest.fixture(scope="module")
+def counted() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = child.run("tests.fake_gpu.launches")
+    return found
+
+
+@pytest.mark.parametrize("step", MOST)
+def test_no_more_than(counted: dict[str, dict[str, Any]], step: str) -> None:
+    launches, megabytes = MOST[step]
+    assert counted[step]["launches"] <= launches, counted[step]
+    assert counted[step]["megabytes"] <= megabytes
+    layers = 32 if step.startswith("8B") else 28
+    outside = counted[step]["launches"] - layers * counted[step]["of_a_layer"]
+    assert outside <= OUTSIDE_OF_LAYERS
