@@ -3,6 +3,7 @@
 # make setup   the environment and the default model, alone       make prove   the slow proofs
 # make trust   what must be survived, at full size: docs/reliability.md; ROWS="5 10" for some
 # make lock    deploy/*.lock and the bill of materials             make audit   known holes of what is locked
+# make vendor  the page's libraries anew, as npm has them: server/web/vendor/vendor.toml says which
 # make wheel   dist/*.whl, to install anywhere, with kernels for the processors that compilers here know
 # make format  what formatter and linter can mend                make clean   remove .venv and caches
 # make bench-cpu   against other servers on the same cores: ARGS="--gguf FILE --peer NAME=PATH"
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 ROWS ?=
 
-.PHONY: lock audit help setup serve test prove trust bench-cpu check wheel format clean model
+.PHONY: lock audit vendor help setup serve test prove trust bench-cpu check wheel format clean model
 
 help:
 	@sed '/^#/!Q; s/^# //' Makefile
@@ -81,6 +82,10 @@ lock: $(VENV)/.dev $(TOOLS)/.installed
 
 audit: $(VENV)/.dev $(TOOLS)/.installed
 	$(BIN)/python -m tests.deploy.audit $(TOOLS)/bin/pip-audit
+
+# Wants npm and a network.
+vendor: $(VENV)/.dev
+	@$(BIN)/python -m tests.deploy.libraries.vendored
 
 wheel: $(VENV)/.runtime
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .

@@ -1,26 +1,39 @@
 // The page: three views behind one hash, the key dialog, the theme. Each view is a module of its own.
 import { $, el } from "./dom.js";
 import { connect, server } from "./api.js";
-import * as chat from "./chat.js";
-import * as inspector from "./inspector.js";
-import * as timeline from "./timeline.js";
-import { read, write } from "./history.js";
+import * as chat from "./chat/chat.js";
+import { read, write } from "./storage.js";
 
-const VIEWS = { chat, inspector, timeline };
+// The first one is there at once, the others are fetched when they are first looked at.
+const VIEWS = {
+  chat: () => Promise.resolve(chat),
+  inspector: () => import("./inspector/inspector.js"),
+  timeline: () => import("./timeline/timeline.js"),
+};
+const mounted = { chat };
 const THEMES = ["light dark", "light", "dark"];
 
-function route() {
+/** A view, mounted. */
+async function view(name) {
+  const module = await VIEWS[name]();
+  if (!mounted[name]) {
+    mounted[name] = module;
+    module.mount();
+  }
+  return module;
+}
+
+async function route() {
   const name = location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "chat";
   for (const other of Object.keys(VIEWS)) {
     $(other).hidden = other !== name;
     const link = document.querySelector(`nav a[href="#${other}"]`);
     if (other === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
+    if (other !== name) mounted[other]?.hide?.();
   }
-  for (const [other, view] of Object.entries(VIEWS)) {
-    if (other === name) view.show?.();
-    else view.hide?.();
-  }
+  const shown = await view(name);
+  if (!$(name).hidden) shown.show?.();
 }
 
 /** Asks until the model is there, and says meanwhile why it is not. */
@@ -31,7 +44,7 @@ async function greet() {
     const is = server.state === "ready" ? "" : ` · ${server.state}: its first question loads it`;
     $("model").textContent = `${server.model} · ${server.context.toLocaleString("en")} tokens${is}`;
     offer();
-    chat.showDefaults();
+    chat.connected();
     route();
   } catch (error) {
     $("model").classList.remove("known");
@@ -66,7 +79,7 @@ $("key-form").addEventListener("submit", (event) => {
 });
 $("picker").addEventListener("change", () => {
   sessionStorage.setItem("model", $("picker").value);
-  timeline.restart();
+  mounted.timeline?.restart();
   greet();
 });
 addEventListener("model-loaded", greet);
@@ -77,10 +90,8 @@ $("theme").addEventListener("click", () => {
 
 const theme = read("thirdeye.theme", THEMES[0]);
 useTheme(THEMES.includes(theme) ? theme : THEMES[0]);
-chat.mount((text) => {
-  inspector.look(text);
+chat.mount(async (messages) => {
+  (await view("inspector")).look({ messages });
   location.hash = "inspector";
 });
-inspector.mount();
-timeline.mount();
 greet();

@@ -4,6 +4,7 @@ The server is a real one over the fake engine, which says what a test wants; req
 but this server are refused and written down.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.support import fake_engine, live, ready_state
+from tests.api.support import Served, fake_engine, live, ready_state
 
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
@@ -76,6 +77,14 @@ def visit(browser: Any, url: str, path: str = "/", **options: Any) -> Iterator[V
     assert (found.foreign, found.errors, found.dialogs) == ([], [], [])
 
 
+@pytest.fixture(scope="package")
+def shared() -> Iterator[Served]:
+    """One server for many tests; each sets the engine it wants: `shared.use(fake_engine(…))`."""
+    state = ready_state(fake_engine())
+    with live(state) as url:
+        yield Served(url, state)
+
+
 @contextmanager
 def served(replay: Any = None, **knobs: Any) -> Iterator[tuple[str, Any]]:
     """(address, engine) of a server whose model says `replay`."""
@@ -95,3 +104,36 @@ def until(page: Any, expression: str) -> None:
 def connected(page: Any) -> None:
     """The page knows which model is served."""
     until(page, "document.querySelector('#model').textContent.startsWith('tiny')")
+
+
+LAST = ".message.assistant:last-child"
+ENDED = f"{LAST}:not(.waiting)"
+WIDE: dict[str, Any] = {"viewport": {"width": 1280, "height": 844}}
+
+
+def send(page: Any, text: str) -> None:
+    """Without waiting for the answer."""
+    connected(page)
+    page.fill("#prompt", text)
+    page.keyboard.press("Enter")
+
+
+def ask(page: Any, text: str) -> None:
+    """And the answer has come to its end."""
+    send(page, text)
+    page.wait_for_selector(f"{ENDED} .note:has-text('tokens')")
+
+
+def ended(page: Any, text: str) -> None:
+    """The last answer has come to its end, and says this."""
+    found = f"document.querySelector('{ENDED} .body')?.innerText.trim()"
+    until(page, f"{found} === {json.dumps(text)}")
+
+
+def texts(page: Any, selector: str = ".message .body") -> list[str]:
+    found: list[str] = page.locator(selector).all_inner_texts()
+    return found
+
+
+def open_settings(page: Any) -> None:
+    page.click("#settings summary")

@@ -60,14 +60,14 @@ def test_every_view_is_usable_by_all(browser: Any, view: str, scheme: str) -> No
 FOCUSED = """() => {
   const node = document.activeElement;
   const box = node.getBoundingClientRect();
-  return [node.id || node.textContent.trim().slice(0, 20), box.width * box.height > 0];
+  return [node.id || node.textContent.trim().slice(0, 30), box.width * box.height > 0];
 }"""
 
 
 def test_tab_reaches_all_there_is_to_do(browser: Any) -> None:
     """In the order of the screen, never to what is hidden, and a grid is one stop."""
     stops = {
-        "chat": ["clear", "Settings", "log", "prompt", "send"],
+        "chat": ["clear", "import", "Settings of this chat", "log", "prompt", "attach", "send"],
         "inspector": ["look-text", "Look", "G", "layer", "head"],
         "timeline": ["pause", "save-trace", "open-trace", "steps"],
     }

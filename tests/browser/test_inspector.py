@@ -1,8 +1,13 @@
 """The inspector in a real browser: it draws every head, answers to the pointer and the keyboard."""
 
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
-from tests.browser.conftest import connected, served, until, visit
+from tests.api.support import Served, fake_engine, says
+from tests.browser.conftest import ask, connected, served, until, visit
+from tests.engine.process.fake_traces import FAKE_HEADS, FAKE_WIDTH
+from thirdeye.server.api.state.server_state import ModelInfo
 
 
 def test_it_draws_the_first_example_by_itself(browser: Any) -> None:
@@ -92,7 +97,7 @@ def test_the_lens_and_the_contributions_are_told_in_words(browser: Any) -> None:
 
 
 HABIT = """async (offset) => {
-  const { habit } = await import('/web/pattern.js');
+  const { habit } = await import('/web/inspector/pattern.js');
   const size = 6, values = new Float32Array(size * size);
   for (let query = 0; query < size; query++) {
     values[query * size + Math.max(0, offset === null ? 0 : query - offset)] = 1;
@@ -124,13 +129,86 @@ def test_enter_looks(browser: Any) -> None:
         assert page.input_value("#look-text") == "abc"
 
 
-def test_look_inside_leads_here_from_a_message(browser: Any) -> None:
-    """A long message is cut to its last tokens, and the page says so."""
-    with served(list(b"x" * 120)) as (url, _), visit(browser, url) as seen:
+def test_look_inside_shows_what_the_model_really_saw(browser: Any, shared: Served) -> None:
+    """The conversation through the template, with its answer's tokens marked; of its last 512
+    tokens, which are as many as the server looks into."""
+    shared.use(fake_engine(says("x" * 120)))
+    with visit(browser, shared.url) as seen:
         page = seen.page
-        connected(page)
-        page.fill("#prompt", "Hi")
-        page.press("#prompt", "Enter")
+        ask(page, "Hi")
         page.click(".assistant:not(.waiting) button:has-text('Look inside')")
-        until(page, "document.querySelectorAll('#tokens .token').length === 96")
-        assert "its last 96 are shown" in page.inner_text("#cut")
+        until(page, "document.querySelectorAll('#tokens .token.answer').length === 120")
+        assert page.input_value("#look-text") == "<|turn|>user\nHi<|turn|>assistant\n" + "x" * 120
+        assert page.locator("#tokens .token").count() == 120 + 19
+        assert page.is_hidden("#cut")
+        page.wait_for_selector("#inspection:not([aria-busy])")
+        page.fill("#look-text", "y" * 600)
+        page.click("#look-form button")
+        until(page, "document.querySelectorAll('#tokens .token').length === 512")
+        assert "its last 512 are shown" in page.inner_text("#cut")
+        assert page.locator("#tokens .token.answer").count() == 0
+
+
+def test_patterns_that_are_too_many_come_as_layers_are_chosen(browser: Any, shared: Served) -> None:
+    """What the server gives in one answer is bounded; here by what two of three layers have."""
+    engine = shared.use(fake_engine())
+    script = Path(str(files("thirdeye.server.web"))) / "inspector/reading.js"
+    small = script.read_text().replace("30 * 2 ** 20", str(2 * 4 * FAKE_HEADS * 37**2))
+    with visit(browser, shared.url) as seen:
+        page = seen.page
+        page.route(
+            "**/reading.js",
+            lambda route: route.fulfill(body=small, content_type="text/javascript"),
+        )
+        connected(page)
+        page.click("nav a[href='#inspector']")
+        page.wait_for_selector("#inspection:not([aria-busy])")
+        assert page.locator("#heads .layer-name").all_inner_texts() == ["0", "2"]
+        assert page.locator("#contributions li").count() == 3
+        assert "2 layers' patterns at once" in page.inner_text("#look-status")
+        page.select_option("#layer", "1")
+        until(page, "document.querySelectorAll('#heads .layer-name').length === 3")
+        assert page.locator("#heads .layer-name").all_inner_texts() == ["0", "1", "2"]
+        pressed = page.locator(".thumb[aria-pressed=true]")
+        assert pressed.get_attribute("aria-label") == "Layer 1, head 0"
+        asked = [(request.arrays, request.layers) for request in engine.inspections[-3:]]
+        assert [(set(names), list(layers)) for names, layers in asked] == [
+            ({"norms"}, [0, 1, 2]),
+            ({"pattern"}, [0, 2]),
+            ({"pattern"}, [1]),
+        ]
+
+
+def test_an_empty_box_asks_for_a_text(browser: Any, shared: Served) -> None:
+    """In the page's own words, and nobody is asked."""
+    engine = shared.use(fake_engine())
+    with visit(browser, shared.url, "/#inspector") as seen:
+        page = seen.page
+        page.wait_for_selector("#next .next")
+        page.wait_for_selector("#inspection:not([aria-busy])")
+        count = len(engine.inspections)
+        page.fill("#look-text", "")
+        page.click("#look-form button")
+        assert page.inner_text("#look-status") == "Write a text, and the model reads it."
+        assert len(engine.inspections) == count
+
+
+def test_the_lens_keeps_its_heads_and_hides_no_row(browser: Any, shared: Served) -> None:
+    """Its sentence stands above it, its tokens and layers stay in view while it scrolls."""
+    info = ModelInfo(60, FAKE_HEADS, 1, FAKE_WIDTH, {"mlp": 8, "query": 4})
+    shared.use(fake_engine(), info=info)
+    places = """() => {
+      const box = (where) => document.querySelector(where).getBoundingClientRect();
+      document.querySelector('#lens').scrollTo(300, 500);
+      const [frame, token, layer] = [box('#lens'), box('#lens th:nth-child(9)'),
+        box('#lens tr:nth-child(30) th')];
+      const isAbove = box('#lens-says').bottom <= frame.top;
+      return [isAbove, token.top - frame.top, layer.left - frame.left];
+    }"""
+    with visit(browser, shared.url, "/#inspector") as seen:
+        page = seen.page
+        page.wait_for_selector("#next .next")
+        page.wait_for_selector("#inspection:not([aria-busy])")
+        is_above, top, left = page.evaluate(places)
+        assert is_above
+        assert (abs(top) <= 2, abs(left) <= 2) == (True, True)

@@ -48,11 +48,19 @@ UNTOLD = {
     ("tokens", "invalid_value"),  # not one token
     ("lens_tokens", "invalid_value"),
     ("compare", "invalid_value"),
+    ("noise", "invalid_value"),  # and so are the four below: without interventions
+    ("continue", "invalid_value"),
+    ("source", "invalid_value"),
+    ("source", "context_length_exceeded"),
+    ("mean_of", "invalid_value"),
+    ("mean_of", "context_length_exceeded"),
+    ("layers", "invalid_value"),  # beside a sweep over positions
 }
 # Two fields that say different things of one matter: names of one field, forms of an answer.
 DISAGREE = re.compile(r"'[\w.]+' (cannot go with|must equal|must agree with) '[\w.]+'")
-# Parts that must belong together, and variables that the model's template must know.
-PARTS = ("receipt.", "chat_template_kwargs.")
+# Parts that must belong together, variables that the model's template must know, and what a text
+# and a model must have.
+PARTS = ("receipt.", "chat_template_kwargs.", "interventions", "sweep")
 # The same in Anthropic's envelope and Ollama's, which have the message alone.
 UNTOLD_MESSAGES = (
     "maximum context length",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from tests.deploy.libraries.vendored import TABLES, VendoredPackage, packages_of
 from thirdeye.weights.catalog import CATALOG, CatalogModel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +23,7 @@ def bill_of(*locks: Path) -> dict[str, Any]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     pins = [pin for lock in locks for pin in pins_in(lock.read_text())]
     packages = [_package(pin.name, pin.version, pin.marker) for pin in pins]
+    packages += [_on_the_page(package) for package in packages_of(TABLES[0])]
     models = [_model(model) for model in CATALOG.values()]
     digest = hashlib.sha256(b"".join(lock.read_bytes() for lock in locks)).hexdigest()
     return {
@@ -50,6 +52,19 @@ def _package(name: str, version: str, marker: str) -> dict[str, Any]:
     where = {"properties": [{"name": "python:marker", "value": marker}]} if marker else {}
     package = {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl}
     return package | where
+
+
+def _on_the_page(package: VendoredPackage) -> dict[str, Any]:
+    """What browsers are given: it lies in the wheel as it was published."""
+    purl = f"pkg:npm/{package.name.replace('@', '%40')}@{package.version}"
+    return {
+        "type": "library",
+        "bom-ref": purl,
+        "name": package.name,
+        "version": package.version,
+        "purl": purl,
+        "licenses": [{"license": {"id": licence}} for licence in package.licenses],
+    }
 
 
 def _model(model: CatalogModel) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from tests.architectures.running import load
 from tests.draws import draws
 from tests.inspection.conftest import TINY, Pair
 from tests.inspection.edited import causal, hooks_of, random_edits, width_of
+from tests.inspection.test_attribution import SHAPES
 from tests.inspection.test_readings import TOKENS, finish, traces_of
 from tests.model.parallel.test_parallel import MODELS, on_ranks, share_of
 from tests.model.tiny import random_model
 from thirdeye.model.inspection.continuation import continued
 from thirdeye.model.inspection.edits import INDEXED, POINTS, AddVector, Edit, Put, Scale
 from thirdeye.model.inspection.points import read_point
+from thirdeye.model.inspection.refusals import refusals
 from thirdeye.model.inspection.variants import BaseRun, noisy, run_variants
 from thirdeye.model.native.library import Library
 from thirdeye.model.transformer import Transformer
@@ -91,6 +93,20 @@ def test_a_factor_of_one_changes_no_bit(
     if quantize == "none":
         same = [Edit("pattern", Scale(1.0), 1, 1)]
         torch.testing.assert_close(logits_of(model, same), base, **CLOSE)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_every_architecture_can_be_edited(pair_of: PairOf, native: Library, name: str) -> None:
+    """In 8 bits: a factor of one changes no bit, another does, at each point that a model has."""
+    model = load(pair_of(name).path, native=native, quantize="int8")
+    base = logits_of(model, [])
+    for at in set(POINTS) - refusals(model.config).keys() - {"pattern"}:
+        layer, index = int(at != "embed"), int(at in INDEXED)
+        index = min(index, model.config.num_kv_heads - 1) if at == "kv_head" else index
+        assert torch.equal(logits_of(model, [Edit(at, Scale(1.0), layer, index)]), base), at
+        assert not torch.equal(logits_of(model, [Edit(at, Scale(-2.0), layer, index)]), base), at
+    same = Put(torch.eye(len(TOKENS)))
+    assert not torch.equal(logits_of(model, [Edit("pattern", same, 1, 1)]), base)
 
 
 @pytest.mark.parametrize("quantize", ["none", "int8"])

@@ -11,6 +11,7 @@ from torch import Tensor
 from tests.architectures.cases import VOCAB_SIZE
 from tests.inspection.conftest import TINY, Pair
 from thirdeye.model.inspection.heads import output_bias
+from thirdeye.model.inspection.measures.head_kinds import head_kinds, random_text
 from thirdeye.model.inspection.measures.token_scores import follow, surprisal
 from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.inspection.readings import Readings, Selection
@@ -161,3 +162,25 @@ def test_surprisal_and_followed_tokens(pair_of: PairOf, name: str) -> None:
     followed = follow(logit_lens(pair.ours, resid[-2:]), [7, 3])
     close(followed[..., 0], logits[-2:].log_softmax(-1)[:, [7, 3]])
     assert followed[1, 0, 1] == (logits[-1] > logits[-1, 7]).sum()
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_kinds_of_heads_by_plain_counting(pair_of: PairOf, name: str) -> None:
+    """Of transformers' patterns, on the same repeated tokens: weight on the token before, on an
+    earlier copy of the query's token, and on what stands behind such a copy."""
+    pair = pair_of(name)
+    ids = random_text(VOCAB_SIZE)
+    assert ids[:30] == ids[30:]
+    told = finish(head_kinds(pair.ours, ids, 16, None))
+    for layer, seen in enumerate(pair.theirs.run(ids).layers):
+        shares = torch.zeros(3, pair.ours.config.num_heads)
+        for query, token in enumerate(ids):
+            for key in range(query + 1):
+                is_wanted = (
+                    key == query - 1,
+                    key < query and ids[key] == token,
+                    key > 0 and key - 1 < query and ids[key - 1] == token,
+                )
+                for kind, wanted in enumerate(is_wanted):
+                    shares[kind] += seen["pattern"][:, query, key] * wanted / len(ids)
+        close(told[:, layer], shares)

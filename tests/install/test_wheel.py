@@ -56,6 +56,8 @@ def test_one_package_is_installed(environment: Path) -> None:
     (packages,) = environment.glob("lib/python*/site-packages")
     names = {path.name.partition("-")[0] for path in packages.iterdir()}
     assert names == {"thirdeye", "thirdeye_server", "lent.pth"}
+    (licences,) = packages.glob("thirdeye_server-*.dist-info/licenses")
+    assert len([*licences.glob("server/web/vendor/*/LICENSE")]) == 3  # of the page's libraries
 
 
 def test_a_script_beside_modules_of_our_rooms_names(environment: Path, folder: Path) -> None:

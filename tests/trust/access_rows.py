@@ -33,8 +33,8 @@ ACCESS_ROWS = (
         "the page",
         "60 payloads that a model might say, in Chromium",
         "none runs, none fetches, the policy has nothing to stop",
-        full=("tests/browser/test_hostile.py",),
-        push=("tests/browser/test_hostile.py",),
+        full=("tests/browser/chat/test_hostile.py",),
+        push=("tests/browser/chat/test_hostile.py",),
     ),
     Row(
         34,

@@ -1,13 +1,14 @@
 """The chat page at `/` and its files under `/web/`: plain pages that need no network.
 
 Each file is read once, at start. A strict content security policy goes out with every page: own
-scripts and styles only, nothing inline, no frames, no foreign images.
+scripts and styles only, nothing inline, no frames, no foreign images. A library's version is part
+of its path, so browsers keep it without asking again.
 """
 
-from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
 from fastapi import APIRouter
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from thirdeye.server.web import ASSETS
@@ -23,24 +24,30 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+_FOREVER = _HEADERS | {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
 def page_routes() -> APIRouter:
     router = APIRouter(include_in_schema=False)
-    for path, (name, media_type) in ASSETS.items():
-        body = files("thirdeye.server.web").joinpath(name).read_bytes()
-        router.add_api_route(path, _sender(body, media_type), response_model=None)
+    web = files("thirdeye.server.web")
+    contents = {
+        path: (web.joinpath(name).read_bytes(), kind) for path, (name, kind) in ASSETS.items()
+    }
+
+    @router.get("/")
+    async def first() -> Response:
+        return page(*contents["/"])
+
+    @router.get("/web/{name:path}")
+    async def asset(name: str) -> Response:
+        found = contents.get(f"/web/{name}")
+        if found is None:
+            raise HTTPException(404)
+        return page(*found, _FOREVER if name.startswith("vendor/") else _HEADERS)
 
     return router
 
 
-def page(body: bytes, media_type: str) -> Response:
+def page(body: bytes, media_type: str, headers: dict[str, str] = _HEADERS) -> Response:
     """A page under the policy that all of them have."""
-    return Response(body, headers=_HEADERS, media_type=media_type)
-
-
-def _sender(body: bytes, media_type: str) -> Callable[[], Awaitable[Response]]:
-    async def send() -> Response:
-        return page(body, media_type)
-
-    return send
+    return Response(body, headers=headers, media_type=media_type)

@@ -66,7 +66,7 @@ def messages_routes(context: Context) -> APIRouter:
         check_ceilings(context.config, body.stop_sequences, stop_param="stop_sequences")
         model.check_name(body.model)
         lifetime = lifetime_of(request)
-        lifetime.ignored_params.update(left_out(body))
+        lifetime.ignored_params.update(left_out(body, model.reads_thoughts))
         generation = await plan_as_chat(
             as_chat(body),
             model,
@@ -87,22 +87,33 @@ def messages_routes(context: Context) -> APIRouter:
         _, model = context.state.serving()
         body = await context.bodies.read(request, schema.CountTokensRequest)
         model.check_name(body.model)
-        lifetime_of(request).ignored_params.update(left_out(body))
+        lifetime_of(request).ignored_params.update(left_out(body, model.reads_thoughts))
         num_tokens = await count_as_chat(prompt_of(body), model, names_of(body))
         return json_response(AnthropicCount(num_tokens))
 
     return router
 
 
-def left_out(body: schema.CountTokensRequest) -> list[str]:
-    """The paths of tools and blocks that are those of another server. Raises `InvalidRequest`."""
+def left_out(body: schema.CountTokensRequest, reads_thoughts: bool) -> list[str]:
+    """The paths of tools and blocks that are those of another server, of thoughts that reach no
+    prompt, of an effort of not thinking. Raises `InvalidRequest`."""
     is_called = not isinstance(body.tool_choice, schema.NoChoice)
-    return left_out_tools(body.tools, is_called) + [
+    blocks = [
         f"messages[{i}].content[{j}]"
         for i, turn in enumerate(body.messages)
         for j, block in enumerate(turn.content)
-        if isinstance(block, schema.LeftOutBlock)
+        if _says_nothing(block, reads_thoughts)
     ]
+    is_off = body.thinking is not None and body.thinking.type == "disabled"
+    effort = body.output_config and body.output_config.effort
+    idle = ["output_config.effort"] if is_off and effort else []
+    return [*left_out_tools(body.tools, is_called), *blocks, *idle]
+
+
+def _says_nothing(block: object, reads_thoughts: bool) -> bool:
+    if isinstance(block, schema.ThinkingBlock):
+        return bool(block.thinking) and not reads_thoughts
+    return isinstance(block, schema.LeftOutBlock | schema.RedactedThinkingBlock)
 
 
 def names_of(body: schema.CountTokensRequest) -> FieldNames:
@@ -148,7 +159,7 @@ def _thinking(body: schema.CountTokensRequest) -> JsonObject:
     """Whether to think and how hard. Thoughts are shown to those who asked for them."""
     asked, effort = body.thinking, body.output_config and body.output_config.effort
     if asked is None:
-        return {"include_reasoning": False}
+        return {"include_reasoning": False, "reasoning_effort": effort}
     chat: JsonObject = {"include_reasoning": asked.display != "omitted"}
     chat["thinking"] = {"type": asked.type, "budget_tokens": asked.budget_tokens}
     if effort is not None and asked.type != "disabled":

@@ -48,6 +48,15 @@ def chat_of(body: OllamaChatRequest) -> JsonObject:
     return chat
 
 
+def unread_turns(turns: Sequence[Turn], reads_thoughts: bool) -> list[str]:
+    """The paths of thoughts that reach no prompt."""
+    return [
+        f"messages[{i}].thinking"
+        for i, turn in enumerate(turns)
+        if isinstance(turn, OllamaAssistantTurn) and turn.thinking and not reads_thoughts
+    ]
+
+
 def prompt_as_chat(body: OllamaGenerateRequest) -> JsonObject:
     messages = [{"role": "user", "content": body.prompt}]
     if body.system:

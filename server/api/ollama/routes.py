@@ -30,6 +30,7 @@ from thirdeye.server.api.ollama.as_ours import (
     chat_of,
     completion_of,
     prompt_as_chat,
+    unread_turns,
 )
 from thirdeye.server.api.ollama.events import OllamaFormat
 from thirdeye.server.api.ollama.schema import (
@@ -69,9 +70,15 @@ def ollama_routes(context: Context) -> APIRouter:
             raise refuse("tools", "needs 'messages'.")
         if not body.messages:
             return answer_to_nothing(body.model or model.names[0], chat_answer)
-        caller = lifetime_of(request).caller
+        lifetime = lifetime_of(request)
+        lifetime.ignored_params.update(unread_turns(body.messages, model.reads_thoughts))
         generation = await plan_as_chat(
-            chat_of(body), model, context.grammars, caller, id_prefix="api-", names=FIELD_NAMES
+            chat_of(body),
+            model,
+            context.grammars,
+            lifetime.caller,
+            id_prefix="api-",
+            names=FIELD_NAMES,
         )
         return await answer(request, context, body, generation, chat_answer)
 

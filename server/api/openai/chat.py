@@ -30,6 +30,7 @@ from thirdeye.server.api.openai.schema import (
     ToolMessage,
 )
 from thirdeye.server.api.openai.tool_use import compile_tools, tool_use
+from thirdeye.server.api.reasoning.sent_thoughts import unread_thoughts
 from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.state.context import Context
@@ -59,7 +60,9 @@ def chat_routes(context: Context) -> APIRouter:
         model.check_name(body.model)
         check_common(body, model)
         check_chat(body)
-        generation = await plan_chat(body, model, context.grammars, lifetime_of(request).caller)
+        lifetime = lifetime_of(request)
+        lifetime.ignored_params.update(unread_thoughts(body.messages, model.reads_thoughts))
+        generation = await plan_chat(body, model, context.grammars, lifetime.caller)
         tally = generation.tally(ReceiptWriter(generation, model) if body.receipt else None)
         form = ChatFormat(body, generation, model, tally)
         return await respond(request, context, generation, form, tally, stream=body.stream)

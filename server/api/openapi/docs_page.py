@@ -42,7 +42,7 @@ def docs_page(app: FastAPI) -> str:
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>thirdeye API</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="stylesheet" href="/web/style.css">'
+        '<link rel="stylesheet" href="/web/style/base.css">'
         '<script type="module" src="/web/docs.js"></script>'
         '<body class="docs"><h1>thirdeye API</h1>'
         '<p>The same as a document: <a href="/openapi.json">/openapi.json</a>. '

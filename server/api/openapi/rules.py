@@ -30,6 +30,8 @@ UNTOLD = (
     "'chat_template_kwargs' holds variables that the model's chat template reads.",
     "What '/v1/inspect' is asked for is bounded in tokens and in bytes of numbers, and 'positions' "
     "are in the text; a token named by its text is one token.",
+    "An intervention says one thing that is done, of a head, neuron and tokens that are there; "
+    "'source', 'mean_of', 'noise' and 'continue' belong to interventions.",
 )
 
 

@@ -1,5 +1,6 @@
 """Thoughts of an earlier answer that come back with it, by all the names that programs send."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import Field
@@ -26,6 +27,21 @@ class SentThoughts(Strict):
             or _texts(self.reasoning_details, "text")
             or _texts(self.thinking_blocks, "thinking")
         )
+
+    def unread(self, is_read: bool) -> list[str]:
+        """Those that say nothing to the model. `is_read`: its template reads thoughts."""
+        names = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
+        return [] if is_read and self.thought else [name for name in names if getattr(self, name)]
+
+
+def unread_thoughts(messages: Iterable[object], is_read: bool) -> list[str]:
+    """The paths of thoughts that reach no prompt."""
+    return [
+        f"messages[{i}].{name}"
+        for i, message in enumerate(messages)
+        if isinstance(message, SentThoughts)
+        for name in message.unread(is_read)
+    ]
 
 
 def _texts(parts: list[dict[str, Any]], key: str) -> str:

@@ -53,11 +53,12 @@ _SHARED = (
 )
 
 
-def left_out(body: ResponsesRequest) -> list[str]:
+def left_out(body: ResponsesRequest, reads_thoughts: bool) -> list[str]:
     """The paths of what no model here can be told, or do. Raises `InvalidRequest`."""
     names = left_out_tools(body.tools, is_called=body.tool_choice != "none")
     for i, item in enumerate(body.input):
-        if isinstance(item, LeftOutItem):
+        is_unread = isinstance(item, ReasoningItem) and item.text and not reads_thoughts
+        if isinstance(item, LeftOutItem) or is_unread:
             names.append(f"input[{i}]")
         elif isinstance(item, ReasoningItem) and item.encrypted_content:
             names.append(f"input[{i}].encrypted_content")

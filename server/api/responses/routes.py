@@ -45,7 +45,7 @@ def responses_routes(context: Context) -> APIRouter:
         model.check_name(body.model)
         check_responses(body)
         lifetime = lifetime_of(request)
-        lifetime.ignored_params.update(left_out(body))
+        lifetime.ignored_params.update(left_out(body, model.reads_thoughts))
         generation = await plan_as_chat(
             as_chat(body),
             model,
@@ -70,7 +70,7 @@ def responses_routes(context: Context) -> APIRouter:
         body = await context.bodies.read(request, ResponsesRequest)
         model.check_name(body.model)
         check_responses(body)
-        lifetime_of(request).ignored_params.update(left_out(body))
+        lifetime_of(request).ignored_params.update(left_out(body, model.reads_thoughts))
         count = await count_as_chat(as_chat(body), model, names_of(body))
         return json_response(ResponseInputTokens(input_tokens=count))
 

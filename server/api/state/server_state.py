@@ -74,6 +74,11 @@ class ServedModel:
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     template_variables: Mapping[str, object] = field(default_factory=dict)  # that nobody names
 
+    @property
+    def reads_thoughts(self) -> bool:
+        """Whether a prompt can hold thoughts of earlier answers."""
+        return self.template is not None and self.template.reads_thoughts
+
     def check_name(self, name: str | None) -> None:
         """Raises `ResourceNotFound` for a name that is not served."""
         self.resolve(name)

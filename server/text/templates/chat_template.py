@@ -105,6 +105,11 @@ class ChatTemplate:
         self.takes_system = self._shows_system()
         self.wants_argument_text = self.carries_tools and self._writes_argument_text()
 
+    @property
+    def reads_thoughts(self) -> bool:
+        """Whether thoughts that come back with an answer can reach a prompt."""
+        return bool(self._thought_names | self.for_tools._thought_names)
+
     def _shows_user(self, tools: Sequence[Mapping[str, Any]] | None) -> bool:
         """Templates of models that also see may read a list of parts and drop a plain text."""
         try:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import sys
+from importlib.resources import files
 from typing import Any
 
 import httpx
@@ -19,6 +20,7 @@ from thirdeye.server.logs import clean
 from thirdeye.server.web import ASSETS
 
 URL = "/v1/chat/completions"
+WEB = files("thirdeye.server.web")
 
 
 def get(path: str, state: ServerState | None = None, method: str = "GET") -> httpx.Response:
@@ -43,8 +45,21 @@ def test_health_and_ready_over_a_servers_life() -> None:
 
 
 def test_the_page_is_served_while_the_model_loads() -> None:
-    for path in (*ASSETS, "/docs", "/version"):
-        assert get(path, ServerState()).status_code == 200
+    async def main() -> None:
+        async with client_of(create_app(ServerState())) as client:
+            for path in (*ASSETS, "/docs", "/version"):
+                assert (await client.get(path)).status_code == 200, path
+            assert (await client.get("/web/vendor/vendor.toml")).status_code == 404
+
+    asyncio.run(main())
+
+
+def test_libraries_are_kept_and_the_rest_is_asked_for_again() -> None:
+    """Their versions are in their paths; the page's own files change where they are."""
+    (library, *_) = (path for path in ASSETS if path.startswith("/web/vendor/"))
+    assert get(library).headers["cache-control"] == "public, max-age=31536000, immutable"
+    for path in ("/", "/web/app.js", "/web/style/base.css"):
+        assert get(path).headers["cache-control"] == "no-cache"
 
 
 def test_head_works_where_get_does() -> None:
@@ -68,8 +83,10 @@ def test_pages_hold_nothing_inline_and_nothing_foreign(path: str) -> None:
 
 def test_scripts_only_make_text_nodes() -> None:
     """Text of a model must not become markup."""
-    for path in [path for path in ASSETS if path.endswith(".js")]:
-        source = get(path).text
+    for path, (name, _) in ASSETS.items():
+        if not path.endswith(".js") or path.startswith("/web/vendor/"):
+            continue
+        source = WEB.joinpath(name).read_text()
         assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(", source)
 
 

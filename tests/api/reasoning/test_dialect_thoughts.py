@@ -163,6 +163,70 @@ def test_blocks_of_thoughts_come_back_in(thinker: Served) -> None:
     assert "<think>I see.</think>Hello." in prompt
 
 
+THOUGHT = {"type": "thinking", "thinking": "I see.", "signature": "c2ln"}
+EARLIER = [
+    (
+        "/v1/chat/completions",
+        {"role": "assistant", "content": "Hello.", "reasoning_content": "I see.", "reasoning": ""},
+        "messages[1].reasoning_content",
+    ),
+    (
+        "/v1/chat/completions",
+        {"role": "assistant", "content": "Hello.", "thinking_blocks": [THOUGHT]},
+        "messages[1].thinking_blocks",
+    ),
+    (
+        MESSAGES,
+        {"role": "assistant", "content": [THOUGHT, {"type": "text", "text": "Hello."}]},
+        "messages[1].content[0]",
+    ),
+    (
+        RESPONSES,
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "I see."}]},
+        "input[1]",
+    ),
+    (
+        "/api/chat",
+        {"role": "assistant", "content": "Hello.", "thinking": "I see."},
+        "messages[1].thinking",
+    ),
+]
+
+
+@pytest.mark.parametrize(("url", "earlier", "name"), EARLIER)
+def test_thoughts_that_reach_no_prompt_are_named(
+    served: Served, thinker: Served, url: str, earlier: dict[str, Any], name: str
+) -> None:
+    """Those of another model, sent back to one whose template reads none."""
+    turns = [SAY["messages"][0], earlier, SAY["messages"][0]]
+    body: dict[str, Any] = {"input": turns} if url == RESPONSES else {"messages": turns}
+    body |= {"max_tokens": 300} if url == MESSAGES else {}
+    answer = served.post(url, body)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["X-Ignored-Params"] == name
+    answer = thinker.post(url, body)
+    assert answer.status_code == 200, answer.text
+    assert "X-Ignored-Params" not in answer.headers
+
+
+def test_what_another_model_redacted_is_named(thinker: Served) -> None:
+    earlier = {
+        "role": "assistant",
+        "content": [THOUGHT, {"type": "redacted_thinking", "data": "g"}],
+    }
+    body = SAY | {"messages": [*SAY["messages"], earlier, *SAY["messages"]]}
+    assert thinker.post(MESSAGES, body).headers["X-Ignored-Params"] == "messages[1].content[1]"
+
+
+def test_an_effort_alone_is_obeyed_or_named(served: Served, thinker: Served) -> None:
+    """It says no less where nobody says whether to think."""
+    effort = SAY | {"output_config": {"effort": "high"}}
+    for model in (served, thinker):  # neither has a word for how hard
+        assert model.post(MESSAGES, effort).headers["X-Ignored-Params"] == "output_config.effort"
+    off = effort | {"thinking": {"type": "disabled"}}
+    assert thinker.post(MESSAGES, off).headers["X-Ignored-Params"] == "output_config.effort"
+
+
 def test_thinking_of_a_model_that_does_not_is_a_hint(served: Served) -> None:
     answer = served.post(MESSAGES, SAY | ON)
     assert answer.status_code == 200

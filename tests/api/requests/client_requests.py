@@ -235,7 +235,7 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"input": [{"type": "reasoning", "summary": [], "encrypted_content": "x"},
                     {"role": "user", "content": "Hi"}]}, "input[0].encrypted_content"),
         ({"input": [{"role": "user", "content": "Hi"}, SEALED, {"role": "user", "content": "Go"}]},
-         "input[1].encrypted_content"),
+         "input[1]"),
     )),
     *((MESSAGES_URL, change, names) for change, names in (
         ({"max_tokens": 32000}, "max_tokens"), ({"max_tokens": 2**63}, "max_tokens"),

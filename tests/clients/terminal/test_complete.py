@@ -175,7 +175,7 @@ def test_a_model_that_says_how_it_is_sampled_is_left_to_it(
 
 
 def test_the_calm_values_are_those_of_the_page() -> None:
-    page = (ROOT / "server/web/chat.js").read_text()
+    page = (ROOT / "server/web/chat/request.js").read_text()
     values = ", ".join(f"{name}: {value}" for name, value in CALM.items())
     assert f"{{ {values} }}" in page
 

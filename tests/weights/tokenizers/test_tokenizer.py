@@ -1,6 +1,7 @@
 """Tokenizers built from tokenizer.json: equal to Hugging Face's, or refused."""
 
 import json
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -266,3 +267,16 @@ def test_no_tokenizer_at_all(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tiny.save(tiny.llama(), tmp_path / "llama"))
     with pytest.raises(ModelFormatError, match=r"there is no tokenizer\.json"):
         checkpoint.tokenizer()
+
+
+def test_a_vocabulary_that_no_model_of_this_size_has_is_not_copied() -> None:
+    """Of 800,000 tokens the tables that were made before the refusal had 100 MB."""
+    vocab = {f"a{i}": i for i in range(50_000)}
+    fields = Fields(Path("tokenizer.json"), {"model": {"vocab": vocab}})
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFormatError, match="has the id 49999, the model 512"):
+            read_vocabulary(fields, None, 512, None, frozenset())
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()

@@ -41,6 +41,7 @@ def read_vocabulary(
     model = tokenizer.nested("model") or Fields(tokenizer.path, {})
     _check_model(model)
     vocab = _vocab_ids(model)
+    _check_count(tokenizer, vocab, vocab_size)
     added = read_added_tokens(tokenizer, settings, vocab, vocab_size)
     special = {
         token.literal: token.token_id
@@ -99,6 +100,16 @@ def _vocab_ids(model: Fields) -> dict[str, int]:
     if not isinstance(vocab, dict) or not all(type(token_id) is int for token_id in vocab.values()):
         raise model.error("vocab", "must map tokens to integers.")
     return vocab
+
+
+def _check_count(tokenizer: Fields, vocab: Mapping[str, int], vocab_size: int) -> None:
+    """Before tables of that size are made: what the model has no logits for can only be added
+    tokens, which are left out."""
+    added = tokenizer.raw("added_tokens", [])
+    if len(vocab) > vocab_size + (len(added) if isinstance(added, list) else 0):
+        raise tokenizer.error(
+            "model.vocab", f"has the id {max(vocab.values())}, the model {vocab_size}."
+        )
 
 
 def _texts(model: Fields, vocab: Mapping[str, int], special: Mapping[str, int]) -> dict[int, str]:

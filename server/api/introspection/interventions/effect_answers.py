@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from msgspec import UNSET, Struct, UnsetType
 
 from thirdeye.server.api.http.json_response import Count
-from thirdeye.server.api.introspection.inspection_numbers import DIGITS, floats, numbers
+from thirdeye.server.api.introspection.inspection_numbers import DIGITS, floats
 from thirdeye.server.engine.interface.interventions import SweepSpec, SweptVariant, variants_of
 from thirdeye.server.engine.interface.trace import Array
 
@@ -66,8 +66,8 @@ def noise_of(arrays: dict[str, Array]) -> MeasuredNoise | UnsetType:
     if "noise" not in arrays:
         return UNSET
     runs, median, largest, deviation = floats(arrays["noise"])
-    told = None if math.isnan(deviation) else deviation
-    return MeasuredNoise(int(runs), max(median, 0.0), max(largest, 0.0), told)
+    told = None if math.isnan(deviation) else rounded(deviation)
+    return MeasuredNoise(int(runs), rounded(max(median, 0.0)), rounded(max(largest, 0.0)), told)
 
 
 class SweptOutcomes:
@@ -89,7 +89,9 @@ class SweptOutcomes:
     def told(self, values: Array) -> list[SweptOutcome]:
         """values [m, 7]: numbers of variants, and what came of them."""
         found = []
-        for number, *row in (list(map(_number, row)) for row in numbers(values)):
+        flat, width = floats(values), values.shape[1]
+        for start in range(0, len(flat), width):
+            number, *row = flat[start : start + width]
             variant = self._variants[int(number)]
             own = outcome(row)
             told = SweptOutcome(
@@ -126,9 +128,6 @@ class SweptOutcomes:
         return rounded((difference - base) / (source - base))
 
 
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
-
-
 def rounded(value: float) -> float:
-    return round(value, DIGITS) + 0.0  # and never -0.0
+    """To as many digits, however small: noise in fp32 is a matter of 1e-7."""
+    return float(f"{value:.{DIGITS}g}") + 0.0  # and never -0.0

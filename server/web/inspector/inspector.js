@@ -1,0 +1,268 @@
+// Looking inside: one text goes to /v1/inspect, and each view draws what came back, layer by layer.
+import { $, el, percent, visible } from "../dom.js";
+import { server } from "../api.js";
+import * as causes from "./causes.js";
+import * as charts from "./charts.js";
+import * as grid from "./grid.js";
+import * as kinds from "./kinds.js";
+import * as pattern from "./pattern.js";
+import { inspect, lensPositions, limits, MAX_LENS_TOKENS, tokensOf } from "./reading.js";
+
+const EXAMPLE = "Greasy fried noodles will be my lunch";
+
+const LENS_HINT = "Point at a cell to read its likeliest guesses; a dot (·) in a token is a space.";
+const SHARE_HINT = "Point at a layer to read its numbers.";
+
+let asked = { text: EXAMPLE }; // {text, ids?} or {messages}
+let found = null; // {ids, answerAt, start, layers, end} of the text that is shown; a layer has {layer, norms, logit_lens, pattern?}
+let chosen = { layer: 0, head: 0, query: null, shown: null }; // query: clicked; shown: pointed at, or clicked
+let controller = null;
+let colors = null;
+
+export function mount() {
+  $("look-text").value = asked.text ?? "";
+  $("look-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    look({ text: $("look-text").value });
+    run();
+  });
+  $("look-text").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    $("look-form").requestSubmit();
+  });
+  $("heads").addEventListener("keydown", onKey);
+  $("layer").addEventListener("change", () => choose(Number($("layer").value), chosen.head));
+  $("head").addEventListener("change", () => choose(chosen.layer, Number($("head").value)));
+  causes.mount(() => chosen, () => found.ids, choose);
+  addEventListener("theme", redraw);
+  addEventListener("resize", () => found && !$("inspector").hidden && drawArcs());
+}
+
+/** What to look at next: {text}, with its token ids if they are known, or the {messages} of a chat. */
+export function look(next) {
+  asked = next;
+  if (next.text !== undefined) $("look-text").value = next.text;
+  found = null;
+}
+
+export function show() {
+  if (!found && server.model) run();
+}
+
+async function run() {
+  controller?.abort();
+  const mine = (controller = new AbortController());
+  found = null;
+  if (asked.text === "") return status("Write a text, and the model reads it.");
+  status("Looking inside…");
+  $("inspection").setAttribute("aria-busy", "true");
+  try {
+    await receive(await tokensOf(asked, mine.signal), mine.signal);
+  } catch (error) {
+    if (error.name !== "AbortError") status(error.message, true);
+  } finally {
+    if (controller === mine) $("inspection").removeAttribute("aria-busy");
+  }
+  return undefined;
+}
+
+async function receive({ ids, text, answerAt }, signal) {
+  const started = performance.now();
+  const { numTokens, layers, hasAll } = await limits(ids.length, signal);
+  const kept = ids.slice(-numTokens);
+  const numCut = ids.length - kept.length;
+  $("look-text").value = text;
+  $("cut").hidden = !numCut;
+  $("cut").textContent = `The text has ${ids.length} tokens; its last ${kept.length} are shown, as many as the server looks into.`;
+  colors = pattern.heatColors();
+  const fresh = { ids: kept, text, answerAt: answerAt === null ? null : answerAt - numCut, layers: [], end: null };
+  const parts = ["norms", "logit_lens"];
+  if (hasAll) parts.push("pattern");
+  if (kept.length <= MAX_LENS_TOKENS) parts.push("surprisal");
+  if (!kinds.areKnown()) parts.push("head_scores");
+  for await (const event of inspect(kept, { include: parts, top_logprobs: 10, lens_positions: lensPositions(kept.length) }, signal)) take(event, fresh);
+  if (!hasAll) await readPatterns(layers, signal);
+  const [layer, head] = pattern.tellingHead(found.layers);
+  choose(layer, head);
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  const some = hasAll ? "" : ` · ${layers.length} layers' patterns at once, the others as you choose them`;
+  status(`${kept.length} tokens · ${found.layers.length} layers × ${found.start.num_heads} heads · ${seconds} s${some}`);
+}
+
+function take(event, fresh) {
+  if (event.object === "inspection.start") begin({ ...fresh, start: event });
+  if (event.object === "inspection.layer") addLayer(event);
+  if (event.object === "inspection.end") end(event);
+}
+
+/** The patterns of some layers of the text that is shown. */
+async function readPatterns(layers, signal) {
+  for await (const event of inspect(found.ids, { include: ["pattern"], layers, top_logprobs: 1 }, signal)) {
+    if (event.object === "inspection.layer") addLayer(event);
+  }
+}
+
+function begin(fresh) {
+  const { start } = (found = fresh);
+  chosen = { layer: 0, head: 0, query: null, shown: null };
+  $("inspection").hidden = false;
+  grid.begin(start.num_heads);
+  $("tokens").replaceChildren(...start.tokens.map(tokenButton));
+  const numbers = (count) => Array.from({ length: count }, (_, i) => el("option", { value: i }, String(i)));
+  $("layer").replaceChildren(...numbers(start.num_layers));
+  $("head").replaceChildren(...numbers(start.num_heads));
+  causes.clear(start.tokens.length);
+  drawParameters();
+}
+
+function tokenButton(token, index) {
+  const point = () => pointAt(index, null);
+  const isAnswer = found.answerAt !== null && index >= found.answerAt;
+  return el("button", {
+    type: "button", class: isAnswer ? "token answer" : "token", title: `token ${index}: id ${token.id}`, "aria-pressed": "false",
+    onpointerenter: point, onfocus: point, onpointerleave: () => pointAt(null, null),
+    onclick: () => {
+      chosen.query = chosen.query === index ? null : index;
+      pointAt(index, null);
+      drawContributions();
+    },
+  }, visible(token.token));
+}
+
+/** A layer has come, or only its pattern. */
+function addLayer({ layer: number, norms, logit_lens: lens, pattern: packed }) {
+  const layer = (found.layers[number] ??= { layer: number });
+  if (norms) Object.assign(layer, { norms, logit_lens: lens });
+  status(`Layer ${number + 1} of ${found.start.num_layers}…`);
+  if (!packed) return;
+  layer.pattern = pattern.unpack(packed);
+  grid.addRow(layer, colors, choose);
+  if (number === 0) choose(0, 0);
+}
+
+function end(event) {
+  found.end = event;
+  if (event.surprisal) tellSurprise(event.surprisal);
+  if (event.head_scores) kinds.keep(event.head_scores);
+  drawLens();
+  drawNext();
+  drawContributions();
+}
+
+/** Under each token but the first: how little it was expected, in nats. */
+function tellSurprise({ nats, rank }) {
+  [...$("tokens").children].slice(1).forEach((button, i) => {
+    button.append(el("small", { "aria-hidden": "true" }, nats[i].toFixed(1)));
+    button.title += `; ${nats[i].toFixed(2)} nats of surprise, ${rank[i].toLocaleString("en")} tokens were likelier`;
+  });
+}
+
+function choose(layer, head) {
+  chosen = { ...chosen, layer, head };
+  if (found?.end && !current()) loadChosen();
+  grid.press(layer, head);
+  $("layer").value = layer;
+  $("head").value = head;
+  const shown = current();
+  if (!shown) return;
+  pattern.large($("large"), shown.pattern, head, found.start.tokens, pointAt);
+  pointAt(null, null);
+}
+
+/** The chosen layer, once its pattern is here. */
+function current() {
+  const layer = found?.layers[chosen.layer];
+  return layer?.pattern ? layer : undefined;
+}
+
+/** The pattern of the chosen layer is asked for, and shown if it is still the one that is wanted. */
+async function loadChosen() {
+  const { layer } = chosen;
+  const of = found;
+  try {
+    await readPatterns([layer], controller.signal);
+    status(`The patterns of layer ${layer} are here too.`);
+    if (found === of && chosen.layer === layer) choose(layer, chosen.head);
+  } catch (error) {
+    if (error.name !== "AbortError") status(error.message, true);
+  }
+}
+
+function onKey(event) {
+  const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+  const move = moves[event.key];
+  if (!move || !found) return;
+  event.preventDefault();
+  const within = (value, count) => Math.max(0, Math.min(count - 1, value));
+  choose(within(chosen.layer + move[0], found.layers.length), within(chosen.head + move[1], found.start.num_heads));
+  grid.focus();
+}
+
+/** A token (and perhaps one it looks at) is pointed at: shade the others, draw its arcs, say it in words. */
+function pointAt(query, key) {
+  const layer = current();
+  if (!layer) return;
+  const shown = query ?? chosen.query;
+  const { tokens } = found.start;
+  [...$("tokens").children].forEach((button, i) => {
+    const share = shown === null || i > shown ? 0 : pattern.weight(layer.pattern, chosen.head, shown, i);
+    button.style.setProperty("--share", `${Math.round(Math.sqrt(share) * 100)}%`);
+    button.classList.toggle("unseen", shown !== null && i > shown);
+    button.classList.toggle("asking", i === shown);
+    button.setAttribute("aria-pressed", String(i === chosen.query));
+  });
+  pattern.mark($("large"), shown, key, tokens.length);
+  chosen.shown = shown;
+  drawArcs();
+  $("says").textContent = shown === null
+    ? `Layer ${chosen.layer}, head ${chosen.head} ${pattern.habit(layer.pattern, chosen.head)}.${kinds.told(chosen.layer, chosen.head)} Point at a token, or at the map, to see what it looks at; a click keeps it.`
+    : pattern.sentence(layer.pattern, chosen.head, tokens, shown, key);
+}
+
+function drawArcs() {
+  const layer = current();
+  if (layer) pattern.arcs($("arcs"), [...$("tokens").children], layer.pattern, chosen.head, chosen.shown);
+}
+
+function drawLens() {
+  const { layers, start, end: last } = found;
+  $("lens").replaceChildren(charts.lens(layers, last.next_token, start.tokens, start.lens_positions, (says) => ($("lens-says").textContent = says)));
+  $("lens-says").textContent = LENS_HINT;
+}
+
+function drawNext() {
+  const guesses = found.end.next_token.at(-1);
+  $("next").replaceChildren(...charts.nextTokens(guesses, (guess) => {
+    look({ text: found.text + guess.token, ids: [...found.ids, guess.id] });
+    run();
+  }));
+}
+
+function drawContributions() {
+  if (!found?.end) return;
+  const position = chosen.query ?? found.start.tokens.length - 1;
+  const tell = (says) => ($("contributions-says").textContent = says);
+  const { node, share } = charts.contributions(found.layers, position, tell);
+  $("contributions").replaceChildren(node);
+  tell(SHARE_HINT);
+  $("contribution-of").textContent = `Of the lengths added to “${visible(found.start.tokens[position].token)}” attention has ${percent(share)}, the MLPs have ${percent(1 - share)}; click a token above for another.`;
+}
+
+function drawParameters() {
+  const { nodes, share, total } = charts.parameters(found.start.parameters);
+  $("parameters").replaceChildren(...nodes);
+  $("parameter-share").textContent = `${charts.millions(total)} weights. Of those inside the layers, attention has ${percent(share)}.`;
+}
+
+function redraw() {
+  if (!found) return;
+  colors = pattern.heatColors();
+  grid.repaint(found.layers, colors);
+  choose(chosen.layer, chosen.head);
+}
+
+function status(says, isError = false) {
+  $("look-status").textContent = says;
+  $("look-status").classList.toggle("error", isError);
+}

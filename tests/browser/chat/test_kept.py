@@ -1,0 +1,141 @@
+"""Nothing is lost: no question, no half of an answer, no draft, no chat of an older version."""
+
+import json
+import threading
+from typing import Any
+
+from tests.api.support import Served, fake_engine, says
+from tests.browser.conftest import (
+    ENDED,
+    LAST,
+    WIDE,
+    ask,
+    connected,
+    ended,
+    send,
+    texts,
+    until,
+    visit,
+)
+
+KEPT = "Object.entries(localStorage).filter(([key]) => key.startsWith('thirdeye.chat.')).join()"
+
+
+def test_a_reload_goes_on_reading_the_very_answer(browser: Any, shared: Served) -> None:
+    """The rest is asked for with the tokens that came and their seed: what the server would have
+    drawn. The last token is drawn again, which shows that it is the same answer."""
+    text = "An answer that is rather long, and then is over."
+    stuck = shared.use(fake_engine(says(text), hang_after=20))
+    with visit(browser, shared.url) as seen:
+        page = seen.page
+        send(page, "Hello")
+        until(page, "document.querySelector('.assistant .body').innerText.length >= 19")
+        engine = shared.use(fake_engine(says(text)))
+        page.reload()
+        assert texts(page, ".user .body") == ["Hello"]
+        ended(page, text)
+        (first,), (again,) = stuck.requests, engine.requests
+        assert bytes(again.answer_token_ids) == text[:19].encode()
+        assert again.sampling == first.sampling
+        assert again.prompt_token_ids == first.prompt_token_ids
+        assert page.locator(".message").count() == 2
+
+
+def test_what_is_read_is_kept_while_it_comes(browser: Any, shared: Served) -> None:
+    """The question before anything was answered, the answer as it grows: a crash asks nobody."""
+    gate = threading.Event()
+    shared.use(fake_engine(says("Partial and more."), hang_after=7, gate=gate))
+    with visit(browser, shared.url) as seen:
+        send(seen.page, "Is it kept?")
+        until(seen.page, f"{KEPT}.includes('Is it kept?')")
+        gate.set()
+        until(seen.page, f"{KEPT}.includes('Partial')")
+
+
+def test_another_build_goes_on_by_the_text(browser: Any, shared: Served) -> None:
+    """Its tokens are others, so what came is sent as text, to be continued."""
+    shared.use(fake_engine(says("One two three."), hang_after=8))
+    with visit(browser, shared.url) as seen:
+        page = seen.page
+        send(page, "Count")
+        until(page, "document.querySelector('.assistant .body').innerText.includes('One two')")
+        engine = shared.use(fake_engine(says("-and-more")), fingerprint="te-other")
+        page.reload()
+        page.wait_for_selector(f"{ENDED} .body:has-text('and-more')")
+        assert texts(page, f"{LAST} .body") == ["One two -and-more"]
+        prompt = bytes(i for i in engine.requests[-1].prompt_token_ids if i < 256).decode()
+        assert prompt.rstrip().endswith("assistant\nOne two")
+
+
+def test_an_answer_goes_on_while_another_chat_is_open(browser: Any, shared: Served) -> None:
+    shared.use(fake_engine(says("x" * 60), delay=0.02))
+    with visit(browser, shared.url, **WIDE) as seen:
+        page = seen.page
+        send(page, "First")
+        until(page, "document.querySelector('.assistant .body').innerText.length > 1")
+        page.click("#clear")
+        assert page.locator(".message").count() == 0
+        page.click("#chats .pick:has-text('First')")
+        ended(page, "x" * 60)
+
+
+def test_two_tabs_read_an_answer_once(browser: Any, shared: Served) -> None:
+    """The second one waits, shows what the first one keeps, and goes on when that is closed."""
+    shared.use(fake_engine(says("Once, and for all."), hang_after=5))
+    with visit(browser, shared.url) as seen:
+        send(seen.page, "Hello")
+        until(seen.page, f"{KEPT}.includes('Once,')")
+        engine = shared.use(fake_engine(says("Once, and for all.")))
+        other = seen.page.context.new_page()
+        other.goto(shared.url)
+        connected(other)
+        until(other, "document.querySelector('.assistant .body').innerText === 'Once,'")
+        assert engine.requests == []
+        seen.page.close()
+        ended(other, "Once, and for all.")
+        assert len(engine.requests) == 1
+
+
+def test_drafts_and_chats_of_version_1_are_kept(browser: Any, shared: Served) -> None:
+    shared.use(fake_engine(says("Fine.")))
+    old = [
+        {"id": "a", "title": "Old", "updated": 2, "messages": [
+            {"role": "user", "content": "Old question"},
+            {"role": "assistant", "content": "Old answer", "note": "9 tokens"}]},
+    ]  # fmt: skip
+    with visit(browser, shared.url, **WIDE) as seen:
+        page = seen.page
+        page.evaluate("[localStorage, sessionStorage].forEach((store) => store.clear())")
+        page.evaluate("(old) => localStorage.setItem('thirdeye.chats', old)", json.dumps(old))
+        page.reload()
+        assert texts(page) == ["Old question", "Old answer"]
+        assert page.inner_text(f"{LAST} .note") == "9 tokens"
+        page.fill("#prompt", "half a thought")
+        page.click("#clear")
+        page.fill("#prompt", "another")
+        page.reload()
+        assert (page.input_value("#prompt"), page.locator(".message").count()) == ("another", 0)
+        page.click("#chats .pick")
+        assert page.input_value("#prompt") == "half a thought"
+        ask(page, "sent")
+        assert page.input_value("#prompt") == ""
+        assert page.locator(".message").count() == 4
+
+
+def test_a_browser_that_is_full_says_so(browser: Any, shared: Served) -> None:
+    """And the chat goes on, on screen; no other chat is dropped for it."""
+    shared.use(fake_engine(says("Fine.")))
+    with visit(browser, shared.url, **WIDE) as seen:
+        page = seen.page
+        ask(page, "Before")
+        fill = """() => { try { for (let n = 2 ** 20; n >= 1; n /= 2) for (;;) {
+            localStorage.setItem('filler' + Math.random(), 'x'.repeat(n)); if (n < 1) break;
+          } } catch {} }"""
+        for _ in range(21):
+            page.evaluate(fill.replace("2 ** 20", str(2 ** (20 - _))))
+        page.click("#clear")
+        ask(page, "After")
+        assert "keeps no more chats" in page.inner_text("#notice")
+        assert texts(page) == ["After", "Fine."]
+        page.reload()
+        assert texts(page) == ["Before", "Fine."]

@@ -1,0 +1,89 @@
+"""axe-core finds nothing: every view, with content, in both themes, wide and narrow."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.reasoning.thinker import SWITCHED
+from tests.api.support import ByteTokenizer, Served, fake_engine, says
+from tests.browser.chat.test_composer import CALL, TOOLS
+from tests.browser.conftest import ENDED, ask, connected, send, until, visit
+from tests.deploy.libraries.vendored import TABLES
+from thirdeye.server.text.templates.chat_template import ChatTemplate
+
+AXE = next((TABLES[1].parent).glob("axe-core-*/axe.min.js")).read_text()
+RUN = """async () => (await axe.run()).violations.map(({ id, nodes }) =>
+  [id, ...nodes.slice(0, 3).map((node) => node.html.slice(0, 200))])"""
+TEXT = """## Title
+
+A [link](https://example.org), `code`, a formula $x^2$ and
+
+| a | b |
+|---|---|
+| 1 | 2 |
+
+1. one
+
+   ```py
+   def f(x): return "a" + 1  # note
+   ```
+2. two
+
+- [x] done
+
+> quoted
+"""
+
+
+def violations(page: Any) -> Any:
+    page.evaluate(AXE)
+    return page.evaluate(RUN)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(browser: Any, shared: Served, scheme: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("some notes")
+    shared.use(fake_engine(says(TEXT)))
+    with visit(browser, shared.url, color_scheme=scheme) as seen:
+        page = seen.page
+        connected(page)
+        page.set_viewport_size({"width": 1280, "height": 900})
+        assert violations(page) == []  # an empty chat
+        page.set_input_files("#attach-file", tmp_path / "notes.txt")
+        ask(page, "Hello")
+        page.click(f"{ENDED} button:has-text('Retry')")
+        page.wait_for_selector(f"{ENDED} .turn")
+        until(page, "document.querySelector('.katex') && document.querySelector('.hljs-number')")
+        page.click("#settings summary")
+        page.click(".file summary")
+        page.set_input_files("#attach-file", tmp_path / "notes.txt")
+        page.wait_for_selector("#draft-files .chip")
+        assert violations(page) == []
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert violations(page) == []
+        page.click("#history-button")
+        assert violations(page) == []
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.click(".user button:has-text('Edit')")
+        assert violations(page) == []
+        for view, ready in (("inspector", "#next .next"), ("timeline", "#steps-frame")):
+            page.click(f"nav a[href='#{view}']")
+            page.wait_for_selector(ready)
+            assert violations(page) == [], view
+            page.set_viewport_size({"width": 390, "height": 844})
+            assert violations(page) == [], view
+            page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_axe_finds_nothing_in_thoughts_and_calls(browser: Any, shared: Served) -> None:
+    template = ChatTemplate(SWITCHED, ByteTokenizer())
+    thinking = says(f"<think>\nLet me see.\n</think>\n\n{CALL}")
+    shared.use(fake_engine(thinking), template=template)
+    with visit(browser, shared.url, viewport={"width": 1280, "height": 900}) as seen:
+        page = seen.page
+        page.click("#settings summary")
+        page.fill("#set-tools", TOOLS)
+        send(page, "How is Oslo?")
+        page.wait_for_selector(f"{ENDED} .results")
+        assert violations(page) == []
