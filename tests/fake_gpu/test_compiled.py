@@ -33,6 +33,12 @@ def test_decode_attention_loads_ahead(report: dict[str, dict[str, Any]]) -> None
     assert SHARED_OF_A_MULTIPROCESSOR // kernel["shared"] >= 3
 
 
+def test_nothing_is_spilled(report: dict[str, dict[str, Any]]) -> None:
+    """What has no register lies in memory, and is read from there in every round of a loop."""
+    assert {"limits_kernel", "pick_kernel", "begin_step_kernel"} < set(report)
+    assert {name: kernel["stack"] for name, kernel in report.items() if kernel["stack"]} == {}
+
+
 def test_a_cache_can_be_filled_in_advance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Machine code lies in a folder that may go elsewhere; of one check here."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
