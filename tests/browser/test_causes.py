@@ -51,3 +51,21 @@ def test_each_token_shows_its_surprise(browser: Any) -> None:
         assert page.locator("#tokens small").count() == 36  # of all but the first
         title = page.get_attribute("#tokens .token:nth-child(2)", "title")
         assert title.endswith("; 1.00 nats of surprise, 1 tokens were likelier")
+
+
+def test_a_head_is_told_by_what_it_does_with_random_tokens(browser: Any) -> None:
+    """Asked for once a model, with the first text; the fake's heads are of every kind."""
+    with served() as (url, engine), visit(browser, url, "/#inspector") as seen:
+        page = seen.page
+        page.wait_for_selector("#next .next")
+        words = (
+            "With random tokens 100 % of its weight goes to the token before: it goes by position"
+        )
+        until(page, f"document.getElementById('says').textContent.includes('{words}')")
+        assert engine.inspections[-1].endings == ["surprisal", "head_scores"]
+        page.fill("#look-text", "ab")
+        page.click("#look-form button")
+        until(page, "document.querySelectorAll('#tokens .token').length === 2")
+        until(page, "document.querySelectorAll('#tokens small').length === 1")
+        assert engine.inspections[-1].endings == ["surprisal"]
+        assert words in page.inner_text("#says")

@@ -4,6 +4,7 @@ import { server } from "../api.js";
 import * as causes from "./causes.js";
 import * as charts from "./charts.js";
 import * as grid from "./grid.js";
+import * as kinds from "./kinds.js";
 import * as pattern from "./pattern.js";
 import { inspect, lensPositions, limits, MAX_LENS_TOKENS, tokensOf } from "./reading.js";
 
@@ -79,6 +80,7 @@ async function receive({ ids, text, answerAt }, signal) {
   const parts = ["norms", "logit_lens"];
   if (hasAll) parts.push("pattern");
   if (kept.length <= MAX_LENS_TOKENS) parts.push("surprisal");
+  if (!kinds.areKnown()) parts.push("head_scores");
   for await (const event of inspect(kept, { include: parts, top_logprobs: 10, lens_positions: lensPositions(kept.length) }, signal)) take(event, fresh);
   if (!hasAll) await readPatterns(layers, signal);
   const [layer, head] = pattern.tellingHead(found.layers);
@@ -142,6 +144,7 @@ function addLayer({ layer: number, norms, logit_lens: lens, pattern: packed }) {
 function end(event) {
   found.end = event;
   if (event.surprisal) tellSurprise(event.surprisal);
+  if (event.head_scores) kinds.keep(event.head_scores);
   drawLens();
   drawNext();
   drawContributions();
@@ -213,7 +216,7 @@ function pointAt(query, key) {
   chosen.shown = shown;
   drawArcs();
   $("says").textContent = shown === null
-    ? `Layer ${chosen.layer}, head ${chosen.head} ${pattern.habit(layer.pattern, chosen.head)}. Point at a token, or at the map, to see what it looks at; a click keeps it.`
+    ? `Layer ${chosen.layer}, head ${chosen.head} ${pattern.habit(layer.pattern, chosen.head)}.${kinds.told(chosen.layer, chosen.head)} Point at a token, or at the map, to see what it looks at; a click keeps it.`
     : pattern.sentence(layer.pattern, chosen.head, tokens, shown, key);
 }
 

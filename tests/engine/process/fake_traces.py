@@ -11,14 +11,16 @@ FAKE_LAYERS, FAKE_HEADS, FAKE_WIDTH, FAKE_HEAD_DIM = 3, 2, 4, 2
 
 def fake_array(name: str, request: TraceRequest) -> Array:
     """Of one layer, in the shape of the real one."""
-    num_tokens, heads, rows = len(request.token_ids), len(request.heads), len(request.positions)
+    num_tokens = len(request.token_ids)
+    positions = request.positions or range(num_tokens)  # none: all of them
+    heads, rows = len(request.heads) or FAKE_HEADS, len(positions)
     if name == "pattern":
-        full = [[1 / (q + 1)] * (q + 1) + [0.0] * (num_tokens - q - 1) for q in request.positions]
-        values = [value for _ in request.heads for row in full for value in row]
+        full = [[1 / (q + 1)] * (q + 1) + [0.0] * (num_tokens - q - 1) for q in positions]
+        values = [value for _ in range(heads) for row in full for value in row]
         return Array([heads, rows, num_tokens], array("f", values).tobytes())
     if name == "scores":
-        seen = [[1.0] * (q + 1) + [nan] * (num_tokens - q - 1) for q in request.positions]
-        values = [value for _ in request.heads for row in seen for value in row]
+        seen = [[1.0] * (q + 1) + [nan] * (num_tokens - q - 1) for q in positions]
+        values = [value for _ in range(heads) for row in seen for value in row]
         return Array([heads, rows, num_tokens], array("f", values).tobytes())
     shapes = {
         "norms": [len(STREAM), rows],
