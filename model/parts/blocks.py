@@ -63,35 +63,82 @@ class Block(nn.Module):
 
     def around(self, x: Tensor, attend: Branch, think: Branch) -> Tensor:
         """x [T, hidden_size] with what both branches add to it."""
-        x, normed = self.mlp_norm.add(x, attend(self.attention_norm(x)))
-        return x + think(normed)
+        x, added = self.between(x, None, attend, think)
+        return x if added is None else x + added
+
+    def pass_on(
+        self,
+        x: Tensor,
+        added: Tensor | None,
+        batch: ForwardBatch,
+        rotate: Rotation,
+        kv_cache: KVCache,
+        plan: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `forward`, for a stream that comes in two parts, [T, hidden_size] each: what the block
+        before adds is added in the norm that reads the sum, and so is what this one adds."""
+
+        def attend(normed: Tensor) -> Tensor:
+            attended = self.attention(normed, batch, rotate, kv_cache, plan)
+            more: Tensor = self.attention_post_norm(attended)
+            return more
+
+        normed = None
+        if added is not None:
+            x, normed = self.attention_norm.add(x, added)
+        return self.between(x, normed, attend, self.think)
+
+    def between(
+        self, x: Tensor, normed: Tensor | None, attend: Branch, think: Branch
+    ) -> tuple[Tensor, Tensor | None]:
+        """The stream x, and its norm if that is there -> x with what the first branch adds, and
+        what is still to be added."""
+        x, normed = self.mlp_norm.add(x, attend(self._normed(x, normed)))
+        return x, think(normed)
+
+    def _normed(self, x: Tensor, normed: Tensor | None) -> Tensor:
+        if normed is not None:
+            return normed
+        made: Tensor = self.attention_norm(x)
+        return made
 
 
 class ParallelBlock(Block):
     """Both read the stream as it comes in, each by its own norm (GPT-NeoX)."""
 
-    def around(self, x: Tensor, attend: Branch, think: Branch) -> Tensor:
-        attended, thought = attend(self.attention_norm(x)), think(self.mlp_norm(x))
-        return x + attended + thought
+    def between(
+        self, x: Tensor, normed: Tensor | None, attend: Branch, think: Branch
+    ) -> tuple[Tensor, Tensor | None]:
+        attended, thought = attend(self._normed(x, normed)), think(self.mlp_norm(x))
+        return x + attended, thought
 
 
 class SharedNormBlock(Block):
     """Both read one normed copy of the stream as it comes in (Cohere, Phi-2)."""
 
-    def around(self, x: Tensor, attend: Branch, think: Branch) -> Tensor:
-        normed = self.attention_norm(x)
+    def between(
+        self, x: Tensor, normed: Tensor | None, attend: Branch, think: Branch
+    ) -> tuple[Tensor, Tensor | None]:
+        normed = self._normed(x, normed)
         attended, thought = attend(normed), think(normed)
-        return x + attended + thought
+        return x + attended, thought
 
 
 class PostNormBlock(Block):
     """Both read the stream as it is, and it is normed after each addition (Vaswani et al. 2017;
     OPT 350M). What a layer leaves behind is then not the sum of what came in and was added."""
 
-    def around(self, x: Tensor, attend: Branch, think: Branch) -> Tensor:
+    def between(
+        self,
+        x: Tensor,
+        normed: Tensor | None,  # noqa: ARG002  # x is one itself
+        attend: Branch,
+        think: Branch,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Nothing is left to be added: the next block reads the norm."""
         _, x = self.attention_norm.add(x, attend(x))
         _, x = self.mlp_norm.add(x, think(x))
-        return x
+        return x, None
 
 
 def make_block(part: BlockPart, layer: int, backend: AttentionBackend, where: Placement) -> Block:

@@ -82,7 +82,7 @@ def make_mlp(
         return NativeMLP(part, where) if where.native else MLP(part, where)
     if isinstance(part, ExpertsPart):
         return make_experts(part, where)
-    has_kernel = bool(where.native) or part.activation is Activation.SILU
+    has_kernel = bool(where.native) or part.activation is not Activation.XIELU
     is_fused = where.has_kernels and has_kernel
     return FusedGatedMLP(part, where) if is_fused else GatedMLP(part, where)
 

@@ -8,6 +8,7 @@ in constructors: a machine without triton has everything but these.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -91,8 +92,7 @@ class NativeMLP(MLP):
 
 
 class FusedGatedMLP(GatedMLP):
-    """`GatedMLP` with the gate's activation and the product in one kernel: any activation on a CPU,
-    SiLU on a GPU."""
+    """`GatedMLP` with the gate's activation and the product in one kernel."""
 
     def __init__(self, part: GatedMLPPart, where: Placement) -> None:
         super().__init__(part, where)
@@ -100,9 +100,9 @@ class FusedGatedMLP(GatedMLP):
         if where.native:
             self._gate = ActivateKernel(where.native, part.activation, is_gated=True)
         else:
-            from thirdeye.model.kernels.silu_mul import silu_mul  # noqa: PLC0415
+            from thirdeye.model.kernels.gated_mul import gated_mul  # noqa: PLC0415
 
-            self._gate = silu_mul
+            self._gate = partial(gated_mul, activation=part.activation)
 
     def neurons(self, x: Tensor) -> Tensor:
         return self._gate(self.gate_up(x))

@@ -99,15 +99,18 @@ FromRank = Started | Loading | Loaded | Measured | Failed | Heartbeat
 
 def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:
     """On a GPU one copy to the host, of all fields together."""
+    singles = torch.tensor([batch.num_singles], device=batch.input_ids.device)
     fields = [getattr(batch, field.name) for field in dataclasses.fields(batch)]
+    fields = [field if isinstance(field, torch.Tensor) else singles for field in fields]
     data = torch.cat([field.flatten().to(torch.int32) for field in fields]).cpu()
     return Compute([field.numel() for field in fields], data.numpy().tobytes(), has_hidden)
 
 
 def unpack_batch(message: Compute, device: torch.device) -> ForwardBatch:
     """On a GPU one copy to the device."""
-    data = torch.from_numpy(np.frombuffer(message.data, np.int32).copy()).to(device)
-    input_ids, positions, slots, starts, seq_lens, table, indices = data.split_with_sizes(
+    words = np.frombuffer(message.data, np.int32).copy()
+    data = torch.from_numpy(words).to(device)
+    input_ids, positions, slots, starts, seq_lens, table, indices, _ = data.split_with_sizes(
         message.sizes
     )
     return ForwardBatch(
@@ -118,4 +121,5 @@ def unpack_batch(message: Compute, device: torch.device) -> ForwardBatch:
         seq_lens=seq_lens,
         block_table=table.view(len(seq_lens), -1),
         logits_indices=indices.long(),
+        num_singles=int(words[-1]),
     )

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.batch import ForwardBatch, count_singles
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 Int32s = NDArray[np.int32]
@@ -36,6 +36,7 @@ def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> Forwar
         seq_lens=tensor(np.array([row.end for row in rows], np.int32)),
         block_table=tensor(tables),
         logits_indices=tensor(make_logits_indices(rows, query_start_loc)),
+        num_singles=count_singles(row.num_scheduled_tokens for row in rows),
     )
 
 

@@ -1,20 +1,22 @@
 """Grammars by llguidance, over the vocabulary of the model that is served.
 
 llguidance walks the trie of all tokens with an Earley parser and a lexer of derivatives, and says
-which tokens keep the text inside the grammar. Its work for one token is bounded by its limits, so a
-hostile grammar ends in an error and not in a stalled step. Where the grammar leaves one text only,
-the mask leaves the one token that the tokenizer itself would choose.
+which tokens keep the text inside the grammar. Its work for one token is bounded by its limits, of
+a caller's own rules by narrow ones (`interface/grammar_limits.py`): a hostile grammar ends in an
+error and not in a stalled step. Where the grammar leaves one text only, the mask leaves the one
+token that the tokenizer itself would choose.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from numpy.typing import NDArray
 
 from thirdeye.server.engine.grammar.thinking_matcher import ThinkingVocabulary
 from thirdeye.server.engine.grammar.token_set_matcher import TokenSetMatcher
+from thirdeye.server.engine.interface.grammar_limits import limits_of
 from thirdeye.server.engine.interface.grammar_protocol import (
     REFUSED,
     GrammarError,
@@ -26,7 +28,6 @@ from thirdeye.server.engine.interface.token_sets import token_set_of
 
 MAX_TEMPLATES = 32  # compiled grammars kept for the next request with the same one
 MAX_TEMPLATE_BYTES = 256 * 1024  # of their text together; they may take 300 times as much
-MAX_LEXER_STATES = 50_000  # of one answer, at 1 to 2 kB: a string of so many bounded characters
 TOO_COMPLEX = "The grammar of this request is too complex to be followed."
 
 
@@ -69,7 +70,6 @@ class LLGuidanceCompiler:
         ends = sorted(eos_token_ids) or [vocabulary.eos_token_id]
         self._num_words = num_words(len(vocabulary.tokens))
         self._tokenizer = LLTokenizer(TokenizerWrapper(vocabulary), eos_token=ends)
-        self._limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, verbose_errors=False)
         self._templates: OrderedDict[str, LLMatcher] = OrderedDict()
 
     def compile(self, grammar: str) -> Matcher:
@@ -94,7 +94,7 @@ class LLGuidanceCompiler:
         """The grammar, compiled; kept without what a walk through it finds, and unless it fails."""
         template = self._templates.get(grammar)
         if template is None:
-            template = LLMatcher(self._tokenizer, grammar, log_level=0, limits=self._limits)
+            template = LLMatcher(self._tokenizer, grammar, log_level=0, limits=limits_of(grammar))
             if template.is_error():
                 raise GrammarError(TOO_COMPLEX)
             self._templates[grammar] = template

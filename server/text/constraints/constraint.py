@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from llguidance import LLMatcher
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
+from thirdeye.server.engine.interface.grammar_limits import marked
 from thirdeye.server.engine.interface.token_sets import token_set, token_set_of
 from thirdeye.server.text.constraints.followable import followable, leave_out
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
@@ -121,9 +122,10 @@ def checked_lark(text: str) -> str:
     if "::=" in text:
         text = _lark_of_gbnf(text)
     _check_repetition(lark_length(text))
-    if not works(text):
+    rules = marked(text)
+    if not works(rules):
         raise ConstraintError(_NOT_COMPILED)
-    return text
+    return rules
 
 
 def works(rules: str) -> bool:

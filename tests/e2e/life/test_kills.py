@@ -26,13 +26,14 @@ from tests.tiny import tiny_llama
 CONTEXT = 8192  # no answer is over before it is killed, on whatever machine
 BODY = {"model": "tiny", "prompt": "Greasy fried noodles", "max_tokens": 8000, "ignore_eos": True}
 COMPLETIONS = "/v1/completions"
+# A place for each of 18: who waits for one begins when another has ended.
+OPTIONS = ("--served-model-name", "tiny", "--max-num-seqs", "20", "--speculation", "off")
 
 
 @pytest.fixture
 def server(tmp_path):
     tiny_llama(tmp_path, context=CONTEXT)
-    options = ["--served-model-name", "tiny", "--max-num-seqs", "16", "--speculation", "off"]
-    server = LiveServer([str(tmp_path), *options])
+    server = LiveServer([str(tmp_path), *OPTIONS])
     yield server.start()
     server.kill()
 
@@ -207,8 +208,8 @@ def test_twenty_kills_of_the_server(tmp_path, record_property):
 @pytest.mark.timeout(900)
 def test_twenty_kills(tmp_path):
     """Each on a server that has died less than five times in its minute."""
-    tiny_llama(tmp_path)
-    args = [str(tmp_path), "--served-model-name", "tiny", "--max-num-seqs", "16"]
+    tiny_llama(tmp_path, context=CONTEXT)
+    args = [str(tmp_path), *OPTIONS]
     for _ in range(5):
         server = LiveServer(args).start()
         try:

@@ -379,4 +379,4 @@ def test_a_batch_crosses_unchanged(
 
 
 def astuple_of(batch: Any) -> tuple[torch.Tensor, ...]:
-    return astuple(batch)
+    return tuple(torch.as_tensor(field) for field in astuple(batch))

@@ -37,6 +37,7 @@ HOSTILE: tuple[Callable[[int], dict[str, Any]], ...] = (  # each is another one 
     },
     lambda n: {"grammar": f"start: A\nA: /.*a.{{{n % 20 + 10}}}/ & /.*b.{{30}}/ & /.*c.{{30}}/"},
     lambda n: {"grammar": f'start: s\ns: s s | "a" | "" | "{n}"'},
+    lambda n: {"grammar": f"start: s\ns: s s | s s s | /[a-z {n}]/"},
 )
 
 
@@ -81,7 +82,7 @@ def measure(path: Any, seconds: float) -> dict[str, float]:
         while True:
             number = next(numbers)
             form = HOSTILE[number % len(HOSTILE)](number)
-            body = {"model": "tiny", "prompt": "x", "max_tokens": 4, "structured_outputs": form}
+            body = {"model": "tiny", "prompt": "x", "max_tokens": 40, "structured_outputs": form}
             answer = await ask(server.port, body)
             statuses[answer.status] = statuses.get(answer.status, 0) + 1
 

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+from llguidance import LLMatcher, LLTokenizer
+
+from thirdeye.server.engine.interface.grammar_limits import limits_of
 
 Try = Callable[[str], bool]
 
 
 def can_begin_here(grammar: str) -> bool:
     """Some faults show only as the first token is looked for."""
-    limits = LLParserLimits(verbose_errors=False)
-    matcher = LLMatcher(LLTokenizer("byte"), grammar, log_level=0, limits=limits)
+    matcher = LLMatcher(LLTokenizer("byte"), grammar, log_level=0, limits=limits_of(grammar))
     if not matcher.is_error():
         matcher.compute_bitmask()
     return not matcher.is_error()
