@@ -24,6 +24,8 @@ class ForwardBatch:
     block_table: Tensor  # [B, M] int32
     logits_indices: Tensor  # [S] int64, rows of the T whose next-token logits are wanted
     num_singles: int = 0  # at least so many sequences in front have one token each
+    # For layers that keep a state: (first of the T, how many, source, target), see `StateSpans`.
+    state_spans: Tensor | None = None  # [P, 4] int32; None: sequence b's state is row b
 
 
 def count_singles(num_tokens: Iterable[int]) -> int:

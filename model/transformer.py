@@ -92,7 +92,7 @@ class Transformer(nn.Module):
         positions = part.embed_positions
         self.embed_positions = LearnedPositions(positions, where) if positions else NoPositions()
         self.blocks = nn.ModuleList(
-            make_block(block, layer, backend, where)
+            make_block(block, config.index_of_its_kind(layer), backend, where)
             for layer, (block, backend) in enumerate(
                 zip(part.blocks, self.layer_kinds.backends, strict=True)
             )

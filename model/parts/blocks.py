@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import BlockPart
 from thirdeye.model.parts.choose_parts import (
@@ -19,6 +18,7 @@ from thirdeye.model.parts.choose_parts import (
     make_pre_norm,
 )
 from thirdeye.model.parts.rope import Rotation
+from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -32,17 +32,23 @@ class Block(nn.Module):
     block's attention and MLP, and whoever looks inside the same with something in between.
     """
 
-    def __init__(
-        self, part: BlockPart, layer: int, backend: AttentionBackend, where: Placement
-    ) -> None:
+    def __init__(self, part: BlockPart, index: int, backend: Any, where: Placement) -> None:
+        """`index`: of what it keeps among the layers that keep the same, keys and values or states;
+        `backend`: how it attends, if it does."""
         super().__init__()
         scale = part.residual_scale
         self.attention_norm = make_pre_norm(part.attention_norm, where)
-        self.attention = make_attention(part.attention, layer, backend, where)
+        self.attention = make_attention(part.attention, index, backend, where)
         self.attention_post_norm = make_post_norm(part.attention_post_norm, scale, where)
         self.mlp_norm = make_pre_norm(part.mlp_norm, where)
         self.mlp = make_mlp(part.mlp, where)
         self.mlp_post_norm = make_post_norm(part.mlp_post_norm, scale, where)
+
+    @property
+    def self_attention(self) -> SelfAttention:
+        """Of a layer that attends; others keep a state."""
+        assert isinstance(self.attention, SelfAttention), "it keeps a state"
+        return self.attention
 
     def forward(
         self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
@@ -141,10 +147,10 @@ class PostNormBlock(Block):
         return x, None
 
 
-def make_block(part: BlockPart, layer: int, backend: AttentionBackend, where: Placement) -> Block:
+def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> Block:
     kind = Block
     if part.is_parallel:
         kind = ParallelBlock if part.mlp_norm else SharedNormBlock
     if part.norms_stream:
         kind = PostNormBlock
-    return kind(part, layer, backend, where)
+    return kind(part, index, backend, where)

@@ -22,6 +22,7 @@ from thirdeye.model.native.activate import ActivateKernel, XIELUKernel
 from thirdeye.model.native.layer_norm import HeadNormKernel, LayerNormKernel
 from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
+from thirdeye.model.native.states.delta_kernel import SigmoidMulKernel
 from thirdeye.model.parts.activations import XIELU
 from thirdeye.model.parts.layers import MLP, GatedMLP, LayerNorm, RMSNorm
 from thirdeye.model.parts.rope import Rotation
@@ -148,6 +149,7 @@ class FusedSelfAttention(SelfAttention):
         self._kernel: Any
         if where.native:
             self._kernel = RopeKVKernel(where.native)
+            self._multiply = SigmoidMulKernel(where.native)
         else:
             from thirdeye.model.kernels import rope_kv  # noqa: PLC0415
 
