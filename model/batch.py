@@ -5,7 +5,9 @@ A step is ragged. `T` tokens of `B` sequences lie end to end; sequence `b` owns 
 no prefill batch and no decode batch, only sequences that catch up by their number of tokens.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 
 from torch import Tensor
 
@@ -21,3 +23,11 @@ class ForwardBatch:
     seq_lens: Tensor  # [B] int32, keys each sequence can see: its past and this step's tokens
     block_table: Tensor  # [B, M] int32
     logits_indices: Tensor  # [S] int64, rows of the T whose next-token logits are wanted
+    num_singles: int = 0  # at least so many sequences in front have one token each
+    # For layers that keep a state: (first of the T, how many, source, target), see `StateSpans`.
+    state_spans: Tensor | None = None  # [P, 4] int32; None: sequence b's state is row b
+
+
+def count_singles(num_tokens: Iterable[int]) -> int:
+    """`num_singles` of sequences with so many tokens."""
+    return len(list(takewhile(lambda count: count == 1, num_tokens)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from thirdeye.model.experts_spec import ExpertsSpec
+from thirdeye.model.state_spec import StateSpec
 
 
 class Norm(StrEnum):
@@ -134,6 +135,7 @@ class ModelConfig:
     attention_output_bias: bool
     mlp_bias: bool
     tie_word_embeddings: bool
+    attention_gate: bool = False  # what heads saw is gated, channel by channel (Qwen3-Next)
     qk_norm: bool = False  # an RMSNorm over each query's and key's head_dim, as in Qwen3
     norms_turned: bool = False  # the same, after they were turned (Hunyuan)
     wide_qk_norm: bool = False  # one over all queries' heads together, one over all keys' (OLMo 2)
@@ -157,6 +159,8 @@ class ModelConfig:
     attention: tuple[AttentionSpec, ...] = ()
     experts: ExpertsSpec | None = None  # in place of the MLP, but in `dense_layers`
     dense_layers: tuple[int, ...] = ()  # counted from 0
+    state: StateSpec | None = None  # in place of attention, in `state_layers`
+    state_layers: tuple[int, ...] = ()  # counted from 0, in order
 
     def __post_init__(self) -> None:
         for name in (
@@ -199,6 +203,10 @@ class ModelConfig:
             raise ValueError("'experts' are MLPs with a gate: 'gated_mlp' must be true.")
         if self.dense_layers and self.experts is None:
             raise ValueError("'dense_layers' are those among layers with 'experts': give them.")
+        if bool(self.state_layers) != (self.state is not None):
+            raise ValueError("'state_layers' are those with a 'state': give both, or neither.")
+        if len(self.state_layers) >= self.num_hidden_layers:
+            raise ValueError("'state_layers' must leave a layer with attention.")
         if self.post_norm and self.residual_scale != 1:
             raise ValueError("'residual_scale' must be 1 beside 'post_norm'.")
         if self.rope is None and any(spec.rope for spec in self.attention):
@@ -210,6 +218,20 @@ class ModelConfig:
     def experts_of(self, layer: int) -> ExpertsSpec | None:
         """Of one layer, counted from 0; None: it has one MLP for all tokens."""
         return None if layer in self.dense_layers else self.experts
+
+    def state_of(self, layer: int) -> StateSpec | None:
+        """Of one layer, counted from 0; None: it attends."""
+        return self.state if layer in self.state_layers else None
+
+    @property
+    def num_attention_layers(self) -> int:
+        """Those that keep keys and values."""
+        return self.num_hidden_layers - len(self.state_layers)
+
+    def index_of_its_kind(self, layer: int) -> int:
+        """How many layers before it keep what it keeps, keys and values or a state."""
+        num_before = sum(other < layer for other in self.state_layers)
+        return num_before if layer in self.state_layers else layer - num_before
 
     @property
     def has_learned_positions(self) -> bool:

@@ -17,6 +17,7 @@ from thirdeye.model.config import AttentionSpec, ModelConfig
 from thirdeye.model.parts.rope import NoRope, Rope, Rotation, TemperatureRope
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.state_cache import StatePlanner
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +40,16 @@ class LayerKinds:
     ) -> None:
         ropes: dict[Hashable, Rope | NoRope | TemperatureRope] = {}
         backends: dict[AttentionSpec, AttentionBackend] = {}
-        planners: dict[Hashable, AttentionBackend] = {}
+        planners: dict[Hashable, AttentionBackend | StatePlanner] = {}
         self.kinds: list[LayerKind] = []
-        self.backends: list[AttentionBackend] = []  # one a layer
+        self.backends: list[AttentionBackend | StatePlanner] = []  # one a layer
+        states = StatePlanner()
         for layer in range(config.num_hidden_layers):
+            if config.state_of(layer) is not None:  # it turns nothing, whichever rotation it gets
+                planners.setdefault(states.plan_key, states)
+                self.kinds.append(LayerKind(0, list(planners).index(states.plan_key)))
+                self.backends.append(states)
+                continue
             spec = config.attention_of(layer)
             turning = (spec.rope, spec.temperature)
             if turning not in ropes:

@@ -1,6 +1,7 @@
 """How much memory a model will take in each form that its weights can be kept in, from its config
 alone: no torch, no weights. What a step needs besides is not counted."""
 
+import math
 from dataclasses import dataclass
 
 from thirdeye.model.config import ModelConfig
@@ -46,14 +47,21 @@ def memory_estimates(config: ModelConfig, file: FileSizes | None = None) -> list
 
 def int8_kv_per_token(config: ModelConfig) -> int:
     """Bytes of a token's keys and values with `--kv-dtype int8`: each vector has a scale."""
-    return 2 * config.num_hidden_layers * config.num_kv_heads * (config.head_dim + 4)
+    return 2 * config.num_attention_layers * config.num_kv_heads * (config.head_dim + 4)
+
+
+def bytes_per_state(config: ModelConfig) -> int:
+    """What the layers that keep a state keep of one sequence, all together, in float32."""
+    arrays = {} if config.state is None else config.state.arrays
+    size = sum(math.prod(shape) for shape in arrays.values())
+    return len(config.state_layers) * size * 4
 
 
 def _as_stored(config: ModelConfig, file: FileSizes) -> MemoryEstimate:
     """The table is looked up in fp32, unless fewer bits say the same, and is the head as stored."""
     table = config.vocab_size * config.hidden_size * 4
     head = file.table if config.tie_word_embeddings else 0
-    kv = 2 * config.num_hidden_layers * config.num_kv_heads * config.head_dim * 2
+    kv = 2 * config.num_attention_layers * config.num_kv_heads * config.head_dim * 2
     return MemoryEstimate("stored", "CPU, float32", file.others + table + head, kv)
 
 
@@ -69,11 +77,11 @@ def _estimate(
 ) -> MemoryEstimate:
     """`bits` of a weight of a linear layer, `dense` bytes of one of the rest and `kv` of a number
     of the cache. A head that is quantized is there besides the embeddings it is tied to."""
-    linear = counts.attention + counts.mlp
+    linear = counts.attention + counts.state + counts.mlp
     head = counts.head
     if quantize != "none" and config.tie_word_embeddings:
         head = config.vocab_size * config.hidden_size
     rest = counts.total - linear - counts.head
     weights = linear * bits / 8 + head * max(bits, 8) / 8 + rest * dense
-    vectors = 2 * config.num_hidden_layers * config.num_kv_heads
+    vectors = 2 * config.num_attention_layers * config.num_kv_heads
     return MemoryEstimate(quantize, device, round(weights), vectors * config.head_dim * kv)

@@ -23,6 +23,7 @@ class ParameterCounts:
     key: int
     value: int
     output: int
+    state: int
     mlp: int
     router: int
     norms: int
@@ -35,7 +36,7 @@ class ParameterCounts:
     @property
     def total(self) -> int:
         outside = self.embeddings + self.positions + self.norms + self.router + self.head
-        return outside + self.attention + self.mlp
+        return outside + self.attention + self.state + self.mlp
 
     @property
     def attention_share(self) -> float:

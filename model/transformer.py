@@ -30,7 +30,7 @@ from thirdeye.model.loading.widen import choose_widen
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.parallel_linear import VocabParallelTiedLinear, make_linear
 from thirdeye.model.parallel.shares import ALONE, Ranks, rank_config
-from thirdeye.model.parts.blocks import make_block
+from thirdeye.model.parts.blocks import Block, make_block
 from thirdeye.model.parts.choose_parts import (
     make_embedding,
     make_logit_shape,
@@ -92,13 +92,14 @@ class Transformer(nn.Module):
         positions = part.embed_positions
         self.embed_positions = LearnedPositions(positions, where) if positions else NoPositions()
         self.blocks = nn.ModuleList(
-            make_block(block, layer, backend, where)
+            make_block(block, config.index_of_its_kind(layer), backend, where)
             for layer, (block, backend) in enumerate(
                 zip(part.blocks, self.layer_kinds.backends, strict=True)
             )
         )
         self.tape = FastPath("tape")
-        self._through_blocks = tape_blocks(self._one_by_one, where, attention, self.tape)
+        walk = self._passing_on if where.is_fused else self._one_by_one
+        self._through_blocks = tape_blocks(walk, where, attention, self.tape)
         self.final_norm = make_pre_norm(part.final_norm, where)
         self.project_out = make_projection(part.project_out, where)
         method = choose_head(where)
@@ -151,9 +152,25 @@ class Transformer(nn.Module):
             x = block(x, batch, rotations[kind.rotation], kv_cache, plans[kind.plan])
         return x
 
+    def _passing_on(
+        self,
+        x: Tensor,
+        batch: ForwardBatch,
+        rotations: tuple[Rotation, ...],
+        kv_cache: KVCache,
+        plans: tuple[Any, ...],
+    ) -> Tensor:
+        """The same with an addition less a block: a GPU is told each."""
+        added: Tensor | None = None
+        for block, kind in zip(self.blocks, self.layer_kinds.kinds, strict=True):
+            assert isinstance(block, Block)
+            rotate, plan = rotations[kind.rotation], plans[kind.plan]
+            x, added = block.pass_on(x, added, batch, rotate, kv_cache, plan)
+        return x if added is None else x + added
+
     def _logits(self, x: Tensor, batch: ForwardBatch) -> Tensor:
-        x = x.index_select(0, batch.logits_indices)  # [S, hidden_size]
-        return self.unembed(x)
+        is_all = batch.num_singles == len(x) == len(batch.logits_indices)  # one token a sequence
+        return self.unembed(x if is_all else x.index_select(0, batch.logits_indices))
 
     def unembed(self, x: Tensor) -> Tensor:
         """Residual stream [S, hidden_size] -> float32 logits [S, vocab_size]."""

@@ -12,6 +12,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedModel,
+    Qwen3_5ForCausalLM,
+    Qwen3_5TextConfig,
 )
 from transformers.utils.logging import disable_progress_bar
 
@@ -57,6 +59,28 @@ def tiny_gpt2(path: Path, *, seed: int = 0, chat: bool = False) -> GPT2LMHeadMod
     )
     torch.manual_seed(seed)
     return save(GPT2LMHeadModel(config), path, chat)
+
+
+def tiny_qwen3_5(path: Path, *, seed: int = 0, context: int = 256) -> Qwen3_5ForCausalLM:
+    """Four layers, of which three keep a state."""
+    config = Qwen3_5TextConfig(
+        vocab_size=VOCAB_SIZE,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        linear_num_key_heads=2,
+        linear_num_value_heads=4,
+        linear_key_head_dim=16,
+        linear_value_head_dim=16,
+        max_position_embeddings=context,
+        bos_token_id=0,
+        eos_token_id=2,
+    )
+    torch.manual_seed(seed)
+    return save(Qwen3_5ForCausalLM(config), path, True)
 
 
 def save(model: Model, path: Path, chat: bool) -> Model:

@@ -101,6 +101,10 @@ def _in_place(
     wanted = parameters(checkpoint.config)[target.name].shape(target.part)
     stored = tuple(reversed(wanted)) if target.is_transposed else wanted
     stored = stored[1:] if target.is_row else (stored[0] + target.first_row, *stored[1:])
+    if target.is_depthwise:
+        stored = (stored[0], 1, stored[1])
+    if target.num_stored_rows:
+        stored = (target.num_stored_rows, *stored[1:])
     if target.is_flat:
         stored = (1, *stored)
     if target.expert is not None:

@@ -38,9 +38,18 @@ class TileSizes:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Sequences of a step that one launch computes: from `first` on, up to `stop`."""
+
+    first: int
+    stop: int
+    is_decode: bool  # each has exactly one query
+
+
+@dataclass(frozen=True, slots=True)
 class TritonPlan:
     batch: ForwardBatch
-    is_decode: bool  # every sequence has exactly one query
+    spans: tuple[Span, ...]
 
 
 class TritonAttention:
@@ -72,8 +81,12 @@ class TritonAttention:
         )
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> TritonPlan:  # noqa: ARG002
+        """Sequences with one query are computed apart from a chunk: its tile would be a waste of
+        them, and one program would go through all their keys."""
         num_tokens, num_sequences = len(batch.positions), len(batch.seq_lens)
-        return TritonPlan(batch, is_decode=num_tokens == num_sequences)
+        singles = num_sequences if num_tokens == num_sequences else batch.num_singles
+        spans = (Span(0, singles, True), Span(singles, num_sequences, False))
+        return TritonPlan(batch, tuple(span for span in spans if span.first < span.stop))
 
     def forward(
         self,
@@ -85,17 +98,34 @@ class TritonAttention:
         slopes: Tensor | None = None,
     ) -> Tensor:
         """As the protocol says. A sequence of length 0 is padding: its row is left undefined."""
+        output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        for span in plan.spans:
+            self._attend(output, query, key_cache, value_cache, plan.batch, span, sinks, slopes)
+        return output
+
+    def _attend(
+        self,
+        output: Tensor,
+        query: Tensor,
+        key_cache: Tensor | ScaledCache,
+        value_cache: Tensor | ScaledCache,
+        batch: ForwardBatch,
+        span: Span,
+        sinks: Tensor | None,
+        slopes: Tensor | None,
+    ) -> None:
+        """One span's rows of `output` [T, num_heads, head_dim]."""
         num_tokens, num_heads, head_dim = query.shape
         block_size, num_kv_heads = key_cache.shape[1:3]
         (keys, key_exponents), (values, value_exponents) = parts(key_cache), parts(value_cache)
-        batch, spec, softcap = plan.batch, self._spec, self._spec.softcap or 0.0
-        num_sequences, max_blocks = batch.block_table.shape
+        spec, softcap = self._spec, self._spec.softcap or 0.0
+        num_spanned, max_blocks = span.stop - span.first, batch.block_table.shape[1]
         group = num_heads // num_kv_heads
         max_splits = math.ceil(max_blocks * block_size / KEYS_PER_SPLIT)
         key_bytes = _power_of_two(head_dim) * keys.element_size()
-        sizes = self._sizes(plan, group, num_sequences * num_kv_heads, max_splits, key_bytes)
-        output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-        shares = self._shares(query, sizes, max_splits)
+        sizes = self._sizes(span, group, num_spanned * num_kv_heads, max_splits, key_bytes)
+        num_rows = num_spanned if span.is_decode else num_tokens
+        shares = self._shares(query, num_rows, sizes, max_splits)
         cut = {
             "HEAD_DIM": head_dim,
             "BLOCK_D": max(MIN_DOT_ROWS, _power_of_two(head_dim)),
@@ -103,36 +133,38 @@ class TritonAttention:
             "WINDOW": spec.window or 0,
             "HAS_SINKS": sinks is not None,
         }
-        num_tiles = num_sequences + (0 if plan.is_decode else num_tokens // sizes.tokens)
+        num_tiles = num_spanned
+        if not span.is_decode:  # see `find_tile`
+            num_tiles += num_tokens // sizes.tokens - span.first // sizes.tokens
         self._kernels.paged_attention_kernel[num_tiles, num_kv_heads, sizes.num_lanes](
             output, query, keys, values,
             batch.block_table, batch.seq_lens, batch.query_start_loc, sinks, slopes, *shares,
-            key_exponents, value_exponents, num_sequences, 1 / spec.divisor(head_dim), softcap,
+            key_exponents, value_exponents, span.first, span.stop,
+            1 / spec.divisor(head_dim), softcap,
             *query.stride()[:2], *output.stride()[:2],
             *keys.stride()[:3], batch.block_table.stride(0), max_splits,
             GROUP=group, NUM_KV_HEADS=num_kv_heads, BLOCK_SIZE=block_size,
             BLOCK_Q=sizes.tokens, BLOCK_M=sizes.rows, BLOCK_N=sizes.keys,
-            HAS_LANES=sizes.num_lanes > 1, IS_DECODE=plan.is_decode, HAS_SOFTCAP=softcap > 0,
+            HAS_LANES=sizes.num_lanes > 1, IS_DECODE=span.is_decode, HAS_SOFTCAP=softcap > 0,
             HAS_SLOPES=slopes is not None, HAS_SCALES=key_exponents is not None,
             num_warps=sizes.num_warps, num_stages=sizes.num_stages, **cut,
         )  # fmt: skip
         if sizes.num_lanes > 1:
-            self._kernels.merge_splits_kernel[num_sequences, num_heads](
+            self._kernels.merge_splits_kernel[num_spanned, num_heads](
                 output, *shares, batch.seq_lens, sinks,
                 *output.stride()[:2], max_splits, NUM_HEADS=num_heads, num_warps=2, **cut,
             )  # fmt: skip
-        return output
 
     def _sizes(
-        self, plan: TritonPlan, group: int, num_programs: int, max_splits: int, key_bytes: int
+        self, span: Span, group: int, num_programs: int, max_splits: int, key_bytes: int
     ) -> TileSizes:
         """More lanes where there are few programs: the lengths they depend on stay unread."""
         rows = max(MIN_DOT_ROWS, _power_of_two(group))
-        if not plan.is_decode and not self._is_deterministic:
+        if not span.is_decode and not self._is_deterministic:
             rows = max(rows, 64)
             return TileSizes(max(1, rows // group), rows, 64, 1, num_warps=4, num_stages=2)
-        lanes = math.ceil(2 * self._num_multiprocessors / num_programs) if plan.is_decode else 1
-        tokens = 1 if plan.is_decode else max(1, rows // group)
+        lanes = math.ceil(2 * self._num_multiprocessors / num_programs) if span.is_decode else 1
+        tokens = 1 if span.is_decode else max(1, rows // group)
         stages = DECODE_STAGES if key_bytes <= AHEAD_BYTES else FEW_STAGES
         return TileSizes(tokens, rows, 64, min(lanes, max_splits), num_warps=4, num_stages=stages)
 
@@ -146,9 +178,11 @@ class TritonAttention:
             return 0
         return most_rows * num_heads * max_splits * (head_dim + 2) * torch.float32.itemsize
 
-    def _shares(self, query: Tensor, sizes: TileSizes, max_splits: int) -> tuple[Tensor, ...]:
+    def _shares(
+        self, query: Tensor, num_rows: int, sizes: TileSizes, max_splits: int
+    ) -> tuple[Tensor, ...]:
         """Where splits leave their maximum, total and mixed values, if lanes share a sequence."""
-        num_shares = query.shape[0] * query.shape[1] * max_splits if sizes.num_lanes > 1 else 0
+        num_shares = num_rows * query.shape[1] * max_splits if sizes.num_lanes > 1 else 0
         maximum, total, mixed = (
             torch.empty(num_shares * width, dtype=torch.float32, device=query.device)
             for width in (1, 1, query.shape[2])

@@ -14,6 +14,7 @@ from thirdeye.model.declare.mlp import (
 )
 from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
 from thirdeye.model.declare.parts import HeadNormPart, LinearPart, NormPart, Part, WideNormPart
+from thirdeye.model.declare.states import StatePart, state_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +66,17 @@ class AttentionPart(Part):
     wide_qk_norm: WideQKNormPart | None
     head_qk_norm: HeadQKNormPart | None
     sinks: SinksPart | None
+    gate: LinearPart | None  # by whose sigmoids what the heads saw is multiplied
     output: LinearPart
 
 
 @dataclass(frozen=True, slots=True)
 class BlockPart(Part):
-    """`attention_norm` and `mlp_norm` are of the stream, the others of what is added to it."""
+    """`attention_norm` and `mlp_norm` are of the stream, the others of what is added to it. A layer
+    that keeps a state stands where others have attention."""
 
     attention_norm: NormPart | None
-    attention: AttentionPart
+    attention: AttentionPart | StatePart
     attention_post_norm: NormPart | None
     mlp_norm: NormPart | None  # None although there is the other: they share that
     mlp: MLPPart | GatedMLPPart | ExpertsPart
@@ -84,14 +87,14 @@ class BlockPart(Part):
 
 
 def block_part(config: ModelConfig, layer: int) -> BlockPart:
-    norm = norm_part(config)
+    norm, state = norm_part(config), config.state_of(layer)
     before, after = (
         norm if config.pre_norm or config.norms_stream else None,
         norm if config.post_norm else None,
     )
     return BlockPart(
         attention_norm=before,
-        attention=attention_part(config, layer),
+        attention=attention_part(config, layer) if state is None else state_part(config, state),
         attention_post_norm=after,
         mlp_norm=None if config.shares_norm else before,
         mlp=mlp_part(config, layer),
@@ -137,6 +140,9 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
         wide_qk_norm=wide_norms if config.wide_qk_norm else None,
         head_qk_norm=head_norms if config.head_qk_norm else None,
         sinks=SinksPart(config.num_heads) if spec.sinks else None,
+        gate=LinearPart(hidden, (Rows(width, Role.OUTPUT),), config.qkv_bias, Dealt.ROWS)
+        if config.attention_gate
+        else None,
         output=LinearPart(
             width, (Rows(hidden, Role.OUTPUT),), config.attention_output_bias, Dealt.COLUMNS
         ),

@@ -19,6 +19,7 @@ class Role(StrEnum):
     KEY = "key"
     VALUE = "value"
     OUTPUT = "output"
+    STATE = "state"
     MLP = "mlp"
     ROUTER = "router"
     NORMS = "norms"

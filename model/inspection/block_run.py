@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from thirdeye.model.attention.reference import read_tokens
 from thirdeye.model.batch import ForwardBatch
@@ -18,6 +18,7 @@ from thirdeye.model.inspection.edits import NO_EDITS, Edit, TextEdits
 from thirdeye.model.inspection.heads import head_pattern, kv_head_of
 from thirdeye.model.parts.blocks import Block
 from thirdeye.model.parts.experts import Experts, Routing
+from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 
@@ -119,12 +120,23 @@ class BlockRun:
     def _attend(self, normed: Tensor) -> Tensor:
         piece, attention = self._piece, self._block.attention
         piece.normed = normed
+        if not isinstance(attention, SelfAttention):
+            return self._remember(attention, normed)
         piece.query = attention.keep(normed, self._batch, self._rotate, self._cache)
         self._edit_keys_and_values(normed)
         z = attention.mix(piece.query, self._cache, self._plan)
         piece.z = self._edited_heads("head", self._with_edited_patterns(z))
-        attended = self._block.attention_post_norm(attention.output(piece.z.flatten(1)))
+        mixed = attention.through_gate(piece.z.flatten(1), normed)
+        attended = self._block.attention_post_norm(attention.output(mixed))
         piece.attn_out = self._edited("attn_out", attended)
+        return piece.attn_out
+
+    def _remember(self, layer: nn.Module, normed: Tensor) -> Tensor:
+        """The same of a layer that keeps a state: it has no head that looks."""
+        piece = self._piece
+        kept = layer(normed, self._batch, self._rotate, self._cache, self._plan)
+        piece.query = piece.z = normed.new_empty(len(normed), 0, 1)
+        piece.attn_out = self._edited("attn_out", self._block.attention_post_norm(kept))
         return piece.attn_out
 
     def _think(self, normed: Tensor) -> Tensor:
@@ -169,7 +181,7 @@ class BlockRun:
         """What is in the cache already, put there once more where it is edited."""
         if not self._edits.at("kv_head", self._layer):
             return
-        attention = self._block.attention
+        attention = self._block.self_attention
         _, key, value = attention.unturned(normed)
         before = torch.cat((key, value), dim=-1)
         after = self._piece.key_value = self._edited_heads("kv_head", before)
@@ -190,7 +202,7 @@ class BlockRun:
         if not found:
             return z
         z = z.clone()
-        attention, start, stop = self._block.attention, self._rows.start, self._rows.stop
+        attention, start, stop = self._block.self_attention, self._rows.start, self._rows.stop
         patterns: dict[tuple[int, int], Tensor] = {}
         for text, edit in found:
             own, rows = self._own(edit, attention.num_heads), self._rows.of(text)
@@ -213,7 +225,7 @@ class BlockRun:
     def _read(self, text: int) -> tuple[Tensor, Tensor]:
         """A text's keys and values up to here, [stop, num_kv_heads, head_dim], as they are kept."""
         table = self._batch.block_table[text]
-        keys, values = self._cache.layer(self._layer)
+        keys, values = self._cache.layer(self._block.self_attention.layer)
         keys, values = (read_tokens(cache, table, self._rows.stop) for cache in (keys, values))
         return keys, values
 
@@ -224,4 +236,7 @@ class BlockRun:
 
     def kept(self) -> tuple[Tensor, Tensor]:
         """Of the first text, all its keys and values so far."""
+        if not isinstance(self._block.attention, SelfAttention):
+            nothing = torch.empty(self._rows.stop, 0, 1, device=self._device)
+            return nothing, nothing
         return self._read(0)

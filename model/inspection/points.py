@@ -9,7 +9,7 @@ from thirdeye.model.inspection.probe import LayerTrace
 def read_point(trace: LayerTrace, at: str, index: int) -> Tensor:
     """[n, width], as `edits.POINTS` say, of the head, key/value head or neuron `index` of the whole
     model; zeros, if that is another rank's, which alone is going to edit it."""
-    attention, rank = trace.block.attention, trace.ranks.rank
+    attention, rank = trace.block.self_attention, trace.ranks.rank
     if at == "head":
         return _own(trace.z, index, rank)
     if at == "kv_head":

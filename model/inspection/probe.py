@@ -22,6 +22,7 @@ from thirdeye.model.parts.blocks import Block
 from thirdeye.model.parts.experts import Routing
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.state_cache import StateCache
 from thirdeye.model.transformer import Transformer
 
 STREAM = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
@@ -52,12 +53,19 @@ class LayerTrace:
     @property
     def pattern(self) -> Tensor:
         """[num_heads, n, n] fp32: query x key; rows add up to 1, less what sinks take."""
-        own = self.own_pattern(range(self.block.attention.num_heads))
+        own = self.own_pattern(range(self.num_heads))
         return self.ranks.gather(own, dim=0)
+
+    @property
+    def num_heads(self) -> int:
+        """This rank's; 0 in a layer that keeps a state."""
+        return self.query.shape[1]
 
     def own_pattern(self, heads: Sequence[int]) -> Tensor:
         """The same of some of this rank's heads."""
-        pattern = head_pattern(self.block.attention, self.query, self.keys, heads)
+        if not self.num_heads:
+            return self.query.new_empty(0, len(self.query), len(self.query), dtype=torch.float32)
+        pattern = head_pattern(self.block.self_attention, self.query, self.keys, heads)
         for place, head in enumerate(heads):
             if head in self.patterns:
                 pattern[place] = self.patterns[head]
@@ -164,11 +172,14 @@ class OneLayerCache(KVCache):
     ) -> None:
         """`dtype`: None for that of `like`, which is on the right device."""
         own = rank_config(model.config, model.ranks.size)
-        one = replace(own, num_hidden_layers=1, attention=own.attention[:1])
+        one = replace(
+            own, num_hidden_layers=1, attention=own.attention[:1], state=None, state_layers=()
+        )
         num_blocks = rows.num_blocks * rows.num_texts
         kept = dtype or like.dtype
         self._cache = make_kv_cache(one, num_blocks, BLOCK_SIZE, kept, like.device)
         self.keys, self.values = self._cache.keys, self._cache.values
+        self.states = StateCache(own, rows.num_texts, like.device)
 
     def layer(self, index: int) -> tuple[Any, Any]:  # noqa: ARG002
         return self._cache.layer(0)

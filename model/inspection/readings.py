@@ -61,7 +61,10 @@ class Readings:
 
     def _by_query(self, trace: LayerTrace, name: str) -> Pieces:
         """[heads, positions, n]: some heads at a time, as many as a piece may cost."""
-        attention = trace.block.attention
+        attention = trace.block.self_attention
+        if not trace.num_heads:
+            yield
+            return trace.own_pattern([])[:, self._rows]
         is_whole = trace.ranks.size > 1  # then all of them, for all ranks do alike
         own = list(range(attention.num_heads)) if is_whole else self._heads
         at_once = max(1, 8 * self._max_rows // len(trace.query))
@@ -83,7 +86,9 @@ class Readings:
         parts = []
         for start in range(0, len(self._rows), self._max_rows):
             rows = self._rows[start : start + self._max_rows]
-            parts.append(trace.block.attention.unturned(trace.normed[rows])[UNTURNED.index(name)])
+            parts.append(
+                trace.block.self_attention.unturned(trace.normed[rows])[UNTURNED.index(name)]
+            )
             yield
         vectors = torch.cat(parts)
         if trace.key_value is not None and name != "q":
@@ -101,7 +106,7 @@ class Readings:
 
     def _results(self, trace: LayerTrace, vectors: Tensor) -> Pieces:
         """vectors [m, this rank's heads, head_dim] -> [heads, m, hidden_size]."""
-        attention, rank, parts = trace.block.attention, trace.ranks.rank, []
+        attention, rank, parts = trace.block.self_attention, trace.ranks.rank, []
         for first in range(0, len(self._heads), HEADS_AT_ONCE):
             heads = self._heads[first : first + HEADS_AT_ONCE]
             pieces = torch.split(vectors, self._max_rows)
@@ -122,11 +127,11 @@ class Readings:
 
 def kv_heads(trace: LayerTrace, heads: Sequence[int]) -> list[int]:
     """The key/value heads that these query heads look at, each once."""
-    return list(dict.fromkeys(kv_head_of(trace.block.attention, head) for head in heads))
+    return list(dict.fromkeys(kv_head_of(trace.block.self_attention, head) for head in heads))
 
 
 def _repeated(trace: LayerTrace) -> Tensor:
     """Values [n, num_kv_heads, head_dim] for each query head that looks at them."""
-    attention = trace.block.attention
+    attention = trace.block.self_attention
     group = attention.num_heads // attention.num_kv_heads
     return trace.values.repeat_interleave(group, dim=1).to(trace.z.dtype)

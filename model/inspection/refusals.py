@@ -2,15 +2,23 @@
 
 from thirdeye.model.config import ModelConfig
 
+HEADS_ALONE = (  # what takes a layer's attention for the sum of its heads, and all that edits it
+    *("q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms"),
+    *("attribution", "head_scores", "interventions", "sweep", "continue"),
+)
+
 
 def refusals(config: ModelConfig) -> dict[str, str]:
     """The names of parts that such a model does not have -> why."""
     found: dict[str, str] = {}
-    layers = range(config.num_hidden_layers)
+    layers = set(range(config.num_hidden_layers)) - {*config.state_layers}
     if not any(config.attention_of(layer).rope for layer in layers):
         found |= dict.fromkeys(("rot_q", "rot_k"), "this model does not turn queries and keys")
-    if any(config.experts_of(layer) for layer in layers):
+    if any(config.experts_of(layer) for layer in range(config.num_hidden_layers)):
         found |= dict.fromkeys(("neurons", "neuron"), "this model's layers have experts")
+    if config.state is not None or config.attention_gate:
+        why = "some of this model's layers keep a state, or gate what their heads have seen"
+        found |= dict.fromkeys(HEADS_ALONE, why)
     if config.norms_stream:
         why = "this model norms its stream after each addition, so that is no sum"
         found["attribution"] = why

@@ -18,18 +18,20 @@ import triton
 import triton.language as tl
 
 # Integers that change from step to step: one machine code for all, compiled before anybody waits.
-BY_BATCH = ("num_sequences", "stride_table", "max_splits")
+BY_BATCH = ("first_sequence", "stop_sequence", "stride_table", "max_splits")
 LOG2_E = tl.constexpr(1.4426950408889634)  # the hardware computes powers of 2
 
 
 @triton.jit
-def find_tile(tile, query_start_loc, num_sequences, BLOCK_Q: tl.constexpr):
-    """The sequence of a tile, and the tile's number within it.
+def find_tile(tile, query_start_loc, first_sequence, stop_sequence, BLOCK_Q: tl.constexpr):
+    """The sequence of a tile, from the first that is computed to the last, and the tile's number
+    within it.
 
     Sequence b owns the tiles from `query_start_loc[b] // BLOCK_Q + b` on: enough for its queries
     wherever they begin, and found by bisection without a table of tiles.
     """
-    low, high = 0, num_sequences
+    low, high = first_sequence, stop_sequence
+    tile += tl.load(query_start_loc + first_sequence) // BLOCK_Q + first_sequence
     while low < high:
         middle = (low + high) // 2
         if tl.load(query_start_loc + middle) // BLOCK_Q + middle <= tile:
@@ -126,7 +128,7 @@ def add_sinks(maximum, total, mixed, sinks):
 def paged_attention_kernel(
     output, query, key_cache, value_cache, block_table, seq_lens, query_start_loc, sinks, slopes,
     split_maximum, split_total, split_mixed, key_exponents, value_exponents,
-    num_sequences, scale, softcap,
+    first_sequence, stop_sequence, scale, softcap,
     stride_query_token, stride_query_head, stride_output_token, stride_output_head,
     stride_block, stride_token, stride_kv_head, stride_table, max_splits,
     GROUP: tl.constexpr, NUM_KV_HEADS: tl.constexpr, BLOCK_SIZE: tl.constexpr,
@@ -141,7 +143,9 @@ def paged_attention_kernel(
     if IS_DECODE:
         sequence, tile_in_sequence, first_query, num_queries = tile, 0, tile, 1
     else:
-        sequence, tile_in_sequence = find_tile(tile, query_start_loc, num_sequences, BLOCK_Q)
+        sequence, tile_in_sequence = find_tile(
+            tile, query_start_loc, first_sequence, stop_sequence, BLOCK_Q
+        )
         first_query = tl.load(query_start_loc + sequence)
         num_queries = tl.load(query_start_loc + sequence + 1) - first_query
     seq_len = tl.load(seq_lens + sequence)

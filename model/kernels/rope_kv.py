@@ -42,7 +42,8 @@ def write_vector(
     tl.store(target, vector.to(cache.dtype.element_ty), inside)
 
 
-@triton.jit
+# Where sin begins behind cos depends on the number of tokens.
+@triton.jit(do_not_specialize_on_alignment=["cos", "sin"])
 def rope_kv_kernel(
     query, key_cache, value_cache, key_exponents, value_exponents, qkv, cos, sin, slot_mapping,
     query_norm, key_norm, query_scale, eps, stride_slot,

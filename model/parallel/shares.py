@@ -9,7 +9,7 @@ would cost a sum a step. Nothing here knows of processes: `Ranks` is all it asks
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,15 @@ from torch import Tensor
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.parameter import Share
 from thirdeye.model.experts_spec import ExpertsSpec
+from thirdeye.model.state_spec import DeltaNetSpec, ShortConvSpec, StateSpec
 
-Sized = TypeVar("Sized", ModelConfig, ExpertsSpec)
+Sized = TypeVar("Sized", ModelConfig, ExpertsSpec, ShortConvSpec, DeltaNetSpec)
+WHOSE = {
+    ModelConfig: "this model's",
+    ExpertsSpec: "its experts'",
+    ShortConvSpec: "its states'",
+    DeltaNetSpec: "its states'",
+}
 
 
 class Ranks(Protocol):
@@ -64,6 +71,10 @@ def rank_config(config: ModelConfig, num_ranks: int) -> ModelConfig:
     if config.experts is not None:
         spec = _divided(config.experts, ("intermediate_size", "shared_size"), config, num_ranks)
         own = replace(own, experts=spec)
+    if config.state is not None:
+        state: Any = config.state  # each kind has the sizes that it names
+        _check_order(state, num_ranks)
+        own = replace(own, state=_divided(state, state.dealt, config, num_ranks))
     if config.vocab_size < num_ranks**2:  # else the last rank could be left without a row
         raise ValueError(
             f"'--tensor-parallel' {num_ranks} needs {num_ranks**2} tokens in the vocabulary, "
@@ -72,12 +83,21 @@ def rank_config(config: ModelConfig, num_ranks: int) -> ModelConfig:
     return own
 
 
+def _check_order(spec: StateSpec, num_ranks: int) -> None:
+    """Raises ValueError where a rank's value heads would not be those of its key heads."""
+    if num_ranks > 1 and isinstance(spec, DeltaNetSpec) and spec.is_tiled:
+        raise ValueError(
+            f"'--tensor-parallel' {num_ranks} cannot deal out the heads of a gated delta net in "
+            "the order of a GGUF file: use the model in safetensors, or one rank."
+        )
+
+
 def _divided(sized: Sized, names: tuple[str, ...], config: ModelConfig, num_ranks: int) -> Sized:
     """With these sizes a rank's own. Raises ValueError if one cannot be dealt out."""
     for name in names:
         size = getattr(sized, name)
         if size % num_ranks:
-            whose = "this model's" if isinstance(sized, ModelConfig) else "its experts'"
+            whose = WHOSE[type(sized)]
             raise ValueError(
                 f"'--tensor-parallel' must divide {whose} '{name}' ({size}), "
                 f"got {num_ranks}: use {_or(possible_ranks(config))}."
@@ -89,6 +109,8 @@ def possible_ranks(config: ModelConfig) -> list[int]:
     sizes = [config.num_kv_heads, config.intermediate_size]  # num_heads is a multiple of the first
     if config.experts is not None:
         sizes += [config.experts.intermediate_size, config.experts.shared_size]
+    if config.state is not None:
+        sizes += [getattr(config.state, name) for name in config.state.dealt]
     candidates = range(1, config.num_kv_heads + 1)
     return [n for n in candidates if not any(size % n for size in sizes)]
 

@@ -60,6 +60,16 @@ def silu(x: Tensor) -> Tensor:
     return (wide / (-wide).exp_().add_(1)).to(x.dtype)
 
 
+def sigmoid(x: Tensor) -> Tensor:
+    """Each element rounded alike, which torch's own does not do on a CPU; float32."""
+    return 1 / (-x).exp().add_(1)
+
+
+def multiply_by_sigmoid(x: Tensor, gate: Tensor) -> Tensor:
+    """x * sigmoid(gate), in 32 bits and back."""
+    return (x.float() * sigmoid(gate.float())).to(x.dtype)
+
+
 def gelu_tanh(x: Tensor) -> Tensor:
     """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), each element rounded alike."""
     wide = x.float()

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import BlockPart
 from thirdeye.model.parts.choose_parts import (
@@ -19,6 +18,7 @@ from thirdeye.model.parts.choose_parts import (
     make_pre_norm,
 )
 from thirdeye.model.parts.rope import Rotation
+from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -32,17 +32,23 @@ class Block(nn.Module):
     block's attention and MLP, and whoever looks inside the same with something in between.
     """
 
-    def __init__(
-        self, part: BlockPart, layer: int, backend: AttentionBackend, where: Placement
-    ) -> None:
+    def __init__(self, part: BlockPart, index: int, backend: Any, where: Placement) -> None:
+        """`index`: of what it keeps among the layers that keep the same, keys and values or states;
+        `backend`: how it attends, if it does."""
         super().__init__()
         scale = part.residual_scale
         self.attention_norm = make_pre_norm(part.attention_norm, where)
-        self.attention = make_attention(part.attention, layer, backend, where)
+        self.attention = make_attention(part.attention, index, backend, where)
         self.attention_post_norm = make_post_norm(part.attention_post_norm, scale, where)
         self.mlp_norm = make_pre_norm(part.mlp_norm, where)
         self.mlp = make_mlp(part.mlp, where)
         self.mlp_post_norm = make_post_norm(part.mlp_post_norm, scale, where)
+
+    @property
+    def self_attention(self) -> SelfAttention:
+        """Of a layer that attends; others keep a state."""
+        assert isinstance(self.attention, SelfAttention), "it keeps a state"
+        return self.attention
 
     def forward(
         self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
@@ -63,41 +69,88 @@ class Block(nn.Module):
 
     def around(self, x: Tensor, attend: Branch, think: Branch) -> Tensor:
         """x [T, hidden_size] with what both branches add to it."""
-        x, normed = self.mlp_norm.add(x, attend(self.attention_norm(x)))
-        return x + think(normed)
+        x, added = self.between(x, None, attend, think)
+        return x if added is None else x + added
+
+    def pass_on(
+        self,
+        x: Tensor,
+        added: Tensor | None,
+        batch: ForwardBatch,
+        rotate: Rotation,
+        kv_cache: KVCache,
+        plan: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `forward`, for a stream that comes in two parts, [T, hidden_size] each: what the block
+        before adds is added in the norm that reads the sum, and so is what this one adds."""
+
+        def attend(normed: Tensor) -> Tensor:
+            attended = self.attention(normed, batch, rotate, kv_cache, plan)
+            more: Tensor = self.attention_post_norm(attended)
+            return more
+
+        normed = None
+        if added is not None:
+            x, normed = self.attention_norm.add(x, added)
+        return self.between(x, normed, attend, self.think)
+
+    def between(
+        self, x: Tensor, normed: Tensor | None, attend: Branch, think: Branch
+    ) -> tuple[Tensor, Tensor | None]:
+        """The stream x, and its norm if that is there -> x with what the first branch adds, and
+        what is still to be added."""
+        x, normed = self.mlp_norm.add(x, attend(self._normed(x, normed)))
+        return x, think(normed)
+
+    def _normed(self, x: Tensor, normed: Tensor | None) -> Tensor:
+        if normed is not None:
+            return normed
+        made: Tensor = self.attention_norm(x)
+        return made
 
 
 class ParallelBlock(Block):
     """Both read the stream as it comes in, each by its own norm (GPT-NeoX)."""
 
-    def around(self, x: Tensor, attend: Branch, think: Branch) -> Tensor:
-        attended, thought = attend(self.attention_norm(x)), think(self.mlp_norm(x))
-        return x + attended + thought
+    def between(
+        self, x: Tensor, normed: Tensor | None, attend: Branch, think: Branch
+    ) -> tuple[Tensor, Tensor | None]:
+        attended, thought = attend(self._normed(x, normed)), think(self.mlp_norm(x))
+        return x + attended, thought
 
 
 class SharedNormBlock(Block):
     """Both read one normed copy of the stream as it comes in (Cohere, Phi-2)."""
 
-    def around(self, x: Tensor, attend: Branch, think: Branch) -> Tensor:
-        normed = self.attention_norm(x)
+    def between(
+        self, x: Tensor, normed: Tensor | None, attend: Branch, think: Branch
+    ) -> tuple[Tensor, Tensor | None]:
+        normed = self._normed(x, normed)
         attended, thought = attend(normed), think(normed)
-        return x + attended + thought
+        return x + attended, thought
 
 
 class PostNormBlock(Block):
     """Both read the stream as it is, and it is normed after each addition (Vaswani et al. 2017;
     OPT 350M). What a layer leaves behind is then not the sum of what came in and was added."""
 
-    def around(self, x: Tensor, attend: Branch, think: Branch) -> Tensor:
+    def between(
+        self,
+        x: Tensor,
+        normed: Tensor | None,  # noqa: ARG002  # x is one itself
+        attend: Branch,
+        think: Branch,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Nothing is left to be added: the next block reads the norm."""
         _, x = self.attention_norm.add(x, attend(x))
         _, x = self.mlp_norm.add(x, think(x))
-        return x
+        return x, None
 
 
-def make_block(part: BlockPart, layer: int, backend: AttentionBackend, where: Placement) -> Block:
+def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> Block:
     kind = Block
     if part.is_parallel:
         kind = ParallelBlock if part.mlp_norm else SharedNormBlock
     if part.norms_stream:
         kind = PostNormBlock
-    return kind(part, layer, backend, where)
+    return kind(part, index, backend, where)

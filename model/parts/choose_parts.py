@@ -1,13 +1,16 @@
 """Which class each part of a block is: by what it declares, and by where it will run."""
 
+from typing import Any
+
 from torch import nn
 
-from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.config import Activation, Norm
 from thirdeye.model.declare.block import AttentionPart
 from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import LinearPart, NormPart, TablePart
+from thirdeye.model.declare.states import DeltaNetPart, ShortConvPart, StatePart
 from thirdeye.model.parallel.parallel_linear import make_linear
+from thirdeye.model.parts.delta_net import DeltaNet, NativeDeltaNet
 from thirdeye.model.parts.experts import Experts
 from thirdeye.model.parts.fused import (
     FusedGatedMLP,
@@ -30,6 +33,7 @@ from thirdeye.model.parts.layers import (
     SoftCap,
 )
 from thirdeye.model.parts.self_attention import SelfAttention
+from thirdeye.model.parts.short_conv import NativeShortConv, ShortConv
 from thirdeye.model.placement import Placement
 
 
@@ -69,10 +73,16 @@ def make_logit_shape(scale: float, softcap: float | None) -> nn.Module:
 
 
 def make_attention(
-    part: AttentionPart, layer: int, backend: AttentionBackend, where: Placement
-) -> SelfAttention:
+    part: AttentionPart | StatePart, index: int, backend: Any, where: Placement
+) -> SelfAttention | ShortConv | DeltaNet:
+    """`index`: of its cache among those of its kind."""
+    if isinstance(part, ShortConvPart):
+        short_conv = NativeShortConv if where.native else ShortConv
+        return short_conv(part, index, where)
+    if isinstance(part, DeltaNetPart):
+        return (NativeDeltaNet if where.native else DeltaNet)(part, index, where)
     kind = FusedSelfAttention if where.has_kernels else SelfAttention
-    return kind(part, layer, backend, where)
+    return kind(part, index, backend, where)
 
 
 def make_mlp(
@@ -82,7 +92,7 @@ def make_mlp(
         return NativeMLP(part, where) if where.native else MLP(part, where)
     if isinstance(part, ExpertsPart):
         return make_experts(part, where)
-    has_kernel = bool(where.native) or part.activation is Activation.SILU
+    has_kernel = bool(where.native) or part.activation is not Activation.XIELU
     is_fused = where.has_kernels and has_kernel
     return FusedGatedMLP(part, where) if is_fused else GatedMLP(part, where)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from thirdeye.model.declare.mlp import ExpertsPart, RouterPart
 from thirdeye.model.experts_spec import ExpertsSpec, Scoring
 from thirdeye.model.parallel.parallel_linear import make_linear
+from thirdeye.model.parts.activations import sigmoid
 from thirdeye.model.parts.layers import GatedMLP
 from thirdeye.model.placement import Placement
 
@@ -60,11 +61,6 @@ def _within_groups(wanted: Tensor, spec: ExpertsSpec) -> Tensor:
     best = worth.topk(spec.num_chosen_groups, dim=-1).indices
     is_out = torch.ones_like(worth, dtype=torch.bool).scatter_(-1, best, False)
     return groups.masked_fill(is_out.unsqueeze(-1), float("-inf")).flatten(-2)
-
-
-def sigmoid(x: Tensor) -> Tensor:
-    """Each element rounded alike, which torch's own does not do on a CPU; float32."""
-    return 1 / (-x).exp().add_(1)
 
 
 class Experts(nn.Module):

@@ -8,6 +8,7 @@ in constructors: a machine without triton has everything but these.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -21,6 +22,7 @@ from thirdeye.model.native.activate import ActivateKernel, XIELUKernel
 from thirdeye.model.native.layer_norm import HeadNormKernel, LayerNormKernel
 from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
+from thirdeye.model.native.states.delta_kernel import SigmoidMulKernel
 from thirdeye.model.parts.activations import XIELU
 from thirdeye.model.parts.layers import MLP, GatedMLP, LayerNorm, RMSNorm
 from thirdeye.model.parts.rope import Rotation
@@ -91,8 +93,7 @@ class NativeMLP(MLP):
 
 
 class FusedGatedMLP(GatedMLP):
-    """`GatedMLP` with the gate's activation and the product in one kernel: any activation on a CPU,
-    SiLU on a GPU."""
+    """`GatedMLP` with the gate's activation and the product in one kernel."""
 
     def __init__(self, part: GatedMLPPart, where: Placement) -> None:
         super().__init__(part, where)
@@ -100,9 +101,9 @@ class FusedGatedMLP(GatedMLP):
         if where.native:
             self._gate = ActivateKernel(where.native, part.activation, is_gated=True)
         else:
-            from thirdeye.model.kernels.silu_mul import silu_mul  # noqa: PLC0415
+            from thirdeye.model.kernels.gated_mul import gated_mul  # noqa: PLC0415
 
-            self._gate = silu_mul
+            self._gate = partial(gated_mul, activation=part.activation)
 
     def neurons(self, x: Tensor) -> Tensor:
         return self._gate(self.gate_up(x))
@@ -148,6 +149,7 @@ class FusedSelfAttention(SelfAttention):
         self._kernel: Any
         if where.native:
             self._kernel = RopeKVKernel(where.native)
+            self._multiply = SigmoidMulKernel(where.native)
         else:
             from thirdeye.model.kernels import rope_kv  # noqa: PLC0415
 

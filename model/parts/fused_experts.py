@@ -1,6 +1,7 @@
 """A layer of experts in kernels of our own: on a CPU in C, from tape or not; on a GPU in triton,
 where nothing of the choice is read on the host."""
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,7 +16,6 @@ from thirdeye.model.native.expert_kernels import (
     MixExpertsKernel,
     RouteKernel,
 )
-from thirdeye.model.parts.activations import gated_function
 from thirdeye.model.parts.experts import Experts, Router, Routing
 from thirdeye.model.parts.fused import FusedGatedMLP
 from thirdeye.model.parts.layers import GatedMLP
@@ -77,10 +77,10 @@ class FusedExperts(Experts):
                 f"'--quantize' {where.quantize} is not there for experts on a GPU: use 'none'."
             )
         super().__init__(part, where)
-        from thirdeye.model.kernels import grouped_matmul  # noqa: PLC0415  # needs triton
+        from thirdeye.model.kernels import gated_mul, grouped_matmul  # noqa: PLC0415  # need triton
 
         self._kernels: Any = grouped_matmul
-        self._gated = gated_function(part.experts[0].activation, where)
+        self._gated = partial(gated_mul.gated_mul, activation=part.experts[0].activation)
         experts = [expert for expert in self.experts if isinstance(expert, GatedMLP)]
         self._gate_up = _stacked([expert.gate_up for expert in experts], where)
         self._down = _stacked([expert.down for expert in experts], where)
@@ -88,8 +88,8 @@ class FusedExperts(Experts):
     def said(self, x: Tensor, routing: Routing) -> Tensor:
         groups = self._kernels.group_rows(routing.chosen, len(self.experts))
         rows = x.index_select(0, groups.tokens)
-        gate, up = self._kernels.grouped_matmul(rows, *self._gate_up, groups).chunk(2, dim=-1)
-        answers = self._kernels.grouped_matmul(self._gated(gate, up), *self._down, groups)
+        gate_up = self._kernels.grouped_matmul(rows, *self._gate_up, groups)
+        answers = self._kernels.grouped_matmul(self._gated(gate_up), *self._down, groups)
         return answers.index_select(0, groups.places).view(*routing.chosen.shape, -1)
 
 

@@ -59,12 +59,13 @@ class Rope(nn.Module):
         frequencies = inverse_frequencies(config, context or max_position_embeddings)
         angles = torch.outer(positions, frequencies)  # [max_pos, dim / 2]
         factor = config.scaling.attention_factor if config.scaling else 1.0
-        self.cos = (angles.cos() * factor).to(where.device, where.dtype)
-        self.sin = (angles.sin() * factor).to(where.device, where.dtype)
+        both = torch.stack((angles.cos(), angles.sin())) * factor
+        self._table = both.to(where.device, where.dtype)  # [2, max_pos, dim / 2], looked up at once
 
     def at(self, positions: Tensor) -> Rotation:
         """positions [T] -> the function that turns the heads of these T tokens."""
-        return Rotation(self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1))
+        cos, sin = self._table.index_select(1, positions)[:, :, None]  # [T, 1, dim / 2] each
+        return Rotation(cos, sin)
 
 
 class NoRope(nn.Module):

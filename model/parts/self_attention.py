@@ -4,6 +4,7 @@ the cache, and what the queries saw back into the stream.
 `project` and `keep` are the textbook; `model/parts/fused.py` has `keep` in one kernel.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from thirdeye.model.declare.block import (
 )
 from thirdeye.model.declare.parts import HeadNormPart, WideNormPart
 from thirdeye.model.parallel.parallel_linear import make_linear
+from thirdeye.model.parts.activations import multiply_by_sigmoid
 from thirdeye.model.parts.layers import Clip, RMSNorm
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement
@@ -143,13 +145,21 @@ class SelfAttention(nn.Module):
         if part.spec.alibi:
             self.slopes = alibi_slopes(part.spec.alibi, part.num_heads, where)
         self.output = make_linear(part.output, where)
+        self.gate = make_linear(part.gate, where) if part.gate else None
+        self.through_gate = self._gated if part.gate else ungated
+        self._multiply: Callable[[Tensor, Tensor], Tensor] = multiply_by_sigmoid
 
     def forward(
         self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
     ) -> Tensor:
         query = self.keep(x, batch, rotate, kv_cache)
         mixed = self.mix(query, kv_cache, plan)
-        return self.output(mixed.flatten(1))  # [T, hidden_size]
+        return self.output(self.through_gate(mixed.flatten(1), x))  # [T, hidden_size]
+
+    def _gated(self, mixed: Tensor, x: Tensor) -> Tensor:
+        """What the heads saw, [T, their channels], let through as each token's x says."""
+        assert self.gate is not None
+        return self._multiply(mixed, self.gate(x))
 
     def mix(self, query: Tensor, kv_cache: KVCache, plan: Any) -> Tensor:
         """The values that queries see, weighted: like query [T, num_heads, head_dim]."""
@@ -193,6 +203,10 @@ class SelfAttention(nn.Module):
         qkv = self.normed(x).view(len(x), -1, self.head_dim)
         query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)
         return query_key, value
+
+
+def ungated(mixed: Tensor, x: Tensor) -> Tensor:  # noqa: ARG001
+    return mixed
 
 
 def norm_then_turn(query_key: Tensor, norm: nn.Module, rotate: Rotation) -> Tensor:

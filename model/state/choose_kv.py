@@ -68,11 +68,16 @@ def check_int8(attention: str, dtype: torch.dtype, device: torch.device) -> None
 
 
 def make_kv_cache(
-    config: ModelConfig, num_blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+    config: ModelConfig,
+    num_blocks: int,
+    block_size: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    num_states: int = 0,
 ) -> KVCache:
-    """An empty cache whose keys and values are of this dtype."""
+    """An empty cache whose keys and values are of this dtype, with so many rows of states."""
     if dtype == FP8:
-        return Fp8KVCache(config, num_blocks, block_size, device)
+        return Fp8KVCache(config, num_blocks, block_size, device, num_states)
     if dtype == torch.int8:
-        return Int8KVCache(config, num_blocks, block_size, device)
-    return KVCache(config, num_blocks, block_size, dtype, device)
+        return Int8KVCache(config, num_blocks, block_size, device, num_states)
+    return KVCache(config, num_blocks, block_size, dtype, device, num_states)

@@ -5,20 +5,21 @@ table lists pages (Kwon et al. 2023, "PagedAttention"). Who owns which block is 
 business; here a block is a number.
 """
 
-import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from thirdeye.model.config import ModelConfig
-
-LINE = 64  # bytes that come from memory at once: a vector shall not begin in the midst of one
+from thirdeye.model.state.state_cache import StateCache
+from thirdeye.model.state.zeros import zeros
 
 
 class KVCache:
-    """`keys` and `values`, each [num_layers, num_blocks, block_size, num_kv_heads, head_dim]."""
+    """`keys` and `values`, each [num_layers, num_blocks, block_size, num_kv_heads, head_dim].
+
+    The layers are those that have any; what the others keep is in `states`.
+    """
 
     def __init__(
         self,
@@ -27,8 +28,10 @@ class KVCache:
         block_size: int,
         dtype: torch.dtype,
         device: torch.device,
+        num_states: int = 0,
     ) -> None:
-        layers, heads = config.num_hidden_layers, config.num_kv_heads
+        layers, heads = config.num_attention_layers, config.num_kv_heads
+        self.states = StateCache(config, num_states, device)
         shape = (layers, num_blocks, block_size, heads, config.head_dim)
         self.keys, self.values = (zeros(shape, dtype, device) for _ in range(2))
 
@@ -47,20 +50,9 @@ class KVCache:
             slots.index_copy_(0, slot_mapping, new.to(cache.dtype))
 
 
-def zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros that take memory only where they are written: on a CPU the system gives a page at its
-    first use, and torch's own zeros use them all."""
-    if device.type != "cpu":
-        return torch.zeros(shape, dtype=dtype, device=device)
-    size = math.prod(shape) * dtype.itemsize
-    pages = np.zeros(size + LINE, np.uint8)
-    start = -pages.ctypes.data % LINE
-    return torch.from_numpy(pages[start : start + size]).view(dtype).view(shape)
-
-
 def kv_bytes_per_block(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int:
     """Memory of one block over all layers, keys and values; in 8 bits with a scale a vector: for
     floats a byte, for integers a float32."""
-    vectors = 2 * config.num_hidden_layers * block_size * config.num_kv_heads
+    vectors = 2 * config.num_attention_layers * block_size * config.num_kv_heads
     scale = 0 if dtype.itemsize > 1 else 4 if dtype == torch.int8 else 1
     return vectors * (config.head_dim * dtype.itemsize + scale)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.linear.rounded import FP8, LARGEST_FP8
-from thirdeye.model.state.kv_cache import KVCache, zeros
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.zeros import zeros
 
 FRACTION_BITS = 23  # of float32: the exponent lies above
 FRACTION = (1 << FRACTION_BITS) - 1
@@ -41,9 +42,14 @@ class Fp8KVCache(KVCache):
     """`keys` and `values` as in `KVCache`, in float8, and exponents of one dimension less."""
 
     def __init__(
-        self, config: ModelConfig, num_blocks: int, block_size: int, device: torch.device
+        self,
+        config: ModelConfig,
+        num_blocks: int,
+        block_size: int,
+        device: torch.device,
+        num_states: int = 0,
     ) -> None:
-        super().__init__(config, num_blocks, block_size, FP8, device)
+        super().__init__(config, num_blocks, block_size, FP8, device, num_states)
         shape = tuple(self.keys.shape[:-1])
         self.key_exponents, self.value_exponents = (
             zeros(shape, torch.uint8, device) for _ in range(2)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.state.kv_cache import KVCache, zeros
+from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state.zeros import zeros
 
 LARGEST = 127.0  # on either side of zero
 SMALLEST = 1e-30  # a vector's largest number counts as this at least: zeros stay zeros
@@ -38,9 +39,14 @@ class Int8KVCache(KVCache):
     """`keys` and `values` as in `KVCache`, in int8, and scales of one dimension less."""
 
     def __init__(
-        self, config: ModelConfig, num_blocks: int, block_size: int, device: torch.device
+        self,
+        config: ModelConfig,
+        num_blocks: int,
+        block_size: int,
+        device: torch.device,
+        num_states: int = 0,
     ) -> None:
-        super().__init__(config, num_blocks, block_size, torch.int8, device)
+        super().__init__(config, num_blocks, block_size, torch.int8, device, num_states)
         shape = tuple(self.keys.shape[:-1])
         self.key_scales, self.value_scales = (zeros(shape, torch.float32, device) for _ in range(2))
 

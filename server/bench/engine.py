@@ -56,7 +56,12 @@ class EngineBench:
             plan.kv_dtype, plan.attention, self.dtype, self.device, self.where.quantize
         )
         self.model = random_model(self.config, plan.attention, self.where)
-        self.is_ahead = runs_ahead(plan.cuda_graphs, self.device, self.model.backend)
+        self.is_ahead = runs_ahead(
+            plan.cuda_graphs,
+            self.device,
+            self.model.backend,
+            has_states=self.config.state is not None,
+        )
         self.bandwidth = plan.bandwidth or measure_bandwidth(self.device)
         self.weight_bytes = weight_bytes_per_step(self.config, self.dtype)
         if self.where.quantize != "none":
@@ -85,9 +90,17 @@ class EngineBench:
                 8192 if self.is_cuda else 512, max_num_seqs, num_batched_tokens
             ),
             enable_prefix_caching=False,
+            num_states=max(2, max_num_seqs) if self.config.state else 0,
         )
         num_blocks = config.num_blocks + SCRAP_BLOCKS * self.is_ahead
-        cache = make_kv_cache(self.config, num_blocks, BLOCK_SIZE, self.kv_dtype, self.device)
+        cache = make_kv_cache(
+            self.config,
+            num_blocks,
+            BLOCK_SIZE,
+            self.kv_dtype,
+            self.device,
+            config.num_states,
+        )
         runner = ModelRunner(self.model, cache, config, self.device)
         if not self.is_ahead:
             return EngineCore(config, runner)

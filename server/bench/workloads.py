@@ -35,9 +35,9 @@ def prefill_operations(config: ModelConfig, num_tokens: int) -> int:
     """Of a prompt: 2 for each weight and token, less the head, which one row passes; and causal
     attention, half of all pairs scored and mixed."""
     counts = parameter_counts(config)
-    blocks = counts.attention + counts.mlp + counts.router - idle_parameters(config)
+    blocks = counts.attention + counts.state + counts.mlp + counts.router - idle_parameters(config)
     head = config.vocab_size * config.hidden_size
-    heads = config.num_heads * config.head_dim * config.num_hidden_layers
+    heads = config.num_heads * config.head_dim * config.num_attention_layers
     return 2 * (blocks * num_tokens + head) + 2 * num_tokens**2 * heads
 
 

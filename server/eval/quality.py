@@ -75,7 +75,12 @@ class Reader:
     def make_cache(self, num_blocks: int) -> KVCache:
         """As a server would have it, empty."""
         cache: KVCache = make_kv_cache(
-            self.model.config, num_blocks, BLOCK_SIZE, self._kv_dtype, torch.device("cpu")
+            self.model.config,
+            num_blocks,
+            BLOCK_SIZE,
+            self._kv_dtype,
+            torch.device("cpu"),
+            num_states=1,
         )
         return cache
 

@@ -76,6 +76,7 @@ def describe(
         num_blocks=config.num_blocks,
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
+        num_states=config.num_states,
         numerics=numerics,
         memory=memory,
         num_ranks=where.ranks.size,

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from thirdeye.model.attention.triton import TritonAttention
+from thirdeye.model.memory_estimate import bytes_per_state
 from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
@@ -65,7 +66,10 @@ def try_step(
     if num_tokens is None:
         num_tokens = default_batched_tokens(device.type, recipe.scheduling.max_num_seqs)
     context = model.config.max_position_embeddings
-    sizes = trial_config(num_tokens, recipe.scheduling.max_num_seqs, BLOCK_SIZE, context)
+    has_states = model.config.state is not None
+    sizes = trial_config(
+        num_tokens, recipe.scheduling.max_num_seqs, BLOCK_SIZE, context, has_states=has_states
+    )
     make_core = partial(_make_core, recipe, model, kv_dtype, device, rank_group)
     usage = profile_memory(make_core, sizes, memory, granted_share(recipe))
     shared = shared_bytes(recipe, model)
@@ -101,15 +105,23 @@ def _make_core(
     config: EngineConfig,
 ) -> tuple[EngineCore, int]:
     """An engine as it will be served, but for the captures, and the bytes of its cache."""
-    rank_group.init_caches(config.num_blocks, config.block_size, is_trial=True)
     own = rank_config(model.config, model.ranks.size)
+    num_states = config.num_states
+    rank_group.init_caches(
+        config.num_blocks, config.block_size, is_trial=True, num_states=num_states
+    )
     is_ahead = runs_ahead(
-        recipe.kernels.cuda_graphs, device, model.backend, recipe.placement.tensor_parallel
+        recipe.kernels.cuda_graphs,
+        device,
+        model.backend,
+        recipe.placement.tensor_parallel,
+        has_states=own.state is not None,
     )
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
-    cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
+    cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device, num_states)
     runner = ModelRunner(rank_group.wrap(model), cache, config, device)
     size = num_blocks * kv_bytes_per_block(own, config.block_size, kv_dtype)
+    size += num_states * bytes_per_state(own)
     if not is_ahead:
         return EngineCore(config, runner), size
     longest = recipe.scheduling.max_model_len or model.config.max_position_embeddings

@@ -19,6 +19,7 @@ import torch
 from thirdeye.model.attention.choose_attention import choose_attention
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.loading.layer_loader import ModelLoader
+from thirdeye.model.memory_estimate import bytes_per_state
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.placement import Placement
@@ -26,7 +27,7 @@ from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
 from thirdeye.model.transformer import Transformer
 from thirdeye.server import logs
-from thirdeye.server.engine.cache.kv_budget import plan_kv
+from thirdeye.server.engine.cache.kv_budget import plan_kv, plan_states
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.warmup import prompt_lengths, warm_up
 from thirdeye.server.engine.distributed.leader import end_process
@@ -103,14 +104,22 @@ def load_engine(
     budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
     config = engine_config(recipe, own, kv_dtype, device, budget)
     is_ahead = runs_ahead(
-        recipe.kernels.cuda_graphs, device, model.backend, recipe.placement.tensor_parallel
+        recipe.kernels.cuda_graphs,
+        device,
+        model.backend,
+        recipe.placement.tensor_parallel,
+        has_states=own.state is not None,
     )
     if is_ahead:  # a guess needs the token before it, which the host does not know yet
         config = msgspec.structs.replace(config, num_draft_tokens=0)
     inspection_rows = min(MAX_ROWS, config.max_num_batched_tokens)
-    rank_group.init_caches(config.num_blocks, config.block_size, inspection_rows)
+    rank_group.init_caches(
+        config.num_blocks, config.block_size, inspection_rows, num_states=config.num_states
+    )
     num_blocks = config.num_blocks + SCRAP_BLOCKS * is_ahead
-    kv_cache = make_kv_cache(own, num_blocks, config.block_size, kv_dtype, device)
+    kv_cache = make_kv_cache(
+        own, num_blocks, config.block_size, kv_dtype, device, config.num_states
+    )
     launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
     runner = ModelRunner(
         rank_group.wrap(model), kv_cache, config, device, choose_sampler(where.native)
@@ -202,8 +211,12 @@ def engine_config(
 
     `model` is a rank's; so many bytes of keys and values fit on each.
     """
+    state_size = bytes_per_state(model)
+    num_states = plan_states(
+        budget=budget, bytes_per_state=state_size, max_num_seqs=recipe.scheduling.max_num_seqs
+    )
     num_blocks, max_model_len = plan_kv(
-        budget=budget,
+        budget=budget - num_states * state_size,
         bytes_per_block=kv_bytes_per_block(model, BLOCK_SIZE, kv_dtype),
         block_size=BLOCK_SIZE,
         context=model.max_position_embeddings,
@@ -218,6 +231,7 @@ def engine_config(
         max_model_len=max_model_len,
         num_blocks=num_blocks,
         block_size=BLOCK_SIZE,
+        num_states=num_states,
         max_num_seqs=recipe.scheduling.max_num_seqs,
         max_num_batched_tokens=num_tokens,
         step_seconds=step_seconds,

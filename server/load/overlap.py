@@ -19,16 +19,25 @@ SCRAP_BLOCKS = 1  # of the KV cache, behind those that the scheduler knows
 
 
 def runs_ahead(
-    choice: str, device: torch.device, backend: AttentionBackend, num_ranks: int = 1
+    choice: str,
+    device: torch.device,
+    backend: AttentionBackend,
+    num_ranks: int = 1,
+    *,
+    has_states: bool = False,
 ) -> bool:
     """`choice` is auto, on or off. Raises ValueError where `on` cannot be."""
-    reason = _why_not(device, backend, num_ranks)
+    reason = _why_not(device, backend, num_ranks, has_states)
     if choice == "on" and reason:
         raise ValueError(f"'--cuda-graphs' on is not possible {reason}; use '--cuda-graphs off'.")
     return choice == "on" or (choice == "auto" and device.type == "cuda" and not reason)
 
 
-def _why_not(device: torch.device, backend: AttentionBackend, num_ranks: int) -> str:
+def _why_not(
+    device: torch.device, backend: AttentionBackend, num_ranks: int, has_states: bool
+) -> str:
+    if has_states:
+        return "with layers that keep a state, whose rows are chosen step by step"
     if num_ranks > 1:
         return "with '--tensor-parallel', whose ranks are told each step by messages"
     if device.type == "cuda" and not isinstance(backend, TritonAttention):

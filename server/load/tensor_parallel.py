@@ -11,6 +11,7 @@ import msgspec
 import torch
 
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.memory_estimate import bytes_per_state
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import kv_bytes_per_block
 from thirdeye.server.engine.cache.kv_budget import kv_budget
@@ -106,7 +107,12 @@ def rank_kv_budget(
     the whole model's."""
     token = kv_bytes_per_block(config, 1, dtype)
     budget = kv_budget(
-        device, recipe.cache.kv_memory_bytes, recipe.cache.gpu_memory_utilization, dtype, token
+        device,
+        recipe.cache.kv_memory_bytes,
+        recipe.cache.gpu_memory_utilization,
+        dtype,
+        token,
+        bytes_per_state(config),
     )
     is_shared = device.type == "cpu" and recipe.cache.kv_memory_bytes is None
     return budget // recipe.placement.tensor_parallel if is_shared else budget

@@ -29,6 +29,9 @@ export async function* stream(response) {
   }
 }
 
+/** The card of the model that is to answer: the one of this name while it is served, else the chosen one. */
+export const cardOf = (name) => server.models.find(({ id }) => id === name) ?? { id: server.model, max_model_len: server.context };
+
 /** What a GET adds to its query, where there is a choice. */
 export const ofModel = () => (server.models.length > 1 ? `&model=${encodeURIComponent(server.model)}` : "");
 

@@ -21,6 +21,7 @@ from transformers import (
 
 from tests.architectures.gguf_forms import relative_gguf
 from tests.weights.tiny import gpt2_gguf, llama_gguf
+from thirdeye.model.config import ModelConfig
 
 VOCAB_SIZE = 97
 SIZES = {
@@ -40,6 +41,7 @@ class Case:
     gguf: WriteGGUF | None
     is_shared: bool = True  # whether two ranks can share it
     corrected: Callable[[Any], None] = lambda model: None  # of what transformers does not do right
+    as_written: Callable[[ModelConfig], ModelConfig] = lambda config: config  # of a GGUF file's
 
 
 def relative(

@@ -49,7 +49,8 @@ def load(
 
 
 def make_cache(model: Transformer) -> KVCache:
-    return KVCache(rank_config(model.config, model.ranks.size), 5, 16, torch.float32, CPU)
+    own = rank_config(model.config, model.ranks.size)
+    return KVCache(own, 5, 16, torch.float32, CPU, num_states=1)
 
 
 def step(model: Transformer, cache: KVCache, token_ids: list[int], past: int) -> Tensor:

@@ -3,5 +3,6 @@
 from tests.architectures.cases import CASES as RELATIVES
 from tests.architectures.classic_cases import CLASSIC
 from tests.architectures.expert_cases import EXPERTS
+from tests.architectures.states.state_cases import STATES
 
-CASES = RELATIVES | CLASSIC | EXPERTS
+CASES = RELATIVES | CLASSIC | EXPERTS | STATES

@@ -1,23 +1,27 @@
 """A server of several models on the page: one is picked, and its first question loads it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import uvicorn
 
 from tests.api.pool.fakes import member
+from tests.api.support import eventually, fake_engine, says
 from tests.api.threaded_server import ThreadedServer
 from tests.browser.conftest import until, visit
+from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.pool.model_pool import ModelPool
 from thirdeye.server.api.pool.pool_state import PoolState
 from thirdeye.server.launch.asgi_app import create_pool_app
 from thirdeye.server.transport.connection_guard import GuardedProtocol
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
-    pool = ModelPool([member(name)[0] for name in ("small", "big")], 2)
+@contextmanager
+def pool_of(**engines: FakeEngine) -> Iterator[str]:
+    """The address of a server of these models."""
+    pool = ModelPool([member(name, engine=engine)[0] for name, engine in engines.items()], 2)
     state = PoolState(pool)
     state.ready()
     app = create_pool_app(pool, state)
@@ -27,6 +31,12 @@ def url() -> Iterator[str]:
     server = ThreadedServer(config)
     yield f"http://127.0.0.1:{server.start()}"
     server.stop()
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    with pool_of(small=fake_engine(says("I am small.")), big=fake_engine(says("I am big."))) as url:
+        yield url
 
 
 def ask(page: Any) -> None:
@@ -51,3 +61,22 @@ def test_a_model_is_picked_and_answers(browser: Any, url: str) -> None:
         page.wait_for_selector(
             "#timeline-status:has-text('live'), #timeline-status:has-text('Live')"
         )
+
+
+def test_an_answer_is_ended_by_the_model_that_began_it(browser: Any) -> None:
+    """Though another was picked meanwhile."""
+    small, big = fake_engine(says("I am small.")), fake_engine(says("I am big."), hang_after=4)
+    with pool_of(small=small, big=big) as url, visit(browser, url) as seen:
+        page = seen.page
+        page.wait_for_selector("#picker:not([hidden])")
+        page.select_option("#picker", "big")
+        until(page, "document.querySelector('#model').textContent.startsWith('big')")
+        ask(page)
+        until(page, "document.querySelector('.assistant .body')?.innerText === 'I am'")
+        page.click("#stop")
+        page.select_option("#picker", "small")
+        until(page, "document.querySelector('#model').textContent.startsWith('small')")
+        page.click("button:has-text('Continue')")
+        eventually(lambda: len(big.requests) == 2)
+        assert bytes(big.requests[1].answer_token_ids) == b"I a"
+        assert small.requests == []

@@ -20,6 +20,8 @@ from tests.fake_gpu.engine import MULTIPROCESSORS, pretending
 from tests.gpu.attention import attend_by, decode_case
 from tests.model.tiny import LLAMA
 from thirdeye.model.attention.triton import TritonAttention
+from thirdeye.model.kernels.begin_step import begin_step
+from thirdeye.model.kernels.choose_tokens import choose_tokens
 from thirdeye.model.kernels.rope_kv import rope_and_write
 from thirdeye.model.parts.rope import Rope
 from thirdeye.model.placement import Placement
@@ -27,10 +29,11 @@ from thirdeye.model.state.kv_fp8 import Fp8KVCache
 
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 CPU = torch.device("cpu")
+OF_A_STEPS_ENDS = ("begin_step_kernel", "limits_kernel", "masses_kernel", "pick_kernel")
 
 
 def main() -> None:
-    notes = driver.install("paged_attention_kernel", "rope_kv_kernel")
+    notes = driver.install("paged_attention_kernel", "rope_kv_kernel", *OF_A_STEPS_ENDS)
     with torch.inference_mode(), pretending():
         attend_by(
             TritonAttention(num_multiprocessors=MULTIPROCESSORS),
@@ -42,6 +45,9 @@ def main() -> None:
         turns = Rope(config, 64, Placement(torch.float32, CPU)).at(torch.arange(3))
         qkv = torch.zeros(3, 8 * LLAMA.head_dim)
         rope_and_write(qkv, turns.cos, turns.sin, torch.arange(3), *cache.layer(0))
+        table = torch.zeros(5, 48, dtype=torch.int32)
+        begin_step(torch.zeros(4, dtype=torch.int32), table, first_block=16, block_size=16)
+        choose_tokens(torch.zeros(4, 128256), table, torch.arange(4), advance=True)
     report = {name: facts(machine_code) for name, machine_code in notes.compiled.items()}
     print(json.dumps(report))
 

@@ -1,5 +1,6 @@
 """What the compiler makes of kernels for an H100, read off its own files."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,3 +31,17 @@ def test_decode_attention_loads_ahead(report: dict[str, dict[str, Any]]) -> None
     assert kernel["stack"] == 0
     assert REGISTERS_OF_A_MULTIPROCESSOR // (THREADS * kernel["registers"]) >= 3
     assert SHARED_OF_A_MULTIPROCESSOR // kernel["shared"] >= 3
+
+
+def test_nothing_is_spilled(report: dict[str, dict[str, Any]]) -> None:
+    """What has no register lies in memory, and is read from there in every round of a loop."""
+    assert {"limits_kernel", "pick_kernel", "begin_step_kernel"} < set(report)
+    assert {name: kernel["stack"] for name, kernel in report.items() if kernel["stack"]} == {}
+
+
+def test_a_cache_can_be_filled_in_advance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Machine code lies in a folder that may go elsewhere; of one check here."""
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    asked = child.run("tests.fake_gpu.fill_cache", "fp8 cache writes")
+    number = int(asked["fp8 cache writes"].split(",")[0])
+    assert len(list(tmp_path.rglob("*.cubin"))) == number > 0

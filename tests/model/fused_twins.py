@@ -7,7 +7,7 @@ last bits of fp32; in bf16 a rotated channel is rounded once instead of three ti
 import torch
 from torch import Tensor
 
-from tests.model.steps import Row, make_batch
+from tests.model.steps import Row, make_batch, to_device
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import (
@@ -86,8 +86,7 @@ def scattered(where: Placement) -> ForwardBatch:
     """A chunk behind a past and a single token, in blocks that are out of order."""
     rows = [Row([1, 2, 3, 4, 5], 3, [6, 1, 4]), Row([7], 5, [2, 5])]
     batch = make_batch(rows, 4)
-    fields = {f: getattr(batch, f).to(where.device) for f in ForwardBatch.__slots__}
-    return ForwardBatch(**fields)
+    return to_device(batch, where.device)
 
 
 def heads_config(head_dim: int, dim: int, norms: str) -> ModelConfig:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.batch import ForwardBatch, count_singles
 
 
 @dataclass(frozen=True)
@@ -46,4 +47,12 @@ def make_batch(rows: Sequence[Row], block_size: int, logits: str = "last") -> Fo
         seq_lens=torch.tensor([row.seq_len for row in rows], dtype=torch.int32),
         block_table=torch.tensor(table, dtype=torch.int32),
         logits_indices=torch.tensor(list(wanted[logits]), dtype=torch.int64),
+        num_singles=count_singles(len(row.token_ids) for row in rows),
+    )
+
+
+def to_device(batch: ForwardBatch, device: torch.device) -> ForwardBatch:
+    fields = {name: getattr(batch, name) for name in ForwardBatch.__slots__}
+    return ForwardBatch(
+        **{name: f.to(device) if isinstance(f, Tensor) else f for name, f in fields.items()}
     )

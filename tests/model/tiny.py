@@ -11,6 +11,7 @@ from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.config import Alibi, AttentionSpec, ModelConfig, RopeConfig
 from thirdeye.model.native.library import Library
 from thirdeye.model.state.kv_cache import KVCache
+from thirdeye.model.state_spec import DeltaNetSpec, ShortConvSpec
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.bench.model_shapes import GPT2_XL, TINY
 
@@ -36,6 +37,17 @@ MIXED = dataclasses.replace(  # every way to attend, two rotary tables and a lay
         AttentionSpec(None, scale=0.5, alibi=Alibi(scale=0.5)),
         AttentionSpec(NEAR, scale=0.2, window=70, softcap=1.5, sinks=True),
     ),
+)
+
+HYBRID = dataclasses.replace(  # layers that keep a state beside those that attend
+    LLAMA,
+    num_hidden_layers=3,
+    state=ShortConvSpec(channels=32, kernel=3),
+    state_layers=(1,),
+)
+
+DELTA = dataclasses.replace(
+    HYBRID, attention_gate=True, state=DeltaNetSpec(2, 4, key_size=8, value_size=12, kernel=4)
 )
 
 GPT2 = dataclasses.replace(

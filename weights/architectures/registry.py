@@ -45,6 +45,9 @@ from thirdeye.weights.architectures.relatives.olmo import OLMO2, OLMO3
 from thirdeye.weights.architectures.relatives.phi3 import PHI3
 from thirdeye.weights.architectures.relatives.stablelm import STABLELM
 from thirdeye.weights.architectures.relatives.starcoder2 import STARCODER2
+from thirdeye.weights.architectures.states.lfm2 import LFM2
+from thirdeye.weights.architectures.states.qwen3_5 import QWEN3_5, QWEN3_5_MOE
+from thirdeye.weights.architectures.states.qwen3_next import QWEN3_NEXT
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.suggest import close_names
 
@@ -96,6 +99,10 @@ ARCHITECTURES = (
     GLM4_MOE,
     ERNIE4_5_MOE,
     GPT_OSS,
+    LFM2,
+    QWEN3_NEXT,
+    QWEN3_5,
+    QWEN3_5_MOE,
 )
 
 

@@ -37,6 +37,8 @@ WRAPPERS = {
     "idefics3": Wrapper("llama", is_tied=False, others=IDEFICS),
     "smolvlm": Wrapper("llama", is_tied=False, others=IDEFICS),
     "internvl": Wrapper("qwen2", is_tied=True),
+    "qwen3_5": Wrapper("qwen3_5_text", is_tied=False, others=("visual.",)),
+    "qwen3_5_moe": Wrapper("qwen3_5_moe_text", is_tied=False, others=("visual.",)),
     "lighton_ocr": Wrapper("qwen3", is_tied=True, others=("vision_encoder.", "vision_projection.")),
 }
 

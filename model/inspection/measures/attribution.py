@@ -55,7 +55,7 @@ class Attributing:
     def add(self, trace: LayerTrace) -> Generator[None, None, None]:
         """What the layer adds at the position: [num_heads, d], [d], [d], [d] in float64."""
         block, at = trace.block, slice(self._position, self._position + 1)
-        attention, z = block.attention, trace.z[at]
+        attention, z = block.self_attention, trace.z[at]
         num_heads = self._model.config.num_heads
         parts = []
         for first in range(0, num_heads, self._max_rows):

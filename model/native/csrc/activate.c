@@ -19,12 +19,6 @@ struct activate_args {
     int num_rows, size, kind, is_gated;
 };
 
-static inline floats negative(floats x) { return f_sub(f_zero(), x); }
-
-static inline floats silu16(floats x) {
-    return f_div(x, f_add(exp16(negative(x)), f_all(1.0f)));
-}
-
 static inline floats gelu_tanh16(floats x) {
     floats cube = f_mul(f_mul(x, x), x);
     floats inner = f_fma(cube, f_all(0.044715f), x);

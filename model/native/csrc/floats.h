@@ -1,4 +1,4 @@
-/* What the kernels in floats share: the exponential.
+/* What the kernels in floats share: the exponential, and what is made of it.
  *
  * A function of one lane never looks at another, so a number's bits do not depend on its neighbours.
  */
@@ -28,5 +28,10 @@ INLINE floats exp16(floats x) {
     e = f_fma(e, r, f_all(1.0f));
     return f_times_power(e, n);
 }
+
+INLINE floats negative(floats x) { return f_sub(f_zero(), x); }
+
+/* x sigmoid(x) */
+INLINE floats silu16(floats x) { return f_div(x, f_add(exp16(negative(x)), f_all(1.0f))); }
 
 #endif

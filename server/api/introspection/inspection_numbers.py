@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Sequence
+from math import prod
 from typing import Any, Literal
 
 from msgspec import Struct
@@ -43,7 +44,7 @@ def nested(flat: Sequence[object], shape: Sequence[int]) -> list[object]:
     """Row-major values in lists of lists: 6 values of shape [2, 3] are two lists of three."""
     if len(shape) == 1:
         return list(flat)
-    size = len(flat) // shape[0]
+    size = prod(shape[1:])
     return [nested(flat[i * size : (i + 1) * size], shape[1:]) for i in range(shape[0])]
 
 

@@ -113,6 +113,10 @@ class BlockPool:
             block_ids.append(block_id)
         return block_ids
 
+    def find(self, block_hash: bytes) -> int | None:
+        """The block of this hash; its tokens are not compared."""
+        return self._found.get(block_hash)
+
     def num_free_among(self, block_ids: Iterable[int]) -> int:
         return sum(self._blocks[block_id].ref_count == 0 for block_id in block_ids)
 
@@ -123,6 +127,11 @@ class BlockPool:
         if block_hash not in self._found:
             block.block_hash, block.token_ids = block_hash, token_ids
             self._found[block_hash] = block_id
+
+    def forget_first(self, block_id: int) -> None:
+        """Let a free block not be found, and be the next to be taken."""
+        self._forget(block_id)
+        self._free.move_to_end(block_id, last=False)
 
     def forget_unheld(self) -> None:
         """Let no block be found that nobody holds. Blocks that are held stay as they are."""

@@ -8,6 +8,7 @@ GIB = 1 << 30
 CPU_SHARE = 0.5  # of the memory free at start: the rest belongs to the user's other programs
 CPU_DEFAULT = 4 * GIB // 5  # in fp32: 32 users of the default model, and 1 GB in all with 8 bits
 CPU_LEAST_TOKENS = 4096  # of a larger model: one long chat
+CPU_LEAST_STATES = 24  # of a model that keeps states: eight sequences, and snapshots
 CUDA_SHARE = 0.9  # of the card, weights and all, where no trial step tells: see `profile_run.py`
 
 
@@ -17,11 +18,13 @@ def kv_budget(
     share: float = CUDA_SHARE,
     dtype: torch.dtype = torch.float32,
     bytes_per_token: int = 0,
+    bytes_per_state: int = 0,
 ) -> int:
     """Bytes for the KV cache: what was asked for, else a default that leaves the machine usable.
 
     Call it after the weights are loaded: on a GPU they count as used. `bytes_per_token`: on a CPU
-    the default holds `CPU_LEAST_TOKENS` of so many.
+    the default holds `CPU_LEAST_TOKENS` of so many, `bytes_per_state`: or `CPU_LEAST_STATES` in
+    half of it.
 
     Raises ValueError if more was asked for than the machine has.
     """
@@ -36,7 +39,7 @@ def kv_budget(
         free, total = torch.cuda.mem_get_info(device)
         return max(0, free - int(total * (1 - share)))
     default = CPU_DEFAULT * dtype.itemsize // torch.float32.itemsize  # for the same tokens
-    least = CPU_LEAST_TOKENS * bytes_per_token
+    least = max(CPU_LEAST_TOKENS * bytes_per_token, 2 * CPU_LEAST_STATES * bytes_per_state)
     return min(max(default, least), int(free_memory() * CPU_SHARE))
 
 
@@ -76,6 +79,24 @@ def plan_kv(
             "raise it."
         )
     return num_blocks, max_model_len
+
+
+def plan_states(*, budget: int, bytes_per_state: int, max_num_seqs: int) -> int:
+    """How many states there are: one for each sequence that may run and twice as many snapshots,
+    but no more than fit into half of a KV budget in bytes. Fewer sequences run at once if there are
+    fewer. 0 for a model that keeps none.
+
+    Raises ValueError if the budget does not even hold two.
+    """
+    if not bytes_per_state:
+        return 0
+    room = budget // 2 // bytes_per_state
+    if room < 2:
+        raise ValueError(
+            f"'--kv-memory': a sequence's state takes {bytes_per_state / GIB:.3f} GiB, and half of "
+            f"{budget / GIB:.3f} GiB must hold two: raise it."
+        )
+    return min(room, max(2, 3 * max_num_seqs))
 
 
 def needed_gib(tokens: int, block_size: int, bytes_per_block: int) -> float:

@@ -118,7 +118,12 @@ class MeasuredKVBudget:
 
 
 def trial_config(
-    max_num_batched_tokens: int, max_num_seqs: int, block_size: int, context: int
+    max_num_batched_tokens: int,
+    max_num_seqs: int,
+    block_size: int,
+    context: int,
+    *,
+    has_states: bool = False,
 ) -> EngineConfig:
     """An engine that holds no more than the trial's own tokens."""
     length = -(-max_num_batched_tokens // max_num_seqs)  # rounded up: together they fill a step
@@ -127,6 +132,7 @@ def trial_config(
         max_model_len=longest,
         num_blocks=2 * max_num_seqs * -(-longest // block_size) + 1,  # none waits for a block
         block_size=block_size,
+        num_states=max(2, max_num_seqs) if has_states else 0,
         max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens,
         enable_prefix_caching=False,

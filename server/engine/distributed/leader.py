@@ -80,9 +80,10 @@ class RankGroup:
         max_inspection_rows: int = 1,
         *,
         is_trial: bool = False,
+        num_states: int = 0,
     ) -> None:
-        """Caches of so many blocks; those of a trial before are given back."""
-        self.broadcast(InitCache(num_blocks, block_size, max_inspection_rows, is_trial))
+        """Caches of so many blocks and states; those of a trial before are given back."""
+        self.broadcast(InitCache(num_blocks, block_size, max_inspection_rows, is_trial, num_states))
 
     def broadcast(self, message: ToRank) -> None:
         """All ranks hear the same, in the same order."""

@@ -54,6 +54,7 @@ class InitCache(Struct, frozen=True, tag=True):
     block_size: int
     max_inspection_rows: int  # of a piece of an inspection
     is_trial: bool
+    num_states: int = 0
 
 
 class Measure(Struct, frozen=True, tag=True):
@@ -99,17 +100,23 @@ FromRank = Started | Loading | Loaded | Measured | Failed | Heartbeat
 
 def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:
     """On a GPU one copy to the host, of all fields together."""
-    fields = [getattr(batch, field.name) for field in dataclasses.fields(batch)]
+    instead = {  # of what is no tensor
+        "num_singles": torch.tensor([batch.num_singles], device=batch.input_ids.device),
+        "state_spans": batch.positions[:0] if batch.state_spans is None else batch.state_spans,
+    }
+    names = [field.name for field in dataclasses.fields(batch)]
+    fields = [instead[name] if name in instead else getattr(batch, name) for name in names]
     data = torch.cat([field.flatten().to(torch.int32) for field in fields]).cpu()
     return Compute([field.numel() for field in fields], data.numpy().tobytes(), has_hidden)
 
 
 def unpack_batch(message: Compute, device: torch.device) -> ForwardBatch:
     """On a GPU one copy to the device."""
-    data = torch.from_numpy(np.frombuffer(message.data, np.int32).copy()).to(device)
-    input_ids, positions, slots, starts, seq_lens, table, indices = data.split_with_sizes(
-        message.sizes
-    )
+    words = np.frombuffer(message.data, np.int32).copy()
+    data = torch.from_numpy(words).to(device)
+    *tensors, spans = data.split_with_sizes(message.sizes)
+    input_ids, positions, slots, starts, seq_lens, table, indices, _ = tensors
+    num_singles = int(words[len(words) - message.sizes[-1] - 1])
     return ForwardBatch(
         input_ids=input_ids.long(),
         positions=positions.long(),
@@ -118,4 +125,6 @@ def unpack_batch(message: Compute, device: torch.device) -> ForwardBatch:
         seq_lens=seq_lens,
         block_table=table.view(len(seq_lens), -1),
         logits_indices=indices.long(),
+        num_singles=num_singles,
+        state_spans=spans.view(-1, 4) if len(spans) else None,
     )

@@ -62,7 +62,14 @@ class RankModel:
 
     def make_cache(self, sizes: InitCache) -> KVCache:
         own = rank_config(self.model.config, self.model.ranks.size)
-        return make_kv_cache(own, sizes.num_blocks, sizes.block_size, self.kv_dtype, self.device)
+        return make_kv_cache(
+            own,
+            sizes.num_blocks,
+            sizes.block_size,
+            self.kv_dtype,
+            self.device,
+            sizes.num_states,
+        )
 
 
 Load = Callable[[Join, Callable[[], None]], RankModel]

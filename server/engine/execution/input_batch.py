@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.batch import ForwardBatch, count_singles
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 Int32s = NDArray[np.int32]
@@ -21,6 +21,7 @@ def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> Forwar
     query_start_loc = make_query_start_loc(rows)
     positions = make_positions(rows, query_start_loc)
     tables = make_block_table(rows, block_size)
+    has_states = bool(rows[0].state_spans)
 
     def tensor(array: NDArray[np.integer]) -> torch.Tensor:
         host = torch.from_numpy(array)
@@ -36,6 +37,8 @@ def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> Forwar
         seq_lens=tensor(np.array([row.end for row in rows], np.int32)),
         block_table=tensor(tables),
         logits_indices=tensor(make_logits_indices(rows, query_start_loc)),
+        num_singles=count_singles(row.num_scheduled_tokens for row in rows),
+        state_spans=tensor(make_state_spans(rows, query_start_loc)) if has_states else None,
     )
 
 
@@ -82,3 +85,15 @@ def make_logits_indices(rows: list[PlanRow], query_start_loc: Int32s) -> Int64s:
         end = offset + row.num_scheduled_tokens
         indices += range(end - row.num_samples, end)
     return np.array(indices, np.int64)
+
+
+def make_state_spans(rows: list[PlanRow], query_start_loc: Int32s) -> Int32s:  # [P, 4]
+    """Of each span its first place in the step, its tokens, and its rows of the state cache."""
+    spans: list[tuple[int, int, int, int]] = []
+    for row, offset in zip(rows, query_start_loc.tolist(), strict=False):
+        start = row.start
+        for span in row.state_spans:
+            first = offset + start - row.start
+            spans.append((first, span.end - start, span.source, span.target))
+            start = span.end
+    return np.array(spans, np.int32)

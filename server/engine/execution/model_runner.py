@@ -25,13 +25,13 @@ from thirdeye.server.engine.execution.input_batch import build_batch
 from thirdeye.server.engine.execution.logit_rows import LogitSpan, make_spans, samples_of
 from thirdeye.server.engine.grammar.bitmask import is_complete
 from thirdeye.server.engine.interface.engine_config import EngineConfig
+from thirdeye.server.engine.interface.pooling import FRACTION_BITS, MAX_HIDDEN
 from thirdeye.server.engine.interface.step_result import BROKEN_LOGITS, RowResult, StepResult
 from thirdeye.server.engine.interface.types import TokenLogprobs
 from thirdeye.server.engine.sampling.host_sampler import HostSampler
 from thirdeye.server.engine.sampling.logits_processors import make_processors
 from thirdeye.server.engine.sampling.logprobs import token_logprobs
 from thirdeye.server.engine.sampling.sampler import NO_TOKEN, Sampler, sample
-from thirdeye.server.engine.scheduling.pooling import FRACTION_BITS, MAX_HIDDEN
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 Cache = TypeVar("Cache", contravariant=True)

@@ -34,15 +34,17 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
 
     `max_num_batched_tokens` bounds the tokens of one step, `max_num_seqs` its rows. A sequence may
     hold `max_model_len` tokens, prompt and answer together. KV lives in `num_blocks` blocks of
-    `block_size`. Timeouts are in seconds since a request's arrival, 0 is none: `queue_timeout` for
-    its first step, `request_timeout` for its last. A step may verify up to `num_draft_tokens`
-    guesses for each decoding sequence, as long as it has no more than `max_tokens_with_drafts`
-    tokens in all; see docs/speculation.md.
+    `block_size`; a model with layers that keep a state has `num_states` rows of such, one for each
+    running sequence, the others for snapshots. Timeouts are in seconds since a request's arrival,
+    0 is none: `queue_timeout` for its first step, `request_timeout` for its last. A step may verify
+    up to `num_draft_tokens` guesses for each decoding sequence, as long as it has no more than
+    `max_tokens_with_drafts` tokens in all; see docs/speculation.md.
     """
 
     max_model_len: int
     num_blocks: int
     block_size: int = BLOCK_SIZE
+    num_states: int = 0  # 0: no layer keeps a state
     max_num_seqs: int = 64
     max_num_batched_tokens: int = 512
     step_seconds: float = 0.0  # a step's tokens are measured out to last so long; 0: not measured
@@ -65,4 +67,9 @@ class EngineConfig(Struct, frozen=True, kw_only=True):
                 f"{self.num_blocks} KV blocks of {self.block_size} hold "
                 f"{self.num_blocks * self.block_size} tokens, fewer than 'max_model_len' "
                 f"({self.max_model_len}): lower it or give more memory."
+            )
+        if self.num_states == 1:
+            raise ValueError(
+                "'num_states' must be at least 2, or 0 for a model without states, got 1: a "
+                "sequence goes on from a snapshot into a state of its own."
             )

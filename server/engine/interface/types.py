@@ -164,6 +164,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     num_blocks: int
     block_size: int
     max_num_seqs: int
+    num_states: int = 0  # of a model whose layers keep some: of sequences, and snapshots
     numerics: str = ""  # all else that decides bits: library, kernels, threads, instruction set
     memory: str = ""  # where a GPU's goes, as measured at start
     num_ranks: int = 1  # processes that compute the model together

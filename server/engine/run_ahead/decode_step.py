@@ -141,6 +141,7 @@ class DecodeGraphs:
             seq_lens=rows.seq_lens,
             block_table=rows.block_table,
             logits_indices=self._indices[:bucket],
+            num_singles=bucket,
         )
         return DecodeRows(rows.slots, rows.positions, batch)
 
@@ -159,10 +160,11 @@ class DecodeGraphs:
             seq_lens=(positions + 1).int(),
             block_table=block_table,
             logits_indices=self._indices[:bucket],
+            num_singles=bucket,
         )
         return DecodeRows(slots, positions, batch)
 
     def _end(self, logits: Tensor, slots: Tensor, positions: Tensor, mode: SamplingMode) -> None:
         """logits [B, vocab_size] -> the rows' next tokens, one position further."""
-        chosen = self._sampler(logits, slots, positions + 1, mode, advance=True)
+        chosen = self._sampler(logits, slots, positions, mode, advance=True)
         self._output[: len(slots), : chosen.shape[1]] = chosen

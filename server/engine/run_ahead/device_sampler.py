@@ -65,7 +65,7 @@ class DeviceSampler:
         advance: bool = False,
     ) -> Tensor:
         """logits [R, vocab_size] for the tokens at `positions` [R] of `slots` [R] -> int64 [R, W].
-        With `advance` the slots stand at the positions before, and go on.
+        With `advance` they are for the tokens behind these positions, and the slots go on.
 
         Of each row: whether all logits are numbers, the token, which is the slot's newest now, and
         with logprobs its rank, the likeliest tokens, and their logprobs as bits (`read_sampled`).
@@ -73,7 +73,7 @@ class DeviceSampler:
         state = self._state
         processed = state.mask(logits, slots) if mode.is_masked else logits
         if mode.is_biased:
-            processed = state.bias(processed, slots, positions)
+            processed = state.bias(processed, slots, positions + int(advance))
         if mode.is_penalized:
             processed = state.penalize(processed, slots)
         if self._choose:
@@ -81,7 +81,8 @@ class DeviceSampler:
             if mode.has_processors:  # which may have covered what is no number
                 chosen[:, 0] &= is_finite(logits)
         else:
-            token_ids = self._choose_without_kernels(processed, slots, positions, mode)
+            places = positions + int(advance)
+            token_ids = self._choose_without_kernels(processed, slots, places, mode)
             chosen = torch.stack([is_finite(logits).long(), token_ids], dim=1)
             state.put_tokens(slots, token_ids)
             if advance:

@@ -98,6 +98,8 @@ class Launcher:
 
         Unless a row has a grammar it is the whole step; else `sample` is to follow.
         """
+        # Rows of one token go first: attention treats them apart from a prompt's chunk.
+        plan = StepPlan(sorted(plan.rows, key=lambda row: row.num_scheduled_tokens > 1))
         rows = plan.rows
         is_decode = all(row.is_sampled and row.num_scheduled_tokens == 1 for row in rows)
         states = self._slots.sync(rows, is_decode=is_decode)

@@ -24,9 +24,11 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from thirdeye.server.engine.cache.block_pool import BlockPool
+from thirdeye.server.engine.cache.state_pool import StatePool
 from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
+from thirdeye.server.engine.interface.pooling import add_sums, unit_vector
 from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import (
     ErrorCode,
@@ -36,8 +38,8 @@ from thirdeye.server.engine.interface.types import (
     StepOutput,
 )
 from thirdeye.server.engine.scheduling.deadlines import Deadlines
-from thirdeye.server.engine.scheduling.pooling import add_sums, unit_vector
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
+from thirdeye.server.engine.scheduling.sequence_states import NoStates, SequenceStates, States
 from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
 from thirdeye.server.engine.scheduling.speculator import Speculator
 from thirdeye.server.engine.scheduling.step_pace import StepPace
@@ -70,6 +72,7 @@ class Scheduler:
         self._config = config
         self.pace = StepPace(config)
         self._pool = pool or BlockPool(config.num_blocks, config.block_size)
+        self._states = make_states(config, self._pool)
         self._speculator = speculator or Speculator(config, self._pool)
         self._clock = clock
         self._eos_token_ids = frozenset(config.eos_token_ids)
@@ -140,6 +143,8 @@ class Scheduler:
     ) -> list[StepOutput]:
         """End every sequence of a step that could not be computed, if it has not ended already."""
         reason = FinishReason.ERROR
+        for row in plan.rows:
+            self._states.drop(row)
         return [
             self._finish(row.sequence, reason, error=error, error_code=error_code)
             for row in plan.rows
@@ -183,7 +188,8 @@ class Scheduler:
         is_in_flight = len(due) < len(self._running)
         assert rows or is_in_flight or not self.has_work, "there is work, yet none is scheduled"
         self._steps += bool(rows)
-        return StepPlan(self._speculator.draft(rows))
+        rows = [self._states.plan(row) for row in rows]
+        return StepPlan(self._speculator.draft(rows, self._states))
 
     def launched(self, plan: StepPlan) -> None:
         """This plan, without drafts, is being computed: the next one goes on behind it."""
@@ -215,6 +221,7 @@ class Scheduler:
     def _preempt(self, sequence: Sequence) -> None:
         self._pool.free(sequence.block_table)
         sequence.block_table = []
+        self._states.stop(sequence)
         sequence.num_computed_tokens = sequence.num_launched_tokens = 0
         sequence.hidden_sums = []
         sequence.status = SequenceStatus.WAITING
@@ -236,7 +243,7 @@ class Scheduler:
         return admitted
 
     def _start(self, sequence: Sequence) -> bool:
-        """Make a waiting sequence run, with its blocks, found ones and new ones.
+        """Make a waiting sequence run, with its blocks, found ones and new ones, and its state.
 
         False, and nothing done, if there is no room.
         """
@@ -245,6 +252,9 @@ class Scheduler:
         num_needed = num_new + self._pool.num_free_among(found)
         if num_needed + self._num_blocks_to_spare(sequence) > self._pool.num_free:
             return False
+        if not self._states.can_start(sequence, len(found)):
+            return False
+        self._states.start(sequence, len(found))
         self._pool.share(found)
         new = self._pool.allocate(num_new)
         assert new is not None
@@ -277,7 +287,8 @@ class Scheduler:
         if not self._config.enable_prefix_caching or sequence.needs_every_position:
             return []
         self._extend_hashes(sequence)
-        return self._pool.find_prefix(sequence.block_hashes, sequence.token_ids)
+        found = self._pool.find_prefix(sequence.block_hashes, sequence.token_ids)
+        return found[: self._states.usable(sequence, len(found))]
 
     def _count_admission(self, sequence: Sequence) -> None:
         sequence.turn, self._num_turns = self._num_turns, self._num_turns + 1
@@ -307,6 +318,7 @@ class Scheduler:
         outputs: list[StepOutput] = []
         for row, row_result in zip(plan.rows, result.rows, strict=True):
             if row.sequence.status is SequenceStatus.FINISHED:
+                self._states.drop(row)
                 continue  # it ended while this step was in flight
             row.sequence.timings.count_step(len(plan.rows))
             output = self._update_row(row, row_result)
@@ -317,15 +329,18 @@ class Scheduler:
     def _update_row(self, row: PlanRow, result: RowResult) -> StepOutput | None:
         sequence = row.sequence
         if result.error is not None:
+            self._states.drop(row)
             reason, code = FinishReason.ERROR, result.error_code
             return self._finish(sequence, reason, error=result.error, error_code=code)
         sequence.prompt_logprobs += result.prompt_logprobs
         if sequence.status is SequenceStatus.WAITING:  # preempted while this step was in flight:
+            self._states.drop(row)
             return self._append(row, result) if row.is_sampled else None  # its token is good
         sequence.num_computed_tokens = row.real_end
         sequence.hidden_sums = add_sums(sequence.hidden_sums, result.hidden_sums)
         if sequence.num_uncomputed_tokens:
             self._publish(row)
+            self._states.settle(row, 0)
             return self._progress(sequence) if sequence.request.return_progress else None
         return self._append(row, result)
 
@@ -373,6 +388,8 @@ class Scheduler:
         num_accepted = max(len(new) - 1, 0)  # drafts: their KV is computed, that of the rest stale
         sequence.num_computed_tokens += num_accepted
         self._publish(row, num_accepted)
+        if sequence.status is SequenceStatus.RUNNING:
+            self._states.settle(row, num_accepted)
         self._speculator.release_rejected(row, num_accepted)
         has_prompt_logprobs = is_first and sequence.request.sampling.prompt_logprobs is not None
         output = StepOutput(
@@ -426,6 +443,7 @@ class Scheduler:
             self._running.remove(sequence)
         self._pool.free(sequence.block_table)
         sequence.block_table = []
+        self._states.stop(sequence)
         sequence.status = SequenceStatus.FINISHED
         return msgspec.structs.replace(
             output
@@ -466,11 +484,21 @@ class Scheduler:
     def reset_prefix_cache(self) -> None:
         """Forget the prefixes that no running sequence holds: whoever comes computes them anew."""
         self._pool.forget_unheld()
+        self._states.reset()
 
     def check_integrity(self) -> None:
         """Every block is accounted for by the tables of the running sequences alone."""
         self._pool.check_integrity(sequence.block_table for sequence in self._running)
+        self._states.check_integrity(self._running)
         assert self._running == sorted(self._running, key=by_order), "running is out of order"
         assert len(self._running) <= self._config.max_num_seqs, "too many sequences run"
         num_known = len(self._running) + len(self._waiting) + len(self._unready)
         assert num_known == len(self._sequences), "one is lost"
+
+
+def make_states(config: EngineConfig, pool: BlockPool) -> States:
+    """For the layers that keep a state, if there are any."""
+    if not config.num_states:
+        return NoStates()
+    states = StatePool(config.num_states)
+    return SequenceStates(states, pool, keeps_snapshots=config.enable_prefix_caching)

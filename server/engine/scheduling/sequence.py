@@ -30,6 +30,15 @@ class SequenceStatus(StrEnum):
     FINISHED = "finished"  # holds no block, its last output is given
 
 
+@dataclass(slots=True)
+class SequenceState:
+    """Rows of the state cache that a running sequence holds."""
+
+    own: int  # its own, as long as it runs
+    current: int  # of the tokens below `num_computed_tokens`: its own, a snapshot, or `ZEROS`
+    answer_hash: bytes | None = None  # of its snapshot of the answer: there is one, the latest
+
+
 @dataclass(slots=True, eq=False)
 class Sequence:
     """`max_tokens` is the request's, or less if the context is full earlier."""
@@ -51,6 +60,8 @@ class Sequence:
     block_hashes: list[bytes] = field(
         default_factory=list
     )  # of the leading full blocks of token_ids
+    state: SequenceState | None = None  # where it lies, while it runs in a model that keeps one
+    branch: int = 0  # a position to keep a snapshot of: others share the prefix up to there
     prompt_logprobs: list[TokenLogprobs] = field(
         default_factory=list
     )  # of tokens 1.., as they come

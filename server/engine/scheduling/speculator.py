@@ -20,6 +20,7 @@ from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.types import Request
 from thirdeye.server.engine.scheduling.prompt_lookup import Drafter, PromptLookup
 from thirdeye.server.engine.scheduling.sequence import Sequence
+from thirdeye.server.engine.scheduling.sequence_states import States
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
 
@@ -38,7 +39,7 @@ class Speculator:
         self._make_drafter = make_drafter
         self.num_drafted = self.num_accepted = 0
 
-    def draft(self, rows: list[PlanRow]) -> list[PlanRow]:
+    def draft(self, rows: list[PlanRow], states: States) -> list[PlanRow]:
         """The same rows in the same order, those of decoding sequences perhaps with drafts."""
         room = self._max_tokens - sum([row.num_scheduled_tokens for row in rows])
         if room <= 0 or not self._num_draft_tokens:
@@ -46,15 +47,16 @@ class Speculator:
         drafted: list[PlanRow] = []
         for row in rows:
             may_draft = row.is_sampled and not row.num_pending_tokens
-            longer = self._lengthen(row, room) if may_draft else row
+            longer = self._lengthen(row, room, states) if may_draft else row
             room -= len(longer.draft_token_ids)
             drafted.append(longer)
         return drafted
 
-    def _lengthen(self, row: PlanRow, room: int) -> PlanRow:
+    def _lengthen(self, row: PlanRow, room: int, states: States) -> PlanRow:
         sequence = row.sequence
         num_left = sequence.max_tokens - sequence.num_generated_tokens
         limit = min(self._num_draft_tokens, room, num_left - 1)  # a step gives one token more
+        limit = states.num_drafts(limit)
         if limit <= 0:
             return row
         if sequence.drafter is None:
@@ -64,7 +66,12 @@ class Speculator:
         drafts = sequence.drafter.propose(sequence.token_ids, prompt_end, few, limit)
         drafts = drafts[: self._ensure_blocks(sequence, len(drafts))]
         self.num_drafted += len(drafts)
-        return replace(row, end=row.end + len(drafts), draft_token_ids=tuple(drafts))
+        return replace(
+            row,
+            end=row.end + len(drafts),
+            draft_token_ids=tuple(drafts),
+            state_spans=states.draft_spans(row, len(drafts)),
+        )
 
     def _ensure_blocks(self, sequence: Sequence, num_drafts: int) -> int:
         """How many drafts have a slot, with blocks taken for all of them if so many are free."""

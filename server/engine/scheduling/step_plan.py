@@ -1,8 +1,21 @@
 """What the scheduler asks of a step, row by row; `StepResult` answers in the same order."""
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from thirdeye.server.engine.scheduling.sequence import Sequence
+
+ZEROS = -1  # the source of a span that begins with its sequence
+
+
+class StateSpan(NamedTuple):
+    """Consecutive tokens of a row, up to position `end`: where the state lies that they go on from,
+    and where it is written that they leave. A row's spans follow each other."""
+
+    end: int
+    source: int  # a row of the state cache, or `ZEROS`
+    target: int
+    is_taken: bool = False  # the target is held by this step, not by its sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +38,7 @@ class PlanRow:
     score_end: int
     is_sampled: bool
     draft_token_ids: tuple[int, ...] = ()
+    state_spans: tuple[StateSpan, ...] = ()  # all its tokens, in a model whose layers keep states
 
     # What follows from these is asked for several times in each step, so it is told once.
     real_end: int = field(init=False)  # of what is certain: drafts' KV is stale if not accepted

@@ -10,7 +10,12 @@ from rich.table import Table
 
 from thirdeye.model.config import ModelConfig, RopeConfig
 from thirdeye.model.declare.stored import MULTIPLIED
-from thirdeye.model.memory_estimate import FileSizes, int8_kv_per_token, memory_estimates
+from thirdeye.model.memory_estimate import (
+    FileSizes,
+    bytes_per_state,
+    int8_kv_per_token,
+    memory_estimates,
+)
 from thirdeye.model.parameter_counts import ParameterCounts, idle_parameters, parameter_counts
 from thirdeye.server.api.state.generation_defaults import shown
 from thirdeye.server.launch.console import fail
@@ -162,7 +167,8 @@ def rope_line(config: ModelConfig) -> str:
     """How tokens know where they are; which layers do it otherwise is told by number."""
     if config.has_learned_positions:
         return "learned"
-    specs = [config.attention_of(layer) for layer in range(config.num_hidden_layers)]
+    layers = set(range(config.num_hidden_layers)) - {*config.state_layers}
+    specs = [config.attention_of(layer) for layer in sorted(layers)]
     if any(spec.alibi is not None for spec in specs):
         return "none, but ALiBi"
     counts = Counter(rope_words(spec.rope, config.head_dim) for spec in specs)
@@ -202,7 +208,8 @@ def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
         "vocabulary": f"{config.vocab_size:,} tokens",
         "layers": str(config.num_hidden_layers),
         "residual stream": f"{config.hidden_size} wide",
-        "attention heads": heads,
+        "attention heads": heads + of_layers(config.num_attention_layers, config),
+        **state_rows(config),
         "positions": rope_line(config),
         "windows": window_line(config),
         "norm": config.norm.value,
@@ -212,6 +219,15 @@ def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
     for name, value in (rows | more).items():
         table.add_row(name, value)
     return table
+
+
+def state_rows(config: ModelConfig) -> dict[str, str]:
+    """Of layers that keep a state in place of keys and values."""
+    if config.state is None:
+        return {}
+    size = megabytes(bytes_per_state(config))
+    layers = of_layers(len(config.state_layers), config)
+    return {"states": f"{config.state.words}{layers}, {size} for each sequence"}
 
 
 def mlp_rows(config: ModelConfig) -> dict[str, str]:
@@ -242,6 +258,7 @@ def parts_table(counts: ParameterCounts, num_idle: int = 0) -> Table:
         ("  key", counts.key),
         ("  value", counts.value),
         ("  output", counts.output),
+        ("state layers", counts.state),
         ("MLP", counts.mlp),
         ("routers", counts.router),
         ("norms", counts.norms),

@@ -1,7 +1,7 @@
 // Answers as they stream in, one at a time in each chat, on screen or not. An answer is kept before it is
 // asked for and once a second while it comes, with its token ids and seed: a page that is loaded again
 // asks for the rest, and the server goes on with the very tokens it would have drawn.
-import { post, server, stream } from "../api.js";
+import { cardOf, post, server, stream } from "../api.js";
 import { bodyOf } from "./request.js";
 import { find, save } from "./store.js";
 
@@ -68,9 +68,10 @@ async function receiveAll(chat, message, changed, signal) {
 }
 
 async function receive(chat, message, changed, signal) {
-  const byTokens = message.ids?.length > 0 && message.model === server.model;
-  const reader = new Reader(message, byTokens);
-  message.model = server.model;
+  const card = cardOf(message.model); // what one model began, it ends
+  const byTokens = message.ids?.length > 0 && message.model === card.id;
+  const reader = new Reader(message, byTokens, card.max_model_len);
+  message.model = card.id;
   message.error = "";
   const own = new AbortController();
   const both = AbortSignal.any([signal, own.signal]);
@@ -102,8 +103,9 @@ function saveSoon(chat) {
 /** Puts chunks into a message. A stream that goes on by tokens tells the whole answer again, one that
  * goes on by text only what is new. */
 class Reader {
-  constructor(message, byTokens) {
+  constructor(message, byTokens, context) {
     this.message = message;
+    this.context = context;
     this.again = byTokens ? message.ids.at(-1) : null; // the token that must come first
     this.fingerprint = byTokens ? message.fingerprint : null;
     this.isNew = !byTokens && message.content === "";
@@ -157,8 +159,8 @@ class Reader {
     if (timings) message.stats = summary(timings);
     if (!usage) return;
     const { completion_tokens: count, prompt_tokens: prompt } = usage;
-    message.context = server.context;
-    message.isFull = prompt + count >= server.context;
+    message.context = this.context;
+    message.isFull = prompt + count >= this.context;
     if (!count || timings) return;
     this.first ??= { at: performance.now(), count };
     const seconds = (performance.now() - this.first.at) / 1000;

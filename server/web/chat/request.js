@@ -58,7 +58,7 @@ export function bodyOf(chat, message, byTokens) {
   const known = byTokens ? message.ids.slice(0, -1) : []; // the last one is drawn again, to see that it is the same
   const isText = !byTokens && message.content !== "";
   return {
-    model: server.model,
+    model: message.model,
     messages: isText ? [...above, sent({ ...message, calls: [] })] : above,
     ...(isText && { continue_final_message: true }),
     ...(known.length && { answer_token_ids: known }),

@@ -12,7 +12,8 @@ export function begin(numHeads) {
 /** The row of a layer, where its number belongs. */
 export function addRow({ layer, pattern }, colors, choose) {
   const thumbs = Array.from({ length: pattern.heads }, (_, head) => thumbnail(pattern, layer, head, colors, choose));
-  const row = [el("span", { class: "layer-name", "aria-hidden": "true" }, String(layer)), ...thumbs];
+  const nothing = el("span", { class: "no-heads" }, "keeps a state: no heads that look");
+  const row = [el("span", { class: "layer-name", "aria-hidden": "true" }, String(layer)), ...(thumbs.length ? thumbs : [nothing])];
   const below = [...$("heads").querySelectorAll(".layer-name")].find((name) => Number(name.textContent) > layer);
   if (below) below.before(...row);
   else $("heads").append(...row);

@@ -138,7 +138,13 @@ function addLayer({ layer: number, norms, logit_lens: lens, pattern: packed }) {
   if (!packed) return;
   layer.pattern = pattern.unpack(packed);
   grid.addRow(layer, colors, choose);
-  if (number === 0) choose(0, 0);
+  $("layer").options[number].disabled = !layer.pattern.heads;
+  if (number === attending()[0]) choose(number, 0);
+}
+
+/** The numbers of the layers whose heads look at tokens; others keep a state. */
+function attending() {
+  return found.layers.filter((layer) => layer?.pattern?.heads).map((layer) => layer.layer);
 }
 
 function end(event) {
@@ -195,7 +201,9 @@ function onKey(event) {
   if (!move || !found) return;
   event.preventDefault();
   const within = (value, count) => Math.max(0, Math.min(count - 1, value));
-  choose(within(chosen.layer + move[0], found.layers.length), within(chosen.head + move[1], found.start.num_heads));
+  const rows = attending();
+  const row = rows[within(rows.indexOf(chosen.layer) + move[0], rows.length)];
+  choose(row, within(chosen.head + move[1], found.start.num_heads));
   grid.focus();
 }
 

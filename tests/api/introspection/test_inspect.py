@@ -278,6 +278,15 @@ def test_a_part_that_the_model_lacks_is_refused_with_the_reason() -> None:
     assert "this model does not turn" in error["message"]
 
 
+def test_a_model_that_cannot_be_edited_says_so() -> None:
+    info = ModelInfo(3, 2, 1, 4, {}, untold={"interventions": "its layers keep a state"})
+    edit = {"at": "attn_out", "layer": 0, "set": "zero"}
+    with live(ready_state(fake_engine(), info=info)) as base:
+        error = ask(base + URL, interventions=[edit]).json()["error"]
+    assert error["param"] == "interventions"
+    assert "its layers keep a state" in error["message"]
+
+
 def test_neighbours_of_tokens(url: str, state: ServerState) -> None:
     body = {"tokens": ["H", 256], "nearest": 2, "centered": True}
     answer = httpx.post(f"{url}/vocabulary", json=body, trust_env=False, timeout=10)

@@ -5,8 +5,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.api.support import fake_engine, live, ready_state
+from tests.api.support import eventually, fake_engine, live, ready_state
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.introspection.inspect_seats import MAX_VIEWERS
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.interventions import EditSpec
 from thirdeye.server.engine.interface.trace import TraceRequest
@@ -234,3 +235,16 @@ def test_the_operator_says_how_far(level: str, statuses: list[int]) -> None:
             if answer.status_code == 403:
                 assert answer.json()["error"]["code"] == "inspect_off"
                 assert f"'--inspect {level}'" in answer.json()["error"]["message"]
+
+
+def test_who_leaves_a_sweep_gives_the_place_back() -> None:
+    """In the middle of it: nobody else waits for what nobody reads."""
+    state = ready_state(fake_engine(delay=0.2))
+    body = {"prompt": "Hi", "sweep": HEADS, "stream": True}
+    with live(state) as base:
+        for _ in range(MAX_VIEWERS + 1):
+            with httpx.stream("POST", base + URL, json=body, trust_env=False) as answer:
+                assert answer.status_code == 200
+                next(answer.iter_lines())
+            eventually(lambda: state.admission.in_flight == 0)
+        assert ask(base + URL, include=["norms"], layers=[0]).status_code == 200

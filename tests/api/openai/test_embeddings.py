@@ -13,8 +13,8 @@ from tests.api.http.test_surface import ask as ask_default
 from tests.api.support import BOS, CONTEXT, EOS, ByteTokenizer, fake_engine, live, ready_state
 from tests.engine.process.fake_engine import FakeEngine
 from tests.engine.process.fake_traces import FAKE_WIDTH
+from thirdeye.server.engine.interface.pooling import unit_vector
 from thirdeye.server.engine.interface.types import ErrorCode
-from thirdeye.server.engine.scheduling.pooling import unit_vector
 
 URL = "/v1/embeddings"
 GOOD: dict[str, Any] = {"model": "tiny", "input": "Hi"}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from thirdeye.server.engine.cache import kv_budget as memory
-from thirdeye.server.engine.cache.kv_budget import CPU_DEFAULT, GIB, kv_budget, plan_kv
+from thirdeye.server.engine.cache.kv_budget import CPU_DEFAULT, GIB, kv_budget, plan_kv, plan_states
 
 SIZES = {"bytes_per_block": 1000, "block_size": 16, "context": 256}
 
@@ -57,3 +57,13 @@ def test_a_large_model_gets_room_for_one_long_chat(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(memory, "free_memory", lambda: 6 * GIB)
     assert kv_budget(cpu, None, bytes_per_token=token) == 3 * GIB
     assert kv_budget(cpu, 12345, bytes_per_token=token) == 12345
+    assert kv_budget(cpu, None, bytes_per_state=token) == CPU_DEFAULT
+    assert kv_budget(cpu, None, bytes_per_state=80 * token) == 3 * GIB  # not 3.75
+
+
+def test_states_have_half_of_the_budget_at_most() -> None:
+    assert plan_states(budget=1000, bytes_per_state=0, max_num_seqs=64) == 0
+    assert plan_states(budget=1000, bytes_per_state=10, max_num_seqs=64) == 50
+    assert plan_states(budget=10_000, bytes_per_state=10, max_num_seqs=64) == 3 * 64
+    with pytest.raises(ValueError, match=r"'--kv-memory': a sequence's state takes .* hold two"):
+        plan_states(budget=39, bytes_per_state=10, max_num_seqs=64)

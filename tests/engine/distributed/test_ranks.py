@@ -12,7 +12,7 @@ import os
 import signal
 import struct
 import sys
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from tests.engine.toy import collect, make_request, tokens_of, until
 from tests.model.steps import Row, make_batch
 from tests.recipes import make_recipe
 from tests.tiny import tiny_llama
+from thirdeye.model.state.state_cache import spans_in_order
 from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup
 from thirdeye.server.engine.distributed.rank_messages import (
     Measure,
@@ -362,21 +363,28 @@ def test_the_pool_is_that_of_the_rank_with_the_least_room() -> None:
     lengths=st.lists(st.tuples(st.integers(1, 40), st.integers(0, 30)), min_size=1, max_size=8),
     logits=st.sampled_from(["last", "all", "none"]),
     has_hidden=st.booleans(),
+    has_states=st.booleans(),
 )
 def test_a_batch_crosses_unchanged(
-    lengths: list[tuple[int, int]], logits: str, has_hidden: bool
+    lengths: list[tuple[int, int]], logits: str, has_hidden: bool, has_states: bool
 ) -> None:
     """Values, shapes and dtypes, whatever the step."""
     rows = [Row(range(n), past, range(-(-(past + n) // 4))) for n, past in lengths]
     batch = make_batch(rows, 4, logits)
+    if has_states:
+        batch = replace(batch, state_spans=spans_in_order(batch))
     message = pack_batch(batch, has_hidden)
     assert message.has_hidden == has_hidden
     for ours, theirs in zip(
         astuple_of(unpack_batch(message, torch.device("cpu"))), astuple_of(batch), strict=True
     ):
+        if theirs is None:
+            assert ours is None
+            continue
+        assert ours is not None
         assert ours.dtype == theirs.dtype
         assert torch.equal(ours, theirs)
 
 
-def astuple_of(batch: Any) -> tuple[torch.Tensor, ...]:
-    return astuple(batch)
+def astuple_of(batch: Any) -> tuple[torch.Tensor | None, ...]:
+    return tuple(None if field is None else torch.as_tensor(field) for field in astuple(batch))

@@ -36,9 +36,12 @@ def make_core(
         "num_blocks": 8 * context // 16,
         "max_num_seqs": 32,
         "max_num_batched_tokens": 8 * context,
+        "num_states": 40 if model.config.state else 0,
     }
     config = EngineConfig(**(defaults | sizes))  # type: ignore[arg-type]  # plain test sizes
-    cache = make_kv_cache(model.config, config.num_blocks, 16, kv_dtype, torch.device("cpu"))
+    cache = make_kv_cache(
+        model.config, config.num_blocks, 16, kv_dtype, torch.device("cpu"), config.num_states
+    )
     return EngineCore(config, ModelRunner(model, cache, config, "cpu"))
 
 

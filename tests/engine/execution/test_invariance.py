@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from tests.draws import also_at_night, count, is_night
 from tests.engine.execution.request_mixes import CUTS, alone, answers, make_core, mixes
 from tests.engine.toy import make_request
-from tests.model.tiny import GPT2, LLAMA, MIXED, change, random_model, unfinished_model
+from tests.model.tiny import (
+    DELTA,
+    GPT2,
+    HYBRID,
+    LLAMA,
+    MIXED,
+    change,
+    random_model,
+    unfinished_model,
+)
 from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.linear.unquantized import Unquantized
@@ -28,6 +37,8 @@ MODELS = {
     "llama": LONG,
     "llama-tied-mqa": change(LONG, num_heads=3, num_kv_heads=1, tie_word_embeddings=True),
     "mixed": change(MIXED, max_position_embeddings=CONTEXT),  # windows shorter than prompts
+    "conv": change(HYBRID, max_position_embeddings=CONTEXT),
+    "delta": change(DELTA, max_position_embeddings=CONTEXT),
     "gpt2-wide": change(GPT2, max_position_embeddings=CONTEXT, intermediate_size=1100),
 }
 EXAMPLES = {"whole": (3, 5), "chunks of 64": (3, 5), "chunks of 7": (1, 2), "chunks of 1": (1, 1)}
@@ -43,6 +54,8 @@ MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=
         "llama native",
         "llama-tied-mqa int8 native",
         "mixed int8 native",
+        "conv int8 native",
+        "delta int8 native",
         "gpt2-wide int8 native",
     ],
 )

@@ -211,6 +211,7 @@ class FakeEngine:
         through_lens = {"lens_tokens": ones([places, followed, 2])} if followed else {}
         if request.sweep is not None:
             for swept in fake_sweep(request):
+                await asyncio.sleep(self._delay)
                 yield Trace(request_id=request.request_id, arrays=swept)
         for layer in request.layers if request.sweep is None else []:
             await asyncio.sleep(self._delay)

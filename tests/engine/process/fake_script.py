@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 
+from thirdeye.server.engine.interface.pooling import unit_vector
 from thirdeye.server.engine.interface.types import (
     EngineInfo,
     ErrorCode,
@@ -15,7 +16,6 @@ from thirdeye.server.engine.interface.types import (
     Timings,
     TokenLogprobs,
 )
-from thirdeye.server.engine.scheduling.pooling import unit_vector
 from thirdeye.server.engine.scheduling.stopping import finish_after
 
 Replay = Callable[[Request], Iterable[int]]

@@ -24,6 +24,7 @@ from tests.engine.toy import (
     toy_info,
     until,
 )
+from thirdeye.server.engine.interface.pooling import unit_vector
 from thirdeye.server.engine.interface.step_record import RowKind, StepRecord
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
@@ -37,7 +38,6 @@ from thirdeye.server.engine.interface.types import (
 from thirdeye.server.engine.process.process_engine import ProcessEngine
 from thirdeye.server.engine.process.spawn import spawn
 from thirdeye.server.engine.process.thread_engine import ThreadEngine
-from thirdeye.server.engine.scheduling.pooling import unit_vector
 
 WORKER = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 

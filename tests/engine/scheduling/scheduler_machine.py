@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
 
+from tests.engine.scheduling.state_content import StateContent
 from tests.oracles.kv_content import KVContent
 from tests.oracles.rules import Rules
 from thirdeye.server.engine.cache.block_pool import BlockPool
@@ -70,6 +71,8 @@ class AnyText:
 
 
 class SchedulerMachine(RuleBasedStateMachine):
+    num_states: tuple[int, ...] = (0,)  # one of these, by the other sizes
+
     @initialize(
         block_size=st.sampled_from([1, 2, 4, 4]),
         num_blocks=st.integers(3, 10),
@@ -95,6 +98,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         num_draft_tokens: int,
         max_tokens_with_drafts: int,
     ) -> None:
+        num_states = self.num_states[(num_blocks + more_tokens) % len(self.num_states)]
         self.config = EngineConfig(
             max_model_len=num_blocks * block_size,
             num_blocks=num_blocks,
@@ -108,6 +112,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             request_timeout=request_timeout,
             num_draft_tokens=num_draft_tokens,
             max_tokens_with_drafts=max_tokens_with_drafts,
+            num_states=num_states,
         )
         self.now = 0.0
         self.pool = BlockPool(num_blocks, block_size, root=b"fixed")
@@ -116,6 +121,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.config, self.pool, clock=lambda: self.now, speculator=speculator
         )
         self.oracle = KVContent(block_size)
+        self.states = StateContent() if num_states else None
         self.rules_between = Rules(self.config)
         self.requests: dict[str, Request] = {}
         self.tokens: dict[str, list[int]] = {}
@@ -193,6 +199,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.now += 0.25
             plan = self.plan()
             self.oracle.compute(plan)
+            if self.states:
+                self.states.compute(plan)
             result = StepResult([self.compute(row, chance) for row in plan.rows])
             self.take(self.scheduler.update(plan, result))
 
@@ -203,6 +211,8 @@ class SchedulerMachine(RuleBasedStateMachine):
             return self.step(seed=0, num_steps=3)
         plan = self.plan()
         self.oracle.poison(plan)
+        if self.states:
+            self.states.poison(plan)
         self.take(self.scheduler.fail(plan, "failed"))
         for row in plan.rows[:1]:  # clients try again, and must not find what was never computed
             self.send(replace(row.sequence.request, request_id=str(len(self.requests))))
@@ -238,7 +248,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.rules_between.check_late(late, self.now)
         self.take(late)
         waiting = self.scheduler._waiting
-        head = waiting.peek() if len(waiting) else None  # as it is when somebody may be let in
+        states = self.scheduler._states
+        has_state = not states.num_total or states.num_total - states.num_used > 1
+        # As it is when somebody may be let in.
+        head = waiting.peek() if len(waiting) and has_state else None
         before = list(self.scheduler._running)
         plan = self.scheduler.schedule()
         running, waiting = self.scheduler._running, self.scheduler._waiting
@@ -343,3 +356,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         stats = self.scheduler.stats()
         assert (stats.num_requests_running, stats.num_requests_waiting) == (0, 0)
         assert stats.num_blocks_used == 0
+        assert self.scheduler._states.num_used == 0
+
+
+class StatesMachine(SchedulerMachine):
+    """With a model whose layers keep a state: from the fewest rows that there may be."""
+
+    num_states = (2, 3, 5, 9)

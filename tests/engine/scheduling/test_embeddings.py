@@ -13,13 +13,13 @@ from tests.tiny import tiny_gpt2, tiny_llama
 from thirdeye.model.attention.choose_attention import choose_attention
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.execution.model_runner import sum_hidden
-from thirdeye.server.engine.interface.types import FinishReason, Request, SamplingParams
-from thirdeye.server.engine.scheduling.pooling import (
+from thirdeye.server.engine.interface.pooling import (
     FRACTION_BITS,
     MAX_HIDDEN,
     add_sums,
     unit_vector,
 )
+from thirdeye.server.engine.interface.types import FinishReason, Request, SamplingParams
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.load import load_weights
 

@@ -12,6 +12,7 @@ from functools import partial
 import torch
 
 from tests.gpu.attention import attend_by, decode_case
+from tests.gpu.checks import loop_checks
 from tests.gpu.checks.deterministic import CHECKS
 from tests.model.fused_twins import (
     HEAD_DIMS,
@@ -23,7 +24,7 @@ from tests.model.fused_twins import (
     scattered,
 )
 from tests.model.linear.quantized_twins import METHODS, check_product
-from tests.model.steps import Row, make_batch
+from tests.model.steps import Row, make_batch, to_device
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.attention.reference import ReferenceAttention
 from thirdeye.model.attention.triton import TritonAttention
@@ -60,6 +61,7 @@ def checks() -> Iterator[tuple[str, Check]]:
     yield "noise of draws", draws_noise
     yield from ((f"deterministic {name}", check) for name, check in CHECKS.items())
     yield "graphs and eager steps agree", graphs_agree
+    yield from loop_checks.CHECKS.items()
     yield "a trial sizes the cache", trial
 
 
@@ -148,7 +150,7 @@ def whole_model(device: torch.device, name: str) -> None:
     """A prompt and single tokens: the distribution is near that of the weights unrounded."""
     rows = [Row([5, 17, 3, 80, 2, 9, 11], 0, [3, 9]), Row(list(range(40)), 0, list(range(10, 20)))]
     batch = make_batch(rows, 4, "all")
-    batch = type(batch)(*(getattr(batch, f).to(device) for f in type(batch).__slots__))
+    batch = to_device(batch, device)
     logprobs = []
     for quantize in ("none", name):
         model = on_device(device, quantize, torch.bfloat16)

@@ -5,16 +5,14 @@ too, where the promise needs no flag.
 """
 
 import math
-from dataclasses import astuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.model.steps import Row, make_batch
+from tests.model.steps import Row, make_batch, to_device
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.attention.choose_attention import choose_attention
-from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.sampling.fused_sampler import choose_in_kernels
@@ -85,7 +83,7 @@ def _logits(
         own = Row(tokens[past:cut], past, [2, 0, 3, 1])
         others = [Row(range(5 + i, 9 + i), 0, [4 + i]) for i in range(company)]
         step = make_batch([*others, own], 16, "all")
-        batch = ForwardBatch(*(field.to(device) for field in astuple(step)))
+        batch = to_device(step, device)
         logits.append(model(batch, cache)[-len(own.token_ids) :].log_softmax(-1))
         past = cut
     return torch.cat(logits)

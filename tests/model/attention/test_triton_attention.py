@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -73,6 +74,33 @@ def test_decode_past_a_split(num_multiprocessors: int) -> None:
 
 def test_chunk_past_a_split() -> None:
     compare(Case([(250, 60), (0, 70), (KEYS_PER_SPLIT, 3)], 16, 2, 1, 8))
+
+
+MIXED_STEP = Case([(299, 1), (0, 1), (20, 1), (30, 70), (260, 1), (0, 3)], 16, 4, 2, 8)
+
+
+@pytest.mark.parametrize("num_multiprocessors", [FEW, MANY])
+def test_rows_of_one_token_beside_chunks(num_multiprocessors: int) -> None:
+    """Those in front are computed as if they were alone, by several programs each; one behind a
+    chunk goes with it."""
+    compare(MIXED_STEP, num_multiprocessors)
+    batch, keys, values, query = make(MIXED_STEP)
+    assert batch.num_singles == 3
+    backend = TritonAttention(num_multiprocessors=num_multiprocessors)
+    grids = []
+    attend = backend._kernels.paged_attention_kernel
+
+    class Spy:
+        def __getitem__(self, grid: tuple[int, ...]) -> object:
+            grids.append(grid)
+            return attend[grid]
+
+    with patch.object(backend._kernels, "paged_attention_kernel", Spy()):
+        backend.forward(query, keys, values, backend.plan(batch, cache_of(keys, values)))
+    decode, chunk = grids
+    lanes = 1 if num_multiprocessors == FEW else 2
+    assert decode == (3, 2, lanes)
+    assert chunk == (3 + 77 // 32, 2, 1)
 
 
 CASES = st.builds(

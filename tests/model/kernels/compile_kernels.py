@@ -16,6 +16,7 @@ from triton.compiler import ASTSource, compile
 from thirdeye.model.kernels import (
     dequantize,
     fixed_matmul,
+    gated_mul,
     grouped_matmul,
     paged_attention,
     philox,
@@ -23,7 +24,6 @@ from thirdeye.model.kernels import (
     quantized_matmul,
     rms_norm,
     rope_kv,
-    silu_mul,
 )
 
 H100 = GPUTarget("cuda", 90, 32)
@@ -97,7 +97,9 @@ def main(is_every: bool) -> None:
     compile_kernel(paged_attention.merge_splits_kernel, LLAMA_8B | EVERYTHING)
     for has_delta in forms(False, True):
         compile_kernel(rms_norm.rms_norm_kernel, {"HAS_DELTA": has_delta, "BLOCK": 4096})
-    compile_kernel(silu_mul.silu_mul_kernel, {"BLOCK": silu_mul.BLOCK})
+    for kind in sorted(kind.value for kind in gated_mul.KINDS):
+        form = {"KIND": kind, "BLOCK": gated_mul.BLOCK}
+        compile_kernel(gated_mul.gated_mul_kernel, form)
     tile = {name: getattr(grouped_matmul, name) for name in ("BLOCK_M", "BLOCK_N", "BLOCK_K")}
     groups = dict.fromkeys(("starts", "first_tiles", "tile_experts"), "*i32")
     for has_bias in forms(False, True):

@@ -17,7 +17,10 @@ from thirdeye.model.attention.choose_attention import choose_attention
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.attention.sdpa import SdpaAttention
 from thirdeye.model.attention.triton import TritonAttention
-from thirdeye.model.config import ModelConfig, RopeConfig
+from thirdeye.model.config import Activation, ModelConfig, RopeConfig
+from thirdeye.model.declare.block import mlp_part
+from thirdeye.model.kernels.gated_mul import KINDS
+from thirdeye.model.parts.choose_parts import make_mlp
 from thirdeye.model.parts.fused import FusedGatedMLP, FusedRMSNorm, FusedSelfAttention
 from thirdeye.model.placement import Placement
 
@@ -37,9 +40,18 @@ def test_norm(rows: int, size: int, dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "wide"), [(1, 1), (3, 48), (2, 1024), (2, 1500)])
-def test_silu_mul(rows: int, wide: int, dtype: torch.dtype) -> None:
+def test_gated_mul(rows: int, wide: int, dtype: torch.dtype) -> None:
     """Within a tile, exactly one, and over its edge."""
     check_gated_mlp(rows, wide, Placement(dtype, CPU))
+
+
+@pytest.mark.parametrize("activation", sorted(KINDS))
+def test_every_gated_activation(activation: Activation) -> None:
+    """Those that a model may declare are one kernel, and what a block is made of has it."""
+    check_gated_mlp(2, 60, Placement(torch.float32, CPU), activation)
+    part = mlp_part(change(LLAMA, activation=activation))
+    where = Placement(torch.float32, CPU, is_fused=True)
+    assert type(make_mlp(part, where)) is FusedGatedMLP
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -166,8 +166,9 @@ def test_the_served_context_chooses() -> None:
     )
     config = RopeConfig(1e4, 8, scaling)
     short, long = Rope(config, 128, FP32, context=32), Rope(config, 128, FP32)
-    assert torch.equal(short.cos, Rope(RopeConfig(1e4, 8), 128, FP32).cos)
-    assert not torch.equal(short.cos, long.cos)
+    plain, everywhere = Rope(RopeConfig(1e4, 8), 128, FP32), torch.arange(128)
+    assert torch.equal(short.at(everywhere).cos, plain.at(everywhere).cos)
+    assert not torch.equal(short.at(everywhere).cos, long.at(everywhere).cos)
 
 
 def test_unknown_scaling_is_named() -> None:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -128,6 +129,18 @@ def ministral3() -> PreTrainedModel:
 CLIP = VISION | {"model_type": "clip_vision_model", "projection_dim": 16}
 SIGLIP = VISION | {"model_type": "siglip_vision_model"}
 GRID = {"image_grid_pinpoints": [[28, 28]]}
+QWEN = {
+    "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "patch_size": 14,
+    "out_hidden_size": 32, "num_position_embeddings": 16,
+}  # fmt: skip
+DELTA = {
+    "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+}  # fmt: skip
+SPARSE = {
+    "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+}  # fmt: skip
 OTHERS: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
     "llava": ("llama", CLIP, {}),
     "llava_next": ("llama", CLIP, GRID),
@@ -136,13 +149,16 @@ OTHERS: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
     "idefics3": ("llama", VISION, {}),
     "smolvlm": ("llama", VISION, {}),
     "internvl": ("qwen2", VISION | {"image_size": [28, 28], "patch_size": [14, 14]}, {}),
+    "qwen3_5": ("qwen3_5_text", QWEN, {"text": DELTA}),
+    "qwen3_5_moe": ("qwen3_5_moe_text", QWEN, {"text": DELTA | SPARSE}),
     "lighton_ocr": ("qwen3", VISION | {"model_type": "pixtral", "head_dim": 8}, {}),
 }
 
 
 def other(model_type: str) -> PreTrainedModel:
-    text, vision, more = OTHERS[model_type]
-    small = TEXT | {"model_type": text, "num_hidden_layers": 2}
+    text, vision, found = OTHERS[model_type]
+    more: dict[str, Any] = dict(found)
+    small = TEXT | {"model_type": text, "num_hidden_layers": 2} | more.pop("text", {})
     token = {"image_token_index": 95, "image_token_id": 95}
     config = CONFIG_MAPPING[model_type](text_config=small, vision_config=vision, **token, **more)
     model: PreTrainedModel = AutoModelForImageTextToText.from_config(config)

@@ -41,8 +41,10 @@ class TensorTarget:
     offset: float = 0.0  # what is missing in the stored numbers: Gemma's norms are kept less 1
     is_row: bool = False  # stored [in], a matrix of one row
     is_flat: bool = False  # the reverse: stored [1, n], a vector
+    is_depthwise: bool = False  # stored [n, 1, k], taps of a convolution, a matrix
     expert: int | None = None  # which of `num_experts` that are stored in one tensor is meant
     num_experts: int = 0
+    num_stored_rows: int = 0  # where `reorder` picks some of so many; 0: all of them are its own
     first_row: int = 0  # of the stored ones that is ours: nobody reads those before (OPT)
 
     def apply(self, tensor: "Tensor | StoredTensor") -> "Tensor | StoredTensor":
@@ -52,15 +54,21 @@ class TensorTarget:
             assert not self.offset, "nor norms"
             assert not self.first_row, "nor positions"
             assert not self.is_row, "nor vectors"
+            assert not self.is_depthwise, "nor a few taps"
             if self.expert is not None:
                 tensor = tensor.expert(self.expert)
-            return tensor if self.reorder is None else tensor.reordered(self.reorder)
+            if self.reorder is None:
+                return tensor
+            tensor = tensor.reordered(self.reorder)
+            return replace(tensor, shape=(len(tensor.blocks), *tensor.shape[1:]))
         if self.expert is not None:
             tensor = tensor[self.expert]
         if self.is_row:
             tensor = tensor[None]
         if self.is_flat:
             tensor = tensor[0]
+        if self.is_depthwise:
+            tensor = tensor[:, 0]
         if self.first_row:
             tensor = tensor[self.first_row :]
         if self.is_transposed:
@@ -72,11 +80,12 @@ class TensorTarget:
 
 @dataclass(frozen=True, slots=True)
 class NameTable:
-    names: Mapping[str, TensorTarget]
+    names: Mapping[str, TensorTarget | tuple[TensorTarget, ...]]  # one, or one for some rows each
     ignored: frozenset[str]
     num_layers: int
     prefixes: tuple[str, ...] = ()  # a checkpoint may have one of these before its names
     num_experts: int = 0
+    ignored_prefixes: tuple[str, ...] = ()  # of names of parts that nobody asks for
     ignored_layers: int = 0  # behind the last: they guess more tokens, which nobody asks them to
 
     def place(self, name: str) -> list[TensorTarget] | None:
@@ -84,17 +93,21 @@ class NameTable:
         pattern, layer = _split(self._without_prefix(name), "i")
         if pattern in self.ignored or ROTARY_CACHE.search(name):
             return []
+        if self.ignored_prefixes and name.startswith(self.ignored_prefixes):
+            return []
         if layer is not None and 0 <= layer - self.num_layers < self.ignored_layers:
             return []
         expert = None
         if pattern not in self.names:
             pattern, expert = _split(pattern, "e")
-        target = self.names.get(pattern)
-        if target is None or (layer is not None and layer >= self.num_layers):
+        found = self.names.get(pattern)
+        if found is None or (layer is not None and layer >= self.num_layers):
             return None
         if expert is not None and expert >= self.num_experts:
             return None
-        target = replace(target, name=target.name.replace("{i}", str(layer)))
+        if isinstance(found, tuple):
+            return [replace(one, name=one.name.replace("{i}", str(layer))) for one in found]
+        target = replace(found, name=found.name.replace("{i}", str(layer)))
         if "{e}" not in target.name:
             return [target]
         if expert is not None:

@@ -134,18 +134,22 @@ def interleaved_gguf_names(
 
 def with_norm_biases(table: NameTable) -> NameTable:
     """The same for a model whose norms are LayerNorms with biases."""
-    norms = {name: to for name, to in table.names.items() if to.name.endswith("norm.weight")}
-    return replace(table, names={**table.names, **with_bias(norms)})
+    return replace(table, names={**table.names, **with_bias(_norms(table))})
 
 
 def with_norm_offset(table: NameTable, offset: float = 1.0) -> NameTable:
     """The same for a model whose norms' weights are kept less `offset`."""
-    norms = {
-        name: replace(to, offset=offset)
-        for name, to in table.names.items()
-        if to.name.endswith("norm.weight")
-    }
+    norms = {name: replace(to, offset=offset) for name, to in _norms(table).items()}
     return replace(table, names={**table.names, **norms})
+
+
+def _norms(table: NameTable) -> dict[str, TensorTarget]:
+    """Those of norms' weights."""
+    return {
+        name: to
+        for name, to in table.names.items()
+        if isinstance(to, TensorTarget) and to.name.endswith("norm.weight")
+    }
 
 
 # Norms that some families have beside the two: of each head's queries and keys, of what is added.

@@ -1,0 +1,1 @@
+"""Models some of whose layers keep a state."""
