@@ -19,7 +19,7 @@ def test_it_is_made_the_processs_own(
     used: list[torch.device] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", used.append)
-    assert place(make_recipe(device=name), 0).device == torch.device(name)
+    assert place(make_recipe(device=name), 0, ranks_here=1).device == torch.device(name)
     assert used == expected
     random_model.place(plan("tiny", device=name))
     assert used == 2 * expected
