@@ -70,8 +70,8 @@ class Answerer:
 
 def shown_questions() -> set[str]:
     """That README, the banner and the page ask."""
-    page = (ROOT / "server" / "web" / "chat.js").read_text()
-    ideas = re.search(r"const ideas = \[(.*?)\]", page)
+    page = (ROOT / "server" / "web" / "chat" / "chat.js").read_text()
+    ideas = re.search(r"const IDEAS = \[(.*?)\]", page)
     assert ideas is not None
     texts = (ROOT / "README.md").read_text(), curl_line("", "", has_chat=True, has_key=False)
     asked = re.findall(
