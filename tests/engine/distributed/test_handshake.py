@@ -52,6 +52,12 @@ def meet(
     return outcomes[0], outcomes[1]
 
 
+def read_to_its_end(sock: socket.socket) -> None:
+    """Until the other side has said all, or cuts this one off."""
+    while sock.recv(1 << 16):
+        pass
+
+
 def test_who_has_all_in_common_is_in() -> None:
     assert both(OURS, OURS) == (None, None)
 
@@ -96,11 +102,11 @@ def test_a_claim_is_good_once() -> None:
         proof = OURS.rank_proof(challenge.nonce, claim)
         heard.append(msgspec.structs.replace(claim, proof=proof))
         sock.sendall(pack_frame(heard[0]))
-        sock.recv(1)  # as much as says that there is an answer
+        read_to_its_end(sock)
 
     def replay(sock: socket.socket) -> None:
         sock.sendall(pack_frame(heard[0]))
-        sock.recv(1)
+        read_to_its_end(sock)
 
     assert meet(lambda sock: admit(sock, OURS), overheard)[0] is None
     assert "secret" in str(meet(lambda sock: admit(sock, OURS), replay)[0])
@@ -131,8 +137,7 @@ def test_a_stranger_takes_so_much_time_and_no_more(
     def wait(sock: socket.socket) -> None:
         if is_dripping:
             sock.sendall(LENGTH.pack(100) + b"x")
-        while sock.recv(1 << 16):  # until it is cut off
-            pass
+        read_to_its_end(sock)
 
     outcome, _ = meet(lambda sock: admit(sock, OURS), wait)
     assert isinstance(outcome, NO_RANK)
