@@ -21,7 +21,7 @@ OTHER_PATHS = {  # what is sent there is parsed, or the engine answers at once
     "/tokenize", "/detokenize", "/apply-template", "/v1/responses/input_tokens",
     "/v1/chat/completions/input_tokens", "/v1/chat/completions/render",
     "/v1/messages/count_tokens", "/api/show",
-    "/reset_prefix_cache", "/v1/inspect",
+    "/reset_prefix_cache", "/v1/inspect", "/v1/inspect/vocabulary",
 }  # fmt: skip
 ALIASED = {"/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/v1/responses"}
 KEY = {"Authorization": "Bearer secret"}
