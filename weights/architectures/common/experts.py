@@ -51,6 +51,16 @@ GGUF_BESIDE = {
     "ffn_up_shexp.weight": BESIDE["up_proj"],
     "ffn_down_shexp.weight": BESIDE["down_proj"],
 }
+WITH_GATED_BESIDE = {  # of Qwen2 and Qwen3-Next: each token takes that MLP by a sigmoid
+    **ONE_BY_ONE,
+    **{f"mlp.shared_expert.{name}.weight": target for name, target in BESIDE.items()},
+    "mlp.shared_expert_gate.weight": SHARED_GATE,
+}
+GGUF_WITH_GATED_BESIDE = {
+    **GGUF_EXPERTS,
+    **GGUF_BESIDE,
+    "ffn_gate_inp_shexp.weight": replace(SHARED_GATE, is_row=True),
+}
 
 
 def either(fields: Fields, names: tuple[str, str], default: int) -> int:

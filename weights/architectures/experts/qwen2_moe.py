@@ -7,11 +7,8 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.experts import (
-    BESIDE,
-    GGUF_BESIDE,
-    GGUF_EXPERTS,
-    ONE_BY_ONE,
-    SHARED_GATE,
+    GGUF_WITH_GATED_BESIDE,
+    WITH_GATED_BESIDE,
     chosen,
     count,
     gguf_experts,
@@ -35,16 +32,6 @@ DEFAULTS = Defaults(
     num_kv_heads=16,
     max_position_embeddings=32768,
 )
-NAMES = {
-    **ONE_BY_ONE,
-    **{f"mlp.shared_expert.{name}.weight": target for name, target in BESIDE.items()},
-    "mlp.shared_expert_gate.weight": SHARED_GATE,
-}
-GGUF_NAMES = {
-    **GGUF_EXPERTS,
-    **GGUF_BESIDE,
-    "ffn_gate_inp_shexp.weight": replace(SHARED_GATE, is_row=True),
-}
 
 
 def huggingface_config(fields: Fields) -> ModelConfig:
@@ -71,7 +58,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
 
 
 def huggingface_names(config: ModelConfig) -> NameTable:
-    return with_experts(llama_names.huggingface_names(config), config, NAMES)
+    return with_experts(llama_names.huggingface_names(config), config, WITH_GATED_BESIDE)
 
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
@@ -87,7 +74,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
-    return with_experts(llama_names.gguf_names(config), config, GGUF_NAMES)
+    return with_experts(llama_names.gguf_names(config), config, GGUF_WITH_GATED_BESIDE)
 
 
 QWEN2_MOE = Architecture(

@@ -13,6 +13,8 @@ from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.experts import (
     DOWN,
     GATE_UP,
+    GGUF_WITH_GATED_BESIDE,
+    WITH_GATED_BESIDE,
     chosen,
     count,
     gguf_experts,
@@ -21,7 +23,7 @@ from thirdeye.weights.architectures.common.experts import (
 )
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.architectures.states import delta_net
-from thirdeye.weights.architectures.states.qwen3_next import DEFAULTS, EXPERTS, GGUF
+from thirdeye.weights.architectures.states.qwen3_next import DEFAULTS
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -68,7 +70,9 @@ def huggingface_names(config: ModelConfig) -> NameTable:
     names = {f"layers.{{i}}.linear_attn.{name}": target for name, target in own.items()}
     merged = {"layers.{i}.linear_attn.in_proj_qkv.weight": delta_net.merged_qkv(config)}
     table = replace(table, names={**table.names, **names, **merged})
-    return with_experts(table, config, {**EXPERTS, **STACKED}) if config.experts else table
+    return (
+        with_experts(table, config, {**WITH_GATED_BESIDE, **STACKED}) if config.experts else table
+    )
 
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
@@ -95,7 +99,7 @@ def gguf_names(config: ModelConfig) -> NameTable:
     table = delta_net.gguf_names(config)
     own = {"blk.{i}.ssm_beta.weight": GATES["b"], "blk.{i}.ssm_alpha.weight": GATES["a"]}
     table = replace(table, names={**table.names, **own})
-    return with_experts(table, config, GGUF) if config.experts else table
+    return with_experts(table, config, GGUF_WITH_GATED_BESIDE) if config.experts else table
 
 
 QWEN3_5 = Architecture(

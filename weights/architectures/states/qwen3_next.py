@@ -6,11 +6,8 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.experts import (
-    BESIDE,
-    GGUF_BESIDE,
-    GGUF_EXPERTS,
-    ONE_BY_ONE,
-    SHARED_GATE,
+    GGUF_WITH_GATED_BESIDE,
+    WITH_GATED_BESIDE,
     chosen,
     count,
     gguf_experts,
@@ -35,16 +32,6 @@ DEFAULTS = Defaults(
     head_dim=256,
     rotary_fraction=0.25,
 )
-EXPERTS = {
-    **ONE_BY_ONE,
-    **{f"mlp.shared_expert.{name}.weight": target for name, target in BESIDE.items()},
-    "mlp.shared_expert_gate.weight": SHARED_GATE,
-}
-GGUF = {
-    **GGUF_EXPERTS,
-    **GGUF_BESIDE,
-    "ffn_gate_inp_shexp.weight": replace(SHARED_GATE, is_row=True),
-}
 
 
 def huggingface_config(fields: Fields) -> ModelConfig:
@@ -83,7 +70,7 @@ def huggingface_names(config: ModelConfig) -> NameTable:
         "layers.{i}.linear_attn.in_proj_ba.weight": _gates(config),
     }
     table = replace(table, names={**table.names, **own})
-    return with_experts(table, config, EXPERTS) if config.experts else table
+    return with_experts(table, config, WITH_GATED_BESIDE) if config.experts else table
 
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
@@ -102,7 +89,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
 def gguf_names(config: ModelConfig) -> NameTable:
     table = delta_net.gguf_names(config)
     table = replace(table, names={**table.names, "blk.{i}.ssm_ba.weight": _gates(config)})
-    return with_experts(table, config, GGUF)
+    return with_experts(table, config, GGUF_WITH_GATED_BESIDE)
 
 
 QWEN3_NEXT = Architecture(
