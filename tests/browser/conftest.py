@@ -7,7 +7,7 @@ but this server are refused and written down.
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,6 +98,15 @@ def until(page: Any, expression: str) -> None:
     deadline = time.monotonic() + 20
     while not page.evaluate(expression):
         assert time.monotonic() < deadline, f"never true: {expression}"
+        page.wait_for_timeout(20)
+
+
+def happens(page: Any, condition: Callable[[], bool]) -> None:
+    """Wait for what the server sees. A plain wait would hold back the page's own requests: each
+    goes through `check`, which only Playwright's loop calls."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
         page.wait_for_timeout(20)
 
 

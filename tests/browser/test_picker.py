@@ -8,9 +8,9 @@ import pytest
 import uvicorn
 
 from tests.api.pool.fakes import member
-from tests.api.support import eventually, fake_engine, says
+from tests.api.support import fake_engine, says
 from tests.api.threaded_server import ThreadedServer
-from tests.browser.conftest import until, visit
+from tests.browser.conftest import happens, until, visit
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.pool.model_pool import ModelPool
 from thirdeye.server.api.pool.pool_state import PoolState
@@ -77,6 +77,6 @@ def test_an_answer_is_ended_by_the_model_that_began_it(browser: Any) -> None:
         page.select_option("#picker", "small")
         until(page, "document.querySelector('#model').textContent.startsWith('small')")
         page.click("button:has-text('Continue')")
-        eventually(lambda: len(big.requests) == 2)
+        happens(page, lambda: len(big.requests) == 2)
         assert bytes(big.requests[1].answer_token_ids) == b"I a"
         assert small.requests == []
