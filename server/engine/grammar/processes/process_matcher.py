@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
 from thirdeye.server.engine.grammar.processes import wire
-from thirdeye.server.engine.grammar.processes.source_main import Vocabulary
+from thirdeye.server.engine.grammar.processes.source_main import SentVocabulary
 from thirdeye.server.engine.interface.grammar_protocol import count_equal
 
 MAX_PROCESSES = 32  # at once, at some 3 MB each; more requests wait for one
@@ -128,7 +128,7 @@ class MatcherProcesses:
             ours.settimeout(wire.MAX_SECONDS)
             given = self._compiler().given
             body = msgspec.msgpack.encode(
-                Vocabulary(
+                SentVocabulary(
                     list(given.tokens), list(given.special_token_ids), list(given.eos_token_ids)
                 )
             )

@@ -26,7 +26,7 @@ BURST_SECONDS = 0.012  # that a token may take, if those before it took little:
 TOKEN_SECONDS = 0.002  # what each adds to what is left of it
 
 
-class Vocabulary(msgspec.Struct, frozen=True):
+class SentVocabulary(msgspec.Struct, frozen=True):
     tokens: list[bytes]
     special_token_ids: list[int]
     eos_token_ids: list[int]
@@ -72,7 +72,7 @@ class Allowance:
 
 def serve(sock: socket.socket) -> None:
     channel = Channel(sock)
-    vocabulary = msgspec.msgpack.decode(wire.receive(sock)[1], type=Vocabulary)
+    vocabulary = msgspec.msgpack.decode(wire.receive(sock)[1], type=SentVocabulary)
     compiler = LLGuidanceCompiler(
         vocabulary.tokens,
         special_token_ids=vocabulary.special_token_ids,
