@@ -118,7 +118,7 @@ def test_a_look_inside(written: Written, name: str) -> None:
     hf.set_attn_implementation(before)
     model = load(path)
     traces = [t for t in trace_layers(model, torch.tensor(TOKENS), 16) if t is not None]
-    attends = [model.config.state_of(layer) is None for layer in range(len(traces))]
+    attends = [layer in model.config.attending_layers for layer in range(len(traces))]
     assert sum(attends) == len(theirs.attentions)
     patterns = iter(theirs.attentions)
     for layer, trace in enumerate(traces):

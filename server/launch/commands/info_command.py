@@ -167,8 +167,7 @@ def rope_line(config: ModelConfig) -> str:
     """How tokens know where they are; which layers do it otherwise is told by number."""
     if config.has_learned_positions:
         return "learned"
-    layers = set(range(config.num_hidden_layers)) - {*config.state_layers}
-    specs = [config.attention_of(layer) for layer in sorted(layers)]
+    specs = [config.attention_of(layer) for layer in config.attending_layers]
     if any(spec.alibi is not None for spec in specs):
         return "none, but ALiBi"
     counts = Counter(rope_words(spec.rope, config.head_dim) for spec in specs)

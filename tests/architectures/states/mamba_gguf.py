@@ -110,3 +110,64 @@ def _of_granite(config: Any, name: str, values: np.ndarray) -> Iterator[tuple[st
         if module in ("self_attn.q_proj", "self_attn.k_proj"):
             values = permute(values, heads[module[10]])
         yield f"{block}.{(LLAMA_NAMES | ALONE)[module]}.{leaf}", values
+
+
+def falcon_gguf(model: PreTrainedModel, path: Path) -> Path:
+    """With all multipliers in the weights."""
+    config = model.config
+    writer = gguf.GGUFWriter(path, "falcon-h1")
+    add_sizes(writer, config, config.head_dim)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_feed_forward_length(config.intermediate_size)
+    add_ssm(
+        writer,
+        heads=config.mamba_n_heads,
+        head_size=config.mamba_d_head,
+        groups=config.mamba_n_groups,
+        state=config.mamba_d_state,
+        kernel=config.mamba_d_conv,
+    )
+    for name, tensor in model.state_dict().items():
+        if name != "lm_head.weight" or not config.tie_word_embeddings:
+            values = multiplied(config, name, tensor.numpy())
+            add(writer, *_of_falcon(config, name, values), F32)
+    return finished(writer, path)
+
+
+def multiplied(config: Any, name: str, values: np.ndarray) -> np.ndarray:
+    """As `FalconH1Model.modify_tensors` does, which has no rule for biases."""
+    gate, down = config.mlp_multipliers
+    before = config.attention_in_multiplier
+    scales = {
+        "down_proj": down, "gate_proj": gate, "k_proj": config.key_multiplier * before,
+        "q_proj": before, "v_proj": before, "o_proj": config.attention_out_multiplier,
+        "out_proj": config.ssm_out_multiplier, "lm_head": config.lm_head_multiplier,
+        "embed_tokens": config.embedding_multiplier,
+    }  # fmt: skip
+    module = name.split(".")[-2]
+    if module != "in_proj":
+        return values * np.float32(scales.get(module, 1.0))
+    width, shared = config.mamba_d_ssm, config.mamba_n_groups * config.mamba_d_state
+    heights = [width, width, shared, shared, config.mamba_n_heads]
+    by_row = np.repeat(np.float32(config.ssm_multipliers), heights)
+    return values * by_row[:, None] * np.float32(config.ssm_in_multiplier)
+
+
+FALCON_NAMES = LLAMA_NAMES | {
+    "pre_ff_layernorm": "ffn_norm", "feed_forward.gate_proj": "ffn_gate",
+    "feed_forward.up_proj": "ffn_up", "feed_forward.down_proj": "ffn_down",
+}  # fmt: skip
+FALCON_TOP = LLAMA_TOP | {"model.final_layernorm": "output_norm"}
+
+
+def _of_falcon(config: Any, name: str, values: np.ndarray) -> tuple[str, np.ndarray]:
+    stem, _, leaf = name.rpartition(".")
+    if stem in FALCON_TOP:
+        return f"{FALCON_TOP[stem]}.{leaf}", values
+    _, _, layer, rest = name.split(".", 3)
+    if rest.startswith("mamba."):
+        own, values = mixer_tensor(rest.removeprefix("mamba."), values, config.mamba_n_groups)
+        return f"blk.{layer}.{own}", np.ascontiguousarray(values)
+    return f"blk.{layer}.{FALCON_NAMES[rest.rpartition('.')[0]]}.{leaf}", values

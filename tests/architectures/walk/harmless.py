@@ -51,6 +51,11 @@ HARMLESS_IN = {  # one class
     "qwen2_moe": dict.fromkeys(
         ("sliding_window", "max_window_layers"), "of `use_sliding_window`, which is refused"
     ),
+    "falcon_h1": {
+        "mamba_chunk_size": CUT,
+        "num_logits_to_keep": OUTPUT,
+        "layer_types": "all layers are alike, whatever it says",
+    },
     "granitemoehybrid": {"mamba_chunk_size": CUT},
     "smollm3": {"sliding_window": "of `use_sliding_window`, which is refused"},
 }

@@ -67,6 +67,8 @@ VALUES: dict[str, list[Any]] = {
     "moe_intermediate_size": [20], "shared_expert_intermediate_size": [20],
     "decoder_sparse_step": [2, 4],
     "mlp_only_layers": [[1], [0, 2], None],
+    "mamba_d_ssm": [30, GONE, None], "mlp_multipliers": [[0.5, 2.0], None],
+    "ssm_multipliers": [[2.0, 0.5, 0.4, 0.3, 0.2], None],
     "mamba_n_heads": [3, 12], "mamba_n_groups": [1, 3], "mamba_d_state": [5],
     "mamba_d_head": ["auto", 8], "mamba_d_conv": [2, GONE], "mamba_expand": [1],
     "position_embedding_type": ["rope", "nope", None], "shared_intermediate_size": [40],

@@ -54,13 +54,6 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     layers = tuple(layer for layer, kind in enumerate(kinds) if kind == LINEAR)
     heads = fields.integer("mamba_n_heads", 128, high=MAX_HEADS)
     width = fields.integer("mamba_expand", 2, high=64) * config.hidden_size
-    head_size = fields.raw("mamba_d_head", "auto")
-    if head_size != "auto":
-        head_size = fields.integer("mamba_d_head", high=MAX_STATE_SIZE)
-    if width % heads or head_size not in ("auto", width // heads):
-        raise fields.error(
-            "mamba_d_head", f"must be a {heads}th of {width}, the width of all heads together."
-        )
     bias = fields.boolean("mamba_proj_bias", False)
     mamba2.refuse_step_limits(fields)
     spec = mamba2.spec_of(
@@ -68,7 +61,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
         "mamba_n_heads",
         num_heads=heads,
         num_groups=fields.integer("mamba_n_groups", 1, high=MAX_HEADS),
-        head_size=width // heads,
+        head_size=mamba2.head_size(fields, width, heads),
         state_size=fields.integer("mamba_d_state", 256, high=MAX_STATE_SIZE),
         kernel=fields.integer("mamba_d_conv", 4, low=2, high=MAX_KERNEL),
         conv_bias=fields.boolean("mamba_conv_bias", True),
