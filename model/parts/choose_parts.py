@@ -8,7 +8,7 @@ from thirdeye.model.config import Activation, Norm
 from thirdeye.model.declare.block import AttentionPart
 from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import LinearPart, NormPart, TablePart
-from thirdeye.model.declare.states import DeltaNetPart, ShortConvPart, StatePart
+from thirdeye.model.declare.states import DeltaNetPart, Mamba2Part, ShortConvPart, StatePart
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.delta_net import DeltaNet, NativeDeltaNet
 from thirdeye.model.parts.experts import Experts
@@ -32,6 +32,7 @@ from thirdeye.model.parts.layers import (
     ScaledEmbedding,
     SoftCap,
 )
+from thirdeye.model.parts.mamba2 import Mamba2, NativeMamba2
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.parts.short_conv import NativeShortConv, ShortConv
 from thirdeye.model.placement import Placement
@@ -74,13 +75,15 @@ def make_logit_shape(scale: float, softcap: float | None) -> nn.Module:
 
 def make_attention(
     part: AttentionPart | StatePart, index: int, backend: Any, where: Placement
-) -> SelfAttention | ShortConv | DeltaNet:
+) -> SelfAttention | ShortConv | DeltaNet | Mamba2:
     """`index`: of its cache among those of its kind."""
     if isinstance(part, ShortConvPart):
         short_conv = NativeShortConv if where.native else ShortConv
         return short_conv(part, index, where)
     if isinstance(part, DeltaNetPart):
         return (NativeDeltaNet if where.native else DeltaNet)(part, index, where)
+    if isinstance(part, Mamba2Part):
+        return (NativeMamba2 if where.native else Mamba2)(part, index, where)
     kind = FusedSelfAttention if where.has_kernels else SelfAttention
     return kind(part, index, backend, where)
 
