@@ -5,7 +5,6 @@ A refusal of a reader is a line; the exit status is 1 if there is one.
 
 from collections import Counter
 
-from rich.console import Console
 from rich.table import Table
 
 from thirdeye.model.config import ModelConfig, RopeConfig
@@ -18,7 +17,7 @@ from thirdeye.model.memory_estimate import (
 )
 from thirdeye.model.parameter_counts import ParameterCounts, idle_parameters, parameter_counts
 from thirdeye.server.api.state.generation_defaults import shown
-from thirdeye.server.launch.console import fail
+from thirdeye.server.launch.console import PlainConsole, fail
 from thirdeye.server.launch.model_template import make_template
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.templates.turn_end import find_turn_end
@@ -39,7 +38,7 @@ def show_info(spec: str | None, file: str | None = None, revision: str | None = 
         return fail(str(error))
     found = describe(path, MARKUP)
     refusals = list(found.refusals)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = PlainConsole(soft_wrap=True)
     if found.checkpoint is None:
         console.print(f"{path}\n")
     else:
