@@ -49,8 +49,11 @@ def _arrays(raw: Mapping[str, Any]) -> Iterator[LabelledArray]:
     for part, dims in raw.get("dims", {}).items():
         layers = [layer[part] for layer in raw["layers"] if part in layer]
         if layers:
+            own = {}
+            if len(layers) < len(raw["layers"]):  # a part that some layers do not have
+                own["layer"] = tuple(layer["layer"] for layer in raw["layers"] if part in layer)
             for name, values in _flattened(part, layers):
-                yield _labelled(name, dims[: values.ndim], values, coords)
+                yield _labelled(name, dims[: values.ndim], values, coords | own)
     for part, dims in (("surprisal", ["token"]), ("attribution", ["layer", "head"])):
         for name, value in raw.get(part, {}).items():
             if name != "tokens" and value is not None:

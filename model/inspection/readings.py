@@ -53,6 +53,8 @@ class Readings:
             return self._by_head(trace, getattr(trace, KEPT[name]), name == "rot_k")
         if name == "neurons":
             return self._neurons(trace)
+        if name == "routing":
+            return self._routing(trace)
         if name in ("norms", "norm_stats"):
             stats = trace.norms() if name == "norms" else norm_stats(trace)
             return stats[:, self._rows]
@@ -123,6 +125,15 @@ class Readings:
         whole = trace.ranks.gather(trace.neurons[self._rows], dim=1).float()
         found = whole.abs().topk(min(self._chosen.num_neurons, whole.shape[1]), dim=1).indices
         return torch.stack((found.float(), whole.gather(1, found)), dim=-1)
+
+    def _routing(self, trace: LayerTrace) -> Tensor:
+        """[positions, rank, 2]: which experts each token asks, and what each weighs, best first; of
+        a layer that has one MLP for all, none."""
+        routing = trace.routing
+        if routing is None:
+            return trace.resid_pre.new_empty(len(self._rows), 0, 2)
+        chosen = routing.chosen[self._rows].float()
+        return torch.stack((chosen, routing.weights[self._rows].float()), dim=-1)
 
 
 def kv_heads(trace: LayerTrace, heads: Sequence[int]) -> list[int]:

@@ -14,8 +14,10 @@ def refusals(config: ModelConfig) -> dict[str, str]:
     layers = set(range(config.num_hidden_layers)) - {*config.state_layers}
     if not any(config.attention_of(layer).rope for layer in layers):
         found |= dict.fromkeys(("rot_q", "rot_k"), "this model does not turn queries and keys")
-    if any(config.experts_of(layer) for layer in range(config.num_hidden_layers)):
+    if config.experts is not None:
         found |= dict.fromkeys(("neurons", "neuron"), "this model's layers have experts")
+    else:
+        found["routing"] = "this model has no experts to choose from"
     if config.state is not None or config.attention_gate:
         why = "some of this model's layers keep a state, or gate what their heads have seen"
         found |= dict.fromkeys(HEADS_ALONE, why)

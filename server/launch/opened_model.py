@@ -21,6 +21,7 @@ from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.api.state.server_state import ModelInfo, ServedModel
 from thirdeye.server.engine.interface.types import EngineInfo
 from thirdeye.server.launch.model_template import ending_turns, make_template
+from thirdeye.server.launch.read_design import design_of
 from thirdeye.server.settings.api_settings import CheckpointSettings
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.tools.form import MARKUP
@@ -152,6 +153,7 @@ def is_pattern(name: str) -> bool:
 
 def model_info(checkpoint: Checkpoint) -> ModelInfo:
     config, formats = checkpoint.config, checkpoint.tensor_formats()
+    tensor_format = max(formats, key=formats.__getitem__, default="")
     return ModelInfo(
         num_layers=config.num_hidden_layers,
         num_heads=config.num_heads,
@@ -160,11 +162,12 @@ def model_info(checkpoint: Checkpoint) -> ModelInfo:
         parameters=asdict(parameter_counts(config)),
         architecture=checkpoint.architecture,
         file_format="safetensors" if checkpoint.path.is_dir() else "gguf",
-        tensor_format=max(formats, key=formats.__getitem__, default=""),
+        tensor_format=tensor_format,
         num_bytes=sum(checkpoint.tensor_sizes().values()),
         head_dim=config.head_dim,
         num_neurons=config.intermediate_size,
         untold=refusals(config),
+        design=design_of(config, tensor_format),
     )
 
 

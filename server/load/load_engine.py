@@ -34,6 +34,7 @@ from thirdeye.server.engine.distributed.leader import end_process
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
+from thirdeye.server.engine.grammar.processes.process_matcher import MatcherProcesses
 from thirdeye.server.engine.inspection.layer_inspector import MAX_ROWS, LayerInspector
 from thirdeye.server.engine.interface.engine_config import (
     BLOCK_SIZE,
@@ -90,6 +91,7 @@ def load_engine(
     grammars = GrammarCompiler(
         lambda grammar: guidance.result().compile(grammar),
         think=lambda request, inner: guidance.result().vocabulary.matcher(request, inner),
+        callers=MatcherProcesses(lambda: guidance.result()),
     )
     # Beside the weights, which leave a core to it. The checkpoint's description is not kept for it.
     guidance = grammars.prepare(partial(load_guidance, checkpoint, recipe.eos_token_ids))

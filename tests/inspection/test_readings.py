@@ -121,6 +121,30 @@ def test_norm_stats_are_of_what_a_norm_reads(pair_of: PairOf, name: str) -> None
             close(scale, (divided.square() + pair.ours.config.norm_eps).sqrt())
 
 
+@pytest.mark.parametrize("name", ["qwen3_moe", "qwen3_moe-dense-among"])
+def test_routing_is_whom_the_gate_asks(pair_of: PairOf, name: str) -> None:
+    """The best by transformers' own gate, and what they weigh; nobody in a layer with one MLP."""
+    pair = pair_of(name)
+    reads = Readings(whole(pair.ours, len(TOKENS)), 8)
+    asked: list[tuple[Tensor, Tensor] | None] = []
+    hf: Any = pair.hf
+    for layer in hf.model.layers:
+        if hasattr(layer.mlp, "gate"):
+            layer.mlp.gate.register_forward_hook(lambda _, __, output: asked.append(output[1:]))
+        else:
+            asked.append(None)
+    with torch.no_grad():
+        hf(torch.tensor([TOKENS]))
+    for ours, theirs in zip(traces_of(pair.ours, TOKENS), asked, strict=True):
+        routing = read_part(reads, ours, "routing")
+        if theirs is None:
+            assert routing.shape == (len(TOKENS), 0, 2)
+            continue
+        weights, chosen = theirs
+        assert torch.equal(routing[..., 0].long(), chosen)
+        close(routing[..., 1], weights)
+
+
 def test_only_chosen_heads_and_positions_are_told(pair_of: PairOf) -> None:
     """In the order they are asked for; keys and values are those that the heads look at."""
     pair = pair_of("llama")

@@ -65,7 +65,7 @@ INPUT_ROWS = (
         18,
         "hostile grammars",
         "19 hostile grammars, 11 that prescribe millions of characters, one that never ends; a "
-        "stream beside 13 kinds of them without a pause, 30 s",
+        "stream beside 17 kinds of them without a pause, 30 s",
         "compiled, or refused by its field; what never ends is ended with its process; the "
         "stream's worst pause is 20 ms longer at most",
         full=(

@@ -104,12 +104,14 @@ def check_size(trace: TraceRequest, is_stream: bool, info: ModelInfo) -> None:
 def size_of(name: str, trace: TraceRequest, info: ModelInfo) -> int:
     """How many numbers one layer's array has."""
     rows, heads, num_tokens = len(trace.positions), len(trace.heads), len(trace.token_ids)
+    experts = info.design.experts
     shapes: dict[str, tuple[int, ...]] = {
         "pattern": (heads, rows, num_tokens),
         "scores": (heads, rows, num_tokens),
         "norms": (5, rows),
         "norm_stats": (2, rows, 4),
         "neurons": (rows, trace.num_neurons, 2),
+        "routing": (rows, experts.num_chosen if experts else 0, 2),
         "value_norms": (heads, num_tokens),
         "result": (heads, rows, info.hidden_size),
         **dict.fromkeys(("q", "z", "rot_q"), (heads, rows, info.head_dim)),

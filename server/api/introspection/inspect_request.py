@@ -37,7 +37,7 @@ Part = Literal[
     "pattern", "norms", "logit_lens",
     "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post",
     "q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms",
-    "norm_stats", "neurons", "surprisal", "attribution", "head_scores",
+    "norm_stats", "neurons", "routing", "surprisal", "attribution", "head_scores",
 ]  # fmt: skip
 
 

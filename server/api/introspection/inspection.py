@@ -13,6 +13,7 @@ from thirdeye.server.api.introspection.interventions.effect_answers import (
     MeasuredNoise,
     SweptOutcome,
 )
+from thirdeye.server.api.state.model_design import ModelDesign
 
 
 class InspectedToken(Struct):
@@ -45,6 +46,13 @@ class Neuron(Struct):
     value: float
 
 
+class AskedExpert(Struct):
+    """One that a token asks; `weight`: of what it says."""
+
+    index: Count
+    weight: float
+
+
 Followed = list[list[FollowedToken]]  # in the order of `lens_tokens`, at each of `lens_positions`
 
 
@@ -68,6 +76,7 @@ class InspectedLayer(Struct, kw_only=True):
     value_norms: Numbers | UnsetType = UNSET
     norm_stats: Numbers | UnsetType = UNSET
     neurons: list[list[Neuron]] | UnsetType = UNSET  # largest first, of each token
+    routing: list[list[AskedExpert]] | UnsetType = UNSET  # best first
     logit_lens: Guessed | UnsetType = UNSET
     lens_tokens: Followed | UnsetType = UNSET
 
@@ -134,6 +143,7 @@ class InspectionHead(Struct, kw_only=True):
     head_dim: Count
     hidden_size: Count
     parameters: dict[str, Count]
+    design: ModelDesign
 
 
 class WholeInspection(InspectionHead, kw_only=True, tag_field="object", tag="inspection"):

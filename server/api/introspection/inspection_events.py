@@ -10,6 +10,7 @@ from msgspec import UNSET, UnsetType
 from thirdeye.server.api.generation.plan import unix_seconds
 from thirdeye.server.api.introspection.inspect_request import InspectRequest
 from thirdeye.server.api.introspection.inspection import (
+    AskedExpert,
     Followed,
     InspectionEvent,
     InspectionLayer,
@@ -42,6 +43,7 @@ DIMS = {
     "value_norms": ["layer", "head", "key_pos"],
     "norm_stats": ["layer", "norm", "pos", "stat"],
     "neurons": ["layer", "pos", "rank"],
+    "routing": ["layer", "pos", "rank"],
     "lens_tokens": ["layer", "lens_position", "token"],
 }
 
@@ -93,6 +95,7 @@ class InspectionEvents:
             head_dim=info.head_dim,
             hidden_size=info.hidden_size,
             parameters=dict(info.parameters),
+            design=info.design,
         )
 
     def _event(self, trace: Trace) -> InspectionEvent | None:
@@ -117,7 +120,12 @@ class InspectionEvents:
                 event.neurons = [
                     [Neuron(int(index), value) for index, value in row] for row in numbers(values)
                 ]
-            elif name != "lens_tokens":
+            elif name == "routing" and values.shape[1]:
+                event.routing = [
+                    [AskedExpert(int(index), weight) for index, weight in row]
+                    for row in numbers(values)
+                ]
+            elif name not in ("lens_tokens", "routing"):
                 setattr(event, name, written(values, is_packed))
         if self._request.has_lens:
             event.logit_lens = guesses

@@ -146,7 +146,7 @@ def build(constraint: Constraint) -> str:
         case Kind.TOKENS:
             return grammar.of_tokens(json.loads(source))
         case Kind.SERIALIZED:
-            return grammar.serialized(source)
+            return grammar.foreign(source)
 
 
 def refused(param: str, error: ConstraintError) -> InvalidRequest:

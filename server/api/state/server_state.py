@@ -16,6 +16,7 @@ from thirdeye.server.api.http.auth import ApiKeys
 from thirdeye.server.api.http.rate_limits import Rates
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
+from thirdeye.server.api.state.model_design import ModelDesign
 from thirdeye.server.engine.interface.types import Engine
 from thirdeye.server.errors import (
     InvalidRequest,
@@ -56,6 +57,7 @@ class ModelInfo:
     head_dim: int = 0
     num_neurons: int = 0  # of a layer's MLP
     untold: Mapping[str, str] = field(default_factory=dict)  # what a look cannot tell -> why
+    design: ModelDesign = field(default_factory=ModelDesign)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ token that the tokenizer itself would choose.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
@@ -19,6 +20,7 @@ from thirdeye.server.engine.grammar.token_set_matcher import TokenSetMatcher
 from thirdeye.server.engine.interface.grammar_limits import limits_of
 from thirdeye.server.engine.interface.grammar_protocol import (
     REFUSED,
+    TOO_COMPLEX,
     GrammarError,
     Matcher,
     count_equal,
@@ -28,7 +30,6 @@ from thirdeye.server.engine.interface.token_sets import token_set_of
 
 MAX_TEMPLATES = 32  # compiled grammars kept for the next request with the same one
 MAX_TEMPLATE_BYTES = 256 * 1024  # of their text together; they may take 300 times as much
-TOO_COMPLEX = "The grammar of this request is too complex to be followed."
 
 
 class _Vocabulary:
@@ -53,6 +54,16 @@ class _Vocabulary:
         return self._encode(text)
 
 
+@dataclass(frozen=True, slots=True)
+class GivenVocabulary:
+    """What a compiler was made of."""
+
+    tokens: Sequence[bytes]
+    special_token_ids: Sequence[int]
+    eos_token_ids: Sequence[int]
+    encode: Callable[[str], list[int]]
+
+
 class LLGuidanceCompiler:
     """Compiles grammars for one vocabulary. One thread uses it."""
 
@@ -65,10 +76,11 @@ class LLGuidanceCompiler:
         encode: Callable[[str], list[int]],
     ) -> None:
         """`tokens[i]` is what token i says; `encode` is how the model's makers cut a text."""
+        self.given = GivenVocabulary(tokens, special_token_ids, eos_token_ids, encode)
         self.vocabulary = ThinkingVocabulary(tokens, eos_token_ids)
         vocabulary = _Vocabulary(tokens, special_token_ids, encode)
         ends = sorted(eos_token_ids) or [vocabulary.eos_token_id]
-        self._num_words = num_words(len(vocabulary.tokens))
+        self.num_words = num_words(len(vocabulary.tokens))
         self._tokenizer = LLTokenizer(TokenizerWrapper(vocabulary), eos_token=ends)
         self._templates: OrderedDict[str, LLMatcher] = OrderedDict()
 
@@ -76,15 +88,15 @@ class LLGuidanceCompiler:
         """A matcher at the grammar's start. Raises `GrammarError`."""
         token_ids = token_set_of(grammar)
         if token_ids is not None:
-            return TokenSetMatcher(token_ids, self._num_words)
+            return TokenSetMatcher(token_ids, self.num_words)
         return self.walk(grammar)
 
     def walk(self, grammar: str) -> "LLGuidanceMatcher":
         """The matcher of a grammar of texts, which knows what may follow at its start: the first
         look is the dearest, and belongs beside the steps. Raises `GrammarError`."""
-        matcher = LLGuidanceMatcher(self._template(grammar).deep_copy(), self._num_words)
+        matcher = LLGuidanceMatcher(self._template(grammar).deep_copy(), self.num_words)
         try:
-            matcher.fill(np.empty(self._num_words, np.int32))
+            matcher.fill(np.empty(self.num_words, np.int32))
         except GrammarError:
             del self._templates[grammar]
             raise
@@ -114,7 +126,7 @@ class LLGuidanceMatcher:
     def __init__(self, matcher: LLMatcher, num_words: int) -> None:
         """`num_words` is what llguidance writes of a mask, neither more nor less."""
         self._matcher = matcher
-        self._num_words = num_words
+        self.num_words = num_words
         self._token_ids: list[int] = []  # where it is
 
     @property
@@ -135,13 +147,13 @@ class LLGuidanceMatcher:
             raise GrammarError(REFUSED)
 
     def fill(self, mask: NDArray[np.int32]) -> None:
-        if len(mask) < self._num_words:
+        if len(mask) < self.num_words:
             whole = np.frombuffer(self._matcher.compute_bitmask(), np.int32)
             mask[:] = whole[: len(mask)]
         else:
             assert mask.flags.c_contiguous
-            self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, 4 * self._num_words)
-            mask[self._num_words :] = 0
+            self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, 4 * self.num_words)
+            mask[self.num_words :] = 0
         self._check()
 
     def _check(self) -> None:

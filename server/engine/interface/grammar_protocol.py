@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 REFUSED = "The grammar of this request does not allow its own answer."
+TOO_COMPLEX = "The grammar of this request is too complex to be followed."
 
 
 class GrammarError(Exception):

@@ -16,7 +16,7 @@ def token_set_of(grammar: str) -> list[int] | None:
         return None
     try:
         ids = json.loads(grammar)[_KEY]
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     is_set = isinstance(ids, list) and all(type(i) is int and i >= 0 for i in ids)
     return ids if is_set else None

@@ -11,7 +11,7 @@ from thirdeye.server.engine.interface.interventions import EditSpec, SweepSpec
 
 STREAM = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")  # order of `norms`
 HEADS = ("q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms")
-ARRAYS = ("pattern", "norms", *STREAM, *HEADS, "norm_stats", "neurons")  # of each layer
+ARRAYS = ("pattern", "norms", *STREAM, *HEADS, "norm_stats", "neurons", "routing")  # of each layer
 HEAD_KINDS = ("previous_token", "duplicate_token", "induction")  # order of `head_scores`
 ENDINGS = ("surprisal", "attribution", "head_scores")  # of all layers together
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from llguidance import LLMatcher
 from llguidance.gbnf_to_lark import gbnf_to_lark
 
-from thirdeye.server.engine.interface.grammar_limits import marked
+from thirdeye.server.engine.interface.grammar_limits import marked, marked_as_foreign
 from thirdeye.server.engine.interface.token_sets import token_set, token_set_of
 from thirdeye.server.text.constraints.followable import followable, leave_out
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
@@ -160,9 +160,21 @@ def of_tokens(token_ids: Sequence[int]) -> str:
 
 
 def serialized(grammar: str) -> str:
-    """What another of these functions made, come back from outside."""
+    """What was put together of what these functions made."""
     _check_size(grammar, MAX_SERIALIZED_BYTES)
     return grammar if token_set_of(grammar) is not None else _checked(grammar)
+
+
+def foreign(grammar: str) -> str:
+    """What one of these functions made, as it says that brings it back from outside."""
+    _check_size(grammar, MAX_SERIALIZED_BYTES)
+    if token_set_of(grammar) is not None:
+        return grammar
+    try:
+        found = marked_as_foreign(grammar)
+    except ValueError:
+        raise ConstraintError(_NOT_COMPILED) from None
+    return _checked(found)
 
 
 def behind(rule: str, grammar: str) -> str:

@@ -13,6 +13,7 @@ from tests.api.support import eventually, fake_engine, live, ready_state, says
 from tests.engine.process.fake_engine import FakeEngine
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.introspection.inspect_seats import MAX_VIEWERS
+from thirdeye.server.api.state.model_design import ExpertsDesign, ModelDesign
 from thirdeye.server.api.state.server_state import ModelInfo, ServerState
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest, VocabularyQuery
 
@@ -316,3 +317,16 @@ def test_refusals_of_the_vocabulary(url: str, body: dict[str, Any], param: str) 
     answer = httpx.post(f"{url}/vocabulary", json=body, trust_env=False, timeout=10)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == param
+
+
+def test_the_design_is_told_and_experts_are_chosen_by_a_router(state: ServerState) -> None:
+    """Only a model with experts has a routing to tell."""
+    experts = ExpertsDesign(num_experts=4, num_chosen=1, has_shared=False, layers=[0, 1, 2])
+    design = ModelDesign(norm="rms_norm", positions="rotary", experts=experts)
+    info = ModelInfo(3, 2, 1, 4, {}, design=design)
+    with live(ready_state(fake_engine(), info=info)) as base:
+        answer = ask(base + URL, include=["routing"], layers=[1], positions=[-1]).json()
+    assert answer["design"]["positions"] == "rotary"
+    assert answer["design"]["experts"]["num_experts"] == 4
+    assert answer["dims"] == {"routing": ["layer", "pos", "rank"]}
+    assert answer["layers"] == [{"layer": 1, "routing": [[{"index": 1, "weight": 1.0}]]}]

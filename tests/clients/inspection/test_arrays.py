@@ -83,3 +83,17 @@ def test_a_number_that_is_not_there_is_named() -> None:
         arrays_of(RAW)["scores"].at(layer=4)
     with pytest.raises(ThirdeyeError, match="cannot be read as arrays"):
         arrays_of({"dims": {"z": ["layer"]}, "layers": [{"z": {"data": 7}}]})
+
+
+def test_a_part_that_some_layers_lack_keeps_their_numbers() -> None:
+    """Routing, in a model whose first layer has one MLP for all."""
+    asked = {"layer": 1, "routing": [[{"index": 3, "weight": 0.5}]]}
+    raw = {
+        "dims": {"routing": ["layer", "pos", "rank"]},
+        "layer_numbers": [0, 1],
+        "positions": [4],
+        "layers": [{"layer": 0}, asked],
+    }
+    weights = arrays_of(raw)["routing.weight"]
+    assert weights.coords["layer"] == (1,)
+    assert weights.at(layer=1, pos=4).tolist() == [0.5]

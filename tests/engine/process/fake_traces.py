@@ -26,6 +26,7 @@ def fake_array(name: str, request: TraceRequest) -> Array:
         "norms": [len(STREAM), rows],
         "norm_stats": [2, rows, 4],
         "neurons": [rows, request.num_neurons, 2],
+        "routing": [rows, 1, 2],
         "value_norms": [heads, num_tokens],
         "result": [heads, rows, FAKE_WIDTH],
         **{key: [heads, rows, FAKE_HEAD_DIM] for key in ("q", "z", "rot_q")},

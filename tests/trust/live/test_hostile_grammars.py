@@ -22,6 +22,23 @@ STREAM = {
     "model": "tiny", "prompt": "On and on", "max_tokens": CONTEXT - 100, "ignore_eos": True,
     "stream": True,
 }  # fmt: skip
+
+
+def named_by_each_other(num_rules: int, n: int) -> str:
+    rules = [
+        f"r{i}: " + " | ".join(f"r{j}" for j in range(num_rules) if j != i) + f' | "{n % 10}"'
+        for i in range(num_rules)
+    ]
+    return "\n".join([f'start: r0 "{n}"?', *rules])
+
+
+def named_by_all(num_rules: int, n: int) -> str:
+    rules = [f'r{i}: r0 "a" | "{n}"' for i in range(1, num_rules)]
+    return "\n".join(
+        ["start: r0", "r0: " + " | ".join(f"r{i}" for i in range(1, num_rules)), *rules]
+    )
+
+
 HOSTILE: tuple[Callable[[int], dict[str, Any]], ...] = (  # each is another one each time
     lambda n: {"regex": f"a{{4{n:05d}0}}"},
     lambda n: {"regex": f"((a{{1,1{n % 90 + 10}}}){{1,100}}){{1,30}}b"},
@@ -38,6 +55,10 @@ HOSTILE: tuple[Callable[[int], dict[str, Any]], ...] = (  # each is another one 
     lambda n: {"grammar": f"start: A\nA: /.*a.{{{n % 20 + 10}}}/ & /.*b.{{30}}/ & /.*c.{{30}}/"},
     lambda n: {"grammar": f'start: s\ns: s s | "a" | "" | "{n}"'},
     lambda n: {"grammar": f"start: s\ns: s s | s s s | /[a-z {n}]/"},
+    lambda n: {"grammar": named_by_each_other(44, n)},
+    lambda n: {"grammar": named_by_all(200, n)},
+    lambda n: {"grammar": 'start: /[0-9]{3}/ "!" r0\n' + named_by_all(150, n).split("\n", 1)[1]},
+    lambda n: {"grammar": named_by_each_other(100, n)},
 )
 
 

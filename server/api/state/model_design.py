@@ -1,0 +1,37 @@
+"""Which of the choices that a transformer leaves open the served model made."""
+
+from msgspec import Struct
+
+
+class ExpertsDesign(Struct, frozen=True, kw_only=True):
+    """`layers`: those whose MLP is many small ones, of which a token takes `num_chosen`."""
+
+    num_experts: int
+    num_chosen: int
+    has_shared: bool  # one more that all tokens take
+    layers: list[int]
+
+
+class ModelDesign(Struct, frozen=True, kw_only=True):
+    """Names are those of `model/config.py`, numbers are what the checkpoint says."""
+
+    norm: str = ""  # "layer_norm", "rms_norm"
+    norm_eps: float = 0.0
+    pre_norm: bool = True  # attention and MLP read a normed copy of the stream
+    post_norm: bool = False  # what they add is normed
+    norms_stream: bool = False  # the stream itself is normed after each addition
+    is_parallel: bool = False  # both read the same stream
+    positions: str = ""  # "learned", "rotary", "alibi", "none"
+    rope_theta: float | None = None
+    rope_dim: int = 0  # channels of a head that are turned
+    qk_norm: bool = False  # queries and keys are normed
+    sinks: bool = False  # a row of weights may add up to less than 1
+    windows: list[int | None] = []  # keys that a query of each layer sees; none: all, in all layers
+    activation: str = ""
+    gated_mlp: bool = False
+    intermediate_size: int = 0
+    vocab_size: int = 0
+    tie_word_embeddings: bool = False
+    experts: ExpertsDesign | None = None
+    state_layers: list[int] = []  # which keep a state and have no heads that look
+    tensor_format: str = ""  # what most of the weights are stored in

@@ -1,0 +1,142 @@
+"""Callers' grammars are followed where that can be ended: each in a process of its own.
+
+No limit of llguidance bounds what a grammar takes for one token: forty characters of Lark made it
+work for seconds on one, in the middle of everybody's step. A process that takes too long ends, and
+its answer alone with it. See `source_main.py` for the other side.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
+from thirdeye.server.engine.grammar.processes import wire
+from thirdeye.server.engine.grammar.processes.source_main import SentVocabulary
+from thirdeye.server.engine.interface.grammar_protocol import count_equal
+
+MAX_PROCESSES = 32  # at once, at some 3 MB each; more requests wait for one
+
+
+class ProcessMatcher:
+    """One answer's walk, in another process; see `Matcher`."""
+
+    def __init__(self, sock: socket.socket, encode: wire.Encode, grammar: str) -> None:
+        """Raises `GrammarError`."""
+        self._sock, self._encode = sock, encode
+        weakref.finalize(self, sock.close)
+        self._token_ids: list[int] = []  # what it was told,
+        self._is_there = True  # and whether it could go there
+        self.is_over = self._place(wire.GRAMMAR, grammar.encode(errors="surrogatepass"))
+
+    def follow(self, token_ids: Sequence[int]) -> None:
+        if self._is_there and self._token_ids == token_ids:
+            return
+        num_kept = count_equal(self._token_ids, token_ids)
+        self._token_ids[num_kept:] = new = token_ids[num_kept:]
+        self._is_there = False
+        self.is_over = self._place(wire.FOLLOW, wire.NUM_KEPT.pack(num_kept) + wire.pack_ids(new))
+        self._is_there = True
+
+    def fill(self, mask: NDArray[np.int32]) -> None:
+        found = np.frombuffer(wire.ask(self._sock, self._encode, wire.MASK), np.int32)
+        size = min(len(mask), len(found))
+        mask[:size] = found[:size]
+        mask[size:] = 0
+
+    def _place(self, kind: bytes, body: bytes) -> bool:
+        return bool(wire.ask(self._sock, self._encode, kind, body)[0])
+
+
+class _Place:
+    """Of a process that is to be: held from the moment that it is promised."""
+
+
+class MatcherProcesses:
+    """Where they come from. `matcher` is for one thread, `take_place` for another."""
+
+    def __init__(
+        self, compiler: Callable[[], LLGuidanceCompiler], max_processes: int = MAX_PROCESSES
+    ) -> None:
+        """`compiler`: the one of all other grammars, waited for if it is not there yet."""
+        self._compiler = compiler
+        self._max_processes = max_processes
+        self._source: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        self._taken: weakref.WeakSet[object] = weakref.WeakSet()
+        self.wake: Callable[[], None] = lambda: None  # called, by any thread, as a place is free
+
+    def take_place(self) -> object | None:
+        """To be held until `matcher` has returned; None where as many as may be are there."""
+        if len(self._taken) >= self._max_processes:
+            return None
+        return self._held(_Place())
+
+    def matcher(self, grammar: str) -> ProcessMatcher:
+        """Raises `GrammarError`; OSError if no process can be started."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(wire.MAX_SECONDS)
+        with theirs:
+            try:
+                self._send(theirs)
+            except BaseException:
+                ours.close()
+                raise
+        matcher = ProcessMatcher(ours, self._compiler().given.encode, grammar)
+        self._held(matcher)
+        return matcher
+
+    def close(self) -> None:
+        """No more are started; those that are there end with their matchers."""
+        if self._source is not None:
+            process, sock = self._source
+            sock.close()
+            process.wait()
+            self._source = None
+
+    def _held(self, held: object) -> object:
+        self._taken.add(held)
+        weakref.finalize(held, lambda: self.wake()).atexit = False
+        return held
+
+    def _send(self, theirs: socket.socket) -> None:
+        process, sock = self._source or self._start()
+        if process.poll() is not None:  # somebody ended it
+            sock.close()
+            process, sock = self._start()
+        socket.send_fds(sock, [b"+"], [theirs.fileno()])
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        """In a session of its own: Ctrl-C is not for it. It ends with our end of the socket, and
+        has one thread alone, since it forks."""
+        ours, theirs = socket.socketpair()
+        module = "thirdeye.server.engine.grammar.processes.source_main"
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=dict(os.environ) | {"PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"},  # noqa: TID251 (handed on)
+                start_new_session=True,
+            )
+        try:
+            ours.settimeout(wire.MAX_SECONDS)
+            given = self._compiler().given
+            body = msgspec.msgpack.encode(
+                SentVocabulary(
+                    list(given.tokens), list(given.special_token_ids), list(given.eos_token_ids)
+                )
+            )
+            wire.ask(ours, given.encode, wire.GRAMMAR, body)
+        except BaseException:
+            ours.close()
+            process.kill()
+            process.wait()
+            raise
+        self._source = process, ours
+        return self._source

@@ -1,0 +1,56 @@
+"""The choices of a checkpoint's model, as the API tells of them."""
+
+from thirdeye.model.config import ModelConfig
+from thirdeye.server.api.state.model_design import ExpertsDesign, ModelDesign
+
+
+def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
+    layers = range(config.num_hidden_layers)
+    attending = [config.attention_of(i) for i in layers if config.state_of(i) is None]
+    ropes = [spec.rope for spec in attending if spec.rope is not None]
+    windows = [config.attention_of(i).window for i in layers]
+    return ModelDesign(
+        norm=config.norm,
+        norm_eps=config.norm_eps,
+        pre_norm=config.pre_norm,
+        post_norm=config.post_norm,
+        norms_stream=config.norms_stream,
+        is_parallel=config.is_parallel,
+        positions=positions_of(config),
+        rope_theta=ropes[0].theta if ropes else None,
+        rope_dim=ropes[0].dim if ropes else 0,
+        qk_norm=config.qk_norm or config.wide_qk_norm or config.head_qk_norm,
+        sinks=any(spec.sinks for spec in attending),
+        windows=windows if any(windows) else [],
+        activation=config.activation,
+        gated_mlp=config.gated_mlp,
+        intermediate_size=config.intermediate_size,
+        vocab_size=config.vocab_size,
+        tie_word_embeddings=config.tie_word_embeddings,
+        experts=experts_of(config),
+        state_layers=list(config.state_layers),
+        tensor_format=tensor_format,
+    )
+
+
+def positions_of(config: ModelConfig) -> str:
+    """How tokens are told apart by where they stand."""
+    specs = [config.attention_of(layer) for layer in range(config.num_hidden_layers)]
+    if any(spec.alibi for spec in specs):
+        return "alibi"
+    if any(spec.rope for spec in specs):
+        return "rotary"
+    return "learned" if config.has_learned_positions else "none"
+
+
+def experts_of(config: ModelConfig) -> ExpertsDesign | None:
+    spec = config.experts
+    if spec is None:
+        return None
+    layers = range(config.num_hidden_layers)
+    return ExpertsDesign(
+        num_experts=spec.num_experts,
+        num_chosen=spec.num_chosen,
+        has_shared=spec.shared_size > 0,
+        layers=[layer for layer in layers if config.experts_of(layer) is not None],
+    )
