@@ -161,6 +161,9 @@ class ModelConfig:
     dense_layers: tuple[int, ...] = ()  # counted from 0
     state: StateSpec | None = None  # in place of attention, in `state_layers`
     state_layers: tuple[int, ...] = ()  # counted from 0, in order
+    state_beside: bool = False  # in all layers, and beside attention (Falcon-H1)
+    # What stored weights are multiplied by as they are loaded, by the reader's names (Falcon-H1).
+    weight_scales: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name in (
@@ -205,7 +208,9 @@ class ModelConfig:
             raise ValueError("'dense_layers' are those among layers with 'experts': give them.")
         if bool(self.state_layers) != (self.state is not None):
             raise ValueError("'state_layers' are those with a 'state': give both, or neither.")
-        if len(self.state_layers) >= self.num_hidden_layers:
+        if self.state_beside and len(self.state_layers) != self.num_hidden_layers:
+            raise ValueError("'state_beside' attention is for all layers: name them.")
+        if not self.attending_layers:
             raise ValueError("'state_layers' must leave a layer with attention.")
         if self.post_norm and self.residual_scale != 1:
             raise ValueError("'residual_scale' must be 1 beside 'post_norm'.")
@@ -220,18 +225,24 @@ class ModelConfig:
         return None if layer in self.dense_layers else self.experts
 
     def state_of(self, layer: int) -> StateSpec | None:
-        """Of one layer, counted from 0; None: it attends."""
+        """Of one layer, counted from 0; None: it keeps none."""
         return self.state if layer in self.state_layers else None
 
     @property
+    def attending_layers(self) -> tuple[int, ...]:
+        """Those that keep keys and values, counted from 0, in order."""
+        others = () if self.state_beside else self.state_layers
+        return tuple(layer for layer in range(self.num_hidden_layers) if layer not in others)
+
+    @property
     def num_attention_layers(self) -> int:
-        """Those that keep keys and values."""
-        return self.num_hidden_layers - len(self.state_layers)
+        return len(self.attending_layers)
 
     def index_of_its_kind(self, layer: int) -> int:
-        """How many layers before it keep what it keeps, keys and values or a state."""
-        num_before = sum(other < layer for other in self.state_layers)
-        return num_before if layer in self.state_layers else layer - num_before
+        """How many layers before it keep what it keeps, keys and values or a state, or both."""
+        attending = self.attending_layers
+        kind = attending if layer in attending else self.state_layers
+        return sum(other < layer for other in kind)
 
     @property
     def has_learned_positions(self) -> bool:

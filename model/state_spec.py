@@ -57,11 +57,7 @@ class DeltaNetSpec:
                 f"'num_value_heads' ({self.num_value_heads}) must be a multiple of "
                 f"'num_key_heads' ({self.num_key_heads})."
             )
-        for name in ("key_size", "value_size"):
-            if not 1 <= getattr(self, name) <= MAX_STATE_SIZE:
-                raise ValueError(
-                    f"'{name}' must be between 1 and {MAX_STATE_SIZE}, got {getattr(self, name)}."
-                )
+        check_sizes(self, "key_size", "value_size")
 
     @property
     def words(self) -> str:
@@ -96,9 +92,74 @@ class DeltaNetSpec:
         )
 
 
-StateSpec = ShortConvSpec | DeltaNetSpec
+@dataclass(frozen=True, slots=True)
+class Mamba2Spec:
+    """A selective state space behind a short convolution (Mamba-2). Heads of a group share what
+    they write by and are read by: neighbours."""
+
+    num_heads: int
+    num_groups: int
+    head_size: int
+    state_size: int
+    kernel: int
+    conv_bias: bool = True
+    input_bias: bool = False
+    output_bias: bool = False
+    has_norm: bool = True  # over each group's heads together
+    gates_first: bool = True  # of a norm: what it reads is gated, not what it gives
+
+    dealt: ClassVar[tuple[str, ...]] = ("num_heads", "num_groups")
+
+    def __post_init__(self) -> None:
+        check_kernel(self.kernel)
+        if self.num_heads % self.num_groups:
+            raise ValueError(
+                f"'num_heads' ({self.num_heads}) must be a multiple of 'num_groups' "
+                f"({self.num_groups})."
+            )
+        check_sizes(self, "head_size", "state_size")
+
+    @property
+    def words(self) -> str:
+        return f"Mamba-2, {self.num_heads} of {self.state_size} x {self.head_size}"
+
+    @property
+    def width(self) -> int:
+        """Of all heads together."""
+        return self.num_heads * self.head_size
+
+    @property
+    def channels(self) -> int:
+        """Of all that is convolved: the heads' inputs, and B and C of all groups."""
+        return self.width + 2 * self.num_groups * self.state_size
+
+    @property
+    def arrays(self) -> dict[str, tuple[int, ...]]:
+        """What a sequence keeps: shapes by name."""
+        return {
+            "conv": (self.kernel - 1, self.channels),
+            "ssm": (self.num_heads, self.state_size, self.head_size),
+        }
+
+    def dealt_out(self, num_ranks: int) -> "Mamba2Spec":
+        """One rank's."""
+        return replace(
+            self,
+            num_heads=self.num_heads // num_ranks,
+            num_groups=self.num_groups // num_ranks,
+        )
+
+
+StateSpec = ShortConvSpec | DeltaNetSpec | Mamba2Spec
 
 
 def check_kernel(kernel: int) -> None:
     if not 2 <= kernel <= MAX_KERNEL:
         raise ValueError(f"'kernel' must be between 2 and {MAX_KERNEL}, got {kernel}.")
+
+
+def check_sizes(spec: StateSpec, *names: str) -> None:
+    for name in names:
+        size = getattr(spec, name)
+        if not 1 <= size <= MAX_STATE_SIZE:
+            raise ValueError(f"'{name}' must be between 1 and {MAX_STATE_SIZE}, got {size}.")

@@ -105,8 +105,8 @@ def _in_place(
         stored = (stored[0], 1, stored[1])
     if target.num_stored_rows:
         stored = (target.num_stored_rows, *stored[1:])
-    if target.is_flat:
-        stored = (1, *stored)
+    if target.num_pieces:
+        stored = (target.num_pieces, stored[0] // target.num_pieces)
     if target.expert is not None:
         stored = (target.num_experts, *stored)
     if not isinstance(tensor, StoredTensor) and tensor.dim() == 0:

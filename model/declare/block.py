@@ -77,6 +77,7 @@ class BlockPart(Part):
 
     attention_norm: NormPart | None
     attention: AttentionPart | StatePart
+    state: StatePart | None  # beside attention: what both make of one norm is added up
     attention_post_norm: NormPart | None
     mlp_norm: NormPart | None  # None although there is the other: they share that
     mlp: MLPPart | GatedMLPPart | ExpertsPart
@@ -94,7 +95,10 @@ def block_part(config: ModelConfig, layer: int) -> BlockPart:
     )
     return BlockPart(
         attention_norm=before,
-        attention=attention_part(config, layer) if state is None else state_part(config, state),
+        attention=attention_part(config, layer)
+        if state is None or config.state_beside
+        else state_part(config, state),
+        state=state_part(config, state) if state and config.state_beside else None,
         attention_post_norm=after,
         mlp_norm=None if config.shares_norm else before,
         mlp=mlp_part(config, layer),

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from thirdeye.model.config import ModelConfig, Norm
 from thirdeye.model.declare.parameter import Dealt, Fill, Parameter, Role, Rows
-from thirdeye.model.declare.parts import LinearPart, NormPart, Part
-from thirdeye.model.state_spec import DeltaNetSpec, ShortConvSpec, StateSpec
+from thirdeye.model.declare.parts import LinearPart, NormPart, Part, WideNormPart
+from thirdeye.model.state_spec import DeltaNetSpec, Mamba2Spec, ShortConvSpec, StateSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,14 @@ class ShortConvPart(Part):
 
 @dataclass(frozen=True, slots=True)
 class HeadsPart(Part):
-    """Two numbers of each head: see `model/parts/delta_net.py`."""
+    """Some numbers of each head: see `model/parts/delta_net.py` and `mamba2.py`."""
 
     num_heads: int
+    names: tuple[str, ...] = ("decay", "shift")
 
     def own(self) -> Mapping[str, Parameter]:
         rows = (Rows(self.num_heads, Role.STATE),)
-        return {name: Parameter(rows, (), Dealt.ROWS) for name in ("decay", "shift")}
+        return {name: Parameter(rows, (), Dealt.ROWS) for name in self.names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,26 @@ class DeltaNetPart(Part):
     output: LinearPart
 
 
-StatePart = ShortConvPart | DeltaNetPart
+@dataclass(frozen=True, slots=True)
+class Mamba2Part(Part):
+    """Groups of heads are dealt out: a rank has its own from the projection to the output."""
+
+    spec: Mamba2Spec
+    project: LinearPart
+    conv: ConvPart
+    heads: HeadsPart
+    norm: WideNormPart | None
+    output: LinearPart
+
+
+StatePart = ShortConvPart | DeltaNetPart | Mamba2Part
 
 
 def state_part(config: ModelConfig, spec: StateSpec) -> StatePart:
     if isinstance(spec, DeltaNetSpec):
         return delta_net_part(config, spec)
+    if isinstance(spec, Mamba2Spec):
+        return mamba2_part(config, spec)
     return short_conv_part(config, spec)
 
 
@@ -82,6 +97,22 @@ def delta_net_part(config: ModelConfig, spec: DeltaNetSpec) -> DeltaNetPart:
         HeadsPart(heads),
         NormPart(Norm.RMS_NORM, spec.value_size, config.norm_eps),
         LinearPart(values, (Rows(hidden, Role.STATE),), False, Dealt.COLUMNS),
+    )
+
+
+def mamba2_part(config: ModelConfig, spec: Mamba2Spec) -> Mamba2Part:
+    hidden, width, shared = config.hidden_size, spec.width, spec.num_groups * spec.state_size
+    seen = tuple(
+        Rows(size, Role.STATE, name) for name, size in (("x", width), ("B", shared), ("C", shared))
+    )
+    beside = Rows(width, Role.STATE, "z"), Rows(spec.num_heads, Role.STATE, "dt")
+    return Mamba2Part(
+        spec,
+        LinearPart(hidden, (*seen, *beside), spec.input_bias, Dealt.ROWS),
+        ConvPart(seen, spec.kernel, spec.conv_bias),
+        HeadsPart(spec.num_heads, ("decay", "shift", "skip")),
+        WideNormPart(width, config.norm_eps) if spec.has_norm else None,
+        LinearPart(width, (Rows(hidden, Role.STATE),), spec.output_bias, Dealt.COLUMNS),
     )
 
 

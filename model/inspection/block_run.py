@@ -16,7 +16,7 @@ from thirdeye.model.attention.reference import read_tokens
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.inspection.edits import NO_EDITS, Edit, TextEdits
 from thirdeye.model.inspection.heads import head_pattern, kv_head_of
-from thirdeye.model.parts.blocks import Block
+from thirdeye.model.parts.blocks import BesideBlock, Block
 from thirdeye.model.parts.experts import Experts, Routing
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.state.kv_cache import KVCache
@@ -124,10 +124,14 @@ class BlockRun:
             return self._remember(attention, normed)
         piece.query = attention.keep(normed, self._batch, self._rotate, self._cache)
         self._edit_keys_and_values(normed)
-        z = attention.mix(piece.query, self._cache, self._plan)
+        plan = self._plan[0] if isinstance(self._block, BesideBlock) else self._plan
+        z = attention.mix(piece.query, self._cache, plan)
         piece.z = self._edited_heads("head", self._with_edited_patterns(z))
         mixed = attention.through_gate(piece.z.flatten(1), normed)
         attended = self._block.attention_post_norm(attention.output(mixed))
+        if isinstance(self._block, BesideBlock):
+            states = self._plan[1]
+            attended += self._block.state(normed, self._batch, self._rotate, self._cache, states)
         piece.attn_out = self._edited("attn_out", attended)
         return piece.attn_out
 

@@ -18,14 +18,15 @@ from torch import Tensor
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.parameter import Share
 from thirdeye.model.experts_spec import ExpertsSpec
-from thirdeye.model.state_spec import DeltaNetSpec, ShortConvSpec, StateSpec
+from thirdeye.model.state_spec import DeltaNetSpec, Mamba2Spec, ShortConvSpec, StateSpec
 
-Sized = TypeVar("Sized", ModelConfig, ExpertsSpec, ShortConvSpec, DeltaNetSpec)
+Sized = TypeVar("Sized", ModelConfig, ExpertsSpec, ShortConvSpec, DeltaNetSpec, Mamba2Spec)
 WHOSE = {
     ModelConfig: "this model's",
     ExpertsSpec: "its experts'",
     ShortConvSpec: "its states'",
     DeltaNetSpec: "its states'",
+    Mamba2Spec: "its states'",
 }
 
 

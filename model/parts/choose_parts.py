@@ -32,6 +32,7 @@ from thirdeye.model.parts.layers import (
     ScaledEmbedding,
     SoftCap,
 )
+from thirdeye.model.parts.mamba2 import Mamba2, NativeMamba2
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.parts.short_conv import NativeShortConv, ShortConv
 from thirdeye.model.placement import Placement
@@ -74,15 +75,21 @@ def make_logit_shape(scale: float, softcap: float | None) -> nn.Module:
 
 def make_attention(
     part: AttentionPart | StatePart, index: int, backend: Any, where: Placement
-) -> SelfAttention | ShortConv | DeltaNet:
+) -> SelfAttention | ShortConv | DeltaNet | Mamba2:
     """`index`: of its cache among those of its kind."""
-    if isinstance(part, ShortConvPart):
-        short_conv = NativeShortConv if where.native else ShortConv
-        return short_conv(part, index, where)
-    if isinstance(part, DeltaNetPart):
-        return (NativeDeltaNet if where.native else DeltaNet)(part, index, where)
+    if not isinstance(part, AttentionPart):
+        return make_state(part, index, where)
     kind = FusedSelfAttention if where.has_kernels else SelfAttention
     return kind(part, index, backend, where)
+
+
+def make_state(part: StatePart, index: int, where: Placement) -> ShortConv | DeltaNet | Mamba2:
+    """`index`: of its state among those of all such layers."""
+    if isinstance(part, ShortConvPart):
+        return (NativeShortConv if where.native else ShortConv)(part, index, where)
+    if isinstance(part, DeltaNetPart):
+        return (NativeDeltaNet if where.native else DeltaNet)(part, index, where)
+    return (NativeMamba2 if where.native else Mamba2)(part, index, where)
 
 
 def make_mlp(

@@ -1,6 +1,6 @@
 """The page at `/`: an HTML file, style sheets and ES modules, served as they are. No build step.
 
-    chat/, inspector/, timeline/    one folder for each view
+    chat/, tour/, inspector/, timeline/    one folder for each view
     markdown/                       what a model writes, to DOM nodes
     vendor/                         libraries of others as published: `vendor.toml` has their hashes
 

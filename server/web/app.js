@@ -1,4 +1,4 @@
-// The page: three views behind one hash, the key dialog, the theme. Each view is a module of its own.
+// The page: four views behind one hash, the key dialog, the theme. Each view is a module of its own.
 import { $, el } from "./dom.js";
 import { connect, server } from "./api.js";
 import * as chat from "./chat/chat.js";
@@ -7,6 +7,7 @@ import { read, write } from "./storage.js";
 // The first one is there at once, the others are fetched when they are first looked at.
 const VIEWS = {
   chat: () => Promise.resolve(chat),
+  tour: () => import("./tour/tour.js"),
   inspector: () => import("./inspector/inspector.js"),
   timeline: () => import("./timeline/timeline.js"),
 };
@@ -24,7 +25,8 @@ async function view(name) {
 }
 
 async function route() {
-  const name = location.hash.slice(1) in VIEWS ? location.hash.slice(1) : "chat";
+  const [asked] = location.hash.slice(1).split("/"); // "#tour/6" is a view and a place in it
+  const name = asked in VIEWS ? asked : "chat";
   for (const other of Object.keys(VIEWS)) {
     $(other).hidden = other !== name;
     const link = document.querySelector(`nav a[href="#${other}"]`);

@@ -3,6 +3,7 @@
 from tests.architectures.cases import CASES as RELATIVES
 from tests.architectures.classic_cases import CLASSIC
 from tests.architectures.expert_cases import EXPERTS
+from tests.architectures.states.mamba_cases import MAMBA
 from tests.architectures.states.state_cases import STATES
 
-CASES = RELATIVES | CLASSIC | EXPERTS | STATES
+CASES = RELATIVES | CLASSIC | EXPERTS | STATES | MAMBA

@@ -33,7 +33,7 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.mark.parametrize("view", ["chat", "inspector", "timeline"])
+@pytest.mark.parametrize("view", ["chat", "tour", "inspector", "timeline"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_view_is_usable_by_all(browser: Any, view: str, scheme: str) -> None:
     """On a desktop and on a phone, in light and in dark."""

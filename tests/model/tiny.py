@@ -11,7 +11,7 @@ from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.config import Alibi, AttentionSpec, ModelConfig, RopeConfig
 from thirdeye.model.native.library import Library
 from thirdeye.model.state.kv_cache import KVCache
-from thirdeye.model.state_spec import DeltaNetSpec, ShortConvSpec
+from thirdeye.model.state_spec import DeltaNetSpec, Mamba2Spec, ShortConvSpec
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.bench.model_shapes import GPT2_XL, TINY
 
@@ -49,6 +49,10 @@ HYBRID = dataclasses.replace(  # layers that keep a state beside those that atte
 DELTA = dataclasses.replace(
     HYBRID, attention_gate=True, state=DeltaNetSpec(2, 4, key_size=8, value_size=12, kernel=4)
 )
+
+MAMBA = dataclasses.replace(HYBRID, state=Mamba2Spec(4, 2, head_size=12, state_size=8, kernel=4))
+
+BESIDE = dataclasses.replace(MAMBA, state_layers=(0, 1, 2), state_beside=True)
 
 GPT2 = dataclasses.replace(
     GPT2_XL,

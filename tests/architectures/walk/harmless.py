@@ -6,6 +6,7 @@ TOKENS = "of tokenization and generation: read there, by another name or not at 
 OUTPUT = "of what transformers returns beside logits"
 BOOKS = "of bookkeeping"
 CLASSIFIER = "of another head than a language model's"
+CUT = "of how transformers cuts a prompt, whose sums are the same"
 PRECISION = "of rounding: we take softmax in 32 bits whatever it says"
 
 HARMLESS = {
@@ -50,6 +51,12 @@ HARMLESS_IN = {  # one class
     "qwen2_moe": dict.fromkeys(
         ("sliding_window", "max_window_layers"), "of `use_sliding_window`, which is refused"
     ),
+    "falcon_h1": {
+        "mamba_chunk_size": CUT,
+        "num_logits_to_keep": OUTPUT,
+        "layer_types": "all layers are alike, whatever it says",
+    },
+    "granitemoehybrid": {"mamba_chunk_size": CUT},
     "smollm3": {"sliding_window": "of `use_sliding_window`, which is refused"},
 }
 

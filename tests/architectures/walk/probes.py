@@ -36,6 +36,7 @@ OLD_ROPES = [
     {"rope_type": "llama3", **STRETCHED, **LLAMA3},
     {"type": "dynamic", "factor": 1.0, "alpha": 50.0},
 ]
+INFINITE = {"__float__": "Infinity"}
 MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 VALUES: dict[str, list[Any]] = {
     "head_dim": [8, 16, 24, GONE],
@@ -62,10 +63,16 @@ VALUES: dict[str, list[Any]] = {
     "llama_4_scaling_beta": [0.3],
     "use_sliding_window": [True, False],
     "num_experts_per_tok": [1, 3],
-    "num_local_experts": [4], "num_experts": [4],
+    "num_local_experts": [4, 0], "num_experts": [4],
     "moe_intermediate_size": [20], "shared_expert_intermediate_size": [20],
     "decoder_sparse_step": [2, 4],
     "mlp_only_layers": [[1], [0, 2], None],
+    "mamba_d_ssm": [30, GONE, None], "mlp_multipliers": [[0.5, 2.0], None],
+    "ssm_multipliers": [[2.0, 0.5, 0.4, 0.3, 0.2], None],
+    "mamba_n_heads": [3, 12], "mamba_n_groups": [1, 3], "mamba_d_state": [5],
+    "mamba_d_head": ["auto", 8], "mamba_d_conv": [2, GONE], "mamba_expand": [1],
+    "position_embedding_type": ["rope", "nope", None], "shared_intermediate_size": [40],
+    "time_step_limit": [[0.0, 0.5], [0.3, INFINITE], [0.0, INFINITE], GONE],
 }  # fmt: skip
 TOGETHER: list[Change] = [  # old forms, and what only counts beside something else
     {"rope_parameters": GONE},
@@ -83,6 +90,10 @@ TOGETHER: list[Change] = [  # old forms, and what only counts beside something e
     {"layer_types": MIXED, "sliding_window": 5},
     {"layer_types": MIXED, "sliding_window": 5, "use_sliding_window": True},
     {"layer_types": MIXED, "sliding_window": 5, "use_sliding_window": False},
+    {"layer_types": ["mamba", "attention", "attention", "mamba"]},
+    {"layer_types": GONE, "layers_block_type": ["mamba", "mamba", "attention", "mamba"]},
+    {"mamba_n_heads": 3, "mamba_d_head": 32, "mamba_n_groups": 1},
+    {"mamba_n_heads": 12, "mamba_d_head": "auto"},
     {"is_causal": False},
     {"use_bidirectional_attention": True},
 ]  # fmt: skip

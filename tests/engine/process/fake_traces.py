@@ -19,7 +19,8 @@ def fake_array(name: str, request: TraceRequest) -> Array:
         values = [value for _ in range(heads) for row in full for value in row]
         return Array([heads, rows, num_tokens], array("f", values).tobytes())
     if name == "scores":
-        seen = [[1.0] * (q + 1) + [nan] * (num_tokens - q - 1) for q in positions]
+        hidden = 1.0 if request.has_masked_scores else nan
+        seen = [[1.0] * (q + 1) + [hidden] * (num_tokens - q - 1) for q in positions]
         values = [value for _ in range(heads) for row in seen for value in row]
         return Array([heads, rows, num_tokens], array("f", values).tobytes())
     shapes = {
@@ -54,6 +55,8 @@ def fake_endings(request: TraceRequest, num_layers: int) -> dict[str, Array]:
         found["head_scores"] = ones([3, num_layers, FAKE_HEADS])
     if request.edits or request.sweep:
         found |= {name: ones([6]) for name in ("base_effect", "effect")} | {"noise": ones([4])}
+    if request.sweep and request.texts:
+        found["source_effect"] = ones([6])
     if "attribution" in request.endings:
         found |= {f"attribution.{name}": ones([]) for name in FAKE_NUMBERS}
         for name in ("attention_bias", "attention_rest", "mlp"):

@@ -40,7 +40,8 @@ class TensorTarget:
     is_transposed: bool = False  # stored [in, out], as GPT-2's Conv1D keeps it
     offset: float = 0.0  # what is missing in the stored numbers: Gemma's norms are kept less 1
     is_row: bool = False  # stored [in], a matrix of one row
-    is_flat: bool = False  # the reverse: stored [1, n], a vector
+    num_pieces: int = 0  # the reverse: a vector, stored [num_pieces, of each]
+    scale: float = 1.0  # what the stored numbers are multiplied by
     is_depthwise: bool = False  # stored [n, 1, k], taps of a convolution, a matrix
     expert: int | None = None  # which of `num_experts` that are stored in one tensor is meant
     num_experts: int = 0
@@ -55,6 +56,7 @@ class TensorTarget:
             assert not self.first_row, "nor positions"
             assert not self.is_row, "nor vectors"
             assert not self.is_depthwise, "nor a few taps"
+            assert self.scale == 1, "where there are scales they are in the blocks"
             if self.expert is not None:
                 tensor = tensor.expert(self.expert)
             if self.reorder is None:
@@ -65,8 +67,8 @@ class TensorTarget:
             tensor = tensor[self.expert]
         if self.is_row:
             tensor = tensor[None]
-        if self.is_flat:
-            tensor = tensor[0]
+        if self.num_pieces:
+            tensor = tensor.reshape(-1)
         if self.is_depthwise:
             tensor = tensor[:, 0]
         if self.first_row:
@@ -75,6 +77,8 @@ class TensorTarget:
             tensor = tensor.t()
         if self.offset:
             tensor = tensor.float() + self.offset
+        if self.scale != 1:
+            tensor = tensor.float() * self.scale
         return tensor if self.reorder is None else self.reorder(tensor)
 
 

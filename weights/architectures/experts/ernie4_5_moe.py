@@ -41,7 +41,7 @@ DEFAULTS = Defaults(
 NAMES = {
     **ONE_BY_ONE,
     **{f"mlp.shared_experts.{name}.weight": target for name, target in BESIDE.items()},
-    "mlp.moe_statics.e_score_correction_bias": replace(CHOICE_BIAS, is_flat=True),
+    "mlp.moe_statics.e_score_correction_bias": replace(CHOICE_BIAS, num_pieces=1),
 }
 GGUF_NAMES = {**GGUF_EXPERTS, **GGUF_BESIDE, "exp_probs_b.bias": CHOICE_BIAS}
 MAX_SHARED = 64

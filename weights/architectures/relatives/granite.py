@@ -7,6 +7,7 @@ from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama import LLAMA
 from thirdeye.weights.architectures.llama.llama_family import Defaults
+from thirdeye.weights.architectures.states.layers import KV_HEADS, stateless_layers
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -47,7 +48,8 @@ def huggingface_config(fields: Fields) -> ModelConfig:
 def gguf_config(
     fields: Fields, file: GGUFFile, vocab_size: int, *, has_experts: bool = False
 ) -> ModelConfig:
-    config = llama_family.gguf_config(fields, file, vocab_size, "granite", has_experts=has_experts)
+    plain = _attending(fields) if hasattr(fields.raw(KV_HEADS, 0), "__len__") else fields
+    config = llama_family.gguf_config(plain, file, vocab_size, "granite", has_experts=has_experts)
     return _scaled(
         config,
         embedding=fields.positive("embedding_scale", 1.0),
@@ -55,6 +57,16 @@ def gguf_config(
         residual=fields.positive("residual_scale", 1.0),
         logits=fields.positive("logit_scale", 1.0),
     )
+
+
+def _attending(fields: Fields) -> Fields:
+    """Of a Granite 4 all of whose layers attend: its file says the key-value heads of each."""
+    plain, others = stateless_layers(fields)
+    if others:
+        raise fields.error(KV_HEADS, "must be above 0 in every layer.")
+    fields.refuse("expert_shared_feed_forward_length", fields.raw("feed_forward_length"))
+    fields.refuse("rope.scaling.finetuned", True)  # llama.cpp's sign for positions
+    return plain
 
 
 GRANITE = Architecture(

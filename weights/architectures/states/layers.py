@@ -7,7 +7,10 @@ from typing import Any, cast
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.state_spec import StateSpec
+from thirdeye.weights.architectures.common.limits import MAX_HEADS, MAX_LAYERS
 from thirdeye.weights.formats.fields import Fields
+
+KV_HEADS = "attention.head_count_kv"
 
 
 def overlaid(fields: Fields, instead: Mapping[str, Any]) -> Fields:
@@ -25,6 +28,20 @@ def per_layer(fields: Fields, key: str, by_rule: Sequence[str], known: Sequence[
             key, f"must name one of {', '.join(known)} for each of {len(by_rule)} layers."
         )
     return kinds
+
+
+def stateless_layers(fields: Fields) -> tuple[Fields, tuple[int, ...]]:
+    """Of a GGUF file that says a number of key-value heads for each layer: the same with that of
+    those that attend, and which do not."""
+    counts = fields.raw(KV_HEADS)
+    is_list = hasattr(counts, "__len__") and not isinstance(counts, str)
+    heads = [int(count) for count in counts] if is_list else []
+    layers = fields.integer("block_count", high=MAX_LAYERS)
+    if len(heads) != layers or len({*heads} - {0}) != 1:
+        raise fields.error(KV_HEADS, f"must say 0 or one other number for each of {layers} layers.")
+    plain = overlaid(fields, {KV_HEADS: max(heads)})
+    plain.integer(KV_HEADS, high=MAX_HEADS)
+    return plain, tuple(layer for layer, count in enumerate(heads) if not count)
 
 
 def with_states(

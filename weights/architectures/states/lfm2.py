@@ -13,12 +13,17 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.state_spec import MAX_KERNEL, ShortConvSpec
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.layer_types import FULL
-from thirdeye.weights.architectures.common.limits import MAX_HEADS, MAX_INTERMEDIATE
+from thirdeye.weights.architectures.common.limits import MAX_INTERMEDIATE
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget, with_bias
 from thirdeye.weights.architectures.llama import llama_family
 from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.architectures.llama.llama_names import KEY_NORM, PREFIXES, QUERY_NORM
-from thirdeye.weights.architectures.states.layers import overlaid, per_layer, with_states
+from thirdeye.weights.architectures.states.layers import (
+    KV_HEADS,
+    per_layer,
+    stateless_layers,
+    with_states,
+)
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -136,22 +141,13 @@ def huggingface_names(config: ModelConfig) -> NameTable:
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
     """Layers without key-value heads are those that do not attend."""
-    key = "attention.head_count_kv"
-    counts = fields.raw(key)
-    is_list = hasattr(counts, "__len__") and not isinstance(counts, str)
-    heads = [int(count) for count in counts] if is_list else []
-    layers = fields.integer("block_count", high=1 << 12)
-    if len(heads) != layers or len({*heads} - {0}) != 1:
-        raise fields.error(key, f"must say 0 or one other number for each of {layers} layers.")
-    plain = overlaid(fields, {key: max(heads)})
-    plain.integer(key, high=MAX_HEADS)
+    plain, short = stateless_layers(fields)
     config = llama_family.gguf_config(plain, file, vocab_size, "lfm2")
     kernel = fields.integer("shortconv.l_cache", low=2, high=MAX_KERNEL)
     spec = ShortConvSpec(config.hidden_size, kernel)
-    short = tuple(layer for layer, count in enumerate(heads) if not count)
-    attending = next(layer for layer, count in enumerate(heads) if count)
+    attending = next(layer for layer in range(config.num_hidden_layers) if layer not in short)
     config = replace(config, qk_norm=True, qkv_bias=f"blk.{attending}.attn_q.bias" in file.tensors)
-    return with_states(fields, key, config, spec, short)
+    return with_states(fields, KV_HEADS, config, spec, short)
 
 
 def gguf_names(config: ModelConfig) -> NameTable:

@@ -30,6 +30,10 @@ HARMLESS: Mapping[str, tuple[object, ...] | None] = {  # with these values; with
     "rope.scaling.attn_factor": (1.0,),
     "rope.scaling.yarn_attn_factor": (1.0,),
     "rope.scaling.yarn_ext_factor": (1.0,),
+    **dict.fromkeys(  # beside no layer with a state, whose tensors would have no place
+        ("ssm.conv_kernel", "ssm.state_size", "ssm.group_count", "ssm.inner_size"), ANY
+    ),
+    "ssm.time_step_rank": ANY,
     "use_parallel_residual": ANY,  # llama.cpp looks at the tensors
 }
 TOKENIZER_HARMLESS: Mapping[str, tuple[object, ...] | None] = {  # of `tokenizer.ggml.`

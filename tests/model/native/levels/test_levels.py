@@ -12,6 +12,7 @@ from tests.model.attention.test_specs import CASES, SPECS, by
 from tests.model.experts.layer import SPECS as EXPERTS
 from tests.model.experts.layer import finish, tokens
 from tests.model.experts.layer import layer_of as experts_of
+from tests.model.native.levels.state_kernels import numbers, states
 from tests.model.native.products.stored_twin import tensor_of
 from tests.model.native.products.test_stored_linear import SCALES, layer_of, random_blocks
 from tests.model.native.test_taped import BLOCK_SIZE, BLOCKS_EACH, MODELS, cache, models
@@ -30,27 +31,14 @@ from thirdeye.model.native.products.stored_linear import FORMATS
 from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.sample import SampleKernel
-from thirdeye.model.native.states.conv_kernel import CausalConvKernel
-from thirdeye.model.native.states.delta_kernel import DeltaRuleKernel, SigmoidMulKernel
 from thirdeye.model.native.tape import Tape
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.state.kv_int8 import Int8Vectors, parts_of, round_to_int8
-from thirdeye.model.state.state_cache import StateSpans
-from thirdeye.model.state_spec import DeltaNetSpec
 from thirdeye.model.transformer import Transformer
 
 ROWS, THREADS = (1, 2, 8, 33), (1, 2, 8)
 F32 = torch.float32
-
-
-def numbers(*shape: int, seed: int = 0) -> Tensor:
-    """Of very different size, with zeros of both signs and numbers that are not normal."""
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(shape, generator=generator)
-    x *= (3 * torch.randn(shape, generator=generator)).exp()
-    x.view(-1)[::97], x.view(-1)[1::101], x.view(-1)[2::103] = 0.0, -0.0, 1e-40
-    return x
 
 
 def int8_linear(native: Library, rows: int) -> Iterator[Tensor]:
@@ -158,26 +146,6 @@ def experts(native: Library, rows: int) -> Iterator[Tensor]:
 
 
 KERNELS = (int8_linear, stored_linear, float_linear, norms, activations, rope_kv, attention, draws)
-
-
-def states(native: Library, rows: int) -> Iterator[Tensor]:
-    """Of `rows` tokens of one sequence, in two spans."""
-    ends = (0, rows // 2, -1, 3), (rows // 2, rows - rows // 2, 3, 1)
-    plan = StateSpans(torch.tensor(ends, dtype=torch.int32))
-    spec = DeltaNetSpec(2, 4, 20, 70, 4, is_tiled=True)
-    conv, delta = (torch.zeros(4, *spec.arrays[name]) for name in ("conv", "delta"))
-    width = 4 * 70
-    mixed, gates = numbers(rows, spec.channels + width), numbers(rows, 8)
-    taps, per_head = numbers(spec.channels, 4), [numbers(4), numbers(4), numbers(70)]
-    seen = CausalConvKernel(native).with_silu(mixed, taps, None, conv, plan)
-    rule = DeltaRuleKernel(native, spec, 1e-6)
-    yield from (seen, rule(seen, mixed, gates, -per_head[0].abs(), *per_head[1:], delta, plan))
-    yield from (conv[1], delta[1])
-    short = torch.zeros(4, 2, 45)
-    yield CausalConvKernel(native).gated(
-        numbers(rows, 135), numbers(45, 3), numbers(45, seed=1), short, plan
-    )
-    yield SigmoidMulKernel(native)(numbers(rows, 45), numbers(rows, 45, seed=2))
 
 
 KERNELS += (number_by_number, experts, states)

@@ -1,0 +1,74 @@
+// The tour's own arithmetic. What a caption says is computed from the server's numbers by these functions,
+// and tests hold them against the server's own results.
+
+/** A packed array of the server, little-endian float32 in base64 -> {shape, values}. */
+export function unpack({ shape, data }) {
+  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+  return { shape, values: new Float32Array(bytes.buffer) };
+}
+
+/** The last dimension at some place of the ones before: row(scores, head, query) -> Float32Array. */
+export function row({ shape, values }, ...at) {
+  const width = shape.at(-1);
+  const index = at.reduce((sum, place, i) => sum * shape[i] + place, 0);
+  return values.subarray(index * width, (index + 1) * width);
+}
+
+/** Of a row of scores, at a temperature; -Infinity weighs nothing. */
+export function softmax(scores, temperature = 1) {
+  const most = Math.max(...scores);
+  const weights = Array.from(scores, (score) => Math.exp((score - most) / temperature));
+  const total = sum(weights);
+  return weights.map((weight) => weight / total);
+}
+
+export const sum = (values) => Array.from(values).reduce((total, value) => total + value, 0);
+export const mean = (values) => sum(values) / values.length;
+export const dot = (a, b) => a.reduce((total, value, i) => total + value * b[i], 0);
+export const length = (x) => Math.sqrt(dot(x, x));
+export const cosine = (a, b) => dot(a, b) / (length(a) * length(b));
+
+/** What a norm looks at, over the numbers of one token: mean, root mean square, standard deviation. */
+export function stats(x) {
+  const middle = mean(x);
+  const rms = Math.sqrt(mean(Array.from(x, (value) => value ** 2)));
+  const std = Math.sqrt(mean(Array.from(x, (value) => (value - middle) ** 2)));
+  return { mean: middle, rms, std };
+}
+
+export function rmsNorm(x, eps = 0) {
+  const divisor = Math.sqrt(stats(x).rms ** 2 + eps);
+  return Array.from(x, (value) => value / divisor);
+}
+
+export function layerNorm(x, eps = 0) {
+  const { mean: middle, std } = stats(x);
+  return Array.from(x, (value) => (value - middle) / Math.sqrt(std ** 2 + eps));
+}
+
+/** Whether a query sees a key: not what comes later, and not what has left a window. */
+export const sees = (query, key, window) => key <= query && (!window || query - key < window);
+
+/** How far each pair of channels turns from one token to the next: measured on a vector before and after. */
+export function turns(before, after, position, dim) {
+  const half = dim / 2;
+  return Array.from({ length: half }, (_, i) => {
+    const [from, to] = [before, after].map((x) => Math.atan2(x[i + half], x[i]));
+    const turn = (to - from + 4 * Math.PI) % (2 * Math.PI);
+    return (turn > Math.PI ? turn - 2 * Math.PI : turn) / position;
+  });
+}
+
+/** A query's product with a key that stands `distance` before it: pairs turn by their frequencies, the rest stays. */
+export function turnedProduct(query, key, frequencies, distance) {
+  const half = frequencies.length;
+  let total = 0;
+  for (let i = 0; i < half; i++) {
+    const angle = frequencies[i] * distance;
+    const along = query[i] * key[i] + query[i + half] * key[i + half];
+    const across = query[i + half] * key[i] - query[i] * key[i + half];
+    total += along * Math.cos(angle) - across * Math.sin(angle);
+  }
+  for (let i = 2 * half; i < query.length; i++) total += query[i] * key[i];
+  return total;
+}

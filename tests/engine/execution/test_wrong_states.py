@@ -1,0 +1,77 @@
+"""A wrong state is a wrong answer, whichever kind of layer keeps it.
+
+The oracle of states (`tests/engine/scheduling/test_state_oracle.py`) knows rows and no kinds. Here
+its planted bugs are let loose on real layers of each kind: that answers then differ shows that a
+layer reads and writes the rows which the scheduler says, all of them.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from tests.engine.execution.request_mixes import Answer, alone, answers, make_core
+from tests.engine.execution.test_invariance import CONTEXT
+from tests.engine.scheduling.test_state_oracle import (
+    go_on_from_rejected_drafts,
+    hit_by_the_nearest_state,
+    publish_its_own_state,
+)
+from tests.engine.toy import make_request
+from tests.model.tiny import BESIDE, DELTA, HYBRID, MAMBA, change, random_model
+from thirdeye.model.native.library import Library
+from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.cache.state_pool import StatePool
+from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.interface.types import Request
+
+KINDS = {"conv": HYBRID, "delta": DELTA, "mamba": MAMBA, "beside": BESIDE}
+WARM = {"num_blocks": 4 * CONTEXT // 16}
+BUGS: dict[Callable[[pytest.MonkeyPatch], None], dict[str, object]] = {
+    hit_by_the_nearest_state: WARM,
+    publish_its_own_state: WARM,
+    go_on_from_rejected_drafts: WARM | {"num_draft_tokens": 6},
+}
+
+
+@pytest.fixture(params=[f"{kind}{how}" for kind in KINDS for how in ("", " native")])
+def model(request: pytest.FixtureRequest) -> Transformer:
+    kind, *how = request.param.split()
+    native: Library | None = request.getfixturevalue("native") if how else None
+    config = change(KINDS[kind], max_position_embeddings=CONTEXT)
+    return random_model(config, native=native)
+
+
+def requests(max_tokens: int) -> list[Request]:
+    """Long ones that share three blocks and repeat themselves, so that there is something to
+    draft."""
+    return [
+        make_request(
+            str(i),
+            [*range(1, 49), *[i + 1, i + 2, i + 3] * 16],
+            max_tokens=max_tokens,
+            ignore_eos=True,
+            logprobs=2,
+        )
+        for i in range(4)
+    ]
+
+
+def one_after_the_other(core: EngineCore, mix: list[Request]) -> dict[str, Answer]:
+    """So that each finds what those before have left."""
+    return {request.request_id: answers(core, [request])[request.request_id] for request in mix}
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_a_planted_bug_changes_answers(
+    model: Transformer, bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.set_num_threads(1)
+    mix = requests(max_tokens=8 if BUGS[bug] is WARM else 40)
+    expected = alone(lambda: make_core(model, enable_prefix_caching=False), mix)
+    sound = make_core(model, **BUGS[bug])
+    assert [one_after_the_other(sound, mix) for _ in range(2)] == [expected] * 2
+    bug(monkeypatch)
+    monkeypatch.setattr(StatePool, "check_integrity", lambda self, holders: None)  # finds it too
+    broken = make_core(model, **BUGS[bug])
+    assert [one_after_the_other(broken, mix) for _ in range(2)] != [expected] * 2
