@@ -162,6 +162,7 @@ class ModelConfig:
     state: StateSpec | None = None  # in place of attention, in `state_layers`
     state_layers: tuple[int, ...] = ()  # counted from 0, in order
     state_beside: bool = False  # in all layers, and beside attention (Falcon-H1)
+    lone_mlps: tuple[int, ...] = ()  # layers that are one; others have none then (Nemotron-H)
     # What stored weights are multiplied by as they are loaded, by the reader's names (Falcon-H1).
     weight_scales: tuple[tuple[str, float], ...] = ()
 
@@ -202,12 +203,14 @@ class ModelConfig:
             raise ValueError("'activation' xielu is for an MLP without a gate.")
         if not self.gated_mlp and self.activation is Activation.CLAMPED_SWIGLU:
             raise ValueError("'activation' clamped_swiglu is for an MLP with a gate.")
-        if self.experts is not None and not self.gated_mlp:
-            raise ValueError("'experts' are MLPs with a gate: 'gated_mlp' must be true.")
+        if self.experts is not None and self.activation is Activation.XIELU:
+            raise ValueError("'activation' xielu is not for 'experts'.")
         if self.dense_layers and self.experts is None:
             raise ValueError("'dense_layers' are those among layers with 'experts': give them.")
         if bool(self.state_layers) != (self.state is not None):
             raise ValueError("'state_layers' are those with a 'state': give both, or neither.")
+        if self.lone_mlps and (self.is_parallel or self.state_beside or self.norms_stream):
+            raise ValueError("'lone_mlps' have nothing beside them that they could be parallel to.")
         if self.state_beside and len(self.state_layers) != self.num_hidden_layers:
             raise ValueError("'state_beside' attention is for all layers: name them.")
         if not self.attending_layers:
@@ -221,8 +224,14 @@ class ModelConfig:
             )
 
     def experts_of(self, layer: int) -> ExpertsSpec | None:
-        """Of one layer, counted from 0; None: it has one MLP for all tokens."""
-        return None if layer in self.dense_layers else self.experts
+        """Of one layer, counted from 0; None: it has one MLP for all tokens, or none."""
+        has_none = layer in self.dense_layers or layer not in self.mlp_layers
+        return None if has_none else self.experts
+
+    @property
+    def mlp_layers(self) -> tuple[int, ...]:
+        """Those that have an MLP, or experts."""
+        return self.lone_mlps or tuple(range(self.num_hidden_layers))
 
     def state_of(self, layer: int) -> StateSpec | None:
         """Of one layer, counted from 0; None: it keeps none."""
@@ -231,7 +240,7 @@ class ModelConfig:
     @property
     def attending_layers(self) -> tuple[int, ...]:
         """Those that keep keys and values, counted from 0, in order."""
-        others = () if self.state_beside else self.state_layers
+        others = self.lone_mlps if self.state_beside else self.lone_mlps + self.state_layers
         return tuple(layer for layer in range(self.num_hidden_layers) if layer not in others)
 
     @property

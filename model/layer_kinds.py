@@ -56,7 +56,11 @@ class LayerKinds:
         self.backends: list[AttentionBackend | StatePlanner] = []  # one a layer
         states, attending = StatePlanner(), config.attending_layers
         for layer in range(config.num_hidden_layers):
-            if layer not in attending:  # it turns nothing, whichever rotation it gets
+            if layer in config.lone_mlps:  # it asks for neither, whichever it gets
+                self.kinds.append(LayerKind(0, 0))
+                self.backends.append(states)
+                continue
+            if layer not in attending:  # it turns nothing
                 planners.setdefault(states.plan_key, states)
                 self.kinds.append(LayerKind(0, list(planners).index(states.plan_key)))
                 self.backends.append(states)

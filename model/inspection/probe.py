@@ -179,6 +179,7 @@ class OneLayerCache(KVCache):
             state=None,
             state_layers=(),
             state_beside=False,
+            lone_mlps=(),
         )
         num_blocks = rows.num_blocks * rows.num_texts
         kept = dtype or like.dtype

@@ -135,6 +135,32 @@ class SharedNormBlock(Block):
         return x + attended, thought
 
 
+class LoneMixerBlock(Block):
+    """No MLP (Nemotron-H)."""
+
+    def between(
+        self,
+        x: Tensor,
+        normed: Tensor | None,
+        attend: Branch,
+        think: Branch,  # noqa: ARG002  # there is nothing that could
+    ) -> tuple[Tensor, Tensor | None]:
+        return x, attend(self._normed(x, normed))
+
+
+class LoneMLPBlock(Block):
+    """An MLP, or experts, and nothing else (Nemotron-H): by the first norm."""
+
+    def between(
+        self,
+        x: Tensor,
+        normed: Tensor | None,
+        attend: Branch,  # noqa: ARG002  # there is nothing that could
+        think: Branch,
+    ) -> tuple[Tensor, Tensor | None]:
+        return x, think(self._normed(x, normed))
+
+
 class BesideBlock(Block):
     """Attention and a layer that keeps a state read one normed copy (Falcon-H1); a plan is that of
     either."""
@@ -178,4 +204,8 @@ def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> B
         kind = PostNormBlock
     if part.state is not None:
         kind = BesideBlock
+    if part.mlp is None:
+        kind = LoneMixerBlock
+    if part.attention is None:
+        kind = LoneMLPBlock
     return kind(part, index, backend, where)

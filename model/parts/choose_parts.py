@@ -74,9 +74,11 @@ def make_logit_shape(scale: float, softcap: float | None) -> nn.Module:
 
 
 def make_attention(
-    part: AttentionPart | StatePart, index: int, backend: Any, where: Placement
-) -> SelfAttention | ShortConv | DeltaNet | Mamba2:
-    """`index`: of its cache among those of its kind."""
+    part: AttentionPart | StatePart | None, index: int, backend: Any, where: Placement
+) -> nn.Module:
+    """`index`: of its cache among those of its kind. None: there is none, in a layer of few."""
+    if part is None:
+        return nn.Identity()
     if not isinstance(part, AttentionPart):
         return make_state(part, index, where)
     kind = FusedSelfAttention if where.has_kernels else SelfAttention
@@ -93,8 +95,11 @@ def make_state(part: StatePart, index: int, where: Placement) -> ShortConv | Del
 
 
 def make_mlp(
-    part: MLPPart | GatedMLPPart | ExpertsPart, where: Placement
-) -> MLP | GatedMLP | Experts:
+    part: MLPPart | GatedMLPPart | ExpertsPart | None, where: Placement
+) -> MLP | GatedMLP | Experts | nn.Identity:
+    """None: there is none, in a layer of few."""
+    if part is None:
+        return nn.Identity()
     if isinstance(part, MLPPart):
         return NativeMLP(part, where) if where.native else MLP(part, where)
     if isinstance(part, ExpertsPart):

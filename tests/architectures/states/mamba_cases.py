@@ -3,9 +3,11 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.architectures.cases import TIED, Case, relative
-from tests.architectures.states.mamba_gguf import falcon_gguf, granite_gguf
+from tests.architectures.expert_cases import correction
+from tests.architectures.states.mamba_gguf import falcon_gguf, granite_gguf, nemotron_gguf
 from thirdeye.model.config import ModelConfig
 from thirdeye.weights.architectures.states.falcon_h1 import scales
 from thirdeye.weights.formats.fields import Fields
@@ -46,7 +48,27 @@ def multiplied(case: Case) -> Case:
     return replace(case, as_written=as_written)
 
 
+DENSE = {"layers_block_type": [LINEAR, "mlp", LINEAR, FULL, "mlp"]}
+SPARSE = {"layers_block_type": [LINEAR, "moe", LINEAR, FULL, "moe"]}
+MIXED = {"layers_block_type": ["mlp", LINEAR, FULL, "moe", "moe", FULL]}
+
+
+def nemotron(**changes: Any) -> Case:
+    settings = {
+        "mamba_num_heads": 6, "mamba_head_dim": 10, "n_groups": 2, "ssm_state_size": 12,
+        "chunk_size": 16, "n_routed_experts": 8, "num_experts_per_tok": 3,
+        "moe_intermediate_size": 36, "moe_shared_expert_intermediate_size": 52, "n_group": 4,
+        "topk_group": 2, "routed_scaling_factor": 1.5,
+    }  # fmt: skip
+    case = relative("nemotron_h", **({"gguf": nemotron_gguf} | settings | changes))
+    return replace(case, corrected=correction)
+
+
 MAMBA = {
+    "nemotron_h": nemotron(**SPARSE),
+    "nemotron_h-dense": nemotron(**DENSE, use_conv_bias=False, conv_kernel=3),
+    "nemotron_h-biases": nemotron(**DENSE, mlp_bias=True, use_bias=True),
+    "nemotron_h-mixed": nemotron(gguf=None, **MIXED, norm_topk_prob=False, mlp_hidden_act="silu"),
     "falcon_h1": multiplied(falcon(mamba_rms_norm=True, mamba_norm_before_gate=False)),
     "falcon_h1-norm-first": falcon(gguf=None, mamba_rms_norm=True),
     "falcon_h1-no-norm": multiplied(falcon()),
