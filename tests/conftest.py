@@ -31,11 +31,17 @@ from thirdeye.weights.resolve import resolve_model
 ROOT = Path(__file__).parent
 
 if find_spec("triton"):
-    from tests.oracles.interpreter import interpreted_builtins, interpreted_dot, interpreted_index
+    from tests.oracles.interpreter import (
+        interpreted_builtins,
+        interpreted_dot,
+        interpreted_index,
+        interpreted_types,
+    )
 
     interpreted_builtins.install()
     interpreted_dot.install()
     interpreted_index.install()
+    interpreted_types.install()
 
 # `pytest --hypothesis-profile=prove`: what a night can afford, and a push cannot.
 settings.register_profile(

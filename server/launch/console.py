@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -14,25 +14,48 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
+from rich.text import Text
 
 QUIET_BELOW = 1 << 28  # bytes: a smaller model is there before its second line could be read
 
 
+class PlainConsole(Console):
+    """A text is what it says: no markup, and nothing that steers a terminal. Names come from files
+    and from the hub, and anybody may have written those."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+def printable(text: str) -> str:
+    """`text` with ? for what is no character to be seen, but for ends of lines."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+
+
 def say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    sys.stdout.write(printable(line) + "\n")
     sys.stdout.flush()
+
+
+def warn(message: str) -> None:
+    sys.stderr.write(f"thirdeye: {printable(message)}\n")
 
 
 def fail(message: str) -> int:
     """The exit status of a command that cannot do what it was asked."""
-    sys.stderr.write(f"thirdeye: {message}\n")
+    warn(message)
     return 1
 
 
 def bar_of_bytes(console: Console) -> Progress:
     """What, how much of it in bytes, how quickly, and how long it will be."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -51,8 +74,8 @@ class LoadingProgress:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._name = name
-        self._console = console or Console(soft_wrap=True, highlight=False)
+        self._name = printable(name)
+        self._console = console or PlainConsole(soft_wrap=True)
         self._clock = clock
         self._first: tuple[float, int] | None = None  # when, and the bytes that were there
         self._tenth = 0

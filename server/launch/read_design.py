@@ -6,7 +6,7 @@ from thirdeye.server.api.state.model_design import ExpertsDesign, ModelDesign
 
 def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
     layers = range(config.num_hidden_layers)
-    attending = [config.attention_of(i) for i in layers if config.state_of(i) is None]
+    attending = [config.attention_of(i) for i in config.attending_layers]
     ropes = [spec.rope for spec in attending if spec.rope is not None]
     windows = [config.attention_of(i).window for i in layers]
     return ModelDesign(
@@ -28,7 +28,7 @@ def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
         vocab_size=config.vocab_size,
         tie_word_embeddings=config.tie_word_embeddings,
         experts=experts_of(config),
-        state_layers=list(config.state_layers),
+        state_layers=[layer for layer in layers if layer not in config.attending_layers],
         tensor_format=tensor_format,
     )
 

@@ -49,6 +49,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def busy_seconds(pid: int) -> float:
+    """The same to the nanosecond, of the threads that are there now."""
+    files = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
+
+
 def resident_bytes(pid: int) -> int:
     return int(_stat(pid)[21]) * os.sysconf("SC_PAGE_SIZE")
 

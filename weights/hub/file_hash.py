@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from thirdeye.weights.hub.chosen_files import RepositoryFile
-from thirdeye.weights.storage import Progress, no_progress, sha256_of
+from thirdeye.weights.storage import CHUNK, Progress, no_progress, sha256_of
 
 
 def has_hash(path: Path, file: RepositoryFile, progress: Progress = no_progress) -> bool:
@@ -12,6 +12,9 @@ def has_hash(path: Path, file: RepositoryFile, progress: Progress = no_progress)
     OSError."""
     if file.sha256 is not None:
         return sha256_of(path, progress) == file.sha256
-    raw = path.read_bytes()
-    head = b"blob %d\0" % len(raw)
-    return hashlib.sha1(head + raw, usedforsecurity=False).hexdigest() == file.blob_id
+    head = b"blob %d\0" % path.stat().st_size
+    digest = hashlib.sha1(head, usedforsecurity=False)
+    with path.open("rb") as opened:
+        while chunk := opened.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest() == file.blob_id

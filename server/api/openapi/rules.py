@@ -73,10 +73,12 @@ RULES: dict[str, list[Schema]] = {
         _STREAMS,
         _CONTINUES,
         when("top_logprobs", {"type": "integer", "minimum": 1}, _has("logprobs", _TRUE)),
+        when("include_reasoning_logprobs", _TRUE, _has("logprobs", _TRUE)),
     ],
     "CompletionRequest": [
         _STREAMS,
         when("max_tokens", {"const": 0}, _has("echo", _TRUE)),
+        when("max_completion_tokens", {"const": 0}, _has("echo", _TRUE)),
     ],
     "ResponsesRequest": [
         when("tool_choice", {"not": {"enum": ["none", "auto", None]}}, _TOOLS),

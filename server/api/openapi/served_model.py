@@ -44,12 +44,13 @@ def show_model(document: Document, model: ServedModel | None) -> Document:
 
 
 def _name_models(field: Document, model: ServedModel) -> None:
-    """The names as they are shown; the server is not particular about upper case."""
+    """The names as they are shown; the server is not particular about upper case. An empty one is
+    one that is not given."""
     if model.name_patterns:
         return
     for option in field.get("anyOf", [field]):
         if option.get("type") == "string":
-            option["enum"] = list(model.names)
+            option["enum"] = [*model.names, ""]
 
 
 def _show_defaults(fields: Document, defaults: dict[str, object]) -> None:

@@ -52,7 +52,7 @@ def empty_response(
 def _reasoning(body: ResponsesRequest) -> JsonObject:
     effort = body.reasoning.effort if body.reasoning else None
     summary = body.reasoning.summary if body.reasoning else None
-    return {"effort": effort, "summary": summary}
+    return {"effort": effort, "summary": None if summary == "none" else summary}
 
 
 def _format(wanted: TextFormat) -> JsonObject:

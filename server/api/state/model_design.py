@@ -33,5 +33,5 @@ class ModelDesign(Struct, frozen=True, kw_only=True):
     vocab_size: int = 0
     tie_word_embeddings: bool = False
     experts: ExpertsDesign | None = None
-    state_layers: list[int] = []  # which keep a state and have no heads that look
+    state_layers: list[int] = []  # which have no heads that look: they keep a state, or are an MLP
     tensor_format: str = ""  # what most of the weights are stored in

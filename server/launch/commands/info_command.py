@@ -5,7 +5,6 @@ A refusal of a reader is a line; the exit status is 1 if there is one.
 
 from collections import Counter
 
-from rich.console import Console
 from rich.table import Table
 
 from thirdeye.model.config import ModelConfig, RopeConfig
@@ -18,7 +17,7 @@ from thirdeye.model.memory_estimate import (
 )
 from thirdeye.model.parameter_counts import ParameterCounts, idle_parameters, parameter_counts
 from thirdeye.server.api.state.generation_defaults import shown
-from thirdeye.server.launch.console import fail
+from thirdeye.server.launch.console import PlainConsole, fail
 from thirdeye.server.launch.model_template import make_template
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.templates.turn_end import find_turn_end
@@ -39,7 +38,7 @@ def show_info(spec: str | None, file: str | None = None, revision: str | None = 
         return fail(str(error))
     found = describe(path, MARKUP)
     refusals = list(found.refusals)
-    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console = PlainConsole(soft_wrap=True)
     if found.checkpoint is None:
         console.print(f"{path}\n")
     else:
@@ -167,8 +166,7 @@ def rope_line(config: ModelConfig) -> str:
     """How tokens know where they are; which layers do it otherwise is told by number."""
     if config.has_learned_positions:
         return "learned"
-    layers = set(range(config.num_hidden_layers)) - {*config.state_layers}
-    specs = [config.attention_of(layer) for layer in sorted(layers)]
+    specs = [config.attention_of(layer) for layer in config.attending_layers]
     if any(spec.alibi is not None for spec in specs):
         return "none, but ALiBi"
     counts = Counter(rope_words(spec.rope, config.head_dim) for spec in specs)
@@ -234,9 +232,10 @@ def mlp_rows(config: ModelConfig) -> dict[str, str]:
     """Of the MLP that all tokens take, where there is one, and of experts."""
     kind = config.activation.value + (", gated" if config.gated_mlp else "")
     rows = {"MLP": f"{config.intermediate_size} wide, {kind}"}
+    total = len(config.mlp_layers)
     if (spec := config.experts) is None:
-        return rows
-    num_dense, total = len(config.dense_layers), config.num_hidden_layers
+        return {"MLP": rows["MLP"] + of_layers(total, config)}
+    num_dense = len(config.dense_layers)
     rows = {"MLP": f"{rows['MLP']}{of_layers(num_dense, config)}"} if num_dense else {}
     experts = f"{spec.num_chosen} of {spec.num_experts}, {spec.intermediate_size} wide, {kind}"
     if spec.shared_size:

@@ -4,11 +4,10 @@ import platform
 import sys
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from thirdeye.server.engine.execution.cpu_threads import own_cpus
-from thirdeye.server.launch.console import fail, say
+from thirdeye.server.launch.console import PlainConsole, fail, printable, say
 from thirdeye.server.load.native_kernels import native_status, wheel_status
 from thirdeye.server.version import VERSION, version_of
 from thirdeye.weights.errors import ModelError
@@ -31,7 +30,7 @@ def show_models() -> int:
         where = str(entry.path) if entry.path else f"not here: thirdeye pull {entry.name}"
         table.add_row(entry.name, entry.format, f"{entry.size_bytes / 1e6:,.0f} MB", where)
     width = None if sys.stdout.isatty() else PIPED_WIDTH
-    Console(width=width, highlight=False).print(table)
+    PlainConsole(width=width).print(table)
     return 0
 
 
@@ -43,7 +42,7 @@ def remove_model(name: str, *, yes: bool) -> int:
         what = f"{', '.join(str(path) for path in paths)} ({size / 1e6:,.0f} MB)"
         if not yes and not sys.stdin.isatty():
             return fail(f"nobody is there to ask; add --yes to delete {what}.")
-        if not yes and not typer.confirm(f"Delete {what}?", default=False):
+        if not yes and not typer.confirm(printable(f"Delete {what}?"), default=False):
             return 1
         remove(paths)
     except (ModelError, OSError) as error:
@@ -78,7 +77,7 @@ def show_doctor() -> int:
             table.add_row(f"  {entry.name}", str(entry.path or "not here"))
     except OSError as error:
         table.add_row("", unseen(error))
-    Console(soft_wrap=True, highlight=False).print(table)
+    PlainConsole(soft_wrap=True).print(table)
     return 0
 
 

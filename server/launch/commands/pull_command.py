@@ -4,10 +4,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import TaskID
 
-from thirdeye.server.launch.console import bar_of_bytes, fail, say
+from thirdeye.server.launch.console import PlainConsole, bar_of_bytes, fail, printable, say, warn
 from thirdeye.server.load.native_kernels import native_status
 from thirdeye.weights.catalog import CATALOG, CatalogModel
 from thirdeye.weights.errors import ModelError
@@ -88,7 +87,7 @@ def _pull(model: CatalogModel) -> None:
         say(f"{model.name} is here, its SHA-256 is right: {path}")
         return
     if before is not None:
-        sys.stderr.write(f"thirdeye: {before} had the wrong SHA-256: fetched again.\n")
+        warn(f"{before} had the wrong SHA-256: fetched again.")
     say(f"{model.name}: {path} ({model.license})")
 
 
@@ -96,11 +95,11 @@ def _pull(model: CatalogModel) -> None:
 def progress_bar(name: str, steps: set[str]) -> Iterator[Progress]:
     """A line a step on stderr; `steps` collects those that were taken."""
     tasks: dict[str, TaskID] = {}
-    with bar_of_bytes(Console(stderr=True)) as bar:
+    with bar_of_bytes(PlainConsole(stderr=True)) as bar:
 
         def progress(step: str, done: int, total: int) -> None:
             if step not in tasks:
-                tasks[step] = bar.add_task(f"{step} {name}")
+                tasks[step] = bar.add_task(f"{step} {printable(name)}")
                 steps.add(step)
             bar.update(tasks[step], completed=done, total=total)
 

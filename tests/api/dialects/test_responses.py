@@ -54,6 +54,11 @@ def text_of(response: dict[str, Any]) -> str:
     return str(part["text"])
 
 
+def test_no_summary_is_null(served: Served) -> None:
+    """The published answer has no word for it."""
+    assert whole(served, reasoning={"summary": "none"})["reasoning"]["summary"] is None
+
+
 def prompt_of(served: Served) -> str:
     """The last prompt the engine saw, as text."""
     engine = served.state.engine

@@ -1,5 +1,6 @@
 """The command as a newcomer meets it: quick help, and answers without a server."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -156,6 +157,27 @@ def test_doctor_says_what_a_bug_report_needs():
 @pytest.mark.parametrize("command", ["list", "models"])
 def test_list_shows_the_catalog(command: str):
     assert "smollm2" in thirdeye(command).stdout
+
+
+def test_names_steer_no_terminal(tmp_path, monkeypatch):
+    """Of files, and of a repository of the hub: whoever made them chose their names."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    models = tmp_path / "thirdeye" / "models"
+    folder = models / "hub" / "org--name"
+    for file in (models / "a\x1b]0;b\x07.gguf", folder / "c[" / "red]\u202e[" / "x].gguf"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"GGUF")
+    name = "c[/red]\u202e[/x].gguf"
+    file = {"path": name, "size": 4, "sha256": None, "blob_id": None}
+    record = {"repository": "org/name", "revision": None, "commit": "0", "files": {name: file}}
+    (folder / "hub.json").write_text(json.dumps(record))
+    listed = thirdeye("list")
+    assert "a?]0;b?.gguf" in listed.stdout
+    assert "c[/red]?[/x]" in listed.stdout
+    assert listed.stdout.replace("\n", "").isprintable()
+    removed = thirdeye("rm", "a\x1b]0;b\x07", "--yes")
+    assert removed.returncode == 0
+    assert (removed.stdout + removed.stderr).replace("\n", "").isprintable()
 
 
 def test_list_shows_whole_paths(tmp_path, monkeypatch):

@@ -218,3 +218,23 @@ def test_experts_in_words() -> None:
         "experts": f"{told} in 1 of 2 layers",
     }
     assert mlp_rows(tiny_config()) == {"MLP": "128 wide, silu, gated"}
+
+
+HOSTILE = "end\x1b]52;c;ZXZpbA==\x07\x9b31m\u202e[/red][link=x]"
+
+
+def test_what_a_file_says_steers_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its tokens' texts, its name: anybody may have written them."""
+    path = tmp_path / f"m{HOSTILE.replace('/', '')}"
+    tiny_llama(path)
+    for file in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if (path / file).exists():
+            text = (path / file).read_text()
+            (path / file).write_text(text.replace("<|im_end|>", json.dumps(HOSTILE)[1:-1]))
+    show_info(str(path))
+    shown = capsys.readouterr().out
+    assert "answers end at" in shown
+    assert "[/red][link=x]" in shown
+    assert re.search(r"[^\n -~]", shown) is None
