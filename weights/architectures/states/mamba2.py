@@ -21,8 +21,8 @@ from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 Targets = Mapping[str, TensorTarget | tuple[TensorTarget, ...]]
-INFINITY = {"__float__": "Infinity"}  # as transformers writes what JSON cannot
 UNLIMITED = (0, math.inf)
+INFINITY = (math.inf, {"__float__": "Infinity"}, "Infinity", "inf")  # what JSON cannot say
 NONE: Mapping[str, float] = {}
 TOLD_BY_TENSORS = ("ssm_conv1d.bias", "ssm_in.bias", "ssm_out.bias", "ssm_norm.weight")
 
@@ -40,7 +40,7 @@ def refuse_step_limits(fields: Fields, key: str = "time_step_limit") -> None:
     limits = fields.raw(key, UNLIMITED)
     if not isinstance(limits, list | tuple) or len(limits) != 2:
         raise fields.error(key, "must be two numbers.")
-    low, high = (math.inf if limit in (INFINITY, "Infinity", "inf") else limit for limit in limits)
+    low, high = (math.inf if limit in INFINITY else limit for limit in limits)
     if (low, high) != UNLIMITED:
         raise fields.error(key, "cuts the steps of a state, which is not supported.")
 
