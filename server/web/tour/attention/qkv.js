@@ -2,6 +2,7 @@
 import { el, svg } from "../../dom.js";
 import { row, sees, softmax, sum } from "../arithmetic.js";
 import { bars, choice, number, share } from "../draw.js";
+import { FIGURES, IN_DEFAULT } from "../figures.js";
 import { isGrouped, windowOf } from "../model.js";
 
 const BUMP = 5;
@@ -24,6 +25,7 @@ export const qkv = {
     says: "Negative values mean that two words are unrelated.",
     is: [
       "No. What follows is a softmax, and it sees differences only: add the same number to all scores of a row and nothing changes (try the button). A row of negative scores still gives away 100 % of its weight, most to the least negative one.",
+      `${IN_DEFAULT} of ${FIGURES["visible scores"].toLocaleString("en")} scores ${FIGURES["negative scores"].toLocaleString("en")} are negative, and one of them gets ${share(FIGURES["weight of a negative score"])} of its row's weight, where there was a choice.`,
       "Nor do single products mean anything to people: the numbers of a head have no names.",
     ],
   }),

@@ -2,6 +2,7 @@
 import { el, visible } from "../../dom.js";
 import { row, sees, softmax, sum } from "../arithmetic.js";
 import { bars, number, share, slider } from "../draw.js";
+import { FIGURES, IN_DEFAULT } from "../figures.js";
 import { windowOf } from "../model.js";
 
 export const weights = {
@@ -24,6 +25,7 @@ export const weights = {
       "A whole row at once: no number of it has a weight by itself.",
       "And it is a share, of what a token takes from where; nothing is drawn by chance inside the model.",
       "Rows add up to 100 %, columns do not: some tokens are looked at by many, some by none.",
+      `${IN_DEFAULT} ${share(FIGURES.sink)} of all weight, of all heads, lies on the first token, which is the letter “G”.`,
     ],
   }),
 
