@@ -69,13 +69,15 @@ FIRST += ("browser", "server", "engine", "model", "architectures")
 def pytest_collection() -> Iterator[None]:
     """Nobody looks for garbage in what is imported and collected: it stays, and is large.
 
-    That was a third of the time of collecting, and half a second whenever a test asks for it.
+    That was a third of the time of collecting, and half a second whenever a test asks for it. And
+    they look seldom: an application is full of cycles, and tests make thousands.
     """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(20_000, 20, 20)  # Python's own: 700, 10, 10
         gc.enable()
 
 

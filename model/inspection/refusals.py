@@ -21,8 +21,7 @@ def refusals(config: ModelConfig) -> dict[str, str]:
         why = "some of this model's layers keep a state, or gate what their heads have seen"
         found |= dict.fromkeys(HEADS_ALONE, why)
     if config.lone_mlps:
-        why = "most of this model's layers have no MLP, or no experts"
-        found |= dict.fromkeys(("neurons", "neuron", "routing"), why)
+        found |= dict.fromkeys(("neurons", "neuron"), "some of this model's layers have no MLP")
     if config.norms_stream:
         why = "this model norms its stream after each addition, so that is no sum"
         found["attribution"] = why

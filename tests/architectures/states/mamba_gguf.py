@@ -15,8 +15,15 @@ from tests.architectures.expert_gguf import ALONE, STACKED, add_granite, add_sta
 from tests.weights.tiny import LLAMA_NAMES, LLAMA_TOP, add, finished, permute
 
 F32 = gguf.GGMLQuantizationType.F32
+Kind = gguf.GGMLQuantizationType
+KEPT = ("ssm_conv1d", "ssm_norm", "ssm_a", "ssm_d", "ffn_gate_inp")  # in 32 bits, whatever the rest
 MIXER = {"in_proj": "ssm_in", "conv1d": "ssm_conv1d", "out_proj": "ssm_out", "norm": "ssm_norm"}
 COLUMNS = {"A_log": "ssm_a", "D": "ssm_d"}
+
+
+def put(writer: gguf.GGUFWriter, name: str, values: np.ndarray, kind: Kind) -> None:
+    is_kept = any(part in name for part in KEPT)
+    add(writer, name, np.ascontiguousarray(values), F32 if is_kept else kind)
 
 
 def add_sizes(writer: gguf.GGUFWriter, config: Any, head_dim: int) -> None:
@@ -53,7 +60,7 @@ def mixer_tensor(leaf: str, values: np.ndarray, num_groups: int) -> tuple[str, n
     return f"{MIXER[stem]}.{kind}", values
 
 
-def granite_gguf(model: PreTrainedModel, path: Path) -> Path:
+def granite_gguf(model: PreTrainedModel, path: Path, kind: Kind = F32) -> Path:
     config = model.config
     attends = [kind == "full_attention" for kind in config.layer_types]
     writer = gguf.GGUFWriter(path, "granite" if all(attends) else "granitehybrid")
@@ -81,10 +88,10 @@ def granite_gguf(model: PreTrainedModel, path: Path) -> Path:
         writer.add_expert_used_count(config.num_experts_per_tok)
     for name, tensor in model.state_dict().items():
         if found := STACKED.match(name):
-            add_stack(writer, f"blk.{found[1]}", found[2], tensor.numpy(), False, F32)
+            add_stack(writer, f"blk.{found[1]}", found[2], tensor.numpy(), False, kind)
         elif name != "lm_head.weight" or not config.tie_word_embeddings:
             for written, values in _of_granite(config, name, tensor.numpy()):
-                add(writer, written, np.ascontiguousarray(values), F32)
+                put(writer, written, values, kind)
     return finished(writer, path)
 
 
@@ -112,7 +119,7 @@ def _of_granite(config: Any, name: str, values: np.ndarray) -> Iterator[tuple[st
         yield f"{block}.{(LLAMA_NAMES | ALONE)[module]}.{leaf}", values
 
 
-def falcon_gguf(model: PreTrainedModel, path: Path) -> Path:
+def falcon_gguf(model: PreTrainedModel, path: Path, kind: Kind = F32) -> Path:
     """With all multipliers in the weights."""
     config = model.config
     writer = gguf.GGUFWriter(path, "falcon-h1")
@@ -132,7 +139,7 @@ def falcon_gguf(model: PreTrainedModel, path: Path) -> Path:
     for name, tensor in model.state_dict().items():
         if name != "lm_head.weight" or not config.tie_word_embeddings:
             values = multiplied(config, name, tensor.numpy())
-            add(writer, *_of_falcon(config, name, values), F32)
+            put(writer, *_of_falcon(config, name, values), kind)
     return finished(writer, path)
 
 
@@ -169,7 +176,7 @@ def _of_falcon(config: Any, name: str, values: np.ndarray) -> tuple[str, np.ndar
     _, _, layer, rest = name.split(".", 3)
     if rest.startswith("mamba."):
         own, values = mixer_tensor(rest.removeprefix("mamba."), values, config.mamba_n_groups)
-        return f"blk.{layer}.{own}", np.ascontiguousarray(values)
+        return f"blk.{layer}.{own}", values
     return f"blk.{layer}.{FALCON_NAMES[rest.rpartition('.')[0]]}.{leaf}", values
 
 
@@ -182,7 +189,7 @@ NEMOTRON_TOP = {"model.embeddings": "token_embd", "model.norm_f": "output_norm"}
 NEMOTRON_TOP |= {"lm_head": "output"}
 
 
-def nemotron_gguf(model: PreTrainedModel, path: Path) -> Path:
+def nemotron_gguf(model: PreTrainedModel, path: Path, kind: Kind = F32) -> Path:
     config = model.config
     kinds = config.layers_block_type
     has_experts = "moe" in kinds
@@ -216,7 +223,7 @@ def nemotron_gguf(model: PreTrainedModel, path: Path) -> Path:
     )
     for name, tensor in model.state_dict().items():
         written, values = _of_nemotron(config, name, tensor.numpy())
-        add(writer, written, np.ascontiguousarray(values), F32)
+        put(writer, written, values, kind)
     return finished(writer, path)
 
 
