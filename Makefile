@@ -41,6 +41,9 @@ setup: $(VENV)/.runtime model
 serve: setup
 	@exec $(BIN)/thirdeye serve $(ARGS)
 
+# Each of the hundreds of processes that tests start would else compile our sources anew.
+test prove trust: export PYTHONDONTWRITEBYTECODE =
+
 # Three workers for two cores: one waits for a server or a browser while two work.
 # Without a package index in reach the real-weight tests skip, loudly; all others still run.
 test: $(VENV)/.dev

@@ -161,6 +161,10 @@ class ModelConfig:
     dense_layers: tuple[int, ...] = ()  # counted from 0
     state: StateSpec | None = None  # in place of attention, in `state_layers`
     state_layers: tuple[int, ...] = ()  # counted from 0, in order
+    state_beside: bool = False  # in all layers, and beside attention (Falcon-H1)
+    lone_mlps: tuple[int, ...] = ()  # layers that are one; others have none then (Nemotron-H)
+    # What stored weights are multiplied by as they are loaded, by the reader's names (Falcon-H1).
+    weight_scales: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
         for name in (
@@ -199,13 +203,17 @@ class ModelConfig:
             raise ValueError("'activation' xielu is for an MLP without a gate.")
         if not self.gated_mlp and self.activation is Activation.CLAMPED_SWIGLU:
             raise ValueError("'activation' clamped_swiglu is for an MLP with a gate.")
-        if self.experts is not None and not self.gated_mlp:
-            raise ValueError("'experts' are MLPs with a gate: 'gated_mlp' must be true.")
+        if self.experts is not None and self.activation is Activation.XIELU:
+            raise ValueError("'activation' xielu is not for 'experts'.")
         if self.dense_layers and self.experts is None:
             raise ValueError("'dense_layers' are those among layers with 'experts': give them.")
         if bool(self.state_layers) != (self.state is not None):
             raise ValueError("'state_layers' are those with a 'state': give both, or neither.")
-        if len(self.state_layers) >= self.num_hidden_layers:
+        if self.lone_mlps and (self.is_parallel or self.state_beside or self.norms_stream):
+            raise ValueError("'lone_mlps' have nothing beside them that they could be parallel to.")
+        if self.state_beside and len(self.state_layers) != self.num_hidden_layers:
+            raise ValueError("'state_beside' attention is for all layers: name them.")
+        if not self.attending_layers:
             raise ValueError("'state_layers' must leave a layer with attention.")
         if self.post_norm and self.residual_scale != 1:
             raise ValueError("'residual_scale' must be 1 beside 'post_norm'.")
@@ -216,22 +224,34 @@ class ModelConfig:
             )
 
     def experts_of(self, layer: int) -> ExpertsSpec | None:
-        """Of one layer, counted from 0; None: it has one MLP for all tokens."""
-        return None if layer in self.dense_layers else self.experts
+        """Of one layer, counted from 0; None: it has one MLP for all tokens, or none."""
+        has_none = layer in self.dense_layers or layer not in self.mlp_layers
+        return None if has_none else self.experts
+
+    @property
+    def mlp_layers(self) -> tuple[int, ...]:
+        """Those that have an MLP, or experts."""
+        return self.lone_mlps or tuple(range(self.num_hidden_layers))
 
     def state_of(self, layer: int) -> StateSpec | None:
-        """Of one layer, counted from 0; None: it attends."""
+        """Of one layer, counted from 0; None: it keeps none."""
         return self.state if layer in self.state_layers else None
 
     @property
+    def attending_layers(self) -> tuple[int, ...]:
+        """Those that keep keys and values, counted from 0, in order."""
+        others = self.lone_mlps if self.state_beside else self.lone_mlps + self.state_layers
+        return tuple(layer for layer in range(self.num_hidden_layers) if layer not in others)
+
+    @property
     def num_attention_layers(self) -> int:
-        """Those that keep keys and values."""
-        return self.num_hidden_layers - len(self.state_layers)
+        return len(self.attending_layers)
 
     def index_of_its_kind(self, layer: int) -> int:
-        """How many layers before it keep what it keeps, keys and values or a state."""
-        num_before = sum(other < layer for other in self.state_layers)
-        return num_before if layer in self.state_layers else layer - num_before
+        """How many layers before it keep what it keeps, keys and values or a state, or both."""
+        attending = self.attending_layers
+        kind = attending if layer in attending else self.state_layers
+        return sum(other < layer for other in kind)
 
     @property
     def has_learned_positions(self) -> bool:

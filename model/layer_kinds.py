@@ -28,6 +28,17 @@ class LayerKind:
     plan: int
 
 
+class BothPlanner:
+    """For layers that attend and keep a state: the plans of both."""
+
+    def __init__(self, attention: AttentionBackend, states: StatePlanner) -> None:
+        self._attention, self._states = attention, states
+        self.plan_key = attention.plan_key, states.plan_key
+
+    def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> tuple[Any, Any]:
+        return self._attention.plan(batch, kv_cache), self._states.plan(batch, kv_cache)
+
+
 class LayerKinds:
     """Made once a model. Raises ValueError if the backend cannot attend as a layer shall."""
 
@@ -40,12 +51,16 @@ class LayerKinds:
     ) -> None:
         ropes: dict[Hashable, Rope | NoRope | TemperatureRope] = {}
         backends: dict[AttentionSpec, AttentionBackend] = {}
-        planners: dict[Hashable, AttentionBackend | StatePlanner] = {}
+        planners: dict[Hashable, AttentionBackend | StatePlanner | BothPlanner] = {}
         self.kinds: list[LayerKind] = []
         self.backends: list[AttentionBackend | StatePlanner] = []  # one a layer
-        states = StatePlanner()
+        states, attending = StatePlanner(), config.attending_layers
         for layer in range(config.num_hidden_layers):
-            if config.state_of(layer) is not None:  # it turns nothing, whichever rotation it gets
+            if layer in config.lone_mlps:  # it asks for neither, whichever it gets
+                self.kinds.append(LayerKind(0, 0))
+                self.backends.append(states)
+                continue
+            if layer not in attending:  # it turns nothing
                 planners.setdefault(states.plan_key, states)
                 self.kinds.append(LayerKind(0, list(planners).index(states.plan_key)))
                 self.backends.append(states)
@@ -58,8 +73,9 @@ class LayerKinds:
             if unturned not in backends:
                 backends[unturned] = backend.for_layers(unturned)
             own = backends[unturned]
-            planners.setdefault(own.plan_key, own)
-            plan = list(planners).index(own.plan_key)
+            planner = BothPlanner(own, states) if config.state_beside else own
+            planners.setdefault(planner.plan_key, planner)
+            plan = list(planners).index(planner.plan_key)
             self.kinds.append(LayerKind(list(ropes).index(turning), plan))
             self.backends.append(own)
         self._ropes, self._planners = tuple(ropes.values()), tuple(planners.values())

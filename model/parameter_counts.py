@@ -62,5 +62,5 @@ def idle_parameters(config: ModelConfig) -> int:
         return 0
     part = experts_part(config, spec).experts[0]
     one = sum(count for _, parameter in part.walk() for _, count in parameter.counts())
-    num_layers = config.num_hidden_layers - len(config.dense_layers)
+    num_layers = len(config.mlp_layers) - len(config.dense_layers)
     return num_layers * (spec.num_experts - spec.num_chosen) * one

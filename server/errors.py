@@ -134,6 +134,12 @@ class ClientGone(Exception):
     """The client closed its connection before the answer was ready."""
 
 
+def whose(caller: str) -> str:
+    """A caller in a sentence for him: a gateway passes it on to somebody who has no key."""
+    _, _, named = caller.partition(":")
+    return f"the caller '{named}' of this key" if named else "this key"
+
+
 def come_back_in(seconds: int) -> dict[str, str]:
     """Headers that say when to try again, 1 to 60 s: in seconds, and as openai-python prefers."""
     seconds = min(max(seconds, 1), MAX_RETRY_AFTER)

@@ -11,6 +11,7 @@ SHARERS = (
         "tests/e2e/clients/test_dialects.py",
         "tests/e2e/life/test_server_life.py",
         "tests/e2e/test_inspect.py",
+        "tests/e2e/test_tour_figures.py",
     ),
     ("tests/browser/",),  # one Chromium
     (  # the kernels on every level of instructions

@@ -111,6 +111,8 @@ def _in_place(
         stored = (target.num_experts, *stored)
     if not isinstance(tensor, StoredTensor) and tensor.dim() == 0:
         tensor = tensor.view(1)  # one number, which some files keep as a vector
+    if target.num_pieces and isinstance(tensor, StoredTensor):
+        raise ModelFormatError(checkpoint.path, "is a vector, which is not quantized.", field=name)
     if tuple(tensor.shape) != stored:
         raise ModelFormatError(
             checkpoint.path,

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm
+from thirdeye.model.config import AttentionSpec, ModelConfig, Norm
 from thirdeye.model.declare.mlp import (
     ExpertsPart,
     GatedMLPPart,
     MLPPart,
-    XIELUPart,
     experts_part,
     gated_mlp_part,
+    plain_mlp_part,
 )
 from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
 from thirdeye.model.declare.parts import HeadNormPart, LinearPart, NormPart, Part, WideNormPart
@@ -73,13 +73,15 @@ class AttentionPart(Part):
 @dataclass(frozen=True, slots=True)
 class BlockPart(Part):
     """`attention_norm` and `mlp_norm` are of the stream, the others of what is added to it. A layer
-    that keeps a state stands where others have attention."""
+    that keeps a state stands where others have attention. Where there is either attention or an MLP
+    it reads the first norm, and the second is not there."""
 
     attention_norm: NormPart | None
-    attention: AttentionPart | StatePart
+    attention: AttentionPart | StatePart | None
+    state: StatePart | None  # beside attention: what both make of one norm is added up
     attention_post_norm: NormPart | None
     mlp_norm: NormPart | None  # None although there is the other: they share that
-    mlp: MLPPart | GatedMLPPart | ExpertsPart
+    mlp: MLPPart | GatedMLPPart | ExpertsPart | None
     mlp_post_norm: NormPart | None
     residual_scale: float
     is_parallel: bool
@@ -92,17 +94,27 @@ def block_part(config: ModelConfig, layer: int) -> BlockPart:
         norm if config.pre_norm or config.norms_stream else None,
         norm if config.post_norm else None,
     )
+    has_mlp, is_lone = layer in config.mlp_layers, bool(config.lone_mlps)
     return BlockPart(
         attention_norm=before,
-        attention=attention_part(config, layer) if state is None else state_part(config, state),
+        attention=None if has_mlp and is_lone else mixer_part(config, layer),
+        state=state_part(config, state) if state and config.state_beside else None,
         attention_post_norm=after,
-        mlp_norm=None if config.shares_norm else before,
-        mlp=mlp_part(config, layer),
+        mlp_norm=None if config.shares_norm or is_lone else before,
+        mlp=mlp_part(config, layer) if has_mlp else None,
         mlp_post_norm=after,
         residual_scale=config.residual_scale,
         is_parallel=config.is_parallel,
         norms_stream=config.norms_stream,
     )
+
+
+def mixer_part(config: ModelConfig, layer: int) -> AttentionPart | StatePart:
+    """What looks at other tokens."""
+    state = config.state_of(layer)
+    if state is None or config.state_beside:
+        return attention_part(config, layer)
+    return state_part(config, state)
 
 
 def norm_part(config: ModelConfig) -> NormPart:
@@ -152,10 +164,5 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
 def mlp_part(config: ModelConfig, layer: int = 0) -> MLPPart | GatedMLPPart | ExpertsPart:
     if (spec := config.experts_of(layer)) is not None:
         return experts_part(config, spec)
-    hidden, wide, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-    if config.gated_mlp:
-        return gated_mlp_part(config, wide, bias)
-    up = LinearPart(hidden, (Rows(wide, Role.MLP),), bias, Dealt.ROWS)
-    down = LinearPart(wide, (Rows(hidden, Role.MLP),), bias, Dealt.COLUMNS)
-    act = XIELUPart() if config.activation is Activation.XIELU else None
-    return MLPPart(config.activation, act, up, down)
+    part = gated_mlp_part if config.gated_mlp else plain_mlp_part
+    return part(config, config.intermediate_size, config.mlp_bias)

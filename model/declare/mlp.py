@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from thirdeye.model.config import Activation, ModelConfig
 from thirdeye.model.declare.parameter import Dealt, Fill, Parameter, Role, Rows
@@ -51,8 +52,8 @@ class ExpertsPart(Part):
     shares are added up once, the shared expert's with them. The router is everybody's."""
 
     router: RouterPart
-    experts: tuple[GatedMLPPart, ...]
-    shared: GatedMLPPart | None
+    experts: tuple[GatedMLPPart, ...] | tuple[MLPPart, ...]
+    shared: GatedMLPPart | MLPPart | None
     shared_gate: LinearPart | None
 
 
@@ -69,11 +70,24 @@ def gated_mlp_part(
     )
 
 
-def experts_part(config: ModelConfig, spec: ExpertsSpec) -> ExpertsPart:
+def plain_mlp_part(
+    config: ModelConfig, wide: int, bias: bool, *, is_summed: bool = True
+) -> MLPPart:
+    """`is_summed`: over the ranks, here."""
     hidden = config.hidden_size
+    return MLPPart(
+        config.activation,
+        XIELUPart() if config.activation is Activation.XIELU else None,
+        LinearPart(hidden, (Rows(wide, Role.MLP),), bias, Dealt.ROWS),
+        LinearPart(wide, (Rows(hidden, Role.MLP),), bias, Dealt.COLUMNS, is_summed),
+    )
+
+
+def experts_part(config: ModelConfig, spec: ExpertsSpec) -> ExpertsPart:
+    hidden, part = config.hidden_size, gated_mlp_part if config.gated_mlp else plain_mlp_part
     scores = (Rows(spec.num_experts, Role.ROUTER),)
-    one = gated_mlp_part(config, spec.intermediate_size, spec.bias, is_summed=False)
-    shared = gated_mlp_part(config, spec.shared_size, config.mlp_bias, is_summed=False)
+    one: Any = part(config, spec.intermediate_size, spec.bias, is_summed=False)
+    shared = part(config, spec.shared_size, config.mlp_bias, is_summed=False)
     gate = LinearPart(hidden, (Rows(1, Role.ROUTER),), False, Dealt.WHOLE)
     return ExpertsPart(
         RouterPart(spec, LinearPart(hidden, scores, spec.router_bias, Dealt.WHOLE)),

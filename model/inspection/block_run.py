@@ -16,8 +16,9 @@ from thirdeye.model.attention.reference import read_tokens
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.inspection.edits import NO_EDITS, Edit, TextEdits
 from thirdeye.model.inspection.heads import head_pattern, kv_head_of
-from thirdeye.model.parts.blocks import Block
+from thirdeye.model.parts.blocks import BesideBlock, Block, LoneMixerBlock, LoneMLPBlock
 from thirdeye.model.parts.experts import Experts, Routing
+from thirdeye.model.parts.layers import MLP, GatedMLP
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
@@ -113,6 +114,7 @@ class BlockRun:
     def __call__(self, x: Tensor) -> BlockPiece:
         """x [rows, hidden_size]."""
         self._piece = BlockPiece(self._edited("resid_pre", x))
+        self._fill_what_is_not_there()
         resid_post = self._block.around(self._piece.resid_pre, self._attend, self._think)
         self._piece.resid_post = self._edited("resid_post", resid_post)
         return self._piece
@@ -124,12 +126,26 @@ class BlockRun:
             return self._remember(attention, normed)
         piece.query = attention.keep(normed, self._batch, self._rotate, self._cache)
         self._edit_keys_and_values(normed)
-        z = attention.mix(piece.query, self._cache, self._plan)
+        plan = self._plan[0] if isinstance(self._block, BesideBlock) else self._plan
+        z = attention.mix(piece.query, self._cache, plan)
         piece.z = self._edited_heads("head", self._with_edited_patterns(z))
         mixed = attention.through_gate(piece.z.flatten(1), normed)
         attended = self._block.attention_post_norm(attention.output(mixed))
+        if isinstance(self._block, BesideBlock):
+            states = self._plan[1]
+            attended += self._block.state(normed, self._batch, self._rotate, self._cache, states)
         piece.attn_out = self._edited("attn_out", attended)
         return piece.attn_out
+
+    def _fill_what_is_not_there(self) -> None:
+        """Of a layer that has either attention or an MLP: what the other would add."""
+        piece = self._piece
+        if isinstance(self._block, LoneMLPBlock):
+            piece.attn_out = torch.zeros_like(piece.resid_pre)
+            piece.normed = self._block.attention_norm(piece.resid_pre)
+            piece.query = piece.z = piece.resid_pre.new_empty(len(piece.resid_pre), 0, 1)
+        if isinstance(self._block, LoneMixerBlock):
+            piece.mlp_out = torch.zeros_like(piece.resid_pre)
 
     def _remember(self, layer: nn.Module, normed: Tensor) -> Tensor:
         """The same of a layer that keeps a state: it has no head that looks."""
@@ -145,6 +161,7 @@ class BlockRun:
             piece.routing = mlp.router(normed)
             thought = mlp.answer(normed, piece.routing)
         else:
+            assert isinstance(mlp, MLP | GatedMLP)
             neurons = mlp.neurons(normed)
             piece.neurons = self._edited_heads("neuron", neurons[..., None])[..., 0]
             thought = mlp.down(piece.neurons)

@@ -173,7 +173,13 @@ class OneLayerCache(KVCache):
         """`dtype`: None for that of `like`, which is on the right device."""
         own = rank_config(model.config, model.ranks.size)
         one = replace(
-            own, num_hidden_layers=1, attention=own.attention[:1], state=None, state_layers=()
+            own,
+            num_hidden_layers=1,
+            attention=own.attention[:1],
+            state=None,
+            state_layers=(),
+            state_beside=False,
+            lone_mlps=(),
         )
         num_blocks = rows.num_blocks * rows.num_texts
         kept = dtype or like.dtype

@@ -63,10 +63,10 @@ class Readings:
 
     def _by_query(self, trace: LayerTrace, name: str) -> Pieces:
         """[heads, positions, n]: some heads at a time, as many as a piece may cost."""
-        attention = trace.block.self_attention
-        if not trace.num_heads:
+        if not trace.num_heads:  # it does not attend
             yield
             return trace.own_pattern([])[:, self._rows]
+        attention = trace.block.self_attention
         is_whole = trace.ranks.size > 1  # then all of them, for all ranks do alike
         own = list(range(attention.num_heads)) if is_whole else self._heads
         at_once = max(1, 8 * self._max_rows // len(trace.query))

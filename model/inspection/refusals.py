@@ -11,8 +11,7 @@ HEADS_ALONE = (  # what takes a layer's attention for the sum of its heads, and 
 def refusals(config: ModelConfig) -> dict[str, str]:
     """The names of parts that such a model does not have -> why."""
     found: dict[str, str] = {}
-    layers = set(range(config.num_hidden_layers)) - {*config.state_layers}
-    if not any(config.attention_of(layer).rope for layer in layers):
+    if not any(config.attention_of(layer).rope for layer in config.attending_layers):
         found |= dict.fromkeys(("rot_q", "rot_k"), "this model does not turn queries and keys")
     if config.experts is not None:
         found |= dict.fromkeys(("neurons", "neuron"), "this model's layers have experts")
@@ -21,6 +20,8 @@ def refusals(config: ModelConfig) -> dict[str, str]:
     if config.state is not None or config.attention_gate:
         why = "some of this model's layers keep a state, or gate what their heads have seen"
         found |= dict.fromkeys(HEADS_ALONE, why)
+    if config.lone_mlps:
+        found |= dict.fromkeys(("neurons", "neuron"), "some of this model's layers have no MLP")
     if config.norms_stream:
         why = "this model norms its stream after each addition, so that is no sum"
         found["attribution"] = why

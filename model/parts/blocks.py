@@ -16,6 +16,7 @@ from thirdeye.model.parts.choose_parts import (
     make_mlp,
     make_post_norm,
     make_pre_norm,
+    make_state,
 )
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.parts.self_attention import SelfAttention
@@ -56,11 +57,17 @@ class Block(nn.Module):
         """x [T, hidden_size] -> [T, hidden_size]."""
 
         def attend(normed: Tensor) -> Tensor:
-            attended = self.attention(normed, batch, rotate, kv_cache, plan)
-            added: Tensor = self.attention_post_norm(attended)
-            return added
+            return self.attend(normed, batch, rotate, kv_cache, plan)
 
         return self.around(x, attend, self.think)
+
+    def attend(
+        self, normed: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
+    ) -> Tensor:
+        """What attention adds to the stream, of which it reads a normed copy [T, hidden_size]."""
+        attended = self.attention(normed, batch, rotate, kv_cache, plan)
+        added: Tensor = self.attention_post_norm(attended)
+        return added
 
     def think(self, normed: Tensor) -> Tensor:
         """What the MLP adds to the stream, of which it reads a normed copy [T, hidden_size]."""
@@ -85,9 +92,7 @@ class Block(nn.Module):
         before adds is added in the norm that reads the sum, and so is what this one adds."""
 
         def attend(normed: Tensor) -> Tensor:
-            attended = self.attention(normed, batch, rotate, kv_cache, plan)
-            more: Tensor = self.attention_post_norm(attended)
-            return more
+            return self.attend(normed, batch, rotate, kv_cache, plan)
 
         normed = None
         if added is not None:
@@ -130,6 +135,50 @@ class SharedNormBlock(Block):
         return x + attended, thought
 
 
+class LoneMixerBlock(Block):
+    """No MLP (Nemotron-H)."""
+
+    def between(
+        self,
+        x: Tensor,
+        normed: Tensor | None,
+        attend: Branch,
+        think: Branch,  # noqa: ARG002  # there is nothing that could
+    ) -> tuple[Tensor, Tensor | None]:
+        return x, attend(self._normed(x, normed))
+
+
+class LoneMLPBlock(Block):
+    """An MLP, or experts, and nothing else (Nemotron-H): by the first norm."""
+
+    def between(
+        self,
+        x: Tensor,
+        normed: Tensor | None,
+        attend: Branch,  # noqa: ARG002  # there is nothing that could
+        think: Branch,
+    ) -> tuple[Tensor, Tensor | None]:
+        return x, think(self._normed(x, normed))
+
+
+class BesideBlock(Block):
+    """Attention and a layer that keeps a state read one normed copy (Falcon-H1); a plan is that of
+    either."""
+
+    def __init__(self, part: BlockPart, index: int, backend: Any, where: Placement) -> None:
+        super().__init__(part, index, backend, where)
+        assert part.state is not None
+        self.state = make_state(part.state, index, where)
+
+    def attend(
+        self, normed: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
+    ) -> Tensor:
+        attention, states = plan
+        attended = super().attend(normed, batch, rotate, kv_cache, attention)
+        kept: Tensor = self.state(normed, batch, rotate, kv_cache, states)
+        return attended + kept
+
+
 class PostNormBlock(Block):
     """Both read the stream as it is, and it is normed after each addition (Vaswani et al. 2017;
     OPT 350M). What a layer leaves behind is then not the sum of what came in and was added."""
@@ -153,4 +202,10 @@ def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> B
         kind = ParallelBlock if part.mlp_norm else SharedNormBlock
     if part.norms_stream:
         kind = PostNormBlock
+    if part.state is not None:
+        kind = BesideBlock
+    if part.mlp is None:
+        kind = LoneMixerBlock
+    if part.attention is None:
+        kind = LoneMLPBlock
     return kind(part, index, backend, where)

@@ -8,7 +8,7 @@ from thirdeye.model.config import Activation, Norm
 from thirdeye.model.declare.block import AttentionPart
 from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import LinearPart, NormPart, TablePart
-from thirdeye.model.declare.states import DeltaNetPart, Mamba2Part, ShortConvPart, StatePart
+from thirdeye.model.declare.states import DeltaNetPart, ShortConvPart, StatePart
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.delta_net import DeltaNet, NativeDeltaNet
 from thirdeye.model.parts.experts import Experts
@@ -74,23 +74,32 @@ def make_logit_shape(scale: float, softcap: float | None) -> nn.Module:
 
 
 def make_attention(
-    part: AttentionPart | StatePart, index: int, backend: Any, where: Placement
-) -> SelfAttention | ShortConv | DeltaNet | Mamba2:
-    """`index`: of its cache among those of its kind."""
-    if isinstance(part, ShortConvPart):
-        short_conv = NativeShortConv if where.native else ShortConv
-        return short_conv(part, index, where)
-    if isinstance(part, DeltaNetPart):
-        return (NativeDeltaNet if where.native else DeltaNet)(part, index, where)
-    if isinstance(part, Mamba2Part):
-        return (NativeMamba2 if where.native else Mamba2)(part, index, where)
+    part: AttentionPart | StatePart | None, index: int, backend: Any, where: Placement
+) -> nn.Module:
+    """`index`: of its cache among those of its kind. None: there is none, in a layer of few."""
+    if part is None:
+        return nn.Identity()
+    if not isinstance(part, AttentionPart):
+        return make_state(part, index, where)
     kind = FusedSelfAttention if where.has_kernels else SelfAttention
     return kind(part, index, backend, where)
 
 
+def make_state(part: StatePart, index: int, where: Placement) -> ShortConv | DeltaNet | Mamba2:
+    """`index`: of its state among those of all such layers."""
+    if isinstance(part, ShortConvPart):
+        return (NativeShortConv if where.native else ShortConv)(part, index, where)
+    if isinstance(part, DeltaNetPart):
+        return (NativeDeltaNet if where.native else DeltaNet)(part, index, where)
+    return (NativeMamba2 if where.native else Mamba2)(part, index, where)
+
+
 def make_mlp(
-    part: MLPPart | GatedMLPPart | ExpertsPart, where: Placement
-) -> MLP | GatedMLP | Experts:
+    part: MLPPart | GatedMLPPart | ExpertsPart | None, where: Placement
+) -> MLP | GatedMLP | Experts | nn.Identity:
+    """None: there is none, in a layer of few."""
+    if part is None:
+        return nn.Identity()
     if isinstance(part, MLPPart):
         return NativeMLP(part, where) if where.native else MLP(part, where)
     if isinstance(part, ExpertsPart):

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from thirdeye.model.declare.mlp import ExpertsPart, RouterPart
+from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, MLPPart, RouterPart
 from thirdeye.model.experts_spec import ExpertsSpec, Scoring
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.activations import sigmoid
-from thirdeye.model.parts.layers import GatedMLP
+from thirdeye.model.parts.layers import MLP, GatedMLP
 from thirdeye.model.placement import Placement
 
 
@@ -68,15 +68,21 @@ class Experts(nn.Module):
 
     router_class: type[Router] = Router
     mlp_class: type[GatedMLP] = GatedMLP
+    plain_class: type[MLP] = MLP  # without a gate
 
     def __init__(self, part: ExpertsPart, where: Placement) -> None:
         super().__init__()
         self._ranks = where.ranks
         self.router = self.router_class(part.router, where)
-        self.experts = nn.ModuleList(self.mlp_class(expert, where) for expert in part.experts)
-        self.shared = self.mlp_class(part.shared, where) if part.shared else None
+        self.experts = nn.ModuleList(self._made(expert, where) for expert in part.experts)
+        self.shared = self._made(part.shared, where) if part.shared else None
         plain = replace(where, quantize="none")
         self.shared_gate = make_linear(part.shared_gate, plain) if part.shared_gate else None
+
+    def _made(self, part: GatedMLPPart | MLPPart, where: Placement) -> MLP | GatedMLP:
+        if isinstance(part, MLPPart):
+            return self.plain_class(part, where)
+        return self.mlp_class(part, where)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, hidden_size] -> [T, hidden_size]."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from thirdeye.model.declare.mlp import ExpertsPart, RouterPart
+from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, RouterPart
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.unquantized import Unquantized
 from thirdeye.model.native.activate import ActivateKernel
@@ -16,8 +16,9 @@ from thirdeye.model.native.expert_kernels import (
     MixExpertsKernel,
     RouteKernel,
 )
+from thirdeye.model.parts.activations import activation_function
 from thirdeye.model.parts.experts import Experts, Router, Routing
-from thirdeye.model.parts.fused import FusedGatedMLP
+from thirdeye.model.parts.fused import FusedGatedMLP, NativeMLP
 from thirdeye.model.parts.layers import GatedMLP
 from thirdeye.model.placement import Placement
 
@@ -39,21 +40,23 @@ class NativeExperts(Experts):
 
     router_class = NativeRouter
     mlp_class = FusedGatedMLP
+    plain_class = NativeMLP
 
     def __init__(self, part: ExpertsPart, where: Placement) -> None:
         super().__init__(part, where)
         assert where.native is not None
         self._library = where.native
         self._gather, self._mix = GatherRowsKernel(where.native), MixExpertsKernel(where.native)
-        activation = part.experts[0].activation
-        self._activate = ActivateKernel(where.native, activation, is_gated=True)
+        one = part.experts[0]
+        is_gated = isinstance(one, GatedMLPPart)
+        self._activate = ActivateKernel(where.native, one.activation, is_gated=is_gated)
         self._products: tuple[ExpertsLinearKernel, ExpertsLinearKernel] | None = None
 
     def mixed(self, x: Tensor, routing: Any) -> Tensor:
         x = x.contiguous()
-        gate_up, down = self._products = self._products or self._packed()
+        up, down = self._products = self._products or self._packed()
         rows = self._gather(x, routing.tokens)
-        inner = self._activate(gate_up(rows, routing.starts, len(x)))
+        inner = self._activate(up(rows, routing.starts, len(x)))
         said = down(inner, routing.starts, len(x))
         beside = None if self.shared is None else self.shared(x)
         gates = None if self.shared_gate is None else self.shared_gate(x)
@@ -61,9 +64,9 @@ class NativeExperts(Experts):
 
     def _packed(self) -> tuple[ExpertsLinearKernel, ExpertsLinearKernel]:
         """Known when the weights are."""
-        layers = ([getattr(e, name).kept for e in self.experts] for name in ("gate_up", "down"))
-        gate_up, down = (ExpertsLinearKernel(self._library, kernels) for kernels in layers)
-        return gate_up, down
+        layers = ([layer.kept for layer in layers] for layers in products_of(self))
+        up, down = (ExpertsLinearKernel(self._library, kernels) for kernels in layers)
+        return up, down
 
 
 class FusedExperts(Experts):
@@ -80,17 +83,27 @@ class FusedExperts(Experts):
         from thirdeye.model.kernels import gated_mul, grouped_matmul  # noqa: PLC0415  # need triton
 
         self._kernels: Any = grouped_matmul
-        self._gated = partial(gated_mul.gated_mul, activation=part.experts[0].activation)
-        experts = [expert for expert in self.experts if isinstance(expert, GatedMLP)]
-        self._gate_up = _stacked([expert.gate_up for expert in experts], where)
-        self._down = _stacked([expert.down for expert in experts], where)
+        one = part.experts[0]
+        self._activate = (
+            partial(gated_mul.gated_mul, activation=one.activation)
+            if isinstance(one, GatedMLPPart)
+            else activation_function(one.activation, where)
+        )
+        self._up, self._down = (_stacked(layers, where) for layers in products_of(self))
 
     def said(self, x: Tensor, routing: Routing) -> Tensor:
         groups = self._kernels.group_rows(routing.chosen, len(self.experts))
         rows = x.index_select(0, groups.tokens)
-        gate_up = self._kernels.grouped_matmul(rows, *self._gate_up, groups)
-        answers = self._kernels.grouped_matmul(self._gated(gate_up), *self._down, groups)
+        inner = self._activate(self._kernels.grouped_matmul(rows, *self._up, groups))
+        answers = self._kernels.grouped_matmul(inner, *self._down, groups)
         return answers.index_select(0, groups.places).view(*routing.chosen.shape, -1)
+
+
+def products_of(layer: Experts) -> tuple[list[Any], list[Any]]:
+    """The first of each expert, which of an MLP with a gate is two in one, and the second."""
+    experts: list[Any] = list(layer.experts)
+    up = [expert.gate_up if isinstance(expert, GatedMLP) else expert.up for expert in experts]
+    return up, [expert.down for expert in experts]
 
 
 def _stacked(layers: list[Linear], where: Placement) -> tuple[Tensor, Tensor | None]:

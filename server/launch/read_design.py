@@ -6,7 +6,7 @@ from thirdeye.server.api.state.model_design import ExpertsDesign, ModelDesign
 
 def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
     layers = range(config.num_hidden_layers)
-    attending = [config.attention_of(i) for i in layers if config.state_of(i) is None]
+    attending = [config.attention_of(i) for i in config.attending_layers]
     ropes = [spec.rope for spec in attending if spec.rope is not None]
     windows = [config.attention_of(i).window for i in layers]
     return ModelDesign(
@@ -20,6 +20,8 @@ def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
         rope_theta=ropes[0].theta if ropes else None,
         rope_dim=ropes[0].dim if ropes else 0,
         qk_norm=config.qk_norm or config.wide_qk_norm or config.head_qk_norm,
+        score_divisor=attending[0].divisor(config.head_dim),
+        score_softcap=attending[0].softcap,
         sinks=any(spec.sinks for spec in attending),
         windows=windows if any(windows) else [],
         activation=config.activation,
@@ -28,7 +30,7 @@ def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
         vocab_size=config.vocab_size,
         tie_word_embeddings=config.tie_word_embeddings,
         experts=experts_of(config),
-        state_layers=list(config.state_layers),
+        state_layers=[layer for layer in layers if layer not in config.attending_layers],
         tensor_format=tensor_format,
     )
 

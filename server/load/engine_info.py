@@ -8,6 +8,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.fast_path import FastPath
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.linear.native_int8 import NativeInt8
+from thirdeye.model.memory_estimate import bytes_per_state
 from thirdeye.model.native.products.int8_linear import Int8LinearKernel
 from thirdeye.model.native.products.stored_linear import StoredLinearKernel
 from thirdeye.model.parameter_counts import parameter_counts
@@ -77,6 +78,7 @@ def describe(
         block_size=config.block_size,
         max_num_seqs=config.max_num_seqs,
         num_states=config.num_states,
+        state_bytes=bytes_per_state(model),
         numerics=numerics,
         memory=memory,
         num_ranks=where.ranks.size,

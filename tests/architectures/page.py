@@ -53,12 +53,14 @@ logits change as transformers' do, or the file is refused. Of a GGUF file a sett
 for is refused by name, but for those in `weights/formats/gguf/metadata_keys.py`.
 
 Layers that keep a state in place of keys and values (a short convolution in LFM2, a gated delta net
-in Qwen3-Next and Qwen3.5, Mamba-2 in Granite 4) are computed token by token, on a CPU in C; on a
-GPU by torch, which is slow, and steps are not launched ahead. What that means for prefixes and
-memory: [scheduling.md](scheduling.md), "States". Layers that guess more tokens (`mtp`) are not
-read. Of a GGUF file with a gated delta net the heads lie in an order that `--tensor-parallel`
-cannot deal out; it refuses, and takes the same model in safetensors. Mamba-2's heads are dealt out
-by their groups: `--tensor-parallel` must divide their number, which is 1 in most.
+in Qwen3-Next and Qwen3.5, Mamba-2 in Granite 4, Nemotron-H and, beside attention, in Falcon-H1) are
+computed token by token, on a CPU in C; on a GPU by torch, which is slow, and steps are not launched
+ahead.
+What that means for prefixes and memory: [scheduling.md](scheduling.md), "States". Layers that guess
+more tokens (`mtp`) are not read. Of a GGUF file with a gated delta net the heads lie in an order
+that `--tensor-parallel` cannot deal out; it refuses, and takes the same model in safetensors.
+Mamba-2's heads are dealt out by their groups: `--tensor-parallel` must divide their number, which
+is 1 in most.
 
 Of a layer with experts a token takes those that its router chooses; each expert's weights are read
 once a step. On a CPU they are kept as `--quantize` says, on a GPU in the model's own precision.

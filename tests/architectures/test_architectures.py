@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +16,20 @@ from tests.architectures.conftest import Written
 from tests.architectures.page import PAGE, gguf_names, page
 from tests.architectures.running import greedy, load, logits, make_cache, step
 from tests.architectures.table import CASES
+from tests.draws import also_at_night, count
 from tests.model.parallel.test_parallel import on_ranks
 from thirdeye.model.inspection.probe import LayerTrace, logit_lens, trace_layers
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.shares import Alone, Ranks
 from thirdeye.model.taped import TapedBlocks
+from thirdeye.model.transformer import Transformer
 from thirdeye.weights.architectures.registry import ARCHITECTURES
 from thirdeye.weights.checkpoint import open_checkpoint
 
 __all__ = ["on_ranks"]  # a fixture
 
 TOKENS = torch.randint(VOCAB_SIZE, (40,), generator=torch.Generator().manual_seed(2)).tolist()
+BEYOND_A_BLOCK = 18  # tokens: a cache's blocks hold 16
 in_gguf = pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.gguf])
 everywhere = pytest.mark.parametrize("name", CASES)
 
@@ -39,6 +43,12 @@ def theirs_of(model: PreTrainedModel, token_ids: list[int] = TOKENS) -> Tensor:
     return found
 
 
+@cache
+def loaded(path: Path) -> Transformer:
+    """For the tests that only read it."""
+    return load(path)
+
+
 def test_every_architecture_has_cases() -> None:
     served = {name.partition("-")[0] for name in CASES}
     assert served == {name for found in ARCHITECTURES for name in found.model_types}
@@ -49,15 +59,19 @@ def test_the_page_of_models_is_the_table() -> None:
     assert PAGE.read_text() == page()
 
 
+@also_at_night
 @everywhere
 def test_logits(written: Written, name: str) -> None:
-    """Through the real loader, whole and in chunks that end within blocks."""
+    """Through the real loader, whole and in chunks that end within blocks; token by token beyond
+    the first block, at night to the end."""
     hf, path, _ = written(name)
     theirs = theirs_of(hf)
     assert theirs.std() > 0.3  # the logits say something
-    model = load(path)
-    for chunk in (100, 7, 1):
+    model = loaded(path)
+    for chunk in (100, 7):
         close(logits(model, TOKENS, chunk), theirs)
+    singly = TOKENS[: count(BEYOND_A_BLOCK, len(TOKENS))]
+    close(logits(model, singly, 1), theirs[: len(singly)])
 
 
 @in_gguf
@@ -75,11 +89,11 @@ def test_logits_of_gguf(written: Written, name: str) -> None:
 
 @everywhere
 def test_greedy_tokens(written: Written, name: str) -> None:
+    """Each token is theirs behind those before it, which are theirs already."""
     hf, path, _ = written(name)
-    ids = TOKENS[:9]
-    for _ in range(12):
-        ids = [*ids, int(theirs_of(hf, ids)[-1].argmax())]
-    assert greedy(load(path), TOKENS[:9], 12) == ids[9:]
+    found = greedy(loaded(path), TOKENS[:9], 12)
+    assert len(found) == 12
+    assert theirs_of(hf, [*TOKENS[:9], *found])[8:-1].argmax(-1).tolist() == found
 
 
 @everywhere
@@ -90,6 +104,7 @@ def test_logits_by_our_kernels(written: Written, name: str, native: Library) -> 
         close(logits(model, TOKENS, chunk), theirs_of(hf))
 
 
+@also_at_night
 @everywhere
 def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
     """In 8 bits, bit for bit what the blocks compute without, and recorded."""
@@ -97,7 +112,7 @@ def test_steps_from_tape(written: Written, name: str, native: Library) -> None:
     ours, plain = (load(path, native=native, quantize="int8") for _ in range(2))
     plain._through_blocks = plain._one_by_one
     caches = make_cache(ours), make_cache(plain)
-    for past, token in enumerate(TOKENS):
+    for past, token in enumerate(TOKENS[: count(BEYOND_A_BLOCK, len(TOKENS))]):
         taped = step(ours, caches[0], [token], past)
         assert torch.equal(taped, step(plain, caches[1], [token], past))
     assert is_recorded(ours)
@@ -116,9 +131,9 @@ def test_a_look_inside(written: Written, name: str) -> None:
     hf.set_attn_implementation("eager")
     theirs = hf(torch.tensor([TOKENS]), output_attentions=True, output_hidden_states=True)
     hf.set_attn_implementation(before)
-    model = load(path)
+    model = loaded(path)
     traces = [t for t in trace_layers(model, torch.tensor(TOKENS), 16) if t is not None]
-    attends = [model.config.state_of(layer) is None for layer in range(len(traces))]
+    attends = [layer in model.config.attending_layers for layer in range(len(traces))]
     assert sum(attends) == len(theirs.attentions)
     patterns = iter(theirs.attentions)
     for layer, trace in enumerate(traces):

@@ -30,6 +30,7 @@ def test_the_first_view_is_under_200_kb(browser: Any, shared: Served) -> None:
         first = fetched(page)
         assert sum(first.values()) < MAX_BYTES, first
         assert min(first.values()) > 0
+        assert not [path for path in first if path.startswith(("/web/tour/", "/web/inspector/"))]
         libraries = {path for path in first if "/vendor/" in path}
         assert libraries == {"/web/vendor/marked-18.2.1/marked.esm.js"}
         shared.use(fake_engine(says("$x$\n\n```py\n1\n```\n")))

@@ -5,13 +5,17 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import promql_parser
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.api.pool.fakes import member
 from tests.api.support import CHAT, client_of, create_app, fake_engine, ready_state
+from thirdeye.server.api.pool.model_pool import ModelPool
+from thirdeye.server.api.pool.pool_metrics import PoolFamilies
 from thirdeye.server.engine.interface.engine_stats import STEP_TOKENS_BOUNDS, MissedPath
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -24,7 +28,7 @@ Labels = Mapping[str, set[str]]  # the values that each has
 
 @cache
 def shown() -> dict[str, Labels]:
-    """The series of a server that has answered, by name."""
+    """The series of a server that has answered, and of one of several models, by name."""
 
     async def scrape() -> str:
         engine = fake_engine()
@@ -42,12 +46,15 @@ def shown() -> dict[str, Labels]:
             assert answer.status_code == 200, answer.text
             return (await client.get("/metrics")).text
 
+    pool = ModelPool([member("a")[0], member("b")[0]], 2)
+    of_a_pool = generate_latest(cast(CollectorRegistry, PoolFamilies(pool))).decode()
     found: dict[str, dict[str, set[str]]] = {}
-    for family in text_string_to_metric_families(asyncio.run(scrape())):
-        for sample in family.samples:
-            labels = found.setdefault(sample.name, {})
-            for name, value in sample.labels.items():
-                labels.setdefault(name, set()).add(value)
+    for text in (asyncio.run(scrape()), of_a_pool):
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                labels = found.setdefault(sample.name, {})
+                for name, value in sample.labels.items():
+                    labels.setdefault(name, set()).add(value)
     return {**found, **SCRAPED}
 
 

@@ -52,6 +52,8 @@ DELTA = dataclasses.replace(
 
 MAMBA = dataclasses.replace(HYBRID, state=Mamba2Spec(4, 2, head_size=12, state_size=8, kernel=4))
 
+BESIDE = dataclasses.replace(MAMBA, state_layers=(0, 1, 2), state_beside=True)
+
 GPT2 = dataclasses.replace(
     GPT2_XL,
     vocab_size=97,

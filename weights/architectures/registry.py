@@ -45,8 +45,10 @@ from thirdeye.weights.architectures.relatives.olmo import OLMO2, OLMO3
 from thirdeye.weights.architectures.relatives.phi3 import PHI3
 from thirdeye.weights.architectures.relatives.stablelm import STABLELM
 from thirdeye.weights.architectures.relatives.starcoder2 import STARCODER2
+from thirdeye.weights.architectures.states.falcon_h1 import FALCON_H1
 from thirdeye.weights.architectures.states.granite_hybrid import GRANITE_HYBRID
 from thirdeye.weights.architectures.states.lfm2 import LFM2
+from thirdeye.weights.architectures.states.nemotron_h import NEMOTRON_H
 from thirdeye.weights.architectures.states.qwen3_5 import QWEN3_5, QWEN3_5_MOE
 from thirdeye.weights.architectures.states.qwen3_next import QWEN3_NEXT
 from thirdeye.weights.formats.fields import Fields
@@ -105,6 +107,8 @@ ARCHITECTURES = (
     QWEN3_5,
     QWEN3_5_MOE,
     GRANITE_HYBRID,
+    FALCON_H1,
+    NEMOTRON_H,
 )
 
 

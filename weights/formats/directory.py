@@ -9,7 +9,7 @@ Face hub's cache, where a snapshot is a directory of links into the repository's
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
@@ -80,12 +80,12 @@ class Directory:
 
 
 def parse_object(path: Path, text: str) -> dict[str, Any]:
-    """Strict JSON, which must be an object. Raises `ModelFormatError`."""
+    """Strict JSON, but for Infinity, which must be an object. Raises `ModelFormatError`."""
     if text.startswith(POINTER.decode()):
         raise ModelFormatError(path, IS_POINTER)
     check_cost(path, text)
     try:
-        value = json.loads(text, parse_constant=_refuse_constant)
+        value = json.loads(text, parse_constant=_constant)
     except RecursionError:
         raise ModelFormatError(path, "is nested too deeply.") from None
     except ValueError as error:
@@ -107,5 +107,9 @@ def check_cost(path: Path, text: str | bytes, limit: int = MAX_PARSED_BYTES) -> 
         )
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _constant(name: str) -> dict[str, str]:
+    """Python writes what is no JSON, and older configs have a limit of steps that is none
+    (Mamba-2): it is read as transformers has written it since, which is no number."""
+    if name != "Infinity":
+        raise ValueError(f"{name} is not JSON")
+    return {"__float__": name}

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
-from thirdeye.server.errors import ServerOverloaded, come_back_in
+from thirdeye.server.errors import ServerOverloaded, come_back_in, whose
 
 
 class ViewerSlots:
@@ -23,7 +23,7 @@ class ViewerSlots:
         if self._taken.total() >= self._num_places:
             raise self._full(self._num_places, "")
         if caller and self._taken[caller] >= self._of_key:
-            raise self._full(self._of_key, " with this key")
+            raise self._full(self._of_key, f" for {whose(caller)}")
         self._taken[caller] += 1
         return partial(self._release, caller)
 

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, MutableMapping
 
-from thirdeye.server.errors import ApiError, RequestsLimited, TokensLimited, come_back_in
+from thirdeye.server.errors import ApiError, RequestsLimited, TokensLimited, come_back_in, whose
 
 KINDS = ("requests", "tokens")
 CONCURRENT = "concurrent"  # has no reset: a place is free when an answer ends, whenever that is
@@ -142,8 +142,8 @@ class Rates:
         if self._places.limit and not self._places.num_free(caller):
             raise self._limited(
                 RequestsLimited,
-                f"{self._places.limit} answers are under way with this key, as many as may be at "
-                "once. Try again when one has ended.",
+                f"{self._places.limit} answers are under way for {whose(caller)}, as many as may "
+                "be at once. Try again when one has ended.",
                 1,
             )
         for kind, bucket in buckets.items():
@@ -151,8 +151,8 @@ class Rates:
             if wait > 0:
                 raise self._limited(
                     _ERRORS[kind],
-                    f"The limit of {bucket.per_minute} {kind} a minute is reached for this key. "
-                    f"Try again in {duration(wait)}.",
+                    f"The limit of {bucket.per_minute} {kind} a minute is reached for "
+                    f"{whose(caller)}. Try again in {duration(wait)}.",
                     math.ceil(wait),
                 )
         return account

@@ -32,12 +32,14 @@ def scrape(pool: ModelPool, own: Metrics) -> tuple[bytes, str]:
     """The text format and its content type. `own`: of requests that reached no model."""
     all_of_them = [own, *(member.metrics for member in pool.members.values())]
     shown = zip(*(metrics.registries for metrics in all_of_them), strict=True)
-    parts = [Merged(registries) for registries in shown] + [_PoolFamilies(pool)]
+    parts = [Merged(registries) for registries in shown] + [PoolFamilies(pool)]
     text = b"".join(generate_latest(cast(CollectorRegistry, part)) for part in parts)
     return text, CONTENT_TYPE_LATEST
 
 
-class _PoolFamilies:
+class PoolFamilies:
+    """What a pool knows of its models, whether they are there or not."""
+
     def __init__(self, pool: ModelPool) -> None:
         self._pool = pool
 

@@ -39,6 +39,7 @@ class StateCollector(Collector):
         yield _gauge("num_requests_running", stats.num_requests_running, model)
         yield _gauge("num_requests_waiting", stats.num_requests_waiting, model)
         yield _gauge("kv_cache_usage_perc", usage, model)
+        yield from _states(stats, state.engine.info, model)
         yield _cache_config(state.engine.info, model)
         yield _gauge("engine_last_step_age_seconds", state.engine.stalled_seconds(), model)
         yield _counter("prompt_tokens", self._tokens.prompt, model)
@@ -77,6 +78,15 @@ def _counter(name: str, value: float, model: str) -> Metric:
     family = CounterMetricFamily(f"thirdeye_{name}", help_of(name), labels=["model_name"])
     family.add_metric([model], value)
     return family
+
+
+def _states(stats: EngineStats, info: EngineInfo, model: str) -> Iterator[Metric]:
+    """Of layers that keep one in place of keys and values; zeros where there are none."""
+    usage = stats.num_states_used / max(info.num_states, 1)
+    yield _gauge("state_cache_usage_perc", usage, model)
+    yield _gauge("state_snapshot_bytes", stats.num_snapshots * info.state_bytes, model)
+    yield _counter("state_snapshot_hits", stats.snapshot_hits_total, model)
+    yield _counter("state_snapshot_missed_tokens", stats.snapshot_missed_tokens_total, model)
 
 
 def _cache_config(info: EngineInfo, model: str) -> Metric:

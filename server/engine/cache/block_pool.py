@@ -54,6 +54,11 @@ class BlockPool:
     def num_used(self) -> int:
         return len(self._blocks) - len(self._free)
 
+    @property
+    def num_known(self) -> int:
+        """Blocks that can be found, whoever holds them."""
+        return len(self._found)
+
     def num_blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)
 

@@ -9,8 +9,21 @@ something new. This file knows rows and hashes; a prefix's tokens are compared i
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from thirdeye.server.engine.cache.block_pool import BlockPool
+
+
+class StateCounts(NamedTuple):
+    """As `EngineStats` has them."""
+
+    num_states_used: int
+    num_snapshots: int
+    snapshot_hits_total: int
+    snapshot_missed_tokens_total: int
+
+
+NO_COUNTS = StateCounts(0, 0, 0, 0)
 
 
 class StatePool:
@@ -27,6 +40,11 @@ class StatePool:
     def num_free(self) -> int:
         """Rows that nobody holds, snapshots among them."""
         return self._rows.num_free
+
+    @property
+    def num_snapshots(self) -> int:
+        """Rows that can be found, whoever holds them."""
+        return self._rows.num_known
 
     def is_free(self, row: int) -> bool:
         return self._rows.num_free_among([row]) == 1

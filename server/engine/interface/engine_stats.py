@@ -20,6 +20,10 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     num_requests_waiting: int = 0
     num_blocks_total: int = 0
     num_blocks_used: int = 0
+    num_states_used: int = 0  # rows of layers that keep a state, held by running sequences
+    num_snapshots: int = 0  # rows of theirs that can be found again
+    snapshot_hits_total: int = 0  # sequences that went on from one
+    snapshot_missed_tokens_total: int = 0  # whose KV was there and whose state was not
     prompt_tokens_total: int = 0
     generation_tokens_total: int = 0
     prefix_cache_queries_total: int = 0

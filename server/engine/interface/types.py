@@ -165,6 +165,7 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     block_size: int
     max_num_seqs: int
     num_states: int = 0  # of a model whose layers keep some: of sequences, and snapshots
+    state_bytes: int = 0  # of one of them, on all ranks together
     numerics: str = ""  # all else that decides bits: library, kernels, threads, instruction set
     memory: str = ""  # where a GPU's goes, as measured at start
     num_ranks: int = 1  # processes that compute the model together

@@ -223,7 +223,11 @@ class EngineClient(ABC):
     def _end_all(self, reason: FinishReason, error: str | None = None) -> None:
         """A reader leaves at the first last output, so one that comes after another is not seen."""
         self._stats = msgspec.structs.replace(
-            self._stats, num_requests_running=0, num_requests_waiting=0, num_blocks_used=0
+            self._stats,
+            num_requests_running=0,
+            num_requests_waiting=0,
+            num_blocks_used=0,
+            num_states_used=0,
         )
         self._step_history.close()
         self._trace_readers.end_all(ENGINE_STOPPED)

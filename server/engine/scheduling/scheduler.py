@@ -470,6 +470,7 @@ class Scheduler:
             num_requests_waiting=len(self._waiting) + len(self._unready),
             num_blocks_total=self._pool.num_blocks,
             num_blocks_used=self._pool.num_used,
+            **self._states.counts()._asdict(),
             prompt_tokens_total=self._prompt_tokens,
             generation_tokens_total=self._generation_tokens,
             prefix_cache_queries_total=self._cache_queries,

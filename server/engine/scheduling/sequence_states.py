@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from thirdeye.server.engine.cache.block_pool import BlockPool
-from thirdeye.server.engine.cache.state_pool import StatePool
+from thirdeye.server.engine.cache.state_pool import NO_COUNTS, StateCounts, StatePool
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceState
 from thirdeye.server.engine.scheduling.step_plan import ZEROS, PlanRow, StateSpan
 
@@ -33,6 +33,8 @@ class States(Protocol):
 
     @property
     def num_used(self) -> int: ...
+
+    def counts(self) -> StateCounts: ...
 
     def usable(self, sequence: Sequence, num_blocks: int) -> int:
         """How many of the blocks that were found may be used, which are a prefix."""
@@ -72,6 +74,9 @@ class NoStates:
 
     num_total = num_used = 0
 
+    def counts(self) -> StateCounts:
+        return NO_COUNTS
+
     def usable(self, sequence: Sequence, num_blocks: int) -> int:  # noqa: ARG002
         return num_blocks
 
@@ -106,6 +111,7 @@ class SequenceStates:
     def __init__(self, pool: StatePool, blocks: BlockPool, *, keeps_snapshots: bool) -> None:
         self._pool, self._blocks = pool, blocks
         self._keeps_snapshots = keeps_snapshots
+        self._hits = self._missed_tokens = 0
 
     @property
     def num_total(self) -> int:
@@ -114,6 +120,10 @@ class SequenceStates:
     @property
     def num_used(self) -> int:
         return self._pool.num_states - self._pool.num_free
+
+    def counts(self) -> StateCounts:
+        pool = self._pool
+        return StateCounts(self.num_used, pool.num_snapshots, self._hits, self._missed_tokens)
 
     # --- sequences come and go ---
 
@@ -133,6 +143,9 @@ class SequenceStates:
         source = self._snapshot(sequence, num_found)
         if source is not None:
             self._pool.share(source)  # first, or the row that is taken could be this one
+            self._hits += 1
+        if sequence.branch:
+            self._missed_tokens += sequence.branch - num_found * self._blocks.block_size
         own = self._pool.allocate()
         assert own is not None
         sequence.state = SequenceState(own, ZEROS if source is None else source)

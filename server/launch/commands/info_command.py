@@ -166,8 +166,7 @@ def rope_line(config: ModelConfig) -> str:
     """How tokens know where they are; which layers do it otherwise is told by number."""
     if config.has_learned_positions:
         return "learned"
-    layers = set(range(config.num_hidden_layers)) - {*config.state_layers}
-    specs = [config.attention_of(layer) for layer in sorted(layers)]
+    specs = [config.attention_of(layer) for layer in config.attending_layers]
     if any(spec.alibi is not None for spec in specs):
         return "none, but ALiBi"
     counts = Counter(rope_words(spec.rope, config.head_dim) for spec in specs)
@@ -233,9 +232,10 @@ def mlp_rows(config: ModelConfig) -> dict[str, str]:
     """Of the MLP that all tokens take, where there is one, and of experts."""
     kind = config.activation.value + (", gated" if config.gated_mlp else "")
     rows = {"MLP": f"{config.intermediate_size} wide, {kind}"}
+    total = len(config.mlp_layers)
     if (spec := config.experts) is None:
-        return rows
-    num_dense, total = len(config.dense_layers), config.num_hidden_layers
+        return {"MLP": rows["MLP"] + of_layers(total, config)}
+    num_dense = len(config.dense_layers)
     rows = {"MLP": f"{rows['MLP']}{of_layers(num_dense, config)}"} if num_dense else {}
     experts = f"{spec.num_chosen} of {spec.num_experts}, {spec.intermediate_size} wide, {kind}"
     if spec.shared_size:

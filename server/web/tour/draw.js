@@ -1,6 +1,8 @@
 // Pictures that several steps draw: a square of cells, rows of bars, a line. Data in, nodes out.
 import { el, svg, visible } from "../dom.js";
 
+const MAX_NAMES = 18; // beside a square, in letters that everybody can read
+
 /** A number as a caption has it: three digits that count. */
 export function number(value, digits = 3) {
   if (value === null || value === undefined || Number.isNaN(value)) return "–";
@@ -91,9 +93,11 @@ export function square({ tokens, rows = tokens, cell, label, tell = () => {}, ma
     point(within(at[0] + dq, isTurned ? tokens.length : rows.length), within(at[1] + dk, isTurned ? rows.length : tokens.length));
   });
   if (marked) point(...marked, false);
-  const names = (list, kind) => el("div", { class: `tour-labels ${kind}`, "aria-hidden": "true" }, ...list.map((one) => el("span", {}, visible(one.token))));
-  const size = tokens.length > 18 ? " tight" : "";
-  const node = el("div", { class: `tour-square${size}` }, names(tokens, "across"), names(rows, "down"), picture);
+  const every = rows.length > MAX_NAMES ? 5 : 1; // a name for each, or for some
+  const named = rows.map((one, i) => (i % every ? { token: "" } : one));
+  const names = (list, kind) => el("div", { class: `tour-labels ${kind}`, "aria-hidden": "true" }, ...list.map(({ token }) => el("span", {}, token && visible(token))));
+  const size = tokens.length > MAX_NAMES ? " tight" : "";
+  const node = el("div", { class: `tour-square${size}` }, names(tokens, "across"), names(rows === tokens ? tokens : named, "down"), picture);
   return { node, point };
 }
 

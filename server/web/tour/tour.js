@@ -45,6 +45,7 @@ export function show() {
   if (!parts) return;
   const asked = Number(location.hash.split("/")[1] ?? 1);
   at = STEPS[asked - 1] ? asked - 1 : 0;
+  parts.go(at);
   write();
   if (server.model) run();
 }
@@ -66,11 +67,10 @@ function onKey(event) {
 function write() {
   const step = STEPS[at];
   const { says, is } = step.fold(model);
-  parts.go(at);
   parts.title.textContent = `${at + 1}. ${step.title}`;
   parts.strip.textContent = strip(model);
   parts.words.replaceChildren(...step.text(model).map((one) => el("p", {}, one)));
-  parts.says.textContent = says;
+  parts.quote.textContent = says;
   parts.is.replaceChildren(...is.map((one) => el("p", {}, one)));
   parts.formula.replaceChildren(...step.formula(model).flatMap(({ tex, says: words }) => [
     formula({ text: tex, raw: tex, isDisplay: true }), el("p", {}, words),
@@ -83,6 +83,7 @@ function write() {
 function clear(status) {
   parts.stage.replaceChildren();
   parts.caption.textContent = "";
+  parts.says.textContent = "";
   parts.alt.textContent = "";
   parts.status.textContent = status;
   parts.status.classList.remove("error");
@@ -91,6 +92,7 @@ function clear(status) {
 
 async function run() {
   controller?.abort();
+  parts.own.hidden = text === SENTENCE;
   const { signal } = (controller = new AbortController());
   const step = STEPS[at];
   parts.figure.setAttribute("aria-busy", "true");
@@ -119,6 +121,7 @@ function draw(step, found, tour) {
   const { node, caption, alt } = step.draw(found, tour);
   parts.stage.replaceChildren(node);
   parts.caption.textContent = caption;
+  parts.says.textContent = "";
   parts.alt.textContent = alt;
   parts.status.textContent = tokens?.numCut ? `The first ${tokens.ids.length} tokens of your text; ${tokens.numCut} more would be too small to see.` : "";
   parts.figure.removeAttribute("aria-busy");
@@ -126,7 +129,11 @@ function draw(step, found, tour) {
 }
 
 function refuse(error) {
-  clear(error.status === 403 ? `${error.message} The text beside it is true all the same.` : error.message);
+  const refusals = {
+    400: `This cannot be shown of this model: ${error.message.replace(/^'.*?(cannot be told|is not for this model): /, "")}`,
+    403: `${error.message} The text beside it is true all the same.`,
+  };
+  clear(refusals[error.status] ?? error.message);
   parts.status.classList.add("error");
   parts.figure.removeAttribute("aria-busy");
   parts.figure.dataset.step = String(at + 1);
@@ -172,7 +179,7 @@ function context(signal) {
     numTokens: tokens.ids.length + tokens.numCut,
     name: (position) => `“${visible(tokens.list[position].token)}”`,
     look: (options, prompt = tokens.ids) => looking.inspect(prompt, options, signal),
-    tell: (says) => (parts.caption.textContent = says),
+    tell: (says) => (parts.says.textContent = says),
     choose: (changes) => {
       Object.assign(chosen, changes);
       run();

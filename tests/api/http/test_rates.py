@@ -58,6 +58,14 @@ def test_requests_run_out_and_come_back_evenly() -> None:
     assert rates.num_rejected == 1
 
 
+def test_whom_a_gateway_asked_for_is_told_his_own_name() -> None:
+    rates = Rates({"requests": 1}, Clock())
+    for caller, whose in (("gate", "this key"), ("gate:ann", "the caller 'ann' of this key")):
+        admit(rates, caller, 1, {})
+        with pytest.raises(RequestsLimited, match=f"is reached for {whose}"):
+            admit(rates, caller, 1, {})
+
+
 def test_tokens_are_charged_when_they_are_known() -> None:
     """A prompt at once, its answer at its end: a long answer makes its key wait."""
     clock = Clock()

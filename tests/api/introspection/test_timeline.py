@@ -163,6 +163,6 @@ def test_one_key_cannot_take_all_seats(state: ServerState) -> None:
             assert stack.enter_context(watching(url, "one")).status_code == 200
         with watching(url, "one") as refused:
             assert refused.status_code == 429
-            assert "with this key" in refused.read().decode()
+            assert "for this key" in refused.read().decode()
         with watching(url, "two") as other:
             assert other.status_code == 200

@@ -17,6 +17,10 @@ NAMES = [
     "num_requests_waiting",
     "kv_cache_usage_perc",
     "cache_config_info",
+    "state_cache_usage_perc",
+    "state_snapshot_bytes",
+    "state_snapshot_hits_total",
+    "state_snapshot_missed_tokens_total",
     "engine_last_step_age_seconds",
     "prefix_cache_queries_total",
     "prefix_cache_hits_total",
@@ -65,3 +69,20 @@ def test_steps_without_a_fast_path_are_counted_with_its_reason(monkeypatch) -> N
     (line,) = re.findall(r"^thirdeye_fast_path_missed_steps_total{.*$", text, re.MULTILINE)
     assert 'path="tape",reason="aten.relu.default"' in line
     assert line.endswith(" 7.0")
+
+
+def test_states_are_counted_in_rows_and_bytes(monkeypatch) -> None:
+    engine = fake_engine()
+    counts = {"num_states_used": 3, "num_snapshots": 5, "snapshot_hits_total": 7}
+    stats = msgspec.structs.replace(engine.stats(), **counts, snapshot_missed_tokens_total=32)
+    info = msgspec.structs.replace(engine.info, num_states=12, state_bytes=1000)
+    monkeypatch.setattr(engine, "stats", lambda: stats)
+    monkeypatch.setattr(type(engine), "info", info)
+    text = Metrics(ready_state(engine)).scrape()[0].decode()
+    found = dict(re.findall(r"^thirdeye_(state_\w+){.*} (.+)$", text, re.MULTILINE))
+    assert found == {
+        "state_cache_usage_perc": "0.25",
+        "state_snapshot_bytes": "5000.0",
+        "state_snapshot_hits_total": "7.0",
+        "state_snapshot_missed_tokens_total": "32.0",
+    }

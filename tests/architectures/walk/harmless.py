@@ -51,7 +51,27 @@ HARMLESS_IN = {  # one class
     "qwen2_moe": dict.fromkeys(
         ("sliding_window", "max_window_layers"), "of `use_sliding_window`, which is refused"
     ),
+    "falcon_h1": {
+        "mamba_chunk_size": CUT,
+        "num_logits_to_keep": OUTPUT,
+        "layer_types": "all layers are alike, whatever it says",
+    },
     "granitemoehybrid": {"mamba_chunk_size": CUT},
+    "nemotron_h": {
+        "chunk_size": CUT,
+        "num_logits_to_keep": OUTPUT,
+        "expand": "the heads' number and size say it",
+        "time_step_max": TRAINING,
+        "time_step_floor": TRAINING,
+        "time_step_min": TRAINING + "; transformers cuts a prompt's steps there, an answer's not",
+        "rescale_prenorm_residual": TRAINING,
+        "mamba_ssm_cache_dtype": "of rounding: we keep states in 32 bits whatever it says",
+        "use_mamba_kernels": "of who computes",
+        "moe_shared_expert_overlap": "of what is computed at the same time",
+        "n_shared_experts": "transformers has one whatever it says, as wide as its own setting",
+        "num_nextn_predict_layers": "of layers that guess more tokens, which are not read",
+        "mtp_layers_block_type": "of layers that guess more tokens, which are not read",
+    },
     "smollm3": {"sliding_window": "of `use_sliding_window`, which is refused"},
 }
 

@@ -14,6 +14,7 @@ from tests.draws import also_at_night, count, is_night
 from tests.engine.execution.request_mixes import CUTS, alone, answers, make_core, mixes
 from tests.engine.toy import make_request
 from tests.model.tiny import (
+    BESIDE,
     DELTA,
     GPT2,
     HYBRID,
@@ -41,6 +42,7 @@ MODELS = {
     "conv": change(HYBRID, max_position_embeddings=CONTEXT),
     "delta": change(DELTA, max_position_embeddings=CONTEXT),
     "mamba": change(MAMBA, max_position_embeddings=CONTEXT),
+    "beside": change(BESIDE, max_position_embeddings=CONTEXT),
     "gpt2-wide": change(GPT2, max_position_embeddings=CONTEXT, intermediate_size=1100),
 }
 EXAMPLES = {"whole": (3, 5), "chunks of 64": (3, 5), "chunks of 7": (1, 2), "chunks of 1": (1, 1)}
@@ -59,6 +61,7 @@ MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=
         "conv int8 native",
         "delta int8 native",
         "mamba int8 native",
+        "beside int8 native",
         "gpt2-wide int8 native",
     ],
 )

@@ -18,14 +18,14 @@ from tests.engine.scheduling.test_state_oracle import (
     publish_its_own_state,
 )
 from tests.engine.toy import make_request
-from tests.model.tiny import DELTA, HYBRID, MAMBA, change, random_model
+from tests.model.tiny import BESIDE, DELTA, HYBRID, MAMBA, change, random_model
 from thirdeye.model.native.library import Library
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.cache.state_pool import StatePool
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.types import Request
 
-KINDS = {"conv": HYBRID, "delta": DELTA, "mamba": MAMBA}
+KINDS = {"conv": HYBRID, "delta": DELTA, "mamba": MAMBA, "beside": BESIDE}
 WARM = {"num_blocks": 4 * CONTEXT // 16}
 BUGS: dict[Callable[[pytest.MonkeyPatch], None], dict[str, object]] = {
     hit_by_the_nearest_state: WARM,

@@ -96,3 +96,26 @@ def test_a_reset_forgets_states_too() -> None:
     scheduler.reset_prefix_cache()
     assert run(scheduler, "again", SHARED) == 0
     assert run(scheduler, "third", SHARED) == 16
+
+
+def test_what_is_counted() -> None:
+    """Rows held and rows found, hits, and tokens that are known but for their state."""
+    scheduler = make_scheduler()
+    run(scheduler, "first", [*SHARED[:10], *[40] * 9])
+    assert states_of(scheduler) == (0, 1, 0, 0)  # behind its fourth block
+    run(scheduler, "second", [*SHARED[:10], *[41] * 9])
+    assert states_of(scheduler) == (0, 3, 0, 8)  # where they part, and its own
+    run(scheduler, "third", [*SHARED[:10], *[42] * 9])
+    assert states_of(scheduler) == (0, 4, 1, 8)
+    scheduler.add(make_request("runs", SHARED, max_tokens=9, ignore_eos=True))
+    plan = scheduler.schedule()
+    assert scheduler.stats().num_states_used >= 2  # its own, and a snapshot to come
+    scheduler.fail(plan, "the step failed")
+    scheduler.reset_prefix_cache()
+    assert states_of(scheduler)[:2] == (0, 0)
+
+
+def states_of(scheduler: Scheduler) -> tuple[int, int, int, int]:
+    stats = scheduler.stats()
+    hits = stats.snapshot_hits_total, stats.snapshot_missed_tokens_total
+    return stats.num_states_used, stats.num_snapshots, *hits

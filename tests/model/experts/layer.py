@@ -8,6 +8,7 @@ from torch import Tensor
 
 from tests.model.tiny import CPU, LLAMA, change
 from tests.oracles.experts import Gate
+from thirdeye.model.config import Activation
 from thirdeye.model.declare.block import mlp_part
 from thirdeye.model.declare.mlp import ExpertsPart
 from thirdeye.model.experts_spec import ExpertsSpec, Scoring
@@ -33,9 +34,15 @@ SPECS = {
 
 
 def layer_of(
-    spec: ExpertsSpec, native: Library | None = None, quantize: str = "none", **where: Any
+    spec: ExpertsSpec,
+    native: Library | None = None,
+    quantize: str = "none",
+    is_gated: bool = True,
+    **where: Any,
 ) -> Experts:
     config = change(LLAMA, hidden_size=HIDDEN, experts=spec)
+    if not is_gated:
+        config = change(config, gated_mlp=False, activation=Activation.RELU2)
     placement = Placement(torch.float32, CPU, quantize, native=native, **where)
     part = mlp_part(config)
     assert isinstance(part, ExpertsPart)

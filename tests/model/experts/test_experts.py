@@ -1,5 +1,7 @@
 """A layer of experts against a loop over tokens, and a token alone against it in company."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -69,6 +71,23 @@ def test_grouped_products_are_the_layers_own(form: str, native: Library) -> None
         for part in parts[1:]:
             expected[token] += part
     assert torch.equal(layer(x), expected)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_experts_without_a_gate(form: str, native: Library) -> None:
+    """Each says down(relu(up(x)) squared): alone and among many the same, to the bit."""
+    shared = replace(SPECS["sigmoid"], shared_size=64)
+    layer = finish(layer_of(shared, native, form, is_gated=False))
+    x = tokens(11)
+    together, routing = layer(x), layer.router(x)
+    for token in range(11):
+        one = x[token : token + 1]
+        assert torch.equal(layer(one)[0], together[token])
+        expected = layer.shared(one)[0] if layer.shared else 0.0
+        for expert, weight in zip(routing.chosen[token], routing.weights[token], strict=True):
+            own = layer.experts[expert]
+            expected = expected + own.down(own.up(one).relu().square())[0] * weight
+        torch.testing.assert_close(together[token], expected, atol=1e-4, rtol=1e-4)
 
 
 @settings(deadline=None, max_examples=40)

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM
 
+from tests.architectures.states.mamba_cases import MAMBA
 from tests.engine.toy import make_request, run_all, tokens_of
 from tests.recipes import make_recipe
-from tests.tiny import tiny_qwen3_5
+from tests.tiny import VOCAB_SIZE, save, tiny_qwen3_5
 from thirdeye.server.load.load_engine import load_engine
 
 BYTES = 3 * 4 * (3 * 128 + 4 * 16 * 16)  # of one state: layers, float32, convolution and matrices
@@ -38,12 +41,24 @@ def test_what_cannot_be(tmp_path: Path) -> None:
         load_engine(make_recipe(tmp_path, [2], cuda_graphs="on", **FLAGS), lambda *_: None)
 
 
-def test_the_second_time_it_is_found(tmp_path: Path) -> None:
+def tiny_mamba(path: Path, name: str) -> None:
+    config = MAMBA[name].make().config
+    config.vocab_size = VOCAB_SIZE
+    torch.manual_seed(0)
+    save(AutoModelForCausalLM.from_config(config), path, True)
+
+
+@pytest.mark.parametrize("name", ["qwen3_5", "granitemoehybrid", "falcon_h1", "nemotron_h"])
+def test_the_second_time_it_is_found(tmp_path: Path, name: str) -> None:
     """With the default speculation: the same answer, behind a prefix that is known."""
-    tiny_qwen3_5(tmp_path)
+    if name == "qwen3_5":
+        tiny_qwen3_5(tmp_path)
+    else:
+        tiny_mamba(tmp_path, name)
     recipe = make_recipe(tmp_path, [2], kv_memory_bytes=1 << 22, **FLAGS | {"speculation": "ngram"})
-    core, _ = load_engine(recipe, lambda *_: None)
+    core, info = load_engine(recipe, lambda *_: None)
     request = make_request("a", SHARED, max_tokens=20, ignore_eos=True)
     first, second = (run_all(core, [request])["a"] for _ in range(2))
     assert tokens_of(first) == tokens_of(second)
     assert [outputs[-1].num_cached_tokens for outputs in (first, second)] == [0, 48]
+    assert info.num_states

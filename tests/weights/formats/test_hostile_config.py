@@ -132,7 +132,8 @@ def test_a_long_name_is_cut(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "3", "null", '{"vocab_size": NaN}', "[" * 100_000, '{"a":' * 100_000,
+    ["", "{", "[]", "3", "null", '{"vocab_size": NaN}', '{"vocab_size": -Infinity}',
+     '{"vocab_size": Infinity}', "[" * 100_000, '{"a":' * 100_000,
      '{"vocab_size": ' + "9" * 5000 + "}", '"\\ud800'],
 )  # fmt: skip
 def test_bad_json(tmp_path: Path, text: str) -> None:

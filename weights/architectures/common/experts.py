@@ -23,6 +23,7 @@ SHARED_GATE = TensorTarget(f"{MLP}.shared_gate.weight")
 GATE = TensorTarget(f"{MLP}.experts.{{e}}.gate_up.weight", "gate")
 UP = TensorTarget(f"{MLP}.experts.{{e}}.gate_up.weight", "up")
 GATE_UP = TensorTarget(f"{MLP}.experts.{{e}}.gate_up.weight")
+UNGATED_UP = TensorTarget(f"{MLP}.experts.{{e}}.up.weight")
 DOWN = TensorTarget(f"{MLP}.experts.{{e}}.down.weight")
 BESIDE = {  # of the MLP that all tokens take
     "gate_proj": TensorTarget(f"{MLP}.shared.gate_up.weight", "gate"),

@@ -58,7 +58,7 @@ def huggingface_names(
 
 def gguf_names(
     config: ModelConfig,
-    also: Mapping[str, TensorTarget] | None = None,
+    also: Mapping[str, TensorTarget | tuple[TensorTarget, ...]] | None = None,
     *,
     reorder_query: Reorder | None = None,
     reorder_key: Reorder | None = None,

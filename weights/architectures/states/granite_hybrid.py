@@ -35,6 +35,7 @@ from thirdeye.weights.architectures.states.layers import (
     per_layer,
     stateless_layers,
     with_states,
+    without_positions,
 )
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
@@ -49,18 +50,11 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     config = replace(granite.huggingface_config(fields), architecture="granitemoehybrid")
     config = replace(config, intermediate_size=size(fields, "shared_intermediate_size", 1024))
     if fields.raw("position_embedding_type", None) != "rope":
-        config = _without_positions(config)
+        config = without_positions(config)
     kinds = _kinds(fields, config.num_hidden_layers)
     layers = tuple(layer for layer, kind in enumerate(kinds) if kind == LINEAR)
     heads = fields.integer("mamba_n_heads", 128, high=MAX_HEADS)
     width = fields.integer("mamba_expand", 2, high=64) * config.hidden_size
-    head_size = fields.raw("mamba_d_head", "auto")
-    if head_size != "auto":
-        head_size = fields.integer("mamba_d_head", high=MAX_STATE_SIZE)
-    if width % heads or head_size not in ("auto", width // heads):
-        raise fields.error(
-            "mamba_d_head", f"must be a {heads}th of {width}, the width of all heads together."
-        )
     bias = fields.boolean("mamba_proj_bias", False)
     mamba2.refuse_step_limits(fields)
     spec = mamba2.spec_of(
@@ -68,7 +62,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
         "mamba_n_heads",
         num_heads=heads,
         num_groups=fields.integer("mamba_n_groups", 1, high=MAX_HEADS),
-        head_size=width // heads,
+        head_size=mamba2.head_size(fields, width, heads),
         state_size=fields.integer("mamba_d_state", 256, high=MAX_STATE_SIZE),
         kernel=fields.integer("mamba_d_conv", 4, low=2, high=MAX_KERNEL),
         conv_bias=fields.boolean("mamba_conv_bias", True),
@@ -76,10 +70,6 @@ def huggingface_config(fields: Fields) -> ModelConfig:
         output_bias=bias,
     )
     return with_states(fields, KINDS, _with_experts(fields, config), spec, layers)
-
-
-def _without_positions(config: ModelConfig) -> ModelConfig:
-    return replace(config, attention=tuple(replace(spec, rope=None) for spec in config.attention))
 
 
 def _kinds(fields: Fields, num_layers: int) -> list[str]:
@@ -139,7 +129,7 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
         attention_output_bias=f"blk.{first}.attn_output.bias" in file.tensors,
     )
     if not fields.boolean("rope.scaling.finetuned", True):  # llama.cpp's sign for positions
-        config = _without_positions(config)
+        config = without_positions(config)
     if fields.raw("expert_count", 0):
         experts = gguf_experts(plain, config, is_renormalized=True, shared_size=shared)
         config = replace(config, experts=experts)

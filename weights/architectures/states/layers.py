@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from thirdeye.model.config import ModelConfig
+from thirdeye.model.config import AttentionSpec, ModelConfig
 from thirdeye.model.state_spec import StateSpec
 from thirdeye.weights.architectures.common.limits import MAX_HEADS, MAX_LAYERS
 from thirdeye.weights.formats.fields import Fields
@@ -53,3 +53,9 @@ def with_states(
     if len(layers) == config.num_hidden_layers:
         raise fields.error(key, "leaves no layer that attends, which is not supported.")
     return replace(config, state=spec, state_layers=layers)
+
+
+def without_positions(config: ModelConfig) -> ModelConfig:
+    """The same, of which no layer turns anything: layers with a state know the order."""
+    specs = config.attention or (AttentionSpec(),) * config.num_hidden_layers
+    return replace(config, attention=tuple(replace(spec, rope=None) for spec in specs))

@@ -9,19 +9,21 @@ and a norm's weights group by group.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any
 
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.state_spec import MAX_KERNEL, MAX_STATE_SIZE, Mamba2Spec
 from thirdeye.weights.architectures.common.limits import MAX_HEADS
-from thirdeye.weights.architectures.common.name_table import TensorTarget, with_bias
+from thirdeye.weights.architectures.common.name_table import Reorder, TensorTarget, with_bias
 from thirdeye.weights.architectures.states.delta_net import decay_of
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 Targets = Mapping[str, TensorTarget | tuple[TensorTarget, ...]]
-INFINITY = {"__float__": "Infinity"}  # as transformers writes what JSON cannot
 UNLIMITED = (0, math.inf)
+INFINITY = (math.inf, {"__float__": "Infinity"}, "Infinity", "inf")  # what JSON cannot say
+NONE: Mapping[str, float] = {}
 TOLD_BY_TENSORS = ("ssm_conv1d.bias", "ssm_in.bias", "ssm_out.bias", "ssm_norm.weight")
 
 
@@ -38,7 +40,7 @@ def refuse_step_limits(fields: Fields, key: str = "time_step_limit") -> None:
     limits = fields.raw(key, UNLIMITED)
     if not isinstance(limits, list | tuple) or len(limits) != 2:
         raise fields.error(key, "must be two numbers.")
-    low, high = (math.inf if limit in (INFINITY, "Infinity", "inf") else limit for limit in limits)
+    low, high = (math.inf if limit in INFINITY else limit for limit in limits)
     if (low, high) != UNLIMITED:
         raise fields.error(key, "cuts the steps of a state, which is not supported.")
 
@@ -48,48 +50,54 @@ def mamba2(config: ModelConfig) -> Mamba2Spec:
     return config.state if isinstance(config.state, Mamba2Spec) else Mamba2Spec(1, 1, 1, 1, 2)
 
 
-def projection(spec: Mamba2Spec, leaf: str, layer: str, scales: Sequence[float] = ()) -> Any:
+def head_size(fields: Fields, width: int, num_heads: int, key: str = "mamba_d_head") -> int:
+    """Of one of so many heads, which are so wide together."""
+    size = fields.raw(key, "auto")
+    if size != "auto":
+        size = fields.integer(key, high=MAX_STATE_SIZE)
+    if width % num_heads or size not in ("auto", width // num_heads):
+        raise fields.error(key, f"must be {width} by {num_heads}: the width of all heads.")
+    return width // num_heads
+
+
+def projection(
+    spec: Mamba2Spec, leaf: str, layer: str, scales: Mapping[str, float] = NONE
+) -> tuple[TensorTarget, ...]:
     """Of a stored projection, the rows that are each part's, times its scale."""
     shared = spec.num_groups * spec.state_size
-    parts = ("z", "x", "B", "C", "dt")
-    sizes = (spec.width, spec.width, shared, shared, spec.num_heads)
-    starts = [sum(sizes[:part]) for part in range(len(parts))]
+    sizes = {"z": spec.width, "x": spec.width, "B": shared, "C": shared, "dt": spec.num_heads}
+    starts = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
 
-    def between(first: int, size: int) -> Any:
+    def between(first: int, size: int) -> Reorder:
         return lambda rows: rows[first : first + size]
 
     return tuple(
         TensorTarget(
             f"{layer}.project.{leaf}",
             part,
-            reorder=between(first, size),
-            num_stored_rows=sum(sizes),
-            scale=scale,
+            reorder=between(starts[part], size),
+            num_stored_rows=sum(sizes.values()),
+            scale=scales.get(f"{part}.bias" if leaf == "bias" else part, 1.0),
         )
-        for part, first, size, scale in zip(parts, starts, sizes, scales or (1.0,) * 5, strict=True)
+        for part, size in sizes.items()
     )
 
 
 def huggingface_layer(
-    spec: Mamba2Spec,
-    layer: str = "blocks.{i}.attention",
-    *,
-    scales: Sequence[float] = (),
-    output_scale: float = 1.0,
+    spec: Mamba2Spec, layer: str = "blocks.{i}.attention", scales: Mapping[str, float] = NONE
 ) -> Targets:
     """transformers' names, which start behind the module's."""
-    heads = f"{layer}.heads"
-    conv = TensorTarget(f"{layer}.conv.weight", is_depthwise=True)
-    output = with_bias({"out_proj.weight": TensorTarget(f"{layer}.output.weight")})
+    heads, output = f"{layer}.heads", TensorTarget(f"{layer}.output.weight")
+    both = with_bias({"out_proj.weight": replace(output, scale=scales.get("out", 1.0))})
     return {
         **{f"in_proj.{leaf}": projection(spec, leaf, layer, scales) for leaf in ("weight", "bias")},
-        "conv1d.weight": conv,
+        "conv1d.weight": TensorTarget(f"{layer}.conv.weight", is_depthwise=True),
         "conv1d.bias": TensorTarget(f"{layer}.conv.bias"),
         "A_log": TensorTarget(f"{heads}.decay", reorder=decay_of),
         "dt_bias": TensorTarget(f"{heads}.shift"),
         "D": TensorTarget(f"{heads}.skip"),
         "norm.weight": TensorTarget(f"{layer}.norm.weight"),
-        **{name: replace(target, scale=output_scale) for name, target in output.items()},
+        **both,
     }
 
 

@@ -3,6 +3,7 @@ import { el } from "../../dom.js";
 import { mean } from "../arithmetic.js";
 import { headScores } from "../chosen.js";
 import { counted, number, share } from "../draw.js";
+import { FIGURES } from "../figures.js";
 import { grid, maps } from "../heads.js";
 
 const LEAST = 0.3; // of a head's weight, to be called by a kind
@@ -26,6 +27,7 @@ export const heads = {
     says: "GPT-3 has 96 heads: 96 layers of attention in the block, multilayered attention.",
     is: [
       "GPT-3 has 96 heads in each of 96 layers, 9,216 in all. That both numbers are 96 is a coincidence.",
+      `Whether heads do what their kind says shows in what it is good for: reading random tokens twice, SmolLM2-135M is surprised by ${FIGURES["loss of the first half"]} nats a token in the first half and by ${FIGURES["loss of the second half"]} in the second.`,
       "Heads stand side by side and see the same stream; layers stand one behind the other. A layer adds one vector to a token, the sum of what its heads found, not 96.",
     ],
   }),

@@ -2,6 +2,7 @@
 import { el, visible } from "../../dom.js";
 import { row, sum } from "../arithmetic.js";
 import { bars, choice, number, share } from "../draw.js";
+import { FIGURES } from "../figures.js";
 
 export const values = {
   title: "Values",
@@ -19,7 +20,7 @@ export const values = {
     says: "Attention carries the meaning of “fried” into “noodles”.",
     is: [
       "Yes: what “noodles” gathers comes from “fried”, through the value and one more matrix (W_O).",
-      "Not the other way round. “fried” itself can never learn of the noodles, which come later: its vector is the same in any text that begins the same way.",
+      `Not the other way round. “fried” itself can never learn of the noodles, which come later: its vector is the same in any text that begins the same way. In SmolLM2-135M the vectors of “fried” in “Sherry fried in the sun” and in “Greasy fried noodles” differ only by what stood before: their cosine is ${FIGURES["fried before layer 0"].toFixed(3)} before layer 0, ${FIGURES["fried before layer 5"]} before layer 5 and ${FIGURES["fried at the end"]} at the end.`,
       "And a head that looks at the token before may do so for any text: this is grammar by position, not meaning. Step 9 tests that with random tokens.",
     ],
   }),

@@ -1,7 +1,9 @@
 // Step 14: layer by layer the guess takes shape.
 import { el, visible } from "../../dom.js";
 import { lines, quoted, share, table } from "../draw.js";
+import { FIGURES, IN_DEFAULT } from "../figures.js";
 
+const whole = (value) => value.toLocaleString("en");
 const TRUSTED = 100; // the rank of the answer above which a guess is drawn gray
 
 export const layers = {
@@ -19,7 +21,7 @@ export const layers = {
   fold: () => ({
     says: "Each layer understands a little more: first words, then grammar, then meaning.",
     is: [
-      "Something of the kind is often seen over many texts, and nothing in the design demands it. For one sentence the answer may come late and at once.",
+      `Something of the kind is often seen over many texts, and nothing in the design demands it. For one sentence the answer may come late and at once. ${IN_DEFAULT} “today” is guess number ${whole(FIGURES["rank before layer 0"])} before layer 0, ${whole(FIGURES["rank before layer 20"])} before layer 20, ${whole(FIGURES["rank before layer 29"])} before layer 29, and then the first.`,
       "A lens that finds nothing does not prove that nothing is there: the stream may hold it in a form that only later layers read.",
     ],
   }),

@@ -2,6 +2,7 @@
 import { el, visible } from "../../dom.js";
 import { bars, counted, number, share, square } from "../draw.js";
 import { effect, shifted } from "../effect.js";
+import { FIGURES } from "../figures.js";
 import { sum } from "../arithmetic.js";
 
 export const mlp = {
@@ -24,7 +25,8 @@ export const mlp = {
     says: "Attention is one third of the weights; the MLP, two thirds, is where the model reasons.",
     is: [
       "One third is exact for the classic block: four matrices of d × d in attention, two of d × 4d in the MLP. GPT-3 has 58.0 billion weights in attention and 116.0 billion in MLPs.",
-      model.isKnown ? `Here attention has ${share(shares(model).inLayers)} of the weights inside the layers, and ${share(shares(model).inAll)} of all. Shared key heads make attention smaller, a gate makes the MLP larger.` : "",
+      `SmolLM2-135M has ${share(FIGURES["attention in the layers"])} of its layers' weights in attention, ${share(FIGURES["attention in all"])} of all: shared key heads make attention smaller, a gate makes the MLP larger.`,
+      model.isKnown ? `Here attention has ${share(shares(model).inLayers)} of the weights inside the layers, and ${share(shares(model).inAll)} of all.` : "",
       "These are counts of weights, no measure of importance. That “the model reasons there” is more than anybody can show.",
     ].filter(Boolean),
   }),

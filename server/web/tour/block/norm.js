@@ -2,6 +2,7 @@
 import { el, svg } from "../../dom.js";
 import { layerNorm, rmsNorm, row, stats } from "../arithmetic.js";
 import { choice, lines, number } from "../draw.js";
+import { FIGURES, IN_DEFAULT } from "../figures.js";
 import { NORMS } from "../model.js";
 
 export const norm = {
@@ -26,6 +27,7 @@ export const norm = {
     says: "Before the MLP the mean and the variance of the features in each training input are normalized.",
     is: [
       "Over the features of one token, each token by itself: nothing of other tokens, of a batch or of the training set enters.",
+      `${IN_DEFAULT} what the MLP of layer 15 reads at the last token has a mean of ${FIGURES["layer 15 mean"]}, a root mean square of ${FIGURES["layer 15 rms"]} and a standard deviation of ${FIGURES["layer 15 std"]}: to take the mean away would change hardly anything. The first token's vector grows from ${FIGURES["first token before layer 0"]} to ${FIGURES["first token at its longest"].toLocaleString("en")}; the last one's is ${FIGURES["last token before layer 12"]} long before layer 12.`,
       "In GPT-2, GPT-3 and most models since, a norm stands before attention and before the MLP of each layer, and once more before the head.",
     ],
   }),

@@ -2,6 +2,7 @@
 import { el, visible } from "../../dom.js";
 import { sum } from "../arithmetic.js";
 import { bars, choice, number, quoted } from "../draw.js";
+import { FIGURES, IN_DEFAULT } from "../figures.js";
 
 let pair = null; // {of, ids}: two tokens that the reader chose
 
@@ -23,7 +24,7 @@ export const streamSum = {
   fold: () => ({
     says: "Every block adds to the vector, and all information is retained.",
     is: [
-      "Added is right. Retained is not: a later part may add the opposite of an earlier one, and then both are gone. Large bars on both sides often cancel.",
+      `Added is right. Retained is not: a later part may add the opposite of an earlier one, and then both are gone. Large bars on both sides often cancel. ${IN_DEFAULT} of the logit of “today” less that of “.” the MLP of layer 29 adds ${number(FIGURES["MLP 29"])}, all ${FIGURES.heads} heads together ${number(FIGURES["all heads"])}.`,
       "A large share is no cause, either. Without that part the divisor and all later layers would have been others. What leaving a part out really does is step 10.",
     ],
   }),

@@ -1,6 +1,7 @@
 // Step 2: each token has a vector, and like tokens have like ones.
 import { el, visible } from "../../dom.js";
 import { bars, choice, number, quoted } from "../draw.js";
+import { FIGURES } from "../figures.js";
 import { tokenOf, vocabulary } from "../look.js";
 
 const WORDS = [" girl", " boy", " car"];
@@ -23,7 +24,7 @@ export const embeddings = {
   fold: () => ({
     says: "Words of like meaning are close, others have a similarity near zero.",
     is: [
-      "Close is right; near zero is not. All rows share a common direction, so two random tokens of a small model often have a cosine far above zero. Take the mean away (“centered”), and unrelated tokens do come near it.",
+      `Close is right; near zero is not. All rows share a common direction, so two random tokens of a small model often have a cosine far above zero. In SmolLM2-135M “girl” and “boy” have ${FIGURES["girl boy"]}, “girl” and “car” ${FIGURES["girl car"]}, and two random tokens ${FIGURES["random mean"]} ± ${FIGURES["random std"]}: ${FIGURES["girl car"]} is unusually far. With the mean taken away (“centered”) they have ${FIGURES["girl boy centered"]} and ${FIGURES["girl car centered"]}, and random tokens come near zero.`,
       "No Word2Vec is used: the table is learned with the model, by the same task, and it is the only place where a token's own meaning is kept by itself. From the first layer on, vectors depend on the text before.",
     ],
   }),

@@ -1,8 +1,10 @@
 // Step 1: a text is cut into tokens, and each is a number.
 import { el, visible } from "../../dom.js";
 import { counted, table } from "../draw.js";
+import { FIGURES } from "../figures.js";
 import { tokenize, vocabulary } from "../look.js";
 
+const whole = (value) => value.toLocaleString("en");
 const WORD = "tzatziki";
 const MAX_RANKED = 8; // the server's limit
 
@@ -23,7 +25,7 @@ export const tokens = {
     says: "Words are broken into subparts, as the English language has them.",
     is: [
       "Into pieces of bytes, merged by how often they stood together. Nothing linguistic decides, and no language is meant: the list was learned from whatever texts there were.",
-      "Both “th” and “tz” are tokens of most models. What differs is when they were merged: early means frequent. Where ids are given in that order, a small id is a frequent token.",
+      `Both “th” and “tz” are tokens. What differs is when they were merged: early means frequent. In SmolLM2 “th” is number ${whole(FIGURES.th)} and “tz” ${whole(FIGURES.tz)}; with a space in front ${whole(FIGURES["space th"])} and ${whole(FIGURES["space tz"])}. So “th is likelier” can be read from the ids, where they are given in that order.`,
       model.isKnown ? `This model's list has ${model.design.vocab_size.toLocaleString("en")} tokens.` : "",
     ].filter(Boolean),
   }),

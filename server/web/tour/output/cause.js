@@ -1,11 +1,13 @@
 // Step 16: does it cause that? One text's stream is put into another's, place by place.
 import { el } from "../../dom.js";
 import { number, quoted, share, square } from "../draw.js";
+import { FIGURES } from "../figures.js";
 import { tokenize, tokenOf } from "../look.js";
 
 const PAIRS = [
   ["The boy went to the store because", "The girl went to the store because"],
   ["The dad went to the store because", "The mum went to the store because"],
+  ["Q went to the store because", "Z went to the store because"], // a letter is one token nearly everywhere
 ];
 const ANSWERS = [" she", " he"];
 const MAX_COST = 300_000; // the server's: tokens of all variants, times the layers they go through
@@ -28,6 +30,7 @@ export const cause = {
     says: "One can see from the attention why the model answers so.",
     is: [
       "Attention shows what was read from where, not what it was used for. A change shows that this place matters for this pair of sentences, and still not how.",
+      `In SmolLM2-135M, in fp32, all of it sits at “girl” up to the middle and beyond: ${share(FIGURES["patch at girl before layer 25"])} before layer 25. Then it moves to the last token, ${share(FIGURES["patch at the end before layer 29"])} before layer 29.`,
       "One patch at a time misses what two places do together.",
     ],
   }),
@@ -69,8 +72,8 @@ export const cause = {
     const [before, after] = [found.base.logit_difference, found.source.logit_difference];
     const handover = layers.map((_, row) => base.ids.map((__, position) => value(row, position) ?? 0)).map((row) => row.indexOf(Math.max(...row)));
     const last = base.ids.length - 1;
-    const moves = handover.findIndex((position) => position === last);
-    const words = `Logit of ${first} less ${second}: ${number(before)} in the first sentence, ${number(after)} in the second. Before layer ${layers[0]} most lies at ${quoted(base.names[handover[0]])}${moves > 0 ? `; from layer ${layers[moves]} on, at the last token` : ""}.`;
+    const moves = handover.findLastIndex((position) => position !== last) + 1;
+    const words = `Logit of ${first} less ${second}: ${number(before)} in the first sentence, ${number(after)} in the second. Before layer ${layers[0]} most lies at ${quoted(base.names[handover[0]])}${moves > 0 && moves < layers.length ? `; from layer ${layers[moves]} on, at the last token` : ""}.`;
     return { node: el("div", {}, form, node), caption: words, alt: `${words} ${handover.map((position, row) => `Layer ${layers[row]}: ${quoted(base.names[position])} ${share(value(row, position) ?? 0)}`).join("; ")}.` };
   },
 };

@@ -2,6 +2,7 @@
 import { el, visible } from "../../dom.js";
 import { softmax } from "../arithmetic.js";
 import { bars, number, quoted, share, slider } from "../draw.js";
+import { FIGURES, IN_DEFAULT } from "../figures.js";
 import { MAX_TOKENS } from "../look.js";
 
 export const next = {
@@ -24,6 +25,7 @@ export const next = {
     is: [
       "The last block gives vectors. What turns them into tokens is the head (unembedding), a softmax and a draw, which are often left out of the telling.",
       "The model never decides on a sentence. It scores one next token, and cannot take back what was drawn.",
+      `It scores the reader's own words, too. ${IN_DEFAULT} “fried” was a surprise of ${FIGURES["bits of fried"]} bits, “be” of ${FIGURES["bits of be"]}.`,
     ],
   }),
 

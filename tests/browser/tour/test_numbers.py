@@ -1,0 +1,150 @@
+"""No caption lies: what each step says of the model is what the server's numbers come to.
+
+Over real engines: the default model as it is served, and tiny random ones of other designs.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import BloomConfig, BloomForCausalLM
+
+from tests.architectures.cases import relative
+from tests.browser.conftest import visit
+from tests.browser.tour import captions
+from tests.browser.tour.test_steps import STEPS, go, trouble
+from tests.e2e.live import LiveServer
+from tests.tiny import VOCAB_SIZE, save, tiny_gpt2
+
+SENTENCE = "Greasy fried noodles will be my lunch"
+MAX_BYTES = 120_000  # of what a step is told, for this sentence
+EXACT = ("--quantize", "none", "--served-model-name", "tiny", "--speculation", "off")
+
+
+def tiny(path: Path, kind: str, **changes: Any) -> None:
+    model = relative(kind, vocab_size=VOCAB_SIZE, **changes).make()
+    save(model, path, chat=True)
+
+
+def tiny_bloom(path: Path) -> None:
+    config = BloomConfig(vocab_size=VOCAB_SIZE, hidden_size=48, n_layer=2, n_head=4)
+    save(BloomForCausalLM(config), path, chat=True)
+
+
+DESIGNS = {  # the classic; normed queries and keys; a window, sinks and a stretched turn; ALiBi
+    "gpt2": tiny_gpt2,
+    "experts": lambda path: tiny(
+        path, "qwen3_moe", num_experts=6, num_experts_per_tok=2, moe_intermediate_size=36
+    ),
+    "sinks": lambda path: tiny(
+        path, "gpt_oss", num_local_experts=6, num_experts_per_tok=2, sliding_window=4
+    ),
+    "alibi": tiny_bloom,
+}
+
+
+@pytest.fixture(scope="module", params=list(DESIGNS))
+def tiny_of(request: Any, tmp_path_factory: Any) -> Iterator[tuple[str, str]]:
+    """(name, address) of a server of a tiny model of each design."""
+    path = tmp_path_factory.mktemp(request.param)
+    DESIGNS[request.param](path)
+    server = LiveServer([str(path), *EXACT]).start()
+    yield request.param, server.url
+    assert server.stop() == 0, server.output
+
+
+@pytest.fixture(scope="module")
+def served_default(default_model: Any) -> Iterator[str]:
+    """The address of the default model, in the form that it is served in by default."""
+    server = LiveServer([]).start()
+    yield server.url
+    assert server.stop() == 0, server.output
+
+
+def chosen(page: Any) -> dict[str, int]:
+    """What the selects of this step say."""
+    names = {"Layer": "layer", "Head": "head", "Token that asks": "query", "Token": "query"}
+    names["Token looked at"] = "key"
+    found = page.evaluate(
+        """[...document.querySelectorAll('.tour-picture > .tour-controls label')]
+          .map((label) => [label.firstChild.textContent.trim(),
+            Number(label.querySelector('select').value)])"""
+    )
+    return {names[name]: value for name, value in found}
+
+
+def walk(
+    page: Any, url: str, expected: list[Any], sizes: dict[str, int]
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Every step's caption, checked, and its words; the bytes that a step was told are bounded."""
+    reader = captions.Reader(url, SENTENCE, query=4, key=3)
+    told: dict[int, str] = {}
+    words: dict[int, str] = {}
+    for number, of_step in enumerate(expected, 1):
+        sizes.clear()
+        go(page, number)
+        assert trouble(page) == "", number
+        for name, value in chosen(page).items():
+            setattr(reader, name, value)
+        if number == STEPS:
+            pair = page.locator(".tour-pair input").all()
+            reader.patched = (pair[0].input_value(), pair[1].input_value())
+        told[number] = page.inner_text("figcaption")
+        words[number] = page.inner_text(".tour-words")
+        captions.check(told[number], of_step(reader))
+        if of_step is captions.turned:  # and what the page's own turning comes to is the same
+            own = captions.written(page.inner_text(".tour-stage .tour-caption"))
+            assert own[-1] == captions.written(told[number])[-1]
+        assert sum(sizes.values()) < MAX_BYTES, (number, sizes)
+    return told, words
+
+
+def counted(page: Any) -> dict[str, int]:
+    """Bytes of the server's answers, as they come."""
+    sizes: dict[str, int] = {}
+
+    def add(response: Any) -> None:
+        path = response.url.partition("//")[2].partition("/")[2]
+        if path.startswith(("v1/inspect", "tokenize")):
+            size = int(response.headers.get("content-length", 0))
+            sizes[path] = sizes.get(path, 0) + size
+
+    page.on("response", add)
+    return sizes
+
+
+@pytest.mark.real
+def test_no_caption_lies_of_the_default_model(browser: Any, served_default: str) -> None:
+    """In eight bits, as people meet it; and no step is told more than 120 KB."""
+    with visit(browser, served_default, "/#tour") as seen:
+        sizes = counted(seen.page)
+        told, _ = walk(seen.page, served_default, captions.STEPS, sizes)
+        assert len(told) == STEPS
+        assert "layer 16, head 0" in told[4]  # the head that looks most at the token before here
+        assert "“·noodles” gives most to “·fried”" in told[7]
+
+
+def test_no_caption_lies_of_another_design(browser: Any, tiny_of: tuple[str, str]) -> None:
+    """And each is shown as it is: LayerNorm and added rows, normed queries, experts, a band."""
+    name, url = tiny_of
+    expected = list(captions.STEPS)
+    if name == "gpt2":
+        expected[2] = captions.added
+    if name == "alibi":
+        expected[2], expected[4] = captions.distances, captions.products_less_distance
+    with visit(browser, url, "/#tour") as seen:
+        page = seen.page
+        told, words = walk(page, url, expected, counted(page))
+        strip, parts = page.inner_text(".tour-strip"), page.text_content(".tour-map")
+        is_classic, has_experts = name == "gpt2", name in ("experts", "sinks")
+        assert ("LayerNorm, added positions" in strip.partition("GPT-3")[0]) == is_classic
+        assert ("second table" in words[3]) == is_classic
+        assert ("nothing in this layer" in words[3]) == (name == "alibi")
+        assert ("takes the mean away" in words[11]) == (name in ("gpt2", "alibi"))
+        assert ("also normed" in words[5]) == (name == "experts")
+        assert ("Q, K normed, V" in parts) == (name == "experts")
+        assert ("have a window" in words[6]) == (name == "sinks")
+        assert ("4 tokens back" in told[6]) == (name == "sinks")
+        assert ("the router sends" in told[12]) == has_experts
+        assert ("router, experts" in parts) == has_experts
