@@ -62,20 +62,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # Files of few tests that take long: at the end one worker would be left alone with one.
 FIRST = ("contract", "install", "e2e", "model/native")
-FIRST += ("browser", "server", "engine", "model", "architectures")
+FIRST += ("browser", "architectures", "server", "engine", "model")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """Nobody looks for garbage in what is imported and collected: it stays, and is large.
 
-    That was a third of the time of collecting, and half a second whenever a test asks for it.
+    That was a third of the time of collecting, and half a second whenever a test asks for it. And
+    they look seldom: an application is full of cycles, and tests make thousands.
     """
     gc.disable()
     try:
         return (yield)
     finally:
         gc.freeze()
+        gc.set_threshold(20_000, 20, 20)  # Python's own: 700, 10, 10
         gc.enable()
 
 

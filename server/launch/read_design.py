@@ -20,6 +20,8 @@ def design_of(config: ModelConfig, tensor_format: str) -> ModelDesign:
         rope_theta=ropes[0].theta if ropes else None,
         rope_dim=ropes[0].dim if ropes else 0,
         qk_norm=config.qk_norm or config.wide_qk_norm or config.head_qk_norm,
+        score_divisor=attending[0].divisor(config.head_dim),
+        score_softcap=attending[0].softcap,
         sinks=any(spec.sinks for spec in attending),
         windows=windows if any(windows) else [],
         activation=config.activation,

@@ -79,6 +79,8 @@ def test_tab_reaches_all_there_is_to_do(browser: Any) -> None:
             page.click(f"nav a[href='#{view}']")
             if view == "inspector":
                 page.wait_for_selector("#next .next")
+            if view == "timeline":  # the step of that look has come: before, there is none to see
+                until(page, "document.querySelector('#steps-empty').hidden")
             page.focus("nav a[href='#timeline']")
             found = []
             for _ in range(70):

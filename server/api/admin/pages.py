@@ -5,6 +5,7 @@ scripts and styles only, nothing inline, no frames, no foreign images. A library
 of its path, so browsers keep it without asking again.
 """
 
+from functools import cache
 from importlib.resources import files
 
 from fastapi import APIRouter
@@ -27,12 +28,16 @@ _HEADERS = {
 _FOREVER = _HEADERS | {"Cache-Control": "public, max-age=31536000, immutable"}
 
 
+@cache
+def read_assets() -> dict[str, tuple[bytes, str]]:
+    """Content and media type by path."""
+    web = files("thirdeye.server.web")
+    return {path: (web.joinpath(name).read_bytes(), kind) for path, (name, kind) in ASSETS.items()}
+
+
 def page_routes() -> APIRouter:
     router = APIRouter(include_in_schema=False)
-    web = files("thirdeye.server.web")
-    contents = {
-        path: (web.joinpath(name).read_bytes(), kind) for path, (name, kind) in ASSETS.items()
-    }
+    contents = read_assets()
 
     @router.get("/")
     async def first() -> Response:

@@ -25,6 +25,8 @@ class ModelDesign(Struct, frozen=True, kw_only=True):
     rope_theta: float | None = None
     rope_dim: int = 0  # channels of a head that are turned
     qk_norm: bool = False  # queries and keys are normed
+    score_divisor: float = 1.0  # of the products of queries and keys
+    score_softcap: float | None = None  # scores then become softcap * tanh(score / softcap)
     sinks: bool = False  # a row of weights may add up to less than 1
     windows: list[int | None] = []  # keys that a query of each layer sees; none: all, in all layers
     activation: str = ""

@@ -29,6 +29,14 @@ export function press(layer, head) {
   }
 }
 
+/** Heads that are left out are pale. */
+export function dim(edits) {
+  for (const thumb of $("heads").querySelectorAll(".thumb")) {
+    const isIt = ({ at, layer, head }) => at === "head" && layer === Number(thumb.dataset.layer) && head === Number(thumb.dataset.head);
+    thumb.classList.toggle("off", edits.some(isIt));
+  }
+}
+
 export function focus() {
   $("heads").querySelector('[aria-pressed="true"]')?.focus();
 }

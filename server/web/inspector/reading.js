@@ -10,8 +10,8 @@ const shapes = new Map(); // model -> {num_layers, num_heads}
 
 /** Token ids of a text, or of a conversation as the model really sees it: through the chat template. With
  * the text of the latter, and where its last answer begins (null: there is none). */
-export async function tokensOf({ text, ids, messages }, signal) {
-  if (ids) return { ids, text, answerAt: null };
+export async function tokensOf({ text, ids, answerAt = null, messages }, signal) {
+  if (ids) return { ids, text: text ?? (await json("/detokenize", { tokens: ids }, signal)).prompt, answerAt };
   if (!messages) return { ids: await tokenize({ prompt: text, add_special_tokens: false }, signal), text, answerAt: null };
   const isAnswer = messages.at(-1).role === "assistant";
   const whole = await tokenize({ messages, add_generation_prompt: !isAnswer, continue_final_message: isAnswer }, signal);

@@ -22,6 +22,22 @@ export function softmax(scores, temperature = 1) {
   return weights.map((weight) => weight / total);
 }
 
+/** The score of a head's own sink, which takes what a row of weights leaves; -Infinity: there is none. */
+export function sinkOf(scores, weights) {
+  const given = sum(weights);
+  if (given > 1 - 1e-5) return -Infinity;
+  const most = Math.max(...scores);
+  return most + Math.log(sum(scores.map((score) => Math.exp(score - most)))) + Math.log((1 - given) / given);
+}
+
+/** What is left of a softmax beside a sink. */
+export const beside = (sink, scores, temperature = 1) => softmax([...scores, sink], temperature).slice(0, -1);
+
+/** A product of a query and a key as a score: divided, and capped where this model caps. */
+export function scored(product, { score_divisor: divisor, score_softcap: cap }) {
+  return cap ? cap * Math.tanh(product / divisor / cap) : product / divisor;
+}
+
 export const sum = (values) => Array.from(values).reduce((total, value) => total + value, 0);
 export const mean = (values) => sum(values) / values.length;
 export const dot = (a, b) => a.reduce((total, value, i) => total + value * b[i], 0);
@@ -57,6 +73,12 @@ export function turns(before, after, position, dim) {
     const turn = (to - from + 4 * Math.PI) % (2 * Math.PI);
     return (turn > Math.PI ? turn - 2 * Math.PI : turn) / position;
   });
+}
+
+/** A vector before it is turned, as long in what turns as it is behind: some models stretch it. */
+export function stretched(before, after, dim) {
+  const factor = length(after.subarray(0, dim)) / length(before.subarray(0, dim));
+  return before.map((value, i) => (i < dim ? value * factor : value));
 }
 
 /** A query's product with a key that stands `distance` before it: pairs turn by their frequencies, the rest stays. */

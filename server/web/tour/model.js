@@ -27,7 +27,7 @@ export function strip(model) {
     : `${counted(model.num_heads, "head")} in each of ${counted(model.num_layers, "layer")}`;
   const facts = [
     NORMS[design.norm], POSITIONS[design.positions], heads, design.qk_norm && "normed queries and keys",
-    windowsOf(design), mlpName(model), design.tensor_format && `weights as ${design.tensor_format}`,
+    windowsOf(design), design.state_layers.length && `a state in place of heads in ${counted(design.state_layers.length, "layer")}`, mlpName(model), design.tensor_format && `weights as ${design.tensor_format}`,
   ];
   return `Here: ${facts.filter(Boolean).join(", ")}. The text describes GPT-3: LayerNorm, added positions, 96 heads in each of 96 layers, MLP (gelu).`;
 }

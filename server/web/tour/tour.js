@@ -129,7 +129,11 @@ function draw(step, found, tour) {
 }
 
 function refuse(error) {
-  clear(error.status === 403 ? `${error.message} The text beside it is true all the same.` : error.message);
+  const refusals = {
+    400: `This cannot be shown of this model: ${error.message.replace(/^'.*?(cannot be told|is not for this model): /, "")}`,
+    403: `${error.message} The text beside it is true all the same.`,
+  };
+  clear(refusals[error.status] ?? error.message);
   parts.status.classList.add("error");
   parts.figure.removeAttribute("aria-busy");
   parts.figure.dataset.step = String(at + 1);

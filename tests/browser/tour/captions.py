@@ -106,11 +106,6 @@ class Reader:
         return seen if window is None else seen & ~np.tri(size, k=-window, dtype=bool)
 
 
-def softmax(scores: Any) -> Any:
-    weights = np.exp(scores - scores.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
-
-
 def tokens(reader: Reader) -> list[float]:
     return [len(reader.text), len(reader.ids)]
 
@@ -135,6 +130,13 @@ def added(reader: Reader) -> list[float]:
     return [len(rows) - 1, lengths[-1], 0, 1, cosine]
 
 
+def distances(reader: Reader) -> list[float]:
+    (pattern,) = reader.of_head("pattern")
+    back = np.subtract.outer(np.arange(len(pattern)), np.arange(len(pattern)))
+    own = np.diagonal(pattern).mean()
+    return [reader.layer, reader.head, Share(own), (pattern * back).sum() / len(pattern)]
+
+
 def pairs(reader: Reader) -> list[float]:
     (scores,) = reader.of_head("scores", masked_scores=True)
     seen, size = scores[reader.visible], len(scores)
@@ -152,10 +154,21 @@ def products(reader: Reader) -> list[float]:
     return [width, product, np.sqrt(width), score, len(seen), (seen < 0).sum()]
 
 
+def products_less_distance(reader: Reader) -> list[float]:
+    """With ALiBi: each token between takes as much from a score."""
+    width, product, divisor, score, *counts = products(reader)
+    divided = product / divisor
+    return [width, product, divisor, divided, divided - score, score, *counts]
+
+
 def mask(reader: Reader) -> list[float]:
-    (scores,) = reader.of_head("scores", masked_scores=True)
+    scores, pattern = reader.of_head("scores", "pattern", masked_scores=True)
     size = len(scores)
-    free = softmax(scores)
+    weights = np.exp(scores)
+    seen, given = (weights * reader.visible).sum(1), pattern.sum(1)
+    taken = seen * (1 - given) / given  # by a sink of the head's own
+    taken[given > 1 - 1e-5] = 0
+    free = weights / (weights.sum(1) + taken)[:, None]
     later = np.triu(free, 1).sum() / size
     windows = reader.model["design"]["windows"]
     window = [windows[reader.layer]] if windows and windows[reader.layer] else []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import BloomConfig, BloomForCausalLM
 
 from tests.architectures.cases import relative
 from tests.browser.conftest import visit
@@ -26,12 +27,20 @@ def tiny(path: Path, kind: str, **changes: Any) -> None:
     save(model, path, chat=True)
 
 
-DESIGNS = {  # the classic; normed queries and keys, and experts; a window
+def tiny_bloom(path: Path) -> None:
+    config = BloomConfig(vocab_size=VOCAB_SIZE, hidden_size=48, n_layer=2, n_head=4)
+    save(BloomForCausalLM(config), path, chat=True)
+
+
+DESIGNS = {  # the classic; normed queries and keys; a window, sinks and a stretched turn; ALiBi
     "gpt2": tiny_gpt2,
     "experts": lambda path: tiny(
         path, "qwen3_moe", num_experts=6, num_experts_per_tok=2, moe_intermediate_size=36
     ),
-    "window": lambda path: tiny(path, "mistral", sliding_window=7),
+    "sinks": lambda path: tiny(
+        path, "gpt_oss", num_local_experts=6, num_experts_per_tok=2, sliding_window=4
+    ),
+    "alibi": tiny_bloom,
 }
 
 
@@ -84,6 +93,9 @@ def walk(
         told[number] = page.inner_text("figcaption")
         words[number] = page.inner_text(".tour-words")
         captions.check(told[number], of_step(reader))
+        if of_step is captions.turned:  # and what the page's own turning comes to is the same
+            own = captions.written(page.inner_text(".tour-stage .tour-caption"))
+            assert own[-1] == captions.written(told[number])[-1]
         assert sum(sizes.values()) < MAX_BYTES, (number, sizes)
     return told, words
 
@@ -119,17 +131,20 @@ def test_no_caption_lies_of_another_design(browser: Any, tiny_of: tuple[str, str
     expected = list(captions.STEPS)
     if name == "gpt2":
         expected[2] = captions.added
+    if name == "alibi":
+        expected[2], expected[4] = captions.distances, captions.products_less_distance
     with visit(browser, url, "/#tour") as seen:
         page = seen.page
         told, words = walk(page, url, expected, counted(page))
         strip, parts = page.inner_text(".tour-strip"), page.text_content(".tour-map")
-        is_classic = name == "gpt2"
+        is_classic, has_experts = name == "gpt2", name in ("experts", "sinks")
         assert ("LayerNorm, added positions" in strip.partition("GPT-3")[0]) == is_classic
         assert ("second table" in words[3]) == is_classic
-        assert ("takes the mean away" in words[11]) == is_classic
+        assert ("nothing in this layer" in words[3]) == (name == "alibi")
+        assert ("takes the mean away" in words[11]) == (name in ("gpt2", "alibi"))
         assert ("also normed" in words[5]) == (name == "experts")
         assert ("Q, K normed, V" in parts) == (name == "experts")
-        assert ("have a window" in words[6]) == (name == "window")
-        assert ("7 tokens back" in told[6]) == (name == "window")
-        assert ("the router sends" in told[12]) == (name == "experts")
-        assert ("router, experts" in parts) == (name == "experts")
+        assert ("have a window" in words[6]) == (name == "sinks")
+        assert ("4 tokens back" in told[6]) == (name == "sinks")
+        assert ("the router sends" in told[12]) == has_experts
+        assert ("router, experts" in parts) == has_experts

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.draws import also_at_night
 from tests.e2e.live import ROOT, LiveServer
 from tests.tiny import tiny_gpt2, tiny_llama
 
@@ -150,23 +151,32 @@ def test_port_in_use_names_the_way_out(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+def at_night(case):
+    """A process costs seconds: `make prove` starts this one."""
+    return pytest.param(*case, marks=pytest.mark.prove)
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [
         (["/nowhere/at/all.gguf"], ["/nowhere/at/all.gguf"]),
         (["--dtype", "float8"], ["--dtype", "float32"]),
-        (["--max-num-seqs", "0"], ["--max-num-seqs", "1"]),
-        (["TINY", "--max-model-len", "100000"], ["--max-model-len", "256"]),
+        at_night((["--max-num-seqs", "0"], ["--max-num-seqs", "1"])),
+        at_night((["TINY", "--max-model-len", "100000"], ["--max-model-len", "256"])),
         (["TINY", "--kv-memory", "0.000001"], ["--kv-memory"]),
-        (["TINY", "--device", "cuda"], ["--device", "cpu"]),
-        (
-            ["TINY", "--max-num-seqs", "64", "--max-num-batched-tokens", "8"],
-            ["max_num_batched_tokens"],
+        at_night((["TINY", "--device", "cuda"], ["--device", "cpu"])),
+        at_night(
+            (
+                ["TINY", "--max-num-seqs", "64", "--max-num-batched-tokens", "8"],
+                ["max_num_batched_tokens"],
+            )
         ),
     ],
 )
+@also_at_night
 def test_bad_settings_are_explained(tmp_path, args, words):
-    """A wrong flag ends it with one message that names the flag and the way out, no traceback."""
+    """A wrong flag ends it with one message that names the flag and the way out, no traceback:
+    at a push one that the command finds, one of the model's and one that the engine finds."""
     if "TINY" in args:
         tiny_llama(tmp_path)
     args = [str(tmp_path) if arg == "TINY" else arg for arg in args]

@@ -36,6 +36,7 @@ def test_they_are_what_triton_makes(scalar: tl.dtype, shape: list[int]) -> None:
             interpreted_types._init_tensor(as_theirs, None, type_)
             assert vars(tensor).keys() == vars(as_theirs).keys()
             assert tensor.numel.value == as_theirs.numel.value
+            assert type(tensor.shape) is type(as_theirs.shape)
             assert [size.value for size in tensor.shape] == [s.value for s in as_theirs.shape]
             assert (tensor.type, tensor.dtype) == (as_theirs.type, as_theirs.dtype)
 

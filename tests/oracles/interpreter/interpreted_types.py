@@ -19,7 +19,7 @@ _init_tensor = tl.tensor.__init__
 # By a type's name: types of pointers and blocks have no hash.
 _DTYPES: dict[str, Any] = {}
 _BLOCKS: dict[tuple[str, tuple[int, ...]], dict[str, Any]] = {}
-_SHAPES: dict[tuple[int, ...], tuple[Any, Any]] = {}
+_SHAPES: dict[str, tuple[Any, Any]] = {}  # no block: ""
 
 
 def _dtype_of(type: Any) -> Any:
@@ -38,16 +38,12 @@ def _block_type(self: Any, element_ty: Any, shape: Any) -> None:
 
 
 def _tensor(self: Any, handle: Any, type: Any) -> None:
-    shape = type.shape if type.is_block() else ()
-    if shape not in _SHAPES:
-        numel = 1
-        for size in shape:
-            numel *= size
-        _SHAPES[shape] = tl.constexpr(numel), tuple(tl.constexpr(size) for size in shape)
-    self.handle = handle
-    self.type = type
-    self.dtype = type.scalar
-    self.numel, self.shape = _SHAPES[shape]
+    name = type.name if type.is_block() else ""
+    if name not in _SHAPES:
+        _init_tensor(self, handle, type)
+        _SHAPES[name] = self.numel, self.shape
+    self.handle, self.type, self.dtype = handle, type, type.scalar
+    self.numel, self.shape = _SHAPES[name]
 
 
 def install() -> None:

@@ -15,7 +15,8 @@ ROTARY = {"norm": "rms_norm", "positions": "rotary", "rope_dim": 16, "gated_mlp"
     [
         ("gpt2", CLASSIC | {"qk_norm": False, "windows": [], "experts": None}),
         ("llama", ROTARY | {"qk_norm": False, "activation": "silu", "intermediate_size": 80}),
-        ("qwen3", ROTARY | {"qk_norm": True}),
+        ("qwen3", ROTARY | {"qk_norm": True, "score_divisor": 4.0, "score_softcap": None}),
+        ("gemma2", ROTARY | {"score_divisor": 4.0, "score_softcap": 50.0, "post_norm": True}),
         ("mistral-window", ROTARY | {"windows": [7, 7, 7]}),
         ("qwen2-window", ROTARY | {"windows": [None, 7, 7]}),
         ("bloom", {"norm": "layer_norm", "positions": "alibi", "rope_theta": None}),

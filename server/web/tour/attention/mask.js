@@ -1,6 +1,6 @@
 // Step 6: no token looks at what comes later.
 import { el } from "../../dom.js";
-import { row, sees, softmax, sum } from "../arithmetic.js";
+import { beside, row, sees, sinkOf, sum } from "../arithmetic.js";
 import { choice, number, share, square } from "../draw.js";
 import { windowOf } from "../model.js";
 
@@ -33,7 +33,10 @@ export const mask = {
 
   draw({ scores, pattern }, { tokens, chosen, model, name, tell }) {
     const window = windowOf(model, chosen.layer);
-    const free = tokens.map((_, query) => softmax(row(scores, 0, query)));
+    const free = tokens.map((_, query) => { // beside what a sink takes, where there is one
+      const [own, given] = [Array.from(row(scores, 0, query)), row(pattern, 0, query)];
+      return beside(sinkOf(own.filter((__, key) => sees(query, key, window)), given), own);
+    });
     const weight = (isMasked, query, key) => (isMasked ? row(pattern, 0, query)[key] : free[query][key]);
     const shown = { isMasked: true, isTurned: false };
     const frame = el("div", {});

@@ -1,6 +1,6 @@
 // Step 5: where a score comes from. A query and a key, number by number.
-import { el, svg } from "../../dom.js";
-import { row, sees, softmax, sum } from "../arithmetic.js";
+import { el, svg, visible } from "../../dom.js";
+import { beside, row, scored, sees, sinkOf, sum } from "../arithmetic.js";
 import { bars, choice, number, share } from "../draw.js";
 import { FIGURES, IN_DEFAULT } from "../figures.js";
 import { isGrouped, windowOf } from "../model.js";
@@ -21,18 +21,19 @@ export const qkv = {
     tex: String.raw`q_m = W_Q\, x_m, \quad k_n = W_K\, x_n, \quad v_n = W_V\, x_n`,
     says: "Each matrix has as many rows as a head has numbers, and as many columns as the stream.",
   }],
-  fold: () => ({
+  fold: ({ design }) => ({
     says: "Negative values mean that two words are unrelated.",
     is: [
       "No. What follows is a softmax, and it sees differences only: add the same number to all scores of a row and nothing changes (try the button). A row of negative scores still gives away 100 % of its weight, most to the least negative one.",
       `${IN_DEFAULT} of ${FIGURES["visible scores"].toLocaleString("en")} scores ${FIGURES["negative scores"].toLocaleString("en")} are negative, and one of them gets ${share(FIGURES["weight of a negative score"])} of its row's weight, where there was a choice.`,
+      design.sinks ? "In this model a sink stands beside each row, and the button changes what that takes." : "",
       "Nor do single products mean anything to people: the numbers of a head have no names.",
-    ],
+    ].filter(Boolean),
   }),
 
   async ask({ chosen, look, model }) {
     const names = model.design.positions === "rotary" ? ["q", "k", "rot_q", "rot_k"] : ["q", "k"];
-    const found = await look({ include: [...names, "scores"], layers: [chosen.layer], heads: [chosen.head] });
+    const found = await look({ include: [...names, "scores", "pattern"], layers: [chosen.layer], heads: [chosen.head] });
     return found.at(chosen.layer);
   },
 
@@ -56,11 +57,13 @@ export const qkv = {
     redraw();
     const toggles = el("div", { class: "tour-controls" }, choice("Order", [[false, "as they stand"], [true, "largest first"]], false, (value) => { shown.isSorted = value; redraw(); }));
     if (at.rot_q) toggles.append(choice("Vectors", [[false, "before turning"], [true, "turned by position"]], true, (value) => { shown.isTurned = value; redraw(); }));
-    const weights = rowOf(scores, tokens, chosen);
+    const first = chosen.query + 1 - scores.length;
+    const given = Array.from(row(at.pattern, 0, chosen.query).subarray(first, chosen.query + 1));
+    const weights = rowOf(scores, sinkOf(scores, given), tokens.slice(first));
     const every = tokens.flatMap((_, query) => Array.from(row(at.scores, 0, query)).filter((__, key) => sees(query, key, window)));
     const negative = every.filter((value) => value < 0).length;
     const words = isSeen
-      ? `${name(chosen.query)} asks ${name(chosen.key)}: ${of(true).length} products add up to ${number(total)}; divided by ${number(total / score)} that is the score, ${number(score)}.`
+      ? `${name(chosen.query)} asks ${name(chosen.key)}: ${of(true).length} products add up to ${number(total)}; ${reckoned(total, score, model)}.`
       : `${name(chosen.key)} has left this layer's window of ${window} tokens: ${name(chosen.query)} does not ask it.`;
     return {
       node: el("div", {}, toggles, picture, weights),
@@ -69,6 +72,14 @@ export const qkv = {
     };
   },
 };
+
+/** From the sum of products to the score: what divides it, and what else this model does. */
+function reckoned(total, score, { design }) {
+  const divided = scored(total, design);
+  const said = `divided by ${number(design.score_divisor)}${design.score_softcap ? ` and capped at ${design.score_softcap}` : ""}`;
+  if (design.positions !== "alibi") return `${said} that is the score, ${number(score)}`;
+  return `${said} that is ${number(divided)}, less ${number(divided - score)} for the distance the score, ${number(score)}`;
+}
 
 function productBars(products) {
   const [width, height] = [480, 150];
@@ -85,13 +96,12 @@ function productBars(products) {
 }
 
 /** The row's weights, and a button that adds the same number to all its scores. */
-function rowOf(scores, tokens, { query }) {
+function rowOf(scores, sink, tokens) {
   const picture = el("div", {});
-  const first = query + 1 - scores.length;
   const show = (added) => {
-    const weights = softmax(scores.map((value) => value + added));
-    picture.replaceChildren(bars(weights.map((value, i) => ({
-      name: el("code", {}, tokens[first + i].token.replace(/ /g, "·")), value, text: `${number(scores[i] + added)} → ${share(value)}`, kind: "attention",
+    const every = scores.map((value) => value + added);
+    picture.replaceChildren(bars(beside(sink, every).map((value, i) => ({
+      name: el("code", {}, visible(tokens[i].token)), value, text: `${number(every[i])} → ${share(value)}`, kind: "attention",
     })), { most: 1 }));
   };
   show(0);

@@ -1,6 +1,6 @@
 // Step 7: a row of scores becomes a row of weights.
 import { el, visible } from "../../dom.js";
-import { row, sees, softmax, sum } from "../arithmetic.js";
+import { beside, row, sees, sinkOf, sum } from "../arithmetic.js";
 import { bars, number, share, slider } from "../draw.js";
 import { FIGURES, IN_DEFAULT } from "../figures.js";
 import { windowOf } from "../model.js";
@@ -41,8 +41,8 @@ export const weights = {
     const own = seen.map((key) => row(pattern, 0, chosen.query)[key]);
     const at = (temperature) => {
       if (temperature === 1 || !scores) return own;
-      const left = sum(own); // less than 1 where a sink takes some
-      return softmax(seen.map((key) => row(scores, 0, chosen.query)[key]), temperature).map((value) => value * left);
+      const every = seen.map((key) => row(scores, 0, chosen.query)[key]);
+      return beside(sinkOf(every, own), every, temperature);
     };
     const shown = { temperature: 1, isHidden: false };
     const picture = el("div", {});

@@ -1,6 +1,6 @@
 // Step 3: how the model knows where a token stands. By turning, by adding, or by distance alone.
 import { el, svg } from "../../dom.js";
-import { cosine, length, mean, row, sum, turnedProduct, turns } from "../arithmetic.js";
+import { cosine, length, mean, row, scored, stretched, sum, turnedProduct, turns } from "../arithmetic.js";
 import { counted, lines, number, slider, square } from "../draw.js";
 
 const MAX_DISTANCE = 64;
@@ -66,14 +66,15 @@ export const position = {
 const isTurned = ({ q, rot_q: turned }) => q.values.some((value, i) => Math.abs(value - turned.values[i]) > 1e-6);
 
 function drawClocks({ found, positions }, { chosen, model, name }) {
-  const { q, k, rot_q: turned, scores } = found.at(chosen.layer);
+  const { q, k, rot_q: turned, rot_k: turnedKeys, scores } = found.at(chosen.layer);
   const at = (place) => positions.indexOf(place);
   const frequencies = turns(row(q, 0, at(1)), row(turned, 0, at(1)), 1, model.design.rope_dim);
-  const [query, key] = [row(q, 0, at(chosen.query)), row(k, 0, at(chosen.key))];
+  const dim = model.design.rope_dim;
+  const query = stretched(row(q, 0, at(chosen.query)), row(turned, 0, at(chosen.query)), dim);
+  const key = stretched(row(k, 0, at(chosen.key)), row(turnedKeys, 0, at(chosen.key)), dim);
   const own = chosen.query - chosen.key;
   const told = row(scores, 0, at(chosen.query))[chosen.key];
-  const divisor = turnedProduct(query, key, frequencies, own) / told;
-  const score = (distance) => turnedProduct(query, key, frequencies, distance) / divisor;
+  const score = (distance) => scored(turnedProduct(query, key, frequencies, distance), model.design);
   const curve = Array.from({ length: MAX_DISTANCE + 1 }, (_, distance) => score(distance));
   const picture = el("div", {});
   const says = el("p", { class: "tour-caption", role: "status" });
