@@ -25,7 +25,7 @@ async function view(name) {
 }
 
 async function route() {
-  const [asked] = location.hash.slice(1).split("/"); // "#tour/6" is a view and a place in it
+  const [asked] = location.hash.slice(1).split(/[/?]/); // "#tour/6" is a view and a place in it, "#inspector?…" one and a state
   const name = asked in VIEWS ? asked : "chat";
   for (const other of Object.keys(VIEWS)) {
     $(other).hidden = other !== name;

@@ -46,3 +46,8 @@ export function percent(share) {
   const value = share * 100;
   return value >= 9.95 ? `${value.toFixed(0)} %` : `${value.toFixed(1)} %`;
 }
+
+/** A number as people read it: 1.0, 0.0081, 3.4e-7. */
+export function short(value) {
+  return value !== 0 && Math.abs(value) < 1e-3 ? value.toExponential(1) : value.toPrecision(2);
+}

@@ -12,7 +12,7 @@ export function begin(numHeads) {
 /** The row of a layer, where its number belongs. */
 export function addRow({ layer, pattern }, colors, choose) {
   const thumbs = Array.from({ length: pattern.heads }, (_, head) => thumbnail(pattern, layer, head, colors, choose));
-  const nothing = el("span", { class: "no-heads" }, "keeps a state: no heads that look");
+  const nothing = el("span", { class: "no-heads" }, "no heads that look: it keeps a state, or is an MLP");
   const row = [el("span", { class: "layer-name", "aria-hidden": "true" }, String(layer)), ...(thumbs.length ? thumbs : [nothing])];
   const below = [...$("heads").querySelectorAll(".layer-name")].find((name) => Number(name.textContent) > layer);
   if (below) below.before(...row);
@@ -26,6 +26,14 @@ export function press(layer, head) {
     thumb.setAttribute("aria-pressed", String(isIt));
     thumb.tabIndex = isIt ? 0 : -1;
     if (isIt) keepInView(thumb);
+  }
+}
+
+/** Heads that are left out are pale. */
+export function dim(edits) {
+  for (const thumb of $("heads").querySelectorAll(".thumb")) {
+    const isIt = ({ at, layer, head }) => at === "head" && layer === Number(thumb.dataset.layer) && head === Number(thumb.dataset.head);
+    thumb.classList.toggle("off", edits.some(isIt));
   }
 }
 

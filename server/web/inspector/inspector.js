@@ -1,19 +1,19 @@
 // Looking inside: one text goes to /v1/inspect, and each view draws what came back, layer by layer.
-import { $, el, percent, visible } from "../dom.js";
+import { $, el, visible } from "../dom.js";
 import { server } from "../api.js";
-import * as causes from "./causes.js";
-import * as charts from "./charts.js";
+import * as causes from "./causes/causes.js";
 import * as grid from "./grid.js";
+import * as address from "./keep/address.js";
 import * as kinds from "./kinds.js";
 import * as pattern from "./pattern.js";
 import { inspect, lensPositions, limits, MAX_LENS_TOKENS, tokensOf } from "./reading.js";
+import * as results from "./results.js";
+import * as tokens from "./tokens.js";
 
 const EXAMPLE = "Greasy fried noodles will be my lunch";
 
-const LENS_HINT = "Point at a cell to read its likeliest guesses; a dot (·) in a token is a space.";
-const SHARE_HINT = "Point at a layer to read its numbers.";
-
-let asked = { text: EXAMPLE }; // {text, ids?} or {messages}
+let asked = { text: EXAMPLE }; // {text, ids?} or {messages}; of a link {ids, answerAt?} too
+let wanted = null; // what a link wants to be chosen, once its text is here
 let found = null; // {ids, answerAt, start, layers, end} of the text that is shown; a layer has {layer, norms, logit_lens, pattern?}
 let chosen = { layer: 0, head: 0, query: null, shown: null }; // query: clicked; shown: pointed at, or clicked
 let controller = null;
@@ -34,7 +34,13 @@ export function mount() {
   $("heads").addEventListener("keydown", onKey);
   $("layer").addEventListener("change", () => choose(Number($("layer").value), chosen.head));
   $("head").addEventListener("change", () => choose(chosen.layer, Number($("head").value)));
-  causes.mount(() => chosen, () => found.ids, choose);
+  causes.mount({
+    chosen: () => chosen, ids: () => found.ids, choose, changed: (edits) => {
+      grid.dim(edits);
+      writeAddress();
+    },
+    name: (from, position) => `“${visible(found.start.tokens[position]?.token ?? "")}”`,
+  });
   addEventListener("theme", redraw);
   addEventListener("resize", () => found && !$("inspector").hidden && drawArcs());
 }
@@ -42,12 +48,31 @@ export function mount() {
 /** What to look at next: {text}, with its token ids if they are known, or the {messages} of a chat. */
 export function look(next) {
   asked = next;
+  wanted = null;
   if (next.text !== undefined) $("look-text").value = next.text;
   found = null;
 }
 
 export function show() {
-  if (!found && server.model) run();
+  const linked = address.followed();
+  if (linked) {
+    look(linked.asked);
+    wanted = linked;
+  }
+  if (!server.model) return;
+  if (found) writeAddress();
+  else run();
+}
+
+/** The state that is shown. */
+function state() {
+  const { layer, head, query } = chosen;
+  const { edits } = causes.made();
+  return { asked: found.asked, layer, head, token: query, edits, hidesFirst: false, beside: null };
+}
+
+function writeAddress() {
+  if (found?.end && !wanted) address.write(state());
 }
 
 async function run() {
@@ -69,7 +94,7 @@ async function run() {
 
 async function receive({ ids, text, answerAt }, signal) {
   const started = performance.now();
-  const { numTokens, layers, hasAll } = await limits(ids.length, signal);
+  const { numTokens, layers, hasAll, untold } = await limits(ids.length, signal);
   const kept = ids.slice(-numTokens);
   const numCut = ids.length - kept.length;
   $("look-text").value = text;
@@ -77,17 +102,32 @@ async function receive({ ids, text, answerAt }, signal) {
   $("cut").textContent = `The text has ${ids.length} tokens; its last ${kept.length} are shown, as many as the server looks into.`;
   colors = pattern.heatColors();
   const fresh = { ids: kept, text, answerAt: answerAt === null ? null : answerAt - numCut, layers: [], end: null };
+  const isTyped = asked.text !== undefined && !asked.ids;
+  fresh.asked = isTyped ? { text } : { ids: kept, answerAt: fresh.answerAt };
   const parts = ["norms", "logit_lens"];
   if (hasAll) parts.push("pattern");
   if (kept.length <= MAX_LENS_TOKENS) parts.push("surprisal");
-  if (!kinds.areKnown()) parts.push("head_scores");
+  if (!kinds.areKnown() && !untold.head_scores) parts.push("head_scores");
   for await (const event of inspect(kept, { include: parts, top_logprobs: 10, lens_positions: lensPositions(kept.length) }, signal)) take(event, fresh);
   if (!hasAll) await readPatterns(layers, signal);
-  const [layer, head] = pattern.tellingHead(found.layers);
-  choose(layer, head);
+  begun();
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const some = hasAll ? "" : ` · ${layers.length} layers' patterns at once, the others as you choose them`;
   status(`${kept.length} tokens · ${found.layers.length} layers × ${found.start.num_heads} heads · ${seconds} s${some}`);
+}
+
+/** All is here: what a link wants is chosen, else a head that tells something. */
+function begun() {
+  const [layer, head] = pattern.tellingHead(found.layers);
+  const { num_layers: layers, num_heads: heads } = found.start;
+  const isThere = wanted?.layer < layers && wanted.head < heads && !$("layer").options[wanted.layer].disabled;
+  if (wanted?.token < found.ids.length) chosen.query = wanted.token;
+  const edits = wanted?.edits ?? [];
+  choose(...(isThere ? [wanted.layer, wanted.head] : [layer, head]));
+  if (chosen.query !== null) drawContributions();
+  wanted = null;
+  if (edits.length) causes.make(edits);
+  writeAddress();
 }
 
 function take(event, fresh) {
@@ -108,26 +148,20 @@ function begin(fresh) {
   chosen = { layer: 0, head: 0, query: null, shown: null };
   $("inspection").hidden = false;
   grid.begin(start.num_heads);
-  $("tokens").replaceChildren(...start.tokens.map(tokenButton));
+  tokens.draw(start.tokens, fresh.answerAt, (index) => pointAt(index, null), pick);
   const numbers = (count) => Array.from({ length: count }, (_, i) => el("option", { value: i }, String(i)));
   $("layer").replaceChildren(...numbers(start.num_layers));
   $("head").replaceChildren(...numbers(start.num_heads));
   causes.clear(start.tokens.length);
-  drawParameters();
+  results.parameters(found);
 }
 
-function tokenButton(token, index) {
-  const point = () => pointAt(index, null);
-  const isAnswer = found.answerAt !== null && index >= found.answerAt;
-  return el("button", {
-    type: "button", class: isAnswer ? "token answer" : "token", title: `token ${index}: id ${token.id}`, "aria-pressed": "false",
-    onpointerenter: point, onfocus: point, onpointerleave: () => pointAt(null, null),
-    onclick: () => {
-      chosen.query = chosen.query === index ? null : index;
-      pointAt(index, null);
-      drawContributions();
-    },
-  }, visible(token.token));
+function pick(index) {
+  chosen.query = chosen.query === index ? null : index;
+  pointAt(index, null);
+  drawContributions();
+  causes.moved();
+  writeAddress();
 }
 
 /** A layer has come, or only its pattern. */
@@ -149,19 +183,14 @@ function attending() {
 
 function end(event) {
   found.end = event;
-  if (event.surprisal) tellSurprise(event.surprisal);
+  if (event.surprisal) tokens.tellSurprise(event.surprisal);
   if (event.head_scores) kinds.keep(event.head_scores);
-  drawLens();
-  drawNext();
-  drawContributions();
-}
-
-/** Under each token but the first: how little it was expected, in nats. */
-function tellSurprise({ nats, rank }) {
-  [...$("tokens").children].slice(1).forEach((button, i) => {
-    button.append(el("small", { "aria-hidden": "true" }, nats[i].toFixed(1)));
-    button.title += `; ${nats[i].toFixed(2)} nats of surprise, ${rank[i].toLocaleString("en")} tokens were likelier`;
+  results.lens(found);
+  results.nextTokens(found, (guess) => {
+    look({ text: found.text + guess.token, ids: [...found.ids, guess.id] });
+    run();
   });
+  drawContributions();
 }
 
 function choose(layer, head) {
@@ -174,6 +203,9 @@ function choose(layer, head) {
   if (!shown) return;
   pattern.large($("large"), shown.pattern, head, found.start.tokens, pointAt);
   pointAt(null, null);
+  if (!found.end) return;
+  causes.moved();
+  writeAddress();
 }
 
 /** The chosen layer, once its pattern is here. */
@@ -212,56 +244,22 @@ function pointAt(query, key) {
   const layer = current();
   if (!layer) return;
   const shown = query ?? chosen.query;
-  const { tokens } = found.start;
-  [...$("tokens").children].forEach((button, i) => {
-    const share = shown === null || i > shown ? 0 : pattern.weight(layer.pattern, chosen.head, shown, i);
-    button.style.setProperty("--share", `${Math.round(Math.sqrt(share) * 100)}%`);
-    button.classList.toggle("unseen", shown !== null && i > shown);
-    button.classList.toggle("asking", i === shown);
-    button.setAttribute("aria-pressed", String(i === chosen.query));
-  });
-  pattern.mark($("large"), shown, key, tokens.length);
+  const { tokens: names } = found.start;
+  tokens.shade(shown, chosen.query, (i) => pattern.weight(layer.pattern, chosen.head, shown, i));
+  pattern.mark($("large"), shown, key, names.length);
   chosen.shown = shown;
   drawArcs();
   $("says").textContent = shown === null
     ? `Layer ${chosen.layer}, head ${chosen.head} ${pattern.habit(layer.pattern, chosen.head)}.${kinds.told(chosen.layer, chosen.head)} Point at a token, or at the map, to see what it looks at; a click keeps it.`
-    : pattern.sentence(layer.pattern, chosen.head, tokens, shown, key);
+    : pattern.sentence(layer.pattern, chosen.head, names, shown, key);
 }
 
 function drawArcs() {
   const layer = current();
-  if (layer) pattern.arcs($("arcs"), [...$("tokens").children], layer.pattern, chosen.head, chosen.shown);
+  if (layer) pattern.arcs($("arcs"), tokens.buttons(), layer.pattern, chosen.head, chosen.shown);
 }
 
-function drawLens() {
-  const { layers, start, end: last } = found;
-  $("lens").replaceChildren(charts.lens(layers, last.next_token, start.tokens, start.lens_positions, (says) => ($("lens-says").textContent = says)));
-  $("lens-says").textContent = LENS_HINT;
-}
-
-function drawNext() {
-  const guesses = found.end.next_token.at(-1);
-  $("next").replaceChildren(...charts.nextTokens(guesses, (guess) => {
-    look({ text: found.text + guess.token, ids: [...found.ids, guess.id] });
-    run();
-  }));
-}
-
-function drawContributions() {
-  if (!found?.end) return;
-  const position = chosen.query ?? found.start.tokens.length - 1;
-  const tell = (says) => ($("contributions-says").textContent = says);
-  const { node, share } = charts.contributions(found.layers, position, tell);
-  $("contributions").replaceChildren(node);
-  tell(SHARE_HINT);
-  $("contribution-of").textContent = `Of the lengths added to “${visible(found.start.tokens[position].token)}” attention has ${percent(share)}, the MLPs have ${percent(1 - share)}; click a token above for another.`;
-}
-
-function drawParameters() {
-  const { nodes, share, total } = charts.parameters(found.start.parameters);
-  $("parameters").replaceChildren(...nodes);
-  $("parameter-share").textContent = `${charts.millions(total)} weights. Of those inside the layers, attention has ${percent(share)}.`;
-}
+const drawContributions = () => found?.end && results.contributions(found, chosen.query);
 
 function redraw() {
   if (!found) return;

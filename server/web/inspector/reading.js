@@ -10,8 +10,8 @@ const shapes = new Map(); // model -> {num_layers, num_heads}
 
 /** Token ids of a text, or of a conversation as the model really sees it: through the chat template. With
  * the text of the latter, and where its last answer begins (null: there is none). */
-export async function tokensOf({ text, ids, messages }, signal) {
-  if (ids) return { ids, text, answerAt: null };
+export async function tokensOf({ text, ids, answerAt = null, messages }, signal) {
+  if (ids) return { ids, text: text ?? (await json("/detokenize", { tokens: ids }, signal)).prompt, answerAt };
   if (!messages) return { ids: await tokenize({ prompt: text, add_special_tokens: false }, signal), text, answerAt: null };
   const isAnswer = messages.at(-1).role === "assistant";
   const whole = await tokenize({ messages, add_generation_prompt: !isAnswer, continue_final_message: isAnswer }, signal);
@@ -31,12 +31,12 @@ async function json(path, body, signal) {
 /** How much of a text of so many tokens can be shown: `{numTokens, layers}`, its last tokens and the layers
  * whose patterns come at once. */
 export async function limits(numTokens, signal) {
-  const { num_layers: numLayers, num_heads: numHeads } = await shape(signal);
+  const { num_layers: numLayers, num_heads: numHeads, untold } = await shape(signal);
   const longest = Math.min(MAX_TOKENS, Math.floor(Math.sqrt(MAX_BYTES / (4 * numHeads))));
   const kept = Math.min(numTokens, longest);
   const count = Math.min(numLayers, Math.floor(MAX_BYTES / (4 * numHeads * kept ** 2)));
   const spread = Array.from({ length: count }, (_, i) => Math.round((i * (numLayers - 1)) / Math.max(1, count - 1)));
-  return { numTokens: kept, layers: spread, hasAll: count === numLayers };
+  return { numTokens: kept, layers: spread, hasAll: count === numLayers, untold };
 }
 
 /** Of the model: one token's norms cost next to nothing. */
