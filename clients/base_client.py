@@ -7,7 +7,12 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
-from thirdeye.clients.bounds import MAX_ANSWER_BYTES, MAX_REFUSAL_BYTES, Body
+from thirdeye.clients.bounds import (
+    MAX_ANSWER_BYTES,
+    MAX_REFUSAL_BYTES,
+    MAX_REFUSAL_SECONDS,
+    Body,
+)
 from thirdeye.clients.core import HttpRequest, Reply, StreamCall
 from thirdeye.clients.errors import ConnectionFailed, StreamBroken, ThirdeyeError, Timeout
 from thirdeye.clients.retry import RetryPolicy
@@ -61,7 +66,7 @@ class BaseClient(ABC, Generic[H]):
         return self._http.build_request(call.method, url, json=call.body, timeout=limits)
 
     def _body(self, response: httpx.Response) -> Body:
-        return Body(response.headers, self._max_answer_bytes)
+        return Body(response.headers, self._max_answer_bytes, self._timeout)
 
     def _wait(self, error: ThirdeyeError, attempt: int) -> float:
         """Seconds until the next try; raises `error` where there is to be none."""
@@ -72,7 +77,7 @@ class BaseClient(ABC, Generic[H]):
 
 
 def refusal_body(response: httpx.Response) -> Body:
-    return Body(response.headers, MAX_REFUSAL_BYTES, is_cut=True)
+    return Body(response.headers, MAX_REFUSAL_BYTES, MAX_REFUSAL_SECONDS, is_cut=True)
 
 
 def reply_of(response: httpx.Response, body: Body) -> Reply:

@@ -56,7 +56,8 @@ class Client(BaseClient[httpx.Client]):
 
     The URL comes from `base_url`, else from OPENAI_BASE_URL, else it is http://127.0.0.1:8000/v1;
     the key from `api_key`, else from OPENAI_API_KEY. Without a `model` the server's first one is
-    asked. `timeout` is how many seconds the server may be silent in a call, `stream_timeout` in a
+    asked. `timeout` is how many seconds the server may be silent in a call, and how many the answer
+    may take from its first byte to its last; `stream_timeout` how many it may be silent in a
     stream, where a ping counts (thirdeye sends one every 15 s); None is for ever. An answer of more
     than `max_answer_bytes` is not read on. Failures are exceptions of `thirdeye.clients.errors`.
     One client may be shared by threads.

@@ -6,11 +6,13 @@ import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.clients.stub import Stub, chat_events, chat_json, head
-from thirdeye.clients import errors
-from thirdeye.clients.bounds import MAX_ANSWER_BYTES, MAX_REFUSAL_BYTES
+from thirdeye.clients import AsyncClient, Client, errors
+from thirdeye.clients.base_client import refusal_body
+from thirdeye.clients.bounds import MAX_ANSWER_BYTES, MAX_REFUSAL_BYTES, MAX_REFUSAL_SECONDS, Body
 from thirdeye.clients.stream import StreamReader
 from thirdeye.clients.types import ChatAnswer
 
@@ -84,3 +86,40 @@ def test_a_silent_stream_times_out(connect: Callable[..., Any], stub: Stub) -> N
 
 def test_the_default_leaves_room_for_a_look_inside() -> None:
     assert MAX_ANSWER_BYTES >= 32 * 2**20
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_body_that_comes_byte_by_byte_is_not_waited_for() -> None:
+    """Each byte in time, and together no end: the whole answer is late."""
+    clock = Clock()
+    body = Body({}, LIMIT, 60.0, clock=clock)
+    for _ in range(60):
+        clock.now += 1
+        body.feed(b" ")
+    clock.now += 1
+    with pytest.raises(errors.Timeout, match="60 s after its beginning"):
+        body.feed(b" ")
+
+
+def test_a_refusal_that_comes_byte_by_byte_is_told_by_its_beginning() -> None:
+    clock = Clock()
+    body = Body({}, LIMIT, 10.0, is_cut=True, clock=clock)
+    body.feed(b"It broke")
+    assert not body.is_full
+    clock.now += 11
+    body.feed(b".")
+    assert body.is_full
+    assert body.read() == b"It broke."
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_both_clients_give_bodies_an_end(kind: type[Client | AsyncClient]) -> None:
+    response = httpx.Response(200)
+    assert kind("http://127.0.0.1:9", timeout=7.0)._body(response)._seconds == 7.0
+    assert refusal_body(response)._seconds == MAX_REFUSAL_SECONDS

@@ -22,6 +22,7 @@ from thirdeye.server.api.generation.answer_format import (
 )
 from thirdeye.server.api.generation.choices import Generation, Run, run_choices
 from thirdeye.server.api.generation.streamed_answer import StreamedAnswer, direct_writer_of
+from thirdeye.server.api.generation.whole_size import WholeSize
 from thirdeye.server.api.http.json_response import json_response
 from thirdeye.server.api.http.request_scope import Lifetime, lifetime_of
 from thirdeye.server.api.http.sse import OPENAI, Framing, event_stream
@@ -129,10 +130,13 @@ def admit(
 
 
 async def answer_whole(request: Request, run: Run, answer: WholeAnswer, tally: Tally) -> Response:
-    """One JSON answer from all events. Raises `ApiError` if a choice fails, or `ClientGone`."""
+    """One JSON answer from all events. Raises `ApiError` if a choice fails or the answer grows too
+    large, or `ClientGone`."""
+    size = WholeSize()
 
     def deliver(index: int, event: TextEvent) -> None:
         tally.add(index, event)
+        size.add(event)
         answer.add(index, event)
 
     await unless_gone(request, run(deliver))

@@ -144,6 +144,7 @@ class InspectionHead(Struct, kw_only=True):
     hidden_size: Count
     parameters: dict[str, Count]
     design: ModelDesign
+    untold: dict[str, str]  # what cannot be asked of this model -> why
 
 
 class WholeInspection(InspectionHead, kw_only=True, tag_field="object", tag="inspection"):

@@ -96,6 +96,7 @@ class InspectionEvents:
             hidden_size=info.hidden_size,
             parameters=dict(info.parameters),
             design=info.design,
+            untold=dict(info.untold),
         )
 
     def _event(self, trace: Trace) -> InspectionEvent | None:

@@ -22,17 +22,18 @@ from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.plan import SharedTerms, plan
 from thirdeye.server.api.generation.request_rules import TokenLimit, check_context, refuse
 from thirdeye.server.api.generation.respond import admit, answer_whole
+from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
 from thirdeye.server.api.receipts.receipt import Receipt, ReceiptChoice, VerifyRequest, faults
+from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.requests.response_formats import Constraint, Kind
 from thirdeye.server.api.state.answer_parts import AnswerTimings, TokenUsage
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import SamplingParams
-from thirdeye.server.settings.bounds import MAX_N
 from thirdeye.server.text.events import TextEvent
 from thirdeye.server.text.text_stream import TextOptions
 
@@ -64,7 +65,7 @@ def verify_routes(context: Context) -> APIRouter:
             reason = f"'{field}' is not this server's: only the same build, weights and numerics"
             reason += " promise the same tokens."
             return json_response(Verification(verdict="not_comparable", field=field, reason=reason))
-        check_receipt(receipt, model)
+        check_receipt(receipt, model, context.config)
         if fault := await asyncio.to_thread(lambda: next(faults(receipt), None)):
             field, expected, got = fault
             found = Verification(verdict="different", field=field, expected=expected, got=got)
@@ -95,12 +96,16 @@ def foreign_field(receipt: Receipt, model: ServedModel) -> str | None:
     return next((field for field, (theirs, own) in ours.items() if theirs != own), None)
 
 
-def check_receipt(receipt: Receipt, model: ServedModel) -> None:
+def check_receipt(receipt: Receipt, model: ServedModel, config: ApiConfig) -> None:
     """What no honest receipt of this server breaks. Raises `InvalidRequest`."""
     parameters, choices = receipt.parameters, receipt.choices
     n, rest = divmod(len(choices), len(receipt.prompts))
-    if rest or n > MAX_N:
-        raise refuse("receipt.choices", f"must hold as many of each prompt, 1 to {MAX_N}.")
+    if rest or n > config.max_n:
+        raise refuse("receipt.choices", f"must hold as many of each prompt, 1 to {config.max_n}.")
+    if len(choices) > config.max_choices:
+        rule = f"must hold at most {config.max_choices} items, got {len(choices)}."
+        raise refuse("receipt.choices", rule, "array_above_max_length")
+    check_ceilings(config, parameters.stop, stop_param="receipt.parameters.stop")
     for i, choice in enumerate(choices):
         path = f"receipt.choices[{i}]"
         if choice.index != i:

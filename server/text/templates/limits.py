@@ -13,6 +13,7 @@ from jinja2.exceptions import SecurityError
 
 MAX_CHARS = 16 * 1024 * 1024  # of one string; a request's body is at most 4 MiB
 MAX_ARGUMENT = 1_000_000
+MAX_ITEMS = 200_000  # of a list that is added to or multiplied
 MAX_BITS = 4096  # of a whole number that is computed
 _NUMBER = re.compile(r"\d+")
 _PERCENT = re.compile(r"%(?:\([^)]*\))?[#0\- +]*(\*|\d+)?(?:\.(\*|\d+))?")
@@ -35,13 +36,19 @@ def check_operation(operator: str, left: Any, right: Any) -> None:
     if isinstance(left, int) and isinstance(right, int):
         _check_whole_numbers(operator, left, right)
     elif operator == "+" and isinstance(left, Sized) and isinstance(right, Sized):
-        check_size(len(left) + len(right))
+        _check_length(left, len(left) + len(right))
     elif operator == "*":
         for sequence, times in ((left, right), (right, left)):
             if isinstance(sequence, Sized) and isinstance(times, int):
-                check_size(len(sequence) * times)
+                _check_length(sequence, len(sequence) * times)
     elif operator == "%" and isinstance(left, str):
         check_percent(left, right)
+
+
+def _check_length(kind: Any, length: int) -> None:
+    check_size(length)
+    if not isinstance(kind, str) and length > MAX_ITEMS:
+        raise SecurityError(f"a list of more than {MAX_ITEMS} items")
 
 
 def _check_whole_numbers(operator: str, left: int, right: int) -> None:
@@ -75,6 +82,31 @@ def check_method(text: str, name: str, args: tuple[Any, ...]) -> None:
         check_size(len(text) + text.count("\t") * next((n for n in args if type(n) is int), 8))
     elif name == "join" and args and isinstance(args[0], Sized):
         check_join(text, args[0])
+    elif name == "translate":
+        check_size(len(text) * max(1, _longest(args[0] if args else ())))
+
+
+def check_wrap(text: str, options: Any) -> None:
+    """A line may be of one character, and what stands between lines of any length."""
+    check_size(len(text) * (1 + _longest(options)))
+
+
+def check_sum(values: Iterable[Any]) -> None:
+    """A sum of lists is a list for each addition: texts and lists are joined and added instead."""
+    if any(isinstance(value, Sized) for value in values):
+        raise SecurityError("a sum of what is no number")
+
+
+def listed(pieces: Any) -> Any:
+    """Of an iterator, the pieces that it gives, while they fit into any text."""
+    if isinstance(pieces, (Sized, str)) or not isinstance(pieces, Iterable):
+        return pieces
+    found, size = [], 0
+    for piece in pieces:
+        size += 1 + (len(piece) if isinstance(piece, str) else 0)
+        check_size(size)
+        found.append(piece)
+    return found
 
 
 def check_join(separator: str, pieces: Any) -> None:

@@ -28,6 +28,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.visitor import NodeTransformer
 
+from thirdeye.server.text.templates.expanded_size import check_weights, weighed, weighing
 from thirdeye.server.text.templates.limits import (
     check_format,
     check_join,
@@ -36,6 +37,9 @@ from thirdeye.server.text.templates.limits import (
     check_operation,
     check_percent,
     check_size,
+    check_sum,
+    check_wrap,
+    listed,
 )
 
 MAX_TURNS = 250_000  # of all loops and macros of one render: about a second of small ones
@@ -43,6 +47,7 @@ TIME_LIMIT_S = 3.0  # of processor time, for turns that each look through a long
 MAX_TURN_S = 0.1  # what one turn counts at most
 MAX_SOURCE = 1024 * 1024  # characters; the longest that models come with has some 30,000
 _TICK = "_tick"  # the variable that holds the clock of one render
+_WEIGHED = "_weighed"  # the filter that looks at a value's size
 
 Body = TypeVar("Body", nodes.For, nodes.Macro)
 
@@ -62,6 +67,7 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
             lstrip_blocks=True,
             extensions=[loopcontrols, _GenerationTag],
             optimized=False,
+            finalize=weighed,
         )
         self.code_generator_class = _NothingFolded
         for name in ("lipsum", "cycler", "joiner"):  # one makes megabytes, two are classes
@@ -69,8 +75,10 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         self.globals["raise_exception"] = _raise_exception
         self.globals["strftime_now"] = _strftime_now
         self.filters["tojson"] = _tojson
-        for name, function in self.filters.items():
-            self.filters[name] = _limited(name, function)
+        tables: tuple[dict[str, Any], ...] = (self.filters, self.tests)
+        for functions in tables:
+            functions.update((name, _limited(name, each)) for name, each in functions.items())
+        self.filters[_WEIGHED] = weighed
 
     def compile_template(self, source: str) -> Template:
         """Raises `jinja2.TemplateError` for a source that is no template."""
@@ -83,20 +91,24 @@ class TemplateSandbox(ImmutableSandboxedEnvironment):
         except (RecursionError, SyntaxError, MemoryError) as error:
             # Of Python's parser: Jinja's own nesting is limited by Python's.
             raise TemplateSyntaxError("it is nested too deeply", 1) from error
+        except ValueError as error:
+            raise TemplateSyntaxError("it has a number of too many digits", 1) from error
 
     def run(self, template: Template, variables: dict[str, Any]) -> str:
         """The rendered text. Raises whatever the template runs into, `SecurityError` at a limit."""
         clock = _Clock()
         pieces, num_chars = [], 0
-        for piece in template.generate(variables | {_TICK: clock.tick}):
-            num_chars += len(piece)
-            check_size(num_chars)
-            pieces.append(piece)
+        with weighing():
+            for piece in template.generate(variables | {_TICK: clock.tick}):
+                num_chars += len(piece)
+                check_size(num_chars)
+                pieces.append(piece)
         return "".join(pieces)
 
     # Jinja's names: the template's own keywords must not collide with them.
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         check_numbers((*args, *kwargs.values()))
+        check_weights((*args, *kwargs.values()))
         text = getattr(__obj, "__self__", None)
         if isinstance(text, str):
             check_method(text, __obj.__name__, args)
@@ -165,10 +177,19 @@ def _limited(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def limited(*args: Any, **kwargs: Any) -> Any:
         text, options = args[first - 1], args[first:]
         check_numbers((*options, *kwargs.values()))
+        check_weights((text, *options, *kwargs.values()))
         if name == "format":
             check_percent(str(text), [*options, *kwargs.values()])
         elif name == "join":
+            text = listed(text)
+            args = (*args[: first - 1], text, *options)
             check_join(str(options[0]) if options else "", text)
+        elif name == "sum":
+            text = listed(text)
+            args = (*args[: first - 1], text, *options)
+            check_sum([*text, *options, *kwargs.values()])
+        elif name == "wordwrap":
+            check_wrap(str(text), [*options, *kwargs.values()])
         elif name == "replace":
             check_method(str(text), "replace", options)
         return function(*args, **kwargs)
@@ -183,13 +204,45 @@ class _Limiter(NodeTransformer):
         return self._watch(node)
 
     def visit_Macro(self, node: nodes.Macro) -> nodes.Macro:
+        _check_name(node.name, node)
         return self._watch(node)
+
+    def visit_Name(self, node: nodes.Name) -> nodes.Name:
+        _check_name(node.name, node)
+        return node
 
     def _watch(self, node: Body) -> Body:
         self.generic_visit(node)
         look = nodes.Call(nodes.Name(_TICK, "load"), [], [], None, None)
         node.body.insert(0, nodes.ExprStmt(look, lineno=node.lineno))
         return node
+
+    def visit_List(self, node: nodes.List) -> nodes.Expr:
+        has_values = any(not isinstance(item, nodes.Const) for item in node.items)
+        return self._weigh(node) if has_values else node
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Expr:
+        return self._weigh(node)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Expr:
+        return self._weigh(node) if node.ctx == "load" else node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Expr:
+        """Its operands may have grown by additions."""
+        self.generic_visit(node)
+        node.expr = self._weighed(node.expr)
+        for operand in node.ops:
+            operand.expr = self._weighed(operand.expr)
+        return node
+
+    def _weigh(self, node: nodes.Expr) -> nodes.Expr:
+        self.generic_visit(node)
+        return self._weighed(node)
+
+    def _weighed(self, node: nodes.Expr) -> nodes.Expr:
+        if isinstance(node, nodes.Const):
+            return node
+        return nodes.Filter(node, _WEIGHED, [], [], None, None)
 
     def visit_ScopedEvalContextModifier(self, node: nodes.ScopedEvalContextModifier) -> None:
         raise TemplateSyntaxError("a chat template has no 'autoescape'", node.lineno)
@@ -198,6 +251,12 @@ class _Limiter(NodeTransformer):
         self.generic_visit(node)
         strings = [nodes.Filter(n, "string", [], [], None, None) for n in node.nodes]
         return reduce(nodes.Add, strings)  # type: ignore[arg-type] # Add is an Expr
+
+
+def _check_name(name: str, node: nodes.Node) -> None:
+    """A template that gave the clock another meaning would have no limits."""
+    if name == _TICK:
+        raise TemplateSyntaxError(f"{name!r} is no name for a template", node.lineno)
 
 
 class _GenerationTag(Extension):

@@ -15,7 +15,7 @@ export function begin(numHeads) {
 /** The row of a layer, where its number belongs. */
 export function addRow({ layer, pattern }, colors, choose) {
   const thumbs = Array.from({ length: pattern.heads }, (_, head) => thumbnail(displayed(pattern), layer, head, colors, choose));
-  const nothing = el("span", { class: "no-heads" }, "keeps a state: no heads that look");
+  const nothing = el("span", { class: "no-heads" }, "no heads that look: it keeps a state, or is an MLP");
   const row = [el("span", { class: "layer-name", "aria-hidden": "true" }, String(layer)), ...(thumbs.length ? thumbs : [nothing])];
   const below = [...$("heads").querySelectorAll(".layer-name")].find((name) => Number(name.textContent) > layer);
   if (below) below.before(...row);

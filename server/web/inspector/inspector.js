@@ -107,7 +107,7 @@ async function run() {
 
 async function receive({ ids, text, answerAt }, signal) {
   const started = performance.now();
-  const { numTokens, layers, hasAll } = await limits(ids.length, signal);
+  const { numTokens, layers, hasAll, untold } = await limits(ids.length, signal);
   const kept = ids.slice(-numTokens);
   const numCut = ids.length - kept.length;
   $("look-text").value = text;
@@ -120,7 +120,7 @@ async function receive({ ids, text, answerAt }, signal) {
   const parts = ["norms", "logit_lens"];
   if (hasAll) parts.push("pattern");
   if (kept.length <= MAX_LENS_TOKENS) parts.push("surprisal");
-  if (!kinds.areKnown()) parts.push("head_scores");
+  if (!kinds.areKnown() && !untold.head_scores) parts.push("head_scores");
   for await (const event of inspect(kept, { include: parts, top_logprobs: 10, lens_positions: lensPositions(kept.length) }, signal)) take(event, fresh);
   if (!hasAll) await readPatterns(layers, signal);
   begun();

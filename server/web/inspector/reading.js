@@ -31,12 +31,12 @@ async function json(path, body, signal) {
 /** How much of a text of so many tokens can be shown: `{numTokens, layers}`, its last tokens and the layers
  * whose patterns come at once. */
 export async function limits(numTokens, signal) {
-  const { num_layers: numLayers, num_heads: numHeads } = await shape(signal);
+  const { num_layers: numLayers, num_heads: numHeads, untold } = await shape(signal);
   const longest = Math.min(MAX_TOKENS, Math.floor(Math.sqrt(MAX_BYTES / (4 * numHeads))));
   const kept = Math.min(numTokens, longest);
   const count = Math.min(numLayers, Math.floor(MAX_BYTES / (4 * numHeads * kept ** 2)));
   const spread = Array.from({ length: count }, (_, i) => Math.round((i * (numLayers - 1)) / Math.max(1, count - 1)));
-  return { numTokens: kept, layers: spread, hasAll: count === numLayers };
+  return { numTokens: kept, layers: spread, hasAll: count === numLayers, untold };
 }
 
 /** Of the model: one token's norms cost next to nothing. */

@@ -339,6 +339,32 @@ def test_choices_are_as_many_for_each_prompt() -> None:
     assert answer.json()["error"]["param"] == "receipt.choices"
 
 
+@pytest.mark.parametrize(
+    ("fields", "limits", "param"),
+    [
+        ({"n": 3}, {"max_n": 2}, "receipt.choices"),
+        ({"n": 3, "prompt": ["a", "b"]}, {"max_choices": 5}, "receipt.choices"),
+        ({"stop": ["x", "y"]}, {"max_stop": 1}, "receipt.parameters.stop"),
+    ],
+)
+def test_the_operators_limits_hold_for_a_replay(
+    fields: dict[str, Any], limits: dict[str, int], param: str
+) -> None:
+    """Anybody can write a receipt of 128 prompts with 128 choices each."""
+    receipt = receipt_of(**fields)
+
+    async def main() -> httpx.Response:
+        engine = fake_engine(noise)
+        app = create_app(ready_state(engine, **model()), ApiConfig(**limits))
+        async with client_of(app) as client:
+            answer = await client.post(VERIFY, json={"receipt": receipt})
+        assert not engine.requests
+        return answer
+
+    answer = asyncio.run(main())
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
 def test_a_replay_takes_its_place_in_the_queue_and_leaves_it() -> None:
     """Admission refuses it like any request, and a client that goes away ends it."""
     receipt = receipt_of(n=2)

@@ -1,13 +1,14 @@
 """The inspector in a real browser: it draws every head, answers to the pointer and the keyboard."""
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tests.api.support import Served, fake_engine, says
+from tests.api.support import Served, fake_engine, live, ready_state, says
 from tests.browser.conftest import ask, connected, served, until, visit
 from tests.browser.inspector.looks import SETTLED
-from tests.engine.process.fake_traces import FAKE_HEADS, FAKE_WIDTH
+from tests.engine.process.fake_traces import FAKE_HEADS, FAKE_LAYERS, FAKE_WIDTH
 from thirdeye.server.api.state.server_state import ModelInfo
 
 
@@ -128,6 +129,16 @@ def test_enter_looks(browser: Any) -> None:
         page.press("#look-text", "Enter")
         until(page, "document.querySelectorAll('#tokens .token').length === 3")
         assert page.input_value("#look-text") == "abc"
+
+
+def test_what_a_model_cannot_tell_is_not_asked(browser: Any) -> None:
+    """One whose layers keep a state has no scores of heads: all else is shown."""
+    info = ModelInfo(FAKE_LAYERS, FAKE_HEADS, 1, FAKE_WIDTH, {"mlp": 8, "query": 4})
+    untold = {"head_scores": "some of this model's layers keep a state"}
+    state = ready_state(fake_engine(), info=replace(info, untold=untold))
+    with live(state) as url, visit(browser, url, "/#inspector") as seen:
+        seen.page.wait_for_selector("#next .next")
+        assert seen.page.locator("#heads .thumb").count() == FAKE_LAYERS * FAKE_HEADS
 
 
 def test_look_inside_shows_what_the_model_really_saw(browser: Any, shared: Served) -> None:

@@ -24,6 +24,11 @@ def run(source: str, **variables: Any) -> str:
     return SANDBOX.run(SANDBOX.compile_template(source), variables)
 
 
+# Two lists of a few hundred bytes, of a million million million elements each.
+DOUBLED = (
+    "{% set ns = namespace(x=['a'], y=['a']) %}{% for i in range(60) %}"
+    "{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, ns.y] %}{% endfor %}"
+)
 ATTACKS = {
     "globals through cycler": "{{ cycler.__init__.__globals__.os.popen('id').read() }}",
     "the class tree": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
@@ -68,6 +73,30 @@ ATTACKS = {
     "long pieces": "{{ (['b' * 999999] * 9999)|join }}",
     "tabs": "{{ ('\\t' * 999999).expandtabs(999999) }}",
     "a wide indent": "{{ 'a\\nb'|indent(10**9) }}",
+    "a list of lists": DOUBLED + "{{ ns.x|tojson }}",
+    "a list of lists, printed": DOUBLED + "{{ ns.x }}",
+    "a list of lists, compared": DOUBLED + "{{ ns.x == ns.y }}",
+    "a list of lists, tested": DOUBLED + "{{ ns.x is eq(ns.y) }}",
+    "a tuple of tuples, hashed": "{% set ns = namespace(x=(1,)) %}{% for i in range(60) %}"
+    "{% set ns.x = (ns.x, ns.x) %}{% endfor %}{{ {ns.x: 1}|length }}",
+    "a dict of dicts": "{% set ns = namespace(x={}) %}{% for i in range(60) %}"
+    "{% set ns.x = dict(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x|string|length }}",
+    "a namespace of namespaces": "{% set ns = namespace(x=1) %}{% for i in range(60) %}"
+    "{% set ns.x = namespace(a=ns.x, b=ns.x) %}{% endfor %}{{ ns.x }}",
+    "a list of a namespace that grows": "{% set ns = namespace(x=[1]) %}{% set l = [ns, 'aaa'] %}"
+    "{% if l|string %}{% endif %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}"
+    "{% endfor %}"
+    "{{ l }}",
+    "a list of lists, added": "{% set ns = namespace(x=['a'], y=['a']) %}{% for i in range(60) %}"
+    "{% set ns.x = [ns.x + ns.x] %}{% set ns.y = [ns.y + ns.y] %}{% endfor %}{{ ns.x < ns.y }}",
+    "a default of defaults": "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}"
+    "{% set ns.x = [{}, {}]|map(attribute='a', default=ns.x)|list %}{% endfor %}{{ ns.x|string }}",
+    "a sum of lists": "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}"
+    "{% set ns.x = [ns.x, ns.x]|sum(start=[]) %}{% endfor %}{{ ns.x|length }}",
+    "a wide wrap": "{{ ('a ' * 400000)|wordwrap(1, wrapstring='b' * 99999) }}",
+    "a wide translation": "{{ ('a' * 900000).translate({97: 'b' * 9999}) }}",
+    "pieces of an iterator": "{{ (['b' * 999999] * 9999)|map('upper')|join }}",
+    "a long list": "{{ [1] * 1000000 }}",
     "output without end": "{% for i in range(99999) %}{{ big }}{% endfor %}",
 }
 
@@ -102,8 +131,19 @@ def test_harmless_attacks_do_no_harm(source: str) -> None:
         "{% for i in x %}" * 30 + "{% endfor %}" * 30,
         "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
         "a" * (MAX_SOURCE + 1),
+        "{{ " + "9" * 5000 + " }}",
+        "{% set _tick = namespace %}",
+        "{% for _tick in [namespace] %}{% endfor %}",
+        "{% macro _tick() %}{% endmacro %}",
+        "{% macro f(_tick) %}{% endmacro %}",
+        "{% with _tick = namespace %}{% endwith %}",
+        "{{ _tick() }}",
     ],
-    ids=["autoescape", "nested loops", "nested parentheses", "a long source"],
+    ids=[
+        *("autoescape", "nested loops", "nested parentheses", "a long source", "a long number"),
+        *("a clock of its own", "one in a loop", "a macro", "an argument", "a block's"),
+        "the clock",
+    ],
 )
 def test_what_cannot_be_compiled_is_no_template(source: str) -> None:
     with pytest.raises(TemplateError):
@@ -117,6 +157,20 @@ def test_numbers_and_texts_of_templates_are_within_the_limits() -> None:
     assert run("{{ '{:>3}|{}'.format(1, 'b') }}{{ ['a', 'b']|join(', ') }}") == "  1|ba, b"
     assert run("{{ text.replace('a', 'b')|replace('c', 'd')|indent(2) }}", text="aca") == "bdb"
     assert run("{{ text.split('\n')|join('\t') }}", text="a\nb") == "a\tb"
+
+
+def test_values_that_are_held_twice_are_no_attack() -> None:
+    """And what is compared may be large, as times are."""
+    assert (
+        run("{% set x = [messages, messages] %}{{ x[0] == x[1] }}", messages=[{"a": 1}]) == "True"
+    )
+    assert run("{{ 1700000000 < now and (1, 'a') in [(1, 'a')] }}", now=1800000000) == "True"
+    many = [{"role": "user", "content": "x" * 400} for _ in range(2000)]
+    source = "{% for m in messages %}{{ messages|length if loop.last }}{% endfor %}"
+    assert run(source, messages=many) == "2000"
+    knot: dict[str, object] = {}
+    knot["self"] = knot
+    assert run("{{ knot is mapping }}", knot=knot) == "True"
 
 
 def test_format_cannot_reach_into_python() -> None:
