@@ -1,6 +1,7 @@
 // Looking inside: one text goes to /v1/inspect, and each view draws what came back, layer by layer.
 import { $, el, visible } from "../dom.js";
 import { server } from "../api.js";
+import * as beside from "./beside.js";
 import * as causes from "./causes/causes.js";
 import * as grid from "./grid.js";
 import * as address from "./keep/address.js";
@@ -44,16 +45,27 @@ export function mount() {
     writeAddress();
   });
   causes.mount({
-    chosen: () => chosen, ids: () => found.ids, choose, changed: (edits) => {
+    chosen: () => chosen, ids: (from) => (from === "beside" ? beside.ids() : found.ids), tokens: tokensFrom, choose,
+    changed: (edits) => {
       grid.dim(edits);
       writeAddress();
     },
-    name: (from, position) => `“${visible(found.start.tokens[position]?.token ?? "")}”`,
+    name: (from, position) => `“${visible(tokensFrom(from)[position]?.token ?? "")}”`,
+  });
+  beside.mount({
+    found: () => found, chosen: () => chosen, pick: (from, index) => ($("patch-from").value = `${from}/${index}`),
+    changed: () => {
+      causes.besideChanged();
+      writeAddress();
+    },
   });
   keep.mount(() => ({ state: state(), found, made: causes.made(), request: causes.request }));
   addEventListener("theme", redraw);
   addEventListener("resize", () => found && !$("inspector").hidden && drawArcs());
 }
+
+/** Of the text that is shown, or of the one beside it. */
+const tokensFrom = (from) => (from === "beside" ? beside.tokens() : found.start.tokens);
 
 /** What to look at next: {text}, with its token ids if they are known, or the {messages} of a chat. */
 export function look(next) {
@@ -79,7 +91,7 @@ export function show() {
 function state() {
   const { layer, head, query } = chosen;
   const { edits } = causes.made();
-  return { asked: found.asked, layer, head, token: query, edits, hidesFirst: sink.isHidden(), beside: null };
+  return { asked: found.asked, layer, head, token: query, edits, hidesFirst: sink.isHidden(), beside: beside.text() };
 }
 
 function writeAddress() {
@@ -131,7 +143,7 @@ async function receive({ ids, text, answerAt }, signal) {
 }
 
 /** All is here: what a link wants is chosen, else a head that tells something. */
-function begun() {
+async function begun() {
   const [layer, head] = pattern.tellingHead(found.layers);
   const { num_layers: layers, num_heads: heads } = found.start;
   const isThere = wanted?.layer < layers && wanted.head < heads && !$("layer").options[wanted.layer].disabled;
@@ -141,8 +153,15 @@ function begun() {
   drawHeads();
   choose(...(isThere ? [wanted.layer, wanted.head] : [layer, head]));
   if (chosen.query !== null) drawContributions();
+  const of = found;
+  const text = wanted ? wanted.beside : beside.text();
   wanted = null;
-  if (edits.length) causes.make(edits);
+  if (text) await beside.put(text);
+  else if (beside.text() !== null) beside.clear();
+  if (found !== of) return;
+  causes.moved();
+  const possible = edits.filter(({ from }) => from !== "beside" || beside.text());
+  if (possible.length) causes.make(possible);
   writeAddress();
 }
 
@@ -246,6 +265,7 @@ function choose(layer, head) {
   pointAt(null, null);
   if (!found.end) return;
   causes.moved();
+  beside.moved();
   writeAddress();
 }
 

@@ -71,3 +71,28 @@ def test_the_answers_places_are_the_servers(browser: Any, real: str) -> None:
     ranks = [layer["lens_tokens"][0][0]["rank"] for layer in answer["layers"]]
     assert places == [rank + 1 for rank in ranks] + [1]
     assert max(places) > 1
+
+
+def test_a_patch_between_two_texts_is_the_servers(browser: Any, real: str) -> None:
+    """The edit that the page makes of a drag, asked of the server directly: the same divergence."""
+    other = "Sherry fried noodles"
+    ids = httpx.post(
+        f"{real}/tokenize", json={"prompt": other, "add_special_tokens": False}, trust_env=False
+    ).json()["tokens"]
+    edit = {"at": "resid_pre", "layer": 1, "set": "source", "positions": [2]}
+    edit["source_positions"] = [1]
+    link = f"{LINK}&beside={quote(other)}&edits={quote(json.dumps([edit | {'from': 'beside'}]))}"
+    with visit(browser, real, link) as seen:
+        page = seen.page
+        page.wait_for_selector("#beside table")
+        page.wait_for_selector("#cause table")
+        says = page.inner_text("#cause-says")
+        out = run(program(page))
+    effect = inspected(real, interventions=[edit], source=ids)
+    kl = effect["changed"]["kl"]
+    told, printed = re.search(r"by (\S+) nats", says), re.search(r"KL (\S+) nats", out)
+    assert told is not None
+    assert printed is not None
+    assert kl > 0
+    assert float(told[1]) == pytest.approx(kl, rel=0.06)
+    assert float(printed[1]) == pytest.approx(kl, rel=0.006)

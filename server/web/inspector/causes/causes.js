@@ -1,8 +1,10 @@
 // What parts of the model do, by changing them: a list of edits, each made by a click, and what they do together.
-import { $, el, percent, short, visible } from "../../dom.js";
+import { $, el, short } from "../../dom.js";
 import { post, server } from "../../api.js";
+import { comparison } from "./comparison.js";
 import { asked, isSame, MAX_EDITS, part, told } from "./edits.js";
 import * as neurons from "./neurons.js";
+import * as patch from "./patch.js";
 import * as sweep from "./sweep.js";
 
 let look = null; // what is shown, see `mount`
@@ -10,13 +12,14 @@ let edits = [];
 let result = null; // the server's answer to these edits
 let controller = null;
 
-/** `shown` tells of what is looked at: `chosen()` -> {layer, head, query}, `ids(from)` of a text, `name(from, position)` of a
+/** `shown` tells of what is looked at: `chosen()` -> {layer, head, query}, `ids(from)` and `tokens(from)` of a text, `name(from, position)` of a
  * token, `choose(layer, head)` shows a head, `changed(edits)` is told of each change. */
 export function mount(shown) {
   look = shown;
   $("leave-out").addEventListener("click", leaveOut);
   $("every-head").addEventListener("click", () => busy((signal) => sweep.run(look.ids("text"), $("cause-set").value, look.choose, signal)));
   $("cause-part").addEventListener("change", moved);
+  patch.mount({ layer: () => look.chosen().layer, make: add });
 }
 
 /** What was found belongs to another text. */
@@ -30,8 +33,10 @@ export function clear(numTokens) {
   neurons.forget();
 }
 
-/** Another layer or token is chosen. */
+/** Another layer or token is chosen, or another text put beside. */
 export function moved() {
+  patch.offer(look.tokens("text"), look.tokens("beside"));
+  $("patch-layer").textContent = `before layer ${look.chosen().layer}`;
   const isNeuron = $("cause-part").value === "neuron";
   $("cause-neuron").hidden = !isNeuron;
   if (isNeuron) neurons.offer(look.ids("text"), look.chosen());
@@ -45,6 +50,13 @@ export function request(list = edits) {
   const patch = list.find(({ from }) => from);
   const source = patch ? { source: look.ids(patch.from) } : {};
   return { interventions: list.map(asked), ...source };
+}
+
+/** Another text is beside, or none: what was taken from the one before is no longer. */
+export function besideChanged() {
+  moved();
+  const left = edits.filter(({ from }) => from !== "beside");
+  if (left.length < edits.length) make(left);
 }
 
 /** Makes these edits instead of those that were made. */
@@ -78,7 +90,8 @@ function show() {
   if (!result) return;
   const how = edits.length === 1 ? told(edits[0], look.name) : `With these ${edits.length} changes`;
   $("cause-says").textContent = `${how} ${verdict(result.changed.kl, result.noise)}`;
-  $("cause").replaceChildren(comparison(result));
+  const kind = result.changed.kl > result.noise.kl_max ? "" : "nothing";
+  $("cause").replaceChildren(comparison(result.base_next_token[0], result.next_token[0], ["next token", "as it is", "changed"], kind));
 }
 
 /** The edits, each with a button that takes it back. */
@@ -97,19 +110,6 @@ function verdict(kl, noise) {
   return kl > noise.kl_max
     ? `${size}; rounding alone moves it by ${short(noise.kl_max)} at most.`
     : `${size}: no more than rounding alone does (${short(noise.kl_max)}), so this says nothing.`;
-}
-
-/** The likeliest tokens of either run, a line each: as it is, and changed; grey where that is no more than rounding. */
-function comparison({ base_next_token: [base], next_token: [changed], changed: effect, noise }) {
-  const names = new Map([...base, ...changed].map((guess) => [guess.id, guess.token]));
-  const shares = (guesses) => new Map(guesses.map((guess) => [guess.id, Math.exp(guess.logprob)]));
-  const [before, after] = [shares(base), shares(changed)];
-  const cell = (share) => el("td", {}, share === undefined ? "less" : percent(share));
-  const rows = [...names].map(([id, token]) => el("tr", {},
-    el("th", { scope: "row" }, el("code", {}, visible(token))), cell(before.get(id)), cell(after.get(id))));
-  const titles = ["next token", "as it is", "changed"].map((title) => el("th", { scope: "col" }, title));
-  const kind = effect.kl > noise.kl_max ? "cause-table" : "cause-table nothing";
-  return el("table", { class: kind }, el("thead", {}, el("tr", {}, ...titles)), el("tbody", {}, ...rows));
 }
 
 /** One thing at a time: what is asked last is computed. */

@@ -1,5 +1,5 @@
 // The inspector's address: what is shown stands in the page's hash, so a link or a reload brings it back.
-// #inspector?text=…&layer=16&head=0&token=4&edits=[…]; a text that was no text (a chat through its template) is
+// #inspector?text=…&layer=16&head=0&token=4&edits=[…]&beside=…; a text that was no text (a chat through its template) is
 // `ids`, with `answer`, where its answer begins.
 import { cleaned, MAX_EDITS } from "../causes/edits.js";
 
