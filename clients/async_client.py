@@ -84,7 +84,7 @@ class AsyncClient(BaseClient[httpx.AsyncClient]):
     async def detokenize(self, tokens: Sequence[int], **params: Any) -> str:
         return await self._call(core.detokenize(tokens, params))
 
-    async def inspect(self, text: Messages, **params: Any) -> Inspection:
+    async def inspect(self, text: Messages | Sequence[int], **params: Any) -> Inspection:
         return await self._call(core.inspect(text, params))
 
     async def health(self) -> Health:

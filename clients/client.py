@@ -99,8 +99,9 @@ class Client(BaseClient[httpx.Client]):
         """The text of token ids. Not in OpenAI's API."""
         return self._call(core.detokenize(tokens, params))
 
-    def inspect(self, text: Messages, **params: Any) -> Inspection:
-        """What the model does with a text, layer by layer. thirdeye's own: docs/inspect.md."""
+    def inspect(self, text: Messages | Sequence[int], **params: Any) -> Inspection:
+        """What the model does with a text, its token ids or messages, layer by layer. thirdeye's
+        own: docs/inspect.md."""
         return self._call(core.inspect(text, params))
 
     def health(self) -> Health:

@@ -134,8 +134,9 @@ def detokenize(tokens: Sequence[int], params: Mapping[str, Any]) -> Call[str]:
     )
 
 
-def inspect(text: Messages, params: Mapping[str, Any]) -> Call[Inspection]:
-    key = "prompt" if isinstance(text, str) else "messages"
+def inspect(text: Messages | Sequence[int], params: Mapping[str, Any]) -> Call[Inspection]:
+    is_prompt = isinstance(text, str) or all(isinstance(part, int) for part in text)
+    key = "prompt" if is_prompt else "messages"
     return Call(
         path="inspect",
         body={key: text, **_whole(params)},

@@ -30,13 +30,13 @@ function copiedByCommand(text) {
 }
 
 /** A button that copies `text()`; where that is impossible it selects `shown()`. */
-export function copyButton(text, shown) {
-  const button = el("button", { type: "button", class: "quiet" }, "Copy");
+export function copyButton(text, shown, name = "Copy") {
+  const button = el("button", { type: "button", class: "quiet" }, name);
   button.addEventListener("click", async () => {
     const isDone = await copied(text());
     if (!isDone) getSelection().selectAllChildren(shown());
     button.textContent = isDone ? "Copied" : "Not copied: selected, press Ctrl+C";
-    setTimeout(() => (button.textContent = "Copy"), isDone ? 1200 : 5000);
+    setTimeout(() => (button.textContent = name), isDone ? 1200 : 5000);
   });
   return button;
 }

@@ -126,6 +126,10 @@ def test_inspect(client: Any, stub: Stub) -> None:
     assert inside.next_token == [[{"id": 9, "token": "!", "logprob": -0.5}]]
     with pytest.raises(TypeError, match="'stream' is not a parameter here"):
         client.inspect("Hello", stream=True)
+    client.inspect([5, 7])
+    assert stub.requests[-1].json == {"prompt": [5, 7]}
+    client.inspect([{"role": "user", "content": "Hi"}])
+    assert stub.requests[-1].json == {"messages": [{"role": "user", "content": "Hi"}]}
 
 
 # --- streams

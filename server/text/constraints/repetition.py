@@ -43,6 +43,9 @@ def lark_length(grammar: str) -> int:
     stack = list(rules)
     while stack:  # no recursion: a grammar's rules may name one another a thousand deep
         name = stack[-1]
+        if name in known:  # by another way: to measure it for each would be the square of the work
+            stack.pop()
+            continue
         new = [] if name in entered else [n for n in _names(rules[name]) if n in rules]
         entered.add(name)
         if missing := [n for n in new if n not in entered]:

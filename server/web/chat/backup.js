@@ -1,17 +1,10 @@
 // Chats as files: all of them or one as JSON, which can be read back here, or one as Markdown.
-import { el } from "../dom.js";
+import { offer } from "../download.js";
 import { chats, find, save } from "./store.js";
 import { fromList, newId, pathOf } from "./tree.js";
 
 const FORMAT = "thirdeye.chats";
 const ROLES = ["user", "assistant", "tool"];
-
-/** Offers a file for download. */
-function offer(name, type, text) {
-  const link = el("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
 
 export function exportAll() {
   offer("thirdeye-chats.json", "application/json", JSON.stringify({ format: FORMAT, version: 2, chats: chats() }, null, 1));

@@ -24,6 +24,20 @@ function lensRow(name, guesses, names, tell) {
   return el("tr", {}, el("th", { scope: "row" }, name), ...cells);
 }
 
+export const EARLY = 100; // an answer that is not among so many guesses is out of sight
+
+/** One more column: `ranks` [layer…, output] of the answer, and the guesses of which it is not one are grey. */
+export function addRanks(table, ranks, answer, after, tell) {
+  table.tHead.rows[0].append(el("th", { scope: "col", class: "rank" }, `place of ${answer}`));
+  [...table.tBodies[0].rows].forEach((row, i) => {
+    const place = (ranks[i] + 1).toLocaleString("en");
+    const where = row.cells[0].textContent === "output" ? "for the model" : `for layer ${row.cells[0].textContent}`;
+    const say = () => tell(`${where[0].toUpperCase()}${where.slice(1)} “${answer}” is no. ${place} of the guesses after “${after}”.`);
+    row.append(el("td", { tabindex: -1, class: "rank", onpointerenter: say, onfocus: say }, place));
+    if (ranks[i] >= EARLY) [...row.cells].slice(-2).forEach((cell) => cell.classList.add("early"));
+  });
+}
+
 /** Arrow keys in a table: the next cell gets the focus, and is where Tab comes back to. */
 function walk(event) {
   const cell = event.target;

@@ -4,9 +4,10 @@ import { server } from "../api.js";
 import * as causes from "./causes/causes.js";
 import * as grid from "./grid.js";
 import * as address from "./keep/address.js";
+import * as keep from "./keep/keep.js";
 import * as kinds from "./kinds.js";
 import * as pattern from "./pattern.js";
-import { inspect, lensPositions, limits, MAX_LENS_TOKENS, tokensOf } from "./reading.js";
+import { inspect, lensPositions, limits, MAX_LENS_TOKENS, ranksOf, tokensOf } from "./reading.js";
 import * as results from "./results.js";
 import * as tokens from "./tokens.js";
 
@@ -41,6 +42,7 @@ export function mount() {
     },
     name: (from, position) => `“${visible(found.start.tokens[position]?.token ?? "")}”`,
   });
+  keep.mount(() => ({ state: state(), found, made: causes.made(), request: causes.request }));
   addEventListener("theme", redraw);
   addEventListener("resize", () => found && !$("inspector").hidden && drawArcs());
 }
@@ -72,7 +74,9 @@ function state() {
 }
 
 function writeAddress() {
-  if (found?.end && !wanted) address.write(state());
+  if (!found?.end || wanted) return;
+  address.write(state());
+  keep.changed();
 }
 
 async function run() {
@@ -111,6 +115,7 @@ async function receive({ ids, text, answerAt }, signal) {
   for await (const event of inspect(kept, { include: parts, top_logprobs: 10, lens_positions: lensPositions(kept.length) }, signal)) take(event, fresh);
   if (!hasAll) await readPatterns(layers, signal);
   begun();
+  follow(signal);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const some = hasAll ? "" : ` · ${layers.length} layers' patterns at once, the others as you choose them`;
   status(`${kept.length} tokens · ${found.layers.length} layers × ${found.start.num_heads} heads · ${seconds} s${some}`);
@@ -128,6 +133,17 @@ function begun() {
   wanted = null;
   if (edits.length) causes.make(edits);
   writeAddress();
+}
+
+/** How far down the guesses the model's answer is in each layer: known only once the answer is. */
+async function follow(signal) {
+  const of = found;
+  try {
+    of.ranks = await ranksOf(of.ids, of.end.next_token.at(-1)[0].id, signal);
+    if (found === of) results.ranks(of);
+  } catch (error) {
+    if (!signal.aborted) $("lens-rank").textContent = error.message;
+  }
 }
 
 function take(event, fresh) {

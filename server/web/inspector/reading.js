@@ -54,4 +54,11 @@ export async function* inspect(ids, options, signal) {
   yield* stream(await post("/v1/inspect", body, signal));
 }
 
+/** Of a token after the text: how many are likelier in each layer's guesses, and at last in the model's own. */
+export async function ranksOf(ids, token, signal) {
+  const body = { prompt: ids, include: [], lens_tokens: [token], top_logprobs: 1 };
+  const { layers, lens_tokens: last } = await json("/v1/inspect", body, signal);
+  return [...layers.map(({ lens_tokens: [[{ rank }]] }) => rank), last[0][0].rank];
+}
+
 export const lensPositions = (numTokens) => (numTokens <= MAX_LENS_TOKENS ? "all" : "last");

@@ -2,6 +2,7 @@
 // It can be paused, pointed at, saved as JSON Lines and replayed from such a file.
 import { $, el, rgb } from "../dom.js";
 import { call, ofModel, server, stream } from "../api.js";
+import { offer } from "../download.js";
 
 const MAX_STEPS = 4000; // remembered in this tab
 const CELL = 11; // width of a step, and of the marks in it, in CSS pixels
@@ -103,9 +104,7 @@ function setPaused(paused) {
 
 function save() {
   const lines = records.map((record) => JSON.stringify(record)).join("\n");
-  const link = el("a", { href: URL.createObjectURL(new Blob([lines], { type: "application/x-ndjson" })), download: "timeline.jsonl" });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  offer("timeline.jsonl", "application/x-ndjson", lines);
 }
 
 /** Plays a saved trace with the pauses it had, a second at the longest. */

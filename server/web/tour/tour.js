@@ -119,7 +119,11 @@ function offer(step, tour) {
 
 function draw(step, found, tour) {
   const { node, caption, alt } = step.draw(found, tour);
+  const before = document.activeElement;
+  const place = stops().indexOf(before);
   parts.stage.replaceChildren(node);
+  const same = before?.matches(".tour-head") ? parts.stage.querySelector(".tour-head[aria-pressed='true']") : stops()[place];
+  same?.focus({ preventScroll: true }); // what was pressed in the picture keeps the focus
   parts.caption.textContent = caption;
   parts.says.textContent = "";
   parts.alt.textContent = alt;
@@ -127,6 +131,9 @@ function draw(step, found, tour) {
   parts.figure.removeAttribute("aria-busy");
   parts.figure.dataset.step = String(at + 1);
 }
+
+/** All in the picture that takes the focus. */
+const stops = () => [...parts.stage.querySelectorAll("button, input, select, [tabindex='0']")];
 
 function refuse(error) {
   const refusals = {

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tests.browser.conftest import served, until, visit
+from tests.browser.inspector.looks import edits_of, looks_for
 
 
 def test_a_part_is_left_out_and_the_next_token_compared(browser: Any) -> None:
@@ -13,7 +14,7 @@ def test_a_part_is_left_out_and_the_next_token_compared(browser: Any) -> None:
         page.click("[aria-label='Layer 1, head 0']")
         page.click("#leave-out")
         page.wait_for_selector("#cause table")
-        (edit,) = engine.inspections[-1].edits
+        (edit,) = edits_of(engine)
         assert (edit.at, edit.change, edit.layer, edit.index) == ("head", "zero", 1, 0)
         says = page.inner_text("#cause-says")
         assert says.startswith("Without head 0 of layer 1 the next token moves by 1.0 nats (KL)")
@@ -23,7 +24,7 @@ def test_a_part_is_left_out_and_the_next_token_compared(browser: Any) -> None:
         page.select_option("#cause-set", "mean")
         page.click("#leave-out")
         until(page, "document.getElementById('cause-says').textContent.startsWith('With the MLP')")
-        assert engine.inspections[-1].edits[0].change == "mean"
+        assert edits_of(engine)[0].change == "mean"
 
 
 def test_every_head_is_tried_and_noise_is_grey(browser: Any) -> None:
@@ -62,10 +63,10 @@ def test_a_head_is_told_by_what_it_does_with_random_tokens(browser: Any) -> None
             "With random tokens 100 % of its weight goes to the token before: it goes by position"
         )
         until(page, f"document.getElementById('says').textContent.includes('{words}')")
-        assert engine.inspections[-1].endings == ["surprisal", "head_scores"]
+        assert looks_for(engine, "surprisal")[-1].endings == ["surprisal", "head_scores"]
         page.fill("#look-text", "ab")
         page.click("#look-form button")
         until(page, "document.querySelectorAll('#tokens .token').length === 2")
         until(page, "document.querySelectorAll('#tokens small').length === 1")
-        assert engine.inspections[-1].endings == ["surprisal"]
+        assert looks_for(engine, "surprisal")[-1].endings == ["surprisal"]
         assert words in page.inner_text("#says")

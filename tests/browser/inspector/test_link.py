@@ -7,10 +7,9 @@ import pytest
 
 from tests.api.support import Served, fake_engine, says
 from tests.browser.conftest import ask, connected, until, visit
+from tests.browser.inspector.looks import OFF, READY, SETTLED, edits_of, looks_for
 
-READY = "#inspection:not([aria-busy])"
 ADDRESS = "decodeURIComponent(location.hash)"
-OFF = '[{"at":"head","layer":2,"head":1,"set":"mean"},{"at":"mlp_out","layer":0,"set":"zero"}]'
 
 
 def fields(page: Any) -> dict[str, str]:
@@ -44,7 +43,7 @@ def test_the_address_follows_what_is_shown_and_brings_it_back(browser: Any, shar
         assert page.get_attribute("#tokens .token:nth-child(4)", "aria-pressed") == "true"
         assert page.inner_text("#says").startswith("“?” looks at ")
         assert "added to “?”" in page.inner_text("#contribution-of")
-        (edit,) = engine.inspections[-1].edits
+        (edit,) = edits_of(engine)
         assert (edit.at, edit.layer, edit.index, edit.change) == ("head", 2, 1, "zero")
         assert page.locator(".thumb.off").count() == 1
         page.click("#cause-edits button")  # taken back
@@ -59,10 +58,10 @@ def test_a_link_is_followed_while_the_page_is_open(browser: Any, shared: Served)
         page = v.page
         page.wait_for_selector("#cause table")
         assert page.inner_text("#cause-says").startswith("With these 2 changes the next token")
-        assert [edit.change for edit in engine.inspections[-1].edits] == ["mean", "zero"]
+        assert [edit.change for edit in edits_of(engine)] == ["mean", "zero"]
         page.evaluate("location.hash = 'inspector?text=abcd&layer=0&head=1'")
         until(page, "document.querySelectorAll('#tokens .token').length === 4")
-        page.wait_for_selector(READY)
+        page.wait_for_selector(SETTLED)
         assert page.locator(".cause-edit").count() == 0
         assert (page.input_value("#layer"), page.input_value("#head")) == ("0", "1")
         count = len(engine.inspections)
@@ -124,13 +123,13 @@ def test_a_neuron_is_switched_off(browser: Any, shared: Served) -> None:
         page.wait_for_selector("#cause table")
         page.select_option("#cause-part", "neuron")
         until(page, "document.querySelectorAll('#cause-neuron option').length === 20")
-        asked = engine.inspections[-1]
+        asked = looks_for(engine, "neurons")[-1]
         assert ([*asked.layers], [*asked.positions]) == ([1], [1])
         page.check("#cause-more")
         page.click("#leave-out")
         until(page, "document.querySelectorAll('.cause-edit').length === 2")
         page.wait_for_selector("#cause table")
-        edits = [(edit.at, edit.layer, edit.index) for edit in engine.inspections[-1].edits]
+        edits = [(edit.at, edit.layer, edit.index) for edit in edits_of(engine)]
         assert edits == [("head", 1, 0), ("neuron", 1, 1)]
         assert page.inner_text(".cause-edit >> nth=1").startswith("off: neuron 1 of layer 1")
         page.select_option("#layer", "2")
@@ -139,4 +138,4 @@ def test_a_neuron_is_switched_off(browser: Any, shared: Served) -> None:
         page.click("#leave-out")
         until(page, "document.querySelectorAll('.cause-edit').length === 1")
         page.wait_for_selector("#cause table")
-        assert [edit.layer for edit in engine.inspections[-1].edits] == [2]
+        assert [edit.layer for edit in edits_of(engine)] == [2]

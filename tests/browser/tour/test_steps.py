@@ -156,7 +156,12 @@ def test_heads_are_switched_off_one_by_one(browser: Any) -> None:
         until(
             page, "document.querySelector('figcaption').textContent.includes('head 1 of layer 2')"
         )
+        at_step(page, 10)
         assert page.locator(".tour-head").count() == 6  # what was found stays
+        page.keyboard.press("ArrowLeft")  # and so does the focus
+        focused = page.evaluate("document.activeElement.getAttribute('aria-label')")
+        assert focused.startswith("Layer 2, head 0")
+        assert page.evaluate("location.hash") == "#tour/10"
 
 
 @pytest.mark.parametrize(("level", "refused"), [("read", {10, 16}), ("off", set(range(2, 17)))])

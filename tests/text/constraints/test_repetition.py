@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thirdeye.server.text.constraints import repetition
 from thirdeye.server.text.constraints.constraint import ConstraintError, json_schema, lark, regex
 from thirdeye.server.text.constraints.repetition import MAX_REPEATED, lark_length, regex_length
 
@@ -103,3 +104,16 @@ def test_long_texts_cost_one_pass() -> None:
     lark_length("\n".join(rules))
     lark_length("\n".join(reversed(rules)))
     assert time.thread_time() - start < 2
+
+
+def test_each_rule_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many others name it: it is done in the process that everybody's answers pass."""
+    measured: list[object] = []
+    measure = repetition._measure
+    monkeypatch.setattr(
+        repetition, "_measure", lambda parts: measured.append(parts) or measure(parts)
+    )
+    names = [f"r{i}" for i in range(40)]
+    rules = [f'{name}: {" | ".join(names)} | "a"' for name in names]
+    assert repetition.lark_length("\n".join(["start: r0", *rules])) < 41 * 40
+    assert len(measured) <= 2 * 41, "a rule, and the text in it"
