@@ -6,9 +6,12 @@ import * as grid from "./grid.js";
 import * as address from "./keep/address.js";
 import * as keep from "./keep/keep.js";
 import * as kinds from "./kinds.js";
+import * as order from "./order.js";
 import * as pattern from "./pattern.js";
 import { inspect, lensPositions, limits, MAX_LENS_TOKENS, ranksOf, tokensOf } from "./reading.js";
 import * as results from "./results.js";
+import { says } from "./saying.js";
+import * as sink from "./sink.js";
 import * as tokens from "./tokens.js";
 
 const EXAMPLE = "Greasy fried noodles will be my lunch";
@@ -35,6 +38,11 @@ export function mount() {
   $("heads").addEventListener("keydown", onKey);
   $("layer").addEventListener("change", () => choose(Number($("layer").value), chosen.head));
   $("head").addEventListener("change", () => choose(chosen.layer, Number($("head").value)));
+  order.mount(() => found?.end && drawHeads());
+  $("hide-first").addEventListener("change", () => {
+    redraw();
+    writeAddress();
+  });
   causes.mount({
     chosen: () => chosen, ids: () => found.ids, choose, changed: (edits) => {
       grid.dim(edits);
@@ -60,6 +68,7 @@ export function show() {
   if (linked) {
     look(linked.asked);
     wanted = linked;
+    $("hide-first").checked = linked.hidesFirst;
   }
   if (!server.model) return;
   if (found) writeAddress();
@@ -70,7 +79,7 @@ export function show() {
 function state() {
   const { layer, head, query } = chosen;
   const { edits } = causes.made();
-  return { asked: found.asked, layer, head, token: query, edits, hidesFirst: false, beside: null };
+  return { asked: found.asked, layer, head, token: query, edits, hidesFirst: sink.isHidden(), beside: null };
 }
 
 function writeAddress() {
@@ -128,6 +137,8 @@ function begun() {
   const isThere = wanted?.layer < layers && wanted.head < heads && !$("layer").options[wanted.layer].disabled;
   if (wanted?.token < found.ids.length) chosen.query = wanted.token;
   const edits = wanted?.edits ?? [];
+  sink.tell(found.layers, found.start.tokens);
+  drawHeads();
   choose(...(isThere ? [wanted.layer, wanted.head] : [layer, head]));
   if (chosen.query !== null) drawContributions();
   wanted = null;
@@ -187,9 +198,23 @@ function addLayer({ layer: number, norms, logit_lens: lens, pattern: packed }) {
   status(`Layer ${number + 1} of ${found.start.num_layers}…`);
   if (!packed) return;
   layer.pattern = pattern.unpack(packed);
-  grid.addRow(layer, colors, choose);
+  if (found.end && order.kind()) drawHeads();
+  else grid.addRow(layer, colors, choose);
   $("layer").options[number].disabled = !layer.pattern.heads;
   if (number === attending()[0]) choose(number, 0);
+}
+
+/** All heads that are here, in the order that is chosen. */
+function drawHeads() {
+  $("order").disabled = !kinds.areKnown();
+  if (order.kind()) order.draw(found.layers, colors, choose);
+  else {
+    grid.begin(found.start.num_heads);
+    for (const layer of found.layers) if (layer.pattern) grid.addRow(layer, colors, choose);
+  }
+  grid.label();
+  grid.dim(causes.made().edits);
+  grid.press(chosen.layer, chosen.head);
 }
 
 /** The numbers of the layers whose heads look at tokens; others keep a state. */
@@ -217,7 +242,7 @@ function choose(layer, head) {
   $("head").value = head;
   const shown = current();
   if (!shown) return;
-  pattern.large($("large"), shown.pattern, head, found.start.tokens, pointAt);
+  pattern.large($("large"), sink.displayed(shown.pattern), head, found.start.tokens, pointAt);
   pointAt(null, null);
   if (!found.end) return;
   causes.moved();
@@ -236,6 +261,7 @@ async function loadChosen() {
   const of = found;
   try {
     await readPatterns([layer], controller.signal);
+    grid.label();
     status(`The patterns of layer ${layer} are here too.`);
     if (found === of && chosen.layer === layer) choose(layer, chosen.head);
   } catch (error) {
@@ -248,6 +274,12 @@ function onKey(event) {
   const move = moves[event.key];
   if (!move || !found) return;
   event.preventDefault();
+  if (order.kind()) {
+    const next = grid.beside(event.key);
+    if (next) choose(next.layer, next.head);
+    grid.focus();
+    return;
+  }
   const within = (value, count) => Math.max(0, Math.min(count - 1, value));
   const rows = attending();
   const row = rows[within(rows.indexOf(chosen.layer) + move[0], rows.length)];
@@ -261,18 +293,17 @@ function pointAt(query, key) {
   if (!layer) return;
   const shown = query ?? chosen.query;
   const { tokens: names } = found.start;
-  tokens.shade(shown, chosen.query, (i) => pattern.weight(layer.pattern, chosen.head, shown, i));
+  const drawn = sink.displayed(layer.pattern);
+  tokens.shade(shown, chosen.query, (i) => pattern.weight(drawn, chosen.head, shown, i));
   pattern.mark($("large"), shown, key, names.length);
   chosen.shown = shown;
   drawArcs();
-  $("says").textContent = shown === null
-    ? `Layer ${chosen.layer}, head ${chosen.head} ${pattern.habit(layer.pattern, chosen.head)}.${kinds.told(chosen.layer, chosen.head)} Point at a token, or at the map, to see what it looks at; a click keeps it.`
-    : pattern.sentence(layer.pattern, chosen.head, names, shown, key);
+  $("says").textContent = says({ layers: found.layers, tokens: names }, chosen, layer.pattern, shown, key);
 }
 
 function drawArcs() {
   const layer = current();
-  if (layer) pattern.arcs($("arcs"), tokens.buttons(), layer.pattern, chosen.head, chosen.shown);
+  if (layer) pattern.arcs($("arcs"), tokens.buttons(), sink.displayed(layer.pattern), chosen.head, chosen.shown);
 }
 
 const drawContributions = () => found?.end && results.contributions(found, chosen.query);

@@ -130,6 +130,24 @@ export function tellingHead(layers) {
   return best.slice(1);
 }
 
+/** What a token takes most from. */
+export function strongestKey(pattern, head, query) {
+  const row = pattern.values.subarray((head * pattern.size + query) * pattern.size, (head * pattern.size + query + 1) * pattern.size);
+  return row.indexOf(Math.max(...row));
+}
+
+/** The head of all whose patterns are here that takes most from one token for another: {layer, head, share}. */
+export function strongest(layers, query, key) {
+  let best = { layer: 0, head: 0, share: -1 };
+  for (const { layer, pattern: p } of layers) {
+    for (let head = 0; head < (p?.heads ?? 0); head++) {
+      const share = weight(p, head, query, key);
+      if (share > best.share) best = { layer, head, share };
+    }
+  }
+  return best;
+}
+
 /** What a head mostly does, in words: the habits that most heads have. */
 export function habit(pattern, head) {
   const mean = (key) => {

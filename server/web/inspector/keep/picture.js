@@ -8,7 +8,7 @@ const EDGE = 16;
 const FONT = "ui-monospace, Menlo, Consolas, monospace";
 
 /** -> Blob. */
-export async function picture({ state: { layer, head }, found }) {
+export async function picture({ state: { layer, head, hidesFirst }, found }) {
   const map = $("large").querySelector("canvas");
   const names = found.start.tokens.length <= MAX_LABELS ? found.start.tokens.map(({ token }) => visible(token)) : [];
   const size = names.length > 20 || !names.length ? LARGE : SMALL;
@@ -30,7 +30,7 @@ export async function picture({ state: { layer, head }, found }) {
   pen.fillText(`Layer ${layer}, head ${head}`, EDGE, EDGE + 14);
   pen.font = "12px system-ui, sans-serif";
   pen.fillStyle = color("--quiet");
-  pen.fillText(`${found.start.model}: attention, queries down, keys across`, EDGE, EDGE + 32, canvas.width / SCALE - 2 * EDGE);
+  pen.fillText(`${found.start.model}: attention, queries down, keys across${hidesFirst ? "; the first token is hidden, the rest rescaled" : ""}`, EDGE, EDGE + 32, canvas.width / SCALE - 2 * EDGE);
   pen.font = `${font}px ${FONT}`;
   pen.textBaseline = "middle";
   names.forEach((name, i) => {
