@@ -250,6 +250,7 @@ GGUF_REFUSED = {
     "rotary size": ("rope.dimension_count", 4),
     "bidirectional": ("attention.causal", False),
     "unknown rope": ("rope.scaling.type", "spiral"),
+    "longrope without its tensors": ("rope.scaling.type", "longrope"),
     "scaling not a string": ("rope.scaling.type", 1),
     "split": ("split.count", 2),
     "template not a string": ("tokenizer.chat_template", 3),

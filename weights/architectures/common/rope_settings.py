@@ -137,6 +137,10 @@ def gguf_rope(
         return RopeConfig(theta, dim, llama3_from_table(fields, file, theta, dim))
     if "rope_factors_long.weight" in file.tensors:
         return RopeConfig(theta, dim, longrope_from_tables(fields, file, dim))
+    if kind == "longrope":  # llama.cpp would go on without them
+        raise fields.error(
+            "rope.scaling.type", "'longrope' needs the tensor rope_factors_long.weight."
+        )
     if kind == "yarn":
         return RopeConfig(theta, dim, gguf_yarn(fields))
     if kind == "linear":
