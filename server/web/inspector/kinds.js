@@ -19,7 +19,7 @@ export const keep = (scores) => known.set(server.model, scores.kinds);
 
 /** What a head is called by: {kind, name, share}, or null. */
 export function kindOf(layer, head) {
-  const shares = Object.entries(known.get(server.model) ?? {}).map(([kind, scores]) => ({ kind, share: scores[layer][head] }));
+  const shares = Object.entries(known.get(server.model) ?? {}).map(([kind, scores]) => ({ kind, share: scores[layer]?.[head] ?? 0 }));
   const [most] = shares.sort((a, b) => b.share - a.share);
   return !most || most.share < LEAST ? null : { ...most, name: KINDS[most.kind].name };
 }
