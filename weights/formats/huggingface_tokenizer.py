@@ -7,6 +7,7 @@ from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.tokenizers.hugging_face import tokenizer_json, vocab_and_merges
+from thirdeye.weights.tokenizers.hugging_face.vocab_and_merges import SPECIAL_TOKENS
 from thirdeye.weights.tokenizers.sentencepiece import tokenizer_model
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 from thirdeye.weights.tokenizers.vocabulary import Vocabulary
@@ -44,14 +45,14 @@ def tokenizer_files(directory: Directory) -> tuple[str, ...]:
     """Those that are read, the one that has the tokens first."""
     for name in (WHOLE, PIECES):
         if directory.find(name) is not None:
-            return (name, SETTINGS)
+            return (name, SETTINGS, SPECIAL_TOKENS)
     return (*vocab_and_merges.FILES, SETTINGS)
 
 
 def _vocabulary(
     directory: Directory, model_type: str, ids: Ids, never_from_text: Container[str]
 ) -> Vocabulary:
-    settings = directory.fields(SETTINGS)
+    settings = _settings(directory)
     if (whole := directory.fields(WHOLE)) is not None:
         return _of_json(whole, settings, ids, never_from_text)
     if (pieces := directory.find(PIECES)) is not None:
@@ -62,6 +63,17 @@ def _vocabulary(
     if parts is None:
         raise ModelFormatError(directory.path, NO_TOKENIZER)
     return _of_json(*parts, ids, never_from_text)
+
+
+def _settings(directory: Directory) -> Fields | None:
+    """tokenizer_config.json; where it is of before transformers 4.34, which wrote no
+    'added_tokens_decoder', special_tokens_map.json names the special tokens, as in transformers."""
+    settings, special = directory.fields(SETTINGS), directory.fields(SPECIAL_TOKENS)
+    if special is None or (settings is not None and "added_tokens_decoder" in settings):
+        return settings
+    if settings is None:
+        return special
+    return Fields(settings.path, {**settings.values, **special.values})
 
 
 def _of_json(
