@@ -53,5 +53,8 @@ def test_a_file_that_is_no_trace_is_refused(browser: Any, tmp_path: Path) -> Non
     path = tmp_path / "trace.jsonl"
     path.write_text('{"rows": 3}')
     with served() as (url, _), visit(browser, url, "/#timeline") as seen:
+        until(
+            seen.page, "document.querySelector('#timeline-status').textContent !== ''"
+        )  # it is there
         seen.page.set_input_files("#trace-file", path)
         seen.page.wait_for_selector("#timeline-status:has-text('no saved trace')")
