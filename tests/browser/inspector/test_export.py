@@ -101,6 +101,7 @@ def test_the_python_runs_and_asks_the_same(browser: Any, shared: Served, text: s
         page.wait_for_selector("#cause table")
         page.wait_for_selector(SETTLED)
         code = program(page)
+        assert code.count("add_special_tokens=False") == 2  # as the page reads what is typed
         before = len(engine.inspections)
         out = run(code)
         look, changed = engine.inspections[before:]

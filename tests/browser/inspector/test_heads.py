@@ -71,6 +71,8 @@ def test_a_head_that_goes_by_position_is_called_that(browser: Any, shared: Serve
         page.hover("#tokens .token:nth-child(2)")
         remark = "This head looks at the token before whatever it says (a previous-token head)"
         assert remark in page.inner_text("#says")  # the fake's first of two alike is the one before
+        page.hover("#tokens .token:nth-child(3)")  # it looks at the first one, not the one before
+        assert "looks at the token before" not in page.inner_text("#says")
         page.click("[aria-label='Layer 1, head 0']")
         page.hover("#tokens .token:nth-child(2)")
         assert "looks at the token before" not in page.inner_text("#says")
