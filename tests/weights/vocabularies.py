@@ -50,9 +50,14 @@ def pre_tokenizer(family: str) -> pre_tokenizers.PreTokenizer:
     return byte_level if family == "gpt2" else pre_tokenizers.Sequence([digits, byte_level])
 
 
-@functools.cache
 def train(family: str, ignore_merges: bool = False) -> tokenizers.Tokenizer:
-    """Hugging Face's own tokenizer of this family: 600 tokens from this project's tests' source."""
+    """Hugging Face's own tokenizer of this family: 600 tokens from this project's tests' source.
+    It is the caller's own: tokens may be added to it."""
+    return tokenizers.Tokenizer.from_str(_trained(family, ignore_merges))
+
+
+@functools.cache
+def _trained(family: str, ignore_merges: bool) -> str:
     tokenizer = tokenizers.Tokenizer(models.BPE(ignore_merges=ignore_merges))
     tokenizer.pre_tokenizer = pre_tokenizer(family)
     tokenizer.decoder = decoders.ByteLevel()
@@ -66,7 +71,7 @@ def train(family: str, ignore_merges: bool = False) -> tokenizers.Tokenizer:
     )
     texts = [path.read_text() for path in sorted(Path(__file__).parent.glob("*.py"))]
     tokenizer.train_from_iterator([*texts, "été naïve 你好 '1234' \r\n\r\n  12"], trainer)
-    return tokenizer
+    return str(tokenizer.to_str())
 
 
 def as_json(tokenizer: tokenizers.Tokenizer) -> dict[str, Any]:
