@@ -1,7 +1,7 @@
 // Another text beside the one that is shown: the same head's map of both, and what either would say next.
 import { $, el, percent, visible } from "../dom.js";
 import { comparison } from "./causes/comparison.js";
-import { large, unpack } from "./pattern.js";
+import { large, patternOf } from "./pattern.js";
 import { inspect, tokensOf } from "./reading.js";
 import { says } from "./saying.js";
 import { displayed } from "./sink.js";
@@ -66,7 +66,7 @@ async function read(of, signal) {
   const { layer } = look.chosen();
   for await (const event of inspect(of.ids, { include: ["pattern"], layers: [layer], top_logprobs: 6 }, signal)) {
     if (event.object === "inspection.start") of.tokens = event.tokens;
-    if (event.object === "inspection.layer") of.patterns[layer] = unpack(event.pattern);
+    if (event.object === "inspection.layer") of.patterns[layer] = patternOf(event.pattern);
     if (event.object === "inspection.end") of.next = event.next_token.at(-1);
   }
 }

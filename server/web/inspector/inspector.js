@@ -216,7 +216,7 @@ function addLayer({ layer: number, norms, logit_lens: lens, pattern: packed }) {
   if (norms) Object.assign(layer, { norms, logit_lens: lens });
   status(`Layer ${number + 1} of ${found.start.num_layers}…`);
   if (!packed) return;
-  layer.pattern = pattern.unpack(packed);
+  layer.pattern = pattern.patternOf(packed);
   if (found.end && order.kind()) drawHeads();
   else grid.addRow(layer, colors, choose);
   $("layer").options[number].disabled = !layer.pattern.heads;

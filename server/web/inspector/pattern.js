@@ -1,6 +1,7 @@
 // Attention patterns: a small heat map of every head, one of them large, and the same as arcs over the tokens.
 // A pattern is a Float32Array [head, query, key]; rows are queries, columns are the keys they look at.
 import { el, percent, rgb, svg, visible } from "../dom.js";
+import { unpack } from "../packed.js";
 
 const MAX_LABELS = 48; // tokens that still get a name beside the large heat map
 const MAX_ARCS = 96; // tokens whose arcs can still be told apart if all are drawn
@@ -11,10 +12,10 @@ export function weight(pattern, head, query, key) {
   return pattern.values[(head * size + query) * size + key];
 }
 
-/** Base64 of little-endian float32 -> {values, size}. */
-export function unpack({ data, shape }) {
-  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-  return { values: new Float32Array(bytes.buffer), heads: shape[0], size: shape[2] };
+/** A packed pattern -> {values, heads, size}. */
+export function patternOf(packed) {
+  const { shape, values } = unpack(packed);
+  return { values, heads: shape[0], size: shape[2] };
 }
 
 /** Paints one head on a canvas of size x size pixels; what the mask hides has a color of its own. */

@@ -1,12 +1,6 @@
 // The tour's own arithmetic. What a caption says is computed from the server's numbers by these functions,
 // and tests hold them against the server's own results.
 
-/** A packed array of the server, little-endian float32 in base64 -> {shape, values}. */
-export function unpack({ shape, data }) {
-  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-  return { shape, values: new Float32Array(bytes.buffer) };
-}
-
 /** The last dimension at some place of the ones before: row(scores, head, query) -> Float32Array. */
 export function row({ shape, values }, ...at) {
   const width = shape.at(-1);

@@ -1,6 +1,6 @@
 // What the tour asks of the server: small looks, each for one step, kept until the text or the model changes.
 import { post, server } from "../api.js";
-import { unpack } from "./arithmetic.js";
+import { unpack } from "../packed.js";
 
 export const MAX_TOKENS = 32; // of the reader's text: more would be too small to be pointed at
 const TRIES = 6; // while others look

@@ -12,6 +12,7 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from tests.architectures.expert_gguf import ALONE, STACKED, add_granite, add_stack
+from tests.architectures.states.state_gguf import add_sizes
 from tests.weights.tiny import LLAMA_NAMES, LLAMA_TOP, add, finished, permute
 
 F32 = gguf.GGMLQuantizationType.F32
@@ -24,16 +25,6 @@ COLUMNS = {"A_log": "ssm_a", "D": "ssm_d"}
 def put(writer: gguf.GGUFWriter, name: str, values: np.ndarray, kind: Kind) -> None:
     is_kept = any(part in name for part in KEPT)
     add(writer, name, np.ascontiguousarray(values), F32 if is_kept else kind)
-
-
-def add_sizes(writer: gguf.GGUFWriter, config: Any, head_dim: int) -> None:
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_key_length(head_dim)
-    writer.add_value_length(head_dim)
-    writer.add_vocab_size(config.vocab_size)
 
 
 def add_ssm(
@@ -66,6 +57,7 @@ def granite_gguf(model: PreTrainedModel, path: Path, kind: Kind = F32) -> Path:
     writer = gguf.GGUFWriter(path, "granite" if all(attends) else "granitehybrid")
     head_dim = config.hidden_size // config.num_attention_heads
     add_sizes(writer, config, head_dim)
+    writer.add_vocab_size(config.vocab_size)
     add_granite(writer, config)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_rope_dimension_count(head_dim)
@@ -124,6 +116,7 @@ def falcon_gguf(model: PreTrainedModel, path: Path, kind: Kind = F32) -> Path:
     config = model.config
     writer = gguf.GGUFWriter(path, "falcon-h1")
     add_sizes(writer, config, config.head_dim)
+    writer.add_vocab_size(config.vocab_size)
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
@@ -195,6 +188,7 @@ def nemotron_gguf(model: PreTrainedModel, path: Path, kind: Kind = F32) -> Path:
     has_experts = "moe" in kinds
     writer = gguf.GGUFWriter(path, "nemotron_h_moe" if has_experts else "nemotron_h")
     add_sizes(writer, config, config.head_dim)
+    writer.add_vocab_size(config.vocab_size)
     writer.add_layer_norm_rms_eps(config.layer_norm_epsilon)
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_rope_scaling_finetuned(False)

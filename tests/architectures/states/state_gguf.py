@@ -48,13 +48,13 @@ def add_sizes(writer: gguf.GGUFWriter, config: Any, head_dim: int) -> None:
     writer.add_head_count(config.num_attention_heads)
     writer.add_key_length(head_dim)
     writer.add_value_length(head_dim)
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
 
 
 def lfm2_gguf(model: PreTrainedModel, path: Path) -> Path:
     config = model.config
     writer = gguf.GGUFWriter(path, "lfm2")
     add_sizes(writer, config, config.head_dim)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     kv_heads = config.num_key_value_heads
     writer.add_head_count_kv([kv_heads if kind != "conv" else 0 for kind in config.layer_types])
     writer.add_vocab_size(config.vocab_size)
@@ -83,6 +83,7 @@ def qwen_gguf(model: PreTrainedModel, path: Path) -> Path:
     config = model.config
     writer = gguf.GGUFWriter(path, QWEN[config.model_type])
     add_sizes(writer, config, config.head_dim)
+    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_head_count_kv(config.num_key_value_heads)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     fraction = config.rope_parameters["partial_rotary_factor"]
