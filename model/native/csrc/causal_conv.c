@@ -8,22 +8,19 @@
  */
 #include "floats.h"
 #include "pool.h"
+#include "span.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
 enum { MAX_KERNEL = 8, CHANNELS = 64 }; /* as in state_spec.py; channels of one item of work */
 
-struct conv_span {
-    int32_t first, count, source, target; /* tokens; rows of the cache, a source below 0 is zeros */
-};
-
 struct causal_conv_args {
     const float *x, *before, *after; /* rows of `stride`; the gates may be NULL */
     const float *weight, *bias;      /* [kernel, channels], [channels] or NULL */
     float *cache;                    /* [num_states, kernel - 1, channels], oldest first */
     float *output;                   /* [T, channels] */
-    const struct conv_span *spans;
+    const struct span *spans;
     int num_spans, channels, kernel, stride, has_silu;
 };
 
@@ -34,7 +31,7 @@ channels_of(const struct causal_conv_args *args, int c, const int kernel) {
     for (int k = 0; k < kernel; k++) taps[k] = f_load_first(args->weight + (size_t)k * size + c, count);
     floats bias = args->bias ? f_load_first(args->bias + c, count) : f_zero();
     for (int s = 0; s < args->num_spans; s++) {
-        const struct conv_span span = args->spans[s];
+        const struct span span = args->spans[s];
         size_t row = (size_t)(kernel - 1) * size;
         for (int k = 0; k < kernel - 1; k++)
             past[k] = span.source < 0

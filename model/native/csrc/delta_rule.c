@@ -12,17 +12,13 @@
  */
 #include "floats.h"
 #include "pool.h"
+#include "span.h"
 
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 enum { CHAINS = 4, COLUMNS = CHAINS * WIDTH, MAX_SIZE = 512 }; /* as in state_spec.py */
-
-struct delta_span {
-    int32_t first, count, source, target; /* tokens; rows of the cache, a source below 0 is zeros */
-};
 
 struct delta_rule_args {
     const float *qkv;          /* [T, num_key_heads * key_size twice, num_value_heads * value_size] */
@@ -33,7 +29,7 @@ struct delta_rule_args {
     const float *gain;         /* [value_size] */
     float *cache;              /* [num_states, num_value_heads, key_size, value_size] */
     float *output;             /* [T, num_value_heads * value_size] */
-    const struct delta_span *spans;
+    const struct span *spans;
     float eps;
     int num_spans, num_key_heads, num_value_heads, key_size, value_size, z_stride, is_tiled;
 };
@@ -128,15 +124,10 @@ static void token_of(const struct delta_rule_args *args, int head, int t, float 
 void delta_rule(const void *data, struct team *team) {
     const struct delta_rule_args *args = data;
     const size_t area = (size_t)args->key_size * args->value_size;
-    const size_t row = args->num_value_heads * area;
     for (int head; (head = next_item(team)) < args->num_value_heads;)
         for (int s = 0; s < args->num_spans; s++) {
-            const struct delta_span span = args->spans[s];
-            float *state = args->cache + span.target * row + head * area;
-            if (span.source < 0)
-                memset(state, 0, area * sizeof *state);
-            else if (span.source != span.target)
-                memcpy(state, args->cache + span.source * row + head * area, area * sizeof *state);
+            const struct span span = args->spans[s];
+            float *state = begin_state(args->cache, span, head, args->num_value_heads, area);
             for (int t = span.first; t < span.first + span.count; t++) token_of(args, head, t, state);
         }
 }

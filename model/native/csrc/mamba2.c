@@ -12,17 +12,13 @@
  */
 #include "floats.h"
 #include "pool.h"
+#include "span.h"
 
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 enum { CHAINS = 4, COLUMNS = CHAINS * WIDTH };
-
-struct mamba2_span {
-    int32_t first, count, source, target; /* tokens; rows of the cache, a source below 0 is zeros */
-};
 
 struct mamba2_args {
     const float *seen;  /* [T, num_heads * head_size and num_groups * state_size twice]: x, B, C */
@@ -32,7 +28,7 @@ struct mamba2_args {
     const float *skip;  /* [num_heads] */
     float *cache;       /* [num_states, num_heads, state_size, head_size] */
     float *output;      /* [T, num_heads * head_size] */
-    const struct mamba2_span *spans;
+    const struct span *spans;
     int num_spans, num_heads, num_groups, head_size, state_size, stride;
 };
 
@@ -80,15 +76,10 @@ static void token_of(const struct mamba2_args *args, int head, int t, float *sta
 void selective_scan(const void *data, struct team *team) {
     const struct mamba2_args *args = data;
     const size_t area = (size_t)args->state_size * args->head_size;
-    const size_t row = args->num_heads * area;
     for (int head; (head = next_item(team)) < args->num_heads;)
         for (int s = 0; s < args->num_spans; s++) {
-            const struct mamba2_span span = args->spans[s];
-            float *state = args->cache + span.target * row + head * area;
-            if (span.source < 0)
-                memset(state, 0, area * sizeof *state);
-            else if (span.source != span.target)
-                memcpy(state, args->cache + span.source * row + head * area, area * sizeof *state);
+            const struct span span = args->spans[s];
+            float *state = begin_state(args->cache, span, head, args->num_heads, area);
             for (int t = span.first; t < span.first + span.count; t++) token_of(args, head, t, state);
         }
 }
