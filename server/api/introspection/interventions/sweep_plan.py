@@ -79,7 +79,7 @@ def _check_swept(body: InspectRequest, num_tokens: int) -> None:
     if body.interventions:
         raise refuse("sweep", "cannot go with 'interventions': ask for one of them.")
     for name in NOT_SWEPT:
-        if name in body.model_fields_set:
+        if name in body.model_fields_set and getattr(body, name):  # empty asks for nothing
             shown = "continue" if name == "continued" else name
             raise refuse(shown, "cannot go with 'sweep', which tells of no layer.")
     if num_tokens > MAX_SWEPT_TOKENS:
