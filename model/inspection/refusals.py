@@ -20,6 +20,11 @@ def refusals(config: ModelConfig) -> dict[str, str]:
     if config.state is not None or config.attention_gate:
         why = "some of this model's layers keep a state, or gate what their heads have seen"
         found |= dict.fromkeys(HEADS_ALONE, why)
+    if len(set(config.kv_shapes)) > 1:
+        why = "this model's layers differ in the number or the size of their heads"
+        found |= dict.fromkeys(HEADS_ALONE, why)
+    if config.layer_scale:
+        found["attribution"] = "this model scales its stream behind each layer, so that is no sum"
     if config.lone_mlps:
         found |= dict.fromkeys(("neurons", "neuron"), "some of this model's layers have no MLP")
     if config.norms_stream:
