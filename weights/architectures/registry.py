@@ -135,3 +135,10 @@ def _find(known: dict[str, Architecture], fields: Fields, key: str) -> Architect
             key, f"'{name:.60}' is not supported; supported are {supported}.{nearest}"
         )
     return known[name]
+
+
+def by_architecture(name: str) -> Architecture:
+    """Of a `ModelConfig`: whatever file it came from. Raises KeyError."""
+    found = {name: one for one in ARCHITECTURES for name in one.gguf_architectures}
+    found |= {name: one for one in ARCHITECTURES for name in one.model_types}
+    return found[name]
