@@ -87,7 +87,9 @@ class TapedBlocks:
     ) -> Tensor:
         """x [T, hidden_size] -> [T, hidden_size]."""
         if len(x) <= MAX_TOKENS and not self._tape.reason:
-            inputs = (x, batch.slot_mapping, rotations, plans)
+            inputs: _Inputs = (x, batch.slot_mapping, rotations, plans)
+            if batch.adapter_slots is not None:
+                inputs = (*inputs, batch.adapter_slots)
             try:
                 shape, tensors = flatten(inputs)
                 recording = self._find(shape, inputs, kv_cache)
@@ -120,7 +122,8 @@ class TapedBlocks:
         return recording
 
 
-_Inputs = tuple[Tensor, Tensor, Rotations, Plans]  # x, slots, ...: all that blocks read of a step
+# x, slots, ...: all that blocks read of a step. The last are its adapters' slots, if it has any.
+_Inputs = tuple[Tensor, Tensor, Rotations, Plans] | tuple[Tensor, Tensor, Rotations, Plans, Tensor]
 
 
 class _Recording:
@@ -136,8 +139,8 @@ class _Recording:
     ) -> None:
         own: _Inputs = copy_inputs(inputs)
         _, self._places = flatten(own)
-        x, slot_mapping, rotations, plans = own
-        batch = _batch_of(slot_mapping)
+        x, slot_mapping, rotations, plans, *adapter_slots = own
+        batch = _batch_of(slot_mapping, *adapter_slots)
         self._tape = Tape(library, lambda: blocks(x, batch, rotations, kv_cache, plans), memory)
 
     def replay(self, tensors: list[Tensor]) -> Tensor:
@@ -146,7 +149,8 @@ class _Recording:
         return self._tape.replay()
 
 
-def _batch_of(slot_mapping: Tensor) -> ForwardBatch:
+def _batch_of(slot_mapping: Tensor, adapter_slots: Tensor | None = None) -> ForwardBatch:
     """A step of which a block can see the slots alone: all else would be that of one step."""
     nothing = torch.empty(0)
-    return ForwardBatch(nothing, nothing, slot_mapping, nothing, nothing, nothing, nothing)
+    rest = (nothing,) * 4
+    return ForwardBatch(nothing, nothing, slot_mapping, *rest, adapter_slots=adapter_slots)

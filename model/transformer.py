@@ -27,6 +27,7 @@ from thirdeye.model.linear.choose_method import choose_head
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.loading.load_tensors import expected_tensors, load_tensor
 from thirdeye.model.loading.widen import choose_widen
+from thirdeye.model.lora.adapter_table import AdapterTable
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.parallel_linear import VocabParallelTiedLinear, make_linear
 from thirdeye.model.parallel.shares import ALONE, Ranks, rank_config
@@ -61,11 +62,13 @@ class Transformer(nn.Module):
         ranks: Ranks = ALONE,
         is_deterministic: bool = False,
         context: int | None = None,
+        max_adapters: int = 0,
     ) -> None:
         """`is_fused`: with kernels of our own between the matrix products; None: on a GPU.
         `native`: those compiled for this CPU. `is_deterministic`: a token's bits shall not depend
         on its company; on a CPU they never do. `context`: the longest text that it will be asked
         for, by which some rotary positions are scaled; None: the longest that it is made for.
+        `max_adapters`: as many low-rank adapters can be loaded at once.
 
         With other `ranks` this is one's share of the model: it takes the same tensors and the same
         batches as theirs, and gives the same logits.
@@ -80,11 +83,11 @@ class Transformer(nn.Module):
             ranks=ranks,
             is_deterministic=is_deterministic,
         )
-        rank_config(config, ranks.size)  # raises ValueError if it cannot be dealt out
+        own = rank_config(config, ranks.size)  # raises ValueError if it cannot be dealt out
         self.config, self.ranks = config, ranks
         self._widen = choose_widen(native)
         self.backend = attention
-        self.layer_kinds = LayerKinds(config, attention, where, context)
+        self.layer_kinds = LayerKinds(own, attention, where, context)
         part = transformer_part(config)
         self.embed_tokens = make_embedding(part.embed_tokens, where)
         self.project_in = make_projection(part.project_in, where)
@@ -99,6 +102,11 @@ class Transformer(nn.Module):
         )
         self.tape = FastPath("tape")
         walk = self._passing_on if where.is_fused else self._one_by_one
+        self.adapters: AdapterTable | None = None
+        if max_adapters:
+            self.adapters = AdapterTable(config, max_adapters, where)
+            self.adapters.adapt(self)
+            walk = self.adapters.around(walk)
         self._through_blocks = tape_blocks(walk, where, attention, self.tape)
         self.final_norm = make_pre_norm(part.final_norm, where)
         self.project_out = make_projection(part.project_out, where)

@@ -15,8 +15,10 @@ def effects(base: Tensor, changed: Tensor, compare: list[int]) -> Tensor:
     """base logprobs [vocab_size], changed ones [m, vocab_size], one token or two -> [m, 6] as
     FIELDS, in float64: KL(base || changed) in nats; the first token's logit less the second's; the
     logprob of each, and how many tokens are likelier. NaN of a second token that is not there."""
-    wide, before = changed.double(), base.double()
-    kl = (before.exp() * (before - wide).nan_to_num(nan=0.0)).sum(-1)
+    wide = changed.double()
+    # float32's logprobs sum to 1 to some 1e-7: unmended, a divergence may come out below zero.
+    before, after = base.double().log_softmax(-1), wide.log_softmax(-1)
+    kl = (before.exp() * (before - after).nan_to_num(nan=0.0)).sum(-1).clamp_min(0.0)
     tokens = torch.tensor(compare, device=base.device).expand(len(changed), -1)
     found = scores_of(wide, tokens)  # [m, tokens, 2]
     first = found[:, 0]

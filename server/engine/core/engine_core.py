@@ -81,9 +81,11 @@ class EngineCore:
         self._inspections = InspectionQueue(inspect)
         self._recorder = StepRecorder()
         self._outputs: list[StepOutput] = []  # given at the end of the next step
+        self._is_held_up = False  # the last step had nothing to do until a mask arrives
         self.is_watched = False  # whether `records` is of interest to anybody
 
     def add(self, request: Request) -> None:
+        self._is_held_up = False
         needs_matcher = request.is_constrained and self._grammars is not None
         try:
             self._scheduler.add(request, is_ready=not needs_matcher)
@@ -121,7 +123,12 @@ class EngineCore:
     def has_work(self) -> bool:
         has_matcher = self._grammars is not None and self._grammars.has_ready
         has_outputs = bool(self._outputs) or self._launched is not None
-        return self._scheduler.has_work or has_outputs or has_matcher or self._inspections.has_work
+        has_work = self._scheduler.has_work and not self._is_held_up
+        return has_work or has_outputs or has_matcher or self._inspections.has_work
+
+    def awaited(self) -> list[int]:
+        """Descriptors, one of which is readable before answers that sit out have work again."""
+        return self._scheduler.awaited()
 
     def step(self) -> list[StepOutput]:
         """Compute one step, and give back all that there is to tell since the last."""
@@ -129,8 +136,10 @@ class EngineCore:
         self._forget_grammars(late)
         self._outputs += late
         self._take_matchers()
+        self._outputs += self._scheduler.take_masks()
         self._recorder.start()
         plan = self._scheduler.schedule()
+        self._is_held_up = not plan.rows and self._launched is None
         if plan.rows or self._inspections.first:
             self._recorder.scheduled(plan, self._scheduler.stats(), self._scheduler.queue())
             outputs = self._advance(plan)

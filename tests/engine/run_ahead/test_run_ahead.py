@@ -536,6 +536,7 @@ def test_a_grammar_that_cannot_be_followed_fails_its_row_alone() -> None:
 
     class Gives:
         is_over = False
+        late = None
 
         def follow(self, token_ids: Seq[int]) -> None:
             if len(token_ids) == 3:
