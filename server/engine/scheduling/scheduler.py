@@ -417,7 +417,7 @@ class Scheduler:
             self._pool.publish(sequence.block_table[i], sequence.block_hashes[i], token_ids)
 
     def _extend_hashes(self, sequence: Sequence) -> None:
-        cache_salt = sequence.request.cache_salt
+        cache_salt = sequence.request.prefix_salt
         self._pool.extend_hashes(sequence.block_hashes, sequence.token_ids, cache_salt)
 
     def _finish(
@@ -463,6 +463,12 @@ class Scheduler:
             return iter(())
         waiting = SequenceStatus.WAITING
         return (s for s in self._sequences.values() if s.status is waiting)
+
+    def adapters(self) -> tuple[set[int], set[int]]:
+        """Those of the sequences that run, and of those that wait."""
+        running = {s.request.adapter for s in self._running}
+        waiting = {s.request.adapter for s in self.queue()}
+        return running - {0}, waiting - {0}
 
     def stats(self) -> EngineStats:
         return EngineStats(
