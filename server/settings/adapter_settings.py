@@ -34,9 +34,9 @@ class AdapterSettings:
 
     @property
     def named_paths(self) -> list[tuple[str, str]]:
-        """(name, path) of each that is loaded at the start."""
+        """(name, absolute path) of each that is loaded at the start."""
         pairs = (text.partition("=") for text in self.lora)
-        return [(name, path) for name, _, path in pairs]
+        return [(name, str(Path(path).expanduser().absolute())) for name, _, path in pairs]
 
     @property
     def num_slots(self) -> int:

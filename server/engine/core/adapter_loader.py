@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from thirdeye.server.engine.interface.adapters import AdapterReport, AdapterSource
 
-GIB = 1 << 30
+MIB = 1 << 20
 
 
 class AdapterFiles(NamedTuple):
@@ -79,8 +79,8 @@ class AdapterLoader:
             files = future.result()
             if (total := self._table.num_bytes + files.num_bytes) > self._max_bytes:
                 raise ValueError(
-                    f"all adapters together would take {total / GIB:.3f} GiB, '--lora-memory' is "
-                    f"{self._max_bytes / GIB:g}: unload one, or raise it."
+                    f"all adapters together would take {total / MIB:.2f} MiB, '--lora-memory' is "
+                    f"{self._max_bytes / MIB:.2f} MiB: unload one, or raise it."
                 )
             self._table.load(source.number, files.factors)
         except (ValueError, OSError) as error:

@@ -130,6 +130,15 @@ class FakeEngine:
         self.adapters[source.number] = source.path
         return AdapterReport(number=source.number, rank=4, num_bytes=64, fingerprint="ab" * 32)
 
+    def count_adapters(self, running: Sequence[int], waiting: Sequence[int]) -> None:
+        """As if requests with these were under way."""
+        self._stats = msgspec.structs.replace(
+            self._stats,
+            num_adapters=len(self.adapters),
+            running_adapters=list(running),
+            waiting_adapters=list(waiting),
+        )
+
     def unload_adapter(self, number: int) -> None:
         self.adapters.pop(number, None)
 
