@@ -16,6 +16,7 @@ from llguidance.gbnf_to_lark import gbnf_to_lark
 
 from thirdeye.server.engine.interface.grammar_limits import marked, marked_as_foreign
 from thirdeye.server.engine.interface.token_sets import token_set, token_set_of
+from thirdeye.server.text.constraints.endless import endless_path
 from thirdeye.server.text.constraints.followable import followable, leave_out
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
 from thirdeye.server.text.constraints.repetition import (
@@ -42,6 +43,9 @@ UNFOLLOWABLE = (
 )
 
 
+ENDLESS = "cannot be followed: a value of it never ends, as it needs another of its own."
+
+
 class ConstraintError(ValueError):
     """A grammar that cannot be made. `rule` completes a sentence that begins with the field's name;
     `path` says where in a schema (`$.properties.age.minimum`), and is empty for the others."""
@@ -66,6 +70,8 @@ def json_schema(schema: object, *, is_closed: bool = False) -> str:
         raise ConstraintError(error.rule, error.path) from None
     if schema is False:
         raise ConstraintError(UNFOLLOWABLE, "$")
+    if path := endless_path(plain):
+        raise ConstraintError(ENDLESS, path)
     capped = _serialize(followable(schema, is_closed=is_closed).schema)
     for grammar in dict.fromkeys((capped, _serialize(plain))):
         if can_begin(grammar):
