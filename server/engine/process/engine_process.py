@@ -39,6 +39,7 @@ from thirdeye.server.engine.process.messages import (
 )
 from thirdeye.server.engine.process.spawn import bind_to_parent
 from thirdeye.server.garbage_collection import freeze_heap
+from thirdeye.server.interpreter_lock import share_often
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def _load(sock: socket.socket, load: Load, recipe: bytes) -> EngineCore | None:
 def _shrink_footprint() -> None:
     """Loading is over: what is there stays, and what it took on the way goes back to the system."""
     freeze_heap()
+    share_often()
     keep_step_buffers()
     unmap_used_code()
 
