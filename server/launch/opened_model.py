@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.inspection.refusals import refusals
+from thirdeye.model.inspection.refusals import absent_points, refusals
 from thirdeye.model.parameter_counts import parameter_counts
 from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
@@ -169,6 +169,7 @@ def model_info(checkpoint: Checkpoint) -> ModelInfo:
         head_dim=config.head_dim,
         num_neurons=config.intermediate_size,
         untold=refusals(config),
+        absent=absent_points(config),
         design=design_of(config, tensor_format),
     )
 

@@ -24,6 +24,7 @@ from thirdeye.server.api.state.generation_defaults import GenerationDefaults, sh
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.garbage_collection import freeze_heap
+from thirdeye.server.interpreter_lock import share_often
 from thirdeye.server.launch.adapter_checks import check_adapters
 from thirdeye.server.launch.commands.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.console import LoadingProgress, fail, say
@@ -175,6 +176,7 @@ async def load(replica: Replica, url: str, started: float) -> None:
         info = await replica.start(progress)
     replica.state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     freeze_heap()
+    share_often()
     has_chat, has_key = opened.template is not None, bool(replica.state.keys)
     is_no_op = settings.placement.deterministic and info.device == "cpu"
     lines = [

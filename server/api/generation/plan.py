@@ -17,6 +17,7 @@ import msgspec
 
 from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter
 from thirdeye.server.api.generation.choices import Generation
+from thirdeye.server.api.generation.penalties import penalties_of
 from thirdeye.server.api.generation.request_rules import TokenLimit, check_context, refuse, truncate
 from thirdeye.server.api.generation.thinking import NO_THOUGHTS, ThoughtTerms
 from thirdeye.server.api.requests.generation_fields import GenerationRequest
@@ -183,14 +184,12 @@ def samplings_of(
     first = SamplingParams(
         max_tokens=max_tokens,
         min_tokens=0 if own.thoughts.engine else min(body.min_tokens, max_tokens),
-        frequency_penalty=body.frequency_penalty,
-        presence_penalty=body.presence_penalty,
         logit_bias=body.logit_bias,
         stop_token_ids=list(body.stop_token_ids),
         ignore_eos=body.ignore_eos,
         logprobs=own.logprobs,
         prompt_logprobs=own.prompt_logprobs,
-        **drawn,
+        **drawn | penalties_of(body, drawn["repetition_penalty"], model.max_model_len),
     )
     return [msgspec.structs.replace(first, seed=derive_seed(seed, j)) for j in range(body.n)]
 

@@ -58,6 +58,8 @@ class ModelInfo:
     head_dim: int = 0
     num_neurons: int = 0  # of a layer's MLP
     untold: Mapping[str, str] = field(default_factory=dict)  # what a look cannot tell -> why
+    # Where an edit could be made -> the layers that do not have it.
+    absent: Mapping[str, frozenset[int]] = field(default_factory=dict)
     design: ModelDesign = field(default_factory=ModelDesign)
 
 

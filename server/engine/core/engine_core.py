@@ -88,9 +88,11 @@ class EngineCore:
         self._inspections = InspectionQueue(inspect)
         self._recorder = StepRecorder()
         self._outputs: list[StepOutput] = []  # given at the end of the next step
+        self._is_held_up = False  # the last step had nothing to do until a mask arrives
         self.is_watched = False  # whether `records` is of interest to anybody
 
     def add(self, request: Request) -> None:
+        self._is_held_up = False
         if request.adapter and not (self._adapters and self._adapters.has(request.adapter)):
             self._outputs.append(
                 StepOutput(
@@ -142,7 +144,12 @@ class EngineCore:
         has_outputs = bool(self._outputs) or self._launched is not None
         has_adapter = self._adapters is not None and self._adapters.has_work
         has_more = has_matcher or has_adapter or bool(self._unloadable)
-        return self._scheduler.has_work or has_outputs or has_more or self._inspections.has_work
+        has_work = self._scheduler.has_work and not self._is_held_up
+        return has_work or has_outputs or has_more or self._inspections.has_work
+
+    def awaited(self) -> list[int]:
+        """Descriptors, one of which is readable before answers that sit out have work again."""
+        return self._scheduler.awaited()
 
     def step(self) -> list[StepOutput]:
         """Compute one step, and give back all that there is to tell since the last."""
@@ -152,8 +159,10 @@ class EngineCore:
         self._forget_grammars(late)
         self._outputs += late
         self._take_matchers()
+        self._outputs += self._scheduler.take_masks()
         self._recorder.start()
         plan = self._scheduler.schedule()
+        self._is_held_up = not plan.rows and self._launched is None
         if plan.rows or self._inspections.first:
             self._recorder.scheduled(plan, self._scheduler.stats(), self._scheduler.queue())
             outputs = self._advance(plan)

@@ -56,6 +56,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     repetition_penalty: float = 1.0  # over prompt and output; the two above over output alone
+    penalty_window: int = -1  # the last tokens that these three see; -1: all
     logit_bias: dict[int, float] = {}
     seed: int = 0  # always given: noise is a function of (seed, position)
     stop_token_ids: list[int] = []  # without end-of-sequence, which the engine adds by itself

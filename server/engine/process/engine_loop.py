@@ -1,18 +1,18 @@
 """The engine's loop: commands in, steps out. The same for a thread and for a process of its own.
 
 While there is work, commands are taken between steps without waiting; without work, the loop sleeps
-on its inbox, and an idle engine costs nothing.
+on its inbox, and on what answers wait for that sit out, and an idle engine costs nothing.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, count
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Iterable
+from itertools import count
 from typing import assert_never
 
 import msgspec
 
 from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.process.inbox import Inbox, Wake
 from thirdeye.server.engine.process.messages import (
     Abort,
     Add,
@@ -29,13 +29,6 @@ from thirdeye.server.engine.process.messages import (
 )
 
 
-class Wake:
-    """Look again: something else than a command has made work."""
-
-
-Inbox = SimpleQueue[Command | Wake]
-
-
 def run_loop(
     core: EngineCore,
     inbox: Inbox,
@@ -47,8 +40,9 @@ def run_loop(
     idle, emitting = Stopwatch(clock), Stopwatch(clock)
     for sequence in count():
         with idle:
-            first = [] if core.has_work else [inbox.get()]
-        is_stopped = execute(core, chain(first, _waiting(inbox)))
+            if not core.has_work:
+                inbox.wait(core.awaited())
+        is_stopped = execute(core, inbox.take())
         outputs = core.step()
         stats = msgspec.structs.replace(
             core.stats(), idle_seconds_total=idle.seconds, emit_seconds_total=emitting.seconds
@@ -72,15 +66,6 @@ class Stopwatch:
 
     def __exit__(self, *_: object) -> None:
         self.seconds += self._clock() - self._started
-
-
-def _waiting(inbox: Inbox) -> Iterator[Command | Wake]:
-    """All that is there."""
-    while True:
-        try:
-            yield inbox.get_nowait()
-        except Empty:
-            return
 
 
 def execute(core: EngineCore, commands: Iterable[Command | Wake]) -> bool:

@@ -45,7 +45,14 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
     (CHAT_URL, {"top_logprobs": 2, "logprobs": True}),
     (CHAT_URL, {"prompt_logprobs": 1, "stream": True}),
     (CHAT_URL, {"prompt_logprobs": 1, "stream": False}),
-    (CHAT_URL, {"continue_final_message": True, "add_generation_prompt": True}),
+    (
+        "/tokenize",
+        {
+            "messages": CHAT["messages"],
+            "continue_final_message": True,
+            "add_generation_prompt": True,
+        },
+    ),
     (CHAT_URL, {"truncate_prompt_tokens": 0}),
     (CHAT_URL, {"truncate_prompt_tokens": -1}),
     (CHAT_URL, {"model": "gpt-4"}),
