@@ -15,6 +15,7 @@ from llguidance import LLMatcher
 
 from thirdeye.server.engine.interface.grammar_limits import marked_as_foreign
 from thirdeye.server.engine.interface.token_sets import token_set, token_set_of
+from thirdeye.server.text.constraints.endless import endless_path
 from thirdeye.server.text.constraints.followable import followable, leave_out
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
 from thirdeye.server.text.constraints.lark_rules import NOT_COMPILED
@@ -35,6 +36,9 @@ WHITESPACE = r"( |\n {0,32})?"
 UNFOLLOWABLE = (
     "cannot be followed: nothing satisfies it, or it needs a combination that is not supported."
 )
+
+
+ENDLESS = "cannot be followed: a value of it never ends, as it needs another of its own."
 
 
 class ConstraintError(ValueError):
@@ -61,6 +65,8 @@ def json_schema(schema: object, *, is_closed: bool = False) -> str:
         raise ConstraintError(error.rule, error.path) from None
     if schema is False:
         raise ConstraintError(UNFOLLOWABLE, "$")
+    if path := endless_path(plain):
+        raise ConstraintError(ENDLESS, path)
     capped = _serialize(followable(schema, is_closed=is_closed).schema)
     for grammar in dict.fromkeys((capped, _serialize(plain))):
         if can_begin(grammar):

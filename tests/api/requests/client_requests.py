@@ -23,6 +23,7 @@ OBJECT = {"type": "object"}
 FUNCTIONS = [{"name": "f", "parameters": OBJECT}]
 HI = CHAT["messages"][0]
 ASSISTANT = {"role": "assistant", "content": "Hello"}
+ENDLESS = {"type": "object", "properties": {"a": {"$ref": "#"}}, "required": ["a"]}
 CALLED = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
 NAMED = {"type": "function", "function": {"name": "f"}}
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -227,6 +228,7 @@ HINTS: list[tuple[str, Change, str]] = [
         (tool({"dependentRequired": {"a": ["b"]}}),
          "tools[0].function.parameters.dependentRequired"),
         ({"functions": [{"name": "f", "parameters": {"not": {}}}]}, "functions[0].parameters.not"),
+        (tool(parameters=ENDLESS), "tools[0].function.parameters.properties.a"),
         (tool(parameters={"type": "OBJECT"}), "tools[0].function.parameters.type"),
         ({"max_tokens": 100_000}, "max_tokens"), ({"max_tokens": 2048}, "max_tokens"),
         ({"max_tokens": 2**31}, "max_tokens"), ({"max_tokens": 10**30}, "max_tokens"),
@@ -305,6 +307,8 @@ REFUSED: list[tuple[str, Change, str]] = [
         ({"bad_words": ["a"], "ignore_eos": True}, "ignore_eos"),
         ({"allowed_token_ids": [260]}, "allowed_token_ids[0]"),
         (tool({"not": {}}, strict=True), "tools[0].function.parameters"),
+        (tool(ENDLESS, strict=True), "tools[0].function.parameters"),
+        ({"json_schema": ENDLESS}, "json_schema"), ({"json_schema": {"$ref": "#"}}, "json_schema"),
         (tool(name="a b"), "tools[0].function.name"), (tool(name="x" * 129),
          "tools[0].function.name"), ({"tools": tool()["tools"] * 2}, "tools[1].function.name"),
         ({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {
