@@ -83,11 +83,11 @@ class Transformer(nn.Module):
             ranks=ranks,
             is_deterministic=is_deterministic,
         )
-        rank_config(config, ranks.size)  # raises ValueError if it cannot be dealt out
+        own = rank_config(config, ranks.size)  # raises ValueError if it cannot be dealt out
         self.config, self.ranks = config, ranks
         self._widen = choose_widen(native)
         self.backend = attention
-        self.layer_kinds = LayerKinds(config, attention, where, context)
+        self.layer_kinds = LayerKinds(own, attention, where, context)
         part = transformer_part(config)
         self.embed_tokens = make_embedding(part.embed_tokens, where)
         self.project_in = make_projection(part.project_in, where)

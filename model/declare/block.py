@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from thirdeye.model.config import AttentionSpec, ModelConfig, Norm
+from thirdeye.model.declare.head_layout import HeadLayout
 from thirdeye.model.declare.mlp import (
     ExpertsPart,
     GatedMLPPart,
@@ -12,7 +13,7 @@ from thirdeye.model.declare.mlp import (
     gated_mlp_part,
     plain_mlp_part,
 )
-from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
+from thirdeye.model.declare.parameter import Dealt, Fill, Parameter, Role, Rows
 from thirdeye.model.declare.parts import HeadNormPart, LinearPart, NormPart, Part, WideNormPart
 from thirdeye.model.declare.states import StatePart, state_part
 
@@ -53,8 +54,17 @@ class SinksPart(Part):
 
 
 @dataclass(frozen=True, slots=True)
+class LayerScalePart(Part):
+    """One number."""
+
+    def own(self) -> Mapping[str, Parameter]:
+        return {"weight": Parameter((Rows(1, Role.NORMS),), fill=Fill.ONES)}
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionPart(Part):
-    """Heads are dealt out: a rank has those of its query, key and value rows."""
+    """Heads are dealt out: a rank has those of its query, key and value rows. `value_eps`: of the
+    norm over each value, without a weight; None: there is none."""
 
     spec: AttentionSpec
     num_heads: int
@@ -65,9 +75,15 @@ class AttentionPart(Part):
     qk_norm: QKNormPart | None
     wide_qk_norm: WideQKNormPart | None
     head_qk_norm: HeadQKNormPart | None
+    value_eps: float | None
     sinks: SinksPart | None
     gate: LinearPart | None  # by whose sigmoids what the heads saw is multiplied
     output: LinearPart
+
+    def layout(self, num_ranks: int) -> HeadLayout:
+        """Of one rank's heads."""
+        num_heads, num_kv_heads = self.num_heads // num_ranks, self.num_kv_heads // num_ranks
+        return HeadLayout(num_heads, num_kv_heads, self.spec.has_values, self.value_eps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +99,7 @@ class BlockPart(Part):
     mlp_norm: NormPart | None  # None although there is the other: they share that
     mlp: MLPPart | GatedMLPPart | ExpertsPart | None
     mlp_post_norm: NormPart | None
+    layer_scale: LayerScalePart | None
     residual_scale: float
     is_parallel: bool
     norms_stream: bool  # with the first two norms, after each addition
@@ -103,6 +120,7 @@ def block_part(config: ModelConfig, layer: int) -> BlockPart:
         mlp_norm=None if config.shares_norm or is_lone else before,
         mlp=mlp_part(config, layer) if has_mlp else None,
         mlp_post_norm=after,
+        layer_scale=LayerScalePart() if config.layer_scale else None,
         residual_scale=config.residual_scale,
         is_parallel=config.is_parallel,
         norms_stream=config.norms_stream,
@@ -126,31 +144,30 @@ def norm_part(config: ModelConfig) -> NormPart:
 
 def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
     spec = config.attention_of(layer)
-    hidden, width = config.hidden_size, config.num_heads * config.head_dim
-    kv_width = config.num_kv_heads * config.head_dim
-    qkv = (
-        Rows(width, Role.QUERY, "q"),
-        Rows(kv_width, Role.KEY, "k"),
-        Rows(kv_width, Role.VALUE, "v"),
-    )
-    head_norm = NormPart(Norm.RMS_NORM, config.head_dim, config.norm_eps)
+    head_dim, num_kv_heads = config.head_dim_of(layer), config.num_kv_heads_of(layer)
+    hidden, width = config.hidden_size, config.num_heads * head_dim
+    kv_width = num_kv_heads * head_dim
+    query, key = Rows(width, Role.QUERY, "q"), Rows(kv_width, Role.KEY, "k")
+    value = (Rows(kv_width, Role.VALUE, "v"),) if spec.has_values else ()
+    head_norm = NormPart(Norm.RMS_NORM, head_dim, config.norm_eps)
     wide_norms = WideQKNormPart(
         WideNormPart(width, config.norm_eps), WideNormPart(kv_width, config.norm_eps)
     )
     head_norms = HeadQKNormPart(
-        HeadNormPart(config.num_heads, config.head_dim, config.norm_eps),
-        HeadNormPart(config.num_kv_heads, config.head_dim, config.norm_eps),
+        HeadNormPart(config.num_heads, head_dim, config.norm_eps),
+        HeadNormPart(num_kv_heads, head_dim, config.norm_eps),
     )
     return AttentionPart(
         spec=spec,
         num_heads=config.num_heads,
-        num_kv_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-        qkv=LinearPart(hidden, qkv, config.qkv_bias, Dealt.ROWS),
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        qkv=LinearPart(hidden, (query, key, *value), config.qkv_bias, Dealt.ROWS),
         qk_norm=QKNormPart(head_norm, head_norm, config.norms_turned) if config.qk_norm else None,
         clip=config.clip_qkv,
         wide_qk_norm=wide_norms if config.wide_qk_norm else None,
         head_qk_norm=head_norms if config.head_qk_norm else None,
+        value_eps=config.norm_eps if config.value_norm else None,
         sinks=SinksPart(config.num_heads) if spec.sinks else None,
         gate=LinearPart(hidden, (Rows(width, Role.OUTPUT),), config.qkv_bias, Dealt.ROWS)
         if config.attention_gate

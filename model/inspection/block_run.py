@@ -115,7 +115,8 @@ class BlockRun:
         """x [rows, hidden_size]."""
         self._piece = BlockPiece(self._edited("resid_pre", x))
         self._fill_what_is_not_there()
-        resid_post = self._block.around(self._piece.resid_pre, self._attend, self._think)
+        added = self._block.around(self._piece.resid_pre, self._attend, self._think)
+        resid_post = self._block.close(added, self._batch)
         self._piece.resid_post = self._edited("resid_post", resid_post)
         return self._piece
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thirdeye.model.config import AttentionSpec
 from thirdeye.model.inspection.block_run import BLOCK_SIZE, BlockPiece, BlockRun, TextRows
 from thirdeye.model.inspection.edits import Edit, TextEdits
 from thirdeye.model.inspection.heads import head_pattern
@@ -165,17 +166,19 @@ def _joined_patterns(pieces: list[BlockPiece], num_tokens: int) -> dict[int, Ten
 
 
 class OneLayerCache(KVCache):
-    """Memory of one layer's keys and values, for one layer after the other."""
+    """Memory of one layer's keys and values, for one layer after the other: of each shape that a
+    layer's have."""
 
     def __init__(
         self, model: Transformer, rows: TextRows, dtype: torch.dtype | None, like: Tensor
     ) -> None:
         """`dtype`: None for that of `like`, which is on the right device."""
         own = rank_config(model.config, model.ranks.size)
-        one = replace(
+        shapes = list(dict.fromkeys(own.kv_shapes))
+        one_of_each = replace(
             own,
-            num_hidden_layers=1,
-            attention=own.attention[:1],
+            num_hidden_layers=len(shapes),
+            attention=tuple(AttentionSpec(num_kv_heads=n, head_dim=size) for n, size in shapes),
             state=None,
             state_layers=(),
             state_beside=False,
@@ -183,15 +186,17 @@ class OneLayerCache(KVCache):
         )
         num_blocks = rows.num_blocks * rows.num_texts
         kept = dtype or like.dtype
-        self._cache = make_kv_cache(one, num_blocks, BLOCK_SIZE, kept, like.device)
+        self._cache = make_kv_cache(one_of_each, num_blocks, BLOCK_SIZE, kept, like.device)
+        self._places = [shapes.index(shape) for shape in own.kv_shapes]  # by a layer's index
+        self.num_blocks, self.block_size = num_blocks, BLOCK_SIZE
         self.keys, self.values = self._cache.keys, self._cache.values
         self.states = StateCache(own, rows.num_texts, like.device)
 
-    def layer(self, index: int) -> tuple[Any, Any]:  # noqa: ARG002
-        return self._cache.layer(0)
+    def layer(self, index: int) -> tuple[Any, Any]:
+        return self._cache.layer(self._places[index])
 
-    def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:  # noqa: ARG002
-        self._cache.write(0, key, value, slot_mapping)
+    def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
+        self._cache.write(self._places[layer], key, value, slot_mapping)
 
 
 def logit_lens(model: Transformer, resid: Tensor) -> Tensor:

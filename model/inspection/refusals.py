@@ -6,6 +6,7 @@ HEADS_ALONE = (  # what takes a layer's attention for the sum of its heads
     *("q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms"),
     *("attribution", "head_scores"),
 )
+EDITS = ("interventions", "sweep", "continue")
 
 
 def refusals(config: ModelConfig) -> dict[str, str]:
@@ -20,6 +21,11 @@ def refusals(config: ModelConfig) -> dict[str, str]:
     if config.state is not None or config.attention_gate:
         why = "some of this model's layers keep a state, or gate what their heads have seen"
         found |= dict.fromkeys(HEADS_ALONE, why)
+    if len(set(config.kv_shapes)) > 1:
+        why = "this model's layers differ in the number or the size of their heads"
+        found |= dict.fromkeys(HEADS_ALONE + EDITS, why)
+    if config.layer_scale:
+        found["attribution"] = "this model scales its stream behind each layer, so that is no sum"
     if config.lone_mlps:
         found.setdefault("neurons", "some of this model's layers have no MLP")
     if config.norms_stream:

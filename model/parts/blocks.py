@@ -13,6 +13,7 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import BlockPart
 from thirdeye.model.parts.choose_parts import (
     make_attention,
+    make_layer_scale,
     make_mlp,
     make_post_norm,
     make_pre_norm,
@@ -99,6 +100,10 @@ class Block(nn.Module):
             x, normed = self.attention_norm.add(x, added)
         return self.between(x, normed, attend, self.think)
 
+    def close(self, x: Tensor, batch: ForwardBatch) -> Tensor:  # noqa: ARG002
+        """x [T, hidden_size], with what both branches add -> what leaves the layer."""
+        return x
+
     def between(
         self, x: Tensor, normed: Tensor | None, attend: Branch, think: Branch
     ) -> tuple[Tensor, Tensor | None]:
@@ -112,6 +117,35 @@ class Block(nn.Module):
             return normed
         made: Tensor = self.attention_norm(x)
         return made
+
+
+class ClosingBlock(Block):
+    """Something is done to the stream behind it, so that nothing is left to be added (Gemma 4)."""
+
+    def __init__(self, part: BlockPart, index: int, backend: Any, where: Placement) -> None:
+        super().__init__(part, index, backend, where)
+        self.layer_scale = make_layer_scale(part.layer_scale, where)
+
+    def forward(
+        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
+    ) -> Tensor:
+        return self.close(super().forward(x, batch, rotate, kv_cache, plan), batch)
+
+    def pass_on(
+        self,
+        x: Tensor,
+        added: Tensor | None,
+        batch: ForwardBatch,
+        rotate: Rotation,
+        kv_cache: KVCache,
+        plan: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        x, added = super().pass_on(x, added, batch, rotate, kv_cache, plan)
+        return self.close(x if added is None else x + added, batch), None
+
+    def close(self, x: Tensor, batch: ForwardBatch) -> Tensor:  # noqa: ARG002
+        scaled: Tensor = self.layer_scale(x)
+        return scaled
 
 
 class ParallelBlock(Block):
@@ -197,7 +231,7 @@ class PostNormBlock(Block):
 
 
 def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> Block:
-    kind = Block
+    kind = Block if part.layer_scale is None else ClosingBlock
     if part.is_parallel:
         kind = ParallelBlock if part.mlp_norm else SharedNormBlock
     if part.norms_stream:

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from thirdeye.model.config import Activation, Norm
-from thirdeye.model.declare.block import AttentionPart
+from thirdeye.model.declare.block import AttentionPart, LayerScalePart
 from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import LinearPart, NormPart, TablePart
 from thirdeye.model.declare.states import DeltaNetPart, ShortConvPart, StatePart
@@ -17,6 +17,7 @@ from thirdeye.model.parts.fused import (
     FusedRMSNorm,
     FusedSelfAttention,
     NativeLayerNorm,
+    NativeLayerScale,
     NativeMLP,
 )
 from thirdeye.model.parts.fused_experts import FusedExperts, NativeExperts
@@ -26,6 +27,7 @@ from thirdeye.model.parts.layers import (
     Embedding,
     GatedMLP,
     LayerNorm,
+    LayerScale,
     NoNorm,
     RMSNorm,
     Scaled,
@@ -56,6 +58,13 @@ def make_post_norm(part: NormPart | None, scale: float, where: Placement) -> nn.
     if part is not None:
         return make_norm(part, where)
     return nn.Identity() if scale == 1 else Scaled(scale)
+
+
+def make_layer_scale(part: LayerScalePart | None, where: Placement) -> nn.Module:
+    """What is done to the stream behind a layer: nothing, in most."""
+    if part is None:
+        return nn.Identity()
+    return NativeLayerScale(where) if where.native else LayerScale(where)
 
 
 def make_embedding(part: TablePart, where: Placement) -> Embedding:

@@ -104,6 +104,20 @@ class HeadNorm(nn.Module):
         return normed.to(x.dtype).flatten(1)
 
 
+class ValueNorm(nn.Module):
+    """An RMSNorm over each value's channels, without a weight (Gemma 4)."""
+
+    def __init__(self, eps: float) -> None:
+        super().__init__()
+        self._eps = eps
+
+    def forward(self, value: Tensor) -> Tensor:
+        """[T, num_kv_heads, head_dim] -> the same, normed."""
+        wide = value.float()
+        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self._eps)
+        return (wide * scale).to(value.dtype)
+
+
 class Sinks(nn.Module):
     """A learned score a head, see `AttentionSpec`."""
 
@@ -125,8 +139,8 @@ class SelfAttention(nn.Module):
         self.layer = layer
         self.backend = backend
         self.spec, self.head_dim = part.spec, part.head_dim
-        self.num_heads = part.num_heads // where.ranks.size
-        self.num_kv_heads = part.num_kv_heads // where.ranks.size
+        self.layout = part.layout(where.ranks.size)
+        self.num_heads, self.num_kv_heads = self.layout.num_heads, self.layout.num_kv_heads
         self.qkv = make_linear(part.qkv, where)
         self.clip = nn.Identity() if part.clip is None else Clip(part.clip)
         norms = part.qk_norm
@@ -137,6 +151,7 @@ class SelfAttention(nn.Module):
         self.wide_qk_norm = WideQKNorm(wide, where) if wide else nn.Identity()
         by_head = part.head_qk_norm
         self.head_qk_norm = HeadQKNorm(by_head, where) if by_head else nn.Identity()
+        self.value_norm = ValueNorm(part.value_eps) if part.value_eps else nn.Identity()
         self.sink_scores: Tensor | None = None
         if part.sinks:
             self.sinks = Sinks(self.num_heads, where)
@@ -199,10 +214,10 @@ class SelfAttention(nn.Module):
         return turned
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Queries and keys [T, heads, head_dim] as they are projected, and values."""
-        qkv = self.normed(x).view(len(x), -1, self.head_dim)
-        query_key, value = qkv.tensor_split([self.num_heads + self.num_kv_heads], dim=1)
-        return query_key, value
+        """Queries and keys [T, heads, head_dim] as they are projected, and values as kept."""
+        heads = self.normed(x).view(len(x), -1, self.head_dim)
+        query_key = heads[:, : self.num_heads + self.num_kv_heads]
+        return query_key, self.value_norm(heads[:, self.layout.first_value :])
 
 
 def ungated(mixed: Tensor, x: Tensor) -> Tensor:  # noqa: ARG001

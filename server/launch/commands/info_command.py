@@ -166,10 +166,12 @@ def rope_line(config: ModelConfig) -> str:
     """How tokens know where they are; which layers do it otherwise is told by number."""
     if config.has_learned_positions:
         return "learned"
-    specs = [config.attention_of(layer) for layer in config.attending_layers]
-    if any(spec.alibi is not None for spec in specs):
+    layers = config.attending_layers
+    if any(config.attention_of(layer).alibi is not None for layer in layers):
         return "none, but ALiBi"
-    counts = Counter(rope_words(spec.rope, config.head_dim) for spec in specs)
+    counts = Counter(
+        rope_words(config.attention_of(layer).rope, config.head_dim_of(layer)) for layer in layers
+    )
     return "; ".join(f"{words}{of_layers(count, config)}" for words, count in counts.most_common())
 
 
@@ -181,6 +183,8 @@ def rope_words(rope: RopeConfig | None, head_dim: int) -> str:
         line += f", {rope.dim} of {head_dim} channels"
     if rope.scaling is not None:
         line += f", {rope.scaling.kind} times {rope.scaling.factor:g}"
+        if rope.scaling.num_pairs:
+            line += f", {2 * rope.scaling.num_pairs} of {head_dim} channels"
     return line
 
 
@@ -197,16 +201,13 @@ def of_layers(count: int, config: ModelConfig) -> str:
 
 def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    heads = f"{config.num_heads} of {config.head_dim}"
-    if config.num_kv_heads != config.num_heads:
-        heads += f", sharing {config.num_kv_heads} key-value heads"
     rows = {
         "architecture": config.architecture,
         "context": f"{config.max_position_embeddings:,} tokens",
         "vocabulary": f"{config.vocab_size:,} tokens",
         "layers": str(config.num_hidden_layers),
         "residual stream": f"{config.hidden_size} wide",
-        "attention heads": heads + of_layers(config.num_attention_layers, config),
+        "attention heads": heads_line(config),
         **state_rows(config),
         "positions": rope_line(config),
         "windows": window_line(config),
@@ -217,6 +218,20 @@ def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
     for name, value in (rows | more).items():
         table.add_row(name, value)
     return table
+
+
+def heads_line(config: ModelConfig) -> str:
+    """Layers may differ in their heads."""
+    counts = Counter(heads_words(config, layer) for layer in config.attending_layers)
+    return "; ".join(f"{words}{of_layers(count, config)}" for words, count in counts.most_common())
+
+
+def heads_words(config: ModelConfig, layer: int) -> str:
+    num_kv_heads = config.num_kv_heads_of(layer)
+    line = f"{config.num_heads} of {config.head_dim_of(layer)}"
+    if num_kv_heads != config.num_heads:
+        line += f", sharing {num_kv_heads} key-value heads"
+    return line
 
 
 def state_rows(config: ModelConfig) -> dict[str, str]:

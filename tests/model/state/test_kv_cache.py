@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from tests.model.tiny import CPU, GPT2, LLAMA, make_cache
+from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache
+from thirdeye.model.config import AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache, kv_bytes_per_block
 from thirdeye.server.bench.model_shapes import SMOLLM2_135M
 
@@ -27,8 +28,18 @@ def test_write_lands_in_its_slots() -> None:
 def test_shapes() -> None:
     """What attention backends are promised."""
     cache = make_cache(LLAMA, num_blocks=6, block_size=4)
-    assert cache.keys.shape == cache.values.shape == (2, 6, 4, 2, 8)
+    assert len(cache.keys) == len(cache.values) == 2
     assert all(tensor.shape == (6, 4, 2, 8) for tensor in cache.layer(0))
+
+
+def test_layers_differ_in_their_heads() -> None:
+    """Each keeps what its own heads need, and no more."""
+    wide = AttentionSpec(head_dim=24, num_kv_heads=1)
+    config = change(LLAMA, attention=(AttentionSpec(), wide))
+    cache = make_cache(config, num_blocks=6, block_size=4)
+    assert [keys.shape for keys in cache.keys] == [(6, 4, 2, 8), (6, 4, 1, 24)]
+    assert kv_bytes_per_block(config, 4, torch.float32) == 2 * 4 * (2 * 8 + 24) * 4
+    assert kv_bytes_per_block(config, 4, torch.int8) == 2 * 4 * (2 * 8 + 24 + 3 * 4)
 
 
 def test_bytes_per_block_is_what_is_allocated() -> None:
@@ -36,7 +47,7 @@ def test_bytes_per_block_is_what_is_allocated() -> None:
     for config in (LLAMA, GPT2):
         for dtype in (torch.float32, torch.bfloat16):
             cache = KVCache(config, 5, 16, dtype, CPU)
-            total = cache.keys.nbytes + cache.values.nbytes
+            total = sum(tensor.nbytes for tensor in cache.keys + cache.values)
             assert kv_bytes_per_block(config, 16, dtype) * 5 == total
 
 
@@ -44,7 +55,7 @@ def test_an_empty_cache_takes_no_memory() -> None:
     """A gibibyte of cache is set aside at start and used by few: only what is written counts."""
     before = resident()
     cache = KVCache(SMOLLM2_135M, 2048, 16, torch.float32, CPU)
-    size = cache.keys.nbytes + cache.values.nbytes
+    size = sum(tensor.nbytes for tensor in cache.keys + cache.values)
     assert size > 1 << 30
     assert resident() - before < size // 10
 
