@@ -35,6 +35,11 @@ UNTOLD = {
     ("tools", "invalid_value"),  # without messages
     ("tool_choice", "invalid_value"),  # without tools, or of another name
     ("parallel_tool_calls", "invalid_value"),  # without tools
+    ("functions.name", "invalid_value"),  # not unique
+    ("function_call", "invalid_value"),  # of another name
+    ("messages.role", "invalid_value"),  # a function's result without a call before it
+    ("messages.function_call", "invalid_value"),  # beside tool_calls
+    ("penalize_newline", "unsupported_value"),  # false beside a penalty
     ("input", "context_length_exceeded"),
     ("input", "array_below_min_length"),  # all its items are of kinds that are left out
     ("max_output_tokens", "integer_above_max_value"),
@@ -77,6 +82,7 @@ UNTOLD_MESSAGES = (
     ".parameters",
     "'top_logprobs' needs",
     "needs the chat template",
+    "'options.penalize_newline' must be true beside a penalty",
     "'tools' needs 'messages'",
     "'messages' must not end with a call",
     "must equal 'model' when both are given",

@@ -20,6 +20,7 @@ from thirdeye.server.api.anthropic.anthropic_tools import (
     left_out_tools,
 )
 from thirdeye.server.api.anthropic.events import MessagesFormat, framing_of
+from thirdeye.server.api.field_rules.renamed_fields import FieldNames
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.respond import respond
@@ -27,7 +28,7 @@ from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.error_envelope import MESSAGES_PATH
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
-from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
+from thirdeye.server.api.openai.as_chat import count_as_chat, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.state.context import Context
 
