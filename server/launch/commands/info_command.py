@@ -134,12 +134,12 @@ def file_sizes(checkpoint: Checkpoint) -> FileSizes | None:
     if not any(name in MULTIPLIED for name in checkpoint.tensor_formats()):
         return None
     sizes = checkpoint.tensor_sizes()
-    tables = [
-        size
-        for name, size in sizes.items()
-        if any(target.name == "embed_tokens.weight" for target in checkpoint.targets(name) or [])
-    ]
-    return FileSizes(sum(tables), sum(sizes.values()) - sum(tables))
+    tables = dict.fromkeys(("embed_tokens.weight", "layer_inputs.table.weight"), 0)
+    for name, size in sizes.items():
+        for target in checkpoint.targets(name) or []:
+            if target.name in tables:
+                tables[target.name] += size
+    return FileSizes(tables["embed_tokens.weight"], sum(sizes.values()) - sum(tables.values()))
 
 
 def memory_table(config: ModelConfig, sizes: FileSizes | None) -> Table:
@@ -227,9 +227,12 @@ def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
 
 
 def heads_line(config: ModelConfig) -> str:
-    """Layers may differ in their heads."""
+    """Layers may differ in their heads, and read others' keys and values."""
     counts = Counter(heads_words(config, layer) for layer in config.attending_layers)
-    return "; ".join(f"{words}{of_layers(count, config)}" for words, count in counts.most_common())
+    lines = [f"{words}{of_layers(count, config)}" for words, count in counts.most_common()]
+    if num_reading := len(config.attending_layers) - len(config.keeping_layers):
+        lines.append(f"the last {num_reading} read the keys and values of layers before")
+    return "; ".join(lines)
 
 
 def heads_words(config: ModelConfig, layer: int) -> str:
@@ -252,7 +255,10 @@ def state_rows(config: ModelConfig) -> dict[str, str]:
 def mlp_rows(config: ModelConfig) -> dict[str, str]:
     """Of the MLP that all tokens take, where there is one, and of experts."""
     kind = config.activation.value + (", gated" if config.gated_mlp else "")
-    rows = {"MLP": f"{config.intermediate_size} wide, {kind}"}
+    counts = Counter(config.mlp_size_of(layer) for layer in config.mlp_layers)
+    sizes = [f"{size}{of_layers(n, config)}" for size, n in counts.most_common()]
+    width = " and ".join(sizes) if config.mlp_sizes else str(config.intermediate_size)
+    rows = {"MLP": f"{width} wide, {kind}"}
     total = len(config.mlp_layers)
     if (spec := config.experts) is None:
         return {"MLP": rows["MLP"] + of_layers(total, config)}
