@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import anyio
 
+from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter
 from thirdeye.server.api.field_rules.renamed_fields import FieldNames, renamed_path
 from thirdeye.server.api.generation.engine_errors import coded_failure
 from thirdeye.server.api.generation.request_rules import TokenLimit
@@ -54,6 +55,11 @@ class Generation:
     limit: TokenLimit | None = None  # what the caller said of the answer's tokens
     ignored: Sequence[str] = ()  # what the request asked for and the answer does not have
     warnings: Sequence[str] = ()  # what the caller may not know of the prompt
+    adapter: LoadedAdapter | None = None  # that `model` is the name of
+
+    def fingerprint(self, of_model: str) -> str:
+        """Of the weights that answer: an adapter's beside the model's."""
+        return f"{of_model}-{self.adapter.fingerprint[:8]}" if self.adapter else of_model
 
     @property
     def size(self) -> int:

@@ -91,7 +91,7 @@ def head_of(generation: Generation, kind: str, fingerprint: str, tier: str | Non
         object=kind,
         created=generation.created,
         model=generation.model,
-        system_fingerprint=fingerprint,
+        system_fingerprint=generation.fingerprint(fingerprint),
         service_tier=or_unset(tier),
     )
 

@@ -37,7 +37,10 @@ SHARED: dict[str, str] = {
     "include_reasoning_logprobs": "Logprobs of the thoughts too, in 'logprobs.reasoning_content'.",
     "include_stop_str_in_output": "The stop string that matched is part of the text.",
     "json_schema": "llama.cpp's 'structured_outputs.json'.",
+    "load_inplace": "True: takes the place of one that has the name.",
     "logit_bias": "Token id -> a number -100..100 added to its logit.",
+    "lora_name": "What requests say in 'model'.",
+    "lora_path": "Its folder, below '--lora-dir' or as '--lora' has it.",
     "max_completion_tokens": (
         "The longest answer; without it and with -1, the room beside the prompt, which it "
         "is lowered to."

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from thirdeye.server.api.admin.adapter_routes import LoadAdapterRequest, UnloadAdapterRequest
 from thirdeye.server.api.anthropic.schema import CountTokensRequest, MessagesRequest
 from thirdeye.server.api.http.documented import SCHEMAS
 from thirdeye.server.api.introspection.inspect_request import InspectRequest, VocabularyRequest
@@ -54,6 +55,8 @@ REQUESTS: tuple[type[Strict], ...] = (
     InspectRequest,
     VocabularyRequest,
     VerifyRequest,
+    LoadAdapterRequest,
+    UnloadAdapterRequest,
 )
 
 

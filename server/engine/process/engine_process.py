@@ -28,12 +28,14 @@ from thirdeye.server.engine.process.messages import (
     FromEngine,
     Hello,
     Inspect,
+    LoadAdapter,
     Progress,
     Ready,
     ResetPrefixCache,
     Stop,
     ToEngine,
     Uninspect,
+    UnloadAdapter,
     Unwatch,
     Watch,
 )
@@ -143,6 +145,8 @@ def _read_commands(sock: socket.socket, frames: FrameReader[ToEngine], inbox: In
                     | Watch()
                     | Unwatch()
                     | ResetPrefixCache()
+                    | LoadAdapter()
+                    | UnloadAdapter()
                     | Stop()
                 ) as command:
                     inbox.put(command)

@@ -141,7 +141,12 @@ def responses_of(config: ApiConfig) -> dict[str, Any]:
 
 ALLOWED = {
     "inspect": ["get /v1/timeline", "post /v1/inspect", "post /v1/inspect/vocabulary"],
-    "operate": ["get /metrics", "post /reset_prefix_cache"],
+    "operate": [
+        "get /metrics",
+        "post /reset_prefix_cache",
+        "post /v1/load_lora_adapter",
+        "post /v1/unload_lora_adapter",
+    ],
 }
 
 
