@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
 from thirdeye.model.parts.self_attention import QKNorm
 from thirdeye.model.state.kv_fp8 import ScaledCache, parts
 
@@ -50,7 +51,9 @@ def rope_kv_kernel(
     NUM_HEADS: tl.constexpr, NUM_KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
     HALF: tl.constexpr, HAS_NORM: tl.constexpr, NORM_IS_LAST: tl.constexpr,
     BLOCK_D: tl.constexpr, HAS_SCALES: tl.constexpr, SCALES_QUERY: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    begin(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     channels = tl.arange(0, BLOCK_D)
@@ -135,6 +138,6 @@ def rope_and_write(
             HALF=cos.shape[-1], HAS_NORM=norms is not None,
             NORM_IS_LAST=norms is not None and norms.is_last, SCALES_QUERY=query_scale is not None,
             BLOCK_D=triton.next_power_of_2(head_dim), HAS_SCALES=key_exponents is not None,
-            num_warps=1,
+            num_warps=1, **launch_options(qkv.device),
         )  # fmt: skip
     return query

@@ -196,7 +196,7 @@ class PostNormBlock(Block):
         return x, None
 
 
-def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> Block:
+def block_kind(part: BlockPart) -> type[Block]:
     kind = Block
     if part.is_parallel:
         kind = ParallelBlock if part.mlp_norm else SharedNormBlock
@@ -208,4 +208,8 @@ def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> B
         kind = LoneMixerBlock
     if part.attention is None:
         kind = LoneMLPBlock
-    return kind(part, index, backend, where)
+    return kind
+
+
+def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> Block:
+    return block_kind(part)(part, index, backend, where)

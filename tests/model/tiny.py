@@ -92,6 +92,7 @@ def unfinished_model(
     quantize: str = "none",
     is_fused: bool = False,
     native: Library | None = None,
+    is_deterministic: bool = False,
 ) -> Transformer:
     """The same before its linear layers pack their weights away."""
     backend = attention or (NativeAttention(native) if native else BlockedAttention())
@@ -103,6 +104,7 @@ def unfinished_model(
         quantize=quantize,
         is_fused=is_fused,
         native=native,
+        is_deterministic=is_deterministic,
     )
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
