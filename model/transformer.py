@@ -11,6 +11,7 @@ asks what model it is. The model knows token ids and slots, not requests: which 
 is the engine's business.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from thirdeye.model.linear.choose_method import choose_head
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.loading.load_tensors import expected_tensors, load_tensor
 from thirdeye.model.loading.widen import choose_widen
+from thirdeye.model.lora.adapter_table import AdapterTable
 from thirdeye.model.native.library import Library
 from thirdeye.model.parallel.parallel_linear import VocabParallelTiedLinear, make_linear
 from thirdeye.model.parallel.shares import ALONE, Ranks, rank_config
@@ -39,6 +41,7 @@ from thirdeye.model.parts.choose_parts import (
     make_pre_norm,
     make_projection,
 )
+from thirdeye.model.parts.layer_inputs import LayerInputs
 from thirdeye.model.parts.layers import LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
@@ -62,11 +65,13 @@ class Transformer(nn.Module):
         ranks: Ranks = ALONE,
         is_deterministic: bool = False,
         context: int | None = None,
+        max_adapters: int = 0,
     ) -> None:
         """`is_fused`: with kernels of our own between the matrix products; None: on a GPU.
         `native`: those compiled for this CPU. `is_deterministic`: a token's bits shall not depend
         on its company; on a CPU they never do. `context`: the longest text that it will be asked
         for, by which some rotary positions are scaled; None: the longest that it is made for.
+        `max_adapters`: as many low-rank adapters can be loaded at once.
 
         With other `ranks` this is one's share of the model: it takes the same tensors and the same
         batches as theirs, and gives the same logits.
@@ -81,17 +86,20 @@ class Transformer(nn.Module):
             ranks=ranks,
             is_deterministic=is_deterministic,
         )
-        rank_config(config, ranks.size)  # raises ValueError if it cannot be dealt out
+        own = rank_config(config, ranks.size)  # raises ValueError if it cannot be dealt out
         self.config, self.ranks = config, ranks
         self._widen = choose_widen(native)
         self.backend = attention
-        self.layer_kinds = LayerKinds(config, attention, where, context)
+        self.layer_kinds = LayerKinds(own, attention, where, context)
         part = transformer_part(config)
         self.embed_tokens = make_embedding(part.embed_tokens, where)
         self.project_in = make_projection(part.project_in, where)
         self.embed_norm = make_norm(part.embed_norm, where) if part.embed_norm else nn.Identity()
         positions = part.embed_positions
         self.embed_positions = LearnedPositions(positions, where) if positions else NoPositions()
+        inputs = part.layer_inputs
+        self.layer_inputs = LayerInputs(inputs, where) if inputs else None
+        self._informed = self._with_layer_inputs if inputs else without_layer_inputs
         make = make_fused_block if where.is_fused else make_block
         self.blocks = nn.ModuleList(
             make(block, config.index_of_its_kind(layer), backend, where)
@@ -101,6 +109,11 @@ class Transformer(nn.Module):
         )
         self.tape = FastPath("tape")
         walk = self._passing_on if where.is_fused else self._one_by_one
+        self.adapters: AdapterTable | None = None
+        if max_adapters:
+            self.adapters = AdapterTable(config, max_adapters, where)
+            self.adapters.adapt(self)
+            walk = self.adapters.around(walk)
         self._through_blocks = tape_blocks(walk, where, attention, self.tape)
         self.final_norm = make_pre_norm(part.final_norm, where)
         self.project_out = make_projection(part.project_out, where)
@@ -131,7 +144,15 @@ class Transformer(nn.Module):
         plans = self.layer_kinds.plans(batch, kv_cache)
         rotations = self.layer_kinds.rotations(batch.positions)
         x = self.embed(batch.input_ids, batch.positions)
-        return self._through_blocks(x, batch, rotations, kv_cache, plans)
+        return self._through_blocks(x, self._informed(batch, x), rotations, kv_cache, plans)
+
+    def _with_layer_inputs(self, batch: ForwardBatch, x: Tensor) -> ForwardBatch:
+        return replace(batch, layer_inputs=self.layer_inputs_of(batch.input_ids, x))
+
+    def layer_inputs_of(self, input_ids: Tensor, x: Tensor) -> Tensor | None:
+        """What each layer is told of these tokens [T], whose vectors are x [T, hidden_size]:
+        [num_layers, T, size]; None: nothing."""
+        return None if self.layer_inputs is None else self.layer_inputs(input_ids, x)
 
     def embed(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         """ids and positions [T] -> the residual stream before the first block, [T, hidden_size]."""
@@ -205,5 +226,12 @@ class Transformer(nn.Module):
 
     def shrink_table(self) -> None:
         """Bring the embeddings into their final form, when the head has no more need of them."""
+        if self.layer_inputs is not None:
+            self.layer_inputs.table.shrink()
         if not (isinstance(self.lm_head, TiedLinear) and self.lm_head.reads_table):
             self.embed_tokens.shrink()
+
+
+def without_layer_inputs(batch: ForwardBatch, x: Tensor) -> ForwardBatch:  # noqa: ARG001
+    """Of most models, whose layers read the stream alone."""
+    return batch

@@ -1,4 +1,4 @@
-"""`thirdeye inspect`: a text through the served model, as a table; as JSON and as a picture too."""
+"""`thirdeye inspect`: a text through the served model: a table, JSON, picture, notebook."""
 
 import json
 import math
@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from thirdeye.clients.client import Client
 from thirdeye.clients.errors import ConnectionFailed, ThirdeyeError
+from thirdeye.clients.inspection.inspect_notebook import write_notebook
 from thirdeye.clients.terminal.reasons import in_options, no_server
 from thirdeye.clients.terminal.screen import printable
 from thirdeye.clients.types import Inspection
@@ -26,11 +27,13 @@ def run_inspect(
     sweep: str | None = None,
     json_file: Path | None = None,
     png_file: Path | None = None,
+    notebook_file: Path | None = None,
     stdout: TextIO | None = None,
     stderr: TextIO | None = None,
 ) -> int:
     """Prints what the model makes of the text; the exit code. `sweep`: what is switched off, one
-    after the other (`heads`, `mlps`, ...). The files get the whole answer, and a picture of it."""
+    after the other (`heads`, `mlps`, ...). The files get the whole answer, a picture of it, and
+    what asks for it in Jupyter."""
     out, err = stdout or sys.stdout, stderr or sys.stderr
     try:
         if png_file is not None:
@@ -53,6 +56,8 @@ def run_inspect(
             from thirdeye.clients.inspection.inspect_picture import draw  # noqa: PLC0415
 
             draw(read, swept, png_file)
+        if notebook_file is not None:
+            write_notebook(notebook_file, text, client.target.base_url, model, compare, sweep)
         return 0
     except ConnectionFailed:
         print(no_server(base_url), file=err)

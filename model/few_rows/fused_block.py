@@ -54,7 +54,7 @@ class FusedBlock(Block):
         kv_cache: KVCache,
         plan: Any,
     ) -> Parted:
-        if len(x) > FEW_ROWS:
+        if len(x) > FEW_ROWS or batch.adapter_slots is not None:  # these add to single products
             return super().pass_on(x, added, batch, rotate, kv_cache, plan)
         x, added = self._attend_few(x, added, batch, rotate, kv_cache, plan)
         return self._think_few(x, added)

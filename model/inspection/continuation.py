@@ -28,7 +28,7 @@ def continued(
     num_blocks = -(-num_tokens // BLOCK_SIZE)
     dtype = kv_dtype or model.embed_text(input_ids[:1]).dtype
     own = rank_config(model.config, model.ranks.size)
-    cache = make_kv_cache(own, num_blocks, BLOCK_SIZE, dtype, input_ids.device)
+    cache = make_kv_cache(own, num_blocks, BLOCK_SIZE, dtype, input_ids.device, num_states=1)
     resid = torch.empty(0)
     for trace in trace_layers(model, input_ids, max_rows, kv_dtype, edits, cache, num_tokens):
         yield

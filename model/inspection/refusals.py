@@ -2,10 +2,11 @@
 
 from thirdeye.model.config import ModelConfig
 
-HEADS_ALONE = (  # what takes a layer's attention for the sum of its heads, and all that edits it
+HEADS_ALONE = (  # what takes a layer's attention for the sum of its heads
     *("q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms"),
-    *("attribution", "head_scores", "interventions", "sweep", "continue"),
+    *("attribution", "head_scores"),
 )
+EDITS = ("interventions", "sweep", "continue")
 
 
 def refusals(config: ModelConfig) -> dict[str, str]:
@@ -20,9 +21,30 @@ def refusals(config: ModelConfig) -> dict[str, str]:
     if config.state is not None or config.attention_gate:
         why = "some of this model's layers keep a state, or gate what their heads have seen"
         found |= dict.fromkeys(HEADS_ALONE, why)
+    if len(set(config.kv_shapes)) > 1:
+        why = "this model's layers differ in the number or the size of their heads"
+        found |= dict.fromkeys(HEADS_ALONE + EDITS, why)
+    if config.layer_input_size or config.keeping_layers != config.attending_layers:
+        why = "some of this model's layers read another's keys, or are told more than the stream"
+        found |= dict.fromkeys(HEADS_ALONE + EDITS, why)
+    if config.layer_scale:
+        found["attribution"] = "this model scales its stream behind each layer, so that is no sum"
     if config.lone_mlps:
-        found |= dict.fromkeys(("neurons", "neuron"), "some of this model's layers have no MLP")
+        found.setdefault("neurons", "some of this model's layers have no MLP")
     if config.norms_stream:
         why = "this model norms its stream after each addition, so that is no sum"
         found["attribution"] = why
     return found
+
+
+def absent_points(config: ModelConfig) -> dict[str, frozenset[int]]:
+    """The points of `edits.py` that not every layer has -> the layers without it."""
+    layers = frozenset(range(config.num_hidden_layers))
+    headless = layers.difference(config.attending_layers)
+    thoughtless = layers.difference(config.mlp_layers)
+    absent = {
+        **dict.fromkeys(("head", "pattern", "kv_head"), headless),
+        "attn_out": frozenset(config.lone_mlps),
+        **dict.fromkeys(("neuron", "mlp_out"), thoughtless),
+    }
+    return {at: without for at, without in absent.items() if without}

@@ -24,7 +24,7 @@ from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.states.delta_kernel import SigmoidMulKernel
 from thirdeye.model.parts.activations import XIELU
-from thirdeye.model.parts.layers import MLP, GatedMLP, LayerNorm, RMSNorm
+from thirdeye.model.parts.layers import MLP, GatedMLP, LayerNorm, LayerScale, RMSNorm
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.parts.self_attention import HeadQKNorm, QKNorm, SelfAttention, WideQKNorm
 from thirdeye.model.placement import Placement
@@ -78,6 +78,19 @@ class NativeXIELU(XIELU):
     def forward(self, x: Tensor) -> Tensor:
         self._numbers = self._numbers or tuple(n.item() for n in self.numbers())
         return self._kernel(x, *self._numbers)
+
+
+class NativeLayerScale(LayerScale):
+    """`LayerScale` by a number that no step has to look up; a CPU's alone."""
+
+    def __init__(self, where: Placement) -> None:
+        super().__init__(where)
+        self._factor: float | None = None  # known when the weights are
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._factor is None:
+            self._factor = self.weight.item()
+        return x * self._factor
 
 
 class NativeMLP(MLP):
@@ -172,4 +185,5 @@ class FusedSelfAttention(SelfAttention):
             *caches,
             norms,
             rotate.query_scale,
+            self.layout,
         )

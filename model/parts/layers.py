@@ -100,6 +100,17 @@ class Scaled(nn.Module):
         return x * self.factor
 
 
+class LayerScale(nn.Module):
+    """x times one learned number: of the stream behind a layer (Gemma 4)."""
+
+    def __init__(self, where: Placement) -> None:
+        super().__init__()
+        self.weight = where.empty(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+
 class SoftCap(nn.Module):
     """cap * tanh(x / cap): about x where it is small, and never beyond the cap."""
 

@@ -145,11 +145,16 @@ def inspect_text(
     png_file: Annotated[
         Path | None, typer.Option("--png", metavar="FILE", help="Draw it (needs matplotlib).")
     ] = None,
+    notebook_file: Annotated[
+        Path | None,
+        typer.Option("--notebook", metavar="FILE", help="Write what asks for it in Jupyter."),
+    ] = None,
 ) -> None:
     """Look into a text with a running server: surprisal, next token, what its logit is made of."""
     from thirdeye.clients.inspection.inspect_command import run_inspect
 
-    raise typer.Exit(run_inspect(text, url, api_key, model, compare, sweep, json_file, png_file))
+    files = (json_file, png_file, notebook_file)
+    raise typer.Exit(run_inspect(text, url, api_key, model, compare, sweep, *files))
 
 
 @app.command(cls=GroupedCommand)

@@ -66,7 +66,7 @@ Of a layer with experts a token takes those that its router chooses; each expert
 once a step. On a CPU they are kept as `--quantize` says, on a GPU in the model's own precision.
 
 Rotary positions may be of the kinds {kinds}; in Hunyuan also
-of NTK by `alpha`. A scaling that
+of NTK by `alpha`, in Gemma 4 `proportional`. A scaling that
 depends on the text's length is fixed once for all texts, by the context that is served
 (`--max-model-len`, else the model's own), since cached keys must stay comparable: with LongRoPE the
 long factors hold where that is longer than the original context.

@@ -29,6 +29,7 @@ def load(
     native: Library | None = None,
     quantize: str = "none",
     ranks: Ranks = ALONE,
+    max_adapters: int = 0,
 ) -> Transformer:
     """In fp32; with our kernels if there are any, a CPU's or, `is_fused`, those in triton."""
     checkpoint = open_checkpoint(path)
@@ -41,6 +42,7 @@ def load(
         is_fused=is_fused,
         native=native,
         ranks=ranks,
+        max_adapters=max_adapters,
     )
     loader = ModelLoader(model)
     load_weights(checkpoint, loader)

@@ -97,7 +97,7 @@ def count(form: ServedForm, batch: int, notes: driver.Notes) -> dict[str, Any]:
         rerun,
     )
     counter = Counter(
-        (*model.parameters(), *model.buffers(), cache.keys, cache.values, state.table)
+        (*model.parameters(), *model.buffers(), *cache.keys, *cache.values, state.table)
     )
     notes.on_launch = lambda name, arguments: counter.note(list(arguments))
     before = len(notes.launches)

@@ -78,9 +78,10 @@ def random_model(
     quantize: str = "none",
     is_fused: bool = False,
     native: Library | None = None,
+    max_adapters: int = 0,
 ) -> Transformer:
     """An fp32 model on the CPU; weights are large enough that logits have clear winners."""
-    model = unfinished_model(config, attention, seed, quantize, is_fused, native)
+    model = unfinished_model(config, attention, seed, quantize, is_fused, native, max_adapters)
     model.finish()
     return model
 
@@ -92,6 +93,7 @@ def unfinished_model(
     quantize: str = "none",
     is_fused: bool = False,
     native: Library | None = None,
+    max_adapters: int = 0,
     is_deterministic: bool = False,
 ) -> Transformer:
     """The same before its linear layers pack their weights away."""
@@ -105,6 +107,7 @@ def unfinished_model(
         is_fused=is_fused,
         native=native,
         is_deterministic=is_deterministic,
+        max_adapters=max_adapters,
     )
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():

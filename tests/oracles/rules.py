@@ -6,6 +6,7 @@ has started when. Nothing here reads the scheduler's ledger, queue order or cloc
 
 from collections import defaultdict
 from collections.abc import Sequence as Seq
+from collections.abc import Set
 
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig
@@ -88,19 +89,27 @@ class Rules:
     # --- turns and shares ---
 
     def check_plan(
-        self, plan: StepPlan, before: Seq[Sequence], head: Sequence | None, pool: BlockPool
+        self,
+        plan: StepPlan,
+        before: Seq[Sequence],
+        head: Sequence | None,
+        pool: BlockPool,
+        late: Set[str] = frozenset(),
     ) -> None:
-        """`before` ran before this step, `head` is next of those that still wait after it."""
+        """`before` ran before this step, `head` is next of those that still wait after it; `late`
+        are those whose mask is not here."""
         self._num_steps += bool(plan.rows)
         assert self._num_steps <= self.max_steps, "somebody starves"
         rows = {row.sequence.request.request_id: row for row in plan.rows}
         old = [s for s in before if s.request.request_id in rows]
         admitted = [row.sequence for row in plan.rows if row.sequence not in before]
         assert self._unready.isdisjoint(rows), "computed before it is ready"
-        self._check_turns(admitted, rows.keys())
+        assert late.isdisjoint(rows), "computed before its mask is here"
+        self._check_turns(admitted, rows.keys() | late)
         self._check_budget(plan, old, admitted)
-        if head is not None and len(old) == len(before) and not admitted:
-            self._check_turned_away(plan, head, old, pool)
+        num_late = sum(s.request.request_id in late for s in before if s.block_table)
+        if head is not None and len(old) + num_late == len(before) and not admitted:
+            self._check_turned_away(plan, head, old, pool, num_late)
         self._count(plan)
 
     def _check_turns(self, admitted: list[Sequence], scheduled: Seq[str] | set[str]) -> None:
@@ -178,16 +187,16 @@ class Rules:
         return spare // 2**num_unfinished - num_taken
 
     def _check_turned_away(
-        self, plan: StepPlan, head: Sequence, old: list[Sequence], pool: BlockPool
+        self, plan: StepPlan, head: Sequence, old: list[Sequence], pool: BlockPool, num_late: int
     ) -> None:
         """Nobody was let in: there must have been no row, no token or no block for the next."""
         given = {row.sequence: row.num_scheduled_tokens for row in plan.rows}
         needed = {s: s.num_uncomputed_tokens for s in old}
         num_unfinished = sum(given[s] < needed[s] for s in old)
         num_taken = sum(needed[s] - 1 for s in old if given[s] >= needed[s])
-        has_row = len(old) < self._config.max_num_seqs
+        has_row = len(old) + num_late < self._config.max_num_seqs
         has_token = self._left(old, num_unfinished, num_taken) > 0
-        num_blocks = pool.num_blocks_for(len(head.token_ids)) + len(old)
+        num_blocks = pool.num_blocks_for(len(head.token_ids)) + len(old) + num_late
         is_plain = self._config.admission is Admission.PREEMPT
         has_blocks = is_plain and num_blocks <= pool.num_free
         assert not (has_row and has_token and has_blocks), "it is turned away for nothing"

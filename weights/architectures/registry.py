@@ -22,6 +22,7 @@ from thirdeye.weights.architectures.experts.qwen3_moe import QWEN3_MOE
 from thirdeye.weights.architectures.gemma.gemma import GEMMA
 from thirdeye.weights.architectures.gemma.gemma2 import GEMMA2
 from thirdeye.weights.architectures.gemma.gemma3 import GEMMA3
+from thirdeye.weights.architectures.gemma.gemma4 import GEMMA4
 from thirdeye.weights.architectures.llama.arcee import ARCEE
 from thirdeye.weights.architectures.llama.cwm import CWM
 from thirdeye.weights.architectures.llama.ernie import ERNIE4_5
@@ -65,6 +66,7 @@ ARCHITECTURES = (
     GEMMA,
     GEMMA2,
     GEMMA3,
+    GEMMA4,
     PHI3,
     SMOLLM3,
     GRANITE,
@@ -133,3 +135,10 @@ def _find(known: dict[str, Architecture], fields: Fields, key: str) -> Architect
             key, f"'{name:.60}' is not supported; supported are {supported}.{nearest}"
         )
     return known[name]
+
+
+def by_architecture(name: str) -> Architecture:
+    """Of a `ModelConfig`: whatever file it came from. Raises KeyError."""
+    found = {name: one for one in ARCHITECTURES for name in one.gguf_architectures}
+    found |= {name: one for one in ARCHITECTURES for name in one.model_types}
+    return found[name]

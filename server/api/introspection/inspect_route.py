@@ -64,7 +64,7 @@ def inspect_routes(context: Context) -> APIRouter:
     async def inspect(request: Request) -> Response:
         engine, model = context.state.serving()
         body = await context.bodies.read(request, InspectRequest)
-        model.check_name(body.model)
+        model.check_base(body.model)
         ids = await encode_text(body, model)
         lifetime = lifetime_of(request)
         check_level(context.config.inspect, body)

@@ -104,7 +104,8 @@ def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:
         "num_singles": torch.tensor([batch.num_singles], device=batch.input_ids.device),
         "state_spans": batch.positions[:0] if batch.state_spans is None else batch.state_spans,
     }
-    names = [field.name for field in dataclasses.fields(batch)]
+    assert batch.adapter_slots is None, "adapters are not dealt out to ranks"
+    names = [field.name for field in dataclasses.fields(batch) if field.name != "adapter_slots"]
     fields = [instead[name] if name in instead else getattr(batch, name) for name in names]
     data = torch.cat([field.flatten().to(torch.int32) for field in fields]).cpu()
     return Compute([field.numel() for field in fields], data.numpy().tobytes(), has_hidden)

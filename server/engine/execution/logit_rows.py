@@ -14,7 +14,7 @@ from itertools import count, repeat
 
 from thirdeye.server.engine.interface.history import Sample
 from thirdeye.server.engine.sampling.logits_processors import is_processed
-from thirdeye.server.engine.scheduling.speculator import histories
+from thirdeye.server.engine.scheduling.speculation.speculator import histories
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
 

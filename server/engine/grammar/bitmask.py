@@ -89,9 +89,9 @@ def unpack(masks: NDArray[np.int32], vocab_size: int) -> Tensor:
 
 
 def is_complete(history: History, new_token_ids: Seq[int]) -> bool:
-    """Whether the new tokens bring a request to the end of its grammar."""
+    """Whether the new tokens bring a request to the end of its grammar, as far as is known."""
     matcher = history.matcher
-    if matcher is None:
+    if matcher is None or matcher.late is not None:
         return False
     try:
         matcher.follow([*answer_of(history), *new_token_ids])

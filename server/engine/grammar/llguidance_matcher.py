@@ -123,6 +123,8 @@ class LLGuidanceCompiler:
 class LLGuidanceMatcher:
     """One answer's walk; see `Matcher`. Going back is cheap, and going on costs the new tokens."""
 
+    late = None
+
     def __init__(self, matcher: LLMatcher, num_words: int) -> None:
         """`num_words` is what llguidance writes of a mask, neither more nor less."""
         self._matcher = matcher

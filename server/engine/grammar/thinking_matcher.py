@@ -11,6 +11,7 @@ looked for in the tokens' bytes, since a model may spell it in other tokens than
 
 import codecs
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import lru_cache
 
 import numpy as np
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from thirdeye.server.engine.interface.grammar_protocol import (
     REFUSED,
     GrammarError,
+    LatePlace,
     Matcher,
     count_equal,
     num_words,
@@ -70,6 +72,7 @@ class ThinkingMatcher:
         self._end_ids = [i for i in end_ids if i < len(vocabulary.tokens)]
         self._close = b"".join(vocabulary.tokens[i] for i in thinking.close_ids)
         self._call_id = thinking.call_id
+        self.late: LatePlace | None = inner.late if inner is not None else None
         self._token_ids: list[int] = []
         self._answer_at: int | None = None  # how many tokens the thinking took, once it is over
         self._known_at = 0  # how many tokens it took to know that
@@ -92,8 +95,13 @@ class ThinkingMatcher:
                 raise GrammarError(REFUSED)
             self._token_ids.append(token_id)
             self._look()
-        if self._answer_at is not None and self._inner is not None:
+        if self._inner is None:
+            return
+        if self._answer_at is not None:
             self._inner.follow(self._token_ids[self._answer_at :])
+        elif self._is_undecided:
+            with suppress(GrammarError):  # met again where it is asked what may follow
+                self._inner.follow(self._token_ids)
 
     def fill(self, mask: NDArray[np.int32]) -> None:
         if self._answer_at is not None:

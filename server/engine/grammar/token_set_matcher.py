@@ -13,6 +13,7 @@ class TokenSetMatcher:
     it, if that is one of them, or with its length."""
 
     is_over = False
+    late = None
 
     def __init__(self, token_ids: Sequence[int], num_words: int) -> None:
         self._token_ids = frozenset(token_ids)

@@ -32,8 +32,23 @@ def count_equal(left: Sequence[int], right: Sequence[int]) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
+class LatePlace(Protocol):
+    """A place that another process looks for, while steps go on."""
+
+    def is_here(self) -> bool:
+        """Whether it is known. Takes in what has arrived; never waits."""
+
+    def fileno(self) -> int:
+        """Readable once there is something to take in."""
+
+
 class Matcher(Protocol):
     """One answer's walk through its grammar."""
+
+    @property
+    def late(self) -> LatePlace | None:
+        """None where `follow` comes to a place; else it asks for one, and all the rest means
+        something once that is here."""
 
     def follow(self, token_ids: Sequence[int]) -> None:
         """Go to the place after `token_ids`, which are the whole answer so far.

@@ -1,37 +1,32 @@
 """The engine's loop: commands in, steps out. The same for a thread and for a process of its own.
 
 While there is work, commands are taken between steps without waiting; without work, the loop sleeps
-on its inbox, and an idle engine costs nothing.
+on its inbox, and on what answers wait for that sit out, and an idle engine costs nothing.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, count
-from queue import Empty, SimpleQueue
+from collections.abc import Callable, Iterable
+from itertools import count
 from typing import assert_never
 
 import msgspec
 
 from thirdeye.server.engine.core.engine_core import EngineCore
+from thirdeye.server.engine.process.inbox import Inbox, Wake
 from thirdeye.server.engine.process.messages import (
     Abort,
     Add,
     Command,
     Inspect,
+    LoadAdapter,
     ResetPrefixCache,
     Step,
     Stop,
     Uninspect,
+    UnloadAdapter,
     Unwatch,
     Watch,
 )
-
-
-class Wake:
-    """Look again: something else than a command has made work."""
-
-
-Inbox = SimpleQueue[Command | Wake]
 
 
 def run_loop(
@@ -45,14 +40,16 @@ def run_loop(
     idle, emitting = Stopwatch(clock), Stopwatch(clock)
     for sequence in count():
         with idle:
-            first = [] if core.has_work else [inbox.get()]
-        is_stopped = execute(core, chain(first, _waiting(inbox)))
+            if not core.has_work:
+                inbox.wait(core.awaited())
+        is_stopped = execute(core, inbox.take())
         outputs = core.step()
         stats = msgspec.structs.replace(
             core.stats(), idle_seconds_total=idle.seconds, emit_seconds_total=emitting.seconds
         )
         with emitting:
-            emit(Step(sequence, outputs, stats, core.records(), core.traces()))
+            told = (core.records(), core.traces(), core.adapter_reports())
+            emit(Step(sequence, outputs, stats, *told))
         if is_stopped:
             return
 
@@ -71,15 +68,6 @@ class Stopwatch:
         self.seconds += self._clock() - self._started
 
 
-def _waiting(inbox: Inbox) -> Iterator[Command | Wake]:
-    """All that is there."""
-    while True:
-        try:
-            yield inbox.get_nowait()
-        except Empty:
-            return
-
-
 def execute(core: EngineCore, commands: Iterable[Command | Wake]) -> bool:
     """Carry out commands; True once one of them was `Stop`."""
     for command in commands:
@@ -96,6 +84,10 @@ def execute(core: EngineCore, commands: Iterable[Command | Wake]) -> bool:
                 core.is_watched = isinstance(command, Watch)
             case ResetPrefixCache():
                 core.reset_prefix_cache()
+            case LoadAdapter(source):
+                core.load_adapter(source)
+            case UnloadAdapter(number):
+                core.unload_adapter(number)
             case Stop():
                 core.abort_all()
                 return True

@@ -11,16 +11,16 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
 from typing import assert_never
 
 import msgspec
 
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
-from thirdeye.server.engine.process.engine_loop import Inbox, run_loop
+from thirdeye.server.engine.process.engine_loop import run_loop
 from thirdeye.server.engine.process.footprint import keep_step_buffers, unmap_used_code
 from thirdeye.server.engine.process.frames import FrameReader, pack_frame
+from thirdeye.server.engine.process.inbox import Inbox
 from thirdeye.server.engine.process.messages import (
     Abort,
     Add,
@@ -28,17 +28,20 @@ from thirdeye.server.engine.process.messages import (
     FromEngine,
     Hello,
     Inspect,
+    LoadAdapter,
     Progress,
     Ready,
     ResetPrefixCache,
     Stop,
     ToEngine,
     Uninspect,
+    UnloadAdapter,
     Unwatch,
     Watch,
 )
 from thirdeye.server.engine.process.spawn import bind_to_parent
 from thirdeye.server.garbage_collection import freeze_heap
+from thirdeye.server.interpreter_lock import share_often
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +65,7 @@ def serve_engine(sock: socket.socket, load: Load) -> int:
     except (EOFError, ConnectionError):
         return 0
     assert isinstance(hello, Hello), f"unexpected {hello!r}"
-    inbox: Inbox = SimpleQueue()
+    inbox = Inbox()
     threading.Thread(
         target=_read_commands, args=(sock, frames, inbox), name="engine-inbox", daemon=True
     ).start()
@@ -93,6 +96,7 @@ def _load(sock: socket.socket, load: Load, recipe: bytes) -> EngineCore | None:
 def _shrink_footprint() -> None:
     """Loading is over: what is there stays, and what it took on the way goes back to the system."""
     freeze_heap()
+    share_often()
     keep_step_buffers()
     unmap_used_code()
 
@@ -141,6 +145,8 @@ def _read_commands(sock: socket.socket, frames: FrameReader[ToEngine], inbox: In
                     | Watch()
                     | Unwatch()
                     | ResetPrefixCache()
+                    | LoadAdapter()
+                    | UnloadAdapter()
                     | Stop()
                 ) as command:
                     inbox.put(command)

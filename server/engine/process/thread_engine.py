@@ -7,12 +7,12 @@ import asyncio
 import contextlib
 import logging
 import threading
-from queue import SimpleQueue
 
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.types import EngineInfo
 from thirdeye.server.engine.process.engine_client import ENGINE_CLOSED, EngineClient
-from thirdeye.server.engine.process.engine_loop import Inbox, run_loop
+from thirdeye.server.engine.process.engine_loop import run_loop
+from thirdeye.server.engine.process.inbox import Inbox
 from thirdeye.server.engine.process.messages import Command, Step, Stop
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class ThreadEngine(EngineClient):
         super().__init__(info)
         self._core = core
         self._loop = asyncio.get_running_loop()
-        self._inbox: Inbox = SimpleQueue()
+        self._inbox = Inbox()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 

@@ -24,7 +24,6 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from thirdeye.server.engine.cache.block_pool import BlockPool
-from thirdeye.server.engine.cache.state_pool import StatePool
 from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
@@ -38,10 +37,12 @@ from thirdeye.server.engine.interface.types import (
     StepOutput,
 )
 from thirdeye.server.engine.scheduling.deadlines import Deadlines
+from thirdeye.server.engine.scheduling.late_masks import LateMasks
+from thirdeye.server.engine.scheduling.prefixes import Prefixes
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
-from thirdeye.server.engine.scheduling.sequence_states import NoStates, SequenceStates, States
+from thirdeye.server.engine.scheduling.sequence_states import make_states
 from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
-from thirdeye.server.engine.scheduling.speculator import Speculator
+from thirdeye.server.engine.scheduling.speculation.speculator import Speculator
 from thirdeye.server.engine.scheduling.step_pace import StepPace
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 from thirdeye.server.engine.scheduling.stopping import finish_after
@@ -73,6 +74,7 @@ class Scheduler:
         self.pace = StepPace(config)
         self._pool = pool or BlockPool(config.num_blocks, config.block_size)
         self._states = make_states(config, self._pool)
+        self._prefixes = Prefixes(config, self._pool, self._states)
         self._speculator = speculator or Speculator(config, self._pool)
         self._clock = clock
         self._eos_token_ids = frozenset(config.eos_token_ids)
@@ -80,11 +82,11 @@ class Scheduler:
         self._waiting = WaitingQueue()
         self._unready: dict[str, Sequence] = {}  # not queued yet: something of theirs is missing
         self._tenant_shares = TenantShares()
+        self._late = LateMasks()  # none of these has a row; the preempted of them are in no queue
         self._deadlines = Deadlines(config)
         self._running: list[Sequence] = []  # sorted by order: the last is the first to be preempted
         self._num_arrivals = self._num_turns = 0
         self._prompt_tokens = self._generation_tokens = 0
-        self._cache_queries = self._cache_hits = 0  # in tokens
         self._preemptions = self._queue_timeouts = self._steps = 0
 
     # --- requests come and go ---
@@ -123,7 +125,9 @@ class Scheduler:
         """Queue a request that was added unready and has not ended: its matcher is here."""
         sequence = self._unready.pop(request_id)
         sequence.matcher = matcher
-        self._waiting.push(sequence)
+        self._late.watch(sequence)
+        if sequence not in self._late:
+            self._waiting.push(sequence)
 
     def reject(self, request_id: str, error: str, error_code: ErrorCode | None) -> StepOutput:
         """End one request with an error: its last output."""
@@ -157,8 +161,13 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether a step has something to compute; those that are not ready need none."""
-        return len(self._sequences) > len(self._unready)
+        """Whether a step has something to compute, or will have once there is room; those that are
+        not ready, or sit out, need none."""
+        return len(self._sequences) > len(self._unready) + len(self._late)
+
+    def awaited(self) -> list[int]:
+        """Descriptors, one of which is readable before those that sit out have something to do."""
+        return self._late.descriptors()
 
     # --- before a step ---
 
@@ -170,23 +179,37 @@ class Scheduler:
             outputs.append(self._finish(sequence, FinishReason.ERROR, error=why, error_code=code))
         return outputs
 
+    def take_masks(self) -> list[StepOutput]:
+        """Let those go on whose mask has arrived; the last outputs of those that end with it. To be
+        called before `schedule`."""
+        outputs: list[StepOutput] = []
+        for sequence, reason in self._late.arrived():
+            if sequence.status is SequenceStatus.WAITING:
+                self._waiting.push(sequence)
+            if reason is not None:
+                outputs.append(self._finish(sequence, reason))
+        return outputs
+
     def schedule(self) -> StepPlan:
-        """The next step. It has a row if `has_work`."""
+        """The next step. It has a row if `has_work`, unless all that runs sits out or is in
+        flight."""
         has_preempted = self._ensure_blocks()
-        budget = TokenBudget(self.pace.num_tokens - len(self._running))
+        here = self._late.due(self._running)
+        budget = TokenBudget(self.pace.num_tokens - len(here))
         # After a preemption nobody is let in: it would be the victims, at once.
         may_admit = not has_preempted and self._has_free_row
-        behind = [s for s in self._running if s.num_unplanned_tokens > 1]
+        behind = [s for s in here if s.num_unplanned_tokens > 1]
         for sequence in behind:
             budget.offer(sequence, is_last=sequence is behind[-1] and not may_admit)
         if may_admit:
             behind += self._admit(budget)
         budget.offer_again(behind)
         # What was never launched ahead is due, as all is on a CPU: asked first, for each row.
-        due = [s for s in self._running if not s.num_launched_tokens or s.is_due]
+        here = self._late.due(self._running)
+        due = [s for s in here if not s.num_launched_tokens or s.is_due]
         rows = [self._row(sequence, budget.tokens_of(sequence)) for sequence in due]
-        is_in_flight = len(due) < len(self._running)
-        assert rows or is_in_flight or not self.has_work, "there is work, yet none is scheduled"
+        is_held_up = len(due) < len(self._running)
+        assert rows or is_held_up or not self.has_work, "there is work, yet none is scheduled"
         self._steps += bool(rows)
         rows = [self._states.plan(row) for row in rows]
         return StepPlan(self._speculator.draft(rows, self._states))
@@ -208,7 +231,8 @@ class Scheduler:
         num_running, num_ready = len(self._running), 0
         while num_ready < len(self._running):  # the list gets shorter as sequences are preempted
             sequence = self._running[num_ready]
-            num_blocks = self._pool.num_blocks_for(sequence.num_tokens) if sequence.is_due else 0
+            is_due = sequence.is_due and sequence not in self._late
+            num_blocks = self._pool.num_blocks_for(sequence.num_tokens) if is_due else 0
             num_missing = num_blocks - len(sequence.block_table)
             if num_missing <= 0:
                 num_ready += 1
@@ -227,7 +251,8 @@ class Scheduler:
         sequence.status = SequenceStatus.WAITING
         sequence.num_preemptions += 1
         self._preemptions += 1
-        self._waiting.push(sequence)
+        if sequence not in self._late:
+            self._waiting.push(sequence)
 
     def _admit(self, budget: TokenBudget) -> list[Sequence]:
         """Let in who waits, in the queue's order, as long as everything it needs is left."""
@@ -247,7 +272,7 @@ class Scheduler:
 
         False, and nothing done, if there is no room.
         """
-        found = self._find_prefix(sequence)
+        found = self._prefixes.find(sequence)
         num_new = self._pool.num_blocks_for(len(sequence.token_ids)) - len(found)
         num_needed = num_new + self._pool.num_free_among(found)
         if num_needed + self._num_blocks_to_spare(sequence) > self._pool.num_free:
@@ -282,23 +307,13 @@ class Scheduler:
     def _num_blocks_at_end(self, sequence: Sequence) -> int:
         return self._pool.num_blocks_for(sequence.num_prompt_tokens + sequence.max_tokens)
 
-    def _find_prefix(self, sequence: Sequence) -> list[int]:
-        """Known blocks of a sequence; none while each position of its prompt must be computed."""
-        if not self._config.enable_prefix_caching or sequence.needs_every_position:
-            return []
-        self._extend_hashes(sequence)
-        found = self._pool.find_prefix(sequence.block_hashes, sequence.token_ids)
-        return found[: self._states.usable(sequence, len(found))]
-
     def _count_admission(self, sequence: Sequence) -> None:
         sequence.turn, self._num_turns = self._num_turns, self._num_turns + 1
         sequence.timings.admitted_at = self._clock()
         self._deadlines.start(sequence)
         sequence.num_cached_tokens = min(sequence.num_computed_tokens, sequence.num_prompt_tokens)
         self._prompt_tokens += sequence.num_prompt_tokens
-        if self._config.enable_prefix_caching and not sequence.needs_every_position:
-            self._cache_queries += sequence.num_prompt_tokens
-            self._cache_hits += sequence.num_cached_tokens
+        self._prefixes.count(sequence)
 
     def _row(self, sequence: Sequence, num_tokens: int) -> PlanRow:
         start = sequence.num_planned_tokens
@@ -339,7 +354,7 @@ class Scheduler:
         sequence.num_computed_tokens = row.real_end
         sequence.hidden_sums = add_sums(sequence.hidden_sums, result.hidden_sums)
         if sequence.num_uncomputed_tokens:
-            self._publish(row)
+            self._prefixes.publish(row)
             self._states.settle(row, 0)
             return self._progress(sequence) if sequence.request.return_progress else None
         return self._append(row, result)
@@ -387,7 +402,7 @@ class Scheduler:
         self._generation_tokens += len(new)
         num_accepted = max(len(new) - 1, 0)  # drafts: their KV is computed, that of the rest stale
         sequence.num_computed_tokens += num_accepted
-        self._publish(row, num_accepted)
+        self._prefixes.publish(row, num_accepted)
         if sequence.status is SequenceStatus.RUNNING:
             self._states.settle(row, num_accepted)
         self._speculator.release_rejected(row, num_accepted)
@@ -400,25 +415,14 @@ class Scheduler:
             embedding=unit_vector(sequence.hidden_sums) if row.is_embedding else None,
             num_cached_tokens=sequence.num_cached_tokens,
         )
+        if new and reason is not FinishReason.STOP and self._late.follows(sequence):
+            if sequence.status is SequenceStatus.WAITING:  # preempted while this was in flight
+                self._waiting.remove(sequence)
+            self._late.ask(sequence, reason)
+            return output
         if reason is None:
             return output
         return self._finish(sequence, reason, output=output, stop_token_id=stop_token_id)
-
-    def _publish(self, row: PlanRow, num_accepted: int = 0) -> None:
-        """Let the blocks be found that this step has filled: their KV is computed only now."""
-        sequence, size = row.sequence, self._pool.block_size
-        filled = range(row.start // size, (row.real_end + num_accepted) // size)
-        is_kept = sequence.status is SequenceStatus.RUNNING
-        if not filled or not is_kept or not self._config.enable_prefix_caching:
-            return
-        self._extend_hashes(sequence)
-        for i in filled:
-            token_ids = sequence.token_ids[i * size : (i + 1) * size]
-            self._pool.publish(sequence.block_table[i], sequence.block_hashes[i], token_ids)
-
-    def _extend_hashes(self, sequence: Sequence) -> None:
-        cache_salt = sequence.request.cache_salt
-        self._pool.extend_hashes(sequence.block_hashes, sequence.token_ids, cache_salt)
 
     def _finish(
         self,
@@ -437,6 +441,8 @@ class Scheduler:
         self._tenant_shares.leave(sequence.request.priority, sequence.request.tenant)
         if self._unready.pop(request_id, None) is not None:
             pass  # in no queue yet
+        elif sequence.status is SequenceStatus.WAITING and sequence in self._late:
+            pass  # in none until its mask is here
         elif sequence.status is SequenceStatus.WAITING:
             self._waiting.remove(sequence)
         else:
@@ -444,6 +450,7 @@ class Scheduler:
         self._pool.free(sequence.block_table)
         sequence.block_table = []
         self._states.stop(sequence)
+        self._late.leave(sequence)
         sequence.status = SequenceStatus.FINISHED
         return msgspec.structs.replace(
             output
@@ -459,22 +466,28 @@ class Scheduler:
 
     def queue(self) -> Iterator[Sequence]:
         """Who waits, in the order of arrival."""
-        if not self._waiting and not self._unready:
+        if len(self._sequences) == len(self._running):
             return iter(())
         waiting = SequenceStatus.WAITING
         return (s for s in self._sequences.values() if s.status is waiting)
 
+    def adapters(self) -> tuple[set[int], set[int]]:
+        """Those of the sequences that run, and of all others that are here."""
+        running = {s.request.adapter for s in self._running}
+        waiting = SequenceStatus.WAITING
+        others = {s.request.adapter for s in self._sequences.values() if s.status is waiting}
+        return running - {0}, others - {0}
+
     def stats(self) -> EngineStats:
         return EngineStats(
             num_requests_running=len(self._running),
-            num_requests_waiting=len(self._waiting) + len(self._unready),
+            num_requests_waiting=len(self._sequences) - len(self._running),
             num_blocks_total=self._pool.num_blocks,
             num_blocks_used=self._pool.num_used,
             **self._states.counts()._asdict(),
+            **self._prefixes.totals(),
             prompt_tokens_total=self._prompt_tokens,
             generation_tokens_total=self._generation_tokens,
-            prefix_cache_queries_total=self._cache_queries,
-            prefix_cache_hits_total=self._cache_hits,
             preemptions_total=self._preemptions,
             queue_timeouts_total=self._queue_timeouts,
             steps_total=self._steps,
@@ -493,13 +506,6 @@ class Scheduler:
         self._states.check_integrity(self._running)
         assert self._running == sorted(self._running, key=by_order), "running is out of order"
         assert len(self._running) <= self._config.max_num_seqs, "too many sequences run"
-        num_known = len(self._running) + len(self._waiting) + len(self._unready)
-        assert num_known == len(self._sequences), "one is lost"
-
-
-def make_states(config: EngineConfig, pool: BlockPool) -> States:
-    """For the layers that keep a state, if there are any."""
-    if not config.num_states:
-        return NoStates()
-    states = StatePool(config.num_states)
-    return SequenceStates(states, pool, keeps_snapshots=config.enable_prefix_caching)
+        num_queued = len(self._running) + len(self._waiting) + len(self._unready)
+        num_parked = self._late.num_waiting
+        assert num_queued + num_parked == len(self._sequences), "one is lost"

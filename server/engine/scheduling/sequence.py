@@ -19,8 +19,8 @@ from enum import StrEnum
 
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.types import Request, TokenLogprobs
-from thirdeye.server.engine.scheduling.prompt_lookup import Drafter
 from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
+from thirdeye.server.engine.scheduling.speculation.prompt_lookup import Drafter
 from thirdeye.server.engine.scheduling.tenant_shares import TenantShare
 
 

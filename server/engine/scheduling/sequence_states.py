@@ -21,6 +21,7 @@ from typing import Protocol
 
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.cache.state_pool import NO_COUNTS, StateCounts, StatePool
+from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceState
 from thirdeye.server.engine.scheduling.step_plan import ZEROS, PlanRow, StateSpan
 
@@ -192,7 +193,7 @@ class SequenceStates:
 
     def _hash_behind(self, sequence: Sequence, end: int) -> bytes:
         """Of the block that ends at this position."""
-        hashes, cache_salt = sequence.block_hashes, sequence.request.cache_salt
+        hashes, cache_salt = sequence.block_hashes, sequence.request.prefix_salt
         self._blocks.extend_hashes(hashes, sequence.token_ids, cache_salt)
         return hashes[end // self._blocks.block_size - 1]
 
@@ -250,6 +251,14 @@ class SequenceStates:
         states = [sequence.state for sequence in running]
         assert None not in states, "one runs without a state"
         self._pool.check_integrity([list(_held(state)) for state in states if state is not None])
+
+
+def make_states(config: EngineConfig, pool: BlockPool) -> States:
+    """For the layers that keep a state, if there are any."""
+    if not config.num_states:
+        return NoStates()
+    states = StatePool(config.num_states)
+    return SequenceStates(states, pool, keeps_snapshots=config.enable_prefix_caching)
 
 
 def _held(state: SequenceState) -> set[int]:

@@ -10,6 +10,7 @@ from thirdeye.server.api.pool.pool_state import PoolState
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.errors import ServiceUnavailable
 from thirdeye.server.garbage_collection import freeze_heap
+from thirdeye.server.interpreter_lock import share_often
 from thirdeye.server.launch.asgi_app import create_pool_app
 from thirdeye.server.launch.console import say
 from thirdeye.server.launch.replica import api_config, reread_keys
@@ -54,6 +55,7 @@ class PoolServer:
                 raise EngineDead(f"{member.name}: {why}") from error
         self.state.ready()
         freeze_heap()
+        share_often()
         say("\n".join(self._lines(url, time.monotonic() - started)))
         await asyncio.Event().wait()
 

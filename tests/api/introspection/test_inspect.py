@@ -279,13 +279,34 @@ def test_a_part_that_the_model_lacks_is_refused_with_the_reason() -> None:
     assert "this model does not turn" in error["message"]
 
 
-def test_a_model_that_cannot_be_edited_says_so() -> None:
-    info = ModelInfo(3, 2, 1, 4, {}, untold={"interventions": "its layers keep a state"})
-    edit = {"at": "attn_out", "layer": 0, "set": "zero"}
+def test_a_layer_without_the_point_of_an_edit_is_refused_by_number() -> None:
+    """As in a model some of whose layers keep a state, and have no heads."""
+    absent = {"head": frozenset({0, 2}), "mlp_out": frozenset({1})}
+    info = ModelInfo(3, 2, 1, 4, {}, absent=absent)
+    zero = {"at": "head", "head": 0, "set": "zero"}
+    added = {"from": ["a", "b"], "layer": 2}
+    refused = [
+        ({"interventions": [zero | {"layer": 0}]}, "interventions[0].layer", "'head': 1, got 0."),
+        (
+            {"interventions": [{"at": "head", "head": 0, "layer": 1, "add": added}]},
+            "interventions[0].add.layer",
+            "'head': 1, got 2.",
+        ),
+        ({"sweep": {"over": "heads"}, "layers": [1, 2]}, "layers[1]", "'head': 1, got 2."),
+        (
+            {"sweep": {"over": "positions", "at": "mlp_out", "layer": 1}},
+            "sweep.layer",
+            "'mlp_out': 0, 2, got 1.",
+        ),
+    ]
     with live(ready_state(fake_engine(), info=info)) as base:
-        error = ask(base + URL, interventions=[edit]).json()["error"]
-    assert error["param"] == "interventions"
-    assert "its layers keep a state" in error["message"]
+        for body, param, says in refused:
+            error = ask(base + URL, **body).json()["error"]
+            assert (error["param"], says in error["message"]) == (param, True), error
+        assert ask(base + URL, interventions=[zero | {"layer": 1}]).status_code == 200
+        for over, layers in (("heads", {1}), ("mlps", {0, 2}), ("attentions", {0, 1, 2})):
+            found = ask(base + URL, sweep={"over": over}).json()["variants"]
+            assert {variant["layer"] for variant in found} == layers
 
 
 def test_neighbours_of_tokens(url: str, state: ServerState) -> None:

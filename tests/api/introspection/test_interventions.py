@@ -209,6 +209,12 @@ def test_refusals_name_the_field(url: str, body: dict[str, Any], param: str, say
     assert (error["param"], says in error["message"]) == (param, True), error["message"]
 
 
+def test_what_asks_for_nothing_goes_with_a_sweep(url: str) -> None:
+    answer = ask(url, sweep=HEADS, include=[], masked_scores=False)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["variants"]
+
+
 def test_the_cost_of_a_sweep_is_bounded() -> None:
     """Tokens of all variants times the layers that each goes through."""
     state = ready_state(fake_engine())

@@ -4,6 +4,8 @@ import io
 import json
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot
 import pytest
 
 from tests.api.support import fake_engine, live, ready_state
@@ -42,6 +44,38 @@ def test_a_sweep_and_files(url: str, tmp_path: Path) -> None:
     assert len(found["sweep"]["variants"]) == 6
     assert found["read"]["object"] == "inspection"
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("compare", [None, ["a", "b"]])
+def test_a_notebook_runs_from_its_first_cell_to_its_last(
+    url: str, tmp_path: Path, compare: list[str] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a text of quotes and a backslash; each cell's own print is there, and no key."""
+    file, text = tmp_path / "a.ipynb", 'Hi "you" \\\''
+    code, out, err = inspect(
+        url, text, api_key="secret", compare=compare, sweep="mlps", notebook_file=file
+    )
+    assert (code, err) == (0, "")
+    assert "secret" not in file.read_text()
+    notebook = json.loads(file.read_text())
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    cells = notebook["cells"]
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    matplotlib.use("agg")
+    names: dict[str, object] = {}
+    for cell in cells:
+        assert cell.keys() >= {"cell_type", "metadata", "source"}
+        if cell["cell_type"] == "code":
+            assert (cell["execution_count"], cell["outputs"]) == (None, [])
+            exec(compile(cell["source"], cell["id"], "exec"), names)  # noqa: S102
+    matplotlib.pyplot.close("all")
+    names["client"].close()  # type: ignore[attr-defined]
+    said = capsys.readouterr().out
+    assert names["TEXT"] == text
+    for line in ("the largest part: layer ", "nats; noise up to", "('layer',) above the noise:"):
+        assert line in said
+    for row in out.splitlines()[2:5]:  # the same surprisal and rank as the command's own table
+        assert row.split() in [line.split() for line in said.splitlines()]
 
 
 def test_what_goes_wrong_is_told(url: str, tmp_path: Path) -> None:

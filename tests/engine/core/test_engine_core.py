@@ -2,8 +2,8 @@
 client."""
 
 import asyncio
-import queue
 import threading
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -24,7 +24,8 @@ from tests.engine.toy import (
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.interface.types import EngineDead, ErrorCode, FinishReason, StepOutput
-from thirdeye.server.engine.process.engine_loop import Inbox, run_loop
+from thirdeye.server.engine.process.engine_loop import run_loop
+from thirdeye.server.engine.process.inbox import Inbox
 from thirdeye.server.engine.process.messages import Abort, Add, Step, Stop
 from thirdeye.server.engine.process.thread_engine import ThreadEngine
 
@@ -95,7 +96,7 @@ def test_abort_while_waiting_and_while_running() -> None:
 
 def test_the_loop_obeys_until_stop() -> None:
     """One message for each step, numbered without a gap; Stop ends what runs with ABORT."""
-    inbox: Inbox = queue.SimpleQueue()
+    inbox = Inbox()
     steps: list[Step] = []
 
     def emit(step: Step) -> None:
@@ -112,22 +113,21 @@ def test_the_loop_obeys_until_stop() -> None:
     ends = [(o.request_id, o.finish_reason) for s in steps for o in s.outputs if o.finish_reason]
     assert ends == [("a", FinishReason.ABORT), ("b", FinishReason.ABORT)]
     assert steps[-1].stats.num_blocks_used == 0
-    assert inbox.empty()
+    assert inbox.take() == []
 
 
-class SlowInbox:
+class SlowInbox(Inbox):
     """A request after ten seconds, the end after ten more."""
 
     def __init__(self, now: list[float]) -> None:
+        super().__init__()
         self._now = now
         self._commands: list[Add | Stop] = [Add(make_request("a", max_tokens=1)), Stop()]
 
-    def get(self) -> Add | Stop:
+    def wait(self, descriptors: Sequence[int] = ()) -> None:
+        assert not descriptors
         self._now[0] += 10
-        return self._commands.pop(0)
-
-    def get_nowait(self) -> Add | Stop:
-        raise queue.Empty
+        self.put(self._commands.pop(0))
 
 
 def test_idling_and_telling_are_counted() -> None:

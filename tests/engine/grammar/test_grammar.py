@@ -26,7 +26,7 @@ from tests.engine.grammar.toy_grammars import (
     guidance,
     text_of,
 )
-from tests.engine.scheduling.test_speculation import Prophet
+from tests.engine.scheduling.speculation.test_speculation import Prophet
 from tests.engine.toy import (
     EOS,
     VOCAB,
@@ -49,10 +49,14 @@ from thirdeye.server.engine.grammar.llguidance_matcher import (
     MAX_TEMPLATES,
     LLGuidanceMatcher,
 )
-from thirdeye.server.engine.interface.grammar_protocol import GrammarError, count_equal
+from thirdeye.server.engine.interface.grammar_protocol import (
+    CompileGrammar,
+    GrammarError,
+    count_equal,
+)
 from thirdeye.server.engine.interface.types import ErrorCode, FinishReason, Request, StepOutput
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
-from thirdeye.server.engine.scheduling.speculator import Speculator
+from thirdeye.server.engine.scheduling.speculation.speculator import Speculator
 from thirdeye.server.text.constraints import constraint as grammar
 
 SCHEMA = {
@@ -257,14 +261,19 @@ def test_each_answer_is_the_references() -> None:
 TIGHT = {"num_blocks": 16, "max_model_len": 64}
 
 
-def speculating_core(texts: list[list[int]], wrong: float, **sizes: object) -> EngineCore:
+def speculating_core(
+    texts: list[list[int]],
+    wrong: float,
+    compile_grammar: CompileGrammar | None = None,
+    **sizes: object,
+) -> EngineCore:
     config = toy_config(num_draft_tokens=4, max_tokens_with_drafts=64, **sizes)
     pool = BlockPool(config.num_blocks, config.block_size)
     speculator = Speculator(config, pool, lambda: Prophet(texts, wrong))
     cache = ToyCache(config.num_blocks, config.block_size)
     runner = ModelRunner(ToyModel(), cache, config, "cpu")
     scheduler = Scheduler(config, pool, speculator=speculator)
-    grammars = GrammarCompiler(guidance().compile, ImmediateExecutor())
+    grammars = GrammarCompiler(compile_grammar or guidance().compile, ImmediateExecutor())
     return EngineCore(config, runner, scheduler, grammars=grammars)
 
 

@@ -18,7 +18,7 @@ from tests.engine.grammar.toy_grammars import (
     encode,
     guidance,
 )
-from tests.engine.scheduling.test_speculation import Prophet
+from tests.engine.scheduling.speculation.test_speculation import Prophet
 from tests.engine.toy import (
     EOS,
     VOCAB,
@@ -38,7 +38,7 @@ from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.interface.grammar_protocol import GrammarError, Matcher
 from thirdeye.server.engine.interface.types import Request, Thinking
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
-from thirdeye.server.engine.scheduling.speculator import Speculator
+from thirdeye.server.engine.scheduling.speculation.speculator import Speculator
 from thirdeye.server.text.constraints import constraint as grammar
 
 GRAMMARS = {

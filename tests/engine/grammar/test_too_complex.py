@@ -23,6 +23,7 @@ class SoonTooComplex:
     """Allows everything, until it cannot be followed any further."""
 
     is_over = False
+    late = None
 
     def follow(self, token_ids: Sequence[int]) -> None:
         if len(token_ids) > NUM_FOLLOWED:

@@ -12,15 +12,18 @@ import random
 from collections import Counter
 from collections.abc import Sequence as Seq
 
+import numpy as np
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from msgspec.structs import replace
+from numpy.typing import NDArray
 
 from tests.engine.scheduling.state_content import StateContent
 from tests.oracles.kv_content import KVContent
 from tests.oracles.rules import Rules
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.interface.engine_config import Admission, EngineConfig
+from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import (
     ErrorCode,
@@ -32,7 +35,7 @@ from thirdeye.server.engine.interface.types import (
 )
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
 from thirdeye.server.engine.scheduling.sequence import Sequence
-from thirdeye.server.engine.scheduling.speculator import Speculator
+from thirdeye.server.engine.scheduling.speculation.speculator import Speculator
 from thirdeye.server.engine.scheduling.step_plan import PlanRow, StepPlan
 
 MAX_ARRIVALS = 12
@@ -63,15 +66,17 @@ class AnyText:
     """The matcher of a grammar that allows everything: the scheduler never asks it."""
 
     is_over = False
+    late = None
 
     def follow(self, token_ids: Seq[int]) -> None: ...
 
-    def mask(self) -> bytes:
+    def fill(self, mask: NDArray[np.int32]) -> None:
         raise AssertionError("masks are for the runner")
 
 
 class SchedulerMachine(RuleBasedStateMachine):
     num_states: tuple[int, ...] = (0,)  # one of these, by the other sizes
+    books = Rules  # kept from outside
 
     @initialize(
         block_size=st.sampled_from([1, 2, 4, 4]),
@@ -122,7 +127,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         self.oracle = KVContent(block_size)
         self.states = StateContent() if num_states else None
-        self.rules_between = Rules(self.config)
+        self.rules_between = self.books(self.config)
         self.requests: dict[str, Request] = {}
         self.tokens: dict[str, list[int]] = {}
         self.unready: list[str] = []  # whose grammar is being compiled
@@ -185,11 +190,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Grammars are ready in any order, and one that is broken ends its request alone."""
         request_id = self.unready.pop(choice % len(self.unready))
         if is_compiled:
-            self.scheduler.make_ready(request_id, AnyText())
+            self.scheduler.make_ready(request_id, self.make_matcher(request_id))
             self.rules_between.ready(request_id)
         else:
             code = ErrorCode.INVALID_GRAMMAR
             self.take([self.scheduler.reject(request_id, "broken", code)])
+
+    def make_matcher(self, request_id: str) -> Matcher:
+        return AnyText()
+
+    def late_requests(self) -> set[str]:
+        """Whose next mask is not here."""
+        return set()
 
     @precondition(lambda self: self.requests)
     @rule(seed=st.integers(0, 2**16), num_steps=st.integers(1, 8))
@@ -247,6 +259,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         late = self.scheduler.expire()
         self.rules_between.check_late(late, self.now)
         self.take(late)
+        self.take(self.scheduler.take_masks())
         waiting = self.scheduler._waiting
         states = self.scheduler._states
         has_state = not states.num_total or states.num_total - states.num_used > 1
@@ -260,13 +273,16 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert all(row.start < row.real_end for row in plan.rows)
         assert all(row.real_end <= len(row.sequence.token_ids) for row in plan.rows)
         self.check_drafts(plan)
+        late = self.late_requests()
+        here = [s for s in running if s.request.request_id not in late]
         assert [id(row.sequence) for row in plan.rows if row.sequence in before] == [
-            id(sequence) for sequence in before if sequence in running
+            id(sequence) for sequence in before if sequence in here
         ], "a running sequence that was not preempted does not advance"
-        assert {id(row.sequence) for row in plan.rows} == {id(s) for s in running}
+        assert {id(row.sequence) for row in plan.rows} == {id(s) for s in here}
+        assert here or len(running) or not len(waiting), "nobody runs, and one waits"
         if self.config.admission is Admission.RESERVE:
             assert self.scheduler.stats().preemptions_total == 0
-        self.rules_between.check_plan(plan, before, head, self.pool)
+        self.rules_between.check_plan(plan, before, head, self.pool, late)
         return plan
 
     def check_drafts(self, plan: StepPlan) -> None:
@@ -347,7 +363,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         while self.unready:
             self.finish_grammar(0, True)
         for seed in range(self.rules_between.max_steps + 1):
-            if not self.scheduler.has_work:
+            if self.scheduler.is_empty:
                 break
             self.step(seed, 1)
             self.integrity()

@@ -10,9 +10,10 @@ from tests.engine.planted import REPEATABLE, assert_finds_the_bug, name_of, rare
 from tests.engine.scheduling.scheduler_machine import SchedulerMachine
 from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.scheduling.deadlines import Deadlines
+from thirdeye.server.engine.scheduling.prefixes import Prefixes
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
 from thirdeye.server.engine.scheduling.sequence import Sequence, SequenceStatus
-from thirdeye.server.engine.scheduling.speculator import Speculator
+from thirdeye.server.engine.scheduling.speculation.speculator import Speculator
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
 from thirdeye.server.engine.scheduling.tenant_shares import TenantShare, TenantShares
 from thirdeye.server.engine.scheduling.token_budget import TokenBudget
@@ -37,7 +38,7 @@ def publish_before_computed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def row(self: Scheduler, sequence: Sequence, num_tokens: int) -> PlanRow:
         made = make_row(self, sequence, num_tokens)
-        self._publish(made)
+        self._prefixes.publish(made)
         return made
 
     monkeypatch.setattr(Scheduler, "_row", row)
@@ -144,7 +145,7 @@ def publish_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     def mutant(self: Scheduler, plan: Any, error: str) -> Any:
         for row in plan.rows:
             if row.sequence.status is SequenceStatus.RUNNING:
-                self._publish(row)
+                self._prefixes.publish(row)
         return fail(self, plan, error)
 
     monkeypatch.setattr(Scheduler, "fail", mutant)
@@ -259,16 +260,16 @@ def count_rejected_drafts_as_computed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def publish_rejected_drafts(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block that rejected drafts have filled is published as what it holds for the moment."""
-    publish = Scheduler._publish
+    publish = Prefixes.publish
 
-    def mutant(self: Scheduler, row: PlanRow, num_accepted: int = 0) -> None:
+    def mutant(self: Prefixes, row: PlanRow, num_accepted: int = 0) -> None:
         sequence = row.sequence
         true_ids, true_hashes = sequence.token_ids, list(sequence.block_hashes)
         sequence.token_ids = [*true_ids[: row.real_end], *row.draft_token_ids]
         publish(self, row, len(row.draft_token_ids))
         sequence.token_ids, sequence.block_hashes[:] = true_ids, true_hashes
 
-    monkeypatch.setattr(Scheduler, "_publish", mutant)
+    monkeypatch.setattr(Prefixes, "publish", mutant)
 
 
 def keep_the_blocks_of_rejected_drafts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,7 +50,7 @@ TYPES = {
     "*u8": ("key_exponents", "value_exponents", "exponents"),
     "*i32": ("block_table", "seq_lens", "query_start_loc"),
     "*fp32": ("sinks", "slopes", "split_maximum", "split_total", "split_mixed"),
-    "fp32": ("scale", "softcap", "eps"),
+    "fp32": ("scale", "softcap", "eps", "value_eps"),
 }
 
 
@@ -120,7 +120,8 @@ def main(is_every: bool) -> None:
         for cache, own in forms(plain_cache, scaled_cache):
             for half in forms(0, 64):
                 steps = {"NORM_IS_LAST": has_norm and half > 0, "SCALES_QUERY": half > 0}
-                heads = {"HALF": half, "HAS_NORM": has_norm} | steps
+                values = {"HAS_VALUES": half == 0, "NORMS_VALUES": half > 0}
+                heads = {"HALF": half, "HAS_NORM": has_norm} | steps | values
                 compile_kernel(rope_kv.rope_kv_kernel, LLAMA_8B | heads | cache, **own)
     matmul = quantized_matmul.quantized_matmul_kernel
     for kind, group in ((INT8, 0), (FP8, 0), (INT4, 128)):

@@ -2,11 +2,13 @@
 models of every kind say the same as by the plain parts."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from tests.model.lora.adapters import merged_model, random_factors
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import LLAMA, change, make_cache, random_model
 from thirdeye.model.attention.triton import TritonAttention
@@ -64,6 +66,20 @@ def test_few_rows_in_few_launches(name: str, counted: Counter[str]) -> None:
     logits = step(config, 2, is_fused=True)
     assert (counted["rms_norm_kernel"], counted["gated_mul_kernel"]) == (norms, gates), counted
     torch.testing.assert_close(logits, step(config, 2, is_fused=False), atol=1e-4, rtol=1e-4)
+
+
+def test_a_step_with_an_adapter() -> None:
+    """What it adds is added, in few rows too; a step without one takes the fewer launches."""
+    factors = random_factors(LLAMA, 1)
+    backend = TritonAttention(num_multiprocessors=8)
+    model = random_model(LLAMA, backend, is_fused=True, max_adapters=1)
+    assert model.adapters is not None
+    model.adapters.load(7, factors)
+    batch = make_batch([Row([5], 0, [0])], 4, "all")
+    adapted = replace(batch, adapter_slots=torch.tensor([0], dtype=torch.int32))
+    for step_of, twin in ((adapted, merged_model(LLAMA, factors)), (batch, random_model(LLAMA))):
+        ours, theirs = model(step_of, make_cache(LLAMA)), twin(batch, make_cache(LLAMA))
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
 
 
 def test_more_rows_are_the_librarys(counted: Counter[str]) -> None:

@@ -90,6 +90,7 @@ class Anything:
     """The matcher of a grammar that allows everything."""
 
     is_over = False
+    late = None
 
     def follow(self, token_ids: Sequence[int]) -> None: ...
 

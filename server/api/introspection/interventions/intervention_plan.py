@@ -3,7 +3,7 @@
 Each refusal names the field, the limit and the way out; after this nothing can be wrong.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -16,7 +16,7 @@ from thirdeye.server.api.introspection.interventions.intervention_fields import 
 from thirdeye.server.api.introspection.interventions.number_fields import MAX_TOKENS
 from thirdeye.server.api.introspection.token_choice import token_ids_of
 from thirdeye.server.api.requests.fields import Prompt
-from thirdeye.server.api.state.server_state import ServedModel
+from thirdeye.server.api.state.server_state import ModelInfo, ServedModel
 from thirdeye.server.engine.interface.interventions import (
     PATTERNS,
     STREAM_POINTS,
@@ -87,7 +87,7 @@ def _check_numbers(asked: Intervention, model: ServedModel, param: str) -> int:
     info = model.info
     if asked.at in info.untold:
         raise refuse(f"{param}.at", f"'{asked.at}' cannot be edited: {info.untold[asked.at]}.")
-    check_number(asked.layer, "a layer", info.num_layers, f"{param}.layer")
+    check_layer(asked.at, asked.layer, info, f"{param}.layer")
     wanted = NUMBERED.get(asked.at)
     for name in ("head", "kv_head", "neuron"):
         if name != wanted and getattr(asked, name) is not None:
@@ -126,7 +126,7 @@ async def _adding(
     spec = replaced(spec, factor=asked.times, matches_norm=asked.match_norm)
     if add.texts is not None:
         layer = asked.layer if add.layer is None else add.layer
-        check_number(layer, "a layer", texts.model.info.num_layers, f"{param}.layer")
+        check_layer(asked.at, layer, texts.model.info, f"{param}.layer")
         numbers = [await texts.add(text, f"{param}.from[{i}]") for i, text in enumerate(add.texts)]
         places = [
             checked_positions([add.position], texts.length_of(number), f"{param}.position")[0]
@@ -160,6 +160,19 @@ def check_same_length(texts: Texts, source: int, way_out: str) -> None:
 def check_number(number: int, what: str, count: int, param: str) -> None:
     if not 0 <= number < count:
         raise refuse(param, f"must be {what} between 0 and {count - 1}, got {number}.")
+
+
+def check_layer(at: str, layer: int, info: ModelInfo, param: str) -> None:
+    """Raises `InvalidRequest` for one that the model, or that point of it, does not have."""
+    check_number(layer, "a layer", info.num_layers, param)
+    if layer in info.absent.get(at, ()):
+        having = layers_with(at, range(info.num_layers), info)
+        rule = f"must be a layer that has '{at}': {', '.join(map(str, having))}, got {layer}."
+        raise refuse(param, rule)
+
+
+def layers_with(at: str, layers: Iterable[int], info: ModelInfo) -> list[int]:
+    return [layer for layer in layers if layer not in info.absent.get(at, ())]
 
 
 def checked_positions(positions: Sequence[int] | None, length: int, param: str) -> list[int]:

@@ -8,9 +8,10 @@ from thirdeye.server.api.introspection.inspect_request import InspectRequest
 from thirdeye.server.api.introspection.interventions.intervention_fields import Sweep
 from thirdeye.server.api.introspection.interventions.intervention_plan import (
     Texts,
-    check_number,
+    check_layer,
     check_same_length,
     edit_spec,
+    layers_with,
     needed_source,
 )
 from thirdeye.server.api.state.server_state import ModelInfo, ServedModel
@@ -79,7 +80,7 @@ def _check_swept(body: InspectRequest, num_tokens: int) -> None:
     if body.interventions:
         raise refuse("sweep", "cannot go with 'interventions': ask for one of them.")
     for name in NOT_SWEPT:
-        if name in body.model_fields_set:
+        if name in body.model_fields_set and getattr(body, name):  # empty asks for nothing
             shown = "continue" if name == "continued" else name
             raise refuse(shown, "cannot go with 'sweep', which tells of no layer.")
     if num_tokens > MAX_SWEPT_TOKENS:
@@ -114,11 +115,17 @@ def _sweep_spec(body: InspectRequest, asked: Sweep, trace: TraceRequest, texts: 
             raise refuse(f"sweep.{name}", f"is not for 'over': '{asked.over}'.")
     if asked.over == "positions" and body.layers is not None:
         raise refuse("layers", "is not for 'over': 'positions': name 'sweep.layer'.")
-    layer = asked.layer or 0
-    check_number(layer, "a layer", texts.model.info.num_layers, "sweep.layer")
+    info, at, layer = texts.model.info, POINTS_OF.get(asked.over, asked.at or "resid_pre"), 0
+    layers = layers_with(at, trace.layers, info)
+    if asked.over == "positions":
+        layers = [asked.layer or 0]
+        check_layer(at, layers[0], info, "sweep.layer")
+        layer = layers[0]
+    for i, named in enumerate(body.layers or ()):
+        check_layer(at, named, info, f"layers[{i}]")
     change = "scale" if asked.scale is not None else asked.set or "zero"
     edit = EditSpec(
-        at=POINTS_OF.get(asked.over, asked.at or "resid_pre"),
+        at=at,
         change=change,
         layer=layer,
         factor=1.0 if asked.scale is None else asked.scale,
@@ -134,7 +141,7 @@ def _sweep_spec(body: InspectRequest, asked: Sweep, trace: TraceRequest, texts: 
     return SweepSpec(
         over=asked.over,
         edit=edit,
-        layers=[layer] if asked.over == "positions" else trace.layers,
+        layers=layers,
         positions=trace.positions if is_over_positions else [],
     )
 

@@ -5,12 +5,16 @@ work for seconds on one, in the middle of everybody's step. A process that takes
 its answer alone with it. See `source_main.py` for the other side.
 """
 
+import logging
 import os
 import socket
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -19,39 +23,116 @@ from numpy.typing import NDArray
 from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
 from thirdeye.server.engine.grammar.processes import wire
 from thirdeye.server.engine.grammar.processes.source_main import SentVocabulary
-from thirdeye.server.engine.interface.grammar_protocol import count_equal
+from thirdeye.server.engine.interface.grammar_protocol import (
+    TOO_COMPLEX,
+    GrammarError,
+    count_equal,
+)
 
+logger = logging.getLogger(__name__)
+
+FEW = 1024  # tokens
+NICE = 10  # answers that need no process come first
 MAX_PROCESSES = 32  # at once, at some 3 MB each; more requests wait for one
 
 
 class ProcessMatcher:
-    """One answer's walk, in another process; see `Matcher`."""
+    """One answer's walk, in another process; see `Matcher` and `LatePlace`. The engine asks, goes
+    on with other answers, and takes what it finds."""
 
-    def __init__(self, sock: socket.socket, encode: wire.Encode, grammar: str) -> None:
-        """Raises `GrammarError`."""
-        self._sock, self._encode = sock, encode
+    def __init__(
+        self,
+        sock: socket.socket,
+        encode: wire.Encode,
+        grammar: str,
+        encoders: Executor,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Waits for the grammar to be compiled. What it needs of texts later is found by the
+        `encoders`: a token of a prescribed text takes all that is left of it, and belongs beside
+        the steps. Raises `GrammarError`."""
+        self._sock, self._encode, self._clock = sock, encode, clock
+        self._encoders = encoders
+        self._inflow = wire.Inflow(sock)
         weakref.finalize(self, sock.close)
         self._token_ids: list[int] = []  # what it was told,
-        self._is_there = True  # and whether it could go there
-        self.is_over = self._place(wire.GRAMMAR, grammar.encode(errors="surrogatepass"))
+        self._asked_at: float | None = None  # and when, until it has come there,
+        self._error: GrammarError | None = None  # or why it has not
+        body = grammar.encode(errors="surrogatepass")
+        self._place = wire.ask(sock, encode, wire.GRAMMAR, body)
+        sock.settimeout(0)
+
+    @property
+    def late(self) -> "ProcessMatcher":
+        return self
+
+    @property
+    def is_over(self) -> bool:
+        return self._error is None and bool(self._place[0])
 
     def follow(self, token_ids: Sequence[int]) -> None:
-        if self._is_there and self._token_ids == token_ids:
+        if self._token_ids == token_ids:
+            if self._error is not None:
+                raise self._error
             return
+        assert self._asked_at is None, "it is on its way to another place"
         num_kept = count_equal(self._token_ids, token_ids)
         self._token_ids[num_kept:] = new = token_ids[num_kept:]
-        self._is_there = False
-        self.is_over = self._place(wire.FOLLOW, wire.NUM_KEPT.pack(num_kept) + wire.pack_ids(new))
-        self._is_there = True
+        self._asked_at, self._error = self._clock(), None
+        # It has read all that it was sent. A begun answer can be longer than what a socket holds,
+        # and is told beside the steps.
+        self._sock.settimeout(wire.MAX_SECONDS if len(new) > FEW else 0)
+        try:
+            wire.send(self._sock, wire.FOLLOW, wire.NUM_KEPT.pack(num_kept) + wire.pack_ids(new))
+        except OSError:
+            self._arrive(wire.COMPLEX)
+            raise GrammarError(TOO_COMPLEX) from None
+        finally:
+            self._sock.settimeout(0)
+
+    def is_here(self) -> bool:
+        if self._asked_at is None:
+            return True
+        try:
+            while (found := self._inflow.next()) is not None and found[0] == wire.ENCODE:
+                self._encoders.submit(_answer, self._sock, self._encode, found[1])
+        except OSError:  # it is ended for what its grammar takes
+            found = wire.COMPLEX, b""
+        if found is None and self._clock() > self._asked_at + wire.MAX_SECONDS:
+            found = wire.COMPLEX, b""
+        if found is not None:
+            self._arrive(*found)
+        return found is not None
+
+    def _arrive(self, kind: bytes, body: bytes = b"") -> None:
+        self._asked_at = None
+        try:
+            self._place = wire.checked(kind, body)
+        except GrammarError as error:
+            self._error = error
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
 
     def fill(self, mask: NDArray[np.int32]) -> None:
-        found = np.frombuffer(wire.ask(self._sock, self._encode, wire.MASK), np.int32)
+        assert self._asked_at is None, "it is not there yet"
+        if self._error is not None:
+            raise self._error
+        found = np.frombuffer(self._place, np.int32, offset=wire.IS_OVER.size)
         size = min(len(mask), len(found))
         mask[:size] = found[:size]
         mask[size:] = 0
 
-    def _place(self, kind: bytes, body: bytes) -> bool:
-        return bool(wire.ask(self._sock, self._encode, kind, body)[0])
+
+def _answer(sock: socket.socket, encode: wire.Encode, text: bytes) -> None:
+    """What goes wrong ends the conversation, which is how the other thread sees it."""
+    try:
+        wire.send_ids(sock, encode, text)
+    except Exception as error:
+        with suppress(OSError):  # its matcher is gone
+            sock.shutdown(socket.SHUT_RDWR)
+        if not isinstance(error, OSError):
+            logger.exception("a text of a caller's grammar could not be cut into tokens")
 
 
 class _Place:
@@ -68,6 +149,7 @@ class MatcherProcesses:
         self._compiler = compiler
         self._max_processes = max_processes
         self._source: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        self._encoders = ThreadPoolExecutor(1, "callers-texts")
         self._taken: weakref.WeakSet[object] = weakref.WeakSet()
         self.wake: Callable[[], None] = lambda: None  # called, by any thread, as a place is free
 
@@ -87,12 +169,13 @@ class MatcherProcesses:
             except BaseException:
                 ours.close()
                 raise
-        matcher = ProcessMatcher(ours, self._compiler().given.encode, grammar)
+        matcher = ProcessMatcher(ours, self._compiler().given.encode, grammar, self._encoders)
         self._held(matcher)
         return matcher
 
     def close(self) -> None:
         """No more are started; those that are there end with their matchers."""
+        self._encoders.shutdown(cancel_futures=True)
         if self._source is not None:
             process, sock = self._source
             sock.close()
@@ -124,6 +207,7 @@ class MatcherProcesses:
                 env=dict(os.environ) | {"PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"},  # noqa: TID251 (handed on)
                 start_new_session=True,
             )
+        os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         try:
             ours.settimeout(wire.MAX_SECONDS)
             given = self._compiler().given

@@ -95,8 +95,7 @@ def serve(sock: socket.socket) -> None:
 
 
 class Walk:
-    """One answer's. A mask is computed when its place is known: the engine asks for it a step
-    later, and finds it there."""
+    """One answer's. Each place comes with the mask of what may follow: no step waits for it."""
 
     def __init__(self, channel: Channel, compiler: LLGuidanceCompiler) -> None:
         self._channel, self._sock, self._compiler = channel, channel.sock, compiler
@@ -109,45 +108,41 @@ class Walk:
         self._allowance.start()
         try:
             matcher = self._compiler.walk(body.decode(errors="surrogatepass"))
-            trouble = self._look(matcher)
         except GrammarError:
             wire.send(self._sock, wire.COMPLEX)
             return
+        reply = self._look(matcher)
         self._allowance.stop()
-        wire.send(self._sock, wire.DONE, wire.IS_OVER.pack(matcher.is_over))
+        wire.send(self._sock, *reply)
         while True:
-            kind, body = self._channel.receive()
-            if kind == wire.MASK:
-                self._allowance.in_step()
-                wire.send(self._sock, trouble, self._mask.tobytes())
-            else:
-                trouble = self._follow(matcher, body)
+            _, body = self._channel.receive()
+            self._follow(matcher, body)
 
-    def _follow(self, matcher: LLGuidanceMatcher, body: bytes) -> bytes:
-        """What a request for the mask is answered with."""
+    def _follow(self, matcher: LLGuidanceMatcher, body: bytes) -> None:
         (num_kept,) = wire.NUM_KEPT.unpack_from(body)
-        self._token_ids[num_kept:] = wire.unpack_ids(body[wire.NUM_KEPT.size :])
+        new = wire.unpack_ids(body[wire.NUM_KEPT.size :])
+        is_begun = not self._token_ids and len(new) > 1  # what it has of an earlier answer, at once
+        self._token_ids[num_kept:] = new
+        if not is_begun:
+            self._allowance.in_step()
         self._allowance.start()
         try:
             matcher.follow(self._token_ids)
+            reply = self._look(matcher)
         except GrammarError as error:
-            self._allowance.stop()
-            refused = wire.NOT_ALLOWED if str(error) == REFUSED else wire.COMPLEX
-            wire.send(self._sock, refused)
-            return refused
-        wire.send(self._sock, wire.DONE, wire.IS_OVER.pack(matcher.is_over))
-        trouble = self._look(matcher)
+            reply = wire.NOT_ALLOWED if str(error) == REFUSED else wire.COMPLEX, b""
         self._allowance.stop()
-        return trouble
+        wire.send(self._sock, *reply)
 
-    def _look(self, matcher: LLGuidanceMatcher) -> bytes:
+    def _look(self, matcher: LLGuidanceMatcher) -> tuple[bytes, bytes]:
+        """The reply. Where nothing can follow there is no mask."""
         if matcher.is_over:
-            return wire.NOT_ALLOWED
+            return wire.DONE, wire.IS_OVER.pack(True)
         try:
             matcher.fill(self._mask)
         except GrammarError:
-            return wire.COMPLEX
-        return wire.DONE
+            return wire.COMPLEX, b""
+        return wire.DONE, wire.IS_OVER.pack(False) + self._mask.tobytes()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ small step is bound by reading the weights, so a few more tokens cost it little:
 `max_tokens_with_drafts` any reasonable guess is worth it, up to the whole only one that is nearly
 certain. Nothing ever waits for drafts: the blocks of rejected ones are free again at once.
 
-Guessing itself is `server/engine/scheduling/prompt_lookup.py`; which guesses are right,
+Guessing itself is `server/engine/scheduling/speculation/prompt_lookup.py`; which guesses are right,
 `server/engine/execution/model_runner.py`.
 """
 
@@ -18,9 +18,9 @@ from thirdeye.server.engine.cache.block_pool import BlockPool
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
 from thirdeye.server.engine.interface.types import Request
-from thirdeye.server.engine.scheduling.prompt_lookup import Drafter, PromptLookup
 from thirdeye.server.engine.scheduling.sequence import Sequence
 from thirdeye.server.engine.scheduling.sequence_states import States
+from thirdeye.server.engine.scheduling.speculation.prompt_lookup import Drafter, PromptLookup
 from thirdeye.server.engine.scheduling.step_plan import PlanRow
 
 
@@ -46,7 +46,7 @@ class Speculator:
             return rows
         drafted: list[PlanRow] = []
         for row in rows:
-            may_draft = row.is_sampled and not row.num_pending_tokens
+            may_draft = row.is_sampled and not row.num_pending_tokens and _has_masks(row)
             longer = self._lengthen(row, room, states) if may_draft else row
             room -= len(longer.draft_token_ids)
             drafted.append(longer)
@@ -89,6 +89,12 @@ class Speculator:
         num_blocks = self._pool.num_blocks_for(len(sequence.token_ids))
         self._pool.free(sequence.block_table[num_blocks:])
         del sequence.block_table[num_blocks:]
+
+
+def _has_masks(row: PlanRow) -> bool:
+    """Whether it can be told at once what may follow a guess."""
+    matcher = row.sequence.matcher
+    return matcher is None or matcher.late is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,9 +34,9 @@ from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import FinishReason, Request
-from thirdeye.server.engine.scheduling.prompt_lookup import Drafter
 from thirdeye.server.engine.scheduling.scheduler import Scheduler
-from thirdeye.server.engine.scheduling.speculator import Speculator
+from thirdeye.server.engine.scheduling.speculation.prompt_lookup import Drafter
+from thirdeye.server.engine.scheduling.speculation.speculator import Speculator
 from thirdeye.server.engine.scheduling.step_plan import StepPlan
 
 Answers = dict[str, tuple[object, ...]]
@@ -86,6 +86,7 @@ def all_requests(seed: int) -> list[Request]:
             repetition_penalty=chance.choice([1.0, 1.4]),
             logit_bias=chance.choice([{}, {3: 4.0, EOS: 2.0}]),
             stop_token_ids=chance.choice([[], [3, 9]]),
+            penalty_window=chance.choice([-1, 3]),
             seed=i,
             logprobs=2,
         )

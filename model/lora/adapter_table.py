@@ -1,0 +1,105 @@
+"""The adapters of a model: which are loaded, in which slots, and how much memory they take.
+
+An adapter is known by a number of its caller's; a slot is where its factors lie, and what a step
+says of a token. Slots are few, and used again; numbers should not be.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.config import ModelConfig
+from thirdeye.model.declare.lora import LoraFactors, adaptable
+from thirdeye.model.linear.linear import Linear
+from thirdeye.model.lora.adapted import Adapted, Piece, make_addends
+from thirdeye.model.lora.step_slots import StepSlots
+from thirdeye.model.placement import Placement
+
+
+class AdapterTable:
+    """`num_slots` adapters of a model of this config at most."""
+
+    def __init__(self, config: ModelConfig, num_slots: int, where: Placement) -> None:
+        """Raises ValueError where there is more than one rank."""
+        if where.ranks.size > 1:
+            raise ValueError(
+                "'--lora' and '--lora-dir' do not go with '--tensor-parallel' "
+                f"{where.ranks.size}: adapters are not dealt out to ranks. Leave one of them out."
+            )
+        self._where, self._num_slots = where, num_slots
+        self._declared = adaptable(config)
+        self._step = StepSlots()
+        self._layers: dict[str, Adapted] = {}
+        self._slots: dict[int, int] = {}  # adapter -> its slot
+        self._bytes: dict[int, int] = {}
+
+    def adapt(self, model: nn.Module) -> None:
+        """Let its layers look for adapters, from now on."""
+        for name, part in self._declared.items():
+            layer = model.get_submodule(name)
+            assert isinstance(layer, Linear), name
+            addends = make_addends(
+                self._where, part.in_features, part.out_features, self._num_slots
+            )
+            layer.method = self._layers[name] = Adapted(layer.method, addends, self._step)
+
+    def around(self, blocks: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """What runs a step through `blocks`, with the adapters that its batch names."""
+
+        def walk(x: Tensor, batch: ForwardBatch, *rest: Any) -> Tensor:
+            with self._step.of(batch.adapter_slots):
+                return blocks(x, batch, *rest)
+
+        return walk
+
+    @property
+    def num_slots(self) -> int:
+        return self._num_slots
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all that are loaded."""
+        return sum(self._bytes.values())
+
+    @property
+    def slots(self) -> Mapping[int, int]:
+        """Of those that are loaded."""
+        return self._slots
+
+    def load(self, adapter: int, factors: Sequence[LoraFactors]) -> None:
+        """Into a slot of its own. Raises ValueError if all are taken."""
+        free = set(range(self._num_slots)) - set(self._slots.values())
+        if not free:
+            raise ValueError(
+                f"all {self._num_slots} slots of '--max-loras' are taken: unload an adapter, or "
+                "start with more."
+            )
+        slot = min(free)
+        by_layer: dict[str, list[LoraFactors]] = defaultdict(list)
+        for one in factors:
+            by_layer[one.layer].append(one)
+        for name, own in by_layer.items():
+            self._layers[name].addends.put(slot, [self._piece(name, one) for one in own])
+        self._slots[adapter] = slot
+        self._bytes[adapter] = num_bytes_of(factors, self._where.dtype)
+
+    def unload(self, adapter: int) -> None:
+        """No token of a later step may have it."""
+        slot = self._slots.pop(adapter)
+        del self._bytes[adapter]
+        for layer in self._layers.values():
+            layer.addends.remove(slot)
+
+    def _piece(self, name: str, factors: LoraFactors) -> Piece:
+        weight = self._declared[name].own()["weight"]
+        to = {"dtype": self._where.dtype, "device": self._where.device}
+        return weight.own_rows(factors.part, 0, 1), factors.a.to(**to), factors.b.to(**to)
+
+
+def num_bytes_of(factors: Sequence[LoraFactors], dtype: torch.dtype) -> int:
+    """So much memory do they take in a table."""
+    return sum((one.a.numel() + one.b.numel()) * dtype.itemsize for one in factors)

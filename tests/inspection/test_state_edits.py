@@ -1,0 +1,156 @@
+"""Edits of models whose layers keep a state, or are attention or an MLP alone: by transformers'
+hooks where the stream passes, by the same text computed otherwise everywhere."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.architectures.running import load
+from tests.inspection.conftest import Pair
+from tests.inspection.edited import plain
+from tests.inspection.test_edits import CLOSE, logits_of
+from tests.inspection.test_readings import TOKENS, finish, traces_of
+from thirdeye.model.inspection.continuation import continued
+from thirdeye.model.inspection.edits import INDEXED, POINTS, AddVector, Edit, Put, Scale
+from thirdeye.model.inspection.refusals import absent_points, refusals
+from thirdeye.model.inspection.variants import BaseRun, run_variants
+from thirdeye.model.native.library import Library
+from thirdeye.model.transformer import Transformer
+
+PairOf = Callable[[str], Pair]
+# A convolution; a gated delta net, and gated heads; Mamba-2 and lone MLPs; Mamba-2 beside heads.
+HYBRIDS = ("lfm2", "qwen3_5_text", "nemotron_h-dense", "falcon_h1")
+MIXERS = ("self_attn", "linear_attn", "conv", "mixer")  # transformers' names of what adds first
+THINKERS = ("mlp", "feed_forward")
+
+
+def points_of(model: Transformer) -> list[tuple[str, int]]:
+    """Every point of every layer that has it."""
+    config = model.config
+    untold, absent = refusals(config), absent_points(config)
+    layers = range(config.num_hidden_layers)
+    return [
+        (at, layer)
+        for at in POINTS
+        if at not in untold
+        for layer in ([0] if at == "embed" else layers)
+        if layer not in absent.get(at, ())
+    ]
+
+
+@contextmanager
+def hooked(model: Any, edit: Edit) -> Iterator[None]:
+    layer = model.model.layers[edit.layer]
+
+    def changed(output: Any) -> Any:
+        x = output[0] if isinstance(output, tuple) else output
+        x = plain(x[0], edit)[None]
+        return (x, *output[1:]) if isinstance(output, tuple) else x
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (changed(args[0]), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": changed(kwargs["hidden_states"])}
+
+    if edit.at == "resid_pre":
+        handle = layer.register_forward_pre_hook(before, with_kwargs=True)
+    else:
+        names = MIXERS if edit.at == "attn_out" else THINKERS
+        found = {name: module for name, module in layer.named_children() if name in names}
+        modules = {"embed": model.get_input_embeddings(), "resid_post": layer}
+        module = modules.get(edit.at) or next(iter(found.values()))
+        handle = module.register_forward_hook(lambda _, __, output: changed(output))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_the_stream_by_transformers_hooks(pair_of: PairOf, name: str) -> None:
+    """At each layer, whatever it keeps, at some positions and at all."""
+    pair = pair_of(name)
+    width, generator = pair.ours.config.hidden_size, torch.Generator().manual_seed(5)
+    base = pair.hf(torch.tensor([TOKENS])).logits[0]
+    stream = {"resid_pre", "resid_post"}
+    if name != "falcon_h1":  # there embeddings are scaled, and so is what two modules add at once
+        stream |= {"embed", "attn_out"} | ({"mlp_out"} if name != "nemotron_h-dense" else set())
+    tried = [place for place in points_of(pair.ours) if place[0] in stream]
+    assert len(tried) > pair.ours.config.num_hidden_layers
+    for number, (at, layer) in enumerate(tried):
+        positions = (20, 3, 11) if number % 2 else None
+        values = torch.randn(3 if positions else 1, width, generator=generator)
+        change = (Scale(-0.5), Put(values), AddVector(values))[number % 3]
+        edit = Edit(at, change, layer, 0, positions)
+        with hooked(pair.hf, edit):
+            theirs = pair.hf(torch.tensor([TOKENS])).logits[0]
+        torch.testing.assert_close(logits_of(pair.ours, [edit]), theirs, atol=5e-4, rtol=5e-4)
+        assert (theirs - base).abs().max() > 1e-3
+
+
+def edits_of(model: Transformer, change: Scale | Put | AddVector) -> list[Edit]:
+    return [
+        Edit(at, change, layer, int(at in INDEXED) * int(at != "kv_head"))
+        for at, layer in points_of(model)
+        if at != "pattern"
+    ]
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_a_factor_of_one_changes_no_bit(pair_of: PairOf, native: Library, name: str) -> None:
+    """Another factor does, at each point that a layer has, and so does another pattern."""
+    model = load(pair_of(name).path, native=native, quantize="int8")
+    base = logits_of(model, [])
+    for same, other in zip(edits_of(model, Scale(1.0)), edits_of(model, Scale(-2.0)), strict=True):
+        assert torch.equal(logits_of(model, [same]), base), same
+        assert not torch.equal(logits_of(model, [other]), base), other
+    for at, layer in points_of(model):
+        if at == "pattern":
+            eye = Put(torch.eye(len(TOKENS)))
+            assert not torch.equal(logits_of(model, [Edit(at, eye, layer, 1)]), base)
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_pieces_change_nothing(pair_of: PairOf, name: str) -> None:
+    """A state goes from one piece to the next, edited or not."""
+    model = pair_of(name).ours
+    for edit in edits_of(model, Scale(-0.5)):
+        whole = logits_of(model, [edit], max_rows=64)
+        torch.testing.assert_close(logits_of(model, [edit], max_rows=5), whole, **CLOSE)
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_a_variant_is_the_same_alone_and_in_a_sweep(
+    pair_of: PairOf, native: Library, name: str
+) -> None:
+    """Bit for bit: each has a state of its own in every layer."""
+    model = load(pair_of(name).path, native=native, quantize="none")
+    ids = TOKENS[:7]
+    variants = [(edit,) for edit in edits_of(model, Scale(0.0))][::-1]
+    base = BaseRun(torch.tensor(ids), [trace.resid_pre for trace in traces_of(model, ids)])
+    found: dict[int, Tensor] = {}
+    for done in run_variants(model, base, variants, 64, None):
+        if done is not None:
+            found |= dict(zip(*done, strict=True))
+    assert sorted(found) == list(range(len(variants)))
+    for number, resid in found.items():
+        alone = traces_of(model, ids, edits=variants[number])[-1].resid_post
+        assert torch.equal(resid, alone), variants[number]
+
+
+@pytest.mark.parametrize("name", HYBRIDS)
+def test_a_text_goes_on_as_the_whole_text_computed_anew(pair_of: PairOf, name: str) -> None:
+    """Each token with the states that the one before left."""
+    model = pair_of(name).ours
+    vector = torch.randn(1, model.config.hidden_size, generator=torch.Generator().manual_seed(1))
+    cases: Sequence[list[Edit]] = ([], [Edit("resid_pre", AddVector(vector * 2), 1)])
+    for edits in cases:
+        ids = list(TOKENS[:9])
+        for _ in range(4):
+            ids.append(int(logits_of(model, edits, ids, 64)[-1].argmax()))
+        pieces = continued(model, torch.tensor(TOKENS[:9]), 4, 4, None, edits)
+        assert finish(pieces) == ids[9:]
