@@ -136,8 +136,9 @@ def main(is_every: bool) -> None:
             own = {"weight": kind.get("numbers", "*bf16"), "scales": kind.get("scales", "*fp32")}
             cut = {"GROUP": group, "HAS_SCALES": bool(kind) and not group, "BLOCK_K": inputs}
             compile_kernel(few_rows_kernel.few_rows_matmul_kernel, around | cut, **own)
-    names = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "SPLIT", "GROUP_M")
-    tile = {name: getattr(fixed_matmul, name) for name in names}
+    sizes = fixed_matmul.LOW
+    tile = {"BLOCK_M": sizes.rows, "BLOCK_N": sizes.columns, "GROUP_M": 16}
+    tile |= {name: getattr(fixed_matmul, name) for name in ("BLOCK_K", "SPLIT")}
     for lanes, into in forms((1, "*bf16"), (4, "*fp32")):
         cut = tile | {"NUM_LANES": lanes, "HAS_BIAS": True}
         compile_kernel(fixed_matmul.fixed_matmul_kernel, cut, output=into)
