@@ -17,6 +17,7 @@ CONVERTED = {  # to files of a relative
     "mixtral": ("llama",),
     "internlm3": ("llama",),
     "olmo3": ("olmo2",),
+    "gemma4_unified_text": ("gemma4",),
     "granitemoehybrid": ("granite",),  # where every layer attends
 }
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"

@@ -61,8 +61,8 @@ def gemma4_gguf(model: PreTrainedModel, path: Path) -> Path:
     writer.add_sliding_window(config["sliding_window"])
     writer.add_sliding_window_pattern(is_near)
     writer.add_shared_kv_layers(config["num_kv_shared_layers"])
-    writer.add_embedding_length_per_layer_input(config["hidden_size_per_layer_input"])
-    if config["enable_moe_block"]:
+    writer.add_embedding_length_per_layer_input(config.get("hidden_size_per_layer_input", 0))
+    if config.get("enable_moe_block"):
         writer.add_expert_count(config["num_experts"])
         writer.add_expert_used_count(config["top_k_experts"])
         writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
@@ -106,6 +106,12 @@ def gemma4(**changes: Any) -> Case:
     return replace(case, corrected=scaled)
 
 
+def unified(**changes: Any) -> Case:
+    """Without what only the others have."""
+    case = relative("gemma4_unified_text", gguf=gemma4_gguf, sliding_window=7, **TIED, **changes)
+    return replace(case, corrected=scaled)
+
+
 FULL_HEADS = {"global_head_dim": 24, "num_global_key_value_heads": 2}
 FAST_ROPES = {
     FULL: {"rope_type": "proportional", "rope_theta": 1e2, "partial_rotary_factor": 0.5},
@@ -136,4 +142,13 @@ GEMMA4: dict[str, Case] = {
         **FULL_HEADS,
     ),
     "gemma4_text-values": gemma4(rope_parameters=FAST_ROPES, global_head_dim=32),
+    "gemma4_unified_text": unified(
+        num_hidden_layers=5,
+        layer_types=[NEAR, FULL, NEAR, NEAR, FULL],
+        num_kv_shared_layers=2,
+        attention_k_eq_v=True,
+        global_head_dim=24,
+        num_global_key_value_heads=2,
+        rope_parameters=FAST_ROPES,
+    ),
 }

@@ -99,6 +99,7 @@ EXPERTS = {
     "experts.gate_up_proj": GATE_UP,
     "experts.down_proj": DOWN,
 }
+UNIFIED = replace(DEFAULTS, max_position_embeddings=262144)
 THETAS = {FULL: 1e6, SLIDING: 1e4}
 FULL_FRACTION = 0.25
 OLDER = ("rope_theta", "rope_scaling", "rope_local_base_freq", "partial_rotary_factor")
@@ -110,10 +111,28 @@ LAYER = {
 
 
 def huggingface_config(fields: Fields) -> ModelConfig:
+    config = layers_config(fields, DEFAULTS, window=512)
+    config = replace(config, layer_input_size=layer_input_size(fields, config))
+    if not fields.boolean("enable_moe_block", False):
+        return config
+    num_experts = count(fields, "num_experts", 0, config)
+    num_chosen = chosen(fields, "top_k_experts", 0, num_experts)
+    return with_experts(config, num_experts, num_chosen, size(fields, "moe_intermediate_size", 0))
+
+
+def unified_config(fields: Fields) -> ModelConfig:
+    """Of the class that sees and hears without towers, whose layers have the stream alone."""
+    fields.refuse("hidden_size_per_layer_input", 0)
+    fields.refuse("enable_moe_block", False)
+    return layers_config(fields, UNIFIED, window=1024)
+
+
+def layers_config(fields: Fields, defaults: Defaults, *, window: int) -> ModelConfig:
+    """Without experts, and without what layers are told besides. `window`: the default."""
     fields.refuse("use_bidirectional_attention", "vision")  # of pictures' tokens alone
     for key in ("mlp_bias", *OLDER):
         fields.refuse(key, False)  # transformers does not read them in this class
-    config = gemma_config(llama_family.huggingface_config(fields, "gemma4", DEFAULTS))
+    config = gemma_config(llama_family.huggingface_config(fields, "gemma4", defaults))
     kinds = read_layer_types(fields, every_nth_full(config.num_hidden_layers, 6))
     kinds[-1] = FULL  # whatever it says, as in transformers
     keys_are_values = fields.boolean("attention_k_eq_v", False)
@@ -121,7 +140,7 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     near, full = (
         spec_of(heads[kind], rope_of(fields, kind, heads[kind], config)) for kind in (SLIDING, FULL)
     )
-    near = replace(near, window=read_window(fields, 512))
+    near = replace(near, window=read_window(fields, window))
     full = replace(full, has_values=not keys_are_values)
     cap = read_cap(fields, "final_logit_softcapping", None)
     num_shared = fields.integer("num_kv_shared_layers", 0, low=0, high=config.num_hidden_layers)
@@ -129,16 +148,11 @@ def huggingface_config(fields: Fields) -> ModelConfig:
         fields, "num_kv_shared_layers", by_kind(kinds, full, near), kinds, num_shared
     )
     config = gemma4_config(config, attention, cap)
-    if num_shared and fields.boolean("use_double_wide_mlp", False):
-        width = config.intermediate_size
-        sizes = [width] * (len(kinds) - num_shared) + [2 * width] * num_shared
-        config = replace(config, mlp_sizes=tuple(sizes))
-    config = replace(config, layer_input_size=layer_input_size(fields, config))
-    if not fields.boolean("enable_moe_block", False):
+    if not (num_shared and fields.boolean("use_double_wide_mlp", False)):
         return config
-    num_experts = count(fields, "num_experts", 0, config)
-    num_chosen = chosen(fields, "top_k_experts", 0, num_experts)
-    return with_experts(config, num_experts, num_chosen, size(fields, "moe_intermediate_size", 0))
+    width = config.intermediate_size
+    sizes = [width] * (len(kinds) - num_shared) + [2 * width] * num_shared
+    return replace(config, mlp_sizes=tuple(sizes))
 
 
 def layer_input_size(fields: Fields, config: ModelConfig) -> int:
@@ -187,4 +201,11 @@ GEMMA4 = Architecture(
     huggingface_names=huggingface_names,
     gguf_config=gguf_config,
     gguf_names=gguf_names,
+)
+GEMMA4_UNIFIED = replace(
+    GEMMA4,
+    models="Gemma 4: 12B (text)",
+    model_types=("gemma4_unified_text",),
+    gguf_architectures=(),  # those of the others read its files
+    huggingface_config=unified_config,
 )
