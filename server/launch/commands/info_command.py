@@ -4,6 +4,7 @@ A refusal of a reader is a line; the exit status is 1 if there is one.
 """
 
 from collections import Counter
+from pathlib import Path
 
 from rich.table import Table
 
@@ -17,11 +18,13 @@ from thirdeye.model.memory_estimate import (
 )
 from thirdeye.model.parameter_counts import ParameterCounts, idle_parameters, parameter_counts
 from thirdeye.server.api.state.generation_defaults import shown
+from thirdeye.server.launch.commands.adapter_info import show_adapter
 from thirdeye.server.launch.console import PlainConsole, fail
 from thirdeye.server.launch.model_template import make_template
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.templates.turn_end import find_turn_end
 from thirdeye.server.text.tools.form import MARKUP
+from thirdeye.weights.adapters.adapter_config import CONFIG as ADAPTER_CONFIG
 from thirdeye.weights.checkpoint import Checkpoint
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling
@@ -31,7 +34,10 @@ from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 
 def show_info(spec: str | None, file: str | None = None, revision: str | None = None) -> int:
-    """Shape, formats, template, memory, parameters, and whether `serve` would take it."""
+    """Shape, formats, template, memory, parameters, and whether `serve` would take it; of an
+    adapter what it changes."""
+    if spec is not None and (Path(spec) / ADAPTER_CONFIG).is_file():
+        return show_adapter(Path(spec))
     try:
         path = resolve_model(spec, file, revision)
     except ModelError as error:
