@@ -23,6 +23,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.declare.transformer import parameters, transformer_part
 from thirdeye.model.fast_path import FastPath
+from thirdeye.model.few_rows.fused_block import make_fused_block
 from thirdeye.model.layer_kinds import LayerKinds
 from thirdeye.model.linear.choose_method import choose_head
 from thirdeye.model.linear.linear import Linear, TiedLinear
@@ -99,8 +100,9 @@ class Transformer(nn.Module):
         inputs = part.layer_inputs
         self.layer_inputs = LayerInputs(inputs, where) if inputs else None
         self._informed = self._with_layer_inputs if inputs else without_layer_inputs
+        make = make_fused_block if where.is_fused else make_block
         self.blocks = nn.ModuleList(
-            make_block(block, config.index_of_its_kind(layer), backend, where)
+            make(block, config.index_of_its_kind(layer), backend, where)
             for layer, (block, backend) in enumerate(
                 zip(part.blocks, self.layer_kinds.backends, strict=True)
             )

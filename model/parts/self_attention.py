@@ -202,7 +202,11 @@ class SelfAttention(nn.Module):
 
     def normed(self, x: Tensor) -> Tensor:
         """x [T, hidden_size] -> [T, channels of q, k and v], before they are turned."""
-        return self.head_qk_norm(self.wide_qk_norm(self.clip(self.qkv(x))))
+        return self.shaped(self.qkv(x))
+
+    def shaped(self, qkv: Tensor) -> Tensor:
+        """[T, channels of q, k and v], as they are projected -> what is turned and kept."""
+        return self.head_qk_norm(self.wide_qk_norm(self.clip(qkv)))
 
     def project(self, x: Tensor, rotate: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""

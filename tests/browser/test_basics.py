@@ -128,5 +128,5 @@ def test_a_link_shows_its_view_before_the_model_is_there(browser: Any) -> None:
         shown = "[...document.querySelectorAll('main:not([hidden])')].map((view) => view.id)"
         assert seen.page.evaluate(shown) == ["tour"]
         state.ready(fake_engine(), served_model())
-        seen.page.wait_for_selector("#tour h2:has-text('3.')")
+        seen.page.wait_for_selector("#tour-title")
         seen.errors.clear()  # the browser tells of each 503

@@ -16,6 +16,7 @@ from thirdeye.weights.architectures.common.limits import (
     MAX_POSITIONS,
 )
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.common.per_layer import numbers
 from thirdeye.weights.architectures.common.rope_settings import gguf_proportional
 from thirdeye.weights.architectures.gemma.gemma import gemma_config
 from thirdeye.weights.architectures.gemma.gemma4_heads import (
@@ -118,18 +119,6 @@ def full_head_dim(fields: Fields) -> int:
     if size % 2:
         raise fields.error(KEY_SIZE, f"rotary positions need an even head size, got {size}.")
     return size
-
-
-def numbers(fields: Fields, key: str, num_layers: int, high: int) -> list[int]:
-    """One for each layer, of a list or of a number that all have."""
-    found = fields.raw(key)
-    if not hasattr(found, "__len__") or isinstance(found, str):
-        return [fields.integer(key, high=high)] * num_layers
-    listed = [int(number) for number in found]
-    if len(listed) != num_layers or not all(1 <= number <= high for number in listed):
-        problem = f"must be a number, or one for each of {num_layers} layers, from 1 to {high}."
-        raise fields.error(key, problem)
-    return listed
 
 
 def gguf_names(config: ModelConfig) -> NameTable:
