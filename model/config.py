@@ -96,6 +96,7 @@ class AttentionSpec:
     head_dim: int | None = None  # of this layer's heads; None: the model's
     num_kv_heads: int | None = None  # likewise
     has_values: bool = True  # projected; else the keys are, as they are projected (Gemma 4)
+    source: int | None = None  # the layer whose keys and values it reads; None: its own
 
     def __post_init__(self) -> None:
         for name in ("scale", "window", "softcap", "head_dim", "num_kv_heads"):
@@ -160,6 +161,8 @@ class ModelConfig:
     embedding_scale: float = 1.0  # tokens' vectors are multiplied by it (Gemma)
     residual_scale: float = 1.0  # and what attention and MLP add to the stream (Granite)
     layer_scale: bool = False  # and the stream behind a layer, by a number of its own (Gemma 4)
+    layer_input_size: int = 0  # of what each layer is told of a token besides; 0: nothing (Gemma 4)
+    mlp_sizes: tuple[int, ...] = ()  # one a layer, where they are not all `intermediate_size`
     logit_scale: float = 1.0  # and the logits (Cohere)
     logit_softcap: float | None = None  # which become softcap * tanh(logit / softcap) (Gemma 2)
     attention: tuple[AttentionSpec, ...] = ()
@@ -228,6 +231,12 @@ class ModelConfig:
             )
         if self.layer_scale and self.state_beside:
             raise ValueError("'layer_scale' is for layers without a state beside attention.")
+        if self.layer_input_size and not self.layer_scale:
+            raise ValueError("'layer_input_size' is for models with 'layer_scale'.")
+        if len(self.mlp_sizes) not in (0, self.num_hidden_layers):
+            raise ValueError("'mlp_sizes' must have one number for each layer, or none at all.")
+        for layer in self.attending_layers:
+            self._check_source(layer)
         if self.post_norm and self.residual_scale != 1:
             raise ValueError("'residual_scale' must be 1 beside 'post_norm'.")
         is_merged = self.wide_qk_norm or self.head_qk_norm
@@ -240,6 +249,26 @@ class ModelConfig:
                 "'rope' None stands for learned positions, but 'attention' has rotary ones: "
                 "give 'rope' too."
             )
+
+    def _check_source(self, layer: int) -> None:
+        """Raises ValueError if a layer cannot read what its source keeps."""
+        source = self.attention_of(layer).source
+        if source is None:
+            return
+        if not 0 <= source < layer or source not in self.keeping_layers:
+            raise ValueError(
+                f"'source' {source} of layer {layer} must be an earlier one that keeps keys and "
+                "values of its own."
+            )
+        both = ((self.num_kv_heads_of(n), self.head_dim_of(n)) for n in (source, layer))
+        if len(set(both)) > 1:
+            raise ValueError(f"'source' {source} of layer {layer} has heads of another shape.")
+        if self.wide_qk_norm or self.head_qk_norm or self.state_beside:
+            raise ValueError("'source' is for layers with 'qk_norm', or without norms of heads.")
+
+    def mlp_size_of(self, layer: int) -> int:
+        """How wide one layer's MLP is, counted from 0."""
+        return self.mlp_sizes[layer] if self.mlp_sizes else self.intermediate_size
 
     def experts_of(self, layer: int) -> ExpertsSpec | None:
         """Of one layer, counted from 0; None: it has one MLP for all tokens, or none."""
@@ -257,18 +286,20 @@ class ModelConfig:
 
     @property
     def attending_layers(self) -> tuple[int, ...]:
-        """Those that keep keys and values, counted from 0, in order."""
+        """Those whose tokens look at others, counted from 0, in order."""
         others = self.lone_mlps if self.state_beside else self.lone_mlps + self.state_layers
         return tuple(layer for layer in range(self.num_hidden_layers) if layer not in others)
 
     @property
-    def num_attention_layers(self) -> int:
-        return len(self.attending_layers)
+    def keeping_layers(self) -> tuple[int, ...]:
+        """Those of them that keep keys and values of their own."""
+        attending = self.attending_layers
+        return tuple(layer for layer in attending if self.attention_of(layer).source is None)
 
     @property
     def kv_shapes(self) -> tuple[tuple[int, int], ...]:
         """(num_kv_heads, head_dim) of each layer that keeps keys and values, in order."""
-        layers = self.attending_layers
+        layers = self.keeping_layers
         return tuple((self.num_kv_heads_of(layer), self.head_dim_of(layer)) for layer in layers)
 
     @property
@@ -282,10 +313,13 @@ class ModelConfig:
         return 2 * sum(num_heads * head_dim for num_heads, head_dim in self.kv_shapes)
 
     def index_of_its_kind(self, layer: int) -> int:
-        """How many layers before it keep what it keeps, keys and values or a state, or both."""
-        attending = self.attending_layers
-        kind = attending if layer in attending else self.state_layers
-        return sum(other < layer for other in kind)
+        """How many layers before it keep what it keeps, keys and values or a state, or both; of a
+        layer that reads another's, how many before that one."""
+        if layer not in self.attending_layers:
+            return sum(other < layer for other in self.state_layers)
+        source = self.attention_of(layer).source
+        keeping = layer if source is None else source
+        return sum(other < keeping for other in self.keeping_layers)
 
     @property
     def has_learned_positions(self) -> bool:

@@ -74,6 +74,7 @@ class LayerKinds:
                 spec,
                 rope=None,
                 temperature=None,
+                source=None,
                 head_dim=config.head_dim_of(layer),
                 num_kv_heads=config.num_kv_heads_of(layer),
             )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from thirdeye.model.config import AttentionSpec, ModelConfig, Norm
+from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm
 from thirdeye.model.declare.head_layout import HeadLayout
 from thirdeye.model.declare.mlp import (
     ExpertsPart,
@@ -20,10 +20,10 @@ from thirdeye.model.declare.states import StatePart, state_part
 
 @dataclass(frozen=True, slots=True)
 class QKNormPart(Part):
-    """A norm over each head's channels, one for queries and one for keys."""
+    """A norm over each head's channels, one for queries and one for keys, if it has any."""
 
     query_norm: NormPart
-    key_norm: NormPart
+    key_norm: NormPart | None
     is_last: bool  # of heads that have been turned
 
 
@@ -62,6 +62,18 @@ class LayerScalePart(Part):
 
 
 @dataclass(frozen=True, slots=True)
+class LayerInputPart(Part):
+    """What a layer makes of its own input of a token, `number` among the layers'. Each rank does
+    all of it: it is small."""
+
+    number: int
+    activation: Activation
+    gate: LinearPart
+    project: LinearPart
+    norm: NormPart
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionPart(Part):
     """Heads are dealt out: a rank has those of its query, key and value rows. `value_eps`: of the
     norm over each value, without a weight; None: there is none."""
@@ -82,7 +94,8 @@ class AttentionPart(Part):
 
     def layout(self, num_ranks: int) -> HeadLayout:
         """Of one rank's heads."""
-        num_heads, num_kv_heads = self.num_heads // num_ranks, self.num_kv_heads // num_ranks
+        num_projected = 0 if self.spec.source is not None else self.num_kv_heads
+        num_heads, num_kv_heads = self.num_heads // num_ranks, num_projected // num_ranks
         return HeadLayout(num_heads, num_kv_heads, self.spec.has_values, self.value_eps)
 
 
@@ -99,6 +112,7 @@ class BlockPart(Part):
     mlp_norm: NormPart | None  # None although there is the other: they share that
     mlp: MLPPart | GatedMLPPart | ExpertsPart | None
     mlp_post_norm: NormPart | None
+    layer_input: LayerInputPart | None
     layer_scale: LayerScalePart | None
     residual_scale: float
     is_parallel: bool
@@ -120,10 +134,22 @@ def block_part(config: ModelConfig, layer: int) -> BlockPart:
         mlp_norm=None if config.shares_norm or is_lone else before,
         mlp=mlp_part(config, layer) if has_mlp else None,
         mlp_post_norm=after,
+        layer_input=layer_input_part(config, layer) if config.layer_input_size else None,
         layer_scale=LayerScalePart() if config.layer_scale else None,
         residual_scale=config.residual_scale,
         is_parallel=config.is_parallel,
         norms_stream=config.norms_stream,
+    )
+
+
+def layer_input_part(config: ModelConfig, layer: int) -> LayerInputPart:
+    hidden, size = config.hidden_size, config.layer_input_size
+    return LayerInputPart(
+        layer,
+        config.activation,
+        LinearPart(hidden, (Rows(size, Role.MLP),), False, Dealt.WHOLE),
+        LinearPart(size, (Rows(hidden, Role.MLP),), False, Dealt.WHOLE),
+        norm_part(config),
     )
 
 
@@ -148,7 +174,8 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
     hidden, width = config.hidden_size, config.num_heads * head_dim
     kv_width = num_kv_heads * head_dim
     query, key = Rows(width, Role.QUERY, "q"), Rows(kv_width, Role.KEY, "k")
-    value = (Rows(kv_width, Role.VALUE, "v"),) if spec.has_values else ()
+    value = Rows(kv_width, Role.VALUE, "v")
+    kept = () if spec.source is not None else (key, value) if spec.has_values else (key,)
     head_norm = NormPart(Norm.RMS_NORM, head_dim, config.norm_eps)
     wide_norms = WideQKNormPart(
         WideNormPart(width, config.norm_eps), WideNormPart(kv_width, config.norm_eps)
@@ -162,8 +189,10 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
         num_heads=config.num_heads,
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
-        qkv=LinearPart(hidden, (query, key, *value), config.qkv_bias, Dealt.ROWS),
-        qk_norm=QKNormPart(head_norm, head_norm, config.norms_turned) if config.qk_norm else None,
+        qkv=LinearPart(hidden, (query, *kept), config.qkv_bias, Dealt.ROWS),
+        qk_norm=QKNormPart(head_norm, head_norm if kept else None, config.norms_turned)
+        if config.qk_norm
+        else None,
         clip=config.clip_qkv,
         wide_qk_norm=wide_norms if config.wide_qk_norm else None,
         head_qk_norm=head_norms if config.head_qk_norm else None,
@@ -182,4 +211,4 @@ def mlp_part(config: ModelConfig, layer: int = 0) -> MLPPart | GatedMLPPart | Ex
     if (spec := config.experts_of(layer)) is not None:
         return experts_part(config, spec)
     part = gated_mlp_part if config.gated_mlp else plain_mlp_part
-    return part(config, config.intermediate_size, config.mlp_bias)
+    return part(config, config.mlp_size_of(layer), config.mlp_bias)

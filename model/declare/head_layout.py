@@ -8,7 +8,7 @@ class HeadLayout:
     """Queries, then keys, then values, side by side; of one rank."""
 
     num_heads: int
-    num_kv_heads: int
+    num_kv_heads: int  # 0: those of another layer are read, and nothing is kept
     has_values: bool = True  # else the keys are values too, as they are projected
     value_eps: float | None = None  # of the norm, without a weight, over each value; None: no norm
 

@@ -96,12 +96,13 @@ def trace_layers(
     x = start_of_stream(model, input_ids, edits)
     whole = TextRows(0, len(x), max(capacity, len(x)))
     cache = kv_cache or OneLayerCache(model, whole, kv_dtype, x)
+    layer_inputs = model.layer_inputs_of(input_ids, x)
     for layer in range(len(model.blocks)):
         pieces: list[BlockPiece] = []
         for rows in whole.pieces(max_rows):
             if rows.start:
                 yield None
-            run = BlockRun(model, layer, rows, cache, by_text)
+            run = BlockRun(model, layer, rows, cache, by_text, layer_inputs)
             pieces.append(run(x[rows.start : rows.stop]))
         trace = _joined(model, layer, pieces, *run.kept())
         yield trace
@@ -167,18 +168,26 @@ def _joined_patterns(pieces: list[BlockPiece], num_tokens: int) -> dict[int, Ten
 
 class OneLayerCache(KVCache):
     """Memory of one layer's keys and values, for one layer after the other: of each shape that a
-    layer's have."""
+    layer's have, and of each layer that others read."""
 
     def __init__(
         self, model: Transformer, rows: TextRows, dtype: torch.dtype | None, like: Tensor
     ) -> None:
         """`dtype`: None for that of `like`, which is on the right device."""
         own = rank_config(model.config, model.ranks.size)
-        shapes = list(dict.fromkeys(own.kv_shapes))
+        read_again = {own.attention_of(layer).source for layer in own.attending_layers}
+        whose = [  # a shape, and the layer if it is read again
+            (shape, layer if layer in read_again else None)
+            for shape, layer in zip(own.kv_shapes, own.keeping_layers, strict=True)
+        ]
+        apart = list(dict.fromkeys(whose))
         one_of_each = replace(
             own,
-            num_hidden_layers=len(shapes),
-            attention=tuple(AttentionSpec(num_kv_heads=n, head_dim=size) for n, size in shapes),
+            num_hidden_layers=len(apart),
+            attention=tuple(
+                AttentionSpec(num_kv_heads=number, head_dim=size) for (number, size), _ in apart
+            ),
+            mlp_sizes=(),
             state=None,
             state_layers=(),
             state_beside=False,
@@ -187,7 +196,7 @@ class OneLayerCache(KVCache):
         num_blocks = rows.num_blocks * rows.num_texts
         kept = dtype or like.dtype
         self._cache = make_kv_cache(one_of_each, num_blocks, BLOCK_SIZE, kept, like.device)
-        self._places = [shapes.index(shape) for shape in own.kv_shapes]  # by a layer's index
+        self._places = [apart.index(one) for one in whose]  # by a layer's index
         self.num_blocks, self.block_size = num_blocks, BLOCK_SIZE
         self.keys, self.values = self._cache.keys, self._cache.values
         self.states = StateCache(own, rows.num_texts, like.device)

@@ -24,6 +24,9 @@ def refusals(config: ModelConfig) -> dict[str, str]:
     if len(set(config.kv_shapes)) > 1:
         why = "this model's layers differ in the number or the size of their heads"
         found |= dict.fromkeys(HEADS_ALONE + EDITS, why)
+    if config.layer_input_size or config.keeping_layers != config.attending_layers:
+        why = "some of this model's layers read another's keys, or are told more than the stream"
+        found |= dict.fromkeys(HEADS_ALONE + EDITS, why)
     if config.layer_scale:
         found["attribution"] = "this model scales its stream behind each layer, so that is no sum"
     if config.lone_mlps:

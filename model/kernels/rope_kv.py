@@ -16,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from thirdeye.model.declare.head_layout import HeadLayout
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
 from thirdeye.model.parts.self_attention import QKNorm
 from thirdeye.model.state.kv_fp8 import ScaledCache, parts
 
@@ -52,7 +53,9 @@ def rope_kv_kernel(
     HALF: tl.constexpr, HAS_NORM: tl.constexpr, NORM_IS_LAST: tl.constexpr,
     BLOCK_D: tl.constexpr, HAS_SCALES: tl.constexpr, SCALES_QUERY: tl.constexpr,
     HAS_VALUES: tl.constexpr, NORMS_VALUES: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    begin(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     channels = tl.arange(0, BLOCK_D)
@@ -129,26 +132,29 @@ def rope_and_write(
     """qkv [T, all heads * head_dim], cos and sin [T, 1, dim / 2], slots [T],
     query_scale [T, 1, 1] ->
     query [T, num_heads, head_dim]; keys and values go to their slots of the caches
-    [num_blocks, block_size, num_kv_heads, head_dim]. `layout`: None for as many keys as values."""
+    [num_blocks, block_size, num_kv_heads, head_dim]. `layout`: None for as many keys as values;
+    without any, the caches stay as they are."""
     num_kv_heads, head_dim = key_cache.shape[2:]
     qkv = qkv.contiguous()
     num_tokens, num_all = qkv.shape[0], qkv.shape[1] // head_dim
     layout = layout or HeadLayout(num_all - 2 * num_kv_heads, num_kv_heads)
-    num_heads = layout.num_heads
+    num_heads, num_kept = layout.num_heads, layout.num_kv_heads
+    key_norm = norms and (norms.key_norm or norms.query_norm)  # either, where there are no keys
     query = torch.empty(num_tokens, num_heads, head_dim, dtype=qkv.dtype, device=qkv.device)
     (keys, key_exponents), (values, value_exponents) = parts(key_cache), parts(value_cache)
     assert keys.is_contiguous()
     assert values.is_contiguous()
     if num_tokens:
-        rope_kv_kernel[(num_tokens, num_heads + 2 * num_kv_heads)](
+        rope_kv_kernel[(num_tokens, num_heads + 2 * num_kept)](
             query, keys, values, key_exponents, value_exponents, qkv, cos, sin, slot_mapping,
-            norms.query_norm.weight if norms else qkv, norms.key_norm.weight if norms else qkv,
+            norms.query_norm.weight if norms else qkv, key_norm.weight if key_norm else qkv,
             qkv if query_scale is None else query_scale.contiguous(),
             norms.query_norm.eps if norms else 0.0, layout.value_eps or 0.0, keys.stride(1),
-            NUM_HEADS=num_heads, NUM_KV_HEADS=num_kv_heads, HEAD_DIM=head_dim,
+            NUM_HEADS=num_heads, NUM_KV_HEADS=num_kept, HEAD_DIM=head_dim,
             HALF=cos.shape[-1], HAS_NORM=norms is not None,
             NORM_IS_LAST=norms is not None and norms.is_last, SCALES_QUERY=query_scale is not None,
             BLOCK_D=triton.next_power_of_2(head_dim), HAS_SCALES=key_exponents is not None,
             HAS_VALUES=layout.has_values, NORMS_VALUES=layout.value_eps is not None, num_warps=1,
+            **launch_options(qkv.device),
         )  # fmt: skip
     return query

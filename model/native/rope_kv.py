@@ -66,12 +66,13 @@ class RopeKVKernel:
         """qkv [T, all heads * head_dim], cos and sin [T, 1, dim / 2], slots [T],
         query_scale [T, 1, 1] -> query [T, num_heads, head_dim]; keys and values go to their slots
         of the caches [num_blocks, block_size, num_kv_heads, head_dim], fp32, fp16 or int8.
-        `layout`: None for as many keys as values."""
+        `layout`: None for as many keys as values; without any, the caches stay as they are."""
         qkv = qkv.contiguous()
         num_kv_heads, head_dim = key_cache.shape[2:]
         num_tokens, num_all = qkv.shape[0], qkv.shape[1] // head_dim
         layout = layout or HeadLayout(num_all - 2 * num_kv_heads, num_kv_heads)
         num_heads, half = layout.num_heads, cos.shape[-1]
+        key_norm = norms and norms.key_norm
         keys, key_scales = parts_of(key_cache)
         values, value_scales = parts_of(value_cache)
         assert keys.dtype in (torch.float32, torch.float16, torch.int8), keys.dtype
@@ -82,7 +83,7 @@ class RopeKVKernel:
             sin=address(sin, torch.float32, num_tokens, 1, half),
             slots=address(slot_mapping, torch.int64, num_tokens),
             query_gains=norms and address(norms.query_norm.weight, torch.float32, head_dim),
-            key_gains=norms and address(norms.key_norm.weight, torch.float32, head_dim),
+            key_gains=key_norm and address(key_norm.weight, torch.float32, head_dim),
             query_scale=None
             if query_scale is None
             else address(query_scale, torch.float32, num_tokens, 1, 1),
@@ -90,10 +91,10 @@ class RopeKVKernel:
             keys=address(keys, keys.dtype, -1, -1, num_kv_heads, head_dim),
             values=address(values, keys.dtype, *keys.shape),
             query_eps=norms.query_norm.eps if norms else 0.0,
-            key_eps=norms.key_norm.eps if norms else 0.0,
+            key_eps=key_norm.eps if key_norm else 0.0,
             num_tokens=num_tokens,
             num_heads=num_heads,
-            num_kv_heads=num_kv_heads,
+            num_kv_heads=layout.num_kv_heads,
             head_dim=head_dim,
             half=half,
             number_bytes=keys.itemsize,

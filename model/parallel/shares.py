@@ -72,7 +72,8 @@ def rank_config(config: ModelConfig, num_ranks: int) -> ModelConfig:
     """What one rank's layers look like. Raises ValueError if they cannot be dealt out evenly."""
     sizes = ("num_heads", "num_kv_heads", "intermediate_size")
     attention = tuple(_divided_spec(spec, config, num_ranks) for spec in config.attention)
-    own = _divided(config, sizes, config, num_ranks, attention=attention)
+    mlp_sizes = tuple(_part_of_mlp(size, config, num_ranks) for size in config.mlp_sizes)
+    own = _divided(config, sizes, config, num_ranks, attention=attention, mlp_sizes=mlp_sizes)
     if config.experts is not None:
         spec = _divided(config.experts, ("intermediate_size", "shared_size"), config, num_ranks)
         own = replace(own, experts=spec)
@@ -104,6 +105,12 @@ def _divided_spec(spec: AttentionSpec, config: ModelConfig, num_ranks: int) -> A
     return _divided(spec, ("num_kv_heads",), config, num_ranks)
 
 
+def _part_of_mlp(size: int, config: ModelConfig, num_ranks: int) -> int:
+    """Where layers differ in it."""
+    like = replace(config, intermediate_size=size)
+    return _divided(like, ("intermediate_size",), config, num_ranks).intermediate_size
+
+
 def _divided(
     sized: Sized, names: tuple[str, ...], config: ModelConfig, num_ranks: int, **more: Any
 ) -> Sized:
@@ -123,6 +130,7 @@ def _divided(
 def possible_ranks(config: ModelConfig) -> list[int]:
     sizes = [config.num_kv_heads, config.intermediate_size]  # num_heads is a multiple of the first
     sizes += [num_kv_heads for num_kv_heads, _ in config.kv_shapes]
+    sizes += config.mlp_sizes
     if config.experts is not None:
         sizes += [config.experts.intermediate_size, config.experts.shared_size]
     if config.state is not None:

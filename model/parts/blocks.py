@@ -19,6 +19,7 @@ from thirdeye.model.parts.choose_parts import (
     make_pre_norm,
     make_state,
 )
+from thirdeye.model.parts.layer_inputs import make_layer_input
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
@@ -148,6 +149,18 @@ class ClosingBlock(Block):
         return scaled
 
 
+class InformedBlock(ClosingBlock):
+    """Before that it adds what it makes of its own input of each token (Gemma 4's small models)."""
+
+    def __init__(self, part: BlockPart, index: int, backend: Any, where: Placement) -> None:
+        super().__init__(part, index, backend, where)
+        assert part.layer_input is not None
+        self.layer_input = make_layer_input(part.layer_input, where)
+
+    def close(self, x: Tensor, batch: ForwardBatch) -> Tensor:
+        return super().close(x + self.layer_input(x, batch.layer_inputs), batch)
+
+
 class ParallelBlock(Block):
     """Both read the stream as it comes in, each by its own norm (GPT-NeoX)."""
 
@@ -230,8 +243,10 @@ class PostNormBlock(Block):
         return x, None
 
 
-def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> Block:
+def block_kind(part: BlockPart) -> type[Block]:
     kind = Block if part.layer_scale is None else ClosingBlock
+    if part.layer_input is not None:
+        kind = InformedBlock
     if part.is_parallel:
         kind = ParallelBlock if part.mlp_norm else SharedNormBlock
     if part.norms_stream:
@@ -242,4 +257,8 @@ def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> B
         kind = LoneMixerBlock
     if part.attention is None:
         kind = LoneMLPBlock
-    return kind(part, index, backend, where)
+    return kind
+
+
+def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> Block:
+    return block_kind(part)(part, index, backend, where)

@@ -10,7 +10,6 @@ from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import LinearPart, NormPart, TablePart
 from thirdeye.model.declare.states import DeltaNetPart, ShortConvPart, StatePart
 from thirdeye.model.parallel.parallel_linear import make_linear
-from thirdeye.model.parts.delta_net import DeltaNet, NativeDeltaNet
 from thirdeye.model.parts.experts import Experts
 from thirdeye.model.parts.fused import (
     FusedGatedMLP,
@@ -34,9 +33,10 @@ from thirdeye.model.parts.layers import (
     ScaledEmbedding,
     SoftCap,
 )
-from thirdeye.model.parts.mamba2 import Mamba2, NativeMamba2
-from thirdeye.model.parts.self_attention import SelfAttention
-from thirdeye.model.parts.short_conv import NativeShortConv, ShortConv
+from thirdeye.model.parts.self_attention import BorrowingAttention, SelfAttention
+from thirdeye.model.parts.states.delta_net import DeltaNet, NativeDeltaNet
+from thirdeye.model.parts.states.mamba2 import Mamba2, NativeMamba2
+from thirdeye.model.parts.states.short_conv import NativeShortConv, ShortConv
 from thirdeye.model.placement import Placement
 
 
@@ -90,7 +90,8 @@ def make_attention(
         return nn.Identity()
     if not isinstance(part, AttentionPart):
         return make_state(part, index, where)
-    kind = FusedSelfAttention if where.has_kernels else SelfAttention
+    plain = SelfAttention if part.spec.source is None else BorrowingAttention
+    kind = FusedSelfAttention if where.has_kernels else plain
     return kind(part, index, backend, where)
 
 

@@ -169,10 +169,16 @@ class FusedSelfAttention(SelfAttention):
             self._kernel = rope_kv
 
     def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache) -> Tensor:
+        return self.keep_projected(self.qkv(x), batch, rotate, kv_cache)
+
+    def keep_projected(
+        self, qkv: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache
+    ) -> Tensor:
+        """`keep`, of what x was projected to."""
         norms = self.qk_norm if isinstance(self.qk_norm, QKNorm) else None
         caches = kv_cache.layer(self.layer)
         return self._kernel.rope_and_write(
-            self.normed(x),
+            self.shaped(qkv),
             rotate.cos,
             rotate.sin,
             batch.slot_mapping,

@@ -37,12 +37,24 @@ class QKNorm(nn.Module):
         super().__init__()
         self.num_heads, self.is_last = num_heads, part.is_last
         self.query_norm = RMSNorm(part.query_norm.size, part.query_norm.eps, where)
-        self.key_norm = RMSNorm(part.key_norm.size, part.key_norm.eps, where)
+        self.key_norm: RMSNorm | None = None
+        if part.key_norm is not None:
+            self.key_norm = RMSNorm(part.key_norm.size, part.key_norm.eps, where)
 
     def forward(self, query_key: Tensor) -> Tensor:
         """[T, heads of q and k, head_dim] -> the same, normed."""
+        assert self.key_norm is not None
         query, key = query_key.tensor_split([self.num_heads], dim=1)
         return torch.cat((self.query_norm(query), self.key_norm(key)), dim=1)
+
+
+class QueryNorm(QKNorm):
+    """The same of a layer that projects no keys."""
+
+    def forward(self, query_key: Tensor) -> Tensor:
+        """[T, heads of q, head_dim] -> the same, normed."""
+        normed: Tensor = self.query_norm(query_key)
+        return normed
 
 
 class WideQKNorm(nn.Module):
@@ -140,11 +152,12 @@ class SelfAttention(nn.Module):
         self.backend = backend
         self.spec, self.head_dim = part.spec, part.head_dim
         self.layout = part.layout(where.ranks.size)
-        self.num_heads, self.num_kv_heads = self.layout.num_heads, self.layout.num_kv_heads
+        self.num_heads = self.layout.num_heads
+        self.num_kv_heads = part.num_kv_heads // where.ranks.size  # that queries look at
         self.qkv = make_linear(part.qkv, where)
         self.clip = nn.Identity() if part.clip is None else Clip(part.clip)
         norms = part.qk_norm
-        self.qk_norm = QKNorm(norms, self.num_heads, where) if norms else nn.Identity()
+        self.qk_norm = make_qk_norm(norms, self.num_heads, where)
         self._norms_last = norms is not None and norms.is_last
         self._turned = turn_then_norm if self._norms_last else norm_then_turn
         wide = part.wide_qk_norm
@@ -189,7 +202,11 @@ class SelfAttention(nn.Module):
 
     def normed(self, x: Tensor) -> Tensor:
         """x [T, hidden_size] -> [T, channels of q, k and v], before they are turned."""
-        return self.head_qk_norm(self.wide_qk_norm(self.clip(self.qkv(x))))
+        return self.shaped(self.qkv(x))
+
+    def shaped(self, qkv: Tensor) -> Tensor:
+        """[T, channels of q, k and v], as they are projected -> what is turned and kept."""
+        return self.head_qk_norm(self.wide_qk_norm(self.clip(qkv)))
 
     def project(self, x: Tensor, rotate: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""
@@ -209,15 +226,36 @@ class SelfAttention(nn.Module):
     def turn_keys(self, keys: Tensor, rotate: Rotation) -> Tensor:
         """Keys [T, num_kv_heads, head_dim] that `unturned` gave, as they are kept."""
         turned = rotate(keys)
-        if self._norms_last and isinstance(self.qk_norm, QKNorm):
+        if self._norms_last and isinstance(self.qk_norm, QKNorm) and self.qk_norm.key_norm:
             turned = self.qk_norm.key_norm(turned)
         return turned
 
     def _heads(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Queries and keys [T, heads, head_dim] as they are projected, and values as kept."""
         heads = self.normed(x).view(len(x), -1, self.head_dim)
-        query_key = heads[:, : self.num_heads + self.num_kv_heads]
+        query_key = heads[:, : self.num_heads + self.layout.num_kv_heads]
         return query_key, self.value_norm(heads[:, self.layout.first_value :])
+
+
+class BorrowingAttention(SelfAttention):
+    """Queries look at the keys of an earlier layer, which is where `layer` says."""
+
+    def keep(
+        self,
+        x: Tensor,
+        batch: ForwardBatch,  # noqa: ARG002  # nothing is written
+        rotate: Rotation,
+        kv_cache: KVCache,  # noqa: ARG002
+    ) -> Tensor:
+        query, _, _ = self.project(x, rotate)
+        return query
+
+
+def make_qk_norm(part: QKNormPart | None, num_heads: int, where: Placement) -> nn.Module:
+    if part is None:
+        return nn.Identity()
+    kind = QKNorm if part.key_norm else QueryNorm
+    return kind(part, num_heads, where)
 
 
 def ungated(mixed: Tensor, x: Tensor) -> Tensor:  # noqa: ARG001

@@ -39,6 +39,50 @@ def test_nothing_is_spilled(report: dict[str, dict[str, Any]]) -> None:
     assert {name: kernel["stack"] for name, kernel in report.items() if kernel["stack"]} == {}
 
 
+def few_rows(report: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    prefix = "few rows, "
+    return {n.removeprefix(prefix): k for n, k in report.items() if n.startswith(prefix)}
+
+
+def test_few_rows_load_ahead(report: dict[str, dict[str, Any]]) -> None:
+    """Weights come 16 bytes at a time, steps of them under way while one is multiplied by tensor
+    cores; narrower are a norm's weight and what follows the sums."""
+    kernels = few_rows(report)
+    assert {"a gate of a sum", "int4, a gate", "float32"} < set(kernels)
+    for name, kernel in kernels.items():
+        operations = kernel["operations"]
+        loads = 2 + ("gate" in name) + ("sum" in name or "," in name)
+        assert operations["LDGSTS.E.BYPASS.128"] >= 3 * loads, name
+        assert kernel["buffers"] == [4 if "int4" in name else 3], name
+        assert max(kernel["waits"]) >= 2 * loads, name
+        assert ("HMMA.16816.F32.BF16" in operations) == (name != "float32"), name
+
+
+def test_few_rows_of_dense_weights_leave_room_for_others(report: dict[str, dict[str, Any]]) -> None:
+    """Three programs of a multiprocessor read at the same time: one waits where another adds up."""
+    for name, kernel in few_rows(report).items():
+        if "," not in name:
+            assert SHARED_OF_A_MULTIPROCESSOR // kernel["shared"] >= 3, name
+            assert REGISTERS_OF_A_MULTIPROCESSOR // (THREADS * kernel["registers"]) >= 4, name
+
+
+def test_nothing_is_touched_before_the_kernel_before_is_complete(
+    report: dict[str, dict[str, Any]],
+) -> None:
+    """In the machine code: one wait, in front of whatever reads or writes memory. The first kernel
+    of a step has none before it."""
+    kernels = dict(report)
+    first = kernels.pop("begin_step_kernel")
+    assert not first["is_dependent"]
+    assert first["before_wait"], "what is looked for would be found"
+    for name, kernel in kernels.items():
+        assert kernel["is_dependent"], name
+        assert (kernel["dependent_waits"], kernel["dependent_launches"]) == (1, 1), name
+        assert kernel["before_wait"] == [], name
+    asked_for = {name for name, kernel in report.items() if "CCTL.E.PF2" in kernel["operations"]}
+    assert asked_for == {name for name in report if name.startswith("few rows")}
+
+
 def test_a_cache_can_be_filled_in_advance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Machine code lies in a folder that may go elsewhere; of one check here."""
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))

@@ -25,7 +25,7 @@ from thirdeye.model.declare.mlp import GatedMLPPart
 from thirdeye.model.parts.fused import FusedGatedMLP, FusedRMSNorm, FusedSelfAttention
 from thirdeye.model.parts.layers import GatedMLP, RMSNorm
 from thirdeye.model.parts.rope import Rope, TemperatureRope
-from thirdeye.model.parts.self_attention import SelfAttention
+from thirdeye.model.parts.self_attention import BorrowingAttention, SelfAttention
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -40,6 +40,7 @@ HEAD_NORMS: dict[str, dict[str, Any]] = {  # what becomes of heads beside their 
     "keys are values": {
         "qk_norm": True, "value_norm": True, "attention": AttentionSpec(has_values=False),
     },
+    "another layer's keys": {"qk_norm": True, "attention": AttentionSpec(source=0)},
 }  # fmt: skip
 
 
@@ -101,23 +102,26 @@ def heads_config(head_dim: int, dim: int, norms: str) -> ModelConfig:
     rope, changes = RopeConfig(theta=10_000.0, dim=dim), dict(HEAD_NORMS[norms])
     if "attention" in changes:
         spec = dataclasses.replace(changes["attention"], rope=rope)
-        changes["attention"] = (spec,) * LLAMA.num_hidden_layers
+        changes["attention"] = (dataclasses.replace(spec, source=None), spec)
     return change(LLAMA, head_dim=head_dim, rope=rope, **changes)
 
 
 def check_heads(config: ModelConfig, where: Placement) -> None:
-    """Queries, and every slot of both caches: those that are not the step's stay as they were."""
+    """Of the last layer: queries, and every slot of both caches, of which those that are not the
+    step's stay as they were."""
     backend = None  # `keep` comes before attention
-    part = attention_part(config, 0)
+    layer = config.num_hidden_layers - 1
+    part = attention_part(config, layer)
+    plain = SelfAttention if part.spec.source is None else BorrowingAttention
     fused = FusedSelfAttention(part, 0, backend, where)  # type: ignore[arg-type]
-    twin = SelfAttention(part, 0, backend, where)  # type: ignore[arg-type]  # the same
+    twin = plain(part, 0, backend, where)  # type: ignore[arg-type]  # the same
     fill(fused, twin, where)
     fused.qkv.finish()
     twin.qkv.finish()
     assert config.rope is not None
     batch = scattered(where)
     rope = Rope(config.rope, 64, where)
-    temperature = config.attention_of(0).temperature
+    temperature = config.attention_of(layer).temperature
     if temperature is not None:
         rope = TemperatureRope(rope, temperature, 64, where)
     rotate = rope.at(batch.positions)

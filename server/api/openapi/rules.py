@@ -30,6 +30,7 @@ UNTOLD = (
     "with 'raw'.",
     "A schema, a regular expression or a grammar must compile.",
     "The parts of a receipt belong together.",
+    "'lora_name' is printable, and free or an adapter's; 'lora_path' lies where the operator said.",
     "'chat_template_kwargs' holds variables that the model's chat template reads.",
     "What '/v1/inspect' is asked for is bounded in tokens and in bytes of numbers, and 'positions' "
     "are in the text; a token named by its text is one token.",

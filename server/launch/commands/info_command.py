@@ -4,6 +4,7 @@ A refusal of a reader is a line; the exit status is 1 if there is one.
 """
 
 from collections import Counter
+from pathlib import Path
 
 from rich.table import Table
 
@@ -17,11 +18,13 @@ from thirdeye.model.memory_estimate import (
 )
 from thirdeye.model.parameter_counts import ParameterCounts, idle_parameters, parameter_counts
 from thirdeye.server.api.state.generation_defaults import shown
+from thirdeye.server.launch.commands.adapter_info import show_adapter
 from thirdeye.server.launch.console import PlainConsole, fail
 from thirdeye.server.launch.model_template import make_template
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.templates.turn_end import find_turn_end
 from thirdeye.server.text.tools.form import MARKUP
+from thirdeye.weights.adapters.adapter_config import CONFIG as ADAPTER_CONFIG
 from thirdeye.weights.checkpoint import Checkpoint
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling
@@ -31,7 +34,10 @@ from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 
 def show_info(spec: str | None, file: str | None = None, revision: str | None = None) -> int:
-    """Shape, formats, template, memory, parameters, and whether `serve` would take it."""
+    """Shape, formats, template, memory, parameters, and whether `serve` would take it; of an
+    adapter what it changes."""
+    if spec is not None and (Path(spec) / ADAPTER_CONFIG).is_file():
+        return show_adapter(Path(spec))
     try:
         path = resolve_model(spec, file, revision)
     except ModelError as error:
@@ -128,12 +134,12 @@ def file_sizes(checkpoint: Checkpoint) -> FileSizes | None:
     if not any(name in MULTIPLIED for name in checkpoint.tensor_formats()):
         return None
     sizes = checkpoint.tensor_sizes()
-    tables = [
-        size
-        for name, size in sizes.items()
-        if any(target.name == "embed_tokens.weight" for target in checkpoint.targets(name) or [])
-    ]
-    return FileSizes(sum(tables), sum(sizes.values()) - sum(tables))
+    tables = dict.fromkeys(("embed_tokens.weight", "layer_inputs.table.weight"), 0)
+    for name, size in sizes.items():
+        for target in checkpoint.targets(name) or []:
+            if target.name in tables:
+                tables[target.name] += size
+    return FileSizes(tables["embed_tokens.weight"], sum(sizes.values()) - sum(tables.values()))
 
 
 def memory_table(config: ModelConfig, sizes: FileSizes | None) -> Table:
@@ -221,9 +227,12 @@ def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
 
 
 def heads_line(config: ModelConfig) -> str:
-    """Layers may differ in their heads."""
+    """Layers may differ in their heads, and read others' keys and values."""
     counts = Counter(heads_words(config, layer) for layer in config.attending_layers)
-    return "; ".join(f"{words}{of_layers(count, config)}" for words, count in counts.most_common())
+    lines = [f"{words}{of_layers(count, config)}" for words, count in counts.most_common()]
+    if num_reading := len(config.attending_layers) - len(config.keeping_layers):
+        lines.append(f"the last {num_reading} read the keys and values of layers before")
+    return "; ".join(lines)
 
 
 def heads_words(config: ModelConfig, layer: int) -> str:
@@ -246,7 +255,10 @@ def state_rows(config: ModelConfig) -> dict[str, str]:
 def mlp_rows(config: ModelConfig) -> dict[str, str]:
     """Of the MLP that all tokens take, where there is one, and of experts."""
     kind = config.activation.value + (", gated" if config.gated_mlp else "")
-    rows = {"MLP": f"{config.intermediate_size} wide, {kind}"}
+    counts = Counter(config.mlp_size_of(layer) for layer in config.mlp_layers)
+    sizes = [f"{size}{of_layers(n, config)}" for size, n in counts.most_common()]
+    width = " and ".join(sizes) if config.mlp_sizes else str(config.intermediate_size)
+    rows = {"MLP": f"{width} wide, {kind}"}
     total = len(config.mlp_layers)
     if (spec := config.experts) is None:
         return {"MLP": rows["MLP"] + of_layers(total, config)}

@@ -279,6 +279,15 @@ def test_a_part_that_the_model_lacks_is_refused_with_the_reason() -> None:
     assert "this model does not turn" in error["message"]
 
 
+def test_a_model_that_cannot_be_edited_says_so() -> None:
+    info = ModelInfo(3, 2, 1, 4, {}, untold={"interventions": "its heads differ"})
+    edit = {"at": "attn_out", "layer": 0, "set": "zero"}
+    with live(ready_state(fake_engine(), info=info)) as base:
+        error = ask(base + URL, interventions=[edit]).json()["error"]
+    assert error["param"] == "interventions"
+    assert "its heads differ" in error["message"]
+
+
 def test_a_layer_without_the_point_of_an_edit_is_refused_by_number() -> None:
     """As in a model some of whose layers keep a state, and have no heads."""
     absent = {"head": frozenset({0, 2}), "mlp_out": frozenset({1})}

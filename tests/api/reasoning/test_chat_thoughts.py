@@ -305,6 +305,17 @@ def test_to_a_model_that_does_not_think_all_of_it_is_a_hint(served: Served) -> N
         {"reasoning_content": None, "reasoning": "I see."},
         {"reasoning_details": [{"type": "reasoning.text", "text": "I see.", "index": 0}]},
         {"thinking_blocks": [{"type": "thinking", "thinking": "I see.", "signature": "x"}]},
+        {
+            "content": [
+                {
+                    "type": "thinking",
+                    "thinking": [{"type": "text", "text": "I see."}],
+                    "closed": True,
+                },
+                {"type": "text", "text": "Hi"},
+            ]
+        },
+        {"content": [{"type": "thinking", "thinking": "I see."}, {"type": "text", "text": "Hi"}]},
     ],
     ids=str,
 )
@@ -321,6 +332,21 @@ def test_thoughts_come_back_in_and_reach_the_template(
     messages = [*CHAT["messages"], earlier, {"role": "user", "content": "And?"}]
     _, prompt = asked(served, URL, CHAT | {"messages": messages})
     assert written in prompt
+
+
+def test_thoughts_among_the_content_are_named_where_no_template_reads_them(served: Served) -> None:
+    part = {"type": "thinking", "thinking": [{"type": "text", "text": "I see."}]}
+    text = {"type": "text", "text": "Hi"}
+    messages = [*CHAT["messages"], {"role": "assistant", "content": [part, text]}]
+    more = {"messages": [*messages, *CHAT["messages"]]}
+    answer = served.post(URL, CHAT | more)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["X-Ignored-Params"] == "messages[1].content"
+    for wrong in ({"thinking": 1}, {"x": 1}, {"closed": 1}, {"signature": 1}):
+        (name,) = wrong
+        messages[1]["content"] = [text, part | wrong]
+        error = served.post(URL, CHAT | {"messages": messages}).json()["error"]
+        assert error["param"] == f"messages[1].content[1].{name}"
 
 
 def test_an_answer_can_be_sent_back_as_it_is(thinker: Served) -> None:

@@ -8,19 +8,27 @@ import gguf
 import torch
 from transformers import PreTrainedModel
 
-from tests.architectures.cases import TIED, Case, relative
+from tests.architectures.cases import TIED, VOCAB_SIZE, Case, relative
 from tests.weights.tiny import GEMMA2_NAMES, LLAMA_NAMES, LLAMA_TOP, add, finished, gguf_stem
 
 F32 = gguf.GGMLQuantizationType.F32
 NEAR, FULL = "sliding_attention", "full_attention"
-NAMES = LLAMA_NAMES | GEMMA2_NAMES
+NAMES = LLAMA_NAMES | GEMMA2_NAMES | {
+    "per_layer_input_gate": "inp_gate", "per_layer_projection": "proj",
+    "post_per_layer_input_norm": "post_norm",
+}  # fmt: skip
+TOP = LLAMA_TOP | {
+    "model.embed_tokens_per_layer": "per_layer_token_embd",
+    "model.per_layer_model_projection": "per_layer_model_proj",
+    "model.per_layer_projection_norm": "per_layer_proj_norm",
+}
 
 
 @torch.no_grad()
 def scaled(model: Any) -> None:
     """Each layer by a number of its own: transformers keeps them among its buffers, all 1."""
     for number, layer in enumerate(model.model.layers):
-        layer.layer_scalar.fill_(1.1 - 0.15 * number)
+        layer.layer_scalar.fill_(1.1 - 0.05 * number)
 
 
 def gemma4_gguf(model: PreTrainedModel, path: Path) -> Path:
@@ -33,7 +41,9 @@ def gemma4_gguf(model: PreTrainedModel, path: Path) -> Path:
     writer.add_context_length(config["max_position_embeddings"])
     writer.add_embedding_length(config["hidden_size"])
     writer.add_block_count(len(layers))
-    writer.add_feed_forward_length(config["intermediate_size"])
+    width, num_shared = config["intermediate_size"], config["num_kv_shared_layers"]
+    wide = [width] * (len(layers) - num_shared) + [2 * width] * num_shared
+    writer.add_feed_forward_length(wide if config["use_double_wide_mlp"] else width)
     writer.add_head_count(config["num_attention_heads"])
     writer.add_head_count_kv([layer.num_key_value_heads for layer in layers])
     writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
@@ -69,7 +79,7 @@ def gguf_name(name: str) -> str:
     if name.endswith("layer_scalar"):
         return f"blk.{name.split('.')[2]}.layer_output_scale.weight"
     stem, leaf = name.rsplit(".", 1)
-    return f"{gguf_stem(stem, LLAMA_TOP, NAMES)}.{leaf}"
+    return f"{gguf_stem(stem, TOP, NAMES)}.{leaf}"
 
 
 def gemma4(**changes: Any) -> Case:
@@ -89,6 +99,16 @@ FAST_ROPES = {
 GEMMA4: dict[str, Case] = {
     "gemma4_text": gemma4(
         attention_k_eq_v=True, num_key_value_heads=6, final_logit_softcapping=5.0, **FULL_HEADS
+    ),
+    "gemma4_text-shared": gemma4(
+        num_hidden_layers=6,
+        layer_types=[NEAR, NEAR, FULL, NEAR, NEAR, FULL],
+        num_kv_shared_layers=2,
+        use_double_wide_mlp=True,
+        hidden_size_per_layer_input=8,
+        vocab_size_per_layer_input=VOCAB_SIZE,
+        global_head_dim=24,
+        rope_parameters=FAST_ROPES,
     ),
     "gemma4_text-values": gemma4(rope_parameters=FAST_ROPES, global_head_dim=32),
 }

@@ -36,8 +36,6 @@ HARMLESS = {
 HARMLESS_IN = {  # one class
     "gemma3_text": {"_sliding_window_pattern": "transformers' own note, which it does not read"},
     "gemma4_text": {
-        "vocab_size_per_layer_input": "of inputs of each layer, which are refused",
-        "use_double_wide_mlp": "of layers that share keys and values, which are refused",
         **dict.fromkeys(
             ("num_experts", "top_k_experts", "moe_intermediate_size"), "of experts, refused as well"
         ),

@@ -15,7 +15,7 @@ from tests.model.steps import Row, make_batch
 from tests.model.tiny import GPT2, LLAMA, change, make_cache, random_model, unfinished_model
 from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.kernels.fixed_matmul import BLOCK_M, BLOCK_N, SPLIT, FixedMatmul
+from thirdeye.model.kernels.products.fixed_matmul import BLOCK_M, BLOCK_N, SPLIT, FixedMatmul
 from thirdeye.model.linear.fixed_tile import FixedTile
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.transformer import Transformer
@@ -83,10 +83,9 @@ def test_lanes() -> None:
 def deterministic_model(config: ModelConfig) -> Transformer:
     """As on a GPU with `--deterministic`, in the interpreter."""
     backend = TritonAttention(num_multiprocessors=8, is_deterministic=True)
-    model = unfinished_model(config, backend, is_fused=True)
-    for module in model.modules():
-        if isinstance(module, Linear | TiedLinear):
-            module.method = FixedTile(num_multiprocessors=2)
+    model = unfinished_model(config, backend, is_fused=True, is_deterministic=True)
+    layers = [m for m in model.modules() if isinstance(m, Linear | TiedLinear)]
+    assert {type(layer.method) for layer in layers} == {FixedTile}
     model.finish()
     return model
 

@@ -26,7 +26,7 @@ from thirdeye.model.native.layer_norm import LayerNormKernel
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.rms_norm import RMSNormKernels
 from thirdeye.model.native.rope_kv import RopeKVKernel
-from thirdeye.model.parts.activations import XIELU, activation_function
+from thirdeye.model.parts.activations import XIELU, activation_function, gated_function
 from thirdeye.model.parts.fused import (
     NativeHeadQKNorm,
     NativeLayerNorm,
@@ -144,6 +144,16 @@ def test_head_norm(native: Library, where: Placement) -> None:
         y = ours(qkv)
         close(y, twin(qkv))
         assert torch.equal(ours(qkv[3:4]), y[3:4])
+
+
+def test_activation_times_a_partner(native: Library, where: Placement) -> None:
+    """Of a tensor of its own: sizes that fill registers and that do not, rows in any company."""
+    for size in (1, 16, 100):
+        x, partner = (noise(5, size, where=where) for _ in range(2))
+        kernel = ActivateKernel(native, Activation.GELU_TANH, is_gated=False)
+        y = kernel(x, partner)
+        close(y, gated_function(Activation.GELU_TANH, where)(x, partner))
+        assert torch.equal(kernel(x[3:4], partner[3:4]), y[3:4])
 
 
 def test_xielu(native: Library, where: Placement) -> None:

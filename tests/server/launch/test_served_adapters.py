@@ -65,16 +65,21 @@ def merged_texts(folder: Path) -> dict[str, str]:
     return asyncio.run(main())
 
 
-def test_each_says_what_its_merged_weights_say(folder: Path) -> None:
+@pytest.mark.parametrize("cuda_graphs", ["off", "on"])
+def test_each_says_what_its_merged_weights_say(cuda_graphs: str, folder: Path) -> None:
     """All at once; one of them is loaded by an operator while another streams, unloaded and loaded
-    again as another."""
+    again as another. Where steps are launched ahead, those with adapters are not, and it is said.
+    """
     expected = merged_texts(folder)
     assert len(set(expected.values())) == 3
 
     async def main() -> None:
         given = [f"poet={folder / 'poet'}"]
-        replica = replica_of(folder / "tiny", lora=given, lora_dir=str(folder))
+        replica = replica_of(
+            folder / "tiny", lora=given, lora_dir=str(folder), cuda_graphs=cuda_graphs
+        )
         info = await replica.start()
+        assert ("step ahead: rows with" in str(info.missed_paths)) == (cuda_graphs == "on")
         assert adapters_line(replica.state.model, info)[0].startswith(
             "  adapters: poet (1 of 8 slots, 0.0 of 1,024 MiB)"
         )
@@ -126,7 +131,6 @@ def test_slots_and_bytes_are_bounded(folder: Path) -> None:
         ({"lora": ["tiny=POET"]}, "'--lora' tiny: the name is taken"),
         ({"lora": ["a=POET", "b=POET"], "max_loras": 1}, "'--lora' is given 2 times"),
         ({"lora_dir": "/gone"}, "'--lora-dir' /gone: no such folder"),
-        ({"lora": ["a=POET"], "tensor_parallel": 2}, "do not go with '--tensor-parallel' 2"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_loaded(

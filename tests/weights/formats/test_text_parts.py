@@ -17,6 +17,8 @@ from transformers import (
     AutoModelForImageTextToText,
     Gemma3Config,
     Gemma3ForConditionalGeneration,
+    Gemma4Config,
+    Gemma4ForConditionalGeneration,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
     PreTrainedModel,
@@ -155,6 +157,21 @@ OTHERS: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
 }
 
 
+def gemma4() -> PreTrainedModel:
+    """With eyes and without: it is told of each token besides, and its last layers share keys."""
+    text = TEXT | {
+        "hidden_size_per_layer_input": 8, "vocab_size_per_layer_input": 96,
+        "num_kv_shared_layers": 2, "layer_types": ["sliding_attention", "full_attention"] * 3,
+        "global_head_dim": 24,
+    }  # fmt: skip
+    vision = VISION | {"num_key_value_heads": 2, "head_dim": 8, "position_embedding_size": 16}
+    config = Gemma4Config(
+        text_config=text, vision_config=vision, image_token_id=95, audio_token_id=94,
+        video_token_id=93,
+    )  # fmt: skip
+    return Gemma4ForConditionalGeneration(config)
+
+
 def other(model_type: str) -> PreTrainedModel:
     text, vision, found = OTHERS[model_type]
     more: dict[str, Any] = dict(found)
@@ -166,7 +183,7 @@ def other(model_type: str) -> PreTrainedModel:
 
 
 def test_every_one_is_tried() -> None:
-    assert WRAPPERS.keys() == {"gemma3", "mistral3", *OTHERS}
+    assert WRAPPERS.keys() == {"gemma3", "gemma4", "mistral3", *OTHERS}
 
 
 @pytest.mark.parametrize("model_type", WRAPPERS)
@@ -178,7 +195,9 @@ def test_what_a_file_leaves_out_is_as_transformers_has_it(model_type: str) -> No
 
 
 @pytest.mark.parametrize(
-    "make", [gemma3, mistral3, ministral3, *(partial(other, name) for name in OTHERS)], ids=name_of
+    "make",
+    [gemma3, gemma4, mistral3, ministral3, *(partial(other, name) for name in OTHERS)],
+    ids=name_of,
 )
 def test_text_parts(tmp_path: Path, make: Callable[[], PreTrainedModel]) -> None:
     """Served without their eyes, whose tensors are left where they are."""

@@ -17,6 +17,7 @@ from thirdeye.weights.architectures.common.layer_types import (
     read_layer_types,
     read_window,
 )
+from thirdeye.weights.architectures.common.limits import MAX_HIDDEN, MAX_VOCAB
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
 from thirdeye.weights.architectures.common.rope_settings import huggingface_rope_of, proportional
 from thirdeye.weights.architectures.gemma.gemma import gemma_config
@@ -26,7 +27,18 @@ from thirdeye.weights.architectures.gemma.gemma4_heads import (
     Heads,
     gemma4_config,
     heads_of,
+    shared,
     spec_of,
+)
+from thirdeye.weights.architectures.gemma.gemma4_names import (
+    INPUT_NORM,
+    INPUT_PROJECTION,
+    INPUT_TABLE,
+    OWN_GATE,
+    OWN_NORM,
+    OWN_PROJECTION,
+    with_layer_inputs,
+    without_shared,
 )
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
@@ -47,6 +59,21 @@ DEFAULTS = Defaults(
     is_tied=True,
     has_ropes_by_kind=True,
 )
+INPUTS = {
+    "embed_tokens_per_layer.weight": INPUT_TABLE,
+    "per_layer_model_projection.weight": INPUT_PROJECTION,
+    "per_layer_projection_norm.weight": INPUT_NORM,
+}
+OF_INPUT = {
+    "layers.{i}.per_layer_input_gate.weight": OWN_GATE,
+    "layers.{i}.per_layer_projection.weight": OWN_PROJECTION,
+    "layers.{i}.post_per_layer_input_norm.weight": OWN_NORM,
+}
+SHARED = [  # what a layer that reads another's keys and values may have, and nobody needs
+    *(f"layers.{{i}}.self_attn.{name}.weight" for name in ("k_proj", "v_proj", "k_norm", "v_norm")),
+    *(f"layers.{{i}}.self_attn.{name}.bias" for name in ("k_proj", "v_proj")),
+]
+NUM_SHARED = "num_kv_shared_layers"
 THETAS = {FULL: 1e6, SLIDING: 1e4}
 FULL_FRACTION = 0.25
 OLDER = ("rope_theta", "rope_scaling", "rope_local_base_freq", "partial_rotary_factor")
@@ -71,11 +98,32 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     )
     near = replace(near, window=read_window(fields, 512))
     full = replace(full, has_values=not keys_are_values)
-    fields.refuse("hidden_size_per_layer_input", 0)
-    fields.refuse("num_kv_shared_layers", 0)
     fields.refuse("enable_moe_block", False)
     cap = read_cap(fields, "final_logit_softcapping", None)
-    return gemma4_config(config, by_kind(kinds, full, near), cap)
+    num_shared = fields.integer("num_kv_shared_layers", 0, low=0, high=config.num_hidden_layers)
+    attention = shared(
+        fields, "num_kv_shared_layers", by_kind(kinds, full, near), kinds, num_shared
+    )
+    config = gemma4_config(config, attention, cap)
+    if num_shared and fields.boolean("use_double_wide_mlp", False):
+        width = config.intermediate_size
+        sizes = [width] * (len(kinds) - num_shared) + [2 * width] * num_shared
+        config = replace(config, mlp_sizes=tuple(sizes))
+    return replace(config, layer_input_size=layer_input_size(fields, config))
+
+
+def layer_input_size(fields: Fields, config: ModelConfig) -> int:
+    """0: there are none, as where it is null."""
+    if fields.is_null("hidden_size_per_layer_input"):
+        return 0
+    size = fields.integer("hidden_size_per_layer_input", 256, low=0, high=MAX_HIDDEN)
+    num_rows = fields.integer("vocab_size_per_layer_input", 262144, high=MAX_VOCAB)
+    if size and num_rows != config.vocab_size:
+        raise fields.error(
+            "vocab_size_per_layer_input",
+            f"must equal 'vocab_size' ({config.vocab_size}), got {num_rows}.",
+        )
+    return size
 
 
 def rope_of(fields: Fields, kind: str, heads: Heads, config: ModelConfig) -> RopeConfig:
@@ -97,11 +145,12 @@ def rope_of(fields: Fields, kind: str, heads: Heads, config: ModelConfig) -> Rop
 
 
 def huggingface_names(config: ModelConfig) -> NameTable:
-    return llama_names.huggingface_names(config, LAYER)
+    table = llama_names.huggingface_names(config, LAYER)
+    return without_shared(with_layer_inputs(table, config, INPUTS, OF_INPUT), config, SHARED)
 
 
 GEMMA4 = Architecture(
-    models="Gemma 4 31B (text)",
+    models="Gemma 4 E2B, E4B, 31B (text)",
     model_types=("gemma4_text",),
     gguf_architectures=("gemma4",),
     huggingface_config=huggingface_config,

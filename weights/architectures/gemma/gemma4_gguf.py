@@ -10,13 +10,31 @@ from thirdeye.weights.architectures.common.layer_types import FULL, SLIDING, ggu
 from thirdeye.weights.architectures.common.limits import (
     MAX_HEAD_DIM,
     MAX_HEADS,
+    MAX_HIDDEN,
+    MAX_INTERMEDIATE,
     MAX_LAYERS,
     MAX_POSITIONS,
 )
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.common.per_layer import numbers
 from thirdeye.weights.architectures.common.rope_settings import gguf_proportional
 from thirdeye.weights.architectures.gemma.gemma import gemma_config
-from thirdeye.weights.architectures.gemma.gemma4_heads import Heads, gemma4_config, spec_of
+from thirdeye.weights.architectures.gemma.gemma4_heads import (
+    Heads,
+    gemma4_config,
+    shared,
+    spec_of,
+)
+from thirdeye.weights.architectures.gemma.gemma4_names import (
+    INPUT_NORM,
+    INPUT_PROJECTION,
+    INPUT_TABLE,
+    OWN_GATE,
+    OWN_NORM,
+    OWN_PROJECTION,
+    with_layer_inputs,
+    without_shared,
+)
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_names import GGUF_HEAD_NORMS, GGUF_POST_NORMS
 from thirdeye.weights.architectures.states.layers import overlaid
@@ -29,6 +47,18 @@ OF_A_KIND = (
     "attention.value_length",
     "rope.dimension_count",
 )  # and with "_swa" at the end
+WIDTHS, NUM_SHARED = "feed_forward_length", "attention.shared_kv_layers"
+INPUTS = {
+    "per_layer_token_embd.weight": INPUT_TABLE,
+    "per_layer_model_proj.weight": INPUT_PROJECTION,
+    "per_layer_proj_norm.weight": INPUT_NORM,
+}
+OF_INPUT = {
+    "blk.{i}.inp_gate.weight": OWN_GATE,
+    "blk.{i}.proj.weight": OWN_PROJECTION,
+    "blk.{i}.post_norm.weight": OWN_NORM,
+}
+SHARED = [f"blk.{{i}}.{name}.weight" for name in ("attn_k", "attn_v", "attn_k_norm")]
 NEAR_THETA = 1e4
 TABLE = "rope_freqs.weight"  # of the layers that see all keys
 LAYER = {
@@ -43,7 +73,8 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
     fields.raw("attention.sliding_window_pattern")  # llama.cpp has no rule without it
     kinds = gguf_layer_types(fields, num_layers, 6)
     kv_heads = numbers(fields, KV_HEADS, num_layers, MAX_HEADS)
-    near = near_fields(fields, kv_heads[0])
+    widths = numbers(fields, WIDTHS, num_layers, MAX_INTERMEDIATE)
+    near = near_fields(fields, kv_heads[0], widths[0])
     tensors = {name: info for name, info in file.tensors.items() if name != TABLE}
     config = llama_family.gguf_config(
         near, replace(file, tensors=tensors), vocab_size, "gemma4", has_windows=True
@@ -60,17 +91,23 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
         has_values = f"blk.{layer}.attn_v.weight" in file.tensors
         own_window = window if kind == SLIDING else None
         specs.append(replace(spec, has_values=has_values, window=own_window))
+    num_shared = fields.integer(NUM_SHARED, 0, low=0, high=num_layers)
+    attention = shared(fields, NUM_SHARED, tuple(specs), kinds, num_shared)
     has_cap = "final_logit_softcapping" in fields
     cap = fields.positive("final_logit_softcapping") if has_cap else None
     config = gemma_config(replace(config, activation=Activation.GELU_TANH))
-    return gemma4_config(config, tuple(specs), cap)
+    config = gemma4_config(config, attention, cap)
+    size = fields.integer("embedding_length_per_layer_input", 0, low=0, high=MAX_HIDDEN)
+    sizes = tuple(widths) if len({*widths}) > 1 else ()
+    return replace(config, layer_input_size=size, mlp_sizes=sizes)
 
 
-def near_fields(fields: Fields, num_kv_heads: int) -> Fields:
+def near_fields(fields: Fields, num_kv_heads: int, width: int) -> Fields:
     """The settings as they would stand if all layers had a window."""
     instead: dict[str, Any] = {key: fields.raw(f"{key}_swa") for key in OF_A_KIND}
     theta = fields.positive("rope.freq_base_swa", NEAR_THETA)
-    return overlaid(fields, instead | {KV_HEADS: num_kv_heads, "rope.freq_base": theta})
+    instead |= {KV_HEADS: num_kv_heads, WIDTHS: width, "rope.freq_base": theta}
+    return overlaid(fields, instead)
 
 
 def full_head_dim(fields: Fields) -> int:
@@ -84,17 +121,6 @@ def full_head_dim(fields: Fields) -> int:
     return size
 
 
-def numbers(fields: Fields, key: str, num_layers: int, high: int) -> list[int]:
-    """One for each layer, of a list or of a number that all have."""
-    found = fields.raw(key)
-    if not hasattr(found, "__len__") or isinstance(found, str):
-        return [fields.integer(key, high=high)] * num_layers
-    listed = [int(number) for number in found]
-    if len(listed) != num_layers or not all(1 <= number <= high for number in listed):
-        problem = f"must be a number, or one for each of {num_layers} layers, from 1 to {high}."
-        raise fields.error(key, problem)
-    return listed
-
-
 def gguf_names(config: ModelConfig) -> NameTable:
-    return llama_names.gguf_names(config, LAYER)
+    table = llama_names.gguf_names(config, LAYER)
+    return without_shared(with_layer_inputs(table, config, INPUTS, OF_INPUT), config, SHARED)

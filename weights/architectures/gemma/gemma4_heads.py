@@ -76,6 +76,28 @@ def spec_of(heads: Heads, rope: RopeConfig) -> AttentionSpec:
     )
 
 
+def shared(
+    fields: Fields,
+    key: str,
+    attention: tuple[AttentionSpec, ...],
+    kinds: Sequence[str],
+    num_shared: int,
+) -> tuple[AttentionSpec, ...]:
+    """The last so many layers read the keys and values of the last one of their kind before them.
+    `key`: the setting that says how many."""
+    first = len(kinds) - num_shared
+    sources = {kind: layer for layer, kind in enumerate(kinds[:first])}
+    if num_shared and {*kinds} != {*sources}:
+        raise fields.error(
+            key, f"leaves no layer of each kind with keys of its own, got {num_shared}."
+        )
+    reading = [
+        replace(spec, source=sources[kind], has_values=True)  # whichever it reads
+        for spec, kind in zip(attention[first:], kinds[first:], strict=True)
+    ]
+    return (*attention[:first], *reading)
+
+
 def gemma4_config(
     config: ModelConfig, attention: tuple[AttentionSpec, ...], logit_cap: float | None
 ) -> ModelConfig:

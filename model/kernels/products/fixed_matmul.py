@@ -17,7 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from thirdeye.model.kernels.quantized_matmul import add_splits_kernel
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
+from thirdeye.model.kernels.products.quantized_matmul import add_splits_kernel
 
 BLOCK_M = 64  # what the tensor cores of an H100 want at least; a lone row pays with idle lanes
 BLOCK_N = 128
@@ -32,8 +33,10 @@ def fixed_matmul_kernel(
     output, x, weight, bias, num_rows, out_features, in_features,
     NUM_LANES: tl.constexpr, HAS_BIAS: tl.constexpr, SPLIT: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP_M: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """x [rows, in], weight [out, in] -> [rows, out]; with lanes, sums fp32 [lanes, rows, out]."""
+    begin(DEPENDENT)
     tile, lane = tl.program_id(0), tl.program_id(1)
     group = GROUP_M * tl.cdiv(out_features, BLOCK_N)  # tiles
     first_row_tile = tile // group * GROUP_M
@@ -90,12 +93,13 @@ class FixedMatmul:
             sums, x, weight, bias, num_rows, out_features, x.shape[1],
             NUM_LANES=lanes, HAS_BIAS=bias is not None, SPLIT=SPLIT,
             BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, GROUP_M=GROUP_M,
-            num_warps=4, num_stages=3,
+            num_warps=4, num_stages=3, **launch_options(x.device),
         )  # fmt: skip
         if lanes > 1:
             add_splits_kernel[num_rows, triton.cdiv(out_features, ADD_BLOCK)](
                 output, sums, bias, num_rows, out_features,
                 NUM_SPLITS=lanes, HAS_BIAS=bias is not None, BLOCK=ADD_BLOCK,
+                **launch_options(x.device),
             )  # fmt: skip
 
     def num_lanes(self, num_tiles: int, in_features: int) -> int:
