@@ -14,7 +14,7 @@ from thirdeye.weights.formats.fields import Fields
 
 EYES = ("vision_tower.", "multi_modal_projector.")
 NEWLINE = (*EYES, "image_newline")
-SENSES = ("vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.")
+SENSES = ("vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.", "vision_embedder.")
 SECTIONS = ("mrope_section", "mrope_interleaved")
 IDEFICS = ("vision_model.", "connector.")
 
@@ -64,6 +64,7 @@ WRAPPERS = {
     "aya_vision": Wrapper("cohere2", is_tied=True),
     "gemma3": Wrapper("gemma3_text", is_tied=True),
     "gemma4": Wrapper("gemma4_text", is_tied=True, others=SENSES),
+    "gemma4_unified": Wrapper("gemma4_unified_text", is_tied=True, others=SENSES),
     "mistral3": Wrapper("mistral", is_tied=True),
     "llava": Wrapper("llama", is_tied=False),
     "llava_next": Wrapper("llama", is_tied=False, others=NEWLINE),
