@@ -19,6 +19,7 @@ from thirdeye.model.inspection.heads import head_pattern, kv_head_of
 from thirdeye.model.parts.blocks import BesideBlock, Block, LoneMixerBlock, LoneMLPBlock
 from thirdeye.model.parts.experts import Experts, Routing
 from thirdeye.model.parts.layers import MLP, GatedMLP
+from thirdeye.model.parts.mixed_mlp import MixedMLP
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
@@ -165,6 +166,9 @@ class BlockRun:
         piece, mlp = self._piece, self._block.mlp
         if isinstance(mlp, Experts):
             piece.routing = mlp.router(normed)
+            thought = mlp.answer(normed, piece.routing)
+        elif isinstance(mlp, MixedMLP):
+            piece.routing = mlp.route(normed)
             thought = mlp.answer(normed, piece.routing)
         else:
             assert isinstance(mlp, MLP | GatedMLP)

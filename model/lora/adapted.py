@@ -45,7 +45,7 @@ class FusedAddends:
     """In triton, imported here: a machine without it has everything but this."""
 
     def __init__(self, in_features: int, out_features: int, num_slots: int) -> None:
-        from thirdeye.model.kernels.products.lora import TritonLora  # noqa: PLC0415
+        from thirdeye.model.kernels.products.lora_matmul import TritonLora  # noqa: PLC0415
 
         self._kernel = TritonLora(in_features, out_features, num_slots)
         self.put, self.remove = self._kernel.put, self._kernel.remove

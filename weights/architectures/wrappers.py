@@ -11,7 +11,7 @@ from thirdeye.weights.formats.fields import Fields
 
 EYES = ("vision_tower.", "multi_modal_projector.")
 NEWLINE = (*EYES, "image_newline")
-SENSES = ("vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.")
+SENSES = ("vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.", "vision_embedder.")
 IDEFICS = ("vision_model.", "connector.")
 
 
@@ -31,6 +31,7 @@ class Wrapper:
 WRAPPERS = {
     "gemma3": Wrapper("gemma3_text", is_tied=True),
     "gemma4": Wrapper("gemma4_text", is_tied=True, others=SENSES),
+    "gemma4_unified": Wrapper("gemma4_unified_text", is_tied=True, others=SENSES),
     "mistral3": Wrapper("mistral", is_tied=True),
     "llava": Wrapper("llama", is_tied=False),
     "llava_next": Wrapper("llama", is_tied=False, others=NEWLINE),

@@ -19,6 +19,8 @@ from transformers import (
     Gemma3ForConditionalGeneration,
     Gemma4Config,
     Gemma4ForConditionalGeneration,
+    Gemma4UnifiedConfig,
+    Gemma4UnifiedForConditionalGeneration,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
     PreTrainedModel,
@@ -172,6 +174,16 @@ def gemma4() -> PreTrainedModel:
     return Gemma4ForConditionalGeneration(config)
 
 
+def gemma4_unified() -> PreTrainedModel:
+    text = TEXT | {"global_head_dim": 24}
+    vision = {"patch_size": 2, "mm_embed_dim": 32, "mm_posemb_size": 8, "output_proj_dims": 32}
+    config = Gemma4UnifiedConfig(
+        text_config=text, vision_config=vision, audio_config={"audio_embed_dim": 16},
+        image_token_id=95, audio_token_id=94, video_token_id=93,
+    )  # fmt: skip
+    return Gemma4UnifiedForConditionalGeneration(config)
+
+
 def other(model_type: str) -> PreTrainedModel:
     text, vision, found = OTHERS[model_type]
     more: dict[str, Any] = dict(found)
@@ -183,7 +195,7 @@ def other(model_type: str) -> PreTrainedModel:
 
 
 def test_every_one_is_tried() -> None:
-    assert WRAPPERS.keys() == {"gemma3", "gemma4", "mistral3", *OTHERS}
+    assert WRAPPERS.keys() == {"gemma3", "gemma4", "gemma4_unified", "mistral3", *OTHERS}
 
 
 @pytest.mark.parametrize("model_type", WRAPPERS)
@@ -196,7 +208,14 @@ def test_what_a_file_leaves_out_is_as_transformers_has_it(model_type: str) -> No
 
 @pytest.mark.parametrize(
     "make",
-    [gemma3, gemma4, mistral3, ministral3, *(partial(other, name) for name in OTHERS)],
+    [
+        gemma3,
+        gemma4,
+        gemma4_unified,
+        mistral3,
+        ministral3,
+        *(partial(other, name) for name in OTHERS),
+    ],
     ids=name_of,
 )
 def test_text_parts(tmp_path: Path, make: Callable[[], PreTrainedModel]) -> None:

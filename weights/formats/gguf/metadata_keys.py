@@ -50,6 +50,7 @@ TOKENIZER_HARMLESS: Mapping[str, tuple[object, ...] | None] = {  # of `tokenizer
     "padding_token_id": ANY,
     "add_space_prefix": ANY,  # beside bytes, where llama.cpp does not look at it either
     "remove_extra_whitespaces": ANY,
+    "suppress_tokens": ANY,  # of how to draw: `suggested_sampling.py` reads it
     **dict.fromkeys(  # of filling in, which prompts do by the tokens' names
         [f"fim_{part}_token_id" for part in ("pre", "suf", "mid", "pad", "rep", "sep")], ANY
     ),
