@@ -263,7 +263,8 @@ def mlp_rows(config: ModelConfig) -> dict[str, str]:
     if (spec := config.experts) is None:
         return {"MLP": rows["MLP"] + of_layers(total, config)}
     num_dense = len(config.dense_layers)
-    rows = {"MLP": f"{rows['MLP']}{of_layers(num_dense, config)}"} if num_dense else {}
+    if not config.experts_beside:
+        rows = {"MLP": f"{rows['MLP']}{of_layers(num_dense, config)}"} if num_dense else {}
     experts = f"{spec.num_chosen} of {spec.num_experts}, {spec.intermediate_size} wide, {kind}"
     if spec.shared_size:
         experts += f"; and one of {spec.shared_size} for all"
