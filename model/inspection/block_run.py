@@ -105,7 +105,8 @@ class BlockRun:
         layer_inputs: Tensor | None = None,
     ) -> None:
         """`kv_cache` has the keys and values of the positions before, and of the layers before that
-        are read again; `layer_inputs` are those of the whole text, where a model has any."""
+        are read again; `layer_inputs` [num_layers, rows, size] are what layers are told of these
+        rows besides, where a model tells any."""
         block = model.blocks[layer]
         assert isinstance(block, Block)
         self._block, self._layer, self._rank = block, layer, model.ranks.rank
@@ -113,8 +114,7 @@ class BlockRun:
         self._device = next(iter(model.parameters())).device
         self._batch = rows.batch(self._device)
         if layer_inputs is not None:
-            own = layer_inputs[:, rows.start : rows.stop]
-            self._batch = replace(self._batch, layer_inputs=own.contiguous())
+            self._batch = replace(self._batch, layer_inputs=layer_inputs.contiguous())
         self._rotate, self._plan = model.layer_kinds.of(layer, self._batch, kv_cache)
 
     def __call__(self, x: Tensor) -> BlockPiece:
