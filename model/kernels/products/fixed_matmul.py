@@ -66,7 +66,7 @@ def fixed_matmul_kernel(
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class FixedTileSize:
     """How many outputs of how many rows a program computes."""
 
     rows: int
@@ -79,10 +79,10 @@ class Tile:
 
 
 # What the tensor cores of an H100 want at least; a lone row pays with idle lanes.
-LOW = Tile(64, 128, num_warps=4)
+LOW = FixedTileSize(64, 128, num_warps=4)
 # Of 16-bit numbers. Two warp groups have all registers: what of the sum of splits finds none is
 # in memory while a split is summed, not in the loop over its inputs.
-WIDE = Tile(128, 256, num_warps=8)
+WIDE = FixedTileSize(128, 256, num_warps=8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +123,7 @@ class FixedMatmul:
                 **launch_options(x.device),
             )  # fmt: skip
 
-    def tile(self, num_rows: int, out_features: int, item: int) -> Tile:
+    def tile(self, num_rows: int, out_features: int, item: int) -> FixedTileSize:
         """The wide one where there are rows for it, unless it alone would have to have lanes.
         `item`: bytes of a number."""
         low, wide = (tile.number(num_rows, out_features) for tile in (LOW, WIDE))
