@@ -17,7 +17,7 @@ from torch import Tensor
 
 from thirdeye.model.declare.head_layout import HeadLayout
 from thirdeye.model.kernels.dependent_launch import begin, launch_options
-from thirdeye.model.parts.self_attention import QKNorm
+from thirdeye.model.parts.head_norms import QKNorm
 from thirdeye.model.state.kv_fp8 import ScaledCache, parts
 
 LARGEST = tl.constexpr(448.0)  # these three as in `model/state/kv_fp8.py`

@@ -24,9 +24,10 @@ from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.states.delta_kernel import SigmoidMulKernel
 from thirdeye.model.parts.activations import XIELU
+from thirdeye.model.parts.head_norms import HeadQKNorm, QKNorm, WideQKNorm
 from thirdeye.model.parts.layers import MLP, GatedMLP, LayerNorm, LayerScale, RMSNorm
 from thirdeye.model.parts.rope import Rotation
-from thirdeye.model.parts.self_attention import HeadQKNorm, QKNorm, SelfAttention, WideQKNorm
+from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 

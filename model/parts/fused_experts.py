@@ -32,7 +32,7 @@ class NativeRouter(Router):
         self._kernel = RouteKernel(where.native, part.spec)
 
     def forward(self, x: Tensor) -> Any:
-        return self._kernel(self.linear(x), self.choice_bias)
+        return self._kernel(self.linear(x), self.choice_bias, self.expert_scales)
 
 
 class NativeExperts(Experts):

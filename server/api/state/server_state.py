@@ -60,6 +60,7 @@ class ModelInfo:
     untold: Mapping[str, str] = field(default_factory=dict)  # what a look cannot tell -> why
     # Where an edit could be made -> the layers that do not have it.
     absent: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    head_sizes: tuple[int, ...] = ()  # of each layer's heads, where they differ
     design: ModelDesign = field(default_factory=ModelDesign)
 
 

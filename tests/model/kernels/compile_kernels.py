@@ -21,6 +21,7 @@ from thirdeye.model.kernels.products import (
     few_rows_matmul,
     fixed_matmul,
     grouped_matmul,
+    lora_matmul,
     quantize_rows,
     quantized_matmul,
 )
@@ -136,8 +137,16 @@ def main(is_every: bool) -> None:
             own = {"weight": kind.get("numbers", "*bf16"), "scales": kind.get("scales", "*fp32")}
             cut = {"GROUP": group, "HAS_SCALES": bool(kind) and not group, "BLOCK_K": inputs}
             compile_kernel(few_rows_kernel.few_rows_matmul_kernel, around | cut, **own)
-    names = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "SPLIT", "GROUP_M")
-    tile = {name: getattr(fixed_matmul, name) for name in names}
+    sizes = {
+        name: getattr(lora_matmul, name)
+        for name in ("WIDTH", "FIELDS", "RANKS", "INPUTS", "OUTPUTS")
+    }
+    own = {"slots": "*i32", "table": "*i64", "inner": "*fp32", "y": "*bf16"}
+    for kernel in (lora_matmul.reduce_kernel, lora_matmul.expand_kernel):
+        compile_kernel(kernel, sizes | {"PIECES": lora_matmul.MAX_PIECES}, **own)
+    low = fixed_matmul.LOW
+    tile = {"BLOCK_M": low.rows, "BLOCK_N": low.columns, "GROUP_M": 16}
+    tile |= {name: getattr(fixed_matmul, name) for name in ("BLOCK_K", "SPLIT")}
     for lanes, into in forms((1, "*bf16"), (4, "*fp32")):
         cut = tile | {"NUM_LANES": lanes, "HAS_BIAS": True}
         compile_kernel(fixed_matmul.fixed_matmul_kernel, cut, output=into)
