@@ -28,6 +28,8 @@ class ForwardBatch:
     state_spans: Tensor | None = None  # [P, 4] int32; None: sequence b's state is row b
     # Where the adapter of each token lies in the model's table, -1: it has none. None: no token.
     adapter_slots: Tensor | None = None  # [T] int32
+    # What each layer is told of the tokens: made by the model of their ids, where a model has any.
+    layer_inputs: Tensor | None = None  # [num_layers, T, size]
 
 
 def count_singles(num_tokens: Iterable[int]) -> int:

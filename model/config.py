@@ -32,8 +32,8 @@ class Activation(StrEnum):
 class RopeScaling:
     """How rotary frequencies are stretched for longer contexts.
 
-    `kind` is "linear", "dynamic", "llama3", "yarn" or "longrope", see `model/parts/rope.py`. Those
-    fields count that a kind is explained with there.
+    `kind` is "linear", "dynamic", "llama3", "yarn", "longrope" or "proportional", see
+    `model/parts/rope.py`. Those fields count that a kind is explained with there.
     """
 
     kind: str
@@ -47,6 +47,7 @@ class RopeScaling:
     is_truncated: bool = True
     short_factors: tuple[float, ...] = ()  # one for each pair of channels
     long_factors: tuple[float, ...] = ()
+    num_pairs: int = 0  # of channels that are turned at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,13 @@ class AttentionSpec:
     sinks: bool = False
     alibi: Alibi | None = None
     temperature: Temperature | None = None  # None: queries stay as they are
+    head_dim: int | None = None  # of this layer's heads; None: the model's
+    num_kv_heads: int | None = None  # likewise
+    has_values: bool = True  # projected; else the keys are, as they are projected (Gemma 4)
+    source: int | None = None  # the layer whose keys and values it reads; None: its own
 
     def __post_init__(self) -> None:
-        for name in ("scale", "window", "softcap"):
+        for name in ("scale", "window", "softcap", "head_dim", "num_kv_heads"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"'{name}' must be above 0, or None for none, got {value}.")
@@ -140,6 +145,7 @@ class ModelConfig:
     norms_turned: bool = False  # the same, after they were turned (Hunyuan)
     wide_qk_norm: bool = False  # one over all queries' heads together, one over all keys' (OLMo 2)
     head_qk_norm: bool = False  # a LayerNorm of its own for each head (Command R+, StableLM 2 12B)
+    value_norm: bool = False  # an RMSNorm over each value's head_dim, without a weight (Gemma 4)
     norm_weight: bool = True  # of a LayerNorm: OLMo 1 has none
     norm_bias: bool = True  # of a LayerNorm
     pre_norm: bool = True  # attention and MLP read a normed copy of the stream
@@ -154,10 +160,14 @@ class ModelConfig:
     embedding_norm: bool = False  # they are normed (BLOOM)
     embedding_scale: float = 1.0  # tokens' vectors are multiplied by it (Gemma)
     residual_scale: float = 1.0  # and what attention and MLP add to the stream (Granite)
+    layer_scale: bool = False  # and the stream behind a layer, by a number of its own (Gemma 4)
+    layer_input_size: int = 0  # of what each layer is told of a token besides; 0: nothing (Gemma 4)
+    mlp_sizes: tuple[int, ...] = ()  # one a layer, where they are not all `intermediate_size`
     logit_scale: float = 1.0  # and the logits (Cohere)
     logit_softcap: float | None = None  # which become softcap * tanh(logit / softcap) (Gemma 2)
     attention: tuple[AttentionSpec, ...] = ()
     experts: ExpertsSpec | None = None  # in place of the MLP, but in `dense_layers`
+    experts_beside: bool = False  # but beside the MLP, both with norms of their own (Gemma 4)
     dense_layers: tuple[int, ...] = ()  # counted from 0
     state: StateSpec | None = None  # in place of attention, in `state_layers`
     state_layers: tuple[int, ...] = ()  # counted from 0, in order
@@ -179,16 +189,17 @@ class ModelConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"'{name}' must be at least 1, got {getattr(self, name)}.")
-        if self.num_heads % self.num_kv_heads:
-            raise ValueError(
-                f"'num_heads' ({self.num_heads}) must be a multiple of 'num_kv_heads' "
-                f"({self.num_kv_heads})."
-            )
         if len(self.attention) not in (0, self.num_hidden_layers):
             raise ValueError(
                 f"'attention' must have one spec for each of the {self.num_hidden_layers} layers, "
                 f"or none at all, got {len(self.attention)}."
             )
+        for layer in range(self.num_hidden_layers):
+            if self.num_heads % (num_kv_heads := self.num_kv_heads_of(layer)):
+                raise ValueError(
+                    f"'num_heads' ({self.num_heads}) must be a multiple of 'num_kv_heads' "
+                    f"({num_kv_heads})."
+                )
         if self.head_bias and self.tie_word_embeddings:
             raise ValueError(
                 "'head_bias' is for a head of its own, not one that is the embeddings."
@@ -207,6 +218,8 @@ class ModelConfig:
             raise ValueError("'activation' xielu is not for 'experts'.")
         if self.dense_layers and self.experts is None:
             raise ValueError("'dense_layers' are those among layers with 'experts': give them.")
+        if self.experts_beside and (self.experts is None or self.is_parallel or self.norms_stream):
+            raise ValueError("'experts_beside' is for 'experts' behind attention: give them.")
         if bool(self.state_layers) != (self.state is not None):
             raise ValueError("'state_layers' are those with a 'state': give both, or neither.")
         if self.lone_mlps and (self.is_parallel or self.state_beside or self.norms_stream):
@@ -215,13 +228,50 @@ class ModelConfig:
             raise ValueError("'state_beside' attention is for all layers: name them.")
         if not self.attending_layers:
             raise ValueError("'state_layers' must leave a layer with attention.")
+        if self.layer_scale and (self.is_parallel or self.norms_stream or self.lone_mlps):
+            raise ValueError(
+                "'layer_scale' is for layers of attention and MLP, one after the other."
+            )
+        if self.layer_scale and self.state_beside:
+            raise ValueError("'layer_scale' is for layers without a state beside attention.")
+        if self.layer_input_size and not self.layer_scale:
+            raise ValueError("'layer_input_size' is for models with 'layer_scale'.")
+        if len(self.mlp_sizes) not in (0, self.num_hidden_layers):
+            raise ValueError("'mlp_sizes' must have one number for each layer, or none at all.")
+        for layer in self.attending_layers:
+            self._check_source(layer)
         if self.post_norm and self.residual_scale != 1:
             raise ValueError("'residual_scale' must be 1 beside 'post_norm'.")
+        is_merged = self.wide_qk_norm or self.head_qk_norm
+        if is_merged and not all(spec.has_values for spec in self.attention):
+            raise ValueError(
+                "'wide_qk_norm' and 'head_qk_norm' are for layers that project values."
+            )
         if self.rope is None and any(spec.rope for spec in self.attention):
             raise ValueError(
                 "'rope' None stands for learned positions, but 'attention' has rotary ones: "
                 "give 'rope' too."
             )
+
+    def _check_source(self, layer: int) -> None:
+        """Raises ValueError if a layer cannot read what its source keeps."""
+        source = self.attention_of(layer).source
+        if source is None:
+            return
+        if not 0 <= source < layer or source not in self.keeping_layers:
+            raise ValueError(
+                f"'source' {source} of layer {layer} must be an earlier one that keeps keys and "
+                "values of its own."
+            )
+        both = ((self.num_kv_heads_of(n), self.head_dim_of(n)) for n in (source, layer))
+        if len(set(both)) > 1:
+            raise ValueError(f"'source' {source} of layer {layer} has heads of another shape.")
+        if self.wide_qk_norm or self.head_qk_norm or self.state_beside:
+            raise ValueError("'source' is for layers with 'qk_norm', or without norms of heads.")
+
+    def mlp_size_of(self, layer: int) -> int:
+        """How wide one layer's MLP is, counted from 0."""
+        return self.mlp_sizes[layer] if self.mlp_sizes else self.intermediate_size
 
     def experts_of(self, layer: int) -> ExpertsSpec | None:
         """Of one layer, counted from 0; None: it has one MLP for all tokens, or none."""
@@ -239,19 +289,40 @@ class ModelConfig:
 
     @property
     def attending_layers(self) -> tuple[int, ...]:
-        """Those that keep keys and values, counted from 0, in order."""
+        """Those whose tokens look at others, counted from 0, in order."""
         others = self.lone_mlps if self.state_beside else self.lone_mlps + self.state_layers
         return tuple(layer for layer in range(self.num_hidden_layers) if layer not in others)
 
     @property
-    def num_attention_layers(self) -> int:
-        return len(self.attending_layers)
+    def keeping_layers(self) -> tuple[int, ...]:
+        """Those of them that keep keys and values of their own."""
+        attending = self.attending_layers
+        return tuple(layer for layer in attending if self.attention_of(layer).source is None)
+
+    @property
+    def kv_shapes(self) -> tuple[tuple[int, int], ...]:
+        """(num_kv_heads, head_dim) of each layer that keeps keys and values, in order."""
+        layers = self.keeping_layers
+        return tuple((self.num_kv_heads_of(layer), self.head_dim_of(layer)) for layer in layers)
+
+    @property
+    def kv_vectors(self) -> int:
+        """How many keys and values a token leaves, over all layers and heads."""
+        return 2 * sum(num_heads for num_heads, _ in self.kv_shapes)
+
+    @property
+    def kv_numbers(self) -> int:
+        """How many numbers these have together."""
+        return 2 * sum(num_heads * head_dim for num_heads, head_dim in self.kv_shapes)
 
     def index_of_its_kind(self, layer: int) -> int:
-        """How many layers before it keep what it keeps, keys and values or a state, or both."""
-        attending = self.attending_layers
-        kind = attending if layer in attending else self.state_layers
-        return sum(other < layer for other in kind)
+        """How many layers before it keep what it keeps, keys and values or a state, or both; of a
+        layer that reads another's, how many before that one."""
+        if layer not in self.attending_layers:
+            return sum(other < layer for other in self.state_layers)
+        source = self.attention_of(layer).source
+        keeping = layer if source is None else source
+        return sum(other < keeping for other in self.keeping_layers)
 
     @property
     def has_learned_positions(self) -> bool:
@@ -260,3 +331,11 @@ class ModelConfig:
     def attention_of(self, layer: int) -> AttentionSpec:
         """How one layer attends, counted from 0."""
         return self.attention[layer] if self.attention else AttentionSpec(rope=self.rope)
+
+    def head_dim_of(self, layer: int) -> int:
+        """Of one layer's heads, counted from 0."""
+        return self.attention_of(layer).head_dim or self.head_dim
+
+    def num_kv_heads_of(self, layer: int) -> int:
+        """Of one layer, counted from 0."""
+        return self.attention_of(layer).num_kv_heads or self.num_kv_heads

@@ -40,7 +40,8 @@ class BothPlanner:
 
 
 class LayerKinds:
-    """Made once a model. Raises ValueError if the backend cannot attend as a layer shall."""
+    """Made once a model, of a rank's own config. Raises ValueError if the backend cannot attend as
+    a layer shall."""
 
     def __init__(
         self,
@@ -69,7 +70,14 @@ class LayerKinds:
             turning = (spec.rope, spec.temperature)
             if turning not in ropes:
                 ropes[turning] = _rope(spec, config, where, context)
-            unturned = replace(spec, rope=None, temperature=None)
+            unturned = replace(
+                spec,
+                rope=None,
+                temperature=None,
+                source=None,
+                head_dim=config.head_dim_of(layer),
+                num_kv_heads=config.num_kv_heads_of(layer),
+            )
             if unturned not in backends:
                 backends[unturned] = backend.for_layers(unturned)
             own = backends[unturned]

@@ -47,7 +47,7 @@ def memory_estimates(config: ModelConfig, file: FileSizes | None = None) -> list
 
 def int8_kv_per_token(config: ModelConfig) -> int:
     """Bytes of a token's keys and values with `--kv-dtype int8`: each vector has a scale."""
-    return 2 * config.num_attention_layers * config.num_kv_heads * (config.head_dim + 4)
+    return config.kv_numbers + 4 * config.kv_vectors
 
 
 def bytes_per_state(config: ModelConfig) -> int:
@@ -61,8 +61,8 @@ def _as_stored(config: ModelConfig, file: FileSizes) -> MemoryEstimate:
     """The table is looked up in fp32, unless fewer bits say the same, and is the head as stored."""
     table = config.vocab_size * config.hidden_size * 4
     head = file.table if config.tie_word_embeddings else 0
-    kv = 2 * config.num_attention_layers * config.num_kv_heads * config.head_dim * 2
-    return MemoryEstimate("stored", "CPU, float32", file.others + table + head, kv)
+    kv_per_token = 2 * config.kv_numbers
+    return MemoryEstimate("stored", "CPU, float32", file.others + table + head, kv_per_token)
 
 
 def _estimate(
@@ -83,5 +83,4 @@ def _estimate(
         head = config.vocab_size * config.hidden_size
     rest = counts.total - linear - counts.head
     weights = linear * bits / 8 + head * max(bits, 8) / 8 + rest * dense
-    vectors = 2 * config.num_attention_layers * config.num_kv_heads
-    return MemoryEstimate(quantize, device, round(weights), vectors * config.head_dim * kv)
+    return MemoryEstimate(quantize, device, round(weights), config.kv_numbers * kv)

@@ -8,6 +8,7 @@ is named (`model/fast_path.py`), and its steps run as they are.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -87,9 +88,8 @@ class TapedBlocks:
     ) -> Tensor:
         """x [T, hidden_size] -> [T, hidden_size]."""
         if len(x) <= MAX_TOKENS and not self._tape.reason:
-            inputs: _Inputs = (x, batch.slot_mapping, rotations, plans)
-            if batch.adapter_slots is not None:
-                inputs = (*inputs, batch.adapter_slots)
+            own = (batch.slot_mapping, batch.adapter_slots, batch.layer_inputs)
+            inputs: _Inputs = (x, own, rotations, plans)
             try:
                 shape, tensors = flatten(inputs)
                 recording = self._find(shape, inputs, kv_cache)
@@ -122,8 +122,9 @@ class TapedBlocks:
         return recording
 
 
-# x, slots, ...: all that blocks read of a step. The last are its adapters' slots, if it has any.
-_Inputs = tuple[Tensor, Tensor, Rotations, Plans] | tuple[Tensor, Tensor, Rotations, Plans, Tensor]
+# Of a batch all that blocks read: slots, and adapters' slots and layers' inputs if there are any.
+_OfBatch = tuple[Tensor, Tensor | None, Tensor | None]
+_Inputs = tuple[Tensor, _OfBatch, Rotations, Plans]
 
 
 class _Recording:
@@ -139,8 +140,8 @@ class _Recording:
     ) -> None:
         own: _Inputs = copy_inputs(inputs)
         _, self._places = flatten(own)
-        x, slot_mapping, rotations, plans, *adapter_slots = own
-        batch = _batch_of(slot_mapping, *adapter_slots)
+        x, of_batch, rotations, plans = own
+        batch = _batch_of(*of_batch)
         self._tape = Tape(library, lambda: blocks(x, batch, rotations, kv_cache, plans), memory)
 
     def replay(self, tensors: list[Tensor]) -> Tensor:
@@ -149,8 +150,10 @@ class _Recording:
         return self._tape.replay()
 
 
-def _batch_of(slot_mapping: Tensor, adapter_slots: Tensor | None = None) -> ForwardBatch:
-    """A step of which a block can see the slots alone: all else would be that of one step."""
+def _batch_of(
+    slot_mapping: Tensor, adapter_slots: Tensor | None, layer_inputs: Tensor | None
+) -> ForwardBatch:
+    """A step of which a block can see these alone: all else would be that of one step."""
     nothing = torch.empty(0)
-    rest = (nothing,) * 4
-    return ForwardBatch(nothing, nothing, slot_mapping, *rest, adapter_slots=adapter_slots)
+    step = ForwardBatch(nothing, nothing, slot_mapping, *(nothing,) * 4)
+    return replace(step, adapter_slots=adapter_slots, layer_inputs=layer_inputs)

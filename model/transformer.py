@@ -11,6 +11,7 @@ asks what model it is. The model knows token ids and slots, not requests: which 
 is the engine's business.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.declare.transformer import parameters, transformer_part
 from thirdeye.model.fast_path import FastPath
+from thirdeye.model.few_rows.fused_block import make_fused_block
 from thirdeye.model.layer_kinds import LayerKinds
 from thirdeye.model.linear.choose_method import choose_head
 from thirdeye.model.linear.linear import Linear, TiedLinear
@@ -39,11 +41,14 @@ from thirdeye.model.parts.choose_parts import (
     make_pre_norm,
     make_projection,
 )
+from thirdeye.model.parts.layer_inputs import LayerInputs
 from thirdeye.model.parts.layers import LearnedPositions, NoPositions
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.taped import tape_blocks
+
+LAYER_TABLE = "layer_inputs.table.weight"  # large, and of each token one row is looked up
 
 
 class Transformer(nn.Module):
@@ -83,19 +88,23 @@ class Transformer(nn.Module):
             ranks=ranks,
             is_deterministic=is_deterministic,
         )
-        rank_config(config, ranks.size)  # raises ValueError if it cannot be dealt out
+        own = rank_config(config, ranks.size)  # raises ValueError if it cannot be dealt out
         self.config, self.ranks = config, ranks
         self._widen = choose_widen(native)
         self.backend = attention
-        self.layer_kinds = LayerKinds(config, attention, where, context)
+        self.layer_kinds = LayerKinds(own, attention, where, context)
         part = transformer_part(config)
         self.embed_tokens = make_embedding(part.embed_tokens, where)
         self.project_in = make_projection(part.project_in, where)
         self.embed_norm = make_norm(part.embed_norm, where) if part.embed_norm else nn.Identity()
         positions = part.embed_positions
         self.embed_positions = LearnedPositions(positions, where) if positions else NoPositions()
+        inputs = part.layer_inputs
+        self.layer_inputs = LayerInputs(inputs, where) if inputs else None
+        self._informed = self._with_layer_inputs if inputs else without_layer_inputs
+        make = make_fused_block if where.is_fused else make_block
         self.blocks = nn.ModuleList(
-            make_block(block, config.index_of_its_kind(layer), backend, where)
+            make(block, config.index_of_its_kind(layer), backend, where)
             for layer, (block, backend) in enumerate(
                 zip(part.blocks, self.layer_kinds.backends, strict=True)
             )
@@ -137,7 +146,15 @@ class Transformer(nn.Module):
         plans = self.layer_kinds.plans(batch, kv_cache)
         rotations = self.layer_kinds.rotations(batch.positions)
         x = self.embed(batch.input_ids, batch.positions)
-        return self._through_blocks(x, batch, rotations, kv_cache, plans)
+        return self._through_blocks(x, self._informed(batch, x), rotations, kv_cache, plans)
+
+    def _with_layer_inputs(self, batch: ForwardBatch, x: Tensor) -> ForwardBatch:
+        return replace(batch, layer_inputs=self.layer_inputs_of(batch.input_ids, x))
+
+    def layer_inputs_of(self, input_ids: Tensor, x: Tensor) -> Tensor | None:
+        """What each layer is told of these tokens [T], whose vectors are x [T, hidden_size]:
+        [num_layers, T, size]; None: nothing."""
+        return None if self.layer_inputs is None else self.layer_inputs(input_ids, x)
 
     def embed(self, input_ids: Tensor, positions: Tensor) -> Tensor:
         """ids and positions [T] -> the residual stream before the first block, [T, hidden_size]."""
@@ -197,6 +214,10 @@ class Transformer(nn.Module):
     def load(self, name: str, part: str | None, tensor: Tensor | StoredTensor) -> None:
         """Fill one parameter or part; see `load_tensor` for errors."""
         declared = parameters(self.config)
+        if name == LAYER_TABLE and isinstance(tensor, StoredTensor):
+            assert self.layer_inputs is not None
+            if self.layer_inputs.table.take_stored(tensor, self._widen):
+                return
         load_tensor(self, declared, self.ranks, name, part, tensor, self._widen)
         is_table = self.get_parameter(name) is self.embed_tokens.weight
         if is_table and isinstance(tensor, StoredTensor) and isinstance(self.lm_head, TiedLinear):
@@ -211,5 +232,12 @@ class Transformer(nn.Module):
 
     def shrink_table(self) -> None:
         """Bring the embeddings into their final form, when the head has no more need of them."""
+        if self.layer_inputs is not None:
+            self.layer_inputs.table.shrink()
         if not (isinstance(self.lm_head, TiedLinear) and self.lm_head.reads_table):
             self.embed_tokens.shrink()
+
+
+def without_layer_inputs(batch: ForwardBatch, x: Tensor) -> ForwardBatch:  # noqa: ARG001
+    """Of most models, whose layers read the stream alone."""
+    return batch

@@ -57,8 +57,8 @@ class BlockedAttention:
         self._spec = spec
 
     @property
-    def plan_key(self) -> tuple[int | None, bool]:
-        return self._spec.window, self._spec.alibi is not None
+    def plan_key(self) -> tuple[int | None, bool, int | None]:
+        return self._spec.window, self._spec.alibi is not None, self._spec.num_kv_heads
 
     def for_layers(self, spec: AttentionSpec) -> "BlockedAttention":
         return type(self)(spec)
@@ -121,7 +121,7 @@ def _tile(
     spec: AttentionSpec,
 ) -> Tile:
     device = batch.block_table.device
-    block_size, num_kv_heads = kv_cache.keys.shape[2:4]
+    block_size, num_kv_heads = kv_cache.block_size, _num_kv_heads(spec, kv_cache)
     begins, ends = (
         torch.tensor([getattr(span, name) for span in spans], device=device)[:, None]
         for name in ("begin", "end")
@@ -145,6 +145,11 @@ def _tile(
         is_hidden=is_hidden[:, None, None],
         distances=distances,
     )
+
+
+def _num_kv_heads(spec: AttentionSpec, kv_cache: KVCache) -> int:
+    """Of the layers that are planned for: those of any, if the spec does not say."""
+    return spec.num_kv_heads or int(kv_cache.keys[0].shape[2])
 
 
 def _attend(

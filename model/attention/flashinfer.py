@@ -23,6 +23,7 @@ from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
 
 WORKSPACE_BYTES = 128 << 20
+MAX_HEAD_DIM = 256
 TENSOR_CORE_GROUP = 4  # grouped heads from which on decoding by tensor cores pays
 
 
@@ -49,7 +50,13 @@ class FlashInferAttention:
         spec: AttentionSpec = TEXTBOOK,
         workspace: Tensor | None = None,
     ) -> None:
-        """Raises ValueError for a spec with ALiBi, whose slopes these wrappers cannot be given."""
+        """Raises ValueError for a spec with ALiBi, whose slopes these wrappers cannot be given, and
+        for heads that are too large for its kernels."""
+        if spec.head_dim is not None and spec.head_dim > MAX_HEAD_DIM:
+            raise ValueError(
+                f"'--attention' flashinfer does heads of up to {MAX_HEAD_DIM} channels, this "
+                f"model's are of {spec.head_dim}: use 'triton' or 'auto'."
+            )
         if spec.alibi is not None:
             raise ValueError(
                 "'--attention' flashinfer cannot do this model's ALiBi: use 'triton' or 'auto'."
@@ -70,7 +77,7 @@ class FlashInferAttention:
         return FlashInferAttention(self._device, spec, self._workspace)
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> PagePlan:
-        return plan_pages(batch, block_size=kv_cache.keys.shape[2])
+        return plan_pages(batch, block_size=kv_cache.block_size)
 
     def forward(
         self,

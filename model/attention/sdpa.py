@@ -54,7 +54,7 @@ class SdpaAttention:
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> list[SequenceSpan]:
         starts, seq_lens = batch.query_start_loc.tolist(), batch.seq_lens.tolist()
-        tables, block_size = batch.block_table.unbind(), kv_cache.keys.shape[2]
+        tables, block_size = batch.block_table.unbind(), kv_cache.block_size
         return [
             _span(start, stop, seq_len, table, self._spec.window, block_size)
             for start, stop, seq_len, table in zip(

@@ -23,6 +23,8 @@ MIN_DOT_ROWS = 16  # the tensor cores' smallest tile
 # The load of the block table takes a stage too: five give two tiles of keys and values at a time.
 DECODE_STAGES, FEW_STAGES = 5, 3
 AHEAD_BYTES = 256  # of a key: larger ones leave no memory to a second program
+MAX_KEYS, TILE_BYTES = 64, 1 << 15  # of an inner step's keys: what a stage of shared memory holds
+WIDE_HEAD = 256  # channels; larger heads' sums need the registers of more warps
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class TritonAttention:
         num_multiprocessors: int,
         is_deterministic: bool = False,
     ) -> None:
-        self._kernels = _import_kernels()
+        self._kernels, self._launch_options = _import_kernels()
         self._spec = spec
         self._num_multiprocessors = num_multiprocessors
         self._is_deterministic = is_deterministic
@@ -122,8 +124,8 @@ class TritonAttention:
         num_spanned, max_blocks = span.stop - span.first, batch.block_table.shape[1]
         group = num_heads // num_kv_heads
         max_splits = math.ceil(max_blocks * block_size / KEYS_PER_SPLIT)
-        key_bytes = _power_of_two(head_dim) * keys.element_size()
-        sizes = self._sizes(span, group, num_spanned * num_kv_heads, max_splits, key_bytes)
+        num_programs, item = num_spanned * num_kv_heads, keys.element_size()
+        sizes = self._sizes(span, group, num_programs, max_splits, head_dim, item)
         num_rows = num_spanned if span.is_decode else num_tokens
         shares = self._shares(query, num_rows, sizes, max_splits)
         cut = {
@@ -132,6 +134,7 @@ class TritonAttention:
             "KEYS_PER_SPLIT": KEYS_PER_SPLIT,
             "WINDOW": spec.window or 0,
             "HAS_SINKS": sinks is not None,
+            **self._launch_options(query.device),
         }
         num_tiles = num_spanned
         if not span.is_decode:  # see `find_tile`
@@ -156,17 +159,21 @@ class TritonAttention:
             )  # fmt: skip
 
     def _sizes(
-        self, span: Span, group: int, num_programs: int, max_splits: int, key_bytes: int
+        self, span: Span, group: int, num_programs: int, max_splits: int, head_dim: int, item: int
     ) -> TileSizes:
-        """More lanes where there are few programs: the lengths they depend on stay unread."""
+        """More lanes where there are few programs: the lengths they depend on stay unread. `item`:
+        bytes of a number of the cache."""
+        key_bytes = _power_of_two(head_dim) * item
         rows = max(MIN_DOT_ROWS, _power_of_two(group))
+        keys = max(MIN_DOT_ROWS, min(MAX_KEYS, TILE_BYTES // key_bytes))
+        num_warps = 8 if head_dim > WIDE_HEAD else 4
         if not span.is_decode and not self._is_deterministic:
             rows = max(rows, 64)
-            return TileSizes(max(1, rows // group), rows, 64, 1, num_warps=4, num_stages=2)
+            return TileSizes(max(1, rows // group), rows, keys, 1, num_warps, num_stages=2)
         lanes = math.ceil(2 * self._num_multiprocessors / num_programs) if span.is_decode else 1
         tokens = 1 if span.is_decode else max(1, rows // group)
         stages = DECODE_STAGES if key_bytes <= AHEAD_BYTES else FEW_STAGES
-        return TileSizes(tokens, rows, 64, min(lanes, max_splits), num_warps=4, num_stages=stages)
+        return TileSizes(tokens, rows, keys, min(lanes, max_splits), num_warps, stages)
 
     def most_shared_bytes(
         self, num_heads: int, num_kv_heads: int, head_dim: int, max_num_seqs: int, max_keys: int
@@ -190,11 +197,12 @@ class TritonAttention:
         return maximum, total, mixed
 
 
-def _import_kernels() -> ModuleType | Any:
+def _import_kernels() -> tuple[ModuleType | Any, Any]:
     """Raises ImportError where triton is missing."""
     from thirdeye.model.kernels import paged_attention  # noqa: PLC0415  # see the module's docstring
+    from thirdeye.model.kernels.dependent_launch import launch_options  # noqa: PLC0415
 
-    return paged_attention
+    return paged_attention, launch_options
 
 
 def _power_of_two(number: int) -> int:

@@ -3,26 +3,28 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from thirdeye.model.config import AttentionSpec, ModelConfig, Norm
+from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm
+from thirdeye.model.declare.head_layout import HeadLayout
 from thirdeye.model.declare.mlp import (
     ExpertsPart,
     GatedMLPPart,
+    MixedMLPPart,
     MLPPart,
     experts_part,
     gated_mlp_part,
     plain_mlp_part,
 )
-from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
+from thirdeye.model.declare.parameter import Dealt, Fill, Parameter, Role, Rows
 from thirdeye.model.declare.parts import HeadNormPart, LinearPart, NormPart, Part, WideNormPart
 from thirdeye.model.declare.states import StatePart, state_part
 
 
 @dataclass(frozen=True, slots=True)
 class QKNormPart(Part):
-    """A norm over each head's channels, one for queries and one for keys."""
+    """A norm over each head's channels, one for queries and one for keys, if it has any."""
 
     query_norm: NormPart
-    key_norm: NormPart
+    key_norm: NormPart | None
     is_last: bool  # of heads that have been turned
 
 
@@ -53,8 +55,29 @@ class SinksPart(Part):
 
 
 @dataclass(frozen=True, slots=True)
+class LayerScalePart(Part):
+    """One number."""
+
+    def own(self) -> Mapping[str, Parameter]:
+        return {"weight": Parameter((Rows(1, Role.NORMS),), fill=Fill.ONES)}
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInputPart(Part):
+    """What a layer makes of its own input of a token, `number` among the layers'. Each rank does
+    all of it: it is small."""
+
+    number: int
+    activation: Activation
+    gate: LinearPart
+    project: LinearPart
+    norm: NormPart
+
+
+@dataclass(frozen=True, slots=True)
 class AttentionPart(Part):
-    """Heads are dealt out: a rank has those of its query, key and value rows."""
+    """Heads are dealt out: a rank has those of its query, key and value rows. `value_eps`: of the
+    norm over each value, without a weight; None: there is none."""
 
     spec: AttentionSpec
     num_heads: int
@@ -65,9 +88,16 @@ class AttentionPart(Part):
     qk_norm: QKNormPart | None
     wide_qk_norm: WideQKNormPart | None
     head_qk_norm: HeadQKNormPart | None
+    value_eps: float | None
     sinks: SinksPart | None
     gate: LinearPart | None  # by whose sigmoids what the heads saw is multiplied
     output: LinearPart
+
+    def layout(self, num_ranks: int) -> HeadLayout:
+        """Of one rank's heads."""
+        num_projected = 0 if self.spec.source is not None else self.num_kv_heads
+        num_heads, num_kv_heads = self.num_heads // num_ranks, num_projected // num_ranks
+        return HeadLayout(num_heads, num_kv_heads, self.spec.has_values, self.value_eps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +110,12 @@ class BlockPart(Part):
     attention: AttentionPart | StatePart | None
     state: StatePart | None  # beside attention: what both make of one norm is added up
     attention_post_norm: NormPart | None
-    mlp_norm: NormPart | None  # None although there is the other: they share that
-    mlp: MLPPart | GatedMLPPart | ExpertsPart | None
+    # None although there is the other: they share that, or experts beside the MLP norm themselves.
+    mlp_norm: NormPart | None
+    mlp: MLPPart | GatedMLPPart | ExpertsPart | MixedMLPPart | None
     mlp_post_norm: NormPart | None
+    layer_input: LayerInputPart | None
+    layer_scale: LayerScalePart | None
     residual_scale: float
     is_parallel: bool
     norms_stream: bool  # with the first two norms, after each addition
@@ -95,17 +128,32 @@ def block_part(config: ModelConfig, layer: int) -> BlockPart:
         norm if config.post_norm else None,
     )
     has_mlp, is_lone = layer in config.mlp_layers, bool(config.lone_mlps)
+    mlp = mlp_part(config, layer) if has_mlp else None
+    reads_stream = config.shares_norm or is_lone or isinstance(mlp, MixedMLPPart)
     return BlockPart(
         attention_norm=before,
         attention=None if has_mlp and is_lone else mixer_part(config, layer),
         state=state_part(config, state) if state and config.state_beside else None,
         attention_post_norm=after,
-        mlp_norm=None if config.shares_norm or is_lone else before,
-        mlp=mlp_part(config, layer) if has_mlp else None,
+        mlp_norm=None if reads_stream else before,
+        mlp=mlp,
         mlp_post_norm=after,
+        layer_input=layer_input_part(config, layer) if config.layer_input_size else None,
+        layer_scale=LayerScalePart() if config.layer_scale else None,
         residual_scale=config.residual_scale,
         is_parallel=config.is_parallel,
         norms_stream=config.norms_stream,
+    )
+
+
+def layer_input_part(config: ModelConfig, layer: int) -> LayerInputPart:
+    hidden, size = config.hidden_size, config.layer_input_size
+    return LayerInputPart(
+        layer,
+        config.activation,
+        LinearPart(hidden, (Rows(size, Role.MLP),), False, Dealt.WHOLE),
+        LinearPart(size, (Rows(hidden, Role.MLP),), False, Dealt.WHOLE),
+        norm_part(config),
     )
 
 
@@ -126,31 +174,33 @@ def norm_part(config: ModelConfig) -> NormPart:
 
 def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
     spec = config.attention_of(layer)
-    hidden, width = config.hidden_size, config.num_heads * config.head_dim
-    kv_width = config.num_kv_heads * config.head_dim
-    qkv = (
-        Rows(width, Role.QUERY, "q"),
-        Rows(kv_width, Role.KEY, "k"),
-        Rows(kv_width, Role.VALUE, "v"),
-    )
-    head_norm = NormPart(Norm.RMS_NORM, config.head_dim, config.norm_eps)
+    head_dim, num_kv_heads = config.head_dim_of(layer), config.num_kv_heads_of(layer)
+    hidden, width = config.hidden_size, config.num_heads * head_dim
+    kv_width = num_kv_heads * head_dim
+    query, key = Rows(width, Role.QUERY, "q"), Rows(kv_width, Role.KEY, "k")
+    value = Rows(kv_width, Role.VALUE, "v")
+    kept = () if spec.source is not None else (key, value) if spec.has_values else (key,)
+    head_norm = NormPart(Norm.RMS_NORM, head_dim, config.norm_eps)
     wide_norms = WideQKNormPart(
         WideNormPart(width, config.norm_eps), WideNormPart(kv_width, config.norm_eps)
     )
     head_norms = HeadQKNormPart(
-        HeadNormPart(config.num_heads, config.head_dim, config.norm_eps),
-        HeadNormPart(config.num_kv_heads, config.head_dim, config.norm_eps),
+        HeadNormPart(config.num_heads, head_dim, config.norm_eps),
+        HeadNormPart(num_kv_heads, head_dim, config.norm_eps),
     )
     return AttentionPart(
         spec=spec,
         num_heads=config.num_heads,
-        num_kv_heads=config.num_kv_heads,
-        head_dim=config.head_dim,
-        qkv=LinearPart(hidden, qkv, config.qkv_bias, Dealt.ROWS),
-        qk_norm=QKNormPart(head_norm, head_norm, config.norms_turned) if config.qk_norm else None,
+        num_kv_heads=num_kv_heads,
+        head_dim=head_dim,
+        qkv=LinearPart(hidden, (query, *kept), config.qkv_bias, Dealt.ROWS),
+        qk_norm=QKNormPart(head_norm, head_norm if kept else None, config.norms_turned)
+        if config.qk_norm
+        else None,
         clip=config.clip_qkv,
         wide_qk_norm=wide_norms if config.wide_qk_norm else None,
         head_qk_norm=head_norms if config.head_qk_norm else None,
+        value_eps=config.norm_eps if config.value_norm else None,
         sinks=SinksPart(config.num_heads) if spec.sinks else None,
         gate=LinearPart(hidden, (Rows(width, Role.OUTPUT),), config.qkv_bias, Dealt.ROWS)
         if config.attention_gate
@@ -161,8 +211,15 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
     )
 
 
-def mlp_part(config: ModelConfig, layer: int = 0) -> MLPPart | GatedMLPPart | ExpertsPart:
-    if (spec := config.experts_of(layer)) is not None:
+def mlp_part(
+    config: ModelConfig, layer: int = 0
+) -> MLPPart | GatedMLPPart | ExpertsPart | MixedMLPPart:
+    spec = config.experts_of(layer)
+    if spec is not None and not config.experts_beside:
         return experts_part(config, spec)
-    part = gated_mlp_part if config.gated_mlp else plain_mlp_part
-    return part(config, config.intermediate_size, config.mlp_bias)
+    make = gated_mlp_part if config.gated_mlp else plain_mlp_part
+    mlp = make(config, config.mlp_size_of(layer), config.mlp_bias)
+    if spec is None:
+        return mlp
+    norm = norm_part(config)
+    return MixedMLPPart(norm, mlp, norm, norm, norm, experts_part(config, spec), norm)

@@ -36,7 +36,7 @@ class ShortConvPart(Part):
 
 @dataclass(frozen=True, slots=True)
 class HeadsPart(Part):
-    """Some numbers of each head: see `model/parts/delta_net.py` and `mamba2.py`."""
+    """Some numbers of each head: see `model/parts/states/delta_net.py` and `mamba2.py`."""
 
     num_heads: int
     names: tuple[str, ...] = ("decay", "shift")

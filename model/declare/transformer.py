@@ -1,14 +1,25 @@
 """The whole model as a tree of parts, and every parameter of it by name."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
-from thirdeye.model.config import ModelConfig
+from thirdeye.model.config import ModelConfig, Norm
 from thirdeye.model.declare.block import BlockPart, block_part, norm_part
 from thirdeye.model.declare.parameter import Dealt, Parameter, Role, Rows
 from thirdeye.model.declare.parts import LinearPart, NormPart, Part, TablePart
+
+
+@dataclass(frozen=True, slots=True)
+class LayerInputsPart(Part):
+    """What all layers are told of a token besides the stream, `norm.size` numbers each: by a table,
+    and by the token's vector, projected and normed."""
+
+    table: TablePart
+    projection: LinearPart
+    norm: NormPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +32,7 @@ class TransformerPart(Part):
     project_in: LinearPart | None
     embed_norm: NormPart | None
     embed_positions: TablePart | None
+    layer_inputs: LayerInputsPart | None
     blocks: tuple[BlockPart, ...]
     final_norm: NormPart | None
     project_out: LinearPart | None
@@ -39,10 +51,21 @@ def transformer_part(config: ModelConfig) -> TransformerPart:
         project_in=_projection(width, hidden, Role.EMBEDDINGS) if is_narrow else None,
         embed_norm=norm_part(config) if config.embedding_norm else None,
         embed_positions=positions if config.has_learned_positions else None,
+        layer_inputs=layer_inputs_part(config) if config.layer_input_size else None,
         blocks=tuple(block_part(config, layer) for layer in range(config.num_hidden_layers)),
         final_norm=norm_part(config) if config.final_norm else None,
         project_out=_projection(hidden, width, Role.HEAD) if is_narrow else None,
         lm_head=None if config.tie_word_embeddings else head,
+    )
+
+
+def layer_inputs_part(config: ModelConfig) -> LayerInputsPart:
+    size = config.layer_input_size
+    wide = config.num_hidden_layers * size
+    return LayerInputsPart(
+        TablePart(config.vocab_size, wide, Role.EMBEDDINGS, math.sqrt(size)),
+        LinearPart(config.hidden_size, (Rows(wide, Role.MLP),), False, Dealt.WHOLE),
+        NormPart(Norm.RMS_NORM, size, config.norm_eps),
     )
 
 

@@ -19,6 +19,7 @@ from thirdeye.model.inspection.heads import head_pattern, kv_head_of
 from thirdeye.model.parts.blocks import BesideBlock, Block, LoneMixerBlock, LoneMLPBlock
 from thirdeye.model.parts.experts import Experts, Routing
 from thirdeye.model.parts.layers import MLP, GatedMLP
+from thirdeye.model.parts.mixed_mlp import MixedMLP
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
@@ -101,21 +102,27 @@ class BlockRun:
         rows: TextRows,
         kv_cache: KVCache,
         edits: TextEdits = NO_EDITS,
+        layer_inputs: Tensor | None = None,
     ) -> None:
-        """`kv_cache` has the keys and values of the positions before."""
+        """`kv_cache` has the keys and values of the positions before, and of the layers before that
+        are read again; `layer_inputs` [num_layers, rows, size] are what layers are told of these
+        rows besides, where a model tells any."""
         block = model.blocks[layer]
         assert isinstance(block, Block)
         self._block, self._layer, self._rank = block, layer, model.ranks.rank
         self._rows, self._cache, self._edits = rows, kv_cache, edits
         self._device = next(iter(model.parameters())).device
         self._batch = rows.batch(self._device)
+        if layer_inputs is not None:
+            self._batch = replace(self._batch, layer_inputs=layer_inputs.contiguous())
         self._rotate, self._plan = model.layer_kinds.of(layer, self._batch, kv_cache)
 
     def __call__(self, x: Tensor) -> BlockPiece:
         """x [rows, hidden_size]."""
         self._piece = BlockPiece(self._edited("resid_pre", x))
         self._fill_what_is_not_there()
-        resid_post = self._block.around(self._piece.resid_pre, self._attend, self._think)
+        added = self._block.around(self._piece.resid_pre, self._attend, self._think)
+        resid_post = self._block.close(added, self._batch)
         self._piece.resid_post = self._edited("resid_post", resid_post)
         return self._piece
 
@@ -159,6 +166,9 @@ class BlockRun:
         piece, mlp = self._piece, self._block.mlp
         if isinstance(mlp, Experts):
             piece.routing = mlp.router(normed)
+            thought = mlp.answer(normed, piece.routing)
+        elif isinstance(mlp, MixedMLP):
+            piece.routing = mlp.route(normed)
             thought = mlp.answer(normed, piece.routing)
         else:
             assert isinstance(mlp, MLP | GatedMLP)

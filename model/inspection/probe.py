@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from thirdeye.model.config import AttentionSpec
 from thirdeye.model.inspection.block_run import BLOCK_SIZE, BlockPiece, BlockRun, TextRows
 from thirdeye.model.inspection.edits import Edit, TextEdits
 from thirdeye.model.inspection.heads import head_pattern
@@ -95,12 +96,14 @@ def trace_layers(
     x = start_of_stream(model, input_ids, edits)
     whole = TextRows(0, len(x), max(capacity, len(x)))
     cache = kv_cache or OneLayerCache(model, whole, kv_dtype, x)
+    layer_inputs = model.layer_inputs_of(input_ids, x)
     for layer in range(len(model.blocks)):
         pieces: list[BlockPiece] = []
         for rows in whole.pieces(max_rows):
             if rows.start:
                 yield None
-            run = BlockRun(model, layer, rows, cache, by_text)
+            own = None if layer_inputs is None else layer_inputs[:, rows.start : rows.stop]
+            run = BlockRun(model, layer, rows, cache, by_text, own)
             pieces.append(run(x[rows.start : rows.stop]))
         trace = _joined(model, layer, pieces, *run.kept())
         yield trace
@@ -165,17 +168,27 @@ def _joined_patterns(pieces: list[BlockPiece], num_tokens: int) -> dict[int, Ten
 
 
 class OneLayerCache(KVCache):
-    """Memory of one layer's keys and values, for one layer after the other."""
+    """Memory of one layer's keys and values, for one layer after the other: of each shape that a
+    layer's have, and of each layer that others read."""
 
     def __init__(
         self, model: Transformer, rows: TextRows, dtype: torch.dtype | None, like: Tensor
     ) -> None:
         """`dtype`: None for that of `like`, which is on the right device."""
         own = rank_config(model.config, model.ranks.size)
-        one = replace(
+        read_again = {own.attention_of(layer).source for layer in own.attending_layers}
+        whose = [  # a shape, and the layer if it is read again
+            (shape, layer if layer in read_again else None)
+            for shape, layer in zip(own.kv_shapes, own.keeping_layers, strict=True)
+        ]
+        apart = list(dict.fromkeys(whose))
+        one_of_each = replace(
             own,
-            num_hidden_layers=1,
-            attention=own.attention[:1],
+            num_hidden_layers=len(apart),
+            attention=tuple(
+                AttentionSpec(num_kv_heads=number, head_dim=size) for (number, size), _ in apart
+            ),
+            mlp_sizes=(),
             state=None,
             state_layers=(),
             state_beside=False,
@@ -183,15 +196,17 @@ class OneLayerCache(KVCache):
         )
         num_blocks = rows.num_blocks * rows.num_texts
         kept = dtype or like.dtype
-        self._cache = make_kv_cache(one, num_blocks, BLOCK_SIZE, kept, like.device)
+        self._cache = make_kv_cache(one_of_each, num_blocks, BLOCK_SIZE, kept, like.device)
+        self._places = [apart.index(one) for one in whose]  # by a layer's index
+        self.num_blocks, self.block_size = num_blocks, BLOCK_SIZE
         self.keys, self.values = self._cache.keys, self._cache.values
         self.states = StateCache(own, rows.num_texts, like.device)
 
-    def layer(self, index: int) -> tuple[Any, Any]:  # noqa: ARG002
-        return self._cache.layer(0)
+    def layer(self, index: int) -> tuple[Any, Any]:
+        return self._cache.layer(self._places[index])
 
-    def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:  # noqa: ARG002
-        self._cache.write(0, key, value, slot_mapping)
+    def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
+        self._cache.write(self._places[layer], key, value, slot_mapping)
 
 
 def logit_lens(model: Transformer, resid: Tensor) -> Tensor:

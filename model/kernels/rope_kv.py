@@ -15,7 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from thirdeye.model.parts.self_attention import QKNorm
+from thirdeye.model.declare.head_layout import HeadLayout
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
+from thirdeye.model.parts.head_norms import QKNorm
 from thirdeye.model.state.kv_fp8 import ScaledCache, parts
 
 LARGEST = tl.constexpr(448.0)  # these three as in `model/state/kv_fp8.py`
@@ -46,20 +48,33 @@ def write_vector(
 @triton.jit(do_not_specialize_on_alignment=["cos", "sin"])
 def rope_kv_kernel(
     query, key_cache, value_cache, key_exponents, value_exponents, qkv, cos, sin, slot_mapping,
-    query_norm, key_norm, query_scale, eps, stride_slot,
+    query_norm, key_norm, query_scale, eps, value_eps, stride_slot,
     NUM_HEADS: tl.constexpr, NUM_KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
     HALF: tl.constexpr, HAS_NORM: tl.constexpr, NORM_IS_LAST: tl.constexpr,
     BLOCK_D: tl.constexpr, HAS_SCALES: tl.constexpr, SCALES_QUERY: tl.constexpr,
+    HAS_VALUES: tl.constexpr, NORMS_VALUES: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    begin(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     channels = tl.arange(0, BLOCK_D)
     inside = channels < HEAD_DIM
-    base = qkv + (token * (NUM_HEADS + 2 * NUM_KV_HEADS) + head) * HEAD_DIM
+    source = head
+    if HAS_VALUES:
+        num_all = NUM_HEADS + 2 * NUM_KV_HEADS
+    else:  # the keys are, as they are projected
+        num_all = NUM_HEADS + NUM_KV_HEADS
+        if head >= num_all:
+            source = head - NUM_KV_HEADS
+    base = qkv + (token * num_all + source) * HEAD_DIM
     slot = tl.load(slot_mapping + token)
     if head >= NUM_HEADS + NUM_KV_HEADS:
         kv_head = head - NUM_HEADS - NUM_KV_HEADS
         value = tl.load(base + channels, inside, 0.0).to(tl.float32)
+        if NORMS_VALUES:
+            scale = 1.0 / tl.sqrt(tl.sum(value * value, 0) / HEAD_DIM + value_eps)
+            value = (value * scale).to(query.dtype.element_ty).to(tl.float32)
         write_vector(
             value_cache, value_exponents, slot, kv_head, value, channels, inside, stride_slot,
             NUM_KV_HEADS, HEAD_DIM, HAS_SCALES,
@@ -112,29 +127,34 @@ def rope_and_write(
     value_cache: Tensor | ScaledCache,
     norms: QKNorm | None = None,
     query_scale: Tensor | None = None,
+    layout: HeadLayout | None = None,
 ) -> Tensor:
-    """qkv [T, (num_heads + 2 num_kv_heads) * head_dim], cos and sin [T, 1, dim / 2], slots [T],
+    """qkv [T, all heads * head_dim], cos and sin [T, 1, dim / 2], slots [T],
     query_scale [T, 1, 1] ->
     query [T, num_heads, head_dim]; keys and values go to their slots of the caches
-    [num_blocks, block_size, num_kv_heads, head_dim]."""
+    [num_blocks, block_size, num_kv_heads, head_dim]. `layout`: None for as many keys as values;
+    without any, the caches stay as they are."""
     num_kv_heads, head_dim = key_cache.shape[2:]
     qkv = qkv.contiguous()
     num_tokens, num_all = qkv.shape[0], qkv.shape[1] // head_dim
-    num_heads = num_all - 2 * num_kv_heads
+    layout = layout or HeadLayout(num_all - 2 * num_kv_heads, num_kv_heads)
+    num_heads, num_kept = layout.num_heads, layout.num_kv_heads
+    key_norm = norms and (norms.key_norm or norms.query_norm)  # either, where there are no keys
     query = torch.empty(num_tokens, num_heads, head_dim, dtype=qkv.dtype, device=qkv.device)
     (keys, key_exponents), (values, value_exponents) = parts(key_cache), parts(value_cache)
     assert keys.is_contiguous()
     assert values.is_contiguous()
     if num_tokens:
-        rope_kv_kernel[(num_tokens, num_all)](
+        rope_kv_kernel[(num_tokens, num_heads + 2 * num_kept)](
             query, keys, values, key_exponents, value_exponents, qkv, cos, sin, slot_mapping,
-            norms.query_norm.weight if norms else qkv, norms.key_norm.weight if norms else qkv,
+            norms.query_norm.weight if norms else qkv, key_norm.weight if key_norm else qkv,
             qkv if query_scale is None else query_scale.contiguous(),
-            norms.query_norm.eps if norms else 0.0, keys.stride(1),
-            NUM_HEADS=num_heads, NUM_KV_HEADS=num_kv_heads, HEAD_DIM=head_dim,
+            norms.query_norm.eps if norms else 0.0, layout.value_eps or 0.0, keys.stride(1),
+            NUM_HEADS=num_heads, NUM_KV_HEADS=num_kept, HEAD_DIM=head_dim,
             HALF=cos.shape[-1], HAS_NORM=norms is not None,
             NORM_IS_LAST=norms is not None and norms.is_last, SCALES_QUERY=query_scale is not None,
             BLOCK_D=triton.next_power_of_2(head_dim), HAS_SCALES=key_exponents is not None,
-            num_warps=1,
+            HAS_VALUES=layout.has_values, NORMS_VALUES=layout.value_eps is not None, num_warps=1,
+            **launch_options(qkv.device),
         )  # fmt: skip
     return query

@@ -29,6 +29,7 @@ class ActivateArgs(ctypes.Structure):
         ("size", ctypes.c_int),
         ("kind", ctypes.c_int),
         ("is_gated", ctypes.c_int),
+        ("partner", ctypes.c_void_p),
     )
 
 
@@ -37,8 +38,9 @@ class ActivateKernel:
         self._run, self._operation = library.run, library.operation("activate")
         self._kind, self._is_gated = KINDS[activation], is_gated
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """x [T, size], or if it is gated [T, 2 * size] with the gates first -> [T, size]."""
+    def __call__(self, x: Tensor, partner: Tensor | None = None) -> Tensor:
+        """x [T, size], or if it is gated [T, 2 * size] with the gates first -> [T, size].
+        `partner`: [T, size], by which what is not gated is multiplied."""
         x = x.contiguous()
         num_rows, width = x.shape
         size = width // 2 if self._is_gated else width
@@ -51,6 +53,9 @@ class ActivateKernel:
             kind=self._kind,
             is_gated=self._is_gated,
         )
+        if partner is not None:
+            assert not self._is_gated
+            args.partner = address(partner, torch.float32, num_rows, size)
         self._run(self._operation, args, is_small=num_rows * width < SMALL)
         return output
 

@@ -15,14 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from thirdeye.model.config import ModelConfig
+from thirdeye.model.config import AttentionSpec, ModelConfig
 from thirdeye.model.declare.parameter import Share
 from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.model.state_spec import DeltaNetSpec, Mamba2Spec, ShortConvSpec, StateSpec
 
-Sized = TypeVar("Sized", ModelConfig, ExpertsSpec, ShortConvSpec, DeltaNetSpec, Mamba2Spec)
+Sized = TypeVar(
+    "Sized", ModelConfig, AttentionSpec, ExpertsSpec, ShortConvSpec, DeltaNetSpec, Mamba2Spec
+)
 WHOSE = {
     ModelConfig: "this model's",
+    AttentionSpec: "this model's",
     ExpertsSpec: "its experts'",
     ShortConvSpec: "its states'",
     DeltaNetSpec: "its states'",
@@ -68,7 +71,9 @@ ALONE = Alone()
 def rank_config(config: ModelConfig, num_ranks: int) -> ModelConfig:
     """What one rank's layers look like. Raises ValueError if they cannot be dealt out evenly."""
     sizes = ("num_heads", "num_kv_heads", "intermediate_size")
-    own = _divided(config, sizes, config, num_ranks)
+    attention = tuple(_divided_spec(spec, config, num_ranks) for spec in config.attention)
+    mlp_sizes = tuple(_part_of_mlp(size, config, num_ranks) for size in config.mlp_sizes)
+    own = _divided(config, sizes, config, num_ranks, attention=attention, mlp_sizes=mlp_sizes)
     if config.experts is not None:
         spec = _divided(config.experts, ("intermediate_size", "shared_size"), config, num_ranks)
         own = replace(own, experts=spec)
@@ -93,8 +98,23 @@ def _check_order(spec: StateSpec, num_ranks: int) -> None:
         )
 
 
-def _divided(sized: Sized, names: tuple[str, ...], config: ModelConfig, num_ranks: int) -> Sized:
-    """With these sizes a rank's own. Raises ValueError if one cannot be dealt out."""
+def _divided_spec(spec: AttentionSpec, config: ModelConfig, num_ranks: int) -> AttentionSpec:
+    """Where a layer's key heads are of another number than the model's."""
+    if spec.num_kv_heads is None:
+        return spec
+    return _divided(spec, ("num_kv_heads",), config, num_ranks)
+
+
+def _part_of_mlp(size: int, config: ModelConfig, num_ranks: int) -> int:
+    """Where layers differ in it."""
+    like = replace(config, intermediate_size=size)
+    return _divided(like, ("intermediate_size",), config, num_ranks).intermediate_size
+
+
+def _divided(
+    sized: Sized, names: tuple[str, ...], config: ModelConfig, num_ranks: int, **more: Any
+) -> Sized:
+    """With these sizes a rank's own, and `more`. Raises ValueError if one cannot be dealt out."""
     for name in names:
         size = getattr(sized, name)
         if size % num_ranks:
@@ -103,11 +123,14 @@ def _divided(sized: Sized, names: tuple[str, ...], config: ModelConfig, num_rank
                 f"'--tensor-parallel' must divide {whose} '{name}' ({size}), "
                 f"got {num_ranks}: use {_or(possible_ranks(config))}."
             )
-    return replace(sized, **{name: getattr(sized, name) // num_ranks for name in names})
+    sizes = {name: getattr(sized, name) // num_ranks for name in names}
+    return replace(sized, **sizes, **more)
 
 
 def possible_ranks(config: ModelConfig) -> list[int]:
     sizes = [config.num_kv_heads, config.intermediate_size]  # num_heads is a multiple of the first
+    sizes += [num_kv_heads for num_kv_heads, _ in config.kv_shapes]
+    sizes += config.mlp_sizes
     if config.experts is not None:
         sizes += [config.experts.intermediate_size, config.experts.shared_size]
     if config.state is not None:

@@ -13,11 +13,13 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.block import BlockPart
 from thirdeye.model.parts.choose_parts import (
     make_attention,
+    make_layer_scale,
     make_mlp,
     make_post_norm,
     make_pre_norm,
     make_state,
 )
+from thirdeye.model.parts.layer_inputs import make_layer_input
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
@@ -99,6 +101,10 @@ class Block(nn.Module):
             x, normed = self.attention_norm.add(x, added)
         return self.between(x, normed, attend, self.think)
 
+    def close(self, x: Tensor, batch: ForwardBatch) -> Tensor:  # noqa: ARG002
+        """x [T, hidden_size], with what both branches add -> what leaves the layer."""
+        return x
+
     def between(
         self, x: Tensor, normed: Tensor | None, attend: Branch, think: Branch
     ) -> tuple[Tensor, Tensor | None]:
@@ -112,6 +118,47 @@ class Block(nn.Module):
             return normed
         made: Tensor = self.attention_norm(x)
         return made
+
+
+class ClosingBlock(Block):
+    """Something is done to the stream behind it, so that nothing is left to be added (Gemma 4)."""
+
+    def __init__(self, part: BlockPart, index: int, backend: Any, where: Placement) -> None:
+        super().__init__(part, index, backend, where)
+        self.layer_scale = make_layer_scale(part.layer_scale, where)
+
+    def forward(
+        self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache, plan: Any
+    ) -> Tensor:
+        return self.close(super().forward(x, batch, rotate, kv_cache, plan), batch)
+
+    def pass_on(
+        self,
+        x: Tensor,
+        added: Tensor | None,
+        batch: ForwardBatch,
+        rotate: Rotation,
+        kv_cache: KVCache,
+        plan: Any,
+    ) -> tuple[Tensor, Tensor | None]:
+        x, added = super().pass_on(x, added, batch, rotate, kv_cache, plan)
+        return self.close(x if added is None else x + added, batch), None
+
+    def close(self, x: Tensor, batch: ForwardBatch) -> Tensor:  # noqa: ARG002
+        scaled: Tensor = self.layer_scale(x)
+        return scaled
+
+
+class InformedBlock(ClosingBlock):
+    """Before that it adds what it makes of its own input of each token (Gemma 4's small models)."""
+
+    def __init__(self, part: BlockPart, index: int, backend: Any, where: Placement) -> None:
+        super().__init__(part, index, backend, where)
+        assert part.layer_input is not None
+        self.layer_input = make_layer_input(part.layer_input, where)
+
+    def close(self, x: Tensor, batch: ForwardBatch) -> Tensor:
+        return super().close(x + self.layer_input(x, batch.layer_inputs), batch)
 
 
 class ParallelBlock(Block):
@@ -196,8 +243,10 @@ class PostNormBlock(Block):
         return x, None
 
 
-def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> Block:
-    kind = Block
+def block_kind(part: BlockPart) -> type[Block]:
+    kind = Block if part.layer_scale is None else ClosingBlock
+    if part.layer_input is not None:
+        kind = InformedBlock
     if part.is_parallel:
         kind = ParallelBlock if part.mlp_norm else SharedNormBlock
     if part.norms_stream:
@@ -208,4 +257,8 @@ def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> B
         kind = LoneMixerBlock
     if part.attention is None:
         kind = LoneMLPBlock
-    return kind(part, index, backend, where)
+    return kind
+
+
+def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> Block:
+    return block_kind(part)(part, index, backend, where)

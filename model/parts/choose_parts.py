@@ -5,18 +5,18 @@ from typing import Any
 from torch import nn
 
 from thirdeye.model.config import Activation, Norm
-from thirdeye.model.declare.block import AttentionPart
-from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, MLPPart
+from thirdeye.model.declare.block import AttentionPart, LayerScalePart
+from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, MixedMLPPart, MLPPart
 from thirdeye.model.declare.parts import LinearPart, NormPart, TablePart
 from thirdeye.model.declare.states import DeltaNetPart, ShortConvPart, StatePart
 from thirdeye.model.parallel.parallel_linear import make_linear
-from thirdeye.model.parts.delta_net import DeltaNet, NativeDeltaNet
 from thirdeye.model.parts.experts import Experts
 from thirdeye.model.parts.fused import (
     FusedGatedMLP,
     FusedRMSNorm,
     FusedSelfAttention,
     NativeLayerNorm,
+    NativeLayerScale,
     NativeMLP,
 )
 from thirdeye.model.parts.fused_experts import FusedExperts, NativeExperts
@@ -26,15 +26,18 @@ from thirdeye.model.parts.layers import (
     Embedding,
     GatedMLP,
     LayerNorm,
+    LayerScale,
     NoNorm,
     RMSNorm,
     Scaled,
     ScaledEmbedding,
     SoftCap,
 )
-from thirdeye.model.parts.mamba2 import Mamba2, NativeMamba2
-from thirdeye.model.parts.self_attention import SelfAttention
-from thirdeye.model.parts.short_conv import NativeShortConv, ShortConv
+from thirdeye.model.parts.mixed_mlp import MixedMLP
+from thirdeye.model.parts.self_attention import BorrowingAttention, SelfAttention
+from thirdeye.model.parts.states.delta_net import DeltaNet, NativeDeltaNet
+from thirdeye.model.parts.states.mamba2 import Mamba2, NativeMamba2
+from thirdeye.model.parts.states.short_conv import NativeShortConv, ShortConv
 from thirdeye.model.placement import Placement
 
 
@@ -56,6 +59,13 @@ def make_post_norm(part: NormPart | None, scale: float, where: Placement) -> nn.
     if part is not None:
         return make_norm(part, where)
     return nn.Identity() if scale == 1 else Scaled(scale)
+
+
+def make_layer_scale(part: LayerScalePart | None, where: Placement) -> nn.Module:
+    """What is done to the stream behind a layer: nothing, in most."""
+    if part is None:
+        return nn.Identity()
+    return NativeLayerScale(where) if where.native else LayerScale(where)
 
 
 def make_embedding(part: TablePart, where: Placement) -> Embedding:
@@ -81,7 +91,8 @@ def make_attention(
         return nn.Identity()
     if not isinstance(part, AttentionPart):
         return make_state(part, index, where)
-    kind = FusedSelfAttention if where.has_kernels else SelfAttention
+    plain = SelfAttention if part.spec.source is None else BorrowingAttention
+    kind = FusedSelfAttention if where.has_kernels else plain
     return kind(part, index, backend, where)
 
 
@@ -95,15 +106,33 @@ def make_state(part: StatePart, index: int, where: Placement) -> ShortConv | Del
 
 
 def make_mlp(
-    part: MLPPart | GatedMLPPart | ExpertsPart | None, where: Placement
-) -> MLP | GatedMLP | Experts | nn.Identity:
+    part: MLPPart | GatedMLPPart | ExpertsPart | MixedMLPPart | None, where: Placement
+) -> MLP | GatedMLP | Experts | MixedMLP | nn.Identity:
     """None: there is none, in a layer of few."""
     if part is None:
         return nn.Identity()
-    if isinstance(part, MLPPart):
-        return NativeMLP(part, where) if where.native else MLP(part, where)
     if isinstance(part, ExpertsPart):
         return make_experts(part, where)
+    if isinstance(part, MixedMLPPart):
+        return make_mixed_mlp(part, where)
+    return make_dense_mlp(part, where)
+
+
+def make_mixed_mlp(part: MixedMLPPart, where: Placement) -> MixedMLP:
+    return MixedMLP(
+        norm=make_norm(part.norm, where),
+        mlp=make_dense_mlp(part.mlp, where),
+        post_norm=make_norm(part.post_norm, where),
+        router_norm=make_norm(part.router_norm, where),
+        experts_norm=make_norm(part.experts_norm, where),
+        experts=make_experts(part.experts, where),
+        experts_post_norm=make_norm(part.experts_post_norm, where),
+    )
+
+
+def make_dense_mlp(part: MLPPart | GatedMLPPart, where: Placement) -> MLP | GatedMLP:
+    if isinstance(part, MLPPart):
+        return NativeMLP(part, where) if where.native else MLP(part, where)
     has_kernel = bool(where.native) or part.activation is not Activation.XIELU
     is_fused = where.has_kernels and has_kernel
     return FusedGatedMLP(part, where) if is_fused else GatedMLP(part, where)

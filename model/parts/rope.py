@@ -175,10 +175,18 @@ def _longrope(config: RopeConfig, scaling: RopeScaling, context: int) -> Tensor:
     return _unscaled(config) / torch.tensor(factors, dtype=torch.float32)
 
 
+def _proportional(config: RopeConfig, scaling: RopeScaling, context: int) -> Tensor:  # noqa: ARG001
+    """The first pairs are turned, at the pace they have among all; the others never (Gemma 4)."""
+    frequencies = _unscaled(config) / scaling.factor
+    frequencies[scaling.num_pairs :] = 0
+    return frequencies
+
+
 SCALINGS = {
     "linear": _linear,
     "dynamic": _dynamic,
     "llama3": _llama3,
     "yarn": _yarn,
     "longrope": _longrope,
+    "proportional": _proportional,
 }

@@ -16,9 +16,10 @@ from thirdeye.model.state.zeros import zeros
 
 
 class KVCache:
-    """`keys` and `values`, each [num_layers, num_blocks, block_size, num_kv_heads, head_dim].
+    """`keys` and `values`, each of a layer [num_blocks, block_size, num_kv_heads, head_dim].
 
-    The layers are those that have any; what the others keep is in `states`.
+    The layers are those that have any, and may differ in their heads; what the others keep is in
+    `states`.
     """
 
     def __init__(
@@ -30,10 +31,14 @@ class KVCache:
         device: torch.device,
         num_states: int = 0,
     ) -> None:
-        layers, heads = config.num_attention_layers, config.num_kv_heads
+        self.num_blocks, self.block_size = num_blocks, block_size
         self.states = StateCache(config, num_states, device)
-        shape = (layers, num_blocks, block_size, heads, config.head_dim)
-        self.keys, self.values = (zeros(shape, dtype, device) for _ in range(2))
+        self.keys, self.values = (
+            tuple(
+                zeros((num_blocks, block_size, *shape), dtype, device) for shape in config.kv_shapes
+            )
+            for _ in range(2)
+        )
 
     def layer(self, index: int) -> tuple[Any, Any]:
         """One layer's (keys, values), each [num_blocks, block_size, num_kv_heads, head_dim].
@@ -45,14 +50,13 @@ class KVCache:
 
     def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
         """Put the step's key and value [T, num_kv_heads, head_dim] into one layer's slots [T]."""
-        for cache, new in ((self.keys, key), (self.values, value)):
-            slots = cache[layer].flatten(0, 1)  # [num_blocks * block_size, num_kv_heads, head_dim]
+        for cache, new in ((self.keys[layer], key), (self.values[layer], value)):
+            slots = cache.flatten(0, 1)  # [num_blocks * block_size, num_kv_heads, head_dim]
             slots.index_copy_(0, slot_mapping, new.to(cache.dtype))
 
 
 def kv_bytes_per_block(config: ModelConfig, block_size: int, dtype: torch.dtype) -> int:
     """Memory of one block over all layers, keys and values; in 8 bits with a scale a vector: for
     floats a byte, for integers a float32."""
-    vectors = 2 * config.num_attention_layers * block_size * config.num_kv_heads
     scale = 0 if dtype.itemsize > 1 else 4 if dtype == torch.int8 else 1
-    return vectors * (config.head_dim * dtype.itemsize + scale)
+    return block_size * (config.kv_numbers * dtype.itemsize + config.kv_vectors * scale)

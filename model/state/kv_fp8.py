@@ -50,9 +50,9 @@ class Fp8KVCache(KVCache):
         num_states: int = 0,
     ) -> None:
         super().__init__(config, num_blocks, block_size, FP8, device, num_states)
-        shape = tuple(self.keys.shape[:-1])
         self.key_exponents, self.value_exponents = (
-            zeros(shape, torch.uint8, device) for _ in range(2)
+            tuple(zeros(tuple(keys.shape[:-1]), torch.uint8, device) for keys in self.keys)
+            for _ in range(2)
         )
 
     def layer(self, index: int) -> tuple[ScaledCache, ScaledCache]:

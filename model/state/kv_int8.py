@@ -47,8 +47,10 @@ class Int8KVCache(KVCache):
         num_states: int = 0,
     ) -> None:
         super().__init__(config, num_blocks, block_size, torch.int8, device, num_states)
-        shape = tuple(self.keys.shape[:-1])
-        self.key_scales, self.value_scales = (zeros(shape, torch.float32, device) for _ in range(2))
+        self.key_scales, self.value_scales = (
+            tuple(zeros(tuple(keys.shape[:-1]), torch.float32, device) for keys in self.keys)
+            for _ in range(2)
+        )
 
     def layer(self, index: int) -> tuple[Int8Vectors, Int8Vectors]:
         return (

@@ -37,7 +37,7 @@ def prefill_operations(config: ModelConfig, num_tokens: int) -> int:
     counts = parameter_counts(config)
     blocks = counts.attention + counts.state + counts.mlp + counts.router - idle_parameters(config)
     head = config.vocab_size * config.hidden_size
-    heads = config.num_heads * config.head_dim * config.num_attention_layers
+    heads = config.num_heads * sum(map(config.head_dim_of, config.attending_layers))
     return 2 * (blocks * num_tokens + head) + 2 * num_tokens**2 * heads
 
 

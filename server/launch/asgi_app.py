@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from thirdeye.server.api.admin.adapter_routes import adapter_routes
 from thirdeye.server.api.admin.loads import loads_routes
 from thirdeye.server.api.admin.ops import ops_routes
 from thirdeye.server.api.admin.pages import page_routes
@@ -111,6 +112,7 @@ def model_routers(context: Context) -> list[APIRouter]:
         verify_routes(context),
         ops_routes(context),
         loads_routes(context),
+        adapter_routes(context),
     ]
 
 

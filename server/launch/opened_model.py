@@ -14,8 +14,9 @@ from pathlib import Path
 import msgspec
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.inspection.refusals import absent_points, refusals
+from thirdeye.model.inspection.refusals import absent_points, head_sizes, refusals
 from thirdeye.model.parameter_counts import parameter_counts
+from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
 from thirdeye.server.api.state.identity import Identity
 from thirdeye.server.api.state.server_state import ModelInfo, ServedModel
@@ -50,7 +51,7 @@ class OpenedModel:
     defaults: GenerationDefaults
     info: ModelInfo
 
-    def serve(self, info: EngineInfo) -> ServedModel:
+    def serve(self, info: EngineInfo, adapters: LoadedAdapters | None = None) -> ServedModel:
         """The same model as the API shows it, once the engine is loaded."""
         who = identify(self.fingerprint, self.tokenizer, info)
         return ServedModel(
@@ -65,6 +66,7 @@ class OpenedModel:
             identity=who,
             info=self.info,
             defaults=self.defaults,
+            adapters=adapters or LoadedAdapters(),
         )
 
 
@@ -168,6 +170,7 @@ def model_info(checkpoint: Checkpoint) -> ModelInfo:
         num_neurons=config.intermediate_size,
         untold=refusals(config),
         absent=absent_points(config),
+        head_sizes=head_sizes(config),
         design=design_of(config, tensor_format),
     )
 

@@ -5,7 +5,6 @@ one message that names the way out; a traceback is a bug.
 """
 
 import asyncio
-import ipaddress
 import json
 import os
 import signal
@@ -21,10 +20,14 @@ from pydantic import ValidationError
 from thirdeye.server import logs
 from thirdeye.server.api.pool.model_terms import DoesNotFit
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults, shown
+from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.garbage_collection import freeze_heap
+from thirdeye.server.interpreter_lock import share_often
+from thirdeye.server.launch.adapter_checks import check_adapters
 from thirdeye.server.launch.commands.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.console import LoadingProgress, fail, say
+from thirdeye.server.launch.open_door import open_door_line
 from thirdeye.server.launch.opened_model import open_model
 from thirdeye.server.launch.replica import Replica
 from thirdeye.server.launch.several.model_specs import ModelsUnclear, read_specs
@@ -46,6 +49,8 @@ from thirdeye.weights.errors import ModelError
 from thirdeye.weights.hub.hub_store import find_hub_model
 from thirdeye.weights.hub.verify_files import verify_model
 from thirdeye.weights.resolve import as_hub_name, find_catalog_model
+
+MIB = 1 << 20
 
 
 def run_command(options: dict[str, Any], spawner: EngineSpawner, started: float) -> int:
@@ -80,7 +85,9 @@ def prepare(
         if not make_present(settings.checkpoint):
             return None
         verify(settings.checkpoint)
-        return Replica(settings, open_model(settings.checkpoint), spawner)
+        opened = open_model(settings.checkpoint)
+        check_adapters(settings, opened)
+        return Replica(settings, opened, spawner)
     asked = settings_of_models(specs, settings, options)
     for _, one in asked:
         if not make_present(one.checkpoint):
@@ -169,15 +176,17 @@ async def load(replica: Replica, url: str, started: float) -> None:
         info = await replica.start(progress)
     replica.state.startup_seconds = {"describe": began - started, "load": time.monotonic() - began}
     freeze_heap()
+    share_often()
     has_chat, has_key = opened.template is not None, bool(replica.state.keys)
     is_no_op = settings.placement.deterministic and info.device == "cpu"
     lines = [
         ready_line(url, opened.names[0], info, time.monotonic() - started),
         engine_line(info),
         *([f"  memory: {info.memory}"] if info.memory else []),
+        *adapters_line(replica.state.model, info),
         *defaults_line(opened.defaults),
         *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
-        *open_door_line(settings.network.host, has_key=has_key),
+        *open_door_line(url, has_key=has_key),
         curl_line(url, opened.names[0], has_chat=has_chat, has_key=has_key),
     ]
     say("\n".join(lines))  # in one write: who reads the first finds the others too
@@ -206,28 +215,22 @@ def engine_line(info: EngineInfo) -> str:
     return f"  engine: {info.numerics}, {info.isa} kernels {came}"
 
 
+def adapters_line(model: ServedModel | None, info: EngineInfo) -> list[str]:
+    """Which are loaded, and for how many more there is room; nothing where there are to be none."""
+    if model is None or not info.max_adapters:
+        return []
+    found = model.adapters
+    return [
+        f"  adapters: {', '.join(found.names) or 'none yet'} ({len(found.names)} of "
+        f"{info.max_adapters} slots, {found.num_bytes / MIB:,.1f} of "
+        f"{info.max_adapter_bytes / MIB:,.0f} MiB)"
+    ]
+
+
 def defaults_line(defaults: GenerationDefaults) -> list[str]:
     """What the model's files change for requests that do not say, if anything."""
     said = shown(defaults.said())
     return [f"  sampling by default, as the model suggests: {said}"] if said else []
-
-
-def open_door_line(host: str, *, has_key: bool) -> list[str]:
-    """A warning, where whoever reaches this machine may use the model."""
-    if has_key or is_loopback(host):
-        return []
-    return [
-        f"  WARNING: anybody who reaches this machine ({host}) may use the model: set "
-        "--api-key-file (or THIRDEYE_API_KEY), or listen on 127.0.0.1"
-    ]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address; a name is one of ours if it says so."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:

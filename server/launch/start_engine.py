@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.engine.process.process_engine import OnProgress, ProcessEngine
@@ -17,6 +18,7 @@ from thirdeye.server.engine.process.supervised_engine import (
     RestartPolicy,
     SupervisedEngine,
 )
+from thirdeye.server.errors import InvalidRequest
 from thirdeye.server.launch.opened_model import OpenedModel
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.native_kernels import native_library
@@ -60,7 +62,16 @@ class ModelEngine:
         recipe = write_recipe(self._settings, self._opened)
         engine = await start_engine(self._settings, recipe, on_progress, self._spawn)
         self._engine = engine
-        self._state.ready(engine, self._opened.serve(engine.info))
+        asked = self._settings.adapters
+        adapters = LoadedAdapters(asked.lora_dir, [path for _, path in asked.named_paths])
+        model = self._opened.serve(engine.info, adapters)
+        for name, path in asked.named_paths:
+            try:
+                await adapters.load(engine, name, path, model.names)
+            except InvalidRequest as error:
+                await engine.close()
+                raise EngineDead(f"'--lora' {name}: {error.message}") from error
+        self._state.ready(engine, model)
         return engine.info
 
     async def supervise(self) -> None:

@@ -7,7 +7,9 @@ import torch
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.fast_path import FastPath
 from thirdeye.model.linear.linear import Linear, TiedLinear
+from thirdeye.model.linear.method import LinearMethod
 from thirdeye.model.linear.native_int8 import NativeInt8
+from thirdeye.model.lora.adapted import Adapted
 from thirdeye.model.memory_estimate import bytes_per_state
 from thirdeye.model.native.products.int8_linear import Int8LinearKernel
 from thirdeye.model.native.products.stored_linear import StoredLinearKernel
@@ -56,7 +58,12 @@ def stored_formats(layer: Linear | TiedLinear) -> list[str]:
 def method_name(layer: Linear | TiedLinear) -> str:
     """Where blocks were hoped for and numbers came, those are rounded."""
     is_rounded = isinstance(getattr(layer, "kept", None), Int8LinearKernel)
-    return NativeInt8.__name__ if is_rounded else type(layer.method).__name__
+    return NativeInt8.__name__ if is_rounded else type(base_method(layer.method)).__name__
+
+
+def base_method(method: LinearMethod) -> LinearMethod:
+    """How a layer's own weights are multiplied, whatever adapters add."""
+    return method.base if isinstance(method, Adapted) else method
 
 
 def describe(

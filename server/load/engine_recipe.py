@@ -29,6 +29,8 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
     scheduling: SchedulingSettings
     cache: CacheSettings
     speculation: SpeculationSettings
+    max_adapters: int = 0  # that can be loaded at once
+    max_adapter_bytes: int = 0  # of all of them together
     log_level: str = "info"
     log_format: str = "text"
 
@@ -51,6 +53,8 @@ class EngineRecipe(Struct, frozen=True, kw_only=True):
             scheduling=settings.scheduling,
             cache=settings.cache,
             speculation=settings.speculation,
+            max_adapters=settings.adapters.num_slots,
+            max_adapter_bytes=settings.adapters.memory_bytes,
             log_level=settings.processes.log_level,
             log_format=settings.processes.log_format,
         )

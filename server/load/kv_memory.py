@@ -93,7 +93,10 @@ def shared_bytes(recipe: EngineRecipe, model: Transformer) -> int:
         return 0
     longest = recipe.scheduling.max_model_len or model.config.max_position_embeddings
     most = recipe.scheduling.max_num_seqs
-    return backend.most_shared_bytes(own.num_heads, own.num_kv_heads, own.head_dim, most, longest)
+    return max(
+        backend.most_shared_bytes(own.num_heads, *shape, most, longest)
+        for shape in set(own.kv_shapes)
+    )
 
 
 def _make_core(

@@ -31,6 +31,7 @@ from thirdeye.server.engine.cache.kv_budget import plan_kv, plan_states
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.core.warmup import prompt_lengths, warm_up
 from thirdeye.server.engine.distributed.leader import end_process
+from thirdeye.server.engine.execution.input_batch import NO_SLOTS
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
@@ -48,6 +49,7 @@ from thirdeye.server.engine.interface.types import EngineDead, EngineInfo
 from thirdeye.server.engine.process.engine_process import OnEnd, OnProgress, serve_engine
 from thirdeye.server.engine.sampling.native_sampler import NativeSampler
 from thirdeye.server.engine.sampling.sampler import Sampler, sample
+from thirdeye.server.load.adapters.adapter_files import make_adapter_loader
 from thirdeye.server.load.engine_info import describe, describe_numerics
 from thirdeye.server.load.engine_recipe import EngineRecipe
 from thirdeye.server.load.kv_memory import find_kv_budget
@@ -101,9 +103,12 @@ def load_engine(
         where,
         on_progress,
         recipe.scheduling.max_model_len,
+        recipe.max_adapters,
     )
     rank_group.wait_loaded()
     budget, memory = find_kv_budget(recipe, model, kv_dtype, device, rank_group)
+    if device.type == "cuda" and recipe.max_adapters and recipe.cache.kv_memory is None:
+        budget -= recipe.max_adapter_bytes  # of what is left beside the weights
     config = engine_config(recipe, own, kv_dtype, device, budget)
     is_ahead = runs_ahead(
         recipe.kernels.cuda_graphs,
@@ -123,12 +128,27 @@ def load_engine(
         own, num_blocks, config.block_size, kv_dtype, device, config.num_states
     )
     launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
+    adapters = make_adapter_loader(
+        rank_group.wrap_adapters(model.adapters),
+        checkpoint.config,
+        where.dtype,
+        recipe.max_adapter_bytes,
+    )
     runner = ModelRunner(
-        rank_group.wrap(model), kv_cache, config, device, choose_sampler(where.native)
+        rank_group.wrap(model),
+        kv_cache,
+        config,
+        device,
+        choose_sampler(where.native),
+        NO_SLOTS if model.adapters is None else model.adapters.slots,
     )
     warm_up(runner, config, prompt_lengths(device, config.max_num_batched_tokens))
     model.tape.num_missed = 0  # the steps of the warm-up are nobody's
     numerics = describe_numerics(model, where, kv_dtype) + (", graphs" if is_ahead else "")
+    fast_paths = [model.tape]
+    if launcher is not None and adapters is not None:
+        launcher.fast_path.refuse("rows with adapters are computed step by step")
+        fast_paths.append(launcher.fast_path)
     inspector = rank_group.wrap_inspector(LayerInspector(model, device, inspection_rows, kv_dtype))
     core = EngineCore(
         config,
@@ -136,10 +156,14 @@ def load_engine(
         inspect=inspector,
         grammars=grammars,
         launcher=launcher,
-        fast_paths=[model.tape],
+        fast_paths=fast_paths,
+        adapters=adapters,
     )
     wait([guidance])  # it holds the interpreter: no stream shall be there to wait for it
-    return core, describe(checkpoint.config, config, where, numerics, memory, model.tape)
+    info = describe(checkpoint.config, config, where, numerics, memory, *fast_paths)
+    return core, msgspec.structs.replace(
+        info, max_adapters=recipe.max_adapters, max_adapter_bytes=recipe.max_adapter_bytes
+    )
 
 
 def choose_sampler(native: Library | None) -> Sampler:
@@ -153,9 +177,10 @@ def load_model(
     where: Placement,
     on_progress: OnProgress,
     context: int | None = None,
+    max_adapters: int = 0,
 ) -> Transformer:
     """The checkpoint's weights in a transformer of its shape, for texts of up to `context`."""
-    model = empty_model(checkpoint.config, attention, where, context)
+    model = empty_model(checkpoint.config, attention, where, context, max_adapters)
     loader = ModelLoader(model)
     load_weights(checkpoint, loader, partial(on_progress, "weights"))
     loader.finish()
@@ -163,7 +188,11 @@ def load_model(
 
 
 def empty_model(
-    config: ModelConfig, attention: str, where: Placement, context: int | None = None
+    config: ModelConfig,
+    attention: str,
+    where: Placement,
+    context: int | None = None,
+    max_adapters: int = 0,
 ) -> Transformer:
     """To be filled. Raises ValueError if the attention cannot run there."""
     backend = choose_attention(
@@ -179,6 +208,7 @@ def empty_model(
         ranks=where.ranks,
         is_deterministic=where.is_deterministic,
         context=context,
+        max_adapters=max_adapters,
     )
 
 

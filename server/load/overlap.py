@@ -63,7 +63,7 @@ def build_launcher(
 ) -> Launcher:
     """`kv_cache` has `SCRAP_BLOCKS` more than `config.num_blocks`. The device's block tables hold
     sequences of `max_model_len`: a trial's own are shorter than those that are served."""
-    assert kv_cache.keys.shape[1] == config.num_blocks + SCRAP_BLOCKS
+    assert kv_cache.num_blocks == config.num_blocks + SCRAP_BLOCKS
     is_cuda = device.type == "cuda"
     return Launcher(
         lambda batch: model(batch, kv_cache),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import cast
 
+from thirdeye.server.settings.adapter_settings import AdapterSettings
 from thirdeye.server.settings.api_settings import (
     AccessSettings,
     CheckpointSettings,
@@ -29,6 +30,7 @@ class Settings:
     network: NetworkSettings = NetworkSettings()
     checkpoint: CheckpointSettings = CheckpointSettings()
     pool: PoolSettings = PoolSettings()
+    adapters: AdapterSettings = AdapterSettings()
     access: AccessSettings = AccessSettings()
     requests: RequestSettings = RequestSettings()
     processes: ProcessSettings = ProcessSettings()

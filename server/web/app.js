@@ -24,7 +24,8 @@ async function view(name) {
   return module;
 }
 
-async function route() {
+/** Shows the part of the page that the hash names; its name. */
+function select() {
   const [asked] = location.hash.slice(1).split(/[/?]/); // "#tour/6" is a view and a place in it, "#inspector?…" one and a state
   const name = asked in VIEWS ? asked : "chat";
   for (const other of Object.keys(VIEWS)) {
@@ -34,6 +35,11 @@ async function route() {
     else link.removeAttribute("aria-current");
     if (other !== name) mounted[other]?.hide?.();
   }
+  return name;
+}
+
+async function route() {
+  const name = select();
   const shown = await view(name);
   if (!$(name).hidden) shown.show?.();
 }
@@ -96,4 +102,5 @@ chat.mount(async (messages) => {
   (await view("inspector")).look({ messages });
   location.hash = "inspector";
 });
+select(); // what is in it comes with the model
 greet();

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from tests.api.support import fake_engine, live, served_model
 from tests.browser.conftest import connected, served, until, visit
+from thirdeye.server.api.state.server_state import ServerState
 
 UNNAMED = """() => [...document.querySelectorAll(
     'button, a, input, textarea, select, canvas, [role]')]
@@ -117,3 +119,14 @@ def test_the_theme_button_goes_round(browser: Any) -> None:
             page.click("#theme")
             found.append(page.evaluate("document.documentElement.style.colorScheme"))
         assert found == ["light", "dark", "light dark"]
+
+
+def test_a_link_shows_its_view_before_the_model_is_there(browser: Any) -> None:
+    state = ServerState()
+    with live(state) as url, visit(browser, url, "/#tour/3") as seen:
+        until(seen.page, "document.querySelector('#model').textContent.includes('Loading')")
+        shown = "[...document.querySelectorAll('main:not([hidden])')].map((view) => view.id)"
+        assert seen.page.evaluate(shown) == ["tour"]
+        state.ready(fake_engine(), served_model())
+        seen.page.wait_for_selector("#tour-title")
+        seen.errors.clear()  # the browser tells of each 503

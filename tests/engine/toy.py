@@ -134,6 +134,7 @@ def make_request(
     priority: int = 0,
     cache_salt: str = "",
     tenant: str = "",
+    adapter: int = 0,
     **sampling: object,
 ) -> Request:
     params = {"max_tokens": 8, "temperature": 0.0} | sampling
@@ -144,6 +145,7 @@ def make_request(
         priority=priority,
         cache_salt=cache_salt,
         tenant=tenant,
+        adapter=adapter,
     )
 
 

@@ -22,8 +22,10 @@ SHAPES = (  # norms behind, a scale of what is added, of logits, caps, one norm 
 )  # fmt: skip
 
 
-def attributed(model: Transformer, tokens: list[int], position: int = -1) -> Attribution:
-    ids = torch.tensor(TOKENS)
+def attributed(
+    model: Transformer, tokens: list[int], position: int = -1, text: list[int] = TOKENS
+) -> Attribution:
+    ids = torch.tensor(text)
     found = Attributing(model, ids, position % len(ids), 16)
     for trace in trace_layers(model, ids, 8):
         if trace is not None:

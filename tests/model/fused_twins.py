@@ -4,6 +4,9 @@ Both get the same weights and inputs. Where a fused kernel rounds as its twin do
 last bits of fp32; in bf16 a rotated channel is rounded once instead of three times.
 """
 
+import dataclasses
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -22,18 +25,23 @@ from thirdeye.model.declare.mlp import GatedMLPPart
 from thirdeye.model.parts.fused import FusedGatedMLP, FusedRMSNorm, FusedSelfAttention
 from thirdeye.model.parts.layers import GatedMLP, RMSNorm
 from thirdeye.model.parts.rope import Rope, TemperatureRope
-from thirdeye.model.parts.self_attention import SelfAttention
+from thirdeye.model.parts.self_attention import BorrowingAttention, SelfAttention
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 HEAD_DIMS = [2, 20, 64, 128]
-HEAD_NORMS = {  # what becomes of heads beside their turn
+HEAD_NORMS: dict[str, dict[str, Any]] = {  # what becomes of heads beside their turn
     "plain": {},
     "norm first": {"qk_norm": True},
     "norm last": {"qk_norm": True, "norms_turned": True},
-    "queries that grow": {"attention": Temperature(0.5, 2)},
-}
+    "queries that grow": {"attention": AttentionSpec(temperature=Temperature(0.5, 2))},
+    "values normed": {"qk_norm": True, "value_norm": True},
+    "keys are values": {
+        "qk_norm": True, "value_norm": True, "attention": AttentionSpec(has_values=False),
+    },
+    "another layer's keys": {"qk_norm": True, "attention": AttentionSpec(source=0)},
+}  # fmt: skip
 
 
 def close(ours: Tensor, twin: Tensor) -> None:
@@ -93,32 +101,36 @@ def heads_config(head_dim: int, dim: int, norms: str) -> ModelConfig:
     """Heads of which `dim` channels are turned, and one of `HEAD_NORMS`."""
     rope, changes = RopeConfig(theta=10_000.0, dim=dim), dict(HEAD_NORMS[norms])
     if "attention" in changes:
-        spec = AttentionSpec(rope=rope, temperature=changes["attention"])
-        changes["attention"] = (spec,) * LLAMA.num_hidden_layers
+        spec = dataclasses.replace(changes["attention"], rope=rope)
+        changes["attention"] = (dataclasses.replace(spec, source=None), spec)
     return change(LLAMA, head_dim=head_dim, rope=rope, **changes)
 
 
 def check_heads(config: ModelConfig, where: Placement) -> None:
-    """Queries, and every slot of both caches: those that are not the step's stay as they were."""
+    """Of the last layer: queries, and every slot of both caches, of which those that are not the
+    step's stay as they were."""
     backend = None  # `keep` comes before attention
-    part = attention_part(config, 0)
+    layer = config.num_hidden_layers - 1
+    part = attention_part(config, layer)
+    plain = SelfAttention if part.spec.source is None else BorrowingAttention
     fused = FusedSelfAttention(part, 0, backend, where)  # type: ignore[arg-type]
-    twin = SelfAttention(part, 0, backend, where)  # type: ignore[arg-type]  # the same
+    twin = plain(part, 0, backend, where)  # type: ignore[arg-type]  # the same
     fill(fused, twin, where)
     fused.qkv.finish()
     twin.qkv.finish()
     assert config.rope is not None
     batch = scattered(where)
     rope = Rope(config.rope, 64, where)
-    temperature = config.attention_of(0).temperature
+    temperature = config.attention_of(layer).temperature
     if temperature is not None:
         rope = TemperatureRope(rope, temperature, 64, where)
     rotate = rope.at(batch.positions)
     caches = [KVCache(config, 8, 4, where.dtype, where.device) for _ in range(2)]
     for cache in caches:
-        cache.keys.fill_(7.0)
-        cache.values.fill_(9.0)
+        for keys, values in zip(cache.keys, cache.values, strict=True):
+            keys.fill_(7.0)
+            values.fill_(9.0)
     x = noise(len(batch.positions), config.hidden_size, where=where)
     close(fused.keep(x, batch, rotate, caches[0]), twin.keep(x, batch, rotate, caches[1]))
-    close(caches[0].keys, caches[1].keys)
-    close(caches[0].values, caches[1].values)
+    for ours, theirs in zip(*(cache.keys + cache.values for cache in caches), strict=True):
+        close(ours, theirs)

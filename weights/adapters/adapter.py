@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 TENSORS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
+Pair = dict[str, ShardEntry]  # "A" and "B"
 FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<which>[AB])(?:\.default)?\.weight$")
 
 
@@ -89,14 +90,23 @@ def open_adapter(path: Path, base: ModelConfig) -> Adapter:
     """For a base of this shape. Raises `ModelFormatError`."""
     if not path.is_dir():
         raise ModelFormatError(path, "no such folder. Give one that peft saved an adapter in.")
-    directory = Directory(path)
+    config, file, pairs = find_pairs(Directory(path))
+    modules = tuple(_module(name, pair, config, base) for name, pair in pairs.items())
+    _check_layers(file, modules)
+    return Adapter(path, config, modules)
+
+
+def find_pairs(directory: Directory) -> tuple[AdapterConfig, Path, dict[str, Pair]]:
+    """The config, the file of tensors, and the factors of each module. Raises
+    `ModelFormatError`."""
     config = read_adapter_config(directory)
     file = directory.find(TENSORS)
     if file is None:
         raise ModelFormatError(
-            path, f"there is no {TENSORS}. Save the adapter with safetensors, as peft does."
+            directory.path,
+            f"there is no {TENSORS}. Save the adapter with safetensors, as peft does.",
         )
-    pairs: dict[str, dict[str, ShardEntry]] = {}
+    pairs: dict[str, Pair] = {}
     for name, entry in list_tensors([file]).items():
         found = FACTOR.match(name)
         if found is None:
@@ -104,9 +114,7 @@ def open_adapter(path: Path, base: ModelConfig) -> Adapter:
         pairs.setdefault(found["module"].removeprefix(PREFIX), {})[found["which"]] = entry
     if not pairs:
         raise ModelFormatError(file, "holds no tensors.")
-    modules = tuple(_module(name, pair, config, base) for name, pair in pairs.items())
-    _check_layers(file, modules)
-    return Adapter(path, config, modules)
+    return config, file, pairs
 
 
 def warn_of_another_base(adapter: Adapter, names: tuple[str, ...]) -> None:
@@ -121,9 +129,7 @@ def warn_of_another_base(adapter: Adapter, names: tuple[str, ...]) -> None:
         )
 
 
-def _module(
-    name: str, pair: dict[str, ShardEntry], config: AdapterConfig, base: ModelConfig
-) -> AdaptedModule:
+def _module(name: str, pair: Pair, config: AdapterConfig, base: ModelConfig) -> AdaptedModule:
     if len(pair) != 2:
         (which, entry), *_ = pair.items()
         raise entry.error(f"has no lora_{'B' if which == 'A' else 'A'} beside it.")

@@ -17,6 +17,7 @@ struct activate_args {
     const float *x; /* [num_rows, size], or [num_rows, 2 * size] with the gates first */
     float *output;  /* [num_rows, size] */
     int num_rows, size, kind, is_gated;
+    const float *partner; /* [num_rows, size], of what is not gated; or NULL */
 };
 
 static inline floats gelu_tanh16(floats x) {
@@ -87,7 +88,9 @@ row_of(const float *x, const float *partner, float *output, int size, const enum
 
 static void activate_row(const struct activate_args *args, int row) {
     int size = args->size, width = args->is_gated ? 2 * size : size;
-    const float *x = args->x + (size_t)row * width, *partner = args->is_gated ? x + size : NULL;
+    const float *x = args->x + (size_t)row * width;
+    const float *partner = args->partner ? args->partner + (size_t)row * size : NULL;
+    if (args->is_gated) partner = x + size;
     float *output = args->output + (size_t)row * size;
     if (args->kind == SILU) row_of(x, partner, output, size, SILU);
     if (args->kind == GELU) row_of(x, partner, output, size, GELU);

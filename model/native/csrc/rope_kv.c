@@ -1,6 +1,7 @@
 /* What lies between the qkv projection and attention, token by token: norm each head (where a
  * model does) and turn queries and keys by the token's position, or the other way round; multiply
- * queries by a number of their position; put keys and values into their slots.
+ * queries by a number of their position; norm values, where a model does; put keys and values into
+ * their slots.
  *
  * A turn is two products and their difference, each rounded, as in model/parts/rope.py: the bits of a
  * token are its own. Keys and values are rounded once more where the cache is in fp16, or in bytes
@@ -18,7 +19,8 @@
 #define SMALLEST 1e-30f /* a maximum counts as this at least: zeros stay zeros */
 
 struct rope_kv_args {
-    const float *qkv;       /* [T, num_heads + 2 * num_kv_heads, head_dim] */
+    const float *qkv;       /* [T, heads of queries, keys and, if they are not the keys, values,
+                               head_dim] */
     const float *cos, *sin; /* [T, half] */
     const int64_t *slots;   /* [T] */
     const float *query_gains, *key_gains; /* [head_dim], or NULL: no norm */
@@ -28,6 +30,9 @@ struct rope_kv_args {
     float *key_scales, *value_scales; /* [slots, num_kv_heads] beside bytes, or NULL */
     float query_eps, key_eps;
     int num_tokens, num_heads, num_kv_heads, head_dim, half, number_bytes, norm_is_last;
+    int values_are_keys; /* as they are projected */
+    int norms_values;    /* without gains */
+    float value_eps;
 };
 
 /* The root of the mean square, inverted. */
@@ -45,7 +50,7 @@ static void norm_head(const float *x, const float *gains, float eps, float *norm
     for (int i = 0; i < size; i += WIDTH) {
         int count = size - i;
         floats v = f_mul(f_load_first(x + i, count), scale);
-        v = f_mul(v, f_load_first(gains + i, count));
+        if (gains) v = f_mul(v, f_load_first(gains + i, count));
         f_store_first(normed + i, count, v);
     }
 }
@@ -126,7 +131,8 @@ static float round_vector(const float *x, int size, int8_t *bytes) {
 
 static void place_token(const struct rope_kv_args *args, int token) {
     int size = args->head_dim, num_heads = args->num_heads, num_kv_heads = args->num_kv_heads;
-    const float *x = args->qkv + (size_t)token * (num_heads + 2 * num_kv_heads) * size;
+    int num_all = num_heads + (args->values_are_keys ? 1 : 2) * num_kv_heads;
+    const float *x = args->qkv + (size_t)token * num_all * size;
     size_t head_bytes = (size_t)size * args->number_bytes;
     size_t vector = (size_t)args->slots[token] * num_kv_heads, slot = vector * head_bytes;
     char *keys = (char *)args->keys + slot, *values = (char *)args->values + slot;
@@ -145,12 +151,17 @@ static void place_token(const struct rope_kv_args *args, int token) {
             args->key_scales[vector + head] =
                 round_vector(wide, size, (int8_t *)keys + head * head_bytes);
     }
-    for (int head = 0; head < num_kv_heads; head++, x += size)
+    if (args->values_are_keys) x -= (size_t)num_kv_heads * size;
+    for (int head = 0; head < num_kv_heads; head++, x += size) {
+        float normed[size];
+        const float *value = args->norms_values ? normed : x;
+        if (args->norms_values) norm_head(x, NULL, args->value_eps, normed, size);
         if (args->value_scales)
             args->value_scales[vector + head] =
-                round_vector(x, size, (int8_t *)values + head * head_bytes);
+                round_vector(value, size, (int8_t *)values + head * head_bytes);
         else
-            copy(x, size, values + head * head_bytes, is_half);
+            copy(value, size, values + head * head_bytes, is_half);
+    }
 }
 
 void rope_kv(const void *data, struct team *team) {

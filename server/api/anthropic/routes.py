@@ -20,6 +20,8 @@ from thirdeye.server.api.anthropic.anthropic_tools import (
     left_out_tools,
 )
 from thirdeye.server.api.anthropic.events import MessagesFormat, framing_of
+from thirdeye.server.api.anthropic.text_blocks import TextBlock
+from thirdeye.server.api.field_rules.renamed_fields import FieldNames
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.generation.respond import respond
@@ -27,7 +29,7 @@ from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.error_envelope import MESSAGES_PATH
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.http.request_scope import lifetime_of
-from thirdeye.server.api.openai.as_chat import FieldNames, count_as_chat, plan_as_chat
+from thirdeye.server.api.openai.as_chat import count_as_chat, plan_as_chat
 from thirdeye.server.api.requests.operator_limits import check_ceilings
 from thirdeye.server.api.state.context import Context
 
@@ -189,11 +191,11 @@ def _user(turn: schema.UserTurn) -> list[JsonObject]:
     messages: list[JsonObject] = []
     texts: list[str] = []
     for block in turn.content:
-        if isinstance(block, schema.TextBlock):
-            texts.append(block.text)
-        else:
+        if isinstance(block, schema.ToolResultBlock):
             messages += [*_said(texts), _result(block)]
             texts = []
+        else:
+            texts.append(block.text)
     return messages + _said(texts) or [{"role": "user", "content": ""}]
 
 
@@ -209,7 +211,7 @@ def _result(block: schema.ToolResultBlock) -> JsonObject:
 
 
 def _assistant(turn: schema.AssistantTurn) -> JsonObject:
-    text = _joined(block for block in turn.content if isinstance(block, schema.TextBlock))
+    text = _joined(block for block in turn.content if isinstance(block, TextBlock))
     calls = [_call(block) for block in turn.content if isinstance(block, schema.ToolUseBlock)]
     message: JsonObject = {"role": "assistant", "content": text}
     thoughts = (b.thinking for b in turn.content if isinstance(b, schema.ThinkingBlock))
@@ -223,7 +225,7 @@ def _call(block: schema.ToolUseBlock) -> JsonObject:
     return {"id": block.id, "type": "function", "function": function}
 
 
-def _joined(blocks: Iterable[schema.TextBlock | schema.ToolReference]) -> str:
+def _joined(blocks: Iterable[schema.Result]) -> str:
     return "".join(block.text for block in blocks)
 
 

@@ -11,6 +11,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from thirdeye.server.api.anthropic.anthropic_tools import SentTool
 from thirdeye.server.api.anthropic.cache_control import CacheControl, CacheHint
+from thirdeye.server.api.anthropic.documents import DocumentBlock, SearchResultBlock
+from thirdeye.server.api.anthropic.text_blocks import Text, TextBlock, as_blocks
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.openai.schema import MAX_MESSAGES
@@ -18,16 +20,8 @@ from thirdeye.server.api.requests.fields import Stop
 from thirdeye.server.api.requests.strict_model import Limit, LimitOrAny, Strict
 from thirdeye.server.api.requests.tagged_unions import kinds, of_kind
 from thirdeye.server.api.requests.tool_fields import MAX_TOOLS, CalledName, FunctionName
-from thirdeye.server.api.requests.value_readers import array
 
 BlockId = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class TextBlock(Strict):
-    type: Literal["text"]
-    text: str
-    cache_control: CacheHint = None
-    citations: list[object] | None = None  # on blocks of answers that come back
 
 
 class ToolUseBlock(Strict):
@@ -56,24 +50,6 @@ class RedactedThinkingBlock(Strict):
     cache_control: CacheControl | None = None
 
 
-_TEXT_ONLY = of_kind("text", code="unsupported_content", names_object=True)
-
-
-def _as_blocks(value: object) -> object:
-    """A string is a list of one text block."""
-    if isinstance(value, str):
-        return [{"type": "text", "text": value}]
-    return array(value, wanted="a string or a list of blocks")
-
-
-TextBlocks = list[Annotated[TextBlock, _TEXT_ONLY]]
-Text = Annotated[
-    TextBlocks,
-    Field(fail_fast=True),
-    BeforeValidator(_as_blocks, json_schema_input_type=str | TextBlocks),
-]
-
-
 class ToolReference(Strict):
     """A tool that a search found. None is kept back here, so its name is all there is to tell."""
 
@@ -86,10 +62,15 @@ class ToolReference(Strict):
         return self.tool_name
 
 
+_READ = ("text", "document", "search_result")
+Result = TextBlock | DocumentBlock | SearchResultBlock | ToolReference
 Results = list[
     Annotated[
-        Annotated[TextBlock, Tag("<text>")] | Annotated[ToolReference, Tag("<tool_reference>")],
-        *kinds("text", "tool_reference", code="unsupported_content", names_object=True),
+        Annotated[TextBlock, Tag("<text>")]
+        | Annotated[DocumentBlock, Tag("<document>")]
+        | Annotated[SearchResultBlock, Tag("<search_result>")]
+        | Annotated[ToolReference, Tag("<tool_reference>")],
+        *kinds(*_READ, "tool_reference", code="unsupported_content", names_object=True),
     ]
 ]
 
@@ -100,15 +81,18 @@ class ToolResultBlock(Strict):
     content: Annotated[
         Results,
         Field(fail_fast=True),
-        BeforeValidator(_as_blocks, json_schema_input_type=str | Results),
+        BeforeValidator(as_blocks, json_schema_input_type=str | Results),
     ] = Field(default_factory=list)
     is_error: bool = False
     cache_control: CacheHint = None
 
 
 UserBlock = Annotated[
-    Annotated[TextBlock, Tag("<text>")] | Annotated[ToolResultBlock, Tag("<tool_result>")],
-    *kinds("text", "tool_result", code="unsupported_content", names_object=True),
+    Annotated[TextBlock, Tag("<text>")]
+    | Annotated[DocumentBlock, Tag("<document>")]
+    | Annotated[SearchResultBlock, Tag("<search_result>")]
+    | Annotated[ToolResultBlock, Tag("<tool_result>")],
+    *kinds(*_READ, "tool_result", code="unsupported_content", names_object=True),
 ]
 _HOSTED_RESULTS = (
     *("web_search", "web_fetch", "code_execution", "bash_code_execution", "tool_search"),
@@ -155,7 +139,7 @@ class UserTurn(Strict):
     content: Annotated[
         UserBlocks,
         Field(fail_fast=True),
-        BeforeValidator(_as_blocks, json_schema_input_type=str | UserBlocks),
+        BeforeValidator(as_blocks, json_schema_input_type=str | UserBlocks),
     ]
 
 
@@ -164,7 +148,7 @@ class AssistantTurn(Strict):
     content: Annotated[
         AssistantBlocks,
         Field(fail_fast=True),
-        BeforeValidator(_as_blocks, json_schema_input_type=str | AssistantBlocks),
+        BeforeValidator(as_blocks, json_schema_input_type=str | AssistantBlocks),
     ]
 
 

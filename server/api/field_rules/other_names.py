@@ -9,9 +9,11 @@ from thirdeye.server.errors import InvalidRequest
 OTHER_NAMES: dict[str, str] = {
     "max_new_tokens": "max_tokens",
     "min_new_tokens": "min_tokens",
+    "n_cmpl": "n",
     "n_predict": "max_tokens",
     "no_stop_trim": "include_stop_str_in_output",
     "num_predict": "max_tokens",
+    "penalize_nl": "penalize_newline",
     "random_seed": "seed",
     "repeat_penalty": "repetition_penalty",
 }

@@ -6,6 +6,7 @@ nothing (`null` always does), every other value is refused with what to use inst
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from thirdeye.server.api.field_rules.same_value import is_one_of
 from thirdeye.server.errors import InvalidRequest
@@ -18,22 +19,44 @@ class Refusal:
     hint: str
     neutral: tuple[object, ...] = ()
     code: str = "unsupported_parameter"
+    beside: str = ""  # it counts beside this alone, which is never there: any value passes
+
+    def schema(self) -> dict[str, Any]:
+        """Of a field that may be there and may ask for nothing."""
+        if self.beside:
+            return {"description": f"Passes: {self.hint}."}
+        return {"enum": [*self.neutral, None], "description": f"Not supported: {self.hint}."}
+
+    def asks(self, value: object) -> bool:
+        return value is not None and not self.beside and not is_one_of(value, self.neutral)
 
 
 _VALUE = "unsupported_value"
 _FIXED_TEMPLATE = Refusal("the chat template is fixed when the server starts")
 _NO_ADAPTERS = "one model is served, without adapters"
-_USE_TOOLS = "use 'tools' and 'tool_choice'"
 _BESIDE = "send its fields beside the others"
 _SAMPLERS = "use 'temperature', 'top_k', 'top_p' and 'min_p'"
 
+
+def _only_beside(field: str) -> Refusal:
+    return Refusal(f"counts beside `{field}` alone", beside=field)
+
+
 REFUSED: dict[str, Refusal] = {
     "adapter_id": Refusal(_NO_ADAPTERS, ("",)),
+    "adaptive_decay": _only_beside("adaptive_target"),
+    "adaptive_target": Refusal(_SAMPLERS, (-1,)),
     "api_key": Refusal("send it in the header 'Authorization: Bearer KEY'", ("",)),
     "context_overflow_policy": Refusal(
         "use 'truncate_prompt_tokens' to have a prompt cut", ("stopAtLimit",), _VALUE
     ),
+    "dry_allowed_length": _only_beside("dry_multiplier"),
+    "dry_base": _only_beside("dry_multiplier"),
     "dry_multiplier": Refusal("use 'repetition_penalty'", (0,)),
+    "dry_penalty_last_n": _only_beside("dry_multiplier"),
+    "dry_sequence_breakers": _only_beside("dry_multiplier"),
+    "dynatemp_exponent": _only_beside("dynatemp_range"),
+    "dynatemp_range": Refusal(_SAMPLERS, (0,)),
     "early_stopping": Refusal("there is no beam search", (False,)),
     "extra_body": Refusal(_BESIDE, ({},)),
     "format": Refusal("use 'response_format'", ("",)),
@@ -42,27 +65,39 @@ REFUSED: dict[str, Refusal] = {
     "length_penalty": Refusal("there is no beam search", (1,)),
     "logits_processors": Refusal("no code of callers runs here", ([],)),
     "logprob_token_ids": Refusal("use 'logprobs'", ([],)),
+    "lora": Refusal(_NO_ADAPTERS, ([],)),
     "lora_path": Refusal(_NO_ADAPTERS, ("",)),
+    "min_keep": Refusal(_SAMPLERS, (0, 1)),
     "mirostat": Refusal(_SAMPLERS, (0,)),
+    "mirostat_eta": _only_beside("mirostat"),
+    "mirostat_tau": _only_beside("mirostat"),
+    "n_indent": Refusal("use 'grammar' or 'regex'", (0,)),
+    "n_keep": Refusal("no context is shifted", beside="a shifted context"),
+    "n_probs": Refusal("use 'logprobs'", (0,)),
     "no_repeat_ngram_size": Refusal("use 'repetition_penalty'", (0,)),
     "options": Refusal(_BESIDE, ({},)),
+    "post_sampling_probs": _only_beside("n_probs"),
     "preset": Refusal("send its values as fields of their own"),
     "prompt_embeds": Refusal("send text or token ids"),
     "prompt_mode": Refusal("write it into the system message"),
-    "repeat_last_n": Refusal("penalties see the whole answer", (-1,)),
+    "response_fields": Refusal("answers are whole", ([],)),
     "return_hidden_states": Refusal("/v1/inspect looks inside the model", (False,)),
     "return_token_offsets": Refusal("use 'return_token_ids'", (False,)),
+    "return_tokens": Refusal("use 'return_token_ids'", (False,)),
     "safe_prompt": Refusal("write it into the system message", (False,)),
     "samplers": Refusal(_SAMPLERS, ([],)),
     "spaces_between_special_tokens": Refusal("only true is", (True,), _VALUE),
     "stream_interval": Refusal("every token is sent at once", (1,), _VALUE),
     "tfs_z": Refusal(_SAMPLERS, (1,)),
     "top_a": Refusal(_SAMPLERS, (0,)),
+    "top_n_sigma": Refusal(_SAMPLERS, (-1, 0)),
     "transforms": Refusal("use 'truncate_prompt_tokens' to have a prompt cut", ([],)),
+    "typ_p": Refusal(_SAMPLERS, (1,)),
     "typical_p": Refusal(_SAMPLERS, (1,)),
     "use_beam_search": Refusal("there is no beam search", (False,)),
     "vllm_xargs": Refusal("no code of callers runs here", ({},)),
     "xtc_probability": Refusal(_SAMPLERS, (0,)),
+    "xtc_threshold": _only_beside("xtc_probability"),
 }
 
 REFUSED_IN_COMPLETIONS: dict[str, Refusal] = REFUSED | {
@@ -81,8 +116,6 @@ REFUSED_IN_CHAT: dict[str, Refusal] = REFUSED | {
     "chat_template": _FIXED_TEMPLATE,
     "documents": Refusal("send it in 'chat_template_kwargs', if the template reads it"),
     "echo": Refusal("use /v1/completions", (False,)),
-    "function_call": Refusal(_USE_TOOLS, ("none", "auto")),
-    "functions": Refusal(_USE_TOOLS, ([],)),
     "modalities": Refusal("only ['text'] is", (["text"],), _VALUE),
     "moderation": Refusal("this server moderates nothing"),
     "stream_reasoning": Refusal(
@@ -97,9 +130,7 @@ def drop_refused(body: Mapping[str, object], refused: Mapping[str, Refusal]) -> 
     """The body without the table's fields. Raises `InvalidRequest` for one that asks for more."""
     for name, value in body.items():
         refusal = refused.get(name)
-        if refusal is None or value is None:
-            continue
-        if not is_one_of(value, refusal.neutral):
+        if refusal is not None and refusal.asks(value):
             raise InvalidRequest(
                 f"'{name}' is not supported here: {refusal.hint}.", param=name, code=refusal.code
             )

@@ -6,12 +6,14 @@ is still running.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import anyio
 
+from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter, with_adapter
+from thirdeye.server.api.field_rules.renamed_fields import FieldNames, renamed_path
 from thirdeye.server.api.generation.engine_errors import coded_failure
 from thirdeye.server.api.generation.request_rules import TokenLimit
 from thirdeye.server.api.state.usage import ReceiptMaker, Tally
@@ -53,10 +55,23 @@ class Generation:
     limit: TokenLimit | None = None  # what the caller said of the answer's tokens
     ignored: Sequence[str] = ()  # what the request asked for and the answer does not have
     warnings: Sequence[str] = ()  # what the caller may not know of the prompt
+    adapter: LoadedAdapter | None = None  # that `model` is the name of
+
+    def fingerprint(self, of_model: str) -> str:
+        """Of the weights that answer: an adapter's beside the model's."""
+        return with_adapter(of_model, self.adapter)
 
     @property
     def size(self) -> int:
         return len(self.requests)
+
+    def renamed(self, names: FieldNames) -> Self:
+        """The same, where it speaks of fields in the words of another request."""
+        limit = self.limit
+        if limit is not None:
+            limit = replace(limit, param=renamed_path(limit.param, names))
+        ignored = [renamed_path(name, names) for name in self.ignored]
+        return replace(self, limit=limit, ignored=ignored)
 
     def width(self, max_num_seqs: int) -> int:
         """How many of its requests the engine has at once: more could not run, and would only wait

@@ -15,7 +15,9 @@ from uuid import uuid4
 
 import msgspec
 
+from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter
 from thirdeye.server.api.generation.choices import Generation
+from thirdeye.server.api.generation.penalties import penalties_of
 from thirdeye.server.api.generation.request_rules import TokenLimit, check_context, refuse, truncate
 from thirdeye.server.api.generation.thinking import NO_THOUGHTS, ThoughtTerms
 from thirdeye.server.api.requests.generation_fields import GenerationRequest
@@ -35,6 +37,7 @@ class SharedTerms:
     caller: str  # a short name of the API key: whose share of the engine it is
     cache_salt: str | None = None
     priority: int = 0
+    adapter: LoadedAdapter | None = None
     grammar: str = ""
     thinking: Thinking | None = None
     return_progress: bool = False
@@ -65,6 +68,7 @@ def plan(
             sampling=sampling,
             priority=terms.priority,
             cache_salt=salt(terms.caller, terms.cache_salt),
+            adapter=terms.adapter.number if terms.adapter else 0,
             tenant=terms.caller,
             return_progress=terms.return_progress,
             is_embedding=terms.is_embedding,
@@ -84,6 +88,7 @@ def plan(
         options=options or TextOptions(),
         truncated=num_truncated,
         notes=notes or {},
+        adapter=terms.adapter,
         **about,
     )
 
@@ -133,12 +138,16 @@ def plan_answer(
             "answer_token_ids",
             f"must be fewer than '{own.max_tokens_param}' ({max_tokens}), got {len(begun)}.",
         )
+    adapter = model.adapters.get(body.model)
+    if body.receipt and adapter is not None:
+        raise refuse("receipt", f"is not made of an adapter's answers: name '{model.names[0]}'.")
     bos = model.tokenizer.bos_token_id
     begins_twice = bos is not None and any(prompt[:2] == [bos, bos] for prompt in prompts)
     terms = SharedTerms(
         caller=caller,
         cache_salt=body.cache_salt,
         priority=body.priority,
+        adapter=adapter,
         grammar=own.grammar,
         thinking=own.thoughts.engine,
         return_progress=body.return_progress and body.stream,  # a whole answer has no progress
@@ -175,14 +184,12 @@ def samplings_of(
     first = SamplingParams(
         max_tokens=max_tokens,
         min_tokens=0 if own.thoughts.engine else min(body.min_tokens, max_tokens),
-        frequency_penalty=body.frequency_penalty,
-        presence_penalty=body.presence_penalty,
         logit_bias=body.logit_bias,
         stop_token_ids=list(body.stop_token_ids),
         ignore_eos=body.ignore_eos,
         logprobs=own.logprobs,
         prompt_logprobs=own.prompt_logprobs,
-        **drawn,
+        **drawn | penalties_of(body, drawn["repetition_penalty"], model.max_model_len),
     )
     return [msgspec.structs.replace(first, seed=derive_seed(seed, j)) for j in range(body.n)]
 

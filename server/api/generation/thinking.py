@@ -22,6 +22,7 @@ Value = TypeVar("Value")
 
 SWITCHES = ("enable_thinking", "thinking")  # what templates call it
 LEVEL, BUDGET = "reasoning_effort", "thinking_budget"
+_APART = "is not supported here: thoughts stand apart from the content, in 'reasoning_content'."
 _HARMONY_LEVELS = {"minimal": "low", "xhigh": "high", "max": "high"}
 
 
@@ -62,6 +63,8 @@ def plan_thinking(body: ReasoningFields, model: ServedModel) -> ThinkingPlan:
         asking = [name for name, says in body.switches() if says]
         ignored = [*asking, *(name for name, _ in body.budgets())]
         return ThinkingPlan(sent, ignored=[*dict.fromkeys(ignored)])
+    for name in body.mixed() if is_on is not False else ():
+        raise refuse(name, _APART, "unsupported_value")
     known = template.variables
     said = dict(_variables(template.reasoning_form, known, is_on, effort, budget))
     if is_on is False and not said:

@@ -28,6 +28,8 @@ SCOPE_OF = {
     "/reset_prefix_cache": OPERATE,
     "/models/load": OPERATE,
     "/models/unload": OPERATE,
+    "/v1/load_lora_adapter": OPERATE,
+    "/v1/unload_lora_adapter": OPERATE,
     "/sleep": OPERATE,
     "/wake_up": OPERATE,
 }

@@ -130,6 +130,7 @@ def trace_request(
         endings=[name for name in ENDINGS if name in body.include],
         compare=token_ids_of(body.compare, model, "compare"),
         tenant=caller,
+        adapter=model.adapter_of(body.model),
     )
     check_size(trace, body.stream, info)
     return trace

@@ -15,12 +15,14 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from thirdeye.server.api.field_rules.renamed_fields import renaming_fields
 from thirdeye.server.api.generation.request_rules import check_common, truncate
 from thirdeye.server.api.http.documented import documented
 from thirdeye.server.api.http.json_response import Count, json_response
 from thirdeye.server.api.openai.as_chat import prompt_ids
 from thirdeye.server.api.openai.chat import check_chat
 from thirdeye.server.api.openai.schema import ChatRequest
+from thirdeye.server.api.openai.tools.old_functions import names_of
 from thirdeye.server.api.state.context import Context
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.text.detokenize import text_of
@@ -61,7 +63,8 @@ def prompt_routes(context: Context) -> APIRouter:
         model.check_name(body.model)
         check_chat(body)
         check_common(body, model)
-        ids = await prompt_ids(body, model)
+        with renaming_fields(names_of(body)):
+            ids = await prompt_ids(body, model)
         longest = body.max_completion_tokens or body.max_tokens
         kept = truncate(ids, body.truncate_prompt_tokens, longest, model.max_model_len)
         return kept, model

@@ -68,7 +68,7 @@ def vocabulary_routes(context: Context, seats: InspectSeats) -> APIRouter:
     async def vocabulary(request: Request) -> Response:
         engine, model = context.state.serving()
         body = await context.bodies.read(request, VocabularyRequest)
-        model.check_name(body.model)
+        model.check_base(body.model)
         check_level(context.config.inspect)
         ids = token_ids_of(body.tokens, model, "tokens")
         lifetime = lifetime_of(request)

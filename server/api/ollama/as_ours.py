@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from thirdeye.server.api.field_rules.renamed_fields import FieldNames
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.ollama.sampling_options import OllamaOptions
@@ -21,17 +22,18 @@ from thirdeye.server.api.ollama.schema import (
     OllamaToolTurn,
     Turn,
 )
-from thirdeye.server.api.openai.as_chat import FieldNames
 
 _ALIKE = (
     *("temperature", "top_k", "top_p", "min_p"),
     *("presence_penalty", "frequency_penalty", "seed"),
+    *("repeat_last_n", "penalize_newline"),
 )
 FIELD_NAMES: FieldNames = [
     (r"continue_final_message", "messages"),
     (r"max_(completion_)?tokens", "options.num_predict"),
     (r"response_format\.json_schema\.schema", "format"),
     (r"response_format", "format"),
+    (r"penalize_newline", "options.penalize_newline"),
 ]
 GENERATE_NAMES: FieldNames = [(r"messages(\[\d+\].*)?", "prompt"), *FIELD_NAMES]
 
@@ -139,14 +141,15 @@ class Calls:
 
     def end(self, turn: OllamaToolTurn) -> tuple[str, str | None]:
         """The id and the function of the call that this is the result of."""
+        function = turn.tool_name or turn.name
         fits = (
             call_id
             for call_id, name in self.waiting.items()
-            if turn.tool_call_id in (None, call_id) and turn.tool_name in (None, name)
+            if turn.tool_call_id in (None, call_id) and function in (None, name)
         )
         found = turn.tool_call_id or next(fits, None) or self._new_id()
         name = self.waiting.pop(found, None)
-        return found, turn.tool_name or name
+        return found, function or name
 
     def _new_id(self) -> str:
         """The same for the same conversation, and of a form that every template takes."""
@@ -155,15 +158,19 @@ class Calls:
 
 
 def messages_of(turns: Sequence[Turn]) -> list[JsonObject]:
+    """Raises `InvalidRequest` for a result of two functions."""
     return [*_messages(turns, Calls())]
 
 
 def _messages(turns: Sequence[Turn], calls: Calls) -> Iterator[JsonObject]:
-    for turn in turns:
+    for i, turn in enumerate(turns):
         match turn:
             case OllamaAssistantTurn():
                 yield _assistant(turn, calls)
             case OllamaToolTurn():
+                if turn.name is not None and turn.tool_name not in (None, turn.name):
+                    rule = "must equal 'tool_name' when both are given."
+                    raise refuse(f"messages[{i}].name", rule)
                 call_id, name = calls.end(turn)
                 result: JsonObject = {"role": "tool", "content": turn.content}
                 result |= {"tool_call_id": call_id, "name": name}

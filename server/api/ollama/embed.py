@@ -5,6 +5,7 @@ from msgspec import Struct
 from starlette.requests import Request
 from starlette.responses import Response
 
+from thirdeye.server.api.field_rules.renamed_fields import FieldNames, renaming_fields
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.respond import admit, answer_whole
 from thirdeye.server.api.http.documented import documented
@@ -16,7 +17,6 @@ from thirdeye.server.api.ollama.schema import (
     OllamaEmbedRequest,
     OllamaRequest,
 )
-from thirdeye.server.api.openai.as_chat import FieldNames, renaming_fields
 from thirdeye.server.api.openai.embeddings import check_dimensions, plan_embeddings
 from thirdeye.server.api.openai.schema import EmbeddingRequest
 from thirdeye.server.api.requests.pydantic_errors import parse

@@ -25,7 +25,7 @@ from thirdeye.server.api.ollama.answers import (
     rfc3339,
 )
 from thirdeye.server.api.openai.logprob_lists import ChosenToken, chat_logprobs
-from thirdeye.server.api.openai.tool_calls import new_call_id
+from thirdeye.server.api.openai.tools.tool_calls import new_call_id
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.errors import ApiError

@@ -45,7 +45,12 @@ def ollama_model_routes(context: Context) -> APIRouter:
     async def tags() -> Response:
         engine, model = context.state.serving()
         return json_response(
-            OllamaModels([entry_of(name, model, engine.info) for name in model.names])
+            OllamaModels(
+                [
+                    entry_of(name, model, engine.info)
+                    for name in (*model.names, *model.adapters.names)
+                ]
+            )
         )
 
     @router.get("/api/ps", **told(OllamaProcesses))

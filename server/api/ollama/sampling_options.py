@@ -11,7 +11,6 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core.core_schema import CoreSchema, no_info_plain_validator_function
 
 from thirdeye.server.api.field_rules.hints import AnyHint
-from thirdeye.server.api.field_rules.same_value import is_one_of
 from thirdeye.server.api.field_rules.unsupported_fields import REFUSED, Refusal
 from thirdeye.server.api.requests.fields import Stop
 from thirdeye.server.api.requests.generation_fields import Penalty
@@ -31,11 +30,10 @@ class NotHere:
         return no_info_plain_validator_function(self._check)
 
     def __get_pydantic_json_schema__(self, *_: object) -> dict[str, Any]:
-        reason = f"Not supported: {self.refusal.hint}."
-        return {"enum": [*self.refusal.neutral, None], "description": reason}
+        return self.refusal.schema()
 
     def _check(self, value: object) -> None:
-        if value is not None and not is_one_of(value, self.refusal.neutral):
+        if self.refusal.asks(value):
             fail(self.refusal.code, f"is not supported here: {self.refusal.hint}.")
 
 
@@ -59,21 +57,22 @@ class OllamaOptions(Strict):
     top_p: float | None = Field(None, ge=0, le=1)
     min_p: float | None = Field(None, ge=0, le=1)
     repeat_penalty: float | None = Field(None, ge=0.01, le=100)
+    repeat_last_n: LimitOrAny | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)  # -1: another one each time
     stop: Stop = ()
+    penalize_newline: bool | None = None  # false: where nothing is penalized
 
     # refused
     mirostat: Annotated[Any, NotHere(REFUSED["mirostat"])] = None
-    repeat_last_n: Annotated[Any, NotHere(REFUSED["repeat_last_n"])] = None
     tfs_z: Annotated[Any, NotHere(REFUSED["tfs_z"])] = None
     typical_p: Annotated[Any, NotHere(REFUSED["typical_p"])] = None
-    penalize_newline: Annotated[Any, NotHere(Refusal("penalties see every token", (True,)))] = None
+
+    mirostat_eta: Annotated[Any, NotHere(REFUSED["mirostat_eta"])] = None
+    mirostat_tau: Annotated[Any, NotHere(REFUSED["mirostat_tau"])] = None
 
     # hints
-    mirostat_eta: AnyHint = None
-    mirostat_tau: AnyHint = None
     num_keep: AnyHint = None  # of a context that is shifted: none is
     num_ctx: AnyHint = None
     num_batch: AnyHint = None

@@ -83,10 +83,12 @@ class OllamaAssistantTurn(OllamaTurn):
 
 
 class OllamaToolTurn(OllamaTurn):
-    """What a tool answered. The call that it belongs to may be named by id or by the function."""
+    """What a tool answered. The call that it belongs to may be named by id or by the function,
+    whose older field is `name`."""
 
     role: Literal["tool"]
     tool_name: str | None = None
+    name: str | None = None
     tool_call_id: str | None = None
 
 

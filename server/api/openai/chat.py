@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from thirdeye.server.api.field_rules.renamed_fields import renaming_fields
 from thirdeye.server.api.generation.choices import Generation
 from thirdeye.server.api.generation.plan import AnswerFields, plan_answer
 from thirdeye.server.api.generation.request_rules import (
@@ -29,7 +30,12 @@ from thirdeye.server.api.openai.schema import (
     TokenizeRequest,
     ToolMessage,
 )
-from thirdeye.server.api.openai.tool_use import compile_tools, tool_use
+from thirdeye.server.api.openai.tools.old_functions import (
+    check_functions,
+    names_of,
+    with_calls,
+)
+from thirdeye.server.api.openai.tools.tool_use import compile_tools, tool_use
 from thirdeye.server.api.reasoning.sent_thoughts import unread_thoughts
 from thirdeye.server.api.receipts.receipt_writer import ReceiptWriter
 from thirdeye.server.api.requests.operator_limits import check_ceilings
@@ -60,9 +66,12 @@ def chat_routes(context: Context) -> APIRouter:
         model.check_name(body.model)
         check_common(body, model)
         check_chat(body)
+        names = names_of(body)
         lifetime = lifetime_of(request)
         lifetime.ignored_params.update(unread_thoughts(body.messages, model.reads_thoughts))
-        generation = await plan_chat(body, model, context.grammars, lifetime.caller)
+        with renaming_fields(names):
+            generation = await plan_chat(body, model, context.grammars, lifetime.caller)
+            generation = generation.renamed(names)
         tally = generation.tally(ReceiptWriter(generation, model) if body.receipt else None)
         form = ChatFormat(body, generation, model, tally)
         return await respond(request, context, generation, form, tally, stream=body.stream)
@@ -79,6 +88,7 @@ def check_chat(body: ChatRequest) -> None:
     both = body.max_tokens is not None and body.max_completion_tokens is not None
     if both and body.max_tokens != body.max_completion_tokens:
         raise refuse("max_tokens", "must equal 'max_completion_tokens' when both are given.")
+    check_functions(body)
     check_continuation(body, body.messages)
 
 
@@ -193,12 +203,12 @@ async def encode_messages(
             param="messages",
             code="unsupported_parameter",
         )
-    context = model.max_model_len
+    context, sent = model.max_model_len, [*with_calls(messages)]
 
     def encode_in_thread() -> list[int]:
         definitions = [tool.definition for tool in tools] or None
         chosen = template.for_tools if definitions else template
-        fitted, shown = fit([_plain(message) for message in messages], definitions, chosen)
+        fitted, shown = fit([_plain(message) for message in sent], definitions, chosen)
         return chosen.encode(
             fitted,
             tools=shown,

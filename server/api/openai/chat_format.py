@@ -29,11 +29,15 @@ from thirdeye.server.api.openai.stream_chunks import (
     or_unset,
     progress_of,
 )
-from thirdeye.server.api.openai.tool_calls import (
+from thirdeye.server.api.openai.tools.old_functions import with_tools
+from thirdeye.server.api.openai.tools.tool_calls import (
     CallNews,
+    FunctionNews,
     WholeCall,
     WholeCustomCall,
+    WholeFunction,
     joined_calls,
+    joined_function,
     news_of,
 )
 from thirdeye.server.api.state.server_state import ServedModel
@@ -50,6 +54,7 @@ class ChatDelta(Struct, kw_only=True):
     content: str | UnsetType | None = UNSET
     refusal: UnsetType | None = UNSET
     tool_calls: list[CallNews] | UnsetType = UNSET
+    function_call: FunctionNews | UnsetType = UNSET
 
 
 class ChatMessage(Struct, kw_only=True):
@@ -60,6 +65,7 @@ class ChatMessage(Struct, kw_only=True):
     refusal: None = None
     annotations: list[str] = []  # there never is one
     tool_calls: list[WholeCall | WholeCustomCall] | UnsetType = UNSET
+    function_call: WholeFunction | UnsetType = UNSET
 
 
 class ChatNews(Struct, kw_only=True):
@@ -100,7 +106,9 @@ class ChatFormat:
     def __init__(
         self, body: ChatRequest, generation: Generation, model: ServedModel, tally: Tally
     ) -> None:
-        self._choice_mode = body.tool_choice.mode if body.tool_choice else ChoiceMode.AUTO
+        choice = with_tools(body).tool_choice
+        self._choice_mode = choice.mode if choice else ChoiceMode.AUTO
+        self._calls_function = bool(body.functions)  # and no tools: the older form
         custom = frozenset(tool.name for tool in body.tools if tool.text_input is not None)
         self._inputs = [InputReaders(custom) for _ in generation.requests]
         self._with_logprobs = body.logprobs
@@ -129,7 +137,7 @@ class ChatFormat:
             yield self._first_chunk(index, event)
         is_last = event.finish_reason is not None
         tokens, hidden = _split(event) if is_last else (event.tokens, [])
-        deltas = list(_deltas(event, self._inputs[index]))
+        deltas = list(self._deltas(event, self._inputs[index]))
         if not deltas and tokens and not is_last and self._lists_tokens:
             deltas = [ChatDelta()]
         for delta in deltas:
@@ -184,6 +192,20 @@ class ChatFormat:
             [part.logprobs for part in news if part.logprobs], self._with_thought_logprobs
         )
 
+    def _deltas(self, event: TextEvent, inputs: InputReaders) -> Iterator[ChatDelta]:
+        """What an event adds to the message: thoughts, text, the heads of calls and pieces of their
+        arguments."""
+        if event.thought:
+            yield ChatDelta(reasoning_content=event.thought, reasoning=event.thought)
+        if event.text:
+            yield ChatDelta(content=event.text)
+        for call in event.tool_calls:
+            news = news_of(call, inputs)
+            if self._calls_function:
+                yield ChatDelta(function_call=news.function)
+            else:
+                yield ChatDelta(tool_calls=[news])
+
     def _first_chunk(self, index: int, event: TextEvent) -> ChatChunk:
         is_first, prompt = not self._started, self._generation.prompts[0]
         self._started.add(index)
@@ -220,8 +242,9 @@ class ChatFormat:
 
     def _finish_reason(self, end: TextEvent) -> str | None:
         """As OpenAI has it: a call that was asked for by name ends with `stop`."""
-        is_call = end.ended_in_tool_calls and self._choice_mode is not ChoiceMode.NAMED
-        return "tool_calls" if is_call else end.finish_reason
+        if not end.ended_in_tool_calls or self._choice_mode is ChoiceMode.NAMED:
+            return end.finish_reason
+        return "function_call" if self._calls_function else "tool_calls"
 
     def _logprobs(self, tokens: list[TextToken]) -> ChatLogprobs | None:
         if not self._with_logprobs:
@@ -244,24 +267,15 @@ def _message(deltas: Sequence[ChatDelta]) -> ChatMessage:
     content = "".join(delta.content or "" for delta in deltas)
     thought = "".join(delta.reasoning_content or "" for delta in deltas)
     calls = joined_calls(call for delta in deltas for call in delta.tool_calls or [])
+    function = joined_function(d.function_call for d in deltas if d.function_call is not UNSET)
     return ChatMessage(
         role="assistant",
-        content=content if content or not calls else None,
+        content=content if content or not (calls or function) else None,
         reasoning_content=thought or UNSET,
         reasoning=thought or UNSET,
         tool_calls=calls or UNSET,
+        function_call=or_unset(function),
     )
-
-
-def _deltas(event: TextEvent, inputs: InputReaders) -> Iterator[ChatDelta]:
-    """What an event adds to the message: thoughts, text, the heads of calls and pieces of their
-    arguments."""
-    if event.thought:
-        yield ChatDelta(reasoning_content=event.thought, reasoning=event.thought)
-    if event.text:
-        yield ChatDelta(content=event.text)
-    for call in event.tool_calls:
-        yield ChatDelta(tool_calls=[news_of(call, inputs)])
 
 
 def _split(event: TextEvent) -> tuple[list[TextToken], list[TextToken]]:

@@ -115,7 +115,12 @@ async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: st
         check_context(len(prompt), model.max_model_len, param, reserve=0)
         num_truncated += len(ids) - len(prompt)
         prompts.append(prompt)
-    terms = SharedTerms(caller=caller, priority=body.priority, is_embedding=True)
+    terms = SharedTerms(
+        caller=caller,
+        priority=body.priority,
+        adapter=model.adapters.get(body.model),
+        is_embedding=True,
+    )
     return plan(
         "embd-",
         model.resolve(body.model),

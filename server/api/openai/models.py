@@ -24,7 +24,7 @@ class ModelCard(Struct, kw_only=True):
     created: Count  # unix seconds
     owned_by: Literal["thirdeye"] = "thirdeye"
     root: str
-    parent: None = None
+    parent: str | None = None  # of an adapter: the model that it changes, and `root` its folder
     max_model_len: Count
     state: ModelStateName
     progress: str | UnsetType = UNSET  # of a load
@@ -45,7 +45,8 @@ def model_routes(context: Context) -> APIRouter:
     @router.get("/v1/models", **documented("Models", answer=ModelList))
     async def list_models() -> Response:
         _, model = context.state.serving()
-        return json_response(ModelList(data=[card_of(name, model) for name in model.names]))
+        names = (*model.names, *model.adapters.names)
+        return json_response(ModelList(data=[card_of(name, model) for name in names]))
 
     @router.get(
         "/v1/models/{model_id:path}",
@@ -65,14 +66,16 @@ def card_of(
     state: ModelStateName = "ready",
     progress: str | UnsetType = UNSET,
 ) -> ModelCard:
+    adapter = model.adapters.get(name)
     return ModelCard(
         id=name,
-        created=model.created,
-        root=model.names[0],
+        created=model.created if adapter is None else adapter.created,
+        root=model.names[0] if adapter is None else adapter.path,
+        parent=None if adapter is None else model.names[0],
         max_model_len=model.max_model_len,
         state=state,
         progress=progress,
-        size=model.info.num_bytes,
+        size=model.info.num_bytes if adapter is None else adapter.num_bytes,
         capabilities=capabilities_of(model),
         generation_defaults=model.defaults,
     )

@@ -17,6 +17,7 @@ from thirdeye.server.api.field_rules.unsupported_fields import (
     REFUSED_IN_COMPLETIONS,
     REFUSED_IN_EMBEDDINGS,
 )
+from thirdeye.server.api.openai.tools.function_fields import FunctionChoice, Functions
 from thirdeye.server.api.reasoning.reasoning_fields import ReasoningFields, TemplateKwargs
 from thirdeye.server.api.reasoning.sent_thoughts import SentThoughts
 from thirdeye.server.api.requests.content_fields import AssistantContent, Content
@@ -137,8 +138,16 @@ class AssistantMessage(SentThoughts, SentMessage):
     phase: str | None = None
     prefix: bool = False  # of the last message: the answer goes on with it
     audio: None = None
-    function_call: None = None
+    function_call: CalledFunction | None = None  # the older form of one call
     tool_calls: list[SentCall] = Field(default_factory=list, max_length=MAX_TOOL_CALLS)
+
+
+class FunctionMessage(SentMessage):
+    """What a function answered: the older form of a tool's result."""
+
+    role: Literal["function"]
+    name: str
+    content: Content = ""
 
 
 class ToolMessage(SentMessage):
@@ -150,7 +159,8 @@ class ToolMessage(SentMessage):
 
 
 Message = Annotated[
-    SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
+    SystemMessage | UserMessage | AssistantMessage | ToolMessage | FunctionMessage,
+    Field(discriminator="role"),
 ]
 
 
@@ -170,6 +180,8 @@ class ChatRequest(ReasoningFields, GenerationRequest):
     tool_choice: ToolChoiceField | None = None
     parallel_tool_calls: bool = True
     max_tool_calls: Limit | None = None
+    functions: Functions = ()
+    function_call: FunctionChoice | None = None
     verbosity: Annotated[Literal["low", "medium", "high"] | None, Hint(("medium",))] = None
 
 

@@ -27,7 +27,8 @@ from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import PromptProgress
 
 # Why a choice ended, as OpenAI says it.
-FinishWord = Annotated[str, Meta(extra_json_schema={"enum": ["stop", "length", "tool_calls"]})]
+_FINISH_WORDS = ["stop", "length", "tool_calls", "function_call"]
+FinishWord = Annotated[str, Meta(extra_json_schema={"enum": _FINISH_WORDS})]
 Choice = TypeVar("Choice")
 Value = TypeVar("Value")
 
@@ -90,7 +91,7 @@ def head_of(generation: Generation, kind: str, fingerprint: str, tier: str | Non
         object=kind,
         created=generation.created,
         model=generation.model,
-        system_fingerprint=fingerprint,
+        system_fingerprint=generation.fingerprint(fingerprint),
         service_tier=or_unset(tier),
     )
 

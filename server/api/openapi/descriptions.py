@@ -23,6 +23,8 @@ SHARED: dict[str, str] = {
     "ebnf": "SGLang's name of 'grammar'.",
     "enable_thinking": "Whether to think.",
     "encoding_format": "base64 is little-endian float32.",
+    "function_call": "Whether and which of the 'functions' is called.",
+    "functions": "The older form of 'tools': the answer has 'function_call'.",
     "frequency_penalty": "Taken off a token's logit for each time it was generated.",
     "grammar": "A grammar, in llama.cpp's GBNF or in Lark.",
     "guided_choice": "vLLM's older 'structured_outputs.choice'.",
@@ -35,7 +37,10 @@ SHARED: dict[str, str] = {
     "include_reasoning_logprobs": "Logprobs of the thoughts too, in 'logprobs.reasoning_content'.",
     "include_stop_str_in_output": "The stop string that matched is part of the text.",
     "json_schema": "llama.cpp's 'structured_outputs.json'.",
+    "load_inplace": "True: takes the place of one that has the name.",
     "logit_bias": "Token id -> a number -100..100 added to its logit.",
+    "lora_name": "What requests say in 'model'.",
+    "lora_path": "Its folder, below '--lora-dir' or as '--lora' has it.",
     "max_completion_tokens": (
         "The longest answer; without it and with -1, the room beside the prompt, which it "
         "is lowered to."
@@ -50,12 +55,21 @@ SHARED: dict[str, str] = {
     "model": "A served name; 'GET /v1/models' lists them.",
     "n": "Answers to each prompt, each with a seed of its own.",
     "parallel_tool_calls": "False: at most one call.",
+    "penalize_newline": "False only where nothing is penalized.",
     "presence_penalty": "Taken off a token's logit if it was generated.",
     "priority": "Lower goes first in the queue; nobody who runs is thrown out for it.",
     "prompt_logprobs": "Scores the prompt, vLLM's shape; not with 'stream'.",
     "reasoning_effort": "How hard to think; 'none' is not at all.",
+    "reasoning_format": (
+        "llama.cpp's: 'auto' and 'deepseek' are what happens; the others are refused where the "
+        "model thinks."
+    ),
     "receipt": "What proves the answer, beside it.",
     "regex": "SGLang's 'structured_outputs.regex'.",
+    "repeat_last_n": (
+        "The three penalties see so many last tokens, of those they see otherwise; -1: all, "
+        "0: none."
+    ),
     "repetition_penalty": (
         "Divides the positive logits of tokens of prompt and answer, multiplies the "
         "negative ones; 1 is none."
@@ -68,7 +82,7 @@ SHARED: dict[str, str] = {
     "return_tokens_as_token_ids": "Logprobs call tokens 'token_id:123'.",
     "safety_identifier": "For the log alone.",
     "seed": "Makes the answer come again, whatever else runs.",
-    "separate_reasoning": "Thoughts always stand apart.",
+    "separate_reasoning": "Where the model thinks only true: thoughts always stand apart.",
     "skip_special_tokens": "False shows special tokens as text.",
     "stop": "Ends the answer before the first of these; an empty one asks for nothing.",
     "stop_token_ids": "Ends the answer at one of these tokens, which is not in the text.",

@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from thirdeye.server.api.admin.adapter_routes import LoadAdapterRequest, UnloadAdapterRequest
 from thirdeye.server.api.anthropic.schema import CountTokensRequest, MessagesRequest
-from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.http.documented import SCHEMAS
 from thirdeye.server.api.introspection.inspect_request import InspectRequest, VocabularyRequest
 from thirdeye.server.api.ollama.schema import (
@@ -55,6 +55,8 @@ REQUESTS: tuple[type[Strict], ...] = (
     InspectRequest,
     VocabularyRequest,
     VerifyRequest,
+    LoadAdapterRequest,
+    UnloadAdapterRequest,
 )
 
 
@@ -89,7 +91,7 @@ def _schemas() -> dict[str, Any]:
         fields = schema["properties"]
         for name, words in descriptions_of(model).items():
             fields[name] = {**fields[name], "description": words}
-        fields |= {name: _neutral(refusal) for name, refusal in model.refused.items()}
+        fields |= {name: refusal.schema() for name, refusal in model.refused.items()}
         fields |= {name: _same_as(field, fields) for name, field in model.other_names.items()}
         if rules := RULES.get(model.__name__):
             schema["allOf"] = rules
@@ -105,11 +107,6 @@ def _add_examples(paths: dict[str, Any]) -> None:
             name = body["schema"]["$ref"].rpartition("/")[2]
             if name in EXAMPLES:
                 body["example"] = EXAMPLES[name]
-
-
-def _neutral(refusal: Refusal) -> dict[str, Any]:
-    """A field that may be there and may ask for nothing."""
-    return {"enum": [*refusal.neutral, None], "description": f"Not supported: {refusal.hint}."}
 
 
 def _same_as(field: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -98,5 +98,7 @@ ROUTES: dict[str, str] = {
     "/load": "How many requests run and wait, and how full the cache is.",
     "/v1/loads": "The same in SGLang's words, for gateways.",
     "/reset_prefix_cache": "Forgets prefixes that no running request holds.",
+    "/v1/load_lora_adapter": "Loads an adapter, which requests may then name as their model.",
+    "/v1/unload_lora_adapter": "Unloads it, when the requests that have it have ended.",
     "/metrics": "For Prometheus.",
 }

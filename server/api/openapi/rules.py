@@ -20,6 +20,9 @@ UNTOLD = (
     "Names of tools are unique, and with their namespace not too long; a choice that wants a call "
     "goes with 'tools', tools of '/tokenize' "
     "with 'messages'; a choice names one of the tools; 'ignore_eos' goes with none.",
+    "'functions' go without 'tools', and a choice of one not without them; a message of role "
+    "'function' follows a 'function_call', which goes without 'tool_calls'.",
+    "'penalize_newline' is true where a penalty is.",
     "'answer_token_ids' are of one answer, fewer than 'max_tokens', and none ends an answer.",
     "A field and another name of it have one value; prompts times 'n' are bounded.",
     "The messages of Anthropic's dialect and of Ollama's do not end with a call of a tool.",
@@ -27,6 +30,7 @@ UNTOLD = (
     "with 'raw'.",
     "A schema, a regular expression or a grammar must compile.",
     "The parts of a receipt belong together.",
+    "'lora_name' is printable, and free or an adapter's; 'lora_path' lies where the operator said.",
     "'chat_template_kwargs' holds variables that the model's chat template reads.",
     "What '/v1/inspect' is asked for is bounded in tokens and in bytes of numbers, and 'positions' "
     "are in the text; a token named by its text is one token.",
@@ -70,8 +74,7 @@ _TEXT = [  # a prompt or messages
 # Request schema -> what all of it must obey.
 RULES: dict[str, list[Schema]] = {
     "ChatRequest": [
-        _STREAMS,
-        _CONTINUES,
+        _STREAMS,  # one rule more is more than generators of requests can multiply out
         when("top_logprobs", {"type": "integer", "minimum": 1}, _has("logprobs", _TRUE)),
         when("include_reasoning_logprobs", _TRUE, _has("logprobs", _TRUE)),
     ],

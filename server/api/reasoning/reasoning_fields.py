@@ -3,6 +3,7 @@
     enable_thinking, think, thinking, reasoning, reasoning_effort     whether and how hard
     thinking_token_budget                                             how many tokens at most
     include_reasoning, include_reasoning_logprobs                     what is shown of it
+    separate_reasoning, reasoning_format                              and where
     chat_template_kwargs                                              the template's own variables
 
 What they come to for a model is in `thirdeye.server.api.generation.thinking`.
@@ -13,15 +14,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
-from thirdeye.server.api.requests.fields import parse_boolean
 from thirdeye.server.api.requests.strict_model import LimitOrAny, Strict
 from thirdeye.server.api.requests.value_readers import fail
 
 MAX_TEMPLATE_KWARGS = 32
-OnlyTrue = Annotated[Literal[True], BeforeValidator(parse_boolean)]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Budget = LimitOrAny | None  # -1: any number
 ThinkMode = Literal["enabled", "adaptive", "auto", "disabled"]
+ReasoningFormat = Literal["auto", "none", "deepseek", "deepseek-legacy"]  # llama.cpp's
 
 
 class ThinkSwitch(Strict):
@@ -72,7 +72,8 @@ class ReasoningFields(Strict):
     think: Think = None
     thinking_token_budget: Budget = None
     include_reasoning: bool = True
-    separate_reasoning: OnlyTrue = True
+    separate_reasoning: bool = True
+    reasoning_format: ReasoningFormat | None = None
     include_reasoning_logprobs: bool = False
 
     def switches(self) -> Iterator[tuple[str, bool]]:
@@ -104,6 +105,13 @@ class ReasoningFields(Strict):
             yield "reasoning.max_tokens", self.reasoning.max_tokens
         if self.thinking is not None and self.thinking.budget_tokens is not None:
             yield "thinking.budget_tokens", self.thinking.budget_tokens
+
+    def mixed(self) -> Iterator[str]:
+        """The fields that want thoughts among the content."""
+        if not self.separate_reasoning:
+            yield "separate_reasoning"
+        if self.reasoning_format in ("none", "deepseek-legacy"):
+            yield "reasoning_format"
 
     @property
     def shows_reasoning(self) -> bool:

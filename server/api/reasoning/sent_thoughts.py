@@ -3,11 +3,19 @@
 from collections.abc import Iterable
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from thirdeye.server.api.requests.content_fields import TEXT_PARTS, parse_content
 from thirdeye.server.api.requests.strict_model import Strict
+from thirdeye.server.api.requests.value_readers import (
+    only,
+    optional_boolean,
+    optional_string,
+    required,
+)
 
 MAX_DETAILS = 256
+_IN_CONTENT = "content"  # of a thought that was a part of the content
 
 
 class SentThoughts(Strict):
@@ -18,6 +26,21 @@ class SentThoughts(Strict):
     reasoning: str | None = None
     reasoning_details: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_DETAILS)
     thinking_blocks: list[dict[str, Any]] = Field(default_factory=list, max_length=MAX_DETAILS)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _thoughts_apart(cls, value: Any) -> Any:
+        """Of a content in parts, as Mistral has it; the place of each stays, without a text."""
+        content = value.get("content") if isinstance(value, dict) else None
+        if not isinstance(content, list) or not any(map(_is_thought, content)):
+            return value
+        blocks = [
+            {"type": _IN_CONTENT, "thinking": _text_of(part, f".content[{i}]")}
+            for i, part in enumerate(content)
+            if _is_thought(part)
+        ]
+        rest = [{"type": "text", "text": ""} if _is_thought(part) else part for part in content]
+        return value | {"content": rest, "thinking_blocks": value.get("thinking_blocks") or blocks}
 
     @property
     def thought(self) -> str:
@@ -31,7 +54,11 @@ class SentThoughts(Strict):
     def unread(self, is_read: bool) -> list[str]:
         """Those that say nothing to the model. `is_read`: its template reads thoughts."""
         names = ("reasoning_content", "reasoning", "reasoning_details", "thinking_blocks")
-        return [] if is_read and self.thought else [name for name in names if getattr(self, name)]
+        if is_read and self.thought:
+            return []
+        in_content = any(block.get("type") == _IN_CONTENT for block in self.thinking_blocks)
+        own = {"thinking_blocks": "content"} if in_content else {}
+        return [own.get(name, name) for name in names if getattr(self, name)]
 
 
 def unread_thoughts(messages: Iterable[object], is_read: bool) -> list[str]:
@@ -42,6 +69,19 @@ def unread_thoughts(messages: Iterable[object], is_read: bool) -> list[str]:
         if isinstance(message, SentThoughts)
         for name in message.unread(is_read)
     ]
+
+
+def _is_thought(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") == "thinking"
+
+
+def _text_of(part: dict[str, Any], path: str) -> str:
+    """A thought's text: a string, or parts that are text. That it was ended says nothing here."""
+    only({"type", "thinking", "closed", "signature"}, part, path, None)
+    optional_boolean(part, "closed", path)
+    optional_string(part, "signature", path)
+    thought = required(part, "thinking", path)
+    return parse_content(thought, TEXT_PARTS, path=f"{path}.thinking")
 
 
 def _texts(parts: list[dict[str, Any]], key: str) -> str:

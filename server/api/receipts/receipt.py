@@ -69,6 +69,7 @@ class ReceiptParameters(Strict):
     frequency_penalty: Penalty
     presence_penalty: Penalty
     repetition_penalty: float = Field(ge=0.01, le=100)
+    penalty_window: int = Field(-1, ge=-1, le=MAX_INT)  # older receipts have none
     logit_bias: LogitBias
     stop_token_ids: list[TokenId] = Field(max_length=64)
     ignore_eos: bool
@@ -111,7 +112,7 @@ class Receipt(Strict):
 
     def plain(self) -> JsonObject:
         """As it travels, where keys and seeds are strings."""
-        found: dict[str, Any] = self.model_dump()
+        found: dict[str, Any] = self.model_dump(exclude_unset=True)
         bias = found["parameters"]["logit_bias"]
         found["parameters"]["logit_bias"] = {str(key): value for key, value in bias.items()}
         for choice in found["choices"]:

@@ -68,6 +68,7 @@ def parameters_of(generation: Generation) -> JsonObject:
         "frequency_penalty": float(sampling.frequency_penalty),
         "presence_penalty": float(sampling.presence_penalty),
         "repetition_penalty": float(sampling.repetition_penalty),
+        "penalty_window": sampling.penalty_window,
         "logit_bias": {str(token_id): bias for token_id, bias in sampling.logit_bias.items()},
         "stop_token_ids": sampling.stop_token_ids,
         "ignore_eos": sampling.ignore_eos,

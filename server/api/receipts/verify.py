@@ -153,6 +153,7 @@ def plan_replay(receipt: Receipt, caller: str, grammar: str = "") -> Generation:
         frequency_penalty=parameters.frequency_penalty,
         presence_penalty=parameters.presence_penalty,
         repetition_penalty=parameters.repetition_penalty,
+        penalty_window=parameters.penalty_window,
         logit_bias=parameters.logit_bias,
         stop_token_ids=parameters.stop_token_ids,
         ignore_eos=parameters.ignore_eos,

@@ -35,7 +35,7 @@ ASSISTANT_PARTS = TEXT_PARTS | {"refusal": TextPart("refusal")}
 
 
 def parse_content(
-    value: object, kinds: Mapping[str, TextPart], ignored: Ignored | None = None
+    value: object, kinds: Mapping[str, TextPart], ignored: Ignored | None = None, path: str = ""
 ) -> str:
     """A message's text: a string, or text parts joined without a separator.
 
@@ -43,8 +43,8 @@ def parse_content(
     """
     if isinstance(value, str):
         return value
-    parts = array(value, wanted="a string or a list of text parts")
-    return "".join(_part(part, f"[{i}]", kinds, ignored) for i, part in enumerate(parts))
+    parts = array(value, path, "a string or a list of text parts")
+    return "".join(_part(part, f"{path}[{i}]", kinds, ignored) for i, part in enumerate(parts))
 
 
 def _part(value: object, path: str, kinds: Mapping[str, TextPart], ignored: Ignored | None) -> str:
@@ -60,8 +60,8 @@ def _part(value: object, path: str, kinds: Mapping[str, TextPart], ignored: Igno
     return text
 
 
-def content_schema(kinds: Mapping[str, TextPart]) -> dict[str, Any]:
-    parts = {"anyOf": [_part_schema(name, part) for name, part in kinds.items()]}
+def content_schema(kinds: Mapping[str, TextPart], *others: dict[str, Any]) -> dict[str, Any]:
+    parts = {"anyOf": [*(_part_schema(name, part) for name, part in kinds.items()), *others]}
     return {"anyOf": [{"type": "string"}, {"type": "array", "items": parts}]}
 
 
@@ -76,8 +76,17 @@ Content = Annotated[
     PlainValidator(lambda value, info: parse_content(value, TEXT_PARTS, info.context)),
     WithJsonSchema(content_schema(TEXT_PARTS)),
 ]
+_THOUGHT = closed_schema(  # Mistral's, which `reasoning/sent_thoughts.py` takes out
+    {
+        "type": {"const": "thinking"},
+        "thinking": content_schema(TEXT_PARTS),
+        "closed": {"type": ["boolean", "null"]},
+        "signature": {"type": ["string", "null"]},
+    },
+    *("type", "thinking"),
+)
 AssistantContent = Annotated[
     str | None,
     PlainValidator(lambda value, info: parse_content(value, ASSISTANT_PARTS, info.context)),
-    WithJsonSchema(content_schema(ASSISTANT_PARTS)),
+    WithJsonSchema(content_schema(ASSISTANT_PARTS, _THOUGHT)),
 ]

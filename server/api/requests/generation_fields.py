@@ -98,6 +98,7 @@ class AskedRequest(Strict):
     frequency_penalty: Penalty = 0.0
     presence_penalty: Penalty = 0.0
     repetition_penalty: float = Field(1.0, ge=0.01, le=100)
+    repeat_last_n: LimitOrAny = -1
 
 
 class LoggedFields(Strict):
@@ -120,6 +121,7 @@ class ForeignHints(Strict):
     """How other servers, routers and client programs may be asked to work. None of it changes an
     answer."""
 
+    backend_sampling: AnyHint = None
     cache_control: AnyHint = None
     cache_prompt: AnyHint = None
     client_metadata: AnyHint = None
@@ -128,8 +130,10 @@ class ForeignHints(Strict):
     drop_params: AnyHint = None
     guided_decoding_backend: AnyHint = None
     id_slot: AnyHint = None
+    n_cache_reuse: AnyHint = None
     intent: AnyHint = None
     keep_alive: AnyHint = None
+    media_io_kwargs: Annotated[Any, Hint(({},))] = None
     mm_processor_kwargs: Annotated[Any, Hint(({},))] = None
     models: AnyHint = None
     prediction: AnyHint = None
@@ -152,6 +156,7 @@ class GenerationRequest(ForeignHints, LoggedFields, AskedRequest):
     seed: int | None = Field(None, ge=-(2**63), le=2**63 - 1)
     stream_options: StreamOptions | None = None
     logit_bias: LogitBias = Field(default_factory=dict)
+    penalize_newline: bool = True
 
     # what the answer has to look like: one of these
     response_format: ResponseFormat = None

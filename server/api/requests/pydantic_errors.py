@@ -43,8 +43,8 @@ _LENGTHS = {
     "too_short": "array_below_min_length",
 }
 _UNSUPPORTED_CHOICES = ("service_tier", "stream_options.include_obfuscation")
-_ROLES = "system, developer, user, assistant, tool"
-_ROLE_TAGS = frozenset({"system", "developer", "user", "assistant", "tool"})
+_ROLES = "system, developer, user, assistant, tool, function"
+_ROLE_TAGS = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 
 def parse(model: type[Model], body: JsonObject, ignored: Ignored | None = None) -> Model:

@@ -67,12 +67,12 @@ def _tool(value: object, path: str, ignored: Ignored | None) -> Tool:
         only(("type", "custom"), tool, path, ignored, _HINTS)
         return _custom(required(tool, "custom", path), f"{path}.custom", ignored)
     if "function" not in tool and tool.get("name") is not None:  # flat, as Responses has it
-        return _function({k: v for k, v in tool.items() if k != "type"}, path, ignored)
+        return read_function({k: v for k, v in tool.items() if k != "type"}, path, ignored)
     only(("type", "function"), tool, path, ignored, _HINTS)
-    return _function(required(tool, "function", path), f"{path}.function", ignored)
+    return read_function(required(tool, "function", path), f"{path}.function", ignored)
 
 
-def _function(value: object, path: str, ignored: Ignored | None) -> Tool:
+def read_function(value: object, path: str, ignored: Ignored | None) -> Tool:
     """`{"name", "description", "parameters", "strict"}`; null is "not given", but for the name."""
     function = mapping(value, path)
     only(("name", "description", "parameters", "strict"), function, path, ignored, _HINTS)
@@ -81,7 +81,7 @@ def _function(value: object, path: str, ignored: Ignored | None) -> Tool:
     return Tool(
         description=optional_string(function, "description", path),
         strict=is_strict,
-        name=_name(required(function, "name", path), f"{path}.name"),
+        name=read_name(required(function, "name", path), f"{path}.name"),
         parameters=_parameters(
             {} if parameters is None else parameters, f"{path}.parameters", bool(is_strict)
         ),
@@ -92,7 +92,7 @@ def _custom(value: object, path: str, ignored: Ignored | None) -> Tool:
     """`{"name", "description", "format"}`."""
     tool = mapping(value, path)
     only(("name", "description", "format"), tool, path, ignored, _HINTS)
-    name = _name(required(tool, "name", path), f"{path}.name")
+    name = read_name(required(tool, "name", path), f"{path}.name")
     form = _input_form(tool.get("format"), f"{path}.format", ignored)
     return custom_tool(name, optional_string(tool, "description", path), form)
 
@@ -152,11 +152,11 @@ def _chosen(choice: Mapping[str, Any], path: str, ignored: Ignored | None) -> st
     kind = _kind_of(choice, path)
     if kind not in choice and choice.get("name") is not None:
         only(("type", "name"), choice, path, ignored)
-        return _name(choice["name"], f"{path}.name")
+        return read_name(choice["name"], f"{path}.name")
     only(("type", kind), choice, path, ignored)
     tool = mapping(required(choice, kind, path), f"{path}.{kind}")
     only(("name",), tool, f"{path}.{kind}", ignored)
-    return _name(required(tool, "name", f"{path}.{kind}"), f"{path}.{kind}.name")
+    return read_name(required(tool, "name", f"{path}.{kind}"), f"{path}.{kind}.name")
 
 
 def _allowed(choice: Mapping[str, Any], ignored: Ignored | None) -> ToolChoice:
@@ -194,7 +194,7 @@ def _kind_of(value: Mapping[str, Any], path: str) -> str:
     return kind
 
 
-def _name(value: object, path: str) -> str:
+def read_name(value: object, path: str) -> str:
     name = string(value, path)
     if not (0 < len(name) <= MAX_NAME_CHARS and NAME_CHARS.issuperset(name)):
         rule = f"must be 1 to {MAX_NAME_CHARS} letters, digits, '_', '-', '.' or '/'."
@@ -207,7 +207,7 @@ NAME_PATTERN = f"^[a-zA-Z0-9_./-]{{1,{MAX_NAME_CHARS}}}$"
 # the outside.
 FunctionName = Annotated[str, Field(json_schema_extra={"pattern": NAME_PATTERN})]
 # For names of which chat sees a part alone.
-ToolName = Annotated[FunctionName, AfterValidator(lambda value: _name(value, ""))]
+ToolName = Annotated[FunctionName, AfterValidator(lambda value: read_name(value, ""))]
 CalledName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)]
 
 
@@ -224,7 +224,7 @@ Arguments = Annotated[
 
 _NAME: dict[str, Any] = {"type": "string", "pattern": NAME_PATTERN}
 _TOLD: dict[str, Any] = {"name": _NAME, "description": {"type": ["string", "null"]}}
-_FUNCTION = closed_schema(
+FUNCTION_SCHEMA = closed_schema(
     {
         **_TOLD,
         "parameters": {
@@ -234,12 +234,12 @@ _FUNCTION = closed_schema(
     },
     "name",
 )
-_NAMED = closed_schema({"name": _NAME}, "name")
+NAMED_SCHEMA = closed_schema({"name": _NAME}, "name")
 
 
 _NAMED_TOOLS: list[dict[str, Any]] = [
-    closed_schema({"type": {"const": "function"}, "function": _NAMED}, "type", "function"),
-    closed_schema({"type": {"const": "custom"}, "custom": _NAMED}, "type", "custom"),
+    closed_schema({"type": {"const": "function"}, "function": NAMED_SCHEMA}, "type", "function"),
+    closed_schema({"type": {"const": "custom"}, "custom": NAMED_SCHEMA}, "type", "custom"),
     closed_schema({"type": {"enum": ["function", "custom"]}, "name": _NAME}, "type", "name"),
 ]
 _ALLOWED_ITEM = {"anyOf": _NAMED_TOOLS}
@@ -274,7 +274,7 @@ _FORMAT = {
 def _tool_schema() -> dict[str, Any]:
     """A function or a custom tool in its object, or flat."""
     hints: dict[str, Any] = {name: {} for name in _HINTS}
-    function = _FUNCTION | {"properties": _FUNCTION["properties"] | hints}
+    function = FUNCTION_SCHEMA | {"properties": FUNCTION_SCHEMA["properties"] | hints}
     flat = {"type": {"const": "function"}} | function["properties"]
     custom = closed_schema({**_TOLD, "format": _FORMAT} | hints, "name")
     wrapped = {"type": {"const": "function"}, "function": function} | hints

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from uuid import uuid4
 
 from thirdeye.server.api.generation.answer_format import JsonObject
-from thirdeye.server.api.openai.tool_calls import new_call_id
+from thirdeye.server.api.openai.tools.tool_calls import new_call_id
 from thirdeye.server.api.responses.offered_tools import ToolAddress
 from thirdeye.server.text.tools.text_inputs import InputReader
 

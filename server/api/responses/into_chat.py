@@ -5,9 +5,9 @@ Calls of one turn are one assistant message, as chat has it.
 
 from collections.abc import Iterable
 
+from thirdeye.server.api.field_rules.renamed_fields import FieldNames
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
-from thirdeye.server.api.openai.as_chat import FieldNames
 from thirdeye.server.api.responses.hosted import LeftOutItem, ShellCallItem, ShellOutputItem
 from thirdeye.server.api.responses.items import (
     CallItem,
@@ -46,6 +46,7 @@ _SHARED = (
     "frequency_penalty",
     "presence_penalty",
     "repetition_penalty",
+    "repeat_last_n",
     "ignore_eos",
     "user",
     "metadata",

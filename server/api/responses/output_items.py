@@ -5,7 +5,7 @@ from uuid import uuid4
 
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.openai.logprob_lists import chat_logprobs
-from thirdeye.server.api.openai.tool_calls import new_call_id
+from thirdeye.server.api.openai.tools.tool_calls import new_call_id
 from thirdeye.server.api.responses.offered_tools import ToolAddress
 from thirdeye.server.text.events import TextToken
 from thirdeye.server.text.tokenizer import TokenizerLike

@@ -21,7 +21,7 @@ def empty_response(
         "status": "in_progress",
         "incomplete_details": None,
         "model": generation.model,
-        "system_fingerprint": model.fingerprint,
+        "system_fingerprint": generation.fingerprint(model.fingerprint),
         "previous_response_id": None,
         "instructions": body.instructions,
         "output": [],

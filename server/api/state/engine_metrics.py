@@ -40,6 +40,7 @@ class StateCollector(Collector):
         yield _gauge("num_requests_waiting", stats.num_requests_waiting, model)
         yield _gauge("kv_cache_usage_perc", usage, model)
         yield from _states(stats, state.engine.info, model)
+        yield from _adapters(state, stats, state.engine.info, model)
         yield _cache_config(state.engine.info, model)
         yield _gauge("engine_last_step_age_seconds", state.engine.stalled_seconds(), model)
         yield _counter("prompt_tokens", self._tokens.prompt, model)
@@ -87,6 +88,25 @@ def _states(stats: EngineStats, info: EngineInfo, model: str) -> Iterator[Metric
     yield _gauge("state_snapshot_bytes", stats.num_snapshots * info.state_bytes, model)
     yield _counter("state_snapshot_hits", stats.snapshot_hits_total, model)
     yield _counter("state_snapshot_missed_tokens", stats.snapshot_missed_tokens_total, model)
+
+
+def _adapters(
+    state: ServerState, stats: EngineStats, info: EngineInfo, model: str
+) -> Iterator[Metric]:
+    """How many are loaded, and as labels of a one, as vLLM has them, those that run and wait."""
+    yield _gauge("lora_adapters", stats.num_adapters, model)
+    yield _gauge("lora_adapter_slots", info.max_adapters, model)
+    yield _gauge("lora_memory_bytes", stats.adapter_bytes, model)
+    name = "lora_requests_info"
+    labels = ["model_name", "max_lora", "running_lora_adapters", "waiting_lora_adapters"]
+    family = GaugeMetricFamily(f"thirdeye_{name}", help_of(name), labels=labels)
+    known = state.model.adapters if state.model else None
+    running, waiting = (
+        ",".join(known.named(number) if known else str(number) for number in numbers)
+        for numbers in (stats.running_adapters, stats.waiting_adapters)
+    )
+    family.add_metric([model, str(info.max_adapters), running, waiting], 1)
+    yield family
 
 
 def _cache_config(info: EngineInfo, model: str) -> Metric:

@@ -96,7 +96,7 @@ class Grammars:
         """What `make` gives, and the seconds of a processor that it took, here and there."""
         budget = Budget(self._processes, self._max_seconds)
         started = time.thread_time()
-        with trying_with(budget.try_grammar):
+        with trying_with(budget):
             made = make()
         return made, time.thread_time() - started + budget.spent
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Literal
 
+from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters
 from thirdeye.server.api.admission.admission_control import AdmissionControl
 from thirdeye.server.api.http.auth import ApiKeys
 from thirdeye.server.api.http.rate_limits import Rates
@@ -59,6 +60,7 @@ class ModelInfo:
     untold: Mapping[str, str] = field(default_factory=dict)  # what a look cannot tell -> why
     # Where an edit could be made -> the layers that do not have it.
     absent: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    head_sizes: tuple[int, ...] = ()  # of each layer's heads, where they differ
     design: ModelDesign = field(default_factory=ModelDesign)
 
 
@@ -77,6 +79,12 @@ class ServedModel:
     name_patterns: tuple[str, ...] = ()  # with `*` and `?`: what else it answers to
     defaults: GenerationDefaults = field(default_factory=GenerationDefaults)
     template_variables: Mapping[str, object] = field(default_factory=dict)  # that nobody names
+    adapters: LoadedAdapters = field(default_factory=LoadedAdapters)  # names of their own
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """What a caller may say, patterns as they are."""
+        return (*self.names, *self.adapters.names, *self.name_patterns)
 
     @property
     def reads_thoughts(self) -> bool:
@@ -94,6 +102,22 @@ class ServedModel:
         `ResourceNotFound` for a name that is not served.
         """
         return self.names[0] if not name else named(name, [self])[1]
+
+    def adapter_of(self, name: str | None) -> int:
+        """The number of the adapter that a served name is of; 0: it is the model's own."""
+        adapter = self.adapters.get(name)
+        return 0 if adapter is None else adapter.number
+
+    def check_base(self, name: str | None) -> None:
+        """Where adapters are not looked into. Raises `ResourceNotFound` for a name that is not
+        served, `InvalidRequest` for an adapter's."""
+        if self.adapters.get(name) is not None:
+            raise InvalidRequest(
+                f"'model' must be a model here, and names an adapter: say '{self.names[0]}'.",
+                param="model",
+                code="unsupported_value",
+            )
+        self.check_name(name)
 
     def check_token_id(self, token_id: int, param: str) -> None:
         """Raises `InvalidRequest` for an id outside the vocabulary."""
@@ -117,7 +141,7 @@ def named(name: str, models: Sequence[ServedModel]) -> tuple[ServedModel, str]:
     """The model of several that a name means, and the name that an answer shows. Raises
     `ResourceNotFound`."""
     for model in models:
-        if name in model.names:
+        if name in model.names or model.adapters.get(name) is not None:
             return model, name
     for model in models:
         if any(_matches(name, pattern) for pattern in model.name_patterns):
@@ -126,7 +150,7 @@ def named(name: str, models: Sequence[ServedModel]) -> tuple[ServedModel, str]:
     near = [(one, known) for one in models for known in one.names if _plain_name(known) == plain]
     if len(near) == 1:
         return near[0]
-    served = ", ".join(name for one in models for name in (*one.names, *one.name_patterns))
+    served = ", ".join(name for one in models for name in one.all_names)
     raise ResourceNotFound(f"No such model; served are: {served}.", code="model_not_found")
 
 

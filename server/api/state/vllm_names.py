@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 OURS, THEIRS = "thirdeye_", "vllm:"
 SAME = (
     *("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc", "num_preemptions"),
-    "cache_config_info",
+    *("cache_config_info", "lora_requests_info"),
     *("prefix_cache_queries", "prefix_cache_hits", "prompt_tokens", "generation_tokens"),
     *("iteration_tokens_total", "request_prompt_tokens", "request_generation_tokens"),
     *("time_to_first_token_seconds", "e2e_request_latency_seconds", "request_queue_time_seconds"),

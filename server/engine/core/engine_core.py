@@ -25,10 +25,12 @@ import msgspec
 import torch
 
 from thirdeye.model.fast_path import FastPath
+from thirdeye.server.engine.core.adapter_loader import AdapterLoader
 from thirdeye.server.engine.core.step_recorder import StepRecorder
 from thirdeye.server.engine.execution.model_runner import Runner
 from thirdeye.server.engine.grammar.compiler import GrammarCompiler
 from thirdeye.server.engine.inspection.inspection_queue import Inspect, InspectionQueue
+from thirdeye.server.engine.interface.adapters import AdapterReport, AdapterSource
 from thirdeye.server.engine.interface.engine_config import EngineConfig
 from thirdeye.server.engine.interface.engine_stats import EngineStats, MissedPath
 from thirdeye.server.engine.interface.step_record import StepRecord
@@ -55,6 +57,8 @@ OUT_OF_MEMORY = (
 TRITON_ERROR = "Triton Error [CUDA]"
 MEMORY_WORDS = ("can't allocate memory", f"{TRITON_ERROR}: out of memory")
 GRAMMAR_FAILED = "The grammar of this request could not be compiled."
+ADAPTER_GONE = "The adapter of this request was unloaded before the request could begin."
+NO_ADAPTERS = "this engine was started without room for adapters."
 STEP_FAILED = "The engine failed while it worked on this request. Please try again."
 
 
@@ -70,6 +74,7 @@ class EngineCore:
         grammars: GrammarCompiler | None = None,
         launcher: Launcher | None = None,
         fast_paths: Iterable[FastPath] = (),
+        adapters: AdapterLoader | None = None,
     ) -> None:
         """`fast_paths`: those of the model, which know when they are not taken."""
         self._scheduler = scheduler or Scheduler(config)
@@ -78,6 +83,8 @@ class EngineCore:
         self._launcher = launcher
         self._launched: LaunchedStep | None = None
         self._grammars = grammars
+        self._adapters = adapters
+        self._unloadable: list[AdapterReport] = []  # where there is no room for any
         self._inspections = InspectionQueue(inspect)
         self._recorder = StepRecorder()
         self._outputs: list[StepOutput] = []  # given at the end of the next step
@@ -86,6 +93,16 @@ class EngineCore:
 
     def add(self, request: Request) -> None:
         self._is_held_up = False
+        if request.adapter and not (self._adapters and self._adapters.has(request.adapter)):
+            self._outputs.append(
+                StepOutput(
+                    request_id=request.request_id,
+                    finish_reason=FinishReason.ERROR,
+                    error=ADAPTER_GONE,
+                    error_code=ErrorCode.ADAPTER_GONE,
+                )
+            )
+            return
         needs_matcher = request.is_constrained and self._grammars is not None
         try:
             self._scheduler.add(request, is_ready=not needs_matcher)
@@ -118,13 +135,17 @@ class EngineCore:
         """`wake` is called, by another thread, when `has_work` may have become true."""
         if self._grammars is not None:
             self._grammars.wake = wake
+        if self._adapters is not None:
+            self._adapters.wake = wake
 
     @property
     def has_work(self) -> bool:
         has_matcher = self._grammars is not None and self._grammars.has_ready
         has_outputs = bool(self._outputs) or self._launched is not None
+        has_adapter = self._adapters is not None and self._adapters.has_work
+        has_more = has_matcher or has_adapter or bool(self._unloadable)
         has_work = self._scheduler.has_work and not self._is_held_up
-        return has_work or has_outputs or has_matcher or self._inspections.has_work
+        return has_work or has_outputs or has_more or self._inspections.has_work
 
     def awaited(self) -> list[int]:
         """Descriptors, one of which is readable before answers that sit out have work again."""
@@ -132,6 +153,8 @@ class EngineCore:
 
     def step(self) -> list[StepOutput]:
         """Compute one step, and give back all that there is to tell since the last."""
+        if self._adapters is not None:
+            self._adapters.install()
         late = self._scheduler.expire()
         self._forget_grammars(late)
         self._outputs += late
@@ -148,6 +171,9 @@ class EngineCore:
             self._outputs += outputs
         elif self._launched is not None:
             self._outputs += self._read_launched()
+        if self._adapters is not None and self._adapters.is_waiting:
+            running, waiting = self._scheduler.adapters()
+            self._adapters.free(running | waiting | self._inspections.adapters)
         if self._scheduler.is_empty:
             self._scheduler.check_integrity()
         outputs, self._outputs = self._outputs, []
@@ -245,10 +271,38 @@ class EngineCore:
     def stats(self) -> EngineStats:
         missed = [MissedPath(p.name, p.reason, p.num_missed) for p in self._fast_paths if p.reason]
         totals = self._recorder.totals()
-        return msgspec.structs.replace(self._scheduler.stats(), **totals, missed_paths=missed)
+        stats = msgspec.structs.replace(self._scheduler.stats(), **totals, missed_paths=missed)
+        if self._adapters is None or not self._adapters.num_loaded:
+            return stats
+        running, waiting = self._scheduler.adapters()
+        return msgspec.structs.replace(
+            stats,
+            num_adapters=self._adapters.num_loaded,
+            adapter_bytes=self._adapters.num_bytes,
+            running_adapters=sorted(running),
+            waiting_adapters=sorted(waiting),
+        )
+
+    def load_adapter(self, source: AdapterSource) -> None:
+        if self._adapters is None:
+            self._unloadable.append(AdapterReport(number=source.number, error=NO_ADAPTERS))
+        else:
+            self._adapters.start(source)
+
+    def unload_adapter(self, number: int) -> None:
+        if self._adapters is not None:
+            self._adapters.unload(number)
+
+    def adapter_reports(self) -> list[AdapterReport]:
+        """Of those whose load has ended since."""
+        reports, self._unloadable = self._unloadable, []
+        return reports if self._adapters is None else self._adapters.pop_reports()
 
     def inspect(self, request: TraceRequest) -> None:
-        self._inspections.add(request)
+        if request.adapter and not (self._adapters and self._adapters.has(request.adapter)):
+            self._inspections.refuse(request.request_id, ADAPTER_GONE)
+        else:
+            self._inspections.add(request)
 
     def reset_prefix_cache(self) -> None:
         self._scheduler.reset_prefix_cache()

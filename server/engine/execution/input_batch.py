@@ -3,6 +3,8 @@
 Everything is laid out in numpy first, then turned into one tensor each: no tensor is touched twice.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,10 +16,19 @@ Int32s = NDArray[np.int32]
 Int64s = NDArray[np.int64]
 
 
-def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> ForwardBatch:
+NO_SLOTS: Mapping[int, int] = {}
+
+
+def build_batch(
+    plan: StepPlan,
+    block_size: int,
+    device: torch.device,
+    adapter_slots: Mapping[int, int] = NO_SLOTS,
+) -> ForwardBatch:
     """The rows of `plan`, end to end. Logits come in row order: a row's prompt scores, its
-    samples."""
+    samples. `adapter_slots`: of the adapters that are loaded, by their numbers."""
     rows = plan.rows
+    has_adapters = bool(adapter_slots) and any(row.sequence.request.adapter for row in rows)
     query_start_loc = make_query_start_loc(rows)
     positions = make_positions(rows, query_start_loc)
     tables = make_block_table(rows, block_size)
@@ -39,6 +50,7 @@ def build_batch(plan: StepPlan, block_size: int, device: torch.device) -> Forwar
         logits_indices=tensor(make_logits_indices(rows, query_start_loc)),
         num_singles=count_singles(row.num_scheduled_tokens for row in rows),
         state_spans=tensor(make_state_spans(rows, query_start_loc)) if has_states else None,
+        adapter_slots=tensor(make_adapter_slots(rows, adapter_slots)) if has_adapters else None,
     )
 
 
@@ -85,6 +97,12 @@ def make_logits_indices(rows: list[PlanRow], query_start_loc: Int32s) -> Int64s:
         end = offset + row.num_scheduled_tokens
         indices += range(end - row.num_samples, end)
     return np.array(indices, np.int64)
+
+
+def make_adapter_slots(rows: list[PlanRow], slots: Mapping[int, int]) -> Int32s:  # [T]
+    adapters = [row.sequence.request.adapter for row in rows]
+    of_rows = [slots[adapter] if adapter else -1 for adapter in adapters]
+    return np.repeat(of_rows, [row.num_scheduled_tokens for row in rows]).astype(np.int32)
 
 
 def make_state_spans(rows: list[PlanRow], query_start_loc: Int32s) -> Int32s:  # [P, 4]

@@ -11,7 +11,7 @@ that disagrees is itself the next token; what comes after it is thrown away.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import replace
 from itertools import count
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.server.engine.execution.input_batch import build_batch
+from thirdeye.server.engine.execution.input_batch import NO_SLOTS, build_batch
 from thirdeye.server.engine.execution.logit_rows import LogitSpan, make_spans, samples_of
 from thirdeye.server.engine.grammar.bitmask import is_complete
 from thirdeye.server.engine.interface.engine_config import EngineConfig
@@ -60,13 +60,16 @@ class ModelRunner:
         config: EngineConfig,
         device: torch.device | str,
         sampler: Sampler = sample,
+        adapter_slots: Mapping[int, int] = NO_SLOTS,
     ) -> None:
+        """`adapter_slots`: where the model's adapters lie, of those that are loaded now."""
         self._forward: Callable[[ForwardBatch], Tensor] = lambda batch: model(batch, kv_cache)
         self._forward_hidden: Callable[[ForwardBatch], tuple[Tensor, Tensor]] = lambda batch: (
             model.with_hidden(batch, kv_cache)
         )
         self._block_size = config.block_size
         self._device = torch.device(device)
+        self._adapter_slots = adapter_slots
         self._sample = HostSampler(sampler, make_processors(config.eos_token_ids))
 
     def run(self, plan: StepPlan) -> StepResult:
@@ -85,7 +88,7 @@ class ModelRunner:
 
     def _compute(self, plan: StepPlan) -> tuple[Tensor, Tensor | None]:
         """Logits [S, vocab_size], and hidden states [T, hidden_size] if a row is an embedding."""
-        batch = build_batch(plan, self._block_size, self._device)
+        batch = build_batch(plan, self._block_size, self._device, self._adapter_slots)
         if True not in [row.is_embedding for row in plan.rows]:
             return self._forward(batch).float(), None
         logits, hidden = self._forward_hidden(batch)

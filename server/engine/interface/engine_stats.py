@@ -41,3 +41,7 @@ class EngineStats(Struct, frozen=True, kw_only=True):
     step_tokens_total: int = 0  # computed in all steps together
     step_tokens_counts: list[int] = []  # steps by size, see STEP_TOKENS_BOUNDS; the last is larger
     missed_paths: list[MissedPath] = []
+    num_adapters: int = 0  # that are loaded, those among them that shall leave
+    adapter_bytes: int = 0
+    running_adapters: list[int] = []  # numbers of those that some running request has
+    waiting_adapters: list[int] = []

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from thirdeye.server.engine.interface.adapters import AdapterReport, AdapterSource
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.step_record import StepRecord
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
@@ -35,6 +36,7 @@ class ErrorCode(StrEnum):
     REQUEST_TIMEOUT = "request_timeout"  # took too long, from its arrival on
     INVALID_GRAMMAR = "invalid_schema"  # the answer could not be kept to it
     OUT_OF_MEMORY = "out_of_memory"  # of a step: the requests that shared it
+    ADAPTER_GONE = "model_not_found"  # its adapter was unloaded before it came here
 
 
 class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,6 +56,7 @@ class SamplingParams(Struct, frozen=True, kw_only=True, omit_defaults=True):
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     repetition_penalty: float = 1.0  # over prompt and output; the two above over output alone
+    penalty_window: int = -1  # the last tokens that these three see; -1: all
     logit_bias: dict[int, float] = {}
     seed: int = 0  # always given: noise is a function of (seed, position)
     stop_token_ids: list[int] = []  # without end-of-sequence, which the engine adds by itself
@@ -83,6 +86,7 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     answer_token_ids: list[int] = []
     priority: int = 0  # lower goes first
     cache_salt: str = ""  # prefixes are shared only between equal salts
+    adapter: int = 0  # its number: the low-rank adapter that it is answered with; 0: none
     tenant: str = ""  # on whose behalf: within a priority, tenants get equal shares
     return_progress: bool = False  # an output for each chunk of the prompt, too
     is_embedding: bool = False  # with `max_tokens` 0: the last output has the prompt's embedding
@@ -93,6 +97,12 @@ class Request(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_constrained(self) -> bool:
         """Whether its tokens are chosen under a mask."""
         return bool(self.grammar) or self.thinking is not None
+
+    @property
+    def prefix_salt(self) -> str:
+        """Keys and values of one adapter are neither another's nor the base's. No salt of a
+        request without one begins so: names of callers hold no NUL."""
+        return f"\0{self.adapter}\0{self.cache_salt}" if self.adapter else self.cache_salt
 
 
 class TokenLogprobs(Struct, frozen=True, array_like=True):
@@ -172,6 +182,8 @@ class EngineInfo(Struct, frozen=True, kw_only=True):
     isa: str = ""  # what our kernels are compiled for, which decides no bit; empty: none
     has_kernels_of_wheel: bool = False  # else they were compiled on this machine
     missed_paths: list[str] = []  # fast paths that do not apply, with the reason
+    max_adapters: int = 0  # that can be loaded at once
+    max_adapter_bytes: int = 0  # of all of them together
 
 
 class EngineDead(Exception):
@@ -214,6 +226,13 @@ class Engine(Protocol):
     def reset_prefix_cache(self) -> None:
         """Forget every cached prefix that no running request holds: a request that is handed in
         later computes what it would have found there. A dead engine has none."""
+
+    async def load_adapter(self, source: AdapterSource) -> AdapterReport:
+        """Load it while requests run; afterwards requests may have it. Raises `EngineDead`."""
+
+    def unload_adapter(self, number: int) -> None:
+        """Free it when the last request that has it has ended. One that comes later may be told
+        that it is gone. Unknown numbers are ignored."""
 
     def stalled_seconds(self) -> float:
         """How long a request has waited for the engine's next step; 0 if none waits."""

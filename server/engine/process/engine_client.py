@@ -15,6 +15,7 @@ from contextlib import aclosing
 
 import msgspec
 
+from thirdeye.server.engine.interface.adapters import AdapterReport, AdapterSource
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.step_record import StepRecord
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
@@ -31,9 +32,11 @@ from thirdeye.server.engine.process.messages import (
     Add,
     Command,
     Inspect,
+    LoadAdapter,
     ResetPrefixCache,
     Step,
     Uninspect,
+    UnloadAdapter,
     Unwatch,
     Watch,
 )
@@ -101,6 +104,7 @@ class EngineClient(ABC):
             lambda request_id: self._send(Uninspect(request_id)),
         )
         self._why_dead: str | None = None
+        self._loading: dict[int, asyncio.Future[AdapterReport]] = {}  # adapters, by number
 
     @abstractmethod
     def _send(self, command: Command) -> None:
@@ -140,6 +144,20 @@ class EngineClient(ABC):
     def reset_prefix_cache(self) -> None:
         """See `Engine`."""
         self._send(ResetPrefixCache())
+
+    async def load_adapter(self, source: AdapterSource) -> AdapterReport:
+        """See `Engine`."""
+        if self._why_dead is not None:
+            raise EngineDead(self._why_dead)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[AdapterReport] = loop.create_future()
+        self._loading[source.number] = future
+        self._send(LoadAdapter(source))
+        return await future
+
+    def unload_adapter(self, number: int) -> None:
+        """See `Engine`."""
+        self._send(UnloadAdapter(number))
 
     async def generate(
         self, request: Request, on_output: OnOutput | None = None
@@ -197,6 +215,10 @@ class EngineClient(ABC):
         self._last_step_at = time.monotonic()
         self._step_history.post(step.records)
         self._trace_readers.post(step.traces)
+        for report in step.adapters:
+            future = self._loading.pop(report.number)
+            if not future.done():  # its caller may have left
+                future.set_result(report)
         self.dispatch(step.outputs)
 
     def dispatch(self, outputs: list[StepOutput]) -> None:
@@ -231,6 +253,10 @@ class EngineClient(ABC):
         )
         self._step_history.close()
         self._trace_readers.end_all(ENGINE_STOPPED)
+        for future in self._loading.values():
+            if not future.done():
+                future.set_exception(EngineDead(ENGINE_STOPPED))
+        self._loading.clear()
         for request_id, stream in self._streams.items():
             stream.put(StepOutput(request_id=request_id, finish_reason=reason, error=error))
         self._dead.set()

@@ -18,10 +18,12 @@ from thirdeye.server.engine.process.messages import (
     Add,
     Command,
     Inspect,
+    LoadAdapter,
     ResetPrefixCache,
     Step,
     Stop,
     Uninspect,
+    UnloadAdapter,
     Unwatch,
     Watch,
 )
@@ -46,7 +48,8 @@ def run_loop(
             core.stats(), idle_seconds_total=idle.seconds, emit_seconds_total=emitting.seconds
         )
         with emitting:
-            emit(Step(sequence, outputs, stats, core.records(), core.traces()))
+            told = (core.records(), core.traces(), core.adapter_reports())
+            emit(Step(sequence, outputs, stats, *told))
         if is_stopped:
             return
 
@@ -81,6 +84,10 @@ def execute(core: EngineCore, commands: Iterable[Command | Wake]) -> bool:
                 core.is_watched = isinstance(command, Watch)
             case ResetPrefixCache():
                 core.reset_prefix_cache()
+            case LoadAdapter(source):
+                core.load_adapter(source)
+            case UnloadAdapter(number):
+                core.unload_adapter(number)
             case Stop():
                 core.abort_all()
                 return True

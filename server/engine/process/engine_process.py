@@ -28,17 +28,20 @@ from thirdeye.server.engine.process.messages import (
     FromEngine,
     Hello,
     Inspect,
+    LoadAdapter,
     Progress,
     Ready,
     ResetPrefixCache,
     Stop,
     ToEngine,
     Uninspect,
+    UnloadAdapter,
     Unwatch,
     Watch,
 )
 from thirdeye.server.engine.process.spawn import bind_to_parent
 from thirdeye.server.garbage_collection import freeze_heap
+from thirdeye.server.interpreter_lock import share_often
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +96,7 @@ def _load(sock: socket.socket, load: Load, recipe: bytes) -> EngineCore | None:
 def _shrink_footprint() -> None:
     """Loading is over: what is there stays, and what it took on the way goes back to the system."""
     freeze_heap()
+    share_often()
     keep_step_buffers()
     unmap_used_code()
 
@@ -141,6 +145,8 @@ def _read_commands(sock: socket.socket, frames: FrameReader[ToEngine], inbox: In
                     | Watch()
                     | Unwatch()
                     | ResetPrefixCache()
+                    | LoadAdapter()
+                    | UnloadAdapter()
                     | Stop()
                 ) as command:
                     inbox.put(command)

@@ -8,6 +8,7 @@ thread engine uses the same words without the pipe.
 
 from msgspec import Struct
 
+from thirdeye.server.engine.interface.adapters import AdapterReport, AdapterSource
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.step_record import StepRecord
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
@@ -50,6 +51,16 @@ class ResetPrefixCache(Struct, frozen=True, tag=True):
     """Forget the prefixes that no running request holds."""
 
 
+class LoadAdapter(Struct, frozen=True, tag=True):
+    source: AdapterSource
+
+
+class UnloadAdapter(Struct, frozen=True, tag=True):
+    """Free it when the last request that has it has ended."""
+
+    number: int
+
+
 class Stop(Struct, frozen=True, tag=True):
     """End what runs with ABORT, then leave."""
 
@@ -74,6 +85,7 @@ class Step(Struct, frozen=True, tag=True, omit_defaults=True):
     stats: EngineStats
     records: list[StepRecord] = []  # for watchers
     traces: list[Trace] = []  # of what is being inspected
+    adapters: list[AdapterReport] = []  # of those that were to be loaded
 
 
 class Fatal(Struct, frozen=True, tag=True):
@@ -82,6 +94,7 @@ class Fatal(Struct, frozen=True, tag=True):
     message: str
 
 
-Command = Add | Abort | Inspect | Uninspect | Watch | Unwatch | ResetPrefixCache | Stop
+Adapter = LoadAdapter | UnloadAdapter
+Command = Add | Abort | Inspect | Uninspect | Watch | Unwatch | ResetPrefixCache | Adapter | Stop
 ToEngine = Hello | Command
 FromEngine = Progress | Ready | Step | Fatal

@@ -8,6 +8,7 @@ again is given up. Whoever owns it runs `supervise()`; it knows neither how an e
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from typing import Protocol, Self
 
 import msgspec
 
+from thirdeye.server.engine.interface.adapters import AdapterReport, AdapterSource
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.step_record import StepRecord
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
@@ -79,6 +81,7 @@ class SupervisedEngine:
         self._loading_since: float | None = None
         self._seconds_in_service = 0.0  # of the engines that are gone
         self._deaths: deque[float] = deque(maxlen=policy.max_deaths)  # in seconds of service
+        self._adapters: dict[int, AdapterSource] = {}  # that the next engine has to have, too
         self._is_closed = False
         self._is_supervised = False
 
@@ -124,6 +127,16 @@ class SupervisedEngine:
 
     def reset_prefix_cache(self) -> None:
         self._engine.reset_prefix_cache()
+
+    async def load_adapter(self, source: AdapterSource) -> AdapterReport:
+        report = await self._engine.load_adapter(source)
+        if not report.error:
+            self._adapters[source.number] = source
+        return report
+
+    def unload_adapter(self, number: int) -> None:
+        self._adapters.pop(number, None)
+        self._engine.unload_adapter(number)
 
     def stats(self) -> EngineStats:
         return add_counters(self._engine.stats(), self._before)
@@ -198,6 +211,8 @@ class SupervisedEngine:
 
     async def _install(self, engine: KillableEngine) -> None:
         """Let the new engine take over, unless it is another one than was promised."""
+        with contextlib.suppress(EngineDead):  # then it is replaced in its turn
+            await self._load_adapters(engine)
         is_same = _without_memory(engine.info) == _without_memory(self._engine.info)
         if self._is_closed or not is_same:
             await engine.close()
@@ -211,6 +226,15 @@ class SupervisedEngine:
         self._load_seconds = now - self._loading_since
         self._in_service_since, self._loading_since = now, None
         self._engine = engine
+
+    async def _load_adapters(self, engine: KillableEngine) -> None:
+        """Those of the one before. A request for one that cannot be loaded again is told so."""
+        for source in list(self._adapters.values()):
+            report = await engine.load_adapter(source)
+            if report.error:
+                logger.error("the adapter %s is not loaded again: %s", source.path, report.error)
+            elif source.number not in self._adapters:  # it was unloaded meanwhile
+                engine.unload_adapter(source.number)
 
 
 def _without_memory(info: EngineInfo) -> EngineInfo:

@@ -21,10 +21,12 @@ MAX_STOPS = 64  # of `stop_token_ids`, too
 
 
 def fits_device_state(sampling: SamplingParams, eos_token_ids: Seq[int], vocab_size: int) -> bool:
-    """Whether the device can hold what a request asks for: the API lets nothing else through."""
+    """Whether the device can hold what a request asks for. Its counts of tokens only grow, so it
+    has no window that tokens leave."""
     named = [*end_token_ids(sampling, eos_token_ids), *sampling.logit_bias]
     is_small = len(sampling.logit_bias) <= MAX_BIASES and len(sampling.stop_token_ids) <= MAX_STOPS
-    return is_small and all(0 <= token_id < vocab_size for token_id in named)
+    is_held = is_small and sampling.penalty_window < 0
+    return is_held and all(0 <= token_id < vocab_size for token_id in named)
 
 
 def end_token_ids(sampling: SamplingParams, eos_token_ids: Iterable[int]) -> list[int]:

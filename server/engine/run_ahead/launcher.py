@@ -10,7 +10,7 @@ like any other but for sampling, which `sample` submits, with the masks, once th
 read. The device computes the layers meanwhile.
 
 `can_launch` says what is left to `ModelRunner`, after all that was launched is read: embeddings,
-guesses to be verified, and requests that the device's state has no room for.
+guesses to be verified, adapters, and requests that the device's state has no room for.
 """
 
 from bisect import bisect_left
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.fast_path import FastPath
 from thirdeye.server.engine.execution.input_batch import build_batch
 from thirdeye.server.engine.grammar.bitmask import fill_mask
 from thirdeye.server.engine.interface.engine_config import EngineConfig
@@ -74,6 +75,7 @@ class Launcher:
         self._block_size, self._vocab_size, self._device = block_size, vocab_size, device
         self._eos_token_ids = config.eos_token_ids
         self._is_cuda = device.type == "cuda"
+        self.fast_path = FastPath("step ahead")  # which rows with adapters do not take
 
     def prepare(self) -> None:
         """Capture all graphs, for any number of rows: no answer waits for one."""
@@ -89,6 +91,9 @@ class Launcher:
         if row.draft_token_ids or row.is_embedding:
             return False
         sequence = row.sequence
+        if sequence.request.adapter:
+            self.fast_path.num_missed += 1
+            return False
         return sequence in self._slots or fits_device_state(
             sequence.request.sampling, self._eos_token_ids, self._vocab_size
         )

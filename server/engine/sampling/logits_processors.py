@@ -59,14 +59,19 @@ def apply_penalties(logits: Tensor, sequence: History) -> None:
     Repetition (CTRL, arXiv:1909.05858, section 4.1): a positive logit is divided by it and a
     negative one multiplied, once, if the token is in prompt or output. Then, over the output alone,
     each token loses `frequency_penalty` for each time it occurs and `presence_penalty` once
-    (OpenAI).
+    (OpenAI). A window leaves of both the last tokens (llama.cpp's `repeat_last_n`).
     """
     sampling = sequence.request.sampling
+    start = (
+        max(0, len(sequence.token_ids) - sampling.penalty_window)
+        if sampling.penalty_window > 0
+        else 0
+    )
     if sampling.repetition_penalty != 1:
-        seen = torch.from_numpy(np.unique(sequence.token_ids)).to(logits.device)
+        seen = torch.from_numpy(np.unique(sequence.token_ids[start:])).to(logits.device)
         values, penalty = logits[seen], sampling.repetition_penalty
         logits[seen] = torch.where(values > 0, values / penalty, values * penalty)
-    output = sequence.token_ids[sequence.num_prompt_tokens :]
+    output = sequence.token_ids[max(start, sequence.num_prompt_tokens) :]
     if output and (sampling.frequency_penalty or sampling.presence_penalty):
         unique, counts = np.unique(output, return_counts=True)
         frequency = np.float32(sampling.frequency_penalty)  # as in `device_penalties.py`

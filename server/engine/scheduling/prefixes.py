@@ -49,5 +49,5 @@ class Prefixes:
             self._pool.publish(sequence.block_table[i], sequence.block_hashes[i], token_ids)
 
     def _extend_hashes(self, sequence: Sequence) -> None:
-        cache_salt = sequence.request.cache_salt
+        cache_salt = sequence.request.prefix_salt
         self._pool.extend_hashes(sequence.block_hashes, sequence.token_ids, cache_salt)

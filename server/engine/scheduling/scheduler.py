@@ -471,6 +471,13 @@ class Scheduler:
         waiting = SequenceStatus.WAITING
         return (s for s in self._sequences.values() if s.status is waiting)
 
+    def adapters(self) -> tuple[set[int], set[int]]:
+        """Those of the sequences that run, and of all others that are here."""
+        running = {s.request.adapter for s in self._running}
+        waiting = SequenceStatus.WAITING
+        others = {s.request.adapter for s in self._sequences.values() if s.status is waiting}
+        return running - {0}, others - {0}
+
     def stats(self) -> EngineStats:
         return EngineStats(
             num_requests_running=len(self._running),

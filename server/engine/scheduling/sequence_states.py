@@ -193,7 +193,7 @@ class SequenceStates:
 
     def _hash_behind(self, sequence: Sequence, end: int) -> bytes:
         """Of the block that ends at this position."""
-        hashes, cache_salt = sequence.block_hashes, sequence.request.cache_salt
+        hashes, cache_salt = sequence.block_hashes, sequence.request.prefix_salt
         self._blocks.extend_hashes(hashes, sequence.token_ids, cache_salt)
         return hashes[end // self._blocks.block_size - 1]
 

@@ -4,6 +4,7 @@ A refusal of a reader is a line; the exit status is 1 if there is one.
 """
 
 from collections import Counter
+from pathlib import Path
 
 from rich.table import Table
 
@@ -17,11 +18,13 @@ from thirdeye.model.memory_estimate import (
 )
 from thirdeye.model.parameter_counts import ParameterCounts, idle_parameters, parameter_counts
 from thirdeye.server.api.state.generation_defaults import shown
+from thirdeye.server.launch.commands.adapter_info import show_adapter
 from thirdeye.server.launch.console import PlainConsole, fail
 from thirdeye.server.launch.model_template import make_template
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
 from thirdeye.server.text.templates.turn_end import find_turn_end
 from thirdeye.server.text.tools.form import MARKUP
+from thirdeye.weights.adapters.adapter_config import CONFIG as ADAPTER_CONFIG
 from thirdeye.weights.checkpoint import Checkpoint
 from thirdeye.weights.errors import ModelError
 from thirdeye.weights.formats.suggested_sampling import SuggestedSampling
@@ -31,7 +34,10 @@ from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 
 def show_info(spec: str | None, file: str | None = None, revision: str | None = None) -> int:
-    """Shape, formats, template, memory, parameters, and whether `serve` would take it."""
+    """Shape, formats, template, memory, parameters, and whether `serve` would take it; of an
+    adapter what it changes."""
+    if spec is not None and (Path(spec) / ADAPTER_CONFIG).is_file():
+        return show_adapter(Path(spec))
     try:
         path = resolve_model(spec, file, revision)
     except ModelError as error:
@@ -166,10 +172,12 @@ def rope_line(config: ModelConfig) -> str:
     """How tokens know where they are; which layers do it otherwise is told by number."""
     if config.has_learned_positions:
         return "learned"
-    specs = [config.attention_of(layer) for layer in config.attending_layers]
-    if any(spec.alibi is not None for spec in specs):
+    layers = config.attending_layers
+    if any(config.attention_of(layer).alibi is not None for layer in layers):
         return "none, but ALiBi"
-    counts = Counter(rope_words(spec.rope, config.head_dim) for spec in specs)
+    counts = Counter(
+        rope_words(config.attention_of(layer).rope, config.head_dim_of(layer)) for layer in layers
+    )
     return "; ".join(f"{words}{of_layers(count, config)}" for words, count in counts.most_common())
 
 
@@ -181,6 +189,8 @@ def rope_words(rope: RopeConfig | None, head_dim: int) -> str:
         line += f", {rope.dim} of {head_dim} channels"
     if rope.scaling is not None:
         line += f", {rope.scaling.kind} times {rope.scaling.factor:g}"
+        if rope.scaling.num_pairs:
+            line += f", {2 * rope.scaling.num_pairs} of {head_dim} channels"
     return line
 
 
@@ -197,16 +207,13 @@ def of_layers(count: int, config: ModelConfig) -> str:
 
 def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
-    heads = f"{config.num_heads} of {config.head_dim}"
-    if config.num_kv_heads != config.num_heads:
-        heads += f", sharing {config.num_kv_heads} key-value heads"
     rows = {
         "architecture": config.architecture,
         "context": f"{config.max_position_embeddings:,} tokens",
         "vocabulary": f"{config.vocab_size:,} tokens",
         "layers": str(config.num_hidden_layers),
         "residual stream": f"{config.hidden_size} wide",
-        "attention heads": heads + of_layers(config.num_attention_layers, config),
+        "attention heads": heads_line(config),
         **state_rows(config),
         "positions": rope_line(config),
         "windows": window_line(config),
@@ -217,6 +224,23 @@ def shape_table(config: ModelConfig, more: dict[str, str]) -> Table:
     for name, value in (rows | more).items():
         table.add_row(name, value)
     return table
+
+
+def heads_line(config: ModelConfig) -> str:
+    """Layers may differ in their heads, and read others' keys and values."""
+    counts = Counter(heads_words(config, layer) for layer in config.attending_layers)
+    lines = [f"{words}{of_layers(count, config)}" for words, count in counts.most_common()]
+    if num_reading := len(config.attending_layers) - len(config.keeping_layers):
+        lines.append(f"the last {num_reading} read the keys and values of layers before")
+    return "; ".join(lines)
+
+
+def heads_words(config: ModelConfig, layer: int) -> str:
+    num_kv_heads = config.num_kv_heads_of(layer)
+    line = f"{config.num_heads} of {config.head_dim_of(layer)}"
+    if num_kv_heads != config.num_heads:
+        line += f", sharing {num_kv_heads} key-value heads"
+    return line
 
 
 def state_rows(config: ModelConfig) -> dict[str, str]:
@@ -231,12 +255,16 @@ def state_rows(config: ModelConfig) -> dict[str, str]:
 def mlp_rows(config: ModelConfig) -> dict[str, str]:
     """Of the MLP that all tokens take, where there is one, and of experts."""
     kind = config.activation.value + (", gated" if config.gated_mlp else "")
-    rows = {"MLP": f"{config.intermediate_size} wide, {kind}"}
+    counts = Counter(config.mlp_size_of(layer) for layer in config.mlp_layers)
+    sizes = [f"{size}{of_layers(n, config)}" for size, n in counts.most_common()]
+    width = " and ".join(sizes) if config.mlp_sizes else str(config.intermediate_size)
+    rows = {"MLP": f"{width} wide, {kind}"}
     total = len(config.mlp_layers)
     if (spec := config.experts) is None:
         return {"MLP": rows["MLP"] + of_layers(total, config)}
     num_dense = len(config.dense_layers)
-    rows = {"MLP": f"{rows['MLP']}{of_layers(num_dense, config)}"} if num_dense else {}
+    if not config.experts_beside:
+        rows = {"MLP": f"{rows['MLP']}{of_layers(num_dense, config)}"} if num_dense else {}
     experts = f"{spec.num_chosen} of {spec.num_experts}, {spec.intermediate_size} wide, {kind}"
     if spec.shared_size:
         experts += f"; and one of {spec.shared_size} for all"

@@ -44,6 +44,8 @@ def settings_of_models(
         raise ModelsUnclear("'--served-model-name' is of one model: write NAME=MODEL for each.")
     if settings.processes.engine == "thread":
         raise ModelsUnclear("'--engine' thread is for one model: a thread's memory never ends.")
+    if settings.adapters.num_slots or any("lora" in one for s in specs for one in s.settings):
+        raise ModelsUnclear("'--lora' and '--lora-dir' are for a server of one model.")
     return [(spec, read_settings({**options, **spec.settings})) for spec in specs]
 
 

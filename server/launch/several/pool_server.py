@@ -10,8 +10,10 @@ from thirdeye.server.api.pool.pool_state import PoolState
 from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.errors import ServiceUnavailable
 from thirdeye.server.garbage_collection import freeze_heap
+from thirdeye.server.interpreter_lock import share_often
 from thirdeye.server.launch.asgi_app import create_pool_app
 from thirdeye.server.launch.console import say
+from thirdeye.server.launch.open_door import open_door_line
 from thirdeye.server.launch.replica import api_config, reread_keys
 from thirdeye.server.launch.several.open_models import Opened, loaded_at_start, make_pool
 from thirdeye.server.launch.spawner import EngineSpawner
@@ -54,6 +56,7 @@ class PoolServer:
                 raise EngineDead(f"{member.name}: {why}") from error
         self.state.ready()
         freeze_heap()
+        share_often()
         say("\n".join(self._lines(url, time.monotonic() - started)))
         await asyncio.Event().wait()
 
@@ -66,7 +69,8 @@ class PoolServer:
         for member in self.pool.members.values():
             phase = self.pool.books(member).phase
             lines.append(f"  {member.name}: {phase}, {about(member.terms)}")
-        return lines
+        has_key = bool(self.pool.default.state.keys)
+        return [*lines, *open_door_line(url, has_key=has_key)]
 
 
 def about(terms: ModelTerms) -> str:

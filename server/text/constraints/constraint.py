@@ -12,18 +12,15 @@ import json
 from collections.abc import Sequence
 
 from llguidance import LLMatcher
-from llguidance.gbnf_to_lark import gbnf_to_lark
 
-from thirdeye.server.engine.interface.grammar_limits import marked, marked_as_foreign
+from thirdeye.server.engine.interface.grammar_limits import marked_as_foreign
 from thirdeye.server.engine.interface.token_sets import token_set, token_set_of
+from thirdeye.server.text.constraints.endless import endless_path
 from thirdeye.server.text.constraints.followable import followable, leave_out
 from thirdeye.server.text.constraints.json_schema import SchemaError, check_schema, subschemas
-from thirdeye.server.text.constraints.repetition import (
-    lark_length,
-    regex_length,
-    repeated_too_long,
-)
-from thirdeye.server.text.constraints.trials.trial import can_begin
+from thirdeye.server.text.constraints.lark_rules import NOT_COMPILED
+from thirdeye.server.text.constraints.repetition import regex_length, repeated_too_long
+from thirdeye.server.text.constraints.trials.trial import can_begin, rules_of
 
 MAX_SCHEMA_BYTES = 64 * 1024
 MAX_REGEX_BYTES = 4 * 1024
@@ -36,10 +33,12 @@ MAX_LOCATING_BYTES = 128 * 1024  # of subschemas compiled alone, to find the one
 # model that likes blanks must go on after them.
 WHITESPACE = r"( |\n {0,32})?"
 
-_NOT_COMPILED = "cannot be compiled."
 UNFOLLOWABLE = (
     "cannot be followed: nothing satisfies it, or it needs a combination that is not supported."
 )
+
+
+ENDLESS = "cannot be followed: a value of it never ends, as it needs another of its own."
 
 
 class ConstraintError(ValueError):
@@ -66,6 +65,8 @@ def json_schema(schema: object, *, is_closed: bool = False) -> str:
         raise ConstraintError(error.rule, error.path) from None
     if schema is False:
         raise ConstraintError(UNFOLLOWABLE, "$")
+    if path := endless_path(plain):
+        raise ConstraintError(ENDLESS, path)
     capped = _serialize(followable(schema, is_closed=is_closed).schema)
     for grammar in dict.fromkeys((capped, _serialize(plain))):
         if can_begin(grammar):
@@ -119,25 +120,15 @@ def lark(text: str) -> str:
 def checked_lark(text: str) -> str:
     """The grammar in Lark's notation. Raises `ConstraintError`."""
     _check_size(text, MAX_GRAMMAR_BYTES)
-    if "::=" in text:
-        text = _lark_of_gbnf(text)
-    _check_repetition(lark_length(text))
-    rules = marked(text)
-    if not works(rules):
-        raise ConstraintError(_NOT_COMPILED)
+    rules, why = rules_of(text)
+    if why:
+        raise ConstraintError(why)
     return rules
 
 
 def works(rules: str) -> bool:
     """Whether an answer can begin that follows rules in Lark's notation."""
     return can_begin(json.dumps({"grammars": [{"lark_grammar": rules}]}))
-
-
-def _lark_of_gbnf(text: str) -> str:
-    try:
-        return gbnf_to_lark(text)
-    except Exception:  # its own error, and plain ones for what it did not think of
-        raise ConstraintError("is no grammar in GBNF.") from None
 
 
 def without(words: Sequence[str]) -> str:
@@ -173,7 +164,7 @@ def foreign(grammar: str) -> str:
     try:
         found = marked_as_foreign(grammar)
     except ValueError:
-        raise ConstraintError(_NOT_COMPILED) from None
+        raise ConstraintError(NOT_COMPILED) from None
     return _checked(found)
 
 
@@ -204,7 +195,7 @@ def _check_repetition(length: int) -> None:
 
 def _checked(grammar: str) -> str:
     if not can_begin(grammar):
-        raise ConstraintError(_NOT_COMPILED)
+        raise ConstraintError(NOT_COMPILED)
     return grammar
 
 

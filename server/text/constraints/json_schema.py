@@ -91,6 +91,14 @@ def held_reference(reference: str, root: object) -> str:
     return ""
 
 
+def pointed_at(reference: object, root: object) -> object:
+    """What a reference by a path points to; None where it is none, or points to nothing."""
+    if reference == "#":
+        return root
+    is_path = isinstance(reference, str) and reference.startswith("#/")
+    return _follow(str(reference), root) if is_path else None
+
+
 def _follow(reference: str, root: object) -> object:
     """What a reference from the root points to; None for nothing."""
     node = root

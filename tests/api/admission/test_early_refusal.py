@@ -22,6 +22,7 @@ OTHER_PATHS = {  # what is sent there is parsed, or the engine answers at once
     "/v1/chat/completions/input_tokens", "/v1/chat/completions/render",
     "/v1/messages/count_tokens", "/api/show",
     "/reset_prefix_cache", "/v1/inspect", "/v1/inspect/vocabulary",
+    "/v1/load_lora_adapter", "/v1/unload_lora_adapter",
 }  # fmt: skip
 ALIASED = {"/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/v1/responses"}
 KEY = {"Authorization": "Bearer secret"}

@@ -192,6 +192,65 @@ def test_a_system_message_stands_where_it_is_sent() -> None:
     assert found[1]["content"] == "Be brief."
 
 
+PLAIN = {"type": "text", "media_type": "text/plain", "data": "All of it."}
+PARTS = {
+    "type": "content",
+    "content": [{"type": "text", "text": "All "}, {"type": "text", "text": "of it."}],
+}
+DOCUMENT = {"type": "document", "source": PLAIN, "title": "A", "context": "B"}
+FOUND = {
+    "type": "search_result",
+    "source": "https://a.b",
+    "title": "A",
+    "content": [{"type": "text", "text": "Found."}],
+}
+WRITTEN = """<document>
+<title>A</title>
+<context>B</context>
+<content>
+All of it.
+</content>
+</document>
+"""
+LISTED = """<search_result>
+<title>A</title>
+<source>https://a.b</source>
+<content>
+Found.
+</content>
+</search_result>
+"""
+
+
+@pytest.mark.parametrize(
+    ("block", "written"),
+    [
+        (DOCUMENT, WRITTEN),
+        (DOCUMENT | {"source": PARTS}, WRITTEN),
+        (DOCUMENT | {"source": {"type": "content", "content": "All of it."}}, WRITTEN),
+        (DOCUMENT | {"citations": {"enabled": False}, "cache_control": None}, WRITTEN),
+        (
+            {"type": "document", "source": PLAIN, "title": None, "context": ""},
+            "<document>\n<content>\nAll of it.\n</content>\n</document>\n",
+        ),
+        (FOUND, LISTED),
+        (FOUND | {"citations": None}, LISTED),
+    ],
+    ids=str,
+)
+def test_documents_and_search_results_are_text(block: dict[str, Any], written: str) -> None:
+    """In a turn, and in what a tool found."""
+    asked = {"type": "text", "text": "Why?"}
+    (turn,) = chat_messages({"role": "user", "content": [block, asked]})
+    assert turn["content"] == f"{written}Why?"
+    found = chat_messages(
+        HI,
+        {"role": "assistant", "content": [USE]},
+        {"role": "user", "content": [RESULT | {"content": [asked, block]}]},
+    )
+    assert found[-1]["content"] == f"Why?{written}"
+
+
 def test_a_tools_use_is_not_continued() -> None:
     with pytest.raises(InvalidRequest) as refused:
         chat_messages(HI, {"role": "assistant", "content": [USE]})
@@ -220,6 +279,22 @@ ROWS: list[tuple[dict[str, Any], str]] = [
     (
         {"messages": [HI, {"role": "assistant", "content": [RESULT]}]},
         "'messages[1].content[0]' must be one of 'text', 'tool_use', 'thinking'",
+    ),
+    (
+        {"messages": [HI | {"content": [DOCUMENT | {"citations": {"enabled": True}}]}]},
+        "'messages[0].content[0].citations.enabled' is not supported here: answers cite nothing",
+    ),
+    (
+        {"messages": [HI | {"content": [FOUND | {"citations": {"enabled": True}}]}]},
+        "'messages[0].content[0].citations.enabled' is not supported here",
+    ),
+    (
+        {"messages": [HI | {"content": [DOCUMENT | {"source": {"type": "base64", "data": "A"}}]}]},
+        "'messages[0].content[0].source.type' must be one of 'text', 'content'",
+    ),
+    (
+        {"messages": [HI | {"content": [DOCUMENT | {"source": PARTS | {"content": [IMAGE]}}]}]},
+        "'messages[0].content[0].source.content[0]' must be 'text'",
     ),
     ({"messages": [HI | {"content": 5}]}, "'messages[0].content' must be a string or a list"),
     ({"messages": [HI | {"content": [IMAGE]}]}, "'messages[0].content[0]' must be one of 'text'"),

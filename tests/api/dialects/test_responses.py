@@ -299,11 +299,16 @@ def test_a_null_type_is_none(served: Served) -> None:
 def test_extensions_reach_the_engine(served: Served) -> None:
     engine = served.use(fake_engine())
     changes = {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.2, "ignore_eos": True}
-    changes |= {"max_output_tokens": 3, "frequency_penalty": 0.5, "presence_penalty": 0.25}
+    changes |= {
+        "repeat_last_n": 9,
+        "max_output_tokens": 3,
+        "frequency_penalty": 0.5,
+        "presence_penalty": 0.25,
+    }
     whole(served, **changes)
     sampling = engine.requests[-1].sampling
     assert (sampling.top_k, sampling.min_p, sampling.repetition_penalty) == (5, 0.1, 1.2)
-    assert (sampling.ignore_eos, sampling.max_tokens) == (True, 3)
+    assert (sampling.ignore_eos, sampling.max_tokens, sampling.penalty_window) == (True, 3, 9)
     assert (sampling.frequency_penalty, sampling.presence_penalty) == (0.5, 0.25)
 
 

@@ -239,7 +239,7 @@ ROWS = [
     ),
     Row(
         12,
-        "'messages[0].role' must be one of system, developer, user, assistant, tool.",
+        "'messages[0].role' must be one of system, developer, user, assistant, tool, function.",
         {"messages": [{"role": CANARY, "content": "x"}]},
         param="messages[0].role",
         code="invalid_value",
@@ -407,17 +407,17 @@ ROWS = [
     ),
     Row(
         22,
-        "'functions' is not supported here: use 'tools' and 'tool_choice'.",
-        {"functions": [{"name": CANARY}]},
+        "'functions' cannot go with 'tool_choice': it is the older form of 'tools'.",
+        {"functions": [{"name": "f", "description": CANARY}], "tool_choice": "auto"},
         param="functions",
-        code="unsupported_parameter",
+        code="invalid_value",
     ),
     Row(
         22,
-        "'function_call' is not supported here: use 'tools' and 'tool_choice'.",
+        "'function_call' must be 'none' or 'auto' without 'functions'.",
         {"function_call": {"name": CANARY}},
         param="function_call",
-        code="unsupported_parameter",
+        code="invalid_value",
     ),
     Row(
         23,

@@ -34,7 +34,10 @@ SILENT: list[tuple[str, Json]] = [
                      "presence_penalty": 0.5, "frequency_penalty": -0.5}},
         {"options": {"seed": -1}}, {"options": {"stop": []}}, {"options": {"stop": "x"}},
         {"options": {"mirostat": 0, "repeat_last_n": -1, "tfs_z": 1, "typical_p": 1.0,
-                     "penalize_newline": True, "num_ctx": None}},
+                     "penalize_newline": True, "num_ctx": None, "mirostat_tau": 5.0}},
+        {"options": {"mirostat_eta": 0.1, "repeat_last_n": 64, "penalize_newline": False}},
+        {"options": {"repeat_last_n": 0, "repeat_penalty": 1.1, "penalize_newline": False}},
+        {"options": {"repeat_last_n": 64, "repeat_penalty": 1.1, "penalize_newline": True}},
     )),
     *((CHAT, {"messages": [HI | more]}) for more in ({"images": []}, {"images": None})),
     (CHAT, {"tools": []}),
@@ -52,7 +55,7 @@ HINTS: list[tuple[str, Json, str]] = [
         ({"keep_alive": 0}, "keep_alive"), ({"think": True}, "think"), ({"think": "low"}, "think"),
         ({"truncate": True, "shift": True}, "shift, truncate"),
         ({"options": {"num_ctx": 4096, "num_gpu": 1}}, "num_ctx, num_gpu"),
-        ({"options": {"mirostat_tau": 5.0, "use_mmap": True}}, "mirostat_tau, use_mmap"),
+        ({"options": {"num_keep": 5, "use_mmap": True}}, "num_keep, use_mmap"),
         ({"options": {"num_predict": 100_000}}, "options.num_predict"),
     )),
     (GENERATE, {"raw": True, "options": {"num_predict": 100_000}}, "options.num_predict"),
@@ -76,10 +79,12 @@ REFUSED: list[tuple[str, Json, str]] = [
         ({"options": {"stop": ["a"] * 17}}, "options.stop"),
         ({"options": {"stop": [1]}}, "options.stop[0]"),
         ({"options": {"mirostat": 2}}, "options.mirostat"),
-        ({"options": {"repeat_last_n": 64}}, "options.repeat_last_n"),
+        ({"options": {"repeat_last_n": -2}}, "options.repeat_last_n"),
+        ({"options": {"mirostat": 1, "mirostat_tau": 5.0}}, "options.mirostat"),
         ({"options": {"tfs_z": 0.9}}, "options.tfs_z"),
         ({"options": {"typical_p": 0.7}}, "options.typical_p"),
-        ({"options": {"penalize_newline": False}}, "options.penalize_newline"),
+        ({"options": {"penalize_newline": False, "repeat_penalty": 1.1}},
+         "options.penalize_newline"),
         ({"options": {"num_predit": 5}}, "options.num_predit"), ({"options": []}, "options"),
     )),
     *((CHAT, change, field) for change, field in (
@@ -88,6 +93,8 @@ REFUSED: list[tuple[str, Json, str]] = [
         ({"messages": [{"content": "Hi"}]}, "messages[0].role"),
         ({"messages": [HI | {"content": 1}]}, "messages[0].content"),
         ({"messages": [HI | {"thinking": "x"}]}, "messages[0].thinking"),
+        ({"messages": [HI, {"role": "tool", "content": "x", "name": "a", "tool_name": "b"}]},
+         "messages[1].name"),
         ({"messages": [HI, {"role": "assistant", "tool_calls": [
             {"function": {"name": "f", "arguments": {}}}]}]}, "messages"),
         ({"messages": [HI, {"role": "assistant", "tool_calls": [
@@ -217,6 +224,7 @@ def test_options_reach_the_engine_as_chats_do(served: Served) -> None:
     """The same request in chat's words: equal prompts, sampling and limits."""
     drawn = {"temperature": 0.5, "top_k": 40, "top_p": 0.9, "min_p": 0.1, "seed": 7}
     drawn |= {"presence_penalty": 0.5, "frequency_penalty": -0.5}
+    drawn |= {"repeat_last_n": 64}
     ours = drawn | {"repetition_penalty": 1.1, "max_tokens": 8, "stop": ["zz"]}
     theirs = drawn | {"repeat_penalty": 1.1, "num_predict": 8, "stop": ["zz"]}
     engine = served.use(fake_engine())

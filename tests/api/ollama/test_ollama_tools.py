@@ -91,11 +91,11 @@ def call(name: str, **more: Any) -> Json:
 
 
 def test_results_find_their_calls() -> None:
-    """By id, by name, or in order; a result of no call has an id of its own."""
+    """By id, by name in its older or newer field, or in order; a result of no call has its own."""
     found = chat_messages(
         {"role": "assistant", "thinking": "Hm.", "tool_calls": [call("a"), call("b"), call("a")]},
-        {"role": "tool", "tool_name": "b", "content": "1"},
-        {"role": "tool", "tool_name": "a", "content": "2"},
+        {"role": "tool", "name": "b", "content": "1"},
+        {"role": "tool", "tool_name": "a", "name": "a", "content": "2"},
         {"role": "tool", "content": "3"},
         {"role": "assistant", "tool_calls": [call("c", id="mine")]},
         {"role": "tool", "tool_call_id": "mine", "content": "4"},

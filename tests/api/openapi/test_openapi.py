@@ -45,7 +45,14 @@ CHANGES: list[tuple[str, dict[str, Any]]] = [
     (CHAT_URL, {"top_logprobs": 2, "logprobs": True}),
     (CHAT_URL, {"prompt_logprobs": 1, "stream": True}),
     (CHAT_URL, {"prompt_logprobs": 1, "stream": False}),
-    (CHAT_URL, {"continue_final_message": True, "add_generation_prompt": True}),
+    (
+        "/tokenize",
+        {
+            "messages": CHAT["messages"],
+            "continue_final_message": True,
+            "add_generation_prompt": True,
+        },
+    ),
     (CHAT_URL, {"truncate_prompt_tokens": 0}),
     (CHAT_URL, {"truncate_prompt_tokens": -1}),
     (CHAT_URL, {"model": "gpt-4"}),
@@ -134,7 +141,12 @@ def responses_of(config: ApiConfig) -> dict[str, Any]:
 
 ALLOWED = {
     "inspect": ["get /v1/timeline", "post /v1/inspect", "post /v1/inspect/vocabulary"],
-    "operate": ["get /metrics", "post /reset_prefix_cache"],
+    "operate": [
+        "get /metrics",
+        "post /reset_prefix_cache",
+        "post /v1/load_lora_adapter",
+        "post /v1/unload_lora_adapter",
+    ],
 }
 
 

@@ -243,7 +243,9 @@ JSON_ANSWER = {"response_format": {"type": "json_object"}}
         ({"enable_thinking": True, "think": False}, "think", "must agree with 'enable_thinking'"),
         ({"thinking_budget": 1, "thinking_token_budget": 2}, "thinking_budget", "must equal"),
         ({"reasoning_effort": "huge"}, "reasoning_effort", "must be"),
-        ({"separate_reasoning": False}, "separate_reasoning", "True"),
+        ({"separate_reasoning": False}, "separate_reasoning", "stand apart"),
+        ({"reasoning_format": "none"}, "reasoning_format", "stand apart"),
+        ({"reasoning_format": "deepseek-legacy"}, "reasoning_format", "stand apart"),
     ],
     ids=str,
 )
@@ -257,13 +259,36 @@ def test_what_cannot_be_obeyed_is_refused_by_name(
     assert says_what.lower() in error["message"].lower()
 
 
+@pytest.mark.parametrize(
+    "asked_for",
+    [
+        {"reasoning_format": "auto"},
+        {"reasoning_format": "deepseek"},
+        {"reasoning_format": "none", "enable_thinking": False},
+        {"separate_reasoning": False, "reasoning_effort": "none"},
+    ],
+)
+def test_a_place_for_thoughts_that_they_have_or_need_not_have(
+    thinker: Served, asked_for: Json
+) -> None:
+    answer = thinker.post(URL, CHAT | asked_for)
+    assert answer.status_code == 200, answer.text
+    assert "X-Ignored-Params" not in answer.headers
+
+
 def test_to_a_model_that_does_not_think_all_of_it_is_a_hint(served: Served) -> None:
     asking = {"reasoning_effort": "high", "thinking_token_budget": 9, "enable_thinking": True}
     answer = served.post(URL, CHAT | asking)
     assert answer.status_code == 200
     ignored = "enable_thinking, reasoning_effort, thinking_token_budget"
     assert answer.headers["X-Ignored-Params"] == ignored
-    for neutral in ({"reasoning_effort": "none"}, {"think": False}, {"chat_template_kwargs": {}}):
+    for neutral in (
+        {"reasoning_effort": "none"},
+        {"think": False},
+        {"chat_template_kwargs": {}},
+        {"separate_reasoning": False},
+        {"reasoning_format": "none"},
+    ):
         answer = served.post(URL, CHAT | neutral)
         assert answer.status_code == 200
         assert "X-Ignored-Params" not in answer.headers
@@ -280,6 +305,17 @@ def test_to_a_model_that_does_not_think_all_of_it_is_a_hint(served: Served) -> N
         {"reasoning_content": None, "reasoning": "I see."},
         {"reasoning_details": [{"type": "reasoning.text", "text": "I see.", "index": 0}]},
         {"thinking_blocks": [{"type": "thinking", "thinking": "I see.", "signature": "x"}]},
+        {
+            "content": [
+                {
+                    "type": "thinking",
+                    "thinking": [{"type": "text", "text": "I see."}],
+                    "closed": True,
+                },
+                {"type": "text", "text": "Hi"},
+            ]
+        },
+        {"content": [{"type": "thinking", "thinking": "I see."}, {"type": "text", "text": "Hi"}]},
     ],
     ids=str,
 )
@@ -296,6 +332,21 @@ def test_thoughts_come_back_in_and_reach_the_template(
     messages = [*CHAT["messages"], earlier, {"role": "user", "content": "And?"}]
     _, prompt = asked(served, URL, CHAT | {"messages": messages})
     assert written in prompt
+
+
+def test_thoughts_among_the_content_are_named_where_no_template_reads_them(served: Served) -> None:
+    part = {"type": "thinking", "thinking": [{"type": "text", "text": "I see."}]}
+    text = {"type": "text", "text": "Hi"}
+    messages = [*CHAT["messages"], {"role": "assistant", "content": [part, text]}]
+    more = {"messages": [*messages, *CHAT["messages"]]}
+    answer = served.post(URL, CHAT | more)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["X-Ignored-Params"] == "messages[1].content"
+    for wrong in ({"thinking": 1}, {"x": 1}, {"closed": 1}, {"signature": 1}):
+        (name,) = wrong
+        messages[1]["content"] = [text, part | wrong]
+        error = served.post(URL, CHAT | {"messages": messages}).json()["error"]
+        assert error["param"] == f"messages[1].content[1].{name}"
 
 
 def test_an_answer_can_be_sent_back_as_it_is(thinker: Served) -> None:

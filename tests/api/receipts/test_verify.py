@@ -82,6 +82,19 @@ def forged(receipt: Receipt, change: Callable[[Receipt], object]) -> Receipt:
     return lie
 
 
+def test_a_window_of_penalties_is_asked_for_again() -> None:
+    """And a receipt of a time without windows is what it was."""
+    receipt = receipt_of(max_tokens=5, repetition_penalty=1.5, repeat_last_n=4)
+    assert receipt["parameters"]["penalty_window"] == 4
+    engine = fake_engine(noise)
+    assert verify(receipt, engine=engine)["verdict"] == "equal"
+    assert engine.requests[0].sampling.penalty_window == 4
+    older = forged(receipt, lambda r: r["parameters"].pop("penalty_window"))
+    engine = fake_engine(noise)
+    assert verify(older, engine=engine)["verdict"] == "equal"
+    assert engine.requests[0].sampling.penalty_window == -1
+
+
 def test_a_receipt_holds_all_that_decided_the_answer() -> None:
     receipt = receipt_of(max_tokens=5, temperature=1, stop_token_ids=[3], logit_bias={"5": -1})
     assert receipt["object"] == "receipt"

@@ -5,6 +5,7 @@
 obeyed    it does what the page says, or what the field does that it is another name of
 hint      taken, and named in `X-Ignored-Params`
 refused   a 400 that names it
+neutral   any value passes: it would count beside another field alone, which is refused
 Values that ask for nothing stand behind these words: they pass, and no header names them. Fields of
 Ollama's `options` stand among those of its requests.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from thirdeye.server.api.anthropic.schema import MessagesRequest
 from thirdeye.server.api.field_rules.hints import hints_of
+from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.ollama.sampling_options import NotHere, OllamaOptions
 from thirdeye.server.api.ollama.schema import (
     OllamaChatRequest,
@@ -44,14 +46,20 @@ def rules_of(model: type[Strict]) -> Iterator[tuple[str, str, str]]:
     for name, about in model.model_fields.items():
         for mark in about.metadata:
             if isinstance(mark, NotHere):
-                yield name, _with("refused", mark.refusal.neutral), mark.refusal.hint
+                yield name, *_of(mark.refusal)
                 break
         else:
             yield name, _with("hint", hints[name].neutral) if name in hints else "obeyed", ""
     for name, field in model.other_names.items():
         yield name, f"`{field}`", ""
     for name, refusal in model.refused.items():
-        yield name, _with("refused", refusal.neutral), refusal.hint
+        yield name, *_of(refusal)
+
+
+def _of(refusal: Refusal) -> tuple[str, str]:
+    if refusal.beside:
+        return "neutral", refusal.hint
+    return _with("refused", refusal.neutral), refusal.hint
 
 
 def _with(word: str, neutral: tuple[object, ...]) -> str:

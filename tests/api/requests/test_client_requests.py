@@ -85,6 +85,29 @@ def test_another_name_is_obeyed(change: dict[str, Any], name: str, value: object
     assert getattr(sampling_of(CHAT_URL, CHAT | change), name) == value
 
 
+PENALTIES = ("repetition_penalty", "frequency_penalty", "presence_penalty", "penalty_window")
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ({"repeat_penalty": 1.5, "repeat_last_n": 64}, (1.5, 0, 0, 64)),
+        ({"presence_penalty": 1, "repeat_last_n": 1}, (1, 0, 1, 1)),
+        ({"frequency_penalty": 1, "repeat_last_n": -1}, (1, 1, 0, -1)),
+        ({"repeat_penalty": 1.5, "repeat_last_n": 512}, (1.5, 0, 0, -1)),
+        ({"repeat_penalty": 1.5, "presence_penalty": 1, "repeat_last_n": 0}, (1, 0, 0, -1)),
+        ({"repeat_last_n": 64}, (1, 0, 0, -1)),
+    ],
+)
+def test_penalties_have_the_window_that_was_asked_for(
+    change: dict[str, Any], wanted: tuple[float, ...]
+) -> None:
+    """And none where it makes no difference: the engine launches such steps ahead."""
+    for path, good in ((CHAT_URL, CHAT), ("/v1/completions", COMPLETION)):
+        sampling = sampling_of(path, good | change)
+        assert tuple(getattr(sampling, name) for name in PENALTIES) == wanted
+
+
 @pytest.mark.parametrize(("length", "wanted"), [(8, 16), (500, 12), (511, 1)])
 def test_the_default_of_completions_fits_into_the_room(length: int, wanted: int) -> None:
     """A caller who named no number never hears of one."""

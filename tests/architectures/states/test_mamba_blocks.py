@@ -15,7 +15,7 @@ from tests.architectures.states.mamba_cases import falcon, granite, nemotron
 from tests.architectures.test_architectures import TOKENS, theirs_of
 from thirdeye.model.native.library import Library
 from thirdeye.model.native.products.stored_linear import StoredLinearKernel
-from thirdeye.model.parts.mamba2 import Mamba2
+from thirdeye.model.parts.states.mamba2 import Mamba2
 from thirdeye.weights.errors import ModelFormatError
 
 WIDE = {"hidden_size": 64, "intermediate_size": 96, "vocab_size": 97}

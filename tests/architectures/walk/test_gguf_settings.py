@@ -54,7 +54,7 @@ def changed(value: Any) -> list[Any]:
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int | float):
-        return [value * 2, value * 3]
+        return [value * 2, value * 3] if value else []  # nothing stays nothing
     return [np.logical_not(value)] if getattr(value, "dtype", None) == np.bool_ else []
 
 

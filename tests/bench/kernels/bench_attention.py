@@ -75,8 +75,10 @@ def per_layer(
 
 def filled(num_blocks: int, dtype: torch.dtype) -> KVCache:
     cache = KVCache(SMOLLM2_135M, num_blocks, BLOCK_SIZE, dtype, CPU)
-    for tensor in (cache.keys, cache.values):
-        tensor.copy_(torch.randn(tensor[0].shape).to(dtype).expand_as(tensor))
+    for tensors in (cache.keys, cache.values):
+        numbers = torch.randn(tensors[0].shape).to(dtype)
+        for tensor in tensors:
+            tensor.copy_(numbers)
     return cache
 
 

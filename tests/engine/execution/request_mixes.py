@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.engine.toy import make_request, run_all, tokens_of
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.transformer import Transformer
+from thirdeye.server.engine.core.adapter_loader import AdapterFiles, AdapterLoader
 from thirdeye.server.engine.core.engine_core import EngineCore
 from thirdeye.server.engine.execution.model_runner import ModelRunner
 from thirdeye.server.engine.interface.engine_config import EngineConfig
@@ -42,7 +43,14 @@ def make_core(
     cache = make_kv_cache(
         model.config, config.num_blocks, 16, kv_dtype, torch.device("cpu"), config.num_states
     )
-    return EngineCore(config, ModelRunner(model, cache, config, "cpu"))
+    if model.adapters is None:
+        return EngineCore(config, ModelRunner(model, cache, config, "cpu"))
+    runner = ModelRunner(model, cache, config, "cpu", adapter_slots=model.adapters.slots)
+    return EngineCore(config, runner, adapters=AdapterLoader(model.adapters, no_files, 1 << 20))
+
+
+def no_files(path: str) -> AdapterFiles:
+    raise OSError(f"{path}: there are no files here")
 
 
 def answer(outputs: Sequence[StepOutput]) -> Answer:

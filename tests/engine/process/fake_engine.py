@@ -19,6 +19,7 @@ import msgspec
 
 from tests.engine.process.fake_script import Replay, Script, fake_timings
 from tests.engine.process.fake_traces import FAKE_LAYERS, fake_array, fake_endings, fake_sweep, ones
+from thirdeye.server.engine.interface.adapters import AdapterReport, AdapterSource
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.step_record import RowKind, StepRecord, StepRow
 from thirdeye.server.engine.interface.trace import Trace, TraceRequest
@@ -97,6 +98,7 @@ class FakeEngine:
         self.aborted: list[str] = []
         self.inspections: list[TraceRequest] = []
         self.num_resets = 0
+        self.adapters: dict[int, str] = {}  # number -> path of those that are loaded
 
     @property
     def info(self) -> EngineInfo:
@@ -120,6 +122,25 @@ class FakeEngine:
     def reset_prefix_cache(self) -> None:
         self.num_resets += 1
         self._script = replace(self._script, num_cached_tokens=0)
+
+    async def load_adapter(self, source: AdapterSource) -> AdapterReport:
+        """A path that ends in `broken` cannot be loaded."""
+        if source.path.endswith("broken"):
+            return AdapterReport(number=source.number, error=f"{source.path}: is broken.")
+        self.adapters[source.number] = source.path
+        return AdapterReport(number=source.number, rank=4, num_bytes=64, fingerprint="ab" * 32)
+
+    def count_adapters(self, running: Sequence[int], waiting: Sequence[int]) -> None:
+        """As if requests with these were under way."""
+        self._stats = msgspec.structs.replace(
+            self._stats,
+            num_adapters=len(self.adapters),
+            running_adapters=list(running),
+            waiting_adapters=list(waiting),
+        )
+
+    def unload_adapter(self, number: int) -> None:
+        self.adapters.pop(number, None)
 
     def stalled_seconds(self) -> float:
         return 0.0

@@ -12,6 +12,7 @@ from tests.engine.process.test_engines import endings, long_request, start_proce
 from tests.engine.process.test_process_engine import children, is_running
 from tests.engine.toy import collect, make_request, tokens_of, toy_config, toy_info, until
 from tests.oracles import virtual_time
+from thirdeye.server.engine.interface.adapters import AdapterReport, AdapterSource
 from thirdeye.server.engine.interface.engine_stats import EngineStats
 from thirdeye.server.engine.interface.types import (
     EngineDead,
@@ -87,6 +88,44 @@ def supervise(maker: Maker, scenario: Scenario, policy: RestartPolicy | None = N
         await asyncio.gather(task, return_exceptions=True)
         await engine.close()
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+class Adaptable(Puppet):
+    """Loads what it is told, but for `broken`."""
+
+    def __init__(self) -> None:
+        super().__init__(INFO)
+        self.adapters: list[str] = []
+
+    async def load_adapter(self, source: AdapterSource) -> AdapterReport:
+        if source.path == "broken":
+            return AdapterReport(number=source.number, error="is broken.")
+        self.adapters.append(source.path)
+        return AdapterReport(number=source.number)
+
+
+def test_the_next_engine_has_the_adapters_of_the_one_before() -> None:
+    """Those that are still loaded, before it is asked anything."""
+    made: list[Adaptable] = []
+
+    async def start() -> Adaptable:
+        made.append(Adaptable())
+        return made[-1]
+
+    async def main() -> None:
+        engine = await SupervisedEngine.start(start)
+        task = asyncio.create_task(engine.supervise())
+        for number, path in enumerate(("a", "b", "broken", "c"), 1):
+            await engine.load_adapter(AdapterSource(number, path))
+        engine.unload_adapter(2)
+        made[0].kill()
+        await until(lambda: engine.is_alive)
+        assert [one.adapters for one in made] == [["a", "b", "c"], ["a", "c"]]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await engine.close()
 
     asyncio.run(main())
 

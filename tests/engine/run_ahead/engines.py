@@ -142,7 +142,7 @@ class FixedShapes(BlockedAttention):
         num_rows, max_blocks = batch.block_table.shape
         if len(batch.positions) != num_rows:
             return super().plan(batch, kv_cache)
-        block_size, num_kv_heads = kv_cache.keys.shape[2:4]
+        block_size, num_kv_heads = kv_cache.keys[0].shape[1:3]
         num_keys = -(-max_blocks * block_size // KEY_BLOCK) * KEY_BLOCK
         positions = torch.arange(num_keys)  # [L]
         ends = batch.seq_lens.long()[:, None]  # [S, 1]

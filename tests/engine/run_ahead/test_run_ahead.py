@@ -107,6 +107,7 @@ class AheadMachine(RuleBasedStateMachine):
         frequency_penalty=st.sampled_from([0.0, 0.0, 0.7]),
         presence_penalty=st.sampled_from([0.0, 0.0, -0.3]),
         repetition_penalty=st.sampled_from([1.0, 1.0, 1.7]),
+        penalty_window=st.sampled_from([-1, -1, -1, 1, 4]),
         logprobs=st.sampled_from([None, None, 0, 2]),
         prompt_logprobs=st.sampled_from([None, None, None, 0, 3]),
         min_tokens=st.sampled_from([0, 0, 0, 3]),

@@ -22,17 +22,19 @@ def obvious(logits: list[float], sequence: Sequence) -> list[float]:
     sampling, out = sequence.request.sampling, list(logits)
     prompt = sequence.request.prompt_token_ids
     output = sequence.token_ids[len(prompt) :]
+    window = sampling.penalty_window if sampling.penalty_window > 0 else 10**9
+    seen, said = (prompt + output)[-window:], output[-window:]
     for token_id in range(VOCAB):
         if len(output) < sampling.min_tokens and token_id in EOS + sampling.stop_token_ids:
             out[token_id] = -float("inf")
         out[token_id] += sampling.logit_bias.get(token_id, 0.0)
-        if token_id in prompt or token_id in output:
+        if token_id in seen:
             if out[token_id] > 0:
                 out[token_id] /= sampling.repetition_penalty
             else:
                 out[token_id] *= sampling.repetition_penalty
-        out[token_id] -= output.count(token_id) * sampling.frequency_penalty
-        out[token_id] -= (token_id in output) * sampling.presence_penalty
+        out[token_id] -= said.count(token_id) * sampling.frequency_penalty
+        out[token_id] -= (token_id in said) * sampling.presence_penalty
     return out
 
 
@@ -47,6 +49,7 @@ def obvious(logits: list[float], sequence: Sequence) -> list[float]:
     frequency_penalty=penalties,
     presence_penalty=penalties,
     repetition_penalty=st.sampled_from([1.0, 0.5, 1.3]),
+    penalty_window=st.just(-1) | st.integers(1, 45),
 )
 def test_as_an_obvious_loop(
     logits: list[float], prompt: list[int], output: list[int], **sampling: Any

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from tests.gpu.attention import attend_by, decode_case
-from tests.gpu.checks import loop_checks
+from tests.gpu.checks import few_rows, loop_checks
 from tests.gpu.checks.deterministic import CHECKS
 from tests.model.fused_twins import (
     HEAD_DIMS,
@@ -28,7 +28,7 @@ from tests.model.steps import Row, make_batch, to_device
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.attention.reference import ReferenceAttention
 from thirdeye.model.attention.triton import TritonAttention
-from thirdeye.model.kernels.quantize_rows import quantize_rows
+from thirdeye.model.kernels.products.quantize_rows import quantize_rows
 from thirdeye.model.kernels.rope_kv import rope_and_write
 from thirdeye.model.linear.rounded import FP8, round_to_fp8
 from thirdeye.model.parts.rope import Rope
@@ -46,10 +46,11 @@ def checks() -> Iterator[tuple[str, Check]]:
         yield f"norm {dtype}", partial(norms, dtype=dtype)
         yield f"heads {dtype}", partial(heads, dtype=dtype)
     for name in METHODS:
-        for rows in (1, 16, 17, 70, 300):
+        for rows in (1, 8, 16, 17, 70, 300):
             yield f"{name} product of {rows} rows", partial(product, name=name, rows=rows)
         yield f"{name} whole model", partial(whole_model, name=name)
     yield "activations to fp8", activations
+    yield from ((f"few rows, {name}", check) for name, check in few_rows.CHECKS.items())
     for num_queries in (1, 33):
         for context in (40, 700):
             for kv in (torch.bfloat16, FP8):
@@ -119,9 +120,9 @@ def cache_writes(device: torch.device) -> None:
     rope_and_write(qkv, rotate.cos, rotate.sin, batch.slot_mapping, *ours.layer(0))
     split = qkv.view(-1, 8, 64)
     twin.write(0, rotate(split[:, 4:6]), split[:, 6:], batch.slot_mapping)
-    assert torch.equal(ours.key_exponents, twin.key_exponents)
-    assert torch.equal(ours.value_exponents, twin.value_exponents)
-    assert torch.equal(ours.values.view(torch.uint8), twin.values.view(torch.uint8))
+    for mine, its in zip(ours.layer(0), twin.layer(0), strict=True):
+        assert torch.equal(mine.exponents, its.exponents)
+    assert torch.equal(ours.values[0].view(torch.uint8), twin.values[0].view(torch.uint8))
     blocks = torch.arange(8, device=device)
     for a, b in zip(ours.layer(0), twin.layer(0), strict=True):
         torch.testing.assert_close(a[blocks], b[blocks], atol=1e-3, rtol=2.0**-3)

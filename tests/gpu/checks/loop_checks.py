@@ -137,10 +137,8 @@ def far_blocks(device: torch.device) -> None:
     config = change(config, num_hidden_layers=1)
     cache = KVCache(config, num_blocks, 16, torch.bfloat16, device)
     tail = KVCache(config, 40, 16, torch.bfloat16, device)
-    tail.keys.normal_()
-    tail.values.normal_()
-    cache.keys[:, -40:] = tail.keys
-    cache.values[:, -40:] = tail.values
+    for whole, part in zip(cache.layer(0), tail.layer(0), strict=True):
+        whole[-40:] = part.normal_()
     backend = TritonAttention(num_multiprocessors=132)
     for past, new in ((200, 1), (100, 33)):
         blocks = list(range(40))

@@ -79,7 +79,7 @@ def cache_of(keys: Tensor, values: Tensor) -> KVCache:
         head_dim=head_dim,
     )
     cache = make_cache(config, num_blocks, block_size)
-    cache.keys[0], cache.values[0] = keys, values
+    cache.keys, cache.values = (keys,), (values,)
     return cache
 
 

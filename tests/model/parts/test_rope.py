@@ -99,6 +99,10 @@ def test_no_rope_changes_nothing() -> None:
         ),
         (RopeScaling("dynamic", 4.0, original_max_position_embeddings=65536), DYNAMIC),
         (
+            RopeScaling("proportional", 2.0, num_pairs=9),
+            {"rope_type": "proportional", "factor": 2.0, "partial_rotary_factor": 0.3},
+        ),
+        (
             RopeScaling(
                 "longrope",
                 32.0,

@@ -1,11 +1,15 @@
 """The KV cache: where writes land, and how much memory it takes."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
 
-from tests.model.tiny import CPU, GPT2, LLAMA, make_cache
+from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache
+from thirdeye.model.config import AttentionSpec
+from thirdeye.model.memory_estimate import memory_estimates
 from thirdeye.model.state.kv_cache import KVCache, kv_bytes_per_block
 from thirdeye.server.bench.model_shapes import SMOLLM2_135M
 
@@ -27,8 +31,44 @@ def test_write_lands_in_its_slots() -> None:
 def test_shapes() -> None:
     """What attention backends are promised."""
     cache = make_cache(LLAMA, num_blocks=6, block_size=4)
-    assert cache.keys.shape == cache.values.shape == (2, 6, 4, 2, 8)
+    assert len(cache.keys) == len(cache.values) == 2
     assert all(tensor.shape == (6, 4, 2, 8) for tensor in cache.layer(0))
+
+
+def test_layers_differ_in_their_heads() -> None:
+    """Each keeps what its own heads need, and no more."""
+    wide = AttentionSpec(head_dim=24, num_kv_heads=1)
+    config = change(LLAMA, attention=(AttentionSpec(), wide))
+    cache = make_cache(config, num_blocks=6, block_size=4)
+    assert [keys.shape for keys in cache.keys] == [(6, 4, 2, 8), (6, 4, 1, 24)]
+    assert kv_bytes_per_block(config, 4, torch.float32) == 2 * 4 * (2 * 8 + 24) * 4
+    assert kv_bytes_per_block(config, 4, torch.int8) == 2 * 4 * (2 * 8 + 24 + 3 * 4)
+
+
+def test_a_layer_that_reads_anothers_keys_keeps_none() -> None:
+    """The third and the fourth layer read what the first two keep: half the memory."""
+    own, wide = AttentionSpec(), AttentionSpec(head_dim=24, num_kv_heads=1)
+    specs = (own, wide, replace(wide, source=1), replace(own, source=0))
+    config = change(LLAMA, num_hidden_layers=4, attention=specs)
+    assert config.kv_shapes == ((2, 8), (1, 24))
+    assert [config.index_of_its_kind(layer) for layer in range(4)] == [0, 1, 1, 0]
+    assert len(make_cache(config).keys) == 2
+    alone = change(config, attention=(own, wide, wide, own))
+    halves = [kv_bytes_per_block(each, 16, torch.float16) for each in (config, alone)]
+    assert 2 * halves[0] == halves[1]
+    estimates = [memory_estimates(each)[0].kv_per_token for each in (config, alone)]
+    assert 2 * estimates[0] == estimates[1]
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [(1, "an earlier one"), (2, "an earlier one"), (0, "heads of another shape")],
+)
+def test_whose_keys_a_layer_may_read(source: int, problem: str) -> None:
+    """Not its own, nor those of a layer that reads another's itself, nor of other heads."""
+    specs = (AttentionSpec(), AttentionSpec(source=0), AttentionSpec(source=source, head_dim=24))
+    with pytest.raises(ValueError, match=problem):
+        change(LLAMA, num_hidden_layers=3, attention=specs)
 
 
 def test_bytes_per_block_is_what_is_allocated() -> None:
@@ -36,7 +76,7 @@ def test_bytes_per_block_is_what_is_allocated() -> None:
     for config in (LLAMA, GPT2):
         for dtype in (torch.float32, torch.bfloat16):
             cache = KVCache(config, 5, 16, dtype, CPU)
-            total = cache.keys.nbytes + cache.values.nbytes
+            total = sum(tensor.nbytes for tensor in cache.keys + cache.values)
             assert kv_bytes_per_block(config, 16, dtype) * 5 == total
 
 
@@ -44,7 +84,7 @@ def test_an_empty_cache_takes_no_memory() -> None:
     """A gibibyte of cache is set aside at start and used by few: only what is written counts."""
     before = resident()
     cache = KVCache(SMOLLM2_135M, 2048, 16, torch.float32, CPU)
-    size = cache.keys.nbytes + cache.values.nbytes
+    size = sum(tensor.nbytes for tensor in cache.keys + cache.values)
     assert size > 1 << 30
     assert resident() - before < size // 10
 

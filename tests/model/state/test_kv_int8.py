@@ -90,7 +90,7 @@ def test_bytes_per_block_is_what_is_allocated() -> None:
     for config in (LLAMA, GPT2):
         cache = make_kv_cache(config, 5, 16, torch.int8, CPU)
         assert isinstance(cache, Int8KVCache)
-        tensors = (cache.keys, cache.values, cache.key_scales, cache.value_scales)
+        tensors = (*cache.keys, *cache.values, *cache.key_scales, *cache.value_scales)
         assert kv_bytes_per_block(config, 16, torch.int8) * 5 == sum(t.nbytes for t in tensors)
     wide = change(LLAMA, head_dim=128)
     ratio = kv_bytes_per_block(wide, 16, torch.int8) / kv_bytes_per_block(wide, 16, torch.float16)

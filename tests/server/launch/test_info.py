@@ -15,11 +15,24 @@ from tests.tiny import tiny_llama
 from tests.weights import tiny
 from tests.weights.formats.quantized.forms import save_quantized
 from tests.weights.formats.quantized.integer_forms import gptq_form
-from thirdeye.model.config import Activation, AttentionSpec, ModelConfig, Norm, RopeConfig
+from thirdeye.model.config import (
+    Activation,
+    AttentionSpec,
+    ModelConfig,
+    Norm,
+    RopeConfig,
+    RopeScaling,
+)
 from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.model.memory_estimate import int8_kv_per_token, memory_estimates
 from thirdeye.model.parameter_counts import parameter_counts
-from thirdeye.server.launch.commands.info_command import mlp_rows, rope_line, show_info, window_line
+from thirdeye.server.launch.commands.info_command import (
+    heads_line,
+    mlp_rows,
+    rope_line,
+    show_info,
+    window_line,
+)
 from thirdeye.weights.checkpoint import open_checkpoint
 
 
@@ -218,6 +231,25 @@ def test_experts_in_words() -> None:
         "experts": f"{told} in 1 of 2 layers",
     }
     assert mlp_rows(tiny_config()) == {"MLP": "128 wide, silu, gated"}
+
+
+def test_layers_that_differ_in_words() -> None:
+    own = AttentionSpec(RopeConfig(1e4, 16), window=7)
+    turned = RopeConfig(1e6, 32, RopeScaling("proportional", 1.0, num_pairs=4))
+    wide = AttentionSpec(turned, head_dim=32, num_kv_heads=2)
+    specs = (own, wide, own, replace(own, source=2))
+    config = replace(tiny_config(), num_hidden_layers=4, attention=specs)
+    config = replace(config, mlp_sizes=(128, 128, 128, 256))
+    assert heads_line(config) == (
+        "4 of 16 in 3 of 4 layers; 4 of 32, sharing 2 key-value heads in 1 of 4 layers; "
+        "the last 1 read the keys and values of layers before"
+    )
+    assert rope_line(config) == (
+        "rotary, theta 10,000 in 3 of 4 layers; rotary, theta 1,000,000, proportional times 1, "
+        "8 of 32 channels in 1 of 4 layers"
+    )
+    told = "128 in 3 of 4 layers and 256 in 1 of 4 layers wide, silu, gated"
+    assert mlp_rows(config) == {"MLP": told}
 
 
 HOSTILE = "end\x1b]52;c;ZXZpbA==\x07\x9b31m\u202e[/red][link=x]"

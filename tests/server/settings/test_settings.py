@@ -20,6 +20,7 @@ from thirdeye.server.text.tools.families.form_table import CALL_FORMS
 ROWS = {row.name: row for row in all_settings()}
 SPECIAL = {
     "device": "cuda:1",
+    "lora": "sql=/adapters/sql",
     "root_path": "/llm",
     "cors_origin": "https://example.org",
     "otlp_traces_endpoint": "http://127.0.0.1:4318/v1/traces",

@@ -30,8 +30,8 @@ from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.engine.process import engine_client
 from thirdeye.server.engine.process.supervised_engine import RestartPolicy, SupervisedEngine
 from thirdeye.server.launch.asgi_app import create_app
-from thirdeye.server.text.constraints.trials.trial import can_begin_here
-from thirdeye.server.text.constraints.trials.trial_processes import TrialProcesses
+from thirdeye.server.text.constraints.trials.trial_main import tried
+from thirdeye.server.text.constraints.trials.trial_processes import TrialProcesses, Tried
 from thirdeye.server.transport.server import LAST_WORDS_SECONDS
 from thirdeye.server.transport.shutdown import end_answers, until_idle
 
@@ -54,8 +54,8 @@ class Inline(ThreadPoolExecutor):
 class InThisProcess(TrialProcesses):
     """A process of its own is given real seconds, and may be ended by anybody."""
 
-    def ask(self, grammar: str, seconds: float) -> tuple[bool, float]:
-        return can_begin_here(grammar), 0.0
+    def ask(self, kind: bytes, text: str, seconds: float) -> Tried:
+        return Tried(*tried(kind, text), seconds=0.0)
 
 
 @cache

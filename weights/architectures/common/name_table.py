@@ -7,8 +7,8 @@ An architecture writes its names once, with `{i}` for the layer:
 Likewise with `{e}` for an expert; where the tensor's name has none and the target's has, one tensor
 holds all experts, one after the other.
 A target may say how the tensor's layout differs from the model's `[out, in]`, rotate-half one.
-Names that a checkpoint may hold and nobody needs are listed in `ignored`, and rotary caches are
-such names for all; any other name is unknown.
+Names that a checkpoint may hold and nobody needs are listed in `ignored`, with a layer's own number
+or for all; rotary caches are such names everywhere; any other name is unknown.
 """
 
 import re
@@ -94,8 +94,9 @@ class NameTable:
 
     def place(self, name: str) -> list[TensorTarget] | None:
         """Where this tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
-        pattern, layer = _split(self._without_prefix(name), "i")
-        if pattern in self.ignored or ROTARY_CACHE.search(name):
+        own = self._without_prefix(name)
+        pattern, layer = _split(own, "i")
+        if own in self.ignored or pattern in self.ignored or ROTARY_CACHE.search(name):
             return []
         if self.ignored_prefixes and name.startswith(self.ignored_prefixes):
             return []

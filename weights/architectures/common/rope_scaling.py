@@ -161,6 +161,14 @@ def longrope_from_tables(fields: Fields, file: GGUFFile, dim: int) -> RopeScalin
     )
 
 
+def divisors(fields: Fields, file: GGUFFile, name: str, dim: int) -> npt.NDArray[np.float32]:
+    """By how much each pair's frequency is divided, of a tensor [dim / 2] that must be there."""
+    problem = fields.error(name, f"must be a tensor of {dim // 2} numbers.")
+    if name not in file.tensors:
+        raise problem
+    return _table(file, name, dim, problem)
+
+
 def _table(
     file: GGUFFile, name: str, dim: int, problem: ModelFormatError
 ) -> npt.NDArray[np.float32]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from thirdeye.model.config import RopeConfig, RopeScaling
 from thirdeye.weights.architectures.common.limits import MAX_HEAD_DIM
 from thirdeye.weights.architectures.common.rope_scaling import (
+    divisors,
     gguf_yarn,
     huggingface_scaling,
     llama3_from_table,
@@ -19,6 +20,7 @@ from thirdeye.weights.architectures.common.rope_scaling import (
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
+NEVER = 1e29  # a divisor by which a pair of channels stands still
 GGUF_KINDS = ("none", "linear", "yarn", "longrope")
 TABLES = ("rope_freqs.weight", "rope_factors_long.weight")  # of factors, one a pair of channels
 
@@ -49,6 +51,29 @@ def huggingface_rope_of(
         return RopeConfig(default_theta, head_dim)
     parameters.refuse("partial_rotary_factor", 1.0)  # transformers does not obey it here
     return _rope(fields, parameters, head_dim, context, default_theta, 1.0)
+
+
+def proportional(
+    fields: Fields, theta: float, head_dim: int, fraction: float, factor: float = 1.0
+) -> RopeConfig:
+    """Of all pairs of channels the first `fraction` are turned, each at the pace that it has among
+    all (Gemma 4)."""
+    if fraction > 1:
+        raise fields.error("partial_rotary_factor", f"must be at most 1, got {fraction}.")
+    num_pairs = int(fraction * head_dim // 2)
+    return RopeConfig(theta, head_dim, RopeScaling("proportional", factor, num_pairs=num_pairs))
+
+
+def gguf_proportional(fields: Fields, file: GGUFFile, head_dim: int) -> RopeConfig:
+    """The same of a file, whose table of divisors says which pairs are turned: 1, and 1e30."""
+    table = divisors(fields, file, "rope_freqs.weight", head_dim)
+    num_pairs = int((table == 1).sum())
+    if not ((table[:num_pairs] == 1).all() and (table[num_pairs:] >= NEVER).all()):
+        raise fields.error(
+            "rope_freqs.weight", "must be 1 for the pairs that are turned, then 1e30."
+        )
+    theta = fields.positive("rope.freq_base", 10000.0)
+    return RopeConfig(theta, head_dim, RopeScaling("proportional", 1.0, num_pairs=num_pairs))
 
 
 def refuse_partial_rotation(fields: Fields) -> None:

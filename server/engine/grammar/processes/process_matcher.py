@@ -5,6 +5,7 @@ work for seconds on one, in the middle of everybody's step. A process that takes
 its answer alone with it. See `source_main.py` for the other side.
 """
 
+import logging
 import os
 import socket
 import subprocess
@@ -12,6 +13,8 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 
 import msgspec
 import numpy as np
@@ -26,7 +29,10 @@ from thirdeye.server.engine.interface.grammar_protocol import (
     count_equal,
 )
 
+logger = logging.getLogger(__name__)
+
 FEW = 1024  # tokens
+NICE = 10  # answers that need no process come first
 MAX_PROCESSES = 32  # at once, at some 3 MB each; more requests wait for one
 
 
@@ -39,10 +45,14 @@ class ProcessMatcher:
         sock: socket.socket,
         encode: wire.Encode,
         grammar: str,
+        encoders: Executor,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Waits for the grammar to be compiled. Raises `GrammarError`."""
+        """Waits for the grammar to be compiled. What it needs of texts later is found by the
+        `encoders`: a token of a prescribed text takes all that is left of it, and belongs beside
+        the steps. Raises `GrammarError`."""
         self._sock, self._encode, self._clock = sock, encode, clock
+        self._encoders = encoders
         self._inflow = wire.Inflow(sock)
         weakref.finalize(self, sock.close)
         self._token_ids: list[int] = []  # what it was told,
@@ -85,7 +95,7 @@ class ProcessMatcher:
             return True
         try:
             while (found := self._inflow.next()) is not None and found[0] == wire.ENCODE:
-                wire.send_ids(self._sock, self._encode, found[1])
+                self._encoders.submit(_answer, self._sock, self._encode, found[1])
         except OSError:  # it is ended for what its grammar takes
             found = wire.COMPLEX, b""
         if found is None and self._clock() > self._asked_at + wire.MAX_SECONDS:
@@ -114,6 +124,17 @@ class ProcessMatcher:
         mask[size:] = 0
 
 
+def _answer(sock: socket.socket, encode: wire.Encode, text: bytes) -> None:
+    """What goes wrong ends the conversation, which is how the other thread sees it."""
+    try:
+        wire.send_ids(sock, encode, text)
+    except Exception as error:
+        with suppress(OSError):  # its matcher is gone
+            sock.shutdown(socket.SHUT_RDWR)
+        if not isinstance(error, OSError):
+            logger.exception("a text of a caller's grammar could not be cut into tokens")
+
+
 class _Place:
     """Of a process that is to be: held from the moment that it is promised."""
 
@@ -128,6 +149,7 @@ class MatcherProcesses:
         self._compiler = compiler
         self._max_processes = max_processes
         self._source: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        self._encoders = ThreadPoolExecutor(1, "callers-texts")
         self._taken: weakref.WeakSet[object] = weakref.WeakSet()
         self.wake: Callable[[], None] = lambda: None  # called, by any thread, as a place is free
 
@@ -147,12 +169,13 @@ class MatcherProcesses:
             except BaseException:
                 ours.close()
                 raise
-        matcher = ProcessMatcher(ours, self._compiler().given.encode, grammar)
+        matcher = ProcessMatcher(ours, self._compiler().given.encode, grammar, self._encoders)
         self._held(matcher)
         return matcher
 
     def close(self) -> None:
         """No more are started; those that are there end with their matchers."""
+        self._encoders.shutdown(cancel_futures=True)
         if self._source is not None:
             process, sock = self._source
             sock.close()
@@ -184,6 +207,7 @@ class MatcherProcesses:
                 env=dict(os.environ) | {"PYTHONSAFEPATH": "1", "OPENBLAS_NUM_THREADS": "1"},  # noqa: TID251 (handed on)
                 start_new_session=True,
             )
+        os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         try:
             ours.settimeout(wire.MAX_SECONDS)
             given = self._compiler().given

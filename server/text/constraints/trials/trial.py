@@ -1,41 +1,52 @@
-"""Whether an answer can begin under a grammar: compiled over single bytes, and its first mask made.
+"""Who tries grammars: whether an answer can begin under one, and what a caller's rules come to.
 
 llguidance bounds the states it makes, and not the work for each of them: a complement in an
 intersection of a few dozen bytes may take for ever. So whoever asks for strangers says by
 `trying_with` who is to try: see `trial_processes.py`. By default it is this thread.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Protocol
 
-from llguidance import LLMatcher, LLTokenizer
-
-from thirdeye.server.engine.interface.grammar_limits import limits_of
-
-Try = Callable[[str], bool]
+from thirdeye.server.text.constraints.lark_rules import rules_here
+from thirdeye.server.text.constraints.trials.compiled import can_begin_here
 
 
-def can_begin_here(grammar: str) -> bool:
-    """Some faults show only as the first token is looked for."""
-    matcher = LLMatcher(LLTokenizer("byte"), grammar, log_level=0, limits=limits_of(grammar))
-    if not matcher.is_error():
-        matcher.compute_bitmask()
-    return not matcher.is_error()
+class Trier(Protocol):
+    def can_begin(self, grammar: str) -> bool:
+        """Whether an answer can begin under a serialized grammar."""
+
+    def rules_of(self, text: str) -> tuple[str, str]:
+        """As `rules_here`."""
 
 
-_TRY: ContextVar[Try] = ContextVar("try a grammar", default=can_begin_here)
+class TriedHere:
+    def can_begin(self, grammar: str) -> bool:
+        return can_begin_here(grammar)
+
+    def rules_of(self, text: str) -> tuple[str, str]:
+        return rules_here(text)
+
+
+_TRIER: ContextVar[Trier | None] = ContextVar("who tries grammars", default=None)
+_HERE = TriedHere()
 
 
 @contextmanager
-def trying_with(how: Try) -> Iterator[None]:
-    """In this context grammars are tried by `how`, which may raise."""
-    token = _TRY.set(how)
+def trying_with(trier: Trier) -> Iterator[None]:
+    """In this context grammars are tried by it, which may raise."""
+    token = _TRIER.set(trier)
     try:
         yield
     finally:
-        _TRY.reset(token)
+        _TRIER.reset(token)
 
 
 def can_begin(grammar: str) -> bool:
-    return _TRY.get()(grammar)
+    return (_TRIER.get() or _HERE).can_begin(grammar)
+
+
+def rules_of(text: str) -> tuple[str, str]:
+    return (_TRIER.get() or _HERE).rules_of(text)

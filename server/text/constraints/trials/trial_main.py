@@ -1,12 +1,12 @@
 """The process that tries grammars: one after the other, each within its seconds of a processor.
 
-    -> length, seconds that it may take, grammar        <- whether it works, seconds it took
+    -> what it is, length, seconds that it may take, text
+    <- whether it works, seconds it took, length, text: of a caller's rules, or of what is wrong
 
 The kernel ends the process at that limit, and the allocator at `MAX_BYTES`; the other side sees the
 end of the socket. It ends with its socket. Run by `trial_processes.py`.
 """
 
-import os
 import resource
 import signal
 import socket
@@ -14,9 +14,11 @@ import sys
 import time
 from struct import Struct
 
-from thirdeye.server.text.constraints.trials.trial import can_begin_here
+from thirdeye.server.text.constraints.lark_rules import rules_here
+from thirdeye.server.text.constraints.trials.compiled import can_begin_here
 
-ASK, ANSWER = Struct(">Id"), Struct(">?d")
+ASK, ANSWER = Struct(">cId"), Struct(">?dI")
+GRAMMAR, RULES = b"g", b"r"
 MAX_BYTES = 1 << 30  # of addresses, some 200 MB of which are there before the first grammar
 
 
@@ -25,15 +27,22 @@ def serve(sock: socket.socket) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with sock, sock.makefile("rb") as asked:
         while head := asked.read(ASK.size):
-            size, seconds = ASK.unpack(head)
-            grammar = asked.read(size).decode(errors="surrogatepass")
+            kind, size, seconds = ASK.unpack(head)
+            given = asked.read(size).decode(errors="surrogatepass")
             began = time.process_time()
             signal.setitimer(signal.ITIMER_PROF, seconds)  # nobody handles it: it ends the process
-            found = can_begin_here(grammar)
+            works, told = tried(kind, given)
             signal.setitimer(signal.ITIMER_PROF, 0)
-            sock.sendall(ANSWER.pack(found, time.process_time() - began))
+            text = told.encode(errors="surrogatepass")
+            sock.sendall(ANSWER.pack(works, time.process_time() - began, len(text)) + text)
+
+
+def tried(kind: bytes, given: str) -> tuple[bool, str]:
+    if kind == GRAMMAR:
+        return can_begin_here(given), ""
+    rules, why = rules_here(given)
+    return not why, why or rules
 
 
 if __name__ == "__main__":
-    os.nice(10)  # answers that run come first
     serve(socket.socket(fileno=int(sys.argv[-1])))

@@ -12,9 +12,17 @@ import sys
 from collections import deque
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from thirdeye.server.text.constraints.constraint import ConstraintError
-from thirdeye.server.text.constraints.trials.trial_main import ANSWER, ASK
+from thirdeye.server.text.constraints.trials.trial_main import (
+    ANSWER,
+    ASK,
+    GRAMMAR,
+    RULES,
+)
+
+NICE = 10  # answers that run come first
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,12 @@ class TrialProcess:
         self.process.wait()
 
 
+class Tried(NamedTuple):
+    works: bool
+    text: str  # of a caller's rules: what they come to, or what is wrong with them
+    seconds: float  # of a processor, that it took
+
+
 class TooCostly(ConstraintError):
     def __init__(self, seconds: float) -> None:
         super().__init__(f"takes more than {seconds * 1000:.0f} ms to compile: simplify it.")
@@ -39,11 +53,10 @@ class TrialProcesses:
     def __init__(self) -> None:
         self._idle: deque[TrialProcess] = deque()  # whose methods are atomic
 
-    def ask(self, grammar: str, seconds: float) -> tuple[bool, float] | None:
-        """Whether it works, and the seconds that took; None if it took its process along. Raises
-        OSError if none can be started."""
+    def ask(self, kind: bytes, text: str, seconds: float) -> Tried | None:
+        """None if it took its process along. Raises OSError if none can be started."""
         process = self._take()
-        found = _ask(process.sock, grammar, seconds)
+        found = _ask(process.sock, kind, text, seconds)
         if found is None:
             process.kill()
         else:
@@ -75,22 +88,29 @@ def shared_processes() -> TrialProcesses:
 
 
 class Budget:
-    """What the trials of one request may take together. `try_grammar` is for `trying_with`."""
+    """What the trials of one request may take together: a `Trier`."""
 
     def __init__(self, processes: TrialProcesses, seconds: float) -> None:
         self._processes, self._seconds = processes, seconds
         self.spent = 0.0
 
-    def try_grammar(self, grammar: str) -> bool:
+    def can_begin(self, grammar: str) -> bool:
         """Raises `TooCostly`."""
+        return self._try(GRAMMAR, grammar).works
+
+    def rules_of(self, text: str) -> tuple[str, str]:
+        """Raises `TooCostly`."""
+        found = self._try(RULES, text)
+        return (found.text, "") if found.works else ("", found.text)
+
+    def _try(self, kind: bytes, text: str) -> Tried:
         left = self._seconds - self.spent
-        found = self._processes.ask(grammar, left) if left > 0 else None
+        found = self._processes.ask(kind, text, left) if left > 0 else None
         if found is None:
             self.spent = self._seconds
             raise TooCostly(self._seconds)
-        works, seconds = found
-        self.spent += seconds
-        return works
+        self.spent += found.seconds
+        return found
 
 
 def _start() -> TrialProcess:
@@ -106,17 +126,23 @@ def _start() -> TrialProcess:
                 env=dict(os.environ) | {"PYTHONSAFEPATH": "1"},  # noqa: TID251 (handed on)
                 start_new_session=True,
             )
+            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
         except BaseException:
             ours.close()
             raise
     return TrialProcess(process, ours)
 
 
-def _ask(sock: socket.socket, grammar: str, seconds: float) -> tuple[bool, float] | None:
-    text = grammar.encode(errors="surrogatepass")
+def _ask(sock: socket.socket, kind: bytes, text: str, seconds: float) -> Tried | None:
+    asked = text.encode(errors="surrogatepass")
     try:
-        sock.sendall(ASK.pack(len(text), seconds) + text)
-        answer = sock.recv(ANSWER.size, socket.MSG_WAITALL)
+        sock.sendall(ASK.pack(kind, len(asked), seconds) + asked)
+        with sock.makefile("rb") as answer:
+            head = answer.read(ANSWER.size)
+            if len(head) < ANSWER.size:
+                return None
+            works, took, size = ANSWER.unpack(head)
+            told = answer.read(size)
     except ConnectionError:
         return None
-    return ANSWER.unpack(answer) if len(answer) == ANSWER.size else None
+    return Tried(works, told.decode(errors="surrogatepass"), took) if len(told) == size else None

@@ -86,6 +86,7 @@ def all_requests(seed: int) -> list[Request]:
             repetition_penalty=chance.choice([1.0, 1.4]),
             logit_bias=chance.choice([{}, {3: 4.0, EOS: 2.0}]),
             stop_token_ids=chance.choice([[], [3, 9]]),
+            penalty_window=chance.choice([-1, 3]),
             seed=i,
             logprobs=2,
         )

@@ -148,10 +148,10 @@ static void all_of(int rows) {
     int heads = 4, kv_heads = 2, dim = 20, half = 9;
     int64_t *slots = room((size_t)rows * 8);
     for (int i = 0; i < rows; i++) slots[i] = rows - 1 - i;
-    for (int how = 0; how < 9; how++) {
-        int number_bytes = how > 5 ? 1 : how % 2 ? 2 : 4;
-        float *key_scales = how > 5 ? room((size_t)rows * kv_heads * 4) : NULL;
-        float *value_scales = how > 5 ? room((size_t)rows * kv_heads * 4) : NULL;
+    for (int how = 0; how < 10; how++) {
+        int number_bytes = how > 5 && how < 9 ? 1 : how % 2 ? 2 : 4;
+        float *key_scales = number_bytes == 1 ? room((size_t)rows * kv_heads * 4) : NULL;
+        float *value_scales = number_bytes == 1 ? room((size_t)rows * kv_heads * 4) : NULL;
         size_t query = (size_t)rows * heads * dim * 4, cache = (size_t)rows * kv_heads * dim * 4;
         float *q = room(query), *k = room(cache), *v = room(cache);
         float *gains = how < 2 || how == 6 ? NULL : numbers(dim);
@@ -159,7 +159,7 @@ static void all_of(int rows) {
             numbers((size_t)rows * 8 * dim), numbers((size_t)rows * half), numbers((size_t)rows * half),
             slots, gains, gains, how == 5 ? numbers(rows) : NULL, q, k, v, key_scales,
             value_scales, 1e-5f, 1e-6f, rows, heads, kv_heads, dim, half, number_bytes,
-            how == 4 || how == 5 || how == 8};
+            how == 4 || how == 5 || how == 8, how == 9, how > 7, 1e-4f};
         run(rope_kv, &args, 1);
         take(q, query), take(k, cache), take(v, cache);
         if (key_scales) {

@@ -92,6 +92,14 @@ def joined_calls(news: Iterable[CallNews]) -> list[WholeCall | WholeCustomCall]:
     return calls
 
 
+def joined_function(news: Iterable[FunctionNews]) -> WholeFunction | None:
+    """A message's `function_call`, the older form of one call."""
+    parts = list(news)
+    if not parts:
+        return None
+    return WholeFunction(parts[0].name or "", "".join(part.arguments for part in parts))
+
+
 def _begun(part: CallNews, call_id: str) -> WholeCall | WholeCustomCall:
     if part.custom is not UNSET:
         return WholeCustomCall(call_id, WholeCustomTool(part.custom.name or "", ""))

@@ -20,7 +20,7 @@ from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.activations import activation_function, sigmoid
 from thirdeye.model.parts.layers import RMSNorm
 from thirdeye.model.parts.rope import Rotation
-from thirdeye.model.parts.short_conv import Taps
+from thirdeye.model.parts.states.short_conv import Taps
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.causal_conv import causal_conv
 from thirdeye.model.state.delta_rule import delta_rule, softplus

@@ -4,6 +4,7 @@ import json
 
 from thirdeye.server.api.generation.request_rules import refuse
 from thirdeye.server.api.openai.schema import ChatRequest
+from thirdeye.server.api.openai.tools.old_functions import with_tools
 from thirdeye.server.api.state.grammar_cache import Grammars, refused
 from thirdeye.server.api.state.server_state import ServedModel
 from thirdeye.server.errors import InvalidRequest
@@ -15,6 +16,7 @@ from thirdeye.server.text.tools.families.form_grammar import form_grammar
 
 def tool_use(body: ChatRequest, model: ServedModel) -> ToolUse | None:
     """The tools of a chat request; None without any. Raises `InvalidRequest`."""
+    body = with_tools(body)
     choice = body.tool_choice
     if not body.tools:
         if choice is not None and choice.mode in (ChoiceMode.REQUIRED, ChoiceMode.NAMED):
