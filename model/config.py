@@ -167,6 +167,7 @@ class ModelConfig:
     logit_softcap: float | None = None  # which become softcap * tanh(logit / softcap) (Gemma 2)
     attention: tuple[AttentionSpec, ...] = ()
     experts: ExpertsSpec | None = None  # in place of the MLP, but in `dense_layers`
+    experts_beside: bool = False  # but beside the MLP, both with norms of their own (Gemma 4)
     dense_layers: tuple[int, ...] = ()  # counted from 0
     state: StateSpec | None = None  # in place of attention, in `state_layers`
     state_layers: tuple[int, ...] = ()  # counted from 0, in order
@@ -217,6 +218,8 @@ class ModelConfig:
             raise ValueError("'activation' xielu is not for 'experts'.")
         if self.dense_layers and self.experts is None:
             raise ValueError("'dense_layers' are those among layers with 'experts': give them.")
+        if self.experts_beside and (self.experts is None or self.is_parallel or self.norms_stream):
+            raise ValueError("'experts_beside' is for 'experts' behind attention: give them.")
         if bool(self.state_layers) != (self.state is not None):
             raise ValueError("'state_layers' are those with a 'state': give both, or neither.")
         if self.lone_mlps and (self.is_parallel or self.state_beside or self.norms_stream):

@@ -23,6 +23,7 @@ from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.declare.transformer import parameters, transformer_part
 from thirdeye.model.fast_path import FastPath
+from thirdeye.model.few_rows.fused_block import make_fused_block
 from thirdeye.model.layer_kinds import LayerKinds
 from thirdeye.model.linear.choose_method import choose_head
 from thirdeye.model.linear.linear import Linear, TiedLinear
@@ -46,6 +47,8 @@ from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.taped import tape_blocks
+
+LAYER_TABLE = "layer_inputs.table.weight"  # large, and of each token one row is looked up
 
 
 class Transformer(nn.Module):
@@ -99,8 +102,9 @@ class Transformer(nn.Module):
         inputs = part.layer_inputs
         self.layer_inputs = LayerInputs(inputs, where) if inputs else None
         self._informed = self._with_layer_inputs if inputs else without_layer_inputs
+        make = make_fused_block if where.is_fused else make_block
         self.blocks = nn.ModuleList(
-            make_block(block, config.index_of_its_kind(layer), backend, where)
+            make(block, config.index_of_its_kind(layer), backend, where)
             for layer, (block, backend) in enumerate(
                 zip(part.blocks, self.layer_kinds.backends, strict=True)
             )
@@ -210,6 +214,10 @@ class Transformer(nn.Module):
     def load(self, name: str, part: str | None, tensor: Tensor | StoredTensor) -> None:
         """Fill one parameter or part; see `load_tensor` for errors."""
         declared = parameters(self.config)
+        if name == LAYER_TABLE and isinstance(tensor, StoredTensor):
+            assert self.layer_inputs is not None
+            if self.layer_inputs.table.take_stored(tensor, self._widen):
+                return
         load_tensor(self, declared, self.ranks, name, part, tensor, self._widen)
         is_table = self.get_parameter(name) is self.embed_tokens.weight
         if is_table and isinstance(tensor, StoredTensor) and isinstance(self.lm_head, TiedLinear):

@@ -4,6 +4,7 @@ Only what lies in our own models folder is ever deleted: an installed distributi
 snapshot in the hub's cache to huggingface_hub.
 """
 
+import errno
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,9 @@ def files_to_remove(name: str) -> list[Path]:
 
 def remove(paths: list[Path]) -> None:
     """Delete each; of a link, the link alone. Raises OSError."""
-    assert all(path.is_relative_to(models_directory()) for path in paths)
+    for path in paths:
+        if not path.is_relative_to(models_directory()) or ".." in path.parts:
+            raise OSError(errno.EPERM, f"not in {models_directory()}", str(path))
     for path in paths:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

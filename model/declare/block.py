@@ -8,6 +8,7 @@ from thirdeye.model.declare.head_layout import HeadLayout
 from thirdeye.model.declare.mlp import (
     ExpertsPart,
     GatedMLPPart,
+    MixedMLPPart,
     MLPPart,
     experts_part,
     gated_mlp_part,
@@ -109,8 +110,9 @@ class BlockPart(Part):
     attention: AttentionPart | StatePart | None
     state: StatePart | None  # beside attention: what both make of one norm is added up
     attention_post_norm: NormPart | None
-    mlp_norm: NormPart | None  # None although there is the other: they share that
-    mlp: MLPPart | GatedMLPPart | ExpertsPart | None
+    # None although there is the other: they share that, or experts beside the MLP norm themselves.
+    mlp_norm: NormPart | None
+    mlp: MLPPart | GatedMLPPart | ExpertsPart | MixedMLPPart | None
     mlp_post_norm: NormPart | None
     layer_input: LayerInputPart | None
     layer_scale: LayerScalePart | None
@@ -126,13 +128,15 @@ def block_part(config: ModelConfig, layer: int) -> BlockPart:
         norm if config.post_norm else None,
     )
     has_mlp, is_lone = layer in config.mlp_layers, bool(config.lone_mlps)
+    mlp = mlp_part(config, layer) if has_mlp else None
+    reads_stream = config.shares_norm or is_lone or isinstance(mlp, MixedMLPPart)
     return BlockPart(
         attention_norm=before,
         attention=None if has_mlp and is_lone else mixer_part(config, layer),
         state=state_part(config, state) if state and config.state_beside else None,
         attention_post_norm=after,
-        mlp_norm=None if config.shares_norm or is_lone else before,
-        mlp=mlp_part(config, layer) if has_mlp else None,
+        mlp_norm=None if reads_stream else before,
+        mlp=mlp,
         mlp_post_norm=after,
         layer_input=layer_input_part(config, layer) if config.layer_input_size else None,
         layer_scale=LayerScalePart() if config.layer_scale else None,
@@ -207,8 +211,15 @@ def attention_part(config: ModelConfig, layer: int) -> AttentionPart:
     )
 
 
-def mlp_part(config: ModelConfig, layer: int = 0) -> MLPPart | GatedMLPPart | ExpertsPart:
-    if (spec := config.experts_of(layer)) is not None:
+def mlp_part(
+    config: ModelConfig, layer: int = 0
+) -> MLPPart | GatedMLPPart | ExpertsPart | MixedMLPPart:
+    spec = config.experts_of(layer)
+    if spec is not None and not config.experts_beside:
         return experts_part(config, spec)
-    part = gated_mlp_part if config.gated_mlp else plain_mlp_part
-    return part(config, config.mlp_size_of(layer), config.mlp_bias)
+    make = gated_mlp_part if config.gated_mlp else plain_mlp_part
+    mlp = make(config, config.mlp_size_of(layer), config.mlp_bias)
+    if spec is None:
+        return mlp
+    norm = norm_part(config)
+    return MixedMLPPart(norm, mlp, norm, norm, norm, experts_part(config, spec), norm)

@@ -6,7 +6,7 @@ from typing import Any
 
 from thirdeye.model.config import Activation, ModelConfig
 from thirdeye.model.declare.parameter import Dealt, Fill, Parameter, Role, Rows
-from thirdeye.model.declare.parts import LinearPart, Part
+from thirdeye.model.declare.parts import LinearPart, NormPart, Part
 from thirdeye.model.experts_spec import ExpertsSpec
 
 
@@ -40,10 +40,12 @@ class RouterPart(Part):
     linear: LinearPart
 
     def own(self) -> Mapping[str, Parameter]:
-        if not self.spec.choice_bias:
-            return {}
-        rows = (Rows(self.spec.num_experts, Role.ROUTER),)
-        return {"choice_bias": Parameter(rows, fill=Fill.ZEROS)}
+        rows, found = (Rows(self.spec.num_experts, Role.ROUTER),), {}
+        if self.spec.choice_bias:
+            found["choice_bias"] = Parameter(rows, fill=Fill.ZEROS)
+        if self.spec.expert_scales:
+            found["expert_scales"] = Parameter(rows, fill=Fill.ONES)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,20 @@ class ExpertsPart(Part):
     experts: tuple[GatedMLPPart, ...] | tuple[MLPPart, ...]
     shared: GatedMLPPart | MLPPart | None
     shared_gate: LinearPart | None
+
+
+@dataclass(frozen=True, slots=True)
+class MixedMLPPart(Part):
+    """An MLP and experts side by side: each reads the stream by a norm of its own, the router by
+    another, and what each says is normed before both are added."""
+
+    norm: NormPart
+    mlp: MLPPart | GatedMLPPart
+    post_norm: NormPart
+    router_norm: NormPart
+    experts_norm: NormPart
+    experts: ExpertsPart
+    experts_post_norm: NormPart
 
 
 def gated_mlp_part(

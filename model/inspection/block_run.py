@@ -19,6 +19,7 @@ from thirdeye.model.inspection.heads import head_pattern, kv_head_of
 from thirdeye.model.parts.blocks import BesideBlock, Block, LoneMixerBlock, LoneMLPBlock
 from thirdeye.model.parts.experts import Experts, Routing
 from thirdeye.model.parts.layers import MLP, GatedMLP
+from thirdeye.model.parts.mixed_mlp import MixedMLP
 from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.transformer import Transformer
@@ -104,7 +105,8 @@ class BlockRun:
         layer_inputs: Tensor | None = None,
     ) -> None:
         """`kv_cache` has the keys and values of the positions before, and of the layers before that
-        are read again; `layer_inputs` are those of the whole text, where a model has any."""
+        are read again; `layer_inputs` [num_layers, rows, size] are what layers are told of these
+        rows besides, where a model tells any."""
         block = model.blocks[layer]
         assert isinstance(block, Block)
         self._block, self._layer, self._rank = block, layer, model.ranks.rank
@@ -112,8 +114,7 @@ class BlockRun:
         self._device = next(iter(model.parameters())).device
         self._batch = rows.batch(self._device)
         if layer_inputs is not None:
-            own = layer_inputs[:, rows.start : rows.stop]
-            self._batch = replace(self._batch, layer_inputs=own.contiguous())
+            self._batch = replace(self._batch, layer_inputs=layer_inputs.contiguous())
         self._rotate, self._plan = model.layer_kinds.of(layer, self._batch, kv_cache)
 
     def __call__(self, x: Tensor) -> BlockPiece:
@@ -165,6 +166,9 @@ class BlockRun:
         piece, mlp = self._piece, self._block.mlp
         if isinstance(mlp, Experts):
             piece.routing = mlp.router(normed)
+            thought = mlp.answer(normed, piece.routing)
+        elif isinstance(mlp, MixedMLP):
+            piece.routing = mlp.route(normed)
             thought = mlp.answer(normed, piece.routing)
         else:
             assert isinstance(mlp, MLP | GatedMLP)

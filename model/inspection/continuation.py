@@ -38,9 +38,10 @@ def continued(
     for position in range(len(input_ids), num_tokens - 1):
         token = torch.tensor(found[-1:], device=input_ids.device)
         x = start_of_stream(model, token, edits, position)
+        told = model.layer_inputs_of(token, x)
         rows = TextRows(position, position + 1, num_tokens)
         for layer in range(len(model.blocks)):
-            x = BlockRun(model, layer, rows, cache, TextEdits((edits,)))(x).resid_post
+            x = BlockRun(model, layer, rows, cache, TextEdits((edits,)), told)(x).resid_post
             yield
         found.append(int(model.unembed(x)[0].argmax()))
         yield

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from thirdeye.model.inspection.probe import LayerTrace
 from thirdeye.model.parts.blocks import ParallelBlock, PostNormBlock, SharedNormBlock
 from thirdeye.model.parts.layers import LayerNorm, RMSNorm, Scaled
+from thirdeye.model.parts.mixed_mlp import MixedMLP
 
 STATS = ("mean", "rms", "std", "scale")
 
@@ -29,7 +30,8 @@ def norm_stats(trace: LayerTrace) -> Tensor:
         behind = block.attention_norm(trace.resid_mid) + trace.mlp_out
         both = [(block.attention_norm, trace.resid_mid), (block.mlp_norm, behind)]
     else:
-        both = [(block.attention_norm, before), (block.mlp_norm, trace.resid_mid)]
+        mlp_norm = block.mlp.norm if isinstance(block.mlp, MixedMLP) else block.mlp_norm
+        both = [(block.attention_norm, before), (mlp_norm, trace.resid_mid)]
     return torch.stack([stats_of(norm, x) for norm, x in both])
 
 

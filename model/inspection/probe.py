@@ -102,7 +102,8 @@ def trace_layers(
         for rows in whole.pieces(max_rows):
             if rows.start:
                 yield None
-            run = BlockRun(model, layer, rows, cache, by_text, layer_inputs)
+            own = None if layer_inputs is None else layer_inputs[:, rows.start : rows.stop]
+            run = BlockRun(model, layer, rows, cache, by_text, own)
             pieces.append(run(x[rows.start : rows.stop]))
         trace = _joined(model, layer, pieces, *run.kept())
         yield trace

@@ -6,7 +6,6 @@ HEADS_ALONE = (  # what takes a layer's attention for the sum of its heads
     *("q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms"),
     *("attribution", "head_scores"),
 )
-EDITS = ("interventions", "sweep", "continue")
 
 
 def refusals(config: ModelConfig) -> dict[str, str]:
@@ -23,10 +22,10 @@ def refusals(config: ModelConfig) -> dict[str, str]:
         found |= dict.fromkeys(HEADS_ALONE, why)
     if len(set(config.kv_shapes)) > 1:
         why = "this model's layers differ in the number or the size of their heads"
-        found |= dict.fromkeys(HEADS_ALONE + EDITS, why)
+        found |= dict.fromkeys((*HEADS_ALONE, "kv_head"), why)
     if config.layer_input_size or config.keeping_layers != config.attending_layers:
         why = "some of this model's layers read another's keys, or are told more than the stream"
-        found |= dict.fromkeys(HEADS_ALONE + EDITS, why)
+        found |= dict.fromkeys((*HEADS_ALONE, "kv_head"), why)
     if config.layer_scale:
         found["attribution"] = "this model scales its stream behind each layer, so that is no sum"
     if config.lone_mlps:
@@ -48,3 +47,11 @@ def absent_points(config: ModelConfig) -> dict[str, frozenset[int]]:
         **dict.fromkeys(("neuron", "mlp_out"), thoughtless),
     }
     return {at: without for at, without in absent.items() if without}
+
+
+def head_sizes(config: ModelConfig) -> tuple[int, ...]:
+    """By layer, 0 where it has no heads; none, if all are alike."""
+    attending = config.attending_layers
+    layers = range(config.num_hidden_layers)
+    found = tuple(config.head_dim_of(n) if n in attending else 0 for n in layers)
+    return found if len({*found} - {0}) > 1 else ()

@@ -1,6 +1,7 @@
 """Many edits of one text, each by itself: a sweep.
 
-A variant begins at the first layer it edits, with the unedited text's stream there. Variants that
+A variant begins at the first layer it edits, with the unedited text's stream there; or further in
+front, at the first whose keys a later one reads. Variants that
 are small are computed beside each other, up to the rows of a piece; attention is each one's own, so
 on a CPU a variant's bits are those that it has alone.
 """
@@ -32,6 +33,15 @@ def first_layer(edits: Edits) -> int:
     return min(-1 if edit.at == "embed" else edit.layer for edit in edits)
 
 
+def first_read(model: Transformer, layer: int) -> int:
+    """Where to begin for `layer`: it, or the first in front of it whose keys it or a later one
+    reads."""
+    config = model.config
+    later = range(max(layer, 0), config.num_hidden_layers)
+    sources = [config.attention_of(n).source for n in later if n in config.attending_layers]
+    return min([layer, *(source for source in sources if source is not None)])
+
+
 def run_variants(
     model: Transformer,
     base: BaseRun,
@@ -47,20 +57,30 @@ def run_variants(
     for start in range(0, len(order), at_once):
         numbers = order[start : start + at_once]
         group = [variants[number] for number in numbers]
-        first = first_layer(group[0])
+        first = first_read(model, first_layer(group[0]))
         x = torch.cat([_beginning(model, base, edits, first) for edits in group])
+        told = _told(model, base, group)
         edits = TextEdits(group)
         whole = TextRows(0, num_tokens, num_tokens, len(group))
         cache = OneLayerCache(model, whole, kv_dtype, x)
         for layer in range(max(first, 0), len(model.blocks)):
             parts = []
             for rows in [whole] if len(group) > 1 else whole.pieces(max_rows):
-                run = BlockRun(model, layer, rows, cache, edits)
-                own = x if rows == whole else x[rows.start : rows.stop]
-                parts.append(run(own).resid_post)
+                own = slice(None) if rows == whole else slice(rows.start, rows.stop)
+                inputs = None if told is None else told[:, own]
+                run = BlockRun(model, layer, rows, cache, edits, inputs)
+                parts.append(run(x[own]).resid_post)
                 yield None
             x = torch.cat(parts)
         yield numbers, x.view(len(group), num_tokens, -1)
+
+
+def _told(model: Transformer, base: BaseRun, group: Sequence[Edits]) -> Tensor | None:
+    """What layers are told of the tokens of each variant, [num_layers, variants * n, size]."""
+    if model.layer_inputs is None:
+        return None
+    streams = [start_of_stream(model, base.input_ids, edits) for edits in group]
+    return torch.cat([model.layer_inputs(base.input_ids, x) for x in streams], dim=1)
 
 
 def _beginning(model: Transformer, base: BaseRun, edits: Edits, layer: int) -> Tensor:

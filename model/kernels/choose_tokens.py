@@ -22,6 +22,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
 from thirdeye.model.kernels.philox import FLOAT_BITS, KEY_STEP, MULTIPLIER, NUM_ROUNDS, noise
 
 PIECE = 4096  # logits of one program
@@ -89,7 +90,8 @@ def find_limit(
 
 
 @triton.jit
-def maxima_kernel(maxima, places, logits, size, PIECE: tl.constexpr):
+def maxima_kernel(maxima, places, logits, size, PIECE: tl.constexpr, DEPENDENT: tl.constexpr):
+    begin(DEPENDENT)
     row, piece = tl.program_id(0).to(tl.int64), tl.program_id(1)
     columns = piece * PIECE + tl.arange(0, PIECE)
     x = tl.load(logits + row * size + columns, columns < size, -float("inf"))
@@ -104,8 +106,9 @@ def maxima_kernel(maxima, places, logits, size, PIECE: tl.constexpr):
 @triton.jit(do_not_specialize=BY_BATCH)
 def limits_kernel(
     limits, logits, maxima, table, slots, size, num_pieces, stride_table,
-    STEP: tl.constexpr, PIECES: tl.constexpr,
+    STEP: tl.constexpr, PIECES: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    begin(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     words = table + tl.load(slots + row).to(tl.int64) * stride_table
     temperature = as_float(words + TEMPERATURE)
@@ -129,8 +132,9 @@ def limits_kernel(
 @triton.jit(do_not_specialize=BY_BATCH)
 def masses_kernel(
     masses, logits, maxima, limits, table, slots, size, stride_table,
-    PIECE: tl.constexpr, PIECES: tl.constexpr,
+    PIECE: tl.constexpr, PIECES: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    begin(DEPENDENT)
     row, piece = tl.program_id(0).to(tl.int64), tl.program_id(1)
     num_pieces = tl.num_programs(1)
     words = table + tl.load(slots + row).to(tl.int64) * stride_table
@@ -150,10 +154,11 @@ def pick_kernel(
     stride_table,
     ADVANCE: tl.constexpr, PIECE: tl.constexpr, PIECES: tl.constexpr,
     NUM_ROUNDS: tl.constexpr, MULTIPLIER: tl.constexpr, KEY_STEP: tl.constexpr,
-    FLOAT_BITS: tl.constexpr,
+    FLOAT_BITS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """With `ADVANCE` a slot stands at the token before the one that is chosen, and goes on; the
     scrap slot stays where it is."""
+    begin(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     slot = tl.load(slots + row).to(tl.int64)
     words = table + slot * stride_table
@@ -211,12 +216,12 @@ def choose_tokens(logits: Tensor, table: Tensor, slots: Tensor, *, advance: bool
     masses = torch.empty_like(maxima)
     places = torch.empty(num_rows, num_pieces, dtype=torch.int32, device=device)
     limits = torch.empty(num_rows, dtype=torch.float32, device=device)
-    many, stride, scrap = (
-        {"PIECES": triton.next_power_of_2(num_pieces)},
-        table.stride(0),
-        len(table) - 1,
+    early = launch_options(device)
+    many = {"PIECES": triton.next_power_of_2(num_pieces), **early}
+    stride, scrap = table.stride(0), len(table) - 1
+    maxima_kernel[num_rows, num_pieces](
+        maxima, places, logits, size, PIECE=PIECE, num_warps=8, **early
     )
-    maxima_kernel[num_rows, num_pieces](maxima, places, logits, size, PIECE=PIECE, num_warps=8)
     limits_kernel[(num_rows,)](
         limits, logits, maxima, table, slots, size, num_pieces, stride, STEP=STEP, num_warps=16,
         **many,

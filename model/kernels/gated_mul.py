@@ -10,6 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from thirdeye.model.config import Activation
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
 
 BLOCK = 1024
 KINDS = frozenset(Activation) - {Activation.XIELU}  # which has parameters of its own
@@ -37,20 +38,29 @@ def activate(x, KIND: tl.constexpr):
 
 
 @triton.jit
-def gated_mul_kernel(output, gate_up, size, KIND: tl.constexpr, BLOCK: tl.constexpr):
+def gated(gate, up, KIND: tl.constexpr, dtype: tl.constexpr):
+    """gate and up float32 -> what comes of them, not yet rounded to `dtype`."""
+    if KIND == "clamped_swiglu":
+        gate = tl.where(gate > SWIGLU_LIMIT, SWIGLU_LIMIT, gate)
+        up = tl.where(up > SWIGLU_LIMIT, SWIGLU_LIMIT, up)
+        up = tl.where(up < SWIGLU_LEAST, SWIGLU_LEAST, up)
+        return gate / (1.0 + tl.exp(-gate * SWIGLU_ALPHA)) * (up + 1.0)
+    else:
+        return activate(gate, KIND).to(dtype).to(tl.float32) * up
+
+
+@triton.jit
+def gated_mul_kernel(
+    output, gate_up, size, KIND: tl.constexpr, BLOCK: tl.constexpr, DEPENDENT: tl.constexpr
+):
+    begin(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = columns < size
     dtype = output.dtype.element_ty
     gate = tl.load(gate_up + row * 2 * size + columns, inside, 0.0).to(tl.float32)
     up = tl.load(gate_up + row * 2 * size + size + columns, inside, 0.0).to(tl.float32)
-    if KIND == "clamped_swiglu":
-        gate = tl.where(gate > SWIGLU_LIMIT, SWIGLU_LIMIT, gate)
-        up = tl.where(up > SWIGLU_LIMIT, SWIGLU_LIMIT, up)
-        up = tl.where(up < SWIGLU_LEAST, SWIGLU_LEAST, up)
-        product = gate / (1.0 + tl.exp(-gate * SWIGLU_ALPHA)) * (up + 1.0)
-    else:
-        product = activate(gate, KIND).to(dtype).to(tl.float32) * up
+    product = gated(gate, up, KIND, dtype)
     tl.store(output + row * size + columns, product.to(dtype), inside)
 
 
@@ -63,6 +73,7 @@ def gated_mul(gate_up: Tensor, activation: Activation) -> Tensor:
     if rows:
         grid = (rows, triton.cdiv(width // 2, BLOCK))
         gated_mul_kernel[grid](
-            output, gate_up, width // 2, KIND=activation.value, BLOCK=BLOCK, num_warps=4
-        )
+            output, gate_up, width // 2, KIND=activation.value, BLOCK=BLOCK, num_warps=4,
+            **launch_options(output.device),
+        )  # fmt: skip
     return output

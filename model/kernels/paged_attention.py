@@ -17,6 +17,8 @@ captured graph can be replayed as sequences grow.
 import triton
 import triton.language as tl
 
+from thirdeye.model.kernels.dependent_launch import begin
+
 # Integers that change from step to step: one machine code for all, compiled before anybody waits.
 BY_BATCH = ("first_sequence", "stop_sequence", "stride_table", "max_splits")
 LOG2_E = tl.constexpr(1.4426950408889634)  # the hardware computes powers of 2
@@ -136,9 +138,10 @@ def paged_attention_kernel(
     BLOCK_Q: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
     KEYS_PER_SPLIT: tl.constexpr, HAS_LANES: tl.constexpr, IS_DECODE: tl.constexpr,
     WINDOW: tl.constexpr, HAS_SOFTCAP: tl.constexpr, HAS_SINKS: tl.constexpr,
-    HAS_SLOPES: tl.constexpr, HAS_SCALES: tl.constexpr,
+    HAS_SLOPES: tl.constexpr, HAS_SCALES: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """Grid (tiles, kv heads, lanes). `IS_DECODE`: each sequence has one query, and is one tile."""
+    begin(DEPENDENT)
     tile, kv_head, lane = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     if IS_DECODE:
         sequence, tile_in_sequence, first_query, num_queries = tile, 0, tile, 1
@@ -213,8 +216,10 @@ def merge_splits_kernel(
     stride_output_token, stride_output_head, max_splits,
     NUM_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_D: tl.constexpr,
     KEYS_PER_SPLIT: tl.constexpr, WINDOW: tl.constexpr, HAS_SINKS: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """Grid (sequences, heads), one query each: its splits, merged from the first to the last."""
+    begin(DEPENDENT)
     sequence, head = tl.program_id(0), tl.program_id(1)
     seq_len = tl.load(seq_lens + sequence)
     if seq_len == 0:

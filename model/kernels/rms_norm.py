@@ -11,11 +11,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
+
 
 @triton.jit
 def rms_norm_kernel(
-    normed, stream, x, delta, weight, size, eps, HAS_DELTA: tl.constexpr, BLOCK: tl.constexpr
-):
+    normed, stream, x, delta, weight, size, eps,
+    HAS_DELTA: tl.constexpr, BLOCK: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
+    begin(DEPENDENT)
     row = tl.program_id(0).to(tl.int64) * size
     columns = tl.arange(0, BLOCK)
     inside = columns < size
@@ -50,6 +54,6 @@ def _launch(x: Tensor, delta: Tensor | None, weight: Tensor, eps: float) -> tupl
         rms_norm_kernel[(rows,)](
             normed, stream, x, x if delta is None else delta, weight, size, eps,
             HAS_DELTA=delta is not None, BLOCK=triton.next_power_of_2(size),
-            num_warps=4 if size <= 2048 else 8,
+            num_warps=4 if size <= 2048 else 8, **launch_options(x.device),
         )  # fmt: skip
     return stream, normed

@@ -16,7 +16,8 @@ import triton.language as tl
 from torch import Tensor
 
 from thirdeye.model.declare.head_layout import HeadLayout
-from thirdeye.model.parts.self_attention import QKNorm
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
+from thirdeye.model.parts.head_norms import QKNorm
 from thirdeye.model.state.kv_fp8 import ScaledCache, parts
 
 LARGEST = tl.constexpr(448.0)  # these three as in `model/state/kv_fp8.py`
@@ -52,7 +53,9 @@ def rope_kv_kernel(
     HALF: tl.constexpr, HAS_NORM: tl.constexpr, NORM_IS_LAST: tl.constexpr,
     BLOCK_D: tl.constexpr, HAS_SCALES: tl.constexpr, SCALES_QUERY: tl.constexpr,
     HAS_VALUES: tl.constexpr, NORMS_VALUES: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
+    begin(DEPENDENT)
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1)
     channels = tl.arange(0, BLOCK_D)
@@ -152,5 +155,6 @@ def rope_and_write(
             NORM_IS_LAST=norms is not None and norms.is_last, SCALES_QUERY=query_scale is not None,
             BLOCK_D=triton.next_power_of_2(head_dim), HAS_SCALES=key_exponents is not None,
             HAS_VALUES=layout.has_values, NORMS_VALUES=layout.value_eps is not None, num_warps=1,
+            **launch_options(qkv.device),
         )  # fmt: skip
     return query

@@ -12,8 +12,12 @@ from thirdeye.model.linear.native_float32 import NativeFloat32
 from thirdeye.model.linear.native_int8 import NativeInt8
 from thirdeye.model.linear.native_stored import NativeBlocks, NativeStored
 from thirdeye.model.linear.row_invariant import RowInvariant
-from thirdeye.model.linear.unquantized import Unquantized
-from thirdeye.model.linear.weight_only import WeightOnlyInt4, WeightOnlyInt8
+from thirdeye.model.linear.unquantized import DenseOnGPU, Unquantized
+from thirdeye.model.linear.weight_only import (
+    WeightOnlyInt4,
+    WeightOnlyInt8,
+    num_multiprocessors,
+)
 from thirdeye.model.placement import Placement
 
 BLOCKS = {"q4_0": "Q4_0", "q4_k": "Q4_K", "q8_0": "Q8_0"}  # made of any weights, on a CPU
@@ -86,9 +90,9 @@ def choose_linear(where: Placement) -> LinearMethod:
         return WeightOnlyInt4(where)
     if where.quantize == "fp8":
         return Fp8(where)
-    if where.is_deterministic and where.device.type == "cuda":
-        properties = torch.cuda.get_device_properties(where.device)
-        return FixedTile(properties.multi_processor_count)
+    if where.is_fused:
+        method = FixedTile if where.is_deterministic else DenseOnGPU
+        return method(num_multiprocessors(where.device))
     if where.native:  # which is for fp32 on a CPU alone
         return NativeFloat32(where.native)
     return RowInvariant(where.dtype) if RowInvariant.is_available(where) else Unquantized()

@@ -46,6 +46,10 @@ class Fp8(RoundedLinear):
             layer.weight = nn.Parameter(filled, requires_grad=False) if is_own else filled
         layer.kept = Fp8Weight(kept, kept.out_features - missing)
 
+    def rounded(self, layer: LinearLayer) -> RoundedWeight:
+        weight: Fp8Weight = layer.kept
+        return weight.rows
+
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
         weight: Fp8Weight = layer.kept
         if len(x) <= self._few_rows:

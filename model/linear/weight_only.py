@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from thirdeye.model.few_rows.around import ALONE, FEW_ROWS, Around, FewRowsMethod
 from thirdeye.model.linear.method import FromDense, LinearLayer, replace_weight
 from thirdeye.model.linear.rounded import GROUPS, RoundedWeight, round_to_int4, round_to_int8
 from thirdeye.model.placement import Placement
@@ -21,7 +22,7 @@ from thirdeye.model.placement import Placement
 DENSE_ROWS = 256
 
 
-class RoundedLinear(FromDense):
+class RoundedLinear(FromDense, FewRowsMethod):
     """y = x W^T + b for weights that `round_weight` made of a checkpoint's."""
 
     def __init__(self, where: Placement, round_weight: Callable[[Tensor], RoundedWeight]) -> None:
@@ -38,9 +39,22 @@ class RoundedLinear(FromDense):
             return self._multiply(x, layer.kept, layer.bias)
         return F.linear(x, self._kernels.dequantize(layer.kept, x.dtype), layer.bias)
 
+    def multiply_few(
+        self, layer: LinearLayer, x: Tensor, around: Around = ALONE
+    ) -> tuple[Tensor, Tensor]:
+        assert self._kernels is not None, "it takes a GPU"
+        return self._kernels.multiply_few(x, self.rounded(layer), layer.bias, around)
+
+    def rounded(self, layer: LinearLayer) -> RoundedWeight:
+        """The layer's weights, as they are kept."""
+        kept: RoundedWeight = layer.kept
+        return kept
+
     def _multiply(self, x: Tensor, weight: RoundedWeight, bias: Tensor | None) -> Tensor:
         if self._kernels is None:
             return plain_product(x, weight, bias)
+        if len(x) <= FEW_ROWS:
+            return self._kernels.multiply_few(x, weight, bias)[0]
         return self._kernels.multiply(x, weight, bias)
 
 
@@ -80,16 +94,19 @@ class Kernels:
     """The kernels for rounded weights, imported only where they can run."""
 
     def __init__(self, device: torch.device) -> None:
-        from thirdeye.model.kernels import (  # noqa: PLC0415
+        from thirdeye.model.kernels.products import (  # noqa: PLC0415
             dequantize,
+            few_rows_matmul,
             quantize_rows,
             quantized_matmul,
         )
 
         modules: tuple[ModuleType | Any, ...] = (quantized_matmul, dequantize, quantize_rows)
         matmul, dense, rows = modules
+        few: Any = few_rows_matmul
         self._matmul = matmul.quantized_matmul
         self._num_multiprocessors = num_multiprocessors(device)
+        self.multiply_few: Any = few.FewRowsMatmul(self._num_multiprocessors)
         self.dequantize: Callable[[RoundedWeight, torch.dtype], Tensor] = dense.dequantize
         self.quantize_rows: Callable[[Tensor], tuple[Tensor, Tensor]] = rows.quantize_rows
 

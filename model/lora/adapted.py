@@ -41,6 +41,20 @@ class NativeAddends(LoraKernel):
         super().add(y, x, step.slots)
 
 
+class FusedAddends:
+    """In triton, imported here: a machine without it has everything but this."""
+
+    def __init__(self, in_features: int, out_features: int, num_slots: int) -> None:
+        from thirdeye.model.kernels.products.lora_matmul import TritonLora  # noqa: PLC0415
+
+        self._kernel = TritonLora(in_features, out_features, num_slots)
+        self.put, self.remove = self._kernel.put, self._kernel.remove
+
+    def add(self, y: Tensor, x: Tensor, step: StepSlots) -> None:
+        assert step.slots is not None
+        self._kernel.add(y, x, step.slots)
+
+
 class GroupedAddends:
     """By two linear layers for each piece, over the rows of each adapter's tokens together. They
     are multiplied as the base's layers without quantization are: row by row on a CPU."""
@@ -85,6 +99,7 @@ class Adapted:
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
         y = self.base.apply(layer, x)
         if self._step.slots is not None:
+            self._step.fit(x)
             self.addends.add(y, x, self._step)
         return y
 
@@ -92,4 +107,6 @@ class Adapted:
 def make_addends(where: Placement, in_features: int, out_features: int, num_slots: int) -> Addends:
     if where.native:
         return NativeAddends(where.native, in_features, out_features, num_slots)
+    if where.is_fused:
+        return FusedAddends(in_features, out_features, num_slots)
     return GroupedAddends(where)

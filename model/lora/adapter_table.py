@@ -1,11 +1,15 @@
 """The adapters of a model: which are loaded, in which slots, and how much memory they take.
 
+With several ranks each has a share of every factor, dealt out as the layer's weights are.
+
 An adapter is known by a number of its caller's; a slot is where its factors lie, and what a step
 says of a token. Slots are few, and used again; numbers should not be.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,12 +28,6 @@ class AdapterTable:
     """`num_slots` adapters of a model of this config at most."""
 
     def __init__(self, config: ModelConfig, num_slots: int, where: Placement) -> None:
-        """Raises ValueError where there is more than one rank."""
-        if where.ranks.size > 1:
-            raise ValueError(
-                "'--lora' and '--lora-dir' do not go with '--tensor-parallel' "
-                f"{where.ranks.size}: adapters are not dealt out to ranks. Leave one of them out."
-            )
         self._where, self._num_slots = where, num_slots
         self._declared = adaptable(config)
         self._step = StepSlots()
@@ -42,9 +40,9 @@ class AdapterTable:
         for name, part in self._declared.items():
             layer = model.get_submodule(name)
             assert isinstance(layer, Linear), name
-            addends = make_addends(
-                self._where, part.in_features, part.out_features, self._num_slots
-            )
+            ranks = self._where.ranks
+            height, width = part.own()["weight"].own_shape(ranks.rank, ranks.size)
+            addends = make_addends(self._where, width, height, self._num_slots)
             layer.method = self._layers[name] = Adapted(layer.method, addends, self._step)
 
     def around(self, blocks: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -55,6 +53,11 @@ class AdapterTable:
                 return blocks(x, batch, *rest)
 
         return walk
+
+    def on_all_rows(self, adapter: int) -> AbstractContextManager[None]:
+        """While this is entered all rows of layers have this adapter: outside of the model's own
+        steps. Raises KeyError if it is not loaded."""
+        return self._step.of_each(self._slots[adapter])
 
     @property
     def num_slots(self) -> int:
@@ -95,9 +98,15 @@ class AdapterTable:
             layer.addends.remove(slot)
 
     def _piece(self, name: str, factors: LoraFactors) -> Piece:
-        weight = self._declared[name].own()["weight"]
-        to = {"dtype": self._where.dtype, "device": self._where.device}
-        return weight.own_rows(factors.part, 0, 1), factors.a.to(**to), factors.b.to(**to)
+        """This rank's share: of A the columns that it has inputs for, of B the rows of its outputs.
+        Where inputs are dealt out, what all ranks add is summed up with the layer's product."""
+        weight, ranks = self._declared[name].own()["weight"], self._where.ranks
+        share = weight.share(factors.part, ranks.rank, ranks.size)
+        a = factors.a if share.columns is None else factors.a[:, share.columns]
+        b = torch.cat([factors.b[rows] for rows in share.rows])
+        to = partial(torch.Tensor.to, device=self._where.device, dtype=self._where.dtype)
+        own_rows = weight.own_rows(factors.part, ranks.rank, ranks.size)
+        return own_rows, to(a.contiguous()), to(b)
 
 
 def num_bytes_of(factors: Sequence[LoraFactors], dtype: torch.dtype) -> int:

@@ -10,24 +10,24 @@ again.
 It knows neither torch nor the environment: the folder and the compilers to try are arguments.
 """
 
-import fcntl
 import hashlib
 import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from thirdeye.model.native.levels import CPU_INFO, LEVELS, Level, level_named
 from thirdeye.model.native.seal import is_sealed, seal_in_place
+from thirdeye.model.work_folder import is_ours, sweep, work_folder
 
 SOURCES = Path(__file__).parent / "csrc"
 COMPILERS = ("cc", "gcc", "clang")
+PREFIX = "build-"  # of a compilation's folder
 COMPILE_SECONDS = 600.0  # ten on a free core; a busy machine may take its time
 
 FLAGS = (
@@ -62,6 +62,7 @@ class Build:
     def run(self, *, in_background: bool = False) -> None:
         """Compile, unless it is there; at a low priority where nobody waits for it. Raises
         `Unavailable` with what the compiler had to say."""
+        sweep(self.library.parent, PREFIX)
         if self.is_done:
             return
         try:
@@ -73,9 +74,11 @@ class Build:
             raise Unavailable(f"compiling failed: {error}") from error
 
     def _make(self, prefix: Sequence[str]) -> None:
-        with tempfile.TemporaryDirectory(dir=self.library.parent, prefix="build-") as directory:
-            made = Path(directory) / "library.so"
+        with work_folder(self.library.parent, PREFIX) as folder:
+            made = folder / "library.so"
             self._compile(made, prefix)
+            if self.library.is_dir() and not self.library.is_symlink():  # whoever put it there
+                self.library.rename(folder / "other")
             seal_in_place(made, self.library)
 
     def _compile(self, made: Path, prefix: Sequence[str]) -> None:
@@ -175,23 +178,25 @@ def one_at_a_time(library: Path) -> Iterator[None]:
     and is not waited for. Nor is anybody on a file system without locks."""
     path = library.with_suffix(".lock")
     until = time.monotonic() + COMPILE_SECONDS
-    with path.open("w") as file:
-        while not _is_ours(file.fileno()) and time.monotonic() < until:
-            time.sleep(0.05)
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)  # the library was there before: no next one compiles it
-
-
-def _is_ours(file: int) -> bool:
+    file = _open_lock(path)
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # no locks here: the library's name appears in one step, whoever is last
-        return True
-    return True
+        while file is not None and not is_ours(file) and time.monotonic() < until:
+            time.sleep(0.05)
+        yield
+    finally:
+        with suppress(OSError):  # it is a folder
+            path.unlink()  # the library was there before: no next one compiles it
+        if file is not None:
+            os.close(file)
+
+
+def _open_lock(path: Path) -> int | None:
+    """None where there cannot be one: then nobody is waited for. Through a link it would be a file
+    of somebody else's."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    except OSError:
+        return None
 
 
 def gently() -> list[str]:

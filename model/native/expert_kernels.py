@@ -44,6 +44,7 @@ class RouteArgs(ctypes.Structure):
         ("best_of_group", ctypes.c_int),
         ("is_sigmoid", ctypes.c_int),
         ("is_renormalized", ctypes.c_int),
+        ("expert_scales", ctypes.c_void_p),
     )
 
 
@@ -112,7 +113,9 @@ class RouteKernel:
         self._run, self._operation = library.run, library.operation("route")
         self._spec = spec
 
-    def __call__(self, logits: Tensor, choice_bias: Tensor | None) -> GroupedRows:
+    def __call__(
+        self, logits: Tensor, choice_bias: Tensor | None, expert_scales: Tensor | None = None
+    ) -> GroupedRows:
         """logits [T, num_experts] float32, which are overwritten."""
         spec, num_tokens = self._spec, len(logits)
         shape = (num_tokens, spec.num_chosen)
@@ -141,6 +144,8 @@ class RouteKernel:
             is_sigmoid=spec.scoring is Scoring.SIGMOID,
             is_renormalized=spec.is_renormalized,
         )
+        if expert_scales is not None:
+            args.expert_scales = address(expert_scales, torch.float32, spec.num_experts)
         self._run(self._operation, args, is_small=logits.numel() < SMALL_ROUTE)
         return GroupedRows(chosen, weights, starts, tokens, places)
 

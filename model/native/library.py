@@ -8,7 +8,7 @@ struct; here is what all of them share: loading, the threads, and a tensor's add
 import ctypes
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +48,27 @@ class Library:
         try:
             # Global, so that the library's symbols are resolved against it.
             ctypes.CDLL(str(openmp_runtime()), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:
+            raise Unavailable(f"torch's OpenMP cannot be loaded: {error}") from error
+        try:
             self._code = ctypes.CDLL(str(path))
         except OSError as error:
-            raise Unavailable(f"the library cannot be loaded: {error}") from error
+            after = self._give_up(path)
+            raise Unavailable(f"the library cannot be loaded: {error}{after}") from error
         self.isa = path.stem.split("-")[1] if "-" in path.stem else ""  # kernels-avx2, perhaps -…
         self._recorder: Callable[[int, ctypes.Structure, bool], None] | None = None
         self._run = self._code.run
         self._run.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int]
         self._run.restype = None
+
+    def _give_up(self, path: Path) -> str:
+        """A whole library that this machine cannot load is another's: it is in the way of ours."""
+        if self.is_of_a_wheel:
+            return ""
+        with suppress(OSError):
+            path.unlink()
+            return " (the next start makes it again)"
+        return ""
 
     def operation(self, name: str) -> int:
         """The address of the C function, for `run`."""

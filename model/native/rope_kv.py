@@ -11,7 +11,7 @@ from thirdeye.model.native.library import Library, address
 from thirdeye.model.state.kv_int8 import Int8Vectors, parts_of
 
 if TYPE_CHECKING:
-    from thirdeye.model.parts.self_attention import QKNorm
+    from thirdeye.model.parts.head_norms import QKNorm
 
 SMALL = 1 << 14  # numbers: less than 10 us of work
 

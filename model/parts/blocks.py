@@ -243,7 +243,7 @@ class PostNormBlock(Block):
         return x, None
 
 
-def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> Block:
+def block_kind(part: BlockPart) -> type[Block]:
     kind = Block if part.layer_scale is None else ClosingBlock
     if part.layer_input is not None:
         kind = InformedBlock
@@ -257,4 +257,8 @@ def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> B
         kind = LoneMixerBlock
     if part.attention is None:
         kind = LoneMLPBlock
-    return kind(part, index, backend, where)
+    return kind
+
+
+def make_block(part: BlockPart, index: int, backend: Any, where: Placement) -> Block:
+    return block_kind(part)(part, index, backend, where)

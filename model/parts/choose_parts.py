@@ -6,7 +6,7 @@ from torch import nn
 
 from thirdeye.model.config import Activation, Norm
 from thirdeye.model.declare.block import AttentionPart, LayerScalePart
-from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, MLPPart
+from thirdeye.model.declare.mlp import ExpertsPart, GatedMLPPart, MixedMLPPart, MLPPart
 from thirdeye.model.declare.parts import LinearPart, NormPart, TablePart
 from thirdeye.model.declare.states import DeltaNetPart, ShortConvPart, StatePart
 from thirdeye.model.parallel.parallel_linear import make_linear
@@ -33,6 +33,7 @@ from thirdeye.model.parts.layers import (
     ScaledEmbedding,
     SoftCap,
 )
+from thirdeye.model.parts.mixed_mlp import MixedMLP
 from thirdeye.model.parts.self_attention import BorrowingAttention, SelfAttention
 from thirdeye.model.parts.states.delta_net import DeltaNet, NativeDeltaNet
 from thirdeye.model.parts.states.mamba2 import Mamba2, NativeMamba2
@@ -105,15 +106,33 @@ def make_state(part: StatePart, index: int, where: Placement) -> ShortConv | Del
 
 
 def make_mlp(
-    part: MLPPart | GatedMLPPart | ExpertsPart | None, where: Placement
-) -> MLP | GatedMLP | Experts | nn.Identity:
+    part: MLPPart | GatedMLPPart | ExpertsPart | MixedMLPPart | None, where: Placement
+) -> MLP | GatedMLP | Experts | MixedMLP | nn.Identity:
     """None: there is none, in a layer of few."""
     if part is None:
         return nn.Identity()
-    if isinstance(part, MLPPart):
-        return NativeMLP(part, where) if where.native else MLP(part, where)
     if isinstance(part, ExpertsPart):
         return make_experts(part, where)
+    if isinstance(part, MixedMLPPart):
+        return make_mixed_mlp(part, where)
+    return make_dense_mlp(part, where)
+
+
+def make_mixed_mlp(part: MixedMLPPart, where: Placement) -> MixedMLP:
+    return MixedMLP(
+        norm=make_norm(part.norm, where),
+        mlp=make_dense_mlp(part.mlp, where),
+        post_norm=make_norm(part.post_norm, where),
+        router_norm=make_norm(part.router_norm, where),
+        experts_norm=make_norm(part.experts_norm, where),
+        experts=make_experts(part.experts, where),
+        experts_post_norm=make_norm(part.experts_post_norm, where),
+    )
+
+
+def make_dense_mlp(part: MLPPart | GatedMLPPart, where: Placement) -> MLP | GatedMLP:
+    if isinstance(part, MLPPart):
+        return NativeMLP(part, where) if where.native else MLP(part, where)
     has_kernel = bool(where.native) or part.activation is not Activation.XIELU
     is_fused = where.has_kernels and has_kernel
     return FusedGatedMLP(part, where) if is_fused else GatedMLP(part, where)

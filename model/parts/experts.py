@@ -35,13 +35,20 @@ class Router(nn.Module):
         self.spec = part.spec
         self.linear = make_linear(part.linear, replace(where, quantize="none"))
         self.choice_bias = where.empty(part.spec.num_experts) if part.spec.choice_bias else None
+        self.expert_scales = where.empty(part.spec.num_experts) if part.spec.expert_scales else None
 
     def forward(self, x: Tensor) -> Routing:
         """x [T, hidden_size] -> whom each token asks."""
-        return choose_experts(self.linear(x).float(), self.spec, self.choice_bias)
+        logits = self.linear(x).float()
+        return choose_experts(logits, self.spec, self.choice_bias, self.expert_scales)
 
 
-def choose_experts(logits: Tensor, spec: ExpertsSpec, choice_bias: Tensor | None) -> Routing:
+def choose_experts(
+    logits: Tensor,
+    spec: ExpertsSpec,
+    choice_bias: Tensor | None,
+    expert_scales: Tensor | None = None,
+) -> Routing:
     """logits [T, num_experts] float32."""
     scores = sigmoid(logits) if spec.scoring is Scoring.SIGMOID else logits.softmax(-1)
     wanted = scores if choice_bias is None else scores + choice_bias.float()
@@ -51,6 +58,8 @@ def choose_experts(logits: Tensor, spec: ExpertsSpec, choice_bias: Tensor | None
     weights = scores.gather(-1, chosen)
     if spec.is_renormalized:
         weights = weights / weights.sum(-1, keepdim=True)
+    if expert_scales is not None:
+        weights = weights * expert_scales.float()[chosen]
     return Routing(chosen, weights * spec.scale)
 
 

@@ -24,9 +24,10 @@ from thirdeye.model.native.rms_norm import RMSNormKernels, WideNormKernel
 from thirdeye.model.native.rope_kv import RopeKVKernel
 from thirdeye.model.native.states.delta_kernel import SigmoidMulKernel
 from thirdeye.model.parts.activations import XIELU
+from thirdeye.model.parts.head_norms import HeadQKNorm, QKNorm, WideQKNorm
 from thirdeye.model.parts.layers import MLP, GatedMLP, LayerNorm, LayerScale, RMSNorm
 from thirdeye.model.parts.rope import Rotation
-from thirdeye.model.parts.self_attention import HeadQKNorm, QKNorm, SelfAttention, WideQKNorm
+from thirdeye.model.parts.self_attention import SelfAttention
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 
@@ -169,10 +170,16 @@ class FusedSelfAttention(SelfAttention):
             self._kernel = rope_kv
 
     def keep(self, x: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache) -> Tensor:
+        return self.keep_projected(self.qkv(x), batch, rotate, kv_cache)
+
+    def keep_projected(
+        self, qkv: Tensor, batch: ForwardBatch, rotate: Rotation, kv_cache: KVCache
+    ) -> Tensor:
+        """`keep`, of what x was projected to."""
         norms = self.qk_norm if isinstance(self.qk_norm, QKNorm) else None
         caches = kv_cache.layer(self.layer)
         return self._kernel.rope_and_write(
-            self.normed(x),
+            self.shaped(qkv),
             rotate.cos,
             rotate.sin,
             batch.slot_mapping,

@@ -32,7 +32,7 @@ class NativeRouter(Router):
         self._kernel = RouteKernel(where.native, part.spec)
 
     def forward(self, x: Tensor) -> Any:
-        return self._kernel(self.linear(x), self.choice_bias)
+        return self._kernel(self.linear(x), self.choice_bias, self.expert_scales)
 
 
 class NativeExperts(Experts):
@@ -80,7 +80,8 @@ class FusedExperts(Experts):
                 f"'--quantize' {where.quantize} is not there for experts on a GPU: use 'none'."
             )
         super().__init__(part, where)
-        from thirdeye.model.kernels import gated_mul, grouped_matmul  # noqa: PLC0415  # need triton
+        from thirdeye.model.kernels import gated_mul  # noqa: PLC0415  # needs triton
+        from thirdeye.model.kernels.products import grouped_matmul  # noqa: PLC0415
 
         self._kernels: Any = grouped_matmul
         one = part.experts[0]

@@ -7,127 +7,25 @@ the cache, and what the queries saw back into the stream.
 from collections.abc import Callable
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thirdeye.model.attention.alibi import alibi_slopes
 from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.batch import ForwardBatch
-from thirdeye.model.declare.block import (
-    AttentionPart,
-    HeadQKNormPart,
-    QKNormPart,
-    WideQKNormPart,
-)
-from thirdeye.model.declare.parts import HeadNormPart, WideNormPart
+from thirdeye.model.declare.block import AttentionPart
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.activations import multiply_by_sigmoid
-from thirdeye.model.parts.layers import Clip, RMSNorm
+from thirdeye.model.parts.head_norms import (
+    HeadQKNorm,
+    QKNorm,
+    ValueNorm,
+    WideQKNorm,
+    make_qk_norm,
+)
+from thirdeye.model.parts.layers import Clip
 from thirdeye.model.parts.rope import Rotation
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
-
-
-class QKNorm(nn.Module):
-    """An RMSNorm over each head's channels, one for queries and one for keys: before they are
-    turned (Qwen3), or after (Hunyuan)."""
-
-    def __init__(self, part: QKNormPart, num_heads: int, where: Placement) -> None:
-        super().__init__()
-        self.num_heads, self.is_last = num_heads, part.is_last
-        self.query_norm = RMSNorm(part.query_norm.size, part.query_norm.eps, where)
-        self.key_norm: RMSNorm | None = None
-        if part.key_norm is not None:
-            self.key_norm = RMSNorm(part.key_norm.size, part.key_norm.eps, where)
-
-    def forward(self, query_key: Tensor) -> Tensor:
-        """[T, heads of q and k, head_dim] -> the same, normed."""
-        assert self.key_norm is not None
-        query, key = query_key.tensor_split([self.num_heads], dim=1)
-        return torch.cat((self.query_norm(query), self.key_norm(key)), dim=1)
-
-
-class QueryNorm(QKNorm):
-    """The same of a layer that projects no keys."""
-
-    def forward(self, query_key: Tensor) -> Tensor:
-        """[T, heads of q, head_dim] -> the same, normed."""
-        normed: Tensor = self.query_norm(query_key)
-        return normed
-
-
-class WideQKNorm(nn.Module):
-    """An RMSNorm over all heads' channels together, one for queries and one for keys (OLMo 2).
-
-    A rank that has some of the heads asks the others for their squares.
-    """
-
-    def __init__(self, part: WideQKNormPart, where: Placement) -> None:
-        super().__init__()
-        self.query_norm = WideNorm(part.query_norm, where)
-        self.key_norm = WideNorm(part.key_norm, where)
-
-    def forward(self, qkv: Tensor) -> Tensor:
-        """[T, channels of q, k and v] -> the same with queries and keys normed."""
-        sizes = len(self.query_norm.weight), len(self.key_norm.weight)
-        query, key, value = qkv.tensor_split([sizes[0], sum(sizes)], dim=-1)
-        return torch.cat((self.query_norm(query), self.key_norm(key), value), dim=-1)
-
-
-class WideNorm(nn.Module):
-    def __init__(self, part: WideNormPart, where: Placement) -> None:
-        super().__init__()
-        self._ranks, self._size, self.eps = where.ranks, part.size, part.eps
-        self.weight = where.empty(part.size // where.ranks.size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, this rank's channels] -> the same, normed."""
-        wide = x.float()
-        squares = self._ranks.add_up(wide.square().sum(-1, keepdim=True)) / self._size
-        return self.weight * (wide * torch.rsqrt(squares + self.eps)).to(x.dtype)
-
-
-class HeadQKNorm(nn.Module):
-    """A LayerNorm of its own for each head of queries and of keys (Command R+, StableLM 2 12B)."""
-
-    def __init__(self, part: HeadQKNormPart, where: Placement) -> None:
-        super().__init__()
-        self.query_norm = HeadNorm(part.query_norm, where)
-        self.key_norm = HeadNorm(part.key_norm, where)
-
-    def forward(self, qkv: Tensor) -> Tensor:
-        """[T, channels of q, k and v] -> the same with queries and keys normed."""
-        sizes = self.query_norm.weight.numel(), self.key_norm.weight.numel()
-        query, key, value = qkv.tensor_split([sizes[0], sum(sizes)], dim=-1)
-        return torch.cat((self.query_norm(query), self.key_norm(key), value), dim=-1)
-
-
-class HeadNorm(nn.Module):
-    def __init__(self, part: HeadNormPart, where: Placement) -> None:
-        super().__init__()
-        self.eps = part.eps
-        self.weight = where.empty(part.num_heads // where.ranks.size, part.head_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[T, channels of this rank's heads] -> the same, normed."""
-        heads = x.reshape(len(x), *self.weight.shape).float()
-        normed = F.layer_norm(heads, self.weight.shape[1:], eps=self.eps) * self.weight.float()
-        return normed.to(x.dtype).flatten(1)
-
-
-class ValueNorm(nn.Module):
-    """An RMSNorm over each value's channels, without a weight (Gemma 4)."""
-
-    def __init__(self, eps: float) -> None:
-        super().__init__()
-        self._eps = eps
-
-    def forward(self, value: Tensor) -> Tensor:
-        """[T, num_kv_heads, head_dim] -> the same, normed."""
-        wide = value.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + self._eps)
-        return (wide * scale).to(value.dtype)
 
 
 class Sinks(nn.Module):
@@ -202,7 +100,11 @@ class SelfAttention(nn.Module):
 
     def normed(self, x: Tensor) -> Tensor:
         """x [T, hidden_size] -> [T, channels of q, k and v], before they are turned."""
-        return self.head_qk_norm(self.wide_qk_norm(self.clip(self.qkv(x))))
+        return self.shaped(self.qkv(x))
+
+    def shaped(self, qkv: Tensor) -> Tensor:
+        """[T, channels of q, k and v], as they are projected -> what is turned and kept."""
+        return self.head_qk_norm(self.wide_qk_norm(self.clip(qkv)))
 
     def project(self, x: Tensor, rotate: Rotation) -> tuple[Tensor, Tensor, Tensor]:
         """x [T, hidden_size] -> query [T, num_heads, head_dim] and, narrower, key and value."""
@@ -245,13 +147,6 @@ class BorrowingAttention(SelfAttention):
     ) -> Tensor:
         query, _, _ = self.project(x, rotate)
         return query
-
-
-def make_qk_norm(part: QKNormPart | None, num_heads: int, where: Placement) -> nn.Module:
-    if part is None:
-        return nn.Identity()
-    kind = QKNorm if part.key_norm else QueryNorm
-    return kind(part, num_heads, where)
 
 
 def ungated(mixed: Tensor, x: Tensor) -> Tensor:  # noqa: ARG001

@@ -1,5 +1,4 @@
-"""What can be known of adapters before anything is loaded: their files, and what does not go with
-them."""
+"""What can be known of adapters before anything is loaded: their files, and their names."""
 
 from pathlib import Path
 
@@ -10,15 +9,10 @@ from thirdeye.weights.errors import ModelError
 
 
 def check_adapters(settings: Settings, opened: OpenedModel) -> None:
-    """Raises `ModelError` with what is wrong with one of '--lora', or with where they shall run."""
+    """Raises `ModelError` with what is wrong with one of '--lora'."""
     asked = settings.adapters
     if not asked.num_slots:
         return
-    if (num_ranks := settings.placement.tensor_parallel) > 1:
-        raise ModelError(
-            f"'--lora' and '--lora-dir' do not go with '--tensor-parallel' {num_ranks}: adapters "
-            "are not dealt out to ranks. Leave one of them out."
-        )
     if asked.lora_dir is not None and not asked.lora_dir.is_dir():
         raise ModelError(f"'--lora-dir' {asked.lora_dir}: no such folder.")
     if len(asked.lora) > asked.max_loras:

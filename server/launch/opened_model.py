@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.inspection.refusals import absent_points, refusals
+from thirdeye.model.inspection.refusals import absent_points, head_sizes, refusals
 from thirdeye.model.parameter_counts import parameter_counts
 from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters
 from thirdeye.server.api.state.generation_defaults import GenerationDefaults
@@ -170,6 +170,7 @@ def model_info(checkpoint: Checkpoint) -> ModelInfo:
         num_neurons=config.intermediate_size,
         untold=refusals(config),
         absent=absent_points(config),
+        head_sizes=head_sizes(config),
         design=design_of(config, tensor_format),
     )
 

@@ -129,7 +129,10 @@ def load_engine(
     )
     launcher = make_launcher(model, kv_cache, config, device) if is_ahead else None
     adapters = make_adapter_loader(
-        model.adapters, checkpoint.config, where.dtype, recipe.max_adapter_bytes
+        rank_group.wrap_adapters(model.adapters),
+        checkpoint.config,
+        where.dtype,
+        recipe.max_adapter_bytes,
     )
     runner = ModelRunner(
         rank_group.wrap(model),

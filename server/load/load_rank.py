@@ -74,6 +74,7 @@ def load_rank_model(
         where,
         lambda *_: report_alive(),
         recipe.scheduling.max_model_len,
+        recipe.max_adapters,
     )
     kv_dtype = place_kv(recipe, where)
     kv_budget = make_kv_budget(recipe, model, kv_dtype, where.device)

@@ -9,13 +9,21 @@ as the API process is; `model/native/` has the kernels.
 import logging
 import threading
 
-from thirdeye.model.native.build import COMPILERS, Build, Unavailable, choose_levels, plan_build
+from thirdeye.model.native.build import (
+    COMPILERS,
+    PREFIX,
+    Build,
+    Unavailable,
+    choose_levels,
+    plan_build,
+)
 from thirdeye.model.native.prebuilt.manifest import (
     Prebuilt,
     find_prebuilt,
     read_manifest,
     why_refused,
 )
+from thirdeye.model.work_folder import sweep
 from thirdeye.server.settings.engine_settings import KernelSettings
 from thirdeye.server.settings.environment import chosen_compiler
 from thirdeye.weights.paths import kernels_directory
@@ -36,6 +44,8 @@ def native_library(kernels: KernelSettings, device: str) -> str:
     except Unavailable as reason:
         logger.info("no native kernels: %s", reason)
         return ""
+    if isinstance(build, Build):
+        sweep(build.library.parent, PREFIX)
     if not build.is_done:
         threading.Thread(target=_compile, args=(build,), name="compiler", daemon=True).start()
     return str(build.library)

@@ -17,6 +17,7 @@ CONVERTED = {  # to files of a relative
     "mixtral": ("llama",),
     "internlm3": ("llama",),
     "olmo3": ("olmo2",),
+    "gemma4_unified_text": ("gemma4",),
     "granitemoehybrid": ("granite",),  # where every layer attends
 }
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
@@ -61,6 +62,12 @@ more tokens (`mtp`) are not read. Of a GGUF file with a gated delta net the head
 that `--tensor-parallel` cannot deal out; it refuses, and takes the same model in safetensors.
 Mamba-2's heads are dealt out by their groups: `--tensor-parallel` must divide their number, which
 is 1 in most.
+
+Layers may differ in their heads, and may read the keys and values of an earlier layer, which are
+kept once (Gemma 4): what a token leaves in the cache is the sum over the layers that keep any, as
+`thirdeye info` says. The table by which Gemma 4's small models tell each layer something of each
+token is kept on a CPU as a GGUF file has it, and a row decoded when it is looked up; of safetensors
+in 32 bits, unless fewer say the same.
 
 Of a layer with experts a token takes those that its router chooses; each expert's weights are read
 once a step. On a CPU they are kept as `--quantize` says, on a GPU in the model's own precision.

@@ -2,38 +2,47 @@
 
     TRITON_INTERPRET=0 python -m tests.fake_gpu.compiled
 
-One line of JSON. Compiling takes no GPU; ptxas and cuobjdump are triton's own.
+One line of JSON.
 """
 
 import json
-import re
-import subprocess
-from pathlib import Path
-from tempfile import NamedTemporaryFile
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-import triton
+from torch import Tensor
 
 from tests.fake_gpu import driver
 from tests.fake_gpu.engine import MULTIPROCESSORS, pretending
+from tests.fake_gpu.machine_code import facts
 from tests.gpu.attention import attend_by, decode_case
 from tests.model.tiny import LLAMA
 from thirdeye.model.attention.triton import TritonAttention
+from thirdeye.model.config import Activation
+from thirdeye.model.few_rows.around import ALONE, Around
 from thirdeye.model.kernels.begin_step import begin_step
 from thirdeye.model.kernels.choose_tokens import choose_tokens
+from thirdeye.model.kernels.gated_mul import gated_mul
+from thirdeye.model.kernels.products.few_rows_matmul import FewRowsMatmul
+from thirdeye.model.kernels.products.fixed_matmul import SPLIT, FixedMatmul
+from thirdeye.model.kernels.rms_norm import rms_norm
 from thirdeye.model.kernels.rope_kv import rope_and_write
+from thirdeye.model.linear.rounded import RoundedWeight, round_to_fp8, round_to_int4, round_to_int8
+from thirdeye.model.parts.layers import RMSNorm
 from thirdeye.model.parts.rope import Rope
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_fp8 import Fp8KVCache
 
-TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-CPU = torch.device("cpu")
-OF_A_STEPS_ENDS = ("begin_step_kernel", "limits_kernel", "masses_kernel", "pick_kernel")
+CPU, BF16 = torch.device("cpu"), torch.bfloat16
+FEW_ROWS, FIXED = "few_rows_matmul_kernel", "fixed_matmul_kernel"
+OF_A_LAYER = ("merge_splits_kernel", "rope_kv_kernel", "rms_norm_kernel", "gated_mul_kernel")
+OF_A_STEPS_ENDS = ("begin_step_kernel", "maxima_kernel", "limits_kernel", "masses_kernel")
 
 
 def main() -> None:
-    notes = driver.install("paged_attention_kernel", "rope_kv_kernel", *OF_A_STEPS_ENDS)
+    notes = driver.install(
+        *(FEW_ROWS, FIXED, "paged_attention_kernel", "pick_kernel"), *OF_A_LAYER, *OF_A_STEPS_ENDS
+    )
     with torch.inference_mode(), pretending():
         attend_by(
             TritonAttention(num_multiprocessors=MULTIPROCESSORS),
@@ -48,38 +57,53 @@ def main() -> None:
         table = torch.zeros(5, 48, dtype=torch.int32)
         begin_step(torch.zeros(4, dtype=torch.int32), table, first_block=16, block_size=16)
         choose_tokens(torch.zeros(4, 128256), table, torch.arange(4), advance=True)
+        gated_mul(torch.zeros(2, 4096, dtype=BF16), Activation.SILU)
+        rms_norm(torch.zeros(2, 4096, dtype=BF16), torch.zeros(4096, dtype=BF16), 1e-5)
+        for name, around, weight in few_rows_forms():
+            x = torch.zeros(1, 1024, dtype=torch.float32 if name == "float32" else BF16)
+            FewRowsMatmul(MULTIPROCESSORS)(x, weight, None, around)
+            notes.compiled[f"few rows, {name}"] = notes.compiled.pop(FEW_ROWS)
+        for name, num_rows, num_lanes in (
+            ("low", 64, 1),
+            ("wide", 2048, 1),
+            ("wide, lanes", 256, 4),
+        ):
+            notes.compiled[f"fixed, {name}"] = fixed_tile(notes, num_rows, num_lanes)
     report = {name: facts(machine_code) for name, machine_code in notes.compiled.items()}
     print(json.dumps(report))
 
 
-def facts(machine_code: Any) -> dict[str, Any]:
-    """`buffers`: how many tiles lie in shared memory at once, of those that loops load ahead.
-    `waits`: how many of the newest loads may be under way where a loop waits for one."""
-    ttgir = machine_code.asm["ttgir"]
-    buffers = re.findall(r"memdesc<(\d+)x\d+x\d+x\w+, [^>]*mutable>", ttgir)
-    loops = [line for line in ttgir.splitlines() if "async_wait" in line and "%" in line]
-    return {
-        "buffers": sorted({int(number) for number in buffers}),
-        "waits": [int(n) for line in loops for n in re.findall(r"num = (\d+)", line)],
-        "shared": machine_code.metadata.shared,
-        "divisions": sorted(set(re.findall(r"div\.\w+\.f32", machine_code.asm["ptx"]))),
-        **resources(machine_code.asm["cubin"]),
-    }
+def fixed_tile(notes: driver.Notes, num_rows: int, num_lanes: int) -> Any:
+    """Of the deterministic product."""
+    multiply = FixedMatmul(MULTIPROCESSORS if num_lanes > 1 else 0)
+    out_features, size = 4096, 4 * SPLIT
+    tile = multiply.tile(num_rows, out_features, BF16.itemsize)
+    lanes = multiply.num_lanes(tile.number(num_rows, out_features), size)
+    assert lanes == num_lanes
+    multiply(
+        torch.empty(num_rows, size, dtype=BF16), torch.empty(out_features, size, dtype=BF16), None
+    )
+    return notes.compiled.pop(FIXED)
 
 
-def resources(cubin: bytes) -> dict[str, int]:
-    """Registers a thread, and bytes of a thread's stack, where what has no register goes."""
-    with NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        said = subprocess.run(
-            [TOOLS / "cuobjdump", "-res-usage", file.name],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-    (registers,), (stack,) = re.findall(r"REG:(\d+)", said), re.findall(r"STACK:(\d+)", said)
-    return {"registers": int(registers), "stack": int(stack)}
+def few_rows_forms() -> Iterator[tuple[str, Around, Tensor | RoundedWeight]]:
+    """The product of few rows as layers ask for it, and each format of weights at its fullest."""
+    weight = torch.zeros(4096, 1024, dtype=BF16)
+    norm = RMSNorm(1024, 1e-5, Placement(BF16, CPU))
+    x, y = torch.zeros(1, 1024, dtype=BF16), torch.zeros(1, 4096, dtype=BF16)
+    gate = Around(norm, x, Activation.SILU)
+    yield "alone", ALONE, weight
+    yield "behind a norm", Around(norm), weight
+    yield "into the stream", Around(residual=y), weight
+    yield "a gate", Around(norm, activation=Activation.SILU), weight
+    yield "a gate of a sum", gate, weight
+    yield "a head", Around(norm), torch.zeros(32768, 1024, dtype=BF16)
+    for name, round_weight in (
+        *(("int8", round_to_int8), ("fp8", round_to_fp8), ("int4", round_to_int4)),
+    ):
+        yield f"{name}, a gate", gate, round_weight(weight)
+    wide = RMSNorm(1024, 1e-5, Placement(torch.float32, CPU))
+    yield "float32", Around(wide, activation=Activation.SILU), weight.float()
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from tests.fake_gpu.driver import Notes
 from tests.fake_gpu.forms import ServedForm
 from thirdeye.model.attention.triton import TritonAttention
-from thirdeye.model.linear.fixed_tile import FixedTile
-from thirdeye.model.linear.unquantized import Unquantized
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.transformer import Transformer
 from thirdeye.server.engine.core.engine_core import EngineCore
@@ -70,32 +68,30 @@ def pretending() -> ExitStack:
     stack = ExitStack()
     for module in CAN_FUSE:
         stack.enter_context(patch(f"thirdeye.{module}.can_fuse", lambda device: True))
-    sizes = "thirdeye.model.linear.weight_only.num_multiprocessors"
-    stack.enter_context(patch(sizes, lambda device: MULTIPROCESSORS))
+    for module in ("weight_only", "choose_method"):
+        sizes = f"thirdeye.model.linear.{module}.num_multiprocessors"
+        stack.enter_context(patch(sizes, lambda device: MULTIPROCESSORS))
+    launch = "thirdeye.model.kernels.dependent_launch.has_dependent_launch"
+    stack.enter_context(patch(launch, lambda device: True))
     return stack
 
 
 def make_model(form: ServedForm, device: torch.device = CPU) -> Transformer:
     """Weights are what was there."""
-    with ExitStack() as stack:
-        if form.quantize == "none":  # chosen by the device's own type
-            method = FixedTile(MULTIPROCESSORS) if form.is_deterministic else Unquantized()
-            for chosen in ("linear.linear.choose_linear", "transformer.choose_head"):
-                stack.enter_context(patch(f"thirdeye.model.{chosen}", lambda where: method))
-        model = Transformer(
-            form.config,
-            TritonAttention(
-                num_multiprocessors=MULTIPROCESSORS, is_deterministic=form.is_deterministic
-            ),
-            dtype=torch.bfloat16,
-            device=device,
-            quantize=form.quantize,
-            is_fused=True,
-            is_deterministic=form.is_deterministic,
-        )
-        for parameter in model.parameters():
-            parameter.zero_()
-        model.finish()
+    model = Transformer(
+        form.config,
+        TritonAttention(
+            num_multiprocessors=MULTIPROCESSORS, is_deterministic=form.is_deterministic
+        ),
+        dtype=torch.bfloat16,
+        device=device,
+        quantize=form.quantize,
+        is_fused=True,
+        is_deterministic=form.is_deterministic,
+    )
+    for parameter in model.parameters():
+        parameter.zero_()
+    model.finish()
     return model
 
 

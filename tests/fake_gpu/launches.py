@@ -30,7 +30,7 @@ BLOCK_SIZE, CONTEXT = 16, 8192
 NO_KERNEL = ("empty", "new_empty", "empty_like", "empty_strided", "detach", "lift_fresh", "alias")
 READS_ROWS = ("index", "index_select", "embedding", "gather", "index_copy_", "index_add_")
 MODELS = {"8B": LLAMA3_8B, "0.6B": QWEN3_0_6B}
-BATCHES = (1, 64)
+BATCHES = (1, 8, 64)
 
 
 class Counter(TorchDispatchMode):  # type: ignore[misc]  # torch leaves it untyped

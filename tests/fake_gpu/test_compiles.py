@@ -10,7 +10,7 @@ from thirdeye.server.engine.run_ahead.cuda_graphs import make_buckets
 
 STEPS, STEPS_OF_A_FORM = 400, 30
 OWN_KERNEL = {"int4": "quantized_matmul_kernel", "experts": "grouped_matmul_kernel"}
-OWN_KERNEL |= {"deterministic": "add_splits_kernel", "bf16": "merge_splits_kernel"}
+OWN_KERNEL |= {"deterministic": "add_splits_kernel", "bf16": "few_rows_matmul_kernel"}
 
 
 def test_none_in_many_mixed_steps() -> None:

@@ -18,8 +18,12 @@ from thirdeye.model.attention.protocol import AttentionBackend
 from thirdeye.model.linear.fp8 import Fp8
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.rounded import FP8
-from thirdeye.model.linear.unquantized import Unquantized
-from thirdeye.model.linear.weight_only import WeightOnlyInt4, WeightOnlyInt8
+from thirdeye.model.linear.unquantized import DenseOnGPU, Unquantized
+from thirdeye.model.linear.weight_only import (
+    WeightOnlyInt4,
+    WeightOnlyInt8,
+    num_multiprocessors,
+)
 from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.server.bench.device import now
 
@@ -147,6 +151,8 @@ def product_rows(device: torch.device, rows: Sequence[int]) -> Iterator[Row]:
 def methods(where: Placement) -> Iterator[tuple[str, Any]]:
     """The dense one first; fp8 in both of its ways, to see from how many rows the other pays."""
     yield "dense", Unquantized()
+    if where.is_fused:
+        yield "dense, ours for few rows", DenseOnGPU(num_multiprocessors(where.device))
     yield "int8", WeightOnlyInt8(where)
     yield "int4", WeightOnlyInt4(where)
     yield "fp8", Fp8(where)

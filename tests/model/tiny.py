@@ -94,6 +94,7 @@ def unfinished_model(
     is_fused: bool = False,
     native: Library | None = None,
     max_adapters: int = 0,
+    is_deterministic: bool = False,
 ) -> Transformer:
     """The same before its linear layers pack their weights away."""
     backend = attention or (NativeAttention(native) if native else BlockedAttention())
@@ -105,6 +106,7 @@ def unfinished_model(
         quantize=quantize,
         is_fused=is_fused,
         native=native,
+        is_deterministic=is_deterministic,
         max_adapters=max_adapters,
     )
     generator = torch.Generator().manual_seed(seed)

@@ -25,7 +25,10 @@ def chosen_by_hand(
 
 
 def route_by_hand(
-    logits: Tensor, spec: ExpertsSpec, choice_bias: Tensor | None
+    logits: Tensor,
+    spec: ExpertsSpec,
+    choice_bias: Tensor | None,
+    expert_scales: Tensor | None = None,
 ) -> list[dict[int, float]]:
     """logits [T, num_experts] -> for each token whom it asks, and what the answer weighs."""
     found = []
@@ -35,7 +38,10 @@ def route_by_hand(
         bias = None if choice_bias is None else choice_bias.double().tolist()
         chosen = chosen_by_hand(scores, spec, bias)
         total = sum(scores[e] for e in chosen) if spec.is_renormalized else 1.0
-        found.append({e: scores[e] / total * spec.scale for e in chosen})
+        weights = {e: scores[e] / total * spec.scale for e in chosen}
+        if expert_scales is not None:
+            weights = {e: weight * expert_scales[e].item() for e, weight in weights.items()}
+        found.append(weights)
     return found
 
 

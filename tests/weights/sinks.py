@@ -65,6 +65,8 @@ def mlp(name: str, config: ModelConfig, spec: ExpertsSpec | None) -> set[Target]
 
 def experts(name: str, config: ModelConfig, spec: ExpertsSpec) -> set[Target]:
     names = linear(f"{name}.router.linear", spec.router_bias, None)
+    if spec.expert_scales:
+        names.add((f"{name}.router.expert_scales", None))
     if spec.choice_bias:
         names.add((f"{name}.router.choice_bias", None))
     for expert in range(spec.num_experts):

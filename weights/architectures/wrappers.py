@@ -1,17 +1,21 @@
 """Models that see or hear beside a text model, which alone is served: its settings stand in
-`text_config`, and what belongs to the other senses is left where it is.
+`text_config`, in older files beside all others, and what belongs to the other senses is left where
+it is.
 
 A row here is a `model_type` whose answer to text alone is the text model's, by the names that
 transformers gives its parts; what the whole would do with a picture is not asked.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
 
 EYES = ("vision_tower.", "multi_modal_projector.")
 NEWLINE = (*EYES, "image_newline")
-SENSES = ("vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.")
+SENSES = ("vision_tower.", "audio_tower.", "embed_vision.", "embed_audio.", "vision_embedder.")
+SECTIONS = ("mrope_section", "mrope_interleaved")
 IDEFICS = ("vision_model.", "connector.")
 
 
@@ -22,15 +26,45 @@ class Wrapper:
     text: str  # the text part's `model_type`
     is_tied: bool  # whether the head is the embeddings, which is said for the whole
     others: tuple[str, ...] = EYES  # how names begin that are not the text part's
+    plain: Mapping[str, str] = field(default_factory=dict)  # text parts that are read as another's
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # of these, where they differ
+    is_flat: bool = False  # older files have the text part's settings beside all others
 
     @property
     def unread(self) -> tuple[str, ...]:
         return tuple(prefix + part for prefix in ("", "model.") for part in self.others)
 
 
+# Three positions a token, of which text has three times the same: each section of channels is
+# turned by its own, so all are turned as by one.
+QWEN2_VL = {
+    "vocab_size": 152064,
+    "hidden_size": 8192,
+    "intermediate_size": 29568,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-5,
+    "max_window_layers": 80,
+    "rope_theta": 1e6,
+}
+QWEN3_VL = {"max_position_embeddings": 128000, "rope_theta": 500000.0}
 WRAPPERS = {
+    "qwen2_vl": Wrapper(
+        *("qwen2_vl_text", False, ("visual.",), {"qwen2_vl_text": "qwen2"}, QWEN2_VL),
+        is_flat=True,
+    ),
+    "qwen2_5_vl": Wrapper(
+        *("qwen2_5_vl_text", False, ("visual.",), {"qwen2_5_vl_text": "qwen2"}, QWEN2_VL),
+        is_flat=True,
+    ),
+    "qwen3_vl": Wrapper("qwen3_vl_text", False, ("visual.",), {"qwen3_vl_text": "qwen3"}, QWEN3_VL),
+    # transformers leaves `logit_scale` out of the whole; it is the text model's, and vLLM has it.
+    "cohere2_vision": Wrapper("cohere2", is_tied=True),
+    "aya_vision": Wrapper("cohere2", is_tied=True),
     "gemma3": Wrapper("gemma3_text", is_tied=True),
     "gemma4": Wrapper("gemma4_text", is_tied=True, others=SENSES),
+    "gemma4_unified": Wrapper("gemma4_unified_text", is_tied=True, others=SENSES),
     "mistral3": Wrapper("mistral", is_tied=True),
     "llava": Wrapper("llama", is_tied=False),
     "llava_next": Wrapper("llama", is_tied=False, others=NEWLINE),
@@ -50,11 +84,27 @@ def text_part(fields: Fields) -> tuple[Fields, tuple[str, ...]]:
     several, and how the names of all other tensors begin."""
     wrapper = WRAPPERS.get(fields.text("model_type"))
     text = fields.nested("text_config")
-    if wrapper is None or text is None:
+    if wrapper is None or (text is None and not wrapper.is_flat):
         return fields, ()
-    said = {
-        "model_type": text.text("model_type", wrapper.text),
-        "tie_word_embeddings": fields.boolean("tie_word_embeddings", wrapper.is_tied),
-    }
+    if text is None:
+        text = replace(fields, values={**fields.values, "model_type": wrapper.text})
+    is_tied = fields.boolean("tie_word_embeddings", wrapper.is_tied)
+    if wrapper.is_flat:  # transformers looks in both places
+        is_tied = is_tied or text.boolean("tie_word_embeddings", False)
+    kind = text.text("model_type", wrapper.text)
+    said: dict[str, Any] = {"model_type": kind, "tie_word_embeddings": is_tied}
+    if kind in wrapper.plain:
+        missing = {key: value for key, value in wrapper.defaults.items() if key not in text}
+        said |= missing | dict(_unsectioned(text)) | {"model_type": wrapper.plain[kind]}
     named = {text.prefix + key: value for key, value in said.items()}
     return replace(text, values={**text.values, **named}), wrapper.unread
+
+
+def _unsectioned(text: Fields) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Rotary settings without the sections of channels that text turns alike."""
+    for key in ("rope_scaling", "rope_parameters"):
+        settings = text.raw(key, None)
+        if isinstance(settings, dict):
+            kept = {k: v for k, v in settings.items() if k not in SECTIONS}
+            kinds = {k: "default" for k in ("type", "rope_type") if kept.get(k) == "mrope"}
+            yield key, kept | kinds

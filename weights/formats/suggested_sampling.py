@@ -6,6 +6,7 @@ so.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.generation_keys import banned_ids, not_obeyed, stop_strings
@@ -14,7 +15,7 @@ SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 NEVER = -100.0  # a `logit_bias` that bans a token, as OpenAI's clients know it
 MAX_TEMPERATURE = 2.0
 MAX_INT = 2**31 - 1
-GGUF_PREFIX = "general.sampling."
+GGUF_PREFIX, GGUF_TOKENIZER = "general.sampling.", "tokenizer.ggml."
 GGUF_NAMES = {"temp": "temperature", "penalty_repeat": "repetition_penalty"}
 GGUF_NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "mirostat": (0,),
@@ -72,8 +73,9 @@ def of_huggingface(
     )
 
 
-def of_gguf(metadata: Fields) -> SuggestedSampling:
-    """`metadata`: with the prefix `general.sampling.`."""
+def of_gguf(metadata: Fields, vocab_size: int = MAX_INT) -> SuggestedSampling:
+    """`metadata`: with the prefix `general.sampling.`; tokens never to be drawn stand among the
+    tokenizer's keys."""
     keys = {GGUF_NAMES.get(key, key): key for key in ("temp", "top_p", "top_k", "min_p")}
     keys |= {"repetition_penalty": "penalty_repeat"}
     ours = {metadata.prefix + key for key in (*keys.values(), "sequence")}
@@ -83,7 +85,12 @@ def of_gguf(metadata: Fields) -> SuggestedSampling:
         if key.startswith(metadata.prefix) and key not in ours
     ]
     says = [key for key in others if _says(metadata, key, GGUF_NEUTRAL.get(key, ()))]
-    return _read(metadata, keys, says)
+    found = _read(metadata, keys, says)
+    name = f"{GGUF_TOKENIZER}suppress_tokens"
+    banned: Any = metadata.values.get(name)
+    listed = banned.tolist() if hasattr(banned, "tolist") else banned
+    tokens = Fields(metadata.path, {name: listed}, GGUF_TOKENIZER)
+    return replace(found, logit_bias=dict.fromkeys(banned_ids(tokens, vocab_size), NEVER) or None)
 
 
 def _read(

@@ -32,6 +32,12 @@ class RepositoryFile:
     blob_id: str | None = None
 
 
+def stays_inside(path: str) -> bool:
+    """Whether a path that a hub or a record names lies in the folder that it is put into."""
+    parts = path.split("/")
+    return not any(part in ("", ".", "..") or {*"\\:\0"} & {*part} for part in parts)
+
+
 @dataclass(frozen=True, slots=True)
 class ChosenFiles:
     """The files of one model. `entry` is the one to open, None if it is the folder; `label` is the

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from thirdeye.weights.errors import ModelNotFound, PullError
-from thirdeye.weights.hub.chosen_files import RepositoryFile
+from thirdeye.weights.hub.chosen_files import RepositoryFile, stays_inside
 from thirdeye.weights.hub.hub_name import HubName
 from thirdeye.weights.storage import CHUNK, ByteCount, WatchedFile
 
@@ -151,14 +151,8 @@ def _files(siblings: Iterable[object]) -> Iterator[RepositoryFile]:
     for one in siblings:
         lfs = getattr(one, "lfs", None)
         path, size = getattr(one, "rfilename", None), getattr(one, "size", None)
-        if isinstance(path, str) and isinstance(size, int) and _stays_inside(path):
+        if isinstance(path, str) and isinstance(size, int) and stays_inside(path):
             yield RepositoryFile(path, size, getattr(lfs, "sha256", None), one.blob_id)  # type: ignore[attr-defined]
-
-
-def _stays_inside(path: str) -> bool:
-    """Whether a path that the hub names lies in the folder that it is put into."""
-    parts = path.split("/")
-    return not any(part in ("", ".", "..") or "\\" in part or ":" in part for part in parts)
 
 
 def _first_line(error: BaseException) -> str:

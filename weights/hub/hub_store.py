@@ -19,12 +19,14 @@ from thirdeye.weights.hub.chosen_files import (
     choose_files,
     gguf_models,
     safetensors_model,
+    stays_inside,
 )
 from thirdeye.weights.hub.hub_name import HubName
 from thirdeye.weights.paths import hub_directory, models_directory
-from thirdeye.weights.storage import put_in_place
+from thirdeye.weights.storage import put_in_place, read_file
 
 RECORD = "hub.json"
+MAX_RECORD_BYTES = 64 << 20  # a repository of 100,000 files has some 20 MB
 _SHA256, _SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 
 
@@ -58,11 +60,16 @@ def folder_of(name: HubName) -> Path:
 
 
 def read_record(folder: Path) -> HubRecord | None:
-    """None if there is none, or if it is damaged: then nothing is known to be whole."""
+    """None if there is none, or if it is damaged: then nothing is known to be whole. One that names
+    anything outside its folder was not written by us."""
     try:
-        return msgspec.json.decode((folder / RECORD).read_bytes(), type=HubRecord)
+        raw = read_file(folder / RECORD, MAX_RECORD_BYTES)
+        record = msgspec.json.decode(raw, type=HubRecord)
     except (OSError, msgspec.MsgspecError, RecursionError):
         return None
+    named = record.files.items()
+    is_ours = all(path == file.path and stays_inside(path) for path, file in named)
+    return record if is_ours else None
 
 
 def write_record(folder: Path, record: HubRecord) -> None:
@@ -135,11 +142,15 @@ def _models_in(folder: Path, record: HubRecord) -> Iterator[StoredHubModel]:
 
 
 def _present(folder: Path, record: HubRecord) -> list[RepositoryFile]:
-    """Those of the record that are there at their full size."""
+    """Those of the record that are there at their full size. The folder itself may be a link, and
+    nothing in it that leads elsewhere."""
+    home = folder.resolve()
     return [
         file
         for path, file in record.files.items()
-        if (folder / path).is_file() and (folder / path).stat().st_size == file.size
+        if (folder / path).is_file()
+        and (folder / path).stat().st_size == file.size
+        and (folder / path).parent.resolve().is_relative_to(home)
     ]
 
 

@@ -24,6 +24,7 @@ struct route_args {
     float scale;
     int num_tokens, num_experts, num_chosen, num_groups, num_chosen_groups, best_of_group;
     int is_sigmoid, is_renormalized;
+    const float *expert_scales; /* [num_experts]: of the weights, whoever is chosen; or NULL */
 };
 
 enum { MAX_GROUPS = 64 };
@@ -102,6 +103,7 @@ static void choose(const struct route_args *args, int token) {
     }
     for (int i = 0; i < args->num_chosen; i++) {
         float weight = args->is_renormalized ? weights[i] / sum : weights[i];
+        if (args->expert_scales) weight *= args->expert_scales[chosen[i]];
         weights[i] = weight * args->scale;
     }
 }

@@ -62,10 +62,6 @@ def check_parts(body: InspectRequest, info: ModelInfo) -> None:
     for i, part in enumerate(body.include):
         if part in info.untold:
             raise refuse(f"include[{i}]", f"'{part}' cannot be told: {info.untold[part]}.")
-    asked = {"interventions": body.interventions, "sweep": body.sweep, "continue": body.continued}
-    for name, value in asked.items():
-        if value and name in info.untold:
-            raise refuse(name, f"is not for this model: {info.untold[name]}.")
 
 
 def check_length(body: InspectRequest, num_tokens: int, param: str) -> None:

@@ -7,7 +7,12 @@ from pydantic import Field, model_validator
 
 from thirdeye.server.api.requests.content_fields import TEXT_PARTS, parse_content
 from thirdeye.server.api.requests.strict_model import Strict
-from thirdeye.server.api.requests.value_readers import only, required
+from thirdeye.server.api.requests.value_readers import (
+    only,
+    optional_boolean,
+    optional_string,
+    required,
+)
 
 MAX_DETAILS = 256
 _IN_CONTENT = "content"  # of a thought that was a part of the content
@@ -73,6 +78,8 @@ def _is_thought(part: object) -> bool:
 def _text_of(part: dict[str, Any], path: str) -> str:
     """A thought's text: a string, or parts that are text. That it was ended says nothing here."""
     only({"type", "thinking", "closed", "signature"}, part, path, None)
+    optional_boolean(part, "closed", path)
+    optional_string(part, "signature", path)
     thought = required(part, "thinking", path)
     return parse_content(thought, TEXT_PARTS, path=f"{path}.thinking")
 

@@ -60,6 +60,7 @@ class ModelInfo:
     untold: Mapping[str, str] = field(default_factory=dict)  # what a look cannot tell -> why
     # Where an edit could be made -> the layers that do not have it.
     absent: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    head_sizes: tuple[int, ...] = ()  # of each layer's heads, where they differ
     design: ModelDesign = field(default_factory=ModelDesign)
 
 
@@ -101,6 +102,11 @@ class ServedModel:
         `ResourceNotFound` for a name that is not served.
         """
         return self.names[0] if not name else named(name, [self])[1]
+
+    def adapter_of(self, name: str | None) -> int:
+        """The number of the adapter that a served name is of; 0: it is the model's own."""
+        adapter = self.adapters.get(name)
+        return 0 if adapter is None else adapter.number
 
     def check_base(self, name: str | None) -> None:
         """Where adapters are not looked into. Raises `ResourceNotFound` for a name that is not

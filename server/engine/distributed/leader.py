@@ -15,7 +15,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.declare.lora import LoraFactors
+from thirdeye.model.lora.adapter_table import AdapterTable
 from thirdeye.model.parallel.ranks import Meeting, RemoteMeeting, join
 from thirdeye.model.parallel.shares import ALONE, Ranks
 from thirdeye.model.state.kv_cache import KVCache
@@ -32,6 +34,7 @@ from thirdeye.server.engine.distributed.rank_listener import OtherHosts, let_ran
 from thirdeye.server.engine.distributed.rank_messages import (
     FAILURE_GRACE,
     ContinueInspection,
+    DropAdapter,
     EndInspection,
     InitCache,
     Join,
@@ -41,6 +44,7 @@ from thirdeye.server.engine.distributed.rank_messages import (
     Started,
     StartInspection,
     ToRank,
+    pack_adapter,
     pack_batch,
 )
 from thirdeye.server.engine.distributed.rank_process import RANKS_FAILED, RankProcess
@@ -60,6 +64,10 @@ class RankGroup:
     def __init__(self, processes: Sequence[RankProcess] = (), ranks: Ranks = ALONE) -> None:
         self._processes = processes
         self.ranks = ranks
+
+    @property
+    def is_alone(self) -> bool:
+        return not self._processes
 
     def wait_loaded(self) -> None:
         """Until all have their weights. `EngineDead` if one cannot."""
@@ -95,6 +103,10 @@ class RankGroup:
         """The model as the runner calls it."""
         return DistributedModel(self, model) if self._processes else model
 
+    def wrap_adapters(self, table: AdapterTable | None) -> "DistributedAdapters | None":
+        """The model's adapters as they are loaded and unloaded, on all ranks alike."""
+        return None if table is None else DistributedAdapters(self, table)
+
     def wrap_inspector(self, inspect: Inspect) -> Inspect:
         return DistributedInspector(self, inspect) if self._processes else inspect
 
@@ -118,6 +130,31 @@ class DistributedModel:
         self._rank_group.broadcast(pack_batch(batch, has_hidden=True))
         with ending_the_engine():
             return self._model.with_hidden(batch, kv_cache)
+
+
+class DistributedAdapters:
+    """What is loaded on rank 0 is loaded by the others, in the same order beside their steps."""
+
+    def __init__(self, rank_group: RankGroup, table: AdapterTable) -> None:
+        self._rank_group, self._table = rank_group, table
+
+    def load(self, adapter: int, factors: Sequence[LoraFactors]) -> None:
+        """Raises ValueError if there is no slot left."""
+        self._table.load(adapter, factors)
+        if not self._rank_group.is_alone:
+            self._rank_group.broadcast(pack_adapter(adapter, factors))
+
+    def unload(self, adapter: int) -> None:
+        self._table.unload(adapter)
+        self._rank_group.broadcast(DropAdapter(adapter))
+
+    @property
+    def slots(self) -> Mapping[int, int]:
+        return self._table.slots
+
+    @property
+    def num_bytes(self) -> int:
+        return self._table.num_bytes
 
 
 class DistributedInspector:

@@ -6,12 +6,14 @@ compute together crosses between the model's ranks, not here.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from msgspec import Struct
 
 from thirdeye.model.batch import ForwardBatch
+from thirdeye.model.declare.lora import LoraFactors
 from thirdeye.server.engine.distributed.rank_link import Heartbeat
 from thirdeye.server.engine.interface.trace import TraceRequest
 
@@ -75,6 +77,29 @@ class Compute(Struct, frozen=True, tag=True):
     has_hidden: bool  # whether the final hidden states are wanted, too
 
 
+class PackedFactors(Struct, frozen=True, array_like=True):
+    """`LoraFactors`, as rank 0 read them; A and B in float32."""
+
+    layer: str
+    part: str | None
+    rank: int
+    a: bytes
+    b: bytes
+
+
+class PutAdapter(Struct, frozen=True, tag=True):
+    """Load an adapter, of which this rank has its share."""
+
+    number: int
+    factors: list[PackedFactors]
+
+
+class DropAdapter(Struct, frozen=True, tag=True):
+    """No later step has it."""
+
+    number: int
+
+
 class StartInspection(Struct, frozen=True, tag=True):
     """Begin to look into a text."""
 
@@ -94,18 +119,40 @@ class EndInspection(Struct, frozen=True, tag=True):
 
 
 Inspection = StartInspection | ContinueInspection | EndInspection
-ToRank = Join | InitCache | Measure | Compute | Inspection | Heartbeat
+ToRank = Join | InitCache | Measure | Compute | PutAdapter | DropAdapter | Inspection | Heartbeat
 FromRank = Started | Loading | Loaded | Measured | Failed | Heartbeat
+
+
+def pack_adapter(number: int, factors: Sequence[LoraFactors]) -> PutAdapter:
+    return PutAdapter(
+        number,
+        [
+            PackedFactors(f.layer, f.part, f.rank, f.a.numpy().tobytes(), f.b.numpy().tobytes())
+            for f in factors
+        ],
+    )
+
+
+def unpack_adapter(message: PutAdapter) -> list[LoraFactors]:
+    def numbers(data: bytes) -> torch.Tensor:
+        return torch.from_numpy(np.frombuffer(data, np.float32).copy())
+
+    return [
+        LoraFactors(f.layer, f.part, numbers(f.a).view(f.rank, -1), numbers(f.b).view(-1, f.rank))
+        for f in message.factors
+    ]
 
 
 def pack_batch(batch: ForwardBatch, has_hidden: bool) -> Compute:
     """On a GPU one copy to the host, of all fields together."""
+    nothing = batch.positions[:0]
     instead = {  # of what is no tensor
         "num_singles": torch.tensor([batch.num_singles], device=batch.input_ids.device),
-        "state_spans": batch.positions[:0] if batch.state_spans is None else batch.state_spans,
+        "state_spans": nothing if batch.state_spans is None else batch.state_spans,
+        "adapter_slots": nothing if batch.adapter_slots is None else batch.adapter_slots,
     }
-    assert batch.adapter_slots is None, "adapters are not dealt out to ranks"
-    names = [field.name for field in dataclasses.fields(batch) if field.name != "adapter_slots"]
+    # What layers are told besides, each rank's model makes of the ids.
+    names = [field.name for field in dataclasses.fields(batch) if field.name != "layer_inputs"]
     fields = [instead[name] if name in instead else getattr(batch, name) for name in names]
     data = torch.cat([field.flatten().to(torch.int32) for field in fields]).cpu()
     return Compute([field.numel() for field in fields], data.numpy().tobytes(), has_hidden)
@@ -115,9 +162,9 @@ def unpack_batch(message: Compute, device: torch.device) -> ForwardBatch:
     """On a GPU one copy to the device."""
     words = np.frombuffer(message.data, np.int32).copy()
     data = torch.from_numpy(words).to(device)
-    *tensors, spans = data.split_with_sizes(message.sizes)
+    *tensors, spans, adapter_slots = data.split_with_sizes(message.sizes)
     input_ids, positions, slots, starts, seq_lens, table, indices, _ = tensors
-    num_singles = int(words[len(words) - message.sizes[-1] - 1])
+    num_singles = int(words[len(words) - sum(message.sizes[-2:]) - 1])
     return ForwardBatch(
         input_ids=input_ids.long(),
         positions=positions.long(),
@@ -128,4 +175,5 @@ def unpack_batch(message: Compute, device: torch.device) -> ForwardBatch:
         logits_indices=indices.long(),
         num_singles=num_singles,
         state_spans=spans.view(-1, 4) if len(spans) else None,
+        adapter_slots=adapter_slots if len(adapter_slots) else None,
     )

@@ -19,6 +19,7 @@ from typing import assert_never
 import msgspec
 import torch
 
+from thirdeye.model.lora.adapter_table import AdapterTable
 from thirdeye.model.parallel.shares import rank_config
 from thirdeye.model.state.choose_kv import make_kv_cache
 from thirdeye.model.state.kv_cache import KVCache
@@ -29,6 +30,7 @@ from thirdeye.server.engine.distributed.rank_messages import (
     FAILURE_GRACE,
     Compute,
     ContinueInspection,
+    DropAdapter,
     EndInspection,
     Failed,
     FromRank,
@@ -38,15 +40,18 @@ from thirdeye.server.engine.distributed.rank_messages import (
     Loading,
     Measure,
     Measured,
+    PutAdapter,
     Started,
     StartInspection,
     ToRank,
+    unpack_adapter,
     unpack_batch,
 )
 from thirdeye.server.engine.inspection.inspection_queue import Inspect
 from thirdeye.server.engine.inspection.layer_inspector import LayerInspector
 from thirdeye.server.engine.interface.trace import Trace
 from thirdeye.server.engine.interface.types import EngineDead
+from thirdeye.server.garbage_collection import freeze_heap
 
 logger = logging.getLogger(__name__)
 
@@ -90,6 +95,7 @@ def serve_rank(sock: socket.socket, load: Load, *, is_remote: bool = False) -> i
     assert isinstance(join, Join), f"unexpected {join!r}"
     try:
         rank_model = load(join, lambda: link.send(Loading()))
+        freeze_heap()
         link.send(Loaded())
         worker = RankWorker(rank_model, link.send)
         with torch.inference_mode():
@@ -134,6 +140,10 @@ class RankWorker:
                 self._send(Measured(self._rank_model.kv_budget.num_bytes()))
             case Compute():
                 self._compute(message)
+            case PutAdapter(number):
+                self._adapters.load(number, unpack_adapter(message))
+            case DropAdapter(number):
+                self._adapters.unload(number)
             case StartInspection(request):
                 assert self._inspect is not None
                 self._inspections[request.request_id] = self._inspect(request)
@@ -145,6 +155,12 @@ class RankWorker:
                 raise AssertionError(f"unexpected {message!r}")
             case _:
                 assert_never(message)
+
+    @property
+    def _adapters(self) -> AdapterTable:
+        table = self._rank_model.model.adapters
+        assert table is not None, "there is no room for adapters"
+        return table
 
     def _init_cache(self, sizes: InitCache) -> None:
         self._cache = None  # a trial's makes room first

@@ -134,12 +134,12 @@ def file_sizes(checkpoint: Checkpoint) -> FileSizes | None:
     if not any(name in MULTIPLIED for name in checkpoint.tensor_formats()):
         return None
     sizes = checkpoint.tensor_sizes()
-    tables = dict.fromkeys(("embed_tokens.weight", "layer_inputs.table.weight"), 0)
-    for name, size in sizes.items():
-        for target in checkpoint.targets(name) or []:
-            if target.name in tables:
-                tables[target.name] += size
-    return FileSizes(tables["embed_tokens.weight"], sum(sizes.values()) - sum(tables.values()))
+    tables = [
+        size
+        for name, size in sizes.items()
+        if any(target.name == "embed_tokens.weight" for target in checkpoint.targets(name) or [])
+    ]
+    return FileSizes(sum(tables), sum(sizes.values()) - sum(tables))
 
 
 def memory_table(config: ModelConfig, sizes: FileSizes | None) -> Table:
@@ -263,7 +263,8 @@ def mlp_rows(config: ModelConfig) -> dict[str, str]:
     if (spec := config.experts) is None:
         return {"MLP": rows["MLP"] + of_layers(total, config)}
     num_dense = len(config.dense_layers)
-    rows = {"MLP": f"{rows['MLP']}{of_layers(num_dense, config)}"} if num_dense else {}
+    if not config.experts_beside:
+        rows = {"MLP": f"{rows['MLP']}{of_layers(num_dense, config)}"} if num_dense else {}
     experts = f"{spec.num_chosen} of {spec.num_experts}, {spec.intermediate_size} wide, {kind}"
     if spec.shared_size:
         experts += f"; and one of {spec.shared_size} for all"

@@ -6,14 +6,14 @@ from pathlib import Path
 import torch
 
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.lora.adapter_table import AdapterTable, num_bytes_of
-from thirdeye.server.engine.core.adapter_loader import AdapterFiles, AdapterLoader
+from thirdeye.model.lora.adapter_table import num_bytes_of
+from thirdeye.server.engine.core.adapter_loader import AdapterFiles, AdapterLoader, Slots
 from thirdeye.weights.adapters.adapter import open_adapter
 from thirdeye.weights.errors import ModelError
 
 
 def make_adapter_loader(
-    table: AdapterTable | None, config: ModelConfig, dtype: torch.dtype, max_bytes: int
+    table: Slots | None, config: ModelConfig, dtype: torch.dtype, max_bytes: int
 ) -> AdapterLoader | None:
     """For a model that has a table of adapters."""
     if table is None:

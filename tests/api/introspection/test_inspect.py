@@ -279,15 +279,6 @@ def test_a_part_that_the_model_lacks_is_refused_with_the_reason() -> None:
     assert "this model does not turn" in error["message"]
 
 
-def test_a_model_that_cannot_be_edited_says_so() -> None:
-    info = ModelInfo(3, 2, 1, 4, {}, untold={"interventions": "its heads differ"})
-    edit = {"at": "attn_out", "layer": 0, "set": "zero"}
-    with live(ready_state(fake_engine(), info=info)) as base:
-        error = ask(base + URL, interventions=[edit]).json()["error"]
-    assert error["param"] == "interventions"
-    assert "its heads differ" in error["message"]
-
-
 def test_a_layer_without_the_point_of_an_edit_is_refused_by_number() -> None:
     """As in a model some of whose layers keep a state, and have no heads."""
     absent = {"head": frozenset({0, 2}), "mlp_out": frozenset({1})}
@@ -316,6 +307,23 @@ def test_a_layer_without_the_point_of_an_edit_is_refused_by_number() -> None:
         for over, layers in (("heads", {1}), ("mlps", {0, 2}), ("attentions", {0, 1, 2})):
             found = ask(base + URL, sweep={"over": over}).json()["variants"]
             assert {variant["layer"] for variant in found} == layers
+
+
+def test_heads_that_differ_by_layer_are_not_mixed() -> None:
+    """As in Gemma 4: a head's numbers have no place in a layer of other heads."""
+    why = {"kv_head": "layers differ in the number of their heads"}
+    info = ModelInfo(3, 2, 1, 4, {}, head_sizes=(2, 4, 2), untold=why)
+    head = {"at": "head", "head": 0, "layer": 0, "add": {"from": ["a", "b"], "layer": 1}}
+    other = head | {"add": {"from": ["a", "b"], "layer": 2}}
+    refused = [
+        ({"interventions": [head]}, "interventions[0].add.layer", "of 2 numbers, those of layer 1"),
+        ({"sweep": {"over": "kv_heads"}}, "sweep.over", "'kv_heads' cannot be edited: layers"),
+    ]
+    with live(ready_state(fake_engine(), info=info)) as base:
+        for body, param, says in refused:
+            error = ask(base + URL, **body).json()["error"]
+            assert (error["param"], says in error["message"]) == (param, True), error
+        assert ask(base + URL, interventions=[other]).status_code == 200
 
 
 def test_neighbours_of_tokens(url: str, state: ServerState) -> None:

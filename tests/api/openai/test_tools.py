@@ -122,12 +122,18 @@ def test_finish_reasons(tool_choice: object, finish_reason: str) -> None:
     assert PARIS.startswith(call["arguments"])
 
 
-def test_a_call_cut_before_its_arguments_is_content() -> None:
-    """Nothing is lost, and nothing is made up."""
-    choice = choice_of(CHAT | {"max_tokens": 20}, engine_that_says(ONE))
-    assert choice["message"]["content"] == ONE[:20]
+@pytest.mark.parametrize("size", [1, 5, 11, 20])
+def test_a_call_cut_before_its_arguments_is_content(size: int) -> None:
+    """Inside its opening mark too. Nothing is lost, and nothing is made up; a stream says the
+    same, in its last piece."""
+    body = CHAT | {"max_tokens": size}
+    choice = choice_of(body, engine_that_says(ONE))
+    assert choice["message"]["content"] == ONE[:size]
     assert "tool_calls" not in choice["message"]
     assert choice["finish_reason"] == "length"
+    deltas = [chunk["choices"][0]["delta"] for chunk in stream(body, engine_that_says(ONE))]
+    assert "".join(delta.get("content") or "" for delta in deltas) == ONE[:size]
+    assert not any("tool_calls" in delta for delta in deltas)
 
 
 def test_none_is_plain_text() -> None:

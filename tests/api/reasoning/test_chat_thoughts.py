@@ -342,10 +342,11 @@ def test_thoughts_among_the_content_are_named_where_no_template_reads_them(serve
     answer = served.post(URL, CHAT | more)
     assert answer.status_code == 200, answer.text
     assert answer.headers["X-Ignored-Params"] == "messages[1].content"
-    for wrong, path in ((part | {"thinking": 1}, ".thinking"), (part | {"x": 1}, ".x")):
-        messages[1]["content"] = [text, wrong]
+    for wrong in ({"thinking": 1}, {"x": 1}, {"closed": 1}, {"signature": 1}):
+        (name,) = wrong
+        messages[1]["content"] = [text, part | wrong]
         error = served.post(URL, CHAT | {"messages": messages}).json()["error"]
-        assert error["param"] == f"messages[1].content[1]{path}"
+        assert error["param"] == f"messages[1].content[1].{name}"
 
 
 def test_an_answer_can_be_sent_back_as_it_is(thinker: Served) -> None:

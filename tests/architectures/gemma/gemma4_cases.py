@@ -15,8 +15,18 @@ F32 = gguf.GGMLQuantizationType.F32
 NEAR, FULL = "sliding_attention", "full_attention"
 NAMES = LLAMA_NAMES | GEMMA2_NAMES | {
     "per_layer_input_gate": "inp_gate", "per_layer_projection": "proj",
-    "post_per_layer_input_norm": "post_norm",
+    "post_per_layer_input_norm": "post_norm", "router.proj": "ffn_gate_inp",
+    "post_feedforward_layernorm_1": "post_ffw_norm_1",
+    "post_feedforward_layernorm_2": "post_ffw_norm_2",
+    "pre_feedforward_layernorm_2": "pre_ffw_norm_2",
 }  # fmt: skip
+ALONE = {  # not called a weight
+    "layer_scalar": "layer_output_scale.weight",
+    "router.scale": "ffn_gate_inp.scale",
+    "router.per_expert_scale": "ffn_down_exps.scale",
+    "experts.gate_up_proj": "ffn_gate_up_exps.weight",
+    "experts.down_proj": "ffn_down_exps.weight",
+}
 TOP = LLAMA_TOP | {
     "model.embed_tokens_per_layer": "per_layer_token_embd",
     "model.per_layer_model_projection": "per_layer_model_proj",
@@ -31,8 +41,11 @@ def scaled(model: Any) -> None:
         layer.layer_scalar.fill_(1.1 - 0.05 * number)
 
 
-def gemma4_gguf(model: PreTrainedModel, path: Path) -> Path:
-    """As `Gemma4Model` in llama.cpp's `conversion/gemma.py`."""
+def gemma4_gguf(
+    model: PreTrainedModel, path: Path, kind_of_table: gguf.GGMLQuantizationType = F32
+) -> Path:
+    """As `Gemma4Model` in llama.cpp's `conversion/gemma.py`. `kind_of_table`: of the layers' own
+    table."""
     config = model.config.to_dict()
     layers = [model.config.per_layer_config[i] for i in range(config["num_hidden_layers"])]
     is_near = [kind == NEAR for kind in config["layer_types"]]
@@ -51,12 +64,17 @@ def gemma4_gguf(model: PreTrainedModel, path: Path) -> Path:
     writer.add_sliding_window(config["sliding_window"])
     writer.add_sliding_window_pattern(is_near)
     writer.add_shared_kv_layers(config["num_kv_shared_layers"])
-    writer.add_embedding_length_per_layer_input(config["hidden_size_per_layer_input"])
+    writer.add_embedding_length_per_layer_input(config.get("hidden_size_per_layer_input", 0))
+    if config.get("enable_moe_block"):
+        writer.add_expert_count(config["num_experts"])
+        writer.add_expert_used_count(config["top_k_experts"])
+        writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
     if cap := config["final_logit_softcapping"]:
         writer.add_final_logit_softcapping(cap)
     for name, tensor in model.state_dict().items():
         if name != "lm_head.weight":
-            add(writer, gguf_name(name), tensor.numpy(), F32)
+            kind = kind_of_table if "tokens_per_layer" in name else F32
+            add(writer, gguf_name(name), tensor.numpy(), kind)
     return finished(writer, path)
 
 
@@ -76,8 +94,9 @@ def add_heads(writer: gguf.GGUFWriter, config: Any, full_size: int) -> None:
 
 
 def gguf_name(name: str) -> str:
-    if name.endswith("layer_scalar"):
-        return f"blk.{name.split('.')[2]}.layer_output_scale.weight"
+    layer, _, rest = name.removeprefix("model.layers.").partition(".")
+    if rest in ALONE:
+        return f"blk.{layer}.{ALONE[rest]}"
     stem, leaf = name.rsplit(".", 1)
     return f"{gguf_stem(stem, TOP, NAMES)}.{leaf}"
 
@@ -88,6 +107,12 @@ def gemma4(**changes: Any) -> Case:
         "hidden_size_per_layer_input": 0, **TIED,
     }  # fmt: skip
     case = relative("gemma4_text", gguf=gemma4_gguf, **(sizes | changes))
+    return replace(case, corrected=scaled)
+
+
+def unified(**changes: Any) -> Case:
+    """Without what only the others have."""
+    case = relative("gemma4_unified_text", gguf=gemma4_gguf, sliding_window=7, **TIED, **changes)
     return replace(case, corrected=scaled)
 
 
@@ -110,5 +135,24 @@ GEMMA4: dict[str, Case] = {
         global_head_dim=24,
         rope_parameters=FAST_ROPES,
     ),
+    "gemma4_text-experts": gemma4(
+        num_hidden_layers=3,
+        layer_types=[NEAR, NEAR, FULL],
+        enable_moe_block=True,
+        num_experts=6,
+        top_k_experts=2,
+        moe_intermediate_size=36,
+        attention_k_eq_v=True,
+        **FULL_HEADS,
+    ),
     "gemma4_text-values": gemma4(rope_parameters=FAST_ROPES, global_head_dim=32),
+    "gemma4_unified_text": unified(
+        num_hidden_layers=5,
+        layer_types=[NEAR, FULL, NEAR, NEAR, FULL],
+        num_kv_shared_layers=2,
+        attention_k_eq_v=True,
+        global_head_dim=24,
+        num_global_key_value_heads=2,
+        rope_parameters=FAST_ROPES,
+    ),
 }

@@ -35,11 +35,6 @@ HARMLESS = {
 
 HARMLESS_IN = {  # one class
     "gemma3_text": {"_sliding_window_pattern": "transformers' own note, which it does not read"},
-    "gemma4_text": {
-        **dict.fromkeys(
-            ("num_experts", "top_k_experts", "moe_intermediate_size"), "of experts, refused as well"
-        ),
-    },
     "phi3": {"rope_parameters.original_max_position_embeddings": "the one outside counts"},
     "ministral3": {
         "rope_parameters.max_position_embeddings": "transformers does not read it either",

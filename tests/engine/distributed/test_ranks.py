@@ -29,6 +29,7 @@ from tests.engine.toy import collect, make_request, tokens_of, until
 from tests.model.steps import Row, make_batch
 from tests.recipes import make_recipe
 from tests.tiny import tiny_llama
+from tests.weights.adapters.peft_folder import linear_modules, random_pair, write_adapter
 from thirdeye.model.state.state_cache import spans_in_order
 from thirdeye.server.engine.distributed.leader import ONE_RANK, RankGroup
 from thirdeye.server.engine.distributed.rank_messages import (
@@ -38,6 +39,7 @@ from thirdeye.server.engine.distributed.rank_messages import (
     unpack_batch,
 )
 from thirdeye.server.engine.distributed.rank_process import RANKS_FAILED
+from thirdeye.server.engine.interface.adapters import AdapterSource
 from thirdeye.server.engine.interface.interventions import EditSpec, SweepSpec
 from thirdeye.server.engine.interface.trace import ARRAYS, ENDINGS, Trace, TraceRequest
 from thirdeye.server.engine.interface.types import (
@@ -220,6 +222,44 @@ def test_two_ranks_answer_as_one(checkpoint: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_adapter_on_two_ranks(checkpoint: Path, tmp_path: Path) -> None:
+    """Loaded while both run, it answers as on one rank, beside the base; then it is unloaded."""
+    model = tiny_llama(tmp_path / "tiny")
+    generator = torch.Generator().manual_seed(0)
+    factors = {
+        name: random_pair(layer, 4, generator) for name, layer in linear_modules(model).items()
+    }
+    folder = write_adapter(tmp_path / "adapter", factors, lora_alpha=8)
+    asked = [make_request(str(i), [7, 8, 9, i], max_tokens=12, ignore_eos=True) for i in range(4)]
+    asked = [msgspec.structs.replace(one, adapter=5 * (i % 2)) for i, one in enumerate(asked)]
+
+    async def main(num_ranks: int) -> list[list[int]]:
+        recipe = small_recipe(
+            checkpoint,
+            tensor_parallel=num_ranks,
+            lora_dir=str(tmp_path),
+            kv_memory_bytes=2 * KV_BYTES,
+        )
+        engine = await start(recipe)
+        try:
+            report = await engine.load_adapter(AdapterSource(5, str(folder)))
+            assert (report.error, report.rank) == ("", 4)
+            broken = await engine.load_adapter(AdapterSource(6, str(tmp_path)))
+            assert "is no adapter" in broken.error
+            found = await asyncio.gather(*(collect(engine, one) for one in asked))
+            engine.unload_adapter(5)
+            await until(lambda: engine.stats().num_adapters == 0)
+            gone = await collect(engine, msgspec.structs.replace(asked[1], request_id="late"))
+            assert gone[-1].error_code == "model_not_found"
+            return [tokens_of(outputs) for outputs in found]
+        finally:
+            await engine.close()
+
+    two, one = asyncio.run(main(2)), asyncio.run(main(1))
+    assert two == one
+    assert two[0] != two[1]
+
+
 def test_ranks_in_8_bits_answer_like_one(checkpoint: Path) -> None:
     """`--quantize int8`, greedily: two ranks round other shards than one, so their tokens may part
     where one rank's two likeliest are nearly as likely, and nowhere else. Alone or in a batch,
@@ -364,15 +404,23 @@ def test_the_pool_is_that_of_the_rank_with_the_least_room() -> None:
     logits=st.sampled_from(["last", "all", "none"]),
     has_hidden=st.booleans(),
     has_states=st.booleans(),
+    has_adapters=st.booleans(),
 )
 def test_a_batch_crosses_unchanged(
-    lengths: list[tuple[int, int]], logits: str, has_hidden: bool, has_states: bool
+    lengths: list[tuple[int, int]],
+    logits: str,
+    has_hidden: bool,
+    has_states: bool,
+    has_adapters: bool,
 ) -> None:
     """Values, shapes and dtypes, whatever the step."""
     rows = [Row(range(n), past, range(-(-(past + n) // 4))) for n, past in lengths]
     batch = make_batch(rows, 4, logits)
     if has_states:
         batch = replace(batch, state_spans=spans_in_order(batch))
+    if has_adapters:
+        slots = torch.arange(len(batch.input_ids), dtype=torch.int32) % 3 - 1
+        batch = replace(batch, adapter_slots=slots)
     message = pack_batch(batch, has_hidden)
     assert message.has_hidden == has_hidden
     for ours, theirs in zip(

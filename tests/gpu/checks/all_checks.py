@@ -12,7 +12,7 @@ from functools import partial
 import torch
 
 from tests.gpu.attention import attend_by, decode_case
-from tests.gpu.checks import loop_checks
+from tests.gpu.checks import few_rows, loop_checks
 from tests.gpu.checks.deterministic import CHECKS
 from tests.model.fused_twins import (
     HEAD_DIMS,
@@ -28,7 +28,7 @@ from tests.model.steps import Row, make_batch, to_device
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.attention.reference import ReferenceAttention
 from thirdeye.model.attention.triton import TritonAttention
-from thirdeye.model.kernels.quantize_rows import quantize_rows
+from thirdeye.model.kernels.products.quantize_rows import quantize_rows
 from thirdeye.model.kernels.rope_kv import rope_and_write
 from thirdeye.model.linear.rounded import FP8, round_to_fp8
 from thirdeye.model.parts.rope import Rope
@@ -46,10 +46,11 @@ def checks() -> Iterator[tuple[str, Check]]:
         yield f"norm {dtype}", partial(norms, dtype=dtype)
         yield f"heads {dtype}", partial(heads, dtype=dtype)
     for name in METHODS:
-        for rows in (1, 16, 17, 70, 300):
+        for rows in (1, 8, 16, 17, 70, 300):
             yield f"{name} product of {rows} rows", partial(product, name=name, rows=rows)
         yield f"{name} whole model", partial(whole_model, name=name)
     yield "activations to fp8", activations
+    yield from ((f"few rows, {name}", check) for name, check in few_rows.CHECKS.items())
     for num_queries in (1, 33):
         for context in (40, 700):
             for kv in (torch.bfloat16, FP8):

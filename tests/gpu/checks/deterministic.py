@@ -31,7 +31,7 @@ ROWS = (1, 2, 3, 16, 17, 64, 65, 128, 256)
 
 def products(device: torch.device) -> None:
     """Each row's bits for 1 to 300 rows, with lanes and without; and the right product."""
-    from thirdeye.model.kernels.fixed_matmul import FixedMatmul
+    from thirdeye.model.kernels.products.fixed_matmul import FixedMatmul
 
     for dtype in (torch.bfloat16, torch.float32):
         for size, out in ((256, 130), (4096, 256), (1600, 4800), (14336, 512)):

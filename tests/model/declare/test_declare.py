@@ -1,6 +1,6 @@
 """What a model declares is what its modules have: names, shapes, and each rank's share of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -73,6 +73,37 @@ def configs(draw: st.DrawFn) -> ModelConfig:
     )
 
 
+@st.composite
+def layered_configs(draw: st.DrawFn) -> ModelConfig:
+    """What layers may have of their own: heads, keys, an input, a scale, experts beside the MLP."""
+    num_layers = 1 + draw(COUNTS)
+    own = [
+        AttentionSpec(
+            head_dim=2 * draw(COUNTS), num_kv_heads=4 * draw(COUNTS), has_values=draw(FLAGS)
+        )
+        for _ in range(num_layers)
+    ]
+    if draw(FLAGS):
+        own[-1] = replace(own[0], source=0, has_values=True)
+    has_scale = draw(FLAGS)
+    return change(
+        LLAMA,
+        vocab_size=draw(st.integers(16, 40)),
+        num_hidden_layers=num_layers,
+        num_heads=24,
+        num_kv_heads=4,
+        attention=tuple(own),
+        qk_norm=draw(FLAGS),
+        value_norm=draw(FLAGS),
+        layer_scale=has_scale,
+        layer_input_size=draw(st.integers(1, 5)) if has_scale and draw(FLAGS) else 0,
+        mlp_sizes=tuple(4 * draw(COUNTS) for _ in own) if draw(FLAGS) else (),
+        experts=(spec := draw(st.none() | expert_specs())),
+        experts_beside=spec is not None and draw(FLAGS),
+        dense_layers=(0,) if spec and draw(FLAGS) else (),
+    )
+
+
 def is_gated_with(activation: Activation, wanted: bool) -> bool:
     """Two of them leave no choice."""
     if activation is Activation.CLAMPED_SWIGLU:
@@ -87,6 +118,7 @@ def expert_specs(draw: st.DrawFn) -> ExpertsSpec:
         num_chosen=1,
         intermediate_size=4 * draw(COUNTS),
         choice_bias=draw(FLAGS),
+        expert_scales=draw(FLAGS),
         router_bias=draw(FLAGS),
         bias=draw(FLAGS),
         shared_size=(shared := draw(st.sampled_from([0, 4, 8]))),
@@ -114,7 +146,7 @@ def module(config: ModelConfig, ranks: Ranks) -> Transformer:
 
 
 @draws(15, 60)
-@given(configs(), st.sampled_from([(0, 1), (0, 2), (1, 2), (3, 4)]))
+@given(configs() | layered_configs(), st.sampled_from([(0, 1), (0, 2), (1, 2), (3, 4)]))
 def test_modules_have_what_is_declared(config: ModelConfig, place: tuple[int, int]) -> None:
     """Names and shapes, in one piece and on a rank among several."""
     model = module(config, Apart(*place))
@@ -132,7 +164,7 @@ def test_names_are_the_written_ones(config: ModelConfig) -> None:
 
 
 @draws(15, 60)
-@given(configs(), st.sampled_from([2, 4]))
+@given(configs() | layered_configs(), st.sampled_from([2, 4]))
 def test_shares_make_up_the_whole(config: ModelConfig, size: int) -> None:
     """Every number is some rank's, and only what is not dealt out is on several; a merged layer
     gives each rank the same numbers whole as part by part."""

@@ -28,6 +28,7 @@ SPECS = {
         PLAIN, scoring=Scoring.SIGMOID, choice_bias=True, num_groups=4, num_chosen_groups=2
     ),
     "best group": replace(PLAIN, num_groups=2, num_chosen_groups=1, best_of_group=1),
+    "scaled": replace(PLAIN, is_renormalized=True, expert_scales=True),
     "one": replace(PLAIN, num_chosen=1),
     "all": replace(PLAIN, num_chosen=8),
 }

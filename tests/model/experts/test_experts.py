@@ -27,9 +27,9 @@ FORMS = ("none", "int8", "q8_0", "q4_0")
 def test_a_loop_over_tokens(name: str, is_native: bool, native: Library) -> None:
     layer = layer_of(SPECS[name], native if is_native else None)
     x, weights = tokens(9), weights_of(layer)
-    bias = layer.router.choice_bias
-    logits = x @ layer.router.linear.weight.T
-    expected = experts_by_hand(x, route_by_hand(logits, SPECS[name], bias), weights)
+    router, logits = layer.router, x @ layer.router.linear.weight.T
+    routes = route_by_hand(logits, SPECS[name], router.choice_bias, router.expert_scales)
+    expected = experts_by_hand(x, routes, weights)
     torch.testing.assert_close(finish(layer)(x), expected.float(), atol=1e-4, rtol=1e-4)
 
 

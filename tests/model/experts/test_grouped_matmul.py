@@ -9,7 +9,7 @@ from tests.model.experts.layer import SPECS, finish, layer_of, tokens
 
 pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
 
-from thirdeye.model.kernels.grouped_matmul import BLOCK_M, group_rows, grouped_matmul
+from thirdeye.model.kernels.products.grouped_matmul import BLOCK_M, group_rows, grouped_matmul
 from thirdeye.model.parts.fused_experts import FusedExperts
 
 

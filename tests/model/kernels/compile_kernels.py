@@ -13,17 +13,17 @@ from typing import Any
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 
-from thirdeye.model.kernels import (
+from thirdeye.model.few_rows.around import FEW_ROWS
+from thirdeye.model.kernels import gated_mul, paged_attention, philox, rms_norm, rope_kv
+from thirdeye.model.kernels.products import (
     dequantize,
+    few_rows_kernel,
+    few_rows_matmul,
     fixed_matmul,
-    gated_mul,
     grouped_matmul,
-    paged_attention,
-    philox,
+    lora_matmul,
     quantize_rows,
     quantized_matmul,
-    rms_norm,
-    rope_kv,
 )
 
 H100 = GPUTarget("cuda", 90, 32)
@@ -45,7 +45,7 @@ TYPES = {
     "*bf16": (
         *("output", "query", "key_cache", "value_cache", "normed", "stream", "x", "delta"),
         *("weight", "gate_up", "qkv", "cos", "sin", "query_norm", "key_norm", "bias"),
-        "query_scale",
+        *("query_scale", "gain", "residual"),
     ),
     "*i64": ("slot_mapping",),
     "*u8": ("key_exponents", "value_exponents", "exponents"),
@@ -62,6 +62,17 @@ INT4 = {"numbers": "*u8", "scales": "*bf16"}
 FEW = {"BLOCK_M": 16, "BLOCK_N": 64, "NUM_SPLITS": 8, "HAS_BIAS": True}
 MANY = {"BLOCK_M": 64, "BLOCK_N": 128, "NUM_SPLITS": 1, "HAS_BIAS": False}
 
+FEW_ALONE = {
+    **dict.fromkeys(("HAS_DELTA", "HAS_NORM", "HAS_BIAS", "HAS_RESIDUAL"), False),
+    "KIND": "",
+    "ROWS": FEW_ROWS,
+    "BLOCK_N": 16,
+    "WAYS": few_rows_matmul.WAYS,
+    "LINES": few_rows_matmul.LINES,
+}
+FEW_BEHIND = {"HAS_BIAS": True, "HAS_RESIDUAL": True}
+FEW_BEFORE = {"HAS_DELTA": True, "HAS_NORM": True, "KIND": "silu"}
+
 
 def signature(
     names: list[str], constants: dict[str, object], own: dict[str, str]
@@ -73,6 +84,7 @@ def signature(
 
 def compile_kernel(kernel, constants: dict[str, object], **own: str) -> None:
     """`own` are types that are not those of `TYPES`."""
+    constants = {"DEPENDENT": True} | constants
     constants = {name: constants[name] for name in kernel.arg_names if name in constants}
     types = signature(kernel.arg_names, constants, own)
     source = ASTSource(fn=kernel, signature=types, constexprs=constants)
@@ -120,8 +132,21 @@ def main(is_every: bool) -> None:
         compile_kernel(dequantize.dequantize_kernel, dense, **kind)
     shares = {"NUM_SPLITS": 8, "HAS_BIAS": True, "BLOCK": 256}
     compile_kernel(quantized_matmul.add_splits_kernel, shares, shares="*fp32")
-    names = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "SPLIT", "GROUP_M")
-    tile = {name: getattr(fixed_matmul, name) for name in names}
+    for around in forms(FEW_ALONE, FEW_ALONE | FEW_BEHIND, FEW_ALONE | FEW_BEFORE):
+        for kind, inputs, group in (({}, 64, 0), (INT8, 128, 0), (FP8, 128, 0), (INT4, 128, 128)):
+            own = {"weight": kind.get("numbers", "*bf16"), "scales": kind.get("scales", "*fp32")}
+            cut = {"GROUP": group, "HAS_SCALES": bool(kind) and not group, "BLOCK_K": inputs}
+            compile_kernel(few_rows_kernel.few_rows_matmul_kernel, around | cut, **own)
+    sizes = {
+        name: getattr(lora_matmul, name)
+        for name in ("WIDTH", "FIELDS", "RANKS", "INPUTS", "OUTPUTS")
+    }
+    own = {"slots": "*i32", "table": "*i64", "inner": "*fp32", "y": "*bf16"}
+    for kernel in (lora_matmul.reduce_kernel, lora_matmul.expand_kernel):
+        compile_kernel(kernel, sizes | {"PIECES": lora_matmul.MAX_PIECES}, **own)
+    low = fixed_matmul.LOW
+    tile = {"BLOCK_M": low.rows, "BLOCK_N": low.columns, "GROUP_M": 16}
+    tile |= {name: getattr(fixed_matmul, name) for name in ("BLOCK_K", "SPLIT")}
     for lanes, into in forms((1, "*bf16"), (4, "*fp32")):
         cut = tile | {"NUM_LANES": lanes, "HAS_BIAS": True}
         compile_kernel(fixed_matmul.fixed_matmul_kernel, cut, output=into)

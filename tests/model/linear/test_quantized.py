@@ -13,7 +13,8 @@ from tests.model.linear.quantized_twins import METHODS, check_product, kept, mak
 from tests.model.steps import Row, make_batch
 from tests.model.tiny import CPU, GPT2, LLAMA, change, make_cache, random_model
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.kernels import quantized_matmul
+from thirdeye.model.few_rows.around import FEW_ROWS
+from thirdeye.model.kernels.products import quantized_matmul
 from thirdeye.model.linear.choose_method import choose_head, choose_linear, choose_quantization
 from thirdeye.model.linear.fp8 import Fp8
 from thirdeye.model.linear.linear import Linear
@@ -96,12 +97,13 @@ def test_a_long_prompt_multiplies_dense_weights(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_row_does_not_know_of_others(name: str) -> None:
-    """Bits of a row are those it has alone, in a batch of few."""
+    """Bits of a row are those it has alone, in a batch of few; in one of more those of that."""
     layer, _ = make_layer(name, 640, 40, True, FP32)
     x = torch.randn(16, 640)
-    together = layer(x)
-    for i in (0, 7, 15):
-        assert torch.equal(layer(x[i : i + 1])[0], together[i])
+    few, more = layer(x[:FEW_ROWS]), layer(x)
+    for i in (0, 3, 7):
+        assert torch.equal(layer(x[i : i + 1])[0], few[i])
+        assert torch.equal(layer(x[i : i + 9])[0], more[i])
 
 
 def test_activations_in_eight_bit_floats() -> None:

@@ -13,7 +13,7 @@ from thirdeye.server.load.native_kernels import plan_native
 
 # Twins, kernel by kernel. Tapes and whole models: test_levels.py.
 ON_EVERY_LEVEL = ("test_float_linear", "test_int8_linear", "test_paged_attention")
-ON_EVERY_LEVEL += ("test_small_kernels", "test_stored_linear")
+ON_EVERY_LEVEL += ("test_small_kernels", "test_stored_linear", "test_lora_kernel")
 
 
 @pytest.fixture(scope="session")

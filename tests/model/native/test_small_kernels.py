@@ -33,8 +33,8 @@ from thirdeye.model.parts.fused import (
     NativeWideQKNorm,
     NativeXIELU,
 )
+from thirdeye.model.parts.head_norms import HeadQKNorm, WideQKNorm
 from thirdeye.model.parts.layers import LayerNorm
-from thirdeye.model.parts.self_attention import HeadQKNorm, WideQKNorm
 from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_cache import KVCache
 

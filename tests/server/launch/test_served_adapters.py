@@ -131,7 +131,6 @@ def test_slots_and_bytes_are_bounded(folder: Path) -> None:
         ({"lora": ["tiny=POET"]}, "'--lora' tiny: the name is taken"),
         ({"lora": ["a=POET", "b=POET"], "max_loras": 1}, "'--lora' is given 2 times"),
         ({"lora_dir": "/gone"}, "'--lora-dir' /gone: no such folder"),
-        ({"lora": ["a=POET"], "tensor_parallel": 2}, "do not go with '--tensor-parallel' 2"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_loaded(

@@ -196,6 +196,23 @@ def test_the_gguf_base_is_accepted(tmp_path: Path) -> None:
     assert (config.vocab_size, config.num_kv_heads, config.tie_word_embeddings) == (96, 4, True)
 
 
+PER_LAYER = {"attention.head_count": 4, "attention.head_count_kv": 2, "feed_forward_length": 64}
+
+
+@pytest.mark.parametrize("arch", ["llama", "gpt2"])
+def test_numbers_that_all_layers_share_may_be_said_for_each(tmp_path: Path, arch: str) -> None:
+    base = GGUF_LLAMA | {"block_count": 3, "attention.layer_norm_epsilon": 1e-5} | PER_LAYER
+    if arch == "gpt2":
+        base["attention.head_count_kv"] = 4
+    once = open_checkpoint(gguf_file(tmp_path / "once.gguf", base, arch)).config
+    for key in PER_LAYER:
+        each = base | {key: [base[key]] * 3}
+        assert open_checkpoint(gguf_file(tmp_path / "each.gguf", each, arch)).config == once
+        other = base | {key: [base[key], base[key], 1]}
+        with pytest.raises(ModelFormatError, match=rf"'{arch}.{key}': .* layer 2 has 1, not"):
+            open_checkpoint(gguf_file(tmp_path / "other.gguf", other, arch))
+
+
 LINEAR = RopeScaling("linear", 4.0)
 
 
@@ -241,7 +258,11 @@ GGUF_REFUSED = {
     "negative": ("feed_forward_length", -1),
     "huge": ("context_length", 10**9),
     "float": ("attention.head_count", 4.0),
-    "per layer": ("attention.head_count", [4, 4]),
+    "of more layers": ("attention.head_count", [4, 4]),
+    "of fewer layers": ("feed_forward_length", []),
+    "floats": ("attention.head_count", [4.0]),
+    "words": ("attention.head_count", ["4"]),
+    "none in a layer": ("attention.head_count_kv", [0]),
     "does not divide": ("attention.head_count", 5),
     "kv does not divide": ("attention.head_count_kv", 3),
     "experts": ("expert_count", 8),

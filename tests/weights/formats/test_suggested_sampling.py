@@ -81,7 +81,8 @@ def test_top_k_of_minus_one_is_off() -> None:
 
 
 def test_ggufs_keys(tmp_path: Path) -> None:
-    """Floats have 32 bits there: 0.6 shall not become 0.6000000238418579."""
+    """Floats have 32 bits there: 0.6 shall not become 0.6000000238418579. Tokens that are never to
+    be drawn are among the tokenizer's keys; an id that no token has is none."""
     path = tiny.llama_gguf(tiny.llama(), tmp_path / "plain.gguf")
     assert open_checkpoint(path).suggested_sampling() == SuggestedSampling()
     path = tmp_path / "tiny.gguf"
@@ -89,7 +90,9 @@ def test_ggufs_keys(tmp_path: Path) -> None:
         patch.setattr(gguf.GGUFWriter, "add_context_length", _with_sampling)
         tiny.llama_gguf(tiny.llama(), path)
     found = open_checkpoint(path).suggested_sampling()
-    assert found.said() == {"temperature": 0.6, "top_k": 20, "top_p": 0.95}
+    assert found.said() == {
+        "temperature": 0.6, "top_k": 20, "top_p": 0.95, "logit_bias": {5: -100.0},
+    }  # fmt: skip
     assert found.not_obeyed == ("mirostat",)
 
 
@@ -102,3 +105,4 @@ def _with_sampling(writer: gguf.GGUFWriter, length: int) -> None:
     writer.add_float32("general.sampling.top_p", 0.95)
     writer.add_int32("general.sampling.top_k", 20)
     writer.add_int32("general.sampling.mirostat", 2)
+    writer.add_array("tokenizer.ggml.suppress_tokens", [5, 300])

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,6 +20,8 @@ from transformers import (
     Gemma3ForConditionalGeneration,
     Gemma4Config,
     Gemma4ForConditionalGeneration,
+    Gemma4UnifiedConfig,
+    Gemma4UnifiedForConditionalGeneration,
     Mistral3Config,
     Mistral3ForConditionalGeneration,
     PreTrainedModel,
@@ -27,7 +30,7 @@ from transformers import (
 from tests.architectures.cases import MINISTRAL3
 from tests.architectures.running import load, logits
 from tests.weights import vocabularies
-from tests.weights.tiny import llama, save
+from tests.weights.tiny import llama, llama_gguf, save
 from thirdeye.weights.architectures.wrappers import WRAPPERS, text_part
 from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.formats.fields import Fields
@@ -143,6 +146,11 @@ SPARSE = {
     "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
     "shared_expert_intermediate_size": 16,
 }  # fmt: skip
+MROPE: dict[str, Any] = {
+    "rope_parameters": {"rope_type": "default", "rope_theta": 500.0, "mrope_section": [1, 1, 2]},
+    "head_dim": 8,
+}
+INTERLEAVED = MROPE["rope_parameters"] | {"mrope_interleaved": True}
 OTHERS: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
     "llava": ("llama", CLIP, {}),
     "llava_next": ("llama", CLIP, GRID),
@@ -153,6 +161,14 @@ OTHERS: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
     "internvl": ("qwen2", VISION | {"image_size": [28, 28], "patch_size": [14, 14]}, {}),
     "qwen3_5": ("qwen3_5_text", QWEN, {"text": DELTA}),
     "qwen3_5_moe": ("qwen3_5_moe_text", QWEN, {"text": DELTA | SPARSE}),
+    "qwen2_vl": ("qwen2_vl_text", QWEN | {"embed_dim": 16}, {"text": MROPE}),
+    "qwen2_5_vl": ("qwen2_5_vl_text", QWEN, {"text": MROPE}),
+    "qwen3_vl": (
+        *("qwen3_vl_text", QWEN | {"deepstack_visual_indexes": [0]}),
+        {"text": {"head_dim": 8, "rope_parameters": INTERLEAVED}},
+    ),
+    "cohere2_vision": ("cohere2", SIGLIP, {}),
+    "aya_vision": ("cohere2", SIGLIP, {}),
     "lighton_ocr": ("qwen3", VISION | {"model_type": "pixtral", "head_dim": 8}, {}),
 }
 
@@ -172,6 +188,16 @@ def gemma4() -> PreTrainedModel:
     return Gemma4ForConditionalGeneration(config)
 
 
+def gemma4_unified() -> PreTrainedModel:
+    text = TEXT | {"global_head_dim": 24}
+    vision = {"patch_size": 2, "mm_embed_dim": 32, "mm_posemb_size": 8, "output_proj_dims": 32}
+    config = Gemma4UnifiedConfig(
+        text_config=text, vision_config=vision, audio_config={"audio_embed_dim": 16},
+        image_token_id=95, audio_token_id=94, video_token_id=93,
+    )  # fmt: skip
+    return Gemma4UnifiedForConditionalGeneration(config)
+
+
 def other(model_type: str) -> PreTrainedModel:
     text, vision, found = OTHERS[model_type]
     more: dict[str, Any] = dict(found)
@@ -183,20 +209,32 @@ def other(model_type: str) -> PreTrainedModel:
 
 
 def test_every_one_is_tried() -> None:
-    assert WRAPPERS.keys() == {"gemma3", "gemma4", "mistral3", *OTHERS}
+    assert WRAPPERS.keys() == {"gemma3", "gemma4", "gemma4_unified", "mistral3", *OTHERS}
 
 
 @pytest.mark.parametrize("model_type", WRAPPERS)
 def test_what_a_file_leaves_out_is_as_transformers_has_it(model_type: str) -> None:
     theirs = CONFIG_MAPPING[model_type](text_config={})
     text, _ = text_part(Fields(Path("config.json"), {"model_type": model_type, "text_config": {}}))
-    assert text.text("model_type") == theirs.text_config.model_type
+    kind = theirs.text_config.model_type
+    assert text.text("model_type") == WRAPPERS[model_type].plain.get(kind, kind)
+    for key in WRAPPERS[model_type].defaults:
+        ropes = theirs.text_config.rope_parameters
+        said = ropes[key] if key == "rope_theta" else getattr(theirs.text_config, key)
+        assert text.raw(key) == said
     assert text.boolean("tie_word_embeddings") == theirs.tie_word_embeddings
 
 
 @pytest.mark.parametrize(
     "make",
-    [gemma3, gemma4, mistral3, ministral3, *(partial(other, name) for name in OTHERS)],
+    [
+        gemma3,
+        gemma4,
+        gemma4_unified,
+        mistral3,
+        ministral3,
+        *(partial(other, name) for name in OTHERS),
+    ],
     ids=name_of,
 )
 def test_text_parts(tmp_path: Path, make: Callable[[], PreTrainedModel]) -> None:
@@ -206,7 +244,48 @@ def test_text_parts(tmp_path: Path, make: Callable[[], PreTrainedModel]) -> None
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
-    check(save(model, tmp_path), theirs_of(model))
+    # Of Cohere's, transformers leaves the scale of the logits out, which its text class has.
+    scale = getattr(model.config.text_config, "logit_scale", 1.0)
+    check(save(model, tmp_path), theirs_of(model) * scale)
+
+
+@pytest.mark.parametrize("flat", ["qwen2_vl", "qwen2_5_vl"])
+def test_settings_beside_all_others(tmp_path: Path, flat: str) -> None:
+    """As Qwen's own files have them, by the older names of tensors and rotary settings."""
+    model = other(flat)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
+    path = save(model, tmp_path)
+    config = json.loads((path / "config.json").read_text())
+    text = config.pop("text_config")
+    ropes = text.pop("rope_parameters")
+    old = {"type": "mrope", "mrope_section": ropes["mrope_section"]}
+    named = {"model_type": flat, "rope_theta": ropes["rope_theta"], "rope_scaling": old}
+    (path / "config.json").write_text(json.dumps(config | text | named))
+    tensors = {
+        name.replace("model.language_model.", "model.").replace("model.visual.", "visual."): tensor
+        for name, tensor in load_file(path / "model.safetensors").items()
+    }
+    save_file(tensors, path / "model.safetensors", {"format": "pt"})
+    check(path, theirs_of(model))
+
+
+@pytest.mark.parametrize(("plain", "name"), [("qwen2", "qwen2vl"), ("qwen3", "qwen3vl")])
+def test_text_parts_of_gguf_files(tmp_path: Path, plain: str, name: str) -> None:
+    """llama.cpp keeps the eyes in a file of their own, and tells of sections here."""
+    config = CONFIG_MAPPING[plain](**TEXT | {"head_dim": 8, "sliding_window": None})
+    model = AutoModelForCausalLM.from_config(config).eval()
+    theirs = theirs_of(model)
+    model.config.model_type = name
+
+    def describe(writer: gguf.GGUFWriter) -> None:
+        writer.add_rope_dimension_sections([1, 1, 2, 0])
+        if plain == "qwen3":
+            writer.add_num_deepstack_layers(3)
+
+    check(llama_gguf(model, tmp_path / "text.gguf", describe=describe), theirs)
 
 
 @pytest.mark.parametrize("make", [gemma3, mistral3])

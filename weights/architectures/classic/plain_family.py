@@ -20,6 +20,7 @@ from thirdeye.weights.architectures.common.limits import (
     MAX_POSITIONS,
     MAX_VOCAB,
 )
+from thirdeye.weights.architectures.common.per_layer import shared_number
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -101,17 +102,17 @@ def gguf_config(
     fields.refuse("expert_count", 0)
     fields.refuse("attention.causal", True)
     fields.refuse("attention.sliding_window", 0)
-    heads = fields.integer("attention.head_count", high=MAX_HEADS)
+    heads = shared_number(fields, "attention.head_count", high=MAX_HEADS)
     return _config(
         fields,
         architecture,
         heads_key="attention.head_count",
         vocab_size=vocab_size,
         hidden_size=fields.integer("embedding_length", high=MAX_HIDDEN),
-        intermediate_size=fields.integer("feed_forward_length", high=MAX_INTERMEDIATE),
+        intermediate_size=shared_number(fields, "feed_forward_length", high=MAX_INTERMEDIATE),
         num_hidden_layers=fields.integer("block_count", high=MAX_LAYERS),
         num_heads=heads,
-        num_kv_heads=fields.integer("attention.head_count_kv", heads, high=MAX_HEADS),
+        num_kv_heads=shared_number(fields, "attention.head_count_kv", heads, high=MAX_HEADS),
         max_position_embeddings=fields.integer("context_length", high=MAX_POSITIONS),
         norm_eps=fields.positive("attention.layer_norm_epsilon"),
         activation=activation,

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from thirdeye.model.config import ModelConfig, RopeConfig
 from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.common.experts import chosen, count, size
 from thirdeye.weights.architectures.common.layer_types import (
     FULL,
     SLIDING,
@@ -29,14 +30,26 @@ from thirdeye.weights.architectures.gemma.gemma4_heads import (
     heads_of,
     shared,
     spec_of,
+    with_experts,
 )
 from thirdeye.weights.architectures.gemma.gemma4_names import (
+    DENSE,
+    DENSE_NORM,
+    DENSE_POST_NORM,
+    DOWN,
+    EXPERT_SCALES,
+    EXPERTS_NORM,
+    EXPERTS_POST_NORM,
+    GATE_UP,
     INPUT_NORM,
     INPUT_PROJECTION,
     INPUT_TABLE,
     OWN_GATE,
     OWN_NORM,
     OWN_PROJECTION,
+    ROUTER,
+    ROUTER_NORM,
+    with_experts_beside,
     with_layer_inputs,
     without_shared,
 )
@@ -74,6 +87,19 @@ SHARED = [  # what a layer that reads another's keys and values may have, and no
     *(f"layers.{{i}}.self_attn.{name}.bias" for name in ("k_proj", "v_proj")),
 ]
 NUM_SHARED = "num_kv_shared_layers"
+EXPERTS = {
+    **{f"mlp.{name}_proj.weight": target for name, target in DENSE.items()},
+    "pre_feedforward_layernorm.weight": DENSE_NORM,
+    "post_feedforward_layernorm_1.weight": DENSE_POST_NORM,
+    "pre_feedforward_layernorm_2.weight": EXPERTS_NORM,
+    "post_feedforward_layernorm_2.weight": EXPERTS_POST_NORM,
+    "router.proj.weight": ROUTER,
+    "router.scale": ROUTER_NORM,
+    "router.per_expert_scale": EXPERT_SCALES,
+    "experts.gate_up_proj": GATE_UP,
+    "experts.down_proj": DOWN,
+}
+UNIFIED = replace(DEFAULTS, max_position_embeddings=262144)
 THETAS = {FULL: 1e6, SLIDING: 1e4}
 FULL_FRACTION = 0.25
 OLDER = ("rope_theta", "rope_scaling", "rope_local_base_freq", "partial_rotary_factor")
@@ -85,10 +111,28 @@ LAYER = {
 
 
 def huggingface_config(fields: Fields) -> ModelConfig:
+    config = layers_config(fields, DEFAULTS, window=512)
+    config = replace(config, layer_input_size=layer_input_size(fields, config))
+    if not fields.boolean("enable_moe_block", False):
+        return config
+    num_experts = count(fields, "num_experts", 0, config)
+    num_chosen = chosen(fields, "top_k_experts", 0, num_experts)
+    return with_experts(config, num_experts, num_chosen, size(fields, "moe_intermediate_size", 0))
+
+
+def unified_config(fields: Fields) -> ModelConfig:
+    """Of the class that sees and hears without towers, whose layers have the stream alone."""
+    fields.refuse("hidden_size_per_layer_input", 0)
+    fields.refuse("enable_moe_block", False)
+    return layers_config(fields, UNIFIED, window=1024)
+
+
+def layers_config(fields: Fields, defaults: Defaults, *, window: int) -> ModelConfig:
+    """Without experts, and without what layers are told besides. `window`: the default."""
     fields.refuse("use_bidirectional_attention", "vision")  # of pictures' tokens alone
     for key in ("mlp_bias", *OLDER):
         fields.refuse(key, False)  # transformers does not read them in this class
-    config = gemma_config(llama_family.huggingface_config(fields, "gemma4", DEFAULTS))
+    config = gemma_config(llama_family.huggingface_config(fields, "gemma4", defaults))
     kinds = read_layer_types(fields, every_nth_full(config.num_hidden_layers, 6))
     kinds[-1] = FULL  # whatever it says, as in transformers
     keys_are_values = fields.boolean("attention_k_eq_v", False)
@@ -96,20 +140,19 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     near, full = (
         spec_of(heads[kind], rope_of(fields, kind, heads[kind], config)) for kind in (SLIDING, FULL)
     )
-    near = replace(near, window=read_window(fields, 512))
+    near = replace(near, window=read_window(fields, window))
     full = replace(full, has_values=not keys_are_values)
-    fields.refuse("enable_moe_block", False)
     cap = read_cap(fields, "final_logit_softcapping", None)
     num_shared = fields.integer("num_kv_shared_layers", 0, low=0, high=config.num_hidden_layers)
     attention = shared(
         fields, "num_kv_shared_layers", by_kind(kinds, full, near), kinds, num_shared
     )
     config = gemma4_config(config, attention, cap)
-    if num_shared and fields.boolean("use_double_wide_mlp", False):
-        width = config.intermediate_size
-        sizes = [width] * (len(kinds) - num_shared) + [2 * width] * num_shared
-        config = replace(config, mlp_sizes=tuple(sizes))
-    return replace(config, layer_input_size=layer_input_size(fields, config))
+    if not (num_shared and fields.boolean("use_double_wide_mlp", False)):
+        return config
+    width = config.intermediate_size
+    sizes = [width] * (len(kinds) - num_shared) + [2 * width] * num_shared
+    return replace(config, mlp_sizes=tuple(sizes))
 
 
 def layer_input_size(fields: Fields, config: ModelConfig) -> int:
@@ -146,15 +189,23 @@ def rope_of(fields: Fields, kind: str, heads: Heads, config: ModelConfig) -> Rop
 
 def huggingface_names(config: ModelConfig) -> NameTable:
     table = llama_names.huggingface_names(config, LAYER)
-    return without_shared(with_layer_inputs(table, config, INPUTS, OF_INPUT), config, SHARED)
+    table = with_layer_inputs(table, config, INPUTS, OF_INPUT)
+    return with_experts_beside(without_shared(table, config, SHARED), config, EXPERTS)
 
 
 GEMMA4 = Architecture(
-    models="Gemma 4 E2B, E4B, 31B (text)",
+    models="Gemma 4: E2B, E4B, 26B-A4B, 31B (text)",
     model_types=("gemma4_text",),
     gguf_architectures=("gemma4",),
     huggingface_config=huggingface_config,
     huggingface_names=huggingface_names,
     gguf_config=gguf_config,
     gguf_names=gguf_names,
+)
+GEMMA4_UNIFIED = replace(
+    GEMMA4,
+    models="Gemma 4: 12B (text)",
+    model_types=("gemma4_unified_text",),
+    gguf_architectures=(),  # those of the others read its files
+    huggingface_config=unified_config,
 )

@@ -5,9 +5,11 @@ from dataclasses import replace
 from typing import Any
 
 from thirdeye.model.config import Activation, ModelConfig
+from thirdeye.weights.architectures.common.experts import gguf_experts, size
 from thirdeye.weights.architectures.common.heads import check_kv_heads
 from thirdeye.weights.architectures.common.layer_types import FULL, SLIDING, gguf_layer_types
 from thirdeye.weights.architectures.common.limits import (
+    MAX_EXPERTS,
     MAX_HEAD_DIM,
     MAX_HEADS,
     MAX_HIDDEN,
@@ -16,6 +18,7 @@ from thirdeye.weights.architectures.common.limits import (
     MAX_POSITIONS,
 )
 from thirdeye.weights.architectures.common.name_table import NameTable, TensorTarget
+from thirdeye.weights.architectures.common.per_layer import numbers
 from thirdeye.weights.architectures.common.rope_settings import gguf_proportional
 from thirdeye.weights.architectures.gemma.gemma import gemma_config
 from thirdeye.weights.architectures.gemma.gemma4_heads import (
@@ -23,14 +26,28 @@ from thirdeye.weights.architectures.gemma.gemma4_heads import (
     gemma4_config,
     shared,
     spec_of,
+    with_experts,
 )
 from thirdeye.weights.architectures.gemma.gemma4_names import (
+    DENSE,
+    DENSE_NORM,
+    DENSE_POST_NORM,
+    DOWN,
+    EXPERT_SCALES,
+    EXPERTS_NORM,
+    EXPERTS_POST_NORM,
+    GATE,
+    GATE_UP,
     INPUT_NORM,
     INPUT_PROJECTION,
     INPUT_TABLE,
     OWN_GATE,
     OWN_NORM,
     OWN_PROJECTION,
+    ROUTER,
+    ROUTER_NORM,
+    UP,
+    with_experts_beside,
     with_layer_inputs,
     without_shared,
 )
@@ -57,6 +74,20 @@ OF_INPUT = {
     "blk.{i}.proj.weight": OWN_PROJECTION,
     "blk.{i}.post_norm.weight": OWN_NORM,
 }
+EXPERTS = {
+    **{f"ffn_{name}.weight": target for name, target in DENSE.items()},
+    "ffn_norm.weight": DENSE_NORM,
+    "post_ffw_norm_1.weight": DENSE_POST_NORM,
+    "pre_ffw_norm_2.weight": EXPERTS_NORM,
+    "post_ffw_norm_2.weight": EXPERTS_POST_NORM,
+    "ffn_gate_inp.weight": ROUTER,
+    "ffn_gate_inp.scale": ROUTER_NORM,
+    "ffn_down_exps.scale": EXPERT_SCALES,
+    "ffn_gate_up_exps.weight": GATE_UP,
+    "ffn_gate_exps.weight": GATE,
+    "ffn_up_exps.weight": UP,
+    "ffn_down_exps.weight": DOWN,
+}
 SHARED = [f"blk.{{i}}.{name}.weight" for name in ("attn_k", "attn_v", "attn_k_norm")]
 NEAR_THETA = 1e4
 TABLE = "rope_freqs.weight"  # of the layers that see all keys
@@ -76,7 +107,12 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
     near = near_fields(fields, kv_heads[0], widths[0])
     tensors = {name: info for name, info in file.tensors.items() if name != TABLE}
     config = llama_family.gguf_config(
-        near, replace(file, tensors=tensors), vocab_size, "gemma4", has_windows=True
+        near,
+        replace(file, tensors=tensors),
+        vocab_size,
+        "gemma4",
+        has_windows=True,
+        has_experts=True,
     )
     assert config.rope is not None
     if config.rope.scaling is not None:
@@ -96,9 +132,21 @@ def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
     cap = fields.positive("final_logit_softcapping") if has_cap else None
     config = gemma_config(replace(config, activation=Activation.GELU_TANH))
     config = gemma4_config(config, attention, cap)
-    size = fields.integer("embedding_length_per_layer_input", 0, low=0, high=MAX_HIDDEN)
+    width = fields.integer("embedding_length_per_layer_input", 0, low=0, high=MAX_HIDDEN)
     sizes = tuple(widths) if len({*widths}) > 1 else ()
-    return replace(config, layer_input_size=size, mlp_sizes=sizes)
+    config = replace(config, layer_input_size=width, mlp_sizes=sizes)
+    return with_its_experts(fields, config)
+
+
+def with_its_experts(fields: Fields, config: ModelConfig) -> ModelConfig:
+    """Beside the MLP, if there are any."""
+    if not fields.integer("expert_count", 0, low=0, high=MAX_EXPERTS):
+        return config
+    key = "expert_feed_forward_length"
+    if key not in fields:
+        raise fields.error("expert_count", f"needs '{key}' beside it.")
+    spec = gguf_experts(fields, config, intermediate_size=size(fields, key, 0))
+    return with_experts(config, spec.num_experts, spec.num_chosen, spec.intermediate_size)
 
 
 def near_fields(fields: Fields, num_kv_heads: int, width: int) -> Fields:
@@ -120,18 +168,7 @@ def full_head_dim(fields: Fields) -> int:
     return size
 
 
-def numbers(fields: Fields, key: str, num_layers: int, high: int) -> list[int]:
-    """One for each layer, of a list or of a number that all have."""
-    found = fields.raw(key)
-    if not hasattr(found, "__len__") or isinstance(found, str):
-        return [fields.integer(key, high=high)] * num_layers
-    listed = [int(number) for number in found]
-    if len(listed) != num_layers or not all(1 <= number <= high for number in listed):
-        problem = f"must be a number, or one for each of {num_layers} layers, from 1 to {high}."
-        raise fields.error(key, problem)
-    return listed
-
-
 def gguf_names(config: ModelConfig) -> NameTable:
     table = llama_names.gguf_names(config, LAYER)
-    return without_shared(with_layer_inputs(table, config, INPUTS, OF_INPUT), config, SHARED)
+    table = with_layer_inputs(table, config, INPUTS, OF_INPUT)
+    return with_experts_beside(without_shared(table, config, SHARED), config, EXPERTS)

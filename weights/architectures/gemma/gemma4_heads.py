@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from thirdeye.model.config import AttentionSpec, ModelConfig, RopeConfig
+from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.weights.architectures.common.heads import check_kv_heads
 from thirdeye.weights.architectures.common.layer_types import FULL, SLIDING
 from thirdeye.weights.architectures.common.limits import MAX_HEAD_DIM, MAX_HEADS
@@ -96,6 +97,12 @@ def shared(
         for spec, kind in zip(attention[first:], kinds[first:], strict=True)
     ]
     return (*attention[:first], *reading)
+
+
+def with_experts(config: ModelConfig, num: int, num_chosen: int, width: int) -> ModelConfig:
+    """Of each layer so many, so wide, beside the MLP."""
+    spec = ExpertsSpec(num, num_chosen, width, is_renormalized=True, expert_scales=True)
+    return replace(config, experts=spec, experts_beside=True)
 
 
 def gemma4_config(

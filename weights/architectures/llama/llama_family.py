@@ -20,6 +20,7 @@ from thirdeye.weights.architectures.common.limits import (
     MAX_POSITIONS,
     MAX_VOCAB,
 )
+from thirdeye.weights.architectures.common.per_layer import shared_number
 from thirdeye.weights.architectures.common.rope_settings import (
     gguf_rope,
     huggingface_rope,
@@ -117,8 +118,8 @@ def gguf_config(
     if not has_windows:
         fields.refuse("attention.sliding_window", 0)
     hidden_size = fields.integer("embedding_length", high=MAX_HIDDEN)
-    num_heads = fields.integer("attention.head_count", high=MAX_HEADS)
-    num_kv_heads = fields.integer("attention.head_count_kv", num_heads, high=MAX_HEADS)
+    num_heads = shared_number(fields, "attention.head_count", high=MAX_HEADS)
+    num_kv_heads = shared_number(fields, "attention.head_count_kv", num_heads, high=MAX_HEADS)
     check_kv_heads(fields, "attention.head_count_kv", num_heads, num_kv_heads)
     head_dim = _head_dim(
         fields, "attention.key_length", "attention.head_count", hidden_size, num_heads
@@ -129,7 +130,7 @@ def gguf_config(
         architecture=architecture,
         vocab_size=vocab_size,
         hidden_size=hidden_size,
-        intermediate_size=fields.integer("feed_forward_length", high=MAX_INTERMEDIATE),
+        intermediate_size=shared_number(fields, "feed_forward_length", high=MAX_INTERMEDIATE),
         num_hidden_layers=fields.integer("block_count", high=MAX_LAYERS),
         num_heads=num_heads,
         num_kv_heads=num_kv_heads,

@@ -54,9 +54,9 @@ def qwen_windows(fields: Fields, config: ModelConfig) -> tuple[AttentionSpec, ..
 
 
 QWEN2 = Architecture(
-    models="Qwen2, Qwen2.5, QwQ, DeepSeek-R1-Distill-Qwen",
+    models="Qwen2, Qwen2.5, QwQ, DeepSeek-R1-Distill-Qwen, Qwen2-VL and Qwen2.5-VL (their text)",
     model_types=("qwen2",),
-    gguf_architectures=("qwen2",),
+    gguf_architectures=("qwen2", "qwen2vl"),
     huggingface_config=huggingface_config,
     huggingface_names=llama_names.huggingface_names,
     gguf_config=partial(llama_family.gguf_config, architecture="qwen2"),

@@ -44,9 +44,9 @@ def gguf_names(config: ModelConfig) -> NameTable:
 
 
 QWEN3 = Architecture(
-    models="Qwen3 (dense)",
+    models="Qwen3 (dense), Qwen3-VL (dense, its text)",
     model_types=("qwen3",),
-    gguf_architectures=("qwen3",),
+    gguf_architectures=("qwen3", "qwen3vl"),
     huggingface_config=huggingface_config,
     huggingface_names=huggingface_names,
     gguf_config=gguf_config,

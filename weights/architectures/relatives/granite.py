@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from thirdeye.model.config import AttentionSpec, ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
+from thirdeye.weights.architectures.common.limits import MAX_INTERMEDIATE
+from thirdeye.weights.architectures.common.per_layer import shared_number
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama import LLAMA
 from thirdeye.weights.architectures.llama.llama_family import Defaults
@@ -64,7 +66,8 @@ def _attending(fields: Fields) -> Fields:
     plain, others = stateless_layers(fields)
     if others:
         raise fields.error(KV_HEADS, "must be above 0 in every layer.")
-    fields.refuse("expert_shared_feed_forward_length", fields.raw("feed_forward_length"))
+    width = shared_number(fields, "feed_forward_length", high=MAX_INTERMEDIATE)
+    fields.refuse("expert_shared_feed_forward_length", width)
     fields.refuse("rope.scaling.finetuned", True)  # llama.cpp's sign for positions
     return plain
 

@@ -71,7 +71,8 @@ class GGUFCheckpoint:
         return [name for name in self._file.tensors if self.targets(name) != []]
 
     def suggested_sampling(self) -> SuggestedSampling:
-        return of_gguf(Fields(self.path, self._file.metadata, GGUF_PREFIX))
+        fields = Fields(self.path, self._file.metadata, GGUF_PREFIX)
+        return of_gguf(fields, self.config.vocab_size)
 
     def tensors(self) -> "Iterator[tuple[str, Tensor | StoredTensor]]":
         import torch  # noqa: PLC0415 (a checkpoint's description is read without torch)

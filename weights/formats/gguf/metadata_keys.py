@@ -21,6 +21,8 @@ HARMLESS: Mapping[str, tuple[object, ...] | None] = {  # with these values; with
     "pooling_type": ANY,  # of embeddings
     "rope.dimension_count": ANY,  # beside learned positions
     "rope.freq_base": ANY,
+    "rope.dimension_sections": ANY,  # text has the same position in each
+    "n_deepstack_layers": ANY,  # of pictures
     "rope.scaling.finetuned": ANY,  # of how it was trained
     "rope.scaling.factor": ANY,  # beside a type that is none, or a table of factors
     "rope.scale_linear": ANY,
@@ -50,6 +52,7 @@ TOKENIZER_HARMLESS: Mapping[str, tuple[object, ...] | None] = {  # of `tokenizer
     "padding_token_id": ANY,
     "add_space_prefix": ANY,  # beside bytes, where llama.cpp does not look at it either
     "remove_extra_whitespaces": ANY,
+    "suppress_tokens": ANY,  # of how to draw: `suggested_sampling.py` reads it
     **dict.fromkeys(  # of filling in, which prompts do by the tokens' names
         [f"fim_{part}_token_id" for part in ("pre", "suf", "mid", "pad", "rep", "sep")], ANY
     ),

@@ -127,6 +127,7 @@ async def _adding(
     if add.texts is not None:
         layer = asked.layer if add.layer is None else add.layer
         check_layer(asked.at, layer, texts.model.info, f"{param}.layer")
+        _check_sizes(asked, layer, texts.model.info.head_sizes, f"{param}.layer")
         numbers = [await texts.add(text, f"{param}.from[{i}]") for i, text in enumerate(add.texts)]
         places = [
             checked_positions([add.position], texts.length_of(number), f"{param}.position")[0]
@@ -142,6 +143,13 @@ async def _adding(
     if len(add.vector) != width:
         raise refuse(f"{param}.vector", f"must have {width} numbers, got {len(add.vector)}.")
     return replaced(spec, vector=add.vector)
+
+
+def _check_sizes(asked: Intervention, layer: int, head_sizes: Sequence[int], param: str) -> None:
+    """Raises `InvalidRequest` for numbers of a head that another layer's have no place for."""
+    if asked.at == "head" and head_sizes and head_sizes[layer] != head_sizes[asked.layer]:
+        sizes = f"{head_sizes[asked.layer]} numbers, those of layer {layer} {head_sizes[layer]}"
+        raise refuse(param, f"must have heads as layer {asked.layer} has: of {sizes}.")
 
 
 def needed_source(texts: Texts, param: str) -> int:

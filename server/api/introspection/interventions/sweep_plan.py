@@ -116,6 +116,8 @@ def _sweep_spec(body: InspectRequest, asked: Sweep, trace: TraceRequest, texts: 
     if asked.over == "positions" and body.layers is not None:
         raise refuse("layers", "is not for 'over': 'positions': name 'sweep.layer'.")
     info, at, layer = texts.model.info, POINTS_OF.get(asked.over, asked.at or "resid_pre"), 0
+    if at in info.untold:
+        raise refuse("sweep.over", f"'{asked.over}' cannot be edited: {info.untold[at]}.")
     layers = layers_with(at, trace.layers, info)
     if asked.over == "positions":
         layers = [asked.layer or 0]

@@ -14,6 +14,7 @@ from tests.model.experts.layer import finish, tokens
 from tests.model.experts.layer import layer_of as experts_of
 from tests.model.native.levels.state_kernels import numbers, states
 from tests.model.native.products.stored_twin import tensor_of
+from tests.model.native.products.test_lora_kernel import made
 from tests.model.native.products.test_stored_linear import SCALES, layer_of, random_blocks
 from tests.model.native.test_taped import BLOCK_SIZE, BLOCKS_EACH, MODELS, cache, models
 from tests.model.steps import Row, make_batch
@@ -59,6 +60,15 @@ def stored_linear(native: Library, rows: int) -> Iterator[Tensor]:
 def float_linear(native: Library, rows: int) -> Iterator[Tensor]:
     for shape in ((1100, 100), (39, 49)):
         yield random_linear(shape, NativeFloat32(native), F32)(numbers(rows, shape[0]))
+
+
+def lora(native: Library, rows: int) -> Iterator[Tensor]:
+    for shape in ((1100, 100), (39, 49)):
+        kernel, _ = made(native, *shape)
+        y = numbers(rows, shape[1]).clone()
+        slots = torch.tensor([(0, 2, -1)[i % 3] for i in range(rows)], dtype=torch.int32)
+        kernel.add(y, numbers(rows, shape[0]), slots)
+        yield y
 
 
 def norms(native: Library, rows: int) -> Iterator[Tensor]:
@@ -148,7 +158,7 @@ def experts(native: Library, rows: int) -> Iterator[Tensor]:
 KERNELS = (int8_linear, stored_linear, float_linear, norms, activations, rope_kv, attention, draws)
 
 
-KERNELS += (number_by_number, experts, states)
+KERNELS += (number_by_number, experts, states, lora)
 
 
 def digest(tensors: Iterator[Tensor]) -> str:

@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
 from thirdeye.model.linear.rounded import RoundedWeight
 
 BLOCK_K = 128  # inputs of one inner step, where scales are one a row
@@ -48,9 +49,10 @@ def small_numbers(halves, dtype: tl.constexpr):
 def quantized_matmul_kernel(
     output, x, numbers, scales, bias, num_rows, out_features, in_features,
     GROUP: tl.constexpr, NUM_SPLITS: tl.constexpr, HAS_BIAS: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """`GROUP` is 0 where scales are one a row; else it is `BLOCK_K`."""
+    begin(DEPENDENT)
     columns = tl.program_id(0) * BLOCK_N + tl.arange(0, BLOCK_N)
     rows = tl.program_id(1) * BLOCK_M + tl.arange(0, BLOCK_M)
     split = tl.program_id(2)
@@ -96,8 +98,10 @@ def quantized_matmul_kernel(
 def add_splits_kernel(
     output, shares, bias, num_rows, out_features,
     NUM_SPLITS: tl.constexpr, HAS_BIAS: tl.constexpr, BLOCK: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """Grid (rows, tiles of outputs): shares [splits, rows, out] fp32 -> output [rows, out]."""
+    begin(DEPENDENT)
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     is_column = columns < out_features
@@ -152,11 +156,12 @@ def quantized_matmul(
         shares, x, weight.numbers, weight.scales, bias, num_rows, out_features, weight.in_features,
         GROUP=weight.group, NUM_SPLITS=cut.num_splits, HAS_BIAS=bias is not None,
         BLOCK_M=cut.rows, BLOCK_N=cut.columns, BLOCK_K=weight.group or BLOCK_K,
-        num_warps=cut.num_warps, num_stages=cut.num_stages,
+        num_warps=cut.num_warps, num_stages=cut.num_stages, **launch_options(x.device),
     )  # fmt: skip
     if cut.num_splits > 1:
         add_splits_kernel[num_rows, triton.cdiv(out_features, 256)](
             output, shares, bias, num_rows, out_features,
             NUM_SPLITS=cut.num_splits, HAS_BIAS=bias is not None, BLOCK=256, num_warps=2,
+            **launch_options(x.device),
         )  # fmt: skip
     return output

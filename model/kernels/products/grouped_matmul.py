@@ -15,6 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from thirdeye.model.kernels.dependent_launch import begin, launch_options
+
 BLOCK_M = 16  # few rows share an expert in a step of answers
 BLOCK_N = 64
 BLOCK_K = 64
@@ -25,8 +27,10 @@ def grouped_matmul_kernel(
     output, x, weight, bias, starts, first_tiles, tile_experts, num_experts,
     out_features, in_features,
     HAS_BIAS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """x [rows, in], weight [experts, out, in], bias [experts, out] -> [rows, out]."""
+    begin(DEPENDENT)
     tile = tl.program_id(0)
     expert = tl.load(tile_experts + tile)
     if expert < num_experts:
@@ -97,6 +101,6 @@ def grouped_matmul(x: Tensor, weight: Tensor, bias: Tensor | None, groups: Group
             output, x.contiguous(), weight, bias, groups.starts, groups.first_tiles,
             groups.tile_experts, num_experts, out_features, in_features,
             HAS_BIAS=bias is not None, BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K,
-            num_warps=4, num_stages=3,
+            num_warps=4, num_stages=3, **launch_options(x.device),
         )  # fmt: skip
     return output
