@@ -25,7 +25,7 @@ class FileSizes:
     """Bytes of a file whose own blocks are multiplied."""
 
     table: int  # the embeddings
-    others: int  # but for tables that are looked up alone
+    others: int
 
 
 def memory_estimates(config: ModelConfig, file: FileSizes | None = None) -> list[MemoryEstimate]:
@@ -59,8 +59,7 @@ def bytes_per_state(config: ModelConfig) -> int:
 
 def _as_stored(config: ModelConfig, file: FileSizes) -> MemoryEstimate:
     """The table is looked up in fp32, unless fewer bits say the same, and is the head as stored."""
-    layer_inputs = config.num_hidden_layers * config.layer_input_size
-    table = config.vocab_size * (config.hidden_size + layer_inputs) * 4
+    table = config.vocab_size * config.hidden_size * 4
     head = file.table if config.tie_word_embeddings else 0
     kv_per_token = 2 * config.kv_numbers
     return MemoryEstimate("stored", "CPU, float32", file.others + table + head, kv_per_token)

@@ -48,6 +48,8 @@ from thirdeye.model.placement import Placement, can_fuse
 from thirdeye.model.state.kv_cache import KVCache
 from thirdeye.model.taped import tape_blocks
 
+LAYER_TABLE = "layer_inputs.table.weight"  # large, and of each token one row is looked up
+
 
 class Transformer(nn.Module):
     """Created empty: `load` every tensor of `expected()`, then `finish`, then `forward`."""
@@ -212,6 +214,10 @@ class Transformer(nn.Module):
     def load(self, name: str, part: str | None, tensor: Tensor | StoredTensor) -> None:
         """Fill one parameter or part; see `load_tensor` for errors."""
         declared = parameters(self.config)
+        if name == LAYER_TABLE and isinstance(tensor, StoredTensor):
+            assert self.layer_inputs is not None
+            if self.layer_inputs.table.take_stored(tensor, self._widen):
+                return
         load_tensor(self, declared, self.ranks, name, part, tensor, self._widen)
         is_table = self.get_parameter(name) is self.embed_tokens.weight
         if is_table and isinstance(tensor, StoredTensor) and isinstance(self.lm_head, TiedLinear):

@@ -8,12 +8,15 @@ kept it, and no answer changes. Looked up rows are widened as they are read, a f
     halves   float16 or bfloat16
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from thirdeye.model.declare.stored import StoredTensor
 
 GROUP = 32  # channels that share a scale
 LARGEST = 127
@@ -54,6 +57,21 @@ class Blocks:
         numbers = F.embedding(ids, self.numbers).view(len(ids), -1, GROUP)  # [T, groups, GROUP]
         scales = F.embedding(ids, self.scales).float().unsqueeze(2)  # [T, groups, 1]
         return (numbers * scales).flatten(1)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRows:
+    """The blocks that a file has, of which a look-up decodes its own rows."""
+
+    stored: StoredTensor
+    widen: Callable[[StoredTensor], Tensor]
+
+    def look_up(self, ids: Tensor) -> Tensor:
+        """ids [T] -> the table's rows [T, width] float32, as they would be decoded all at once."""
+        blocks = self.stored.blocks[ids.numpy()]
+        return self.widen(
+            replace(self.stored, shape=(len(ids), self.stored.shape[1]), blocks=blocks)
+        )
 
 
 def compact(table: Tensor) -> CompactTable | None:

@@ -5,6 +5,7 @@ Parameters are created empty; `model/loading/load_tensors.py` fills them.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from thirdeye.model.declare.mlp import GatedMLPPart, MLPPart
 from thirdeye.model.declare.parts import NormPart, TablePart
+from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.activations import XIELU, activation_function, gated_function
-from thirdeye.model.parts.compact_table import compact
+from thirdeye.model.parts.compact_table import StoredRows, compact
 from thirdeye.model.placement import Placement
 
 
@@ -31,9 +33,21 @@ class Embedding(nn.Module):
         nobody else may need it: a tied head that reads it, say."""
         if self.weight.device.type != "cpu" or self.weight.dtype != torch.float32:
             return
+        if not len(self.weight):  # it is what a file has
+            return
         if kept := compact(self.weight):
             self.weight = nn.Parameter(kept.numbers, requires_grad=False)
             self._look_up = kept.look_up
+
+    def take_stored(self, table: StoredTensor, widen: Callable[[StoredTensor], Tensor]) -> bool:
+        """Keep a file's own blocks instead of `weight`, which nobody else may need then. False
+        where they would have to be numbers: on a GPU, or in another dtype than these become."""
+        if self.weight.device.type != "cpu" or self.weight.dtype != torch.float32:
+            return False
+        kept = StoredRows(replace(table, blocks=table.blocks.copy()), widen)
+        self.weight = nn.Parameter(self.weight[:0].clone(), requires_grad=False)
+        self._look_up = kept.look_up
+        return True
 
     def forward(self, ids: Tensor) -> Tensor:
         """ids [T] -> [T, hidden_size]."""

@@ -134,12 +134,12 @@ def file_sizes(checkpoint: Checkpoint) -> FileSizes | None:
     if not any(name in MULTIPLIED for name in checkpoint.tensor_formats()):
         return None
     sizes = checkpoint.tensor_sizes()
-    tables = dict.fromkeys(("embed_tokens.weight", "layer_inputs.table.weight"), 0)
-    for name, size in sizes.items():
-        for target in checkpoint.targets(name) or []:
-            if target.name in tables:
-                tables[target.name] += size
-    return FileSizes(tables["embed_tokens.weight"], sum(sizes.values()) - sum(tables.values()))
+    tables = [
+        size
+        for name, size in sizes.items()
+        if any(target.name == "embed_tokens.weight" for target in checkpoint.targets(name) or [])
+    ]
+    return FileSizes(sum(tables), sum(sizes.values()) - sum(tables))
 
 
 def memory_table(config: ModelConfig, sizes: FileSizes | None) -> Table:

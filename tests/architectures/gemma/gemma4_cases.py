@@ -41,8 +41,11 @@ def scaled(model: Any) -> None:
         layer.layer_scalar.fill_(1.1 - 0.05 * number)
 
 
-def gemma4_gguf(model: PreTrainedModel, path: Path) -> Path:
-    """As `Gemma4Model` in llama.cpp's `conversion/gemma.py`."""
+def gemma4_gguf(
+    model: PreTrainedModel, path: Path, kind_of_table: gguf.GGMLQuantizationType = F32
+) -> Path:
+    """As `Gemma4Model` in llama.cpp's `conversion/gemma.py`. `kind_of_table`: of the layers' own
+    table."""
     config = model.config.to_dict()
     layers = [model.config.per_layer_config[i] for i in range(config["num_hidden_layers"])]
     is_near = [kind == NEAR for kind in config["layer_types"]]
@@ -70,7 +73,8 @@ def gemma4_gguf(model: PreTrainedModel, path: Path) -> Path:
         writer.add_final_logit_softcapping(cap)
     for name, tensor in model.state_dict().items():
         if name != "lm_head.weight":
-            add(writer, gguf_name(name), tensor.numpy(), F32)
+            kind = kind_of_table if "tokens_per_layer" in name else F32
+            add(writer, gguf_name(name), tensor.numpy(), kind)
     return finished(writer, path)
 
 

@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.architectures.cases import VOCAB_SIZE, randomized
 from tests.architectures.conftest import Written
+from tests.architectures.gemma.gemma4_cases import FULL, NEAR, gemma4, gemma4_gguf
 from tests.architectures.running import load, logits
 from tests.architectures.test_architectures import TOKENS, close, theirs_of
 from thirdeye.model.config import ModelConfig
@@ -21,8 +24,8 @@ SIZES = {
     "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 97, "hidden_size_per_layer_input": 0,
     "layer_types": ["sliding_attention", "full_attention"] * 2,
 }  # fmt: skip
-FULL = {"head_dim": 24, "num_key_value_heads": 3}
-BY_LAYER = {"per_layer_config": {"1": FULL, "3": FULL}}
+OWN = {"head_dim": 24, "num_key_value_heads": 3}
+BY_LAYER = {"per_layer_config": {"1": OWN, "3": OWN}}
 
 
 def read(**changes: Any) -> ModelConfig:
@@ -49,8 +52,8 @@ def test_the_last_layer_sees_all_keys() -> None:
     [
         ({"use_bidirectional_attention": "all"}, "use_bidirectional_attention"),
         ({"rope_theta": 1e4}, "rope_theta"),
-        ({"per_layer_config": {"1": FULL}}, "per_layer_config"),
-        ({"per_layer_config": {"1": FULL, "3": FULL, "4": FULL}}, "per_layer_config.4"),
+        ({"per_layer_config": {"1": OWN}}, "per_layer_config"),
+        ({"per_layer_config": {"1": OWN, "3": OWN, "4": OWN}}, "per_layer_config.4"),
         ({"per_layer_config": {"1": {"sliding_window": 3}}}, "per_layer_config.1.sliding_window"),
         ({"per_layer_config": {"1": {"head_dim": 7}}}, "per_layer_config.1.head_dim"),
         ({"global_head_dim": 7}, "global_head_dim"),
@@ -81,3 +84,29 @@ def test_keys_of_layers_that_read_others_are_left_where_they_are(
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelFormatError, match="has no place for 1 tensors"):
         load(tmp_path)
+
+
+def test_the_layers_table_is_kept_as_its_file_has_it(tmp_path: Path) -> None:
+    """It is the most of a small model: rows are decoded as they are looked up, to the same bits."""
+    case = gemma4(
+        num_hidden_layers=4,
+        layer_types=[NEAR, FULL] * 2,
+        global_head_dim=24,
+        hidden_size_per_layer_input=16,
+        vocab_size_per_layer_input=VOCAB_SIZE,
+    )
+    kinds, model = gguf.GGMLQuantizationType, randomized(case)
+    path = gemma4_gguf(model, tmp_path / "q8.gguf", kinds.Q8_0)
+    ours = load(path)
+    assert ours.layer_inputs is not None
+    assert ours.layer_inputs.table.weight.numel() == 0
+    name = "model.embed_tokens_per_layer.weight"
+    table = model.get_parameter(name)
+    table.copy_(
+        torch.from_numpy(gguf.dequantize(gguf.quantize(table.numpy(), kinds.Q8_0), kinds.Q8_0))
+    )
+    plain = load(gemma4_gguf(model, tmp_path / "f32.gguf"))
+    assert plain.layer_inputs is not None
+    assert plain.layer_inputs.table.weight.numel()
+    assert torch.equal(logits(ours, TOKENS), logits(plain, TOKENS))
+    close(logits(ours, TOKENS), theirs_of(model))

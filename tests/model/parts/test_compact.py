@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.model.loading.test_stored import stored
 from tests.model.tiny import CPU, LLAMA, change
 from tests.weights.dummy import dummy_tensor
 from thirdeye.model.attention.blocked import BlockedAttention
@@ -17,6 +18,7 @@ from thirdeye.model.declare.parts import TablePart
 from thirdeye.model.linear.linear import Linear
 from thirdeye.model.linear.unquantized import Unquantized
 from thirdeye.model.loading.layer_loader import ModelLoader
+from thirdeye.model.loading.widen import decode
 from thirdeye.model.parts.compact_table import Blocks, Halves, compact, equal_bits
 from thirdeye.model.parts.layers import Embedding
 from thirdeye.model.placement import Placement
@@ -128,3 +130,18 @@ def test_the_default_model_is_kept_as_its_file_does(default_model: Path) -> None
     tables = (tensor for name, tensor in checkpoint.tensors() if name == "token_embd.weight")
     table = torch.from_numpy(next(tables).widen())  # Q8_0
     assert equal_bits(model.embed_tokens(torch.arange(len(table))), table)
+
+
+@pytest.mark.parametrize("name", ["Q4_0", "Q5_1", "Q8_0"])
+def test_rows_of_a_file_are_decoded_as_they_are_looked_up(name: str) -> None:
+    """To the bits that they have when the whole table is decoded; what is kept is the file's."""
+    tensor = stored(name, 40, 512)
+    table = Embedding(TablePart(40, 512, Role.EMBEDDINGS), FP32)
+    assert table.take_stored(tensor, decode)
+    ids = torch.tensor([3, 39, 3, 0])
+    assert torch.equal(table(ids), torch.from_numpy(tensor.widen())[ids])
+    table.shrink()
+    assert table(ids[:0]).shape == (0, 512)
+    assert table.weight.numel() == 0
+    half = Embedding(TablePart(40, 512, Role.EMBEDDINGS), Placement(torch.bfloat16, CPU))
+    assert not half.take_stored(tensor, decode)
