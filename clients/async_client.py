@@ -11,7 +11,8 @@ import httpx
 
 from thirdeye.clients import core
 from thirdeye.clients.base_client import BaseClient, cut_of, failure_of, refusal_body, reply_of
-from thirdeye.clients.bounds import Body, check_encoding
+from thirdeye.clients.bounds.answer_body import Body, check_encoding
+from thirdeye.clients.bounds.bounded_network import async_bounded, body_within
 from thirdeye.clients.core import Call, HttpRequest, Messages, Prompt, Reply, StreamCall
 from thirdeye.clients.errors import ThirdeyeError
 from thirdeye.clients.resume import Rounds, Splice
@@ -51,7 +52,7 @@ class AsyncClient(BaseClient[httpx.AsyncClient]):
     """
 
     def _connect(self, **options: Any) -> httpx.AsyncClient:
-        return httpx.AsyncClient(**options)
+        return async_bounded(httpx.AsyncClient(**options))
 
     async def chat(
         self, messages: Messages, *, model: str | None = None, **params: Any
@@ -166,10 +167,11 @@ class AsyncClient(BaseClient[httpx.AsyncClient]):
 async def _whole(response: httpx.Response, body: Body) -> Reply:
     """Reads the response into `body`, and closes it."""
     async with aclosing(response):
-        async for data in response.aiter_raw():
-            body.feed(data)
-            if body.is_full:
-                break
+        with body_within(body.seconds):
+            async for data in response.aiter_raw():
+                body.feed(data)
+                if body.is_full:
+                    break
     return reply_of(response, body)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 
 import httpx
 
-from thirdeye.clients.bounds import (
+from thirdeye.clients.bounds.answer_body import (
     MAX_ANSWER_BYTES,
     MAX_REFUSAL_BYTES,
     MAX_REFUSAL_SECONDS,

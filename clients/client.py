@@ -15,7 +15,8 @@ import httpx
 
 from thirdeye.clients import core
 from thirdeye.clients.base_client import BaseClient, cut_of, failure_of, refusal_body, reply_of
-from thirdeye.clients.bounds import Body, check_encoding
+from thirdeye.clients.bounds.answer_body import Body, check_encoding
+from thirdeye.clients.bounds.bounded_network import body_within, bounded
 from thirdeye.clients.core import Call, HttpRequest, Messages, Prompt, Reply, StreamCall
 from thirdeye.clients.errors import ThirdeyeError
 from thirdeye.clients.resume import Rounds, Splice
@@ -64,7 +65,7 @@ class Client(BaseClient[httpx.Client]):
     """
 
     def _connect(self, **options: Any) -> httpx.Client:
-        return httpx.Client(**options)
+        return bounded(httpx.Client(**options))
 
     def chat(self, messages: Messages, *, model: str | None = None, **params: Any) -> ChatAnswer:
         """One answer to a text or to messages; `params` go into the request as they are."""
@@ -176,7 +177,7 @@ class Client(BaseClient[httpx.Client]):
 
 def _whole(response: httpx.Response, body: Body) -> Reply:
     """Reads the response into `body`, and closes it."""
-    with closing(response):
+    with closing(response), body_within(body.seconds):
         for data in response.iter_raw():
             body.feed(data)
             if body.is_full:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
-from thirdeye.clients.bounds import MAX_STREAM_BYTES
+from thirdeye.clients.bounds.answer_body import MAX_STREAM_BYTES
 from thirdeye.clients.errors import StreamBroken, error_from
 from thirdeye.clients.sse import Event, EventParser
 from thirdeye.clients.types import Answer, Chunk, Usage

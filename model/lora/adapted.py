@@ -99,6 +99,7 @@ class Adapted:
     def apply(self, layer: LinearLayer, x: Tensor) -> Tensor:
         y = self.base.apply(layer, x)
         if self._step.slots is not None:
+            self._step.fit(x)
             self.addends.add(y, x, self._step)
         return y
 

@@ -8,6 +8,7 @@ says of a token. Slots are few, and used again; numbers should not be.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
@@ -52,6 +53,11 @@ class AdapterTable:
                 return blocks(x, batch, *rest)
 
         return walk
+
+    def on_all_rows(self, adapter: int) -> AbstractContextManager[None]:
+        """While this is entered all rows of layers have this adapter: outside of the model's own
+        steps. Raises KeyError if it is not loaded."""
+        return self._step.of_each(self._slots[adapter])
 
     @property
     def num_slots(self) -> int:

@@ -5,7 +5,6 @@ one message that names the way out; a traceback is a bug.
 """
 
 import asyncio
-import ipaddress
 import json
 import os
 import signal
@@ -28,6 +27,7 @@ from thirdeye.server.interpreter_lock import share_often
 from thirdeye.server.launch.adapter_checks import check_adapters
 from thirdeye.server.launch.commands.pull_command import pull_from_catalog, pull_from_hub
 from thirdeye.server.launch.console import LoadingProgress, fail, say
+from thirdeye.server.launch.open_door import open_door_line
 from thirdeye.server.launch.opened_model import open_model
 from thirdeye.server.launch.replica import Replica
 from thirdeye.server.launch.several.model_specs import ModelsUnclear, read_specs
@@ -186,7 +186,7 @@ async def load(replica: Replica, url: str, started: float) -> None:
         *adapters_line(replica.state.model, info),
         *defaults_line(opened.defaults),
         *(["  --deterministic: on a CPU it is always so"] if is_no_op else []),
-        *open_door_line(settings.network.host, has_key=has_key),
+        *open_door_line(url, has_key=has_key),
         curl_line(url, opened.names[0], has_chat=has_chat, has_key=has_key),
     ]
     say("\n".join(lines))  # in one write: who reads the first finds the others too
@@ -231,24 +231,6 @@ def defaults_line(defaults: GenerationDefaults) -> list[str]:
     """What the model's files change for requests that do not say, if anything."""
     said = shown(defaults.said())
     return [f"  sampling by default, as the model suggests: {said}"] if said else []
-
-
-def open_door_line(host: str, *, has_key: bool) -> list[str]:
-    """A warning, where whoever reaches this machine may use the model."""
-    if has_key or is_loopback(host):
-        return []
-    return [
-        f"  WARNING: anybody who reaches this machine ({host}) may use the model: set "
-        "--api-key-file (or THIRDEYE_API_KEY), or listen on 127.0.0.1"
-    ]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address; a name is one of ours if it says so."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def curl_line(url: str, name: str, *, has_chat: bool, has_key: bool) -> str:

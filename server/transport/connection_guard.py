@@ -126,6 +126,7 @@ class GuardedProtocol(AnsweringProtocol):
 
     def on_headers_complete(self) -> None:
         if not self.transport.is_closing() and not self._has_path():
+            self.logger.warning("Invalid HTTP request received.")  # as for all that is no HTTP
             self._refuse(HTTPStatus.BAD_REQUEST)
         if self.transport.is_closing():
             return  # refused: no task may start

@@ -4,15 +4,26 @@ import gzip
 import json
 import tracemalloc
 from collections.abc import Callable
+from itertools import cycle
 from typing import Any
 
+import httpcore
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.clients.stub import Stub, chat_events, chat_json, head
+from tests.draws import draws
 from thirdeye.clients import AsyncClient, Client, errors
 from thirdeye.clients.base_client import refusal_body
-from thirdeye.clients.bounds import MAX_ANSWER_BYTES, MAX_REFUSAL_BYTES, MAX_REFUSAL_SECONDS, Body
+from thirdeye.clients.bounds.answer_body import (
+    MAX_ANSWER_BYTES,
+    MAX_REFUSAL_BYTES,
+    MAX_REFUSAL_SECONDS,
+    Body,
+)
+from thirdeye.clients.bounds.bounded_network import MAX_INTERIM, AnswerHeads, body_within
 from thirdeye.clients.stream import StreamReader
 from thirdeye.clients.types import ChatAnswer
 
@@ -121,5 +132,97 @@ def test_a_refusal_that_comes_byte_by_byte_is_told_by_its_beginning() -> None:
 @pytest.mark.parametrize("kind", [Client, AsyncClient])
 def test_both_clients_give_bodies_an_end(kind: type[Client | AsyncClient]) -> None:
     response = httpx.Response(200)
-    assert kind("http://127.0.0.1:9", timeout=7.0)._body(response)._seconds == 7.0
-    assert refusal_body(response)._seconds == MAX_REFUSAL_SECONDS
+    assert kind("http://127.0.0.1:9", timeout=7.0)._body(response).seconds == 7.0
+    assert refusal_body(response).seconds == MAX_REFUSAL_SECONDS
+
+
+HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+OK = head(200, "application/json", [("connection", "close")])
+
+
+@pytest.mark.parametrize("how", ["whole", "stream"])
+def test_interim_answers_without_end_are_left(
+    connect: Callable[..., Any], stub: Stub, how: str
+) -> None:
+    """httpx reads over them for ever, each in time."""
+    stub.raw(*[HINT * 500] * 2000)
+    client = connect(max_retries=0)
+    ask = client.chat if how == "whole" else lambda *a, **k: next(client.stream_chat(*a, **k))
+    with pytest.raises(errors.ConnectionFailed, match="more than 16 interim answers"):
+        ask("Hi", model="tiny")
+
+
+def test_a_few_interim_answers_are_read_over(client: Any, stub: Stub) -> None:
+    body = json.dumps(chat_json("here")).encode()
+    stub.raw(HINT * 7, HINT[:20], HINT[20:], OK, body)
+    assert client.chat("Hi", model="tiny").text == "here"
+
+
+def test_a_head_without_end_is_left(connect: Callable[..., Any], stub: Stub) -> None:
+    stub.raw(b"HTTP/1.1 200 OK\r\n", *[b"X: " + b"a" * 1000 + b"\r\n"] * 1000)
+    with pytest.raises(errors.ConnectionFailed):
+        connect(max_retries=0).chat("Hi", model="tiny")
+
+
+@pytest.mark.parametrize("beside", [b"1;" + b"x" * 400_000, b"0\r\n" + b"X: y\r\n" * 100_000])
+def test_what_stands_beside_a_body_is_bounded(
+    connect: Callable[..., Any], stub: Stub, beside: bytes
+) -> None:
+    chunked = head(200, "application/json", [("transfer-encoding", "chunked")])
+    stub.raw(chunked, beside)
+    with pytest.raises(errors.ThirdeyeError):
+        connect(max_retries=0).chat("Hi", model="tiny")
+
+
+def heads(clock: Clock) -> AnswerHeads:
+    found = AnswerHeads(clock)
+    found.sent()
+    return found
+
+
+def test_a_head_that_comes_byte_by_byte_is_not_waited_for() -> None:
+    """It may be late, and then it is there at once."""
+    clock = Clock()
+    found = heads(clock)
+    clock.now += 500
+    for byte in OK[:10]:
+        found.check_time()
+        found.received(bytes([byte]))
+        clock.now += 1
+    clock.now += 0.5
+    with pytest.raises(httpcore.ReadTimeout):
+        found.check_time()
+
+
+def test_trailers_that_come_byte_by_byte_are_not_waited_for() -> None:
+    """Where the body has an end, so have they; a stream goes on as long as it speaks."""
+    clock = Clock()
+    found = heads(clock)
+    found.received(HINT + OK + b"0\r\nX:")
+    clock.now += 1000
+    found.check_time()
+    with body_within(60.0), pytest.raises(httpcore.ReadTimeout):
+        found.check_time()
+    found.sent()  # the next request over the same connection
+    with body_within(60.0):
+        found.check_time()
+
+
+@given(
+    interim=st.lists(st.sampled_from([HINT, HINT.replace(b"\r", b"")]), max_size=20),
+    sizes=st.lists(st.integers(1, 100), min_size=1, max_size=10),
+)
+@draws(50, 500)
+def test_heads_are_counted_however_they_are_cut(interim: list[bytes], sizes: list[int]) -> None:
+    """And nothing of a body is read as a head."""
+    raw = b"".join(interim) + OK + HINT * 50
+    found, cuts, at = heads(Clock()), cycle(sizes), 0
+    try:
+        while at < len(raw):
+            size = next(cuts)
+            found.received(raw[at : at + size])
+            at += size
+    except httpcore.RemoteProtocolError:
+        assert len(interim) > MAX_INTERIM
+    else:
+        assert len(interim) <= MAX_INTERIM

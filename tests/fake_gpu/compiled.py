@@ -7,6 +7,7 @@ One line of JSON.
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from thirdeye.model.kernels.begin_step import begin_step
 from thirdeye.model.kernels.choose_tokens import choose_tokens
 from thirdeye.model.kernels.gated_mul import gated_mul
 from thirdeye.model.kernels.products.few_rows_matmul import FewRowsMatmul
+from thirdeye.model.kernels.products.fixed_matmul import SPLIT, FixedMatmul
 from thirdeye.model.kernels.rms_norm import rms_norm
 from thirdeye.model.kernels.rope_kv import rope_and_write
 from thirdeye.model.linear.rounded import RoundedWeight, round_to_fp8, round_to_int4, round_to_int8
@@ -32,14 +34,14 @@ from thirdeye.model.placement import Placement
 from thirdeye.model.state.kv_fp8 import Fp8KVCache
 
 CPU, BF16 = torch.device("cpu"), torch.bfloat16
-FEW_ROWS = "few_rows_matmul_kernel"
+FEW_ROWS, FIXED = "few_rows_matmul_kernel", "fixed_matmul_kernel"
 OF_A_LAYER = ("merge_splits_kernel", "rope_kv_kernel", "rms_norm_kernel", "gated_mul_kernel")
 OF_A_STEPS_ENDS = ("begin_step_kernel", "maxima_kernel", "limits_kernel", "masses_kernel")
 
 
 def main() -> None:
     notes = driver.install(
-        *(FEW_ROWS, "paged_attention_kernel", "pick_kernel"), *OF_A_LAYER, *OF_A_STEPS_ENDS
+        *(FEW_ROWS, FIXED, "paged_attention_kernel", "pick_kernel"), *OF_A_LAYER, *OF_A_STEPS_ENDS
     )
     with torch.inference_mode(), pretending():
         attend_by(
@@ -61,8 +63,27 @@ def main() -> None:
             x = torch.zeros(1, 1024, dtype=torch.float32 if name == "float32" else BF16)
             FewRowsMatmul(MULTIPROCESSORS)(x, weight, None, around)
             notes.compiled[f"few rows, {name}"] = notes.compiled.pop(FEW_ROWS)
+        for name, num_rows, num_lanes in (
+            ("low", 64, 1),
+            ("wide", 2048, 1),
+            ("wide, lanes", 256, 4),
+        ):
+            notes.compiled[f"fixed, {name}"] = fixed_tile(notes, num_rows, num_lanes)
     report = {name: facts(machine_code) for name, machine_code in notes.compiled.items()}
     print(json.dumps(report))
+
+
+def fixed_tile(notes: driver.Notes, num_rows: int, num_lanes: int) -> Any:
+    """Of the deterministic product."""
+    multiply = FixedMatmul(MULTIPROCESSORS if num_lanes > 1 else 0)
+    out_features, size = 4096, 4 * SPLIT
+    tile = multiply.tile(num_rows, out_features, BF16.itemsize)
+    lanes = multiply.num_lanes(tile.number(num_rows, out_features), size)
+    assert lanes == num_lanes
+    multiply(
+        torch.empty(num_rows, size, dtype=BF16), torch.empty(out_features, size, dtype=BF16), None
+    )
+    return notes.compiled.pop(FIXED)
 
 
 def few_rows_forms() -> Iterator[tuple[str, Around, Tensor | RoundedWeight]]:

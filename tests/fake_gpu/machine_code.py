@@ -12,6 +12,7 @@ import triton
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 WAIT, MAY_LAUNCH = "ACQBULK", "PREEXIT"  # of programmatic dependent launch
 TOUCHES_MEMORY = re.compile(r"(LD|ST|RED|ATOM)(G|GSTS|L)?(\.|$)")
+ADDRESS = re.compile(r"^\s+/\*([0-9a-f]+)\*/\s+(.*?);", re.MULTILINE)
 OPERATION = re.compile(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9_.]*)", re.MULTILINE)
 
 
@@ -33,9 +34,41 @@ def facts(machine_code: Any) -> dict[str, Any]:
         "dependent_waits": operations.count(WAIT),
         "dependent_launches": operations.count(MAY_LAUNCH),
         "before_wait": [name for name in before if TOUCHES_MEMORY.match(name)],
+        "spilled_in_products": spilled_in_products(_read(machine_code.asm["cubin"], "-sass")),
+        "products": products(machine_code.asm["ptx"]),
         "operations": Counter(name for name in operations if _is_telling(name)),
         **resources(machine_code.asm["cubin"]),
     }
+
+
+def products(ptx: str) -> list[list[Any]]:
+    """Of warp groups, in order: the instruction's shape, and how far behind the first one's its
+    operands begin, in units of 16 bytes."""
+    numbers = {  # address of an operand -> what is added to that of a tile
+        name: int(number)
+        for name, number in re.findall(r"(?:add.s64|or.b64)\s+(%rd\d+), %rd\d+, (\d+);", ptx)
+    }
+    found = re.findall(r"wgmma.mma_async\S*\.(m64n\d+k\d+)\S* {[^}]*}, (%rd\d+), (%rd\d+),", ptx)
+    if not found:
+        return []
+    first_a, first_b = (numbers[name] for name in found[0][1:])
+    return [[shape, numbers[a] - first_a, numbers[b] - first_b] for shape, a, b in found]
+
+
+def spilled_in_products(sass: str) -> int:
+    """How often the innermost loop that multiplies reads or writes what has found no register;
+    -1: there is no such loop."""
+    lines = [(int(at, 16), what) for at, what in ADDRESS.findall(sass)]
+    loops = [
+        (int(target, 16), at)
+        for at, what in lines
+        for target in re.findall(r"BRA (?:`\(\S+\) *)?0x([0-9a-f]+)", what)
+        if int(target, 16) < at
+    ]
+    bodies = [[what for at, what in lines if start <= at <= stop] for start, stop in loops]
+    inner = [body for body in bodies if any("HGMMA" in what for what in body)]
+    spilled = re.compile(r"\b(LDL|STL)\b")
+    return min((sum(bool(spilled.search(w)) for w in body) for body in inner), default=-1)
 
 
 def _is_telling(operation: str) -> bool:

@@ -20,6 +20,10 @@ from thirdeye.clients.target import Target
 Clock = Callable[[], float]  # seconds
 
 
+MAX_HEADER_BYTES = 128 * 2**10  # of an answer, its trailers and interim answers among them
+MAX_INTERIM = 16  # answers of status 1xx before the answer
+
+
 class WireError(Exception):
     """The connection failed, or what came over it is no HTTP."""
 
@@ -121,7 +125,8 @@ class Connection(asyncio.Protocol):
         assert self._end is None, "one request at a time"
         self._parser = httptools.HttpResponseParser(self)
         self._headers: dict[str, str] = {}
-        self._has_bytes = self._has_head = False
+        self._has_bytes = self._has_head = self._is_interim = False
+        self._num_interim = self._num_header_bytes = 0
         self._sink = sink
         self._end = asyncio.get_running_loop().create_future()
         self._transport.write(request)
@@ -171,12 +176,23 @@ class Connection(asyncio.Protocol):
     # httptools' callbacks
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        self._num_header_bytes += len(name) + len(value)
+        if self._num_header_bytes > MAX_HEADER_BYTES:
+            raise WireError(f"its heads have more than {MAX_HEADER_BYTES:,} bytes")
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         assert self._sink is not None
+        status = self._parser.get_status_code()
+        self._is_interim = 100 <= status < 200 and status != 101
+        if self._is_interim:
+            self._num_interim += 1
+            if self._num_interim > MAX_INTERIM:
+                raise WireError(f"more than {MAX_INTERIM} interim answers")
+            self._headers = {}
+            return
         self._has_head = True
-        self._sink.head(self._parser.get_status_code(), self._headers)
+        self._sink.head(status, self._headers)
 
     def on_body(self, data: bytes) -> None:
         assert self._sink is not None
@@ -184,6 +200,8 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         assert self._end is not None
+        if self._is_interim:
+            return
         if not self._parser.should_keep_alive():
             self.close()
         with suppress(asyncio.InvalidStateError):

@@ -2,12 +2,13 @@
 
     grid: (tiles of rows x tiles of outputs) x lanes
 
-A library picks its tile, and with it the order of a sum, by the number of rows. Here the tile is
-one, and the inputs are cut into splits of SPLIT, counted from the first: a split is summed in fp32
-in order, and splits are added in order. One lane does all of them; where there are too few tiles to
-keep a GPU reading, each split has a lane of its own, leaves its sums in memory, and
-`add_splits_kernel` adds them as one lane would. So lanes are a matter of speed alone. The twin is
-`F.linear`.
+A library picks its tile, and with it the order of a sum, by the number of rows. Here the order is
+one: the inputs are cut into splits of SPLIT, counted from the first, a split is summed in fp32 in
+order, BLOCK_K inputs at a time, and splits are added in order. Tiles are two, which have that in
+common: a low one, and a wide one for many rows, which reads half as much for each product. One lane
+does all splits of a tile; where there are too few tiles to keep a GPU reading, each split has a
+lane of its own, leaves its sums in memory, and `add_splits_kernel` adds them as one lane would. So
+tiles and lanes are a matter of speed alone. The twin is `F.linear`.
 """
 
 from dataclasses import dataclass
@@ -20,11 +21,9 @@ from torch import Tensor
 from thirdeye.model.kernels.dependent_launch import begin, launch_options
 from thirdeye.model.kernels.products.quantized_matmul import add_splits_kernel
 
-BLOCK_M = 64  # what the tensor cores of an H100 want at least; a lone row pays with idle lanes
-BLOCK_N = 128
 BLOCK_K = 64
 SPLIT = 1024  # inputs; a multiple of BLOCK_K
-GROUP_M = 16  # row tiles that go over the weights together, while these are in the cache
+GROUP_ROWS = 1024  # whose tiles go over the weights together, while these are in the cache
 ADD_BLOCK = 256
 
 
@@ -67,6 +66,26 @@ def fixed_matmul_kernel(
 
 
 @dataclass(frozen=True, slots=True)
+class FixedTileSize:
+    """How many outputs of how many rows a program computes."""
+
+    rows: int
+    columns: int
+    num_warps: int
+
+    def number(self, num_rows: int, out_features: int) -> int:
+        """So many make the whole."""
+        return triton.cdiv(num_rows, self.rows) * triton.cdiv(out_features, self.columns)
+
+
+# What the tensor cores of an H100 want at least; a lone row pays with idle lanes.
+LOW = FixedTileSize(64, 128, num_warps=4)
+# Of 16-bit numbers. Two warp groups have all registers: what of the sum of splits finds none is
+# in memory while a split is summed, not in the loop over its inputs.
+WIDE = FixedTileSize(128, 256, num_warps=8)
+
+
+@dataclass(frozen=True, slots=True)
 class FixedMatmul:
     """Multiplies on a GPU of so many multiprocessors, which decide how many lanes there are."""
 
@@ -83,7 +102,8 @@ class FixedMatmul:
 
     def _multiply(self, output: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         num_rows, out_features = output.shape
-        num_tiles = triton.cdiv(num_rows, BLOCK_M) * triton.cdiv(out_features, BLOCK_N)
+        tile = self.tile(num_rows, out_features, x.element_size())
+        num_tiles = tile.number(num_rows, out_features)
         lanes = self.num_lanes(num_tiles, x.shape[1])
         sums = output
         if lanes > 1:
@@ -92,8 +112,9 @@ class FixedMatmul:
         fixed_matmul_kernel[num_tiles, lanes](
             sums, x, weight, bias, num_rows, out_features, x.shape[1],
             NUM_LANES=lanes, HAS_BIAS=bias is not None, SPLIT=SPLIT,
-            BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=BLOCK_K, GROUP_M=GROUP_M,
-            num_warps=4, num_stages=3, **launch_options(x.device),
+            BLOCK_M=tile.rows, BLOCK_N=tile.columns, BLOCK_K=BLOCK_K,
+            GROUP_M=GROUP_ROWS // tile.rows,
+            num_warps=tile.num_warps, num_stages=3, **launch_options(x.device),
         )  # fmt: skip
         if lanes > 1:
             add_splits_kernel[num_rows, triton.cdiv(out_features, ADD_BLOCK)](
@@ -101,6 +122,13 @@ class FixedMatmul:
                 NUM_SPLITS=lanes, HAS_BIAS=bias is not None, BLOCK=ADD_BLOCK,
                 **launch_options(x.device),
             )  # fmt: skip
+
+    def tile(self, num_rows: int, out_features: int, item: int) -> FixedTileSize:
+        """The wide one where there are rows for it, unless it alone would have to have lanes.
+        `item`: bytes of a number."""
+        low, wide = (tile.number(num_rows, out_features) for tile in (LOW, WIDE))
+        most = self.num_multiprocessors
+        return WIDE if num_rows >= WIDE.rows and item == 2 and (wide >= most or low < most) else LOW
 
     def num_lanes(self, num_tiles: int, in_features: int) -> int:
         """One a split where tiles alone would leave multiprocessors idle, else one."""

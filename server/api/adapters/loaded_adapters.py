@@ -28,6 +28,11 @@ class LoadedAdapter:
     created: int  # unix seconds
 
 
+def with_adapter(fingerprint: str, adapter: LoadedAdapter | None) -> str:
+    """Of the weights that answer: an adapter's beside its model's."""
+    return fingerprint if adapter is None else f"{fingerprint}-{adapter.fingerprint[:8]}"
+
+
 class LoadedAdapters:
     """Of one model. `folder` is where those lie that callers may load, `given` are paths that the
     operator named; with neither, nothing can be loaded."""

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import anyio
 
-from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter
+from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter, with_adapter
 from thirdeye.server.api.field_rules.renamed_fields import FieldNames, renamed_path
 from thirdeye.server.api.generation.engine_errors import coded_failure
 from thirdeye.server.api.generation.request_rules import TokenLimit
@@ -59,7 +59,7 @@ class Generation:
 
     def fingerprint(self, of_model: str) -> str:
         """Of the weights that answer: an adapter's beside the model's."""
-        return f"{of_model}-{self.adapter.fingerprint[:8]}" if self.adapter else of_model
+        return with_adapter(of_model, self.adapter)
 
     @property
     def size(self) -> int:

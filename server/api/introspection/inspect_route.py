@@ -64,7 +64,7 @@ def inspect_routes(context: Context) -> APIRouter:
     async def inspect(request: Request) -> Response:
         engine, model = context.state.serving()
         body = await context.bodies.read(request, InspectRequest)
-        model.check_base(body.model)
+        model.check_name(body.model)
         ids = await encode_text(body, model)
         lifetime = lifetime_of(request)
         check_level(context.config.inspect, body)
@@ -130,6 +130,7 @@ def trace_request(
         endings=[name for name in ENDINGS if name in body.include],
         compare=token_ids_of(body.compare, model, "compare"),
         tenant=caller,
+        adapter=model.adapter_of(body.model),
     )
     check_size(trace, body.stream, info)
     return trace

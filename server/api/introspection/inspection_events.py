@@ -7,6 +7,7 @@ from typing import cast
 
 from msgspec import UNSET, UnsetType
 
+from thirdeye.server.api.adapters.loaded_adapters import with_adapter
 from thirdeye.server.api.generation.plan import unix_seconds
 from thirdeye.server.api.introspection.inspect_request import InspectRequest
 from thirdeye.server.api.introspection.inspection import (
@@ -55,6 +56,8 @@ class InspectionEvents:
         self._body = body
         self._model = model
         self._request = request
+        adapter = model.adapters.get(body.model)
+        self._fingerprint = with_adapter(model.fingerprint, adapter)
         sweep, info = request.sweep, model.info
         self._swept = sweep and SweptOutcomes(sweep, info.num_heads, info.num_kv_heads)
 
@@ -81,7 +84,7 @@ class InspectionEvents:
             id=request.request_id,
             created=unix_seconds(),
             model=self._body.model or self._model.names[0],
-            system_fingerprint=self._model.fingerprint,
+            system_fingerprint=self._fingerprint,
             tokens=[describe(token_id, tokenizer) for token_id in request.token_ids],
             dims={part: DIMS[part] for part in parts},
             layer_numbers=request.layers,

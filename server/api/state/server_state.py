@@ -103,6 +103,11 @@ class ServedModel:
         """
         return self.names[0] if not name else named(name, [self])[1]
 
+    def adapter_of(self, name: str | None) -> int:
+        """The number of the adapter that a served name is of; 0: it is the model's own."""
+        adapter = self.adapters.get(name)
+        return 0 if adapter is None else adapter.number
+
     def check_base(self, name: str | None) -> None:
         """Where adapters are not looked into. Raises `ResourceNotFound` for a name that is not
         served, `InvalidRequest` for an adapter's."""

@@ -173,7 +173,7 @@ class EngineCore:
             self._outputs += self._read_launched()
         if self._adapters is not None and self._adapters.is_waiting:
             running, waiting = self._scheduler.adapters()
-            self._adapters.free(running | waiting)
+            self._adapters.free(running | waiting | self._inspections.adapters)
         if self._scheduler.is_empty:
             self._scheduler.check_integrity()
         outputs, self._outputs = self._outputs, []
@@ -299,7 +299,10 @@ class EngineCore:
         return reports if self._adapters is None else self._adapters.pop_reports()
 
     def inspect(self, request: TraceRequest) -> None:
-        self._inspections.add(request)
+        if request.adapter and not (self._adapters and self._adapters.has(request.adapter)):
+            self._inspections.refuse(request.request_id, ADAPTER_GONE)
+        else:
+            self._inspections.add(request)
 
     def reset_prefix_cache(self) -> None:
         self._scheduler.reset_prefix_cache()

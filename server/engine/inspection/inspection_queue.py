@@ -33,6 +33,15 @@ class InspectionQueue:
         else:
             self._queue.append((request, self._inspect(request)))
 
+    def refuse(self, request_id: str, why: str) -> None:
+        """Tell its reader why it is not worked on."""
+        self._fail(request_id, why)
+
+    @property
+    def adapters(self) -> set[int]:
+        """That those who are worked on have."""
+        return {request.adapter for request, _ in self._queue} - {0}
+
     def abort(self, request_id: str) -> None:
         """Its reader has left: nothing is told. Unknown ids are ignored."""
         self._queue = deque(entry for entry in self._queue if entry[0].request_id != request_id)

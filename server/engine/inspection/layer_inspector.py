@@ -7,6 +7,7 @@ layers, heads]; of a question about the vocabulary the fields of `Closeness`.
 """
 
 from collections.abc import Generator, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ from thirdeye.server.engine.interface.trace import (
     VocabularyQuery,
 )
 
+END: Any = object()
 MAX_ROWS = 64  # tokens in a piece: what a running stream waits for is less than a chunk of these
 
 
@@ -50,6 +52,22 @@ class LayerInspector:
         self._head_kinds: Tensor | None = None  # of this model: the same for every text
 
     def __call__(self, request: TraceRequest) -> Iterator[Trace | None]:
+        pieces = self._pieces(request)
+        return self._adapted(request.adapter, pieces) if request.adapter else pieces
+
+    def _adapted(
+        self, adapter: int, pieces: Iterator[Trace | None]
+    ) -> Generator[Trace | None, None, None]:
+        """The same of the model with this adapter; what runs between two pieces has its own."""
+        assert self._model.adapters is not None
+        while True:
+            with self._model.adapters.on_all_rows(adapter):
+                piece = next(pieces, END)
+            if piece is END:
+                return
+            yield piece
+
+    def _pieces(self, request: TraceRequest) -> Iterator[Trace | None]:
         if request.vocabulary is not None:
             return self._vocabulary(request.request_id, request.vocabulary)
         if request.edits or request.sweep:
@@ -168,14 +186,17 @@ class LayerInspector:
             arrays |= {f"attribution.{name}": packed(x) for name, x in found.arrays().items()}
         if "head_scores" in request.endings:
             yield None
-            arrays["head_scores"] = packed((yield from self._kinds()))
+            arrays["head_scores"] = packed((yield from self._kinds(request.adapter)))
         return compare
 
-    def _kinds(self) -> Generator[None, None, Tensor]:
-        if self._head_kinds is None:
-            ids, max_rows = self._random_text, self._max_rows
-            self._head_kinds = yield from head_kinds(self._model, ids, max_rows, self._kv_dtype)
-        return self._head_kinds
+    def _kinds(self, adapter: int) -> Generator[None, None, Tensor]:
+        if self._head_kinds is not None and not adapter:
+            return self._head_kinds
+        ids, max_rows = self._random_text, self._max_rows
+        found = yield from head_kinds(self._model, ids, max_rows, self._kv_dtype)
+        if not adapter:
+            self._head_kinds = found
+        return found
 
     def _vocabulary(self, request_id: str, query: VocabularyQuery) -> Iterator[Trace | None]:
         found = yield from closeness(self._model, query.tokens, query.num_nearest, query.is_centred)

@@ -51,6 +51,7 @@ class TraceRequest(Struct, frozen=True, kw_only=True):
     num_noise: int = 0  # runs to measure the noise floor with
     num_continued: int = 0  # tokens to go on by, with edits and without
     tenant: str = ""  # whose it is, as in `Request`
+    adapter: int = 0  # that it is computed with, as in `Request`
 
 
 class Array(Struct, frozen=True, array_like=True):

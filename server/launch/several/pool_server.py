@@ -13,6 +13,7 @@ from thirdeye.server.garbage_collection import freeze_heap
 from thirdeye.server.interpreter_lock import share_often
 from thirdeye.server.launch.asgi_app import create_pool_app
 from thirdeye.server.launch.console import say
+from thirdeye.server.launch.open_door import open_door_line
 from thirdeye.server.launch.replica import api_config, reread_keys
 from thirdeye.server.launch.several.open_models import Opened, loaded_at_start, make_pool
 from thirdeye.server.launch.spawner import EngineSpawner
@@ -68,7 +69,8 @@ class PoolServer:
         for member in self.pool.members.values():
             phase = self.pool.books(member).phase
             lines.append(f"  {member.name}: {phase}, {about(member.terms)}")
-        return lines
+        has_key = bool(self.pool.default.state.keys)
+        return [*lines, *open_door_line(url, has_key=has_key)]
 
 
 def about(terms: ModelTerms) -> str:

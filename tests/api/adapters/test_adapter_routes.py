@@ -89,6 +89,16 @@ def test_an_embedding_is_the_adapters() -> None:
     served(main)
 
 
+def test_a_look_inside_is_the_adapters() -> None:
+    async def main(client: httpx.AsyncClient, engine: FakeEngine, _: object) -> None:
+        for model, number, mark in (("sql", 1, "-abababab"), ("tiny", 0, "")):
+            answer = await client.post("/v1/inspect", json={"model": model, "prompt": "a"})
+            assert answer.json()["system_fingerprint"] == f"te-test{mark}"
+            assert engine.inspections[-1].adapter == number
+
+    served(main)
+
+
 def test_its_answers_have_a_fingerprint_of_their_own() -> None:
     async def main(client: httpx.AsyncClient, *_: object) -> None:
         found = [
@@ -106,7 +116,7 @@ def test_what_an_adapter_cannot_have_is_refused_by_name() -> None:
         asked = CHAT | {"model": "sql", "receipt": True}
         answer = await client.post("/v1/chat/completions", json=asked)
         assert said(answer) == "'receipt' is not made of an adapter's answers: name 'tiny'."
-        answer = await client.post("/v1/inspect", json={"model": "sql", "prompt": "a"})
+        answer = await client.post("/v1/inspect/vocabulary", json={"model": "sql", "tokens": ["a"]})
         wanted = "'model' must be a model here, and names an adapter: say 'tiny'."
         assert said(answer) == wanted
         assert (await client.post("/tokenize", json={"model": "sql", "prompt": "a"})).is_success

@@ -225,10 +225,12 @@ def test_a_target_without_a_path_is_refused_in_one_line(
     patient: int, target: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It got no answer, and its caller a traceback of 34 lines in the log, without any key."""
+    caplog.set_level(logging.WARNING, "uvicorn.error")
     with connect(patient) as connection:
         connection.sendall(f"{target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode("latin-1"))
         assert status(rest(connection)) == 400
     assert all(record.exc_info is None for record in caplog.records)
+    assert [record.getMessage() for record in caplog.records] == ["Invalid HTTP request received."]
 
 
 @pytest.mark.parametrize("target", ["/health?a=/", "http://elsewhere/health", "//health", "*"])

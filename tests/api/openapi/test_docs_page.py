@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from html import escape
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 from tests.api.http.test_errors import ask
 from tests.api.support import client_of, fake_engine, ready_state
 from thirdeye.server.api.http.api_config import ApiConfig
+from thirdeye.server.api.openapi import docs_page as docs_page_module
 from thirdeye.server.api.openapi.docs_page import docs_page, kind_of
 from thirdeye.server.api.openapi.document import REQUESTS
 from thirdeye.server.api.openapi.examples import EXAMPLES
@@ -108,3 +110,22 @@ def test_every_route_says_what_it_is_for() -> None:
 )
 def test_a_kind_in_words(field: dict[str, object], words: str) -> None:
     assert kind_of(field) == words
+
+
+def test_the_page_is_made_once_for_each_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anybody may ask for it, and in a pipeline as often as fits."""
+    made: list[object] = []
+    monkeypatch.setattr(docs_page_module, "docs_page", lambda app: made.append(app) or "page")
+    state = ready_state(fake_engine())
+
+    async def main() -> None:
+        async with client_of(create_app(state)) as client:
+            for _ in range(3):
+                assert (await client.get("/docs")).text == "page"
+            assert len(made) == 1
+            assert state.model is not None
+            state.model = replace(state.model)
+            await client.get("/docs")
+            assert len(made) == 2
+
+    asyncio.run(main())

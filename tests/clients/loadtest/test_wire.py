@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.clients.stub import DONE, chat_events, completion_events, event
 from thirdeye.clients.loadtest.driver.reading import Reading
-from thirdeye.clients.loadtest.driver.wire import Connection
+from thirdeye.clients.loadtest.driver.wire import Connection, WireError
 
 
 class Recorder(Reading):
@@ -163,3 +163,34 @@ def test_bodies_are_the_same_however_they_are_framed_and_cut(
 def test_what_is_no_answer(answer: bytes, message: str) -> None:
     with pytest.raises(Exception, match=message):
         answer_over(Connection(lambda: 0.0), [answer])
+
+
+HINT = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def test_interim_answers_are_read_over() -> None:
+    """Each was taken for the answer, and the answer for bytes that nobody asked for."""
+    for places in ([], [10], [len(HINT)], [len(HINT) * 3 + 5]):
+        recorder = answer_over(Connection(lambda: 0.0), cut(HINT * 3 + WHOLE, places))
+        assert recorder.bytes == b"ok"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (HINT * 100 + WHOLE, "more than 16 interim answers"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 100_000, "more than 131,072 bytes"),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 100_000,
+            "more than 131,072 bytes",
+        ),
+    ],
+)
+def test_what_stands_in_front_of_a_body_and_behind_it_is_bounded(
+    answer: bytes, message: str
+) -> None:
+    connection = Connection(lambda: 0.0)
+    with pytest.raises(WireError, match=message):
+        answer_over(connection, cut(answer, [50_000]))
+    assert connection.is_closing

@@ -144,8 +144,9 @@ def main(is_every: bool) -> None:
     own = {"slots": "*i32", "table": "*i64", "inner": "*fp32", "y": "*bf16"}
     for kernel in (lora_matmul.reduce_kernel, lora_matmul.expand_kernel):
         compile_kernel(kernel, sizes | {"PIECES": lora_matmul.MAX_PIECES}, **own)
-    names = ("BLOCK_M", "BLOCK_N", "BLOCK_K", "SPLIT", "GROUP_M")
-    tile = {name: getattr(fixed_matmul, name) for name in names}
+    low = fixed_matmul.LOW
+    tile = {"BLOCK_M": low.rows, "BLOCK_N": low.columns, "GROUP_M": 16}
+    tile |= {name: getattr(fixed_matmul, name) for name in ("BLOCK_K", "SPLIT")}
     for lanes, into in forms((1, "*bf16"), (4, "*fp32")):
         cut = tile | {"NUM_LANES": lanes, "HAS_BIAS": True}
         compile_kernel(fixed_matmul.fixed_matmul_kernel, cut, output=into)

@@ -15,12 +15,13 @@ from tests.model.steps import Row, make_batch
 from tests.model.tiny import GPT2, LLAMA, change, make_cache, random_model, unfinished_model
 from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.config import ModelConfig
-from thirdeye.model.kernels.products.fixed_matmul import BLOCK_M, BLOCK_N, SPLIT, FixedMatmul
+from thirdeye.model.kernels.products.fixed_matmul import LOW, SPLIT, WIDE, FixedMatmul
 from thirdeye.model.linear.fixed_tile import FixedTile
 from thirdeye.model.linear.linear import Linear, TiedLinear
 from thirdeye.model.transformer import Transformer
 
 ONE_LANE, MANY_LANES = FixedMatmul(0), FixedMatmul(10**6)
+BLOCK_M, BLOCK_N = LOW.rows, LOW.columns
 SHAPES = [(1, 1), (48, 32), (BLOCK_N + 5, 100), (3, SPLIT), (40, SPLIT + 70)]
 
 
@@ -67,9 +68,34 @@ def test_a_rows_bits_are_its_own(shape: tuple[int, int], dtype: torch.dtype) -> 
             assert torch.equal(multiply(x[-rows:], weight, bias), expected[-rows:])
 
 
+@pytest.mark.parametrize("shape", [(WIDE.columns + 5, 100), (40, SPLIT + 70)])
+def test_tiles_give_the_same_bits(shape: tuple[int, int]) -> None:
+    """Many rows by the wide tile, some of them by the low one, with lanes and without."""
+    x, weight, bias = operands(WIDE.rows + 3, shape, torch.float16, True)
+    for multiply in (ONE_LANE, MANY_LANES):
+        assert multiply.tile(len(x), shape[0], 2) is WIDE
+        assert multiply.tile(BLOCK_M, shape[0], 2) is LOW
+        many = multiply(x, weight, bias)
+        for rows in (slice(0, BLOCK_M), slice(-5, None), slice(70, 71)):
+            assert torch.equal(multiply(x[rows], weight, bias), many[rows])
+    wide = F.linear(x.float(), weight.float(), bias.float() if bias is not None else None)
+    torch.testing.assert_close(many.float(), wide, rtol=2e-3, atol=2e-3)
+
+
 def test_no_rows() -> None:
     """A step in the middle of a prompt asks the head for nothing."""
     assert ONE_LANE(torch.empty(0, 8), torch.ones(3, 8), None).shape == (0, 3)
+
+
+def test_which_tile() -> None:
+    """The wide one for chunks of 16-bit numbers; not where tiles would be too few because of it."""
+    tile = FixedMatmul(132).tile
+    assert tile(127, 28672, 2) is LOW
+    assert tile(128, 28672, 2) is LOW  # 112 wide tiles for 132 multiprocessors, 448 low ones
+    assert tile(256, 28672, 2) is WIDE
+    assert tile(256, 4096, 2) is WIDE  # lanes in any case
+    assert tile(2048, 4096, 2) is WIDE
+    assert tile(2048, 4096, 4) is LOW
 
 
 def test_lanes() -> None:

@@ -32,7 +32,7 @@ class Body:
         if not is_cut:
             check_encoding(headers)
         self._limit = limit
-        self._seconds = seconds
+        self.seconds = seconds
         self._is_cut = is_cut
         self._clock = clock
         self._began = clock()
@@ -45,14 +45,14 @@ class Body:
 
     @property
     def _is_late(self) -> bool:
-        return self._seconds is not None and self._clock() - self._began > self._seconds
+        return self.seconds is not None and self._clock() - self._began > self.seconds
 
     def feed(self, data: bytes) -> None:
         """Raises ThirdeyeError beyond the limits."""
         self._data += data
         if self._is_late and not self._is_cut:
             raise Timeout(
-                f"The server's answer was not whole {self._seconds:g} s after its beginning: it "
+                f"The server's answer was not whole {self.seconds:g} s after its beginning: it "
                 "was not read on."
             )
         if len(self._data) > self._limit and not self._is_cut:
