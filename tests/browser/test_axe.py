@@ -13,8 +13,8 @@ from tests.deploy.libraries.vendored import TABLES
 from thirdeye.server.text.templates.chat_template import ChatTemplate
 
 AXE = next((TABLES[1].parent).glob("axe-core-*/axe.min.js")).read_text()
-RUN = """async () => (await axe.run()).violations.map(({ id, nodes }) =>
-  [id, ...nodes.slice(0, 3).map((node) => node.html.slice(0, 200))])"""
+RUN = """async () => (await axe.run({ resultTypes: ['violations'] })).violations.map(
+  ({ id, nodes }) => [id, ...nodes.slice(0, 3).map((node) => node.html.slice(0, 200))])"""
 TEXT = """## Title
 
 A [link](https://example.org), `code`, a formula $x^2$ and
@@ -37,7 +37,9 @@ A [link](https://example.org), `code`, a formula $x^2$ and
 
 
 def violations(page: Any) -> Any:
-    page.evaluate(AXE)
+    """What axe finds on a page, which it is loaded into once: compiled, it takes a third."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE)
     return page.evaluate(RUN)
 
 

@@ -14,7 +14,7 @@ from tests.contract import checks
 __all__ = ["checks"]
 
 FIRST = 60  # of an operation: more than most have
-ONE_OF = 4  # of the others
+ONE_OF = 16  # of the others
 
 _num_made: Counter[str] = Counter()
 

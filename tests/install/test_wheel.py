@@ -5,6 +5,7 @@ What it depends on is lent to it from the environment of the tests, after it was
 of this repository is.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.draws import also_at_night, is_night
 from tests.e2e.live import ROOT, LiveServer
+from tests.model.native.levels.test_arm import CROSS
 from tests.tiny import tiny_llama
 from thirdeye.model.native.levels import levels_here
 from thirdeye.server.web import ASSETS
@@ -25,15 +28,29 @@ COMPILING = 900  # seconds: half a minute on two free cores
 pytestmark = pytest.mark.timeout(COMPILING + 300)
 
 
-def pip(*args: str) -> None:
+def pip(*args: str, path: Path | None = None) -> None:
+    """With the programs in `path` before all others."""
     command = [sys.executable, "-P", "-m", "pip", "--quiet", *args]
-    subprocess.run(command, check=True, timeout=COMPILING)
+    env = dict(os.environ)  # noqa: TID251 (a child wants a whole one)
+    env["PATH"] = f"{path}:{env['PATH']}" if path else env["PATH"]
+    subprocess.run(command, check=True, timeout=COMPILING, env=env)
+
+
+def knows_nothing(folder: Path) -> Path:
+    """Where ARM's compiler is one that knows no instructions, so that nothing is compiled by it:
+    it would take as long as all else here, and nothing here could run what it makes."""
+    for name in CROSS:
+        (folder / name).write_text("#!/bin/sh\nexit 1\n")
+        (folder / name).chmod(0o755)
+    return folder
 
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dist, home = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("environment")
-    pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(dist), str(ROOT))
+    path = None if is_night() else knows_nothing(tmp_path_factory.mktemp("programs"))
+    how = ("--no-deps", "--no-build-isolation", "--wheel-dir", str(dist))
+    pip("wheel", *how, str(ROOT), path=path)
     (wheel,) = dist.glob("*.whl")
     venv.create(home, with_pip=False)
     pip("--python", str(home / "bin/python"), "install", "--no-deps", "--no-index", str(wheel))
@@ -52,7 +69,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@also_at_night
 def test_one_package_is_installed(environment: Path) -> None:
+    """At night with the kernels of every compiler that is here."""
+    if is_night() and shutil.which(CROSS[0]):
+        assert [*environment.glob("lib/python*/**/prebuilt/kernels-neon.so")]
     (packages,) = environment.glob("lib/python*/site-packages")
     names = {path.name.partition("-")[0] for path in packages.iterdir()}
     assert names == {"thirdeye", "thirdeye_server", "lent.pth"}

@@ -32,12 +32,15 @@ INNER: dict[str, dict[str, str]] = {
     "OutputConfig": {
         "format": "A JSON schema that the answer satisfies.",
         "effort": "How hard to think.",
+        "task_budget": A_HINT,
     },
     "TextConfig": {"format": "'text', 'json_object' or 'json_schema'.", "verbosity": A_HINT},
     "ReasoningConfig": {
         "effort": _EFFORT,
         "summary": "The summary of a thought is the thought.",
         "generate_summary": "The older name of 'summary'.",
+        "context": A_HINT,
+        "mode": A_HINT,
     },
     "Metadata": {"user_id": "For the log alone."},
 }

@@ -15,7 +15,9 @@ from thirdeye.server.api.requests.tool_fields import HOSTED_TOOLS
 
 LEFT_OUT_ITEMS = (
     *("web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call"),
-    *("mcp_list_tools", "tool_search_call", "tool_search_output"),
+    *("mcp_list_tools", "mcp_call", "mcp_approval_request", "mcp_approval_response"),
+    *("tool_search_call", "tool_search_output", "computer_call", "computer_call_output"),
+    *("program", "program_output", "compaction"),
 )
 ItemId = Annotated[str, Field(max_length=256)]
 Status = Literal["in_progress", "completed", "incomplete"]

@@ -20,6 +20,7 @@ from thirdeye.server.api.responses.items import (
 )
 from thirdeye.server.api.responses.offered_tools import ToolAddress, left_out_tools, offered_tools
 from thirdeye.server.api.responses.schema import (
+    INCLUDED,
     LOGPROBS,
     JsonSchemaFormat,
     ResponsesRequest,
@@ -57,6 +58,7 @@ _SHARED = (
 def left_out(body: ResponsesRequest, reads_thoughts: bool) -> list[str]:
     """The paths of what no model here can be told, or do. Raises `InvalidRequest`."""
     names = left_out_tools(body.tools, is_called=body.tool_choice != "none")
+    names += [f"include[{i}]" for i, name in enumerate(body.include) if name not in INCLUDED]
     for i, item in enumerate(body.input):
         is_unread = isinstance(item, ReasoningItem) and item.text and not reads_thoughts
         if isinstance(item, LeftOutItem) or is_unread:

@@ -50,6 +50,7 @@ class Called(Strict):
     name: CalledName
     namespace: CalledName | None = None
     caller: Any = None  # on calls of answers that come back
+    is_async: Any = Field(None, alias="async")
     id: ItemId | None = None
     status: Status | None = None
 

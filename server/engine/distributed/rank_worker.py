@@ -51,6 +51,7 @@ from thirdeye.server.engine.inspection.inspection_queue import Inspect
 from thirdeye.server.engine.inspection.layer_inspector import LayerInspector
 from thirdeye.server.engine.interface.trace import Trace
 from thirdeye.server.engine.interface.types import EngineDead
+from thirdeye.server.garbage_collection import freeze_heap
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ def serve_rank(sock: socket.socket, load: Load, *, is_remote: bool = False) -> i
     assert isinstance(join, Join), f"unexpected {join!r}"
     try:
         rank_model = load(join, lambda: link.send(Loading()))
+        freeze_heap()
         link.send(Loaded())
         worker = RankWorker(rank_model, link.send)
         with torch.inference_mode():

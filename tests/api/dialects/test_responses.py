@@ -224,7 +224,12 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"input": [ITEM | {"role": "robot"}]}, "input[0].role", "invalid_value", "'assistant'"),
     ({"input": [ITEM | {"foo": 1}]}, "input[0].foo", "unknown_parameter", "input[0].foo"),
     ({"input": [{"role": "user"}]}, "input[0].content", "missing_required_parameter", "content"),
-    ({"input": [ITEM, {"type": "mcp_call"}]}, "input[1].type", "unsupported_value", "'message'"),
+    (
+        {"input": [ITEM, {"type": "item_reference"}]},
+        "input[1].type",
+        "unsupported_value",
+        "'message'",
+    ),
     (
         {"input": [ITEM | {"content": [IMAGE]}]},
         "input[0].content[0]",
@@ -236,7 +241,7 @@ ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"temperature": 3}, "temperature", "decimal_above_max_value", "between 0 and 2"),
     ({"top_logprobs": 2}, "top_logprobs", "invalid_value", "'include'"),
     ({"top_logprobs": 99}, "top_logprobs", "integer_above_max_value", "between 0 and 20"),
-    ({"include": ["web_search_call.results"]}, "include[0]", "invalid_value", "logprobs"),
+    ({"include": ["web_search_call.result"]}, "include[0]", "invalid_value", "logprobs"),
     (
         {"stream": True, "stream_options": {"include_obfuscation": 0}},
         "stream_options.include_obfuscation",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.draws import also_at_night, is_night
 from tests.e2e.live import LiveServer
 from tests.tiny import tiny_llama
 
@@ -42,8 +43,10 @@ def ran(folder: Path) -> list[Path]:
     return sorted(folder.rglob("RAN"))
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@also_at_night
+@pytest.mark.parametrize("ranks", [1, 2] if is_night() else [2])
 def test_a_server_and_its_ranks_run_nothing_of_the_folder(here: Path, ranks: int) -> None:
+    """With two ranks every kind of process is there that a server has."""
     server = LiveServer(["./checkpoint", "--tensor-parallel", str(ranks)], cwd=here)
     try:
         server.start()
