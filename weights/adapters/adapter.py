@@ -6,7 +6,6 @@ whatever file the base came from.
 """
 
 import hashlib
-import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,8 +19,6 @@ from thirdeye.weights.architectures.registry import by_architecture
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.safetensors import ShardEntry, list_tensors
-
-logger = logging.getLogger(__name__)
 
 TENSORS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -115,18 +112,6 @@ def find_pairs(directory: Directory) -> tuple[AdapterConfig, Path, dict[str, Pai
     if not pairs:
         raise ModelFormatError(file, "holds no tensors.")
     return config, file, pairs
-
-
-def warn_of_another_base(adapter: Adapter, names: tuple[str, ...]) -> None:
-    """In the log, where it was trained on a model of another name. It may be the same by name."""
-    base = adapter.config.base
-    known = {name.rpartition("/")[2].casefold() for name in names}
-    if base and Path(base).name.casefold() not in known:
-        logger.warning(
-            "%s was trained on %s, and is served with %s: if these are not the same weights, "
-            "answers will be poor",
-            *(adapter.path, base, names[0]),
-        )
 
 
 def _module(name: str, pair: Pair, config: AdapterConfig, base: ModelConfig) -> AdaptedModule:

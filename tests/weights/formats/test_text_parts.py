@@ -86,6 +86,23 @@ def test_a_copy_of_the_embeddings_is_no_head(
     assert "tie_word_embeddings" not in caplog.text
 
 
+def test_the_one_of_two_shared_that_was_kept(tmp_path: Path) -> None:
+    """Whoever saves a shared tensor once may keep the head, and not the embeddings."""
+    _, path = small_llama(tmp_path)
+    file = path / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["model.embed_tokens.weight"]
+    save_file(tensors, file, {"format": "pt"})
+    change_config(path, tie_word_embeddings=True)
+    check(path, theirs_of(AutoModelForCausalLM.from_pretrained(path)))
+
+
+def test_numbers_of_64_bits(tmp_path: Path) -> None:
+    model, path = small_llama(tmp_path)
+    model.double().save_pretrained(path)
+    check(path, theirs_of(model.float()))
+
+
 @pytest.mark.parametrize("prefix", ["", "language_model.model.", "model.language_model."])
 def test_other_prefixes(tmp_path: Path, prefix: str) -> None:
     model, path = small_llama(tmp_path)
