@@ -70,11 +70,14 @@ WRAPPERS = {
     "llava_next": Wrapper("llama", is_tied=False, others=NEWLINE),
     "llava_onevision": Wrapper("qwen2", is_tied=False, others=NEWLINE),
     "vipllava": Wrapper("llama", is_tied=False),
+    "idefics2": Wrapper("mistral", is_tied=False, others=IDEFICS),
     "idefics3": Wrapper("llama", is_tied=False, others=IDEFICS),
     "smolvlm": Wrapper("llama", is_tied=False, others=IDEFICS),
     "internvl": Wrapper("qwen2", is_tied=True),
     "qwen3_5": Wrapper("qwen3_5_text", is_tied=False, others=("visual.",)),
     "qwen3_5_moe": Wrapper("qwen3_5_moe_text", is_tied=False, others=("visual.",)),
+    "lfm2_vl": Wrapper("lfm2", is_tied=True),
+    "deepseek_vl": Wrapper("llama", is_tied=True, others=("vision_model.", "aligner.")),
     "lighton_ocr": Wrapper("qwen3", is_tied=True, others=("vision_encoder.", "vision_projection.")),
 }
 
@@ -89,6 +92,7 @@ def text_part(fields: Fields) -> tuple[Fields, tuple[str, ...]]:
     if text is None:
         text = replace(fields, values={**fields.values, "model_type": wrapper.text})
     is_tied = fields.boolean("tie_word_embeddings", wrapper.is_tied)
+    is_tied = fields.boolean("tie_embedding", is_tied)  # LFM2-VL's name of it
     if wrapper.is_flat:  # transformers looks in both places
         is_tied = is_tied or text.boolean("tie_word_embeddings", False)
     kind = text.text("model_type", wrapper.text)

@@ -151,6 +151,11 @@ def ministral3() -> PreTrainedModel:
 CLIP = VISION | {"model_type": "clip_vision_model", "projection_dim": 16}
 SIGLIP = VISION | {"model_type": "siglip_vision_model"}
 GRID = {"image_grid_pinpoints": [[28, 28]]}
+SIGLIP2 = {
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "patch_size": 14, "num_patches": 4, "model_type": "siglip2_vision_model",
+}  # fmt: skip
+CONVOLUTIONS = {"layer_types": ["conv", "full_attention"], "conv_L_cache": 3}
 QWEN = {
     "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "patch_size": 14,
     "out_hidden_size": 32, "num_position_embeddings": 16,
@@ -173,6 +178,22 @@ OTHERS: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
     "llava_next": ("llama", CLIP, GRID),
     "llava_onevision": ("qwen2", SIGLIP, GRID),
     "vipllava": ("llama", CLIP, {"vision_feature_layers": [-1]}),
+    "idefics2": (
+        "mistral",
+        VISION,
+        {
+            "perceiver_config": {
+                "hidden_size": 32,
+                "resampler_n_latents": 2,
+                "resampler_depth": 1,
+                "resampler_n_heads": 2,
+                "resampler_head_dim": 8,
+                "num_key_value_heads": 2,
+            }
+        },
+    ),
+    "lfm2_vl": ("lfm2", SIGLIP2, {"text": CONVOLUTIONS, "projector_hidden_size": 16}),
+    "deepseek_vl": ("llama", SIGLIP, {}),
     "idefics3": ("llama", VISION, {}),
     "smolvlm": ("llama", VISION, {}),
     "internvl": ("qwen2", VISION | {"image_size": [28, 28], "patch_size": [14, 14]}, {}),
