@@ -84,11 +84,18 @@ WRAPPERS = {
 
 def text_part(fields: Fields) -> tuple[Fields, tuple[str, ...]]:
     """Of a config.json: the settings of the model that reads and writes text, which may be one of
-    several, and how the names of all other tensors begin."""
+    several, and how the names of all other tensors begin. Raises `ModelFormatError` for a whole
+    that is not known."""
     wrapper = WRAPPERS.get(fields.text("model_type"))
     text = fields.nested("text_config")
-    if wrapper is None or (text is None and not wrapper.is_flat):
-        return fields, ()
+    if wrapper is None:
+        if text is None:
+            return fields, ()
+        served = ", ".join(WRAPPERS)
+        problem = f"'{fields.text('model_type'):.60}' is not supported; of models that also see or "
+        raise fields.error("model_type", f"{problem}hear, the text part is served of {served}.")
+    if text is None and not wrapper.is_flat:
+        raise fields.error("text_config", "is required and missing.")
     if text is None:
         text = replace(fields, values={**fields.values, "model_type": wrapper.text})
     is_tied = fields.boolean("tie_word_embeddings", wrapper.is_tied)

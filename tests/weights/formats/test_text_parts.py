@@ -33,6 +33,7 @@ from tests.weights import vocabularies
 from tests.weights.tiny import llama, llama_gguf, save
 from thirdeye.weights.architectures.wrappers import WRAPPERS, text_part
 from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
 
 TOKENS = torch.randint(90, (30,), generator=torch.Generator().manual_seed(2)).tolist()
@@ -244,6 +245,18 @@ def other(model_type: str) -> PreTrainedModel:
     config = CONFIG_MAPPING[model_type](text_config=small, vision_config=vision, **token, **more)
     model: PreTrainedModel = AutoModelForImageTextToText.from_config(config)
     return model
+
+
+def test_others_are_refused_with_what_would_work() -> None:
+    for whole, problem in (
+        (
+            {"model_type": "paligemma", "text_config": {"model_type": "gemma"}},
+            "is served of qwen2_vl",
+        ),
+        ({"model_type": "llava"}, "'text_config': is required and missing"),
+    ):
+        with pytest.raises(ModelFormatError, match=problem):
+            text_part(Fields(Path("config.json"), whole))
 
 
 def test_every_one_is_tried() -> None:
