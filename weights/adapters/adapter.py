@@ -122,11 +122,15 @@ def _module(name: str, pair: Pair, config: AdapterConfig, base: ModelConfig) -> 
     for entry in (a, b):
         entry.check_dtype()
     targets = by_architecture(base.architecture).huggingface_names(base).place(f"{name}.weight")
+    absent = a.error(f"is of a module that this model does not have ({base.architecture}).")
     if not targets:
-        raise a.error(f"is of a module that this model does not have ({base.architecture}).")
+        raise absent
     layers = adaptable(base)
     for target in targets:
-        if target.name.removesuffix(".weight") not in layers:
+        layer = layers.get(target.name.removesuffix(".weight"))
+        if layer is not None and target.part not in (None, *layer.own()["weight"].parts):
+            raise absent  # some layers of Gemma 4 project no values, or no keys either
+        if layer is None:
             raise a.error(
                 f"changes {target.name}: adapters may change linear layers of attention and of an "
                 f"MLP that is not of experts. {MERGE[0].upper()}{MERGE[1:]}."
