@@ -11,7 +11,7 @@ import pytest
 from tests.api.http.test_errors import check_envelope
 from tests.api.support import CHAT, client_of, fake_engine, served_model
 from tests.engine.process.fake_engine import FakeEngine
-from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters
+from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters, warn_of_another_base
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.launch.asgi_app import create_app
@@ -27,7 +27,7 @@ def served(main: Main, folder: Path | None = None, config: ApiConfig | None = No
 
     async def run() -> None:
         engine, adapters = fake_engine(), LoadedAdapters(folder, [GIVEN])
-        await adapters.load(engine, "sql", GIVEN, ())
+        await adapters.load(engine, "sql", GIVEN, ("tiny",))
         state = ServerState()
         state.ready(engine, served_model(adapters=adapters))
         async with client_of(create_app(state, config)) as client:
@@ -210,6 +210,15 @@ def test_only_operators_may() -> None:
                 assert answer.status_code == status
 
     served(main, config=ApiConfig(api_keys=KEYS))
+
+
+def test_another_base_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """By its last name; upper case does not matter."""
+    for base in ("", "tiny", "org/Tiny", "/models/tiny/"):
+        warn_of_another_base("/poems", base, ("tiny", "org/tiny"))
+    assert not caplog.records
+    warn_of_another_base("/poems", "org/other", ("tiny", "org/tiny"))
+    assert "/poems was made for org/other, and is served with tiny" in caplog.text
 
 
 def test_a_load_goes_on_when_its_caller_has_left(tmp_path: Path) -> None:
