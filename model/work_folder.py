@@ -33,7 +33,11 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def sweep(parent: Path, prefix: str) -> None:
-    for folder in parent.glob(f"{prefix}*"):
+    """Whatever cannot be looked into stays."""
+    found: list[Path] = []
+    with suppress(OSError):
+        found = list(parent.glob(f"{prefix}*"))
+    for folder in found:
         with suppress(OSError):
             file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

@@ -17,7 +17,7 @@ from thirdeye.model.declare.block import BlockPart
 from thirdeye.model.declare.mlp import GatedMLPPart
 from thirdeye.model.few_rows.around import FEW_ROWS
 from thirdeye.model.few_rows.products import Parted, first_product, last_product
-from thirdeye.model.parts.blocks import Block, block_kind
+from thirdeye.model.parts.blocks import Block, ClosingBlock, InformedBlock, block_kind
 from thirdeye.model.parts.fused import FusedGatedMLP, FusedSelfAttention
 from thirdeye.model.parts.layers import AddNorm
 from thirdeye.model.parts.rope import Rotation
@@ -100,7 +100,22 @@ def add_norm(norm: AddNorm, x: Tensor, added: Tensor | None) -> tuple[Tensor, Te
     return (x, norm(x)) if added is None else norm.add(x, added)
 
 
+class FusedClosingBlock(ClosingBlock, FusedBlock):
+    """`ClosingBlock`, likewise."""
+
+
+class FusedInformedBlock(InformedBlock, FusedBlock):
+    """`InformedBlock`, likewise."""
+
+
+FUSED: dict[type[Block], type[Block]] = {
+    Block: FusedBlock,
+    ClosingBlock: FusedClosingBlock,
+    InformedBlock: FusedInformedBlock,
+}
+
+
 def make_fused_block(part: BlockPart, index: int, backend: Any, where: Placement) -> Block:
     """On a GPU."""
-    kind = FusedBlock if block_kind(part) is Block else block_kind(part)
-    return kind(part, index, backend, where)
+    kind = block_kind(part)
+    return FUSED.get(kind, kind)(part, index, backend, where)

@@ -18,6 +18,7 @@ import torch
 
 from thirdeye.model.attention.choose_attention import choose_attention
 from thirdeye.model.config import ModelConfig
+from thirdeye.model.loading.compiled_cache import repair_compiled_cache
 from thirdeye.model.loading.layer_loader import ModelLoader
 from thirdeye.model.memory_estimate import bytes_per_state
 from thirdeye.model.native.library import Library
@@ -90,6 +91,7 @@ def load_engine(
     )
     where = replace(where, ranks=rank_group.ranks)
     device, kv_dtype = where.device, place_kv(recipe, where)
+    repair_compiled_cache(device)
     grammars = GrammarCompiler(
         lambda grammar: guidance.result().compile(grammar),
         think=lambda request, inner: guidance.result().vocabulary.matcher(request, inner),

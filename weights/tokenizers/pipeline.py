@@ -101,7 +101,7 @@ def _build(
     model: Mapping[str, Any],
     pipeline: Pipeline,
     pre_tokenizer: Mapping[str, Any] | None,
-    text_tokens: Iterable[AddedToken],
+    text_tokens: Sequence[AddedToken],
 ) -> Any:
     import tokenizers  # noqa: PLC0415 (12 MB that most models do without)
 
@@ -118,6 +118,7 @@ def _build(
         if not _is_of_the_package(error):
             raise
         raise ValueError(f"the 'tokenizers' package refuses it: {error!s:.200}") from error
+    _check_found(built, text_tokens)
     built.add_tokens(
         [
             tokenizers.AddedToken(
@@ -131,6 +132,18 @@ def _build(
         ]
     )
     return built
+
+
+def _check_found(built: Any, text_tokens: Iterable[AddedToken]) -> None:
+    """A literal of which the normalizer leaves nothing is found everywhere: the package panics, or
+    takes all the memory there is."""
+    rules = built.normalizer
+    for token in text_tokens:
+        if token.normalized and rules is not None and not rules.normalize_str(token.literal):
+            raise ValueError(
+                f"the added token {token.literal!r:.60} is looked for in normalized text, and the "
+                "normalizer leaves nothing of it; say '\"normalized\": false' of it."
+            )
 
 
 def _without(pipeline: Pipeline, special: Iterable[int]) -> dict[str, Any]:

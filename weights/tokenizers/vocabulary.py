@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from thirdeye.weights.tokenizers.added_tokens import AddedToken
+from thirdeye.weights.tokenizers.merge_order import all_come_out, any_can_be_merged
 from thirdeye.weights.tokenizers.pipeline import Pipeline
 from thirdeye.weights.tokenizers.pretokenize import PreTokenizer
 
@@ -124,11 +125,17 @@ def merge_ranks(vocabulary: Vocabulary, ignore_merges: bool) -> dict[bytes, int]
     reachable = {text for text in ids if len(text) == 1} | set(results)
     if ignore_merges:
         reachable |= set(ids)
+    if any_can_be_merged((text for text in reachable - set(results) if len(text) > 1), ids):
+        raise NoRanks("a token that no merge gives is two others side by side.")
     order = [ids[text] for text in results]
-    if _is_sorted(order):
-        return {text: ids[text] for text in reachable}
-    if len(set(results)) != len(results):
+    is_sorted, is_each_once = _is_sorted(order), len(set(results)) == len(results)
+    if not (is_sorted or is_each_once):
         raise NoRanks("several merges give the same token, at different priorities.")
+    # Where all ways to a token are listed, as of tiktoken's own vocabularies, ranks are the rule.
+    if is_each_once and not all_come_out(vocabulary.merges, [t for t in ids if len(t) == 1]):
+        raise NoRanks("a token does not come out of its own text.")
+    if is_sorted:
+        return {text: ids[text] for text in reachable}
     return _ranks_by_merge(results, sorted(reachable, key=ids.__getitem__))
 
 

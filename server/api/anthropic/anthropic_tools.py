@@ -23,7 +23,8 @@ from thirdeye.server.api.requests.tool_fields import FunctionName
 from thirdeye.server.api.requests.value_readers import fail, mapping
 
 HOSTED = (
-    r"^((web_search|web_fetch|code_execution|computer|advisor|tool_search_tool_(regex|bm25))_[0-9]{8}"
+    r"^((web_search|web_fetch|code_execution|computer(_toolset)?|browser_toolset"
+    r"|advisor|tool_search_tool_(regex|bm25))_[0-9]{8}"
     r"|tool_search_tool_(regex|bm25)|mcp_toolset)$"
 )
 

@@ -31,6 +31,7 @@ class ToolUseBlock(Strict):
     input: dict[str, Any]
     cache_control: CacheHint = None
     caller: dict[str, Any] | None = None  # on blocks of answers that come back
+    toolset_name: AnyHint = None
 
 
 class ThinkingBlock(Strict):
@@ -85,6 +86,7 @@ class ToolResultBlock(Strict):
     ] = Field(default_factory=list)
     is_error: bool = False
     cache_control: CacheHint = None
+    toolset_name: AnyHint = None
 
 
 UserBlock = Annotated[
@@ -202,6 +204,7 @@ class JsonOutput(Strict):
 class OutputConfig(Strict):
     format: JsonOutput | None = None
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    task_budget: AnyHint = None
 
 
 class AnthropicThinking(Strict):
@@ -217,8 +220,11 @@ class Metadata(Strict):
 
 
 REFUSED_IN_MESSAGES: dict[str, Refusal] = {
+    "compaction": Refusal("ask for a summary in a message of yours"),
     "container": Refusal("no code runs on this server"),
     "mcp_servers": Refusal("this server connects to no other", ([],)),
+    "output_format": Refusal("use 'output_config.format'"),
+    "thread": Refusal("this server stores nothing, send all turns in 'messages'"),
 }
 
 
@@ -236,6 +242,11 @@ class CountTokensRequest(Strict):
     output_config: OutputConfig | None = None
     thinking: AnthropicThinking | None = None
     context_management: AnyHint = None
+    diagnostics: AnyHint = None
+    billing_policy: AnyHint = None
+    fallback_credit_token: AnyHint = None
+    fallbacks: Annotated[Any, Hint(([],))] = None
+    user_profile_id: AnyHint = None
     inference_geo: AnyHint = None
     speed: AnyHint = None
     cache_control: CacheHint = None

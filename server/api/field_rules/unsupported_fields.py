@@ -35,6 +35,7 @@ _VALUE = "unsupported_value"
 _FIXED_TEMPLATE = Refusal("the chat template is fixed when the server starts")
 _NO_ADAPTERS = "one model is served, without adapters"
 _BESIDE = "send its fields beside the others"
+_NO_SEARCH = "this server fetches nothing"
 _SAMPLERS = "use 'temperature', 'top_k', 'top_p' and 'min_p'"
 
 
@@ -50,6 +51,9 @@ REFUSED: dict[str, Refusal] = {
     "context_overflow_policy": Refusal(
         "use 'truncate_prompt_tokens' to have a prompt cut", ("stopAtLimit",), _VALUE
     ),
+    "custom_logit_processor": Refusal("no code of callers runs here"),
+    "custom_params": Refusal("no code of callers runs here", ({},)),
+    "do_sample": Refusal("use 'temperature': 0", (True,)),
     "dry_allowed_length": _only_beside("dry_multiplier"),
     "dry_base": _only_beside("dry_multiplier"),
     "dry_multiplier": Refusal("use 'repetition_penalty'", (0,)),
@@ -89,11 +93,13 @@ REFUSED: dict[str, Refusal] = {
     "spaces_between_special_tokens": Refusal("only true is", (True,), _VALUE),
     "stream_interval": Refusal("every token is sent at once", (1,), _VALUE),
     "tfs_z": Refusal(_SAMPLERS, (1,)),
+    "stop_regex": Refusal("use 'stop'", ("", [])),
     "top_a": Refusal(_SAMPLERS, (0,)),
     "top_n_sigma": Refusal(_SAMPLERS, (-1, 0)),
     "transforms": Refusal("use 'truncate_prompt_tokens' to have a prompt cut", ([],)),
     "typ_p": Refusal(_SAMPLERS, (1,)),
     "typical_p": Refusal(_SAMPLERS, (1,)),
+    "truncation_side": Refusal("a prompt loses its beginning", ("left",), _VALUE),
     "use_beam_search": Refusal("there is no beam search", (False,)),
     "vllm_xargs": Refusal("no code of callers runs here", ({},)),
     "xtc_probability": Refusal(_SAMPLERS, (0,)),
@@ -114,15 +120,23 @@ REFUSED_IN_CHAT: dict[str, Refusal] = REFUSED | {
     "audio": Refusal("answers are text only"),
     "best_of": Refusal("use 'n'", (1,)),
     "chat_template": _FIXED_TEMPLATE,
+    "disable_search": Refusal(_NO_SEARCH, (True,)),
     "documents": Refusal("send it in 'chat_template_kwargs', if the template reads it"),
     "echo": Refusal("use /v1/completions", (False,)),
+    "enable_search": Refusal(_NO_SEARCH, (False,)),
+    "guardrails": Refusal("this server moderates nothing", ([],)),
     "modalities": Refusal("only ['text'] is", (["text"],), _VALUE),
     "moderation": Refusal("this server moderates nothing"),
+    "parse_tool_calls": Refusal("use 'tool_choice': 'none'", (True,)),
+    "plugins": Refusal("none run here", ([],)),
+    "reasoning_in_content": Refusal("thoughts stand apart from the content", (False,)),
+    "search_options": Refusal(_NO_SEARCH, ({},)),
+    "search_parameters": Refusal(_NO_SEARCH, ({}, {"mode": "off"})),
     "stream_reasoning": Refusal(
         "thoughts are streamed as they come, 'include_reasoning' leaves them out", (True,), _VALUE
     ),
     "suffix": Refusal("there is no fill-in-the-middle", ("",)),
-    "web_search_options": Refusal("this server fetches nothing"),
+    "web_search_options": Refusal(_NO_SEARCH),
 }
 
 

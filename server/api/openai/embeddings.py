@@ -36,6 +36,10 @@ from thirdeye.server.api.state.usage import Tally
 from thirdeye.server.engine.interface.types import SamplingParams
 from thirdeye.server.text.events import TextEvent
 
+# Of an answer's vectors together: each is up to 23 bytes as text, and 32 while it is gathered. Two
+# thousand texts have vectors of a thousand numbers each, a thousand have 2,048.
+MAX_NUMBERS = 2**21
+
 _PREFILL_ONLY = SamplingParams(max_tokens=0)
 
 
@@ -91,8 +95,21 @@ def check_dimensions(wanted: int | None, model: ServedModel) -> None:
         raise refuse("dimensions", rule, "unsupported_value")
 
 
+def check_size(num_inputs: int, model: ServedModel) -> None:
+    """Raises `InvalidRequest` for vectors that together are more than one answer holds."""
+    width = model.info.hidden_size
+    if num_inputs > 1 and num_inputs * width > MAX_NUMBERS:
+        most = max(1, MAX_NUMBERS // width)
+        rule = (
+            f"must hold at most {most:,} texts for vectors of {width:,} numbers (an answer holds "
+        )
+        rule += f"{MAX_NUMBERS:,}), got {num_inputs:,}: send them in several requests."
+        raise refuse("input", rule, "array_above_max_length")
+
+
 async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: str) -> Generation:
     """One engine request for each input. Raises `InvalidRequest` for what does not fit."""
+    check_size(len(body.input), model)
     cuts_ends, num_kept = body.truncate in (True, "END"), body.truncate_prompt_tokens
     if num_kept is not None and body.truncate not in (False, "NONE"):
         raise refuse("truncate", "cannot go with 'truncate_prompt_tokens'.")
@@ -118,7 +135,7 @@ async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: st
     terms = SharedTerms(
         caller=caller,
         priority=body.priority,
-        adapter=model.adapters.get(body.model),
+        adapter=model.adapter_of(body.model),
         is_embedding=True,
     )
     return plan(

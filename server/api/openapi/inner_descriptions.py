@@ -8,7 +8,7 @@ from thirdeye.server.api.openapi.descriptions import A_HINT, SHARED
 
 _EFFORT = "How hard to think; 'none' is not at all."
 _BUDGET = "Tokens of thinking at most."
-_LATER: dict[str, str] = {"include_obfuscation": "Only false: nothing is padded."}
+_LATER: dict[str, str] = {"include_obfuscation": A_HINT}
 INNER: dict[str, dict[str, str]] = {
     "StreamOptions": _LATER
     | {
@@ -32,12 +32,15 @@ INNER: dict[str, dict[str, str]] = {
     "OutputConfig": {
         "format": "A JSON schema that the answer satisfies.",
         "effort": "How hard to think.",
+        "task_budget": A_HINT,
     },
     "TextConfig": {"format": "'text', 'json_object' or 'json_schema'.", "verbosity": A_HINT},
     "ReasoningConfig": {
         "effort": _EFFORT,
         "summary": "The summary of a thought is the thought.",
         "generate_summary": "The older name of 'summary'.",
+        "context": A_HINT,
+        "mode": A_HINT,
     },
     "Metadata": {"user_id": "For the log alone."},
 }

@@ -31,6 +31,9 @@ MAX_ALLOWED_IDS = 1024
 def parse_structured_outputs(value: object, ignored: Ignored | None = None) -> Constraint | None:
     """vLLM's field: one of json, json_object, regex, choice and grammar. `{}` asks for nothing."""
     given = {name: item for name, item in mapping(value).items() if item is not None}
+    for name, why in _FIXED.items():
+        if given.pop(name, False) is not False:
+            fail("unsupported_parameter", f"is not supported here: {why}.", f".{name}")
     only(_FORMS, given, "", ignored, _BACKENDS)
     fields = {name: item for name, item in given.items() if name in _FORMS}
     if len(fields) > 1:
@@ -102,6 +105,12 @@ _FORMS: dict[str, Callable[[object, str], Constraint | None]] = {
     "choice": read_choice,
     "grammar": read_grammar,
 }
+_FIXED = {  # vLLM's ways to make a grammar; false asks for nothing
+    "disable_any_whitespace": "blanks between the parts of JSON are few",
+    "disable_additional_properties": "say 'additionalProperties': false in the schema",
+    "whitespace_pattern": "blanks between the parts of JSON are few",
+    "structural_tag": "use 'tools'",
+}
 _BACKENDS = ("backend", "disable_fallback")  # which program makes the grammar
 
 _SCHEMA: dict[str, Any] = {"type": ["object", "string"]}
@@ -128,7 +137,7 @@ AllowedIds = Annotated[
     WithJsonSchema({"type": "array", "items": _IDS, "maxItems": MAX_ALLOWED_IDS}),
 ]
 # One of them at most, which is told in words: `UNTOLD` of `openapi/rules.py`.
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     name: {"anyOf": [of, {"type": "null"}]}
     for name, of in {
         "json": _SCHEMA,
@@ -137,7 +146,8 @@ _OPTIONS = {
         "choice": _CHOICE,
         "grammar": _GRAMMAR,
     }.items()
-} | {key: {} for key in _BACKENDS}
+}
+_OPTIONS |= {key: {} for key in _BACKENDS} | {key: {"enum": [False, None]} for key in _FIXED}
 StructuredOutputs = Annotated[
     Constraint | None,
     PlainValidator(lambda value, info: parse_structured_outputs(value, info.context)),

@@ -25,7 +25,7 @@ class TextPart:
     hints: frozenset[str] = frozenset()
 
 
-PART_MARKS = ("cache_control",)  # on any part; hints, which are named
+PART_MARKS = ("cache_control", "prompt_cache_breakpoint")  # on any part; hints, which are named
 TEXT_PARTS = {
     "text": TextPart(),
     "input_text": TextPart(),

@@ -19,7 +19,7 @@ from thirdeye.server.api.requests.answer_forms import (
     RegexForm,
     StructuredOutputs,
 )
-from thirdeye.server.api.requests.fields import LogitBias, OnlyFalse, Stop
+from thirdeye.server.api.requests.fields import LogitBias, Stop
 from thirdeye.server.api.requests.response_formats import ResponseFormat
 from thirdeye.server.api.requests.strict_model import (
     MAX_INT,
@@ -39,7 +39,7 @@ MAX_METADATA = 16
 class StreamOptions(Strict):
     include_usage: bool = False
     continuous_usage_stats: bool = False
-    include_obfuscation: OnlyFalse = False
+    include_obfuscation: Annotated[bool, Hint((False,))] = False  # nothing is padded
 
 
 def _few(value: object) -> object:
@@ -112,7 +112,8 @@ class LoggedFields(Strict):
     prompt_cache_retention: Annotated[Literal["in_memory", "24h"] | None, Hint()] = None
     prompt_cache_options: Annotated[dict[str, object] | None, Hint()] = None
     service_tier: Annotated[
-        Literal["auto", "default", "flex", "priority", "scale"] | None, Hint(("auto", "default"))
+        Literal["auto", "default", "flex", "priority", "scale", "fast", "ultrafast"] | None,
+        Hint(("auto", "default")),
     ] = None
     store: Annotated[bool | None, Hint((False,))] = None
 
@@ -126,7 +127,9 @@ class ForeignHints(Strict):
     cache_prompt: AnyHint = None
     client_metadata: AnyHint = None
     custom_llm_provider: AnyHint = None
+    data_parallel_rank: AnyHint = None
     draft_model: AnyHint = None
+    extra_key: AnyHint = None
     drop_params: AnyHint = None
     guided_decoding_backend: AnyHint = None
     id_slot: AnyHint = None
@@ -144,8 +147,11 @@ class ForeignHints(Strict):
     session_id: AnyHint = None
     slot_id: AnyHint = None
     timings_per_token: AnyHint = None
+    tool_stream: AnyHint = None
+    trace: AnyHint = None
     ttl: AnyHint = None
     usage: AnyHint = None
+    user_id: AnyHint = None
     vl_high_resolution_images: AnyHint = None
 
 

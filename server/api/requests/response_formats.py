@@ -54,7 +54,8 @@ class Constraint:
 def parse_response_format(value: object, ignored: Ignored | None = None) -> Constraint | None:
     """OpenAI's field; `text` asks for nothing. `strict` changes nothing: it is always enforced.
     Other servers take the schema beside the type, under either of its names."""
-    fields = mapping(value)
+    sent = mapping(value)
+    fields = {k: v for k, v in sent.items() if v is not None or k not in ("schema", "json_schema")}
     kind = required(fields, "type", "")
     if kind == "text":
         only(("type",), fields, "", ignored)
@@ -106,22 +107,29 @@ _NAMED = closed_schema(
         "strict": {"type": ["boolean", "null"]},
     },
 )
-_BESIDE: dict[str, Any] = {"schema": {"type": ["object", "null"]}}
+_NONE: dict[str, Any] = {"json_schema": {"type": "null"}}
+_BESIDE: dict[str, Any] = {"schema": {"type": ["object", "null"]}} | _NONE
 ResponseFormat = Annotated[
     Constraint | None,
     PlainValidator(lambda value, info: parse_response_format(value, info.context)),
     WithJsonSchema(
         {
             "anyOf": [
-                closed_schema({"type": {"const": "text"}}, "type"),
+                closed_schema(
+                    {"type": {"const": "text"}, "schema": {"type": "null"}} | _NONE, "type"
+                ),
                 closed_schema({"type": {"const": "json_object"}} | _BESIDE, "type"),
                 closed_schema(
-                    {"type": {"const": "json_schema"}, "json_schema": _NAMED},
+                    {
+                        "type": {"const": "json_schema"},
+                        "json_schema": _NAMED,
+                        "schema": {"type": "null"},
+                    },
                     "type",
                     "json_schema",
                 ),
                 closed_schema(
-                    {"type": {"const": "json_schema"}, "schema": {"type": "object"}},
+                    {"type": {"const": "json_schema"}, "schema": {"type": "object"}} | _NONE,
                     "type",
                     "schema",
                 ),

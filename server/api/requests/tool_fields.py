@@ -38,6 +38,7 @@ HOSTED_TOOLS = (  # which run where the model does, at those who have them
     *("web_search", "web_search_2025_08_26", "web_search_preview"),
     *("web_search_preview_2025_03_11", "file_search", "code_interpreter", "local_shell", "shell"),
     *("mcp", "image_generation", "computer", "computer_use_preview", "apply_patch", "tool_search"),
+    "programmatic_tool_calling",
 )
 _KINDS_ONLY = "must be 'function' or 'custom': tools of these kinds are the only ones."
 _NOT_CALLABLE = "must hold a function or a custom tool: these are the only ones."

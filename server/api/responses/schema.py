@@ -12,7 +12,6 @@ from pydantic import Field, Tag
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.reasoning.reasoning_fields import Effort
-from thirdeye.server.api.requests.fields import OnlyFalse
 from thirdeye.server.api.requests.generation_fields import (
     MAX_LOGPROBS,
     AskedRequest,
@@ -58,7 +57,7 @@ class TextConfig(Strict):
 
 
 class ResponseStreamOptions(Strict):
-    include_obfuscation: OnlyFalse = False
+    include_obfuscation: Annotated[bool, Hint((False,))] = False
 
 
 class ReasoningConfig(Strict):
@@ -67,16 +66,30 @@ class ReasoningConfig(Strict):
     effort: Effort | None = None
     summary: Literal["auto", "concise", "detailed", "none"] | None = None
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
+    context: Annotated[Literal["auto", "current_turn", "all_turns"] | None, Hint(("auto",))] = None
+    mode: Annotated[str | None, Hint(("standard",))] = None
 
 
 LOGPROBS = "message.output_text.logprobs"
-Included = Literal["message.output_text.logprobs", "reasoning.encrypted_content"]
+INCLUDED = (LOGPROBS, "reasoning.encrypted_content")  # what answers can have
+Included = Literal[
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    # of calls and parts that no answer has
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "web_search_call.action.sources",
+    "web_search_call.results",
+]
 
 
 _STATELESS = "this server stores nothing"
 _VALUE = "unsupported_value"
 
 REFUSED_IN_RESPONSES: dict[str, Refusal] = {
+    "background_options": Refusal("counts beside `background` alone", beside="background"),
     "background": Refusal("answers are made while you wait, send false", (False,), _VALUE),
     "conversation": Refusal(f"{_STATELESS}, send the turns in 'input'"),
     "moderation": Refusal("this server moderates nothing"),
@@ -106,5 +119,7 @@ class ResponsesRequest(ForeignHints, LoggedFields, AskedRequest):
     top_logprobs: int = Field(0, ge=0, le=MAX_LOGPROBS)
 
     # hints: nothing is compacted, cut or kept here
+    access_programs: AnyHint = None
     context_management: AnyHint = None
+    image: Annotated[Any, Hint(({},))] = None
     truncation: Annotated[Literal["auto", "disabled"] | None, Hint(("disabled",))] = None

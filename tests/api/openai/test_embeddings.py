@@ -13,6 +13,9 @@ from tests.api.http.test_surface import ask as ask_default
 from tests.api.support import BOS, CONTEXT, EOS, ByteTokenizer, fake_engine, live, ready_state
 from tests.engine.process.fake_engine import FakeEngine
 from tests.engine.process.fake_traces import FAKE_WIDTH
+from thirdeye.clients.bounds.answer_body import MAX_ANSWER_BYTES
+from thirdeye.server.api.openai import embeddings
+from thirdeye.server.api.openai.embeddings import MAX_NUMBERS
 from thirdeye.server.engine.interface.pooling import unit_vector
 from thirdeye.server.engine.interface.types import ErrorCode
 
@@ -173,3 +176,29 @@ def test_the_official_client_reads_both_formats() -> None:
     assert found.data[1].embedding == pytest.approx(vector([*b"a"]))
     assert plain.data[0].embedding == vector([*b"Hi"])
     assert found.usage.prompt_tokens == 3
+
+
+@pytest.mark.parametrize("url", [URL, "/api/embed"])
+def test_an_answer_is_bounded_as_inputs_times_numbers(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2,048 texts of a wide model were hundreds of megabytes, of 2 KB that were sent."""
+    monkeypatch.setattr(embeddings, "MAX_NUMBERS", 4 * FAKE_WIDTH)
+    engine = fake_engine()
+    state = ready_state(engine)
+    for num_inputs, status in ((4, 200), (5, 400)):
+        body = {"model": "tiny", "input": ["a"] * num_inputs}
+        answer = ask_default("POST", url, body, state=state)
+        assert answer.status_code == status
+    assert b"'input' must hold at most 4 texts for vectors of 4 numbers" in answer.content
+    assert len(engine.requests) == 4
+    assert state.admission.in_flight == 0
+
+
+def test_one_text_is_always_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "MAX_NUMBERS", 1)
+    assert ask(GOOD).status_code == 200
+
+
+def test_an_answer_of_the_most_numbers_is_one_that_our_clients_read() -> None:
+    assert MAX_NUMBERS * len("-0.0123456789012345678,") < MAX_ANSWER_BYTES

@@ -26,6 +26,7 @@ KINDS = {  # changes, launches of norms and of gates in a step of two layers
     "norms of queries and keys": ({"qk_norm": True}, 1, 0),
     "norms behind": ({"post_norm": True}, 5, 0),
     "norms behind alone": ({"post_norm": True, "pre_norm": False}, 5, 0),
+    "a layer scaled": ({"post_norm": True, "layer_scale": True}, 5, 0),
     "branches scaled": ({"residual_scale": 0.5}, 1, 0),
     "another gate": ({"activation": Activation.GELU_TANH}, 1, 0),
     "experts": ({"experts": ExpertsSpec(4, 2, 32)}, 3, 2),

@@ -9,6 +9,7 @@ import tokenizers
 from tokenizers import processors
 
 from tests.weights import vocabularies
+from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.tokenizers.hugging_face.tokenizer_json import read_vocabulary
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
@@ -64,3 +65,10 @@ def test_the_settings_come_first() -> None:
     assert (without.prefix_ids, without.suffix_ids) == ((), ())
     assert read(plain, add_bos_token=True).prefix_ids == ()
     assert read(both, add_bos_token=None, **ends).prefix_ids == (1,)
+
+
+def test_two_steps_that_add_tokens_are_refused() -> None:
+    """The package leaves the second one out, or says that it is not implemented."""
+    both = processors.Sequence([PROCESSORS["bos"], PROCESSORS["both"]])
+    with pytest.raises(ModelFormatError, match="'post_processor': has two steps"):
+        read(described(both))

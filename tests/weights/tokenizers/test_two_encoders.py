@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 import tokenizers
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers, trainers
 
+from tests.draws import draws
 from tests.weights import vocabularies
 from tests.weights.tokenizers import pipelines, strings
 from tests.weights.tokenizers.test_tokenizer import build
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.tokenizers.pipeline import PipelineEncoder
 from thirdeye.weights.tokenizers.sentencepiece.tokenizer_model import read_vocabulary
+from thirdeye.weights.tokenizers.tiktoken_encoder import TiktokenEncoder
 from thirdeye.weights.tokenizers.tokenizer import Tokenizer
 
 NUM_TEXTS = 300
@@ -38,6 +42,7 @@ def test_both_encoders_agree(family: str) -> None:
         token for token in described["added_tokens"] if token["content"] == "<|endoftext|>"
     ]
     ours, theirs = build(described), tokenizers.Tokenizer.from_str(json.dumps(described))
+    assert isinstance(ours._encoder, TiktokenEncoder)
     for text in islice(strings.texts(1), NUM_TEXTS):
         assert ours.encode(text) == encoded(theirs, text), repr(text)
 
@@ -67,6 +72,37 @@ def test_merges_that_are_no_ranks_go_to_the_second_encoder(family: str) -> None:
     assert isinstance(ours._encoder, PipelineEncoder)
     for text in islice(strings.texts(2), NUM_TEXTS):
         assert ours.encode(text) == encoded(theirs, text), repr(text)
+
+
+PAIRS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=8)
+
+
+@draws(150, 1000)
+@given(
+    pairs=PAIRS,
+    whole=st.lists(st.text("abc", min_size=2, max_size=4), max_size=2),
+    ignore_merges=st.booleans(),
+    text=st.text("abc ", max_size=12),
+)
+def test_merges_that_nobody_trained(
+    pairs: list[tuple[int, int]], whole: list[str], ignore_merges: bool, text: str
+) -> None:
+    """Lists that were extended by hand have tokens that do not come out of their own text, and
+    tokens that no merge gives: tiktoken would merge whatever is a token together."""
+    described = vocabularies.as_json(vocabularies.train("gpt2"))
+    characters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens, merges = ["a", "b", "c", "Ġ"], []
+    for i, j in pairs:
+        merge = tokens[i % len(tokens)], tokens[j % len(tokens)]
+        if "".join(merge) not in tokens:
+            tokens.append("".join(merge))
+            merges.append(list(merge))
+    ids = dict.fromkeys([*characters, *tokens, *whole])
+    vocab = {token: i for i, token in enumerate(ids)}
+    described["model"] |= {"vocab": vocab, "merges": merges, "ignore_merges": ignore_merges}
+    described["added_tokens"] = []
+    ours, theirs = build(described), tokenizers.Tokenizer.from_str(json.dumps(described))
+    assert ours.encode(text) == encoded(theirs, text)
 
 
 # --- bytes ---------------------------------------------------------------------------------------

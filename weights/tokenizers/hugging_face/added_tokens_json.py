@@ -43,12 +43,15 @@ def named_tokens(settings: Fields | None) -> dict[str, dict[str, Any]]:
 def _listed(
     tokenizer: Fields, settings: Fields | None, vocab: Mapping[str, int]
 ) -> list[tuple[AddedToken, bool]]:
-    """Some trainers list one in tokenizer_config.json alone."""
+    """Some trainers list one in tokenizer_config.json alone; of one that both list, the flags there
+    count, as in transformers, and the id of tokenizer.json."""
     added = tokenizer.raw("added_tokens", [])
     if not isinstance(added, list):
         raise tokenizer.error("added_tokens", "must be a list.")
+    listed = {item["content"]: item for item in _in_settings(settings)}
+    added = [_with_flags(item, listed) for item in added]
     names = [item.get("content") for item in added if isinstance(item, dict)]
-    added = [*added, *(item for item in _in_settings(settings) if item["content"] not in names)]
+    added = [*added, *(item for literal, item in listed.items() if literal not in names)]
     named = named_tokens(settings)
     names = [item.get("content") for item in added if isinstance(item, dict)]
     added += [
@@ -73,6 +76,17 @@ def _listed(
     return list(tokens.values())
 
 
+def _with_flags(item: Any, listed: Mapping[str, Mapping[str, Any]]) -> Any:
+    """A token that one of the files calls special is special."""
+    literal = item.get("content") if isinstance(item, dict) else None
+    if not isinstance(literal, str) or literal not in listed:
+        return item
+    said = listed[literal]
+    flags = {flag: said.get(flag, False) for flag in FLAGS}
+    special = said.get("special") is True or item.get("special", False)
+    return {**item, **flags, "special": special}
+
+
 def _is_text(literal: str) -> bool:
     """A sign that somebody made the padding is still a sign: '!' is in many texts."""
     return len(literal) == 1
@@ -86,7 +100,8 @@ def _in_settings(settings: Fields | None) -> list[dict[str, Any]]:
     for key, item in listed.items():
         if not key.isdecimal() or not isinstance(item, dict) or "content" not in item:
             raise settings.error("added_tokens_decoder", f"{key!r:.40} is not a token's id and it.")
-    return [{**item, "id": int(key)} for key, item in listed.items()]
+    unsaid = {key: {"normalized": not item.get("special", False)} for key, item in listed.items()}
+    return [{**unsaid[key], **item, "id": int(key)} for key, item in listed.items()]
 
 
 def _within(

@@ -14,10 +14,11 @@ def read_affixes(
 ) -> tuple[Ids, Ids]:
     """Ids in front and behind. `add_bos_token` and `add_eos_token` of tokenizer_config.json
     (`settings`) count before the post-processor's steps."""
-    prefix, suffix = Ids(), Ids()
-    for step in parts_of(tokenizer, "post_processor"):
-        before, behind = _of_step(tokenizer, step)
-        prefix, suffix = before + prefix, suffix + behind
+    steps = [_of_step(tokenizer, step) for step in parts_of(tokenizer, "post_processor")]
+    adding = [step for step in steps if any(step)]
+    if len(adding) > 1:
+        raise tokenizer.error("post_processor", "has two steps that add tokens; one is supported.")
+    prefix, suffix = adding[0] if adding else (Ids(), Ids())
     return (
         _said(settings, "add_bos_token", bos, prefix),
         _said(settings, "add_eos_token", eos, suffix),

@@ -9,9 +9,11 @@ import tokenizers
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
+from transformers import TokenizersBackend
 
 from tests.draws import draws
 from tests.weights import vocabularies
+from tests.weights.tokenizers import pipelines
 from tests.weights.tokenizers.test_gguf_vocabulary import metadata, open_tokenizer
 from tests.weights.tokenizers.test_tokenizer import build
 from thirdeye.server.text.templates.special_tokens import SpecialTokens
@@ -158,7 +160,8 @@ def test_tokens_of_tokenizer_config_json_alone(theirs: tokenizers.Tokenizer) -> 
     }
     ours = build(described, added_tokens_decoder=listed)
     assert ours.special_tokens["<|turn|>"] == first
-    assert ours.strips == {"<|turn|>": (False, True)}, "what tokenizer.json says stands"
+    swallowing = dict.fromkeys(("<|turn|>", "<|im_start|>"), (False, True))
+    assert ours.strips == swallowing, "of one that tokenizer.json has too, as in transformers"
     assert ours.encode("aETHUSD") == [*ours.encode("a"), first + 1]
     assert ours.encode_with_special("<|turn|>\n\n") == [first]
     taken = {"5": {"content": "<|other|>", "special": True, **flags}}
@@ -166,3 +169,43 @@ def test_tokens_of_tokenizer_config_json_alone(theirs: tokenizers.Tokenizer) -> 
         build(described, added_tokens_decoder=taken)
     with pytest.raises(ModelFormatError, match="'added_tokens_decoder'"):
         build(described, added_tokens_decoder={"x": {"content": "<|other|>"}})
+
+
+@pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word", "normalized"])
+@pytest.mark.parametrize("said", [True, False])
+def test_the_settings_flags_count(tmp_path: Path, flag: str, said: bool) -> None:
+    """Where both files list a token, as in transformers."""
+    theirs = vocabularies.train("qwen2")
+    theirs.add_tokens([AddedToken("e\u0301?", **({"normalized": False} | {flag: not said}))])
+    added_id = max(theirs.get_added_tokens_decoder())
+    others = dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized", "special"), False)
+    written = {**others, "content": "e\u0301?", flag: said}
+    described = vocabularies.as_json(theirs)
+    settings = {"added_tokens_decoder": {str(added_id): written}}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    expected = TokenizersBackend.from_pretrained(tmp_path)
+    ours = build(described, **settings)
+    for text in ("a e\u0301? b", "a \u00e9? b", "ae\u0301?b"):
+        assert ours.encode(text) == expected.encode(text, add_special_tokens=False), text
+
+
+def test_a_token_that_one_file_calls_special_is() -> None:
+    theirs = vocabularies.train("gpt2")
+    theirs.add_tokens([AddedToken("<x>", normalized=False)])
+    described, added_id = vocabularies.as_json(theirs), max(theirs.get_added_tokens_decoder())
+    settings = {"added_tokens_decoder": {str(added_id): {"content": "<x>", "special": True}}}
+    assert "<x>" in build(described, **settings).special_tokens
+
+
+def test_a_token_that_the_normalizer_deletes_is_refused() -> None:
+    """The package would find it everywhere, and take all memory there is."""
+    described = json.loads(pipelines.train("t5"))
+    described["normalizer"] = {"type": "Strip", "strip_left": True, "strip_right": True}
+    token = dict.fromkeys(("lstrip", "rstrip", "single_word", "special"), False)
+    added = token | {"id": 700, "content": "  ", "normalized": True}
+    described["added_tokens"].append(added)
+    with pytest.raises(ValueError, match="the normalizer leaves nothing of it"):
+        build(described, vocab_size=pipelines.VOCAB_SIZE)
+    added["normalized"] = False
+    assert 700 in build(described, vocab_size=pipelines.VOCAB_SIZE).encode("a  b")
