@@ -177,97 +177,10 @@ class ModelConfig:
     weight_scales: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        for name in (
-            "vocab_size",
-            "hidden_size",
-            "intermediate_size",
-            "num_hidden_layers",
-            "num_heads",
-            "num_kv_heads",
-            "head_dim",
-            "max_position_embeddings",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"'{name}' must be at least 1, got {getattr(self, name)}.")
-        if len(self.attention) not in (0, self.num_hidden_layers):
-            raise ValueError(
-                f"'attention' must have one spec for each of the {self.num_hidden_layers} layers, "
-                f"or none at all, got {len(self.attention)}."
-            )
-        for layer in range(self.num_hidden_layers):
-            if self.num_heads % (num_kv_heads := self.num_kv_heads_of(layer)):
-                raise ValueError(
-                    f"'num_heads' ({self.num_heads}) must be a multiple of 'num_kv_heads' "
-                    f"({num_kv_heads})."
-                )
-        if self.head_bias and self.tie_word_embeddings:
-            raise ValueError(
-                "'head_bias' is for a head of its own, not one that is the embeddings."
-            )
-        if not self.norm_weight and (self.norm_bias or self.norm is not Norm.LAYER_NORM):
-            raise ValueError("Only a LayerNorm without bias may be without 'norm_weight'.")
-        if self.shares_norm and not (self.is_parallel and self.pre_norm):
-            raise ValueError("'shares_norm' is for parallel blocks with a norm before.")
-        if self.norms_stream and (self.pre_norm or self.post_norm or self.is_parallel):
-            raise ValueError("'norms_stream' excludes 'pre_norm', 'post_norm', 'is_parallel'.")
-        if self.gated_mlp and self.activation is Activation.XIELU:
-            raise ValueError("'activation' xielu is for an MLP without a gate.")
-        if not self.gated_mlp and self.activation is Activation.CLAMPED_SWIGLU:
-            raise ValueError("'activation' clamped_swiglu is for an MLP with a gate.")
-        if self.experts is not None and self.activation is Activation.XIELU:
-            raise ValueError("'activation' xielu is not for 'experts'.")
-        if self.dense_layers and self.experts is None:
-            raise ValueError("'dense_layers' are those among layers with 'experts': give them.")
-        if self.experts_beside and (self.experts is None or self.is_parallel or self.norms_stream):
-            raise ValueError("'experts_beside' is for 'experts' behind attention: give them.")
-        if bool(self.state_layers) != (self.state is not None):
-            raise ValueError("'state_layers' are those with a 'state': give both, or neither.")
-        if self.lone_mlps and (self.is_parallel or self.state_beside or self.norms_stream):
-            raise ValueError("'lone_mlps' have nothing beside them that they could be parallel to.")
-        if self.state_beside and len(self.state_layers) != self.num_hidden_layers:
-            raise ValueError("'state_beside' attention is for all layers: name them.")
-        if not self.attending_layers:
-            raise ValueError("'state_layers' must leave a layer with attention.")
-        if self.layer_scale and (self.is_parallel or self.norms_stream or self.lone_mlps):
-            raise ValueError(
-                "'layer_scale' is for layers of attention and MLP, one after the other."
-            )
-        if self.layer_scale and self.state_beside:
-            raise ValueError("'layer_scale' is for layers without a state beside attention.")
-        if self.layer_input_size and not self.layer_scale:
-            raise ValueError("'layer_input_size' is for models with 'layer_scale'.")
-        if len(self.mlp_sizes) not in (0, self.num_hidden_layers):
-            raise ValueError("'mlp_sizes' must have one number for each layer, or none at all.")
-        for layer in self.attending_layers:
-            self._check_source(layer)
-        if self.post_norm and self.residual_scale != 1:
-            raise ValueError("'residual_scale' must be 1 beside 'post_norm'.")
-        is_merged = self.wide_qk_norm or self.head_qk_norm
-        if is_merged and not all(spec.has_values for spec in self.attention):
-            raise ValueError(
-                "'wide_qk_norm' and 'head_qk_norm' are for layers that project values."
-            )
-        if self.rope is None and any(spec.rope for spec in self.attention):
-            raise ValueError(
-                "'rope' None stands for learned positions, but 'attention' has rotary ones: "
-                "give 'rope' too."
-            )
+        """Raises ValueError where settings do not go together."""
+        from thirdeye.model.declare.check_config import check  # noqa: PLC0415  # it knows this file
 
-    def _check_source(self, layer: int) -> None:
-        """Raises ValueError if a layer cannot read what its source keeps."""
-        source = self.attention_of(layer).source
-        if source is None:
-            return
-        if not 0 <= source < layer or source not in self.keeping_layers:
-            raise ValueError(
-                f"'source' {source} of layer {layer} must be an earlier one that keeps keys and "
-                "values of its own."
-            )
-        both = ((self.num_kv_heads_of(n), self.head_dim_of(n)) for n in (source, layer))
-        if len(set(both)) > 1:
-            raise ValueError(f"'source' {source} of layer {layer} has heads of another shape.")
-        if self.wide_qk_norm or self.head_qk_norm or self.state_beside:
-            raise ValueError("'source' is for layers with 'qk_norm', or without norms of heads.")
+        check(self)
 
     def mlp_size_of(self, layer: int) -> int:
         """How wide one layer's MLP is, counted from 0."""

@@ -214,7 +214,7 @@ class Transformer(nn.Module):
     def load(self, name: str, part: str | None, tensor: Tensor | StoredTensor) -> None:
         """Fill one parameter or part; see `load_tensor` for errors."""
         declared = parameters(self.config)
-        if name == LAYER_TABLE and isinstance(tensor, StoredTensor):
+        if name == LAYER_TABLE:
             assert self.layer_inputs is not None
             if self.layer_inputs.table.take_stored(tensor, self._widen):
                 return

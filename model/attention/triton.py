@@ -24,7 +24,7 @@ MIN_DOT_ROWS = 16  # the tensor cores' smallest tile
 DECODE_STAGES, FEW_STAGES = 5, 3
 AHEAD_BYTES = 256  # of a key: larger ones leave no memory to a second program
 MAX_KEYS, TILE_BYTES = 64, 1 << 15  # of an inner step's keys: what a stage of shared memory holds
-WIDE_HEAD = 256  # channels; larger heads' sums need the registers of more warps
+WIDE_HEAD = 256  # channels; larger heads' sums need the registers of more warps, for fewer rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +166,10 @@ class TritonAttention:
         key_bytes = _power_of_two(head_dim) * item
         rows = max(MIN_DOT_ROWS, _power_of_two(group))
         keys = max(MIN_DOT_ROWS, min(MAX_KEYS, TILE_BYTES // key_bytes))
-        num_warps = 8 if head_dim > WIDE_HEAD else 4
+        is_wide = head_dim > WIDE_HEAD
+        num_warps = 8 if is_wide else 4
         if not span.is_decode and not self._is_deterministic:
-            rows = max(rows, 64)
+            rows = max(rows, 32 if is_wide else 64)
             return TileSizes(max(1, rows // group), rows, keys, 1, num_warps, num_stages=2)
         lanes = math.ceil(2 * self._num_multiprocessors / num_programs) if span.is_decode else 1
         tokens = 1 if span.is_decode else max(1, rows // group)

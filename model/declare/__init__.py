@@ -4,6 +4,7 @@
     parts          the kinds of part there are: tables, norms, linear layers
     block          the parts of one layer, from a `ModelConfig`
     transformer    the whole tree, and its parameters by their names
+    check_config   which settings of a config go together
     stored         a tensor as a file keeps it: blocks of bytes, and what they stand for
 
 Everything that must know a model's parameters asks here: the modules are built from these parts,

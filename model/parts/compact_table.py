@@ -74,6 +74,15 @@ class StoredRows:
         )
 
 
+def as_stored(
+    table: Tensor | StoredTensor, widen: Callable[[StoredTensor], Tensor]
+) -> Halves | StoredRows | None:
+    """A copy of the table [n, width] as its file has it; None if that is in 32 bits."""
+    if isinstance(table, StoredTensor):
+        return StoredRows(replace(table, blocks=table.blocks.copy()), widen)
+    return Halves(table.clone()) if table.dtype.itemsize == 2 else None
+
+
 def compact(table: Tensor) -> CompactTable | None:
     """The smallest form that gives the table [n, width] float32 back, or None."""
     return to_blocks(table) or to_halves(table, torch.float16) or to_halves(table, torch.bfloat16)

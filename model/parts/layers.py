@@ -5,7 +5,6 @@ Parameters are created empty; `model/loading/load_tensors.py` fills them.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,7 @@ from thirdeye.model.declare.parts import NormPart, TablePart
 from thirdeye.model.declare.stored import StoredTensor
 from thirdeye.model.parallel.parallel_linear import make_linear
 from thirdeye.model.parts.activations import XIELU, activation_function, gated_function
-from thirdeye.model.parts.compact_table import StoredRows, compact
+from thirdeye.model.parts.compact_table import as_stored, compact
 from thirdeye.model.placement import Placement
 
 
@@ -39,12 +38,16 @@ class Embedding(nn.Module):
             self.weight = nn.Parameter(kept.numbers, requires_grad=False)
             self._look_up = kept.look_up
 
-    def take_stored(self, table: StoredTensor, widen: Callable[[StoredTensor], Tensor]) -> bool:
-        """Keep a file's own blocks instead of `weight`, which nobody else may need then. False
-        where they would have to be numbers: on a GPU, or in another dtype than these become."""
+    def take_stored(
+        self, table: Tensor | StoredTensor, widen: Callable[[StoredTensor], Tensor]
+    ) -> bool:
+        """Keep the table as its file has it instead of `weight`, which nobody else may need then.
+        False where nothing is gained, or it is to be of another dtype or on a GPU."""
         if self.weight.device.type != "cpu" or self.weight.dtype != torch.float32:
             return False
-        kept = StoredRows(replace(table, blocks=table.blocks.copy()), widen)
+        kept = as_stored(table, widen)
+        if kept is None:
+            return False
         self.weight = nn.Parameter(self.weight[:0].clone(), requires_grad=False)
         self._look_up = kept.look_up
         return True

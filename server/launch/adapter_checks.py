@@ -4,7 +4,7 @@ from pathlib import Path
 
 from thirdeye.server.launch.opened_model import OpenedModel
 from thirdeye.server.settings.settings import Settings
-from thirdeye.weights.adapters.adapter import open_adapter, warn_of_another_base
+from thirdeye.weights.adapters.adapter import open_adapter
 from thirdeye.weights.errors import ModelError
 
 
@@ -25,4 +25,4 @@ def check_adapters(settings: Settings, opened: OpenedModel) -> None:
         if name in seen:
             raise ModelError(f"'--lora' {name}: the name is taken, choose another.")
         seen.add(name)
-        warn_of_another_base(open_adapter(Path(path), opened.config), opened.names)
+        open_adapter(Path(path), opened.config)

@@ -66,8 +66,7 @@ is 1 in most.
 Layers may differ in their heads, and may read the keys and values of an earlier layer, which are
 kept once (Gemma 4): what a token leaves in the cache is the sum over the layers that keep any, as
 `thirdeye info` says. The table by which Gemma 4's small models tell each layer something of each
-token is kept on a CPU as a GGUF file has it, and a row decoded when it is looked up; of safetensors
-in 32 bits, unless fewer say the same.
+token is kept on a CPU as its file has it, and a row decoded when it is looked up.
 
 Of a layer with experts a token takes those that its router chooses; each expert's weights are read
 once a step. On a CPU they are kept as `--quantize` says, on a GPU in the model's own precision.

@@ -6,7 +6,6 @@ whatever file the base came from.
 """
 
 import hashlib
-import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -20,8 +19,6 @@ from thirdeye.weights.architectures.registry import by_architecture
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.safetensors import ShardEntry, list_tensors
-
-logger = logging.getLogger(__name__)
 
 TENSORS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -117,18 +114,6 @@ def find_pairs(directory: Directory) -> tuple[AdapterConfig, Path, dict[str, Pai
     return config, file, pairs
 
 
-def warn_of_another_base(adapter: Adapter, names: tuple[str, ...]) -> None:
-    """In the log, where it was trained on a model of another name. It may be the same by name."""
-    base = adapter.config.base
-    known = {name.rpartition("/")[2].casefold() for name in names}
-    if base and Path(base).name.casefold() not in known:
-        logger.warning(
-            "%s was trained on %s, and is served with %s: if these are not the same weights, "
-            "answers will be poor",
-            *(adapter.path, base, names[0]),
-        )
-
-
 def _module(name: str, pair: Pair, config: AdapterConfig, base: ModelConfig) -> AdaptedModule:
     if len(pair) != 2:
         (which, entry), *_ = pair.items()
@@ -137,11 +122,15 @@ def _module(name: str, pair: Pair, config: AdapterConfig, base: ModelConfig) -> 
     for entry in (a, b):
         entry.check_dtype()
     targets = by_architecture(base.architecture).huggingface_names(base).place(f"{name}.weight")
+    absent = a.error(f"is of a module that this model does not have ({base.architecture}).")
     if not targets:
-        raise a.error(f"is of a module that this model does not have ({base.architecture}).")
+        raise absent
     layers = adaptable(base)
     for target in targets:
-        if target.name.removesuffix(".weight") not in layers:
+        layer = layers.get(target.name.removesuffix(".weight"))
+        if layer is not None and target.part not in (None, *layer.own()["weight"].parts):
+            raise absent  # some layers of Gemma 4 project no values, or no keys either
+        if layer is None:
             raise a.error(
                 f"changes {target.name}: adapters may change linear layers of attention and of an "
                 f"MLP that is not of experts. {MERGE[0].upper()}{MERGE[1:]}."

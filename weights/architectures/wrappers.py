@@ -70,25 +70,36 @@ WRAPPERS = {
     "llava_next": Wrapper("llama", is_tied=False, others=NEWLINE),
     "llava_onevision": Wrapper("qwen2", is_tied=False, others=NEWLINE),
     "vipllava": Wrapper("llama", is_tied=False),
+    "idefics2": Wrapper("mistral", is_tied=False, others=IDEFICS),
     "idefics3": Wrapper("llama", is_tied=False, others=IDEFICS),
     "smolvlm": Wrapper("llama", is_tied=False, others=IDEFICS),
     "internvl": Wrapper("qwen2", is_tied=True),
     "qwen3_5": Wrapper("qwen3_5_text", is_tied=False, others=("visual.",)),
     "qwen3_5_moe": Wrapper("qwen3_5_moe_text", is_tied=False, others=("visual.",)),
+    "lfm2_vl": Wrapper("lfm2", is_tied=True),
+    "deepseek_vl": Wrapper("llama", is_tied=True, others=("vision_model.", "aligner.")),
     "lighton_ocr": Wrapper("qwen3", is_tied=True, others=("vision_encoder.", "vision_projection.")),
 }
 
 
 def text_part(fields: Fields) -> tuple[Fields, tuple[str, ...]]:
     """Of a config.json: the settings of the model that reads and writes text, which may be one of
-    several, and how the names of all other tensors begin."""
+    several, and how the names of all other tensors begin. Raises `ModelFormatError` for a whole
+    that is not known."""
     wrapper = WRAPPERS.get(fields.text("model_type"))
     text = fields.nested("text_config")
-    if wrapper is None or (text is None and not wrapper.is_flat):
-        return fields, ()
+    if wrapper is None:
+        if text is None:
+            return fields, ()
+        served = ", ".join(WRAPPERS)
+        problem = f"'{fields.text('model_type'):.60}' is not supported; of models that also see or "
+        raise fields.error("model_type", f"{problem}hear, the text part is served of {served}.")
+    if text is None and not wrapper.is_flat:
+        raise fields.error("text_config", "is required and missing.")
     if text is None:
         text = replace(fields, values={**fields.values, "model_type": wrapper.text})
     is_tied = fields.boolean("tie_word_embeddings", wrapper.is_tied)
+    is_tied = fields.boolean("tie_embedding", is_tied)  # LFM2-VL's name of it
     if wrapper.is_flat:  # transformers looks in both places
         is_tied = is_tied or text.boolean("tie_word_embeddings", False)
     kind = text.text("model_type", wrapper.text)

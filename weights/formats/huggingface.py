@@ -40,6 +40,7 @@ DESCRIPTIONS = (
     "generation_config.json",
     *FILES,
 )
+HEAD, TABLE = "lm_head.weight", "embed_tokens.weight"  # a file's name, the model's
 logger = logging.getLogger(__name__)
 HUB_SNAPSHOT = re.compile(r"models--([^/]+)--([^/]+)/snapshots/[^/]+$")
 
@@ -61,10 +62,12 @@ class HuggingFaceCheckpoint:
         self._settings = self._directory.fields("tokenizer_config.json")
         templates = read_chat_templates(self._directory, self._settings)
         self.chat_template, self.tool_template = map(templates.get, (DEFAULT, TOOL_USE))
+        self._table_alone: str | None = None
         self._shards = find_shards(self._directory)
         tensors = list_tensors(self._shards)
         check_index(self._directory, tensors)
         weights = gather_weights(tensors, read_method(self._directory, self._fields))
+        self._table_alone = self._head_for_table(weights)
         if self.config.tie_word_embeddings and self._has_own_head(weights):
             self.config = replace(self.config, tie_word_embeddings=False)
             self._names = architecture.huggingface_names(self.config)
@@ -83,14 +86,28 @@ class HuggingFaceCheckpoint:
         return fingerprint(contents, self._shards)
 
     def targets(self, name: str) -> list[TensorTarget] | None:
-        return [] if name.startswith(self._unread) else self._names.place(name)
+        if name.startswith(self._unread):
+            return []
+        if name == self._table_alone:
+            return self._names.place(self._names.name_of(TABLE))
+        return self._names.place(name)
+
+    def _head_for_table(self, weights: Weights) -> str | None:
+        """The head of a tied model, where it is the one that was kept: whoever saves a shared
+        tensor once keeps it by the name that sorts first."""
+        if not self.config.tie_word_embeddings or any(map(self._is_table, weights)):
+            return None
+        return next((name for name in weights if name.endswith(HEAD)), None)
+
+    def _is_table(self, name: str) -> bool:
+        places = self._names.place(name) or []
+        return not name.startswith(self._unread) and any(at.name == TABLE for at in places)
 
     def _has_own_head(self, weights: Weights) -> bool:
         """Whether the head is said to be the embeddings, but the file has another one: then both
         are kept, as transformers does."""
-        head = next((name for name in weights if name.endswith("lm_head.weight")), None)
-        places = ((name, self.targets(name)) for name in weights)
-        tables = [name for name, at in places if at and at[0].name == "embed_tokens.weight"]
+        head = next((name for name in weights if name.endswith(HEAD)), None)
+        tables = [name for name in weights if self._is_table(name)]
         if head is None or not tables or _are_equal(weights[head], weights[tables[0]]):
             return False
         logger.warning(

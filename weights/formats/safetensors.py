@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 MAX_HEADER_BYTES = 1 << 25  # 100,000 tensors have 15 MB
 MAX_PARSED_HEADER = 1 << 27  # as objects; twice more are made by the package
 COMPARED_AT_ONCE = 1 << 24
-FLOATS = ("F32", "F16", "BF16")
+FLOATS = ("F32", "F16", "BF16", "F64")
 DTYPES = {  # the format's name -> torch's, and bytes of a number
     "F32": ("float32", 4),
+    "F64": ("float64", 8),
     "F16": ("float16", 2),
     "BF16": ("bfloat16", 2),
     "F8_E4M3": ("float8_e4m3fn", 1),

@@ -4,6 +4,7 @@ A name is an adapter's as long as it is loaded; the engine knows it by a number,
 again. So what is cached of one is never found by another that has its name later.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from thirdeye.server.engine.interface.adapters import AdapterSource
 from thirdeye.server.engine.interface.types import Engine
 from thirdeye.server.errors import InvalidRequest, ResourceNotFound
 
+logger = logging.getLogger(__name__)
 MAX_NAME = 256
 
 
@@ -26,6 +28,17 @@ class LoadedAdapter:
     num_bytes: int
     fingerprint: str
     created: int  # unix seconds
+
+
+def warn_of_another_base(path: str, base: str, names: Sequence[str]) -> None:
+    """In the log, where it was made for a model of another name. It may be the same by name."""
+    known = {name.rpartition("/")[2].casefold() for name in names}
+    if base and base.rstrip("/").rpartition("/")[2].casefold() not in known:
+        logger.warning(
+            "%s was made for %s, and is served with %s: if these are not the same weights, "
+            "answers will be poor",
+            *(path, base, names[0]),
+        )
 
 
 def with_adapter(fingerprint: str, adapter: LoadedAdapter | None) -> str:
@@ -83,6 +96,7 @@ class LoadedAdapters:
             raise InvalidRequest(
                 f"'lora_path': {report.error}", param="lora_path", code="invalid_value"
             )
+        warn_of_another_base(found, report.base, taken)
         if (before := self._by_name.get(name)) is not None:
             engine.unload_adapter(before.number)
         adapter = LoadedAdapter(

@@ -4,10 +4,27 @@ from collections.abc import Collection
 
 # Names that are near to none of ours -> what to use here, the first that is a field there.
 _MEANT: dict[str, tuple[str, ...]] = {
-    "max_length": ("max_tokens", "num_predict"),
-    "max_tokens": ("num_predict",),
-    "n_predict": ("num_predict",),
+    "chat_template_kwargs": ("reasoning", "thinking", "think"),
+    "enable_thinking": ("reasoning", "thinking", "think"),
+    "input": ("messages", "prompt"),
+    "instructions": ("system", "messages"),
+    "json_schema": ("format", "text", "output_config"),
+    "max_completion_tokens": ("max_output_tokens", "max_tokens", "num_predict"),
+    "max_length": ("max_tokens", "max_output_tokens", "num_predict"),
+    "max_output_tokens": ("max_completion_tokens", "max_tokens", "num_predict"),
+    "max_tokens": ("max_output_tokens", "num_predict"),
+    "messages": ("input", "prompt"),
+    "model_name": ("model",),
+    "n_predict": ("max_output_tokens", "max_tokens", "num_predict"),
+    "num_predict": ("max_output_tokens", "max_tokens"),
+    "prompt": ("messages", "input"),
+    "reasoning_effort": ("reasoning", "output_config", "think"),
     "repetition_penalty": ("repeat_penalty",),
+    "response_format": ("text", "output_config", "format"),
+    "stop": ("stop_sequences",),
+    "stop_sequences": ("stop",),
+    "system": ("instructions", "messages"),
+    "think": ("reasoning", "thinking"),
     "top_n_tokens": ("top_logprobs",),
 }
 

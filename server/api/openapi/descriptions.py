@@ -166,7 +166,7 @@ OWN: dict[str, dict[str, str]] = {
         "text": "'format': 'text', 'json_object' or 'json_schema'; 'verbosity' is a hint.",
         "include": "'message.output_text.logprobs' scores the tokens of the text.",
         "reasoning": "'effort': how hard to think.",
-        "stream_options": "'include_obfuscation' may be false.",
+        "stream_options": "'include_obfuscation' is a hint: nothing is padded.",
         "top_logprobs": "So many likeliest tokens at each place; needs 'include'.",
     },
     "MessagesRequest": _COUNTED

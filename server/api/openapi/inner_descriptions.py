@@ -8,7 +8,7 @@ from thirdeye.server.api.openapi.descriptions import A_HINT, SHARED
 
 _EFFORT = "How hard to think; 'none' is not at all."
 _BUDGET = "Tokens of thinking at most."
-_LATER: dict[str, str] = {"include_obfuscation": "Only false: nothing is padded."}
+_LATER: dict[str, str] = {"include_obfuscation": A_HINT}
 INNER: dict[str, dict[str, str]] = {
     "StreamOptions": _LATER
     | {

@@ -5,9 +5,9 @@ unions cannot (they report every branch); beside it stands the JSON schema of wh
 accepts.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, PlainValidator, WithJsonSchema
+from pydantic import PlainValidator, WithJsonSchema
 
 from thirdeye.server.api.requests.value_readers import (
     array,
@@ -126,13 +126,6 @@ def _shown(key: str) -> str:
     return repr(key[:20])
 
 
-def parse_boolean(value: object) -> object:
-    """For literals of one boolean, which take a number that equals it."""
-    if not isinstance(value, bool):
-        wrong_type("a boolean", value)
-    return value
-
-
 def parse_truncate(value: object) -> object:
     """What of a text goes that is too long: its end (`true` too), its beginning, or nothing."""
     if not isinstance(value, bool) and value not in CUTS:
@@ -144,7 +137,6 @@ CUTS = ("NONE", "END", "START")
 Truncate = Annotated[
     bool | str, PlainValidator(parse_truncate), WithJsonSchema({"enum": [True, False, *CUTS]})
 ]
-OnlyFalse = Annotated[Literal[False], BeforeValidator(parse_boolean)]
 _IDS: dict[str, Any] = {
     "type": "array",
     "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1, "format": "token-id"},

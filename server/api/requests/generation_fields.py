@@ -19,7 +19,7 @@ from thirdeye.server.api.requests.answer_forms import (
     RegexForm,
     StructuredOutputs,
 )
-from thirdeye.server.api.requests.fields import LogitBias, OnlyFalse, Stop
+from thirdeye.server.api.requests.fields import LogitBias, Stop
 from thirdeye.server.api.requests.response_formats import ResponseFormat
 from thirdeye.server.api.requests.strict_model import (
     MAX_INT,
@@ -39,7 +39,7 @@ MAX_METADATA = 16
 class StreamOptions(Strict):
     include_usage: bool = False
     continuous_usage_stats: bool = False
-    include_obfuscation: OnlyFalse = False
+    include_obfuscation: Annotated[bool, Hint((False,))] = False  # nothing is padded
 
 
 def _few(value: object) -> object:

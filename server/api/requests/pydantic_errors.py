@@ -42,7 +42,7 @@ _LENGTHS = {
     "too_long": "array_above_max_length",
     "too_short": "array_below_min_length",
 }
-_UNSUPPORTED_CHOICES = ("service_tier", "stream_options.include_obfuscation")
+_UNSUPPORTED_CHOICES = ("service_tier",)
 _ROLES = "system, developer, user, assistant, tool, function"
 _ROLE_TAGS = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 

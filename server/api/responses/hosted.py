@@ -6,7 +6,7 @@ told, what only a server could look up is left out.
 """
 
 import json
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -74,3 +74,96 @@ class ShellOutputItem(Strict):
     call_id: ItemId | None = None
     output: str
     status: Status | None = None
+
+
+class ShellCommands(Strict):
+    commands: list[str] = Field(max_length=4096)
+    timeout_ms: int | None = None
+    max_output_length: int | None = None
+
+
+class ShellRunItem(Strict):
+    """Commands of OpenAI's later shell, which the caller ran where it is its own."""
+
+    type: Literal["shell_call"]
+    call_id: ItemId
+    action: ShellCommands
+    environment: Any = None
+    caller: Any = None
+    id: ItemId | None = None
+    status: Status | None = None
+
+    @property
+    def name(self) -> str:
+        return "shell"
+
+    @property
+    def arguments(self) -> str:
+        return json.dumps(self.action.model_dump(exclude_none=True))
+
+
+class ShellRun(Strict):
+    stdout: str = ""
+    stderr: str = ""
+    outcome: dict[str, Any] | None = None
+
+
+class ShellRunOutputItem(Strict):
+    """What each command printed, and how it ended."""
+
+    type: Literal["shell_call_output"]
+    call_id: ItemId
+    runs: list[ShellRun] = Field(alias="output", max_length=4096)
+    max_output_length: int | None = None
+    caller: Any = None
+    id: ItemId | None = None
+    status: Status | None = None
+
+    @property
+    def output(self) -> str:
+        return json.dumps([run.model_dump(exclude_none=True) for run in self.runs])
+
+
+class PatchOperation(Strict):
+    type: Literal["create_file", "update_file", "delete_file"]
+    path: str
+    diff: str | None = None
+
+
+class PatchCallItem(Strict):
+    """A change of a file that the caller made."""
+
+    type: Literal["apply_patch_call"]
+    call_id: ItemId
+    operation: PatchOperation
+    caller: Any = None
+    id: ItemId | None = None
+    status: Status | None = None
+
+    @property
+    def name(self) -> str:
+        return "apply_patch"
+
+    @property
+    def arguments(self) -> str:
+        return json.dumps(self.operation.model_dump(exclude_none=True))
+
+
+class PatchOutputItem(Strict):
+    type: Literal["apply_patch_call_output"]
+    call_id: ItemId
+    said: str | None = Field(None, alias="output")
+    status: Literal["completed", "failed"] = "completed"
+    caller: Any = None
+    id: ItemId | None = None
+
+    @property
+    def output(self) -> str:
+        return self.said or self.status
+
+
+ClientCall = ShellCallItem | ShellRunItem | PatchCallItem
+CLIENT_ITEMS = (
+    *("local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output"),
+    *("apply_patch_call", "apply_patch_call_output"),
+)

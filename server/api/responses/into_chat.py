@@ -8,7 +8,16 @@ from collections.abc import Iterable
 from thirdeye.server.api.field_rules.renamed_fields import FieldNames
 from thirdeye.server.api.generation.answer_format import JsonObject
 from thirdeye.server.api.generation.request_rules import refuse
-from thirdeye.server.api.responses.hosted import LeftOutItem, ShellCallItem, ShellOutputItem
+from thirdeye.server.api.responses.hosted import (
+    ClientCall,
+    LeftOutItem,
+    PatchCallItem,
+    PatchOutputItem,
+    ShellCallItem,
+    ShellOutputItem,
+    ShellRunItem,
+    ShellRunOutputItem,
+)
 from thirdeye.server.api.responses.items import (
     CallItem,
     CallOutputItem,
@@ -114,9 +123,15 @@ def messages_of(
                 messages.append({"role": item.role, "content": item.content})
             case LeftOutItem():
                 continue
-            case CallItem() | CustomCallItem() | ShellCallItem():
+            case CallItem() | CustomCallItem() | ShellCallItem() | ShellRunItem() | PatchCallItem():
                 _calls_of_turn(messages, begins=bool(thought)).append(_call(item))
-            case CallOutputItem() | CustomOutputItem() | ShellOutputItem():
+            case (
+                CallOutputItem()
+                | CustomOutputItem()
+                | ShellOutputItem()
+                | ShellRunOutputItem()
+                | PatchOutputItem()
+            ):
                 call_id = item.call_id or item.id or ""
                 messages.append({"role": "tool", "tool_call_id": call_id, "content": item.output})
         if thought and messages[-1]["role"] == "assistant":
@@ -135,7 +150,7 @@ def _calls_of_turn(messages: list[JsonObject], begins: bool) -> list[JsonObject]
     return calls
 
 
-def _call(item: CallItem | CustomCallItem | ShellCallItem) -> JsonObject:
+def _call(item: CallItem | CustomCallItem | ClientCall) -> JsonObject:
     address = ToolAddress(item.name, getattr(item, "namespace", None))
     if isinstance(item, CustomCallItem):
         custom = {"name": address.joined, "input": item.input}

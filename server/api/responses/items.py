@@ -16,11 +16,16 @@ from thirdeye.server.api.requests.tagged_unions import of_kind
 from thirdeye.server.api.requests.tool_fields import CalledName
 from thirdeye.server.api.requests.value_readers import array
 from thirdeye.server.api.responses.hosted import (
+    CLIENT_ITEMS,
     LEFT_OUT_ITEMS,
     ItemId,
     LeftOutItem,
+    PatchCallItem,
+    PatchOutputItem,
     ShellCallItem,
     ShellOutputItem,
+    ShellRunItem,
+    ShellRunOutputItem,
     Status,
 )
 
@@ -119,12 +124,16 @@ Item = Annotated[
     | Annotated[CustomOutputItem, Tag("<custom_tool_call_output>")]
     | Annotated[ShellCallItem, Tag("<local_shell_call>")]
     | Annotated[ShellOutputItem, Tag("<local_shell_call_output>")]
+    | Annotated[ShellRunItem, Tag("<shell_call>")]
+    | Annotated[ShellRunOutputItem, Tag("<shell_call_output>")]
+    | Annotated[PatchCallItem, Tag("<apply_patch_call>")]
+    | Annotated[PatchOutputItem, Tag("<apply_patch_call_output>")]
     | Annotated[LeftOutItem, Tag("<left_out>")],
     Discriminator(_item_tag),
     of_kind(
         *("message", "function_call", "function_call_output", "reasoning"),
         *("custom_tool_call", "custom_tool_call_output"),
-        *("local_shell_call", "local_shell_call_output"),
+        *CLIENT_ITEMS,
         *LEFT_OUT_ITEMS,
         default="message",
         code="unsupported_value",

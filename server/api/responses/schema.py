@@ -12,7 +12,6 @@ from pydantic import Field, Tag
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.unsupported_fields import Refusal
 from thirdeye.server.api.reasoning.reasoning_fields import Effort
-from thirdeye.server.api.requests.fields import OnlyFalse
 from thirdeye.server.api.requests.generation_fields import (
     MAX_LOGPROBS,
     AskedRequest,
@@ -58,7 +57,7 @@ class TextConfig(Strict):
 
 
 class ResponseStreamOptions(Strict):
-    include_obfuscation: OnlyFalse = False
+    include_obfuscation: Annotated[bool, Hint((False,))] = False
 
 
 class ReasoningConfig(Strict):

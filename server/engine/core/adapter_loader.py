@@ -23,6 +23,7 @@ class AdapterFiles(NamedTuple):
     num_bytes: int
     rank: int
     fingerprint: str
+    base: str  # the model that it was made for; empty: it does not say
 
 
 class Slots(Protocol):
@@ -90,6 +91,7 @@ class AdapterLoader:
             rank=files.rank,
             num_bytes=files.num_bytes,
             fingerprint=files.fingerprint,
+            base=files.base,
         )
 
     def pop_reports(self) -> list[AdapterReport]:

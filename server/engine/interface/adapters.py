@@ -19,3 +19,4 @@ class AdapterReport(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rank: int = 0  # the largest of its layers'
     num_bytes: int = 0  # that it takes as long as it is loaded
     fingerprint: str = ""  # of its files
+    base: str = ""  # the model that it was made for, as its files name it

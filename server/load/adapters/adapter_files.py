@@ -31,6 +31,7 @@ def adapter_reader(config: ModelConfig, dtype: torch.dtype) -> Callable[[str], A
         except ModelError as error:
             raise ValueError(str(error)) from error
         num_bytes = num_bytes_of(factors, dtype)
-        return AdapterFiles(factors, num_bytes, adapter.max_rank, adapter.fingerprint)
+        about = (adapter.max_rank, adapter.fingerprint, adapter.config.base)
+        return AdapterFiles(factors, num_bytes, *about)
 
     return read

@@ -11,7 +11,7 @@ import pytest
 from tests.api.http.test_errors import check_envelope
 from tests.api.support import CHAT, client_of, fake_engine, served_model
 from tests.engine.process.fake_engine import FakeEngine
-from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters
+from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters, warn_of_another_base
 from thirdeye.server.api.http.api_config import ApiConfig
 from thirdeye.server.api.state.server_state import ServerState
 from thirdeye.server.launch.asgi_app import create_app
@@ -27,7 +27,7 @@ def served(main: Main, folder: Path | None = None, config: ApiConfig | None = No
 
     async def run() -> None:
         engine, adapters = fake_engine(), LoadedAdapters(folder, [GIVEN])
-        await adapters.load(engine, "sql", GIVEN, ())
+        await adapters.load(engine, "sql", GIVEN, ("tiny",))
         state = ServerState()
         state.ready(engine, served_model(adapters=adapters))
         async with client_of(create_app(state, config)) as client:
@@ -69,10 +69,10 @@ DIALECTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("path", DIALECTS)
 def test_each_dialect_asks_for_it_by_its_name(path: str) -> None:
     async def main(client: httpx.AsyncClient, engine: FakeEngine, _: object) -> None:
-        for model, number in (("sql", 1), ("tiny", 0), ("sql", 1)):
+        for model, number in (("sql", 1), ("tiny", 0), ("SQL:latest", 1)):
             answer = await client.post(path, json={"model": model} | DIALECTS[path])
             assert answer.status_code == 200, answer.text
-            assert answer.json()["model"] == model
+            assert answer.json()["model"] in (model, "sql")
             assert engine.requests[-1].adapter == number
         salts = [(request.adapter, request.prefix_salt) for request in engine.requests]
         assert len(set(salts)) == 2
@@ -210,6 +210,15 @@ def test_only_operators_may() -> None:
                 assert answer.status_code == status
 
     served(main, config=ApiConfig(api_keys=KEYS))
+
+
+def test_another_base_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """By its last name; upper case does not matter."""
+    for base in ("", "tiny", "org/Tiny", "/models/tiny/"):
+        warn_of_another_base("/poems", base, ("tiny", "org/tiny"))
+    assert not caplog.records
+    warn_of_another_base("/poems", "org/other", ("tiny", "org/tiny"))
+    assert "/poems was made for org/other, and is served with tiny" in caplog.text
 
 
 def test_a_load_goes_on_when_its_caller_has_left(tmp_path: Path) -> None:

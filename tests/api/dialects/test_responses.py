@@ -212,11 +212,41 @@ def test_calls_of_a_turn_are_one_message() -> None:
     assert (found[2]["content"], found[3]["content"]) == ("2", None)
 
 
+def test_what_a_caller_ran_itself_is_a_call_and_its_result() -> None:
+    """Of OpenAI's own tools, in a history of another model."""
+    run = {"stdout": "a", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}
+    patch = {"type": "update_file", "path": "a.py", "diff": "+x"}
+    body = ResponsesRequest.model_validate(
+        {
+            "input": [
+                {"type": "shell_call", "call_id": "a", "action": {"commands": ["ls"]}},
+                {"type": "shell_call_output", "call_id": "a", "output": [run]},
+                {"type": "apply_patch_call", "call_id": "b", "operation": patch},
+                {"type": "apply_patch_call_output", "call_id": "b", "status": "failed"},
+            ]
+        }
+    )
+    called, shown, changed, failed = messages_of(None, body.input)
+    assert called["tool_calls"][0]["function"] == {
+        "name": "shell",
+        "arguments": '{"commands": ["ls"]}',
+    }
+    assert json.loads(shown["content"]) == [run]
+    assert json.loads(changed["tool_calls"][0]["function"]["arguments"]) == patch
+    assert (changed["tool_calls"][0]["function"]["name"], failed["content"]) == (
+        "apply_patch",
+        "failed",
+    )
+
+
 IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AAAA"}
 ITEM = {"role": "user", "content": "Hi"}
 ROWS: list[tuple[dict[str, Any], str | None, str | None, str]] = [
     ({"foo": 1}, "foo", "unknown_parameter", "Unknown parameter 'foo'."),
-    ({"max_tokens": 5}, "max_tokens", "unknown_parameter", "'max_tokens'"),
+    ({"max_tokens": 5}, "max_tokens", "unknown_parameter", "did you mean 'max_output_tokens'?"),
+    ({"messages": []}, "messages", "unknown_parameter", "did you mean 'input'?"),
+    ({"reasoning_effort": "low"}, "reasoning_effort", "unknown_parameter", "mean 'reasoning'?"),
+    ({"response_format": {}}, "response_format", "unknown_parameter", "did you mean 'text'?"),
     ({"input": None}, "input", "missing_required_parameter", "'input'"),
     ({"input": []}, "input", "array_below_min_length", "at least 1"),
     ({"input": 5}, "input", "invalid_type", "must be a string or a list of items, got integer."),

@@ -101,8 +101,6 @@ CHAT_ROWS: list[tuple[Any, ...]] = [
     ("20 many", {"stop": ["a"] * 17}, 400, "stop", "array_above_max_length", "at most 16"),
     ("20 long", {"stop": "x" * 257}, 400, "stop", "string_above_max_length", "256"),
     ("20 type", {"stop": [5]}, 400, "stop[0]", "invalid_type", "got integer"),
-    ("21 obfuscation", {"stream": True, "stream_options": {"include_obfuscation": True}}, 400,
-     "stream_options.include_obfuscation", "unsupported_value", "False"),
     ("22", {"function_call": {"name": "f"}}, 400, "function_call", "invalid_value", "'functions'"),
     ("23", {"response_format": {"type": "xml"}}, 400, "response_format.type", "invalid_value",
      "must be 'text', 'json_object' or 'json_schema'."),

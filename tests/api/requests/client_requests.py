@@ -229,6 +229,7 @@ HINTS: list[tuple[str, Change, str]] = [
         ({"cache_control": {"type": "ephemeral"}}, "cache_control"),
         ({"custom_llm_provider": "openai"}, "custom_llm_provider"),
         ({"drop_params": True}, "drop_params"), ({"draft_model": "x"}, "draft_model"),
+        ({"stream_options": {"include_obfuscation": True}}, "include_obfuscation"),
         ({"service_tier": "fast"}, "service_tier"), ({"tool_stream": True}, "tool_stream"),
         ({"user_id": "u"}, "user_id"), ({"extra_key": "k"}, "extra_key"),
         ({"trace": {}}, "trace"), ({"data_parallel_rank": 0}, "data_parallel_rank"),

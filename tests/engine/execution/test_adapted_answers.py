@@ -63,9 +63,9 @@ def test_in_any_company(model: Transformer) -> None:
     expected = alone(lambda: make_core(model, enable_prefix_caching=False), asked)
     starved, warm = make_core(model, num_blocks=STARVED), make_core(model)
     cut = make_core(model, **CUTS["chunks of 7"])
-    for core in (starved, warm, warm, cut, make_core(model, num_draft_tokens=6)):
+    for core in (starved, warm, cut, make_core(model, num_draft_tokens=6)):
         assert answers(core, asked) == expected
-        assert answers(core, asked[::-1]) == expected
+    assert answers(warm, asked[::-1]) == expected
     assert starved.stats().preemptions_total > 0
     assert warm.stats().prefix_cache_hits_total > 0
     torch.set_num_threads(2)

@@ -128,7 +128,8 @@ class FakeEngine:
         if source.path.endswith("broken"):
             return AdapterReport(number=source.number, error=f"{source.path}: is broken.")
         self.adapters[source.number] = source.path
-        return AdapterReport(number=source.number, rank=4, num_bytes=64, fingerprint="ab" * 32)
+        about = {"rank": 4, "num_bytes": 64, "fingerprint": "ab" * 32, "base": "org/Tiny"}
+        return AdapterReport(number=source.number, **about)  # type: ignore[arg-type]  # as named
 
     def count_adapters(self, running: Sequence[int], waiting: Sequence[int]) -> None:
         """As if requests with these were under way."""

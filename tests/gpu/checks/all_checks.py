@@ -24,6 +24,7 @@ from tests.model.fused_twins import (
     scattered,
 )
 from tests.model.linear.quantized_twins import METHODS, check_product
+from tests.model.lora.addends_twin import check_addends
 from tests.model.steps import Row, make_batch, to_device
 from tests.model.tiny import LLAMA, change
 from thirdeye.model.attention.reference import ReferenceAttention
@@ -45,6 +46,7 @@ def checks() -> Iterator[tuple[str, Check]]:
     for dtype in (torch.float32, torch.bfloat16):
         yield f"norm {dtype}", partial(norms, dtype=dtype)
         yield f"heads {dtype}", partial(heads, dtype=dtype)
+        yield f"adapters {dtype}", partial(adapters, dtype=dtype)
     for name in METHODS:
         for rows in (1, 8, 16, 17, 70, 300):
             yield f"{name} product of {rows} rows", partial(product, name=name, rows=rows)
@@ -70,6 +72,11 @@ def norms(device: torch.device, dtype: torch.dtype) -> None:
     for rows, size in ((1, 64), (5, 100), (3, 4096)):
         check_norm(rows, size, Placement(dtype, device))
         check_gated_mlp(rows, size, Placement(dtype, device))
+
+
+def adapters(device: torch.device, dtype: torch.dtype) -> None:
+    for shape in ((5, 47), (300, 301), (576, 960)):
+        check_addends(shape, Placement(dtype, device))
 
 
 def heads(device: torch.device, dtype: torch.dtype) -> None:

@@ -65,6 +65,11 @@ def test_head_dims(head_dim: int) -> None:
     compare(Case([(5, 3), (0, 7), (20, 1)], 16, 4, 2, head_dim))
 
 
+def test_large_heads() -> None:
+    """Of more channels than 256: in tiles of fewer keys and rows, past the first of each."""
+    compare(Case([(70, 40), (90, 1)], 16, 4, 2, 300))
+
+
 @pytest.mark.parametrize("num_multiprocessors", [FEW, MANY])
 def test_decode_past_a_split(num_multiprocessors: int) -> None:
     """Contexts around the edges of splits and of inner tiles, by one lane and by several."""

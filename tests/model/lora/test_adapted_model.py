@@ -109,6 +109,23 @@ def test_rows_do_not_know_of_others(library: Library | None, quantize: str) -> N
         assert torch.equal(got, together[i])
 
 
+@pytest.mark.parametrize("quantize", ["none", "int8", "q8_0", "q4_0"])
+def test_beside_weights_in_fewer_bits(native: Library, quantize: str) -> None:
+    """What is added is B A x, however the base's weights are kept."""
+    config = change(LLAMA, hidden_size=64, intermediate_size=96, head_dim=16)
+    model = adapted_model(config, quantize, native)
+    assert model.adapters is not None
+    factors = [one for one in both(config)[1] if one.layer == "blocks.1.mlp.down"]
+    layer = model.get_submodule("blocks.1.mlp.down")
+    x = torch.randn(5, 96, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        base = layer(x)
+        with model.adapters.on_all_rows(9):
+            adapted = layer(x)
+    expected = x.double() @ factors[0].a.double().t() @ factors[0].b.double().t()
+    torch.testing.assert_close((adapted - base).double(), expected, atol=1e-4, rtol=1e-4)
+
+
 def test_chunks_change_no_bit(library: Library | None) -> None:
     model = adapted_model(LLAMA, "none", library)
     assert model.adapters is not None

@@ -94,7 +94,7 @@ def test_any_batch(native: Library, case: Case, is_half: bool, threads: int) -> 
 
 def test_head_dims(native: Library) -> None:
     """Those no register holds evenly too."""
-    for head_dim in (1, 7, 16, 40, 96, 100, 112, 160, 192, 256):
+    for head_dim in (1, 7, 16, 40, 96, 100, 112, 160, 192, 256, 512):
         for dtype in (torch.float32, torch.float16):
             compare(native, Case([(70, 5), (0, 9), (30, 1)], 16, 6, 2, head_dim), dtype)
 

@@ -145,3 +145,12 @@ def test_rows_of_a_file_are_decoded_as_they_are_looked_up(name: str) -> None:
     assert table.weight.numel() == 0
     half = Embedding(TablePart(40, 512, Role.EMBEDDINGS), Placement(torch.bfloat16, CPU))
     assert not half.take_stored(tensor, decode)
+
+
+def test_a_table_of_16_bits_is_never_widened_whole() -> None:
+    table, numbers = Embedding(TablePart(40, 64, Role.EMBEDDINGS), FP32), torch.randn(40, 64)
+    assert not table.take_stored(numbers, decode)
+    assert table.take_stored(numbers.bfloat16(), decode)
+    ids = torch.tensor([3, 39, 3, 0])
+    assert torch.equal(table(ids), numbers.bfloat16().float()[ids])
+    assert table.weight.numel() == 0

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from tests.model.tiny import LLAMA
 from tests.weights.adapters.peft_folder import PLAIN, write_adapter
-from thirdeye.weights.adapters.adapter import Adapter, open_adapter, warn_of_another_base
+from thirdeye.weights.adapters.adapter import Adapter, open_adapter
 from thirdeye.weights.adapters.adapter_config import HARMLESS, OBEYED
 from thirdeye.weights.errors import ModelFormatError
 
@@ -173,11 +173,3 @@ def test_numbers_that_are_not_finite(tmp_path: Path) -> None:
     write_adapter(tmp_path, {Q: (FACTORS[Q][0], broken)})
     with pytest.raises(ModelFormatError, match=r"not finite, of blocks.0.attention.qkv"):
         open_adapter(tmp_path, LLAMA).factors()
-
-
-def test_another_base_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    warn_of_another_base(opened(tmp_path, base_model_name_or_path="org/Base"), ("base",))
-    warn_of_another_base(opened(tmp_path), ("base",))
-    assert not caplog.records
-    warn_of_another_base(opened(tmp_path, base_model_name_or_path="org/other"), ("base",))
-    assert "was trained on org/other, and is served with base" in caplog.text

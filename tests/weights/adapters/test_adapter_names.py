@@ -96,6 +96,22 @@ def test_as_if_merged(name: str, form: str, tmp_path: Path) -> None:
     check_as_if_merged(ALL[name], form, tmp_path)
 
 
+def test_modules_that_a_layer_does_not_have(tmp_path: Path) -> None:
+    """Gemma 4's layers that read others' keys project none, and some that have keys no values."""
+    generator = torch.Generator().manual_seed(1)
+    for name, layer, modules in (
+        ("gemma4_text", 2, ("v_proj",)),
+        ("gemma4_text-shared", 5, ("k_proj", "v_proj")),
+    ):
+        ALL[name].make().save_pretrained(tmp_path / name)
+        config = open_checkpoint(tmp_path / name).config
+        pair = random_pair(torch.nn.Linear(config.hidden_size, 48), 4, generator)
+        for module in modules:
+            factors = {f"model.layers.{layer}.self_attn.{module}": pair}
+            folder = write_adapter(tmp_path / f"{name}-{module}", factors)
+            assert "of a module that this model does not have" in refusal_of(folder, config)
+
+
 @pytest.mark.prove
 @pytest.mark.parametrize("name", sorted(ALL.keys() - set(NAMES)))
 def test_every_architecture(name: str, tmp_path: Path) -> None:

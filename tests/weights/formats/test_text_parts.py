@@ -33,6 +33,7 @@ from tests.weights import vocabularies
 from tests.weights.tiny import llama, llama_gguf, save
 from thirdeye.weights.architectures.wrappers import WRAPPERS, text_part
 from thirdeye.weights.checkpoint import open_checkpoint
+from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
 
 TOKENS = torch.randint(90, (30,), generator=torch.Generator().manual_seed(2)).tolist()
@@ -86,6 +87,23 @@ def test_a_copy_of_the_embeddings_is_no_head(
     assert "tie_word_embeddings" not in caplog.text
 
 
+def test_the_one_of_two_shared_that_was_kept(tmp_path: Path) -> None:
+    """Whoever saves a shared tensor once may keep the head, and not the embeddings."""
+    _, path = small_llama(tmp_path)
+    file = path / "model.safetensors"
+    tensors = load_file(file)
+    del tensors["model.embed_tokens.weight"]
+    save_file(tensors, file, {"format": "pt"})
+    change_config(path, tie_word_embeddings=True)
+    check(path, theirs_of(AutoModelForCausalLM.from_pretrained(path)))
+
+
+def test_numbers_of_64_bits(tmp_path: Path) -> None:
+    model, path = small_llama(tmp_path)
+    model.double().save_pretrained(path)
+    check(path, theirs_of(model.float()))
+
+
 @pytest.mark.parametrize("prefix", ["", "language_model.model.", "model.language_model."])
 def test_other_prefixes(tmp_path: Path, prefix: str) -> None:
     model, path = small_llama(tmp_path)
@@ -134,6 +152,11 @@ def ministral3() -> PreTrainedModel:
 CLIP = VISION | {"model_type": "clip_vision_model", "projection_dim": 16}
 SIGLIP = VISION | {"model_type": "siglip_vision_model"}
 GRID = {"image_grid_pinpoints": [[28, 28]]}
+SIGLIP2 = {
+    "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "patch_size": 14, "num_patches": 4, "model_type": "siglip2_vision_model",
+}  # fmt: skip
+CONVOLUTIONS = {"layer_types": ["conv", "full_attention"], "conv_L_cache": 3}
 QWEN = {
     "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "patch_size": 14,
     "out_hidden_size": 32, "num_position_embeddings": 16,
@@ -156,6 +179,22 @@ OTHERS: dict[str, tuple[str, dict[str, object], dict[str, object]]] = {
     "llava_next": ("llama", CLIP, GRID),
     "llava_onevision": ("qwen2", SIGLIP, GRID),
     "vipllava": ("llama", CLIP, {"vision_feature_layers": [-1]}),
+    "idefics2": (
+        "mistral",
+        VISION,
+        {
+            "perceiver_config": {
+                "hidden_size": 32,
+                "resampler_n_latents": 2,
+                "resampler_depth": 1,
+                "resampler_n_heads": 2,
+                "resampler_head_dim": 8,
+                "num_key_value_heads": 2,
+            }
+        },
+    ),
+    "lfm2_vl": ("lfm2", SIGLIP2, {"text": CONVOLUTIONS, "projector_hidden_size": 16}),
+    "deepseek_vl": ("llama", SIGLIP, {}),
     "idefics3": ("llama", VISION, {}),
     "smolvlm": ("llama", VISION, {}),
     "internvl": ("qwen2", VISION | {"image_size": [28, 28], "patch_size": [14, 14]}, {}),
@@ -206,6 +245,18 @@ def other(model_type: str) -> PreTrainedModel:
     config = CONFIG_MAPPING[model_type](text_config=small, vision_config=vision, **token, **more)
     model: PreTrainedModel = AutoModelForImageTextToText.from_config(config)
     return model
+
+
+def test_others_are_refused_with_what_would_work() -> None:
+    for whole, problem in (
+        (
+            {"model_type": "paligemma", "text_config": {"model_type": "gemma"}},
+            "is served of qwen2_vl",
+        ),
+        ({"model_type": "llava"}, "'text_config': is required and missing"),
+    ):
+        with pytest.raises(ModelFormatError, match=problem):
+            text_part(Fields(Path("config.json"), whole))
 
 
 def test_every_one_is_tried() -> None:

@@ -127,6 +127,11 @@ class NameTable:
             for one in range(self.num_experts)
         ]
 
+    def name_of(self, parameter: str) -> str:
+        """What a file calls it, of those that no layer has."""
+        found = self.names.items()
+        return next(name for name, at in found if getattr(at, "name", None) == parameter)
+
     def _without_prefix(self, name: str) -> str:
         for prefix in self.prefixes:
             if name.startswith(prefix):
