@@ -24,6 +24,7 @@ ROPES = [
     {"rope_type": "yarn", **STRETCHED, "attention_factor": 0.7},
     {"rope_type": "yarn", **STRETCHED, "mscale": 0.7, "mscale_all_dim": 1.0},
     {"rope_type": "yarn", **STRETCHED, "mscale": 0.7},
+    {"rope_type": "yarn", **STRETCHED, "mscale": 0.7, "mscale_all_dim": 0.0},
     {"rope_type": "yarn", **STRETCHED, "beta_fast": 4.0, "beta_slow": 2.0, "truncate": False},
     {"rope_type": "yarn", **STRETCHED, "llama_4_scaling_beta": 0.3},
     *({"rope_type": "longrope", "short_factor": f, "long_factor": f[::-1], **STRETCHED}

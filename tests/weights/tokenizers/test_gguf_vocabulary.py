@@ -69,6 +69,20 @@ def open_tokenizer(
     return open_checkpoint(path).tokenizer()
 
 
+CALL_ENDS = ["<|eom_id|>", "<|call|>", "<|return|>", "<|tool_response>", "</s>", "<eos>"]
+
+
+@pytest.mark.parametrize("kind", [3, 4])
+@pytest.mark.parametrize("literal", CALL_ENDS)
+def test_ends_that_no_key_names(tmp_path: Path, literal: str, kind: int) -> None:
+    """A converter writes the end of a turn alone: an answer that calls a tool would run on."""
+    values = metadata("gpt2")
+    values["tokens"] = [*values["tokens"], literal]
+    values["token_type"] = [*values["token_type"], kind]
+    ours = open_tokenizer(tmp_path / "model.gguf", values)
+    assert len(values["tokens"]) - 1 in ours.eos_token_ids
+
+
 @pytest.mark.parametrize("family", vocabularies.FAMILIES)
 def test_equals_hugging_face(tmp_path: Path, family: str) -> None:
     ours = open_tokenizer(tmp_path / "model.gguf", metadata(family))

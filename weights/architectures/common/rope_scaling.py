@@ -57,7 +57,7 @@ def _yarn(parameters: Fields, original: int, context: int) -> RopeScaling:
     factor = parameters.positive("factor", context / original)
     if "attention_factor" in parameters:
         attention = parameters.positive("attention_factor")
-    elif "mscale" in parameters and "mscale_all_dim" in parameters:
+    elif parameters.raw("mscale", 0) and parameters.raw("mscale_all_dim", 0):  # 0 says nothing
         attention = yarn_magnitude(factor, parameters.positive("mscale"))
         attention /= yarn_magnitude(factor, parameters.positive("mscale_all_dim"))
     else:

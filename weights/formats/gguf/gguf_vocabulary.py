@@ -34,9 +34,11 @@ logger = logging.getLogger(__name__)
 
 # End of sequence, of turn, of message: each ends a generation.
 EOS_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-# So does the end of a text, which a converter leaves out where a turn's end is the first; llama.cpp
-# too knows these by their names.
-TEXT_ENDS = ("<|endoftext|>", "<|end_of_text|>")
+# So do these, which llama.cpp too knows by their names: ends of a text, which a converter leaves
+# out where a turn's end is the first, and of a message that calls a tool, which it has no key for
+# (Llama 3.1's, gpt-oss's, Gemma 4's). A template shows neither.
+ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>",
+        "<|eom_id|>", "<|call|>", "<|return|>", "<|tool_response>")  # fmt: skip
 
 ADDED = (*SPECIAL, PieceType.USER_DEFINED)  # "token_type" numbers them as SentencePiece does
 PIECE_MODELS = {"llama": ModelType.BPE, "t5": ModelType.UNIGRAM, "gemma4": ModelType.BPE}
@@ -75,8 +77,9 @@ def read_vocabulary(
 
 
 def _ending(vocabulary: Vocabulary) -> Vocabulary:
-    special = vocabulary.special_tokens
-    ends = {special[literal] for literal in TEXT_ENDS if literal in special}
+    text = {token.literal: token.token_id for token in vocabulary.text_tokens}
+    added = {**vocabulary.special_tokens, **text}
+    ends = {added[literal] for literal in ENDS if literal in added}
     return replace(vocabulary, eos_token_ids=vocabulary.eos_token_ids | ends)
 
 
