@@ -189,6 +189,12 @@ def test_every_spec(spec: str, kind: str) -> None:
 
 
 @pytest.mark.usefixtures("library")
+def test_large_heads_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"flashinfer does heads of up to 256 channels, .* of 512"):
+        FlashInferAttention(CPU).for_layers(AttentionSpec(head_dim=512))
+
+
+@pytest.mark.usefixtures("library")
 def test_a_step_is_planned_once_and_wrappers_are_kept() -> None:
     """Two layers, three steps of two kinds; tensor cores from four heads a group on."""
     spec = AttentionSpec(rope=LLAMA.rope, window=5, softcap=2.0)
