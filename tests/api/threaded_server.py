@@ -2,12 +2,16 @@
 
 import asyncio
 import socket
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from threading import Thread
+from typing import Any, TypeVar
 
 import uvicorn
 
 from thirdeye.server.transport.server import Server
+
+T = TypeVar("T")
 
 
 class ThreadedServer(Server):
@@ -22,6 +26,10 @@ class ThreadedServer(Server):
         """The port, once it listens."""
         self._thread.start()
         return self._port.result(30)
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """What comes of it where it serves."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(100)
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self.leave)

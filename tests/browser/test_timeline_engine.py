@@ -8,13 +8,13 @@ import httpx
 import pytest
 
 from tests.browser.conftest import connected, until, visit
-from tests.e2e.live import LiveServer
+from tests.e2e.in_process import served_here
 from tests.tiny import tiny_llama
 
-FLAGS = [
-    *("--served-model-name", "tiny", "--kv-memory", "0.0002", "--no-prefix-caching"),
-    *("--quantize", "none", "--max-num-seqs", "4", "--speculation", "off"),
-]
+SETTINGS = {
+    "kv_memory": 0.0002, "prefix_caching": False, "quantize": "none", "max_num_seqs": 4,
+    "speculation": "off",
+}  # fmt: skip
 
 REDRAWN = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 HAS_COLOR = """(name) => {
@@ -37,9 +37,8 @@ def starved(tmp_path_factory: Any) -> Iterator[str]:
     """The address of a server with 26 blocks of 16 tokens; a context has 16."""
     path = tmp_path_factory.mktemp("tiny")
     tiny_llama(path)
-    server = LiveServer([str(path), *FLAGS]).start()
-    yield server.url
-    assert server.stop() == 0, server.output
+    with served_here(path, **SETTINGS) as url:
+        yield url
 
 
 def crowd(url: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.in_process import served_here
 from tests.e2e.live import LiveServer
 from tests.e2e.procfs import HANGS, children, is_running, runs_module, seconds_until
 from tests.e2e.test_ranks import RANK, complete, listening
@@ -103,17 +104,14 @@ def started_together(server: LiveServer) -> Iterator[threading.Thread]:
         raise failures[0]
 
 
-@pytest.mark.timeout(900)  # two engines of two ranks start, and one of one
+@pytest.mark.timeout(900)  # two engines of two ranks start
 def test_two_hosts_answer_as_one(checkpoints: tuple[Path, Path], secret: Path) -> None:
     """The same answer as one rank's; only the chosen address listens; whoever has another secret
     is told so and ends; a rank that dies is the engine's death, and the next engine takes it in
     again; both end when they are told to."""
     here, there = checkpoints
-    alone = LiveServer([str(here), "--served-model-name", "tiny"]).start()
-    try:
-        expected = complete(alone).json()["choices"][0]["text"]
-    finally:
-        alone.kill()
+    with served_here(here) as url:
+        expected = complete(url).json()["choices"][0]["text"]
     address = f"127.0.0.2:{free_port('127.0.0.2')}"
     server = serve(here, secret, address)
     join = ["--join", address, "--secret-file", str(secret)]
@@ -129,13 +127,13 @@ def test_two_hosts_answer_as_one(checkpoints: tuple[Path, Path], secret: Path) -
             assert stranger.stop() == 1
             assert "does not take this rank: its secret is another" in stranger.output
             host = OtherHost(str(there), *join)
-        assert complete(server).json()["choices"][0]["text"] == expected
+        assert complete(server.url).json()["choices"][0]["text"] == expected
         (engine,), (rank,) = server.engines(), host.ranks()
         assert set(listening(engine)) | set(listening(rank)) <= {"0200007F", "0100007F"}
         os.kill(rank, signal.SIGKILL)
         seconds_until(lambda: "Rank 1 on 127.0.0.1 has gone away" in server.output)
         seconds_until(lambda: "the engine is back" in server.output)
-        assert complete(server).json()["choices"][0]["text"] == expected
+        assert complete(server.url).json()["choices"][0]["text"] == expected
         (rank,) = host.ranks()
         assert server.stop() == 0, server.output
         seconds_until(lambda: not is_running(rank))
@@ -197,14 +195,14 @@ def test_a_cable_is_cut(
     host = OtherHost(*args, within=within)
     try:
         server.start()
-        answer = complete(server).json()["choices"][0]["text"]
+        answer = complete(server.url).json()["choices"][0]["text"]
         (rank,) = host.ranks()
         subprocess.run(["ip", "link", "set", interface, "down"], check=True)
         seconds_until(lambda: "Rank 1 has been silent for 20 seconds" in server.output)
         seconds_until(lambda: not is_running(rank))
         subprocess.run(["ip", "link", "set", interface, "up"], check=True)
         seconds_until(lambda: "the engine is back" in server.output)
-        assert complete(server).json()["choices"][0]["text"] == answer
+        assert complete(server.url).json()["choices"][0]["text"] == answer
         assert server.stop() == 0, server.output
         assert host.stop() == 0, host.output
     finally:

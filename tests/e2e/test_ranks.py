@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.e2e.in_process import served_here
 from tests.e2e.live import LiveServer
 from tests.e2e.procfs import children, is_running, runs_module, seconds_until
 from tests.tiny import tiny_llama
@@ -29,11 +30,8 @@ def server(tmp_path):
 def of_one_rank(tmp_path: Path) -> str:
     """The greedy answer of the same model's server without ranks."""
     tiny_llama(tmp_path)
-    one = LiveServer([str(tmp_path), "--served-model-name", "tiny"]).start()
-    try:
-        return complete(one).json()["choices"][0]["text"]
-    finally:
-        one.kill()
+    with served_here(tmp_path) as url:
+        return complete(url).json()["choices"][0]["text"]
 
 
 def ranks(server: LiveServer) -> list[int]:
@@ -55,9 +53,9 @@ def listening(pid: int) -> list[str]:
     return [fields[1].split(":")[0] for fields in own if fields[3] == LISTENS]
 
 
-def complete(server: LiveServer, **fields: object) -> httpx.Response:
+def complete(address: str, **fields: object) -> httpx.Response:
     body = {"model": "tiny", "prompt": "Greasy fried noodles", "max_tokens": 8, "temperature": 0}
-    url = server.url + "/v1/completions"
+    url = address + "/v1/completions"
     return httpx.post(url, json={**body, **fields}, trust_env=False, timeout=60)
 
 
@@ -71,9 +69,9 @@ def test_either_rank_may_die(of_one_rank: str, server: LiveServer) -> None:
     seconds_until(lambda: "--deterministic: on a CPU it is always so" in server.output)
     metrics = httpx.get(server.url + "/metrics", trust_env=False, timeout=60).text
     assert 'thirdeye_num_ranks{model_name="tiny"} 2.0' in metrics
-    guided = complete(server, structured_outputs={"choice": ["noodles", "lunch"]})
+    guided = complete(server.url, structured_outputs={"choice": ["noodles", "lunch"]})
     assert guided.json()["choices"][0]["text"] in ("noodles", "lunch")
-    answer = complete(server).json()["choices"][0]["text"]
+    answer = complete(server.url).json()["choices"][0]["text"]
     assert answer == of_one_rank
     for victim in (1, 0):
         pids = ranks(server)
@@ -83,7 +81,7 @@ def test_either_rank_may_die(of_one_rank: str, server: LiveServer) -> None:
         os.kill(pids[victim], signal.SIGKILL)
         seconds_until(lambda old=pids: not any(is_running(pid) for pid in old))
         seconds_until(lambda n=2 - victim: server.output.count("the engine is back") == n)
-        assert complete(server).json()["choices"][0]["text"] == answer
+        assert complete(server.url).json()["choices"][0]["text"] == answer
     pids = ranks(server)
     assert server.stop() == 0, server.output
     seconds_until(lambda: not any(is_running(pid) for pid in pids))

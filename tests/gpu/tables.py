@@ -69,6 +69,17 @@ def attention_of(parts: Parts, backend: str, name: str) -> float:
     return float(found[0][name])
 
 
+def few_rows_rate(num_rows: int) -> Callable[[Parts], float]:
+    """Of our product, dense bf16: a layer of each kind in an 8B model, ours against the library."""
+
+    def find(parts: Parts) -> float:
+        rows = [row for row in parts["products"] if row["rows"] == num_rows]
+        ours = sum(row["us"] for row in rows if row["method"] == "dense, ours for few rows")
+        return float(sum(row["us"] for row in rows if row["method"] == "dense")) / ours
+
+    return find
+
+
 def deterministic_cost(batch: int) -> Callable[[Parts], float]:
     """Of a step of the 8B shape, as a share of the default's."""
     ours, default = (
@@ -84,6 +95,7 @@ def ratio(other: str) -> Callable[[Parts], float]:
 
 
 OF_FLOOR = "of the floor"
+TO_LIBRARY = ("of the library's rate", 1.0, 1.1, False)
 GOALS = (
     Goal(
         *("8B, batch 1, context 512", OF_FLOOR, 0.78, 0.9, False),
@@ -117,6 +129,8 @@ GOALS = (
         *("prompt of 8,192 tokens, 8B", "of the matmul rate", 0.6, 0.7, False),
         lambda p: p["engine 8B"]["prefills"][0]["share_of_matmul"],
     ),
+    Goal("a layer's products, 8B, 1 row", *TO_LIBRARY, few_rows_rate(1)),
+    Goal("a layer's products, 8B, 8 rows", *TO_LIBRARY, few_rows_rate(8)),
     Goal("fp8, 8B, batch 1", "times bf16", 1.35, 1.6, False, ratio("engine 8B, fp8")),
     Goal("int4, 8B, batch 1", "times bf16", 1.8, 2.2, False, ratio("engine 8B, int4")),
     Goal(

@@ -7,6 +7,7 @@ runs at tiny sizes, through the plain backends, to show that it runs.
 
 import statistics
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,6 +35,7 @@ LAYERS_8B = {
     "gate_up": (4096, 28672),
     "down": (14336, 4096),
 }
+OURS_FOR_FEW_ROWS = "dense, ours for few rows"
 Row = dict[str, Any]
 
 
@@ -124,20 +126,24 @@ def attend_layers(
 
 
 def product_rows(device: torch.device, rows: Sequence[int]) -> Iterator[Row]:
-    """Each format against the library's dense product, over an 8B model's four layers."""
+    """Each format against the library's dense product, over an 8B model's four layers: so many of
+    a kind in turn that weights come from memory, as in a step."""
     is_cuda = device.type == "cuda"
     dtype = torch.bfloat16 if is_cuda else torch.float32
     where = Placement(dtype, device, is_fused=can_fuse(device))
     shapes = LAYERS_8B if is_cuda else {"tiny": (64, 96)}
     for layer_name, (in_features, out_features) in shapes.items():
+        num_bytes = in_features * out_features * dtype.itemsize
+        num_layers = max(2, min(16, CACHE_BYTES // num_bytes)) if is_cuda else 2
         for num_rows in rows:
             x = torch.randn(num_rows, in_features, device=device).to(dtype)
             base = 0.0
             for name, method in methods(where):
-                layer = Linear(in_features, out_features, False, where, method=method)
-                layer.weight.normal_(0, 0.02)
-                layer.finish()
-                seconds = graph_seconds(lambda layer=layer, x=x: layer(x), device)
+                layers = [
+                    make_layer(in_features, out_features, method, where) for _ in range(num_layers)
+                ]
+                work = partial(multiply_layers, layers, x)
+                seconds = graph_seconds(work, device) / num_layers
                 base = base or seconds
                 yield {
                     "layer": layer_name,
@@ -148,11 +154,22 @@ def product_rows(device: torch.device, rows: Sequence[int]) -> Iterator[Row]:
                 }
 
 
+def make_layer(in_features: int, out_features: int, method: Any, where: Placement) -> Linear:
+    layer = Linear(in_features, out_features, False, where, method=method)
+    layer.weight.normal_(0, 0.02)
+    layer.finish()
+    return layer
+
+
+def multiply_layers(layers: Sequence[Linear], x: Tensor) -> list[Tensor]:
+    return [layer(x) for layer in layers]
+
+
 def methods(where: Placement) -> Iterator[tuple[str, Any]]:
     """The dense one first; fp8 in both of its ways, to see from how many rows the other pays."""
     yield "dense", Unquantized()
     if where.is_fused:
-        yield "dense, ours for few rows", DenseOnGPU(num_multiprocessors(where.device))
+        yield OURS_FOR_FEW_ROWS, DenseOnGPU(num_multiprocessors(where.device))
     yield "int8", WeightOnlyInt8(where)
     yield "int4", WeightOnlyInt4(where)
     yield "fp8", Fp8(where)

@@ -138,7 +138,7 @@ def plan_answer(
             "answer_token_ids",
             f"must be fewer than '{own.max_tokens_param}' ({max_tokens}), got {len(begun)}.",
         )
-    adapter = model.adapters.get(body.model)
+    adapter = model.adapter_of(body.model)
     if body.receipt and adapter is not None:
         raise refuse("receipt", f"is not made of an adapter's answers: name '{model.names[0]}'.")
     bos = model.tokenizer.bos_token_id

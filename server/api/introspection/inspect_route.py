@@ -114,6 +114,7 @@ def trace_request(
         raise refuse(param, rule, "context_length_exceeded")
     has_lens = "logit_lens" in body.include
     is_all = body.lens_positions == "all" and (has_lens or body.lens_tokens)
+    adapter = model.adapter_of(body.model)
     trace = TraceRequest(
         request_id=f"inspect-{uuid4().hex}",
         token_ids=ids,
@@ -130,7 +131,7 @@ def trace_request(
         endings=[name for name in ENDINGS if name in body.include],
         compare=token_ids_of(body.compare, model, "compare"),
         tenant=caller,
-        adapter=model.adapter_of(body.model),
+        adapter=0 if adapter is None else adapter.number,
     )
     check_size(trace, body.stream, info)
     return trace

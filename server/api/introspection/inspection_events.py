@@ -56,8 +56,7 @@ class InspectionEvents:
         self._body = body
         self._model = model
         self._request = request
-        adapter = model.adapters.get(body.model)
-        self._fingerprint = with_adapter(model.fingerprint, adapter)
+        self._fingerprint = with_adapter(model.fingerprint, model.adapter_of(body.model))
         sweep, info = request.sweep, model.info
         self._swept = sweep and SweptOutcomes(sweep, info.num_heads, info.num_kv_heads)
 

@@ -135,7 +135,7 @@ async def plan_embeddings(body: EmbeddingRequest, model: ServedModel, caller: st
     terms = SharedTerms(
         caller=caller,
         priority=body.priority,
-        adapter=model.adapters.get(body.model),
+        adapter=model.adapter_of(body.model),
         is_embedding=True,
     )
     return plan(

@@ -11,7 +11,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Literal
 
-from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapters
+from thirdeye.server.api.adapters.loaded_adapters import LoadedAdapter, LoadedAdapters
 from thirdeye.server.api.admission.admission_control import AdmissionControl
 from thirdeye.server.api.http.auth import ApiKeys
 from thirdeye.server.api.http.rate_limits import Rates
@@ -103,21 +103,20 @@ class ServedModel:
         """
         return self.names[0] if not name else named(name, [self])[1]
 
-    def adapter_of(self, name: str | None) -> int:
-        """The number of the adapter that a served name is of; 0: it is the model's own."""
-        adapter = self.adapters.get(name)
-        return 0 if adapter is None else adapter.number
+    def adapter_of(self, name: str | None) -> LoadedAdapter | None:
+        """The adapter that a served name means; None: the model itself. Raises
+        `ResourceNotFound`."""
+        return self.adapters.get(self.resolve(name))
 
     def check_base(self, name: str | None) -> None:
         """Where adapters are not looked into. Raises `ResourceNotFound` for a name that is not
         served, `InvalidRequest` for an adapter's."""
-        if self.adapters.get(name) is not None:
+        if self.adapter_of(name) is not None:
             raise InvalidRequest(
                 f"'model' must be a model here, and names an adapter: say '{self.names[0]}'.",
                 param="model",
                 code="unsupported_value",
             )
-        self.check_name(name)
 
     def check_token_id(self, token_id: int, param: str) -> None:
         """Raises `InvalidRequest` for an id outside the vocabulary."""
@@ -147,7 +146,12 @@ def named(name: str, models: Sequence[ServedModel]) -> tuple[ServedModel, str]:
         if any(_matches(name, pattern) for pattern in model.name_patterns):
             return model, name
     plain = _plain_name(name)
-    near = [(one, known) for one in models for known in one.names if _plain_name(known) == plain]
+    near = [
+        (one, known)
+        for one in models
+        for known in (*one.names, *one.adapters.names)
+        if _plain_name(known) == plain
+    ]
     if len(near) == 1:
         return near[0]
     served = ", ".join(name for one in models for name in one.all_names)

@@ -13,7 +13,7 @@ import pytest
 from tests.browser.conftest import texts, visit
 from tests.browser.inspector.looks import SETTLED
 from tests.browser.inspector.test_export import program, run, saved
-from tests.e2e.live import LiveServer
+from tests.e2e.in_process import served_here
 from tests.tiny import tiny_llama
 
 TEXT = "Greasy fried noodles"
@@ -25,10 +25,8 @@ LINK = f"/#inspector?text={quote(TEXT)}&layer=1&head=3&token=2"
 def real(tmp_path_factory: Any) -> Iterator[str]:
     path = tmp_path_factory.mktemp("tiny")
     tiny_llama(path)
-    flags = ["--served-model-name", "tiny", "--quantize", "none", "--speculation", "off"]
-    server = LiveServer([str(path), *flags]).start()
-    yield server.url
-    assert server.stop() == 0, server.output
+    with served_here(path, quantize="none", speculation="off") as url:
+        yield url
 
 
 def inspected(url: str, **fields: Any) -> Any:

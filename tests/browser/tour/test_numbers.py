@@ -14,12 +14,13 @@ from tests.architectures.cases import relative
 from tests.browser.conftest import visit
 from tests.browser.tour import captions
 from tests.browser.tour.test_steps import STEPS, go, trouble
+from tests.e2e.in_process import served_here
 from tests.e2e.live import LiveServer
 from tests.tiny import VOCAB_SIZE, save, tiny_gpt2
 
 SENTENCE = "Greasy fried noodles will be my lunch"
 MAX_BYTES = 120_000  # of what a step is told, for this sentence
-EXACT = ("--quantize", "none", "--served-model-name", "tiny", "--speculation", "off")
+EXACT = {"quantize": "none", "speculation": "off"}
 
 
 def tiny(path: Path, kind: str, **changes: Any) -> None:
@@ -49,9 +50,8 @@ def tiny_of(request: Any, tmp_path_factory: Any) -> Iterator[tuple[str, str]]:
     """(name, address) of a server of a tiny model of each design."""
     path = tmp_path_factory.mktemp(request.param)
     DESIGNS[request.param](path)
-    server = LiveServer([str(path), *EXACT]).start()
-    yield request.param, server.url
-    assert server.stop() == 0, server.output
+    with served_here(path, **EXACT) as url:
+        yield request.param, url
 
 
 @pytest.fixture(scope="module")

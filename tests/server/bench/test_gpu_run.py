@@ -11,6 +11,7 @@ from tests.gpu import part
 from tests.gpu import parts as gpu_parts
 from tests.gpu.parts import EIGHT, SMALL, engine, gpu_plans
 from tests.gpu.tables import GOALS, decision, to_markdown
+from tests.gpu.timings import OURS_FOR_FEW_ROWS
 from thirdeye.model.config import ModelConfig
 from thirdeye.server.bench.model_shapes import SHAPES
 from thirdeye.server.bench.report import Plan
@@ -73,6 +74,11 @@ def test_goals_are_found_in_what_the_parts_say() -> None:
             ]
         },
         "served": {"share_of_in_process": 0.97},
+        "products": [
+            {"rows": rows, "method": method, "us": us}
+            for rows in (1, 8)
+            for method, us in ((OURS_FOR_FEW_ROWS, 24.0), ("dense", 25.0), ("int8", 9.0))
+        ],
     }
     met = {goal.what: goal.row(parts)[-1] for goal in GOALS}
     assert met.pop("nano-vllm workload, 0.6B") == "no"

@@ -43,7 +43,9 @@ class LiveTensors:
 
     @property
     def allocated(self) -> int:
-        held = [found for found in gc.get_objects() if issubclass(type(found), torch.Tensor)]
+        every = gc.get_objects()
+        kinds = {kind for kind in set(map(type, every)) if issubclass(kind, torch.Tensor)}
+        held = [found for found in every if type(found) in kinds]
         dense = [tensor for tensor in held if tensor.layout == torch.strided]
         storages = [tensor.untyped_storage() for tensor in dense]
         all_bytes = sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

@@ -1,8 +1,12 @@
 """A grammar that takes for ever takes its process along, and nobody else."""
 
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -42,11 +46,11 @@ def test_one_process_tries_many(processes: TrialProcesses) -> None:
     budget = Budget(processes, 10)
     with trying_with(budget):
         assert [lark(text) for text in texts] == here
-        pid = processes._idle[-1].process.pid
+        pid = processes._idle[-1].pid
         for wrong, why in WRONG.items():
             with pytest.raises(ConstraintError, match=why):
                 lark(wrong)
-    assert [process.process.pid for process in processes._idle] == [pid]
+    assert [process.pid for process in processes._idle] == [pid]
     assert 0 < budget.spent < 10
 
 
@@ -63,12 +67,57 @@ def test_what_never_ends_is_ended(processes: TrialProcesses) -> None:
         regex("a")
 
 
+def ended(pid: int) -> None:
+    """A process whose parent reaps it by itself."""
+    os.kill(pid, signal.SIGKILL)
+    while Path(f"/proc/{pid}").exists():
+        pass
+
+
 def test_a_process_that_somebody_ended_is_not_asked(processes: TrialProcesses) -> None:
     assert processes.ask(GRAMMAR, regex("a"), 10) is not None
-    idle = processes._idle[-1].process
-    idle.kill()
-    idle.wait()
+    while processes._idle[-1].is_alive:
+        with suppress(ProcessLookupError):
+            ended(processes._idle[-1].pid)
     assert processes.ask(GRAMMAR, regex("a"), 10) is not None
+
+
+def test_one_is_forked_and_not_started(processes: TrialProcesses) -> None:
+    """The server starts a process once, however many grammars take theirs along."""
+    assert processes.ask(GRAMMAR, regex("a"), 10) is not None
+    assert processes._source is not None
+    source = processes._source[0].pid
+    with mock.patch.object(subprocess, "Popen", side_effect=AssertionError):
+        with trying_with(Budget(processes, 0.2)), pytest.raises(TooCostly):
+            lark(ENDLESS)
+        while processes._idle:
+            processes._idle.pop().sock.close()
+        assert processes.ask(GRAMMAR, regex("a"), 10) is not None
+    pid = processes._idle[-1].pid
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert f"PPid:\t{source}\n" in status
+    assert len(os.listdir(f"/proc/{source}/task")) == 1, "it forks"
+
+
+def test_a_source_that_somebody_ended_is_started_again(processes: TrialProcesses) -> None:
+    assert processes.ask(GRAMMAR, regex("a"), 10) is not None
+    assert processes._source is not None
+    processes._source[0].kill()
+    processes._source[0].wait()
+    while processes._idle:
+        processes._idle.pop().sock.close()
+    assert processes.ask(GRAMMAR, regex("a"), 10) is not None
+
+
+def test_nothing_is_left() -> None:
+    own = TrialProcesses()
+    assert own.ask(GRAMMAR, regex("a"), 10) is not None
+    assert own._source is not None
+    pids = [own._idle[-1].pid, own._source[0].pid]
+    own.close()
+    for pid in pids:
+        while Path(f"/proc/{pid}").exists():
+            pass
 
 
 def test_callers_rules_are_read_there_and_come_after_answers(processes: TrialProcesses) -> None:
@@ -78,5 +127,5 @@ def test_callers_rules_are_read_there_and_come_after_answers(processes: TrialPro
     with trying_with(Budget(processes, 10)), mock.patch.object(lark_rules, "lark_length") as here:
         assert lark(text)
     here.assert_not_called()
-    pid = processes._idle[-1].process.pid
+    pid = processes._idle[-1].pid
     assert os.getpriority(os.PRIO_PROCESS, pid) == NICE

@@ -128,8 +128,10 @@ def soak(path: Path, count: int) -> dict[str, float]:
 
 
 def own_descriptors(pid: int) -> int:
-    """Less the one for each process that tries grammars, of which there may be more by now."""
-    return num_descriptors(pid) - sum(runs_module(child, TRIALS) for child in children(pid))
+    """Less those for processes that try grammars, of which there may be more by now: one for their
+    source, and one for each of its own."""
+    sources = [child for child in children(pid) if runs_module(child, TRIALS)]
+    return num_descriptors(pid) - len(sources) - sum(len(children(source)) for source in sources)
 
 
 def slope(sizes: list[int], count: int) -> float:

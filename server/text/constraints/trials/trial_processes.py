@@ -6,9 +6,11 @@ budget is for one request: a schema may be tried in several forms, and piece by 
 
 import atexit
 import os
+import select
 import socket
 import subprocess
 import sys
+import threading
 from collections import deque
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +21,7 @@ from thirdeye.server.text.constraints.trials.trial_main import (
     ANSWER,
     ASK,
     GRAMMAR,
+    HELLO,
     RULES,
 )
 
@@ -27,13 +30,13 @@ NICE = 10  # answers that run come first
 
 @dataclass(frozen=True, slots=True)
 class TrialProcess:
-    process: subprocess.Popen[bytes]
+    pid: int
     sock: socket.socket
 
-    def kill(self) -> None:
-        self.sock.close()
-        self.process.kill()
-        self.process.wait()
+    @property
+    def is_alive(self) -> bool:
+        """It says nothing but answers, so what there is to read is its end."""
+        return not select.select([self.sock], [], [], 0)[0]
 
 
 class Tried(NamedTuple):
@@ -48,17 +51,19 @@ class TooCostly(ConstraintError):
 
 
 class TrialProcesses:
-    """As many as threads use it at once. Each end of theirs comes with the end of this process."""
+    """As many as threads use it at once. Each ends with its socket, and so with this process."""
 
     def __init__(self) -> None:
         self._idle: deque[TrialProcess] = deque()  # whose methods are atomic
+        self._source: tuple[subprocess.Popen[bytes], socket.socket] | None = None
+        self._starting = threading.Lock()
 
     def ask(self, kind: bytes, text: str, seconds: float) -> Tried | None:
         """None if it took its process along. Raises OSError if none can be started."""
         process = self._take()
         found = _ask(process.sock, kind, text, seconds)
         if found is None:
-            process.kill()
+            process.sock.close()
         else:
             self._idle.append(process)
         return found
@@ -69,14 +74,61 @@ class TrialProcesses:
                 process = self._idle.pop()
             except IndexError:  # another thread was quicker
                 break
-            if process.process.poll() is None:
+            if process.is_alive:
                 return process
-            process.kill()  # somebody ended it: not the grammar's fault
-        return _start()
+            process.sock.close()  # somebody ended it: not the grammar's fault
+        return self._start()
+
+    def _start(self) -> TrialProcess:
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs, self._starting:
+                self._send(theirs)
+            hello = ours.recv(HELLO.size, socket.MSG_WAITALL)
+            if len(hello) < HELLO.size:
+                raise ChildProcessError("no process could be forked")
+        except BaseException:
+            ours.close()
+            raise
+        (pid,) = HELLO.unpack(hello)
+        return TrialProcess(pid, ours)
+
+    def _send(self, theirs: socket.socket) -> None:
+        process, sock = self._source or self._start_source()
+        if process.poll() is not None:  # somebody ended it
+            sock.close()
+            process, sock = self._start_source()
+        socket.send_fds(sock, [b"+"], [theirs.fileno()])
+
+    def _start_source(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
+        """In a session of its own: Ctrl-C is not for it. It ends with our end of the socket."""
+        ours, theirs = socket.socketpair()
+        module = "thirdeye.server.text.constraints.trials.trial_main"
+        with theirs:
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", module, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    env=dict(os.environ) | {"PYTHONSAFEPATH": "1"},  # noqa: TID251 (handed on)
+                    start_new_session=True,
+                )
+                os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+            except BaseException:
+                ours.close()
+                raise
+        self._source = process, ours
+        return self._source
 
     def close(self) -> None:
+        """Those that work end with what they are at."""
         while self._idle:
-            self._idle.pop().kill()
+            self._idle.pop().sock.close()
+        if self._source is not None:
+            process, sock = self._source
+            sock.close()
+            process.wait()
+            self._source = None
 
 
 @cache
@@ -111,26 +163,6 @@ class Budget:
             raise TooCostly(self._seconds)
         self.spent += found.seconds
         return found
-
-
-def _start() -> TrialProcess:
-    """In a session of its own: Ctrl-C is not for it. It ends with our end of the socket."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    module = "thirdeye.server.text.constraints.trials.trial_main"
-    with theirs:
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env=dict(os.environ) | {"PYTHONSAFEPATH": "1"},  # noqa: TID251 (handed on)
-                start_new_session=True,
-            )
-            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
-        except BaseException:
-            ours.close()
-            raise
-    return TrialProcess(process, ours)
 
 
 def _ask(sock: socket.socket, kind: bytes, text: str, seconds: float) -> Tried | None:
