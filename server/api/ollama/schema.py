@@ -60,8 +60,15 @@ class OllamaTurn(Strict):
     images: Annotated[Any, NotHere(_NO_IMAGES)] = None
 
 
+_ASSISTANTS = Refusal("an assistant's message has it", ("", []))
+_RESULTS = Refusal("a tool's message has it", ("",))
+
+
 class OllamaPlainTurn(OllamaTurn):
     role: Literal["system", "user"]
+    thinking: Annotated[Any, NotHere(_ASSISTANTS)] = None
+    tool_calls: Annotated[Any, NotHere(_ASSISTANTS)] = None
+    tool_name: Annotated[Any, NotHere(_RESULTS)] = None
 
 
 class OllamaFunction(Strict):

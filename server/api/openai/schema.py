@@ -3,9 +3,9 @@
 What needs more than one field, or the model, is checked where it is used.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, JsonValue, Tag
+from pydantic import Field, JsonValue, Tag, model_validator
 
 from thirdeye.server.api.field_rules.hints import AnyHint, Hint
 from thirdeye.server.api.field_rules.other_names import (
@@ -67,6 +67,15 @@ class EmbeddingRequest(Strict):
     input_type: Annotated[str | None, Hint()] = None
 
 
+_OF_SOME_ROLE = frozenset(
+    {
+        *("audio", "annotations", "function_call", "phase", "prefix", "refusal", "tool_calls"),
+        *("reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"),
+        "tool_call_id",
+    }
+)
+
+
 class SentMessage(Strict):
     """What a message of any role may have: programs send their own marks along."""
 
@@ -75,6 +84,18 @@ class SentMessage(Strict):
     id: AnyHint = None
     timestamp: AnyHint = None
     provider_specific_fields: AnyHint = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _other_roles_nulls(cls, value: Any) -> Any:
+        """Programs with one class for all roles send its whole: what another role has is null."""
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: item
+            for name, item in value.items()
+            if item is not None or name in cls.model_fields or name not in _OF_SOME_ROLE
+        }
 
 
 class SystemMessage(SentMessage):

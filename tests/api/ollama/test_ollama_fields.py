@@ -39,7 +39,10 @@ SILENT: list[tuple[str, Json]] = [
         {"options": {"repeat_last_n": 0, "repeat_penalty": 1.1, "penalize_newline": False}},
         {"options": {"repeat_last_n": 64, "repeat_penalty": 1.1, "penalize_newline": True}},
     )),
-    *((CHAT, {"messages": [HI | more]}) for more in ({"images": []}, {"images": None})),
+    *((CHAT, {"messages": [HI | more]}) for more in (
+        {"images": []}, {"images": None}, {"thinking": None, "tool_calls": None, "tool_name": None},
+        {"thinking": "", "tool_calls": []},
+    )),
     (CHAT, {"tools": []}),
     *((GENERATE, change) for change in (
         {"suffix": "", "template": "", "images": [], "context": [], "system": "", "raw": False},
@@ -93,6 +96,7 @@ REFUSED: list[tuple[str, Json, str]] = [
         ({"messages": [{"content": "Hi"}]}, "messages[0].role"),
         ({"messages": [HI | {"content": 1}]}, "messages[0].content"),
         ({"messages": [HI | {"thinking": "x"}]}, "messages[0].thinking"),
+        ({"messages": [HI | {"tool_calls": [{}]}]}, "messages[0].tool_calls"),
         ({"messages": [HI, {"role": "tool", "content": "x", "name": "a", "tool_name": "b"}]},
          "messages[1].name"),
         ({"messages": [HI, {"role": "assistant", "tool_calls": [

@@ -79,6 +79,10 @@ OBEYED: list[tuple[str, Change]] = [
         {"max_tokens": None, "n_predict": -1}, {"repeat_penalty": 1.1}, {"top_k": 40},
         {"repetition_penalty": 1.1}, {"min_p": 0.1}, {"random_seed": 7}, {"seed": -1},
         {"repeat_last_n": 64, "repeat_penalty": 1.1}, {"n_cmpl": 2},
+        {"messages": [HI | {"name": None, "tool_calls": None, "tool_call_id": None, "refusal": None,
+                            "function_call": None, "reasoning_content": None}]},
+        said(ASSISTANT | {"tool_calls": [CALL], "tool_call_id": None},
+             {"role": "tool", "tool_call_id": "c", "content": "x", "tool_calls": None}),
         {"functions": FUNCTIONS}, {"functions": FUNCTIONS, "function_call": "auto"},
         {"functions": FUNCTIONS, "function_call": {"name": "f"}},
         said(CALLED, {"role": "function", "name": "f", "content": "42"}, HI),
@@ -379,6 +383,7 @@ REFUSED: list[tuple[str, Change, str]] = [
          "functions[0].parameters"),
         ({"function_call": {"name": "f"}}, "function_call"),
         (said({"role": "tool", "content": "x"}), "messages[1].tool_call_id"),
+        ({"messages": [HI | {"tool_calls": [CALL]}]}, "messages[0].tool_calls"),
     )),
     *((TEXT_URL, change, param) for change, param in (
         ({"suffix": "x"}, "suffix"), ({"best_of": 2}, "best_of"), ({"logprobs": True}, "logprobs"),
