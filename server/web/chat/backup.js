@@ -50,7 +50,7 @@ export async function importFile(file) {
 function takeNew(own, chat) {
   const news = Object.values(chat.messages).filter(({ id }) => !own.messages[id]);
   for (const message of news) own.messages[message.id] = message;
-  own.chosen = { ...chat.chosen, ...own.chosen };
+  own.chosen = Object.fromEntries(linksOf(own.messages, { ...chat.chosen, ...own.chosen }));
   return news.length > 0;
 }
 
@@ -73,8 +73,7 @@ function cleaned({ id, title, named, updated, settings, messages, chosen }) {
     if (isFine) kept[message.id] = cleanedMessage(message);
   }
   for (const message of Object.values(kept)) if (message.parent && !kept[message.parent]) message.parent = "";
-  const links = Object.entries(chosen ?? {}).filter(([parent, child]) => kept[child]?.parent === parent);
-  const shown = Object.fromEntries(links);
+  const shown = Object.fromEntries(linksOf(kept, chosen));
   for (const message of Object.values(kept)) shown[message.parent] ??= message.id;
   const texts = Object.entries(settings ?? {}).filter(([, value]) => typeof value === "string");
   if (!Object.keys(kept).length || !shown[""]) return null;
@@ -83,6 +82,9 @@ function cleaned({ id, title, named, updated, settings, messages, chosen }) {
     settings: Object.fromEntries(texts), messages: kept, chosen: shown,
   };
 }
+
+/** Of what is chosen, only what leads from a message to one of its own answers: such a path ends. */
+const linksOf = (messages, chosen) => Object.entries(chosen ?? {}).filter(([parent, child]) => messages[child]?.parent === parent);
 
 function cleanedMessage(m) {
   const state = m.role === "assistant" ? (m.state === "stopped" || m.state === "broken" ? m.state : m.state === "streaming" ? "stopped" : "done") : undefined;

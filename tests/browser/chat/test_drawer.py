@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.api.support import Served, fake_engine, says
-from tests.browser.conftest import WIDE, ask, connected, texts, visit
+from tests.browser.conftest import WIDE, ask, connected, texts, until, visit
 
 PICKS = "#chats .pick"
 
@@ -95,6 +95,32 @@ def test_files_of_others_and_files_that_lie(browser: Any, shared: Served, tmp_pa
         page.click(f"{PICKS} >> nth=0")
         page.click(f"{PICKS} >> nth=1")
         assert page.locator(".message").count() >= 2
+
+
+def test_a_file_cannot_lead_a_chat_in_a_circle(
+    browser: Any, shared: Served, tmp_path: Path
+) -> None:
+    """A chat that is here keeps its order, whatever a file says of the same messages."""
+
+    def chat(*links: tuple[str, str]) -> str:
+        messages = {
+            own: {"id": own, "parent": parent, "role": "user", "content": f"is {own}"}
+            for parent, own in links
+        }
+        return json.dumps({"id": "x", "messages": messages, "chosen": dict(links)})
+
+    (tmp_path / "first.json").write_text(chat(("", "a"), ("a", "b")))
+    (tmp_path / "second.json").write_text(chat(("", "b"), ("b", "c"), ("c", "a")))
+    with visit(browser, shared.url, **WIDE) as seen:
+        page = seen.page
+        connected(page)
+        for name, shown in (("first", ["is a", "is b"]), ("second", ["is a", "is b", "is c"])):
+            page.set_input_files("#import-file", tmp_path / f"{name}.json")
+            page.wait_for_selector("#notice:has-text('1 chat came in')")
+            page.click("#notice button")
+            page.click(f"{PICKS}:has-text('is a')")
+            until(page, f"document.querySelectorAll('.message').length === {len(shown)}")
+            assert texts(page) == shown
 
 
 def test_the_drawer_survives_every_resize(browser: Any, shared: Served) -> None:
