@@ -75,11 +75,12 @@ async function read(of, signal) {
 export async function moved() {
   if (!other) return;
   const of = other;
+  const { signal } = controller;
   try {
-    if (!of.patterns[look.chosen().layer]) await read(of, controller.signal);
+    if (!of.patterns[look.chosen().layer]) await read(of, signal);
     if (other === of) draw();
   } catch (error) {
-    if (!controller.signal.aborted) $("beside-says").textContent = error.message;
+    if (!signal.aborted) $("beside-says").textContent = error.message;
   }
 }
 

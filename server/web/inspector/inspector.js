@@ -20,6 +20,7 @@ const EXAMPLE = "Greasy fried noodles will be my lunch";
 let asked = { text: EXAMPLE }; // {text, ids?} or {messages}; of a link {ids, answerAt?} too
 let wanted = null; // what a link wants to be chosen, once its text is here
 let found = null; // {ids, answerAt, start, layers, end} of the text that is shown; a layer has {layer, norms, logit_lens, pattern?}
+let isStale = false; // another text is asked for: what is shown, and can be worked with, is still the one before
 let chosen = { layer: 0, head: 0, query: null, shown: null }; // query: clicked; shown: pointed at, or clicked
 let controller = null;
 let colors = null;
@@ -72,7 +73,7 @@ export function look(next) {
   asked = next;
   wanted = null;
   if (next.text !== undefined) $("look-text").value = next.text;
-  found = null;
+  isStale = true;
 }
 
 export function show() {
@@ -83,7 +84,7 @@ export function show() {
     $("hide-first").checked = linked.hidesFirst;
   }
   if (!server.model) return;
-  if (found) writeAddress();
+  if (found && !isStale) writeAddress();
   else run();
 }
 
@@ -103,8 +104,10 @@ function writeAddress() {
 async function run() {
   controller?.abort();
   const mine = (controller = new AbortController());
-  found = null;
-  if (asked.text === "") return status("Write a text, and the model reads it.");
+  if (asked.text === "") {
+    $("inspection").removeAttribute("aria-busy");
+    return status("Write a text, and the model reads it.");
+  }
   status("Looking inside…");
   $("inspection").setAttribute("aria-busy", "true");
   try {
@@ -191,6 +194,7 @@ async function readPatterns(layers, signal) {
 
 function begin(fresh) {
   const { start } = (found = fresh);
+  isStale = false;
   chosen = { layer: 0, head: 0, query: null, shown: null };
   $("inspection").hidden = false;
   grid.begin(start.num_heads);

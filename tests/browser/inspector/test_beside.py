@@ -132,3 +132,18 @@ def test_a_link_carries_both_texts_and_the_patch(browser: Any, shared: Served) -
         seen.page.wait_for_selector(SETTLED)
         until(seen.page, "location.hash === '#inspector?text=abcd&layer=1&head=1'")
         assert seen.page.locator(".cause-edit").count() == 0
+
+
+def test_what_is_no_longer_wanted_is_not_called_a_failure(browser: Any, shared: Served) -> None:
+    """A layer of the other text is on its way while a third text is put in its place."""
+    shared.use(fake_engine())
+    with visit(browser, shared.url, LINK) as seen:
+        page = seen.page
+        put_beside(page, "wxyz")
+        page.route("**/v1/inspect", lambda _: None)  # never answered
+        with page.expect_request("**/v1/inspect"):
+            page.select_option("#layer", "0")
+        page.fill("#beside-text", "uvw")
+        with page.expect_request("**/v1/inspect"):
+            page.press("#beside-text", "Enter")
+        assert page.inner_text("#beside-says") == "Looking inside…"

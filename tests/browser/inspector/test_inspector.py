@@ -202,6 +202,9 @@ def test_an_empty_box_asks_for_a_text(browser: Any, shared: Served) -> None:
         page.click("#look-form button")
         assert page.inner_text("#look-status") == "Write a text, and the model reads it."
         assert len(engine.inspections) == count
+        page.click("#tokens [data-index='2']")  # what is shown can still be worked with
+        page.click("#leave-out")
+        page.wait_for_selector("#cause table")
 
 
 def test_the_lens_keeps_its_heads_and_hides_no_row(browser: Any, shared: Served) -> None:
