@@ -31,6 +31,11 @@ export async function mount() {
     parts.text.value = text;
     run();
   });
+  parts.text.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    parts.form.requestSubmit();
+  });
   parts.own.addEventListener("click", () => {
     text = parts.text.value = SENTENCE;
     run();
