@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from thirdeye.model.linear.choose_method import choose_linear
@@ -25,7 +26,10 @@ Piece = tuple[slice, Tensor, Tensor]  # outputs, A [rank, in], B [outputs, rank]
 class Addends(Protocol):
     """What a layer's adapters add, slot by slot."""
 
-    def put(self, slot: int, pieces: Sequence[Piece]) -> None: ...
+    def packed(self, pieces: Sequence[Piece]) -> Any:
+        """An adapter for `put`: by any thread."""
+
+    def put(self, slot: int, packed: Any) -> None: ...
 
     def remove(self, slot: int) -> None: ...
 
@@ -48,7 +52,8 @@ class FusedAddends:
         from thirdeye.model.kernels.products.lora_matmul import TritonLora  # noqa: PLC0415
 
         self._kernel = TritonLora(in_features, out_features, num_slots)
-        self.put, self.remove = self._kernel.put, self._kernel.remove
+        self.packed, self.put = self._kernel.packed, self._kernel.put
+        self.remove = self._kernel.remove
 
     def add(self, y: Tensor, x: Tensor, step: StepSlots) -> None:
         assert step.slots is not None
@@ -63,8 +68,11 @@ class GroupedAddends:
         self._where = replace(where, quantize="none")
         self._pieces: dict[int, list[tuple[slice, Linear, Linear]]] = {}
 
-    def put(self, slot: int, pieces: Sequence[Piece]) -> None:
-        self._pieces[slot] = [(rows, self._linear(a), self._linear(b)) for rows, a, b in pieces]
+    def packed(self, pieces: Sequence[Piece]) -> list[tuple[slice, Linear, Linear]]:
+        return [(rows, self._linear(a), self._linear(b)) for rows, a, b in pieces]
+
+    def put(self, slot: int, packed: list[tuple[slice, Linear, Linear]]) -> None:
+        self._pieces[slot] = packed
 
     def remove(self, slot: int) -> None:
         self._pieces.pop(slot, None)
@@ -75,6 +83,7 @@ class GroupedAddends:
             for outputs, a, b in self._pieces.get(slot, ()):
                 y[rows, outputs] += b(a(own))
 
+    @torch.inference_mode()
     def _linear(self, weight: Tensor) -> Linear:
         out_features, in_features = weight.shape
         method = choose_linear(self._where)

@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,16 @@ from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import ModelConfig
 from thirdeye.model.declare.lora import LoraFactors, adaptable
 from thirdeye.model.linear.linear import Linear
-from thirdeye.model.lora.adapted import Adapted, Piece, make_addends
+from thirdeye.model.lora.adapted import Adapted, Addends, Piece, make_addends
 from thirdeye.model.lora.step_slots import StepSlots
 from thirdeye.model.placement import Placement
+
+
+class PreparedAdapter(NamedTuple):
+    """What each layer adds, in its own form, and the memory that all of it takes."""
+
+    layers: list[tuple[Addends, Any]]
+    num_bytes: int
 
 
 class AdapterTable:
@@ -75,6 +82,21 @@ class AdapterTable:
 
     def load(self, adapter: int, factors: Sequence[LoraFactors]) -> None:
         """Into a slot of its own. Raises ValueError if all are taken."""
+        self.install(adapter, self.prepare(factors))
+
+    def prepare(self, factors: Sequence[LoraFactors]) -> "PreparedAdapter":
+        """All of the work of loading: another thread may do it while steps are computed."""
+        by_layer: dict[str, list[LoraFactors]] = defaultdict(list)
+        for one in factors:
+            by_layer[one.layer].append(one)
+        layers: list[tuple[Addends, Any]] = []
+        for name, own in by_layer.items():
+            addends = self._layers[name].addends
+            layers.append((addends, addends.packed([self._piece(one) for one in own])))
+        return PreparedAdapter(layers, num_bytes_of(factors, self._where.dtype))
+
+    def install(self, adapter: int, prepared: "PreparedAdapter") -> None:
+        """The rest, between two steps. Raises ValueError if all slots are taken."""
         free = set(range(self._num_slots)) - set(self._slots.values())
         if not free:
             raise ValueError(
@@ -82,13 +104,10 @@ class AdapterTable:
                 "start with more."
             )
         slot = min(free)
-        by_layer: dict[str, list[LoraFactors]] = defaultdict(list)
-        for one in factors:
-            by_layer[one.layer].append(one)
-        for name, own in by_layer.items():
-            self._layers[name].addends.put(slot, [self._piece(name, one) for one in own])
+        for addends, packed in prepared.layers:
+            addends.put(slot, packed)
         self._slots[adapter] = slot
-        self._bytes[adapter] = num_bytes_of(factors, self._where.dtype)
+        self._bytes[adapter] = prepared.num_bytes
 
     def unload(self, adapter: int) -> None:
         """No token of a later step may have it."""
@@ -97,10 +116,10 @@ class AdapterTable:
         for layer in self._layers.values():
             layer.addends.remove(slot)
 
-    def _piece(self, name: str, factors: LoraFactors) -> Piece:
+    def _piece(self, factors: LoraFactors) -> Piece:
         """This rank's share: of A the columns that it has inputs for, of B the rows of its outputs.
         Where inputs are dealt out, what all ranks add is summed up with the layer's product."""
-        weight, ranks = self._declared[name].own()["weight"], self._where.ranks
+        weight, ranks = self._declared[factors.layer].own()["weight"], self._where.ranks
         share = weight.share(factors.part, ranks.rank, ranks.size)
         a = factors.a if share.columns is None else factors.a[:, share.columns]
         b = torch.cat([factors.b[rows] for rows in share.rows])

@@ -6,6 +6,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.engine.run_ahead.test_run_ahead import AheadMachine
 from tests.engine.scheduling.scheduler_machine import SchedulerMachine
+from tests.engine.scheduling.test_late_masks import LateMachine
 
 
 @pytest.mark.prove
@@ -20,6 +21,13 @@ def test_every_position_holds_its_own_kv() -> None:
 def test_two_thousand_runs() -> None:
     """Of 50 rules: what `make trust` has the time for."""
     run_state_machine_as_test(SchedulerMachine, settings=long(2000, 50))
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(7200)
+def test_masks_that_come_late() -> None:
+    """5,000 runs of up to 60 rules."""
+    run_state_machine_as_test(LateMachine, settings=long(5000, 60))
 
 
 @pytest.mark.prove

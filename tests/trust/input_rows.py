@@ -3,6 +3,16 @@
 from tests.trust.row import Row
 
 HTTP = "tests/api/http"
+CACHES = (
+    "tests/model/native/test_hostile_cache.py",
+    "tests/model/native/test_seal.py",
+    "tests/model/loading/test_compiled_cache.py",
+    "tests/weights/hub/test_hostile_records.py",
+    "tests/weights/hub/test_verify_files.py",
+    "tests/weights/test_pull.py",
+)
+HOSTILE_SERVERS = ("tests/clients/test_bounds.py", "tests/clients/loadtest/test_wire.py")
+
 INPUT_ROWS = (
     Row(
         15,
@@ -132,7 +142,28 @@ INPUT_ROWS = (
         "2,000 runs of 50 rules",
         "every position holds its own KV, no block is lost, nobody starves",
         full=("tests/prove/test_scheduler.py::test_two_thousand_runs",),
-        push=("tests/engine/scheduling/test_kv_oracle.py",),
+        push=(
+            "tests/engine/scheduling/test_kv_oracle.py",
+            "tests/engine/scheduling/test_late_masks.py",
+        ),
         push_size="200 runs",
+    ),
+    Row(
+        37,
+        "what lies in the caches",
+        "compiled libraries, triton's kernels, records of models: empty, cut, of another "
+        "processor, pipes, devices, links, folders; killed compilations and pulls",
+        "it is made again, or said in a line; nothing outside is read, written or deleted",
+        full=CACHES,
+        push=CACHES,
+    ),
+    Row(
+        38,
+        "hostile servers",
+        "our clients against interim answers, heads, trailers and bodies without end, bombs, "
+        "silence",
+        "left by name, within bounds of bytes, number and time",
+        full=HOSTILE_SERVERS,
+        push=HOSTILE_SERVERS,
     ),
 )

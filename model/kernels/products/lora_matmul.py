@@ -75,6 +75,9 @@ def expand_kernel(
         tl.store(target, (before + sums).to(y.dtype.element_ty), is_inside)
 
 
+Packed = tuple[list[int], list[Tensor]]
+
+
 class TritonLora:
     """y += B (A x) for one layer, with as many adapters as there are slots."""
 
@@ -84,8 +87,9 @@ class TritonLora:
         self._table: Tensor | None = None  # the same, where the factors are
         self._kept: list[list[Tensor]] = [[] for _ in range(num_slots)]
 
-    def put(self, slot: int, pieces: Sequence[tuple[slice, Tensor, Tensor]]) -> None:
-        """The adapter of this slot: (outputs, A [rank, in], B [outputs, rank]) of each piece."""
+    def packed(self, pieces: Sequence[tuple[slice, Tensor, Tensor]]) -> Packed:
+        """An adapter for `put`: (outputs, A [rank, in], B [outputs, rank]) of each piece. It may be
+        made by another thread."""
         a = torch.cat([a for _, a, _ in pieces]).contiguous()
         row, kept, first_rank = [a.data_ptr(), len(a)], [a], 0
         for outputs, _, own in pieces:
@@ -93,7 +97,12 @@ class TritonLora:
             row += [b.data_ptr(), outputs.start, outputs.stop - outputs.start, first_rank, rank]
             kept.append(b)
             first_rank += rank
-        self._write(slot, row, kept)
+        return row, kept
+
+    def put(self, slot: int, packed: Packed) -> None:
+        """The adapter of this slot."""
+        self._write(slot, *packed)
+        a = packed[1][0]
         if a.is_cuda:  # else the first step with it would wait for the compiler
             none = torch.full((1,), -1, dtype=torch.int32, device=a.device)
             self.add(a.new_zeros(1, self._out), a.new_zeros(1, self._in), none)

@@ -53,6 +53,9 @@ class LoraArgs(ctypes.Structure):
     )
 
 
+Packed = tuple[LoraSlot, list[Tensor]]
+
+
 class LoraKernel:
     """y += B (A x) for one layer, with as many adapters as there are slots."""
 
@@ -64,8 +67,9 @@ class LoraKernel:
         self._table = (LoraSlot * num_slots)()
         self._kept: list[list[Tensor]] = [[] for _ in range(num_slots)]  # C has their addresses
 
-    def put(self, slot: int, pieces: Sequence[tuple[slice, Tensor, Tensor]]) -> None:
-        """The adapter of this slot: (outputs, A [rank, in], B [outputs, rank]) of each piece."""
+    def packed(self, pieces: Sequence[tuple[slice, Tensor, Tensor]]) -> Packed:
+        """An adapter for `put`: (outputs, A [rank, in], B [outputs, rank]) of each piece. It may be
+        made by another thread."""
         a = torch.cat([a for _, a, _ in pieces]).contiguous()
         entry = LoraSlot(address(a, torch.float32, -1, self._in), len(a), len(pieces))
         kept, first_rank = [a], 0
@@ -77,7 +81,11 @@ class LoraKernel:
             )
             kept.append(turned)
             first_rank += rank
-        self._table[slot], self._kept[slot] = entry, kept
+        return entry, kept
+
+    def put(self, slot: int, packed: Packed) -> None:
+        """The adapter of this slot."""
+        self._table[slot], self._kept[slot] = packed
 
     def remove(self, slot: int) -> None:
         """Nobody computes with it any more."""

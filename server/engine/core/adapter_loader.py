@@ -1,6 +1,6 @@
 """Adapters come and go between two steps, while others are computed.
 
-    start -> its files are read by a thread -> installed between two steps -> a report
+    start -> its files are read and prepared by a thread -> installed between two steps -> a report
     unload -> freed at once, or when the last request that has it has ended
 
 It knows no file and no tensor: how an adapter is read, and where it is put, it is given.
@@ -17,9 +17,9 @@ MIB = 1 << 20
 
 
 class AdapterFiles(NamedTuple):
-    """An adapter that was read."""
+    """An adapter that was read, and prepared for where it will lie."""
 
-    factors: Any
+    prepared: Any
     num_bytes: int
     rank: int
     fingerprint: str
@@ -29,7 +29,10 @@ class AdapterFiles(NamedTuple):
 class Slots(Protocol):
     """Where a model keeps its adapters."""
 
-    def load(self, adapter: int, factors: Any) -> None:
+    def prepare(self, factors: Any) -> Any:
+        """What `install` takes: by another thread."""
+
+    def install(self, adapter: int, prepared: Any) -> None:
         """Raises ValueError if there is no slot left."""
 
     def unload(self, adapter: int) -> None: ...
@@ -83,7 +86,7 @@ class AdapterLoader:
                     f"all adapters together would take {total / MIB:.2f} MiB, '--lora-memory' is "
                     f"{self._max_bytes / MIB:.2f} MiB: unload one, or raise it."
                 )
-            self._table.load(source.number, files.factors)
+            self._table.install(source.number, files.prepared)
         except (ValueError, OSError) as error:
             return AdapterReport(number=source.number, error=str(error))
         return AdapterReport(

@@ -18,14 +18,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.declare.lora import LoraFactors
-from thirdeye.model.lora.adapter_table import AdapterTable
+from thirdeye.model.lora.adapter_table import AdapterTable, PreparedAdapter
 from thirdeye.model.parallel.ranks import Meeting, RemoteMeeting, join
 from thirdeye.model.parallel.shares import ALONE, Ranks
 from thirdeye.model.state.kv_cache import KVCache
@@ -138,11 +138,15 @@ class DistributedAdapters:
     def __init__(self, rank_group: RankGroup, table: AdapterTable) -> None:
         self._rank_group, self._table = rank_group, table
 
-    def load(self, adapter: int, factors: Sequence[LoraFactors]) -> None:
+    def prepare(self, factors: Sequence[LoraFactors]) -> "PreparedForRanks":
+        is_alone = self._rank_group.is_alone
+        return PreparedForRanks(self._table.prepare(factors), () if is_alone else factors)
+
+    def install(self, adapter: int, prepared: "PreparedForRanks") -> None:
         """Raises ValueError if there is no slot left."""
-        self._table.load(adapter, factors)
-        if not self._rank_group.is_alone:
-            self._rank_group.broadcast(pack_adapter(adapter, factors))
+        self._table.install(adapter, prepared.own)
+        if prepared.factors:
+            self._rank_group.broadcast(pack_adapter(adapter, prepared.factors))
 
     def unload(self, adapter: int) -> None:
         self._table.unload(adapter)
@@ -155,6 +159,13 @@ class DistributedAdapters:
     @property
     def num_bytes(self) -> int:
         return self._table.num_bytes
+
+
+class PreparedForRanks(NamedTuple):
+    """Rank 0's share, and what the others take theirs of; nothing where there are none."""
+
+    own: PreparedAdapter
+    factors: Sequence[LoraFactors]
 
 
 class DistributedInspector:

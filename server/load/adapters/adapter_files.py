@@ -18,10 +18,12 @@ def make_adapter_loader(
     """For a model that has a table of adapters."""
     if table is None:
         return None
-    return AdapterLoader(table, adapter_reader(config, dtype), max_bytes)
+    return AdapterLoader(table, adapter_reader(table, config, dtype), max_bytes)
 
 
-def adapter_reader(config: ModelConfig, dtype: torch.dtype) -> Callable[[str], AdapterFiles]:
+def adapter_reader(
+    table: Slots, config: ModelConfig, dtype: torch.dtype
+) -> Callable[[str], AdapterFiles]:
     """Of adapters for a base of this shape. What it returns raises ValueError or OSError."""
 
     def read(path: str) -> AdapterFiles:
@@ -32,6 +34,6 @@ def adapter_reader(config: ModelConfig, dtype: torch.dtype) -> Callable[[str], A
             raise ValueError(str(error)) from error
         num_bytes = num_bytes_of(factors, dtype)
         about = (adapter.max_rank, adapter.fingerprint, adapter.config.base)
-        return AdapterFiles(factors, num_bytes, *about)
+        return AdapterFiles(table.prepare(factors), num_bytes, *about)
 
     return read

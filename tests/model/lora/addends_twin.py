@@ -36,7 +36,7 @@ def with_two_adapters(addends: Addends, shape: tuple[int, int], where: Placement
             (rows, a.to(where.device, where.dtype), b.to(where.device, where.dtype))
             for rows, a, b in found
         ]
-        addends.put(slot, own)
+        addends.put(slot, addends.packed(own))
     return addends
 
 

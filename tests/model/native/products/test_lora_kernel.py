@@ -27,7 +27,7 @@ def made(native: Library, in_features: int, out_features: int) -> tuple[LoraKern
     second = [piece(slice(third, 2 * third + 1), in_features, 256, 9)]
     deltas = []
     for slot, pieces in ((0, first), (2, second)):
-        kernel.put(slot, pieces)
+        kernel.put(slot, kernel.packed(pieces))
         delta = torch.zeros(out_features, in_features, dtype=torch.float64)
         for rows, a, b in pieces:
             delta[rows] += b.double() @ a.double()
