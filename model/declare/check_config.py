@@ -17,8 +17,9 @@ def check(config: ModelConfig) -> None:
     _check_norms(config)
     _check_mlps(config)
     _check_layers(config)
+    keeping = frozenset(config.keeping_layers)
     for layer in config.attending_layers:
-        _check_source(config, layer)
+        _check_source(config, layer, keeping)
 
 
 def _check_attention(config: ModelConfig) -> None:
@@ -90,12 +91,13 @@ def _check_layers(config: ModelConfig) -> None:
         raise ValueError("'mlp_sizes' must have one number for each layer, or none at all.")
 
 
-def _check_source(config: ModelConfig, layer: int) -> None:
-    """Raises ValueError if a layer cannot read what its source keeps."""
+def _check_source(config: ModelConfig, layer: int, keeping: frozenset[int]) -> None:
+    """Raises ValueError if a layer cannot read what its source keeps. `keeping`: the layers that
+    keep keys and values of their own."""
     source = config.attention_of(layer).source
     if source is None:
         return
-    if not 0 <= source < layer or source not in config.keeping_layers:
+    if not 0 <= source < layer or source not in keeping:
         raise ValueError(
             f"'source' {source} of layer {layer} must be an earlier one that keeps keys and "
             "values of its own."

@@ -1,6 +1,8 @@
 """A checkpoint's chat templates over its tokenizer, and the end of a turn that they know."""
 
 import logging
+from collections.abc import Mapping
+from typing import TypedDict
 
 from thirdeye.server.text.reasoning.reasoning_form import AUTO
 from thirdeye.server.text.templates.chat_template import ChatTemplate, ChatTemplateError
@@ -29,18 +31,30 @@ def make_template(
 ) -> ChatTemplate:
     """`tool_source`: the template named `tool_use`, taken for conversations with tools if it writes
     calls in a form that is read here. Raises ChatTemplateError."""
-    eos_token = tokenizer.eos_token
     for_tools = None
     if tool_source is not None:
         for_tools = _tool_template(tool_source, tokenizer, tool_format)
     return ChatTemplate(
         source,
         tokenizer,
-        eos_token=eos_token,
         for_tools=for_tools,
         reasoning_format=reasoning_format,
         tool_format=tool_format,
+        **_tokens(tokenizer),
     )
+
+
+class _Tokens(TypedDict):
+    bos_token: str | None
+    eos_token: str | None
+    other_tokens: Mapping[str, str]
+
+
+def _tokens(tokenizer: Tokenizer) -> _Tokens:
+    """What templates print by name: as the files say it, where they say any."""
+    named = tokenizer.named_tokens
+    bos = None if named is None else named.get("bos_token", "")
+    return {"bos_token": bos, "eos_token": tokenizer.eos_token, "other_tokens": named or {}}
 
 
 def _tool_template(source: str, tokenizer: Tokenizer, tool_format: str) -> ChatTemplate | None:
@@ -48,9 +62,9 @@ def _tool_template(source: str, tokenizer: Tokenizer, tool_format: str) -> ChatT
         template = ChatTemplate(
             source,
             tokenizer,
-            eos_token=tokenizer.eos_token,
             example_tools=EXAMPLE_TOOLS,
             tool_format=tool_format,
+            **_tokens(tokenizer),
         )
     except ChatTemplateError as error:
         raise ChatTemplateError(f"The template named 'tool_use': {error}") from error

@@ -30,6 +30,7 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 MULTIPROCESSORS = 132
 CAN_FUSE = (
     "model.placement",
+    "model.transformer",
     "server.engine.sampling.philox",
     "server.engine.sampling.sampler",
     "server.engine.run_ahead.decode_step",

@@ -4,22 +4,21 @@
 
 Triton finds machine code by its own version, the target, the source and the form: a cache of the
 same Python and triton as beside the card saves minutes there, any other costs nothing. Kernels are
-compiled and not run, so what checks compare is whatever was there, and so are indices: assertions
-are off (`python -O`), and each check is a process that may end by them. What it has compiled stays.
+compiled and not run, so what checks compare is whatever was there, and so are indices: nothing is
+asserted, and each check is a process that may end by them. What it has compiled stays.
 """
 
 import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from unittest.mock import patch
 
 import torch
 
-from tests.fake_gpu import driver
+from tests.fake_gpu import driver, unasserted
 from tests.fake_gpu.engine import pretending
-from tests.gpu.checks.all_checks import Check
 
 CPU = torch.device("cpu")
 SECONDS = 300  # of a check that waits for what nobody computes
@@ -28,6 +27,7 @@ SECONDS = 300  # of a check that waits for what nobody computes
 def main(names: Sequence[str]) -> None:
     torch.set_num_threads(1)  # a process with more cannot be forked
     notes = driver.install(driver.EVERY)
+    unasserted.install()
     from tests.gpu.checks.all_checks import checks
 
     known = dict(checks())
@@ -39,7 +39,7 @@ def main(names: Sequence[str]) -> None:
     print(json.dumps(asked))
 
 
-def in_child(check: Check, notes: driver.Notes) -> str:
+def in_child(check: Callable[[torch.device], None], notes: driver.Notes) -> str:
     """How many forms of kernels it has asked for, and how it ended if not well."""
     here, there = os.pipe()
     if child := os.fork():
@@ -60,6 +60,4 @@ def in_child(check: Check, notes: driver.Notes) -> str:
 
 
 if __name__ == "__main__":
-    if __debug__:
-        os.execv(sys.executable, [sys.executable, "-O", "-m", __spec__.name, *sys.argv[1:]])
     main(sys.argv[1:])

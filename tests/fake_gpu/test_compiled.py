@@ -105,4 +105,4 @@ def test_a_cache_can_be_filled_in_advance(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     asked = child.run("tests.fake_gpu.fill_cache", "norm torch.bfloat16")
     number = int(asked["norm torch.bfloat16"])
-    assert len(list(tmp_path.rglob("*.cubin"))) == number > 4
+    assert len(list(tmp_path.rglob("*.cubin"))) == number > 6

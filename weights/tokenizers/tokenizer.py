@@ -35,6 +35,7 @@ class Tokenizer:
             token.literal: token.token_id for token in vocabulary.text_tokens
         }
         self.eos_token = self._literal(vocabulary.eos_token_id)
+        self.named_tokens = vocabulary.named_tokens
         self.fingerprint = _fingerprint(vocabulary)
         self._encoder = _encoder(vocabulary)
         self._bytes = _token_table(vocabulary)

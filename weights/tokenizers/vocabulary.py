@@ -28,6 +28,8 @@ class Vocabulary:
     `prefix_ids` stand in front of a plain text, `suffix_ids` behind it, where nothing continues it.
     `eos_token_id`: the one of `eos_token_ids` that templates write as `eos_token`.
 
+    `named_tokens`: what templates print by name (`unk_token`); None where no file names any.
+
     `strips`: which special tokens swallow the white space before them, and behind.
     `vocab_size` is the model's number of logits; ids without text stay unused.
     """
@@ -45,6 +47,7 @@ class Vocabulary:
     strips: Mapping[str, tuple[bool, bool]] = field(default_factory=dict)
     unreachable: Mapping[int, bytes] = field(default_factory=dict)
     eos_token_id: int | None = None
+    named_tokens: Mapping[str, str] | None = None
 
 
 def byte_characters() -> dict[int, str]:

@@ -56,12 +56,14 @@ class ChatTemplate:
         *,
         bos_token: str | None = None,
         eos_token: str | None = None,
+        other_tokens: Mapping[str, str] | None = None,
         reasoning_format: str = AUTO,
         tool_format: str = AUTO,
         for_tools: "ChatTemplate | None" = None,
         example_tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
-        """`bos_token` and `eos_token` are the literals that templates print by these names.
+        """`bos_token` and `eos_token` are the literals that templates print by these names;
+        `other_tokens` those by other names (`unk_token`).
 
         By default those of the tokenizer; of several end-of-sequence tokens, the lowest id's.
         `reasoning_format` is the name of a form, "none", or "auto": as the template tells.
@@ -75,8 +77,12 @@ class ChatTemplate:
         self._specials = SpecialTokens(tokenizer)
         self._knows_developer = "developer" in source
         eos_id = min(tokenizer.eos_token_ids, default=None)
-        self._constants = {
-            "bos_token": bos_token or _literal(tokenizer, tokenizer.bos_token_id),
+        if bos_token is None:
+            bos_token = _literal(tokenizer, tokenizer.bos_token_id)
+        self._constants: Mapping[str, str | None] = {
+            "documents": None,
+            **(other_tokens or {}),
+            "bos_token": bos_token,
             "eos_token": eos_token or _literal(tokenizer, eos_id),
         }
         self._sandbox = TemplateSandbox()
@@ -204,8 +210,7 @@ class ChatTemplate:
             messages=[_in_parts(each) for each in marked] if self._wants_parts else marked,
             tools=None if tools is None else [self._specials.mark(dict(tool)) for tool in tools],
             add_generation_prompt=add_generation_prompt and not continue_final_message,
-            **self._constants,
-            **self._specials.mark(dict(variables or {})),
+            **{**self._constants, **self._specials.mark(dict(variables or {}))},
         )
         if not continue_final_message:
             return rendered

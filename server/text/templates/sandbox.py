@@ -13,6 +13,7 @@ This file knows no messages and no tokens.
 """
 
 import json
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -46,6 +47,7 @@ MAX_TURNS = 250_000  # of all loops and macros of one render: about a second of 
 TIME_LIMIT_S = 3.0  # of processor time, for turns that each look through a long text
 MAX_TURN_S = 0.1  # what one turn counts at most
 MAX_SOURCE = 1024 * 1024  # characters; the longest that models come with has some 30,000
+_NOT_ASCII = re.compile("[^\x00-\x7f\ue000]")  # the callers' mark is taken out later
 _TICK = "_tick"  # the variable that holds the clock of one render
 _WEIGHED = "_weighed"  # the filter that looks at a value's size
 
@@ -278,6 +280,20 @@ def _strftime_now(form: str) -> str:
     return datetime.now().strftime(form)
 
 
-def _tojson(value: Any, indent: int | None = None, **options: Any) -> str:
-    """As HF's: JSON for a model to read, so no HTML escapes and no `\\u` ones."""
-    return json.dumps(value, ensure_ascii=False, indent=indent, **options)
+def _tojson(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    """As HF's, by the same arguments: JSON for a model to read, so no HTML escapes, and `\\u` ones
+    only where they are asked for."""
+    text = json.dumps(
+        value, ensure_ascii=False, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+    return _NOT_ASCII.sub(_escaped, text) if ensure_ascii else text
+
+
+def _escaped(character: re.Match[str]) -> str:
+    return json.dumps(character[0])[1:-1]

@@ -20,7 +20,19 @@ GENERATION = (
     "{%- set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}\n"
     "{{ ns.n }} {{ tools | tojson(indent=2) }}{{ '>' if add_generation_prompt }}\n"
 )
-TEMPLATES = {"smollm2": SMOLLM2, "llama3": LLAMA3, "tools": TOOLS, "generation": GENERATION}
+TO_JSON = (
+    "{% for m in messages %}{{ m.content }}{{ m | tojson(ensure_ascii=true) }}"
+    "{{ m | tojson(ensure_ascii=False, indent=2) }}{{ m | tojson(true, 1) }}"
+    "{{ m | tojson(separators=(',', ':'), sort_keys=true) }}{% endfor %}"
+    "{{ tools | tojson(ensure_ascii=False) }}{{ documents is defined }}"
+)
+TEMPLATES = {
+    "smollm2": SMOLLM2,
+    "llama3": LLAMA3,
+    "tools": TOOLS,
+    "generation": GENERATION,
+    "tojson": TO_JSON,
+}
 
 text = st.text("ab <|>_im_end\n\té🎉'\"&\\{%}", max_size=12) | st.just("stop")
 messages_of = st.lists(

@@ -48,13 +48,12 @@ def build(
     tokenizer: dict[str, Any],
     vocab_size: int = 640,
     never_from_text: Sequence[str] = (),
+    bos: int | None = None,
     **settings: object,
 ) -> Tokenizer:
     fields = Fields(Path("tokenizer.json"), tokenizer)
     config = Fields(Path("tokenizer_config.json"), settings)
-    return Tokenizer(
-        read_vocabulary(fields, config, vocab_size, None, frozenset(), never_from_text)
-    )
+    return Tokenizer(read_vocabulary(fields, config, vocab_size, bos, frozenset(), never_from_text))
 
 
 @draws(80, 400)

@@ -40,6 +40,15 @@ def named_tokens(settings: Fields | None) -> dict[str, dict[str, Any]]:
     }
 
 
+def tokens_by_purpose(settings: Fields | None) -> dict[str, str] | None:
+    """The text of each that tokenizer_config.json names for a purpose; None where there is none."""
+    if settings is None:
+        return None
+    found = {key: settings.raw(key, None) for key in PURPOSES}
+    texts = {k: v.get("content") if isinstance(v, dict) else v for k, v in found.items()}
+    return {key: text for key, text in texts.items() if isinstance(text, str)}
+
+
 def _listed(
     tokenizer: Fields, settings: Fields | None, vocab: Mapping[str, int]
 ) -> list[tuple[AddedToken, bool]]:

@@ -8,7 +8,10 @@ wrong model. Everything else is refused by name.
 from collections.abc import Container, Iterable, Mapping
 
 from thirdeye.weights.formats.fields import Fields
-from thirdeye.weights.tokenizers.hugging_face.added_tokens_json import read_added_tokens
+from thirdeye.weights.tokenizers.hugging_face.added_tokens_json import (
+    read_added_tokens,
+    tokens_by_purpose,
+)
 from thirdeye.weights.tokenizers.hugging_face.affixes import read_affixes
 from thirdeye.weights.tokenizers.hugging_face.known_families import known_family
 from thirdeye.weights.tokenizers.hugging_face.known_keys import check_keys
@@ -74,6 +77,7 @@ def read_vocabulary(
         bos_token_id=bos,
         eos_token_ids=eos if end is None else eos | {end},
         eos_token_id=end,
+        named_tokens=tokens_by_purpose(settings),
         prefix_ids=prefix,
         suffix_ids=suffix,
         text_tokens=[token for token, _ in added if token.literal not in special],
