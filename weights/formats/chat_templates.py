@@ -2,7 +2,8 @@
 
 As in transformers, files come before tokenizer_config.json: `chat_template.jinja` is the one named
 `default`, `additional_chat_templates/NAME.jinja` are the others. In tokenizer_config.json one is a
-string, several are a list. Last, what a processor of images keeps: chat_template.json.
+string, several are a list, or an object of texts by name. Last, what a processor of images keeps:
+chat_template.json. An empty text is no template.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ def read_chat_templates(directory: Directory, settings: Fields | None) -> Mappin
     """Sources by name; only `default` and `tool_use` are looked for. `settings` is
     tokenizer_config.json. Raises ModelFormatError."""
     files = {DEFAULT: directory.text(DEFAULT_FILE), TOOL_USE: directory.text(TOOL_USE_FILE)}
-    found = {name: text for name, text in files.items() if text is not None}
+    found = {name: text for name, text in files.items() if text is not None and text.strip()}
     if DEFAULT in found:
         return found
     return (_named(settings) or _named(directory.fields(PROCESSORS_FILE))) | found
@@ -32,7 +33,9 @@ def _named(fields: Fields | None) -> dict[str, str]:
     if fields is None or value is None:
         return {}
     if isinstance(value, str):
-        return {DEFAULT: value}
+        return {DEFAULT: value} if value.strip() else {}
+    if isinstance(value, dict):
+        value = [{"name": name, "template": text} for name, text in value.items()]
     if not isinstance(value, list):
         raise fields.error(KEY, "must be a string, or a list of named templates.")
     if not all(isinstance(item, dict) and type(item.get("name")) is str for item in value):

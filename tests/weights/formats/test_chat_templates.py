@@ -10,6 +10,7 @@ from thirdeye.weights.checkpoint import open_checkpoint
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.chat_templates import read_chat_templates
 from thirdeye.weights.formats.directory import Directory
+from thirdeye.weights.formats.fields import Fields
 
 
 def test_a_snapshot_links_into_its_repositorys_blobs(tmp_path: Path) -> None:
@@ -41,3 +42,21 @@ def test_ggufs_named_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(gguf.GGUFWriter, "add_context_length", with_templates)
     found = open_checkpoint(tiny.llama_gguf(tiny.llama(), tmp_path / "tiny.gguf"))
     assert (found.chat_template, found.tool_template) == ("d", "t")
+
+
+def test_templates_by_name_in_an_object(tmp_path: Path) -> None:
+    """As transformers has them in memory, which some programs write."""
+    settings = Fields(tmp_path, {"chat_template": {"default": "d", "tool_use": "t"}})
+    found = read_chat_templates(Directory(tmp_path), settings)
+    assert found == {"default": "d", "tool_use": "t"}
+    wrong = Fields(tmp_path, {"chat_template": {"default": 3}})
+    with pytest.raises(ModelFormatError, match="'template' that is a string"):
+        read_chat_templates(Directory(tmp_path), wrong)
+
+
+def test_an_empty_text_is_no_template(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("\n")
+    directory = Directory(tmp_path)
+    assert read_chat_templates(directory, Fields(tmp_path, {"chat_template": ""})) == {}
+    settings = Fields(tmp_path, {"chat_template": "d"})
+    assert read_chat_templates(directory, settings) == {"default": "d"}
