@@ -124,20 +124,9 @@ def test_numbers_of_the_same_text_change_no_bit(
         assert torch.equal(logits_of(model, [patched]), base), edit.at
 
 
-@pytest.mark.parametrize("quantize", ["none", "int8"])
-@pytest.mark.parametrize("name", ["gpt2", "llama"])
-def test_a_variant_is_the_same_alone_and_in_a_sweep(
-    pair_of: PairOf, native: Library, name: str, quantize: str
-) -> None:
-    """Bit for bit: every head zeroed, beside others from other layers, and noise."""
-    model = load(pair_of(name).path, native=native, quantize=quantize)
+def streams_of_variants(model: Transformer, variants: list[tuple[Edit, ...]]) -> dict[int, Tensor]:
+    """Of a sweep, by number; each is the stream that the variant has alone, bit for bit."""
     ids = TOKENS[:7]
-    heads = [
-        (Edit("head", Scale(0.0), layer, head),)
-        for layer in range(model.config.num_hidden_layers)
-        for head in range(model.config.num_heads)
-    ]
-    variants = heads[::-1] + noisy(model, torch.tensor(ids), 2)
     base = BaseRun(torch.tensor(ids), [trace.resid_pre for trace in traces_of(model, ids)])
     found: dict[int, Tensor] = {}
     for done in run_variants(model, base, variants, 64, None):
@@ -146,7 +135,24 @@ def test_a_variant_is_the_same_alone_and_in_a_sweep(
     assert sorted(found) == list(range(len(variants)))
     for number, resid in found.items():
         alone = traces_of(model, ids, edits=variants[number])[-1].resid_post
-        assert torch.equal(resid, alone), number
+        assert torch.equal(resid, alone), variants[number]
+    return found
+
+
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_variant_is_the_same_alone_and_in_a_sweep(
+    pair_of: PairOf, native: Library, name: str, quantize: str
+) -> None:
+    """Bit for bit: every head zeroed, beside others from other layers, and noise."""
+    model = load(pair_of(name).path, native=native, quantize=quantize)
+    heads = [
+        (Edit("head", Scale(0.0), layer, head),)
+        for layer in range(model.config.num_hidden_layers)
+        for head in range(model.config.num_heads)
+    ]
+    variants = heads[::-1] + noisy(model, torch.tensor(TOKENS[:7]), 2)
+    found = streams_of_variants(model, variants)
     assert not torch.equal(found[0], found[1])
 
 

@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tests.architectures.running import load
 from tests.inspection.conftest import Pair
 from tests.inspection.edited import plain
-from tests.inspection.test_edits import CLOSE, logits_of
-from tests.inspection.test_readings import TOKENS, finish, traces_of
+from tests.inspection.test_edits import CLOSE, logits_of, streams_of_variants
+from tests.inspection.test_readings import TOKENS, finish
 from thirdeye.model.inspection.continuation import continued
 from thirdeye.model.inspection.edits import INDEXED, POINTS, AddVector, Edit, Put, Scale
 from thirdeye.model.inspection.refusals import absent_points, refusals
-from thirdeye.model.inspection.variants import BaseRun, run_variants
 from thirdeye.model.native.library import Library
 from thirdeye.model.transformer import Transformer
 
@@ -136,17 +135,7 @@ def test_a_variant_is_the_same_alone_and_in_a_sweep(
 ) -> None:
     """Bit for bit: each has a state of its own in every layer."""
     model = load(pair_of(name).path, native=native, quantize="none")
-    ids = TOKENS[:7]
-    variants = [(edit,) for edit in edits_of(model, Scale(0.0))][::-1]
-    base = BaseRun(torch.tensor(ids), [trace.resid_pre for trace in traces_of(model, ids)])
-    found: dict[int, Tensor] = {}
-    for done in run_variants(model, base, variants, 64, None):
-        if done is not None:
-            found |= dict(zip(*done, strict=True))
-    assert sorted(found) == list(range(len(variants)))
-    for number, resid in found.items():
-        alone = traces_of(model, ids, edits=variants[number])[-1].resid_post
-        assert torch.equal(resid, alone), variants[number]
+    streams_of_variants(model, [(edit,) for edit in edits_of(model, Scale(0.0))][::-1])
 
 
 @pytest.mark.parametrize("name", UNEVEN)

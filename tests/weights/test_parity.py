@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from tests.weights import tiny
 from tests.weights.sinks import RecordingSink, Target
@@ -152,6 +152,24 @@ def test_shards(tmp_path: Path) -> None:
     path = tiny.save(model, tmp_path / "llama", max_shard_size="20KB")
     assert len(list(path.glob("*.safetensors"))) > 2
     assert_loads(open_checkpoint(path), wanted_llama(model))
+
+
+def test_one_file_beside_the_shards_of_another_save(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """transformers looks for the one first: an index may have been left by whoever saved before."""
+    path = tiny.save(tiny.llama(), tmp_path / "llama", max_shard_size="20KB")
+    other = tiny.llama()
+    with torch.no_grad():
+        other.model.embed_tokens.weight.mul_(2)
+    other.save_pretrained(tmp_path / "other")
+    (tmp_path / "other" / "model.safetensors").rename(path / "model.safetensors")
+    theirs = AutoModelForCausalLM.from_pretrained(path)
+    assert torch.equal(theirs.model.embed_tokens.weight, other.model.embed_tokens.weight)
+    assert_loads(open_checkpoint(path), wanted_llama(other))
+    assert "'model.safetensors' is read" in caplog.text
+    min(path.glob("model-*")).unlink()
+    assert_loads(open_checkpoint(path), wanted_llama(other))
 
 
 def test_a_tied_model_may_carry_its_head(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
-"""Which safetensors files of a directory hold a model's tensors: those of the index, or all.
+"""Which safetensors files of a directory hold a model's tensors: the one of the plain name, as in
+transformers, else those of the index, or all.
 
 Pickled checkpoints (`.bin`, `.pt`) are never opened: loading one can run its code.
 """
 
+import logging
 from collections.abc import Container
 from pathlib import Path
 
@@ -11,16 +13,21 @@ from thirdeye.weights.formats.directory import Directory
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.other_formats import CONVERT
 
+logger = logging.getLogger(__name__)
+SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
 def find_shards(directory: Directory) -> list[Path]:
-    """The files that hold the tensors: those of the index, else model.safetensors, else all there
+    """The files that hold the tensors: model.safetensors, else those of the index, else all there
     are."""
-    index = directory.fields(INDEX)
+    index, single = _index(directory), directory.find(SINGLE)
     if index is not None:
         return [_shard(directory, index, name) for name in _shard_names(index)]
-    if single := directory.find("model.safetensors"):
+    if single is not None:
+        if directory.find(INDEX) is not None:
+            text = "%s: '%s' is read, and not the files of '%s'"
+            logger.warning(text, directory.path, SINGLE, INDEX)
         return [single]
     shards = [directory.find(path.name) for path in sorted(directory.path.glob("*.safetensors"))]
     if not shards:
@@ -33,12 +40,20 @@ def find_shards(directory: Directory) -> list[Path]:
 
 def check_index(directory: Directory, names: Container[str]) -> None:
     """The index, if there is one, names only tensors that its shards hold."""
-    index = directory.fields(INDEX)
+    index = _index(directory)
     missing = sorted(name for name in _weight_map(index) if name not in names) if index else []
     if missing:
         raise ModelFormatError(
             directory.path / INDEX, "is in the index, but in no shard.", field=missing[0]
         )
+
+
+def _index(directory: Directory) -> Fields | None:
+    """None where there is none, or it is of other files than the one that was saved since."""
+    index = directory.fields(INDEX)
+    if index is None or directory.find(SINGLE) is None or SINGLE in _shard_names(index):
+        return index
+    return None
 
 
 def _weight_map(index: Fields) -> dict[str, str]:

@@ -32,7 +32,6 @@ from thirdeye.server.engine.interface.step_result import RowResult, StepResult
 from thirdeye.server.engine.interface.types import (
     ErrorCode,
     FinishReason,
-    PromptProgress,
     Request,
     StepOutput,
 )
@@ -363,17 +362,9 @@ class Scheduler:
         """How far the prompt is; nothing once tokens have come, which tell more."""
         if sequence.num_generated_tokens:
             return None
-        assert sequence.timings.admitted_at is not None
-        progress = PromptProgress(
-            num_prompt_tokens=sequence.num_prompt_tokens,
-            num_cached_tokens=sequence.num_cached_tokens,
-            num_computed_tokens=sequence.num_computed_tokens,
-            elapsed_ms=(self._clock() - sequence.timings.admitted_at) * 1000,
-        )
-        request_id = sequence.request.request_id
         return StepOutput(
-            request_id=request_id,
-            progress=progress,
+            request_id=sequence.request.request_id,
+            progress=sequence.progress(self._clock()),
             num_cached_tokens=sequence.num_cached_tokens,
         )
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from thirdeye.server.engine.interface.grammar_protocol import Matcher
-from thirdeye.server.engine.interface.types import Request, TokenLogprobs
+from thirdeye.server.engine.interface.types import PromptProgress, Request, TokenLogprobs
 from thirdeye.server.engine.scheduling.sequence_timings import SequenceTimings
 from thirdeye.server.engine.scheduling.speculation.prompt_lookup import Drafter
 from thirdeye.server.engine.scheduling.tenant_shares import TenantShare
@@ -131,6 +131,16 @@ class Sequence:
     def needs_every_position(self) -> bool:
         """Whether its whole prompt must be computed: a prefix hit gives keys and values alone."""
         return self.num_prompt_logprobs_left > 0 or self.request.is_embedding
+
+    def progress(self, now: float) -> PromptProgress:
+        """Of its prompt, once it is admitted."""
+        assert self.timings.admitted_at is not None
+        return PromptProgress(
+            num_prompt_tokens=self.num_prompt_tokens,
+            num_cached_tokens=self.num_cached_tokens,
+            num_computed_tokens=self.num_computed_tokens,
+            elapsed_ms=(now - self.timings.admitted_at) * 1000,
+        )
 
     def charge(self, end: int) -> None:
         """Count the tokens up to position `end`, which are now to be computed, as served."""

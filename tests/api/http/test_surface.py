@@ -235,7 +235,7 @@ def test_leniency_reaches_every_depth(name: str) -> None:
         ({"temperature": 3}, "decimal_above_max_value"),
         ({"structured_outputs": {"regex": 1}}, "invalid_type"),
         ({"response_format": {"type": "xml"}}, "invalid_value"),
-        ({"functions": [{}]}, "unsupported_parameter"),
+        ({"mirostat": 2}, "unsupported_parameter"),
         ({"messages": None}, "missing_required_parameter"),
     ],
 )

@@ -41,7 +41,7 @@ INFINITE = {"__float__": "Infinity"}
 MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 VALUES: dict[str, list[Any]] = {
     "head_dim": [8, 16, 24, GONE],
-    "hidden_act": ["gelu", "gelu_new", "relu", "relu2", "silu", "quick_gelu"],
+    "hidden_act": ["gelu", "gelu_python", "gelu_new", "relu", "relu2", "silu", "quick_gelu"],
     "hidden_activation": ["gelu", "silu", None],
     "activation_function": ["gelu", "relu", "silu"],
     "activation": ["gelu", "silu"],

@@ -10,11 +10,16 @@ import torch
 
 from tests.model.lora.adapters import merged_model, random_factors
 from tests.model.steps import Row, make_batch
-from tests.model.tiny import LLAMA, change, make_cache, random_model
+from tests.model.tiny import CPU, LLAMA, change, make_cache, random_model
 from thirdeye.model.attention.triton import TritonAttention
 from thirdeye.model.config import Activation, ModelConfig
 from thirdeye.model.experts_spec import ExpertsSpec
 from thirdeye.model.few_rows.around import FEW_ROWS
+from thirdeye.model.few_rows.products import first_product
+from thirdeye.model.linear.linear import Linear
+from thirdeye.model.parts.fused import FusedRMSNorm
+from thirdeye.model.parts.layers import NoNorm, RMSNorm
+from thirdeye.model.placement import Placement
 
 pytest.importorskip("triton", reason="no triton: the GPU's kernels cannot be tried")
 
@@ -90,3 +95,13 @@ def test_more_rows_are_the_librarys(counted: Counter[str]) -> None:
     step(LLAMA, FEW_ROWS + 1, is_fused=True)
     assert counted[FEW] == 0
     assert counted["gated_mul_kernel"] == 2
+
+
+def test_half_precision_keeps_its_norm_apart() -> None:
+    """A row that is not yet scaled, times its gain, may be more than float16 holds."""
+    for dtype, is_one in ((torch.float16, False), (torch.bfloat16, True), (torch.float32, True)):
+        where = Placement(dtype, CPU, is_fused=True)
+        layer = Linear(8, 4, False, where)
+        assert (first_product(FusedRMSNorm(8, 1e-5, where), layer, where) is not None) == is_one
+        assert first_product(NoNorm(), layer, where) is not None
+        assert first_product(RMSNorm(8, 1e-5, where), layer, where) is None

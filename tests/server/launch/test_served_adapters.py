@@ -16,6 +16,8 @@ from thirdeye.server.engine.interface.types import EngineDead
 from thirdeye.server.launch.adapter_checks import check_adapters
 from thirdeye.server.launch.opened_model import open_model
 from thirdeye.server.launch.server_run import adapters_line
+from thirdeye.server.launch.several.model_specs import ModelSpec, ModelsUnclear
+from thirdeye.server.launch.several.open_models import settings_of_models
 from thirdeye.server.settings.read_settings import read_settings
 from thirdeye.weights.errors import ModelError
 
@@ -140,6 +142,15 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(
     settings = read_settings({"model": str(folder / "tiny"), **json.loads(text)})
     with pytest.raises(ModelError, match=words.replace("(", r"\(")):
         check_adapters(settings, open_model(settings.checkpoint))
+
+
+@pytest.mark.parametrize("where", ["flags", "table"])
+def test_of_several_models_none_has_adapters(where: str) -> None:
+    own = {"lora_dir": "/adapters"}
+    settings = read_settings(own if where == "flags" else {})
+    specs = [ModelSpec("big", options={} if where == "flags" else own)]
+    with pytest.raises(ModelsUnclear, match="are for a server of one model"):
+        settings_of_models(specs, settings, {})
 
 
 @pytest.mark.parametrize("text", ["poet", "=path", "poet=", "a\tb=path"])

@@ -142,6 +142,33 @@ def test_tokens_beside_the_file_are_refused(tmp_path: Path) -> None:
         from_model(write(tmp_path, "llama"), added_tokens_decoder={"5000": {"content": "<x>"}})
 
 
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize("name", [None, "<|turn|>"])
+def test_pieces_that_the_settings_list_are_added_tokens(
+    tmp_path: Path, special: bool, name: str | None
+) -> None:
+    """By another name too: a placeholder that somebody gave a use."""
+    listed = [text for text, _, _ in pieces("mistral")]
+    token_id = next(i for i, text in enumerate(listed) if len(text) > 3 and text.isalpha())
+    literal = name or listed[token_id]
+    flags = {"lstrip": False, "rstrip": True, "single_word": False, "normalized": False}
+    item = {"content": literal, "special": special, **flags}
+    settings = {"added_tokens_decoder": {str(token_id): item}}
+    ours = from_model(write(tmp_path, "mistral"), **settings)
+    described = json.loads(expected("mistral").to_str())
+    model = described["model"]
+    vocab = {literal if i == token_id else text: i for text, i in model["vocab"].items()}
+    model["vocab"], cut_out = vocab, {listed[token_id], literal}
+    model["merges"] = [m for m in model["merges"] if cut_out.isdisjoint((*m, "".join(m)))]
+    described["added_tokens"].append({"id": token_id, **item})
+    theirs = tokenizers.Tokenizer.from_str(json.dumps(described))
+    for text in (f"a {literal}  b{literal}", f"{literal}\nHi", "the name of it"):
+        found = theirs.encode(text, add_special_tokens=False).ids
+        assert ours.encode_with_special(text) == found, text
+    assert (literal in ours.special_tokens) == special
+    assert (token_id in ours.encode(literal)) != special
+
+
 def test_every_truncation_is_refused_or_smaller(tmp_path: Path) -> None:
     """No cut gives a traceback, and none gives the whole vocabulary."""
     raw = write(tmp_path, "llama").read_bytes()

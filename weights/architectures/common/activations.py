@@ -8,6 +8,7 @@ ACTIVATIONS = {
     "gelu_new": Activation.GELU_TANH,
     "gelu_fast": Activation.GELU_TANH,
     "gelu_pytorch_tanh": Activation.GELU_TANH,
+    "gelu_python": Activation.GELU,
     "silu": Activation.SILU,
     "swish": Activation.SILU,
     "relu": Activation.RELU,

@@ -5,7 +5,6 @@ so.
 """
 
 from dataclasses import replace
-from functools import partial
 
 from thirdeye.model.config import AttentionSpec, ModelConfig
 from thirdeye.weights.architectures.architecture import Architecture
@@ -19,6 +18,7 @@ from thirdeye.weights.architectures.common.limits import MAX_LAYERS, MAX_POSITIO
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.formats.gguf.reader import GGUFFile
 
 DEFAULTS = Defaults(
     vocab_size=151936,
@@ -41,6 +41,19 @@ def huggingface_config(fields: Fields) -> ModelConfig:
     )
 
 
+def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    read_what_pictures_need(fields)
+    return llama_family.gguf_config(fields, file, vocab_size, "qwen2")
+
+
+def read_what_pictures_need(fields: Fields) -> None:
+    """Of the text part of a model that sees: text has the same position in each section of a rotary
+    head, and nothing that is added to layers."""
+    if fields.prefix in ("qwen2vl.", "qwen3vl."):
+        fields.raw("rope.dimension_sections", None)
+        fields.raw("n_deepstack_layers", None)
+
+
 def qwen_windows(fields: Fields, config: ModelConfig) -> tuple[AttentionSpec, ...]:
     """One spec a layer, or none at all where every layer sees all keys."""
     num_layers = config.num_hidden_layers
@@ -59,6 +72,6 @@ QWEN2 = Architecture(
     gguf_architectures=("qwen2", "qwen2vl"),
     huggingface_config=huggingface_config,
     huggingface_names=llama_names.huggingface_names,
-    gguf_config=partial(llama_family.gguf_config, architecture="qwen2"),
+    gguf_config=gguf_config,
     gguf_names=llama_names.gguf_names,
 )

@@ -11,7 +11,7 @@ from thirdeye.weights.architectures.common.name_table import NameTable
 from thirdeye.weights.architectures.llama import llama_family, llama_names
 from thirdeye.weights.architectures.llama.llama_family import Defaults
 from thirdeye.weights.architectures.llama.llama_names import GGUF_HEAD_NORMS, HEAD_NORMS
-from thirdeye.weights.architectures.llama.qwen2 import qwen_windows
+from thirdeye.weights.architectures.llama.qwen2 import qwen_windows, read_what_pictures_need
 from thirdeye.weights.formats.fields import Fields
 from thirdeye.weights.formats.gguf.reader import GGUFFile
 
@@ -36,6 +36,7 @@ def huggingface_names(config: ModelConfig) -> NameTable:
 
 
 def gguf_config(fields: Fields, file: GGUFFile, vocab_size: int) -> ModelConfig:
+    read_what_pictures_need(fields)
     return replace(llama_family.gguf_config(fields, file, vocab_size, "qwen3"), qk_norm=True)
 
 

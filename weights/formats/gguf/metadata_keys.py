@@ -21,8 +21,6 @@ HARMLESS: Mapping[str, tuple[object, ...] | None] = {  # with these values; with
     "pooling_type": ANY,  # of embeddings
     "rope.dimension_count": ANY,  # beside learned positions
     "rope.freq_base": ANY,
-    "rope.dimension_sections": ANY,  # text has the same position in each
-    "n_deepstack_layers": ANY,  # of pictures
     "rope.scaling.finetuned": ANY,  # of how it was trained
     "rope.scaling.factor": ANY,  # beside a type that is none, or a table of factors
     "rope.scale_linear": ANY,

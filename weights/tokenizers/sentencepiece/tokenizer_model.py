@@ -1,13 +1,18 @@
 """SentencePiece's tokenizer.model (with tokenizer_config.json) as a `Vocabulary`."""
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from thirdeye.weights.errors import ModelFormatError
 from thirdeye.weights.formats.fields import Fields
+from thirdeye.weights.tokenizers.added_tokens import AddedToken
+from thirdeye.weights.tokenizers.hugging_face.added_tokens_json import read_added_tokens
 from thirdeye.weights.tokenizers.hugging_face.settings_keys import check_settings
 from thirdeye.weights.tokenizers.sentencepiece.sentencepiece_model import (
     ModelType,
+    Piece,
+    PieceType,
     read_sentencepiece,
 )
 from thirdeye.weights.tokenizers.sentencepiece.sentencepiece_vocabulary import (
@@ -29,8 +34,9 @@ def read_vocabulary(
     """`settings` is tokenizer_config.json; `bos` and `eos` are what the model's config says.
 
     Where SentencePiece puts a space in front of a text, `legacy` there says whether text behind a
-    special token gets one too. Without it, it does not, as in transformers 5. Tokens that
-    tokenizer_config.json adds to the file's own are refused: only tokenizer.json says all of them.
+    special token gets one too. Without it, it does not, as in transformers 5. Pieces that
+    tokenizer_config.json lists as added tokens are, by the name and with the flags that it gives;
+    tokens beside the file's own are refused: only tokenizer.json says all of them.
     """
     if settings is not None:
         check_settings(settings)
@@ -39,8 +45,10 @@ def read_vocabulary(
         raise ModelFormatError(path, "white space behind words is not supported.")
     if model.charsmap and model.model_type == ModelType.BPE:
         raise ModelFormatError(path, "BPE with a table of normalizations is not supported.")
-    pieces = {piece.text: i for i, piece in enumerate(model.pieces)}
     _check_added(settings, len(model.pieces))
+    added = _added(path, settings, vocab_size)
+    listed = [_as_added(piece, added.get(i)) for i, piece in enumerate(model.pieces)]
+    pieces = {piece.text: i for i, piece in enumerate(listed)}
     is_legacy = settings is not None and settings.boolean("legacy", False)
     prefix = "never"
     if model.add_dummy_prefix:
@@ -49,14 +57,44 @@ def read_vocabulary(
     end = pieces.get(_name(settings, "eos_token"))
     is_added = settings is None or settings.boolean("add_bos_token", True)
     is_ended = settings is not None and settings.boolean("add_eos_token", False)
-    return piece_vocabulary(
-        model.pieces,
+    vocabulary = piece_vocabulary(
+        listed,
         model.model_type,
         SpaceRules(prefix, model.remove_extra_whitespaces, model.charsmap),
         Ends(bos, eos if end is None else eos | {end}, is_added, is_ended, end),
         vocab_size,
         never_from_text,
     )
+    return _with_flags(vocabulary, {token.literal: token for token, _ in added.values()})
+
+
+Added = Mapping[int, tuple[AddedToken, bool]]  # by id, with whether it is special
+
+
+def _added(path: Path, settings: Fields | None, vocab_size: int) -> Added:
+    nothing = Fields(path, {})
+    found = read_added_tokens(nothing, settings, {}, vocab_size)
+    return {token.token_id: (token, is_special) for token, is_special in found}
+
+
+def _as_added(piece: Piece, added: tuple[AddedToken, bool] | None) -> Piece:
+    if added is None:
+        return piece
+    token, is_special = added
+    if is_special and piece.type == PieceType.UNKNOWN:
+        return piece._replace(text=token.literal)
+    kind = PieceType.CONTROL if is_special else PieceType.USER_DEFINED
+    return piece._replace(text=token.literal, type=kind)
+
+
+def _with_flags(vocabulary: Vocabulary, added: Mapping[str, AddedToken]) -> Vocabulary:
+    strips = {
+        literal: (token.lstrip, token.rstrip)
+        for literal, token in added.items()
+        if literal in vocabulary.special_tokens and (token.lstrip or token.rstrip)
+    }
+    text = [added.get(token.literal, token) for token in vocabulary.text_tokens]
+    return replace(vocabulary, strips=strips, text_tokens=text)
 
 
 def _name(settings: Fields | None, key: str) -> str:

@@ -24,6 +24,7 @@ from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
 from thirdeye.server.engine.grammar.processes import wire
 from thirdeye.server.engine.grammar.processes.source_main import SentVocabulary
 from thirdeye.server.engine.interface.grammar_protocol import (
+    REFUSED,
     TOO_COMPLEX,
     GrammarError,
     count_equal,
@@ -118,6 +119,8 @@ class ProcessMatcher:
         assert self._asked_at is None, "it is not there yet"
         if self._error is not None:
             raise self._error
+        if self.is_over:
+            raise GrammarError(REFUSED)
         found = np.frombuffer(self._place, np.int32, offset=wire.IS_OVER.size)
         size = min(len(mask), len(found))
         mask[:size] = found[:size]

@@ -34,6 +34,7 @@ from thirdeye.server.engine.grammar.llguidance_matcher import LLGuidanceCompiler
 from thirdeye.server.engine.grammar.processes.process_matcher import MatcherProcesses
 from thirdeye.server.engine.interface.grammar_limits import is_of_a_caller, marked
 from thirdeye.server.engine.interface.grammar_protocol import (
+    REFUSED,
     TOO_COMPLEX,
     GrammarError,
     Matcher,
@@ -214,6 +215,15 @@ def test_requests_beyond_the_places_wait_for_one(caplog: pytest.LogCaptureFixtur
     asyncio.run(main())
     assert not caplog.records
     processes.close()
+
+
+def test_nothing_may_follow_what_is_over(processes: MatcherProcesses) -> None:
+    """Which is asked where an answer may think first, or be over at once."""
+    matcher = processes.matcher(grammar.lark('start: "ab"'))
+    follow(matcher, [TOKENS.index(b"ab")])
+    assert matcher.is_over
+    with pytest.raises(GrammarError, match=REFUSED):
+        mask_of(matcher)
 
 
 def test_a_process_that_does_nothing_is_waited_for_by_nobody(processes: MatcherProcesses) -> None:
