@@ -55,7 +55,7 @@ def run_inspect(
         if png_file is not None:
             from thirdeye.clients.inspection.inspect_picture import draw  # noqa: PLC0415
 
-            draw(read, swept, png_file)
+            draw(read, swept, sweep, png_file)
         if notebook_file is not None:
             write_notebook(notebook_file, text, client.target.base_url, model, compare, sweep)
         return 0

@@ -10,13 +10,12 @@ from thirdeye.clients.inspection.arrays import LabelledArray, arrays_of
 from thirdeye.clients.types import Inspection
 
 
-def draw(read: Inspection, swept: Inspection | None, file: Path) -> None:
-    """Raises OSError where it cannot be written."""
+def draw(read: Inspection, swept: Inspection | None, sweep: str | None, file: Path) -> None:
+    """`sweep`: what was switched off in `swept`. Raises OSError where it cannot be written."""
     arrays = arrays_of(read.raw)
     pictures = [("each head's part of the logit", arrays["attribution.heads"])]
     if swept is not None:
-        found = arrays_of(swept.raw)["variants.kl"]
-        pictures.append((f"KL without one of the {found.dims[-1]}s", found))
+        pictures.append((sweep_title(swept, sweep or "parts"), arrays_of(swept.raw)["variants.kl"]))
     figure = Figure(figsize=(5.5 * len(pictures), 6.5), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle("".join(read.tokens).replace("$", r"\$"), fontsize=10)
@@ -33,8 +32,16 @@ def draw(read: Inspection, swept: Inspection | None, file: Path) -> None:
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(_label(array, 1))
         axes.set_ylabel(_label(array, 0))
+        if len(array.dims) == 1:
+            axes.set_xticks([])
         figure.colorbar(image, ax=axes)
     figure.savefig(file, format="png", dpi=120)
+
+
+def sweep_title(swept: Inspection, sweep: str) -> str:
+    """What was left out one by one, and how large an effect rounding alone has."""
+    named = {"mlps": "MLPs", "kv_heads": "key/value heads"}.get(sweep, sweep)
+    return f"KL without one of the {named}; noise up to {swept.raw['noise']['kl_max']:.1e}"
 
 
 def _label(array: LabelledArray, dim: int) -> str:

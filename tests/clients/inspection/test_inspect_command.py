@@ -9,7 +9,9 @@ import matplotlib.pyplot
 import pytest
 
 from tests.api.support import fake_engine, live, ready_state
+from thirdeye.clients.client import Client
 from thirdeye.clients.inspection.inspect_command import run_inspect
+from thirdeye.clients.inspection.inspect_picture import sweep_title
 
 
 @pytest.fixture
@@ -86,3 +88,13 @@ def test_what_goes_wrong_is_told(url: str, tmp_path: Path) -> None:
     assert (code, "No such file" in err) == (1, True)
     code, _, err = inspect("http://127.0.0.1:9")
     assert (code, "thirdeye serve" in err) == (1, True)
+
+
+@pytest.mark.parametrize(("sweep", "named"), [("mlps", "MLPs"), ("attentions", "attentions")])
+def test_a_picture_says_what_was_left_out_and_how_large_noise_is(
+    url: str, sweep: str, named: str
+) -> None:
+    with Client(url) as client:
+        swept = client.inspect("abc", include=[], sweep={"over": sweep})
+    noise = swept.raw["noise"]["kl_max"]
+    assert sweep_title(swept, sweep) == f"KL without one of the {named}; noise up to {noise:.1e}"
