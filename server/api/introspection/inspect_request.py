@@ -37,7 +37,7 @@ Part = Literal[
     "pattern", "norms", "logit_lens",
     "resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post",
     "q", "k", "v", "rot_q", "rot_k", "scores", "z", "result", "value_norms",
-    "norm_stats", "neurons", "routing", "surprisal", "attribution", "head_scores",
+    "norm_stats", "neurons", "routing", "lens_tokens", "surprisal", "attribution", "head_scores",
 ]  # fmt: skip
 
 
@@ -51,7 +51,7 @@ class InspectRequest(Strict):
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     include: list[Part] = Field(
-        ["pattern", "norms", "logit_lens"], max_length=len(ARRAYS) + len(ENDINGS) + 1
+        ["pattern", "norms", "logit_lens"], max_length=len(ARRAYS) + len(ENDINGS) + 2
     )
     layers: list[LayerNumber] | None = Field(None, min_length=1, max_length=MAX_LAYERS)
     heads: list[HeadNumber] | None = Field(None, min_length=1, max_length=MAX_HEADS)

@@ -1,8 +1,18 @@
 // The row of tokens over the maps: who asks, who is looked at, how little each was expected.
 import { $, el, visible } from "../dom.js";
 
-/** A button for each; `point(index or null)` and `pick(index)` hear of the pointer, the focus and the click. */
+const STEPS = { ArrowLeft: (i) => i - 1, ArrowRight: (i) => i + 1, Home: () => 0, End: (i, count) => count - 1 };
+
+/** A button for each; `point(index or null)` and `pick(index)` hear of the pointer, the focus and the click. Arrow keys
+ * step from one to the next. */
 export function draw(tokens, answerAt, point, pick) {
+  $("tokens").onkeydown = (event) => {
+    const index = buttons().indexOf(document.activeElement);
+    const next = STEPS[event.key]?.(index, tokens.length);
+    if (next === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    buttons()[next]?.focus();
+  };
   $("tokens").replaceChildren(...tokens.map((token, index) => {
     const isAnswer = answerAt !== null && index >= answerAt;
     return el("button", {

@@ -251,7 +251,8 @@ def shape_of(values: Any) -> list[int]:
 
 
 def test_tokens_are_named_by_text_or_id_and_followed(url: str) -> None:
-    answer = ask(url, include=["attribution"], lens_tokens=["H", 105], compare=["i"], layers=[0])
+    include = ["attribution", "lens_tokens"]
+    answer = ask(url, include=include, lens_tokens=["H", 105], compare=["i"], layers=[0])
     found = answer.json()
     followed = {"id": 72, "logprob": 1.0, "rank": 1}
     assert found["layers"][0]["lens_tokens"][0] == [followed, followed | {"id": 105}]

@@ -131,6 +131,20 @@ def test_enter_looks(browser: Any) -> None:
         assert page.input_value("#look-text") == "abc"
 
 
+def test_keys_step_through_the_tokens(browser: Any, shared: Served) -> None:
+    """Each tells on its way whom it looks at."""
+    with visit(browser, shared.url, "/#inspector") as seen:
+        page = seen.page
+        page.wait_for_selector("#next .next")
+        tokens = page.locator("#tokens .token")
+        tokens.nth(2).focus()
+        for key, at in (("ArrowRight", 3), ("ArrowLeft", 2), ("End", -1), ("ArrowRight", -1)):
+            page.keyboard.press(key)
+            at = at % tokens.count()
+            assert page.evaluate("document.activeElement.dataset.index") == str(at)
+            assert "asking" in (tokens.nth(at).get_attribute("class") or "")
+
+
 def test_what_a_model_cannot_tell_is_not_asked(browser: Any) -> None:
     """One whose layers keep a state has no scores of heads: all else is shown."""
     info = ModelInfo(FAKE_LAYERS, FAKE_HEADS, 1, FAKE_WIDTH, {"mlp": 8, "query": 4})
