@@ -52,13 +52,18 @@ def followable(
 def leave_out(found: Followable, path: str) -> bool:
     """Lets the schema at `path`, or the one that has this keyword, take any value of its type.
 
-    Whether there was something to leave out.
+    A `pattern` goes first and alone, since what it cannot say fails most often. Whether there was
+    something to leave out.
     """
     nodes = {where: node for where, node in subschemas(found.schema) if isinstance(node, dict)}
     inside = [where for where in nodes if path.startswith(where) and where != "$"]
     if not inside:
         return False
     node = nodes[where := max(inside, key=len)]
+    if "pattern" in node and path in (where, f"{where}.pattern"):
+        del node["pattern"]
+        found.left_out.append(f"{where}.pattern")
+        return True
     kept = {"type": node["type"]} if "type" in node and path == where and len(node) > 1 else {}
     node.clear()
     node.update(kept)

@@ -248,7 +248,8 @@ NOT_HELD: list[tuple[dict[str, Any], list[str]]] = [
     ({"properties": {"x": {"type": "any"}}}, ["$.properties.x.type"]),
     ({"properties": {"x": {"type": "STRING"}}}, ["$.properties.x.type"]),
     ({"required": None}, ["$.required"]),
-    ({"properties": {"x": {"type": "string", "pattern": "(?=a)b"}}}, ["$.properties.x"]),
+    ({"properties": {"x": {"type": "string", "pattern": "(?=a)b"}}},
+     ["$.properties.x.pattern"]),
     ({"properties": {"x": {"$ref": "#/$defs/no"}}}, ["$.properties.x.$ref"]),
     ({"properties": {"x": {"type": "integer", "minimum": 2**64}}}, ["$.properties.x.minimum"]),
     ({"properties": {"x": {"oneOf": [{"type": "string"}, {"minLength": 2}]}}},
@@ -271,6 +272,26 @@ def test_what_is_not_strict_is_held_as_far_as_it_can_be(
     with pytest.raises(ConstraintError) as refused:
         grammar.json_schema(whole)
     assert paths[0].startswith(refused.value.path)
+
+
+def test_a_pattern_that_cannot_be_followed_goes_alone() -> None:
+    """What stands beside it is held."""
+    text = {"type": "string", "maxLength": 2, "pattern": "^(?=a)"}
+    schema = {"type": "object", "properties": {"x": text}}
+    held, left_out = grammar.lenient_json_schema(schema)
+    assert left_out == ["$.properties.x.pattern"]
+    assert takes(held, '{"x":"ab"}')
+    assert not takes(held, '{"x":"abc"}')
+    assert not takes(held, '{"x":1}')
+
+
+def test_a_schema_that_fails_for_more_than_its_pattern_goes_whole() -> None:
+    step = {"type": "integer", "multipleOf": 2**53 + 1, "pattern": "^(?=a)"}
+    schema = {"type": "object", "properties": {"x": step}}
+    held, left_out = grammar.lenient_json_schema(schema)
+    assert left_out == ["$.properties.x.pattern", "$.properties.x"]
+    assert takes(held, '{"x":1}')
+    assert not takes(held, '{"x":"a"}')
 
 
 def test_the_callers_schema_is_not_changed() -> None:
