@@ -73,12 +73,6 @@ def check_length(body: InspectRequest, num_tokens: int, param: str) -> None:
     if has_lens and body.lens_positions == "all" and num_tokens > MAX_LENS_TOKENS:
         rule = f"'all' is for at most {MAX_LENS_TOKENS} tokens, got {num_tokens}: use 'last'."
         raise refuse("lens_positions", rule)
-    if "surprisal" in body.include and num_tokens > MAX_LENS_TOKENS:
-        rule = (
-            f"'surprisal' is for at most {MAX_LENS_TOKENS} tokens, got {num_tokens}: "
-            "leave it out, or cut the text."
-        )
-        raise refuse(f"include[{body.include.index('surprisal')}]", rule)
 
 
 def check_size(trace: TraceRequest, is_stream: bool, info: ModelInfo) -> None:

@@ -3,7 +3,7 @@
 import { post, server, stream } from "../api.js";
 
 const MAX_TOKENS = 512; // the server's limits
-export const MAX_LENS_TOKENS = 128; // and of surprisal
+const MAX_LENS_TOKENS = 128;
 const MAX_BYTES = 30 * 2 ** 20; // of a stream; the server's is 32 MiB, and norms need some
 
 const shapes = new Map(); // model -> {num_layers, num_heads}

@@ -115,7 +115,6 @@ def test_messages_and_token_ids_are_texts_too(url: str) -> None:
         ({"layers": []}, "layers", "at least 1"),
         ({"include": ["patterns"]}, "include[0]", "pattern"),
         ({"top_logprobs": 0}, "top_logprobs", "between 1 and 20"),
-        ({"prompt": "x" * 129, "include": ["surprisal"]}, "include[0]", "at most 128 tokens"),
         ({"heads": [2]}, "heads[0]", "between 0 and 1, got 2"),
         ({"positions": [0, 2]}, "positions[1]", "between -2 and 1, got 2"),
         ({"positions": [-3]}, "positions[0]", "between -2 and 1, got -3"),
@@ -308,6 +307,11 @@ def test_a_layer_without_the_point_of_an_edit_is_refused_by_number() -> None:
         for over, layers in (("heads", {1}), ("mlps", {0, 2}), ("attentions", {0, 1, 2})):
             found = ask(base + URL, sweep={"over": over}).json()["variants"]
             assert {variant["layer"] for variant in found} == layers
+
+
+def test_surprisal_is_of_the_longest_text_too(url: str) -> None:
+    told = ask(url, prompt="x" * 512, include=["surprisal"], layers=[0]).json()["surprisal"]
+    assert len(told["nats"]) == 511
 
 
 def test_heads_that_differ_by_layer_are_not_mixed() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from pathlib import Path
 
 import matplotlib
@@ -10,8 +11,9 @@ import pytest
 
 from tests.api.support import fake_engine, live, ready_state
 from thirdeye.clients.client import Client
+from thirdeye.clients.inspection.arrays import arrays_of
 from thirdeye.clients.inspection.inspect_command import run_inspect
-from thirdeye.clients.inspection.inspect_picture import sweep_title
+from thirdeye.clients.inspection.inspect_picture import above_noise, sweep_title
 
 
 @pytest.fixture
@@ -97,4 +99,15 @@ def test_a_picture_says_what_was_left_out_and_how_large_noise_is(
     with Client(url) as client:
         swept = client.inspect("abc", include=[], sweep={"over": sweep})
     noise = swept.raw["noise"]["kl_max"]
-    assert sweep_title(swept, sweep) == f"KL without one of the {named}; noise up to {noise:.1e}"
+    told = f"KL without one of the {named}; gray: noise, up to {noise:.1e}"
+    assert sweep_title(swept, sweep) == told
+
+
+def test_a_picture_grays_what_is_no_more_than_rounding(url: str) -> None:
+    with Client(url) as client:
+        swept = client.inspect("abc", include=[], sweep={"over": "heads"})
+    shown = above_noise(arrays_of(swept.raw)).values.flatten().tolist()
+    for value, variant in zip(shown, swept.raw["variants"], strict=True):
+        is_gray = math.isnan(value)
+        assert is_gray is not variant["is_above_noise"]
+        assert is_gray or value == pytest.approx(variant["kl"])

@@ -58,9 +58,10 @@ async def edit_spec(asked: Intervention, texts: Texts, param: str) -> EditSpec:
     given = [name for name in ("set", "scale", "add") if getattr(asked, name) is not None]
     if len(given) != 1:
         raise refuse(param, "must have one of 'set', 'scale' and 'add'.")
-    if asked.at == "pattern" and asked.set not in (*PATTERNS, "source"):
-        words = "'identity', 'uniform', 'previous' or 'source'"
-        raise refuse(f"{param}.{given[0]}", f"of a pattern must be 'set' to {words}.")
+    if asked.at == "pattern" and (asked.set == "mean" or asked.add is not None):
+        words = "'set' to 'zero', 'identity', 'uniform', 'previous' or 'source', or scaled"
+        named = "set" if asked.set else "add"
+        raise refuse(f"{param}.{named}", f"is not for a pattern, which can be {words}.")
     if asked.set in PATTERNS and asked.at != "pattern":
         raise refuse(f"{param}.set", f"'{asked.set}' is for 'at': 'pattern'.")
     for name in ("times", "match_norm"):
