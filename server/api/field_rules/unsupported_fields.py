@@ -32,7 +32,6 @@ class Refusal:
 
 
 _VALUE = "unsupported_value"
-_FIXED_TEMPLATE = Refusal("the chat template is fixed when the server starts")
 _NO_ADAPTERS = "one model is served, without adapters"
 _BESIDE = "send its fields beside the others"
 _NO_SEARCH = "this server fetches nothing"
@@ -119,13 +118,13 @@ REFUSED_IN_EMBEDDINGS: dict[str, Refusal] = {
 REFUSED_IN_CHAT: dict[str, Refusal] = REFUSED | {
     "audio": Refusal("answers are text only"),
     "best_of": Refusal("use 'n'", (1,)),
-    "chat_template": _FIXED_TEMPLATE,
+    "chat_template": Refusal("the chat template is fixed when the server starts", ("",)),
     "disable_search": Refusal(_NO_SEARCH, (True,)),
-    "documents": Refusal("send it in 'chat_template_kwargs', if the template reads it"),
+    "documents": Refusal("send it in 'chat_template_kwargs', if the template reads it", ([],)),
     "echo": Refusal("use /v1/completions", (False,)),
     "enable_search": Refusal(_NO_SEARCH, (False,)),
     "guardrails": Refusal("this server moderates nothing", ([],)),
-    "modalities": Refusal("only ['text'] is", (["text"],), _VALUE),
+    "modalities": Refusal("only ['text'] is", (["text"], []), _VALUE),
     "moderation": Refusal("this server moderates nothing"),
     "parse_tool_calls": Refusal("use 'tool_choice': 'none'", (True,)),
     "plugins": Refusal("none run here", ([],)),

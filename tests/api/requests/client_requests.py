@@ -179,6 +179,7 @@ NEUTRAL: list[tuple[str, Change]] = [
         {"user": None}, {"user": ""}, {"logprobs": None}, {"top_logprobs": 0},
         {"logprobs": False, "top_logprobs": 0}, {"logprobs": False, "top_logprobs": None},
         {"response_format": None}, {"response_format": {"type": "text"}},
+        {"modalities": []}, {"documents": []}, {"chat_template": ""},
         {"modalities": ["text"]}, {"audio": None}, {"prediction": None},
         {"web_search_options": None}, {"length_penalty": 1.0}, {"early_stopping": False},
         {"use_beam_search": False}, {"spaces_between_special_tokens": True}, {"bad_words": []},
