@@ -111,6 +111,15 @@ def _number(value: object) -> str:
     return "" if abs(value) <= MAX_EXACT else "must be between -2^53 and 2^53, to be exact."
 
 
+def _floor(value: object) -> str:
+    """Of an exclusive minimum: above 2^53 there is nothing exact."""
+    return _number(value) or ("" if value != MAX_EXACT else "must be below 2^53, to be exact.")
+
+
+def _ceiling(value: object) -> str:
+    return _number(value) or ("" if value != -MAX_EXACT else "must be above -2^53, to be exact.")
+
+
 def _exact_value(value: object) -> str:
     """Constants with integers in them, however deep."""
     if type(value) is int and abs(value) > MAX_EXACT:
@@ -136,8 +145,8 @@ RULES: dict[str, Callable[[object], str]] = {
     "const": _exact_value,
     "definitions": _object,
     "enum": _values,
-    "exclusiveMaximum": _number,
-    "exclusiveMinimum": _number,
+    "exclusiveMaximum": _ceiling,
+    "exclusiveMinimum": _floor,
     "format": _format,
     "items": _anything,
     "maxItems": _count,

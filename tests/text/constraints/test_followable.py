@@ -57,6 +57,8 @@ def test_what_asks_for_nothing_is_no_error(keyword: dict[str, Any]) -> None:
     ("schema", "path"),
     [
         ({"type": "integer", "minimum": 2**53 + 1}, "$.minimum"),
+        ({"type": "integer", "exclusiveMinimum": 2**53}, "$.exclusiveMinimum"),
+        ({"type": "number", "exclusiveMaximum": -(2**53)}, "$.exclusiveMaximum"),
         ({"type": "integer", "maximum": -(10**30)}, "$.maximum"),
         ({"properties": {"a": {"exclusiveMinimum": 2**60}}}, "$.properties.a.exclusiveMinimum"),
         ({"const": 2**53 + 1}, "$.const"),
