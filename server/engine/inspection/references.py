@@ -66,13 +66,18 @@ class References:
         change = self._change(spec, capacity)
         if spec.matches_norm and positions is None:  # a length of its own for each
             positions = tuple(range(len(self._ids[0])))
-        if spec.change == "source" and positions is None:
+        is_of_rows = spec.change == "source" or (spec.change == "mean" and spec.at == "pattern")
+        if is_of_rows and positions is None:
             positions = tuple(range(len(self._ids[0])))
         return Edit(spec.at, change, spec.layer, spec.index, positions)
 
     def _change(self, spec: EditSpec, capacity: int) -> EditChange:
         if spec.change in ("zero", "scale"):
             return Scale(0.0 if spec.change == "zero" else spec.factor)
+        if spec.change == "mean" and spec.at == "pattern":  # row by row, over the texts
+            mean = torch.stack([self._at(spec, text) for text in spec.texts]).mean(0)
+            mean = torch.nn.functional.pad(mean, (0, capacity - mean.shape[1]))
+            return Put(mean[spec.positions] if spec.positions else mean)
         if spec.change == "mean":
             whole = torch.cat([self._at(spec, text) for text in spec.texts])
             return Put(whole.mean(0, keepdim=True))

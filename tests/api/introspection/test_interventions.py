@@ -173,7 +173,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (one() | {"mean_of": ["He"]}, "mean_of", "by no intervention"),
     (one(set="source", source_positions=[0]) | {"source": "He"}, ".source_positions", "as many"),
     (one(set="identity"), ".set", "'at': 'pattern'"),
-    (one(at="pattern", set="mean"), ".set", "not for a pattern"),
+    (one(at="pattern", set="mean") | {"mean_of": ["He"]}, "mean_of", "6 tokens, for a pattern's"),
     (bare("pattern", head=0, add={"from": ["a", "b"]}), ".add", "not for a pattern"),
     (one(times=2), ".times", "needs 'add'"),
     (bare("kv_head", kv_head=1, set="zero"), ".kv_head", "between 0 and 0"),

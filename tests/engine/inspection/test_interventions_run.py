@@ -132,6 +132,14 @@ def test_what_edits_take_from_texts() -> None:
             EditSpec(at="pattern", change="previous", layer=0, index=1),
             Edit("pattern", Put(previous), 0, 1),
         ),
+        (
+            EditSpec(at="pattern", change="mean", layer=0, index=1, texts=[0, 1]),
+            Edit("pattern", Put((own[0].pattern[1] + other[0].pattern[1]) / 2), 0, 1, every),
+        ),
+        (
+            EditSpec(at="pattern", change="mean", layer=0, index=1, texts=[1], positions=[5, 7]),
+            Edit("pattern", Put(other[0].pattern[1][[5, 7]]), 0, 1, (5, 7)),
+        ),
     ]  # fmt: skip
     for spec, edit in cases:
         last = told(model, look(edits=[spec], texts=[OTHER], arrays=[]))[-1]

@@ -58,10 +58,11 @@ async def edit_spec(asked: Intervention, texts: Texts, param: str) -> EditSpec:
     given = [name for name in ("set", "scale", "add") if getattr(asked, name) is not None]
     if len(given) != 1:
         raise refuse(param, "must have one of 'set', 'scale' and 'add'.")
-    if asked.at == "pattern" and (asked.set == "mean" or asked.add is not None):
-        words = "'set' to 'zero', 'identity', 'uniform', 'previous' or 'source', or scaled"
-        named = "set" if asked.set else "add"
-        raise refuse(f"{param}.{named}", f"is not for a pattern, which can be {words}.")
+    if asked.at == "pattern" and asked.add is not None:
+        raise refuse(f"{param}.add", "is not for a pattern: 'set' it, or scale it.")
+    if asked.at == "pattern" and asked.set == "mean":
+        for text in texts.means:
+            _check_mean_length(texts, text)
     if asked.set in PATTERNS and asked.at != "pattern":
         raise refuse(f"{param}.set", f"'{asked.set}' is for 'at': 'pattern'.")
     for name in ("times", "match_norm"):
@@ -164,6 +165,14 @@ def check_same_length(texts: Texts, source: int, way_out: str) -> None:
     if length != texts.length:
         rule = f"must be as long as the text, {texts.length} tokens, got {length}"
         raise refuse("source", f"{rule}: name '{way_out}', or change one of them.")
+
+
+def _check_mean_length(texts: Texts, text: int) -> None:
+    """Raises `InvalidRequest` for one that has no pattern of this size."""
+    length = texts.length_of(text)
+    if length != texts.length:
+        rule = f"must be as long as the text, {texts.length} tokens, for a pattern's mean, got"
+        raise refuse("mean_of", f"{rule} {length}: change one of them.")
 
 
 def check_number(number: int, what: str, count: int, param: str) -> None:
