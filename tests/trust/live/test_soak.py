@@ -153,7 +153,9 @@ def soak_for(seconds: float) -> dict[str, float]:
             soaked.wave(WAVE)
             count += WAVE
             looks.append(soaked.rest())
-            print(f"{time.monotonic() - begin:.0f} s, {count} requests: {looks[-1]}", file=sys.stderr)
+            print(
+                f"{time.monotonic() - begin:.0f} s, {count} requests: {looks[-1]}", file=sys.stderr
+            )
     return figures_of(looks[len(looks) // 2 :], count // 2)
 
 
