@@ -241,7 +241,8 @@ class BlockRun:
                 queries = self._piece.query[rows]
                 weights = head_pattern(attention, queries, keys, [own])[0]  # [m, stop]
             whole = F.pad(weights, (0, self._rows.num_tokens - stop))
-            patterns[text, own] = weights = edit.applied(whole, start)[:, :stop]
+            weights = edit.applied(whole, start)[:, :stop].tril(start)  # no key that lies ahead
+            patterns[text, own] = weights
             z[rows, own] = (weights @ values[:, kv_head_of(attention, own)].float()).to(z.dtype)
         self._piece.patterns = patterns
         return z

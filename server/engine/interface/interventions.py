@@ -28,7 +28,8 @@ class EditSpec(Struct, frozen=True, kw_only=True):
     positions: list[int] = []  # none: every one
     factor: float = 1.0  # of a scale, and of what is added
     texts: list[int] = []  # a mean's; the source; two, whose difference is added
-    from_positions: list[int] = []  # in the source, one for each position; or where to read both
+    # In the source, one for each position; or where to read both (none: at each position itself).
+    from_positions: list[int] = []
     from_layer: int = 0  # where to read what is added
     tokens: list[int] = []  # two, the difference of whose embeddings is added
     vector: list[float] = []  # what is added
