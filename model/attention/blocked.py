@@ -36,7 +36,8 @@ class QuerySpan:
 
     index: int
     start: int
-    begin: int  # the first key that one of them sees, down to a multiple of KEY_BLOCK
+    first: int  # the first key that one of them sees,
+    begin: int  # and down to a multiple of KEY_BLOCK
     end: int  # the last key of all that one sees, and one
 
 
@@ -109,7 +110,7 @@ def _spans(batch: ForwardBatch, window: int | None) -> Iterator[tuple[QuerySpan,
             stop = min(start + QUERY_TILE, starts[index + 1])
             first = 0 if window is None else max(0, past + start - window + 1)
             begin = first // KEY_BLOCK * KEY_BLOCK
-            yield QuerySpan(index, start, begin, past + stop), stop - start
+            yield QuerySpan(index, start, first, begin, past + stop), stop - start
 
 
 def _tile(
@@ -122,17 +123,18 @@ def _tile(
 ) -> Tile:
     device = batch.block_table.device
     block_size, num_kv_heads = kv_cache.block_size, _num_kv_heads(spec, kv_cache)
-    begins, ends = (
+    firsts, begins, ends = (
         torch.tensor([getattr(span, name) for span in spans], device=device)[:, None]
-        for name in ("begin", "end")
+        for name in ("first", "begin", "end")
     )  # [S, 1]
     starts = torch.tensor([span.start for span in spans], device=device)
     tables = batch.block_table[[span.index for span in spans]]  # [S, M]
     order = torch.arange(num_queries, device=device)
     own = (ends - num_queries + order)[:, :, None]  # [S, n, 1], position of each query
     positions = begins + torch.arange(num_keys, device=device)  # [S, L]
-    # Behind a sequence's end its tile's first token stands in: hidden, but its numbers are its own.
-    present = positions.where(positions < ends, begins)
+    # Before the windows of all queries, where its blocks may be others' by now, and behind its end
+    # the first token that one sees stands in: hidden, but its numbers are the sequence's own.
+    present = positions.where((positions >= firsts) & (positions < ends), firsts)
     slots = tables.gather(1, present // block_size).long() * block_size + present % block_size
     heads = torch.arange(num_kv_heads, device=device)[:, None]
     is_hidden = positions[:, None] > own  # [S, n, L]

@@ -45,18 +45,28 @@ class ReferenceAttention:
         starts, seq_lens = plan.query_start_loc.tolist(), plan.seq_lens.tolist()
         for i, seq_len in enumerate(seq_lens):
             rows = slice(starts[i], starts[i + 1])
-            keys = read_tokens(key_cache, plan.block_table[i], seq_len)
-            values = read_tokens(value_cache, plan.block_table[i], seq_len)
+            first = first_seen(seq_len, starts[i + 1] - starts[i], self._spec.window)
+            keys = read_tokens(key_cache, plan.block_table[i], seq_len, first)
+            values = read_tokens(value_cache, plan.block_table[i], seq_len, first)
             output[rows] = attend(query[rows], keys, values, self._spec, sinks, slopes)
         return output
 
 
+def first_seen(seq_len: int, num_queries: int, window: int | None) -> int:
+    """The first position that one of the last queries of a sequence sees: blocks before it may be
+    others'."""
+    return 0 if window is None else max(0, seq_len - num_queries - window + 1)
+
+
 def read_tokens(
-    cache: Tensor | ScaledCache | Int8Vectors, block_table: Tensor, seq_len: int
+    cache: Tensor | ScaledCache | Int8Vectors, block_table: Tensor, seq_len: int, first: int = 0
 ) -> Tensor:
-    """One sequence's tokens in order, out of its blocks: [seq_len, num_kv_heads, head_dim]."""
-    num_blocks = math.ceil(seq_len / cache.shape[1])
-    return cache[block_table[:num_blocks]].flatten(0, 1)[:seq_len]
+    """One sequence's tokens in order, out of its blocks: [seq_len - first, num_kv_heads,
+    head_dim]."""
+    block_size = cache.shape[1]
+    skipped, num_blocks = first // block_size, math.ceil(seq_len / block_size)
+    read = cache[block_table[skipped:num_blocks]].flatten(0, 1)
+    return read[first - skipped * block_size : seq_len - skipped * block_size]
 
 
 def attend(

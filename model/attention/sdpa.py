@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from thirdeye.model.attention.alibi import distances
-from thirdeye.model.attention.reference import causal_mask
+from thirdeye.model.attention.reference import causal_mask, first_seen
 from thirdeye.model.batch import ForwardBatch
 from thirdeye.model.config import TEXTBOOK, AttentionSpec
 from thirdeye.model.state.kv_cache import KVCache
@@ -109,7 +109,7 @@ def _span(
     start: int, stop: int, seq_len: int, block_table: Tensor, window: int | None, block_size: int
 ) -> SequenceSpan:
     num_queries = stop - start
-    unseen = 0 if window is None else max(0, seq_len - num_queries - window + 1)
+    unseen = first_seen(seq_len, num_queries, window)
     first = unseen // block_size * block_size
     is_triangle = num_queries == seq_len and (window is None or window >= seq_len)
     sees_all = num_queries == 1 and first == unseen

@@ -86,6 +86,8 @@ def attend_split(
     for tile_start in range(start, stop, BLOCK_N):
         keys_at = tile_start + tl.arange(0, BLOCK_N)  # [N] positions
         is_key = keys_at < stop
+        if WINDOW > 0:  # blocks before the windows of all may be others'
+            is_key &= keys_at >= first_visible
         blocks = tl.load(table + keys_at // BLOCK_SIZE, mask=is_key, other=0).to(tl.int64)
         slots = blocks * stride_block + keys_at % BLOCK_SIZE * stride_token  # [N]
         is_loaded = is_key[:, None] & (channels < HEAD_DIM)[None, :]

@@ -224,6 +224,15 @@ def test_pages() -> None:
     assert not plan.is_decode
 
 
+def test_pages_before_all_windows_are_left_out() -> None:
+    """The first is the one that has the first key of the first query's window."""
+    rows = [Row([1, 2], 10, [7, 2, 4]), Row([9], 0, [5]), Row([8], 8, [3, 1, 6])]
+    plan = plan_pages(make_batch(rows, 4), 4, window=5)  # keys from 6, 0 and 4 on
+    assert plan.page_indptr.tolist() == [0, 2, 3, 5]
+    assert plan.pages.tolist() == [2, 4, 5, 1, 6]
+    assert plan.last_page_lens.tolist() == [4, 1, 1]
+
+
 def test_an_argument_that_the_library_does_not_have_is_noticed() -> None:
     with pytest.raises(TypeError, match="unexpected keyword"):
         bind(DECODE_PLAN, (), {"causal": True})
