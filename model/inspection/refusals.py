@@ -7,6 +7,8 @@ HEADS_ALONE = (  # what takes a layer's attention for the sum of its heads
     *("attribution", "head_scores"),
 )
 
+KEYS_ALONE = ("q", "k", "v", "rot_q", "rot_k", "value_norms")  # what takes it for heads' own
+
 
 def refusals(config: ModelConfig) -> dict[str, str]:
     """The names of parts that such a model does not have -> why."""
@@ -26,6 +28,9 @@ def refusals(config: ModelConfig) -> dict[str, str]:
     if config.layer_input_size or config.keeping_layers != config.attending_layers:
         why = "some of this model's layers read another's keys, or are told more than the stream"
         found |= dict.fromkeys((*HEADS_ALONE, "kv_head"), why)
+    if config.keeps_latents:
+        why = "this model's heads look at latents, and keep neither keys nor values of their own"
+        found |= dict.fromkeys((*KEYS_ALONE, "kv_head"), why)
     if config.layer_scale:
         found["attribution"] = "this model scales its stream behind each layer, so that is no sum"
     if config.lone_mlps:
