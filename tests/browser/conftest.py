@@ -127,7 +127,7 @@ def served(replay: Any = None, **knobs: Any) -> Iterator[tuple[str, Any]]:
 
 
 WAIT = """new Promise((done, fail) => {
-  const deadline = performance.now() + 20_000;
+  const deadline = performance.now() + 100_000;
   const look = () => {
     try {
       if (%s) done();
@@ -148,7 +148,7 @@ def until(page: Any, expression: str) -> None:
 def happens(page: Any, condition: Callable[[], bool]) -> None:
     """Wait for what the server sees. A plain wait would hold back what Playwright's loop calls:
     who answers a dialog, and who refuses a foreign request."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         page.wait_for_timeout(20)

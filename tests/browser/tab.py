@@ -15,7 +15,7 @@ class Tab:
     def __init__(self, browser: Any) -> None:
         """`browser` as Playwright launched it."""
         self._context = browser.new_context(service_workers="block")
-        self._context.set_default_timeout(20_000)
+        self._context.set_default_timeout(100_000)
         self.page = self._context.new_page()
         self._protocol = self._context.new_cdp_session(self.page)
         self._listening: list[tuple[str, Callable[[Any], object]]] = []
