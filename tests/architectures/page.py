@@ -9,7 +9,7 @@ from pathlib import Path
 from thirdeye.weights.architectures.architecture import Architecture
 from thirdeye.weights.architectures.common.rope_scaling import KINDS
 from thirdeye.weights.architectures.registry import ARCHITECTURES
-from thirdeye.weights.architectures.wrappers import WRAPPERS
+from thirdeye.weights.architectures.wrappers.table import HEARING, SEEING
 from thirdeye.weights.formats.quantized.methods import METHODS
 
 CONVERTED = {  # to files of a relative
@@ -34,8 +34,8 @@ is one row.
 `model_type` stands in config.json, the other name in a GGUF file (`general.architecture`), where
 several go by one; where there is none, that form is not read. A Mixtral's GGUF file
 may hold each expert's matrices as tensors of their own, as files of early 2024 do. Of models that
-also see, the part that reads and writes text is served, and of these alone:
-{wrappers}.
+also see or hear, the part that reads and writes text is served, and of these alone:
+{seeing}; {hearing}.
 Their chat templates often read a list of parts, and are then given a message's text as one.
 
 | models | `model_type` | in GGUF |
@@ -109,8 +109,7 @@ def page() -> str:
         for found in ARCHITECTURES
     )
     methods = "".join(f"| `{name}` | {found.reads} |\n" for name, found in METHODS.items())
-    wrappers = ", ".join(f"`{name}`" for name in WRAPPERS)
-    head = HEAD.format(wrappers=wrappers)
+    head = HEAD.format(seeing=_names(SEEING), hearing=_names(HEARING))
     return head + "".join(rows) + TAIL.format(kinds=", ".join(KINDS), methods=methods)
 
 

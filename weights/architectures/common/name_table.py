@@ -39,6 +39,7 @@ class TensorTarget:
     reorder: Reorder | None = None  # of the stored rows; what is in a row is not looked at
     is_transposed: bool = False  # stored [in, out], as GPT-2's Conv1D keeps it
     offset: float = 0.0  # what is missing in the stored numbers: Gemma's norms are kept less 1
+    is_either_way: bool = False  # stored [out, in] or [in, out]: its shape says which
     is_row: bool = False  # stored [in], a matrix of one row
     num_pieces: int = 0  # the reverse: a vector, stored [num_pieces, of each]
     scale: float = 1.0  # what the stored numbers are multiplied by
@@ -91,11 +92,17 @@ class NameTable:
     num_experts: int = 0
     ignored_prefixes: tuple[str, ...] = ()  # of names of parts that nobody asks for
     ignored_layers: int = 0  # behind the last: they guess more tokens, which nobody asks them to
+    layer_numbers: tuple[int, ...] = ()  # in the file, of the model's: nobody reads those between
 
     def place(self, name: str) -> list[TensorTarget] | None:
         """Where this tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
         own = self._without_prefix(name)
         pattern, layer = _split(own, "i")
+        pattern = own if own in self.names else pattern  # a layer's that is unlike the others
+        if layer is not None and self.layer_numbers:
+            if layer not in self.layer_numbers:
+                return None if layer > self.layer_numbers[-1] else []
+            layer = self.layer_numbers.index(layer)
         if own in self.ignored or pattern in self.ignored or ROTARY_CACHE.search(name):
             return []
         if self.ignored_prefixes and name.startswith(self.ignored_prefixes):
