@@ -187,8 +187,8 @@ class OneLayerCache(KVCache):
         """`dtype`: None for that of `like`, which is on the right device."""
         own = rank_config(model.config, model.ranks.size)
         read_again = {own.attention_of(layer).source for layer in own.attending_layers}
-        whose = [  # a shape, and the layer if it is read again
-            (shape, layer if layer in read_again else None)
+        whose = [  # a shape, what it is made of, and the layer if it is read again
+            (shape, own.attention_of(layer).latent, layer if layer in read_again else None)
             for shape, layer in zip(own.kv_shapes, own.keeping_layers, strict=True)
         ]
         apart = list(dict.fromkeys(whose))
@@ -196,7 +196,8 @@ class OneLayerCache(KVCache):
             own,
             num_hidden_layers=len(apart),
             attention=tuple(
-                AttentionSpec(num_kv_heads=number, head_dim=size) for (number, size), _ in apart
+                AttentionSpec(num_kv_heads=number, head_dim=size, latent=latent, scale=1.0)
+                for (number, size), latent, _ in apart
             ),
             mlp_sizes=(),
             state=None,
