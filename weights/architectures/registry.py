@@ -126,7 +126,9 @@ ARCHITECTURES = (
 
 def by_model_type(fields: Fields) -> Architecture:
     """Of a config.json. Raises `ModelFormatError` with the names that are known."""
-    known = {name: found for found in ARCHITECTURES for name in found.model_types}
+    known = {
+        name: found for found in ARCHITECTURES for name in (*found.model_types, *found.other_types)
+    }
     return _find(known, fields, "model_type")
 
 
