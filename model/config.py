@@ -265,6 +265,11 @@ class ModelConfig:
         """Of one layer's heads, counted from 0."""
         return self.attention_of(layer).head_dim or self.head_dim
 
+    def value_dim_of(self, layer: int) -> int:
+        """Of what one head of a layer gives to the output, counted from 0."""
+        latent = self.attention_of(layer).latent
+        return self.head_dim_of(layer) if latent is None else latent.value_size
+
     def num_kv_heads_of(self, layer: int) -> int:
         """Of one layer, counted from 0."""
         return self.attention_of(layer).num_kv_heads or self.num_kv_heads

@@ -16,7 +16,7 @@ def read_point(trace: LayerTrace, at: str, index: int) -> Tensor:
         _, key, value = attention.unturned(trace.normed)
         return _own(torch.cat((key, value), dim=-1), index, rank)
     if at == "neuron":
-        assert trace.neurons is not None, "a layer of experts has none"
+        assert trace.neurons is not None, "this layer has none"
         return _own(trace.neurons[..., None], index, rank)
     if at == "pattern":
         own = index - rank * attention.num_heads

@@ -128,8 +128,14 @@ class SelfAttention(nn.Module):
         query, key = turned.tensor_split([self.num_heads], dim=1)
         return rotate.scale_query(query), key, value
 
+    def projected(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same three with their biases, before anything else is done to them."""
+        heads = self.qkv(x).view(len(x), -1, self.head_dim)
+        first_value, last = self.layout.first_value, self.num_heads + self.layout.num_kv_heads
+        return heads[:, : self.num_heads], heads[:, self.num_heads : last], heads[:, first_value:]
+
     def unturned(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same three before queries and keys are turned: normed, where that comes first."""
+        """The same before queries and keys are turned: cut, and normed where that comes first."""
         query_key, value = self._heads(x)
         if not self._norms_last:
             query_key = self.qk_norm(query_key)

@@ -13,6 +13,7 @@ from torch import nn
 from tests.architectures.running import load
 from tests.inspection.conftest import Pair
 from tests.inspection.edited import plain
+from tests.inspection.test_attribution import UNEVEN
 from tests.inspection.test_edits import CLOSE, logits_of, streams_of_variants
 from tests.inspection.test_readings import TOKENS, finish
 from thirdeye.model.inspection.continuation import continued
@@ -22,12 +23,6 @@ from thirdeye.model.native.library import Library
 from thirdeye.model.transformer import Transformer
 
 PairOf = Callable[[str], Pair]
-# A convolution; a gated delta net, and gated heads; Mamba-2 and lone MLPs; Mamba-2 beside heads;
-# heads of two sizes, layers told of each token, keys of layers before; experts beside the MLP.
-UNEVEN = (
-    "lfm2", "qwen3_5_text", "nemotron_h-dense", "falcon_h1", "gemma4_text-shared",
-    "gemma4_text-experts",
-)  # fmt: skip
 MIXERS = ("self_attn", "linear_attn", "conv", "mixer")  # transformers' names of what adds first
 THINKERS = ("mlp", "feed_forward")
 

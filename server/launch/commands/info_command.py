@@ -120,7 +120,10 @@ def template_rows(found: Description) -> tuple[dict[str, str], str | None]:
 
 def tools_line(template: ChatTemplate) -> str:
     if not template.for_tools.carries_tools:
-        return "not in the template: the server writes them into the messages"
+        where = "the server writes them into the messages"
+        if template.for_tools.carries_calls:
+            return f"calls in the template's own form, {where}"
+        return f"not in the template: {where}"
     if template.for_tools is template:
         return "in the template's own form"
     return "in the form of a template of their own, 'tool_use'"

@@ -108,6 +108,7 @@ class NameTable:
         """Where this tensor goes; `[]` if a rule says to ignore it, None if the name is unknown."""
         own = self._without_prefix(name)
         pattern, layer = _split(own, "i")
+        pattern = own if own in self.names else pattern  # a layer's that is unlike the others
         if layer is not None and self.layer_numbers:
             if layer not in self.layer_numbers:
                 return None if layer > self.layer_numbers[-1] else []

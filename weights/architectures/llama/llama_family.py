@@ -143,7 +143,7 @@ def gguf_config(
         activation=Activation.SILU,
         gated_mlp=True,
         rope=gguf_rope(fields, file, head_dim, is_partial=is_partly_rotary),
-        qkv_bias="blk.0.attn_q.bias" in file.tensors,
+        qkv_bias=any(f"blk.0.attn_{kind}.bias" in file.tensors for kind in ("q", "qkv")),
         attention_output_bias="blk.0.attn_output.bias" in file.tensors,
         mlp_bias="blk.0.ffn_up.bias" in file.tensors,
         tie_word_embeddings="output.weight" not in file.tensors,
