@@ -11,7 +11,7 @@ import pytest
 from transformers import BloomConfig, BloomForCausalLM
 
 from tests.architectures.cases import relative
-from tests.browser.conftest import visit
+from tests.browser.conftest import Visit, visit
 from tests.browser.tour import captions
 from tests.browser.tour.test_steps import STEPS, go, trouble
 from tests.e2e.in_process import served_here
@@ -100,7 +100,7 @@ def walk(
     return told, words
 
 
-def counted(page: Any) -> dict[str, int]:
+def counted(seen: Visit) -> dict[str, int]:
     """Bytes of the server's answers, as they come."""
     sizes: dict[str, int] = {}
 
@@ -110,7 +110,7 @@ def counted(page: Any) -> dict[str, int]:
             size = int(response.headers.get("content-length", 0))
             sizes[path] = sizes.get(path, 0) + size
 
-    page.on("response", add)
+    seen.on("response", add)
     return sizes
 
 
@@ -118,7 +118,7 @@ def counted(page: Any) -> dict[str, int]:
 def test_no_caption_lies_of_the_default_model(browser: Any, served_default: str) -> None:
     """In eight bits, as people meet it; and no step is told more than 120 KB."""
     with visit(browser, served_default, "/#tour") as seen:
-        sizes = counted(seen.page)
+        sizes = counted(seen)
         told, _ = walk(seen.page, served_default, captions.STEPS, sizes)
         assert len(told) == STEPS
         assert "layer 16, head 0" in told[4]  # the head that looks most at the token before here
@@ -135,7 +135,7 @@ def test_no_caption_lies_of_another_design(browser: Any, tiny_of: tuple[str, str
         expected[2], expected[4] = captions.distances, captions.products_less_distance
     with visit(browser, url, "/#tour") as seen:
         page = seen.page
-        told, words = walk(page, url, expected, counted(page))
+        told, words = walk(page, url, expected, counted(seen))
         strip, parts = page.inner_text(".tour-strip"), page.text_content(".tour-map")
         is_classic, has_experts = name == "gpt2", name in ("experts", "sinks")
         assert ("LayerNorm, added positions" in strip.partition("GPT-3")[0]) == is_classic
