@@ -42,20 +42,28 @@ class FlashInferAttention:
     """As the protocol says. Layers that attend alike have wrappers of their own, planned for them;
     the workspace is one, since what is in it is wanted no longer than a call."""
 
-    plan_key = None
-
     def __init__(
         self,
         device: torch.device,
         spec: AttentionSpec = TEXTBOOK,
         workspace: Tensor | None = None,
     ) -> None:
-        """Raises ValueError for a spec with ALiBi, whose slopes these wrappers cannot be given, and
-        for heads that are too large for its kernels."""
+        """Raises ValueError for a spec with ALiBi, whose slopes these wrappers cannot be given,
+        with stretches or latents, and for heads that are too large for its kernels."""
+        if spec.latent is not None:
+            raise ValueError(
+                "'--attention' flashinfer cannot attend over this model's latents: use 'triton' or "
+                "'auto'."
+            )
         if spec.head_dim is not None and spec.head_dim > MAX_HEAD_DIM:
             raise ValueError(
                 f"'--attention' flashinfer does heads of up to {MAX_HEAD_DIM} channels, this "
                 f"model's are of {spec.head_dim}: use 'triton' or 'auto'."
+            )
+        if spec.chunk is not None:
+            raise ValueError(
+                "'--attention' flashinfer cannot do this model's attention in stretches of "
+                f"{spec.chunk} positions: use 'triton' or 'auto'."
             )
         if spec.alibi is not None:
             raise ValueError(
@@ -73,11 +81,15 @@ class FlashInferAttention:
         self._planned: PagePlan | None = None
         self._wrapper: Any = None
 
+    @property
+    def plan_key(self) -> int | None:
+        return self._spec.window
+
     def for_layers(self, spec: AttentionSpec) -> "FlashInferAttention":
         return FlashInferAttention(self._device, spec, self._workspace)
 
     def plan(self, batch: ForwardBatch, kv_cache: KVCache) -> PagePlan:
-        return plan_pages(batch, block_size=kv_cache.block_size)
+        return plan_pages(batch, kv_cache.block_size, self._spec.window)
 
     def forward(
         self,
@@ -138,15 +150,21 @@ class FlashInferAttention:
         return self._wrappers[key]
 
 
-def plan_pages(batch: ForwardBatch, block_size: int) -> PagePlan:
-    """The batch's block table, without its padding."""
+def plan_pages(batch: ForwardBatch, block_size: int, window: int | None = None) -> PagePlan:
+    """The batch's block table, without its padding, nor what lies before the windows of all of a
+    sequence's queries: causality and windows are counted from its end."""
     seq_lens, table = batch.seq_lens.cpu(), batch.block_table.cpu()  # [B], [B, M]
-    num_pages = (seq_lens + block_size - 1) // block_size  # [B]
+    starts = batch.query_start_loc.cpu()
+    ends = (seq_lens + block_size - 1) // block_size  # [B]
+    firsts = torch.zeros_like(ends)
+    if window is not None:
+        firsts = (seq_lens - starts.diff() - window + 1).clamp_min(0) // block_size
     indptr = torch.zeros(len(seq_lens) + 1, dtype=torch.int32)
-    indptr[1:] = num_pages.cumsum(0)
-    is_page = torch.arange(table.shape[1]) < num_pages[:, None]  # [B, M]
+    indptr[1:] = (ends - firsts).cumsum(0)
+    pages = torch.arange(table.shape[1])
+    is_page = (pages >= firsts[:, None]) & (pages < ends[:, None])  # [B, M]
     return PagePlan(
-        query_start_loc=batch.query_start_loc.cpu(),
+        query_start_loc=starts,
         page_indptr=indptr,
         pages=table[is_page].contiguous(),
         last_page_lens=(seq_lens - 1) % block_size + 1,

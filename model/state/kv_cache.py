@@ -19,7 +19,7 @@ class KVCache:
     """`keys` and `values`, each of a layer [num_blocks, block_size, num_kv_heads, head_dim].
 
     The layers are those that have any, and may differ in their heads; what the others keep is in
-    `states`.
+    `states`. Values may be a part of the keys (`ModelConfig.value_starts`): the last channels.
     """
 
     def __init__(
@@ -33,11 +33,12 @@ class KVCache:
     ) -> None:
         self.num_blocks, self.block_size = num_blocks, block_size
         self.states = StateCache(config, num_states, device)
-        self.keys, self.values = (
-            tuple(
-                zeros((num_blocks, block_size, *shape), dtype, device) for shape in config.kv_shapes
-            )
-            for _ in range(2)
+        self.value_starts = config.value_starts
+        shapes = [(num_blocks, block_size, *shape) for shape in config.kv_shapes]
+        self.keys = tuple(zeros(shape, dtype, device) for shape in shapes)
+        self.values = tuple(
+            zeros(tuple(keys.shape), dtype, device) if start is None else keys[..., start:]
+            for keys, start in zip(self.keys, self.value_starts, strict=True)
         )
 
     def layer(self, index: int) -> tuple[Any, Any]:
@@ -48,9 +49,26 @@ class KVCache:
         """
         return self.keys[index], self.values[index]
 
+    def kept(self, layer: int, caches: tuple[Any, Any], new: tuple[Tensor, Tensor]) -> list[Any]:
+        """Keys, and values if they are no part of these: where, and what is written."""
+        both = list(zip(caches, new, strict=True))
+        return both if self.value_starts[layer] is None else both[:1]
+
+    def beside_vectors(
+        self, dtype: torch.dtype, device: torch.device
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """A number for each key of each layer, and one for each value."""
+        of_keys = [zeros(tuple(keys.shape[:-1]), dtype, device) for keys in self.keys]
+        starts = zip(of_keys, self.value_starts, strict=True)
+        of_values = (
+            zeros(tuple(own.shape), dtype, device) if start is None else own
+            for own, start in starts
+        )
+        return tuple(of_keys), tuple(of_values)
+
     def write(self, layer: int, key: Tensor, value: Tensor, slot_mapping: Tensor) -> None:
         """Put the step's key and value [T, num_kv_heads, head_dim] into one layer's slots [T]."""
-        for cache, new in ((self.keys[layer], key), (self.values[layer], value)):
+        for cache, new in self.kept(layer, self.layer(layer), (key, value)):
             slots = cache.flatten(0, 1)  # [num_blocks * block_size, num_kv_heads, head_dim]
             slots.index_copy_(0, slot_mapping, new.to(cache.dtype))
 

@@ -66,8 +66,7 @@ class References:
         change = self._change(spec, capacity)
         if spec.matches_norm and positions is None:  # a length of its own for each
             positions = tuple(range(len(self._ids[0])))
-        is_of_rows = spec.change == "source" or (spec.change == "mean" and spec.at == "pattern")
-        if is_of_rows and positions is None:
+        if positions is None and is_row_by_row(spec):
             positions = tuple(range(len(self._ids[0])))
         return Edit(spec.at, change, spec.layer, spec.index, positions)
 
@@ -76,8 +75,7 @@ class References:
             return Scale(0.0 if spec.change == "zero" else spec.factor)
         if spec.change == "mean" and spec.at == "pattern":  # row by row, over the texts
             mean = torch.stack([self._at(spec, text) for text in spec.texts]).mean(0)
-            mean = torch.nn.functional.pad(mean, (0, capacity - mean.shape[1]))
-            return Put(mean[spec.positions] if spec.positions else mean)
+            return Put(padded(mean[spec.positions] if spec.positions else mean, capacity))
         if spec.change == "mean":
             whole = torch.cat([self._at(spec, text) for text in spec.texts])
             return Put(whole.mean(0, keepdim=True))
@@ -87,16 +85,15 @@ class References:
         if spec.change == "source":
             values = self._at(spec, spec.texts[0])
             values = values[spec.from_positions] if spec.from_positions else values
-            if spec.at == "pattern":
-                values = torch.nn.functional.pad(values, (0, capacity - values.shape[1]))
-            return Put(values)
-        return AddVector(self._added(spec))
+            return Put(padded(values, capacity) if spec.at == "pattern" else values)
+        added = self._added(spec)
+        return AddVector(padded(added, capacity) if spec.at == "pattern" else added)
 
     def _at(self, spec: EditSpec, text: int) -> Tensor:
         return self._values[text, spec.at, spec.layer, spec.index]
 
     def _added(self, spec: EditSpec) -> Tensor:
-        """[1, width], or [positions, width] where lengths are matched."""
+        """[1, width], or [positions, width] where each has its own."""
         if spec.vector:
             vector = torch.tensor([spec.vector], device=self.device)
         elif spec.tokens:
@@ -104,15 +101,19 @@ class References:
             vector = (rows[:1] - rows[1:]).float()
         else:
             first, second = (
-                self._values[text, spec.at, spec.from_layer, spec.index][position]
-                for text, position in zip(spec.texts, spec.from_positions, strict=True)
+                self._values[text, spec.at, spec.from_layer, spec.index] for text in spec.texts
             )
-            vector = (first - second)[None].float()
+            if spec.from_positions:
+                place, other = spec.from_positions
+                first, second = first[place][None], second[other][None]
+            elif spec.positions:  # row by row
+                first, second = first[spec.positions], second[spec.positions]
+            vector = first.float() - second.float()
         if spec.matches_norm:
             rows = self._at(spec, 0)
             rows = rows[spec.positions] if spec.positions else rows
             lengths = rows.float().norm(dim=-1, keepdim=True)
-            vector = vector / vector.norm().clamp_min(1e-12) * lengths
+            vector = vector / vector.norm(dim=-1, keepdim=True).clamp_min(1e-12) * lengths
         return vector * spec.factor
 
 
@@ -126,6 +127,18 @@ def places_of(spec: EditSpec) -> list[Place]:
     if spec.matches_norm:
         found.append((0, spec.at, spec.layer, spec.index))
     return found
+
+
+def is_row_by_row(spec: EditSpec) -> bool:
+    """Whether each position has numbers of its own, so that positions to come have none."""
+    if spec.change == "add":
+        return bool(spec.texts) and not spec.from_positions
+    return spec.change == "source" or (spec.change == "mean" and spec.at == "pattern")
+
+
+def padded(rows: Tensor, capacity: int) -> Tensor:
+    """Of a pattern, [rows, keys] -> [rows, capacity]: keys to come weigh nothing."""
+    return torch.nn.functional.pad(rows, (0, capacity - rows.shape[1]))
 
 
 def fixed_pattern(name: str, size: int, device: torch.device) -> Tensor:

@@ -85,11 +85,18 @@ def test_texts_are_tokenized_and_numbered(url: str, state: ServerState) -> None:
         },
         {"at": "mlp_out", "add": {"tokens": ["a", 98]}},
         {"at": "mlp_out", "add": {"vector": [1, 2, 3, 4.5]}},
+        {"at": "neuron", "neuron": 1, "add": {"vector": [2]}},
+        {"at": "pattern", "head": 1, "add": {"vector": [0.5, 0, 0, 0, 0, -0.5]}},
+        {"at": "pattern", "head": 1, "add": {"from": ["He you", "Hi me."], "layer": 2}},
+        {"at": "pattern", "head": 1, "add": {"from": ["He you", "Hi me."], "position": 4}},
         source="he",
         mean_of=["one", "two"],
         **{"continue": 3, "noise": 2, "compare": ["a", "b"]},
     )
-    assert asked(state).texts == [[*word.encode()] for word in ("he", "one", "two", "girl", "boy")]
+    assert asked(state).texts == [
+        [*word.encode()]
+        for word in (*("he", "one", "two", "girl", "boy", "He you", "Hi me.", "He you", "Hi me."),)
+    ]
     assert found == [
         EditSpec(
             at="resid_pre", change="source", layer=1, positions=[4], texts=[1], from_positions=[1]
@@ -101,6 +108,10 @@ def test_texts_are_tokenized_and_numbered(url: str, state: ServerState) -> None:
         ),
         EditSpec(at="mlp_out", change="add", tokens=[97, 98]),
         EditSpec(at="mlp_out", change="add", vector=[1, 2, 3, 4.5]),
+        EditSpec(at="neuron", change="add", index=1, vector=[2]),
+        EditSpec(at="pattern", change="add", index=1, vector=[0.5, 0, 0, 0, 0, -0.5]),
+        EditSpec(at="pattern", change="add", index=1, texts=[6, 7], from_layer=2),
+        EditSpec(at="pattern", change="add", index=1, texts=[8, 9], from_positions=[4, 4]),
     ]  # fmt: skip
     request = asked(state)
     assert (request.num_noise, request.num_continued, request.compare) == (2, 3, [97, 98])
@@ -174,7 +185,9 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     (one(set="source", source_positions=[0]) | {"source": "He"}, ".source_positions", "as many"),
     (one(set="identity"), ".set", "'at': 'pattern'"),
     (one(at="pattern", set="mean") | {"mean_of": ["He"]}, "mean_of", "6 tokens, for a pattern's"),
-    (bare("pattern", head=0, add={"from": ["a", "b"]}), ".add", "not for a pattern"),
+    (bare("pattern", head=0, add={"from": ["six six", "sixsix"]}), ".add.from", "6 tokens"),
+    (bare("pattern", head=0, add={"tokens": ["a", "b"]}), ".add.tokens", "'from' or 'vector'"),
+    (bare("pattern", head=0, add={"vector": [1.0]}), ".add.vector", "6 numbers, got 1"),
     (one(times=2), ".times", "needs 'add'"),
     (bare("kv_head", kv_head=1, set="zero"), ".kv_head", "between 0 and 0"),
     (bare("neuron", neuron=9, set="zero"), ".neuron", "between 0 and 7"),

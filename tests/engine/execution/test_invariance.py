@@ -18,6 +18,7 @@ from tests.model.tiny import (
     DELTA,
     GPT2,
     HYBRID,
+    LATENT,
     LLAMA,
     MAMBA,
     MIXED,
@@ -39,6 +40,7 @@ MODELS = {
     "llama": LONG,
     "llama-tied-mqa": change(LONG, num_heads=3, num_kv_heads=1, tie_word_embeddings=True),
     "mixed": change(MIXED, max_position_embeddings=CONTEXT),  # windows shorter than prompts
+    "latent": change(LATENT, max_position_embeddings=CONTEXT),
     "conv": change(HYBRID, max_position_embeddings=CONTEXT),
     "delta": change(DELTA, max_position_embeddings=CONTEXT),
     "mamba": change(MAMBA, max_position_embeddings=CONTEXT),
@@ -58,6 +60,7 @@ MIXES = mixes(vocab_size=97, max_prompt=CONTEXT - 8, max_tokens=8, max_requests=
         "llama native",
         "llama-tied-mqa int8 native",
         "mixed int8 native",
+        "latent int8 native",
         "conv int8 native",
         "delta int8 native",
         "mamba int8 native",

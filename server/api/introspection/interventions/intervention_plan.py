@@ -58,11 +58,9 @@ async def edit_spec(asked: Intervention, texts: Texts, param: str) -> EditSpec:
     given = [name for name in ("set", "scale", "add") if getattr(asked, name) is not None]
     if len(given) != 1:
         raise refuse(param, "must have one of 'set', 'scale' and 'add'.")
-    if asked.at == "pattern" and asked.add is not None:
-        raise refuse(f"{param}.add", "is not for a pattern: 'set' it, or scale it.")
     if asked.at == "pattern" and asked.set == "mean":
         for text in texts.means:
-            _check_mean_length(texts, text)
+            _check_pattern_length(texts, text, "mean_of", "mean")
     if asked.set in PATTERNS and asked.at != "pattern":
         raise refuse(f"{param}.set", f"'{asked.set}' is for 'at': 'pattern'.")
     for name in ("times", "match_norm"):
@@ -99,7 +97,11 @@ def _check_numbers(asked: Intervention, model: ServedModel, param: str) -> int:
     number: int | None = getattr(asked, wanted)
     if number is None:
         raise refuse(f"{param}.{wanted}", f"is needed for 'at': '{asked.at}'.")
-    counts = {"head": info.num_heads, "kv_head": info.num_kv_heads, "neuron": info.num_neurons}
+    counts = {
+        "head": info.num_heads,
+        "kv_head": info.num_kv_heads_of(asked.layer),
+        "neuron": info.num_neurons_of(asked.layer),
+    }
     check_number(number, f"a {wanted}", counts[wanted], f"{param}.{wanted}")
     return number
 
@@ -129,29 +131,50 @@ async def _adding(
     if add.texts is not None:
         layer = asked.layer if add.layer is None else add.layer
         check_layer(asked.at, layer, texts.model.info, f"{param}.layer")
-        _check_sizes(asked, layer, texts.model.info.head_sizes, f"{param}.layer")
+        _check_sizes(asked, layer, texts.model.info, f"{param}.layer")
         numbers = [await texts.add(text, f"{param}.from[{i}]") for i, text in enumerate(add.texts)]
+        if asked.at == "pattern":
+            for number in numbers:
+                _check_pattern_length(texts, number, f"{param}.from", "difference")
+            if "position" not in add.model_fields_set:  # row by row
+                return replaced(spec, texts=numbers, from_layer=layer)
         places = [
             checked_positions([add.position], texts.length_of(number), f"{param}.position")[0]
             for number in numbers
         ]
         return replaced(spec, texts=numbers, from_positions=places, from_layer=layer)
-    if spec.at not in STREAM_POINTS:
-        raise refuse(f"{param}.{ways[0]}", f"is not for 'at': '{spec.at}': use 'from'.")
     if add.tokens is not None:
+        if spec.at not in STREAM_POINTS:
+            rule = f"is not for 'at': '{spec.at}': use 'from' or 'vector'."
+            raise refuse(f"{param}.tokens", rule)
         return replaced(spec, tokens=token_ids_of(add.tokens, texts.model, f"{param}.tokens"))
     assert add.vector is not None
-    width = texts.model.info.hidden_size
+    width = _width_of(asked, texts)
     if len(add.vector) != width:
         raise refuse(f"{param}.vector", f"must have {width} numbers, got {len(add.vector)}.")
     return replaced(spec, vector=add.vector)
 
 
-def _check_sizes(asked: Intervention, layer: int, head_sizes: Sequence[int], param: str) -> None:
+def _width_of(asked: Intervention, texts: Texts) -> int:
+    """How many numbers a token has where the intervention is made."""
+    info = texts.model.info
+    head_dim = info.head_dim_of(asked.layer)
+    widths = {"head": head_dim, "kv_head": 2 * head_dim, "pattern": texts.length, "neuron": 1}
+    return widths.get(asked.at, info.hidden_size)
+
+
+def _check_sizes(asked: Intervention, layer: int, info: ModelInfo, param: str) -> None:
     """Raises `InvalidRequest` for numbers of a head that another layer's have no place for."""
-    if asked.at == "head" and head_sizes and head_sizes[layer] != head_sizes[asked.layer]:
-        sizes = f"{head_sizes[asked.layer]} numbers, those of layer {layer} {head_sizes[layer]}"
-        raise refuse(param, f"must have heads as layer {asked.layer} has: of {sizes}.")
+    if asked.at in ("head", "kv_head"):
+        own, other = info.head_dim_of(asked.layer), info.head_dim_of(layer)
+        if own != other:
+            sizes = f"{own} numbers, those of layer {layer} {other}"
+            raise refuse(param, f"must have heads as layer {asked.layer} has: of {sizes}.")
+    counts = {"kv_head": info.num_kv_heads_of(layer), "neuron": info.num_neurons_of(layer)}
+    number = getattr(asked, NUMBERED[asked.at]) if asked.at in counts else 0
+    if asked.at in counts and number >= counts[asked.at]:
+        rule = f"must be a layer with a {asked.at} {number}, layer {layer} has {counts[asked.at]}."
+        raise refuse(param, rule)
 
 
 def needed_source(texts: Texts, param: str) -> int:
@@ -167,12 +190,12 @@ def check_same_length(texts: Texts, source: int, way_out: str) -> None:
         raise refuse("source", f"{rule}: name '{way_out}', or change one of them.")
 
 
-def _check_mean_length(texts: Texts, text: int) -> None:
+def _check_pattern_length(texts: Texts, text: int, param: str, what: str) -> None:
     """Raises `InvalidRequest` for one that has no pattern of this size."""
     length = texts.length_of(text)
     if length != texts.length:
-        rule = f"must be as long as the text, {texts.length} tokens, for a pattern's mean, got"
-        raise refuse("mean_of", f"{rule} {length}: change one of them.")
+        rule = f"must be as long as the text, {texts.length} tokens, for a pattern's {what}, got"
+        raise refuse(param, f"{rule} {length}: change one of them.")
 
 
 def check_number(number: int, what: str, count: int, param: str) -> None:
