@@ -165,8 +165,8 @@ def _check_ways(folder: Path, paths: list[Path]) -> None:
     for path in paths:
         if not leads_inside(folder, path):
             raise PullError(
-                f"{path.parent} leads out of {folder}, where this model's files belong: nothing was "
-                "written. Remove that link, and run the same command again."
+                f"{path.parent} leads out of {folder}, where this model's files belong: nothing "
+                "was written. Remove that link, and run the same command again."
             )
 
 
