@@ -18,7 +18,7 @@ from thirdeye.server.engine.interface.token_sets import token_set, token_set_of
 from thirdeye.server.text.constraints.lark_rules import NOT_COMPILED
 from thirdeye.server.text.constraints.repetition import regex_length, repeated_too_long
 from thirdeye.server.text.constraints.trials.refusal import ConstraintError, check_size
-from thirdeye.server.text.constraints.trials.schema_grammar import MAX_SCHEMA_BYTES, Reading
+from thirdeye.server.text.constraints.trials.schema_grammar import MAX_SCHEMA_BYTES, SchemaForm
 from thirdeye.server.text.constraints.trials.trial import can_begin, rules_of, schema_grammar
 
 MAX_REGEX_BYTES = 4 * 1024
@@ -32,7 +32,7 @@ def json_schema(schema: object, *, is_closed: bool = False) -> str:
     `is_closed`: objects have the properties that they list and no others, unless the schema says
     so. Raises `ConstraintError` with the path of what is wrong with it.
     """
-    return _of_schema(schema, Reading.CLOSED if is_closed else Reading.PLAIN)[0]
+    return _of_schema(schema, SchemaForm.CLOSED if is_closed else SchemaForm.PLAIN)[0]
 
 
 def lenient_json_schema(schema: object) -> tuple[str, list[str]]:
@@ -40,7 +40,7 @@ def lenient_json_schema(schema: object) -> tuple[str, list[str]]:
 
     Raises `ConstraintError` for one that is too large.
     """
-    return _of_schema(schema, Reading.LENIENT)
+    return _of_schema(schema, SchemaForm.LENIENT)
 
 
 def json_object() -> str:
@@ -128,10 +128,10 @@ def behind(rule: str, grammar: str) -> str:
     return json.dumps({"grammars": [{"lark_grammar": start}, {**first, "name": "answer"}, *others]})
 
 
-def _of_schema(schema: object, reading: Reading) -> tuple[str, list[str]]:
+def _of_schema(schema: object, form: SchemaForm) -> tuple[str, list[str]]:
     text = json.dumps(schema, ensure_ascii=False)
     check_size(text, MAX_SCHEMA_BYTES)
-    return schema_grammar(text, reading)
+    return schema_grammar(text, form)
 
 
 def _check_repetition(length: int) -> None:

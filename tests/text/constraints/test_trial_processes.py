@@ -148,7 +148,7 @@ def test_a_schema_is_read_there(processes: TrialProcesses) -> None:
     """To the same grammar, the same places left out, the same refusal."""
     schemas = [
         {"type": "object", "properties": {"a": {"type": "integer"}}},
-        {"type": "string", "not": {"const": "x"}, "pattern": "a\udc80*"},
+        {"type": "string", "not": {"const": "x"}, "pattern": "a*"},
         branches(2),
     ]
     wrong = {"properties": {"a": {"type": "word"}}}

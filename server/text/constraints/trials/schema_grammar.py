@@ -30,7 +30,7 @@ UNFOLLOWABLE = (
 ENDLESS = "cannot be followed: a value of it never ends, as it needs another of its own."
 
 
-class Reading(Enum):
+class SchemaForm(Enum):
     """How a schema is read."""
 
     PLAIN = "p"
@@ -38,11 +38,11 @@ class Reading(Enum):
     LENIENT = "l"  # what cannot be followed is left out
 
 
-def schema_grammar_here(schema: object, reading: Reading) -> tuple[str, list[str]]:
+def schema_grammar_here(schema: object, form: SchemaForm) -> tuple[str, list[str]]:
     """The grammar, and the paths of what is left out of it. Raises `ConstraintError`."""
-    if reading is Reading.LENIENT:
+    if form is SchemaForm.LENIENT:
         return _lenient(schema)
-    return _strict(schema, is_closed=reading is Reading.CLOSED), []
+    return _strict(schema, is_closed=form is SchemaForm.CLOSED), []
 
 
 def _strict(schema: object, *, is_closed: bool = False) -> str:

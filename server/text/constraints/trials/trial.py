@@ -14,7 +14,7 @@ from typing import Protocol
 
 from thirdeye.server.text.constraints.lark_rules import rules_here
 from thirdeye.server.text.constraints.trials.compiled import can_begin_here
-from thirdeye.server.text.constraints.trials.schema_grammar import Reading, schema_grammar_here
+from thirdeye.server.text.constraints.trials.schema_grammar import SchemaForm, schema_grammar_here
 
 
 class Trier(Protocol):
@@ -24,7 +24,7 @@ class Trier(Protocol):
     def rules_of(self, text: str) -> tuple[str, str]:
         """As `rules_here`."""
 
-    def schema_grammar(self, text: str, reading: Reading) -> tuple[str, list[str]]:
+    def schema_grammar(self, text: str, form: SchemaForm) -> tuple[str, list[str]]:
         """As `schema_grammar_here`, of a schema's text."""
 
 
@@ -35,8 +35,8 @@ class TriedHere:
     def rules_of(self, text: str) -> tuple[str, str]:
         return rules_here(text)
 
-    def schema_grammar(self, text: str, reading: Reading) -> tuple[str, list[str]]:
-        return schema_grammar_here(json.loads(text), reading)
+    def schema_grammar(self, text: str, form: SchemaForm) -> tuple[str, list[str]]:
+        return schema_grammar_here(json.loads(text), form)
 
 
 _TRIER: ContextVar[Trier | None] = ContextVar("who tries grammars", default=None)
@@ -61,5 +61,5 @@ def rules_of(text: str) -> tuple[str, str]:
     return (_TRIER.get() or _HERE).rules_of(text)
 
 
-def schema_grammar(text: str, reading: Reading) -> tuple[str, list[str]]:
-    return (_TRIER.get() or _HERE).schema_grammar(text, reading)
+def schema_grammar(text: str, form: SchemaForm) -> tuple[str, list[str]]:
+    return (_TRIER.get() or _HERE).schema_grammar(text, form)

@@ -23,7 +23,7 @@ from struct import Struct
 from thirdeye.server.text.constraints.lark_rules import rules_here
 from thirdeye.server.text.constraints.trials.compiled import can_begin_here
 from thirdeye.server.text.constraints.trials.refusal import ConstraintError
-from thirdeye.server.text.constraints.trials.schema_grammar import Reading, schema_grammar_here
+from thirdeye.server.text.constraints.trials.schema_grammar import SchemaForm, schema_grammar_here
 
 HELLO, ASK, ANSWER = Struct(">I"), Struct(">cId"), Struct(">?dI")
 GRAMMAR, RULES = b"g", b"r"
@@ -67,7 +67,7 @@ def tried(kind: bytes, given: str) -> tuple[bool, str]:
         rules, why = rules_here(given)
         return not why, why or rules
     try:
-        return True, json.dumps(schema_grammar_here(json.loads(given), Reading(kind.decode())))
+        return True, json.dumps(schema_grammar_here(json.loads(given), SchemaForm(kind.decode())))
     except ConstraintError as error:
         return False, json.dumps([error.rule, error.path])
 

@@ -18,7 +18,7 @@ from functools import cache
 from typing import NamedTuple
 
 from thirdeye.server.text.constraints.trials.refusal import ConstraintError
-from thirdeye.server.text.constraints.trials.schema_grammar import Reading
+from thirdeye.server.text.constraints.trials.schema_grammar import SchemaForm
 from thirdeye.server.text.constraints.trials.trial_main import (
     ANSWER,
     ASK,
@@ -157,9 +157,9 @@ class Budget:
         found = self._try(RULES, text)
         return (found.text, "") if found.works else ("", found.text)
 
-    def schema_grammar(self, text: str, reading: Reading) -> tuple[str, list[str]]:
+    def schema_grammar(self, text: str, form: SchemaForm) -> tuple[str, list[str]]:
         """Raises `TooCostly`, and `ConstraintError` as `schema_grammar_here` does."""
-        found = self._try(reading.value.encode(), text)
+        found = self._try(form.value.encode(), text)
         if not found.works:
             raise ConstraintError(*json.loads(found.text))
         grammar, left_out = json.loads(found.text)
