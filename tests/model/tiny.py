@@ -39,6 +39,15 @@ MIXED = dataclasses.replace(  # every way to attend, two rotary tables and a lay
     ),
 )
 
+NEAR_AND_FAR = dataclasses.replace(  # as Gemma 3 has it: most layers see little, some see all
+    LLAMA,
+    num_hidden_layers=6,
+    attention=tuple(
+        AttentionSpec(FAR) if layer % 3 == 2 else AttentionSpec(NEAR, window=20)
+        for layer in range(6)
+    ),
+)
+
 HYBRID = dataclasses.replace(  # layers that keep a state beside those that attend
     LLAMA,
     num_hidden_layers=3,
