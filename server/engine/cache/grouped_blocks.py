@@ -70,6 +70,12 @@ class GroupedBlocks:
         num_blocks = self.pool.num_blocks_for(num_tokens)
         return sum([min(num_blocks, most) for most in self._most])
 
+    def num_used_by_group(self) -> list[int]:
+        """None where there is one group, or none that gives blocks back."""
+        if not self._near:
+            return []
+        return [self.pool.num_used_of(group) for group in range(self.num_groups)]
+
     def num_new(self, prefix: KnownPrefix, num_tokens: int) -> int:
         """Blocks to be taken for a sequence of so many tokens that goes on behind a prefix."""
         num_blocks = self.pool.num_blocks_for(num_tokens)

@@ -473,6 +473,7 @@ class Scheduler:
             num_requests_waiting=len(self._sequences) - len(self._running),
             num_blocks_total=self._pool.num_blocks,
             num_blocks_used=self._pool.num_used,
+            num_blocks_by_group=self._blocks.num_used_by_group(),
             **self._states.counts()._asdict(),
             **self._prefixes.totals(),
             prompt_tokens_total=self._prompt_tokens,
